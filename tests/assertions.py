@@ -1,0 +1,56 @@
+"""Comparisons that a function which quietly returned NumPy would not pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import array_api_compat
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from xpnet.backends.base import Array, Backend
+
+
+def assert_same(
+    actual: Array,
+    expected: npt.NDArray[Any],
+    backend: Backend,
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+) -> None:
+    """Assert that `actual` is `expected` on the backend: library, device, dtype, shape, values.
+
+    Parameters
+    ----------
+    actual
+        An array of the backend's library.
+    expected
+        The same numbers in NumPy.
+    rtol, atol
+        As in ``numpy.testing.assert_allclose``; with neither, the values must be equal.
+    """
+    expected = np.asarray(expected)
+    assert_on_backend(actual, backend)
+    dtype = getattr(backend.xp, expected.dtype.name)
+    assert actual.dtype == dtype, f"dtype is {actual.dtype}, expected {dtype}"
+    assert tuple(actual.shape) == expected.shape, (
+        f"shape is {tuple(actual.shape)}, expected {expected.shape}"
+    )
+    host = backend.to_host(actual)
+    if rtol is None and atol is None:
+        np.testing.assert_array_equal(host, expected, strict=True)
+    else:
+        np.testing.assert_allclose(host, expected, rtol=rtol or 0.0, atol=atol or 0.0)
+
+
+def assert_on_backend(actual: Array, backend: Backend) -> None:
+    """Assert that `actual` is an array of the backend's library, on the backend's device."""
+    kind = f"{type(actual).__module__}.{type(actual).__qualname__}"
+    assert array_api_compat.is_array_api_obj(actual), f"a {kind} is not an array"
+    xp = array_api_compat.array_namespace(actual)
+    assert xp is backend.xp, f"a {kind} is not an array of {backend.name}"
+    device = array_api_compat.device(actual)
+    assert device == backend.device, f"device is {device}, expected {backend.device}"

@@ -1,0 +1,68 @@
+"""Small networks and data for the tests, and the engine that trains them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnet import rng
+from xpnet.arithmetic.native import Native
+from xpnet.layers import Linear
+from xpnet.loop import Engine, Samples, fit
+from xpnet.model import initialize
+from xpnet.normalization import fit_normalization
+from xpnet.optim import sgd
+
+
+def pixels(samples, features, classes, seed=0):
+    """Random 8-bit images (samples, features) and labels (samples,) that depend on them."""
+    generator = np.random.default_rng(seed)
+    x = generator.integers(0, 256, size=(samples, features), dtype=np.uint8)
+    mixture = generator.normal(size=(features, classes))
+    return x, np.argmax((x / 255.0 - 0.5) @ mixture, axis=1).astype(np.int32)
+
+
+def arithmetic(backend, dtype="float64"):
+    """The native arithmetic on a backend."""
+    return Native(backend.xp, backend.device, getattr(backend.xp, dtype))
+
+
+def on_device(backend, layers, dtype="float64"):
+    """Copy host layers to the backend."""
+    return [
+        Linear(*(backend.from_host(array.astype(dtype)) for array in layer)) for layer in layers
+    ]
+
+
+def on_host(backend, layers):
+    """Copy layers to the host."""
+    return [Linear(*(backend.to_host(array) for array in layer)) for layer in layers]
+
+
+def engine_for(backend, x, dtype="float64", normalize="scale"):
+    """An engine that computes natively with inputs normalised for `x`."""
+    ops = arithmetic(backend, dtype)
+    inputs = fit_normalization(normalize, x).on_device(ops, backend.from_host)
+    return Engine(ops, inputs, backend.map_blocks)
+
+
+def train(
+    backend, x, labels, sizes, *, epochs, batch_size=None, dtype="float64", learning_rate=0.1
+):
+    """Train from the seed-0 parameters; return layers (on the device) and [(loss, accuracy), …]."""
+    history = []
+
+    def keep(epoch, evaluation):
+        history.append((evaluation.loss, evaluation.accuracy))
+
+    fitted = fit(
+        engine_for(backend, x, dtype),
+        on_device(backend, initialize(sizes, 0), dtype),
+        Samples(backend.from_host(x), backend.from_host(labels)),
+        sgd(learning_rate),
+        epochs=epochs,
+        batch_size=batch_size,
+        order=lambda epoch: backend.from_host(rng.permutation(0, len(labels), epoch=epoch)),
+        log_every=1,
+        on_epoch=keep,
+    )
+    return fitted.parameters, history

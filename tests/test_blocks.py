@@ -1,0 +1,53 @@
+"""The blocks of a batch, and the tree that adds them."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from xpnet.blocks import block_bounds, tree_sum
+
+
+@dataclass(frozen=True)
+class Term:
+    """Writes down how it was added."""
+
+    text: str
+
+    def __add__(self, other):
+        return Term(f"({self.text}+{other.text})")
+
+
+@pytest.mark.parametrize(
+    ("count", "bounds"),
+    [
+        (1, [(0, 1)]),
+        (3, [(0, 3)]),
+        (4, [(0, 4)]),
+        (9, [(0, 4), (4, 8), (8, 9)]),
+    ],
+)
+def test_bounds_cover_a_batch_in_order(count, bounds):
+    assert block_bounds(count, size=4) == bounds
+
+
+@pytest.mark.parametrize(
+    ("count", "tree"),
+    [
+        (1, "a"),
+        (2, "(a+b)"),
+        (3, "((a+b)+c)"),
+        (5, "(((a+b)+(c+d))+e)"),
+        (7, "(((a+b)+(c+d))+((e+f)+g))"),
+        (8, "(((a+b)+(c+d))+((e+f)+(g+h)))"),
+    ],
+)
+def test_the_tree_is_fixed_by_the_number_of_terms(count, tree):
+    terms = [[Term(letter), Term(letter.upper())] for letter in "abcdefgh"[:count]]
+    first, second = tree_sum(iter(terms))
+    assert first.text == tree
+    assert second.text == tree.upper()
+
+
+def test_a_sum_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="at least one block"):
+        tree_sum([])

@@ -1,0 +1,78 @@
+"""Every backward pass against central finite differences, in float64.
+
+The gradient of v · f(x) along a random direction u is compared with (v · f(x + εu) - v · f(x - εu)) / 2ε.
+"""
+
+import numpy as np
+import pytest
+from networks import arithmetic
+
+from xpnet import functional as F
+from xpnet.backends.numpy import make
+from xpnet.layers import Linear, linear, linear_backward, linear_backward_input
+from xpnet.model import initialize, loss_and_gradients
+
+OPS = arithmetic(make("cpu"))
+STEP = 1e-6
+GENERATOR = np.random.default_rng(3)
+A, W, B = (
+    GENERATOR.normal(size=(6, 9)),
+    GENERATOR.normal(size=(4, 6)),
+    GENERATOR.normal(size=(4, 1)),
+)
+LABELS = GENERATOR.integers(0, 4, size=9)
+Y = (np.arange(4)[:, None] == LABELS).astype(float)
+Z = GENERATOR.normal(size=(4, 9))
+ONES = np.ones((1, 9))
+
+
+def check(function, gradient, x):
+    """Assert that `gradient` (x's shape) is the gradient of the number `function(x)`."""
+    direction = GENERATOR.normal(size=x.shape)
+    numeric = (function(x + STEP * direction) - function(x - STEP * direction)) / (2 * STEP)
+    analytic = np.sum(gradient * direction)
+    assert np.shape(gradient) == x.shape
+    assert abs(analytic - numeric) <= 1e-7 * max(1.0, abs(numeric)), (analytic, numeric)
+
+
+def test_relu():
+    v = GENERATOR.normal(size=Z.shape)
+    check(lambda z: np.sum(v * F.relu(OPS, z)), F.relu_backward(OPS, v, Z), Z)
+
+
+def test_softmax_cross_entropy():
+    _, probabilities = F.softmax_cross_entropy(OPS, Z, Y)
+    gradient = F.softmax_cross_entropy_backward(probabilities, Y)
+    check(lambda z: np.sum(F.softmax_cross_entropy(OPS, z, Y)[0]), gradient, Z)
+
+
+def test_linear():
+    v = GENERATOR.normal(size=Z.shape)
+
+    def value(weight, bias, a):
+        return np.sum(v * linear(OPS, Linear(weight, bias), a))
+
+    gradients = linear_backward(OPS, A, v)
+    check(lambda weight: value(weight, B, A), gradients.weight, W)
+    check(lambda bias: value(W, bias, A), gradients.bias, B)
+    check(lambda a: value(W, B, a), linear_backward_input(OPS, Linear(W, B), v), A)
+
+
+@pytest.mark.parametrize("hidden", [(), (5,), (7, 5, 6)], ids=str)
+def test_whole_network(hidden):
+    layers = initialize((6, *hidden, 4), 0)
+    _, gradients = loss_and_gradients(OPS, layers, A, LABELS)
+    for index, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
+        for name in layer._fields:
+
+            def loss(value, index=index, name=name):
+                changed = list(layers)
+                changed[index] = layers[index]._replace(**{name: value})
+                return loss_and_gradients(OPS, changed, A, LABELS)[0].item()
+
+            check(loss, getattr(gradient, name), getattr(layer, name))
+
+
+def test_the_check_sees_a_wrong_gradient():
+    with pytest.raises(AssertionError):
+        check(lambda z: np.sum(F.softmax_cross_entropy(OPS, z, Y)[0]), -Y, Z)

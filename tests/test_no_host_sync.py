@@ -1,0 +1,41 @@
+"""One training step on PyTorch's meta device, whose arrays hold no numbers.
+
+Reading a number, indexing by a mask or converting to NumPy is an error there, so that a step that passes
+never makes a GPU wait for the host.
+"""
+
+import pytest
+from networks import engine_for, on_device, pixels
+
+from xpnet.loop import Samples, batch_step
+from xpnet.model import initialize
+from xpnet.optim import sgd
+
+torch_backend = pytest.importorskip("xpnet.backends.torch", reason="torch is not installed")
+
+
+@pytest.mark.parametrize("hidden", [(), (10,), (9, 8)], ids=str)
+@pytest.mark.parametrize("batch_size", [None, 1500])
+def test_a_step_reads_nothing_back(hidden, batch_size):
+    pytest.importorskip("torch")
+    meta = torch_backend.make("meta")
+    x, labels = pixels(2600, 20, 5)
+    engine = engine_for(meta, x)
+    layers = on_device(meta, initialize((20, *hidden, 5), 0))
+    samples = Samples(meta.from_host(x), meta.from_host(labels))
+    order = None if batch_size is None else meta.from_host(labels[:batch_size].astype("int64"))
+    loss, gradients = batch_step(engine, layers, samples, order)
+    updated, _ = sgd(0.1).update(gradients, None, layers)
+    assert loss.device.type == "meta"
+    for layer, start in zip(updated, layers, strict=True):
+        assert layer.weight.shape == start.weight.shape
+        assert layer.weight.device.type == "meta"
+        assert layer.bias.dtype == start.bias.dtype
+
+
+def test_the_meta_device_refuses_to_be_read():
+    pytest.importorskip("torch")
+    meta = torch_backend.make("meta")
+    x, _ = pixels(4, 3, 2)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        float(meta.xp.sum(meta.from_host(x)))

@@ -1,0 +1,54 @@
+"""Random numbers follow their written definition, not whatever NumPy does."""
+
+import numpy as np
+import pytest
+
+from xpnet import rng
+
+MASK = (1 << 64) - 1
+
+
+def philox_words(key, counter, count):
+    """Philox-4x64-10 in Python integers, from Salmon et al. 2011; the counter is raised before use."""
+    words = []
+    while len(words) < count:
+        counter = (counter + 1) & ((1 << 256) - 1)
+        c = [(counter >> (64 * i)) & MASK for i in range(4)]
+        k = [key & MASK, key >> 64]
+        for _ in range(10):
+            high0, low0 = divmod(c[0] * 0xD2E7470EE14C6C93, 1 << 64)
+            high1, low1 = divmod(c[2] * 0xCA5A826395121157, 1 << 64)
+            c = [high1 ^ c[1] ^ k[0], low1, high0 ^ c[3] ^ k[1], low0]
+            k = [(k[0] + 0x9E3779B97F4A7C15) & MASK, (k[1] + 0xBB67AE8584CAA73B) & MASK]
+        words += c
+    return words[:count]
+
+
+@pytest.mark.parametrize(
+    ("seed", "purpose", "epoch", "index"),
+    [(0, 1, 0, 0), (0, 1, 0, 3), (7, 2, 5, 0), (MASK, 2, 1, 1)],
+)
+def test_words_are_philox_with_the_documented_key_and_counter(seed, purpose, epoch, index):
+    words = rng.words(seed, rng.Purpose(purpose), 11, epoch=epoch, index=index)
+    counter = (index << 64) | (epoch << 128) | (purpose << 192)
+    assert words.tolist() == philox_words(seed, counter, 11)
+
+
+def test_uniform_maps_the_upper_24_bits_into_the_half_open_unit_interval():
+    words = np.array([0, (1 << 40) - 1, 1 << 40, 1 << 63, MASK], dtype=np.uint64)
+    assert rng.uniform(words).tolist() == [0.0, 0.0, 2.0**-24, 0.5, 1.0 - 2.0**-24]
+
+
+def test_uniform_numbers_are_exact_in_float32():
+    values = rng.uniform(rng.words(0, rng.Purpose.INITIALIZE, 10_000))
+    assert np.array_equal(values.astype(np.float32).astype(np.float64), values)
+    assert abs(values.mean() - 0.5) < 0.01
+
+
+def test_a_permutation_holds_every_sample_once_and_changes_with_seed_and_epoch():
+    first = rng.permutation(0, 1000, epoch=1)
+    assert sorted(first.tolist()) == list(range(1000))
+    assert first.tolist() != list(range(1000))
+    assert rng.permutation(0, 1000, epoch=1).tolist() == first.tolist()
+    assert rng.permutation(0, 1000, epoch=2).tolist() != first.tolist()
+    assert rng.permutation(1, 1000, epoch=1).tolist() != first.tolist()

@@ -1,0 +1,59 @@
+"""The library's own arithmetic: its matrix product, its exponential, its order of summation.
+
+Fast, in float32 or float64. Backends agree to within rounding, not bit for bit.
+"""
+
+from dataclasses import dataclass
+
+from xpnet.arithmetic.base import Arithmetic
+from xpnet.backends.base import Array
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A matrix of whole numbers times one factor: the pixels of a block of images.
+
+    The factor is applied to the product, not to the (much larger) matrix.
+    """
+
+    values: Array  # (..., rows, columns)
+    factor: float
+
+
+@dataclass(frozen=True)
+class Native(Arithmetic):
+    """Matrix products, sums, exp and log as the array library does them."""
+
+    name = "native"
+
+    def operand(self, matrix: Array) -> Array:
+        """Return the matrix itself: nothing needs preparing."""
+        return matrix
+
+    def integers(self, values: Array, factor: float) -> Integers:
+        """Return ``values``, in the arithmetic's dtype, with the factor they are to be taken by."""
+        return Integers(self.xp.astype(values, self.dtype), factor)
+
+    def transpose(self, matrix: Array | Integers) -> Array | Integers:
+        """Exchange the last two axes."""
+        if isinstance(matrix, Integers):
+            return Integers(self.xp.matrix_transpose(matrix.values), matrix.factor)
+        return self.xp.matrix_transpose(matrix)
+
+    def matmul(self, a: Array, b: Array | Integers) -> Array:
+        """Return the library's matrix product, (..., n, k) times (..., k, m) -> (..., n, m)."""
+        if isinstance(b, Integers):
+            return self.xp.matmul(a, b.values) * b.factor
+        return self.xp.matmul(a, b)
+
+    def sum(self, x: Array, axis: int) -> Array:
+        """Return the library's sum along one axis, which keeps its place with length 1."""
+        return self.xp.sum(x, axis=axis, keepdims=True)
+
+    def exp(self, x: Array) -> Array:
+        """Return the library's exponential."""
+        return self.xp.exp(x)
+
+    def log(self, x: Array) -> Array:
+        """Return the library's natural logarithm."""
+        return self.xp.log(x)

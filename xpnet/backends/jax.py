@@ -1,0 +1,124 @@
+"""JAX, eager: the CPU and CUDA GPUs.
+
+JAX computes in float32 unless it is told otherwise, and telling it (``jax_enable_x64``) is a
+setting of the whole process. `JaxBackend.scope` tells it for one thread and one scope, so that a
+program that uses xpnet beside its own JAX code finds its JAX as it left it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet.backends.base import (
+    Array,
+    Backend,
+    Probe,
+    Problem,
+    cuda_index,
+    cuda_major,
+    cuda_names,
+    device_problem,
+    driver_first,
+    import_library,
+    one_line,
+    require,
+    smoke_problem,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+NAME = "jax"
+INSTALL = "pip install jax"
+
+
+class JaxBackend(Backend):
+    """JAX arrays on one device."""
+
+    name = NAME
+
+    def __init__(self, device: str, version: str) -> None:
+        self._jax = importlib.import_module("jax")
+        self.xp = self._jax.numpy
+        self.device_name = device
+        self.device = _device(self._jax, device)
+        self.version = version
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Allow float64, compute float32 products in full, and make this device the default.
+
+        This holds for the calling thread alone. Otherwise a GPU would shorten the float32 operands
+        of a product to 10 bits (TF32).
+        """
+        with (
+            self._jax.enable_x64(new_val=True),
+            self._jax.default_matmul_precision("highest"),
+            self._jax.default_device(self.device),
+        ):
+            yield
+
+    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+        """Put a NumPy array on the device, keeping its dtype."""
+        with self.scope():
+            return self._jax.device_put(array, self.device)
+
+    def to_host(self, array: Array) -> npt.NDArray[np.generic]:
+        """Return `array` as a read-only NumPy array, waiting for the device."""
+        return np.asarray(array)
+
+    def synchronize(self) -> None:
+        """Wait for every array that is still in use."""
+        self._jax.block_until_ready(self._jax.live_arrays())
+
+
+def _device(jax: Any, name: str) -> Any:
+    index = cuda_index(name)
+    return jax.devices("cpu")[0] if index is None else jax.devices("cuda")[index]
+
+
+def _cuda_wheel() -> str:
+    return f'pip install "jax[cuda{cuda_major()}]"'
+
+
+def _cuda_problem(jax: Any) -> Problem | None:
+    """Return why JAX sees no GPU, or None when it sees one."""
+    try:
+        jax.devices("cuda")
+    except RuntimeError as error:
+        return driver_first(
+            Problem(f"jax {jax.__version__} sees no GPU: {one_line(error)}", _cuda_wheel())
+        )
+    return None
+
+
+def probe(device: str) -> Probe:
+    """Say whether JAX can run on `device`."""
+    jax, problem = import_library("jax", INSTALL)
+    if problem:
+        return Probe.of(problem, None)
+    version = str(jax.__version__)
+    index = cuda_index(device)
+    if index is None:
+        return Probe.of(device_problem(NAME, device, ("cpu",)), version, "cpu")
+    problem = _cuda_problem(jax)
+    if problem:
+        return Probe.of(problem, version, "cpu")
+    devices = cuda_names(len(jax.devices("cuda")))
+    problem = device_problem(NAME, f"cuda:{index}", devices) or smoke_problem(
+        jax.numpy, _device(jax, device), _cuda_wheel()
+    )
+    return Probe.of(problem, version, "cpu", *devices)
+
+
+def make(device: str) -> Backend:
+    """Return JAX on `device`; raise BackendError when it cannot run there."""
+    version = require(NAME, device, probe(device))
+    index = cuda_index(device)
+    return JaxBackend(device if index is None else f"cuda:{index}", version)

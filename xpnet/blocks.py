@@ -1,0 +1,49 @@
+"""Blocks of samples, and the fixed order in which what they give is added.
+
+A sum over the samples of a batch is *defined* as a sum over blocks of ``BLOCK_SIZE`` consecutive
+samples (the last one may be short), added in a fixed binary tree. How the blocks are computed, one after
+the other or side by side, cannot then change the result.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from xpnet.backends.base import Array
+
+BLOCK_SIZE = 1024
+
+
+def block_bounds(count: int, size: int = BLOCK_SIZE) -> list[tuple[int, int]]:
+    """Return the ``(start, stop)`` of each block of a batch of ``count`` samples."""
+    return [(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def tree_sum(terms: Iterable[Sequence[Array]]) -> list[Array]:
+    """Add up sequences of arrays, elementwise, in a fixed binary tree.
+
+    The terms are numbered as they come. Neighbouring sums over equally many terms (1, 2, 4, …) are
+    added as soon as both exist, left + right; what is left at the end is added from the right. At most
+    log2(number of terms) + 1 partial sums exist at any time.
+
+    Raises
+    ------
+    ValueError
+        If there are no terms.
+    """
+    stack: list[tuple[int, list[Array]]] = []
+    for term in terms:
+        count, total = 1, list(term)
+        while stack and stack[-1][0] == count:
+            total = _add(stack.pop()[1], total)
+            count *= 2
+        stack.append((count, total))
+    if not stack:
+        msg = "a sum over blocks needs at least one block"
+        raise ValueError(msg)
+    total = stack.pop()[1]
+    while stack:
+        total = _add(stack.pop()[1], total)
+    return total
+
+
+def _add(left: Sequence[Array], right: Sequence[Array]) -> list[Array]:
+    return [a + b for a, b in zip(left, right, strict=True)]

@@ -1,0 +1,48 @@
+"""Random numbers that are the same everywhere: counter-based, and drawn on the host.
+
+Array libraries draw different streams from one seed, and NumPy does not promise its own ``Generator``
+streams from one version to the next. It does promise the raw output of its bit generators, so the
+numbers here are the raw 64-bit words of Philox-4x64-10 (Salmon et al. 2011, "Parallel random numbers:
+as easy as 1, 2, 3") with
+
+* key ``(seed, 0)``,
+* counter ``(0, index, epoch, purpose)``, lowest word first,
+
+and the maps from words to numbers are written out below. Nothing depends on what was drawn before.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Purpose(IntEnum):
+    """What a stream is for: streams of different purposes never overlap."""
+
+    INITIALIZE = 1
+    SHUFFLE = 2
+
+
+def words(
+    seed: int, purpose: Purpose, count: int, *, epoch: int = 0, index: int = 0
+) -> NDArray[np.uint64]:
+    """Return the first ``count`` 64-bit words of one stream, shape (count,).
+
+    ``seed``, ``epoch`` and ``index`` are integers from 0 to 2^64 - 1.
+    """
+    counter = (index << 64) | (epoch << 128) | (int(purpose) << 192)
+    return np.random.Philox(key=seed, counter=counter).random_raw(count)
+
+
+def uniform(random_words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Map words to numbers in [0, 1): the upper 24 bits, times 2^-24.
+
+    Twenty-four bits fit the significand of float32, so that every dtype starts from the same numbers.
+    """
+    return (random_words >> np.uint64(40)).astype(np.float64) * 2.0**-24
+
+
+def permutation(seed: int, count: int, *, epoch: int) -> NDArray[np.int64]:
+    """Return the order in which ``epoch`` visits ``count`` samples: the stable argsort of its words."""
+    return np.argsort(words(seed, Purpose.SHUFFLE, count, epoch=epoch), kind="stable")
