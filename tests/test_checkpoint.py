@@ -1,0 +1,390 @@
+"""Model files: their layout, their fingerprint, and every way in which a file can be wrong."""
+
+import hashlib
+import itertools
+import json
+import re
+import struct
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xpnet.checkpoint import SavedModel, fingerprint, load_model, save_model, to_bytes
+from xpnet.errors import ConfigError, DataError
+
+Tensors = dict[str, np.ndarray]
+
+
+def model(sizes: tuple[int, ...] = (4, 3, 2), dtype: Any = np.float32, **parts: Any) -> SavedModel:
+    rng = np.random.default_rng(7)
+    layers = [
+        {
+            "weight": rng.normal(size=(units, inputs)).astype(dtype),
+            "bias": rng.normal(size=units).astype(dtype),
+        }
+        for inputs, units in itertools.pairwise(sizes)
+    ]
+    return SavedModel(layers=layers, sizes=sizes, **parts)
+
+
+def statistics(features: int = 4) -> Tensors:
+    return {"shift": np.arange(features, dtype=np.float64), "scale": np.array(0.25)}
+
+
+def assert_same(found: SavedModel, expected: SavedModel) -> None:
+    assert (found.sizes, found.normalize) == (expected.sizes, expected.normalize)
+    pairs = list(zip(found.layers, expected.layers, strict=True))
+    for one, other in [*pairs, (found.normalization, expected.normalization)]:
+        assert list(one) == list(other)
+        for name in other:
+            assert one[name].dtype == other[name].dtype
+            assert one[name].shape == other[name].shape
+            assert one[name].tobytes() == other[name].tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(4, 2), (4, 3, 2), (1, 1), (2, *[3] * 11, 1)])
+def test_a_saved_model_loads_bit_for_bit(
+    tmp_path: Path, sizes: tuple[int, ...], dtype: Any
+) -> None:
+    expected = model(sizes, dtype, normalize="standardize", normalization=statistics(sizes[0]))
+    save_model(tmp_path / "m.safetensors", expected)
+    assert_same(load_model(tmp_path / "m.safetensors"), expected)
+
+
+@pytest.mark.parametrize("normalize", ["scale", "none"])
+def test_statistics_are_absent_where_the_model_has_none(tmp_path: Path, normalize: str) -> None:
+    save_model(tmp_path / "m", model(normalize=normalize))
+    assert not [name for name in safetensors.numpy.load_file(tmp_path / "m") if "norm" in name]
+    loaded = load_model(tmp_path / "m")
+    assert (loaded.normalize, loaded.normalization) == (normalize, {})
+
+
+def test_loaded_arrays_can_be_changed_and_outlive_the_file(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", model())
+    loaded = load_model(tmp_path / "m")
+    (tmp_path / "m").unlink()
+    loaded.layers[0]["weight"][:] = 1.0
+    assert loaded.layers[0]["weight"].flags.c_contiguous
+    assert loaded.layers[0]["weight"].sum() == 12.0
+
+
+def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path: Path) -> None:
+    expected = model((784, 10, 10), normalize="scale")
+    save_model(tmp_path / "m", expected)
+    with safetensors.safe_open(tmp_path / "m", "numpy") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+        weight = file.get_tensor("layers.0.weight")
+    assert shapes == {
+        "layers.0.weight": (10, 784),
+        "layers.0.bias": (10,),
+        "layers.1.weight": (10, 10),
+        "layers.1.bias": (10,),
+    }
+    assert metadata == {
+        "format_version": "1",
+        "sizes": "[784, 10, 10]",
+        "classes": "10",
+        "normalize": "scale",
+    }
+    np.testing.assert_array_equal(weight, expected.layers[0]["weight"], strict=True)
+
+
+def test_the_numbers_are_aligned_for_readers_that_map_the_file() -> None:
+    data = to_bytes(model((2, 5, 1), normalize="standardize", normalization=statistics(2)))
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    assert (8 + length) % 8 == 0
+    for name, entry in header.items():
+        if name != "__metadata__":
+            width = {"F32": 4, "F64": 8}[entry["dtype"]]
+            assert entry["data_offsets"][0] % width == 0
+
+
+def test_the_same_model_gives_the_same_bytes_in_any_layout() -> None:
+    plain = model()
+    turned = SavedModel(
+        [
+            {
+                "bias": layer["bias"].astype(">f4"),
+                "weight": np.asfortranarray(layer["weight"]).astype(">f4"),
+            }
+            for layer in plain.layers
+        ],
+        plain.sizes,
+    )
+    assert to_bytes(plain) == to_bytes(turned)
+    assert fingerprint(plain.layers) == fingerprint(turned.layers)
+
+
+def test_the_fingerprint_is_sha256_of_weight_and_bias_layer_by_layer() -> None:
+    layers: list[Tensors] = [
+        {
+            "bias": np.array([5.0, 6.0], np.float32),
+            "weight": np.array([[1.0, 2.0], [3.0, 4.0]], np.float32),
+        },
+        {"weight": np.array([[7.0, 8.0]], np.float64), "bias": np.array([9.0], np.float64)},
+    ]
+    expected = struct.pack("<6f3d", 1, 2, 3, 4, 5, 6, 7, 8, 9)
+    assert fingerprint(layers) == hashlib.sha256(expected).hexdigest()
+
+
+def test_the_fingerprint_ignores_the_statistics_and_survives_the_file(tmp_path: Path) -> None:
+    plain = model()
+    whole = model(normalize="standardize", normalization=statistics())
+    save_model(tmp_path / "m", whole)
+    assert fingerprint(load_model(tmp_path / "m").layers) == fingerprint(plain.layers)
+
+
+def test_one_bit_changes_the_fingerprint() -> None:
+    one, other = model(), model()
+    other.layers[1]["bias"][0] = np.nextafter(other.layers[1]["bias"][0], np.float32(9))
+    assert fingerprint(one.layers) != fingerprint(other.layers)
+
+
+def test_no_tensor_is_silently_left_out_of_the_fingerprint() -> None:
+    layers = [{**model().layers[0], "momentum": np.zeros(3)}]
+    with pytest.raises(ValueError, match=r"layer 0: .*'momentum'"):
+        fingerprint(layers)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"sizes": (4, 3, 9)}, r"sizes: expected \(4, 3, 2\)"),
+        ({"layers": []}, "holds no layers"),
+        ({"normalize": "standardize"}, r"normalization\.shift: missing"),
+        ({"normalize": "other"}, "normalize: expected one of"),
+        ({"normalization": {"shift": np.zeros(4)}}, r"normalization\.scale: missing"),
+        ({"normalization": {"shift": np.zeros(3), "scale": np.ones(4)}}, r"shift: .* \(3,\)"),
+        ({"normalization": {**statistics(), "mean": np.ones(4)}}, 'unknown tensor "normaliz'),
+    ],
+)
+def test_a_model_whose_parts_do_not_fit_cannot_be_built(
+    parts: dict[str, Any], message: str
+) -> None:
+    good = model()
+    with pytest.raises(ValueError, match=message):
+        SavedModel(**{"layers": good.layers, "sizes": good.sizes, **parts})
+
+
+def test_parameters_that_are_not_finite_can_be_saved_but_not_loaded(tmp_path: Path) -> None:
+    broken = model()
+    broken.layers[1]["weight"][0, :2] = [np.nan, np.inf]
+    save_model(tmp_path / "m", broken)
+    with pytest.raises(
+        DataError, match=r"m: layers\.1\.weight: 2 of its 6 numbers are NaN or infinite$"
+    ):
+        load_model(tmp_path / "m")
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent/m: cannot be written \([^\n]*$"):
+        save_model(tmp_path / "absent" / "m", model())
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_a_file_of_another_tool_is_taken_as_scaled(
+    tmp_path: Path, metadata: dict[str, str] | None
+) -> None:
+    safetensors.numpy.save_file(good_tensors(), tmp_path / "m", metadata)
+    loaded = load_model(tmp_path / "m")
+    assert (loaded.sizes, loaded.normalize, loaded.classes) == ((4, 3, 2), "scale", 2)
+    assert list(loaded.layers[0]) == ["weight", "bias"]
+
+
+def good_tensors() -> Tensors:
+    return {
+        "layers.0.weight": np.ones((3, 4), np.float32),
+        "layers.0.bias": np.ones(3, np.float32),
+        "layers.1.weight": np.ones((2, 3), np.float32),
+        "layers.1.bias": np.ones(2, np.float32),
+    }
+
+
+def renamed(old: str, new: str) -> Tensors:
+    return {new if name == old else name: array for name, array in good_tensors().items()}
+
+
+WRONG: list[tuple[Tensors, str]] = [
+    ({}, "holds no layers: expected layers.0.weight (outputs, inputs), "),
+    (renamed("layers.0.bias", "0.bias"), 'unknown tensor "0.bias": expected layers.0.weight'),
+    (renamed("layers.0.bias", "layers.00.bias"), 'unknown tensor "layers.00.bias": expected'),
+    (renamed("layers.0.bias", "layers.0.gain"), 'unknown tensor "layers.0.gain": expected'),
+    (renamed("layers.0.bias", "a\nb"), 'unknown tensor "a\\nb": expected'),
+    ({**good_tensors(), "more": np.ones(1)}, 'unknown tensor "more": expected'),
+    (
+        {name: array for name, array in good_tensors().items() if name != "layers.1.bias"},
+        "layers.1.bias: missing, though the file has layer 1",
+    ),
+    (
+        {name.replace(".1.", ".2."): array for name, array in good_tensors().items()},
+        "layers.1.weight: missing, though the file has layer 2",
+    ),
+    (
+        {name.replace(".1.", ".999999."): array for name, array in good_tensors().items()},
+        "layers.1.weight: missing, though the file has layer 999999",
+    ),
+    (
+        {**good_tensors(), "layers.0.weight": np.ones(12, np.float32)},
+        "layers.0.weight: expected shape (outputs, inputs), got (12,)",
+    ),
+    (
+        {**good_tensors(), "layers.0.weight": np.ones((3, 0), np.float32)},
+        "layers.0.weight: expected shape (outputs, inputs), got (3, 0)",
+    ),
+    (
+        {**good_tensors(), "layers.0.bias": np.ones((3, 1), np.float32)},
+        "layers.0.bias: expected shape (3,), got (3, 1)",
+    ),
+    (
+        {**good_tensors(), "layers.1.weight": np.ones((2, 4), np.float32)},
+        "layers.1.weight: expected 3 inputs, which layer 0 puts out, got 4",
+    ),
+    (
+        {**good_tensors(), "layers.0.weight": np.ones((3, 4), np.float16)},
+        "layers.0.weight: expected dtype F32 or F64 (float32, float64), got F16",
+    ),
+    (
+        {name: array.astype(np.int32) for name, array in good_tensors().items()},
+        "layers.0.bias: expected dtype F32 or F64 (float32, float64), got I32",
+    ),
+    (
+        {**good_tensors(), "layers.0.weight": np.ones((3, 4), np.float64)},
+        "layers.0.weight: expected dtype F32 as in the other tensors, got F64",
+    ),
+    (
+        {**good_tensors(), "layers.0.weight": np.full((3, 4), np.nan, np.float32)},
+        "layers.0.weight: 12 of its 12 numbers are NaN or infinite",
+    ),
+    (
+        {**good_tensors(), "normalization.shift": np.zeros(())},
+        "normalization.scale: missing, though needed to normalize inputs (scale)",
+    ),
+    (
+        {
+            **good_tensors(),
+            "normalization.shift": np.zeros(4),
+            "normalization.scale": np.ones(4, np.float32),
+        },
+        "normalization.scale: expected F64 of shape () or (4,), got F32 of shape (4,)",
+    ),
+    (
+        {
+            **good_tensors(),
+            "normalization.shift": np.zeros(5),
+            "normalization.scale": np.ones(4),
+        },
+        "normalization.shift: expected F64 of shape () or (4,), got F64 of shape (5,)",
+    ),
+    (
+        {
+            **good_tensors(),
+            "normalization.shift": np.zeros(4),
+            "normalization.scale": np.full(4, np.inf),
+        },
+        "normalization.scale: 4 of its 4 numbers are NaN or infinite",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tensors", "message"), WRONG)
+def test_tensors_that_make_no_network_are_refused_in_one_line(
+    tmp_path: Path, tensors: Tensors, message: str
+) -> None:
+    path = tmp_path / "m.safetensors"
+    safetensors.numpy.save_file(tensors, path)
+    with pytest.raises(DataError, match=f"^{re.escape(f'{path}: {message}')}[^\n]*$"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"sizes": "[4, 3, 3]"}, "sizes in the metadata: expected [4, 3, 2] as in the tensors, "),
+        ({"sizes": "["}, "sizes in the metadata: expected [4, 3, 2] as in the tensors, got "),
+        ({"sizes": "[" * 100_000}, "sizes in the metadata: expected [4, 3, 2] as in the tensors"),
+        ({"classes": "3"}, "classes in the metadata: expected 2 as in the tensors, got "),
+        ({"normalize": "x\ny"}, "normalize: expected one of scale, standardize, none, got "),
+        ({"normalize": "standardize"}, "normalization.shift: missing, though needed to "),
+        ({"format_version": "2"}, 'format_version: expected 1, got "2": a newer xpnet may have '),
+    ],
+)
+def test_metadata_that_disagree_with_the_tensors_are_refused(
+    tmp_path: Path, metadata: dict[str, str], message: str
+) -> None:
+    path = tmp_path / "m.safetensors"
+    safetensors.numpy.save_file(good_tensors(), path, metadata)
+    with pytest.raises(DataError, match=f"^{re.escape(f'{path}: {message}')}[^\n]*$"):
+        load_model(path)
+
+
+def with_header(header: bytes, body: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(header)) + header + body
+
+
+DAMAGED = {
+    "empty": b"",
+    "short": b"\x01\x02",
+    "truncated": to_bytes(model())[:-1],
+    "longer": to_bytes(model()) + b"\0",
+    "pickle": b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x07pickled\x94.",
+    "header beyond the file": struct.pack("<Q", 90_000_000) + b"{}",
+    "header of 2^63 bytes": struct.pack("<Q", 2**63) + b"{}",
+    "header of 2^64 - 1 bytes": b"\xff" * 8 + b"{}",
+    "not JSON": with_header(b"{nonsense"),
+    "not an object": with_header(b"[]"),
+    "deeply nested": with_header(b'{"a":' * 50_000),
+    "offsets beyond the file": with_header(
+        b'{"layers.0.weight":{"dtype":"F32","shape":[1000000,1000000],'
+        b'"data_offsets":[0,4000000000000]}}'
+    ),
+    "shape that overflows": with_header(
+        b'{"layers.0.weight":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}'
+    ),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_is_refused_in_one_line_and_little_memory(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"^[^\n]*m\.safetensors: not a complete [^\n]*$"):
+            load_model(path)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@settings(max_examples=150, deadline=None)
+@given(position=st.integers(0, 399), value=st.integers(0, 255))
+def test_any_changed_byte_gives_a_model_or_a_data_error(
+    tmp_path_factory: pytest.TempPathFactory, position: int, value: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "changed.safetensors"
+    content = bytearray(to_bytes(model()))
+    content[position] = value
+    path.write_bytes(content)
+    try:
+        outcome = str(load_model(path).sizes)
+    except DataError as error:
+        outcome = f"refused: {error}"
+    assert re.fullmatch(r"\(4, 3, 2\)|refused: [^\n]+", outcome)
+
+
+def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    for path, problem in [(tmp_path, "not a file"), (tmp_path / "absent", "no such file")]:
+        with pytest.raises(DataError) as caught:
+            load_model(path)
+        assert str(caught.value) == f"{path}: {problem}: expected a .safetensors file"

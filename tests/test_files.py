@@ -1,0 +1,97 @@
+"""Atomic writing: the old content or the new, and nothing else."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from xpnet.errors import ConfigError
+from xpnet.files import unwritable, write_atomic
+
+
+def test_writes_exactly_the_bytes_and_nothing_beside_them(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "file", b"a\r\n\x00b")
+    assert (tmp_path / "file").read_bytes() == b"a\r\n\x00b"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_replaces_the_file_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"a longer old content")
+    write_atomic(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_takes_the_longest_name_that_the_system_allows(tmp_path: Path) -> None:
+    write_atomic(tmp_path / ("n" * 255), b"x")
+    assert (tmp_path / ("n" * 255)).read_bytes() == b"x"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")
+def test_the_file_gets_the_permissions_of_an_ordinary_new_file(tmp_path: Path) -> None:
+    (tmp_path / "ordinary").touch()
+    write_atomic(tmp_path / "file", b"x")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ordinary", "file")]
+    assert modes[0] == modes[1]
+
+
+def test_the_bytes_reach_the_disk_before_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "bytes")
+        fsync(descriptor)
+
+    def noted_replace(self: Path, target: Path) -> Path:
+        steps.append("name")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    write_atomic(tmp_path / "file", b"x")
+    assert steps[:2] == ["bytes", "name"]
+    assert steps[2:] == (["folder"] if os.name == "posix" else [])
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failure_keeps_the_old_content_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    (tmp_path / "file").write_bytes(b"old")
+    monkeypatch.setattr(*((os, "fsync", fail) if step == "fsync" else (Path, "replace", fail)))
+    with pytest.raises(type(error)):
+        write_atomic(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_synchronised_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "open", refuse)
+    write_atomic(tmp_path / "file", b"x")
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
+def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_atomic(tmp_path / "absent" / "file", b"x")
+
+
+def test_unwritable_says_in_one_line_where_and_why() -> None:
+    error = unwritable(Path("runs/a"), OSError(28, "No space left on device"))
+    assert isinstance(error, ConfigError)
+    assert str(error) == (
+        "runs/a: cannot be written (No space left on device): "
+        "free some space or choose another folder"
+    )
