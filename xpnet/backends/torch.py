@@ -15,7 +15,6 @@ from xpnet.backends.base import (
     Probe,
     Problem,
     cuda_index,
-    cuda_major,
     cuda_names,
     device_problem,
     driver_first,
@@ -30,6 +29,10 @@ if TYPE_CHECKING:
 
 NAME = "torch"
 INSTALL = "pip install torch"
+INSTALL_CUDA = (
+    "pip install --force-reinstall torch, the build for your CUDA version: "
+    "https://pytorch.org/get-started/locally"
+)
 
 
 class TorchBackend(Backend):
@@ -65,18 +68,11 @@ class TorchBackend(Backend):
             self._torch.cuda.synchronize(self.device)
 
 
-def _cuda_wheel() -> str:
-    index = {12: "cu126", 13: "cu130"}[cuda_major()]
-    return (
-        f"pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{index}"
-    )
-
-
 def _cuda_problem(torch: Any) -> Problem | None:
     """Return why PyTorch sees no GPU, or None when it sees one."""
     if not torch.backends.cuda.is_built():
         return driver_first(
-            Problem(f"torch {torch.__version__} was built without CUDA", _cuda_wheel())
+            Problem(f"torch {torch.__version__} was built without CUDA", INSTALL_CUDA)
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -105,7 +101,7 @@ def probe(device: str) -> Probe:
     problem = device_problem(NAME, f"cuda:{index}", devices) or smoke_problem(
         importlib.import_module("array_api_compat.torch"),
         torch.device(f"cuda:{index}"),
-        _cuda_wheel(),
+        INSTALL_CUDA,
     )
     return Probe.of(problem, version, "cpu", *devices)
 

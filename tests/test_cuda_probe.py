@@ -1,0 +1,728 @@
+"""Why a GPU cannot be used: every reason, told without a GPU, and the choice of a backend."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import subprocess
+import sys
+import warnings
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pytest
+from backend_enum import BackendCase
+
+from xpnet.backends import base, cupy, jax, torch
+from xpnet.backends.base import Probe
+from xpnet.backends.resolve import BACKENDS, resolve
+from xpnet.errors import BackendError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The package's attribute of this name is the module; `from ... import resolve` is the function.
+resolve_module = importlib.import_module("xpnet.backends.resolve")
+
+CUBLAS_MISSING = ImportError(
+    "libcublas.so.12: cannot open shared object file: No such file or directory"
+)
+NVRTC_MISSING = RuntimeError(
+    "CuPy failed to load libnvrtc.so.12:\n OSError: libnvrtc.so.12: no such file."
+)
+OLD_KERNELS = RuntimeError("no kernel image is available for execution on the device")
+NO_SUCH_FILE = OSError("libcuda.so.1: cannot open shared object file")
+
+
+class FakeNamespace(SimpleNamespace):
+    """Computes with NumPy on whatever device; `failure` is what the sum raises or returns."""
+
+    float32 = np.float32
+
+    def __init__(self, failure: Exception | float | None = None) -> None:
+        super().__init__(failure=failure)
+
+    def ones(self, shape: tuple[int, ...], *, dtype: Any, device: object) -> Any:
+        assert device is not None
+        return np.ones(shape, dtype=dtype)
+
+    def sum(self, x: Any) -> Any:
+        if isinstance(self.failure, Exception):
+            raise self.failure
+        return np.sum(x) if self.failure is None else self.failure
+
+
+class CUDARuntimeError(RuntimeError):
+    """As CuPy's: carries the status, and its text holds the name and the description."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"cudaErrorOfStatus{status}: described\n over two lines.")
+        self.status = status
+
+
+def answer(value: Any) -> Callable[[], Any]:
+    """Return a function that returns the value, or raises it when it is an error."""
+
+    def call() -> Any:
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    return call
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Pretend that the driver supports this CUDA version, or that there is no driver."""
+
+    def pretend(version: int | None) -> None:
+        for module in (base, resolve_module):
+            monkeypatch.setattr(module, "cuda_driver_version", lambda: version)
+
+    return pretend
+
+
+@pytest.fixture(autouse=True)
+def some_driver(driver: Callable[[int | None], None]) -> None:
+    driver(12080)
+
+
+# CuPy
+
+
+@pytest.fixture
+def fake_cupy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Install a CuPy whose runtime calls answer as told."""
+
+    def install(
+        *,
+        driver_version: Any = 12080,
+        built_for: int = 12090,
+        count: Any = 2,
+        failure: Exception | float | None = None,
+    ) -> None:
+        runtime = SimpleNamespace(
+            driverGetVersion=answer(driver_version),
+            runtimeGetVersion=answer(built_for),
+            getDeviceCount=answer(count),
+            CUDARuntimeError=CUDARuntimeError,
+        )
+        cuda = SimpleNamespace(runtime=runtime, Device=lambda index: nullcontext(f"GPU {index}"))
+        module = SimpleNamespace(__version__="14.2.0", cuda=cuda)
+        monkeypatch.setitem(sys.modules, "cupy", module)
+        monkeypatch.setitem(sys.modules, "array_api_compat.cupy", FakeNamespace(failure))
+
+    return install
+
+
+def test_cupy_is_usable_when_every_step_succeeds(fake_cupy: Callable[..., None]) -> None:
+    fake_cupy()
+    usable = Probe(usable=True, version="14.2.0", devices=("cuda:0", "cuda:1"))
+    assert cupy.probe("cuda:1") == usable
+    assert cupy.probe("cuda") == usable
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "fix"),
+    [
+        ({"driver_version": 0}, "there is no NVIDIA driver", "install or update the NVIDIA"),
+        (
+            {"driver_version": 11040},
+            "the NVIDIA driver supports CUDA 11.4 and this CuPy needs CUDA 12",
+            "install or update the NVIDIA driver: https://www.nvidia.com/drivers",
+        ),
+        (
+            {"driver_version": 12080, "built_for": 13000},
+            "the NVIDIA driver supports CUDA 12.8 and this CuPy needs CUDA 13",
+            'in place of this CuPy: pip install "cupy-cuda12x[ctk]"',
+        ),
+        ({"driver_version": CUDARuntimeError(35)}, "missing or too old", "install or update"),
+        ({"count": CUDARuntimeError(35)}, "missing or too old", "install or update"),
+        ({"count": CUDARuntimeError(100)}, "the NVIDIA driver sees no GPU", "nvidia-smi"),
+        ({"count": 0}, "the NVIDIA driver sees no GPU", "CUDA_VISIBLE_DEVICES"),
+        ({"count": CUDARuntimeError(802)}, "not ready", "systemctl start nvidia-fabricmanager"),
+        ({"count": CUDARuntimeError(803)}, "differ in version", "sudo reboot"),
+        ({"count": CUDARuntimeError(999)}, "an unknown error", "modprobe nvidia_uvm"),
+        (
+            {"count": CUDARuntimeError(46)},
+            "CUDA does not start: cudaErrorOfStatus46: described over two lines",
+            "install or update",
+        ),
+        (
+            {"failure": CUBLAS_MISSING},
+            "a test computation failed: libcublas.so.12: cannot open shared object file",
+            'pip install "cupy-cuda12x[ctk]"',
+        ),
+        (
+            {"failure": NVRTC_MISSING, "driver_version": 13000, "built_for": 13000},
+            "a test computation failed: CuPy failed to load libnvrtc.so.12: OSError",
+            'pip install "cupy-cuda13x[ctk]"',
+        ),
+        ({"failure": 11.0}, "a test computation gave 11.0 where 12 is right", "cupy-cuda12x"),
+    ],
+)
+def test_cupy_keeps_the_first_reason(
+    fake_cupy: Callable[..., None], state: dict[str, Any], reason: str, fix: str
+) -> None:
+    fake_cupy(**state)
+    found = cupy.probe("cuda:0")
+    assert not found.usable
+    assert found.version == "14.2.0"
+    assert reason in (found.reason or "")
+    assert fix in (found.fix or "")
+    assert "\n" not in f"{found.reason}{found.fix}"
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"),
+    [
+        (1, "cupy has no cuda:7 here: it sees 1 GPU (cuda:0)"),
+        (2, "cupy has no cuda:7 here: it sees 2 GPUs (cuda:0, cuda:1)"),
+    ],
+)
+def test_cupy_says_how_many_gpus_there_are(
+    fake_cupy: Callable[..., None], count: int, reason: str
+) -> None:
+    fake_cupy(count=count)
+    found = cupy.probe("cuda:7")
+    assert (found.usable, found.reason, found.fix) == (False, reason, "--device cuda:0")
+    assert len(found.devices) == count
+
+
+def test_cupy_has_no_cpu(fake_cupy: Callable[..., None]) -> None:
+    fake_cupy()
+    found = cupy.probe("cpu")
+    assert (found.usable, found.reason) == (False, "cupy runs on CUDA GPUs only")
+
+
+def test_cupy_make_raises_the_reason_and_the_fix_on_one_line(
+    fake_cupy: Callable[..., None],
+) -> None:
+    fake_cupy(count=CUDARuntimeError(803))
+    with pytest.raises(BackendError) as caught:
+        cupy.make("cuda:0")
+    assert str(caught.value) == (
+        "the cupy backend cannot run on cuda:0: the NVIDIA driver's library and its kernel module "
+        "differ in version; to mend it: restart the machine: sudo reboot"
+    )
+
+
+@pytest.mark.parametrize(
+    ("driver_version", "wheel"), [(None, "12x"), (12080, "12x"), (13000, "13x")]
+)
+def test_missing_cupy_names_the_wheel_for_the_driver(
+    monkeypatch: pytest.MonkeyPatch,
+    driver: Callable[[int | None], None],
+    driver_version: int | None,
+    wheel: str,
+) -> None:
+    driver(driver_version)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    found = cupy.probe("cuda:0")
+    assert found == Probe(
+        usable=False,
+        version=None,
+        devices=(),
+        reason="cupy is not installed",
+        fix=f'pip install "cupy-cuda{wheel}[ctk]"',
+    )
+
+
+def test_installed_cupy_without_a_gpu_gives_its_real_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    library = pytest.importorskip("cupy", reason="cupy is not installed")
+    if library.cuda.is_available():
+        pytest.skip("there is a GPU")
+    found = cupy.probe("cuda:0")
+    assert not found.usable
+    assert found.version == library.__version__
+    assert "NVIDIA driver" in (found.reason or "")
+    assert found.fix
+
+
+def test_cupy_backend_works_on_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    current = [0]
+    uploads: list[int] = []
+    waits: list[int] = []
+
+    class Device:
+        def __init__(self, index: int) -> None:
+            self.id = index
+
+        def __enter__(self) -> Self:
+            current.append(self.id)
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            current.pop()
+
+        def synchronize(self) -> None:
+            waits.append(self.id)
+
+    def asarray(array: Any) -> Any:
+        uploads.append(current[-1])
+        return array
+
+    module = SimpleNamespace(
+        cuda=SimpleNamespace(Device=Device), asarray=asarray, asnumpy=np.asarray
+    )
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", FakeNamespace())
+    backend = cupy.CuPyBackend(1, "14.2.0")
+    with backend.scope():
+        assert current == [0, 1]
+    host = backend.to_host(backend.from_host(np.ones(2)))
+    backend.synchronize()
+    assert (backend.device_name, backend.device.id) == ("cuda:1", 1)
+    assert (current, uploads, waits) == ([0], [1], [1])
+    np.testing.assert_array_equal(host, np.ones(2), strict=True)
+
+
+# Importing a library
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ModuleNotFoundError("No module named 'lib'", name="lib"), "lib is not installed"),
+        (
+            ModuleNotFoundError("No module named 'other'", name="other"),
+            "lib is installed but does not import: No module named 'other'",
+        ),
+        (
+            ImportError("libcudart.so.12: cannot open\nshared object file."),
+            "lib is installed but does not import: libcudart.so.12: cannot open shared object file",
+        ),
+        (OSError(), "lib is installed but does not import: OSError"),
+    ],
+)
+def test_import_failure_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    module, problem = base.import_library("lib", "pip install lib")
+    assert module is None
+    assert problem == (reason, "pip install lib")
+
+
+# The driver
+
+
+@pytest.mark.parametrize(
+    ("platform", "library"), [("linux", "libcuda.so.1"), ("win32", "nvcuda.dll")]
+)
+def test_driver_version_comes_from_the_drivers_own_library(
+    monkeypatch: pytest.MonkeyPatch, platform: str, library: str
+) -> None:
+    def version_call(pointer: Any) -> int:
+        pointer._obj.value = 12040
+        return 0
+
+    def load(name: str) -> SimpleNamespace:
+        assert name == library
+        return SimpleNamespace(cuDriverGetVersion=version_call)
+
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    assert base.cuda_driver_version() == 12040
+
+
+@pytest.mark.parametrize(
+    "library",
+    [NO_SUCH_FILE, SimpleNamespace(), SimpleNamespace(cuDriverGetVersion=lambda _: 3)],
+    ids=["no library", "a library without the function", "a failing call"],
+)
+def test_no_driver_is_none(monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: answer(library)())
+    assert base.cuda_driver_version() is None
+
+
+# PyTorch
+
+
+@pytest.fixture
+def fake_torch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def install(
+        *,
+        built: bool = True,
+        available: Callable[[], bool] = lambda: True,
+        count: int = 2,
+        failure: Exception | float | None = None,
+    ) -> None:
+        module = SimpleNamespace(
+            __version__="2.13.0",
+            backends=SimpleNamespace(cuda=SimpleNamespace(is_built=answer(built))),
+            cuda=SimpleNamespace(is_available=available, device_count=answer(count)),
+            device=str,
+        )
+        monkeypatch.setitem(sys.modules, "torch", module)
+        monkeypatch.setitem(sys.modules, "array_api_compat.torch", FakeNamespace(failure))
+
+    return install
+
+
+def warn_of_an_old_driver() -> bool:
+    warnings.warn("CUDA initialization: The NVIDIA driver\n is too old.", stacklevel=1)
+    return False
+
+
+def test_torch_is_usable_when_every_step_succeeds(fake_torch: Callable[..., None]) -> None:
+    fake_torch()
+    assert torch.probe("cuda") == Probe(
+        usable=True, version="2.13.0", devices=("cpu", "cuda:0", "cuda:1")
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "fix"),
+    [
+        (
+            {"built": False},
+            "torch 2.13.0 was built without CUDA",
+            "the build for your CUDA version",
+        ),
+        ({"available": lambda: False}, "torch 2.13.0 sees no usable GPU", "nvidia-smi"),
+        (
+            {"available": warn_of_an_old_driver},
+            "torch 2.13.0 sees no usable GPU: CUDA initialization: The NVIDIA driver is too old",
+            "nvidia-smi",
+        ),
+        ({"count": 1}, "torch has no cuda:1 here: it sees 1 GPU (cuda:0)", "--device cuda:0"),
+        (
+            {"failure": OLD_KERNELS},
+            "a test computation failed: no kernel image is available for execution on the device",
+            "pip install --force-reinstall torch",
+        ),
+    ],
+)
+def test_torch_keeps_the_first_reason(
+    fake_torch: Callable[..., None], state: dict[str, Any], reason: str, fix: str
+) -> None:
+    fake_torch(**state)
+    found = torch.probe("cuda:1")
+    assert (found.usable, found.version, found.reason) == (False, "2.13.0", reason)
+    assert fix in (found.fix or "")
+
+
+def test_torch_without_cuda_on_a_machine_without_a_driver_blames_the_driver_first(
+    fake_torch: Callable[..., None], driver: Callable[[int | None], None]
+) -> None:
+    fake_torch(built=False)
+    driver(None)
+    found = torch.probe("cuda")
+    assert found.reason == ("there is no NVIDIA driver, and torch 2.13.0 was built without CUDA")
+    assert (found.fix or "").startswith("install or update the NVIDIA driver")
+
+
+@pytest.mark.parametrize("library", [torch, jax])
+def test_a_library_that_is_missing(monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
+    monkeypatch.setitem(sys.modules, library.NAME, None)
+    for device in ("cpu", "cuda:0"):
+        assert library.probe(device) == Probe(
+            usable=False,
+            version=None,
+            devices=(),
+            reason=f"{library.NAME} is not installed",
+            fix=f"pip install {library.NAME}",
+        )
+
+
+@pytest.mark.parametrize("case", [BackendCase.TORCH_CUDA, BackendCase.JAX_CUDA])
+def test_installed_library_without_a_gpu_gives_its_real_reason(
+    monkeypatch: pytest.MonkeyPatch, case: BackendCase
+) -> None:
+    monkeypatch.undo()
+    found = case.probe()
+    if found.usable or found.version is None:
+        pytest.skip(found.reason or "there is a GPU")
+    assert found.devices[:1] == ("cpu",)
+    assert case.library in (found.reason or "")
+    assert found.fix
+
+
+# JAX
+
+
+@pytest.fixture
+def fake_jax(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def install(*, gpus: Any = ("GPU 0", "GPU 1"), failure: Any = None) -> None:
+        def devices(platform: str) -> Any:
+            return ["CPU"] if platform == "cpu" else answer(gpus)()
+
+        module = SimpleNamespace(
+            __version__="0.10.2", devices=devices, numpy=FakeNamespace(failure)
+        )
+        monkeypatch.setitem(sys.modules, "jax", module)
+
+    return install
+
+
+def test_jax_is_usable_when_every_step_succeeds(fake_jax: Callable[..., None]) -> None:
+    fake_jax()
+    assert jax.probe("cuda:1") == Probe(
+        usable=True, version="0.10.2", devices=("cpu", "cuda:0", "cuda:1")
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "fix"),
+    [
+        (
+            {"gpus": RuntimeError("Unknown backend cuda. Available backends are ['cpu']")},
+            "jax 0.10.2 sees no GPU: Unknown backend cuda. Available backends are ['cpu']",
+            'pip install "jax[cuda12]"',
+        ),
+        (
+            {"gpus": ("GPU 0",)},
+            "jax has no cuda:1 here: it sees 1 GPU (cuda:0)",
+            "--device cuda:0",
+        ),
+        (
+            {"failure": OLD_KERNELS},
+            "a test computation failed: no kernel image is available for execution on the device",
+            'pip install "jax[cuda12]"',
+        ),
+    ],
+)
+def test_jax_keeps_the_first_reason(
+    fake_jax: Callable[..., None], state: dict[str, Any], reason: str, fix: str
+) -> None:
+    fake_jax(**state)
+    found = jax.probe("cuda:1")
+    assert (found.usable, found.version, found.reason, found.fix) == (False, "0.10.2", reason, fix)
+
+
+# The choice of a backend: `world` says which devices each library can use
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Replace the libraries; return the list of those that are then loaded."""
+
+    def build(**devices: str) -> list[str]:
+        loaded: list[str] = []
+
+        def library(name: str) -> SimpleNamespace:
+            loaded.append(name)
+            offered = tuple(devices.get(name, "").split())
+
+            def find(device: str) -> Probe:
+                usable = device in offered
+                reason = None if usable else f"{name} lacks {device}"
+                fix = None if usable else f"mend {name}"
+                return Probe(usable, "1.0", offered, reason, fix)
+
+            def make(device: str) -> SimpleNamespace:
+                base.require(name, device, find(device))
+                return SimpleNamespace(name=name, device_name=device)
+
+            return SimpleNamespace(probe=find, make=make)
+
+        monkeypatch.setattr(resolve_module, "_library", library)
+        return loaded
+
+    return build
+
+
+CPUS = {"numpy": "cpu", "torch": "cpu", "jax": "cpu", "array-api-strict": "cpu device1"}
+GPUS = {**CPUS, "cupy": "cuda:0 cuda:1", "torch": "cpu cuda:0", "jax": "cpu cuda:0"}
+TORCH_GPU = {**CPUS, "torch": "cpu cuda:0"}
+JAX_GPU = {**CPUS, "jax": "cpu cuda:0"}
+
+GPU_WANTED = "only on the CPU: use --backend cupy, torch or jax, or --device cpu"
+CPU_WANTED = "only on a GPU: use --backend numpy, torch, jax or array-api-strict, or --device cuda"
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "backend", "chosen", "used"),
+    [
+        (CPUS, "auto", "auto", "numpy", "cpu"),
+        (CPUS, "cpu", "auto", "numpy", "cpu"),
+        (CPUS, "cpu", "torch", "torch", "cpu"),
+        (CPUS, "cpu", "array-api-strict", "array-api-strict", "cpu"),
+        (CPUS, "device1", "array-api-strict", "array-api-strict", "device1"),
+        (CPUS, "auto", "jax", "jax", "cpu"),
+        (GPUS, "auto", "auto", "cupy", "cuda:0"),
+        (GPUS, "cpu", "auto", "numpy", "cpu"),
+        (GPUS, "cuda", "auto", "cupy", "cuda:0"),
+        (GPUS, "cuda:1", "auto", "cupy", "cuda:1"),
+        (GPUS, "auto", "numpy", "numpy", "cpu"),
+        (GPUS, "auto", "array-api-strict", "array-api-strict", "cpu"),
+        (GPUS, "auto", "cupy", "cupy", "cuda:0"),
+        (GPUS, "auto", "torch", "torch", "cuda:0"),
+        (GPUS, "cuda", "jax", "jax", "cuda:0"),
+        (TORCH_GPU, "auto", "auto", "torch", "cuda:0"),
+        (JAX_GPU, "cuda:0", "auto", "jax", "cuda:0"),
+    ],
+)
+def test_choice(
+    *,
+    world: Callable[..., list[str]],
+    machine: dict[str, str],
+    device: str,
+    backend: str,
+    chosen: str,
+    used: str,
+) -> None:
+    world(**machine)
+    selection = resolve(device, backend)
+    assert selection.backend.name == chosen
+    assert selection.backend.device_name == selection.device_used == used
+    assert selection.device_requested == device
+    assert selection.warning is None
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
+def test_named_backend_falls_back_to_its_own_cpu_with_a_warning(
+    world: Callable[..., list[str]], backend: str, device: str
+) -> None:
+    world(**CPUS)
+    selection = resolve(device, backend)
+    index = "cuda:7" if device == "cuda:7" else "cuda:0"
+    assert (selection.backend.name, selection.device_used) == (backend, "cpu")
+    assert selection.device_requested == device
+    assert selection.reason == f"{backend} lacks {index}"
+    assert selection.warning == (
+        f"--device {device} is not usable: {backend} lacks {index}; "
+        f"running on the CPU with {backend}; to mend it: mend {backend}"
+    )
+
+
+def test_cuda_falls_back_to_numpy_with_the_reasons_of_all_and_the_fix_of_the_first(
+    world: Callable[..., list[str]],
+) -> None:
+    world(**CPUS)
+    selection = resolve("cuda")
+    assert (selection.backend.name, selection.device_used) == ("numpy", "cpu")
+    assert selection.reason == "cupy lacks cuda:0; torch lacks cuda:0; jax lacks cuda:0"
+    assert (selection.warning or "").endswith("with numpy; to mend it: mend cupy")
+
+
+def test_auto_says_why_it_is_not_a_gpu_without_a_warning(
+    world: Callable[..., list[str]],
+) -> None:
+    world(**CPUS)
+    selection = resolve("auto")
+    assert selection.reason == "cupy lacks cuda:0; torch lacks cuda:0; jax lacks cuda:0"
+    assert selection.warning is None
+    assert resolve("auto", "torch").reason == "torch lacks cuda:0"
+    assert resolve("auto", "numpy").reason is None
+    assert resolve("cpu").reason is None
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_without_a_driver_no_gpu_library_is_loaded(
+    world: Callable[..., list[str]], driver: Callable[[int | None], None], device: str
+) -> None:
+    loaded = world(**CPUS)
+    driver(None)
+    selection = resolve(device)
+    assert set(loaded) == {"numpy"}
+    assert selection.reason == "there is no NVIDIA driver"
+    assert (selection.warning is None) == (device == "auto")
+
+
+def test_without_a_driver_auto_imports_no_gpu_library() -> None:
+    program = (
+        "import sys, importlib\n"
+        "module = importlib.import_module('xpnet.backends.resolve')\n"
+        "module.cuda_driver_version = lambda: None\n"
+        "assert module.resolve('auto').backend.name == 'numpy'\n"
+        "print(sorted({'cupy', 'jax', 'torch', 'array_api_strict'} & set(sys.modules)))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (run.stdout, run.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("device", "backend", "message"),
+    [
+        ("cuda", "numpy", f"the numpy backend cannot run on cuda, {GPU_WANTED}"),
+        (
+            "cuda:0",
+            "array-api-strict",
+            f"the array-api-strict backend cannot run on cuda:0, {GPU_WANTED}",
+        ),
+        ("cpu", "cupy", f"the cupy backend cannot run on cpu, {CPU_WANTED}"),
+        (
+            "auto",
+            "cupy",
+            "the cupy backend cannot run on cuda:0: cupy lacks cuda:0; to mend it: mend cupy",
+        ),
+        (
+            "cuda",
+            "cupy",
+            "the cupy backend cannot run on cuda:0: cupy lacks cuda:0; to mend it: mend cupy",
+        ),
+    ],
+)
+def test_a_named_backend_is_never_replaced(
+    world: Callable[..., list[str]], device: str, backend: str, message: str
+) -> None:
+    world(**CPUS)
+    with pytest.raises(BackendError) as caught:
+        resolve(device, backend)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "jax", "cupy"])
+def test_a_required_device_that_is_not_usable_is_an_error(
+    world: Callable[..., list[str]], backend: str
+) -> None:
+    world(**CPUS)
+    with pytest.raises(BackendError, match=r"cuda:7: .*lacks cuda:7.*; to mend it: mend"):
+        resolve("cuda:7", backend, require_device=True)
+
+
+def test_a_required_device_that_is_usable_is_used(world: Callable[..., list[str]]) -> None:
+    world(**GPUS)
+    assert resolve("cuda:1", require_device=True).device_used == "cuda:1"
+    assert resolve("cpu", require_device=True).device_used == "cpu"
+
+
+def test_a_library_that_is_missing_is_an_error_when_named(
+    world: Callable[..., list[str]],
+) -> None:
+    world(numpy="cpu")
+    for device in ("cpu", "auto", "cuda"):
+        with pytest.raises(BackendError, match="cannot run on cpu: torch lacks cpu; to mend it"):
+            resolve(device, "torch")
+
+
+@pytest.mark.parametrize("device", ["cuda:x", "gpu", "cuda:-1", "cuda:", "CPU", "", "cuda:0 "])
+@pytest.mark.parametrize("backend", ["auto", "torch", "array-api-strict"])
+def test_an_unknown_device_names_the_allowed_ones(device: str, backend: str) -> None:
+    with pytest.raises(ConfigError, match=r"unknown device .*: expected auto, cpu, cuda or cuda:N"):
+        resolve(device, backend)
+
+
+def test_a_pretended_device_is_for_array_api_strict_alone() -> None:
+    with pytest.raises(ConfigError, match="unknown device 'device1'"):
+        resolve("device1", "numpy")
+
+
+def test_an_unknown_backend_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="unknown backend 'tensorflow': expected auto, numpy"):
+        resolve("cpu", "tensorflow")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_backend_file_probes_and_makes(name: str) -> None:
+    module = importlib.import_module(BACKENDS[name])
+    assert name == module.NAME
+    with pytest.raises(
+        BackendError, match=f"the {name} backend cannot run on nowhere: .*; to mend"
+    ):
+        module.make("nowhere")
