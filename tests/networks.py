@@ -46,23 +46,34 @@ def engine_for(backend, x, dtype="float64", normalize="scale"):
 
 
 def train(
-    backend, x, labels, sizes, *, epochs, batch_size=None, dtype="float64", learning_rate=0.1
+    backend,
+    x,
+    labels,
+    sizes,
+    *,
+    epochs,
+    batch_size=None,
+    dtype="float64",
+    learning_rate=0.1,
+    seed=0,
+    log_every=1,
 ):
-    """Train from the seed-0 parameters; return layers (on the device) and [(loss, accuracy), …]."""
+    """Train from a seed's parameters; return layers (on the device) and [(loss, accuracy), …]."""
     history = []
 
     def keep(epoch, evaluation):
-        history.append((evaluation.loss, evaluation.accuracy))
+        if evaluation is not None:
+            history.append((evaluation.loss, evaluation.accuracy))
 
     fitted = fit(
         engine_for(backend, x, dtype),
-        on_device(backend, initialize(sizes, 0), dtype),
+        on_device(backend, initialize(sizes, seed), dtype),
         Samples(backend.from_host(x), backend.from_host(labels)),
         sgd(learning_rate),
         epochs=epochs,
         batch_size=batch_size,
-        order=lambda epoch: backend.from_host(rng.permutation(0, len(labels), epoch=epoch)),
-        log_every=1,
+        order=lambda epoch: backend.from_host(rng.permutation(seed, len(labels), epoch=epoch)),
+        log_every=log_every,
         on_epoch=keep,
     )
     return fitted.parameters, history

@@ -97,6 +97,10 @@ class TrainConfig:
     """Array library. auto takes NumPy on the CPU; on a GPU the
     first of CuPy, PyTorch and JAX that works."""
 
+    workers: Literal["auto"] | int = "auto"
+    """Blocks of samples computed side by side by the NumPy
+    backend; auto makes it the processors there are."""
+
     require_device: _Switch = False
     """Stop with an error where --device would fall back to the CPU."""
 
@@ -343,6 +347,9 @@ _RULES = {
         lambda value: isinstance(value, str) and re.fullmatch(r"[\w:.-]+", value) is not None,
     ),
     "backend": _one_of(get_args(BackendName)),
+    "workers": _Rule(
+        "auto or a whole number, 1 or more", lambda value: value == "auto" or _is_whole(value, 1)
+    ),
     "require_device": _SWITCH,
     "init_from": _PATH_OR_NONE,
     "log_every": _whole(1),

@@ -136,10 +136,10 @@ def fit(
     DivergedError
         If the loss of an epoch, or of an evaluation, is not finite.
     """
+    visited = samples
     if batch_size is None:
-        samples = Samples(
-            *(engine.ops.xp.take(a, order(0), axis=0) for a in (samples.x, samples.labels))
-        )
+        take, first = engine.ops.xp.take, order(0)
+        visited = Samples(take(samples.x, first, axis=0), take(samples.labels, first, axis=0))
     state = optimizer.init(parameters)
 
     def report(epoch: int) -> None:
@@ -155,7 +155,7 @@ def fit(
         for epoch in range(1, epochs + 1):
             epoch_loss = 0.0
             for batch in _batches(samples.count, batch_size, order, epoch):
-                loss, gradients = batch_step(engine, parameters, samples, batch)
+                loss, gradients = batch_step(engine, parameters, visited, batch)
                 parameters, state = optimizer.update(gradients, state, parameters)
                 epoch_loss = epoch_loss + loss
             _check_finite(_number(engine.ops, epoch_loss), epoch)

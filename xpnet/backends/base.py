@@ -51,6 +51,8 @@ class Backend(ABC):
         The library's version.
     has_float64
         Whether the device computes in double precision.
+    parallel_blocks
+        Whether `workers` makes a difference.
     """
 
     name: str
@@ -59,9 +61,17 @@ class Backend(ABC):
     device_name: str
     version: str
     has_float64: bool = True
+    parallel_blocks: bool = False
 
     def scope(self) -> AbstractContextManager[None]:
         """Return the context that everything computed with this backend runs in."""
+        return nullcontext()
+
+    def workers(self, count: int) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Return the context in which `map_blocks` computes `count` blocks side by side.
+
+        Libraries without `parallel_blocks` have threads of their own and take one block at a time.
+        """
         return nullcontext()
 
     @abstractmethod

@@ -1,0 +1,333 @@
+"""The command, end to end: what it prints, writes, returns, and refuses."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from backend_enum import BackendCase, usable_backend
+
+from xpnet import datasets, train
+from xpnet.checkpoint import fingerprint, load_model
+from xpnet.model import initialize
+from xpnet.tracking import read_metrics, read_run
+
+COMMAND = [sys.executable, "-m", "xpnet.train"]
+
+
+@pytest.fixture(autouse=True)
+def small_data(tmp_path, monkeypatch):
+    """Work in an empty folder that holds small.npz: 300 + 50 samples, 12 features, 4 classes."""
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, size=(350, 12), dtype=np.uint8)
+    y = np.argmax((x / 255 - 0.5) @ generator.normal(size=(12, 4)), axis=1)
+    np.savez(
+        tmp_path / "small.npz", x_train=x[:300], y_train=y[:300], x_test=x[300:], y_test=y[300:]
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XPNET_REQUIRE_DEVICE", raising=False)
+
+
+def run(*words):
+    """Train on the small data into runs/run; return the exit code."""
+    arguments = ["--data", "small.npz", "--name", "run", "--overwrite", *map(str, words)]
+    return train.main(arguments)
+
+
+def record():
+    return read_run(train_folder())
+
+
+def train_folder(name="run"):
+    return Path("runs") / name
+
+
+def history():
+    """The losses and accuracies of metrics.jsonl."""
+    lines = read_metrics(train_folder() / "metrics.jsonl")
+    return [(line["epoch"], line["train_loss"], line["train_accuracy"]) for line in lines]
+
+
+def test_a_run_prints_its_course_and_figures(capsys):
+    assert run("--epochs", 20, "--device", "cpu") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert re.fullmatch(r"xpnet \S+: numpy \S+ on cpu", lines[0])
+    assert lines[1] == "small: 300 training and 50 test samples, 12 features, 4 classes"
+    assert lines[2].startswith(
+        "network 12-10-4, native float32, batch size full, learning rate 0.1"
+    )
+    figures = r"loss \d+\.\d{4}   accuracy [01]\.\d{4}"
+    for line, epoch in zip(lines[3:6], (0, 10, 20), strict=True):
+        assert re.fullmatch(rf"epoch {epoch:>5}   {figures}", line)
+    assert re.fullmatch(rf"test          {figures}", lines[6])
+    for label in range(4):
+        assert re.fullmatch(rf"  class   {label} +accuracy [01]\.\d{{4}}", lines[7 + label])
+    assert lines[11] == f"fingerprint   {record()['fingerprint']}"
+    assert lines[12] == f"run           {train_folder()}"
+    assert len(lines) == 13
+
+
+def test_a_run_leaves_a_record_metrics_and_a_model():
+    assert run("--epochs", 12, "--hidden", 6, 5, "--seed", 3) == 0
+    found = record()
+    assert found["status"] == "completed"
+    assert found["config"]["hidden"] == [6, 5]
+    assert found["seed"] == 3
+    assert found["device_requested"] == "auto"
+    assert found["data"]["name"] == "small"
+    assert len(found["data"]["sha256"]) == 64
+    metrics = found["metrics"]
+    assert [epoch for epoch, _, _ in history()] == [0, 10, 12]
+    assert history()[-1] == (12, metrics["train_loss"], metrics["train_accuracy"])
+    assert 0 <= metrics["test_accuracy"] <= 1
+    assert len(metrics["test_accuracy_per_class"]) == 4
+    model = load_model(train_folder() / "model.safetensors")
+    assert model.sizes == (12, 6, 5, 4)
+    assert fingerprint(model.layers) == found["fingerprint"]
+    assert model.normalize == "scale"
+    assert float(model.normalization["scale"]) == 1 / 255
+
+
+def test_quiet_prints_nothing(capsys):
+    assert run("--epochs", 1, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_no_epochs_save_the_initial_parameters():
+    assert run("--epochs", 0, "--seed", 5, "--dtype", "float64") == 0
+    layers = load_model(train_folder() / "model.safetensors").layers
+    for found, expected in zip(layers, initialize((12, 10, 4), 5), strict=True):
+        assert np.array_equal(found["weight"], expected.weight)
+        assert np.array_equal(found["bias"], expected.bias.ravel())
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_does_not():
+    fingerprints = []
+    for seed in (0, 0, 1):
+        assert run("--epochs", 2, "--batch-size", 32, "--seed", seed) == 0
+        fingerprints.append(record()["fingerprint"])
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+def test_training_goes_on_from_a_saved_model():
+    assert run("--epochs", 6, "--log-every", 3) == 0
+    expected, fingerprint_of_six = history(), record()["fingerprint"]
+    assert run("--epochs", 3) == 0
+    (train_folder() / "model.safetensors").rename("half.safetensors")
+    assert run("--epochs", 3, "--init-from", "half.safetensors", "--log-every", 3) == 0
+    assert record()["fingerprint"] == fingerprint_of_six
+    assert [figures[1:] for figures in history()] == [figures[1:] for figures in expected[1:]]
+
+
+def test_settings_come_from_a_file_and_flags_win_over_it(tmp_path):
+    (tmp_path / "settings.toml").write_text("epochs = 2\nhidden = [7]\n")
+    assert run("--config", "settings.toml", "--epochs", 1) == 0
+    assert record()["config"]["hidden"] == [7]
+    assert record()["config"]["epochs"] == 1
+
+
+def test_print_config_trains_nothing(capsys):
+    assert run("--epochs", 7, "--print-config") == 0
+    assert "epochs = 7\n" in capsys.readouterr().out
+    assert not train_folder().parent.exists()
+
+
+@pytest.mark.parametrize("normalize", ["scale", "standardize", "none"])
+@pytest.mark.parametrize("hidden", [(), (9,), (8, 7)], ids=str)
+def test_every_normalisation_and_depth_trains(normalize, hidden):
+    assert run("--epochs", 5, "--normalize", normalize, "--hidden", *hidden) == 0
+    assert load_model(train_folder() / "model.safetensors").normalize == normalize
+
+
+@pytest.mark.parametrize(
+    "case", [BackendCase.STRICT, BackendCase.TORCH, BackendCase.JAX], ids=lambda case: case.value
+)
+def test_every_backend_trains_to_the_same_figures(case):
+    usable_backend(case)
+    arguments = ["--epochs", 3, "--dtype", "float64", "--batch-size", 128]
+    assert run(*arguments) == 0
+    expected = history()
+    assert run(*arguments, "--backend", case.library, "--device", case.device) == 0
+    assert record()["backend"] == case.library
+    assert record()["device_used"] == case.device
+    np.testing.assert_allclose(history(), expected, rtol=1e-7)
+
+
+def test_without_a_gpu_cuda_falls_back_with_a_warning(capsys, monkeypatch):
+    from xpnet.backends import resolve
+
+    monkeypatch.setattr(resolve, "cuda_driver_version", lambda: None)
+    assert run("--epochs", 1, "--device", "cuda") == 0
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"xpnet: warning: --device cuda .* no NVIDIA driver.*to mend it: .*\n", err)
+    found = record()
+    assert (found["device_requested"], found["device_used"]) == ("cuda", "cpu")
+    assert "no NVIDIA driver" in found["device_reason"]
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_a_required_device_is_not_replaced(capsys, monkeypatch, how):
+    from xpnet.backends import resolve
+
+    monkeypatch.setattr(resolve, "cuda_driver_version", lambda: None)
+    if how == "variable":
+        monkeypatch.setenv("XPNET_REQUIRE_DEVICE", "1")
+    assert run("--device", "cuda", *(["--require-device"] if how == "flag" else [])) == 2
+    assert "no NVIDIA driver" in capsys.readouterr().err
+    assert not train_folder().exists()
+
+
+def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
+    assert run("--lr", "1e300", "--dtype", "float64", "--epochs", 5) == 3
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"xpnet: training diverged: the loss is \S+ in epoch \d; .*\n", err)
+    found = record()
+    assert found["status"] == "failed"
+    assert found["fingerprint"] is None
+    assert "diverged" in found["error"]
+    assert not (train_folder() / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--batch-size", 301], "--batch-size: expected at most the 300 training samples, got 301"),
+        (["--hidden", 10**12], "--hidden: a 12-1000000000000-4 network has"),
+        (["--data", "absent"], "absent: no such file or folder"),
+        (["--init-from", "absent"], "absent: no such file"),
+        (["--backend", "cupy", "--device", "cpu"], "the cupy backend cannot run on cpu"),
+        (["--device", "gpu"], "unknown device 'gpu': expected auto, cpu, cuda or cuda:N"),
+        (["--epochs", -1], "--epochs: expected a whole number, 0 or more, got -1"),
+        (["--config", "absent.toml"], "absent.toml: cannot be read"),
+        (["--backend", "torch", "--workers", 2], "--workers: the torch backend has threads"),
+        (
+            ["--backend", "array-api-strict", "--device", "no_float64", "--dtype", "float64"],
+            "array-api-strict has no float64 on no_float64: use --dtype float32",
+        ),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_is_one_line_and_leaves_nothing(capsys, words, message):
+    if "torch" in words:
+        usable_backend(BackendCase.TORCH)
+    assert run(*words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"xpnet: {message}")
+    assert err.count("\n") == 1
+    assert not train_folder().parent.exists()
+
+
+def test_a_model_of_another_shape_is_no_start(capsys):
+    assert run("--epochs", 0, "--hidden", 7) == 0
+    (train_folder() / "model.safetensors").rename("other.safetensors")
+    assert run("--init-from", "other.safetensors") == 2
+    assert "holds a 12-7-4 network, but --hidden and the data make it 12-10-4" in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_existing_run_is_kept_unless_told_otherwise(capsys):
+    arguments = ["--data", "small.npz", "--epochs", "1", "--name", "mine"]
+    assert train.main(arguments) == 0
+    before = (train_folder("mine") / "run.json").read_bytes()
+    assert train.main(arguments) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (train_folder("mine") / "run.json").read_bytes() == before
+    assert train.main([*arguments, "--overwrite"]) == 0
+
+
+def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
+    def fail():
+        msg = "out of\nluck"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(train, "available_cpus", fail)
+    assert run() == 1
+    expected = "xpnet: unexpected RuntimeError: out of luck (--debug shows where)\n"
+    assert capsys.readouterr().err == expected
+    assert run("--debug") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert err.endswith(expected)
+
+
+def test_ctrl_c_saves_what_there_is_and_ends_with_code_130():
+    words = [*COMMAND, "--data", "small.npz", "--name", "run", "--epochs", "1000000", "--log-every"]
+    process = subprocess.Popen([*words, "1"], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch    20 "):
+            break
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(
+        r"^interrupted after \d+ epochs; what was trained is saved$", out, re.MULTILINE
+    )
+    found = record()
+    assert found["status"] == "interrupted"
+    assert found["metrics"]["epochs"] >= 20
+    model = load_model(train_folder() / "model.safetensors")
+    assert fingerprint(model.layers) == found["fingerprint"]
+
+
+def test_ctrl_c_before_training_leaves_nothing(capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(datasets, "digest", interrupted)
+    assert run() == 130
+    assert capsys.readouterr() == ("", "")
+    assert not train_folder().parent.exists()
+
+
+def test_a_reader_that_leaves_is_no_fault():
+    words = [
+        *COMMAND,
+        "--data",
+        "small.npz",
+        "--name",
+        "run",
+        "--epochs",
+        "100000",
+        "--log-every",
+        "1",
+    ]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+    assert record()["status"] == "failed"
+
+
+def test_a_terminal_shows_a_progress_bar():
+    controller, terminal = pty.openpty()
+    words = [*COMMAND, "--data", "small.npz", "--epochs", "300", "--device", "cpu"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(words, stdout=terminal, env=environment) as process:
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the terminal was closed
+            while part := os.read(controller, 65536):
+                shown += part
+    os.close(controller)
+    assert process.returncode == 0
+    assert "━" in shown.decode()
+    assert "300/300" in shown.decode()
+    assert re.search(r"epoch   300   loss", shown.decode())
+
+
+def test_the_metrics_of_a_running_training_are_valid_json_lines():
+    assert run("--epochs", 3, "--log-every", 1) == 0
+    lines = (train_folder() / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2, 3]

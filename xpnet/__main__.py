@@ -1,0 +1,41 @@
+"""``python -m xpnet`` and the console script ``xpnet``: one word chooses the command."""
+
+import sys
+from collections.abc import Sequence
+
+USAGE = """\
+usage: xpnet COMMAND [OPTIONS]
+
+Commands:
+  train    train a network (xpnet train --help)
+  doctor   say which backends and devices work here, and how to get the others
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the first word names, and return its exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    command, arguments = (words[0], words[1:]) if words else ("", [])
+    if command == "train":
+        from xpnet import train
+
+        return train.main(arguments, prog="xpnet train")
+    if command == "doctor":
+        from xpnet import doctor
+
+        return doctor.main(arguments)
+    if command in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    if command == "--version":
+        from xpnet import __version__
+
+        print(f"xpnet {__version__}")
+        return 0
+    problem = f"unknown command {command!r}" if command else "no command given"
+    print(f"xpnet: {problem}: expected train or doctor (xpnet --help)", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

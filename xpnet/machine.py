@@ -1,0 +1,34 @@
+"""What this process may use of the machine."""
+
+import math
+import os
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def available_cpus() -> int:
+    """Return how many processors this process may use: affinity and container limits count."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota, period = [*_words(CGROUPS / "cpu.max"), "max", "max"][:2]
+    if quota.isdigit() and period.isdigit():
+        cpus = min(cpus, math.ceil(int(quota) / int(period)))
+    return max(cpus, 1)
+
+
+def available_memory() -> int | None:
+    """Return the bytes of memory this process may use, container limits included; None if unknown."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+    limit = _words(CGROUPS / "memory.max")
+    return min(memory, int(limit[0])) if limit and limit[0].isdigit() else memory
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
