@@ -1,0 +1,207 @@
+"""Measures xpnet beside the notebook's own code, whole processes in turn, and writes docs/benchmarks.md.
+
+Every figure is the median of several runs, and every ratio the median of the ratios of neighbouring runs,
+for machines are noisy. Peak memory is the largest resident set of the process.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from xpnet.files import write_atomic
+from xpnet.machine import available_cpus
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = sys.executable
+READ_CSV = "import sys, pandas; pandas.read_csv(sys.argv[1])"
+LOAD_CSV = """
+import pathlib, sys
+from xpnet import datasets
+datasets.load(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+"""
+READ_BOTH = "import sys, pandas; [pandas.read_csv(path) for path in sys.argv[1:]]"
+
+
+@dataclass
+class Usage:
+    """What one run of a command took."""
+
+    seconds: float
+    mebibytes: float
+
+
+@dataclass
+class Contender:
+    """A command, and what its runs took."""
+
+    name: str
+    command: list[str]
+    stop_at: bytes | None = None  # measure to the line that starts so, rather than to the end
+    runs: list[Usage] = field(default_factory=list)
+
+    def run(self, folder: Path) -> None:
+        """Run the command once in `folder`."""
+        begin = time.perf_counter()
+        with subprocess.Popen(
+            self.command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            seconds = None
+            for line in process.stdout or ():
+                if self.stop_at is not None and line.startswith(self.stop_at):
+                    seconds = time.perf_counter() - begin
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if seconds is None:
+            seconds = time.perf_counter() - begin
+        if process.returncode:
+            msg = f"{self.name} ended with code {process.returncode}: {' '.join(self.command)}"
+            raise SystemExit(msg)
+        self.runs.append(Usage(seconds, usage.ru_maxrss / 1024))
+
+    def median(self, what: str) -> float:
+        """Return the median of ``seconds`` or ``mebibytes`` over the runs."""
+        return statistics.median(getattr(run, what) for run in self.runs)
+
+    def spread(self) -> str:
+        """Return the smallest and the largest time."""
+        times = [run.seconds for run in self.runs]
+        return f"{min(times):.2f} - {max(times):.2f}"
+
+    def ratio(self, other: "Contender", what: str) -> float:
+        """Return the median ratio of this contender's runs to the runs of `other` beside them."""
+        pairs = zip(self.runs, other.runs, strict=True)
+        return statistics.median(getattr(a, what) / getattr(b, what) for a, b in pairs)
+
+
+def contenders(csv: Path) -> dict[str, list[Contender]]:
+    """Return the workloads: in each, the first contender is what the others are compared with."""
+    train = [PYTHON, "-m", "xpnet.train", "--device", "cpu"]
+    files = [str(csv / "mnist_train.csv"), str(csv / "mnist_test.csv")]
+    return {
+        "main job: 100 epochs, process start to exit": [
+            Contender("notebook", [PYTHON, str(ROOT / "scripts/notebook_baseline.py"), str(csv)]),
+            Contender("xpnet, NumPy float32", train),
+            Contender("xpnet, NumPy float64", [*train, "--dtype", "float64"]),
+        ],
+        "process start to the first epoch": [
+            Contender("xpnet", [*train, "--epochs", "1"], stop_at=b"epoch     0"),
+        ],
+        "--help": [Contender("xpnet", [PYTHON, "-m", "xpnet.train", "--help"])],
+        "reading the two CSV files (128 MB)": [
+            Contender("pandas.read_csv", [PYTHON, "-c", READ_BOTH, *files]),
+            Contender("xpnet.datasets", [PYTHON, "-c", LOAD_CSV, *files]),
+        ],
+    }
+
+
+def measure(workloads: dict[str, list[Contender]], runs: int, folder: Path) -> None:
+    """Run all contenders of each workload in turn, once to warm up and then `runs` times."""
+    for title, group in workloads.items():
+        for count in range(runs + 1):
+            for contender in group:
+                contender.run(folder)
+                if count == 0:
+                    contender.runs.clear()
+        print(title, *(f"  {c.name}: {c.median('seconds'):.2f} s" for c in group), sep="\n")
+
+
+def table(workloads: dict[str, list[Contender]]) -> str:
+    """Return the results as a Markdown table."""
+    lines = [
+        "| workload | | seconds | min - max | × first | peak MiB | × first |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for title, group in workloads.items():
+        for contender in group:
+            ratios = [
+                "" if contender is group[0] else f"{contender.ratio(group[0], what):.2f}"
+                for what in ("seconds", "mebibytes")
+            ]
+            lines.append(
+                f"| {title if contender is group[0] else ''} | {contender.name} "
+                f"| {contender.median('seconds'):.2f} | {contender.spread()} | {ratios[0]} "
+                f"| {contender.median('mebibytes'):.0f} | {ratios[1]} |"
+            )
+    return "\n".join(lines)
+
+
+def machine() -> dict[str, str | int]:
+    """Return what the figures depend on."""
+    import numpy as np
+    import pandas as pd
+
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "processor": _processor(),
+        "cpus": available_cpus(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pandas": pd.__version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
+
+
+def page(workloads: dict[str, list[Contender]], runs: int) -> str:
+    """Return docs/benchmarks.md."""
+    about = machine()
+    return f"""# Benchmarks
+
+Medians of {runs} interleaved runs of whole processes, after one to warm up; a ratio is the median of the
+ratios of neighbouring runs. Both sides may use all {about["cpus"]} processors. Reproduce them with
+`python scripts/benchmark.py` (an environment with xpnet, and a quiet machine).
+
+{about["date"]}, {about["processor"]} with {about["cpus"]} processors, {about["system"]},
+Python {about["python"]}, NumPy {about["numpy"]}, pandas {about["pandas"]}.
+
+{table(workloads)}
+
+*notebook* is `scripts/notebook_baseline.py`: the notebook's algorithm as written, float64, on the CSV files.
+"""
+
+
+def main() -> None:
+    """Measure, print, and write docs/benchmarks.md and docs/benchmarks.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="counted runs of each (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="one run of each, nothing written")
+    options = parser.parse_args()
+    runs = 1 if options.quick else options.runs
+    # Settings for old BLAS builds slow current ones.
+    for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        os.environ.pop(variable, None)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        export = [PYTHON, str(ROOT / "scripts/export_csv.py"), "--out", name]
+        subprocess.run(export, check=True, stdout=subprocess.DEVNULL)
+        workloads = contenders(folder)
+        measure(workloads, runs, folder)
+    print(table(workloads))
+    if not options.quick:
+        figures = {
+            title: {c.name: [vars(run) for run in c.runs] for c in group}
+            for title, group in workloads.items()
+        }
+        content = json.dumps({"machine": machine(), "runs": figures}, indent=1) + "\n"
+        write_atomic(ROOT / "docs/benchmarks.json", content.encode())
+        write_atomic(ROOT / "docs/benchmarks.md", page(workloads, runs).encode())
+
+
+if __name__ == "__main__":
+    main()
