@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from xpnet.blocks import block_bounds, tree_sum
+from xpnet.blocks import block_bounds, block_groups, tree_sum
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,19 @@ class Term:
 )
 def test_bounds_cover_a_batch_in_order(count, bounds):
     assert block_bounds(count, size=4) == bounds
+
+
+@pytest.mark.parametrize(
+    ("count", "stack", "groups"),
+    [
+        (3, 2, [(0, 3, 1)]),
+        (8, 1, [(0, 4, 1), (4, 8, 1)]),
+        (8, 2, [(0, 8, 2)]),
+        (22, 3, [(0, 12, 3), (12, 20, 2), (20, 22, 1)]),
+    ],
+)
+def test_groups_are_of_full_blocks_and_a_short_one_stands_alone(count, stack, groups):
+    assert block_groups(count, stack, size=4) == groups
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ never makes a GPU wait for the host.
 import pytest
 from networks import engine_for, on_device, pixels
 
-from xpnet.loop import Samples, batch_step
+from xpnet.loop import Samples, batch_gradients
 from xpnet.model import initialize
 from xpnet.optim import sgd
 
@@ -24,9 +24,8 @@ def test_a_step_reads_nothing_back(hidden, batch_size):
     layers = on_device(meta, initialize((20, *hidden, 5), 0))
     samples = Samples(meta.from_host(x), meta.from_host(labels))
     order = None if batch_size is None else meta.from_host(labels[:batch_size].astype("int64"))
-    loss, gradients = batch_step(engine, layers, samples, order)
+    gradients = batch_gradients(engine, layers, samples, order)
     updated, _ = sgd(0.1).update(gradients, None, layers)
-    assert loss.device.type == "meta"
     for layer, start in zip(updated, layers, strict=True):
         assert layer.weight.shape == start.weight.shape
         assert layer.weight.device.type == "meta"

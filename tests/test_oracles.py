@@ -11,7 +11,7 @@ from networks import engine_for, pixels, train
 from xpnet import datasets
 from xpnet.backends.numpy import make
 from xpnet.loop import Samples, evaluate
-from xpnet.model import initialize, loss_and_gradients
+from xpnet.model import gradients, initialize, loss
 
 NUMPY = make("cpu")
 NOTEBOOK = Path(__file__).resolve().parents[1] / "scripts" / "notebook_baseline.py"
@@ -40,9 +40,10 @@ def test_gradients_are_those_of_autograd(hidden):
     expected_loss.backward()
 
     engine = engine_for(NUMPY, x)
-    loss, gradients = loss_and_gradients(engine.ops, layers, engine.inputs(x), labels)
-    np.testing.assert_allclose(loss.item(), expected_loss.item(), rtol=1e-13)
-    for layer, expected in zip(gradients, tensors, strict=True):
+    found = loss(engine.ops, layers, engine.inputs(x), labels)
+    np.testing.assert_allclose(found.item(), expected_loss.item(), rtol=1e-13)
+    found = gradients(engine.ops, layers, engine.inputs(x), labels)
+    for layer, expected in zip(found, tensors, strict=True):
         for gradient, tensor in zip(layer, expected, strict=True):
             np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-10, atol=1e-12)
 

@@ -6,15 +6,43 @@ the other or side by side, cannot then change the result.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from xpnet.backends.base import Array
 
 BLOCK_SIZE = 1024
 
 
+class Group(NamedTuple):
+    """Neighbouring blocks that are computed in one call: samples ``start`` to ``stop``."""
+
+    start: int
+    stop: int
+    blocks: int
+
+
 def block_bounds(count: int, size: int = BLOCK_SIZE) -> list[tuple[int, int]]:
-    """Return the ``(start, stop)`` of each block of a batch of ``count`` samples."""
+    """Return the ``(start, stop)`` of each block of ``size`` among ``count`` samples."""
     return [(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def block_groups(count: int, stack: int, size: int = BLOCK_SIZE) -> list[Group]:
+    """Return the blocks of ``count`` samples in groups of up to ``stack`` full ones.
+
+    A short last block is a group of its own.
+    """
+    full = count // size
+    groups = [
+        Group(first * size, last * size, last - first) for first, last in block_bounds(full, stack)
+    ]
+    return groups if full * size == count else [*groups, Group(full * size, count, 1)]
+
+
+def unstack(group: Group, arrays: Sequence[Array]) -> list[list[Array]]:
+    """Return the arrays of each block of a group; stacks have the blocks as their first axis."""
+    if group.blocks == 1:
+        return [list(arrays)]
+    return [[array[block, ...] for array in arrays] for block in range(group.blocks)]
 
 
 def tree_sum(terms: Iterable[Sequence[Array]]) -> list[Array]:

@@ -9,13 +9,13 @@ from xpnet.backends.base import Array
 
 
 def relu(ops: Arithmetic, z: Array) -> Array:
-    """Return A = max(Z, 0), elementwise. NaN stays NaN; negative zero becomes zero."""
-    return ops.xp.where(z <= 0, ops.xp.zeros_like(z), z)
+    """Return A = max(Z, 0), elementwise. NaN stays NaN."""
+    return ops.xp.maximum(z, 0.0)
 
 
 def relu_backward(ops: Arithmetic, da: Array, z: Array) -> Array:
     """Return dZ = dA .* g'(Z), where g'(Z) is 1 for Z > 0 and 0 elsewhere. All shapes are Z's."""
-    return ops.xp.where(z > 0, da, ops.xp.zeros_like(da))
+    return ops.xp.where(z > 0, da, 0.0)
 
 
 def one_hot(ops: Arithmetic, labels: Array, classes: int) -> Array:
@@ -37,33 +37,23 @@ def softmax(ops: Arithmetic, z: Array) -> Array:
     return exponentials * _reciprocal(ops, ops.sum(exponentials, axis=-2))
 
 
-def softmax_cross_entropy(ops: Arithmetic, z: Array, y: Array) -> tuple[Array, Array]:
-    """Return the cross-entropy of each sample and the softmax of ``z``.
+def cross_entropy(ops: Arithmetic, z: Array, y: Array) -> Array:
+    """Return the cross-entropy of each sample, (..., 1, samples), in nats.
 
-    Parameters
-    ----------
-    z : (..., units, samples) logits Z of the last layer
-    y : (..., units, samples) one-hot labels Y
-
-    Returns
-    -------
-    loss : (..., 1, samples), in nats: -log softmax(z)_label = log Σ_j exp(z_j) - z_label
-    probabilities : (..., units, samples), the last layer's activations A
+    -log softmax(z)_label = log Σ_j exp(z_j) - z_label, with logits ``z`` and one-hot labels ``y``, both
+    (..., units, samples).
     """
     shifted = _below_maximum(ops, z)
-    exponentials = ops.exp(shifted)
-    total = ops.sum(exponentials, axis=-2)
+    total = ops.sum(ops.exp(shifted), axis=-2)
     # One term of each column is not zero, so this sum is exact in any order.
-    of_label = ops.xp.sum(
-        ops.xp.where(y > 0, shifted, ops.xp.zeros_like(shifted)), axis=-2, keepdims=True
-    )
-    return ops.log(total) - of_label, exponentials * _reciprocal(ops, total)
+    of_label = ops.xp.sum(ops.xp.where(y > 0, shifted, 0.0), axis=-2, keepdims=True)
+    return ops.log(total) - of_label
 
 
 def softmax_cross_entropy_backward(probabilities: Array, y: Array) -> Array:
-    """Return dZ = A - Y, the gradient of each sample's cross-entropy by its logits.
+    """Return dZ = A - Y, the gradient of each sample's cross-entropy by the logits Z.
 
-    Derived in docs/math.md; both shapes are (..., units, samples).
+    ``probabilities`` is A = softmax(Z). Derived in docs/math.md; all shapes are (..., units, samples).
     """
     return probabilities - y
 

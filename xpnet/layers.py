@@ -24,7 +24,7 @@ def linear_backward(ops: Arithmetic, a: Array, dz: Array) -> Linear:
     ``a`` (inputs, samples) is what the layer was given, ``dz`` (units, samples) the loss's gradient by
     what it returned. The notebook's factor 1/m is applied once, when all blocks are added.
     """
-    return Linear(ops.matmul(dz, ops.transpose(a)), ops.sum(dz, axis=-1))
+    return Linear(*ops.over_samples(dz, a))
 
 
 def linear_backward_input(ops: Arithmetic, layer: Linear, dz: Array) -> Array:

@@ -3,18 +3,17 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from xpnet import functional as F
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.backends.base import Array
-from xpnet.blocks import block_bounds, tree_sum
+from xpnet.blocks import Group, block_bounds, block_groups, tree_sum, unstack
 from xpnet.errors import DivergedError
 from xpnet.layers import Linear
-from xpnet.model import Parameters, forward, loss_and_gradients, prepare
+from xpnet.model import Parameters, forward, gradients, prepare
 from xpnet.optim import Optimizer
-
-Bounds = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,9 @@ class Engine:
     """What the loop computes with."""
 
     ops: Arithmetic
-    inputs: Callable[[Array], Any]  # raw rows (samples, features) -> operand (features, samples)
-    map_blocks: Callable[[Callable[[Bounds], Any], Iterable[Bounds]], Iterator[Any]]
+    inputs: Callable[[Array], Any]  # raw rows (..., m, features) -> operand (..., features, m)
+    map_blocks: Callable[[Callable[[Group], Any], Iterable[Group]], Iterator[Any]]
+    stack: int = 1  # full blocks computed in one call, as matrices of a stack
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Fitted:
     interrupted: bool
 
 
-def batch_step(
+def batch_gradients(
     engine: Engine, parameters: Parameters, samples: Samples, order: Array | None = None
-) -> tuple[Array, Parameters]:
-    """Return the mean cross-entropy of a batch, (1, 1), and its gradients by all parameters.
+) -> Parameters:
+    """Return the gradients of the mean cross-entropy of a batch by all parameters.
 
     ``order`` (m,) holds the indices of the batch's samples; without it the batch is all samples. Sums
     over samples are sums over blocks (see ``xpnet.blocks``), multiplied by 1/m at the end.
@@ -68,15 +68,16 @@ def batch_step(
     ops = engine.ops
     layers = prepare(ops, parameters)
 
-    def block(bounds: Bounds) -> list[Array]:
-        x, labels = _rows(ops, samples, bounds, order)
-        loss, gradients = loss_and_gradients(ops, layers, engine.inputs(x), labels)
-        return [loss, *(array for layer in gradients for array in layer)]
+    def of_group(group: Group) -> list[list[Array]]:
+        x, labels = _rows(ops, samples, group, order)
+        found = gradients(ops, layers, engine.inputs(x), labels)
+        return unstack(group, [array for layer in found for array in layer])
 
     count = samples.count if order is None else int(order.shape[0])
-    sums = tree_sum(engine.map_blocks(block, block_bounds(count)))
-    loss, *gradients = (total * (1.0 / count) for total in sums)
-    return loss, [Linear(*pair) for pair in zip(gradients[::2], gradients[1::2], strict=True)]
+    groups = block_groups(count, engine.stack)
+    sums = tree_sum(chain.from_iterable(engine.map_blocks(of_group, groups)))
+    means = [total * (1.0 / count) for total in sums]
+    return [Linear(*pair) for pair in zip(means[::2], means[1::2], strict=True)]
 
 
 def evaluate(engine: Engine, parameters: Parameters, samples: Samples) -> Evaluation:
@@ -85,24 +86,25 @@ def evaluate(engine: Engine, parameters: Parameters, samples: Samples) -> Evalua
     layers = prepare(ops, parameters)
     predicted = []
 
-    def block(bounds: Bounds) -> tuple[Array, Array, Array]:
-        x, labels = _rows(ops, samples, bounds, None)
+    def of_group(group: Group) -> tuple[list[list[Array]], Array]:
+        x, labels = _rows(ops, samples, group, None)
         logits, _ = forward(ops, layers, engine.inputs(x))
         y = F.one_hot(ops, labels, logits.shape[-2])
-        loss, _ = F.softmax_cross_entropy(ops, logits, y)
-        prediction = F.predictions(ops, logits)
-        return ops.sum(loss, axis=-1), F.correct(ops, prediction, labels), prediction
+        loss = ops.sum(F.cross_entropy(ops, logits, y), axis=-1)
+        return unstack(group, [loss]), ops.xp.reshape(F.predictions(ops, logits), (-1,))
 
-    def sums() -> Iterator[tuple[Array, Array]]:
-        for loss, correct, prediction in engine.map_blocks(block, block_bounds(samples.count)):
+    def losses() -> Iterator[list[Array]]:
+        groups = block_groups(samples.count, engine.stack)
+        for terms, prediction in engine.map_blocks(of_group, groups):
             predicted.append(prediction)
-            yield loss, correct
+            yield from terms
 
-    loss, correct = tree_sum(sums())
+    (loss,) = tree_sum(losses())
+    predictions = ops.xp.concat(predicted)
     return Evaluation(
         loss=_number(ops, loss) * (1.0 / samples.count),
-        accuracy=int(correct) / samples.count,
-        predictions=ops.xp.concat(predicted),
+        accuracy=int(F.correct(ops, predictions, samples.labels)) / samples.count,
+        predictions=predictions,
     )
 
 
@@ -153,12 +155,11 @@ def fit(
     try:
         report(0)
         for epoch in range(1, epochs + 1):
-            epoch_loss = 0.0
             for batch in _batches(samples.count, batch_size, order, epoch):
-                loss, gradients = batch_step(engine, parameters, visited, batch)
-                parameters, state = optimizer.update(gradients, state, parameters)
-                epoch_loss = epoch_loss + loss
-            _check_finite(_number(engine.ops, epoch_loss), epoch)
+                means = batch_gradients(engine, parameters, visited, batch)
+                parameters, state = optimizer.update(means, state, parameters)
+            # NaN and infinities reach the last biases, which are few, with the step that makes them.
+            _check_finite(_number(engine.ops, engine.ops.xp.sum(parameters[-1].bias)), epoch)
             completed = epoch
             report(epoch)
     except KeyboardInterrupt:
@@ -167,13 +168,19 @@ def fit(
 
 
 def _rows(
-    ops: Arithmetic, samples: Samples, bounds: Bounds, order: Array | None
+    ops: Arithmetic, samples: Samples, group: Group, order: Array | None
 ) -> tuple[Array, Array]:
-    start, stop = bounds
+    """Return the group's features (m, features) and labels (m,), with one more axis if stacked."""
+    start, stop, blocks = group
     if order is None:
-        return samples.x[start:stop, :], samples.labels[start:stop]
-    chosen = order[start:stop]
-    return ops.xp.take(samples.x, chosen, axis=0), ops.xp.take(samples.labels, chosen, axis=0)
+        x, labels = samples.x[start:stop, :], samples.labels[start:stop]
+    else:
+        chosen = order[start:stop]
+        x, labels = (ops.xp.take(a, chosen, axis=0) for a in (samples.x, samples.labels))
+    if blocks > 1:
+        x = ops.xp.reshape(x, (blocks, -1, x.shape[1]))
+        labels = ops.xp.reshape(labels, (blocks, -1))
+    return x, labels
 
 
 def _batches(
@@ -191,10 +198,10 @@ def _number(ops: Arithmetic, x: Array) -> float:
     return float(ops.xp.reshape(x, ()))
 
 
-def _check_finite(loss: float, epoch: int) -> None:
-    if not math.isfinite(loss):
+def _check_finite(number: float, epoch: int) -> None:
+    if not math.isfinite(number):
         msg = (
-            f"training diverged: the loss is {loss} in epoch {epoch}; "
+            f"training diverged: the loss is not finite in epoch {epoch}: "
             "try a smaller --learning-rate, or --normalize scale"
         )
         raise DivergedError(msg)

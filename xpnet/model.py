@@ -41,9 +41,7 @@ def prepare(ops: Arithmetic, parameters: Parameters) -> Parameters:
     return [layer._replace(weight=ops.operand(layer.weight)) for layer in parameters]
 
 
-def forward(
-    ops: Arithmetic, layers: Parameters, x: object
-) -> tuple[Array, list[tuple[Any, Array]]]:
+def forward(ops: Arithmetic, layers: Parameters, x: Any) -> tuple[Array, list[tuple[Any, Array]]]:
     """Return the logits of the last layer and what the backward pass needs.
 
     ``x`` is an operand (features, samples). The logits are (classes, samples); the cache holds for each
@@ -77,15 +75,19 @@ def backward(
     return gradients[::-1]
 
 
-def loss_and_gradients(
-    ops: Arithmetic, layers: Parameters, x: object, labels: Array
-) -> tuple[Array, Parameters]:
-    """Return the cross-entropy and its gradients by all parameters, each summed over the samples.
+def loss(ops: Arithmetic, layers: Parameters, x: Any, labels: Array) -> Array:
+    """Return the cross-entropy summed over the samples, (..., 1, 1).
 
-    ``x`` is an operand (features, samples), ``labels`` are (samples,) integers. The loss is (1, 1).
+    ``x`` is an operand (..., features, samples), ``labels`` are (..., samples) integers.
     """
+    logits, _ = forward(ops, layers, x)
+    y = F.one_hot(ops, labels, logits.shape[-2])
+    return ops.sum(F.cross_entropy(ops, logits, y), axis=-1)
+
+
+def gradients(ops: Arithmetic, layers: Parameters, x: Any, labels: Array) -> Parameters:
+    """Return the gradients of ``loss`` by all parameters."""
     logits, cache = forward(ops, layers, x)
     y = F.one_hot(ops, labels, logits.shape[-2])
-    loss, probabilities = F.softmax_cross_entropy(ops, logits, y)
-    dz = F.softmax_cross_entropy_backward(probabilities, y)
-    return ops.sum(loss, axis=-1), backward(ops, layers, cache, dz)
+    dz = F.softmax_cross_entropy_backward(F.softmax(ops, logits), y)
+    return backward(ops, layers, cache, dz)

@@ -41,6 +41,13 @@ class Arithmetic(ABC):
         """Return the matrix product of two operands, (..., n, k) times (..., k, m) -> (..., n, m)."""
 
     @abstractmethod
+    def over_samples(self, dz: Array, a: Any) -> tuple[Array, Array]:
+        """Return dZ Aᵀ and Σ dZ, the contractions over the samples, of which both have m.
+
+        (..., n, m) and an operand (..., k, m) -> (..., n, k) and (..., n, 1).
+        """
+
+    @abstractmethod
     def sum(self, x: Array, axis: int) -> Array:
         """Return the sum along one axis, which keeps its place with length 1."""
 

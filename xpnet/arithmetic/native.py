@@ -46,6 +46,10 @@ class Native(Arithmetic):
             return self.xp.matmul(a, b.values) * b.factor
         return self.xp.matmul(a, b)
 
+    def over_samples(self, dz: Array, a: Array | Integers) -> tuple[Array, Array]:
+        """Return the library's dZ Aᵀ and Σ dZ over the samples, the last axis of both."""
+        return self.matmul(dz, self.transpose(a)), self.sum(dz, axis=-1)
+
     def sum(self, x: Array, axis: int) -> Array:
         """Return the library's sum along one axis, which keeps its place with length 1."""
         return self.xp.sum(x, axis=axis, keepdims=True)
