@@ -61,7 +61,7 @@ def train(
     """Train from a seed's parameters; return layers (on the device) and [(loss, accuracy), …]."""
     history = []
 
-    def keep(epoch, evaluation):
+    def keep(epoch, evaluation, layers):
         if evaluation is not None:
             history.append((evaluation.loss, evaluation.accuracy))
 

@@ -126,7 +126,7 @@ def run(epochs, **settings):
 def test_evaluations_are_those_of_the_logged_epochs(epochs, log_every, logged):
     seen, evaluated = [], []
 
-    def on_epoch(epoch, evaluation):
+    def on_epoch(epoch, evaluation, layers):
         seen.append(epoch)
         if evaluation is not None:
             evaluated.append(epoch)

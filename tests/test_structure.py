@@ -9,7 +9,14 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "xpnet"
 LIBRARIES = {"cupy", "torch", "jax", "array_api_strict", "array_api_compat"}
-HOST_SIDE = {"checkpoint.py", "metrics.py", "model.py", "normalization.py", "rng.py", "train.py"}
+HOST_SIDE = {
+    "checkpoint.py",
+    "experiment.py",
+    "metrics.py",
+    "model.py",
+    "normalization.py",
+    "rng.py",
+}
 """These run before arrays go to the device or after they come back, and may use NumPy."""
 
 

@@ -63,7 +63,7 @@ def test_a_run_prints_its_course_and_figures(capsys):
     assert re.fullmatch(r"xpnet \S+: numpy \S+ on cpu", lines[0])
     assert lines[1] == "small: 300 training and 50 test samples, 12 features, 4 classes"
     assert lines[2].startswith(
-        "network 12-10-4, native float32, batch size full, learning rate 0.1"
+        "network 12-10-4, reproducible float64, batch size full, learning rate 0.1"
     )
     figures = r"loss \d+\.\d{4}   accuracy [01]\.\d{4}"
     for line, epoch in zip(lines[3:6], (0, 10, 20), strict=True):
@@ -103,7 +103,7 @@ def test_quiet_prints_nothing(capsys):
 
 
 def test_no_epochs_save_the_initial_parameters():
-    assert run("--epochs", 0, "--seed", 5, "--dtype", "float64") == 0
+    assert run("--epochs", 0, "--seed", 5) == 0
     layers = load_model(train_folder() / "model.safetensors").layers
     for found, expected in zip(layers, initialize((12, 10, 4), 5), strict=True):
         assert np.array_equal(found["weight"], expected.weight)
@@ -151,15 +151,19 @@ def test_every_normalisation_and_depth_trains(normalize, hidden):
 @pytest.mark.parametrize(
     "case", [BackendCase.STRICT, BackendCase.TORCH, BackendCase.JAX], ids=lambda case: case.value
 )
-def test_every_backend_trains_to_the_same_figures(case):
+@pytest.mark.parametrize("arithmetic", ["reproducible", "native"])
+def test_every_backend_trains_to_the_same_figures(case, arithmetic):
     usable_backend(case)
-    arguments = ["--epochs", 3, "--dtype", "float64", "--batch-size", 128]
+    arguments = ["--epochs", 3, "--arithmetic", arithmetic, "--dtype", "float64"]
     assert run(*arguments) == 0
-    expected = history()
+    expected = history(), record()["fingerprint"]
     assert run(*arguments, "--backend", case.library, "--device", case.device) == 0
     assert record()["backend"] == case.library
     assert record()["device_used"] == case.device
-    np.testing.assert_allclose(history(), expected, rtol=1e-7)
+    if arithmetic == "reproducible":
+        assert (history(), record()["fingerprint"]) == expected
+    else:
+        np.testing.assert_allclose(history(), expected[0], rtol=1e-7)
 
 
 def test_without_a_gpu_cuda_falls_back_with_a_warning(capsys, monkeypatch):
@@ -187,7 +191,7 @@ def test_a_required_device_is_not_replaced(capsys, monkeypatch, how):
 
 
 def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
-    assert run("--lr", "1e300", "--dtype", "float64", "--epochs", 5) == 3
+    assert run("--lr", "1e300", "--epochs", 5) == 3
     err = capsys.readouterr().err
     assert re.fullmatch(r"xpnet: training diverged: the loss is not finite in epoch \d: .*\n", err)
     found = record()
@@ -210,8 +214,12 @@ def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
         (["--config", "absent.toml"], "absent.toml: cannot be read"),
         (["--backend", "torch", "--workers", 2], "--workers: the torch backend has threads"),
         (
-            ["--backend", "array-api-strict", "--device", "no_float64", "--dtype", "float64"],
-            "array-api-strict has no float64 on no_float64: use --dtype float32",
+            ["--backend", "array-api-strict", "--device", "no_float64"],
+            "array-api-strict has no float64 on no_float64: use --arithmetic native",
+        ),
+        (
+            ["--dtype", "float32"],
+            "--dtype: reproducible arithmetic computes in float64; for float32 add --arithmetic native",
         ),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",

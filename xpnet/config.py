@@ -20,8 +20,8 @@ import tyro
 from xpnet.errors import ConfigError
 
 Normalize = Literal["scale", "standardize", "none"]
-Arithmetic = Literal["native"]
-DType = Literal["float32", "float64"]
+Arithmetic = Literal["reproducible", "native"]
+DType = Literal["auto", "float32", "float64"]
 BackendName = Literal["auto", "numpy", "cupy", "torch", "jax", "array-api-strict"]
 
 DESCRIPTION = """\
@@ -83,11 +83,14 @@ class TrainConfig:
     seed: int = 0
     """Fixes the initial parameters and the order of the samples."""
 
-    arithmetic: Arithmetic = "native"
-    """How sums and products are computed: native is the array library's own way."""
+    arithmetic: Arithmetic = "reproducible"
+    """reproducible gives the same bits with every library,
+    device and number of threads; native is the library's own
+    and the fastest."""
 
-    dtype: DType = "float32"
-    """Floating-point type of parameters and activations."""
+    dtype: DType = "auto"
+    """Floating-point type: auto is float64 for reproducible
+    and float32 for native."""
 
     device: Annotated[str, tyro.conf.arg(metavar="{auto,cpu,cuda,cuda:N}")] = "auto"
     """Where to compute. auto takes a GPU if one works; cuda
@@ -131,12 +134,22 @@ class TrainConfig:
             if problem := _problem(field.name, value):
                 msg = f"{_flag(field.name)}: {problem}, got {_shown(value)}"
                 raise ConfigError(msg)
+        if self.arithmetic == "reproducible" and self.dtype == "float32":
+            msg = "--dtype: reproducible arithmetic computes in float64; for float32 add --arithmetic native"
+            raise ConfigError(msg)
         if self.overwrite and self.name is None:
             msg = "--overwrite: needs --name NAME, the run that it replaces"
             raise ConfigError(msg)
         if self.test_data is not None and self.data is None:
             msg = f"--test-data: needs --data TRAIN.csv beside it, got {self.test_data} alone"
             raise ConfigError(msg)
+
+    @property
+    def float_type(self) -> str:
+        """The floating-point type that `dtype` comes to: float32 or float64."""
+        if self.dtype == "auto":
+            return "float64" if self.arithmetic == "reproducible" else "float32"
+        return self.dtype
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def fit(
     batch_size: int | None,
     order: Callable[[int], Array],
     log_every: int = 10,
-    on_epoch: Callable[[int, Evaluation | None], None] = lambda *_: None,
+    on_epoch: Callable[[int, Evaluation | None, Parameters], None] = lambda *_: None,
 ) -> Fitted:
     """Train for a number of epochs and return the parameters.
 
@@ -127,9 +127,9 @@ def fit(
     batch_size : samples a step (the last batch of an epoch may be short); None for all of them
     order : epoch -> (samples,) the order in which that epoch visits the samples; full-batch training
         visits them in the order of epoch 0 always
-    on_epoch : called as ``on_epoch(epoch, evaluation)`` after each epoch, and with 0 before the first; the
-        evaluation is that of the parameters after so many epochs, and is made at epoch 0, every
-        ``log_every`` epochs and the last (else None)
+    on_epoch : called as ``on_epoch(epoch, evaluation, parameters)`` after each epoch, and with 0 before
+        the first; the evaluation is that of the parameters after so many epochs, and is made at epoch
+        0, every ``log_every`` epochs and the last (else None)
 
     Ctrl-C ends training with the parameters of the last complete step.
 
@@ -149,7 +149,7 @@ def fit(
         evaluation = evaluate(engine, parameters, samples) if logged else None
         if evaluation is not None:
             _check_finite(evaluation.loss, epoch)
-        on_epoch(epoch, evaluation)
+        on_epoch(epoch, evaluation, parameters)
 
     completed = 0
     try:

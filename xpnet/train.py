@@ -1,6 +1,5 @@
 """``python -m xpnet.train``: from the command line to a trained network and its record."""
 
-import itertools
 import os
 import sys
 import time
@@ -10,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from xpnet.config import TrainConfig, parse, resolved, to_toml
-from xpnet.errors import BackendError, ConfigError, XPNetError
-from xpnet.machine import available_cpus, available_memory
+from xpnet.errors import ConfigError, XPNetError
+from xpnet.machine import available_cpus
 
 # What is imported below, inside the functions, loads NumPy; --help does without.
 if TYPE_CHECKING:
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
     from xpnet.backends.resolve import Selection
     from xpnet.console import Console
     from xpnet.datasets import Dataset
-    from xpnet.loop import Engine, Evaluation, Fitted, Samples
+    from xpnet.experiment import Experiment
+    from xpnet.loop import Evaluation, Fitted
     from xpnet.model import Parameters
-    from xpnet.normalization import Normalization
     from xpnet.tracking import Run
 
 INTERRUPTED = 130
@@ -60,12 +59,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m xpnet.train")
 
 def train(config: TrainConfig, command: list[str]) -> int:
     """Train, print and record what happens, and return the exit code."""
-    from xpnet import datasets, rng
+    from xpnet import datasets
     from xpnet.backends.resolve import resolve
     from xpnet.console import Console
-    from xpnet.loop import Samples, fit
-    from xpnet.normalization import fit_normalization
-    from xpnet.optim import sgd
+    from xpnet.experiment import assemble
 
     require = config.require_device or os.environ.get(REQUIRE_DEVICE_VARIABLE) == "1"
     selection = resolve(config.device, config.backend, require_device=require)
@@ -73,43 +70,25 @@ def train(config: TrainConfig, command: list[str]) -> int:
         _complain(f"warning: {selection.warning}")
     backend = selection.backend
     data = datasets.load(config.data, config.test_data)
-    sizes = _sizes(config, data)
     console = Console(quiet=config.quiet)
     with backend.scope(), backend.workers(_workers(config, backend)):
-        normalization = fit_normalization(config.normalize, data.x_train)
-        engine = _engine(config, backend, normalization)
-        parameters = _initial_parameters(config, backend, sizes)
-        samples = Samples(backend.from_host(data.x_train), backend.from_host(data.y_train))
-        test = Samples(backend.from_host(data.x_test), backend.from_host(data.y_test))
+        experiment = assemble(config, data, backend)
         run = _start(config, command, selection, data)
         begin = time.perf_counter()
 
-        def on_epoch(epoch: int, evaluation: "Evaluation | None") -> None:
+        def on_epoch(epoch: int, evaluation: "Evaluation | None", _: "Parameters") -> None:
             if evaluation is not None:
                 seconds = round(time.perf_counter() - begin, 3)
                 run.log({"epoch": epoch, **_training_figures(evaluation), "seconds": seconds})
             console.epoch(epoch, evaluation)
 
         with _recorded(run):
-            _introduce(console, config, selection, data, sizes)
+            _introduce(console, selection, data, experiment)
             with console.training(config.epochs):
-                fitted = fit(
-                    engine,
-                    parameters,
-                    samples,
-                    sgd(config.learning_rate),
-                    epochs=config.epochs,
-                    batch_size=None if config.batch_size == "full" else config.batch_size,
-                    order=lambda epoch: backend.from_host(
-                        rng.permutation(config.seed, samples.count, epoch=epoch)
-                    ),
-                    log_every=config.log_every,
-                    on_epoch=on_epoch,
-                )
-            seconds = time.perf_counter() - begin
-            fingerprint = _save(run, backend, fitted.parameters, normalization, sizes)
-            metrics = _figures(engine, backend, fitted, samples, test, console)
-            metrics["seconds"] = round(seconds, 3)
+                fitted = experiment.fit(on_epoch)
+            seconds = round(time.perf_counter() - begin, 3)
+            fingerprint = _save(run, experiment, fitted.parameters)
+            metrics = {**_figures(experiment, fitted, console), "seconds": seconds}
             run.finish(
                 "interrupted" if fitted.interrupted else "completed",
                 metrics=metrics,
@@ -126,28 +105,6 @@ def _complain(text: str) -> None:
     print(f"xpnet: {text}", file=sys.stderr, flush=True)
 
 
-def _sizes(config: TrainConfig, data: "Dataset") -> tuple[int, ...]:
-    """Return features, hidden units and classes; refuse what the data or the memory cannot hold."""
-    from xpnet.blocks import BLOCK_SIZE
-
-    sizes = (data.features, *config.hidden, data.classes)
-    samples = len(data.y_train)
-    if config.batch_size != "full" and config.batch_size > samples:
-        msg = f"--batch-size: expected at most the {samples} training samples, got {config.batch_size}"
-        raise ConfigError(msg)
-    parameters = sum(units * (inputs + 1) for inputs, units in itertools.pairwise(sizes))
-    # Parameters, gradients and their drawing, and a block's activations, in eight bytes each.
-    needed = 8 * (4 * parameters + 4 * BLOCK_SIZE * sum(sizes[1:]))
-    memory = available_memory()
-    if memory is not None and needed > memory:
-        msg = (
-            f"--hidden: a {'-'.join(map(str, sizes))} network has {parameters} parameters and needs "
-            f"about {needed / 2**30:.0f} GiB, this machine has {memory / 2**30:.0f}: use fewer units"
-        )
-        raise ConfigError(msg)
-    return sizes
-
-
 def _workers(config: TrainConfig, backend: "Backend") -> int:
     if config.workers == "auto":
         return available_cpus()
@@ -155,44 +112,6 @@ def _workers(config: TrainConfig, backend: "Backend") -> int:
         msg = f"--workers: the {backend.name} backend has threads of its own: leave --workers out"
         raise ConfigError(msg)
     return config.workers
-
-
-def _engine(config: TrainConfig, backend: "Backend", normalization: "Normalization") -> "Engine":
-    from xpnet.arithmetic.native import Native
-    from xpnet.loop import Engine
-
-    if config.dtype == "float64" and not backend.has_float64:
-        msg = f"{backend.name} has no float64 on {backend.device_name}: use --dtype float32"
-        raise BackendError(msg)
-    ops = Native(backend.xp, backend.device, getattr(backend.xp, config.dtype))
-    return Engine(ops, normalization.on_device(ops, backend.from_host), backend.map_blocks)
-
-
-def _initial_parameters(
-    config: TrainConfig, backend: "Backend", sizes: tuple[int, ...]
-) -> "Parameters":
-    """Return the parameters to start from, on the device, in the dtype of the training."""
-    from xpnet.layers import Linear
-    from xpnet.model import initialize
-
-    if config.init_from is None:
-        layers = initialize(sizes, config.seed)
-    else:
-        from xpnet.checkpoint import load_model
-
-        model = load_model(config.init_from)
-        if model.sizes != sizes:
-            found, expected = ("-".join(map(str, each)) for each in (model.sizes, sizes))
-            msg = (
-                f"--init-from: {config.init_from} holds a {found} network, "
-                f"but --hidden and the data make it {expected}"
-            )
-            raise ConfigError(msg)
-        layers = [Linear(layer["weight"], layer["bias"].reshape(-1, 1)) for layer in model.layers]
-    return [
-        Linear(*(backend.from_host(array.astype(config.dtype)) for array in layer))
-        for layer in layers
-    ]
 
 
 def _start(
@@ -226,16 +145,13 @@ def _start(
 
 
 def _introduce(
-    console: "Console",
-    config: TrainConfig,
-    selection: "Selection",
-    data: "Dataset",
-    sizes: tuple[int, ...],
+    console: "Console", selection: "Selection", data: "Dataset", experiment: "Experiment"
 ) -> None:
     """Print what is about to be trained, where, and on what."""
     from xpnet import __version__
+    from xpnet.experiment import shown
 
-    backend = selection.backend
+    backend, config = selection.backend, experiment.config
     reason = f" ({selection.reason})" if selection.reason else ""
     console.line(
         f"xpnet {__version__}: {backend.name} {backend.version} on {backend.device_name}{reason}"
@@ -245,7 +161,7 @@ def _introduce(
         f"{data.features} features, {data.classes} classes"
     )
     console.line(
-        f"network {'-'.join(map(str, sizes))}, {config.arithmetic} {config.dtype}, "
+        f"network {shown(experiment.sizes)}, {config.arithmetic} {config.float_type}, "
         f"batch size {config.batch_size}, learning rate {config.learning_rate}, seed {config.seed}"
     )
 
@@ -263,25 +179,14 @@ def _recorded(run: "Run") -> Iterator[None]:
         raise
 
 
-def _save(
-    run: "Run",
-    backend: "Backend",
-    parameters: "Parameters",
-    normalization: "Normalization",
-    sizes: tuple[int, ...],
-) -> str:
+def _save(run: "Run", experiment: "Experiment", parameters: "Parameters") -> str:
     """Write the model file and return the fingerprint of the parameters."""
     from xpnet.checkpoint import SavedModel, fingerprint
 
-    layers = [
-        {
-            "weight": backend.to_host(layer.weight),
-            "bias": backend.to_host(layer.bias).reshape(-1),
-        }
-        for layer in parameters
-    ]
+    layers = experiment.on_host(parameters)
+    normalization = experiment.normalization
     statistics = {"shift": normalization.shift, "scale": normalization.scale}
-    run.save_model(SavedModel(layers, sizes, normalization.kind, statistics))
+    run.save_model(SavedModel(layers, experiment.sizes, normalization.kind, statistics))
     return fingerprint(layers)
 
 
@@ -289,25 +194,16 @@ def _training_figures(evaluation: "Evaluation") -> dict[str, float]:
     return {"train_loss": evaluation.loss, "train_accuracy": evaluation.accuracy}
 
 
-def _figures(
-    engine: "Engine",
-    backend: "Backend",
-    fitted: "Fitted",
-    samples: "Samples",
-    test: "Samples",
-    console: "Console",
-) -> dict[str, Any]:
+def _figures(experiment: "Experiment", fitted: "Fitted", console: "Console") -> dict[str, Any]:
     """Evaluate the trained parameters, print the test figures and return all of them."""
     from xpnet.loop import evaluate
     from xpnet.metrics import accuracy_per_class
 
-    trained = evaluate(engine, fitted.parameters, samples)
-    tested = evaluate(engine, fitted.parameters, test)
-    per_class = accuracy_per_class(
-        backend.to_host(tested.predictions),
-        backend.to_host(test.labels),
-        fitted.parameters[-1].bias.shape[0],
-    )
+    engine, to_host = experiment.engine, experiment.backend.to_host
+    trained = evaluate(engine, fitted.parameters, experiment.training)
+    tested = evaluate(engine, fitted.parameters, experiment.test)
+    predicted, labels = to_host(tested.predictions), to_host(experiment.test.labels)
+    per_class = accuracy_per_class(predicted, labels, experiment.sizes[-1])
     console.test(tested, per_class)
     return {
         "epochs": fitted.epochs,

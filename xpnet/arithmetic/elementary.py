@@ -1,0 +1,93 @@
+"""exp, log and square root from additions, multiplications, divisions and a table.
+
+Libraries differ in the last bits of these functions, and C libraries from one processor to the next.
+Each operation here is one that IEEE 754 fixes, elementwise, in float64. ``docs/reproducibility.md`` gives
+the formulas and the largest errors measured.
+"""
+
+from decimal import Decimal, localcontext
+from typing import Any
+
+from xpnet.backends.base import Array
+
+LOWEST, HIGHEST = -708.0, 709.0
+"""Outside, exp gives 0 and infinity."""
+
+_STEPS = 64  # of the table of powers of two, in each doubling
+_FIRST = -1022  # exponent of its first entry
+_TO_WHOLE = 1.5 * 2.0**52  # adding and subtracting it rounds to a whole number, ties to even
+
+with localcontext() as _context:
+    _context.prec = 60
+    _LN2 = Decimal(2).ln()
+    _FRACTIONS = [float(Decimal(2) ** (Decimal(step) / _STEPS)) for step in range(_STEPS)]
+    _PER_STEP = float(_STEPS / _LN2)
+    # The high parts have so few bits that their multiples by a step or an exponent are exact.
+    _STEP_HIGH = float(int(_LN2 / _STEPS * 2**42)) * 2.0**-42
+    _STEP_LOW = float(_LN2 / _STEPS - Decimal(_STEP_HIGH))
+    _LN2_HIGH = float(int(_LN2 * 2**40)) * 2.0**-40
+    _LN2_LOW = float(_LN2 - Decimal(_LN2_HIGH))
+
+
+def powers_of_two() -> list[float]:
+    """Return 2^(k/64), correctly rounded, for k = -1022 · 64 … 1024 · 64 - 1: the table of ``exp``."""
+    return [fraction * 2.0**exponent for exponent in range(_FIRST, 1024) for fraction in _FRACTIONS]
+
+
+def exp(xp: Any, table: Array, x: Array) -> Array:
+    """Return e to the power x, float64 of x's shape; 0 below -708, infinity above 709.
+
+    With k the multiple of ln 2 / 64 nearest to x and r the rest, 2^(k/64) (1 + r + r²/2 + … + r⁵/120)
+    (the table-driven method of Tang 1989). ``table`` is ``powers_of_two()`` on the device.
+    """
+    inside = (x >= LOWEST) & (x <= HIGHEST)
+    safe = xp.where(inside, x, 0.0)  # an index must be valid even where the result is not used
+    k = (safe * _PER_STEP + _TO_WHOLE) - _TO_WHOLE
+    r = (safe - k * _STEP_HIGH) - k * _STEP_LOW
+    index = xp.reshape(xp.astype(k - float(_FIRST * _STEPS), xp.int32), (-1,))
+    power = xp.reshape(xp.take(table, index, axis=0), x.shape)
+    q = ((r * (1 / 120) + 1 / 24) * r + 1 / 6) * r + 0.5
+    result = power + power * (q * (r * r) + r)
+    outside = xp.where(x > HIGHEST, xp.inf, xp.where(x < LOWEST, 0.0, x))  # NaN stays NaN
+    return xp.where(inside, result, outside)
+
+
+def log(xp: Any, x: Array) -> Array:
+    """Return the natural logarithm, float64 of x's shape; -infinity of 0, NaN below.
+
+    With x = 2^e m, m between √½ and √2, and s = (m - 1)/(m + 1): e ln 2 + 2 (s + s³/3 + … + s²¹/21).
+    """
+    m, e = x, xp.zeros_like(x)
+    for bits in (512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
+        for chosen, sign in ((m >= 2.0**bits, 1), (m < 2.0 ** (1 - bits), -1)):
+            e = xp.where(chosen, e + float(sign * bits), e)
+            m = xp.where(chosen, m * 2.0 ** (-sign * bits), m)
+    high = m > 1.4142135623730951
+    m, e = xp.where(high, m * 0.5, m), xp.where(high, e + 1.0, e)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    q = z * (1 / 21) + 1 / 19
+    for divisor in (17, 15, 13, 11, 9, 7, 5, 3):
+        q = q * z + 1 / divisor
+    double = s + s
+    result = e * _LN2_HIGH + (e * _LN2_LOW + (double + double * (z * q)))
+    result = xp.where(x > 0, result, xp.where(x == 0, -xp.inf, x * xp.nan))
+    return xp.where(x == xp.inf, x, result)
+
+
+def sqrt(xp: Any, x: Array) -> Array:
+    """Return the square root, float64 of x's shape; NaN below 0.
+
+    With x = 4^e m, m from 1 to 4: four steps y := (y + m/y)/2 of Newton's method from
+    y = m/3 + 11/16, times 2^e.
+    """
+    m, e = x, xp.ones_like(x)  # e: the factor 2^e itself
+    for bits in (512, 256, 128, 64, 32, 16, 8, 4, 2):
+        for chosen, sign in ((m >= 2.0**bits, 1), (m < 2.0 ** (2 - bits), -1)):
+            e = xp.where(chosen, e * 2.0 ** (sign * bits // 2), e)
+            m = xp.where(chosen, m * 2.0 ** (-sign * bits), m)
+    y = m * (1 / 3) + 0.6875
+    for _ in range(4):
+        y = 0.5 * (y + m / y)
+    result = xp.where(x > 0, y * e, xp.where(x == 0, x, x * xp.nan))
+    return xp.where(x == xp.inf, x, result)

@@ -1,0 +1,197 @@
+"""Arithmetic whose results are the same bits on every library, device, kernel and thread count.
+
+Both factors of a product of matrices are first rounded to power-of-two grids so coarse that every partial
+sum of products is a multiple of one step and fits the 53 bits of a float64 significand. Such sums are
+exact: their order, their blocking and fused operations cannot change a bit. Everything else is one
+elementwise operation at a time that IEEE 754 fixes.
+
+``docs/reproducibility.md`` specifies every operation here, and bounds its error.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
+
+from xpnet.arithmetic import elementary
+from xpnet.arithmetic.base import Arithmetic
+from xpnet.backends.base import Array
+from xpnet.errors import ConfigError
+
+SIGNIFICAND_BITS = 53
+INTEGER_BITS = 8
+"""Of operands that are known to be integers: pixels, 0 to 255."""
+
+FEWEST_BITS = 20
+"""A factor of a product keeps at least so many bits, in one slice or in two."""
+
+LARGEST, SMALLEST = 2.0**400, 2.0**-400
+"""The range of the grids: larger magnitudes give NaN, smaller ones are rounded as if beside these."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A matrix (..., rows, columns), perhaps seen transposed, with its roundings for later products."""
+
+    values: Array
+    factor: float = 1.0
+    integer: bool = False
+    transposed: bool = False
+    roundings: dict[tuple[int, int, int], list[Array]] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> int:
+        """The length of the last axis."""
+        return int(self.values.shape[-2 if self.transposed else -1])
+
+
+class Budget(NamedTuple):
+    """How a contraction spends the significand's bits."""
+
+    a: int  # bits of a slice of the first operand
+    b: int  # bits of a slice of the second
+    slices: int  # of each operand that is not known to be integers
+
+
+@dataclass(frozen=True)
+class Reproducible(Arithmetic):
+    """Exact contractions of rounded operands, in float64."""
+
+    name = "reproducible"
+
+    def operand(self, matrix: Array) -> Operand:
+        """Return the matrix with room for its roundings, so that each is made once."""
+        return Operand(matrix)
+
+    def integers(self, values: Array, factor: float) -> Operand:
+        """Return ``values``, which need no rounding, with the factor their products are taken by."""
+        return Operand(self.xp.astype(values, self.dtype), factor, integer=True)
+
+    def transpose(self, matrix: Array | Operand) -> Operand:
+        """Exchange the last two axes."""
+        operand = _operand(matrix)
+        return replace(operand, transposed=not operand.transposed)
+
+    def matmul(self, a: Array | Operand, b: Array | Operand) -> Array:
+        """Return the exact product of the rounded operands, (..., n, k) times (..., k, m).
+
+        Raises
+        ------
+        ConfigError
+            If k is so large that too few bits are left for the operands.
+        """
+        a, b = _operand(a), _operand(b)
+        budget = bit_budget(a.columns, a.integer, b.integer)
+        left = self._slices(a, -1, budget.a, budget.slices)
+        right = self._slices(b, -2, budget.b, budget.slices)
+        return self._product(left, right, a.factor * b.factor)
+
+    def over_samples(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
+        """Return dZ Aᵀ and Σ dZ over the samples, both exact, from one and the same rounding of dZ."""
+        dz, a = _operand(dz), self.transpose(a)
+        budget = bit_budget(dz.columns, dz.integer, a.integer)
+        left = self._slices(dz, -1, budget.a, budget.slices)
+        right = self._slices(a, -2, budget.b, budget.slices)
+        total = sum(self.xp.sum(part, axis=-1, keepdims=True) for part in reversed(left))
+        return self._product(left, right, a.factor), total + 0.0
+
+    def sum(self, x: Array, axis: int) -> Array:
+        """Return the sum along an axis: padded with zeros to a power of two, and folded in halves."""
+        xp = self.xp
+        x = xp.moveaxis(x, axis, 0)
+        count = x.shape[0]
+        half = 1 << (count - 1).bit_length()
+        if half > count:
+            padding = xp.zeros((half - count, *x.shape[1:]), dtype=x.dtype, device=self.device)
+            x = xp.concat([x, padding], axis=0)
+        while half > 1:
+            half //= 2
+            x = x[:half, ...] + x[half : 2 * half, ...]
+        return xp.moveaxis(x, 0, axis)
+
+    def exp(self, x: Array) -> Array:
+        """Return e to the power x, by ``xpnet.arithmetic.elementary.exp``."""
+        return elementary.exp(self.xp, self._powers_of_two, x)
+
+    def log(self, x: Array) -> Array:
+        """Return the natural logarithm, by ``xpnet.arithmetic.elementary.log``."""
+        return elementary.log(self.xp, x)
+
+    @cached_property
+    def _powers_of_two(self) -> Array:
+        table = elementary.powers_of_two()
+        return self.xp.asarray(table, dtype=self.dtype, device=self.device)
+
+    def _product(self, left: list[Array], right: list[Array], factor: float) -> Array:
+        """Multiply two sums of slices; the product of the two low slices is left out."""
+        product = self.xp.matmul(left[0], right[0])
+        low = [self.xp.matmul(part, right[0]) for part in left[1:]]
+        low += [self.xp.matmul(left[0], part) for part in right[1:]]
+        if low:
+            product = product + (low[0] if len(low) == 1 else low[0] + low[1])
+        if factor != 1.0:
+            product = product * factor
+        return product + 0.0  # the sign of a zero is not fixed by the sum it comes from
+
+    def _slices(self, operand: Operand, axis: int, bits: int, count: int) -> list[Array]:
+        """Return the operand as a sum of slices, rounded along the axis that will be contracted."""
+        if operand.integer:
+            slices = [operand.values]
+        else:
+            if operand.transposed:
+                axis = -3 - axis
+            key = axis, bits, count
+            if key not in operand.roundings:
+                operand.roundings[key] = self._rounded(operand.values, axis, bits, count)
+            slices = operand.roundings[key]
+        return [self.xp.matrix_transpose(s) for s in slices] if operand.transposed else slices
+
+    def _rounded(self, x: Array, axis: int, bits: int, count: int) -> list[Array]:
+        """Round ``x`` to the multiples of p 2^-bits, with a p for each vector along ``axis``.
+
+        p is the smallest power of two at or above the vector's largest magnitude (Rump 2009,
+        "Ultimately fast accurate summation", algorithm 3.5). Adding and subtracting 1.5 · 2^52 steps
+        rounds to a multiple, ties to even. A second slice is the rest, on a grid 2^bits times finer.
+        """
+        xp = self.xp
+        largest = xp.max(xp.abs(x), axis=axis, keepdims=True)
+        scaled = largest * 2.0**53
+        power = xp.abs((scaled - largest) - scaled)
+        power = xp.where(power <= LARGEST, xp.maximum(power, SMALLEST), xp.nan)
+        slices = []
+        for index in range(count):
+            shift = power * (1.5 * 2.0 ** (52 - bits * (index + 1)))
+            slices.append((x + shift) - shift)
+            if index + 1 < count:
+                x = x - slices[-1]
+        return slices
+
+
+def bit_budget(terms: int, a_integer: bool, b_integer: bool) -> Budget:  # noqa: FBT001
+    """Return the bits that the operands of a contraction over so many terms can have.
+
+    The bits of both and ceil(log2(terms)) are together at most 53.
+
+    Raises
+    ------
+    ConfigError
+        If two slices of an operand have fewer than 20 bits.
+    """
+    free = SIGNIFICAND_BITS - max(terms - 1, 0).bit_length()
+    if a_integer or b_integer:
+        fewest = free - INTEGER_BITS
+        a, b = (INTEGER_BITS, fewest) if a_integer else (fewest, INTEGER_BITS)
+    else:
+        fewest = a = free // 2
+        b = free - a
+    slices = 1 if fewest >= FEWEST_BITS else 2
+    if slices * fewest < FEWEST_BITS:
+        msg = (
+            f"a sum over {terms} terms leaves {max(fewest, 0)} of {SIGNIFICAND_BITS} bits for each "
+            f"factor, fewer than {FEWEST_BITS // 2}: use fewer units or features, or --arithmetic native"
+        )
+        raise ConfigError(msg)
+    return Budget(a, b, slices)
+
+
+def _operand(matrix: Array | Operand) -> Operand:
+    return matrix if isinstance(matrix, Operand) else Operand(matrix)
