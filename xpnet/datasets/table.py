@@ -1,0 +1,111 @@
+"""One half of a dataset, features with their labels, and the rules both must obey."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.errors import DataError
+
+LARGEST_LABEL = 65535
+LABEL_RULE = f"a label is a whole number from 0 to {LARGEST_LABEL}"
+PIXEL_RULE = "a pixel is a whole number from 0 to 255"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Samples as rows: `x` (m, features), `y` (m,), and where each was read, for messages."""
+
+    x: NDArray[np.generic]  # uint8, float32 or float64, C-contiguous
+    y: NDArray[np.int32]
+    x_from: str
+    y_from: str
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y):
+            msg = (
+                f"{self.x_from} holds {len(self.x)} samples,"
+                f" {self.y_from} holds {len(self.y)} labels: they must be as many"
+            )
+            raise DataError(msg)
+
+
+def features(
+    values: NDArray[Any], shape: tuple[int, ...], where: str | Path
+) -> NDArray[np.generic]:
+    """Return `values` as rows of features: uint8 pixels, or finite float32 or float64.
+
+    Parameters
+    ----------
+    values
+        Any array of prod(`shape`) booleans, integers or floats, in any byte order.
+    shape
+        (m, ...): the first axis counts the samples, the others are flattened.
+    where
+        The file, and the array in it, for messages. Rows and columns in them count from 1.
+
+    Raises
+    ------
+    DataError
+        No samples or no features, integers that are not pixels, NaN or infinity.
+    """
+    if len(shape) < 2:
+        msg = (
+            f"{where}: {len(shape)} dimension, features need at least 2 (samples, values):"
+            " are these the labels?"
+        )
+        raise DataError(msg)
+    if values.size == 0:
+        msg = f"{where}: holds no values (its shape is {_shown(shape)})"
+        raise DataError(msg)
+    rows = values.reshape(shape[0], -1)
+    if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
+        if rows.min() < 0 or rows.max() > 255:
+            row, column = np.argwhere((rows < 0) | (rows > 255))[0]
+            msg = (
+                f"{where}, row {row + 1}, column {column + 1}: {rows[row, column]} is outside"
+                f" 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
+            )
+            raise DataError(msg)
+    elif rows.dtype.kind == "f":
+        rows = rows.astype(np.float64 if rows.dtype.itemsize > 4 else np.float32, copy=False)
+        if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
+            row, column = np.argwhere(~np.isfinite(rows))[0]
+            msg = (
+                f"{where}, row {row + 1}, column {column + 1}: {rows[row, column]}"
+                " is not a finite number"
+            )
+            raise DataError(msg)
+        return np.ascontiguousarray(rows)
+    return np.ascontiguousarray(rows, dtype=np.uint8)
+
+
+def labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.int32]:
+    """Return `values` of shape (m,) or (m, 1) as int32 labels.
+
+    Raises
+    ------
+    DataError
+        Another shape, or a label that is negative, not whole or above 65535.
+    """
+    if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
+        msg = (
+            f"{where}: its shape is {_shown(shape)}, labels have one dimension:"
+            " are these the features?"
+        )
+        raise DataError(msg)
+    column = values.reshape(-1)
+    allowed = (column >= 0) & (column <= LARGEST_LABEL)
+    if column.dtype.kind == "f":
+        allowed &= column == np.floor(column)
+    if not allowed.all():
+        row = int(allowed.argmin())
+        msg = f"{where}, row {row + 1}: label {column[row]}: {LABEL_RULE}"
+        raise DataError(msg)
+    return column.astype(np.int32)
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "()"
