@@ -43,10 +43,11 @@ def test_no_flags_mean_the_notebooks_training() -> None:
         "batch_size": "full",
         "learning_rate": 0.1,
         "seed": 0,
-        "arithmetic": "native",
-        "dtype": "float32",
+        "arithmetic": "reproducible",
+        "dtype": "auto",
         "device": "auto",
         "backend": "auto",
+        "workers": "auto",
         "require_device": False,
         "init_from": None,
         "log_every": 10,
@@ -134,8 +135,8 @@ BAD: list[tuple[str, object, str]] = [
         "standardise",
         '--normalize: expected one of scale, standardize, none, got "standardise"',
     ),
-    ("dtype", "float16", '--dtype: expected one of float32, float64, got "float16"'),
-    ("arithmetic", "exact", '--arithmetic: expected one of native, got "exact"'),
+    ("dtype", "float16", '--dtype: expected one of auto, float32, float64, got "float16"'),
+    ("arithmetic", "exact", '--arithmetic: expected one of reproducible, native, got "exact"'),
     (
         "backend",
         "numpyy",
@@ -292,7 +293,7 @@ def test_a_file_gives_settings_of_their_own_types(
             "learning_rate: expected a number above 0 and finite, got 1000",
         ),
         ("name = 2020-01-01", "name: expected a folder name without / or \\, control characters "),
-        ("dtype = 'int8'", 'dtype: expected one of float32, float64, got "int8"'),
+        ("dtype = 'int8'", 'dtype: expected one of auto, float32, float64, got "int8"'),
         ("epochs = ", "not a TOML file (Invalid value (at end of document)): expected lines such"),
         ("seed = 1" + "0" * 5000, "not a TOML file ("),
         ("a = " + "[" * 5000, "not a TOML file ("),
@@ -341,7 +342,7 @@ CONFIGS = st.builds(
     batch_size=st.just("full") | st.integers(1, 10**9),
     learning_rate=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
     seed=st.integers(0, 2**64 - 1),
-    dtype=st.sampled_from(["float32", "float64"]),
+    dtype=st.sampled_from(["auto", "float64"]),
     device=st.sampled_from(["auto", "cpu", "cuda", "cuda:3"]),
     backend=st.sampled_from(["auto", "numpy", "array-api-strict"]),
     require_device=st.booleans(),
@@ -428,3 +429,16 @@ def test_the_help_loads_no_array_library() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "dtype", "expected"),
+    [
+        ("reproducible", "auto", "float64"),
+        ("reproducible", "float64", "float64"),
+        ("native", "auto", "float32"),
+        ("native", "float64", "float64"),
+    ],
+)
+def test_the_floating_point_type_follows_the_arithmetic(arithmetic, dtype, expected):
+    assert TrainConfig(arithmetic=arithmetic, dtype=dtype).float_type == expected

@@ -219,7 +219,7 @@ def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
         ),
         (
             ["--dtype", "float32"],
-            "--dtype: reproducible arithmetic computes in float64; for float32 add --arithmetic native",
+            "--dtype: reproducible arithmetic takes auto or float64, got float32",
         ),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
