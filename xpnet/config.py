@@ -135,7 +135,10 @@ class TrainConfig:
                 msg = f"{_flag(field.name)}: {problem}, got {_shown(value)}"
                 raise ConfigError(msg)
         if self.arithmetic == "reproducible" and self.dtype == "float32":
-            msg = "--dtype: reproducible arithmetic takes auto or float64, got float32; add --arithmetic native"
+            msg = (
+                "--dtype: reproducible arithmetic takes auto or float64, got float32: "
+                "add --arithmetic native"
+            )
             raise ConfigError(msg)
         if self.overwrite and self.name is None:
             msg = "--overwrite: needs --name NAME, the run that it replaces"

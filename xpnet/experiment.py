@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet import rng
-from xpnet.arithmetic import ARITHMETICS
+from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.blocks import BLOCK_SIZE
 from xpnet.checkpoint import load_model
 from xpnet.errors import BackendError, ConfigError
@@ -101,7 +101,10 @@ def _engine(config: "TrainConfig", backend: "Backend", normalization: Normalizat
         raise BackendError(msg)
     arithmetic = ARITHMETICS[config.arithmetic]
     ops = arithmetic(backend.xp, backend.device, getattr(backend.xp, config.float_type))
-    return Engine(ops, normalization.on_device(ops, backend.from_host), backend.map_blocks)
+    if isinstance(ops, Reproducible):
+        selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
+    inputs = normalization.on_device(ops, backend.from_host)
+    return Engine(ops, inputs, backend.map_blocks, backend.stack)
 
 
 def _initial(config: "TrainConfig", sizes: tuple[int, ...]) -> Parameters:

@@ -53,6 +53,8 @@ class Backend(ABC):
         Whether the device computes in double precision.
     parallel_blocks
         Whether `workers` makes a difference.
+    stack
+        How many blocks are best computed in one call.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Backend(ABC):
     version: str
     has_float64: bool = True
     parallel_blocks: bool = False
+    stack: int = 1
 
     def scope(self) -> AbstractContextManager[None]:
         """Return the context that everything computed with this backend runs in."""

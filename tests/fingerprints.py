@@ -1,0 +1,117 @@
+"""Trains a table of small networks on real images and prints their fingerprints as JSON.
+
+Run in processes of their own, whose environment decides how the libraries compute; what is printed must
+not depend on it. ``--unrounded`` leaves the operands of contractions as they are, and then it must.
+"""
+
+import argparse
+import hashlib
+import json
+import struct
+from dataclasses import replace
+
+import numpy as np
+
+from xpnet import datasets
+from xpnet import functional as F
+from xpnet.arithmetic import Reproducible
+from xpnet.backends.base import Backend
+from xpnet.backends.resolve import make
+from xpnet.checkpoint import fingerprint
+from xpnet.config import TrainConfig
+from xpnet.datasets import Dataset
+from xpnet.experiment import Experiment, assemble
+from xpnet.loop import evaluate
+from xpnet.model import forward, prepare
+
+NETWORKS = {
+    "default": TrainConfig(epochs=3),
+    "deep": TrainConfig(epochs=2, hidden=(128, 64)),
+    "no hidden layer": TrainConfig(epochs=3, hidden=()),
+    "batches of a prime size": TrainConfig(epochs=1, batch_size=509),
+    "batches of more than a block": TrainConfig(epochs=2, batch_size=1500),
+    "standardized": TrainConfig(epochs=2, normalize="standardize"),
+}
+SINGLE = TrainConfig(epochs=1, batch_size=1)
+"""On few samples: batches of one."""
+
+
+def real_data(train: int = 3000, test: int = 500) -> Dataset:
+    """Return the first images of MNIST."""
+    data = datasets.load()
+    return replace(
+        data,
+        x_train=data.x_train[:train],
+        y_train=data.y_train[:train],
+        x_test=data.x_test[:test],
+        y_test=data.y_test[:test],
+    )
+
+
+def trained(
+    config: TrainConfig,
+    data: Dataset,
+    backend: Backend,
+    *,
+    workers: int = 1,
+    stack: int | None = None,
+) -> str:
+    """Return the SHA-256 of all that a training gives: parameters, history, probabilities."""
+    with backend.scope(), backend.workers(workers):
+        experiment = assemble(replace(config, log_every=1), data, backend)
+        if stack is not None:
+            engine = replace(experiment.engine, stack=stack)
+            experiment = replace(experiment, engine=engine)
+        history: list[float] = []
+
+        def on_epoch(_epoch, evaluation, _parameters):
+            history.extend([evaluation.loss, evaluation.accuracy])
+
+        fitted = experiment.fit(on_epoch)
+        tested = evaluate(experiment.engine, fitted.parameters, experiment.test)
+        digest = hashlib.sha256(fingerprint(experiment.on_host(fitted.parameters)).encode())
+        digest.update(struct.pack(f"<{len(history) + 1}d", *history, tested.loss))
+        digest.update(backend.to_host(tested.predictions).astype("<i8").tobytes())
+        digest.update(probabilities(experiment, fitted.parameters).astype("<f8").tobytes())
+        return digest.hexdigest()
+
+
+def probabilities(
+    experiment: Experiment, parameters: list, rows: slice = slice(None)
+) -> np.ndarray:
+    """Return the probabilities (classes, samples) of test samples."""
+    engine = experiment.engine
+    x = engine.inputs(experiment.test.x[rows, :])
+    logits, _ = forward(engine.ops, prepare(engine.ops, parameters), x)
+    return np.ascontiguousarray(experiment.backend.to_host(F.softmax(engine.ops, logits)))
+
+
+def all_fingerprints(
+    backend: Backend, *, workers: int = 1, stack: int | None = None
+) -> dict[str, str]:
+    """Return the table for one way to compute."""
+    data, few = real_data(), real_data(40, 20)
+    table = {
+        name: trained(config, data, backend, workers=workers, stack=stack)
+        for name, config in NETWORKS.items()
+    }
+    return {**table, "batches of one": trained(SINGLE, few, backend, workers=workers, stack=stack)}
+
+
+def without_rounding() -> None:
+    """Leave operands as they are: sums then depend on their order."""
+    Reproducible._rounded = lambda self, x, axis, bits, count: [x]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--unrounded", action="store_true")
+    options = parser.parse_args()
+    if options.unrounded:
+        without_rounding()
+    print(json.dumps(all_fingerprints(make("numpy", "cpu"), workers=options.workers)))
+
+
+if __name__ == "__main__":
+    main()

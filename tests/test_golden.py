@@ -1,0 +1,36 @@
+"""The default run, on all of MNIST, has the fingerprints of docs/reproducibility.md, on every backend."""
+
+import re
+from pathlib import Path
+
+from xpnet import datasets
+from xpnet.checkpoint import fingerprint
+from xpnet.config import TrainConfig
+from xpnet.experiment import assemble
+from xpnet.machine import available_cpus
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reproducibility.md"
+ROW = re.compile(r"^\| (?:initial|after (\d+) epochs?) \| `([0-9a-f]{64})` \|$", re.MULTILINE)
+
+
+def golden():
+    """The fingerprints in the page's table, by epoch."""
+    return {int(epoch or 0): digest for epoch, digest in ROW.findall(PAGE.read_text())}
+
+
+def test_the_page_has_the_fingerprints():
+    assert sorted(golden()) == [0, 1, 10, 100]
+
+
+def test_the_default_run(backend):
+    expected = golden()
+    with backend.workers(available_cpus()):
+        experiment = assemble(TrainConfig(log_every=100), datasets.load(), backend)
+        found = {}
+
+        def on_epoch(epoch, _evaluation, parameters):
+            if epoch in expected:
+                found[epoch] = fingerprint(experiment.on_host(parameters))
+
+        experiment.fit(on_epoch)
+    assert found == expected

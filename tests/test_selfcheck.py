@@ -1,0 +1,72 @@
+"""The check of the arithmetic passes on every backend, and finds what would change bits."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from xpnet.arithmetic import Reproducible
+from xpnet.arithmetic.selfcheck import check
+from xpnet.errors import BackendError
+
+
+def test_every_backend_passes(backend):
+    check(Reproducible(backend.xp, backend.device, backend.xp.float64), "here")
+
+
+def shortened(a, b):
+    """A product of matrices in float32, as with emulation or TF32."""
+    return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float64)
+
+
+class Fused(np.ndarray):
+    """An array whose a · b + a is rounded once."""
+
+    def __mul__(self, other):
+        product = np.asarray(self) * np.asarray(other)
+        return Pending(product, np.asarray(self), np.asarray(other))
+
+
+class Pending:
+    """A product that waits for its sum; compares like the rounded product."""
+
+    def __init__(self, product, a, b):
+        self.product, self.a, self.b = product, a, b
+
+    def __eq__(self, other):
+        return self.product == np.asarray(other)
+
+    __hash__ = None
+
+    def __add__(self, other):
+        wide = np.longdouble
+        return (self.a.astype(wide) * self.b + np.asarray(other)).astype(np.float64)
+
+
+class Reciprocal(np.ndarray):
+    """An array whose a / b is a · (1/b)."""
+
+    def __truediv__(self, other):
+        return np.asarray(self) * (1.0 / np.asarray(other))
+
+
+def faulty(**replaced):
+    """NumPy's namespace with some functions replaced."""
+    return SimpleNamespace(**{**vars(np), **replaced})
+
+
+@pytest.mark.parametrize(
+    ("xp", "operation"),
+    [
+        (faulty(matmul=shortened), "products of matrices"),
+        (faulty(asarray=lambda x, **_: np.array(x).view(Reciprocal)), "quotients"),
+        (faulty(asarray=lambda x, **_: np.array(x).view(Fused)), "separate products and sums"),
+    ],
+    ids=["float32", "reciprocal", "fused"],
+)
+def test_what_would_change_bits_is_named(xp, operation):
+    if operation.startswith("separate") and np.finfo(np.longdouble).nmant < 63:
+        pytest.skip("this platform has no wider float to imitate a fused operation with")
+    ops = Reproducible(xp, "cpu", np.float64)
+    with pytest.raises(BackendError, match=f"^cupy on cuda:0 does not compute {operation} in IEEE"):
+        check(ops, "cupy on cuda:0")
