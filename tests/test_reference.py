@@ -1,0 +1,73 @@
+"""docs/reproducibility.md and its second implementation, tests/reference.py, agree."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import reference
+from fingerprints import real_data
+
+from xpnet.backends.resolve import make
+from xpnet.checkpoint import fingerprint
+from xpnet.config import TrainConfig
+from xpnet.experiment import assemble
+
+PAGE = Path(__file__).parent.parent / "docs" / "reproducibility.md"
+
+
+def on_the_page(pattern: str) -> str:
+    """Return the one fingerprint that the page gives after the pattern."""
+    (found,) = re.findall(pattern + r"`([0-9a-f]{64})`", PAGE.read_text(encoding="utf-8"))
+    return found
+
+
+def test_reference_imports_only_the_standard_library():
+    modules = set()
+    for node in ast.walk(ast.parse(Path(reference.__file__).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            modules.add(node.module.partition(".")[0])
+    assert not modules & {"numpy", "xpnet"}
+    assert modules <= sys.stdlib_module_names
+
+
+def test_initial_fingerprint():
+    assert reference.initial_fingerprint() == on_the_page(r"\| initial \| ")
+
+
+@pytest.mark.parametrize("images", [200, 5500])
+def test_fingerprints_after_one_epoch(images):
+    expected = on_the_page(rf"\| {images:,} images \| ")
+    assert reference.fingerprint(samples=images, epochs=1) == expected
+    assert xpnet_fingerprint(images) == expected
+
+
+def xpnet_fingerprint(images):
+    """The fingerprint that xpnet itself gives for the first images."""
+    data = real_data(images)
+    experiment = assemble(TrainConfig(epochs=1), data, make("numpy", "cpu"))
+    fitted = experiment.fit(lambda *_: None)
+    return fingerprint(experiment.on_host(fitted.parameters))
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [  # The known answers of Random123, kat_vectors.
+        (
+            (0, 0, 0, 0),
+            (0, 0),
+            (0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B),
+        ),
+        (
+            (2**64 - 1,) * 4,
+            (2**64 - 1,) * 2,
+            (0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0),
+        ),
+    ],
+)
+def test_philox_known_answers(counter, key, words):
+    assert reference.philox(counter, key) == words
