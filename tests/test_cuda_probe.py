@@ -726,3 +726,27 @@ def test_every_backend_file_probes_and_makes(name: str) -> None:
         BackendError, match=f"the {name} backend cannot run on nowhere: .*; to mend"
     ):
         module.make("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "ratio"),
+    [((0, 0, 0), 32), ((100, 0, 0), None), ((0, 101, 0), None), ((0, 0, 1), None)],
+)
+def test_the_driver_tells_how_slow_float64_is(
+    monkeypatch: pytest.MonkeyPatch, statuses: tuple[int, int, int], ratio: int | None
+) -> None:
+    def fill(value: int, status: int) -> Callable[..., int]:
+        def call(target: Any, *_: Any) -> int:
+            if target:
+                target._obj.value = value
+            return status
+
+        return call
+
+    library = SimpleNamespace(
+        cuInit=fill(0, statuses[0]),
+        cuDeviceGet=fill(5, statuses[1]),
+        cuDeviceGetAttribute=fill(32, statuses[2]),
+    )
+    monkeypatch.setattr(base, "_driver_library", lambda: library)
+    assert base.float64_ratio(0) == ratio

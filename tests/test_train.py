@@ -339,3 +339,10 @@ def test_the_metrics_of_a_running_training_are_valid_json_lines():
     assert run("--epochs", 3, "--log-every", 1) == 0
     lines = (train_folder() / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("ratio", "noted"), [(None, False), (2, False), (64, True)])
+def test_a_gpu_with_slow_float64_is_noted(capsys, monkeypatch, ratio, noted):
+    monkeypatch.setattr(train, "_float64_ratio", lambda _: ratio)
+    assert run("--epochs", 0) == 0
+    assert ("float64 is 1/64 as fast as float32 on this GPU" in capsys.readouterr().out) is noted

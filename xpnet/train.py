@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 UNEXPECTED = 1
+SLOW_FLOAT64 = 4
+"""Times that float32 is as fast as float64 on a GPU, above which it is worth a note."""
 REQUIRE_DEVICE_VARIABLE = "XPNET_REQUIRE_DEVICE"
 
 
@@ -156,6 +158,12 @@ def _introduce(
     console.line(
         f"xpnet {__version__}: {backend.name} {backend.version} on {backend.device_name}{reason}"
     )
+    ratio = _float64_ratio(backend.device_name) if config.float_type == "float64" else None
+    if ratio is not None and ratio > SLOW_FLOAT64:
+        console.line(
+            f"float64 is 1/{ratio} as fast as float32 on this GPU: "
+            "--arithmetic native computes in float32"
+        )
     console.line(
         f"{data.name}: {len(data.y_train)} training and {len(data.y_test)} test samples, "
         f"{data.features} features, {data.classes} classes"
@@ -164,6 +172,13 @@ def _introduce(
         f"network {shown(experiment.sizes)}, {config.arithmetic} {config.float_type}, "
         f"batch size {config.batch_size}, learning rate {config.learning_rate}, seed {config.seed}"
     )
+
+
+def _float64_ratio(device: str) -> int | None:
+    from xpnet.backends.base import cuda_index, float64_ratio
+
+    index = cuda_index(device)
+    return None if index is None else float64_ratio(index)
 
 
 @contextmanager

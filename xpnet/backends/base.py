@@ -205,13 +205,34 @@ def cuda_driver_version() -> int | None:
     Loading the driver's library takes milliseconds, where importing an array library to find out
     takes seconds.
     """
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     version = ctypes.c_int(0)
     try:
-        status = ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(version))
+        status = _driver_library().cuDriverGetVersion(ctypes.byref(version))
     except (OSError, AttributeError):
         return None
     return version.value if status == 0 else None
+
+
+def float64_ratio(index: int) -> int | None:
+    """Return how many times as fast as float64 a CUDA device computes float32; None if unknown.
+
+    The driver's attribute SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO: 2 in data centres, 32 or 64 elsewhere.
+    """
+    device, ratio, attribute = ctypes.c_int(0), ctypes.c_int(0), 87
+    try:
+        library = _driver_library()
+        failed = (
+            library.cuInit(0)
+            or library.cuDeviceGet(ctypes.byref(device), index)
+            or library.cuDeviceGetAttribute(ctypes.byref(ratio), attribute, device)
+        )
+    except (OSError, AttributeError):
+        return None
+    return None if failed else ratio.value
+
+
+def _driver_library() -> Any:
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
 
 
 def cuda_major() -> int:
