@@ -92,7 +92,7 @@ class Reproducible(Arithmetic):
         left = self._slices(dz, -1, budget.a, budget.slices)
         right = self._slices(a, -2, budget.b, budget.slices)
         total = sum(self.xp.sum(part, axis=-1, keepdims=True) for part in reversed(left))
-        return self._product(left, right, a.factor), total + 0.0
+        return self._product(left, right, a.factor), total
 
     def sum(self, x: Array, axis: int) -> Array:
         """Return the sum along an axis: padded with zeros to a power of two, and folded in halves."""

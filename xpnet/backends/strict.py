@@ -40,7 +40,8 @@ class StrictBackend(Backend):
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Refuse what a compiler or a GPU could not do: shapes that depend on values."""
-        with self.xp.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False):
+        flags = self.xp.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False)
+        with flags, np.errstate(all="ignore"):
             yield
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
