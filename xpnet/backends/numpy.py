@@ -67,7 +67,8 @@ class NumPyBackend(Backend):
         self, function: Callable[[Item], Result], items: Iterable[Item]
     ) -> Iterator[Result]:
         """Apply `function` to each item, several at once, and yield the results in order."""
-        if self._pool is None:
+        items = list(items)
+        if self._pool is None or len(items) == 1:  # handing over a single block would only cost
             return map(function, items)
         return _map_ahead(self._pool, function, items)
 
