@@ -4,10 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fingerprints import real_data
 
-from xpnet.arithmetic import Reproducible
+from xpnet.arithmetic import Reproducible, reproducible
 from xpnet.arithmetic.selfcheck import check
-from xpnet.errors import BackendError
+from xpnet.backends.resolve import make
+from xpnet.config import TrainConfig
+from xpnet.errors import BackendError, ConfigError
+from xpnet.experiment import assemble
 
 
 def test_every_backend_passes(backend):
@@ -70,3 +74,21 @@ def test_what_would_change_bits_is_named(xp, operation):
     ops = Reproducible(xp, "cpu", np.float64)
     with pytest.raises(BackendError, match=f"^cupy on cuda:0 does not compute {operation} in IEEE"):
         check(ops, "cupy on cuda:0")
+
+
+def test_variables_that_change_products_are_refused_on_a_gpu(monkeypatch):
+    gpu = make("numpy", "cpu")
+    monkeypatch.setattr(gpu, "device_name", "cuda:0")
+    data = real_data(10, 5)
+    assemble(TrainConfig(), data, gpu)
+    monkeypatch.setenv("CUPY_TF32", "1")
+    with pytest.raises(ConfigError, match="^CUPY_TF32=1: .* unset CUPY_TF32$"):
+        assemble(TrainConfig(), data, gpu)
+    assemble(TrainConfig(arithmetic="native"), data, gpu)
+
+
+def test_a_budget_that_cannot_be_met_names_layer_sizes_and_bits(monkeypatch):
+    monkeypatch.setattr(reproducible, "FEWEST_BITS", 46)
+    expected = r"^layer 1 \(64 inputs, 300 units\): a sum over 300 terms leaves 22 of 53 bits for each factor"
+    with pytest.raises(ConfigError, match=expected):
+        assemble(TrainConfig(hidden=(64, 300)), real_data(10, 5), make("numpy", "cpu"))

@@ -15,6 +15,10 @@ HOST_SIDE = {
     "metrics.py",
     "model.py",
     "normalization.py",
+    "parity/assertion.py",
+    "parity/compare.py",
+    "parity/distance.py",
+    "parity/runs.py",
     "rng.py",
 }
 """These run before arrays go to the device or after they come back, and may use NumPy."""
@@ -49,7 +53,18 @@ def test_the_check_covers_the_mathematics():
     assert "numpy" in imported(PACKAGE / "backends" / "numpy.py")
 
 
-@pytest.mark.parametrize("module", ["xpnet", "xpnet.config", "xpnet.train", "xpnet.__main__"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "xpnet",
+        "xpnet.config",
+        "xpnet.train",
+        "xpnet.__main__",
+        "xpnet.parity",
+        "xpnet.parity.plugin",
+        "xpnet.parity.command",
+    ],
+)
 def test_importing_loads_no_array_library(module):
     code = f"import sys, {module}; print(*sys.modules)"
     loaded = subprocess.run(

@@ -3,11 +3,14 @@
 import sys
 from collections.abc import Sequence
 
+from xpnet.cli import complain
+
 USAGE = """\
 usage: xpnet COMMAND [OPTIONS]
 
 Commands:
   train    train a network (xpnet train --help)
+  parity   train everywhere and compare with NumPy (xpnet parity --help)
   doctor   say which backends and devices work here, and how to get the others
 """
 
@@ -20,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from xpnet import train
 
         return train.main(arguments, prog="xpnet train")
+    if command == "parity":
+        from xpnet.parity.command import main as parity
+
+        return parity(arguments)
     if command == "doctor":
         from xpnet import doctor
 
@@ -33,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"xpnet {__version__}")
         return 0
     problem = f"unknown command {command!r}" if command else "no command given"
-    print(f"xpnet: {problem}: expected train or doctor (xpnet --help)", file=sys.stderr)
+    complain(f"{problem}: expected train, parity or doctor (xpnet --help)")
     return 2
 
 

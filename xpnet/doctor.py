@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from xpnet import __version__
 from xpnet.backends.base import cuda_driver_version
 from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, probe
+from xpnet.cli import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,9 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Show which backends and devices can run here, and how to mend the others.",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args(argv)
+    return guarded(lambda: _examine(as_json=arguments.json), debug=arguments.debug)
+
+
+def _examine(*, as_json: bool) -> int:
     report = examine()
-    if arguments.json:
+    if as_json:
         sys.stdout.write(json.dumps(asdict(report), indent=2) + "\n")
     else:
         _print(report)

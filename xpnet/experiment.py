@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from xpnet import rng
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
+from xpnet.arithmetic.reproducible import check_budgets
+from xpnet.backends import environment
+from xpnet.backends.base import cuda_index
 from xpnet.blocks import BLOCK_SIZE
 from xpnet.checkpoint import load_model
 from xpnet.errors import BackendError, ConfigError
@@ -82,7 +85,7 @@ def assemble(config: "TrainConfig", data: "Dataset", backend: "Backend") -> Expe
         backend,
         sizes,
         normalization,
-        _engine(config, backend, normalization),
+        _engine(config, backend, sizes, normalization),
         [
             Linear(*(put(array.astype(config.float_type) + 0.0) for array in layer))
             for layer in _initial(config, sizes)
@@ -92,7 +95,12 @@ def assemble(config: "TrainConfig", data: "Dataset", backend: "Backend") -> Expe
     )
 
 
-def _engine(config: "TrainConfig", backend: "Backend", normalization: Normalization) -> Engine:
+def _engine(
+    config: "TrainConfig",
+    backend: "Backend",
+    sizes: tuple[int, ...],
+    normalization: Normalization,
+) -> Engine:
     if config.float_type == "float64" and not backend.has_float64:
         msg = (
             f"{backend.name} has no float64 on {backend.device_name}: "
@@ -102,6 +110,9 @@ def _engine(config: "TrainConfig", backend: "Backend", normalization: Normalizat
     arithmetic = ARITHMETICS[config.arithmetic]
     ops = arithmetic(backend.xp, backend.device, getattr(backend.xp, config.float_type))
     if isinstance(ops, Reproducible):
+        if cuda_index(backend.device_name) is not None:
+            environment.check()
+        check_budgets(sizes)
         selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
     inputs = normalization.on_device(ops, backend.from_host)
     return Engine(ops, inputs, backend.map_blocks, backend.stack)

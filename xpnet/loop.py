@@ -69,7 +69,7 @@ def batch_gradients(
     layers = prepare(ops, parameters)
 
     def of_group(group: Group) -> list[list[Array]]:
-        x, labels = _rows(ops, samples, group, order)
+        x, labels = rows(ops, samples, group, order)
         found = gradients(ops, layers, engine.inputs(x), labels)
         return unstack(group, [array for layer in found for array in layer])
 
@@ -87,7 +87,7 @@ def evaluate(engine: Engine, parameters: Parameters, samples: Samples) -> Evalua
     predicted = []
 
     def of_group(group: Group) -> tuple[list[list[Array]], Array]:
-        x, labels = _rows(ops, samples, group, None)
+        x, labels = rows(ops, samples, group, None)
         logits, _ = forward(ops, layers, engine.inputs(x))
         y = F.one_hot(ops, labels, logits.shape[-2])
         loss = ops.sum(F.cross_entropy(ops, logits, y), axis=-1)
@@ -167,10 +167,13 @@ def fit(
     return Fitted(parameters, completed, interrupted=False)
 
 
-def _rows(
+def rows(
     ops: Arithmetic, samples: Samples, group: Group, order: Array | None
 ) -> tuple[Array, Array]:
-    """Return the group's features (m, features) and labels (m,), with one more axis if stacked."""
+    """Return a group's features (m, features) and labels (m,), with the blocks as first axis if stacked.
+
+    ``order`` holds the indices of a batch's samples; without it the batch is all samples.
+    """
     start, stop, blocks = group
     if order is None:
         x, labels = samples.x[start:stop, :], samples.labels[start:stop]

@@ -3,13 +3,13 @@
 import os
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from xpnet.cli import INTERRUPTED, complain, guarded
 from xpnet.config import TrainConfig, parse, resolved, to_toml
-from xpnet.errors import ConfigError, XPNetError
+from xpnet.errors import ConfigError
 from xpnet.machine import available_cpus
 
 # What is imported below, inside the functions, loads NumPy; --help does without.
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from xpnet.model import Parameters
     from xpnet.tracking import Run
 
-INTERRUPTED = 130
-UNEXPECTED = 1
 SLOW_FLOAT64 = 4
 """Times that float32 is as fast as float64 on a GPU, above which it is worth a note."""
 REQUIRE_DEVICE_VARIABLE = "XPNET_REQUIRE_DEVICE"
@@ -36,27 +34,15 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m xpnet.train")
     0 done; 2 bad input, unusable device or backend; 3 diverged; 130 interrupted; 1 a fault of xpnet.
     """
     words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        command = parse(words, prog)
-        if command.print_config:
-            sys.stdout.write(to_toml(command.config))
-            return 0
-        return train(command.config, [prog, *words])
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has left; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNEXPECTED
-    except Exception as error:  # noqa: BLE001 - a user sees one line, whatever happens
-        if "--debug" in words:
-            traceback.print_exc()
-        text = " ".join(str(error).split()) or "no details"
-        if isinstance(error, XPNetError):
-            _complain(text)
-            return error.exit_code
-        _complain(f"unexpected {type(error).__name__}: {text} (--debug shows where)")
-        return UNEXPECTED
+    return guarded(lambda: _command(words, prog), debug="--debug" in words)
+
+
+def _command(words: list[str], prog: str) -> int:
+    command = parse(words, prog)
+    if command.print_config:
+        sys.stdout.write(to_toml(command.config))
+        return 0
+    return train(command.config, [prog, *words])
 
 
 def train(config: TrainConfig, command: list[str]) -> int:
@@ -69,7 +55,7 @@ def train(config: TrainConfig, command: list[str]) -> int:
     require = config.require_device or os.environ.get(REQUIRE_DEVICE_VARIABLE) == "1"
     selection = resolve(config.device, config.backend, require_device=require)
     if selection.warning is not None:
-        _complain(f"warning: {selection.warning}")
+        complain(f"warning: {selection.warning}")
     backend = selection.backend
     data = datasets.load(config.data, config.test_data)
     console = Console(quiet=config.quiet)
@@ -101,10 +87,6 @@ def train(config: TrainConfig, command: list[str]) -> int:
     console.line(f"fingerprint   {fingerprint}")
     console.line(f"run           {run.folder}")
     return INTERRUPTED if fitted.interrupted else 0
-
-
-def _complain(text: str) -> None:
-    print(f"xpnet: {text}", file=sys.stderr, flush=True)
 
 
 def _workers(config: TrainConfig, backend: "Backend") -> int:

@@ -8,8 +8,10 @@ elementwise operation at a time that IEEE 754 fixes.
 ``docs/reproducibility.md`` specifies every operation here, and bounds its error.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 from xpnet.arithmetic import elementary
@@ -191,6 +193,20 @@ def bit_budget(terms: int, a_integer: bool, b_integer: bool) -> Budget:  # noqa:
         )
         raise ConfigError(msg)
     return Budget(a, b, slices)
+
+
+def check_budgets(sizes: Sequence[int]) -> None:
+    """Raise ConfigError, naming layer, sizes and bits, unless every contraction of a network can be met.
+
+    ``sizes`` are the features and the units of each layer.
+    """
+    for layer, (inputs, units) in enumerate(pairwise(sizes)):
+        try:
+            for terms in (inputs, units):
+                bit_budget(terms, a_integer=False, b_integer=False)
+        except ConfigError as error:
+            msg = f"layer {layer} ({inputs} inputs, {units} units): {error}"
+            raise ConfigError(msg) from error
 
 
 def _operand(matrix: Array | Operand) -> Operand:

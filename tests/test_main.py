@@ -1,0 +1,35 @@
+"""One word chooses the command."""
+
+import pytest
+
+from xpnet import __version__
+from xpnet.__main__ import main
+
+
+@pytest.mark.parametrize("command", ["train", "parity", "doctor"])
+def test_every_command_has_a_help(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: xpnet {command}" in capsys.readouterr().out
+
+
+def test_help_names_the_commands(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for command in ("train", "parity", "doctor"):
+        assert f"\n  {command} " in out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"xpnet {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"), [([], "no command given"), (["fly"], "unknown command 'fly'")]
+)
+def test_anything_else_is_one_line(capsys, words, problem):
+    assert main(words) == 2
+    expected = f"xpnet: {problem}: expected train, parity or doctor (xpnet --help)\n"
+    assert capsys.readouterr().err == expected

@@ -1,0 +1,217 @@
+"""``assert_parity``: one function, every array library, the same result."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from xpnet.backends.base import NamespaceMismatchError, check_namespace
+from xpnet.errors import BackendError, ConfigError
+from xpnet.parity import places
+from xpnet.parity.distance import count_shown, first_mismatch, ulp_distance, unequal_bits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from xpnet.backends.base import Backend
+    from xpnet.parity.places import Place
+
+
+def assert_parity(
+    function: Callable[..., Any],
+    *arrays: NDArray[Any],
+    tier: Literal["bitwise"] | None = None,
+    ulp: int | None = None,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    backends: Sequence[str] | None = None,
+) -> None:
+    """Assert that a function gives on every array library what it gives with NumPy.
+
+    Parameters
+    ----------
+    function
+        Takes arrays of one library and returns an array, or tuples, lists and dicts of arrays. If it
+        has a parameter ``xp``, it is given the array namespace.
+    arrays
+        NumPy arrays; each library gets a copy on its device.
+    tier, ulp, rtol
+        How near is near enough, exactly one of: ``tier="bitwise"``, the same bits; ``ulp=n``, at most
+        n floating-point numbers apart; ``rtol=r``, at most ``atol + r |NumPy's|`` apart. NaN equals
+        NaN; +0 and -0 differ in the tier bitwise alone; integers and truth values must be equal in
+        every tier.
+    backends
+        Names such as ``"torch"``, ``"torch:cuda"`` or ``"array-api-strict"`` (see
+        ``xpnet.parity.places.parse``). Default: every library and device that works here.
+
+    Raises
+    ------
+    AssertionError
+        Library, device, dtype, shape or values are not those of NumPy: in one line, which output,
+        the first index, both values and their distance in ulp.
+    ConfigError
+        Not exactly one tier, or a name that does not exist.
+    BackendError
+        A backend that was named cannot run here; or none was, and there is none but NumPy.
+    TypeError
+        An argument is not a NumPy array.
+    """
+    tolerance = _Tolerance(tier, ulp, rtol, atol)
+    for position, array in enumerate(arrays):
+        if not isinstance(array, np.ndarray):
+            msg = (
+                f"argument {position} is a {type(array).__name__}: expected a NumPy array "
+                "(functools.partial binds everything else)"
+            )
+            raise TypeError(msg)
+    others = _usable() if backends is None else [places.parse(name) for name in backends]
+    numpy = places.NUMPY.make()
+    expected = _call(numpy, function, arrays)
+    _check_on(numpy, expected)
+    for place in others:
+        backend = place.make()
+        with backend.scope():
+            actual = _call(backend, function, arrays)
+            _compare(backend, actual, expected, tolerance)
+
+
+@cache
+def _usable() -> list[Place]:
+    found = [place for place in places.usable() if place != places.NUMPY]
+    if not found:
+        msg = "there is no array library but NumPy to compare with: pip install array-api-strict"
+        raise BackendError(msg)
+    return found
+
+
+class _Tolerance:
+    """The tier of a comparison."""
+
+    def __init__(self, tier: str | None, ulp: int | None, rtol: float | None, atol: float) -> None:
+        given = [value for value in (tier, ulp, rtol) if value is not None]
+        if len(given) != 1 or tier not in (None, "bitwise") or (atol and rtol is None):
+            msg = (
+                'expected exactly one of tier="bitwise", ulp=n and rtol=r (which alone takes atol), '
+                f"got tier={tier!r}, ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}"
+            )
+            raise ConfigError(msg)
+        if any(not value >= 0 for value in (ulp or 0, rtol or 0, atol)):
+            msg = (
+                f"expected a tolerance of 0 or more, got ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}"
+            )
+            raise ConfigError(msg)
+        self.ulp, self.rtol, self.atol = ulp, rtol, atol
+
+    def __str__(self) -> str:
+        if self.ulp is not None:
+            return f"at most {self.ulp} ulp"
+        if self.rtol is not None:
+            return f"rtol {self.rtol:g}" + (f", atol {self.atol:g}" if self.atol else "")
+        return "the same bits"
+
+    def wrong(self, actual: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return elementwise whether the two are too far apart."""
+        unequal = unequal_bits(actual, expected)
+        if not np.issubdtype(expected.dtype, np.inexact):
+            return unequal
+        if self.ulp is not None:
+            return np.asarray(ulp_distance(actual, expected) > self.ulp)
+        if self.rtol is not None:
+            close = np.isclose(actual, expected, rtol=self.rtol, atol=self.atol, equal_nan=True)
+            return np.asarray(~close)
+        return unequal
+
+
+def _call(backend: Backend, function: Callable[..., Any], arrays: Sequence[NDArray[Any]]) -> Any:
+    with backend.scope(), np.errstate(all="ignore"):  # array-api-strict too computes with NumPy
+        given = [backend.from_host(array.copy()) for array in arrays]
+        keywords = {"xp": backend.xp} if _wants_xp(function, len(arrays)) else {}
+        try:
+            return function(*given, **keywords)
+        except Exception as error:
+            error.add_note(f"raised with {backend.name} on {backend.device_name}")
+            raise
+
+
+def _wants_xp(function: Callable[..., Any], positional: int) -> bool:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # a function written in C tells no signature
+        return False
+    by_keyword = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(
+        parameter.name == "xp"
+        and parameter.kind in by_keyword
+        and (parameter.kind is inspect.Parameter.KEYWORD_ONLY or position >= positional)
+        for position, parameter in enumerate(parameters)
+    )
+
+
+def _outputs(result: Any, path: str = "result") -> Iterator[tuple[str, Any]]:
+    """Yield each array in nested tuples, lists and dicts with its path, such as result["loss"][1]."""
+    if isinstance(result, dict):
+        for key, value in result.items():
+            shown = json.dumps(key) if isinstance(key, str) else repr(key)
+            yield from _outputs(value, f"{path}[{shown}]")
+    elif isinstance(result, tuple | list):
+        for index, value in enumerate(result):
+            yield from _outputs(value, f"{path}[{index}]")
+    else:
+        yield path, result
+
+
+def _compare(backend: Backend, actual: Any, expected: Any, tolerance: _Tolerance) -> None:
+    where = f"{backend.name} on {backend.device_name}"
+    _check_on(backend, actual)
+    ours, theirs = dict(_outputs(expected)), dict(_outputs(actual))
+    if ours.keys() != theirs.keys():
+        msg = f"{where} returns {', '.join(theirs)}, NumPy {', '.join(ours)}"
+        raise AssertionError(msg)
+    for path, reference in ours.items():
+        wanted, found = np.asarray(reference), backend.to_host(theirs[path])
+        for name in ("dtype", "shape"):
+            if getattr(found, name) != getattr(wanted, name):
+                msg = f"{where}: {path} has {name} {getattr(found, name)}, NumPy's {getattr(wanted, name)}"
+                raise AssertionError(msg)
+        wrong = tolerance.wrong(found, wanted)
+        mismatch = first_mismatch(wrong, found, wanted)
+        if mismatch is not None:
+            msg = (
+                f"{where}: {path} differs first at {mismatch.index}: {mismatch.left} where NumPy has "
+                f"{mismatch.right} ({mismatch.distance}); {_extent(wrong, found, wanted)}; "
+                f"expected {tolerance}"
+            )
+            raise AssertionError(msg)
+
+
+def _check_on(backend: Backend, result: Any) -> None:
+    """Raise unless there are outputs, each an array of the backend's library on its device."""
+    outputs = list(_outputs(result))
+    if not outputs:
+        msg = f"{backend.name} on {backend.device_name}: the function returns no array"
+        raise AssertionError(msg)
+    for path, array in outputs:
+        where = f"{backend.name} on {backend.device_name}: {path}"
+        try:
+            check_namespace(backend, array)
+        except NamespaceMismatchError:
+            kind = f"{type(array).__module__}.{type(array).__qualname__}"
+            msg = f"{where} is a {kind}, not an array of {backend.name}"
+            raise AssertionError(msg) from None
+        if array.device != backend.device:
+            msg = f"{where} is on device {array.device}, not {backend.device}"
+            raise AssertionError(msg)
+
+
+def _extent(wrong: NDArray[np.bool_], found: NDArray[Any], wanted: NDArray[Any]) -> str:
+    """Say how many elements are wrong, and by how much at most."""
+    count = f"{np.count_nonzero(wrong)} of {wrong.size} values"
+    if not np.issubdtype(wanted.dtype, np.inexact):
+        return count
+    return f"{count}, at most {count_shown(float(np.max(ulp_distance(found, wanted))))} ulp"

@@ -1,0 +1,108 @@
+"""A pytest plugin: the fixture ``xp_backend`` runs a test with every array library.
+
+pytest loads it by the entry point ``xpnet``, in every session, so importing it imports nothing but
+pytest, and it configures no library.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from xpnet.backends.base import Backend
+    from xpnet.parity.places import Place
+
+FIXTURE = "xp_backend"
+OPTION = "--xp-backends"
+MARKER = "xp_backends"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option ``--xp-backends``."""
+    parser.getgroup("xpnet").addoption(
+        OPTION,
+        metavar="NAMES",
+        help="backends of the fixture xp_backend, which must then work: numpy,torch,torch:cuda,jax,"
+        "array-api-strict,cupy (default: those that are installed)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, and check the names of the option."""
+    config.addinivalue_line(
+        "markers",
+        f"{MARKER}(*names): run with these backends only; torch means torch on every device, "
+        "torch:cuda that one",
+    )
+    names = config.getoption(OPTION)
+    if names is not None and not _named(names):
+        msg = f"{OPTION}: expected at least one name"
+        raise pytest.UsageError(msg)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test that uses the fixture its backends."""
+    if FIXTURE not in metafunc.fixturenames:
+        return
+    places = _chosen(metafunc.config)
+    for marker in metafunc.definition.iter_markers(MARKER):
+        places = [place for place in places if _allows(marker, place)]
+    if places:
+        metafunc.parametrize(FIXTURE, places, ids=str, indirect=True)
+    else:
+        skip = pytest.mark.skip(reason=f"the marker {MARKER} leaves none of the backends")
+        metafunc.parametrize(FIXTURE, [pytest.param(None, marks=skip, id="none")], indirect=True)
+
+
+@pytest.fixture
+def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Yield each backend in turn, inside its scope: ``name``, ``xp``, ``device``, ``from_host``, ``to_host``.
+
+    A library that is installed and does not work here, such as CuPy without a GPU, skips the test; one
+    that ``--xp-backends`` names fails it.
+    """
+    place: Place = request.param
+    found = place.probe()
+    if not found.usable:
+        message = f"{place.where}: {found.reason}; to mend it: {found.fix}"
+        if request.config.getoption(OPTION) is not None:
+            pytest.fail(f"{message} ({OPTION} names it)", pytrace=False)
+        pytest.skip(message)
+    backend = place.make()
+    with backend.scope():
+        yield backend
+
+
+def _chosen(config: pytest.Config) -> list[Place]:
+    """Return the places that the option names, or else those of the installed libraries."""
+    from xpnet.parity import places
+
+    names: str | None = config.getoption(OPTION)
+    return places.installed() if names is None else _named(names)
+
+
+def _named(names: str) -> list[Place]:
+    from xpnet.errors import ConfigError
+    from xpnet.parity import places
+
+    try:
+        return places.parse_list(names)
+    except ConfigError as error:
+        msg = f"{OPTION}: {error}"
+        raise pytest.UsageError(msg) from error
+
+
+def _allows(marker: pytest.Mark, place: Place) -> bool:
+    from xpnet.errors import ConfigError
+    from xpnet.parity import places
+
+    try:
+        allowed = [places.parse(name) for name in marker.args]
+    except ConfigError as error:
+        msg = f"marker {MARKER}: {error}"
+        raise pytest.Collector.CollectError(msg) from error
+    return place in allowed or place.backend in marker.args

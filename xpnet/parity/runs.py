@@ -1,0 +1,222 @@
+"""One training at each place and in each arithmetic, compared with NumPy's."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+import numpy as np
+
+from xpnet.backends.base import one_line
+from xpnet.checkpoint import fingerprint
+from xpnet.errors import BackendError
+from xpnet.experiment import assemble
+from xpnet.loop import Evaluation, evaluate
+from xpnet.machine import available_cpus
+from xpnet.parity.compare import Epoch, epoch_of, first_difference, first_layer_apart
+from xpnet.parity.distance import relative_difference, ulp_distance
+from xpnet.parity.places import NUMPY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from xpnet.config import TrainConfig
+    from xpnet.datasets import Dataset
+    from xpnet.model import Parameters
+    from xpnet.parity.places import Place
+
+Verdict = Literal["same", "close", "FAIL"]
+
+
+class Kind(NamedTuple):
+    """An arithmetic and its dtype, and how near to NumPy's its parameters must be."""
+
+    arithmetic: Literal["reproducible", "native"]
+    dtype: Literal["float32", "float64"]
+    tolerance: float | None  # relative to the largest parameter of the tensor; None: the same bits
+
+    def __str__(self) -> str:
+        return f"{self.arithmetic} {self.dtype}"
+
+
+KINDS: Final = (
+    Kind("reproducible", "float64", None),
+    Kind("native", "float32", 1e-4),
+    Kind("native", "float64", 1e-7),
+)
+
+
+def tolerance_shown(tolerance: float) -> str:
+    """Return a tolerance as it is written: 1e-4."""
+    return f"{tolerance:.0e}".replace("e-0", "e-")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training and how far it is from NumPy's.
+
+    Attributes
+    ----------
+    fingerprint
+        The SHA-256 of the parameters; None if the training failed.
+    epoch, layer
+        The first epoch after which parameters or figures have other bits than NumPy's, and the first
+        layer with such parameters (None: only the figures differ). None if nothing differs.
+    max_ulp, max_relative
+        The largest distances of the last parameters: in units in the last place, and relative to the
+        largest magnitude of their tensor.
+    seconds
+        Training and evaluation.
+    verdict
+        same: the same bits; close: within the tolerance; or FAIL.
+    problem
+        Why it failed, else None.
+    """
+
+    backend: str
+    version: str
+    device: str
+    arithmetic: str
+    dtype: str
+    tolerance: float | None
+    fingerprint: str | None = None
+    epoch: int | None = None
+    layer: int | None = None
+    max_ulp: float | None = None
+    max_relative: float | None = None
+    seconds: float | None = None
+    verdict: Verdict = "FAIL"
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class _Trained:
+    version: str
+    course: list[Epoch]
+    layers: list[dict[str, NDArray[Any]]]
+    test: tuple[float, float]
+    seconds: float
+
+
+def rows(
+    config: TrainConfig,
+    data: Dataset,
+    places: Sequence[Place],
+    on_epoch: Callable[[Place, Kind, int], None] = lambda *_: None,
+) -> Iterator[Row]:
+    """Train at each place in each arithmetic, NumPy first, and yield what came of it.
+
+    Raises
+    ------
+    XPNetError
+        NumPy itself cannot train so; where another cannot, its row says why.
+    """
+    others = [place for place in places if place != NUMPY]
+    for kind in KINDS:
+        reference = _train(NUMPY, kind, config, data, on_epoch)
+        yield _compared(NUMPY, kind, reference, reference)
+        for place in others:
+            try:
+                trained = _train(place, kind, config, data, on_epoch)
+            except Exception as error:  # noqa: BLE001  each library raises its own errors
+                version = place.probe().version or "-"
+                yield replace(_row(place, kind, version), problem=one_line(error))
+            else:
+                yield _compared(place, kind, trained, reference)
+
+
+def first_operation(config: TrainConfig, data: Dataset, place: Place) -> str:
+    """Return in one line where a reproducible training first parts from NumPy's."""
+    settings = _settings(KINDS[0], config)
+    ours, theirs = NUMPY.make(), place.make()
+    with ours.scope():
+        left = assemble(settings, data, ours)
+    with theirs.scope():
+        right = assemble(settings, data, theirs)
+    with ours.workers(available_cpus()), theirs.workers(available_cpus()):
+        try:
+            found = first_difference(left, right)
+        except BackendError as error:
+            return str(error)
+    return "only the test figures differ" if found is None else f"{found}, NumPy's value first"
+
+
+def _settings(kind: Kind, config: TrainConfig) -> TrainConfig:
+    return replace(config, arithmetic=kind.arithmetic, dtype=kind.dtype, log_every=1)
+
+
+def _train(
+    place: Place,
+    kind: Kind,
+    config: TrainConfig,
+    data: Dataset,
+    on_epoch: Callable[[Place, Kind, int], None],
+) -> _Trained:
+    on_epoch(place, kind, 0)
+    backend = place.make()
+    course: list[Epoch] = []
+    with backend.scope(), backend.workers(available_cpus()):
+        experiment = assemble(_settings(kind, config), data, backend)
+        begin = time.perf_counter()
+
+        def keep(epoch: int, evaluation: Evaluation | None, parameters: Parameters) -> None:
+            on_epoch(place, kind, epoch)
+            if evaluation is not None:
+                course.append(epoch_of(experiment, evaluation, parameters))
+
+        fitted = experiment.fit(keep)
+        if fitted.interrupted:
+            raise KeyboardInterrupt
+        tested = evaluate(experiment.engine, fitted.parameters, experiment.test)
+        layers = experiment.on_host(fitted.parameters)
+    seconds = time.perf_counter() - begin
+    return _Trained(backend.version, course, layers, (tested.loss, tested.accuracy), seconds)
+
+
+def _row(place: Place, kind: Kind, version: str) -> Row:
+    return Row(place.backend, version, place.device, kind.arithmetic, kind.dtype, kind.tolerance)
+
+
+def _compared(place: Place, kind: Kind, trained: _Trained, reference: _Trained) -> Row:
+    apart = _first_epoch_apart(trained, reference)
+    pairs = [
+        (ours[name], theirs[name])
+        for ours, theirs in zip(trained.layers, reference.layers, strict=True)
+        for name in theirs
+    ]
+    relative = max(relative_difference(a, b) for a, b in pairs)
+    same = apart is None and trained.test == reference.test
+    close = kind.tolerance is not None and relative <= kind.tolerance
+    epoch, layer = (None, None) if apart is None else apart
+    return replace(
+        _row(place, kind, trained.version),
+        fingerprint=fingerprint(trained.layers),
+        epoch=epoch,
+        layer=layer,
+        max_ulp=max(float(np.max(ulp_distance(a, b), initial=0.0)) for a, b in pairs),
+        max_relative=relative,
+        seconds=round(trained.seconds, 3),
+        verdict="same" if same else "close" if close else "FAIL",
+        problem=None if same or close else _problem(kind, relative),
+    )
+
+
+def _first_epoch_apart(trained: _Trained, reference: _Trained) -> tuple[int, int | None] | None:
+    pairs = enumerate(zip(trained.course, reference.course, strict=True))
+    return next(
+        (
+            (epoch, first_layer_apart(ours, theirs))
+            for epoch, (ours, theirs) in pairs
+            if ours != theirs
+        ),
+        None,
+    )
+
+
+def _problem(kind: Kind, relative: float) -> str:
+    if kind.tolerance is None:
+        return "not the bits of NumPy"
+    return f"{relative:.1e} from NumPy, more than {tolerance_shown(kind.tolerance)}"
