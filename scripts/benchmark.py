@@ -1,4 +1,4 @@
-"""Measures xpnet beside the notebook's own code, whole processes in turn, and writes docs/benchmarks.md.
+"""Measures xpnet beside the notebook's code and PyTorch, in turn, and writes docs/benchmarks.md.
 
 Every figure is the median of several runs, and every ratio the median of the ratios of neighbouring runs,
 for machines are noisy. Peak memory is the largest resident set of the process.
@@ -15,6 +15,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 from xpnet.files import write_atomic
@@ -22,13 +23,15 @@ from xpnet.machine import available_cpus
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = sys.executable
-READ_CSV = "import sys, pandas; pandas.read_csv(sys.argv[1])"
-LOAD_CSV = """
-import pathlib, sys
-from xpnet import datasets
-datasets.load(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+READ = """
+import sys, time, pathlib, pandas
+from xpnet.datasets.csv import read_csv
+begin = time.perf_counter()
+{}
+print(time.perf_counter() - begin)
 """
-READ_BOTH = "import sys, pandas; [pandas.read_csv(path) for path in sys.argv[1:]]"
+PANDAS = READ.format("pandas.read_csv(sys.argv[1])")
+XPNET = READ.format("read_csv(pathlib.Path(sys.argv[1]))")
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Contender:
     name: str
     command: list[str]
     stop_at: bytes | None = None  # measure to the line that starts so, rather than to the end
+    reports: bool = False  # the last line is the seconds that the command measured itself
     runs: list[Usage] = field(default_factory=list)
 
     def run(self, folder: Path) -> None:
@@ -54,13 +58,15 @@ class Contender:
         with subprocess.Popen(
             self.command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
-            seconds = None
+            seconds, line = None, b""
             for line in process.stdout or ():
                 if self.stop_at is not None and line.startswith(self.stop_at):
                     seconds = time.perf_counter() - begin
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-        if seconds is None:
+        if self.reports and not process.returncode:
+            seconds = float(line)
+        elif seconds is None:
             seconds = time.perf_counter() - begin
         if process.returncode:
             msg = f"{self.name} ended with code {process.returncode}: {' '.join(self.command)}"
@@ -74,7 +80,7 @@ class Contender:
     def spread(self) -> str:
         """Return the smallest and the largest time."""
         times = [run.seconds for run in self.runs]
-        return f"{min(times):.2f} - {max(times):.2f}"
+        return f"{min(times):.3g} - {max(times):.3g}"
 
     def ratio(self, other: "Contender", what: str) -> float:
         """Return the median ratio of this contender's runs to the runs of `other` beside them."""
@@ -85,20 +91,37 @@ class Contender:
 def contenders(csv: Path) -> dict[str, list[Contender]]:
     """Return the workloads: in each, the first contender is what the others are compared with."""
     train = [PYTHON, "-m", "xpnet.train", "--device", "cpu"]
-    files = [str(csv / "mnist_train.csv"), str(csv / "mnist_test.csv")]
+    native = [*train, "--arithmetic", "native"]
+
+    def epochs(name: str, contender: str) -> Contender:
+        script = str(ROOT / "scripts/contenders.py")
+        return Contender(name, [PYTHON, script, contender], reports=True)
+
+    file = str(csv / "mnist_train.csv")
     return {
         "main job: 100 epochs, process start to exit": [
             Contender("notebook", [PYTHON, str(ROOT / "scripts/notebook_baseline.py"), str(csv)]),
-            Contender("xpnet, NumPy float32", train),
-            Contender("xpnet, NumPy float64", [*train, "--dtype", "float64"]),
+            Contender("xpnet, reproducible", train),
+            Contender("xpnet, native float32", native),
+        ],
+        "one epoch, full batch of 60,000 images": [
+            epochs("notebook, float64", "notebook"),
+            epochs("PyTorch eager, float32", "torch"),
+            epochs("xpnet, reproducible", "reproducible"),
+            epochs("xpnet, native float32", "native"),
+        ],
+        "one step, mini-batch of 128": [
+            epochs("PyTorch eager, float32", "torch-128"),
+            epochs("xpnet, reproducible", "reproducible-128"),
+            epochs("xpnet, native float32", "native-128"),
         ],
         "process start to the first epoch": [
             Contender("xpnet", [*train, "--epochs", "1"], stop_at=b"epoch     0"),
         ],
         "--help": [Contender("xpnet", [PYTHON, "-m", "xpnet.train", "--help"])],
-        "reading the two CSV files (128 MB)": [
-            Contender("pandas.read_csv", [PYTHON, "-c", READ_BOTH, *files]),
-            Contender("xpnet.datasets", [PYTHON, "-c", LOAD_CSV, *files]),
+        "reading mnist_train.csv (109 MB)": [
+            Contender("pandas.read_csv", [PYTHON, "-c", PANDAS, file], reports=True),
+            Contender("xpnet.datasets", [PYTHON, "-c", XPNET, file], reports=True),
         ],
     }
 
@@ -111,7 +134,12 @@ def measure(workloads: dict[str, list[Contender]], runs: int, folder: Path) -> N
                 contender.run(folder)
                 if count == 0:
                     contender.runs.clear()
-        print(title, *(f"  {c.name}: {c.median('seconds'):.2f} s" for c in group), sep="\n")
+        print(
+            title,
+            *(f"  {c.name}: {c.median('seconds'):.3g} s" for c in group),
+            sep="\n",
+            flush=True,
+        )
 
 
 def table(workloads: dict[str, list[Contender]]) -> str:
@@ -128,7 +156,7 @@ def table(workloads: dict[str, list[Contender]]) -> str:
             ]
             lines.append(
                 f"| {title if contender is group[0] else ''} | {contender.name} "
-                f"| {contender.median('seconds'):.2f} | {contender.spread()} | {ratios[0]} "
+                f"| {contender.median('seconds'):.3g} | {contender.spread()} | {ratios[0]} "
                 f"| {contender.median('mebibytes'):.0f} | {ratios[1]} |"
             )
     return "\n".join(lines)
@@ -147,6 +175,7 @@ def machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "pandas": pd.__version__,
+        "torch": metadata.version("torch"),
     }
 
 
@@ -163,16 +192,22 @@ def page(workloads: dict[str, list[Contender]], runs: int) -> str:
     about = machine()
     return f"""# Benchmarks
 
-Medians of {runs} interleaved runs of whole processes, after one to warm up; a ratio is the median of the
-ratios of neighbouring runs. Both sides may use all {about["cpus"]} processors. Reproduce them with
-`python scripts/benchmark.py` (an environment with xpnet, and a quiet machine).
+Medians of {runs} interleaved runs, each in a process of its own, after one to warm up; a ratio is the
+median of the ratios to the runs of the first line beside them. Each side has {about["cpus"]} processors
+and {about["cpus"]} threads. Peak memory is that of the process. On a quiet machine, in an environment
+with xpnet and PyTorch, this reproduces the page:
+
+    python scripts/benchmark.py
 
 {about["date"]}, {about["processor"]} with {about["cpus"]} processors, {about["system"]},
-Python {about["python"]}, NumPy {about["numpy"]}, pandas {about["pandas"]}.
+Python {about["python"]}, NumPy {about["numpy"]}, pandas {about["pandas"]}, PyTorch {about["torch"]}.
 
 {table(workloads)}
 
-*notebook* is `scripts/notebook_baseline.py`: the notebook's algorithm as written, float64, on the CSV files.
+*notebook* is the notebook's algorithm as written, float64, on the CSV files
+(`scripts/notebook_baseline.py`). *PyTorch eager* is `torch.nn.Sequential` with autograd and
+`torch.optim.SGD`, a batch being `x[index]` (`scripts/contenders.py`). An epoch is the median of several
+after the first; a step is the median epoch divided by its 469 steps.
 """
 
 
