@@ -34,6 +34,10 @@ PANDAS = READ.format("pandas.read_csv(sys.argv[1])")
 XPNET = READ.format("read_csv(pathlib.Path(sys.argv[1]))")
 
 
+SHORT = 4.0
+"""Seconds that one run of all contenders of a workload takes at most to count as short."""
+
+
 @dataclass
 class Usage:
     """What one run of a command took."""
@@ -127,13 +131,19 @@ def contenders(csv: Path) -> dict[str, list[Contender]]:
 
 
 def measure(workloads: dict[str, list[Contender]], runs: int, folder: Path) -> None:
-    """Run all contenders of each workload in turn, once to warm up and then `runs` times."""
+    """Run all contenders of each workload in turn, once to warm up and then `runs` times.
+
+    Runs of a few seconds, which a busy moment disturbs most, are made three times as often.
+    """
     for title, group in workloads.items():
-        for count in range(runs + 1):
+        begin = time.perf_counter()
+        for contender in group:
+            contender.run(folder)
+            contender.runs.clear()
+        short = time.perf_counter() - begin < SHORT
+        for _ in range(3 * runs if short else runs):
             for contender in group:
                 contender.run(folder)
-                if count == 0:
-                    contender.runs.clear()
         print(
             title,
             *(f"  {c.name}: {c.median('seconds'):.3g} s" for c in group),
@@ -192,10 +202,10 @@ def page(workloads: dict[str, list[Contender]], runs: int) -> str:
     about = machine()
     return f"""# Benchmarks
 
-Medians of {runs} interleaved runs, each in a process of its own, after one to warm up; a ratio is the
-median of the ratios to the runs of the first line beside them. Each side has {about["cpus"]} processors
-and {about["cpus"]} threads. Peak memory is that of the process. On a quiet machine, in an environment
-with xpnet and PyTorch, this reproduces the page:
+Medians of {runs} interleaved runs ({3 * runs} of the short ones), each in a process of its own, after one
+to warm up; a ratio is the median of the ratios to the runs of the first line beside them. Each side has
+{about["cpus"]} processors and {about["cpus"]} threads. Peak memory is that of the process. On a quiet
+machine, in an environment with xpnet and PyTorch, this reproduces the page:
 
     python scripts/benchmark.py
 

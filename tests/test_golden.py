@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from xpnet import datasets
@@ -41,3 +42,17 @@ def test_the_default_run(backend):
         numpy = make("numpy", "cpu")
         reference = assemble(experiment.config, datasets.load(), numpy)
         pytest.fail(f"found {found}; beside NumPy: {first_difference(reference, experiment)}")
+
+
+def test_after_a_hundred_epochs_the_parameters_are_those_of_plain_float64():
+    numpy, data = make("numpy", "cpu"), datasets.load()
+    trained = []
+    for arithmetic in ("reproducible", "native"):
+        config = TrainConfig(arithmetic=arithmetic, dtype="float64", log_every=100)
+        with numpy.scope(), numpy.workers(available_cpus()):
+            experiment = assemble(config, data, numpy)
+            trained.append(experiment.on_host(experiment.fit(lambda *_: None).parameters))
+    for ours, plain in zip(*trained, strict=True):
+        for name, tensor in ours.items():
+            assert np.max(np.abs(tensor - plain[name])) <= 5e-8
+    assert not np.array_equal(trained[0][0]["weight"], trained[1][0]["weight"])

@@ -13,6 +13,7 @@ from pathlib import Path
 import fingerprints
 import numpy as np
 import pytest
+from backend_enum import BackendCase, usable_backend
 from fingerprints import NETWORKS, all_fingerprints, probabilities, real_data, trained
 
 from xpnet.backends.resolve import make
@@ -80,6 +81,13 @@ def test_every_backend_gives_the_same_bits(backend, table):
     assert all_fingerprints(backend) == table
 
 
+def test_the_other_device_of_array_api_strict_gives_the_same_bits(table):
+    usable_backend(BackendCase.STRICT)
+    backend, data = make("array-api-strict", "cpu"), real_data()
+    for name in ("default", "deep", "standardized"):
+        assert trained(NETWORKS[name], data, backend) == table[name]
+
+
 @pytest.mark.parametrize("workers", [2, 3, 4])
 def test_the_number_of_workers_does_not_matter(table, workers):
     assert all_fingerprints(make("numpy", "cpu"), workers=workers) == table
@@ -113,7 +121,9 @@ def test_the_memory_order_of_the_inputs_does_not_matter(table):
 
 
 def test_settings_of_pytorch_do_not_matter(table):
-    torch = pytest.importorskip("torch")
+    usable_backend(BackendCase.TORCH)
+    import torch
+
     data, backend = real_data(), make("torch", "cpu")
     torch.set_default_dtype(torch.float16)
     torch.use_deterministic_algorithms(True)
@@ -147,8 +157,7 @@ def unrounded(monkeypatch):
 
 def test_without_rounding_backends_differ(unrounded):
     data = real_data()
-    torch = pytest.importorskip("torch")
-    assert torch
+    usable_backend(BackendCase.TORCH)
     ours, theirs = (
         trained(NETWORKS["deep"], data, make(name, "cpu")) for name in ("numpy", "torch")
     )
