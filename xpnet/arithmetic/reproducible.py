@@ -29,6 +29,9 @@ FEWEST_BITS = 20
 LARGEST, SMALLEST = 2.0**400, 2.0**-400
 """The range of the grids: larger magnitudes give NaN, smaller ones are rounded as if beside these."""
 
+TO_OVERFLOW = 2.0**1023 / LARGEST
+"""A power of two times this overflows if it is above the range."""
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -98,17 +101,18 @@ class Reproducible(Arithmetic):
 
     def sum(self, x: Array, axis: int) -> Array:
         """Return the sum along an axis: padded with zeros to a power of two, and folded in halves."""
-        xp = self.xp
-        x = xp.moveaxis(x, axis, 0)
-        count = x.shape[0]
+        xp, axis = self.xp, axis % x.ndim
+        count = x.shape[axis]
         half = 1 << (count - 1).bit_length()
         if half > count:
-            padding = xp.zeros((half - count, *x.shape[1:]), dtype=x.dtype, device=self.device)
-            x = xp.concat([x, padding], axis=0)
+            shape = (*x.shape[:axis], half - count, *x.shape[axis + 1 :])
+            padding = xp.zeros(shape, dtype=x.dtype, device=self.device)
+            x = xp.concat([x, padding], axis=axis)
+        before = (slice(None),) * axis
         while half > 1:
             half //= 2
-            x = x[:half, ...] + x[half : 2 * half, ...]
-        return xp.moveaxis(x, 0, axis)
+            x = x[(*before, slice(half), ...)] + x[(*before, slice(half, 2 * half), ...)]
+        return x
 
     def exp(self, x: Array) -> Array:
         """Return e to the power x, by ``xpnet.arithmetic.elementary.exp``."""
@@ -158,10 +162,11 @@ class Reproducible(Arithmetic):
         largest = xp.max(xp.abs(x), axis=axis, keepdims=True)
         scaled = largest * 2.0**53
         power = xp.abs((scaled - largest) - scaled)
-        power = xp.where(power <= LARGEST, xp.maximum(power, SMALLEST), xp.nan)
+        # Beyond the range this overflows: infinity, and then infinity - infinity, NaN.
+        power = xp.maximum(power, SMALLEST) * TO_OVERFLOW
         slices = []
         for index in range(count):
-            shift = power * (1.5 * 2.0 ** (52 - bits * (index + 1)))
+            shift = power * (1.5 * 2.0 ** (52 - bits * (index + 1)) / TO_OVERFLOW)
             slices.append((x + shift) - shift)
             if index + 1 < count:
                 x = x - slices[-1]
