@@ -29,7 +29,7 @@ class BackendCase(Enum):
     JAX_CUDA = "jax:cuda"
 
     @property
-    def library(self) -> str:
+    def backend_name(self) -> str:
         """The library's name, as in ``--backend``."""
         return self.value.partition(":")[0]
 
@@ -51,7 +51,7 @@ class BackendCase(Enum):
 
     def make(self) -> Backend:
         """Return the backend."""
-        return make(self.library, self.device)
+        return make(self.backend_name, self.device)
 
 
 def usable_backend(case: BackendCase) -> Backend:
@@ -67,7 +67,7 @@ def usable_backend(case: BackendCase) -> Backend:
 
 @cache
 def _probe(case: BackendCase) -> Probe:
-    return probe(case.library, case.device)
+    return probe(case.backend_name, case.device)
 
 
 def required_cases() -> set[BackendCase]:

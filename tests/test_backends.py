@@ -81,7 +81,7 @@ def test_map_blocks_keeps_the_order_of_the_items(backend: Backend) -> None:
 
 
 def test_attributes_describe_the_backend(backend: Backend) -> None:
-    assert backend.name in {case.library for case in BackendCase}
+    assert backend.name in {case.backend_name for case in BackendCase}
     assert backend.device_name in {case.device for case in BackendCase}
     assert backend.version[0].isdigit()
     assert backend.has_float64

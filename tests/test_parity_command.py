@@ -73,7 +73,7 @@ def test_every_backend_that_works_here_agrees(capsys):
     assert "parity holds" in out
     found = {(row["backend"], row["device"]) for row in record()["rows"]}
     here = [case for case in BackendCase if case.probe().usable]
-    assert found == {(case.library, case.device) for case in here}
+    assert found == {(case.backend_name, case.device) for case in here}
     assert len(record()["rows"]) == 3 * len(here)
     assert len({row["fingerprint"] for row in record()["rows"] if not row["tolerance"]}) == 1
 

@@ -65,7 +65,7 @@ def process(pytester, monkeypatch):
 
 def test_a_test_runs_with_each_installed_library(process):
     result = process("-v")
-    usable = {case.library for case in BackendCase if case.probe().usable}
+    usable = {case.backend_name for case in BackendCase if case.probe().usable}
     for name in usable:
         result.stdout.fnmatch_lines([f"*::test_all[[]{name}] PASSED*"])
     assert result.ret == 0

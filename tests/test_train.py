@@ -157,8 +157,8 @@ def test_every_backend_trains_to_the_same_figures(case, arithmetic):
     arguments = ["--epochs", 3, "--arithmetic", arithmetic, "--dtype", "float64"]
     assert run(*arguments) == 0
     expected = history(), record()["fingerprint"]
-    assert run(*arguments, "--backend", case.library, "--device", case.device) == 0
-    assert record()["backend"] == case.library
+    assert run(*arguments, "--backend", case.backend_name, "--device", case.device) == 0
+    assert record()["backend"] == case.backend_name
     assert record()["device_used"] == case.device
     if arithmetic == "reproducible":
         assert (history(), record()["fingerprint"]) == expected
