@@ -49,7 +49,8 @@ def exp(xp: Any, table: Array, x: Array) -> Array:
     power = xp.reshape(xp.take(table, index, axis=0), x.shape)
     q = ((r * (1 / 120) + 1 / 24) * r + 1 / 6) * r + 0.5
     result = power + power * (q * (r * r) + r)
-    return xp.where(inside, result, xp.maximum(x * xp.inf, 0.0))  # infinity, 0 or NaN
+    outside = xp.where(x > HIGHEST, xp.inf, xp.where(x < LOWEST, 0.0, x))  # NaN stays NaN
+    return xp.where(inside, result, outside)
 
 
 def log(xp: Any, x: Array) -> Array:
