@@ -1,192 +1,254 @@
-"""Measures xpnet beside the notebook's code and PyTorch, in turn, and writes docs/benchmarks.md.
+"""Measures xpnet beside the notebook's code, PyTorch, JAX and scikit-learn, in one sitting.
 
-Every figure is the median of several runs, and every ratio the median of the ratios of neighbouring runs,
-for machines are noisy. Peak memory is the largest resident set of the process.
+Writes docs/benchmarks.md, benchmarks.json and benchmarks-growth.svg; the page says how it measures.
 """
 
 import argparse
 import json
-import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
+from typing import Any, NoReturn
 
-from xpnet.files import write_atomic
+from benchmark_commands import Group, export_csv, groups
+from benchmark_growth import CONTENDERS, FIGURE, Point, Series, all_series, figure, slope_of
+from benchmark_limits import Limits, better
+from benchmark_page import Results, page
+from benchmark_runs import (
+    PYTHON,
+    ROOT,
+    SCRIPTS,
+    Command,
+    ContenderError,
+    Effort,
+    Table,
+    entrants,
+    environment,
+    measure_commands,
+    processes,
+    run_in_turn,
+)
+from benchmark_tasks import NAMES, WORKLOADS, Workload, title
+
+from xpnet.errors import ConfigError, XPNetError
+from xpnet.files import unwritable, write_atomic
 from xpnet.machine import available_cpus
 
-ROOT = Path(__file__).resolve().parents[1]
-PYTHON = sys.executable
-READ = """
-import sys, time, pathlib, pandas
-from xpnet.datasets.csv import read_csv
-begin = time.perf_counter()
-{}
-print(time.perf_counter() - begin)
-"""
-PANDAS = READ.format("pandas.read_csv(sys.argv[1])")
-XPNET = READ.format("read_csv(pathlib.Path(sys.argv[1]))")
+DOCS = ROOT / "docs"
+IMAGES = ROOT / "data" / "mnist"
+COMMANDS = ("main", "startup", "loading")
+PARTS = (*(workload.key for workload in WORKLOADS), *COMMANDS, "growth")
+LIBRARIES = (
+    "numpy",
+    "pandas",
+    "torch",
+    "jax",
+    "jaxlib",
+    "scikit-learn",
+)
+SLOW_TO_START = {"torch-compile"}
+"""Left out of a quick run but for its first table: each network takes it long to compile."""
 
 
-SHORT = 4.0
-"""Seconds that one run of all contenders of a workload takes at most to count as short."""
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with code 2."""
+        self.exit(2, f"benchmark: {message}\n")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    runs: int
+    quick: bool
+    only: tuple[str, ...]
+    out: Path | None  # None: write nothing
+
+    @property
+    def effort(self) -> Effort:
+        """How much to measure."""
+        if self.quick:
+            return Effort(runs=self.runs, target=0.02, longest=0.05, warm_up=False)
+        return Effort(runs=self.runs, target=0.6, longest=2.0)
 
 
 @dataclass
-class Usage:
-    """What one run of a command took."""
+class Sitting:
+    """One run of the benchmark, while it goes on."""
 
-    seconds: float
-    mebibytes: float
+    options: Options
+    threads: int
+    variables: dict[str, str]
+    limits: Limits | None = None
+    tables: list[Table] = field(default_factory=list)
+    growth: list[tuple[Series, list[Point]]] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    begin: float = field(default_factory=time.perf_counter)
 
+    def add(self, table: Table) -> None:
+        """Keep a table, and show its times."""
+        self.tables.append(table)
+        times = (f"  {line.name}: {line.median:.4g} s" for line in table.lines)
+        print(f"{self.clock()} {table.title}", *times, sep="\n", flush=True)
 
-@dataclass
-class Contender:
-    """A command, and what its runs took."""
-
-    name: str
-    command: list[str]
-    stop_at: bytes | None = None  # measure to the line that starts so, rather than to the end
-    reports: bool = False  # the last line is the seconds that the command measured itself
-    runs: list[Usage] = field(default_factory=list)
-
-    def run(self, folder: Path) -> None:
-        """Run the command once in `folder`."""
-        begin = time.perf_counter()
-        with subprocess.Popen(
-            self.command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
-            seconds, line = None, b""
-            for line in process.stdout or ():
-                if self.stop_at is not None and line.startswith(self.stop_at):
-                    seconds = time.perf_counter() - begin
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        if self.reports and not process.returncode:
-            seconds = float(line)
-        elif seconds is None:
-            seconds = time.perf_counter() - begin
-        if process.returncode:
-            msg = f"{self.name} ended with code {process.returncode}: {' '.join(self.command)}"
-            raise SystemExit(msg)
-        self.runs.append(Usage(seconds, usage.ru_maxrss / 1024))
-
-    def median(self, what: str) -> float:
-        """Return the median of ``seconds`` or ``mebibytes`` over the runs."""
-        return statistics.median(getattr(run, what) for run in self.runs)
-
-    def spread(self) -> str:
-        """Return the smallest and the largest time."""
-        times = [run.seconds for run in self.runs]
-        return f"{min(times):.3g} - {max(times):.3g}"
-
-    def ratio(self, other: "Contender", what: str) -> float:
-        """Return the median ratio of this contender's runs to the runs of `other` beside them."""
-        pairs = zip(self.runs, other.runs, strict=True)
-        return statistics.median(getattr(a, what) / getattr(b, what) for a, b in pairs)
+    def clock(self) -> str:
+        """Return the minutes since the beginning."""
+        return f"[{(time.perf_counter() - self.begin) / 60:4.1f} min]"
 
 
-def contenders(csv: Path) -> dict[str, list[Contender]]:
-    """Return the workloads: in each, the first contender is what the others are compared with."""
-    train = [PYTHON, "-m", "xpnet.train", "--device", "cpu"]
-    native = [*train, "--arithmetic", "native"]
-
-    def epochs(name: str, contender: str) -> Contender:
-        script = str(ROOT / "scripts/contenders.py")
-        return Contender(name, [PYTHON, script, contender], reports=True)
-
-    file = str(csv / "mnist_train.csv")
-    return {
-        "main job: 100 epochs, process start to exit": [
-            Contender("notebook", [PYTHON, str(ROOT / "scripts/notebook_baseline.py"), str(csv)]),
-            Contender("xpnet, reproducible", train),
-            Contender("xpnet, native float32", native),
-        ],
-        "one epoch, full batch of 60,000 images": [
-            epochs("notebook, float64", "notebook"),
-            epochs("PyTorch eager, float32", "torch"),
-            epochs("xpnet, reproducible", "reproducible"),
-            epochs("xpnet, native float32", "native"),
-        ],
-        "one step, mini-batch of 128": [
-            epochs("PyTorch eager, float32", "torch-128"),
-            epochs("xpnet, reproducible", "reproducible-128"),
-            epochs("xpnet, native float32", "native-128"),
-        ],
-        "process start to the first epoch": [
-            Contender("xpnet", [*train, "--epochs", "1"], stop_at=b"epoch     0"),
-        ],
-        "--help": [Contender("xpnet", [PYTHON, "-m", "xpnet.train", "--help"])],
-        "reading mnist_train.csv (109 MB)": [
-            Contender("pandas.read_csv", [PYTHON, "-c", PANDAS, file], reports=True),
-            Contender("xpnet.datasets", [PYTHON, "-c", XPNET, file], reports=True),
-        ],
-    }
+def parsed(argv: Sequence[str]) -> Options:
+    """Return the options; SystemExit with code 2 and one line if they are wrong."""
+    parser = Parser(prog="benchmark.py", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--runs", type=_whole, help="counted runs of each contender (default: 5)")
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke run: everything once, in a few steps"
+    )
+    parser.add_argument("--only", type=_parts, default=PARTS, help=f"some of {','.join(PARTS)}")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help=f"folder for the page, the figure and the figures (default: {DOCS.name}; nothing is "
+        "written after --quick or --only)",
+    )
+    found = parser.parse_args(argv)
+    complete = not found.quick and found.only == PARTS
+    return Options(
+        runs=found.runs or (1 if found.quick else 5),
+        quick=found.quick,
+        only=found.only,
+        out=found.out or (DOCS if complete else None),
+    )
 
 
-def measure(workloads: dict[str, list[Contender]], runs: int, folder: Path) -> None:
-    """Run all contenders of each workload in turn, once to warm up and then `runs` times.
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"expected a whole number, 1 or more, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
 
-    Runs of a few seconds, which a busy moment disturbs most, are made three times as often.
-    """
-    for title, group in workloads.items():
-        begin = time.perf_counter()
-        for contender in group:
-            contender.run(folder)
-            contender.runs.clear()
-        short = time.perf_counter() - begin < SHORT
-        for _ in range(3 * runs if short else runs):
-            for contender in group:
-                contender.run(folder)
+
+def _parts(text: str) -> tuple[str, ...]:
+    parts = text.split(",")
+    for part in parts:
+        if part not in PARTS:
+            msg = f"expected some of {','.join(PARTS)}, got {part!r}"
+            raise argparse.ArgumentTypeError(msg)
+    return tuple(part for part in PARTS if part in parts)
+
+
+def sat(options: Options) -> Sitting:
+    """Measure everything that the options ask for."""
+    threads = available_cpus()
+    sitting = Sitting(options, threads, environment(threads))
+    sitting.limits = measured_limits(sitting)
+    for workload in WORKLOADS:
+        if workload.key in options.only:
+            measure_workload(sitting, workload)
+    if set(COMMANDS) & set(options.only):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            export_csv(folder)
+            for group in groups(folder, IMAGES, sitting.variables):
+                if group.key in options.only:
+                    sitting.add(measured_group(sitting, group, folder))
+    if "growth" in options.only:
+        for series in all_series(quick=options.quick):
+            sitting.growth.append((series, measured_series(sitting, series)))
+    sitting.limits = better(sitting.limits, measured_limits(sitting))
+    return sitting
+
+
+def measured_limits(sitting: Sitting) -> Limits:
+    """Measure what the machine can do, in a process of its own."""
+    size, mebibytes, repeats = (512, 128, 2) if sitting.options.quick else (2048, 1024, 7)
+    script = str(SCRIPTS / "benchmark_limits.py")
+    words = [PYTHON, script, *map(str, (sitting.threads, size, mebibytes, repeats))]
+    answer = subprocess.run(
+        words, env=sitting.variables, check=True, capture_output=True, text=True
+    )
+    return Limits(**json.loads(answer.stdout))
+
+
+def measure_workload(sitting: Sitting, workload: Workload) -> None:
+    """Measure a workload's tasks in the processes of its contenders."""
+    effort = sitting.options.effort
+    with tempfile.TemporaryDirectory() as compiled:
+        variables = {**sitting.variables, "TORCHINDUCTOR_CACHE_DIR": compiled}
+        names = [
+            who
+            for who in workload.contenders
+            if not (sitting.options.quick and who in SLOW_TO_START and workload is not WORKLOADS[0])
+        ]
+        with processes(names, variables) as running:
+            for task in workload.tasks[:1] if sitting.options.quick else workload.tasks:
+                able = [pair for pair in running if pair[0] not in sitting.missing]
+                ready, missing = entrants(task, able, effort)
+                for who, why in missing.items():
+                    sitting.missing[who] = why
+                    print(f"{NAMES[who]} does not take part: {why}", file=sys.stderr)
+                run_in_turn(ready, effort.runs)
+                lines = [entrant.line for entrant in ready]
+                sitting.add(Table(workload.key, title(task), lines, task))
+
+
+def measured_group(sitting: Sitting, group: Group, folder: Path) -> Table:
+    """Measure commands."""
+
+    def run(command: Command) -> tuple[float, float]:
+        return command.run(folder, sitting.variables)
+
+    effort = sitting.options.effort
+    return measure_commands(group.key, group.title, group.commands, effort, run)
+
+
+def measured_series(sitting: Sitting, series: Series) -> list[Point]:
+    """Measure a series: all of its points in turn, each in processes of its own."""
+    effort = sitting.options.effort
+    names = [who for _ in series.points for who in CONTENDERS]
+    points, everyone = [], []
+    with processes(names, sitting.variables) as running:
+        for index, (x, task) in enumerate(series.points):
+            first = index * len(CONTENDERS)
+            ready, _ = entrants(task, running[first : first + len(CONTENDERS)], effort)
+            lines = [entrant.line for entrant in ready]
+            points.append(Point(x, Table(series.key, title(task), lines, task)))
+            everyone += ready
+        run_in_turn(everyone, effort.runs)
+    for who in CONTENDERS:
+        found = slope_of(series, points, who)
         print(
-            title,
-            *(f"  {c.name}: {c.median('seconds'):.3g} s" for c in group),
-            sep="\n",
-            flush=True,
+            f"{sitting.clock()} time by {series.key}, {NAMES[who]}: slope {found:.3f}", flush=True
         )
+    return points
 
 
-def table(workloads: dict[str, list[Contender]]) -> str:
-    """Return the results as a Markdown table."""
-    lines = [
-        "| workload | | seconds | min - max | × first | peak MiB | × first |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for title, group in workloads.items():
-        for contender in group:
-            ratios = [
-                "" if contender is group[0] else f"{contender.ratio(group[0], what):.2f}"
-                for what in ("seconds", "mebibytes")
-            ]
-            lines.append(
-                f"| {title if contender is group[0] else ''} | {contender.name} "
-                f"| {contender.median('seconds'):.3g} | {contender.spread()} | {ratios[0]} "
-                f"| {contender.median('mebibytes'):.0f} | {ratios[1]} |"
-            )
-    return "\n".join(lines)
-
-
-def machine() -> dict[str, str | int]:
+def about(sitting: Sitting, seconds: float) -> dict[str, str]:
     """Return what the figures depend on."""
-    import numpy as np
-    import pandas as pd
-
+    libraries = [f"{name} {_version(name)}" for name in LIBRARIES]
     return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "processor": _processor(),
-        "cpus": available_cpus(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "pandas": pd.__version__,
-        "torch": metadata.version("torch"),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.0f} minutes",
+        "machine": f"{_processor()}, {sitting.threads} processors for this process, "
+        f"{platform.system()} {platform.machine()}",
+        "versions": f"xpnet {_version('xpnet')}, Python {platform.python_version()}, "
+        f"{', '.join(libraries)}",
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
 
 
 def _processor() -> str:
@@ -197,56 +259,85 @@ def _processor() -> str:
     return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
 
 
-def page(workloads: dict[str, list[Contender]], runs: int) -> str:
-    """Return docs/benchmarks.md."""
-    about = machine()
-    return f"""# Benchmarks
-
-Medians of {runs} interleaved runs ({3 * runs} of the short ones), each in a process of its own, after one
-to warm up; a ratio is the median of the ratios to the runs of the first line beside them. Each side has
-{about["cpus"]} processors and {about["cpus"]} threads. Peak memory is that of the process. On a quiet
-machine, in an environment with xpnet and PyTorch, this reproduces the page:
-
-    python scripts/benchmark.py
-
-{about["date"]}, {about["processor"]} with {about["cpus"]} processors, {about["system"]},
-Python {about["python"]}, NumPy {about["numpy"]}, pandas {about["pandas"]}, PyTorch {about["torch"]}.
-
-{table(workloads)}
-
-*notebook* is the notebook's algorithm as written, float64, on the CSV files
-(`scripts/notebook_baseline.py`). *PyTorch eager* is `torch.nn.Sequential` with autograd and
-`torch.optim.SGD`, a batch being `x[index]` (`scripts/contenders.py`). An epoch is the median of several
-after the first; a step is the median epoch divided by its 469 steps.
-"""
+def written(results: Results, out: Path) -> None:
+    """Write the page, its figure and all runs."""
+    if results.growth:
+        write_atomic(out / FIGURE, figure(results.growth))
+    content = json.dumps(record(results), indent=1, ensure_ascii=False) + "\n"
+    write_atomic(out / "benchmarks.json", content.encode())
+    write_atomic(out / "benchmarks.md", page(results).encode())
 
 
-def main() -> None:
-    """Measure, print, and write docs/benchmarks.md and docs/benchmarks.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="counted runs of each (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="one run of each, nothing written")
-    options = parser.parse_args()
-    runs = 1 if options.quick else options.runs
-    # Settings for old BLAS builds slow current ones.
-    for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-        os.environ.pop(variable, None)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        export = [PYTHON, str(ROOT / "scripts/export_csv.py"), "--out", name]
-        subprocess.run(export, check=True, stdout=subprocess.DEVNULL)
-        workloads = contenders(folder)
-        measure(workloads, runs, folder)
-    print(table(workloads))
-    if not options.quick:
-        figures = {
-            title: {c.name: [vars(run) for run in c.runs] for c in group}
-            for title, group in workloads.items()
+def record(results: Results) -> dict[str, Any]:
+    """Return everything as JSON values; times are seconds of an epoch, a pass or a process."""
+    return {
+        "about": dict(results.about),
+        "threads": results.threads,
+        "limits": None if results.limits is None else asdict(results.limits),
+        "missing": dict(results.missing),
+        "tables": [_table(table, results.limits) for table in results.tables],
+        "growth": [
+            {
+                "by": series.key,
+                "slopes": {who: slope_of(series, points, who) for who in CONTENDERS},
+                "points": [{"at": p.x, **_table(p.table, results.limits)} for p in points],
+            }
+            for series, points in results.growth
+        ],
+    }
+
+
+def _table(table: Table, limits: Limits | None) -> dict[str, Any]:
+    content: dict[str, Any] = asdict(table)
+    if table.task is not None and limits is not None:
+        content["steps"] = table.task.steps
+        content["floors"] = {
+            kind: limits.floor(table.task, kind) for kind in ("native", "reproducible")
         }
-        content = json.dumps({"machine": machine(), "runs": figures}, indent=1) + "\n"
-        write_atomic(ROOT / "docs/benchmarks.json", content.encode())
-        write_atomic(ROOT / "docs/benchmarks.md", page(workloads, runs).encode())
+    return content
+
+
+def run(options: Options) -> None:
+    """Measure, print the page, and write it where it belongs."""
+    if options.out is not None:
+        if "growth" in options.only and util.find_spec("matplotlib") is None:
+            msg = 'the figure needs matplotlib: pip install "xpnet[bench]"'
+            raise ConfigError(msg)
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(options.out, error) from error
+    sitting = sat(options)
+    results = Results(
+        about(sitting, time.perf_counter() - sitting.begin),
+        sitting.limits,
+        sitting.tables,
+        sitting.growth,
+        sitting.missing,
+        options.runs,
+        sitting.threads,
+    )
+    print(f"\n{page(results)}")
+    if options.out is not None:
+        try:
+            written(results, options.out)
+        except OSError as error:
+            raise unwritable(options.out, error) from error
+        print(f"written to {options.out}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark and return the exit code: 2 bad options or folder, 1 a contender failed."""
+    options = parsed(sys.argv[1:] if argv is None else argv)
+    try:
+        run(options)
+    except (XPNetError, ContenderError) as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2 if isinstance(error, XPNetError) else 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

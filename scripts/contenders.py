@@ -1,115 +1,255 @@
-"""Trains the 784-10-10 network in one of several ways and prints the seconds of an epoch or a step.
+"""One contender of the benchmark in a process of its own, which scripts/benchmark.py starts.
 
-The argument is notebook, torch, reproducible or native; with -128 behind it, in mini-batches of 128.
+It reads requests from standard input, one JSON object a line, and answers each with one:
+
+* ``{"task": {…}, "target": seconds, "longest": seconds}`` prepares and warms up a task;
+* ``{}`` runs the task once: ``{"seconds": …, "passes": …, "rows": …, "mebibytes": …}``.
+
+The argument is a name of ``benchmark_tasks.NAMES``.
 """
 
-import importlib.util
-import itertools
-import statistics
+import contextlib
+import json
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
+from queue import Queue
+from typing import IO, Any
 
 import numpy as np
+from benchmark_peers import MAKERS, Contender, Timed, repeated
+from benchmark_tasks import Task, steps
 
 from xpnet import datasets
+from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
-from xpnet.experiment import assemble
+from xpnet.datasets import Dataset
+from xpnet.experiment import Experiment, assemble
+from xpnet.loop import evaluate
 from xpnet.machine import available_cpus
 
-EPOCHS = 10
-LEARNING_RATE = 0.1
+TRIAL_STEPS = 10
+"""Steps from which the time of an epoch is foreseen."""
+
+ENDLESS = 10**9
 
 
-def epochs_of_notebook() -> list[float]:
-    """Time the notebook's epochs."""
-    path = Path(__file__).parent / "notebook_baseline.py"
-    spec = importlib.util.spec_from_file_location("notebook_baseline", path)
-    if spec is None or spec.loader is None:
-        msg = f"{path} cannot be read"
-        raise SystemExit(msg)
-    notebook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(notebook)
-    data = datasets.load()
-    x, y = data.x_train.astype(np.int64).T / 255, data.y_train
-    parameters = notebook.init_params()
-
-    def epoch() -> None:
-        nonlocal parameters
-        z1, a1, _, a2 = notebook.forward_prop(*parameters, x)
-        gradients = notebook.back_prop(z1, a1, a2, parameters[2], x, y)
-        parameters = notebook.update_params(*parameters, *gradients, LEARNING_RATE)
-
-    return timed(epoch)
+class _EnoughError(Exception):
+    """Ends a training whose epochs have been timed."""
 
 
-def epochs_of_torch(batch_size: int | None) -> list[float]:
-    """Time PyTorch's epochs, as its users write them."""
-    import torch
+class Training(threading.Thread):
+    """A training that goes on in a thread of its own, some epochs at a time.
 
-    torch.set_num_threads(available_cpus())
-    data = datasets.load()
-    x = torch.tensor(data.x_train.astype(np.float32) / 255)
-    y = torch.tensor(data.y_train.astype(np.int64))
-    model = torch.nn.Sequential(torch.nn.Linear(784, 10), torch.nn.ReLU(), torch.nn.Linear(10, 10))
-    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE)
+    What a training does once, such as compiling, is then done once and not in every run.
+    """
 
-    def step(images: torch.Tensor, labels: torch.Tensor) -> None:
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(images), labels).backward()
-        optimizer.step()
+    def __init__(self, backend: Backend, make_experiment: Callable[[], Experiment]) -> None:
+        super().__init__(daemon=True)
+        self.backend, self.make_experiment = backend, make_experiment
+        self.turns: Queue[int] = Queue()  # how many epochs come next; 0 ends the training
+        self.results: Queue[float | Exception] = Queue()
+        self.left, self.begin = 0, 0.0
 
-    def epoch() -> None:
-        if batch_size is None:
-            step(x, y)
+    def epochs(self, count: int) -> float:
+        """Train for so many epochs more and return their seconds, without any evaluation."""
+        self.turns.put(count)
+        result = self.results.get()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def end(self) -> None:
+        """End the training."""
+        self.turns.put(0)
+        self.join()
+
+    def run(self) -> None:
+        """Train; called by ``start``."""
+        try:
+            with self.backend.scope():
+                self.make_experiment().fit(self._on_epoch)
+        except _EnoughError:
+            pass
+        except Exception as error:  # noqa: BLE001  it goes to the thread that asked for the epochs
+            self.results.put(error)
+
+    def _on_epoch(self, epoch: int, *_: object) -> None:
+        self.backend.synchronize()
+        self.left -= 1
+        if epoch > 0 and self.left > 0:
             return
-        for index in torch.randperm(len(y)).split(batch_size):
-            step(x[index], y[index])
-
-    return timed(epoch, 3 if batch_size else EPOCHS)
-
-
-def epochs_of_xpnet(arithmetic: str, batch_size: int | None) -> list[float]:
-    """Time xpnet's epochs on NumPy."""
-    backend, marks = make("numpy", "cpu"), [time.perf_counter()]
-    config = TrainConfig(
-        arithmetic=arithmetic,
-        epochs=5 if batch_size else EPOCHS,
-        batch_size=batch_size or "full",
-        log_every=10**6,
-    )
-    with backend.scope(), backend.workers(available_cpus()):
-        experiment = assemble(config, datasets.load(), backend)
-        experiment.fit(lambda *_: marks.append(time.perf_counter()))
-    # What lies before the first epoch, and the first and the last one, enclose an evaluation too.
-    return [b - a for a, b in itertools.pairwise(marks[2:-1])]
+        if epoch > 0:
+            self.results.put(time.perf_counter() - self.begin)
+        self.left = self.turns.get()
+        if self.left == 0:
+            raise _EnoughError
+        self.begin = time.perf_counter()
 
 
-def timed(epoch: Callable[[], None], count: int = EPOCHS) -> list[float]:
-    """Return the seconds of each epoch but the first."""
-    seconds = []
-    for _ in range(count):
-        begin = time.perf_counter()
-        epoch()
-        seconds.append(time.perf_counter() - begin)
-    return seconds[1:]
+class XPNet:
+    """xpnet with one arithmetic on one array library."""
+
+    def __init__(self, arithmetic: str, library: str, data: Dataset) -> None:
+        if library == "torch":
+            import torch
+
+            torch.set_num_threads(available_cpus())
+        self.arithmetic, self.data = arithmetic, data
+        self.backend = make(library, "cpu")
+        self.current: Training | None = None
+        self.contexts = contextlib.ExitStack()  # open as long as the process lives
+        self.contexts.enter_context(self.backend.scope())
+        self.contexts.enter_context(self.backend.workers(available_cpus()))
+
+    def training(self, task: Task) -> Timed:
+        """Return what times the epochs of a training; that of an earlier task ends."""
+        if self.current is not None:
+            self.current.end()
+        self.current = Training(self.backend, lambda: self._experiment(task))
+        self.current.start()
+        return self.current.epochs
+
+    def inference(self, task: Task) -> Timed:
+        """Return what times predictions."""
+        experiment = self._experiment(replace(task, rows=1024))
+        return repeated(lambda: predictions(experiment))
+
+    def _experiment(self, task: Task) -> Experiment:
+        config = TrainConfig(
+            arithmetic=self.arithmetic,
+            hidden=task.hidden,
+            epochs=ENDLESS,
+            batch_size=task.batch or "full",
+            learning_rate=task.learning_rate,
+            log_every=ENDLESS,
+        )
+        return assemble(config, resized(self.data, task.rows), self.backend)
 
 
-def main(name: str) -> None:
-    """Time one contender."""
-    who, _, size = name.partition("-")
-    batch_size = int(size) if size else None
-    if who == "notebook":
-        seconds = epochs_of_notebook()
-    elif who == "torch":
-        seconds = epochs_of_torch(batch_size)
+def predictions(experiment: Experiment) -> Any:
+    """Return the classes that the initial parameters predict for the test images, on the host.
+
+    An evaluation gives them, and the loss and the accuracy as well.
+    """
+    found = evaluate(experiment.engine, experiment.parameters, experiment.test)
+    return experiment.backend.to_host(found.predictions)
+
+
+def resized(data: Dataset, rows: int) -> Dataset:
+    """Return the dataset with the first ``rows`` training images, repeated if there are too few."""
+    x, y = data.x_train, data.y_train
+    if rows > len(y):
+        repeated_rows = np.arange(rows) % len(y)
+        x, y = np.take(x, repeated_rows, axis=0), np.take(y, repeated_rows)
+    return replace(data, x_train=x[:rows], y_train=y[:rows])
+
+
+def contender(who: str, data: Dataset) -> Contender:
+    """Return the contender of that name."""
+    if who in MAKERS:
+        return MAKERS[who](data)
+    _, arithmetic, library = who.split(":")
+    return XPNet(arithmetic, library, data)
+
+
+def prepared(one: Contender, task: Task, target: float, longest: float) -> Callable[[], Any]:
+    """Warm up, and return what runs the task once.
+
+    A run takes about ``target`` seconds. Where one epoch takes more than ``longest``, a run is as many
+    steps as take that long, on the first images.
+    """
+    if task.kind == "predict":
+        timed, rows = one.inference(task), task.rows
     else:
-        seconds = epochs_of_xpnet(who, batch_size)
-    steps = -(-60_000 // batch_size) if batch_size else 1
-    print(statistics.median(seconds) / steps)
+        rows = affordable_rows(one, task, longest) if task.batch else task.rows
+        timed = one.training(replace(task, rows=rows))
+    timed(1)
+    passes = max(1, round(target / max(min(timed(1), timed(1)), 1e-6)))
+
+    def run() -> dict[str, float]:
+        return {
+            "seconds": timed(passes),
+            "passes": passes,
+            "rows": rows,
+            "mebibytes": peak_memory() / 2**20,
+        }
+
+    return run
+
+
+def affordable_rows(one: Contender, task: Task, longest: float) -> int:
+    """Return how many of the task's rows a run of ``longest`` seconds can visit: all, or full batches."""
+    batch = task.batch or task.rows
+    few = min(task.rows, TRIAL_STEPS * batch)
+    trial = one.training(replace(task, rows=few))
+    trial(1)
+    return rows_within(task, min(trial(1), trial(1)) / steps(few, batch), longest)
+
+
+def rows_within(task: Task, seconds_of_step: float, longest: float) -> int:
+    """Return all rows of the task if its steps take at most ``longest`` seconds, else as many as do."""
+    batch = task.batch or task.rows
+    if task.steps * seconds_of_step <= longest:
+        return task.rows
+    return min(task.rows, max(1, int(longest / seconds_of_step)) * batch)
+
+
+def peak_memory() -> int:
+    """Return the largest resident set of this process, in bytes."""
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as file:  # noqa: PTH123
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    # Elsewhere the kernel's figure, which includes that of the process that started this one.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def serve(who: str, requests: IO[str], answers: IO[str]) -> None:
+    """Answer requests until there are no more; an error is an answer too."""
+
+    def answer(content: dict[str, Any]) -> None:
+        answers.write(json.dumps(content) + "\n")
+        answers.flush()
+
+    def answered(request: dict[str, Any]) -> dict[str, Any]:
+        nonlocal run
+        if "task" not in request:
+            return run()
+        fields = request.pop("task")
+        run = prepared(one, Task(**{**fields, "hidden": tuple(fields["hidden"])}), **request)
+        return {}
+
+    run: Callable[[], dict[str, Any]] = dict
+    try:
+        one = contender(who, datasets.load())
+    except Exception as error:  # noqa: BLE001  each library raises its own errors
+        answer(_failure(error))
+        return
+    for line in requests:
+        try:
+            answer(answered(json.loads(line)))
+        except Exception as error:  # noqa: BLE001
+            answer(_failure(error))
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+
+
+def main() -> None:
+    """Serve on standard input and output; what libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(sys.argv[1], sys.stdin, answers)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

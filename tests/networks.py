@@ -11,6 +11,7 @@ from xpnet.loop import Engine, Samples, fit
 from xpnet.model import initialize
 from xpnet.normalization import fit_normalization
 from xpnet.optim import sgd
+from xpnet.schedules import constant
 
 
 def pixels(samples, features, classes, seed=0):
@@ -69,7 +70,8 @@ def train(
         engine_for(backend, x, dtype),
         on_device(backend, initialize(sizes, seed), dtype),
         Samples(backend.from_host(x), backend.from_host(labels)),
-        sgd(learning_rate),
+        sgd(),
+        constant(learning_rate),
         epochs=epochs,
         batch_size=batch_size,
         order=lambda epoch: backend.from_host(rng.permutation(seed, len(labels), epoch=epoch)),

@@ -19,7 +19,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from xpnet import datasets
-from xpnet.datasets import Dataset, csv, digest, load
+from xpnet.datasets import (
+    Dataset,
+    check_copy,
+    csv,
+    digest,
+    for_shuffling,
+    is_mapped,
+    load,
+    mapped,
+)
+from xpnet.datasets.npy import read_npy
 from xpnet.errors import ConfigError, DataError, XPNetError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,6 +81,13 @@ def write_npz(path: Path, **changes: Any) -> Path:
     return path
 
 
+def write_npy(folder: Path, arrays: Arrays = SMALL) -> Path:
+    folder.mkdir(exist_ok=True)
+    for key, array in arrays._asdict().items():
+        np.save(folder / f"{key}.npy", array)
+    return folder
+
+
 def table(x: Array, y: Array, *, header: bool = True, end: str = "\n") -> str:
     rows = x.reshape(len(x), -1)
     lines = [",".join(["label", *(f"1x{i + 1}" for i in range(rows.shape[1]))])] if header else []
@@ -98,6 +115,19 @@ def assert_holds(dataset: Dataset, arrays: Arrays, dtype: Any) -> None:
         np.testing.assert_array_equal(
             found, expected.reshape(len(expected), -1) if is_features else expected.reshape(-1)
         )
+
+
+@pytest.fixture(params=["read", "mapped"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Small files are read; in the second variant they are treated as large ones are."""
+    if request.param == "mapped":
+        monkeypatch.setattr(mapped, "MAPPED_FROM", 1)
+    return str(request.param)
+
+
+@pytest.fixture
+def map_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "MAPPED_FROM", 1)
 
 
 def by_message(value: object) -> str:
@@ -181,13 +211,15 @@ def test_gzip_of_several_members(tmp_path: Path) -> None:
     ("stored", "read"),
     [("i1", "u1"), ("i2", "u1"), ("i4", "u1"), ("f4", "f4"), ("f8", "f8")],
 )
-@pytest.mark.parametrize("form", ["idx", "npz"])
+@pytest.mark.parametrize("form", ["idx", "npy", "npz"])
 def test_the_type_of_the_features(tmp_path: Path, form: str, stored: str, read: str) -> None:
     arrays = SMALL._replace(
         x_train=SMALL.x_train.astype(stored), x_test=SMALL.x_test.astype(stored)
     )
     if form == "idx":
         dataset = load(write_idx(tmp_path, arrays))
+    elif form == "npy":
+        dataset = load(write_npy(tmp_path, arrays))
     else:
         dataset = load(write_npz(tmp_path / "a.npz", **arrays._asdict()))
     assert_holds(dataset, arrays, read)
@@ -202,18 +234,34 @@ def test_the_type_of_the_features(tmp_path: Path, form: str, stored: str, read: 
     ],
     ids=["big-endian", "Fortran order", "float16"],
 )
-def test_npz_arrays_in_other_layouts(tmp_path: Path, change: Callable[[Array], Array]) -> None:
+def test_arrays_in_other_layouts(
+    tmp_path: Path, change: Callable[[Array], Array], map_all: None
+) -> None:
     x = (SMALL.x_train / 4).astype(np.float32), (SMALL.x_test / 4).astype(np.float32)
-    path = write_npz(tmp_path / "a.npz", x_train=change(x[0]), x_test=change(x[1]))
-    assert_holds(load(path), SMALL._replace(x_train=x[0], x_test=x[1]), np.float32)
+    arrays = SMALL._replace(x_train=change(x[0]), x_test=change(x[1]))
+    for path in (
+        write_npz(tmp_path / "a.npz", **arrays._asdict()),
+        write_npy(tmp_path / "npy", arrays),
+    ):
+        dataset = load(path)
+        assert_holds(dataset, SMALL._replace(x_train=x[0], x_test=x[1]), np.float32)
+        assert not is_mapped(dataset.x_train)
 
 
-def test_npz_booleans_and_columns_of_labels(tmp_path: Path) -> None:
+def test_booleans_and_columns_of_labels(tmp_path: Path, map_all: None) -> None:
     x = SMALL.x_train % 2 == 0
-    path = write_npz(
-        tmp_path / "a.npz", x_train=x, y_train=SMALL.y_train.reshape(-1, 1).astype(np.float64)
-    )
-    assert_holds(load(path), SMALL._replace(x_train=x.astype(np.uint8)), np.uint8)
+    arrays = SMALL._replace(x_train=x, y_train=SMALL.y_train.reshape(-1, 1).astype(np.float64))
+    for path in (
+        write_npz(tmp_path / "a.npz", **arrays._asdict()),
+        write_npy(tmp_path / "npy", arrays),
+    ):
+        assert_holds(load(path), SMALL._replace(x_train=x.astype(np.uint8)), np.uint8)
+
+
+def test_a_folder_of_npy_files(tmp_path: Path) -> None:
+    dataset = load(write_npy(tmp_path / "digits"))
+    assert_holds(dataset, SMALL, np.uint8)
+    assert (dataset.name, dataset.features, dataset.classes) == ("digits", 6, 3)
 
 
 def test_compressed_npz(tmp_path: Path) -> None:
@@ -328,6 +376,86 @@ def test_float32_and_float64_halves_become_float64(tmp_path: Path) -> None:
     assert_holds(load(path), SMALL, np.float64)
 
 
+# Maps of files
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_npy_features_are_mapped_in_their_own_type(
+    tmp_path: Path, map_all: None, dtype: Any
+) -> None:
+    arrays = SMALL._replace(x_train=SMALL.x_train.astype(dtype), x_test=SMALL.x_test.astype(dtype))
+    dataset = load(write_npy(tmp_path, arrays))
+    assert_holds(dataset, arrays, dtype)
+    assert is_mapped(dataset.x_train)
+    assert is_mapped(dataset.x_test)
+    assert not is_mapped(dataset.y_train)
+
+
+def test_idx_pixels_are_mapped(tmp_path: Path, map_all: None) -> None:
+    dataset = load(write_idx(tmp_path))
+    assert_holds(dataset, SMALL, np.uint8)
+    assert is_mapped(dataset.x_train)
+    assert is_mapped(dataset.x_train[1:3])
+    assert not is_mapped(dataset.x_train.copy())
+
+
+def test_a_map_is_a_plain_array_that_cannot_be_written(tmp_path: Path, map_all: None) -> None:
+    x = load(write_idx(tmp_path)).x_train
+    assert type(x) is np.ndarray
+    with pytest.raises(ValueError, match="read-only"):
+        x[0, 0] = 1
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        x.flags.writeable = True
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i4", "f4", "f8"])
+def test_idx_features_that_must_be_converted_are_read(
+    tmp_path: Path, map_all: None, dtype: str
+) -> None:
+    arrays = SMALL._replace(x_train=SMALL.x_train.astype(dtype), x_test=SMALL.x_test.astype(dtype))
+    assert not is_mapped(load(write_idx(tmp_path, arrays)).x_train)
+
+
+def test_compressed_and_small_files_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapped, "MAPPED_FROM", SMALL.x_train.nbytes)
+    dataset = load(write_idx(tmp_path / "plain"))
+    assert (is_mapped(dataset.x_train), is_mapped(dataset.x_test)) == (True, False)
+    assert not is_mapped(load(write_idx(tmp_path / "packed", packed=True)).x_train)
+    assert not is_mapped(load(write_npz(tmp_path / "a.npz")).x_train)
+
+
+def test_floats_that_do_not_lie_on_their_boundaries_are_read(tmp_path: Path, map_all: None) -> None:
+    x = SMALL.x_train / 4
+    path = write_npy(tmp_path, SMALL._replace(x_train=x, x_test=SMALL.x_test / 4)) / "x_train.npy"
+    path.write_bytes(header_only("(4, 2, 3)", "'<f8'", 115) + x.tobytes())
+    dataset = load(tmp_path)
+    assert not is_mapped(dataset.x_train)
+    assert dataset.x_train.flags.aligned
+    assert dataset.x_train.tolist() == x.reshape(4, 6).tolist()
+
+
+def test_a_second_map_for_reading_in_any_order(tmp_path: Path, map_all: None) -> None:
+    x = load(write_npy(tmp_path)).x_train
+    for view in (x, x[1:3], x[3:]):
+        other = for_shuffling(view)
+        assert is_mapped(other)
+        assert not np.shares_memory(other, x)
+        assert for_shuffling(other) is other
+        assert other.flags.c_contiguous
+        np.testing.assert_array_equal(other, view)
+    for array in (x[::2], x[:, 1:], x.copy()):
+        assert for_shuffling(array) is array
+
+
+def test_a_map_outlives_the_name_of_its_file(tmp_path: Path, map_all: None) -> None:
+    dataset = load(write_idx(tmp_path))
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert_holds(dataset, SMALL, np.uint8)
+
+
 # Round trips
 
 
@@ -353,7 +481,7 @@ def any_arrays(draw: st.DrawFn, dtype: str) -> Arrays:
 
 @pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
 def test_every_format_gives_the_same_arrays_and_digest(
-    tmp_path_factory: pytest.TempPathFactory, dtype: str
+    tmp_path_factory: pytest.TempPathFactory, dtype: str, form: str
 ) -> None:
     @settings(max_examples=25, deadline=None)
     @given(any_arrays(dtype), st.booleans())
@@ -361,6 +489,8 @@ def test_every_format_gives_the_same_arrays_and_digest(
         folder = tmp_path_factory.mktemp("formats")
         np.savez(folder / "a.npz", **arrays._asdict())
         loaded = [load(folder / "a.npz"), load(write_idx(folder, arrays, packed=option))]
+        loaded.append(load(write_npy(folder / "npy", arrays)))
+        assert is_mapped(loaded[-1].x_train) == (form == "mapped")
         if dtype != "f4":
             loaded.append(load(*write_csv(folder, arrays, header=option)))
         for dataset in loaded:
@@ -368,6 +498,15 @@ def test_every_format_gives_the_same_arrays_and_digest(
             assert digest(dataset) == digest(loaded[0])
 
     check()
+
+
+def test_the_digest_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = np.arange(35, dtype=np.float32).reshape(7, 5), np.arange(7, dtype=np.int32)
+    dataset = Dataset(x, y, x[::-1], y[::-1], "a")
+    whole = digest(dataset)
+    for size in (1, 19, 20, 61, 1000):
+        monkeypatch.setattr(datasets, "_HASHED_AT_ONCE", size)
+        assert digest(dataset) == whole
 
 
 def test_the_digest_depends_on_values_types_and_shapes() -> None:
@@ -503,7 +642,7 @@ BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), n
     ],
     ids=by_message,
 )  # fmt: skip
-def test_defects_of_idx(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_defects_of_idx(tmp_path: Path, name: str, content: bytes, message: str, form: str) -> None:
     (write_idx(tmp_path) / name).write_bytes(content)
     found = refused(tmp_path)
     assert str(tmp_path / name) in found
@@ -642,35 +781,37 @@ def npz_bytes(x_train: bytes, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     return file.getvalue()
 
 
-def header_only(shape: str, descr: str = "'|u1'") -> bytes:
-    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+def header_only(shape: str, descr: str = "'|u1'", width: int = 117) -> bytes:
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(width) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+ARRAY_DEFECTS: list[tuple[bytes, str]] = [
+    (npy(np.array([[{}, 1]], object), allow_pickle=True), "holds Python objects, which are never"),
+    (npy(np.array([["1", "2"]])), "its type <U1 is neither an integer nor a float"),
+    (npy(np.zeros((4, 6), complex)), "its type complex128 is neither"),
+    (npy(np.zeros((4, 6), "f8,f8")), "is neither an integer nor a float"),
+    (npy(np.zeros((4, 6), np.float64), version=(2, 0)), r"\.npy version \(2, 0\) is not that"),
+    (b"junk" * 9, "its .npy header is damaged"),
+    (header_only("(4, 6"), "its .npy header is damaged"),
+    (header_only("(4, 6)", "__import__('os')"), "its .npy header is damaged"),
+    (header_only("(-4, -6)"), r"its shape \(-4, -6\) is not possible"),
+    (npy(np.zeros(4, np.uint8)), "1 dimension, features need at least 2"),
+    (npy(np.zeros((0, 6), np.uint8)), "holds no values .its shape is 0x6"),
+    (npy(np.zeros((3, 6), np.uint8)), r"holds 3 samples, .*y_train(\.npy)? holds 4 labels"),
+    (npy(np.full((4, 6), 1000)), "row 1, column 1: 1000 is outside 0 to 255"),
+    (npy(np.array([[0.5, np.inf]] * 4)), "row 1, column 2: inf is not a finite number"),
+]
 
 
 @pytest.mark.parametrize(
     ("x_train", "message"),
     [
-        (
-            npy(np.array([[{}, 1]], object), allow_pickle=True),
-            "holds Python objects, which are never",
-        ),
-        (npy(np.array([["1", "2"]])), "its type <U1 is neither an integer nor a float"),
-        (npy(np.zeros((4, 6), complex)), "its type complex128 is neither"),
-        (npy(np.zeros((4, 6), "f8,f8")), "is neither an integer nor a float"),
-        (npy(np.zeros((4, 6), np.float64), version=(2, 0)), r"\.npy version \(2, 0\) is not that"),
+        *ARRAY_DEFECTS,
         (b"", "its .npy header is damaged"),
-        (b"junk" * 9, "its .npy header is damaged"),
-        (header_only("(4, 6"), "its .npy header is damaged"),
-        (header_only("(4, 6)", "__import__('os')"), "its .npy header is damaged"),
         (header_only("(4, 6)"), r"its shape \(4, 6\) takes 24 bytes, the archive holds 0"),
         (header_only(f"({10**12}, 6)"), "takes 6000000000000 bytes, the archive holds 0"),
-        (header_only("(-4, -6)"), r"its shape \(-4, -6\) is not possible"),
         (header_only("(4, 6)") + bytes(25), "takes 24 bytes, the archive holds 25"),
-        (npy(np.zeros(4, np.uint8)), "1 dimension, features need at least 2"),
-        (npy(np.zeros((0, 6), np.uint8)), "holds no values .its shape is 0x6"),
-        (npy(np.zeros((3, 6), np.uint8)), "holds 3 samples, .*y_train holds 4 labels"),
-        (npy(np.full((4, 6), 1000)), "row 1, column 1: 1000 is outside 0 to 255"),
-        (npy(np.array([[0.5, np.inf]] * 4)), "row 1, column 2: inf is not a finite number"),
     ],
     ids=by_message,
 )
@@ -683,6 +824,56 @@ def test_defects_of_an_npz_array(
     found = refused(path)
     assert found.startswith(f"{path}, x_train")
     assert re.search(message, found), found
+
+
+@pytest.mark.parametrize(
+    ("x_train", "message"),
+    [
+        *ARRAY_DEFECTS,
+        (b"", "its .npy header is damaged"),
+        (header_only("(4, 6)"), "its sizes 4x6 take 24 bytes, only 0 follow"),
+        (header_only("(4, 6)") + bytes(23), "its sizes 4x6 take 24 bytes, only 23 follow"),
+        (header_only("(4, 6)") + bytes(25), "its sizes 4x6 take 24 bytes, more follow"),
+        (header_only(f"({10**12}, 6)"), r"announces 6\d+ bytes of values, 128 bytes cannot hold"),
+        (gzip.compress(npy(np.zeros((4, 6))))[:-9], "the gzip data ends too early"),
+    ],
+    ids=by_message,
+)
+def test_defects_of_an_npy_file(tmp_path: Path, x_train: bytes, message: str, form: str) -> None:
+    path = write_npy(tmp_path) / "x_train.npy"
+    path.write_bytes(x_train)
+    found = refused(tmp_path)
+    assert found.startswith(f"{path}")
+    assert re.search(message, found), found
+
+
+def test_a_defect_far_down_in_mapped_features(tmp_path: Path, map_all: None) -> None:
+    x = np.zeros((3000, 6))
+    x[2500, 4] = x[2999, 1] = np.nan
+    path = write_npy(tmp_path, SMALL._replace(x_train=x, y_train=np.zeros(3000))) / "x_train.npy"
+    assert refused(tmp_path) == f"{path}, row 2501, column 5: nan is not a finite number"
+
+
+@pytest.mark.parametrize("missing", ["y_train", "x_test", "y_test"])
+def test_one_of_the_four_npy_files_is_missing(tmp_path: Path, missing: str) -> None:
+    (write_npy(tmp_path) / f"{missing}.npy").unlink()
+    assert refused(tmp_path) == (
+        f"{tmp_path}: has no {missing}.npy; it needs x_train.npy, y_train.npy, x_test.npy, y_test.npy"
+    )
+
+
+def test_a_folder_without_training_features_may_hold_either_form(tmp_path: Path) -> None:
+    (write_npy(tmp_path) / "x_train.npy").unlink()
+    assert refused(tmp_path).endswith(", or x_train.npy and so on")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_folder_of_both_forms(tmp_path: Path, packed: bool) -> None:
+    write_npy(write_idx(tmp_path, packed=packed))
+    assert refused(tmp_path) == (
+        f"{tmp_path}: holds both x_train.npy and {IMAGES}{'.gz' if packed else ''}:"
+        " keep one of them in this folder"
+    )
 
 
 @pytest.mark.parametrize(
@@ -710,6 +901,16 @@ def test_a_pickle_in_an_npz_is_not_executed(tmp_path: Path) -> None:
 
     path = write_npz(tmp_path / "a.npz", y_train=np.array([Trap()], object))
     assert "holds Python objects" in refused(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_pickle_in_an_npy_file_is_not_executed(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "executed",))
+
+    np.save(write_npy(tmp_path) / "y_train.npy", np.array([Trap()], object), allow_pickle=True)
+    assert "y_train.npy: holds Python objects" in refused(tmp_path)
     assert not (tmp_path / "executed").exists()
 
 
@@ -762,6 +963,32 @@ def test_no_damage_escapes_as_anything_but_a_data_error(
     assert message.isprintable()
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_no_damage_of_an_npy_file_escapes_either(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged.npy"
+    content = npy(SMALL.x_train)
+    position = data.draw(st.integers(0, len(content) - 1))
+    cut = data.draw(st.booleans())
+    path.write_bytes(content[:position] if cut else flipped(content, position))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapped, "MAPPED_FROM", data.draw(st.sampled_from([1, 1 << 26])))
+        message = None
+        try:
+            values, shape = read_npy(path)
+        except XPNetError as error:
+            message = str(error)
+    if message is None:
+        assert not cut
+        assert values.size == np.prod(shape)
+        assert values.nbytes == SMALL.x_train.nbytes
+    else:
+        assert message.startswith(f"{path}: ")
+        assert message.isprintable()
+
+
 # Memory
 
 
@@ -771,10 +998,40 @@ def test_values_beyond_the_machines_memory_are_refused_before_they_are_read(
     monkeypatch.setattr(os, "sysconf", lambda _: 4)
     write_idx(tmp_path)
     assert refused(tmp_path).endswith(
-        "holds 24 bytes of values, this machine has 16 bytes of memory"
+        "holds 24 bytes of values, this machine has 16 bytes of memory: uncompressed IDX or .npy files"
+        " of pixels need not fit"
     )
     train, test = write_csv(tmp_path)
     assert "this machine has 16 bytes of memory" in refused(train, test)
+    assert "this machine has 16 bytes of memory" in refused(write_npz(tmp_path / "a.npz"))
+
+
+def test_mapped_values_need_not_fit_in_the_machines_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda _: 4)
+    monkeypatch.setattr(mapped, "MAPPED_FROM", 12)
+    dataset = load(write_idx(tmp_path))
+    assert_holds(dataset, SMALL, np.uint8)
+    with pytest.raises(DataError) as caught:
+        check_copy(dataset, "torch")
+    assert str(caught.value) == (
+        f"{tmp_path.name}: holds 0.0 GiB of features, which the torch backend copies, and this machine"
+        " has 0.0 GiB of memory: --backend numpy reads them block by block"
+    )
+
+
+def test_features_that_fit_may_be_copied(tmp_path: Path, form: str) -> None:
+    check_copy(load(write_idx(tmp_path)), "torch")
+
+
+def test_maps_of_two_float_types_are_widened_only_where_they_fit(
+    tmp_path: Path, map_all: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = SMALL.x_train.astype(np.float32)
+    write_npy(tmp_path, SMALL._replace(x_train=x, x_test=SMALL.x_test.astype(np.float64)))
+    monkeypatch.setattr(os, "sysconf", lambda _: 13)  # 169 bytes, and 24 float64 are 192
+    assert "x_train.npy: holds 192 bytes of values, this machine has 169" in refused(tmp_path)
 
 
 ZEROS = gzip.compress(bytes(1 << 24)) * 32  # 512 MiB

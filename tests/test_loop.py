@@ -7,6 +7,7 @@ Tier "close", relative to the largest parameter: float32 1e-4, float64 1e-7 afte
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from xpnet.errors import DivergedError
 from xpnet.loop import Samples, batch_gradients, evaluate, fit
 from xpnet.model import initialize
 from xpnet.optim import sgd
+from xpnet.schedules import constant
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-7}
 X, LABELS = pixels(2600, 20, 5)  # two blocks and a short one
@@ -111,7 +113,8 @@ def run(epochs, **settings):
         engine_for(NUMPY, X),
         settings.pop("layers", initialize((20, 10, 5), 0)),
         Samples(X[:100], LABELS[:100]),
-        sgd(settings.pop("learning_rate", 0.1)),
+        sgd(),
+        constant(settings.pop("learning_rate", 0.1)),
         epochs=epochs,
         order=settings.pop("order", lambda _: np.arange(100)),
         batch_size=settings.pop("batch_size", None),
@@ -166,9 +169,58 @@ def test_ctrl_c_ends_training_with_the_parameters_of_the_last_step(monkeypatch):
     by_hand = run(1, batch_size=50).parameters
     engine, samples = engine_for(NUMPY, X), Samples(X[:100], LABELS[:100])
     gradients = batch_gradients(engine, by_hand, samples, np.arange(50))
-    expected, _ = sgd(0.1).update(gradients, None, by_hand)
+    expected, _ = sgd().update(gradients, (), by_hand, 0.1)
     for layer, expected_layer in zip(fitted.parameters, expected, strict=True):
         assert np.array_equal(layer.weight, expected_layer.weight)
+
+
+@pytest.mark.parametrize("batch_size", [None, 50])
+def test_stop_ends_training_after_the_step_at_hand(batch_size):
+    answers = iter([False] * 4 + [True] * 9)
+    fitted = run(10, batch_size=batch_size, stop=lambda: next(answers))
+    assert fitted.interrupted
+    assert fitted.epochs == (1 if batch_size else 2)
+    assert not run(2, batch_size=batch_size).interrupted
+
+
+def test_training_leaves_the_parameters_it_starts_from(backend):
+    start = on_device(backend, initialize((20, 10, 5), 0))
+    before = [np.copy(layer.weight) for layer in on_host(backend, start)]
+    engine = replace(engine_for(backend, X), compile=partial(backend.compile, exact=False))
+    data = Samples(*(backend.from_host(array[:200]) for array in (X, LABELS)))
+    order = backend.from_host(np.arange(200))
+    fitted = fit(
+        engine, start, data, sgd(), constant(0.1), epochs=2, batch_size=50, order=lambda _: order
+    )
+    for layer, expected, changed in zip(
+        on_host(backend, start), before, on_host(backend, fitted.parameters), strict=True
+    ):
+        np.testing.assert_array_equal(layer.weight, expected)
+        assert not np.array_equal(changed.weight, expected)
+
+
+@pytest.mark.parametrize("batch_size", [None, 50, 1500])
+def test_compiled_training_is_training(backend, batch_size):
+    x, labels = (backend.from_host(array) for array in (X, LABELS))
+    generic = engine_for(backend, X)
+    fast = replace(generic, compile=partial(backend.compile, exact=False))
+    start = on_device(backend, initialize((20, 10, 5), 0))
+    order = backend.from_host(np.random.default_rng(0).permutation(len(X)))
+    found, expected = (
+        fit(
+            engine,
+            start,
+            Samples(x, labels),
+            sgd(),
+            constant(0.1),
+            epochs=2,
+            batch_size=batch_size,
+            order=lambda _: order,
+        ).parameters
+        for engine in (fast, generic)
+    )
+    for layer, expected_layer in zip(found, on_host(backend, expected), strict=True):
+        assert_same(layer.weight, expected_layer.weight, backend, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("batch_size", [None, 10])

@@ -25,7 +25,7 @@ def test_a_step_reads_nothing_back(hidden, batch_size):
     samples = Samples(meta.from_host(x), meta.from_host(labels))
     order = None if batch_size is None else meta.from_host(labels[:batch_size].astype("int64"))
     gradients = batch_gradients(engine, layers, samples, order)
-    updated, _ = sgd(0.1).update(gradients, None, layers)
+    updated, _ = sgd().update(gradients, (), layers, 0.1)
     for layer, start in zip(updated, layers, strict=True):
         assert layer.weight.shape == start.weight.shape
         assert layer.weight.device.type == "meta"

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "xpnet"
 LIBRARIES = {"cupy", "torch", "jax", "array_api_strict", "array_api_compat"}
 HOST_SIDE = {
     "checkpoint.py",
+    "distort.py",
     "experiment.py",
     "metrics.py",
     "model.py",
@@ -19,6 +20,7 @@ HOST_SIDE = {
     "parity/compare.py",
     "parity/distance.py",
     "parity/runs.py",
+    "preview.py",
     "rng.py",
 }
 """These run before arrays go to the device or after they come back, and may use NumPy."""
@@ -58,6 +60,8 @@ def test_the_check_covers_the_mathematics():
     [
         "xpnet",
         "xpnet.config",
+        "xpnet.augment",
+        "xpnet.preview",
         "xpnet.train",
         "xpnet.__main__",
         "xpnet.parity",

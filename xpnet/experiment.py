@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,8 @@ from xpnet.loop import Engine, Evaluation, Fitted, Samples, fit
 from xpnet.machine import available_memory
 from xpnet.model import Parameters, initialize
 from xpnet.normalization import Normalization, fit_normalization
-from xpnet.optim import sgd
+from xpnet.optim import Optimizer, sgd
+from xpnet.schedules import Schedule, constant
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
@@ -38,23 +40,31 @@ class Experiment:
     sizes: tuple[int, ...]  # features, units of each layer; the last are the classes
     normalization: Normalization
     engine: Engine
+    optimizer: Optimizer
+    learning_rate: Schedule
     parameters: Parameters  # the initial ones
     training: Samples
     test: Samples
 
-    def fit(self, on_epoch: Callable[[int, Evaluation | None, Parameters], None]) -> Fitted:
+    def fit(
+        self,
+        on_epoch: Callable[[int, Evaluation | None, Parameters], None],
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Fitted:
         """Train as the settings say; see ``xpnet.loop.fit``."""
-        config, backend, count = self.config, self.backend, self.training.count
+        config, backend, count = self.config, self.backend, self.training.number
         return fit(
             self.engine,
             self.parameters,
             self.training,
-            sgd(config.learning_rate),
+            self.optimizer,
+            self.learning_rate,
             epochs=config.epochs,
             batch_size=None if config.batch_size == "full" else config.batch_size,
             order=lambda epoch: backend.from_host(rng.permutation(config.seed, count, epoch=epoch)),
             log_every=config.log_every,
             on_epoch=on_epoch,
+            stop=stop,
         )
 
     def on_host(self, parameters: Parameters) -> list[dict[str, NDArray[np.generic]]]:
@@ -86,6 +96,8 @@ def assemble(config: "TrainConfig", data: "Dataset", backend: "Backend") -> Expe
         sizes,
         normalization,
         _engine(config, backend, sizes, normalization),
+        sgd(),
+        constant(config.learning_rate),
         [
             Linear(*(put(array.astype(config.float_type) + 0.0) for array in layer))
             for layer in _initial(config, sizes)
@@ -115,7 +127,8 @@ def _engine(
         check_budgets(sizes)
         selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
     inputs = normalization.on_device(ops, backend.from_host)
-    return Engine(ops, inputs, backend.map_blocks, backend.stack)
+    compiled = partial(backend.compile, exact=isinstance(ops, Reproducible))
+    return Engine(ops, inputs, backend.map_blocks, backend.stack, compiled)
 
 
 def _initial(config: "TrainConfig", sizes: tuple[int, ...]) -> Parameters:

@@ -3,17 +3,19 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from xpnet import functional as F
 from xpnet.arithmetic.base import Arithmetic
-from xpnet.backends.base import Array
-from xpnet.blocks import Group, block_bounds, block_groups, tree_sum, unstack
+from xpnet.backends.base import Array, Compile, as_written
+from xpnet.blocks import BLOCK_SIZE, Group, block_bounds, block_groups, tree_sum, unstack
 from xpnet.errors import DivergedError
 from xpnet.layers import Linear
 from xpnet.model import Parameters, forward, gradients, prepare
 from xpnet.optim import Optimizer
+from xpnet.schedules import Schedule
 
 
 @dataclass(frozen=True)
@@ -24,18 +26,41 @@ class Engine:
     inputs: Callable[[Array], Any]  # raw rows (..., m, features) -> operand (..., features, m)
     map_blocks: Callable[[Callable[[Group], Any], Iterable[Group]], Iterator[Any]]
     stack: int = 1  # full blocks computed in one call, as matrices of a stack
+    compile: Compile = as_written
+
+    @cached_property
+    def block_gradients(self) -> Callable[[Parameters, Array, Array], Parameters]:
+        """The function from parameters, raw rows and labels to the gradients of their summed loss."""
+
+        def of_block(parameters: Parameters, x: Array, labels: Array) -> Parameters:
+            layers = prepare(self.ops, parameters)
+            return gradients(self.ops, layers, self.inputs(x), labels)
+
+        return self.compile(of_block)
+
+    @cached_property
+    def block_evaluation(self) -> Callable[[Parameters, Array, Array], tuple[Array, Array]]:
+        """The function from parameters, raw rows and labels to their summed loss and predictions."""
+
+        def of_block(parameters: Parameters, x: Array, labels: Array) -> tuple[Array, Array]:
+            ops = self.ops
+            logits, _ = forward(ops, prepare(ops, parameters), self.inputs(x))
+            y = F.one_hot(ops, labels, logits.shape[-2])
+            loss = ops.sum(F.cross_entropy(ops, logits, y), axis=-1)
+            return loss, ops.xp.reshape(F.predictions(ops, logits), (-1,))
+
+        return self.compile(of_block)
 
 
-@dataclass(frozen=True)
-class Samples:
+class Samples(NamedTuple):
     """Raw features and labels on the device."""
 
     x: Array  # (samples, features), uint8 or floats
     labels: Array  # (samples,), int32
 
     @property
-    def count(self) -> int:
-        """The number of samples."""
+    def number(self) -> int:
+        """How many samples there are."""
         return int(self.x.shape[0])
 
 
@@ -65,15 +90,13 @@ def batch_gradients(
     ``order`` (m,) holds the indices of the batch's samples; without it the batch is all samples. Sums
     over samples are sums over blocks (see ``xpnet.blocks``), multiplied by 1/m at the end.
     """
-    ops = engine.ops
-    layers = prepare(ops, parameters)
 
     def of_group(group: Group) -> list[list[Array]]:
-        x, labels = rows(ops, samples, group, order)
-        found = gradients(ops, layers, engine.inputs(x), labels)
+        x, labels = rows(engine.ops, samples, group, order)
+        found = engine.block_gradients(parameters, x, labels)
         return unstack(group, [array for layer in found for array in layer])
 
-    count = samples.count if order is None else int(order.shape[0])
+    count = samples.number if order is None else int(order.shape[0])
     groups = block_groups(count, engine.stack)
     sums = tree_sum(chain.from_iterable(engine.map_blocks(of_group, groups)))
     means = [total * (1.0 / count) for total in sums]
@@ -83,18 +106,14 @@ def batch_gradients(
 def evaluate(engine: Engine, parameters: Parameters, samples: Samples) -> Evaluation:
     """Return loss, accuracy and predictions for all samples: no batch is dropped."""
     ops = engine.ops
-    layers = prepare(ops, parameters)
     predicted = []
 
     def of_group(group: Group) -> tuple[list[list[Array]], Array]:
-        x, labels = rows(ops, samples, group, None)
-        logits, _ = forward(ops, layers, engine.inputs(x))
-        y = F.one_hot(ops, labels, logits.shape[-2])
-        loss = ops.sum(F.cross_entropy(ops, logits, y), axis=-1)
-        return unstack(group, [loss]), ops.xp.reshape(F.predictions(ops, logits), (-1,))
+        loss, predictions = engine.block_evaluation(parameters, *rows(ops, samples, group, None))
+        return unstack(group, [loss]), predictions
 
     def losses() -> Iterator[list[Array]]:
-        groups = block_groups(samples.count, engine.stack)
+        groups = block_groups(samples.number, engine.stack)
         for terms, prediction in engine.map_blocks(of_group, groups):
             predicted.append(prediction)
             yield from terms
@@ -102,8 +121,8 @@ def evaluate(engine: Engine, parameters: Parameters, samples: Samples) -> Evalua
     (loss,) = tree_sum(losses())
     predictions = ops.xp.concat(predicted)
     return Evaluation(
-        loss=_number(ops, loss) * (1.0 / samples.count),
-        accuracy=int(F.correct(ops, predictions, samples.labels)) / samples.count,
+        loss=_number(ops, loss) * (1.0 / samples.number),
+        accuracy=int(F.correct(ops, predictions, samples.labels)) / samples.number,
         predictions=predictions,
     )
 
@@ -113,25 +132,30 @@ def fit(
     parameters: Parameters,
     samples: Samples,
     optimizer: Optimizer,
+    learning_rate: Schedule,
     *,
     epochs: int,
     batch_size: int | None,
     order: Callable[[int], Array],
     log_every: int = 10,
     on_epoch: Callable[[int, Evaluation | None, Parameters], None] = lambda *_: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Fitted:
     """Train for a number of epochs and return the parameters.
 
     Parameters
     ----------
+    learning_rate : the learning rate of each step, counted from 0
     batch_size : samples a step (the last batch of an epoch may be short); None for all of them
     order : epoch -> (samples,) the order in which that epoch visits the samples; full-batch training
         visits them in the order of epoch 0 always
     on_epoch : called as ``on_epoch(epoch, evaluation, parameters)`` after each epoch, and with 0 before
         the first; the evaluation is that of the parameters after so many epochs, and is made at epoch
-        0, every ``log_every`` epochs and the last (else None)
+        0, every ``log_every`` epochs and the last (else None). The parameters are valid during the call:
+        copy them to keep them
+    stop : asked after each step whether to end training there
 
-    Ctrl-C ends training with the parameters of the last complete step.
+    KeyboardInterrupt ends training with the parameters of the last complete step, too.
 
     Raises
     ------
@@ -142,6 +166,8 @@ def fit(
     if batch_size is None:
         take, first = engine.ops.xp.take, order(0)
         visited = Samples(take(samples.x, first, axis=0), take(samples.labels, first, axis=0))
+    step = _step(engine, optimizer, batch_size)
+    parameters = [type(layer)(*(p * 1.0 for p in layer)) for layer in parameters]  # ours to donate
     state = optimizer.init(parameters)
 
     def report(epoch: int) -> None:
@@ -151,20 +177,36 @@ def fit(
             _check_finite(evaluation.loss, epoch)
         on_epoch(epoch, evaluation, parameters)
 
-    completed = 0
+    completed = steps = 0
     try:
         report(0)
-        for epoch in range(1, epochs + 1):
-            for batch in _batches(samples.count, batch_size, order, epoch):
-                means = batch_gradients(engine, parameters, visited, batch)
-                parameters, state = optimizer.update(means, state, parameters)
+        while completed < epochs and not stop():
+            for batch in _batches(samples.number, batch_size, order, completed + 1):
+                if stop():
+                    return Fitted(parameters, completed, interrupted=True)
+                parameters, state = step(parameters, state, visited, batch, learning_rate(steps))
+                steps += 1
+            completed += 1
             # NaN and infinities reach the last biases, which are few, with the step that makes them.
-            _check_finite(_number(engine.ops, engine.ops.xp.sum(parameters[-1].bias)), epoch)
-            completed = epoch
-            report(epoch)
+            _check_finite(_number(engine.ops, engine.ops.xp.sum(parameters[-1].bias)), completed)
+            report(completed)
     except KeyboardInterrupt:
         return Fitted(parameters, completed, interrupted=True)
-    return Fitted(parameters, completed, interrupted=False)
+    return Fitted(parameters, completed, interrupted=completed < epochs)
+
+
+def _step(engine: Engine, optimizer: Optimizer, batch_size: int | None) -> Callable[..., Any]:
+    """Return the function from a step's arguments to new parameters and a new state."""
+
+    def step(
+        parameters: Parameters, state: Any, samples: Samples, batch: Array | None, rate: float
+    ) -> tuple[Parameters, Any]:
+        means = batch_gradients(engine, parameters, samples, batch)
+        return optimizer.update(means, state, parameters, rate)
+
+    # The blocks of a larger batch are compiled one by one.
+    one_block = batch_size is not None and batch_size <= BLOCK_SIZE
+    return engine.compile(step, donated=(0, 1)) if one_block else step
 
 
 def rows(

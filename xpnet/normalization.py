@@ -59,7 +59,8 @@ def fit_normalization(kind: Kind, x: NDArray[np.generic]) -> Normalization:
     if kind == "none":
         return Normalization(kind, zero, one)
     if kind == "scale":
-        largest = 255.0 if x.dtype == np.uint8 else float(np.max(np.abs(x))) or 1.0
+        # Both ends, as the magnitudes of data that are larger than memory could not be held.
+        largest = 255.0 if x.dtype == np.uint8 else float(max(np.max(x), -np.min(x))) or 1.0
         return Normalization(kind, zero, np.asarray(1.0 / largest))
     mean, deviation = _pixel_statistics(x) if x.dtype == np.uint8 else _feature_statistics(x)
     return Normalization(kind, mean, 1.0 / np.where(deviation > 0, deviation, 1.0))

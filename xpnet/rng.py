@@ -22,6 +22,7 @@ class Purpose(IntEnum):
 
     INITIALIZE = 1
     SHUFFLE = 2
+    AUGMENT = 3
 
 
 def words(
@@ -31,8 +32,30 @@ def words(
 
     ``seed``, ``epoch`` and ``index`` are integers from 0 to 2^64 - 1.
     """
-    counter = (index << 64) | (epoch << 128) | (int(purpose) << 192)
+    counter = _first_counter(purpose, epoch, index)
     return np.random.Philox(key=seed, counter=counter).random_raw(count)
+
+
+def words_of_each(
+    seed: int, purpose: Purpose, count: int, *, epoch: int, indices: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """Return ``words`` for each index of (m,) indices, shape (m, count).
+
+    One generator jumps from stream to stream: making a new one takes longer than drawing 1,000 words.
+    """
+    generator = np.random.Philox(key=seed, counter=0)
+    drawn = np.empty((len(indices), count), dtype=np.uint64)
+    at = 0
+    for row, index in enumerate(indices.tolist()):
+        first = _first_counter(purpose, epoch, index)
+        generator.advance((first - at) % 2**256)
+        drawn[row] = generator.random_raw(count)
+        at = first + -(-count // 4)
+    return drawn
+
+
+def _first_counter(purpose: Purpose, epoch: int, index: int) -> int:
+    return (index << 64) | (epoch << 128) | (int(purpose) << 192)
 
 
 def uniform(random_words: NDArray[np.uint64]) -> NDArray[np.float64]:

@@ -5,11 +5,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from xpnet.cli import INTERRUPTED, complain, guarded
 from xpnet.config import TrainConfig, parse, resolved, to_toml
 from xpnet.errors import ConfigError
+from xpnet.interrupts import deferred
 from xpnet.machine import available_cpus
 
 # What is imported below, inside the functions, loads NumPy; --help does without.
@@ -72,8 +74,9 @@ def train(config: TrainConfig, command: list[str]) -> int:
 
         with _recorded(run):
             _introduce(console, selection, data, experiment)
-            with console.training(config.epochs):
-                fitted = experiment.fit(on_epoch)
+            stopping = partial(console.line, "stopping after this step; Ctrl-C again stops at once")
+            with console.training(config.epochs), deferred(stopping) as stop:
+                fitted = experiment.fit(on_epoch, stop)
             seconds = round(time.perf_counter() - begin, 3)
             fingerprint = _save(run, experiment, fitted.parameters)
             metrics = {**_figures(experiment, fitted, console), "seconds": seconds}

@@ -58,3 +58,7 @@ class Arithmetic(ABC):
     @abstractmethod
     def log(self, x: Array) -> Array:
         """Return the natural logarithm, elementwise."""
+
+    @abstractmethod
+    def sqrt(self, x: Array) -> Array:
+        """Return the square root, elementwise."""

@@ -82,13 +82,19 @@ def sqrt(xp: Any, x: Array) -> Array:
     With x = 4^e m, m from 1 to 4: four steps y := (y + m/y)/2 of Newton's method from
     y = m/3 + 11/16, times 2^e.
     """
-    m, e = x, xp.ones_like(x)  # e: the factor 2^e itself
-    for bits in (512, 256, 128, 64, 32, 16, 8, 4, 2):
-        for chosen, sign in ((m >= 2.0**bits, 1), (m < 2.0 ** (2 - bits), -1)):
-            e = xp.where(chosen, e * 2.0 ** (sign * bits // 2), e)
-            m = xp.where(chosen, m * 2.0 ** (-sign * bits), m)
+    inside = (x > 0) & (x < xp.inf)
+    safe = xp.where(inside, x, 1.0)
+    # Libraries round their square roots differently: only the power of two is taken from them.
+    near = xp.sqrt(safe)
+    scaled = near * 2.0**53
+    e = xp.abs((scaled - near) - scaled) * 0.5  # the factor 2^e itself, or a neighbour of it
+    inverse = xp.ones_like(e) / e
+    m = (safe * inverse) * inverse
+    for chosen, factor in ((m >= 4.0, 2.0), (m < 1.0, 0.5)):
+        e = xp.where(chosen, e * factor, e)
+        m = xp.where(chosen, m * (1.0 / factor**2), m)
     y = m * (1 / 3) + 0.6875
     for _ in range(4):
         y = 0.5 * (y + m / y)
-    result = xp.where(x > 0, y * e, xp.where(x == 0, x, x * xp.nan))
-    return xp.where(x == xp.inf, x, result)
+    outside = xp.where(x < 0, xp.nan, x)  # 0, infinity and NaN are their own roots
+    return xp.where(inside, y * e, outside)

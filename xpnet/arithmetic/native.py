@@ -61,3 +61,7 @@ class Native(Arithmetic):
     def log(self, x: Array) -> Array:
         """Return the library's natural logarithm."""
         return self.xp.log(x)
+
+    def sqrt(self, x: Array) -> Array:
+        """Return the library's square root."""
+        return self.xp.sqrt(x)

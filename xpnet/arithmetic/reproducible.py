@@ -8,9 +8,10 @@ elementwise operation at a time that IEEE 754 fixes.
 ``docs/reproducibility.md`` specifies every operation here, and bounds its error.
 """
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -96,8 +97,8 @@ class Reproducible(Arithmetic):
         budget = bit_budget(dz.columns, dz.integer, a.integer)
         left = self._slices(dz, -1, budget.a, budget.slices)
         right = self._slices(a, -2, budget.b, budget.slices)
-        total = sum(self.xp.sum(part, axis=-1, keepdims=True) for part in reversed(left))
-        return self._product(left, right, a.factor), total
+        sums = [self.xp.sum(part, axis=-1, keepdims=True) for part in reversed(left)]
+        return self._product(left, right, a.factor), reduce(operator.add, sums) + 0.0
 
     def sum(self, x: Array, axis: int) -> Array:
         """Return the sum along an axis: padded with zeros to a power of two, and folded in halves."""
@@ -121,6 +122,10 @@ class Reproducible(Arithmetic):
     def log(self, x: Array) -> Array:
         """Return the natural logarithm, by ``xpnet.arithmetic.elementary.log``."""
         return elementary.log(self.xp, x)
+
+    def sqrt(self, x: Array) -> Array:
+        """Return the square root, by ``xpnet.arithmetic.elementary.sqrt``."""
+        return elementary.sqrt(self.xp, x)
 
     @cached_property
     def _powers_of_two(self) -> Array:

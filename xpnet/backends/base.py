@@ -13,14 +13,14 @@ import sys
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import array_api_compat
 
 from xpnet.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
 
@@ -30,6 +30,7 @@ Array: TypeAlias = Any
 DRIVER_FIX: Final = "install or update the NVIDIA driver: https://www.nvidia.com/drivers"
 NO_GPU_FIX: Final = "run nvidia-smi; it must list a GPU, and CUDA_VISIBLE_DEVICES must not hide it"
 
+Function: TypeAlias = "Callable[..., Any]"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -101,8 +102,36 @@ class Backend(ABC):
         """Apply `function` to each item and yield the results in the order of the items."""
         return map(function, items)
 
+    def compile(
+        self,
+        function: Function,
+        *,
+        exact: bool,  # noqa: ARG002
+        donated: Sequence[int] = (),  # noqa: ARG002
+    ) -> Function:
+        """Return a function that does the same as `function`, perhaps faster.
+
+        Arguments and results are arrays, Python numbers, None, and lists, tuples and named tuples of
+        them; the function is pure, and its course depends on their shapes alone. If `exact`, each of its
+        operations must remain one operation, with the same bits. The memory of the arguments numbered
+        in `donated` may be used for the results: nobody may use them after the call.
+        """
+        return function
+
     def __repr__(self) -> str:
         return f"<{self.name} {self.version} on {self.device_name}>"
+
+
+class Compile(Protocol):
+    """`Backend.compile`, with `exact` decided."""
+
+    def __call__(self, function: Function, *, donated: Sequence[int] = ()) -> Function:
+        """Return a function that does the same."""
+
+
+def as_written(function: Function, *, donated: Sequence[int] = ()) -> Function:  # noqa: ARG001
+    """Return `function` itself."""
+    return function
 
 
 class Problem(NamedTuple):
@@ -158,7 +187,8 @@ def check_namespace(backend: Backend, *arrays: Array) -> None:
     """
     for array in arrays:
         try:
-            mismatch = array_api_compat.array_namespace(array) is not backend.xp
+            found = array_api_compat.array_namespace(array).__name__
+            mismatch = found != backend.xp.__name__
         except TypeError:
             mismatch = True
         if mismatch:

@@ -1,4 +1,4 @@
-"""JAX, eager: the CPU and CUDA GPUs.
+"""JAX: the CPU and CUDA GPUs.
 
 JAX computes in float32 unless it is told otherwise, and telling it (``jax_enable_x64``) is a
 setting of the whole process. `JaxBackend.scope` tells it for one thread and one scope, so that a
@@ -16,6 +16,7 @@ import numpy as np
 from xpnet.backends.base import (
     Array,
     Backend,
+    Function,
     Probe,
     Problem,
     cuda_index,
@@ -30,7 +31,7 @@ from xpnet.backends.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -64,6 +65,10 @@ class JaxBackend(Backend):
             self._jax.default_device(self.device),
         ):
             yield
+
+    def compile(self, function: Function, *, exact: bool, donated: Sequence[int] = ()) -> Function:
+        """Return `function` compiled by XLA, which may fuse and reorder what it does: unless `exact`."""
+        return function if exact else self._jax.jit(function, donate_argnums=donated)
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""

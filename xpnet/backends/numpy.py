@@ -8,28 +8,39 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-import array_api_compat.numpy
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
-from xpnet.backends.base import Array, Backend, Item, Probe, Result, device_problem, require
+from xpnet.backends.base import (
+    Array,
+    Backend,
+    Function,
+    Item,
+    Probe,
+    Result,
+    device_problem,
+    require,
+)
+from xpnet.backends.plan import compiled, xp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
 NAME = "numpy"
 DEVICES = ("cpu",)
-BLOCKS_AHEAD = 16
-"""Blocks that may be computed or waiting at a time."""
+BLOCKS_A_TASK = 2
+"""Blocks that a thread computes before it asks for more."""
+TASKS_AHEAD = 8
+"""Tasks that may be computed or waiting at a time."""
 
 
 class NumPyBackend(Backend):
     """NumPy arrays, which are host arrays already."""
 
     name = NAME
-    xp = array_api_compat.numpy
+    xp = xp
     device = "cpu"
     device_name = "cpu"
     parallel_blocks = True
@@ -37,6 +48,7 @@ class NumPyBackend(Backend):
     def __init__(self, version: str) -> None:
         self.version = version
         self._pool: ThreadPoolExecutor | None = None
+        self._blas = ThreadpoolController().select(user_api="blas")
 
     def scope(self) -> AbstractContextManager[None]:
         """Let infinities and NaN arise without warnings: the training loop looks for them."""
@@ -44,24 +56,22 @@ class NumPyBackend(Backend):
 
     @contextmanager
     def workers(self, count: int) -> Iterator[None]:
-        """Keep `count` threads for blocks, each with a BLAS of one thread.
+        """Keep `count` threads: for as many blocks at a time, or for the BLAS when there is one block.
 
-        The matrices of a block are so small that several blocks at once are faster than one block
-        by all threads of the BLAS.
+        The matrices of a block are so small that several blocks at once, each with a BLAS of one
+        thread, are faster than one block by all threads of the BLAS.
         """
-        if count == 1:
-            yield
-            return
-        ignore = partial(np.seterr, all="ignore")
-        with (
-            threadpool_limits(limits=1, user_api="blas"),
-            ThreadPoolExecutor(count, initializer=ignore) as pool,
-        ):
-            self._pool = pool
-            try:
+        with self._blas.limit(limits=count):
+            if count == 1:
                 yield
-            finally:
-                self._pool = None
+                return
+            ignore = partial(np.seterr, all="ignore")
+            with ThreadPoolExecutor(count, initializer=ignore) as pool:
+                self._pool = pool
+                try:
+                    yield
+                finally:
+                    self._pool = None
 
     def map_blocks(
         self, function: Callable[[Item], Result], items: Iterable[Item]
@@ -70,7 +80,35 @@ class NumPyBackend(Backend):
         items = list(items)
         if self._pool is None or len(items) == 1:  # handing over a single block would only cost
             return map(function, items)
-        return _map_ahead(self._pool, function, items)
+        return self._map_ahead(self._pool, function, items)
+
+    def _map_ahead(
+        self, pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[Result]:
+        """Yield results in order while the next ones are computed, few enough to bound the memory."""
+        tasks = [items[at : at + BLOCKS_A_TASK] for at in range(0, len(items), BLOCKS_A_TASK)]
+        pending: deque[Future[list[Result]]] = deque()
+        with self._blas.limit(limits=1):
+            try:
+                for task in tasks:
+                    pending.append(pool.submit(lambda task: [*map(function, task)], task))
+                    if len(pending) == TASKS_AHEAD:
+                        yield from pending.popleft().result()
+                while pending:
+                    yield from pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    def compile(
+        self,
+        function: Function,
+        *,
+        exact: bool,  # noqa: ARG002
+        donated: Sequence[int] = (),  # noqa: ARG002
+    ) -> Function:
+        """Return `function` replayed in memory of its own, bit for bit; see `xpnet.backends.plan`."""
+        return compiled(function)
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Return `array` itself."""
@@ -82,24 +120,6 @@ class NumPyBackend(Backend):
 
     def synchronize(self) -> None:
         """Do nothing: NumPy has finished when it returns."""
-
-
-def _map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[Result]:
-    """Yield results in order while the next ones are computed, few enough to bound the memory."""
-    remaining = iter(items)
-    pending: deque[Future[Result]] = deque()
-    try:
-        for item in remaining:
-            pending.append(pool.submit(function, item))
-            if len(pending) == BLOCKS_AHEAD:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()
 
 
 def probe(device: str) -> Probe:

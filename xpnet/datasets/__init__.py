@@ -1,4 +1,4 @@
-"""Reads datasets: the bundled MNIST, a folder of IDX files, two CSV files, an .npz archive."""
+"""Reads datasets: the bundled MNIST, a folder of IDX or .npy files, two CSV files, an .npz archive."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,19 +8,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.datasets.csv import read_csv
-from xpnet.datasets.idx import read_folder
+from xpnet.datasets.idx import NAMES, read_folder
+from xpnet.datasets.mapped import for_shuffling, is_mapped
+from xpnet.datasets.npy import read_npy_folder
 from xpnet.datasets.npz import read_npz
+from xpnet.datasets.source import NEED_NOT_FIT, check_memory
 from xpnet.datasets.table import Table
 from xpnet.errors import ConfigError, DataError
+from xpnet.machine import available_memory
 
-__all__ = ["Dataset", "bundled_folder", "digest", "load"]
+__all__ = [
+    "Dataset",
+    "bundled_folder",
+    "check_copy",
+    "digest",
+    "for_shuffling",
+    "is_mapped",
+    "load",
+]
 
-_FORMS = "a folder of four IDX files, a .csv or .csv.gz file, or an .npz archive"
+_FORMS = "a folder of four IDX or .npy files, a .csv or .csv.gz file, or an .npz archive"
+_HASHED_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples to train on and to test on, one a row."""
+    """Samples to train on and to test on, one a row.
+
+    Large features are read-only maps of their files (see `is_mapped`): gather from them, and look at
+    them, a block at a time.
+    """
 
     x_train: NDArray[np.generic]  # (m, features) uint8 pixels, float32 or float64, C-contiguous
     y_train: NDArray[np.int32]  # (m,) labels from 0
@@ -46,8 +63,9 @@ def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
     ----------
     data
         None for the bundled MNIST; a folder with four IDX files named as MNIST names them, gzipped
-        or not; a CSV file (label, then the features; a header or none; .gz or not); or an .npz
-        with x_train, y_train, x_test and y_test.
+        or not, or with x_train.npy, y_train.npy, x_test.npy and y_test.npy; a CSV file (label, then
+        the features; a header or none; .gz or not); or an .npz with x_train, y_train, x_test and
+        y_test. Large features in .npy or in uncompressed IDX files are not read but mapped.
     test_data
         The CSV file of the test samples; goes with a CSV file in `data` and nothing else.
 
@@ -66,9 +84,9 @@ def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
             return _dataset(_stem(data), read_csv(data), read_csv(test_data))
         if data.suffix.lower() == ".npz":
             return _dataset(_stem(data), *read_npz(data))
-        return _dataset(data.resolve().name, *read_folder(data))
+        return _dataset(data.resolve().name, *_read_folder(data))
     except MemoryError as error:
-        msg = f"{data}: does not fit in this machine's memory"
+        msg = f"{data}: does not fit in this machine's memory: {NEED_NOT_FIT}"
         raise DataError(msg) from error
     except OSError as error:
         msg = f"{data}: cannot be read ({error.strerror or error})"
@@ -80,15 +98,37 @@ def digest(dataset: Dataset) -> str:
 
     Hashed in the order x_train, y_train, x_test, y_test: the name, NumPy's little-endian type code
     and the shape as one ASCII line ("x_train |u1 60000x784"), then the values, little-endian in
-    C order.
+    C order. Mapped features are read once, piece by piece.
     """
     sha = hashlib.sha256()
     for name in ("x_train", "y_train", "x_test", "y_test"):
         array = getattr(dataset, name)
-        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        sha.update(f"{name} {array.dtype.str} {'x'.join(map(str, array.shape))}\n".encode())
-        sha.update(array.data.cast("B"))
+        dtype = array.dtype.newbyteorder("<")
+        sha.update(f"{name} {dtype.str} {'x'.join(map(str, array.shape))}\n".encode())
+        rows = max(1, _HASHED_AT_ONCE // max(1, array[:1].nbytes))
+        for start in range(0, len(array), rows):
+            piece = np.ascontiguousarray(array[start : start + rows], dtype)
+            sha.update(piece.data.cast("B"))
     return sha.hexdigest()
+
+
+def check_copy(dataset: Dataset, backend: str) -> None:
+    """Refuse to copy mapped features to a backend where this machine has no memory for the copy.
+
+    Raises
+    ------
+    DataError
+        The mapped features are larger than this machine's memory.
+    """
+    halves = dataset.x_train, dataset.x_test
+    needed, memory = sum(x.nbytes for x in halves if is_mapped(x)), available_memory()
+    if memory is not None and needed > memory:
+        msg = (
+            f"{dataset.name}: holds {needed / 2**30:.1f} GiB of features, which the {backend} backend"
+            f" copies, and this machine has {memory / 2**30:.1f} GiB of memory: --backend numpy reads"
+            " them block by block"
+        )
+        raise DataError(msg)
 
 
 def bundled_folder() -> Path:
@@ -136,6 +176,24 @@ def _check_arguments(data: Path | None, test_data: Path | None) -> None:
         raise DataError(msg)
 
 
+def _read_folder(folder: Path) -> tuple[Table, Table]:
+    """Read a folder of IDX files, or of .npy files if it has x_train.npy.
+
+    Raises
+    ------
+    DataError
+        The folder has the training features in both forms, or what it has cannot be read.
+    """
+    if not (folder / "x_train.npy").exists():
+        return read_folder(folder)
+    stem, _ = NAMES["x_train"]
+    both = sorted(path.name for path in folder.glob(f"{stem}*"))
+    if both:
+        msg = f"{folder}: holds both x_train.npy and {both[0]}: keep one of them in this folder"
+        raise DataError(msg)
+    return read_npy_folder(folder)
+
+
 def _is_csv(path: Path) -> bool:
     return path.name.lower().endswith((".csv", ".csv.gz"))
 
@@ -165,5 +223,6 @@ def _dataset(name: str, train: Table, test: Table) -> Dataset:
                 " both in the same way"
             )
             raise DataError(msg)
+        check_memory(train.x_from, np.dtype(np.float64).itemsize * x_train.size)
         x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
     return Dataset(x_train, train.y, x_test, test.y, name)

@@ -1,15 +1,13 @@
 """Reads IDX, the format of the MNIST files: http://yann.lecun.com/exdb/mnist/."""
 
-import gzip
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.datasets.source import check_size, fill, reading
-from xpnet.datasets.table import Table, features, labels
+from xpnet.datasets.source import read_values, reading
+from xpnet.datasets.table import Table, read_table
 from xpnet.errors import DataError
 
 TYPES: dict[int, np.dtype[Any]] = {
@@ -37,13 +35,14 @@ def read_folder(folder: Path) -> tuple[Table, Table]:
         A file is missing, damaged, or does not go with the others.
     """
     paths = {role: _find(folder, stem, ending) for role, (stem, ending) in NAMES.items()}
-    return _read_pair(paths["x_train"], paths["y_train"]), _read_pair(
-        paths["x_test"], paths["y_test"]
+    return (
+        read_table(read_idx, paths["x_train"], paths["y_train"]),
+        read_table(read_idx, paths["x_test"], paths["y_test"]),
     )
 
 
 def read_idx(path: Path) -> tuple[NDArray[np.generic], tuple[int, ...]]:
-    """Read one IDX file, gzipped or not: its values in order (1-D, native) and its sizes.
+    """Read or map one IDX file, gzipped or not: its values in order (1-D, native) and its sizes.
 
     Raises
     ------
@@ -66,25 +65,7 @@ def read_idx(path: Path) -> tuple[NDArray[np.generic], tuple[int, ...]]:
             msg = f"{path}: ends inside its header"
             raise DataError(msg)
         sizes = tuple(np.frombuffer(header, ">u4").tolist())
-        declared = math.prod(sizes) * dtype.itemsize
-        stored = path.stat().st_size
-        check_size(path, declared, stored, packed=isinstance(file, gzip.GzipFile))
-        values = np.empty(declared, np.uint8)
-        filled = fill(file, values.data)
-        if filled < declared or file.read(1):
-            found = f"only {filled} follow" if filled < declared else "more follow"
-            msg = f"{path}: its sizes {'x'.join(map(str, sizes))} take {declared} bytes, {found}"
-            raise DataError(msg)
-    return values.view(dtype).astype(dtype.newbyteorder("="), copy=False), sizes
-
-
-def _read_pair(images: Path, answers: Path) -> Table:
-    return Table(
-        features(*read_idx(images), images),
-        labels(*read_idx(answers), answers),
-        f"{images}",
-        f"{answers}",
-    )
+        return read_values(file, path, sizes, dtype), sizes
 
 
 def _find(folder: Path, stem: str, ending: str) -> Path:
@@ -95,6 +76,6 @@ def _find(folder: Path, stem: str, ending: str) -> Path:
                 return path
     msg = (
         f"{folder}: has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds"
-        f" {', '.join('-'.join(name) for name in NAMES.values())}"
+        f" {', '.join('-'.join(name) for name in NAMES.values())}, or x_train.npy and so on"
     )
     raise DataError(msg)

@@ -1,25 +1,17 @@
 """Reads an .npz archive of four arrays without trusting its headers and without pickles."""
 
 import math
-import tokenize
-import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from xpnet.datasets.source import check_size, fill, reading
+from xpnet.datasets.npy import KEYS, read_header
+from xpnet.datasets.source import check_memory, check_size, fill, reading
 from xpnet.datasets.table import Table, features, labels
 from xpnet.errors import DataError
-
-KEYS = ("x_train", "y_train", "x_test", "y_test")
-_HEADER_ERRORS = (
-    ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError,
-)  # fmt: skip
 
 
 def read_npz(path: Path) -> tuple[Table, Table]:
@@ -66,7 +58,7 @@ def _read_member(
     info = archive.getinfo(f"{key}.npy")
     try:
         with archive.open(info) as member:
-            shape, fortran, dtype = _read_header(member, where)
+            shape, fortran, dtype = read_header(member, where)
             declared = math.prod(shape) * dtype.itemsize
             follow = info.file_size - member.tell()
             if declared != follow:
@@ -76,6 +68,7 @@ def _read_member(
                 raise DataError(msg)
             stored = min(info.compress_size, path.stat().st_size)
             check_size(where, declared, stored, packed=info.compress_type != zipfile.ZIP_STORED)
+            check_memory(where, declared)
             buffer = np.empty(declared, np.uint8)
             if fill(member, buffer.data) < declared:
                 msg = f"{where}: ends too early"
@@ -91,29 +84,3 @@ def _read_member(
     if fortran:
         values = values.reshape(shape[::-1]).T
     return values, shape
-
-
-def _read_header(
-    member: IO[bytes], where: str
-) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            version = npy.read_magic(member)
-            if version != (1, 0):
-                msg = f"{where}: .npy version {version} is not that of a plain array"
-                raise DataError(msg)
-            shape, fortran, dtype = npy.read_array_header_1_0(member)
-    except _HEADER_ERRORS as error:
-        msg = f"{where}: its .npy header is damaged"
-        raise DataError(msg) from error
-    if dtype.hasobject:
-        msg = f"{where}: holds Python objects, which are never loaded: save numbers"
-        raise DataError(msg)
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        msg = f"{where}: its type {dtype} is neither an integer nor a float of 64 bits"
-        raise DataError(msg)
-    if min(shape, default=0) < 0:
-        msg = f"{where}: its shape {shape} is not possible"
-        raise DataError(msg)
-    return shape, fortran, dtype

@@ -1,5 +1,6 @@
 """One half of a dataset, features with their labels, and the rules both must obey."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from xpnet.errors import DataError
 LARGEST_LABEL = 65535
 LABEL_RULE = f"a label is a whole number from 0 to {LARGEST_LABEL}"
 PIXEL_RULE = "a pixel is a whole number from 0 to 255"
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
 class Table:
     """Samples as rows: `x` (m, features), `y` (m,), and where each was read, for messages."""
 
-    x: NDArray[np.generic]  # uint8, float32 or float64, C-contiguous
+    x: NDArray[np.generic]  # uint8, float32 or float64, C-contiguous, perhaps a map of a file
     y: NDArray[np.int32]
     x_from: str
     y_from: str
@@ -30,6 +32,16 @@ class Table:
                 f" {self.y_from} holds {len(self.y)} labels: they must be as many"
             )
             raise DataError(msg)
+
+
+def read_table(
+    read: Callable[[Path], tuple[NDArray[np.generic], tuple[int, ...]]], x: Path, y: Path
+) -> Table:
+    """Return the half of a dataset whose features are in the file `x` and whose labels are in `y`.
+
+    `read` returns the values of a file, in any shape, and their shape.
+    """
+    return Table(features(*read(x), x), labels(*read(y), y), f"{x}", f"{y}")
 
 
 def features(
@@ -63,7 +75,7 @@ def features(
     rows = values.reshape(shape[0], -1)
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         if rows.min() < 0 or rows.max() > 255:
-            row, column = np.argwhere((rows < 0) | (rows > 255))[0]
+            row, column = _first(rows, lambda part: (part < 0) | (part > 255))
             msg = (
                 f"{where}, row {row + 1}, column {column + 1}: {rows[row, column]} is outside"
                 f" 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
@@ -72,7 +84,7 @@ def features(
     elif rows.dtype.kind == "f":
         rows = rows.astype(np.float64 if rows.dtype.itemsize > 4 else np.float32, copy=False)
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
-            row, column = np.argwhere(~np.isfinite(rows))[0]
+            row, column = _first(rows, lambda part: ~np.isfinite(part))
             msg = (
                 f"{where}, row {row + 1}, column {column + 1}: {rows[row, column]}"
                 " is not a finite number"
@@ -105,6 +117,17 @@ def labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> N
         msg = f"{where}, row {row + 1}: label {column[row]}: {LABEL_RULE}"
         raise DataError(msg)
     return column.astype(np.int32)
+
+
+def _first(
+    rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]]
+) -> tuple[int, int]:
+    """Return row and column of the first value that is wrong: one is, in rows that may be mapped."""
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        found = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
+        if len(found):
+            return start + int(found[0, 0]), int(found[0, 1])
+    raise AssertionError
 
 
 def _shown(shape: tuple[int, ...]) -> str:

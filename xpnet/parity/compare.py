@@ -18,7 +18,6 @@ from xpnet.errors import BackendError, ConfigError, DivergedError
 from xpnet.layers import linear_backward, linear_backward_input
 from xpnet.loop import Evaluation, Samples, batch_gradients, evaluate, rows
 from xpnet.model import Parameters, forward, prepare
-from xpnet.optim import sgd
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def _check_comparable(left: Experiment, right: Experiment) -> None:
         if a != b:
             msg = f"two trainings can be compared if they have one {name}, got {a!r} and {b!r}"
             raise ConfigError(msg)
-    if left.sizes != right.sizes or left.training.count != right.training.count:
+    if left.sizes != right.sizes or left.training.number != right.training.number:
         msg = "two trainings can be compared if they have the same data"
         raise ConfigError(msg)
 
@@ -199,18 +198,18 @@ class _Side:
 
     experiment: Experiment
     parameters: Parameters
+    state: Any  # of the optimiser
+    steps: int = 0  # taken
 
     @classmethod
     def of(cls, experiment: Experiment, parameters: Parameters) -> _Side:
         """Put parameters that are on the host on the experiment's device."""
         with experiment.backend.scope():
-            return cls(
-                experiment,
-                [
-                    type(layer)(*(experiment.backend.from_host(tensor) for tensor in layer))
-                    for layer in parameters
-                ],
-            )
+            on_device = [
+                type(layer)(*(experiment.backend.from_host(tensor) for tensor in layer))
+                for layer in parameters
+            ]
+            return cls(experiment, on_device, experiment.optimizer.init(on_device))
 
     def samples(self) -> Samples:
         """Return the training samples in the order in which a step sees them."""
@@ -228,7 +227,7 @@ class _Side:
             return [None]
         with self.experiment.backend.scope():
             order = self._permutation(epoch)
-            return [order[a:b] for a, b in block_bounds(self.experiment.training.count, size)]
+            return [order[a:b] for a, b in block_bounds(self.experiment.training.number, size)]
 
     def gradients(self, samples: Samples, batch: Array | None) -> Parameters:
         """Return the gradients of a step, on the device."""
@@ -237,9 +236,12 @@ class _Side:
 
     def update(self, gradients: Parameters) -> None:
         """Take a step."""
-        optimizer = sgd(self.experiment.config.learning_rate)
+        rate = self.experiment.learning_rate(self.steps)
         with self.experiment.backend.scope():
-            self.parameters, _ = optimizer.update(gradients, None, self.parameters)
+            self.parameters, self.state = self.experiment.optimizer.update(
+                gradients, self.state, self.parameters, rate
+            )
+        self.steps += 1
 
     def evaluate(self) -> Evaluation:
         """Evaluate the parameters on the training samples."""
@@ -251,7 +253,7 @@ class _Side:
     ) -> Iterator[list[_Value]]:
         """Yield what the operations on each block give, on the host."""
         engine = self.experiment.engine
-        count = samples.count if batch is None else int(batch.shape[0])
+        count = samples.number if batch is None else int(batch.shape[0])
         for group in block_groups(count, engine.stack):
             with self.experiment.backend.scope():
                 layers = prepare(engine.ops, self.parameters)
@@ -270,7 +272,7 @@ class _Side:
         return [self.experiment.backend.to_host(array) for array in arrays]
 
     def _permutation(self, epoch: int) -> Array:
-        seed, count = self.experiment.config.seed, self.experiment.training.count
+        seed, count = self.experiment.config.seed, self.experiment.training.number
         return self.experiment.backend.from_host(rng.permutation(seed, count, epoch=epoch))
 
 

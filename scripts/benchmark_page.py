@@ -1,0 +1,219 @@
+"""Writes the results as a page of Markdown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmark_growth import CONTENDERS, FIGURE, Point, Series, seconds, slope_of
+from benchmark_limits import Limits
+from benchmark_runs import Line, Table
+from benchmark_tasks import NAMES, OWN
+
+REFERENCES = {
+    "notebook": "× notebook",
+    "plain": "× plain reader",
+    "torch": "× PyTorch",
+    "jax": "× JAX jit",
+    "sklearn": "× scikit-learn",
+}
+"""The lines that others are compared with, and the heading of the column that does it."""
+
+UNITS = (("s", 1.0, 1.0), ("ms", 1e3, 1e-3), ("µs", 1e6, 0.0))
+"""Names of units of time, how many make a second, and the least time that each is used for."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a run of the benchmark found."""
+
+    about: Mapping[str, str]  # what ran, where: one line each
+    limits: Limits | None
+    tables: Sequence[Table]
+    growth: Sequence[tuple[Series, Sequence[Point]]]
+    missing: Mapping[str, str]  # contenders that did not take part -> why
+    runs: int
+    threads: int
+
+
+def page(results: Results) -> str:
+    """Return the page."""
+    parts = [_introduction(results), _machine(results)]
+    if results.limits is not None:
+        parts.append(_limits(results.limits, results.tables))
+    parts += [table_section(table, results.limits) for table in results.tables]
+    if results.growth:
+        parts.append(_growth(results.growth))
+    parts.append(_contenders(results))
+    return "\n\n".join(parts) + "\n"
+
+
+def table_section(table: Table, limits: Limits | None) -> str:
+    """Return a table under its heading."""
+    parts = _parts(table)
+    fastest = min(line.median for line in table.lines) / parts
+    name, factor, _ = next(unit for unit in UNITS if fastest >= unit[2])
+    references = [who for who in REFERENCES if table.of(who)]
+    with_floor = table.task is not None and limits is not None
+    with_memory = all(line.mebibytes for line in table.lines) and parts == 1
+    head = ["", f"{name} {_per(table)}".strip(), "min - max"]
+    head += [REFERENCES[who] for who in references]
+    head += ["× floor"] * with_floor + ["peak MiB"] * with_memory
+    rows = []
+    for line in table.lines:
+        scaled = [factor * x / parts for x in (line.median, min(line.seconds), max(line.seconds))]
+        row = [line.name, number(scaled[0]), f"{number(scaled[1])} - {number(scaled[2])}"]
+        for who in references:
+            other = table.of(who)
+            row.append("" if other is None or other is line else number(line.ratio(other)))
+        if with_floor:
+            row.append(times_floor(table, line, limits))
+        if with_memory:
+            row.append(f"{line.peak:.0f}")
+        rows.append(row)
+    return f"## {table.title}\n\n{markdown(head, rows)}"
+
+
+def times_floor(table: Table, line: Line, limits: Limits | None) -> str:
+    """Return how many times the floor of its arithmetic a line of xpnet takes, else nothing."""
+    if line.who not in OWN or table.task is None or limits is None:
+        return ""
+    return number(line.median / limits.floor(table.task, line.who.split(":")[1]))
+
+
+def number(x: float) -> str:
+    """Return a number with three significant digits, and never an exponent for a large one."""
+    return f"{x:,.0f}" if x >= 100 else f"{x:#.3g}".rstrip(".")
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; the first column is text, the others are figures."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _parts(table: Table) -> int:
+    """Return into how many equal parts the times of a table are to be divided."""
+    return table.task.steps if table.task is not None and table.key == "steps" else 1
+
+
+def _per(table: Table) -> str:
+    if table.task is None:
+        return ""
+    if table.key == "steps":
+        return "a step"
+    return "an epoch" if table.task.kind == "train" else "a pass"
+
+
+def _introduction(results: Results) -> str:
+    runs = f"medians of {results.runs} runs" if results.runs > 1 else "those of one run"
+    return f"""# Benchmarks
+
+Times are {runs}, with the smallest and the largest ({3 * results.runs} runs of commands that take a
+second or so). The contenders of a table run in turn, each in a process of its own that has warmed up, so
+that a noisy moment touches neighbours alike. A ratio such as *× PyTorch* is the median of the ratios to
+PyTorch's run in the same round: 0.50 takes half the time. *× floor* is the time over the least that this
+machine needs for it (see below). Peak memory is the largest resident set of the process, with its copy of
+the data. A name with *(n of N steps)* marks a contender too slow to repeat whole epochs: its epoch is N/n
+times its n steps, on the first images."""
+
+
+def _machine(results: Results) -> str:
+    lines = [f"- {name}: {value}" for name, value in results.about.items()]
+    return "\n".join(["## Where", "", *lines])
+
+
+def _limits(limits: Limits, tables: Sequence[Table]) -> str:
+    rows = []
+    for table in tables:
+        task = table.task
+        if task is None:
+            continue
+        parts = _parts(table)
+        floors = [1000 * limits.floor(task, kind) / parts for kind in ("native", "reproducible")]
+        rows.append(
+            [
+                table.title,
+                number(task.flops / parts / 1e9),
+                number(task.bytes / parts / 1e6),
+                *map(number, floors),
+            ]
+        )
+    head = ["", "GFLOP", "MB of pixels", "floor in float32, ms", "floor in float64, ms"]
+    shown = f"\n\n{markdown(head, rows)}" if rows else ""
+    return f"""## What this machine can do
+
+Measured in the same run, with all threads, the best of several: matrix products at
+{number(limits.float32 / 1e9)} GFLOP/s in float32 and {number(limits.float64 / 1e9)} GFLOP/s in float64
+({limits.blas}), reading memory at {number(limits.bandwidth / 1e9)} GB/s. A floor is the larger of two
+times: the operations of the matrix products (2 n k m for each; three products a layer in training, two in
+the first, one in predicting) at that rate, and one reading of the pixels as bytes. The float32 floor is
+for native, the float64 floor for reproducible.{shown}"""
+
+
+def _growth(growth: Sequence[tuple[Series, Sequence[Point]]]) -> str:
+    parts = [
+        "## Growth",
+        "",
+        "On NumPy; the images are repeated where there are more rows than images. The slope is that of",
+        "the least-squares line through the logarithms of the points: 1 is proportional growth.",
+        "",
+        f"![Time and memory by rows, width and depth]({FIGURE})",
+    ]
+    for series, points in growth:
+        by_rows = series.key == "rows"
+        head = [series.title]
+        for who in CONTENDERS:
+            arithmetic = who.split(":")[1]
+            head += [f"{arithmetic}, ms {series.per}", "min - max"]
+            head += ["peak MiB"] * by_rows
+        rows = [_growth_row(series, point, with_memory=by_rows) for point in points]
+        slopes = [f"{who.split(':')[1]} {slope_of(series, points, who):.2f}" for who in CONTENDERS]
+        parts += ["", markdown(head, rows), "", f"Slope of time: {', '.join(slopes)}."]
+    return "\n".join(parts)
+
+
+def _growth_row(series: Series, point: Point, *, with_memory: bool) -> list[str]:
+    row = [f"{point.x:,}"]
+    for who in CONTENDERS:
+        line = point.table.of(who)
+        if line is None:
+            row += [""] * (2 + with_memory)
+            continue
+        scale = 1000 * seconds(series, point, who) / line.median
+        row.append(number(scale * line.median))
+        row.append(f"{number(scale * min(line.seconds))} - {number(scale * max(line.seconds))}")
+        row += [f"{line.peak:.0f}"] * with_memory
+    return row
+
+
+def _contenders(results: Results) -> str:
+    threads = results.threads
+    absent = [f"- {NAMES[who]} did not take part: {why}" for who, why in results.missing.items()]
+    notes = "\n".join(["", *absent]) if absent else ""
+    return f"""## Who takes part
+
+Every process has {threads} threads: `OMP_NUM_THREADS`, `MKL_NUM_THREADS`, `OPENBLAS_NUM_THREADS`, XLA's
+`NPROC` and `intra_op_parallelism_threads`, `torch.set_num_threads`; xpnet on NumPy has {threads} workers
+with a BLAS of one thread each.
+
+- *notebook*: its algorithm as written, float64 (`scripts/notebook_baseline.py`); the whole process reads
+  the CSV files. It has no mini-batches: there, its functions get `X[:, index]`.
+- *PyTorch eager*: `torch.nn.Sequential`, autograd, `torch.optim.SGD`, a batch being `x[index]`.
+- *PyTorch compiled*: the same with `torch.compile(model, dynamic=False)`; compiling is not counted.
+- *JAX jit*: `value_and_grad` and the update in one `jit` with donated parameters, and `x[index]` inside it,
+  which takes a fraction of the time of `x[index]` before it; compiling is not counted.
+- *scikit-learn*: `MLPClassifier(solver="sgd", momentum=0, alpha=0).fit`, which checks the data first.
+- *xpnet*: `native` in float32 and `reproducible` in float64, on three array libraries.
+
+PyTorch, JAX and scikit-learn keep the pixels as float32, xpnet as bytes. Epochs are shuffled anew, except
+full batches. In predicting, pixels are in memory, and a pass ends with the predicted classes; that of
+xpnet gives loss and accuracy too.
+(`scripts/benchmark_peers.py`, `scripts/contenders.py`){notes}
+
+## Running it again
+
+On a quiet machine, in a checkout: `pip install -e ".[bench,torch,jax]"`, then
+
+    python scripts/benchmark.py
+
+writes this page, its figure and `benchmarks.json`, which holds every run. `--quick` tries everything once
+in a few steps, `--only epoch,steps` takes some of the tables, `--out FOLDER` writes elsewhere."""

@@ -1,0 +1,57 @@
+"""Ctrl-C is noted first, and obeyed at a second press."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from xpnet.interrupts import deferred
+
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_first_press_is_noted_and_the_second_interrupts():
+    notices = []
+    with deferred(lambda: notices.append(1)) as stop:
+        assert not stop()
+        press()
+        assert stop()
+        assert notices == [1]
+        with pytest.raises(KeyboardInterrupt):
+            press()
+    assert notices == [1]
+
+
+def test_afterwards_a_press_interrupts_again():
+    with deferred(lambda: None):
+        pass
+    with pytest.raises(KeyboardInterrupt):
+        press()
+
+
+def test_somebody_elses_handler_stays():
+    pressed = []
+    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
+    try:
+        with deferred(lambda: pytest.fail("not ours")) as stop:
+            press()
+            assert not stop()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert pressed == [1]
+
+
+def test_outside_the_main_thread_nothing_is_put_off():
+    answers = []
+
+    def work():
+        with deferred(lambda: None) as stop:
+            answers.append(stop())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert answers == [False]

@@ -1,0 +1,263 @@
+"""A compiled function of NumPy arrays gives what the function gives, call after call."""
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import pixels
+
+from xpnet.arithmetic import Native, Reproducible
+from xpnet.backends import plan
+from xpnet.backends.numpy import make
+from xpnet.backends.plan import compiled, xp
+from xpnet.layers import Linear
+from xpnet.loop import Engine, Samples, batch_gradients, evaluate
+from xpnet.model import initialize
+from xpnet.normalization import fit_normalization
+
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(2, 5, 7))
+TABLE = RNG.normal(size=200)
+
+
+class Pair(NamedTuple):
+    first: object
+    second: object
+
+
+def assert_same_tree(found, expected):
+    if isinstance(expected, list | tuple):
+        assert type(found) is type(expected)
+        assert len(found) == len(expected)
+        for part, expected_part in zip(found, expected, strict=True):
+            assert_same_tree(part, expected_part)
+    else:
+        assert type(found) is type(expected)
+        np.testing.assert_array_equal(found, expected)
+        if isinstance(expected, np.ndarray):
+            assert found.dtype == expected.dtype
+
+
+FUNCTIONS = {
+    "elementwise": lambda a, b: (a + b) * a - b * 2.0 + -a,
+    "broadcast": lambda a, b: a * b[:1, :] + b[:, :1],
+    "operand used again": lambda a, b: ((a + b) * (a - b), (a + b) + 1.0),
+    "product": lambda a, b: xp.matmul(a, xp.matrix_transpose(b)) + 1.0,
+    "reductions": lambda a, b: xp.sum(a * b, axis=-1, keepdims=True) * xp.max(a - b, axis=0),
+    "reduction to a number": lambda a, b: xp.sum(a * b) + b,
+    "comparison": lambda a, b: xp.where((a > b) & (a >= 0.0), a * 2.0, b * 3.0) + a,
+    "conversion": lambda a, b: xp.astype(a * 10.0, xp.int32) + xp.astype(a > b, xp.int32),
+    "views": lambda a, b: xp.reshape(a + b, (7, 5))[1:3, ::2] * 2.0 + (a + b)[:2, :3],
+    "reshape that copies": lambda a, b: xp.reshape(xp.matrix_transpose(a + b), (-1,)) * 2.0,
+    "lookup": lambda a, b: xp.take(TABLE, xp.astype(xp.abs(a * b), xp.int32), axis=0) * b,
+    "rows": lambda a, b: xp.take(a + b, xp.argmax(b, axis=1)[:3], axis=1),
+    "concatenation": lambda a, b: xp.concat([a * b, b, xp.zeros((2, 7))], axis=0) * 2.0,
+    "largest": lambda a, b: (xp.argmax(a - b, axis=-2), xp.maximum(a, 0.0), xp.maximum(a, b)),
+    "shape alone": lambda a, b: (xp.ones_like(a) / (a * a + 1.0), xp.zeros_like(b) + a),
+    "argument as result": lambda a, b: (a, b[1:, :]),
+    "view as result": lambda a, b: xp.matrix_transpose(a * b)[2:, :],
+    "unused": lambda a, b: (a + b, (a - b) * (a - b))[0],
+    "structure": lambda a, b: [Pair(a + b, None), (a * b,), [], 3],
+    "exponential": lambda a, b: xp.exp(a) / (xp.log(b * b + 1.0) + 1.0),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_call_gives_what_the_function_gives(name):
+    function = FUNCTIONS[name]
+    fast = compiled(function)
+    for factor in (1.0, -0.5, 3.0):
+        assert_same_tree(fast(A * factor, B), function(A * factor, B))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arguments_and_earlier_results_stay_as_they_are(name):
+    fast = compiled(FUNCTIONS[name])
+    for _ in range(3):
+        a, b = A.copy(), B.copy()
+        first = fast(a, b)
+        before = [np.copy(leaf) for leaf in leaves(first)]
+        fast(a + 1.0, b - 1.0)
+        np.testing.assert_array_equal(a, A)
+        np.testing.assert_array_equal(b, B)
+        for leaf, expected in zip(leaves(first), before, strict=True):
+            np.testing.assert_array_equal(leaf, expected)
+
+
+def leaves(tree):
+    if isinstance(tree, list | tuple):
+        return [leaf for part in tree for leaf in leaves(part)]
+    return [tree] if isinstance(tree, np.ndarray) else []
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["add", "mul", "sub", "max", "where", "relu", "sum", "turn", "matmul", "cut"]
+        ),
+        st.integers(0, 9),
+        st.integers(0, 9),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+def run(steps, a, b):
+    """Compute a program of square matrices: each step takes two earlier values by number."""
+    values = [a, b]
+    for kind, i, j in steps:
+        x, y = values[-1 - i % len(values)], values[-1 - j % len(values)]
+        values.append(
+            {
+                "add": lambda x, y: x + y * 0.5,
+                "mul": lambda x, y: x * y,
+                "sub": lambda x, y: x - y,
+                "max": xp.maximum,
+                "where": lambda x, y: xp.where(x > y, x, 0.5),
+                "relu": lambda x, y: xp.maximum(x, 0.0) + y,
+                "sum": lambda x, y: y - xp.sum(x, axis=-1, keepdims=True) * 0.125,
+                "turn": lambda x, y: xp.matrix_transpose(x),  # a view, of an argument perhaps
+                "matmul": lambda x, y: xp.matmul(x, y) * 0.25,
+                "cut": lambda x, y: xp.concat([x[:2, :], y[2:, :]], axis=0),
+            }[kind](x, y)
+        )
+    return values[-1], values[len(values) // 2]
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS)
+def test_any_program_gives_the_same(steps):
+    a, b = np.clip(RNG.normal(size=(2, 4, 4)), -1, 1)
+    fast = compiled(lambda a, b: run(steps, a, b))
+    with np.errstate(all="ignore"):
+        for factor in (1.0, 0.5, -1.0):
+            assert_same_tree(fast(a * factor, b), run(steps, a * factor, b))
+
+
+def test_the_shapes_of_array_arguments_may_change():
+    fast = compiled(lambda weight, x: xp.matmul(weight[0], x) * 2.0)
+    for columns in (7, 3, 7, 1):
+        np.testing.assert_array_equal(fast([A], B.T[:, :columns]), A @ B.T[:, :columns] * 2.0)
+
+
+def test_what_depends_on_the_first_argument_alone_is_computed_once_for_each():
+    counted = []
+
+    def function(parameters, x):
+        doubled = xp.maximum(parameters[0] * 2.0, -1.0)
+        return doubled * x + doubled
+
+    fast = compiled(function)
+    for parameters in ([A], [B], [A]):
+        for x in (A, B):
+            np.testing.assert_array_equal(fast(parameters, x), function(parameters, x))
+            counted.append(1)
+    parameters = [A.copy()]
+    fast(parameters, A)
+    before = fast(parameters, A)
+    parameters[0] += 1.0  # the same list: what was computed for it still counts
+    np.testing.assert_array_equal(fast(parameters, A), before)
+
+
+def test_an_interrupted_call_leaves_no_mixture_behind():
+    fast = compiled(lambda parameters, x: xp.matmul(parameters[0] * 2.0 * 3.0, x * 1.0))
+    fast([A], B.T)
+    same = [A]
+    fast(same, B.T)
+    with pytest.raises(TypeError, match="cast"):
+        fast([B], np.full((7, 5), "text", dtype=object))
+    np.testing.assert_array_equal(fast(same, B.T), (A * 2.0 * 3.0) @ B.T)
+
+
+def test_threads_have_memory_of_their_own():
+    fast, wrong = compiled(lambda a, b: xp.exp(a * b) - a * b + b), []
+
+    def work(factor):
+        expected = np.exp(A * factor * B) - A * factor * B + B
+        wrong.extend(1 for _ in range(2000) if not np.array_equal(fast(A * factor, B), expected))
+
+    threads = [threading.Thread(target=work, args=(factor,)) for factor in (1.0, 2.0, 3.0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_compiled_function_may_be_part_of_another():
+    inner = compiled(lambda a, b: a * b + 1.0)
+    outer = compiled(lambda a, b: inner(a + b, b) - inner(a, b))
+    for _ in range(3):
+        np.testing.assert_array_equal(outer(A, B), ((A + B) * B + 1.0) - (A * B + 1.0))
+
+
+@pytest.mark.parametrize("convert", [bool, int, float, np.asarray])
+def test_what_is_recorded_does_not_become_a_number(convert):
+    with pytest.raises(TypeError, match="no values while"):
+        compiled(lambda a: convert(xp.sum(a)))(A)
+
+
+def test_memory_is_used_again():
+    writer_memory = plan._Memory()
+    arrays = []
+    for slot in range(20):
+        arrays.append(writer_memory.array(slot, A))
+        writer_memory.give_back(slot)
+    assert len({array.__array_interface__["data"][0] for array in arrays}) == 1
+
+
+@pytest.mark.parametrize("units", [1, 10, 33, 400])
+@pytest.mark.parametrize("columns", [1, 31, 500, 1024])
+def test_products_with_integers_are_exact_however_they_are_cut(units, columns):
+    weight = RNG.integers(-(2**20), 2**20, size=(units, 300)).astype(np.float64)
+    x = RNG.integers(0, 256, size=(columns, 300), dtype=np.uint8)
+
+    def function(weight, x):
+        wide = xp.astype(xp.matrix_transpose(x), xp.float64)
+        return xp.matmul(weight, wide) + 0.0, xp.matmul(wide, xp.matrix_transpose(wide)) * 1.0
+
+    fast = compiled(function)
+    for _ in range(2):
+        for found, expected in zip(fast(weight, x), function(weight, x), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+SHAPES = [(20, 10, 5), (20, 5), (784, 10, 10), (50, 40, 30, 10)]
+
+
+@pytest.mark.parametrize("sizes", SHAPES, ids=str)
+@pytest.mark.parametrize("samples", [7, 1024, 2600])
+@pytest.mark.parametrize("normalize", ["scale", "standardize"])
+@pytest.mark.parametrize(
+    ("arithmetic", "dtype", "tolerance"),
+    [(Reproducible, "float64", 0.0), (Native, "float64", 1e-13), (Native, "float32", 1e-5)],
+)
+def test_a_network_is_the_same_compiled(sizes, samples, normalize, arithmetic, dtype, tolerance):
+    backend = make("cpu")
+    x, labels = pixels(samples, sizes[0], sizes[-1])
+    ops = arithmetic(backend.xp, backend.device, getattr(np, dtype))
+    inputs = fit_normalization(normalize, x).on_device(ops, backend.from_host)
+    parameters = [Linear(*(a.astype(dtype) for a in layer)) for layer in initialize(sizes, 0)]
+    generic = Engine(ops, inputs, backend.map_blocks)
+    fast = Engine(ops, inputs, backend.map_blocks, compile=compiled)
+    data = Samples(x, labels)
+    for _ in range(2):
+        expected = batch_gradients(generic, parameters, data)
+        for layer, expected_layer in zip(
+            batch_gradients(fast, parameters, data), expected, strict=True
+        ):
+            for array, expected_array in zip(layer, expected_layer, strict=True):
+                scale = float(np.max(np.abs(expected_array)))
+                np.testing.assert_allclose(array, expected_array, rtol=0, atol=tolerance * scale)
+                assert array.dtype == expected_array.dtype
+        found, right = evaluate(fast, parameters, data), evaluate(generic, parameters, data)
+        assert found.loss == pytest.approx(right.loss, rel=max(tolerance, 1e-15))
+        assert np.mean(found.predictions != right.predictions) <= (tolerance > 0) * 0.001
+        parameters = [
+            Linear(w - 0.1 * g, b - 0.1 * h)
+            for (w, b), (g, h) in zip(parameters, expected, strict=True)
+        ]

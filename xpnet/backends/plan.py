@@ -1,0 +1,427 @@
+"""Replays a function of NumPy arrays in memory that is allocated once.
+
+The mathematics is written for any array library, so on NumPy each of its operations allocates its
+result. For the small matrices of a block, finding the right function and allocating cost more than
+computing, and threads wait for each other meanwhile. `compiled` runs a function once with arguments that
+record every NumPy call made on them, and writes the same calls down, in the same order, as straight-line
+Python: each with an array to put its result in, one of a few that are used again and again. Views of
+such arrays are made beforehand.
+
+The function must be pure, and its course must not depend on values (nothing that is being recorded
+converts to a number). What it computes is unchanged, but for the product with a matrix of integers,
+which is made in pieces.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import array_api_compat.numpy
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy.typing as npt
+
+    Function: TypeAlias = Callable[..., Any]
+
+SMALL_PRODUCT = 100**3
+"""Multiplications below which OpenBLAS takes kernels that do not copy the factors first."""
+FEWEST_COLUMNS = 32
+"""Pieces of a product with fewer columns cost more calls than they save."""
+ROUND = 16
+"""Pieces have a multiple of so many columns: the width of the kernels."""
+ALIGNMENT = 64
+"""Bytes: a cache line, and the widest vector register."""
+
+
+def compiled(function: Function) -> Function:
+    """Return a function that does what `function` does, faster from its second call on.
+
+    Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. Shapes
+    may change from call to call for arguments that are arrays themselves, not for those inside lists and
+    tuples. Each thread has memory of its own.
+    """
+    plans = threading.local()
+
+    def run(*args: Any) -> Any:
+        key = tuple([getattr(arg, "shape", None) for arg in args])
+        try:
+            plan = plans.by_shapes.get(key)
+        except AttributeError:
+            plan, plans.by_shapes = None, {}
+        if plan is not None:
+            return plan(*args)
+        if _is_traced(args):  # the caller is itself being recorded
+            return function(*args)
+        plans.by_shapes[key], result = _recorded(function, args)
+        return result
+
+    return run
+
+
+class Traced(NDArrayOperatorsMixin):
+    """An array, or a number, that records what is done with it."""
+
+    def __init__(self, tape: Tape, value: Any) -> None:
+        self.tape, self.value, self.slot = tape, value, tape.values
+        tape.values += 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The array's shape."""
+        return np.shape(self.value)
+
+    @property
+    def ndim(self) -> int:
+        """The number of its axes."""
+        return np.ndim(self.value)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The array's dtype."""
+        return np.asarray(self.value).dtype
+
+    def astype(self, dtype: Any, *, copy: bool = True) -> Traced:  # noqa: ARG002
+        """Record a conversion."""
+        return self.tape.record(_convert, (self, dtype), {})
+
+    def __getitem__(self, key: Any) -> Traced:
+        return self.tape.record(_item, (self, key), {})
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
+        function = ufunc if method == "__call__" else getattr(ufunc, method)
+        return self.tape.record(function, args, kwargs)
+
+    def __array_function__(self, function: Function, _: Any, args: Any, kwargs: Any) -> Any:
+        if function in _REDUCTIONS:
+            function, kwargs = _REDUCTIONS[function], {"axis": None, **kwargs}
+        return self.tape.record(function, args, kwargs)
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        msg = "an array has no values while the function that computes it is being recorded"
+        raise TypeError(msg)
+
+    __bool__ = __int__ = __float__ = __index__ = __array__
+
+
+def take(x: Any, /, indices: Any, *, axis: int) -> Any:
+    """Return ``numpy.take``, recorded if the indices are: NumPy's own asks about `x` alone."""
+    for array in (x, indices):
+        if isinstance(array, Traced):
+            return array.tape.record(_take, (x, indices, axis), {})
+    return np.take(x, indices, axis=axis)
+
+
+xp = ModuleType(array_api_compat.numpy.__name__)
+"""The array-API namespace of NumPy, with functions that all accept arrays that record."""
+xp.__dict__.update(vars(array_api_compat.numpy))
+xp.__dict__["take"] = take
+
+
+@dataclass(frozen=True)
+class Call:
+    """A recorded call."""
+
+    function: Function
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Traced
+    source: Traced | None  # the argument that the result is a view of
+
+    def operands(self) -> list[Traced]:
+        """Return the arguments that are traced."""
+        return [*_traced((self.args, tuple(self.kwargs.values())))]
+
+
+class Tape:
+    """The calls made on traced arrays, in order."""
+
+    def __init__(self) -> None:
+        self.values = 0
+        self.calls: list[Call] = []
+
+    def record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+        """Make a call and remember it."""
+        value = function(*_values(args), **{name: _values(arg) for name, arg in kwargs.items()})
+        call = Call(function, args, kwargs, Traced(self, value), None)
+        for operand in call.operands():
+            arrays = isinstance(value, np.ndarray) and isinstance(operand.value, np.ndarray)
+            if arrays and np.may_share_memory(value, operand.value):
+                call = Call(function, args, kwargs, call.result, operand)
+        self.calls.append(call)
+        return call.result
+
+
+def _recorded(function: Function, args: tuple[Any, ...]) -> tuple[Function, Any]:
+    """Run `function` and return its plan and its result."""
+    tape = Tape()
+    inputs = _map(lambda leaf: None if leaf is None else Traced(tape, leaf), args)
+    outputs = function(*inputs)
+    return _Writer(tape.calls, inputs, outputs).plan(), _values(outputs)
+
+
+class _Writer:
+    """Writes the plan of one recorded run.
+
+    A value is either a *variable* of the plan's source, as its arguments and results are, or *static*:
+    in every run the same array, in the plan's own memory. Static values that depend on the first
+    argument alone are *early*: they are computed anew only when that is another object.
+    """
+
+    def __init__(self, calls: list[Call], inputs: Any, outputs: Any) -> None:
+        self.calls, self.inputs, self.outputs = _needed(calls, outputs), inputs, outputs
+        self.source = {c.result.slot: c.source.slot for c in self.calls if c.source is not None}
+        self.results = {self.root(leaf) for leaf in _traced(outputs)}
+        self.uses: dict[int, list[Call]] = defaultdict(list)  # of a value's memory
+        self.early = {leaf.slot for leaf in _traced(inputs[0])}
+        for call in self.calls:
+            for operand in call.operands():
+                self.uses[self.root(operand)].append(call)
+            if all(operand.slot in self.early for operand in call.operands()):
+                self.early.add(call.result.slot)
+        self.variables: dict[int, str] = {}
+        self.static: dict[int, npt.NDArray[Any]] = {}
+        self.widenings: dict[int, Call] = {}  # put off until the product
+        self.memories = {True: _Memory(), False: _Memory()}  # for early values, and for others
+        self.scope: dict[str, Any] = {"last": [None]}
+        self.lines: list[str] = []
+
+    def root(self, value: Traced) -> int:
+        """Return the slot of the value whose memory `value` lies in."""
+        slot = value.slot
+        while slot in self.source:
+            slot = self.source[slot]
+        return slot
+
+    def plan(self) -> Function:
+        """Return the function."""
+        for leaf in _traced(self.inputs):
+            self._name(leaf)
+        for index, argument in enumerate(self.inputs):
+            self.lines.append(f"{self._pattern(argument)} = argument{index}")
+        self.lines.append("new = last[0] is not argument0")
+        self.lines.append("if new: last[0] = None")  # until all early values are those of argument0
+        for call in self.calls:
+            self._write(call)
+            for operand in call.operands():
+                root = self.root(operand)
+                if self._ends(root, call):
+                    self.memories[root in self.early].give_back(root)
+        self.lines.append("last[0] = argument0")
+        self.lines.append(f"return {self._expression(self.outputs)}")
+        arguments = ", ".join(f"argument{index}" for index in range(len(self.inputs)))
+        text = "\n    ".join([f"def plan({arguments}):", *self.lines])
+        exec(text, self.scope)  # noqa: S102  the text is made here, of names that are made here
+        plan: Function = self.scope["plan"]
+        return plan
+
+    def _ends(self, root: int, call: Call) -> bool:
+        """Whether nobody needs a value's memory after `call`; late calls need early values for ever."""
+        uses = self.uses[root]
+        early = [use.result.slot in self.early for use in uses]
+        return uses[-1] is call and (root not in self.early or all(early))
+
+    def _write(self, call: Call) -> None:
+        slot, value = call.result.slot, call.result.value
+        if call.source is not None and call.source.slot in self.static:
+            self.static[slot] = call.function(*self._now(call.args), **call.kwargs)
+        elif call.function in _OF_SHAPE:
+            self.static[slot] = value
+        elif call.source is not None or slot in self.results or not _takes_out(call):
+            text = self._call(call.function, call.args, call.kwargs)
+            self.lines.append(f"{self._name(call.result)} = {text}")
+        else:
+            self._write_into_memory(call)
+
+    def _write_into_memory(self, call: Call) -> None:
+        slot, value = call.result.slot, call.result.value
+        early = slot in self.early
+        memory = self.memories[early]
+        for operand in call.operands() if _is_elementwise(call) else ():
+            own = operand.slot not in self.source and (operand.slot in self.early) == early
+            same = (operand.shape, operand.dtype) == (value.shape, value.dtype)
+            if own and same and self._ends(operand.slot, call):
+                memory.hand_over(operand.slot, slot)
+                break
+        out = self.static[slot] = memory.array(slot, value)
+        if self._is_widening(call):
+            self.widenings[slot] = call
+        elif call.function is np.matmul and (widening := self._widening(call.args[1])):
+            self._write_in_pieces(widening, call, out)
+        else:
+            function, args, kwargs = call.function, call.args, {**call.kwargs, "out": out}
+            if function is _convert:
+                function, args, kwargs = np.copyto, (out, args[0], "unsafe"), {}
+            line = self._call(function, args, kwargs)
+            self.lines.append(f"if new: {line}" if early else line)
+
+    def _is_widening(self, call: Call) -> bool:
+        """Whether the call converts integers for a product that is worth making in pieces."""
+        if call.function is not _convert or call.args[0].dtype.kind not in "iu":
+            return False
+        user = next((user for user in self.uses[call.result.slot] if user.source is None), None)
+        if user is None or user.function is not np.matmul or user.args[1] is not call.result:
+            return False
+        shape, late = user.result.shape, call.result.slot not in self.early
+        return late and len(shape) == 2 and FEWEST_COLUMNS <= _piece(user) < shape[1]
+
+    def _widening(self, factor: Any) -> Call | None:
+        return self.widenings.pop(factor.slot, None) if isinstance(factor, Traced) else None
+
+    def _write_in_pieces(self, widening: Call, product: Call, out: npt.NDArray[Any]) -> None:
+        """Write a product and the conversion of its second factor, so that pieces stay in the cache."""
+        wide, size = self.static[widening.result.slot], _piece(product)
+        for start in range(0, wide.shape[1], size):
+            columns = (slice(None), slice(start, start + size))
+            narrow = f"{self._expression(widening.args[0])}[{self._constant(columns)}]"
+            piece = self._constant(wide[columns])
+            self.lines.append(f"{self._constant(np.copyto)}({piece}, {narrow}, 'unsafe')")
+            left, target = self._expression(product.args[0]), self._constant(out[columns])
+            self.lines.append(f"{self._constant(np.matmul)}({left}, {piece}, {target})")
+
+    def _name(self, value: Traced) -> str:
+        return self.variables.setdefault(value.slot, f"value{value.slot}")
+
+    def _call(self, function: Function, args: Any, kwargs: dict[str, Any]) -> str:
+        words = [self._expression(arg) for arg in args]
+        words += [f"{name}={self._expression(arg)}" for name, arg in kwargs.items()]
+        return f"{self._constant(function)}({', '.join(words)})"
+
+    def _expression(self, tree: Any) -> str:
+        if isinstance(tree, Traced):
+            known = self.variables.get(tree.slot)
+            return known or self._constant(self.static[tree.slot])
+        if isinstance(tree, list | tuple) and _is_traced(tree):
+            parts = "".join(f"{self._expression(part)}, " for part in tree)
+            if isinstance(tree, list):
+                return f"[{parts}]"
+            return f"{self._constant(type(tree)) if hasattr(tree, '_fields') else ''}({parts})"
+        return self._constant(tree)
+
+    def _pattern(self, tree: Any) -> str:
+        """Return the left side of an assignment that names the traced values in `tree`."""
+        if isinstance(tree, list | tuple):
+            return f"[{', '.join(self._pattern(part) for part in tree)}]"
+        return self._name(tree) if isinstance(tree, Traced) else "_"
+
+    def _constant(self, value: Any) -> str:
+        name = f"constant{id(value)}"
+        self.scope[name] = value  # which keeps the value alive, and its id its own
+        return name
+
+    def _now(self, tree: Any) -> Any:
+        """Return arguments with the static values in place of the traced ones."""
+        return _map(lambda leaf: self.static[leaf.slot] if isinstance(leaf, Traced) else leaf, tree)
+
+
+class _Memory:
+    """The arrays of a plan: as few as the values that are alive at a time."""
+
+    def __init__(self) -> None:
+        self.used: dict[int, npt.NDArray[np.uint8]] = {}  # by the slot of a value
+        self.free: dict[int, list[npt.NDArray[np.uint8]]] = defaultdict(list)  # by size
+
+    def array(self, slot: int, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return an array for the value `slot`, of the same form and order in memory as `like`."""
+        if slot not in self.used:
+            free = self.free[like.nbytes]
+            self.used[slot] = free.pop() if free else _aligned(like.nbytes)
+        order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
+        array = self.used[slot].view(like.dtype).reshape([like.shape[axis] for axis in order])
+        return array.transpose(np.argsort(order))
+
+    def hand_over(self, slot: int, other: int) -> None:
+        """Give the memory of one value, which is needed no more, to another of the same form."""
+        if slot in self.used:
+            self.used[other] = self.used.pop(slot)
+
+    def give_back(self, slot: int) -> None:
+        """Let the memory of a value be used for others."""
+        if slot in self.used:
+            memory = self.used.pop(slot)
+            self.free[memory.nbytes].append(memory)
+
+
+def _aligned(size: int) -> npt.NDArray[np.uint8]:
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size]
+
+
+def _needed(calls: list[Call], outputs: Any) -> list[Call]:
+    """Return the calls without those that nothing depends on."""
+    slots = {leaf.slot for leaf in _traced(outputs)}
+    needed = []
+    for call in reversed(calls):
+        if call.result.slot in slots:
+            slots.update(operand.slot for operand in call.operands())
+            needed.append(call)
+    return needed[::-1]
+
+
+def _piece(product: Call) -> int:
+    """Return how many columns of a product its fast kernels make at a time."""
+    (units, _), terms = product.result.shape, product.args[1].shape[0]
+    columns: int = (SMALL_PRODUCT - 1) // (units * terms)
+    return columns // ROUND * ROUND
+
+
+def _is_elementwise(call: Call) -> bool:
+    return isinstance(call.function, np.ufunc) and call.function is not np.matmul
+
+
+def _takes_out(call: Call) -> bool:
+    function = call.function
+    return isinstance(function, np.ufunc) or function in _WITH_OUT
+
+
+def _convert(x: Any, dtype: Any) -> Any:
+    return x.astype(dtype)
+
+
+def _item(x: Any, key: Any) -> Any:
+    return x[key]
+
+
+def _take(x: Any, indices: Any, axis: int, out: Any = None) -> Any:
+    # Mode raise would check the indices first, and write into a copy of `out`.
+    return x.take(indices, axis, out, "clip")
+
+
+def _map(change: Function, tree: Any) -> Any:
+    """Rebuild lists, tuples and named tuples with every other part changed."""
+    if not isinstance(tree, list | tuple):
+        return change(tree)
+    parts = [_map(change, part) for part in tree]
+    return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+
+
+def _values(tree: Any) -> Any:
+    return _map(lambda leaf: leaf.value if isinstance(leaf, Traced) else leaf, tree)
+
+
+def _is_traced(tree: Any) -> bool:
+    return next(_traced(tree), None) is not None
+
+
+def _traced(tree: Any) -> Iterator[Traced]:
+    if isinstance(tree, list | tuple):
+        for part in tree:
+            yield from _traced(part)
+    elif isinstance(tree, Traced):
+        yield tree
+
+
+_REDUCTIONS: dict[Any, Any] = {np.sum: np.add.reduce, np.max: np.maximum.reduce}
+"""Functions, and what they come to."""
+_OF_SHAPE = {np.ones_like, np.zeros_like, np.full_like}
+"""Functions whose results do not depend on values."""
+_WITH_OUT = {*_REDUCTIONS.values(), _convert, _take, np.concatenate, np.argmax}
+"""Functions that can put their result into a given array."""
