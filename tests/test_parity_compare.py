@@ -7,6 +7,7 @@ import pytest
 
 from xpnet import functional, loop
 from xpnet.arithmetic import Reproducible
+from xpnet.backends.base import as_written
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.datasets import Dataset
@@ -27,12 +28,15 @@ def dataset(samples=40):
 
 
 def experiment(config=CONFIG, backend=None, data=None, ops=Reproducible, **fields):
-    """A training, with an arithmetic of a class that may be broken."""
+    """A training, with an arithmetic of a class that may be broken.
+
+    Nothing is compiled: some are broken for certain values only.
+    """
     backend = backend or make("numpy", "cpu")
     with backend.scope():
         made = assemble(config, data or dataset(), backend)
         broken = ops(backend.xp, backend.device, backend.xp.float64, **fields)
-        return replace(made, engine=replace(made.engine, ops=broken))
+        return replace(made, engine=replace(made.engine, ops=broken, compile=as_written))
 
 
 def off(x):
@@ -169,7 +173,7 @@ def test_the_epoch_and_the_step_are_named():
 def test_a_later_step_of_a_later_epoch_is_named():
     config = replace(CONFIG, batch_size=16)
     left = experiment(config)
-    side = compare_module._Side(left, left.parameters)
+    side = compare_module._Side.of(left, left.parameters)
     for epoch in (1, 2):
         for batch in side.batches(epoch)[: None if epoch == 1 else 2]:
             side.update(side.gradients(side.samples(), batch))
@@ -264,7 +268,7 @@ def test_other_data_are_not_compared():
 def test_the_operations_are_those_of_the_loop():
     """The trace must give the gradients that training uses."""
     made = experiment()
-    side = compare_module._Side(made, made.parameters)
+    side = compare_module._Side.of(made, made.parameters)
     samples = side.samples()
     (values,) = side.blocks(compare_module._training_operations, samples)
     traced = {(value.operation, value.layer): value.array for value in values}
