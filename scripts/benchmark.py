@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata, util
 from pathlib import Path
@@ -78,8 +78,8 @@ class Options:
     def effort(self) -> Effort:
         """How much to measure."""
         if self.quick:
-            return Effort(runs=self.runs, target=0.02, longest=0.05, warm_up=False)
-        return Effort(runs=self.runs, target=0.6, longest=2.0)
+            return Effort(runs=self.runs, target=0.02, longest=0.05, trial=2, warm_up=False)
+        return Effort(runs=self.runs, target=0.6, longest=1.5)
 
 
 @dataclass
@@ -214,6 +214,7 @@ def measured_group(sitting: Sitting, group: Group, folder: Path) -> Table:
 def measured_series(sitting: Sitting, series: Series) -> list[Point]:
     """Measure a series: all of its points in turn, each in processes of its own."""
     effort = sitting.options.effort
+    effort = replace(effort, target=effort.target / 2, longest=effort.longest / 2)
     names = [who for _ in series.points for who in CONTENDERS]
     points, everyone = [], []
     with processes(names, sitting.variables) as running:

@@ -83,6 +83,7 @@ class Effort:
     runs: int
     target: float  # seconds of a run of a task
     longest: float  # seconds of an epoch above which a run is a part of one
+    trial: int = 10  # steps from which the time of an epoch is foreseen
     warm_up: bool = True  # whether commands run once uncounted
 
 
@@ -203,7 +204,8 @@ def entrants(
     ready, missing = [], {}
     for who, process in running:
         try:
-            process.ask(task=asdict(task), target=effort.target, longest=effort.longest)
+            amounts = {"target": effort.target, "longest": effort.longest, "trial": effort.trial}
+            process.ask(task=asdict(task), **amounts)
         except ContenderError as error:
             if who in OWN and not str(error).startswith("BackendError"):
                 msg = f"{NAMES[who]}: {title(task)}: {error}"

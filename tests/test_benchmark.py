@@ -206,8 +206,8 @@ def test_every_peer_does_every_task(who, task):
 def test_requests_are_answered_and_errors_are_answers():
     task = asdict(Task(batch=16, rows=64, learning_rate=1e-6))
     requests = [
-        {"task": {**task, "hidden": [0]}, "target": 0.01, "longest": 0.01},
-        {"task": task, "target": 0.01, "longest": 0.01},
+        {"task": {**task, "hidden": [0]}, "target": 0.01, "longest": 0.01, "trial": 2},
+        {"task": task, "target": 0.01, "longest": 0.01, "trial": 2},
         {},
     ]
     answers = io.StringIO()

@@ -9,8 +9,17 @@ from networks import arithmetic
 
 from xpnet import functional as F
 from xpnet.backends.numpy import make
-from xpnet.layers import Linear, linear, linear_backward, linear_backward_input
-from xpnet.model import gradients, initialize, loss
+from xpnet.layers import (
+    BatchNorm,
+    Linear,
+    batch_norm,
+    batch_norm_backward,
+    dropout,
+    linear,
+    linear_backward,
+    linear_backward_input,
+)
+from xpnet.model import Network, dropout_masks, gradients, initialize, loss
 
 OPS = arithmetic(make("cpu"))
 STEP = 1e-6
@@ -40,6 +49,22 @@ def test_relu():
     check(lambda z: np.sum(v * F.relu(OPS, z)), F.relu_backward(OPS, v, Z), Z)
 
 
+@pytest.mark.parametrize("name", F.ACTIVATIONS)
+@pytest.mark.parametrize("size", [0.1, 1.0, 4.0])
+def test_activations(name, size):
+    activation, v, z = F.ACTIVATIONS[name], GENERATOR.normal(size=Z.shape), Z * size
+    gradient = activation.backward(OPS, v, z, activation.forward(OPS, z))
+    check(lambda z: np.sum(v * activation.forward(OPS, z)), gradient, z)
+
+
+@pytest.mark.parametrize("name", F.LOSSES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_losses(name, smoothing):
+    y, found = F.targets(OPS, LABELS, 4, smoothing), F.LOSSES[name]
+    gradient = found.backward(OPS, F.softmax(OPS, Z), y)
+    check(lambda z: np.sum(found.of_samples(OPS, z, y)), gradient, Z)
+
+
 def test_softmax_cross_entropy():
     gradient = F.softmax_cross_entropy_backward(F.softmax(OPS, Z), Y)
     check(lambda z: np.sum(F.cross_entropy(OPS, z, Y)), gradient, Z)
@@ -57,17 +82,50 @@ def test_linear():
     check(lambda a: value(W, B, a), linear_backward_input(OPS, Linear(W, B), v), A)
 
 
+@pytest.mark.parametrize("mean", [0.0, 30.0])
+def test_batch_norm(mean):
+    v, z = GENERATOR.normal(size=Z.shape), Z * 2.0 + mean
+    gamma, beta = GENERATOR.normal(size=(2, 4, 1))
+
+    def value(gamma, beta, z):
+        return np.sum(v * batch_norm(OPS, BatchNorm(gamma, beta), z)[0])
+
+    _, normalized = batch_norm(OPS, BatchNorm(gamma, beta), z)
+    gradient, dz = batch_norm_backward(OPS, BatchNorm(gamma, beta), normalized, v)
+    check(lambda gamma: value(gamma, beta, z), gradient.gamma, gamma)
+    check(lambda beta: value(gamma, beta, z), gradient.beta, beta)
+    check(lambda z: value(gamma, beta, z), dz, z)
+
+
+def test_dropout():
+    v, mask = GENERATOR.normal(size=Z.shape), GENERATOR.random(Z.shape) > 0.3
+    check(lambda a: np.sum(v * dropout(OPS, a, mask, 1.4)), dropout(OPS, v, mask, 1.4), Z)
+
+
+NETWORKS = [
+    *({"activation": name} for name in F.ACTIVATIONS),
+    *({"loss": name, "label_smoothing": 0.1} for name in F.LOSSES),
+    {"batch_norm": True},
+    {"hidden_dropout": 0.4},
+    {"batch_norm": True, "hidden_dropout": 0.4, "activation": "tanh", "loss": "squared-error"},
+    {"batch_norm": True, "hidden_dropout": 0.4, "activation": "sigmoid", "label_smoothing": 0.1},
+]
+
+
+@pytest.mark.parametrize("settings", NETWORKS, ids=str)
 @pytest.mark.parametrize("hidden", [(), (5,), (7, 5, 6)], ids=str)
-def test_whole_network(hidden):
-    layers = initialize((6, *hidden, 4), 0)
-    found = gradients(OPS, layers, A, LABELS)
+def test_whole_network(hidden, settings):
+    network = Network((6, *hidden, 4), **settings)
+    layers = initialize(network.sizes, 0, batch_norm=network.batch_norm)
+    masks = dropout_masks(network, 0, 1, 0, 9).hidden
+    found = gradients(OPS, layers, A, LABELS, network, masks=masks)
     for index, (layer, gradient) in enumerate(zip(layers, found, strict=True)):
         for name in layer._fields:
 
             def changed_loss(value, index=index, name=name):
                 changed = list(layers)
                 changed[index] = layers[index]._replace(**{name: value})
-                return loss(OPS, changed, A, LABELS).item()
+                return loss(OPS, changed, A, LABELS, network, masks=masks).item()
 
             check(changed_loss, getattr(gradient, name), getattr(layer, name))
 

@@ -142,11 +142,12 @@ def test_evaluations_are_those_of_the_logged_epochs(epochs, log_every, logged):
 def test_mini_batches_visit_every_sample_once_an_epoch_in_that_epochs_order(monkeypatch):
     visited = []
 
-    def spy(engine, layers, samples, order=None):
+    def spy(engine, layers, samples, order, count):
         visited.append(order.tolist())
-        return batch_gradients(engine, layers, samples, order)
+        return summed(engine, layers, samples, order, count)
 
-    monkeypatch.setattr(loop, "batch_gradients", spy)
+    summed = loop._summed_gradients
+    monkeypatch.setattr(loop, "_summed_gradients", spy)
     run(2, batch_size=30, order=lambda epoch: np.roll(np.arange(100), epoch))
     assert [len(batch) for batch in visited] == [30, 30, 30, 10] * 2
     assert list(itertools.chain(*visited[:4])) == np.roll(np.arange(100), 1).tolist()
@@ -159,9 +160,10 @@ def test_ctrl_c_ends_training_with_the_parameters_of_the_last_step(monkeypatch):
     def step(*arguments):
         if next(steps, None) is None:
             raise KeyboardInterrupt
-        return batch_gradients(*arguments)
+        return summed(*arguments)
 
-    monkeypatch.setattr(loop, "batch_gradients", step)
+    summed = loop._summed_gradients
+    monkeypatch.setattr(loop, "_summed_gradients", step)
     fitted = run(10, batch_size=50)
     assert fitted.interrupted
     assert fitted.epochs == 1

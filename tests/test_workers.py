@@ -26,7 +26,16 @@ def test_results_come_in_order(numpy_backend, count, items):
 def test_two_workers_work_at_the_same_time(numpy_backend):
     meeting = threading.Barrier(2, timeout=30)
     with numpy_backend.workers(2):
-        assert len(list(numpy_backend.map_blocks(lambda _: meeting.wait(), range(8)))) == 8
+        assert (
+            len(
+                list(
+                    numpy_backend.map_blocks(
+                        lambda _: meeting.wait(), range(2 * library.BLOCKS_A_TASK)
+                    )
+                )
+            )
+            == 2 * library.BLOCKS_A_TASK
+        )
 
 
 def test_few_results_wait_at_a_time(numpy_backend):

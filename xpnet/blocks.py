@@ -5,7 +5,7 @@ samples (the last one may be short), added in a fixed binary tree. How the block
 the other or side by side, cannot then change the result.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from xpnet.backends.base import Array
@@ -45,7 +45,15 @@ def unstack(group: Group, arrays: Sequence[Array]) -> list[list[Array]]:
     return [[array[block, ...] for array in arrays] for block in range(group.blocks)]
 
 
-def tree_sum(terms: Iterable[Sequence[Array]]) -> list[Array]:
+def add(left: Sequence[Array], right: Sequence[Array]) -> list[Array]:
+    """Return the sums of the arrays in the same places."""
+    return [a + b for a, b in zip(left, right, strict=True)]
+
+
+def tree_sum(
+    terms: Iterable[Sequence[Array]],
+    add: Callable[[list[Array], list[Array]], list[Array]] = add,
+) -> list[Array]:
     """Add up sequences of arrays, elementwise, in a fixed binary tree.
 
     The terms are numbered as they come. Neighbouring sums over equally many terms (1, 2, 4, …) are
@@ -61,7 +69,7 @@ def tree_sum(terms: Iterable[Sequence[Array]]) -> list[Array]:
     for term in terms:
         count, total = 1, list(term)
         while stack and stack[-1][0] == count:
-            total = _add(stack.pop()[1], total)
+            total = add(stack.pop()[1], total)
             count *= 2
         stack.append((count, total))
     if not stack:
@@ -69,9 +77,5 @@ def tree_sum(terms: Iterable[Sequence[Array]]) -> list[Array]:
         raise ValueError(msg)
     total = stack.pop()[1]
     while stack:
-        total = _add(stack.pop()[1], total)
+        total = add(stack.pop()[1], total)
     return total
-
-
-def _add(left: Sequence[Array], right: Sequence[Array]) -> list[Array]:
-    return [a + b for a, b in zip(left, right, strict=True)]

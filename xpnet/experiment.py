@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from xpnet.backends import environment
 from xpnet.backends.base import cuda_index
 from xpnet.blocks import BLOCK_SIZE
 from xpnet.checkpoint import load_model
+from xpnet.datasets import check_copy, for_shuffling, is_mapped
 from xpnet.errors import BackendError, ConfigError
 from xpnet.layers import Linear
 from xpnet.loop import Engine, Evaluation, Fitted, Samples, fit
@@ -53,19 +55,30 @@ class Experiment:
     ) -> Fitted:
         """Train as the settings say; see ``xpnet.loop.fit``."""
         config, backend, count = self.config, self.backend, self.training.number
-        return fit(
-            self.engine,
-            self.parameters,
-            self.training,
-            self.optimizer,
-            self.learning_rate,
-            epochs=config.epochs,
-            batch_size=None if config.batch_size == "full" else config.batch_size,
-            order=lambda epoch: backend.from_host(rng.permutation(config.seed, count, epoch=epoch)),
-            log_every=config.log_every,
-            on_epoch=on_epoch,
-            stop=stop,
-        )
+        whole = config.batch_size == "full"
+        batch_size = count if config.batch_size == "full" else config.batch_size
+        shuffled = None
+        if is_mapped(self.training.x):
+            shuffled = self.training._replace(x=for_shuffling(self.training.x))
+        multiplications = batch_size * sum(a * b for a, b in itertools.pairwise(self.sizes))
+        one_block = batch_size <= BLOCK_SIZE
+        with backend.single_blocks(multiplications) if one_block else nullcontext():
+            return fit(
+                self.engine,
+                self.parameters,
+                self.training,
+                self.optimizer,
+                self.learning_rate,
+                epochs=config.epochs,
+                batch_size=None if whole else batch_size,
+                order=lambda epoch: backend.from_host(
+                    rng.permutation(config.seed, count, epoch=epoch)
+                ),
+                log_every=config.log_every,
+                on_epoch=on_epoch,
+                stop=stop,
+                shuffled=shuffled,
+            )
 
     def on_host(self, parameters: Parameters) -> list[dict[str, NDArray[np.generic]]]:
         """Return the parameters as they stand in files: weight (units, inputs) and bias (units,)."""
@@ -86,6 +99,8 @@ def assemble(config: "TrainConfig", data: "Dataset", backend: "Backend") -> Expe
     BackendError
         The device cannot compute in the dtype that the arithmetic needs.
     """
+    if backend.name != "numpy":  # whose arrays are the host's
+        check_copy(data, backend.name)
     sizes = (data.features, *config.hidden, data.classes)
     _check_sizes(config, sizes, len(data.y_train))
     normalization = fit_normalization(config.normalize, data.x_train)
@@ -97,7 +112,7 @@ def assemble(config: "TrainConfig", data: "Dataset", backend: "Backend") -> Expe
         normalization,
         _engine(config, backend, sizes, normalization),
         sgd(),
-        constant(config.learning_rate),
+        constant(config.learning_rates[0]),
         [
             Linear(*(put(array.astype(config.float_type) + 0.0) for array in layer))
             for layer in _initial(config, sizes)
@@ -127,8 +142,9 @@ def _engine(
         check_budgets(sizes)
         selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
     inputs = normalization.on_device(ops, backend.from_host)
-    compiled = partial(backend.compile, exact=isinstance(ops, Reproducible))
-    return Engine(ops, inputs, backend.map_blocks, backend.stack, compiled)
+    exact = isinstance(ops, Reproducible)
+    stack = backend.stack if exact else backend.compiled_stack
+    return Engine(ops, inputs, backend.map_blocks, stack, partial(backend.compile, exact=exact))
 
 
 def _initial(config: "TrainConfig", sizes: tuple[int, ...]) -> Parameters:

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 from xpnet import functional as F
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.backends.base import Array, Compile, as_written
-from xpnet.blocks import BLOCK_SIZE, Group, block_bounds, block_groups, tree_sum, unstack
+from xpnet.blocks import BLOCK_SIZE, Group, add, block_bounds, block_groups, tree_sum, unstack
 from xpnet.errors import DivergedError
-from xpnet.layers import Linear
 from xpnet.model import Parameters, forward, gradients, prepare
 from xpnet.optim import Optimizer
 from xpnet.schedules import Schedule
@@ -37,6 +36,11 @@ class Engine:
             return gradients(self.ops, layers, self.inputs(x), labels)
 
         return self.compile(of_block)
+
+    @cached_property
+    def add(self) -> Callable[[list[Array], list[Array]], list[Array]]:
+        """The function that adds the gradients of blocks."""
+        return self.compile(add)
 
     @cached_property
     def block_evaluation(self) -> Callable[[Parameters, Array, Array], tuple[Array, Array]]:
@@ -64,6 +68,13 @@ class Samples(NamedTuple):
         return int(self.x.shape[0])
 
 
+class Blocks(NamedTuple):
+    """Samples in blocks that are cut out once, for batches of all of them."""
+
+    of_group: dict[Group, tuple[Array, Array]]  # features and labels, as ``rows`` returns them
+    number: int
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What parameters give on samples."""
@@ -83,24 +94,38 @@ class Fitted:
 
 
 def batch_gradients(
-    engine: Engine, parameters: Parameters, samples: Samples, order: Array | None = None
+    engine: Engine, parameters: Parameters, samples: Samples | Blocks, order: Array | None = None
 ) -> Parameters:
     """Return the gradients of the mean cross-entropy of a batch by all parameters.
 
     ``order`` (m,) holds the indices of the batch's samples; without it the batch is all samples. Sums
     over samples are sums over blocks (see ``xpnet.blocks``), multiplied by 1/m at the end.
     """
+    count = samples.number if order is None else int(order.shape[0])
+    sums = _summed_gradients(engine, parameters, samples, order, count)
+    return _means(parameters, sums, 1.0 / count)
+
+
+def _summed_gradients(
+    engine: Engine,
+    parameters: Parameters,
+    samples: Samples | Blocks,
+    order: Array | None,
+    count: int,
+) -> list[Array]:
 
     def of_group(group: Group) -> list[list[Array]]:
         x, labels = rows(engine.ops, samples, group, order)
         found = engine.block_gradients(parameters, x, labels)
         return unstack(group, [array for layer in found for array in layer])
 
-    count = samples.number if order is None else int(order.shape[0])
     groups = block_groups(count, engine.stack)
-    sums = tree_sum(chain.from_iterable(engine.map_blocks(of_group, groups)))
-    means = [total * (1.0 / count) for total in sums]
-    return [Linear(*pair) for pair in zip(means[::2], means[1::2], strict=True)]
+    return tree_sum(chain.from_iterable(engine.map_blocks(of_group, groups)), engine.add)
+
+
+def _means(parameters: Parameters, sums: list[Array], share: float) -> Parameters:
+    arrays = iter(sums)
+    return [type(layer)(*(next(arrays) * share for _ in layer)) for layer in parameters]
 
 
 def evaluate(engine: Engine, parameters: Parameters, samples: Samples) -> Evaluation:
@@ -140,6 +165,7 @@ def fit(
     log_every: int = 10,
     on_epoch: Callable[[int, Evaluation | None, Parameters], None] = lambda *_: None,
     stop: Callable[[], bool] = lambda: False,
+    shuffled: Samples | None = None,
 ) -> Fitted:
     """Train for a number of epochs and return the parameters.
 
@@ -154,6 +180,8 @@ def fit(
         0, every ``log_every`` epochs and the last (else None). The parameters are valid during the call:
         copy them to keep them
     stop : asked after each step whether to end training there
+    shuffled : the same samples, for reading in another order than their own, if they need not fit in
+        memory: full-batch training then gathers each block anew instead of copying them all in order
 
     KeyboardInterrupt ends training with the parameters of the last complete step, too.
 
@@ -162,10 +190,10 @@ def fit(
     DivergedError
         If the loss of an epoch, or of an evaluation, is not finite.
     """
-    visited = samples
-    if batch_size is None:
-        take, first = engine.ops.xp.take, order(0)
-        visited = Samples(take(samples.x, first, axis=0), take(samples.labels, first, axis=0))
+    visited: Samples | Blocks = samples if shuffled is None else shuffled
+    whole = order(0) if batch_size is None else None
+    if whole is not None and shuffled is None:
+        visited, whole = _cut(engine, samples, whole), None
     step = _step(engine, optimizer, batch_size)
     parameters = [type(layer)(*(p * 1.0 for p in layer)) for layer in parameters]  # ours to donate
     state = optimizer.init(parameters)
@@ -181,7 +209,9 @@ def fit(
     try:
         report(0)
         while completed < epochs and not stop():
-            for batch in _batches(samples.number, batch_size, order, completed + 1):
+            for batch in (
+                [whole] if batch_size is None else _batches(order(completed + 1), batch_size)
+            ):
                 if stop():
                     return Fitted(parameters, completed, interrupted=True)
                 parameters, state = step(parameters, state, visited, batch, learning_rate(steps))
@@ -198,24 +228,46 @@ def fit(
 def _step(engine: Engine, optimizer: Optimizer, batch_size: int | None) -> Callable[..., Any]:
     """Return the function from a step's arguments to new parameters and a new state."""
 
-    def step(
-        parameters: Parameters, state: Any, samples: Samples, batch: Array | None, rate: float
+    def update(
+        parameters: Parameters, state: Any, sums: list[Array], share: float, rate: float
     ) -> tuple[Parameters, Any]:
-        means = batch_gradients(engine, parameters, samples, batch)
-        return optimizer.update(means, state, parameters, rate)
+        return optimizer.update(_means(parameters, sums, share), state, parameters, rate)
 
+    def step(
+        parameters: Parameters,
+        state: Any,
+        samples: Samples | Blocks,
+        batch: Array | None,
+        rate: float,
+    ) -> tuple[Parameters, Any]:
+        count = samples.number if batch is None else int(batch.shape[0])
+        sums = _summed_gradients(engine, parameters, samples, batch, count)
+        return update(parameters, state, sums, 1.0 / count, rate)
+
+    if batch_size is not None and batch_size <= BLOCK_SIZE:
+        return engine.compile(step, donated=(0, 1))
     # The blocks of a larger batch are compiled one by one.
-    one_block = batch_size is not None and batch_size <= BLOCK_SIZE
-    return engine.compile(step, donated=(0, 1)) if one_block else step
+    update = engine.compile(update, donated=(0, 1))
+    return step
+
+
+def _cut(engine: Engine, samples: Samples, order: Array) -> Blocks:
+    """Return all samples in this order."""
+    copy = Samples(*(engine.ops.xp.take(array, order, axis=0) for array in samples))
+    groups = block_groups(samples.number, engine.stack)
+    of_group = {group: rows(engine.ops, copy, group, None) for group in groups}
+    return Blocks(of_group, samples.number)
 
 
 def rows(
-    ops: Arithmetic, samples: Samples, group: Group, order: Array | None
+    ops: Arithmetic, samples: Samples | Blocks, group: Group, order: Array | None
 ) -> tuple[Array, Array]:
     """Return a group's features (m, features) and labels (m,), with the blocks as first axis if stacked.
 
     ``order`` holds the indices of a batch's samples; without it the batch is all samples.
     """
+    if isinstance(samples, Blocks):
+        return samples.of_group[group]
     start, stop, blocks = group
     if order is None:
         x, labels = samples.x[start:stop, :], samples.labels[start:stop]
@@ -228,15 +280,8 @@ def rows(
     return x, labels
 
 
-def _batches(
-    count: int, batch_size: int | None, order: Callable[[int], Array], epoch: int
-) -> Iterator[Array | None]:
-    if batch_size is None:
-        yield None
-        return
-    indices = order(epoch)
-    for start, stop in block_bounds(count, batch_size):
-        yield indices[start:stop]
+def _batches(order: Array, size: int) -> list[Array]:
+    return [order[start:stop] for start, stop in block_bounds(int(order.shape[0]), size)]
 
 
 def _number(ops: Arithmetic, x: Array) -> float:

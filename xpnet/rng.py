@@ -23,16 +23,17 @@ class Purpose(IntEnum):
     INITIALIZE = 1
     SHUFFLE = 2
     AUGMENT = 3
+    DROPOUT = 4
 
 
 def words(
-    seed: int, purpose: Purpose, count: int, *, epoch: int = 0, index: int = 0
+    seed: int, purpose: Purpose, count: int, *, epoch: int = 0, index: int = 0, skip: int = 0
 ) -> NDArray[np.uint64]:
-    """Return the first ``count`` 64-bit words of one stream, shape (count,).
+    """Return ``count`` 64-bit words of one stream, shape (count,): the first after 4 · ``skip`` words.
 
-    ``seed``, ``epoch`` and ``index`` are integers from 0 to 2^64 - 1.
+    ``seed``, ``epoch``, ``index`` and ``skip`` are integers from 0 to 2^64 - 1.
     """
-    counter = _first_counter(purpose, epoch, index)
+    counter = _first_counter(purpose, epoch, index) + skip
     return np.random.Philox(key=seed, counter=counter).random_raw(count)
 
 

@@ -28,6 +28,8 @@ Array: TypeAlias = Any
 """An array of whichever library the backend wraps."""
 
 DRIVER_FIX: Final = "install or update the NVIDIA driver: https://www.nvidia.com/drivers"
+GPU_STACK: Final = 16
+"""Blocks that a GPU computes in one call: 100 MB of MNIST's pixels in float64."""
 NO_GPU_FIX: Final = "run nvidia-smi; it must list a GPU, and CUDA_VISIBLE_DEVICES must not hide it"
 
 Function: TypeAlias = "Callable[..., Any]"
@@ -55,7 +57,10 @@ class Backend(ABC):
     parallel_blocks
         Whether `workers` makes a difference.
     stack
-        How many blocks are best computed in one call.
+        How many blocks are best computed in one call: many where starting an operation takes longer
+        than the operation.
+    compiled_stack
+        As many, in compiled functions.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Backend(ABC):
     has_float64: bool = True
     parallel_blocks: bool = False
     stack: int = 1
+    compiled_stack: int = 1
 
     def scope(self) -> AbstractContextManager[None]:
         """Return the context that everything computed with this backend runs in."""
@@ -75,6 +81,13 @@ class Backend(ABC):
         """Return the context in which `map_blocks` computes `count` blocks side by side.
 
         Libraries without `parallel_blocks` have threads of their own and take one block at a time.
+        """
+        return nullcontext()
+
+    def single_blocks(self, multiplications: int) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """Return the context in which `map_blocks` is given one block after the other.
+
+        A block takes so many multiplications from the inputs to the logits.
         """
         return nullcontext()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpnet.backends.base import (
     DRIVER_FIX,
+    GPU_STACK,
     NO_GPU_FIX,
     Array,
     Backend,
@@ -60,6 +61,7 @@ class CuPyBackend(Backend):
     """CuPy arrays on one GPU."""
 
     name = NAME
+    stack = compiled_stack = GPU_STACK
 
     def __init__(self, index: int, version: str) -> None:
         self._cupy = importlib.import_module("cupy")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.backends.base import (
+    GPU_STACK,
     Array,
     Backend,
     Function,
@@ -43,7 +44,7 @@ class JaxBackend(Backend):
     """JAX arrays on one device."""
 
     name = NAME
-    stack = 4  # a call costs JAX more than the arithmetic of one block
+    stack = 4  # starting an operation costs JAX more than a block's arithmetic
 
     def __init__(self, device: str, version: str) -> None:
         self._jax = importlib.import_module("jax")
@@ -51,6 +52,8 @@ class JaxBackend(Backend):
         self.device_name = device
         self.device = _device(self._jax, device)
         self.version = version
+        if self.device.platform != "cpu":
+            self.stack = self.compiled_stack = GPU_STACK
 
     @contextmanager
     def scope(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 
 NAME = "numpy"
 DEVICES = ("cpu",)
-BLOCKS_A_TASK = 2
+BLOCKS_A_TASK = 4
 """Blocks that a thread computes before it asks for more."""
-TASKS_AHEAD = 8
+WORTH_THREADS = 1 << 23
+"""Multiplications in one direction through a network from which the BLAS had better use all threads."""
+TASKS_AHEAD = 4
 """Tasks that may be computed or waiting at a time."""
 
 
@@ -47,6 +49,7 @@ class NumPyBackend(Backend):
 
     def __init__(self, version: str) -> None:
         self.version = version
+        self._threads = 1
         self._pool: ThreadPoolExecutor | None = None
         self._blas = ThreadpoolController().select(user_api="blas")
 
@@ -56,12 +59,13 @@ class NumPyBackend(Backend):
 
     @contextmanager
     def workers(self, count: int) -> Iterator[None]:
-        """Keep `count` threads: for as many blocks at a time, or for the BLAS when there is one block.
+        """Keep `count` threads for blocks, each with a BLAS of one thread.
 
-        The matrices of a block are so small that several blocks at once, each with a BLAS of one
-        thread, are faster than one block by all threads of the BLAS.
+        The matrices of a block are so small that several blocks at once are faster than one block
+        by all threads of the BLAS.
         """
-        with self._blas.limit(limits=count):
+        self._threads = count
+        with self._blas.limit(limits=1):
             if count == 1:
                 yield
                 return
@@ -72,6 +76,12 @@ class NumPyBackend(Backend):
                     yield
                 finally:
                     self._pool = None
+
+    def single_blocks(self, multiplications: int) -> AbstractContextManager[Any]:
+        """Let the BLAS use all threads if that is worth their waiting for each other."""
+        threads = self._threads if multiplications >= WORTH_THREADS else 1
+        limit: AbstractContextManager[Any] = self._blas.limit(limits=threads)
+        return limit
 
     def map_blocks(
         self, function: Callable[[Item], Result], items: Iterable[Item]

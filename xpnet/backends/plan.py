@@ -189,6 +189,7 @@ class _Writer:
         self.variables: dict[int, str] = {}
         self.static: dict[int, npt.NDArray[Any]] = {}
         self.widenings: dict[int, Call] = {}  # put off until the product
+        self.cut: dict[int, int] = {}  # widened matrices, and the columns of their pieces
         self.memories = {True: _Memory(), False: _Memory()}  # for early values, and for others
         self.scope: dict[str, Any] = {"last": [None]}
         self.lines: list[str] = []
@@ -234,7 +235,7 @@ class _Writer:
             self.static[slot] = call.function(*self._now(call.args), **call.kwargs)
         elif call.function in _OF_SHAPE:
             self.static[slot] = value
-        elif call.source is not None or slot in self.results or not _takes_out(call):
+        elif call.source is not None or slot in self.results or not self._takes_out(call):
             text = self._call(call.function, call.args, call.kwargs)
             self.lines.append(f"{self._name(call.result)} = {text}")
         else:
@@ -255,12 +256,28 @@ class _Writer:
             self.widenings[slot] = call
         elif call.function is np.matmul and (widening := self._widening(call.args[1])):
             self._write_in_pieces(widening, call, out)
+        elif call.function is np.matmul and self._is_of_pieces(call):
+            self._write_sum_of_pieces(call, out)
         else:
-            function, args, kwargs = call.function, call.args, {**call.kwargs, "out": out}
-            if function is _convert:
-                function, args, kwargs = np.copyto, (out, args[0], "unsafe"), {}
-            line = self._call(function, args, kwargs)
-            self.lines.append(f"if new: {line}" if early else line)
+            for function, args, kwargs in _into(call, out, self._now):
+                line = self._call(function, args, kwargs)
+                self.lines.append(f"if new: {line}" if early else line)
+
+    def _takes_out(self, call: Call) -> bool:
+        if call.function is not np.where:
+            return isinstance(call.function, np.ufunc) or call.function in _WITH_OUT
+        mask, x, other = call.args
+        return (
+            isinstance(x, Traced)
+            and x.slot in self.static
+            and x.shape == call.result.shape
+            and isinstance(x.value, np.ndarray)
+            and x.dtype == call.result.dtype
+            and x.dtype.kind == "f"
+            and isinstance(mask, Traced)
+            and not isinstance(other, Traced | np.ndarray)
+            and np.float64(other).tobytes() == bytes(8)  # +0.0
+        )
 
     def _is_widening(self, call: Call) -> bool:
         """Whether the call converts integers for a product that is worth making in pieces."""
@@ -278,13 +295,41 @@ class _Writer:
     def _write_in_pieces(self, widening: Call, product: Call, out: npt.NDArray[Any]) -> None:
         """Write a product and the conversion of its second factor, so that pieces stay in the cache."""
         wide, size = self.static[widening.result.slot], _piece(product)
-        for start in range(0, wide.shape[1], size):
-            columns = (slice(None), slice(start, start + size))
-            narrow = f"{self._expression(widening.args[0])}[{self._constant(columns)}]"
-            piece = self._constant(wide[columns])
-            self.lines.append(f"{self._constant(np.copyto)}({piece}, {narrow}, 'unsafe')")
-            left, target = self._expression(product.args[0]), self._constant(out[columns])
-            self.lines.append(f"{self._constant(np.matmul)}({left}, {piece}, {target})")
+        self.cut[widening.result.slot] = size
+        for piece in _pieces(wide.shape[1], size):
+            narrow = self._part(widening.args[0], piece)
+            self._add_line(np.copyto, wide[piece], narrow, "unsafe")
+            self._add_line(np.matmul, product.args[0], wide[piece], out[piece])
+
+    def _is_of_pieces(self, call: Call) -> bool:
+        """Whether the second factor is the transpose of a matrix that was widened in pieces."""
+        factor = call.args[1]
+        root = self.root(factor) if isinstance(factor, Traced) else -1
+        if root not in self.cut or call.result.ndim != 2:
+            return False
+        wide, factor = self.static[root], self.static[factor.slot]
+        return factor.shape == wide.shape[::-1] and factor.strides == wide.strides[::-1]
+
+    def _write_sum_of_pieces(self, product: Call, out: npt.NDArray[Any]) -> None:
+        """Write a product over the columns of a matrix of pieces as the sum over the pieces."""
+        wide = self.static[product.args[1].slot].T
+        memory = self.memories[False]
+        term = memory.array(_TERM, out)
+        for piece in _pieces(wide.shape[1], self.cut[self.root(product.args[1])]):
+            target = term if piece[1].start else out
+            self._add_line(np.matmul, self._part(product.args[0], piece), wide[piece].T, target)
+            if target is term:
+                self._add_line(np.add, out, term, out)
+        memory.give_back(_TERM)
+
+    def _part(self, value: Traced, piece: tuple[slice, slice]) -> Any:
+        """Return some of a value's columns: an array, or their source."""
+        if value.slot in self.static:
+            return self.static[value.slot][piece]
+        return _Source(f"{self._expression(value)}[{self._constant(piece)}]")
+
+    def _add_line(self, function: Function, *args: Any) -> None:
+        self.lines.append(self._call(function, args, {}))
 
     def _name(self, value: Traced) -> str:
         return self.variables.setdefault(value.slot, f"value{value.slot}")
@@ -295,6 +340,8 @@ class _Writer:
         return f"{self._constant(function)}({', '.join(words)})"
 
     def _expression(self, tree: Any) -> str:
+        if isinstance(tree, _Source):
+            return tree
         if isinstance(tree, Traced):
             known = self.variables.get(tree.slot)
             return known or self._constant(self.static[tree.slot])
@@ -319,6 +366,16 @@ class _Writer:
     def _now(self, tree: Any) -> Any:
         """Return arguments with the static values in place of the traced ones."""
         return _map(lambda leaf: self.static[leaf.slot] if isinstance(leaf, Traced) else leaf, tree)
+
+
+class _Source(str):
+    """An argument that is written already."""
+
+    __slots__ = ()
+
+
+_TERM = -1
+"""The slot of a term of a sum of pieces."""
 
 
 class _Memory:
@@ -373,13 +430,30 @@ def _piece(product: Call) -> int:
     return columns // ROUND * ROUND
 
 
+def _pieces(columns: int, size: int) -> list[tuple[slice, slice]]:
+    return [
+        (slice(None), slice(start, min(start + size, columns))) for start in range(0, columns, size)
+    ]
+
+
 def _is_elementwise(call: Call) -> bool:
     return isinstance(call.function, np.ufunc) and call.function is not np.matmul
 
 
-def _takes_out(call: Call) -> bool:
-    function = call.function
-    return isinstance(function, np.ufunc) or function in _WITH_OUT
+def _into(call: Call, out: npt.NDArray[Any], now: Function) -> list[tuple[Function, Any, Any]]:
+    """Return the calls that do what `call` does with `out` for the result."""
+    if call.function is _convert:
+        return [(np.copyto, (out, call.args[0], "unsafe"), {})]
+    if call.function is np.where:
+        # All bits or none, without the jumps that where makes: those are slow if they are hard to guess.
+        mask, x = call.args[0], now(call.args[1])
+        bits = out.view(f"i{out.itemsize}")
+        return [
+            (np.copyto, (bits, mask, "unsafe"), {}),
+            (np.negative, (bits,), {"out": bits}),
+            (np.bitwise_and, (bits, x.view(bits.dtype)), {"out": bits}),
+        ]
+    return [(call.function, call.args, {**call.kwargs, "out": out})]
 
 
 def _convert(x: Any, dtype: Any) -> Any:

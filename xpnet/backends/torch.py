@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.backends.base import (
+    GPU_STACK,
     NO_GPU_FIX,
     Array,
     Backend,
@@ -46,6 +47,8 @@ class TorchBackend(Backend):
         self.device_name = device
         self.device = self._torch.device(device)
         self.version = version
+        if self.device.type == "cuda":
+            self.stack = self.compiled_stack = GPU_STACK
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Put a NumPy array on the device, keeping its dtype.

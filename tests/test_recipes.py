@@ -1,0 +1,146 @@
+"""Recipes: settings by name, below flags and files."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from xpnet import config as package
+from xpnet import train
+from xpnet.config import TrainConfig, from_recipe, parse, recipes
+from xpnet.errors import ConfigError
+
+FOLDER = Path(package.__file__).resolve().parents[1] / "recipes"
+PROMISED = {
+    "notebook": {},
+    "quick": {"hidden": (10,), "arithmetic": "native", "float_type": "float32"},
+    "best-10": {"hidden": (10,)},
+    "simard-800": {"hidden": (800,)},
+    "dropout-1024": {"hidden": (1024, 1024, 1024)},
+}
+"""What the names of the recipes say."""
+
+
+def parsed(*argv: object) -> TrainConfig:
+    return parse([str(word) for word in argv], "xpnet train").config
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text('recipe = "quick"\nepochs = 7\n', encoding="utf-8")
+    return path
+
+
+def test_the_recipes_are_these() -> None:
+    assert set(recipes()) == set(PROMISED)
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_recipe_is_what_its_name_says(name: str) -> None:
+    config = from_recipe(name)
+    assert {key: getattr(config, key) for key in PROMISED[name]} == PROMISED[name]
+
+
+def test_the_notebooks_recipe_is_the_default() -> None:
+    assert from_recipe("notebook") == TrainConfig()
+
+
+def test_the_recipe_with_dropout_drops_and_the_one_with_distortions_distorts() -> None:
+    dropout, simard = from_recipe("dropout-1024"), from_recipe("simard-800")
+    assert min(dropout.dropout, dropout.input_dropout, dropout.max_norm or 0.0) > 0
+    assert simard.augmentation.elastic_alpha > 0
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_recipe_sets_what_is_learned_and_not_where_or_for_whom(name: str) -> None:
+    table = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    left_to_the_user = {"data", "test_data", "device", "backend", "workers", "seed", "repeats"}
+    left_to_the_user |= {"out", "name", "overwrite", "resume", "init_from", "quiet", "debug"}
+    assert not left_to_the_user & table.keys()
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_recipe_says_what_it_is(name: str) -> None:
+    lines = (FOLDER / f"{name}.toml").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ")
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_the_flag_gives_the_recipe_and_printed_it_reads_back(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = parse(["--recipe", name], "xpnet train")
+    assert (command.config, command.recipe) == (from_recipe(name), name)
+    assert train.main(["--recipe", name, "--print-config"]) == 0
+    file = tmp_path / "printed.toml"
+    file.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert parsed("--config", file) == from_recipe(name)
+
+
+def test_without_a_recipe_there_is_none() -> None:
+    assert parse([], "xpnet train").recipe is None
+
+
+def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_default(
+    mine: Path,
+) -> None:
+    quick = from_recipe("quick")
+    assert quick.epochs not in (7, 9, TrainConfig().epochs)
+    assert parsed("--recipe", "quick").epochs == quick.epochs
+    assert parsed("--config", mine).epochs == 7
+    assert parsed("--config", mine, "--epochs", 9).epochs == 9
+    assert parsed("--config", mine).optimizer == quick.optimizer != TrainConfig().optimizer
+    assert parsed("--config", mine, "--optimizer", "sgd").optimizer == "sgd"
+
+
+def test_a_file_may_name_its_recipe_and_the_flag_wins(mine: Path) -> None:
+    command = parse(["--config", str(mine)], "xpnet train")
+    assert command.recipe == "quick"
+    assert command.given >= {"epochs", "optimizer"}
+    command = parse(["--config", str(mine), "--recipe=simard-800"], "xpnet train")
+    assert (command.recipe, command.config.hidden, command.config.epochs) == (
+        "simard-800",
+        (800,),
+        7,
+    )
+
+
+def test_what_a_flag_leaves_without_sense_falls_and_the_rest_of_the_recipe_stays() -> None:
+    config = parsed("--recipe", "dropout-1024", "--optimizer", "adam", "--hidden", "--epochs", 1)
+    assert (config.momentum, config.dropout, config.warmup_epochs) == (None, 0.0, 0)
+    assert config.input_dropout == from_recipe("dropout-1024").input_dropout
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("quik", ": did you mean quick?"), ("Simard-800", ": did you mean simard-800?"), ("../x", "")],
+)
+def test_an_unknown_recipe_is_refused_with_the_names(name: str, hint: str, tmp_path: Path) -> None:
+    reason = f'expected one of {", ".join(recipes())}, got "{name}"{hint}'
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'--recipe: {reason}')}$"):
+        parsed("--recipe", name)
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'--recipe: {reason}')}$"):
+        from_recipe(name)
+    file = tmp_path / "mine.toml"
+    file.write_text(f'recipe = "{name}"', encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'{file}: recipe: {reason}')}$"):
+        parsed("--config", file)
+
+
+def test_a_recipe_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("recipe = [3]", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"mine\.toml: recipe: expected one of .*, got \[3\]$"):
+        parsed("--config", file)
+
+
+def test_the_help_names_the_recipes_and_shows_the_settings_of_the_chosen_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--recipe", "simard-800", "--help"], "xpnet train")
+    text = capsys.readouterr().out
+    assert all(name in text for name in recipes())
+    assert "(default: 800)" in text

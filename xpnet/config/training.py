@@ -1,0 +1,153 @@
+"""All settings of a training together, checked."""
+
+import unicodedata
+from dataclasses import dataclass, fields, replace
+from typing import Any, NotRequired, TypedDict
+
+from xpnet.augment import Augmentation
+from xpnet.config.contradictions import CONTRADICTIONS
+from xpnet.config.rules import flag, plain, rules_of, shown
+from xpnet.config.settings import (
+    AugmentationSettings,
+    ComputationSettings,
+    DataSettings,
+    NetworkSettings,
+    OptimizerSettings,
+    RunSettings,
+    TrainingSettings,
+)
+from xpnet.errors import ConfigError
+from xpnet.schedules import ScheduleOptions
+
+ADAMW_WEIGHT_DECAY = 0.01
+MOMENTUM = 0.9
+
+
+class OptimizerOptions(TypedDict):
+    """Arguments of ``xpnet.optim.build``."""
+
+    weight_decay: float
+    clip_norm: float | None
+    max_norm: float | None
+    decay: NotRequired[float]
+
+
+@dataclass(frozen=True)
+class TrainConfig(  # the bases in reverse: the fields of the last come first
+    RunSettings,
+    ComputationSettings,
+    OptimizerSettings,
+    TrainingSettings,
+    NetworkSettings,
+    AugmentationSettings,
+    DataSettings,
+):
+    """Every setting of a training; the defaults are the notebook's. ``xpnet.config.settings`` explains them.
+
+    A tuple of one learning rate becomes that rate. With `resume`, the other settings are those of the run
+    that goes on, so that contradictions among those given here are not looked for.
+
+    Raises
+    ------
+    ConfigError
+        A value has the wrong type or lies out of range, or two settings contradict each other.
+    """
+
+    def __post_init__(self) -> None:
+        for name in RULES:
+            check(name, getattr(self, name))
+        if isinstance(self.learning_rate, tuple) and len(self.learning_rate) == 1:
+            object.__setattr__(self, "learning_rate", self.learning_rate[0])
+        for name, _, holds, message in CONTRADICTIONS if self.resume is None else ():
+            if holds(self):
+                msg = f"{flag(name)}: {message.format(c=self)}"
+                raise ConfigError(msg)
+
+    @property
+    def float_type(self) -> str:
+        """The floating-point type that `dtype` comes to: float32 or float64."""
+        if self.dtype == "auto":
+            return "float64" if self.arithmetic == "reproducible" else "float32"
+        return self.dtype
+
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """The learning rates to compare, or the only one."""
+        rates = self.learning_rate
+        return rates if isinstance(rates, tuple) else (rates,)
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of the repeated trainings, or the only one."""
+        return range(self.seed, self.seed + self.repeats)
+
+    @property
+    def optimizer_options(self) -> OptimizerOptions:
+        """The options of the optimiser, with what the defaults come to."""
+        weight_decay = self.weight_decay
+        if weight_decay is None:
+            weight_decay = ADAMW_WEIGHT_DECAY if self.optimizer == "adamw" else 0.0
+        options: OptimizerOptions = {
+            "weight_decay": weight_decay,
+            "clip_norm": self.clip_norm,
+            "max_norm": self.max_norm,
+        }
+        if self.optimizer in ("momentum", "nesterov"):
+            options["decay"] = MOMENTUM if self.momentum is None else self.momentum
+        return options
+
+    @property
+    def schedule_options(self) -> ScheduleOptions:
+        """The options of the schedule, with what the defaults come to."""
+        options = ScheduleOptions(factor=self.schedule_factor, warmup_epochs=self.warmup_epochs)
+        if self.schedule_step_epochs is None:
+            return options
+        return replace(options, step_epochs=self.schedule_step_epochs)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The distortions of images."""
+        amounts = {
+            field.name: getattr(self, f"augment_{field.name}") for field in fields(Augmentation)
+        }
+        return Augmentation(
+            **{name: amount for name, amount in amounts.items() if amount is not None}
+        )
+
+
+RULES = rules_of(TrainConfig)
+"""What each setting may be, by name."""
+
+
+def check(name: str, value: object) -> None:
+    """Raise ConfigError, naming the flag, unless the setting `name` may be `value`."""
+    if problem := RULES[name].problem(value, value):
+        msg = f"{flag(name)}: {problem}"
+        raise ConfigError(msg)
+
+
+def resolved(config: TrainConfig) -> dict[str, Any]:
+    """Return every setting as a JSON value: paths as text, tuples as lists, no value as None."""
+    return {field.name: plain(getattr(config, field.name)) for field in fields(TrainConfig)}
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Return the settings as a TOML file that `--config` reads back to an equal `TrainConfig`.
+
+    Raises
+    ------
+    ConfigError
+        A path is not valid Unicode, so that a TOML file cannot hold it.
+    """
+    import tomli_w
+
+    settings = {key: value for key, value in resolved(config).items() if value is not None}
+    for key, value in settings.items():
+        if isinstance(value, str) and _has_surrogate(value):
+            msg = f"{flag(key)}: expected text that a TOML file can hold, got {shown(value)}"
+            raise ConfigError(msg)
+    return tomli_w.dumps(settings)
+
+
+def _has_surrogate(text: str) -> bool:
+    return any(unicodedata.category(character) == "Cs" for character in text)
