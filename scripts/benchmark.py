@@ -79,7 +79,7 @@ class Options:
         """How much to measure."""
         if self.quick:
             return Effort(runs=self.runs, target=0.02, longest=0.05, trial=2, warm_up=False)
-        return Effort(runs=self.runs, target=0.6, longest=1.5)
+        return Effort(runs=self.runs, target=0.5, longest=1.2)
 
 
 @dataclass
