@@ -216,13 +216,13 @@ def training(
         experiment = assemble(config, data, backend)
         begin = time.perf_counter()
 
-        def on_epoch(epoch: int, evaluation: object, parameters: Any) -> None:
+        def on_epoch(epoch: int, evaluation: object, state: Any) -> None:
             nonlocal begin
             backend.synchronize()
             if evaluation is None and epoch > 1:
                 times.append(time.perf_counter() - begin)
             if epoch in marks:
-                fingerprints[epoch] = fingerprint(experiment.on_host(parameters))
+                fingerprints[epoch] = fingerprint(experiment.on_host(state.parameters))
             begin = time.perf_counter()
 
         experiment.fit(on_epoch)

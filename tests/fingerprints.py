@@ -64,7 +64,7 @@ def trained(
             experiment = replace(experiment, engine=engine)
         history: list[float] = []
 
-        def on_epoch(_epoch, evaluation, _parameters):
+        def on_epoch(_epoch, evaluation, _state):
             history.extend([evaluation.loss, evaluation.accuracy])
 
         fitted = experiment.fit(on_epoch)

@@ -6,8 +6,9 @@ import numpy as np
 
 from xpnet import rng
 from xpnet.arithmetic.native import Native
+from xpnet.feed import Feed, Order, Samples
 from xpnet.layers import Linear
-from xpnet.loop import Engine, Samples, fit
+from xpnet.loop import Engine, evaluate, fit, start
 from xpnet.model import initialize
 from xpnet.normalization import fit_normalization
 from xpnet.optim import sgd
@@ -46,6 +47,30 @@ def engine_for(backend, x, dtype="float64", normalize="scale"):
     return Engine(ops, inputs, backend.map_blocks)
 
 
+def feed_for(backend, x, labels, order=None, seed=0):
+    """All samples, in the order that `order` gives for an epoch, by default that of the seed."""
+
+    def permutation(epoch):
+        host = rng.permutation(seed, len(labels), epoch=epoch) if order is None else order(epoch)
+        return Order(host, backend.from_host(host))
+
+    samples = Samples(backend.from_host(x), backend.from_host(labels))
+    return Feed(samples, permutation, len(labels))
+
+
+def fitted(engine, layers, feed, *, learning_rate=0.1, **settings):
+    """Train with gradient descent; `settings` are those of `fit`."""
+    return fit(
+        engine,
+        start(layers, [], sgd()),
+        feed,
+        sgd(),
+        constant(learning_rate),
+        evaluation=lambda state: evaluate(engine, state.parameters, feed.samples),
+        **settings,
+    )
+
+
 def train(
     backend,
     x,
@@ -62,20 +87,18 @@ def train(
     """Train from a seed's parameters; return layers (on the device) and [(loss, accuracy), …]."""
     history = []
 
-    def keep(epoch, evaluation, layers):
+    def keep(epoch, evaluation, state):
         if evaluation is not None:
             history.append((evaluation.loss, evaluation.accuracy))
 
-    fitted = fit(
+    found = fitted(
         engine_for(backend, x, dtype),
         on_device(backend, initialize(sizes, seed), dtype),
-        Samples(backend.from_host(x), backend.from_host(labels)),
-        sgd(),
-        constant(learning_rate),
+        feed_for(backend, x, labels, seed=seed),
+        learning_rate=learning_rate,
         epochs=epochs,
         batch_size=batch_size,
-        order=lambda epoch: backend.from_host(rng.permutation(seed, len(labels), epoch=epoch)),
         log_every=log_every,
         on_epoch=keep,
     )
-    return fitted.parameters, history
+    return found.parameters, history

@@ -33,9 +33,9 @@ def test_the_default_run(backend):
         experiment = assemble(TrainConfig(log_every=100), datasets.load(), backend)
         found = {}
 
-        def on_epoch(epoch, _evaluation, parameters):
+        def on_epoch(epoch, _evaluation, state):
             if epoch in expected:
-                found[epoch] = fingerprint(experiment.on_host(parameters))
+                found[epoch] = fingerprint(experiment.on_host(state.parameters))
 
         experiment.fit(on_epoch)
     if found != expected:

@@ -17,6 +17,7 @@ from xpnet.layers import (
     batch_norm_backward,
     batch_norm_evaluation,
     dropout,
+    shares,
     updated_statistics,
 )
 
@@ -124,7 +125,7 @@ def test_batch_norm_is_that_of_pytorch(ops, put, backend, dtype):
     close(dz, x.grad.numpy().T, backend, dtype)
     close(gradient.gamma, gamma.grad.numpy()[:, None], backend, dtype)
     close(gradient.beta, beta.grad.numpy()[:, None], backend, dtype)
-    updated = updated_statistics(put_all(put, RUNNING), normalized.sums, Z.shape[1])
+    updated = updated_statistics(put_all(put, RUNNING), normalized.sums, *shares(Z.shape[1]))
     for statistic, expected in zip(updated, running, strict=True):
         close(statistic, expected, backend, dtype)
 
@@ -142,7 +143,7 @@ def test_the_variance_over_several_blocks_has_no_bias():
         updated_statistics(
             Statistics(np.zeros((8, 1)), np.zeros((8, 1))),
             sums_of_blocks(np.random.default_rng(seed).normal(5.0, 2.0, size=(8, count))),
-            count,
+            *shares(count),
         )
         for seed in range(20)
     ]
@@ -152,22 +153,17 @@ def test_the_variance_over_several_blocks_has_no_bias():
         0.1 * 4.0, abs=0.1 * 4 * 4.0 * (2 / 160 / count) ** 0.5
     )
     degrees, running = count - 3, Statistics(np.zeros((1, 1)), np.zeros((1, 1)))
-    exact = updated_statistics(running, Sums(np.zeros((1, 1)), np.full((1, 1), degrees)), count)
+    exact = updated_statistics(
+        running, Sums(np.zeros((1, 1)), np.full((1, 1), degrees)), *shares(count)
+    )
     assert exact.variance.item() == pytest.approx(0.1, rel=1e-15)
-
-
-def test_one_sample_alone_leaves_the_running_variance(ops, put, backend, dtype):
-    _, normalized = batch_norm(ops, put_all(put, LAYER), put(Z[:, :1]))
-    updated = updated_statistics(put_all(put, RUNNING), normalized.sums, 1)
-    close(updated.mean, 0.9 * RUNNING.mean + 0.1 * Z[:, :1], backend, dtype)
-    assert_same(updated.variance, RUNNING.variance.astype(dtype), backend)
 
 
 def test_the_running_statistics_of_a_dead_unit_never_become_subnormal():
     zero = np.zeros((1, 1))
     running = Statistics(np.ones((1, 1)), np.ones((1, 1)))
     for _ in range(8000):
-        running = updated_statistics(running, Sums(zero, zero), 64)
+        running = updated_statistics(running, Sums(zero, zero), *shares(64))
         for statistic in running:
             assert statistic.item() == 0.0 or statistic.item() >= 2.0**-953
     assert max(running.mean.item(), running.variance.item()) < 2.0**-940

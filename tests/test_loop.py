@@ -12,15 +12,15 @@ from functools import partial
 import numpy as np
 import pytest
 from assertions import assert_on_backend, assert_same
-from networks import engine_for, on_device, on_host, pixels, train
+from networks import engine_for, feed_for, fitted, on_device, on_host, pixels, train
 
 from xpnet import blocks, loop
 from xpnet.backends.numpy import make
 from xpnet.errors import DivergedError
-from xpnet.loop import Samples, batch_gradients, evaluate, fit
+from xpnet.feed import Samples
+from xpnet.loop import batch_gradients, evaluate
 from xpnet.model import initialize
 from xpnet.optim import sgd
-from xpnet.schedules import constant
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-7}
 X, LABELS = pixels(2600, 20, 5)  # two blocks and a short one
@@ -109,14 +109,12 @@ def test_evaluation_drops_no_sample(backend):
 
 def run(epochs, **settings):
     """Fit 100 samples on NumPy; `settings` override."""
-    return fit(
+    order = settings.pop("order", lambda _: np.arange(100))
+    return fitted(
         engine_for(NUMPY, X),
         settings.pop("layers", initialize((20, 10, 5), 0)),
-        Samples(X[:100], LABELS[:100]),
-        sgd(),
-        constant(settings.pop("learning_rate", 0.1)),
+        feed_for(NUMPY, X[:100], LABELS[:100], order),
         epochs=epochs,
-        order=settings.pop("order", lambda _: np.arange(100)),
         batch_size=settings.pop("batch_size", None),
         **settings,
     )
@@ -142,46 +140,42 @@ def test_evaluations_are_those_of_the_logged_epochs(epochs, log_every, logged):
 def test_mini_batches_visit_every_sample_once_an_epoch_in_that_epochs_order(monkeypatch):
     visited = []
 
-    def spy(engine, layers, samples, order, count):
-        visited.append(order.tolist())
-        return summed(engine, layers, samples, order, count)
+    class Spy(loop._Step):
+        def _plain(self, indices):
+            visited.append(indices.tolist())
+            return super()._plain(indices)
 
-    summed = loop._summed_gradients
-    monkeypatch.setattr(loop, "_summed_gradients", spy)
+    monkeypatch.setattr(loop, "_Step", Spy)
     run(2, batch_size=30, order=lambda epoch: np.roll(np.arange(100), epoch))
     assert [len(batch) for batch in visited] == [30, 30, 30, 10] * 2
     assert list(itertools.chain(*visited[:4])) == np.roll(np.arange(100), 1).tolist()
     assert list(itertools.chain(*visited[4:])) == np.roll(np.arange(100), 2).tolist()
 
 
-def test_ctrl_c_ends_training_with_the_parameters_of_the_last_step(monkeypatch):
+def test_ctrl_c_ends_training_with_the_parameters_of_the_last_step():
     steps = iter(range(3))
 
-    def step(*arguments):
-        if next(steps, None) is None:
+    def on_step(state):
+        if next(steps, None) == 2:
             raise KeyboardInterrupt
-        return summed(*arguments)
 
-    summed = loop._summed_gradients
-    monkeypatch.setattr(loop, "_summed_gradients", step)
-    fitted = run(10, batch_size=50)
-    assert fitted.interrupted
-    assert fitted.epochs == 1
-    monkeypatch.undo()
+    found = run(10, batch_size=50, on_step=on_step)
+    assert found.interrupted
+    assert found.epochs == 1
     by_hand = run(1, batch_size=50).parameters
     engine, samples = engine_for(NUMPY, X), Samples(X[:100], LABELS[:100])
     gradients = batch_gradients(engine, by_hand, samples, np.arange(50))
     expected, _ = sgd().update(gradients, (), by_hand, 0.1)
-    for layer, expected_layer in zip(fitted.parameters, expected, strict=True):
+    for layer, expected_layer in zip(found.parameters, expected, strict=True):
         assert np.array_equal(layer.weight, expected_layer.weight)
 
 
 @pytest.mark.parametrize("batch_size", [None, 50])
 def test_stop_ends_training_after_the_step_at_hand(batch_size):
     answers = iter([False] * 4 + [True] * 9)
-    fitted = run(10, batch_size=batch_size, stop=lambda: next(answers))
-    assert fitted.interrupted
-    assert fitted.epochs == (1 if batch_size else 2)
+    found = run(10, batch_size=batch_size, stop=lambda: next(answers))
+    assert found.interrupted
+    assert found.epochs == (2 if batch_size else 4)
     assert not run(2, batch_size=batch_size).interrupted
 
 
@@ -189,13 +183,10 @@ def test_training_leaves_the_parameters_it_starts_from(backend):
     start = on_device(backend, initialize((20, 10, 5), 0))
     before = [np.copy(layer.weight) for layer in on_host(backend, start)]
     engine = replace(engine_for(backend, X), compile=partial(backend.compile, exact=False))
-    data = Samples(*(backend.from_host(array[:200]) for array in (X, LABELS)))
-    order = backend.from_host(np.arange(200))
-    fitted = fit(
-        engine, start, data, sgd(), constant(0.1), epochs=2, batch_size=50, order=lambda _: order
-    )
+    feed = feed_for(backend, X[:200], LABELS[:200])
+    found = fitted(engine, start, feed, epochs=2, batch_size=50)
     for layer, expected, changed in zip(
-        on_host(backend, start), before, on_host(backend, fitted.parameters), strict=True
+        on_host(backend, start), before, on_host(backend, found.parameters), strict=True
     ):
         np.testing.assert_array_equal(layer.weight, expected)
         assert not np.array_equal(changed.weight, expected)
@@ -203,22 +194,11 @@ def test_training_leaves_the_parameters_it_starts_from(backend):
 
 @pytest.mark.parametrize("batch_size", [None, 50, 1500])
 def test_compiled_training_is_training(backend, batch_size):
-    x, labels = (backend.from_host(array) for array in (X, LABELS))
     generic = engine_for(backend, X)
     fast = replace(generic, compile=partial(backend.compile, exact=False))
-    start = on_device(backend, initialize((20, 10, 5), 0))
-    order = backend.from_host(np.random.default_rng(0).permutation(len(X)))
+    start, feed = on_device(backend, initialize((20, 10, 5), 0)), feed_for(backend, X, LABELS)
     found, expected = (
-        fit(
-            engine,
-            start,
-            Samples(x, labels),
-            sgd(),
-            constant(0.1),
-            epochs=2,
-            batch_size=batch_size,
-            order=lambda _: order,
-        ).parameters
+        fitted(engine, start, feed, epochs=2, batch_size=batch_size).parameters
         for engine in (fast, generic)
     )
     for layer, expected_layer in zip(found, on_host(backend, expected), strict=True):

@@ -14,7 +14,7 @@ from xpnet import rng
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.numpy import make
 from xpnet.errors import ConfigError
-from xpnet.layers import BatchNorm, Linear, Statistics, Sums, updated_statistics
+from xpnet.layers import BatchNorm, Linear, Statistics, Sums, shares, updated_statistics
 from xpnet.model import (
     NOTEBOOK,
     Masks,
@@ -299,7 +299,7 @@ def results(ops, network, data, put, wrap=lambda f: f):
     parameters, x, labels, masks, running = (mapped(put, part) for part in data)
     trained = wrap(training(ops, network))(parameters, x, labels, masks)
     updated = [
-        updated_statistics(statistics, sums, x.shape[-2])
+        updated_statistics(statistics, sums, *shares(x.shape[-2]))
         for statistics, sums in zip(running, trained[2], strict=True)
     ]
     evaluated = wrap(evaluation(ops, network))(parameters, x, labels, updated)

@@ -7,7 +7,8 @@ never makes a GPU wait for the host.
 import pytest
 from networks import engine_for, on_device, pixels
 
-from xpnet.loop import Samples, batch_gradients
+from xpnet.feed import Samples
+from xpnet.loop import batch_gradients
 from xpnet.model import initialize
 from xpnet.optim import sgd
 

@@ -11,8 +11,9 @@ from networks import engine_for, pixels, train
 from xpnet import datasets
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.numpy import make
-from xpnet.layers import BatchNorm, Linear, updated_statistics
-from xpnet.loop import Samples, evaluate
+from xpnet.feed import Samples
+from xpnet.layers import BatchNorm, Linear, shares, updated_statistics
+from xpnet.loop import evaluate
 from xpnet.model import (
     Network,
     dropout_masks,
@@ -165,7 +166,7 @@ def test_networks_of_every_kind_are_those_of_autograd(settings, arithmetic):
             np.testing.assert_allclose(gradient, right, rtol=0, atol=tolerance * 100)
 
     running = [
-        updated_statistics(statistics, *batch, 500)
+        updated_statistics(statistics, *batch, *shares(500))
         for statistics, *batch in zip(initial_statistics(network), sums, strict=True)
     ]
     for statistics, tensors in zip(running, theirs.running, strict=True):
@@ -204,7 +205,9 @@ def test_a_deep_network_learns_with_batch_norm_and_dropout():
                 type(p)(*(a - 0.002 * b for a, b in zip(p, g, strict=True)))
                 for p, g in zip(parameters, found, strict=True)
             ]
-            running = [updated_statistics(*pair, 100) for pair in zip(running, sums, strict=True)]
+            running = [
+                updated_statistics(*pair, *shares(100)) for pair in zip(running, sums, strict=True)
+            ]
     right = np.argmax(evaluated(slice(1500, 2000)), axis=0) == labels[1500:]
     assert isinstance(parameters[-1], Linear)
     assert np.mean(right) > 0.75

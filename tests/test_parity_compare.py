@@ -160,8 +160,8 @@ def test_the_epoch_and_the_step_are_named():
     left = experiment(config)
     steps = []
 
-    def on_epoch(epoch, _evaluation, parameters):
-        steps.append([np.array(tensor) for tensor in parameters[0]])
+    def on_epoch(epoch, _evaluation, state):
+        steps.append([np.array(tensor) for tensor in state.parameters[0]])
 
     left.fit(on_epoch)
     weights = steps[2][0]

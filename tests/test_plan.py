@@ -13,8 +13,9 @@ from xpnet.arithmetic import Native, Reproducible
 from xpnet.backends import plan
 from xpnet.backends.numpy import make
 from xpnet.backends.plan import compiled, xp
+from xpnet.feed import Samples
 from xpnet.layers import Linear
-from xpnet.loop import Engine, Samples, batch_gradients, evaluate
+from xpnet.loop import Engine, batch_gradients, evaluate
 from xpnet.model import initialize
 from xpnet.normalization import fit_normalization
 

@@ -1,7 +1,7 @@
 """What a training prints: a live progress bar on a terminal, plain lines elsewhere, or nothing."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -42,16 +42,28 @@ class Console:
         else:
             self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def epoch(self, epoch: int, evaluation: Evaluation | None) -> None:
-        """Report a finished epoch."""
+    def introduce(self, lines: Iterable[str]) -> None:
+        """Print what is about to be trained."""
+        for text in lines:
+            self.line(text)
+
+    def epoch(
+        self, epoch: int, evaluation: Evaluation | None, validation: Evaluation | None = None
+    ) -> None:
+        """Report a finished epoch: on the training samples, and on those held out."""
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=epoch)
         if evaluation is not None:
-            self.line(f"epoch {epoch:>5}   {_figures(evaluation)}")
+            held_out = "" if validation is None else f"   validation {validation.accuracy:.4f}"
+            self.line(f"epoch {epoch:>5}   {_figures(evaluation)}{held_out}")
+
+    def figures(self, name: str, evaluation: Evaluation) -> None:
+        """Report the figures on some samples."""
+        self.line(f"{name:<14}{_figures(evaluation)}")
 
     def test(self, evaluation: Evaluation, per_class: Sequence[float | None]) -> None:
         """Report the figures on the test data."""
-        self.line(f"test          {_figures(evaluation)}")
+        self.figures("test", evaluation)
         for label, accuracy in enumerate(per_class):
             share = "none in the test data" if accuracy is None else f"{accuracy:.4f}"
             self.line(f"  class {label:>3}                accuracy {share}")

@@ -4,33 +4,49 @@ import itertools
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet import rng
+from xpnet import optim, rng, schedules
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.reproducible import check_budgets
+from xpnet.augment import augmenter, square_side
 from xpnet.backends import environment
-from xpnet.backends.base import cuda_index
+from xpnet.backends.base import Array, cuda_index
 from xpnet.blocks import BLOCK_SIZE
 from xpnet.checkpoint import load_model
 from xpnet.datasets import check_copy, for_shuffling, is_mapped
 from xpnet.errors import BackendError, ConfigError
-from xpnet.layers import Linear
-from xpnet.loop import Engine, Evaluation, Fitted, Samples, fit
+from xpnet.feed import Feed, Order, Samples
+from xpnet.layers import Linear, Statistics
+from xpnet.loop import Engine, Evaluation, Fitted, TrainingState, evaluate, fit, start
 from xpnet.machine import available_memory
-from xpnet.model import Parameters, initialize
+from xpnet.model import (
+    Masks,
+    Network,
+    Parameters,
+    dropout_masks,
+    initial_statistics,
+    initialize,
+)
 from xpnet.normalization import Normalization, fit_normalization
-from xpnet.optim import Optimizer, sgd
-from xpnet.schedules import Schedule, constant
+from xpnet.optim import Optimizer
+from xpnet.schedules import Schedule
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
     from xpnet.config import TrainConfig
     from xpnet.datasets import Dataset
+
+
+class Chosen(NamedTuple):
+    """The indices of samples, on the device; None stands for all, or for none to validate with."""
+
+    training: Array | None
+    validation: Array | None
 
 
 @dataclass(frozen=True)
@@ -39,46 +55,76 @@ class Experiment:
 
     config: "TrainConfig"
     backend: "Backend"
-    sizes: tuple[int, ...]  # features, units of each layer; the last are the classes
+    network: Network
     normalization: Normalization
     engine: Engine
     optimizer: Optimizer
     learning_rate: Schedule
     parameters: Parameters  # the initial ones
-    training: Samples
+    statistics: list[Statistics]  # the initial ones
+    training: Samples  # those held out for validation included
+    chosen: Chosen
+    feed: Feed
     test: Samples
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Features and the units of each layer; the last are the classes."""
+        return self.network.sizes
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a step."""
+        size = self.config.batch_size
+        return self.feed.number if size == "full" else size
+
+    def start(self) -> TrainingState:
+        """Return the state before the first step."""
+        return start(self.parameters, self.statistics, self.optimizer)
 
     def fit(
         self,
-        on_epoch: Callable[[int, Evaluation | None, Parameters], None],
+        on_epoch: Callable[[int, Evaluation | None, TrainingState], None],
         stop: Callable[[], bool] = lambda: False,
+        *,
+        state: TrainingState | None = None,
+        on_step: Callable[[TrainingState], None] = lambda _: None,
     ) -> Fitted:
-        """Train as the settings say; see ``xpnet.loop.fit``."""
-        config, backend, count = self.config, self.backend, self.training.number
-        whole = config.batch_size == "full"
-        batch_size = count if config.batch_size == "full" else config.batch_size
-        shuffled = None
-        if is_mapped(self.training.x):
-            shuffled = self.training._replace(x=for_shuffling(self.training.x))
-        multiplications = batch_size * sum(a * b for a, b in itertools.pairwise(self.sizes))
-        one_block = batch_size <= BLOCK_SIZE
-        with backend.single_blocks(multiplications) if one_block else nullcontext():
+        """Train as the settings say, from ``state`` or from the start; see ``xpnet.loop.fit``."""
+        multiplications = self.batch_size * sum(a * b for a, b in itertools.pairwise(self.sizes))
+        one_block = self.batch_size <= BLOCK_SIZE
+        with self.backend.single_blocks(multiplications) if one_block else nullcontext():
             return fit(
                 self.engine,
-                self.parameters,
-                self.training,
+                self.start() if state is None else state,
+                self.feed,
                 self.optimizer,
                 self.learning_rate,
-                epochs=config.epochs,
-                batch_size=None if whole else batch_size,
-                order=lambda epoch: backend.from_host(
-                    rng.permutation(config.seed, count, epoch=epoch)
-                ),
-                log_every=config.log_every,
+                epochs=self.config.epochs,
+                batch_size=None if self.config.batch_size == "full" else self.batch_size,
+                evaluation=self.evaluate,
+                log_every=self.config.log_every,
                 on_epoch=on_epoch,
+                on_step=on_step,
                 stop=stop,
-                shuffled=shuffled,
             )
+
+    def evaluate(self, state: TrainingState) -> Evaluation:
+        """Evaluate on the samples that are trained on."""
+        return self._evaluate(state, self.training, self.chosen.training)
+
+    def validate(self, state: TrainingState) -> Evaluation | None:
+        """Evaluate on the samples that are held out, if there are any."""
+        if self.chosen.validation is None:
+            return None
+        return self._evaluate(state, self.training, self.chosen.validation)
+
+    def evaluate_test(self, state: TrainingState) -> Evaluation:
+        """Evaluate on the test samples."""
+        return self._evaluate(state, self.test, None)
+
+    def _evaluate(self, state: TrainingState, samples: Samples, order: Array | None) -> Evaluation:
+        return evaluate(self.engine, state.parameters, samples, state.statistics, order)
 
     def on_host(self, parameters: Parameters) -> list[dict[str, NDArray[np.generic]]]:
         """Return the parameters as they stand in files: weight (units, inputs) and bias (units,)."""
@@ -101,31 +147,115 @@ def assemble(config: "TrainConfig", data: "Dataset", backend: "Backend") -> Expe
     """
     if backend.name != "numpy":  # whose arrays are the host's
         check_copy(data, backend.name)
-    sizes = (data.features, *config.hidden, data.classes)
-    _check_sizes(config, sizes, len(data.y_train))
-    normalization = fit_normalization(config.normalize, data.x_train)
+    network = _network(config, data)
+    count = len(data.y_train)
+    held_in, held_out = _split(config, count)
+    _check_sizes(config, network.sizes, count - config.validation)
+    statistics_from = data.x_train if held_in is None else data.x_train[held_in]
+    normalization = fit_normalization(config.normalize, statistics_from)
+    del statistics_from
+    engine = _engine(config, backend, network, normalization)
     put = backend.from_host
+    number = count if held_in is None else len(held_in)
+    steps_per_epoch = 1 if config.batch_size == "full" else -(-number // config.batch_size)
+    parameters, statistics = _initial(config, network)
+    training = Samples(put(data.x_train), put(data.y_train))
     return Experiment(
         config,
         backend,
-        sizes,
+        network,
         normalization,
-        _engine(config, backend, sizes, normalization),
-        sgd(),
-        constant(config.learning_rates[0]),
-        [
-            Linear(*(put(array.astype(config.float_type) + 0.0) for array in layer))
-            for layer in _initial(config, sizes)
-        ],
-        Samples(put(data.x_train), put(data.y_train)),
+        engine,
+        optim.build(engine.ops, config.optimizer, **config.optimizer_options),
+        schedules.build(
+            config.schedule,
+            config.learning_rates[0],
+            steps_per_epoch,
+            config.epochs,
+            config.schedule_options,
+        ),
+        _on_device(config, backend, parameters),
+        _on_device(config, backend, statistics),
+        training,
+        Chosen(*(None if indices is None else put(indices) for indices in (held_in, held_out))),
+        _feed(config, data, backend, engine, training, held_in),
         Samples(put(data.x_test), put(data.y_test)),
     )
+
+
+def _network(config: "TrainConfig", data: "Dataset") -> Network:
+    return Network(
+        (data.features, *config.hidden, data.classes),
+        activation=config.activation,
+        batch_norm=config.batch_norm,
+        input_dropout=config.input_dropout,
+        hidden_dropout=config.dropout,
+        loss=config.loss,
+        label_smoothing=config.label_smoothing,
+    )
+
+
+def _split(
+    config: "TrainConfig", count: int
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """Return the indices of the samples to train on and to validate with; None: all, and none."""
+    if not config.validation:
+        return None, None
+    if config.validation >= count:
+        msg = f"--validation: expected fewer than the {count} training samples, got {config.validation}"
+        raise ConfigError(msg)
+    return rng.split(config.seed, count, config.validation)
+
+
+def _feed(
+    config: "TrainConfig",
+    data: "Dataset",
+    backend: "Backend",
+    engine: Engine,
+    training: Samples,
+    chosen: NDArray[np.int64] | None,
+) -> Feed:
+    number = len(data.y_train) if chosen is None else len(chosen)
+    mapped = is_mapped(data.x_train)
+    network, seed, put = engine.network, config.seed, backend.from_host
+
+    @lru_cache(maxsize=1)
+    def order(epoch: int) -> Order:
+        places = rng.permutation(seed, number, epoch=epoch)
+        host = places if chosen is None else chosen[places]
+        return Order(host, put(host))
+
+    def masks(epoch: int, begin: int, end: int) -> Masks:
+        found = dropout_masks(network, seed, epoch, begin, end)
+        inputs = None if found.inputs is None else put(found.inputs)
+        return Masks(inputs, [put(mask) for mask in found.hidden])
+
+    augment = None
+    if config.augmentation.enabled:
+        side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
+        augment = augmenter(engine.ops, config.augmentation, side, side, seed, put)
+    return Feed(
+        training._replace(x=for_shuffling(training.x)) if mapped else training,
+        order,
+        number,
+        augment,
+        masks if network.input_dropout or network.hidden_dropout else None,
+        in_memory=not mapped,
+    )
+
+
+def _on_device(config: "TrainConfig", backend: "Backend", layers: list[Any]) -> list[Any]:
+    put = backend.from_host
+    return [
+        type(layer)(*(put(array.astype(config.float_type) + 0.0) for array in layer))
+        for layer in layers
+    ]
 
 
 def _engine(
     config: "TrainConfig",
     backend: "Backend",
-    sizes: tuple[int, ...],
+    network: Network,
     normalization: Normalization,
 ) -> Engine:
     if config.float_type == "float64" and not backend.has_float64:
@@ -139,31 +269,42 @@ def _engine(
     if isinstance(ops, Reproducible):
         if cuda_index(backend.device_name) is not None:
             environment.check()
-        check_budgets(sizes)
+        check_budgets(network.sizes)
         selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
     inputs = normalization.on_device(ops, backend.from_host)
     exact = isinstance(ops, Reproducible)
     stack = backend.stack if exact else backend.compiled_stack
-    return Engine(ops, inputs, backend.map_blocks, stack, partial(backend.compile, exact=exact))
+    compiled = partial(backend.compile, exact=exact)
+    return Engine(ops, inputs, backend.map_blocks, stack, compiled, network)
 
 
-def _initial(config: "TrainConfig", sizes: tuple[int, ...]) -> Parameters:
-    """Return the parameters to start from, on the host."""
+def _initial(config: "TrainConfig", network: Network) -> tuple[Parameters, list[Statistics]]:
+    """Return the parameters and running statistics to start from, on the host."""
     if config.init_from is None:
-        return initialize(sizes, config.seed)
+        parameters = initialize(
+            network.sizes, config.seed, config.init, batch_norm=network.batch_norm
+        )
+        return parameters, initial_statistics(network)
     model = load_model(config.init_from)
-    if model.sizes != sizes:
+    if model.sizes != network.sizes:
         msg = (
             f"--init-from: {config.init_from} holds a {shown(model.sizes)} network, "
-            f"but --hidden and the data make it {shown(sizes)}"
+            f"but --hidden and the data make it {shown(network.sizes)}"
         )
         raise ConfigError(msg)
-    return [Linear(layer["weight"], layer["bias"].reshape(-1, 1)) for layer in model.layers]
+    layers = [Linear(layer["weight"], layer["bias"].reshape(-1, 1)) for layer in model.layers]
+    return layers, initial_statistics(network)
 
 
 def _check_sizes(config: "TrainConfig", sizes: tuple[int, ...], samples: int) -> None:
     if config.batch_size != "full" and config.batch_size > samples:
         msg = f"--batch-size: expected at most the {samples} training samples, got {config.batch_size}"
+        raise ConfigError(msg)
+    if config.batch_norm and config.batch_size != "full" and samples % config.batch_size == 1:
+        msg = (
+            f"--batch-size: {config.batch_size} leaves a last batch of one sample, which --batch-norm "
+            "cannot normalise: use another"
+        )
         raise ConfigError(msg)
     parameters = sum(units * (inputs + 1) for inputs, units in itertools.pairwise(sizes))
     # Parameters, gradients and their drawing, and a block's activations, in eight bytes each.

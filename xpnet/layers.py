@@ -111,17 +111,25 @@ def batch_norm_evaluation(
     return layer.gamma * values + layer.beta
 
 
-def updated_statistics(running: Statistics, sums: Sums, count: int) -> Statistics:
-    """Return running + 0.1 (batch - running), after a batch of ``count`` samples.
+def updated_statistics(
+    running: Statistics, sums: Sums, share: float, variance_share: float
+) -> Statistics:
+    """Return running + 0.1 (batch - running), after a batch.
 
-    ``sums`` are those of the batch's blocks, added up. The batch's mean is Σ z / count, its variance
-    Σ (z - μ)² / (count - blocks), without bias because each block has a mean μ of its own; for a batch
-    of one block this is PyTorch's convention. A batch of a single sample has no variance and leaves it.
+    ``sums`` are those of the batch's blocks, added up, and the shares those of ``shares``. The batch's mean
+    is Σ z / samples; its variance is Σ (z - μ)² / (samples - blocks), without bias because each block has
+    a mean μ of its own; for a batch of one block this is PyTorch's convention.
     """
-    degrees = count - len(block_bounds(count))
-    mean = sums.values * (1.0 / count)
-    variance = sums.squares * (1.0 / degrees) if degrees else running.variance
+    mean, variance = sums.values * share, sums.squares * variance_share
     return Statistics(_toward(running.mean, mean), _toward(running.variance, variance))
+
+
+def shares(count: int) -> tuple[float, float]:
+    """Return what sums over a batch of ``count`` samples are multiplied by: for means, for variances.
+
+    1 / samples and 1 / (samples - blocks); a batch of single samples has no variance, and 0 over 1.
+    """
+    return 1.0 / count, 1.0 / max(count - len(block_bounds(count)), 1)
 
 
 def _toward(running: Array, batch: Array) -> Array:

@@ -1,7 +1,7 @@
 """The training loop: batches, steps, epochs. It knows no array library, no files and no command line."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -12,9 +12,24 @@ from xpnet.arithmetic.base import Arithmetic
 from xpnet.backends.base import Array, Compile, as_written
 from xpnet.blocks import BLOCK_SIZE, Group, add, block_bounds, block_groups, tree_sum, unstack
 from xpnet.errors import DivergedError
-from xpnet.model import Parameters, forward, gradients, prepare
+from xpnet.feed import NO_MASKS, Block, Feed, Order, Samples, rows
+from xpnet.layers import Statistics, Sums, shares, updated_statistics
+from xpnet.model import (
+    NOTEBOOK,
+    Masks,
+    Network,
+    Parameters,
+    dropout_scale,
+    forward,
+    gradients_and_sums,
+    prepare,
+    sample_losses,
+)
 from xpnet.optim import Optimizer
 from xpnet.schedules import Schedule
+
+Inputs = Callable[..., Any]
+"""(raw rows (..., m, features), mask of the inputs or None, its scale) -> operand (..., features, m)."""
 
 
 @dataclass(frozen=True)
@@ -22,266 +37,354 @@ class Engine:
     """What the loop computes with."""
 
     ops: Arithmetic
-    inputs: Callable[[Array], Any]  # raw rows (..., m, features) -> operand (..., features, m)
-    map_blocks: Callable[[Callable[[Group], Any], Iterable[Group]], Iterator[Any]]
+    inputs: Inputs
+    map_blocks: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
     stack: int = 1  # full blocks computed in one call, as matrices of a stack
     compile: Compile = as_written
+    network: Network = NOTEBOOK
 
     @cached_property
-    def block_gradients(self) -> Callable[[Parameters, Array, Array], Parameters]:
-        """The function from parameters, raw rows and labels to the gradients of their summed loss."""
+    def block_sums(self) -> Callable[..., tuple[Parameters, list[Sums]]]:
+        """The function from parameters and a block to the gradients of its summed loss.
 
-        def of_block(parameters: Parameters, x: Array, labels: Array) -> Parameters:
-            layers = prepare(self.ops, parameters)
-            return gradients(self.ops, layers, self.inputs(x), labels)
+        (parameters, raw rows, labels, masks) -> the gradients, and the sums of each batch normalisation.
+        """
+        scale = dropout_scale(self.network.input_dropout)
+
+        def of_block(
+            parameters: Parameters, x: Array, labels: Array, masks: Masks = NO_MASKS
+        ) -> tuple[Parameters, list[Sums]]:
+            layers, inputs = prepare(self.ops, parameters), self.inputs(x, masks.inputs, scale)
+            return gradients_and_sums(
+                self.ops, layers, inputs, labels, self.network, masks=masks.hidden
+            )
 
         return self.compile(of_block)
 
     @cached_property
     def add(self) -> Callable[[list[Array], list[Array]], list[Array]]:
-        """The function that adds the gradients of blocks."""
+        """The function that adds what blocks give."""
         return self.compile(add)
 
     @cached_property
-    def block_evaluation(self) -> Callable[[Parameters, Array, Array], tuple[Array, Array]]:
-        """The function from parameters, raw rows and labels to their summed loss and predictions."""
+    def block_evaluation(self) -> Callable[..., tuple[Array, Array]]:
+        """The function from parameters, running statistics, raw rows and labels of a block.
 
-        def of_block(parameters: Parameters, x: Array, labels: Array) -> tuple[Array, Array]:
-            ops = self.ops
-            logits, _ = forward(ops, prepare(ops, parameters), self.inputs(x))
-            y = F.one_hot(ops, labels, logits.shape[-2])
-            loss = ops.sum(F.cross_entropy(ops, logits, y), axis=-1)
+        It returns their summed loss, (..., 1, 1), and predictions, one after the other.
+        """
+
+        def of_block(
+            parameters: Parameters, running: Sequence[Statistics], x: Array, labels: Array
+        ) -> tuple[Array, Array]:
+            ops, layers = self.ops, prepare(self.ops, parameters)
+            logits, _ = forward(ops, layers, self.inputs(x), self.network, running=running)
+            loss = ops.sum(sample_losses(ops, logits, labels, self.network), axis=-1)
             return loss, ops.xp.reshape(F.predictions(ops, logits), (-1,))
 
         return self.compile(of_block)
-
-
-class Samples(NamedTuple):
-    """Raw features and labels on the device."""
-
-    x: Array  # (samples, features), uint8 or floats
-    labels: Array  # (samples,), int32
-
-    @property
-    def number(self) -> int:
-        """How many samples there are."""
-        return int(self.x.shape[0])
-
-
-class Blocks(NamedTuple):
-    """Samples in blocks that are cut out once, for batches of all of them."""
-
-    of_group: dict[Group, tuple[Array, Array]]  # features and labels, as ``rows`` returns them
-    number: int
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What parameters give on samples."""
 
-    loss: float  # mean cross-entropy, in nats
+    loss: float  # the mean of what training minimises, without dropout
     accuracy: float  # share of right predictions
     predictions: Array  # (samples,), on the device
+
+
+class TrainingState(NamedTuple):
+    """All that training changes."""
+
+    parameters: Parameters
+    statistics: list[Statistics]  # the running ones of each batch normalisation
+    optimizer: Any  # the optimiser's state
+    epoch: int = 0  # how many are complete
+    batch: int = 0  # steps taken in the next one
 
 
 @dataclass(frozen=True)
 class Fitted:
     """What training gave."""
 
-    parameters: Parameters
-    epochs: int  # how many were completed
+    state: TrainingState
     interrupted: bool
+
+    @property
+    def parameters(self) -> Parameters:
+        """The trained parameters."""
+        return self.state.parameters
+
+    @property
+    def epochs(self) -> int:
+        """How many were completed."""
+        return self.state.epoch
 
 
 def batch_gradients(
-    engine: Engine, parameters: Parameters, samples: Samples | Blocks, order: Array | None = None
+    engine: Engine, parameters: Parameters, samples: Samples, order: Array | None = None
 ) -> Parameters:
-    """Return the gradients of the mean cross-entropy of a batch by all parameters.
+    """Return the gradients of the mean loss of a batch by all parameters.
 
     ``order`` (m,) holds the indices of the batch's samples; without it the batch is all samples. Sums
     over samples are sums over blocks (see ``xpnet.blocks``), multiplied by 1/m at the end.
     """
     count = samples.number if order is None else int(order.shape[0])
-    sums = _summed_gradients(engine, parameters, samples, order, count)
-    return _means(parameters, sums, 1.0 / count)
+
+    def block(group: Group) -> Block:
+        return Block(*rows(engine.ops, samples, group, order))
+
+    sums = _batch_sums(engine, parameters, count, block)
+    return _split(parameters, (), sums, 1.0 / count)[0]
 
 
-def _summed_gradients(
+def evaluate(
     engine: Engine,
     parameters: Parameters,
-    samples: Samples | Blocks,
-    order: Array | None,
-    count: int,
-) -> list[Array]:
-
-    def of_group(group: Group) -> list[list[Array]]:
-        x, labels = rows(engine.ops, samples, group, order)
-        found = engine.block_gradients(parameters, x, labels)
-        return unstack(group, [array for layer in found for array in layer])
-
-    groups = block_groups(count, engine.stack)
-    return tree_sum(chain.from_iterable(engine.map_blocks(of_group, groups)), engine.add)
-
-
-def _means(parameters: Parameters, sums: list[Array], share: float) -> Parameters:
-    arrays = iter(sums)
-    return [type(layer)(*(next(arrays) * share for _ in layer)) for layer in parameters]
-
-
-def evaluate(engine: Engine, parameters: Parameters, samples: Samples) -> Evaluation:
-    """Return loss, accuracy and predictions for all samples: no batch is dropped."""
+    samples: Samples,
+    statistics: Sequence[Statistics] = (),
+    order: Array | None = None,
+) -> Evaluation:
+    """Return loss, accuracy and predictions for all samples, or those with the indices in ``order``."""
     ops = engine.ops
+    count = samples.number if order is None else int(order.shape[0])
     predicted = []
 
-    def of_group(group: Group) -> tuple[list[list[Array]], Array]:
-        loss, predictions = engine.block_evaluation(parameters, *rows(ops, samples, group, None))
-        return unstack(group, [loss]), predictions
+    def of_group(group: Group) -> tuple[list[list[Array]], Array, Array]:
+        x, labels = rows(ops, samples, group, order)
+        loss, predictions = engine.block_evaluation(parameters, statistics, x, labels)
+        right = F.correct(ops, predictions, ops.xp.reshape(labels, (-1,)))
+        return unstack(group, [loss]), predictions, right
 
     def losses() -> Iterator[list[Array]]:
-        groups = block_groups(samples.number, engine.stack)
-        for terms, prediction in engine.map_blocks(of_group, groups):
-            predicted.append(prediction)
+        for terms, prediction, right in engine.map_blocks(
+            of_group, block_groups(count, engine.stack)
+        ):
+            predicted.append((prediction, right))
             yield from terms
 
     (loss,) = tree_sum(losses())
-    predictions = ops.xp.concat(predicted)
+    predictions, right = zip(*predicted, strict=True)
     return Evaluation(
-        loss=_number(ops, loss) * (1.0 / samples.number),
-        accuracy=int(F.correct(ops, predictions, samples.labels)) / samples.number,
-        predictions=predictions,
+        loss=_number(ops, loss) * (1.0 / count),
+        accuracy=int(sum(right[1:], right[0])) / count,
+        predictions=ops.xp.concat(predictions),
     )
+
+
+def start(
+    parameters: Parameters, statistics: list[Statistics], optimizer: Optimizer
+) -> TrainingState:
+    """Return the state before the first step."""
+    # A copy, for a step may use the memory of what it is given.
+    copies = [type(layer)(*(array * 1.0 for array in layer)) for layer in parameters]
+    running = [type(each)(*(array * 1.0 for array in each)) for each in statistics]
+    return TrainingState(copies, running, optimizer.init(copies))
 
 
 def fit(
     engine: Engine,
-    parameters: Parameters,
-    samples: Samples,
+    state: TrainingState,
+    feed: Feed,
     optimizer: Optimizer,
     learning_rate: Schedule,
     *,
     epochs: int,
     batch_size: int | None,
-    order: Callable[[int], Array],
+    evaluation: Callable[[TrainingState], Evaluation],
     log_every: int = 10,
-    on_epoch: Callable[[int, Evaluation | None, Parameters], None] = lambda *_: None,
+    on_epoch: Callable[[int, Evaluation | None, TrainingState], None] = lambda *_: None,
+    on_step: Callable[[TrainingState], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
-    shuffled: Samples | None = None,
 ) -> Fitted:
-    """Train for a number of epochs and return the parameters.
+    """Train until a number of epochs is complete and return the last state.
 
     Parameters
     ----------
+    state : where to begin: ``start(...)``, or what ``on_step`` or ``on_epoch`` were given
     learning_rate : the learning rate of each step, counted from 0
     batch_size : samples a step (the last batch of an epoch may be short); None for all of them
-    order : epoch -> (samples,) the order in which that epoch visits the samples; full-batch training
-        visits them in the order of epoch 0 always
-    on_epoch : called as ``on_epoch(epoch, evaluation, parameters)`` after each epoch, and with 0 before
-        the first; the evaluation is that of the parameters after so many epochs, and is made at epoch
-        0, every ``log_every`` epochs and the last (else None). The parameters are valid during the call:
-        copy them to keep them
-    stop : asked after each step whether to end training there
-    shuffled : the same samples, for reading in another order than their own, if they need not fit in
-        memory: full-batch training then gathers each block anew instead of copying them all in order
+    evaluation : evaluates a state on the training samples, for ``on_epoch``
+    on_epoch : called as ``on_epoch(epoch, evaluation, state)`` after each epoch, and with 0 before the
+        first; the evaluation is that of the state after so many epochs, and is made at epoch 0, every
+        ``log_every`` epochs and the last (else None). A state's arrays are valid during the call: copy
+        them to keep them
+    on_step : called after each step
+    stop : asked before each step whether to end training there
 
-    KeyboardInterrupt ends training with the parameters of the last complete step, too.
+    KeyboardInterrupt ends training with the state of the last complete step, too.
 
     Raises
     ------
     DivergedError
         If the loss of an epoch, or of an evaluation, is not finite.
     """
-    visited: Samples | Blocks = samples if shuffled is None else shuffled
-    whole = order(0) if batch_size is None else None
-    if whole is not None and shuffled is None:
-        visited, whole = _cut(engine, samples, whole), None
-    step = _step(engine, optimizer, batch_size)
-    parameters = [type(layer)(*(p * 1.0 for p in layer)) for layer in parameters]  # ours to donate
-    state = optimizer.init(parameters)
+    size = batch_size or feed.number
+    bounds = block_bounds(feed.number, size)
+    step = _Step(engine, feed, optimizer, size)
 
-    def report(epoch: int) -> None:
+    def report() -> None:
+        epoch = state.epoch
         logged = epoch % log_every == 0 or epoch == epochs
-        evaluation = evaluate(engine, parameters, samples) if logged else None
-        if evaluation is not None:
-            _check_finite(evaluation.loss, epoch)
-        on_epoch(epoch, evaluation, parameters)
+        found = evaluation(state) if logged else None
+        if found is not None:
+            _check_finite(found.loss, epoch)
+        on_epoch(epoch, found, state)
 
-    completed = steps = 0
     try:
-        report(0)
-        while completed < epochs and not stop():
-            for batch in (
-                [whole] if batch_size is None else _batches(order(completed + 1), batch_size)
-            ):
+        if state.epoch == state.batch == 0:
+            report()
+        while state.epoch < epochs:
+            # Batches of all samples keep the order of epoch 0, so that it is made once.
+            order = feed.order(state.epoch + 1 if batch_size else 0)
+            for advance in step.in_turn(order, state.epoch + 1, bounds[state.batch :]):
                 if stop():
-                    return Fitted(parameters, completed, interrupted=True)
-                parameters, state = step(parameters, state, visited, batch, learning_rate(steps))
-                steps += 1
-            completed += 1
+                    return Fitted(state, interrupted=True)
+                rate = learning_rate(state.epoch * len(bounds) + state.batch)
+                state = advance(state, rate)._replace(batch=state.batch + 1)
+                on_step(state)
+            state = state._replace(epoch=state.epoch + 1, batch=0)
             # NaN and infinities reach the last biases, which are few, with the step that makes them.
-            _check_finite(_number(engine.ops, engine.ops.xp.sum(parameters[-1].bias)), completed)
-            report(completed)
+            last = engine.ops.xp.sum(state.parameters[-1].bias)
+            _check_finite(_number(engine.ops, last), state.epoch)
+            report()
     except KeyboardInterrupt:
-        return Fitted(parameters, completed, interrupted=True)
-    return Fitted(parameters, completed, interrupted=completed < epochs)
+        return Fitted(state, interrupted=True)
+    return Fitted(state, interrupted=False)
 
 
-def _step(engine: Engine, optimizer: Optimizer, batch_size: int | None) -> Callable[..., Any]:
-    """Return the function from a step's arguments to new parameters and a new state."""
+Advance = Callable[[TrainingState, float], TrainingState]
+"""(state, learning rate) -> the state after a step."""
 
-    def update(
-        parameters: Parameters, state: Any, sums: list[Array], share: float, rate: float
-    ) -> tuple[Parameters, Any]:
-        return optimizer.update(_means(parameters, sums, share), state, parameters, rate)
 
-    def step(
+class _Step:
+    """How one batch changes the state, in the form that suits its size and what it is fed with."""
+
+    def __init__(self, engine: Engine, feed: Feed, optimizer: Optimizer, size: int) -> None:
+        self.engine, self.feed, self.optimizer = engine, feed, optimizer
+        self.one_block = size <= BLOCK_SIZE
+        self.cut = feed.cut(engine.ops, engine.stack) if size == feed.number else None
+        compile_ = engine.compile
+        self.of_indices = compile_(self._of_indices, donated=(0, 1, 2))
+        self.of_block = compile_(self._of_block, donated=(0, 1, 2))
+        self.of_sums = compile_(self._of_sums, donated=(0, 1, 2))
+
+    def in_turn(self, order: Order, epoch: int, bounds: list[tuple[int, int]]) -> Iterator[Advance]:
+        """Yield the step of each batch, which has these bounds in the order."""
+        if not self.one_block:
+            for bound in bounds:
+                yield self._many_blocks(order, epoch, *bound)
+        elif self.feed.as_they_are:
+            for begin, end in bounds:
+                yield self._plain(order.device[begin:end])
+        else:
+
+            def fetched(bound: tuple[int, int]) -> Block:
+                return self.feed.block(self.engine.ops, order, epoch, *bound)
+
+            # Distorting images takes about as long as learning from them: the next batches meanwhile.
+            ahead = self.engine.map_blocks if self.feed.augment else map
+            for block in ahead(fetched, bounds):
+                yield self._fed(block)
+
+    def _plain(self, indices: Array) -> Advance:
+        return lambda state, rate: state._replace(
+            **_changed(self.of_indices(*state[:3], self.feed.samples, indices, rate))
+        )
+
+    def _fed(self, block: Block) -> Advance:
+        return lambda state, rate: state._replace(
+            **_changed(self.of_block(*state[:3], *block, rate))
+        )
+
+    def _many_blocks(self, order: Order, epoch: int, begin: int, end: int) -> Advance:
+        ops, count = self.engine.ops, end - begin
+
+        def block(group: Group) -> Block:
+            if self.cut is not None:
+                return self.cut[group]
+            return self.feed.block(
+                ops, order, epoch, begin + group.start, begin + group.stop, group.blocks
+            )
+
+        def advance(state: TrainingState, rate: float) -> TrainingState:
+            sums = _batch_sums(self.engine, state.parameters, count, block)
+            return state._replace(**_changed(self.of_sums(*state[:3], sums, *shares(count), rate)))
+
+        return advance
+
+    def _of_indices(
+        self,
         parameters: Parameters,
-        state: Any,
-        samples: Samples | Blocks,
-        batch: Array | None,
+        statistics: list[Statistics],
+        optimizer: Any,
+        samples: Samples,
+        indices: Array,
         rate: float,
-    ) -> tuple[Parameters, Any]:
-        count = samples.number if batch is None else int(batch.shape[0])
-        sums = _summed_gradients(engine, parameters, samples, batch, count)
-        return update(parameters, state, sums, 1.0 / count, rate)
+    ) -> tuple[Parameters, list[Statistics], Any]:
+        x, labels = (self.engine.ops.xp.take(array, indices, axis=0) for array in samples)
+        return self._of_block(parameters, statistics, optimizer, x, labels, NO_MASKS, rate)
 
-    if batch_size is not None and batch_size <= BLOCK_SIZE:
-        return engine.compile(step, donated=(0, 1))
-    # The blocks of a larger batch are compiled one by one.
-    update = engine.compile(update, donated=(0, 1))
-    return step
+    def _of_block(
+        self,
+        parameters: Parameters,
+        statistics: list[Statistics],
+        optimizer: Any,
+        x: Array,
+        labels: Array,
+        masks: Masks,
+        rate: float,
+    ) -> tuple[Parameters, list[Statistics], Any]:
+        found, sums = self.engine.block_sums(parameters, x, labels, masks)
+        flat, count = _flat(found, sums), int(labels.shape[0])
+        return self._of_sums(parameters, statistics, optimizer, flat, *shares(count), rate)
 
-
-def _cut(engine: Engine, samples: Samples, order: Array) -> Blocks:
-    """Return all samples in this order."""
-    copy = Samples(*(engine.ops.xp.take(array, order, axis=0) for array in samples))
-    groups = block_groups(samples.number, engine.stack)
-    of_group = {group: rows(engine.ops, copy, group, None) for group in groups}
-    return Blocks(of_group, samples.number)
-
-
-def rows(
-    ops: Arithmetic, samples: Samples | Blocks, group: Group, order: Array | None
-) -> tuple[Array, Array]:
-    """Return a group's features (m, features) and labels (m,), with the blocks as first axis if stacked.
-
-    ``order`` holds the indices of a batch's samples; without it the batch is all samples.
-    """
-    if isinstance(samples, Blocks):
-        return samples.of_group[group]
-    start, stop, blocks = group
-    if order is None:
-        x, labels = samples.x[start:stop, :], samples.labels[start:stop]
-    else:
-        chosen = order[start:stop]
-        x, labels = (ops.xp.take(a, chosen, axis=0) for a in (samples.x, samples.labels))
-    if blocks > 1:
-        x = ops.xp.reshape(x, (blocks, -1, x.shape[1]))
-        labels = ops.xp.reshape(labels, (blocks, -1))
-    return x, labels
+    def _of_sums(
+        self,
+        parameters: Parameters,
+        statistics: list[Statistics],
+        optimizer: Any,
+        sums: list[Array],
+        share: float,
+        variance_share: float,
+        rate: float,
+    ) -> tuple[Parameters, list[Statistics], Any]:
+        means, of_norms = _split(parameters, statistics, sums, share)
+        running = [
+            updated_statistics(old, new, share, variance_share)
+            for old, new in zip(statistics, of_norms, strict=True)
+        ]
+        stepped, optimizer = self.optimizer.update(means, optimizer, parameters, rate)
+        return stepped, running, optimizer
 
 
-def _batches(order: Array, size: int) -> list[Array]:
-    return [order[start:stop] for start, stop in block_bounds(int(order.shape[0]), size)]
+def _changed(found: tuple[Parameters, list[Statistics], Any]) -> dict[str, Any]:
+    return dict(zip(TrainingState._fields, found, strict=False))
+
+
+def _batch_sums(
+    engine: Engine, parameters: Parameters, count: int, block: Callable[[Group], Block]
+) -> list[Array]:
+    """Return what the blocks of a batch of ``count`` samples give, flat, summed."""
+
+    def of_group(group: Group) -> list[list[Array]]:
+        return unstack(group, _flat(*engine.block_sums(parameters, *block(group))))
+
+    groups = block_groups(count, engine.stack)
+    return tree_sum(chain.from_iterable(engine.map_blocks(of_group, groups)), engine.add)
+
+
+def _flat(found: Parameters, sums: list[Sums]) -> list[Array]:
+    return [array for part in (*found, *sums) for array in part]
+
+
+def _split(
+    parameters: Parameters, statistics: Sequence[Statistics], sums: list[Array], share: float
+) -> tuple[Parameters, list[Sums]]:
+    """Return mean gradients, and the sums of each batch normalisation: the inverse of ``_flat``."""
+    arrays = iter(sums)
+    means = [type(layer)(*(next(arrays) * share for _ in layer)) for layer in parameters]
+    return means, [Sums(next(arrays), next(arrays)) for _ in statistics]
 
 
 def _number(ops: Arithmetic, x: Array) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.backends.base import Array
+from xpnet.layers import dropout
 
 Kind = Literal["scale", "standardize", "none"]
 
@@ -24,10 +25,12 @@ class Normalization:
 
     def on_device(
         self, ops: Arithmetic, from_host: Callable[[NDArray[np.generic]], Array]
-    ) -> Callable[[Array], Any]:
+    ) -> Callable[..., Any]:
         """Return the function from raw rows (samples, features) to inputs (features, samples).
 
-        It returns an operand of ``ops``; pixels that need no shift stay integers with a factor.
+        It returns an operand of ``ops``; pixels that need no shift stay integers with a factor. A second
+        argument is a mask (samples, features) of the inputs that dropout keeps, a third what these are
+        multiplied by.
         """
         xp = ops.xp
         shift, scale = (
@@ -36,11 +39,12 @@ class Normalization:
         )
         factor = None if self.shift.any() or self.scale.ndim else float(self.scale)
 
-        def inputs(rows: Array) -> Any:
-            columns = xp.matrix_transpose(rows)
+        def inputs(rows: Array, mask: Array | None = None, kept_scale: float = 1.0) -> Any:
             if factor is not None and rows.dtype == xp.uint8:
-                return ops.integers(columns, factor)
-            return (xp.astype(columns, ops.dtype) - shift) * scale
+                kept = rows if mask is None else rows * xp.astype(mask, xp.uint8)
+                return ops.integers(xp.matrix_transpose(kept), factor * kept_scale)
+            x = (xp.astype(xp.matrix_transpose(rows), ops.dtype) - shift) * scale
+            return x if mask is None else dropout(ops, x, xp.matrix_transpose(mask), kept_scale)
 
         return inputs
 

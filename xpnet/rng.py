@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     SHUFFLE = 2
     AUGMENT = 3
     DROPOUT = 4
+    SPLIT = 5
 
 
 def words(
@@ -70,3 +71,12 @@ def uniform(random_words: NDArray[np.uint64]) -> NDArray[np.float64]:
 def permutation(seed: int, count: int, *, epoch: int) -> NDArray[np.int64]:
     """Return the order in which ``epoch`` visits ``count`` samples: the stable argsort of its words."""
     return np.argsort(words(seed, Purpose.SHUFFLE, count, epoch=epoch), kind="stable")
+
+
+def split(seed: int, count: int, held_out: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices of the samples to train on, and of ``held_out`` others, both ascending.
+
+    The first ``held_out`` of the stable argsort of the words are held out.
+    """
+    order = np.argsort(words(seed, Purpose.SPLIT, count), kind="stable")
+    return np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -15,9 +15,10 @@ from xpnet.arithmetic.reproducible import Operand
 from xpnet.blocks import block_bounds, block_groups, unstack
 from xpnet.checkpoint import fingerprint
 from xpnet.errors import BackendError, ConfigError, DivergedError
+from xpnet.feed import Samples, rows
 from xpnet.layers import linear_backward, linear_backward_input
-from xpnet.loop import Evaluation, Samples, batch_gradients, evaluate, rows
-from xpnet.model import Parameters, forward, prepare
+from xpnet.loop import Evaluation, TrainingState, batch_gradients, evaluate
+from xpnet.model import Network, Parameters, forward, prepare
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 
 if TYPE_CHECKING:
@@ -121,6 +122,14 @@ def _check_comparable(left: Experiment, right: Experiment) -> None:
         if a != b:
             msg = f"two trainings can be compared if they have one {name}, got {a!r} and {b!r}"
             raise ConfigError(msg)
+    for side in (left, right):
+        plain = Network(side.sizes) == side.network and side.feed.as_they_are
+        if not plain or side.chosen.training is not None:
+            msg = (
+                "operations can be compared of plain networks only: relu and cross-entropy, without "
+                "batch norm, dropout, label smoothing, augmentation and validation"
+            )
+            raise ConfigError(msg)
     if left.sizes != right.sizes or left.training.number != right.training.number:
         msg = "two trainings can be compared if they have the same data"
         raise ConfigError(msg)
@@ -140,14 +149,14 @@ def _first_epoch_apart(left: Experiment, right: Experiment) -> _Apart | None:
     course = _course(left)
     apart = _Apart(0, None, in_evaluation=False)
 
-    def on_epoch(epoch: int, evaluation: Evaluation | None, parameters: Parameters) -> None:
+    def on_epoch(epoch: int, evaluation: Evaluation | None, state: TrainingState) -> None:
         nonlocal apart
         if evaluation is None or epoch >= len(course):
             raise _FoundError
-        found = epoch_of(right, evaluation, parameters)
+        found = epoch_of(right, evaluation, state.parameters)
         if found.layers != course[epoch].layers:
             raise _FoundError
-        before = _to_host(right, parameters)
+        before = _to_host(right, state.parameters)
         apart = _Apart(epoch, before, in_evaluation=True)
         if found != course[epoch]:
             raise _FoundError
@@ -166,9 +175,9 @@ def _course(experiment: Experiment) -> list[Epoch]:
     """Train, and return the record of each epoch until training ends or diverges."""
     course: list[Epoch] = []
 
-    def on_epoch(_: int, evaluation: Evaluation | None, parameters: Parameters) -> None:
+    def on_epoch(_: int, evaluation: Evaluation | None, state: TrainingState) -> None:
         if evaluation is not None:
-            course.append(epoch_of(experiment, evaluation, parameters))
+            course.append(epoch_of(experiment, evaluation, state.parameters))
 
     with suppress(DivergedError):
         _fit(experiment, on_epoch)
@@ -176,7 +185,7 @@ def _course(experiment: Experiment) -> list[Epoch]:
 
 
 def _fit(
-    experiment: Experiment, on_epoch: Callable[[int, Evaluation | None, Parameters], None]
+    experiment: Experiment, on_epoch: Callable[[int, Evaluation | None, TrainingState], None]
 ) -> None:
     every = replace(experiment, config=replace(experiment.config, log_every=1))
     with experiment.backend.scope():

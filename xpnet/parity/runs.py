@@ -12,7 +12,6 @@ from xpnet.backends.base import one_line
 from xpnet.checkpoint import fingerprint
 from xpnet.errors import BackendError
 from xpnet.experiment import assemble
-from xpnet.loop import Evaluation, evaluate
 from xpnet.machine import available_cpus
 from xpnet.parity.compare import Epoch, epoch_of, first_difference, first_layer_apart
 from xpnet.parity.distance import relative_difference, ulp_distance
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from xpnet.config import TrainConfig
     from xpnet.datasets import Dataset
-    from xpnet.model import Parameters
+    from xpnet.loop import Evaluation, TrainingState
     from xpnet.parity.places import Place
 
 Verdict = Literal["same", "close", "FAIL"]
@@ -162,15 +161,15 @@ def _train(
         experiment = assemble(_settings(kind, config), data, backend)
         begin = time.perf_counter()
 
-        def keep(epoch: int, evaluation: Evaluation | None, parameters: Parameters) -> None:
+        def keep(epoch: int, evaluation: Evaluation | None, state: TrainingState) -> None:
             on_epoch(place, kind, epoch)
             if evaluation is not None:
-                course.append(epoch_of(experiment, evaluation, parameters))
+                course.append(epoch_of(experiment, evaluation, state.parameters))
 
         fitted = experiment.fit(keep)
         if fitted.interrupted:
             raise KeyboardInterrupt
-        tested = evaluate(experiment.engine, fitted.parameters, experiment.test)
+        tested = experiment.evaluate_test(fitted.state)
         layers = experiment.on_host(fitted.parameters)
     seconds = time.perf_counter() - begin
     return _Trained(backend.version, course, layers, (tested.loss, tested.accuracy), seconds)
