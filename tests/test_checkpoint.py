@@ -12,11 +12,27 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from backend_enum import BackendCase, usable_backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpnet.checkpoint import SavedModel, fingerprint, load_model, save_model, to_bytes
+from xpnet.arithmetic import Native
+from xpnet.backends.numpy import make
+from xpnet.checkpoint import (
+    SavedModel,
+    fingerprint,
+    load_model,
+    parameters_of,
+    save_model,
+    saved_layers,
+    to_bytes,
+)
 from xpnet.errors import ConfigError, DataError
+from xpnet.functional import ACTIVATIONS
+from xpnet.layers import Statistics
+from xpnet.model import Network, forward, initial_statistics, initialize
+
+NORM = ("weight", "bias", "running_mean", "running_var")
 
 Tensors = dict[str, np.ndarray]
 
@@ -33,13 +49,25 @@ def model(sizes: tuple[int, ...] = (4, 3, 2), dtype: Any = np.float32, **parts: 
     return SavedModel(layers=layers, sizes=sizes, **parts)
 
 
+def normalized(sizes: tuple[int, ...] = (4, 3, 2), dtype: Any = np.float32) -> SavedModel:
+    """A model with batch normalisation."""
+    rng = np.random.default_rng(8)
+    norms = [
+        {name: rng.uniform(0.5, 2.0, size=units).astype(dtype) for name in NORM}
+        for units in sizes[1:-1]
+    ]
+    return model(sizes, dtype, norms=norms, activation="tanh")
+
+
 def statistics(features: int = 4) -> Tensors:
     return {"shift": np.arange(features, dtype=np.float64), "scale": np.array(0.25)}
 
 
 def assert_same(found: SavedModel, expected: SavedModel) -> None:
-    assert (found.sizes, found.normalize) == (expected.sizes, expected.normalize)
+    for part in ("sizes", "normalize", "activation"):
+        assert getattr(found, part) == getattr(expected, part)
     pairs = list(zip(found.layers, expected.layers, strict=True))
+    pairs += zip(found.norms, expected.norms, strict=True)
     for one, other in [*pairs, (found.normalization, expected.normalization)]:
         assert list(one) == list(other)
         for name in other:
@@ -56,6 +84,26 @@ def test_a_saved_model_loads_bit_for_bit(
     expected = model(sizes, dtype, normalize="standardize", normalization=statistics(sizes[0]))
     save_model(tmp_path / "m.safetensors", expected)
     assert_same(load_model(tmp_path / "m.safetensors"), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(4, 2), (4, 3, 2), (2, *[3] * 11, 1)])
+def test_batch_normalisation_loads_bit_for_bit(
+    tmp_path: Path, sizes: tuple[int, ...], dtype: Any
+) -> None:
+    expected = normalized(sizes, dtype)
+    save_model(tmp_path / "m.safetensors", expected)
+    found = load_model(tmp_path / "m.safetensors")
+    assert_same(found, expected)
+    assert found.network == Network(sizes, "tanh", batch_norm=len(sizes) > 2)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_activation_is_in_the_file(tmp_path: Path, activation: str) -> None:
+    save_model(tmp_path / "m", model(activation=activation))
+    loaded = load_model(tmp_path / "m")
+    assert loaded.activation == activation
+    assert loaded.network == Network((4, 3, 2), activation)
 
 
 @pytest.mark.parametrize("normalize", ["scale", "none"])
@@ -92,6 +140,7 @@ def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path: P
         "format_version": "1",
         "sizes": "[784, 10, 10]",
         "classes": "10",
+        "activation": "relu",
         "normalize": "scale",
     }
     np.testing.assert_array_equal(weight, expected.layers[0]["weight"], strict=True)
@@ -136,6 +185,36 @@ def test_the_fingerprint_is_sha256_of_weight_and_bias_layer_by_layer() -> None:
     assert fingerprint(layers) == hashlib.sha256(expected).hexdigest()
 
 
+def test_with_batch_normalisation_each_norm_follows_its_layer_in_the_fingerprint() -> None:
+    layers = [
+        {"weight": np.array([[1.0]]), "bias": np.array([2.0])},
+        {"weight": np.array([[7.0]]), "bias": np.array([8.0])},
+        {"weight": np.array([[13.0]]), "bias": np.array([14.0])},
+    ]
+    norms = [
+        {name: np.array([first + index]) for index, name in reversed([*enumerate(NORM)])}
+        for first in (3.0, 9.0)
+    ]
+    expected = struct.pack("<14d", *range(1, 15))
+    assert fingerprint(layers, norms) == hashlib.sha256(expected).hexdigest()
+
+
+@pytest.mark.parametrize("name", NORM)
+def test_one_bit_of_a_norm_changes_the_fingerprint(name: str) -> None:
+    one, other = normalized(), normalized()
+    other.norms[0][name][2] = np.nextafter(other.norms[0][name][2], np.float32(9))
+    assert fingerprint(one.layers, one.norms) != fingerprint(other.layers, other.norms)
+
+
+def test_norms_that_are_not_those_of_the_layers_have_no_fingerprint() -> None:
+    whole = normalized((4, 3, 3, 2))
+    with pytest.raises(ValueError, match="norms: expected 2, one for each hidden layer, got 1"):
+        fingerprint(whole.layers, whole.norms[:1])
+    strange = [*whole.norms[:1], {**whole.norms[1], "momentum": np.zeros(3)}]
+    with pytest.raises(ValueError, match=r"norm 1: .*'momentum'"):
+        fingerprint(whole.layers, strange)
+
+
 def test_the_fingerprint_ignores_the_statistics_and_survives_the_file(tmp_path: Path) -> None:
     plain = model()
     whole = model(normalize="standardize", normalization=statistics())
@@ -165,6 +244,10 @@ def test_no_tensor_is_silently_left_out_of_the_fingerprint() -> None:
         ({"normalization": {"shift": np.zeros(4)}}, r"normalization\.scale: missing"),
         ({"normalization": {"shift": np.zeros(3), "scale": np.ones(4)}}, r"shift: .* \(3,\)"),
         ({"normalization": {**statistics(), "mean": np.ones(4)}}, 'unknown tensor "normaliz'),
+        ({"activation": "gelu"}, 'activation: expected one of relu, .*, got "gelu"'),
+        ({"norms": normalized((4, 3, 3, 2)).norms}, r"norms\.1\.\w+: expected batch norm"),
+        ({"norms": normalized((4, 2, 2)).norms}, r"norms\.0\.weight: expected shape \(3,\), "),
+        ({"norms": normalized(dtype=np.float64).norms}, r"norms\.0\.\w+: expected dtype F32 as"),
     ],
 )
 def test_a_model_whose_parts_do_not_fit_cannot_be_built(
@@ -197,6 +280,7 @@ def test_a_file_of_another_tool_is_taken_as_scaled(
     safetensors.numpy.save_file(good_tensors(), tmp_path / "m", metadata)
     loaded = load_model(tmp_path / "m")
     assert (loaded.sizes, loaded.normalize, loaded.classes) == ((4, 3, 2), "scale", 2)
+    assert (loaded.activation, loaded.norms) == ("relu", [])
     assert list(loaded.layers[0]) == ["weight", "bias"]
 
 
@@ -211,6 +295,13 @@ def good_tensors() -> Tensors:
 
 def renamed(old: str, new: str) -> Tensors:
     return {new if name == old else name: array for name, array in good_tensors().items()}
+
+
+def with_norm(**changed: np.ndarray | None) -> Tensors:
+    """Good tensors with batch normalisation, some of it changed, or (None) left out."""
+    norm = {name: np.ones(3, np.float32) for name in NORM} | changed
+    whole = {f"norms.0.{name}": array for name, array in norm.items() if array is not None}
+    return good_tensors() | whole
 
 
 WRONG: list[tuple[Tensors, str]] = [
@@ -292,6 +383,51 @@ WRONG: list[tuple[Tensors, str]] = [
         },
         "normalization.scale: 4 of its 4 numbers are NaN or infinite",
     ),
+    *(
+        (with_norm(**{name: None}), f"norms.0.{name}: missing, though the network has batch norm")
+        for name in NORM
+    ),
+    (
+        {name.replace("norms.0", "norms.1"): array for name, array in with_norm().items()},
+        "norms.1.",
+    ),
+    (
+        {**good_tensors(), "norms.999999.bias": np.ones(3, np.float32)},
+        "norms.999999.bias: expected batch normalisation behind hidden layers alone, of which there are 1,",
+    ),
+    (
+        {
+            "layers.0.weight": np.ones((2, 4)),
+            "layers.0.bias": np.ones(2),
+            "norms.0.weight": np.ones(2),
+        },
+        "norms.0.weight: expected batch normalisation behind hidden layers alone, of which there are 0",
+    ),
+    (with_norm(gain=np.ones(3, np.float32)), 'unknown tensor "norms.0.gain": expected layers.0.'),
+    (
+        {**good_tensors(), "layers.0.running_mean": np.ones(3, np.float32)},
+        'unknown tensor "layers.0.running_mean": expected layers.0.weight (outputs, inputs), ',
+    ),
+    (
+        with_norm(running_mean=np.ones((3, 1), np.float32)),
+        "norms.0.running_mean: expected shape (3,), got (3, 1)",
+    ),
+    (
+        with_norm(bias=np.ones(3)),
+        "norms.0.bias: expected dtype F32 as in the other tensors, got F64",
+    ),
+    (
+        with_norm(weight=np.ones(3, np.int64)),
+        "norms.0.weight: expected dtype F32 or F64 (float32, float64), got I64",
+    ),
+    (
+        with_norm(running_mean=np.array([1, np.inf, np.nan], np.float32)),
+        "norms.0.running_mean: 2 of its 3 numbers are NaN or infinite",
+    ),
+    (
+        with_norm(running_var=np.array([1, -1e-30, 0], np.float32)),
+        "norms.0.running_var: 1 of its 3 variances are negative",
+    ),
 ]
 
 
@@ -313,6 +449,14 @@ def test_tensors_that_make_no_network_are_refused_in_one_line(
         ({"sizes": "[" * 100_000}, "sizes in the metadata: expected [4, 3, 2] as in the tensors"),
         ({"classes": "3"}, "classes in the metadata: expected 2 as in the tensors, got "),
         ({"normalize": "x\ny"}, "normalize: expected one of scale, standardize, none, got "),
+        (
+            {"activation": "Relu"},
+            "activation: expected one of relu, leaky-relu, tanh, sigmoid, got",
+        ),
+        (
+            {"activation": "x\ny"},
+            "activation: expected one of relu, leaky-relu, tanh, sigmoid, got",
+        ),
         ({"normalize": "standardize"}, "normalization.shift: missing, though needed to "),
         ({"format_version": "2"}, 'format_version: expected 1, got "2": a newer xpnet may have '),
     ],
@@ -368,12 +512,12 @@ def test_a_damaged_file_is_refused_in_one_line_and_little_memory(
 
 
 @settings(max_examples=150, deadline=None)
-@given(position=st.integers(0, 399), value=st.integers(0, 255))
+@given(position=st.integers(0, len(to_bytes(normalized())) - 1), value=st.integers(0, 255))
 def test_any_changed_byte_gives_a_model_or_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, position: int, value: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "changed.safetensors"
-    content = bytearray(to_bytes(model()))
+    content = bytearray(to_bytes(normalized()))
     content[position] = value
     path.write_bytes(content)
     try:
@@ -388,3 +532,89 @@ def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             load_model(path)
         assert str(caught.value) == f"{path}: {problem}: expected a .safetensors file"
+
+
+# Parameters as a training has them
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_parameters_of_a_training_come_back_from_the_file(tmp_path: Path, batch_norm: bool) -> None:
+    network = Network((4, 5, 3, 2), "sigmoid", batch_norm=batch_norm)
+    parameters = initialize(network.sizes, 3, batch_norm=batch_norm)
+    rng = np.random.default_rng(0)
+    running = [
+        Statistics(*(array + rng.uniform(size=array.shape) for array in entry))
+        for entry in initial_statistics(network)
+    ]
+    layers, norms = saved_layers(parameters, running)
+    saved = SavedModel(layers, network.sizes, norms=norms, activation="sigmoid")
+    save_model(tmp_path / "m", saved)
+    loaded = load_model(tmp_path / "m")
+    assert loaded.network == network
+    found = parameters_of(loaded)
+    for one, other in zip(found, (parameters, running), strict=True):
+        assert [type(entry) for entry in one] == [type(entry) for entry in other]
+        for array, expected in zip(itertools.chain(*one), itertools.chain(*other), strict=True):
+            np.testing.assert_array_equal(array, expected, strict=True)
+
+
+def test_batch_normalisation_without_its_statistics_is_not_saved() -> None:
+    parameters = initialize((4, 3, 2), 0, batch_norm=True)
+    with pytest.raises(ValueError, match="zip"):
+        saved_layers(parameters)
+
+
+# PyTorch, whose names these are
+
+
+def torch_network(sizes: tuple[int, ...], activation: str) -> Any:
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            pairs = list(itertools.pairwise(sizes))
+            self.layers = torch.nn.ModuleList([torch.nn.Linear(*pair) for pair in pairs])
+            self.norms = torch.nn.ModuleList([torch.nn.BatchNorm1d(n) for n in sizes[1:-1]])
+
+        def forward(self, x: Any) -> Any:
+            for layer, norm in zip(self.layers, self.norms, strict=False):
+                x = getattr(torch, activation)(norm(layer(x)))
+            return self.layers[-1](x)
+
+    return Net().double()
+
+
+def test_pytorch_computes_the_same_logits_from_the_file(tmp_path: Path) -> None:
+    usable_backend(BackendCase.TORCH)
+    import torch
+    from safetensors.torch import load_file
+
+    saved, x = normalized((6, 5, 4, 3), np.float64), np.random.default_rng(0).normal(size=(7, 6))
+    save_model(tmp_path / "m", saved)
+    net = torch_network(saved.sizes, saved.activation)
+    net.load_state_dict(load_file(tmp_path / "m"))
+    expected = net.eval()(torch.tensor(x)).detach().numpy()
+    assert_logits(load_model(tmp_path / "m"), x, expected)
+
+
+def test_a_trained_network_of_pytorch_is_read(tmp_path: Path) -> None:
+    usable_backend(BackendCase.TORCH)
+    import torch
+    from safetensors.torch import save_file
+
+    net, x = torch_network((6, 5, 4, 3), "relu"), np.random.default_rng(0).normal(size=(7, 6))
+    with torch.no_grad():
+        for _ in range(3):
+            net(torch.tensor(x))
+    save_file(net.state_dict(), tmp_path / "m")
+    expected = net.eval()(torch.tensor(x)).detach().numpy()
+    assert_logits(load_model(tmp_path / "m"), x, expected)
+
+
+def assert_logits(loaded: SavedModel, x: np.ndarray, expected: np.ndarray) -> None:
+    backend = make("cpu")
+    ops = Native(backend.xp, backend.device, backend.xp.float64)
+    parameters, running = parameters_of(loaded)
+    logits, _ = forward(ops, parameters, x.T, loaded.network, running=running)
+    np.testing.assert_allclose(logits.T, expected, rtol=1e-12, atol=1e-12)

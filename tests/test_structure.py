@@ -22,6 +22,8 @@ HOST_SIDE = {
     "parity/runs.py",
     "preview.py",
     "rng.py",
+    "snapshot.py",
+    "tensors.py",
 }
 """These run before arrays go to the device or after they come back, and may use NumPy."""
 

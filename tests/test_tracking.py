@@ -1,5 +1,6 @@
 """The record of a run: what it holds, and that nothing is lost or half-written."""
 
+import errno
 import itertools
 import json
 import os
@@ -18,10 +19,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xpnet import tracking
+from xpnet import locks, tracking
 from xpnet.checkpoint import SavedModel, load_model
 from xpnet.errors import ConfigError, DataError
-from xpnet.tracking import Given, Record, Run, environment, read_metrics, read_run
+from xpnet.snapshot import load_snapshot
+from xpnet.tracking import Given, Record, Run, read_metrics, read_run
 
 GIVEN: Given = {
     "command": ["python", "-m", "xpnet.train", "--data", "weiß"],
@@ -65,10 +67,11 @@ def test_a_started_run_has_a_folder_with_a_running_record(tmp_path: Path) -> Non
     assert record["id"] == run.id == run.folder.name
     assert before <= datetime.fromisoformat(record["started"]) <= datetime.now(UTC)
     assert record["started"].endswith("+00:00")
+    assert record["resumed"] == []
     assert [record["ended"], record["metrics"], record["fingerprint"], record["error"]] == (
         [None] * 4
     )
-    assert [path.name for path in run.folder.iterdir()] == ["run.json"]
+    assert set(tree(run.folder)) == {".lock", "run.json"}
     assert [path.name for path in run.folder.parent.iterdir()] == [run.id]
 
 
@@ -163,12 +166,16 @@ def test_a_run_is_replaced_only_where_overwrite_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"mine: exists already: choose another --name, or "):
         start(tmp_path, "mine")
     assert tree(tmp_path) == before
-    start(tmp_path, "mine", overwrite=True)
+    run = start(tmp_path, "mine", overwrite=True)
+    assert set(tree(tmp_path)) == {"mine", "mine/.lock", "mine/run.json"}
+    run.release()
     assert set(tree(tmp_path)) == {"mine", "mine/run.json"}
 
 
 def test_overwrite_without_an_old_run_starts_an_ordinary_one(tmp_path: Path) -> None:
-    start(tmp_path, "mine", overwrite=True)
+    run = start(tmp_path, "mine", overwrite=True)
+    assert set(tree(tmp_path)) == {"mine", "mine/.lock", "mine/run.json"}
+    run.release()
     assert set(tree(tmp_path)) == {"mine", "mine/run.json"}
 
 
@@ -316,7 +323,7 @@ def test_the_model_is_saved_beside_the_record(tmp_path: Path) -> None:
     run = start(tmp_path)
     run.save_model(a_model())
     assert load_model(run.folder / "model.safetensors").sizes == (3, 2)
-    assert set(tree(run.folder)) == {"run.json", "model.safetensors"}
+    assert set(tree(run.folder)) == {".lock", "run.json", "model.safetensors"}
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_written(
@@ -355,6 +362,10 @@ def test_a_run_never_writes_into_the_folder_of_its_successor(tmp_path: Path, how
         old.log({"epoch": 1})
     with pytest.raises(ConfigError, match=message):
         old.save_model(a_model())
+    with pytest.raises(ConfigError, match=message):
+        old.save_checkpoint({}, {})
+    with pytest.raises(ConfigError, match=message):
+        old.resume(0)
     with pytest.raises(ConfigError, match=message):
         old.finish("completed")
     assert tree(tmp_path) == before
@@ -437,106 +448,357 @@ def test_files_that_are_missing_are_refused(tmp_path: Path) -> None:
         read_metrics(tmp_path / "metrics.jsonl")
 
 
-def test_the_environment_names_the_libraries_that_are_loaded() -> None:
-    found = environment()
-    assert found["versions"]["numpy"] == np.__version__
-    assert set(found["versions"]) <= set(sys.modules)
-    assert found["python"].endswith(f" {'.'.join(map(str, sys.version_info[:3]))}")
-    assert found["platform"]
-    json.dumps(found)
+# Runs that go on
 
 
-def test_the_environment_loads_no_library() -> None:
-    code = (
-        "import sys, xpnet.tracking as t; t.environment()\n"
-        "loaded = {'numpy', 'torch', 'jax', 'cupy', 'pandas', 'safetensors'} & set(sys.modules)\n"
-        "sys.exit(str(loaded) if loaded else 0)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert result.returncode == 0, result.stderr
-
-
-GIT = shutil.which("git")
-IDENTITY = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
-
-
-def git(folder: Path, *words: str) -> str:
-    command = [str(GIT), "-C", str(folder), *IDENTITY, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout of xpnet with one commit, from which the package seems to be loaded."""
-    if GIT is None:
-        pytest.skip("git is not installed")
-    root = tmp_path / "checkout"
-    (root / "xpnet").mkdir(parents=True)
-    (root / "pyproject.toml").write_text('[project]\nname = "xpnet"\n')
-    (root / "xpnet" / "tracking.py").touch()
-    git(root, "init", "--quiet")
-    git(root, "add", ".")
-    git(root, "commit", "--quiet", "-m", "m")
-    monkeypatch.setattr(tracking, "__file__", str(root / "xpnet" / "tracking.py"))
-    return root
-
-
-def test_a_clean_checkout_gives_its_commit(checkout: Path) -> None:
-    commit = git(checkout, "rev-parse", "HEAD")
-    assert environment()["git"] == {"commit": commit, "dirty": False}
-
-
-def test_only_a_changed_tracked_file_makes_a_checkout_dirty(checkout: Path) -> None:
-    (checkout / "untracked").touch()
-    assert (environment()["git"] or {})["dirty"] is False
-    (checkout / "pyproject.toml").write_text('[project]\nname = "xpnet"\nversion = "1"\n')
-    assert (environment()["git"] or {})["dirty"] is True
-
-
-def test_another_repository_in_the_environment_changes_nothing(
-    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = environment()["git"]
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other.git"))
-    assert environment()["git"] == expected
-    assert expected is not None
+def stopped(out: Path, status: Any = "interrupted", name: str | None = "mine") -> Path:
+    """Return the folder of a run that has ended after two rows, with a checkpoint."""
+    run = start(out, name)
+    for epoch in range(2):
+        run.log({"epoch": epoch})
+    run.save_checkpoint({"w": np.arange(3.0)}, {"rows": 2})
+    run.finish(status, metrics={"train_loss": 0.5}, fingerprint="cd", error="why")
+    return run.folder
 
 
 @pytest.mark.parametrize(
-    "case",
+    ("status", "kept"), [("completed", False), ("interrupted", True), ("failed", True)]
+)
+def test_a_checkpoint_is_kept_until_the_run_is_complete(
+    tmp_path: Path, status: Any, kept: bool
+) -> None:
+    folder = stopped(tmp_path, status)
+    expected = {"run.json", "metrics.jsonl"} | ({"checkpoint.safetensors"} if kept else set())
+    assert set(tree(folder)) == expected
+    if kept:
+        arrays, facts = load_snapshot(folder / "checkpoint.safetensors")
+        np.testing.assert_array_equal(arrays["w"], np.arange(3.0), strict=True)
+        assert facts == {"rows": 2}
+
+
+def test_a_record_that_cannot_be_completed_leaves_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise NO_SPACE
+
+    run = start(tmp_path)
+    run.save_checkpoint({}, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(ConfigError, match=r"run\.json: cannot be written"):
+            run.finish("completed")
+    assert run.checkpoint.is_file()
+    assert run.record == read_run(run.folder)
+    run.finish("failed", error="no space")
+    assert read_run(run.folder)["status"] == "failed"
+
+
+def test_a_run_ends_once(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    run.finish("completed", fingerprint="cd")
+    before = tree(tmp_path)
+    run.finish("interrupted")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
+def test_a_stopped_run_goes_on_with_its_record_and_its_start(tmp_path: Path, status: Any) -> None:
+    folder = stopped(tmp_path, status)
+    before, ended = tree(folder), read_run(folder)
+    run = Run.reopen(folder)
+    assert {name: content for name, content in tree(folder).items() if name != ".lock"} == before
+    assert run.record == ended
+    assert run.record["config"] == GIVEN["config"]
+    assert run.record["data"] == GIVEN["data"]
+    assert run.checkpoint == folder / "checkpoint.safetensors"
+    assert run.resume(2) == 2
+    record = read_run(folder)
+    assert run.record == record
+    (time,) = record["resumed"]
+    assert datetime.fromisoformat(time) >= datetime.fromisoformat(ended["ended"] or "")
+    changed = {"status": "running", "resumed": [time]} | dict.fromkeys(
+        ["ended", "metrics", "fingerprint", "error"]
+    )
+    assert record == {**ended, **changed}
+    run.log({"epoch": 2})
+    run.finish("completed", fingerprint="ef")
+    assert set(tree(folder)) == {"run.json", "metrics.jsonl"}
+    assert [row["epoch"] for row in read_metrics(folder / "metrics.jsonl")] == [0, 1, 2]
+    assert (read_run(folder)["resumed"], read_run(folder)["fingerprint"]) == ([time], "ef")
+
+
+def test_a_run_goes_on_as_often_as_it_is_stopped(tmp_path: Path) -> None:
+    folder = stopped(tmp_path)
+    for times in (1, 2, 3):
+        run = Run.reopen(folder)
+        run.resume(2)
+        run.finish("interrupted")
+        assert len(read_run(folder)["resumed"]) == times
+
+
+def test_a_run_that_is_given_back_without_going_on_is_unchanged(tmp_path: Path) -> None:
+    folder = stopped(tmp_path)
+    before = tree(folder)
+    Run.reopen(folder).release()
+    Run.reopen(folder).finish("failed", error="other data")
+    assert tree(folder) == before
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_can_go_on(tmp_path: Path) -> None:
+    folder = start(tmp_path).folder
+    run = Run.reopen(folder)
+    assert not run.checkpoint.exists()
+    assert run.resume(0) == 0
+    assert set(tree(folder)) == {".lock", "run.json"}
+
+
+def test_a_renamed_run_has_its_new_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped(tmp_path).rename(tmp_path / "other")
+    monkeypatch.chdir(tmp_path / "other")
+    run = Run.reopen(Path())
+    run.resume(2)
+    assert (run.id, read_run(tmp_path / "other")["id"]) == ("other", "other")
+
+
+def test_a_record_from_before_runs_could_go_on_is_taken(tmp_path: Path) -> None:
+    path = stopped(tmp_path) / "run.json"
+    record = json.loads(path.read_text())
+    del record["resumed"]
+    path.write_text(json.dumps(record))
+    run = Run.reopen(path.parent)
+    run.resume(2)
+    assert len(read_run(path.parent)["resumed"]) == 1
+
+
+def test_a_complete_run_is_not_reopened(tmp_path: Path) -> None:
+    folder = stopped(tmp_path, "completed")
+    before = tree(folder)
+    with pytest.raises(ConfigError, match=r"mine: is complete: [^\n]*--init-from [^\n]*$"):
+        Run.reopen(folder)
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
     [
-        "no git",
-        "in another checkout",
-        "another project",
-        "no project",
-        "no commit",
-        "broken",
-        "slow",
+        ({"status": "paused"}, 'status: expected running, interrupted or failed, got "paused"'),
+        ({"status": None}, "status: expected a string, got null"),
+        ({"status": ["running"]}, 'status: expected a string, got ["running"]'),
+        ({"config": []}, "config: expected an object, got []"),
+        ({"data": "ab"}, 'data: expected an object, got "ab"'),
+        ({"started": 3}, "started: expected a string, got 3"),
+        ({"schema_version": 2}, "schema_version: expected 1, got 2"),
     ],
 )
-def test_where_there_is_no_commit_to_name_there_is_null(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, case: str
+def test_a_folder_whose_record_is_damaged_is_not_reopened(
+    tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    assert environment()["git"] is not None
-    if case == "no git":
-        monkeypatch.setenv("PATH", "")
-    elif case == "in another checkout":
-        (checkout / ".git").rename(checkout.parent / ".git")
-    elif case == "another project":
-        (checkout / "pyproject.toml").write_text('[project]\nname = "other"\n')
-    elif case == "no project":
-        (checkout / "pyproject.toml").write_text("[project")
-    elif case == "no commit":
-        shutil.rmtree(checkout / ".git")
-        git(checkout, "init", "--quiet")
-    elif case == "broken":
-        (checkout / ".git" / "HEAD").write_text("nonsense")
-    else:
-        tool = checkout / "git"
-        tool.write_text("#!/bin/sh\nexec sleep 30\n")
-        tool.chmod(0o755)
-        monkeypatch.setattr(tracking, "GIT_TIMEOUT", 0.2)
-        monkeypatch.setenv("PATH", f"{checkout}{os.pathsep}{os.environ['PATH']}")
-    begin = time.monotonic()
-    assert environment()["git"] is None
-    assert time.monotonic() - begin < 5
+    folder = stopped(tmp_path)
+    path = folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    before = tree(folder)
+    with pytest.raises(DataError) as caught:
+        Run.reopen(folder)
+    assert str(caught.value) == f"{path}: {message}"
+    assert tree(folder) == before
+
+
+def test_a_folder_of_something_else_is_not_reopened_and_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("photos", "absent"):
+        with pytest.raises(DataError, match=r"run\.json: cannot be read [^\n]* a folder of a run$"):
+            Run.reopen(tmp_path / name)
+    assert set(tree(tmp_path)) == {"photos"}
+
+
+# Rows of metrics.jsonl: as written, and how many of them are asked for
+
+
+@pytest.mark.parametrize(
+    ("content", "rows", "expected", "kept"),
+    [
+        (b'{"a": 1}\n{"a": 2}\n{"a": 3}\n', 2, b'{"a": 1}\n{"a": 2}\n', 2),
+        (b'{"a": 1}\n{"a": 2}\n', 2, b'{"a": 1}\n{"a": 2}\n', 2),
+        (b'{"a": 1}\n{"a": 2}\n{"a', 2, b'{"a": 1}\n{"a": 2}\n', 2),
+        (b'{"a": 1}\n{"a": 2}', 2, b'{"a": 1}\n{"a": 2}\n', 2),
+        (b'{"a": 1}\n{"a": 2}', 1, b'{"a": 1}\n', 1),
+        (b'{"a": 1}\n{"a', 2, b'{"a": 1}\n', 1),
+        (b'{"a": 1}\n\0\0\0', 2, b'{"a": 1}\n', 1),
+        (b'{"a": 1}\nnonsense\n{"a": 3}\n', 1, b'{"a": 1}\n', 1),
+        (b'{"a": 1}\n{"a": 2}\n', 0, b"", 0),
+        (b'{"a', 0, b"", 0),
+        (b"", 3, b"", 0),
+        (None, 3, None, 0),
+        ('{"a": 1.0, "weiß": 1e-05}\n'.encode(), 1, '{"a": 1.0, "weiß": 1e-05}\n'.encode(), 1),
+    ],
+)
+def test_rows_that_the_checkpoint_does_not_know_are_cut_off(
+    tmp_path: Path, content: bytes | None, rows: int, expected: bytes | None, kept: int
+) -> None:
+    run = start(tmp_path)
+    path = run.folder / "metrics.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    assert run.resume(rows) == kept
+    assert (path.read_bytes() if path.exists() else None) == expected
+    run.log({"a": 9})
+    assert len(read_metrics(path)) == kept + 1
+
+
+def test_a_damaged_row_that_is_to_stay_is_named_and_nothing_is_cut(tmp_path: Path) -> None:
+    folder = stopped(tmp_path)
+    (folder / "metrics.jsonl").write_bytes(b'{"a": 1}\nnonsense\n{"a": 3}\n')
+    run = Run.reopen(folder)
+    before = tree(folder)
+    with pytest.raises(
+        DataError, match=r'metrics\.jsonl: line 2: expected a JSON object, got "non'
+    ):
+        run.resume(2)
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize("error", [NO_SPACE, KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
+def test_a_cut_that_fails_leaves_all_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    run = Run.reopen(stopped(tmp_path))
+    before = tree(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        expected = ConfigError if isinstance(error, OSError) else KeyboardInterrupt
+        with pytest.raises(expected):
+            run.truncate_metrics(1)
+    assert tree(tmp_path) == before
+    assert run.truncate_metrics(1) == 1
+
+
+def test_going_on_removes_what_a_killed_process_was_writing_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    folder = stopped(tmp_path)
+    before = set(tree(folder))
+    for name in (".0123456789abcdef.tmp", ".notes.tmp", "0123456789abcdef.tmp"):
+        (folder / name).touch()
+    run = Run.reopen(folder)
+    run.resume(2)
+    run.release()
+    assert set(tree(folder)) == before | {".notes.tmp", "0123456789abcdef.tmp"}
+
+
+# One process at a time
+
+
+def test_a_run_under_way_is_not_reopened(tmp_path: Path) -> None:
+    run = start(tmp_path, "mine")
+    message = r"mine: another process is working on this run: wait until it has ended$"
+    before = tree(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        Run.reopen(run.folder)
+    assert tree(tmp_path) == before
+    run.finish("interrupted")
+    again = Run.reopen(run.folder)
+    with pytest.raises(ConfigError, match=message):
+        Run.reopen(run.folder)
+    again.resume(0)
+    with pytest.raises(ConfigError, match=message):
+        Run.reopen(run.folder)
+
+
+def test_of_trainings_that_go_on_at_once_one_gets_the_run(tmp_path: Path) -> None:
+    folder = stopped(tmp_path)
+    outcomes: list[Run | ConfigError] = []
+    barrier = threading.Barrier(8)
+
+    def training() -> None:
+        barrier.wait()
+        try:
+            outcomes.append(Run.reopen(folder))
+        except ConfigError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=training) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [type(outcome) for outcome in outcomes].count(Run) == 1
+    assert len(outcomes) == 8
+
+
+def test_a_file_system_without_locks_stops_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks, "_hold", fail)
+    start(tmp_path, "mine").finish("interrupted")
+    Run.reopen(tmp_path / "mine").resume(0)
+
+
+TRAINING = """
+import sys
+from itertools import count
+from pathlib import Path
+import numpy as np
+from test_tracking import start
+print("ready", flush=True)
+run = start(Path(sys.argv[1]), "mine")
+for rows in count(1):
+    run.log({"epoch": rows, "words": "a" * 5000})
+    run.save_checkpoint({"w": np.full(2000, float(rows))}, {"rows": rows})
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.004, 0.05, 0.2])
+def test_a_run_that_is_killed_at_any_moment_can_go_on(tmp_path: Path, seconds: float) -> None:
+    command = [sys.executable, "-c", TRAINING, str(tmp_path)]
+    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "mine" / ".lock").exists() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(seconds)
+        if seconds > 0.01:
+            with pytest.raises(ConfigError, match="another process"):
+                Run.reopen(tmp_path / "mine")
+        process.kill()
+    run = Run.reopen(tmp_path / "mine")
+    rows = 0
+    if run.checkpoint.exists():
+        arrays, facts = load_snapshot(run.checkpoint)
+        rows = facts["rows"]
+        np.testing.assert_array_equal(arrays["w"], np.full(2000, float(rows)))
+    assert run.resume(rows) == rows
+    run.log({"epoch": rows + 1})
+    run.finish("completed")
+    epochs = [row["epoch"] for row in read_metrics(run.folder / "metrics.jsonl")]
+    assert epochs == list(range(1, rows + 2))
+    assert set(tree(run.folder)) == {"run.json", "metrics.jsonl"}
+
+
+# Runs within the folder of a group
+
+
+def test_a_group_of_runs_has_their_folders_in_its_own(tmp_path: Path) -> None:
+    group = start(tmp_path, "group")
+    for name in ("seed-3", "seed-4"):
+        stopped(group.folder, name=name)
+        assert read_run(group.folder / name)["id"] == name
+    with pytest.raises(ConfigError, match="seed-3: exists already"):
+        start(group.folder, "seed-3")
+    run = Run.reopen(group.folder / "seed-3")
+    run.resume(2)
+    run.finish("completed")
+    group.finish("completed")
+    assert [read_run(tmp_path / name)["status"] for name in ("group", "group/seed-3")] == (
+        ["completed"] * 2
+    )
+    start(tmp_path, "group", overwrite=True).release()
+    assert set(tree(tmp_path)) == {"group", "group/run.json"}

@@ -17,7 +17,7 @@ from xpnet.augment import augmenter, square_side
 from xpnet.backends import environment
 from xpnet.backends.base import Array, cuda_index
 from xpnet.blocks import BLOCK_SIZE
-from xpnet.checkpoint import load_model
+from xpnet.checkpoint import load_model, parameters_of
 from xpnet.datasets import check_copy, for_shuffling, is_mapped
 from xpnet.errors import BackendError, ConfigError
 from xpnet.feed import Feed, Order, Samples
@@ -127,11 +127,12 @@ class Experiment:
         return evaluate(self.engine, state.parameters, samples, state.statistics, order)
 
     def on_host(self, parameters: Parameters) -> list[dict[str, NDArray[np.generic]]]:
-        """Return the parameters as they stand in files: weight (units, inputs) and bias (units,)."""
+        """Return the linear layers as they stand in files: weight (units, inputs) and bias (units,)."""
         to_host = self.backend.to_host
+        layers = [layer for layer in parameters if isinstance(layer, Linear)]
         return [
             {"weight": to_host(layer.weight), "bias": to_host(layer.bias).reshape(-1)}
-            for layer in parameters
+            for layer in layers
         ]
 
 
@@ -286,14 +287,13 @@ def _initial(config: "TrainConfig", network: Network) -> tuple[Parameters, list[
         )
         return parameters, initial_statistics(network)
     model = load_model(config.init_from)
-    if model.sizes != network.sizes:
+    if model.network.sizes != network.sizes or model.network.batch_norm != network.batch_norm:
         msg = (
-            f"--init-from: {config.init_from} holds a {shown(model.sizes)} network, "
-            f"but --hidden and the data make it {shown(network.sizes)}"
+            f"--init-from: {config.init_from} holds a {described(model.network)}, "
+            f"but the settings and the data make it a {described(network)}"
         )
         raise ConfigError(msg)
-    layers = [Linear(layer["weight"], layer["bias"].reshape(-1, 1)) for layer in model.layers]
-    return layers, initial_statistics(network)
+    return parameters_of(model)
 
 
 def _check_sizes(config: "TrainConfig", sizes: tuple[int, ...], samples: int) -> None:
@@ -316,6 +316,11 @@ def _check_sizes(config: "TrainConfig", sizes: tuple[int, ...], samples: int) ->
             f"{needed / 2**30:.0f} GiB, this machine has {memory / 2**30:.0f}: use fewer units"
         )
         raise ConfigError(msg)
+
+
+def described(network: Network) -> str:
+    """Return sizes and batch norm: 784-10-10 network with batch norm."""
+    return f"{shown(network.sizes)} network" + " with batch norm" * network.batch_norm
 
 
 def shown(sizes: tuple[int, ...]) -> str:

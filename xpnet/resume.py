@@ -30,7 +30,8 @@ def reopened(command: Command) -> Iterator[tuple[TrainConfig, Run]]:
     if folder is None:
         msg = "--resume: expected the folder of a run"
         raise ConfigError(msg)
-    with Run.reopen(folder) as run:
+    run = Run.reopen(folder)
+    try:
         config = from_resolved(run.record["config"], str(run.folder))
         ours, theirs = resolved(given), resolved(config)
         names = sorted(command.given - {"resume"})
@@ -43,3 +44,5 @@ def reopened(command: Command) -> Iterator[tuple[TrainConfig, Run]]:
                 raise ConfigError(msg)
         changes: dict[str, Any] = {name: getattr(given, name) for name in names if name in FREE}
         yield replace(config, **changes), run
+    finally:
+        run.release()

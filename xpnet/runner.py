@@ -24,7 +24,7 @@ from xpnet.interrupts import deferred
 from xpnet.loop import Evaluation, TrainingState
 from xpnet.machine import available_cpus
 from xpnet.metrics import accuracy_per_class
-from xpnet.snapshot import flatten, load_snapshot, save_snapshot, unflatten
+from xpnet.snapshot import flatten, load_snapshot, unflatten
 from xpnet.tracking import Given, Run
 
 SLOW_FLOAT64 = 4
@@ -154,14 +154,14 @@ class _Training:
             "seconds": self.seconds,
             "best": [stopping.epoch, stopping.accuracy, stopping.loss],
         }
-        save_snapshot(self.record.checkpoint, arrays, facts)
+        self.record.save_checkpoint(arrays, facts)
         self.saved = time.perf_counter()
 
     def restore(self) -> None:
         """Go back to the last checkpoint, or to the start if there is none yet."""
         path = self.record.checkpoint
         if not path.exists():
-            self.record.truncate_metrics(0)
+            self.record.resume(0)
             return
         arrays, facts = load_snapshot(path)
         backend = self.experiment.backend
@@ -178,7 +178,7 @@ class _Training:
         stopping.epoch, stopping.accuracy, stopping.loss = facts["best"]
         if any(name.startswith("best") for name in arrays):
             stopping.best = device(unflatten("best", like[:2], arrays))
-        self.record.truncate_metrics(self.rows)
+        self.record.resume(self.rows)
 
     def _save_model(self, state: TrainingState) -> str:
         """Write the model file and return the fingerprint of the parameters."""
@@ -244,9 +244,7 @@ def _workers(config: TrainConfig, backend: Backend) -> int:
     return config.workers
 
 
-def _record(
-    config: TrainConfig, command: list[str], selection: Selection, data: Dataset
-) -> Given:
+def _record(config: TrainConfig, command: list[str], selection: Selection, data: Dataset) -> Given:
     return {
         "command": command,
         "config": resolved(config),

@@ -1,50 +1,40 @@
 """The record of a run: its folder, with run.json, metrics.jsonl and model.safetensors.
 
 Every file is complete whenever it is there, except that a crash can tear the last line of
-metrics.jsonl, which `read_metrics` then leaves out.
+metrics.jsonl, which `read_metrics` then leaves out. While a run is under way, and after it was
+stopped, its folder also holds checkpoint.safetensors, from which it can go on (`Run.reopen`). While
+a process works on it, that process holds a lock on the file .lock; a killed one leaves the file, but
+no lock.
 """
 
 import errno
 import json
 import math
 import os
-import platform
+import re
 import shutil
-import subprocess
-import sys
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast
 
 from xpnet.errors import ConfigError, DataError
 from xpnet.files import unwritable, write_atomic
+from xpnet.locks import Lock
+from xpnet.provenance import Environment, environment
 
 if TYPE_CHECKING:
     from xpnet.checkpoint import SavedModel
+    from xpnet.snapshot import Arrays
 
 SCHEMA_VERSION = 1
 RECORD_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 MODEL_FILE = "model.safetensors"
-GIT_TIMEOUT = 2.0
-"""Seconds after which a record does without the git commit."""
-
-LIBRARIES = (
-    "xpnet",
-    "numpy",
-    "pandas",
-    "array_api_compat",
-    "array_api_strict",
-    "cupy",
-    "jax",
-    "jaxlib",
-    "safetensors",
-    "torch",
-)
-"""Modules whose versions a record names, where they are loaded."""
+CHECKPOINT_FILE = "checkpoint.safetensors"
+LOCK_FILE = ".lock"
 
 Ending = Literal["completed", "interrupted", "failed"]
 
@@ -65,20 +55,6 @@ class Given(TypedDict):
     backend: str
     data: dict[str, Any]
     """The data set: sha256, name and counts."""
-
-
-class Environment(TypedDict):
-    """Where a run happens."""
-
-    python: str
-    """Implementation and version."""
-    platform: str
-    """Operating system, its version and the processor."""
-    versions: dict[str, str]
-    """Versions of the loaded libraries, by module name."""
-    git: dict[str, Any] | None
-    """commit (hexadecimal) and dirty (whether tracked files were changed); None outside a
-    checkout of xpnet."""
 
 
 class Outcome(TypedDict, total=False):
@@ -106,6 +82,8 @@ class Record(Given, Environment):
     """A run that was killed stays "running"."""
     started: str
     """ISO 8601, UTC."""
+    resumed: list[str]
+    """When it went on after it had been stopped, each time."""
     ended: str | None
     metrics: dict[str, Any] | None
     fingerprint: str | None
@@ -127,11 +105,17 @@ class Run:
     folder: Path
     record: Record
     _identity: tuple[int, int] | None
+    _lock: Lock = field(repr=False)
 
     @property
     def id(self) -> str:
         """The name of the run's folder."""
         return self.record["id"]
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run's checkpoint is, if it has one."""
+        return self.folder / CHECKPOINT_FILE
 
     @classmethod
     def start(cls, out: Path, name: str | None, overwrite: bool, record: Given) -> Self:  # noqa: FBT001 - as the settings are
@@ -156,9 +140,10 @@ class Run:
             while True:
                 first = _first_record(_new_id() if name is None else name, record)
                 write_atomic(prepared / RECORD_FILE, _json(first))
+                (prepared / LOCK_FILE).touch()  # Windows renames no folder with an open file in it
                 folder = out / first["id"]
                 if _take(prepared, folder, overwrite=overwrite and name is not None):
-                    return cls(folder, first, identity)
+                    return cls(folder, first, identity, _locked(folder))
                 if name is not None:
                     msg = f"{folder}: another run has just taken this name: choose another --name"
                     raise ConfigError(msg)
@@ -166,6 +151,74 @@ class Run:
             raise _no_folder(out, error) from error
         finally:
             shutil.rmtree(prepared, ignore_errors=True)
+
+    @classmethod
+    def reopen(cls, folder: Path) -> Self:
+        """Return the run in `folder`, which was interrupted, failed or killed, for this process alone.
+
+        Nothing in the folder changes before `resume`.
+
+        Raises
+        ------
+        DataError
+            The folder holds no run.json, or one that is damaged.
+        ConfigError
+            The run is complete, or another process is working on it.
+        """
+        _resumable(folder)  # so that no lock file comes into folders of others
+        try:
+            lock = _locked(folder)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        try:
+            return cls(folder, _resumable(folder), _identity(folder), lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def resume(self, rows: int) -> int:
+        """Go on: keep the first `rows` rows of metrics.jsonl, and set the status to "running".
+
+        The record notes the time, and loses what it said of the end. Return the number of rows kept;
+        a power cut can have lost some.
+
+        Raises
+        ------
+        DataError
+            One of these rows is damaged.
+        ConfigError
+            A file cannot be written, or the folder is no longer this run's.
+        """
+        kept = self.truncate_metrics(rows)
+        again = {"ended": None, "metrics": None, "fingerprint": None, "error": None}
+        resumed = [*self.record["resumed"], _now()]
+        self._write_record({"status": "running", "resumed": resumed, **again})
+        _remove_temporary(self.folder)
+        return kept
+
+    def truncate_metrics(self, rows: int) -> int:
+        """Cut metrics.jsonl back to its first `rows` rows, at once; return how many there are then.
+
+        Raises
+        ------
+        DataError
+            One of these rows is damaged.
+        ConfigError
+            The file cannot be written, or the folder is no longer this run's.
+        """
+        path = self.folder / METRICS_FILE
+        self._check_folder()
+        if not path.exists():
+            return 0
+        content = _content(path, "a metrics.jsonl")
+        kept = [text for text, _ in _rows(path, content, rows)]
+        whole = b"".join(text + b"\n" for text in kept)
+        if whole != content:
+            try:
+                write_atomic(path, whole)
+            except OSError as error:
+                raise unwritable(path, error) from error
+        return len(kept)
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl; floats read back exactly, those not finite as null.
@@ -197,8 +250,24 @@ class Run:
         self._check_folder()
         save_model(self.folder / MODEL_FILE, model)
 
+    def save_checkpoint(self, arrays: "Arrays", facts: Mapping[str, Any]) -> None:
+        """Write checkpoint.safetensors; the one before stays until this one is complete.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be written, or the folder is no longer this run's.
+        """
+        from xpnet.snapshot import save_snapshot
+
+        self._check_folder()
+        save_snapshot(self.checkpoint, arrays, facts)
+
     def finish(self, status: Ending, **outcome: Unpack[Outcome]) -> None:
-        """Complete run.json with the status, the time and the outcome.
+        """Complete run.json with the status, the time and the outcome, and let go of the folder.
+
+        A completed run needs no checkpoint any more, and loses it. A run ends once: when it is not
+        running, nothing changes.
 
         Raises
         ------
@@ -208,34 +277,34 @@ class Run:
         if strangers := sorted(set(outcome) - set(Outcome.__annotations__)):
             msg = f"unknown outcome {strangers}: expected {sorted(Outcome.__annotations__)}"
             raise TypeError(msg)
+        if self.record["status"] == "running":
+            self._write_record({"status": status, "ended": _now(), **outcome})
+            if status == "completed":
+                # Left over, it would do no harm: the record says already that all is done.
+                with suppress(OSError):
+                    self.checkpoint.unlink()
+        self.release()
+
+    def release(self) -> None:
+        """Let other processes work on the run."""
+        self._lock.release()
+
+    def _write_record(self, changes: Mapping[str, Any]) -> None:
+        """Change the record: in the file, then here."""
         self._check_folder()
-        ended = cast("Record", {"status": status, "ended": _now(), **outcome})
-        self.record.update(ended)
         path = self.folder / RECORD_FILE
+        changed = cast("Record", {**self.record, **changes})
         try:
-            write_atomic(path, _json(self.record))
+            write_atomic(path, _json(changed))
         except OSError as error:
             raise unwritable(path, error) from error
+        self.record.update(changed)
 
     def _check_folder(self) -> None:
         """Refuse to mix this run's files with those of a run that took its folder."""
         if _identity(self.folder) != self._identity:
             msg = f"{self.folder}: was replaced or removed while this run was using it"
             raise ConfigError(msg)
-
-
-def environment() -> Environment:
-    """Return Python, platform, the versions of the loaded libraries and the git commit.
-
-    Loads no library and never raises.
-    """
-    versions = {name: _version(name) for name in LIBRARIES if name in sys.modules}
-    return {
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "platform": platform.platform(),
-        "versions": {name: version for name, version in versions.items() if version},
-        "git": _git(Path(__file__).resolve().parents[1]),
-    }
 
 
 def read_run(folder: Path) -> Record:
@@ -266,16 +335,64 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     DataError
         The file is missing, or a line in it is damaged.
     """
-    *complete, last = _content(path, "a metrics.jsonl").split(b"\n")
-    lines = []
-    for number, text in enumerate(complete, start=1):
-        line = _object(text)
-        if line is None:
+    return [row for _, row in _rows(path, _content(path, "a metrics.jsonl"), None)]
+
+
+def _rows(path: Path, content: bytes, limit: int | None) -> list[tuple[bytes, dict[str, Any]]]:
+    """Return the rows of a metrics.jsonl, or the first of them, each as text and as object."""
+    *complete, last = content.split(b"\n")
+    rows = []
+    for number, text in enumerate(complete[:limit], start=1):
+        row = _object(text)
+        if row is None:
             msg = f"{path}: line {number}: expected a JSON object, got {_shown(text)}"
             raise DataError(msg)
-        lines.append(line)
+        rows.append((text, row))
     unfinished = _object(last)
-    return lines if unfinished is None else [*lines, unfinished]
+    return rows if unfinished is None else [*rows, (last, unfinished)][:limit]
+
+
+def _resumable(folder: Path) -> Record:
+    """Return the record of a run that can be resumed; raise DataError or ConfigError over another."""
+    path = folder / RECORD_FILE
+    record = read_run(folder)
+    for key, kind in {"config": dict, "data": dict, "started": str, "status": str}.items():
+        if not isinstance(record.get(key), kind):
+            found = json.dumps(record.get(key))[:60]
+            expected = "an object" if kind is dict else "a string"
+            msg = f"{path}: {key}: expected {expected}, got {found}"
+            raise DataError(msg)
+    if record["status"] == "completed":
+        msg = (
+            f"{folder}: is complete: nothing is left to resume "
+            f"(--init-from {folder / MODEL_FILE} starts another run from its model)"
+        )
+        raise ConfigError(msg)
+    if record["status"] not in {"running", "interrupted", "failed"}:
+        expected = "running, interrupted or failed"
+        msg = f"{path}: status: expected {expected}, got {json.dumps(record['status'])[:60]}"
+        raise DataError(msg)
+    resumed = record.get("resumed")
+    name = folder.resolve().name  # the folder may have been renamed since
+    again = {"id": name, "resumed": resumed if isinstance(resumed, list) else []}
+    return cast("Record", {**record, **again})
+
+
+def _locked(folder: Path) -> Lock:
+    """Return the lock on a run's folder; raise ConfigError if another process has it."""
+    lock = Lock.take(folder / LOCK_FILE)
+    if lock is None:
+        msg = f"{folder}: another process is working on this run: wait until it has ended"
+        raise ConfigError(msg)
+    return lock
+
+
+def _remove_temporary(folder: Path) -> None:
+    """Remove what `write_atomic` leaves behind in a process that is killed."""
+    for path in folder.glob(".*.tmp"):
+        if re.fullmatch(r"\.[0-9a-f]{16}\.tmp", path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def _first_record(run_id: str, given: Given) -> Record:
@@ -286,6 +403,7 @@ def _first_record(run_id: str, given: Given) -> Record:
             "id": run_id,
             "status": "running",
             "started": _now(),
+            "resumed": [],
             "ended": None,
             **given,
             **environment(),
@@ -387,43 +505,3 @@ def _object(text: bytes) -> dict[str, Any] | None:
 def _shown(text: bytes) -> str:
     """Return a damaged line for a message: on one line, and short."""
     return json.dumps(text[:60].decode(errors="replace"))
-
-
-def _version(module: str) -> str | None:
-    version = getattr(sys.modules[module], "__version__", None)
-    return None if version is None else str(version)
-
-
-def _git(root: Path) -> dict[str, Any] | None:
-    """Return commit and dirty flag of the checkout `root`, or None if it is not one of xpnet."""
-    git = shutil.which("git")
-    if git is None or not (root / ".git").exists() or not _is_xpnet(root / "pyproject.toml"):
-        return None
-    # A hook's GIT_DIR would name another repository; a status must neither lock nor start a daemon.
-    variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    command = [git, "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root)]
-    command += ["status", "--porcelain=v2", "--branch", "--untracked-files=no"]
-    try:
-        answer = subprocess.run(  # noqa: S603 - no word of it comes from outside
-            command,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GIT_TIMEOUT,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    lines = answer.stdout.decode(errors="replace").splitlines()
-    commits = [line.removeprefix("# branch.oid ") for line in lines if "# branch.oid " in line]
-    if not commits or commits[0] == "(initial)":
-        return None
-    return {"commit": commits[0], "dirty": any(not line.startswith("#") for line in lines)}
-
-
-def _is_xpnet(pyproject: Path) -> bool:
-    try:
-        project = tomllib.loads(pyproject.read_bytes().decode()).get("project")
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(project, dict) and project.get("name") == "xpnet"

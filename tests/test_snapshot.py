@@ -1,0 +1,336 @@
+"""Snapshots: whole or refused, exact, and the trees of arrays that go into them."""
+
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from networks import arithmetic
+
+from xpnet.backends.numpy import make
+from xpnet.checkpoint import SavedModel, load_model, save_model
+from xpnet.errors import ConfigError, DataError
+from xpnet.layers import Linear
+from xpnet.model import initialize
+from xpnet.optim import OPTIMIZERS, build
+from xpnet.snapshot import flatten, load_snapshot, save_snapshot, unflatten
+
+DTYPES = ["?", *(f"{kind}{width}" for kind in "iu" for width in (1, 2, 4, 8)), "f2", "f4", "f8"]
+ARRAYS = {
+    "parameters.0.weight": np.arange(6.0).reshape(2, 3),
+    "step": np.array(7, np.int64),
+    "mask": np.array([True, False]),
+}
+FACTS = {"epoch": 3, "best": 0.1, "words": ["weiß", None]}
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+ANY_ARRAY = st.sampled_from(DTYPES).flatmap(
+    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0))
+)
+NAMES = st.text(st.characters(codec="utf-8"), max_size=20).filter(
+    lambda name: name != "__metadata__"
+)
+
+
+def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert sorted(found) == sorted(expected)
+    for name, array in expected.items():
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
+        assert found[name].tobytes() == array.tobytes()
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    arrays=st.dictionaries(NAMES, ANY_ARRAY, max_size=5),
+    facts=st.dictionaries(st.text(), JSON_VALUES, max_size=4),
+)
+def test_arrays_and_facts_come_back_exactly(
+    tmp_path: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]
+) -> None:
+    save_snapshot(tmp_path / "s", arrays, facts)
+    found, told = load_snapshot(tmp_path / "s")
+    assert_equal(found, arrays)
+    assert repr(told) == repr(facts)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_comes_back_in_any_layout(tmp_path: Path, dtype: str) -> None:
+    plain = np.array([[0, 1, 1], [1, 0, 0]]).astype(dtype)
+    turned = np.asfortranarray(plain).astype(plain.dtype.newbyteorder(">"))
+    read_only = plain[:, ::-1]
+    read_only.flags.writeable = False
+    save_snapshot(tmp_path / "s", {"plain": plain, "turned": turned, "mirrored": read_only}, {})
+    found, _ = load_snapshot(tmp_path / "s")
+    assert_equal(found, {"plain": plain, "turned": plain, "mirrored": plain[:, ::-1]})
+    found["mirrored"][0, 0] = 0
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    save_snapshot(tmp_path / "one", ARRAYS, FACTS)
+    save_snapshot(tmp_path / "other", dict(reversed(ARRAYS.items())), FACTS)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+def test_other_tools_read_the_arrays(tmp_path: Path) -> None:
+    save_snapshot(tmp_path / "s", ARRAYS, FACTS)
+    assert_equal(safetensors.numpy.load_file(tmp_path / "s"), ARRAYS)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "facts", "error"),
+    [
+        ({"a": np.array([1j])}, {}, ValueError),
+        ({"a": np.array(["x"])}, {}, ValueError),
+        ({"a": np.array([None])}, {}, ValueError),
+        ({"a": np.zeros(1, np.longdouble)}, {}, ValueError),
+        ({"__metadata__": np.zeros(1)}, {}, ValueError),
+        ({}, {"path": Path("x")}, TypeError),
+    ],
+)
+def test_what_the_file_cannot_hold_is_refused_before_anything_is_written(
+    tmp_path: Path, arrays: Any, facts: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        save_snapshot(tmp_path / "s", arrays, facts)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_the_snapshot_before_stays_until_the_next_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    save_snapshot(tmp_path / "s", ARRAYS, FACTS)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        expected = ConfigError if isinstance(error, OSError) else KeyboardInterrupt
+        with pytest.raises(expected):
+            save_snapshot(tmp_path / "s", {}, {})
+    found, facts = load_snapshot(tmp_path / "s")
+    assert_equal(found, ARRAYS)
+    assert facts == FACTS
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+WRITER = """
+import sys
+from itertools import count
+from pathlib import Path
+import numpy as np
+from xpnet.snapshot import save_snapshot
+for n in count():
+    save_snapshot(Path(sys.argv[1]), {"a": np.full(200_000 + n, float(n))}, {"n": n})
+    if n == 0: print("written", flush=True)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.1])
+def test_a_writer_that_is_killed_leaves_a_whole_snapshot(tmp_path: Path, seconds: float) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "s")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.kill()
+    arrays, facts = load_snapshot(tmp_path / "s")
+    expected = np.full(200_000 + facts["n"], float(facts["n"]))
+    np.testing.assert_array_equal(arrays["a"], expected, strict=True)
+
+
+# Damage
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        load_snapshot(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    save_snapshot(path, ARRAYS, FACTS)
+    content = path.read_bytes()
+    for position in range(len(content)):
+        for bit in (1, 32):
+            changed = bytearray(content)
+            changed[position] ^= bit
+            path.write_bytes(changed)
+            refused(path)
+
+
+def test_every_truncated_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    save_snapshot(path, ARRAYS, FACTS)
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        assert refused(path).startswith("not a complete .safetensors file (")
+    path.write_bytes(content + b"\0")
+    assert refused(path).startswith("not a complete .safetensors file (")
+
+
+def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    assert refused(tmp_path) == "not a file: expected a .safetensors file"
+    assert refused(tmp_path / "absent") == "no such file: expected a .safetensors file"
+
+
+def test_models_and_snapshots_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    layers = [{"weight": np.ones((2, 3)), "bias": np.zeros(2)}]
+    save_model(tmp_path / "m", SavedModel(layers, (3, 2)))
+    assert refused(tmp_path / "m") == (
+        "not a checkpoint of a training that this xpnet can resume: "
+        "format: expected xpnet-snapshot, got null"
+    )
+    save_snapshot(tmp_path / "s", ARRAYS, FACTS)
+    with pytest.raises(DataError, match='s: unknown tensor "'):
+        load_model(tmp_path / "s")
+
+
+WHOLE = {"format": "xpnet-snapshot", "format_version": "1", "facts": "{}"}
+
+
+def header(entries: dict[str, Any], body: bytes = b"", **metadata: str) -> bytes:
+    """A file's content; the checksum is right if there are no arrays."""
+    whole = WHOLE | metadata
+    whole = {"checksum": f"{zlib.crc32(whole['facts'].encode()):08x}"} | whole
+    text = json.dumps({"__metadata__": whole, **entries}).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def entry(dtype: str, shape: list[int], size: int) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (header({}, format="pt"), 'not a checkpoint .*: format: expected xpnet-snapshot, got "pt"'),
+        (header({}, format_version="2"), 'not a checkpoint .* format_version: expected 1, got "2"'),
+        (header({"a": entry("BF16", [1], 2)}, b"12"), '"a": expected one of BOOL, .*, got BF16'),
+        (header({"a": entry("F8_E4M3", [1], 1)}, b"1"), '"a": expected one of .*, got F8_E4M3'),
+        (header({"a": entry("I8", [1] * 100, 1)}, b"1"), '"a": cannot be read '),
+        (header({"a": entry("I8", [2**62, 0], 0)}), '"a": cannot be read |damaged: '),
+        (header({"a": entry("I8", [2**63, 0], 0)}), '"a": cannot be read |damaged: '),
+        (header({"x\ny": entry("I8", [1], 1)}, b"1"), "damaged: .* checksum"),
+        (
+            header({}, checksum="00000001"),
+            "damaged: its content is not what was written .the checksum differs.$",
+        ),
+        (header({}, facts="[]"), "facts in the metadata: expected a JSON ob"),
+        (header({}, facts="{"), "facts in the metadata: expected a JSON ob"),
+        (header({}, facts=""), "facts in the metadata: expected a JSON obj"),
+        (header({}, facts="[" * 100_000), "facts in the metadata: expected a JSON object, got "),
+        (b"\x80\x04\x95\x0b\0\0\0\0\0\0\0\x8c\x07pickled\x94.", "not a complete .safetensors fi"),
+    ],
+)
+def test_a_hostile_file_is_refused_in_one_line(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "s"
+    path.write_bytes(content)
+    assert re.match(message, refused(path))
+
+
+# Trees
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+def test_arrays_are_named_by_the_way_to_them() -> None:
+    a, b, c = np.zeros(1), np.ones((2, 1)), np.array(3, np.int32)
+    tree = [Pair(a, (b, [], None)), (c, Pair(None, ()))]
+    found = flatten("state", tree)
+    assert list(found) == ["state.0.left", "state.0.right.0", "state.1.0"]
+    assert [found[name] is array for name, array in zip(found, (a, b, c), strict=True)] == [
+        True
+    ] * 3
+    again = unflatten("state", tree, found)
+    assert repr(again) == repr(tree)
+    assert [type(again), type(again[0]), type(again[1])] == [list, Pair, tuple]
+
+
+def test_a_single_array_and_an_empty_state_are_trees() -> None:
+    array = np.arange(3.0)
+    assert unflatten("x", np.zeros(3), flatten("x", array)) is array
+    for empty in ((), [], None, [None, ()]):
+        assert flatten("x", empty) == {}
+        assert unflatten("x", empty, {"y": array, "xx.0": array}) == empty
+
+
+@pytest.mark.parametrize("tree", [[1.0], {"a": np.zeros(1)}, "ab", Pair(np.zeros(1), 3)])
+def test_what_is_no_tree_of_arrays_is_refused(tree: Any) -> None:
+    with pytest.raises(TypeError, match=r"x[\w.]*: expected host arrays in lists and tuples, got "):
+        flatten("x", tree)
+
+
+GOOD = [Linear(np.zeros((2, 3)), np.zeros((2, 1))), None]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"p.0.bias": np.zeros((2, 1), np.float32)},
+            "p.0.bias in the checkpoint: expected float64 of shape (2, 1), got float32 of shape (2, 1)",
+        ),
+        (
+            {"p.0.weight": np.zeros((3, 2)), "p.0.bias": np.zeros(2)},
+            "p.0.weight in the checkpoint: expected float64 of shape (2, 3), got float64 of shape (3, 2)",
+        ),
+        ({"p.0.bias": None}, "p.0.bias: missing in the checkpoint, though this training has it"),
+        ({"p.1": np.zeros(1)}, '"p.1" in the checkpoint: this training has no such array'),
+        ({"p": np.zeros(1)}, '"p" in the checkpoint: this training has no such array'),
+        ({"p.2.b\n": np.zeros(1)}, '"p.2.b\\n" in the checkpoint: this training has no such array'),
+    ],
+)
+def test_the_first_array_that_does_not_fit_is_named(changes: dict[str, Any], message: str) -> None:
+    arrays = {**flatten("p", GOOD), **changes}
+    with pytest.raises(DataError) as caught:
+        unflatten("p", GOOD, {name: a for name, a in arrays.items() if a is not None})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_state_of_an_optimizer_goes_through_a_file(tmp_path: Path, name: str) -> None:
+    ops = arithmetic(make("cpu"))
+    parameters = initialize((4, 3, 2), 0, batch_norm=True)
+    optimizer = build(ops, name)
+    gradients = [type(layer)(*(array + 0.5 for array in layer)) for layer in parameters]
+    state = optimizer.init(parameters)
+    for _ in range(2):
+        parameters, state = optimizer.update(gradients, state, parameters, 0.1)
+    save_snapshot(tmp_path / "s", flatten("p", parameters) | flatten("state", state), {})
+    arrays, _ = load_snapshot(tmp_path / "s")
+    initial = optimizer.init(parameters)
+    found = optimizer.update(
+        gradients, unflatten("state", initial, arrays), unflatten("p", parameters, arrays), 0.1
+    )
+    expected = optimizer.update(gradients, state, parameters, 0.1)
+    assert repr(found) == repr(expected)
+    assert_equal(flatten("", list(found)), flatten("", list(expected)))

@@ -1,0 +1,95 @@
+"""Where a run happens: Python, platform, versions of libraries, git commit."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, TypedDict
+
+GIT_TIMEOUT = 2.0
+"""Seconds after which a record does without the git commit."""
+
+LIBRARIES = (
+    "xpnet",
+    "numpy",
+    "pandas",
+    "array_api_compat",
+    "array_api_strict",
+    "cupy",
+    "jax",
+    "jaxlib",
+    "safetensors",
+    "torch",
+)
+"""Modules whose versions a record names, where they are loaded."""
+
+
+class Environment(TypedDict):
+    """Where a run happens."""
+
+    python: str
+    """Implementation and version."""
+    platform: str
+    """Operating system, its version and the processor."""
+    versions: dict[str, str]
+    """Versions of the loaded libraries, by module name."""
+    git: dict[str, Any] | None
+    """commit (hexadecimal) and dirty (whether tracked files were changed); None outside a
+    checkout of xpnet."""
+
+
+def environment() -> Environment:
+    """Return Python, platform, the versions of the loaded libraries and the git commit.
+
+    Loads no library and never raises.
+    """
+    versions = {name: _version(name) for name in LIBRARIES if name in sys.modules}
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "platform": platform.platform(),
+        "versions": {name: version for name, version in versions.items() if version},
+        "git": _git(Path(__file__).resolve().parents[1]),
+    }
+
+
+def _version(module: str) -> str | None:
+    version = getattr(sys.modules[module], "__version__", None)
+    return None if version is None else str(version)
+
+
+def _git(root: Path) -> dict[str, Any] | None:
+    """Return commit and dirty flag of the checkout `root`, or None if it is not one of xpnet."""
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists() or not _is_xpnet(root / "pyproject.toml"):
+        return None
+    # A hook's GIT_DIR would name another repository; a status must neither lock nor start a daemon.
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = [git, "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root)]
+    command += ["status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    try:
+        answer = subprocess.run(  # noqa: S603 - no word of it comes from outside
+            command,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=GIT_TIMEOUT,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = answer.stdout.decode(errors="replace").splitlines()
+    commits = [line.removeprefix("# branch.oid ") for line in lines if "# branch.oid " in line]
+    if not commits or commits[0] == "(initial)":
+        return None
+    return {"commit": commits[0], "dirty": any(not line.startswith("#") for line in lines)}
+
+
+def _is_xpnet(pyproject: Path) -> bool:
+    try:
+        project = tomllib.loads(pyproject.read_bytes().decode()).get("project")
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(project, dict) and project.get("name") == "xpnet"

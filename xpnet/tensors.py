@@ -1,0 +1,100 @@
+"""Named arrays in files of the safetensors format, which are whole or refused.
+
+The format is that of https://huggingface.co/docs/safetensors: the length of the header in eight bytes,
+the header as JSON, the numbers.
+"""
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from xpnet.errors import DataError
+
+DTYPES = {
+    "BOOL": np.dtype("?"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+    "I16": np.dtype("<i2"),
+    "U16": np.dtype("<u2"),
+    "F16": np.dtype("<f2"),
+    "I32": np.dtype("<i4"),
+    "U32": np.dtype("<u4"),
+    "F32": np.dtype("<f4"),
+    "I64": np.dtype("<i8"),
+    "U64": np.dtype("<u8"),
+    "F64": np.dtype("<f8"),
+}
+"""The dtypes by the format's names for them."""
+_CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+def little_endian(array: np.ndarray) -> np.ndarray:
+    """Return `array` in little-endian C order."""
+    return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+
+
+def code(dtype: np.dtype) -> str:
+    """Return the format's name of a dtype in any byte order; NumPy's if the format has none."""
+    return _CODES.get(dtype.newbyteorder("<"), str(dtype))
+
+
+def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """Return the content of a file: the same bytes for the same arrays and metadata.
+
+    The library's own writer shuffles the metadata, hence this one.
+
+    Raises
+    ------
+    ValueError
+        An array has a name or a dtype that the format cannot hold.
+    """
+    whole = {name: little_endian(array) for name, array in arrays.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    # Wide numbers first keeps every array aligned to its own width.
+    names = sorted(whole, key=lambda name: (-whole[name].itemsize, name))
+    offset = 0
+    for name in names:
+        array = whole[name]
+        if array.dtype not in _CODES or name in header:
+            msg = f"{name!r} of dtype {array.dtype}: has no place in a .safetensors file"
+            raise ValueError(msg)
+        header[name] = {
+            "dtype": _CODES[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([struct.pack("<Q", len(text)), text, *(whole[name].data for name in names)])
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Give the body the open file, as ``safetensors.safe_open`` does; its header is checked then.
+
+    Raises
+    ------
+    DataError
+        The file is missing, cannot be read or is damaged.
+    """
+    if not path.is_file():
+        problem = "not a file" if path.exists() else "no such file"
+        msg = f"{path}: {problem}: expected a .safetensors file"
+        raise DataError(msg)
+    try:
+        with safe_open(path, "numpy") as file:
+            yield file
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror or error})"
+        raise DataError(msg) from error
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())
+        msg = f"{path}: not a complete .safetensors file ({reason})"
+        raise DataError(msg) from error
