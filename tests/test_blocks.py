@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from xpnet.blocks import block_bounds, block_groups, tree_sum
+from xpnet.blocks import BLOCK_SIZE, block_bounds, block_chunks, block_groups, tree_sum
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,26 @@ def test_the_tree_is_fixed_by_the_number_of_terms(count, tree):
 def test_a_sum_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="at least one block"):
         tree_sum([])
+
+
+class Sum(str):
+    """A sum written out, with all its parentheses."""
+
+    __slots__ = ()
+
+    def __add__(self, other):
+        return Sum(f"({self}+{other})")
+
+
+@pytest.mark.parametrize("stack", [1, 2, 3, 4, 16, 1000])
+@pytest.mark.parametrize("blocks", [*range(1, 40), 59, 64, 100])
+def test_sums_of_chunks_make_the_same_tree(blocks, stack):
+    terms = [[Sum(block)] for block in range(blocks)]
+    chunks = block_chunks(blocks * BLOCK_SIZE - 7, stack)
+    assert [group for chunk in chunks for group in chunk] == block_groups(
+        blocks * BLOCK_SIZE - 7, stack
+    )
+    sizes = [sum(group.blocks for group in chunk) for chunk in chunks]
+    parts = iter(terms)
+    sums = [tree_sum([next(parts) for _ in range(size)]) for size in sizes]
+    assert tree_sum(sums) == tree_sum(terms)

@@ -56,7 +56,7 @@ def test_a_batch_over_many_blocks_is_the_mean_over_its_samples(backend, monkeypa
     samples = Samples(backend.from_host(X), backend.from_host(LABELS))
     engine = engine_for(backend, X)
     gradients = batch_gradients(engine, layers, samples)
-    monkeypatch.setattr(loop, "block_groups", lambda count, stack: [blocks.Group(0, count, 1)])
+    monkeypatch.setattr(loop, "block_chunks", lambda count, stack: [[blocks.Group(0, count, 1)]])
     whole = batch_gradients(engine, layers, samples)
     for layer, expected in zip(gradients, on_host(backend, whole), strict=True):
         for array, expected_array in zip(layer, expected, strict=True):

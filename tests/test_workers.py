@@ -26,16 +26,7 @@ def test_results_come_in_order(numpy_backend, count, items):
 def test_two_workers_work_at_the_same_time(numpy_backend):
     meeting = threading.Barrier(2, timeout=30)
     with numpy_backend.workers(2):
-        assert (
-            len(
-                list(
-                    numpy_backend.map_blocks(
-                        lambda _: meeting.wait(), range(2 * library.BLOCKS_A_TASK)
-                    )
-                )
-            )
-            == 2 * library.BLOCKS_A_TASK
-        )
+        assert len(list(numpy_backend.map_blocks(lambda _: meeting.wait(), range(4)))) == 4
 
 
 def test_few_results_wait_at_a_time(numpy_backend):
@@ -43,7 +34,7 @@ def test_few_results_wait_at_a_time(numpy_backend):
     with numpy_backend.workers(2):
         results = numpy_backend.map_blocks(started.append, range(1000))
         next(results)
-        assert len(started) <= library.TASKS_AHEAD * library.BLOCKS_A_TASK
+        assert len(started) <= library.ITEMS_AHEAD
 
 
 def test_an_error_in_a_block_reaches_the_caller(numpy_backend):

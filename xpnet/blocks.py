@@ -11,6 +11,8 @@ from typing import NamedTuple
 from xpnet.backends.base import Array
 
 BLOCK_SIZE = 1024
+CHUNK = 4
+"""Blocks, at least, whose sum is handed on as one: workers then wait for each other less often."""
 
 
 class Group(NamedTuple):
@@ -36,6 +38,20 @@ def block_groups(count: int, stack: int, size: int = BLOCK_SIZE) -> list[Group]:
         Group(first * size, last * size, last - first) for first, last in block_bounds(full, stack)
     ]
     return groups if full * size == count else [*groups, Group(full * size, count, 1)]
+
+
+def block_chunks(count: int, stack: int) -> list[list[Group]]:
+    """Return the groups in chunks whose sums, added up by ``tree_sum``, are the sum over all blocks.
+
+    Each chunk but the last holds as many blocks, a power of two; a sum over them is a part of the tree.
+    """
+    unit = max(stack, CHUNK)
+    groups = block_groups(count, stack)
+    whole = 0 if unit & (unit - 1) or unit % stack else count // (unit * BLOCK_SIZE)
+    size = unit // stack
+    chunks = [groups[at * size : (at + 1) * size] for at in range(whole)]
+    rest = groups[whole * size :]
+    return [*chunks, rest] if rest else chunks
 
 
 def unstack(group: Group, arrays: Sequence[Array]) -> list[list[Array]]:

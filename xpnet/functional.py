@@ -171,8 +171,9 @@ def predictions(ops: Arithmetic, z: Array) -> Array:
 
 
 def correct(ops: Arithmetic, predicted: Array, labels: Array) -> Array:
-    """Return how many of the predictions are right, a 0-dimensional int32."""
-    return ops.xp.sum(ops.xp.astype(predicted == labels, ops.xp.int32), dtype=ops.xp.int32)
+    """Return how many of the predictions (..., samples) are right, (..., 1) int32."""
+    right = ops.xp.astype(predicted == labels, ops.xp.int32)
+    return ops.xp.sum(right, axis=-1, keepdims=True, dtype=ops.xp.int32)
 
 
 def settled(x: Array) -> Array:

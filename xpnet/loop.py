@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from xpnet import functional as F
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.backends.base import Array, Compile, as_written
-from xpnet.blocks import BLOCK_SIZE, Group, add, block_bounds, block_groups, tree_sum, unstack
+from xpnet.blocks import BLOCK_SIZE, Group, add, block_bounds, block_chunks, tree_sum, unstack
 from xpnet.errors import DivergedError
 from xpnet.feed import NO_MASKS, Block, Feed, Order, Samples, rows
 from xpnet.layers import Statistics, Sums, shares, updated_statistics
@@ -67,19 +67,22 @@ class Engine:
         return self.compile(add)
 
     @cached_property
-    def block_evaluation(self) -> Callable[..., tuple[Array, Array]]:
+    def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
         """The function from parameters, running statistics, raw rows and labels of a block.
 
-        It returns their summed loss, (..., 1, 1), and predictions, one after the other.
+        It returns their summed loss (..., 1, 1), how many predictions are right (..., 1), and the
+        predictions, one after the other.
         """
 
         def of_block(
             parameters: Parameters, running: Sequence[Statistics], x: Array, labels: Array
-        ) -> tuple[Array, Array]:
+        ) -> tuple[Array, Array, Array]:
             ops, layers = self.ops, prepare(self.ops, parameters)
             logits, _ = forward(ops, layers, self.inputs(x), self.network, running=running)
             loss = ops.sum(sample_losses(ops, logits, labels, self.network), axis=-1)
-            return loss, ops.xp.reshape(F.predictions(ops, logits), (-1,))
+            predictions = F.predictions(ops, logits)
+            right = F.correct(ops, predictions, labels)
+            return loss, right, ops.xp.reshape(predictions, (-1,))
 
         return self.compile(of_block)
 
@@ -150,25 +153,26 @@ def evaluate(
     count = samples.number if order is None else int(order.shape[0])
     predicted = []
 
-    def of_group(group: Group) -> tuple[list[list[Array]], Array, Array]:
+    def of_group(group: Group) -> tuple[list[list[Array]], Array]:
         x, labels = rows(ops, samples, group, order)
-        loss, predictions = engine.block_evaluation(parameters, statistics, x, labels)
-        right = F.correct(ops, predictions, ops.xp.reshape(labels, (-1,)))
-        return unstack(group, [loss]), predictions, right
+        loss, right, predictions = engine.block_evaluation(parameters, statistics, x, labels)
+        # Counts are small whole numbers: their sums are exact.
+        return unstack(group, [loss, right]), predictions
 
-    def losses() -> Iterator[list[Array]]:
-        for terms, prediction, right in engine.map_blocks(
-            of_group, block_groups(count, engine.stack)
-        ):
-            predicted.append((prediction, right))
-            yield from terms
+    def of_chunk(groups: list[Group]) -> tuple[list[Array], list[Array]]:
+        terms, predictions = zip(*map(of_group, groups), strict=True)
+        return tree_sum(chain.from_iterable(terms)), list(predictions)
 
-    (loss,) = tree_sum(losses())
-    predictions, right = zip(*predicted, strict=True)
+    def sums() -> Iterator[list[Array]]:
+        for terms, predictions in engine.map_blocks(of_chunk, block_chunks(count, engine.stack)):
+            predicted.extend(predictions)
+            yield terms
+
+    loss, right = tree_sum(sums())
     return Evaluation(
         loss=_number(ops, loss) * (1.0 / count),
-        accuracy=int(sum(right[1:], right[0])) / count,
-        predictions=ops.xp.concat(predictions),
+        accuracy=round(_number(ops, right)) / count,
+        predictions=ops.xp.concat(predicted),
     )
 
 
@@ -370,8 +374,11 @@ def _batch_sums(
     def of_group(group: Group) -> list[list[Array]]:
         return unstack(group, _flat(*engine.block_sums(parameters, *block(group))))
 
-    groups = block_groups(count, engine.stack)
-    return tree_sum(chain.from_iterable(engine.map_blocks(of_group, groups)), engine.add)
+    def of_chunk(groups: list[Group]) -> list[Array]:
+        return tree_sum(chain.from_iterable(map(of_group, groups)), engine.add)
+
+    chunks = block_chunks(count, engine.stack)
+    return tree_sum(engine.map_blocks(of_chunk, chunks), engine.add)
 
 
 def _flat(found: Parameters, sums: list[Sums]) -> list[Array]:

@@ -30,12 +30,10 @@ if TYPE_CHECKING:
 
 NAME = "numpy"
 DEVICES = ("cpu",)
-BLOCKS_A_TASK = 4
-"""Blocks that a thread computes before it asks for more."""
 WORTH_THREADS = 1 << 23
 """Multiplications in one direction through a network from which the BLAS had better use all threads."""
-TASKS_AHEAD = 4
-"""Tasks that may be computed or waiting at a time."""
+ITEMS_AHEAD = 4
+"""Items that may be computed or waiting at a time."""
 
 
 class NumPyBackend(Backend):
@@ -96,16 +94,15 @@ class NumPyBackend(Backend):
         self, pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]
     ) -> Iterator[Result]:
         """Yield results in order while the next ones are computed, few enough to bound the memory."""
-        tasks = [items[at : at + BLOCKS_A_TASK] for at in range(0, len(items), BLOCKS_A_TASK)]
-        pending: deque[Future[list[Result]]] = deque()
+        pending: deque[Future[Result]] = deque()
         with self._blas.limit(limits=1):
             try:
-                for task in tasks:
-                    pending.append(pool.submit(lambda task: [*map(function, task)], task))
-                    if len(pending) == TASKS_AHEAD:
-                        yield from pending.popleft().result()
+                for item in items:
+                    pending.append(pool.submit(function, item))
+                    if len(pending) == ITEMS_AHEAD:
+                        yield pending.popleft().result()
                 while pending:
-                    yield from pending.popleft().result()
+                    yield pending.popleft().result()
             finally:
                 for future in pending:
                     future.cancel()

@@ -8,12 +8,14 @@ Python: each with an array to put its result in, one of a few that are used agai
 such arrays are made beforehand.
 
 The function must be pure, and its course must not depend on values (nothing that is being recorded
-converts to a number). What it computes is unchanged, but for the product with a matrix of integers,
-which is made in pieces.
+converts to a number). What it computes is unchanged, but for the float32 product with a matrix of
+integers, which is made in pieces.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import threading
 from collections import defaultdict
 from dataclasses import dataclass
@@ -35,6 +37,8 @@ SMALL_PRODUCT = 100**3
 """Multiplications below which OpenBLAS takes kernels that do not copy the factors first."""
 FEWEST_COLUMNS = 32
 """Pieces of a product with fewer columns cost more calls than they save."""
+LONG_PRODUCT, LONG_RESULT = 1 << 19, 1 << 16
+"""Multiplications of a product, and numbers in another result, that take a thread some ten microseconds."""
 ROUND = 16
 """Pieces have a multiple of so many columns: the width of the kernels."""
 ALIGNMENT = 64
@@ -192,7 +196,7 @@ class _Writer:
         self.cut: dict[int, int] = {}  # widened matrices, and the columns of their pieces
         self.memories = {True: _Memory(), False: _Memory()}  # for early values, and for others
         self.scope: dict[str, Any] = {"last": [None]}
-        self.lines: list[str] = []
+        self.lines: list[tuple[str, bool]] = []  # of the source, and whether they take long
 
     def root(self, value: Traced) -> int:
         """Return the slot of the value whose memory `value` lies in."""
@@ -206,19 +210,19 @@ class _Writer:
         for leaf in _traced(self.inputs):
             self._name(leaf)
         for index, argument in enumerate(self.inputs):
-            self.lines.append(f"{self._pattern(argument)} = argument{index}")
-        self.lines.append("new = last[0] is not argument0")
-        self.lines.append("if new: last[0] = None")  # until all early values are those of argument0
+            self._add(f"{self._pattern(argument)} = argument{index}")
+        self._add("new = last[0] is not argument0")
+        self._add("if new: last[0] = None")  # until all early values are those of argument0
         for call in self.calls:
             self._write(call)
             for operand in call.operands():
                 root = self.root(operand)
                 if self._ends(root, call):
                     self.memories[root in self.early].give_back(root)
-        self.lines.append("last[0] = argument0")
-        self.lines.append(f"return {self._expression(self.outputs)}")
+        self._add("last[0] = argument0")
+        self._add(f"return {self._expression(self.outputs)}")
         arguments = ", ".join(f"argument{index}" for index in range(len(self.inputs)))
-        text = "\n    ".join([f"def plan({arguments}):", *self.lines])
+        text = "\n".join([f"def plan({arguments}):", *self._in_turn()])
         exec(text, self.scope)  # noqa: S102  the text is made here, of names that are made here
         plan: Function = self.scope["plan"]
         return plan
@@ -237,7 +241,7 @@ class _Writer:
             self.static[slot] = value
         elif call.source is not None or slot in self.results or not self._takes_out(call):
             text = self._call(call.function, call.args, call.kwargs)
-            self.lines.append(f"{self._name(call.result)} = {text}")
+            self._add(f"{self._name(call.result)} = {text}", long=_takes_long(call))
         else:
             self._write_into_memory(call)
 
@@ -261,7 +265,7 @@ class _Writer:
         else:
             for function, args, kwargs in _into(call, out, self._now):
                 line = self._call(function, args, kwargs)
-                self.lines.append(f"if new: {line}" if early else line)
+                self._add(f"if new: {line}" if early else line, long=_takes_long(call))
 
     def _takes_out(self, call: Call) -> bool:
         if call.function is not np.where:
@@ -280,8 +284,13 @@ class _Writer:
         )
 
     def _is_widening(self, call: Call) -> bool:
-        """Whether the call converts integers for a product that is worth making in pieces."""
+        """Whether the call converts integers for a product that is worth making in pieces.
+
+        Not in double precision: there the small kernels gain less than threads lose between calls.
+        """
         if call.function is not _convert or call.args[0].dtype.kind not in "iu":
+            return False
+        if call.result.dtype != np.float32:
             return False
         user = next((user for user in self.uses[call.result.slot] if user.source is None), None)
         if user is None or user.function is not np.matmul or user.args[1] is not call.result:
@@ -298,8 +307,8 @@ class _Writer:
         self.cut[widening.result.slot] = size
         for piece in _pieces(wide.shape[1], size):
             narrow = self._part(widening.args[0], piece)
-            self._add_line(np.copyto, wide[piece], narrow, "unsafe")
-            self._add_line(np.matmul, product.args[0], wide[piece], out[piece])
+            self._add_call(np.copyto, wide[piece], narrow, "unsafe")
+            self._add_call(np.matmul, product.args[0], wide[piece], out[piece])
 
     def _is_of_pieces(self, call: Call) -> bool:
         """Whether the second factor is the transpose of a matrix that was widened in pieces."""
@@ -317,9 +326,9 @@ class _Writer:
         term = memory.array(_TERM, out)
         for piece in _pieces(wide.shape[1], self.cut[self.root(product.args[1])]):
             target = term if piece[1].start else out
-            self._add_line(np.matmul, self._part(product.args[0], piece), wide[piece].T, target)
+            self._add_call(np.matmul, self._part(product.args[0], piece), wide[piece].T, target)
             if target is term:
-                self._add_line(np.add, out, term, out)
+                self._add_call(np.add, out, term, out)
         memory.give_back(_TERM)
 
     def _part(self, value: Traced, piece: tuple[slice, slice]) -> Any:
@@ -328,8 +337,24 @@ class _Writer:
             return self.static[value.slot][piece]
         return _Source(f"{self._expression(value)}[{self._constant(piece)}]")
 
-    def _add_line(self, function: Function, *args: Any) -> None:
-        self.lines.append(self._call(function, args, {}))
+    def _add_call(self, function: Function, *args: Any) -> None:
+        self._add(self._call(function, args, {}), long=True)
+
+    def _add(self, line: str, *, long: bool = False) -> None:
+        self.lines.append((line, long))
+
+    def _in_turn(self) -> Iterator[str]:
+        """Yield the lines, indented: the short ones where only one thread at a time executes them.
+
+        Threads need the interpreter before and after every operation. Where several do short ones, they
+        mostly wait for it, and to be woken up; beside long ones nobody waits for long.
+        """
+        self.scope["alone"] = _ALONE
+        for long, lines in itertools.groupby(self.lines, key=lambda line: line[1]):
+            if not long:
+                yield "    with alone:"
+            for text, _ in lines:
+                yield f"    {text}" if long else f"        {text}"
 
     def _name(self, value: Traced) -> str:
         return self.variables.setdefault(value.slot, f"value{value.slot}")
@@ -366,6 +391,18 @@ class _Writer:
     def _now(self, tree: Any) -> Any:
         """Return arguments with the static values in place of the traced ones."""
         return _map(lambda leaf: self.static[leaf.slot] if isinstance(leaf, Traced) else leaf, tree)
+
+
+_ALONE = threading.Lock()
+"""Held by the thread that is doing short operations."""
+
+
+def _takes_long(call: Call) -> bool:
+    """Whether a call takes much longer than a thread takes to wake up."""
+    size = math.prod(call.result.shape)
+    if call.function is np.matmul:
+        return bool(size * call.args[1].shape[-2] >= LONG_PRODUCT)
+    return size >= LONG_RESULT
 
 
 class _Source(str):
