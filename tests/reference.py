@@ -226,7 +226,7 @@ TO_WHOLE = 1.5 * 2.0**52
 
 def exp(x: float) -> float:
     """Return e^x for x ≤ 709 ("exp, log, square root")."""
-    if x < -708:
+    if x < -670:
         return 0.0
     k = (x * EXP_64_BY_LN2 + TO_WHOLE) - TO_WHOLE
     r = (x - k * EXP_H) - k * EXP_L

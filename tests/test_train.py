@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from backend_enum import BackendCase, usable_backend
 
-from xpnet import datasets, train
+from xpnet import datasets, runner, train
 from xpnet.checkpoint import fingerprint, load_model
 from xpnet.model import initialize
 from xpnet.tracking import read_metrics, read_run
@@ -259,7 +259,7 @@ def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
         msg = "out of\nluck"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(train, "available_cpus", fail)
+    monkeypatch.setattr(runner, "available_cpus", fail)
     assert run() == 1
     expected = "xpnet: unexpected RuntimeError: out of luck (--debug shows where)\n"
     assert capsys.readouterr().err == expected
@@ -279,7 +279,9 @@ def test_ctrl_c_saves_what_there_is_and_ends_with_code_130():
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert re.search(
-        r"^interrupted after \d+ epochs; what was trained is saved$", out, re.MULTILINE
+        r"^interrupted after \d+ epochs; what was trained is saved, and --resume runs/run goes on$",
+        out,
+        re.MULTILINE,
     )
     found = record()
     assert found["status"] == "interrupted"

@@ -10,27 +10,46 @@ usage: xpnet COMMAND [OPTIONS]
 
 Commands:
   train    train a network (xpnet train --help)
+  augment  draw distorted images (xpnet augment --help)
   parity   train everywhere and compare with NumPy (xpnet parity --help)
   doctor   say which backends and devices work here, and how to get the others
 """
+
+
+def _train(arguments: list[str]) -> int:
+    from xpnet import train
+
+    return train.main(arguments, prog="xpnet train")
+
+
+def _augment(arguments: list[str]) -> int:
+    from xpnet import preview
+
+    return preview.main(arguments)
+
+
+def _parity(arguments: list[str]) -> int:
+    from xpnet.parity.command import main as parity
+
+    return parity(arguments)
+
+
+def _doctor(arguments: list[str]) -> int:
+    from xpnet import doctor
+
+    return doctor.main(arguments)
+
+
+COMMANDS = {"train": _train, "augment": _augment, "parity": _parity, "doctor": _doctor}
+"""Each loads what it needs, so that the others start at once."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first word names, and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     command, arguments = (words[0], words[1:]) if words else ("", [])
-    if command == "train":
-        from xpnet import train
-
-        return train.main(arguments, prog="xpnet train")
-    if command == "parity":
-        from xpnet.parity.command import main as parity
-
-        return parity(arguments)
-    if command == "doctor":
-        from xpnet import doctor
-
-        return doctor.main(arguments)
+    if command in COMMANDS:
+        return COMMANDS[command](arguments)
     if command in ("-h", "--help"):
         print(USAGE, end="")
         return 0
@@ -40,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"xpnet {__version__}")
         return 0
     problem = f"unknown command {command!r}" if command else "no command given"
-    complain(f"{problem}: expected train, parity or doctor (xpnet --help)")
+    complain(f"{problem}: expected {', '.join(COMMANDS)} (xpnet --help)")
     return 2
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.backends.base import Array
 from xpnet.errors import ConfigError
+from xpnet.functional import settled
 from xpnet.model import Parameters
 
 
@@ -73,7 +74,7 @@ def _with_velocity(
     def update(
         gradients: Parameters, state: Parameters, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, Parameters]:
-        velocity = _map(lambda v, g: _settled(decay * v + g), state, gradients)
+        velocity = _map(lambda v, g: settled(decay * v + g), state, gradients)
         stepped = _map(
             lambda p, g, v: p - learning_rate * direction(g, v), parameters, gradients, velocity
         )
@@ -116,8 +117,8 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
         gradients: Parameters, state: AdamState, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, AdamState]:
         state = AdamState(
-            _map(lambda m, g: _settled(average(m, g, b1)), state.m, gradients),
-            _map(lambda v, g: _settled(average(v, g * g, b2)), state.v, gradients),
+            _map(lambda m, g: settled(average(m, g, b1)), state.m, gradients),
+            _map(lambda v, g: settled(average(v, g * g, b2)), state.v, gradients),
             average(state.m_total, 1.0, b1),
             average(state.v_total, 1.0, b2),
         )
@@ -157,7 +158,7 @@ def decayed(optimizer: Optimizer, weight_decay: float) -> Optimizer:
     def update(
         gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, Any]:
-        gradients = _map_weights(lambda g, w: _settled(g + weight_decay * w), gradients, parameters)
+        gradients = _map_weights(lambda g, w: settled(g + weight_decay * w), gradients, parameters)
         return optimizer.update(gradients, state, parameters, learning_rate)
 
     return Optimizer(optimizer.init, update)
@@ -175,7 +176,7 @@ def decoupled(optimizer: Optimizer, weight_decay: float) -> Optimizer:
         gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, Any]:
         parameters = _map_weights(
-            lambda w: w - learning_rate * _settled(weight_decay * w), parameters
+            lambda w: w - learning_rate * settled(weight_decay * w), parameters
         )
         return optimizer.update(gradients, state, parameters, learning_rate)
 
@@ -214,7 +215,7 @@ def max_normed(optimizer: Optimizer, ops: Arithmetic, limit: float) -> Optimizer
         gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, Any]:
         stepped, state = optimizer.update(gradients, state, parameters, learning_rate)
-        return _map_weights(lambda w: _settled(w * _factor_to_norm(ops, w, limit)), stepped), state
+        return _map_weights(lambda w: settled(w * _factor_to_norm(ops, w, limit)), stepped), state
 
     return Optimizer(optimizer.init, update)
 
@@ -306,13 +307,3 @@ def _factor_to_norm(ops: Arithmetic, x: Array, limit: float) -> Array:
 def _quotient(ops: Arithmetic, number: float, x: Array) -> Array:
     # Equal shapes: libraries that divide a scalar or by one may multiply by a reciprocal instead.
     return ops.xp.full_like(x, number) / x
-
-
-def _settled(x: Array) -> Array:
-    """Return x, rounded to a multiple of 2^-953 if it is that small; above 2^-846 nothing changes.
-
-    What shrinks by a factor each step, as the velocity of a unit that is never active, ends in subnormal
-    numbers, which some libraries take for zero. This makes them zero everywhere. (In float32, where 2^-900
-    is 0, x stays as it is.)
-    """
-    return (x + 2.0**-900) - 2.0**-900

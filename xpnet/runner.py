@@ -26,6 +26,7 @@ from xpnet.machine import available_cpus
 from xpnet.metrics import accuracy_per_class
 from xpnet.snapshot import flatten, load_snapshot, unflatten
 from xpnet.tracking import Given, Run
+from xpnet.tree import mapped
 
 SLOW_FLOAT64 = 4
 """Times that float32 is as fast as float64 on a GPU, above which it is worth a note."""
@@ -143,7 +144,7 @@ class _Training:
 
     def _save_checkpoint(self) -> None:
         state, stopping = self.state, self.stopping
-        host = partial(_changed, self.experiment.backend.to_host)
+        host = partial(mapped, self.experiment.backend.to_host)
         arrays = flatten("state", host(tuple(state[:3])))
         if stopping.best is not None:
             arrays |= flatten("best", host(stopping.best))
@@ -165,8 +166,8 @@ class _Training:
             return
         arrays, facts = load_snapshot(path)
         backend = self.experiment.backend
-        like = _changed(backend.to_host, tuple(self.state[:3]))
-        device = partial(_changed, backend.from_host)
+        like = mapped(backend.to_host, tuple(self.state[:3]))
+        device = partial(mapped, backend.from_host)
         state = device(unflatten("state", like, arrays))
         self.state = self.state._replace(
             **dict(zip(TrainingState._fields, state, strict=False)),
@@ -183,7 +184,7 @@ class _Training:
     def _save_model(self, state: TrainingState) -> str:
         """Write the model file and return the fingerprint of the parameters."""
         experiment = self.experiment
-        host = partial(_changed, experiment.backend.to_host)
+        host = partial(mapped, experiment.backend.to_host)
         layers, norms = saved_layers(host(state.parameters), host(state.statistics))
         normalization = experiment.normalization
         statistics = {"shift": normalization.shift, "scale": normalization.scale}
@@ -223,16 +224,8 @@ def _figures(prefix: str, evaluation: Evaluation | None) -> dict[str, float]:
     return {f"{prefix}_loss": evaluation.loss, f"{prefix}_accuracy": evaluation.accuracy}
 
 
-def _changed(change: Any, tree: Any) -> Any:
-    """Apply a function to the arrays in nested lists, tuples and named tuples."""
-    if isinstance(tree, list | tuple):
-        parts = [_changed(change, part) for part in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    return None if tree is None else change(tree)
-
-
 def _copied(layers: Any) -> Any:
-    return _changed(lambda array: array * 1.0, layers)
+    return mapped(lambda array: array * 1.0, layers)
 
 
 def _workers(config: TrainConfig, backend: Backend) -> int:

@@ -58,7 +58,7 @@ def _trials(config: TrainConfig, folder: Path) -> Iterator[tuple[str, TrainConfi
     common = replace(config, out=folder, repeats=1, name="trial", overwrite=config.overwrite)
     if len(config.learning_rates) > 1:
         for rate in config.learning_rates:
-            label = f"lr-{rate:g}"
+            label = f"lr-{rate!r}"
             yield label, replace(common, learning_rate=rate, name=label)
     else:
         for seed in config.seeds:

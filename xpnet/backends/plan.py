@@ -26,6 +26,8 @@ import array_api_compat.numpy
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from xpnet.tree import leaves, mapped
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -166,7 +168,7 @@ class Tape:
 def _recorded(function: Function, args: tuple[Any, ...]) -> tuple[Function, Any]:
     """Run `function` and return its plan and its result."""
     tape = Tape()
-    inputs = _map(lambda leaf: None if leaf is None else Traced(tape, leaf), args)
+    inputs = mapped(lambda leaf: Traced(tape, leaf), args)
     outputs = function(*inputs)
     return _Writer(tape.calls, inputs, outputs).plan(), _values(outputs)
 
@@ -390,7 +392,9 @@ class _Writer:
 
     def _now(self, tree: Any) -> Any:
         """Return arguments with the static values in place of the traced ones."""
-        return _map(lambda leaf: self.static[leaf.slot] if isinstance(leaf, Traced) else leaf, tree)
+        return mapped(
+            lambda leaf: self.static[leaf.slot] if isinstance(leaf, Traced) else leaf, tree
+        )
 
 
 _ALONE = threading.Lock()
@@ -506,16 +510,8 @@ def _take(x: Any, indices: Any, axis: int, out: Any = None) -> Any:
     return x.take(indices, axis, out, "clip")
 
 
-def _map(change: Function, tree: Any) -> Any:
-    """Rebuild lists, tuples and named tuples with every other part changed."""
-    if not isinstance(tree, list | tuple):
-        return change(tree)
-    parts = [_map(change, part) for part in tree]
-    return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-
-
 def _values(tree: Any) -> Any:
-    return _map(lambda leaf: leaf.value if isinstance(leaf, Traced) else leaf, tree)
+    return mapped(lambda leaf: leaf.value if isinstance(leaf, Traced) else leaf, tree)
 
 
 def _is_traced(tree: Any) -> bool:
@@ -523,11 +519,7 @@ def _is_traced(tree: Any) -> bool:
 
 
 def _traced(tree: Any) -> Iterator[Traced]:
-    if isinstance(tree, list | tuple):
-        for part in tree:
-            yield from _traced(part)
-    elif isinstance(tree, Traced):
-        yield tree
+    return (leaf for leaf in leaves(tree) if isinstance(leaf, Traced))
 
 
 _REDUCTIONS: dict[Any, Any] = {np.sum: np.add.reduce, np.max: np.maximum.reduce}

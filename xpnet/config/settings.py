@@ -45,9 +45,10 @@ class DataSettings:
     data: Annotated[
         Path | None, rules.optional(rules.PATH), unset("(default: the bundled MNIST)")
     ] = None
-    """Training data: a folder with the four IDX files, an
-    .npz file with x_train, y_train, x_test and y_test,
-    or a CSV file, which needs --test-data too."""
+    """Training data: a folder with the four IDX files or
+    with x_train.npy, y_train.npy, x_test.npy and
+    y_test.npy, an .npz file of these names, or a CSV
+    file, which needs --test-data too."""
 
     test_data: Annotated[Path | None, rules.optional(rules.PATH), unset("(default: none)")] = None
     """The test data, where --data is a CSV file."""

@@ -1,0 +1,173 @@
+"""A training that is stopped and goes on ends as one that was never stopped."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnet import train
+from xpnet.tracking import read_metrics, read_run
+
+COMMAND = [sys.executable, "-m", "xpnet.train"]
+SETTINGS = [
+    *("--data", "small.npz", "--hidden", "24", "--epochs", "40", "--batch-size", "16"),
+    *("--optimizer", "adam", "--lr", "0.01", "--dropout", "0.2", "--batch-norm"),
+    *("--augment-rotate", "5", "--validation", "60", "--patience", "39", "--log-every", "1"),
+    *("--schedule", "cosine", "--checkpoint-seconds", "0.001"),
+]
+KILLS = 20
+
+
+@pytest.fixture(autouse=True)
+def small_data(tmp_path, monkeypatch):
+    """Work in an empty folder that holds small.npz: 500 + 50 images of 6 by 6 pixels, 4 classes."""
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, size=(550, 36), dtype=np.uint8)
+    y = np.argmax((x / 255 - 0.5) @ generator.normal(size=(36, 4)), axis=1)
+    np.savez(
+        tmp_path / "small.npz", x_train=x[:500], y_train=y[:500], x_test=x[500:], y_test=y[500:]
+    )
+    monkeypatch.chdir(tmp_path)
+
+
+def outcome(name):
+    """What must not depend on interruptions."""
+    folder = Path("runs") / name
+    record = read_run(folder)
+    assert record["status"] == "completed"
+    rows = [
+        {key: value for key, value in row.items() if key != "seconds"}
+        for row in read_metrics(folder / "metrics.jsonl")
+    ]
+    metrics = {key: value for key, value in record["metrics"].items() if key != "seconds"}
+    return record["fingerprint"], rows, metrics
+
+
+def changed_at(path):
+    """When a file was replaced last; None if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def killed(words, checkpoint, wait):
+    """Run a command, and kill it `wait` seconds after it has saved a checkpoint; whether it was running."""
+    before = changed_at(checkpoint)
+    with subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and changed_at(checkpoint) == before:
+            time.sleep(0.002)
+        time.sleep(wait)
+        running = process.poll() is None
+        process.kill()
+    return running
+
+
+def test_after_kills_at_random_instants_the_result_is_the_same():
+    assert train.main([*SETTINGS, "--name", "whole", "--quiet"]) == 0
+    generator = np.random.default_rng(1)
+    checkpoint = Path("runs/killed/checkpoint.safetensors")
+    words, kills = [*SETTINGS, "--name", "killed"], 0
+    for _ in range(KILLS):
+        if not killed(words, checkpoint, generator.uniform(0.0, 0.03)):
+            break
+        kills += 1
+        words = ["--resume", "runs/killed"]
+    assert kills >= 5  # the others would have found it complete
+    if read_run(Path("runs/killed"))["status"] != "completed":
+        assert train.main(["--resume", "runs/killed", "--quiet"]) == 0
+    assert outcome("killed") == outcome("whole")
+    assert len(read_run(Path("runs/killed"))["resumed"]) >= kills - 1
+    assert not checkpoint.exists()
+
+
+def test_after_ctrl_c_it_goes_on(capsys):
+    assert train.main([*SETTINGS, "--name", "whole", "--quiet"]) == 0
+    words = [*COMMAND, *SETTINGS, "--name", "stopped"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch     5 "):
+                process.send_signal(signal.SIGINT)
+                break
+        assert "and --resume runs/stopped goes on" in process.stdout.read()
+    assert process.returncode == 130
+    assert read_run(Path("runs/stopped"))["status"] == "interrupted"
+    assert train.main(["--resume", "runs/stopped", "--quiet"]) == 0
+    assert outcome("stopped") == outcome("whole")
+
+
+def interrupted_run(name="run", *more):
+    """A run that was interrupted after its first epoch, on this very command line."""
+    words = [*COMMAND, *SETTINGS, *more, "--name", name]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch     1 "):
+                process.send_signal(signal.SIGINT)
+                break
+        process.stdout.read()
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--lr", "0.5"], "--learning-rate: runs/run was started with 0.01, got 0.5: leave it out"),
+        (["--epochs", "41"], "--epochs: runs/run was started with 40, got 41: leave it out"),
+    ],
+)
+def test_other_settings_are_refused_with_the_difference(capsys, more, message):
+    interrupted_run()
+    before = Path("runs/run/run.json").read_bytes()
+    assert train.main(["--resume", "runs/run", *more]) == 2
+    assert message in capsys.readouterr().err
+    assert Path("runs/run/run.json").read_bytes() == before
+
+
+def test_what_only_says_where_to_compute_may_change():
+    assert train.main([*SETTINGS, "--name", "whole", "--quiet"]) == 0
+    interrupted_run()
+    assert train.main(["--resume", "runs/run", "--backend", "array-api-strict", "--quiet"]) == 0
+    assert outcome("run") == outcome("whole")
+
+
+def test_other_data_are_refused(capsys):
+    interrupted_run()
+    with np.load("small.npz") as data:
+        arrays = dict(data)
+    arrays["x_train"][0, 0] ^= 1
+    np.savez("small.npz", **arrays)
+    assert train.main(["--resume", "runs/run"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("xpnet: --resume: runs/run was trained on other data: small with SHA-256")
+    assert err.count("\n") == 1
+    assert read_run(Path("runs/run"))["status"] == "interrupted"
+
+
+def test_a_complete_run_does_not_go_on(capsys):
+    words = ["--data", "small.npz", "--epochs", "1", "--name", "run", "--quiet"]
+    assert train.main(words) == 0
+    assert train.main(["--resume", "runs/run"]) == 2
+    assert "is complete" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", json.dumps({"a": 1}).encode()])
+def test_a_damaged_checkpoint_is_one_line(capsys, content):
+    interrupted_run()
+    Path("runs/run/checkpoint.safetensors").write_bytes(content)
+    assert train.main(["--resume", "runs/run"]) == 2
+    err = capsys.readouterr().err
+    assert "runs/run/checkpoint.safetensors" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "."])
+def test_a_folder_without_a_run_is_one_line(capsys, folder):
+    assert train.main(["--resume", folder]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("xpnet: ")
+    assert err.count("\n") == 1

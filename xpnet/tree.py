@@ -1,0 +1,21 @@
+"""Arrays in nested lists, tuples and named tuples: parameters, gradients, states."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def mapped(change: Callable[[Any], Any], tree: Any) -> Any:
+    """Return the tree with ``change`` applied to each leaf; None is no leaf."""
+    if isinstance(tree, list | tuple):
+        parts = [mapped(change, part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return None if tree is None else change(tree)
+
+
+def leaves(tree: Any) -> Iterator[Any]:
+    """Yield the leaves in order."""
+    if isinstance(tree, list | tuple):
+        for part in tree:
+            yield from leaves(part)
+    elif tree is not None:
+        yield tree
