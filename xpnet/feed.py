@@ -33,6 +33,17 @@ class Order(NamedTuple):
     device: Array
 
 
+def batches(ops: Arithmetic, order: Array, size: int) -> list[Array]:
+    """Return the indices of each batch; the last may be short.
+
+    All are cut out in one go: slices one by one cost JAX more than the steps.
+    """
+    whole = int(order.shape[0]) // size
+    rows = ops.xp.unstack(ops.xp.reshape(order[: whole * size], (whole, size))) if whole else ()
+    rest = order[whole * size :]
+    return [*rows, rest] if rest.shape[0] else [*rows]
+
+
 class Block(NamedTuple):
     """What is computed in one call; with the blocks as first axis if there are several."""
 

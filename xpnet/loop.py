@@ -12,7 +12,7 @@ from xpnet.arithmetic.base import Arithmetic
 from xpnet.backends.base import Array, Compile, as_written
 from xpnet.blocks import BLOCK_SIZE, Group, add, block_bounds, block_chunks, tree_sum, unstack
 from xpnet.errors import DivergedError
-from xpnet.feed import NO_MASKS, Block, Feed, Order, Samples, rows
+from xpnet.feed import NO_MASKS, Block, Feed, Order, Samples, batches, rows
 from xpnet.layers import Statistics, Sums, shares, updated_statistics
 from xpnet.model import (
     NOTEBOOK,
@@ -266,7 +266,7 @@ class _Step:
 
     def __init__(self, engine: Engine, feed: Feed, optimizer: Optimizer, size: int) -> None:
         self.engine, self.feed, self.optimizer = engine, feed, optimizer
-        self.one_block = size <= BLOCK_SIZE
+        self.size, self.one_block = size, size <= BLOCK_SIZE
         self.cut = feed.cut(engine.ops, engine.stack) if size == feed.number else None
         compile_ = engine.compile
         self.of_indices = compile_(self._of_indices, donated=(0, 1, 2))
@@ -279,8 +279,9 @@ class _Step:
             for bound in bounds:
                 yield self._many_blocks(order, epoch, *bound)
         elif self.feed.as_they_are:
-            for begin, end in bounds:
-                yield self._plain(order.device[begin:end])
+            chosen = batches(self.engine.ops, order.device, self.size)
+            for indices in chosen[len(chosen) - len(bounds) :]:
+                yield self._plain(indices)
         else:
 
             def fetched(bound: tuple[int, int]) -> Block:

@@ -75,6 +75,7 @@ class _Training:
         self.experiment, self.record, self.console = experiment, run, console
         self.state = experiment.start()
         self.stopping = EarlyStopping(experiment.config.patience)
+        self.evaluated: tuple[int, Evaluation | None] = (-1, None)  # the last epoch that ended
         self.rows = 0  # of metrics.jsonl
         self.seconds_before = 0.0
         self.begin = self.saved = time.perf_counter()
@@ -132,7 +133,7 @@ class _Training:
             self.record.log({**row, **_figures("validation", validation), "seconds": self.seconds})
             self.rows += 1
         self.console.epoch(epoch, evaluation, validation)
-        self.state = state
+        self.state, self.evaluated = state, (epoch, evaluation)
         if 0 < epoch < self.experiment.config.epochs:
             self._save_checkpoint()
 
@@ -203,7 +204,10 @@ class _Training:
     def _figures(self, state: TrainingState) -> dict[str, Any]:
         """Evaluate the trained parameters, print the test figures and return all of them."""
         experiment, to_host = self.experiment, self.experiment.backend.to_host
-        trained, validated = experiment.evaluate(state), experiment.validate(state)
+        epoch, trained = self.evaluated
+        if epoch != state.epoch or state is not self.state or state.batch or trained is None:
+            trained = experiment.evaluate(state)
+        validated = experiment.validate(state)
         tested = experiment.evaluate_test(state)
         predicted, labels = to_host(tested.predictions), to_host(experiment.test.labels)
         per_class = accuracy_per_class(predicted, labels, experiment.sizes[-1])
