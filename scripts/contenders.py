@@ -68,7 +68,8 @@ class Training(threading.Thread):
     def run(self) -> None:
         """Train; called by ``start``."""
         try:
-            with self.backend.scope():
+            # The limit of the BLAS's threads is that of the thread that enters `workers`.
+            with self.backend.scope(), self.backend.workers(available_cpus()):
                 self.make_experiment().fit(self._on_epoch)
         except _EnoughError:
             pass
@@ -100,8 +101,6 @@ class XPNet:
         self.backend = make(library, "cpu")
         self.current: Training | None = None
         self.contexts = contextlib.ExitStack()  # open as long as the process lives
-        self.contexts.enter_context(self.backend.scope())
-        self.contexts.enter_context(self.backend.workers(available_cpus()))
 
     def training(self, task: Task) -> Timed:
         """Return what times the epochs of a training; that of an earlier task ends."""
@@ -113,6 +112,10 @@ class XPNet:
 
     def inference(self, task: Task) -> Timed:
         """Return what times predictions."""
+        if self.current is not None:
+            self.current.end()
+        self.contexts.enter_context(self.backend.scope())
+        self.contexts.enter_context(self.backend.workers(available_cpus()))
         experiment = self._experiment(replace(task, rows=1024))
         return repeated(lambda: predictions(experiment))
 
