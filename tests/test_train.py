@@ -239,7 +239,7 @@ def test_a_model_of_another_shape_is_no_start(capsys):
     assert run("--epochs", 0, "--hidden", 7) == 0
     (train_folder() / "model.safetensors").rename("other.safetensors")
     assert run("--init-from", "other.safetensors") == 2
-    assert "holds a 12-7-4 network, but --hidden and the data make it 12-10-4" in (
+    assert "holds a 12-7-4 network, but the settings and the data make it a 12-10-4 network" in (
         capsys.readouterr().err
     )
 
@@ -345,6 +345,6 @@ def test_the_metrics_of_a_running_training_are_valid_json_lines():
 
 @pytest.mark.parametrize(("ratio", "noted"), [(None, False), (2, False), (64, True)])
 def test_a_gpu_with_slow_float64_is_noted(capsys, monkeypatch, ratio, noted):
-    monkeypatch.setattr(train, "_float64_ratio", lambda _: ratio)
+    monkeypatch.setattr(runner, "_float64_ratio", lambda _: ratio)
     assert run("--epochs", 0) == 0
     assert ("float64 is 1/64 as fast as float32 on this GPU" in capsys.readouterr().out) is noted

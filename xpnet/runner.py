@@ -276,8 +276,7 @@ def _introduction(selection: Selection, data: Dataset, experiment: Experiment) -
     backend, config = selection.backend, experiment.config
     reason = f" ({selection.reason})" if selection.reason else ""
     yield f"xpnet {__version__}: {backend.name} {backend.version} on {backend.device_name}{reason}"
-    index = cuda_index(backend.device_name) if config.float_type == "float64" else None
-    ratio = None if index is None else float64_ratio(index)
+    ratio = _float64_ratio(backend.device_name) if config.float_type == "float64" else None
     if ratio is not None and ratio > SLOW_FLOAT64:
         yield (
             f"float64 is 1/{ratio} as fast as float32 on this GPU: "
@@ -291,6 +290,11 @@ def _introduction(selection: Selection, data: Dataset, experiment: Experiment) -
         f"network {shown(experiment.sizes)}, {config.arithmetic} {config.float_type}, "
         f"batch size {config.batch_size}, learning rate {config.learning_rate}, seed {config.seed}"
     )
+
+
+def _float64_ratio(device: str) -> int | None:
+    index = cuda_index(device)
+    return None if index is None else float64_ratio(index)
 
 
 @contextmanager
