@@ -308,7 +308,7 @@ def test_a_command_is_measured_to_its_end_to_a_line_or_by_itself(tmp_path):
     assert to_end > 0.4
     assert to_end - to_line > 0.2
     assert python(waits, reports=True).run(tmp_path, variables)[0] == 12.5
-    assert 1 < memory < 1000
+    assert 1 < memory < 100_000  # MiB: a child's peak includes that of this process
 
 
 @pytest.mark.parametrize(

@@ -106,9 +106,10 @@ def torch_batch_norm(z, layer, running, training):
     gamma.requires_grad_()
     beta.requires_grad_()
     x = torch.tensor(z.T, requires_grad=True)
-    y = torch.nn.functional.batch_norm(
-        x, mean, variance, gamma, beta, training=training, momentum=0.1, eps=1e-5
-    )
+    with torch.enable_grad():  # the backend's scope switches it off
+        y = torch.nn.functional.batch_norm(
+            x, mean, variance, gamma, beta, training=training, momentum=0.1, eps=1e-5
+        )
     return x, y, gamma, beta, Statistics(*(s.numpy()[:, None] for s in (mean, variance)))
 
 
