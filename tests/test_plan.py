@@ -146,8 +146,6 @@ def test_the_shapes_of_array_arguments_may_change():
 
 
 def test_what_depends_on_the_first_argument_alone_is_computed_once_for_each():
-    counted = []
-
     def function(parameters, x):
         doubled = xp.maximum(parameters[0] * 2.0, -1.0)
         return doubled * x + doubled
@@ -156,7 +154,6 @@ def test_what_depends_on_the_first_argument_alone_is_computed_once_for_each():
     for parameters in ([A], [B], [A]):
         for x in (A, B):
             np.testing.assert_array_equal(fast(parameters, x), function(parameters, x))
-            counted.append(1)
     parameters = [A.copy()]
     fast(parameters, A)
     before = fast(parameters, A)

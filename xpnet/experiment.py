@@ -146,7 +146,7 @@ def assemble(config: "TrainConfig", data: "Dataset", backend: "Backend") -> Expe
     BackendError
         The device cannot compute in the dtype that the arithmetic needs.
     """
-    if backend.name != "numpy":  # whose arrays are the host's
+    if not backend.on_host:
         check_copy(data, backend.name)
     network = _network(config, data)
     count = len(data.y_train)

@@ -54,6 +54,8 @@ class Backend(ABC):
         The library's version.
     has_float64
         Whether the device computes in double precision.
+    on_host
+        Whether its arrays are the host's, so that none are copied and files may be mapped.
     parallel_blocks
         Whether `workers` makes a difference.
     stack
@@ -69,6 +71,7 @@ class Backend(ABC):
     device_name: str
     version: str
     has_float64: bool = True
+    on_host: bool = False
     parallel_blocks: bool = False
     stack: int = 1
     compiled_stack: int = 1

@@ -43,6 +43,7 @@ class NumPyBackend(Backend):
     xp = xp
     device = "cpu"
     device_name = "cpu"
+    on_host = True
     parallel_blocks = True
 
     def __init__(self, version: str) -> None:
