@@ -17,11 +17,11 @@ from xpnet.augment import augmenter, square_side
 from xpnet.backends import environment
 from xpnet.backends.base import Array, cuda_index
 from xpnet.blocks import BLOCK_SIZE
-from xpnet.checkpoint import load_model, parameters_of
+from xpnet.checkpoint import load_model, parameters_of, saved_layers
 from xpnet.datasets import check_copy, for_shuffling, is_mapped
 from xpnet.errors import BackendError, ConfigError
 from xpnet.feed import Feed, Order, Samples
-from xpnet.layers import Linear, Statistics
+from xpnet.layers import Statistics
 from xpnet.loop import Engine, Evaluation, Fitted, TrainingState, evaluate, fit, start
 from xpnet.machine import available_memory
 from xpnet.model import (
@@ -35,6 +35,7 @@ from xpnet.model import (
 from xpnet.normalization import Normalization, fit_normalization
 from xpnet.optim import Optimizer
 from xpnet.schedules import Schedule
+from xpnet.tree import mapped
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
@@ -127,13 +128,8 @@ class Experiment:
         return evaluate(self.engine, state.parameters, samples, state.statistics, order)
 
     def on_host(self, parameters: Parameters) -> list[dict[str, NDArray[np.generic]]]:
-        """Return the linear layers as they stand in files: weight (units, inputs) and bias (units,)."""
-        to_host = self.backend.to_host
-        layers = [layer for layer in parameters if isinstance(layer, Linear)]
-        return [
-            {"weight": to_host(layer.weight), "bias": to_host(layer.bias).reshape(-1)}
-            for layer in layers
-        ]
+        """Return parameters without batch norm as in files: weight (units, inputs), bias (units,)."""
+        return saved_layers(mapped(self.backend.to_host, parameters))[0]
 
 
 def assemble(config: "TrainConfig", data: "Dataset", backend: "Backend") -> Experiment:
