@@ -151,7 +151,7 @@ def assemble(config: "TrainConfig", data: "Dataset", backend: "Backend") -> Expe
     statistics_from = data.x_train if held_in is None else data.x_train[held_in]
     normalization = fit_normalization(config.normalize, statistics_from)
     del statistics_from
-    engine = _engine(config, backend, network, normalization)
+    engine = build_engine(config.arithmetic, config.float_type, backend, network, normalization)
     put = backend.from_host
     number = count if held_in is None else len(held_in)
     steps_per_epoch = 1 if config.batch_size == "full" else -(-number // config.batch_size)
@@ -249,20 +249,29 @@ def _on_device(config: "TrainConfig", backend: "Backend", layers: list[Any]) -> 
     ]
 
 
-def _engine(
-    config: "TrainConfig",
+def build_engine(
+    arithmetic: str,
+    dtype: str,
     backend: "Backend",
     network: Network,
     normalization: Normalization,
 ) -> Engine:
-    if config.float_type == "float64" and not backend.has_float64:
+    """Return what computes a network in an arithmetic and a dtype, inside the backend's scope.
+
+    Raises
+    ------
+    ConfigError
+        A sum is too long to be exact.
+    BackendError
+        The device cannot compute in that dtype, or not exactly.
+    """
+    if dtype == "float64" and not backend.has_float64:
         msg = (
             f"{backend.name} has no float64 on {backend.device_name}: "
             "use --arithmetic native --dtype float32"
         )
         raise BackendError(msg)
-    arithmetic = ARITHMETICS[config.arithmetic]
-    ops = arithmetic(backend.xp, backend.device, getattr(backend.xp, config.float_type))
+    ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
     if isinstance(ops, Reproducible):
         if cuda_index(backend.device_name) is not None:
             environment.check()
