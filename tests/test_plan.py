@@ -200,7 +200,7 @@ def test_what_is_recorded_does_not_become_a_number(convert):
 
 
 def test_memory_is_used_again():
-    writer_memory = plan._Memory()
+    writer_memory = plan._Memory([])
     arrays = []
     for slot in range(20):
         arrays.append(writer_memory.array(slot, A))

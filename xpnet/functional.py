@@ -103,7 +103,8 @@ def one_hot(ops: Arithmetic, labels: Array, classes: int) -> Array:
     ``labels`` (..., samples) are integers in 0 … classes - 1.
     """
     rows = ops.xp.arange(classes, dtype=labels.dtype, device=ops.device)
-    matches = ops.xp.expand_dims(rows, axis=1) == ops.xp.expand_dims(labels, axis=-2)
+    row = ops.xp.reshape(labels, (*labels.shape[:-1], 1, labels.shape[-1]))
+    matches = ops.xp.expand_dims(rows, axis=1) == row
     return ops.xp.astype(matches, ops.dtype)
 
 
@@ -125,7 +126,9 @@ def cross_entropy(ops: Arithmetic, z: Array, y: Array) -> Array:
     shifted = _below_maximum(ops, z)
     total = ops.sum(ops.exp(shifted), axis=-2)
     # A logit of -infinity counts only where it is a target.
-    return ops.log(total) - ops.sum(y * ops.xp.where(y > 0, shifted, 0.0), axis=-2)
+    return ops.log(total, largest=float(z.shape[-2])) - ops.sum(
+        y * ops.xp.where(y > 0, shifted, 0.0), axis=-2
+    )
 
 
 def softmax_cross_entropy_backward(probabilities: Array, y: Array) -> Array:

@@ -1,5 +1,6 @@
 """What the mathematics asks of an arithmetic."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -53,11 +54,11 @@ class Arithmetic(ABC):
 
     @abstractmethod
     def exp(self, x: Array) -> Array:
-        """Return e to the power x, elementwise."""
+        """Return e to the power x, elementwise, for x up to 0."""
 
     @abstractmethod
-    def log(self, x: Array) -> Array:
-        """Return the natural logarithm, elementwise."""
+    def log(self, x: Array, largest: float = math.inf) -> Array:
+        """Return the natural logarithm, elementwise; with ``largest``, of x between 1 and that."""
 
     @abstractmethod
     def sqrt(self, x: Array) -> Array:

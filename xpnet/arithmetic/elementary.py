@@ -5,14 +5,15 @@ Each operation here is one that IEEE 754 fixes, elementwise, in float64. ``docs/
 the formulas and the largest errors measured.
 """
 
+import math
 from decimal import Decimal, localcontext
 from typing import Any
 
 from xpnet.backends.base import Array
 
-LOWEST, HIGHEST = -670.0, 709.0
-"""Outside, exp gives 0 and infinity. Inside, neither exp nor a softmax made of it needs subnormal numbers,
-which XLA and flush-to-zero modes count as zero."""
+LOWEST = -670.0
+"""Below, exp gives 0. Above, neither exp nor a softmax made of it needs subnormal numbers, which XLA and
+flush-to-zero modes count as zero."""
 
 _STEPS = 64  # of the table of powers of two, in each doubling
 _FIRST = -1022  # exponent of its first entry
@@ -36,12 +37,12 @@ def powers_of_two() -> list[float]:
 
 
 def exp(xp: Any, table: Array, x: Array) -> Array:
-    """Return e to the power x, float64 of x's shape; 0 below -670, infinity above 709.
+    """Return e to the power x, float64 of x's shape, for x up to 709; 0 below -670.
 
     With k the multiple of ln 2 / 64 nearest to x and r the rest, 2^(k/64) (1 + r + r²/2 + … + r⁵/120)
     (the table-driven method of Tang 1989). ``table`` is ``powers_of_two()`` on the device.
     """
-    inside = (x >= LOWEST) & (x <= HIGHEST)
+    inside = x >= LOWEST
     safe = xp.where(inside, x, 0.0)  # an index must be valid even where the result is not used
     k = (safe * _PER_STEP + _TO_WHOLE) - _TO_WHOLE
     r = (safe - k * _STEP_HIGH) - k * _STEP_LOW
@@ -49,20 +50,24 @@ def exp(xp: Any, table: Array, x: Array) -> Array:
     power = xp.reshape(xp.take(table, index, axis=0), x.shape)
     q = ((r * (1 / 120) + 1 / 24) * r + 1 / 6) * r + 0.5
     result = power + power * (q * (r * r) + r)
-    outside = xp.where(x > HIGHEST, xp.inf, xp.where(x < LOWEST, 0.0, x))  # NaN stays NaN
-    return xp.where(inside, result, outside)
+    return xp.where(inside, result, xp.where(x < LOWEST, 0.0, x))  # NaN stays NaN
 
 
-def log(xp: Any, x: Array) -> Array:
+def log(xp: Any, x: Array, largest: float = math.inf) -> Array:
     """Return the natural logarithm, float64 of x's shape; -infinity of 0, NaN below.
 
     With x = 2^e m, m between √½ and √2, and s = (m - 1)/(m + 1): e ln 2 + 2 (s + s³/3 + … + s²¹/21).
+    If ``largest`` is given, all x are known to lie between 1 and it (or to be NaN), which saves steps that
+    would change nothing.
     """
     m, e = x, xp.zeros_like(x)
     for bits in (512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
-        for chosen, sign in ((m >= 2.0**bits, 1), (m < 2.0 ** (1 - bits), -1)):
-            e = xp.where(chosen, e + float(sign * bits), e)
-            m = xp.where(chosen, m * 2.0 ** (-sign * bits), m)
+        if 2.0**bits <= largest:
+            high = m >= 2.0**bits
+            e, m = xp.where(high, e + float(bits), e), xp.where(high, m * 2.0**-bits, m)
+        if largest == math.inf:
+            low = m < 2.0 ** (1 - bits)
+            e, m = xp.where(low, e - float(bits), e), xp.where(low, m * 2.0**bits, m)
     high = m > 1.4142135623730951
     m, e = xp.where(high, m * 0.5, m), xp.where(high, e + 1.0, e)
     s = (m - 1.0) / (m + 1.0)

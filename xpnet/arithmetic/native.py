@@ -3,6 +3,7 @@
 Fast, in float32 or float64. Backends agree to within rounding, not bit for bit.
 """
 
+import math
 from dataclasses import dataclass
 
 from xpnet.arithmetic.base import Arithmetic
@@ -58,7 +59,7 @@ class Native(Arithmetic):
         """Return the library's exponential."""
         return self.xp.exp(x)
 
-    def log(self, x: Array) -> Array:
+    def log(self, x: Array, largest: float = math.inf) -> Array:  # noqa: ARG002
         """Return the library's natural logarithm."""
         return self.xp.log(x)
 

@@ -8,6 +8,7 @@ elementwise operation at a time that IEEE 754 fixes.
 ``docs/reproducibility.md`` specifies every operation here, and bounds its error.
 """
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -119,9 +120,9 @@ class Reproducible(Arithmetic):
         """Return e to the power x, by ``xpnet.arithmetic.elementary.exp``."""
         return elementary.exp(self.xp, self._powers_of_two, x)
 
-    def log(self, x: Array) -> Array:
+    def log(self, x: Array, largest: float = math.inf) -> Array:
         """Return the natural logarithm, by ``xpnet.arithmetic.elementary.log``."""
-        return elementary.log(self.xp, x)
+        return elementary.log(self.xp, x, largest)
 
     def sqrt(self, x: Array) -> Array:
         """Return the square root, by ``xpnet.arithmetic.elementary.sqrt``."""

@@ -8,8 +8,8 @@ Python: each with an array to put its result in, one of a few that are used agai
 such arrays are made beforehand.
 
 The function must be pure, and its course must not depend on values (nothing that is being recorded
-converts to a number). What it computes is unchanged, but for the float32 product with a matrix of
-integers, which is made in pieces.
+converts to a number). What it computes is unchanged, but for large products of matrices, which are made
+in pieces: other kernels of the BLAS may add up in another order.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 SMALL_PRODUCT = 100**3
 """Multiplications below which OpenBLAS takes kernels that do not copy the factors first."""
 FEWEST_COLUMNS = 32
-"""Pieces of a product with fewer columns cost more calls than they save."""
+"""Pieces of a product with fewer columns cost more than they save."""
 LONG_PRODUCT, LONG_RESULT = 1 << 19, 1 << 16
 """Multiplications of a product, and numbers in another result, that take a thread some ten microseconds."""
-ROUND = 16
-"""Pieces have a multiple of so many columns: the width of the kernels."""
+WIDTH = 8
+"""Pieces had better have a multiple of so many columns: the width of the kernels."""
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector register."""
 
@@ -194,9 +194,8 @@ class _Writer:
                 self.early.add(call.result.slot)
         self.variables: dict[int, str] = {}
         self.static: dict[int, npt.NDArray[Any]] = {}
-        self.widenings: dict[int, Call] = {}  # put off until the product
-        self.cut: dict[int, int] = {}  # widened matrices, and the columns of their pieces
-        self.memories = {True: _Memory(), False: _Memory()}  # for early values, and for others
+        shared = _SHARED.__dict__.setdefault("free", [])
+        self.memories = {True: _Memory([]), False: _Memory(shared)}  # of early values, of others
         self.scope: dict[str, Any] = {"last": [None]}
         self.lines: list[tuple[str, bool]] = []  # of the source, and whether they take long
 
@@ -258,89 +257,57 @@ class _Writer:
                 memory.hand_over(operand.slot, slot)
                 break
         out = self.static[slot] = memory.array(slot, value)
-        if self._is_widening(call):
-            self.widenings[slot] = call
-        elif call.function is np.matmul and (widening := self._widening(call.args[1])):
-            self._write_in_pieces(widening, call, out)
-        elif call.function is np.matmul and self._is_of_pieces(call):
-            self._write_sum_of_pieces(call, out)
+        if call.function is np.matmul and not early:
+            self._write_product(call, out)
         else:
-            for function, args, kwargs in _into(call, out, self._now):
+            calls = self._bits(call, out) if self._is_of_bits(call) else _into(call, out)
+            for function, args, kwargs in calls:
                 line = self._call(function, args, kwargs)
                 self._add(f"if new: {line}" if early else line, long=_takes_long(call))
 
     def _takes_out(self, call: Call) -> bool:
+        if call.function is np.where:
+            return isinstance(call.args[0], Traced) and call.args[0].dtype == np.bool_
+        return isinstance(call.function, np.ufunc) or call.function in _WITH_OUT
+
+    def _is_of_bits(self, call: Call) -> bool:
+        """Whether a call takes numbers as they are where a mask is true, and +0.0 elsewhere."""
         if call.function is not np.where:
-            return isinstance(call.function, np.ufunc) or call.function in _WITH_OUT
-        mask, x, other = call.args
+            return False
+        _, x, other = call.args
         return (
             isinstance(x, Traced)
             and x.slot in self.static
-            and x.shape == call.result.shape
-            and isinstance(x.value, np.ndarray)
-            and x.dtype == call.result.dtype
+            and (x.shape, x.dtype) == (call.result.shape, call.result.dtype)
             and x.dtype.kind == "f"
-            and isinstance(mask, Traced)
             and not isinstance(other, Traced | np.ndarray)
-            and np.float64(other).tobytes() == bytes(8)  # +0.0
+            and np.float64(other).tobytes() == bytes(8)
         )
 
-    def _is_widening(self, call: Call) -> bool:
-        """Whether the call converts integers for a product that is worth making in pieces.
+    def _bits(self, call: Call, out: npt.NDArray[Any]) -> list[tuple[Function, Any, Any]]:
+        """Return the calls that keep all bits of a number or none.
 
-        Not in double precision: there the small kernels gain less than threads lose between calls.
+        They do without the jumps that a copy by a mask makes: those are slow if they are hard to guess.
         """
-        if call.function is not _convert or call.args[0].dtype.kind not in "iu":
-            return False
-        if call.result.dtype != np.float32:
-            return False
-        user = next((user for user in self.uses[call.result.slot] if user.source is None), None)
-        if user is None or user.function is not np.matmul or user.args[1] is not call.result:
-            return False
-        shape, late = user.result.shape, call.result.slot not in self.early
-        return late and len(shape) == 2 and FEWEST_COLUMNS <= _piece(user) < shape[1]
+        mask, bits = call.args[0], out.view(f"i{out.itemsize}")
+        numbers = self.static[call.args[1].slot].view(bits.dtype)
+        return [
+            (np.copyto, (bits, mask, "unsafe"), {}),
+            (np.negative, (bits,), {"out": bits}),
+            (np.bitwise_and, (bits, numbers), {"out": bits}),
+        ]
 
-    def _widening(self, factor: Any) -> Call | None:
-        return self.widenings.pop(factor.slot, None) if isinstance(factor, Traced) else None
-
-    def _write_in_pieces(self, widening: Call, product: Call, out: npt.NDArray[Any]) -> None:
-        """Write a product and the conversion of its second factor, so that pieces stay in the cache."""
-        wide, size = self.static[widening.result.slot], _piece(product)
-        self.cut[widening.result.slot] = size
-        for piece in _pieces(wide.shape[1], size):
-            narrow = self._part(widening.args[0], piece)
-            self._add_call(np.copyto, wide[piece], narrow, "unsafe")
-            self._add_call(np.matmul, product.args[0], wide[piece], out[piece])
-
-    def _is_of_pieces(self, call: Call) -> bool:
-        """Whether the second factor is the transpose of a matrix that was widened in pieces."""
-        factor = call.args[1]
-        root = self.root(factor) if isinstance(factor, Traced) else -1
-        if root not in self.cut or call.result.ndim != 2:
-            return False
-        wide, factor = self.static[root], self.static[factor.slot]
-        return factor.shape == wide.shape[::-1] and factor.strides == wide.strides[::-1]
-
-    def _write_sum_of_pieces(self, product: Call, out: npt.NDArray[Any]) -> None:
-        """Write a product over the columns of a matrix of pieces as the sum over the pieces."""
-        wide = self.static[product.args[1].slot].T
-        memory = self.memories[False]
-        term = memory.array(_TERM, out)
-        for piece in _pieces(wide.shape[1], self.cut[self.root(product.args[1])]):
-            target = term if piece[1].start else out
-            self._add_call(np.matmul, self._part(product.args[0], piece), wide[piece].T, target)
-            if target is term:
-                self._add_call(np.add, out, term, out)
-        memory.give_back(_TERM)
-
-    def _part(self, value: Traced, piece: tuple[slice, slice]) -> Any:
-        """Return some of a value's columns: an array, or their source."""
-        if value.slot in self.static:
-            return self.static[value.slot][piece]
-        return _Source(f"{self._expression(value)}[{self._constant(piece)}]")
-
-    def _add_call(self, function: Function, *args: Any) -> None:
-        self._add(self._call(function, args, {}), long=True)
+    def _write_product(self, product: Call, out: npt.NDArray[Any]) -> None:
+        """Write a product as one of a stack of pieces, each some columns of the second factor."""
+        factor = product.args[1]
+        known = isinstance(factor, Traced) and factor.slot in self.static
+        size = _piece(product) if known and out.ndim == 2 else None
+        if size is None:
+            text = self._call(np.matmul, product.args, {"out": out})
+        else:
+            pieces = _in_pieces(self.static[factor.slot], size)
+            text = self._call(np.matmul, (product.args[0], pieces), {"out": _in_pieces(out, size)})
+        self._add(text, long=_takes_long(product))
 
     def _add(self, line: str, *, long: bool = False) -> None:
         self.lines.append((line, long))
@@ -367,8 +334,6 @@ class _Writer:
         return f"{self._constant(function)}({', '.join(words)})"
 
     def _expression(self, tree: Any) -> str:
-        if isinstance(tree, _Source):
-            return tree
         if isinstance(tree, Traced):
             known = self.variables.get(tree.slot)
             return known or self._constant(self.static[tree.slot])
@@ -409,31 +374,34 @@ def _takes_long(call: Call) -> bool:
     return size >= LONG_RESULT
 
 
-class _Source(str):
-    """An argument that is written already."""
-
-    __slots__ = ()
-
-
-_TERM = -1
-"""The slot of a term of a sum of pieces."""
+_SHARED = threading.local()
+"""What the plans of a thread, of which one runs at a time, have in common: their free memory."""
 
 
 class _Memory:
     """The arrays of a plan: as few as the values that are alive at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, free: list[npt.NDArray[np.uint8]]) -> None:
         self.used: dict[int, npt.NDArray[np.uint8]] = {}  # by the slot of a value
-        self.free: dict[int, list[npt.NDArray[np.uint8]]] = defaultdict(list)  # by size
+        self.free = free
 
     def array(self, slot: int, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return an array for the value `slot`, of the same form and order in memory as `like`."""
         if slot not in self.used:
-            free = self.free[like.nbytes]
-            self.used[slot] = free.pop() if free else _aligned(like.nbytes)
+            self.used[slot] = self._memory(like.nbytes)
         order = sorted(range(like.ndim), key=lambda axis: -like.strides[axis])
-        array = self.used[slot].view(like.dtype).reshape([like.shape[axis] for axis in order])
+        shape = [like.shape[axis] for axis in order]
+        array = self.used[slot][: like.nbytes].view(like.dtype).reshape(shape)
         return array.transpose(np.argsort(order))
+
+    def _memory(self, size: int) -> npt.NDArray[np.uint8]:
+        """Return the smallest that is free, if it is not much too large, or else a new one."""
+        fitting = [memory for memory in self.free if size <= memory.nbytes <= 2 * size]
+        if not fitting:
+            return _aligned(size)
+        smallest = min(fitting, key=lambda memory: memory.nbytes)
+        self.free[:] = [memory for memory in self.free if memory is not smallest]
+        return smallest
 
     def hand_over(self, slot: int, other: int) -> None:
         """Give the memory of one value, which is needed no more, to another of the same form."""
@@ -443,8 +411,7 @@ class _Memory:
     def give_back(self, slot: int) -> None:
         """Let the memory of a value be used for others."""
         if slot in self.used:
-            memory = self.used.pop(slot)
-            self.free[memory.nbytes].append(memory)
+            self.free.append(self.used.pop(slot))
 
 
 def _aligned(size: int) -> npt.NDArray[np.uint8]:
@@ -464,36 +431,30 @@ def _needed(calls: list[Call], outputs: Any) -> list[Call]:
     return needed[::-1]
 
 
-def _piece(product: Call) -> int:
-    """Return how many columns of a product its fast kernels make at a time."""
-    (units, _), terms = product.result.shape, product.args[1].shape[0]
-    columns: int = (SMALL_PRODUCT - 1) // (units * terms)
-    return columns // ROUND * ROUND
+def _piece(product: Call) -> int | None:
+    """Return how many columns of a product its fast kernels make at a time; None: no fewer than all."""
+    (units, columns), terms = product.result.shape, product.args[1].shape[0]
+    most = min((SMALL_PRODUCT - 1) // (units * terms), columns - 1)
+    fitting = (size for size in range(most, FEWEST_COLUMNS - 1, -1) if columns % size == 0)
+    return max(fitting, key=lambda size: (size % WIDTH == 0, size), default=None)
 
 
-def _pieces(columns: int, size: int) -> list[tuple[slice, slice]]:
-    return [
-        (slice(None), slice(start, min(start + size, columns))) for start in range(0, columns, size)
-    ]
+def _in_pieces(matrix: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """Return a view of a matrix as a stack of matrices, each ``size`` of its columns."""
+    return matrix.reshape(matrix.shape[0], -1, size).swapaxes(0, 1)
 
 
 def _is_elementwise(call: Call) -> bool:
     return isinstance(call.function, np.ufunc) and call.function is not np.matmul
 
 
-def _into(call: Call, out: npt.NDArray[Any], now: Function) -> list[tuple[Function, Any, Any]]:
+def _into(call: Call, out: npt.NDArray[Any]) -> list[tuple[Function, Any, Any]]:
     """Return the calls that do what `call` does with `out` for the result."""
     if call.function is _convert:
         return [(np.copyto, (out, call.args[0], "unsafe"), {})]
     if call.function is np.where:
-        # All bits or none, without the jumps that where makes: those are slow if they are hard to guess.
-        mask, x = call.args[0], now(call.args[1])
-        bits = out.view(f"i{out.itemsize}")
-        return [
-            (np.copyto, (bits, mask, "unsafe"), {}),
-            (np.negative, (bits,), {"out": bits}),
-            (np.bitwise_and, (bits, x.view(bits.dtype)), {"out": bits}),
-        ]
+        mask, x, other = call.args
+        return [(np.copyto, (out, other), {}), (np.copyto, (out, x), {"where": mask})]
     return [(call.function, call.args, {**call.kwargs, "out": out})]
 
 
