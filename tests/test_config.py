@@ -92,6 +92,8 @@ def test_no_flags_mean_the_notebooks_training() -> None:
         "out": Path("runs"),
         "name": None,
         "overwrite": False,
+        "report": True,
+        "track": (),
         "quiet": False,
         "debug": False,
     }
@@ -168,6 +170,11 @@ FLAGS: list[tuple[list[str], str, object]] = [
     (["--name", "Grüße-1.2_β"], "name", "Grüße-1.2_β"),
     (["--name", "None"], "name", "None"),
     (["--overwrite"], "overwrite", True),
+    (["--no-report"], "report", False),
+    (["--track", "wandb", "mlflow"], "track", ("wandb", "mlflow")),
+    (["--track", "mlflow", "--track", "wandb"], "track", ("mlflow", "wandb")),
+    (["--track=trackio", "--track=wandb"], "track", ("trackio", "wandb")),
+    (["--track"], "track", ()),
     (["--quiet"], "quiet", True),
     (["--debug"], "debug", True),
 ]
@@ -305,6 +312,14 @@ BAD: list[tuple[str, object, str]] = [  # setting, value, what is expected and f
         'a folder name without / or \\, control characters or a leading dot, got "a/b"',
     ),
     ("overwrite", 1, "true or false, got 1"),
+    ("report", 0, "true or false, got 0"),
+    ("track", ("wand",), 'some of wandb, trackio, mlflow, each once, got ["wand"]'),
+    (
+        "track",
+        ("wandb", "wandb"),
+        'some of wandb, trackio, mlflow, each once, got ["wandb", "wandb"]',
+    ),
+    ("track", "wandb", 'some of wandb, trackio, mlflow, each once, got "wandb"'),
     ("quiet", 1, "true or false, got 1"),
     ("debug", "no", 'true or false, got "no"'),
 ]
@@ -530,6 +545,33 @@ def test_every_setting_that_may_fall_has_a_row() -> None:
     assert {name for _, _, name in OVERRULED} == {c.name for c in CONTRADICTIONS if c.of}
 
 
+@pytest.mark.parametrize(
+    ("text", "flag", "name", "value"),
+    [
+        ("", "--no-quiet", "quiet", False),
+        ("", "--report", "report", True),
+        ("quiet = true", "--quiet", "quiet", True),
+        ("quiet = true", "--no-quiet", "quiet", False),
+        ("report = false", "--no-report", "report", False),
+        ("report = false", "--no_report", "report", False),
+        ("report = false", "--report", "report", True),
+    ],
+)
+def test_a_switch_of_the_file_may_be_set_again_or_taken_back(
+    toml: Any, text: str, flag: str, name: str, value: object
+) -> None:
+    command = parse(["--config", toml(text), flag], "xpnet train")
+    assert getattr(command.config, name) is value
+    assert name in command.given
+
+
+def test_trackers_of_the_file_are_replaced_by_those_of_the_flags(toml: Any) -> None:
+    file = toml("track = ['wandb', 'mlflow']")
+    assert parsed("--config", file).track == ("wandb", "mlflow")
+    assert parsed("--config", file, "--track", "trackio", "--seed", "3").track == ("trackio",)
+    assert parsed("--config", file, "--track").track == ()
+
+
 def test_a_setting_of_the_file_stays_where_a_flag_leaves_it_its_sense(toml: Any) -> None:
     file = toml("momentum = 0.5\noptimizer = 'momentum'\nwarmup_epochs = 5")
     config = parsed("--config", file, "--optimizer", "nesterov", "--epochs", "5")
@@ -547,7 +589,8 @@ def test_a_flag_without_sense_beside_the_file_is_refused(toml: Any) -> None:
         (["--bogus"], "--bogus"),
         (["--optimiser", "adam"], "--optimizer"),
         (["--epochs"], "--epochs"),
-        (["--no-quiet"], "--no-quiet"),
+        (["--no-epochs"], "--no-epochs"),
+        (["--quiet", "--no-quiet"], "--no-quiet"),
         (["--config"], "--config"),
         (["--recipe"], "--recipe"),
         (["--conf", "absent.toml"], "--conf"),
@@ -660,7 +703,7 @@ def test_a_file_gives_settings_of_their_own_types(
         ("batch-size = 3", 'unknown key "batch-size": did you mean batch_size? Keys are '),
         ("zzz = 3", 'unknown key "zzz": Keys are the flags of --help with _ for -'),
         ('"a\\nb" = 3', 'unknown key "a\\nb": Keys are the flags '),
-        ("[train]\nepochs = 3", 'unknown key "train": Keys are the flags '),
+        ("[section]\nepochs = 3", 'unknown key "section": Keys are the flags '),
         ("config = 'other.toml'", 'unknown key "config": '),
         ("print_config = true", 'unknown key "print_config": '),
         ("epochs = '3'", 'epochs: expected a whole number, 0 or more, got "3"'),
@@ -774,6 +817,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "out": PATHS,
     "name": st.none() | NAME,
     "overwrite": st.booleans(),
+    "report": st.booleans(),
+    "track": st.lists(st.sampled_from(get_args(config.TrackerName)), unique=True).map(tuple),
     "quiet": st.booleans(),
     "debug": st.booleans(),
 }
@@ -837,7 +882,9 @@ def test_flags_give_every_setting(config: TrainConfig) -> None:
     argv: list[str] = []
     for name, value in resolved(config).items():
         flag = "--" + name.replace("_", "-")
-        if isinstance(value, bool):
+        if name == "report":
+            argv += ["--no-report"] * (not value)
+        elif isinstance(value, bool):
             argv += [flag] * value
         elif isinstance(value, list):
             argv += [flag, *map(str, value)]
@@ -906,9 +953,10 @@ def test_the_help_describes_every_flag_within_80_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     text = help_text(capsys)
-    assert list(descriptions(text)) == ["recipe", "config", "print_config", *NAMES]
+    flags = ["no_report" if name == "report" else name for name in NAMES]
+    assert list(descriptions(text)) == ["recipe", "config", "print_config", *flags]
     assert "--lr FLOAT [FLOAT ...], --learning-rate FLOAT [FLOAT ...]" in text
-    assert "--no-" not in text
+    assert text.count("--no-") == text.count("--no-report") > 0
     assert "None" not in text
     assert max(map(len, text.splitlines())) <= 80
 

@@ -15,9 +15,9 @@ FOLDER = Path(package.__file__).resolve().parents[1] / "recipes"
 PROMISED = {
     "notebook": {},
     "quick": {"hidden": (10,), "arithmetic": "native", "float_type": "float32"},
-    "best-10": {"hidden": (10,)},
-    "simard-800": {"hidden": (800,)},
-    "dropout-1024": {"hidden": (1024, 1024, 1024)},
+    "best-10": {"hidden": (10,), "arithmetic": "native"},
+    "simard-800": {"hidden": (800,), "arithmetic": "native"},
+    "dropout-1024": {"hidden": (1024, 1024, 1024), "arithmetic": "native"},
 }
 """What the names of the recipes say."""
 
@@ -107,10 +107,21 @@ def test_a_file_may_name_its_recipe_and_the_flag_wins(mine: Path) -> None:
     )
 
 
-def test_what_a_flag_leaves_without_sense_falls_and_the_rest_of_the_recipe_stays() -> None:
-    config = parsed("--recipe", "dropout-1024", "--optimizer", "adam", "--hidden", "--epochs", 1)
+def test_what_a_flag_leaves_without_sense_falls_and_the_rest_of_the_recipe_stays(
+    mine: Path,
+) -> None:
+    settings = (
+        'recipe = "dropout-1024"',
+        'optimizer = "nesterov"',
+        "momentum = 0.8",
+        "warmup_epochs = 3",
+    )
+    mine.write_text("\n".join(settings), encoding="utf-8")
+    recipe = from_recipe("dropout-1024")
+    assert recipe.dropout > 0
+    config = parsed("--config", mine, "--optimizer", "adam", "--hidden", "--epochs", 1)
     assert (config.momentum, config.dropout, config.warmup_epochs) == (None, 0.0, 0)
-    assert config.input_dropout == from_recipe("dropout-1024").input_dropout
+    assert config.input_dropout == recipe.input_dropout
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ SETTINGS = [
     *("--data", "small.npz", "--hidden", "24", "--epochs", "40", "--batch-size", "16"),
     *("--optimizer", "adam", "--lr", "0.01", "--dropout", "0.2", "--batch-norm"),
     *("--augment-rotate", "5", "--validation", "60", "--patience", "39", "--log-every", "1"),
-    *("--schedule", "cosine", "--checkpoint-seconds", "0.001"),
+    *("--schedule", "cosine", "--checkpoint-seconds", "0.001", "--no-report"),
 ]
 KILLS = 20
 
@@ -135,6 +135,13 @@ def test_what_only_says_where_to_compute_may_change():
     assert outcome("run") == outcome("whole")
 
 
+def test_a_report_may_be_asked_for_later():
+    interrupted_run()
+    assert not Path("runs/run/report.html").exists()
+    assert train.main(["--resume", "runs/run", "--report", "--quiet"]) == 0
+    assert Path("runs/run/report.html").exists()
+
+
 def test_other_data_are_refused(capsys):
     interrupted_run()
     with np.load("small.npz") as data:
@@ -149,7 +156,7 @@ def test_other_data_are_refused(capsys):
 
 
 def test_a_complete_run_does_not_go_on(capsys):
-    words = ["--data", "small.npz", "--epochs", "1", "--name", "run", "--quiet"]
+    words = ["--data", "small.npz", "--epochs", "1", "--name", "run", "--quiet", "--no-report"]
     assert train.main(words) == 0
     assert train.main(["--resume", "runs/run"]) == 2
     assert "is complete" in capsys.readouterr().err

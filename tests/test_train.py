@@ -36,9 +36,12 @@ def small_data(tmp_path, monkeypatch):
 
 
 def run(*words):
-    """Train on the small data into runs/run; return the exit code."""
-    arguments = ["--data", "small.npz", "--name", "run", "--overwrite", *map(str, words)]
-    return train.main(arguments)
+    """Train on the small data into runs/run, without a report; return the exit code."""
+    return run_with_report("--no-report", *words)
+
+
+def run_with_report(*words):
+    return train.main(["--data", "small.npz", "--name", "run", "--overwrite", *map(str, words)])
 
 
 def record():
@@ -100,6 +103,41 @@ def test_a_run_leaves_a_record_metrics_and_a_model():
 def test_quiet_prints_nothing(capsys):
     assert run("--epochs", 1, "--quiet") == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_last_line_names_the_report(capsys):
+    assert run_with_report("--epochs", 1) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines()[-1] == f"report        {train_folder() / 'report.html'}"
+    assert (train_folder() / "report.html").read_bytes().lower().startswith(b"<!doctype html>")
+
+
+def test_a_quiet_run_has_a_report_too(capsys):
+    assert run_with_report("--epochs", 1, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert (train_folder() / "report.html").exists()
+
+
+def test_without_report_there_is_none(capsys):
+    assert run("--epochs", 1) == 0
+    assert "report" not in capsys.readouterr().out
+    assert not (train_folder() / "report.html").exists()
+
+
+def test_a_report_that_fails_is_one_warning(capsys, monkeypatch):
+    def fail(*_, **__):
+        msg = "out of\nink"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("xpnet.report.write_report", fail)
+    assert run_with_report("--epochs", 1) == 0
+    out, err = capsys.readouterr()
+    assert err == (
+        "xpnet: warning: no report: RuntimeError: out of ink: xpnet report runs/run tries again\n"
+    )
+    assert out.splitlines()[-1] == f"run           {train_folder()}"
+    assert record()["status"] == "completed"
 
 
 def test_no_epochs_save_the_initial_parameters():
@@ -245,7 +283,7 @@ def test_a_model_of_another_shape_is_no_start(capsys):
 
 
 def test_an_existing_run_is_kept_unless_told_otherwise(capsys):
-    arguments = ["--data", "small.npz", "--epochs", "1", "--name", "mine"]
+    arguments = ["--data", "small.npz", "--epochs", "1", "--name", "mine", "--no-report"]
     assert train.main(arguments) == 0
     before = (train_folder("mine") / "run.json").read_bytes()
     assert train.main(arguments) == 2
@@ -286,6 +324,7 @@ def test_ctrl_c_saves_what_there_is_and_ends_with_code_130():
     found = record()
     assert found["status"] == "interrupted"
     assert found["metrics"]["epochs"] >= 20
+    assert (train_folder() / "report.html").exists()
     model = load_model(train_folder() / "model.safetensors")
     assert fingerprint(model.layers) == found["fingerprint"]
 
@@ -322,7 +361,7 @@ def test_a_reader_that_leaves_is_no_fault():
 
 def test_a_terminal_shows_a_progress_bar():
     controller, terminal = pty.openpty()
-    words = [*COMMAND, "--data", "small.npz", "--epochs", "300", "--device", "cpu"]
+    words = [*COMMAND, "--data", "small.npz", "--epochs", "300", "--device", "cpu", "--no-report"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
     with subprocess.Popen(words, stdout=terminal, env=environment) as process:
         os.close(terminal)

@@ -26,6 +26,11 @@ def small_data(tmp_path, monkeypatch):
 
 
 def run(*words):
+    """Train without reports; return the exit code."""
+    return run_with_reports("--no-report", *words)
+
+
+def run_with_reports(*words):
     return train.main(["--data", "small.npz", "--batch-size", "20", "--epochs", "5", *words])
 
 
@@ -64,6 +69,15 @@ def test_an_existing_folder_is_kept(capsys):
     assert "runs/two: exists already" in capsys.readouterr().err
     assert Path("runs/two/summary.json").read_bytes() == before
     assert run("--repeats", "2", "--name", "two", "--overwrite", "--quiet") == 0
+
+
+def test_each_run_has_its_report(capsys):
+    assert run_with_reports("--repeats", "2", "--name", "two", "--epochs", "1") == 0
+    out = capsys.readouterr().out
+    for seed in (0, 1):
+        report = Path("runs/two", f"seed-{seed}", "report.html")
+        assert report.exists()
+        assert f"report        {report}\n" in out
 
 
 def test_rates_and_repeats_exclude_each_other(capsys):

@@ -9,10 +9,14 @@ USAGE = """\
 usage: xpnet COMMAND [OPTIONS]
 
 Commands:
-  train    train a network (xpnet train --help)
-  augment  draw distorted images (xpnet augment --help)
-  parity   train everywhere and compare with NumPy (xpnet parity --help)
-  doctor   say which backends and devices work here, and how to get the others
+  train     train a network (xpnet train --help)
+  evaluate  say how well a network does on data (xpnet evaluate --help)
+  predict   tell the digits in pictures (xpnet predict --help)
+  report    write what a run did as a page (xpnet report --help)
+  runs      list and compare runs (xpnet runs --help)
+  augment   draw distorted images (xpnet augment --help)
+  parity    train everywhere and compare with NumPy (xpnet parity --help)
+  doctor    say which backends and devices work here, and how to get the others
 """
 
 
@@ -20,6 +24,30 @@ def _train(arguments: list[str]) -> int:
     from xpnet import train
 
     return train.main(arguments, prog="xpnet train")
+
+
+def _evaluate(arguments: list[str]) -> int:
+    from xpnet import evaluate
+
+    return evaluate.main(arguments)
+
+
+def _predict(arguments: list[str]) -> int:
+    from xpnet import predict
+
+    return predict.main(arguments)
+
+
+def _report(arguments: list[str]) -> int:
+    from xpnet import report
+
+    return report.main(arguments)
+
+
+def _runs(arguments: list[str]) -> int:
+    from xpnet.runs import command
+
+    return command.main(arguments)
 
 
 def _augment(arguments: list[str]) -> int:
@@ -40,7 +68,16 @@ def _doctor(arguments: list[str]) -> int:
     return doctor.main(arguments)
 
 
-COMMANDS = {"train": _train, "augment": _augment, "parity": _parity, "doctor": _doctor}
+COMMANDS = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "report": _report,
+    "runs": _runs,
+    "augment": _augment,
+    "parity": _parity,
+    "doctor": _doctor,
+}
 """Each loads what it needs, so that the others start at once."""
 
 

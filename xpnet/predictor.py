@@ -102,18 +102,19 @@ class Predictor:
         DataError
             The rows do not have the network's features.
         """
-        return self._outputs(x)[0]
+        return self.outputs(x)[0]
 
     def probabilities(self, x: NDArray[np.generic]) -> NDArray[np.floating]:
         """Return the softmax of the logits, (m, classes); errors as in ``logits``."""
-        return self._outputs(x)[1]
+        return self.outputs(x)[1]
 
     def predict(self, x: NDArray[np.generic]) -> NDArray[np.int64]:
         """Return the class of each row, (m,); errors as in ``logits``."""
         classes: NDArray[np.int64] = np.argmax(self.logits(x), axis=1)
         return classes
 
-    def _outputs(self, x: NDArray[np.generic]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    def outputs(self, x: NDArray[np.generic]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Return logits and probabilities, each (m, classes); errors as in ``logits``."""
         features = self.model.sizes[0]
         if x.ndim != 2 or x.shape[1] != features:
             msg = f"the model takes rows of {features} features, got an array of shape {x.shape}"

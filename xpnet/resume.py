@@ -10,8 +10,19 @@ from xpnet.config.rules import flag
 from xpnet.errors import ConfigError
 from xpnet.tracking import Run
 
-FREE = {"backend", "checkpoint_seconds", "debug", "device", "quiet", "require_device", "workers"}
-"""Settings that may be others: they change where and how fast training goes on, not what comes of it.
+FREE = {
+    "backend",
+    "checkpoint_seconds",
+    "debug",
+    "device",
+    "quiet",
+    "report",
+    "require_device",
+    "track",
+    "workers",
+}
+"""Settings that may be others: they change where and how fast training goes on and what is shown of it, not
+what comes of it.
 
 In native arithmetic, another backend goes on with the last digits of its own.
 """

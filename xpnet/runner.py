@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xpnet import __version__, datasets
+from xpnet import __version__, datasets, trackers
 from xpnet.backends.base import Backend, cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection, resolve
 from xpnet.checkpoint import SavedModel, fingerprint, saved_layers
@@ -45,6 +45,7 @@ class Result:
 
 def run(config: TrainConfig, command: list[str], *, resumed: Run | None = None) -> Result:
     """Train, print and record what happens; go on with ``resumed``, if that is given."""
+    trackers.check(config.track)
     require = config.require_device or os.environ.get(REQUIRE_DEVICE_VARIABLE) == "1"
     selection = resolve(config.device, config.backend, require_device=require)
     if selection.warning is not None:
@@ -60,12 +61,18 @@ def run(config: TrainConfig, command: list[str], *, resumed: Run | None = None) 
         else:
             begun = resumed
             _check_data(begun, data)
-        with _recorded(begun):
-            training = _Training(experiment, begun, Console(quiet=config.quiet))
+        console = Console(quiet=config.quiet)
+        mirrored = trackers.mirrored(config.track, console.line, debug=config.debug)
+        with mirrored as mirror, _recorded(begun):
+            training = _Training(experiment, begun, console)
             if resumed is not None:
                 training.restore()
-            training.console.introduce(_introduction(selection, data, experiment))
-            return training.run()
+            mirror(begun.folder)
+            console.introduce(_introduction(selection, data, experiment))
+            result = training.run()
+            if config.report:
+                _report(begun, data, console)
+            return result
 
 
 class _Training:
@@ -239,6 +246,19 @@ def _workers(config: TrainConfig, backend: Backend) -> int:
         msg = f"--workers: the {backend.name} backend has threads of its own: leave --workers out"
         raise ConfigError(msg)
     return config.workers
+
+
+def _report(run: Run, data: Dataset, console: Console) -> None:
+    """Write the report of a training that has ended; what fails is a warning, for the training is done."""
+    try:
+        from xpnet.report import write_report
+
+        path = write_report(run.folder, data, sha256=run.record["data"]["sha256"])
+    except Exception as error:  # noqa: BLE001 - whatever it is, the network is trained and saved
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        complain(f"warning: no report: {reason}: xpnet report {run.folder} tries again")
+    else:
+        console.line(f"report        {path}")
 
 
 def _record(config: TrainConfig, command: list[str], selection: Selection, data: Dataset) -> Given:

@@ -16,6 +16,7 @@ from xpnet.config.settings import (
     Normalize,
     OptimizerName,
     ScheduleName,
+    TrackerName,
 )
 from xpnet.config.training import OptimizerOptions, TrainConfig, resolved, to_toml
 
@@ -31,6 +32,7 @@ __all__ = [
     "OptimizerName",
     "OptimizerOptions",
     "ScheduleName",
+    "TrackerName",
     "TrainConfig",
     "from_recipe",
     "from_resolved",

@@ -85,7 +85,8 @@ class _CommandLine:
 _GROUPS: dict[str, Any] = {
     name: hint for name, hint in get_type_hints(_CommandLine).items() if is_dataclass(hint)
 }
-_DEFAULTS = {field.name: field.default for field in fields(TrainConfig)}
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(TrainConfig)}
+_SWITCHES = [name for name, default in _DEFAULTS.items() if isinstance(default, bool)]
 
 
 def parse(argv: Sequence[str], prog: str) -> Command:
@@ -101,16 +102,34 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     SystemExit
         With code 2 after an error in the flags themselves, with code 0 after `--help`.
     """
+    argv = _gathered(argv)
     scouted = _scouted(argv)
     file = files.Given({}) if scouted.config is None else files.read(scouted.config)
     recipe = scouted.recipe or file.recipe
     below = [{} if recipe is None else files.recipe_settings(recipe), file.settings]
-    line = _parsed(argv, prog, {**_DEFAULTS, **below[0], **below[1]})
+    line = _parsed(argv, prog, {**_DEFAULTS, **below[0], **below[1], **_turned(argv)})
     flags = {name: value for name, value in _settings(line).items() if name in _named(argv)}
     for name, value in flags.items():
         check(name, value)
     settings, given = merged(_DEFAULTS, [*below, flags])
     return Command(TrainConfig(**settings), line.print_config, recipe, given)
+
+
+def _gathered(argv: Sequence[str]) -> list[str]:
+    """Return `argv` with the words of every `--track` behind one: --track a --track b is --track a b."""
+    others: list[str] = []
+    found: list[str] = []
+    following = False
+    for word in argv:
+        if word == "--track" or word.startswith("--track="):
+            following = word == "--track"
+            found += filter(None, [word.partition("=")[2]])
+        elif following and not word.startswith("-"):
+            found.append(word)
+        else:
+            following = False
+            others.append(word)
+    return [*others, "--track", *found] if found else list(argv)
 
 
 def _scouted(argv: Sequence[str]) -> argparse.Namespace:
@@ -125,8 +144,19 @@ def _named(argv: Sequence[str]) -> set[str]:
     """Return the settings whose flags are there."""
     names = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
     names |= {flag(name): name for name in RULES}
+    names |= {flag(f"no_{name}"): name for name in _SWITCHES}
     flags = {word.partition("=")[0].replace("_", "-") for word in argv}
     return {names[word] for word in flags & names.keys()}
+
+
+def _turned(argv: Sequence[str]) -> dict[str, bool]:
+    """Return the opposites of the switches that are given, as --quiet or --no-quiet.
+
+    A switch has one flag, that which changes its default: so it has the flag that is given.
+    """
+    words = {word.replace("_", "-") for word in argv}
+    turned = {name: True for name in _SWITCHES if flag(f"no_{name}") in words}
+    return turned | {name: False for name in _SWITCHES if flag(name) in words}
 
 
 def _parsed(argv: Sequence[str], prog: str, defaults: dict[str, Any]) -> _CommandLine:

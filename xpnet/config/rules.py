@@ -150,6 +150,21 @@ UNITS = Rule(
     read=_as_tuple,
 )
 
+
+def some_of(choices: Iterable[str]) -> Rule:
+    """Allow any of these words, each once."""
+    allowed = tuple(choices)
+    return Rule(
+        f"some of {', '.join(allowed)}, each once",
+        lambda value: (
+            isinstance(value, tuple)
+            and all(word in allowed for word in value)
+            and len(set(value)) == len(value)
+        ),
+        read=_as_tuple,
+    )
+
+
 # Text
 
 

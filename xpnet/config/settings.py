@@ -6,7 +6,7 @@ checks them. A default of None stands for one that depends on another setting, o
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -21,6 +21,7 @@ ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 Arithmetic = Literal["reproducible", "native"]
 DType = Literal["auto", "float32", "float64"]
 BackendName = Literal["auto", "numpy", "cupy", "torch", "jax", "array-api-strict"]
+TrackerName = Literal["wandb", "trackio", "mlflow"]
 
 ALIASES = {"learning_rate": ("--lr",)}
 """Further flags of a setting."""
@@ -29,7 +30,7 @@ ALIASES = {"learning_rate": ("--lr",)}
 def unset(text: str) -> Any:
     """Return the marker that shows `text` in the help where a setting has no value."""
     return tyro.conf.arg(
-        help_behavior_hint=lambda value: text if value == "None" else f"(default: {value})"
+        help_behavior_hint=lambda value: text if value in ("None", "") else f"(default: {value})"
     )
 
 
@@ -281,6 +282,23 @@ class RunSettings:
 
     overwrite: Switch = False
     """Replace the run that --name names, if there is one."""
+
+    report: Annotated[
+        bool,
+        tyro.conf.arg(
+            help_behavior_hint=lambda value: "" if value == "True" else "(set: this takes it back)"
+        ),
+    ] = True
+    """Do without report.html, the page that shows the run
+    in a browser."""
+
+    track: Annotated[
+        tuple[TrackerName, ...],
+        rules.some_of(get_args(TrackerName)),
+        unset("(default: none)"),
+    ] = ()
+    """Show the run in these experiment trackers too, each
+    installed with the extra of its name."""
 
     quiet: Switch = False
     """Print errors and warnings only."""

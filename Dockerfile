@@ -1,0 +1,41 @@
+# docker build -t xpnet .     then: docker run --rm -v "$PWD/runs:/work/runs" xpnet
+# docs/container.md explains it.
+
+FROM python:3.12-slim AS build
+
+# Extras of pyproject.toml: cuda12, or several as in torch,jax.
+ARG EXTRAS=""
+
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY data/mnist data/mnist
+COPY xpnet xpnet
+# Without pip in it: the environment is all that the second stage takes over. What it needs, in which
+# versions, pyproject.toml says.
+# hadolint ignore=DL3013
+RUN python -m venv --without-pip /opt/xpnet \
+    && pip --python /opt/xpnet/bin/python install --no-cache-dir ".${EXTRAS:+[${EXTRAS}]}"
+
+
+FROM python:3.12-slim
+
+LABEL org.opencontainers.image.title="xpnet" \
+      org.opencontainers.image.description="A from-scratch neural network whose mathematics is written once for NumPy, CuPy, PyTorch and JAX." \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="MIT AND CC-BY-SA-3.0"
+
+COPY --from=build /opt/xpnet /opt/xpnet
+# Anybody may write there, so that --user with any id works.
+RUN useradd --uid 1000 --no-create-home --home-dir /work xpnet \
+    && install --directory --owner=xpnet --group=xpnet --mode=1777 /work /work/runs
+
+ENV PATH="/opt/xpnet/bin:$PATH" \
+    HOME="/work"
+USER 1000
+WORKDIR /work
+VOLUME /work/runs
+
+# Training then ends as with Ctrl-C, and can go on later.
+STOPSIGNAL SIGINT
+ENTRYPOINT ["xpnet"]
+CMD ["train"]

@@ -1,0 +1,288 @@
+"""Writes what the trainings of the table reached as a page of Markdown, and as JSON."""
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mnist_table_rows import HELD_OUT, Row
+
+PARALLEL = 0.75
+"""A run whose wall time is below this share of its processor time had its processors to itself."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A row trained with one seed."""
+
+    seed: int
+    test_error: float  # per cent
+    wall: float | None  # seconds, from the start of the process to its end
+    cpu: float | None  # seconds of all processors
+    parameters: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting that was tried for a row, and how it fared on the validation images."""
+
+    flags: str
+    validation_error: float  # per cent
+    epochs: int
+    cpu: float | None
+
+
+@dataclass(frozen=True)
+class RowResults:
+    """All that is there of a row."""
+
+    row: Row
+    sizes: str  # 784-800-10
+    trained: Sequence[Trained] = ()
+    candidates: Sequence[Candidate] = ()
+
+    @property
+    def mean(self) -> float | None:
+        """The mean test error in per cent, if anything was trained."""
+        return statistics.fmean(t.test_error for t in self.trained) if self.trained else None
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard deviation over the seeds (n - 1), if there are two or more."""
+        errors = [trained.test_error for trained in self.trained]
+        return statistics.stdev(errors) if len(errors) > 1 else None
+
+    @property
+    def matched(self) -> str:
+        """How the mean compares with the published error."""
+        mean, published = self.mean, self.row.published
+        if mean is None or published is None:
+            return ""
+        if mean <= float(published):
+            return "yes"
+        decimals = len(published.partition(".")[2])
+        return "to its digits" if round(mean, decimals) <= float(published) else "no"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The whole table."""
+
+    rows: Sequence[RowResults]
+    processors: int
+    about: str  # machine and versions
+
+
+def page(results: Results) -> str:
+    """Return the page."""
+    parts = [_introduction(results), _table(results), _notes(results), _commands(results)]
+    parts += [_candidates(results)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def record(results: Results) -> dict[str, Any]:
+    """Return all figures as JSON values."""
+    return {
+        "about": results.about,
+        "processors": results.processors,
+        "rows": [_row_record(row) for row in results.rows],
+    }
+
+
+def _row_record(results: RowResults) -> dict[str, Any]:
+    row = results.row
+    return {
+        "row": row.key,
+        "network": results.sizes,
+        "training": row.training,
+        "published_test_error": None if row.published is None else float(row.published),
+        "source": row.source,
+        "flags": row.flags,
+        "test_error_mean": results.mean,
+        "test_error_standard_deviation": results.deviation,
+        "matched": results.matched or None,
+        "trained": [asdict(trained) for trained in results.trained],
+        "candidates": [asdict(candidate) for candidate in results.candidates],
+    }
+
+
+def _introduction(results: Results) -> str:
+    rated = [row for row in results.rows if row.row.published is not None]
+    reached = sum(row.matched in ("yes", "to its digits") for row in rated)
+    run = sum(bool(row.trained) for row in rated)
+    return f"""\
+# The published table
+
+Test errors of multilayer perceptrons on MNIST, as published and as xpnet reaches them in native float32
+arithmetic: {reached} of {len(rated)} published figures are matched or bettered ({run} were trained so far).
+
+Every row was trained on all 60,000 training images, once for each seed, and each run read the 10,000 test
+images once, at its end. Settings were chosen before that, on {HELD_OUT:,} training images held out, without
+regard to the test images. The rows have the networks, losses and regularisation of their sources; optimisers,
+schedules and numbers of epochs are xpnet's own choice and stand in the commands below.
+
+{results.about}"""
+
+
+def _table(results: Results) -> str:
+    head = (
+        "network",
+        "training",
+        "published %",
+        "test error %",
+        "matched",
+        "seeds",
+        "time",
+        "parameters",
+    )
+    return markdown(head, [_table_row(row, results.processors) for row in results.rows])
+
+
+def _table_row(results: RowResults, processors: int) -> list[str]:
+    row = results.row
+    parameters = f"{results.trained[0].parameters:,}" if results.trained else ""
+    return [
+        results.sizes,
+        row.training,
+        "" if row.published is None else row.published,
+        error(results),
+        results.matched,
+        f"{len(results.trained)}" if results.trained else "",
+        duration(results.trained, processors),
+        parameters,
+    ]
+
+
+def error(results: RowResults) -> str:
+    """Return mean ± standard deviation of the test error in per cent."""
+    if results.mean is None:
+        return "not yet run"
+    spread = "" if results.deviation is None else f" ± {results.deviation:.2f}"
+    return f"{results.mean:.2f}{spread}"
+
+
+def duration(trained: Sequence[Trained], processors: int) -> str:
+    """Return the mean time of a run.
+
+    Where other programs kept the processors busy, the wall time says little: then it is the processor time
+    divided by the processors, the least that a quiet machine takes, with a †.
+    """
+    costs = [(run.wall, run.cpu) for run in trained if run.wall is not None and run.cpu is not None]
+    if not costs:
+        return ""
+    wall, cpu = (statistics.fmean(column) for column in zip(*costs, strict=True))
+    if wall <= PARALLEL * cpu:
+        return spoken(wall)
+    low, high = spoken(cpu / processors), spoken(min(wall, cpu))
+    return low if low == high else f"{low} - {high} †"
+
+
+def spoken(seconds: float) -> str:
+    """Return a time in seconds below two minutes, in minutes from there on."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _notes(results: Results) -> str:
+    processors = results.processors
+    lines = [
+        "*Test error*: mean ± standard deviation over the seeds 0, 1, …; without ± there is one seed.",
+        "*Matched*: yes if the mean is at most the published figure, *to its digits* if so once rounded.",
+        "*Time*: mean of a run, from the start of its process to its end.",
+        f"†: the machine had other work; a quiet one takes from processor time / {processors} to the second.",
+    ]
+    lines += [
+        f"{row.sizes}, {row.row.training}: {row.row.note}" for row in results.rows if row.row.note
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _commands(results: Results) -> str:
+    rows = [
+        [row.sizes, row.row.training, f"`{command(row.row)}`", row.row.source]
+        for row in results.rows
+    ]
+    table = markdown(("network", "training", "command", "source of the published figure"), rows)
+    return f"""\
+## How to repeat it
+
+    python scripts/reproduce_mnist_table.py          # trains what is missing, into runs/mnist-table
+    python scripts/reproduce_mnist_table.py --page   # writes this page from what is there
+
+It goes on where it was stopped. `--rows` picks rows, `--seeds` sets how many seeds. Each training is a
+command too; with `--seed 1` and so on for the further seeds.
+
+{table}"""
+
+
+def command(row: Row) -> str:
+    """Return the command that trains a row once."""
+    native = "" if "--recipe" in row.words else " --arithmetic native"
+    return f"xpnet train {row.flags}{native}"
+
+
+def _candidates(results: Results) -> str:
+    tried = [row for row in results.rows if row.candidates]
+    if not tried:
+        return ""
+    parts = [
+        f"""\
+## How the settings were chosen
+
+Each candidate was trained once, with seed 0, on all but {HELD_OUT:,} of the training images and judged by
+its error on those; `--choose ROW` does it. Differences below about 0.1 points (0.3 for small networks) are
+within the noise. To save time, candidates are often trained for fewer epochs than was then chosen."""
+    ]
+    for row in tried:
+        ranked = sorted(row.candidates, key=lambda each: each.validation_error)
+        shared = shared_flags([each.flags for each in ranked])
+        rows = [
+            [f"{each.validation_error:.2f}", _code(without(each.flags, shared))] for each in ranked
+        ]
+        table = markdown(("validation error %", "with"), rows)
+        common = f"All with {_code(' '.join(shared))}" if shared else "These settings"
+        parts.append(
+            f"### {row.sizes}, {row.row.training}\n\nChosen: `{row.row.flags}`. {common}:\n\n{table}"
+        )
+    return "\n\n".join(parts)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else "nothing more"
+
+
+def settings(flags: str) -> list[str]:
+    """Return flags, each with its values: --lr 0.1 --batch-norm -> ["--lr 0.1", "--batch-norm"]."""
+    parts = flags.split("--")
+    return [f"--{part.strip()}" for part in parts if part.strip()]
+
+
+def shared_flags(candidates: Sequence[str]) -> list[str]:
+    """Return the flags with values that all candidates have, in the first one's order."""
+    first, *others = [settings(flags) for flags in candidates]
+    return [each for each in first if all(each in other for other in others)] if others else []
+
+
+def without(flags: str, shared: Sequence[str]) -> str:
+    """Return flags without those that are shared."""
+    return " ".join(each for each in settings(flags) if each not in shared)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def network(config: Mapping[str, Any], features: int, classes: int) -> tuple[str, int]:
+    """Return the sizes of a network as they are written, 784-10-10, and the number of its parameters."""
+    sizes = [features, *config["hidden"], classes]
+    count = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+    of_batch_norm = 2 * sum(config["hidden"]) if config["batch_norm"] else 0
+    return "-".join(map(str, sizes)), count + of_batch_norm
+
+
+def percent_wrong(accuracy: float) -> float:
+    """Return the error in per cent, free of the noise of binary fractions."""
+    return round(100.0 * (1.0 - accuracy), 6)

@@ -1,0 +1,287 @@
+"""Trains the multilayer perceptrons of the literature on MNIST and compares their test errors.
+
+Trains what is missing, one after the other, and goes on where it was stopped. What is reached stands in
+FOLDER/results.md and results.json; --page writes the same to docs/.
+
+Exit codes: 0 done, 2 bad input or a training failed, 130 interrupted.
+"""
+
+import argparse
+import json
+import platform
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mnist_table_page import (
+    Candidate,
+    Results,
+    RowResults,
+    Trained,
+    network,
+    page,
+    percent_wrong,
+    record,
+    spoken,
+)
+from mnist_table_rows import ROWS, Row
+from mnist_table_runs import Job, candidate_job, completed, cost, final_job, train
+
+from xpnet.errors import DataError, XPNetError
+from xpnet.files import unwritable, write_atomic
+from xpnet.machine import available_cpus
+from xpnet.tracking import Record, read_run
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+OUT = ROOT / "runs" / "mnist-table"
+FEATURES, CLASSES = 784, 10
+PAGE_FILE, RECORD_FILE = "results.md", "results.json"
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with code 2."""
+        self.exit(2, f"reproduce_mnist_table: {message}\n")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    rows: tuple[Row, ...]
+    seeds: int | None  # of each row; None: as many as the row says
+    out: Path
+    choose: Row | None
+    page: bool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line asks for and return the exit code."""
+    options = parsed(sys.argv[1:] if argv is None else argv)
+    # Also where a shell starts this in the background and has it ignore Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        _prepare(options.out)
+        if options.choose is not None:
+            choose(options.choose, options.out)
+        elif not options.page:
+            train_rows(options)
+        write(results(options.out), DOCS if options.page else options.out)
+    except XPNetError as error:
+        print(f"reproduce_mnist_table: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("reproduce_mnist_table: stopped; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def parsed(argv: Sequence[str]) -> Options:
+    """Return the options; SystemExit with code 2 and one line if they are wrong."""
+    parser = Parser(
+        prog="reproduce_mnist_table.py",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = ", ".join(row.key for row in ROWS)
+    parser.add_argument(
+        "--rows", nargs="+", metavar="NAME", type=_row, help=f"some of {names} (default: all)"
+    )
+    parser.add_argument(
+        "--seeds", type=_whole, metavar="N", help="seeds of each row (default: 3 or 5)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=OUT, metavar="FOLDER", help="(default: runs/mnist-table)"
+    )
+    parser.add_argument(
+        "--choose",
+        type=_row,
+        metavar="ROW",
+        help="instead, train this row's candidates and compare them on validation images",
+    )
+    parser.add_argument(
+        "--page", action="store_true", help="train nothing, write docs/results.md and .json"
+    )
+    found = parser.parse_args(argv)
+    if found.page and (found.choose or found.rows or found.seeds):
+        parser.error("--page takes all that is there: leave --rows, --seeds and --choose out")
+    if found.choose and (found.rows or found.seeds):
+        parser.error("--choose takes one row and seed 0: leave --rows and --seeds out")
+    rows = tuple(dict.fromkeys(found.rows or ROWS))
+    return Options(rows, found.seeds, found.out, found.choose, found.page)
+
+
+def _row(name: str) -> Row:
+    for row in ROWS:
+        if row.key == name:
+            return row
+    msg = f"expected one of {', '.join(row.key for row in ROWS)}, got {name!r}"
+    raise argparse.ArgumentTypeError(msg)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"expected a whole number, 1 or more, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _prepare(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(out, error) from error
+
+
+def train_rows(options: Options) -> None:
+    """Train what is missing: every row with its first seed, then every row with its second, and so on."""
+    wanted = {row.key: options.seeds or row.seeds for row in options.rows}
+    for seed in range(max(wanted.values())):
+        for row in options.rows:
+            if seed < wanted[row.key]:
+                _train_one(row, seed, options.out)
+
+
+def _train_one(row: Row, seed: int, out: Path) -> None:
+    job = final_job(out, row, seed)
+    name = f"{row.key}, seed {seed}"
+    if completed(job) is None:
+        print(f"{name}: training", flush=True)
+        train(job)
+        write(results(out), out)
+    result = _trained(job, seed)
+    if result is not None:
+        spent = f", {spoken(result.wall)}" if result.wall is not None else ""
+        print(f"{name}: test error {result.test_error:.2f} %{spent}", flush=True)
+
+
+def choose(row: Row, out: Path) -> None:
+    """Train a row's candidates without the validation images and print their errors on those.
+
+    Raises
+    ------
+    DataError
+        The row has no candidates.
+    """
+    if not row.candidates:
+        msg = f"--choose: {row.key} has no candidates: its only setting is {row.flags}"
+        raise DataError(msg)
+    for flags in row.candidates:
+        found = train(candidate_job(out, row, flags))
+        print(f"{_validation_error(found):5.2f} %  {flags}", flush=True)
+
+
+def results(out: Path) -> Results:
+    """Return what the complete runs in ``out`` reached.
+
+    Raises
+    ------
+    DataError
+        A run is damaged, or has other settings than its row.
+    """
+    rows = [row_results(out, row) for row in ROWS]
+    return Results(rows, available_cpus(), _about(out))
+
+
+def row_results(out: Path, row: Row) -> RowResults:
+    """Return what the complete runs of a row reached."""
+    folders = (out / "runs").glob(f"{row.key}-seed-*")
+    seeds = sorted(
+        int(name) for folder in folders if (name := folder.name.rpartition("-")[2]).isdecimal()
+    )
+    trained = [_trained(final_job(out, row, seed), seed) for seed in seeds]
+    sizes, _ = network(
+        {"hidden": final_job(out, row, 0).config.hidden, "batch_norm": False}, FEATURES, CLASSES
+    )
+    return RowResults(
+        row,
+        sizes,
+        [result for result in trained if result is not None],
+        [candidate for flags in row.candidates for candidate in _candidate(out, row, flags)],
+    )
+
+
+def _trained(job: Job, seed: int) -> Trained | None:
+    found = completed(job)
+    if found is None:
+        return None
+    spent = cost(job.folder)
+    _, parameters = network(found["config"], found["data"]["features"], found["data"]["classes"])
+    return Trained(
+        seed,
+        percent_wrong(_metrics(found)["test_accuracy"]),
+        spent and spent.wall,
+        spent and spent.cpu,
+        parameters,
+        str(found["fingerprint"]),
+    )
+
+
+def _candidate(out: Path, row: Row, flags: str) -> list[Candidate]:
+    job = candidate_job(out, row, flags)
+    found = completed(job)
+    if found is None:
+        return []
+    spent = cost(job.folder)
+    return [Candidate(flags, _validation_error(found), job.config.epochs, spent and spent.cpu)]
+
+
+def _validation_error(found: Record) -> float:
+    return percent_wrong(_metrics(found)["validation_accuracy"])
+
+
+def _metrics(found: Record) -> dict[str, Any]:
+    return found["metrics"] or {}
+
+
+def _about(out: Path) -> str:
+    """Return this machine, and what the runs say of the libraries they used."""
+    records = [read_run(path.parent) for path in sorted((out / "runs").glob("*/run.json"))]
+    versions = sorted({found["versions"].get("numpy", "of unknown version") for found in records})
+    backends = sorted({found["backend"] for found in records})
+    if not records:
+        return "Nothing was trained yet."
+    return (
+        f"Trained with the backend {' and '.join(backends)} and NumPy {' and '.join(versions)}, on "
+        f"{_processor()},\n{available_cpus()} processors and as many threads, {platform.system()}."
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
+
+
+def write(found: Results, folder: Path) -> None:
+    """Write the page and the figures.
+
+    Raises
+    ------
+    ConfigError
+        They cannot be written.
+    """
+    files = {
+        RECORD_FILE: json.dumps(record(found), indent=1, ensure_ascii=False) + "\n",
+        PAGE_FILE: page(found),
+    }
+    for name, text in files.items():
+        try:
+            write_atomic(folder / name, text.encode())
+        except OSError as error:
+            raise unwritable(folder / name, error) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

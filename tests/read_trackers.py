@@ -1,0 +1,127 @@
+"""What a tracker holds of a run, read with its own library or from its documented store, as JSON.
+
+``python read_trackers.py TRACKER NAME``, in the folder that holds ``runs``; it prints an object with
+config, history (a list of [epoch, figures]), files (their SHA-256 by name), status and fingerprint. As a
+process of its own it keeps what the libraries warn of away from the tests.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+import struct
+import sys
+from contextlib import closing
+from pathlib import Path
+
+BLOCK = 32768
+
+
+def sha256(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def wandb(name):
+    """The transaction logs that `wandb sync` uploads, of all sessions of the run."""
+    logs = sorted(Path("runs/wandb").glob(f"offline-run-*-{name.rpartition('-')[2]}/*.wandb"))
+    records = [record for log in logs for record in wandb_records(log.read_bytes())]
+    artifacts = [record.artifact for record in records if record.HasField("artifact")]
+    exits = [record.exit.exit_code for record in records if record.HasField("exit")]
+    sessions = [record.run for record in records if record.HasField("run")]
+    assert {run.display_name for run in sessions} == {name}
+    return {
+        "config": {item.key: json.loads(item.value_json) for item in sessions[0].config.update},
+        "history": [wandb_row(each.history) for each in records if each.HasField("history")],
+        "files": {
+            entry.path: sha256(entry.local_path)
+            for artifact in artifacts
+            for entry in artifact.manifest.contents
+        },
+        "status": "failed" if exits[-1] else "completed",
+        "fingerprint": json.loads(artifacts[-1].metadata)["fingerprint"],
+    }
+
+
+def wandb_row(history):
+    figures = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in history.item}
+    own = {key: value for key, value in figures.items() if not key.startswith("_")}
+    return [figures["_step"], own]
+
+
+def wandb_records(data):
+    """The records of a transaction log: LevelDB's log format after a header of seven bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    at, parts = 7, []
+    while at + 7 <= len(data):
+        left = BLOCK - at % BLOCK
+        if left < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        parts.append(data[at + 7 : at + 7 + length])
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            record = Record()
+            record.ParseFromString(b"".join(parts))
+            parts = []
+            yield record
+
+
+def trackio(name):
+    """The SQLite database of the project, whose schema trackio documents."""
+    from trackio import Api
+
+    folder = Path(os.environ["TRACKIO_DIR"])
+    (run,) = [run for run in Api().runs("xpnet") if run.name == name]
+    with closing(sqlite3.connect(folder / "xpnet.db")) as base:
+        rows = base.execute(
+            "SELECT step, metrics FROM metrics WHERE run_id = ? ORDER BY id", [run.id]
+        ).fetchall()
+        versions = base.execute(
+            "SELECT manifest, metadata FROM artifact_versions WHERE producer_run_id = ? ORDER BY id",
+            [run.id],
+        ).fetchall()
+    facts = json.loads(versions[-1][1])
+    blobs = {path.name: path for path in folder.glob("artifacts/xpnet/blobs/sha256/*/*")}
+    entries = [entry for manifest, _ in versions for entry in json.loads(manifest)]
+    return {
+        "config": run.config,
+        "history": [[step, json.loads(metrics)] for step, metrics in rows],
+        "files": {entry["path"]: sha256(blobs[entry["digest"]]) for entry in entries},
+        "status": facts["status"],
+        "fingerprint": facts["fingerprint"],
+    }
+
+
+def mlflow(name):
+    """MLflow's own client."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient("sqlite:///runs/mlflow.db")
+    experiment = client.get_experiment_by_name("xpnet")
+    (run,) = [
+        run for run in client.search_runs([experiment.experiment_id]) if run.info.run_name == name
+    ]
+    history = {}
+    for key in run.data.metrics:
+        for metric in client.get_metric_history(run.info.run_id, key):
+            history.setdefault(metric.step, []).append((key, metric.value))
+    return {
+        "config": run.data.params,
+        "history": [
+            [step, {key: value}] for step in sorted(history) for key, value in history[step]
+        ],
+        "files": {
+            file.path: sha256(client.download_artifacts(run.info.run_id, file.path))
+            for file in client.list_artifacts(run.info.run_id)
+        },
+        "status": {"FINISHED": "completed"}.get(run.info.status, run.info.status),
+        "fingerprint": run.data.tags["fingerprint"],
+    }
+
+
+if __name__ == "__main__":
+    tracker, name = sys.argv[1:]
+    readers = {"wandb": wandb, "trackio": trackio, "mlflow": mlflow}
+    print(json.dumps(readers[tracker](name)))

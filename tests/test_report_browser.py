@@ -1,0 +1,408 @@
+"""The report in a browser: headless Chromium opens the page from its file, as a double click does."""
+
+import base64
+import os
+import shutil
+import time
+
+import numpy as np
+import pytest
+from report_pages import rewrite, save_data, trained
+from strokes import strokes
+
+from xpnet import datasets
+from xpnet.digits import mnist_form
+from xpnet.predictor import Predictor
+from xpnet.report import write_report
+
+REQUIRE_VARIABLE = "XPNET_REQUIRE_BROWSER"
+"""Set to 1, a missing browser is a failure instead of a skip."""
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+IMAGES, DIGITS = 1000, 50
+
+NETWORKS = {
+    "default": ("--hidden", 10),
+    "no hidden layer": ("--hidden",),
+    "tanh, batch norm": ("--hidden", 20, 15, 12, "--activation", "tanh", "--batch-norm"),
+    "sigmoid, standardized": ("--activation", "sigmoid", "--normalize", "standardize"),
+    "leaky relu, float32": ("--activation", "leaky-relu", "--arithmetic", "native"),
+    "raw inputs": ("--normalize", "none", "--init", "he", "--lr", 1e-6),
+}
+
+LOGITS = """
+([encoded, features, divisor]) => {
+  const { network: saved } = JSON.parse(document.getElementById("network").textContent);
+  const network = xpnet.loaded(saved);
+  const bytes = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
+  const values = Float64Array.from(bytes, (byte) => byte / divisor);
+  const rows = [];
+  for (let at = 0; at < values.length; at += features) {
+    const logits = xpnet.logits(network, values.subarray(at, at + features));
+    rows.push([Array.from(logits), Array.from(xpnet.softmax(logits))]);
+  }
+  return rows;
+}
+"""
+
+
+def browser_problem():
+    """Return the path of a Chromium and None, or None and what is missing."""
+    try:
+        import playwright.sync_api  # noqa: F401 - only whether it is there
+    except ModuleNotFoundError:
+        return None, "playwright is not installed"
+    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    return path, None if path else f"none of {', '.join(CHROMIUMS)} is on the PATH"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path, problem = browser_problem()
+    if problem:
+        (pytest.fail if os.environ.get(REQUIRE_VARIABLE) == "1" else pytest.skip)(problem)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """A function that opens a report; afterwards there must be no message, error or request."""
+    contexts, trouble = [], []
+
+    def open_page(path, **options):
+        context = browser.new_context(**{"viewport": {"width": 1100, "height": 900}, **options})
+        context.set_offline(True)
+        contexts.append(context)
+        page = context.new_page()
+        address = path.as_uri()
+        page.on("console", lambda message: trouble.append(message.text))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("dialog", lambda dialog: trouble.append(dialog.message))
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url in (address, "data:,") else trouble.append(request.url)
+            ),
+        )
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [text for text in trouble if not text.startswith("data:image/png")] == []
+
+
+@pytest.fixture(scope="module")
+def quick(browser, tmp_path_factory):
+    """The report of a run with the recipe quick on MNIST."""
+    run = trained(tmp_path_factory.mktemp("browser") / "quick", "--recipe", "quick")
+    return write_report(run)
+
+
+@pytest.fixture(scope="module")
+def mnist():
+    return datasets.load()
+
+
+@pytest.fixture(scope="module")
+def little(mnist, tmp_path_factory):
+    """Two data sets of 1,000 MNIST digits to train on and 1,000 to test on: pixels, and floats."""
+    folder = tmp_path_factory.mktemp("little")
+    names = ("x_train", "y_train", "x_test", "y_test")
+    pixels = {name: getattr(mnist, name)[:IMAGES] for name in names}
+    floats = {name: pixels[name] / 255.0 for name in ("x_train", "x_test")}
+    return {
+        "pixels": save_data(folder / "pixels.npz", **pixels),
+        "floats": save_data(folder / "floats.npz", **{**pixels, **floats}),
+    }
+
+
+def assert_agree(page, run, pixels, divisor=1):
+    """Compare logits and probabilities of the page and of Python for the raw rows pixels / divisor."""
+    predictor = Predictor.load(run, device="cpu", backend="numpy")
+    arguments = [base64.b64encode(pixels.tobytes()).decode(), pixels.shape[1], divisor]
+    logits, probabilities = np.moveaxis(np.array(page.evaluate(LOGITS, arguments)), 1, 0)
+    x = pixels if divisor == 1 else pixels / divisor
+    expected = predictor.logits(x)
+    assert logits.shape == expected.shape == (IMAGES, 10)
+    assert np.abs(probabilities - predictor.probabilities(x)).max() <= 1e-5
+    largest = np.maximum(np.abs(expected).max(axis=1, keepdims=True), 1.0)
+    assert (np.abs(logits - expected) <= 1e-5 * largest).all()
+
+
+def test_the_page_computes_what_python_does_for_1000_test_images(quick, opened, mnist):
+    assert_agree(opened(quick), quick.parent, mnist.x_test[:IMAGES])
+    assert quick.stat().st_size <= 300_000
+
+
+@pytest.mark.parametrize(("kind", "divisor"), [("pixels", 1), ("floats", 255)])
+@pytest.mark.parametrize("flags", NETWORKS.values(), ids=NETWORKS.keys())
+def test_so_it_does_for_every_kind_of_network(
+    tmp_path, opened, mnist, little, flags, kind, divisor
+):
+    words = ("--data", little[kind], "--epochs", 2, "--batch-size", 100, *flags)
+    run = trained(tmp_path / "run", *words)
+    assert_agree(opened(write_report(run)), run, mnist.x_test[:IMAGES], divisor)
+
+
+# Drawing
+
+
+def draw(page, lines, box, side=28):
+    """Draw lines of (x, y), in pixels of an image, with the mouse."""
+    across, down = box["width"] / side, box["height"] / side
+    for line in lines:
+        (x, y), *others = [(box["x"] + x * across, box["y"] + y * down) for x, y in line]
+        page.mouse.move(x, y)
+        page.mouse.down()
+        for place in others:
+            page.mouse.move(*place)
+        page.mouse.up()
+
+
+def wait_for_frames(page):
+    """Wait until the page has read what was drawn before."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def shown_reading(page):
+    """The digit whose probability the page shows as the largest."""
+    wait_for_frames(page)
+    return int(page.locator("#bars .first span").first.inner_text())
+
+
+def test_digits_drawn_with_the_mouse_are_read(quick, opened, mnist):
+    # The first 50 of the test data, each thinned to lines that the pen of the page then follows.
+    page = opened(quick)
+    box = page.locator("#pad").bounding_box()
+    read = []
+    for pixels in mnist.x_test[:DIGITS]:
+        draw(page, strokes(pixels.reshape(28, 28)), box)
+        read.append(shown_reading(page))
+        page.click("#clear")
+    right = int(np.sum(np.array(read) == mnist.y_test[:DIGITS]))
+    assert right >= 45, read
+
+
+def test_the_bars_are_the_probabilities_of_what_is_drawn(quick, opened):
+    page = opened(quick)
+    draw(page, [[(8, 8), (19, 7), (12, 23)]], page.locator("#pad").bounding_box())
+    shown_reading(page)
+    shares = [float(text[:-2]) for text in page.locator("#bars .share").all_inner_texts()]
+    assert len(shares) == 10
+    assert sum(shares) == pytest.approx(100, abs=1)
+    best = int(np.argmax(shares))
+    assert page.locator("#reading").inner_text().startswith(f"Reads as {best}, with a probability")
+    widths = page.locator("#bars .fill").evaluate_all(
+        "(bars) => bars.map((bar) => bar.offsetWidth / bar.parentElement.offsetWidth)"
+    )
+    assert widths == pytest.approx([share / 100 for share in shares], abs=0.01)
+
+
+def test_undo_takes_back_a_stroke_and_clear_all_of_them(quick, opened):
+    page = opened(quick)
+    box = page.locator("#pad").bounding_box()
+
+    def bars():
+        wait_for_frames(page)
+        return page.locator("#bars .share").all_inner_texts()
+
+    assert page.locator("#undo").is_disabled()
+    assert page.locator("#hint").is_visible()
+    draw(page, [[(14, 5), (14, 22)]], box)
+    one = bars()
+    draw(page, [[(6, 14), (22, 14)]], box)
+    assert bars() != one
+    page.click("#undo")
+    assert bars() == one
+    page.click("#clear")
+    assert bars() == [""] * 10
+    assert page.locator("#reading").inner_text().startswith("Draw a digit")
+    assert page.locator("#clear").is_disabled()
+    assert page.locator("#hint").is_visible()
+
+
+def test_a_finger_draws_without_scrolling_the_page(quick, opened):
+    options = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    page = opened(quick, **options)
+    page.locator("#pad").scroll_into_view_if_needed()
+    box = page.locator("#pad").bounding_box()
+    before = page.evaluate("scrollY")
+    session = page.context.new_cdp_session(page)
+    for kind, at in [("touchStart", 0.2), *(("touchMove", 0.1 * k) for k in range(3, 9))]:
+        place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] * at}
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [place]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert shown_reading(page) == 1
+    assert page.evaluate("scrollY") == before
+
+
+# How a drawing becomes an input
+
+
+def averaged(ink, longest, target):
+    """The rows of `ink` that hold some, averaged over areas of longest / target rows.
+
+    Each row is cut into 2 * target pieces, so that both an area and the middle are whole pieces.
+    """
+    rows = np.flatnonzero(ink.any(axis=1))
+    start, stop = int(rows[0]), int(rows[-1]) + 1
+    count = -(-(stop - start) * target // longest)
+    pieces = np.pad(np.repeat(ink, 2 * target, axis=0), [(2 * longest, 2 * longest), (0, 0)])
+    begin = (start + stop) * target - count * longest + 2 * longest
+    return (
+        pieces[begin : begin + 2 * longest * count]
+        .reshape(count, 2 * longest, ink.shape[1])
+        .mean(axis=1)
+    )
+
+
+def reference_field(ink, side):
+    """The input that a drawing makes: boxed, averaged over areas, its centre of mass in the middle."""
+    extents = [np.ptp(np.flatnonzero(ink.any(axis=axis))) + 1 for axis in (0, 1)]
+    longest, target = int(max(extents)), round(20 * side / 28)
+    small = averaged(averaged(ink.astype(float), longest, target).T, longest, target).T
+    small = np.rint(small * (255 / small.max()))
+    y, x = np.mgrid[: small.shape[0], : small.shape[1]] + 0.5
+    top, left = (
+        int(np.clip(side // 2 - np.floor((small * axis).sum() / small.sum()), 0, side - length))
+        for axis, length in ((y, small.shape[0]), (x, small.shape[1]))
+    )
+    field = np.zeros((side, side))
+    field[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return field
+
+
+FIELD = """
+([encoded, width, height, side]) => {
+  const ink = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
+  const pixels = xpnet.field({ ink, width, height }, side);
+  return pixels && Array.from(pixels);
+}
+"""
+
+
+def page_field(page, ink, side=28):
+    encoded = base64.b64encode(ink.tobytes()).decode()
+    return page.evaluate(FIELD, [encoded, ink.shape[1], ink.shape[0], side])
+
+
+def drawing(name):
+    """Drawings of 200 x 300 pixels."""
+    ink = np.zeros((200, 300), np.uint8)
+    y, x = np.mgrid[:200, :300]
+    if name == "wide":
+        ink[90:130, 20:280] = 255
+    elif name == "tall and off the centre":
+        ink[3:190, 250:270] = 200
+    elif name == "small":
+        ink[7:13, 5:9] = 255
+    elif name == "a dot":
+        ink[199, 299] = 9
+    elif name == "soft ring":
+        ink[:] = np.clip(255 - 8 * np.abs(np.hypot(y - 80, x - 120) - 60), 0, 255)
+    elif name == "heavy at one end":
+        ink[20:40, 20:250] = 60
+        ink[20:140, 20:80] = 255
+    return ink
+
+
+@pytest.mark.parametrize("side", [28, 14])
+@pytest.mark.parametrize(
+    "name", ["wide", "tall and off the centre", "small", "a dot", "soft ring", "heavy at one end"]
+)
+def test_a_drawing_is_boxed_reduced_and_centred(quick, opened, name, side):
+    ink = drawing(name)
+    found = np.reshape(page_field(opened(quick), ink, side), (side, side))
+    assert np.abs(found - reference_field(ink, side)).max() <= 1  # where a half is rounded
+    rows, columns = (np.flatnonzero(found.any(axis=axis)) for axis in (1, 0))
+    extent = max(np.ptp(rows), np.ptp(columns)) + 1
+    assert extent == 20 * side // 28
+
+
+def test_an_mnist_digit_drawn_ten_times_as_large_comes_back(quick, opened, mnist):
+    page = opened(quick)
+    for pixels in mnist.x_test[:20].reshape(-1, 28, 28):
+        found = np.reshape(page_field(page, np.kron(pixels, np.ones((10, 10), np.uint8))), (28, 28))
+        rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
+        assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
+        assert np.abs(found - pixels).max() <= 1  # its largest value becomes 255
+
+
+ALPHA = """
+() => {
+  const { data } = document.getElementById("pad").getContext("2d").getImageData(0, 0, 560, 560);
+  return Array.from(data.filter((_, at) => at % 4 === 3));
+}
+"""
+
+
+def test_the_command_predict_sees_what_the_page_sees(quick, opened, mnist):
+    page = opened(quick)
+    box = page.locator("#pad").bounding_box()
+    for pixels in mnist.x_test[:5].reshape(-1, 28, 28):
+        draw(page, strokes(pixels), box)
+        ink = np.reshape(page.evaluate(ALPHA), (560, 560)).astype(np.uint8)
+        page.click("#clear")
+        found = np.reshape(page_field(page, ink), (28, 28))
+        assert np.abs(found - mnist_form(255.0 - ink)).mean() <= 1
+
+
+def test_an_empty_drawing_is_no_input(quick, opened):
+    assert page_field(opened(quick), np.zeros((20, 20), np.uint8)) is None
+
+
+# The rest of the page
+
+
+def test_pointing_at_a_cell_shows_its_count(quick, opened):
+    page = opened(quick)
+    cell = page.locator("#confusion .cell").nth(3)
+    cell.hover()
+    title = cell.locator("title").text_content()
+    assert page.locator("#readout").inner_text() == title
+    assert " read as " in title
+
+
+def test_the_page_is_dark_where_the_system_is(quick, opened):
+    def brightness(scheme):
+        page = opened(quick, color_scheme=scheme)
+        colours = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+        return [
+            sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(",")))
+            for colour in page.evaluate(colours)
+        ]
+
+    (light, on_light), (dark, on_dark) = brightness("light"), brightness("dark")
+    assert min(light, on_dark) > 600
+    assert max(dark, on_light) < 200
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1600])
+def test_nothing_is_wider_than_the_screen(quick, opened, width):
+    page = opened(quick, viewport={"width": width, "height": 800})
+    page.locator("summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_texts_that_look_like_markup_run_nothing(quick, opened, tmp_path):
+    evil = '<img src=x onerror="alert(1)"><script>alert(1)</script>'
+    run = tmp_path / "<script>alert(1)<img src=x onerror=alert(1)>"
+    shutil.copytree(quick.parent, run)
+    rewrite(run / "run.json", status=evil, platform=evil, versions={evil: evil}, command=[evil])
+    page = opened(write_report(run))
+    assert page.locator("h1").inner_text() == run.name
+    assert page.locator(".status").inner_text() == evil
+    assert page.locator("img[src=x]").count() == 0
+    time.sleep(0.1)  # an alert would have come by now, and `opened` would tell
+
+
+def test_without_scripts_the_page_is_there_and_says_what_is_missing(quick, opened):
+    page = opened(quick, java_script_enabled=False)
+    assert page.locator("noscript").inner_text().startswith("Drawing needs JavaScript")
+    assert page.locator("#classes tbody tr").count() == 10

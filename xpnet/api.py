@@ -1,0 +1,452 @@
+"""Training from Python: arrays in, a trained network out. It writes no files and prints nothing.
+
+``fit`` is `xpnet train` without the command line: the same settings, code and fingerprint.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backends.base import Backend, NamespaceMismatchError, check_namespace, one_line
+from xpnet.backends.resolve import resolve
+from xpnet.checkpoint import SavedModel, fingerprint, load_model, save_model
+from xpnet.config import TrainConfig
+from xpnet.config.files import from_resolved
+from xpnet.config.rules import whole
+from xpnet.config.settings import Arithmetic, RunSettings
+from xpnet.datasets import Dataset, _dataset
+from xpnet.datasets.table import Table, features, labels
+from xpnet.errors import ConfigError, DataError
+from xpnet.evaluate import Evaluation, evaluate
+from xpnet.experiment import Experiment, assemble, build_engine, shown
+from xpnet.loop import Evaluation as OnDevice
+from xpnet.loop import TrainingState
+from xpnet.normalization import Normalization
+from xpnet.predictor import Predictor, model_path
+from xpnet.tracking import METRICS_FILE, read_metrics
+from xpnet.training import Training, figures, select, workers
+from xpnet.tree import leaves
+
+COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"} | {
+    "data",
+    "test_data",
+    "repeats",
+}
+"""Settings of what the command reads, writes and prints, which ``fit`` does not."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A finished epoch.
+
+    Attributes
+    ----------
+    epoch
+        How many epochs are complete; 0 is before the first.
+    figures
+        train_loss, train_accuracy, validation_loss and validation_accuracy: those of the training
+        samples each `log_every` epochs and at the end, those of validation samples, if there are any,
+        always.
+    """
+
+    epoch: int
+    figures: dict[str, float]
+
+
+Callback = Callable[[Epoch], object]
+"""Called after each epoch, and before the first; training ends if it returns True."""
+
+
+class Model:
+    """A trained network.
+
+    Rows given to it are as those it was trained on: uint8 pixels or floats, (m, features), raw. They
+    may be NumPy arrays, lists, pandas data frames, or arrays of the model's backend. What it returns are
+    NumPy arrays.
+
+    Parameters
+    ----------
+    network
+        The parameters.
+    history
+        The figures of the epochs it was trained for, a mapping each, with `epoch`.
+    device, backend, arithmetic
+        Where and how it computes, as in `fit`; without arithmetic, reproducible for float64 parameters
+        and native for float32.
+    """
+
+    def __init__(
+        self,
+        network: SavedModel,
+        history: Iterable[Mapping[str, float]] = (),
+        *,
+        device: str = "auto",
+        backend: str = "auto",
+        arithmetic: Arithmetic | None = None,
+    ) -> None:
+        self.network = network
+        self.history = [dict(row) for row in history]
+        self.device, self.backend, self.arithmetic = device, backend, arithmetic
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Features and the units of each layer; the last are the classes."""
+        return self.network.sizes
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the parameters, as `xpnet train` prints it."""
+        return fingerprint(self.network.layers, self.network.norms)
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Return the class of each row, (m,).
+
+        Raises
+        ------
+        DataError
+            The rows are not numbers, or do not have the network's features.
+        """
+        return self.predictor.predict(self._rows(X))
+
+    def predict_proba(self, X: Any) -> NDArray[np.floating]:
+        """Return the probability of each class, (m, classes); errors as in `predict`.
+
+        float64 in reproducible arithmetic, else of the dtype of the parameters.
+        """
+        return self.predictor.probabilities(self._rows(X))
+
+    def logits(self, X: Any) -> NDArray[np.floating]:
+        """Return what the softmax makes the probabilities of, (m, classes); else as `predict_proba`."""
+        return self.predictor.logits(self._rows(X))
+
+    def evaluate(self, X: Any, y: Any) -> Evaluation:
+        """Return how well the network does on rows with labels (m,); the loss is the cross-entropy.
+
+        Raises
+        ------
+        DataError
+            As in `predict`; or there are not as many labels, or one that the network has no class for.
+        """
+        table = _table(X, y, self.predictor.backend, "X", "y")
+        return evaluate(self.predictor, table.x, table.y)
+
+    def save(self, path: str | Path) -> None:
+        """Write the network to a .safetensors file: completely, or not at all.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be written.
+        """
+        save_model(Path(path), self.network)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """What computes; made when it is first used."""
+        chosen = resolve(self.device, self.backend).backend
+        return Predictor(self.network, chosen, self.arithmetic)
+
+    def _rows(self, X: Any) -> NDArray[np.generic]:
+        return _features(X, self.predictor.backend, "X")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What computes is made anew where the copy is used.
+        return {name: part for name, part in vars(self).items() if name != "predictor"}
+
+    def __repr__(self) -> str:
+        return f"<xpnet.Model {shown(self.sizes)}, fingerprint {self.fingerprint[:16]}>"
+
+
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+    arithmetic: Arithmetic | None = None,
+) -> Model:
+    """Return the network of a run's folder, with its history, or in a .safetensors file.
+
+    Raises
+    ------
+    DataError
+        There is no model, or it is damaged.
+    """
+    path = Path(path)
+    network = load_model(model_path(path))
+    rows = read_metrics(path / METRICS_FILE) if (path / METRICS_FILE).is_file() else []
+    return Model(network, rows, device=device, backend=backend, arithmetic=arithmetic)
+
+
+def fit(
+    X: Any,
+    y: Any,
+    *,
+    validation_data: tuple[Any, Any] | None = None,
+    classes: int | None = None,
+    callback: Callback | None = None,
+    **settings: Any,
+) -> Model:
+    """Train a network.
+
+    Parameters
+    ----------
+    X
+        (m, features): uint8 pixels or floats. Whole numbers of another type are pixels, too, and must
+        be from 0 to 255. NumPy arrays, lists, pandas data frames, or arrays of the chosen backend.
+    y
+        (m,) labels: 0, 1, 2 and so on.
+    validation_data
+        Rows and labels that are not trained on. They are evaluated after each epoch, and with
+        `patience` they tell when to stop. `validation=N` takes N of the rows in `X` instead.
+    classes
+        How many there are; by default one more than the largest label.
+    callback
+        Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
+    **settings
+        Those of `xpnet train`, with their defaults, but for those of files and output. With a patience
+        the model is that of the best epoch.
+
+    Raises
+    ------
+    ConfigError
+        A setting is unknown, out of range, or contradicts another or the data.
+    DataError
+        Rows or labels are not as described above.
+    BackendError
+        The backend or device is not usable here.
+    DivergedError
+        The loss became infinite or NaN.
+    """
+    config, patience = _settings(settings, validated=validation_data is not None)
+    if classes is not None and (problem := whole(1).problem(_plain(classes), classes)):
+        msg = f"fit: classes: {problem}"
+        raise ConfigError(msg)
+    backend = chosen_backend(config)
+    training, validation = _table(X, y, backend, "X", "y"), None
+    if validation_data is not None:
+        names = "X in validation_data", "y in validation_data"
+        validation = _table(*validation_data, backend, *names)
+    data = in_memory(training, validation, classes)
+    return train(config, backend, data, patience=patience, callback=callback)[0]
+
+
+# What the estimator shares
+
+
+@dataclass(frozen=True)
+class InMemory(Dataset):
+    """Arrays as a data set: its test samples, of which there may be none, are those to validate with."""
+
+    number_of_classes: int
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, which the labels need not show."""
+        return self.number_of_classes
+
+
+class Progress(NamedTuple):
+    """Where a training can go on: all that it changes, as host arrays, and how it takes its inputs."""
+
+    state: TrainingState
+    normalization: Normalization
+
+
+def in_memory(
+    training: Table, validation: Table | None = None, classes: int | None = None
+) -> InMemory:
+    """Return a data set of these tables.
+
+    Raises
+    ------
+    DataError
+        They do not go together, or a label is too large for so many classes.
+    """
+    other = Table(training.x[:0], training.y[:0], "", "") if validation is None else validation
+    if classes is None:
+        classes = int(max(table.y.max(initial=0) for table in (training, other))) + 1
+    _check_classes(training, classes)
+    _check_classes(other, classes)
+    data = _dataset("arrays", training, other)
+    return InMemory(**vars(data), number_of_classes=classes)
+
+
+def checked(given: Mapping[str, Any], source: str) -> TrainConfig:
+    """Return settings given as Python's or NumPy's values; None stands for the default.
+
+    Raises
+    ------
+    ConfigError
+        A setting is unknown, out of range or contradicts another: one line that begins with `source`.
+    """
+    settings = {name: _plain(value) for name, value in given.items()}
+    rates = settings.get("learning_rate")
+    if isinstance(rates, list) and len(rates) > 1:
+        msg = f"{source}: learning_rate: expected one number, got {rates}"
+        raise ConfigError(msg)
+    return from_resolved(settings, source)
+
+
+def chosen_backend(config: TrainConfig) -> Backend:
+    """Return the backend that the settings ask for; warn where the CPU takes the place of a GPU.
+
+    Raises
+    ------
+    BackendError
+        It is not usable here.
+    """
+    selection = select(config)
+    if selection.warning is not None:
+        warnings.warn(selection.warning, stacklevel=3)
+    return selection.backend
+
+
+def host_array(array: Any, backend: Backend) -> Any:
+    """Return an array of the backend's as a NumPy array, and anything else as it is."""
+    try:
+        check_namespace(backend, array)
+    except NamespaceMismatchError:
+        return array
+    return backend.to_host(array)
+
+
+def train(
+    config: TrainConfig,
+    backend: Backend,
+    data: InMemory,
+    *,
+    patience: int | None = None,
+    callback: Callback | None = None,
+    begin: Progress | None = None,
+    epochs: int | None = None,
+) -> tuple[Model, Progress]:
+    """Train, and return the best network with the state at the end; errors as in ``fit``.
+
+    ``begin`` is where an earlier training ended, and ``epochs`` how many to train for from there, instead
+    of up to those of the settings.
+    """
+    last = None if epochs is None else epochs + (0 if begin is None else begin.state.epoch)
+    course = _Course(callback, last)
+    with backend.scope(), backend.workers(workers(config, backend)):
+        experiment = assemble(config, data, backend)
+        if begin is not None:
+            experiment = _with_inputs(experiment, begin.normalization)
+        if last is not None:  # the learning rates stay those of the settings
+            longer = replace(config, epochs=max(config.epochs, last))
+            experiment = replace(experiment, config=longer)
+        validate = experiment.evaluate_test if len(data.y_test) else None
+        training = Training(experiment, patience, validate)
+        if begin is not None:
+            _check_same_shapes(training.state, begin.state)
+            training.restore(begin.state)
+        ending = training.run(course.on_epoch, lambda: course.stopped)
+        if ending.interrupted and not course.stopped:
+            raise KeyboardInterrupt
+        network, state = training.model(ending.state), training.snapshot()
+    model = Model(
+        network,
+        course.history,
+        device=config.device,
+        backend=config.backend,
+        arithmetic=config.arithmetic,
+    )
+    return model, Progress(state, experiment.normalization)
+
+
+class _Course:
+    """The figures of a training on its way, and whether it is to stop."""
+
+    def __init__(self, callback: Callback | None, last: int | None) -> None:
+        self.callback, self.last = callback, last
+        self.history: list[dict[str, float]] = []
+        self.stopped = False
+
+    def on_epoch(self, epoch: int, training: OnDevice | None, validation: OnDevice | None) -> None:
+        """Take note of an epoch, and ask the callback."""
+        found = {**figures("train", training), **figures("validation", validation)}
+        if found:
+            self.history.append({"epoch": epoch, **found})
+        answer = None if self.callback is None else self.callback(Epoch(epoch, found))
+        # What else functions happen to return, such as numbers of characters, is no wish.
+        stop = isinstance(answer, bool | np.bool_) and bool(answer)
+        self.stopped = stop or epoch == self.last
+
+
+def _with_inputs(experiment: Experiment, normalization: Normalization) -> Experiment:
+    """Return the experiment with another normalisation of its inputs."""
+    config = experiment.config
+    engine = build_engine(
+        config.arithmetic, config.float_type, experiment.backend, experiment.network, normalization
+    )
+    return replace(experiment, normalization=normalization, engine=engine)
+
+
+def _check_same_shapes(new: TrainingState, old: TrainingState) -> None:
+    shapes = [[tuple(leaf.shape) for leaf in leaves(tuple(state[:3]))] for state in (new, old)]
+    if shapes[0] != shapes[1]:
+        msg = "hidden, batch_norm, optimizer: expected those that the training began with"
+        raise ConfigError(msg)
+
+
+# From arguments to settings and arrays
+
+
+def _settings(given: Mapping[str, Any], *, validated: bool) -> tuple[TrainConfig, int | None]:
+    """Return the settings, and the patience, which they do not hold if there are validation data."""
+    for name in sorted(COMMAND_LINE_ONLY & given.keys()):
+        msg = f"fit: {name}: belongs to xpnet train, for it is about files or output: leave it out"
+        raise ConfigError(msg)
+    if not validated:
+        config = checked(given, "fit")
+        return config, config.patience
+    if given.get("validation"):
+        msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
+        raise ConfigError(msg)
+    # A patience needs samples that are held out of X, but for these.
+    patience = checked({"patience": given.get("patience"), "validation": 1}, "fit").patience
+    return checked({**given, "patience": None}, "fit"), patience
+
+
+def _plain(value: object) -> object:
+    """Return NumPy's numbers as Python's, and arrays and tuples as lists."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _table(X: Any, y: Any, backend: Backend, x_from: str, y_from: str) -> Table:
+    found = _numbers(y, backend, y_from)
+    return Table(_features(X, backend, x_from), labels(found, found.shape, y_from), x_from, y_from)
+
+
+def _features(X: Any, backend: Backend, where: str) -> NDArray[np.generic]:
+    found = _numbers(X, backend, where)
+    return features(found, found.shape, where)
+
+
+def _numbers(values: Any, backend: Backend, where: str) -> NDArray[np.generic]:
+    """Return anything that holds numbers as a NumPy array."""
+    try:
+        array = np.asarray(host_array(values, backend))
+        if array.dtype == object:  # Python's numbers, and missing ones
+            array = array.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:  # each library raises its own
+        msg = f"{where}: expected an array of numbers, got a {type(values).__name__}: {one_line(error)}"
+        raise DataError(msg) from error
+    if array.dtype.kind not in "buif":
+        msg = f"{where}: expected an array of numbers, got {array.dtype}"
+        raise DataError(msg)
+    return array
+
+
+def _check_classes(table: Table, classes: int) -> None:
+    largest = int(table.y.max(initial=0))
+    if largest >= classes:
+        msg = f"{table.y_from}: expected labels from 0 to {classes - 1}, got {largest}"
+        raise DataError(msg)

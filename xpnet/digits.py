@@ -1,0 +1,379 @@
+"""From a picture of one digit, of any size and in any light, to the inputs that MNIST would give.
+
+MNIST's digits are bright ink, 0 to 255, on 0; the longer side of the ink is 20 pixels, and in the field
+of 28 x 28 pixels the centre of mass lies in the pixel with the number 14 both ways, counted from 0
+(http://yann.lecun.com/exdb/mnist/; measured: so it is in every one of the 10,000 test images). The picture of
+another digit is brought to that form:
+
+1. The paper is a plane of grey levels fitted to the border of the picture, whatever lies far from it left
+   out. Ink is what differs from it, in the direction that differs more: dark on light or light on dark.
+2. Ink is what stands out from the noise of the paper and has a fifth of the full strength or more; specks
+   of less than 2 % of the largest stroke's mass are none.
+3. Strokes much thinner than any pen's in MNIST are thickened, for they would fade when they are reduced.
+4. The ink is scaled, by averages over areas where it becomes smaller, and laid into the field.
+"""
+
+import math
+import stat
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
+
+from xpnet.errors import DataError
+
+Grey: TypeAlias = NDArray[np.float64]
+"""Grey levels or ink, (height, width), mostly 0 to 255."""
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+"""What is read, by Pillow's names: formats that start no other program and hold pixels only."""
+
+LARGEST = 1 << 26
+"""Pixels of a picture, at most: 8192 x 8192. Decoded they take up to half a gigabyte."""
+
+WORKING_SIDE = 1024
+"""Pictures are worked on with sides below twice this."""
+
+FIELD, BOX = 28, 20
+"""Sides of MNIST's images, and of the box that its digits fill."""
+
+FAINTEST = 24.0
+"""Grey levels between paper and ink, at least: a picture with less is blank."""
+
+FOUND, KEPT = 0.2, 0.03
+"""Shares of the full strength from which ink counts as part of the digit, and below which it is dust."""
+
+SPECK = 0.02
+"""Share of the largest stroke's mass below which a separate stroke is a speck."""
+
+THINNEST = 0.08
+"""Width of a stroke, as a share of the digit's longer side, to which thinner ones are thickened."""
+
+_NOISE = 4.0
+"""Standard deviations of the paper's noise that ink must stand out by."""
+
+_DEVIATION = 1.4826
+"""The standard deviation of normal noise over the median of its magnitudes."""
+
+_COARSE = 64
+"""Cells along the longer side of the grid on which strokes are told apart."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each orientation of EXIF."""
+
+
+def read_digit(path: Path, side: int = FIELD) -> NDArray[np.uint8]:
+    """Return the digit in the image file `path` as MNIST would hold it, (side, side).
+
+    For another side than 28, the numbers of the form are scaled by side / 28.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read (see `read_grey`), or holds no ink (see `mnist_form`).
+    """
+    grey = read_grey(path)
+    try:
+        return mnist_form(grey, side)
+    except DataError as error:
+        msg = f"{path}: {error}"
+        raise DataError(msg) from None
+
+
+# From the file to grey levels
+
+
+def read_grey(path: Path) -> Grey:
+    """Return the grey levels, 0 (black) to 255, of an image file, upright.
+
+    Colours count by their luminance. What is transparent gets the level of the paper: that of the border,
+    or if the border is transparent itself, black behind light ink and white behind dark. Pixels of more
+    than 8 bits are stretched so that the darkest is 0 and the brightest 255. Of several frames, the first
+    is read. Sides of 2048 pixels or more are reduced by averaging.
+
+    Raises
+    ------
+    DataError
+        The file is missing, no image of a known format, damaged or cut short, or has more than `LARGEST`
+        pixels, which its header tells before any is decoded.
+    """
+    _check_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow's, about details that do not matter here
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+                _check_size(path, image.size)
+                return _grey(image)
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        msg = f"{path}: is no image that can be read: expected {', '.join(FORMATS)}"
+        raise DataError(msg) from None
+    except Image.DecompressionBombError as error:
+        msg = f"{path}: has more pixels than the {LARGEST} that are read: scale the image down"
+        raise DataError(msg) from error
+    except MemoryError as error:
+        msg = f"{path}: does not fit in this machine's memory: scale the image down"
+        raise DataError(msg) from error
+    except Exception as error:  # a decoder given damaged bytes raises almost anything
+        msg = f"{path}: the image is damaged or cut short ({_reason(error)})"
+        raise DataError(msg) from error
+
+
+def _check_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        problem = "no such file" if missing else f"cannot be read ({error.strerror})"
+        msg = f"{path}: {problem}"
+        raise DataError(msg) from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        msg = f"{path}: is {kind}, an image file was expected"
+        raise DataError(msg)
+
+
+def _check_size(path: Path, size: tuple[int, int]) -> None:
+    if size[0] * size[1] > LARGEST:
+        msg = (
+            f"{path}: has {size[0]} x {size[1]} pixels, at most {LARGEST} are read: "
+            "scale the image down"
+        )
+        raise DataError(msg)
+
+
+def _grey(image: Image.Image) -> Grey:
+    """Return the grey levels of an open image whose size has been checked."""
+    image.draft("L", (WORKING_SIDE, WORKING_SIDE))  # a JPEG is then decoded smaller
+    image.load()
+    turn = _turn(image)
+    if image.mode.startswith(("I", "F")):
+        return _levels(_stretched(image), turn)
+    if not {"A", "a"} & set(image.getbands()) and "transparency" not in image.info:
+        return _levels(image.convert("L"), turn)
+    coloured = image.convert("RGBA")
+    alpha, grey = coloured.getchannel("A"), coloured.convert("L")
+    del coloured
+    visible = _levels(ImageChops.multiply(grey, alpha), turn)
+    opacity = _levels(alpha, turn) / 255.0
+    return visible + (1.0 - opacity) * _backdrop(visible, opacity)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    with suppress(Exception):  # damaged EXIF spoils no pixel
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return None
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """Return an image of decimals or of more than 8 bits with levels from 0 to 255."""
+    values = np.asarray(image).astype(np.float32)
+    darkest, brightest = float(values.min()), float(values.max())
+    if not math.isfinite(brightest - darkest):
+        msg = "a pixel is not finite"
+        raise ValueError(msg)
+    return Image.fromarray((values - darkest) * (255.0 / ((brightest - darkest) or 1.0)))
+
+
+def _levels(image: Image.Image, turn: Image.Transpose | None) -> Grey:
+    """Return the values of an image of one band, reduced to the working size and turned."""
+    image = image.reduce(max(1, max(image.size) // WORKING_SIDE))
+    if turn is not None:
+        image = image.transpose(turn)
+    return np.asarray(image, np.float64)
+
+
+def _backdrop(visible: Grey, opacity: Grey) -> float:
+    """Return the level to put behind an image; `visible` is its grey level times its opacity."""
+    border = _border(visible.shape)
+    if opacity[border].mean() >= 0.5:
+        return float(visible[border].sum() / opacity[border].sum())
+    return 0.0 if visible.sum() > 127.5 * opacity.sum() else 255.0
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# From grey levels to MNIST's form
+
+
+def mnist_form(grey: Grey, side: int = FIELD) -> NDArray[np.uint8]:
+    """Return the digit in a picture, (height, width) grey levels from 0 to 255, as MNIST would hold it.
+
+    The result is (side, side): ink up to 255 on 0. For another side than 28, the numbers of the form are
+    scaled by side / 28.
+
+    Raises
+    ------
+    DataError
+        The picture is blank: nothing in it stands out from its border.
+    """
+    ink, noise = _ink(grey)
+    strongest = float(ink.max())
+    if strongest < max(FAINTEST, (_NOISE + 2.0) * noise):
+        msg = "no digit found: nothing stands out from the border of the picture"
+        raise DataError(msg)
+    full = float(np.percentile(ink[ink > strongest / 2], 95))
+    digit = _without_specks(ink, ink > max(FOUND * full, _NOISE * noise))
+    ink[ink < max(KEPT * full, _NOISE * noise)] = 0.0
+    ink = np.minimum(ink, full) * (255.0 / full)
+    top, bottom = _extent(digit, axis=1)
+    left, right = _extent(digit, axis=0)
+    longer = max(bottom - top, right - left)
+    grown = round((THINNEST * longer - _stroke_width(digit & (ink > 127.5))) / 2)
+    if grown > 0:
+        ink = _thickened(ink, grown)
+        bottom, right, longer = bottom + 2 * grown, right + 2 * grown, longer + 2 * grown
+    return _laid_out(_scaled(ink, (top, bottom), (left, right), side), side)
+
+
+def _ink(grey: Grey) -> tuple[Grey, float]:
+    """Return how far each pixel is from the paper, in the direction of the ink, and the paper's noise.
+
+    In the shade, dark ink differs less from the paper, in proportion to the light: that is made up for.
+    """
+    border = _border(grey.shape)
+    level = grey[border]
+    row, column = np.nonzero(border)
+    plane = np.stack([np.ones(level.size), row, column], axis=1)
+    coefficients, rest = np.zeros(3), np.asarray(level - np.median(level), np.float64)
+    for _ in range(3):
+        near = np.abs(rest) <= max(3.0 * _deviation(rest), 4.0)
+        coefficients = np.asarray(np.linalg.lstsq(plane[near], level[near])[0], np.float64)
+        rest = np.asarray(level - plane @ coefficients, np.float64)
+    rows, columns = np.ogrid[: grey.shape[0], : grey.shape[1]]
+    paper = coefficients[0] + coefficients[1] * rows + coefficients[2] * columns
+    brighter = np.maximum(grey - paper, 0.0)
+    darker = np.maximum(paper - grey, 0.0)
+    if np.square(brighter).sum() >= np.square(darker).sum():
+        return brighter, _deviation(rest)
+    usual = paper.mean()
+    return darker * (usual / np.maximum(paper, usual / 4)), _deviation(rest)
+
+
+def _border(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which pixels make the border: 3 % of the shorter side, and one pixel at least."""
+    width = max(1, round(0.03 * min(shape)))
+    border = np.ones(shape, np.bool_)
+    border[width:-width, width:-width] = False
+    return border
+
+
+def _deviation(rest: NDArray[np.float64]) -> float:
+    return _DEVIATION * float(np.median(np.abs(rest)))
+
+
+def _without_specks(ink: Grey, digit: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the mask `digit` without the strokes that have little ink."""
+    height, width = ink.shape
+    cell = -(-max(ink.shape) // _COARSE)
+    padded = np.pad(np.where(digit, ink, 0.0), [(0, -height % cell), (0, -width % cell)])
+    cells = padded.reshape(padded.shape[0] // cell, cell, -1, cell).sum(axis=(1, 3))
+    strokes = _connected(cells > 0)
+    mass = np.bincount(strokes.ravel(), cells.ravel())
+    large = mass >= SPECK * mass.max()
+    large[0] = False  # the paper
+    kept = large[strokes].repeat(cell, axis=0).repeat(cell, axis=1)
+    strong: NDArray[np.bool_] = digit & kept[:height, :width]
+    return strong
+
+
+def _connected(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return a number from 1 for each true cell, the same for those that touch, corners included."""
+    numbers = np.zeros((cells.shape[0] + 2, cells.shape[1] + 2), np.int64)
+    waiting = {(row + 1, column + 1) for row, column in np.argwhere(cells).tolist()}
+    number = 0
+    while waiting:
+        number += 1
+        reached = [waiting.pop()]
+        while reached:
+            row, column = reached.pop()
+            numbers[row, column] = number
+            around = {(row + y, column + x) for y in (-1, 0, 1) for x in (-1, 0, 1)} & waiting
+            waiting -= around
+            reached.extend(around)
+    return numbers[1:-1, 1:-1]
+
+
+def _extent(digit: NDArray[np.bool_], axis: int) -> tuple[int, int]:
+    """Return the first index with a true value along `axis`, and one more than the last."""
+    indices = np.flatnonzero(np.any(digit, axis=axis))
+    return int(indices[0]), int(indices[-1]) + 1
+
+
+def _stroke_width(digit: NDArray[np.bool_]) -> float:
+    """Return the mean width of strokes, in pixels: twice their area over the length of their outline.
+
+    An outline in all directions is π/4 as long as the sides of the pixels along it.
+    """
+    padded = np.pad(digit, 1)
+    sides = sum(int(np.count_nonzero(np.diff(padded, axis=axis))) for axis in (0, 1))
+    return 2.0 * int(np.count_nonzero(digit)) / (sides * math.pi / 4) if sides else 0.0
+
+
+def _thickened(ink: Grey, grown: int) -> Grey:
+    """Return the maximum of the ink around each pixel, up to `grown` pixels away, in a larger picture."""
+    for axis in (0, 1):
+        padding = [(2 * grown, 2 * grown) if each == axis else (0, 0) for each in (0, 1)]
+        ink = sliding_window_view(np.pad(ink, padding), 2 * grown + 1, axis=axis).max(axis=-1)
+    return ink
+
+
+def _scaled(
+    ink: Grey, rows: tuple[int, int], columns: tuple[int, int], side: int
+) -> NDArray[np.int64]:
+    """Return the ink so that the longer side of its extent fills the box, with its faint edge around it.
+
+    The edge is a pixel wide, where the field has room for it.
+    """
+    box = max(1, round(BOX * side / FIELD))
+    edge = min(1, (side - box) // 2)
+    extents = rows, columns
+    longer = max(stop - start for start, stop in extents)
+    height, width = (-(-(stop - start) * box // longer) + 2 * edge for start, stop in extents)
+    step = longer / box  # of the picture's pixels for one of the field's
+    padding = math.ceil(2 * step) + 1
+    middle = [padding + (start + stop) / 2 for start, stop in extents]
+    region = (
+        middle[1] - width * step / 2,
+        middle[0] - height * step / 2,
+        middle[1] + width * step / 2,
+        middle[0] + height * step / 2,
+    )
+    image: Any = Image.fromarray(np.pad(ink, padding).astype(np.float32))
+    shrinks = longer >= box
+    method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    small = np.asarray(image.resize((width, height), method, region), np.float64)
+    levels: NDArray[np.int64] = np.rint(small * (255.0 / small.max())).astype(np.int64)
+    return levels
+
+
+def _laid_out(digit: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
+    """Return the field with the digit in it, its centre of mass in the middle, none of it cut off."""
+    (top, bottom), (left, right) = (_extent(digit > 0, axis) for axis in (1, 0))
+    digit = digit[top:bottom, left:right]
+    starts = []
+    for axis in (0, 1):
+        profile, size = digit.sum(axis=1 - axis), digit.shape[axis]
+        middles = 2 * np.arange(size) + 1  # in half pixels
+        centre = int((profile * middles).sum()) // (2 * int(profile.sum()))
+        starts.append(min(max(side // 2 - centre, 0), side - size))
+    field = np.zeros((side, side), np.uint8)
+    top, left = starts
+    field[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
+    return field

@@ -1,0 +1,286 @@
+"""A scikit-learn classifier, trained by the same code as `xpnet train`."""
+
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.api import Progress, checked, chosen_backend, host_array, in_memory, train
+from xpnet.backends.base import Backend
+from xpnet.config import (
+    Activation,
+    Arithmetic,
+    BackendName,
+    DType,
+    Initialization,
+    Loss,
+    Normalize,
+    OptimizerName,
+    ScheduleName,
+    TrainConfig,
+)
+from xpnet.datasets.table import Table, features
+from xpnet.errors import ConfigError
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    msg = 'XPNetClassifier needs scikit-learn 1.6 or newer: pip install "scikit-learn>=1.6"'
+    raise ImportError(msg) from error
+
+DTYPES = (np.float64, np.float32, np.uint8)
+"""What features may be; others become the first."""
+
+
+class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A neural network that classifies the rows of a table.
+
+    It takes what scikit-learn's classifiers take: NumPy arrays, lists, pandas data frames, any labels;
+    and arrays of the chosen backend. uint8 features are pixels, all others are numbers that need not
+    share a scale. What it returns are NumPy arrays.
+
+    Parameters
+    ----------
+    random_state
+        The seed: fixes the initial weights and the order of the samples. The same number gives the
+        same bits in reproducible arithmetic. None draws one from NumPy's global generator.
+    batch_size
+        Samples in a step. Where fewer are there it is all of them, and beside batch_norm it grows if
+        the last batch would be a single sample.
+    hidden, activation, ...
+        The settings of `xpnet train` of the same names, some with other defaults, which suit tables.
+
+    Attributes
+    ----------
+    classes_
+        The labels, sorted, (classes,).
+    model_
+        The ``xpnet.Model``: with `fingerprint`, `history` and `save`. Its classes are indices of
+        ``classes_``.
+    n_iter_
+        The epochs it was trained for.
+    n_features_in_, feature_names_in_
+        As in every scikit-learn estimator.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden: tuple[int, ...] = (100,),
+        activation: Activation = "relu",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        init: Initialization = "he",
+        normalize: Normalize = "standardize",
+        validation: int = 0,
+        patience: int | None = None,
+        epochs: int = 50,
+        batch_size: Literal["full"] | int = 32,
+        loss: Loss = "cross-entropy",
+        label_smoothing: float = 0.0,
+        optimizer: OptimizerName = "adam",
+        momentum: float | None = None,
+        learning_rate: float = 0.005,
+        schedule: ScheduleName = "constant",
+        schedule_step_epochs: int | None = None,
+        schedule_factor: float | None = None,
+        warmup_epochs: int = 0,
+        weight_decay: float | None = None,
+        clip_norm: float | None = None,
+        max_norm: float | None = None,
+        augment_shift: float = 0.0,
+        augment_rotate: float = 0.0,
+        augment_scale: float = 0.0,
+        augment_shear: float = 0.0,
+        augment_elastic_alpha: float = 0.0,
+        augment_elastic_sigma: float | None = None,
+        arithmetic: Arithmetic = "reproducible",
+        dtype: DType = "auto",
+        device: str = "auto",
+        backend: BackendName = "auto",
+        require_device: bool = False,
+        workers: Literal["auto"] | int = "auto",
+        log_every: int = 10,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        self.hidden = hidden
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.init = init
+        self.normalize = normalize
+        self.validation = validation
+        self.patience = patience
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.loss = loss
+        self.label_smoothing = label_smoothing
+        self.optimizer = optimizer
+        self.momentum = momentum
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.schedule_step_epochs = schedule_step_epochs
+        self.schedule_factor = schedule_factor
+        self.warmup_epochs = warmup_epochs
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+        self.max_norm = max_norm
+        self.augment_shift = augment_shift
+        self.augment_rotate = augment_rotate
+        self.augment_scale = augment_scale
+        self.augment_shear = augment_shear
+        self.augment_elastic_alpha = augment_elastic_alpha
+        self.augment_elastic_sigma = augment_elastic_sigma
+        self.arithmetic = arithmetic
+        self.dtype = dtype
+        self.device = device
+        self.backend = backend
+        self.require_device = require_device
+        self.workers = workers
+        self.log_every = log_every
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train on rows (m, features) with labels (m,), from the start.
+
+        Raises
+        ------
+        ValueError
+            Rows or labels are not what scikit-learn's classifiers take.
+        ConfigError
+            A setting is out of range, or contradicts another or the data.
+        BackendError
+            The backend or device is not usable here.
+        DivergedError
+            The loss became infinite or NaN.
+        """
+        config = self._settings()
+        backend = chosen_backend(config)
+        X, y = self._checked(X, y, backend, reset=True)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        self._train(config, backend, X, codes)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+        """Train for one epoch on these rows, from where training ended; errors as in ``fit``.
+
+        Inputs are normalised by the rows of the first call. As many calls with the same rows as there
+        are `epochs` come to the same as ``fit``. Schedules run over `epochs` epochs.
+
+        Parameters
+        ----------
+        X, y
+            Rows (m, features) with labels (m,).
+        classes
+            All labels that there will be; needed in the first call.
+        """
+        config = self._settings()
+        if config.validation:
+            msg = (
+                "validation: expected 0 for partial_fit, which takes all the rows that it is given"
+            )
+            raise ConfigError(msg)
+        backend = chosen_backend(config)
+        first = not hasattr(self, "classes_")
+        X, y = self._checked(X, y, backend, reset=first)
+        if first:
+            if classes is None:
+                msg = "classes: expected all labels in the first call of partial_fit, got none"
+                raise ValueError(msg)
+            self.classes_ = np.unique(classes)
+        elif classes is not None and not np.array_equal(self.classes_, np.unique(classes)):
+            msg = f"classes: expected those of the first call, {self.classes_}, got {classes}"
+            raise ValueError(msg)
+        codes = _codes(y, self.classes_)
+        self._train(config, backend, X, codes, begin=getattr(self, "_progress", None), epochs=1)
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the label of each row, (m,)."""
+        X = self._rows(X)
+        labels: NDArray[Any] = self.classes_[self.model_.predict(X)]
+        return labels
+
+    def predict_proba(self, X: Any) -> NDArray[np.floating]:
+        """Return the probability of each label in the order of ``classes_``, (m, classes).
+
+        float64; float32 in native arithmetic of that dtype.
+        """
+        X = self._rows(X)
+        return self.model_.predict_proba(X)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of rows whose label is predicted."""
+        check_is_fitted(self)
+        y = host_array(y, self.model_.predictor.backend)
+        return float(super().score(X, y, sample_weight))
+
+    def _train(
+        self,
+        config: TrainConfig,
+        backend: Backend,
+        X: NDArray[Any],
+        codes: NDArray[np.integer],
+        *,
+        begin: Progress | None = None,
+        epochs: int | None = None,
+    ) -> None:
+        table = Table(features(X, X.shape, "X"), codes.astype(np.int32), "X", "y")
+        data = in_memory(table, classes=len(self.classes_))
+        self.model_, self._progress = train(
+            _fitting(config, len(X)),
+            backend,
+            data,
+            patience=config.patience,
+            begin=begin,
+            epochs=epochs,
+        )
+        self.n_iter_ = self._progress.state.epoch
+
+    def _settings(self) -> TrainConfig:
+        settings = self.get_params(deep=False)
+        state = settings.pop("random_state")
+        whole = isinstance(state, int | np.integer)
+        seed = state if whole else check_random_state(state).randint(2**31 - 1)
+        return checked({**settings, "seed": seed}, type(self).__name__)
+
+    def _checked(
+        self, X: Any, y: Any, backend: Backend, *, reset: bool
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return rows and labels as scikit-learn wants them."""
+        X, y = host_array(X, backend), host_array(y, backend)
+        X, y = validate_data(self, X, y, dtype=DTYPES, reset=reset)
+        check_classification_targets(y)
+        return X, y
+
+    def _rows(self, X: Any) -> NDArray[Any]:
+        check_is_fitted(self)
+        X = host_array(X, self.model_.predictor.backend)
+        found: NDArray[Any] = validate_data(self, X, dtype=DTYPES, reset=False)
+        return found
+
+
+def _codes(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.integer]:
+    """Return the index of each label among the classes, (m,)."""
+    if strangers := sorted(set(y.tolist()) - set(classes.tolist())):
+        msg = f"y: expected labels in {classes.tolist()}, got {strangers}"
+        raise ValueError(msg)
+    codes: NDArray[np.integer] = np.searchsorted(classes, y)
+    return codes
+
+
+def _fitting(config: TrainConfig, rows: int) -> TrainConfig:
+    """Return the settings with a batch size that so many rows can be cut into."""
+    if config.batch_size == "full":
+        return config
+    count = max(1, rows - config.validation)
+    size = min(config.batch_size, count)
+    while config.batch_norm and size > 1 and count % size == 1:
+        size += 1
+    return replace(config, batch_size=size)

@@ -1,0 +1,199 @@
+"""Charts as inline SVG. Colours are classes, so that the page's style gives them, light and dark."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from xpnet.report.markup import Markup, element
+
+Points = Sequence[tuple[float, float]]
+
+WIDTH, HEIGHT = 440, 250
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
+"""Space around the field of a line chart."""
+MOST_POINTS = 400
+"""Of a line; of longer ones, evenly spaced points are drawn."""
+MOST_DOTS = 30
+"""Points of a line that are marked one by one."""
+
+CELL, EDGE = 36, 34
+MOST_NUMBERED = 12
+"""Classes up to which the cells of a confusion matrix carry their counts."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart: its name, which is also its class in the style, and its points."""
+
+    name: str
+    points: Points
+
+
+def line_chart(label: str, lines: Sequence[Line], written: Callable[[float], str]) -> Markup:
+    """Return the chart of values over epochs, as `split` leaves them; `written` gives the text of a value.
+
+    There must be a point.
+    """
+    thinned = [Line(line.name, _thinned(line.points)) for line in lines if line.points]
+    points = [point for line in thinned for point in line.points]
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    across = _Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT)
+    up = _Axis(min(ys), max(ys), HEIGHT - BOTTOM, TOP)
+    return element(
+        "svg",
+        *(_grid_line(up(y), written(y)) for y in ticks(up.low, up.high)),
+        *(_epoch_label(across(x), x) for x in ticks(across.low, across.high, whole=True)),
+        *(_path(line, across, up) for line in thinned),
+        *(dot for line in thinned for dot in _dots(line, across, up, written)),
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        role="img",
+        aria_label=label,
+    )
+
+
+def split(line: Line) -> tuple[Line, Line]:
+    """Return what is before the first epoch of training, and the rest, which it would dwarf.
+
+    Where the rest is less than two points, all belong to it.
+    """
+    trained = [point for point in line.points if point[0] > 0]
+    if len(trained) < 2:
+        return Line(line.name, []), line
+    return Line(line.name, [point for point in line.points if point[0] <= 0]), Line(
+        line.name, trained
+    )
+
+
+def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
+    """Return two to seven round numbers from `low` to `high`, or one where these are equal."""
+    span = high - low
+    if not 1e-300 < span < math.inf:
+        return [low]
+    magnitude = 10.0 ** math.floor(math.log10(span / 5.5))
+    steps = (magnitude * factor for factor in (1, 2, 2.5, 5, 10, 20))
+    step = next(step for step in steps if span <= 5.5 * step)
+    if whole:
+        step = max(1.0, float(round(step)))
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [index * step for index in range(first, last + 1)] or [low]
+
+
+def confusion_chart(counts: Sequence[Sequence[int]]) -> Markup:
+    """Return the confusion matrix: rows are the labels, columns what the network took them for.
+
+    The more of its row a cell holds, the stronger its colour: on the diagonal from 0 to all of them,
+    elsewhere up to the largest such share, so that the mistakes stand out.
+    """
+    classes, side = len(counts), EDGE + len(counts) * CELL
+    totals = [sum(row) for row in counts]
+    shares = [[n / (total or 1) for n in row] for row, total in zip(counts, totals, strict=True)]
+    worst = max((s for i, row in enumerate(shares) for j, s in enumerate(row) if i != j), default=0)
+    cells = [
+        _cell(i, j, n, totals[i], shares[i][j] / (1.0 if i == j else worst), classes)
+        for i, row in enumerate(counts)
+        for j, n in enumerate(row)
+        if n
+    ]
+    every = -(-classes // 20)
+    numbers = [
+        _number(EDGE + index * CELL + CELL / 2, index, down=down)
+        for index in range(0, classes, every)
+        for down in (False, True)
+    ]
+    frame = element("rect", x=EDGE, y=EDGE, width=side - EDGE, height=side - EDGE, class_="frame")
+    return element(
+        "svg",
+        frame,
+        *numbers,
+        *cells,
+        viewBox=f"0 0 {side + 1} {side + 1}",
+        role="img",
+        aria_label="Confusion matrix: rows are the labels, columns what the network read",
+        class_="matrix" if classes <= MOST_NUMBERED else "matrix dense",
+    )
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """From values to places; a single value stands in the middle."""
+
+    low: float
+    high: float
+    begin: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        # Halves first, so that the difference of two huge values is finite.
+        span = self.high / 2 - self.low / 2
+        part = 0.5 if span == 0 else (value / 2 - self.low / 2) / span
+        return self.begin + part * (self.end - self.begin)
+
+
+def _thinned(points: Points) -> Points:
+    if len(points) <= MOST_POINTS:
+        return points
+    last = len(points) - 1
+    return [points[round(k * last / (MOST_POINTS - 1))] for k in range(MOST_POINTS)]
+
+
+def _path(line: Line, across: _Axis, up: _Axis) -> Markup:
+    places = "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in line.points)
+    return element("path", d=f"M{places}", class_=f"line {line.name}")
+
+
+def _dots(
+    line: Line, across: _Axis, up: _Axis, written: Callable[[float], str]
+) -> Iterator[Markup]:
+    """Yield marks of the points, with their values, unless they are too many."""
+    if len(line.points) > MOST_DOTS:
+        return
+    for epoch, value in line.points:
+        title = element("title", f"epoch {epoch:g}, {line.name.split()[0]} {written(value)}")
+        place = {"cx": f"{across(epoch):.1f}", "cy": f"{up(value):.1f}"}
+        yield element("circle", title, r=3, class_=f"dot {line.name}", **place)
+
+
+def _grid_line(y: float, text: str) -> Markup:
+    return element(
+        "g",
+        element("path", d=f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", class_="grid"),
+        element("text", text, x=LEFT - 8, y=f"{y + 4:.1f}", text_anchor="end"),
+    )
+
+
+def _epoch_label(x: float, epoch: float) -> Markup:
+    return element("text", f"{epoch:,.0f}", x=f"{x:.1f}", y=HEIGHT - 12, text_anchor="middle")
+
+
+def _cell(label: int, read: int, count: int, total: int, strength: float, classes: int) -> Markup:
+    x, y = EDGE + read * CELL, EDGE + label * CELL
+    title = f"{label} read as {read}: {count:,} of {total:,} ({100 * count / total:.1f} %)"
+    kind = "right" if label == read else "wrong"
+    parts = [
+        element("title", title),
+        element(
+            "rect",
+            x=x + 1,
+            y=y + 1,
+            width=CELL - 1,
+            height=CELL - 1,
+            class_=kind,
+            fill_opacity=f"{0.06 + 0.5 * strength:.2f}",
+        ),
+    ]
+    if classes <= MOST_NUMBERED:
+        place = {"x": x + CELL / 2 + 0.5, "y": y + CELL / 2 + 5}
+        text = str(count) if count < 10_000 else f"{count / 1000:.0f}k"
+        parts.append(
+            element("text", text, text_anchor="middle", class_=f"digits{len(text)}", **place)
+        )
+    return element("g", *parts, class_="cell")
+
+
+def _number(place: float, index: int, *, down: bool) -> Markup:
+    if down:
+        return element(
+            "text", str(index), x=EDGE - 8, y=place + 5, text_anchor="end", class_="axis"
+        )
+    return element("text", str(index), x=place, y=EDGE - 10, text_anchor="middle", class_="axis")

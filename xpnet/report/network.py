@@ -1,0 +1,93 @@
+"""The network as the page holds it: what its script computes with."""
+
+import base64
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.checkpoint import SavedModel, Tensors
+from xpnet.datasets import Dataset
+from xpnet.functional import LEAK
+from xpnet.layers import EPSILON
+from xpnet.predictor import PIXEL_SCALE
+from xpnet.report.images import image_side, no_image
+
+WEIGHT_LIMIT = 2_000_000
+"""Bytes of float32 weights, above which a page does without the network."""
+
+
+MOST_BARS = 20
+"""Classes up to which there is a bar for each while drawing."""
+
+
+def no_drawing(model: SavedModel, data: Dataset) -> str | None:
+    """Return why a page has no field to draw in, or None if it has one."""
+    weights = [layer["weight"] for layer in model.layers]
+    size = sum(4 * weight.size for weight in weights)
+    if image_side(data.features) is None:
+        return no_image(data.features)
+    if data.x_test.dtype != np.uint8 and float(data.x_test.min()) < 0:
+        return "the features are not ink on an empty field, for some are below 0"
+    if model.classes > MOST_BARS:
+        return f"the network tells {model.classes} classes, and there is room for {MOST_BARS}"
+    if size > WEIGHT_LIMIT:
+        return (
+            f"the network's weights take {size / 1e6:.1f} MB, and a page holds up to "
+            f"{WEIGHT_LIMIT / 1e6:.0f} MB"
+        )
+    if any(np.abs(weight).max() > np.finfo(np.float32).max for weight in weights):
+        return "some of the network's weights are too large for float32"
+    return None
+
+
+def full_ink(data: Dataset) -> float:
+    """Return the feature that full ink has; an empty field has 0."""
+    x = data.x_test
+    return 255.0 if x.dtype == np.uint8 else float(x.max()) or 1.0
+
+
+def embedded(model: SavedModel) -> dict[str, Any]:
+    """Return the network for the page's script, as JSON can hold it.
+
+    Its inputs are (raw - shift) · scale, and each layer then is Z = W A + b with an activation between
+    two. Batch normalisation by running statistics is linear, so it goes into W and b. W is float32,
+    all else float64; all are little-endian bytes in base64.
+    """
+    shift, scale = (
+        _numbers(np.atleast_1d(model.normalization.get(name, default)), "<f8")
+        for name, default in (
+            ("shift", np.zeros(())),
+            ("scale", np.asarray(PIXEL_SCALE if model.normalize == "scale" else 1.0)),
+        )
+    )
+    layers = [_folded(*pair) for pair in zip_longest(model.layers, model.norms)]
+    return {
+        "activation": model.activation,
+        "leak": LEAK,
+        "shift": shift,
+        "scale": scale,
+        "layers": [
+            {"weight": _numbers(weight, "<f4"), "bias": _numbers(bias, "<f8")}
+            for weight, bias in layers
+        ],
+    }
+
+
+def _folded(
+    layer: Tensors, norm: Tensors | None
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return W and b that do what the layer and the batch normalisation behind it do."""
+    weight, bias = layer["weight"], layer["bias"]
+    if norm is None:
+        return weight, bias
+    gamma, beta, mean, variance = (
+        norm[name].astype(np.float64) for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    gain = gamma / np.sqrt(variance + EPSILON)
+    return weight * gain[:, None], (bias - mean) * gain + beta
+
+
+def _numbers(values: NDArray[np.generic], dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype).tobytes()).decode()

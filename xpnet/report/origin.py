@@ -1,0 +1,115 @@
+"""The section on where the network comes from: command, settings, device, data, versions."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from xpnet.config import TrainConfig, resolved
+from xpnet.report.facts import Facts
+from xpnet.report.markup import Markup, element, joined
+from xpnet.report.parts import section
+from xpnet.report.record import shown
+
+NO_SETTINGS = {
+    "debug",
+    "name",
+    "out",
+    "overwrite",
+    "print_config",
+    "quiet",
+    "report",
+    "resume",
+    "track",
+}
+"""Settings that say nothing of the training."""
+
+
+def origin(facts: Facts) -> Markup:
+    """Return the section with what run.json says of how the network was made."""
+    pairs = [
+        part
+        for label, value in _pairs(facts)
+        for part in (element("dt", label), element("dd", value))
+    ]
+    return section(
+        "record",
+        "The run",
+        element("dl", *pairs, class_="facts"),
+        _all_settings(facts.story.record["config"]),
+    )
+
+
+def _pairs(facts: Facts) -> Iterator[tuple[str, str]]:
+    record = facts.story.record
+    data, reason = record["data"], record["device_reason"]
+    yield "Command", element("code", _command_line(record["command"]))
+    yield "Settings", _changed_settings(record["config"])
+    asked = f" ({record['device_requested']} was asked for; {reason})" if reason else ""
+    yield "Device", f"{record['device_used']}, {record['backend']}{asked}"
+    samples = f"{len(facts.data.y_train):,} training and {len(facts.data.y_test):,} test samples"
+    shape = f"{facts.data.features} features, {facts.predictor.classes} classes"
+    yield (
+        "Data",
+        joined([f"{data['name']}: {samples}, {shape}; SHA-256 ", element("code", data["sha256"])]),
+    )
+    yield "Fingerprint", element("code", facts.fingerprint)
+    versions = [f"{name} {shown(version)}" for name, version in record["versions"].items()]
+    yield "Versions", ", ".join([*versions, record["python"]])
+    yield "Platform", record["platform"]
+    git = record["git"]
+    if git is not None and git.get("commit"):
+        changed = ", with changes" if git.get("dirty") else ""
+        yield "Commit", joined([element("code", shown(git["commit"])), changed])
+    started, ended = _time(record["started"]), record["ended"]
+    yield "Time", f"{started} to {_time(ended)} UTC" if ended else f"{started} UTC, not ended"
+    if record.get("error"):
+        yield "Error", shown(record["error"])
+
+
+def _command_line(words: list[str]) -> str:
+    """Return a command as one would type it; its first word is the program with its own arguments."""
+    return " ".join([*words[:1], shlex.join(words[1:])])
+
+
+def _time(text: str) -> str:
+    """Return a time of a record to the second."""
+    return text[:19].replace("T", " ")
+
+
+def _changed_settings(config: Mapping[str, Any]) -> str:
+    changed = [
+        f"{name} {shown(config[name])}" for name in _settings(config) if _differs(config, name)
+    ]
+    return f"{', '.join(changed)}; the others are defaults" if changed else "the defaults"
+
+
+def _all_settings(config: Mapping[str, Any]) -> Markup:
+    names = _settings(config)
+    rows = [
+        element(
+            "div",
+            element("dt", name),
+            element("dd", shown(config[name])),
+            class_="changed" if _differs(config, name) else None,
+        )
+        for name in names
+    ]
+    return element(
+        "details",
+        element("summary", f"All {len(names)} settings"),
+        element("dl", *rows, class_="settings"),
+    )
+
+
+def _settings(config: Mapping[str, Any]) -> list[str]:
+    return [name for name in config if name not in NO_SETTINGS]
+
+
+def _differs(config: Mapping[str, Any], name: str) -> bool:
+    return bool(config[name] != _defaults().get(name, config[name]))
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return resolved(TrainConfig())

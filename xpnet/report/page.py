@@ -1,0 +1,137 @@
+"""The report as HTML: its sections, and the frame around them."""
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from string import Template
+
+from xpnet.experiment import shown as sizes_shown
+from xpnet.report.classes import classes
+from xpnet.report.curves import curves
+from xpnet.report.facts import Facts
+from xpnet.report.images import image_side
+from xpnet.report.markup import Markup, element, joined, json_script
+from xpnet.report.network import embedded, full_ink, no_drawing
+from xpnet.report.origin import origin
+from xpnet.report.parts import note, percent, section
+from xpnet.report.pictures import mistakes, weights
+from xpnet.report.record import finite, shown
+
+
+def page(facts: Facts) -> bytes:
+    """Return the report as a file."""
+    style, script = _file("style.css"), _file("page.js")
+    reason = no_drawing(facts.predictor.model, facts.data)
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
+        f"script-src '{_hash(script)}'"
+    )
+    text = Template(_file("page.html")).substitute(
+        policy=policy,
+        style=style,
+        script=script,
+        title=joined([f"{facts.story.name} · xpnet"]),
+        header=_header(facts),
+        main=joined(
+            [
+                _drawing(facts, reason),
+                curves(facts),
+                classes(facts),
+                mistakes(facts),
+                weights(facts),
+                origin(facts),
+            ]
+        ),
+        footer=joined([_provenance(facts)]),
+        network="" if reason else _network(facts),
+    )
+    # Names of folders may hold what is no text: lone surrogates.
+    return text.encode("utf-8", "replace")
+
+
+def _file(name: str) -> str:
+    return files("xpnet.report").joinpath(name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    """Return what names an inline script or style in the page's Content-Security-Policy."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+# Summary
+
+
+def _header(facts: Facts) -> Markup:
+    story, model = facts.story, facts.predictor.model
+    record = story.record
+    status = record["status"]
+    finished = "status" if status == "completed" else "status unfinished"
+    text = "running, or killed" if status == "running" else status
+    sub = (
+        f" · {record['data']['name']} · network {sizes_shown(model.sizes)} · "
+        f"{record['started'][:16].replace('T', ' ')} UTC"
+    )
+    return joined(
+        [
+            element("p", "xpnet report", class_="over"),
+            element("h1", story.name),
+            element("p", element("span", text, class_=finished), sub, class_="sub"),
+            element("dl", *_key_figures(facts), class_="figures"),
+        ]
+    )
+
+
+def _key_figures(facts: Facts) -> Iterator[Markup]:
+    metrics = facts.story.record["metrics"] or {}
+
+    def figure(label: str, text: str, kind: str | None = None) -> Markup:
+        return element("div", element("dt", label), element("dd", text), class_=kind)
+
+    def recorded(label: str, key: str, written: Callable[[float], str]) -> Iterator[Markup]:
+        value = metrics.get(key)
+        if isinstance(value, int | float) and (number := finite(value)) is not None:
+            yield figure(label, written(number))
+
+    yield figure("test accuracy", percent(facts.accuracy), "main")
+    yield from recorded("test loss", "test_loss", "{:.4f}".format)
+    yield from recorded("validation accuracy", "validation_accuracy", percent)
+    yield from recorded("training accuracy", "train_accuracy", percent)
+    yield from recorded("epochs", "epochs", "{:,.0f}".format)
+    yield from recorded("training time", "seconds", duration)
+    layers = [*facts.predictor.model.layers, *facts.predictor.model.norms]
+    parameters = sum(part[name].size for part in layers for name in ("weight", "bias"))
+    yield figure("parameters", f"{parameters:,}")
+
+
+def duration(seconds: float) -> str:
+    """Return a time as text: 0.62 s, 75 s, 12 min, 3.2 h."""
+    if seconds < 120:
+        return f"{seconds:.3g}\u00a0s"
+    return f"{seconds / 60:.0f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h"
+
+
+# Drawing
+
+
+def _drawing(facts: Facts, reason: str | None) -> Markup:
+    if reason is not None:
+        return section("draw", "Draw a digit", note(f"Drawing is off: {reason}."))
+    side = image_side(facts.data.features)
+    field = Markup(Template(_file("draw.html")).substitute(side=side))
+    return section("draw", "Draw a digit", field)
+
+
+def _network(facts: Facts) -> Markup:
+    value = {
+        "side": image_side(facts.data.features),
+        "full": full_ink(facts.data),
+        "network": embedded(facts.predictor.model),
+    }
+    return json_script("network", value)
+
+
+def _provenance(facts: Facts) -> str:
+    version = facts.story.record["versions"].get("xpnet")
+    used = "" if version is None else f" {shown(version)}"
+    return f"The report of a run of xpnet{used}: one file, which needs no other and no connection."
