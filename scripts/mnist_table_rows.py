@@ -53,7 +53,7 @@ ROWS: tuple[Row, ...] = (
         "softmax",
         "one layer, cross-entropy (softmax regression)",
         "7.5",
-        "about 7.5, widely reported",
+        "about 7.5, commonly reported",
         "--hidden --init glorot --optimizer adam --lr 0.001 --schedule cosine --batch-size 256 "
         "--epochs 40",
         seeds=5,

@@ -3,10 +3,10 @@
 import pytest
 
 from xpnet import __version__
-from xpnet.__main__ import main
+from xpnet.__main__ import COMMANDS, main
 
 
-@pytest.mark.parametrize("command", ["train", "augment", "parity", "doctor"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_help(capsys, command):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
@@ -17,7 +17,7 @@ def test_every_command_has_a_help(capsys, command):
 def test_help_names_the_commands(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("train", "augment", "parity", "doctor"):
+    for command in COMMANDS:
         assert f"\n  {command} " in out
 
 
@@ -31,5 +31,5 @@ def test_version(capsys):
 )
 def test_anything_else_is_one_line(capsys, words, problem):
     assert main(words) == 2
-    expected = f"xpnet: {problem}: expected train, augment, parity, doctor (xpnet --help)\n"
+    expected = f"xpnet: {problem}: expected {', '.join(COMMANDS)} (xpnet --help)\n"
     assert capsys.readouterr().err == expected

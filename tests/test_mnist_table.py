@@ -227,7 +227,7 @@ def test_the_page_can_be_written_without_training(
 def test_a_stopped_run_goes_on_to_what_the_whole_run_gives(
     row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    longer = replace(row, flags=row.flags.replace("--epochs 2", "--epochs 400"))
+    longer = replace(row, flags=row.flags.replace("--epochs 2", "--epochs 150"))
     stopped, whole = (runs.final_job(tmp_path / name, longer, 0) for name in ("stopped", "whole"))
 
     def interrupt(process: subprocess.Popen) -> int:

@@ -1,12 +1,14 @@
 """The report in a browser: headless Chromium opens the page from its file, as a double click does."""
 
 import base64
+import io
 import os
 import shutil
 import time
 
 import numpy as np
 import pytest
+from PIL import Image
 from report_pages import rewrite, save_data, trained
 from strokes import strokes
 
@@ -334,20 +336,14 @@ def test_an_mnist_digit_drawn_ten_times_as_large_comes_back(quick, opened, mnist
         assert np.abs(found - pixels).max() <= 1  # its largest value becomes 255
 
 
-ALPHA = """
-() => {
-  const { data } = document.getElementById("pad").getContext("2d").getImageData(0, 0, 560, 560);
-  return Array.from(data.filter((_, at) => at % 4 === 3));
-}
-"""
-
-
 def test_the_command_predict_sees_what_the_page_sees(quick, opened, mnist):
     page = opened(quick)
     box = page.locator("#pad").bounding_box()
     for pixels in mnist.x_test[:5].reshape(-1, 28, 28):
         draw(page, strokes(pixels), box)
-        ink = np.reshape(page.evaluate(ALPHA), (560, 560)).astype(np.uint8)
+        address = page.evaluate("document.getElementById('pad').toDataURL('image/png')")
+        png = base64.b64decode(address.partition(",")[2])
+        ink = np.asarray(Image.open(io.BytesIO(png)).getchannel("A"))
         page.click("#clear")
         found = np.reshape(page_field(page, ink), (28, 28))
         assert np.abs(found - mnist_form(255.0 - ink)).mean() <= 1

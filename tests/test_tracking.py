@@ -104,7 +104,7 @@ def test_an_id_that_is_taken_is_drawn_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = iter(["a", "a", "b"])
-    monkeypatch.setattr(tracking, "_new_id", lambda: next(ids))
+    monkeypatch.setattr(tracking, "new_id", lambda: next(ids))
     first, second = start(tmp_path), start(tmp_path)
     assert (first.id, second.id) == ("a", "b")
     assert read_run(second.folder)["id"] == "b"

@@ -10,7 +10,7 @@ another digit is brought to that form:
 2. Ink is what stands out from the noise of the paper and has a fifth of the full strength or more; specks
    of less than 2 % of the largest stroke's mass are none.
 3. Strokes much thinner than any pen's in MNIST are thickened, for they would fade when they are reduced.
-4. The ink is scaled, by averages over areas where it becomes smaller, and laid into the field.
+4. The ink is scaled, by averages over areas, and laid into the field.
 """
 
 import math
@@ -18,7 +18,7 @@ import stat
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -347,20 +347,22 @@ def _scaled(
     longer = max(stop - start for start, stop in extents)
     height, width = (-(-(stop - start) * box // longer) + 2 * edge for start, stop in extents)
     step = longer / box  # of the picture's pixels for one of the field's
-    padding = math.ceil(2 * step) + 1
-    middle = [padding + (start + stop) / 2 for start, stop in extents]
-    region = (
-        middle[1] - width * step / 2,
-        middle[0] - height * step / 2,
-        middle[1] + width * step / 2,
-        middle[0] + height * step / 2,
+    down, across = (
+        _averages((start + stop - size * step) / 2, step, size, length)
+        for (start, stop), size, length in zip(extents, (height, width), ink.shape, strict=True)
     )
-    image: Any = Image.fromarray(np.pad(ink, padding).astype(np.float32))
-    shrinks = longer >= box
-    method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    small = np.asarray(image.resize((width, height), method, region), np.float64)
+    small = down @ ink @ across.T
     levels: NDArray[np.int64] = np.rint(small * (255.0 / small.max())).astype(np.int64)
     return levels
+
+
+def _averages(begin: float, step: float, size: int, length: int) -> NDArray[np.float64]:
+    """Return the share (size, length) of each of `length` pixels in each interval of `step` from `begin`."""
+    starts = begin + step * np.arange(size)[:, np.newaxis]
+    pixels = np.arange(length)
+    overlap = np.minimum(starts + step, pixels + 1) - np.maximum(starts, pixels)
+    shares: NDArray[np.float64] = np.maximum(overlap, 0.0) / step
+    return shares
 
 
 def _laid_out(digit: NDArray[np.int64], side: int) -> NDArray[np.uint8]:

@@ -138,7 +138,7 @@ class Run:
             prepared.mkdir()
             identity = _identity(prepared)
             while True:
-                first = _first_record(_new_id() if name is None else name, record)
+                first = _first_record(new_id() if name is None else name, record)
                 write_atomic(prepared / RECORD_FILE, _json(first))
                 (prepared / LOCK_FILE).touch()  # Windows renames no folder with an open file in it
                 folder = out / first["id"]
@@ -447,7 +447,7 @@ def _take(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
     return True
 
 
-def _new_id() -> str:
+def new_id() -> str:
     """Return a name that sorts by time and differs between runs of the same second."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
 

@@ -4,8 +4,8 @@ import json
 import statistics
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
 from xpnet.files import unwritable, write_atomic
 from xpnet.runner import Result, run
+from xpnet.tracking import new_id
 
 SUMMARY_FILE = "summary.json"
 
@@ -34,24 +35,38 @@ def run_trials(config: TrainConfig, command: list[str]) -> int:
             "--repeats: expected 1 with several learning rates: choose one rate first, then repeat"
         )
         raise ConfigError(msg)
-    name = config.name or f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    folder = config.out / name
-    if folder.exists() and not config.overwrite:
-        msg = f"{folder}: exists already: choose another --name, or add --overwrite"
-        raise ConfigError(msg)
+    folder = _own_folder(config)
     results: list[tuple[str, Result]] = []
-    for label, trial in _trials(config, folder):
-        if not config.quiet:
-            sys.stdout.write(f"== {label.replace('-', ' ', 1)}\n")
-            sys.stdout.flush()
-        results.append((label, run(trial, command)))
-        if results[-1][1].interrupted:
-            return INTERRUPTED
+    try:
+        for label, trial in _trials(config, folder):
+            if not config.quiet:
+                sys.stdout.write(f"== {label.replace('-', ' ', 1)}\n")
+                sys.stdout.flush()
+            results.append((label, run(trial, command)))
+            if results[-1][1].interrupted:
+                return INTERRUPTED
+    finally:
+        if not results:
+            with suppress(OSError):  # it stays if there is anything in it
+                folder.rmdir()
     summary = _best(results) if rates else _spread(results)
     _write(folder / SUMMARY_FILE, {**summary, "trials": [_trial(*each) for each in results]})
     if not config.quiet:
         sys.stdout.write(_line(summary) + f"summary       {folder / SUMMARY_FILE}\n")
     return 0
+
+
+def _own_folder(config: TrainConfig) -> Path:
+    """Make the folder of the trials, which only --overwrite shares with trials before, and return it."""
+    folder = config.out / (config.name or new_id())
+    try:
+        folder.mkdir(parents=True, exist_ok=config.overwrite)
+    except FileExistsError as error:
+        msg = f"{folder}: exists already: choose another --name, or add --overwrite"
+        raise ConfigError(msg) from error
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return folder
 
 
 def _trials(config: TrainConfig, folder: Path) -> Iterator[tuple[str, TrainConfig]]:

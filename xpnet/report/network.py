@@ -16,16 +16,13 @@ from xpnet.report.images import image_side, no_image
 
 WEIGHT_LIMIT = 2_000_000
 """Bytes of float32 weights, above which a page does without the network."""
-
-
 MOST_BARS = 20
 """Classes up to which there is a bar for each while drawing."""
 
 
 def no_drawing(model: SavedModel, data: Dataset) -> str | None:
     """Return why a page has no field to draw in, or None if it has one."""
-    weights = [layer["weight"] for layer in model.layers]
-    size = sum(4 * weight.size for weight in weights)
+    size = sum(4 * layer["weight"].size for layer in model.layers)
     if image_side(data.features) is None:
         return no_image(data.features)
     if data.x_test.dtype != np.uint8 and float(data.x_test.min()) < 0:
@@ -37,7 +34,7 @@ def no_drawing(model: SavedModel, data: Dataset) -> str | None:
             f"the network's weights take {size / 1e6:.1f} MB, and a page holds up to "
             f"{WEIGHT_LIMIT / 1e6:.0f} MB"
         )
-    if any(np.abs(weight).max() > np.finfo(np.float32).max for weight in weights):
+    if any(np.abs(weight).max() > np.finfo(np.float32).max for weight, _ in _linear(model)):
         return "some of the network's weights are too large for float32"
     return None
 
@@ -62,7 +59,6 @@ def embedded(model: SavedModel) -> dict[str, Any]:
             ("scale", np.asarray(PIXEL_SCALE if model.normalize == "scale" else 1.0)),
         )
     )
-    layers = [_folded(*pair) for pair in zip_longest(model.layers, model.norms)]
     return {
         "activation": model.activation,
         "leak": LEAK,
@@ -70,9 +66,14 @@ def embedded(model: SavedModel) -> dict[str, Any]:
         "scale": scale,
         "layers": [
             {"weight": _numbers(weight, "<f4"), "bias": _numbers(bias, "<f8")}
-            for weight, bias in layers
+            for weight, bias in _linear(model)
         ],
     }
+
+
+def _linear(model: SavedModel) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
+    """Return W and b of each layer, batch normalisation and all."""
+    return [_folded(*pair) for pair in zip_longest(model.layers, model.norms)]
 
 
 def _folded(
