@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from backend_enum import BackendCase, usable_backend
 
-from xpnet import datasets, runner, train
+from xpnet import datasets, runner, train, training
 from xpnet.checkpoint import fingerprint, load_model
 from xpnet.model import initialize
 from xpnet.tracking import read_metrics, read_run
@@ -297,7 +297,7 @@ def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
         msg = "out of\nluck"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(runner, "available_cpus", fail)
+    monkeypatch.setattr(training, "available_cpus", fail)
     assert run() == 1
     expected = "xpnet: unexpected RuntimeError: out of luck (--debug shows where)\n"
     assert capsys.readouterr().err == expected

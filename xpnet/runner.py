@@ -1,6 +1,5 @@
 """One training with its record: from settings to a run's folder, from the start or from a checkpoint."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,27 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from xpnet import __version__, datasets, trackers
-from xpnet.backends.base import Backend, cuda_index, float64_ratio
-from xpnet.backends.resolve import Selection, resolve
-from xpnet.checkpoint import SavedModel, fingerprint, saved_layers
+from xpnet.backends.base import cuda_index, float64_ratio
+from xpnet.backends.resolve import Selection
+from xpnet.checkpoint import fingerprint
 from xpnet.cli import complain
 from xpnet.config import TrainConfig, resolved
 from xpnet.console import Console
 from xpnet.datasets import Dataset
-from xpnet.early_stopping import EarlyStopping
 from xpnet.errors import ConfigError
 from xpnet.experiment import Experiment, assemble, shown
 from xpnet.interrupts import deferred
 from xpnet.loop import Evaluation, TrainingState
-from xpnet.machine import available_cpus
 from xpnet.metrics import accuracy_per_class
 from xpnet.snapshot import flatten, load_snapshot, unflatten
-from xpnet.tracking import Given, Run
+from xpnet.tracking import Ending, Given, Run
+from xpnet.training import Training, figures, select, workers
 from xpnet.tree import mapped
 
 SLOW_FLOAT64 = 4
 """Times that float32 is as fast as float64 on a GPU, above which it is worth a note."""
-REQUIRE_DEVICE_VARIABLE = "XPNET_REQUIRE_DEVICE"
 
 
 @dataclass(frozen=True)
@@ -46,13 +43,12 @@ class Result:
 def run(config: TrainConfig, command: list[str], *, resumed: Run | None = None) -> Result:
     """Train, print and record what happens; go on with ``resumed``, if that is given."""
     trackers.check(config.track)
-    require = config.require_device or os.environ.get(REQUIRE_DEVICE_VARIABLE) == "1"
-    selection = resolve(config.device, config.backend, require_device=require)
+    selection = select(config)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     backend = selection.backend
     data = datasets.load(config.data, config.test_data)
-    with backend.scope(), backend.workers(_workers(config, backend)):
+    with backend.scope(), backend.workers(workers(config, backend)):
         experiment = assemble(config, data, backend)
         if resumed is None:
             begun = Run.start(
@@ -64,7 +60,7 @@ def run(config: TrainConfig, command: list[str], *, resumed: Run | None = None) 
         console = Console(quiet=config.quiet)
         mirrored = trackers.mirrored(config.track, console.line, debug=config.debug)
         with mirrored as mirror, _recorded(begun):
-            training = _Training(experiment, begun, console)
+            training = _Recorded(Training(experiment, config.patience), begun, console)
             if resumed is not None:
                 training.restore()
             mirror(begun.folder)
@@ -75,14 +71,12 @@ def run(config: TrainConfig, command: list[str], *, resumed: Run | None = None) 
             return result
 
 
-class _Training:
-    """A training on its way: its state, its figures, its checkpoints."""
+class _Recorded:
+    """A training that is printed and recorded, with checkpoints."""
 
-    def __init__(self, experiment: Experiment, run: Run, console: Console) -> None:
-        self.experiment, self.record, self.console = experiment, run, console
-        self.state = experiment.start()
-        self.stopping = EarlyStopping(experiment.config.patience)
-        self.evaluated: tuple[int, Evaluation | None] = (-1, None)  # the last epoch that ended
+    def __init__(self, training: Training, run: Run, console: Console) -> None:
+        self.training, self.record, self.console = training, run, console
+        self.experiment = training.experiment
         self.rows = 0  # of metrics.jsonl
         self.seconds_before = 0.0
         self.begin = self.saved = time.perf_counter()
@@ -94,68 +88,55 @@ class _Training:
 
     def run(self) -> Result:
         """Train to the end, save the model, evaluate it on the test data."""
-        config, experiment, console = self.experiment.config, self.experiment, self.console
+        config, console, stopping = self.experiment.config, self.console, self.training.stopping
         self.begin = self.saved = time.perf_counter()
         notice = partial(console.line, "stopping after this step; Ctrl-C again stops at once")
         with console.training(config.epochs), deferred(notice) as pressed:
-            fitted = experiment.fit(
-                self._on_epoch,
-                lambda: pressed() or self.stopping.exhausted(self.state.epoch),
-                state=self.state,
-                on_step=self._on_step,
-            )
-        self.state = fitted.state
-        early = self.stopping.exhausted(self.state.epoch)
-        interrupted = fitted.interrupted and not early
-        if interrupted:
+            ending = self.training.run(self._on_epoch, pressed, self._on_step)
+        if ending.interrupted:
             self._save_checkpoint()
-        chosen = self.stopping.chosen(self.state)
         seconds = self.seconds
-        found = self._save_model(chosen)
-        metrics = {**self._figures(chosen), "epochs": fitted.epochs, "seconds": seconds}
-        if self.stopping.best is not None:
-            metrics["best_epoch"] = self.stopping.epoch
-        self.record.finish(
-            "interrupted" if interrupted else "completed", metrics=metrics, fingerprint=found
-        )
-        if interrupted:
+        model = self.training.model(ending.state)
+        self.record.save_model(model)
+        found = fingerprint(model.layers, model.norms)
+        metrics = {**self._figures(ending.state), "epochs": ending.epochs, "seconds": seconds}
+        if stopping.best is not None:
+            metrics["best_epoch"] = stopping.epoch
+        status: Ending = "interrupted" if ending.interrupted else "completed"
+        self.record.finish(status, metrics=metrics, fingerprint=found)
+        if ending.interrupted:
             console.line(
-                f"interrupted after {fitted.epochs} epochs; what was trained is saved, "
+                f"interrupted after {ending.epochs} epochs; what was trained is saved, "
                 f"and --resume {self.record.folder} goes on"
             )
-        elif early and fitted.epochs < config.epochs:
-            console.line(
-                f"stopped after {fitted.epochs} epochs, the best was {self.stopping.epoch}"
-            )
+        elif ending.early and ending.epochs < config.epochs:
+            console.line(f"stopped after {ending.epochs} epochs, the best was {stopping.epoch}")
         console.line(f"fingerprint   {found}")
         console.line(f"run           {self.record.folder}")
-        return Result(self.record.folder, found, metrics, interrupted)
+        return Result(self.record.folder, found, metrics, ending.interrupted)
 
-    def _on_epoch(self, epoch: int, evaluation: Evaluation | None, state: TrainingState) -> None:
-        validation = self.experiment.validate(state)
-        if validation is not None:
-            self.stopping.update(validation, state, _copied)
+    def _on_epoch(
+        self, epoch: int, evaluation: Evaluation | None, validation: Evaluation | None
+    ) -> None:
         if evaluation is not None or validation is not None:
-            row = {"epoch": epoch, **_figures("train", evaluation)}
-            self.record.log({**row, **_figures("validation", validation), "seconds": self.seconds})
+            row = {"epoch": epoch, **figures("train", evaluation)}
+            self.record.log({**row, **figures("validation", validation), "seconds": self.seconds})
             self.rows += 1
         self.console.epoch(epoch, evaluation, validation)
-        self.state, self.evaluated = state, (epoch, evaluation)
         if 0 < epoch < self.experiment.config.epochs:
             self._save_checkpoint()
 
-    def _on_step(self, state: TrainingState) -> None:
-        self.state = state
+    def _on_step(self) -> None:
         wait = self.experiment.config.checkpoint_seconds
         if wait is not None and time.perf_counter() - self.saved >= wait:
             self._save_checkpoint()
 
     def _save_checkpoint(self) -> None:
-        state, stopping = self.state, self.stopping
-        host = partial(mapped, self.experiment.backend.to_host)
-        arrays = flatten("state", host(tuple(state[:3])))
+        state, stopping = self.training.snapshot(), self.training.stopping
+        arrays = flatten("state", tuple(state[:3]))
         if stopping.best is not None:
-            arrays |= flatten("best", host(stopping.best))
+            to_host = self.experiment.backend.to_host
+            arrays |= flatten("best", mapped(to_host, stopping.best))
         facts = {
             "epoch": state.epoch,
             "batch": state.batch,
@@ -173,47 +154,21 @@ class _Training:
             self.record.resume(0)
             return
         arrays, facts = load_snapshot(path)
-        backend = self.experiment.backend
-        like = mapped(backend.to_host, tuple(self.state[:3]))
-        device = partial(mapped, backend.from_host)
-        state = device(unflatten("state", like, arrays))
-        self.state = self.state._replace(
-            **dict(zip(TrainingState._fields, state, strict=False)),
-            epoch=int(facts["epoch"]),
-            batch=int(facts["batch"]),
-        )
+        like, stopping = tuple(self.training.snapshot()[:3]), self.training.stopping
+        parameters, statistics, optimizer = unflatten("state", like, arrays)
+        epoch, batch = int(facts["epoch"]), int(facts["batch"])
+        self.training.restore(TrainingState(parameters, statistics, optimizer, epoch, batch))
         self.rows, self.seconds_before = int(facts["rows"]), float(facts["seconds"])
-        stopping = self.stopping
         stopping.epoch, stopping.accuracy, stopping.loss = facts["best"]
         if any(name.startswith("best") for name in arrays):
-            stopping.best = device(unflatten("best", like[:2], arrays))
+            best = unflatten("best", like[:2], arrays)
+            stopping.best = mapped(self.experiment.backend.from_host, best)
         self.record.resume(self.rows)
-
-    def _save_model(self, state: TrainingState) -> str:
-        """Write the model file and return the fingerprint of the parameters."""
-        experiment = self.experiment
-        host = partial(mapped, experiment.backend.to_host)
-        layers, norms = saved_layers(host(state.parameters), host(state.statistics))
-        normalization = experiment.normalization
-        statistics = {"shift": normalization.shift, "scale": normalization.scale}
-        self.record.save_model(
-            SavedModel(
-                layers,
-                experiment.sizes,
-                normalization.kind,
-                statistics,
-                norms=norms,
-                activation=experiment.network.activation,
-            )
-        )
-        return fingerprint(layers, norms)
 
     def _figures(self, state: TrainingState) -> dict[str, Any]:
         """Evaluate the trained parameters, print the test figures and return all of them."""
         experiment, to_host = self.experiment, self.experiment.backend.to_host
-        epoch, trained = self.evaluated
-        if epoch != state.epoch or state is not self.state or state.batch or trained is None:
-            trained = experiment.evaluate(state)
+        trained = self.training.evaluate(state)
         validated = experiment.validate(state)
         tested = experiment.evaluate_test(state)
         predicted, labels = to_host(tested.predictions), to_host(experiment.test.labels)
@@ -222,30 +177,11 @@ class _Training:
             self.console.figures("validation", validated)
         self.console.test(tested, per_class)
         return {
-            **_figures("train", trained),
-            **_figures("validation", validated),
-            **_figures("test", tested),
+            **figures("train", trained),
+            **figures("validation", validated),
+            **figures("test", tested),
             "test_accuracy_per_class": per_class,
         }
-
-
-def _figures(prefix: str, evaluation: Evaluation | None) -> dict[str, float]:
-    if evaluation is None:
-        return {}
-    return {f"{prefix}_loss": evaluation.loss, f"{prefix}_accuracy": evaluation.accuracy}
-
-
-def _copied(layers: Any) -> Any:
-    return mapped(lambda array: array * 1.0, layers)
-
-
-def _workers(config: TrainConfig, backend: Backend) -> int:
-    if config.workers == "auto":
-        return available_cpus()
-    if not backend.parallel_blocks:
-        msg = f"--workers: the {backend.name} backend has threads of its own: leave --workers out"
-        raise ConfigError(msg)
-    return config.workers
 
 
 def _report(run: Run, data: Dataset, console: Console) -> None:
