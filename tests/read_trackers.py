@@ -96,9 +96,10 @@ def trackio(name):
 
 def mlflow(name):
     """MLflow's own client."""
+    os.environ["MLFLOW_TRACKING_URI"] = "sqlite:///runs/mlflow.db"
     from mlflow import MlflowClient
 
-    client = MlflowClient("sqlite:///runs/mlflow.db")
+    client = MlflowClient()
     experiment = client.get_experiment_by_name("xpnet")
     (run,) = [
         run for run in client.search_runs([experiment.experiment_id]) if run.info.run_name == name

@@ -333,8 +333,8 @@ BAD_SETTINGS = {
     "classes": ({"classes": 0}, "fit: classes: expected a whole number, 1 or more, got 0"),
     "files": ({"out": "here"}, "fit: out: belongs to xpnet train"),
     "backend": (
-        {"backend": "torch", "workers": 2, "device": "cpu"},
-        "--workers: the torch backend",
+        {"backend": "array-api-strict", "workers": 2},
+        "--workers: the array-api-strict backend",
     ),
 }
 

@@ -45,11 +45,11 @@ def difference(one, other):
     return np.abs(one.astype(int) - other).max()
 
 
-def nearest(one, other):
+def nearest(one, other, measure=difference):
     """The difference, where a centre of mass next to the edge of a pixel may fall on either side."""
     padded = np.pad(one, 1)
     moved = (padded[y : y + FIELD, x : x + FIELD] for y in range(3) for x in range(3))
-    return min(difference(each, other) for each in moved)
+    return min(measure(each, other) for each in moved)
 
 
 def pasted(digit, rows, columns, top, left):
@@ -69,7 +69,7 @@ def test_images_of_mnist_come_out_nearly_unchanged(mnist):
 
 def test_they_do_so_inverted_moved_and_enlarged(mnist):
     changes = []
-    for index, image in enumerate(mnist[:100]):
+    for index, image in enumerate(mnist[:60]):
         sheet = 255 - pasted(image, 60, 44, index % 32, index % 16)
         large = sheet.repeat(5, axis=0).repeat(5, axis=1)
         changes.append(difference(mnist_form(grey(large)), image))
@@ -164,7 +164,9 @@ def test_a_photograph_of_paper_in_slanting_light_comes_out_as_the_drawing(tmp_pa
     noise = np.random.default_rng(0).normal(0, 4, (300, 300))
     photograph = np.clip(grey(seven(ink=60)) * light + noise, 0, 255).astype(np.uint8)
     path = saved(Image.fromarray(photograph), tmp_path / "photograph.jpg", quality=70)
-    assert nearest(read_digit(path), mnist_form(grey(seven()))) < 64
+    found, expected = read_digit(path), mnist_form(grey(seven()))
+    assert nearest(found, expected, lambda a, b: np.abs(a.astype(int) - b).mean()) < 6
+    assert expected.mean() > 25
 
 
 def test_specks_are_no_part_of_the_digit():
@@ -406,11 +408,17 @@ def test_damaged_bytes_give_a_digit_or_an_error_of_one_line(tmp_path_factory, or
         content[at % len(content)] = value
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
-    try:
-        found = read_digit(path)
-    except DataError as error:
-        assert str(error).startswith(f"{path}: ")
-        assert "\n" not in str(error)
+    found, message = digit_or_message(path)
+    if found is None:
+        assert message.startswith(f"{path}: ")
+        assert "\n" not in message
     else:
         assert found.shape == (FIELD, FIELD)
         assert found.dtype == np.uint8
+
+
+def digit_or_message(path):
+    try:
+        return read_digit(path), ""
+    except DataError as error:
+        return None, str(error)

@@ -134,7 +134,7 @@ def test_mapped_files_give_the_parameters_of_the_same_rows_in_an_npz(
     found = set()
     for name in ("idx", "npy", "data.npz"):
         words = ["--out", str(tmp_path), "--name", f"run-{name}", "--batch-size", batch_size]
-        settings = ["--epochs", "3", "--lr", "0.05", "--device", "cpu", "--quiet"]
+        settings = ["--epochs", "3", "--lr", "0.05", "--device", "cpu", "--quiet", "--no-report"]
         assert train.main(["--data", str(tmp_path / name), *words, *settings]) == 0
         record = json.loads((tmp_path / f"run-{name}" / "run.json").read_text())
         found.add((record["data"]["sha256"], record["fingerprint"]))
@@ -147,7 +147,16 @@ def test_a_backend_that_copies_refuses_what_the_memory_cannot_hold(
     monkeypatch.setattr("xpnet.datasets.available_memory", lambda: 8 * MIB)
     monkeypatch.setattr(mapped, "MAPPED_FROM", MIB)
     assert tile_mnist.main(["4000", "--out", str(tmp_path / "data")]) == 0
-    words = ["--data", str(tmp_path / "data"), "--out", str(tmp_path), "--epochs", "0", "--quiet"]
+    words = [
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path),
+        "--epochs",
+        "0",
+        "--quiet",
+        "--no-report",
+    ]
     assert train.main([*words, "--backend", "numpy"]) == 0
     capsys.readouterr()
     assert train.main([*words, "--backend", "array-api-strict"]) == 2

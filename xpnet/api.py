@@ -20,7 +20,7 @@ from xpnet.config import TrainConfig
 from xpnet.config.files import from_resolved
 from xpnet.config.rules import whole
 from xpnet.config.settings import Arithmetic, RunSettings
-from xpnet.datasets import Dataset, _dataset
+from xpnet.datasets import Dataset, joined
 from xpnet.datasets.table import Table, features, labels
 from xpnet.errors import ConfigError, DataError
 from xpnet.evaluate import Evaluation, evaluate
@@ -273,7 +273,7 @@ def in_memory(
         classes = int(max(table.y.max(initial=0) for table in (training, other))) + 1
     _check_classes(training, classes)
     _check_classes(other, classes)
-    data = _dataset("arrays", training, other)
+    data = joined("arrays", training, other)
     return InMemory(**vars(data), number_of_classes=classes)
 
 

@@ -18,7 +18,6 @@ from xpnet.predict import (
     check_csv_name,
     classes_of,
     load_trained,
-    read_rows,
     write_predictions,
 )
 
@@ -157,6 +156,7 @@ def _samples(trained: Trained, arguments: argparse.Namespace) -> Samples:
         The arguments do not go together.
     """
     from xpnet import datasets
+    from xpnet.datasets.rows import read_rows
 
     data, test_data, split = arguments.data, arguments.test_data, arguments.split
     if data is not None and test_data is None and split == "test" and data.is_file():

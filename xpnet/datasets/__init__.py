@@ -24,6 +24,7 @@ __all__ = [
     "digest",
     "for_shuffling",
     "is_mapped",
+    "joined",
     "load",
 ]
 
@@ -79,12 +80,12 @@ def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
     try:
         _check_arguments(data, test_data)
         if data is None:
-            return _dataset("mnist", *read_folder(bundled_folder()))
+            return joined("mnist", *read_folder(bundled_folder()))
         if test_data is not None:
-            return _dataset(_stem(data), read_csv(data), read_csv(test_data))
+            return joined(_stem(data), read_csv(data), read_csv(test_data))
         if data.suffix.lower() == ".npz":
-            return _dataset(_stem(data), *read_npz(data))
-        return _dataset(data.resolve().name, *_read_folder(data))
+            return joined(_stem(data), *read_npz(data))
+        return joined(data.resolve().name, *_read_folder(data))
     except MemoryError as error:
         msg = f"{data}: does not fit in this machine's memory: {NEED_NOT_FIT}"
         raise DataError(msg) from error
@@ -202,7 +203,7 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").rsplit(".", 1)[0]
 
 
-def _dataset(name: str, train: Table, test: Table) -> Dataset:
+def joined(name: str, train: Table, test: Table) -> Dataset:
     """Join the halves, which must agree in width and in kind.
 
     Raises

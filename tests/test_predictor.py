@@ -1,0 +1,181 @@
+"""A network at work: the same numbers as its formula, its training and every backend give."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from networks import pixels
+
+from xpnet.backends.resolve import make
+from xpnet.checkpoint import SavedModel, save_model
+from xpnet.errors import DataError
+from xpnet.predictor import Predictor, model_path
+from xpnet.tracking import MODEL_FILE
+
+FEATURES, HIDDEN, CLASSES = 12, 7, 5
+
+
+def model(dtype=np.float64, seed=0, **settings):
+    """A network 12-7-5 with random parameters."""
+    generator = np.random.default_rng(seed)
+
+    def layer(inputs, units):
+        weight, bias = generator.normal(size=(units, inputs)), generator.normal(size=units)
+        return {"weight": weight.astype(dtype), "bias": bias.astype(dtype)}
+
+    layers = [layer(FEATURES, HIDDEN), layer(HIDDEN, CLASSES)]
+    return SavedModel(layers, (FEATURES, HIDDEN, CLASSES), **settings)
+
+
+def norm(seed=1):
+    """The tensors of a batch normalisation of the hidden layer."""
+    generator = np.random.default_rng(seed)
+    names = ("weight", "bias", "running_mean", "running_var")
+    return {name: generator.uniform(0.5, 1.5, size=HIDDEN) for name in names}
+
+
+def numpy_predictor(saved, arithmetic=None):
+    return Predictor(saved, make("numpy", "cpu"), arithmetic)
+
+
+ACTIVATIONS = {
+    "relu": lambda z: np.maximum(z, 0),
+    "leaky-relu": lambda z: np.where(z > 0, z, 0.01 * z),
+    "tanh": np.tanh,
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+}
+
+
+def formula(saved, x):
+    """The logits as float64 formulas give them, samples as rows."""
+    scale = saved.normalization.get("scale", 1 / 255 if saved.normalize == "scale" else 1.0)
+    inputs = (x - saved.normalization.get("shift", 0.0)) * scale
+    first, second = saved.layers
+    z = inputs @ first["weight"].T + first["bias"]
+    for each in saved.norms:
+        deviation = np.sqrt(each["running_var"] + 1e-5)
+        z = each["weight"] * (z - each["running_mean"]) / deviation + each["bias"]
+    return ACTIVATIONS[saved.activation](z) @ second["weight"].T + second["bias"]
+
+
+VARIANTS = {
+    **{name: {"activation": name} for name in ACTIVATIONS},
+    "batch norm": {"norms": [norm()]},
+    "scale of its own": {"normalization": {"shift": np.array(0.0), "scale": np.array(0.25)}},
+    "standardized": {
+        "normalize": "standardize",
+        "normalization": {
+            "shift": np.linspace(100, 150, FEATURES),
+            "scale": np.linspace(0.01, 0.02, FEATURES),
+        },
+    },
+    "raw": {"normalize": "none"},
+}
+
+
+TOLERANCE = {"native": 1e-13, "reproducible": 1e-6}
+"""Of the largest logit. The reproducible arithmetic rounds what it multiplies to a grid."""
+
+
+@pytest.mark.parametrize("arithmetic", TOLERANCE)
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_logits_are_those_of_the_formula(settings, arithmetic):
+    saved = model(**settings)
+    x, _ = pixels(30, FEATURES, CLASSES)
+    found, expected = numpy_predictor(saved, arithmetic).logits(x), formula(saved, x)
+    assert found.dtype == np.float64
+    tolerance = TOLERANCE[arithmetic] * np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def test_features_may_be_decimals():
+    saved = model(normalize="none")
+    x = np.random.default_rng(2).normal(size=(30, FEATURES))
+    found = numpy_predictor(saved, "native").logits(x)
+    np.testing.assert_allclose(found, formula(saved, x), rtol=1e-9)
+
+
+def test_probabilities_are_the_softmax_of_the_logits_and_classes_their_largest():
+    predictor = numpy_predictor(model())
+    x, _ = pixels(30, FEATURES, CLASSES)
+    logits, probabilities = predictor.outputs(x)
+    exponentials = np.exp(logits)
+    np.testing.assert_allclose(probabilities, exponentials / exponentials.sum(1, keepdims=True))
+    np.testing.assert_array_equal(predictor.probabilities(x), probabilities)
+    np.testing.assert_array_equal(predictor.logits(x), logits)
+    assert predictor.predict(x).tolist() == logits.argmax(axis=1).tolist()
+    assert predictor.classes == CLASSES
+
+
+def test_in_the_reproducible_arithmetic_every_backend_gives_the_same_bits(backend):
+    saved = model(norms=[norm()], activation="tanh")
+    x, _ = pixels(30, FEATURES, CLASSES)
+    expected = numpy_predictor(saved, "reproducible").outputs(x)
+    for found, wanted in zip(
+        Predictor(saved, backend, "reproducible").outputs(x), expected, strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted, strict=True)
+
+
+def test_in_the_native_arithmetic_every_backend_agrees_within_rounding(backend):
+    saved = model(np.float32)
+    x, _ = pixels(30, FEATURES, CLASSES)
+    found = Predictor(saved, backend).logits(x)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, formula(saved, x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_sample_has_the_same_outputs_alone_and_among_thousands():
+    predictor = numpy_predictor(model())
+    x, _ = pixels(2500, FEATURES, CLASSES)
+    all_at_once = predictor.logits(x)
+    for row in (0, 1023, 1024, 2499):
+        np.testing.assert_array_equal(predictor.logits(x[row : row + 1])[0], all_at_once[row])
+
+
+def test_no_samples_have_no_outputs():
+    assert numpy_predictor(model()).predict(np.zeros((0, FEATURES), np.uint8)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given", "used"),
+    [
+        (np.float64, None, "reproducible"),
+        (np.float32, None, "native"),
+        (np.float64, "native", "native"),
+        (np.float32, "reproducible", "reproducible"),
+    ],
+)
+def test_the_arithmetic_follows_the_parameters_unless_it_is_named(dtype, given, used):
+    assert numpy_predictor(model(dtype), given).arithmetic == used
+
+
+@pytest.mark.parametrize("shape", [(3, FEATURES - 1), (3, FEATURES + 1), (FEATURES,), (3, 4, 3)])
+def test_rows_of_another_shape_are_an_error(shape):
+    with pytest.raises(
+        DataError, match=f"takes rows of {FEATURES} features, got an array of shape"
+    ):
+        numpy_predictor(model()).logits(np.zeros(shape, np.uint8))
+
+
+def test_a_folder_and_its_model_file_give_the_same_network(tmp_path):
+    saved = model()
+    save_model(tmp_path / MODEL_FILE, saved)
+    x, _ = pixels(5, FEATURES, CLASSES)
+    expected = numpy_predictor(saved).logits(x)
+    for path in (tmp_path, tmp_path / MODEL_FILE):
+        np.testing.assert_array_equal(Predictor.load(path, device="cpu").logits(x), expected)
+
+
+def test_a_path_without_a_model_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=f"holds no {MODEL_FILE}: expected the folder of a run"):
+        model_path(tmp_path)
+    with pytest.raises(DataError, match="no such file or folder: expected the folder of a run"):
+        model_path(tmp_path / "absent")
+
+
+def test_what_the_file_does_not_say_changes_nothing():
+    saved = model(normalization={"shift": np.array(0.0), "scale": np.array(1 / 255)})
+    x, _ = pixels(5, FEATURES, CLASSES)
+    bare = replace(saved, normalization={})
+    np.testing.assert_array_equal(numpy_predictor(bare).logits(x), numpy_predictor(saved).logits(x))
