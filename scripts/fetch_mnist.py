@@ -1,4 +1,4 @@
-"""Downloads MNIST from public mirrors, checks it, and resumes where a download was cut."""
+"""Downloads MNIST, Fashion-MNIST or KMNIST, checks what comes, and resumes where a download was cut."""
 
 import argparse
 import gzip
@@ -19,10 +19,11 @@ PIECE = 1 << 16
 
 
 class Raw(NamedTuple):
-    """A file as it must be once decompressed; the mirrors' gzip bytes differ."""
+    """A file as it must be once decompressed."""
 
     size: int
     md5: str
+    packed: bool = False  # the MD5 is that of the gzip file; mirrors of MNIST pack it differently
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,33 @@ SOURCES = {
             "t10k-labels-idx1-ubyte": Raw(10_008, "27ae3e4e09519cfbb04c329615203637"),
         },
     ),
+    # The addresses and checksums of torchvision's datasets.
+    "fashion-mnist": Source(
+        mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+        files={
+            "train-images-idx3-ubyte": Raw(
+                47_040_016, "8d4fb7e6c68d591d4c3dfef9ec88bf0d", packed=True
+            ),
+            "train-labels-idx1-ubyte": Raw(60_008, "25c81989df183df01b3e8a0aad5dffbe", packed=True),
+            "t10k-images-idx3-ubyte": Raw(
+                7_840_016, "bef4ecab320f06d8554ea6380940ec79", packed=True
+            ),
+            "t10k-labels-idx1-ubyte": Raw(10_008, "bb300cfdad3c16e7a12a480ee83cd310", packed=True),
+        },
+    ),
+    "kmnist": Source(
+        mirrors=("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
+        files={
+            "train-images-idx3-ubyte": Raw(
+                47_040_016, "bdb82020997e1d708af4cf47b453dcf7", packed=True
+            ),
+            "train-labels-idx1-ubyte": Raw(60_008, "e144d726b3acfaa3e44228e80efcd344", packed=True),
+            "t10k-images-idx3-ubyte": Raw(
+                7_840_016, "5c965bf0a639b31b8f53240b1b52f4d7", packed=True
+            ),
+            "t10k-labels-idx1-ubyte": Raw(10_008, "7320c461ea6c1c855c0b718fb2a4b134", packed=True),
+        },
+    ),
 }
 
 
@@ -58,17 +86,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     source = SOURCES[options.dataset]
     mirrors = tuple(options.mirror or source.mirrors)
+    out = options.out or Path("data") / options.dataset
     try:
         _check_addresses(mirrors)
-        options.out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         for name, raw in source.files.items():
-            print(fetch(name, raw, mirrors, options.out, options.timeout), flush=True)
+            print(fetch(name, raw, mirrors, out, options.timeout), flush=True)
     except FetchError as error:
         print(f"fetch_mnist: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         reason = error.strerror or error
-        print(f"fetch_mnist: {options.out}: cannot be written ({reason})", file=sys.stderr)
+        print(f"fetch_mnist: {out}: cannot be written ({reason})", file=sys.stderr)
         return 2
     return 0
 
@@ -125,7 +154,7 @@ def download(url: str, raw: Raw, target: Path, timeout: float) -> Path:
 
 
 def defect(path: Path, raw: Raw) -> str | None:
-    """Say how the gzip file `path` differs from `raw` once decompressed, or None."""
+    """Say how the gzip file `path` differs from `raw`, or None."""
     md5, size = hashlib.md5(usedforsecurity=False), 0
     try:
         with gzip.open(path) as file:
@@ -138,6 +167,8 @@ def defect(path: Path, raw: Raw) -> str | None:
         return "is not an intact gzip file"
     if size != raw.size:
         return f"holds {'more' if size > raw.size else 'fewer'} than {raw.size} bytes"
+    if raw.packed:
+        md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False)
     found = md5.hexdigest()
     return None if found == raw.md5 else f"its MD5 is {found}, not {raw.md5}"
 
@@ -207,9 +238,7 @@ def _settle(part: Path, target: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", choices=sorted(SOURCES), default="mnist")
-    parser.add_argument(
-        "--out", type=Path, default=Path("data/mnist"), help="folder (default: data/mnist)"
-    )
+    parser.add_argument("--out", type=Path, help="folder (default: data/ and the dataset's name)")
     parser.add_argument(
         "--mirror",
         action="append",

@@ -118,6 +118,31 @@ def small_source(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.parametrize("dataset", ["fashion-mnist", "kmnist"])
+def test_other_datasets_are_checked_as_they_are_packed(
+    serve: type[Mirror],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    dataset: str,
+) -> None:
+    assert set(fetch_mnist.SOURCES[dataset].files) == set(NAMES)
+    raws = {
+        name: fetch_mnist.Raw(len(RAW[name]), hashlib.md5(packed).hexdigest(), packed=True)  # noqa: S324
+        for name, packed in zip(NAMES, FILES.values(), strict=True)
+    }
+    monkeypatch.setitem(fetch_mnist.SOURCES, dataset, fetch_mnist.Source((), raws))
+    monkeypatch.chdir(tmp_path)
+    words = ["--dataset", dataset, "--mirror", serve(FILES).url]
+    assert fetch_mnist.main(words) == 0
+    for name, packed in FILES.items():
+        assert (tmp_path / "data" / dataset / name).read_bytes() == packed
+    repacked = {name: gzip.compress(RAW[name[:-3]], 1) for name in FILES}
+    capsys.readouterr()
+    assert fetch_mnist.main([*words[:3], serve(repacked).url, "--out", "other"]) == 2
+    assert "its MD5 is" in capsys.readouterr().err
+
+
 def run(out: Path, *mirrors: Mirror) -> int:
     options = [option for mirror in mirrors for option in ("--mirror", mirror.url)]
     code: int = fetch_mnist.main(["--out", str(out), "--timeout", "5", *options])
@@ -307,7 +332,8 @@ def test_the_known_checksums_are_those_of_the_bundled_files() -> None:
     assert set(known) == set(NAMES)
     for name, raw in known.items():
         content = gzip.decompress((ROOT / "data" / "mnist" / f"{name}.gz").read_bytes())
-        assert raw == (len(content), hashlib.md5(content, usedforsecurity=False).hexdigest())
+        digest_of = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        assert raw == (len(content), digest_of, False)
 
 
 # export_csv
