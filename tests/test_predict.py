@@ -129,7 +129,7 @@ def test_all_probabilities_stand_under_their_classes(capsys):
 
 
 def test_digits_are_found_as_well_as_plain_test_images(tmp_path):
-    x, y = datasets.load().x_test[:150], datasets.load().y_test[:150]
+    x, y = datasets.load().x_test[:100], datasets.load().y_test[:100]
     for index, image in enumerate(x.reshape(-1, 28, 28)):
         sheet = np.zeros((60, 50), np.uint8)
         top, left = index % 32, (7 * index) % 22

@@ -162,12 +162,11 @@ def _grey(image: Image.Image) -> Grey:
     image.load()
     turn = _turn(image)
     if image.mode.startswith(("I", "F")):
-        return _levels(_stretched(image), turn)
+        return _stretched(_levels(image.convert("F"), turn))
     if not {"A", "a"} & set(image.getbands()) and "transparency" not in image.info:
         return _levels(image.convert("L"), turn)
-    coloured = image.convert("RGBA")
+    coloured = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha, grey = coloured.getchannel("A"), coloured.convert("L")
-    del coloured
     visible = _levels(ImageChops.multiply(grey, alpha), turn)
     opacity = _levels(alpha, turn) / 255.0
     return visible + (1.0 - opacity) * _backdrop(visible, opacity)
@@ -179,14 +178,13 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     return None
 
 
-def _stretched(image: Image.Image) -> Image.Image:
-    """Return an image of decimals or of more than 8 bits with levels from 0 to 255."""
-    values = np.asarray(image).astype(np.float32)
+def _stretched(values: Grey) -> Grey:
+    """Return values of an image of decimals or of more than 8 bits as levels from 0 to 255."""
     darkest, brightest = float(values.min()), float(values.max())
     if not math.isfinite(brightest - darkest):
         msg = "a pixel is not finite"
         raise ValueError(msg)
-    return Image.fromarray((values - darkest) * (255.0 / ((brightest - darkest) or 1.0)))
+    return (values - darkest) * (255.0 / ((brightest - darkest) or 1.0))
 
 
 def _levels(image: Image.Image, turn: Image.Transpose | None) -> Grey:
