@@ -171,7 +171,11 @@ def test_a_broken_reproducible_operation_fails(monkeypatch, capsys):
 
 @pytest.mark.usefixtures("two_places")
 def test_a_difference_in_the_losses_alone_fails(monkeypatch, capsys):
-    break_arithmetic(monkeypatch, Reproducible, log=lambda self, x: Reproducible.log(self, x) + 0.5)
+    break_arithmetic(
+        monkeypatch,
+        Reproducible,
+        log=lambda self, x, **known: Reproducible.log(self, x, **known) + 0.5,
+    )
     assert run("--json", "parity.json") == 1
     (failed,) = (row for row in record()["rows"] if row["verdict"] == "FAIL")
     assert (failed["epoch"], failed["layer"], failed["max_ulp"]) == (0, None, 0)
@@ -180,8 +184,8 @@ def test_a_difference_in_the_losses_alone_fails(monkeypatch, capsys):
 
 @pytest.mark.usefixtures("two_places")
 def test_a_difference_in_the_test_figures_alone_fails(monkeypatch, capsys):
-    def log(self, x):
-        y = Reproducible.log(self, x)
+    def log(self, x, **known):
+        y = Reproducible.log(self, x, **known)
         return y + 0.5 if x.shape[-1] == 20 else y
 
     break_arithmetic(monkeypatch, Reproducible, log=log)
@@ -225,7 +229,7 @@ def test_a_backend_that_breaks_down_fails_with_its_reason(monkeypatch, capsys):
 
 @pytest.mark.usefixtures("two_places")
 def test_a_training_that_diverges_elsewhere_fails(monkeypatch, capsys):
-    break_arithmetic(monkeypatch, Native, log=lambda self, x: x * float("nan"))
+    break_arithmetic(monkeypatch, Native, log=lambda self, x, **_: x * float("nan"))
     assert run() == 1
     assert "native float32: training diverged" in capsys.readouterr().out
 
@@ -299,7 +303,7 @@ def test_variables_that_change_precision_are_refused(monkeypatch, capsys, name):
 
 @pytest.mark.usefixtures("two_places")
 def test_a_training_that_diverges_with_numpy_is_exit_code_3(monkeypatch, capsys):
-    broken = type("Broken", (Native,), {"log": lambda self, x: x * float("nan")})
+    broken = type("Broken", (Native,), {"log": lambda self, x, **_: x * float("nan")})
     monkeypatch.setitem(ARITHMETICS, "native", broken)
     assert run() == 3
     assert capsys.readouterr().err.startswith("xpnet: training diverged")
