@@ -1,4 +1,4 @@
-# docker build -t xpnet .     then: docker run --rm -v "$PWD/runs:/work/runs" xpnet
+# docker build -t xpnet .     then: docker run --rm -v "$PWD/runs:/home/xpnet/runs" xpnet
 # docs/container.md explains it.
 
 FROM python:3.12-slim AS build
@@ -26,14 +26,14 @@ LABEL org.opencontainers.image.title="xpnet" \
 
 COPY --from=build /opt/xpnet /opt/xpnet
 # Anybody may write there, so that --user with any id works.
-RUN useradd --uid 1000 --no-create-home --home-dir /work xpnet \
-    && install --directory --owner=xpnet --group=xpnet --mode=1777 /work /work/runs
+RUN useradd --uid 1000 --no-create-home --home-dir /home/xpnet xpnet \
+    && install --directory --owner=xpnet --group=xpnet --mode=1777 /home/xpnet /home/xpnet/runs
 
 ENV PATH="/opt/xpnet/bin:$PATH" \
-    HOME="/work"
+    HOME="/home/xpnet"
 USER 1000
-WORKDIR /work
-VOLUME /work/runs
+WORKDIR /home/xpnet
+VOLUME /home/xpnet/runs
 
 # Training then ends as with Ctrl-C, and can go on later.
 STOPSIGNAL SIGINT

@@ -34,45 +34,46 @@ class Source:
     files: dict[str, Raw]
 
 
+MNIST = {
+    "train-images-idx3-ubyte": Raw(47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
+    "train-labels-idx1-ubyte": Raw(60_008, "a25bea736e30d166cdddb491f175f624"),
+    "t10k-images-idx3-ubyte": Raw(7_840_016, "2646ac647ad5339dbf082846283269ea"),
+    "t10k-labels-idx1-ubyte": Raw(10_008, "27ae3e4e09519cfbb04c329615203637"),
+}
+
+
+def _packed(*md5s: str) -> dict[str, Raw]:
+    """Return files of MNIST's names and sizes, with the MD5s of their gzip files."""
+    pairs = zip(MNIST.items(), md5s, strict=True)
+    return {name: Raw(raw.size, md5, packed=True) for (name, raw), md5 in pairs}
+
+
 SOURCES = {
     "mnist": Source(
         mirrors=(
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
         ),
-        files={
-            "train-images-idx3-ubyte": Raw(47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
-            "train-labels-idx1-ubyte": Raw(60_008, "a25bea736e30d166cdddb491f175f624"),
-            "t10k-images-idx3-ubyte": Raw(7_840_016, "2646ac647ad5339dbf082846283269ea"),
-            "t10k-labels-idx1-ubyte": Raw(10_008, "27ae3e4e09519cfbb04c329615203637"),
-        },
+        files=MNIST,
     ),
     # The addresses and checksums of torchvision's datasets.
     "fashion-mnist": Source(
         mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
-        files={
-            "train-images-idx3-ubyte": Raw(
-                47_040_016, "8d4fb7e6c68d591d4c3dfef9ec88bf0d", packed=True
-            ),
-            "train-labels-idx1-ubyte": Raw(60_008, "25c81989df183df01b3e8a0aad5dffbe", packed=True),
-            "t10k-images-idx3-ubyte": Raw(
-                7_840_016, "bef4ecab320f06d8554ea6380940ec79", packed=True
-            ),
-            "t10k-labels-idx1-ubyte": Raw(10_008, "bb300cfdad3c16e7a12a480ee83cd310", packed=True),
-        },
+        files=_packed(
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ),
     ),
     "kmnist": Source(
         mirrors=("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
-        files={
-            "train-images-idx3-ubyte": Raw(
-                47_040_016, "bdb82020997e1d708af4cf47b453dcf7", packed=True
-            ),
-            "train-labels-idx1-ubyte": Raw(60_008, "e144d726b3acfaa3e44228e80efcd344", packed=True),
-            "t10k-images-idx3-ubyte": Raw(
-                7_840_016, "5c965bf0a639b31b8f53240b1b52f4d7", packed=True
-            ),
-            "t10k-labels-idx1-ubyte": Raw(10_008, "7320c461ea6c1c855c0b718fb2a4b134", packed=True),
-        },
+        files=_packed(
+            "bdb82020997e1d708af4cf47b453dcf7",
+            "e144d726b3acfaa3e44228e80efcd344",
+            "5c965bf0a639b31b8f53240b1b52f4d7",
+            "7320c461ea6c1c855c0b718fb2a4b134",
+        ),
     ),
 }
 

@@ -1,11 +1,13 @@
 """What every command does with its errors: one line for the user, and an exit code."""
 
+import argparse
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
-from xpnet.errors import XPNetError
+from xpnet.errors import ConfigError, XPNetError
 
 INTERRUPTED = 130
 UNEXPECTED = 1
@@ -14,6 +16,21 @@ UNEXPECTED = 1
 def complain(text: str) -> None:
     """Print one line on standard error."""
     print(f"xpnet: {text}", file=sys.stderr, flush=True)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line.
+
+        Raises
+        ------
+        ConfigError
+            Always.
+        """
+        msg = f"{message} ({self.prog} --help)"
+        raise ConfigError(msg)
 
 
 def guarded(body: Callable[[], int], *, debug: bool) -> int:

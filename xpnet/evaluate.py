@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xpnet.cli import guarded
+from xpnet.cli import Parser, guarded
 from xpnet.errors import DataError
 from xpnet.predict import (
-    Parser,
     Trained,
     add_computation,
     add_network,

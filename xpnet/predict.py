@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xpnet.cli import complain, guarded
+from xpnet.cli import Parser, complain, guarded
 from xpnet.errors import ConfigError, DataError
 from xpnet.files import unwritable, write_atomic
 from xpnet.runs.text import plain
@@ -105,21 +105,6 @@ def _command(words: list[str]) -> int:
             raise DataError(msg)
         _write(arguments.out, trained.predictor.classes, found)
     return 0 if complete else 2
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command line.
-
-        Raises
-        ------
-        ConfigError
-            Always.
-        """
-        msg = f"{message} ({self.prog} --help)"
-        raise ConfigError(msg)
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:

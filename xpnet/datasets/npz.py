@@ -35,7 +35,7 @@ def read_npz(path: Path) -> tuple[Table, Table]:
                         f" (found: {found.encode('unicode_escape').decode() or 'nothing'})"
                     )
                     raise DataError(msg)
-                arrays = {key: _read_member(path, archive, key) for key in KEYS}
+                arrays = {key: read_member(path, archive, key) for key in KEYS}
         except zipfile.BadZipFile as error:
             msg = f"{path}: is not an intact .npz archive ({error})"
             raise DataError(msg) from error
@@ -50,7 +50,7 @@ def _pair(
     return Table(features(*x, x_from), labels(*y, y_from), x_from, y_from)
 
 
-def _read_member(
+def read_member(
     path: Path, archive: zipfile.ZipFile, key: str
 ) -> tuple[NDArray[np.generic], tuple[int, ...]]:
     """Return the array `key` and its shape, read piece by piece after its header is checked."""

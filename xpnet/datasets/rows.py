@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xpnet.datasets.csv import LONGEST_LINE, read_csv
 from xpnet.datasets.idx import TYPES, read_idx
 from xpnet.datasets.npy import read_npy
-from xpnet.datasets.npz import _read_member
+from xpnet.datasets.npz import read_member
 from xpnet.datasets.source import GZIP_MAGIC, check_memory, reading
 from xpnet.datasets.table import Table, features, labels
 from xpnet.errors import DataError
@@ -159,10 +159,10 @@ def _npz_rows(path: Path) -> Rows:
                 names = [name.removesuffix(".npy") for name in archive.namelist()]
                 key, label_key = _keys(path, names)
                 x_from, y_from = f"{path}, {key}", f"{path}, {label_key}"
-                x = features(*_read_member(path, archive, key), x_from)
+                x = features(*read_member(path, archive, key), x_from)
                 if label_key not in names:
                     return Rows(x, None)
-                y = labels(*_read_member(path, archive, label_key), y_from)
+                y = labels(*read_member(path, archive, label_key), y_from)
         except zipfile.BadZipFile as error:
             msg = f"{path}: is not an intact .npz archive ({error})"
             raise DataError(msg) from error

@@ -6,16 +6,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from xpnet.cli import guarded
-from xpnet.errors import ConfigError
+from xpnet.cli import Parser, guarded
 from xpnet.files import unwritable, write_atomic
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from xpnet.datasets import Dataset
@@ -77,13 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: _command(words), debug="--debug" in words)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say on one line what is wrong with the command line."""
-        msg = f"{message} ({self.prog} --help)"
-        raise ConfigError(msg)
-
-
 def _command(words: list[str]) -> int:
     arguments = _parser().parse_args(words)
     data = None
@@ -96,7 +88,7 @@ def _command(words: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="xpnet report", description=DESCRIPTION, epilog=EPILOG)
+    parser = Parser(prog="xpnet report", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="the folder of a run, such as runs/first")
     add("--out", type=Path, metavar="FILE", help="the page to write (default: RUN/report.html)")
