@@ -110,6 +110,22 @@ def test_meta_device_computes_shapes_and_refuses_values() -> None:
         backend.to_host(product)
 
 
+@pytest.mark.parametrize(("rows", "laid_out"), [(10, False), (256, True)])
+def test_jax_lays_out_the_operands_of_large_compiled_products(rows: int, laid_out: bool) -> None:
+    backend = usable_backend(BackendCase.JAX)
+    jax = importlib.import_module("jax")
+    w, x = (np.arange(6.0 * n).reshape(n, 6) for n in (rows, 4))
+
+    def product(w: Any, x: Any) -> Any:
+        return backend.xp.matmul(w, backend.xp.matrix_transpose(x))
+
+    with backend.scope():
+        assert ("optimization_barrier" in str(jax.make_jaxpr(product)(w, x))) is laid_out
+        for function in (product, backend.compile(product, exact=False)):
+            found = function(backend.from_host(w), backend.from_host(x))
+            assert_same(found, w @ x.T, backend, rtol=1e-12)
+
+
 # The scope
 
 

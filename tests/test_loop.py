@@ -193,10 +193,11 @@ def test_training_leaves_the_parameters_it_starts_from(backend):
 
 
 @pytest.mark.parametrize("batch_size", [None, 50, 1500])
-def test_compiled_training_is_training(backend, batch_size):
+@pytest.mark.parametrize("units", [10, 300])  # some products are made otherwise from 256 on
+def test_compiled_training_is_training(backend, batch_size, units):
     generic = engine_for(backend, X)
     fast = replace(generic, compile=partial(backend.compile, exact=False))
-    start, feed = on_device(backend, initialize((20, 10, 5), 0)), feed_for(backend, X, LABELS)
+    start, feed = on_device(backend, initialize((20, units, 5), 0)), feed_for(backend, X, LABELS)
     found, expected = (
         fitted(engine, start, feed, epochs=2, batch_size=batch_size).parameters
         for engine in (fast, generic)

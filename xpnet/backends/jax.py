@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 NAME = "jax"
 INSTALL = "pip install jax"
+WORTH_LAYING_OUT = 256
+"""Rows of the left operand from which writing out the right one costs less than it saves."""
 
 
 class JaxBackend(Backend):
@@ -48,11 +51,13 @@ class JaxBackend(Backend):
 
     def __init__(self, device: str, version: str) -> None:
         self._jax = importlib.import_module("jax")
-        self.xp = self._jax.numpy
         self.device_name = device
         self.device = _device(self._jax, device)
         self.version = version
-        if self.device.platform != "cpu":
+        self.xp = self._jax.numpy
+        if self.device.platform == "cpu":
+            self.xp = _namespace_for_xla(self._jax)
+        else:
             self.stack = self.compiled_stack = GPU_STACK
 
     @contextmanager
@@ -85,6 +90,29 @@ class JaxBackend(Backend):
     def synchronize(self) -> None:
         """Wait for every array that is still in use."""
         self._jax.block_until_ready(self._jax.live_arrays())
+
+
+def _namespace_for_xla(jax: Any) -> ModuleType:
+    """Return ``jax.numpy`` with a product and a choice of rows that compile to faster code on the CPU.
+
+    Uncompiled, and within rounding, they do the same for indices that are in range.
+    """
+
+    def matmul(a: Array, b: Array) -> Array:
+        # XLA makes a transposition part of the product, whose loops then run across the memory.
+        if isinstance(b, jax.core.Tracer) and a.ndim > 1 and a.shape[-2] >= WORTH_LAYING_OUT:
+            a, b = jax.lax.optimization_barrier((a, b))
+        return jax.numpy.matmul(a, b)
+
+    def take(x: Array, indices: Array, *, axis: int) -> Array:
+        # JAX's own writes NaN, or a number like it, for indices out of range: a choice for each number.
+        mode = "clip" if isinstance(indices, jax.core.Tracer) else None
+        return jax.numpy.take(x, indices, axis=axis, mode=mode)
+
+    namespace = ModuleType(jax.numpy.__name__)
+    namespace.__dict__.update(vars(jax.numpy))
+    namespace.__dict__.update(matmul=matmul, take=take)
+    return namespace
 
 
 def _device(jax: Any, name: str) -> Any:
