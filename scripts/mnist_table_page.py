@@ -1,9 +1,9 @@
-"""Writes what the trainings of the table reached as a page of Markdown, and as JSON."""
+"""Writes what the trainings of the table reached as a page of Markdown."""
 
 import itertools
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from mnist_table_rows import HELD_OUT, Row
@@ -82,32 +82,6 @@ def page(results: Results) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def record(results: Results) -> dict[str, Any]:
-    """Return all figures as JSON values."""
-    return {
-        "about": results.about,
-        "processors": results.processors,
-        "rows": [_row_record(row) for row in results.rows],
-    }
-
-
-def _row_record(results: RowResults) -> dict[str, Any]:
-    row = results.row
-    return {
-        "row": row.key,
-        "network": results.sizes,
-        "training": row.training,
-        "published_test_error": None if row.published is None else float(row.published),
-        "source": row.source,
-        "flags": row.flags,
-        "test_error_mean": results.mean,
-        "test_error_standard_deviation": results.deviation,
-        "matched": results.matched or None,
-        "trained": [asdict(trained) for trained in results.trained],
-        "candidates": [asdict(candidate) for candidate in results.candidates],
-    }
-
-
 def _introduction(results: Results) -> str:
     rated = [row for row in results.rows if row.row.published is not None]
     reached = sum(row.matched in ("yes", "to its digits") for row in rated)
@@ -123,7 +97,7 @@ images once, at its end. Settings were chosen before that, on {HELD_OUT:,} train
 regard to the test images. The rows have the networks, losses and regularisation of their sources; optimisers,
 schedules, numbers of epochs and label smoothing are xpnet's own choice and stand in the commands below.
 
-{results.about}"""
+{results.about or "Nothing was trained yet."}"""
 
 
 def _table(results: Results) -> str:

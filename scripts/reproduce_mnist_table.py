@@ -1,7 +1,8 @@
 """Trains the multilayer perceptrons of the literature on MNIST and compares their test errors.
 
 Trains what is missing, one after the other, and goes on where it was stopped. What is reached stands in
-FOLDER/results.md and results.json; --page writes the same to docs/.
+FOLDER/results.md and results.json; --page writes the same to docs/, where what an earlier page holds of
+rows and seeds that are not in FOLDER is kept.
 
 Exit codes: 0 done, 2 bad input or a training failed, 130 interrupted.
 """
@@ -24,9 +25,9 @@ from mnist_table_page import (
     network,
     page,
     percent_wrong,
-    record,
     spoken,
 )
+from mnist_table_record import record, with_earlier
 from mnist_table_rows import ROWS, Row
 from mnist_table_runs import Job, candidate_job, completed, cost, final_job, train
 
@@ -74,7 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             choose(options.choose, options.out)
         elif not options.page:
             train_rows(options)
-        write(results(options.out), DOCS if options.page else options.out)
+        found = results(options.out)
+        if options.page:
+            write(with_earlier(found, DOCS / RECORD_FILE), DOCS)
+        else:
+            write(found, options.out)
     except XPNetError as error:
         print(f"reproduce_mnist_table: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
@@ -249,7 +254,7 @@ def _about(out: Path) -> str:
     versions = sorted({found["versions"].get("numpy", "of unknown version") for found in records})
     backends = sorted({found["backend"] for found in records})
     if not records:
-        return "Nothing was trained yet."
+        return ""
     return (
         f"Trained with the backend {' and '.join(backends)} and NumPy {' and '.join(versions)}, on "
         f"{_processor()},\n{available_cpus()} processors and as many threads, {platform.system()}."

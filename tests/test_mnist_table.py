@@ -20,6 +20,7 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import mnist_table_page as pages  # noqa: E402
+import mnist_table_record as records  # noqa: E402
 import mnist_table_runs as runs  # noqa: E402
 import reproduce_mnist_table as table  # noqa: E402
 from mnist_table_page import Candidate, Results, RowResults, Trained  # noqa: E402
@@ -186,7 +187,7 @@ def test_the_page_names_seeds_candidates_and_what_was_not_run() -> None:
 
 
 def test_the_record_holds_every_run() -> None:
-    found = pages.record(
+    found = records.record(
         Results([RowResults(ROW, "784-3-10", [trained(1.5), trained(1.6, 1)])], 2, "")
     )
     (row,) = found["rows"]
@@ -202,15 +203,15 @@ def test_each_seed_is_trained_once_and_its_error_is_that_of_the_run(
 ) -> None:
     out = tmp_path / "out"
     assert table.main(["--out", str(out), "--seeds", "2"]) == 0
-    records = [read_run(out / "runs" / f"tiny-seed-{seed}") for seed in range(2)]
-    assert [record["seed"] for record in records] == [0, 1]
+    found_runs = [read_run(out / "runs" / f"tiny-seed-{seed}") for seed in range(2)]
+    assert [record["seed"] for record in found_runs] == [0, 1]
     (first, second) = figures(out)["trained"]
-    for found, record in zip((first, second), records, strict=True):
+    for found, record in zip((first, second), found_runs, strict=True):
         accuracy = (record["metrics"] or {})["test_accuracy"]
         assert found["test_error"] == pytest.approx(100 * (1 - accuracy))
     assert first["cpu"] > 0
     assert table.main(["--out", str(out), "--seeds", "2"]) == 0
-    assert [read_run(out / "runs" / f"tiny-seed-{seed}") for seed in range(2)] == records
+    assert [read_run(out / "runs" / f"tiny-seed-{seed}") for seed in range(2)] == found_runs
 
 
 def test_the_page_can_be_written_without_training(
@@ -221,7 +222,58 @@ def test_the_page_can_be_written_without_training(
     monkeypatch.setattr(table, "DOCS", docs)
     assert table.main(["--out", str(tmp_path / "out"), "--page"]) == 0
     assert figures(docs)["trained"] == []
-    assert "not yet run" in (docs / "results.md").read_text(encoding="utf-8")
+    text = (docs / "results.md").read_text(encoding="utf-8")
+    assert "not yet run" in text
+    assert "Nothing was trained yet." in text
+
+
+def test_the_page_keeps_what_it_held_of_other_seeds_and_candidates(
+    row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    monkeypatch.setattr(table, "DOCS", docs)
+    for name, seed in (("first", 0), ("second", 1)):
+        runs.train(runs.final_job(tmp_path / name, row, seed))
+    runs.train(runs.candidate_job(tmp_path / "first", row, row.candidates[1]))
+    for name in ("first", "second", "none"):
+        assert table.main(["--out", str(tmp_path / name), "--page"]) == 0
+    found = figures(docs)
+    assert [each["seed"] for each in found["trained"]] == [0, 1]
+    assert [each["flags"] for each in found["candidates"]] == [row.candidates[1]]
+    text = (docs / "results.md").read_text(encoding="utf-8")
+    assert text.count("Trained with the backend numpy") == 1
+
+
+def test_the_page_drops_what_it_held_of_other_settings(
+    row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    monkeypatch.setattr(table, "DOCS", docs)
+    runs.train(runs.final_job(tmp_path / "out", row, 0))
+    assert table.main(["--out", str(tmp_path / "out"), "--page"]) == 0
+    assert len(figures(docs)["trained"]) == 1
+    monkeypatch.setattr(table, "ROWS", (replace(row, flags=f"{row.flags} --lr 0.2"),))
+    assert table.main(["--out", str(tmp_path / "none"), "--page"]) == 0
+    assert figures(docs)["trained"] == []
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"rows": [{}]}', '{"about": "", "rows": [3]}'])
+def test_a_damaged_record_is_one_line(
+    row: Row,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+) -> None:
+    monkeypatch.setattr(table, "DOCS", tmp_path)
+    (tmp_path / "results.json").write_text(content, encoding="utf-8")
+    assert table.main(["--out", str(tmp_path / "out"), "--page"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"reproduce_mnist_table: {tmp_path}/results.json: damaged: remove it")
+    assert error.count("\n") == 1
+    assert (tmp_path / "results.json").read_text(encoding="utf-8") == content
 
 
 def test_a_stopped_run_goes_on_to_what_the_whole_run_gives(
@@ -303,8 +355,8 @@ def test_candidates_are_compared_on_validation_images_alone(
     out = tmp_path / "out"
     assert table.main(["--out", str(out), "--choose", "tiny"]) == 0
     printed = [line.split("%")[0].strip() for line in capsys.readouterr().out.splitlines()]
-    records = [read_run(runs.candidate_job(out, row, flags).folder) for flags in row.candidates]
-    wrong = [100 * (1 - (record["metrics"] or {})["validation_accuracy"]) for record in records]
+    found = [read_run(runs.candidate_job(out, row, flags).folder) for flags in row.candidates]
+    wrong = [100 * (1 - (record["metrics"] or {})["validation_accuracy"]) for record in found]
     assert printed == [f"{error:.2f}" for error in wrong]
     assert [each["validation_error"] for each in figures(out)["candidates"]] == pytest.approx(wrong)
 

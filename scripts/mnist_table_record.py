@@ -1,0 +1,97 @@
+"""The figures of the table as JSON, and what an earlier record adds to them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from mnist_table_page import Candidate, Results, RowResults, Trained
+from mnist_table_rows import Row
+from mnist_table_runs import WITHOUT_CONSEQUENCE, final_job
+
+from xpnet.config import TrainConfig, resolved
+from xpnet.errors import DataError
+
+
+def record(results: Results) -> dict[str, Any]:
+    """Return all figures as JSON values."""
+    return {
+        "about": results.about,
+        "processors": results.processors,
+        "rows": [_row_record(row) for row in results.rows],
+    }
+
+
+def _row_record(results: RowResults) -> dict[str, Any]:
+    row = results.row
+    return {
+        "row": row.key,
+        "network": results.sizes,
+        "training": row.training,
+        "published_test_error": None if row.published is None else float(row.published),
+        "source": row.source,
+        "flags": row.flags,
+        "settings": settings(row),
+        "test_error_mean": results.mean,
+        "test_error_standard_deviation": results.deviation,
+        "matched": results.matched or None,
+        "trained": [asdict(trained) for trained in results.trained],
+        "candidates": [asdict(candidate) for candidate in results.candidates],
+    }
+
+
+def settings(row: Row) -> dict[str, Any]:
+    """Return the settings that a row is trained with, where they are not the defaults."""
+    plain = resolved(TrainConfig())
+    chosen = resolved(final_job(Path(), row, 0).config)
+    return {
+        name: value
+        for name, value in chosen.items()
+        if value != plain[name] and name not in WITHOUT_CONSEQUENCE
+    }
+
+
+def with_earlier(results: Results, path: Path) -> Results:
+    """Return the results, and what the record at ``path`` has of them from trainings that are gone.
+
+    A row keeps its earlier seeds if its settings are the same, and its earlier candidates if it still
+    has them.
+
+    Raises
+    ------
+    DataError
+        The record is damaged.
+    """
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        rows = {row["row"]: row for row in earlier["rows"]}
+        about = [str(earlier["about"]), results.about] if rows else [results.about]
+        found = [_with_earlier(row, rows.get(row.row.key, {})) for row in results.rows]
+    except FileNotFoundError:
+        return results
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"{path}: damaged: remove it, the page then holds what is trained now"
+        raise DataError(msg) from error
+    return replace(results, rows=found, about="\n".join(dict.fromkeys(filter(None, about))))
+
+
+def _with_earlier(results: RowResults, earlier: Mapping[str, Any]) -> RowResults:
+    same = earlier.get("settings") == settings(results.row)
+    seeds = [Trained(**each) for each in earlier["trained"]] if same else []
+    tried = [Candidate(**each) for each in earlier.get("candidates", ())]
+    trained = _either(results.trained, seeds, lambda each: each.seed)
+    candidates = _either(results.candidates, tried, lambda each: each.flags)
+    flags = list(results.row.candidates)
+    return replace(
+        results,
+        trained=sorted(trained, key=lambda each: each.seed),
+        candidates=sorted(
+            (each for each in candidates if each.flags in flags),
+            key=lambda each: flags.index(each.flags),
+        ),
+    )
+
+
+def _either(new: Sequence[Any], old: Sequence[Any], key: Any) -> list[Any]:
+    return list(({key(each): each for each in old} | {key(each): each for each in new}).values())
