@@ -22,6 +22,7 @@ class Trained:
     cpu: float | None  # seconds of all processors
     parameters: int
     fingerprint: str
+    backend: str
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,11 @@ def _notes(results: Results) -> str:
         "*Time*: mean of a run, from the start of its process to its end.",
         f"†: the machine had other work; a quiet one takes from processor time / {processors} to the second.",
     ]
-    lines += [
-        f"{row.sizes}, {row.row.training}: {row.row.note}" for row in results.rows if row.row.note
-    ]
+    for row in results.rows:
+        others = sorted({run.backend for run in row.trained} - {"numpy"})
+        backends = f"Trained with --backend {' and '.join(others)}." if others else ""
+        notes = " ".join(filter(None, (row.row.note, backends)))
+        lines += [f"{row.sizes}, {row.row.training}: {notes}"] if notes else []
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -24,8 +24,17 @@ ALWAYS = ("--arithmetic", "native")
 COST_FILE = "cost.json"
 GRACE = 30.0
 """Seconds in which a training that is to stop saves its checkpoint."""
-WITHOUT_CONSEQUENCE = {"out", "name", "quiet", "overwrite", "debug", "log_every"}
-"""Settings in which a run may differ from those it is wanted with."""
+WITHOUT_CONSEQUENCE = {
+    "out",
+    "name",
+    "quiet",
+    "overwrite",
+    "debug",
+    "log_every",
+    "backend",
+    "device",
+}
+"""Settings in which a run may differ from those it is wanted with; of the backend the page says so."""
 
 
 class TrainingError(XPNetError):
@@ -103,8 +112,10 @@ def completed(job: Job) -> Record | None:
     return record if record["status"] == "completed" else None
 
 
-def train(job: Job) -> Record:
+def train(job: Job, backend: str = "auto") -> Record:
     """Train to the end, from the last checkpoint if there is one, and return the record.
+
+    A run that is begun goes on with the backend it was begun with.
 
     Raises
     ------
@@ -116,7 +127,8 @@ def train(job: Job) -> Record:
     if (record := completed(job)) is not None:
         return record
     resume = [sys.executable, "-m", "xpnet.train", "--resume", str(job.folder), "--quiet"]
-    code = _run(resume if job.folder.exists() else job.command, job.folder)
+    begin = [*job.command, "--backend", backend]
+    code = _run(resume if job.folder.exists() else begin, job.folder)
     if code != 0 or (record := completed(job)) is None:
         msg = f"{job.folder}: the training ended with exit code {code}"
         raise TrainingError(msg)

@@ -60,6 +60,7 @@ class Options:
     seeds: int | None  # of each row; None: as many as the row says
     out: Path
     choose: Row | None
+    backend: str  # as in xpnet train
     page: bool
 
 
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _prepare(options.out)
         if options.choose is not None:
-            choose(options.choose, options.out)
+            choose(options.choose, options.out, options.backend)
         elif not options.page:
             train_rows(options)
         found = results(options.out)
@@ -114,6 +115,9 @@ def parsed(argv: Sequence[str]) -> Options:
         help="instead, train this row's candidates and compare them on validation images",
     )
     parser.add_argument(
+        "--backend", default="auto", metavar="NAME", help="of xpnet train (default: auto)"
+    )
+    parser.add_argument(
         "--page", action="store_true", help="train nothing, write docs/results.md and .json"
     )
     found = parser.parse_args(argv)
@@ -122,7 +126,7 @@ def parsed(argv: Sequence[str]) -> Options:
     if found.choose and (found.rows or found.seeds):
         parser.error("--choose takes one row and seed 0: leave --rows and --seeds out")
     rows = tuple(dict.fromkeys(found.rows or ROWS))
-    return Options(rows, found.seeds, found.out, found.choose, found.page)
+    return Options(rows, found.seeds, found.out, found.choose, found.backend, found.page)
 
 
 def _row(name: str) -> Row:
@@ -153,15 +157,16 @@ def train_rows(options: Options) -> None:
     for seed in range(max(wanted.values())):
         for row in options.rows:
             if seed < wanted[row.key]:
-                _train_one(row, seed, options.out)
+                _train_one(row, seed, options)
 
 
-def _train_one(row: Row, seed: int, out: Path) -> None:
+def _train_one(row: Row, seed: int, options: Options) -> None:
+    out = options.out
     job = final_job(out, row, seed)
     name = f"{row.key}, seed {seed}"
     if completed(job) is None:
         print(f"{name}: training", flush=True)
-        train(job)
+        train(job, options.backend)
         write(results(out), out)
     result = _trained(job, seed)
     if result is not None:
@@ -169,7 +174,7 @@ def _train_one(row: Row, seed: int, out: Path) -> None:
         print(f"{name}: test error {result.test_error:.2f} %{spent}", flush=True)
 
 
-def choose(row: Row, out: Path) -> None:
+def choose(row: Row, out: Path, backend: str = "auto") -> None:
     """Train a row's candidates without the validation images and print their errors on those.
 
     Raises
@@ -181,7 +186,7 @@ def choose(row: Row, out: Path) -> None:
         msg = f"--choose: {row.key} has no candidates: its only setting is {row.flags}"
         raise DataError(msg)
     for flags in row.candidates:
-        found = train(candidate_job(out, row, flags))
+        found = train(candidate_job(out, row, flags), backend)
         print(f"{_validation_error(found):5.2f} %  {flags}", flush=True)
 
 
@@ -228,6 +233,7 @@ def _trained(job: Job, seed: int) -> Trained | None:
         spent and spent.cpu,
         parameters,
         str(found["fingerprint"]),
+        found["backend"],
     )
 
 
@@ -251,13 +257,12 @@ def _metrics(found: Record) -> dict[str, Any]:
 def _about(out: Path) -> str:
     """Return this machine, and what the runs say of the libraries they used."""
     records = [read_run(path.parent) for path in sorted((out / "runs").glob("*/run.json"))]
-    versions = sorted({found["versions"].get("numpy", "of unknown version") for found in records})
-    backends = sorted({found["backend"] for found in records})
     if not records:
         return ""
+    versions = sorted({found["versions"].get("numpy", "of unknown version") for found in records})
     return (
-        f"Trained with the backend {' and '.join(backends)} and NumPy {' and '.join(versions)}, on "
-        f"{_processor()},\n{available_cpus()} processors and as many threads, {platform.system()}."
+        f"Trained with NumPy {' and '.join(versions)}, on {_processor()},\n"
+        f"{available_cpus()} processors and as many threads, {platform.system()}."
     )
 
 

@@ -30,9 +30,13 @@ ROW = Row("tiny", "cross-entropy", "1.6", "nobody 2026", "--hidden 3")
 
 
 def trained(
-    error: float, seed: int = 0, wall: float | None = 10.0, cpu: float | None = 20.0
+    error: float,
+    seed: int = 0,
+    wall: float | None = 10.0,
+    cpu: float | None = 20.0,
+    backend: str = "numpy",
 ) -> Trained:
-    return Trained(seed, error, wall, cpu, 2395, "ab" * 32)
+    return Trained(seed, error, wall, cpu, 2395, "ab" * 32, backend)
 
 
 @pytest.fixture
@@ -186,6 +190,16 @@ def test_the_page_names_seeds_candidates_and_what_was_not_run() -> None:
     assert "1 of 2 published figures" in text
 
 
+def test_the_page_names_backends_other_than_numpy() -> None:
+    row = RowResults(
+        replace(ROW, note="a note."), "784-3-10", [trained(1.5), trained(1.6, 1, backend="jax")]
+    )
+    plain = RowResults(ROW, "784-3-10", [trained(1.5)])
+    lines = pages.page(Results([row, plain], 2, "")).splitlines()
+    assert "- 784-3-10, cross-entropy: a note. Trained with --backend jax." in lines
+    assert sum(line.startswith("- 784-3-10") for line in lines) == 1
+
+
 def test_the_record_holds_every_run() -> None:
     found = records.record(
         Results([RowResults(ROW, "784-3-10", [trained(1.5), trained(1.6, 1)])], 2, "")
@@ -202,9 +216,10 @@ def test_each_seed_is_trained_once_and_its_error_is_that_of_the_run(
     row: Row, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    assert table.main(["--out", str(out), "--seeds", "2"]) == 0
+    assert table.main(["--out", str(out), "--seeds", "2", "--backend", "numpy"]) == 0
     found_runs = [read_run(out / "runs" / f"tiny-seed-{seed}") for seed in range(2)]
     assert [record["seed"] for record in found_runs] == [0, 1]
+    assert {record["config"]["backend"] for record in found_runs} == {"numpy"}
     (first, second) = figures(out)["trained"]
     for found, record in zip((first, second), found_runs, strict=True):
         accuracy = (record["metrics"] or {})["test_accuracy"]
@@ -242,7 +257,7 @@ def test_the_page_keeps_what_it_held_of_other_seeds_and_candidates(
     assert [each["seed"] for each in found["trained"]] == [0, 1]
     assert [each["flags"] for each in found["candidates"]] == [row.candidates[1]]
     text = (docs / "results.md").read_text(encoding="utf-8")
-    assert text.count("Trained with the backend numpy") == 1
+    assert text.count("Trained with NumPy") == 1
 
 
 def test_the_page_drops_what_it_held_of_other_settings(
@@ -318,7 +333,7 @@ def _first_wait(instead):
 def test_ctrl_c_ends_the_script_with_130_and_one_line(
     row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(job: runs.Job) -> None:
+    def interrupted(job: runs.Job, backend: str) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
