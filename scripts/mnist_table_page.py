@@ -185,10 +185,10 @@ def _commands(results: Results) -> str:
 ## How to repeat it
 
     python scripts/reproduce_mnist_table.py          # trains what is missing, into runs/mnist-table
-    python scripts/reproduce_mnist_table.py --page   # writes this page from what is there
+    python scripts/reproduce_mnist_table.py --page   # puts what is there on this page
 
-It goes on where it was stopped. `--rows` picks rows, `--seeds` sets how many seeds. Each training is a
-command too; with `--seed 1` and so on for the further seeds.
+It goes on where it was stopped. `--rows` picks rows, `--seeds` sets how many seeds, `--backend` names the
+array library. Each training is a command too; with `--seed 1` and so on for the further seeds.
 
 {table}"""
 

@@ -251,6 +251,8 @@ def test_take_gathers_rows(backend: Backend, dtype: str, index: str) -> None:
     rows = np.asarray([3, 0, 3]).astype(index)
     taken = backend.xp.take(backend.from_host(host), backend.from_host(rows), axis=0)
     assert_same(taken, host[rows], backend)
+    column = backend.xp.take(backend.from_host(host[:, 0]), backend.from_host(rows))
+    assert_same(column, host[rows, 0], backend)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -54,6 +54,7 @@ FUNCTIONS = {
     "views": lambda a, b: xp.reshape(a + b, (7, 5))[1:3, ::2] * 2.0 + (a + b)[:2, :3],
     "reshape that copies": lambda a, b: xp.reshape(xp.matrix_transpose(a + b), (-1,)) * 2.0,
     "lookup": lambda a, b: xp.take(TABLE, xp.astype(xp.abs(a * b), xp.int32), axis=0) * b,
+    "lookup without an axis": lambda a, b: xp.take(TABLE, xp.astype(xp.abs(a * b), xp.int32)) * b,
     "rows": lambda a, b: xp.take(a + b, xp.argmax(b, axis=1)[:3], axis=1),
     "concatenation": lambda a, b: xp.concat([a * b, b, xp.zeros((2, 7))], axis=0) * 2.0,
     "largest": lambda a, b: (xp.argmax(a - b, axis=-2), xp.maximum(a, 0.0), xp.maximum(a, b)),

@@ -98,13 +98,13 @@ def _namespace_for_xla(jax: Any) -> ModuleType:
     Uncompiled, and within rounding, they do the same for indices that are in range.
     """
 
-    def matmul(a: Array, b: Array) -> Array:
+    def matmul(a: Array, b: Array, /) -> Array:
         # XLA makes a transposition part of the product, whose loops then run across the memory.
         if isinstance(b, jax.core.Tracer) and a.ndim > 1 and a.shape[-2] >= WORTH_LAYING_OUT:
             a, b = jax.lax.optimization_barrier((a, b))
         return jax.numpy.matmul(a, b)
 
-    def take(x: Array, indices: Array, *, axis: int) -> Array:
+    def take(x: Array, /, indices: Array, *, axis: int | None = None) -> Array:
         # JAX's own writes NaN, or a number like it, for indices out of range: a choice for each number.
         mode = "clip" if isinstance(indices, jax.core.Tracer) else None
         return jax.numpy.take(x, indices, axis=axis, mode=mode)

@@ -117,7 +117,7 @@ class Traced(NDArrayOperatorsMixin):
     __bool__ = __int__ = __float__ = __index__ = __array__
 
 
-def take(x: Any, /, indices: Any, *, axis: int) -> Any:
+def take(x: Any, /, indices: Any, *, axis: int | None = None) -> Any:
     """Return ``numpy.take``, recorded if the indices are: NumPy's own asks about `x` alone."""
     for array in (x, indices):
         if isinstance(array, Traced):
