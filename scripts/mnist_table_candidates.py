@@ -120,13 +120,59 @@ CANDIDATES: Mapping[str, tuple[str, ...]] = {
             "--lr 0.01 --weight-decay 0.0001"
         ),
     ),
-    "dropout-1024": _each(
-        (
-            "--hidden 1024 1024 1024 --dropout 0.5 --input-dropout 0.2 --init he --epochs 6 "
-            "--batch-size 256 --schedule cosine"
+    "dropout-1024": (
+        *_each(
+            (
+                "--hidden 1024 1024 1024 --dropout 0.5 --input-dropout 0.2 --init he --epochs 6 "
+                "--batch-size 256 --schedule cosine"
+            ),
+            "--optimizer adam --lr 0.001 --max-norm 3",
+            "--optimizer nesterov --momentum 0.95 --lr 0.05 --max-norm 2",
         ),
-        "--optimizer adam --lr 0.001 --max-norm 3",
-        "--optimizer nesterov --momentum 0.95 --lr 0.05 --max-norm 2",
+        *_each(
+            (
+                "--hidden 1024 1024 1024 --input-dropout 0.2 --init he --epochs 20 "
+                "--batch-size 256 --schedule cosine --optimizer adam"
+            ),
+            "--dropout 0.5 --lr 0.001 --max-norm 3 --label-smoothing 0.1",
+            "--dropout 0.5 --lr 0.001 --max-norm 3",
+            "--dropout 0.4 --lr 0.001 --max-norm 3 --label-smoothing 0.1",
+            "--dropout 0.5 --lr 0.002 --max-norm 2 --label-smoothing 0.1",
+        ),
+        *_each(
+            (
+                "--hidden 1024 1024 1024 --input-dropout 0.2 --init he --epochs 30 "
+                "--batch-size 256 --schedule cosine"
+            ),
+            "--optimizer adam --dropout 0.3 --lr 0.001 --max-norm 3 --label-smoothing 0.1",
+            "--optimizer adam --dropout 0.4 --lr 0.001 --max-norm 2 --label-smoothing 0.1",
+            (
+                "--optimizer adamw --weight-decay 0.1 --dropout 0.3 --lr 0.001 --max-norm 3 "
+                "--label-smoothing 0.1"
+            ),
+            (
+                "--optimizer adam --batch-norm --dropout 0.3 --lr 0.001 --max-norm 3 "
+                "--label-smoothing 0.1"
+            ),
+            "--optimizer adam --dropout 0.3 --lr 0.002 --max-norm 2 --label-smoothing 0.1",
+        ),
+        *_each(
+            (
+                "--hidden 1024 1024 1024 --input-dropout 0.2 --init he --epochs 80 "
+                "--batch-size 256 --schedule cosine"
+            ),
+            "--optimizer adam --dropout 0.4 --lr 0.002 --max-norm 2 --label-smoothing 0.1",
+        ),
+        *_each(
+            (
+                "--hidden 1024 1024 1024 --input-dropout 0.2 --init he --epochs 60 "
+                "--batch-size 256 --schedule cosine"
+            ),
+            (
+                "--optimizer adam --batch-norm --dropout 0.4 --lr 0.003 --max-norm 3 "
+                "--label-smoothing 0.1"
+            ),
+        ),
     ),
     "elastic-800": _each(
         (

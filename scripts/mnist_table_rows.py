@@ -120,7 +120,7 @@ ROWS: tuple[Row, ...] = (
         SRIVASTAVA,
         "--recipe dropout-1024",
         candidates=CANDIDATES["dropout-1024"],
-        note="60 epochs of Adam; the source trains for longer.",
+        note="batch norm and label smoothing are xpnet's additions; the source trains for longer.",
     ),
     Row(
         "best-10",
