@@ -61,6 +61,15 @@ def row(digits: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
     return found
 
 
+@pytest.fixture
+def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where --page writes."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    monkeypatch.setattr(table, "DOCS", folder)
+    return folder
+
+
 def figures(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"][0]
 
@@ -229,12 +238,7 @@ def test_each_seed_is_trained_once_and_its_error_is_that_of_the_run(
     assert [read_run(out / "runs" / f"tiny-seed-{seed}") for seed in range(2)] == found_runs
 
 
-def test_the_page_can_be_written_without_training(
-    row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    docs = tmp_path / "docs"
-    docs.mkdir()
-    monkeypatch.setattr(table, "DOCS", docs)
+def test_the_page_can_be_written_without_training(row: Row, docs: Path, tmp_path: Path) -> None:
     assert table.main(["--out", str(tmp_path / "out"), "--page"]) == 0
     assert figures(docs)["trained"] == []
     text = (docs / "results.md").read_text(encoding="utf-8")
@@ -243,11 +247,8 @@ def test_the_page_can_be_written_without_training(
 
 
 def test_the_page_keeps_what_it_held_of_other_seeds_and_candidates(
-    row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    row: Row, docs: Path, tmp_path: Path
 ) -> None:
-    docs = tmp_path / "docs"
-    docs.mkdir()
-    monkeypatch.setattr(table, "DOCS", docs)
     for name, seed in (("first", 0), ("second", 1)):
         runs.train(runs.final_job(tmp_path / name, row, seed))
     runs.train(runs.candidate_job(tmp_path / "first", row, row.candidates[1]))
@@ -261,11 +262,8 @@ def test_the_page_keeps_what_it_held_of_other_seeds_and_candidates(
 
 
 def test_the_page_drops_what_it_held_of_other_settings(
-    row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    row: Row, docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    docs = tmp_path / "docs"
-    docs.mkdir()
-    monkeypatch.setattr(table, "DOCS", docs)
     runs.train(runs.final_job(tmp_path / "out", row, 0))
     assert table.main(["--out", str(tmp_path / "out"), "--page"]) == 0
     assert len(figures(docs)["trained"]) == 1
@@ -276,19 +274,15 @@ def test_the_page_drops_what_it_held_of_other_settings(
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": [{}]}', '{"about": "", "rows": [3]}'])
 def test_a_damaged_record_is_one_line(
-    row: Row,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    content: str,
+    row: Row, docs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
-    monkeypatch.setattr(table, "DOCS", tmp_path)
-    (tmp_path / "results.json").write_text(content, encoding="utf-8")
+    path = docs / "results.json"
+    path.write_text(content, encoding="utf-8")
     assert table.main(["--out", str(tmp_path / "out"), "--page"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"reproduce_mnist_table: {tmp_path}/results.json: damaged: remove it")
+    assert error.startswith(f"reproduce_mnist_table: {path}: damaged: remove it")
     assert error.count("\n") == 1
-    assert (tmp_path / "results.json").read_text(encoding="utf-8") == content
+    assert path.read_text(encoding="utf-8") == content
 
 
 def test_a_stopped_run_goes_on_to_what_the_whole_run_gives(
