@@ -96,7 +96,7 @@ arithmetic: {reached} of {len(rated)} published figures are matched or bettered 
 Every row was trained on all 60,000 training images, once for each seed, and each run read the 10,000 test
 images once, at its end. Settings were chosen before that, on {HELD_OUT:,} training images held out, without
 regard to the test images. The rows have the networks, losses and regularisation of their sources; optimisers,
-schedules, numbers of epochs and label smoothing are xpnet's own choice and stand in the commands below.
+schedules, numbers of epochs and what the notes name are xpnet's own choice and stand in the commands below.
 
 {results.about or "Nothing was trained yet."}"""
 

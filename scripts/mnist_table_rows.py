@@ -120,7 +120,8 @@ ROWS: tuple[Row, ...] = (
         SRIVASTAVA,
         "--recipe dropout-1024",
         candidates=CANDIDATES["dropout-1024"],
-        note="batch norm and label smoothing are xpnet's additions; the source trains for longer.",
+        note="batch norm and label smoothing are xpnet's additions, and the source trains for longer. "
+        "Without them and with half of the units dropped, one seed reached 1.18.",
     ),
     Row(
         "best-10",
