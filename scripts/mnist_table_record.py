@@ -1,7 +1,7 @@
 """The figures of the table as JSON, and what an earlier record adds to them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -93,5 +93,6 @@ def _with_earlier(results: RowResults, earlier: Mapping[str, Any]) -> RowResults
     )
 
 
-def _either(new: Sequence[Any], old: Sequence[Any], key: Any) -> list[Any]:
+def _either(new: Sequence[Any], old: Sequence[Any], key: Callable[[Any], Any]) -> list[Any]:
+    """Return the items of both; of two with the same key, the new one."""
     return list(({key(each): each for each in old} | {key(each): each for each in new}).values())

@@ -174,7 +174,7 @@ def _train_one(row: Row, seed: int, options: Options) -> None:
         print(f"{name}: test error {result.test_error:.2f} %{spent}", flush=True)
 
 
-def choose(row: Row, out: Path, backend: str = "auto") -> None:
+def choose(row: Row, out: Path, backend: str) -> None:
     """Train a row's candidates without the validation images and print their errors on those.
 
     Raises

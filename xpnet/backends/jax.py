@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 NAME = "jax"
 INSTALL = "pip install jax"
 WORTH_LAYING_OUT = 256
-"""Rows of the left operand from which writing out the right one costs less than it saves."""
+"""Rows of the left operand from which laying out both operands costs less than it saves."""
 
 
 class JaxBackend(Backend):
