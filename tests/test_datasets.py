@@ -367,6 +367,32 @@ def test_a_csv_in_many_parts_and_pieces(tmp_path: Path, monkeypatch: pytest.Monk
         assert_holds(load(*write_csv(tmp_path, arrays, header=header)), arrays, np.uint8)
 
 
+@pytest.mark.parametrize("decimal", [False, True])
+def test_a_row_without_a_label_is_refused_wherever_a_part_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decimal: bool
+) -> None:
+    monkeypatch.setattr(csv, "SMALLEST_PART", 100)
+    monkeypatch.setattr(csv, "_WORKERS", 3)
+    row = b"1,2.5,3" if decimal else b"1,2,3"
+    path = tmp_path / "a.csv"
+    for bad in range(60):
+        rows = [row] * 60
+        rows[bad] = row[1:]
+        path.write_bytes(HEAD + b"\n".join(rows) + b"\n")
+        where = f"{path}, line {bad + 2}, column 1 (label): is empty"
+        assert refused(path, path).startswith(where)
+
+
+def test_a_large_table_with_a_row_without_a_label_loses_no_rows(tmp_path: Path) -> None:
+    """Two parts of two megabytes each, the second of which begins with that row."""
+    row = b"1" + b",200" * 400 + b"\n"
+    half = csv.SMALLEST_PART // len(row) + 1
+    path = tmp_path / "a.csv"
+    path.write_bytes(row * half + row[1:] + row * (half - 2))
+    found = refused(path, path)
+    assert found.startswith(f"{path}, line {half + 1}, column 1: is empty")
+
+
 def test_float32_and_float64_halves_become_float64(tmp_path: Path) -> None:
     path = write_npz(
         tmp_path / "a.npz",
@@ -683,6 +709,13 @@ RULES = {
         (HEAD + b"0.5,1,2\n", "{}, line 2, column 1 (label): label 0.5: {label}"),
         (HEAD + b"65536,1,2\n", "{}, line 2, column 1 (label): label 65536: {label}"),
         (HEAD + b"nan,1,2\n", "{}, line 2, column 1 (label): 'nan' is not a finite number: {label}"),
+        (HEAD + b",1,2\n", "{}, line 2, column 1 (label): is empty: {label}"),
+        (HEAD + b",1,2\n0,1,2\n", "{}, line 2, column 1 (label): is empty: {label}"),
+        (HEAD + b",1.5,2\n0,1,2\n", "{}, line 2, column 1 (label): is empty: {label}"),
+        (HEAD + b" ,1,2\n0,1,2\n", "{}, line 2, column 1 (label): is empty: {label}"),
+        (HEAD + b'"",1,2\n0,1,2\n', "{}, line 2, column 1 (label): is empty: {label}"),
+        (HEAD + b"0,1,2\n,1,2\n", "{}, line 3, column 1 (label): is empty: {label}"),
+        (b",7,2\n0,1,2\n", "{}, line 1, column 1: is empty: {label}"),
         (HEAD + b"0,1\n1,2,3\n", "{}, line 2: has 2 values, the first line has 3"),
         (HEAD + b"0,1,2\n1,2,3,4\n", "{}, line 3: has 4 values, the first line has 3"),
         (HEAD + b"0,1,2,\n", "{}, line 2: has 4 values, the first line has 3"),

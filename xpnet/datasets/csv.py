@@ -273,13 +273,13 @@ def _parse(
                 **_exact_floats(pd.__version__),
             )
             rows: NDArray[np.generic] = column.to_numpy().reshape(-1, form.width)
-        except pd.errors.EmptyDataError:
-            return np.empty((0, form.width), dtype)
+        except pd.errors.EmptyDataError:  # raised for an empty first cell, too
+            rows = np.empty((0, form.width), dtype)
         except (ValueError, OverflowError, TypeError) as error:
             raise _Refused from error
     if rows.size != cells.count:
         raise _Refused
-    if dtype is np.float64:
+    if dtype is np.float64 and rows.size:
         y, x = rows[:, 0], rows[:, 1:]
         finite = np.isfinite(rows.min()) and np.isfinite(rows.max())
         if not finite or (y != np.floor(y)).any() or y.min() < 0 or y.max() > LARGEST_LABEL:
