@@ -225,6 +225,18 @@ def test_many_classes_have_their_matrix_in_the_json_alone(capsys, tmp_path):
     assert np.shape(figures(capsys, str(path), "--data", "data.npz")["confusion"]) == (40, 40)
 
 
+def test_more_than_a_thousand_classes_have_figures_but_no_matrix(capsys, tmp_path):
+    layers = [{"weight": np.zeros((1001, FEATURES)), "bias": np.zeros(1001)}]
+    path = tmp_path / "wide.safetensors"
+    save_model(path, SavedModel(layers, (FEATURES, 1001)))
+    out = printed(capsys, str(path), "--data", "data.npz")
+    assert out.endswith("\nThere is no confusion matrix of 1001 classes: 1,000 are the most.\n")
+    found = figures(capsys, str(path), "--data", "data.npz")
+    assert found["confusion"] is None
+    assert len(found["classes"]) == 1001
+    assert found["classes"][0]["recall"] == 1.0
+
+
 def test_the_predictions_of_each_sample_are_written_exactly(capsys, tmp_path):
     path = tmp_path / "predictions.csv"
     printed(capsys, "runs/native", "--predictions", str(path))

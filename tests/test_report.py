@@ -22,7 +22,7 @@ from report_pages import (
     trained,
 )
 
-from xpnet import datasets, report
+from xpnet import datasets, metrics, report
 from xpnet.checkpoint import SavedModel, save_model
 from xpnet.errors import ConfigError, DataError
 from xpnet.metrics import class_figures, confusion_matrix
@@ -179,7 +179,9 @@ def test_each_class_has_its_figures(page, evaluated):
     confusion = confusion_matrix(predicted, data.y_test, 3)
     rows = list(section(page, "classes").one("tbody").all("tr"))
     assert len(rows) == 3
-    for index, (row, figures) in enumerate(zip(rows, class_figures(confusion), strict=True)):
+    for index, (row, figures) in enumerate(
+        zip(rows, class_figures(predicted, data.y_test, 3), strict=True)
+    ):
         shares = [figures.precision, figures.recall, figures.f1]
         misread = np.where(np.arange(3) == index, -1, confusion[index])
         assert cells(row) == [
@@ -337,7 +339,7 @@ def test_features_below_0_turn_drawing_off(tmp_path):
     ],
 )
 def test_with_many_classes_the_page_stays_small(tmp_path, monkeypatch, classes, text):
-    monkeypatch.setattr(facts, "MOST_CLASSES", 125)
+    monkeypatch.setattr(metrics, "MOST_CONFUSED", 125)
     data = blobs(tmp_path / "blobs.npz", features=64, classes=classes, samples=260)
     run = trained(tmp_path / "run", "--data", data, "--epochs", 0)
     page = written(run)

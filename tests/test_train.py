@@ -100,6 +100,17 @@ def test_a_run_leaves_a_record_metrics_and_a_model():
     assert float(model.normalization["scale"]) == 1 / 255
 
 
+def test_the_largest_label_there_can_be_trains_to_the_end(capsys):
+    x = np.arange(24, dtype=np.uint8).reshape(6, 4)
+    y = np.array([0, 65535] * 3)
+    np.savez("wide.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    assert run("--data", "wide.npz", "--hidden", 2, "--epochs", 1, "--no-report") == 0
+    shares = record()["metrics"]["test_accuracy_per_class"]
+    assert len(shares) == 65536
+    assert [label for label, share in enumerate(shares) if share is not None] == [0, 65535]
+    assert "the accuracy of each of the 65536 classes is in run.json\n" in capsys.readouterr().out
+
+
 def test_quiet_prints_nothing(capsys):
     assert run("--epochs", 1, "--quiet") == 0
     assert capsys.readouterr() == ("", "")

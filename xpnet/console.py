@@ -10,6 +10,9 @@ from xpnet.loop import Evaluation
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+MOST_CLASSES = 100
+"""Classes up to which each has a line after training."""
+
 
 class Console:
     """Prints the course of a training on standard output."""
@@ -64,6 +67,9 @@ class Console:
     def test(self, evaluation: Evaluation, per_class: Sequence[float | None]) -> None:
         """Report the figures on the test data."""
         self.figures("test", evaluation)
+        if len(per_class) > MOST_CLASSES:
+            self.line(f"  the accuracy of each of the {len(per_class)} classes is in run.json")
+            return
         for label, accuracy in enumerate(per_class):
             share = "none in the test data" if accuracy is None else f"{accuracy:.4f}"
             self.line(f"  class {label:>3}                accuracy {share}")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # What is imported below, inside the functions, loads NumPy; --help does without.
 
 WIDEST = 30
-"""Classes up to which the confusion matrix is printed; --json always has it."""
+"""Classes up to which the confusion matrix is printed."""
 
 DESCRIPTION = "Evaluate a trained network on the test data of its training, or on other data."
 EPILOG = """\
@@ -59,7 +59,8 @@ class Evaluation:
     loss
         The mean of `loss_name` with `label_smoothing`.
     confusion
-        (classes, classes): how often each class (row) is predicted to be each class (column).
+        (classes, classes): how often each class (row) is predicted to be each class (column). None
+        with more than 1,000 classes.
     classes
         Precision, recall, F1 and support of each class.
     predicted, probabilities
@@ -70,7 +71,7 @@ class Evaluation:
     loss: float
     loss_name: str
     label_smoothing: float
-    confusion: "NDArray[np.int64]"
+    confusion: "NDArray[np.int64] | None"
     classes: "list[ClassFigures]"
     predicted: "NDArray[np.int64]"
     probabilities: "NDArray[np.floating]"
@@ -217,14 +218,13 @@ def evaluate(
         )
         raise DataError(msg)
     logits, predicted, probabilities = classes_of(predictor, x, name)
-    confusion = confusion_matrix(predicted, labels, classes)
     return Evaluation(
-        int(confusion.trace()) / len(labels),
+        int((predicted == labels).sum()) / len(labels),
         _mean_loss(predictor, logits, labels, loss, label_smoothing),
         loss,
         label_smoothing,
-        confusion,
-        class_figures(confusion),
+        confusion_matrix(predicted, labels, classes),
+        class_figures(predicted, labels, classes),
         predicted,
         probabilities,
     )
@@ -279,6 +279,9 @@ def _lines(trained: Trained, samples: Samples, found: Evaluation) -> Iterator[st
         precision, recall, f1 = map(_share, (figures.precision, figures.recall, figures.f1))
         yield f"{label:>5}   {precision:>9}   {recall:>6}   {f1:>6}   {figures.support:>7}"
     yield ""
+    if found.confusion is None:
+        yield f"There is no confusion matrix of {len(found.classes)} classes: 1,000 are the most."
+        return
     if len(found.classes) > WIDEST:
         yield f"The confusion matrix of {len(found.classes)} classes is in --json."
         return
@@ -318,7 +321,7 @@ def _json(trained: Trained, samples: Samples, found: Evaluation) -> str:
         "classes": [
             {"class": label, **asdict(figures)} for label, figures in enumerate(found.classes)
         ],
-        "confusion": found.confusion.tolist(),
+        "confusion": None if found.confusion is None else found.confusion.tolist(),
     }
     return json.dumps(figures, indent=2, allow_nan=False) + "\n"
 

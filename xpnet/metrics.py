@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 Labels = NDArray[np.integer]
 
+MOST_CONFUSED = 1000
+"""Classes up to which there is a confusion matrix."""
+
 
 @dataclass(frozen=True)
 class ClassFigures:
@@ -18,30 +21,36 @@ class ClassFigures:
     f1: float | None  # the harmonic mean of both
 
 
-def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> NDArray[np.int64]:
-    """Return how often each class (row) is predicted to be each class (column)."""
+def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> NDArray[np.int64] | None:
+    """Return how often each class (row) is predicted to be each class (column).
+
+    None with more than 1,000 classes, for which the matrix would be too large.
+    """
+    if classes > MOST_CONFUSED:
+        return None
     pairs = labels.astype(np.int64) * classes + predicted
     counts = np.bincount(pairs, minlength=classes * classes)
     return counts.reshape(classes, classes).astype(np.int64)
 
 
-def class_figures(confusion: NDArray[np.int64]) -> list[ClassFigures]:
-    """Return the figures of each class from a confusion matrix.
+def class_figures(predicted: Labels, labels: Labels, classes: int) -> list[ClassFigures]:
+    """Return the figures of each class.
 
     F1 = 2 · hits / (support + predicted); precision and recall are hits / predicted and hits / support.
     """
-    figures = []
-    for index, row in enumerate(confusion):
-        hits, support, predicted = int(row[index]), int(row.sum()), int(confusion[:, index].sum())
-        figures.append(
-            ClassFigures(
-                support,
-                _share(hits, predicted),
-                _share(hits, support),
-                _share(2 * hits, support + predicted),
-            )
+    counts = (
+        np.bincount(values, minlength=classes).tolist()
+        for values in (labels[predicted == labels], labels, predicted)
+    )
+    return [
+        ClassFigures(
+            support,
+            _share(hits, predictions),
+            _share(hits, support),
+            _share(2 * hits, support + predictions),
         )
-    return figures
+        for hits, support, predictions in zip(*counts, strict=True)
+    ]
 
 
 def accuracy_per_class(predicted: Labels, labels: Labels, classes: int) -> list[float | None]:
@@ -49,8 +58,7 @@ def accuracy_per_class(predicted: Labels, labels: Labels, classes: int) -> list[
 
     A class without samples has no accuracy: None.
     """
-    confusion = confusion_matrix(predicted, labels, classes)
-    return [figures.recall for figures in class_figures(confusion)]
+    return [figures.recall for figures in class_figures(predicted, labels, classes)]
 
 
 def _share(part: int, whole: int) -> float | None:

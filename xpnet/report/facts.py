@@ -16,8 +16,6 @@ from xpnet.predictor import Predictor, model_path
 from xpnet.report.record import Story, read_story
 
 MISTAKES = 20
-MOST_CLASSES = 1000
-"""With more, there is no confusion matrix: it would take too much memory."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Facts:
     fingerprint: str
     data: Dataset
     accuracy: float
-    confusion: NDArray[np.int64] | None
+    confusion: NDArray[np.int64] | None  # None with more than 1,000 classes
     classes: list[ClassFigures]
     mistakes: list[Mistake]
 
@@ -115,17 +113,14 @@ def _evaluated(story: Story, predictor: Predictor, found: str, data: Dataset) ->
         msg = f"{story.name}: the network's outputs for the test data are not all finite numbers"
         raise DataError(msg)
     predicted = np.argmax(logits, axis=1)
-    confusion = None
-    if classes <= MOST_CLASSES:
-        confusion = confusion_matrix(predicted, data.y_test, classes)
     return Facts(
         story,
         predictor,
         found,
         data,
         float(np.mean(predicted == data.y_test)),
-        confusion,
-        [] if confusion is None else class_figures(confusion),
+        confusion_matrix(predicted, data.y_test, classes),
+        class_figures(predicted, data.y_test, classes),
         _mistakes(probabilities, predicted, data.y_test),
     )
 
