@@ -27,7 +27,7 @@ from xpnet.checkpoint import SavedModel, save_model
 from xpnet.errors import ConfigError, DataError
 from xpnet.metrics import class_figures, confusion_matrix
 from xpnet.predictor import Predictor
-from xpnet.report import facts, write_report
+from xpnet.report import write_report
 from xpnet.report.charts import Line, line_chart, split, ticks
 from xpnet.report.images import ink_image, weight_image
 from xpnet.report.markup import Markup, element, json_script

@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from xpnet import train
+from xpnet import runner, train
 from xpnet.tracking import read_metrics, read_run
 
 COMMAND = [sys.executable, "-m", "xpnet.train"]
@@ -98,6 +99,19 @@ def test_after_ctrl_c_it_goes_on(capsys):
     assert process.returncode == 130
     assert read_run(Path("runs/stopped"))["status"] == "interrupted"
     assert train.main(["--resume", "runs/stopped", "--quiet"]) == 0
+    assert outcome("stopped") == outcome("whole")
+
+
+def test_after_ctrl_c_between_epoch_0_and_the_first_step_no_row_stands_twice(monkeypatch):
+    assert train.main([*SETTINGS, "--name", "whole", "--quiet"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "deferred", lambda _: nullcontext(lambda: True))
+        assert train.main([*SETTINGS, "--name", "stopped", "--quiet"]) == 130
+    metrics = Path("runs/stopped/metrics.jsonl")
+    assert [row["epoch"] for row in read_metrics(metrics)] == [0]
+    assert Path("runs/stopped/checkpoint.safetensors").exists()
+    assert train.main(["--resume", "runs/stopped", "--quiet"]) == 0
+    assert [row["epoch"] for row in read_metrics(metrics)] == list(range(41))
     assert outcome("stopped") == outcome("whole")
 
 

@@ -158,7 +158,9 @@ class _Recorded:
         parameters, statistics, optimizer = unflatten("state", like, arrays)
         epoch, batch = int(facts["epoch"]), int(facts["batch"])
         self.training.restore(TrainingState(parameters, statistics, optimizer, epoch, batch))
-        self.rows, self.seconds_before = int(facts["rows"]), float(facts["seconds"])
+        # Before the first step the row of epoch 0 may be there; it is written again.
+        self.rows = int(facts["rows"]) if epoch or batch else 0
+        self.seconds_before = float(facts["seconds"])
         stopping.epoch, stopping.accuracy, stopping.loss = facts["best"]
         if any(name.startswith("best") for name in arrays):
             best = unflatten("best", like[:2], arrays)
