@@ -1,13 +1,14 @@
-"""Atomic writing: the old content or the new, and nothing else."""
+"""Reading regular files alone; atomic writing: the old content or the new, and nothing else."""
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
-from xpnet.errors import ConfigError
-from xpnet.files import unwritable, write_atomic
+from xpnet.errors import ConfigError, DataError
+from xpnet.files import read_regular, unwritable, write_atomic
 
 
 def test_writes_exactly_the_bytes_and_nothing_beside_them(tmp_path: Path) -> None:
@@ -95,3 +96,37 @@ def test_unwritable_says_in_one_line_where_and_why() -> None:
         "runs/a: cannot be written (No space left on device): "
         "free some space or choose another folder"
     )
+
+
+def test_reads_a_regular_file_and_through_links(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"a\r\n\x00b")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        assert read_regular(tmp_path / name, 5, "expected five bytes") == b"a\r\n\x00b"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="has no such files")
+@pytest.mark.parametrize(
+    ("put", "message"),
+    [
+        (lambda path: None, "cannot be read (No such file or directory): expected x"),
+        (lambda path: path.mkdir(), "cannot be read (Is a directory): expected x"),
+        (os.mkfifo, "is not a regular file: expected x"),
+        (lambda path: path.symlink_to("/dev/zero"), "is not a regular file: expected x"),
+        (lambda path: path.write_bytes(b"four"), "has 4 bytes, more than 3: expected x"),
+        # Its size is 0, though it holds more.
+        (lambda path: path.symlink_to("/proc/self/status"), "has more than 3 bytes: expected x"),
+    ],
+    ids=["absent", "folder", "FIFO", "device", "large", "of no stated size"],
+)
+def test_refuses_what_is_no_regular_file_or_too_large(tmp_path: Path, put, message) -> None:
+    path = tmp_path / "file"
+    put(path)
+    with pytest.raises(DataError) as caught:
+        read_regular(path, 3, "expected x")
+    assert str(caught.value) == f"{path}: {message}"
+
+
+def test_a_path_that_no_file_can_have_is_a_data_error() -> None:
+    with pytest.raises(DataError, match="not a path"):
+        read_regular(Path("a\0b"), 3, "expected x")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from xpnet import tracking
 from xpnet.config import TrainConfig, resolved
 from xpnet.runs import comparison, details, found, listing, survey
 from xpnet.runs.command import main
@@ -395,18 +396,18 @@ def test_a_damaged_record_is_left_out_with_a_note_and_refused_by_name(capsys, na
 
 def huge(path):
     with path.open("wb") as file:
-        file.truncate(found.RECORD_LIMIT + 1)
+        file.truncate(tracking.RECORD_LIMIT + 1)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
 @pytest.mark.parametrize(
     ("put", "reason"),
     [
-        (huge, "8388609 bytes: expected a file of a run, at most 8388608"),
-        (os.mkfifo, "not a file"),
-        (Path.mkdir, "not a file"),
+        (huge, "has 8388609 bytes, more than 8388608"),
+        (os.mkfifo, "is not a regular file"),
+        (Path.mkdir, "cannot be read (Is a directory)"),
         (lambda path: path.symlink_to("nowhere"), "cannot be read"),
-        (lambda path: path.symlink_to("/dev/zero"), "not a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is not a regular file"),
         (lambda path: path.with_name("metrics.jsonl").touch(), "cannot be read"),
         (lambda path: path.with_name(".lock").touch(), "cannot be read"),
     ],
@@ -509,8 +510,8 @@ def test_a_torn_last_line_of_the_history_is_left_out(capsys):
 
 def test_a_history_too_large_to_be_one_is_refused(capsys, monkeypatch):
     make("a")
-    monkeypatch.setattr(found, "HISTORY_LIMIT", 10)
-    assert "at most 10" in complaint(capsys, "show", "a")
+    monkeypatch.setattr(tracking, "METRICS_LIMIT", 10)
+    assert "more than 10" in complaint(capsys, "show", "a")
 
 
 # Hostile text

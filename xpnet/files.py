@@ -1,10 +1,59 @@
-"""Files that are either complete or absent."""
+"""Small files read whole and with care, and files that are either complete or absent."""
 
 import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
 
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, DataError
+
+
+def read_regular(path: Path, limit: int, hint: str) -> bytes:
+    """Return the content of a regular file, or of one that a link leads to.
+
+    Opening a FIFO would wait for somebody to write, and a device such as /dev/zero has no end.
+
+    Parameters
+    ----------
+    path
+        The file.
+    limit
+        The most bytes that such a file may hold.
+    hint
+        What messages say was expected.
+
+    Raises
+    ------
+    DataError
+        The file is missing, cannot be read, is larger, or is no regular file.
+    """
+    try:
+        _check_regular(os.stat(path), path, limit, hint)  # noqa: PTH116 - a NUL in it is a ValueError
+        # Without blocking, in case something else has taken the name since.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            _check_regular(os.fstat(descriptor), path, limit, hint)
+            content = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        msg = f"{path}: cannot be read ({reason}): {hint}"
+        raise DataError(msg) from error
+    if len(content) > limit:
+        msg = f"{path}: has more than {limit} bytes: {hint}"
+        raise DataError(msg)
+    return content
+
+
+def _check_regular(status: os.stat_result, path: Path, limit: int, hint: str) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        msg = f"{path}: is not a regular file: {hint}"
+        raise DataError(msg)
+    if status.st_size > limit:
+        msg = f"{path}: has {status.st_size} bytes, more than {limit}: {hint}"
+        raise DataError(msg)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast
 
 from xpnet.errors import ConfigError, DataError
-from xpnet.files import unwritable, write_atomic
+from xpnet.files import read_regular, unwritable, write_atomic
 from xpnet.locks import Lock
 from xpnet.provenance import Environment, environment
 
@@ -35,6 +35,9 @@ METRICS_FILE = "metrics.jsonl"
 MODEL_FILE = "model.safetensors"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 LOCK_FILE = ".lock"
+
+RECORD_LIMIT, METRICS_LIMIT = 8 * 2**20, 256 * 2**20
+"""Bytes that run.json and metrics.jsonl may have."""
 
 Ending = Literal["completed", "interrupted", "failed"]
 
@@ -208,9 +211,9 @@ class Run:
         """
         path = self.folder / METRICS_FILE
         self._check_folder()
-        if not path.exists():
+        if not os.path.lexists(path):
             return 0
-        content = _content(path, "a metrics.jsonl")
+        content = _metrics(path)
         kept = [text for text, _ in _rows(path, content, rows)]
         whole = b"".join(text + b"\n" for text in kept)
         if whole != content:
@@ -316,7 +319,7 @@ def read_run(folder: Path) -> Record:
         The folder holds no run.json, or one that is damaged or of another schema version.
     """
     path = folder / RECORD_FILE
-    record = _object(_content(path, "a folder of a run"))
+    record = _object(read_regular(path, RECORD_LIMIT, "expected a folder of a run"))
     if record is None:
         msg = f"{path}: not a run record: expected a JSON object"
         raise DataError(msg)
@@ -335,7 +338,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     DataError
         The file is missing, or a line in it is damaged.
     """
-    return [row for _, row in _rows(path, _content(path, "a metrics.jsonl"), None)]
+    return [row for _, row in _rows(path, _metrics(path), None)]
+
+
+def _metrics(path: Path) -> bytes:
+    return read_regular(path, METRICS_LIMIT, "expected a metrics.jsonl")
 
 
 def _rows(path: Path, content: bytes, limit: int | None) -> list[tuple[bytes, dict[str, Any]]]:
@@ -483,14 +490,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
-
-
-def _content(path: Path, expected: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror}): expected {expected}"
-        raise DataError(msg) from error
 
 
 def _object(text: bytes) -> dict[str, Any] | None:

@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 from xpnet.config.rules import one_of, shown
 from xpnet.config.training import RULES, TrainConfig
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, DataError
+from xpnet.files import read_regular
 
 _RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+LARGEST = 2**20
+"""Bytes that a TOML file of settings may have."""
 RECIPE = "recipe"
 """The key in a TOML file that names the recipe it builds on."""
 
@@ -31,10 +34,10 @@ def read(file: Path) -> Given:
         The file cannot be read, is no TOML, or a key or value is wrong: one line with file and key.
     """
     try:
-        table = tomllib.loads(file.read_bytes().decode())
-    except OSError as error:
-        msg = f"{file}: cannot be read ({error.strerror}): --config takes a TOML file"
-        raise ConfigError(msg) from error
+        content = read_regular(file, LARGEST, "--config takes a TOML file")
+        table = tomllib.loads(content.decode())
+    except DataError as error:
+        raise ConfigError(str(error)) from error
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         msg = f"{file}: not a TOML file ({reason}): expected lines such as batch_size = 32"

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet.errors import DataError
+from xpnet.files import read_regular
 from xpnet.locks import _is_taken
 from xpnet.tracking import (
     CHECKPOINT_FILE,
     LOCK_FILE,
     METRICS_FILE,
     RECORD_FILE,
+    RECORD_LIMIT,
     read_metrics,
     read_run,
 )
@@ -30,9 +31,6 @@ SUMMARY_FILE = "summary.json"
 
 DEPTH = 3
 """Levels of folders that are searched: out/project/repeats/seed-0."""
-
-RECORD_LIMIT, HISTORY_LIMIT = 8 * 2**20, 64 * 2**20
-"""Bytes beyond which run.json and metrics.jsonl are left alone."""
 
 TAIL = 64 * 2**10
 """Bytes at the end of metrics.jsonl that are read to see how far a run is."""
@@ -121,7 +119,6 @@ class FoundRun:
         path = self.folder / METRICS_FILE
         if not os.path.lexists(path):
             return []
-        _check_size(path, HISTORY_LIMIT)
         return [_cleaned(path, row) for row in read_metrics(path)]
 
 
@@ -212,10 +209,10 @@ def number_of(value: object) -> float | None:
 
 def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`; raise DataError if there is another thing or none."""
-    _check_size(path, RECORD_LIMIT)
+    content = read_regular(path, RECORD_LIMIT, "expected a file of a run")
     try:
-        value = json.loads(path.read_bytes().decode())
-    except (OSError, ValueError, RecursionError):
+        value = json.loads(content.decode())
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         msg = f"{path}: damaged: expected a JSON object"
@@ -252,28 +249,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD_FILE
-    _check_size(path, RECORD_LIMIT)
     record = _cleaned(path, dict(read_run(folder)))
     if record.get("status") not in STATUSES:
         found = json.dumps(record.get("status"))[:60]
         msg = f"{path}: status: expected one of {', '.join(STATUSES)}, got {found}"
         raise DataError(msg)
     return record
-
-
-def _check_size(path: Path, limit: int) -> None:
-    """Raise DataError over a file that is none, or larger than any that belongs to a run."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror}): expected a file of a run"
-        raise DataError(msg) from error
-    if not stat.S_ISREG(status.st_mode):
-        msg = f"{path}: not a file: expected a file of a run"
-        raise DataError(msg)
-    if status.st_size > limit:
-        msg = f"{path}: {status.st_size} bytes: expected a file of a run, at most {limit}"
-        raise DataError(msg)
 
 
 def _cleaned(path: Path, value: dict[str, Any]) -> dict[str, Any]:
@@ -326,11 +307,12 @@ def _is_held(path: Path) -> bool:
 def _last_row(path: Path) -> dict[str, Any]:
     """Return the last complete row of a metrics.jsonl, or an empty one."""
     try:
-        _check_size(path, 2**63)
+        if not path.is_file():
+            return {}
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL))
             lines = file.read(TAIL).split(b"\n")
-    except (OSError, DataError):
+    except OSError:
         return {}
     for line in reversed(lines):
         try:

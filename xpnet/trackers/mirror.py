@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from xpnet.files import write_atomic
-from xpnet.tracking import METRICS_FILE, MODEL_FILE, Record, read_run
+from xpnet.files import read_regular, write_atomic
+from xpnet.tracking import METRICS_FILE, MODEL_FILE, RECORD_LIMIT, Record, read_run
 
 PAUSE = 1.0
 """Seconds from one look into the folder to the next."""
@@ -120,7 +120,7 @@ class Rows:
 
     def new(self) -> list[dict[str, Any]]:
         """Return the rows that have been completed since the last call."""
-        if not self._path.exists():
+        if not self._path.is_file():
             return []
         with self._path.open("rb") as file:
             file.seek(self._offset)
@@ -163,7 +163,8 @@ def _settings(record: Record, folder: Path) -> dict[str, Any]:
 def _state(path: Path, name: str) -> dict[str, Any]:
     """Return the id and the name that the tracker has for the run, and the last epoch it has of it."""
     if path.exists():
-        state: dict[str, Any] = json.loads(path.read_bytes())
+        content = read_regular(path, RECORD_LIMIT, "expected what an earlier mirror kept")
+        state: dict[str, Any] = json.loads(content)
         return state
     return {"run": None, "name": name, "epoch": -1}
 
