@@ -350,26 +350,6 @@ def test_ctrl_c_before_training_leaves_nothing(capsys, monkeypatch):
     assert not train_folder().parent.exists()
 
 
-def test_a_reader_that_leaves_is_no_fault():
-    words = [
-        *COMMAND,
-        "--data",
-        "small.npz",
-        "--name",
-        "run",
-        "--epochs",
-        "100000",
-        "--log-every",
-        "1",
-    ]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 1
-    assert record()["status"] == "failed"
-
-
 def test_a_terminal_shows_a_progress_bar():
     controller, terminal = pty.openpty()
     words = [*COMMAND, "--data", "small.npz", "--epochs", "300", "--device", "cpu", "--no-report"]

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from xpnet.cli import complain
+from xpnet.cli import complain, guarded
 
 USAGE = """\
 usage: xpnet COMMAND [OPTIONS]
@@ -87,6 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, arguments = (words[0], words[1:]) if words else ("", [])
     if command in COMMANDS:
         return COMMANDS[command](arguments)
+    return guarded(lambda: _without_command(command), debug=False)
+
+
+def _without_command(command: str) -> int:
     if command in ("-h", "--help"):
         print(USAGE, end="")
         return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from xpnet import __version__
 from xpnet.backends.base import cuda_driver_version
 from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, probe
-from xpnet.cli import guarded
+from xpnet.cli import Parser, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,14 +55,18 @@ class Report:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the report; return 0 when the numpy backend works, else 2."""
-    parser = argparse.ArgumentParser(
+    words = sys.argv[1:] if argv is None else list(argv)
+    return guarded(lambda: _command(words), debug="--debug" in words)
+
+
+def _command(words: list[str]) -> int:
+    parser = Parser(
         prog="xpnet doctor",
         description="Show which backends and devices can run here, and how to mend the others.",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    arguments = parser.parse_args(argv)
-    return guarded(lambda: _examine(as_json=arguments.json), debug=arguments.debug)
+    return _examine(as_json=parser.parse_args(words).json)
 
 
 def _examine(*, as_json: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import sys
@@ -13,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from xpnet import __version__
 from xpnet.backends import environment
-from xpnet.cli import guarded
+from xpnet.cli import Parser, guarded
 from xpnet.config import TrainConfig
 from xpnet.errors import BackendError, ConfigError
 from xpnet.files import unwritable, write_atomic
 from xpnet.parity import places
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
@@ -40,13 +40,13 @@ training diverged, 130 interrupted."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    arguments = _parser().parse_args(argv)
-    return guarded(lambda: _run(arguments), debug=arguments.debug)
+    words = sys.argv[1:] if argv is None else list(argv)
+    return guarded(lambda: _run(_parser().parse_args(words)), debug="--debug" in words)
 
 
 def _parser() -> argparse.ArgumentParser:
     default = TrainConfig()
-    parser = argparse.ArgumentParser(prog="xpnet parity", description=DESCRIPTION, epilog=EPILOG)
+    parser = Parser(prog="xpnet parity", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
     add("--data", type=Path, help="training data, as in xpnet train (default: the bundled MNIST)")
     add("--test-data", type=Path, help="the test data, where --data is a CSV file")

@@ -40,8 +40,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    arguments = _parser().parse_args(argv)
-    return guarded(lambda: _printable(lambda: arguments.run(arguments)), debug=arguments.debug)
+    words = sys.argv[1:] if argv is None else list(argv)
+    return guarded(lambda: _printable(lambda: _command(words)), debug="--debug" in words)
+
+
+def _command(words: list[str]) -> int:
+    arguments = _parser().parse_args(words)
+    code: int = arguments.run(arguments)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
