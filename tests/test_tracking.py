@@ -166,6 +166,7 @@ def test_a_run_is_replaced_only_where_overwrite_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"mine: exists already: choose another --name, or "):
         start(tmp_path, "mine")
     assert tree(tmp_path) == before
+    old.release()
     run = start(tmp_path, "mine", overwrite=True)
     assert set(tree(tmp_path)) == {"mine", "mine/.lock", "mine/run.json"}
     run.release()
@@ -353,6 +354,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(
 def test_a_run_never_writes_into_the_folder_of_its_successor(tmp_path: Path, how: str) -> None:
     old = start(tmp_path, "mine")
     if how == "replaced":
+        old.release()
         start(tmp_path, "mine", overwrite=True)
     else:
         shutil.rmtree(old.folder)
@@ -706,6 +708,18 @@ def test_a_run_under_way_is_not_reopened(tmp_path: Path) -> None:
     again.resume(0)
     with pytest.raises(ConfigError, match=message):
         Run.reopen(run.folder)
+
+
+def test_a_run_under_way_is_not_overwritten(tmp_path: Path) -> None:
+    run = start(tmp_path, "mine")
+    run.log({"epoch": 1})
+    before = tree(tmp_path)
+    message = r"mine: another process is working on this run: wait until it has ended$"
+    with pytest.raises(ConfigError, match=message):
+        start(tmp_path, "mine", overwrite=True)
+    assert tree(tmp_path) == before
+    run.finish("interrupted")
+    assert start(tmp_path, "mine", overwrite=True).record["status"] == "running"
 
 
 def test_of_trainings_that_go_on_at_once_one_gets_the_run(tmp_path: Path) -> None:

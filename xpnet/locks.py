@@ -77,6 +77,25 @@ class Lock:
             self._descriptor = None
 
 
+def is_held(path: Path) -> bool:
+    """Return whether somebody holds the lock on `path`, without making or removing the file."""
+    descriptor = None
+    for mode in (os.O_RDWR, os.O_RDONLY):  # a network file system locks only what can be written
+        try:
+            descriptor = os.open(path, mode | getattr(os, "O_NONBLOCK", 0))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            continue
+        break
+    if descriptor is None:
+        return True
+    try:
+        return _is_taken(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _is_taken(descriptor: int) -> bool:
     try:
         _hold(descriptor)

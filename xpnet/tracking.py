@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, cast
 
 from xpnet.errors import ConfigError, DataError
 from xpnet.files import read_regular, unwritable, write_atomic
-from xpnet.locks import Lock
+from xpnet.locks import Lock, is_held
 from xpnet.provenance import Environment, environment
 
 if TYPE_CHECKING:
@@ -131,7 +131,8 @@ class Run:
         Raises
         ------
         ConfigError
-            ``out/name`` exists, and is to stay or is no run; or the folder cannot be written.
+            ``out/name`` exists, and is to stay, is no run, or is one that another process is working on;
+            or the folder cannot be written.
         """
         prepared = out / f".starting-{os.urandom(8).hex()}"
         try:
@@ -389,9 +390,12 @@ def _locked(folder: Path) -> Lock:
     """Return the lock on a run's folder; raise ConfigError if another process has it."""
     lock = Lock.take(folder / LOCK_FILE)
     if lock is None:
-        msg = f"{folder}: another process is working on this run: wait until it has ended"
-        raise ConfigError(msg)
+        raise _in_use(folder)
     return lock
+
+
+def _in_use(folder: Path) -> ConfigError:
+    return ConfigError(f"{folder}: another process is working on this run: wait until it has ended")
 
 
 def _remove_temporary(folder: Path) -> None:
@@ -437,8 +441,15 @@ def _take(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
     """Give the folder `prepared` the name `folder`; return False if another run holds that name.
 
     The system renames no folder onto one that holds files, so that of two runs one wins.
+
+    Raises
+    ------
+    ConfigError
+        Another process is working on the run that would be replaced.
     """
     aside = folder.with_name(f".replaced-{os.urandom(8).hex()}")
+    if overwrite and is_held(folder / LOCK_FILE):
+        raise _in_use(folder)
     try:
         if overwrite and folder.exists():
             folder.rename(aside)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpnet.errors import DataError
 from xpnet.files import read_regular
-from xpnet.locks import _is_taken
+from xpnet.locks import is_held
 from xpnet.tracking import (
     CHECKPOINT_FILE,
     LOCK_FILE,
@@ -282,26 +282,7 @@ def _is_worked_on(folder: Path) -> bool:
         age = time.time() - (folder / RECORD_FILE).stat().st_mtime
     except OSError:
         return False
-    return abs(age) < SETTLING or _is_held(folder / LOCK_FILE)
-
-
-def _is_held(path: Path) -> bool:
-    """Return whether somebody holds the lock on `path`, without making or removing the file."""
-    descriptor = None
-    for mode in (os.O_RDWR, os.O_RDONLY):  # a network file system locks only what can be written
-        try:
-            descriptor = os.open(path, mode | getattr(os, "O_NONBLOCK", 0))
-        except FileNotFoundError:
-            return False
-        except OSError:
-            continue
-        break
-    if descriptor is None:
-        return True
-    try:
-        return _is_taken(descriptor)
-    finally:
-        os.close(descriptor)
+    return abs(age) < SETTLING or is_held(folder / LOCK_FILE)
 
 
 def _last_row(path: Path) -> dict[str, Any]:
