@@ -1,6 +1,7 @@
 """Measures xpnet beside the notebook's code, PyTorch, JAX and scikit-learn, in one sitting.
 
 Writes docs/benchmarks.md, benchmarks.json and benchmarks-growth.svg; the page says how it measures.
+With --against COMMIT it compares this commit of xpnet with another one instead (benchmark_against.py).
 """
 
 import argparse
@@ -17,6 +18,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, NoReturn
 
+import benchmark_against as against
 from benchmark_commands import Group, export_csv, groups
 from benchmark_growth import CONTENDERS, FIGURE, Point, Series, all_series, figure, slope_of
 from benchmark_limits import Limits, better
@@ -73,12 +75,17 @@ class Options:
     quick: bool
     only: tuple[str, ...]
     out: Path | None  # None: write nothing
+    against: str | None = None  # the commit to compare with
+    json: Path | None = None  # receives the comparison
 
     @property
     def effort(self) -> Effort:
         """How much to measure."""
         if self.quick:
-            return Effort(runs=self.runs, target=0.02, longest=0.05, trial=2, warm_up=False)
+            longest = None if self.against else 0.05
+            return Effort(runs=self.runs, target=0.02, longest=longest, trial=2, warm_up=False)
+        if self.against:
+            return Effort(runs=self.runs, target=0.4, longest=None)
         return Effort(runs=self.runs, target=0.5, longest=1.2)
 
 
@@ -109,24 +116,49 @@ class Sitting:
 def parsed(argv: Sequence[str]) -> Options:
     """Return the options; SystemExit with code 2 and one line if they are wrong."""
     parser = Parser(prog="benchmark.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--runs", type=_whole, help="counted runs of each contender (default: 5)")
+    parser.add_argument(
+        "--runs",
+        type=_whole,
+        help="counted runs of each contender (default: 5, or 9 with --against)",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="a smoke run: everything once, in a few steps"
     )
-    parser.add_argument("--only", type=_parts, default=PARTS, help=f"some of {','.join(PARTS)}")
+    parser.add_argument(
+        "--only",
+        type=_words,
+        help=f"some of {','.join(PARTS)}; with --against of {','.join(against.PARTS)}",
+    )
     parser.add_argument(
         "--out",
         type=Path,
         help=f"folder for the page, the figure and the figures (default: {DOCS.name}; nothing is "
         "written after --quick or --only)",
     )
+    parser.add_argument(
+        "--against",
+        metavar="COMMIT",
+        help="compare this commit with that one, in turn, and write nothing; ratios are new to old",
+    )
+    parser.add_argument("--json", type=Path, help="file for the comparison of --against")
     found = parser.parse_args(argv)
-    complete = not found.quick and found.only == PARTS
+    parts = PARTS if found.against is None else against.PARTS
+    only = parts if found.only is None else tuple(part for part in parts if part in found.only)
+    for part in found.only or ():
+        if part not in parts:
+            parser.error(f"argument --only: expected some of {','.join(parts)}, got {part!r}")
+    if found.against is None and found.json is not None:
+        parser.error("argument --json: goes with --against")
+    if found.against is not None and found.out is not None:
+        parser.error("argument --out: does not go with --against, which writes no page")
+    complete = not found.quick and only == PARTS
     return Options(
-        runs=found.runs or (1 if found.quick else 5),
+        runs=found.runs or (1 if found.quick else 5 if found.against is None else 9),
         quick=found.quick,
-        only=found.only,
+        only=only,
         out=found.out or (DOCS if complete else None),
+        against=found.against,
+        json=found.json,
     )
 
 
@@ -137,13 +169,8 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _parts(text: str) -> tuple[str, ...]:
-    parts = text.split(",")
-    for part in parts:
-        if part not in PARTS:
-            msg = f"expected some of {','.join(PARTS)}, got {part!r}"
-            raise argparse.ArgumentTypeError(msg)
-    return tuple(part for part in PARTS if part in parts)
+def _words(text: str) -> list[str]:
+    return text.split(",")
 
 
 def sat(options: Options) -> Sitting:
@@ -327,11 +354,34 @@ def run(options: Options) -> None:
         print(f"written to {options.out}")
 
 
+def compare(options: Options, commit: str) -> None:
+    """Compare with another commit, and print what comes of it."""
+    (old, new), threads = against.commits(commit), available_cpus()
+    rounds = f"{options.runs} round{'s' if options.runs > 1 else ''}"
+    print(f"old {old[:12]}, new {new[:12]}, {rounds}, {threads} threads\n{against.heading()}")
+    pairs = []
+    for pair in against.compared(
+        old, new, options.only, options.effort, threads, quick=options.quick
+    ):
+        pairs.append(pair)
+        print(against.row(pair), flush=True)
+    print(against.worst(pairs))
+    if options.json is not None:
+        content = {"old": old, "new": new, "pairs": [pair.record() for pair in pairs]}
+        try:
+            write_atomic(options.json, (json.dumps(content, indent=1) + "\n").encode())
+        except OSError as error:
+            raise unwritable(options.json, error) from error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code: 2 bad options or folder, 1 a contender failed."""
     options = parsed(sys.argv[1:] if argv is None else argv)
     try:
-        run(options)
+        if options.against is None:
+            run(options)
+        else:
+            compare(options, options.against)
     except (XPNetError, ContenderError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2 if isinstance(error, XPNetError) else 1

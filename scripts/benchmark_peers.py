@@ -1,9 +1,10 @@
 """The other contenders: the notebook's code, PyTorch, JAX and scikit-learn, as their users write them.
 
-Each class is made of a dataset. ``training(task)`` and ``inference(task)`` return a function from a
+Each class is made of the images. ``training(task)`` and ``inference(task)`` return a function from a
 number of passes to the seconds that they took.
 """
 
+import gzip
 import importlib.util
 import time
 import warnings
@@ -11,15 +12,38 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from benchmark_tasks import Task
-
-from xpnet.datasets import Dataset
-from xpnet.machine import available_cpus
+from numpy.typing import NDArray
 
 Timed = Callable[[int], float]
+
+MNIST = Path(__file__).resolve().parents[1] / "data" / "mnist"
+
+
+class Images(NamedTuple):
+    """MNIST: pixels (m, 784) and labels (m,)."""
+
+    x_train: NDArray[np.uint8]
+    y_train: NDArray[np.int32]
+    x_test: NDArray[np.uint8]
+    y_test: NDArray[np.int32]
+
+
+def images() -> Images:
+    """Return MNIST, read without xpnet: the contender may be another version of it."""
+
+    def values(name: str, header: int) -> NDArray[np.uint8]:
+        content = gzip.decompress((MNIST / name).read_bytes())
+        return np.frombuffer(content, np.uint8, offset=header)
+
+    halves: list[NDArray[Any]] = []
+    for half in ("train", "t10k"):
+        labels = values(f"{half}-labels-idx1-ubyte.gz", 8).astype(np.int32)
+        halves += [values(f"{half}-images-idx3-ubyte.gz", 16).reshape(len(labels), -1), labels]
+    return Images(*halves)
 
 
 class Contender(Protocol):
@@ -53,7 +77,7 @@ def batches(order: Any, size: int) -> list[Any]:
 class Notebook:
     """The notebook's functions in float64; a mini-batch, which it does not have, is ``X[:, index]``."""
 
-    def __init__(self, data: Dataset) -> None:
+    def __init__(self, data: Images) -> None:
         self.functions = _script("notebook_baseline")
         self.data = data
 
@@ -90,10 +114,9 @@ class Torch:
 
     compiled = False
 
-    def __init__(self, data: Dataset) -> None:
+    def __init__(self, data: Images) -> None:
         import torch
 
-        torch.set_num_threads(available_cpus())
         self.torch = torch
         self.x = torch.tensor(data.x_train.astype(np.float32) / 255)
         self.y = torch.tensor(data.y_train.astype(np.int64))
@@ -148,7 +171,7 @@ class TorchCompiled(Torch):
 class Jax:
     """JAX: ``jit`` of ``value_and_grad`` and the update, parameters donated, ``x[index]`` inside."""
 
-    def __init__(self, data: Dataset) -> None:
+    def __init__(self, data: Images) -> None:
         import jax
 
         self.jax = jax
@@ -210,7 +233,7 @@ class Jax:
 class ScikitLearn:
     """``MLPClassifier(solver="sgd", momentum=0, alpha=0)``; its checks of the data are in its time."""
 
-    def __init__(self, data: Dataset) -> None:
+    def __init__(self, data: Images) -> None:
         from sklearn.exceptions import ConvergenceWarning
 
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -252,7 +275,7 @@ class ScikitLearn:
         )
 
 
-MAKERS: dict[str, Callable[[Dataset], Contender]] = {
+MAKERS: dict[str, Callable[[Images], Contender]] = {
     "notebook": Notebook,
     "torch": Torch,
     "torch-compile": TorchCompiled,

@@ -82,13 +82,16 @@ class Effort:
 
     runs: int
     target: float  # seconds of a run of a task
-    longest: float  # seconds of an epoch above which a run is a part of one
+    longest: float | None  # seconds of an epoch above which a run is a part of one; None: never
     trial: int = 10  # steps from which the time of an epoch is foreseen
     warm_up: bool = True  # whether commands run once uncounted
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Return the environment of every contender: the same number of threads for every library."""
+def environment(threads: int, root: Path = ROOT) -> dict[str, str]:
+    """Return the environment of every contender: the same number of threads for every library.
+
+    ``root`` is the checkout whose xpnet takes part.
+    """
     variables = dict(os.environ)
     # Settings for old BLAS builds slow current ones; flags of the user's own would favour one side.
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "XLA_FLAGS", "OMP_WAIT_POLICY"):
@@ -99,7 +102,7 @@ def environment(threads: int) -> dict[str, str]:
         "NPROC": str(threads),  # the size of XLA's pool of threads
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads={threads}",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH")))),
     }
     return variables
 

@@ -16,38 +16,30 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from queue import Queue
 from typing import IO, Any
 
 import numpy as np
-from benchmark_peers import MAKERS, Contender, Timed, repeated
-from benchmark_tasks import Task, steps
+from benchmark_peers import MAKERS, Contender, Images, Timed, images, repeated
+from benchmark_tasks import CLASSES, Task, steps
 
-from xpnet import datasets
-from xpnet.backends.base import Backend
-from xpnet.backends.resolve import make
-from xpnet.config import TrainConfig
-from xpnet.datasets import Dataset
-from xpnet.experiment import Experiment, assemble
-from xpnet.loop import evaluate
-from xpnet.machine import available_cpus
+import xpnet
 
 ENDLESS = 10**9
-
-
-class _EnoughError(Exception):
-    """Ends a training whose epochs have been timed."""
 
 
 class Training(threading.Thread):
     """A training that goes on in a thread of its own, some epochs at a time.
 
-    What a training does once, such as compiling, is then done once and not in every run.
+    What a training does once, such as compiling, is then done once and not in every run. ``xpnet.fit``
+    calls back after each epoch, and before the first: the time from one call to the one that many epochs
+    later is that of the epochs alone, whatever xpnet is like inside.
     """
 
-    def __init__(self, backend: Backend, make_experiment: Callable[[], Experiment]) -> None:
+    def __init__(self, fit: Callable[[Any], object], finish: Callable[[], object]) -> None:
         super().__init__(daemon=True)
-        self.backend, self.make_experiment = backend, make_experiment
+        self.fit, self.finish = fit, finish
         self.turns: Queue[int] = Queue()  # how many epochs come next; 0 ends the training
         self.results: Queue[float | Exception] = Queue()
         self.left, self.begin = 0, 0.0
@@ -68,37 +60,27 @@ class Training(threading.Thread):
     def run(self) -> None:
         """Train; called by ``start``."""
         try:
-            # The limit of the BLAS's threads is that of the thread that enters `workers`.
-            with self.backend.scope(), self.backend.workers(available_cpus()):
-                self.make_experiment().fit(self._on_epoch)
-        except _EnoughError:
-            pass
+            self.fit(self._on_epoch)
         except Exception as error:  # noqa: BLE001  it goes to the thread that asked for the epochs
             self.results.put(error)
 
-    def _on_epoch(self, epoch: int, *_: object) -> None:
-        self.backend.synchronize()
+    def _on_epoch(self, epoch: xpnet.Epoch) -> bool:
         self.left -= 1
-        if epoch > 0 and self.left > 0:
-            return
-        if epoch > 0:
+        if epoch.epoch > 0 and self.left > 0:
+            return False
+        self.finish()
+        if epoch.epoch > 0:
             self.results.put(time.perf_counter() - self.begin)
         self.left = self.turns.get()
-        if self.left == 0:
-            raise _EnoughError
         self.begin = time.perf_counter()
+        return self.left == 0
 
 
 class XPNet:
     """xpnet with one arithmetic on one array library."""
 
-    def __init__(self, arithmetic: str, library: str, data: Dataset) -> None:
-        if library == "torch":
-            import torch
-
-            torch.set_num_threads(available_cpus())
-        self.arithmetic, self.data = arithmetic, data
-        self.backend = make(library, "cpu")
+    def __init__(self, arithmetic: str, library: str, data: Images) -> None:
+        self.arithmetic, self.library, self.data = arithmetic, library, data
         self.current: Training | None = None
         self.contexts = contextlib.ExitStack()  # open as long as the process lives
 
@@ -106,50 +88,73 @@ class XPNet:
         """Return what times the epochs of a training; that of an earlier task ends."""
         if self.current is not None:
             self.current.end()
-        self.current = Training(self.backend, lambda: self._experiment(task))
+        finish = wait_for_jax if self.library == "jax" else lambda: None
+        self.current = Training(partial(self._fit, task), finish)
         self.current.start()
         return self.current.epochs
 
     def inference(self, task: Task) -> Timed:
-        """Return what times predictions."""
+        """Return what times predictions: evaluations, which give the loss and the accuracy as well."""
+        # Imported here, so that trainings need public names alone: they may be those of another version.
+        from xpnet.backends.resolve import make
+        from xpnet.config import TrainConfig
+        from xpnet.datasets import Dataset
+        from xpnet.experiment import assemble
+        from xpnet.loop import evaluate
+        from xpnet.machine import available_cpus
+
         if self.current is not None:
             self.current.end()
-        self.contexts.enter_context(self.backend.scope())
-        self.contexts.enter_context(self.backend.workers(available_cpus()))
-        experiment = self._experiment(replace(task, rows=1024))
-        return repeated(lambda: predictions(experiment))
+        backend = make(self.library, "cpu")
+        self.contexts.enter_context(backend.scope())
+        self.contexts.enter_context(backend.workers(available_cpus()))
+        config = TrainConfig(arithmetic=self.arithmetic, hidden=task.hidden)
+        data = resized(self.data, 1024)._replace(
+            x_test=self.data.x_test[: task.rows], y_test=self.data.y_test[: task.rows]
+        )
+        experiment = assemble(config, Dataset(*data, "images"), backend)
 
-    def _experiment(self, task: Task) -> Experiment:
-        config = TrainConfig(
-            arithmetic=self.arithmetic,
+        def once() -> object:
+            found = evaluate(experiment.engine, experiment.parameters, experiment.test)
+            return backend.to_host(found.predictions)
+
+        return repeated(once)
+
+    def _fit(self, task: Task, callback: Callable[[xpnet.Epoch], bool]) -> None:
+        data = resized(self.data, task.rows)
+        xpnet.fit(
+            data.x_train,
+            data.y_train,
+            classes=CLASSES,
             hidden=task.hidden,
             epochs=ENDLESS,
             batch_size=task.batch or "full",
             learning_rate=task.learning_rate,
             log_every=ENDLESS,
+            arithmetic=self.arithmetic,
+            backend=self.library,
+            device="cpu",
+            callback=callback,
         )
-        return assemble(config, resized(self.data, task.rows), self.backend)
 
 
-def predictions(experiment: Experiment) -> Any:
-    """Return the classes that the initial parameters predict for the test images, on the host.
+def wait_for_jax() -> None:
+    """Wait until JAX, which returns before it has computed, has computed everything."""
+    import jax
 
-    An evaluation gives them, and the loss and the accuracy as well.
-    """
-    found = evaluate(experiment.engine, experiment.parameters, experiment.test)
-    return experiment.backend.to_host(found.predictions)
+    jax.block_until_ready(jax.live_arrays())
 
 
-def resized(data: Dataset, rows: int) -> Dataset:
-    """Return the dataset with the first ``rows`` training images, repeated if there are too few."""
+def resized(data: Images, rows: int) -> Images:
+    """Return the images with the first ``rows`` training images, repeated if there are too few."""
     x, y = data.x_train, data.y_train
     if rows > len(y):
         repeated_rows = np.arange(rows) % len(y)
         x, y = np.take(x, repeated_rows, axis=0), np.take(y, repeated_rows)
-    return replace(data, x_train=x[:rows], y_train=y[:rows])
+    return data._replace(x_train=x[:rows], y_train=y[:rows])
 
 
-def contender(who: str, data: Dataset) -> Contender:
+def contender(who: str, data: Images) -> Contender:
     """Return the contender of that name."""
     if who in MAKERS:
         return MAKERS[who](data)
@@ -158,17 +163,19 @@ def contender(who: str, data: Dataset) -> Contender:
 
 
 def prepared(
-    one: Contender, task: Task, target: float, longest: float, trial: int
+    one: Contender, task: Task, target: float, longest: float | None, trial: int
 ) -> Callable[[], Any]:
     """Warm up, and return what runs the task once.
 
     A run takes about ``target`` seconds. Where one epoch takes more than ``longest``, as ``trial`` steps
-    foresee, a run is as many steps as take that long, on the first images.
+    foresee, a run is as many steps as take that long, on the first images; without ``longest`` it is
+    whole epochs.
     """
     if task.kind == "predict":
         timed, rows = one.inference(task), task.rows
     else:
-        rows = affordable_rows(one, task, longest, trial) if task.batch else task.rows
+        part = task.batch is not None and longest is not None
+        rows = affordable_rows(one, task, longest, trial) if part else task.rows
         timed = one.training(replace(task, rows=rows))
     timed(1)
     passes = passes_within(timed, target) if rows == task.rows else 1
@@ -239,7 +246,7 @@ def serve(who: str, requests: IO[str], answers: IO[str]) -> None:
 
     run: Callable[[], dict[str, Any]] = dict
     try:
-        one = contender(who, datasets.load())
+        one = contender(who, images())
     except Exception as error:  # noqa: BLE001  each library raises its own errors
         answer(_failure(error))
         return

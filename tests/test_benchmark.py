@@ -1,7 +1,9 @@
 """scripts/benchmark.py: what it computes from its measurements, what it writes, and how it ends."""
 
+import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -11,21 +13,25 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from xpnet.backends.base import import_library
-from xpnet.datasets import Dataset
+import xpnet
+from xpnet import datasets
 from xpnet.errors import DivergedError
+from xpnet.machine import available_cpus
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import benchmark  # noqa: E402
+import benchmark_against  # noqa: E402
 import benchmark_growth  # noqa: E402
 import benchmark_limits  # noqa: E402
 import benchmark_runs  # noqa: E402
 import contenders  # noqa: E402
+from benchmark_against import Pair  # noqa: E402
 from benchmark_growth import Point, Series, slope  # noqa: E402
 from benchmark_limits import Limits  # noqa: E402
 from benchmark_page import Results, number, page, table_section  # noqa: E402
+from benchmark_peers import Images, images  # noqa: E402
 from benchmark_runs import Command, ContenderError, Effort, Line, Table  # noqa: E402
 from benchmark_tasks import NAMES, WORKLOADS, Task, Workload  # noqa: E402
 
@@ -143,49 +149,64 @@ def test_the_slope_is_that_of_the_least_squares_line():
 # --- the contenders
 
 
-def small_dataset(rows=40):
+def small_images(rows=40):
     random = np.random.default_rng(0)
     x = random.integers(0, 256, (rows, 784), dtype=np.uint8)
     y = (np.arange(rows) % 10).astype(np.int32)
-    return Dataset(x, y, x[:20], y[:20], "small")
+    return Images(x, y, x[:20], y[:20])
 
 
 def test_more_rows_than_there_are_repeat_the_images():
-    data = small_dataset()
+    data = small_images()
     found = contenders.resized(data, 100)
     assert np.array_equal(found.x_train, np.concatenate([data.x_train] * 3)[:100])
     assert np.array_equal(found.y_train, np.concatenate([data.y_train] * 3)[:100])
     assert np.array_equal(contenders.resized(data, 30).x_train, data.x_train[:30])
 
 
+def test_the_images_are_those_that_xpnet_comes_with():
+    data, expected = images(), datasets.load()
+    for name in Images._fields:
+        assert np.array_equal(getattr(data, name), getattr(expected, name))
+
+
 @pytest.mark.parametrize("batch", [None, 16])
 def test_as_many_epochs_of_xpnet_are_trained_as_are_timed(batch, monkeypatch):
     epochs = []
-    real = contenders.Experiment.fit
+    real = xpnet.fit
 
-    def fit(experiment, on_epoch):
-        def note(epoch, *rest):
-            epochs.append(epoch)
-            on_epoch(epoch, *rest)
+    def fit(*arguments, callback, **settings):
+        def note(epoch):
+            epochs.append(epoch.epoch)
+            return callback(epoch)
 
-        return real(experiment, note)
+        return real(*arguments, callback=note, **settings)
 
-    monkeypatch.setattr(contenders.Experiment, "fit", fit)
-    one = contenders.XPNet("native", "numpy", small_dataset())
-    with one.contexts:
-        timed = one.training(Task(batch=batch, rows=40))
-        assert timed(3) > 0
-        assert epochs == [0, 1, 2, 3]
-        assert timed(1) > 0
-        assert epochs == [0, 1, 2, 3, 4]
-        one.current.end()
+    monkeypatch.setattr(xpnet, "fit", fit)
+    one = contenders.XPNet("native", "numpy", small_images())
+    timed = one.training(Task(batch=batch, rows=40))
+    assert timed(3) > 0
+    assert epochs == [0, 1, 2, 3]
+    assert timed(1) > 0
+    assert epochs == [0, 1, 2, 3, 4]
+    one.current.end()
     assert epochs == [0, 1, 2, 3, 4]
     assert not one.current.is_alive()
 
 
+@pytest.mark.parametrize("library", ["numpy", "jax"])
+def test_xpnet_trains_and_then_predicts(library):
+    pytest.importorskip(library)
+    one = contenders.XPNet("native", library, small_images())
+    assert one.training(Task(rows=40))(2) > 0
+    with one.contexts:
+        assert one.inference(Task("predict", rows=20))(2) > 0
+    assert not one.current.is_alive()
+
+
 def test_a_training_that_fails_says_so():
-    one = contenders.XPNet("native", "numpy", small_dataset())
-    with one.contexts, pytest.raises(DivergedError, match="diverged"):
+    one = contenders.XPNet("native", "numpy", small_images())
+    with pytest.raises(DivergedError, match="diverged"):
         one.training(Task(rows=40, learning_rate=1e30))(5)
 
 
@@ -195,10 +216,8 @@ PEERS = ["notebook", "torch", "jax", "sklearn"]
 @pytest.mark.parametrize("who", PEERS)
 @pytest.mark.parametrize("task", [Task(rows=40), Task(batch=16, rows=40), Task("predict", rows=20)])
 def test_every_peer_does_every_task(who, task):
-    library = {"notebook": "numpy"}.get(who, who)
-    if import_library(library, "")[1] is not None:
-        pytest.skip(f"{library} is not installed")
-    one = contenders.contender(who, small_dataset())
+    pytest.importorskip({"notebook": "numpy"}.get(who, who))
+    one = contenders.contender(who, small_images())
     timed = one.training(task) if task.kind == "train" else one.inference(task)
     assert timed(2) > 0
 
@@ -226,7 +245,7 @@ def test_a_contender_that_cannot_start_says_why():
     with benchmark_runs.processes(["xpnet:native:nonsense"], benchmark_runs.environment(1)) as both:
         ((_, process),) = both
         with pytest.raises(ContenderError, match="nonsense"):
-            process.ask()
+            process.ask(task=asdict(Task()), target=0.01, longest=None, trial=2)
 
 
 class FakeProcess:
@@ -489,6 +508,12 @@ def test_the_figure_is_the_same_bytes_again_and_carries_no_date():
         (["--only", ""], "got ''"),
         (["--fast"], "unrecognized arguments: --fast"),
         (["--out"], "--out: expected one argument"),
+        (["--json", "here"], "--json: goes with --against"),
+        (["--against", "HEAD", "--out", "here"], "--out: does not go with --against"),
+        (
+            ["--against", "HEAD", "--only", "epoch,wide"],
+            "some of epoch,steps,main,startup, got 'wide'",
+        ),
     ],
 )
 def test_a_wrong_option_is_one_line_and_code_2(words, message, capsys):
@@ -542,3 +567,165 @@ def test_a_quick_run_measures_and_writes(tmp_path, monkeypatch, capsys):
     text = (tmp_path / "benchmarks.md").read_text()
     assert "| xpnet reproducible, NumPy" in text
     assert text.strip() in capsys.readouterr().out
+
+
+# --- two commits
+
+
+def git(folder, *words):
+    """Run git in a folder, whatever the user's own settings are; return what it prints."""
+    identity = ("-c", "user.name=xpnet", "-c", "user.email=xpnet@example.invalid")
+    command = ["git", *identity, "-c", "core.hooksPath=/dev/null", "-C", str(folder), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository of two commits of xpnet, the second of which has another greeting."""
+    root, ignored = tmp_path / "repository", shutil.ignore_patterns("__pycache__")
+    for name in benchmark_against.PACKED:
+        shutil.copytree(benchmark_runs.ROOT / name, root / name, ignore=ignored)
+    git(tmp_path, "init", "--quiet", str(root))
+    for content in ("old", "new"):
+        (root / "xpnet" / "side.py").write_text(f"SIDE = {content!r}\n")
+        git(root, "add", "--force", ".")
+        git(root, "commit", "--quiet", "--message", content)
+    monkeypatch.setattr(benchmark_against, "ROOT", root)
+    return root
+
+
+def test_two_commits_are_compared(repository, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(benchmark_against, "CONTENDERS", {"xpnet:native:numpy": 3})
+    file = tmp_path / "comparison.json"
+    before = git(repository, "status", "--porcelain", "--ignored")
+    assert benchmark.main(["--against", "HEAD~1", "--quick", "--json", str(file)]) == 0
+    head, columns, *lines, last = capsys.readouterr().out.splitlines()
+    old, new = (git(repository, "rev-parse", name) for name in ("HEAD~1", "HEAD"))
+    assert head == f"old {old[:12]}, new {new[:12]}, 1 round, {available_cpus()} threads"
+    assert columns.split() == ["old", "new", "new/old", "quartiles", "min", "-", "max"]
+    content = json.loads(file.read_text())
+    assert (content["old"], content["new"]) == (old, new)
+    assert [pair["title"] for pair in content["pairs"]] == [
+        "xpnet native, NumPy: an epoch, full batch",
+        "xpnet native, NumPy: a step, batches of 32",
+        "xpnet native, NumPy: a step, batches of 128",
+        "xpnet native, NumPy: a step, batches of 1,024",
+        "xpnet reproducible, NumPy: the main job",
+        "xpnet native, NumPy: the main job",
+        "--help",
+        "import xpnet",
+    ]
+    worst = max(content["pairs"], key=lambda pair: pair["ratio"])
+    assert last == f"worst ratio: {worst['ratio']:.3f}, {worst['title']}"
+    for pair, line in zip(content["pairs"], lines, strict=True):
+        assert line.startswith(pair["title"])
+        assert f" {pair['ratio']:.3f} " in line
+        assert len(pair["old"]) == len(pair["new"]) == (3 if pair["key"] == "startup" else 1)
+    assert git(repository, "status", "--porcelain", "--ignored") == before
+    assert git(repository, "worktree", "list").count("\n") == 0
+
+
+def test_each_side_runs_its_own_commit(repository):
+    found = []
+    with benchmark_against.unpacked(*benchmark_against.commits("HEAD~1")) as roots:
+        for root in roots:
+            variables = benchmark_runs.environment(1, root)
+            benchmark_against.check_origin(root, repository.parent, variables)
+            code = "from xpnet.side import SIDE; print(SIDE)"
+            command = [sys.executable, "-c", code]
+            answer = subprocess.run(
+                command,
+                cwd=repository.parent,
+                env=variables,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            found.append(answer.stdout.strip())
+        with pytest.raises(ContenderError, match="expected import xpnet to find the package there"):
+            benchmark_against.check_origin(roots[0], repository.parent, variables)
+    assert found == ["old", "new"]
+    assert not any(root.exists() for root in roots)
+
+
+def test_a_commit_that_does_not_exist_is_one_line_and_code_2(repository, capsys):
+    assert benchmark.main(["--against=--upload-pack=x"]) == 2
+    assert benchmark.main(["--against", "nothing"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    expected = "benchmark: --against: expected a commit of this repository, got {!r}\n"
+    assert err == expected.format("--upload-pack=x") + expected.format("nothing")
+
+
+def test_what_is_not_committed_is_one_line_and_code_2(repository, capsys):
+    (repository / "xpnet" / "side.py").write_text("SIDE = 'neither'\n")
+    assert benchmark.main(["--against", "HEAD"]) == 2
+    expected = "compares commits, but xpnet/side.py has changes: commit or stash them"
+    assert capsys.readouterr().err == f"benchmark: --against: {expected}\n"
+
+
+def test_without_git_it_is_one_line_and_code_2(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmark_against, "ROOT", tmp_path)
+    assert benchmark.main(["--against", "HEAD"]) == 2
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert benchmark.main(["--against", "HEAD"]) == 2
+    no_repository, no_git = capsys.readouterr().err.splitlines()
+    assert "benchmark: --against: git status: fatal: not a git repository" in no_repository
+    assert no_git == "benchmark: --against: needs git, which is not installed"
+
+
+class OneSide:
+    """Notes when it ran, and takes the seconds it is given."""
+
+    def __init__(self, who, ran, seconds):
+        self.line, self.who, self.ran, self.left = Line(who, who), who, ran, list(seconds)
+
+    def run(self):
+        self.ran.append(self.who)
+        self.line.seconds.append(self.left.pop(0))
+
+
+def test_the_sides_alternate_and_rounds_are_paired():
+    ran, pair = [], Pair("epoch", "an epoch")
+    for rounds in (range(3), range(3, 5)):  # two pairs of processes
+        sides = [OneSide("old", ran, [1.0, 2.0, 4.0]), OneSide("new", ran, [3.0, 2.0, 2.0])]
+        benchmark_against.alternate(pair, sides, rounds)
+    order = ["old", "new", "new", "old"]
+    assert ran == [*order, *order, "old", "new"]
+    assert pair.ratios == [3.0, 1.0, 0.5, 3.0, 1.0]
+    assert pair.ratio == 1.0
+    assert pair.quartiles == (1.0, 3.0)
+
+
+def test_a_row_has_times_ratio_and_spread():
+    pair = Pair("steps", "a step, batches of 32", 100, [0.01, 0.01, 0.02], [0.01, 0.02, 0.02])
+    line = benchmark_against.row(pair)
+    words = "a step, batches of 32 100 µs 200 µs 1.000 1.000 - 1.500 1.000 - 2.000"
+    assert line.split() == words.split()
+    assert line.index("1.000") == benchmark_against.heading().index("new/old") + 2
+
+
+def test_the_worst_ratio_is_the_largest():
+    pairs = [
+        Pair("epoch", name, 1, [1.0], [new]) for name, new in (("a", 0.9), ("b", 1.1), ("c", 1.0))
+    ]
+    assert benchmark_against.worst(pairs) == "worst ratio: 1.100, b"
+
+
+def test_a_library_that_is_absent_takes_no_part(monkeypatch, capsys):
+    @contextlib.contextmanager
+    def processes(contenders, variables):
+        yield [(who, FakeProcess(who, [], "BackendError: no torch")) for who in contenders]
+
+    monkeypatch.setattr(benchmark_against, "processes", processes)
+    wanted = benchmark_against.tasks(["epoch"], quick=True)
+    who, effort = "xpnet:native:torch", Effort(1, 1.0, None)
+    assert not list(benchmark_against.trainings(who, 1, wanted, effort, ({}, {})))
+    expected = "xpnet native, PyTorch takes no part: BackendError: no torch\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_nine_rounds_are_the_default():
+    assert benchmark.parsed(["--against", "HEAD"]).runs == 9
+    assert benchmark.parsed(["--against", "HEAD", "--runs", "3"]).runs == 3
+    assert benchmark.parsed(["--against", "HEAD"]).out is None
