@@ -120,6 +120,14 @@ def test_the_training_half_has_the_training_figures(capsys):
     assert found["accuracy"] == record("native")["metrics"]["train_accuracy"]
 
 
+def test_without_a_run_it_is_the_newest(capsys):
+    newest = max(RUNS, key=lambda name: record(name)["started"])
+    assert evaluate.main(["--json", "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert err == f"xpnet: note: no RUN given: using the newest, runs/{newest}\n"
+    assert json.loads(out) == figures(capsys, f"runs/{newest}")
+
+
 def test_a_run_that_was_interrupted_is_evaluated_too(capsys, copied):
     changed = {**record("native"), "status": "interrupted"}
     (copied / "run.json").write_text(json.dumps(changed))
@@ -363,7 +371,6 @@ def test_data_that_do_not_fit_are_one_line(capsys, tmp_path, arrays, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "the following arguments are required: RUN (xpnet evaluate --help)"),
         (("runs/native", "--bogus"), "unrecognized arguments: --bogus"),
         (("runs/native", "--split", "both"), "argument --split: invalid choice: 'both'"),
         (("runs/absent",), "runs/absent: no such file or folder: expected the folder of a run"),

@@ -49,6 +49,7 @@ def work(tmp_path_factory):
     np.savez_compressed(folder / "labelled.npz", x=x, y=y)
     np.savez(folder / "set.npz", x_train=x[:1], y_train=y[:1], x_test=x, y_test=y)
     np.savez(folder / "single.npz", x)
+    (folder / "bad.safetensors").write_bytes((folder / "seven.png").read_bytes())
     plain = "\n".join(",".join(map(str, row)) for row in x.tolist())
     labelled = "\n".join(",".join(map(str, row)) for row in np.column_stack([y, x]).tolist())
     names = ",".join(f"pixel{index}" for index in range(784))
@@ -87,6 +88,69 @@ def printed(capsys, *words):
 
 def predictions(capsys, *words):
     return json.loads(printed(capsys, *words, "--json"))["predictions"]
+
+
+# The network
+
+
+def as_without_run(capsys, run, *words):
+    """Standard output of the command without RUN, which must note that it used this run."""
+    assert predict.main([*map(str, words), "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert err == f"xpnet: note: no RUN given: using the newest, {run}\n"
+    return out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("seven.png",),
+        ("seven.png", "one.png", "--all"),
+        ("--all", "seven.png", "one.png"),
+        ("seven.png", "--all", "one.png"),
+        ("rows.csv", "seven.png", "--json"),
+        ("images-idx3-ubyte", "seven.png"),
+    ],
+)
+def test_without_a_run_it_is_the_newest(capsys, words):
+    assert as_without_run(capsys, RUN, *words) == printed(capsys, RUN, *words)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
+def test_a_model_file_is_a_network_whatever_its_name_is(capsys, tmp_path, name):
+    Path(tmp_path / name).write_bytes((RUN / "model.safetensors").read_bytes())
+    assert printed(capsys, tmp_path / name, "seven.png").startswith("seven.png   7 ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (RUN, "--all", "seven.png"),
+        ("--all", RUN, "seven.png"),
+        (RUN, "--all", "--", "seven.png"),
+        ("--all", "--", RUN, "seven.png"),
+    ],
+)
+def test_flags_may_stand_anywhere(capsys, words):
+    assert predict.main(["--device", "cpu", *map(str, words)]) == 0
+    out = capsys.readouterr().out
+    assert out == printed(capsys, RUN, "seven.png", "--all")
+
+
+@pytest.mark.parametrize("words", [(RUN, "--"), ("--", RUN)])
+def test_behind_two_dashes_files_may_begin_with_one(capsys, words):
+    Path("-seven.png").write_bytes(Path("seven.png").read_bytes())
+    assert predict.main(["--device", "cpu", *map(str, words), "-seven.png"]) == 0
+    assert capsys.readouterr().out.startswith("-seven.png   7 ")
+
+
+def test_without_any_run_it_is_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    drawn(STROKES["seven.png"]).save("seven.png")
+    assert run("seven.png") == 2
+    out, err = capsys.readouterr()
+    message = "no trained run in runs: xpnet train makes one; or give RUN, the folder of a run"
+    assert (out, err) == ("", f"xpnet: {message}\n")
 
 
 # Images
@@ -349,11 +413,12 @@ def test_images_for_a_network_that_takes_none_are_one_line(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "the following arguments are required: RUN, FILE (xpnet predict --help)"),
+        ((), "the following arguments are required: FILE (xpnet predict --help)"),
         ((RUN,), "the following arguments are required: FILE"),
         ((RUN, "seven.png", "--bogus"), "unrecognized arguments: --bogus"),
         (("absent", "seven.png"), "absent: no such file or folder: expected the folder of a run"),
-        (("seven.png", "seven.png"), "seven.png: not a complete .safetensors file"),
+        (("absent.png", "seven.png"), "absent.png: no such file or folder: expected the folder"),
+        (("bad.safetensors", "seven.png"), "bad.safetensors: not a complete .safetensors file"),
         (("runs", "seven.png"), "run.json"),
         ((RUN, "seven.png", "--backend", "x"), "unknown backend 'x'"),
         ((RUN, "seven.png", "--out", "seven.png"), "--out: expected a file name that ends in .csv"),

@@ -92,6 +92,21 @@ def test_the_command_writes_one_page_into_the_run_and_prints_where(run, capsys):
     assert page.startswith(b"<!doctype html>")
 
 
+def test_without_a_run_it_is_the_newest_trained_one(made, run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command() == 2
+    assert capsys.readouterr().err.startswith("xpnet: no trained run in runs: xpnet train makes")
+    shutil.copytree(made, "runs/first")
+    (run / "report.html").unlink(missing_ok=True)
+    run.rename("runs/second")
+    rewrite(Path("runs/second/run.json"), started="2199-01-01T00:00:00+00:00")
+    assert command() == 0
+    out, err = capsys.readouterr()
+    assert out == "runs/second/report.html\n"
+    assert err == "xpnet: note: no RUN given: using the newest, runs/second\n"
+    assert Path("runs/second/report.html").exists()
+
+
 def test_out_names_another_file_and_replaces_it(run, tmp_path, capsys):
     (tmp_path / "there.html").write_text("old")
     assert command(run, "--out", tmp_path / "there.html") == 0
@@ -679,7 +694,6 @@ def test_a_damaged_run_is_one_line_and_changes_nothing(run, capsys, name):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "the following arguments are required: RUN (xpnet report --help)"),
         (("run", "--nonsense"), "unrecognized arguments: --nonsense (xpnet report --help)"),
         (("run", "--test-data", "x.csv"), "--test-data x.csv: goes with --data TRAIN.csv"),
         (("run", "--data", "absent.npz"), "absent.npz: no such file or folder; --data takes "),

@@ -17,7 +17,7 @@ from rich.console import Console
 from xpnet import tracking
 from xpnet.config import TrainConfig, resolved
 from xpnet.runs import comparison, details, found, listing, survey
-from xpnet.runs.command import main
+from xpnet.runs.command import main, newest
 from xpnet.runs.text import plain, shortened
 from xpnet.tracking import Run, read_run
 
@@ -679,6 +679,36 @@ def test_a_run_elsewhere_is_named_by_its_folder(capsys, tmp_path):
     assert printed(capsys, "show", "a", "--out", "elsewhere").startswith("a\n")
 
 
+@pytest.mark.parametrize("out", ["runs", "elsewhere"])
+def test_show_without_a_name_shows_the_newest(capsys, out):
+    for folder, name, year in (("", "b", 2030), ("trials", "seed-0", 2031), ("", "a", 2029)):
+        edit(make(name, Path(out, folder)), started=f"{year}-01-01T00:00:00.000+00:00")
+    assert main(["show", "--out", out, "--json"]) == 0
+    shown, err = capsys.readouterr()
+    assert err == f"xpnet: note: no RUN given: using the newest, {out}/trials/seed-0\n"
+    assert shown == printed(capsys, "show", "trials/seed-0", "--out", out, "--json")
+
+
+@pytest.mark.parametrize("left_out", ["no model", "running", "failed", "damaged"])
+def test_the_newest_trained_run_has_ended_and_has_a_model(capsys, left_out):
+    for name in ("old", "new"):
+        (make(name) / "model.safetensors").touch()
+    assert newest().folder == RUNS / "new"
+    if left_out == "no model":
+        (RUNS / "new/model.safetensors").unlink()
+    elif left_out == "damaged":
+        (RUNS / "new/run.json").write_text("{")
+    else:
+        edit(RUNS / "new", status=left_out)
+    capsys.readouterr()
+    assert newest().folder == RUNS / "old"
+    *notes, last = capsys.readouterr().err.splitlines()
+    assert last == "xpnet: note: no RUN given: using the newest, runs/old"
+    assert [note.partition(": runs/new/run.json")[0] for note in notes] == (
+        ["xpnet: note: 1 damaged run is left out"] if left_out == "damaged" else []
+    )
+
+
 def test_show_json_is_the_record_with_the_history(capsys):
     folder = make("a")
     shown = json.loads(printed(capsys, "show", "a", "--json"))
@@ -947,7 +977,9 @@ def test_an_interrupted_run_can_be_the_best_and_go_on(capsys):
     [
         ((), "the following arguments are required: ACTION (xpnet runs --help)"),
         (("fly",), "argument ACTION: invalid choice: 'fly'"),
-        (("show",), "the following arguments are required: RUN (xpnet runs show --help)"),
+        (("show", "--out", "runs/empty"), "no run in runs/empty: xpnet train makes one; or give"),
+        (("show", "--out", "absent"), "no run in absent: xpnet train makes one; or give RUN"),
+        (("show", "--out", "file"), "file: cannot be read (Not a directory): expected a folder"),
         (("list", "--colour"), "unrecognized arguments: --colour (xpnet runs --help)"),
         (("list", "runs", "--out", "runs"), "argument --out: not allowed with argument FOLDER"),
         (

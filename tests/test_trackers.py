@@ -440,7 +440,8 @@ def test_a_tracker_that_is_not_installed_is_one_line_and_leaves_nothing(capsys, 
     assert train.main([*RUN, "--track", name]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f'xpnet: --track {name}: {name} is not installed: pip install "xpnet[{name}]"\n'
+    fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
+    assert err == f"xpnet: --track {name}: {name} is not installed: {fix}\n"
     assert not Path("runs").exists()
 
 

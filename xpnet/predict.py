@@ -31,6 +31,9 @@ EPILOG = """\
 FILE is an image (PNG, JPEG, GIF, BMP, WebP, TIFF, PPM) of one digit, dark on light or light on dark, or a
 table with a sample a row (.csv, .csv.gz, .npy, .npz and IDX files).
 
+The first word is RUN if it is a folder or a .safetensors file. If it is another file, it is the first FILE,
+and the newest trained run in runs is used.
+
 Exit codes: 0 done, 2 bad input or device, 130 interrupted. Where a file cannot be read, the others are
 still printed; --out then writes nothing."""
 
@@ -79,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(words: list[str]) -> int:
-    arguments = _parser().parse_args(words)
+    arguments = _arguments(words)
     check_csv_name("--out", arguments.out)
     trained = load_trained(arguments)
     printed = not arguments.json and arguments.out is None
@@ -110,7 +113,13 @@ def _command(words: list[str]) -> int:
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add what says which network computes, and who computes it."""
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="the folder of a run, or a .safetensors file")
+    add(
+        "run",
+        type=Path,
+        metavar="RUN",
+        nargs="?",
+        help="the folder of a run, or a .safetensors file (default: the newest trained run in runs)",
+    )
 
 
 def add_computation(parser: argparse.ArgumentParser) -> None:
@@ -129,18 +138,62 @@ def add_computation(parser: argparse.ArgumentParser) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="xpnet predict",
+        usage="%(prog)s [OPTIONS] [RUN] FILE [FILE ...]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add_network(parser)
-    add("files", type=Path, metavar="FILE", nargs="+", help="an image, or a table of samples")
+    add("files", type=Path, metavar="FILE", nargs="*", help="an image, or a table of samples")
     add("--all", action="store_true", help="print the probability of every class")
     add("--json", action="store_true", help="print JSON, with the probability of every class")
     add("--out", type=Path, metavar="FILE.csv", help="write a CSV file instead of printing")
     add_computation(parser)
     return parser
+
+
+def _arguments(words: list[str]) -> argparse.Namespace:
+    """Return the parsed command line, with run None if the first of its words is a FILE."""
+    parser = _parser()
+    # Words behind -- may begin with a dash; Python 3.11 takes those for options where RUN may be left out.
+    end = words.index("--") if "--" in words else len(words)
+    arguments = parser.parse_intermixed_args(words[:end])
+    named = [*arguments.files, *map(Path, words[end + 1 :])]
+    if arguments.run is not None:
+        named.insert(0, arguments.run)
+    arguments.run = named.pop(0) if named and _is_network(named[0]) else None
+    if not named:
+        parser.error("the following arguments are required: FILE")
+    arguments.files = named
+    return arguments
+
+
+def _is_network(path: Path) -> bool:
+    """Tell whether the first word is RUN: a folder, or a safetensors file by its name or first bytes.
+
+    Raises
+    ------
+    DataError
+        There is nothing of that name.
+    """
+    if path.suffix.lower() == ".safetensors":
+        return True
+    try:
+        if not path.exists():
+            msg = (
+                f"{path}: no such file or folder: expected the folder of a run, a .safetensors file, or "
+                "an image or table, for which the newest run is used"
+            )
+            raise DataError(msg)
+        if not path.is_file():
+            return path.is_dir()
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror})"
+        raise DataError(msg) from error
+    return start[4:] == b"\0\0\0\0{"  # the length of a header of JSON, and its first character
 
 
 # The network
@@ -149,10 +202,12 @@ def _parser() -> argparse.ArgumentParser:
 def load_trained(arguments: argparse.Namespace) -> Trained:
     """Return the network that `run`, `device`, `backend` and `arithmetic` of the arguments name.
 
+    Without `run` it is that of the newest trained run in ``runs``.
+
     Raises
     ------
     DataError
-        There is no such run or file, it is damaged, or the run has not ended.
+        There is no such run or file, or none at all, it is damaged, or the run has not ended.
     ConfigError
         There is no such device or backend.
     BackendError
@@ -161,8 +216,9 @@ def load_trained(arguments: argparse.Namespace) -> Trained:
     from xpnet.backends.resolve import resolve
     from xpnet.checkpoint import load_model
     from xpnet.predictor import Predictor, model_path
+    from xpnet.runs.command import newest
 
-    path: Path = arguments.run
+    path: Path = newest().folder if arguments.run is None else arguments.run
     record = _ended(path) if path.is_dir() else None
     model = load_model(model_path(path))
     config = sha256 = None

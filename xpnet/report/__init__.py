@@ -83,14 +83,25 @@ def _command(words: list[str]) -> int:
         from xpnet import datasets
 
         data = datasets.load(arguments.data, arguments.test_data)
-    sys.stdout.write(f"{write_report(arguments.run, data, arguments.out)}\n")
+    run = arguments.run
+    if run is None:
+        from xpnet.runs.command import newest
+
+        run = newest().folder
+    sys.stdout.write(f"{write_report(run, data, arguments.out)}\n")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="xpnet report", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="the folder of a run, such as runs/first")
+    add(
+        "run",
+        type=Path,
+        metavar="RUN",
+        nargs="?",
+        help="the folder of a run, such as runs/first (default: the newest trained run in runs)",
+    )
     add("--out", type=Path, metavar="FILE", help="the page to write (default: RUN/report.html)")
     add("--data", type=Path, help="the data of the training, if they are not where they were")
     add("--test-data", type=Path, help="the test data, where --data is a CSV file")

@@ -13,7 +13,7 @@ from xpnet.cli import complain, guarded
 from xpnet.errors import DataError, XPNetError
 from xpnet.runs.found import FoundRun, name_below, read, survey
 from xpnet.runs.text import csv_text, json_text, plain
-from xpnet.tracking import RECORD_FILE
+from xpnet.tracking import MODEL_FILE, RECORD_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,7 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     many.add_argument("--reverse", action="store_true", help="the other way round")
     one = action("show", _show, "show everything about a run, or about several trained together")
-    one.add_argument("run_name", metavar="RUN", help="a run: its name, or its folder")
+    one.add_argument(
+        "run_name",
+        metavar="RUN",
+        nargs="?",
+        help="a run: its name, or its folder (default: the newest)",
+    )
     _add_out(one)
     some = action("compare", _compare, "show what differs between runs")
     some.add_argument(
@@ -137,9 +142,10 @@ def _list(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     from xpnet.runs import details, listing
 
-    folder = _folder(arguments.run_name, arguments.out)
+    name, out = arguments.run_name, arguments.out
+    folder = newest(out, trained=False).folder if name is None else _folder(name, out)
     if _is_run(folder):
-        run = read(folder, arguments.out)
+        run = read(folder, out)
         history = run.history()
         _print(
             arguments,
@@ -148,7 +154,7 @@ def _show(arguments: argparse.Namespace) -> int:
             lambda console: details.print_details(console, run, history),
         )
     else:
-        runs = _runs_of(folder, arguments.out)
+        runs = _runs_of(folder, out)
         _print(
             arguments,
             lambda: [listing.as_object(run) for run in runs],
@@ -211,6 +217,34 @@ def _print(
         from rich.console import Console
 
         as_text(Console(highlight=False))
+
+
+def newest(out: Path = OUT, *, trained: bool = True) -> FoundRun:
+    """Return the run in `out` that started last, and say on standard error which one it is.
+
+    Parameters
+    ----------
+    trained
+        Consider only runs that have ended and have a model.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    runs = _surveyed(out) if os.path.lexists(out) else []
+    if trained:
+        runs = [
+            run
+            for run in runs
+            if run.status in ("completed", "interrupted") and (run.folder / MODEL_FILE).is_file()
+        ]
+    if not runs:
+        kind = "trained run" if trained else "run"
+        msg = f"no {kind} in {out}: xpnet train makes one; or give RUN, the folder of a run"
+        raise DataError(msg)
+    complain(f"note: no RUN given: using the newest, {plain(runs[-1].folder)}")
+    return runs[-1]
 
 
 def _folder(name: str, out: Path) -> Path:

@@ -31,7 +31,10 @@ def check(names: Sequence[str]) -> None:
     for name in names:
         spec = find_spec(name)
         if spec is None or spec.origin is None:  # a mere folder of that name has no origin
-            msg = f'--track {name}: {name} is not installed: pip install "xpnet[{name}]"'
+            msg = (
+                f"--track {name}: {name} is not installed: "
+                f'pip install -e ".[{name}]" in the checkout of xpnet'
+            )
             raise ConfigError(msg)
 
 
