@@ -92,13 +92,13 @@ class Training(threading.Thread):
 class XPNet:
     """xpnet with one arithmetic on one array library."""
 
-    def __init__(self, arithmetic: str, library: str, data: Dataset) -> None:
+    def __init__(self, arithmetic: str, library: str, data: Dataset, device: str = "cpu") -> None:
         if library == "torch":
             import torch
 
             torch.set_num_threads(available_cpus())
         self.arithmetic, self.data = arithmetic, data
-        self.backend = make(library, "cpu")
+        self.backend = make(library, device)
         self.current: Training | None = None
         self.contexts = contextlib.ExitStack()  # open as long as the process lives
 
