@@ -7,6 +7,8 @@ PIXELS, PARAMETERS = 784, 784 * 10 + 10 + 10 * 10 + 10
 SLOW = 4.0
 """A float64 matrix product that takes so many times as long as one in float32 is slow."""
 BATCHES = (60_000, 1024, 128)
+SHOWN = 20
+"""Failed tests of a library."""
 SPEED = (
     "Microseconds a step, 784-10-10, the median of several runs. PyTorch written by hand is eager; JAX is "
     "compiled, and its products have JAX's default precision, which shortens operands to 10 bits (TF32)."
@@ -129,7 +131,14 @@ def _float64_note(parts: dict[str, Any]) -> str:
 
 
 def _suite(parts: dict[str, Any], _: object) -> list[str]:
-    return [f"- {name}: {part.get('last_line', 'not finished')}" for name, part in parts.items()]
+    lines = []
+    for name, part in parts.items():
+        lines.append(f"- {name}: {part.get('last_line', 'not finished')}")
+        failed = [
+            x for x in part.get("output", "").split("\n") if x.startswith(("FAILED", "ERROR"))
+        ]
+        lines += [f"  - `{line}`" for line in failed[:SHOWN]]
+    return lines
 
 
 SECTIONS = {"fingerprints": _fingerprints, "parity": _parity, "speed": _speed, "suite": _suite}

@@ -24,7 +24,10 @@ def work(words: list[str], seconds: float, found: Callable[[dict[str, Any]], obj
     problems: list[str] = []
 
     def line(text: str) -> None:
-        answer = json.loads(text)
+        try:
+            answer = json.loads(text)
+        except ValueError:  # the end of a process that was stopped while it wrote
+            return
         if "error" in answer:
             problems.append(answer["error"])
         else:
@@ -34,8 +37,10 @@ def work(words: list[str], seconds: float, found: Callable[[dict[str, Any]], obj
         ending = run([str(WORK), *words], seconds, line, errors)
         errors.seek(0)
         last = last_line([*errors])
-    if ending is not None and not problems:
-        return ending if ending.startswith("stopped") else f"{ending}: {last}"
+    if ending is not None and ending.startswith("stopped"):
+        problems.append(ending)
+    elif ending is not None and not problems:
+        problems.append(f"{ending}: {last}")
     return "; ".join(problems) or None
 
 

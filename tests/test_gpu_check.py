@@ -87,7 +87,8 @@ class Machine:
             file = Path(words[words.index("--json") + 1])
             file.write_text('{"rows": [{"device": "cuda:0"}]}')
         problem = self.broken.get(words[1])
-        return {"problem": problem, "last_line": "561 passed in 93.10s", "output": "a table"}
+        output = "a table" if problem is None else "a table\nFAILED tests/test_x.py::test_y"
+        return {"problem": problem, "last_line": "561 passed in 93.10s", "output": output}
 
 
 @pytest.fixture
@@ -123,10 +124,10 @@ def check(folder, *words):
 # --- no GPU
 
 
-@pytest.mark.skipif(
-    any(probe(name, "cuda:0").usable for name in ("cupy", "torch", "jax")), reason="has a GPU"
-)
 def test_a_machine_without_cuda_is_told_why_in_one_line(tmp_path):
+    probes = {name: probe(name, "cuda:0") for name in ("cupy", "torch", "jax")}
+    if any(result.usable for result in probes.values()):
+        pytest.skip("there is a GPU")
     found = subprocess.run(
         [sys.executable, SCRIPTS / "gpu_check.py", "--out", tmp_path / "out"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -138,8 +139,8 @@ def test_a_machine_without_cuda_is_told_why_in_one_line(tmp_path):
     assert found.stdout == ""
     assert found.stderr.startswith("gpu_check: CUDA is not usable here: cupy: ")
     assert found.stderr.count("\n") == 1
-    for name in ("cupy", "torch", "jax"):
-        assert f"{name}: {probe(name, 'cuda:0').reason}" in found.stderr
+    for name, result in probes.items():
+        assert f"{name}: {result.reason}" in found.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -290,6 +291,7 @@ def test_a_failing_suite_or_parity_table_gives_code_1(gpu, tmp_path, part, stage
     assert all(line.endswith(": ended with code 1: 3 failed") for line in failures)
     assert all(not found["stages"][name]["failures"] for name in STAGES if name != stage)
     assert f"- {failures[0]}\n" in page
+    assert "FAILED tests/test_x.py::test_y" in page
 
 
 def test_parity_requires_the_gpu_of_every_library_that_works(gpu, tmp_path):
@@ -502,6 +504,17 @@ def test_a_real_process_that_says_nothing_more_is_told_by_its_last_words(monkeyp
     answers = []
     assert gpu_check_runs.work([], 60.0, answers.append) == "ended by signal 6: CUDA error: gone"
     assert answers == [{"a": 1}]
+
+
+def test_an_answer_that_is_cut_off_is_not_one(monkeypatch, tmp_path):
+    script = tmp_path / "work.py"
+    script.write_text(
+        "print('{\"error\": \"out of memory\"}')\nprint('{\"a\": ', end='', flush=True)\n"
+        "import time; time.sleep(1000)\n"
+    )
+    monkeypatch.setattr(gpu_check_runs, "WORK", script)
+    problem = gpu_check_runs.work([], 5.0, lambda answer: pytest.fail(str(answer)))
+    assert problem == "out of memory; stopped after 5 s"
 
 
 @pytest.fixture
