@@ -11,7 +11,7 @@ SHOWN = 20
 """Failed tests of a library."""
 SPEED = (
     "Microseconds a step, 784-10-10, the median of several runs. PyTorch written by hand is eager; JAX is "
-    "compiled, and its products have JAX's default precision, which shortens operands to 10 bits (TF32)."
+    "compiled, its products in JAX's default precision: operands of 10 bits (TF32) where the card has them."
 )
 FLOOR = (
     "The floor: a step reads each pixel once, a byte, and reads and writes {:,} float32 parameters, at the "
@@ -34,15 +34,10 @@ def page(evidence: dict[str, Any], expected: dict[int, str], file: str) -> str:
     for name, found in evidence["libraries"].items():
         state = found["version"] if found["usable"] else f"not usable: {found['reason']}"
         lines.append(f"- {name} {state}")
-    for name, stage in stages.items():
-        lines += [
-            "",
-            f"## {name}",
-            "",
-            *_head(stage),
-            "",
-            *SECTIONS[name](stage["parts"], expected),
-        ]
+    for name, section in SECTIONS.items():
+        if name in stages:
+            lines += ["", f"## {name}", "", *_head(stages[name]), ""]
+            lines += section(stages[name]["parts"], expected)
     return "\n".join([*lines, ""])
 
 

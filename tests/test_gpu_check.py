@@ -246,6 +246,14 @@ def test_a_first_check_of_one_stage_says_what_is_not_checked(gpu, tmp_path):
     assert evidence(tmp_path)[1].startswith("# NVIDIA H100 80GB HBM3: agree so far: parity\n")
 
 
+def test_the_page_has_the_stages_in_their_order(gpu, tmp_path):
+    assert check(tmp_path, "--only", "suite", "parity") == 0
+    assert check(tmp_path, "--only", "fingerprints") == 0
+    page = evidence(tmp_path)[1]
+    headings = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
+    assert headings == ["fingerprints", "parity", "suite"]
+
+
 def test_an_unknown_stage_names_the_known_ones(gpu, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         check(tmp_path, "--only", "everything")
