@@ -114,13 +114,13 @@ class Torch:
 
     compiled = False
 
-    def __init__(self, data: Images) -> None:
+    def __init__(self, data: Images, device: str = "cpu") -> None:
         import torch
 
-        self.torch = torch
-        self.x = torch.tensor(data.x_train.astype(np.float32) / 255)
-        self.y = torch.tensor(data.y_train.astype(np.int64))
-        self.x_test = torch.tensor(data.x_test.astype(np.float32) / 255)
+        self.torch, self.device = torch, device
+        self.x = torch.tensor(data.x_train.astype(np.float32) / 255, device=device)
+        self.y = torch.tensor(data.y_train.astype(np.int64), device=device)
+        self.x_test = torch.tensor(data.x_test.astype(np.float32) / 255, device=device)
 
     def training(self, task: Task) -> Timed:
         """Return what times epochs."""
@@ -138,7 +138,7 @@ class Torch:
             if task.batch is None:
                 step(x, y)
                 return
-            for index in torch.randperm(len(y)).split(task.batch):
+            for index in torch.randperm(len(y), device=self.device).split(task.batch):
                 step(x[index], y[index])
 
         return repeated(epoch)
@@ -158,7 +158,7 @@ class Torch:
         layers: list[Any] = []
         for inputs, units in zip(task.sizes, task.sizes[1:], strict=False):
             layers += [nn.Linear(inputs, units), nn.ReLU()]
-        model = nn.Sequential(*layers[:-1])
+        model = nn.Sequential(*layers[:-1]).to(self.device)
         return self.torch.compile(model, dynamic=False) if self.compiled else model
 
 

@@ -79,8 +79,8 @@ class Training(threading.Thread):
 class XPNet:
     """xpnet with one arithmetic on one array library."""
 
-    def __init__(self, arithmetic: str, library: str, data: Images) -> None:
-        self.arithmetic, self.library, self.data = arithmetic, library, data
+    def __init__(self, arithmetic: str, library: str, data: Images, device: str = "cpu") -> None:
+        self.arithmetic, self.library, self.data, self.device = arithmetic, library, data, device
         self.current: Training | None = None
         self.contexts = contextlib.ExitStack()  # open as long as the process lives
 
@@ -105,7 +105,7 @@ class XPNet:
 
         if self.current is not None:
             self.current.end()
-        backend = make(self.library, "cpu")
+        backend = make(self.library, self.device)
         self.contexts.enter_context(backend.scope())
         self.contexts.enter_context(backend.workers(available_cpus()))
         config = TrainConfig(arithmetic=self.arithmetic, hidden=task.hidden)
@@ -133,7 +133,7 @@ class XPNet:
             log_every=ENDLESS,
             arithmetic=self.arithmetic,
             backend=self.library,
-            device="cpu",
+            device=self.device,
             callback=callback,
         )
 

@@ -17,6 +17,7 @@ USES = pytest.StashKey[Counter[BackendCase]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cuda: has a case on a GPU")
     config.stash[USES] = Counter()
     try:
         required_cases()
@@ -26,17 +27,30 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(msg) from error
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test on a GPU, so that ``-m cuda`` selects it."""
+    case = _case(item)
+    if case is not None and case.device.startswith("cuda"):
+        item.add_marker(pytest.mark.cuda)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose backend is missing, or fail it if the environment requires the backend.
 
     Here and not in the fixture, so that pytest's list of skips has one line a backend, not a test.
     """
-    callspec = getattr(item, "callspec", None)
-    case = callspec.params.get("backend") if callspec else None
-    if not isinstance(case, BackendCase):
+    case = _case(item)
+    if case is None:
         return
     item.config.stash[USES][case] += 1
     usable_backend(case)
+
+
+def _case(item: pytest.Item) -> BackendCase | None:
+    """Return the backend that a test runs with, if it takes one."""
+    callspec = getattr(item, "callspec", None)
+    case = callspec.params.get("backend") if callspec else None
+    return case if isinstance(case, BackendCase) else None
 
 
 @pytest.fixture(params=BackendCase, ids=lambda case: case.value)

@@ -1,27 +1,36 @@
-"""Why a GPU cannot be used: every reason, told without a GPU, and the choice of a backend."""
+"""Without a GPU: every reason why one cannot be used, the choice of a backend, and the second of two GPUs."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 import subprocess
 import sys
+import threading
 import warnings
-from contextlib import nullcontext
-from types import SimpleNamespace
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
+import array_api_compat.numpy
 import numpy as np
 import pytest
-from backend_enum import BackendCase
+from backend_enum import BackendCase, usable_backend
+from networks import pixels
 
+from xpnet import api
 from xpnet.backends import base, cupy, jax, torch
 from xpnet.backends.base import Probe
 from xpnet.backends.resolve import BACKENDS, resolve
 from xpnet.errors import BackendError, ConfigError
+from xpnet.tree import mapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+TESTS = Path(__file__).parent
 
 # The package's attribute of this name is the module; `from ... import resolve` is the function.
 resolve_module = importlib.import_module("xpnet.backends.resolve")
@@ -244,42 +253,253 @@ def test_installed_cupy_without_a_gpu_gives_its_real_reason(
     assert found.fix
 
 
-def test_cupy_backend_works_on_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    current = [0]
-    uploads: list[int] = []
-    waits: list[int] = []
+# The second of two GPUs: what is computed on it, put there and fetched, while it is the current one
+
+
+class Devices(threading.local):
+    """The current devices of a thread, the inner one last, and what was done on which."""
+
+    def __init__(self, log: set[tuple[str, int]]) -> None:
+        self.current, self.log = [0], log
+
+    def note(self, what: str) -> None:
+        self.log.add((what, self.current[-1]))
+
+    @contextmanager
+    def entered(self, index: int) -> Iterator[None]:
+        self.current.append(index)
+        try:
+            yield
+        finally:
+            assert self.current.pop() == index
+
+
+class GPUArray(np.ndarray):
+    """An array on the GPU that was the current one when it was made; only there can it be used."""
+
+    devices: Devices
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.home = source.home if isinstance(source, GPUArray) else self.devices.current[-1]
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self.computed(getattr(ufunc, method), args, kwargs)
+
+    def __array_function__(self, function: Any, _: Any, args: Any, kwargs: Any) -> Any:
+        return self.computed(function, args, kwargs)
+
+    def computed(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        self.devices.note("compute")
+
+        def plain(leaf: Any) -> Any:
+            if not isinstance(leaf, GPUArray):
+                return leaf
+            assert leaf.home == self.devices.current[-1], "an array of another GPU"
+            return leaf.view(np.ndarray)
+
+        found = function(*mapped(plain, args), **mapped(plain, kwargs))
+        return mapped(lambda leaf: np.asarray(leaf).view(GPUArray), found)
+
+
+@pytest.fixture
+def log() -> set[tuple[str, int]]:
+    return set()
+
+
+def two_gpu_cupy(devices: Devices) -> Any:
+    """A CuPy with two GPUs, which leaves the computing to NumPy."""
 
     class Device:
         def __init__(self, index: int) -> None:
             self.id = index
+            self.entries: list[Any] = []
 
         def __enter__(self) -> Self:
-            current.append(self.id)
+            self.entries.append(devices.entered(self.id))
+            self.entries[-1].__enter__()
             return self
 
         def __exit__(self, *error: object) -> None:
-            current.pop()
+            self.entries.pop().__exit__(None, None, None)
 
         def synchronize(self) -> None:
-            waits.append(self.id)
+            devices.note("wait")
 
     def asarray(array: Any) -> Any:
-        uploads.append(current[-1])
-        return array
+        devices.note("upload")
+        return array.copy().view(GPUArray)
 
-    module = SimpleNamespace(
-        cuda=SimpleNamespace(Device=Device), asarray=asarray, asnumpy=np.asarray
+    def asnumpy(array: Any) -> Any:
+        if not isinstance(array, GPUArray):  # the host's: its namespace has the same name here
+            return array
+        devices.note("download")
+        assert array.home == devices.current[-1], "an array of another GPU"
+        return np.array(array.view(np.ndarray))
+
+    runtime = SimpleNamespace(
+        driverGetVersion=answer(13000),
+        runtimeGetVersion=answer(13000),
+        getDeviceCount=answer(2),
+        CUDARuntimeError=CUDARuntimeError,
     )
-    monkeypatch.setitem(sys.modules, "cupy", module)
-    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", FakeNamespace())
-    backend = cupy.CuPyBackend(1, "14.2.0")
-    with backend.scope():
-        assert current == [0, 1]
-    host = backend.to_host(backend.from_host(np.ones(2)))
-    backend.synchronize()
-    assert (backend.device_name, backend.device.id) == ("cuda:1", 1)
-    assert (current, uploads, waits) == ([0], [1], [1])
+    cuda = SimpleNamespace(runtime=runtime, Device=Device)
+    return SimpleNamespace(__version__="14.2.0", cuda=cuda, asarray=asarray, asnumpy=asnumpy)
+
+
+def two_gpu_namespace(devices: Devices) -> ModuleType:
+    """NumPy's namespace, which puts new arrays on the current GPU, whatever device it is asked for."""
+
+    def made(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, device: Any = None, **kwargs: Any) -> Any:
+            devices.note("compute")
+            return np.asarray(function(*args, **kwargs)).view(GPUArray)
+
+        return call
+
+    namespace = ModuleType(array_api_compat.numpy.__name__)
+    namespace.__dict__.update(vars(array_api_compat.numpy))
+    for name in ("arange", "asarray", "empty", "eye", "full", "linspace", "ones", "zeros"):
+        setattr(namespace, name, made(getattr(np, name)))
+    return namespace
+
+
+def two_gpu_torch(devices: Devices) -> Any:
+    """A PyTorch with two GPUs, which uploads, downloads and waits."""
+
+    def asarray(array: Any, *, device: Any) -> Any:
+        devices.note("upload")
+
+        def numpy(*, force: bool) -> Any:
+            assert force
+            devices.note("download")
+            return array
+
+        return SimpleNamespace(numpy=numpy)
+
+    cuda = SimpleNamespace(
+        device=lambda device: devices.entered(device.index),
+        synchronize=lambda device: devices.log.add(("wait", device.index)),
+    )
+    return SimpleNamespace(
+        asarray=asarray,
+        device=lambda name: SimpleNamespace(type=name.partition(":")[0], index=int(name[-1])),
+        no_grad=nullcontext,
+        cuda=cuda,
+    )
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch, log: set[tuple[str, int]]) -> Devices:
+    devices = Devices(log)
+    monkeypatch.setattr(GPUArray, "devices", devices, raising=False)
+    monkeypatch.setitem(sys.modules, "cupy", two_gpu_cupy(devices))
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", two_gpu_namespace(devices))
+    monkeypatch.setitem(sys.modules, "torch", two_gpu_torch(devices))
+    monkeypatch.setitem(sys.modules, "array_api_compat.torch", FakeNamespace())
+    return devices
+
+
+@pytest.fixture(params=["cupy", "torch"])
+def second_gpu(request: pytest.FixtureRequest, two_gpus: Devices) -> base.Backend:
+    if request.param == "cupy":
+        return cupy.CuPyBackend(1, "14.2.0")
+    return torch.TorchBackend("cuda:1", "2.13.0")
+
+
+def test_arrays_go_to_the_second_gpu_and_come_back_while_it_is_current(
+    second_gpu: base.Backend, two_gpus: Devices, log: set[tuple[str, int]]
+) -> None:
+    host = second_gpu.to_host(second_gpu.from_host(np.ones(2)))
+    second_gpu.synchronize()
+    assert log == {("upload", 1), ("download", 1), ("wait", 1)}
+    assert two_gpus.current == [0]
     np.testing.assert_array_equal(host, np.ones(2), strict=True)
+
+
+def test_the_scope_makes_the_second_gpu_current_however_often_it_is_entered(
+    second_gpu: base.Backend, two_gpus: Devices
+) -> None:
+    with second_gpu.scope():
+        with second_gpu.scope():
+            assert two_gpus.current[-1] == 1
+        assert two_gpus.current[-1] == 1
+        with pytest.raises(ZeroDivisionError), second_gpu.scope():
+            raise ZeroDivisionError
+        assert two_gpus.current[-1] == 1
+    assert two_gpus.current == [0]
+
+
+def test_the_scope_is_that_of_the_thread_which_enters_it(
+    second_gpu: base.Backend, two_gpus: Devices
+) -> None:
+    seen: list[int] = []
+
+    def other() -> None:
+        seen.append(two_gpus.current[-1])
+        with second_gpu.scope():
+            seen.append(two_gpus.current[-1])
+        seen.append(two_gpus.current[-1])
+
+    with second_gpu.scope():
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert seen == [0, 1, 0]
+
+
+@pytest.mark.parametrize("batch_size", ["full", 50])
+@pytest.mark.parametrize("arithmetic", ["reproducible", "native"])
+def test_a_network_is_trained_and_used_on_the_second_gpu_alone(
+    two_gpus: Devices, log: set[tuple[str, int]], batch_size: str | int, arithmetic: str
+) -> None:
+    x, labels = pixels(1300, 20, 5)  # one block and a short one
+    settings = {"epochs": 2, "batch_size": batch_size, "arithmetic": arithmetic, "classes": 5}
+    model = api.fit(x, labels, backend="cupy", device="cuda:1", **settings)
+    model.device, model.backend = "cuda:1", "cupy"
+    probabilities = model.predict_proba(x)
+    assert {index for _, index in log} == {1}
+    assert {what for what, _ in log} >= {"upload", "compute", "download"}
+    assert two_gpus.current == [0]
+    expected = api.fit(x, labels, backend="numpy", device="cpu", **settings)
+    if arithmetic == "reproducible":
+        assert model.fingerprint == expected.fingerprint
+    np.testing.assert_allclose(probabilities, expected.predict_proba(x), rtol=1e-4)
+
+
+def test_jax_computes_on_the_second_device_alone() -> None:
+    """Here the host as two devices stands for two GPUs."""
+    usable_backend(BackendCase.JAX)
+    program = (
+        "import numpy as np, jax\n"
+        "from networks import pixels\n"
+        "from xpnet import api\n"
+        "from xpnet.backends import jax as ours\n"
+        "second = jax.devices('cpu')[1]\n"
+        "ours._device = lambda jax, name: second\n"
+        "places = set()\n"
+        "def look(_):\n"
+        "    places.update(d.id for a in jax.live_arrays() for d in a.devices())\n"
+        "x, labels = pixels(100, 20, 5)\n"
+        "for arithmetic in ('reproducible', 'native'):\n"
+        "    model = api.fit(x, labels, backend='jax', device='cpu', epochs=1, batch_size=50,\n"
+        "                    arithmetic=arithmetic, callback=look)\n"
+        "    model.backend, model.device = 'jax', 'cpu'\n"
+        "    model.predict(x); look(None)\n"
+        "print(places)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            "JAX_PLATFORMS": "cpu",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.stdout, run.returncode) == ("{1}\n", 0), run.stderr
 
 
 # Importing a library

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from xpnet.backends.base import (
@@ -29,15 +28,12 @@ from xpnet.backends.base import (
     require,
     smoke_problem,
 )
-from xpnet.backends.graph import Captured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
     import numpy as np
     import numpy.typing as npt
-
-    from xpnet.backends.base import Function
 
 NAME = "cupy"
 
@@ -80,10 +76,6 @@ class CuPyBackend(Backend):
         with self._cupy.cuda.Device(self.device.id):
             yield
 
-    def compile(self, function: Function, *, exact: bool, donated: Sequence[int] = ()) -> Function:  # noqa: ARG002
-        """Return `function`, replayed as one CUDA graph."""
-        return Captured(function, _Recorder(self._cupy), exact=exact)
-
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Copy a NumPy array to the GPU, keeping its dtype."""
         with self.scope():
@@ -91,62 +83,14 @@ class CuPyBackend(Backend):
 
     def to_host(self, array: Array) -> npt.NDArray[np.generic]:
         """Copy `array` to a NumPy array, waiting for the GPU."""
-        host: npt.NDArray[np.generic] = self._cupy.asnumpy(array)
+        with self.scope():
+            host: npt.NDArray[np.generic] = self._cupy.asnumpy(array)
         return host
 
     def synchronize(self) -> None:
         """Wait for the GPU."""
-        self.device.synchronize()
-
-
-def _launch(cuda: Any, graph: Any, _memory: Any) -> None:
-    graph.launch(stream=cuda.get_current_stream())
-
-
-class _Recorder:
-    """Captures a stream of its own, with memory of its own."""
-
-    def __init__(self, cupy: Any) -> None:
-        self.cupy = cupy
-
-    def capture(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], Any]]:
-        """Run once to fill the memory pool, for nothing can be allocated meanwhile, and once captured."""
-        cuda = self.cupy.cuda
-        pool, stream = cuda.MemoryPool(), cuda.Stream(non_blocking=True)
-        cuda.get_current_stream().synchronize()
-        with cuda.using_allocator(pool.malloc), stream:
-            function()
-            stream.synchronize()
-            stream.begin_capture()
-            try:
-                outputs = function()
-            finally:
-                graph = stream.end_capture()
-
-        # The pool must live as long as the graph, which writes into its memory.
-        return outputs, partial(_launch, cuda, graph, pool)
-
-    def copy(self, target: Array, source: Array) -> None:
-        """Write the numbers of one array into another."""
-        self.cupy.copyto(target, source)
-
-    def fill(self, target: Array, number: float) -> None:
-        """Write one number into an array."""
-        target.fill(number)
-
-    def clone(self, array: Array) -> Array:
-        """Return a copy."""
-        return array.copy()
-
-    def scalar(self, number: float, like: Array) -> Array:
-        """Return a 0-dimensional array of the dtype of `like`."""
-        return self.cupy.full((), number, dtype=like.dtype)
-
-    def alike(self, a: Array, b: Array, *, exact: bool) -> bool:
-        """Whether two arrays are equal, bit for bit or to within rounding."""
-        if exact or a.dtype.kind != "f":
-            return bool(self.cupy.array_equal(a, b))
-        return bool(self.cupy.allclose(a, b, rtol=1e-3, atol=1e-5))
+        with self.scope():
+            self.device.synchronize()
 
 
 def _wheel(major: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,15 +25,12 @@ from xpnet.backends.base import (
     require,
     smoke_problem,
 )
-from xpnet.backends.graph import Captured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     import numpy.typing as npt
-
-    from xpnet.backends.base import Function
 
 NAME = "torch"
 INSTALL = "pip install torch"
@@ -56,16 +54,18 @@ class TorchBackend(Backend):
         if self.device.type == "cuda":
             self.stack = self.compiled_stack = GPU_STACK
 
-    def compile(self, function: Function, *, exact: bool, donated: Sequence[int] = ()) -> Function:  # noqa: ARG002
-        """Return `function`, on a GPU replayed as one CUDA graph."""
-        if self.device.type != "cuda":
-            return function
-        return Captured(function, _Recorder(self._torch, self.device), exact=exact)
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Keep no record of operations for automatic differentiation; make this GPU the current one."""
+        with self._torch.no_grad(), self._current():
+            yield
 
-    def scope(self) -> AbstractContextManager[None]:
-        """Keep no record of operations for automatic differentiation."""
-        scope: AbstractContextManager[None] = self._torch.no_grad()
-        return scope
+    def _current(self) -> AbstractContextManager[Any]:
+        """Return the context in which this GPU is the current one."""
+        if self.device.type != "cuda":
+            return nullcontext()
+        current: AbstractContextManager[Any] = self._torch.cuda.device(self.device)
+        return current
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Put a NumPy array on the device, keeping its dtype.
@@ -75,59 +75,19 @@ class TorchBackend(Backend):
         """
         if not array.flags.writeable or min(array.strides, default=0) < 0:
             array = np.array(array, order="C")
-        return self._torch.asarray(array, device=self.device)
+        with self._current():
+            return self._torch.asarray(array, device=self.device)
 
     def to_host(self, array: Array) -> npt.NDArray[np.generic]:
         """Return `array` as a NumPy array, waiting for the device."""
-        host: npt.NDArray[np.generic] = array.numpy(force=True)
+        with self._current():
+            host: npt.NDArray[np.generic] = array.numpy(force=True)
         return host
 
     def synchronize(self) -> None:
         """Wait for the GPU; on the CPU PyTorch has finished when it returns."""
         if self.device.type == "cuda":
             self._torch.cuda.synchronize(self.device)
-
-
-class _Recorder:
-    """Captures with ``torch.cuda.CUDAGraph``."""
-
-    def __init__(self, torch: Any, device: Any) -> None:
-        self.torch, self.device = torch, device
-
-    def capture(self, function: Callable[[], Any]) -> tuple[Any, Callable[[], Any]]:
-        """Run once on a side stream, as PyTorch wants it, and once captured."""
-        cuda = self.torch.cuda
-        side = cuda.Stream(self.device)
-        side.wait_stream(cuda.current_stream(self.device))
-        with cuda.stream(side):
-            function()
-        cuda.current_stream(self.device).wait_stream(side)
-        graph = cuda.CUDAGraph()
-        with cuda.graph(graph):
-            outputs = function()
-        return outputs, graph.replay
-
-    def copy(self, target: Array, source: Array) -> None:
-        """Write the numbers of one tensor into another."""
-        target.copy_(source)
-
-    def fill(self, target: Array, number: float) -> None:
-        """Write one number into a tensor."""
-        target.fill_(number)
-
-    def clone(self, array: Array) -> Array:
-        """Return a copy."""
-        return array.clone()
-
-    def scalar(self, number: float, like: Array) -> Array:
-        """Return a 0-dimensional tensor of the dtype of `like`, on its device."""
-        return self.torch.full((), number, dtype=like.dtype, device=like.device)
-
-    def alike(self, a: Array, b: Array, *, exact: bool) -> bool:
-        """Whether two tensors are equal, bit for bit or to within rounding."""
-        if exact or not a.is_floating_point():
-            return bool(self.torch.equal(a, b))
-        return bool(self.torch.allclose(a, b, rtol=1e-3, atol=1e-5))
 
 
 def _cuda_problem(torch: Any) -> Problem | None:

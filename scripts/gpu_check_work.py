@@ -1,0 +1,185 @@
+"""One library on the GPU in a process of its own, which scripts/gpu_check.py starts.
+
+* ``probe LIBRARY DEVICE``: whether it can be used;
+* ``fingerprints LIBRARY DEVICE EPOCHS…``: those of the default run after so many epochs;
+* ``speed LIBRARY DEVICE``: memory, matrix products and training steps of xpnet;
+* ``peer LIBRARY DEVICE``: training steps as the library's users write them.
+
+Each finding is a JSON object on a line of its own of standard output, as soon as it is made; an error too.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from typing import Any
+
+from benchmark_peers import Contender, Images, Jax, Timed, Torch, images
+from benchmark_tasks import Task, steps
+from contenders import XPNet, prepared
+
+from xpnet import datasets
+from xpnet.backends.base import Backend, one_line
+from xpnet.backends.resolve import make, probe
+from xpnet.checkpoint import fingerprint
+from xpnet.config import TrainConfig
+from xpnet.datasets import Dataset
+from xpnet.experiment import assemble
+
+Answer = Callable[[dict[str, Any]], None]
+
+BATCHES = (None, 1024, 128)
+ARITHMETICS = ("reproducible", "native")
+COPIED = 1 << 29
+"""Bytes of the array whose copying tells the memory's bandwidth, ten times the largest cache."""
+SIDE = 2048
+"""Rows and columns of the matrices whose products are timed."""
+RUNS = 5
+EFFORT = {"target": 0.3, "longest": 1.5, "trial": 5}
+"""Seconds of a run, the most of one epoch, and steps that foretell it; see ``contenders.prepared``."""
+
+
+def fingerprints(backend: Backend, marks: Collection[int], data: Dataset, answer: Answer) -> None:
+    """Train the default run for as many epochs as the last of `marks`; answer at each of them."""
+    config = TrainConfig(epochs=max(marks), log_every=max(marks))
+    begin = time.perf_counter()
+    with backend.scope():
+        experiment = assemble(config, data, backend)
+
+        def on_epoch(epoch: int, _evaluation: object, state: Any) -> None:
+            if epoch in marks:
+                digest = fingerprint(experiment.on_host(state.parameters))
+                seconds = round(time.perf_counter() - begin, 3)
+                answer({"epochs": epoch, "fingerprint": digest, "seconds": seconds})
+
+        experiment.fit(on_epoch)
+
+
+def speed(library: str, device: str, data: Images, answer: Answer) -> None:
+    """Measure the memory, products of matrices, and steps in both arithmetics."""
+    backend = make(library, device)
+    with backend.scope():
+        answer({"bandwidth": bandwidth(backend, COPIED)})
+        answer({"products": products(backend, SIDE)})
+    trained = {name: XPNet(name, library, data, device) for name in ARITHMETICS}
+    for batch in BATCHES:
+        for name, one in trained.items():
+            measured = step(_Synchronized(one, backend), Task(batch=batch))
+            answer({"step": {"arithmetic": name, **measured}})
+    for one in trained.values():
+        if one.current is not None:
+            one.current.end()
+
+
+def peer(library: str, device: str, data: Images, answer: Answer) -> None:
+    """Measure the steps of hand-written training."""
+    backend = make(library, device)
+    one = _Synchronized(_hand_written(library, backend, data), backend)
+    for batch in BATCHES:
+        answer({"step": step(one, Task(batch=batch))})
+
+
+def step(one: Contender, task: Task) -> dict[str, Any]:
+    """Return the median seconds of a step, over the runs that it comes with."""
+    run = prepared(one, task, **EFFORT)
+    measured = [run() for _ in range(RUNS)]
+    seconds = [
+        found["seconds"] / found["passes"] / steps(found["rows"], task.batch) for found in measured
+    ]
+    return {
+        "batch": task.batch or task.rows,
+        "rows": measured[0]["rows"],
+        "seconds": statistics.median(seconds),
+        "runs": seconds,
+    }
+
+
+def bandwidth(backend: Backend, size: int) -> float:
+    """Return the bytes a second that copying an array of `size` bytes reads and writes."""
+    xp = backend.xp
+    x = xp.ones((size // 4,), dtype=xp.float32, device=backend.device)
+    return 2 * size / _shortest(backend, lambda: xp.asarray(x, copy=True))
+
+
+def products(backend: Backend, side: int) -> dict[str, float]:
+    """Return the seconds of a product of two square matrices, and how much longer float64 takes."""
+    single, double = (product_seconds(backend, dtype, side) for dtype in ("float32", "float64"))
+    return {"side": side, "float32": single, "float64": double, "ratio": round(double / single, 2)}
+
+
+def product_seconds(backend: Backend, dtype: str, side: int) -> float:
+    """Return the shortest time of a product of two square matrices, in seconds."""
+    xp = backend.xp
+    a = xp.full((side, side), 0.5, dtype=getattr(xp, dtype), device=backend.device)
+    return _shortest(backend, lambda: xp.matmul(a, a))
+
+
+def _shortest(backend: Backend, compute: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(6):  # the first loads the library
+        backend.synchronize()
+        begin = time.perf_counter()
+        result = compute()
+        backend.synchronize()  # JAX waits for arrays that are still in use
+        times.append(time.perf_counter() - begin)
+        del result
+    return min(times[1:])
+
+
+class _Synchronized:
+    """A contender whose passes end when the GPU has finished them."""
+
+    def __init__(self, one: Contender, backend: Backend) -> None:
+        self.one, self.backend = one, backend
+
+    def training(self, task: Task) -> Timed:
+        """Return what times epochs."""
+        timed = self.one.training(task)
+
+        def run(passes: int) -> float:
+            self.backend.synchronize()
+            begin = time.perf_counter()
+            timed(passes)
+            self.backend.synchronize()
+            return time.perf_counter() - begin
+
+        return run
+
+    def inference(self, task: Task) -> Timed:
+        """Return what times predictions."""
+        return self.one.inference(task)
+
+
+def _hand_written(library: str, backend: Backend, data: Images) -> Contender:
+    if library == "torch":
+        return Torch(data, backend.device_name)
+    import jax
+
+    jax.config.update("jax_default_device", backend.device)
+    return Jax(data)
+
+
+def main(words: list[str], answer: Answer) -> int:
+    """Do one piece of work and return the exit code."""
+    what, library, device, *epochs = words
+    try:
+        if what == "probe":
+            answer(asdict(probe(library, device)))
+        elif what == "fingerprints":
+            fingerprints(make(library, device), [*map(int, epochs)], datasets.load(), answer)
+        else:
+            {"speed": speed, "peer": peer}[what](library, device, images(), answer)
+    except Exception as error:  # noqa: BLE001  each library raises its own errors
+        answer({"error": f"{type(error).__name__}: {one_line(error)}"[:300]})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    # What libraries print goes to standard error.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.exit(main(sys.argv[1:], lambda found: print(json.dumps(found), file=answers, flush=True)))
