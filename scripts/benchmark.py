@@ -329,7 +329,7 @@ def run(options: Options) -> None:
     """Measure, print the page, and write it where it belongs."""
     if options.out is not None:
         if "growth" in options.only and util.find_spec("matplotlib") is None:
-            msg = 'the figure needs matplotlib: pip install "xpnet[bench]"'
+            msg = 'the figure needs matplotlib: pip install -e ".[bench]"'
             raise ConfigError(msg)
         try:
             options.out.mkdir(parents=True, exist_ok=True)

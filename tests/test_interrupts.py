@@ -25,6 +25,18 @@ def test_the_first_press_is_noted_and_the_second_interrupts():
     assert notices == [1]
 
 
+def test_a_notice_that_cannot_be_printed_now_is_left_out():
+    """As where Ctrl-C is pressed while the main thread is printing to the same stream."""
+
+    def notice():
+        msg = "reentrant call inside <_io.BufferedWriter name='<stdout>'>"
+        raise RuntimeError(msg)
+
+    with deferred(notice) as stop:
+        press()
+        assert stop()
+
+
 def test_afterwards_a_press_interrupts_again():
     with deferred(lambda: None):
         pass

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -24,7 +24,10 @@ def deferred(notice: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         if pressed.is_set():
             signal.default_int_handler(number, frame)
         pressed.set()
-        notice()
+        with suppress(
+            RuntimeError
+        ):  # what was interrupted is printing, and a stream takes no second call
+            notice()
 
     signal.signal(signal.SIGINT, on_signal)
     try:
