@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 from backend_enum import REQUIRE_VARIABLE, BackendCase, required_cases, usable_backend
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from xpnet.backends.base import Backend
+
+# The same examples in every run, however busy the machine is.
+settings.register_profile(
+    "xpnet", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("xpnet")
 
 USES = pytest.StashKey[Counter[BackendCase]]()
 

@@ -511,7 +511,7 @@ def test_a_damaged_file_is_refused_in_one_line_and_little_memory(
         tracemalloc.stop()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(position=st.integers(0, len(to_bytes(normalized())) - 1), value=st.integers(0, 255))
 def test_any_changed_byte_gives_a_model_or_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, position: int, value: int

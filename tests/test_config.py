@@ -851,7 +851,6 @@ def made_consistent(values: dict[str, Any]) -> TrainConfig:
 CONFIGS = st.fixed_dictionaries(VALUES).map(made_consistent)
 EXAMPLES = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

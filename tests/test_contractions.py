@@ -25,7 +25,6 @@ LARGEST, SMALLEST = 2.0**400, 2.0**-400
 
 FACTOR = 1 / 255
 PROPERTY = settings(
-    deadline=None,
     max_examples=40,
     # A backend keeps no state, and thousands of terms take a moment to draw.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

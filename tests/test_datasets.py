@@ -331,7 +331,6 @@ def test_the_type_of_csv_features(
     assert dataset.classes == max(y) + 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-5, 1200), min_size=2, max_size=6))
 def test_integers_that_an_old_pandas_would_wrap_are_noticed(values: list[int]) -> None:
     text = ",".join(map(str, values)).encode() + b"\n"
@@ -509,7 +508,7 @@ def any_arrays(draw: st.DrawFn, dtype: str) -> Arrays:
 def test_every_format_gives_the_same_arrays_and_digest(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, form: str
 ) -> None:
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(any_arrays(dtype), st.booleans())
     def check(arrays: Arrays, option: bool) -> None:
         folder = tmp_path_factory.mktemp("formats")
@@ -967,7 +966,7 @@ def test_an_npz_that_is_encrypted_or_packed_otherwise(tmp_path: Path) -> None:
     assert refused(path).startswith(f"{path}, x_train: cannot be unpacked (")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_damage_escapes_as_anything_but_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -996,7 +995,7 @@ def test_no_damage_escapes_as_anything_but_a_data_error(
     assert message.isprintable()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_damage_of_an_npy_file_escapes_either(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -1099,7 +1098,12 @@ def test_decompression_bombs_stay_small(
         "import resource, sys; from pathlib import Path; from xpnet.datasets import load\n"
         "from xpnet.errors import DataError\n"
         "import pandas\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        # Linux counts the peak of the process that started this one as its own in ru_maxrss.
+        "status = Path('/proc/self/status')\n"
+        "peak = lambda: (\n"
+        "    int(status.read_text().split('VmHWM:')[1].split()[0]) if status.exists()\n"
+        "    else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        ")\n"
         "before = peak()\n"
         "try: load(*map(Path, sys.argv[1:]))\n"
         "except DataError as error: print(peak() - before, error)\n"

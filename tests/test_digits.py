@@ -93,7 +93,7 @@ def connected_strokes():
     return st.lists(point, min_size=2, max_size=5).filter(is_large).map(drawn)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sheet=connected_strokes(),
     top=st.integers(0, 40),
@@ -108,7 +108,7 @@ def test_place_size_and_polarity_make_no_difference(sheet, top, left, factor, da
     assert nearest(found, mnist_form(grey(sheet))) <= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sheet=connected_strokes(), side=st.sampled_from([8, 14, 28, 29, 56]))
 def test_the_longer_side_fills_the_box_and_the_centre_of_mass_is_in_the_middle(sheet, side):
     found = mnist_form(grey(sheet), side).astype(int)
@@ -397,7 +397,7 @@ ORIGINALS = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     original=st.sampled_from(ORIGINALS),
     changes=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=6),

@@ -145,7 +145,7 @@ def test_other_datasets_are_checked_as_they_are_packed(
 
 def run(out: Path, *mirrors: Mirror) -> int:
     options = [option for mirror in mirrors for option in ("--mirror", mirror.url)]
-    code: int = fetch_mnist.main(["--out", str(out), "--timeout", "5", *options])
+    code: int = fetch_mnist.main(["--out", str(out), "--timeout", "60", *options])
     return code
 
 

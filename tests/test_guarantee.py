@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import fingerprints
@@ -69,12 +70,33 @@ ENVIRONMENTS = {
 }
 NEEDS = {"Haswell kernels": "avx2", "SkylakeX kernels": "avx512f"}
 
+PRODUCT = """
+import numpy as np
+for rows, inner, columns in [(300, 300, 300), (400, 400, 400), (1024, 784, 128), (784, 1024, 128)]:
+    np.ones((rows, inner)) @ np.ones((inner, columns))
+"""
+"""Plain float64 products, of the shapes among others for which forced kernels were seen to crash."""
+
 
 def environment(name):
     needed = NEEDS.get(name)
     if needed is not None and needed not in flags():
         pytest.skip(f"this processor has no {needed}")
+    if numpy_crashes(name):
+        pytest.skip(f"{name}: a plain product of NumPy {np.__version__} crashes with them here")
     return ENVIRONMENTS[name]
+
+
+@cache
+def numpy_crashes(name):
+    """Whether a process with these environment variables dies of a product that is none of xpnet's.
+
+    NumPy 2.5.5 does, with OPENBLAS_CORETYPE=Haswell on processors with AVX-512.
+    """
+    variables = {**os.environ, **ENVIRONMENTS[name]}
+    code = subprocess.run([sys.executable, "-c", PRODUCT], env=variables, check=False).returncode
+    assert code <= 0, f"{name}: the plain product ended with code {code}"
+    return code < 0
 
 
 def test_every_backend_gives_the_same_bits(backend, table):
@@ -164,7 +186,8 @@ def test_without_rounding_backends_differ(unrounded):
     assert ours != theirs
 
 
-def test_without_rounding_stacks_or_kernels_differ():
-    kernels = [in_process("--unrounded", **environment("Nehalem kernels"))]
-    kernels.append(in_process("--unrounded", **environment("Haswell kernels")))
-    assert kernels[0] != kernels[1]
+def test_without_rounding_kernels_differ():
+    if "avx2" not in flags():
+        pytest.skip("this processor has no avx2, and may choose Nehalem's kernels itself")
+    own = in_process("--unrounded")
+    assert in_process("--unrounded", **environment("Nehalem kernels")) != own

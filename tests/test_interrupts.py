@@ -5,8 +5,16 @@ import signal
 import threading
 
 import pytest
+from ctrl_c import sigint
 
 from xpnet.interrupts import deferred
+
+
+@pytest.fixture(autouse=True)
+def pythons_handler():
+    """What Python does at Ctrl-C, also where it was started with SIGINT ignored."""
+    with sigint(signal.default_int_handler):
+        yield
 
 
 def press():
@@ -46,14 +54,22 @@ def test_afterwards_a_press_interrupts_again():
 
 def test_somebody_elses_handler_stays():
     pressed = []
-    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
-    try:
-        with deferred(lambda: pytest.fail("not ours")) as stop:
+    with (
+        sigint(lambda *_: pressed.append(1)),
+        deferred(lambda: pytest.fail("not ours")) as stop,
+    ):
+        press()
+        assert not stop()
+    assert pressed == [1]
+
+
+def test_where_ctrl_c_is_ignored_it_stays_ignored():
+    with sigint(signal.SIG_IGN):
+        with deferred(lambda: pytest.fail("ignored")) as stop:
+            press()
             press()
             assert not stop()
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    assert pressed == [1]
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_outside_the_main_thread_nothing_is_put_off():

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ctrl_c import sigint
 
 from xpnet.config import parse
 from xpnet.errors import DataError
@@ -27,6 +29,15 @@ from mnist_table_page import Candidate, Results, RowResults, Trained  # noqa: E4
 from mnist_table_rows import ROWS, Row  # noqa: E402
 
 ROW = Row("tiny", "cross-entropy", "1.6", "nobody 2026", "--hidden 3")
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Interrupt the trainings that are started here, and undo what the script does to signals."""
+    before = signal.getsignal(signal.SIGTERM)
+    with sigint(signal.default_int_handler):
+        yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def trained(
@@ -288,7 +299,7 @@ def test_a_damaged_record_is_one_line(
 def test_a_stopped_run_goes_on_to_what_the_whole_run_gives(
     row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    longer = replace(row, flags=row.flags.replace("--epochs 2", "--epochs 150"))
+    longer = replace(row, flags=row.flags.replace("--epochs 2", "--epochs 500"))
     stopped, whole = (runs.final_job(tmp_path / name, longer, 0) for name in ("stopped", "whole"))
 
     def interrupt(process: subprocess.Popen) -> int:
@@ -330,12 +341,8 @@ def test_ctrl_c_ends_the_script_with_130_and_one_line(
     def interrupted(job: runs.Job, backend: str) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(table, "train", interrupted)
-    try:
-        assert table.main(["--out", str(tmp_path / "out")]) == 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert table.main(["--out", str(tmp_path / "out")]) == 130
     assert capsys.readouterr().err == "reproduce_mnist_table: stopped; the same command goes on\n"
 
 

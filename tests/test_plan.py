@@ -130,7 +130,7 @@ def run(steps, a, b):
     return values[-1], values[len(values) // 2]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS)
 def test_any_program_gives_the_same(steps):
     a, b = np.clip(RNG.normal(size=(2, 4, 4)), -1, 1)

@@ -327,6 +327,7 @@ def test_a_run_is_running_while_its_process_lives_and_killed_when_that_is(capsys
 
 
 def test_a_run_that_may_be_about_to_take_its_lock_is_left_in_peace(capsys, monkeypatch):
+    monkeypatch.setattr(found, "SETTLING", 600.0)
     start("new")
     monkeypatch.setattr(found, "is_held", lambda _: pytest.fail("the lock was tried"))
     assert column(printed(capsys, "list"), 1) == ["status", "running"]

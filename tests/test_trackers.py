@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import textwrap
@@ -14,6 +13,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from ctrl_c import pressed
 
 from xpnet import trackers, train
 from xpnet.config import TrackerName, TrainConfig, resolved
@@ -84,20 +84,7 @@ def mirrored(tmp_path_factory):
     }
     words = ["--data", "small.npz", "--name", "first try", "--epochs", "200", "--seed", "3"]
     words += ["--batch-size", "16", "--hidden", "7", "--log-every", "10", "--track", *TESTED]
-    with subprocess.Popen(
-        [*COMMAND, *words],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        for line in process.stdout:
-            if line.startswith("epoch    20 "):
-                os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-                break
-        process.stdout.read()
-    assert process.returncode == 130
+    assert pressed(20, words, cwd=folder, env=environment).returncode == 130
     stopped = read_metrics(folder / "runs/first try/metrics.jsonl")
     assert 3 <= len(stopped) < 21
     again = subprocess.run(
@@ -388,13 +375,7 @@ def wait_for(condition):
 
 def test_a_run_that_was_not_tracked_before_is_whole_when_it_is(monkeypatch):
     fake(monkeypatch)
-    words = [*RUN, "--epochs", "1000000"]
-    with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if line.startswith("epoch     3 "):
-                process.send_signal(signal.SIGINT)
-                break
-        process.stdout.read()
+    assert pressed(3, [*RUN, "--epochs", "1000000"]).returncode == 130
     shorten("runs/run", len(read_metrics(Path("runs/run/metrics.jsonl"))) + 1)
     assert train.main(["--resume", "runs/run", "--track", "wandb", "--quiet"]) == 0
     rows = read_metrics(Path("runs/run/metrics.jsonl"))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backend_enum import BackendCase, usable_backend
+from ctrl_c import pressed, sigint
 
 from xpnet import datasets, runner, train, training
 from xpnet.checkpoint import fingerprint, load_model
@@ -320,7 +321,8 @@ def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
 
 def test_ctrl_c_saves_what_there_is_and_ends_with_code_130():
     words = [*COMMAND, "--data", "small.npz", "--name", "run", "--epochs", "1000000", "--log-every"]
-    process = subprocess.Popen([*words, "1"], stdout=subprocess.PIPE, text=True)
+    with sigint(signal.default_int_handler):
+        process = subprocess.Popen([*words, "1"], stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("epoch    20 "):
             break
@@ -338,6 +340,14 @@ def test_ctrl_c_saves_what_there_is_and_ends_with_code_130():
     assert (train_folder() / "report.html").exists()
     model = load_model(train_folder() / "model.safetensors")
     assert fingerprint(model.layers) == found["fingerprint"]
+
+
+def test_where_ctrl_c_is_ignored_as_in_background_jobs_a_training_goes_on():
+    words = ["--data", "small.npz", "--name", "run", "--epochs", "6", "--log-every", "1"]
+    process = pressed(3, words, ignored=True)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert record()["status"] == "completed"
+    assert record()["metrics"]["epochs"] == 6
 
 
 def test_ctrl_c_before_training_leaves_nothing(capsys, monkeypatch):

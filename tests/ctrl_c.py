@@ -1,0 +1,57 @@
+"""Trains like ``python -m xpnet.train``, with Ctrl-C pressed after the epoch that the first argument names.
+
+The process presses it itself, so that the training cannot be over before; all of its process group gets
+it, as from a terminal.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+
+@contextmanager
+def sigint(handler):
+    """Let this process handle SIGINT so, and the processes that it starts begin so.
+
+    A shell has jobs in the background ignore SIGINT, and what they start inherits that: tests that
+    interrupt something say what they expect.
+    """
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def pressed(epoch, words, *, ignored=False, **options):
+    """Return the completed process of a training in which Ctrl-C is pressed after an epoch."""
+    with sigint(signal.SIG_IGN if ignored else signal.default_int_handler):
+        return subprocess.run(
+            [sys.executable, __file__, str(epoch), *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,  # a process group of its own
+            **options,
+        )
+
+
+def main(epoch, *words):
+    from xpnet import train
+    from xpnet.tracking import Run
+
+    log = Run.log
+
+    def log_and_press(run, values):
+        log(run, values)
+        if values["epoch"] == int(epoch):
+            os.killpg(0, signal.SIGINT)
+
+    Run.log = log_and_press
+    return train.main(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
