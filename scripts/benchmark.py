@@ -39,9 +39,9 @@ from benchmark_runs import (
 )
 from benchmark_tasks import NAMES, WORKLOADS, Workload, title
 
+from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.machine import available_cpus
 from xpnet.errors import ConfigError, XPNetError
-from xpnet.files import unwritable, write_atomic
-from xpnet.machine import available_cpus
 
 DOCS = ROOT / "docs"
 IMAGES = ROOT / "data" / "mnist"

@@ -84,7 +84,7 @@ def groups(folder: Path, idx: Path, variables: Mapping[str, str]) -> tuple[Group
             "Loading MNIST from its four IDX.gz files",
             (
                 reader("plain", "gzip and numpy.frombuffer", _PLAIN_IDX, str(idx)),
-                reader("xpnet", "xpnet.datasets.load", _XPNET, str(idx)),
+                reader("xpnet", "xpnet.data.datasets.load", _XPNET, str(idx)),
             ),
         ),
         Group(
@@ -92,7 +92,7 @@ def groups(folder: Path, idx: Path, variables: Mapping[str, str]) -> tuple[Group
             f"Loading MNIST from its two CSV files ({size:.0f} MB)",
             (
                 reader("plain", "pandas.read_csv", _PLAIN_CSV, *csv),
-                reader("xpnet", "xpnet.datasets.load", _XPNET, *csv),
+                reader("xpnet", "xpnet.data.datasets.load", _XPNET, *csv),
             ),
         ),
     )

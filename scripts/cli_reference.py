@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from xpnet.__main__ import COMMANDS, main
-from xpnet.files import write_atomic
+from xpnet._lib.files import write_atomic
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 COLUMNS = 100

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet import datasets
+from xpnet._lib.files import unwritable, write_atomic
+from xpnet.data import datasets
 from xpnet.errors import XPNetError
-from xpnet.files import unwritable, write_atomic
 
 _BLOCK = 4096
 

@@ -36,13 +36,13 @@ from typing import Any
 from gpu_check_page import page
 from gpu_check_runs import command, work
 
-from xpnet.backends.base import cuda_driver_version, float64_ratio
+from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.machine import available_cpus
+from xpnet.backends.probing import cuda_driver_version, float64_ratio
 from xpnet.backends.resolve import CUDA_BACKENDS
 from xpnet.errors import BackendError, XPNetError
-from xpnet.files import unwritable, write_atomic
-from xpnet.machine import available_cpus
 from xpnet.parity.places import Place
-from xpnet.provenance import environment
+from xpnet.storage.provenance import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "docs/reproducibility.md"

@@ -21,13 +21,14 @@ from benchmark_peers import Contender, Images, Jax, Timed, Torch, images
 from benchmark_tasks import Task, steps
 from contenders import XPNet, prepared
 
-from xpnet import datasets
-from xpnet.backends.base import Backend, one_line
+from xpnet.backends.base import Backend
+from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import make, probe
-from xpnet.checkpoint import fingerprint
 from xpnet.config import TrainConfig
-from xpnet.datasets import Dataset
-from xpnet.experiment import assemble
+from xpnet.data import datasets
+from xpnet.data.datasets import Dataset
+from xpnet.storage.model_file import fingerprint
+from xpnet.training.setup import assemble
 
 Answer = Callable[[dict[str, Any]], None]
 

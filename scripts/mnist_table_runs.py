@@ -14,10 +14,10 @@ from typing import Any
 
 from mnist_table_rows import HELD_OUT, Row
 
+from xpnet._lib.files import unwritable, write_atomic
 from xpnet.config import TrainConfig, from_resolved, parse, resolved
 from xpnet.errors import DataError, XPNetError
-from xpnet.files import unwritable, write_atomic
-from xpnet.tracking import Record, read_run
+from xpnet.storage.record import Record, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 ALWAYS = ("--arithmetic", "native")

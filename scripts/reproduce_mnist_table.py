@@ -31,10 +31,10 @@ from mnist_table_record import record, with_earlier
 from mnist_table_rows import ROWS, Row
 from mnist_table_runs import Job, candidate_job, completed, cost, final_job, train
 
+from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.machine import available_cpus
 from xpnet.errors import DataError, XPNetError
-from xpnet.files import unwritable, write_atomic
-from xpnet.machine import available_cpus
-from xpnet.tracking import Record, read_run
+from xpnet.storage.record import Record, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -19,10 +19,10 @@ from numpy.lib import format as npy
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from xpnet import datasets
-from xpnet.datasets.idx import NAMES
+from xpnet._lib.files import unwritable
+from xpnet.data import datasets
+from xpnet.data.idx import NAMES
 from xpnet.errors import ConfigError, XPNetError
-from xpnet.files import unwritable
 
 ROWS_AT_ONCE = 4096
 SIDE = 28

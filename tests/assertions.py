@@ -10,7 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from xpnet.backends.base import Array, Backend
+    from xpnet._typing import Array
+    from xpnet.backends.base import Backend
 
 
 def assert_same(

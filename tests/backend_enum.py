@@ -12,7 +12,8 @@ import pytest
 from xpnet.backends.resolve import make, probe
 
 if TYPE_CHECKING:
-    from xpnet.backends.base import Backend, Probe
+    from xpnet.backends.base import Backend
+    from xpnet.backends.probing import Probe
 
 REQUIRE_VARIABLE = "XPNET_REQUIRE_BACKENDS"
 

@@ -40,7 +40,7 @@ def pressed(epoch, words, *, ignored=False, **options):
 
 def main(epoch, *words):
     from xpnet import train
-    from xpnet.tracking import Run
+    from xpnet.storage.run import Run
 
     log = Run.log
 

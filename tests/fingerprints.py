@@ -12,17 +12,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from xpnet import datasets
-from xpnet import functional as F
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
-from xpnet.checkpoint import fingerprint
 from xpnet.config import TrainConfig
-from xpnet.datasets import Dataset
-from xpnet.experiment import Experiment, assemble
-from xpnet.loop import evaluate
-from xpnet.model import forward, prepare
+from xpnet.data import datasets
+from xpnet.data.datasets import Dataset
+from xpnet.nn import functional as F
+from xpnet.nn.network import forward, prepare
+from xpnet.storage.model_file import fingerprint
+from xpnet.training.evaluation import evaluate
+from xpnet.training.setup import Experiment, assemble
 
 NETWORKS = {
     "default": TrainConfig(epochs=3),

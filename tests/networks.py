@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet import rng
+from xpnet.arithmetic import random
 from xpnet.arithmetic.native import Native
-from xpnet.feed import Feed, Order, Samples
-from xpnet.layers import Linear
-from xpnet.loop import Engine, evaluate, fit, start
-from xpnet.model import initialize
-from xpnet.normalization import fit_normalization
-from xpnet.optim import sgd
-from xpnet.schedules import constant
+from xpnet.inference.context import Engine
+from xpnet.nn.init import initialize
+from xpnet.nn.inputs import fit_normalization
+from xpnet.nn.layers import Linear
+from xpnet.nn.optim import sgd
+from xpnet.nn.schedules import constant
+from xpnet.training.batches import Feed, Order, Samples
+from xpnet.training.evaluation import evaluate
+from xpnet.training.loop import fit
+from xpnet.training.state import start
 
 
 def pixels(samples, features, classes, seed=0):
@@ -51,7 +54,7 @@ def feed_for(backend, x, labels, order=None, seed=0):
     """All samples, in the order that `order` gives for an epoch, by default that of the seed."""
 
     def permutation(epoch):
-        host = rng.permutation(seed, len(labels), epoch=epoch) if order is None else order(epoch)
+        host = random.permutation(seed, len(labels), epoch=epoch) if order is None else order(epoch)
         return Order(host, backend.from_host(host))
 
     samples = Samples(backend.from_host(x), backend.from_host(labels))

@@ -14,8 +14,8 @@ import xpnet
 from xpnet import train
 from xpnet.api import COMMAND_LINE_ONLY
 from xpnet.config import TrainConfig
-from xpnet.predictor import Predictor
-from xpnet.tracking import read_metrics, read_run
+from xpnet.inference.predictor import Predictor
+from xpnet.storage.record import read_metrics, read_run
 
 ROWS, TEST_ROWS = 300, 50
 

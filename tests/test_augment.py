@@ -11,12 +11,13 @@ import pytest
 import reference
 from assertions import assert_on_backend, assert_same
 
-from xpnet import distort, rng
-from xpnet.arithmetic import Native, Reproducible
-from xpnet.augment import Augmentation, augmenter, square_side
+from xpnet.arithmetic import Native, Reproducible, random
 from xpnet.backends.resolve import make
+from xpnet.config.augmentation import Augmentation
+from xpnet.data import distort
+from xpnet.data.augment import augmenter, square_side
+from xpnet.data.resample import smoother, warper
 from xpnet.errors import ConfigError
-from xpnet.resample import smoother, warper
 
 ALL = Augmentation(shift=2, rotate=15, scale=0.15, shear=0.15, elastic_alpha=34, elastic_sigma=4)
 AFFINE = replace(ALL, elastic_alpha=0.0)
@@ -131,9 +132,11 @@ def test_images_are_square_and_of_pixels():
 def test_each_sample_has_the_words_of_its_own_stream():
     indices = np.array([5, 0, 2**62, 5, 59_999])
     for count in (1, 4, 7, 397):
-        drawn = rng.words_of_each(2**64 - 1, rng.Purpose.AUGMENT, count, epoch=9, indices=indices)
+        drawn = random.words_of_each(
+            2**64 - 1, random.Purpose.AUGMENT, count, epoch=9, indices=indices
+        )
         for row, index in zip(drawn, indices.tolist(), strict=True):
-            expected = rng.words(2**64 - 1, rng.Purpose.AUGMENT, count, epoch=9, index=index)
+            expected = random.words(2**64 - 1, random.Purpose.AUGMENT, count, epoch=9, index=index)
             assert np.array_equal(row, expected)
 
 
@@ -441,7 +444,7 @@ GOLDEN = "00d00cf33420ba1c80f8a5a7c8be007f2b9b3a2e3191f87fa6fc2f36e6909efd"
 
 
 def test_reproducible_arithmetic_gives_the_same_bytes_on_every_backend(backend):
-    drawn = rng.words(0, rng.Purpose.AUGMENT, 64 * 98)
+    drawn = random.words(0, random.Purpose.AUGMENT, 64 * 98)
     pixels = drawn.astype("<u8").view(np.uint8).reshape(64, 784)
     result = variants(backend, ALL, pixels, np.arange(64), 1)
     assert hashlib.sha256(result.tobytes()).hexdigest() == GOLDEN

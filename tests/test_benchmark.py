@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import datasets
+from xpnet._lib.machine import available_cpus
+from xpnet.data import datasets
 from xpnet.errors import DivergedError
-from xpnet.machine import available_cpus
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from xpnet.blocks import BLOCK_SIZE, block_bounds, block_chunks, block_groups, tree_sum
+from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds, block_chunks, block_groups, tree_sum
 
 
 @dataclass(frozen=True)

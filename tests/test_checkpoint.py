@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 
 from xpnet.arithmetic import Native
 from xpnet.backends.numpy import make
-from xpnet.checkpoint import (
+from xpnet.errors import ConfigError, DataError
+from xpnet.nn.architecture import Network
+from xpnet.nn.functional import ACTIVATIONS
+from xpnet.nn.init import initial_statistics, initialize
+from xpnet.nn.layers import Statistics
+from xpnet.nn.network import forward
+from xpnet.storage.model_file import (
     SavedModel,
     fingerprint,
     load_model,
@@ -27,10 +33,6 @@ from xpnet.checkpoint import (
     saved_layers,
     to_bytes,
 )
-from xpnet.errors import ConfigError, DataError
-from xpnet.functional import ACTIVATIONS
-from xpnet.layers import Statistics
-from xpnet.model import Network, forward, initial_statistics, initialize
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 

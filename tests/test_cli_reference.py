@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xpnet import __main__ as program
-from xpnet.runs.command import main as runs
+from xpnet.cli.runs.command import main as runs
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))

@@ -18,13 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import arithmetic
 
-from xpnet import augment, config, functional, model, optim, schedules
+from xpnet import config
 from xpnet.arithmetic import ARITHMETICS
 from xpnet.backends.numpy import make as numpy_backend
-from xpnet.checkpoint import NORMALIZATIONS
 from xpnet.config import Command, TrainConfig, from_resolved, parse, resolved, to_toml
 from xpnet.config.contradictions import CONTRADICTIONS
+from xpnet.data import augment
 from xpnet.errors import ConfigError
+from xpnet.nn import functional, network, optim, schedules
+from xpnet.storage.model_file import NORMALIZATIONS
 
 NAMES = [field.name for field in fields(TrainConfig)]
 
@@ -1010,7 +1012,7 @@ def test_the_floating_point_type_follows_the_arithmetic(arithmetic, dtype, expec
         (config.Loss, functional.LOSSES),
         (config.Arithmetic, ARITHMETICS),
         (config.Normalize, NORMALIZATIONS),
-        (config.Initialization, get_args(model.Initialization)),
+        (config.Initialization, get_args(network.Initialization)),
     ],
 )
 def test_the_names_are_those_of_what_is_implemented(names: Any, table: Any) -> None:

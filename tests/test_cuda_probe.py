@@ -21,11 +21,11 @@ from backend_enum import BackendCase, usable_backend
 from networks import pixels
 
 from xpnet import api
+from xpnet._lib.tree import mapped
 from xpnet.backends import base, cupy, jax, torch
-from xpnet.backends.base import Probe
+from xpnet.backends.probing import Probe
 from xpnet.backends.resolve import BACKENDS, resolve
 from xpnet.errors import BackendError, ConfigError
-from xpnet.tree import mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

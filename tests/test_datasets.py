@@ -18,18 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xpnet import datasets
-from xpnet.datasets import (
-    Dataset,
-    check_copy,
-    csv,
-    digest,
-    for_shuffling,
-    is_mapped,
-    load,
-    mapped,
-)
-from xpnet.datasets.npy import read_npy
+from xpnet.data import csv, datasets, memmap
+from xpnet.data.datasets import Dataset, check_copy, digest, for_shuffling, is_mapped, load
+from xpnet.data.npy import read_npy
 from xpnet.errors import ConfigError, DataError, XPNetError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,13 +112,13 @@ def assert_holds(dataset: Dataset, arrays: Arrays, dtype: Any) -> None:
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Small files are read; in the second variant they are treated as large ones are."""
     if request.param == "mapped":
-        monkeypatch.setattr(mapped, "MAPPED_FROM", 1)
+        monkeypatch.setattr(memmap, "MAPPED_FROM", 1)
     return str(request.param)
 
 
 @pytest.fixture
 def map_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapped, "MAPPED_FROM", 1)
+    monkeypatch.setattr(memmap, "MAPPED_FROM", 1)
 
 
 def by_message(value: object) -> str:
@@ -444,7 +435,7 @@ def test_idx_features_that_must_be_converted_are_read(
 def test_compressed_and_small_files_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mapped, "MAPPED_FROM", SMALL.x_train.nbytes)
+    monkeypatch.setattr(memmap, "MAPPED_FROM", SMALL.x_train.nbytes)
     dataset = load(write_idx(tmp_path / "plain"))
     assert (is_mapped(dataset.x_train), is_mapped(dataset.x_test)) == (True, False)
     assert not is_mapped(load(write_idx(tmp_path / "packed", packed=True)).x_train)
@@ -1006,7 +997,7 @@ def test_no_damage_of_an_npy_file_escapes_either(
     cut = data.draw(st.booleans())
     path.write_bytes(content[:position] if cut else flipped(content, position))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapped, "MAPPED_FROM", data.draw(st.sampled_from([1, 1 << 26])))
+        patch.setattr(memmap, "MAPPED_FROM", data.draw(st.sampled_from([1, 1 << 26])))
         message = None
         try:
             values, shape = read_npy(path)
@@ -1042,7 +1033,7 @@ def test_mapped_values_need_not_fit_in_the_machines_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sysconf", lambda _: 4)
-    monkeypatch.setattr(mapped, "MAPPED_FROM", 12)
+    monkeypatch.setattr(memmap, "MAPPED_FROM", 12)
     dataset = load(write_idx(tmp_path))
     assert_holds(dataset, SMALL, np.uint8)
     with pytest.raises(DataError) as caught:
@@ -1095,7 +1086,7 @@ def test_decompression_bombs_stay_small(
     path.write_bytes(content())
     arguments = {"a.npz": (path,), "a.csv.gz": (path, path)}.get(name, (tmp_path,))
     code = (
-        "import resource, sys; from pathlib import Path; from xpnet.datasets import load\n"
+        "import resource, sys; from pathlib import Path; from xpnet.data.datasets import load\n"
         "from xpnet.errors import DataError\n"
         "import pandas\n"
         # Linux counts the peak of the process that started this one as its own in ru_maxrss.

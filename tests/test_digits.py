@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from xpnet import datasets
-from xpnet.digits import BOX, FIELD, LARGEST, WORKING_SIDE, mnist_form, read_digit, read_grey
+from xpnet.data import datasets
+from xpnet.data.pictures import BOX, FIELD, LARGEST, WORKING_SIDE, mnist_form, read_digit, read_grey
 from xpnet.errors import DataError
 
 PAPER, INK = 235, 30

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xpnet import doctor
-from xpnet.backends.base import Probe
+from xpnet.backends.probing import Probe
 from xpnet.backends.resolve import BACKENDS
+from xpnet.cli import doctor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +121,7 @@ def test_exit_code_is_2_when_numpy_does_not_work(machine: Callable[..., None]) -
 
 
 def test_real_report_is_json_alone() -> None:
-    program = "import sys; from xpnet.doctor import main; sys.exit(main(['--json']))"
+    program = "import sys; from xpnet.cli.doctor import main; sys.exit(main(['--json']))"
     run = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from networks import pixels
 
-from xpnet import evaluate, train
+from xpnet import train
 from xpnet.backends.resolve import resolve
-from xpnet.checkpoint import SavedModel, save_model
-from xpnet.predictor import Predictor
+from xpnet.cli import evaluate
+from xpnet.inference.predictor import Predictor
+from xpnet.storage.model_file import SavedModel, save_model
 
 FEATURES, CLASSES = 16, 4
 RUNS = {

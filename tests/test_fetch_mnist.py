@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xpnet import datasets
-from xpnet.datasets import Dataset, digest, load
+from xpnet.data import datasets
+from xpnet.data.datasets import Dataset, digest, load
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from xpnet._lib.files import read_regular, unwritable, write_atomic
 from xpnet.errors import ConfigError, DataError
-from xpnet.files import read_regular, unwritable, write_atomic
 
 
 def test_writes_exactly_the_bytes_and_nothing_beside_them(tmp_path: Path) -> None:

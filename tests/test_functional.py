@@ -8,9 +8,9 @@ import pytest
 from assertions import assert_same
 from networks import arithmetic
 
-from xpnet import functional as F
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.numpy import make
+from xpnet.nn import functional as F
 
 Z = np.random.default_rng(0).normal(scale=3.0, size=(7, 5))
 DA = np.random.default_rng(1).normal(size=(7, 5))

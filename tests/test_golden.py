@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet import datasets
+from xpnet._lib.machine import available_cpus
 from xpnet.backends.resolve import make
-from xpnet.checkpoint import fingerprint
 from xpnet.config import TrainConfig
-from xpnet.experiment import assemble
-from xpnet.machine import available_cpus
+from xpnet.data import datasets
 from xpnet.parity import first_difference
+from xpnet.storage.model_file import fingerprint
+from xpnet.training.setup import assemble
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reproducibility.md"
 ROW = re.compile(r"^\| (?:initial|after (\d+) epochs?) \| `([0-9a-f]{64})` \|$", re.MULTILINE)

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from networks import arithmetic
 
-from xpnet import functional as F
 from xpnet.backends.numpy import make
-from xpnet.layers import (
+from xpnet.nn import functional as F
+from xpnet.nn.architecture import Network
+from xpnet.nn.dropout import dropout_masks
+from xpnet.nn.init import initialize
+from xpnet.nn.layers import (
     BatchNorm,
     Linear,
     batch_norm,
@@ -19,7 +22,7 @@ from xpnet.layers import (
     linear_backward,
     linear_backward_input,
 )
-from xpnet.model import Network, dropout_masks, gradients, initialize, loss
+from xpnet.nn.network import gradients, loss
 
 OPS = arithmetic(make("cpu"))
 STEP = 1e-6

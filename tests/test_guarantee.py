@@ -19,7 +19,7 @@ from fingerprints import NETWORKS, all_fingerprints, probabilities, real_data, t
 
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
-from xpnet.experiment import assemble
+from xpnet.training.setup import assemble
 
 SCRIPT = [sys.executable, str(Path(__file__).parent / "fingerprints.py")]
 OLDEST = "XPNET_OLDEST_PYTHON"

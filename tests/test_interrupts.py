@@ -7,7 +7,7 @@ import threading
 import pytest
 from ctrl_c import sigint
 
-from xpnet.interrupts import deferred
+from xpnet._lib.interrupts import deferred
 
 
 @pytest.fixture(autouse=True)

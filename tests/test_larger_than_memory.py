@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 from xpnet import train
-from xpnet.datasets import Dataset, digest, is_mapped, load, mapped
-from xpnet.normalization import fit_normalization
+from xpnet.data import memmap
+from xpnet.data.datasets import Dataset, digest, is_mapped, load
+from xpnet.nn.inputs import fit_normalization
 
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 1 << 20
@@ -65,7 +66,7 @@ def limited(memory: int | None, code: str, *words: object) -> subprocess.Complet
 
 
 TRAIN = "import sys; from xpnet.train import main; sys.exit(main(sys.argv[1:]))"
-READ_ALL = "from xpnet.datasets import mapped; mapped.MAPPED_FROM = 1 << 62\n"
+READ_ALL = "from xpnet.data.datasets import mapped; memmap.MAPPED_FROM = 1 << 62\n"
 """Code that makes the same files come into memory."""
 
 
@@ -137,7 +138,7 @@ def test_mapped_files_give_the_parameters_of_the_same_rows_in_an_npz(
     data = load(tmp_path / "idx")
     names = ("x_train", "y_train", "x_test", "y_test")
     np.savez(tmp_path / "data.npz", **{name: getattr(data, name) for name in names})
-    monkeypatch.setattr(mapped, "MAPPED_FROM", 1)
+    monkeypatch.setattr(memmap, "MAPPED_FROM", 1)
     found = set()
     for name in ("idx", "npy", "data.npz"):
         words = ["--out", str(tmp_path), "--name", f"run-{name}", "--batch-size", batch_size]
@@ -151,8 +152,8 @@ def test_mapped_files_give_the_parameters_of_the_same_rows_in_an_npz(
 def test_a_backend_that_copies_refuses_what_the_memory_cannot_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("xpnet.datasets.available_memory", lambda: 8 * MIB)
-    monkeypatch.setattr(mapped, "MAPPED_FROM", MIB)
+    monkeypatch.setattr("xpnet.data.datasets.available_memory", lambda: 8 * MIB)
+    monkeypatch.setattr(memmap, "MAPPED_FROM", MIB)
     assert tile_mnist.main(["4000", "--out", str(tmp_path / "data")]) == 0
     words = [
         "--data",
@@ -247,7 +248,7 @@ def test_both_forms_hold_the_same_data(tmp_path: Path) -> None:
 
 
 def test_large_output_is_mapped(tmp_path: Path) -> None:
-    assert tile_mnist.main([str(-(-mapped.MAPPED_FROM // 784)), "--out", str(tmp_path / "a")]) == 0
+    assert tile_mnist.main([str(-(-memmap.MAPPED_FROM // 784)), "--out", str(tmp_path / "a")]) == 0
     data = load(tmp_path / "a")
     assert (is_mapped(data.x_train), is_mapped(data.x_test)) == (True, False)
 

@@ -7,9 +7,9 @@ from backend_enum import BackendCase, usable_backend
 from networks import arithmetic
 
 from xpnet.arithmetic import Reproducible
+from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds
 from xpnet.backends.numpy import make
-from xpnet.blocks import BLOCK_SIZE, block_bounds
-from xpnet.layers import (
+from xpnet.nn.layers import (
     BatchNorm,
     Statistics,
     Sums,

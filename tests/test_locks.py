@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from xpnet import locks
-from xpnet.locks import Lock
+from xpnet._lib import locks
+from xpnet._lib.locks import Lock
 
 
 def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_lock_that_nobody_refers_to_is_let_go(tmp_path: Path) -> None:
 def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     code = (
-        "import pathlib, sys, xpnet.locks as l; lock = l.Lock.take(pathlib.Path(sys.argv[1]));"
+        "import pathlib, sys, xpnet._lib.locks as l; lock = l.Lock.take(pathlib.Path(sys.argv[1]));"
         "print(lock is not None, flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(path)]

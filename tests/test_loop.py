@@ -14,13 +14,15 @@ import pytest
 from assertions import assert_on_backend, assert_same
 from networks import engine_for, feed_for, fitted, on_device, on_host, pixels, train
 
-from xpnet import blocks, loop
+from xpnet.arithmetic import blocks
 from xpnet.backends.numpy import make
 from xpnet.errors import DivergedError
-from xpnet.feed import Samples
-from xpnet.loop import batch_gradients, evaluate
-from xpnet.model import initialize
-from xpnet.optim import sgd
+from xpnet.nn.init import initialize
+from xpnet.nn.optim import sgd
+from xpnet.training import loop
+from xpnet.training.batches import Samples
+from xpnet.training.evaluation import evaluate
+from xpnet.training.step import batch_gradients
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-7}
 X, LABELS = pixels(2600, 20, 5)  # two blocks and a short one

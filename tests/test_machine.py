@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from xpnet import machine
+from xpnet._lib import machine
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xpnet.metrics import (
+from xpnet.nn.metrics import (
     MOST_CONFUSED,
     ClassFigures,
     accuracy_per_class,

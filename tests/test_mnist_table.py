@@ -16,7 +16,7 @@ from ctrl_c import sigint
 
 from xpnet.config import parse
 from xpnet.errors import DataError
-from xpnet.tracking import read_run
+from xpnet.storage.record import read_run
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))

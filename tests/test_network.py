@@ -9,24 +9,19 @@ import reference
 from backend_enum import BackendCase, usable_backend
 from networks import arithmetic, pixels
 
-from xpnet import functional as F
-from xpnet import rng
-from xpnet.arithmetic import Reproducible
+from xpnet.arithmetic import Reproducible, random
 from xpnet.backends.numpy import make
 from xpnet.errors import ConfigError
-from xpnet.layers import BatchNorm, Linear, Statistics, Sums, shares, updated_statistics
-from xpnet.model import (
-    NOTEBOOK,
-    Masks,
-    Network,
+from xpnet.nn import functional as F
+from xpnet.nn.architecture import NOTEBOOK, Network
+from xpnet.nn.dropout import Masks, dropout_masks, dropout_scale
+from xpnet.nn.init import initial_statistics, initialize
+from xpnet.nn.layers import BatchNorm, Linear, Statistics, Sums, shares, updated_statistics
+from xpnet.nn.network import (
     backward,
-    dropout_masks,
-    dropout_scale,
     forward,
     gradients,
     gradients_and_sums,
-    initial_statistics,
-    initialize,
     loss,
     prepare,
     sample_losses,
@@ -227,7 +222,7 @@ def test_there_are_no_masks_without_dropout():
 def test_the_scale_is_that_of_the_probability_that_the_masks_have(probability, steps):
     assert dropout_scale(probability) == 65536 / (65536 - steps)
     network = Network((1, 1, 1), input_dropout=probability)
-    bits = rng.words(0, rng.Purpose.DROPOUT, 40_000, epoch=1)[::4] & np.uint64(0xFFFF)
+    bits = random.words(0, random.Purpose.DROPOUT, 40_000, epoch=1)[::4] & np.uint64(0xFFFF)
     mask = dropout_masks(network, 0, 1, 0, 10_000).inputs
     assert np.array_equal(mask[:, 0], bits >= steps)
 

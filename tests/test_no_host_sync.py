@@ -7,10 +7,10 @@ never makes a GPU wait for the host.
 import pytest
 from networks import engine_for, on_device, pixels
 
-from xpnet.feed import Samples
-from xpnet.loop import batch_gradients
-from xpnet.model import initialize
-from xpnet.optim import sgd
+from xpnet.nn.init import initialize
+from xpnet.nn.optim import sgd
+from xpnet.training.batches import Samples
+from xpnet.training.step import batch_gradients
 
 torch_backend = pytest.importorskip("xpnet.backends.torch", reason="torch is not installed")
 

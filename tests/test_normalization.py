@@ -5,7 +5,7 @@ import pytest
 from assertions import assert_same
 
 from xpnet.arithmetic.native import Native
-from xpnet.normalization import fit_normalization
+from xpnet.nn.inputs import fit_normalization
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(50, 6), dtype=np.uint8)
 FEATURES = np.random.default_rng(1).normal(3.0, 2.0, size=(50, 6))

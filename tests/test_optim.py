@@ -16,8 +16,8 @@ from networks import arithmetic
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
 from xpnet.errors import ConfigError
-from xpnet.layers import Linear
-from xpnet.optim import (
+from xpnet.nn.layers import Linear
+from xpnet.nn.optim import (
     OPTIMIZERS,
     AdamState,
     adam,

@@ -8,24 +8,16 @@ import pytest
 from backend_enum import BackendCase, usable_backend
 from networks import engine_for, pixels, train
 
-from xpnet import datasets
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.numpy import make
-from xpnet.feed import Samples
-from xpnet.layers import BatchNorm, Linear, shares, updated_statistics
-from xpnet.loop import evaluate
-from xpnet.model import (
-    Network,
-    dropout_masks,
-    dropout_scale,
-    forward,
-    gradients,
-    gradients_and_sums,
-    initial_statistics,
-    initialize,
-    loss,
-    prepare,
-)
+from xpnet.data import datasets
+from xpnet.nn.architecture import Network
+from xpnet.nn.dropout import dropout_masks, dropout_scale
+from xpnet.nn.init import initial_statistics, initialize
+from xpnet.nn.layers import BatchNorm, Linear, shares, updated_statistics
+from xpnet.nn.network import forward, gradients, gradients_and_sums, loss, prepare
+from xpnet.training.batches import Samples
+from xpnet.training.evaluation import evaluate
 
 NUMPY = make("cpu")
 NOTEBOOK = Path(__file__).resolve().parents[1] / "scripts" / "notebook_baseline.py"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from xpnet.__main__ import COMMANDS
-from xpnet.cli import Output, guarded
-from xpnet.tracking import read_metrics, read_run
+from xpnet.cli.parser import Output, guarded
+from xpnet.storage.record import read_metrics, read_run
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="has no /dev/full and no POSIX shell"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from backend_enum import BackendCase, usable_backend
 
-from xpnet.backends.base import Probe
+from xpnet.backends.probing import Probe
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import assert_parity, assertion, places
 

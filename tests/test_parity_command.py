@@ -15,13 +15,14 @@ import pytest
 from backend_enum import BackendCase
 from rich.console import Console
 
-from xpnet import experiment
 from xpnet.arithmetic import ARITHMETICS, Native, Reproducible
 from xpnet.backends import environment
-from xpnet.backends.base import Probe
-from xpnet.parity import command, places, runs
+from xpnet.backends.probing import Probe
+from xpnet.cli import parity
+from xpnet.cli.parity_table import print_table
+from xpnet.parity import places, runs
 from xpnet.parity.places import NUMPY, Place
-from xpnet.parity.table import print_table
+from xpnet.training import setup
 
 STRICT = Place("array-api-strict", "device1")
 CUPY = Place("cupy", "cuda:0")
@@ -49,7 +50,7 @@ def two_places(monkeypatch):
 
 
 def run(*words):
-    return command.main(["--data", "small.npz", "--epochs", "3", "--hidden", "5", *words])
+    return parity.main(["--data", "small.npz", "--epochs", "3", "--hidden", "5", *words])
 
 
 def record():
@@ -133,7 +134,7 @@ def test_the_record_has_settings_rows_and_what_is_absent():
 @pytest.mark.usefixtures("two_places")
 def test_the_run_is_the_one_that_train_makes(tmp_path):
     from xpnet import train
-    from xpnet.tracking import read_run
+    from xpnet.storage.record import read_run
 
     assert run("--json", "parity.json") == 0
     words = ["--data", "small.npz", "--epochs", "3", "--hidden", "5", "--device", "cpu"]
@@ -235,7 +236,7 @@ def test_a_training_that_diverges_elsewhere_fails(monkeypatch, capsys):
 
 
 def test_infinities_are_text_in_the_record():
-    assert command._finite({"max_ulp": float("inf"), "epoch": 1}) == {
+    assert parity._finite({"max_ulp": float("inf"), "epoch": 1}) == {
         "max_ulp": "infinite",
         "epoch": 1,
     }
@@ -358,7 +359,7 @@ def in_terminal(*words):
     code = (
         "import sys; from xpnet.parity import command, places; keep = places.survey;"
         "places.survey = lambda: keep(['numpy', 'array-api-strict']);"
-        "sys.exit(command.main(sys.argv[1:]))"
+        "sys.exit(parity.main(sys.argv[1:]))"
     )
     environ = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
     process = subprocess.Popen(
@@ -430,4 +431,4 @@ def test_a_library_that_is_missing_is_surveyed_once(monkeypatch):
 
 def test_assembling_uses_the_table_of_arithmetics():
     """The tests above break it there."""
-    assert experiment.ARITHMETICS is ARITHMETICS
+    assert setup.ARITHMETICS is ARITHMETICS

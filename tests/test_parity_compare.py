@@ -5,17 +5,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from xpnet import functional, loop
+from xpnet._typing import as_written
 from xpnet.arithmetic import Reproducible
-from xpnet.backends.base import as_written
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
-from xpnet.datasets import Dataset
+from xpnet.data.datasets import Dataset
 from xpnet.errors import BackendError, ConfigError
-from xpnet.experiment import assemble
-from xpnet.optim import Optimizer, sgd
+from xpnet.nn import functional
+from xpnet.nn.optim import Optimizer, sgd
 from xpnet.parity import Difference, first_difference
 from xpnet.parity import compare as compare_module
+from xpnet.training import loop
+from xpnet.training.setup import assemble
 
 CONFIG = TrainConfig(epochs=3, hidden=(5,))
 

@@ -5,12 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xpnet.parity.distance import (
-    first_mismatch,
-    relative_difference,
-    ulp_distance,
-    unequal_bits,
-)
+from xpnet.parity.distance import first_mismatch, relative_difference, ulp_distance, unequal_bits
 
 DTYPES = ["float16", "float32", "float64"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from xpnet.backends import environment
+from xpnet.cli.parity_table import heading
 from xpnet.parity import runs
-from xpnet.parity.table import heading
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")

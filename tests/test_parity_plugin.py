@@ -6,7 +6,7 @@ import sys
 import pytest
 from backend_enum import BackendCase
 
-from xpnet.backends.base import Probe
+from xpnet.backends.probing import Probe
 from xpnet.parity import places
 
 pytest_plugins = ["pytester"]

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from networks import pixels
 
 from xpnet.arithmetic import Native, Reproducible
-from xpnet.backends import plan
+from xpnet.backends import replay
 from xpnet.backends.numpy import make
-from xpnet.backends.plan import compiled, xp
-from xpnet.feed import Samples
-from xpnet.layers import Linear
-from xpnet.loop import Engine, batch_gradients, evaluate
-from xpnet.model import initialize
-from xpnet.normalization import fit_normalization
+from xpnet.backends.replay import compiled, xp
+from xpnet.inference.context import Engine
+from xpnet.nn.init import initialize
+from xpnet.nn.inputs import fit_normalization
+from xpnet.nn.layers import Linear
+from xpnet.training.batches import Samples
+from xpnet.training.evaluation import evaluate
+from xpnet.training.step import batch_gradients
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(2, 5, 7))
@@ -201,7 +203,7 @@ def test_what_is_recorded_does_not_become_a_number(convert):
 
 
 def test_memory_is_used_again():
-    writer_memory = plan._Memory([])
+    writer_memory = replay._Memory([])
     arrays = []
     for slot in range(20):
         arrays.append(writer_memory.array(slot, A))

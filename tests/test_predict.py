@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from xpnet import datasets, predict, train
-from xpnet.checkpoint import SavedModel, load_model, save_model
-from xpnet.digits import read_digit
-from xpnet.predictor import Predictor
+from xpnet import train
+from xpnet.cli import predict
+from xpnet.data import datasets
+from xpnet.data.pictures import read_digit
+from xpnet.inference.predictor import Predictor
+from xpnet.storage.model_file import SavedModel, load_model, save_model
 
 RUN = Path("runs/quick")
 CLASSES = [f"p{label}" for label in range(10)]

@@ -7,10 +7,10 @@ import pytest
 from networks import pixels
 
 from xpnet.backends.resolve import make
-from xpnet.checkpoint import SavedModel, save_model
 from xpnet.errors import DataError
-from xpnet.predictor import Predictor, model_path
-from xpnet.tracking import MODEL_FILE
+from xpnet.inference.predictor import Predictor, model_path
+from xpnet.storage.model_file import SavedModel, save_model
+from xpnet.storage.record import MODEL_FILE
 
 FEATURES, HIDDEN, CLASSES = 12, 7, 5
 

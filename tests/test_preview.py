@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xpnet import datasets, preview
 from xpnet.arithmetic import Reproducible
-from xpnet.augment import Augmentation, augmenter
 from xpnet.backends.resolve import make
+from xpnet.cli import augment
+from xpnet.config.augmentation import Augmentation
+from xpnet.data import datasets
+from xpnet.data.augment import augmenter
 
 SIDE, SAMPLES = 6, 11
 FLAGS = ("--augment-rotate", "20", "--augment-elastic-alpha", "3", "--augment-elastic-sigma", "2")
@@ -27,17 +29,17 @@ def small_data(tmp_path, monkeypatch):
 
 
 def run(*words, data="small.npz"):
-    return preview.main(["--preview", "picture.png", "--data", data, *words])
+    return augment.main(["--preview", "picture.png", "--data", data, *words])
 
 
 def shown(picture, row, column):
     """The image in a cell of the picture, at its original size."""
-    step = SIDE * preview.ZOOM + preview.GAP
-    top = preview.GAP + row * step
-    left = preview.GAP + column * step + (preview.BORDER if column else 0)
-    cell = picture[top : top + SIDE * preview.ZOOM, left : left + SIDE * preview.ZOOM]
-    image = cell[:: preview.ZOOM, :: preview.ZOOM]
-    assert np.array_equal(image.repeat(preview.ZOOM, 0).repeat(preview.ZOOM, 1), cell)
+    step = SIDE * augment.ZOOM + augment.GAP
+    top = augment.GAP + row * step
+    left = augment.GAP + column * step + (augment.BORDER if column else 0)
+    cell = picture[top : top + SIDE * augment.ZOOM, left : left + SIDE * augment.ZOOM]
+    image = cell[:: augment.ZOOM, :: augment.ZOOM]
+    assert np.array_equal(image.repeat(augment.ZOOM, 0).repeat(augment.ZOOM, 1), cell)
     return image.reshape(-1)
 
 
@@ -59,14 +61,14 @@ def test_each_row_is_an_image_and_its_variants_in_the_epochs_of_training(
     for column, rows in enumerate(columns):
         for row in range(8):
             assert np.array_equal(shown(picture, row, column), rows[row]), (row, column)
-    step = SIDE * preview.ZOOM + preview.GAP
-    assert picture.shape == (preview.GAP + 8 * step, preview.GAP + 10 * step + preview.BORDER)
-    seam = preview.GAP + step
-    assert np.all(picture[:, seam - preview.GAP : seam + preview.BORDER] == preview.GREY)
+    step = SIDE * augment.ZOOM + augment.GAP
+    assert picture.shape == (augment.GAP + 8 * step, augment.GAP + 10 * step + augment.BORDER)
+    seam = augment.GAP + step
+    assert np.all(picture[:, seam - augment.GAP : seam + augment.BORDER] == augment.GREY)
 
 
 def test_the_bundled_digits_are_the_default(tmp_path):
-    assert preview.main(["--preview", "picture.png", "--augment-shift", "2"]) == 0
+    assert augment.main(["--preview", "picture.png", "--augment-shift", "2"]) == 0
     with Image.open("picture.png") as image:
         assert image.size == (4 + 10 * 60 + 8, 4 + 8 * 60)
         digit = np.asarray(image)[4:60:2, 4:60:2]
@@ -90,7 +92,7 @@ def test_fewer_images_make_fewer_rows(tmp_path):
     np.savez("two.npz", x_train=x, y_train=[0, 1], x_test=x, y_test=[0, 1])
     assert run("--augment-shift", "1", data="two.npz") == 0
     with Image.open("picture.png") as image:
-        assert image.height == preview.GAP + 2 * (SIDE * preview.ZOOM + preview.GAP)
+        assert image.height == augment.GAP + 2 * (SIDE * augment.ZOOM + augment.GAP)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_errors_are_one_line_and_write_nothing(tmp_path, capsys, words, message)
 
 def test_help_names_every_flag(capsys):
     with pytest.raises(SystemExit) as ended:
-        preview.main(["--help"])
+        augment.main(["--help"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
     assert "usage: xpnet augment" in out

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet import provenance
-from xpnet.provenance import environment
+from xpnet.storage import provenance
+from xpnet.storage.provenance import environment
 
 
 def test_the_environment_names_the_libraries_that_are_loaded() -> None:
@@ -26,7 +26,7 @@ def test_the_environment_names_the_libraries_that_are_loaded() -> None:
 
 def test_the_environment_loads_no_library() -> None:
     code = (
-        "import sys, xpnet.provenance as t; t.environment()\n"
+        "import sys, xpnet.storage.provenance as t; t.environment()\n"
         "loaded = {'numpy', 'torch', 'jax', 'cupy', 'pandas', 'safetensors'} & set(sys.modules)\n"
         "sys.exit(str(loaded) if loaded else 0)"
     )

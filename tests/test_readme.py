@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from xpnet import doctor, evaluate, predict, report, train
+from xpnet import report, train
 from xpnet.__main__ import COMMANDS
+from xpnet.cli import doctor, evaluate, predict
+from xpnet.cli import parity as parity
+from xpnet.cli.runs import command as runs
 from xpnet.errors import ConfigError
-from xpnet.parity import command as parity
-from xpnet.runs import command as runs
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

@@ -10,9 +10,9 @@ import reference
 from fingerprints import real_data
 
 from xpnet.backends.resolve import make
-from xpnet.checkpoint import fingerprint
 from xpnet.config import TrainConfig
-from xpnet.experiment import assemble
+from xpnet.storage.model_file import fingerprint
+from xpnet.training.setup import assemble
 
 PAGE = Path(__file__).parent.parent / "docs" / "reproducibility.md"
 

@@ -22,16 +22,18 @@ from report_pages import (
     trained,
 )
 
-from xpnet import datasets, metrics, report
-from xpnet.checkpoint import SavedModel, save_model
+from xpnet import report
+from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
-from xpnet.metrics import class_figures, confusion_matrix
-from xpnet.predictor import Predictor
+from xpnet.inference.predictor import Predictor
+from xpnet.nn import metrics
+from xpnet.nn.metrics import class_figures, confusion_matrix
 from xpnet.report import write_report
 from xpnet.report.charts import Line, line_chart, split, ticks
 from xpnet.report.images import ink_image, weight_image
 from xpnet.report.markup import Markup, element, json_script
 from xpnet.report.record import shown
+from xpnet.storage.model_file import SavedModel, save_model
 
 SETTINGS = ("--epochs", 6, "--log-every", 1, "--batch-size", 50, "--lr", 0.05, "--validation", 60)
 EVIL = "<script>alert(1)</script>&\"'<img src=x onerror=alert(1)>\u2028\u2029"

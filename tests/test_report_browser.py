@@ -12,9 +12,9 @@ from PIL import Image
 from report_pages import rewrite, save_data, trained
 from strokes import strokes
 
-from xpnet import datasets
-from xpnet.digits import mnist_form
-from xpnet.predictor import Predictor
+from xpnet.data import datasets
+from xpnet.data.pictures import mnist_form
+from xpnet.inference.predictor import Predictor
 from xpnet.report import write_report
 
 REQUIRE_VARIABLE = "XPNET_REQUIRE_BROWSER"

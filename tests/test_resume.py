@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from ctrl_c import pressed
 
-from xpnet import runner, train
-from xpnet.tracking import read_metrics, read_run
+from xpnet import train
+from xpnet.cli import train as runner
+from xpnet.storage.record import read_metrics, read_run
 
 COMMAND = [sys.executable, "-m", "xpnet.train"]
 SETTINGS = [

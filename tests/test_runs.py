@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from xpnet.runs import survey
 
-from xpnet import tracking
+from xpnet._lib.text import plain, shortened
+from xpnet.cli.runs import comparison, details, listing
+from xpnet.cli.runs.command import main, newest
 from xpnet.config import TrainConfig, resolved
-from xpnet.runs import comparison, details, found, listing, survey
-from xpnet.runs.command import main, newest
-from xpnet.runs.text import plain, shortened
-from xpnet.tracking import Run, read_run
+from xpnet.storage import find, run
+from xpnet.storage.record import read_run
+from xpnet.storage.run import Run
 
 RUNS = Path("runs")
 PRINTS = {"a": "aa" * 32, "b": "bb" * 32}
@@ -279,12 +281,14 @@ def plain_lines(text):
 
 def test_the_list_loads_no_array_library():
     make("a")
-    code = "import sys; from xpnet.runs.command import main; main(['list']); print(*sys.modules)"
+    code = (
+        "import sys; from xpnet.cli.runs.command import main; main(['list']); print(*sys.modules)"
+    )
     command = [sys.executable, "-c", code]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     *table, loaded = out.splitlines()
     assert column("\n".join(table)) == ["id", "a"]
-    assert "xpnet.runs.listing" in loaded.split()
+    assert "xpnet.cli.runs.listing" in loaded.split()
     assert not {"numpy", "pandas", "torch", "jax", "cupy", "safetensors"} & set(loaded.split())
 
 
@@ -327,9 +331,9 @@ def test_a_run_is_running_while_its_process_lives_and_killed_when_that_is(capsys
 
 
 def test_a_run_that_may_be_about_to_take_its_lock_is_left_in_peace(capsys, monkeypatch):
-    monkeypatch.setattr(found, "SETTLING", 600.0)
+    monkeypatch.setattr(find, "SETTLING", 600.0)
     start("new")
-    monkeypatch.setattr(found, "is_held", lambda _: pytest.fail("the lock was tried"))
+    monkeypatch.setattr(find, "is_held", lambda _: pytest.fail("the lock was tried"))
     assert column(printed(capsys, "list"), 1) == ["status", "running"]
 
 
@@ -347,7 +351,7 @@ def test_a_run_that_ends_while_it_is_looked_at_has_ended(capsys, monkeypatch):
         run.finish("completed", metrics=FIGURES, fingerprint=PRINTS["a"])
         return False
 
-    monkeypatch.setattr(found, "_is_worked_on", worked_on)
+    monkeypatch.setattr(find, "_is_worked_on", worked_on)
     assert printed(capsys, "list").splitlines()[1].split()[:2] == ["ending", "completed"]
 
 
@@ -397,7 +401,7 @@ def test_a_damaged_record_is_left_out_with_a_note_and_refused_by_name(capsys, na
 
 def huge(path):
     with path.open("wb") as file:
-        file.truncate(tracking.RECORD_LIMIT + 1)
+        file.truncate(run.RECORD_LIMIT + 1)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
@@ -511,7 +515,7 @@ def test_a_torn_last_line_of_the_history_is_left_out(capsys):
 
 def test_a_history_too_large_to_be_one_is_refused(capsys, monkeypatch):
     make("a")
-    monkeypatch.setattr(tracking, "METRICS_LIMIT", 10)
+    monkeypatch.setattr(run, "METRICS_LIMIT", 10)
     assert "more than 10" in complaint(capsys, "show", "a")
 
 
@@ -617,7 +621,7 @@ def test_text_is_printable_and_otherwise_unchanged(text, shown):
 
 def test_text_that_standard_output_cannot_encode_is_escaped():
     make("größe")
-    code = "import sys; from xpnet.runs.command import main; sys.exit(main(['list']))"
+    code = "import sys; from xpnet.cli.runs.command import main; sys.exit(main(['list']))"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     run = subprocess.run(
         [sys.executable, "-c", code], env=environment, check=True, capture_output=True

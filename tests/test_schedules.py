@@ -10,16 +10,15 @@ from backend_enum import BackendCase, usable_backend
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xpnet.arithmetic.host import cosine_share, power
 from xpnet.errors import ConfigError
-from xpnet.schedules import (
+from xpnet.nn.schedules import (
     SCHEDULES,
     ScheduleOptions,
     build,
     constant,
     cosine,
-    cosine_share,
     exponential,
-    power,
     step_decay,
     warmup,
 )

@@ -11,7 +11,7 @@ from xpnet.arithmetic.selfcheck import check
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.errors import BackendError, ConfigError
-from xpnet.experiment import assemble
+from xpnet.training.setup import assemble
 
 
 def test_every_backend_passes(backend):

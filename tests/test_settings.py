@@ -8,9 +8,9 @@ import pytest
 
 from xpnet.backends.numpy import make
 from xpnet.config import TrainConfig
-from xpnet.datasets import Dataset
+from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError
-from xpnet.experiment import assemble
+from xpnet.training.setup import assemble
 
 RNG = np.random.default_rng(1)
 X = RNG.integers(0, 256, size=(230, 36), dtype=np.uint8)  # images of 6 by 6

@@ -20,12 +20,12 @@ from hypothesis.extra import numpy as hnp
 from networks import arithmetic
 
 from xpnet.backends.numpy import make
-from xpnet.checkpoint import SavedModel, load_model, save_model
 from xpnet.errors import ConfigError, DataError
-from xpnet.layers import Linear
-from xpnet.model import initialize
-from xpnet.optim import OPTIMIZERS, build
-from xpnet.snapshot import flatten, load_snapshot, save_snapshot, unflatten
+from xpnet.nn.init import initialize
+from xpnet.nn.layers import Linear
+from xpnet.nn.optim import OPTIMIZERS, build
+from xpnet.storage.checkpoint import flatten, load_snapshot, save_snapshot, unflatten
+from xpnet.storage.model_file import SavedModel, load_model, save_model
 
 DTYPES = ["?", *(f"{kind}{width}" for kind in "iu" for width in (1, 2, 4, 8)), "f2", "f4", "f8"]
 ARRAYS = {

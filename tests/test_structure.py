@@ -68,17 +68,17 @@ def test_the_check_covers_the_mathematics():
     [
         "xpnet",
         "xpnet.config",
-        "xpnet.augment",
-        "xpnet.preview",
+        "xpnet.data.augment",
+        "xpnet.cli.augment",
         "xpnet.train",
         "xpnet.__main__",
-        "xpnet.evaluate",
-        "xpnet.predict",
+        "xpnet.cli.evaluate",
+        "xpnet.cli.predict",
         "xpnet.report",
-        "xpnet.runs.command",
+        "xpnet.cli.runs.command",
         "xpnet.parity",
         "xpnet.parity.plugin",
-        "xpnet.parity.command",
+        "xpnet.cli.parity",
     ],
 )
 def test_importing_loads_no_array_library(module):

@@ -16,12 +16,12 @@ import pytest
 from ctrl_c import pressed
 
 from xpnet import trackers, train
+from xpnet._lib.locks import Lock
 from xpnet.config import TrackerName, TrainConfig, resolved
 from xpnet.errors import ConfigError
-from xpnet.locks import Lock
+from xpnet.storage.record import read_metrics, read_run
 from xpnet.trackers.mirror import TRACKERS, Rows, final_figures
 from xpnet.trackers.mlflow import _alone
-from xpnet.tracking import read_metrics, read_run
 
 NAMES = get_args(TrackerName)
 REQUIRE_VARIABLE = "XPNET_REQUIRE_TRACKERS"

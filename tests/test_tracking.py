@@ -19,11 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xpnet import locks, tracking
-from xpnet.checkpoint import SavedModel, load_model
+from xpnet._lib import locks
 from xpnet.errors import ConfigError, DataError
-from xpnet.snapshot import load_snapshot
-from xpnet.tracking import Given, Record, Run, read_metrics, read_run
+from xpnet.storage import run
+from xpnet.storage.checkpoint import load_snapshot
+from xpnet.storage.model_file import SavedModel, load_model
+from xpnet.storage.record import Given, Record, read_metrics, read_run
+from xpnet.storage.run import Run
 
 GIVEN: Given = {
     "command": ["python", "-m", "xpnet.train", "--data", "weiß"],
@@ -105,7 +107,7 @@ def test_an_id_that_is_taken_is_drawn_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = iter(["a", "a", "b"])
-    monkeypatch.setattr(tracking, "new_id", lambda: next(ids))
+    monkeypatch.setattr(run, "new_id", lambda: next(ids))
     first, second = start(tmp_path), start(tmp_path)
     assert (first.id, second.id) == ("a", "b")
     assert read_run(second.folder)["id"] == "b"
@@ -205,7 +207,7 @@ def test_a_failed_start_leaves_the_old_run_and_nothing_else(
 
     with monkeypatch.context() as patch:
         if step == "write":
-            patch.setattr(tracking, "write_atomic", fail)
+            patch.setattr(run, "write_atomic", fail)
         else:
             number = 1 if step == "move aside" else 2
             patch.setattr(Path, "rename", failing_rename(number, error))
@@ -221,7 +223,7 @@ def test_a_run_that_never_started_leaves_no_folder(
     def fail(*_: object) -> None:
         raise NO_SPACE
 
-    monkeypatch.setattr(tracking, "write_atomic", fail)
+    monkeypatch.setattr(run, "write_atomic", fail)
     with pytest.raises(ConfigError) as caught:
         start(tmp_path)
     assert str(caught.value) == (

@@ -15,10 +15,13 @@ import pytest
 from backend_enum import BackendCase, usable_backend
 from ctrl_c import pressed, sigint
 
-from xpnet import datasets, runner, train, training
-from xpnet.checkpoint import fingerprint, load_model
-from xpnet.model import initialize
-from xpnet.tracking import read_metrics, read_run
+from xpnet import train
+from xpnet.cli import train as runner
+from xpnet.data import datasets
+from xpnet.nn.init import initialize
+from xpnet.storage.model_file import fingerprint, load_model
+from xpnet.storage.record import read_metrics, read_run
+from xpnet.training import trainer
 
 COMMAND = [sys.executable, "-m", "xpnet.train"]
 
@@ -309,7 +312,7 @@ def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
         msg = "out of\nluck"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(training, "available_cpus", fail)
+    monkeypatch.setattr(trainer, "available_cpus", fail)
     assert run() == 1
     expected = "xpnet: unexpected RuntimeError: out of luck (--debug shows where)\n"
     assert capsys.readouterr().err == expected

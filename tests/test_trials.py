@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from xpnet import train
-from xpnet.early_stopping import EarlyStopping
-from xpnet.loop import Evaluation, TrainingState
-from xpnet.tracking import read_metrics, read_run
+from xpnet.storage.record import read_metrics, read_run
+from xpnet.training.early_stopping import EarlyStopping
+from xpnet.training.evaluation import Evaluation
+from xpnet.training.state import TrainingState
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from xpnet.api import Epoch, Model, fit, load
     from xpnet.errors import BackendError, ConfigError, DataError, DivergedError, XPNetError
     from xpnet.estimator import XPNetClassifier
-    from xpnet.evaluate import Evaluation
+    from xpnet.inference.evaluation import Evaluation
 
 __version__ = "0.1.0"
 

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from xpnet.cli import complain, guarded
+from xpnet._lib.text import complain
+from xpnet.cli.parser import guarded
 
 USAGE = """\
 usage: xpnet COMMAND [OPTIONS]
@@ -27,43 +28,43 @@ def _train(arguments: list[str]) -> int:
 
 
 def _evaluate(arguments: list[str]) -> int:
-    from xpnet import evaluate
+    from xpnet.cli import evaluate
 
     return evaluate.main(arguments)
 
 
 def _predict(arguments: list[str]) -> int:
-    from xpnet import predict
+    from xpnet.cli import predict
 
     return predict.main(arguments)
 
 
 def _report(arguments: list[str]) -> int:
-    from xpnet import report
+    from xpnet.cli import report
 
     return report.main(arguments)
 
 
 def _runs(arguments: list[str]) -> int:
-    from xpnet.runs import command
+    from xpnet.cli.runs import command
 
     return command.main(arguments)
 
 
 def _augment(arguments: list[str]) -> int:
-    from xpnet import preview
+    from xpnet.cli import augment
 
-    return preview.main(arguments)
+    return augment.main(arguments)
 
 
 def _parity(arguments: list[str]) -> int:
-    from xpnet.parity.command import main as parity
+    from xpnet.cli.parity import main as parity
 
     return parity(arguments)
 
 
 def _doctor(arguments: list[str]) -> int:
-    from xpnet import doctor
+    from xpnet.cli import doctor
 
     return doctor.main(arguments)
 

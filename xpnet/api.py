@@ -13,25 +13,28 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends.base import Backend, NamespaceMismatchError, check_namespace, one_line
+from xpnet._lib.tree import leaves
+from xpnet.backends.base import Backend, NamespaceMismatchError, check_namespace
+from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import resolve
-from xpnet.checkpoint import SavedModel, fingerprint, load_model, save_model
 from xpnet.config import TrainConfig
 from xpnet.config.files import from_resolved
 from xpnet.config.rules import whole
 from xpnet.config.settings import Arithmetic, RunSettings
-from xpnet.datasets import Dataset, joined
-from xpnet.datasets.table import Table, features, labels
+from xpnet.data.datasets import Dataset, joined
+from xpnet.data.table import Table, features, labels
 from xpnet.errors import ConfigError, DataError
-from xpnet.evaluate import Evaluation, evaluate
-from xpnet.experiment import Experiment, assemble, build_engine, shown
-from xpnet.loop import Evaluation as OnDevice
-from xpnet.loop import TrainingState
-from xpnet.normalization import Normalization
-from xpnet.predictor import Predictor, model_path
-from xpnet.tracking import METRICS_FILE, read_metrics
-from xpnet.training import Training, figures, select, workers
-from xpnet.tree import leaves
+from xpnet.inference.context import build_engine
+from xpnet.inference.evaluation import Evaluation, evaluate
+from xpnet.inference.predictor import Predictor, model_path
+from xpnet.nn.architecture import shown
+from xpnet.nn.inputs import Normalization
+from xpnet.storage.model_file import SavedModel, fingerprint, load_model, save_model
+from xpnet.storage.record import METRICS_FILE, read_metrics
+from xpnet.training.evaluation import Evaluation as OnDevice
+from xpnet.training.setup import Experiment, assemble
+from xpnet.training.state import TrainingState
+from xpnet.training.trainer import Training, figures, select, workers
 
 COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"} | {
     "data",

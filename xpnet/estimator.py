@@ -20,7 +20,7 @@ from xpnet.config import (
     ScheduleName,
     TrainConfig,
 )
-from xpnet.datasets.table import Table, features
+from xpnet.data.table import Table, features
 from xpnet.errors import ConfigError
 
 try:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from xpnet.cli import INTERRUPTED, guarded
+from xpnet.cli.parser import INTERRUPTED, guarded
 from xpnet.config import Command, parse, to_toml
 
 # What is imported below, inside the functions, loads NumPy; --help does without.
@@ -30,7 +30,7 @@ def _command(words: list[str], prog: str) -> int:
     if config.resume is not None:
         return _resume(command, line)
     if config.repeats > 1 or len(config.learning_rates) > 1:
-        from xpnet.trials import run_trials
+        from xpnet.cli.trials import run_trials
 
         return run_trials(config, line)
     return train(config, line)
@@ -38,15 +38,15 @@ def _command(words: list[str], prog: str) -> int:
 
 def train(config: "TrainConfig", command: list[str]) -> int:
     """Train once, print and record what happens, and return the exit code."""
-    from xpnet.runner import run
+    from xpnet.cli.train import run
 
     return INTERRUPTED if run(config, command).interrupted else 0
 
 
 def _resume(command: Command, line: list[str]) -> int:
     """Go on with a run from its last checkpoint."""
-    from xpnet.resume import reopened
-    from xpnet.runner import run
+    from xpnet.cli.resume import reopened
+    from xpnet.cli.train import run
 
     with reopened(command) as (config, record):
         return INTERRUPTED if run(config, line, resumed=record).interrupted else 0

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from xpnet.backends.base import Array
+from xpnet._typing import Array
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import math
 from decimal import Decimal, localcontext
 from typing import Any
 
-from xpnet.backends.base import Array
+from xpnet._typing import Array
 
 LOWEST = -670.0
 """Below, exp gives 0. Above, neither exp nor a softmax made of it needs subnormal numbers, which XLA and

@@ -6,8 +6,8 @@ Fast, in float32 or float64. Backends agree to within rounding, not bit for bit.
 import math
 from dataclasses import dataclass
 
+from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
-from xpnet.backends.base import Array
 
 
 @dataclass(frozen=True)

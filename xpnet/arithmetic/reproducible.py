@@ -16,9 +16,9 @@ from functools import cached_property, reduce
 from itertools import pairwise
 from typing import NamedTuple
 
+from xpnet._typing import Array
 from xpnet.arithmetic import elementary
 from xpnet.arithmetic.base import Arithmetic
-from xpnet.backends.base import Array
 from xpnet.errors import ConfigError
 
 SIGNIFICAND_BITS = 53

@@ -8,8 +8,8 @@ operations, from the host.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
-from xpnet.backends.base import Array
 from xpnet.errors import BackendError
 
 _TERMS = 128

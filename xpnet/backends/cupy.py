@@ -11,12 +11,11 @@ import importlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from xpnet.backends.base import (
+from xpnet._typing import Array
+from xpnet.backends.base import GPU_STACK, Backend
+from xpnet.backends.probing import (
     DRIVER_FIX,
-    GPU_STACK,
     NO_GPU_FIX,
-    Array,
-    Backend,
     Probe,
     Problem,
     cuda_index,

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.backends.base import (
-    GPU_STACK,
-    Array,
-    Backend,
-    Function,
+from xpnet._typing import Array, Function
+from xpnet.backends.base import GPU_STACK, Backend
+from xpnet.backends.probing import (
     Probe,
     Problem,
     cuda_index,

@@ -11,17 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from xpnet.backends.base import (
-    Array,
-    Backend,
-    Function,
-    Item,
-    Probe,
-    Result,
-    device_problem,
-    require,
-)
-from xpnet.backends.plan import compiled, xp
+from xpnet._typing import Array, Function, Item, Result
+from xpnet.backends.base import Backend
+from xpnet.backends.probing import Probe, device_problem, require
+from xpnet.backends.replay import compiled, xp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -115,7 +108,7 @@ class NumPyBackend(Backend):
         exact: bool,  # noqa: ARG002
         donated: Sequence[int] = (),  # noqa: ARG002
     ) -> Function:
-        """Return `function` replayed in memory of its own, bit for bit; see `xpnet.backends.plan`."""
+        """Return `function` replayed in memory of its own, bit for bit; see `xpnet.backends.replay`."""
         return compiled(function)
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:

@@ -6,11 +6,12 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from xpnet.backends.base import DRIVER_FIX, Problem, cuda_driver_version, cuda_index
+from xpnet.backends.probing import DRIVER_FIX, Problem, cuda_driver_version, cuda_index
 from xpnet.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
-    from xpnet.backends.base import Backend, Probe
+    from xpnet.backends.base import Backend
+    from xpnet.backends.probing import Probe
 
 BACKENDS: Final = {
     "numpy": "xpnet.backends.numpy",

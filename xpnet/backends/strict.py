@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.backends.base import Array, Backend, Probe, device_problem, import_library, require
+from xpnet._typing import Array
+from xpnet.backends.base import Backend
+from xpnet.backends.probing import Probe, device_problem, import_library, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.backends.base import (
-    GPU_STACK,
+from xpnet._typing import Array
+from xpnet.backends.base import GPU_STACK, Backend
+from xpnet.backends.probing import (
     NO_GPU_FIX,
-    Array,
-    Backend,
     Probe,
     Problem,
     cuda_index,

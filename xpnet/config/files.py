@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from xpnet._lib.files import read_regular
 from xpnet.config.rules import one_of, shown
 from xpnet.config.training import RULES, TrainConfig
 from xpnet.errors import ConfigError, DataError
-from xpnet.files import read_regular
 
-_RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+_RECIPES = Path(__file__).resolve().parent / "recipes"
 LARGEST = 2**20
 """Bytes that a TOML file of settings may have."""
 RECIPE = "recipe"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from xpnet.augment import LIMITS
-from xpnet.augment import problem as augmentation_problem
+from xpnet.config.augmentation import LIMITS
+from xpnet.config.augmentation import problem as augmentation_problem
 
 
 def _unchanged(found: Any) -> object:
@@ -112,7 +112,7 @@ def whole_or(word: str) -> Rule:
 
 
 def augmentation(name: str) -> Rule:
-    """Allow what the setting `name` of ``xpnet.augment.Augmentation`` may be."""
+    """Allow what the setting `name` of ``xpnet.data.augment.Augmentation`` may be."""
     lowest, highest, unit = LIMITS[name]
     return Rule(
         f"a number from {lowest:g} to {highest:g} ({unit})",

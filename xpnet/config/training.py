@@ -4,7 +4,7 @@ import unicodedata
 from dataclasses import dataclass, fields, replace
 from typing import Any, NotRequired, TypedDict
 
-from xpnet.augment import Augmentation
+from xpnet.config.augmentation import Augmentation
 from xpnet.config.contradictions import CONTRADICTIONS
 from xpnet.config.rules import flag, plain, rules_of, shown
 from xpnet.config.settings import (
@@ -17,14 +17,14 @@ from xpnet.config.settings import (
     TrainingSettings,
 )
 from xpnet.errors import ConfigError
-from xpnet.schedules import ScheduleOptions
+from xpnet.nn.schedules import ScheduleOptions
 
 ADAMW_WEIGHT_DECAY = 0.01
 MOMENTUM = 0.9
 
 
 class OptimizerOptions(TypedDict):
-    """Arguments of ``xpnet.optim.build``."""
+    """Arguments of ``xpnet.nn.optim.build``."""
 
     weight_decay: float
     clip_norm: float | None

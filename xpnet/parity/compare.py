@@ -8,27 +8,30 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from xpnet import functional as F
-from xpnet import rng
+from xpnet.arithmetic import random
+from xpnet.arithmetic.blocks import block_bounds, block_groups, unstack
 from xpnet.arithmetic.native import Integers
 from xpnet.arithmetic.reproducible import Operand
-from xpnet.blocks import block_bounds, block_groups, unstack
-from xpnet.checkpoint import fingerprint
 from xpnet.errors import BackendError, ConfigError, DivergedError
-from xpnet.feed import Samples, rows
-from xpnet.layers import linear_backward, linear_backward_input
-from xpnet.loop import Evaluation, TrainingState, batch_gradients, evaluate
-from xpnet.model import Network, Parameters, forward, prepare
+from xpnet.nn import functional as F
+from xpnet.nn.architecture import Network
+from xpnet.nn.layers import Parameters, linear_backward, linear_backward_input
+from xpnet.nn.network import forward, prepare
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
+from xpnet.storage.model_file import fingerprint
+from xpnet.training.batches import Samples, rows
+from xpnet.training.evaluation import Evaluation, evaluate
+from xpnet.training.state import TrainingState
+from xpnet.training.step import batch_gradients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from xpnet._typing import Array
     from xpnet.arithmetic.base import Arithmetic
-    from xpnet.backends.base import Array
-    from xpnet.experiment import Experiment
+    from xpnet.training.setup import Experiment
 
 COMPARED = ("hidden", "epochs", "batch_size", "learning_rate", "seed", "normalize", "init_from")
 """The settings that two trainings must share if their bits are to be compared."""
@@ -282,7 +285,7 @@ class _Side:
 
     def _permutation(self, epoch: int) -> Array:
         seed, count = self.experiment.config.seed, self.experiment.training.number
-        return self.experiment.backend.from_host(rng.permutation(seed, count, epoch=epoch))
+        return self.experiment.backend.from_host(random.permutation(seed, count, epoch=epoch))
 
 
 _Operations: TypeAlias = "Callable[[Arithmetic, Parameters, Any, Array], Iterator[_Value]]"

@@ -6,14 +6,15 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from xpnet.backends.base import cuda_driver_version, cuda_index
+from xpnet.backends.probing import cuda_driver_version, cuda_index
 from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, STRICT_DEVICES, make, probe
 from xpnet.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from xpnet.backends.base import Backend, Probe
+    from xpnet.backends.base import Backend
+    from xpnet.backends.probing import Probe
 
 STRICT: Final = "array-api-strict"
 DEFAULT_DEVICES: Final = {"cupy": "cuda:0", STRICT: "device1"}

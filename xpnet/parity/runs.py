@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from xpnet.backends.base import one_line
-from xpnet.checkpoint import fingerprint
+from xpnet._lib.machine import available_cpus
+from xpnet.backends.probing import one_line
 from xpnet.errors import BackendError
-from xpnet.experiment import assemble
-from xpnet.machine import available_cpus
 from xpnet.parity.compare import Epoch, epoch_of, first_difference, first_layer_apart
 from xpnet.parity.distance import relative_difference, ulp_distance
 from xpnet.parity.places import NUMPY
+from xpnet.storage.model_file import fingerprint
+from xpnet.training.setup import assemble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xpnet.config import TrainConfig
-    from xpnet.datasets import Dataset
-    from xpnet.loop import Evaluation, TrainingState
+    from xpnet.data.datasets import Dataset
     from xpnet.parity.places import Place
+    from xpnet.training.evaluation import Evaluation
+    from xpnet.training.state import TrainingState
 
 Verdict = Literal["same", "close", "FAIL"]
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet import datasets
-from xpnet.checkpoint import fingerprint
-from xpnet.datasets import Dataset
+from xpnet.data import datasets
+from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError, DataError
-from xpnet.metrics import ClassFigures, class_figures, confusion_matrix
-from xpnet.predictor import Predictor, model_path
+from xpnet.inference.predictor import Predictor, model_path
+from xpnet.nn.metrics import ClassFigures, class_figures, confusion_matrix
 from xpnet.report.record import Story, read_story
+from xpnet.storage.model_file import fingerprint
 
 MISTAKES = 20
 

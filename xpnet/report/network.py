@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checkpoint import SavedModel, Tensors
-from xpnet.datasets import Dataset
-from xpnet.functional import LEAK
-from xpnet.layers import EPSILON
-from xpnet.predictor import PIXEL_SCALE
+from xpnet.data.datasets import Dataset
+from xpnet.inference.predictor import PIXEL_SCALE
+from xpnet.nn.functional import LEAK
+from xpnet.nn.layers import EPSILON
 from xpnet.report.images import image_side, no_image
+from xpnet.storage.model_file import SavedModel, Tensors
 
 WEIGHT_LIMIT = 2_000_000
 """Bytes of float32 weights, above which a page does without the network."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from string import Template
 
-from xpnet.experiment import shown as sizes_shown
+from xpnet.nn.architecture import shown as sizes_shown
 from xpnet.report.classes import classes
 from xpnet.report.curves import curves
 from xpnet.report.facts import Facts

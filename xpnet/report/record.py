@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from xpnet.errors import DataError
-from xpnet.tracking import METRICS_FILE, RECORD_FILE, read_metrics, read_run
+from xpnet.storage.record import METRICS_FILE, RECORD_FILE, read_metrics, read_run
 
 CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
 FIGURES = ("test_loss", "validation_accuracy", "train_accuracy", "epochs", "seconds")

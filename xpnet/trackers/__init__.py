@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from xpnet.cli import complain
+from xpnet._lib.text import complain
 from xpnet.errors import ConfigError
 
 FINISH_SECONDS = 120.0

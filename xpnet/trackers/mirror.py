@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from xpnet.files import read_regular, write_atomic
-from xpnet.tracking import METRICS_FILE, MODEL_FILE, RECORD_LIMIT, Record, read_run
+from xpnet._lib.files import read_regular, write_atomic
+from xpnet.storage.record import METRICS_FILE, MODEL_FILE, RECORD_LIMIT, Record, read_run
 
 PAUSE = 1.0
 """Seconds from one look into the folder to the next."""

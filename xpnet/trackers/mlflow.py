@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from xpnet.locks import Lock
-from xpnet.tracking import Record
+from xpnet._lib.locks import Lock
+from xpnet.storage.record import Record
 
 EXPERIMENT = "xpnet"
 STATUSES = {"completed": "FINISHED", "failed": "FAILED"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO
 
-from xpnet.tracking import Record
+from xpnet.storage.record import Record
 
 PROJECT = "xpnet"
 

@@ -1,0 +1,1 @@
+"""Helpers that know no concept of xpnet's: trees, files, text, the machine, interrupts."""

@@ -1,0 +1,94 @@
+"""Functions of the host's floating-point numbers whose results are the same on every machine."""
+
+from decimal import Decimal, localcontext
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BITS = 160
+
+
+_ONE = 1 << _BITS
+
+
+_PI = 0x3243F6A8885A308D313198A2E03707344A4093822  # floor(2^160 π)
+
+
+def power(base: float, exponent: int) -> float:
+    """Return base to a whole power from 0, by squaring.
+
+    From 1, for each binary digit of the exponent, highest first: square, and where the digit is 1 multiply
+    by the base.
+    """
+    result = 1.0
+    for digit in f"{exponent:b}":
+        result = result * result
+        if digit == "1":
+            result = result * base
+    return result
+
+
+def cosine_share(step: int, steps: int) -> float:
+    """Return the float nearest to (1 + cos(π step/steps))/2, for a step from 0 to ``steps`` - 1.
+
+    With x = π step/steps, cos x = 1 - x²/(1·2) · (1 - x²/(3·4) · (1 - …)) in whole multiples of 2^-160, up to
+    the term x⁵⁶/56!; the last division rounds correctly.
+    """
+    x = _PI * step // steps
+    square = x * x >> _BITS
+    cosine_of_x = _ONE
+    for k in range(56, 0, -2):
+        cosine_of_x = _ONE - (square * cosine_of_x >> _BITS) // (k * (k - 1))
+    return (_ONE + cosine_of_x) / (2 * _ONE)
+
+
+GAUSSIAN_REACH = 4
+"""Standard deviations beyond which the Gaussian is cut off."""
+
+
+with localcontext() as _context:
+    _context.prec = 40
+    _RADIANS = float(Decimal("3.14159265358979323846264338327950288420") / 180)
+
+
+def sine_and_cosine(
+    degrees: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both, elementwise, within 2^-51; exact at multiples of 90 degrees.
+
+    The Taylor polynomials to x^17 and x^16 at the rest that the nearest multiple of 90 leaves.
+    """
+    turns = np.rint(degrees * (1 / 90))
+    x = (degrees - 90.0 * turns) * _RADIANS
+    z = x * x
+    sine, cosine = np.ones_like(x), np.ones_like(x)
+    for n in range(16, 0, -2):  # 1 - z/((n-1) n) (1 - z/((n+1) (n+2)) (…))
+        cosine = 1.0 - z * cosine * (1 / ((n - 1) * n))
+        sine = 1.0 - z * sine * (1 / (n * (n + 1)))
+    sine = x * sine
+    quarter = turns - 4.0 * np.floor(turns * 0.25)
+    swapped = (quarter == 1.0) | (quarter == 3.0)
+    sine, cosine = np.where(swapped, cosine, sine), np.where(swapped, sine, cosine)
+    sine = np.where(quarter >= 2.0, -sine, sine)
+    cosine = np.where((quarter == 1.0) | (quarter == 2.0), -cosine, cosine)
+    return sine, cosine
+
+
+def gaussian_matrix(size: int, sigma: float) -> NDArray[np.float64]:
+    """Return the (size, size) symmetric matrix that filters a vector with a Gaussian.
+
+    The entry (i, j) is exp(-(i - j)²/(2 sigma²)) over the sum of this for all whole differences up to
+    4 sigma + 1/2; beyond, it is zero.
+    """
+    reach = int(GAUSSIAN_REACH * sigma + 0.5)
+    with localcontext() as context:
+        context.prec = 30
+        halved = -1 / (2 * Decimal(sigma) ** 2)
+        weights = [(halved * j * j).exp() for j in range(reach + 1)]
+        total = 2 * sum(weights) - weights[0]
+        values = [float(weight / total) for weight in weights]
+    kernel = np.zeros(max(size, len(values)))
+    kernel[: len(values)] = values
+    places = np.arange(size)
+    matrix: NDArray[np.float64] = kernel[np.abs(places[:, None] - places)]
+    return matrix

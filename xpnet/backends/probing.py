@@ -1,0 +1,175 @@
+"""Whether a library can run on a device, and if not, the reason and how to fix it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from xpnet.errors import BackendError
+
+if TYPE_CHECKING:
+    pass
+
+
+DRIVER_FIX: Final = "install or update the NVIDIA driver: https://www.nvidia.com/drivers"
+
+
+NO_GPU_FIX: Final = "run nvidia-smi; it must list a GPU, and CUDA_VISIBLE_DEVICES must not hide it"
+
+
+class Problem(NamedTuple):
+    """Why a library cannot run on a device, and the command or setting that mends it."""
+
+    reason: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Whether a library can run on a device, and if not, why.
+
+    Attributes
+    ----------
+    usable
+        Whether it can.
+    version
+        The library's version, None when it cannot be imported.
+    devices
+        The devices that the library offers here.
+    reason, fix
+        Why it cannot, and what to do about it; None when it can.
+    """
+
+    usable: bool
+    version: str | None
+    devices: tuple[str, ...]
+    reason: str | None = None
+    fix: str | None = None
+
+    @classmethod
+    def of(cls, problem: Problem | None, version: str | None, *devices: str) -> Probe:
+        """Return the probe of a library that `problem` keeps from running, or nothing does."""
+        reason, fix = problem or (None, None)
+        return cls(problem is None, version, devices, reason, fix)
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return an error's text on one line, without a final full stop."""
+    text = " ".join(str(error).split()).removesuffix(".")
+    return text or type(error).__name__
+
+
+def import_library(name: str, install: str) -> tuple[Any, Problem | None]:
+    """Import a library; return it, or None and the reason why it cannot be imported."""
+    try:
+        return importlib.import_module(name), None
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            return None, Problem(f"{name} is not installed", install)
+        return None, Problem(f"{name} is installed but does not import: {one_line(error)}", install)
+    except Exception as error:  # noqa: BLE001  a damaged binary raises anything, OSError included
+        return None, Problem(f"{name} is installed but does not import: {one_line(error)}", install)
+
+
+def cuda_index(device: str) -> int | None:
+    """Return N for ``cuda:N``, 0 for ``cuda`` and None for every other device."""
+    match = re.fullmatch(r"cuda(?::([0-9]+))?", device)
+    return int(match[1] or 0) if match else None
+
+
+def cuda_names(count: int) -> tuple[str, ...]:
+    """Return the names of `count` CUDA devices."""
+    return tuple(f"cuda:{index}" for index in range(count))
+
+
+def cuda_driver_version() -> int | None:
+    """Return the CUDA version that the NVIDIA driver supports (12040 is 12.4), None without one.
+
+    Loading the driver's library takes milliseconds, where importing an array library to find out
+    takes seconds.
+    """
+    version = ctypes.c_int(0)
+    try:
+        status = _driver_library().cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return None
+    return version.value if status == 0 else None
+
+
+def float64_ratio(index: int) -> int | None:
+    """Return how many times as fast as float64 a CUDA device computes float32; None if unknown.
+
+    The driver's attribute SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO: 2 in data centres, 32 or 64 elsewhere.
+    """
+    device, ratio, attribute = ctypes.c_int(0), ctypes.c_int(0), 87
+    try:
+        library = _driver_library()
+        failed = (
+            library.cuInit(0)
+            or library.cuDeviceGet(ctypes.byref(device), index)
+            or library.cuDeviceGetAttribute(ctypes.byref(ratio), attribute, device)
+        )
+    except (OSError, AttributeError):
+        return None
+    return None if failed else ratio.value
+
+
+def _driver_library() -> Any:
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
+def cuda_major() -> int:
+    """Return the CUDA major version, 12 or 13, whose wheels suit this machine's driver."""
+    driver = cuda_driver_version()
+    return 13 if driver is not None and driver >= 13000 else 12
+
+
+def driver_first(problem: Problem) -> Problem:
+    """Return `problem`, or the missing driver when there is none: no wheel helps without it."""
+    if cuda_driver_version() is not None:
+        return problem
+    return Problem(f"there is no NVIDIA driver, and {problem.reason}", DRIVER_FIX)
+
+
+def device_problem(library: str, device: str, devices: tuple[str, ...]) -> Problem | None:
+    """Return the problem that `device` is none of `devices`, or None when it is."""
+    if device in devices:
+        return None
+    gpus = [name for name in devices if cuda_index(name) is not None]
+    if cuda_index(device) is None or not gpus:
+        return Problem(
+            f"{library} has no device {device!r} here, only {', '.join(devices)}",
+            f"--device {devices[0]}",
+        )
+    noun = "GPU" if len(gpus) == 1 else "GPUs"
+    return Problem(
+        f"{library} has no {device} here: it sees {len(gpus)} {noun} ({', '.join(gpus)})",
+        f"--device {gpus[0]}",
+    )
+
+
+def smoke_problem(xp: Any, device: Any, fix: str) -> Problem | None:
+    """Return what keeps a small matrix product, addition and sum from working on `device`.
+
+    Only computing finds a missing cuBLAS or NVRTC, or a GPU that the library was not built for.
+    """
+    try:
+        x = xp.ones((2, 2), dtype=xp.float32, device=device)
+        total = float(xp.sum(x @ x + 1.0))
+    except Exception as error:  # noqa: BLE001  each library raises its own errors
+        return Problem(f"a test computation failed: {one_line(error)}", fix)
+    if total != 12.0:
+        return Problem(f"a test computation gave {total} where 12 is right", fix)
+    return None
+
+
+def require(name: str, device: str, probe: Probe) -> str:
+    """Return the library's version, or raise BackendError with the probe's reason and fix."""
+    if not probe.usable or probe.version is None:
+        msg = f"the {name} backend cannot run on {device}: {probe.reason}; to mend it: {probe.fix}"
+        raise BackendError(msg)
+    return probe.version

@@ -1,0 +1,230 @@
+"""``xpnet evaluate``: how well a trained network does on labelled samples, class by class."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from xpnet.cli.parser import Parser, guarded
+from xpnet.cli.predict import add_computation, add_network, check_csv_name, write_predictions
+from xpnet.errors import DataError
+from xpnet.inference.evaluation import Evaluation, evaluate
+from xpnet.inference.load import Trained, load_trained
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+# What is imported below, inside the functions, loads NumPy; --help does without.
+
+WIDEST = 30
+"""Classes up to which the confusion matrix is printed."""
+
+DESCRIPTION = "Evaluate a trained network on the test data of its training, or on other data."
+EPILOG = """\
+The loss is what the training minimised; for a bare model file it is the cross-entropy.
+
+Exit codes: 0 done, 2 bad input or device, 130 interrupted."""
+
+
+class Samples(NamedTuple):
+    """Labelled samples."""
+
+    name: str
+    split: str  # test or train
+    x: "NDArray[np.generic]"  # (m, features)
+    labels: "NDArray[np.int32]"  # (m,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the figures and return the exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    return guarded(lambda: _command(words), debug="--debug" in words)
+
+
+def _command(words: list[str]) -> int:
+    arguments = _parser().parse_args(words)
+    check_csv_name("--predictions", arguments.predictions)
+    trained = load_trained(arguments)
+    samples = _samples(trained, arguments)
+    config = trained.config
+    loss, smoothing = (
+        ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
+    )
+    found = evaluate(
+        trained.predictor,
+        samples.x,
+        samples.labels,
+        name=samples.name,
+        loss=loss,
+        label_smoothing=smoothing,
+    )
+    if arguments.predictions is not None:
+        _write(arguments.predictions, samples, found)
+    if arguments.json:
+        sys.stdout.write(_json(trained, samples, found))
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _lines(trained, samples, found))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="xpnet evaluate",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add_network(parser)
+    add(
+        "--data",
+        type=Path,
+        help="data as in xpnet train, or one .csv or .npz file of labelled samples (default: the data of "
+        "the training, or the bundled MNIST for a .safetensors file)",
+    )
+    add("--test-data", type=Path, help="the test data, where --data is a CSV file of training data")
+    add(
+        "--split",
+        choices=("test", "train"),
+        default="test",
+        help="the half of the data to evaluate on (default: test)",
+    )
+    add("--json", action="store_true", help="print JSON")
+    add(
+        "--predictions",
+        type=Path,
+        metavar="FILE.csv",
+        help="write what is predicted for each sample",
+    )
+    add_computation(parser)
+    return parser
+
+
+# The samples
+
+
+def _samples(trained: Trained, arguments: argparse.Namespace) -> Samples:
+    """Return the samples that the arguments name.
+
+    Raises
+    ------
+    DataError
+        The data cannot be read, have no labels, or are not those of the training as they should be.
+    ConfigError
+        The arguments do not go together.
+    """
+    from xpnet.data import datasets
+    from xpnet.data.rows import read_rows
+
+    data, test_data, split = arguments.data, arguments.test_data, arguments.split
+    if data is not None and test_data is None and split == "test" and data.is_file():
+        rows = read_rows(data, trained.features)
+        if rows.labels is None:
+            msg = f"{data}: has no labels to compare with: xpnet predict takes such files"
+            raise DataError(msg)
+        return Samples(str(data), split, rows.x, rows.labels)
+    own = data is None and test_data is None
+    if own and trained.config is not None:
+        data, test_data = trained.config.data, trained.config.test_data
+    dataset = datasets.load(data, test_data)
+    if own and trained.data_sha256 not in (None, datasets.digest(dataset)):
+        msg = (
+            f"{dataset.name}: is no longer what {trained.name} was trained on: name it with --data to "
+            "evaluate on it all the same"
+        )
+        raise DataError(msg)
+    if split == "train":
+        return Samples(dataset.name, split, dataset.x_train, dataset.y_train)
+    return Samples(dataset.name, split, dataset.x_test, dataset.y_test)
+
+
+# The figures
+
+
+# What is printed and written
+
+
+def _lines(trained: Trained, samples: Samples, found: Evaluation) -> Iterator[str]:
+    from xpnet.nn.architecture import shown
+
+    predictor = trained.predictor
+    backend, count = predictor.backend, len(samples.labels)
+    yield (
+        f"{trained.name}: {shown(predictor.model.sizes)}, {predictor.arithmetic}, {backend.name} "
+        f"{backend.version} on {backend.device_name}"
+    )
+    yield f"{samples.name}: {count} {_HALVES[samples.split]} samples"
+    yield f"accuracy   {found.accuracy:.4f}"
+    yield f"loss       {found.loss:.4f} ({_described(found)})"
+    yield ""
+    yield "class   precision   recall       F1   support"
+    for label, figures in enumerate(found.classes):
+        precision, recall, f1 = map(_share, (figures.precision, figures.recall, figures.f1))
+        yield f"{label:>5}   {precision:>9}   {recall:>6}   {f1:>6}   {figures.support:>7}"
+    yield ""
+    if found.confusion is None:
+        yield f"There is no confusion matrix of {len(found.classes)} classes: 1,000 are the most."
+        return
+    if len(found.classes) > WIDEST:
+        yield f"The confusion matrix of {len(found.classes)} classes is in --json."
+        return
+    yield "confusion matrix: a row for each class, a column for each prediction"
+    width = max(5, len(str(count)) + 2)
+    yield "class" + "".join(f"{label:>{width}}" for label in range(len(found.classes)))
+    for label, row in enumerate(found.confusion.tolist()):
+        yield f"{label:>5}" + "".join(f"{number:>{width}}" for number in row)
+
+
+_HALVES = {"test": "test", "train": "training"}
+
+
+def _described(found: Evaluation) -> str:
+    smoothed = f", label smoothing {found.label_smoothing:g}" if found.label_smoothing else ""
+    return f"mean {found.loss_name}{smoothed}"
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.4f}"
+
+
+def _json(trained: Trained, samples: Samples, found: Evaluation) -> str:
+    predictor = trained.predictor
+    figures = {
+        "model": trained.name,
+        "arithmetic": predictor.arithmetic,
+        "backend": predictor.backend.name,
+        "device": predictor.backend.device_name,
+        "data": samples.name,
+        "split": samples.split,
+        "samples": len(samples.labels),
+        "accuracy": found.accuracy,
+        "loss": found.loss,
+        "loss_name": found.loss_name,
+        "label_smoothing": found.label_smoothing,
+        "classes": [
+            {"class": label, **asdict(figures)} for label, figures in enumerate(found.classes)
+        ],
+        "confusion": None if found.confusion is None else found.confusion.tolist(),
+    }
+    return json.dumps(figures, indent=2, allow_nan=False) + "\n"
+
+
+def _write(path: Path, samples: Samples, found: Evaluation) -> None:
+    rows = enumerate(samples.labels.tolist())
+    write_predictions(
+        path,
+        ["index", "label"],
+        rows,
+        found.predicted.tolist(),
+        found.probabilities,
+        len(found.classes),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""``xpnet report``: write the report of a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xpnet.cli.parser import Parser, guarded
+from xpnet.report import write_report
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+
+DESCRIPTION = """\
+Write what a run did as one page, RUN/report.html, which needs no other file and no network: learning
+curves, figures by class, the worst mistakes, and a field to draw digits for the network."""
+
+
+EPILOG = "Exit codes: 0 done, 2 bad input, 130 interrupted."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the report and return the exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    return guarded(lambda: _command(words), debug="--debug" in words)
+
+
+def _command(words: list[str]) -> int:
+    arguments = _parser().parse_args(words)
+    data = None
+    if arguments.data is not None or arguments.test_data is not None:
+        from xpnet.data import datasets
+
+        data = datasets.load(arguments.data, arguments.test_data)
+    run = arguments.run
+    if run is None:
+        from xpnet.cli.runs.command import newest
+
+        run = newest().folder
+    sys.stdout.write(f"{write_report(run, data, arguments.out)}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="xpnet report", description=DESCRIPTION, epilog=EPILOG)
+    add = parser.add_argument
+    add(
+        "run",
+        type=Path,
+        metavar="RUN",
+        nargs="?",
+        help="the folder of a run, such as runs/first (default: the newest trained run in runs)",
+    )
+    add("--out", type=Path, metavar="FILE", help="the page to write (default: RUN/report.html)")
+    add("--data", type=Path, help="the data of the training, if they are not where they were")
+    add("--test-data", type=Path, help="the test data, where --data is a CSV file")
+    add("--debug", action="store_true", help="show the whole traceback of an error")
+    return parser

@@ -1,0 +1,1 @@
+"""``xpnet runs``: list, show and compare runs."""

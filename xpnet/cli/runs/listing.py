@@ -1,0 +1,197 @@
+"""Many runs: in a table, in the order of a metric, and the best of them."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from xpnet._lib.text import figure_shown, plain, shortened, value_shown
+from xpnet.cli.runs.table import Cell, Column, print_line, print_table, without_dispensable
+from xpnet.errors import ConfigError
+from xpnet.storage.record import MODEL_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from xpnet.storage.find import FoundRun
+
+FACTS = ("id", "status", "started", "network", "arithmetic", "backend")
+"""What runs can be sorted by besides metrics."""
+
+COLUMNS = {
+    "id": "id",
+    "status": "status",
+    "network": "network",
+    "arithmetic": "arithmetic",
+    "backend": "backend",
+    "epochs": "epochs",
+    "seconds": "seconds",
+    "train_accuracy": "train acc",
+    "validation_accuracy": "valid acc",
+    "test_accuracy": "test acc",
+    "fingerprint": "fingerprint",
+}
+"""The columns of the table, and their headings."""
+
+DISPENSABLE = ("fingerprint", "seconds", "train_accuracy", "backend", "arithmetic", "network")
+"""The columns that a narrow terminal does without, the first one first."""
+
+ALWAYS = ("id", "status", "network", "test_accuracy")
+"""The columns that are there even if no run has anything in them."""
+
+STYLES = {
+    "completed": "green",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "killed": "yellow",
+    "failed": "red",
+}
+
+FINGERPRINT_DIGITS = 12
+
+PREFERRED = ("validation_accuracy", "test_accuracy")
+"""What the best run is chosen by, unless the user says it: the first that a run has."""
+
+
+def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
+    """Print a table of the runs; `sort` is what they are sorted by, and has a column in any case."""
+    headings = COLUMNS if sort in COLUMNS or sort == "started" else {**COLUMNS, sort: plain(sort)}
+    columns = {
+        name: Column(heading, [_cell(run, name) for run in runs], right=name not in FACTS)
+        for name, heading in headings.items()
+        if name in (*ALWAYS, sort) or any(_value(run, name) is not None for run in runs)
+    }
+    dispensable = [name for name in DISPENSABLE if name != sort]
+    print_table(console, without_dispensable(console, columns, dispensable))
+
+
+def as_object(run: FoundRun) -> dict[str, Any]:
+    """Return what a list says of a run, as a JSON object."""
+    facts = {name: _value(run, name) for name in FACTS}
+    return {
+        **facts,
+        "folder": str(run.folder),
+        "fingerprint": run.fingerprint,
+        "metrics": dict(run.metrics),
+    }
+
+
+def as_rows(runs: Sequence[FoundRun]) -> tuple[list[str], list[list[object]]]:
+    """Return the heading and the rows of a CSV file: the facts, every metric, the fingerprint."""
+    names = [*FACTS, *metric_names(runs), "fingerprint"]
+    return names, [[_value(run, name) for name in names] for run in runs]
+
+
+def metric_names(runs: Sequence[FoundRun]) -> list[str]:
+    """Return the metrics that at least one of the runs has, in the order in which they appear."""
+    return list(dict.fromkeys(name for run in runs for name in run.metrics if name not in FACTS))
+
+
+def ordered(runs: Sequence[FoundRun], sort: str, *, reverse: bool) -> list[FoundRun]:
+    """Return the runs, those without a value last: accuracies from the best on, all else ascending.
+
+    Raises
+    ------
+    ConfigError
+        No run has such a metric.
+    """
+    if runs and sort not in FACTS:
+        _check_metric("--sort", sort, metric_names(runs), FACTS)
+    known = [run for run in runs if _value(run, sort) is not None]
+    unknown = [run for run in runs if _value(run, sort) is None]
+    known.sort(key=lambda run: _value(run, sort), reverse=reverse != higher_is_better(sort))
+    return known + unknown
+
+
+def best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, int]:
+    """Return the best run that has ended, by which metric, and of how many.
+
+    Of runs that are equally accurate the one with the lower loss is best, then the first.
+
+    Raises
+    ------
+    ConfigError
+        No run has ended, or none of those that have has the metric.
+    """
+    ended = [run for run in runs if run.ended]
+    if not ended:
+        msg = "no run here has ended with results: train one first (xpnet train)"
+        raise ConfigError(msg)
+    names = metric_names(ended)
+    if metric is None:
+        metric = next((name for name in PREFERRED if name in names), PREFERRED[-1])
+    _check_metric("--metric", metric, names, ())
+    candidates = [run for run in ended if metric in run.metrics]
+    return min(candidates, key=lambda run: _rank(run, metric)), metric, len(candidates)
+
+
+def print_best(console: Console, run: FoundRun, metric: str, count: int) -> None:
+    """Print which run is the best, its figures, and what can be done with it."""
+    print_line(console, plain(run.id), "bold")
+    among = "the only run" if count == 1 else f"the best of {count} runs"
+    print_line(console, f"{among} with {plain(metric)}\n")
+    for name, figure in run.metrics.items():
+        style = "bold green" if name == metric else ""
+        print_line(console, f"  {shortened(plain(name)):<22}{figure_shown(name, figure)}", style)
+    print_line(console, f"  {'fingerprint':<22}{plain(run.fingerprint)}\n")
+    for what, command in commands(run).items():
+        print_line(console, f"{what:<12}{command}")
+
+
+def commands(run: FoundRun) -> dict[str, str]:
+    """Return what can be done with the run: a word for each, and the command line."""
+    if run.status in ("killed", "interrupted", "failed"):
+        found = {"resume": f"xpnet train --resume {_quoted(run.folder)}"}
+    else:
+        found = {}
+    if run.ended:
+        found["evaluate"] = f"xpnet evaluate {_quoted(run.folder)}"
+        found["predict"] = f"xpnet predict {_quoted(run.folder)} IMAGE"
+        found["start from"] = f"xpnet train --init-from {_quoted(run.folder / MODEL_FILE)}"
+    return found
+
+
+def higher_is_better(name: str) -> bool:
+    """Return whether more of a metric is better: accuracies and the like, not losses or seconds."""
+    return name.endswith(("accuracy", "precision", "recall", "f1", "score"))
+
+
+def _check_metric(flag: str, name: str, names: Sequence[str], facts: Sequence[str]) -> None:
+    if name in names:
+        return
+    known = [shortened(plain(each)) for each in [*names, *facts]]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f": did you mean {near[0]}?" if near else ""
+    msg = f"{flag}: no run has {shortened(plain(name))!r}: expected one of {', '.join(known)}{hint}"
+    raise ConfigError(msg)
+
+
+def _rank(run: FoundRun, metric: str) -> tuple[float, float]:
+    figure = run.metrics[metric]
+    loss = run.metrics.get(metric.replace("accuracy", "loss"), 0.0)
+    return (-figure if higher_is_better(metric) else figure, loss)
+
+
+def _value(run: FoundRun, name: str) -> Any:
+    """Return a fact or a metric of a run; None if the run does not have it."""
+    if name in (*FACTS, "fingerprint"):
+        return getattr(run, name)
+    return run.metrics.get(name)
+
+
+def _cell(run: FoundRun, name: str) -> Cell:
+    value = _value(run, name)
+    if name == "fingerprint":
+        return Cell(value_shown(value)[:FINGERPRINT_DIGITS])
+    if name == "id":
+        return Cell(plain(value))
+    if name in FACTS:
+        return Cell(value_shown(value), STYLES.get(value, "") if name == "status" else "")
+    return Cell(figure_shown(name, value))
+
+
+def _quoted(path: object) -> str:
+    return plain(shlex.quote(str(path)))

@@ -1,0 +1,229 @@
+"""Reads datasets: the bundled MNIST, a folder of IDX or .npy files, two CSV files, an .npz archive."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet._lib.machine import available_memory
+from xpnet.data.csv import read_csv
+from xpnet.data.idx import NAMES, read_folder
+from xpnet.data.memmap import for_shuffling, is_mapped
+from xpnet.data.npy import read_npy_folder
+from xpnet.data.npz import read_npz
+from xpnet.data.source import NEED_NOT_FIT, check_memory
+from xpnet.data.table import Table
+from xpnet.errors import ConfigError, DataError
+
+__all__ = [
+    "Dataset",
+    "bundled_folder",
+    "check_copy",
+    "digest",
+    "for_shuffling",
+    "is_mapped",
+    "joined",
+    "load",
+]
+
+_FORMS = "a folder of four IDX or .npy files, a .csv or .csv.gz file, or an .npz archive"
+_HASHED_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples to train on and to test on, one a row.
+
+    Large features are read-only maps of their files (see `is_mapped`): gather from them, and look at
+    them, a block at a time.
+    """
+
+    x_train: NDArray[np.generic]  # (m, features) uint8 pixels, float32 or float64, C-contiguous
+    y_train: NDArray[np.int32]  # (m,) labels from 0
+    x_test: NDArray[np.generic]  # (m_test, features), of the same dtype
+    y_test: NDArray[np.int32]  # (m_test,)
+    name: str
+
+    @property
+    def features(self) -> int:
+        """Number of values in a sample."""
+        return int(self.x_train.shape[1])
+
+    @property
+    def classes(self) -> int:
+        """Number of classes: one more than the largest label of either half."""
+        return int(max(self.y_train.max(), self.y_test.max())) + 1
+
+
+def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
+    """Read a dataset.
+
+    Parameters
+    ----------
+    data
+        None for the bundled MNIST; a folder with four IDX files named as MNIST names them, gzipped
+        or not, or with x_train.npy, y_train.npy, x_test.npy and y_test.npy; a CSV file (label, then
+        the features; a header or none; .gz or not); or an .npz with x_train, y_train, x_test and
+        y_test. Large features in .npy or in uncompressed IDX files are not read but mapped.
+    test_data
+        The CSV file of the test samples; goes with a CSV file in `data` and nothing else.
+
+    Raises
+    ------
+    ConfigError
+        The two arguments do not go together.
+    DataError
+        A file is missing, damaged or not of its form: one line with the file, row and column.
+    """
+    try:
+        _check_arguments(data, test_data)
+        if data is None:
+            return joined("mnist", *read_folder(bundled_folder()))
+        if test_data is not None:
+            return joined(_stem(data), read_csv(data), read_csv(test_data))
+        if data.suffix.lower() == ".npz":
+            return joined(_stem(data), *read_npz(data))
+        return joined(data.resolve().name, *_read_folder(data))
+    except MemoryError as error:
+        msg = f"{data}: does not fit in this machine's memory: {NEED_NOT_FIT}"
+        raise DataError(msg) from error
+    except OSError as error:
+        msg = f"{data}: cannot be read ({error.strerror or error})"
+        raise DataError(msg) from error
+
+
+def digest(dataset: Dataset) -> str:
+    """Return the SHA-256 of the four arrays, the same whatever file format they came in.
+
+    Hashed in the order x_train, y_train, x_test, y_test: the name, NumPy's little-endian type code
+    and the shape as one ASCII line ("x_train |u1 60000x784"), then the values, little-endian in
+    C order. Mapped features are read once, piece by piece.
+    """
+    sha = hashlib.sha256()
+    for name in ("x_train", "y_train", "x_test", "y_test"):
+        array = getattr(dataset, name)
+        dtype = array.dtype.newbyteorder("<")
+        sha.update(f"{name} {dtype.str} {'x'.join(map(str, array.shape))}\n".encode())
+        rows = max(1, _HASHED_AT_ONCE // max(1, array[:1].nbytes))
+        for start in range(0, len(array), rows):
+            piece = np.ascontiguousarray(array[start : start + rows], dtype)
+            sha.update(piece.data.cast("B"))
+    return sha.hexdigest()
+
+
+def check_copy(dataset: Dataset, backend: str) -> None:
+    """Refuse to copy mapped features to a backend where this machine has no memory for the copy.
+
+    Raises
+    ------
+    DataError
+        The mapped features are larger than this machine's memory.
+    """
+    halves = dataset.x_train, dataset.x_test
+    needed, memory = sum(x.nbytes for x in halves if is_mapped(x)), available_memory()
+    if memory is not None and needed > memory:
+        msg = (
+            f"{dataset.name}: holds {needed / 2**30:.1f} GiB of features, which the {backend} backend"
+            f" copies, and this machine has {memory / 2**30:.1f} GiB of memory: --backend numpy reads"
+            " them block by block"
+        )
+        raise DataError(msg)
+
+
+def bundled_folder() -> Path:
+    """Return the folder of the bundled MNIST: inside an installed wheel, else in the checkout.
+
+    Raises
+    ------
+    DataError
+        This installation has neither.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "_data" / "mnist", package.parent / "data" / "mnist"):
+        if folder.is_dir():
+            return folder
+    msg = (
+        f"{package}: the bundled MNIST is missing: install xpnet again, or name a dataset with"
+        " --data"
+    )
+    raise DataError(msg)
+
+
+def _check_arguments(data: Path | None, test_data: Path | None) -> None:
+    if data is None:
+        if test_data is not None:
+            msg = f"--test-data {test_data}: goes with --data TRAIN.csv"
+            raise ConfigError(msg)
+    elif _is_csv(data) and not data.is_dir():
+        if test_data is None:
+            msg = f"--data {data}: a CSV file needs --test-data TEST.csv beside it"
+            raise ConfigError(msg)
+        if not _is_csv(test_data):
+            msg = f"--test-data {test_data}: is not a .csv or .csv.gz file"
+            raise ConfigError(msg)
+    elif test_data is not None:
+        msg = (
+            f"--test-data {test_data}: goes with a CSV file in --data; {data} holds its own test"
+            " samples"
+        )
+        raise ConfigError(msg)
+    elif not data.exists():
+        msg = f"{data}: no such file or folder; --data takes {_FORMS}"
+        raise DataError(msg)
+    elif not data.is_dir() and data.suffix.lower() != ".npz":
+        msg = f"{data}: is none of what --data takes: {_FORMS}"
+        raise DataError(msg)
+
+
+def _read_folder(folder: Path) -> tuple[Table, Table]:
+    """Read a folder of IDX files, or of .npy files if it has x_train.npy.
+
+    Raises
+    ------
+    DataError
+        The folder has the training features in both forms, or what it has cannot be read.
+    """
+    if not (folder / "x_train.npy").exists():
+        return read_folder(folder)
+    stem, _ = NAMES["x_train"]
+    both = sorted(path.name for path in folder.glob(f"{stem}*"))
+    if both:
+        msg = f"{folder}: holds both x_train.npy and {both[0]}: keep one of them in this folder"
+        raise DataError(msg)
+    return read_npy_folder(folder)
+
+
+def _is_csv(path: Path) -> bool:
+    return path.name.lower().endswith((".csv", ".csv.gz"))
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
+def joined(name: str, train: Table, test: Table) -> Dataset:
+    """Join the halves, which must agree in width and in kind.
+
+    Raises
+    ------
+    DataError
+        Another number of features, or pixels in one half and decimals in the other.
+    """
+    widths = train.x.shape[1], test.x.shape[1]
+    if widths[0] != widths[1]:
+        msg = f"{test.x_from}: has {widths[1]} features a sample, {train.x_from} has {widths[0]}"
+        raise DataError(msg)
+    x_train, x_test = train.x, test.x
+    if x_train.dtype != x_test.dtype:
+        if np.uint8 in (x_train.dtype, x_test.dtype):
+            pixels, floats = (train, test) if x_train.dtype == np.uint8 else (test, train)
+            msg = (
+                f"{pixels.x_from}: holds whole numbers (pixels), {floats.x_from} decimals: write"
+                " both in the same way"
+            )
+            raise DataError(msg)
+        check_memory(train.x_from, np.dtype(np.float64).itemsize * x_train.size)
+        x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
+    return Dataset(x_train, train.y, x_test, test.y, name)

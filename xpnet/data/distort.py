@@ -1,0 +1,80 @@
+"""The random numbers of augmentation, and what follows from them on the host.
+
+Only + - * and division of NumPy's float64, in separate steps, and Python's decimals: the sines and
+exponentials of C libraries differ from machine to machine.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.arithmetic import random
+from xpnet.arithmetic.host import sine_and_cosine
+from xpnet.config.augmentation import Augmentation
+
+NOISE_STEP = 2.0**-15
+"""Noise is the signed 16-bit integers times this: [-1, 1)."""
+
+
+_AMOUNTS = 5
+_PER_WORD = 4
+
+
+class Draws(NamedTuple):
+    """What the variants of m images are made with, on the host."""
+
+    transforms: NDArray[np.float64]  # (2, m, 3), see ``transforms``
+    noise: NDArray[np.int16] | None  # (width, 2, m, height), see ``draw``; None: not elastic
+
+
+def draw(
+    augmentation: Augmentation,
+    height: int,
+    width: int,
+    seed: int,
+    epoch: int,
+    indices: NDArray[np.int64],
+) -> Draws:
+    """Draw for the samples with these (m,) indices.
+
+    Of a sample's words the first 5 give shift across, shift down, rotation, scale and shear, from -1 to
+    1. The others hold signed 16-bit integers, 4 a word from the lowest bits up: (width, 2, height), the
+    2 being displacements across and down.
+    """
+    elastic = augmentation.elastic_alpha > 0
+    fields = 2 * height * width
+    count = _AMOUNTS + (-(-fields // _PER_WORD) if elastic else 0)
+    words = random.words_of_each(seed, random.Purpose.AUGMENT, count, epoch=epoch, indices=indices)
+    amounts = 2.0 * random.uniform(words[:, :_AMOUNTS]) - 1.0
+    found = transforms(augmentation, height, width, amounts)
+    if not elastic:
+        return Draws(found, None)
+    noise = words[:, _AMOUNTS:].astype("<u8", copy=False).view("<i2")[:, :fields]
+    noise = np.moveaxis(noise.reshape(-1, width, 2, height), 0, 2)
+    return Draws(found, np.ascontiguousarray(noise, dtype=np.int16))
+
+
+def transforms(
+    augmentation: Augmentation, height: int, width: int, amounts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return where the pixels of each variant come from, (2, m, 3), for (m, 5) amounts in [-1, 1).
+
+    With a, b, c = result[0] and (X, Y) a pixel's place from the image's centre, Y downwards, the pixel
+    comes from column a X + b Y + c, counted from 0; result[1] gives the row. This inverts
+
+        (X, Y) -> T R S K (X, Y),  K = [1, -k; 0, 1],  S = s,  R = [cos θ, sin θ; -sin θ, cos θ]
+
+    the shear k, the scale s, the counter-clockwise rotation θ and the shift T by t.
+    """
+    across, down, rotation, scale, shear = amounts.T
+    sine, cosine = sine_and_cosine(augmentation.rotate * rotation)
+    size = 1.0 + augmentation.scale * scale
+    y = np.stack([sine / size, cosine / size])
+    x = np.stack([y[1], -y[0]]) + augmentation.shear * shear * y
+    centre = np.reshape([(width - 1) / 2, (height - 1) / 2], (2, 1))
+    matrix = np.stack([x, y])  # (2, 2, m)
+    moved = matrix[:, 0] * (augmentation.shift * across) + matrix[:, 1] * (
+        augmentation.shift * down
+    )
+    return np.stack([matrix[:, 0], matrix[:, 1], centre - moved], axis=-1)

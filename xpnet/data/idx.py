@@ -1,0 +1,81 @@
+"""Reads IDX, the format of the MNIST files: http://yann.lecun.com/exdb/mnist/."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.data.source import read_values, reading
+from xpnet.data.table import Table, read_table
+from xpnet.errors import DataError
+
+TYPES: dict[int, np.dtype[Any]] = {
+    0x08: np.dtype(">u1"),
+    0x09: np.dtype(">i1"),
+    0x0B: np.dtype(">i2"),
+    0x0C: np.dtype(">i4"),
+    0x0D: np.dtype(">f4"),
+    0x0E: np.dtype(">f8"),
+}
+NAMES = {
+    "x_train": ("train-images", "idx3-ubyte"),
+    "y_train": ("train-labels", "idx1-ubyte"),
+    "x_test": ("t10k-images", "idx3-ubyte"),
+    "y_test": ("t10k-labels", "idx1-ubyte"),
+}
+
+
+def read_folder(folder: Path) -> tuple[Table, Table]:
+    """Read the four files of `folder`, named as MNIST names them, into (train, test).
+
+    Raises
+    ------
+    DataError
+        A file is missing, damaged, or does not go with the others.
+    """
+    paths = {role: _find(folder, stem, ending) for role, (stem, ending) in NAMES.items()}
+    return (
+        read_table(read_idx, paths["x_train"], paths["y_train"]),
+        read_table(read_idx, paths["x_test"], paths["y_test"]),
+    )
+
+
+def read_idx(path: Path) -> tuple[NDArray[np.generic], tuple[int, ...]]:
+    """Read or map one IDX file, gzipped or not: its values in order (1-D, native) and its sizes.
+
+    Raises
+    ------
+    DataError
+        Another magic number, or sizes that disagree with the bytes that follow them.
+    """
+    with reading(path) as file:
+        magic = file.read(4)
+        if not magic:
+            msg = f"{path}: is empty"
+            raise DataError(msg)
+        if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
+            msg = (
+                f"{path}: begins with 0x{magic.hex()}, the magic number of an IDX file is"
+                " 0x0000, a type (08, 09, 0b to 0e) and the number of dimensions"
+            )
+            raise DataError(msg)
+        dtype, header = TYPES[magic[2]], file.read(4 * magic[3])
+        if len(header) < 4 * magic[3]:
+            msg = f"{path}: ends inside its header"
+            raise DataError(msg)
+        sizes = tuple(np.frombuffer(header, ">u4").tolist())
+        return read_values(file, path, sizes, dtype), sizes
+
+
+def _find(folder: Path, stem: str, ending: str) -> Path:
+    for separator in "-.":
+        for suffix in ("", ".gz"):
+            path = folder / f"{stem}{separator}{ending}{suffix}"
+            if path.exists():
+                return path
+    msg = (
+        f"{folder}: has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds"
+        f" {', '.join('-'.join(name) for name in NAMES.values())}, or x_train.npy and so on"
+    )
+    raise DataError(msg)

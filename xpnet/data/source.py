@@ -1,0 +1,158 @@
+"""Opens a data file, plain or gzipped, reads or maps its values, and names what is wrong with it."""
+
+import gzip
+import math
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet._lib.machine import available_memory
+from xpnet.data.memmap import map_values, worth_mapping
+from xpnet.errors import DataError
+
+GZIP_MAGIC = b"\x1f\x8b"
+NEED_NOT_FIT = "uncompressed IDX or .npy files of pixels need not fit"
+MAX_EXPANSION = 1032
+"""Deflate cannot expand its input more than this many times (zlib technical notes)."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for reading; gzip is recognised by its content and decompressed on the way.
+
+    Raises
+    ------
+    DataError
+        From opening and from any read inside the block: a missing or unreadable file, a folder,
+        and gzip data that is cut short or damaged.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            kind = "a folder" if path.is_dir() else "not a regular file"
+            msg = f"{path}: is {kind}, a file was expected"
+            raise DataError(msg)
+        with path.open("rb") as file:
+            packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            file.seek(0)
+            if packed:
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield cast("BinaryIO", unpacked)
+            else:
+                yield file
+    except EOFError as error:
+        msg = f"{path}: the gzip data ends too early: download the file again"
+        raise DataError(msg) from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        msg = f"{path}: the gzip data is damaged ({_reason(error)}): download the file again"
+        raise DataError(msg) from error
+    except FileNotFoundError as error:
+        msg = f"{path}: no such file or folder"
+        raise DataError(msg) from error
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror or error})"
+        raise DataError(msg) from error
+
+
+def read_values(
+    file: BinaryIO,
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *,
+    may_map: bool = True,
+) -> NDArray[np.generic]:
+    """Return the values of an array that make up the rest of `file`: in order, 1-D, native.
+
+    Many values that need no conversion, in a file that is not compressed, are a read-only map of the
+    file and need not fit in memory.
+
+    Parameters
+    ----------
+    file
+        `path`, opened by `reading`, after the header.
+    shape, dtype
+        What the header says.
+    may_map
+        False where the caller changes the order of the values.
+
+    Raises
+    ------
+    DataError
+        Fewer or more bytes than the header says, or more than this machine's memory where they are
+        not mapped.
+    """
+    declared = math.prod(shape) * dtype.itemsize
+    stored, start = os.fstat(file.fileno()).st_size, file.tell()
+    packed = isinstance(file, gzip.GzipFile)
+    check_size(path, declared, stored, packed=packed)
+    if may_map and not packed and worth_mapping(dtype, declared, start):
+        follow = stored - start
+        if follow == declared:
+            return map_values(file, start, declared, dtype)
+    else:
+        check_memory(path, declared)
+        values = np.empty(declared, np.uint8)
+        follow = fill(file, values.data)
+        if follow == declared and not file.read(1):
+            return values.view(dtype).astype(dtype.newbyteorder("="), copy=False)
+    sizes = "x".join(map(str, shape)) or "()"
+    found = f"only {follow} follow" if follow < declared else "more follow"
+    msg = f"{path}: its sizes {sizes} take {declared} bytes, {found}"
+    raise DataError(msg)
+
+
+def check_size(where: str | Path, declared: int, stored: int, *, packed: bool) -> None:
+    """Refuse `declared` bytes of values that `stored` bytes of a file cannot hold.
+
+    Called before anything is allocated for them, so a damaged or hostile header costs nothing.
+
+    Raises
+    ------
+    DataError
+        The values cannot fit in the file.
+    """
+    if declared > stored * (MAX_EXPANSION if packed else 1):
+        msg = (
+            f"{where}: its header announces {declared} bytes of values,"
+            f" {stored} {'compressed ' if packed else ''}bytes cannot hold them"
+        )
+        raise DataError(msg)
+
+
+def check_memory(where: str | Path, declared: int) -> None:
+    """Refuse more bytes of values than this process may use, where the system tells.
+
+    Raises
+    ------
+    DataError
+        `declared` is more than the memory of the machine or the container.
+    """
+    memory = available_memory()
+    if memory is not None and declared > memory > 0:
+        msg = (
+            f"{where}: holds {declared} bytes of values, this machine has {memory} bytes of memory:"
+            f" {NEED_NOT_FIT}"
+        )
+        raise DataError(msg)
+
+
+def fill(file: IO[bytes], target: memoryview) -> int:
+    """Read from `file` until `target` is full or the file ends; return how many bytes came."""
+    filled = 0
+    while filled < len(target):
+        count = file.readinto(target[filled : filled + (1 << 20)])  # type: ignore[attr-defined]
+        if not count:
+            break
+        filled += count
+    return filled
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())

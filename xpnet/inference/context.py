@@ -1,0 +1,119 @@
+"""What a network is computed with: arithmetic, inputs, and the backend's compiled functions."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from xpnet._typing import Array, Compile, as_written
+from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
+from xpnet.arithmetic.base import Arithmetic
+from xpnet.arithmetic.blocks import add
+from xpnet.arithmetic.reproducible import check_budgets
+from xpnet.backends import environment
+from xpnet.backends.probing import cuda_index
+from xpnet.errors import BackendError
+from xpnet.nn import functional as F
+from xpnet.nn.architecture import NOTEBOOK, Network
+from xpnet.nn.dropout import Masks, dropout_scale
+from xpnet.nn.inputs import Normalization
+from xpnet.nn.layers import Parameters, Statistics, Sums
+from xpnet.nn.network import forward, gradients_and_sums, prepare, sample_losses
+from xpnet.training.batches import NO_MASKS
+
+if TYPE_CHECKING:
+    from xpnet.backends.base import Backend
+
+
+Inputs = Callable[..., Any]
+"""(raw rows (..., m, features), mask of the inputs or None, its scale) -> operand (..., features, m)."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the loop computes with."""
+
+    ops: Arithmetic
+    inputs: Inputs
+    map_blocks: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+    stack: int = 1  # full blocks computed in one call, as matrices of a stack
+    compile: Compile = as_written
+    network: Network = NOTEBOOK
+
+    @cached_property
+    def block_sums(self) -> Callable[..., tuple[Parameters, list[Sums]]]:
+        """The function from parameters and a block to the gradients of its summed loss.
+
+        (parameters, raw rows, labels, masks) -> the gradients, and the sums of each batch normalisation.
+        """
+        scale = dropout_scale(self.network.input_dropout)
+
+        def of_block(
+            parameters: Parameters, x: Array, labels: Array, masks: Masks = NO_MASKS
+        ) -> tuple[Parameters, list[Sums]]:
+            layers, inputs = prepare(self.ops, parameters), self.inputs(x, masks.inputs, scale)
+            return gradients_and_sums(
+                self.ops, layers, inputs, labels, self.network, masks=masks.hidden
+            )
+
+        return self.compile(of_block)
+
+    @cached_property
+    def add(self) -> Callable[[list[Array], list[Array]], list[Array]]:
+        """The function that adds what blocks give."""
+        return self.compile(add)
+
+    @cached_property
+    def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
+        """The function from parameters, running statistics, raw rows and labels of a block.
+
+        It returns their summed loss (..., 1, 1), how many predictions are right (..., 1), and the
+        predictions, one after the other.
+        """
+
+        def of_block(
+            parameters: Parameters, running: Sequence[Statistics], x: Array, labels: Array
+        ) -> tuple[Array, Array, Array]:
+            ops, layers = self.ops, prepare(self.ops, parameters)
+            logits, _ = forward(ops, layers, self.inputs(x), self.network, running=running)
+            loss = ops.sum(sample_losses(ops, logits, labels, self.network), axis=-1)
+            predictions = F.predictions(ops, logits)
+            right = F.correct(ops, predictions, labels)
+            return loss, right, ops.xp.reshape(predictions, (-1,))
+
+        return self.compile(of_block)
+
+
+def build_engine(
+    arithmetic: str,
+    dtype: str,
+    backend: "Backend",
+    network: Network,
+    normalization: Normalization,
+) -> Engine:
+    """Return what computes a network in an arithmetic and a dtype, inside the backend's scope.
+
+    Raises
+    ------
+    ConfigError
+        A sum is too long to be exact.
+    BackendError
+        The device cannot compute in that dtype, or not exactly.
+    """
+    if dtype == "float64" and not backend.has_float64:
+        msg = (
+            f"{backend.name} has no float64 on {backend.device_name}: "
+            "use --arithmetic native --dtype float32"
+        )
+        raise BackendError(msg)
+    ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
+    if isinstance(ops, Reproducible):
+        if cuda_index(backend.device_name) is not None:
+            environment.check()
+        check_budgets(network.sizes)
+        selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
+    inputs = normalization.on_device(ops, backend.from_host)
+    exact = isinstance(ops, Reproducible)
+    stack = backend.stack if exact else backend.compiled_stack
+    compiled = partial(backend.compile, exact=exact)
+    return Engine(ops, inputs, backend.map_blocks, stack, compiled, network)

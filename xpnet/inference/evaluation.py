@@ -1,0 +1,119 @@
+"""How well a trained network does on labelled samples, class by class."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from xpnet.errors import DataError
+from xpnet.inference.load import classes_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from xpnet.inference.predictor import Predictor
+    from xpnet.nn.metrics import ClassFigures
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How well a network does on labelled samples.
+
+    Attributes
+    ----------
+    accuracy
+        Share of right predictions.
+    loss
+        The mean of `loss_name` with `label_smoothing`.
+    confusion
+        (classes, classes): how often each class (row) is predicted to be each class (column). None
+        with more than 1,000 classes.
+    classes
+        Precision, recall, F1 and support of each class.
+    predicted, probabilities
+        (m,) and (m, classes).
+    """
+
+    accuracy: float
+    loss: float
+    loss_name: str
+    label_smoothing: float
+    confusion: "NDArray[np.int64] | None"
+    classes: "list[ClassFigures]"
+    predicted: "NDArray[np.int64]"
+    probabilities: "NDArray[np.floating]"
+
+
+def evaluate(
+    predictor: "Predictor",
+    x: "NDArray[np.generic]",
+    labels: "NDArray[np.int32]",
+    *,
+    name: str = "the data",
+    loss: str = "cross-entropy",
+    label_smoothing: float = 0.0,
+) -> Evaluation:
+    """Return how well a network does on raw rows (m, features) with labels (m,).
+
+    Parameters
+    ----------
+    name
+        What messages call the rows.
+    loss, label_smoothing
+        The loss, as in `xpnet.nn.network.Network`.
+
+    Raises
+    ------
+    DataError
+        The rows do not have the network's features, an output is not finite, or there is a label that
+        the network has no class for.
+    """
+    from xpnet.nn.metrics import class_figures, confusion_matrix
+
+    classes = predictor.classes
+    if int(labels.max()) >= classes:
+        row = int((labels >= classes).argmax())
+        msg = (
+            f"{name}, row {row + 1}: label {labels[row]}: the network tells {classes} classes, "
+            f"0 to {classes - 1}"
+        )
+        raise DataError(msg)
+    logits, predicted, probabilities = classes_of(predictor, x, name)
+    return Evaluation(
+        int((predicted == labels).sum()) / len(labels),
+        _mean_loss(predictor, logits, labels, loss, label_smoothing),
+        loss,
+        label_smoothing,
+        confusion_matrix(predicted, labels, classes),
+        class_figures(predicted, labels, classes),
+        predicted,
+        probabilities,
+    )
+
+
+def _mean_loss(
+    predictor: "Predictor",
+    logits: "NDArray[np.floating]",
+    labels: "NDArray[np.int32]",
+    loss: str,
+    label_smoothing: float,
+) -> float:
+    """Return the mean loss, summed as training does: the same bits in the reproducible arithmetic."""
+    from xpnet.arithmetic import ARITHMETICS
+    from xpnet.arithmetic.blocks import block_bounds, tree_sum
+    from xpnet.backends.resolve import make
+    from xpnet.nn.network import sample_losses
+
+    network = replace(predictor.model.network, loss=loss, label_smoothing=label_smoothing)
+    backend = make("numpy", "cpu")
+    xp = backend.xp
+    ops = ARITHMETICS[predictor.arithmetic](xp, backend.device, getattr(xp, logits.dtype.name))
+
+    def sums() -> "Iterator[list[NDArray[np.floating]]]":
+        for begin, end in block_bounds(len(labels)):
+            losses = sample_losses(ops, logits[begin:end].T.copy(), labels[begin:end], network)
+            yield [ops.sum(losses, axis=-1)]
+
+    with backend.scope():
+        (total,) = tree_sum(sums())
+    return float(total.item()) * (1.0 / len(labels))

@@ -1,0 +1,1 @@
+"""The network's mathematics: layers, losses, optimisers, schedules, metrics."""

@@ -1,0 +1,75 @@
+"""What a network computes: layer sizes, activation, loss and regularisation."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xpnet.errors import ConfigError
+from xpnet.nn import functional as F
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a network computes, without its parameters.
+
+    Attributes
+    ----------
+    sizes
+        The features, the units of each hidden layer, and the classes.
+    activation
+        Of the hidden layers: a name in ``functional.ACTIVATIONS``.
+    batch_norm
+        Whether hidden layers normalise before they activate.
+    input_dropout, hidden_dropout
+        The probability that an input, or a hidden unit, is dropped for a sample of an epoch.
+    loss
+        What is minimised: a name in ``functional.LOSSES``.
+    label_smoothing
+        The share of a target that is spread over all classes.
+
+    Raises
+    ------
+    ConfigError
+        A name is unknown, or a number out of its range.
+    """
+
+    sizes: tuple[int, ...]
+    activation: str = "relu"
+    batch_norm: bool = False
+    input_dropout: float = 0.0
+    hidden_dropout: float = 0.0
+    loss: str = "cross-entropy"
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, table in (("activation", F.ACTIVATIONS), ("loss", F.LOSSES)):
+            found = getattr(self, name)
+            if found not in table:
+                msg = f"{name}: expected one of {', '.join(table)}, got {found!r}"
+                raise ConfigError(msg)
+        for name in ("input_dropout", "hidden_dropout", "label_smoothing"):
+            found = getattr(self, name)
+            if not 0.0 <= found < 1.0:
+                msg = f"{name}: expected a number from 0 to below 1, got {found!r}"
+                raise ConfigError(msg)
+        if len(self.sizes) < 2 or min(self.sizes) < 1:
+            msg = (
+                f"sizes: expected at least features and classes, each positive, got {self.sizes!r}"
+            )
+            raise ConfigError(msg)
+
+
+NOTEBOOK = Network((784, 10, 10))
+"""The notebook's network. Where a function needs no sizes, it stands for any network of its kind."""
+
+
+def described(network: Network) -> str:
+    """Return sizes and batch norm: 784-10-10 network with batch norm."""
+    return f"{shown(network.sizes)} network" + " with batch norm" * network.batch_norm
+
+
+def shown(sizes: tuple[int, ...]) -> str:
+    """Return the sizes as they are usually written: 784-10-10."""
+    return "-".join(map(str, sizes))

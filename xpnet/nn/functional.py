@@ -1,0 +1,197 @@
+"""Activations, softmax and losses, each beside its gradient. ReLU and cross-entropy are the notebook's.
+
+Samples are columns: a matrix of activations is (..., units, samples), as in the notebook. ``ops`` is the
+arithmetic in force; ``ops.xp`` is the array namespace. ``ACTIVATIONS`` and ``LOSSES`` list what there is.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from xpnet._typing import Array
+from xpnet.arithmetic.base import Arithmetic
+
+
+def relu(ops: Arithmetic, z: Array) -> Array:
+    """Return A = max(Z, 0), elementwise. NaN stays NaN."""
+    return ops.xp.maximum(z, 0.0)
+
+
+def relu_backward(ops: Arithmetic, da: Array, z: Array) -> Array:
+    """Return dZ = dA .* g'(Z), where g'(Z) is 1 for Z > 0 and 0 elsewhere. All shapes are Z's."""
+    return ops.xp.where(z > 0, da, 0.0)
+
+
+LEAK = 0.01
+"""The slope of leaky ReLU below 0."""
+
+
+def leaky_relu(ops: Arithmetic, z: Array) -> Array:
+    """Return Z where Z > 0 and 0.01 Z elsewhere (Maas et al. 2013). NaN stays NaN."""
+    return ops.xp.where(z > 0, z, z * LEAK)
+
+
+def leaky_relu_backward(ops: Arithmetic, da: Array, z: Array) -> Array:
+    """Return dZ = dA .* g'(Z), where g'(Z) is 1 for Z > 0 and 0.01 elsewhere."""
+    return ops.xp.where(z > 0, da, da * LEAK)
+
+
+def tanh(ops: Arithmetic, z: Array) -> Array:
+    """Return the hyperbolic tangent, elementwise. NaN stays NaN.
+
+    For |z| ≥ ⅝ it is (1 - t) / (1 + t) with t = exp(-2|z|), which cannot overflow, and the sign of z. Nearer
+    to 0, where 1 - t has few digits left, it is Lambert's continued fraction z / (1 + z²/(3 + z²/(5 + …)))
+    down to the 15. The largest errors in float64 are in docs/reproducibility.md.
+    """
+    xp = ops.xp
+    near = xp.abs(z) < 0.625
+    t = ops.exp(xp.abs(z) * -2.0)
+    far = (1.0 - t) / (1.0 + t)
+    safe = xp.where(near, z, 0.0)
+    s = safe * safe
+    numerator = ((s + 594.0) * s + 45045.0) * s + 675675.0
+    denominator = (((s + 630.0) * s + 51975.0) * s + 945945.0) * s + 2027025.0
+    return xp.where(near, safe - safe * (s * (numerator / denominator)), xp.where(z < 0, -far, far))
+
+
+def tanh_backward(da: Array, a: Array) -> Array:
+    """Return dZ = dA .* g'(Z), where g'(Z) = 1 - A² with A = tanh(Z)."""
+    return da * (1.0 - a * a)
+
+
+def sigmoid(ops: Arithmetic, z: Array) -> Array:
+    """Return 1 / (1 + exp(-Z)), elementwise. NaN stays NaN.
+
+    Computed from t = exp(-|z|), which cannot overflow: 1 / (1 + t), or t / (1 + t) for z < 0.
+    """
+    t = ops.exp(-ops.xp.abs(z))
+    return ops.xp.where(z < 0, t, 1.0) / (1.0 + t)
+
+
+def sigmoid_backward(da: Array, a: Array) -> Array:
+    """Return dZ = dA .* g'(Z), where g'(Z) = A (1 - A) with A = sigmoid(Z)."""
+    return da * (a * (1.0 - a))
+
+
+class Activation(NamedTuple):
+    """A function of each unit alone, and its gradient."""
+
+    forward: Callable[[Arithmetic, Array], Array]  # (ops, Z) -> A
+    backward: Callable[[Arithmetic, Array, Array, Array], Array]  # (ops, dA, Z, A) -> dZ
+
+
+ACTIVATIONS = {
+    "relu": Activation(relu, lambda ops, da, z, _: relu_backward(ops, da, z)),
+    "leaky-relu": Activation(leaky_relu, lambda ops, da, z, _: leaky_relu_backward(ops, da, z)),
+    "tanh": Activation(tanh, lambda _ops, da, _z, a: tanh_backward(da, a)),
+    "sigmoid": Activation(sigmoid, lambda _ops, da, _z, a: sigmoid_backward(da, a)),
+}
+"""By name, as in ``Network.activation``."""
+
+
+def targets(ops: Arithmetic, labels: Array, classes: int, smoothing: float = 0.0) -> Array:
+    """Return what the probabilities should be, (..., classes, samples): (1 - ε) Y + ε / classes.
+
+    Y is ``one_hot``, and ε is the label smoothing of Szegedy et al. 2016, in PyTorch's convention.
+    """
+    y = one_hot(ops, labels, classes)
+    return y * (1.0 - smoothing) + smoothing / classes if smoothing else y
+
+
+def one_hot(ops: Arithmetic, labels: Array, classes: int) -> Array:
+    """Return Y, (..., classes, samples): a one in the row of each sample's label, zeros elsewhere.
+
+    ``labels`` (..., samples) are integers in 0 … classes - 1.
+    """
+    rows = ops.xp.arange(classes, dtype=labels.dtype, device=ops.device)
+    row = ops.xp.reshape(labels, (*labels.shape[:-1], 1, labels.shape[-1]))
+    matches = ops.xp.expand_dims(rows, axis=1) == row
+    return ops.xp.astype(matches, ops.dtype)
+
+
+def softmax(ops: Arithmetic, z: Array) -> Array:
+    """Return the probabilities exp(z_i) / Σ_j exp(z_j) over the units, (..., units, samples).
+
+    The largest logit of each sample is subtracted first, which changes nothing but keeps exp in range.
+    """
+    exponentials = ops.exp(_below_maximum(ops, z))
+    return exponentials * _reciprocal(ops, ops.sum(exponentials, axis=-2))
+
+
+def cross_entropy(ops: Arithmetic, z: Array, y: Array) -> Array:
+    """Return the cross-entropy of each sample, (..., 1, samples), in nats.
+
+    -Σ_i y_i log softmax(z)_i = log Σ_j exp(z_j) - Σ_i y_i z_i, with logits ``z`` and ``targets`` ``y``, both
+    (..., units, samples): for one-hot targets, the last sum is the logit of the label.
+    """
+    shifted = _below_maximum(ops, z)
+    total = ops.sum(ops.exp(shifted), axis=-2)
+    # A logit of -infinity counts only where it is a target.
+    return ops.log(total, largest=float(z.shape[-2])) - ops.sum(
+        y * ops.xp.where(y > 0, shifted, 0.0), axis=-2
+    )
+
+
+def softmax_cross_entropy_backward(probabilities: Array, y: Array) -> Array:
+    """Return dZ = A - Y, the gradient of each sample's cross-entropy by the logits Z.
+
+    ``probabilities`` is A = softmax(Z). Derived in docs/math.md; all shapes are (..., units, samples).
+    """
+    return probabilities - y
+
+
+def squared_error(ops: Arithmetic, z: Array, y: Array) -> Array:
+    """Return ½ Σ_i (softmax(z)_i - y_i)² of each sample, (..., 1, samples)."""
+    difference = softmax(ops, z) - y
+    return settled(ops.sum(difference * difference, axis=-2) * 0.5)
+
+
+def squared_error_backward(ops: Arithmetic, probabilities: Array, y: Array) -> Array:
+    """Return dZ = A .* (D - Σ_i a_i d_i), with D = A - Y the gradient by A = softmax(Z).
+
+    ∂a_i/∂z_k = a_i (δ_ik - a_k), so that Σ_i d_i ∂a_i/∂z_k = a_k (d_k - Σ_i a_i d_i).
+    """
+    difference = probabilities - y
+    return probabilities * (difference - ops.sum(probabilities * difference, axis=-2))
+
+
+class Loss(NamedTuple):
+    """What is minimised: a function of the logits and the targets of each sample, and its gradient."""
+
+    of_samples: Callable[[Arithmetic, Array, Array], Array]  # (ops, Z, Y) -> (..., 1, samples)
+    backward: Callable[[Arithmetic, Array, Array], Array]  # (ops, softmax(Z), Y) -> dZ
+
+
+LOSSES = {
+    "cross-entropy": Loss(cross_entropy, lambda _, a, y: softmax_cross_entropy_backward(a, y)),
+    "squared-error": Loss(squared_error, squared_error_backward),
+}
+"""By name, as in ``Network.loss``."""
+
+
+def predictions(ops: Arithmetic, z: Array) -> Array:
+    """Return the unit with the largest activation (the first of equals) of each sample, (..., samples)."""
+    return ops.xp.argmax(z, axis=-2)
+
+
+def correct(ops: Arithmetic, predicted: Array, labels: Array) -> Array:
+    """Return how many of the predictions (..., samples) are right, (..., 1) int32."""
+    right = ops.xp.astype(predicted == labels, ops.xp.int32)
+    return ops.xp.sum(right, axis=-1, keepdims=True, dtype=ops.xp.int32)
+
+
+def settled(x: Array) -> Array:
+    """Return x, rounded to a multiple of 2^-953 if it is that small; above 2^-846 nothing changes.
+
+    What may become subnormal, which some libraries take for zero, becomes zero everywhere. (In float32,
+    where 2^-900 is 0, x stays as it is.)
+    """
+    return (x + 2.0**-900) - 2.0**-900
+
+
+def _below_maximum(ops: Arithmetic, z: Array) -> Array:
+    return z - ops.xp.max(z, axis=-2, keepdims=True)
+
+
+def _reciprocal(ops: Arithmetic, x: Array) -> Array:
+    # Equal shapes: libraries that divide by a broadcast operand may multiply by its reciprocal instead.
+    return ops.xp.ones_like(x) / x

@@ -1,0 +1,93 @@
+"""Normalising the inputs: x = (raw - shift) · scale, with statistics of the training data."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet._typing import Array
+from xpnet.arithmetic.base import Arithmetic
+from xpnet.nn.layers import dropout
+
+Kind = Literal["scale", "standardize", "none"]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How raw features become the network's inputs."""
+
+    kind: Kind
+    shift: NDArray[np.float64]  # () for all features, or (features,)
+    scale: NDArray[np.float64]  # () for all features, or (features,)
+
+    def on_device(
+        self, ops: Arithmetic, from_host: Callable[[NDArray[np.generic]], Array]
+    ) -> Callable[..., Any]:
+        """Return the function from raw rows (samples, features) to inputs (features, samples).
+
+        It returns an operand of ``ops``; pixels that need no shift stay integers with a factor. A second
+        argument is a mask (samples, features) of the inputs that dropout keeps, a third what these are
+        multiplied by.
+        """
+        xp = ops.xp
+        shift, scale = (
+            xp.astype(from_host(np.reshape(statistic, (-1, 1))), ops.dtype)
+            for statistic in (self.shift, self.scale)
+        )
+        factor = None if self.shift.any() or self.scale.ndim else float(self.scale)
+
+        def inputs(rows: Array, mask: Array | None = None, kept_scale: float = 1.0) -> Any:
+            if factor is not None and rows.dtype == xp.uint8:
+                kept = rows if mask is None else rows * xp.astype(mask, xp.uint8)
+                return ops.integers(xp.matrix_transpose(kept), factor * kept_scale)
+            x = (xp.astype(xp.matrix_transpose(rows), ops.dtype) - shift) * scale
+            return x if mask is None else dropout(ops, x, xp.matrix_transpose(mask), kept_scale)
+
+        return inputs
+
+
+def fit_normalization(kind: Kind, x: NDArray[np.generic]) -> Normalization:
+    """Return the normalisation ``kind`` for training features ``x`` (samples, features).
+
+    * ``scale``: pixels (uint8) are divided by 255; float features by the largest magnitude among them.
+    * ``standardize``: mean 0 and standard deviation 1. Pixels share one mean and deviation, for they
+      share one unit; float features have one each. A constant feature is only shifted.
+    * ``none``: the raw numbers.
+
+    Sums are exact, so the statistics do not depend on the order of the samples or on the machine.
+    """
+    zero, one = np.zeros(()), np.ones(())
+    if kind == "none":
+        return Normalization(kind, zero, one)
+    if kind == "scale":
+        # Both ends, as the magnitudes of data that are larger than memory could not be held.
+        largest = 255.0 if x.dtype == np.uint8 else float(max(np.max(x), -np.min(x))) or 1.0
+        return Normalization(kind, zero, np.asarray(1.0 / largest))
+    mean, deviation = _pixel_statistics(x) if x.dtype == np.uint8 else _feature_statistics(x)
+    return Normalization(kind, mean, 1.0 / np.where(deviation > 0, deviation, 1.0))
+
+
+def _pixel_statistics(x: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean and standard deviation, each (), of all pixels, from their exact histogram."""
+    histogram = np.zeros(256, dtype=np.int64)
+    for start in range(0, x.shape[0], 1024):
+        histogram += np.bincount(x[start : start + 1024].ravel(), minlength=256)
+    counts = histogram.tolist()
+    n = sum(counts)
+    total = sum(value * count for value, count in enumerate(counts))
+    squares = sum(value * value * count for value, count in enumerate(counts))
+    variance = (n * squares - total * total) / (n * n)
+    return np.asarray(total / n), np.asarray(math.sqrt(variance))
+
+
+def _feature_statistics(x: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean and standard deviation, each (features,), with exactly rounded sums."""
+    means, deviations = np.empty(x.shape[1]), np.empty(x.shape[1])
+    for feature in range(x.shape[1]):
+        values = x[:, feature].astype(np.float64)
+        means[feature] = mean = math.fsum(values) / values.size
+        deviations[feature] = math.sqrt(math.fsum((values - mean) ** 2) / values.size)
+    return means, deviations

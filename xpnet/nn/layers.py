@@ -1,0 +1,154 @@
+"""The layers, forward and backward. A layer's parameters and its gradients are the same kind of tuple."""
+
+from typing import Any, NamedTuple, TypeAlias
+
+from xpnet._typing import Array
+from xpnet.arithmetic.base import Arithmetic
+from xpnet.arithmetic.blocks import block_bounds
+from xpnet.nn import functional as F
+
+
+class Linear(NamedTuple):
+    """The parameters of Z = W A + b, or their gradients."""
+
+    weight: Array  # (units, inputs), the notebook's W
+    bias: Array  # (units, 1), the notebook's b
+
+
+def linear(ops: Arithmetic, layer: Linear, a: Array) -> Array:
+    """Return Z = W A + b: (inputs, samples) -> (units, samples)."""
+    return ops.matmul(layer.weight, a) + layer.bias
+
+
+def linear_backward(ops: Arithmetic, a: Array, dz: Array) -> Linear:
+    """Return the gradients by the parameters, summed over the samples: dW = dZ Aᵀ, db = Σ dZ.
+
+    ``a`` (inputs, samples) is what the layer was given, ``dz`` (units, samples) the loss's gradient by
+    what it returned. The notebook's factor 1/m is applied once, when all blocks are added.
+    """
+    return Linear(*ops.over_samples(dz, a))
+
+
+def linear_backward_input(ops: Arithmetic, layer: Linear, dz: Array) -> Array:
+    """Return the gradient by the layer's input, dA = Wᵀ dZ: (units, samples) -> (inputs, samples)."""
+    return ops.matmul(ops.transpose(layer.weight), dz)
+
+
+EPSILON = 1e-5
+"""Added to a variance before batch normalisation divides by its root."""
+
+MOMENTUM = 0.1
+"""The weight of a batch in the running statistics."""
+
+
+class BatchNorm(NamedTuple):
+    """The parameters of Y = gamma Ẑ + beta, or their gradients; Ẑ: mean 0, variance 1."""
+
+    gamma: Array  # (units, 1)
+    beta: Array  # (units, 1)
+
+
+Layer: TypeAlias = Linear | BatchNorm
+
+
+class Statistics(NamedTuple):
+    """The running mean and (unbiased) variance of each unit's Z, by which evaluation normalises."""
+
+    mean: Array  # (units, 1)
+    variance: Array  # (units, 1)
+
+
+class Sums(NamedTuple):
+    """What the statistics are made of; over the blocks of a batch, these are added up."""
+
+    values: Array  # (units, 1), Σ z over a block
+    squares: Array  # (units, 1), Σ (z - μ)² over a block, with μ the block's own mean
+
+
+class Normalized(NamedTuple):
+    """What the backward pass of batch normalisation needs, and the block's sums."""
+
+    values: Array  # (units, samples), Ẑ
+    scale: Array  # (units, 1), 1 / √(variance + ε)
+    sums: Sums
+
+
+def batch_norm(ops: Arithmetic, layer: BatchNorm, z: Array) -> tuple[Array, Normalized]:
+    """Return Y = gamma Ẑ + beta, Ẑ = (Z - μ) / √(v + ε), with the mean μ and variance v of the samples given.
+
+    Ioffe & Szegedy 2015, algorithm 1; ε = 1e-5, and v = Σ (z - μ)² / n over the n samples (biased). Where
+    a batch has several blocks, each is normalised by itself ("ghost batches", Hoffer et al. 2017).
+    """
+    share = 1.0 / z.shape[-1]
+    total = ops.sum(z, axis=-1)
+    centred = z - total * share
+    squares = ops.sum(centred * centred, axis=-1)
+    scale = _reciprocal_deviation(ops, squares * share)
+    values = centred * scale
+    return layer.gamma * values + layer.beta, Normalized(values, scale, Sums(total, squares))
+
+
+def batch_norm_backward(
+    ops: Arithmetic, layer: BatchNorm, normalized: Normalized, dy: Array
+) -> tuple[BatchNorm, Array]:
+    """Return the gradients by gamma, Σ dY .* Ẑ, and by beta, Σ dY, as a BatchNorm, and dZ.
+
+    dZ = gamma / √(v + ε) .* (dY - (dbeta + Ẑ dgamma) / n), which is section 3 of Ioffe & Szegedy 2015 with
+    their gradients by μ and v put in: μ and v take the mean of dY, and its share along Ẑ, away again.
+    """
+    values, scale, _ = normalized
+    dgamma = ops.sum(dy * values, axis=-1)
+    dbeta = ops.sum(dy, axis=-1)
+    common = (dbeta + values * dgamma) * (1.0 / dy.shape[-1])
+    return BatchNorm(dgamma, dbeta), (layer.gamma * scale) * (dy - common)
+
+
+def batch_norm_evaluation(
+    ops: Arithmetic, layer: BatchNorm, running: Statistics, z: Array
+) -> Array:
+    """Return Y = gamma (Z - μ) / √(v + ε) + beta with the running mean μ and variance v."""
+    values = (z - running.mean) * _reciprocal_deviation(ops, running.variance)
+    return layer.gamma * values + layer.beta
+
+
+def updated_statistics(
+    running: Statistics, sums: Sums, share: float, variance_share: float
+) -> Statistics:
+    """Return running + 0.1 (batch - running), after a batch.
+
+    ``sums`` are those of the batch's blocks, added up, and the shares those of ``shares``. The batch's mean
+    is Σ z / samples; its variance is Σ (z - μ)² / (samples - blocks), without bias because each block has
+    a mean μ of its own; for a batch of one block this is PyTorch's convention.
+    """
+    mean, variance = sums.values * share, sums.squares * variance_share
+    return Statistics(_toward(running.mean, mean), _toward(running.variance, variance))
+
+
+def shares(count: int) -> tuple[float, float]:
+    """Return what sums over a batch of ``count`` samples are multiplied by: for means, for variances.
+
+    1 / samples and 1 / (samples - blocks); a batch of single samples has no variance, and 0 over 1.
+    """
+    return 1.0 / count, 1.0 / max(count - len(block_bounds(count)), 1)
+
+
+def _toward(running: Array, batch: Array) -> Array:
+    return F.settled(running + (batch - running) * MOMENTUM)
+
+
+def _reciprocal_deviation(ops: Arithmetic, variance: Array) -> Array:
+    deviation = ops.sqrt(variance + EPSILON)
+    return ops.xp.ones_like(deviation) / deviation
+
+
+def dropout(ops: Arithmetic, a: Array, mask: Array, scale: float) -> Array:
+    """Return A times ``scale`` where the mask (units, samples) is true, and 0 elsewhere.
+
+    Srivastava et al. 2014, "inverted": with ``scale`` = 1 / (1 - p) the mean stays what it is, and
+    evaluation needs no change. It is linear in A, so that the same function takes dY to dA.
+    """
+    return ops.xp.where(mask, a * scale, 0.0)
+
+
+Parameters = list[Any]
+"""Of ``Layer``: Linear, and BatchNorm behind each Linear but the last if the network has it."""

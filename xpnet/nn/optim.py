@@ -1,0 +1,309 @@
+"""Optimisers: pairs of pure functions ``init`` and ``update``, with their state in between.
+
+The learning rate α comes anew with each step (``xpnet.nn.schedules``). ``decayed``, ``decoupled``, ``clipped``
+and ``max_normed`` take an optimiser and return one that does more, so that
+
+    clipped(decayed(momentum(ops), 1e-4), ops, 5.0)
+
+first clips the gradients, then adds the decay, then takes the step: what stands outside comes first.
+``OPTIMIZERS`` lists what there is, ``build`` puts one together from settings.
+
+Parameters, gradients and averages of gradients are lists of named tuples of arrays, one a layer. Of these
+only the fields named ``weight`` decay and have their norm limited.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from xpnet._typing import Array
+from xpnet.arithmetic.base import Arithmetic
+from xpnet.errors import ConfigError
+from xpnet.nn.functional import settled
+from xpnet.nn.layers import Parameters
+
+
+class Optimizer(NamedTuple):
+    """How gradients change parameters.
+
+    States are tuples, named tuples and lists of arrays, so that a library can compile ``update``. Inside a
+    compiled function the learning rate is a traced scalar: arrays are multiplied by it, and nothing else is
+    done with it (with a number of the host's, a product would be float64 in NumPy).
+    """
+
+    init: Callable[[Parameters], Any]  # parameters -> state
+    update: Callable[[Parameters, Any, Parameters, float], tuple[Parameters, Any]]
+    # (gradients, state, parameters, learning rate) -> (new parameters, new state)
+
+
+# The rules
+
+
+def sgd() -> Optimizer:
+    """Gradient descent: W := W - α dW, b := b - α db."""
+
+    def init(parameters: Parameters) -> tuple[()]:  # noqa: ARG001
+        return ()
+
+    def update(
+        gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, Any]:
+        return _map(lambda p, g: p - learning_rate * g, parameters, gradients), state
+
+    return Optimizer(init, update)
+
+
+def momentum(ops: Arithmetic, decay: float = 0.9) -> Optimizer:
+    """Gradient descent with momentum μ (``decay``): v := μ v + g, p := p - α v (Polyak 1964).
+
+    The state is v, which starts at 0. As in PyTorch, α is outside of v.
+    """
+    return _with_velocity(ops, decay, lambda _, v: v)
+
+
+def nesterov(ops: Arithmetic, decay: float = 0.9) -> Optimizer:
+    """Nesterov's momentum: v := μ v + g, p := p - α (g + μ v) (Sutskever et al. 2013, as in PyTorch)."""
+    return _with_velocity(ops, decay, lambda g, v: g + decay * v)
+
+
+def _with_velocity(
+    ops: Arithmetic, decay: float, direction: Callable[[Array, Array], Array]
+) -> Optimizer:
+    def init(parameters: Parameters) -> Parameters:
+        return _zeros(ops, parameters)
+
+    def update(
+        gradients: Parameters, state: Parameters, parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, Parameters]:
+        velocity = _map(lambda v, g: settled(decay * v + g), state, gradients)
+        stepped = _map(
+            lambda p, g, v: p - learning_rate * direction(g, v), parameters, gradients, velocity
+        )
+        return stepped, velocity
+
+    return Optimizer(init, update)
+
+
+class AdamState(NamedTuple):
+    """Averages of the gradients and of their squares, and the sums of the weights in these averages."""
+
+    m: Parameters
+    v: Parameters
+    m_total: Array  # (1, 1), 1 - β₁ᵗ
+    v_total: Array  # (1, 1), 1 - β₂ᵗ
+
+
+def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
+    """Adam (Kingma & Ba 2015, algorithm 1), with β₁, β₂ and ε = ``b1``, ``b2`` and ``eps``.
+
+    With m, v, c₁ and c₂ starting at 0:
+
+        m := β₁ m + (1 - β₁) g      c₁ := β₁ c₁ + (1 - β₁), which is 1 - β₁ᵗ after t steps
+        v := β₂ v + (1 - β₂) g²     c₂ := β₂ c₂ + (1 - β₂)
+        p := p - α/c₁ · m / (√(v/c₂) + ε)
+
+    Averaging ones beside the gradients needs no power, and no difference of nearly equal numbers.
+    """
+
+    def average(old: Array, new: Array | float, decay: float) -> Array:
+        return decay * old + (1.0 - decay) * new
+
+    def init(parameters: Parameters) -> AdamState:
+        m_total, v_total = (
+            ops.xp.zeros((1, 1), dtype=ops.dtype, device=ops.device) for _ in range(2)
+        )
+        return AdamState(_zeros(ops, parameters), _zeros(ops, parameters), m_total, v_total)
+
+    def update(
+        gradients: Parameters, state: AdamState, parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, AdamState]:
+        state = AdamState(
+            _map(lambda m, g: settled(average(m, g, b1)), state.m, gradients),
+            _map(lambda v, g: settled(average(v, g * g, b2)), state.v, gradients),
+            average(state.m_total, 1.0, b1),
+            average(state.v_total, 1.0, b2),
+        )
+        rate = learning_rate * _quotient(ops, 1.0, state.m_total)
+        unbias = _quotient(ops, 1.0, state.v_total)
+
+        def step(p: Array, m: Array, v: Array) -> Array:
+            return p - rate * (m / (ops.sqrt(v * unbias) + eps))
+
+        return _map(step, parameters, state.m, state.v), state
+
+    return Optimizer(init, update)
+
+
+def adamw(
+    ops: Arithmetic,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> Optimizer:
+    """AdamW (Loshchilov & Hutter 2019, algorithm 2, as in PyTorch): ``adam`` with ``decoupled`` decay."""
+    return decoupled(adam(ops, b1, b2, eps), weight_decay)
+
+
+# What can be put around a rule
+
+
+def decayed(optimizer: Optimizer, weight_decay: float) -> Optimizer:
+    """Add λ W to the gradients of the weights: the loss gains λ/2 ‖W‖² (λ is ``weight_decay``).
+
+    0 returns the optimiser as it is.
+    """
+    if weight_decay == 0.0:
+        return optimizer
+
+    def update(
+        gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, Any]:
+        gradients = _map_weights(lambda g, w: settled(g + weight_decay * w), gradients, parameters)
+        return optimizer.update(gradients, state, parameters, learning_rate)
+
+    return Optimizer(optimizer.init, update)
+
+
+def decoupled(optimizer: Optimizer, weight_decay: float) -> Optimizer:
+    """Shrink the weights beside the step, not through the gradients: first W := W - α λ W.
+
+    0 returns the optimiser as it is.
+    """
+    if weight_decay == 0.0:
+        return optimizer
+
+    def update(
+        gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, Any]:
+        parameters = _map_weights(
+            lambda w: w - learning_rate * settled(weight_decay * w), parameters
+        )
+        return optimizer.update(gradients, state, parameters, learning_rate)
+
+    return Optimizer(optimizer.init, update)
+
+
+def clipped(optimizer: Optimizer, ops: Arithmetic, norm: float) -> Optimizer:
+    """Scale all gradients by one factor where their global norm ‖g‖ is above ``norm``, to that norm.
+
+    g := g · (c / max(c, ‖g‖)), c = ``norm``, where ‖g‖² is one sum over the squares of all entries of all
+    arrays in their order, row by row (Pascanu et al. 2013).
+    """
+
+    def update(
+        gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, Any]:
+        entries = ops.xp.concat(
+            [ops.xp.reshape(g, (1, -1)) for layer in gradients for g in layer], axis=1
+        )
+        factor = _factor_to_norm(ops, entries, norm)
+        return optimizer.update(
+            _map(lambda g: g * factor, gradients), state, parameters, learning_rate
+        )
+
+    return Optimizer(optimizer.init, update)
+
+
+def max_normed(optimizer: Optimizer, ops: Arithmetic, limit: float) -> Optimizer:
+    """After each step, scale the incoming weights w of each unit to a norm of at most ``limit``.
+
+    w := w · (c / max(c, ‖w‖)), c = ``limit``, for each row w of a weight (units, inputs) (Srivastava et al.
+    2014, section 5.1).
+    """
+
+    def update(
+        gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, Any]:
+        stepped, state = optimizer.update(gradients, state, parameters, learning_rate)
+        return _map_weights(lambda w: settled(w * _factor_to_norm(ops, w, limit)), stepped), state
+
+    return Optimizer(optimizer.init, update)
+
+
+# By name
+
+
+def _with_decay(rule: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
+    def factory(ops: Arithmetic, weight_decay: float = 0.0, **options: float) -> Optimizer:
+        return decayed(rule(ops, **options), weight_decay)
+
+    return factory
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": _with_decay(lambda _: sgd()),
+    "momentum": _with_decay(momentum),
+    "nesterov": _with_decay(nesterov),
+    "adam": _with_decay(adam),
+    "adamw": adamw,
+}
+"""Each is called as ``(ops, weight_decay=..., **options)``; the options are those of the rule."""
+
+
+def build(
+    ops: Arithmetic,
+    name: str,
+    *,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+    max_norm: float | None = None,
+    **options: float,
+) -> Optimizer:
+    """Return the optimiser of a name in ``OPTIMIZERS``, with what the settings put around it.
+
+    Gradients are clipped before the decay is added, as PyTorch programs do.
+
+    Parameters
+    ----------
+    weight_decay : λ of ``decayed``, or for adamw of ``decoupled``
+    clip_norm : the largest global norm of the gradients, None for any
+    max_norm : the largest norm of a unit's incoming weights, None for any
+    options : the rule's own: ``decay`` of momentum and nesterov; ``b1``, ``b2`` and ``eps`` of adam and adamw
+
+    Raises
+    ------
+    ConfigError
+        There is no such optimiser.
+    """
+    if name not in OPTIMIZERS:
+        msg = f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {name!r}"
+        raise ConfigError(msg)
+    optimizer = OPTIMIZERS[name](ops, weight_decay=weight_decay, **options)
+    if clip_norm is not None:
+        optimizer = clipped(optimizer, ops, clip_norm)
+    if max_norm is not None:
+        optimizer = max_normed(optimizer, ops, max_norm)
+    return optimizer
+
+
+# Their parts
+
+
+def _map(function: Callable[..., Array], *layers: Parameters) -> Parameters:
+    """Apply a function to each array, or to those in the same place of several lists."""
+    return [type(group[0])(*map(function, *group)) for group in zip(*layers, strict=True)]
+
+
+def _map_weights(function: Callable[..., Array], *layers: Parameters) -> Parameters:
+    """Apply a function to the fields named ``weight``; the others are those of the first list."""
+    return [
+        group[0]._replace(weight=function(*(layer.weight for layer in group)))
+        if "weight" in group[0]._fields
+        else group[0]
+        for group in zip(*layers, strict=True)
+    ]
+
+
+def _zeros(ops: Arithmetic, parameters: Parameters) -> Parameters:
+    return _map(lambda p: ops.xp.zeros_like(p, device=ops.device), parameters)
+
+
+def _factor_to_norm(ops: Arithmetic, x: Array, limit: float) -> Array:
+    """Return c / max(c, ‖x‖) for each row of ``x``, (rows, 1), with c the limit; 1 where it is kept."""
+    norm = ops.sqrt(ops.sum(x * x, axis=-1))
+    return _quotient(ops, limit, ops.xp.maximum(norm, limit))
+
+
+def _quotient(ops: Arithmetic, number: float, x: Array) -> Array:
+    # Equal shapes: libraries that divide a scalar or by one may multiply by a reciprocal instead.
+    return ops.xp.full_like(x, number) / x

@@ -1,0 +1,397 @@
+"""The record of a run: its folder, with run.json, metrics.jsonl and model.safetensors.
+
+Every file is complete whenever it is there, except that a crash can tear the last line of
+metrics.jsonl, which `read_metrics` then leaves out. While a run is under way, and after it was
+stopped, its folder also holds checkpoint.safetensors, from which it can go on (`Run.reopen`). While
+a process works on it, that process holds a lock on the file .lock; a killed one leaves the file, but
+no lock.
+"""
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
+
+from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.locks import Lock, is_held
+from xpnet.errors import ConfigError, DataError
+from xpnet.storage.provenance import environment
+from xpnet.storage.record import (
+    CHECKPOINT_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    RECORD_FILE,
+    SCHEMA_VERSION,
+    Given,
+    Outcome,
+    Record,
+    _finite,
+    _metrics,
+    _rows,
+    read_run,
+)
+
+if TYPE_CHECKING:
+    from xpnet.storage.checkpoint import Arrays
+    from xpnet.storage.model_file import SavedModel
+
+
+Ending = Literal["completed", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has its folder, and a record in it.
+
+    Attributes
+    ----------
+    folder
+        The folder of the run.
+    record
+        What run.json holds at the moment.
+    """
+
+    folder: Path
+    record: Record
+    _identity: tuple[int, int] | None
+    _lock: Lock = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """The name of the run's folder."""
+        return self.record["id"]
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run's checkpoint is, if it has one."""
+        return self.folder / CHECKPOINT_FILE
+
+    @classmethod
+    def start(cls, out: Path, name: str | None, overwrite: bool, record: Given) -> Self:  # noqa: FBT001 - as the settings are
+        """Make the folder of a run, with a record whose status is "running".
+
+        The folder is ``out/name``, or ``out/<UTC time and a few random digits>`` without a name. It
+        appears complete or not at all. An existing run is replaced if `overwrite` says so, and
+        stands unchanged if that fails.
+
+        Raises
+        ------
+        ConfigError
+            ``out/name`` exists, and is to stay, is no run, or is one that another process is working on;
+            or the folder cannot be written.
+        """
+        prepared = out / f".starting-{os.urandom(8).hex()}"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            if name is not None:
+                _check_free(out / name, overwrite=overwrite)
+            prepared.mkdir()
+            identity = _identity(prepared)
+            while True:
+                first = _first_record(new_id() if name is None else name, record)
+                write_atomic(prepared / RECORD_FILE, _json(first))
+                (prepared / LOCK_FILE).touch()  # Windows renames no folder with an open file in it
+                folder = out / first["id"]
+                if _take(prepared, folder, overwrite=overwrite and name is not None):
+                    return cls(folder, first, identity, _locked(folder))
+                if name is not None:
+                    msg = f"{folder}: another run has just taken this name: choose another --name"
+                    raise ConfigError(msg)
+        except OSError as error:
+            raise _no_folder(out, error) from error
+        finally:
+            shutil.rmtree(prepared, ignore_errors=True)
+
+    @classmethod
+    def reopen(cls, folder: Path) -> Self:
+        """Return the run in `folder`, which was interrupted, failed or killed, for this process alone.
+
+        Nothing in the folder changes before `resume`.
+
+        Raises
+        ------
+        DataError
+            The folder holds no run.json, or one that is damaged.
+        ConfigError
+            The run is complete, or another process is working on it.
+        """
+        _resumable(folder)  # so that no lock file comes into folders of others
+        try:
+            lock = _locked(folder)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        try:
+            return cls(folder, _resumable(folder), _identity(folder), lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def resume(self, rows: int) -> int:
+        """Go on: keep the first `rows` rows of metrics.jsonl, and set the status to "running".
+
+        The record notes the time, and loses what it said of the end. Return the number of rows kept;
+        a power cut can have lost some.
+
+        Raises
+        ------
+        DataError
+            One of these rows is damaged.
+        ConfigError
+            A file cannot be written, or the folder is no longer this run's.
+        """
+        kept = self.truncate_metrics(rows)
+        again = {"ended": None, "metrics": None, "fingerprint": None, "error": None}
+        resumed = [*self.record["resumed"], _now()]
+        self._write_record({"status": "running", "resumed": resumed, **again})
+        _remove_temporary(self.folder)
+        return kept
+
+    def truncate_metrics(self, rows: int) -> int:
+        """Cut metrics.jsonl back to its first `rows` rows, at once; return how many there are then.
+
+        Raises
+        ------
+        DataError
+            One of these rows is damaged.
+        ConfigError
+            The file cannot be written, or the folder is no longer this run's.
+        """
+        path = self.folder / METRICS_FILE
+        self._check_folder()
+        if not os.path.lexists(path):
+            return 0
+        content = _metrics(path)
+        kept = [text for text, _ in _rows(path, content, rows)]
+        whole = b"".join(text + b"\n" for text in kept)
+        if whole != content:
+            try:
+                write_atomic(path, whole)
+            except OSError as error:
+                raise unwritable(path, error) from error
+        return len(kept)
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl; floats read back exactly, those not finite as null.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be written, or the folder is no longer this run's.
+        """
+        line = json.dumps(_finite(dict(values)), allow_nan=False) + "\n"
+        path = self.folder / METRICS_FILE
+        self._check_folder()
+        try:
+            with path.open("ab") as file:
+                file.write(line.encode())
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+    def save_model(self, model: "SavedModel") -> None:
+        """Write model.safetensors, completely or not at all.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be written, or the folder is no longer this run's.
+        """
+        from xpnet.storage.model_file import save_model
+
+        self._check_folder()
+        save_model(self.folder / MODEL_FILE, model)
+
+    def save_checkpoint(self, arrays: "Arrays", facts: Mapping[str, Any]) -> None:
+        """Write checkpoint.safetensors; the one before stays until this one is complete.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be written, or the folder is no longer this run's.
+        """
+        from xpnet.storage.checkpoint import save_snapshot
+
+        self._check_folder()
+        save_snapshot(self.checkpoint, arrays, facts)
+
+    def finish(self, status: Ending, **outcome: Unpack[Outcome]) -> None:
+        """Complete run.json with the status, the time and the outcome, and let go of the folder.
+
+        A completed run needs no checkpoint any more, and loses it. A run ends once: when it is not
+        running, nothing changes.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be written, or the folder is no longer this run's.
+        """
+        if strangers := sorted(set(outcome) - set(Outcome.__annotations__)):
+            msg = f"unknown outcome {strangers}: expected {sorted(Outcome.__annotations__)}"
+            raise TypeError(msg)
+        if self.record["status"] == "running":
+            self._write_record({"status": status, "ended": _now(), **outcome})
+            if status == "completed":
+                # Left over, it would do no harm: the record says already that all is done.
+                with suppress(OSError):
+                    self.checkpoint.unlink()
+        self.release()
+
+    def release(self) -> None:
+        """Let other processes work on the run."""
+        self._lock.release()
+
+    def _write_record(self, changes: Mapping[str, Any]) -> None:
+        """Change the record: in the file, then here."""
+        self._check_folder()
+        path = self.folder / RECORD_FILE
+        changed = cast("Record", {**self.record, **changes})
+        try:
+            write_atomic(path, _json(changed))
+        except OSError as error:
+            raise unwritable(path, error) from error
+        self.record.update(changed)
+
+    def _check_folder(self) -> None:
+        """Refuse to mix this run's files with those of a run that took its folder."""
+        if _identity(self.folder) != self._identity:
+            msg = f"{self.folder}: was replaced or removed while this run was using it"
+            raise ConfigError(msg)
+
+
+def _resumable(folder: Path) -> Record:
+    """Return the record of a run that can be resumed; raise DataError or ConfigError over another."""
+    path = folder / RECORD_FILE
+    record = read_run(folder)
+    for key, kind in {"config": dict, "data": dict, "started": str, "status": str}.items():
+        if not isinstance(record.get(key), kind):
+            found = json.dumps(record.get(key))[:60]
+            expected = "an object" if kind is dict else "a string"
+            msg = f"{path}: {key}: expected {expected}, got {found}"
+            raise DataError(msg)
+    if record["status"] == "completed":
+        msg = (
+            f"{folder}: is complete: nothing is left to resume "
+            f"(--init-from {folder / MODEL_FILE} starts another run from its model)"
+        )
+        raise ConfigError(msg)
+    if record["status"] not in {"running", "interrupted", "failed"}:
+        expected = "running, interrupted or failed"
+        msg = f"{path}: status: expected {expected}, got {json.dumps(record['status'])[:60]}"
+        raise DataError(msg)
+    resumed = record.get("resumed")
+    name = folder.resolve().name  # the folder may have been renamed since
+    again = {"id": name, "resumed": resumed if isinstance(resumed, list) else []}
+    return cast("Record", {**record, **again})
+
+
+def _locked(folder: Path) -> Lock:
+    """Return the lock on a run's folder; raise ConfigError if another process has it."""
+    lock = Lock.take(folder / LOCK_FILE)
+    if lock is None:
+        raise _in_use(folder)
+    return lock
+
+
+def _in_use(folder: Path) -> ConfigError:
+    return ConfigError(f"{folder}: another process is working on this run: wait until it has ended")
+
+
+def _remove_temporary(folder: Path) -> None:
+    """Remove what `write_atomic` leaves behind in a process that is killed."""
+    for path in folder.glob(".*.tmp"):
+        if re.fullmatch(r"\.[0-9a-f]{16}\.tmp", path.name):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _first_record(run_id: str, given: Given) -> Record:
+    return cast(
+        "Record",
+        {
+            "schema_version": SCHEMA_VERSION,
+            "id": run_id,
+            "status": "running",
+            "started": _now(),
+            "resumed": [],
+            "ended": None,
+            **given,
+            **environment(),
+            "metrics": None,
+            "fingerprint": None,
+            "error": None,
+        },
+    )
+
+
+def _check_free(folder: Path, *, overwrite: bool) -> None:
+    """Raise ConfigError if `folder` is there, unless it is a run to be replaced."""
+    if not os.path.lexists(folder):
+        return
+    if not overwrite:
+        msg = f"{folder}: exists already: choose another --name, or replace it with --overwrite"
+        raise ConfigError(msg)
+    if folder.is_symlink() or not (folder / RECORD_FILE).is_file():
+        msg = f"{folder}: not a run (no {RECORD_FILE} in it), so --overwrite leaves it alone"
+        raise ConfigError(msg)
+
+
+def _take(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
+    """Give the folder `prepared` the name `folder`; return False if another run holds that name.
+
+    The system renames no folder onto one that holds files, so that of two runs one wins.
+
+    Raises
+    ------
+    ConfigError
+        Another process is working on the run that would be replaced.
+    """
+    aside = folder.with_name(f".replaced-{os.urandom(8).hex()}")
+    if overwrite and is_held(folder / LOCK_FILE):
+        raise _in_use(folder)
+    try:
+        if overwrite and folder.exists():
+            folder.rename(aside)
+        prepared.rename(folder)
+    except BaseException as error:
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
+        if isinstance(error, OSError) and error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
+            return False
+        raise
+    # The new run stands: what cannot be deleted of the old one must not stop it.
+    shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+
+def new_id() -> str:
+    """Return a name that sorts by time and differs between runs of the same second."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return what distinguishes a folder from a later one of the same name; None if it is gone."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _no_folder(out: Path, error: OSError) -> ConfigError:
+    problem = "is a file" if out.is_file() else error.strerror or type(error).__name__
+    return ConfigError(f"--out: no run can be written in {out} ({problem}): choose another folder")
+
+
+def _json(record: Record) -> bytes:
+    return (json.dumps(_finite(record), indent=2, allow_nan=False) + "\n").encode()
