@@ -5,7 +5,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,17 +24,15 @@ from xpnet.config.settings import Arithmetic, RunSettings
 from xpnet.data.datasets import Dataset, joined
 from xpnet.data.table import Table, features, labels
 from xpnet.errors import ConfigError, DataError
-from xpnet.inference.context import build_engine
 from xpnet.inference.evaluation import Evaluation, evaluate
 from xpnet.inference.predictor import Predictor, model_path
 from xpnet.nn.architecture import shown
 from xpnet.nn.inputs import Normalization
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model, save_model
 from xpnet.storage.record import METRICS_FILE, read_metrics
-from xpnet.training.evaluation import Evaluation as OnDevice
-from xpnet.training.setup import Experiment, assemble
-from xpnet.training.state import TrainingState
-from xpnet.training.trainer import Training, figures, select, workers
+from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
+from xpnet.training.state import TrainState
+from xpnet.training.trainer import Trainer, select_backend
 
 COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"} | {
     "data",
@@ -62,7 +60,7 @@ class Epoch:
     figures: dict[str, float]
 
 
-Callback = Callable[[Epoch], object]
+EpochFunction = Callable[[Epoch], object]
 """Called after each epoch, and before the first; training ends if it returns True."""
 
 
@@ -192,7 +190,7 @@ def fit(
     *,
     validation_data: tuple[Any, Any] | None = None,
     classes: int | None = None,
-    callback: Callback | None = None,
+    callback: EpochFunction | None = None,
     **settings: Any,
 ) -> Model:
     """Train a network.
@@ -257,7 +255,7 @@ class InMemory(Dataset):
 class Progress(NamedTuple):
     """Where a training can go on: all that it changes, as host arrays, and how it takes its inputs."""
 
-    state: TrainingState
+    state: TrainState
     normalization: Normalization
 
 
@@ -304,7 +302,7 @@ def chosen_backend(config: TrainConfig) -> Backend:
     BackendError
         It is not usable here.
     """
-    selection = select(config)
+    selection = select_backend(config)
     if selection.warning is not None:
         warnings.warn(selection.warning, stacklevel=3)
     return selection.backend
@@ -325,7 +323,7 @@ def train(
     data: InMemory,
     *,
     patience: int | None = None,
-    callback: Callback | None = None,
+    callback: EpochFunction | None = None,
     begin: Progress | None = None,
     epochs: int | None = None,
 ) -> tuple[Model, Progress]:
@@ -335,63 +333,50 @@ def train(
     of up to those of the settings.
     """
     last = None if epochs is None else epochs + (0 if begin is None else begin.state.epoch)
-    course = _Course(callback, last)
-    with backend.scope(), backend.workers(workers(config, backend)):
-        experiment = assemble(config, data, backend)
+    normalization = None if begin is None else begin.normalization
+    with Trainer.open(config, data, backend, normalization) as trainer:
+        validate = trainer.evaluate_test if len(data.y_test) else None
+        history = _History(callback)
+        evaluation = Evaluate(trainer, validate, max(config.epochs, last or 0))
+        callbacks = [evaluation, EarlyStopping(patience), history]
+        state = None
         if begin is not None:
-            experiment = _with_inputs(experiment, begin.normalization)
-        if last is not None:  # the learning rates stay those of the settings
-            longer = replace(config, epochs=max(config.epochs, last))
-            experiment = replace(experiment, config=longer)
-        validate = experiment.evaluate_test if len(data.y_test) else None
-        training = Training(experiment, patience, validate)
-        if begin is not None:
-            _check_same_shapes(training.state, begin.state)
-            training.restore(begin.state)
-        ending = training.run(course.on_epoch, lambda: course.stopped)
-        if ending.interrupted and not course.stopped:
+            _check_same_shapes(trainer.initial_state(), begin.state)
+            state = trainer.restored(begin.state)
+        result = trainer.fit(callbacks, state, last)
+        if result.interrupted:
             raise KeyboardInterrupt
-        network, state = training.model(ending.state), training.snapshot()
-    model = Model(
-        network,
-        course.history,
-        device=config.device,
-        backend=config.backend,
-        arithmetic=config.arithmetic,
-    )
-    return model, Progress(state, experiment.normalization)
+        model = Model(
+            trainer.model(result.best),
+            history.rows,
+            device=config.device,
+            backend=config.backend,
+            arithmetic=config.arithmetic,
+        )
+        state = result.state._replace(variables=trainer.to_host(result.state.variables))
+        return model, Progress(state, trainer.normalization)
 
 
-class _Course:
-    """The figures of a training on its way, and whether it is to stop."""
+class _History(Callback):
+    """Keeps the metrics of the epochs, and asks the user's function whether to stop."""
 
-    def __init__(self, callback: Callback | None, last: int | None) -> None:
-        self.callback, self.last = callback, last
-        self.history: list[dict[str, float]] = []
-        self.stopped = False
+    def __init__(self, function: EpochFunction | None) -> None:
+        self._function = function
+        self.rows: list[dict[str, float]] = []
 
-    def on_epoch(self, epoch: int, training: OnDevice | None, validation: OnDevice | None) -> None:
-        """Take note of an epoch, and ask the callback."""
-        found = {**figures("train", training), **figures("validation", validation)}
-        if found:
-            self.history.append({"epoch": epoch, **found})
-        answer = None if self.callback is None else self.callback(Epoch(epoch, found))
+    def on_epoch_end(self, log: EpochLog) -> None:
+        """Keep the metrics of a logged epoch."""
+        metrics = log.metrics
+        if metrics:
+            self.rows.append({"epoch": log.epoch, **metrics})
+        answer = None if self._function is None else self._function(Epoch(log.epoch, metrics))
         # What else functions happen to return, such as numbers of characters, is no wish.
-        stop = isinstance(answer, bool | np.bool_) and bool(answer)
-        self.stopped = stop or epoch == self.last
+        if isinstance(answer, bool | np.bool_) and bool(answer):
+            self.stop = "callback"
 
 
-def _with_inputs(experiment: Experiment, normalization: Normalization) -> Experiment:
-    """Return the experiment with another normalisation of its inputs."""
-    config = experiment.config
-    engine = build_engine(
-        config.arithmetic, config.float_type, experiment.backend, experiment.network, normalization
-    )
-    return replace(experiment, normalization=normalization, engine=engine)
-
-
-def _check_same_shapes(new: TrainingState, old: TrainingState) -> None:
-    shapes = [[tuple(leaf.shape) for leaf in leaves(tuple(state[:3]))] for state in (new, old)]
+def _check_same_shapes(new: TrainState, old: TrainState) -> None:
+    shapes = [[tuple(leaf.shape) for leaf in leaves(state.variables)] for state in (new, old)]
     if shapes[0] != shapes[1]:
         msg = "hidden, batch_norm, optimizer: expected those that the training began with"
         raise ConfigError(msg)

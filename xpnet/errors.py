@@ -1,5 +1,7 @@
 """The errors a user can mend. Each prints as one line and ends the command with its exit code."""
 
+from typing import Self
+
 
 class XPNetError(Exception):
     """Something the user can mend: the message says what is wrong, where, and what to do."""
@@ -23,3 +25,11 @@ class DivergedError(XPNetError):
     """Training reached a loss that is not finite."""
 
     exit_code = 3
+
+    @classmethod
+    def in_epoch(cls, epoch: int) -> Self:
+        """Return the error of an epoch, counted from 1; 0 is the state before training."""
+        return cls(
+            f"training diverged: the loss is not finite in epoch {epoch}: "
+            "try a smaller --learning-rate, or --normalize scale"
+        )

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 
-def mapped(change: Callable[[Any], Any], tree: Any) -> Any:
+def tree_map(change: Callable[[Any], Any], tree: Any) -> Any:
     """Return the tree with ``change`` applied to each leaf; None is no leaf."""
     if isinstance(tree, list | tuple):
-        parts = [mapped(change, part) for part in tree]
+        parts = [tree_map(change, part) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     return None if tree is None else change(tree)
 

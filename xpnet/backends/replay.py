@@ -26,7 +26,7 @@ import array_api_compat.numpy
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from xpnet._lib.tree import leaves, mapped
+from xpnet._lib.tree import leaves, tree_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,7 +168,7 @@ class Tape:
 def _recorded(function: Function, args: tuple[Any, ...]) -> tuple[Function, Any]:
     """Run `function` and return its plan and its result."""
     tape = Tape()
-    inputs = mapped(lambda leaf: Traced(tape, leaf), args)
+    inputs = tree_map(lambda leaf: Traced(tape, leaf), args)
     outputs = function(*inputs)
     return _Writer(tape.calls, inputs, outputs).plan(), _values(outputs)
 
@@ -357,7 +357,7 @@ class _Writer:
 
     def _now(self, tree: Any) -> Any:
         """Return arguments with the static values in place of the traced ones."""
-        return mapped(
+        return tree_map(
             lambda leaf: self.static[leaf.slot] if isinstance(leaf, Traced) else leaf, tree
         )
 
@@ -472,7 +472,7 @@ def _take(x: Any, indices: Any, axis: int, out: Any = None) -> Any:
 
 
 def _values(tree: Any) -> Any:
-    return mapped(lambda leaf: leaf.value if isinstance(leaf, Traced) else leaf, tree)
+    return tree_map(lambda leaf: leaf.value if isinstance(leaf, Traced) else leaf, tree)
 
 
 def _is_traced(tree: Any) -> bool:

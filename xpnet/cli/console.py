@@ -1,40 +1,29 @@
 """What a training prints: a live progress bar on a terminal, plain lines elsewhere, or nothing."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from xpnet.training.callbacks import Callback, EpochLog
 from xpnet.training.evaluation import Evaluation
+from xpnet.training.state import TrainState
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from xpnet.training.loop import FitResult
 
 MOST_CLASSES = 100
 """Classes up to which each has a line after training."""
 
 
-class Console:
-    """Prints the course of a training on standard output."""
+class Console(Callback):
+    """Prints the course of a training run on standard output, with a progress bar on a terminal."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, epochs: int, *, quiet: bool) -> None:
+        self._epochs, self._quiet = epochs, quiet
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-
-    @contextmanager
-    def training(self, epochs: int) -> Iterator[None]:
-        """Show a progress bar while the body trains, if standard output is a terminal."""
-        if self._quiet or not sys.stdout.isatty():
-            yield
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-        columns = ("epoch", MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as self._progress:
-            self._task = self._progress.add_task("train", total=epochs)
-            yield
-        self._progress = None
 
     def line(self, text: str) -> None:
         """Print one line, above the progress bar if there is one."""
@@ -45,20 +34,35 @@ class Console:
         else:
             self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def introduce(self, lines: Iterable[str]) -> None:
-        """Print what is about to be trained."""
-        for text in lines:
-            self.line(text)
+    def on_train_begin(self, state: TrainState) -> None:
+        """Show the progress bar."""
+        if self._quiet or not sys.stdout.isatty():
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    def epoch(
-        self, epoch: int, evaluation: Evaluation | None, validation: Evaluation | None = None
-    ) -> None:
-        """Report a finished epoch: on the training samples, and on those held out."""
+        columns = ("epoch", MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, transient=True)
+        self._task = self._progress.add_task("train", total=self._epochs, completed=state.epoch)
+        self._progress.start()
+
+    def on_epoch_end(self, log: EpochLog) -> None:
+        """Print the metrics of a logged epoch."""
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=epoch)
-        if evaluation is not None:
+            self._progress.update(self._task, completed=log.epoch)
+        if log.training is not None:
+            validation = log.validation
             held_out = "" if validation is None else f"   validation {validation.accuracy:.4f}"
-            self.line(f"epoch {epoch:>5}   {_figures(evaluation)}{held_out}")
+            self.line(f"epoch {log.epoch:>5}   {_figures(log.training)}{held_out}")
+
+    def on_train_end(self, result: "FitResult") -> None:  # noqa: ARG002
+        """Take the progress bar away."""
+        self.close()
+
+    def close(self) -> None:
+        """Take the progress bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
 
     def figures(self, name: str, evaluation: Evaluation) -> None:
         """Report the figures on some samples."""

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn, TextIO
 
 from xpnet._lib.text import complain
@@ -103,28 +104,47 @@ def _tolerant_output() -> Iterator[Output]:
         sys.stdout = before
 
 
-def guarded(body: Callable[[], int], *, debug: bool) -> int:
-    """Run a command's body and return its exit code, or that of the error that ended it.
+@dataclass
+class Outcome:
+    """The exit code of a command."""
+
+    code: int = 0
+
+
+@contextmanager
+def exit_code(*, debug: bool) -> Iterator[Outcome]:
+    """Run the body of a command; an error in it becomes one line and its exit code in the outcome.
 
     130 after Ctrl-C, 1 after a fault of xpnet or when standard output could not be written (a reader that
     leaves is no fault), and otherwise the error's own. With ``debug`` the traceback is printed too.
     """
+    outcome = Outcome()
     with _tolerant_output() as output:
-        code = _code(body, debug=debug)
-    return UNEXPECTED if output.failed and not code else code
+        try:
+            yield outcome
+        except KeyboardInterrupt:
+            outcome.code = INTERRUPTED
+        except XPNetError as error:
+            _complain(error, debug=debug)
+            outcome.code = error.exit_code
+        except Exception as error:  # noqa: BLE001 - a user sees one line, whatever happens
+            _complain(error, debug=debug)
+            outcome.code = UNEXPECTED
+    if output.failed and not outcome.code:
+        outcome.code = UNEXPECTED
 
 
-def _code(body: Callable[[], int], *, debug: bool) -> int:
-    try:
-        return body()
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - a user sees one line, whatever happens
-        if debug:
-            traceback.print_exc()
-        text = " ".join(str(error).split()) or "no details"
-        if isinstance(error, XPNetError):
-            complain(text)
-            return error.exit_code
-        complain(f"unexpected {type(error).__name__}: {text} (--debug shows where)")
-        return UNEXPECTED
+def guarded(body: Callable[[], int], *, debug: bool) -> int:
+    """Run a command's body and return its exit code; see `exit_code`."""
+    with exit_code(debug=debug) as outcome:
+        outcome.code = body()
+    return outcome.code
+
+
+def _complain(error: Exception, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    text = " ".join(str(error).split()) or "no details"
+    if not isinstance(error, XPNetError):
+        text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
+    complain(text)

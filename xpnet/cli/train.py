@@ -1,17 +1,10 @@
-"""One training with its record: from settings to a run's folder, from the start or from a checkpoint."""
+"""``xpnet train``: one training run with its record, from the start or from a checkpoint."""
 
-import time
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
 
-from xpnet import __version__, trackers
-from xpnet._lib.interrupts import deferred
+from xpnet import __version__
 from xpnet._lib.text import complain
-from xpnet._lib.tree import mapped
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
 from xpnet.cli.console import Console
@@ -21,189 +14,143 @@ from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import shown
 from xpnet.nn.metrics import accuracy_per_class
-from xpnet.storage.checkpoint import flatten, load_snapshot, unflatten
 from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import Given
 from xpnet.storage.run import Ending, Run
-from xpnet.training.evaluation import Evaluation
-from xpnet.training.setup import Experiment, assemble
-from xpnet.training.state import TrainingState
-from xpnet.training.trainer import Training, figures, select, workers
+from xpnet.trackers import Mirrors, check
+from xpnet.training.callbacks import (
+    Callback,
+    EarlyStopping,
+    Evaluate,
+    RecordMetrics,
+    SaveCheckpoints,
+    StopOnInterrupt,
+)
+from xpnet.training.loop import FitResult
+from xpnet.training.trainer import Trainer, select_backend
 
 SLOW_FLOAT64 = 4
 """Times that float32 is as fast as float64 on a GPU, above which it is worth a note."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a training ended."""
-
-    folder: Path
-    fingerprint: str
-    metrics: dict[str, Any]
-    interrupted: bool
-
-
-def run(config: TrainConfig, command: list[str], *, resumed: Run | None = None) -> Result:
-    """Train, print and record what happens; go on with ``resumed``, if that is given."""
-    trackers.check(config.track)
-    selection = select(config)
+def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None) -> Run:
+    """Train, print and record what happens, and return the run; go on with ``resumed``, if that is given."""
+    check(config.track)
+    selection = select_backend(config)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
-    backend = selection.backend
     data = datasets.load(config.data, config.test_data)
-    with backend.scope(), backend.workers(workers(config, backend)):
-        experiment = assemble(config, data, backend)
+    console = Console(config.epochs, quiet=config.quiet)
+    with Trainer.open(config, data, selection.backend) as trainer:
         if resumed is None:
-            begun = Run.start(
-                config.out, config.name, config.overwrite, _record(config, command, selection, data)
-            )
+            info = _run_info(config, command, selection, data)
+            run = Run.start(config.out, config.name, config.overwrite, info)
         else:
-            begun = resumed
-            _check_data(begun, data)
-        console = Console(quiet=config.quiet)
-        mirrored = trackers.mirrored(config.track, console.line, debug=config.debug)
-        with mirrored as mirror, _recorded(begun):
-            training = _Recorded(Training(experiment, config.patience), begun, console)
-            if resumed is not None:
-                training.restore()
-            mirror(begun.folder)
-            console.introduce(_introduction(selection, data, experiment))
-            result = training.run()
-            if config.report:
-                _report(begun, data, console)
-            return result
+            run = resumed
+            _check_data(run, data)
+        with run.recorded():
+            metrics, early = RecordMetrics(run), EarlyStopping(config.patience)
+            checkpoints = SaveCheckpoints(trainer, run, metrics, early)
+            state = None if resumed is None else checkpoints.restore()
+            for line in _introduction(selection, data, trainer):
+                console.line(line)
+            callbacks = [
+                StopOnInterrupt(console.line),
+                Evaluate(trainer),
+                early,
+                metrics,
+                console,
+                checkpoints,
+                RecordOutcome(trainer, run, metrics, early, console),
+                *([WriteReport(run, data, console)] if config.report else []),
+                Mirrors(config.track, run.folder, console.line, debug=config.debug),
+            ]
+            trainer.fit(callbacks, state)
+    return run
 
 
-class _Recorded:
-    """A training that is printed and recorded, with checkpoints."""
+class RecordOutcome(Callback):
+    """Saves the trained model, evaluates it, completes the record, and prints all of it."""
 
-    def __init__(self, training: Training, run: Run, console: Console) -> None:
-        self.training, self.record, self.console = training, run, console
-        self.experiment = training.experiment
-        self.rows = 0  # of metrics.jsonl
-        self.seconds_before = 0.0
-        self.begin = self.saved = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        """The time that training has taken."""
-        return round(self.seconds_before + time.perf_counter() - self.begin, 3)
-
-    def run(self) -> Result:
-        """Train to the end, save the model, evaluate it on the test data."""
-        config, console, stopping = self.experiment.config, self.console, self.training.stopping
-        self.begin = self.saved = time.perf_counter()
-        notice = partial(console.line, "stopping after this step; Ctrl-C again stops at once")
-        with console.training(config.epochs), deferred(notice) as pressed:
-            ending = self.training.run(self._on_epoch, pressed, self._on_step)
-        if ending.interrupted:
-            self._save_checkpoint()
-        seconds = self.seconds
-        model = self.training.model(ending.state)
-        self.record.save_model(model)
-        found = fingerprint(model.layers, model.norms)
-        metrics = {**self._figures(ending.state), "epochs": ending.epochs, "seconds": seconds}
-        if stopping.best is not None:
-            metrics["best_epoch"] = stopping.epoch
-        status: Ending = "interrupted" if ending.interrupted else "completed"
-        self.record.finish(status, metrics=metrics, fingerprint=found)
-        if ending.interrupted:
-            console.line(
-                f"interrupted after {ending.epochs} epochs; what was trained is saved, "
-                f"and --resume {self.record.folder} goes on"
-            )
-        elif ending.early and ending.epochs < config.epochs:
-            console.line(f"stopped after {ending.epochs} epochs, the best was {stopping.epoch}")
-        console.line(f"fingerprint   {found}")
-        console.line(f"run           {self.record.folder}")
-        return Result(self.record.folder, found, metrics, ending.interrupted)
-
-    def _on_epoch(
-        self, epoch: int, evaluation: Evaluation | None, validation: Evaluation | None
+    def __init__(
+        self,
+        trainer: Trainer,
+        run: Run,
+        metrics: RecordMetrics,
+        early: EarlyStopping,
+        console: Console,
     ) -> None:
-        if evaluation is not None or validation is not None:
-            row = {"epoch": epoch, **figures("train", evaluation)}
-            self.record.log({**row, **figures("validation", validation), "seconds": self.seconds})
-            self.rows += 1
-        self.console.epoch(epoch, evaluation, validation)
-        if 0 < epoch < self.experiment.config.epochs:
-            self._save_checkpoint()
+        self._trainer, self._run, self._console = trainer, run, console
+        self._metrics, self._early = metrics, early
 
-    def _on_step(self) -> None:
-        wait = self.experiment.config.checkpoint_seconds
-        if wait is not None and time.perf_counter() - self.saved >= wait:
-            self._save_checkpoint()
+    def on_train_end(self, result: FitResult) -> None:
+        """Complete the record."""
+        trainer, run, line = self._trainer, self._run, self._console.line
+        seconds, epochs = self._metrics.seconds, result.state.epoch
+        model = trainer.model(result.best)
+        run.save_model(model)
+        digest = fingerprint(model.layers, model.norms)
+        metrics = {**self._evaluated(result), "epochs": epochs, "seconds": seconds}
+        if self._early.best is not None:
+            metrics["best_epoch"] = self._early.epoch
+        status: Ending = "interrupted" if result.interrupted else "completed"
+        run.finish(status, metrics=metrics, fingerprint=digest)
+        if result.interrupted:
+            line(
+                f"interrupted after {epochs} epochs; what was trained is saved, "
+                f"and --resume {run.folder} goes on"
+            )
+        elif epochs < trainer.config.epochs:
+            line(f"stopped after {epochs} epochs, the best was {self._early.epoch}")
+        line(f"fingerprint   {digest}")
+        line(f"run           {run.folder}")
 
-    def _save_checkpoint(self) -> None:
-        state, stopping = self.training.snapshot(), self.training.stopping
-        arrays = flatten("state", tuple(state[:3]))
-        if stopping.best is not None:
-            to_host = self.experiment.backend.to_host
-            arrays |= flatten("best", mapped(to_host, stopping.best))
-        facts = {
-            "epoch": state.epoch,
-            "batch": state.batch,
-            "rows": self.rows,
-            "seconds": self.seconds,
-            "best": [stopping.epoch, stopping.accuracy, stopping.loss],
-        }
-        self.record.save_checkpoint(arrays, facts)
-        self.saved = time.perf_counter()
+    def close(self) -> None:
+        """Mark the run failed or interrupted if an error ended training."""
+        if (error := sys.exception()) is not None:
+            self._run.fail(error)
 
-    def restore(self) -> None:
-        """Go back to the last checkpoint, or to the start if there is none yet."""
-        path = self.record.checkpoint
-        if not path.exists():
-            self.record.resume(0)
-            return
-        arrays, facts = load_snapshot(path)
-        like, stopping = tuple(self.training.snapshot()[:3]), self.training.stopping
-        parameters, statistics, optimizer = unflatten("state", like, arrays)
-        epoch, batch = int(facts["epoch"]), int(facts["batch"])
-        self.training.restore(TrainingState(parameters, statistics, optimizer, epoch, batch))
-        # Before the first step the row of epoch 0 may be there; it is written again.
-        self.rows = int(facts["rows"]) if epoch or batch else 0
-        self.seconds_before = float(facts["seconds"])
-        stopping.epoch, stopping.accuracy, stopping.loss = facts["best"]
-        if any(name.startswith("best") for name in arrays):
-            best = unflatten("best", like[:2], arrays)
-            stopping.best = mapped(self.experiment.backend.from_host, best)
-        self.record.resume(self.rows)
-
-    def _figures(self, state: TrainingState) -> dict[str, Any]:
-        """Evaluate the trained parameters, print the test figures and return all of them."""
-        experiment, to_host = self.experiment, self.experiment.backend.to_host
-        trained = self.training.evaluate(state)
-        validated = experiment.validate(state)
-        tested = experiment.evaluate_test(state)
-        predicted, labels = to_host(tested.predictions), to_host(experiment.test.labels)
-        per_class = accuracy_per_class(predicted, labels, experiment.sizes[-1])
+    def _evaluated(self, result: FitResult) -> dict[str, object]:
+        """Return the metrics of the trained parameters, and print those on other than training samples."""
+        trainer, to_host = self._trainer, self._trainer.backend.to_host
+        trained, validated = trainer.evaluate(result.best), trainer.validate(result.best)
+        tested = trainer.evaluate_test(result.best)
+        predicted, labels = to_host(tested.predictions), to_host(trainer.test.labels)
+        per_class = accuracy_per_class(predicted, labels, trainer.sizes[-1])
         if validated is not None:
-            self.console.figures("validation", validated)
-        self.console.test(tested, per_class)
+            self._console.figures("validation", validated)
+        self._console.test(tested, per_class)
         return {
-            **figures("train", trained),
-            **figures("validation", validated),
-            **figures("test", tested),
+            **trained.metrics("train"),
+            **({} if validated is None else validated.metrics("validation")),
+            **tested.metrics("test"),
             "test_accuracy_per_class": per_class,
         }
 
 
-def _report(run: Run, data: Dataset, console: Console) -> None:
-    """Write the report of a training that has ended; what fails is a warning, for the training is done."""
-    try:
-        from xpnet.report import write_report
+class WriteReport(Callback):
+    """Writes the report of a run that has ended; an error is a warning, for the network is saved."""
 
-        path = write_report(run.folder, data, sha256=run.record["data"]["sha256"])
-    except Exception as error:  # noqa: BLE001 - whatever it is, the network is trained and saved
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        complain(f"warning: no report: {reason}: xpnet report {run.folder} tries again")
-    else:
-        console.line(f"report        {path}")
+    def __init__(self, run: Run, data: Dataset, console: Console) -> None:
+        self._run, self._data, self._console = run, data, console
+
+    def on_train_end(self, result: FitResult) -> None:  # noqa: ARG002
+        """Write it."""
+        folder = self._run.folder
+        try:
+            from xpnet.report import write_report
+
+            path = write_report(folder, self._data, sha256=self._run.record["data"]["sha256"])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the network is trained and saved
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            complain(f"warning: no report: {reason}: xpnet report {folder} tries again")
+        else:
+            self._console.line(f"report        {path}")
 
 
-def _record(config: TrainConfig, command: list[str], selection: Selection, data: Dataset) -> Given:
+def _run_info(
+    config: TrainConfig, command: list[str], selection: Selection, data: Dataset
+) -> Given:
     return {
         "command": command,
         "config": resolved(config),
@@ -233,9 +180,9 @@ def _check_data(run: Run, data: Dataset) -> None:
         raise ConfigError(msg)
 
 
-def _introduction(selection: Selection, data: Dataset, experiment: Experiment) -> Iterator[str]:
+def _introduction(selection: Selection, data: Dataset, trainer: Trainer) -> Iterator[str]:
     """Yield what is about to be trained, where, and on what."""
-    backend, config = selection.backend, experiment.config
+    backend, config = selection.backend, trainer.config
     reason = f" ({selection.reason})" if selection.reason else ""
     yield f"xpnet {__version__}: {backend.name} {backend.version} on {backend.device_name}{reason}"
     ratio = _float64_ratio(backend.device_name) if config.float_type == "float64" else None
@@ -249,7 +196,7 @@ def _introduction(selection: Selection, data: Dataset, experiment: Experiment) -
         f"{data.features} features, {data.classes} classes"
     )
     yield (
-        f"network {shown(experiment.sizes)}, {config.arithmetic} {config.float_type}, "
+        f"network {shown(trainer.sizes)}, {config.arithmetic} {config.float_type}, "
         f"batch size {config.batch_size}, learning rate {config.learning_rate}, seed {config.seed}"
     )
 
@@ -257,16 +204,3 @@ def _introduction(selection: Selection, data: Dataset, experiment: Experiment) -
 def _float64_ratio(device: str) -> int | None:
     index = cuda_index(device)
     return None if index is None else float64_ratio(index)
-
-
-@contextmanager
-def _recorded(run: Run) -> Iterator[None]:
-    """See to it that the record of a training that ends early says how it ended."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        run.finish("interrupted")
-        raise
-    except BaseException as error:
-        run.finish("failed", error=" ".join(str(error).split()))
-        raise

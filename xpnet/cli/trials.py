@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from xpnet._lib.files import unwritable, write_atomic
-from xpnet.cli.parser import INTERRUPTED
-from xpnet.cli.train import Result, run
+from xpnet.cli.train import train
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
-from xpnet.storage.run import new_id
+from xpnet.storage.run import Run, new_id
 
 SUMMARY_FILE = "summary.json"
 
+Trial = dict[str, Any]
+"""What the summary has of a run: its name, fingerprint and metrics."""
 
-def run_trials(config: TrainConfig, command: list[str]) -> int:
-    """Train once for each seed, or for each learning rate; report, and return the exit code.
 
-    Each has a run of its own inside the folder ``out/name``, which receives a summary.json too.
+def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
+    """Train once for each seed, or for each learning rate, print a summary, and return the runs.
+
+    Each run is inside the folder ``out/name``, which receives a summary.json too. An interrupted run is the
+    last.
 
     Raises
     ------
@@ -36,24 +39,28 @@ def run_trials(config: TrainConfig, command: list[str]) -> int:
         )
         raise ConfigError(msg)
     folder = _own_folder(config)
-    results: list[tuple[str, Result]] = []
+    runs: list[Run] = []
     try:
-        for label, trial in _trials(config, folder):
+        for trial in _trials(config, folder):
             if not config.quiet:
-                sys.stdout.write(f"== {label.replace('-', ' ', 1)}\n")
+                sys.stdout.write(f"== {str(trial.name).replace('-', ' ', 1)}\n")
                 sys.stdout.flush()
-            results.append((label, run(trial, command)))
-            if results[-1][1].interrupted:
-                return INTERRUPTED
+            runs.append(train(trial, command))
+            if runs[-1].record["status"] == "interrupted":
+                return runs
     finally:
-        if not results:
+        if not runs:
             with suppress(OSError):  # it stays if there is anything in it
                 folder.rmdir()
-    summary = _best(results) if rates else _spread(results)
-    _write(folder / SUMMARY_FILE, {**summary, "trials": [_trial(*each) for each in results]})
+    trials = [
+        {"run": run.id, "fingerprint": run.record["fingerprint"], "metrics": run.record["metrics"]}
+        for run in runs
+    ]
+    summary = _best(trials) if rates else _spread(trials)
+    _write(folder / SUMMARY_FILE, {**summary, "trials": trials})
     if not config.quiet:
         sys.stdout.write(_line(summary) + f"summary       {folder / SUMMARY_FILE}\n")
-    return 0
+    return runs
 
 
 def _own_folder(config: TrainConfig) -> Path:
@@ -69,42 +76,36 @@ def _own_folder(config: TrainConfig) -> Path:
     return folder
 
 
-def _trials(config: TrainConfig, folder: Path) -> Iterator[tuple[str, TrainConfig]]:
+def _trials(config: TrainConfig, folder: Path) -> Iterator[TrainConfig]:
+    """Yield the settings of each trial."""
     common = replace(config, out=folder, repeats=1, name="trial", overwrite=config.overwrite)
     if len(config.learning_rates) > 1:
         for rate in config.learning_rates:
-            label = f"lr-{rate!r}"
-            yield label, replace(common, learning_rate=rate, name=label)
+            yield replace(common, learning_rate=rate, name=f"lr-{rate!r}")
     else:
         for seed in config.seeds:
-            yield f"seed-{seed}", replace(common, seed=seed, name=f"seed-{seed}")
+            yield replace(common, seed=seed, name=f"seed-{seed}")
 
 
-def _trial(label: str, result: Result) -> dict[str, Any]:
-    return {"run": label, "fingerprint": result.fingerprint, "metrics": result.metrics}
-
-
-def _spread(results: list[tuple[str, Result]]) -> dict[str, Any]:
-    """Return mean and standard deviation (of the sample, n - 1) of the figures over the seeds."""
-    found: dict[str, Any] = {}
-    for name in results[0][1].metrics:
-        values = [result.metrics[name] for _, result in results]
+def _spread(trials: list[Trial]) -> dict[str, Any]:
+    """Return mean and standard deviation (of the sample, n - 1) of the metrics over the seeds."""
+    figures: dict[str, Any] = {}
+    for name in trials[0]["metrics"]:
+        values = [trial["metrics"][name] for trial in trials]
         if all(isinstance(value, int | float) for value in values):
             deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-            found[name] = {"mean": statistics.fmean(values), "standard_deviation": deviation}
-    return {"over": "seeds", "figures": found}
+            figures[name] = {"mean": statistics.fmean(values), "standard_deviation": deviation}
+    return {"over": "seeds", "figures": figures}
 
 
-def _best(results: list[tuple[str, Result]]) -> dict[str, Any]:
-    """Return the run that does best on the validation samples."""
-    label, result = max(
-        results,
-        key=lambda each: (
-            each[1].metrics["validation_accuracy"],
-            -each[1].metrics["validation_loss"],
-        ),
-    )
-    return {"over": "learning rates", "best": _trial(label, result)}
+def _best(trials: list[Trial]) -> dict[str, Any]:
+    """Return the trial that does best on the validation samples."""
+
+    def quality(trial: Trial) -> tuple[float, float]:
+        metrics = trial["metrics"]
+        return metrics["validation_accuracy"], -metrics["validation_loss"]
+
+    return {"over": "learning rates", "best": max(trials, key=quality)}
 
 
 def _line(summary: dict[str, Any]) -> str:

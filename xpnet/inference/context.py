@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING, Any
 from xpnet._typing import Array, Compile, as_written
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
-from xpnet.arithmetic.blocks import add
 from xpnet.arithmetic.reproducible import check_budgets
 from xpnet.backends import environment
 from xpnet.backends.probing import cuda_index
 from xpnet.errors import BackendError
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import NOTEBOOK, Network
-from xpnet.nn.dropout import Masks, dropout_scale
 from xpnet.nn.inputs import Normalization
-from xpnet.nn.layers import Parameters, Statistics, Sums
-from xpnet.nn.network import forward, gradients_and_sums, prepare, sample_losses
-from xpnet.training.batches import NO_MASKS
+from xpnet.nn.layers import Parameters, Statistics
+from xpnet.nn.network import forward, prepare, sample_losses
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
@@ -30,8 +27,8 @@ Inputs = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Engine:
-    """What the loop computes with."""
+class ComputeContext:
+    """What a network is computed with."""
 
     ops: Arithmetic
     inputs: Inputs
@@ -39,29 +36,6 @@ class Engine:
     stack: int = 1  # full blocks computed in one call, as matrices of a stack
     compile: Compile = as_written
     network: Network = NOTEBOOK
-
-    @cached_property
-    def block_sums(self) -> Callable[..., tuple[Parameters, list[Sums]]]:
-        """The function from parameters and a block to the gradients of its summed loss.
-
-        (parameters, raw rows, labels, masks) -> the gradients, and the sums of each batch normalisation.
-        """
-        scale = dropout_scale(self.network.input_dropout)
-
-        def of_block(
-            parameters: Parameters, x: Array, labels: Array, masks: Masks = NO_MASKS
-        ) -> tuple[Parameters, list[Sums]]:
-            layers, inputs = prepare(self.ops, parameters), self.inputs(x, masks.inputs, scale)
-            return gradients_and_sums(
-                self.ops, layers, inputs, labels, self.network, masks=masks.hidden
-            )
-
-        return self.compile(of_block)
-
-    @cached_property
-    def add(self) -> Callable[[list[Array], list[Array]], list[Array]]:
-        """The function that adds what blocks give."""
-        return self.compile(add)
 
     @cached_property
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
@@ -84,13 +58,13 @@ class Engine:
         return self.compile(of_block)
 
 
-def build_engine(
+def build_context(
     arithmetic: str,
     dtype: str,
     backend: "Backend",
     network: Network,
     normalization: Normalization,
-) -> Engine:
+) -> ComputeContext:
     """Return what computes a network in an arithmetic and a dtype, inside the backend's scope.
 
     Raises
@@ -116,4 +90,4 @@ def build_engine(
     exact = isinstance(ops, Reproducible)
     stack = backend.stack if exact else backend.compiled_stack
     compiled = partial(backend.compile, exact=exact)
-    return Engine(ops, inputs, backend.map_blocks, stack, compiled, network)
+    return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network)

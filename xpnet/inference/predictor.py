@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus
-from xpnet._lib.tree import mapped
+from xpnet._lib.tree import tree_map
 from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
 from xpnet.config.settings import Arithmetic
 from xpnet.errors import DataError
-from xpnet.inference.context import Engine, build_engine
+from xpnet.inference.context import ComputeContext, build_context
 from xpnet.nn import functional as F
 from xpnet.nn.inputs import Kind, Normalization
 from xpnet.nn.layers import Parameters, Statistics
@@ -55,17 +55,17 @@ class Predictor:
             dtype = "float64"
         self.arithmetic = arithmetic
         with backend.scope():
-            self._engine = build_engine(
+            self._context = build_context(
                 arithmetic, dtype, backend, model.network, _normalization(model)
             )
 
             def on_device(array: NDArray[np.generic]) -> Any:
                 return backend.from_host(array.astype(dtype) + 0.0)
 
-            parameters, statistics = mapped(on_device, parameters_of(model))
+            parameters, statistics = tree_map(on_device, parameters_of(model))
         self._parameters: Parameters = parameters
         self._statistics: list[Statistics] = statistics
-        self._compute = self._engine.compile(_outputs(self._engine))
+        self._compute = self._context.compile(_outputs(self._context))
 
     @classmethod
     def load(
@@ -126,7 +126,9 @@ class Predictor:
             return found
 
         shape = (len(x), self.classes)
-        dtype = np.dtype(np.float64 if self._engine.ops.dtype == backend.xp.float64 else np.float32)
+        dtype = np.dtype(
+            np.float64 if self._context.ops.dtype == backend.xp.float64 else np.float32
+        )
         logits, probabilities = np.empty(shape, dtype), np.empty(shape, dtype)
         bounds = block_bounds(len(x), BLOCK_SIZE)
         with backend.scope(), backend.workers(available_cpus()):
@@ -158,13 +160,13 @@ def model_path(path: Path) -> Path:
     return path
 
 
-def _outputs(engine: Engine) -> Any:
+def _outputs(context: ComputeContext) -> Any:
     """Return the function from parameters, statistics and raw rows to logits and probabilities by rows."""
 
     def of_block(parameters: Parameters, running: list[Statistics], x: Any) -> tuple[Any, Any]:
-        ops = engine.ops
+        ops = context.ops
         layers = prepare(ops, parameters)
-        logits, _ = forward(ops, layers, engine.inputs(x), engine.network, running=running)
+        logits, _ = forward(ops, layers, context.inputs(x), context.network, running=running)
         transposed = ops.xp.matrix_transpose
         return transposed(logits), transposed(F.softmax(ops, logits))
 

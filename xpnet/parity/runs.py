@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from xpnet._lib.machine import available_cpus
 from xpnet.backends.probing import one_line
 from xpnet.errors import BackendError
-from xpnet.parity.compare import Epoch, epoch_of, first_difference, first_layer_apart
+from xpnet.parity.compare import Epoch, KeepEpochs, first_difference, first_layer_apart
 from xpnet.parity.distance import relative_difference, ulp_distance
 from xpnet.parity.places import NUMPY
 from xpnet.storage.model_file import fingerprint
-from xpnet.training.setup import assemble
+from xpnet.training.callbacks import Callback, EpochLog, Evaluate
+from xpnet.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from xpnet.config import TrainConfig
     from xpnet.data.datasets import Dataset
     from xpnet.parity.places import Place
-    from xpnet.training.evaluation import Evaluation
-    from xpnet.training.state import TrainingState
 
 Verdict = Literal["same", "close", "FAIL"]
 
@@ -129,19 +127,19 @@ def rows(
 
 
 def first_operation(config: TrainConfig, data: Dataset, place: Place) -> str:
-    """Return in one line where a reproducible training first parts from NumPy's."""
+    """Return in one line where a reproducible run first parts from NumPy's."""
     settings = _settings(KINDS[0], config)
-    ours, theirs = NUMPY.make(), place.make()
-    with ours.scope():
-        left = assemble(settings, data, ours)
-    with theirs.scope():
-        right = assemble(settings, data, theirs)
-    with ours.workers(available_cpus()), theirs.workers(available_cpus()):
+    with (
+        Trainer.open(settings, data, NUMPY.make()) as left,
+        Trainer.open(settings, data, place.make()) as right,
+    ):
         try:
-            found = first_difference(left, right)
+            difference = first_difference(left, right)
         except BackendError as error:
             return str(error)
-    return "only the test figures differ" if found is None else f"{found}, NumPy's value first"
+    if difference is None:
+        return "only the test figures differ"
+    return f"{difference}, NumPy's value first"
 
 
 def _settings(kind: Kind, config: TrainConfig) -> TrainConfig:
@@ -157,23 +155,28 @@ def _train(
 ) -> _Trained:
     on_epoch(place, kind, 0)
     backend = place.make()
-    course: list[Epoch] = []
-    with backend.scope(), backend.workers(available_cpus()):
-        experiment = assemble(_settings(kind, config), data, backend)
+    with Trainer.open(_settings(kind, config), data, backend) as trainer:
         begin = time.perf_counter()
-
-        def keep(epoch: int, evaluation: Evaluation | None, state: TrainingState) -> None:
-            on_epoch(place, kind, epoch)
-            if evaluation is not None:
-                course.append(epoch_of(experiment, evaluation, state.parameters))
-
-        fitted = experiment.fit(keep)
-        if fitted.interrupted:
+        keep = KeepEpochs(trainer)
+        tell = _Tell(lambda epoch: on_epoch(place, kind, epoch))
+        result = trainer.fit([tell, Evaluate(trainer), keep])
+        if result.interrupted:
             raise KeyboardInterrupt
-        tested = experiment.evaluate_test(fitted.state)
-        layers = experiment.on_host(fitted.parameters)
+        tested = trainer.evaluate_test(result.state)
+        layers = list(trainer.model(result.state).layers)
     seconds = time.perf_counter() - begin
-    return _Trained(backend.version, course, layers, (tested.loss, tested.accuracy), seconds)
+    return _Trained(backend.version, keep.epochs, layers, (tested.loss, tested.accuracy), seconds)
+
+
+class _Tell(Callback):
+    """Calls a function with the number of each epoch."""
+
+    def __init__(self, function: Callable[[int], None]) -> None:
+        self._function = function
+
+    def on_epoch_end(self, log: EpochLog) -> None:
+        """Call it."""
+        self._function(log.epoch)
 
 
 def _row(place: Place, kind: Kind, version: str) -> Row:

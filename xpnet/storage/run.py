@@ -12,8 +12,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -242,6 +242,22 @@ class Run:
                 with suppress(OSError):
                     self.checkpoint.unlink()
         self.release()
+
+    def fail(self, error: BaseException) -> None:
+        """Complete run.json after an error: interrupted for KeyboardInterrupt, else failed."""
+        if isinstance(error, KeyboardInterrupt):
+            self.finish("interrupted")
+        else:
+            self.finish("failed", error=" ".join(str(error).split()))
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Mark the run failed or interrupted if the body raises."""
+        try:
+            yield
+        except BaseException as error:
+            self.fail(error)
+            raise
 
     def release(self) -> None:
         """Let other processes work on the run."""

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from xpnet._lib.text import complain
 from xpnet.errors import ConfigError
+from xpnet.training.callbacks import Callback
+from xpnet.training.state import TrainState
 
 FINISH_SECONDS = 120.0
 """How long a tracker may take after the training has ended."""
@@ -38,33 +39,46 @@ def check(names: Sequence[str]) -> None:
             raise ConfigError(msg)
 
 
-@contextmanager
-def mirrored(
-    names: Sequence[str], line: Callable[[str], None], *, debug: bool = False
-) -> Iterator[Callable[[Path], None]]:
-    """Give the body a function that begins to mirror the run in a folder; wait for the trackers afterwards.
+class Mirrors(Callback):
+    """Mirrors the run in a folder in each of some trackers.
 
-    ``line`` is called with a line that tells where each tracker has the run. A tracker that fails is one
-    warning, as soon as it fails; with ``debug`` all that it prints is shown. After Ctrl-C nobody waits:
-    the trackers finish by themselves.
+    A tracker that fails is one warning, as soon as it fails; with ``debug`` all that it prints is shown.
+    After Ctrl-C nothing waits for the trackers, which finish by themselves.
+
+    Parameters
+    ----------
+    names
+        The trackers.
+    folder
+        The folder of the run.
+    line
+        Called with a line that tells where each tracker has the run.
     """
-    mirrors: list[_Mirror] = []
 
-    def begin(folder: Path) -> None:
-        mirrors.extend(_Mirror(name, folder, debug=debug) for name in names)
+    def __init__(
+        self,
+        names: Sequence[str],
+        folder: Path,
+        line: Callable[[str], None],
+        *,
+        debug: bool = False,
+    ) -> None:
+        self._names, self._folder, self._line, self._debug = names, folder, line, debug
+        self._mirrors: list[_Mirror] = []
 
-    waited_for = mirrors
-    try:
-        yield begin
-    except KeyboardInterrupt:
-        waited_for = []
-        raise
-    finally:
-        for mirror in mirrors:
+    def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
+        """Start the mirrors."""
+        self._mirrors = [_Mirror(name, self._folder, debug=self._debug) for name in self._names]
+
+    def close(self) -> None:
+        """End the mirrors, and wait for them."""
+        for mirror in self._mirrors:
             mirror.end()
-        for mirror in waited_for:
+        if isinstance(sys.exception(), KeyboardInterrupt):
+            return
+        for mirror in self._mirrors:
             if where := mirror.wait():
-                line(f"{mirror.name:<14}{where}")
+                self._line(f"{mirror.name:<14}{where}")
 
 
 class _Mirror:

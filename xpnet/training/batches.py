@@ -1,12 +1,13 @@
-"""What training is fed with: samples in the order of an epoch, distorted, with units to drop."""
+"""Mini-batches: samples in the order of an epoch, with augmentation and dropout masks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
-from xpnet.arithmetic.blocks import Group, block_groups
+from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_bounds, block_groups
 from xpnet.data.augment import Augmenter
 from xpnet.nn.dropout import Masks
 
@@ -33,82 +34,172 @@ class Order(NamedTuple):
     device: Array
 
 
-def batches(ops: Arithmetic, order: Array, size: int) -> list[Array]:
+class Block(NamedTuple):
+    """Samples that are computed in one call; stacked blocks have the blocks as first axis."""
+
+    x: Array  # raw rows: (m, features), or those that the indices choose from
+    labels: Array  # (m,), or those that the indices choose from
+    indices: Array | None = None  # (m,) of rows; None: all of them, as they are
+    masks: Masks = NO_MASKS  # of (m, units), on the device
+
+
+class Batch(NamedTuple):
+    """The samples of one step, as a tree whose leaves are blocks."""
+
+    size: int  # samples
+    block: Callable[[Group], Block]  # the leaf, or the stack of leaves, that a group names
+
+
+@dataclass(frozen=True)
+class BatchLoader:
+    """Yields the batches of an epoch.
+
+    Attributes
+    ----------
+    ops, map_blocks, stack
+        As in ``xpnet.inference.context.ComputeContext``.
+    samples
+        What is chosen from.
+    order
+        From the number of an epoch to its order, of ``number`` indices.
+    number
+        Samples in an epoch.
+    batch_size
+        Samples in a step; the last batch of an epoch may be short. None: all, in the order of epoch 0.
+    augment
+        Makes variants of images.
+    masks
+        From (epoch, begin, end) to the dropout masks of these places in its order, on the device.
+    in_memory
+        Whether a copy of the samples may be made.
+    """
+
+    ops: Arithmetic
+    samples: Samples
+    order: Callable[[int], Order]
+    number: int
+    batch_size: int | None = None
+    augment: Augmenter | None = None
+    masks: Callable[[int, int, int], Masks] | None = None
+    in_memory: bool = True
+    map_blocks: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]] = map
+    stack: int = 1
+
+    @property
+    def size(self) -> int:
+        """Samples in a step."""
+        return self.batch_size or self.number
+
+    @property
+    def one_block(self) -> bool:
+        """Whether each batch is a single block."""
+        return self.size <= BLOCK_SIZE
+
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """Where the batches of an epoch begin and end in its order."""
+        return block_bounds(self.number, self.size)
+
+    def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, counted from 1, without the first ``skip``."""
+        order = self.order(epoch if self.batch_size else 0)
+        bounds = self.bounds[skip:]
+        if not self.one_block:
+            blocks = self._blocks_of_all
+            for begin, end in bounds:
+                yield Batch(end - begin, blocks or self._blocks(order, epoch, begin))
+        elif self._is_plain:
+            chosen = indices_of_batches(self.ops, order.device, self.size)
+            for (begin, end), indices in zip(bounds, chosen[skip:], strict=True):
+                yield _leaf(end - begin, Block(*self.samples, indices))
+        else:
+
+            def loaded(bound: tuple[int, int]) -> Block:
+                return self._block(order, epoch, *bound)
+
+            # Augmentation takes about as long as the step: the next batches meanwhile.
+            ahead = self.map_blocks if self.augment else map
+            for (begin, end), block in zip(bounds, ahead(loaded, bounds), strict=True):
+                yield _leaf(end - begin, block)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the samples are neither augmented nor come with masks."""
+        return self.augment is None and self.masks is None
+
+    @cached_property
+    def _blocks_of_all(self) -> Callable[[Group], Block] | None:
+        """The blocks of all samples, cut once, where they are the same in every epoch."""
+        if self.batch_size or not (self._is_plain and self.in_memory):
+            return None
+        everything = Block(*self.samples, self.order(0).device)
+        copy = Samples(*rows(self.ops, everything))
+        groups = block_groups(self.number, self.stack)
+        return {group: _group_of(self.ops, copy, group) for group in groups}.__getitem__
+
+    def _blocks(self, order: Order, epoch: int, begin: int) -> Callable[[Group], Block]:
+        return lambda group: self._block(
+            order, epoch, begin + group.start, begin + group.stop, group.blocks
+        )
+
+    def _block(self, order: Order, epoch: int, begin: int, end: int, blocks: int = 1) -> Block:
+        """Return the samples from ``begin`` to ``end`` in the order of an epoch."""
+        x, labels = rows(self.ops, Block(*self.samples, order.device[begin:end]))
+        if self.augment is not None:
+            x = self.augment(x, order.host[begin:end], epoch)
+        masks = NO_MASKS if self.masks is None else self.masks(epoch, begin, end)
+        if blocks == 1:
+            return Block(x, labels, None, masks)
+
+        def stacked(array: Array) -> Array:
+            return self.ops.xp.reshape(array, (blocks, -1, *array.shape[1:]))
+
+        inputs = None if masks.inputs is None else stacked(masks.inputs)
+        hidden = [stacked(mask) for mask in masks.hidden]
+        return Block(stacked(x), stacked(labels), None, Masks(inputs, hidden))
+
+
+def rows(ops: Arithmetic, block: Block) -> Samples:
+    """Return the raw rows and labels of a block."""
+    if block.indices is None:
+        return Samples(block.x, block.labels)
+    take = ops.xp.take
+    return Samples(take(block.x, block.indices, axis=0), take(block.labels, block.indices, axis=0))
+
+
+def batch_of(ops: Arithmetic, samples: Samples, order: Array | None = None) -> Batch:
+    """Return samples as one batch: all of them, or those with the indices in ``order``."""
+    if order is None:
+        return Batch(samples.number, lambda group: _group_of(ops, samples, group))
+
+    def chosen(group: Group) -> Block:
+        block = Block(*samples, order[group.start : group.stop])
+        whole = group._replace(start=0, stop=group.stop - group.start)
+        return block if group.blocks == 1 else _group_of(ops, rows(ops, block), whole)
+
+    return Batch(int(order.shape[0]), chosen)
+
+
+def indices_of_batches(ops: Arithmetic, order: Array, size: int) -> list[Array]:
     """Return the indices of each batch; the last may be short.
 
     All are cut out in one go: slices one by one cost JAX more than the steps.
     """
     whole = int(order.shape[0]) // size
-    rows = ops.xp.unstack(ops.xp.reshape(order[: whole * size], (whole, size))) if whole else ()
+    cut = ops.xp.unstack(ops.xp.reshape(order[: whole * size], (whole, size))) if whole else ()
     rest = order[whole * size :]
-    return [*rows, rest] if rest.shape[0] else [*rows]
+    return [*cut, rest] if rest.shape[0] else [*cut]
 
 
-class Block(NamedTuple):
-    """What is computed in one call; with the blocks as first axis if there are several."""
-
-    x: Array  # (m, features) raw rows
-    labels: Array  # (m,)
-    masks: Masks = NO_MASKS  # of (m, units), on the device
+def _leaf(count: int, block: Block) -> Batch:
+    return Batch(count, lambda _: block)
 
 
-@dataclass(frozen=True)
-class Feed:
-    """The samples that training visits, and what happens to them on the way."""
-
-    samples: Samples
-    order: Callable[[int], Order]  # epoch -> its order, of ``number`` indices
-    number: int  # samples in an epoch
-    augment: Augmenter | None = None
-    masks: Callable[[int, int, int], Masks] | None = None  # (epoch, begin, end) -> on the device
-    in_memory: bool = True  # whether a copy of the samples may be made
-
-    @property
-    def as_they_are(self) -> bool:
-        """Whether the samples are neither distorted nor come with masks."""
-        return self.augment is None and self.masks is None
-
-    def cut(self, ops: Arithmetic, stack: int) -> dict[Group, Block] | None:
-        """Return the blocks of a batch of all samples, if they can be the same in every epoch."""
-        if not (self.as_they_are and self.in_memory):
-            return None
-        copy = Samples(*(ops.xp.take(a, self.order(0).device, axis=0) for a in self.samples))
-        groups = block_groups(self.number, stack)
-        return {group: Block(*rows(ops, copy, group, None)) for group in groups}
-
-    def block(
-        self, ops: Arithmetic, order: Order, epoch: int, begin: int, end: int, blocks: int = 1
-    ) -> Block:
-        """Return the samples from ``begin`` to ``end`` in the order of an epoch."""
-        x, labels = rows(ops, self.samples, Group(begin, end, 1), order.device)
-        if self.augment is not None:
-            x = self.augment(x, order.host[begin:end], epoch)
-        masks = NO_MASKS if self.masks is None else self.masks(epoch, begin, end)
-        if blocks == 1:
-            return Block(x, labels, masks)
-
-        def stacked(array: Array) -> Array:
-            return ops.xp.reshape(array, (blocks, -1, *array.shape[1:]))
-
-        inputs = None if masks.inputs is None else stacked(masks.inputs)
-        hidden = [stacked(mask) for mask in masks.hidden]
-        return Block(stacked(x), stacked(labels), Masks(inputs, hidden))
-
-
-def rows(
-    ops: Arithmetic, samples: Samples, group: Group, order: Array | None
-) -> tuple[Array, Array]:
-    """Return a group's features (m, features) and labels (m,), with the blocks as first axis if stacked.
-
-    ``order`` holds the indices of a batch's samples; without it the batch is all samples.
-    """
+def _group_of(ops: Arithmetic, samples: Samples, group: Group) -> Block:
+    """Return neighbouring samples, with the blocks as first axis if the group has several."""
     start, stop, blocks = group
-    if order is None:
-        x, labels = samples.x[start:stop, :], samples.labels[start:stop]
-    else:
-        chosen = order[start:stop]
-        x, labels = (ops.xp.take(a, chosen, axis=0) for a in samples)
+    x, labels = samples.x[start:stop, :], samples.labels[start:stop]
     if blocks > 1:
         x = ops.xp.reshape(x, (blocks, -1, x.shape[1]))
         labels = ops.xp.reshape(labels, (blocks, -1))
-    return x, labels
+    return Block(x, labels)

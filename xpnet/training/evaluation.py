@@ -7,9 +7,9 @@ from itertools import chain
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import Group, block_chunks, tree_sum, unstack
-from xpnet.inference.context import Engine
+from xpnet.inference.context import ComputeContext
 from xpnet.nn.layers import Parameters, Statistics
-from xpnet.training.batches import Samples, rows
+from xpnet.training.batches import Samples, batch_of, rows
 
 
 @dataclass(frozen=True)
@@ -20,22 +20,25 @@ class Evaluation:
     accuracy: float  # share of right predictions
     predictions: Array  # (samples,), on the device
 
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """Return loss and accuracy by their names in a record."""
+        return {f"{prefix}_loss": self.loss, f"{prefix}_accuracy": self.accuracy}
+
 
 def evaluate(
-    engine: Engine,
+    context: ComputeContext,
     parameters: Parameters,
     samples: Samples,
     statistics: Sequence[Statistics] = (),
     order: Array | None = None,
 ) -> Evaluation:
     """Return loss, accuracy and predictions for all samples, or those with the indices in ``order``."""
-    ops = engine.ops
-    count = samples.number if order is None else int(order.shape[0])
+    batch = batch_of(context.ops, samples, order)
     predicted = []
 
     def of_group(group: Group) -> tuple[list[list[Array]], Array]:
-        x, labels = rows(ops, samples, group, order)
-        loss, right, predictions = engine.block_evaluation(parameters, statistics, x, labels)
+        x, labels = rows(context.ops, batch.block(group))
+        loss, right, predictions = context.block_evaluation(parameters, statistics, x, labels)
         # Counts are small whole numbers: their sums are exact.
         return unstack(group, [loss, right]), predictions
 
@@ -44,17 +47,20 @@ def evaluate(
         return tree_sum(chain.from_iterable(terms)), list(predictions)
 
     def sums() -> Iterator[list[Array]]:
-        for terms, predictions in engine.map_blocks(of_chunk, block_chunks(count, engine.stack)):
+        for terms, predictions in context.map_blocks(
+            of_chunk, block_chunks(batch.size, context.stack)
+        ):
             predicted.extend(predictions)
             yield terms
 
     loss, right = tree_sum(sums())
     return Evaluation(
-        loss=_number(ops, loss) * (1.0 / count),
-        accuracy=round(_number(ops, right)) / count,
-        predictions=ops.xp.concat(predicted),
+        loss=number(context.ops, loss) * (1.0 / batch.size),
+        accuracy=round(number(context.ops, right)) / batch.size,
+        predictions=context.ops.xp.concat(predicted),
     )
 
 
-def _number(ops: Arithmetic, x: Array) -> float:
+def number(ops: Arithmetic, x: Array) -> float:
+    """Return the one number in an array, waiting for the device."""
     return float(ops.xp.reshape(x, ()))

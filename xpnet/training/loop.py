@@ -1,116 +1,128 @@
-"""The training loop: batches, steps, epochs. It knows no array library, no files and no command line."""
+"""The training loop: epochs, batches, steps, callbacks. It knows no array library and no files."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xpnet.arithmetic.blocks import (
-    block_bounds,
-)
 from xpnet.errors import DivergedError
-from xpnet.inference.context import Engine
-from xpnet.nn.layers import Parameters
-from xpnet.nn.optim import Optimizer
 from xpnet.nn.schedules import Schedule
-from xpnet.training.batches import Feed
-from xpnet.training.evaluation import Evaluation, _number
-from xpnet.training.state import TrainingState
-from xpnet.training.step import _Step
+from xpnet.training.batches import BatchLoader
+from xpnet.training.callbacks import INTERRUPTED, Callback, EpochLog
+from xpnet.training.evaluation import number
+from xpnet.training.state import TrainState
+from xpnet.training.step import Step
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """What training gave."""
+@dataclass
+class FitResult:
+    """How training ended.
 
-    state: TrainingState
-    interrupted: bool
+    Attributes
+    ----------
+    state
+        The last one.
+    best
+        That of the best epoch, if there is early stopping; else the last one.
+    stopped
+        Why training ended before the last epoch; None if it did not.
+    """
+
+    state: TrainState
+    best: TrainState
+    stopped: str | None = None
 
     @property
-    def parameters(self) -> Parameters:
-        """The trained parameters."""
-        return self.state.parameters
-
-    @property
-    def epochs(self) -> int:
-        """How many were completed."""
-        return self.state.epoch
+    def interrupted(self) -> bool:
+        """Whether training ended with Ctrl-C."""
+        return self.stopped == INTERRUPTED
 
 
 def fit(
-    engine: Engine,
-    state: TrainingState,
-    feed: Feed,
-    optimizer: Optimizer,
+    step: Step,
+    loader: BatchLoader,
     learning_rate: Schedule,
+    state: TrainState,
     *,
     epochs: int,
-    batch_size: int | None,
-    evaluation: Callable[[TrainingState], Evaluation],
-    log_every: int = 10,
-    on_epoch: Callable[[int, Evaluation | None, TrainingState], None] = lambda *_: None,
-    on_step: Callable[[TrainingState], None] = lambda _: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Fitted:
-    """Train until a number of epochs is complete and return the last state.
+    callbacks: Sequence[Callback] = (),
+) -> FitResult:
+    """Train until a number of epochs is complete, or a callback stops training.
 
     Parameters
     ----------
-    state : where to begin: ``start(...)``, or what ``on_step`` or ``on_epoch`` were given
-    learning_rate : the learning rate of each step, counted from 0
-    batch_size : samples a step (the last batch of an epoch may be short); None for all of them
-    evaluation : evaluates a state on the training samples, for ``on_epoch``
-    on_epoch : called as ``on_epoch(epoch, evaluation, state)`` after each epoch, and with 0 before the
-        first; the evaluation is that of the state after so many epochs, and is made at epoch 0, every
-        ``log_every`` epochs and the last (else None). A state's arrays are valid during the call: copy
-        them to keep them
-    on_step : called after each step
-    stop : asked before each step whether to end training there
+    step, loader
+        What a batch changes, and where batches come from.
+    learning_rate
+        The rate of each step, counted from 0 over all epochs.
+    state
+        Where to begin.
+    epochs
+        The last epoch.
+    callbacks
+        Called in their order; see ``Callback``.
 
-    KeyboardInterrupt ends training with the state of the last complete step, too.
+    KeyboardInterrupt ends training with the state of the last complete step.
 
     Raises
     ------
     DivergedError
-        If the loss of an epoch, or of an evaluation, is not finite.
+        The parameters are no longer finite.
     """
-    size = batch_size or feed.number
-    bounds = block_bounds(feed.number, size)
-    step = _Step(engine, feed, optimizer, size)
+    try:
+        for callback in callbacks:
+            callback.on_train_begin(state)
+        state, stopped = _train(step, loader, learning_rate, state, epochs, callbacks)
+        result = FitResult(state, state, stopped)
+        for callback in callbacks:
+            callback.on_train_end(result)
+    finally:
+        for callback in callbacks:
+            callback.close()
+    return result
 
-    def report() -> None:
-        epoch = state.epoch
-        logged = epoch % log_every == 0 or epoch == epochs
-        found = evaluation(state) if logged else None
-        if found is not None:
-            _check_finite(found.loss, epoch)
-        on_epoch(epoch, found, state)
 
+def _train(
+    step: Step,
+    loader: BatchLoader,
+    learning_rate: Schedule,
+    state: TrainState,
+    epochs: int,
+    callbacks: Sequence[Callback],
+) -> tuple[TrainState, str | None]:
+    """Return the last state, and why training stopped early."""
+    steps = len(loader.bounds)
     try:
         if state.epoch == state.batch == 0:
-            report()
+            _end_epoch(state, callbacks)
         while state.epoch < epochs:
-            # Batches of all samples keep the order of epoch 0, so that it is made once.
-            order = feed.order(state.epoch + 1 if batch_size else 0)
-            for advance in step.in_turn(order, state.epoch + 1, bounds[state.batch :]):
-                if stop():
-                    return Fitted(state, interrupted=True)
-                rate = learning_rate(state.epoch * len(bounds) + state.batch)
-                state = advance(state, rate)._replace(batch=state.batch + 1)
-                on_step(state)
-            state = state._replace(epoch=state.epoch + 1, batch=0)
-            # NaN and infinities reach the last biases, which are few, with the step that makes them.
-            last = engine.ops.xp.sum(state.parameters[-1].bias)
-            _check_finite(_number(engine.ops, last), state.epoch)
-            report()
+            for batch in loader.batches(state.epoch + 1, skip=state.batch):
+                for callback in callbacks:
+                    if callback.stop:
+                        return state, callback.stop
+                rate = learning_rate(state.epoch * steps + state.batch)
+                variables = step(state.variables, batch, rate)
+                state = TrainState(variables, state.epoch, state.batch + 1)
+                for callback in callbacks:
+                    callback.on_step_end(state)
+            state = TrainState(state.variables, state.epoch + 1)
+            _check_finite(step, state)
+            _end_epoch(state, callbacks)
     except KeyboardInterrupt:
-        return Fitted(state, interrupted=True)
-    return Fitted(state, interrupted=False)
+        return state, INTERRUPTED
+    return state, None
 
 
-def _check_finite(number: float, epoch: int) -> None:
-    if not math.isfinite(number):
-        msg = (
-            f"training diverged: the loss is not finite in epoch {epoch}: "
-            "try a smaller --learning-rate, or --normalize scale"
-        )
-        raise DivergedError(msg)
+def _end_epoch(state: TrainState, callbacks: Sequence[Callback]) -> None:
+    log = EpochLog(state)
+    for callback in callbacks:
+        callback.on_epoch_end(log)
+
+
+def _check_finite(step: Step, state: TrainState) -> None:
+    """Raise DivergedError if the last biases, which are few, are not finite.
+
+    NaN and infinities reach them with the step that makes them.
+    """
+    ops = step.context.ops
+    if not math.isfinite(number(ops, ops.xp.sum(state.variables.parameters[-1].bias))):
+        raise DivergedError.in_epoch(state.epoch)

@@ -1,133 +1,256 @@
-"""One training, from a network that is ready to its best parameters; it writes nothing and prints nothing."""
+"""The trainer: a network, its data on the device, and what trains it, built from settings."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
-from xpnet._lib.machine import available_cpus
-from xpnet._lib.tree import mapped
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet._lib.machine import available_cpus, available_memory
+from xpnet._lib.tree import tree_map
+from xpnet._typing import Array
+from xpnet.arithmetic import random
+from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, resolve
 from xpnet.config import TrainConfig
+from xpnet.data.augment import augmenter, square_side
+from xpnet.data.datasets import Dataset, check_copy, for_shuffling, is_mapped
 from xpnet.errors import ConfigError
-from xpnet.storage.model_file import SavedModel, saved_layers
-from xpnet.training.early_stopping import EarlyStopping
-from xpnet.training.evaluation import Evaluation
-from xpnet.training.setup import Experiment
-from xpnet.training.state import TrainingState
+from xpnet.inference.context import build_context
+from xpnet.nn import optim, schedules
+from xpnet.nn.architecture import Network, described, shown
+from xpnet.nn.dropout import Masks, dropout_masks
+from xpnet.nn.init import initial_statistics, initialize
+from xpnet.nn.inputs import Normalization, fit_normalization
+from xpnet.nn.layers import Parameters, Statistics
+from xpnet.storage.model_file import SavedModel, load_model, parameters_of, saved_layers
+from xpnet.training.batches import BatchLoader, Order, Samples
+from xpnet.training.callbacks import Callback
+from xpnet.training.evaluation import Evaluation, evaluate
+from xpnet.training.loop import FitResult, fit
+from xpnet.training.state import TrainState, initial_state
+from xpnet.training.step import Step
 
 REQUIRE_DEVICE_VARIABLE = "XPNET_REQUIRE_DEVICE"
 
-Validate = Callable[[TrainingState], Evaluation | None]
-"""Evaluates a state on samples that are not trained on, if there are any."""
-OnEpoch = Callable[[int, Evaluation | None, Evaluation | None], None]
-"""(epochs that are complete, figures on the training samples or None, on those held out or None)."""
+
+class Split(NamedTuple):
+    """The indices of the samples to train on and to validate with, on the host.
+
+    None stands for all samples, or for none to validate with.
+    """
+
+    training: NDArray[np.int64] | None
+    validation: NDArray[np.int64] | None
 
 
-class Ending(NamedTuple):
-    """How a training ended."""
-
-    state: TrainingState  # with the best parameters, if there is a patience; else the last
-    epochs: int
-    early: bool  # the patience was exhausted
-    interrupted: bool  # by Ctrl-C, or because ``stop`` said so
-
-
-class Training:
-    """A training on its way: where it is, and which epoch was the best; used inside the backend's scope.
+class Trainer:
+    """A network in training. Build and use it inside the backend's scope, or by ``Trainer.open``.
 
     Parameters
     ----------
-    experiment
-        What is trained.
-    patience
-        Epochs without a better validation accuracy after which to stop; None: never.
-    validate
-        By default the evaluation on the samples that the settings hold out.
+    config
+        The settings.
+    data
+        What to train and test on.
+    backend
+        What computes.
+    normalization
+        Of the inputs; by default what the settings say, fitted to the samples that are trained on.
+
+    Attributes
+    ----------
+    network, normalization, context, optimizer, learning_rate
+        What the settings and the data make them.
+    samples, test
+        All training samples, those held out for validation included, and the test samples.
+    training_indices
+        The indices of the samples that are trained on, on the device; None: all.
+    loader
+        Yields the batches of an epoch.
+
+    Raises
+    ------
+    ConfigError
+        The settings do not fit the data, the initial model or this machine's memory.
+    BackendError
+        The device cannot compute in the dtype that the arithmetic needs.
     """
 
     def __init__(
-        self, experiment: Experiment, patience: int | None, validate: Validate | None = None
-    ) -> None:
-        self.experiment = experiment
-        self.state = experiment.start()
-        self.stopping = EarlyStopping(patience)
-        self.validate = experiment.validate if validate is None else validate
-        self._evaluated: tuple[int, Evaluation | None] = (-1, None)  # the last epoch that ended
-
-    def run(
         self,
-        on_epoch: OnEpoch,
-        stop: Callable[[], bool] = lambda: False,
-        on_step: Callable[[], None] = lambda: None,
-    ) -> Ending:
-        """Train to the end; see ``xpnet.training.loop.fit`` for what the functions are called for, and errors."""
-
-        def epoch_ended(epoch: int, found: Evaluation | None, state: TrainingState) -> None:
-            validation = self.validate(state)
-            if validation is not None:
-                self.stopping.update(validation, state, _copied)
-            self.state, self._evaluated = state, (epoch, found)
-            on_epoch(epoch, found, validation)
-
-        def step_ended(state: TrainingState) -> None:
-            self.state = state
-            on_step()
-
-        fitted = self.experiment.fit(
-            epoch_ended,
-            lambda: stop() or self.stopping.exhausted(self.state.epoch),
-            state=self.state,
-            on_step=step_ended,
+        config: TrainConfig,
+        data: Dataset,
+        backend: Backend,
+        normalization: Normalization | None = None,
+    ) -> None:
+        if not backend.on_host:
+            check_copy(data, backend.name)
+        self.config, self.backend = config, backend
+        self.network = _network(config, data)
+        split = _split(config, len(data.y_train))
+        _check_sizes(config, self.network.sizes, len(data.y_train) - config.validation)
+        self.normalization = normalization or _fitted(config, data, split)
+        self.context = build_context(
+            config.arithmetic, config.float_type, backend, self.network, self.normalization
         )
-        self.state = fitted.state
-        early = self.stopping.exhausted(self.state.epoch)
-        chosen = self.stopping.chosen(self.state)
-        return Ending(chosen, fitted.epochs, early, fitted.interrupted and not early)
-
-    def evaluate(self, state: TrainingState) -> Evaluation:
-        """Evaluate on the training samples; what the last epoch ended with is not computed again."""
-        epoch, found = self._evaluated
-        if found is not None and state is self.state and (epoch, 0) == (state.epoch, state.batch):
-            return found
-        return self.experiment.evaluate(state)
-
-    def snapshot(self) -> TrainingState:
-        """Return the state as host arrays."""
-        state = self.state
-        parameters, statistics, optimizer = self._kept(tuple(state[:3]))
-        return TrainingState(parameters, statistics, optimizer, state.epoch, state.batch)
-
-    def restore(self, snapshot: TrainingState) -> None:
-        """Go on from what ``snapshot`` returned, here or in another training of the same network."""
-        put = self.experiment.backend.from_host
-        # A copy, for a step may use the memory of what it is given.
-        parameters, statistics, optimizer = mapped(
-            lambda array: put(array.copy()), tuple(snapshot[:3])
+        self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
+        put = backend.from_host
+        self._initial = _initial(config, self.network)
+        self.samples = Samples(put(data.x_train), put(data.y_train))
+        self.test = Samples(put(data.x_test), put(data.y_test))
+        self.training_indices, self._validation_indices = (
+            None if indices is None else put(indices) for indices in split
         )
-        self.state = TrainingState(
-            parameters, statistics, optimizer, snapshot.epoch, snapshot.batch
+        self.loader = self._loader(data, split)
+        self.learning_rate = schedules.build(
+            config.schedule,
+            config.learning_rates[0],
+            len(self.loader.bounds),
+            config.epochs,
+            config.schedule_options,
         )
+        self._evaluated: tuple[TrainState, Evaluation] | None = None  # the last on all samples
 
-    def model(self, state: TrainingState) -> SavedModel:
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        config: TrainConfig,
+        data: Dataset,
+        backend: Backend,
+        normalization: Normalization | None = None,
+    ) -> Iterator["Trainer"]:
+        """Give the body a trainer, inside the backend's scope and with its workers; errors as above."""
+        with backend.scope(), backend.workers(worker_count(config, backend)):
+            yield cls(config, data, backend, normalization)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Features and the units of each layer; the last are the classes."""
+        return self.network.sizes
+
+    @cached_property
+    def step(self) -> Step:
+        """How a batch changes the variables."""
+        return Step(self.context, self.optimizer)
+
+    def initial_state(self) -> TrainState:
+        """Return the state before the first step."""
+        dtype = self.config.float_type
+        put = self.backend.from_host
+        layers, statistics = tree_map(lambda array: put(array.astype(dtype) + 0.0), self._initial)
+        return initial_state(layers, statistics, self.optimizer)
+
+    def fit(
+        self,
+        callbacks: Sequence[Callback] = (),
+        state: TrainState | None = None,
+        epochs: int | None = None,
+    ) -> FitResult:
+        """Train from a state, by default the initial one, to an epoch, by default the last of the settings.
+
+        See ``xpnet.training.loop.fit`` for errors.
+        """
+        loader = self.loader
+        multiplications = loader.size * sum(a * b for a, b in pairwise(self.sizes))
+        alone = self.backend.single_blocks(multiplications) if loader.one_block else nullcontext()
+        with alone:
+            return fit(
+                self.step,
+                loader,
+                self.learning_rate,
+                self.initial_state() if state is None else state,
+                epochs=self.config.epochs if epochs is None else epochs,
+                callbacks=callbacks,
+            )
+
+    def evaluate(self, state: TrainState) -> Evaluation:
+        """Evaluate on the samples that are trained on; the last state is not evaluated again."""
+        if self._evaluated is None or self._evaluated[0] is not state:
+            self._evaluated = state, self._evaluate(state, self.samples, self.training_indices)
+        return self._evaluated[1]
+
+    def validate(self, state: TrainState) -> Evaluation | None:
+        """Evaluate on the samples that are held out, if there are any."""
+        if self._validation_indices is None:
+            return None
+        return self._evaluate(state, self.samples, self._validation_indices)
+
+    def evaluate_test(self, state: TrainState) -> Evaluation:
+        """Evaluate on the test samples."""
+        return self._evaluate(state, self.test, None)
+
+    def model(self, state: TrainState) -> SavedModel:
         """Return what a model file holds of a state."""
-        experiment, normalization = self.experiment, self.experiment.normalization
-        layers, norms = saved_layers(self._kept(state.parameters), self._kept(state.statistics))
+        variables = state.variables
+        layers, norms = saved_layers(
+            self.to_host(variables.parameters), self.to_host(variables.statistics)
+        )
         return SavedModel(
             layers,
-            experiment.sizes,
-            normalization.kind,
-            {"shift": normalization.shift, "scale": normalization.scale},
+            self.sizes,
+            self.normalization.kind,
+            {"shift": self.normalization.shift, "scale": self.normalization.scale},
             norms=norms,
-            activation=experiment.network.activation,
+            activation=self.network.activation,
         )
 
-    def _kept(self, tree: Any) -> Any:
-        """Return host copies of arrays, for the next step may use their memory."""
-        return mapped(lambda array: self.experiment.backend.to_host(array).copy(), tree)
+    def to_host(self, tree: Any) -> Any:
+        """Return copies on the host, for the next step may use the arrays' memory."""
+        return tree_map(lambda array: self.backend.to_host(array).copy(), tree)
+
+    def to_device(self, tree: Any) -> Any:
+        """Return copies on the device, for a step may use their memory."""
+        return tree_map(lambda array: self.backend.from_host(array.copy()), tree)
+
+    def restored(self, state: TrainState) -> TrainState:
+        """Return a state that is on the host, of this trainer or another of the same network, on the device."""
+        return state._replace(variables=self.to_device(state.variables))
+
+    def _evaluate(self, state: TrainState, samples: Samples, order: Array | None) -> Evaluation:
+        variables = state.variables
+        return evaluate(self.context, variables.parameters, samples, variables.statistics, order)
+
+    def _loader(self, data: Dataset, split: Split) -> BatchLoader:
+        config, network, put = self.config, self.network, self.backend.from_host
+        count = len(data.y_train) if split.training is None else len(split.training)
+        mapped = is_mapped(data.x_train)
+
+        @lru_cache(maxsize=1)
+        def order(epoch: int) -> Order:
+            places = random.permutation(config.seed, count, epoch=epoch)
+            host = places if split.training is None else split.training[places]
+            return Order(host, put(host))
+
+        def masks(epoch: int, begin: int, end: int) -> Masks:
+            inputs, hidden = dropout_masks(network, config.seed, epoch, begin, end)
+            return Masks(None if inputs is None else put(inputs), [put(mask) for mask in hidden])
+
+        augment = None
+        if config.augmentation.enabled:
+            side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
+            augment = augmenter(self.context.ops, config.augmentation, side, side, config.seed, put)
+        return BatchLoader(
+            self.context.ops,
+            self.samples._replace(x=for_shuffling(self.samples.x)) if mapped else self.samples,
+            order,
+            count,
+            None if config.batch_size == "full" else config.batch_size,
+            augment,
+            masks if network.input_dropout or network.hidden_dropout else None,
+            not mapped,
+            self.context.map_blocks,
+            self.context.stack,
+        )
 
 
-def select(config: TrainConfig) -> Selection:
+def select_backend(config: TrainConfig) -> Selection:
     """Return the backend that the settings, and XPNET_REQUIRE_DEVICE=1 in the environment, ask for.
 
     Raises
@@ -139,7 +262,7 @@ def select(config: TrainConfig) -> Selection:
     return resolve(config.device, config.backend, require_device=require)
 
 
-def workers(config: TrainConfig, backend: Backend) -> int:
+def worker_count(config: TrainConfig, backend: Backend) -> int:
     """Return how many blocks are computed side by side.
 
     Raises
@@ -155,12 +278,66 @@ def workers(config: TrainConfig, backend: Backend) -> int:
     return config.workers
 
 
-def figures(prefix: str, evaluation: Evaluation | None) -> dict[str, float]:
-    """Return loss and accuracy by the names that a record has for them; nothing of nothing."""
-    if evaluation is None:
-        return {}
-    return {f"{prefix}_loss": evaluation.loss, f"{prefix}_accuracy": evaluation.accuracy}
+def _network(config: TrainConfig, data: Dataset) -> Network:
+    return Network(
+        (data.features, *config.hidden, data.classes),
+        activation=config.activation,
+        batch_norm=config.batch_norm,
+        input_dropout=config.input_dropout,
+        hidden_dropout=config.dropout,
+        loss=config.loss,
+        label_smoothing=config.label_smoothing,
+    )
 
 
-def _copied(layers: Any) -> Any:
-    return mapped(lambda array: array * 1.0, layers)
+def _split(config: TrainConfig, count: int) -> Split:
+    if not config.validation:
+        return Split(None, None)
+    if config.validation >= count:
+        msg = f"--validation: expected fewer than the {count} training samples, got {config.validation}"
+        raise ConfigError(msg)
+    return Split(*random.split(config.seed, count, config.validation))
+
+
+def _fitted(config: TrainConfig, data: Dataset, split: Split) -> Normalization:
+    x = data.x_train if split.training is None else data.x_train[split.training]
+    return fit_normalization(config.normalize, x)
+
+
+def _initial(config: TrainConfig, network: Network) -> tuple[Parameters, list[Statistics]]:
+    """Return the parameters and running statistics to start from, on the host."""
+    if config.init_from is None:
+        parameters = initialize(
+            network.sizes, config.seed, config.init, batch_norm=network.batch_norm
+        )
+        return parameters, initial_statistics(network)
+    model = load_model(config.init_from)
+    if model.network.sizes != network.sizes or model.network.batch_norm != network.batch_norm:
+        msg = (
+            f"--init-from: {config.init_from} holds a {described(model.network)}, "
+            f"but the settings and the data make it a {described(network)}"
+        )
+        raise ConfigError(msg)
+    return parameters_of(model)
+
+
+def _check_sizes(config: TrainConfig, sizes: tuple[int, ...], samples: int) -> None:
+    if config.batch_size != "full" and config.batch_size > samples:
+        msg = f"--batch-size: expected at most the {samples} training samples, got {config.batch_size}"
+        raise ConfigError(msg)
+    if config.batch_norm and config.batch_size != "full" and samples % config.batch_size == 1:
+        msg = (
+            f"--batch-size: {config.batch_size} leaves a last batch of one sample, which --batch-norm "
+            "cannot normalise: use another"
+        )
+        raise ConfigError(msg)
+    parameters = sum(units * (inputs + 1) for inputs, units in pairwise(sizes))
+    # Parameters, gradients and their drawing, and a block's activations, in eight bytes each.
+    needed = 8 * (4 * parameters + 4 * BLOCK_SIZE * sum(sizes[1:]))
+    memory = available_memory()
+    if memory is not None and needed > memory:
+        msg = (
+            f"--hidden: a {shown(sizes)} network has {parameters} parameters and needs about "
+            f"{needed / 2**30:.0f} GiB, this machine has {memory / 2**30:.0f}: use fewer units"
+        )
+        raise ConfigError(msg)
