@@ -21,8 +21,9 @@ from xpnet.data.datasets import Dataset
 from xpnet.nn import functional as F
 from xpnet.nn.network import forward, prepare
 from xpnet.storage.model_file import fingerprint
-from xpnet.training.evaluation import evaluate
-from xpnet.training.setup import Experiment, assemble
+from xpnet.training.callbacks import Callback, Evaluate
+from xpnet.training.state import TrainState
+from xpnet.training.trainer import Trainer
 
 NETWORKS = {
     "default": TrainConfig(epochs=3),
@@ -58,32 +59,31 @@ def trained(
 ) -> str:
     """Return the SHA-256 of all that a training gives: parameters, history, probabilities."""
     with backend.scope(), backend.workers(workers):
-        experiment = assemble(replace(config, log_every=1), data, backend)
+        trainer = Trainer(replace(config, log_every=1), data, backend)
         if stack is not None:
-            engine = replace(experiment.engine, stack=stack)
-            experiment = replace(experiment, engine=engine)
+            trainer.context = replace(trainer.context, stack=stack)
+            trainer.loader = replace(trainer.loader, stack=stack)
         history: list[float] = []
 
-        def on_epoch(_epoch, evaluation, _state):
-            history.extend([evaluation.loss, evaluation.accuracy])
+        class Keep(Callback):
+            def on_epoch_end(self, log):
+                history.extend([log.training.loss, log.training.accuracy])
 
-        fitted = experiment.fit(on_epoch)
-        tested = evaluate(experiment.engine, fitted.parameters, experiment.test)
-        digest = hashlib.sha256(fingerprint(experiment.on_host(fitted.parameters)).encode())
+        state = trainer.fit([Evaluate(trainer), Keep()]).state
+        tested = trainer.evaluate_test(state)
+        digest = hashlib.sha256(fingerprint(trainer.model(state).layers).encode())
         digest.update(struct.pack(f"<{len(history) + 1}d", *history, tested.loss))
         digest.update(backend.to_host(tested.predictions).astype("<i8").tobytes())
-        digest.update(probabilities(experiment, fitted.parameters).astype("<f8").tobytes())
+        digest.update(probabilities(trainer, state).astype("<f8").tobytes())
         return digest.hexdigest()
 
 
-def probabilities(
-    experiment: Experiment, parameters: list, rows: slice = slice(None)
-) -> np.ndarray:
+def probabilities(trainer: Trainer, state: TrainState, rows: slice = slice(None)) -> np.ndarray:
     """Return the probabilities (classes, samples) of test samples."""
-    engine = experiment.engine
-    x = engine.inputs(experiment.test.x[rows, :])
-    logits, _ = forward(engine.ops, prepare(engine.ops, parameters), x)
-    return np.ascontiguousarray(experiment.backend.to_host(F.softmax(engine.ops, logits)))
+    context = trainer.context
+    x = context.inputs(trainer.test.x[rows, :])
+    logits, _ = forward(context.ops, prepare(context.ops, state.variables.parameters), x)
+    return np.ascontiguousarray(trainer.backend.to_host(F.softmax(context.ops, logits)))
 
 
 def all_fingerprints(

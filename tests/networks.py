@@ -1,21 +1,26 @@
-"""Small networks and data for the tests, and the engine that trains them."""
+"""Small networks and data for the tests, and what trains them."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from xpnet.arithmetic import random
 from xpnet.arithmetic.native import Native
-from xpnet.inference.context import Engine
+from xpnet.errors import DivergedError
+from xpnet.inference.context import ComputeContext
 from xpnet.nn.init import initialize
 from xpnet.nn.inputs import fit_normalization
 from xpnet.nn.layers import Linear
 from xpnet.nn.optim import sgd
 from xpnet.nn.schedules import constant
-from xpnet.training.batches import Feed, Order, Samples
+from xpnet.training.batches import BatchLoader, Order, Samples, batch_of
+from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import evaluate
 from xpnet.training.loop import fit
-from xpnet.training.state import start
+from xpnet.training.state import initial_state
+from xpnet.training.step import Step
 
 
 def pixels(samples, features, classes, seed=0):
@@ -43,14 +48,14 @@ def on_host(backend, layers):
     return [Linear(*(backend.to_host(array) for array in layer)) for layer in layers]
 
 
-def engine_for(backend, x, dtype="float64", normalize="scale"):
-    """An engine that computes natively with inputs normalised for `x`."""
+def context_for(backend, x, dtype="float64", normalize="scale"):
+    """What computes natively with inputs normalised for `x`."""
     ops = arithmetic(backend, dtype)
     inputs = fit_normalization(normalize, x).on_device(ops, backend.from_host)
-    return Engine(ops, inputs, backend.map_blocks)
+    return ComputeContext(ops, inputs, backend.map_blocks)
 
 
-def feed_for(backend, x, labels, order=None, seed=0):
+def loader_for(context, backend, x, labels, order=None, seed=0, batch_size=None):
     """All samples, in the order that `order` gives for an epoch, by default that of the seed."""
 
     def permutation(epoch):
@@ -58,20 +63,56 @@ def feed_for(backend, x, labels, order=None, seed=0):
         return Order(host, backend.from_host(host))
 
     samples = Samples(backend.from_host(x), backend.from_host(labels))
-    return Feed(samples, permutation, len(labels))
-
-
-def fitted(engine, layers, feed, *, learning_rate=0.1, **settings):
-    """Train with gradient descent; `settings` are those of `fit`."""
-    return fit(
-        engine,
-        start(layers, [], sgd()),
-        feed,
-        sgd(),
-        constant(learning_rate),
-        evaluation=lambda state: evaluate(engine, state.parameters, feed.samples),
-        **settings,
+    return BatchLoader(
+        context.ops,
+        samples,
+        permutation,
+        len(labels),
+        batch_size,
+        map_blocks=context.map_blocks,
+        stack=context.stack,
     )
+
+
+def gradients_of(context, parameters, samples, order=None):
+    """The gradients of the mean loss of samples, all or those with the indices in `order`."""
+    step = Step(context, sgd())
+    return step.gradients(parameters, batch_of(context.ops, samples, order))
+
+
+class OnEpoch(Callback):
+    """Calls a function with the log of each epoch."""
+
+    def __init__(self, function):
+        self.on_epoch_end = function
+
+
+class EvaluateEvery(Callback):
+    """Evaluates on the samples of a loader every few epochs."""
+
+    def __init__(self, context, samples, every, epochs):
+        self.context, self.samples, self.every, self.epochs = context, samples, every, epochs
+
+    def on_epoch_end(self, log):
+        if log.epoch % self.every == 0 or log.epoch == self.epochs:
+            parameters = log.state.variables.parameters
+            log.training = evaluate(self.context, parameters, self.samples)
+            if not math.isfinite(log.training.loss):
+                raise DivergedError.in_epoch(log.epoch)
+
+
+def fitted(context, layers, loader, *, epochs, learning_rate=0.1, log_every=10, callbacks=()):
+    """Train with gradient descent; return the result and the trained layers."""
+    evaluation = EvaluateEvery(context, loader.samples, log_every, epochs)
+    result = fit(
+        Step(context, sgd()),
+        loader,
+        constant(learning_rate),
+        initial_state(layers, [], sgd()),
+        epochs=epochs,
+        callbacks=[evaluation, *callbacks],
+    )
+    return result, result.state.variables.parameters
 
 
 def train(
@@ -90,18 +131,18 @@ def train(
     """Train from a seed's parameters; return layers (on the device) and [(loss, accuracy), …]."""
     history = []
 
-    def keep(epoch, evaluation, state):
-        if evaluation is not None:
-            history.append((evaluation.loss, evaluation.accuracy))
+    def keep(log):
+        if log.training is not None:
+            history.append((log.training.loss, log.training.accuracy))
 
-    found = fitted(
-        engine_for(backend, x, dtype),
+    context = context_for(backend, x, dtype)
+    _, layers = fitted(
+        context,
         on_device(backend, initialize(sizes, seed), dtype),
-        feed_for(backend, x, labels, seed=seed),
+        loader_for(context, backend, x, labels, seed=seed, batch_size=batch_size),
         learning_rate=learning_rate,
         epochs=epochs,
-        batch_size=batch_size,
         log_every=log_every,
-        on_epoch=keep,
+        callbacks=[OnEpoch(keep)],
     )
-    return found.parameters, history
+    return layers, history

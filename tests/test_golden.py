@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet._lib.machine import available_cpus
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.data import datasets
 from xpnet.parity import first_difference
 from xpnet.storage.model_file import fingerprint
-from xpnet.training.setup import assemble
+from xpnet.training.callbacks import Callback
+from xpnet.training.trainer import Trainer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reproducibility.md"
 ROW = re.compile(r"^\| (?:initial|after (\d+) epochs?) \| `([0-9a-f]{64})` \|$", re.MULTILINE)
@@ -29,19 +29,19 @@ def test_the_page_has_the_fingerprints():
 
 def test_the_default_run(backend):
     expected = golden()
-    with backend.workers(available_cpus()):
-        experiment = assemble(TrainConfig(log_every=100), datasets.load(), backend)
-        found = {}
+    found = {}
 
-        def on_epoch(epoch, _evaluation, state):
-            if epoch in expected:
-                found[epoch] = fingerprint(experiment.on_host(state.parameters))
+    class Keep(Callback):
+        def on_epoch_end(self, log):
+            if log.epoch in expected:
+                found[log.epoch] = fingerprint(trainer.model(log.state).layers)
 
-        experiment.fit(on_epoch)
+    with Trainer.open(TrainConfig(log_every=100), datasets.load(), backend) as trainer:
+        trainer.fit([Keep()])
     if found != expected:
-        numpy = make("numpy", "cpu")
-        reference = assemble(experiment.config, datasets.load(), numpy)
-        pytest.fail(f"found {found}; beside NumPy: {first_difference(reference, experiment)}")
+        with Trainer.open(trainer.config, datasets.load(), make("numpy", "cpu")) as reference:
+            difference = first_difference(reference, trainer)
+        pytest.fail(f"found {found}; beside NumPy: {difference}")
 
 
 def test_after_a_hundred_epochs_the_parameters_are_those_of_plain_float64():
@@ -49,9 +49,8 @@ def test_after_a_hundred_epochs_the_parameters_are_those_of_plain_float64():
     trained = []
     for arithmetic in ("reproducible", "native"):
         config = TrainConfig(arithmetic=arithmetic, dtype="float64", log_every=100)
-        with numpy.scope(), numpy.workers(available_cpus()):
-            experiment = assemble(config, data, numpy)
-            trained.append(experiment.on_host(experiment.fit(lambda *_: None).parameters))
+        with Trainer.open(config, data, numpy) as trainer:
+            trained.append(trainer.model(trainer.fit().state).layers)
     for ours, plain in zip(*trained, strict=True):
         for name, tensor in ours.items():
             assert np.max(np.abs(tensor - plain[name])) <= 5e-8

@@ -19,7 +19,7 @@ from fingerprints import NETWORKS, all_fingerprints, probabilities, real_data, t
 
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
-from xpnet.training.setup import assemble
+from xpnet.training.trainer import Trainer
 
 SCRIPT = [sys.executable, str(Path(__file__).parent / "fingerprints.py")]
 OLDEST = "XPNET_OLDEST_PYTHON"
@@ -161,10 +161,11 @@ def test_settings_of_pytorch_do_not_matter(table):
 
 
 def test_a_samples_probabilities_do_not_depend_on_its_neighbours(backend):
-    experiment = assemble(TrainConfig(hidden=(30,)), real_data(), backend)
-    together = probabilities(experiment, experiment.parameters)
+    trainer = Trainer(TrainConfig(hidden=(30,)), real_data(), backend)
+    state = trainer.initial_state()
+    together = probabilities(trainer, state)
     for rows in (slice(0, 1), slice(7, 8), slice(100, 303)):
-        alone = probabilities(experiment, experiment.parameters, rows)
+        alone = probabilities(trainer, state, rows)
         assert alone.tobytes() == np.ascontiguousarray(together[:, rows]).tobytes()
 
 

@@ -4,7 +4,6 @@ Tier "close", relative to the largest parameter: float32 1e-4, float64 1e-7 afte
 (measured: 3e-6 and 3e-15).
 """
 
-import itertools
 import math
 from dataclasses import replace
 from functools import partial
@@ -12,17 +11,30 @@ from functools import partial
 import numpy as np
 import pytest
 from assertions import assert_on_backend, assert_same
-from networks import engine_for, feed_for, fitted, on_device, on_host, pixels, train
+from networks import (
+    OnEpoch,
+    context_for,
+    fitted,
+    gradients_of,
+    loader_for,
+    on_device,
+    on_host,
+    pixels,
+    train,
+)
 
 from xpnet.arithmetic import blocks
 from xpnet.backends.numpy import make
+from xpnet.config import TrainConfig
+from xpnet.data.datasets import Dataset
 from xpnet.errors import DivergedError
 from xpnet.nn.init import initialize
 from xpnet.nn.optim import sgd
-from xpnet.training import loop
-from xpnet.training.batches import Samples
+from xpnet.training import step
+from xpnet.training.batches import Samples, rows
+from xpnet.training.callbacks import Callback, Evaluate
 from xpnet.training.evaluation import evaluate
-from xpnet.training.step import batch_gradients
+from xpnet.training.trainer import Trainer
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-7}
 X, LABELS = pixels(2600, 20, 5)  # two blocks and a short one
@@ -56,10 +68,10 @@ def test_training_agrees_with_numpy(backend, dtype, hidden, batch_size):
 def test_a_batch_over_many_blocks_is_the_mean_over_its_samples(backend, monkeypatch):
     layers = on_device(backend, initialize((20, 10, 5), 0))
     samples = Samples(backend.from_host(X), backend.from_host(LABELS))
-    engine = engine_for(backend, X)
-    gradients = batch_gradients(engine, layers, samples)
-    monkeypatch.setattr(loop, "block_chunks", lambda count, stack: [[blocks.Group(0, count, 1)]])
-    whole = batch_gradients(engine, layers, samples)
+    context = context_for(backend, X)
+    gradients = gradients_of(context, layers, samples)
+    monkeypatch.setattr(step, "block_chunks", lambda count, stack: [[blocks.Group(0, count, 1)]])
+    whole = gradients_of(context, layers, samples)
     for layer, expected in zip(gradients, on_host(backend, whole), strict=True):
         for array, expected_array in zip(layer, expected, strict=True):
             assert_same(array, expected_array, backend, rtol=1e-10, atol=1e-14)
@@ -67,37 +79,37 @@ def test_a_batch_over_many_blocks_is_the_mean_over_its_samples(backend, monkeypa
 
 def test_a_batch_of_chosen_samples_is_the_batch_of_those_rows(backend):
     layers = on_device(backend, initialize((20, 10, 5), 0))
-    engine = engine_for(backend, X)
+    context = context_for(backend, X)
     chosen = np.array([5, 2599, 0, 17])
     whole = Samples(backend.from_host(X), backend.from_host(LABELS))
     rows = Samples(backend.from_host(X[chosen]), backend.from_host(LABELS[chosen]))
-    gradients = batch_gradients(engine, layers, whole, backend.from_host(chosen))
-    expected = on_host(backend, batch_gradients(engine, layers, rows))
+    gradients = gradients_of(context, layers, whole, backend.from_host(chosen))
+    expected = on_host(backend, gradients_of(context, layers, rows))
     assert_same(gradients[0].weight, expected[0].weight, backend)
 
 
 def test_stacked_blocks_are_the_blocks(backend):
     x, labels = pixels(3 * 1024 + 5, 20, 5)
-    engine, samples = (
-        engine_for(backend, x),
+    context, samples = (
+        context_for(backend, x),
         Samples(backend.from_host(x), backend.from_host(labels)),
     )
     layers = on_device(backend, initialize((20, 10, 5), 0))
-    stacked = replace(engine, stack=2)
-    expected = on_host(backend, batch_gradients(engine, layers, samples))
-    for layer, expected_layer in zip(
-        batch_gradients(stacked, layers, samples), expected, strict=True
-    ):
-        assert_same(layer.weight, expected_layer.weight, backend, rtol=1e-11, atol=1e-15)
-    alone, together = (evaluate(e, layers, samples) for e in (engine, stacked))
-    assert together.loss == pytest.approx(alone.loss, rel=1e-13)
-    assert together.accuracy == alone.accuracy
+    stacked = replace(context, stack=2)
+    for order in (None, backend.from_host(np.arange(len(labels))[::-1].copy())):
+        expected = on_host(backend, gradients_of(context, layers, samples, order))
+        found = gradients_of(stacked, layers, samples, order)
+        for layer, expected_layer in zip(found, expected, strict=True):
+            assert_same(layer.weight, expected_layer.weight, backend, rtol=1e-11, atol=1e-15)
+        alone, together = (evaluate(c, layers, samples, (), order) for c in (context, stacked))
+        assert together.loss == pytest.approx(alone.loss, rel=1e-13)
+        assert together.accuracy == alone.accuracy
 
 
 def test_evaluation_drops_no_sample(backend):
     layers = initialize((20, 10, 5), 0)
     samples = Samples(backend.from_host(X), backend.from_host(LABELS))
-    evaluation = evaluate(engine_for(backend, X), on_device(backend, layers), samples)
+    evaluation = evaluate(context_for(backend, X), on_device(backend, layers), samples)
     a = X.T / 255.0
     z1 = layers[0].weight @ a + layers[0].bias
     z2 = layers[1].weight @ np.maximum(z1, 0) + layers[1].bias
@@ -109,17 +121,58 @@ def test_evaluation_drops_no_sample(backend):
     assert evaluation.loss == pytest.approx(losses.mean(), rel=1e-12)
 
 
-def run(epochs, **settings):
-    """Fit 100 samples on NumPy; `settings` override."""
-    order = settings.pop("order", lambda _: np.arange(100))
-    return fitted(
-        engine_for(NUMPY, X),
-        settings.pop("layers", initialize((20, 10, 5), 0)),
-        feed_for(NUMPY, X[:100], LABELS[:100], order),
-        epochs=epochs,
-        batch_size=settings.pop("batch_size", None),
-        **settings,
-    )
+def run(epochs, *callbacks, order=lambda _: np.arange(100), batch_size=None, layers=None, **more):
+    """Fit 100 samples on NumPy; return the result and the layers."""
+    context = context_for(NUMPY, X)
+    loader = loader_for(context, NUMPY, X[:100], LABELS[:100], order, batch_size=batch_size)
+    start = initialize((20, 10, 5), 0) if layers is None else layers
+    return fitted(context, start, loader, epochs=epochs, callbacks=callbacks, **more)
+
+
+class Hooks(Callback):
+    """Notes the calls of the hooks."""
+
+    def __init__(self):
+        self.calls = []
+
+    def on_train_begin(self, state):
+        self.calls.append(("begin", state.epoch, state.batch))
+
+    def on_step_end(self, state):
+        self.calls.append(("step", state.epoch, state.batch))
+
+    def on_epoch_end(self, log):
+        self.calls.append(("epoch", log.epoch, log.state.batch))
+
+    def on_train_end(self, result):
+        self.calls.append(("end", result.state.epoch, result.stopped))
+
+    def close(self):
+        self.calls.append(("close",))
+
+
+def test_the_hooks_are_called_in_this_order():
+    hooks = Hooks()
+    run(2, hooks, batch_size=50)
+    assert hooks.calls == [
+        ("begin", 0, 0),
+        *(("epoch", 0, 0), ("step", 0, 1), ("step", 0, 2)),
+        *(("epoch", 1, 0), ("step", 1, 1), ("step", 1, 2)),
+        *(("epoch", 2, 0), ("end", 2, None), ("close",)),
+    ]
+
+
+def test_callbacks_are_closed_after_an_error():
+    class Fails(Callback):
+        def on_step_end(self, state):
+            msg = "broken"
+            raise ValueError(msg)
+
+    hooks = Hooks()
+    with pytest.raises(ValueError, match="broken"):
+        run(2, hooks, Fails())
+    assert hooks.calls[-1] == ("close",)
+    assert not any(call[0] == "end" for call in hooks.calls)
 
 
 @pytest.mark.parametrize(
@@ -127,68 +180,87 @@ def run(epochs, **settings):
     [(0, 10, [0]), (3, 10, [0, 3]), (20, 10, [0, 10, 20]), (5, 2, [0, 2, 4, 5])],
 )
 def test_evaluations_are_those_of_the_logged_epochs(epochs, log_every, logged):
-    seen, evaluated = [], []
-
-    def on_epoch(epoch, evaluation, layers):
-        seen.append(epoch)
-        if evaluation is not None:
-            evaluated.append(epoch)
-
-    run(epochs, log_every=log_every, on_epoch=on_epoch)
-    assert seen == list(range(epochs + 1))
-    assert evaluated == logged
+    x, y = X[:40], LABELS[:40]
+    config = TrainConfig(epochs=epochs, log_every=log_every, hidden=(4,))
+    with Trainer.open(config, Dataset(x, y, x, y, "small"), NUMPY) as trainer:
+        logs = []
+        trainer.fit([Evaluate(trainer), OnEpoch(logs.append)])
+    assert [log.epoch for log in logs] == list(range(epochs + 1))
+    assert [log.epoch for log in logs if log.training is not None] == logged
 
 
-def test_mini_batches_visit_every_sample_once_an_epoch_in_that_epochs_order(monkeypatch):
-    visited = []
+@pytest.mark.parametrize("skip", [0, 2])
+def test_mini_batches_visit_every_sample_once_an_epoch_in_that_epochs_order(skip):
+    context = context_for(NUMPY, X)
+    loader = loader_for(
+        context, NUMPY, X[:100], LABELS[:100], lambda epoch: np.roll(np.arange(100), epoch), 0, 30
+    )
+    for epoch in (1, 2):
+        batches = list(loader.batches(epoch, skip))
+        assert [batch.size for batch in batches] == [30, 30, 30, 10][skip:]
+        visited = [batch.block(blocks.Group(0, batch.size, 1)).indices for batch in batches]
+        assert (
+            np.concatenate(visited).tolist() == np.roll(np.arange(100), epoch)[30 * skip :].tolist()
+        )
 
-    class Spy(loop._Step):
-        def _plain(self, indices):
-            visited.append(indices.tolist())
-            return super()._plain(indices)
 
-    monkeypatch.setattr(loop, "_Step", Spy)
-    run(2, batch_size=30, order=lambda epoch: np.roll(np.arange(100), epoch))
-    assert [len(batch) for batch in visited] == [30, 30, 30, 10] * 2
-    assert list(itertools.chain(*visited[:4])) == np.roll(np.arange(100), 1).tolist()
-    assert list(itertools.chain(*visited[4:])) == np.roll(np.arange(100), 2).tolist()
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_mini_batch_of_all_samples_has_the_order_of_its_epoch(in_memory):
+    context = context_for(NUMPY, X)
+
+    def order(epoch):
+        return np.roll(np.arange(len(X)), epoch)
+
+    for size, expected in ((len(X), 2), (None, 0)):
+        loader = replace(
+            loader_for(context, NUMPY, X, LABELS, order, batch_size=size), in_memory=in_memory
+        )
+        (batch,) = loader.batches(2)
+        block = rows(context.ops, batch.block(blocks.Group(0, 1024, 1)))
+        assert np.array_equal(block.x, X[order(expected)[:1024]])
 
 
 def test_ctrl_c_ends_training_with_the_parameters_of_the_last_step():
     steps = iter(range(3))
 
-    def on_step(state):
-        if next(steps, None) == 2:
-            raise KeyboardInterrupt
+    class Press(Callback):
+        def on_step_end(self, state):
+            if next(steps, None) == 2:
+                raise KeyboardInterrupt
 
-    found = run(10, batch_size=50, on_step=on_step)
-    assert found.interrupted
-    assert found.epochs == 1
-    by_hand = run(1, batch_size=50).parameters
-    engine, samples = engine_for(NUMPY, X), Samples(X[:100], LABELS[:100])
-    gradients = batch_gradients(engine, by_hand, samples, np.arange(50))
+    result, layers = run(10, Press(), batch_size=50)
+    assert result.interrupted
+    assert (result.state.epoch, result.state.batch) == (1, 1)
+    _, by_hand = run(1, batch_size=50)
+    samples = Samples(X[:100], LABELS[:100])
+    gradients = gradients_of(context_for(NUMPY, X), by_hand, samples, np.arange(50))
     expected, _ = sgd().update(gradients, (), by_hand, 0.1)
-    for layer, expected_layer in zip(found.parameters, expected, strict=True):
+    for layer, expected_layer in zip(layers, expected, strict=True):
         assert np.array_equal(layer.weight, expected_layer.weight)
 
 
 @pytest.mark.parametrize("batch_size", [None, 50])
-def test_stop_ends_training_after_the_step_at_hand(batch_size):
-    answers = iter([False] * 4 + [True] * 9)
-    found = run(10, batch_size=batch_size, stop=lambda: next(answers))
-    assert found.interrupted
-    assert found.epochs == (2 if batch_size else 4)
-    assert not run(2, batch_size=batch_size).interrupted
+def test_a_callback_ends_training_before_the_next_step(batch_size):
+    class StopAfterFour(Callback):
+        def on_step_end(self, state):
+            steps = state.epoch * (2 if batch_size else 1) + state.batch
+            self.stop = "enough" if steps == 4 else None
+
+    result, _ = run(10, StopAfterFour(), batch_size=batch_size)
+    assert result.stopped == "enough"
+    assert not result.interrupted
+    assert result.state.epoch == (2 if batch_size else 4)
+    assert run(2, batch_size=batch_size)[0].stopped is None
 
 
 def test_training_leaves_the_parameters_it_starts_from(backend):
     start = on_device(backend, initialize((20, 10, 5), 0))
     before = [np.copy(layer.weight) for layer in on_host(backend, start)]
-    engine = replace(engine_for(backend, X), compile=partial(backend.compile, exact=False))
-    feed = feed_for(backend, X[:200], LABELS[:200])
-    found = fitted(engine, start, feed, epochs=2, batch_size=50)
+    context = replace(context_for(backend, X), compile=partial(backend.compile, exact=False))
+    loader = loader_for(context, backend, X[:200], LABELS[:200], batch_size=50)
+    _, layers = fitted(context, start, loader, epochs=2)
     for layer, expected, changed in zip(
-        on_host(backend, start), before, on_host(backend, found.parameters), strict=True
+        on_host(backend, start), before, on_host(backend, layers), strict=True
     ):
         np.testing.assert_array_equal(layer.weight, expected)
         assert not np.array_equal(changed.weight, expected)
@@ -197,12 +269,17 @@ def test_training_leaves_the_parameters_it_starts_from(backend):
 @pytest.mark.parametrize("batch_size", [None, 50, 1500])
 @pytest.mark.parametrize("units", [10, 300])  # some products are made otherwise from 256 on
 def test_compiled_training_is_training(backend, batch_size, units):
-    generic = engine_for(backend, X)
+    generic = context_for(backend, X)
     fast = replace(generic, compile=partial(backend.compile, exact=False))
-    start, feed = on_device(backend, initialize((20, units, 5), 0)), feed_for(backend, X, LABELS)
-    found, expected = (
-        fitted(engine, start, feed, epochs=2, batch_size=batch_size).parameters
-        for engine in (fast, generic)
+    start = on_device(backend, initialize((20, units, 5), 0))
+    (_, found), (_, expected) = (
+        fitted(
+            context,
+            start,
+            loader_for(context, backend, X, LABELS, batch_size=batch_size),
+            epochs=2,
+        )
+        for context in (fast, generic)
     )
     for layer, expected_layer in zip(found, on_host(backend, expected), strict=True):
         assert_same(layer.weight, expected_layer.weight, backend, rtol=1e-9, atol=1e-12)

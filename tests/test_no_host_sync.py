@@ -5,12 +5,11 @@ never makes a GPU wait for the host.
 """
 
 import pytest
-from networks import engine_for, on_device, pixels
+from networks import context_for, gradients_of, on_device, pixels
 
 from xpnet.nn.init import initialize
 from xpnet.nn.optim import sgd
 from xpnet.training.batches import Samples
-from xpnet.training.step import batch_gradients
 
 torch_backend = pytest.importorskip("xpnet.backends.torch", reason="torch is not installed")
 
@@ -21,11 +20,11 @@ def test_a_step_reads_nothing_back(hidden, batch_size):
     pytest.importorskip("torch")
     meta = torch_backend.make("meta")
     x, labels = pixels(2600, 20, 5)
-    engine = engine_for(meta, x)
+    context = context_for(meta, x)
     layers = on_device(meta, initialize((20, *hidden, 5), 0))
     samples = Samples(meta.from_host(x), meta.from_host(labels))
     order = None if batch_size is None else meta.from_host(labels[:batch_size].astype("int64"))
-    gradients = batch_gradients(engine, layers, samples, order)
+    gradients = gradients_of(context, layers, samples, order)
     updated, _ = sgd().update(gradients, (), layers, 0.1)
     for layer, start in zip(updated, layers, strict=True):
         assert layer.weight.shape == start.weight.shape

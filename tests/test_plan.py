@@ -13,13 +13,14 @@ from xpnet.arithmetic import Native, Reproducible
 from xpnet.backends import replay
 from xpnet.backends.numpy import make
 from xpnet.backends.replay import compiled, xp
-from xpnet.inference.context import Engine
+from xpnet.inference.context import ComputeContext
 from xpnet.nn.init import initialize
 from xpnet.nn.inputs import fit_normalization
 from xpnet.nn.layers import Linear
-from xpnet.training.batches import Samples
+from xpnet.nn.optim import sgd
+from xpnet.training.batches import Samples, batch_of
 from xpnet.training.evaluation import evaluate
-from xpnet.training.step import batch_gradients
+from xpnet.training.step import Step
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(2, 5, 7))
@@ -243,14 +244,14 @@ def test_a_network_is_the_same_compiled(sizes, samples, normalize, arithmetic, d
     ops = arithmetic(backend.xp, backend.device, getattr(np, dtype))
     inputs = fit_normalization(normalize, x).on_device(ops, backend.from_host)
     parameters = [Linear(*(a.astype(dtype) for a in layer)) for layer in initialize(sizes, 0)]
-    generic = Engine(ops, inputs, backend.map_blocks)
-    fast = Engine(ops, inputs, backend.map_blocks, compile=compiled)
+    generic = ComputeContext(ops, inputs, backend.map_blocks)
+    fast = ComputeContext(ops, inputs, backend.map_blocks, compile=compiled)
     data = Samples(x, labels)
+    batch = batch_of(ops, data)
+    steps = Step(generic, sgd()), Step(fast, sgd())
     for _ in range(2):
-        expected = batch_gradients(generic, parameters, data)
-        for layer, expected_layer in zip(
-            batch_gradients(fast, parameters, data), expected, strict=True
-        ):
+        expected, found = (step.gradients(parameters, batch) for step in steps)
+        for layer, expected_layer in zip(found, expected, strict=True):
             for array, expected_array in zip(layer, expected_layer, strict=True):
                 scale = float(np.max(np.abs(expected_array)))
                 np.testing.assert_allclose(array, expected_array, rtol=0, atol=tolerance * scale)

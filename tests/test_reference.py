@@ -12,7 +12,7 @@ from fingerprints import real_data
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.storage.model_file import fingerprint
-from xpnet.training.setup import assemble
+from xpnet.training.trainer import Trainer
 
 PAGE = Path(__file__).parent.parent / "docs" / "reproducibility.md"
 
@@ -49,9 +49,8 @@ def test_fingerprints_after_one_epoch(images):
 def xpnet_fingerprint(images):
     """The fingerprint that xpnet itself gives for the first images."""
     data = real_data(images)
-    experiment = assemble(TrainConfig(epochs=1), data, make("numpy", "cpu"))
-    fitted = experiment.fit(lambda *_: None)
-    return fingerprint(experiment.on_host(fitted.parameters))
+    trainer = Trainer(TrainConfig(epochs=1), data, make("numpy", "cpu"))
+    return fingerprint(trainer.model(trainer.fit().state).layers)
 
 
 @pytest.mark.parametrize(

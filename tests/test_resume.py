@@ -12,8 +12,8 @@ import pytest
 from ctrl_c import pressed
 
 from xpnet import train
-from xpnet.cli import train as runner
 from xpnet.storage.record import read_metrics, read_run
+from xpnet.training import callbacks
 
 COMMAND = [sys.executable, "-m", "xpnet.train"]
 SETTINGS = [
@@ -102,7 +102,7 @@ def test_after_ctrl_c_it_goes_on(capsys):
 def test_after_ctrl_c_between_epoch_0_and_the_first_step_no_row_stands_twice(monkeypatch):
     assert train.main([*SETTINGS, "--name", "whole", "--quiet"]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "deferred", lambda _: nullcontext(lambda: True))
+        patch.setattr(callbacks, "deferred", lambda _: nullcontext(lambda: True))
         assert train.main([*SETTINGS, "--name", "stopped", "--quiet"]) == 130
     metrics = Path("runs/stopped/metrics.jsonl")
     assert [row["epoch"] for row in read_metrics(metrics)] == [0]

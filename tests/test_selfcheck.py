@@ -11,7 +11,7 @@ from xpnet.arithmetic.selfcheck import check
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.errors import BackendError, ConfigError
-from xpnet.training.setup import assemble
+from xpnet.training.trainer import Trainer
 
 
 def test_every_backend_passes(backend):
@@ -80,11 +80,11 @@ def test_variables_that_change_products_are_refused_on_a_gpu(monkeypatch):
     gpu = make("numpy", "cpu")
     monkeypatch.setattr(gpu, "device_name", "cuda:0")
     data = real_data(10, 5)
-    assemble(TrainConfig(), data, gpu)
+    Trainer(TrainConfig(), data, gpu)
     monkeypatch.setenv("CUPY_TF32", "1")
     with pytest.raises(ConfigError, match=r"^CUPY_TF32=1: .* unset CUPY_TF32$"):
-        assemble(TrainConfig(), data, gpu)
-    assemble(TrainConfig(arithmetic="native"), data, gpu)
+        Trainer(TrainConfig(), data, gpu)
+    Trainer(TrainConfig(arithmetic="native"), data, gpu)
 
 
 def test_a_budget_that_cannot_be_met_names_layer_sizes_and_bits(monkeypatch):
@@ -93,4 +93,4 @@ def test_a_budget_that_cannot_be_met_names_layer_sizes_and_bits(monkeypatch):
         r"^layer 0 \(784 inputs, 64 units\): a sum over 784 terms leaves 21 of 53 bits for each"
     )
     with pytest.raises(ConfigError, match=expected):
-        assemble(TrainConfig(hidden=(64,)), real_data(10, 5), make("numpy", "cpu"))
+        Trainer(TrainConfig(hidden=(64,)), real_data(10, 5), make("numpy", "cpu"))

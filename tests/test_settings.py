@@ -10,7 +10,7 @@ from xpnet.backends.numpy import make
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError
-from xpnet.training.setup import assemble
+from xpnet.training.trainer import Trainer
 
 RNG = np.random.default_rng(1)
 X = RNG.integers(0, 256, size=(230, 36), dtype=np.uint8)  # images of 6 by 6
@@ -59,11 +59,11 @@ CHANGES = {
 def trained(backend, config, data=DATA):
     """The bytes of all parameters and running statistics."""
     with backend.scope():
-        experiment = assemble(config, data, backend)
-        state = experiment.fit(lambda *_: None).state
+        trainer = Trainer(config, data, backend)
+        state = trainer.fit().state
         return [
             backend.to_host(array).tobytes()
-            for part in (*state.parameters, *state.statistics)
+            for part in (*state.variables.parameters, *state.variables.statistics)
             for array in part
         ]
 
@@ -117,18 +117,17 @@ def test_batches_over_several_blocks_feed_each_sample_once(monkeypatch):
 def test_validation_samples_are_not_trained_on():
     backend = make("cpu")
     config = replace(BASE, validation=60, augment_rotate=5.0)
-    experiment = assemble(config, DATA, backend)
-    held_in, held_out = (set(indices.tolist()) for indices in experiment.chosen)
-    assert held_in | held_out == set(range(180))
+    trainer = Trainer(config, DATA, backend)
+    held_in = set(trainer.training_indices.tolist())
+    held_out = set(range(180)) - held_in
     assert len(held_out) == 60
-    assert not held_in & held_out
     for epoch in (0, 1, 2):
-        assert sorted(experiment.feed.order(epoch).host.tolist()) == sorted(held_in)
-    state = experiment.start()
-    validated = experiment.validate(state)
+        assert sorted(trainer.loader.order(epoch).host.tolist()) == sorted(held_in)
+    state = trainer.initial_state()
+    validated = trainer.validate(state)
     rows = sorted(held_out)
     alone = replace(DATA, x_test=X[rows], y_test=Y[rows])
-    expected = assemble(BASE, alone, backend).evaluate_test(state)
+    expected = Trainer(BASE, alone, backend).evaluate_test(state)
     assert (validated.loss, validated.accuracy) == (expected.loss, expected.accuracy)
 
 
@@ -145,14 +144,14 @@ def test_validation_samples_are_not_trained_on():
 )
 def test_settings_that_do_not_fit_the_data_are_one_line(changes, message):
     with pytest.raises(ConfigError, match=message):
-        assemble(replace(BASE, **changes), DATA, make("cpu"))
+        Trainer(replace(BASE, **changes), DATA, make("cpu"))
 
 
 def test_only_square_images_of_pixels_are_distorted():
     config = replace(BASE, augment_shift=1.0)
     wide = replace(DATA, x_train=DATA.x_train[:, :35], x_test=DATA.x_test[:, :35])
     with pytest.raises(ConfigError, match="35 features make no square"):
-        assemble(config, wide, make("cpu"))
+        Trainer(config, wide, make("cpu"))
     decimals = replace(DATA, x_train=DATA.x_train / 255, x_test=DATA.x_test / 255)
     with pytest.raises(ConfigError, match="needs images of pixels"):
-        assemble(config, decimals, make("cpu"))
+        Trainer(config, decimals, make("cpu"))

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from xpnet import train
+from xpnet.nn.layers import Linear
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.training.early_stopping import EarlyStopping
+from xpnet.training.callbacks import EarlyStopping, EpochLog
 from xpnet.training.evaluation import Evaluation
-from xpnet.training.state import TrainingState
+from xpnet.training.loop import FitResult
+from xpnet.training.state import TrainState, Variables
 
 
 @pytest.fixture(autouse=True)
@@ -103,24 +105,33 @@ def test_with_patience_the_best_parameters_are_kept(capsys):
     assert read_run(Path("runs/short"))["fingerprint"] == record["fingerprint"]
 
 
-def evaluation(accuracy, loss):
-    return Evaluation(loss, accuracy, None)
+def end_epoch(stopping, epoch, accuracy, loss):
+    """Call the hook after an epoch whose parameters are its number."""
+    state = TrainState(Variables([Linear(np.array(epoch), np.array(0))], [], None), epoch)
+    stopping.on_epoch_end(EpochLog(state, None, Evaluation(loss, accuracy, None)))
+    return state
 
 
-def test_the_first_best_epoch_counts_and_losses_decide_between_equals():
+def chosen(stopping, state):
+    """The number of the epoch whose parameters are chosen at the end."""
+    result = FitResult(state, state)
+    stopping.on_train_end(result)
+    return int(result.best.variables.parameters[0].weight)
+
+
+def test_the_first_epoch_of_the_highest_accuracy_and_then_the_lowest_loss_is_kept():
     stopping = EarlyStopping(patience=2)
-    figures = [(0.5, 1.0), (0.6, 1.0), (0.6, 0.9), (0.6, 0.9), (0.5, 0.1)]
-    for epoch, figure in enumerate(figures):
-        state = TrainingState([epoch], [], None, epoch)
-        stopping.update(evaluation(*figure), state, list)
-        assert stopping.exhausted(epoch) == (epoch == 4)
+    metrics = [(0.5, 1.0), (0.6, 1.0), (0.6, 0.9), (0.6, 0.9), (0.5, 0.1)]
+    for epoch, (accuracy, loss) in enumerate(metrics):
+        state = end_epoch(stopping, epoch, accuracy, loss)
+        assert (stopping.stop is not None) == (epoch == 4)
     assert stopping.epoch == 2
-    assert stopping.chosen(TrainingState([9], [], None, 9)).parameters == [2]
+    assert chosen(stopping, state) == 2
 
 
 def test_without_patience_nothing_is_kept():
     stopping = EarlyStopping(patience=None)
-    state = TrainingState([1], [], None, 1)
-    stopping.update(evaluation(0.9, 0.1), state, list)
-    assert not stopping.exhausted(1000)
-    assert stopping.chosen(state) is state
+    end_epoch(stopping, 1, 0.9, 0.1)
+    state = end_epoch(stopping, 1000, 0.1, 0.9)
+    assert stopping.stop is None
+    assert chosen(stopping, state) == 1000
