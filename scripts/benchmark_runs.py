@@ -129,6 +129,7 @@ class Process:
         ------
         ContenderError
             The contender failed, ended, or took more than ten minutes.
+
         """
         stdin, stdout = self.popen.stdin, self.popen.stdout
         if stdin is None or stdout is None:
@@ -203,6 +204,7 @@ def entrants(
     ------
     ContenderError
         xpnet failed. A library that is absent, or does not work on this machine, is no failure.
+
     """
     ready, missing = [], {}
     for who, process in running:
@@ -249,6 +251,7 @@ class Command:
         ------
         ContenderError
             The command failed.
+
         """
         begin = time.perf_counter()
         with subprocess.Popen(

@@ -96,12 +96,13 @@ class XPNet:
     def inference(self, task: Task) -> Timed:
         """Return what times predictions: evaluations, which give the loss and the accuracy as well."""
         # Imported here, so that trainings need public names alone: they may be those of another version.
+        from xpnet.training.setup import assemble
+
         from xpnet._lib.machine import available_cpus
         from xpnet.backends.resolve import make
         from xpnet.config import TrainConfig
         from xpnet.data.datasets import Dataset
         from xpnet.training.evaluation import evaluate
-        from xpnet.training.setup import assemble
 
         if self.current is not None:
             self.current.end()

@@ -20,6 +20,7 @@ from typing import Any
 from benchmark_peers import Contender, Images, Jax, Timed, Torch, images
 from benchmark_tasks import Task, steps
 from contenders import XPNet, prepared
+from xpnet.training.setup import assemble
 
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
@@ -28,7 +29,6 @@ from xpnet.config import TrainConfig
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
 from xpnet.storage.model_file import fingerprint
-from xpnet.training.setup import assemble
 
 Answer = Callable[[dict[str, Any]], None]
 

@@ -56,6 +56,7 @@ class Job:
         ------
         ConfigError
             A flag is wrong.
+
         """
         return parse([*self.words], "xpnet train").config
 
@@ -96,6 +97,7 @@ def completed(job: Job) -> Record | None:
         The folder holds no run, or one with other settings.
     ConfigError
         Its settings, or the job's, are none.
+
     """
     if not job.folder.exists():
         return None
@@ -123,6 +125,7 @@ def train(job: Job, backend: str = "auto") -> Record:
         The training failed.
     KeyboardInterrupt
         The user stopped it; the run has a checkpoint of its last step.
+
     """
     if (record := completed(job)) is not None:
         return record

@@ -1061,11 +1061,14 @@ def test_defaults_that_depend_on_the_optimizer_are_those_of_its_rule() -> None:
 
 
 def test_the_options_of_the_schedule_and_the_augmentation_are_the_settings() -> None:
-    assert TrainConfig().schedule_options == schedules.ScheduleOptions()
+    assert (
+        schedules.ScheduleOptions(**TrainConfig().schedule_options) == schedules.ScheduleOptions()
+    )
     found = TrainConfig(
         schedule="step", schedule_step_epochs=5, schedule_factor=0.5, warmup_epochs=3
     )
-    assert found.schedule_options == schedules.ScheduleOptions(5, 0.5, 3)
+    options = schedules.ScheduleOptions(**found.schedule_options)
+    assert options == schedules.ScheduleOptions(5, 0.5, 3)
     assert TrainConfig().augmentation == augment.Augmentation()
     assert TrainConfig(
         augment_shift=1.0,
@@ -1085,7 +1088,7 @@ def test_the_help_names_the_defaults_that_are_elsewhere(
         name: " ".join(lines).partition("(default: ")[2][:-1]
         for name, lines in descriptions(help_text(capsys)).items()
     }
-    options = TrainConfig(schedule="step").schedule_options
+    options = schedules.ScheduleOptions(**TrainConfig(schedule="step").schedule_options)
     assert float(described["augment_elastic_sigma"]) == augment.Augmentation().elastic_sigma
     assert int(described["schedule_step_epochs"]) == options.step_epochs
     falls = [schedules.build(name, 1.0, 1, 60, options)(30) for name in ("step", "exponential")]

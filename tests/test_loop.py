@@ -164,7 +164,7 @@ def test_the_hooks_are_called_in_this_order():
 
 def test_callbacks_are_closed_after_an_error():
     class Fails(Callback):
-        def on_step_end(self, state):
+        def on_step_end(self, _state):
             msg = "broken"
             raise ValueError(msg)
 
@@ -224,7 +224,7 @@ def test_ctrl_c_ends_training_with_the_parameters_of_the_last_step():
     steps = iter(range(3))
 
     class Press(Callback):
-        def on_step_end(self, state):
+        def on_step_end(self, _state):
             if next(steps, None) == 2:
                 raise KeyboardInterrupt
 

@@ -10,8 +10,7 @@ from PIL import Image
 
 from xpnet import report, train
 from xpnet.__main__ import COMMANDS
-from xpnet.cli import doctor, evaluate, predict
-from xpnet.cli import parity as parity
+from xpnet.cli import doctor, evaluate, parity, predict
 from xpnet.cli.runs import command as runs
 from xpnet.errors import ConfigError
 

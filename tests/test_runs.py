@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from xpnet.runs import survey
 
 from xpnet._lib.text import plain, shortened
 from xpnet.cli.runs import comparison, details, listing
-from xpnet.cli.runs.command import main, newest
+from xpnet.cli.runs.command import main
 from xpnet.config import TrainConfig, resolved
+from xpnet.runs import survey
 from xpnet.storage import find, run
+from xpnet.storage.find import newest
 from xpnet.storage.record import read_run
 from xpnet.storage.run import Run
 

@@ -54,6 +54,7 @@ class Epoch:
         train_loss, train_accuracy, validation_loss and validation_accuracy: those of the training
         samples each `log_every` epochs and at the end, those of validation samples, if there are any,
         always.
+
     """
 
     epoch: int
@@ -80,6 +81,7 @@ class Model:
     device, backend, arithmetic
         Where and how it computes, as in `fit`; without arithmetic, reproducible for float64 parameters
         and native for float32.
+
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Model:
         ------
         DataError
             The rows are not numbers, or do not have the network's features.
+
         """
         return self.predictor.predict(self._rows(X))
 
@@ -133,6 +136,7 @@ class Model:
         ------
         DataError
             As in `predict`; or there are not as many labels, or one that the network has no class for.
+
         """
         table = _table(X, y, self.predictor.backend, "X", "y")
         return evaluate(self.predictor, table.x, table.y)
@@ -144,6 +148,7 @@ class Model:
         ------
         ConfigError
             The file cannot be written.
+
         """
         save_model(Path(path), self.network)
 
@@ -177,6 +182,7 @@ def load(
     ------
     DataError
         There is no model, or it is damaged.
+
     """
     path = Path(path)
     network = load_model(model_path(path))
@@ -223,6 +229,7 @@ def fit(
         The backend or device is not usable here.
     DivergedError
         The loss became infinite or NaN.
+
     """
     config, patience = _settings(settings, validated=validation_data is not None)
     if classes is not None and (problem := whole(1).problem(_plain(classes), classes)):
@@ -268,6 +275,7 @@ def in_memory(
     ------
     DataError
         They do not go together, or a label is too large for so many classes.
+
     """
     other = Table(training.x[:0], training.y[:0], "", "") if validation is None else validation
     if classes is None:
@@ -285,6 +293,7 @@ def checked(given: Mapping[str, Any], source: str) -> TrainConfig:
     ------
     ConfigError
         A setting is unknown, out of range or contradicts another: one line that begins with `source`.
+
     """
     settings = {name: _plain(value) for name, value in given.items()}
     rates = settings.get("learning_rate")
@@ -301,6 +310,7 @@ def chosen_backend(config: TrainConfig) -> Backend:
     ------
     BackendError
         It is not usable here.
+
     """
     selection = select_backend(config)
     if selection.warning is not None:

@@ -27,6 +27,7 @@ def read_regular(path: Path, limit: int, hint: str) -> bytes:
     ------
     DataError
         The file is missing, cannot be read, is larger, or is no regular file.
+
     """
     try:
         _check_regular(os.stat(path), path, limit, hint)  # noqa: PTH116 - a NUL in it is a ValueError
@@ -66,6 +67,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     ------
     OSError
         The folder is missing or cannot be written, or the disk is full.
+
     """
     temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:

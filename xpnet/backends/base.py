@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import array_api_compat
 
-from xpnet._typing import Array, Function, Item, Result
 from xpnet.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
+
+    from xpnet._typing import Array, Function, Item, Result
 
 
 GPU_STACK: Final = 16
@@ -51,6 +52,7 @@ class Backend(ABC):
         than the operation.
     compiled_stack
         As many, in compiled functions.
+
     """
 
     name: str
@@ -140,6 +142,7 @@ def check_namespace(backend: Backend, *arrays: Array) -> None:
     ------
     NamespaceMismatchError
         Naming the type that was found and the conversion that mends it.
+
     """
     for array in arrays:
         try:

@@ -11,7 +11,6 @@ import importlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from xpnet._typing import Array
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import (
     DRIVER_FIX,
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+
+    from xpnet._typing import Array
 
 NAME = "cupy"
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet._typing import Array, Function
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import (
     Probe,
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
+
+    from xpnet._typing import Array, Function
 
 NAME = "jax"
 INSTALL = "pip install jax"

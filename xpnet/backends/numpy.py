@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from xpnet._typing import Array, Function, Item, Result
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import Probe, device_problem, require
 from xpnet.backends.replay import compiled, xp
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
+
+    from xpnet._typing import Array, Function, Item, Result
 
 NAME = "numpy"
 DEVICES = ("cpu",)

@@ -7,13 +7,9 @@ import importlib
 import re
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from xpnet.errors import BackendError
-
-if TYPE_CHECKING:
-    pass
-
 
 DRIVER_FIX: Final = "install or update the NVIDIA driver: https://www.nvidia.com/drivers"
 
@@ -42,6 +38,7 @@ class Probe:
         The devices that the library offers here.
     reason, fix
         Why it cannot, and what to do about it; None when it can.
+
     """
 
     usable: bool

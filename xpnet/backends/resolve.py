@@ -51,6 +51,7 @@ class Selection:
         when there is nothing to explain.
     warning
         The line to show the user when a GPU was asked for and the CPU takes its place, else None.
+
     """
 
     backend: Backend
@@ -82,6 +83,7 @@ def resolve(
         `device` or `backend` is not a name that exists.
     BackendError
         The named backend cannot run on the device, or `require_device` and there is no such GPU.
+
     """
     _check_names(device, backend)
     if device == "auto":

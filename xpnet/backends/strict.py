@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet._typing import Array
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import Probe, device_problem, import_library, require
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
+
+    from xpnet._typing import Array
 
 NAME = "array-api-strict"
 INSTALL = "pip install array-api-strict"

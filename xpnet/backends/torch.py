@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet._typing import Array
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import (
     NO_GPU_FIX,
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     import numpy.typing as npt
+
+    from xpnet._typing import Array
 
 NAME = "torch"
 INSTALL = "pip install torch"

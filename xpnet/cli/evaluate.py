@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(words: list[str]) -> int:
     arguments = _parser().parse_args(words)
     check_csv_name("--predictions", arguments.predictions)
-    trained = load_trained(arguments)
+    trained = load_trained(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
     samples = _samples(trained, arguments)
     config = trained.config
     loss, smoothing = (
@@ -117,6 +117,7 @@ def _samples(trained: Trained, arguments: argparse.Namespace) -> Samples:
         The data cannot be read, have no labels, or are not those of the training as they should be.
     ConfigError
         The arguments do not go together.
+
     """
     from xpnet.data import datasets
     from xpnet.data.rows import read_rows

@@ -27,6 +27,7 @@ class Parser(argparse.ArgumentParser):
         ------
         ConfigError
             Always.
+
         """
         msg = f"{message} ({self.prog} --help)"
         raise ConfigError(msg)
@@ -39,6 +40,7 @@ class Output:
     ----------
     stream
         Where to write.
+
     """
 
     def __init__(self, stream: TextIO) -> None:

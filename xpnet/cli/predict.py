@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(words: list[str]) -> int:
     arguments = _arguments(words)
     check_csv_name("--out", arguments.out)
-    trained = load_trained(arguments)
+    trained = load_trained(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
     printed = not arguments.json and arguments.out is None
     width = max(len(plain(file)) for file in arguments.files)
     if printed and arguments.all:
@@ -147,6 +147,7 @@ def _is_network(path: Path) -> bool:
     ------
     DataError
         There is nothing of that name.
+
     """
     if path.suffix.lower() == ".safetensors":
         return True
@@ -180,6 +181,7 @@ def _seen(trained: Trained, file: Path) -> Seen:
     ------
     DataError
         The file cannot be read, or its samples do not fit the network.
+
     """
     from xpnet.data.rows import Rows, is_table, read_rows
 
@@ -294,6 +296,7 @@ def write_predictions(
     ------
     ConfigError
         The file cannot be written.
+
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -37,7 +37,7 @@ def _command(words: list[str]) -> int:
         data = datasets.load(arguments.data, arguments.test_data)
     run = arguments.run
     if run is None:
-        from xpnet.cli.runs.command import newest
+        from xpnet.storage.find import newest
 
         run = newest().folder
     sys.stdout.write(f"{write_report(run, data, arguments.out)}\n")

@@ -36,6 +36,7 @@ def reopened(command: Command) -> Iterator[tuple[TrainConfig, Run]]:
     ------
     ConfigError
         The folder holds no run that can go on, or other settings are given than the run's.
+
     """
     given, folder = command.config, command.config.resume
     if folder is None:

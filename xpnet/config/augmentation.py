@@ -40,6 +40,7 @@ class Augmentation:
     ------
     ConfigError
         A setting is no number or out of range.
+
     """
 
     shift: float = 0.0

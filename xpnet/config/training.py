@@ -1,7 +1,7 @@
 """All settings of a training together, checked."""
 
 import unicodedata
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, NotRequired, TypedDict
 
 from xpnet.config.augmentation import Augmentation
@@ -17,7 +17,6 @@ from xpnet.config.settings import (
     TrainingSettings,
 )
 from xpnet.errors import ConfigError
-from xpnet.nn.schedules import ScheduleOptions
 
 ADAMW_WEIGHT_DECAY = 0.01
 MOMENTUM = 0.9
@@ -51,6 +50,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     ------
     ConfigError
         A value has the wrong type or lies out of range, or two settings contradict each other.
+
     """
 
     def __post_init__(self) -> None:
@@ -97,12 +97,15 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
         return options
 
     @property
-    def schedule_options(self) -> ScheduleOptions:
-        """The options of the schedule, with what the defaults come to."""
-        options = ScheduleOptions(factor=self.schedule_factor, warmup_epochs=self.warmup_epochs)
-        if self.schedule_step_epochs is None:
-            return options
-        return replace(options, step_epochs=self.schedule_step_epochs)
+    def schedule_options(self) -> dict[str, Any]:
+        """The options of the schedule, the arguments of ``xpnet.nn.schedules.ScheduleOptions``."""
+        options: dict[str, Any] = {
+            "factor": self.schedule_factor,
+            "warmup_epochs": self.warmup_epochs,
+        }
+        if self.schedule_step_epochs is not None:
+            options["step_epochs"] = self.schedule_step_epochs
+        return options
 
     @property
     def augmentation(self) -> Augmentation:
@@ -138,6 +141,7 @@ def to_toml(config: TrainConfig) -> str:
     ------
     ConfigError
         A path is not valid Unicode, so that a TOML file cannot hold it.
+
     """
     import tomli_w
 

@@ -108,6 +108,7 @@ def read_csv(path: Path) -> Table:
     ------
     DataError
         The first defect in the file, with its line and its column, both from 1.
+
     """
     form, parts = _form(path)
     if not form.decimal:
@@ -224,6 +225,7 @@ def _table(
     ------
     _Refused
         The file holds something else.
+
     """
     import pandas as pd  # noqa: F401 (loads before the threads start)
 
@@ -257,6 +259,7 @@ def _parse(
     ------
     _Refused
         A line of another width, a cell that is no `dtype`, a label or a feature out of range.
+
     """
     import pandas as pd
 

@@ -76,6 +76,7 @@ def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
         The two arguments do not go together.
     DataError
         A file is missing, damaged or not of its form: one line with the file, row and column.
+
     """
     try:
         _check_arguments(data, test_data)
@@ -120,6 +121,7 @@ def check_copy(dataset: Dataset, backend: str) -> None:
     ------
     DataError
         The mapped features are larger than this machine's memory.
+
     """
     halves = dataset.x_train, dataset.x_test
     needed, memory = sum(x.nbytes for x in halves if is_mapped(x)), available_memory()
@@ -139,6 +141,7 @@ def bundled_folder() -> Path:
     ------
     DataError
         This installation has neither.
+
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "_data" / "mnist", package.parent / "data" / "mnist"):
@@ -184,6 +187,7 @@ def _read_folder(folder: Path) -> tuple[Table, Table]:
     ------
     DataError
         The folder has the training features in both forms, or what it has cannot be read.
+
     """
     if not (folder / "x_train.npy").exists():
         return read_folder(folder)
@@ -210,6 +214,7 @@ def joined(name: str, train: Table, test: Table) -> Dataset:
     ------
     DataError
         Another number of features, or pixels in one half and decimals in the other.
+
     """
     widths = train.x.shape[1], test.x.shape[1]
     if widths[0] != widths[1]:

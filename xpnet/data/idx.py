@@ -33,6 +33,7 @@ def read_folder(folder: Path) -> tuple[Table, Table]:
     ------
     DataError
         A file is missing, damaged, or does not go with the others.
+
     """
     paths = {role: _find(folder, stem, ending) for role, (stem, ending) in NAMES.items()}
     return (
@@ -48,6 +49,7 @@ def read_idx(path: Path) -> tuple[NDArray[np.generic], tuple[int, ...]]:
     ------
     DataError
         Another magic number, or sizes that disagree with the bytes that follow them.
+
     """
     with reading(path) as file:
         magic = file.read(4)

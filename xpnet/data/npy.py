@@ -26,6 +26,7 @@ def read_npy_folder(folder: Path) -> tuple[Table, Table]:
     ------
     DataError
         A file is missing, damaged, holds Python objects, or does not go with the others.
+
     """
     paths = {key: folder / f"{key}.npy" for key in KEYS}
     missing = [path.name for path in paths.values() if not path.exists()]
@@ -46,6 +47,7 @@ def read_npy(path: Path) -> tuple[NDArray[np.generic], tuple[int, ...]]:
     ------
     DataError
         A damaged header, Python objects, or a shape that disagrees with the bytes that follow.
+
     """
     with reading(path) as file:
         shape, fortran, dtype = read_header(file, path)
@@ -62,6 +64,7 @@ def read_header(
     ------
     DataError
         A damaged header, Python objects, or another type that is no number of at most 64 bits.
+
     """
     try:
         with warnings.catch_warnings():

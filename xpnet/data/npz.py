@@ -22,6 +22,7 @@ def read_npz(path: Path) -> tuple[Table, Table]:
     DataError
         Not a zip file, a missing key, an object array, a damaged member, or arrays that do not
         go together.
+
     """
     with reading(path) as file:
         try:

@@ -32,6 +32,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
     DataError
         From opening and from any read inside the block: a missing or unreadable file, a folder,
         and gzip data that is cut short or damaged.
+
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -87,6 +88,7 @@ def read_values(
     DataError
         Fewer or more bytes than the header says, or more than this machine's memory where they are
         not mapped.
+
     """
     declared = math.prod(shape) * dtype.itemsize
     stored, start = os.fstat(file.fileno()).st_size, file.tell()
@@ -117,6 +119,7 @@ def check_size(where: str | Path, declared: int, stored: int, *, packed: bool) -
     ------
     DataError
         The values cannot fit in the file.
+
     """
     if declared > stored * (MAX_EXPANSION if packed else 1):
         msg = (
@@ -133,6 +136,7 @@ def check_memory(where: str | Path, declared: int) -> None:
     ------
     DataError
         `declared` is more than the memory of the machine or the container.
+
     """
     memory = available_memory()
     if memory is not None and declared > memory > 0:

@@ -1,6 +1,5 @@
 """How well a trained network does on labelled samples, class by class."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,8 @@ from xpnet.errors import DataError
 from xpnet.inference.load import classes_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -32,6 +33,7 @@ class Evaluation:
         Precision, recall, F1 and support of each class.
     predicted, probabilities
         (m,) and (m, classes).
+
     """
 
     accuracy: float
@@ -67,6 +69,7 @@ def evaluate(
     DataError
         The rows do not have the network's features, an output is not finite, or there is a label that
         the network has no class for.
+
     """
     from xpnet.nn.metrics import class_figures, confusion_matrix
 

@@ -1,6 +1,5 @@
 """A trained network from the folder of a run or from a model file."""
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from xpnet.config import TrainConfig
+    from xpnet.config import Arithmetic, TrainConfig
     from xpnet.inference.predictor import Predictor
     from xpnet.storage.model_file import SavedModel
 
@@ -31,6 +30,7 @@ class Trained:
         The settings of the training; None for a bare model file.
     data_sha256
         The digest of the data of the training; None for a bare model file.
+
     """
 
     name: str
@@ -44,10 +44,19 @@ class Trained:
         return self.predictor.model.sizes[0]
 
 
-def load_trained(arguments: argparse.Namespace) -> Trained:
-    """Return the network that `run`, `device`, `backend` and `arithmetic` of the arguments name.
+def load_trained(
+    run: Path | None, device: str, backend: str, arithmetic: "Arithmetic | None"
+) -> Trained:
+    """Return a trained network, on a device and a backend, in an arithmetic.
 
-    Without `run` it is that of the newest trained run in ``runs``.
+    Parameters
+    ----------
+    run
+        The folder of a run, or a model file; None for the newest trained run in ``runs``.
+    device, backend
+        As in ``xpnet.backends.resolve.resolve``.
+    arithmetic
+        By default that of the training.
 
     Raises
     ------
@@ -57,22 +66,23 @@ def load_trained(arguments: argparse.Namespace) -> Trained:
         There is no such device or backend.
     BackendError
         It is not usable here.
+
     """
     from xpnet.backends.resolve import resolve
-    from xpnet.cli.runs.command import newest
     from xpnet.inference.predictor import Predictor, model_path
+    from xpnet.storage.find import newest
     from xpnet.storage.model_file import load_model
 
-    path: Path = newest().folder if arguments.run is None else arguments.run
+    path = newest().folder if run is None else run
     record = _ended(path) if path.is_dir() else None
     model = load_model(model_path(path))
     config = sha256 = None
     if record is not None:
         config, sha256 = _training(path, record, model)
-    selection = resolve(arguments.device, arguments.backend)
+    selection = resolve(device, backend)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
-    arithmetic = arguments.arithmetic or (None if config is None else config.arithmetic)
+    arithmetic = arithmetic or (None if config is None else config.arithmetic)
     predictor = Predictor(model, selection.backend, arithmetic)
     return Trained(str(path), predictor, config, sha256)
 
@@ -136,6 +146,7 @@ def classes_of(
     DataError
         `name`, where the rows are from, has another number of features, or numbers so large that an
         output is not finite.
+
     """
     import numpy as np
 

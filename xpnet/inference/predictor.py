@@ -41,6 +41,7 @@ class Predictor:
     ------
     BackendError
         The device cannot compute in the dtype that the arithmetic needs.
+
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Predictor:
             There is no model, or it is damaged.
         BackendError
             The backend or device is not usable here.
+
         """
         model = load_model(model_path(path))
         return cls(model, resolve(device, backend).backend, arithmetic)
@@ -100,6 +102,7 @@ class Predictor:
         ------
         DataError
             The rows do not have the network's features.
+
         """
         return self.outputs(x)[0]
 
@@ -146,6 +149,7 @@ def model_path(path: Path) -> Path:
     ------
     DataError
         There is neither.
+
     """
     if path.is_dir():
         if not (path / MODEL_FILE).is_file():

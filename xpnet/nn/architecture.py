@@ -1,13 +1,9 @@
 """What a network computes: layer sizes, activation, loss and regularisation."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from xpnet.errors import ConfigError
 from xpnet.nn import functional as F
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -33,6 +29,7 @@ class Network:
     ------
     ConfigError
         A name is unknown, or a number out of its range.
+
     """
 
     sizes: tuple[int, ...]

@@ -1,7 +1,7 @@
 """Optimisers: pairs of pure functions ``init`` and ``update``, with their state in between.
 
-The learning rate α comes anew with each step (``xpnet.nn.schedules``). ``decayed``, ``decoupled``, ``clipped``
-and ``max_normed`` take an optimiser and return one that does more, so that
+The learning rate α comes anew with each step (``xpnet.nn.schedules``). ``decayed``, ``decoupled``,
+``clipped`` and ``max_normed`` take an optimiser and return one that does more, so that
 
     clipped(decayed(momentum(ops), 1e-4), ops, 5.0)
 
@@ -264,6 +264,7 @@ def build(
     ------
     ConfigError
         There is no such optimiser.
+
     """
     if name not in OPTIMIZERS:
         msg = f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {name!r}"

@@ -62,6 +62,7 @@ class ScheduleOptions:
     ------
     ConfigError
         A value lies out of range.
+
     """
 
     step_epochs: int = 30  # from one decay of ``step`` to the next
@@ -108,6 +109,7 @@ def build(
     ------
     ConfigError
         There is no such schedule.
+
     """
     if name not in SCHEDULES:
         msg = f"--schedule: expected one of {', '.join(SCHEDULES)}, got {name!r}"

@@ -110,6 +110,7 @@ def first_difference(left: Trainer, right: Trainer) -> Difference | None:
         The two are not the same training run.
     BackendError
         The difference is gone when the epoch is computed again.
+
     """
     _check_comparable(left, right)
     apart = _first_epoch_apart(left, right)

@@ -63,7 +63,7 @@ def recording(
         return call
 
     methods = {name: recorded(name) for name in OPERATIONS}
-    kind = dataclasses.dataclass(frozen=True)(type("Recording", (type(ops),), methods))
+    kind: Any = dataclasses.dataclass(frozen=True)(type("Recording", (type(ops),), methods))
     values = {f.name: getattr(ops, f.name) for f in dataclasses.fields(ops)}
     made: Arithmetic = kind(**values)
     return made

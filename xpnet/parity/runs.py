@@ -18,7 +18,7 @@ from xpnet.training.callbacks import Callback, EpochLog, Evaluate
 from xpnet.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -72,6 +72,7 @@ class Row:
         same: the same bits; close: within the tolerance; or FAIL.
     problem
         Why it failed, else None.
+
     """
 
     backend: str
@@ -94,7 +95,7 @@ class Row:
 class _Trained:
     version: str
     course: list[Epoch]
-    layers: list[dict[str, NDArray[Any]]]
+    layers: Sequence[Mapping[str, NDArray[Any]]]
     test: tuple[float, float]
     seconds: float
 
@@ -111,6 +112,7 @@ def rows(
     ------
     XPNetError
         NumPy itself cannot train so; where another cannot, its row says why.
+
     """
     others = [place for place in places if place != NUMPY]
     for kind in KINDS:
@@ -163,7 +165,7 @@ def _train(
         if result.interrupted:
             raise KeyboardInterrupt
         tested = trainer.evaluate_test(result.state)
-        layers = list(trainer.model(result.state).layers)
+        layers = trainer.model(result.state).layers
     seconds = time.perf_counter() - begin
     return _Trained(backend.version, keep.epochs, layers, (tested.loss, tested.accuracy), seconds)
 

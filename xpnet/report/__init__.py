@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xpnet._lib.files import unwritable, write_atomic
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from xpnet.data.datasets import Dataset
 
 __all__ = ["REPORT_FILE", "write_report"]
@@ -47,6 +48,7 @@ def write_report(
         The run or its model is missing or damaged, or the data are not there, or not those of the run.
     ConfigError
         The page cannot be written.
+
     """
     from xpnet.report.facts import gather
     from xpnet.report.page import page

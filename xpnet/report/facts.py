@@ -59,6 +59,7 @@ def gather(folder: Path, data: Dataset | None, sha256: str | None) -> Facts:
     ------
     DataError
         The run or its model is missing or damaged, or the data are not there, or not those of the run.
+
     """
     story = read_story(folder)
     path = model_path(folder)

@@ -29,6 +29,7 @@ class Story:
         The content of run.json; what a report uses of it has the right types.
     curves
         For each name in CURVES the (epoch, value) pairs, without those that are not finite.
+
     """
 
     name: str
@@ -43,6 +44,7 @@ def read_story(folder: Path) -> Story:
     ------
     DataError
         run.json or metrics.jsonl is missing or damaged.
+
     """
     record = read_run(folder)
     _check(folder / RECORD_FILE, record, _RULES, "")

@@ -35,6 +35,7 @@ def save_snapshot(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
         The file cannot be written.
     ValueError, TypeError
         An array has another dtype, or a fact is not for JSON.
+
     """
     text = json.dumps(dict(facts))
     metadata = {
@@ -56,6 +57,7 @@ def load_snapshot(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     ------
     DataError
         The file is missing or damaged, or no snapshot.
+
     """
     with opened(path) as file:
         metadata = file.metadata() or {}
@@ -126,6 +128,7 @@ def flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
     ------
     TypeError
         The tree holds something else.
+
     """
     if tree is None:
         return {}
@@ -146,6 +149,7 @@ def unflatten(prefix: str, like: Any, arrays: Arrays) -> Any:
         An array is missing, has another shape or dtype than that in `like`, or is one too many.
     TypeError
         `like` holds something else than lists, tuples, named tuples, host arrays and None.
+
     """
     tree = _filled(prefix, like, arrays)
     known = flatten(prefix, like)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from xpnet._lib.files import read_regular
 from xpnet._lib.locks import is_held
+from xpnet._lib.text import complain, plain
 from xpnet.errors import DataError
 from xpnet.storage.record import (
     CHECKPOINT_FILE,
     LOCK_FILE,
     METRICS_FILE,
+    MODEL_FILE,
     RECORD_FILE,
     RECORD_LIMIT,
     read_metrics,
@@ -25,6 +27,12 @@ from xpnet.storage.record import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+OUT = Path("runs")
+"""Where training puts runs unless it is told otherwise."""
+
+NAMED = 3
+"""Damaged runs that a note names; it counts the others."""
 
 SUMMARY_FILE = "summary.json"
 """What several trainings that belong together leave in the folder around theirs."""
@@ -62,6 +70,7 @@ class FoundRun:
         The metrics that are single finite numbers: at the end, or as far as the run is.
     ended
         Whether the metrics are those at the end, which the saved model has.
+
     """
 
     folder: Path
@@ -115,6 +124,7 @@ class FoundRun:
         ------
         DataError
             The file is damaged or too large.
+
         """
         path = self.folder / METRICS_FILE
         if not os.path.lexists(path):
@@ -139,6 +149,7 @@ def survey(root: Path) -> Survey:
     ------
     DataError
         There is no such folder, or it cannot be read.
+
     """
     check_folder(root)
     runs, damaged = [], []
@@ -148,6 +159,47 @@ def survey(root: Path) -> Survey:
         except DataError as error:
             damaged.append(str(error))
     return Survey(tuple(sorted(runs, key=lambda run: (run.started, run.id))), tuple(damaged))
+
+
+def surveyed(folder: Path) -> list[FoundRun]:
+    """Return the runs in `folder`; say on standard error what is wrong with those left out."""
+    found = survey(folder)
+    if found.damaged:
+        count = len(found.damaged)
+        reasons = "; ".join(plain(reason) for reason in found.damaged[:NAMED])
+        more = f"; and {count - NAMED} more" if count > NAMED else ""
+        runs = "1 damaged run is" if count == 1 else f"{count} damaged runs are"
+        complain(f"note: {runs} left out: {reasons}{more}")
+    return list(found.runs)
+
+
+def newest(out: Path = OUT, *, trained: bool = True) -> FoundRun:
+    """Return the run in `out` that started last, and say on standard error which one it is.
+
+    Parameters
+    ----------
+    trained
+        Consider only runs that have ended and have a model.
+
+    Raises
+    ------
+    DataError
+        There is none.
+
+    """
+    runs = surveyed(out) if os.path.lexists(out) else []
+    if trained:
+        runs = [
+            run
+            for run in runs
+            if run.status in ("completed", "interrupted") and (run.folder / MODEL_FILE).is_file()
+        ]
+    if not runs:
+        kind = "trained run" if trained else "run"
+        msg = f"no {kind} in {out}: xpnet train makes one; or give RUN, the folder of a run"
+        raise DataError(msg)
+    complain(f"note: no RUN given: using the newest, {plain(runs[-1].folder)}")
+    return runs[-1]
 
 
 def check_folder(folder: Path) -> None:
@@ -167,6 +219,7 @@ def read(folder: Path, root: Path) -> FoundRun:
     ------
     DataError
         The folder holds no run.json, or one that is damaged or too large.
+
     """
     record = _record(folder)
     status = record["status"]

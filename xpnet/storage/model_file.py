@@ -78,6 +78,7 @@ class SavedModel:
     ------
     ValueError
         The parts do not fit each other.
+
     """
 
     layers: Sequence[Tensors]
@@ -122,6 +123,7 @@ def save_model(path: Path, model: SavedModel) -> None:
     ------
     ConfigError
         The file cannot be written.
+
     """
     try:
         write_atomic(path, to_bytes(model))
@@ -153,6 +155,7 @@ def load_model(path: Path) -> SavedModel:
     DataError
         The file is missing or damaged, its tensors are not those of one network, a number is not
         finite, a variance is negative, or metadata disagree with the tensors.
+
     """
     with opened(path) as file:
         try:
@@ -174,6 +177,7 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
     ValueError
         A layer or norm holds a tensor that has no place in that order, or there is not one norm for
         each hidden layer.
+
     """
     if norms and len(norms) != len(layers) - 1:
         msg = f"norms: expected {len(layers) - 1}, one for each hidden layer, got {len(norms)}"
@@ -207,6 +211,7 @@ def saved_layers(
     ------
     ValueError
         There are not as many statistics as batch normalisations.
+
     """
     normalized = [layer for layer in parameters if isinstance(layer, BatchNorm)]
     layers = [

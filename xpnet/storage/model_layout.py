@@ -47,6 +47,7 @@ def network(shapes: Shapes, codes: Codes) -> tuple[tuple[int, ...], int]:
     ------
     MisfitError
         The tensors are not those of one network.
+
     """
     layers, norms = _by_index(shapes)
     shaped = [(layer["weight"], layer["bias"]) for layer in _complete(layers)]

@@ -4,15 +4,11 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 from xpnet._lib.files import read_regular
 from xpnet.errors import DataError
 from xpnet.storage.provenance import Environment
-
-if TYPE_CHECKING:
-    pass
-
 
 SCHEMA_VERSION = 1
 
@@ -94,6 +90,7 @@ def read_run(folder: Path) -> Record:
     ------
     DataError
         The folder holds no run.json, or one that is damaged or of another schema version.
+
     """
     path = folder / RECORD_FILE
     record = _object(read_regular(path, RECORD_LIMIT, "expected a folder of a run"))
@@ -114,6 +111,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     ------
     DataError
         The file is missing, or a line in it is damaged.
+
     """
     return [row for _, row in _rows(path, _metrics(path), None)]
 

@@ -57,6 +57,7 @@ class Run:
         The folder of the run.
     record
         What run.json holds at the moment.
+
     """
 
     folder: Path
@@ -87,6 +88,7 @@ class Run:
         ConfigError
             ``out/name`` exists, and is to stay, is no run, or is one that another process is working on;
             or the folder cannot be written.
+
         """
         prepared = out / f".starting-{os.urandom(8).hex()}"
         try:
@@ -122,6 +124,7 @@ class Run:
             The folder holds no run.json, or one that is damaged.
         ConfigError
             The run is complete, or another process is working on it.
+
         """
         _resumable(folder)  # so that no lock file comes into folders of others
         try:
@@ -146,6 +149,7 @@ class Run:
             One of these rows is damaged.
         ConfigError
             A file cannot be written, or the folder is no longer this run's.
+
         """
         kept = self.truncate_metrics(rows)
         again = {"ended": None, "metrics": None, "fingerprint": None, "error": None}
@@ -163,6 +167,7 @@ class Run:
             One of these rows is damaged.
         ConfigError
             The file cannot be written, or the folder is no longer this run's.
+
         """
         path = self.folder / METRICS_FILE
         self._check_folder()
@@ -185,6 +190,7 @@ class Run:
         ------
         ConfigError
             The file cannot be written, or the folder is no longer this run's.
+
         """
         line = json.dumps(_finite(dict(values)), allow_nan=False) + "\n"
         path = self.folder / METRICS_FILE
@@ -202,6 +208,7 @@ class Run:
         ------
         ConfigError
             The file cannot be written, or the folder is no longer this run's.
+
         """
         from xpnet.storage.model_file import save_model
 
@@ -215,6 +222,7 @@ class Run:
         ------
         ConfigError
             The file cannot be written, or the folder is no longer this run's.
+
         """
         from xpnet.storage.checkpoint import save_snapshot
 
@@ -231,6 +239,7 @@ class Run:
         ------
         ConfigError
             The file cannot be written, or the folder is no longer this run's.
+
         """
         if strangers := sorted(set(outcome) - set(Outcome.__annotations__)):
             msg = f"unknown outcome {strangers}: expected {sorted(Outcome.__annotations__)}"
@@ -367,6 +376,7 @@ def _take(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
     ------
     ConfigError
         Another process is working on the run that would be replaced.
+
     """
     aside = folder.with_name(f".replaced-{os.urandom(8).hex()}")
     if overwrite and is_held(folder / LOCK_FILE):

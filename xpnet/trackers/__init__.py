@@ -53,6 +53,7 @@ class Mirrors(Callback):
         The folder of the run.
     line
         Called with a line that tells where each tracker has the run.
+
     """
 
     def __init__(

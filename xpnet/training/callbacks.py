@@ -56,16 +56,16 @@ class Callback:
     """Why training should end before the next step; None lets it go on."""
 
     def on_train_begin(self, state: TrainState) -> None:
-        """Called before the first step."""
+        """Prepare; called before the first step."""
 
     def on_step_end(self, state: TrainState) -> None:
-        """Called after each step."""
+        """Act on a step that is done."""
 
     def on_epoch_end(self, log: EpochLog) -> None:
-        """Called after each epoch, and with epoch 0 before the first step."""
+        """Act on an epoch that is done; called with epoch 0 before the first step."""
 
     def on_train_end(self, result: "FitResult") -> None:
-        """Called when training has ended, unless by an error."""
+        """Act on the result; not called after an error."""
 
     def close(self) -> None:
         """Release what is held; called however training ended."""
@@ -84,6 +84,7 @@ class Evaluate(Callback):
         The last epoch, which is logged, as epoch 0 is; by default that of the settings.
     every
         Epochs from one that is logged to the next; by default that of the settings.
+
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Evaluate(Callback):
         ------
         DivergedError
             The training loss is not finite.
+
         """
         if log.epoch % self._every == 0 or log.epoch == self._last:
             log.training = self._trainer.evaluate(log.state)
@@ -161,6 +163,7 @@ class StopOnInterrupt(Callback):
     ----------
     notify
         Called with a line of text at the first Ctrl-C.
+
     """
 
     def __init__(self, notify: Callable[[str], None]) -> None:
@@ -193,6 +196,7 @@ class RecordMetrics(Callback):
     ----------
     rows
         How many were written.
+
     """
 
     def __init__(self, run: Run) -> None:
@@ -257,6 +261,7 @@ class SaveCheckpoints(Callback):
         ------
         DataError
             The checkpoint is damaged, or not one of this training.
+
         """
         path, early, trainer = self._run.checkpoint, self._early, self._trainer
         if not path.exists():

@@ -25,6 +25,7 @@ class FitResult:
         That of the best epoch, if there is early stopping; else the last one.
     stopped
         Why training ended before the last epoch; None if it did not.
+
     """
 
     state: TrainState
@@ -67,6 +68,7 @@ def fit(
     ------
     DivergedError
         The parameters are no longer finite.
+
     """
     try:
         for callback in callbacks:

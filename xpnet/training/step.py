@@ -26,6 +26,7 @@ class Step:
         What the network is computed with.
     optimizer
         Updates the parameters.
+
     """
 
     def __init__(self, context: ComputeContext, optimizer: Optimizer) -> None:

@@ -80,6 +80,7 @@ class Trainer:
         The settings do not fit the data, the initial model or this machine's memory.
     BackendError
         The device cannot compute in the dtype that the arithmetic needs.
+
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Trainer:
             config.learning_rates[0],
             len(self.loader.bounds),
             config.epochs,
-            config.schedule_options,
+            schedules.ScheduleOptions(**config.schedule_options),
         )
         self._evaluated: tuple[TrainState, Evaluation] | None = None  # the last on all samples
 
@@ -210,7 +211,7 @@ class Trainer:
         return tree_map(lambda array: self.backend.from_host(array.copy()), tree)
 
     def restored(self, state: TrainState) -> TrainState:
-        """Return a state that is on the host, of this trainer or another of the same network, on the device."""
+        """Return a state that is on the host, of a trainer of the same network, on the device."""
         return state._replace(variables=self.to_device(state.variables))
 
     def _evaluate(self, state: TrainState, samples: Samples, order: Array | None) -> Evaluation:
@@ -257,6 +258,7 @@ def select_backend(config: TrainConfig) -> Selection:
     ------
     BackendError
         It is not usable here.
+
     """
     require = config.require_device or os.environ.get(REQUIRE_DEVICE_VARIABLE) == "1"
     return resolve(config.device, config.backend, require_device=require)
@@ -269,6 +271,7 @@ def worker_count(config: TrainConfig, backend: Backend) -> int:
     ------
     ConfigError
         The settings give a number, but the backend has threads of its own.
+
     """
     if config.workers == "auto":
         return available_cpus()

@@ -12,19 +12,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from xpnet._lib.text import complain, csv_text, json_text, plain
 from xpnet.cli.parser import guarded
 from xpnet.errors import DataError, XPNetError
-from xpnet.storage.find import FoundRun, name_below, read, survey
-from xpnet.storage.record import MODEL_FILE, RECORD_FILE
+from xpnet.storage.find import OUT, FoundRun, name_below, newest, read, surveyed
+from xpnet.storage.record import RECORD_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rich.console import Console
-
-OUT = Path("runs")
-"""Where training puts runs unless it is told otherwise."""
-
-NAMED = 3
-"""Damaged runs that a note names; it counts the others."""
 
 DESCRIPTION = "List, show and compare runs, and name the best, from what their folders hold."
 EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."
@@ -126,7 +120,7 @@ def _list(arguments: argparse.Namespace) -> int:
     from xpnet.cli.runs import listing
 
     folder = arguments.folder or arguments.out
-    found = _surveyed(folder)
+    found = surveyed(folder)
     if not found:
         complain(f"note: no run in {plain(folder)}")
     runs = listing.ordered(found, arguments.sort, reverse=arguments.reverse)
@@ -182,7 +176,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _best(arguments: argparse.Namespace) -> int:
     from xpnet.cli.runs import listing
 
-    found = _surveyed(arguments.folder or arguments.out)
+    found = surveyed(arguments.folder or arguments.out)
     run, metric, count = listing.best(found, arguments.metric)
     if arguments.metric is None and metric == "test_accuracy":
         complain(
@@ -219,34 +213,6 @@ def _print(
         as_text(Console(highlight=False))
 
 
-def newest(out: Path = OUT, *, trained: bool = True) -> FoundRun:
-    """Return the run in `out` that started last, and say on standard error which one it is.
-
-    Parameters
-    ----------
-    trained
-        Consider only runs that have ended and have a model.
-
-    Raises
-    ------
-    DataError
-        There is none.
-    """
-    runs = _surveyed(out) if os.path.lexists(out) else []
-    if trained:
-        runs = [
-            run
-            for run in runs
-            if run.status in ("completed", "interrupted") and (run.folder / MODEL_FILE).is_file()
-        ]
-    if not runs:
-        kind = "trained run" if trained else "run"
-        msg = f"no {kind} in {out}: xpnet train makes one; or give RUN, the folder of a run"
-        raise DataError(msg)
-    complain(f"note: no RUN given: using the newest, {plain(runs[-1].folder)}")
-    return runs[-1]
-
-
 def _folder(name: str, out: Path) -> Path:
     """Return the folder that is meant: the path `name` if a run is there, else ``out/name``, else the path.
 
@@ -254,6 +220,7 @@ def _folder(name: str, out: Path) -> Path:
     ------
     DataError
         There is none.
+
     """
     path, inside = Path(name), out / name
     for folder in (path, inside) if _is_run(path) else (inside, path):
@@ -271,23 +238,11 @@ def _runs_of(folder: Path, out: Path) -> list[FoundRun]:
     """Return the run in `folder`, or the runs below it; raise DataError if there is none."""
     if _is_run(folder):
         return [read(folder, out)]
-    runs = [replace(run, id=name_below(run.folder, out)) for run in _surveyed(folder)]
+    runs = [replace(run, id=name_below(run.folder, out)) for run in surveyed(folder)]
     if not runs:
         msg = f"{folder}: no run in it: xpnet runs list shows those there are"
         raise DataError(msg)
     return runs
-
-
-def _surveyed(folder: Path) -> list[FoundRun]:
-    """Return the runs in `folder`; say on standard error what is wrong with those left out."""
-    found = survey(folder)
-    if found.damaged:
-        count = len(found.damaged)
-        reasons = "; ".join(plain(reason) for reason in found.damaged[:NAMED])
-        more = f"; and {count - NAMED} more" if count > NAMED else ""
-        runs = "1 damaged run is" if count == 1 else f"{count} damaged runs are"
-        complain(f"note: {runs} left out: {reasons}{more}")
-    return list(found.runs)
 
 
 def _printable(body: Callable[[], int]) -> int:

@@ -52,6 +52,7 @@ def compare(runs: Sequence[FoundRun], *, everything: bool) -> Comparison:
     ------
     ConfigError
         There are fewer than two runs.
+
     """
     if len(runs) < 2:
         msg = f"expected two runs or more to compare, got {len(runs)}"

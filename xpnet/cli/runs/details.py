@@ -59,6 +59,7 @@ def print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> No
     ------
     DataError
         The summary is damaged.
+
     """
     summary = _summary(folder)
     print_line(console, plain(folder), "bold")

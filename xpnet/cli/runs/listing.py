@@ -97,6 +97,7 @@ def ordered(runs: Sequence[FoundRun], sort: str, *, reverse: bool) -> list[Found
     ------
     ConfigError
         No run has such a metric.
+
     """
     if runs and sort not in FACTS:
         _check_metric("--sort", sort, metric_names(runs), FACTS)
@@ -115,6 +116,7 @@ def best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, i
     ------
     ConfigError
         No run has ended, or none of those that have has the metric.
+
     """
     ended = [run for run in runs if run.ended]
     if not ended:
