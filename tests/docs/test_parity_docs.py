@@ -12,7 +12,7 @@ from xpnet.backends import environment
 from xpnet.cli.parity_table import heading
 from xpnet.parity import runs
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
 
 

@@ -23,7 +23,7 @@ from xpnet.data import memmap
 from xpnet.data.datasets import Dataset, digest, is_mapped, load
 from xpnet.nn.inputs import fit_normalization
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
 ROWS = 800_000
 """They take 598 MiB."""

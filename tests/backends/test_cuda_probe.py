@@ -30,7 +30,7 @@ from xpnet.errors import BackendError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).resolve().parents[1]
 
 # The package's attribute of this name is the module; `from ... import resolve` is the function.
 resolve_module = importlib.import_module("xpnet.backends.resolve")
@@ -491,7 +491,7 @@ def test_jax_computes_on_the_second_device_alone() -> None:
         [sys.executable, "-c", program],
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+            "PYTHONPATH": os.pathsep.join([str(TESTS / "helpers"), str(TESTS.parent)]),
             "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
             "JAX_PLATFORMS": "cpu",
         },

@@ -14,7 +14,7 @@ from xpnet.config import TrainConfig
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.trainer import Trainer
 
-PAGE = Path(__file__).parent.parent / "docs" / "reproducibility.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproducibility.md"
 
 
 def on_the_page(pattern: str) -> str:

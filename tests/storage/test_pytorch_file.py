@@ -11,7 +11,7 @@ from backend_enum import BackendCase, usable_backend
 
 import xpnet
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "python.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 ROWS, FEATURES, CLASSES = 400, 20, 5
 
 

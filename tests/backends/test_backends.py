@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from xpnet.backends.base import Backend
 
 DTYPES = ["bool", "uint8", "int32", "int64", "float32", "float64"]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 # Arrays to the device and back

@@ -10,7 +10,7 @@ import pytest
 from xpnet import __main__ as program
 from xpnet.cli.runs.command import main as runs
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import cli_reference  # noqa: E402

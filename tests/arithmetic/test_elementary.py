@@ -13,7 +13,7 @@ from xpnet.arithmetic import elementary
 from xpnet.arithmetic.elementary import LOWEST, powers_of_two
 from xpnet.backends.resolve import make
 
-PAGE = Path(__file__).parent.parent / "docs" / "reproducibility.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproducibility.md"
 SMALLEST_NORMAL, LARGEST = 2.0**-1022, math.nextafter(math.inf, 0.0)
 DIGITS = 40
 HIGHEST = 709.0

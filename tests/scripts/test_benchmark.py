@@ -19,7 +19,7 @@ from xpnet._lib.machine import available_cpus
 from xpnet.data import datasets
 from xpnet.errors import DivergedError
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import benchmark  # noqa: E402

@@ -19,7 +19,7 @@ import pytest
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset, digest, load
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",

@@ -14,7 +14,7 @@ from xpnet.storage.model_file import fingerprint
 from xpnet.training.callbacks import Callback
 from xpnet.training.trainer import Trainer
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "reproducibility.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproducibility.md"
 ROW = re.compile(r"^\| (?:initial|after (\d+) epochs?) \| `([0-9a-f]{64})` \|$", re.MULTILINE)
 
 

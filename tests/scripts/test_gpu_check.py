@@ -14,7 +14,7 @@ from backend_enum import BackendCase, usable_backend
 from xpnet.backends.resolve import make, probe
 from xpnet.errors import XPNetError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 

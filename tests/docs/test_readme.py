@@ -14,7 +14,7 @@ from xpnet.cli import doctor, evaluate, parity, predict
 from xpnet.cli.runs import command as runs
 from xpnet.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "Dockerfile", *sorted(ROOT.glob("docs/*.md"))]
 SOURCES = [*sorted(ROOT.glob("xpnet/**/*.py")), *sorted(ROOT.glob("examples/*.ipynb"))]

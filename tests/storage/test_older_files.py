@@ -19,7 +19,7 @@ from backend_enum import BackendCase
 
 import xpnet
 
-FIXTURES = Path(__file__).resolve().parent / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 VERSIONS = sorted(path.parent.name for path in FIXTURES.glob("*/expected.json"))
 ROUNDED = 1e-4
 """How near float32 in native arithmetic, whose last digits depend on the machine, is to what it was."""

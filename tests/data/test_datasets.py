@@ -23,7 +23,7 @@ from xpnet.data.datasets import Dataset, check_copy, digest, for_shuffling, is_m
 from xpnet.data.npy import read_npy
 from xpnet.errors import ConfigError, DataError, XPNetError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 Array = NDArray[Any]
 
 IDX_TYPES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}

@@ -18,7 +18,7 @@ from xpnet.config import parse
 from xpnet.errors import DataError
 from xpnet.storage.record import read_run
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import mnist_table_page as pages  # noqa: E402

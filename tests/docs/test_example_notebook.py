@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "examples" / "notebook.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[2] / "examples" / "notebook.ipynb"
 NEEDED = ("nbclient", "ipykernel", "matplotlib")
 REQUIRE_VARIABLE = "XPNET_REQUIRE_NOTEBOOK"
 LARGEST = 300_000

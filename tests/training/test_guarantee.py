@@ -21,7 +21,7 @@ from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.training.trainer import Trainer
 
-SCRIPT = [sys.executable, str(Path(__file__).parent / "fingerprints.py")]
+SCRIPT = [sys.executable, fingerprints.__file__]
 OLDEST = "XPNET_OLDEST_PYTHON"
 """Names a Python that has the oldest NumPy that xpnet admits."""
 
