@@ -121,9 +121,7 @@ def parsed(argv: Sequence[str]) -> Options:
         type=_whole,
         help="counted runs of each contender (default: 5, or 9 with --against)",
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="a smoke run: everything once, in a few steps"
-    )
+    parser.add_argument("--quick", action="store_true", help="a smoke run: everything once, in a few steps")
     parser.add_argument(
         "--only",
         type=_words,
@@ -200,9 +198,7 @@ def measured_limits(sitting: Sitting) -> Limits:
     size, mebibytes, repeats = (512, 128, 2) if sitting.options.quick else (2048, 1024, 7)
     script = str(SCRIPTS / "benchmark_limits.py")
     words = [PYTHON, script, *map(str, (sitting.threads, size, mebibytes, repeats))]
-    answer = subprocess.run(
-        words, env=sitting.variables, check=True, capture_output=True, text=True
-    )
+    answer = subprocess.run(words, env=sitting.variables, check=True, capture_output=True, text=True)
     return Limits(**json.loads(answer.stdout))
 
 
@@ -254,9 +250,7 @@ def measured_series(sitting: Sitting, series: Series) -> list[Point]:
         run_in_turn(everyone, effort.runs)
     for who in CONTENDERS:
         found = slope_of(series, points, who)
-        print(
-            f"{sitting.clock()} time by {series.key}, {NAMES[who]}: slope {found:.3f}", flush=True
-        )
+        print(f"{sitting.clock()} time by {series.key}, {NAMES[who]}: slope {found:.3f}", flush=True)
     return points
 
 
@@ -267,8 +261,7 @@ def about(sitting: Sitting, seconds: float) -> dict[str, str]:
         "date": f"{datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.0f} minutes",
         "machine": f"{_processor()}, {sitting.threads} processors for this process, "
         f"{platform.system()} {platform.machine()}",
-        "versions": f"xpnet {_version('xpnet')}, Python {platform.python_version()}, "
-        f"{', '.join(libraries)}",
+        "versions": f"xpnet {_version('xpnet')}, Python {platform.python_version()}, {', '.join(libraries)}",
     }
 
 
@@ -319,9 +312,7 @@ def _table(table: Table, limits: Limits | None) -> dict[str, Any]:
     content: dict[str, Any] = asdict(table)
     if table.task is not None and limits is not None:
         content["steps"] = table.task.steps
-        content["floors"] = {
-            kind: limits.floor(table.task, kind) for kind in ("native", "reproducible")
-        }
+        content["floors"] = {kind: limits.floor(table.task, kind) for kind in ("native", "reproducible")}
     return content
 
 
@@ -360,9 +351,7 @@ def compare(options: Options, commit: str) -> None:
     rounds = f"{options.runs} round{'s' if options.runs > 1 else ''}"
     print(f"old {old[:12]}, new {new[:12]}, {rounds}, {threads} threads\n{against.heading()}")
     pairs = []
-    for pair in against.compared(
-        old, new, options.only, options.effort, threads, quick=options.quick
-    ):
+    for pair in against.compared(old, new, options.only, options.effort, threads, quick=options.quick):
         pairs.append(pair)
         print(against.row(pair), flush=True)
     print(against.worst(pairs))

@@ -221,9 +221,7 @@ def alternate(pair: Pair, both: Sequence[Runs], rounds: range) -> None:
 def check_origin(root: Path, folder: Path, variables: dict[str, str]) -> None:
     """Make sure that a side runs its own code, and compile it."""
     command = [PYTHON, "-c", "import xpnet.train, xpnet; print(xpnet.__file__)"]
-    answer = subprocess.run(
-        command, cwd=folder, env=variables, check=False, capture_output=True, text=True
-    )
+    answer = subprocess.run(command, cwd=folder, env=variables, check=False, capture_output=True, text=True)
     if answer.returncode or not Path(answer.stdout.strip()).is_relative_to(root):
         *_, reason = ["", *(answer.stdout + answer.stderr).strip().splitlines()]
         msg = f"{root}: expected import xpnet to find the package there: {reason}"

@@ -106,9 +106,7 @@ def export_csv(folder: Path) -> None:
 
 def _without_report(variables: Mapping[str, str]) -> list[str]:
     """Return the flag that leaves the report out, which the notebook does not write either."""
-    answer = subprocess.run(
-        [*TRAIN, "--help"], env=variables, capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run([*TRAIN, "--help"], env=variables, capture_output=True, text=True, check=False)
     if answer.returncode:
         sys.stderr.write(answer.stderr)
     return ["--no-report"] if "--no-report" in answer.stdout else []

@@ -102,9 +102,7 @@ def figure(growth: Sequence[tuple[Series, Sequence[Point]]]) -> bytes:
         for axes, (series, points) in zip((panels[0], *panels[2:]), growth, strict=True):
             times = {who: [1000 * seconds(series, p, who) for p in points] for who in CONTENDERS}
             _draw(axes, series, points, times, f"time of {series.per} (ms)")
-            slopes = (
-                f"{slope_of(series, points, who):.2f} {_arithmetic(who)}" for who in CONTENDERS
-            )
+            slopes = (f"{slope_of(series, points, who):.2f} {_arithmetic(who)}" for who in CONTENDERS)
             axes.set_title(f"slope: {', '.join(slopes)}", fontsize=9, loc="right", color="#444444")
         series, points = growth[0]
         peaks = {who: [_peak(point, who) for point in points] for who in CONTENDERS}

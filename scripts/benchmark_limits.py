@@ -38,9 +38,7 @@ class Limits:
 
 def better(a: Limits, b: Limits) -> Limits:
     """Return the larger of two measurements in each respect: something else may disturb one."""
-    return Limits(
-        max(a.float32, b.float32), max(a.float64, b.float64), max(a.bandwidth, b.bandwidth), a.blas
-    )
+    return Limits(max(a.float32, b.float32), max(a.float64, b.float64), max(a.bandwidth, b.bandwidth), a.blas)
 
 
 def measure(threads: int, size: int, mebibytes: int, repeats: int) -> Limits:

@@ -163,9 +163,7 @@ class Process:
 
 
 @contextlib.contextmanager
-def processes(
-    contenders: Sequence[str], variables: dict[str, str]
-) -> Iterator[list[tuple[str, Process]]]:
+def processes(contenders: Sequence[str], variables: dict[str, str]) -> Iterator[list[tuple[str, Process]]]:
     """Start contenders, which load libraries and data side by side, and end them in the end."""
     with contextlib.ExitStack() as stack:
         started = []

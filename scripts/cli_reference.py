@@ -37,8 +37,7 @@ def page() -> str:
         text = help_of(command)
         sections.append(_section(2, f"xpnet {command}", text))
         sections += [
-            _section(3, f"xpnet {command} {action}", help_of(command, action))
-            for action in actions(text)
+            _section(3, f"xpnet {command} {action}", help_of(command, action)) for action in actions(text)
         ]
     return "\n".join(sections)
 

@@ -125,9 +125,7 @@ def golden(path: Path) -> dict[int, str]:
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror}): run the check from a checkout"
         raise XPNetError(msg) from error
-    rows = re.findall(
-        r"^\| (initial|after \d+ epochs?) \| `([0-9a-f]{64})` \|$", text, re.MULTILINE
-    )
+    rows = re.findall(r"^\| (initial|after \d+ epochs?) \| `([0-9a-f]{64})` \|$", text, re.MULTILINE)
     found = {0 if name == "initial" else int(name.split()[1]): digest for name, digest in rows}
     if absent := {*MARKS[FIRST]} - found.keys():
         after = ", ".join(str(epochs) for epochs in sorted(absent))

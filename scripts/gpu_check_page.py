@@ -73,11 +73,7 @@ def _fingerprints(parts: dict[str, Any], expected: dict[int, str]) -> list[str]:
     for title, part in parts.items():
         found = {epochs: part[str(epochs)] for epochs in marks if str(epochs) in part}
         cells = [
-            "-"
-            if x not in found
-            else "same"
-            if found[x]["fingerprint"] == expected[x]
-            else "DIFFERS"
+            "-" if x not in found else "same" if found[x]["fingerprint"] == expected[x] else "DIFFERS"
             for x in marks
         ]
         seconds = max((each["seconds"] for each in found.values()), default="-")
@@ -86,11 +82,7 @@ def _fingerprints(parts: dict[str, Any], expected: dict[int, str]) -> list[str]:
 
 
 def _parity(parts: dict[str, Any], _: object) -> list[str]:
-    return [
-        line
-        for part in parts.values()
-        for line in ("```", part.get("output", "").strip("\n"), "```")
-    ]
+    return [line for part in parts.values() for line in ("```", part.get("output", "").strip("\n"), "```")]
 
 
 def _speed(parts: dict[str, Any], _: object) -> list[str]:
@@ -129,9 +121,7 @@ def _suite(parts: dict[str, Any], _: object) -> list[str]:
     lines = []
     for name, part in parts.items():
         lines.append(f"- {name}: {part.get('last_line', 'not finished')}")
-        failed = [
-            x for x in part.get("output", "").split("\n") if x.startswith(("FAILED", "ERROR"))
-        ]
+        failed = [x for x in part.get("output", "").split("\n") if x.startswith(("FAILED", "ERROR"))]
         lines += [f"  - `{line}`" for line in failed[:SHOWN]]
     return lines
 

@@ -87,9 +87,7 @@ def step(one: Contender, task: Task) -> dict[str, Any]:
     """Return the median seconds of a step, over the runs that it comes with."""
     run = prepared(one, task, **EFFORT)
     measured = [run() for _ in range(RUNS)]
-    seconds = [
-        found["seconds"] / found["passes"] / steps(found["rows"], task.batch) for found in measured
-    ]
+    seconds = [found["seconds"] / found["passes"] / steps(found["rows"], task.batch) for found in measured]
     return {
         "batch": task.batch or task.rows,
         "rows": measured[0]["rows"],

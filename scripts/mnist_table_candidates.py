@@ -11,14 +11,8 @@ def _each(common: str, *variants: str) -> tuple[str, ...]:
 CANDIDATES: Mapping[str, tuple[str, ...]] = {
     "best-10": _each(
         "--schedule cosine",
-        (
-            "--activation leaky-relu --init he --epochs 60 --batch-size 128 --optimizer adam "
-            "--lr 0.005"
-        ),
-        (
-            "--activation tanh --init glorot --epochs 60 --batch-size 128 --optimizer adam "
-            "--lr 0.005"
-        ),
+        ("--activation leaky-relu --init he --epochs 60 --batch-size 128 --optimizer adam --lr 0.005"),
+        ("--activation tanh --init glorot --epochs 60 --batch-size 128 --optimizer adam --lr 0.005"),
         (
             "--activation leaky-relu --init he --epochs 60 --batch-size 128 --optimizer adam "
             "--lr 0.005 --weight-decay 0.0001"
@@ -150,10 +144,7 @@ CANDIDATES: Mapping[str, tuple[str, ...]] = {
                 "--optimizer adamw --weight-decay 0.1 --dropout 0.3 --lr 0.001 --max-norm 3 "
                 "--label-smoothing 0.1"
             ),
-            (
-                "--optimizer adam --batch-norm --dropout 0.3 --lr 0.001 --max-norm 3 "
-                "--label-smoothing 0.1"
-            ),
+            ("--optimizer adam --batch-norm --dropout 0.3 --lr 0.001 --max-norm 3 --label-smoothing 0.1"),
             "--optimizer adam --dropout 0.3 --lr 0.002 --max-norm 2 --label-smoothing 0.1",
         ),
         *_each(
@@ -168,10 +159,7 @@ CANDIDATES: Mapping[str, tuple[str, ...]] = {
                 "--hidden 1024 1024 1024 --input-dropout 0.2 --init he --epochs 60 "
                 "--batch-size 256 --schedule cosine"
             ),
-            (
-                "--optimizer adam --batch-norm --dropout 0.4 --lr 0.003 --max-norm 3 "
-                "--label-smoothing 0.1"
-            ),
+            ("--optimizer adam --batch-norm --dropout 0.4 --lr 0.003 --max-norm 3 --label-smoothing 0.1"),
         ),
     ),
     "elastic-800": _each(
@@ -230,10 +218,7 @@ CANDIDATES: Mapping[str, tuple[str, ...]] = {
         "--batch-size 128 --optimizer nesterov",
     ),
     "softmax": _each(
-        (
-            "--hidden --init glorot --epochs 40 --batch-size 256 --optimizer adam --lr 0.001 "
-            "--schedule cosine"
-        ),
+        ("--hidden --init glorot --epochs 40 --batch-size 256 --optimizer adam --lr 0.001 --schedule cosine"),
         "",
         "--input-dropout 0.05",
     ),

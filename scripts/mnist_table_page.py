@@ -176,10 +176,7 @@ def _notes(results: Results) -> str:
 
 
 def _commands(results: Results) -> str:
-    rows = [
-        [row.sizes, row.row.training, f"`{command(row.row)}`", row.row.source]
-        for row in results.rows
-    ]
+    rows = [[row.sizes, row.row.training, f"`{command(row.row)}`", row.row.source] for row in results.rows]
     table = markdown(("network", "training", "command", "source of the published figure"), rows)
     return f"""\
 ## How to repeat it
@@ -214,9 +211,7 @@ within the noise. To save time, candidates are often trained for fewer epochs th
     for row in tried:
         ranked = sorted(row.candidates, key=lambda each: each.validation_error)
         shared = shared_flags([each.flags for each in ranked])
-        rows = [
-            [f"{each.validation_error:.2f}", _code(without(each.flags, shared))] for each in ranked
-        ]
+        rows = [[f"{each.validation_error:.2f}", _code(without(each.flags, shared))] for each in ranked]
         table = markdown(("validation error %", "with"), rows)
         common = f"All with {_code(' '.join(shared))}" if shared else "These settings"
         parts.append(

@@ -13,9 +13,7 @@ SIMARD = (
     'Simard et al. 2003, "Best practices for convolutional neural networks applied to visual '
     'document analysis"'
 )
-SRIVASTAVA = (
-    'Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting"'
-)
+SRIVASTAVA = 'Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting"'
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,7 @@ ROWS: tuple[Row, ...] = (
         "one layer, cross-entropy (softmax regression)",
         "7.5",
         "about 7.5, commonly reported",
-        "--hidden --init glorot --optimizer adam --lr 0.001 --schedule cosine --batch-size 256 "
-        "--epochs 40",
+        "--hidden --init glorot --optimizer adam --lr 0.001 --schedule cosine --batch-size 256 --epochs 40",
         seeds=5,
         candidates=CANDIDATES["softmax"],
     ),

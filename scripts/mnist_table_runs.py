@@ -155,9 +155,7 @@ def _run(command: Sequence[str], folder: Path) -> int:
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     begin, before = time.perf_counter(), _cpu_of_children()
     # Its own session: Ctrl-C at the terminal comes to it once, from here.
-    process = subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": path}, start_new_session=True
-    )
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, start_new_session=True)
     try:
         return process.wait()
     finally:

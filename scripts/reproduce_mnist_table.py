@@ -102,24 +102,16 @@ def parsed(argv: Sequence[str]) -> Options:
     parser.add_argument(
         "--rows", nargs="+", metavar="NAME", type=_row, help=f"some of {names} (default: all)"
     )
-    parser.add_argument(
-        "--seeds", type=_whole, metavar="N", help="seeds of each row (default: 3 or 5)"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=OUT, metavar="FOLDER", help="(default: runs/mnist-table)"
-    )
+    parser.add_argument("--seeds", type=_whole, metavar="N", help="seeds of each row (default: 3 or 5)")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help="(default: runs/mnist-table)")
     parser.add_argument(
         "--choose",
         type=_row,
         metavar="ROW",
         help="instead, train this row's candidates and compare them on validation images",
     )
-    parser.add_argument(
-        "--backend", default="auto", metavar="NAME", help="of xpnet train (default: auto)"
-    )
-    parser.add_argument(
-        "--page", action="store_true", help="train nothing, write docs/results.md and .json"
-    )
+    parser.add_argument("--backend", default="auto", metavar="NAME", help="of xpnet train (default: auto)")
+    parser.add_argument("--page", action="store_true", help="train nothing, write docs/results.md and .json")
     found = parser.parse_args(argv)
     if found.page and (found.choose or found.rows or found.seeds):
         parser.error("--page takes all that is there: leave --rows, --seeds and --choose out")
@@ -207,9 +199,7 @@ def results(out: Path) -> Results:
 def row_results(out: Path, row: Row) -> RowResults:
     """Return what the complete runs of a row reached."""
     folders = (out / "runs").glob(f"{row.key}-seed-*")
-    seeds = sorted(
-        int(name) for folder in folders if (name := folder.name.rpartition("-")[2]).isdecimal()
-    )
+    seeds = sorted(int(name) for folder in folders if (name := folder.name.rpartition("-")[2]).isdecimal())
     trained = [_trained(final_job(out, row, seed), seed) for seed in seeds]
     sizes, _ = network(
         {"hidden": final_job(out, row, 0).config.hidden, "batch_norm": False}, FEATURES, CLASSES

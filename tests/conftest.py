@@ -69,9 +69,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield made
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """List the backends that ran and those that did not, and why."""
     uses = config.stash[USES]
     if not uses:

@@ -309,9 +309,7 @@ def gradient(network: Network, images: list[Pixels], labels: list[int]) -> Netwo
 # --------------------------------------------------------------------------------------
 
 
-def elementwise(
-    operation: Callable[[float, float], float], left: Network, right: Network
-) -> Network:
+def elementwise(operation: Callable[[float, float], float], left: Network, right: Network) -> Network:
     """Combine two networks' worth of numbers, number by number."""
     return [
         Layer(

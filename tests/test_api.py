@@ -349,9 +349,7 @@ def test_settings_that_cannot_be(pixels, settings, message):
 
 def test_every_other_setting_of_the_command_is_taken(pixels):
     settings = {
-        field.name: field.default
-        for field in fields(TrainConfig)
-        if field.name not in COMMAND_LINE_ONLY
+        field.name: field.default for field in fields(TrainConfig) if field.name not in COMMAND_LINE_ONLY
     }
     x, y, _, _ = pixels
     model = xpnet.fit(x, y, **{**settings, "epochs": 1})

@@ -145,9 +145,7 @@ def test_a_batch_is_at_most_all_rows(iris, rows, size):
 def test_beside_batch_norm_no_batch_is_a_single_row(iris):
     x, y = iris[0][:31], iris[1][:31]
     found = quick(batch_norm=True, batch_size=5).fit(x, y)
-    assert found.model_.fingerprint == (
-        quick(batch_norm=True, batch_size=7).fit(x, y).model_.fingerprint
-    )
+    assert found.model_.fingerprint == (quick(batch_norm=True, batch_size=7).fit(x, y).model_.fingerprint)
 
 
 # Labels and arrays
@@ -202,9 +200,7 @@ def test_uint8_features_are_pixels():
     pixels = (x * 15).astype(np.uint8)[:200]
     found = quick(epochs=1).fit(pixels, y[:200])
     assert found.model_.network.normalization["shift"].shape == ()
-    assert quick(epochs=1).fit(x[:200], y[:200]).model_.network.normalization["shift"].shape == (
-        64,
-    )
+    assert quick(epochs=1).fit(x[:200], y[:200]).model_.network.normalization["shift"].shape == (64,)
 
 
 # In scikit-learn's hands
@@ -313,9 +309,7 @@ BAD_PIECES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("settings", "y", "classes", "message"), BAD_PIECES.values(), ids=BAD_PIECES
-)
+@pytest.mark.parametrize(("settings", "y", "classes", "message"), BAD_PIECES.values(), ids=BAD_PIECES)
 def test_first_pieces_that_cannot_be(settings, y, classes, message):
     with pytest.raises(ValueError, match=message):
         quick(**settings).partial_fit([[0.0], [1.0]], y, classes=classes)

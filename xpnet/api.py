@@ -266,9 +266,7 @@ class Progress(NamedTuple):
     normalization: Normalization
 
 
-def in_memory(
-    training: Table, validation: Table | None = None, classes: int | None = None
-) -> InMemory:
+def in_memory(training: Table, validation: Table | None = None, classes: int | None = None) -> InMemory:
     """Return a data set of these tables.
 
     Raises

@@ -185,9 +185,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         config = self._settings()
         if config.validation:
-            msg = (
-                "validation: expected 0 for partial_fit, which takes all the rows that it is given"
-            )
+            msg = "validation: expected 0 for partial_fit, which takes all the rows that it is given"
             raise ConfigError(msg)
         backend = chosen_backend(config)
         first = not hasattr(self, "classes_")
@@ -253,9 +251,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed = state if whole else check_random_state(state).randint(2**31 - 1)
         return checked({**settings, "seed": seed}, type(self).__name__)
 
-    def _checked(
-        self, X: Any, y: Any, backend: Backend, *, reset: bool
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _checked(self, X: Any, y: Any, backend: Backend, *, reset: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return rows and labels as scikit-learn wants them."""
         X, y = host_array(X, backend), host_array(y, backend)
         X, y = validate_data(self, X, y, dtype=DTYPES, reset=reset)

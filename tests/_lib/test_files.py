@@ -36,9 +36,7 @@ def test_the_file_gets_the_permissions_of_an_ordinary_new_file(tmp_path: Path) -
     assert modes[0] == modes[1]
 
 
-def test_the_bytes_reach_the_disk_before_the_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bytes_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
@@ -93,8 +91,7 @@ def test_unwritable_says_in_one_line_where_and_why() -> None:
     error = unwritable(Path("runs/a"), OSError(28, "No space left on device"))
     assert isinstance(error, ConfigError)
     assert str(error) == (
-        "runs/a: cannot be written (No space left on device): "
-        "free some space or choose another folder"
+        "runs/a: cannot be written (No space left on device): free some space or choose another folder"
     )
 
 

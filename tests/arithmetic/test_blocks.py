@@ -80,9 +80,7 @@ class Sum(str):
 def test_sums_of_chunks_make_the_same_tree(blocks, stack):
     terms = [[Sum(block)] for block in range(blocks)]
     chunks = block_chunks(blocks * BLOCK_SIZE - 7, stack)
-    assert [group for chunk in chunks for group in chunk] == block_groups(
-        blocks * BLOCK_SIZE - 7, stack
-    )
+    assert [group for chunk in chunks for group in chunk] == block_groups(blocks * BLOCK_SIZE - 7, stack)
     sizes = [sum(group.blocks for group in chunk) for chunk in chunks]
     parts = iter(terms)
     sums = [tree_sum([next(parts) for _ in range(size)]) for size in sizes]

@@ -180,9 +180,7 @@ PATTERNS = {
     ),
     "all magnitudes": lambda g, shape: np.ldexp(g.normal(size=shape), g.integers(-300, 1, shape)),
     "sparse": lambda g, shape: g.normal(size=shape) * (g.random(shape) < 0.2),
-    "powers of two": lambda g, shape: np.ldexp(
-        g.choice([-1.0, 1.0], shape), g.integers(-60, 1, shape)
-    ),
+    "powers of two": lambda g, shape: np.ldexp(g.choice([-1.0, 1.0], shape), g.integers(-60, 1, shape)),
     "beside powers of two": lambda g, shape: np.nextafter(
         np.ldexp(1.0, g.integers(-30, 1, shape)), g.choice([0.0, 2.0], shape)
     ),
@@ -191,8 +189,7 @@ PATTERNS = {
     "just under the largest": lambda g, shape: np.full(shape, np.nextafter(1.0, 0.0)),
     "just over a power of two": lambda g, shape: np.full(shape, np.nextafter(1.0, 2.0)),
     "cancelling": lambda g, shape: (
-        np.resize([1.0, -1.0, 0.5, -0.5], shape)
-        * (1 + np.ldexp(g.integers(0, 9, shape).astype(float), -40))
+        np.resize([1.0, -1.0, 0.5, -0.5], shape) * (1 + np.ldexp(g.integers(0, 9, shape).astype(float), -40))
     ),
 }
 """Entries of magnitude about 1 or less; each example scales them."""

@@ -89,8 +89,6 @@ def test_variables_that_change_products_are_refused_on_a_gpu(monkeypatch):
 
 def test_a_budget_that_cannot_be_met_names_layer_sizes_and_bits(monkeypatch):
     monkeypatch.setattr(reproducible, "FEWEST_BITS", 46)
-    expected = (
-        r"^layer 0 \(784 inputs, 64 units\): a sum over 784 terms leaves 21 of 53 bits for each"
-    )
+    expected = r"^layer 0 \(784 inputs, 64 units\): a sum over 784 terms leaves 21 of 53 bits for each"
     with pytest.raises(ConfigError, match=expected):
         Trainer(TrainConfig(hidden=(64,)), real_data(10, 5), make("numpy", "cpu"))

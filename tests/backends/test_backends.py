@@ -236,9 +236,7 @@ def test_primitive_agrees_exactly_with_numpy(backend: Backend, name: str, dtype:
 
 @pytest.mark.parametrize(("dtype", "rtol"), [("float32", 3e-7), ("float64", 5e-16)])
 @pytest.mark.parametrize("name", ROUNDED)
-def test_rounded_primitive_agrees_with_numpy(
-    backend: Backend, name: str, dtype: str, rtol: float
-) -> None:
+def test_rounded_primitive_agrees_with_numpy(backend: Backend, name: str, dtype: str, rtol: float) -> None:
     host = SAMPLE.astype(dtype)
     expected = ROUNDED[name](usable_backend(BackendCase.NUMPY).xp, host)
     assert_same(ROUNDED[name](backend.xp, backend.from_host(host)), expected, backend, rtol=rtol)
@@ -319,9 +317,7 @@ def test_assert_same_fails_on_numpy_in_place_of_the_backends_array(backend: Back
     ],
     ids=["dtype", "shape", "value"],
 )
-def test_assert_same_fails_on_a_difference(
-    backend: Backend, expected: np.ndarray, message: str
-) -> None:
+def test_assert_same_fails_on_a_difference(backend: Backend, expected: np.ndarray, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         assert_same(backend.from_host(np.ones(2)), expected, backend)
 

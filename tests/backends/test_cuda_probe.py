@@ -35,12 +35,8 @@ TESTS = Path(__file__).resolve().parents[1]
 # The package's attribute of this name is the module; `from ... import resolve` is the function.
 resolve_module = importlib.import_module("xpnet.backends.resolve")
 
-CUBLAS_MISSING = ImportError(
-    "libcublas.so.12: cannot open shared object file: No such file or directory"
-)
-NVRTC_MISSING = RuntimeError(
-    "CuPy failed to load libnvrtc.so.12:\n OSError: libnvrtc.so.12: no such file."
-)
+CUBLAS_MISSING = ImportError("libcublas.so.12: cannot open shared object file: No such file or directory")
+NVRTC_MISSING = RuntimeError("CuPy failed to load libnvrtc.so.12:\n OSError: libnvrtc.so.12: no such file.")
 OLD_KERNELS = RuntimeError("no kernel image is available for execution on the device")
 NO_SUCH_FILE = OSError("libcuda.so.1: cannot open shared object file")
 
@@ -191,9 +187,7 @@ def test_cupy_keeps_the_first_reason(
         (2, "cupy has no cuda:7 here: it sees 2 GPUs (cuda:0, cuda:1)"),
     ],
 )
-def test_cupy_says_how_many_gpus_there_are(
-    fake_cupy: Callable[..., None], count: int, reason: str
-) -> None:
+def test_cupy_says_how_many_gpus_there_are(fake_cupy: Callable[..., None], count: int, reason: str) -> None:
     fake_cupy(count=count)
     found = cupy.probe("cuda:7")
     assert (found.usable, found.reason, found.fix) == (False, reason, "--device cuda:0")
@@ -218,9 +212,7 @@ def test_cupy_make_raises_the_reason_and_the_fix_on_one_line(
     )
 
 
-@pytest.mark.parametrize(
-    ("driver_version", "wheel"), [(None, "12x"), (12080, "12x"), (13000, "13x")]
-)
+@pytest.mark.parametrize(("driver_version", "wheel"), [(None, "12x"), (12080, "12x"), (13000, "13x")])
 def test_missing_cupy_names_the_wheel_for_the_driver(
     monkeypatch: pytest.MonkeyPatch,
     driver: Callable[[int | None], None],
@@ -429,9 +421,7 @@ def test_the_scope_makes_the_second_gpu_current_however_often_it_is_entered(
     assert two_gpus.current == [0]
 
 
-def test_the_scope_is_that_of_the_thread_which_enters_it(
-    second_gpu: base.Backend, two_gpus: Devices
-) -> None:
+def test_the_scope_is_that_of_the_thread_which_enters_it(second_gpu: base.Backend, two_gpus: Devices) -> None:
     seen: list[int] = []
 
     def other() -> None:
@@ -520,9 +510,7 @@ def test_jax_computes_on_the_second_device_alone() -> None:
         (OSError(), "lib is installed but does not import: OSError"),
     ],
 )
-def test_import_failure_is_told_apart(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
-) -> None:
+def test_import_failure_is_told_apart(monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str) -> None:
     def fail(name: str) -> None:
         raise error
 
@@ -535,9 +523,7 @@ def test_import_failure_is_told_apart(
 # The driver
 
 
-@pytest.mark.parametrize(
-    ("platform", "library"), [("linux", "libcuda.so.1"), ("win32", "nvcuda.dll")]
-)
+@pytest.mark.parametrize(("platform", "library"), [("linux", "libcuda.so.1"), ("win32", "nvcuda.dll")])
 def test_driver_version_comes_from_the_drivers_own_library(
     monkeypatch: pytest.MonkeyPatch, platform: str, library: str
 ) -> None:
@@ -597,9 +583,7 @@ def warn_of_an_old_driver() -> bool:
 
 def test_torch_is_usable_when_every_step_succeeds(fake_torch: Callable[..., None]) -> None:
     fake_torch()
-    assert torch.probe("cuda") == Probe(
-        usable=True, version="2.13.0", devices=("cpu", "cuda:0", "cuda:1")
-    )
+    assert torch.probe("cuda") == Probe(usable=True, version="2.13.0", devices=("cpu", "cuda:0", "cuda:1"))
 
 
 @pytest.mark.parametrize(
@@ -678,9 +662,7 @@ def fake_jax(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def devices(platform: str) -> Any:
             return ["CPU"] if platform == "cpu" else answer(gpus)()
 
-        module = SimpleNamespace(
-            __version__="0.10.2", devices=devices, numpy=FakeNamespace(failure)
-        )
+        module = SimpleNamespace(__version__="0.10.2", devices=devices, numpy=FakeNamespace(failure))
         monkeypatch.setitem(sys.modules, "jax", module)
 
     return install
@@ -688,9 +670,7 @@ def fake_jax(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_jax_is_usable_when_every_step_succeeds(fake_jax: Callable[..., None]) -> None:
     fake_jax()
-    assert jax.probe("cuda:1") == Probe(
-        usable=True, version="0.10.2", devices=("cpu", "cuda:0", "cuda:1")
-    )
+    assert jax.probe("cuda:1") == Probe(usable=True, version="0.10.2", devices=("cpu", "cuda:0", "cuda:1"))
 
 
 @pytest.mark.parametrize(
@@ -860,9 +840,7 @@ def test_without_a_driver_auto_imports_no_gpu_library() -> None:
         "assert module.resolve('auto').backend.name == 'numpy'\n"
         "print(sorted({'cupy', 'jax', 'torch', 'array_api_strict'} & set(sys.modules)))\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (run.stdout, run.stderr) == ("[]\n", "")
 
 
@@ -942,9 +920,7 @@ def test_an_unknown_backend_names_the_known_ones() -> None:
 def test_every_backend_file_probes_and_makes(name: str) -> None:
     module = importlib.import_module(BACKENDS[name])
     assert name == module.NAME
-    with pytest.raises(
-        BackendError, match=f"the {name} backend cannot run on nowhere: .*; to mend"
-    ):
+    with pytest.raises(BackendError, match=f"the {name} backend cannot run on nowhere: .*; to mend"):
         module.make("nowhere")
 
 

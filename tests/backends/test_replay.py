@@ -100,9 +100,7 @@ def leaves(tree):
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(
-            ["add", "mul", "sub", "max", "where", "relu", "sum", "turn", "matmul", "cut"]
-        ),
+        st.sampled_from(["add", "mul", "sub", "max", "where", "relu", "sum", "turn", "matmul", "cut"]),
         st.integers(0, 9),
         st.integers(0, 9),
     ),
@@ -260,6 +258,5 @@ def test_a_network_is_the_same_compiled(sizes, samples, normalize, arithmetic, d
         assert found.loss == pytest.approx(right.loss, rel=max(tolerance, 1e-15))
         assert np.mean(found.predictions != right.predictions) <= (tolerance > 0) * 0.001
         parameters = [
-            Linear(w - 0.1 * g, b - 0.1 * h)
-            for (w, b), (g, h) in zip(parameters, expected, strict=True)
+            Linear(w - 0.1 * g, b - 0.1 * h) for (w, b), (g, h) in zip(parameters, expected, strict=True)
         ]

@@ -18,9 +18,7 @@ def numpy_backend():
 @pytest.mark.parametrize("items", [0, 1, 2, 100])
 def test_results_come_in_order(numpy_backend, count, items):
     with numpy_backend.workers(count):
-        assert list(numpy_backend.map_blocks(lambda x: x * x, range(items))) == [
-            x * x for x in range(items)
-        ]
+        assert list(numpy_backend.map_blocks(lambda x: x * x, range(items))) == [x * x for x in range(items)]
 
 
 def test_two_workers_work_at_the_same_time(numpy_backend):

@@ -43,9 +43,7 @@ def shown(picture, row, column):
     return image.reshape(-1)
 
 
-def test_each_row_is_an_image_and_its_variants_in_the_epochs_of_training(
-    tmp_path, small_data, capsys
-):
+def test_each_row_is_an_image_and_its_variants_in_the_epochs_of_training(tmp_path, small_data, capsys):
     assert run(*FLAGS, "--seed", "5") == 0
     assert capsys.readouterr().out == "picture.png\n"
     assert [file.name for file in tmp_path.glob("*.png")] == ["picture.png"]
@@ -55,9 +53,7 @@ def test_each_row_is_an_image_and_its_variants_in_the_epochs_of_training(
     numpy = make("numpy", "cpu")
     ops = Reproducible(numpy.xp, numpy.device, numpy.xp.float64)
     augment = augmenter(ops, SETTINGS, SIDE, SIDE, 5, numpy.from_host)
-    columns = [small_data] + [
-        augment(small_data, np.arange(SAMPLES), epoch) for epoch in range(1, 10)
-    ]
+    columns = [small_data] + [augment(small_data, np.arange(SAMPLES), epoch) for epoch in range(1, 10)]
     for column, rows in enumerate(columns):
         for row in range(8):
             assert np.array_equal(shown(picture, row, column), rows[row]), (row, column)

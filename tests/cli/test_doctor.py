@@ -82,9 +82,7 @@ def test_report_gives_each_reason_and_its_command_on_one_line(
     assert max(map(len, table.splitlines())) <= 80
 
 
-def test_json_says_the_same(
-    machine: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_says_the_same(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     machine(gpus=0)
     assert doctor.main(["--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -100,18 +98,14 @@ def test_json_says_the_same(
         "version": None,
         "devices": [],
         "usable": [],
-        "troubles": [
-            {"device": "cuda:0", "reason": "cupy is not installed", "fix": "pip install cupy"}
-        ],
+        "troubles": [{"device": "cuda:0", "reason": "cupy is not installed", "fix": "pip install cupy"}],
     }
     assert by_name["torch"] == {
         "installed": True,
         "version": "2.13.0",
         "devices": ["cpu"],
         "usable": ["cpu"],
-        "troubles": [
-            {"device": "cuda:0", "reason": "torch was built without CUDA", "fix": LONG_FIX}
-        ],
+        "troubles": [{"device": "cuda:0", "reason": "torch was built without CUDA", "fix": LONG_FIX}],
     }
 
 

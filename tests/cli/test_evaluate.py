@@ -82,9 +82,7 @@ def test_on_its_own_test_data_a_run_has_the_figures_of_its_record(capsys, name):
 
 
 @pytest.mark.parametrize("name", ["reproducible", "batch-norm", "squared"])
-def test_in_the_reproducible_arithmetic_the_loss_is_that_of_the_record_to_the_last_bit(
-    capsys, name
-):
+def test_in_the_reproducible_arithmetic_the_loss_is_that_of_the_record_to_the_last_bit(capsys, name):
     assert figures(capsys, f"runs/{name}")["loss"] == record(name)["metrics"]["test_loss"]
 
 
@@ -110,9 +108,7 @@ def test_the_loss_is_what_the_training_minimised_and_is_named(capsys, name, loss
 
 def test_the_arithmetic_is_that_of_the_training_unless_it_is_named(capsys):
     assert figures(capsys, "runs/smoothed")["arithmetic"] == "native"
-    assert figures(capsys, "runs/smoothed", "--arithmetic", "reproducible")["arithmetic"] == (
-        "reproducible"
-    )
+    assert figures(capsys, "runs/smoothed", "--arithmetic", "reproducible")["arithmetic"] == ("reproducible")
 
 
 def test_the_training_half_has_the_training_figures(capsys):
@@ -416,9 +412,7 @@ def test_help_loads_no_array_library():
         "    except SystemExit as ended:\n        assert ended.code == 0\n"
         "assert not {'numpy', 'PIL', 'pandas', 'torch'} & set(sys.modules)\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     for flag in ("--split", "--predictions", "--arithmetic", "--all", "--out"):
         assert flag in ended.stdout

@@ -26,9 +26,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"xpnet {__version__}\n"
 
 
-@pytest.mark.parametrize(
-    ("words", "problem"), [([], "no command given"), (["fly"], "unknown command 'fly'")]
-)
+@pytest.mark.parametrize(("words", "problem"), [([], "no command given"), (["fly"], "unknown command 'fly'")])
 def test_anything_else_is_one_line(capsys, words, problem):
     assert main(words) == 2
     expected = f"xpnet: {problem}: expected {', '.join(COMMANDS)} (xpnet --help)\n"

@@ -17,9 +17,7 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="has no /dev/full and no POSIX shell"
 )
 
-FULL = (
-    "xpnet: standard output cannot be written (No space left on device): nothing more is printed\n"
-)
+FULL = "xpnet: standard output cannot be written (No space left on device): nothing more is printed\n"
 TRAIN = "train --data small.npz --name run --overwrite --batch-size 1 --epochs 40 --log-every 1 --no-report"
 
 
@@ -33,9 +31,7 @@ def small_data(tmp_path, monkeypatch):
 def shell(command):
     """Exit code and standard error of ``xpnet``, in a shell command with {xpnet} in it."""
     line = command.format(xpnet=f"{sys.executable} -m xpnet")
-    done = subprocess.run(
-        ["bash", "-c", line], stderr=subprocess.PIPE, text=True, timeout=120, check=False
-    )
+    done = subprocess.run(["bash", "-c", line], stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     return done.returncode, done.stderr
 
 
@@ -63,9 +59,7 @@ def test_a_training_goes_on_to_its_end(command, code, error):
     check_complete()
 
 
-@pytest.mark.parametrize(
-    "words", ["--help", "--version", "runs list --json", "runs --help", "doctor"]
-)
+@pytest.mark.parametrize("words", ["--help", "--version", "runs list --json", "runs --help", "doctor"])
 def test_every_other_command_says_it_in_one_line_too(words):
     Path("runs").mkdir()
     code, error = shell(f"{{xpnet}} {words} > /dev/full 2> errors; cat errors >&2")

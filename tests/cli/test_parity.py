@@ -362,9 +362,7 @@ def in_terminal(*words):
         "sys.exit(parity.main(sys.argv[1:]))"
     )
     environ = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *words], stdout=side, stderr=side, env=environ
-    )
+    process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=side, stderr=side, env=environ)
     os.close(side)
     shown = b""
     with contextlib.suppress(OSError):  # the terminal closes with its last user
@@ -385,9 +383,7 @@ def test_a_terminal_shows_progress_and_colours():
 
 def test_the_help_answers_without_numpy():
     code = "import sys; from xpnet.parity import command; print('numpy' in sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
 
 

@@ -212,9 +212,7 @@ def test_digits_are_found_as_well_as_plain_test_images(tmp_path):
 
 def tiny_model(path, features, **settings):
     """A network without hidden layers and with two classes: the second if there is much ink."""
-    layers = [
-        {"weight": np.array([[0.0] * features, [1.0] * features]), "bias": np.array([1.0, 0.0])}
-    ]
+    layers = [{"weight": np.array([[0.0] * features, [1.0] * features]), "bias": np.array([1.0, 0.0])}]
     save_model(path, SavedModel(layers, (features, 2), **settings))
     return load_model(path)
 
@@ -358,9 +356,7 @@ def test_a_bad_csv_file_is_one_line_that_says_where(capsys, tmp_path, content, m
     model, path = tmp_path / "tiny.safetensors", tmp_path / "table.csv"
     save_model(
         model,
-        SavedModel(
-            [{"weight": np.full((2, 2), 1e9), "bias": np.zeros(2)}], (2, 2), normalize="none"
-        ),
+        SavedModel([{"weight": np.full((2, 2), 1e9), "bias": np.zeros(2)}], (2, 2), normalize="none"),
     )
     path.write_bytes(content)
     assert run(model, path, "--arithmetic", "native") == 2

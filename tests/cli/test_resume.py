@@ -31,9 +31,7 @@ def small_data(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, size=(550, 36), dtype=np.uint8)
     y = np.argmax((x / 255 - 0.5) @ generator.normal(size=(36, 4)), axis=1)
-    np.savez(
-        tmp_path / "small.npz", x_train=x[:500], y_train=y[:500], x_test=x[500:], y_test=y[500:]
-    )
+    np.savez(tmp_path / "small.npz", x_train=x[:500], y_train=y[:500], x_test=x[500:], y_test=y[500:])
     monkeypatch.chdir(tmp_path)
 
 

@@ -187,9 +187,7 @@ def test_lists_are_sorted_by_any_metric_best_accuracy_first_and_nothing_last(cap
     high = {"test_accuracy": 0.7, "test_loss": 0.9, "seconds": 3.0, "best_epoch": 4}
     make("high", figures=high)
     assert column(printed(capsys, "list", "--sort", sort))[1:] == order.split()
-    known = [
-        name for name in order.split() if sort in ("id", "status", "started") or name != "none"
-    ]
+    known = [name for name in order.split() if sort in ("id", "status", "started") or name != "none"]
     turned = known[::-1] if sort != "status" else ["none", "low", "high"]
     expected = turned + [name for name in order.split() if name not in known]
     assert column(printed(capsys, "list", "--sort", sort, "--reverse"))[1:] == expected
@@ -282,9 +280,7 @@ def plain_lines(text):
 
 def test_the_list_loads_no_array_library():
     make("a")
-    code = (
-        "import sys; from xpnet.cli.runs.command import main; main(['list']); print(*sys.modules)"
-    )
+    code = "import sys; from xpnet.cli.runs.command import main; main(['list']); print(*sys.modules)"
     command = [sys.executable, "-c", code]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     *table, loaded = out.splitlines()
@@ -372,10 +368,7 @@ DAMAGED = {
     "torn": b'{"schema_version": 1, "status": "comp',
     "list": b"[]",
     "binary": bytes(range(256)),
-    "deep": b'{"schema_version": 1, "status": "completed", "a": '
-    + b"[" * 5000
-    + b"]" * 5000
-    + b"}",
+    "deep": b'{"schema_version": 1, "status": "completed", "a": ' + b"[" * 5000 + b"]" * 5000 + b"}",
     "nested": b'{"schema_version":1,"status":"completed","a":' + b"[" * 50 + b"]" * 50 + b"}",
     "foreign": b'{"name": "a run of another program"}',
     "later": b'{"schema_version": 2, "status": "completed"}',
@@ -500,9 +493,7 @@ def test_numbers_that_json_does_not_have_count_as_missing(capsys):
     assert shown["history"] == [{"epoch": 1, "train_loss": None}]
 
 
-@pytest.mark.parametrize(
-    "content", [b"{}\nno\n{}\n", b"[1]\n", b'{"a":' + b"[" * 50 + b"]" * 50 + b"}\n"]
-)
+@pytest.mark.parametrize("content", [b"{}\nno\n{}\n", b"[1]\n", b'{"a":' + b"[" * 50 + b"]" * 50 + b"}\n"])
 def test_a_damaged_history_is_refused(capsys, content):
     (make("a") / "metrics.jsonl").write_bytes(content)
     assert complaint(capsys, "show", "a").startswith("runs/a/metrics.jsonl: ")
@@ -624,17 +615,13 @@ def test_text_that_standard_output_cannot_encode_is_escaped():
     make("größe")
     code = "import sys; from xpnet.cli.runs.command import main; sys.exit(main(['list']))"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    run = subprocess.run(
-        [sys.executable, "-c", code], env=environment, check=True, capture_output=True
-    )
+    run = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
     assert rb"gr\xf6\xdfe " in run.stdout
 
 
 def test_long_text_loses_its_middle():
     assert shortened("a" * 44) == "a" * 44
-    assert (
-        shortened("start" + "-" * 100 + "end") == "start---------------" + "..." + "-" * 18 + "end"
-    )
+    assert shortened("start" + "-" * 100 + "end") == "start---------------" + "..." + "-" * 18 + "end"
 
 
 # show
@@ -726,9 +713,7 @@ def test_show_json_is_the_record_with_the_history(capsys):
 
 def test_show_csv_is_the_history(capsys):
     make("a")
-    assert (
-        printed(capsys, "show", "a", "--csv") == "epoch,train_loss,seconds\n0,3.0,0.0\n5,0.5,1.25\n"
-    )
+    assert printed(capsys, "show", "a", "--csv") == "epoch,train_loss,seconds\n0,3.0,0.0\n5,0.5,1.25\n"
 
 
 def test_a_long_history_is_shown_in_forty_lines_with_both_ends(capsys):
@@ -828,9 +813,7 @@ def test_compare_all_shows_what_is_equal_too_and_marks_what_differs(capsys):
     assert ["*", "name", "a", "b"] in lines
     assert ["*", "backend", "numpy", "torch"] in lines
     assert ["device", "cpu", "cpu"] in lines
-    assert {line[0 if line[0] != "*" else 1] for line in lines if line} >= set(
-        resolved(TrainConfig())
-    )
+    assert {line[0 if line[0] != "*" else 1] for line in lines if line} >= set(resolved(TrainConfig()))
 
 
 def test_compare_highlights_on_a_terminal():
@@ -853,9 +836,7 @@ def test_a_narrow_terminal_gets_several_tables():
     found = comparison.compare(survey(RUNS).runs, everything=False)
     lines = plain_lines(on_terminal(50, comparison.print_comparison, found, everything=False))
     headings = [line.split() for line in lines if line.startswith("settings ")]
-    assert [name for heading in headings for name in heading[1:]] == [
-        f"run-{number}" for number in range(12)
-    ]
+    assert [name for heading in headings for name in heading[1:]] == [f"run-{number}" for number in range(12)]
     assert len(headings) > 1
     assert max(len(line) for line in lines[: lines.index("surroundings: no difference")]) <= 50
 
@@ -939,9 +920,7 @@ def test_best_says_so_when_the_test_accuracy_has_to_decide(capsys):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("metric", "name"), [("test_accuracy", "b"), ("test_loss", "c"), ("seconds", "a")]
-)
+@pytest.mark.parametrize(("metric", "name"), [("test_accuracy", "b"), ("test_loss", "c"), ("seconds", "a")])
 def test_best_takes_any_metric(capsys, metric, name):
     make("a", figures={"test_accuracy": 0.1, "test_loss": 0.9, "seconds": 1.0})
     make("b", figures={"test_accuracy": 0.3, "test_loss": 0.8, "seconds": 2.0})
@@ -1043,9 +1022,7 @@ def trained_at_once(*words):
     np.savez("small.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     command = [sys.executable, "-c", TRAIN, "--data", "small.npz", "--epochs", "30", *words]
     pipe = subprocess.PIPE
-    both = [
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(2)
-    ]
+    both = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
     assert [each.stdout.readline() for each in both] == ["ready\n"] * 2
     for each in both:
         each.stdin.write("\n")

@@ -32,9 +32,7 @@ def small_data(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, size=(350, 12), dtype=np.uint8)
     y = np.argmax((x / 255 - 0.5) @ generator.normal(size=(12, 4)), axis=1)
-    np.savez(
-        tmp_path / "small.npz", x_train=x[:300], y_train=y[:300], x_test=x[300:], y_test=y[300:]
-    )
+    np.savez(tmp_path / "small.npz", x_train=x[:300], y_train=y[:300], x_test=x[300:], y_test=y[300:])
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XPNET_REQUIRE_DEVICE", raising=False)
 
@@ -69,9 +67,7 @@ def test_a_run_prints_its_course_and_figures(capsys):
     lines = out.splitlines()
     assert re.fullmatch(r"xpnet \S+: numpy \S+ on cpu", lines[0])
     assert lines[1] == "small: 300 training and 50 test samples, 12 features, 4 classes"
-    assert lines[2].startswith(
-        "network 12-10-4, reproducible float64, batch size full, learning rate 0.1"
-    )
+    assert lines[2].startswith("network 12-10-4, reproducible float64, batch size full, learning rate 0.1")
     figures = r"loss \d+\.\d{4}   accuracy [01]\.\d{4}"
     for line, epoch in zip(lines[3:6], (0, 10, 20), strict=True):
         assert re.fullmatch(rf"epoch {epoch:>5}   {figures}", line)
@@ -148,9 +144,7 @@ def test_a_report_that_fails_is_one_warning(capsys, monkeypatch):
     monkeypatch.setattr("xpnet.report.write_report", fail)
     assert run_with_report("--epochs", 1) == 0
     out, err = capsys.readouterr()
-    assert err == (
-        "xpnet: warning: no report: RuntimeError: out of ink: xpnet report runs/run tries again\n"
-    )
+    assert err == ("xpnet: warning: no report: RuntimeError: out of ink: xpnet report runs/run tries again\n")
     assert out.splitlines()[-1] == f"run           {train_folder()}"
     assert record()["status"] == "completed"
 

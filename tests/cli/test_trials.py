@@ -22,9 +22,7 @@ def small_data(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, size=(450, 12), dtype=np.uint8)
     y = np.argmax((x / 255 - 0.5) @ generator.normal(size=(12, 4)), axis=1)
-    np.savez(
-        tmp_path / "small.npz", x_train=x[:400], y_train=y[:400], x_test=x[400:], y_test=y[400:]
-    )
+    np.savez(tmp_path / "small.npz", x_train=x[:400], y_train=y[:400], x_test=x[400:], y_test=y[400:])
     monkeypatch.chdir(tmp_path)
 
 

@@ -441,19 +441,14 @@ WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"dtype": "float32"},
-        (
-            "--dtype: reproducible arithmetic takes auto or float64, got float32: "
-            "add --arithmetic native"
-        ),
+        ("--dtype: reproducible arithmetic takes auto or float64, got float32: add --arithmetic native"),
     ),
     ({"overwrite": True}, "--overwrite: needs --name NAME, the run that it replaces"),
 ]
 
 
 @pytest.mark.parametrize(("settings", "message"), WRONG_TOGETHER)
-def test_settings_that_contradict_each_other_are_refused(
-    settings: dict[str, Any], message: str
-) -> None:
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         TrainConfig(**settings)
 
@@ -688,9 +683,7 @@ def test_flags_and_file_together_are_checked(toml: Any) -> None:
         ("quiet = true", TrainConfig(quiet=True)),
     ],
 )
-def test_a_file_gives_settings_of_their_own_types(
-    toml: Any, text: str, expected: TrainConfig
-) -> None:
+def test_a_file_gives_settings_of_their_own_types(toml: Any, text: str, expected: TrainConfig) -> None:
     config = parsed("--config", toml(text))
     assert config == expected
     assert [type(value) for value in resolved(config).values()] == [
@@ -736,9 +729,7 @@ def test_a_file_gives_settings_of_their_own_types(
         ("a = " + "[" * 5000, "not a TOML file ("),
     ],
 )
-def test_a_bad_file_is_refused_in_one_line_with_file_and_key(
-    toml: Any, text: str, message: str
-) -> None:
+def test_a_bad_file_is_refused_in_one_line_with_file_and_key(toml: Any, text: str, message: str) -> None:
     file = toml(text)
     with pytest.raises(ConfigError) as caught:
         parsed("--config", file)
@@ -753,9 +744,7 @@ def test_an_unreadable_file_is_a_config_error(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ConfigError) as caught:
             parsed("--config", str(path))
-        assert str(caught.value) == (
-            f"{path}: cannot be read ({reason}): --config takes a TOML file"
-        )
+        assert str(caught.value) == (f"{path}: cannot be read ({reason}): --config takes a TOML file")
 
 
 def test_a_file_that_is_not_text_is_a_config_error(tmp_path: Path) -> None:
@@ -863,9 +852,7 @@ def test_the_drawn_settings_are_all_there_are() -> None:
 
 @EXAMPLES
 @given(config=CONFIGS)
-def test_the_printed_settings_read_back_to_equal_settings(
-    tmp_path: Path, config: TrainConfig
-) -> None:
+def test_the_printed_settings_read_back_to_equal_settings(tmp_path: Path, config: TrainConfig) -> None:
     file = tmp_path / "printed.toml"
     file.write_bytes(to_toml(config).encode())
     assert parsed("--config", str(file)) == config
@@ -1043,9 +1030,7 @@ def test_the_options_of_an_optimizer_are_arguments_of_build(
         "max_norm": None,
         **options,
     }
-    built = optim.build(
-        arithmetic(numpy_backend("cpu")), found.optimizer, **found.optimizer_options
-    )
+    built = optim.build(arithmetic(numpy_backend("cpu")), found.optimizer, **found.optimizer_options)
     assert callable(built.update)
 
 
@@ -1061,12 +1046,8 @@ def test_defaults_that_depend_on_the_optimizer_are_those_of_its_rule() -> None:
 
 
 def test_the_options_of_the_schedule_and_the_augmentation_are_the_settings() -> None:
-    assert (
-        schedules.ScheduleOptions(**TrainConfig().schedule_options) == schedules.ScheduleOptions()
-    )
-    found = TrainConfig(
-        schedule="step", schedule_step_epochs=5, schedule_factor=0.5, warmup_epochs=3
-    )
+    assert schedules.ScheduleOptions(**TrainConfig().schedule_options) == schedules.ScheduleOptions()
+    found = TrainConfig(schedule="step", schedule_step_epochs=5, schedule_factor=0.5, warmup_epochs=3)
     options = schedules.ScheduleOptions(**found.schedule_options)
     assert options == schedules.ScheduleOptions(5, 0.5, 3)
     assert TrainConfig().augmentation == augment.Augmentation()
@@ -1092,9 +1073,7 @@ def test_the_help_names_the_defaults_that_are_elsewhere(
     assert float(described["augment_elastic_sigma"]) == augment.Augmentation().elastic_sigma
     assert int(described["schedule_step_epochs"]) == options.step_epochs
     falls = [schedules.build(name, 1.0, 1, 60, options)(30) for name in ("step", "exponential")]
-    step, exponential = (
-        float(word) for word in re.findall(r"[0-9.]+", described["schedule_factor"])
-    )
+    step, exponential = (float(word) for word in re.findall(r"[0-9.]+", described["schedule_factor"]))
     assert falls == [step, schedules.power(exponential, 30)]
 
 

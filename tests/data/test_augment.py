@@ -132,9 +132,7 @@ def test_images_are_square_and_of_pixels():
 def test_each_sample_has_the_words_of_its_own_stream():
     indices = np.array([5, 0, 2**62, 5, 59_999])
     for count in (1, 4, 7, 397):
-        drawn = random.words_of_each(
-            2**64 - 1, random.Purpose.AUGMENT, count, epoch=9, indices=indices
-        )
+        drawn = random.words_of_each(2**64 - 1, random.Purpose.AUGMENT, count, epoch=9, indices=indices)
         for row, index in zip(drawn, indices.tolist(), strict=True):
             expected = random.words(2**64 - 1, random.Purpose.AUGMENT, count, epoch=9, index=index)
             assert np.array_equal(row, expected)
@@ -359,9 +357,7 @@ def test_displacements_are_filtered_noise(backend, kind, size):
 def test_displacements_have_the_stated_mean_and_deviation(numpy):
     noise = distort.draw(ALL, 40, 40, SEED, 1, np.arange(3000)).noise
     across, down = ([gaussian(place - i, 4.0) for i in range(40)] for place in (20, 19))
-    field = (
-        34.0 * distort.NOISE_STEP * np.einsum("x,xcmy,y->cm", across, noise, down, optimize=True)
-    )
+    field = 34.0 * distort.NOISE_STEP * np.einsum("x,xcmy,y->cm", across, noise, down, optimize=True)
     deviation = 0.163 * 34 / 4
     assert field.std() == pytest.approx(deviation, rel=0.05)
     assert abs(field.mean()) < 5 * deviation / math.sqrt(field.size)

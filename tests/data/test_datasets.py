@@ -83,8 +83,7 @@ def table(x: Array, y: Array, *, header: bool = True, end: str = "\n") -> str:
     rows = x.reshape(len(x), -1)
     lines = [",".join(["label", *(f"1x{i + 1}" for i in range(rows.shape[1]))])] if header else []
     lines += [
-        ",".join([str(int(label)), *map(repr, row)])
-        for label, row in zip(y, rows.tolist(), strict=True)
+        ",".join([str(int(label)), *map(repr, row)]) for label, row in zip(y, rows.tolist(), strict=True)
     ]
     return end.join(lines) + end
 
@@ -166,9 +165,7 @@ def test_the_bundled_mnist_is_found_in_a_wheel_then_in_a_checkout(
 
 
 def test_pandas_is_imported_only_for_csv() -> None:
-    code = (
-        "import sys; from xpnet import datasets; datasets.load(); sys.exit('pandas' in sys.modules)"
-    )
+    code = "import sys; from xpnet import datasets; datasets.load(); sys.exit('pandas' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
@@ -204,9 +201,7 @@ def test_gzip_of_several_members(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("form", ["idx", "npy", "npz"])
 def test_the_type_of_the_features(tmp_path: Path, form: str, stored: str, read: str) -> None:
-    arrays = SMALL._replace(
-        x_train=SMALL.x_train.astype(stored), x_test=SMALL.x_test.astype(stored)
-    )
+    arrays = SMALL._replace(x_train=SMALL.x_train.astype(stored), x_test=SMALL.x_test.astype(stored))
     if form == "idx":
         dataset = load(write_idx(tmp_path, arrays))
     elif form == "npy":
@@ -225,9 +220,7 @@ def test_the_type_of_the_features(tmp_path: Path, form: str, stored: str, read: 
     ],
     ids=["big-endian", "Fortran order", "float16"],
 )
-def test_arrays_in_other_layouts(
-    tmp_path: Path, change: Callable[[Array], Array], map_all: None
-) -> None:
+def test_arrays_in_other_layouts(tmp_path: Path, change: Callable[[Array], Array], map_all: None) -> None:
     x = (SMALL.x_train / 4).astype(np.float32), (SMALL.x_test / 4).astype(np.float32)
     arrays = SMALL._replace(x_train=change(x[0]), x_test=change(x[1]))
     for path in (
@@ -396,9 +389,7 @@ def test_float32_and_float64_halves_become_float64(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_npy_features_are_mapped_in_their_own_type(
-    tmp_path: Path, map_all: None, dtype: Any
-) -> None:
+def test_npy_features_are_mapped_in_their_own_type(tmp_path: Path, map_all: None, dtype: Any) -> None:
     arrays = SMALL._replace(x_train=SMALL.x_train.astype(dtype), x_test=SMALL.x_test.astype(dtype))
     dataset = load(write_npy(tmp_path, arrays))
     assert_holds(dataset, arrays, dtype)
@@ -425,16 +416,12 @@ def test_a_map_is_a_plain_array_that_cannot_be_written(tmp_path: Path, map_all: 
 
 
 @pytest.mark.parametrize("dtype", ["i1", "i4", "f4", "f8"])
-def test_idx_features_that_must_be_converted_are_read(
-    tmp_path: Path, map_all: None, dtype: str
-) -> None:
+def test_idx_features_that_must_be_converted_are_read(tmp_path: Path, map_all: None, dtype: str) -> None:
     arrays = SMALL._replace(x_train=SMALL.x_train.astype(dtype), x_test=SMALL.x_test.astype(dtype))
     assert not is_mapped(load(write_idx(tmp_path, arrays)).x_train)
 
 
-def test_compressed_and_small_files_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compressed_and_small_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memmap, "MAPPED_FROM", SMALL.x_train.nbytes)
     dataset = load(write_idx(tmp_path / "plain"))
     assert (is_mapped(dataset.x_train), is_mapped(dataset.x_test)) == (True, False)
@@ -486,9 +473,7 @@ def any_arrays(draw: st.DrawFn, dtype: str) -> Arrays:
     }[dtype]
 
     def half() -> tuple[Array, Array]:
-        rows = draw(
-            st.lists(st.lists(value, min_size=features, max_size=features), min_size=1, max_size=6)
-        )
+        rows = draw(st.lists(st.lists(value, min_size=features, max_size=features), min_size=1, max_size=6))
         labels = draw(st.lists(st.integers(0, 65535), min_size=len(rows), max_size=len(rows)))
         return np.array(rows, dtype), np.array(labels, np.int32)
 
@@ -839,9 +824,7 @@ ARRAY_DEFECTS: list[tuple[bytes, str]] = [
     ids=by_message,
 )
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_defects_of_an_npz_array(
-    tmp_path: Path, x_train: bytes, message: str, compression: int
-) -> None:
+def test_defects_of_an_npz_array(tmp_path: Path, x_train: bytes, message: str, compression: int) -> None:
     path = tmp_path / "a.npz"
     path.write_bytes(npz_bytes(x_train, compression))
     found = refused(path)
@@ -911,9 +894,7 @@ def test_a_folder_of_both_forms(tmp_path: Path, packed: bool) -> None:
     ],
     ids=by_message,
 )  # fmt: skip
-def test_npz_arrays_that_do_not_go_together(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_npz_arrays_that_do_not_go_together(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     assert re.search(message, refused(write_npz(tmp_path / "a.npz", **changes)))
 
 

@@ -214,9 +214,7 @@ def test_each_row_is_an_image_moved_and_darkened() -> None:
     assert (rows.shape, rows.dtype) == ((40, 28, 28), np.uint8)
     assert len({row.tobytes() for row in rows}) == 40
     for index in (0, 8, 39):
-        known = {
-            each.astype(np.uint8).tobytes() for each in variations(few[index % 7].reshape(28, 28))
-        }
+        known = {each.astype(np.uint8).tobytes() for each in variations(few[index % 7].reshape(28, 28))}
         assert rows[index].tobytes() in known
     labels = np.concatenate([*tile_mnist.label_blocks(mnist.y_train[:7], 40)])
     assert labels.tolist() == [mnist.y_train[index % 7] for index in range(40)]
@@ -228,9 +226,7 @@ def test_the_rows_do_not_depend_on_how_many_are_written_or_at_once(
     few = load().x_train[:10]
     whole = np.concatenate([*tile_mnist.image_blocks(few, 100, seed=3)])
     monkeypatch.setattr(tile_mnist, "ROWS_AT_ONCE", 9)
-    np.testing.assert_array_equal(
-        np.concatenate([*tile_mnist.image_blocks(few, 61, seed=3)]), whole[:61]
-    )
+    np.testing.assert_array_equal(np.concatenate([*tile_mnist.image_blocks(few, 61, seed=3)]), whole[:61])
     assert not np.array_equal(np.concatenate([*tile_mnist.image_blocks(few, 100, seed=4)]), whole)
 
 
@@ -282,9 +278,7 @@ def test_a_failure_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_exists_is_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine").write_text("mine")
     assert tile_mnist.main(["100", "--out", str(tmp_path)]) == 2
     assert "exists already: remove it, or choose another folder" in capsys.readouterr().err

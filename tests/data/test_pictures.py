@@ -332,12 +332,7 @@ def png_header(width, height):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + head
-        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
 
 
 def encoded(image, kind, **options):
@@ -392,8 +387,7 @@ def test_a_pipe_is_an_error_and_nothing_waits_for_it(tmp_path):
 
 
 ORIGINALS = [
-    encoded(seven().resize((60, 60)), kind)
-    for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
+    encoded(seven().resize((60, 60)), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 ]
 
 

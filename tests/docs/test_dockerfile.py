@@ -142,8 +142,7 @@ def test_stopping_it_is_what_ctrl_c_is():
 def test_labels_say_what_pyproject_says():
     labels = dict(word.split("=", 1) for word in shlex.split(values(FINAL, "LABEL")[0]))
     assert set(labels) == {
-        f"org.opencontainers.image.{name}"
-        for name in ("title", "description", "version", "licenses")
+        f"org.opencontainers.image.{name}" for name in ("title", "description", "version", "licenses")
     }
     for name in ("description", "version"):
         assert labels[f"org.opencontainers.image.{name}"] == PROJECT[name]
@@ -167,8 +166,6 @@ def test_extras_that_the_page_and_the_dockerfile_name_exist():
 
 
 def test_commands_on_the_page_exist():
-    used = re.findall(
-        r"^    docker run .*\bxpnet(?::\S+)?(?: ([a-z]+)(?: .*)?)?$", PAGE, re.MULTILINE
-    )
+    used = re.findall(r"^    docker run .*\bxpnet(?::\S+)?(?: ([a-z]+)(?: .*)?)?$", PAGE, re.MULTILINE)
     assert {"", "doctor", "train"} <= set(used)
     assert set(used) - {""} <= {*COMMANDS}

@@ -50,9 +50,7 @@ def executed(tmp_path_factory):
             pytest.fail(f"{message} ({REQUIRE_VARIABLE} is set)", pytrace=False)
         pytest.skip(message)
     folder = tmp_path_factory.mktemp("notebook")
-    own = {
-        name: str(folder / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")
-    }
+    own = {name: str(folder / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")}
     outcome = subprocess.run(
         [sys.executable, "-c", EXECUTE, NOTEBOOK, "executed.ipynb"],
         cwd=folder,

@@ -37,9 +37,7 @@ def assert_same(
     assert_on_backend(actual, backend)
     dtype = getattr(backend.xp, expected.dtype.name)
     assert actual.dtype == dtype, f"dtype is {actual.dtype}, expected {dtype}"
-    assert tuple(actual.shape) == expected.shape, (
-        f"shape is {tuple(actual.shape)}, expected {expected.shape}"
-    )
+    assert tuple(actual.shape) == expected.shape, f"shape is {tuple(actual.shape)}, expected {expected.shape}"
     host = backend.to_host(actual)
     if rtol is None and atol is None:
         np.testing.assert_array_equal(host, expected, strict=True)

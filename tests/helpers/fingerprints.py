@@ -86,9 +86,7 @@ def probabilities(trainer: Trainer, state: TrainState, rows: slice = slice(None)
     return np.ascontiguousarray(trainer.backend.to_host(F.softmax(context.ops, logits)))
 
 
-def all_fingerprints(
-    backend: Backend, *, workers: int = 1, stack: int | None = None
-) -> dict[str, str]:
+def all_fingerprints(backend: Backend, *, workers: int = 1, stack: int | None = None) -> dict[str, str]:
     """Return the table for one way to compute."""
     data, few = real_data(), real_data(40, 20)
     table = {

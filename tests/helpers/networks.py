@@ -38,9 +38,7 @@ def arithmetic(backend, dtype="float64"):
 
 def on_device(backend, layers, dtype="float64"):
     """Copy host layers to the backend."""
-    return [
-        Linear(*(backend.from_host(array.astype(dtype)) for array in layer)) for layer in layers
-    ]
+    return [Linear(*(backend.from_host(array.astype(dtype)) for array in layer)) for layer in layers]
 
 
 def on_host(backend, layers):

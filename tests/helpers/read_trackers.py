@@ -101,18 +101,14 @@ def mlflow(name):
 
     client = MlflowClient()
     experiment = client.get_experiment_by_name("xpnet")
-    (run,) = [
-        run for run in client.search_runs([experiment.experiment_id]) if run.info.run_name == name
-    ]
+    (run,) = [run for run in client.search_runs([experiment.experiment_id]) if run.info.run_name == name]
     history = {}
     for key in run.data.metrics:
         for metric in client.get_metric_history(run.info.run_id, key):
             history.setdefault(metric.step, []).append((key, metric.value))
     return {
         "config": run.data.params,
-        "history": [
-            [step, {key: value}] for step in sorted(history) for key, value in history[step]
-        ],
+        "history": [[step, {key: value}] for step in sorted(history) for key, value in history[step]],
         "files": {
             file.path: sha256(client.download_artifacts(run.info.run_id, file.path))
             for file in client.list_artifacts(run.info.run_id)

@@ -126,9 +126,7 @@ def embedded_network(page):
     def numbers(text, dtype):
         return np.frombuffer(base64.b64decode(text), dtype).astype(np.float64)
 
-    network["shift"], network["scale"] = (
-        numbers(network[name], "<f8") for name in ("shift", "scale")
-    )
+    network["shift"], network["scale"] = (numbers(network[name], "<f8") for name in ("shift", "scale"))
     for layer in network["layers"]:
         layer["bias"] = numbers(layer["bias"], "<f8")
         layer["weight"] = numbers(layer["weight"], "<f4").reshape(len(layer["bias"]), -1)

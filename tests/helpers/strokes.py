@@ -67,9 +67,7 @@ def _corners(line):
     length = np.hypot(*along)
     # From a closed line's ends, which are one, what is farthest away is farthest from the line too.
     distances = (
-        np.abs(along[0] * away[:, 1] - along[1] * away[:, 0]) / length
-        if length > 2
-        else (np.hypot(*away.T))
+        np.abs(along[0] * away[:, 1] - along[1] * away[:, 0]) / length if length > 2 else (np.hypot(*away.T))
     )
     farthest = int(np.argmax(distances))
     if distances[farthest] <= CLOSE or not 0 < farthest < len(line) - 1:

@@ -111,9 +111,7 @@ def test_in_the_reproducible_arithmetic_every_backend_gives_the_same_bits(backen
     saved = model(norms=[norm()], activation="tanh")
     x, _ = pixels(30, FEATURES, CLASSES)
     expected = numpy_predictor(saved, "reproducible").outputs(x)
-    for found, wanted in zip(
-        Predictor(saved, backend, "reproducible").outputs(x), expected, strict=True
-    ):
+    for found, wanted in zip(Predictor(saved, backend, "reproducible").outputs(x), expected, strict=True):
         np.testing.assert_array_equal(found, wanted, strict=True)
 
 
@@ -152,9 +150,7 @@ def test_the_arithmetic_follows_the_parameters_unless_it_is_named(dtype, given, 
 
 @pytest.mark.parametrize("shape", [(3, FEATURES - 1), (3, FEATURES + 1), (FEATURES,), (3, 4, 3)])
 def test_rows_of_another_shape_are_an_error(shape):
-    with pytest.raises(
-        DataError, match=f"takes rows of {FEATURES} features, got an array of shape"
-    ):
+    with pytest.raises(DataError, match=f"takes rows of {FEATURES} features, got an array of shape"):
         numpy_predictor(model()).logits(np.zeros(shape, np.uint8))
 
 

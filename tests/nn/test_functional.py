@@ -177,9 +177,7 @@ def test_settled_changes_only_what_is_nearly_subnormal(put, backend, dtype):
     x = np.array([[1.0, 1e-30, -3e-38, 0.0]], dtype=dtype)
     assert_same(F.settled(put(x)), x, backend)
     if dtype == "float64":
-        assert_same(
-            F.settled(put(np.array([[1e-310, 1e-255]]))), np.array([[0.0, 1e-255]]), backend
-        )
+        assert_same(F.settled(put(np.array([[1e-310, 1e-255]]))), np.array([[0.0, 1e-255]]), backend)
 
 
 def test_softmax(ops, put, backend, dtype):
@@ -197,17 +195,13 @@ def test_cross_entropy_and_its_gradient(ops, put, backend, dtype):
     assert_same(gradient, (SOFTMAX - Y).astype(dtype), backend, rtol=rtol, atol=rtol)
 
 
-def test_softmax_and_cross_entropy_are_finite_where_the_notebook_overflows(
-    ops, put, backend, dtype
-):
+def test_softmax_and_cross_entropy_are_finite_where_the_notebook_overflows(ops, put, backend, dtype):
     z = np.array([[1e4, -3e4, 0.0], [-1e4, 2e4, 0.0]])
     y = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     loss, probabilities = F.cross_entropy(ops, put(z), put(y)), F.softmax(ops, put(z))
     expected = np.array([[0.0, 5e4, np.log(2.0)]], dtype=dtype)
     assert_same(loss, expected, backend, rtol=TOLERANCE[dtype])
-    assert_same(
-        probabilities, np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]], dtype=dtype), backend, rtol=1e-6
-    )
+    assert_same(probabilities, np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]], dtype=dtype), backend, rtol=1e-6)
 
 
 def test_predictions_are_the_first_largest_unit(ops, put, backend):

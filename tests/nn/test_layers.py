@@ -150,13 +150,9 @@ def test_the_variance_over_several_blocks_has_no_bias():
     ]
     means, variances = (np.concatenate(part) for part in zip(*found, strict=True))
     assert np.mean(means) == pytest.approx(0.1 * 5.0, abs=0.1 * 4 * 2.0 / (160 * count) ** 0.5)
-    assert np.mean(variances) == pytest.approx(
-        0.1 * 4.0, abs=0.1 * 4 * 4.0 * (2 / 160 / count) ** 0.5
-    )
+    assert np.mean(variances) == pytest.approx(0.1 * 4.0, abs=0.1 * 4 * 4.0 * (2 / 160 / count) ** 0.5)
     degrees, running = count - 3, Statistics(np.zeros((1, 1)), np.zeros((1, 1)))
-    exact = updated_statistics(
-        running, Sums(np.zeros((1, 1)), np.full((1, 1), degrees)), *shares(count)
-    )
+    exact = updated_statistics(running, Sums(np.zeros((1, 1)), np.full((1, 1), degrees)), *shares(count))
     assert exact.variance.item() == pytest.approx(0.1, rel=1e-15)
 
 

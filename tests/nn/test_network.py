@@ -167,9 +167,7 @@ def specified_mask(probability, units, layer, seed, epoch, position):
 def test_masks_are_those_of_the_specification():
     network = Network((20, 16, 33, 5), input_dropout=0.25, hidden_dropout=0.6)
     masks = dropout_masks(network, 7, 3, 5, 9)
-    for layer, (mask, p) in enumerate(
-        [(masks.inputs, 0.25), *((mask, 0.6) for mask in masks.hidden)]
-    ):
+    for layer, (mask, p) in enumerate([(masks.inputs, 0.25), *((mask, 0.6) for mask in masks.hidden)]):
         units = network.sizes[layer]
         expected = [specified_mask(p, units, layer, 7, 3, position) for position in range(5, 9)]
         assert mask.dtype == np.bool_
@@ -378,9 +376,7 @@ def test_xla_compiles_the_native_arithmetic(network, dtype):
             return backend.from_host(array)
 
         expected = results(ops, network, host_data(network), put)
-        found = results(
-            ops, network, host_data(network), put, lambda f: backend.compile(f, exact=False)
-        )
+        found = results(ops, network, host_data(network), put, lambda f: backend.compile(f, exact=False))
         tolerance = 1e-4 if dtype == "float32" else 1e-11
         for one, other in zip(found, expected, strict=True):
             assert one.dtype == other.dtype
@@ -421,9 +417,7 @@ def test_sums_of_blocks_add_up_to_the_batchs():
     ops, network = arithmetic(make("cpu")), NETWORKS["batch norm"]
     parameters, x, labels, _, _ = host_data(network, 100)
     parts = [
-        gradients_and_sums(
-            ops, parameters, inputs(ops, network, x[rows], None), labels[rows], network
-        )[1]
+        gradients_and_sums(ops, parameters, inputs(ops, network, x[rows], None), labels[rows], network)[1]
         for rows in (slice(0, 60), slice(60, 100))
     ]
     first = [sums[0] for sums in parts]

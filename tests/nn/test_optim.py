@@ -141,9 +141,7 @@ def torch_result(name, start, steps, weight_decay=0.0, clip_norm=None, max_norm=
     return weight.detach().numpy(), bias.detach().numpy()
 
 
-@pytest.mark.parametrize(
-    "arithmetic_of", [arithmetic, reproducible], ids=["native", "reproducible"]
-)
+@pytest.mark.parametrize("arithmetic_of", [arithmetic, reproducible], ids=["native", "reproducible"])
 @pytest.mark.parametrize("extras", EXTRAS)
 @every_optimizer
 def test_twenty_steps_of_pytorch(name, extras, arithmetic_of):
@@ -366,9 +364,7 @@ def test_updates_compiled_by_the_backend_are_the_same(backend, name, exact):
         )
     for array, oracle in zip(leaves(fast), leaves(plain), strict=True):
         expected = backend.to_host(oracle)
-        assert_same(
-            array, expected, backend, rtol=0.0 if exact else 1e-5, atol=0.0 if exact else 1e-7
-        )
+        assert_same(array, expected, backend, rtol=0.0 if exact else 1e-5, atol=0.0 if exact else 1e-7)
 
 
 def test_update_leaves_its_arguments_alone(backend):
@@ -429,9 +425,7 @@ def test_clipping_leaves_gradients_within_the_norm_as_they_are():
 
 
 def test_clipping_zero_gradients_gives_zero():
-    clip = gradients_seen(
-        lambda optimizer: clipped(optimizer, OPS, 1.0), mapped(np.zeros_like, initial())
-    )
+    clip = gradients_seen(lambda optimizer: clipped(optimizer, OPS, 1.0), mapped(np.zeros_like, initial()))
     assert all(np.all(array == 0.0) for array in leaves(clip))
 
 

@@ -85,9 +85,7 @@ class TorchNetwork:
             for layer in layers
         ]
         self.kinds = [type(layer) for layer in layers]
-        self.running = [
-            [torch.tensor(s[:, 0]) for s in pair] for pair in initial_statistics(network)
-        ]
+        self.running = [[torch.tensor(s[:, 0]) for s in pair] for pair in initial_statistics(network)]
 
     def logits(self, x, masks=(), training=True):
         activate = ACTIVATIONS[self.network.activation]
@@ -163,9 +161,7 @@ def test_networks_of_every_kind_are_those_of_autograd(settings, arithmetic):
     ]
     for statistics, tensors in zip(running, theirs.running, strict=True):
         for statistic, tensor in zip(statistics, tensors, strict=True):
-            np.testing.assert_allclose(
-                statistic[:, 0], tensor.numpy(), rtol=tolerance, atol=tolerance
-            )
+            np.testing.assert_allclose(statistic[:, 0], tensor.numpy(), rtol=tolerance, atol=tolerance)
     logits, _ = forward(ops, ours, ops.integers(x.T, 1.0 / 255.0), network, running=running)
     evaluated = theirs.logits(x / 255.0, training=False).detach().numpy().T
     np.testing.assert_allclose(logits, evaluated, rtol=0, atol=tolerance * 100)
@@ -197,9 +193,7 @@ def test_a_deep_network_learns_with_batch_norm_and_dropout():
                 type(p)(*(a - 0.002 * b for a, b in zip(p, g, strict=True)))
                 for p, g in zip(parameters, found, strict=True)
             ]
-            running = [
-                updated_statistics(*pair, *shares(100)) for pair in zip(running, sums, strict=True)
-            ]
+            running = [updated_statistics(*pair, *shares(100)) for pair in zip(running, sums, strict=True)]
     right = np.argmax(evaluated(slice(1500, 2000)), axis=0) == labels[1500:]
     assert isinstance(parameters[-1], Linear)
     assert np.mean(right) > 0.75

@@ -88,9 +88,7 @@ def test_warmup_is_linear_lr():
     ids=["step", "exponential"],
 )
 def test_warmup_is_linear_lr_chained_with_the_schedule(schedule, make):
-    expected = torch_rates(
-        lambda s, o: s.ChainedScheduler([linear(s, o), make(s, o)], optimizer=o), 0.1, 20
-    )
+    expected = torch_rates(lambda s, o: s.ChainedScheduler([linear(s, o), make(s, o)], optimizer=o), 0.1, 20)
     assert ours(warmup(schedule, 5), 20) == pytest.approx(expected, rel=1e-12)
 
 

@@ -217,9 +217,7 @@ def test_a_later_block_is_named():
             return off(y) if x.shape[-1] == 52 else y
 
     config = replace(CONFIG, epochs=1)
-    found = first_difference(
-        trainer(config, data=data), trainer(config, data=data, ops=BrokenShortBlock)
-    )
+    found = first_difference(trainer(config, data=data), trainer(config, data=data, ops=BrokenShortBlock))
     assert found.block == 2
 
 

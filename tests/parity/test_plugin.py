@@ -131,9 +131,7 @@ def test_an_unknown_name_in_a_marker_is_an_error(session):
 @pytest.fixture
 def without_torch(monkeypatch):
     """PyTorch is installed and cannot run."""
-    gone = Probe(
-        usable=False, version="2", devices=(), reason="torch is broken", fix="pip install it"
-    )
+    gone = Probe(usable=False, version="2", devices=(), reason="torch is broken", fix="pip install it")
 
     def probe(backend, device):
         return gone if backend == "torch" else Probe(usable=True, version="2", devices=("cpu",))
@@ -149,9 +147,7 @@ def test_an_installed_library_that_does_not_work_skips(session):
     result = session("-k", "test_all")
     assert result.parseoutcomes()["skipped"] == 1
     assert result.parseoutcomes()["passed"] == 1
-    result.stdout.fnmatch_lines(
-        ["SKIPPED*torch on cpu: torch is broken; to mend it: pip install it"]
-    )
+    result.stdout.fnmatch_lines(["SKIPPED*torch on cpu: torch is broken; to mend it: pip install it"])
 
 
 @pytest.mark.usefixtures("without_torch")

@@ -196,9 +196,7 @@ def test_each_class_has_its_figures(page, evaluated):
     confusion = confusion_matrix(predicted, data.y_test, 3)
     rows = list(section(page, "classes").one("tbody").all("tr"))
     assert len(rows) == 3
-    for index, (row, figures) in enumerate(
-        zip(rows, class_figures(predicted, data.y_test, 3), strict=True)
-    ):
+    for index, (row, figures) in enumerate(zip(rows, class_figures(predicted, data.y_test, 3), strict=True)):
         shares = [figures.precision, figures.recall, figures.f1]
         misread = np.where(np.arange(3) == index, -1, confusion[index])
         assert cells(row) == [
@@ -297,9 +295,7 @@ def test_the_embedded_network_is_the_trained_one(tmp_path, flags, dtype):
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize(
-    ("dtype", "scale", "full"), [(np.uint8, 1, 255), (np.float32, 1 / 16, None)]
-)
+@pytest.mark.parametrize(("dtype", "scale", "full"), [(np.uint8, 1, 255), (np.float32, 1 / 16, None)])
 def test_full_ink_is_the_largest_value_of_floats_and_255_of_pixels(tmp_path, dtype, scale, full):
     data = blobs(tmp_path / "blobs.npz", features=64, dtype=dtype)
     arrays = dict(np.load(data))
@@ -312,9 +308,7 @@ def test_full_ink_is_the_largest_value_of_floats_and_255_of_pixels(tmp_path, dty
 
 
 def test_features_that_are_no_square_image_turn_images_and_drawing_off(tmp_path):
-    run = trained(
-        tmp_path / "run", "--data", blobs(tmp_path / "blobs.npz", features=20), "--epochs", 1
-    )
+    run = trained(tmp_path / "run", "--data", blobs(tmp_path / "blobs.npz", features=20), "--epochs", 1)
     page = written(run)
     why = "20 features are no square image of at least 8 × 8 pixels"
     for identifier in ("draw", "mistakes", "weights"):
@@ -329,9 +323,7 @@ def test_a_large_network_turns_drawing_off(tmp_path):
     data = blobs(tmp_path / "blobs.npz", features=784, samples=20)
     run = trained(tmp_path / "run", "--data", data, "--epochs", 0, "--hidden", 640)
     page = written(run)
-    assert "the network's weights take 2.0 MB, and a page holds up to 2 MB" in (
-        section(page, "draw").text
-    )
+    assert "the network's weights take 2.0 MB, and a page holds up to 2 MB" in (section(page, "draw").text)
     assert not list(page.all(id="network"))
     assert "The first 40 of 640." in section(page, "weights").text
     assert (run / "report.html").stat().st_size < 300_000
@@ -367,9 +359,7 @@ def test_with_many_classes_the_page_stays_small(tmp_path, monkeypatch, classes, 
 
 def test_a_single_class_is_told(tmp_path):
     x, y = np.zeros((5, 64), np.uint8), np.zeros(5, int)
-    run = trained(
-        tmp_path / "run", "--data", save_data(tmp_path / "one.npz", x, y, x, y), "--epochs", 1
-    )
+    run = trained(tmp_path / "run", "--data", save_data(tmp_path / "one.npz", x, y, x, y), "--epochs", 1)
     rows = list(section(written(run), "classes").one("tbody").all("tr"))
     hundred = "100.0\u00a0%"
     assert [cells(row) for row in rows] == [["0", "5", hundred, hundred, hundred, "\u2013"]]

@@ -86,9 +86,7 @@ def opened(browser):
         page.on("dialog", lambda dialog: trouble.append(dialog.message))
         page.on(
             "request",
-            lambda request: (
-                None if request.url in (address, "data:,") else trouble.append(request.url)
-            ),
+            lambda request: None if request.url in (address, "data:,") else trouble.append(request.url),
         )
         page.goto(address)
         return page
@@ -144,9 +142,7 @@ def test_the_page_computes_what_python_does_for_1000_test_images(quick, opened, 
 
 @pytest.mark.parametrize(("kind", "divisor"), [("pixels", 1), ("floats", 255)])
 @pytest.mark.parametrize("flags", NETWORKS.values(), ids=NETWORKS.keys())
-def test_so_it_does_for_every_kind_of_network(
-    tmp_path, opened, mnist, little, flags, kind, divisor
-):
+def test_so_it_does_for_every_kind_of_network(tmp_path, opened, mnist, little, flags, kind, divisor):
     words = ("--data", little[kind], "--epochs", 2, "--batch-size", 100, *flags)
     run = trained(tmp_path / "run", *words)
     assert_agree(opened(write_report(run)), run, mnist.x_test[:IMAGES], divisor)
@@ -257,11 +253,7 @@ def averaged(ink, longest, target):
     count = -(-(stop - start) * target // longest)
     pieces = np.pad(np.repeat(ink, 2 * target, axis=0), [(2 * longest, 2 * longest), (0, 0)])
     begin = (start + stop) * target - count * longest + 2 * longest
-    return (
-        pieces[begin : begin + 2 * longest * count]
-        .reshape(count, 2 * longest, ink.shape[1])
-        .mean(axis=1)
-    )
+    return pieces[begin : begin + 2 * longest * count].reshape(count, 2 * longest, ink.shape[1]).mean(axis=1)
 
 
 def reference_field(ink, side):

@@ -51,9 +51,7 @@ def counted_flops(task):
         count += 2 * a.shape[0] * a.shape[1] * b.shape[1]
         return a @ b
 
-    weights = [
-        np.ones((units, inputs)) for inputs, units in zip(task.sizes, task.sizes[1:], strict=False)
-    ]
+    weights = [np.ones((units, inputs)) for inputs, units in zip(task.sizes, task.sizes[1:], strict=False)]
     activations = [np.ones((task.sizes[0], task.rows))]
     for weight in weights:
         activations.append(product(weight, activations[-1]))
@@ -127,9 +125,7 @@ def test_the_time_of_an_epoch_follows_from_a_part_of_its_steps(task, answer, sec
     assert benchmark_runs.seconds_of_pass(task, answer) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize(
-    ("seconds_of_step", "rows"), [(0.001, 60_000), (0.1, 20 * 128), (7.0, 128)]
-)
+@pytest.mark.parametrize(("seconds_of_step", "rows"), [(0.001, 60_000), (0.1, 20 * 128), (7.0, 128)])
 def test_a_run_is_an_epoch_or_the_steps_that_fit(seconds_of_step, rows):
     assert contenders.rows_within(Task(batch=128), seconds_of_step, longest=2.0) == rows
 
@@ -231,9 +227,7 @@ def test_requests_are_answered_and_errors_are_answers():
         {},
     ]
     answers = io.StringIO()
-    contenders.serve(
-        "xpnet:native:numpy", io.StringIO("\n".join(map(json.dumps, requests))), answers
-    )
+    contenders.serve("xpnet:native:numpy", io.StringIO("\n".join(map(json.dumps, requests))), answers)
     failed, ready, ran = map(json.loads, answers.getvalue().splitlines())
     assert failed["error"]
     assert ready == {}
@@ -303,12 +297,8 @@ def test_every_library_gets_the_same_number_of_threads(monkeypatch):
 
 
 def test_the_process_that_measures_loads_no_array_library():
-    code = (
-        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import benchmark; print(*sys.modules)"
-    )
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    )
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import benchmark; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     libraries = {"numpy", "pandas", "torch", "jax", "sklearn", "matplotlib"}
     assert not libraries & set(loaded.stdout.split())
 
@@ -731,9 +721,7 @@ def test_a_row_has_times_ratio_and_spread():
 
 
 def test_the_worst_ratio_is_the_largest():
-    pairs = [
-        Pair("epoch", name, 1, [1.0], [new]) for name, new in (("a", 0.9), ("b", 1.1), ("c", 1.0))
-    ]
+    pairs = [Pair("epoch", name, 1, [1.0], [new]) for name, new in (("a", 0.9), ("b", 1.1), ("c", 1.0))]
     assert benchmark_against.worst(pairs) == "worst ratio: 1.100, b"
 
 

@@ -113,9 +113,7 @@ def small_source(monkeypatch: pytest.MonkeyPatch) -> None:
         name: fetch_mnist.Raw(len(content), hashlib.md5(content, usedforsecurity=False).hexdigest())
         for name, content in RAW.items()
     }
-    monkeypatch.setitem(
-        fetch_mnist.SOURCES, "mnist", fetch_mnist.Source(("http://127.0.0.1:9/",), raws)
-    )
+    monkeypatch.setitem(fetch_mnist.SOURCES, "mnist", fetch_mnist.Source(("http://127.0.0.1:9/",), raws))
 
 
 @pytest.mark.parametrize("dataset", ["fashion-mnist", "kmnist"])
@@ -191,9 +189,7 @@ def test_intact_files_are_not_fetched_again(serve: type[Mirror], tmp_path: Path)
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_cut_connection_is_continued_at_once(
-    serve: type[Mirror], tmp_path: Path, ranges: bool
-) -> None:
+def test_a_cut_connection_is_continued_at_once(serve: type[Mirror], tmp_path: Path, ranges: bool) -> None:
     mirror = serve(FILES, ranges=ranges, cut=1000, cuts=1)
     assert run(tmp_path, mirror) == 0
     assert mirror.requests[:2] == [(f"{NAME}.gz", None), (f"{NAME}.gz", "bytes=1000-")]
@@ -224,9 +220,7 @@ def test_a_part_that_is_already_whole(serve: type[Mirror], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("size", [100, 10**5])
-def test_a_part_that_is_wrong_is_fetched_afresh(
-    serve: type[Mirror], tmp_path: Path, size: int
-) -> None:
+def test_a_part_that_is_wrong_is_fetched_afresh(serve: type[Mirror], tmp_path: Path, size: int) -> None:
     mirror = serve(FILES)
     part(tmp_path, mirror).write_bytes(bytes(size))
     assert run(tmp_path, mirror) == 0
@@ -234,9 +228,7 @@ def test_a_part_that_is_wrong_is_fetched_afresh(
     assert_fetched(tmp_path)
 
 
-def test_one_mirrors_part_is_not_continued_from_another(
-    serve: type[Mirror], tmp_path: Path
-) -> None:
+def test_one_mirrors_part_is_not_continued_from_another(serve: type[Mirror], tmp_path: Path) -> None:
     first, second = serve(FILES, cut=1000, cuts=3), serve(FILES)
     assert run(tmp_path, first, second) == 0
     assert second.requests[0] == (f"{NAME}.gz", None)
@@ -281,9 +273,7 @@ def test_a_mirror_without_the_right_file(
     assert_fetched(tmp_path)
 
 
-def test_all_mirrors_down(
-    serve: type[Mirror], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_mirrors_down(serve: type[Mirror], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     down = [Mirror({}, url="http://127.0.0.1:9"), Mirror({}, url="http://127.0.0.1:9/other")]
     assert run(tmp_path, *down) == 2
     found = refusal(capsys)
@@ -304,9 +294,7 @@ def test_a_silent_mirror_is_given_up(
 
 
 @pytest.mark.parametrize("mirror", ["file:///etc", "ftp://example.org", "example.org"])
-def test_a_mirror_must_be_http(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], mirror: str
-) -> None:
+def test_a_mirror_must_be_http(tmp_path: Path, capsys: pytest.CaptureFixture[str], mirror: str) -> None:
     assert fetch_mnist.main(["--out", str(tmp_path), "--mirror", mirror]) == 2
     assert refusal(capsys).endswith("is not an http or https address\n")
 

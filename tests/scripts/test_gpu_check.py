@@ -223,9 +223,7 @@ def test_each_fingerprint_and_step_is_written_when_it_is_found(gpu, tmp_path, mo
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_only_runs_the_stages_that_are_named_and_leaves_the_others_as_they_were(
-    gpu, tmp_path, name
-):
+def test_only_runs_the_stages_that_are_named_and_leaves_the_others_as_they_were(gpu, tmp_path, name):
     assert check(tmp_path) == 0
     before = evidence(tmp_path)[0]["stages"]
     gpu.broken = {
@@ -283,9 +281,7 @@ def test_a_second_gpu_is_checked_for_ten_epochs(gpu, tmp_path):
         devices.append("cuda:1")
     assert check(tmp_path, "--only", "fingerprints") == 0
     parts = evidence(tmp_path)[0]["stages"]["fingerprints"]["parts"]
-    assert list(parts) == [
-        f"{name} on {device}" for device in ("cuda:0", "cuda:1") for name in gpu.devices
-    ]
+    assert list(parts) == [f"{name} on {device}" for device in ("cuda:0", "cuda:1") for name in gpu.devices]
     assert gpu.started[-1] == ["fingerprints", "jax", "cuda:1", "0", "1", "10"]
 
 
@@ -322,9 +318,7 @@ def test_the_suite_has_the_plugin_and_the_processes_that_there_are(
     assert check(tmp_path, "--only", "suite") == 0
     commands = gpu.started[3:]
     cases = ["cupy", "torch:cuda", "jax:cuda"]
-    assert [variables for _, variables in commands] == [
-        {"XPNET_REQUIRE_BACKENDS": case} for case in cases
-    ]
+    assert [variables for _, variables in commands] == [{"XPNET_REQUIRE_BACKENDS": case} for case in cases]
     for (words, _), case in zip(commands, cases, strict=True):
         text = " ".join(words)
         assert words[:2] == ["-m", "pytest"]
@@ -548,9 +542,7 @@ def test_the_speed_of_a_library(small):
     assert answers[1]["products"]["side"] == 32
     steps = [one["step"] for one in answers[2:]]
     assert [(step["arithmetic"], step["batch"]) for step in steps] == [
-        (arithmetic, batch)
-        for batch in (2048, 1024, 128)
-        for arithmetic in ("reproducible", "native")
+        (arithmetic, batch) for batch in (2048, 1024, 128) for arithmetic in ("reproducible", "native")
     ]
     assert all(len(step["runs"]) == 3 and min(step["runs"]) > 0 for step in steps)
 

@@ -142,9 +142,7 @@ def test_one_seed_has_no_deviation() -> None:
         ("1.6", [], ""),
     ],
 )
-def test_a_row_is_matched_by_its_mean(
-    published: str | None, errors: list[float], expected: str
-) -> None:
+def test_a_row_is_matched_by_its_mean(published: str | None, errors: list[float], expected: str) -> None:
     row = replace(ROW, published=published)
     assert RowResults(row, "784-3-10", [trained(error) for error in errors]).matched == expected
 
@@ -211,9 +209,7 @@ def test_the_page_names_seeds_candidates_and_what_was_not_run() -> None:
 
 
 def test_the_page_names_backends_other_than_numpy() -> None:
-    row = RowResults(
-        replace(ROW, note="a note."), "784-3-10", [trained(1.5), trained(1.6, 1, backend="jax")]
-    )
+    row = RowResults(replace(ROW, note="a note."), "784-3-10", [trained(1.5), trained(1.6, 1, backend="jax")])
     plain = RowResults(ROW, "784-3-10", [trained(1.5)])
     lines = pages.page(Results([row, plain], 2, "")).splitlines()
     assert "- 784-3-10, cross-entropy: a note. Trained with --backend jax." in lines
@@ -221,9 +217,7 @@ def test_the_page_names_backends_other_than_numpy() -> None:
 
 
 def test_the_record_holds_every_run() -> None:
-    found = records.record(
-        Results([RowResults(ROW, "784-3-10", [trained(1.5), trained(1.6, 1)])], 2, "")
-    )
+    found = records.record(Results([RowResults(ROW, "784-3-10", [trained(1.5), trained(1.6, 1)])], 2, ""))
     (row,) = found["rows"]
     assert [run["test_error"] for run in row["trained"]] == [1.5, 1.6]
     assert row["published_test_error"] == 1.6
@@ -232,9 +226,7 @@ def test_the_record_holds_every_run() -> None:
 # --- training
 
 
-def test_each_seed_is_trained_once_and_its_error_is_that_of_the_run(
-    row: Row, tmp_path: Path
-) -> None:
+def test_each_seed_is_trained_once_and_its_error_is_that_of_the_run(row: Row, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert table.main(["--out", str(out), "--seeds", "2", "--backend", "numpy"]) == 0
     found_runs = [read_run(out / "runs" / f"tiny-seed-{seed}") for seed in range(2)]
@@ -349,9 +341,7 @@ def test_ctrl_c_ends_the_script_with_130_and_one_line(
 def test_a_run_with_other_settings_is_refused(row: Row, tmp_path: Path) -> None:
     runs.train(runs.final_job(tmp_path, row, 0))
     other = replace(row, flags=row.flags.replace("--epochs 2", "--epochs 3"))
-    with pytest.raises(
-        DataError, match=r"epochs was 2 in this run and is now 3: remove the folder"
-    ):
+    with pytest.raises(DataError, match=r"epochs was 2 in this run and is now 3: remove the folder"):
         runs.completed(runs.final_job(tmp_path, other, 0))
 
 

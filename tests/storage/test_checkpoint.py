@@ -43,9 +43,7 @@ JSON_VALUES = st.recursive(
 ANY_ARRAY = st.sampled_from(DTYPES).flatmap(
     lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0))
 )
-NAMES = st.text(st.characters(codec="utf-8"), max_size=20).filter(
-    lambda name: name != "__metadata__"
-)
+NAMES = st.text(st.characters(codec="utf-8"), max_size=20).filter(lambda name: name != "__metadata__")
 
 
 def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
@@ -202,8 +200,7 @@ def test_models_and_snapshots_are_not_taken_for_each_other(tmp_path: Path) -> No
     layers = [{"weight": np.ones((2, 3)), "bias": np.zeros(2)}]
     save_model(tmp_path / "m", SavedModel(layers, (3, 2)))
     assert refused(tmp_path / "m") == (
-        "not a checkpoint of a training that this xpnet can resume: "
-        "format: expected xpnet-snapshot, got null"
+        "not a checkpoint of a training that this xpnet can resume: format: expected xpnet-snapshot, got null"
     )
     save_snapshot(tmp_path / "s", ARRAYS, FACTS)
     with pytest.raises(DataError, match='s: unknown tensor "'):
@@ -247,9 +244,7 @@ def entry(dtype: str, shape: list[int], size: int) -> dict[str, Any]:
         (b"\x80\x04\x95\x0b\0\0\0\0\0\0\0\x8c\x07pickled\x94.", "not a complete .safetensors fi"),
     ],
 )
-def test_a_hostile_file_is_refused_in_one_line(
-    tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "s"
     path.write_bytes(content)
     assert re.match(message, refused(path))
@@ -268,9 +263,7 @@ def test_arrays_are_named_by_the_way_to_them() -> None:
     tree = [Pair(a, (b, [], None)), (c, Pair(None, ()))]
     found = flatten("state", tree)
     assert list(found) == ["state.0.left", "state.0.right.0", "state.1.0"]
-    assert [found[name] is array for name, array in zip(found, (a, b, c), strict=True)] == [
-        True
-    ] * 3
+    assert [found[name] is array for name, array in zip(found, (a, b, c), strict=True)] == [True] * 3
     again = unflatten("state", tree, found)
     assert repr(again) == repr(tree)
     assert [type(again), type(again[0]), type(again[1])] == [list, Pair, tuple]

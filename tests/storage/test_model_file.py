@@ -55,8 +55,7 @@ def normalized(sizes: tuple[int, ...] = (4, 3, 2), dtype: Any = np.float32) -> S
     """A model with batch normalisation."""
     rng = np.random.default_rng(8)
     norms = [
-        {name: rng.uniform(0.5, 2.0, size=units).astype(dtype) for name in NORM}
-        for units in sizes[1:-1]
+        {name: rng.uniform(0.5, 2.0, size=units).astype(dtype) for name in NORM} for units in sizes[1:-1]
     ]
     return model(sizes, dtype, norms=norms, activation="tanh")
 
@@ -80,9 +79,7 @@ def assert_same(found: SavedModel, expected: SavedModel) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("sizes", [(4, 2), (4, 3, 2), (1, 1), (2, *[3] * 11, 1)])
-def test_a_saved_model_loads_bit_for_bit(
-    tmp_path: Path, sizes: tuple[int, ...], dtype: Any
-) -> None:
+def test_a_saved_model_loads_bit_for_bit(tmp_path: Path, sizes: tuple[int, ...], dtype: Any) -> None:
     expected = model(sizes, dtype, normalize="standardize", normalization=statistics(sizes[0]))
     save_model(tmp_path / "m.safetensors", expected)
     assert_same(load_model(tmp_path / "m.safetensors"), expected)
@@ -90,9 +87,7 @@ def test_a_saved_model_loads_bit_for_bit(
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("sizes", [(4, 2), (4, 3, 2), (2, *[3] * 11, 1)])
-def test_batch_normalisation_loads_bit_for_bit(
-    tmp_path: Path, sizes: tuple[int, ...], dtype: Any
-) -> None:
+def test_batch_normalisation_loads_bit_for_bit(tmp_path: Path, sizes: tuple[int, ...], dtype: Any) -> None:
     expected = normalized(sizes, dtype)
     save_model(tmp_path / "m.safetensors", expected)
     found = load_model(tmp_path / "m.safetensors")
@@ -252,9 +247,7 @@ def test_no_tensor_is_silently_left_out_of_the_fingerprint() -> None:
         ({"norms": normalized(dtype=np.float64).norms}, r"norms\.0\.\w+: expected dtype F32 as"),
     ],
 )
-def test_a_model_whose_parts_do_not_fit_cannot_be_built(
-    parts: dict[str, Any], message: str
-) -> None:
+def test_a_model_whose_parts_do_not_fit_cannot_be_built(parts: dict[str, Any], message: str) -> None:
     good = model()
     with pytest.raises(ValueError, match=message):
         SavedModel(**{"layers": good.layers, "sizes": good.sizes, **parts})
@@ -264,9 +257,7 @@ def test_parameters_that_are_not_finite_can_be_saved_but_not_loaded(tmp_path: Pa
     broken = model()
     broken.layers[1]["weight"][0, :2] = [np.nan, np.inf]
     save_model(tmp_path / "m", broken)
-    with pytest.raises(
-        DataError, match=r"m: layers\.1\.weight: 2 of its 6 numbers are NaN or infinite$"
-    ):
+    with pytest.raises(DataError, match=r"m: layers\.1\.weight: 2 of its 6 numbers are NaN or infinite$"):
         load_model(tmp_path / "m")
 
 
@@ -276,9 +267,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
-def test_a_file_of_another_tool_is_taken_as_scaled(
-    tmp_path: Path, metadata: dict[str, str] | None
-) -> None:
+def test_a_file_of_another_tool_is_taken_as_scaled(tmp_path: Path, metadata: dict[str, str] | None) -> None:
     safetensors.numpy.save_file(good_tensors(), tmp_path / "m", metadata)
     loaded = load_model(tmp_path / "m")
     assert (loaded.sizes, loaded.normalize, loaded.classes) == ((4, 3, 2), "scale", 2)
@@ -489,8 +478,7 @@ DAMAGED = {
     "not an object": with_header(b"[]"),
     "deeply nested": with_header(b'{"a":' * 50_000),
     "offsets beyond the file": with_header(
-        b'{"layers.0.weight":{"dtype":"F32","shape":[1000000,1000000],'
-        b'"data_offsets":[0,4000000000000]}}'
+        b'{"layers.0.weight":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4000000000000]}}'
     ),
     "shape that overflows": with_header(
         b'{"layers.0.weight":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}'
@@ -499,9 +487,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_file_is_refused_in_one_line_and_little_memory(
-    tmp_path: Path, content: bytes
-) -> None:
+def test_a_damaged_file_is_refused_in_one_line_and_little_memory(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(content)
     tracemalloc.start()

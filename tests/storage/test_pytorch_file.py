@@ -97,9 +97,7 @@ def test_in_float32_too(as_torch, tmp_path, batch_norm):
     generator = np.random.default_rng(1)
     x = generator.normal(size=(ROWS, FEATURES))
     settings = {"batch_norm": batch_norm, "normalize": "standardize", "batch_size": 50, "epochs": 5}
-    model = xpnet.fit(
-        x, generator.integers(0, 3, ROWS), arithmetic="native", device="cpu", **settings
-    )
+    model = xpnet.fit(x, generator.integers(0, 3, ROWS), arithmetic="native", device="cpu", **settings)
     model.save(tmp_path / "model.safetensors")
     network, inputs = as_torch(tmp_path / "model.safetensors")
     with torch.no_grad():

@@ -70,9 +70,7 @@ def test_a_started_run_has_a_folder_with_a_running_record(tmp_path: Path) -> Non
     assert before <= datetime.fromisoformat(record["started"]) <= datetime.now(UTC)
     assert record["started"].endswith("+00:00")
     assert record["resumed"] == []
-    assert [record["ended"], record["metrics"], record["fingerprint"], record["error"]] == (
-        [None] * 4
-    )
+    assert [record["ended"], record["metrics"], record["fingerprint"], record["error"]] == ([None] * 4)
     assert set(tree(run.folder)) == {".lock", "run.json"}
     assert [path.name for path in run.folder.parent.iterdir()] == [run.id]
 
@@ -103,9 +101,7 @@ def test_trainings_that_start_at_once_get_folders_of_their_own(tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(run.id for run in runs)
 
 
-def test_an_id_that_is_taken_is_drawn_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_id_that_is_taken_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = iter(["a", "a", "b"])
     monkeypatch.setattr(run, "new_id", lambda: next(ids))
     first, second = start(tmp_path), start(tmp_path)
@@ -217,9 +213,7 @@ def test_a_failed_start_leaves_the_old_run_and_nothing_else(
     assert tree(tmp_path) == before
 
 
-def test_a_run_that_never_started_leaves_no_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_never_started_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise NO_SPACE
 
@@ -227,8 +221,7 @@ def test_a_run_that_never_started_leaves_no_folder(
     with pytest.raises(ConfigError) as caught:
         start(tmp_path)
     assert str(caught.value) == (
-        f"--out: no run can be written in {tmp_path} (No space left on device): "
-        "choose another folder"
+        f"--out: no run can be written in {tmp_path} (No space left on device): choose another folder"
     )
     assert tree(tmp_path) == {}
 
@@ -250,11 +243,7 @@ def test_a_name_too_long_for_the_system_is_one_line(tmp_path: Path) -> None:
 
 
 JSON_VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -390,9 +379,7 @@ def test_a_run_never_writes_into_the_folder_of_its_successor(tmp_path: Path, how
         (b'{"a', []),
     ],
 )
-def test_a_torn_last_line_is_left_out(
-    tmp_path: Path, content: bytes, lines: list[dict[str, int]]
-) -> None:
+def test_a_torn_last_line_is_left_out(tmp_path: Path, content: bytes, lines: list[dict[str, int]]) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(content)
     assert read_metrics(tmp_path / "metrics.jsonl") == lines
 
@@ -407,9 +394,7 @@ def test_a_torn_last_line_is_left_out(
         (b"[" * 100_000 + b"\n", 1, '"' + "[" * 60 + '"'),
     ],
 )
-def test_a_damaged_line_elsewhere_is_named(
-    tmp_path: Path, content: bytes, number: int, shown: str
-) -> None:
+def test_a_damaged_line_elsewhere_is_named(tmp_path: Path, content: bytes, number: int, shown: str) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
@@ -467,12 +452,8 @@ def stopped(out: Path, status: Any = "interrupted", name: str | None = "mine") -
     return run.folder
 
 
-@pytest.mark.parametrize(
-    ("status", "kept"), [("completed", False), ("interrupted", True), ("failed", True)]
-)
-def test_a_checkpoint_is_kept_until_the_run_is_complete(
-    tmp_path: Path, status: Any, kept: bool
-) -> None:
+@pytest.mark.parametrize(("status", "kept"), [("completed", False), ("interrupted", True), ("failed", True)])
+def test_a_checkpoint_is_kept_until_the_run_is_complete(tmp_path: Path, status: Any, kept: bool) -> None:
     folder = stopped(tmp_path, status)
     expected = {"run.json", "metrics.jsonl"} | ({"checkpoint.safetensors"} if kept else set())
     assert set(tree(folder)) == expected
@@ -657,9 +638,7 @@ def test_a_damaged_row_that_is_to_stay_is_named_and_nothing_is_cut(tmp_path: Pat
     (folder / "metrics.jsonl").write_bytes(b'{"a": 1}\nnonsense\n{"a": 3}\n')
     run = Run.reopen(folder)
     before = tree(folder)
-    with pytest.raises(
-        DataError, match=r'metrics\.jsonl: line 2: expected a JSON object, got "non'
-    ):
+    with pytest.raises(DataError, match=r'metrics\.jsonl: line 2: expected a JSON object, got "non'):
         run.resume(2)
     assert tree(folder) == before
 
@@ -747,9 +726,7 @@ def test_of_trainings_that_go_on_at_once_one_gets_the_run(tmp_path: Path) -> Non
     assert len(outcomes) == 8
 
 
-def test_a_file_system_without_locks_stops_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_locks_stops_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -773,9 +750,7 @@ for rows in count(1):
 """
 
 
-@pytest.mark.parametrize(
-    ("started", "seconds"), [(False, 0.0), (False, 0.004), (True, 0.05), (True, 0.2)]
-)
+@pytest.mark.parametrize(("started", "seconds"), [(False, 0.0), (False, 0.004), (True, 0.05), (True, 0.2)])
 def test_a_run_that_is_killed_at_any_moment_can_go_on(
     tmp_path: Path, *, started: bool, seconds: float
 ) -> None:
@@ -822,8 +797,6 @@ def test_a_group_of_runs_has_their_folders_in_its_own(tmp_path: Path) -> None:
     run.resume(2)
     run.finish("completed")
     group.finish("completed")
-    assert [read_run(tmp_path / name)["status"] for name in ("group", "group/seed-3")] == (
-        ["completed"] * 2
-    )
+    assert [read_run(tmp_path / name)["status"] for name in ("group", "group/seed-3")] == (["completed"] * 2)
     start(tmp_path, "group", overwrite=True).release()
     assert set(tree(tmp_path)) == {"group", "group/run.json"}

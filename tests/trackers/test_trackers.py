@@ -125,8 +125,7 @@ def test_a_tracker_holds_the_settings(tracked):
     assert expected["hidden"] == [7]
     if name == "mlflow":  # its parameters are text
         expected = {
-            key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in expected.items()
+            key: value if isinstance(value, str) else json.dumps(value) for key, value in expected.items()
         }
     assert {key: found["config"].get(key) for key in expected} == expected
     assert found["config"]["backend_used"] == record["backend"]
@@ -143,9 +142,7 @@ def test_a_tracker_holds_every_figure_of_both_sessions_once(tracked):
         for key, value in figures.items()
         if not key.startswith("test_")
     ]
-    expected = [
-        (row["epoch"], key, value) for row in rows for key, value in row.items() if key != "epoch"
-    ]
+    expected = [(row["epoch"], key, value) for row in rows for key, value in row.items() if key != "epoch"]
     assert sorted(logged) == sorted(expected)
 
 
@@ -170,9 +167,7 @@ def test_a_tracker_holds_the_model_and_the_report(tracked):
     from read_trackers import sha256
 
     _, found, run, _ = tracked
-    assert found["files"] == {
-        file: sha256(run / file) for file in ("model.safetensors", "report.html")
-    }
+    assert found["files"] == {file: sha256(run / file) for file in ("model.safetensors", "report.html")}
 
 
 def test_a_tracker_holds_the_ending(tracked):
@@ -263,9 +258,7 @@ def test_a_tracker_that_fails_is_one_warning(capsys, monkeypatch, failure):
 
 
 def test_what_a_tracker_prints_is_not_shown(capfd, monkeypatch):
-    fake(
-        monkeypatch, "print('hello'); import sys; sys.stderr.write('hello'); os.write(1, b'hello')"
-    )
+    fake(monkeypatch, "print('hello'); import sys; sys.stderr.write('hello'); os.write(1, b'hello')")
     assert train.main([*RUN, "--track", "wandb"]) == 0
     out, err = capfd.readouterr()
     assert err == ""

@@ -135,9 +135,7 @@ def test_the_oldest_numpy_gives_the_same_bits(table):
 
 def test_the_memory_order_of_the_inputs_does_not_matter(table):
     data = real_data()
-    other = replace(
-        data, x_train=np.asfortranarray(data.x_train), x_test=np.asfortranarray(data.x_test)
-    )
+    other = replace(data, x_train=np.asfortranarray(data.x_train), x_test=np.asfortranarray(data.x_test))
     for name in ("default", "standardized"):
         assert trained(NETWORKS[name], other, make("numpy", "cpu")) == table[name]
 
@@ -181,9 +179,7 @@ def unrounded(monkeypatch):
 def test_without_rounding_backends_differ(unrounded):
     data = real_data()
     usable_backend(BackendCase.TORCH)
-    ours, theirs = (
-        trained(NETWORKS["deep"], data, make(name, "cpu")) for name in ("numpy", "torch")
-    )
+    ours, theirs = (trained(NETWORKS["deep"], data, make(name, "cpu")) for name in ("numpy", "torch"))
     assert ours != theirs
 
 

@@ -199,9 +199,7 @@ def test_mini_batches_visit_every_sample_once_an_epoch_in_that_epochs_order(skip
         batches = list(loader.batches(epoch, skip))
         assert [batch.size for batch in batches] == [30, 30, 30, 10][skip:]
         visited = [batch.block(blocks.Group(0, batch.size, 1)).indices for batch in batches]
-        assert (
-            np.concatenate(visited).tolist() == np.roll(np.arange(100), epoch)[30 * skip :].tolist()
-        )
+        assert np.concatenate(visited).tolist() == np.roll(np.arange(100), epoch)[30 * skip :].tolist()
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -212,9 +210,7 @@ def test_a_mini_batch_of_all_samples_has_the_order_of_its_epoch(in_memory):
         return np.roll(np.arange(len(X)), epoch)
 
     for size, expected in ((len(X), 2), (None, 0)):
-        loader = replace(
-            loader_for(context, NUMPY, X, LABELS, order, batch_size=size), in_memory=in_memory
-        )
+        loader = replace(loader_for(context, NUMPY, X, LABELS, order, batch_size=size), in_memory=in_memory)
         (batch,) = loader.batches(2)
         block = rows(context.ops, batch.block(blocks.Group(0, 1024, 1)))
         assert np.array_equal(block.x, X[order(expected)[:1024]])

@@ -85,9 +85,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 def unwritable(path: Path, error: OSError) -> ConfigError:
     """Return the one-line error for a file or folder that could not be written."""
     reason = error.strerror or type(error).__name__
-    return ConfigError(
-        f"{path}: cannot be written ({reason}): free some space or choose another folder"
-    )
+    return ConfigError(f"{path}: cannot be written ({reason}): free some space or choose another folder")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -24,9 +24,7 @@ def deferred(notice: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         if pressed.is_set():
             signal.default_int_handler(number, frame)
         pressed.set()
-        with suppress(
-            RuntimeError
-        ):  # what was interrupted is printing, and a stream takes no second call
+        with suppress(RuntimeError):  # what was interrupted is printing, and a stream takes no second call
             notice()
 
     signal.signal(signal.SIGINT, on_signal)

@@ -34,9 +34,7 @@ def block_groups(count: int, stack: int, size: int = BLOCK_SIZE) -> list[Group]:
     A short last block is a group of its own.
     """
     full = count // size
-    groups = [
-        Group(first * size, last * size, last - first) for first, last in block_bounds(full, stack)
-    ]
+    groups = [Group(first * size, last * size, last - first) for first, last in block_bounds(full, stack)]
     return groups if full * size == count else [*groups, Group(full * size, count, 1)]
 
 

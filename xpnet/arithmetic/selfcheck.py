@@ -58,9 +58,7 @@ def _product(ops: Arithmetic) -> Array:
     expected = [[sum(x * y for x, y in zip(row, column, strict=True)) for column in b] for row in a]
     columns = ops.xp.matrix_transpose(_array(ops, [[float(x) for x in column] for column in b]))
     rows = _array(ops, [[float(x) for x in row] for row in a])
-    return ops.xp.matmul(rows, columns) == _array(
-        ops, [[float(x) for x in row] for row in expected]
-    )
+    return ops.xp.matmul(rows, columns) == _array(ops, [[float(x) for x in row] for row in expected])
 
 
 def _elementwise(function: Callable[[Any, Any], Any]) -> Callable[[Arithmetic], Array]:

@@ -102,9 +102,7 @@ class Backend(ABC):
     def synchronize(self) -> None:
         """Wait until the device has finished what it was given."""
 
-    def map_blocks(
-        self, function: Callable[[Item], Result], items: Iterable[Item]
-    ) -> Iterator[Result]:
+    def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply `function` to each item and yield the results in the order of the items."""
         return map(function, items)
 
@@ -153,7 +151,6 @@ def check_namespace(backend: Backend, *arrays: Array) -> None:
         if mismatch:
             found = f"{type(array).__module__}.{type(array).__qualname__}"
             msg = (
-                f"Encountered a {found} when working with {backend.name}: "
-                "convert with backend.from_host(...)"
+                f"Encountered a {found} when working with {backend.name}: convert with backend.from_host(...)"
             )
             raise NamespaceMismatchError(msg)

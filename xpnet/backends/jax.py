@@ -128,9 +128,7 @@ def _cuda_problem(jax: Any) -> Problem | None:
     try:
         jax.devices("cuda")
     except RuntimeError as error:
-        return driver_first(
-            Problem(f"jax {jax.__version__} sees no GPU: {one_line(error)}", _cuda_wheel())
-        )
+        return driver_first(Problem(f"jax {jax.__version__} sees no GPU: {one_line(error)}", _cuda_wheel()))
     return None
 
 

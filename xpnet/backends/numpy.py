@@ -76,9 +76,7 @@ class NumPyBackend(Backend):
         limit: AbstractContextManager[Any] = self._blas.limit(limits=threads)
         return limit
 
-    def map_blocks(
-        self, function: Callable[[Item], Result], items: Iterable[Item]
-    ) -> Iterator[Result]:
+    def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply `function` to each item, several at once, and yield the results in order."""
         items = list(items)
         if self._pool is None or len(items) == 1:  # handing over a single block would only cost

@@ -357,9 +357,7 @@ class _Writer:
 
     def _now(self, tree: Any) -> Any:
         """Return arguments with the static values in place of the traced ones."""
-        return tree_map(
-            lambda leaf: self.static[leaf.slot] if isinstance(leaf, Traced) else leaf, tree
-        )
+        return tree_map(lambda leaf: self.static[leaf.slot] if isinstance(leaf, Traced) else leaf, tree)
 
 
 _ALONE = threading.Lock()

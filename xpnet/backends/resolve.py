@@ -61,9 +61,7 @@ class Selection:
     warning: str | None = None
 
 
-def resolve(
-    device: str = "auto", backend: str = "auto", *, require_device: bool = False
-) -> Selection:
+def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool = False) -> Selection:
     """Choose the backend for a device.
 
     Parameters

@@ -93,18 +93,14 @@ class TorchBackend(Backend):
 def _cuda_problem(torch: Any) -> Problem | None:
     """Return why PyTorch sees no GPU, or None when it sees one."""
     if not torch.backends.cuda.is_built():
-        return driver_first(
-            Problem(f"torch {torch.__version__} was built without CUDA", INSTALL_CUDA)
-        )
+        return driver_first(Problem(f"torch {torch.__version__} was built without CUDA", INSTALL_CUDA))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
     if available:
         return None
     complaint = f": {one_line(str(caught[0].message))}" if caught else ""
-    return driver_first(
-        Problem(f"torch {torch.__version__} sees no usable GPU{complaint}", NO_GPU_FIX)
-    )
+    return driver_first(Problem(f"torch {torch.__version__} sees no usable GPU{complaint}", NO_GPU_FIX))
 
 
 def probe(device: str) -> Probe:

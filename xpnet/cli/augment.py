@@ -100,9 +100,7 @@ def _command(words: list[str]) -> int:
 
 
 def _augmentation(config: PreviewConfig) -> Augmentation:
-    settings = {
-        field.name: getattr(config, f"augment_{field.name}") for field in fields(Augmentation)
-    }
+    settings = {field.name: getattr(config, f"augment_{field.name}") for field in fields(Augmentation)}
     augmentation = Augmentation(**settings)
     if not augmentation.enabled:
         flags = ", ".join(flag(name) for name in settings if name != "elastic_sigma")

@@ -52,9 +52,7 @@ def _command(words: list[str]) -> int:
     trained = load_trained(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
     samples = _samples(trained, arguments)
     config = trained.config
-    loss, smoothing = (
-        ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
-    )
+    loss, smoothing = ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
     found = evaluate(
         trained.predictor,
         samples.x,
@@ -207,9 +205,7 @@ def _json(trained: Trained, samples: Samples, found: Evaluation) -> str:
         "loss": found.loss,
         "loss_name": found.loss_name,
         "label_smoothing": found.label_smoothing,
-        "classes": [
-            {"class": label, **asdict(figures)} for label, figures in enumerate(found.classes)
-        ],
+        "classes": [{"class": label, **asdict(figures)} for label, figures in enumerate(found.classes)],
         "confusion": None if found.confusion is None else found.confusion.tolist(),
     }
     return json.dumps(figures, indent=2, allow_nan=False) + "\n"

@@ -148,9 +148,7 @@ class WriteReport(Callback):
             self._console.line(f"report        {path}")
 
 
-def _run_info(
-    config: TrainConfig, command: list[str], selection: Selection, data: Dataset
-) -> Given:
+def _run_info(config: TrainConfig, command: list[str], selection: Selection, data: Dataset) -> Given:
     return {
         "command": command,
         "config": resolved(config),
@@ -188,8 +186,7 @@ def _introduction(selection: Selection, data: Dataset, trainer: Trainer) -> Iter
     ratio = _float64_ratio(backend.device_name) if config.float_type == "float64" else None
     if ratio is not None and ratio > SLOW_FLOAT64:
         yield (
-            f"float64 is 1/{ratio} as fast as float32 on this GPU: "
-            "--arithmetic native computes in float32"
+            f"float64 is 1/{ratio} as fast as float32 on this GPU: --arithmetic native computes in float32"
         )
     yield (
         f"{data.name}: {len(data.y_train)} training and {len(data.y_test)} test samples, "

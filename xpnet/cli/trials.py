@@ -35,9 +35,7 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
     """
     rates = len(config.learning_rates) > 1
     if rates and config.repeats > 1:
-        msg = (
-            "--repeats: expected 1 with several learning rates: choose one rate first, then repeat"
-        )
+        msg = "--repeats: expected 1 with several learning rates: choose one rate first, then repeat"
         raise ConfigError(msg)
     folder = _own_folder(config)
     runs: list[Run] = []

@@ -58,9 +58,7 @@ def _recipes_hint(value: str) -> str:
 class _CommandLine:
     """The flags as given, under the headings of the help: settings, and what is no setting."""
 
-    recipe: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=_recipes_hint)
-    ] = None
+    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=_recipes_hint)] = None
     """Start from the settings of a recipe instead of the
     defaults; --print-config shows what they are."""
 
@@ -209,9 +207,7 @@ def _lenient(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         metavar=f"[{metavar} ...]" if tuples else metavar,
         instance_from_str=value,
         is_instance=lambda _: True,
-        str_from_instance=lambda value: list(
-            map(str, value if isinstance(value, tuple) else [value])
-        ),
+        str_from_instance=lambda value: list(map(str, value if isinstance(value, tuple) else [value])),
     )
 
 

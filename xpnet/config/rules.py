@@ -106,9 +106,7 @@ def whole(lowest: int) -> Rule:
 
 def whole_or(word: str) -> Rule:
     """Allow whole numbers from 1 on, and one word."""
-    return Rule(
-        f"{word} or a whole number, 1 or more", lambda value: value == word or _is_whole(value, 1)
-    )
+    return Rule(f"{word} or a whole number, 1 or more", lambda value: value == word or _is_whole(value, 1))
 
 
 def augmentation(name: str) -> Rule:
@@ -125,9 +123,7 @@ NOT_NEGATIVE = _number("a finite number, 0 or more", lambda value: value >= 0)
 POSITIVE = _number("a finite number above 0", lambda value: value > 0)
 PROPER_SHARE = _number("a number from 0 to below 1", lambda value: 0 <= value < 1)
 FACTOR = _number("a number above 0, at most 1", lambda value: 0 < value <= 1)
-SEED = Rule(
-    f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})", lambda value: _is_whole(value, 0, 2**64)
-)
+SEED = Rule(f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})", lambda value: _is_whole(value, 0, 2**64))
 
 
 def _as_tuple(found: object) -> object:
@@ -186,9 +182,7 @@ def _is_folder_name(value: object) -> bool:
 
 
 PATH = Rule("a path", _is_path, read=_as_path)
-FOLDER_NAME = Rule(
-    "a folder name without / or \\, control characters or a leading dot", _is_folder_name
-)
+FOLDER_NAME = Rule("a folder name without / or \\, control characters or a leading dot", _is_folder_name)
 DEVICE = Rule(
     "auto, cpu, cuda or cuda:N",
     # The backends know their own further devices, so here it is only text without blanks.

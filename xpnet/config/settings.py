@@ -34,18 +34,14 @@ def unset(text: str) -> Any:
     )
 
 
-Switch = Annotated[
-    bool, tyro.conf.arg(help_behavior_hint=lambda value: "" if value == "False" else "(set)")
-]
+Switch = Annotated[bool, tyro.conf.arg(help_behavior_hint=lambda value: "" if value == "False" else "(set)")]
 
 
 @dataclass(frozen=True)
 class DataSettings:
     """What the network learns from."""
 
-    data: Annotated[
-        Path | None, rules.optional(rules.PATH), unset("(default: the bundled MNIST)")
-    ] = None
+    data: Annotated[Path | None, rules.optional(rules.PATH), unset("(default: the bundled MNIST)")] = None
     """Training data: a folder with the four IDX files or
     with x_train.npy, y_train.npy, x_test.npy and
     y_test.npy, an .npz file of these names, or a CSV
@@ -144,9 +140,7 @@ class TrainingSettings:
     """Share of each target that is spread over all
     classes."""
 
-    patience: Annotated[int | None, rules.optional(rules.whole(1)), unset("(default: never)")] = (
-        None
-    )
+    patience: Annotated[int | None, rules.optional(rules.whole(1)), unset("(default: never)")] = None
     """Stop after so many epochs without a better
     validation accuracy; needs --validation."""
 
@@ -166,9 +160,7 @@ class OptimizerSettings:
     optimizer: OptimizerName = "sgd"
     """How a gradient becomes a step."""
 
-    momentum: Annotated[
-        float | None, rules.optional(rules.PROPER_SHARE), unset("(default: 0.9)")
-    ] = None
+    momentum: Annotated[float | None, rules.optional(rules.PROPER_SHARE), unset("(default: 0.9)")] = None
     """Share of the last step that momentum and nesterov
     keep."""
 
@@ -185,9 +177,7 @@ class OptimizerSettings:
     """How the learning rate falls: step at intervals,
     exponential each epoch, cosine each step down to 0."""
 
-    schedule_step_epochs: Annotated[
-        int | None, rules.optional(rules.whole(1)), unset("(default: 30)")
-    ] = None
+    schedule_step_epochs: Annotated[int | None, rules.optional(rules.whole(1)), unset("(default: 30)")] = None
     """Epochs from one fall of the step schedule to the
     next."""
 
@@ -212,14 +202,10 @@ class OptimizerSettings:
     their squares; adamw shrinks them beside the
     gradient."""
 
-    clip_norm: Annotated[float | None, rules.optional(rules.POSITIVE), unset("(default: any)")] = (
-        None
-    )
+    clip_norm: Annotated[float | None, rules.optional(rules.POSITIVE), unset("(default: any)")] = None
     """Largest norm of all gradients together."""
 
-    max_norm: Annotated[float | None, rules.optional(rules.POSITIVE), unset("(default: any)")] = (
-        None
-    )
+    max_norm: Annotated[float | None, rules.optional(rules.POSITIVE), unset("(default: any)")] = None
     """Largest norm of the weights into a unit."""
 
 
@@ -266,18 +252,14 @@ class RunSettings:
     ] = None
     """Save a checkpoint after so many seconds too."""
 
-    resume: Annotated[Path | None, rules.optional(rules.PATH), unset("(default: start anew)")] = (
-        None
-    )
+    resume: Annotated[Path | None, rules.optional(rules.PATH), unset("(default: start anew)")] = None
     """Go on with the training in this folder of a run,
     with its settings."""
 
     out: Annotated[Path, rules.PATH] = Path("runs")
     """Folder that receives the folder of this run."""
 
-    name: Annotated[
-        str | None, rules.optional(rules.FOLDER_NAME), unset("(default: date and time)")
-    ] = None
+    name: Annotated[str | None, rules.optional(rules.FOLDER_NAME), unset("(default: date and time)")] = None
     """Name of the folder of this run."""
 
     overwrite: Switch = False

@@ -110,12 +110,8 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     @property
     def augmentation(self) -> Augmentation:
         """The distortions of images."""
-        amounts = {
-            field.name: getattr(self, f"augment_{field.name}") for field in fields(Augmentation)
-        }
-        return Augmentation(
-            **{name: amount for name, amount in amounts.items() if amount is not None}
-        )
+        amounts = {field.name: getattr(self, f"augment_{field.name}") for field in fields(Augmentation)}
+        return Augmentation(**{name: amount for name, amount in amounts.items() if amount is not None})
 
 
 RULES = rules_of(TrainConfig)

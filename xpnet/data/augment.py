@@ -67,9 +67,7 @@ def augmenter(
 
     xp, n = ops.xp, height * width
     elastic = augmentation.elastic_alpha > 0
-    across, down = (
-        from_host(gaussian_matrix(size, augmentation.elastic_sigma)) for size in (width, height)
-    )
+    across, down = (from_host(gaussian_matrix(size, augmentation.elastic_sigma)) for size in (width, height))
     amplitude = augmentation.elastic_alpha * distort.NOISE_STEP
     smooth = resample.smoother(ops, across, down, amplitude)
     warp = resample.warper(ops, height, width)

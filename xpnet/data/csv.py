@@ -159,10 +159,7 @@ def _form_of(path: Path, found: list[tuple[int, int, bytes]]) -> _Form:
         msg = f"{path}, line {number}: is not text in UTF-8"
         raise DataError(msg) from error
     if len(cells) < 2:
-        msg = (
-            f"{path}, line {number}: has one column; a row is a label and its features,"
-            " separated by commas"
-        )
+        msg = f"{path}, line {number}: has one column; a row is a label and its features, separated by commas"
         raise DataError(msg)
     header = _is_header(cells)
     if header and len(found) == 1:
@@ -363,10 +360,7 @@ def _diagnose_lines(form: _Form, lines: Iterable[bytes], first: int, *, pixels: 
             continue
         cells = _QUOTED.sub(rb"\1\2", line + b"\n").split(b",")
         if len(cells) != form.width:
-            msg = (
-                f"{form.path}, line {number}: has {len(cells)} values, the first line has"
-                f" {form.width}"
-            )
+            msg = f"{form.path}, line {number}: has {len(cells)} values, the first line has {form.width}"
             raise DataError(msg)
         for column, cell in enumerate(cells):
             if defect := _defect(cell.strip(), label=column == 0, pixels=pixels):

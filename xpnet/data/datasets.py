@@ -147,10 +147,7 @@ def bundled_folder() -> Path:
     for folder in (package / "_data" / "mnist", package.parent / "data" / "mnist"):
         if folder.is_dir():
             return folder
-    msg = (
-        f"{package}: the bundled MNIST is missing: install xpnet again, or name a dataset with"
-        " --data"
-    )
+    msg = f"{package}: the bundled MNIST is missing: install xpnet again, or name a dataset with --data"
     raise DataError(msg)
 
 
@@ -167,10 +164,7 @@ def _check_arguments(data: Path | None, test_data: Path | None) -> None:
             msg = f"--test-data {test_data}: is not a .csv or .csv.gz file"
             raise ConfigError(msg)
     elif test_data is not None:
-        msg = (
-            f"--test-data {test_data}: goes with a CSV file in --data; {data} holds its own test"
-            " samples"
-        )
+        msg = f"--test-data {test_data}: goes with a CSV file in --data; {data} holds its own test samples"
         raise ConfigError(msg)
     elif not data.exists():
         msg = f"{data}: no such file or folder; --data takes {_FORMS}"

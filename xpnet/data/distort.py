@@ -74,7 +74,5 @@ def transforms(
     x = np.stack([y[1], -y[0]]) + augmentation.shear * shear * y
     centre = np.reshape([(width - 1) / 2, (height - 1) / 2], (2, 1))
     matrix = np.stack([x, y])  # (2, 2, m)
-    moved = matrix[:, 0] * (augmentation.shift * across) + matrix[:, 1] * (
-        augmentation.shift * down
-    )
+    moved = matrix[:, 0] * (augmentation.shift * across) + matrix[:, 1] * (augmentation.shift * down)
     return np.stack([matrix[:, 0], matrix[:, 1], centre - moved], axis=-1)

@@ -35,9 +35,7 @@ def worth_mapping(dtype: np.dtype[Any], declared: int, start: int) -> bool:
     return declared >= MAPPED_FROM and as_they_are and aligned
 
 
-def map_values(
-    file: BinaryIO, start: int, declared: int, dtype: np.dtype[Any]
-) -> NDArray[np.generic]:
+def map_values(file: BinaryIO, start: int, declared: int, dtype: np.dtype[Any]) -> NDArray[np.generic]:
     """Return the `declared` bytes from `start` on as a read-only 1-D array of `dtype`.
 
     The map outlives the file object, and lives as long as any view of the array.

@@ -55,9 +55,7 @@ def read_npy(path: Path) -> tuple[NDArray[np.generic], tuple[int, ...]]:
     return (values.reshape(shape[::-1]).T if fortran else values), shape
 
 
-def read_header(
-    file: IO[bytes], where: str | Path
-) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def read_header(file: IO[bytes], where: str | Path) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     """Read the header of a .npy file: shape, whether in Fortran order, and a type of plain numbers.
 
     Raises

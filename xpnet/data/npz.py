@@ -43,9 +43,7 @@ def read_npz(path: Path) -> tuple[Table, Table]:
     return _pair(path, arrays, "train"), _pair(path, arrays, "test")
 
 
-def _pair(
-    path: Path, arrays: dict[str, tuple[NDArray[np.generic], tuple[int, ...]]], half: str
-) -> Table:
+def _pair(path: Path, arrays: dict[str, tuple[NDArray[np.generic], tuple[int, ...]]], half: str) -> Table:
     x_from, y_from = f"{path}, x_{half}", f"{path}, y_{half}"
     x, y = arrays.pop(f"x_{half}"), arrays.pop(f"y_{half}")
     return Table(features(*x, x_from), labels(*y, y_from), x_from, y_from)
@@ -63,9 +61,7 @@ def read_member(
             declared = math.prod(shape) * dtype.itemsize
             follow = info.file_size - member.tell()
             if declared != follow:
-                msg = (
-                    f"{where}: its shape {shape} takes {declared} bytes, the archive holds {follow}"
-                )
+                msg = f"{where}: its shape {shape} takes {declared} bytes, the archive holds {follow}"
                 raise DataError(msg)
             stored = min(info.compress_size, path.stat().st_size)
             check_size(where, declared, stored, packed=info.compress_type != zipfile.ZIP_STORED)

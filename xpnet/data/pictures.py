@@ -151,10 +151,7 @@ def _check_file(path: Path) -> None:
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:
     if size[0] * size[1] > LARGEST:
-        msg = (
-            f"{path}: has {size[0]} x {size[1]} pixels, at most {LARGEST} are read: "
-            "scale the image down"
-        )
+        msg = f"{path}: has {size[0]} x {size[1]} pixels, at most {LARGEST} are read: scale the image down"
         raise DataError(msg)
 
 
@@ -335,9 +332,7 @@ def _thickened(ink: Grey, grown: int) -> Grey:
     return ink
 
 
-def _scaled(
-    ink: Grey, rows: tuple[int, int], columns: tuple[int, int], side: int
-) -> NDArray[np.int64]:
+def _scaled(ink: Grey, rows: tuple[int, int], columns: tuple[int, int], side: int) -> NDArray[np.int64]:
     """Return the ink so that the longer side of its extent fills the box, with its faint edge around it.
 
     The edge is a pixel wide, where the field has room for it.

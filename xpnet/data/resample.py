@@ -17,9 +17,7 @@ _HALF = 1 << (2 * _STEP_BITS - 1)
 _LANES = 0x00FF00FF  # two pixels in one int32, 16 bits apart
 
 
-def smoother(
-    ops: Arithmetic, across: Array, down: Array, amplitude: float
-) -> Callable[[Array], Array]:
+def smoother(ops: Arithmetic, across: Array, down: Array, amplitude: float) -> Callable[[Array], Array]:
     """Return the function from noise to displacements in steps: filtered, times 128 · ``amplitude``.
 
     ``across`` (width, width) and ``down`` (height, height) are symmetric filter matrices. The function
@@ -38,9 +36,7 @@ def smoother(
     return smooth
 
 
-def warper(
-    ops: Arithmetic, height: int, width: int
-) -> Callable[[Array, Array, Array | None], Array]:
+def warper(ops: Arithmetic, height: int, width: int) -> Callable[[Array, Array, Array | None], Array]:
     """Return the function that fetches every pixel of m images from elsewhere in its image.
 
     It takes images (m, height, width) uint8, transforms (2, m, 3) and displacements in steps

@@ -44,9 +44,7 @@ def read_table(
     return Table(features(*read(x), x), labels(*read(y), y), f"{x}", f"{y}")
 
 
-def features(
-    values: NDArray[Any], shape: tuple[int, ...], where: str | Path
-) -> NDArray[np.generic]:
+def features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.generic]:
     """Return `values` as rows of features: uint8 pixels, or finite float32 or float64.
 
     Parameters
@@ -86,10 +84,7 @@ def features(
         rows = rows.astype(np.float64 if rows.dtype.itemsize > 4 else np.float32, copy=False)
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
             row, column = _first(rows, lambda part: ~np.isfinite(part))
-            msg = (
-                f"{where}, row {row + 1}, column {column + 1}: {rows[row, column]}"
-                " is not a finite number"
-            )
+            msg = f"{where}, row {row + 1}, column {column + 1}: {rows[row, column]} is not a finite number"
             raise DataError(msg)
         return np.ascontiguousarray(rows)
     return np.ascontiguousarray(rows, dtype=np.uint8)
@@ -105,10 +100,7 @@ def labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> N
 
     """
     if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
-        msg = (
-            f"{where}: its shape is {_shown(shape)}, labels have one dimension:"
-            " are these the features?"
-        )
+        msg = f"{where}: its shape is {_shown(shape)}, labels have one dimension: are these the features?"
         raise DataError(msg)
     column = values.reshape(-1)
     allowed = (column >= 0) & (column <= LARGEST_LABEL)
@@ -121,9 +113,7 @@ def labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> N
     return column.astype(np.int32)
 
 
-def _first(
-    rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]]
-) -> tuple[int, int]:
+def _first(rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> tuple[int, int]:
     """Return row and column of the first value that is wrong: one is, in rows that may be mapped."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         found = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))

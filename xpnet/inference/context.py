@@ -77,8 +77,7 @@ def build_context(
     """
     if dtype == "float64" and not backend.has_float64:
         msg = (
-            f"{backend.name} has no float64 on {backend.device_name}: "
-            "use --arithmetic native --dtype float32"
+            f"{backend.name} has no float64 on {backend.device_name}: use --arithmetic native --dtype float32"
         )
         raise BackendError(msg)
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))

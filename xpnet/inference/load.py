@@ -44,9 +44,7 @@ class Trained:
         return self.predictor.model.sizes[0]
 
 
-def load_trained(
-    run: Path | None, device: str, backend: str, arithmetic: "Arithmetic | None"
-) -> Trained:
+def load_trained(run: Path | None, device: str, backend: str, arithmetic: "Arithmetic | None") -> Trained:
     """Return a trained network, on a device and a backend, in an arithmetic.
 
     Parameters
@@ -104,9 +102,7 @@ def _ended(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _training(
-    folder: Path, record: dict[str, Any], model: "SavedModel"
-) -> "tuple[TrainConfig, str]":
+def _training(folder: Path, record: dict[str, Any], model: "SavedModel") -> "tuple[TrainConfig, str]":
     """Return settings and digest of the data from a record, which must be that of the model."""
     from xpnet.config import from_resolved
     from xpnet.storage.model_file import fingerprint

@@ -44,9 +44,7 @@ class Predictor:
 
     """
 
-    def __init__(
-        self, model: SavedModel, backend: Backend, arithmetic: Arithmetic | None = None
-    ) -> None:
+    def __init__(self, model: SavedModel, backend: Backend, arithmetic: Arithmetic | None = None) -> None:
         self.model, self.backend = model, backend
         dtype: Literal["float32", "float64"]
         dtype = "float64" if model.layers[0]["weight"].dtype == np.float64 else "float32"
@@ -56,9 +54,7 @@ class Predictor:
             dtype = "float64"
         self.arithmetic = arithmetic
         with backend.scope():
-            self._context = build_context(
-                arithmetic, dtype, backend, model.network, _normalization(model)
-            )
+            self._context = build_context(arithmetic, dtype, backend, model.network, _normalization(model))
 
             def on_device(array: NDArray[np.generic]) -> Any:
                 return backend.from_host(array.astype(dtype) + 0.0)
@@ -129,15 +125,11 @@ class Predictor:
             return found
 
         shape = (len(x), self.classes)
-        dtype = np.dtype(
-            np.float64 if self._context.ops.dtype == backend.xp.float64 else np.float32
-        )
+        dtype = np.dtype(np.float64 if self._context.ops.dtype == backend.xp.float64 else np.float32)
         logits, probabilities = np.empty(shape, dtype), np.empty(shape, dtype)
         bounds = block_bounds(len(x), BLOCK_SIZE)
         with backend.scope(), backend.workers(available_cpus()):
-            for (begin, end), found in zip(
-                bounds, backend.map_blocks(of_block, bounds), strict=True
-            ):
+            for (begin, end), found in zip(bounds, backend.map_blocks(of_block, bounds), strict=True):
                 logits[begin:end], probabilities[begin:end] = map(backend.to_host, found)
         return logits, probabilities
 
@@ -157,9 +149,7 @@ def model_path(path: Path) -> Path:
             raise DataError(msg)
         return path / MODEL_FILE
     if not path.is_file():
-        msg = (
-            f"{path}: no such file or folder: expected the folder of a run, or a .safetensors file"
-        )
+        msg = f"{path}: no such file or folder: expected the folder of a run, or a .safetensors file"
         raise DataError(msg)
     return path
 

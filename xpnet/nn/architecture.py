@@ -52,9 +52,7 @@ class Network:
                 msg = f"{name}: expected a number from 0 to below 1, got {found!r}"
                 raise ConfigError(msg)
         if len(self.sizes) < 2 or min(self.sizes) < 1:
-            msg = (
-                f"sizes: expected at least features and classes, each positive, got {self.sizes!r}"
-            )
+            msg = f"sizes: expected at least features and classes, each positive, got {self.sizes!r}"
             raise ConfigError(msg)
 
 

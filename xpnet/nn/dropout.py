@@ -28,9 +28,7 @@ def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int
     hidden = list(enumerate(network.sizes[1:-1], 1)) if network.hidden_dropout else []
     place = seed, epoch, start, stop
     return Masks(
-        _mask(network.input_dropout, network.sizes[0], 0, *place)
-        if network.input_dropout
-        else None,
+        _mask(network.input_dropout, network.sizes[0], 0, *place) if network.input_dropout else None,
         [_mask(network.hidden_dropout, units, layer, *place) for layer, units in hidden],
     )
 

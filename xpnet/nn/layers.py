@@ -103,17 +103,13 @@ def batch_norm_backward(
     return BatchNorm(dgamma, dbeta), (layer.gamma * scale) * (dy - common)
 
 
-def batch_norm_evaluation(
-    ops: Arithmetic, layer: BatchNorm, running: Statistics, z: Array
-) -> Array:
+def batch_norm_evaluation(ops: Arithmetic, layer: BatchNorm, running: Statistics, z: Array) -> Array:
     """Return Y = gamma (Z - μ) / √(v + ε) + beta with the running mean μ and variance v."""
     values = (z - running.mean) * _reciprocal_deviation(ops, running.variance)
     return layer.gamma * values + layer.beta
 
 
-def updated_statistics(
-    running: Statistics, sums: Sums, share: float, variance_share: float
-) -> Statistics:
+def updated_statistics(running: Statistics, sums: Sums, share: float, variance_share: float) -> Statistics:
     """Return running + 0.1 (batch - running), after a batch.
 
     ``sums`` are those of the batch's blocks, added up, and the shares those of ``shares``. The batch's mean

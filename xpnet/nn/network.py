@@ -112,9 +112,7 @@ def backward(
     return gradients[::-1]
 
 
-def sample_losses(
-    ops: Arithmetic, logits: Array, labels: Array, network: Network = NOTEBOOK
-) -> Array:
+def sample_losses(ops: Arithmetic, logits: Array, labels: Array, network: Network = NOTEBOOK) -> Array:
     """Return the loss of each sample, (..., 1, samples): what training minimises, smoothing included."""
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)
     return F.LOSSES[network.loss].of_samples(ops, logits, y)
@@ -173,9 +171,7 @@ def gradients_and_sums(
     return found, [saved.sums for layer, (saved, _) in normalized if isinstance(layer, BatchNorm)]
 
 
-def _normalized(
-    ops: Arithmetic, layer: BatchNorm, z: Array, running: Statistics | None
-) -> tuple[Any, Array]:
+def _normalized(ops: Arithmetic, layer: BatchNorm, z: Array, running: Statistics | None) -> tuple[Any, Array]:
     if running is not None:
         return None, batch_norm_evaluation(ops, layer, running, z)
     y, normalized = batch_norm(ops, layer, z)

@@ -65,9 +65,7 @@ def nesterov(ops: Arithmetic, decay: float = 0.9) -> Optimizer:
     return _with_velocity(ops, decay, lambda g, v: g + decay * v)
 
 
-def _with_velocity(
-    ops: Arithmetic, decay: float, direction: Callable[[Array, Array], Array]
-) -> Optimizer:
+def _with_velocity(ops: Arithmetic, decay: float, direction: Callable[[Array, Array], Array]) -> Optimizer:
     def init(parameters: Parameters) -> Parameters:
         return _zeros(ops, parameters)
 
@@ -75,9 +73,7 @@ def _with_velocity(
         gradients: Parameters, state: Parameters, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, Parameters]:
         velocity = _map(lambda v, g: settled(decay * v + g), state, gradients)
-        stepped = _map(
-            lambda p, g, v: p - learning_rate * direction(g, v), parameters, gradients, velocity
-        )
+        stepped = _map(lambda p, g, v: p - learning_rate * direction(g, v), parameters, gradients, velocity)
         return stepped, velocity
 
     return Optimizer(init, update)
@@ -108,9 +104,7 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
         return decay * old + (1.0 - decay) * new
 
     def init(parameters: Parameters) -> AdamState:
-        m_total, v_total = (
-            ops.xp.zeros((1, 1), dtype=ops.dtype, device=ops.device) for _ in range(2)
-        )
+        m_total, v_total = (ops.xp.zeros((1, 1), dtype=ops.dtype, device=ops.device) for _ in range(2))
         return AdamState(_zeros(ops, parameters), _zeros(ops, parameters), m_total, v_total)
 
     def update(
@@ -175,9 +169,7 @@ def decoupled(optimizer: Optimizer, weight_decay: float) -> Optimizer:
     def update(
         gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, Any]:
-        parameters = _map_weights(
-            lambda w: w - learning_rate * settled(weight_decay * w), parameters
-        )
+        parameters = _map_weights(lambda w: w - learning_rate * settled(weight_decay * w), parameters)
         return optimizer.update(gradients, state, parameters, learning_rate)
 
     return Optimizer(optimizer.init, update)
@@ -193,13 +185,9 @@ def clipped(optimizer: Optimizer, ops: Arithmetic, norm: float) -> Optimizer:
     def update(
         gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, Any]:
-        entries = ops.xp.concat(
-            [ops.xp.reshape(g, (1, -1)) for layer in gradients for g in layer], axis=1
-        )
+        entries = ops.xp.concat([ops.xp.reshape(g, (1, -1)) for layer in gradients for g in layer], axis=1)
         factor = _factor_to_norm(ops, entries, norm)
-        return optimizer.update(
-            _map(lambda g: g * factor, gradients), state, parameters, learning_rate
-        )
+        return optimizer.update(_map(lambda g: g * factor, gradients), state, parameters, learning_rate)
 
     return Optimizer(optimizer.init, update)
 

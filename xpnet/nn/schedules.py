@@ -100,9 +100,7 @@ SCHEDULES: dict[str, Callable[[float, int, int, ScheduleOptions], Schedule]] = {
 """Each is called as ``(rate, steps_per_epoch, epochs, options)``."""
 
 
-def build(
-    name: str, rate: float, steps_per_epoch: int, epochs: int, options: ScheduleOptions
-) -> Schedule:
+def build(name: str, rate: float, steps_per_epoch: int, epochs: int, options: ScheduleOptions) -> Schedule:
     """Return the schedule of a name in ``SCHEDULES``, warmed up if the options say so.
 
     Raises

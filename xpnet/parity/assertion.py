@@ -103,9 +103,7 @@ class _Tolerance:
             )
             raise ConfigError(msg)
         if any(not value >= 0 for value in (ulp or 0, rtol or 0, atol)):
-            msg = (
-                f"expected a tolerance of 0 or more, got ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}"
-            )
+            msg = f"expected a tolerance of 0 or more, got ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}"
             raise ConfigError(msg)
         self.ulp, self.rtol, self.atol = ulp, rtol, atol
 

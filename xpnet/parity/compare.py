@@ -243,9 +243,7 @@ class _Side:
             batch = batch_of(self.context.ops, self.trainer.samples, self.trainer.training_indices)
         yield from self._recorded(batch, evaluation)
 
-    def _recorded(
-        self, batch: Batch, compute: Callable[[ComputeContext, Any], Any]
-    ) -> Iterator[list[Value]]:
+    def _recorded(self, batch: Batch, compute: Callable[[ComputeContext, Any], Any]) -> Iterator[list[Value]]:
         to_host = self.trainer.backend.to_host
         for group in block_groups(batch.size, 1):
             record: list[Value] = []
@@ -256,9 +254,7 @@ class _Side:
             yield record
 
 
-def _training_difference(
-    left: _Side, right: _Side, before: TrainState, epoch: int
-) -> Difference | None:
+def _training_difference(left: _Side, right: _Side, before: TrainState, epoch: int) -> Difference | None:
     """Repeat an epoch step by step; return the first difference, or None after the whole epoch."""
     variables = before.variables
     steps = before.epoch * len(left.loader.bounds)
@@ -278,9 +274,7 @@ def _training_difference(
     return None
 
 
-def _evaluation_difference(
-    left: _Side, right: _Side, before: TrainState, epoch: int
-) -> Difference | None:
+def _evaluation_difference(left: _Side, right: _Side, before: TrainState, epoch: int) -> Difference | None:
     """Repeat the evaluation after an epoch; return the first difference."""
     variables = before.variables
     if epoch:

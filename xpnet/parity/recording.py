@@ -31,9 +31,7 @@ class Value(NamedTuple):
     array: NDArray[Any]  # a copy on the host
 
 
-def recording(
-    ops: Arithmetic, to_host: Callable[[Array], NDArray[Any]], record: list[Value]
-) -> Arithmetic:
+def recording(ops: Arithmetic, to_host: Callable[[Array], NDArray[Any]], record: list[Value]) -> Arithmetic:
     """Return an arithmetic that does the same and appends each operation's operands and results.
 
     Elementwise functions of the namespace are not recorded; what they give is an operand of the next
@@ -48,9 +46,7 @@ def recording(
             nonlocal depth
             label = f"{name} in {_caller()}"
             if depth == 0:
-                record.extend(
-                    Value(f"operand of {label}", array) for array in _arrays(args, to_host)
-                )
+                record.extend(Value(f"operand of {label}", array) for array in _arrays(args, to_host))
             depth += 1
             try:
                 result = method(self, *args, **kwargs)

@@ -212,11 +212,7 @@ def _compared(place: Place, kind: Kind, trained: _Trained, reference: _Trained) 
 def _first_epoch_apart(trained: _Trained, reference: _Trained) -> tuple[int, int | None] | None:
     pairs = enumerate(zip(trained.course, reference.course, strict=True))
     return next(
-        (
-            (epoch, first_layer_apart(ours, theirs))
-            for epoch, (ours, theirs) in pairs
-            if ours != theirs
-        ),
+        ((epoch, first_layer_apart(ours, theirs)) for epoch, (ours, theirs) in pairs if ours != theirs),
         None,
     )
 

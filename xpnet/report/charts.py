@@ -59,9 +59,7 @@ def split(line: Line) -> tuple[Line, Line]:
     trained = [point for point in line.points if point[0] > 0]
     if len(trained) < 2:
         return Line(line.name, []), line
-    return Line(line.name, [point for point in line.points if point[0] <= 0]), Line(
-        line.name, trained
-    )
+    return Line(line.name, [point for point in line.points if point[0] <= 0]), Line(line.name, trained)
 
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
@@ -142,9 +140,7 @@ def _path(line: Line, across: _Axis, up: _Axis) -> Markup:
     return element("path", d=f"M{places}", class_=f"line {line.name}")
 
 
-def _dots(
-    line: Line, across: _Axis, up: _Axis, written: Callable[[float], str]
-) -> Iterator[Markup]:
+def _dots(line: Line, across: _Axis, up: _Axis, written: Callable[[float], str]) -> Iterator[Markup]:
     """Yield marks of the points, with their values, unless they are too many."""
     if len(line.points) > MOST_DOTS:
         return
@@ -185,15 +181,11 @@ def _cell(label: int, read: int, count: int, total: int, strength: float, classe
     if classes <= MOST_NUMBERED:
         place = {"x": x + CELL / 2 + 0.5, "y": y + CELL / 2 + 5}
         text = str(count) if count < 10_000 else f"{count / 1000:.0f}k"
-        parts.append(
-            element("text", text, text_anchor="middle", class_=f"digits{len(text)}", **place)
-        )
+        parts.append(element("text", text, text_anchor="middle", class_=f"digits{len(text)}", **place))
     return element("g", *parts, class_="cell")
 
 
 def _number(place: float, index: int, *, down: bool) -> Markup:
     if down:
-        return element(
-            "text", str(index), x=EDGE - 8, y=place + 5, text_anchor="end", class_="axis"
-        )
+        return element("text", str(index), x=EDGE - 8, y=place + 5, text_anchor="end", class_="axis")
     return element("text", str(index), x=place, y=EDGE - 10, text_anchor="middle", class_="axis")

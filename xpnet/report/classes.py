@@ -60,9 +60,7 @@ def _confusions(counts: list[list[int]]) -> Markup:
     worst = sorted(pairs, key=lambda pair: -pair[0])[:3]
     if not worst:
         return element("p", "Every test sample is read right.", class_="lead")
-    told = ", ".join(
-        f"{label}\u00a0read\u00a0as\u00a0{read} ({n:,}\u00a0times)" for n, label, read in worst
-    )
+    told = ", ".join(f"{label}\u00a0read\u00a0as\u00a0{read} ({n:,}\u00a0times)" for n, label, read in worst)
     return element("p", f"Most frequent mistakes on the test data: {told}.", class_="lead")
 
 

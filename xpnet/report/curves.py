@@ -12,9 +12,7 @@ def curves(facts: Facts) -> Markup:
     """Return the section: loss and accuracy by epoch, of training and of validation data."""
     curves = facts.story.curves
     charts = [
-        _curve(
-            title, [Line(name, curves[f"{name}_{kind}"]) for name in ("train", "validation")], form
-        )
+        _curve(title, [Line(name, curves[f"{name}_{kind}"]) for name in ("train", "validation")], form)
         for title, kind, form in (
             ("Loss", "loss", "{:.3g}".format),
             ("Accuracy", "accuracy", _short_percent),
@@ -39,10 +37,7 @@ def _curve(title: str, lines: Sequence[Line], written: Callable[[float], str]) -
     first, trained = zip(*map(split, drawn), strict=True)
     last = [f"{line.name.split()[0]} {written(line.points[-1][1])}" for line in drawn]
     before = [f"{line.name.split()[0]} {written(y)}" for line in first for _, y in line.points]
-    keys = [
-        element("span", text, class_=f"key {line.name}")
-        for line, text in zip(drawn, last, strict=True)
-    ]
+    keys = [element("span", text, class_=f"key {line.name}") for line, text in zip(drawn, last, strict=True)]
     return element(
         "figure",
         element(

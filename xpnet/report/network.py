@@ -76,9 +76,7 @@ def _linear(model: SavedModel) -> list[tuple[NDArray[np.floating], NDArray[np.fl
     return [_folded(*pair) for pair in zip_longest(model.layers, model.norms)]
 
 
-def _folded(
-    layer: Tensors, norm: Tensors | None
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def _folded(layer: Tensors, norm: Tensors | None) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Return W and b that do what the layer and the batch normalisation behind it do."""
     weight, bias = layer["weight"], layer["bias"]
     if norm is None:

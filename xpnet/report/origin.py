@@ -27,11 +27,7 @@ NO_SETTINGS = {
 
 def origin(facts: Facts) -> Markup:
     """Return the section with what run.json says of how the network was made."""
-    pairs = [
-        part
-        for label, value in _pairs(facts)
-        for part in (element("dt", label), element("dd", value))
-    ]
+    pairs = [part for label, value in _pairs(facts) for part in (element("dt", label), element("dd", value))]
     return section(
         "record",
         "The run",
@@ -78,9 +74,7 @@ def _time(text: str) -> str:
 
 
 def _changed_settings(config: Mapping[str, Any]) -> str:
-    changed = [
-        f"{name} {shown(config[name])}" for name in _settings(config) if _differs(config, name)
-    ]
+    changed = [f"{name} {shown(config[name])}" for name in _settings(config) if _differs(config, name)]
     return f"{', '.join(changed)}; the others are defaults" if changed else "the defaults"
 
 

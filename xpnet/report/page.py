@@ -23,10 +23,7 @@ def page(facts: Facts) -> bytes:
     """Return the report as a file."""
     style, script = _file("style.css"), _file("page.js")
     reason = no_drawing(facts.predictor.model, facts.data)
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
-        f"script-src '{_hash(script)}'"
-    )
+    policy = f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'"
     text = Template(_file("page.html")).substitute(
         policy=policy,
         style=style,

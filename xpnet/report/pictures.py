@@ -22,9 +22,7 @@ def mistakes(facts: Facts) -> Markup:
         "Test samples that the network gets wrong, the surest first: the label \u2192 what it read, "
         "and the probabilities it gives to both."
     )
-    tiles = element(
-        "div", *(_mistake(facts, mistake) for mistake in facts.mistakes), class_="tiles ink"
-    )
+    tiles = element("div", *(_mistake(facts, mistake) for mistake in facts.mistakes), class_="tiles ink")
     return section("mistakes", title, element("p", lead, class_="lead"), reason, tiles)
 
 

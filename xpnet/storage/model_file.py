@@ -220,10 +220,7 @@ def saved_layers(
         if isinstance(layer, Linear)
     ]
     norms = [
-        {
-            name: array.reshape(-1)
-            for name, array in zip(TENSORS["norms"], (*layer, *running), strict=True)
-        }
+        {name: array.reshape(-1) for name, array in zip(TENSORS["norms"], (*layer, *running), strict=True)}
         for layer, running in zip(normalized, statistics, strict=True)
     ]
     return layers, norms
@@ -236,9 +233,7 @@ def parameters_of(model: SavedModel) -> tuple[Parameters, list[Statistics]]:
     for index, layer in enumerate(model.layers):
         parameters.append(Linear(layer["weight"], _column(layer["bias"])))
         if index < len(model.norms):
-            gamma, beta, mean, variance = (
-                _column(model.norms[index][name]) for name in TENSORS["norms"]
-            )
+            gamma, beta, mean, variance = (_column(model.norms[index][name]) for name in TENSORS["norms"])
             parameters.append(BatchNorm(gamma, beta))
             statistics.append(Statistics(mean, variance))
     return parameters, statistics

@@ -131,9 +131,7 @@ class _Mirror:
             answer = json.loads(text)
         except ValueError:
             late = time.monotonic() - self._ended >= FINISH_SECONDS
-            reason = (
-                f"not done {FINISH_SECONDS:g} s after the training" if late else f"exit code {code}"
-            )
+            reason = f"not done {FINISH_SECONDS:g} s after the training" if late else f"exit code {code}"
             answer = {"error": reason}
         self._where = answer.get("where")
         if self._where is None:
@@ -141,6 +139,5 @@ class _Mirror:
 
     def _warn(self, reason: str) -> None:
         complain(
-            f"warning: --track {self.name}: {reason}: "
-            f"nothing is lost, {self.folder} has the whole record"
+            f"warning: --track {self.name}: {reason}: nothing is lost, {self.folder} has the whole record"
         )

@@ -34,9 +34,7 @@ class Wandb:
         """Begin a run, or go on with one; trackio knows it by its name, wandb by its id."""
         self._id, self._name = run or name.rpartition("-")[2], name
         os.environ["WANDB_RUN_ID"] = self._id
-        self._run = self._module.init(
-            project=self._project, name=name, config=dict(settings), resume="allow"
-        )
+        self._run = self._module.init(project=self._project, name=name, config=dict(settings), resume="allow")
         return self._id
 
     def log(self, epoch: int, figures: Mapping[str, float]) -> None:

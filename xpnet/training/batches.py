@@ -139,9 +139,7 @@ class BatchLoader:
         return {group: _group_of(self.ops, copy, group) for group in groups}.__getitem__
 
     def _blocks(self, order: Order, epoch: int, begin: int) -> Callable[[Group], Block]:
-        return lambda group: self._block(
-            order, epoch, begin + group.start, begin + group.stop, group.blocks
-        )
+        return lambda group: self._block(order, epoch, begin + group.start, begin + group.stop, group.blocks)
 
     def _block(self, order: Order, epoch: int, begin: int, end: int, blocks: int = 1) -> Block:
         """Return the samples from ``begin`` to ``end`` in the order of an epoch."""

@@ -32,9 +32,7 @@ class EpochLog:
     """
 
     state: TrainState
-    training: Evaluation | None = (
-        None  # on the samples that are trained on, if it is a logged epoch
-    )
+    training: Evaluation | None = None  # on the samples that are trained on, if it is a logged epoch
     validation: Evaluation | None = None  # on those held out, if there are any
 
     @property
@@ -138,9 +136,7 @@ class EarlyStopping(Callback):
         if (accuracy, -loss) > (self.accuracy, -self.loss):
             self.epoch, self.accuracy, self.loss = log.epoch, accuracy, loss
             variables = log.state.variables
-            self.best = tree_map(
-                lambda array: array * 1.0, (variables.parameters, variables.statistics)
-            )
+            self.best = tree_map(lambda array: array * 1.0, (variables.parameters, variables.statistics))
         self._check(log.epoch)
 
     def on_train_end(self, result: "FitResult") -> None:
@@ -227,9 +223,7 @@ class RecordMetrics(Callback):
 class SaveCheckpoints(Callback):
     """Saves a checkpoint after each epoch but the last, every so many seconds, and when interrupted."""
 
-    def __init__(
-        self, trainer: "Trainer", run: Run, metrics: RecordMetrics, early: EarlyStopping
-    ) -> None:
+    def __init__(self, trainer: "Trainer", run: Run, metrics: RecordMetrics, early: EarlyStopping) -> None:
         self._trainer, self._run = trainer, run
         self._metrics, self._early = metrics, early
         self._saved = time.perf_counter()

@@ -47,9 +47,7 @@ def evaluate(
         return tree_sum(chain.from_iterable(terms)), list(predictions)
 
     def sums() -> Iterator[list[Array]]:
-        for terms, predictions in context.map_blocks(
-            of_chunk, block_chunks(batch.size, context.stack)
-        ):
+        for terms, predictions in context.map_blocks(of_chunk, block_chunks(batch.size, context.stack)):
             predicted.extend(predictions)
             yield terms
 

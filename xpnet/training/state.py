@@ -23,9 +23,7 @@ class TrainState(NamedTuple):
     batch: int = 0  # steps taken in the next epoch
 
 
-def initial_state(
-    parameters: Parameters, statistics: list[Statistics], optimizer: Optimizer
-) -> TrainState:
+def initial_state(parameters: Parameters, statistics: list[Statistics], optimizer: Optimizer) -> TrainState:
     """Return the state before the first step, with copies: a step may use the memory of what it is given."""
     layers, running = tree_map(lambda array: array * 1.0, (parameters, statistics))
     return TrainState(Variables(layers, running, optimizer.init(layers)))

@@ -190,9 +190,7 @@ class Trainer:
     def model(self, state: TrainState) -> SavedModel:
         """Return what a model file holds of a state."""
         variables = state.variables
-        layers, norms = saved_layers(
-            self.to_host(variables.parameters), self.to_host(variables.statistics)
-        )
+        layers, norms = saved_layers(self.to_host(variables.parameters), self.to_host(variables.statistics))
         return SavedModel(
             layers,
             self.sizes,
@@ -310,9 +308,7 @@ def _fitted(config: TrainConfig, data: Dataset, split: Split) -> Normalization:
 def _initial(config: TrainConfig, network: Network) -> tuple[Parameters, list[Statistics]]:
     """Return the parameters and running statistics to start from, on the host."""
     if config.init_from is None:
-        parameters = initialize(
-            network.sizes, config.seed, config.init, batch_norm=network.batch_norm
-        )
+        parameters = initialize(network.sizes, config.seed, config.init, batch_norm=network.batch_norm)
         return parameters, initial_statistics(network)
     model = load_model(config.init_from)
     if model.network.sizes != network.sizes or model.network.batch_norm != network.batch_norm:

@@ -30,9 +30,7 @@ class Line(NamedTuple):
     @property
     def differs(self) -> bool:
         """Whether not all runs have the same."""
-        return any(
-            (type(value), value) != (type(self.values[0]), self.values[0]) for value in self.values
-        )
+        return any((type(value), value) != (type(self.values[0]), self.values[0]) for value in self.values)
 
 
 class Comparison(NamedTuple):
@@ -138,9 +136,7 @@ def _surroundings(run: FoundRun) -> dict[str, Any]:
     }
 
 
-def _print_lines(
-    console: Console, title: str, names: list[str], lines: list[Line], *, marked: bool
-) -> None:
+def _print_lines(console: Console, title: str, names: list[str], lines: list[Line], *, marked: bool) -> None:
     """Print what differs in yellow, and with a star where `marked` says that equal lines are there."""
 
     def label(line: Line) -> str:
@@ -150,9 +146,7 @@ def _print_lines(
     def style(line: Line) -> str:
         return "yellow" if line.differs else ""
 
-    first = Column(
-        title + " (* differs)" * marked, [Cell(label(line), style(line)) for line in lines]
-    )
+    first = Column(title + " (* differs)" * marked, [Cell(label(line), style(line)) for line in lines])
     others = [
         Column(name, [Cell(value_shown(line.values[run]), style(line)) for line in lines])
         for run, name in enumerate(names)
@@ -172,10 +166,7 @@ def _print_metrics(console: Console, names: list[str], lines: list[Line]) -> Non
         return Cell(figure_shown(line.name, value), "green" if leads else "")
 
     first = Column("metrics", [Cell(shortened(plain(line.name))) for line in lines])
-    others = [
-        Column(name, [cell(line, run) for line in lines], right=True)
-        for run, name in enumerate(names)
-    ]
+    others = [Column(name, [cell(line, run) for line in lines], right=True) for run, name in enumerate(names)]
     for table in side_by_side(console, first, others):
         print_table(console, table)
 

@@ -112,9 +112,7 @@ def _facts(run: FoundRun) -> dict[str, str]:
         "data SHA-256": text_of(data, "sha256"),
         "python": text_of(record, "python"),
         "platform": text_of(record, "platform"),
-        "versions": ", ".join(
-            f"{name} {version}" for name, version in object_of(record, "versions").items()
-        ),
+        "versions": ", ".join(f"{name} {version}" for name, version in object_of(record, "versions").items()),
         "git": _commit(object_of(record, "git")),
         "fingerprint": run.fingerprint,
     }

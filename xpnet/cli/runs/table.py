@@ -65,9 +65,7 @@ def without_dispensable(
     return list(kept.values())
 
 
-def side_by_side(
-    console: Console, first: Column, others: Sequence[Column]
-) -> Iterable[list[Column]]:
+def side_by_side(console: Console, first: Column, others: Sequence[Column]) -> Iterable[list[Column]]:
     """Yield tables of the first column and as many others as the terminal has room for, at least one."""
     table = [first]
     for column in others:
