@@ -30,6 +30,7 @@ from xpnet.data.datasets import Dataset
 from xpnet.errors import DivergedError
 from xpnet.nn.init import initialize
 from xpnet.nn.optim import sgd
+from xpnet.storage.model_file import fingerprint
 from xpnet.training import step
 from xpnet.training.batches import Samples, rows
 from xpnet.training.callbacks import Callback, Evaluate
@@ -266,7 +267,7 @@ def test_training_leaves_the_parameters_it_starts_from(backend):
 @pytest.mark.parametrize("units", [10, 300])  # some products are made otherwise from 256 on
 def test_compiled_training_is_training(backend, batch_size, units):
     generic = context_for(backend, X)
-    fast = replace(generic, compile=partial(backend.compile, exact=False))
+    fast = replace(generic, compile=partial(backend.compile, exact=False), whole_steps=True)
     start = on_device(backend, initialize((20, units, 5), 0))
     (_, found), (_, expected) = (
         fitted(
@@ -279,6 +280,19 @@ def test_compiled_training_is_training(backend, batch_size, units):
     )
     for layer, expected_layer in zip(found, on_host(backend, expected), strict=True):
         assert_same(layer.weight, expected_layer.weight, backend, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("changes", [{}, {"batch_norm": True, "dropout": 0.2, "optimizer": "adam"}], ids=str)
+def test_a_step_compiled_as_a_whole_has_the_same_bits(backend, changes):
+    x, y = X[:300], LABELS[:300]
+    config = TrainConfig(epochs=2, hidden=(6,), batch_size=64, **changes)
+    digests = set()
+    for whole in (True, False):
+        with Trainer.open(config, Dataset(x, y, x, y, "small"), backend) as trainer:
+            trainer.context = replace(trainer.context, whole_steps=whole)
+            model = trainer.model(trainer.fit().state)
+            digests.add(fingerprint(model.layers, model.norms))
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("batch_size", [None, 10])

@@ -52,6 +52,9 @@ class Backend(ABC):
         than the operation.
     compiled_stack
         As many, in compiled functions.
+    whole_steps
+        Whether the step of a batch of one block is best compiled as one function, where starting two takes
+        a good part of a small step's time.
 
     """
 
@@ -65,6 +68,7 @@ class Backend(ABC):
     parallel_blocks: bool = False
     stack: int = 1
     compiled_stack: int = 1
+    whole_steps: bool = False
 
     def scope(self) -> AbstractContextManager[None]:
         """Return the context that everything computed with this backend runs in."""

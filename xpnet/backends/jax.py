@@ -46,6 +46,7 @@ class JaxBackend(Backend):
     """JAX arrays on one device."""
 
     name = NAME
+    whole_steps = True
     stack = 4  # starting an operation costs JAX more than a block's arithmetic
 
     def __init__(self, device: str, version: str) -> None:

@@ -39,6 +39,7 @@ class NumPyBackend(Backend):
     device_name = "cpu"
     on_host = True
     parallel_blocks = True
+    whole_steps = True
 
     def __init__(self, version: str) -> None:
         self.version = version

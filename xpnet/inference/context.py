@@ -36,6 +36,7 @@ class ComputeContext:
     stack: int = 1  # full blocks computed in one call, as matrices of a stack
     compile: Compile = as_written
     network: Network = NOTEBOOK
+    whole_steps: bool = False  # as in ``xpnet.backends.base.Backend``
 
     @cached_property
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
@@ -90,4 +91,4 @@ def build_context(
     exact = isinstance(ops, Reproducible)
     stack = backend.stack if exact else backend.compiled_stack
     compiled = partial(backend.compile, exact=exact)
-    return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network)
+    return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network, backend.whole_steps)

@@ -225,7 +225,7 @@ class _Side:
 
         def gradients(context: ComputeContext, block: Any) -> Any:
             step = Step(context, self.trainer.optimizer)
-            return step.block_gradients(on_device.parameters, *block)
+            return step.block_sums(on_device.parameters, *block)
 
         with self.trainer.backend.scope():
             on_device = self.trainer.to_device(variables)

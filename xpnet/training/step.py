@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any
 
 from xpnet._typing import Array
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, block_chunks, tree_sum, unstack
@@ -18,7 +17,8 @@ from xpnet.training.state import Variables
 class Step:
     """How a batch changes the variables.
 
-    A sum over the samples of a batch is a sum over its blocks in a fixed tree (``arithmetic.blocks``).
+    A sum over the samples of a batch is a sum over its blocks in a fixed tree (``arithmetic.blocks``); a
+    batch of one block is a tree with one leaf.
 
     Parameters
     ----------
@@ -26,37 +26,53 @@ class Step:
         What the network is computed with.
     optimizer
         Updates the parameters.
-
     """
 
     def __init__(self, context: ComputeContext, optimizer: Optimizer) -> None:
         self.context, self.optimizer = context, optimizer
-        self._scale = dropout_scale(context.network.input_dropout)
-        self._gradients: Callable[..., Any] = context.compile(self.block_gradients)
-        self._add: Callable[..., Any] = context.compile(add)
-        self._update: Callable[..., Any] = context.compile(self._apply, donated=(0,))
-        # A batch of one block takes one call instead of two, which is most of a small step's time.
-        self._both: Callable[..., Any] = context.compile(self._gradients_and_update, donated=(0,))
+        self._input_scale = dropout_scale(context.network.input_dropout)
+        self._block_sums: Callable[..., list[Array]] = context.compile(self.block_sums)
+        self._add: Callable[..., list[Array]] = context.compile(add)
+        self._update: Callable[..., Variables] = context.compile(self._updated, donated=(0,))
+        self._whole: Callable[..., Variables] | None = None
+        if context.whole_steps:
+            self._whole = context.compile(self._after_block, donated=(0,))
 
     def __call__(self, variables: Variables, batch: Batch, learning_rate: float) -> Variables:
         """Return the variables after a step; the memory of those before may be used for them."""
-        if batch.size <= BLOCK_SIZE:
+        if self._whole is not None and batch.size <= BLOCK_SIZE:
             block = batch.block(Group(0, batch.size, 1))
-            after: Variables = self._both(variables, *block, learning_rate)
-        else:
-            sums = self._sums(variables.parameters, batch)
-            after = self._update(variables, sums, *shares(batch.size), learning_rate)
-        return after
+            return self._whole(variables, *block, learning_rate)
+        sums = self._sums(variables.parameters, batch)
+        return self._update(variables, sums, *shares(batch.size), learning_rate)
 
     def gradients(self, parameters: Parameters, batch: Batch) -> Parameters:
         """Return the gradients of the mean loss of a batch with respect to all parameters."""
         return _split(parameters, (), self._sums(parameters, batch), 1.0 / batch.size)[0]
 
+    def block_sums(
+        self,
+        parameters: Parameters,
+        x: Array,
+        labels: Array,
+        indices: Array | None = None,
+        masks: Masks = NO_MASKS,
+    ) -> list[Array]:
+        """Return what is summed over the samples of a block: gradients, and moments of batch norm, flat."""
+        ops, network = self.context.ops, self.context.network
+        samples = rows(ops, Block(x, labels, indices))
+        layers = prepare(ops, parameters)
+        inputs = self.context.inputs(samples.x, masks.inputs, self._input_scale)
+        gradients, moments = gradients_and_sums(
+            ops, layers, inputs, samples.labels, network, masks=masks.hidden
+        )
+        return [array for part in (*gradients, *moments) for array in part]
+
     def _sums(self, parameters: Parameters, batch: Batch) -> list[Array]:
-        """Return the sums over a batch: gradients, and what batch normalisations add up, flat."""
+        """Return the sums over a batch, added up in the tree of its blocks."""
 
         def of_group(group: Group) -> list[list[Array]]:
-            return unstack(group, _flat(*self._gradients(parameters, *batch.block(group))))
+            return unstack(group, self._block_sums(parameters, *batch.block(group)))
 
         def of_chunk(groups: list[Group]) -> list[Array]:
             return tree_sum(chain.from_iterable(map(of_group, groups)), self._add)
@@ -64,7 +80,7 @@ class Step:
         chunks = block_chunks(batch.size, self.context.stack)
         return tree_sum(self.context.map_blocks(of_chunk, chunks), self._add)
 
-    def _gradients_and_update(
+    def _after_block(
         self,
         variables: Variables,
         x: Array,
@@ -73,26 +89,12 @@ class Step:
         masks: Masks,
         learning_rate: float,
     ) -> Variables:
-        sums = _flat(*self.block_gradients(variables.parameters, x, labels, indices, masks))
-        count = int((labels if indices is None else indices).shape[0])
-        return self._apply(variables, sums, *shares(count), learning_rate)
+        """Return the variables after a batch of one block."""
+        sums = self.block_sums(variables.parameters, x, labels, indices, masks)
+        size = int((labels if indices is None else indices).shape[0])
+        return self._updated(variables, sums, *shares(size), learning_rate)
 
-    def block_gradients(
-        self,
-        parameters: Parameters,
-        x: Array,
-        labels: Array,
-        indices: Array | None = None,
-        masks: Masks = NO_MASKS,
-    ) -> tuple[Parameters, list[Sums]]:
-        """Return the gradients of a block's summed loss, and the sums of each batch normalisation."""
-        ops, network = self.context.ops, self.context.network
-        samples = rows(ops, Block(x, labels, indices))
-        layers = prepare(ops, parameters)
-        inputs = self.context.inputs(samples.x, masks.inputs, self._scale)
-        return gradients_and_sums(ops, layers, inputs, samples.labels, network, masks=masks.hidden)
-
-    def _apply(
+    def _updated(
         self,
         variables: Variables,
         sums: list[Array],
@@ -111,14 +113,10 @@ class Step:
         return Variables(parameters, running, optimizer)
 
 
-def _flat(gradients: Parameters, sums: list[Sums]) -> list[Array]:
-    return [array for part in (*gradients, *sums) for array in part]
-
-
 def _split(
     parameters: Parameters, statistics: Sequence[Statistics], sums: list[Array], share: float
 ) -> tuple[Parameters, list[Sums]]:
-    """Return mean gradients, and the sums of each batch normalisation: the inverse of ``_flat``."""
+    """Return mean gradients, and the sums of each batch normalisation, from what `block_sums` gave."""
     arrays = iter(sums)
     means = [type(layer)(*(next(arrays) * share for _ in layer)) for layer in parameters]
     return means, [Sums(next(arrays), next(arrays)) for _ in statistics]
