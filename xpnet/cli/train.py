@@ -55,9 +55,9 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
             for line in _introduction(selection, data, trainer):
                 console.line(line)
             callbacks = [
-                StopOnInterrupt(console.line),
                 Evaluate(trainer),
                 early,
+                StopOnInterrupt(console.line),
                 metrics,
                 console,
                 checkpoints,
