@@ -1,7 +1,7 @@
 """Measures xpnet beside the notebook's code, PyTorch, JAX and scikit-learn, in one sitting.
 
 Writes docs/benchmarks.md, benchmarks.json and benchmarks-growth.svg; the page says how it measures.
-With --against COMMIT it compares this commit of xpnet with another one instead (benchmark_against.py).
+With --against COMMIT it compares this commit of xpnet with another one instead (benchmarks/against.py).
 """
 
 import argparse
@@ -18,15 +18,14 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, NoReturn
 
-import benchmark_against as against
-from benchmark_commands import Group, export_csv, groups
-from benchmark_growth import CONTENDERS, FIGURE, Point, Series, all_series, figure, slope_of
-from benchmark_limits import Limits, better
-from benchmark_page import Results, page
-from benchmark_runs import (
+from benchmarks import against
+from benchmarks.commands import Group, export_csv, groups
+from benchmarks.growth import CONTENDERS, FIGURE, Point, Series, all_series, figure, slope_of
+from benchmarks.limits import Limits, better
+from benchmarks.page import Results, page
+from benchmarks.runs import (
     PYTHON,
     ROOT,
-    SCRIPTS,
     Command,
     ContenderError,
     Effort,
@@ -37,7 +36,7 @@ from benchmark_runs import (
     processes,
     run_in_turn,
 )
-from benchmark_tasks import NAMES, WORKLOADS, Workload, title
+from benchmarks.tasks import NAMES, WORKLOADS, Workload, title
 
 from xpnet._lib.files import unwritable, write_atomic
 from xpnet._lib.machine import available_cpus
@@ -196,8 +195,7 @@ def sat(options: Options) -> Sitting:
 def measured_limits(sitting: Sitting) -> Limits:
     """Measure what the machine can do, in a process of its own."""
     size, mebibytes, repeats = (512, 128, 2) if sitting.options.quick else (2048, 1024, 7)
-    script = str(SCRIPTS / "benchmark_limits.py")
-    words = [PYTHON, script, *map(str, (sitting.threads, size, mebibytes, repeats))]
+    words = [PYTHON, "-m", "benchmarks.limits", *map(str, (sitting.threads, size, mebibytes, repeats))]
     answer = subprocess.run(words, env=sitting.variables, check=True, capture_output=True, text=True)
     return Limits(**json.loads(answer.stdout))
 

@@ -33,8 +33,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gpu_check_page import page
-from gpu_check_runs import command, work
+from gpu.page import page
+from gpu.runs import command, work
 
 from xpnet._lib.files import unwritable, write_atomic
 from xpnet._lib.machine import available_cpus

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mnist_table_page import (
+from papers.page import (
     Candidate,
     Results,
     RowResults,
@@ -27,9 +27,9 @@ from mnist_table_page import (
     percent_wrong,
     spoken,
 )
-from mnist_table_record import record, with_earlier
-from mnist_table_rows import ROWS, Row
-from mnist_table_runs import Job, candidate_job, completed, cost, final_job, train
+from papers.record import record, with_earlier
+from papers.rows import ROWS, Row
+from papers.runs import Job, candidate_job, completed, cost, final_job, train
 
 from xpnet._lib.files import unwritable, write_atomic
 from xpnet._lib.machine import available_cpus

@@ -1,66 +1,87 @@
-"""The mathematics is written once: only the files that may name an array library do."""
+"""The shape of the package, as far as the import contract in pyproject.toml does not say it."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from xpnet import train
+from xpnet.nn import network
+
 PACKAGE = Path(__file__).resolve().parents[1] / "xpnet"
-LIBRARIES = {"cupy", "torch", "jax", "array_api_strict", "array_api_compat"}
-HOST_SIDE = {
-    "api.py",
-    "checkpoint.py",
-    "digits.py",
-    "distort.py",
-    "estimator.py",
-    "evaluate.py",
-    "experiment.py",
-    "metrics.py",
-    "model.py",
-    "normalization.py",
-    "parity/assertion.py",
-    "parity/compare.py",
-    "parity/distance.py",
-    "parity/runs.py",
-    "predict.py",
-    "predictor.py",
-    "preview.py",
-    "rng.py",
-    "snapshot.py",
-    "tensors.py",
-}
-"""These run before arrays go to the device or after they come back, and may use NumPy."""
+FILES = sorted(PACKAGE.rglob("*.py"))
+FOLDERS = sorted({file.parent for file in FILES})
 
 
-def imported(path):
-    """The top-level names of the modules that a file imports."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names.add(node.module.partition(".")[0])
-    return names
+def name(path):
+    return path.relative_to(PACKAGE).as_posix()
 
 
-FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+def test_the_package_has_few_entries():
+    left_out = {"__init__.py", "py.typed", "_data", "__pycache__"}
+    assert len({path.name for path in PACKAGE.iterdir()} - left_out) <= 22
 
 
-@pytest.mark.parametrize("file", FILES, ids=str)
-def test_only_backends_name_an_array_library(file):
-    names = imported(PACKAGE / file)
-    if file.parts[0] != "backends":
-        assert not names & LIBRARIES
-    if file.parts[0] not in ("backends", "datasets", "report") and str(file) not in HOST_SIDE:
-        assert "numpy" not in names
-        assert "pandas" not in names
+@pytest.mark.parametrize("folder", FOLDERS, ids=name)
+def test_each_folder_says_in_one_line_what_it_holds(folder):
+    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    first, *others = docstring.splitlines()
+    assert first.endswith(".")
+    assert not any(others[:1])
 
 
-def test_the_check_covers_the_mathematics():
-    assert {Path("functional.py"), Path("layers.py"), Path("loop.py")} <= set(FILES)
-    assert "numpy" in imported(PACKAGE / "backends" / "numpy.py")
+def test_no_file_is_long():
+    lengths = {name(file): len(file.read_text().splitlines()) for file in FILES}
+    assert {file: length for file, length in lengths.items() if length > 420} == {}
+
+
+def body_length(function):
+    """The lines of a function's body, without its docstring."""
+    first, *rest = function.body
+    if rest and ast.get_docstring(function) is not None:
+        first = rest[0]
+    return function.end_lineno - first.lineno + 1
+
+
+def test_no_function_is_long():
+    lengths = {
+        (name(file), node.name): body_length(node)
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {function: length for function, length in lengths.items() if length > 60} == {}
+
+
+def test_a_step_is_few_calls_from_the_command_to_the_product(tmp_path, monkeypatch):
+    random, stacks, linear = np.random.default_rng(0), [], network.linear
+    parts = {f"x_{part}": random.integers(0, 256, (2000, 4)).astype(np.uint8) for part in ("train", "test")}
+    labels = {f"y_{part}": np.arange(2000) % 3 for part in ("train", "test")}
+    np.savez(tmp_path / "data.npz", **parts, **labels)
+
+    def watched(*arguments, **options):
+        frame, stack = sys._getframe(1), []
+        while frame is not None:
+            file = Path(frame.f_code.co_filename)
+            if file.is_relative_to(PACKAGE):
+                stack.append((name(file), frame.f_code.co_name))
+            frame = frame.f_back
+        stacks.append(stack[::-1])
+        return linear(*arguments, **options)
+
+    monkeypatch.setattr(network, "linear", watched)
+    words = ["--workers", "1", "--batch-size", "1000", "--epochs", "1", "--quiet", "--no-report"]
+    words += ["--backend", "numpy", "--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "runs")]
+    assert train.main(words) == 0
+    steps = [stack for stack in stacks if ("training/step.py", "__call__") in stack]
+    assert steps
+    for stack in steps:
+        assert stack[0] == ("train.py", "main")
+        assert len(stack) <= 12, stack
+        assert len({file for file, _ in stack}) <= 7, stack
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_what_is_not_needed_stays_out_of_the_build(path):
 
 def test_caches_stay_out_of_the_build():
     assert not is_in_context("xpnet/__pycache__/loop.cpython-312.pyc")
-    assert is_in_context("xpnet/loop.py")
+    assert is_in_context("xpnet/training/loop.py")
 
 
 def test_the_last_stage_takes_over_the_environment_only():

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from xpnet import report, train
+from xpnet import train
 from xpnet.__main__ import COMMANDS
-from xpnet.cli import doctor, evaluate, parity, predict
+from xpnet.cli import doctor, evaluate, parity, predict, report
 from xpnet.cli.runs import command as runs
 from xpnet.errors import ConfigError
 

@@ -20,7 +20,7 @@ from xpnet.training.batches import Samples
 from xpnet.training.evaluation import evaluate
 
 NUMPY = make("cpu")
-NOTEBOOK = Path(__file__).resolve().parents[2] / "scripts" / "notebook_baseline.py"
+NOTEBOOK = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "notebook.py"
 
 
 @pytest.fixture(scope="module")

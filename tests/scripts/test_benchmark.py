@@ -11,8 +11,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
+import benchmark
 import numpy as np
 import pytest
+from benchmarks import against, contenders, growth, limits, runs
+from benchmarks.against import Pair
+from benchmarks.growth import Point, Series, slope
+from benchmarks.limits import Limits
+from benchmarks.page import Results, number, page, table_section
+from benchmarks.peers import Images, images
+from benchmarks.runs import Command, ContenderError, Effort, Line, Table
+from benchmarks.tasks import NAMES, WORKLOADS, Task, Workload
 
 import xpnet
 from xpnet._lib.machine import available_cpus
@@ -20,22 +29,6 @@ from xpnet.data import datasets
 from xpnet.errors import DivergedError
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-import benchmark  # noqa: E402
-import benchmark_against  # noqa: E402
-import benchmark_growth  # noqa: E402
-import benchmark_limits  # noqa: E402
-import benchmark_runs  # noqa: E402
-import contenders  # noqa: E402
-from benchmark_against import Pair  # noqa: E402
-from benchmark_growth import Point, Series, slope  # noqa: E402
-from benchmark_limits import Limits  # noqa: E402
-from benchmark_page import Results, number, page, table_section  # noqa: E402
-from benchmark_peers import Images, images  # noqa: E402
-from benchmark_runs import Command, ContenderError, Effort, Line, Table  # noqa: E402
-from benchmark_tasks import NAMES, WORKLOADS, Task, Workload  # noqa: E402
-
 LIMITS = Limits(float32=100e9, float64=50e9, bandwidth=10e9, blas="openblas 1.2 Kernel")
 
 
@@ -88,11 +81,11 @@ def test_the_floor_is_the_larger_of_arithmetic_and_reading():
 
 def test_the_better_measurement_counts_in_each_respect():
     other = Limits(float32=1e9, float64=60e9, bandwidth=11e9, blas="")
-    assert benchmark_limits.better(LIMITS, other) == Limits(100e9, 60e9, 11e9, LIMITS.blas)
+    assert limits.better(LIMITS, other) == Limits(100e9, 60e9, 11e9, LIMITS.blas)
 
 
 def test_the_limits_of_this_machine_are_plausible():
-    found = benchmark_limits.measure(threads=2, size=256, mebibytes=64, repeats=3)
+    found = limits.measure(threads=2, size=256, mebibytes=64, repeats=3)
     assert 1e8 < found.float64 < 1e14
     assert 1e8 < found.float32 < 1e14
     assert 1e8 < found.bandwidth < 1e13
@@ -122,7 +115,7 @@ def test_a_ratio_is_the_median_of_the_ratios_within_a_round():
     ],
 )
 def test_the_time_of_an_epoch_follows_from_a_part_of_its_steps(task, answer, seconds):
-    assert benchmark_runs.seconds_of_pass(task, answer) == pytest.approx(seconds)
+    assert runs.seconds_of_pass(task, answer) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(("seconds_of_step", "rows"), [(0.001, 60_000), (0.1, 20 * 128), (7.0, 128)])
@@ -237,7 +230,7 @@ def test_requests_are_answered_and_errors_are_answers():
 
 
 def test_a_contender_that_cannot_start_says_why():
-    with benchmark_runs.processes(["xpnet:native:nonsense"], benchmark_runs.environment(1)) as both:
+    with runs.processes(["xpnet:native:nonsense"], runs.environment(1)) as both:
         ((_, process),) = both
         with pytest.raises(ContenderError, match="nonsense"):
             process.ask(task=asdict(Task()), target=0.01, longest=None, trial=2)
@@ -259,14 +252,14 @@ class FakeProcess:
 
 
 def test_contenders_run_in_turn_and_one_that_cannot_is_left_out(monkeypatch):
-    monkeypatch.setattr(benchmark_runs, "PAUSE", 0.0)
+    monkeypatch.setattr(runs, "PAUSE", 0.0)
     asked = []
     running = [
         (who, FakeProcess(who, asked, "no compiler" if who == "torch-compile" else None))
         for who in ("torch", "torch-compile", "xpnet:native:numpy")
     ]
-    ready, missing = benchmark_runs.entrants(Task(), running, Effort(2, 1.0, 1.0))
-    benchmark_runs.run_in_turn(ready, 2)
+    ready, missing = runs.entrants(Task(), running, Effort(2, 1.0, 1.0))
+    runs.run_in_turn(ready, 2)
     assert asked == ["torch", "xpnet:native:numpy"] * 2
     assert missing == {"torch-compile": "no compiler"}
     assert ready[0].line.seconds == [1.0, 1.0]
@@ -280,16 +273,16 @@ def test_a_fault_of_xpnet_ends_the_benchmark(error, fatal):
     running = [("xpnet:native:torch", FakeProcess("xpnet:native:torch", [], error))]
     if fatal:
         with pytest.raises(ContenderError, match="a fault"):
-            benchmark_runs.entrants(Task(), running, Effort(1, 1.0, 1.0))
+            runs.entrants(Task(), running, Effort(1, 1.0, 1.0))
     else:
-        _, missing = benchmark_runs.entrants(Task(), running, Effort(1, 1.0, 1.0))
+        _, missing = runs.entrants(Task(), running, Effort(1, 1.0, 1.0))
         assert missing == {"xpnet:native:torch": error}
 
 
 def test_every_library_gets_the_same_number_of_threads(monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    variables = benchmark_runs.environment(3)
+    variables = runs.environment(3)
     assert "OPENBLAS_CORETYPE" not in variables
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")
     assert {variables[name] for name in names} == {"3"}
@@ -311,7 +304,7 @@ def python(code, **options):
 
 
 def test_a_command_is_measured_to_its_end_or_by_itself(tmp_path):
-    variables = benchmark_runs.environment(1)
+    variables = runs.environment(1)
     waits = "import time; print('ready', flush=True); time.sleep(0.4); print(12.5)"
     to_end, memory = python(waits).run(tmp_path, variables)
     assert to_end > 0.4
@@ -339,9 +332,9 @@ def test_a_command_is_measured_to_a_line(tmp_path, monkeypatch):
         readings.append(2.0 ** len(readings))
         return readings[-1]
 
-    monkeypatch.setattr(benchmark_runs, "time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr(runs, "time", SimpleNamespace(perf_counter=clock))
     command = python(WAITS_FOR_A_READING, stop_at=b"ready")
-    assert command.run(tmp_path, benchmark_runs.environment(1))[0] == 1.0
+    assert command.run(tmp_path, runs.environment(1))[0] == 1.0
     assert readings == [1.0, 2.0]
 
 
@@ -354,7 +347,7 @@ def test_a_command_is_measured_to_a_line(tmp_path, monkeypatch):
 )
 def test_a_command_that_fails_ends_the_benchmark(command, message, tmp_path):
     with pytest.raises(ContenderError, match=message):
-        command.run(tmp_path, benchmark_runs.environment(1))
+        command.run(tmp_path, runs.environment(1))
 
 
 def test_short_commands_run_three_times_as_often_after_one_to_warm_up():
@@ -366,7 +359,7 @@ def test_short_commands_run_three_times_as_often_after_one_to_warm_up():
 
     commands = [replace(python(""), who=who) for who in "ab"]
     effort = Effort(runs=2, target=1.0, longest=1.0)
-    table = benchmark_runs.measure_commands("key", "Title", commands, effort, run)
+    table = runs.measure_commands("key", "Title", commands, effort, run)
     assert ran == ["a", "b"] * 7
     assert table.lines[0].seconds == [3.0, 5.0, 7.0, 9.0, 11.0, 13.0]
 
@@ -440,7 +433,7 @@ def some_growth():
                 "",
                 [
                     Line(who, who, [scale * x**0.9] * 2, [100 + x / 1000] * 2)
-                    for who, scale in zip(benchmark_growth.CONTENDERS, (1e-6, 2e-6), strict=True)
+                    for who, scale in zip(growth.CONTENDERS, (1e-6, 2e-6), strict=True)
                 ],
                 task,
             ),
@@ -504,9 +497,9 @@ def test_the_record_keeps_every_run():
 
 def test_the_figure_is_the_same_bytes_again_and_carries_no_date():
     pytest.importorskip("matplotlib")
-    growth = some_results().growth
-    content = benchmark_growth.figure(growth)
-    assert content == benchmark_growth.figure(growth)
+    series = some_results().growth
+    content = growth.figure(series)
+    assert content == growth.figure(series)
     assert ET.fromstring(content).tag.endswith("svg")  # noqa: S314
     assert b"dc:date" not in content
 
@@ -598,19 +591,19 @@ def git(folder, *words):
 def repository(tmp_path, monkeypatch):
     """A repository of two commits of xpnet, the second of which has another greeting."""
     root, ignored = tmp_path / "repository", shutil.ignore_patterns("__pycache__")
-    for name in benchmark_against.PACKED:
-        shutil.copytree(benchmark_runs.ROOT / name, root / name, ignore=ignored)
+    for name in against.PACKED:
+        shutil.copytree(runs.ROOT / name, root / name, ignore=ignored)
     git(tmp_path, "init", "--quiet", str(root))
     for content in ("old", "new"):
         (root / "xpnet" / "side.py").write_text(f"SIDE = {content!r}\n")
         git(root, "add", "--force", ".")
         git(root, "commit", "--quiet", "--message", content)
-    monkeypatch.setattr(benchmark_against, "ROOT", root)
+    monkeypatch.setattr(against, "ROOT", root)
     return root
 
 
 def test_two_commits_are_compared(repository, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(benchmark_against, "CONTENDERS", {"xpnet:native:numpy": 3})
+    monkeypatch.setattr(against, "CONTENDERS", {"xpnet:native:numpy": 3})
     file = tmp_path / "comparison.json"
     before = git(repository, "status", "--porcelain", "--ignored")
     assert benchmark.main(["--against", "HEAD~1", "--quick", "--json", str(file)]) == 0
@@ -642,10 +635,10 @@ def test_two_commits_are_compared(repository, monkeypatch, capsys, tmp_path):
 
 def test_each_side_runs_its_own_commit(repository):
     found = []
-    with benchmark_against.unpacked(*benchmark_against.commits("HEAD~1")) as roots:
+    with against.unpacked(*against.commits("HEAD~1")) as roots:
         for root in roots:
-            variables = benchmark_runs.environment(1, root)
-            benchmark_against.check_origin(root, repository.parent, variables)
+            variables = runs.environment(1, root)
+            against.check_origin(root, repository.parent, variables)
             code = "from xpnet.side import SIDE; print(SIDE)"
             command = [sys.executable, "-c", code]
             answer = subprocess.run(
@@ -658,7 +651,7 @@ def test_each_side_runs_its_own_commit(repository):
             )
             found.append(answer.stdout.strip())
         with pytest.raises(ContenderError, match="expected import xpnet to find the package there"):
-            benchmark_against.check_origin(roots[0], repository.parent, variables)
+            against.check_origin(roots[0], repository.parent, variables)
     assert found == ["old", "new"]
     assert not any(root.exists() for root in roots)
 
@@ -680,7 +673,7 @@ def test_what_is_not_committed_is_one_line_and_code_2(repository, capsys):
 
 
 def test_without_git_it_is_one_line_and_code_2(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(benchmark_against, "ROOT", tmp_path)
+    monkeypatch.setattr(against, "ROOT", tmp_path)
     assert benchmark.main(["--against", "HEAD"]) == 2
     monkeypatch.setenv("PATH", str(tmp_path))
     assert benchmark.main(["--against", "HEAD"]) == 2
@@ -704,7 +697,7 @@ def test_the_sides_alternate_and_rounds_are_paired():
     ran, pair = [], Pair("epoch", "an epoch")
     for rounds in (range(3), range(3, 5)):  # two pairs of processes
         sides = [OneSide("old", ran, [1.0, 2.0, 4.0]), OneSide("new", ran, [3.0, 2.0, 2.0])]
-        benchmark_against.alternate(pair, sides, rounds)
+        against.alternate(pair, sides, rounds)
     order = ["old", "new", "new", "old"]
     assert ran == [*order, *order, "old", "new"]
     assert pair.ratios == [3.0, 1.0, 0.5, 3.0, 1.0]
@@ -714,15 +707,15 @@ def test_the_sides_alternate_and_rounds_are_paired():
 
 def test_a_row_has_times_ratio_and_spread():
     pair = Pair("steps", "a step, batches of 32", 100, [0.01, 0.01, 0.02], [0.01, 0.02, 0.02])
-    line = benchmark_against.row(pair)
+    line = against.row(pair)
     words = "a step, batches of 32 100 µs 200 µs 1.000 1.000 - 1.500 1.000 - 2.000"
     assert line.split() == words.split()
-    assert line.index("1.000") == benchmark_against.heading().index("new/old") + 2
+    assert line.index("1.000") == against.heading().index("new/old") + 2
 
 
 def test_the_worst_ratio_is_the_largest():
     pairs = [Pair("epoch", name, 1, [1.0], [new]) for name, new in (("a", 0.9), ("b", 1.1), ("c", 1.0))]
-    assert benchmark_against.worst(pairs) == "worst ratio: 1.100, b"
+    assert against.worst(pairs) == "worst ratio: 1.100, b"
 
 
 def test_a_library_that_is_absent_takes_no_part(monkeypatch, capsys):
@@ -730,10 +723,10 @@ def test_a_library_that_is_absent_takes_no_part(monkeypatch, capsys):
     def processes(contenders, variables):
         yield [(who, FakeProcess(who, [], "BackendError: no torch")) for who in contenders]
 
-    monkeypatch.setattr(benchmark_against, "processes", processes)
-    wanted = benchmark_against.tasks(["epoch"], quick=True)
+    monkeypatch.setattr(against, "processes", processes)
+    wanted = against.tasks(["epoch"], quick=True)
     who, effort = "xpnet:native:torch", Effort(1, 1.0, None)
-    assert not list(benchmark_against.trainings(who, 1, wanted, effort, ({}, {})))
+    assert not list(against.trainings(who, 1, wanted, effort, ({}, {})))
     expected = "xpnet native, PyTorch takes no part: BackendError: no torch\n"
     assert capsys.readouterr().out == expected
 

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import importlib.util
 import subprocess
 import sys
 import threading
@@ -10,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 
+import export_csv
+import fetch_mnist
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,20 +27,7 @@ NAMES = (
     "t10k-labels-idx1-ubyte",
 )
 NAME = NAMES[0]
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-fetch_mnist = script("fetch_mnist")
-export_csv = script("export_csv")
+KNOWN = fetch_mnist.SOURCES["mnist"].files
 
 
 @dataclass
@@ -316,9 +303,8 @@ def test_the_command_ends_with_one_line_and_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_the_known_checksums_are_those_of_the_bundled_files() -> None:
-    known = script("fetch_mnist").SOURCES["mnist"].files
-    assert set(known) == set(NAMES)
-    for name, raw in known.items():
+    assert set(KNOWN) == set(NAMES)
+    for name, raw in KNOWN.items():
         content = gzip.decompress((ROOT / "data" / "mnist" / f"{name}.gz").read_bytes())
         digest_of = hashlib.md5(content, usedforsecurity=False).hexdigest()
         assert raw == (len(content), digest_of, False)

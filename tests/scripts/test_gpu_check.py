@@ -7,23 +7,18 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import gpu_check
 import numpy as np
 import pytest
 from backend_enum import BackendCase, usable_backend
+from benchmarks.peers import Images
+from gpu import page, runs, work
 
 from xpnet.backends.resolve import make, probe
 from xpnet.errors import XPNetError
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-import gpu_check  # noqa: E402
-import gpu_check_page  # noqa: E402
-import gpu_check_runs  # noqa: E402
-import gpu_check_work  # noqa: E402
-from benchmark_peers import Images  # noqa: E402
-
 ODD_NAME = "NVIDIA GeForce RTX™ 4090/D (24 GB)"
 ODD_SLUG = "nvidia-geforce-rtx-4090-d-24-gb"
 RIGHT = gpu_check.golden(gpu_check.GOLDEN)
@@ -331,7 +326,7 @@ def test_the_suite_has_the_plugin_and_the_processes_that_there_are(
 @pytest.mark.parametrize("case", ["cupy", "torch:cuda", "jax:cuda"])
 def test_the_selector_selects_the_cases_on_the_gpu_alone(case):
     words = ["-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "-m", "cuda"]
-    file = "tests/test_backends.py"
+    file = "tests/backends/test_backends.py"
     found = subprocess.run(
         [sys.executable, *words, "-k", case, file],
         cwd=ROOT,
@@ -382,10 +377,10 @@ time.sleep(1000)
 
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_a_process_is_stopped_with_those_that_it_started(monkeypatch, stubborn):
-    monkeypatch.setattr(gpu_check_runs, "GRACE", 1.0)
+    monkeypatch.setattr(runs, "GRACE", 1.0)
     program = ENDLESS.format("signal.signal(signal.SIGINT, signal.SIG_IGN)" if stubborn else "")
     lines = []
-    ending = gpu_check_runs.run(["-S", "-c", program], 5.0, lines.append, subprocess.DEVNULL)
+    ending = runs.run(["-S", "-c", program], 5.0, lines.append, subprocess.DEVNULL)
     assert ending == "stopped after 5 s"
     assert lines == ["first"]
 
@@ -399,7 +394,7 @@ def test_a_process_is_stopped_with_those_that_it_started(monkeypatch, stubborn):
     ],
 )
 def test_how_a_process_ends(program, ending):
-    found = gpu_check_runs.run(["-S", "-c", program], 60.0, print, subprocess.DEVNULL)
+    found = runs.run(["-S", "-c", program], 60.0, print, subprocess.DEVNULL)
     assert found == ending
 
 
@@ -410,7 +405,7 @@ def test_a_real_command_is_shown_and_recorded(monkeypatch, capsys, tmp_path):
         "print('== 1 failed ==', file=sys.stderr); sys.exit(3)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    found = gpu_check_runs.command(["-m", "xpnet_said"], 60.0, WORD="naïve")
+    found = runs.command(["-m", "xpnet_said"], 60.0, WORD="naïve")
     assert found == {
         "problem": "ended with code 3: 1 failed",
         "last_line": "1 failed",
@@ -470,10 +465,10 @@ def test_the_golden_fingerprints_are_those_of_the_page(tmp_path):
 def test_slow_float64_is_noted():
     products = {"cupy": 31.5, "torch": 30.8}
     parts = {name: {"steps": [], "products": {"ratio": ratio}} for name, ratio in products.items()}
-    text = gpu_check_page._float64_note(parts)
+    text = page._float64_note(parts)
     assert "31.5 times (cupy), 30.8 times (torch)" in text
     assert text.endswith(": slow, and the reproducible arithmetic needs float64.")
-    assert gpu_check_page._float64_note({}) == "float64: not measured."
+    assert page._float64_note({}) == "float64: not measured."
 
 
 # --- what runs in a process of its own, here on the CPU
@@ -481,16 +476,16 @@ def test_slow_float64_is_noted():
 
 def test_real_processes_probe_and_train():
     answers = []
-    assert gpu_check_runs.work(["probe", "numpy", "cpu"], 60.0, answers.append) is None
+    assert runs.work(["probe", "numpy", "cpu"], 60.0, answers.append) is None
     assert answers[0]["usable"]
     answers.clear()
     words = ["fingerprints", "numpy", "cpu", "0", "1"]
-    assert gpu_check_runs.work(words, 120.0, answers.append) is None
+    assert runs.work(words, 120.0, answers.append) is None
     assert {one["epochs"]: one["fingerprint"] for one in answers} == {x: RIGHT[x] for x in (0, 1)}
 
 
 def test_the_error_of_a_real_process_is_one_line():
-    problem = gpu_check_runs.work(["fingerprints", "numpy", "mars", "0"], 60.0, print)
+    problem = runs.work(["fingerprints", "numpy", "mars", "0"], 60.0, print)
     assert problem is not None
     assert problem.startswith("BackendError: the numpy backend cannot run on mars: ")
     assert "\n" not in problem
@@ -502,9 +497,9 @@ def test_a_real_process_that_says_nothing_more_is_told_by_its_last_words(monkeyp
         "print('{\"a\": 1}', flush=True)\n"
         "import os, sys; sys.stderr.write('CUDA error: gone\\n'); sys.stderr.flush(); os.abort()\n"
     )
-    monkeypatch.setattr(gpu_check_runs, "WORK", script)
+    monkeypatch.setattr(runs, "WORK", [str(script)])
     answers = []
-    assert gpu_check_runs.work([], 60.0, answers.append) == "ended by signal 6: CUDA error: gone"
+    assert runs.work([], 60.0, answers.append) == "ended by signal 6: CUDA error: gone"
     assert answers == [{"a": 1}]
 
 
@@ -514,21 +509,21 @@ def test_an_answer_that_is_cut_off_is_not_one(monkeypatch, tmp_path):
         "print('{\"error\": \"out of memory\"}')\nprint('{\"a\": ', end='', flush=True)\n"
         "import time; time.sleep(1000)\n"
     )
-    monkeypatch.setattr(gpu_check_runs, "WORK", script)
-    problem = gpu_check_runs.work([], 5.0, lambda answer: pytest.fail(str(answer)))
+    monkeypatch.setattr(runs, "WORK", [str(script)])
+    problem = runs.work([], 5.0, lambda answer: pytest.fail(str(answer)))
     assert problem == "out of memory; stopped after 5 s"
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Little to measure: a data set, and the sizes of matrices and of the memory that is copied."""
-    monkeypatch.setattr(gpu_check_work, "COPIED", 1 << 16)
-    monkeypatch.setattr(gpu_check_work, "SIDE", 32)
-    monkeypatch.setattr(gpu_check_work, "RUNS", 3)
+    monkeypatch.setattr(work, "COPIED", 1 << 16)
+    monkeypatch.setattr(work, "SIDE", 32)
+    monkeypatch.setattr(work, "RUNS", 3)
     effort = {"target": 0.001, "longest": 0.01, "trial": 1}
-    monkeypatch.setattr(gpu_check_work, "EFFORT", effort)
-    tasks = gpu_check_work.Task
-    monkeypatch.setattr(gpu_check_work, "Task", lambda batch: tasks(batch=batch, rows=2048))
+    monkeypatch.setattr(work, "EFFORT", effort)
+    tasks = work.Task
+    monkeypatch.setattr(work, "Task", lambda batch: tasks(batch=batch, rows=2048))
     random = np.random.default_rng(0)
     x = random.integers(0, 256, (2048, 784), dtype=np.uint8)
     y = random.integers(0, 10, 2048).astype(np.int32)
@@ -537,7 +532,7 @@ def small(monkeypatch):
 
 def test_the_speed_of_a_library(small):
     answers = []
-    gpu_check_work.speed("numpy", "cpu", small, answers.append)
+    work.speed("numpy", "cpu", small, answers.append)
     assert answers[0]["bandwidth"] > 0
     assert answers[1]["products"]["side"] == 32
     steps = [one["step"] for one in answers[2:]]
@@ -552,7 +547,7 @@ def test_the_speed_of_what_users_write_by_hand(small, case):
     usable_backend(case)
     answers = []
     try:
-        gpu_check_work.peer(case.value, "cpu", small, answers.append)
+        work.peer(case.value, "cpu", small, answers.append)
     finally:
         if case is BackendCase.JAX:
             import jax
@@ -564,4 +559,4 @@ def test_the_speed_of_what_users_write_by_hand(small, case):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_real_product_takes_time(dtype):
-    assert gpu_check_work.product_seconds(make("numpy", "cpu"), dtype, 64) > 0
+    assert work.product_seconds(make("numpy", "cpu"), dtype, 64) > 0

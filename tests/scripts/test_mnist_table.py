@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,21 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reproduce_mnist_table as table
 from ctrl_c import sigint
+from papers import page as pages
+from papers import record as records
+from papers import runs
+from papers.page import Candidate, Results, RowResults, Trained
+from papers.rows import ROWS, Row
 
 from xpnet.config import parse
 from xpnet.errors import DataError
 from xpnet.storage.record import read_run
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-import mnist_table_page as pages  # noqa: E402
-import mnist_table_record as records  # noqa: E402
-import mnist_table_runs as runs  # noqa: E402
-import reproduce_mnist_table as table  # noqa: E402
-from mnist_table_page import Candidate, Results, RowResults, Trained  # noqa: E402
-from mnist_table_rows import ROWS, Row  # noqa: E402
 
 ROW = Row("tiny", "cross-entropy", "1.6", "nobody 2026", "--hidden 3")
 

@@ -14,13 +14,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Collection
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmark_peers import Contender, Images, Jax, Timed, Torch, images
-from benchmark_tasks import Task, steps
-from contenders import XPNet, prepared
-from xpnet.training.setup import assemble
+from benchmarks.contenders import XPNet, prepared
+from benchmarks.peers import Contender, Images, Jax, Timed, Torch, images
+from benchmarks.tasks import Task, steps
 
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
@@ -29,6 +28,8 @@ from xpnet.config import TrainConfig
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
 from xpnet.storage.model_file import fingerprint
+from xpnet.training.callbacks import Callback, EpochLog
+from xpnet.training.trainer import Trainer
 
 Answer = Callable[[dict[str, Any]], None]
 
@@ -45,18 +46,26 @@ EFFORT = {"target": 0.3, "longest": 1.5, "trial": 5}
 
 def fingerprints(backend: Backend, marks: Collection[int], data: Dataset, answer: Answer) -> None:
     """Train the default run for as many epochs as the last of `marks`; answer at each of them."""
-    config = TrainConfig(epochs=max(marks), log_every=max(marks))
     begin = time.perf_counter()
-    with backend.scope():
-        experiment = assemble(config, data, backend)
+    with Trainer.open(TrainConfig(epochs=max(marks)), data, backend) as trainer:
+        trainer.fit([_Fingerprints(trainer, marks, begin, answer)])
 
-        def on_epoch(epoch: int, _evaluation: object, state: Any) -> None:
-            if epoch in marks:
-                digest = fingerprint(experiment.on_host(state.parameters))
-                seconds = round(time.perf_counter() - begin, 3)
-                answer({"epochs": epoch, "fingerprint": digest, "seconds": seconds})
 
-        experiment.fit(on_epoch)
+@dataclass
+class _Fingerprints(Callback):
+    """Answers with the fingerprint at the end of each of some epochs."""
+
+    trainer: Trainer
+    marks: Collection[int]
+    begin: float
+    answer: Answer
+
+    def on_epoch_end(self, log: EpochLog) -> None:
+        """Answer, if it is one of these epochs."""
+        if log.epoch in self.marks:
+            digest = fingerprint(self.trainer.model(log.state).layers)
+            seconds = round(time.perf_counter() - self.begin, 3)
+            self.answer({"epochs": log.epoch, "fingerprint": digest, "seconds": seconds})
 
 
 def speed(library: str, device: str, data: Images, answer: Answer) -> None:

@@ -13,14 +13,15 @@ from pathlib import Path
 from threading import Timer
 from typing import IO, Any
 
-ROOT = Path(__file__).resolve().parents[1]
-WORK = Path(__file__).with_name("gpu_check_work.py")
+SCRIPTS = Path(__file__).resolve().parents[1]
+ROOT = SCRIPTS.parent
+WORK = ("-m", "gpu.work")
 GRACE = 15.0
 """Seconds from an interrupt to the end by force."""
 
 
 def work(words: list[str], seconds: float, found: Callable[[dict[str, Any]], object]) -> str | None:
-    """Run gpu_check_work.py, hand on what it finds, and return what kept it from finding everything."""
+    """Run work.py, hand on what it finds, and return what kept it from finding everything."""
     problems: list[str] = []
 
     def line(text: str) -> None:
@@ -34,7 +35,7 @@ def work(words: list[str], seconds: float, found: Callable[[dict[str, Any]], obj
             found(answer)
 
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        ending = run([str(WORK), *words], seconds, line, errors)
+        ending = run([*WORK, *words], seconds, line, errors)
         errors.seek(0)
         last = last_line([*errors])
     if ending is not None and ending.startswith("stopped"):
@@ -66,7 +67,7 @@ def run(
     variables: dict[str, str] | None = None,
 ) -> str | None:
     """Run this Python in the checkout and hand on each line of output; return how it ended if not well."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(ROOT), str(SCRIPTS), os.environ.get("PYTHONPATH"))))
     stopped = False
     with subprocess.Popen(
         [sys.executable, *words],

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from benchmark_tasks import NAMES, OWN, Task, steps, title
+from benchmarks.tasks import NAMES, OWN, Task, steps, title
 
-ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = Path(__file__).resolve().parent
+SCRIPTS = Path(__file__).resolve().parents[1]
+ROOT = SCRIPTS.parent
 PYTHON = sys.executable
 
 PATIENCE = 600.0
@@ -102,19 +102,19 @@ def environment(threads: int, root: Path = ROOT) -> dict[str, str]:
         "NPROC": str(threads),  # the size of XLA's pool of threads
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads={threads}",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(root), str(SCRIPTS), os.environ.get("PYTHONPATH")))),
     }
     return variables
 
 
 class Process:
-    """A running scripts/contenders.py."""
+    """A running contenders.py."""
 
     def __init__(self, who: str, variables: dict[str, str]) -> None:
         self.who = who
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
         self.popen = subprocess.Popen(
-            [PYTHON, str(SCRIPTS / "contenders.py"), who],
+            [PYTHON, "-m", "benchmarks.contenders", who],
             env=variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

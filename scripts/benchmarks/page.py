@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmark_growth import CONTENDERS, FIGURE, Point, Series, seconds, slope_of
-from benchmark_limits import Limits
-from benchmark_runs import Line, Table
-from benchmark_tasks import NAMES, OWN
+from benchmarks.growth import CONTENDERS, FIGURE, Point, Series, seconds, slope_of
+from benchmarks.limits import Limits
+from benchmarks.runs import Line, Table
+from benchmarks.tasks import NAMES, OWN
 
 REFERENCES = {
     "notebook": "× notebook",
@@ -195,7 +195,7 @@ Every process has {threads} threads: `OMP_NUM_THREADS`, `MKL_NUM_THREADS`, `OPEN
 `NPROC` and `intra_op_parallelism_threads`, `torch.set_num_threads`; xpnet on NumPy has {threads} workers
 with a BLAS of one thread each.
 
-- *notebook*: its algorithm as written, float64 (`scripts/notebook_baseline.py`); the whole process reads
+- *notebook*: its algorithm as written, float64 (`scripts/benchmarks/notebook.py`); the whole process reads
   the CSV files. It has no mini-batches: there, its functions get `X[:, index]`.
 - *PyTorch eager*: `torch.nn.Sequential`, autograd, `torch.optim.SGD`, a batch being `x[index]`.
 - *PyTorch compiled*: the same with `torch.compile(model, dynamic=False)`; compiling is not counted.
@@ -207,7 +207,7 @@ with a BLAS of one thread each.
 PyTorch, JAX and scikit-learn keep the pixels as float32, xpnet as bytes. Epochs are shuffled anew, except
 full batches. In predicting, pixels are in memory, and a pass ends with the predicted classes; that of
 xpnet gives loss and accuracy too.
-(`scripts/benchmark_peers.py`, `scripts/contenders.py`){notes}
+(`scripts/benchmarks/peers.py`, `contenders.py`){notes}
 
 ## Running it again
 

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_table_rows import HELD_OUT, Row
-
+from papers.rows import HELD_OUT, Row
 from xpnet._lib.files import unwritable, write_atomic
 from xpnet.config import TrainConfig, from_resolved, parse, resolved
 from xpnet.errors import DataError, XPNetError
 from xpnet.storage.record import Record, read_run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ALWAYS = ("--arithmetic", "native")
 COST_FILE = "cost.json"
 GRACE = 30.0

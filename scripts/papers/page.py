@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mnist_table_rows import HELD_OUT, Row
+from papers.rows import HELD_OUT, Row
 
 PARALLEL = 0.75
 """A run whose wall time is below this share of its processor time had its processors to itself."""

@@ -5,22 +5,21 @@ number of passes to the seconds that they took.
 """
 
 import gzip
-import importlib.util
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from benchmark_tasks import Task
 from numpy.typing import NDArray
+
+from benchmarks.tasks import Task
 
 Timed = Callable[[int], float]
 
-MNIST = Path(__file__).resolve().parents[1] / "data" / "mnist"
+MNIST = Path(__file__).resolve().parents[2] / "data" / "mnist"
 
 
 class Images(NamedTuple):
@@ -78,7 +77,9 @@ class Notebook:
     """The notebook's functions in float64; a mini-batch, which it does not have, is ``X[:, index]``."""
 
     def __init__(self, data: Images) -> None:
-        self.functions = _script("notebook_baseline")
+        from benchmarks import notebook  # loads pandas, which the others do without
+
+        self.functions = notebook
         self.data = data
 
     def training(self, task: Task) -> Timed:
@@ -287,14 +288,3 @@ MAKERS: dict[str, Callable[[Images], Contender]] = {
 def _as_notebook(pixels: Any) -> Any:
     """Return pixels as the notebook has them: one image a column, of the integers that pandas reads."""
     return pixels.astype(np.int64).T / 255
-
-
-def _script(name: str) -> ModuleType:
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        msg = f"{path} cannot be read"
-        raise OSError(msg)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark_runs import PYTHON, SCRIPTS, Command
+from benchmarks.runs import PYTHON, SCRIPTS, Command
 
 TRAIN = [PYTHON, "-m", "xpnet.train"]
 
@@ -31,7 +31,7 @@ _PLAIN_CSV = _TIMED.format(
     work="train, test = pandas.read_csv(sys.argv[1]), pandas.read_csv(sys.argv[2])",
 )
 _XPNET = _TIMED.format(
-    imports="from pathlib import Path\nfrom xpnet import datasets",
+    imports="from pathlib import Path\nfrom xpnet.data import datasets",
     work="data = datasets.load(*map(Path, sys.argv[1:]))",
 )
 
@@ -51,7 +51,7 @@ def groups(folder: Path, idx: Path, variables: Mapping[str, str]) -> tuple[Group
     train = [*TRAIN, "--device", "cpu", *_without_report(variables)]
     native = [*train, "--arithmetic", "native"]
     same_csv = [*train, "--data", csv[0], "--test-data", csv[1]]
-    notebook = [PYTHON, str(SCRIPTS / "notebook_baseline.py"), str(folder)]
+    notebook = [PYTHON, "-m", "benchmarks.notebook", str(folder)]
     first_epoch = [*train, "--epochs", "1"]
     size = sum(Path(file).stat().st_size for file in csv) / 1e6
 

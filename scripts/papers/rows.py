@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mnist_table_candidates import CANDIDATES
+from papers.candidates import CANDIDATES
 
 HELD_OUT = 10_000
 """Training images that settings are compared on."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark_runs import Table
-from benchmark_tasks import TIMING_RATE, Task
+from benchmarks.runs import Table
+from benchmarks.tasks import TIMING_RATE, Task
 
 CONTENDERS = ("xpnet:native:numpy", "xpnet:reproducible:numpy")
 FIGURE = "benchmarks-growth.svg"

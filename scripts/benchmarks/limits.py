@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from benchmark_tasks import Task
+from benchmarks.tasks import Task
 
 DTYPES = {"native": "float32", "reproducible": "float64"}
 """What each arithmetic multiplies in."""

@@ -5,7 +5,7 @@ It reads requests from standard input, one JSON object a line, and answers each 
 * ``{"task": {…}, "target": seconds, "longest": seconds, "trial": steps}`` prepares a task;
 * ``{}`` runs the task once: ``{"seconds": …, "passes": …, "rows": …, "mebibytes": …}``.
 
-The argument is a name of ``benchmark_tasks.NAMES``.
+The argument is a name of ``benchmarks.tasks.NAMES``.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ from queue import Queue
 from typing import IO, Any
 
 import numpy as np
-from benchmark_peers import MAKERS, Contender, Images, Timed, images, repeated
-from benchmark_tasks import CLASSES, Task, steps
 
 import xpnet
+from benchmarks.peers import MAKERS, Contender, Images, Timed, images, repeated
+from benchmarks.tasks import CLASSES, Task, steps
 
 ENDLESS = 10**9
 
@@ -96,30 +96,21 @@ class XPNet:
     def inference(self, task: Task) -> Timed:
         """Return what times predictions: evaluations, which give the loss and the accuracy as well."""
         # Imported here, so that trainings need public names alone: they may be those of another version.
-        from xpnet.training.setup import assemble
-
-        from xpnet._lib.machine import available_cpus
         from xpnet.backends.resolve import make
         from xpnet.config import TrainConfig
         from xpnet.data.datasets import Dataset
-        from xpnet.training.evaluation import evaluate
+        from xpnet.training.trainer import Trainer
 
         if self.current is not None:
             self.current.end()
         backend = make(self.library, self.device)
-        self.contexts.enter_context(backend.scope())
-        self.contexts.enter_context(backend.workers(available_cpus()))
         config = TrainConfig(arithmetic=self.arithmetic, hidden=task.hidden)
         data = resized(self.data, 1024)._replace(
             x_test=self.data.x_test[: task.rows], y_test=self.data.y_test[: task.rows]
         )
-        experiment = assemble(config, Dataset(*data, "images"), backend)
-
-        def once() -> object:
-            found = evaluate(experiment.engine, experiment.parameters, experiment.test)
-            return backend.to_host(found.predictions)
-
-        return repeated(once)
+        trainer = self.contexts.enter_context(Trainer.open(config, Dataset(*data, "images"), backend))
+        state = trainer.initial_state()
+        return repeated(lambda: backend.to_host(trainer.evaluate_test(state).predictions))
 
     def _fit(self, task: Task, callback: Callable[[xpnet.Epoch], bool]) -> None:
         data = resized(self.data, task.rows)

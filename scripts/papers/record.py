@@ -6,10 +6,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mnist_table_page import Candidate, Results, RowResults, Trained
-from mnist_table_rows import Row
-from mnist_table_runs import WITHOUT_CONSEQUENCE, final_job
-
+from papers.page import Candidate, Results, RowResults, Trained
+from papers.rows import Row
+from papers.runs import WITHOUT_CONSEQUENCE, final_job
 from xpnet.config import TrainConfig, resolved
 from xpnet.errors import DataError
 

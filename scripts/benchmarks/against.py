@@ -2,7 +2,7 @@
 
 Both commits are unpacked into a temporary folder and run from there, in the same environment. They are driven
 through what is public alone, so that their insides may differ in any way: epochs are timed from one call of
-``xpnet.fit``'s callback to a later one (scripts/contenders.py), without start-up, compiling and evaluation;
+``xpnet.fit``'s callback to a later one (contenders.py), without start-up, compiling and evaluation;
 the main job, ``--help`` and the import in processes of their own. In each round one side runs after the
 other, in the order old, new, new, old and so on, after a run of each to warm up. A ratio is the new
 side's time over the old one's in the same round, so that a slow moment of the machine touches both.
@@ -24,9 +24,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmark_commands import TRAIN
-from benchmark_page import UNITS, number
-from benchmark_runs import (
+from benchmarks.commands import TRAIN
+from benchmarks.page import UNITS, number
+from benchmarks.runs import (
     PYTHON,
     ROOT,
     Command,
@@ -38,8 +38,7 @@ from benchmark_runs import (
     processes,
     run_in_turn,
 )
-from benchmark_tasks import IMAGES, NAMES, Task
-
+from benchmarks.tasks import IMAGES, NAMES, Task
 from xpnet.errors import ConfigError
 
 PARTS = ("epoch", "steps", "main", "startup")

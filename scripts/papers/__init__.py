@@ -1,0 +1,1 @@
+"""The parts of scripts/reproduce_mnist_table.py: rows, trainings, record and page."""
