@@ -263,11 +263,11 @@ class SaveCheckpoints(Callback):
             return trainer.initial_state()
         arrays, facts = load_snapshot(path)
         like = tuple(trainer.to_host(trainer.initial_state().variables))
-        variables = Variables(*unflatten("state", like, arrays))
+        variables = Variables(*unflatten(path, "state", like, arrays))
         state = TrainState(variables, int(facts["epoch"]), int(facts["batch"]))
         early.epoch, early.accuracy, early.loss = facts["best"]
         if any(name.startswith("best") for name in arrays):
-            early.best = trainer.to_device(unflatten("best", like[:2], arrays))
+            early.best = trainer.to_device(unflatten(path, "best", like[:2], arrays))
         # Before the first step the row of epoch 0 may be there; it is written again.
         rows = int(facts["rows"]) if state.epoch or state.batch else 0
         self._metrics.go_on(rows, float(facts["seconds"]))
