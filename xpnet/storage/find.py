@@ -56,8 +56,6 @@ class FoundRun:
         The content of run.json.
     metrics
         The metrics that are single finite numbers: at the end, or as far as the run is.
-    ended
-        Whether the metrics are those at the end, which the saved model has.
 
     """
 
@@ -66,7 +64,11 @@ class FoundRun:
     status: str
     record: Record
     metrics: Mapping[str, float]
-    ended: bool
+
+    @property
+    def ended(self) -> bool:
+        """Whether the metrics are those at the end, which the saved model has."""
+        return self.record["metrics"] is not None
 
     @property
     def started(self) -> str:
@@ -86,8 +88,7 @@ class FoundRun:
         config = self.record["config"]
         if config.get("arithmetic") != "native":
             return config.get("arithmetic")
-        dtype = config.get("dtype")
-        return f"native {'float32' if dtype == 'auto' else dtype}"
+        return "native float32" if config.get("dtype") == "auto" else f"native {config.get('dtype')}"
 
     @property
     def backend(self) -> str:
@@ -131,7 +132,12 @@ def survey(root: Path) -> Survey:
         There is no such folder, or it cannot be read.
 
     """
-    check_folder(root)
+    try:
+        os.scandir(root).close()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        msg = f"{root}: cannot be read ({reason}): expected a folder with runs, as --out of training"
+        raise DataError(msg) from error
     runs, damaged = [], []
     for folder in _candidates(root, DEPTH, set()):
         try:
@@ -143,14 +149,13 @@ def survey(root: Path) -> Survey:
 
 def surveyed(folder: Path) -> list[FoundRun]:
     """Return the runs in `folder`; say on standard error what is wrong with those left out."""
-    found = survey(folder)
-    if found.damaged:
-        count = len(found.damaged)
-        reasons = "; ".join(plain(reason) for reason in found.damaged[:NAMED])
+    result = survey(folder)
+    if count := len(result.damaged):
+        reasons = "; ".join(map(plain, result.damaged[:NAMED]))
         more = f"; and {count - NAMED} more" if count > NAMED else ""
         runs = "1 damaged run is" if count == 1 else f"{count} damaged runs are"
         complain(f"note: {runs} left out: {reasons}{more}")
-    return list(found.runs)
+    return list(result.runs)
 
 
 def newest(out: Path = OUT, *, trained: bool = True) -> FoundRun:
@@ -169,27 +174,14 @@ def newest(out: Path = OUT, *, trained: bool = True) -> FoundRun:
     """
     runs = surveyed(out) if os.path.lexists(out) else []
     if trained:
-        runs = [
-            run
-            for run in runs
-            if run.status in ("completed", "interrupted") and (run.folder / MODEL_FILE).is_file()
-        ]
+        ended = (run for run in runs if run.status in ("completed", "interrupted"))
+        runs = [run for run in ended if (run.folder / MODEL_FILE).is_file()]
     if not runs:
         kind = "trained run" if trained else "run"
         msg = f"no {kind} in {out}: xpnet train makes one; or give RUN, the folder of a run"
         raise DataError(msg)
     complain(f"note: no RUN given: using the newest, {plain(runs[-1].folder)}")
     return runs[-1]
-
-
-def check_folder(folder: Path) -> None:
-    """Raise DataError unless `folder` is one that can be read."""
-    try:
-        os.scandir(folder).close()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        msg = f"{folder}: cannot be read ({reason}): expected a folder with runs, as --out of training"
-        raise DataError(msg) from error
 
 
 def read(folder: Path, root: Path) -> FoundRun:
@@ -202,23 +194,16 @@ def read(folder: Path, root: Path) -> FoundRun:
 
     """
     record = read_run(folder)
-    killed = False
-    if record["status"] == "running" and not _is_worked_on(folder):
+    status: str = record["status"]
+    if status == "running" and not _is_worked_on(folder):
         record = read_run(folder)  # it may have ended since
-        killed = record["status"] == "running"
+        status = "killed" if record["status"] == "running" else record["status"]
     metrics = record["metrics"]
-    ended = metrics is not None
     if metrics is None:
         row = last_row(folder / METRICS_FILE)
         metrics = {"epochs" if name == "epoch" else name: value for name, value in row.items()}
-    return FoundRun(
-        folder,
-        name_below(folder, root),
-        "killed" if killed else record["status"],
-        record,
-        {name: value for name, value in metrics.items() if is_number(value)},
-        ended,
-    )
+    figures = {name: value for name, value in metrics.items() if is_number(value)}
+    return FoundRun(folder, name_below(folder, root), status, record, figures)
 
 
 def name_below(folder: Path, root: Path) -> str:

@@ -122,10 +122,7 @@ class Run:
 
         """
         _resumable(folder)  # so that no lock file comes into folders of others
-        try:
-            lock = _locked(folder)
-        except OSError as error:
-            raise unwritable(folder, error) from error
+        lock = _locked(folder)
         try:
             return cls(folder, _resumable(folder), _identity(folder), lock)
         except BaseException:
@@ -258,8 +255,11 @@ def _resumable(folder: Path) -> Record:
 
 
 def _locked(folder: Path) -> Lock:
-    """Return the lock on a run's folder; raise ConfigError if another process has it."""
-    lock = Lock.take(folder / LOCK_FILE)
+    """Return the lock on a run's folder; raise ConfigError if another process has it, or none can be made."""
+    try:
+        lock = Lock.take(folder / LOCK_FILE)
+    except OSError as error:
+        raise unwritable(folder, error) from error
     if lock is None:
         raise _in_use(folder)
     return lock
