@@ -12,7 +12,7 @@ import pytest
 from ctrl_c import pressed
 
 from xpnet import train
-from xpnet.storage.checkpoint import load_snapshot, save_snapshot
+from xpnet.storage.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.storage.record import read_metrics, read_run
 from xpnet.training import callbacks
 
@@ -179,10 +179,10 @@ def test_a_checkpoint_without_an_array_is_named_with_a_remedy_that_helps(capsys)
     assert train.main([*SETTINGS, "--name", "whole", "--quiet"]) == 0
     interrupted_run()
     path = Path("runs/run/checkpoint.safetensors")
-    arrays, facts = load_snapshot(path)
+    arrays, facts = load_checkpoint(path)
     name = next(name for name in arrays if name.startswith("state.2."))
     del arrays[name]
-    save_snapshot(path, arrays, facts)
+    save_checkpoint(path, arrays, facts)
     assert train.main(["--resume", "runs/run"]) == 2
     err = capsys.readouterr().err
     assert err.startswith(f'xpnet: {path}: not a checkpoint of this training: "{name}": expected float64 of')

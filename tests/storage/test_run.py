@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from xpnet._lib import locks
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import run
-from xpnet.storage.checkpoint import load_snapshot
+from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.storage.model_file import SavedModel, load_model
 from xpnet.storage.record import Given, Record, read_metrics, read_run
 from xpnet.storage.run import Run
@@ -480,7 +480,7 @@ def test_a_checkpoint_is_kept_until_the_run_is_complete(tmp_path: Path, status: 
     expected = {"run.json", "metrics.jsonl"} | ({"checkpoint.safetensors"} if kept else set())
     assert set(tree(folder)) == expected
     if kept:
-        arrays, facts = load_snapshot(folder / "checkpoint.safetensors")
+        arrays, facts = load_checkpoint(folder / "checkpoint.safetensors")
         np.testing.assert_array_equal(arrays["w"], np.arange(3.0), strict=True)
         assert facts == {"rows": 2}
 
@@ -819,7 +819,7 @@ def test_a_run_that_is_killed_at_any_moment_can_go_on(
     run = Run.reopen(tmp_path / "mine")
     rows = 0
     if run.checkpoint.exists():
-        arrays, facts = load_snapshot(run.checkpoint)
+        arrays, facts = load_checkpoint(run.checkpoint)
         rows = facts["rows"]
         np.testing.assert_array_equal(arrays["w"], np.full(2000, float(rows)))
     assert run.resume(rows) == rows

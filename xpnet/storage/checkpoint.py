@@ -1,8 +1,8 @@
-"""Snapshots: the state of a training that can be resumed, in one .safetensors file.
+"""Checkpoints: the state of a training run that can be resumed, in one .safetensors file.
 
-The file holds arrays by name, and facts as JSON in its metadata. A new snapshot takes the place of
-the one before in one step, when it is whole on the disk. A checksum over all of it tells when the
-disk has changed a bit: a training resumed from that would end with other bits, and nobody would know.
+The file holds arrays by name, and facts as JSON in its metadata. A new checkpoint replaces the previous
+one in one step, once it is complete on the disk. A checksum over the content detects changed bits: a run
+resumed from them would end with other parameters, and no error.
 """
 
 import json
@@ -23,8 +23,8 @@ FORMAT = {"format": "xpnet-snapshot", "format_version": "1"}
 Arrays = Mapping[str, np.ndarray]
 
 
-def save_snapshot(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-    """Write arrays and facts to `path`: completely, or the snapshot that is there stays.
+def save_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+    """Write arrays and facts to `path`: completely, or the checkpoint that is there stays.
 
     Arrays may have any shape and be bool, integers or floats of 16 to 64 bits. Facts are what JSON
     can hold; floats read back exactly, NaN and infinities too.
@@ -41,13 +41,13 @@ def save_snapshot(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
     save(path, to_bytes(arrays, {**FORMAT, "facts": text, "checksum": _checksum(arrays, text)}))
 
 
-def load_snapshot(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the arrays and the facts in a snapshot; the arrays are the caller's to change.
+def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the facts in a checkpoint; the arrays are the caller's to change.
 
     Raises
     ------
     DataError
-        The file is missing or damaged, or no snapshot.
+        The file is missing or damaged, or no checkpoint.
 
     """
     with opened(path) as file:
@@ -126,7 +126,7 @@ def _named(name: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def unflatten(path: Path, prefix: str, like: Any, arrays: Arrays) -> Any:
-    """Return a tree as `like`, with the arrays in the snapshot at `path` that `flatten` gave these names.
+    """Return a tree as `like`, with the arrays in the checkpoint at `path` that `flatten` gave these names.
 
     Raises
     ------

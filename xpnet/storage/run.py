@@ -174,10 +174,10 @@ class Run:
 
     def save_checkpoint(self, arrays: "Arrays", facts: Mapping[str, Any]) -> None:
         """Write checkpoint.safetensors; the one before stays until this one is complete."""
-        from xpnet.storage.checkpoint import save_snapshot
+        from xpnet.storage.checkpoint import save_checkpoint
 
         with self._writing(CHECKPOINT_FILE) as path:
-            save_snapshot(path, arrays, facts)
+            save_checkpoint(path, arrays, facts)
 
     def finish(
         self,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xpnet._lib.interrupts import deferred
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DivergedError
-from xpnet.storage.checkpoint import flatten, load_snapshot, unflatten
+from xpnet.storage.checkpoint import flatten, load_checkpoint, unflatten
 from xpnet.storage.run import Run
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState, Variables
@@ -261,7 +261,7 @@ class SaveCheckpoints(Callback):
         if not path.exists():
             self._run.resume(0)
             return trainer.initial_state()
-        arrays, facts = load_snapshot(path)
+        arrays, facts = load_checkpoint(path)
         like = tuple(trainer.to_host(trainer.initial_state().variables))
         variables = Variables(*unflatten(path, "state", like, arrays))
         state = TrainState(variables, int(facts["epoch"]), int(facts["batch"]))
