@@ -382,12 +382,12 @@ def _check_dtypes(codes: Codes) -> None:
 
 def _check_statistics(shapes: Shapes, codes: Codes, normalize: str, features: int) -> None:
     """Refuse statistics of the inputs that are incomplete, or missing though they are needed."""
-    present = [key for key in STATISTICS if key in shapes]
+    if normalize != "standardize" and not any(key in shapes for key in STATISTICS):
+        return
     for key in STATISTICS:
-        if key not in present and (present or normalize == "standardize"):
+        if key not in shapes:
             msg = f"{key}: missing, though needed to normalize inputs ({normalize})"
             raise ValueError(msg)
-    for key in present:
         if codes[key] != "F64" or shapes[key] not in ((), (features,)):
             msg = f"{key}: expected F64 of shape () or ({features},), got {codes[key]} of shape {shapes[key]}"
             raise ValueError(msg)

@@ -90,9 +90,8 @@ def _is_text(value: object) -> bool:
 
 def _is_plain(value: object) -> bool:
     """Return whether a value is a single one, or a list of such."""
-    return not isinstance(value, dict) and not (
-        isinstance(value, list) and any(isinstance(item, list | dict) for item in value)
-    )
+    items = value if isinstance(value, list) else [value]
+    return not any(isinstance(item, list | dict) for item in items)
 
 
 def _list_of(rule: Rule, expected: str) -> Rule:
