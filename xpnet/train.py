@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m xpnet.train")
         from xpnet.cli.trials import run_trials
 
         if config.resume is not None:
-            with reopened(command) as (config, run):
+            with reopened(command, config.resume) as (config, run):
                 runs = [train(config, line, resumed=run)]
         elif config.repeats > 1 or len(config.learning_rates) > 1:
             runs = run_trials(config, line)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xpnet._lib.files import read_regular, unwritable, write_atomic
+from xpnet._lib.files import read_regular, save, unwritable, write_atomic
 from xpnet.errors import ConfigError, DataError
 
 
@@ -93,6 +93,13 @@ def test_unwritable_says_in_one_line_where_and_why() -> None:
     assert str(error) == (
         "runs/a: cannot be written (No space left on device): free some space or choose another folder"
     )
+
+
+def test_save_writes_or_raises_that_error(tmp_path: Path) -> None:
+    save(tmp_path / "file", b"x")
+    assert (tmp_path / "file").read_bytes() == b"x"
+    with pytest.raises(ConfigError, match=r"absent/file: cannot be written \(No such file or directory\): "):
+        save(tmp_path / "absent" / "file", b"x")
 
 
 def test_reads_a_regular_file_and_through_links(tmp_path: Path) -> None:

@@ -299,23 +299,23 @@ DAMAGE = {
         lambda run: changed_record(run, status="failed"),
         "holds no trained network, as the training has failed",
     ),
-    "another status": (lambda run: changed_record(run, status=[{}]), "holds no trained network"),
+    "another status": (lambda run: changed_record(run, status=[{}]), "status: expected one of runnin"),
     "another model": (
         lambda run: shutil.copy("runs/smoothed/model.safetensors", run),
         "its model has the fingerprint",
     ),
-    "no settings": (lambda run: changed_record(run, config=[]), "config: expected an object, got"),
+    "no settings": (lambda run: changed_record(run, config=[]), "config: expected an object of"),
     "hostile settings": (
-        lambda run: changed_record(run, config={"loss": {"a": 1}}),
+        lambda run: changed_record(run, config={"loss": "a"}),
         "loss: expected one of cross-entropy, squared-error",
     ),
-    "no digest": (lambda run: changed_record(run, data={}), "data.sha256: expected a string, got"),
+    "no digest": (lambda run: changed_record(run, data={}), "data.name: expected a string, got"),
     "no fingerprint": (
         lambda run: changed_record(run, fingerprint=None),
-        "fingerprint: expected a string, got",
+        "run.json says none",
     ),
     "other data": (
-        lambda run: changed_record(run, data={"sha256": "0" * 64}),
+        lambda run: changed_record(run, data={"name": "x", "sha256": "0" * 64}),
         "is no longer what",
     ),
 }

@@ -12,6 +12,7 @@ import pytest
 from ctrl_c import pressed
 
 from xpnet import train
+from xpnet.storage.checkpoint import load_checkpoint, save_checkpoint
 from xpnet.storage.record import read_metrics, read_run
 from xpnet.training import callbacks
 
@@ -172,6 +173,24 @@ def test_a_damaged_checkpoint_is_one_line(capsys, content):
     err = capsys.readouterr().err
     assert "runs/run/checkpoint.safetensors" in err
     assert err.count("\n") == 1
+
+
+def test_a_checkpoint_without_an_array_is_named_with_a_remedy_that_helps(capsys):
+    assert train.main([*SETTINGS, "--name", "whole", "--quiet"]) == 0
+    interrupted_run()
+    path = Path("runs/run/checkpoint.safetensors")
+    arrays, facts = load_checkpoint(path)
+    name = next(name for name in arrays if name.startswith("state.2."))
+    del arrays[name]
+    save_checkpoint(path, arrays, facts)
+    assert train.main(["--resume", "runs/run"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f'xpnet: {path}: not a checkpoint of this training: "{name}": expected float64 of')
+    assert err.endswith("got no such array: remove the file, and --resume starts from the first epoch\n")
+    assert err.count("\n") == 1
+    path.unlink()
+    assert train.main(["--resume", "runs/run", "--quiet"]) == 0
+    assert outcome("run") == outcome("whole")
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "."])

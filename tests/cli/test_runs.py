@@ -18,9 +18,8 @@ from xpnet._lib.text import plain, shortened
 from xpnet.cli.runs import comparison, details, listing
 from xpnet.cli.runs.command import main
 from xpnet.config import TrainConfig, resolved
-from xpnet.runs import survey
-from xpnet.storage import find, run
-from xpnet.storage.find import newest
+from xpnet.storage import find, record
+from xpnet.storage.find import newest, survey
 from xpnet.storage.record import read_run
 from xpnet.storage.run import Run
 
@@ -395,7 +394,7 @@ def test_a_damaged_record_is_left_out_with_a_note_and_refused_by_name(capsys, na
 
 def huge(path):
     with path.open("wb") as file:
-        file.truncate(run.RECORD_LIMIT + 1)
+        file.truncate(record.RECORD_LIMIT + 1)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
@@ -441,44 +440,59 @@ def test_foreign_files_and_folders_are_passed_over(capsys):
 
 
 WRONG = {
-    "config": [None, [], "text", {"hidden": 5}, {"hidden": ["a"], "arithmetic": 7, "dtype": []}],
-    "data": [None, [], {"features": "3"}, {"name": ["a"], "features": True}],
-    "metrics": [
-        None,
-        [],
-        "text",
-        {"test_accuracy": "high", "seconds": None, "epochs": [], "test_loss": {}},
-        {"test_accuracy": True, "test_accuracy_per_class": [None, "a", {}]},
-        {"test_accuracy": 10**400, "seconds": -1e300, "epochs": 10**300},
-    ],
+    "config": [None, [], "text", {"hidden": 5}, {"hidden": ["a"]}, {"arithmetic": 7}, {"dtype": []}],
+    "data": [None, [], {"name": "x"}, {"name": ["a"], "sha256": "ab"}],
+    "metrics": [[], "text", {"a": "high"}, {"a": True}, {"a": {}}, {"a": [1, "b"]}],
     "started": [None, 5, []],
     "resumed": [None, "text", [5]],
-    "command": [None, "text", [], [5, {}]],
+    "command": [None, "text", [5, {}]],
     "versions": [None, [], {"numpy": {}}],
-    "git": [None, [], {"commit": 5}],
+    "git": [[], "text"],
     "fingerprint": [5, [], {}],
     "device_used": [None, 5],
-    "backend": [5, []],
-    "error": ["x" * 10**6, 5],
+    "backend": [None, 5, []],
+    "error": [5],
 }
 
 
 @pytest.mark.parametrize("key", WRONG)
-def test_a_record_with_values_of_other_kinds_is_shown_as_far_as_it_goes(capsys, key):
+def test_a_record_with_values_of_other_kinds_is_left_out_with_a_note_and_refused_by_name(capsys, key):
     folder = make("odd")
     make("good")
     for value in WRONG[key]:
         edit(folder, **{key: value})
-        assert "odd" in column(printed(capsys, "list"))
-        assert "odd" in column(printed(capsys, "list", "--sort", "test_accuracy"))
-        assert printed(capsys, "show", "odd").startswith("odd\n")
-        assert printed(capsys, "compare", "odd", "good", "--all").startswith("settings")
-        for form in ("--json", "--csv"):
-            printed(capsys, "show", "odd", form)
-            printed(capsys, "list", form)
-            printed(capsys, "compare", "odd", "good", form)
-        assert main(["best"]) == 0
-        assert capsys.readouterr().out.startswith(("good\n", "odd\n"))
+        assert main(["list"]) == 0
+        out, err = capsys.readouterr()
+        assert column(out) == ["id", "good"]
+        assert err.startswith(f"xpnet: note: 1 damaged run is left out: runs/odd/run.json: {key}")
+        for words in (("show", "odd"), ("compare", "odd", "good")):
+            assert complaint(capsys, *words).startswith(f"runs/odd/run.json: {key}")
+
+
+ODD = [
+    {"config": {}, "data": {"name": "", "sha256": ""}, "versions": {}, "git": {"commit": 5, "dirty": True}},
+    {"metrics": None, "fingerprint": None},
+    {"metrics": {}, "command": [], "resumed": ["", "x"]},
+    {"metrics": {"test_accuracy": None, "test_accuracy_per_class": [None, 1]}},
+    {"metrics": {"test_accuracy": 10**400, "seconds": -1e300, "epochs": 10**300}},
+    {"error": "x" * 10**6, "started": "", "backend": ""},
+]
+
+
+@pytest.mark.parametrize("changes", ODD, ids=" ".join)
+def test_a_record_that_says_little_or_much_is_shown_as_far_as_it_goes(capsys, changes):
+    edit(make("odd"), **changes)
+    make("good")
+    assert "odd" in column(printed(capsys, "list"))
+    assert "odd" in column(printed(capsys, "list", "--sort", "test_accuracy"))
+    assert printed(capsys, "show", "odd").startswith("odd\n")
+    assert printed(capsys, "compare", "odd", "good", "--all").startswith("settings")
+    for form in ("--json", "--csv"):
+        printed(capsys, "show", "odd", form)
+        printed(capsys, "list", form)
+        printed(capsys, "compare", "odd", "good", form)
+    assert main(["best"]) == 0
+    assert capsys.readouterr().out.startswith(("good\n", "odd\n"))
 
 
 def test_numbers_that_json_does_not_have_count_as_missing(capsys):
@@ -507,7 +521,7 @@ def test_a_torn_last_line_of_the_history_is_left_out(capsys):
 
 def test_a_history_too_large_to_be_one_is_refused(capsys, monkeypatch):
     make("a")
-    monkeypatch.setattr(run, "METRICS_LIMIT", 10)
+    monkeypatch.setattr(record, "METRICS_LIMIT", 10)
     assert "more than 10" in complaint(capsys, "show", "a")
 
 
@@ -1009,7 +1023,7 @@ def test_debug_shows_the_traceback(capsys):
 # Two trainings at once
 
 TRAIN = """\
-import sys; from xpnet import runner, train
+import sys; import xpnet.cli.trials; from xpnet import train
 print("ready", flush=True); sys.stdin.readline()
 sys.exit(train.main(sys.argv[1:]))
 """

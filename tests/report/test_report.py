@@ -381,12 +381,12 @@ def test_every_text_of_the_record_is_escaped(run):
     path = run / "run.json"
     plain = [{element.name for element in written(run).all()}, len(list(written(run).all()))]
     record = json.loads(path.read_text())
-    texts = ("status", "started", "ended", "device_requested", "device_used", "device_reason")
+    texts = ("started", "ended", "device_requested", "device_used", "device_reason")
     rewrite(
         path,
         **dict.fromkeys((*texts, "backend", "python", "platform", "error"), EVIL),
         command=[EVIL, EVIL],
-        config={**dict.fromkeys(record["config"], EVIL), EVIL: EVIL},
+        config={**dict.fromkeys(record["config"], EVIL), EVIL: EVIL, "hidden": []},
         versions={EVIL: EVIL, "xpnet": EVIL},
         git={"commit": EVIL, "dirty": True},
         data={**record["data"], "name": EVIL},
@@ -397,7 +397,7 @@ def test_every_text_of_the_record_is_escaped(run):
     assert "<script>alert" not in text
     assert "<img src=x" not in text
     assert page.one("dl", class_="settings").text.count(EVIL) >= 30
-    assert page.one("header").text.count("<script>alert(1)</script>") >= 2
+    assert page.one("header").text.count("<script>alert(1)</script>") == 1
     # Beside the rows that the values add, the elements are those of the harmless page.
     assert {element.name for element in page.all()} == plain[0]
     assert len(list(page.all("script"))) == 2
@@ -638,25 +638,25 @@ DAMAGES = {
     "torn record": (damage("run.json", '{"schema_version": 1, "id'), "run.json: not a run record"),
     "list": (damage("run.json", "[1]"), "run.json: not a run record: expected a JSON object"),
     "schema": (changed(schema_version=2), "run.json: schema_version: expected 1, got 2"),
-    "empty": (damage("run.json", '{"schema_version": 1}'), "run.json: status: expected a string"),
+    "empty": (damage("run.json", '{"schema_version": 1}'), "run.json: status: expected one of"),
     "config": (changed(config=[]), "run.json: config: expected an object of plain values, got []"),
     "nested": (changed(config={"a": {"b": 1}}), "run.json: config: expected an object of plain"),
-    "deep": (changed(config=json.loads(DEEP)), "run.json: config: expected an object of plain"),
+    "deep": (changed(config=json.loads(DEEP)), "run.json: not a run record: expected a JSON ob"),
     "data": (changed(data={"name": "x"}), "run.json: data.sha256: expected a string, got null"),
     "command": (changed(command="xpnet train"), "run.json: command: expected a list of strings"),
     "metrics": (changed(metrics=[1]), "run.json: metrics: expected an object or null, got [1]"),
     "figure": (
         changed(metrics={"test_loss": "<b>"}),
-        'run.json: metrics.test_loss: expected a number or null, got "<b>"',
+        'run.json: metrics.test_loss: expected a number, a list of numbers or null, got "<b>"',
     ),
     "row": (damage("metrics.jsonl", "{}\nnonsense\n"), "metrics.jsonl: line 2: expected a JSON"),
     "value": (
         damage("metrics.jsonl", '{"epoch": 1, "train_loss": "low"}\n'),
-        'metrics.jsonl: line 1: train_loss: expected a number, got "low"',
+        'metrics.jsonl: line 1: train_loss: expected a number or null, got "low"',
     ),
     "epoch": (
         damage("metrics.jsonl", '{"epoch": true}\n'),
-        "metrics.jsonl: line 1: epoch: expected a number, got true",
+        "metrics.jsonl: line 1: epoch: expected a number or null, got true",
     ),
     "no model": (no_model, "holds no model.safetensors: expected the folder of a run that has end"),
     "truncated model": (truncated_model, "model.safetensors: "),

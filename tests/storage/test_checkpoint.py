@@ -1,4 +1,4 @@
-"""Snapshots: whole or refused, exact, and the trees of arrays that go into them."""
+"""Checkpoints: whole or refused, exact, and the trees of arrays that go into them."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.nn.init import initialize
 from xpnet.nn.layers import Linear
 from xpnet.nn.optim import OPTIMIZERS, build
-from xpnet.storage.checkpoint import flatten, load_snapshot, save_snapshot, unflatten
+from xpnet.storage.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
 from xpnet.storage.model_file import SavedModel, load_model, save_model
 
 DTYPES = ["?", *(f"{kind}{width}" for kind in "iu" for width in (1, 2, 4, 8)), "f2", "f4", "f8"]
@@ -64,8 +64,8 @@ def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
 def test_arrays_and_facts_come_back_exactly(
     tmp_path: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]
 ) -> None:
-    save_snapshot(tmp_path / "s", arrays, facts)
-    found, told = load_snapshot(tmp_path / "s")
+    save_checkpoint(tmp_path / "s", arrays, facts)
+    found, told = load_checkpoint(tmp_path / "s")
     assert_equal(found, arrays)
     assert repr(told) == repr(facts)
 
@@ -76,20 +76,20 @@ def test_every_dtype_comes_back_in_any_layout(tmp_path: Path, dtype: str) -> Non
     turned = np.asfortranarray(plain).astype(plain.dtype.newbyteorder(">"))
     read_only = plain[:, ::-1]
     read_only.flags.writeable = False
-    save_snapshot(tmp_path / "s", {"plain": plain, "turned": turned, "mirrored": read_only}, {})
-    found, _ = load_snapshot(tmp_path / "s")
+    save_checkpoint(tmp_path / "s", {"plain": plain, "turned": turned, "mirrored": read_only}, {})
+    found, _ = load_checkpoint(tmp_path / "s")
     assert_equal(found, {"plain": plain, "turned": plain, "mirrored": plain[:, ::-1]})
     found["mirrored"][0, 0] = 0
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
-    save_snapshot(tmp_path / "one", ARRAYS, FACTS)
-    save_snapshot(tmp_path / "other", dict(reversed(ARRAYS.items())), FACTS)
+    save_checkpoint(tmp_path / "one", ARRAYS, FACTS)
+    save_checkpoint(tmp_path / "other", dict(reversed(ARRAYS.items())), FACTS)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
 def test_other_tools_read_the_arrays(tmp_path: Path) -> None:
-    save_snapshot(tmp_path / "s", ARRAYS, FACTS)
+    save_checkpoint(tmp_path / "s", ARRAYS, FACTS)
     assert_equal(safetensors.numpy.load_file(tmp_path / "s"), ARRAYS)
 
 
@@ -108,24 +108,24 @@ def test_what_the_file_cannot_hold_is_refused_before_anything_is_written(
     tmp_path: Path, arrays: Any, facts: Any, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        save_snapshot(tmp_path / "s", arrays, facts)
+        save_checkpoint(tmp_path / "s", arrays, facts)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_the_snapshot_before_stays_until_the_next_is_whole(
+def test_the_checkpoint_before_stays_until_the_next_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def fail(*_: object) -> None:
         raise error
 
-    save_snapshot(tmp_path / "s", ARRAYS, FACTS)
+    save_checkpoint(tmp_path / "s", ARRAYS, FACTS)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
         expected = ConfigError if isinstance(error, OSError) else KeyboardInterrupt
         with pytest.raises(expected):
-            save_snapshot(tmp_path / "s", {}, {})
-    found, facts = load_snapshot(tmp_path / "s")
+            save_checkpoint(tmp_path / "s", {}, {})
+    found, facts = load_checkpoint(tmp_path / "s")
     assert_equal(found, ARRAYS)
     assert facts == FACTS
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
@@ -136,22 +136,22 @@ import sys
 from itertools import count
 from pathlib import Path
 import numpy as np
-from xpnet.snapshot import save_snapshot
+from xpnet.storage.checkpoint import save_checkpoint
 for n in count():
-    save_snapshot(Path(sys.argv[1]), {"a": np.full(200_000 + n, float(n))}, {"n": n})
+    save_checkpoint(Path(sys.argv[1]), {"a": np.full(200_000 + n, float(n))}, {"n": n})
     if n == 0: print("written", flush=True)
 """
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.1])
-def test_a_writer_that_is_killed_leaves_a_whole_snapshot(tmp_path: Path, seconds: float) -> None:
+def test_a_writer_that_is_killed_leaves_a_whole_checkpoint(tmp_path: Path, seconds: float) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path / "s")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(seconds)
         process.kill()
-    arrays, facts = load_snapshot(tmp_path / "s")
+    arrays, facts = load_checkpoint(tmp_path / "s")
     expected = np.full(200_000 + facts["n"], float(facts["n"]))
     np.testing.assert_array_equal(arrays["a"], expected, strict=True)
 
@@ -161,7 +161,7 @@ def test_a_writer_that_is_killed_leaves_a_whole_snapshot(tmp_path: Path, seconds
 
 def refused(path: Path) -> str:
     with pytest.raises(DataError) as caught:
-        load_snapshot(path)
+        load_checkpoint(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -170,7 +170,7 @@ def refused(path: Path) -> str:
 
 def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    save_snapshot(path, ARRAYS, FACTS)
+    save_checkpoint(path, ARRAYS, FACTS)
     content = path.read_bytes()
     for position in range(len(content)):
         for bit in (1, 32):
@@ -182,7 +182,7 @@ def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
 
 def test_every_truncated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    save_snapshot(path, ARRAYS, FACTS)
+    save_checkpoint(path, ARRAYS, FACTS)
     content = path.read_bytes()
     for length in range(len(content)):
         path.write_bytes(content[:length])
@@ -196,13 +196,13 @@ def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path / "absent") == "no such file: expected a .safetensors file"
 
 
-def test_models_and_snapshots_are_not_taken_for_each_other(tmp_path: Path) -> None:
+def test_models_and_checkpoints_are_not_taken_for_each_other(tmp_path: Path) -> None:
     layers = [{"weight": np.ones((2, 3)), "bias": np.zeros(2)}]
     save_model(tmp_path / "m", SavedModel(layers, (3, 2)))
     assert refused(tmp_path / "m") == (
         "not a checkpoint of a training that this xpnet can resume: format: expected xpnet-snapshot, got null"
     )
-    save_snapshot(tmp_path / "s", ARRAYS, FACTS)
+    save_checkpoint(tmp_path / "s", ARRAYS, FACTS)
     with pytest.raises(DataError, match='s: unknown tensor "'):
         load_model(tmp_path / "s")
 
@@ -264,17 +264,17 @@ def test_arrays_are_named_by_the_way_to_them() -> None:
     found = flatten("state", tree)
     assert list(found) == ["state.0.left", "state.0.right.0", "state.1.0"]
     assert [found[name] is array for name, array in zip(found, (a, b, c), strict=True)] == [True] * 3
-    again = unflatten("state", tree, found)
+    again = unflatten(PATH, "state", tree, found)
     assert repr(again) == repr(tree)
     assert [type(again), type(again[0]), type(again[1])] == [list, Pair, tuple]
 
 
 def test_a_single_array_and_an_empty_state_are_trees() -> None:
     array = np.arange(3.0)
-    assert unflatten("x", np.zeros(3), flatten("x", array)) is array
+    assert unflatten(PATH, "x", np.zeros(3), flatten("x", array)) is array
     for empty in ((), [], None, [None, ()]):
         assert flatten("x", empty) == {}
-        assert unflatten("x", empty, {"y": array, "xx.0": array}) == empty
+        assert unflatten(PATH, "x", empty, {"y": array, "xx.0": array}) == empty
 
 
 @pytest.mark.parametrize("tree", [[1.0], {"a": np.zeros(1)}, "ab", Pair(np.zeros(1), 3)])
@@ -283,6 +283,7 @@ def test_what_is_no_tree_of_arrays_is_refused(tree: Any) -> None:
         flatten("x", tree)
 
 
+PATH = Path("run/s")
 GOOD = [Linear(np.zeros((2, 3)), np.zeros((2, 1))), None]
 
 
@@ -291,23 +292,26 @@ GOOD = [Linear(np.zeros((2, 3)), np.zeros((2, 1))), None]
     [
         (
             {"p.0.bias": np.zeros((2, 1), np.float32)},
-            "p.0.bias in the checkpoint: expected float64 of shape (2, 1), got float32 of shape (2, 1)",
+            '"p.0.bias": expected float64 of shape (2, 1), got float32 of shape (2, 1)',
         ),
         (
             {"p.0.weight": np.zeros((3, 2)), "p.0.bias": np.zeros(2)},
-            "p.0.weight in the checkpoint: expected float64 of shape (2, 3), got float64 of shape (3, 2)",
+            '"p.0.bias": expected float64 of shape (2, 1), got float64 of shape (2,)',
         ),
-        ({"p.0.bias": None}, "p.0.bias: missing in the checkpoint, though this training has it"),
-        ({"p.1": np.zeros(1)}, '"p.1" in the checkpoint: this training has no such array'),
-        ({"p": np.zeros(1)}, '"p" in the checkpoint: this training has no such array'),
-        ({"p.2.b\n": np.zeros(1)}, '"p.2.b\\n" in the checkpoint: this training has no such array'),
+        ({"p.0.bias": None}, '"p.0.bias": expected float64 of shape (2, 1), got no such array'),
+        ({"p.1": np.zeros(1)}, '"p.1": expected no such array, got float64 of shape (1,)'),
+        ({"p": np.zeros(1)}, '"p": expected no such array, got float64 of shape (1,)'),
+        ({"p.2.b\n": np.zeros(1)}, '"p.2.b\\n": expected no such array, got float64 of shape (1,)'),
     ],
 )
 def test_the_first_array_that_does_not_fit_is_named(changes: dict[str, Any], message: str) -> None:
     arrays = {**flatten("p", GOOD), **changes}
     with pytest.raises(DataError) as caught:
-        unflatten("p", GOOD, {name: a for name, a in arrays.items() if a is not None})
-    assert str(caught.value) == message
+        unflatten(PATH, "p", GOOD, {name: a for name, a in arrays.items() if a is not None})
+    assert str(caught.value) == (
+        f"run/s: not a checkpoint of this training: {message}: "
+        "remove the file, and --resume starts from the first epoch"
+    )
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -319,11 +323,11 @@ def test_the_state_of_an_optimizer_goes_through_a_file(tmp_path: Path, name: str
     state = optimizer.init(parameters)
     for _ in range(2):
         parameters, state = optimizer.update(gradients, state, parameters, 0.1)
-    save_snapshot(tmp_path / "s", flatten("p", parameters) | flatten("state", state), {})
-    arrays, _ = load_snapshot(tmp_path / "s")
+    save_checkpoint(tmp_path / "s", flatten("p", parameters) | flatten("state", state), {})
+    arrays, _ = load_checkpoint(tmp_path / "s")
     initial = optimizer.init(parameters)
     found = optimizer.update(
-        gradients, unflatten("state", initial, arrays), unflatten("p", parameters, arrays), 0.1
+        gradients, unflatten(PATH, "state", initial, arrays), unflatten(PATH, "p", parameters, arrays), 0.1
     )
     expected = optimizer.update(gradients, state, parameters, 0.1)
     assert repr(found) == repr(expected)

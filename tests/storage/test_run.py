@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from xpnet._lib import locks
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import run
-from xpnet.storage.checkpoint import load_snapshot
+from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.storage.model_file import SavedModel, load_model
 from xpnet.storage.record import Given, Record, read_metrics, read_run
 from xpnet.storage.run import Run
@@ -37,6 +37,7 @@ GIVEN: Given = {
     "backend": "numpy",
     "data": {"sha256": "ab", "name": "mnist", "train": 60000, "test": 10000},
 }
+STATUSES = "one of running, completed, interrupted, failed"
 NO_SPACE = OSError(28, "No space left on device")
 
 
@@ -402,6 +403,25 @@ def test_a_damaged_line_elsewhere_is_named(tmp_path: Path, content: bytes, numbe
     assert str(caught.value) == (f"{path}: line {number}: expected a JSON object, got {shown}")
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"epoch": True}, "epoch: expected a number or null, got true"),
+        ({"epoch": 1, "train_loss": "low"}, 'train_loss: expected a number or null, got "low"'),
+        ({"epoch": 1, "seconds": [1]}, "seconds: expected a number or null, got [1]"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_row_with_a_value_of_another_kind_is_named(
+    tmp_path: Path, row: dict[str, Any], message: str, end: str
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 0, "train_loss": NaN}\n' + json.dumps(row) + end)
+    with pytest.raises(DataError) as caught:
+        read_metrics(path)
+    assert str(caught.value) == f"{path}: line 2: {message}"
+
+
 def test_every_torn_tail_of_a_log_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
     run = start(tmp_path)
     for epoch in range(3):
@@ -435,6 +455,8 @@ def test_files_that_are_missing_are_refused(tmp_path: Path) -> None:
     reason = r": cannot be read \(No such file or directory\): expected [^\n]*$"
     with pytest.raises(DataError, match=r"absent/run\.json" + reason):
         read_run(tmp_path / "absent")
+    assert read_metrics(tmp_path / "metrics.jsonl") == []  # a run may not have logged a row
+    (tmp_path / "metrics.jsonl").symlink_to("absent")
     with pytest.raises(DataError, match=r"metrics\.jsonl" + reason):
         read_metrics(tmp_path / "metrics.jsonl")
 
@@ -458,7 +480,7 @@ def test_a_checkpoint_is_kept_until_the_run_is_complete(tmp_path: Path, status: 
     expected = {"run.json", "metrics.jsonl"} | ({"checkpoint.safetensors"} if kept else set())
     assert set(tree(folder)) == expected
     if kept:
-        arrays, facts = load_snapshot(folder / "checkpoint.safetensors")
+        arrays, facts = load_checkpoint(folder / "checkpoint.safetensors")
         np.testing.assert_array_equal(arrays["w"], np.arange(3.0), strict=True)
         assert facts == {"rows": 2}
 
@@ -569,26 +591,51 @@ def test_a_complete_run_is_not_reopened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"status": "paused"}, 'status: expected running, interrupted or failed, got "paused"'),
-        ({"status": None}, "status: expected a string, got null"),
-        ({"status": ["running"]}, 'status: expected a string, got ["running"]'),
-        ({"config": []}, "config: expected an object, got []"),
-        ({"data": "ab"}, 'data: expected an object, got "ab"'),
+        ({"status": "paused"}, f'status: expected {STATUSES}, got "paused"'),
+        ({"status": None}, f"status: expected {STATUSES}, got null"),
+        ({"status": ["running"]}, f'status: expected {STATUSES}, got ["running"]'),
+        ({"config": []}, "config: expected an object of plain values, got []"),
+        ({"config": {"a": {"b": 1}}}, 'config: expected an object of plain values, got {"a": {"b": 1}}'),
+        ({"config": {"hidden": 5}}, "config.hidden: expected a list of numbers or null, got 5"),
+        ({"config": {"dtype": []}}, "config.dtype: expected a string or null, got []"),
+        ({"data": "ab"}, 'data: expected an object of plain values, got "ab"'),
+        ({"data": {"name": "x"}}, "data.sha256: expected a string, got null"),
         ({"started": 3}, "started: expected a string, got 3"),
+        ({"ended": 3}, "ended: expected a string or null, got 3"),
+        ({"resumed": [5]}, "resumed: expected a list of strings, got [5]"),
+        ({"command": "xpnet"}, 'command: expected a list of strings, got "xpnet"'),
+        ({"git": []}, "git: expected an object of plain values or null, got []"),
+        ({"metrics": []}, "metrics: expected an object or null, got []"),
+        (
+            {"metrics": {"seconds": 1, "test_loss": "low"}},
+            'metrics.test_loss: expected a number, a list of numbers or null, got "low"',
+        ),
+        ({"metrics": {"a": True}}, "metrics.a: expected a number, a list of numbers or null, got true"),
+        ({"metrics": {"\x1b": {}}}, r"metrics.\u001b: expected a number, a list of numbers or null, got {}"),
         ({"schema_version": 2}, "schema_version: expected 1, got 2"),
+        ({"more": json.loads("[" * 30 + "]" * 30)}, "not a run record: expected a JSON object"),
     ],
 )
-def test_a_folder_whose_record_is_damaged_is_not_reopened(
+def test_a_record_that_is_damaged_is_refused_and_not_reopened(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     folder = stopped(tmp_path)
     path = folder / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     before = tree(folder)
-    with pytest.raises(DataError) as caught:
-        Run.reopen(folder)
-    assert str(caught.value) == f"{path}: {message}"
+    for use in (read_run, Run.reopen):
+        with pytest.raises(DataError) as caught:
+            use(folder)
+        assert str(caught.value) == f"{path}: {message}"
     assert tree(folder) == before
+
+
+def test_numbers_that_no_float_has_are_null_in_a_record(tmp_path: Path) -> None:
+    path = stopped(tmp_path) / "run.json"
+    record = json.loads(path.read_text())
+    huge = 10**400
+    path.write_text(json.dumps({**record, "metrics": {"a": float("nan"), "b": huge, "c": [1, -huge]}}))
+    assert read_run(path.parent)["metrics"] == {"a": None, "b": None, "c": [1, None]}
 
 
 def test_a_folder_of_something_else_is_not_reopened_and_stays_as_it_is(tmp_path: Path) -> None:
@@ -740,7 +787,7 @@ import sys
 from itertools import count
 from pathlib import Path
 import numpy as np
-from test_tracking import start
+from test_run import start
 print("ready", flush=True)
 run = start(Path(sys.argv[1]), "mine")
 print("started", flush=True)
@@ -772,7 +819,7 @@ def test_a_run_that_is_killed_at_any_moment_can_go_on(
     run = Run.reopen(tmp_path / "mine")
     rows = 0
     if run.checkpoint.exists():
-        arrays, facts = load_snapshot(run.checkpoint)
+        arrays, facts = load_checkpoint(run.checkpoint)
         rows = facts["rows"]
         np.testing.assert_array_equal(arrays["w"], np.full(2000, float(rows)))
     assert run.resume(rows) == rows

@@ -30,11 +30,18 @@ def read_regular(path: Path, limit: int, hint: str) -> bytes:
 
     """
     try:
-        _check_regular(os.stat(path), path, limit, hint)  # noqa: PTH116 - a NUL in it is a ValueError
-        # Without blocking, in case something else has taken the name since.
+        # Without blocking, as a FIFO would. A NUL in the path is a ValueError.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb") as file:
-            _check_regular(os.fstat(descriptor), path, limit, hint)
+            status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not stat.S_ISREG(status.st_mode):
+                msg = f"{path}: is not a regular file: {hint}"
+                raise DataError(msg)
+            if status.st_size > limit:
+                msg = f"{path}: has {status.st_size} bytes, more than {limit}: {hint}"
+                raise DataError(msg)
             content = file.read(limit + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
@@ -44,17 +51,6 @@ def read_regular(path: Path, limit: int, hint: str) -> bytes:
         msg = f"{path}: has more than {limit} bytes: {hint}"
         raise DataError(msg)
     return content
-
-
-def _check_regular(status: os.stat_result, path: Path, limit: int, hint: str) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(status.st_mode):
-        msg = f"{path}: is not a regular file: {hint}"
-        raise DataError(msg)
-    if status.st_size > limit:
-        msg = f"{path}: has {status.st_size} bytes, more than {limit}: {hint}"
-        raise DataError(msg)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -80,6 +76,14 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def save(path: Path, data: bytes) -> None:
+    """Write `data` to `path` as `write_atomic` does; raise ConfigError if that cannot be done."""
+    try:
+        write_atomic(path, data)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def unwritable(path: Path, error: OSError) -> ConfigError:

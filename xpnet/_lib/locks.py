@@ -80,7 +80,6 @@ class Lock:
 
 def is_held(path: Path) -> bool:
     """Return whether somebody holds the lock on `path`, without making or removing the file."""
-    descriptor = None
     for mode in (os.O_RDWR, os.O_RDONLY):  # a network file system locks only what can be written
         try:
             descriptor = os.open(path, mode | getattr(os, "O_NONBLOCK", 0))
@@ -88,13 +87,11 @@ def is_held(path: Path) -> bool:
             return False
         except OSError:
             continue
-        break
-    if descriptor is None:
-        return True
-    try:
-        return _is_taken(descriptor)
-    finally:
-        os.close(descriptor)
+        try:
+            return _is_taken(descriptor)
+        finally:
+            os.close(descriptor)
+    return True
 
 
 def _is_taken(descriptor: int) -> bool:

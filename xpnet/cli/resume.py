@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from xpnet.config import Command, TrainConfig, from_resolved, resolved
@@ -29,8 +30,8 @@ In native arithmetic, another backend goes on with the last digits of its own.
 
 
 @contextmanager
-def reopened(command: Command) -> Iterator[tuple[TrainConfig, Run]]:
-    """Give the body the settings and the record of the run that ``--resume`` names.
+def reopened(command: Command, folder: Path) -> Iterator[tuple[TrainConfig, Run]]:
+    """Give the body the settings and the record of the run that ``--resume FOLDER`` names.
 
     Raises
     ------
@@ -38,23 +39,18 @@ def reopened(command: Command) -> Iterator[tuple[TrainConfig, Run]]:
         The folder holds no run that can go on, or other settings are given than the run's.
 
     """
-    given, folder = command.config, command.config.resume
-    if folder is None:
-        msg = "--resume: expected the folder of a run"
-        raise ConfigError(msg)
     run = Run.reopen(folder)
     try:
         config = from_resolved(run.record["config"], str(run.folder))
-        ours, theirs = resolved(given), resolved(config)
-        names = sorted(command.given - {"resume"})
-        for name in names:
-            if name not in FREE and ours[name] != theirs[name]:
+        ours, theirs = resolved(command.config), resolved(config)
+        for name in sorted(command.given - FREE - {"resume"}):
+            if ours[name] != theirs[name]:
                 msg = (
                     f"{flag(name)}: {folder} was started with {theirs[name]!r}, got {ours[name]!r}: "
                     "leave it out, or start a new run"
                 )
                 raise ConfigError(msg)
-        changes: dict[str, Any] = {name: getattr(given, name) for name in names if name in FREE}
+        changes: dict[str, Any] = {name: getattr(command.config, name) for name in command.given & FREE}
         yield replace(config, **changes), run
     finally:
         run.release()

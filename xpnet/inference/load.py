@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xpnet._lib.text import complain
 from xpnet.errors import DataError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from xpnet.config import Arithmetic, TrainConfig
     from xpnet.inference.predictor import Predictor
     from xpnet.storage.model_file import SavedModel
+    from xpnet.storage.record import Record
 
 
 @dataclass(frozen=True)
@@ -67,69 +68,51 @@ def load_trained(run: Path | None, device: str, backend: str, arithmetic: "Arith
 
     """
     from xpnet.backends.resolve import resolve
+    from xpnet.config import from_resolved
     from xpnet.inference.predictor import Predictor, model_path
     from xpnet.storage.find import newest
     from xpnet.storage.model_file import load_model
+    from xpnet.storage.record import RECORD_FILE, read_run
 
     path = newest().folder if run is None else run
-    record = _ended(path) if path.is_dir() else None
-    model = load_model(model_path(path))
     config = sha256 = None
-    if record is not None:
-        config, sha256 = _training(path, record, model)
+    if path.is_dir():
+        record = read_run(path)
+        _check_ended(path, record)
+        model = load_model(model_path(path))
+        _check_fingerprint(path, record, model)
+        config, sha256 = from_resolved(record["config"], str(path / RECORD_FILE)), record["data"]["sha256"]
+        arithmetic = arithmetic or config.arithmetic
+    else:
+        model = load_model(model_path(path))
     selection = resolve(device, backend)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
-    arithmetic = arithmetic or (None if config is None else config.arithmetic)
-    predictor = Predictor(model, selection.backend, arithmetic)
-    return Trained(str(path), predictor, config, sha256)
+    return Trained(str(path), Predictor(model, selection.backend, arithmetic), config, sha256)
 
 
-def _ended(folder: Path) -> dict[str, Any]:
-    """Return the record of a run that has ended with a network."""
-    from xpnet.storage.record import read_run
-
-    record: dict[str, Any] = dict(read_run(folder))
-    if record.get("status") == "running":
+def _check_ended(folder: Path, record: "Record") -> None:
+    if record["status"] == "running":
         msg = (
             f"{folder}: is still running, or was killed: wait until it has ended, "
             f"or go on with xpnet train --resume {folder}"
         )
         raise DataError(msg)
-    if record.get("status") not in ("completed", "interrupted"):
+    if record["status"] == "failed":
         msg = f"{folder}: holds no trained network, as the training has failed"
         raise DataError(msg)
-    return record
 
 
-def _training(folder: Path, record: dict[str, Any], model: "SavedModel") -> "tuple[TrainConfig, str]":
-    """Return settings and digest of the data from a record, which must be that of the model."""
-    from xpnet.config import from_resolved
+def _check_fingerprint(folder: Path, record: "Record", model: "SavedModel") -> None:
     from xpnet.storage.model_file import fingerprint
-    from xpnet.storage.record import RECORD_FILE
 
-    path = folder / RECORD_FILE
-    config: Any = record.get("config")
-    data: Any = record.get("data")
-    expected: Any = record.get("fingerprint")
-    sha256: Any = data.get("sha256") if isinstance(data, dict) else None
-    for key, value, kind in (
-        ("config", config, dict),
-        ("data.sha256", sha256, str),
-        ("fingerprint", expected, str),
-    ):
-        if not isinstance(value, kind):
-            wanted = "an object" if kind is dict else "a string"
-            msg = f"{path}: {key}: expected {wanted}, got {type(value).__name__}"
-            raise DataError(msg)
-    found = fingerprint(model.layers, model.norms)
-    if found != expected:
+    digest, expected = fingerprint(model.layers, model.norms), record["fingerprint"] or "none"
+    if digest != expected:
         msg = (
-            f"{folder}: its model has the fingerprint {found[:16]}…, run.json says {expected[:16]}…: "
+            f"{folder}: its model has the fingerprint {digest[:16]}…, run.json says {expected[:16]}…: "
             "name the .safetensors file to use it all the same"
         )
         raise DataError(msg)
-    return from_resolved(config, str(path)), sha256
 
 
 def classes_of(

@@ -1,7 +1,7 @@
 """A trained network at work: from raw rows to logits, probabilities and classes."""
 
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,22 +46,18 @@ class Predictor:
 
     def __init__(self, model: SavedModel, backend: Backend, arithmetic: Arithmetic | None = None) -> None:
         self.model, self.backend = model, backend
-        dtype: Literal["float32", "float64"]
-        dtype = "float64" if model.layers[0]["weight"].dtype == np.float64 else "float32"
-        if arithmetic is None:
-            arithmetic = "reproducible" if dtype == "float64" else "native"
-        if arithmetic == "reproducible":
-            dtype = "float64"
-        self.arithmetic = arithmetic
+        double = bool(model.layers[0]["weight"].dtype == np.float64)
+        self.arithmetic = arithmetic or ("reproducible" if double else "native")
+        self._dtype = dtype = np.dtype("f8" if double or self.arithmetic == "reproducible" else "f4")
         with backend.scope():
-            self._context = build_context(arithmetic, dtype, backend, model.network, _normalization(model))
+            self._context = build_context(
+                self.arithmetic, dtype.name, backend, model.network, _normalization(model)
+            )
 
             def on_device(array: NDArray[np.generic]) -> Any:
                 return backend.from_host(array.astype(dtype) + 0.0)
 
-            parameters, statistics = tree_map(on_device, parameters_of(model))
-        self._parameters: Parameters = parameters
-        self._statistics: list[Statistics] = statistics
+            self._parameters, self._statistics = tree_map(on_device, parameters_of(model))
         self._compute = self._context.compile(_outputs(self._context))
 
     @classmethod
@@ -119,18 +115,15 @@ class Predictor:
             raise DataError(msg)
         backend = self.backend
 
-        def of_block(bounds: tuple[int, int]) -> tuple[Any, Any]:
+        def of_block(bounds: tuple[int, int]) -> Any:
             rows = backend.from_host(np.ascontiguousarray(x[slice(*bounds)]))
-            found: tuple[Any, Any] = self._compute(self._parameters, self._statistics, rows)
-            return found
+            return self._compute(self._parameters, self._statistics, rows)
 
-        shape = (len(x), self.classes)
-        dtype = np.dtype(np.float64 if self._context.ops.dtype == backend.xp.float64 else np.float32)
-        logits, probabilities = np.empty(shape, dtype), np.empty(shape, dtype)
+        logits, probabilities = (np.empty((len(x), self.classes), self._dtype) for _ in range(2))
         bounds = block_bounds(len(x), BLOCK_SIZE)
         with backend.scope(), backend.workers(available_cpus()):
-            for (begin, end), found in zip(bounds, backend.map_blocks(of_block, bounds), strict=True):
-                logits[begin:end], probabilities[begin:end] = map(backend.to_host, found)
+            for (begin, end), block in zip(bounds, backend.map_blocks(of_block, bounds), strict=True):
+                logits[begin:end], probabilities[begin:end] = map(backend.to_host, block)
         return logits, probabilities
 
 

@@ -16,7 +16,7 @@ from xpnet.report.network import embedded, full_ink, no_drawing
 from xpnet.report.origin import origin
 from xpnet.report.parts import note, percent, section
 from xpnet.report.pictures import mistakes, weights
-from xpnet.report.record import finite, shown
+from xpnet.report.record import shown
 
 
 def page(facts: Facts) -> bytes:
@@ -87,8 +87,8 @@ def _key_figures(facts: Facts) -> Iterator[Markup]:
 
     def recorded(label: str, key: str, written: Callable[[float], str]) -> Iterator[Markup]:
         value = metrics.get(key)
-        if isinstance(value, int | float) and (number := finite(value)) is not None:
-            yield figure(label, written(number))
+        if isinstance(value, int | float):
+            yield figure(label, written(value))
 
     yield figure("test accuracy", percent(facts.accuracy), "main")
     yield from recorded("test loss", "test_loss", "{:.4f}".format)

@@ -1,8 +1,8 @@
-"""Snapshots: the state of a training that can be resumed, in one .safetensors file.
+"""Checkpoints: the state of a training run that can be resumed, in one .safetensors file.
 
-The file holds arrays by name, and facts as JSON in its metadata. A new snapshot takes the place of
-the one before in one step, when it is whole on the disk. A checksum over all of it tells when the
-disk has changed a bit: a training resumed from that would end with other bits, and nobody would know.
+The file holds arrays by name, and facts as JSON in its metadata. A new checkpoint replaces the previous
+one in one step, once it is complete on the disk. A checksum over the content detects changed bits: a run
+resumed from them would end with other parameters, and no error.
 """
 
 import json
@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.files import save
+from xpnet._lib.tree import tree_map
 from xpnet.errors import DataError
 from xpnet.storage.tensors import DTYPES, little_endian, opened, to_bytes
 
-FORMAT = "xpnet-snapshot"
-FORMAT_VERSION = "1"
+FORMAT = {"format": "xpnet-snapshot", "format_version": "1"}
 
 Arrays = Mapping[str, np.ndarray]
 
 
-def save_snapshot(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-    """Write arrays and facts to `path`: completely, or the snapshot that is there stays.
+def save_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+    """Write arrays and facts to `path`: completely, or the checkpoint that is there stays.
 
     Arrays may have any shape and be bool, integers or floats of 16 to 64 bits. Facts are what JSON
     can hold; floats read back exactly, NaN and infinities too.
@@ -38,48 +38,40 @@ def save_snapshot(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
 
     """
     text = json.dumps(dict(facts))
-    metadata = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "facts": text,
-        "checksum": _checksum(arrays, text),
-    }
-    try:
-        write_atomic(path, to_bytes(arrays, metadata))
-    except OSError as error:
-        raise unwritable(path, error) from error
+    save(path, to_bytes(arrays, {**FORMAT, "facts": text, "checksum": _checksum(arrays, text)}))
 
 
-def load_snapshot(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the arrays and the facts in a snapshot; the arrays are the caller's to change.
+def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the facts in a checkpoint; the arrays are the caller's to change.
 
     Raises
     ------
     DataError
-        The file is missing or damaged, or no snapshot.
+        The file is missing or damaged, or no checkpoint.
 
     """
     with opened(path) as file:
         metadata = file.metadata() or {}
-        _check_format(path, metadata)
+        for key, expected in FORMAT.items():
+            if metadata.get(key) != expected:
+                msg = (
+                    f"{path}: not a checkpoint of a training that this xpnet can resume: "
+                    f"{key}: expected {expected}, got {json.dumps(metadata.get(key))[:60]}"
+                )
+                raise DataError(msg)
         text = metadata.get("facts", "")
         arrays = {name: _array(path, file, name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     if metadata.get("checksum") != _checksum(arrays, text):
         msg = f"{path}: damaged: its content is not what was written (the checksum differs)"
         raise DataError(msg)
-    return arrays, _facts(path, text)
-
-
-def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
-    expected = {"format": FORMAT, "format_version": FORMAT_VERSION}
-    for key, value in expected.items():
-        if metadata.get(key) != value:
-            found = json.dumps(metadata.get(key))[:60]
-            msg = (
-                f"{path}: not a checkpoint of a training that this xpnet can resume: "
-                f"{key}: expected {value}, got {found}"
-            )
-            raise DataError(msg)
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        msg = f"{path}: facts in the metadata: expected a JSON object, got {json.dumps(text)[:60]}"
+        raise DataError(msg)
+    return arrays, facts
 
 
 def _array(path: Path, file: Any, name: str) -> np.ndarray:
@@ -92,17 +84,6 @@ def _array(path: Path, file: Any, name: str) -> np.ndarray:
     except (ValueError, OverflowError) as error:  # more axes or longer ones than NumPy has
         msg = f"{path}: {json.dumps(name)[:60]}: cannot be read ({error})"
         raise DataError(msg) from error
-
-
-def _facts(path: Path, text: str) -> dict[str, Any]:
-    try:
-        facts = json.loads(text)
-    except (ValueError, RecursionError):
-        facts = None
-    if not isinstance(facts, dict):
-        msg = f"{path}: facts in the metadata: expected a JSON object, got {json.dumps(text)[:60]}"
-        raise DataError(msg)
-    return facts
 
 
 def _checksum(arrays: Arrays, text: str) -> str:
@@ -130,18 +111,22 @@ def flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
         The tree holds something else.
 
     """
-    if tree is None:
-        return {}
+    return dict(_named(prefix, tree))
+
+
+def _named(name: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
     if isinstance(tree, np.ndarray | np.generic):
-        return {prefix: np.asarray(tree)}
-    found: dict[str, np.ndarray] = {}
-    for name, part in _parts(prefix, tree):
-        found |= flatten(name, part)
-    return found
+        yield name, np.asarray(tree)
+    elif isinstance(tree, list | tuple):
+        for key, part in zip(getattr(tree, "_fields", range(len(tree))), tree, strict=True):
+            yield from _named(f"{name}.{key}", part)
+    elif tree is not None:
+        msg = f"{name}: expected host arrays in lists and tuples, got {type(tree).__name__}"
+        raise TypeError(msg)
 
 
-def unflatten(prefix: str, like: Any, arrays: Arrays) -> Any:
-    """Return a tree as `like`, with the arrays that `flatten` gave these names.
+def unflatten(path: Path, prefix: str, like: Any, arrays: Arrays) -> Any:
+    """Return a tree as `like`, with the arrays in the checkpoint at `path` that `flatten` gave these names.
 
     Raises
     ------
@@ -151,41 +136,19 @@ def unflatten(prefix: str, like: Any, arrays: Arrays) -> Any:
         `like` holds something else than lists, tuples, named tuples, host arrays and None.
 
     """
-    tree = _filled(prefix, like, arrays)
-    known = flatten(prefix, like)
-    for name in sorted(arrays):
-        if (name == prefix or name.startswith(f"{prefix}.")) and name not in known:
-            msg = f"{json.dumps(name)[:60]} in the checkpoint: this training has no such array"
+    expected = flatten(prefix, like)
+    names = {name for name in arrays if name == prefix or name.startswith(f"{prefix}.")}
+    for name in sorted(names.union(expected)):
+        wanted, there = (_description(each.get(name)) for each in (expected, arrays))
+        if wanted != there:
+            msg = (
+                f"{path}: not a checkpoint of this training: {json.dumps(name)[:60]}: expected {wanted}, "
+                f"got {there}: remove the file, and --resume starts from the first epoch"
+            )
             raise DataError(msg)
-    return tree
+    rest = iter(expected)
+    return tree_map(lambda _: arrays[next(rest)], like)
 
 
-def _filled(prefix: str, like: Any, arrays: Arrays) -> Any:
-    if like is None:
-        return None
-    if isinstance(like, np.ndarray | np.generic):
-        return _checked(prefix, like, arrays)
-    parts = [_filled(name, part, arrays) for name, part in _parts(prefix, like)]
-    return type(like)(*parts) if hasattr(like, "_fields") else type(like)(parts)
-
-
-def _checked(name: str, like: np.ndarray | np.generic, arrays: Arrays) -> np.ndarray:
-    found = arrays.get(name)
-    if found is None:
-        msg = f"{name}: missing in the checkpoint, though this training has it"
-        raise DataError(msg)
-    if (found.dtype, found.shape) != (like.dtype, like.shape):
-        msg = (
-            f"{name} in the checkpoint: expected {like.dtype} of shape {like.shape}, "
-            f"got {found.dtype} of shape {found.shape}"
-        )
-        raise DataError(msg)
-    return found
-
-
-def _parts(prefix: str, tree: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(tree, list | tuple):
-        msg = f"{prefix}: expected host arrays in lists and tuples, got {type(tree).__name__}"
-        raise TypeError(msg)
-    keys = getattr(tree, "_fields", range(len(tree)))
-    return ((f"{prefix}.{key}", part) for key, part in zip(keys, tree, strict=True))
+def _description(array: np.ndarray | None) -> str:
+    return "no such array" if array is None else f"{array.dtype} of shape {array.shape}"

@@ -14,43 +14,47 @@ The file's metadata are five strings: ``format_version``, ``sizes`` (JSON, input
 ``classes``, ``activation`` (of the hidden layers; without it, relu) and ``normalize``.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.files import save
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
+from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.layers import BatchNorm, Layer, Linear, Parameters, Statistics
-from xpnet.storage import model_layout
-from xpnet.storage.model_layout import (
-    FORMAT_VERSION,
-    NORMALIZATIONS,
-    STATISTICS,
-    TENSORS,
-    MisfitError,
-)
 from xpnet.storage.tensors import code, little_endian, opened
 from xpnet.storage.tensors import to_bytes as file_bytes
 
-__all__ = [
-    "NORMALIZATIONS",
-    "SavedModel",
-    "fingerprint",
-    "load_model",
-    "parameters_of",
-    "save_model",
-    "saved_layers",
-    "to_bytes",
-]
+FORMAT_VERSION = "1"
+TENSORS = {
+    "layers": ("weight", "bias"),
+    "norms": ("weight", "bias", "running_mean", "running_var"),
+}
+"""The tensors of a layer, and those of the batch normalisation behind it, in the order of `fingerprint`."""
+STATISTICS = ("normalization.shift", "normalization.scale")
+NORMALIZATIONS = ("scale", "standardize", "none")
+
+_KEY = re.compile(r"(layers|norms)\.(0|[1-9][0-9]{0,5})\.(\w+)")
+_UNUSED = re.compile(r"norms\.[0-9]+\.num_batches_tracked")
+"""PyTorch's batch normalisation counts its batches, but uses the count for nothing."""
+_EXPECTED = (
+    "expected layers.0.weight (outputs, inputs), layers.0.bias (outputs), layers.1.weight ..., "
+    "and with batch normalisation norms.0.weight, .bias, .running_mean, .running_var (outputs) ..."
+)
 
 Tensors = Mapping[str, np.ndarray]
 """The tensors of a layer, or of a batch normalisation, by their names in the file."""
+Shapes = Mapping[str, tuple[int, ...]]
+Codes = Mapping[str, str]
+"""Dtypes as the strings of the file: F32, F64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +96,7 @@ class SavedModel:
         tensors = _tensors(self)
         shapes = {name: array.shape for name, array in tensors.items()}
         codes = {name: code(array.dtype) for name, array in tensors.items()}
-        try:
-            sizes, _ = model_layout.network(shapes, codes)
-            model_layout.check_activation(self.activation)
-            model_layout.check_normalization(self.normalize, shapes, codes, sizes[0])
-        except MisfitError as error:
-            raise ValueError(str(error)) from None
+        sizes, _ = _check(shapes, codes, self.activation, self.normalize)
         if sizes != tuple(self.sizes):
             msg = f"sizes: expected {sizes}, which the weights have, got {self.sizes}"
             raise ValueError(msg)
@@ -125,10 +124,7 @@ def save_model(path: Path, model: SavedModel) -> None:
         The file cannot be written.
 
     """
-    try:
-        write_atomic(path, to_bytes(model))
-    except OSError as error:
-        raise unwritable(path, error) from error
+    save(path, to_bytes(model))
 
 
 def to_bytes(model: SavedModel) -> bytes:
@@ -160,7 +156,7 @@ def load_model(path: Path) -> SavedModel:
     with opened(path) as file:
         try:
             return _read(file)
-        except MisfitError as error:
+        except ValueError as error:
             msg = f"{path}: {error}"
             raise DataError(msg) from None
 
@@ -257,12 +253,10 @@ def _read(file: Any) -> SavedModel:
     slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
     codes = {name: part.get_dtype() for name, part in slices.items()}
-    sizes, norms = model_layout.network(shapes, codes)
     metadata = file.metadata() or {}
-    model_layout.check_metadata(metadata, sizes)
-    normalize, activation = metadata.get("normalize", "scale"), metadata.get("activation", "relu")
-    model_layout.check_activation(activation)
-    model_layout.check_normalization(normalize, shapes, codes, sizes[0])
+    activation, normalize = metadata.get("activation", "relu"), metadata.get("normalize", "scale")
+    sizes, norms = _check(shapes, codes, activation, normalize)
+    _check_metadata(metadata, sizes)
 
     def parts(kind: str, count: int) -> list[dict[str, np.ndarray]]:
         return [
@@ -270,28 +264,149 @@ def _read(file: Any) -> SavedModel:
             for index in range(count)
         ]
 
-    normalization = {
-        name: _numbers(file, f"normalization.{name}")
-        for name in STATISTICS
-        if f"normalization.{name}" in shapes
-    }
     return SavedModel(
         parts("layers", len(sizes) - 1),
         sizes,
         normalize,
-        normalization,
+        {name.partition(".")[2]: _numbers(file, name) for name in STATISTICS if name in shapes},
         parts("norms", norms),
         activation,
     )
 
 
 def _numbers(file: Any, name: str) -> np.ndarray:
-    """Return a tensor of an open file; raise MisfitError over numbers that no network can have."""
+    """Return a tensor of an open file; raise ValueError over numbers that no network can have."""
     array = np.array(file.get_tensor(name), order="C")
     if bad := array.size - np.count_nonzero(np.isfinite(array)):
         msg = f"{name}: {bad} of its {array.size} numbers are NaN or infinite"
-        raise MisfitError(msg)
+        raise ValueError(msg)
     if name.endswith(".running_var") and (bad := np.count_nonzero(array < 0)):
         msg = f"{name}: {bad} of its {array.size} variances are negative"
-        raise MisfitError(msg)
+        raise ValueError(msg)
     return array
+
+
+# Which tensors and metadata make a model, before any number is read
+
+
+def _check(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> tuple[tuple[int, ...], int]:
+    """Return features and units of each layer, and how many batch normalisations there are.
+
+    Raises
+    ------
+    ValueError
+        The tensors are not those of one network, or xpnet has no such activation or normalization.
+
+    """
+    layers, norms = _counts(shapes)
+    weights = _check_shapes(shapes, layers, norms)
+    _check_dtypes({key: codes[key] for key in sorted(_keys(layers, norms))})
+    for name, value, choices in (
+        ("activation", activation, ACTIVATIONS),
+        ("normalize", normalize, NORMALIZATIONS),
+    ):
+        if value not in choices:
+            msg = f"{name}: expected one of {', '.join(choices)}, got {json.dumps(value)[:60]}"
+            raise ValueError(msg)
+    features = weights[0][1]
+    _check_statistics(shapes, codes, normalize, features)
+    return (features, *(units for units, _ in weights)), norms
+
+
+def _keys(layers: int, norms: int) -> Iterator[str]:
+    """Yield the names of all tensors of a network; batch normalisation stands behind every hidden layer."""
+    for kind, count in (("layers", layers), ("norms", layers - 1 if norms else 0)):
+        yield from (f"{kind}.{index}.{name}" for index in range(count) for name in TENSORS[kind])
+
+
+def _counts(shapes: Shapes) -> tuple[int, int]:
+    """Return how many layers and norms the highest indices make; refuse keys of anything else."""
+    counts = dict.fromkeys(TENSORS, 0)
+    for key in shapes:
+        match = _KEY.fullmatch(key)
+        if match and match[3] in TENSORS[match[1]]:
+            counts[match[1]] = max(counts[match[1]], int(match[2]) + 1)
+        elif key not in STATISTICS and not _UNUSED.fullmatch(key):
+            msg = f"unknown tensor {json.dumps(key)}: {_EXPECTED}"
+            raise ValueError(msg)
+    layers, norms = counts["layers"], counts["norms"]
+    if not layers:
+        msg = f"holds no layers: {_EXPECTED}"
+        raise ValueError(msg)
+    if norms >= layers:
+        msg = (
+            f"norms.{norms - 1}: expected batch normalisation behind hidden layers alone, "
+            f"of which there are {layers - 1}, counted from 0"
+        )
+        raise ValueError(msg)
+    return layers, norms
+
+
+def _check_shapes(shapes: Shapes, layers: int, norms: int) -> list[tuple[int, ...]]:
+    """Return the shapes (outputs, inputs) of the layers' weights; refuse gaps and other shapes."""
+    for key in _keys(layers, norms):
+        if key not in shapes:
+            more = " and batch normalisation" if norms else ""
+            msg = f"{key}: missing, though the file has layer {layers - 1}{more}"
+            raise ValueError(msg)
+    weights = [shapes[f"layers.{index}.weight"] for index in range(layers)]
+    for index, weight in enumerate(weights):
+        if len(weight) != 2 or min(weight) < 1:
+            msg = f"layers.{index}.weight: expected shape (outputs, inputs), got {weight}"
+            raise ValueError(msg)
+        if index and weight[1] != weights[index - 1][0]:
+            msg = (
+                f"layers.{index}.weight: expected {weights[index - 1][0]} inputs, which layer {index - 1} "
+                f"puts out, got {weight[1]}"
+            )
+            raise ValueError(msg)
+    for key in _keys(layers, norms):
+        kind, layer, name = key.split(".")
+        units = weights[int(layer)][:1]
+        if (kind, name) != ("layers", "weight") and shapes[key] != units:
+            msg = f"{key}: expected shape {units}, got {shapes[key]}"
+            raise ValueError(msg)
+    return weights
+
+
+def _check_dtypes(codes: Codes) -> None:
+    first = next(iter(codes.values()))
+    for key, dtype in codes.items():
+        if dtype not in {"F32", "F64"}:
+            msg = f"{key}: expected dtype F32 or F64 (float32, float64), got {dtype}"
+            raise ValueError(msg)
+        if dtype != first:
+            msg = f"{key}: expected dtype {first} as in the other tensors, got {dtype}"
+            raise ValueError(msg)
+
+
+def _check_statistics(shapes: Shapes, codes: Codes, normalize: str, features: int) -> None:
+    """Refuse statistics of the inputs that are incomplete, or missing though they are needed."""
+    if normalize != "standardize" and not any(key in shapes for key in STATISTICS):
+        return
+    for key in STATISTICS:
+        if key not in shapes:
+            msg = f"{key}: missing, though needed to normalize inputs ({normalize})"
+            raise ValueError(msg)
+        if codes[key] != "F64" or shapes[key] not in ((), (features,)):
+            msg = f"{key}: expected F64 of shape () or ({features},), got {codes[key]} of shape {shapes[key]}"
+            raise ValueError(msg)
+
+
+def _check_metadata(metadata: Mapping[str, str], sizes: tuple[int, ...]) -> None:
+    """Refuse metadata that contradict the tensors; they may say less."""
+    version = metadata.get("format_version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        msg = (
+            f"format_version: expected {FORMAT_VERSION}, got {json.dumps(version)}: "
+            "a newer xpnet may have written this file"
+        )
+        raise ValueError(msg)
+    for key, expected in {"sizes": list(sizes), "classes": sizes[-1]}.items():
+        value: object = None
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(metadata.get(key, json.dumps(expected)))
+        if value != expected:
+            shown = json.dumps(metadata[key])[:60]
+            msg = f"{key} in the metadata: expected {expected} as in the tensors, got {shown}"
+            raise ValueError(msg)

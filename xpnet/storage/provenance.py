@@ -46,18 +46,14 @@ def environment() -> Environment:
 
     Loads no library and never raises.
     """
-    versions = {name: _version(name) for name in LIBRARIES if name in sys.modules}
+    loaded = {name: sys.modules[name] for name in LIBRARIES if name in sys.modules}
+    versions = {name: getattr(module, "__version__", None) for name, module in loaded.items()}
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
-        "versions": {name: version for name, version in versions.items() if version},
+        "versions": {name: str(version) for name, version in versions.items() if version},
         "git": _git(Path(__file__).resolve().parents[1]),
     }
-
-
-def _version(module: str) -> str | None:
-    version = getattr(sys.modules[module], "__version__", None)
-    return None if version is None else str(version)
 
 
 def _git(root: Path) -> dict[str, Any] | None:

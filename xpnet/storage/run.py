@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from xpnet._lib.files import unwritable, write_atomic
 from xpnet._lib.locks import Lock, is_held
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import ConfigError
 from xpnet.storage.provenance import environment
 from xpnet.storage.record import (
     CHECKPOINT_FILE,
@@ -31,18 +31,15 @@ from xpnet.storage.record import (
     RECORD_FILE,
     SCHEMA_VERSION,
     Given,
-    Outcome,
     Record,
-    _finite,
-    _metrics,
-    _rows,
+    finite,
+    read_lines,
     read_run,
 )
 
 if TYPE_CHECKING:
     from xpnet.storage.checkpoint import Arrays
     from xpnet.storage.model_file import SavedModel
-
 
 Ending = Literal["completed", "interrupted", "failed"]
 
@@ -51,17 +48,13 @@ Ending = Literal["completed", "interrupted", "failed"]
 class Run:
     """A run that has its folder, and a record in it.
 
-    Attributes
-    ----------
-    folder
-        The folder of the run.
-    record
-        What run.json holds at the moment.
-
+    Methods that write raise ConfigError if a file cannot be written, or if the folder is no longer this
+    run's.
     """
 
     folder: Path
     record: Record
+    """What run.json holds at the moment."""
     _identity: tuple[int, int] | None
     _lock: Lock = field(repr=False)
 
@@ -108,7 +101,9 @@ class Run:
                     msg = f"{folder}: another run has just taken this name: choose another --name"
                     raise ConfigError(msg)
         except OSError as error:
-            raise _no_folder(out, error) from error
+            problem = "is a file" if out.is_file() else error.strerror or type(error).__name__
+            msg = f"--out: no run can be written in {out} ({problem}): choose another folder"
+            raise ConfigError(msg) from error
         finally:
             shutil.rmtree(prepared, ignore_errors=True)
 
@@ -127,10 +122,7 @@ class Run:
 
         """
         _resumable(folder)  # so that no lock file comes into folders of others
-        try:
-            lock = _locked(folder)
-        except OSError as error:
-            raise unwritable(folder, error) from error
+        lock = _locked(folder)
         try:
             return cls(folder, _resumable(folder), _identity(folder), lock)
         except BaseException:
@@ -140,111 +132,68 @@ class Run:
     def resume(self, rows: int) -> int:
         """Go on: keep the first `rows` rows of metrics.jsonl, and set the status to "running".
 
-        The record notes the time, and loses what it said of the end. Return the number of rows kept;
-        a power cut can have lost some.
+        The record notes the time, and loses what it said of the end; what `write_atomic` left behind in a
+        process that was killed goes. Return the number of rows kept; a power cut can have lost some.
 
         Raises
         ------
         DataError
             One of these rows is damaged.
-        ConfigError
-            A file cannot be written, or the folder is no longer this run's.
 
         """
         kept = self.truncate_metrics(rows)
-        again = {"ended": None, "metrics": None, "fingerprint": None, "error": None}
+        outcome = dict.fromkeys(("ended", "metrics", "fingerprint", "error"))
         resumed = [*self.record["resumed"], _now()]
-        self._write_record({"status": "running", "resumed": resumed, **again})
-        _remove_temporary(self.folder)
+        self._write_record({"status": "running", "resumed": resumed, **outcome})
+        for path in self.folder.glob(".*.tmp"):
+            if re.fullmatch(r"\.[0-9a-f]{16}\.tmp", path.name):
+                with suppress(OSError):
+                    path.unlink()
         return kept
 
     def truncate_metrics(self, rows: int) -> int:
-        """Cut metrics.jsonl back to its first `rows` rows, at once; return how many there are then.
-
-        Raises
-        ------
-        DataError
-            One of these rows is damaged.
-        ConfigError
-            The file cannot be written, or the folder is no longer this run's.
-
-        """
-        path = self.folder / METRICS_FILE
-        self._check_folder()
-        if not os.path.lexists(path):
-            return 0
-        content = _metrics(path)
-        kept = [text for text, _ in _rows(path, content, rows)]
-        whole = b"".join(text + b"\n" for text in kept)
-        if whole != content:
-            try:
-                write_atomic(path, whole)
-            except OSError as error:
-                raise unwritable(path, error) from error
-        return len(kept)
+        """Cut metrics.jsonl back to its first `rows` rows, as `resume` does; return how many there are."""
+        with self._writing(METRICS_FILE) as path:
+            lines = [text + b"\n" for text, _ in read_lines(path, rows)]
+            if path.exists():
+                write_atomic(path, b"".join(lines))
+        return len(lines)
 
     def log(self, values: Mapping[str, Any]) -> None:
-        """Append a line to metrics.jsonl; floats read back exactly, those not finite as null.
-
-        Raises
-        ------
-        ConfigError
-            The file cannot be written, or the folder is no longer this run's.
-
-        """
-        line = json.dumps(_finite(dict(values)), allow_nan=False) + "\n"
-        path = self.folder / METRICS_FILE
-        self._check_folder()
-        try:
-            with path.open("ab") as file:
-                file.write(line.encode())
-        except OSError as error:
-            raise unwritable(path, error) from error
+        """Append a line to metrics.jsonl; floats read back exactly, those not finite as null."""
+        line = json.dumps(finite(dict(values)), allow_nan=False) + "\n"
+        with self._writing(METRICS_FILE) as path, path.open("ab") as file:
+            file.write(line.encode())
 
     def save_model(self, model: "SavedModel") -> None:
-        """Write model.safetensors, completely or not at all.
-
-        Raises
-        ------
-        ConfigError
-            The file cannot be written, or the folder is no longer this run's.
-
-        """
+        """Write model.safetensors, completely or not at all."""
         from xpnet.storage.model_file import save_model
 
-        self._check_folder()
-        save_model(self.folder / MODEL_FILE, model)
+        with self._writing(MODEL_FILE) as path:
+            save_model(path, model)
 
     def save_checkpoint(self, arrays: "Arrays", facts: Mapping[str, Any]) -> None:
-        """Write checkpoint.safetensors; the one before stays until this one is complete.
+        """Write checkpoint.safetensors; the one before stays until this one is complete."""
+        from xpnet.storage.checkpoint import save_checkpoint
 
-        Raises
-        ------
-        ConfigError
-            The file cannot be written, or the folder is no longer this run's.
+        with self._writing(CHECKPOINT_FILE) as path:
+            save_checkpoint(path, arrays, facts)
 
-        """
-        from xpnet.storage.checkpoint import save_snapshot
-
-        self._check_folder()
-        save_snapshot(self.checkpoint, arrays, facts)
-
-    def finish(self, status: Ending, **outcome: Unpack[Outcome]) -> None:
+    def finish(
+        self,
+        status: Ending,
+        *,
+        metrics: Mapping[str, Any] | None = None,
+        fingerprint: str | None = None,
+        error: str | None = None,
+    ) -> None:
         """Complete run.json with the status, the time and the outcome, and let go of the folder.
 
         A completed run needs no checkpoint any more, and loses it. A run ends once: when it is not
         running, nothing changes.
-
-        Raises
-        ------
-        ConfigError
-            The file cannot be written, or the folder is no longer this run's.
-
         """
-        if strangers := sorted(set(outcome) - set(Outcome.__annotations__)):
-            msg = f"unknown outcome {strangers}: expected {sorted(Outcome.__annotations__)}"
-            raise TypeError(msg)
         if self.record["status"] == "running":
+            outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
             self._write_record({"status": status, "ended": _now(), **outcome})
             if status == "completed":
                 # Left over, it would do no harm: the record says already that all is done.
@@ -274,51 +223,43 @@ class Run:
 
     def _write_record(self, changes: Mapping[str, Any]) -> None:
         """Change the record: in the file, then here."""
-        self._check_folder()
-        path = self.folder / RECORD_FILE
         changed = cast("Record", {**self.record, **changes})
-        try:
+        with self._writing(RECORD_FILE) as path:
             write_atomic(path, _json(changed))
-        except OSError as error:
-            raise unwritable(path, error) from error
         self.record.update(changed)
 
-    def _check_folder(self) -> None:
-        """Refuse to mix this run's files with those of a run that took its folder."""
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[Path]:
+        """Give the body the path of a file to write, unless another run has taken this run's folder."""
         if _identity(self.folder) != self._identity:
             msg = f"{self.folder}: was replaced or removed while this run was using it"
             raise ConfigError(msg)
+        path = self.folder / name
+        try:
+            yield path
+        except OSError as error:
+            raise unwritable(path, error) from error
 
 
 def _resumable(folder: Path) -> Record:
     """Return the record of a run that can be resumed; raise DataError or ConfigError over another."""
-    path = folder / RECORD_FILE
     record = read_run(folder)
-    for key, kind in {"config": dict, "data": dict, "started": str, "status": str}.items():
-        if not isinstance(record.get(key), kind):
-            found = json.dumps(record.get(key))[:60]
-            expected = "an object" if kind is dict else "a string"
-            msg = f"{path}: {key}: expected {expected}, got {found}"
-            raise DataError(msg)
     if record["status"] == "completed":
         msg = (
             f"{folder}: is complete: nothing is left to resume "
             f"(--init-from {folder / MODEL_FILE} starts another run from its model)"
         )
         raise ConfigError(msg)
-    if record["status"] not in {"running", "interrupted", "failed"}:
-        expected = "running, interrupted or failed"
-        msg = f"{path}: status: expected {expected}, got {json.dumps(record['status'])[:60]}"
-        raise DataError(msg)
-    resumed = record.get("resumed")
-    name = folder.resolve().name  # the folder may have been renamed since
-    again = {"id": name, "resumed": resumed if isinstance(resumed, list) else []}
-    return cast("Record", {**record, **again})
+    record["id"] = folder.resolve().name  # the folder may have been renamed since
+    return record
 
 
 def _locked(folder: Path) -> Lock:
-    """Return the lock on a run's folder; raise ConfigError if another process has it."""
-    lock = Lock.take(folder / LOCK_FILE)
+    """Return the lock on a run's folder; raise ConfigError if another process has it, or none can be made."""
+    try:
+        lock = Lock.take(folder / LOCK_FILE)
+    except OSError as error:
+        raise unwritable(folder, error) from error
     if lock is None:
         raise _in_use(folder)
     return lock
@@ -328,31 +269,20 @@ def _in_use(folder: Path) -> ConfigError:
     return ConfigError(f"{folder}: another process is working on this run: wait until it has ended")
 
 
-def _remove_temporary(folder: Path) -> None:
-    """Remove what `write_atomic` leaves behind in a process that is killed."""
-    for path in folder.glob(".*.tmp"):
-        if re.fullmatch(r"\.[0-9a-f]{16}\.tmp", path.name):
-            with suppress(OSError):
-                path.unlink()
-
-
 def _first_record(run_id: str, given: Given) -> Record:
-    return cast(
-        "Record",
-        {
-            "schema_version": SCHEMA_VERSION,
-            "id": run_id,
-            "status": "running",
-            "started": _now(),
-            "resumed": [],
-            "ended": None,
-            **given,
-            **environment(),
-            "metrics": None,
-            "fingerprint": None,
-            "error": None,
-        },
-    )
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "id": run_id,
+        "status": "running",
+        "started": _now(),
+        "resumed": [],
+        "ended": None,
+        **given,
+        **environment(),
+        "metrics": None,
+        "fingerprint": None,
+        "error": None,
+    }
 
 
 def _check_free(folder: Path, *, overwrite: bool) -> None:
@@ -414,10 +344,5 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _no_folder(out: Path, error: OSError) -> ConfigError:
-    problem = "is a file" if out.is_file() else error.strerror or type(error).__name__
-    return ConfigError(f"--out: no run can be written in {out} ({problem}): choose another folder")
-
-
 def _json(record: Record) -> bytes:
-    return (json.dumps(_finite(record), indent=2, allow_nan=False) + "\n").encode()
+    return (json.dumps(finite(record), indent=2, allow_nan=False) + "\n").encode()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xpnet._lib.interrupts import deferred
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DivergedError
-from xpnet.storage.checkpoint import flatten, load_snapshot, unflatten
+from xpnet.storage.checkpoint import flatten, load_checkpoint, unflatten
 from xpnet.storage.run import Run
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState, Variables
@@ -261,14 +261,14 @@ class SaveCheckpoints(Callback):
         if not path.exists():
             self._run.resume(0)
             return trainer.initial_state()
-        arrays, facts = load_snapshot(path)
+        arrays, facts = load_checkpoint(path)
         initial = trainer.to_host(trainer.initial_state().variables)
-        variables = Variables(*unflatten("state", tuple(initial), arrays))
+        variables = Variables(*unflatten(path, "state", tuple(initial), arrays))
         state = TrainState(variables, int(facts["epoch"]), int(facts["batch"]))
         early.epoch, early.accuracy, early.loss = facts["best"]
         if any(name.startswith("best") for name in arrays):
             like = initial.parameters, initial.statistics
-            early.best = trainer.to_device(unflatten("best", like, arrays))
+            early.best = trainer.to_device(unflatten(path, "best", like, arrays))
         # Before the first step the row of epoch 0 may be there; it is written again.
         rows = int(facts["rows"]) if state.epoch or state.batch else 0
         self._metrics.go_on(rows, float(facts["seconds"]))

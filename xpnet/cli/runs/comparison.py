@@ -8,7 +8,6 @@ from xpnet._lib.text import figure_shown, plain, shortened, value_shown
 from xpnet.cli.runs.listing import FINGERPRINT_DIGITS, higher_is_better, metric_names
 from xpnet.cli.runs.table import Cell, Column, print_line, print_table, side_by_side
 from xpnet.errors import ConfigError
-from xpnet.storage.find import object_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +54,7 @@ def compare(runs: Sequence[FoundRun], *, everything: bool) -> Comparison:
     if len(runs) < 2:
         msg = f"expected two runs or more to compare, got {len(runs)}"
         raise ConfigError(msg)
-    settings = _lines([object_of(run.record, "config") for run in runs])
+    settings = _lines([run.record["config"] for run in runs])
     if not everything:
         settings = [line for line in settings if line.differs and line.name not in BOOKKEEPING]
     surroundings = _lines([_surroundings(run) for run in runs])
@@ -122,15 +121,15 @@ def _lines(objects: Sequence[dict[str, Any]]) -> list[Line]:
 
 def _surroundings(run: FoundRun) -> dict[str, Any]:
     record = run.record
-    data, git = object_of(record, "data"), object_of(record, "git")
+    git = record["git"] or {}
     return {
         "status": run.status,
-        "backend": record.get("backend"),
-        "device": record.get("device_used"),
-        **{f"data {name}": value for name, value in data.items()},
-        "python": record.get("python"),
-        "platform": record.get("platform"),
-        **{f"version {name}": found for name, found in object_of(record, "versions").items()},
+        "backend": record["backend"],
+        "device": record["device_used"],
+        **{f"data {name}": value for name, value in record["data"].items()},
+        "python": record["python"],
+        "platform": record["platform"],
+        **{f"version {name}": found for name, found in record["versions"].items()},
         "git commit": git.get("commit"),
         "git dirty": git.get("dirty"),
     }

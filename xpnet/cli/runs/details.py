@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xpnet._lib.text import figure_shown, plain, shortened, value_shown
 from xpnet.cli.runs.listing import STYLES, commands, print_list
 from xpnet.cli.runs.table import Cell, Column, print_line, print_table
-from xpnet.storage.find import SUMMARY_FILE, number_of, object_of, read_object, text_of
+from xpnet.storage.record import SUMMARY_FILE, is_number, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from xpnet.storage.find import FoundRun
+    from xpnet.storage.record import Record
 
 LINES = 40
 """Lines of the history that a table shows; --json and --csv give all of them."""
@@ -27,11 +28,11 @@ def print_details(console: Console, run: FoundRun, history: Sequence[Mapping[str
     print_line(console, plain(run.id), "bold")
     _print_pairs(console, _facts(run), {"status": STYLES.get(run.status, "")})
     print_line(console, "\nsettings (* not the default)", "bold")
-    _print_settings(console, object_of(run.record, "config"))
+    _print_settings(console, run.record["config"])
     if run.metrics:
         print_line(console, f"\nmetrics{'' if run.ended else ' so far'}", "bold")
         _print_pairs(console, {name: figure_shown(name, run.metrics[name]) for name in run.metrics})
-    _print_classes(console, object_of(run.record, "metrics"))
+    _print_classes(console, run.record["metrics"] or {})
     if history:
         _print_history(console, history)
     if possible := commands(run):
@@ -72,16 +73,15 @@ def print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> No
 def _summary(folder: Path) -> list[str]:
     if not (folder / SUMMARY_FILE).exists():
         return []
-    summary = read_object(folder / SUMMARY_FILE)
-    best, figures = object_of(summary, "best"), object_of(summary, "figures")
-    over = value_shown(text_of(summary, "over"))
-    lines = [f"best of all {over}: {value_shown(text_of(best, 'run'))}"] if best else []
+    summary = read_object(folder / SUMMARY_FILE, "damaged", "expected the summary of several trainings")
+    best, figures = _object_of(summary, "best"), _object_of(summary, "figures")
+    over = value_shown(summary.get("over"))
+    lines = [f"best of all {over}: {value_shown(best.get('run'))}"] if best else []
     if figures:
         lines.append(plain(f"all {over}, mean ± standard deviation"))
     for name in figures:
         mean, deviation = (
-            figure_shown(name, number_of(object_of(figures, name).get(key)))
-            for key in ("mean", "standard_deviation")
+            _figure(name, _object_of(figures, name).get(key)) for key in ("mean", "standard_deviation")
         )
         lines.append(plain(f"  {shortened(name):<22}{mean} ± {deviation}"))
     return lines
@@ -90,33 +90,43 @@ def _summary(folder: Path) -> list[str]:
 def _facts(run: FoundRun) -> dict[str, str]:
     """Return what the record says of the run besides settings and metrics, as far as it does."""
     record = run.record
-    data = object_of(record, "data")
+    data = record["data"]
     facts: dict[str, object] = {
         "status": run.status,
-        "error": text_of(record, "error"),
+        "error": record["error"],
         "folder": run.folder,
         "files": ", ".join(_files(run.folder)),
         "started": run.started,
-        "resumed": ", ".join(_words(record.get("resumed"))),
-        "ended": text_of(record, "ended"),
-        "command": _command(_words(record.get("command"))),
+        "resumed": ", ".join(record["resumed"]),
+        "ended": record["ended"],
+        "command": _command(record["command"]),
         "network": run.network,
         "arithmetic": run.arithmetic,
-        "backend": text_of(record, "backend"),
+        "backend": record["backend"],
         "device": _device(record),
         "data": ", ".join(
             str(value) if name == "name" else f"{value} {name.replace('_', ' ')}"
             for name, value in data.items()
             if isinstance(value, int) or name == "name"
         ),
-        "data SHA-256": text_of(data, "sha256"),
-        "python": text_of(record, "python"),
-        "platform": text_of(record, "platform"),
-        "versions": ", ".join(f"{name} {version}" for name, version in object_of(record, "versions").items()),
-        "git": _commit(object_of(record, "git")),
+        "data SHA-256": data["sha256"],
+        "python": record["python"],
+        "platform": record["platform"],
+        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        "git": _commit(record["git"] or {}),
         "fingerprint": run.fingerprint,
     }
     return {name: plain(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def _object_of(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return the object at `key` of a summary, or an empty one if something else is there."""
+    value = content.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _figure(name: str, value: Any) -> str:
+    return figure_shown(name, value if is_number(value) else None)
 
 
 def _files(folder: Path) -> list[str]:
@@ -127,26 +137,19 @@ def _files(folder: Path) -> list[str]:
         return []
 
 
-def _words(value: object) -> list[str]:
-    return [str(word) for word in value] if isinstance(value, list) else []
-
-
 def _command(words: list[str]) -> str:
     """Return a line for the shell; the first word may be several, as in python -m xpnet.train."""
     return " ".join([*words[:1], *map(shlex.quote, words[1:])])
 
 
-def _device(record: Mapping[str, Any]) -> str | None:
-    used, requested = text_of(record, "device_used"), text_of(record, "device_requested")
-    if used is None or requested is None:
-        return used
-    reason = text_of(record, "device_reason")
-    return f"{used} (asked for {requested}{'' if reason is None else f': {reason}'})"
+def _device(record: Record) -> str:
+    reason = "" if record["device_reason"] is None else f": {record['device_reason']}"
+    return f"{record['device_used']} (asked for {record['device_requested']}{reason})"
 
 
 def _commit(git: Mapping[str, Any]) -> str | None:
-    commit = text_of(git, "commit")
-    return commit if commit is None or not git.get("dirty") else f"{commit}, changed"
+    commit = git.get("commit")
+    return f"{commit}, changed" if commit and git.get("dirty") else commit
 
 
 def _print_pairs(
@@ -178,7 +181,7 @@ def _print_classes(console: Console, metrics: Mapping[str, Any]) -> None:
     classes = max(map(len, lists.values()))
     columns = [Column("class", [Cell(str(label)) for label in range(classes)], right=True)]
     for name, values in lists.items():
-        figures = [figure_shown(name, number_of(value)) for value in values]
+        figures = [_figure(name, value) for value in values]
         figures += ["-"] * (classes - len(figures))
         columns.append(Column(shortened(plain(name)), [Cell(text) for text in figures], right=True))
     print_line(console)
@@ -197,7 +200,7 @@ def _print_history(console: Console, history: Sequence[Mapping[str, Any]]) -> No
     columns = [
         Column(
             shortened(plain(name)),
-            [Cell(figure_shown(name, number_of(row[position]))) for row in rows],
+            [Cell(_figure(name, row[position])) for row in rows],
             right=True,
         )
         for position, name in enumerate(names)
