@@ -20,9 +20,9 @@ from xpnet.backends import environment
 from xpnet.backends.probing import Probe
 from xpnet.cli import parity
 from xpnet.cli.parity_table import print_table
+from xpnet.inference import context
 from xpnet.parity import places, runs
 from xpnet.parity.places import NUMPY, Place
-from xpnet.training import setup
 
 STRICT = Place("array-api-strict", "device1")
 CUPY = Place("cupy", "cuda:0")
@@ -162,7 +162,7 @@ def test_a_broken_reproducible_operation_fails(monkeypatch, capsys):
     assert re.search(r"array-api-strict .* 1 +1 +\S+ +\S+ +\S+ s  FAIL\n", out)
     assert (
         "array-api-strict on device1, reproducible float64: epoch 1, step 0, block 0: "
-        "dW of layer 1 differs first, at (0, 0): "
+        "over_samples in linear_backward, call 0, differs first, at (0, 0): "
     ) in out
     assert "parity does not hold: 1 of 6 runs fail" in out
     (failed,) = (row for row in record()["rows"] if row["verdict"] == "FAIL")
@@ -180,7 +180,7 @@ def test_a_difference_in_the_losses_alone_fails(monkeypatch, capsys):
     assert run("--json", "parity.json") == 1
     (failed,) = (row for row in record()["rows"] if row["verdict"] == "FAIL")
     assert (failed["epoch"], failed["layer"], failed["max_ulp"]) == (0, None, 0)
-    assert "epoch 0, block 0: cross-entropy of layer 1 differs first" in capsys.readouterr().out
+    assert "epoch 0, block 0: log in cross_entropy, call 0, differs first" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("two_places")
@@ -357,7 +357,7 @@ def in_terminal(*words):
     """Run the command on a terminal; return its exit code and what the terminal shows."""
     main, side = pty.openpty()
     code = (
-        "import sys; from xpnet.parity import command, places; keep = places.survey;"
+        "import sys; from xpnet.cli import parity; from xpnet.parity import places; keep = places.survey;"
         "places.survey = lambda: keep(['numpy', 'array-api-strict']);"
         "sys.exit(parity.main(sys.argv[1:]))"
     )
@@ -382,7 +382,7 @@ def test_a_terminal_shows_progress_and_colours():
 
 
 def test_the_help_answers_without_numpy():
-    code = "import sys; from xpnet.parity import command; print('numpy' in sys.modules)"
+    code = "import sys; from xpnet.cli import parity; print('numpy' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
 
@@ -427,4 +427,4 @@ def test_a_library_that_is_missing_is_surveyed_once(monkeypatch):
 
 def test_assembling_uses_the_table_of_arithmetics():
     """The tests above break it there."""
-    assert setup.ARITHMETICS is ARITHMETICS
+    assert context.ARITHMETICS is ARITHMETICS
