@@ -18,9 +18,9 @@ from xpnet.backends.base import Backend, NamespaceMismatchError, check_namespace
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import resolve
 from xpnet.config import TrainConfig
-from xpnet.config.files import from_resolved
 from xpnet.config.rules import whole
 from xpnet.config.settings import Arithmetic, RunSettings
+from xpnet.config.sources import from_resolved
 from xpnet.data.datasets import Dataset, joined
 from xpnet.data.table import Table, features, labels
 from xpnet.errors import ConfigError, DataError

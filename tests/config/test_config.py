@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -21,11 +20,10 @@ from networks import arithmetic
 from xpnet import config
 from xpnet.arithmetic import ARITHMETICS
 from xpnet.backends.numpy import make as numpy_backend
-from xpnet.config import Command, TrainConfig, from_resolved, parse, resolved, to_toml
-from xpnet.config.contradictions import CONTRADICTIONS
+from xpnet.config import Command, TrainConfig, constraints, from_resolved, parse, resolved, to_toml
 from xpnet.data import augment
 from xpnet.errors import ConfigError
-from xpnet.nn import functional, network, optim, schedules
+from xpnet.nn import functional, init, optim, schedules
 from xpnet.storage.model_file import NORMALIZATIONS
 
 NAMES = [field.name for field in fields(TrainConfig)]
@@ -453,14 +451,16 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any
         TrainConfig(**settings)
 
 
-def test_every_contradiction_has_a_row_of_its_own() -> None:
-    defaults = {field.name: field.default for field in fields(TrainConfig)}
-    broken = [
-        [c for c in CONTRADICTIONS if c.holds(SimpleNamespace(**{**defaults, **row}))]
-        for row, _ in WRONG_TOGETHER
-    ]
-    assert [len(found) for found in broken] == [1] * len(WRONG_TOGETHER)
-    assert {id(c) for found in broken for c in found} == set(map(id, CONTRADICTIONS))
+def violations(settings: dict[str, Any]) -> list[constraints.Violation]:
+    """What is wrong with settings together, which is not looked at for a run that goes on."""
+    return list(constraints.violations(TrainConfig(**settings, resume=Path("run"))))
+
+
+def test_every_constraint_has_a_row_of_its_own() -> None:
+    found = [violations(row) for row, _ in WRONG_TOGETHER]
+    assert [len(one) for one in found] == [1] * len(WRONG_TOGETHER)
+    kinds = {(one.name, one.of, re.sub("got .*", "", one.message)) for (one,) in found}
+    assert len(kinds) == inspect.getsource(constraints).count("yield Violation(")
 
 
 @pytest.mark.parametrize(
@@ -539,7 +539,8 @@ def test_a_setting_of_the_file_falls_where_a_flag_leaves_it_without_sense(
 
 
 def test_every_setting_that_may_fall_has_a_row() -> None:
-    assert {name for _, _, name in OVERRULED} == {c.name for c in CONTRADICTIONS if c.of}
+    found = itertools.chain(*(violations(row) for row, _ in WRONG_TOGETHER))
+    assert {name for _, _, name in OVERRULED} == {one.name for one in found if one.of}
 
 
 @pytest.mark.parametrize(
@@ -999,7 +1000,7 @@ def test_the_floating_point_type_follows_the_arithmetic(arithmetic, dtype, expec
         (config.Loss, functional.LOSSES),
         (config.Arithmetic, ARITHMETICS),
         (config.Normalize, NORMALIZATIONS),
-        (config.Initialization, get_args(network.Initialization)),
+        (config.Initialization, get_args(init.Initialization)),
     ],
 )
 def test_the_names_are_those_of_what_is_implemented(names: Any, table: Any) -> None:

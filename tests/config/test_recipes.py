@@ -11,7 +11,7 @@ from xpnet import train
 from xpnet.config import TrainConfig, from_recipe, parse, recipes
 from xpnet.errors import ConfigError
 
-FOLDER = Path(package.__file__).resolve().parents[1] / "recipes"
+FOLDER = Path(package.__file__).resolve().parents[1] / "config" / "recipes"
 PROMISED = {
     "notebook": {},
     "quick": {"hidden": (10,), "arithmetic": "native", "float_type": "float32"},

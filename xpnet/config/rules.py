@@ -6,16 +6,10 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-from xpnet.config.augmentation import LIMITS
-from xpnet.config.augmentation import problem as augmentation_problem
-
-
-def _unchanged(found: Any) -> object:
-    return found
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,7 @@ class Rule:
     holds: Callable[[Any], bool]
     """Whether a value, of any type, may be."""
 
-    read: Callable[[Any], object] = _unchanged
+    read: Callable[[Any], object] = lambda value: value
     """Returns a TOML or JSON value as the setting's own type; unchanged what has no such type."""
 
     choices: tuple[str, ...] = ()
@@ -47,19 +41,21 @@ class Rule:
 def rules_of(settings: type) -> dict[str, Rule]:
     """Return the rule of each field of a dataclass, by name.
 
-    It is the ``Rule`` in the field's annotation; that of a Literal or a bool follows from the type.
+    It is the ``Rule`` in the field's annotation, of values other than None; that of a Literal or a bool
+    follows from the type.
     """
     hints = get_type_hints(settings, include_extras=True)
     return {name: _rule_of(hint) for name, hint in hints.items()}
 
 
 def _rule_of(hint: Any) -> Rule:
-    metadata = getattr(hint, "__metadata__", ())
-    for item in metadata:
-        if isinstance(item, Rule):
-            return item
-    bare = hint.__origin__ if metadata else hint
-    return one_of(get_args(bare)) if get_origin(bare) is Literal else SWITCH
+    bare, *metadata = get_args(hint) if get_origin(hint) is Annotated else [hint]
+    rule = next((item for item in metadata if isinstance(item, Rule)), None)
+    if rule is None:
+        return one_of(get_args(bare)) if get_origin(bare) is Literal else SWITCH
+    if NoneType in get_args(bare):
+        return replace(rule, holds=lambda value: value is None or rule.holds(value))
+    return rule
 
 
 # Words and switches
@@ -69,11 +65,6 @@ def one_of(choices: Iterable[str]) -> Rule:
     """Allow these words."""
     allowed = tuple(choices)
     return Rule(f"one of {', '.join(allowed)}", lambda value: value in allowed, choices=allowed)
-
-
-def optional(rule: Rule) -> Rule:
-    """Allow None as well: the setting has no value."""
-    return Rule(rule.expected, lambda value: value is None or rule.holds(value), rule.read)
 
 
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
@@ -109,14 +100,10 @@ def whole_or(word: str) -> Rule:
     return Rule(f"{word} or a whole number, 1 or more", lambda value: value == word or _is_whole(value, 1))
 
 
-def augmentation(name: str) -> Rule:
-    """Allow what the setting `name` of ``xpnet.data.augment.Augmentation`` may be."""
-    lowest, highest, unit = LIMITS[name]
-    return Rule(
-        f"a number from {lowest:g} to {highest:g} ({unit})",
-        lambda value: augmentation_problem(name, value) is None,
-        read=_as_float,
-    )
+def between(lowest: float, highest: float, unit: str) -> Rule:
+    """Allow numbers from `lowest` to `highest`, of a unit."""
+    expected = f"a number from {lowest:g} to {highest:g} ({unit})"
+    return _number(expected, lambda value: lowest <= value <= highest)
 
 
 NOT_NEGATIVE = _number("a finite number, 0 or more", lambda value: value >= 0)

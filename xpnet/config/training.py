@@ -4,8 +4,9 @@ import unicodedata
 from dataclasses import dataclass, fields
 from typing import Any, NotRequired, TypedDict
 
+from xpnet.config.augmentation import RULES as AMOUNTS
 from xpnet.config.augmentation import Augmentation
-from xpnet.config.contradictions import CONTRADICTIONS
+from xpnet.config.constraints import violations
 from xpnet.config.rules import flag, plain, rules_of, shown
 from xpnet.config.settings import (
     AugmentationSettings,
@@ -58,10 +59,10 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
             check(name, getattr(self, name))
         if isinstance(self.learning_rate, tuple) and len(self.learning_rate) == 1:
             object.__setattr__(self, "learning_rate", self.learning_rate[0])
-        for name, _, holds, message in CONTRADICTIONS if self.resume is None else ():
-            if holds(self):
-                msg = f"{flag(name)}: {message.format(c=self)}"
-                raise ConfigError(msg)
+        violation = next(violations(self), None)
+        if violation is not None and self.resume is None:
+            msg = f"{flag(violation.name)}: {violation.message}"
+            raise ConfigError(msg)
 
     @property
     def float_type(self) -> str:
@@ -84,14 +85,11 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     @property
     def optimizer_options(self) -> OptimizerOptions:
         """The options of the optimiser, with what the defaults come to."""
-        weight_decay = self.weight_decay
-        if weight_decay is None:
-            weight_decay = ADAMW_WEIGHT_DECAY if self.optimizer == "adamw" else 0.0
-        options: OptimizerOptions = {
-            "weight_decay": weight_decay,
-            "clip_norm": self.clip_norm,
-            "max_norm": self.max_norm,
-        }
+        default = ADAMW_WEIGHT_DECAY if self.optimizer == "adamw" else 0.0
+        weight_decay = default if self.weight_decay is None else self.weight_decay
+        options = OptimizerOptions(
+            weight_decay=weight_decay, clip_norm=self.clip_norm, max_norm=self.max_norm
+        )
         if self.optimizer in ("momentum", "nesterov"):
             options["decay"] = MOMENTUM if self.momentum is None else self.momentum
         return options
@@ -99,10 +97,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     @property
     def schedule_options(self) -> dict[str, Any]:
         """The options of the schedule, the arguments of ``xpnet.nn.schedules.ScheduleOptions``."""
-        options: dict[str, Any] = {
-            "factor": self.schedule_factor,
-            "warmup_epochs": self.warmup_epochs,
-        }
+        options: dict[str, Any] = {"factor": self.schedule_factor, "warmup_epochs": self.warmup_epochs}
         if self.schedule_step_epochs is not None:
             options["step_epochs"] = self.schedule_step_epochs
         return options
@@ -110,7 +105,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     @property
     def augmentation(self) -> Augmentation:
         """The distortions of images."""
-        amounts = {field.name: getattr(self, f"augment_{field.name}") for field in fields(Augmentation)}
+        amounts = {name: getattr(self, f"augment_{name}") for name in AMOUNTS}
         return Augmentation(**{name: amount for name, amount in amounts.items() if amount is not None})
 
 
@@ -143,11 +138,7 @@ def to_toml(config: TrainConfig) -> str:
 
     settings = {key: value for key, value in resolved(config).items() if value is not None}
     for key, value in settings.items():
-        if isinstance(value, str) and _has_surrogate(value):
+        if isinstance(value, str) and any(unicodedata.category(character) == "Cs" for character in value):
             msg = f"{flag(key)}: expected text that a TOML file can hold, got {shown(value)}"
             raise ConfigError(msg)
     return tomli_w.dumps(settings)
-
-
-def _has_surrogate(text: str) -> bool:
-    return any(unicodedata.category(character) == "Cs" for character in text)
