@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from xpnet.api import Progress, checked, chosen_backend, host_array, in_memory, train
 from xpnet.backends.base import Backend
-from xpnet.config import (
+from xpnet.config import TrainConfig
+from xpnet.config.settings import (
     Activation,
     Arithmetic,
     BackendName,
@@ -18,7 +19,6 @@ from xpnet.config import (
     Normalize,
     OptimizerName,
     ScheduleName,
-    TrainConfig,
 )
 from xpnet.data.table import Table, features
 from xpnet.errors import ConfigError
@@ -109,43 +109,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         log_every: int = 10,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
-        self.hidden = hidden
-        self.activation = activation
-        self.batch_norm = batch_norm
-        self.dropout = dropout
-        self.input_dropout = input_dropout
-        self.init = init
-        self.normalize = normalize
-        self.validation = validation
-        self.patience = patience
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.loss = loss
-        self.label_smoothing = label_smoothing
-        self.optimizer = optimizer
-        self.momentum = momentum
-        self.learning_rate = learning_rate
-        self.schedule = schedule
-        self.schedule_step_epochs = schedule_step_epochs
-        self.schedule_factor = schedule_factor
-        self.warmup_epochs = warmup_epochs
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.max_norm = max_norm
-        self.augment_shift = augment_shift
-        self.augment_rotate = augment_rotate
-        self.augment_scale = augment_scale
-        self.augment_shear = augment_shear
-        self.augment_elastic_alpha = augment_elastic_alpha
-        self.augment_elastic_sigma = augment_elastic_sigma
-        self.arithmetic = arithmetic
-        self.dtype = dtype
-        self.device = device
-        self.backend = backend
-        self.require_device = require_device
-        self.workers = workers
-        self.log_every = log_every
-        self.random_state = random_state
+        parameters = locals().copy()
+        del parameters["self"]
+        self.__dict__.update(parameters)
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on rows (m, features) with labels (m,), from the start.

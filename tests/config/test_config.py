@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import arithmetic
 
-from xpnet import config
 from xpnet.arithmetic import ARITHMETICS
 from xpnet.backends.numpy import make as numpy_backend
 from xpnet.config import Command, TrainConfig, constraints, from_resolved, parse, resolved, to_toml
+from xpnet.config import settings as types
 from xpnet.data import augment
 from xpnet.errors import ConfigError
 from xpnet.nn import functional, init, optim, schedules
@@ -766,7 +766,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "data": st.none() | PATHS,
     "test_data": st.none() | PATHS,
     "validation": st.integers(0, 10**9),
-    "normalize": st.sampled_from(get_args(config.Normalize)),
+    "normalize": st.sampled_from(get_args(types.Normalize)),
     "augment_shift": st.floats(0, 1000),
     "augment_rotate": st.floats(0, 180),
     "augment_scale": st.floats(0, 0.9),
@@ -774,33 +774,33 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "augment_elastic_alpha": st.floats(0, 10000),
     "augment_elastic_sigma": st.none() | st.floats(0.1, 100),
     "hidden": st.lists(st.integers(1, 10**6), max_size=5).map(tuple),
-    "activation": st.sampled_from(get_args(config.Activation)),
+    "activation": st.sampled_from(get_args(types.Activation)),
     "batch_norm": st.booleans(),
     "dropout": SHARES,
     "input_dropout": SHARES,
-    "init": st.sampled_from(get_args(config.Initialization)),
+    "init": st.sampled_from(get_args(types.Initialization)),
     "init_from": st.none() | PATHS,
     "epochs": st.integers(0, 10**9),
     "batch_size": st.just("full") | st.integers(1, 10**9),
-    "loss": st.sampled_from(get_args(config.Loss)),
+    "loss": st.sampled_from(get_args(types.Loss)),
     "label_smoothing": SHARES,
     "patience": st.none() | st.integers(1, 10**9),
     "seed": st.integers(0, 2**64 - 1),
     "repeats": st.integers(1, 10**9),
-    "optimizer": st.sampled_from(get_args(config.OptimizerName)),
+    "optimizer": st.sampled_from(get_args(types.OptimizerName)),
     "momentum": st.none() | SHARES,
     "learning_rate": POSITIVES | st.lists(POSITIVES, min_size=1, unique=True).map(tuple),
-    "schedule": st.sampled_from(get_args(config.ScheduleName)),
+    "schedule": st.sampled_from(get_args(types.ScheduleName)),
     "schedule_step_epochs": st.none() | st.integers(1, 10**9),
     "schedule_factor": st.none() | st.floats(0, 1, exclude_min=True),
     "warmup_epochs": st.integers(0, 10**9),
     "weight_decay": st.none() | st.floats(0, allow_infinity=False),
     "clip_norm": st.none() | POSITIVES,
     "max_norm": st.none() | POSITIVES,
-    "arithmetic": st.sampled_from(get_args(config.Arithmetic)),
-    "dtype": st.sampled_from(get_args(config.DType)),
+    "arithmetic": st.sampled_from(get_args(types.Arithmetic)),
+    "dtype": st.sampled_from(get_args(types.DType)),
     "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:3"]),
-    "backend": st.sampled_from(get_args(config.BackendName)),
+    "backend": st.sampled_from(get_args(types.BackendName)),
     "workers": st.just("auto") | st.integers(1, 10**9),
     "require_device": st.booleans(),
     "log_every": st.integers(1, 10**9),
@@ -810,7 +810,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "name": st.none() | NAME,
     "overwrite": st.booleans(),
     "report": st.booleans(),
-    "track": st.lists(st.sampled_from(get_args(config.TrackerName)), unique=True).map(tuple),
+    "track": st.lists(st.sampled_from(get_args(types.TrackerName)), unique=True).map(tuple),
     "quiet": st.booleans(),
     "debug": st.booleans(),
 }
@@ -994,13 +994,13 @@ def test_the_floating_point_type_follows_the_arithmetic(arithmetic, dtype, expec
 @pytest.mark.parametrize(
     ("names", "table"),
     [
-        (config.OptimizerName, optim.OPTIMIZERS),
-        (config.ScheduleName, schedules.SCHEDULES),
-        (config.Activation, functional.ACTIVATIONS),
-        (config.Loss, functional.LOSSES),
-        (config.Arithmetic, ARITHMETICS),
-        (config.Normalize, NORMALIZATIONS),
-        (config.Initialization, get_args(init.Initialization)),
+        (types.OptimizerName, optim.OPTIMIZERS),
+        (types.ScheduleName, schedules.SCHEDULES),
+        (types.Activation, functional.ACTIVATIONS),
+        (types.Loss, functional.LOSSES),
+        (types.Arithmetic, ARITHMETICS),
+        (types.Normalize, NORMALIZATIONS),
+        (types.Initialization, get_args(init.Initialization)),
     ],
 )
 def test_the_names_are_those_of_what_is_implemented(names: Any, table: Any) -> None:

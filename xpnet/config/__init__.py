@@ -5,34 +5,11 @@ together. This package loads no array library, so that `--help` answers at once.
 """
 
 from xpnet.config.flags import Command, parse
-from xpnet.config.settings import (
-    Activation,
-    Arithmetic,
-    BackendName,
-    DType,
-    Initialization,
-    Loss,
-    Normalize,
-    OptimizerName,
-    ScheduleName,
-    TrackerName,
-)
 from xpnet.config.sources import from_recipe, from_resolved, recipes
-from xpnet.config.training import OptimizerOptions, TrainConfig, resolved, to_toml
+from xpnet.config.training import TrainConfig, resolved, to_toml
 
 __all__ = [
-    "Activation",
-    "Arithmetic",
-    "BackendName",
     "Command",
-    "DType",
-    "Initialization",
-    "Loss",
-    "Normalize",
-    "OptimizerName",
-    "OptimizerOptions",
-    "ScheduleName",
-    "TrackerName",
     "TrainConfig",
     "from_recipe",
     "from_resolved",

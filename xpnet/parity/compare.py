@@ -46,12 +46,13 @@ class Epoch:
 class KeepEpochs(Callback):
     """Keeps the `Epoch` of each logged epoch; inside the backend's scope, after ``Evaluate``."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: Trainer, notify: Callable[[int], None] = lambda _: None) -> None:
+        self._trainer, self._notify = trainer, notify
         self.epochs: list[Epoch] = []
 
     def on_epoch_end(self, log: EpochLog) -> None:
-        """Keep the epoch."""
+        """Keep the epoch, and tell its number."""
+        self._notify(log.epoch)
         variables = self._trainer.to_host(log.state.variables)
         layers = tuple(map(_digest, variables.parameters))
         rest = _digest((variables.statistics, variables.optimizer))
