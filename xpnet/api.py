@@ -157,11 +157,7 @@ class Model:
 
 
 def load(
-    path: str | Path,
-    *,
-    device: str = "auto",
-    backend: str = "auto",
-    arithmetic: Arithmetic | None = None,
+    path: str | Path, *, device: str = "auto", backend: str = "auto", arithmetic: Arithmetic | None = None
 ) -> Model:
     """Return the network of a run's folder, with its history, or in a .safetensors file.
 

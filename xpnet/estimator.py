@@ -8,18 +8,7 @@ from numpy.typing import NDArray
 
 from xpnet.api import Progress, checked, chosen_backend, host_array, in_memory, train
 from xpnet.backends.base import Backend
-from xpnet.config import TrainConfig
-from xpnet.config.settings import (
-    Activation,
-    Arithmetic,
-    BackendName,
-    DType,
-    Initialization,
-    Loss,
-    Normalize,
-    OptimizerName,
-    ScheduleName,
-)
+from xpnet.config import TrainConfig, settings
 from xpnet.data.table import Table, features
 from xpnet.errors import ConfigError
 
@@ -72,22 +61,22 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         *,
         hidden: tuple[int, ...] = (100,),
-        activation: Activation = "relu",
+        activation: settings.Activation = "relu",
         batch_norm: bool = False,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
-        init: Initialization = "he",
-        normalize: Normalize = "standardize",
+        init: settings.Initialization = "he",
+        normalize: settings.Normalize = "standardize",
         validation: int = 0,
         patience: int | None = None,
         epochs: int = 50,
         batch_size: Literal["full"] | int = 32,
-        loss: Loss = "cross-entropy",
+        loss: settings.Loss = "cross-entropy",
         label_smoothing: float = 0.0,
-        optimizer: OptimizerName = "adam",
+        optimizer: settings.OptimizerName = "adam",
         momentum: float | None = None,
         learning_rate: float = 0.005,
-        schedule: ScheduleName = "constant",
+        schedule: settings.ScheduleName = "constant",
         schedule_step_epochs: int | None = None,
         schedule_factor: float | None = None,
         warmup_epochs: int = 0,
@@ -100,10 +89,10 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         augment_shear: float = 0.0,
         augment_elastic_alpha: float = 0.0,
         augment_elastic_sigma: float | None = None,
-        arithmetic: Arithmetic = "reproducible",
-        dtype: DType = "auto",
+        arithmetic: settings.Arithmetic = "reproducible",
+        dtype: settings.DType = "auto",
         device: str = "auto",
-        backend: BackendName = "auto",
+        backend: settings.BackendName = "auto",
         require_device: bool = False,
         workers: Literal["auto"] | int = "auto",
         log_every: int = 10,
@@ -201,21 +190,16 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         table = Table(features(X, X.shape, "X"), codes.astype(np.int32), "X", "y")
         data = in_memory(table, classes=len(self.classes_))
         self.model_, self._progress = train(
-            _fitting(config, len(X)),
-            backend,
-            data,
-            patience=config.patience,
-            begin=begin,
-            epochs=epochs,
+            _fitting(config, len(X)), backend, data, patience=config.patience, begin=begin, epochs=epochs
         )
         self.n_iter_ = self._progress.state.epoch
 
     def _settings(self) -> TrainConfig:
-        settings = self.get_params(deep=False)
-        state = settings.pop("random_state")
+        parameters = self.get_params(deep=False)
+        state = parameters.pop("random_state")
         whole = isinstance(state, int | np.integer)
         seed = state if whole else check_random_state(state).randint(2**31 - 1)
-        return checked({**settings, "seed": seed}, type(self).__name__)
+        return checked({**parameters, "seed": seed}, type(self).__name__)
 
     def _checked(self, X: Any, y: Any, backend: Backend, *, reset: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return rows and labels as scikit-learn wants them."""

@@ -123,11 +123,7 @@ def test_the_record_has_settings_rows_and_what_is_absent():
         }
     ]
     first = found["rows"][0]
-    assert (first["arithmetic"], first["dtype"], first["tolerance"]) == (
-        "reproducible",
-        "float64",
-        None,
-    )
+    assert (first["arithmetic"], first["dtype"], first["tolerance"]) == ("reproducible", "float64", None)
     assert re.fullmatch("[0-9a-f]{64}", first["fingerprint"])
 
 
@@ -173,9 +169,7 @@ def test_a_broken_reproducible_operation_fails(monkeypatch, capsys):
 @pytest.mark.usefixtures("two_places")
 def test_a_difference_in_the_losses_alone_fails(monkeypatch, capsys):
     break_arithmetic(
-        monkeypatch,
-        Reproducible,
-        log=lambda self, x, **known: Reproducible.log(self, x, **known) + 0.5,
+        monkeypatch, Reproducible, log=lambda self, x, **known: Reproducible.log(self, x, **known) + 0.5
     )
     assert run("--json", "parity.json") == 1
     (failed,) = (row for row in record()["rows"] if row["verdict"] == "FAIL")
@@ -236,10 +230,7 @@ def test_a_training_that_diverges_elsewhere_fails(monkeypatch, capsys):
 
 
 def test_infinities_are_text_in_the_record():
-    assert parity._finite({"max_ulp": float("inf"), "epoch": 1}) == {
-        "max_ulp": "infinite",
-        "epoch": 1,
-    }
+    assert parity._finite({"max_ulp": float("inf"), "epoch": 1}) == {"max_ulp": "infinite", "epoch": 1}
 
 
 @pytest.mark.usefixtures("two_places")
@@ -255,10 +246,7 @@ def test_infinities_are_text_in_the_record():
         (("--require", "numpy,keras"), "unknown backend 'keras': expected numpy, cupy, torch, jax"),
         (("--require", "numpy:cuda"), "unknown place 'numpy:cuda': numpy never runs on cuda"),
         (("--require", "torch:tpu"), "unknown place 'torch:tpu': torch never runs on tpu"),
-        (
-            ("--require", "cupy"),
-            "--require: cupy on cuda:0: cupy is not installed; to mend it: pip install",
-        ),
+        (("--require", "cupy"), "--require: cupy on cuda:0: cupy is not installed; to mend it: pip install"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -186,10 +187,7 @@ def _metavar(kind: Any) -> str:
 def _value(kinds: list[Any], word: str) -> Any:
     """Return the word as the first kind that it fits, or as it is."""
     for kind in kinds:
-        if get_origin(kind) is Literal:
-            continue
-        try:
-            return kind(word)
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            if get_origin(kind) is not Literal:
+                return kind(word)
     return word

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
@@ -22,7 +22,7 @@ class Rule:
     holds: Callable[[Any], bool]
     """Whether a value, of any type, may be."""
 
-    read: Callable[[Any], object] = lambda value: value
+    read: Callable[[Any], object] = lambda found: tuple(found) if isinstance(found, list) else found
     """Returns a TOML or JSON value as the setting's own type; unchanged what has no such type."""
 
     choices: tuple[str, ...] = ()
@@ -61,10 +61,9 @@ def _rule_of(hint: Any) -> Rule:
 # Words and switches
 
 
-def one_of(choices: Iterable[str]) -> Rule:
+def one_of(choices: tuple[str, ...]) -> Rule:
     """Allow these words."""
-    allowed = tuple(choices)
-    return Rule(f"one of {', '.join(allowed)}", lambda value: value in allowed, choices=allowed)
+    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices, choices=choices)
 
 
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
@@ -113,10 +112,6 @@ FACTOR = _number("a number above 0, at most 1", lambda value: 0 < value <= 1)
 SEED = Rule(f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})", lambda value: _is_whole(value, 0, 2**64))
 
 
-def _as_tuple(found: object) -> object:
-    return tuple(found) if isinstance(found, list) else found
-
-
 def _as_rates(found: object) -> object:
     return tuple(map(_as_float, found)) if isinstance(found, list) else _as_float(found)
 
@@ -130,22 +125,16 @@ RATES = Rule("a finite number above 0, or several different ones", _are_rates, r
 UNITS = Rule(
     "whole numbers, each 1 or more",
     lambda value: isinstance(value, tuple) and all(_is_whole(units, 1) for units in value),
-    read=_as_tuple,
 )
 
 
-def some_of(choices: Iterable[str]) -> Rule:
+def some_of(choices: tuple[str, ...]) -> Rule:
     """Allow any of these words, each once."""
-    allowed = tuple(choices)
-    return Rule(
-        f"some of {', '.join(allowed)}, each once",
-        lambda value: (
-            isinstance(value, tuple)
-            and all(word in allowed for word in value)
-            and len(set(value)) == len(value)
-        ),
-        read=_as_tuple,
-    )
+
+    def holds(value: object) -> bool:
+        return isinstance(value, tuple) and all(choices.count(word) >= value.count(word) for word in value)
+
+    return Rule(f"some of {', '.join(choices)}, each once", holds)
 
 
 # Text
