@@ -119,10 +119,7 @@ FORMS = {
     "lists": (lambda array: array.tolist(), "numpy"),
     "Python objects": (lambda array: array.astype(object), "numpy"),
     "by columns": (np.asfortranarray, "numpy"),
-    "read-only": (
-        lambda array: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape),
-        "numpy",
-    ),
+    "read-only": (lambda array: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape), "numpy"),
     "pandas": (lambda array: pd.DataFrame(array) if array.ndim == 2 else pd.Series(array), "numpy"),
     "torch": (arrays_of(BackendCase.TORCH), "torch"),
     "torch for another backend": (arrays_of(BackendCase.TORCH), "numpy"),
@@ -311,15 +308,9 @@ def test_a_model_computes_where_it_was_trained(pixels):
 
 BAD_SETTINGS = {
     "hiden": ({"hiden": [5]}, 'fit: unknown key "hiden": did you mean hidden?'),
-    "batch_size": (
-        {"batch_size": 0},
-        "fit: batch_size: expected full or a whole number, 1 or more",
-    ),
+    "batch_size": ({"batch_size": 0}, "fit: batch_size: expected full or a whole number, 1 or more"),
     "optimizer": ({"optimizer": "adm"}, "did you mean adam?"),
-    "two rates": (
-        {"learning_rate": [0.1, 0.2]},
-        "fit: learning_rate: expected one number, got [0.1, 0.2]",
-    ),
+    "two rates": ({"learning_rate": [0.1, 0.2]}, "fit: learning_rate: expected one number, got [0.1, 0.2]"),
     "contradiction": ({"patience": 3}, "--patience: needs --validation N"),
     "patience": (
         {"patience": 0, "validation_data": ([[1] * 12], [1])},
@@ -332,10 +323,7 @@ BAD_SETTINGS = {
     "batches": ({"batch_size": 301}, "--batch-size: expected at most the 300 training samples"),
     "classes": ({"classes": 0}, "fit: classes: expected a whole number, 1 or more, got 0"),
     "files": ({"out": "here"}, "fit: out: belongs to xpnet train"),
-    "backend": (
-        {"backend": "array-api-strict", "workers": 2},
-        "--workers: the array-api-strict backend",
-    ),
+    "backend": ({"backend": "array-api-strict", "workers": 2}, "--workers: the array-api-strict backend"),
 }
 
 
@@ -361,11 +349,7 @@ BAD_DATA = {
     "text": ([["a", "b"]], [0], "X: expected an array of numbers, got <U1"),
     "no rows": ([], [], "X: 1 dimension"),
     "ragged": ([[1, 2], [3]], [0, 1], "X: expected an array of numbers, got a list: "),
-    "missing": (
-        pd.DataFrame({"a": [1.5, None]}),
-        [0, 1],
-        "X, row 2, column 1: nan is not a finite",
-    ),
+    "missing": (pd.DataFrame({"a": [1.5, None]}), [0, 1], "X, row 2, column 1: nan is not a finite"),
     "complex": (GOOD * 1j, [0] * 4, "X: expected an array of numbers, got complex128"),
     "too large": ([[300, 1]], [0], "X, row 1, column 1: 300 is outside 0 to 255"),
     "labels missing": (GOOD, [0, 1], "X holds 4 samples, y holds 2 labels"),

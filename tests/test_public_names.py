@@ -123,29 +123,14 @@ FIT, CLASSIFIER = ("functions", "xpnet.fit"), ("classes", "xpnet.XPNetClassifier
 @pytest.mark.parametrize(
     ("edit", "line"),
     [
-        (
-            replaced(*FIT, old="callback", new="on_epoch"),
-            "functions xpnet.fit: callback is missing",
-        ),
+        (replaced(*FIT, old="callback", new="on_epoch"), "functions xpnet.fit: callback is missing"),
         (replaced(*FIT, old="X, y", new="y, X"), "functions xpnet.fit: expected the order"),
-        (
-            replaced(*FIT, old="X, y", new="X, y, z"),
-            "functions xpnet.fit: z is new and has no default",
-        ),
+        (replaced(*FIT, old="X, y", new="X, y, z"), "functions xpnet.fit: z is new and has no default"),
         (replaced(*FIT, old=", **settings", new=""), "functions xpnet.fit: settings is missing"),
-        (
-            replaced(*FIT, old="(X, y, *", new="(*, X, y"),
-            "functions xpnet.fit: X is missing, or is ano",
-        ),
-        (
-            replaced(*CLASSIFIER, old="epochs=50", new="epochs=60"),
-            "epochs is missing, or is another",
-        ),
+        (replaced(*FIT, old="(X, y, *", new="(*, X, y"), "functions xpnet.fit: X is missing, or is ano"),
+        (replaced(*CLASSIFIER, old="epochs=50", new="epochs=60"), "epochs is missing, or is another"),
         (lambda names: names["names"].remove("Epoch"), "names: Epoch is missing"),
-        (
-            lambda names: names["errors"]["DivergedError"].update(exit_code=1),
-            "exit_code: 1 instead of 3",
-        ),
+        (lambda names: names["errors"]["DivergedError"].update(exit_code=1), "exit_code: 1 instead of 3"),
         (lambda names: names["settings"].update(epochs=10), "settings epochs: 10 instead of 100"),
         (lambda names: names["settings"].pop("init"), "settings: init is missing"),
         (lambda names: names["commands"]["train"].pop("--lr"), "commands train: --lr is missing"),
@@ -154,10 +139,7 @@ FIT, CLASSIFIER = ("functions", "xpnet.fit"), ("classes", "xpnet.XPNetClassifier
             lambda names: names["commands"]["train"]["--activation"].remove("tanh"),
             "commands train --activation: tanh is missing",
         ),
-        (
-            lambda names: names["pytest"]["fixtures"].clear(),
-            "pytest fixtures: xp_backend is missing",
-        ),
+        (lambda names: names["pytest"]["fixtures"].clear(), "pytest fixtures: xp_backend is missing"),
     ],
 )
 def test_a_broken_promise_is_found(edit, line):

@@ -34,7 +34,7 @@ _MODULES = {
     "api": ("Epoch", "Model", "fit", "load"),
     "errors": ("BackendError", "ConfigError", "DataError", "DivergedError", "XPNetError"),
     "estimator": ("XPNetClassifier",),
-    "evaluate": ("Evaluation",),
+    "inference.evaluation": ("Evaluation",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

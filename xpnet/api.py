@@ -5,7 +5,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._lib.tree import leaves
+from xpnet._lib.tree import tree_map
 from xpnet.backends.base import Backend, NamespaceMismatchError, check_namespace
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import resolve
 from xpnet.config import TrainConfig
-from xpnet.config.files import from_resolved
 from xpnet.config.rules import whole
 from xpnet.config.settings import Arithmetic, RunSettings
+from xpnet.config.sources import from_resolved
 from xpnet.data.datasets import Dataset, joined
 from xpnet.data.table import Table, features, labels
 from xpnet.errors import ConfigError, DataError
@@ -34,31 +34,21 @@ from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
 from xpnet.training.state import TrainState
 from xpnet.training.trainer import Trainer, select_backend
 
-COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"} | {
-    "data",
-    "test_data",
-    "repeats",
-}
+COMMAND_LINE_ONLY = {"data", "test_data", "repeats"} | {field.name for field in fields(RunSettings)}
+COMMAND_LINE_ONLY -= {"log_every"}
 """Settings of what the command reads, writes and prints, which ``fit`` does not."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A finished epoch.
-
-    Attributes
-    ----------
-    epoch
-        How many epochs are complete; 0 is before the first.
-    figures
-        train_loss, train_accuracy, validation_loss and validation_accuracy: those of the training
-        samples each `log_every` epochs and at the end, those of validation samples, if there are any,
-        always.
-
-    """
+    """A finished epoch."""
 
     epoch: int
+    """Epochs that are complete; 0 is before the first."""
+
     figures: dict[str, float]
+    """train_loss, train_accuracy, validation_loss and validation_accuracy: those of the training samples each
+    `log_every` epochs and at the end, those of validation samples, if there are any, always."""
 
 
 EpochFunction = Callable[[Epoch], object]
@@ -116,18 +106,18 @@ class Model:
             The rows are not numbers, or do not have the network's features.
 
         """
-        return self.predictor.predict(self._rows(X))
+        return self.predictor.predict(_features(X, self.predictor.backend))
 
     def predict_proba(self, X: Any) -> NDArray[np.floating]:
         """Return the probability of each class, (m, classes); errors as in `predict`.
 
         float64 in reproducible arithmetic, else of the dtype of the parameters.
         """
-        return self.predictor.probabilities(self._rows(X))
+        return self.predictor.probabilities(_features(X, self.predictor.backend))
 
     def logits(self, X: Any) -> NDArray[np.floating]:
         """Return what the softmax makes the probabilities of, (m, classes); else as `predict_proba`."""
-        return self.predictor.logits(self._rows(X))
+        return self.predictor.logits(_features(X, self.predictor.backend))
 
     def evaluate(self, X: Any, y: Any) -> Evaluation:
         """Return how well the network does on rows with labels (m,); the loss is the cross-entropy.
@@ -138,7 +128,7 @@ class Model:
             As in `predict`; or there are not as many labels, or one that the network has no class for.
 
         """
-        table = _table(X, y, self.predictor.backend, "X", "y")
+        table = _table(X, y, self.predictor.backend)
         return evaluate(self.predictor, table.x, table.y)
 
     def save(self, path: str | Path) -> None:
@@ -155,11 +145,8 @@ class Model:
     @cached_property
     def predictor(self) -> Predictor:
         """What computes; made when it is first used."""
-        chosen = resolve(self.device, self.backend).backend
-        return Predictor(self.network, chosen, self.arithmetic)
-
-    def _rows(self, X: Any) -> NDArray[np.generic]:
-        return _features(X, self.predictor.backend, "X")
+        backend = resolve(self.device, self.backend).backend
+        return Predictor(self.network, backend, self.arithmetic)
 
     def __getstate__(self) -> dict[str, Any]:
         # What computes is made anew where the copy is used.
@@ -170,11 +157,7 @@ class Model:
 
 
 def load(
-    path: str | Path,
-    *,
-    device: str = "auto",
-    backend: str = "auto",
-    arithmetic: Arithmetic | None = None,
+    path: str | Path, *, device: str = "auto", backend: str = "auto", arithmetic: Arithmetic | None = None
 ) -> Model:
     """Return the network of a run's folder, with its history, or in a .safetensors file.
 
@@ -231,15 +214,25 @@ def fit(
         The loss became infinite or NaN.
 
     """
-    config, patience = _settings(settings, validated=validation_data is not None)
+    for name in sorted(COMMAND_LINE_ONLY & settings.keys()):
+        msg = f"fit: {name}: belongs to xpnet train, for it is about files or output: leave it out"
+        raise ConfigError(msg)
+    if validation_data is not None:
+        if settings.get("validation"):
+            msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
+            raise ConfigError(msg)
+        settings["validation"] = 1  # which a patience needs
+    config = checked(settings, "fit")
+    patience = config.patience
+    if validation_data is not None:
+        config = replace(config, patience=None, validation=0)
     if classes is not None and (problem := whole(1).problem(_plain(classes), classes)):
         msg = f"fit: classes: {problem}"
         raise ConfigError(msg)
     backend = chosen_backend(config)
-    training, validation = _table(X, y, backend, "X", "y"), None
+    training, validation = _table(X, y, backend), None
     if validation_data is not None:
-        names = "X in validation_data", "y in validation_data"
-        validation = _table(*validation_data, backend, *names)
+        validation = _table(*validation_data, backend, " in validation_data")
     data = in_memory(training, validation, classes)
     return train(config, backend, data, patience=patience, callback=callback)[0]
 
@@ -278,8 +271,11 @@ def in_memory(training: Table, validation: Table | None = None, classes: int | N
     other = Table(training.x[:0], training.y[:0], "", "") if validation is None else validation
     if classes is None:
         classes = int(max(table.y.max(initial=0) for table in (training, other))) + 1
-    _check_classes(training, classes)
-    _check_classes(other, classes)
+    for table in (training, other):
+        largest = int(table.y.max(initial=0))
+        if largest >= classes:
+            msg = f"{table.y_from}: expected labels from 0 to {classes - 1}, got {largest}"
+            raise DataError(msg)
     data = joined("arrays", training, other)
     return InMemory(**vars(data), number_of_classes=classes)
 
@@ -335,33 +331,24 @@ def train(
     begin: Progress | None = None,
     epochs: int | None = None,
 ) -> tuple[Model, Progress]:
-    """Train, and return the best network with the state at the end; errors as in ``fit``.
+    """Train from the start or from ``begin``, for so many epochs or up to those of the settings.
 
-    ``begin`` is where an earlier training ended, and ``epochs`` how many to train for from there, instead
-    of up to those of the settings.
+    Return the best network and the progress at the end; errors as in ``fit``.
     """
-    last = None if epochs is None else epochs + (0 if begin is None else begin.state.epoch)
     normalization = None if begin is None else begin.normalization
     with Trainer.open(config, data, backend, normalization) as trainer:
+        state = None if begin is None else _restored(trainer, begin.state)
+        last = epochs if epochs is None or state is None else epochs + state.epoch
         validate = trainer.evaluate_test if len(data.y_test) else None
         history = _History(callback)
         evaluation = Evaluate(trainer, validate, max(config.epochs, last or 0))
         callbacks = [evaluation, EarlyStopping(patience), history]
-        state = None
-        if begin is not None:
-            _check_same_shapes(trainer.initial_state(), begin.state)
-            state = trainer.restored(begin.state)
         result = trainer.fit(callbacks, state, last)
         if result.interrupted:
             raise KeyboardInterrupt
-        model = Model(
-            trainer.model(result.best),
-            history.rows,
-            device=config.device,
-            backend=config.backend,
-            arithmetic=config.arithmetic,
-        )
         state = result.state._replace(variables=trainer.to_host(result.state.variables))
+        where = {"device": config.device, "backend": config.backend}
+        model = Model(trainer.model(result.best), history.rows, **where, arithmetic=config.arithmetic)
         return model, Progress(state, trainer.normalization)
 
 
@@ -374,39 +361,24 @@ class _History(Callback):
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Keep the metrics of a logged epoch."""
-        metrics = log.metrics
-        if metrics:
-            self.rows.append({"epoch": log.epoch, **metrics})
-        answer = None if self._function is None else self._function(Epoch(log.epoch, metrics))
+        if log.metrics:
+            self.rows.append({"epoch": log.epoch, **log.metrics})
+        answer = None if self._function is None else self._function(Epoch(log.epoch, log.metrics))
         # What else functions happen to return, such as numbers of characters, is no wish.
-        if isinstance(answer, bool | np.bool_) and bool(answer):
+        if isinstance(answer, bool | np.bool_) and answer:
             self.stop = "callback"
 
 
-def _check_same_shapes(new: TrainState, old: TrainState) -> None:
-    shapes = [[tuple(leaf.shape) for leaf in leaves(state.variables)] for state in (new, old)]
+def _restored(trainer: Trainer, state: TrainState) -> TrainState:
+    """Return a state on the host on the device of a trainer, whose network must have its shapes."""
+    shapes = [tree_map(np.shape, each.variables) for each in (trainer.initial_state(), state)]
     if shapes[0] != shapes[1]:
         msg = "hidden, batch_norm, optimizer: expected those that the training began with"
         raise ConfigError(msg)
+    return trainer.restored(state)
 
 
 # From arguments to settings and arrays
-
-
-def _settings(given: Mapping[str, Any], *, validated: bool) -> tuple[TrainConfig, int | None]:
-    """Return the settings, and the patience, which they do not hold if there are validation data."""
-    for name in sorted(COMMAND_LINE_ONLY & given.keys()):
-        msg = f"fit: {name}: belongs to xpnet train, for it is about files or output: leave it out"
-        raise ConfigError(msg)
-    if not validated:
-        config = checked(given, "fit")
-        return config, config.patience
-    if given.get("validation"):
-        msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
-        raise ConfigError(msg)
-    # A patience needs samples that are held out of X, but for these.
-    patience = checked({"patience": given.get("patience"), "validation": 1}, "fit").patience
-    return checked({**given, "patience": None}, "fit"), patience
 
 
 def _plain(value: object) -> object:
@@ -416,14 +388,15 @@ def _plain(value: object) -> object:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _table(X: Any, y: Any, backend: Backend, x_from: str, y_from: str) -> Table:
-    found = _numbers(y, backend, y_from)
-    return Table(_features(X, backend, x_from), labels(found, found.shape, y_from), x_from, y_from)
+def _table(X: Any, y: Any, backend: Backend, where: str = "") -> Table:
+    x_from, y_from = f"X{where}", f"y{where}"
+    x, numbers = _features(X, backend, x_from), _numbers(y, backend, y_from)
+    return Table(x, labels(numbers, numbers.shape, y_from), x_from, y_from)
 
 
-def _features(X: Any, backend: Backend, where: str) -> NDArray[np.generic]:
-    found = _numbers(X, backend, where)
-    return features(found, found.shape, where)
+def _features(X: Any, backend: Backend, where: str = "X") -> NDArray[np.generic]:
+    numbers = _numbers(X, backend, where)
+    return features(numbers, numbers.shape, where)
 
 
 def _numbers(values: Any, backend: Backend, where: str) -> NDArray[np.generic]:
@@ -439,10 +412,3 @@ def _numbers(values: Any, backend: Backend, where: str) -> NDArray[np.generic]:
         msg = f"{where}: expected an array of numbers, got {array.dtype}"
         raise DataError(msg)
     return array
-
-
-def _check_classes(table: Table, classes: int) -> None:
-    largest = int(table.y.max(initial=0))
-    if largest >= classes:
-        msg = f"{table.y_from}: expected labels from 0 to {classes - 1}, got {largest}"
-        raise DataError(msg)

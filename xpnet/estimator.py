@@ -8,18 +8,7 @@ from numpy.typing import NDArray
 
 from xpnet.api import Progress, checked, chosen_backend, host_array, in_memory, train
 from xpnet.backends.base import Backend
-from xpnet.config import (
-    Activation,
-    Arithmetic,
-    BackendName,
-    DType,
-    Initialization,
-    Loss,
-    Normalize,
-    OptimizerName,
-    ScheduleName,
-    TrainConfig,
-)
+from xpnet.config import TrainConfig, settings
 from xpnet.data.table import Table, features
 from xpnet.errors import ConfigError
 
@@ -72,22 +61,22 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         *,
         hidden: tuple[int, ...] = (100,),
-        activation: Activation = "relu",
+        activation: settings.Activation = "relu",
         batch_norm: bool = False,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
-        init: Initialization = "he",
-        normalize: Normalize = "standardize",
+        init: settings.Initialization = "he",
+        normalize: settings.Normalize = "standardize",
         validation: int = 0,
         patience: int | None = None,
         epochs: int = 50,
         batch_size: Literal["full"] | int = 32,
-        loss: Loss = "cross-entropy",
+        loss: settings.Loss = "cross-entropy",
         label_smoothing: float = 0.0,
-        optimizer: OptimizerName = "adam",
+        optimizer: settings.OptimizerName = "adam",
         momentum: float | None = None,
         learning_rate: float = 0.005,
-        schedule: ScheduleName = "constant",
+        schedule: settings.ScheduleName = "constant",
         schedule_step_epochs: int | None = None,
         schedule_factor: float | None = None,
         warmup_epochs: int = 0,
@@ -100,52 +89,18 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         augment_shear: float = 0.0,
         augment_elastic_alpha: float = 0.0,
         augment_elastic_sigma: float | None = None,
-        arithmetic: Arithmetic = "reproducible",
-        dtype: DType = "auto",
+        arithmetic: settings.Arithmetic = "reproducible",
+        dtype: settings.DType = "auto",
         device: str = "auto",
-        backend: BackendName = "auto",
+        backend: settings.BackendName = "auto",
         require_device: bool = False,
         workers: Literal["auto"] | int = "auto",
         log_every: int = 10,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
-        self.hidden = hidden
-        self.activation = activation
-        self.batch_norm = batch_norm
-        self.dropout = dropout
-        self.input_dropout = input_dropout
-        self.init = init
-        self.normalize = normalize
-        self.validation = validation
-        self.patience = patience
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.loss = loss
-        self.label_smoothing = label_smoothing
-        self.optimizer = optimizer
-        self.momentum = momentum
-        self.learning_rate = learning_rate
-        self.schedule = schedule
-        self.schedule_step_epochs = schedule_step_epochs
-        self.schedule_factor = schedule_factor
-        self.warmup_epochs = warmup_epochs
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.max_norm = max_norm
-        self.augment_shift = augment_shift
-        self.augment_rotate = augment_rotate
-        self.augment_scale = augment_scale
-        self.augment_shear = augment_shear
-        self.augment_elastic_alpha = augment_elastic_alpha
-        self.augment_elastic_sigma = augment_elastic_sigma
-        self.arithmetic = arithmetic
-        self.dtype = dtype
-        self.device = device
-        self.backend = backend
-        self.require_device = require_device
-        self.workers = workers
-        self.log_every = log_every
-        self.random_state = random_state
+        parameters = locals().copy()
+        del parameters["self"]
+        self.__dict__.update(parameters)
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on rows (m, features) with labels (m,), from the start.
@@ -235,21 +190,16 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         table = Table(features(X, X.shape, "X"), codes.astype(np.int32), "X", "y")
         data = in_memory(table, classes=len(self.classes_))
         self.model_, self._progress = train(
-            _fitting(config, len(X)),
-            backend,
-            data,
-            patience=config.patience,
-            begin=begin,
-            epochs=epochs,
+            _fitting(config, len(X)), backend, data, patience=config.patience, begin=begin, epochs=epochs
         )
         self.n_iter_ = self._progress.state.epoch
 
     def _settings(self) -> TrainConfig:
-        settings = self.get_params(deep=False)
-        state = settings.pop("random_state")
+        parameters = self.get_params(deep=False)
+        state = parameters.pop("random_state")
         whole = isinstance(state, int | np.integer)
         seed = state if whole else check_random_state(state).randint(2**31 - 1)
-        return checked({**settings, "seed": seed}, type(self).__name__)
+        return checked({**parameters, "seed": seed}, type(self).__name__)
 
     def _checked(self, X: Any, y: Any, backend: Backend, *, reset: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return rows and labels as scikit-learn wants them."""

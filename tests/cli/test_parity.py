@@ -20,9 +20,9 @@ from xpnet.backends import environment
 from xpnet.backends.probing import Probe
 from xpnet.cli import parity
 from xpnet.cli.parity_table import print_table
+from xpnet.inference import context
 from xpnet.parity import places, runs
 from xpnet.parity.places import NUMPY, Place
-from xpnet.training import setup
 
 STRICT = Place("array-api-strict", "device1")
 CUPY = Place("cupy", "cuda:0")
@@ -123,11 +123,7 @@ def test_the_record_has_settings_rows_and_what_is_absent():
         }
     ]
     first = found["rows"][0]
-    assert (first["arithmetic"], first["dtype"], first["tolerance"]) == (
-        "reproducible",
-        "float64",
-        None,
-    )
+    assert (first["arithmetic"], first["dtype"], first["tolerance"]) == ("reproducible", "float64", None)
     assert re.fullmatch("[0-9a-f]{64}", first["fingerprint"])
 
 
@@ -162,7 +158,7 @@ def test_a_broken_reproducible_operation_fails(monkeypatch, capsys):
     assert re.search(r"array-api-strict .* 1 +1 +\S+ +\S+ +\S+ s  FAIL\n", out)
     assert (
         "array-api-strict on device1, reproducible float64: epoch 1, step 0, block 0: "
-        "dW of layer 1 differs first, at (0, 0): "
+        "over_samples in linear_backward, call 0, differs first, at (0, 0): "
     ) in out
     assert "parity does not hold: 1 of 6 runs fail" in out
     (failed,) = (row for row in record()["rows"] if row["verdict"] == "FAIL")
@@ -173,14 +169,12 @@ def test_a_broken_reproducible_operation_fails(monkeypatch, capsys):
 @pytest.mark.usefixtures("two_places")
 def test_a_difference_in_the_losses_alone_fails(monkeypatch, capsys):
     break_arithmetic(
-        monkeypatch,
-        Reproducible,
-        log=lambda self, x, **known: Reproducible.log(self, x, **known) + 0.5,
+        monkeypatch, Reproducible, log=lambda self, x, **known: Reproducible.log(self, x, **known) + 0.5
     )
     assert run("--json", "parity.json") == 1
     (failed,) = (row for row in record()["rows"] if row["verdict"] == "FAIL")
     assert (failed["epoch"], failed["layer"], failed["max_ulp"]) == (0, None, 0)
-    assert "epoch 0, block 0: cross-entropy of layer 1 differs first" in capsys.readouterr().out
+    assert "epoch 0, block 0: log in cross_entropy, call 0, differs first" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("two_places")
@@ -236,10 +230,7 @@ def test_a_training_that_diverges_elsewhere_fails(monkeypatch, capsys):
 
 
 def test_infinities_are_text_in_the_record():
-    assert parity._finite({"max_ulp": float("inf"), "epoch": 1}) == {
-        "max_ulp": "infinite",
-        "epoch": 1,
-    }
+    assert parity._finite({"max_ulp": float("inf"), "epoch": 1}) == {"max_ulp": "infinite", "epoch": 1}
 
 
 @pytest.mark.usefixtures("two_places")
@@ -255,10 +246,7 @@ def test_infinities_are_text_in_the_record():
         (("--require", "numpy,keras"), "unknown backend 'keras': expected numpy, cupy, torch, jax"),
         (("--require", "numpy:cuda"), "unknown place 'numpy:cuda': numpy never runs on cuda"),
         (("--require", "torch:tpu"), "unknown place 'torch:tpu': torch never runs on tpu"),
-        (
-            ("--require", "cupy"),
-            "--require: cupy on cuda:0: cupy is not installed; to mend it: pip install",
-        ),
+        (("--require", "cupy"), "--require: cupy on cuda:0: cupy is not installed; to mend it: pip install"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):
@@ -357,7 +345,7 @@ def in_terminal(*words):
     """Run the command on a terminal; return its exit code and what the terminal shows."""
     main, side = pty.openpty()
     code = (
-        "import sys; from xpnet.parity import command, places; keep = places.survey;"
+        "import sys; from xpnet.cli import parity; from xpnet.parity import places; keep = places.survey;"
         "places.survey = lambda: keep(['numpy', 'array-api-strict']);"
         "sys.exit(parity.main(sys.argv[1:]))"
     )
@@ -382,7 +370,7 @@ def test_a_terminal_shows_progress_and_colours():
 
 
 def test_the_help_answers_without_numpy():
-    code = "import sys; from xpnet.parity import command; print('numpy' in sys.modules)"
+    code = "import sys; from xpnet.cli import parity; print('numpy' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
 
@@ -427,4 +415,4 @@ def test_a_library_that_is_missing_is_surveyed_once(monkeypatch):
 
 def test_assembling_uses_the_table_of_arithmetics():
     """The tests above break it there."""
-    assert setup.ARITHMETICS is ARITHMETICS
+    assert context.ARITHMETICS is ARITHMETICS

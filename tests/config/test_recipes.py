@@ -11,7 +11,7 @@ from xpnet import train
 from xpnet.config import TrainConfig, from_recipe, parse, recipes
 from xpnet.errors import ConfigError
 
-FOLDER = Path(package.__file__).resolve().parents[1] / "recipes"
+FOLDER = Path(package.__file__).resolve().parents[1] / "config" / "recipes"
 PROMISED = {
     "notebook": {},
     "quick": {"hidden": (10,), "arithmetic": "native", "float_type": "float32"},
@@ -83,9 +83,7 @@ def test_without_a_recipe_there_is_none() -> None:
     assert parse([], "xpnet train").recipe is None
 
 
-def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_default(
-    mine: Path,
-) -> None:
+def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_default(mine: Path) -> None:
     quick = from_recipe("quick")
     assert quick.epochs not in (7, 9, TrainConfig().epochs)
     assert parsed("--recipe", "quick").epochs == quick.epochs
@@ -100,22 +98,11 @@ def test_a_file_may_name_its_recipe_and_the_flag_wins(mine: Path) -> None:
     assert command.recipe == "quick"
     assert command.given >= {"epochs", "optimizer"}
     command = parse(["--config", str(mine), "--recipe=simard-800"], "xpnet train")
-    assert (command.recipe, command.config.hidden, command.config.epochs) == (
-        "simard-800",
-        (800,),
-        7,
-    )
+    assert (command.recipe, command.config.hidden, command.config.epochs) == ("simard-800", (800,), 7)
 
 
-def test_what_a_flag_leaves_without_sense_falls_and_the_rest_of_the_recipe_stays(
-    mine: Path,
-) -> None:
-    settings = (
-        'recipe = "dropout-1024"',
-        'optimizer = "nesterov"',
-        "momentum = 0.8",
-        "warmup_epochs = 3",
-    )
+def test_what_a_flag_leaves_without_sense_falls_and_the_rest_of_the_recipe_stays(mine: Path) -> None:
+    settings = ('recipe = "dropout-1024"', 'optimizer = "nesterov"', "momentum = 0.8", "warmup_epochs = 3")
     mine.write_text("\n".join(settings), encoding="utf-8")
     recipe = from_recipe("dropout-1024")
     assert recipe.dropout > 0

@@ -1,10 +1,12 @@
-"""first_difference names the epoch, the step, the block, the layer and the operation."""
+"""first_difference names the epoch, the step, the block and the operation."""
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
+from xpnet._lib.tree import tree_map
 from xpnet._typing import as_written
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
@@ -15,6 +17,7 @@ from xpnet.nn import functional
 from xpnet.nn.optim import Optimizer, sgd
 from xpnet.parity import Difference, first_difference
 from xpnet.parity.recording import recording
+from xpnet.training import step
 from xpnet.training.callbacks import Callback
 from xpnet.training.trainer import Trainer
 
@@ -118,20 +121,20 @@ def test_reproducible_trainings_do_not_differ(backend, config):
 
 
 @pytest.mark.parametrize(
-    ("broken", "epoch", "step", "operation"),
+    ("broken", "epoch", "step", "operation", "call"),
     [
         # The evaluation before the first epoch is the first to compute these,
-        (BrokenExp, 0, None, "exp in cross_entropy"),
-        (BrokenLog, 0, None, "log in cross_entropy"),
-        (BrokenSecondProduct, 0, None, "matmul in linear"),
-        # and does without these.
-        (BrokenBackwardProduct, 1, 0, "matmul in linear_backward_input"),
-        (BrokenSampleSums, 1, 0, "over_samples in linear_backward"),
+        (BrokenExp, 0, None, "exp in cross_entropy", 0),
+        (BrokenLog, 0, None, "log in cross_entropy", 0),
+        (BrokenSecondProduct, 0, None, "matmul in linear", 1),
+        # and does without these: call 0 is the last layer's, for they go backward.
+        (BrokenBackwardProduct, 1, 0, "matmul in linear_backward_input", 0),
+        (BrokenSampleSums, 1, 0, "over_samples in linear_backward", 0),
     ],
 )
-def test_a_broken_operation_is_named(broken, epoch, step, operation):
+def test_a_broken_operation_is_named(broken, epoch, step, operation, call):
     found = first_difference(trainer(), trainer(ops=broken))
-    assert found.operation == operation
+    assert (found.operation, found.call) == (operation, call)
     assert (found.epoch, found.step, found.block) == (epoch, step, 0)
 
 
@@ -167,7 +170,7 @@ def test_the_difference_is_one_line_with_both_values_and_their_distance():
     found = first_difference(trainer(), trainer(ops=BrokenSecondProduct))
     assert found.right == pytest.approx(off(found.left), abs=1e-7)
     assert str(found) == (
-        f"epoch 0, block 0: array {found.number}, matmul in linear differs first, at (0, 0): "
+        "epoch 0, block 0: matmul in linear, call 1, differs first, at (0, 0): "
         f"{found.left!r} and {found.right!r} ({found.ulp:.1e} ulp)"
     )
 
@@ -221,6 +224,58 @@ def test_a_later_block_is_named():
     assert found.block == 2
 
 
+def test_a_later_block_of_a_later_step_is_named():
+    data = dataset(2100)  # a batch of 1,024 and 176 samples, and one of 900
+
+    class BrokenShortBlock(Reproducible):
+        def over_samples(self, dz, a):
+            dw, db = super().over_samples(dz, a)
+            return (off(dw), db) if dz.shape[-1] == 176 else (dw, db)
+
+    config = replace(EVERYTHING, validation=0, batch_size=1200)
+    found = first_difference(trainer(config, data=data), trainer(config, data=data, ops=BrokenShortBlock))
+    assert (found.epoch, found.step, found.block, found.call) == (1, 0, 1, 0)
+    assert found.operation == "over_samples in linear_backward"
+
+
+def test_a_difference_in_validation_samples_alone_is_named():
+    class BrokenForEight(Reproducible):
+        def log(self, x, **known):
+            y = super().log(x, **known)
+            return off(y) if x.shape[-1] == 8 else y
+
+    config = replace(CONFIG, validation=8)
+    found = first_difference(trainer(config), trainer(config, ops=BrokenForEight))
+    assert (found.epoch, found.step, found.block) == (0, None, 0)
+    assert found.operation == "log in cross_entropy of validation samples"
+
+
+def broken_when_compiled(name):
+    """A trainer in which one function gives other results when it is compiled."""
+
+    def compile_(function, *, donated=()):
+        def compiled(*arguments):
+            return tree_map(lambda array: array + 2.0**-20, function(*arguments))
+
+        return compiled if function.__name__ == name else function
+
+    made = trainer()
+    made.context = replace(made.context, compile=compile_)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch", "step", "operation"),
+    [
+        ("of_block", 0, None, "train_loss"),
+        ("_gradients_and_update", 1, 0, "parameters.0.weight after the update"),
+    ],
+)
+def test_the_epoch_and_the_step_are_named_where_the_operations_do_not_differ(name, epoch, step, operation):
+    found = first_difference(trainer(), broken_when_compiled(name))
+    assert (found.epoch, found.step, found.block, found.operation) == (epoch, step, None, operation)
+
+
 def test_blocks_may_be_stacked_on_one_side():
     data = dataset(2100)
     config = replace(CONFIG, epochs=1)
@@ -258,6 +313,53 @@ def test_an_update_that_differs_is_named():
     assert (found.operation, found.index) == ("parameters.1.bias after the update", (0, 0))
 
 
+def test_running_statistics_that_differ_are_named(monkeypatch):
+    update = step.updated_statistics
+
+    def broken(running, *arguments):
+        statistics = update(running, *arguments)
+        strict = not isinstance(running.mean, np.ndarray)
+        return statistics._replace(variance=statistics.variance * 2.0) if strict else statistics
+
+    monkeypatch.setattr(step, "updated_statistics", broken)
+    found = first_difference(
+        trainer(EVERYTHING), trainer(EVERYTHING, backend=make("array-api-strict", "device1"))
+    )
+    assert (found.epoch, found.step, found.block) == (1, 0, None)
+    assert found.operation == "statistics.0.variance after the update"
+
+
+def test_the_state_of_the_optimizer_alone_may_differ():
+    right = trainer(replace(CONFIG, optimizer="adam", epochs=1))
+    adam = right.optimizer
+
+    def update(*arguments):
+        new, state = adam.update(*arguments)
+        return new, tree_map(lambda array: array * 2.0, state)
+
+    right.optimizer = Optimizer(adam.init, update)
+    found = first_difference(trainer(right.config), right)
+    assert (found.epoch, found.step, found.block) == (1, 0, None)
+    assert re.fullmatch(r"optimizer\.\S+ after the update", found.operation)
+
+
+@pytest.mark.parametrize("diverging", [0, 1])
+def test_one_side_may_diverge(diverging):
+    """Its second step makes the parameters infinite."""
+    right = sgd()
+
+    def update(means, state, parameters, rate):
+        new, state = right.update(means, state, parameters, rate)
+        broken = [layer._replace(bias=layer.bias * np.inf) for layer in new]
+        return (broken if bool(seen) else new), seen.append(1) or state
+
+    seen = []
+    sides = trainer(), trainer()
+    sides[diverging].optimizer = Optimizer(right.init, update)
+    found = first_difference(*sides)
+    assert (found.epoch, found.step, found.operation) == (2, 0, "parameters.0.bias after the update")
+
+
 def test_both_sides_may_diverge_alike():
     config = replace(CONFIG, learning_rate=1e300, epochs=4)
     assert first_difference(trainer(config), trainer(config)) is None
@@ -277,12 +379,22 @@ def test_a_difference_that_does_not_repeat_is_an_error():
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"seed": 1}, {"batch_size": 10}, {"hidden": (4,)}, {"learning_rate": 0.2}, {"dropout": 0.1}],
+    "change", [{"seed": 1}, {"batch_size": 10}, {"hidden": (4,)}, {"learning_rate": 0.2}, {"dropout": 0.1}]
 )
 def test_other_settings_are_not_compared(change):
     with pytest.raises(ConfigError, match=f"one {next(iter(change))}, got"):
         first_difference(trainer(), trainer(replace(CONFIG, **change)))
+
+
+def test_other_dtypes_are_not_compared():
+    """An automatic dtype is the one it comes to."""
+    native = {"arithmetic": "native"}
+    with pytest.raises(ConfigError, match="one dtype, got 'float32' and 'float64'"):
+        first_difference(
+            Trainer(replace(CONFIG, **native), dataset(), make("numpy", "cpu")),
+            Trainer(replace(CONFIG, **native, dtype="float64"), dataset(), make("numpy", "cpu")),
+        )
+    assert first_difference(trainer(), trainer(replace(CONFIG, dtype="float64"))) is None
 
 
 def test_other_data_are_not_compared():
@@ -296,10 +408,13 @@ def test_recording_changes_nothing_and_notes_every_operation_in_order():
     recorder = recording(ops, np.asarray, record)
     a, b = np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]])
     assert recorder.matmul(a, b) == ops.matmul(a, b)
-    assert recorder.exp(b).tolist() == ops.exp(b).tolist()
+    for x in (-b, -a):
+        assert recorder.exp(x).tolist() == ops.exp(x).tolist()
     name = "test_recording_changes_nothing_and_notes_every_operation_in_order"
     assert [value.operation for value in record] == [
         *(f"operand of matmul in {name}", f"operand of matmul in {name}", f"matmul in {name}"),
         *(f"operand of exp in {name}", f"exp in {name}"),
+        *(f"operand of exp in {name}", f"exp in {name}"),
     ]
+    assert [value.call for value in record] == [0, 0, 0, 0, 0, 1, 1]
     assert record[2].array == [[11.0]]

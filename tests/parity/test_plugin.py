@@ -161,10 +161,7 @@ def test_gpus_are_among_the_defaults_where_there_is_a_driver(monkeypatch):
     monkeypatch.setattr(places.Place, "installed", property(lambda _: True))
     monkeypatch.setattr(places, "cuda_driver_version", lambda: 12080)
     names = list(map(str, places.installed()))
-    assert names == [
-        *("numpy", "cupy", "torch", "jax", "array-api-strict"),
-        *("torch:cuda", "jax:cuda"),
-    ]
+    assert names == [*("numpy", "cupy", "torch", "jax", "array-api-strict"), *("torch:cuda", "jax:cuda")]
 
 
 def test_a_marker_name_covers_every_device_of_the_library(session, monkeypatch):

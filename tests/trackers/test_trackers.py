@@ -17,7 +17,8 @@ from ctrl_c import pressed
 
 from xpnet import trackers, train
 from xpnet._lib.locks import Lock
-from xpnet.config import TrackerName, TrainConfig, resolved
+from xpnet.config import TrainConfig, resolved
+from xpnet.config.settings import TrackerName
 from xpnet.errors import ConfigError
 from xpnet.storage.record import read_metrics, read_run
 from xpnet.trackers.mirror import TRACKERS, Rows, final_figures

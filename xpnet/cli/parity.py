@@ -14,15 +14,13 @@ from xpnet import __version__
 from xpnet._lib.files import unwritable, write_atomic
 from xpnet.backends import environment
 from xpnet.cli.parser import Parser, guarded
-from xpnet.config import TrainConfig
+from xpnet.config import TrainConfig, resolved
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import places
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence
-
-    from rich.console import Console
 
     from xpnet.backends.probing import Probe
     from xpnet.data.datasets import Dataset
@@ -37,6 +35,9 @@ EPILOG = """\
 Exit codes: 0 parity holds, 1 it does not, 2 bad input or a required backend is missing, 3 NumPy's own
 training diverged, 130 interrupted."""
 
+SETTINGS = ("data", "test_data", "epochs", "hidden", "batch_size", "seed")
+"""The flags that are settings of the training runs."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
@@ -45,29 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    default = TrainConfig()
     parser = Parser(prog="xpnet parity", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
     add("--data", type=Path, help="training data, as in xpnet train (default: the bundled MNIST)")
     add("--test-data", type=Path, help="the test data, where --data is a CSV file")
     add("--epochs", type=int, default=10, help="passes over the training data (default: 10)")
-    add(
-        "--hidden",
-        type=int,
-        nargs="*",
-        default=list(default.hidden),
-        metavar="UNITS",
-        help="units in each hidden layer (default: 10)",
-    )
+    units = "units in each hidden layer (default: 10)"
+    add("--hidden", type=int, nargs="*", default=(10,), metavar="UNITS", help=units)
     add("--batch-size", type=_batch_size, default="full", help="full (the default) or a number")
-    add("--seed", type=int, default=default.seed, help="of weights and sample order (default: 0)")
+    add("--seed", type=int, default=0, help="of weights and sample order (default: 0)")
     add("--json", type=Path, metavar="FILE", help="write the results to FILE too")
-    add(
-        "--require",
-        default="",
-        metavar="NAMES",
-        help="backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,array-api-strict",
-    )
+    required = "backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,array-api-strict"
+    add("--require", default="", metavar="NAMES", help=required)
     add("--debug", action="store_true", help="show the whole traceback of an error")
     return parser
 
@@ -87,35 +77,32 @@ def _run(arguments: argparse.Namespace) -> int:
     from xpnet.parity import runs
 
     environment.check()
-    config = TrainConfig(
-        data=arguments.data,
-        test_data=arguments.test_data,
-        epochs=arguments.epochs,
-        hidden=tuple(arguments.hidden),
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-    )
+    arguments.hidden = tuple(arguments.hidden)
+    config = TrainConfig(**{name: getattr(arguments, name) for name in SETTINGS})
     required = places.parse_list(arguments.require)
-    if arguments.json is not None and not arguments.json.resolve().parent.is_dir():
-        msg = f"--json: the folder of {arguments.json} does not exist: make it first"
+    file: Path | None = arguments.json
+    if file is not None and not file.resolve().parent.is_dir():
+        msg = f"--json: the folder of {file} does not exist: make it first"
         raise ConfigError(msg)
     data = datasets.load(config.data, config.test_data)
     surveyed = _survey(required)
-    usable = [place for place, found in surveyed if found.usable]
-    absent = [(place, found) for place, found in surveyed if not found.usable]
+    usable = [place for place, probe in surveyed if probe.usable]
+    absent = [(place, probe) for place, probe in surveyed if not probe.usable]
     with _progress(config.epochs, len(usable) * len(runs.KINDS)) as on_epoch:
         rows = list(runs.rows(config, data, usable, on_epoch))
-    console = Console(highlight=False)
-    _line(console, _title(config, data))
-    _line(console)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{_title(config, data)}\n")
     print_table(console, rows)
-    _print_absent(console, absent)
+    if absent:
+        console.print("\nabsent (xpnet doctor says how to mend it):")
+    for place, probe in absent:
+        console.print(f"  {place.where}: {probe.reason}")
     failed = [row for row in rows if row.verdict == "FAIL"]
     for row in failed:
-        _line(console, f"\n{_named(row)}: {_explanation(row, config, data)}")
-    _line(console, f"\n{_summary(rows, failed)}")
-    if arguments.json is not None:
-        _write(arguments.json, _record(config, data, rows, absent))
+        console.print(f"\n{row.backend} on {row.device}, {row.kind}: {_explanation(row, config, data)}")
+    console.print(f"\n{_summary(rows, failed)}")
+    if file is not None:
+        _write(file, _record(config, data, rows, absent))
     return 1 if failed else 0
 
 
@@ -124,9 +111,9 @@ def _survey(required: list[Place]) -> list[tuple[Place, Probe]]:
     surveyed = dict(places.survey())
     surveyed |= {place: place.probe() for place in required if place not in surveyed}
     for place in required:
-        found = surveyed[place]
-        if not found.usable:
-            msg = f"--require: {place.where}: {found.reason}; to mend it: {found.fix}"
+        probe = surveyed[place]
+        if not probe.usable:
+            msg = f"--require: {place.where}: {probe.reason}; to mend it: {probe.fix}"
             raise BackendError(msg)
     return list(surveyed.items())
 
@@ -155,10 +142,6 @@ def _progress(epochs: int, count: int) -> Iterator[Callable[[Place, Kind, int], 
         yield show
 
 
-def _line(console: Console, text: str = "") -> None:
-    console.print(text, markup=False, soft_wrap=True)
-
-
 def _title(config: TrainConfig, data: Dataset) -> str:
     from xpnet.nn.architecture import shown
 
@@ -167,17 +150,6 @@ def _title(config: TrainConfig, data: Dataset) -> str:
         f"{data.name}, {len(data.y_train)} samples, network {shown(sizes)}, epochs {config.epochs}, "
         f"batch size {config.batch_size}, seed {config.seed}"
     )
-
-
-def _print_absent(console: Console, absent: list[tuple[Place, Probe]]) -> None:
-    if absent:
-        _line(console, "\nabsent (xpnet doctor says how to mend it):")
-    for place, found in absent:
-        _line(console, f"  {place.where}: {found.reason}")
-
-
-def _named(row: Row) -> str:
-    return f"{row.backend} on {row.device}, {row.arithmetic} {row.dtype}"
 
 
 def _explanation(row: Row, config: TrainConfig, data: Dataset) -> str:
@@ -203,27 +175,18 @@ def _record(
 ) -> dict[str, Any]:
     from xpnet.data import datasets
 
+    settings = resolved(config)
     return {
         "xpnet": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "data": {"name": data.name, "sha256": datasets.digest(data)},
-        "epochs": config.epochs,
-        "hidden": list(config.hidden),
-        "batch_size": config.batch_size,
-        "learning_rate": config.learning_rate,
-        "seed": config.seed,
+        **{name: settings[name] for name in ("epochs", "hidden", "batch_size", "learning_rate", "seed")},
         "passed": all(row.verdict != "FAIL" for row in rows),
         "rows": [_finite(asdict(row)) for row in rows],
         "absent": [
-            {
-                "backend": place.backend,
-                "device": place.device,
-                "version": found.version,
-                "reason": found.reason,
-                "fix": found.fix,
-            }
-            for place, found in absent
+            asdict(place) | {"version": probe.version, "reason": probe.reason, "fix": probe.fix}
+            for place, probe in absent
         ],
     }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
 from xpnet.parity.distance import count_shown
-from xpnet.parity.runs import KINDS, Kind, Row, tolerance_shown
+from xpnet.parity.runs import Kind, Row, tolerance_shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,19 +31,15 @@ def print_table(console: Console, rows: Sequence[Row]) -> None:
     cells = [_cells(row) for row in rows]
     widths = {name: max(len(name), *(len(cell[name]) for cell in cells)) for name in cells[0]}
     for column in DISPENSABLE:
-        if console.is_terminal and _total(widths) > console.width:
+        width = sum(widths.values()) + len(GAP) * (len(widths) - 1)
+        if console.is_terminal and width > console.width:
             del widths[column]
     for line in _header(widths):
         _print(console, Text(line, style="bold"))
-    for position, kind in enumerate(KINDS):
-        chosen = [
-            (row, cell)
-            for row, cell in zip(rows, cells, strict=True)
-            if (row.arithmetic, row.dtype) == (kind.arithmetic, kind.dtype)
-        ]
-        if chosen:
-            _print(console, Text("\n" * (position > 0) + heading(kind)))
-        for row, cell in chosen:
+    kinds = groupby(zip(rows, cells, strict=True), key=lambda pair: pair[0].kind)
+    for position, (kind, group) in enumerate(kinds):
+        _print(console, Text("\n" * (position > 0) + heading(kind)))
+        for row, cell in group:
             line = _line(widths, cell)
             end = len(line) - len(row.verdict)
             _print(console, Text.assemble(line[:end], (line[end:], STYLES[row.verdict])))
@@ -93,7 +90,3 @@ def _line(widths: dict[str, int], cells: dict[str, str]) -> str:
         cells[name].rjust(width) if name in RIGHT else cells[name].ljust(width)
         for name, width in widths.items()
     ).rstrip()
-
-
-def _total(widths: dict[str, int]) -> int:
-    return sum(widths.values()) + len(GAP) * (len(widths) - 1)

@@ -1,38 +1,15 @@
 """The settings of a training, from flags, TOML files and recipes.
 
-``settings`` names them all, with their defaults, rules and help; ``contradictions`` says which do not go
+``settings`` names them all, with their defaults, rules and help; ``constraints`` says which do not go
 together. This package loads no array library, so that `--help` answers at once.
 """
 
-from xpnet.config.files import from_recipe, from_resolved, recipes
 from xpnet.config.flags import Command, parse
-from xpnet.config.settings import (
-    Activation,
-    Arithmetic,
-    BackendName,
-    DType,
-    Initialization,
-    Loss,
-    Normalize,
-    OptimizerName,
-    ScheduleName,
-    TrackerName,
-)
-from xpnet.config.training import OptimizerOptions, TrainConfig, resolved, to_toml
+from xpnet.config.sources import from_recipe, from_resolved, recipes
+from xpnet.config.training import TrainConfig, resolved, to_toml
 
 __all__ = [
-    "Activation",
-    "Arithmetic",
-    "BackendName",
     "Command",
-    "DType",
-    "Initialization",
-    "Loss",
-    "Normalize",
-    "OptimizerName",
-    "OptimizerOptions",
-    "ScheduleName",
-    "TrackerName",
     "TrainConfig",
     "from_recipe",
     "from_resolved",

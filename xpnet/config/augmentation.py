@@ -1,27 +1,19 @@
 """The settings of augmentation, and their limits."""
 
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import dataclass
 
+from xpnet.config import rules
 from xpnet.errors import ConfigError
 
-
-class Limits(NamedTuple):
-    """What a setting may be."""
-
-    lowest: float
-    highest: float
-    unit: str
-
-
-LIMITS = {
-    "shift": Limits(0.0, 1000.0, "pixels"),
-    "rotate": Limits(0.0, 180.0, "degrees"),
-    "scale": Limits(0.0, 0.9, "a share of the size"),
-    "shear": Limits(0.0, 10.0, "pixels sideways per pixel of height"),
-    "elastic_alpha": Limits(0.0, 10000.0, "pixels"),
-    "elastic_sigma": Limits(0.1, 100.0, "pixels"),
+RULES = {
+    "shift": rules.between(0.0, 1000.0, "pixels"),
+    "rotate": rules.between(0.0, 180.0, "degrees"),
+    "scale": rules.between(0.0, 0.9, "a share of the size"),
+    "shear": rules.between(0.0, 10.0, "pixels sideways per pixel of height"),
+    "elastic_alpha": rules.between(0.0, 10000.0, "pixels"),
+    "elastic_sigma": rules.between(0.1, 100.0, "pixels"),
 }
+"""What each setting may be, by name."""
 
 
 @dataclass(frozen=True)
@@ -62,28 +54,18 @@ class Augmentation:
     """Standard deviation, in pixels, of the Gaussian that filters the field."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if expected := problem(field.name, value):
-                msg = f"{flag(field.name)}: {expected}, got {value!r}"
+        for name, rule in RULES.items():
+            value = getattr(self, name)
+            if not rule.holds(value):
+                msg = f"{flag(name)}: expected {rule.expected}, got {value!r}"
                 raise ConfigError(msg)
 
     @property
     def enabled(self) -> bool:
         """Whether any variant differs from its image."""
-        amounts = (self.shift, self.rotate, self.scale, self.shear, self.elastic_alpha)
-        return any(amount > 0 for amount in amounts)
-
-
-def problem(name: str, value: object) -> str | None:
-    """Return what was expected of the setting ``name``, if ``value`` is something else."""
-    lowest, highest, unit = LIMITS[name]
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and lowest <= value <= highest:  # type: ignore[operator]
-        return None
-    return f"expected a number from {lowest:g} to {highest:g} ({unit})"
+        return any((self.shift, self.rotate, self.scale, self.shear, self.elastic_alpha))
 
 
 def flag(name: str) -> str:
     """Return the command-line flag of the setting ``name``."""
-    return "--augment-" + name.replace("_", "-")
+    return rules.flag(f"augment_{name}")

@@ -2,30 +2,19 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import tyro
-from tyro.conf import OmitArgPrefixes
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from xpnet.config import files
-from xpnet.config.contradictions import merged
+from xpnet.config import sources
+from xpnet.config.constraints import merge
 from xpnet.config.rules import flag
-from xpnet.config.settings import (
-    ALIASES,
-    AugmentationSettings,
-    ComputationSettings,
-    DataSettings,
-    NetworkSettings,
-    OptimizerSettings,
-    RunSettings,
-    Switch,
-    TrainingSettings,
-    unset,
-)
+from xpnet.config.settings import ALIASES, Switch, unset
 from xpnet.config.training import RULES, TrainConfig, check
 
 DESCRIPTION = """\
@@ -51,12 +40,12 @@ class Command:
 
 
 def _recipes_hint(value: str) -> str:
-    return f"One of {', '.join(files.recipes())}. (default: {value.replace('None', 'notebook')})"
+    return f"One of {', '.join(sources.recipes())}. (default: {value.replace('None', 'notebook')})"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _CommandLine:
-    """The flags as given, under the headings of the help: settings, and what is no setting."""
+class _NoSettings:
+    """The flags that are no settings."""
 
     recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=_recipes_hint)] = None
     """Start from the settings of a recipe instead of the
@@ -71,18 +60,15 @@ class _CommandLine:
     print_config: Switch = False
     """Print the resulting settings as a TOML file and stop."""
 
-    data: OmitArgPrefixes[DataSettings]
-    augmentation: OmitArgPrefixes[AugmentationSettings]
-    network: OmitArgPrefixes[NetworkSettings]
-    training: OmitArgPrefixes[TrainingSettings]
-    optimizer: OmitArgPrefixes[OptimizerSettings]
-    computation: OmitArgPrefixes[ComputationSettings]
-    run: OmitArgPrefixes[RunSettings]
-
 
 _GROUPS: dict[str, Any] = {
-    name: hint for name, hint in get_type_hints(_CommandLine).items() if is_dataclass(hint)
+    group.__name__.removesuffix("Settings").lower(): group for group in reversed(TrainConfig.__bases__)
 }
+_CommandLine: Any = make_dataclass(
+    "_CommandLine", _GROUPS.items(), bases=(_NoSettings,), frozen=True, kw_only=True
+)
+"""All flags; each group of settings has a heading in the help."""
+
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(TrainConfig)}
 _SWITCHES = [name for name, default in _DEFAULTS.items() if isinstance(default, bool)]
 
@@ -103,32 +89,24 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     """
     argv = _gathered(argv)
     scouted = _scouted(argv)
-    file = files.Given({}) if scouted.config is None else files.read(scouted.config)
+    file = sources.File({}) if scouted.config is None else sources.read(scouted.config)
     recipe = scouted.recipe or file.recipe
-    below = [{} if recipe is None else files.recipe_settings(recipe), file.settings]
+    below = [{} if recipe is None else sources.recipe_settings(recipe), file.settings]
     line = _parsed(argv, prog, {**_DEFAULTS, **below[0], **below[1], **_turned(argv)})
-    flags = {name: value for name, value in _settings(line).items() if name in _named(argv)}
+    groups = [vars(getattr(line, group)) for group in _GROUPS]
+    flags = {name: values[name] for values in groups for name in values if name in _named(argv)}
     for name, value in flags.items():
         check(name, value)
-    settings, given = merged(_DEFAULTS, [*below, flags])
+    settings, given = merge(_DEFAULTS, [*below, flags])
     return Command(TrainConfig(**settings), line.print_config, recipe, given)
 
 
 def _gathered(argv: Sequence[str]) -> list[str]:
     """Return `argv` with the words of every `--track` behind one: --track a --track b is --track a b."""
-    others: list[str] = []
-    found: list[str] = []
-    following = False
-    for word in argv:
-        if word == "--track" or word.startswith("--track="):
-            following = word == "--track"
-            found += filter(None, [word.partition("=")[2]])
-        elif following and not word.startswith("-"):
-            found.append(word)
-        else:
-            following = False
-            others.append(word)
-    return [*others, "--track", *found] if found else list(argv)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--track", nargs="*", action="extend", default=[])
+    gathered, others = parser.parse_known_args(argv)
+    return [*others, "--track", *gathered.track] if gathered.track else list(argv)
 
 
 def _scouted(argv: Sequence[str]) -> argparse.Namespace:
@@ -158,10 +136,12 @@ def _turned(argv: Sequence[str]) -> dict[str, bool]:
     return turned | {name: False for name in _SWITCHES if flag(name) in words}
 
 
-def _parsed(argv: Sequence[str], prog: str, defaults: dict[str, Any]) -> _CommandLine:
-    groups: dict[str, Any] = {
-        group: settings(**{field.name: defaults[field.name] for field in fields(settings)})
-        for group, settings in _GROUPS.items()
+def _parsed(argv: Sequence[str], prog: str, defaults: dict[str, Any]) -> Any:
+    registry = ConstructorRegistry()
+    registry.primitive_rule(_lenient)
+    groups = {
+        name: group(**{field.name: defaults[field.name] for field in fields(group)})
+        for name, group in _GROUPS.items()
     }
     return tyro.cli(
         _CommandLine,
@@ -169,23 +149,12 @@ def _parsed(argv: Sequence[str], prog: str, defaults: dict[str, Any]) -> _Comman
         description=DESCRIPTION,
         args=argv,
         default=_CommandLine(**groups),
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
-        registry=_registry(),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone, tyro.conf.OmitArgPrefixes),
+        registry=registry,
     )
 
 
-def _settings(line: _CommandLine) -> dict[str, Any]:
-    groups = [getattr(line, group) for group in _GROUPS]
-    return {field.name: getattr(group, field.name) for group in groups for field in fields(group)}
-
-
 # Values that do not parse stay text, which no rule allows: the error is then the rule's one line.
-
-
-def _registry() -> ConstructorRegistry:
-    registry = ConstructorRegistry()
-    registry.primitive_rule(_lenient)
-    return registry
 
 
 def _lenient(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
@@ -218,10 +187,7 @@ def _metavar(kind: Any) -> str:
 def _value(kinds: list[Any], word: str) -> Any:
     """Return the word as the first kind that it fits, or as it is."""
     for kind in kinds:
-        if get_origin(kind) is Literal:
-            continue
-        try:
-            return kind(word)
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            if get_origin(kind) is not Literal:
+                return kind(word)
     return word

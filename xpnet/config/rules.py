@@ -5,17 +5,11 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-from xpnet.config.augmentation import LIMITS
-from xpnet.config.augmentation import problem as augmentation_problem
-
-
-def _unchanged(found: Any) -> object:
-    return found
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,7 @@ class Rule:
     holds: Callable[[Any], bool]
     """Whether a value, of any type, may be."""
 
-    read: Callable[[Any], object] = _unchanged
+    read: Callable[[Any], object] = lambda found: tuple(found) if isinstance(found, list) else found
     """Returns a TOML or JSON value as the setting's own type; unchanged what has no such type."""
 
     choices: tuple[str, ...] = ()
@@ -47,33 +41,29 @@ class Rule:
 def rules_of(settings: type) -> dict[str, Rule]:
     """Return the rule of each field of a dataclass, by name.
 
-    It is the ``Rule`` in the field's annotation; that of a Literal or a bool follows from the type.
+    It is the ``Rule`` in the field's annotation, of values other than None; that of a Literal or a bool
+    follows from the type.
     """
     hints = get_type_hints(settings, include_extras=True)
     return {name: _rule_of(hint) for name, hint in hints.items()}
 
 
 def _rule_of(hint: Any) -> Rule:
-    metadata = getattr(hint, "__metadata__", ())
-    for item in metadata:
-        if isinstance(item, Rule):
-            return item
-    bare = hint.__origin__ if metadata else hint
-    return one_of(get_args(bare)) if get_origin(bare) is Literal else SWITCH
+    bare, *metadata = get_args(hint) if get_origin(hint) is Annotated else [hint]
+    rule = next((item for item in metadata if isinstance(item, Rule)), None)
+    if rule is None:
+        return one_of(get_args(bare)) if get_origin(bare) is Literal else SWITCH
+    if NoneType in get_args(bare):
+        return replace(rule, holds=lambda value: value is None or rule.holds(value))
+    return rule
 
 
 # Words and switches
 
 
-def one_of(choices: Iterable[str]) -> Rule:
+def one_of(choices: tuple[str, ...]) -> Rule:
     """Allow these words."""
-    allowed = tuple(choices)
-    return Rule(f"one of {', '.join(allowed)}", lambda value: value in allowed, choices=allowed)
-
-
-def optional(rule: Rule) -> Rule:
-    """Allow None as well: the setting has no value."""
-    return Rule(rule.expected, lambda value: value is None or rule.holds(value), rule.read)
+    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices, choices=choices)
 
 
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
@@ -109,14 +99,10 @@ def whole_or(word: str) -> Rule:
     return Rule(f"{word} or a whole number, 1 or more", lambda value: value == word or _is_whole(value, 1))
 
 
-def augmentation(name: str) -> Rule:
-    """Allow what the setting `name` of ``xpnet.data.augment.Augmentation`` may be."""
-    lowest, highest, unit = LIMITS[name]
-    return Rule(
-        f"a number from {lowest:g} to {highest:g} ({unit})",
-        lambda value: augmentation_problem(name, value) is None,
-        read=_as_float,
-    )
+def between(lowest: float, highest: float, unit: str) -> Rule:
+    """Allow numbers from `lowest` to `highest`, of a unit."""
+    expected = f"a number from {lowest:g} to {highest:g} ({unit})"
+    return _number(expected, lambda value: lowest <= value <= highest)
 
 
 NOT_NEGATIVE = _number("a finite number, 0 or more", lambda value: value >= 0)
@@ -124,10 +110,6 @@ POSITIVE = _number("a finite number above 0", lambda value: value > 0)
 PROPER_SHARE = _number("a number from 0 to below 1", lambda value: 0 <= value < 1)
 FACTOR = _number("a number above 0, at most 1", lambda value: 0 < value <= 1)
 SEED = Rule(f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})", lambda value: _is_whole(value, 0, 2**64))
-
-
-def _as_tuple(found: object) -> object:
-    return tuple(found) if isinstance(found, list) else found
 
 
 def _as_rates(found: object) -> object:
@@ -143,22 +125,16 @@ RATES = Rule("a finite number above 0, or several different ones", _are_rates, r
 UNITS = Rule(
     "whole numbers, each 1 or more",
     lambda value: isinstance(value, tuple) and all(_is_whole(units, 1) for units in value),
-    read=_as_tuple,
 )
 
 
-def some_of(choices: Iterable[str]) -> Rule:
+def some_of(choices: tuple[str, ...]) -> Rule:
     """Allow any of these words, each once."""
-    allowed = tuple(choices)
-    return Rule(
-        f"some of {', '.join(allowed)}, each once",
-        lambda value: (
-            isinstance(value, tuple)
-            and all(word in allowed for word in value)
-            and len(set(value)) == len(value)
-        ),
-        read=_as_tuple,
-    )
+
+    def holds(value: object) -> bool:
+        return isinstance(value, tuple) and all(choices.count(word) >= value.count(word) for word in value)
+
+    return Rule(f"some of {', '.join(choices)}, each once", holds)
 
 
 # Text

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
-from xpnet.config import rules
+from xpnet.config import augmentation, rules
 
 Normalize = Literal["scale", "standardize", "none"]
 Activation = Literal["relu", "leaky-relu", "tanh", "sigmoid"]
@@ -41,13 +41,13 @@ Switch = Annotated[bool, tyro.conf.arg(help_behavior_hint=lambda value: "" if va
 class DataSettings:
     """What the network learns from."""
 
-    data: Annotated[Path | None, rules.optional(rules.PATH), unset("(default: the bundled MNIST)")] = None
+    data: Annotated[Path | None, rules.PATH, unset("(default: the bundled MNIST)")] = None
     """Training data: a folder with the four IDX files or
     with x_train.npy, y_train.npy, x_test.npy and
     y_test.npy, an .npz file of these names, or a CSV
     file, which needs --test-data too."""
 
-    test_data: Annotated[Path | None, rules.optional(rules.PATH), unset("(default: none)")] = None
+    test_data: Annotated[Path | None, rules.PATH, unset("(default: none)")] = None
     """The test data, where --data is a CSV file."""
 
     validation: Annotated[int, rules.whole(0)] = 0
@@ -64,26 +64,24 @@ class DataSettings:
 class AugmentationSettings:
     """How images are distorted, anew in each epoch: by random amounts up to these."""
 
-    augment_shift: Annotated[float, rules.augmentation("shift")] = 0.0
+    augment_shift: Annotated[float, augmentation.RULES["shift"]] = 0.0
     """Shift across and down, in pixels."""
 
-    augment_rotate: Annotated[float, rules.augmentation("rotate")] = 0.0
+    augment_rotate: Annotated[float, augmentation.RULES["rotate"]] = 0.0
     """Rotation, in degrees."""
 
-    augment_scale: Annotated[float, rules.augmentation("scale")] = 0.0
+    augment_scale: Annotated[float, augmentation.RULES["scale"]] = 0.0
     """Change of size: 0.1 is 10 %."""
 
-    augment_shear: Annotated[float, rules.augmentation("shear")] = 0.0
+    augment_shear: Annotated[float, augmentation.RULES["shear"]] = 0.0
     """Slant, in pixels sideways per pixel of height."""
 
-    augment_elastic_alpha: Annotated[float, rules.augmentation("elastic_alpha")] = 0.0
+    augment_elastic_alpha: Annotated[float, augmentation.RULES["elastic_alpha"]] = 0.0
     """Strength of the elastic deformation, in pixels; 34
     suits MNIST."""
 
     augment_elastic_sigma: Annotated[
-        float | None,
-        rules.optional(rules.augmentation("elastic_sigma")),
-        unset("(default: 4)"),
+        float | None, augmentation.RULES["elastic_sigma"], unset("(default: 4)")
     ] = None
     """Its smoothness: the standard deviation of the
     Gaussian that filters it, in pixels."""
@@ -116,7 +114,7 @@ class NetworkSettings:
     sigmoid) draw weights from a range that suits the
     layer, biases are 0."""
 
-    init_from: Annotated[Path | None, rules.optional(rules.PATH), unset("(default: --init)")] = None
+    init_from: Annotated[Path | None, rules.PATH, unset("(default: --init)")] = None
     """Start from the parameters in this .safetensors file."""
 
 
@@ -140,7 +138,7 @@ class TrainingSettings:
     """Share of each target that is spread over all
     classes."""
 
-    patience: Annotated[int | None, rules.optional(rules.whole(1)), unset("(default: never)")] = None
+    patience: Annotated[int | None, rules.whole(1), unset("(default: never)")] = None
     """Stop after so many epochs without a better
     validation accuracy; needs --validation."""
 
@@ -160,7 +158,7 @@ class OptimizerSettings:
     optimizer: OptimizerName = "sgd"
     """How a gradient becomes a step."""
 
-    momentum: Annotated[float | None, rules.optional(rules.PROPER_SHARE), unset("(default: 0.9)")] = None
+    momentum: Annotated[float | None, rules.PROPER_SHARE, unset("(default: 0.9)")] = None
     """Share of the last step that momentum and nesterov
     keep."""
 
@@ -177,14 +175,12 @@ class OptimizerSettings:
     """How the learning rate falls: step at intervals,
     exponential each epoch, cosine each step down to 0."""
 
-    schedule_step_epochs: Annotated[int | None, rules.optional(rules.whole(1)), unset("(default: 30)")] = None
+    schedule_step_epochs: Annotated[int | None, rules.whole(1), unset("(default: 30)")] = None
     """Epochs from one fall of the step schedule to the
     next."""
 
     schedule_factor: Annotated[
-        float | None,
-        rules.optional(rules.FACTOR),
-        unset("(default: 0.1 for step, 0.95 for exponential)"),
+        float | None, rules.FACTOR, unset("(default: 0.1 for step, 0.95 for exponential)")
     ] = None
     """What the learning rate is multiplied by when it
     falls."""
@@ -193,19 +189,17 @@ class OptimizerSettings:
     """Epochs in which the learning rate first rises from
     near 0."""
 
-    weight_decay: Annotated[
-        float | None,
-        rules.optional(rules.NOT_NEGATIVE),
-        unset("(default: 0.01 for adamw, else 0)"),
-    ] = None
+    weight_decay: Annotated[float | None, rules.NOT_NEGATIVE, unset("(default: 0.01 for adamw, else 0)")] = (
+        None
+    )
     """Shrinks the weights: the loss gains half of it times
     their squares; adamw shrinks them beside the
     gradient."""
 
-    clip_norm: Annotated[float | None, rules.optional(rules.POSITIVE), unset("(default: any)")] = None
+    clip_norm: Annotated[float | None, rules.POSITIVE, unset("(default: any)")] = None
     """Largest norm of all gradients together."""
 
-    max_norm: Annotated[float | None, rules.optional(rules.POSITIVE), unset("(default: any)")] = None
+    max_norm: Annotated[float | None, rules.POSITIVE, unset("(default: any)")] = None
     """Largest norm of the weights into a unit."""
 
 
@@ -248,18 +242,18 @@ class RunSettings:
     next."""
 
     checkpoint_seconds: Annotated[
-        float | None, rules.optional(rules.POSITIVE), unset("(default: at the end of each epoch)")
+        float | None, rules.POSITIVE, unset("(default: at the end of each epoch)")
     ] = None
     """Save a checkpoint after so many seconds too."""
 
-    resume: Annotated[Path | None, rules.optional(rules.PATH), unset("(default: start anew)")] = None
+    resume: Annotated[Path | None, rules.PATH, unset("(default: start anew)")] = None
     """Go on with the training in this folder of a run,
     with its settings."""
 
     out: Annotated[Path, rules.PATH] = Path("runs")
     """Folder that receives the folder of this run."""
 
-    name: Annotated[str | None, rules.optional(rules.FOLDER_NAME), unset("(default: date and time)")] = None
+    name: Annotated[str | None, rules.FOLDER_NAME, unset("(default: date and time)")] = None
     """Name of the folder of this run."""
 
     overwrite: Switch = False
@@ -275,9 +269,7 @@ class RunSettings:
     in a browser."""
 
     track: Annotated[
-        tuple[TrackerName, ...],
-        rules.some_of(get_args(TrackerName)),
-        unset("(default: none)"),
+        tuple[TrackerName, ...], rules.some_of(get_args(TrackerName)), unset("(default: none)")
     ] = ()
     """Show the run in these experiment trackers too, each
     installed with the extra of its name."""

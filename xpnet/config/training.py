@@ -2,44 +2,28 @@
 
 import unicodedata
 from dataclasses import dataclass, fields
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
+from xpnet.config import settings
+from xpnet.config.augmentation import RULES as AMOUNTS
 from xpnet.config.augmentation import Augmentation
-from xpnet.config.contradictions import CONTRADICTIONS
+from xpnet.config.constraints import violations
 from xpnet.config.rules import flag, plain, rules_of, shown
-from xpnet.config.settings import (
-    AugmentationSettings,
-    ComputationSettings,
-    DataSettings,
-    NetworkSettings,
-    OptimizerSettings,
-    RunSettings,
-    TrainingSettings,
-)
 from xpnet.errors import ConfigError
 
 ADAMW_WEIGHT_DECAY = 0.01
 MOMENTUM = 0.9
 
 
-class OptimizerOptions(TypedDict):
-    """Arguments of ``xpnet.nn.optim.build``."""
-
-    weight_decay: float
-    clip_norm: float | None
-    max_norm: float | None
-    decay: NotRequired[float]
-
-
 @dataclass(frozen=True)
 class TrainConfig(  # the bases in reverse: the fields of the last come first
-    RunSettings,
-    ComputationSettings,
-    OptimizerSettings,
-    TrainingSettings,
-    NetworkSettings,
-    AugmentationSettings,
-    DataSettings,
+    settings.RunSettings,
+    settings.ComputationSettings,
+    settings.OptimizerSettings,
+    settings.TrainingSettings,
+    settings.NetworkSettings,
+    settings.AugmentationSettings,
+    settings.DataSettings,
 ):
     """Every setting of a training; the defaults are the notebook's. ``xpnet.config.settings`` explains them.
 
@@ -58,10 +42,10 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
             check(name, getattr(self, name))
         if isinstance(self.learning_rate, tuple) and len(self.learning_rate) == 1:
             object.__setattr__(self, "learning_rate", self.learning_rate[0])
-        for name, _, holds, message in CONTRADICTIONS if self.resume is None else ():
-            if holds(self):
-                msg = f"{flag(name)}: {message.format(c=self)}"
-                raise ConfigError(msg)
+        violation = next(violations(self), None)
+        if violation is not None and self.resume is None:
+            msg = f"{flag(violation.name)}: {violation.message}"
+            raise ConfigError(msg)
 
     @property
     def float_type(self) -> str:
@@ -82,16 +66,11 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
         return range(self.seed, self.seed + self.repeats)
 
     @property
-    def optimizer_options(self) -> OptimizerOptions:
-        """The options of the optimiser, with what the defaults come to."""
-        weight_decay = self.weight_decay
-        if weight_decay is None:
-            weight_decay = ADAMW_WEIGHT_DECAY if self.optimizer == "adamw" else 0.0
-        options: OptimizerOptions = {
-            "weight_decay": weight_decay,
-            "clip_norm": self.clip_norm,
-            "max_norm": self.max_norm,
-        }
+    def optimizer_options(self) -> dict[str, Any]:
+        """The options of the optimiser, arguments of ``xpnet.nn.optim.build``, with the defaults resolved."""
+        default = ADAMW_WEIGHT_DECAY if self.optimizer == "adamw" else 0.0
+        weight_decay = default if self.weight_decay is None else self.weight_decay
+        options = {"weight_decay": weight_decay, "clip_norm": self.clip_norm, "max_norm": self.max_norm}
         if self.optimizer in ("momentum", "nesterov"):
             options["decay"] = MOMENTUM if self.momentum is None else self.momentum
         return options
@@ -99,18 +78,14 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     @property
     def schedule_options(self) -> dict[str, Any]:
         """The options of the schedule, the arguments of ``xpnet.nn.schedules.ScheduleOptions``."""
-        options: dict[str, Any] = {
-            "factor": self.schedule_factor,
-            "warmup_epochs": self.warmup_epochs,
-        }
-        if self.schedule_step_epochs is not None:
-            options["step_epochs"] = self.schedule_step_epochs
-        return options
+        options = {"factor": self.schedule_factor, "warmup_epochs": self.warmup_epochs}
+        step_epochs = self.schedule_step_epochs
+        return options if step_epochs is None else {**options, "step_epochs": step_epochs}
 
     @property
     def augmentation(self) -> Augmentation:
         """The distortions of images."""
-        amounts = {field.name: getattr(self, f"augment_{field.name}") for field in fields(Augmentation)}
+        amounts = {name: getattr(self, f"augment_{name}") for name in AMOUNTS}
         return Augmentation(**{name: amount for name, amount in amounts.items() if amount is not None})
 
 
@@ -141,13 +116,9 @@ def to_toml(config: TrainConfig) -> str:
     """
     import tomli_w
 
-    settings = {key: value for key, value in resolved(config).items() if value is not None}
-    for key, value in settings.items():
-        if isinstance(value, str) and _has_surrogate(value):
+    values = {key: value for key, value in resolved(config).items() if value is not None}
+    for key, value in values.items():
+        if isinstance(value, str) and any(unicodedata.category(character) == "Cs" for character in value):
             msg = f"{flag(key)}: expected text that a TOML file can hold, got {shown(value)}"
             raise ConfigError(msg)
-    return tomli_w.dumps(settings)
-
-
-def _has_surrogate(text: str) -> bool:
-    return any(unicodedata.category(character) == "Cs" for character in text)
+    return tomli_w.dumps(values)

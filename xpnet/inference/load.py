@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from xpnet.config import Arithmetic, TrainConfig
+    from xpnet.config import TrainConfig
+    from xpnet.config.settings import Arithmetic
     from xpnet.inference.predictor import Predictor
     from xpnet.storage.model_file import SavedModel
     from xpnet.storage.record import Record

@@ -71,11 +71,11 @@ def assert_parity(
                 "(functools.partial binds everything else)"
             )
             raise TypeError(msg)
-    others = _usable() if backends is None else [places.parse(name) for name in backends]
+    tested = _usable() if backends is None else [places.parse(name) for name in backends]
     numpy = places.NUMPY.make()
     expected = _call(numpy, function, arrays)
     _check_on(numpy, expected)
-    for place in others:
+    for place in tested:
         backend = place.make()
         with backend.scope():
             actual = _call(backend, function, arrays)
@@ -84,19 +84,19 @@ def assert_parity(
 
 @cache
 def _usable() -> list[Place]:
-    found = [place for place in places.usable() if place != places.NUMPY]
-    if not found:
+    tested = [place for place in places.usable() if place != places.NUMPY]
+    if not tested:
         msg = "there is no array library but NumPy to compare with: pip install array-api-strict"
         raise BackendError(msg)
-    return found
+    return tested
 
 
 class _Tolerance:
     """The tier of a comparison."""
 
     def __init__(self, tier: str | None, ulp: int | None, rtol: float | None, atol: float) -> None:
-        given = [value for value in (tier, ulp, rtol) if value is not None]
-        if len(given) != 1 or tier not in (None, "bitwise") or (atol and rtol is None):
+        tiers = [value for value in (tier, ulp, rtol) if value is not None]
+        if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None):
             msg = (
                 'expected exactly one of tier="bitwise", ulp=n and rtol=r (which alone takes atol), '
                 f"got tier={tier!r}, ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}"
@@ -116,40 +116,34 @@ class _Tolerance:
 
     def wrong(self, actual: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.bool_]:
         """Return elementwise whether the two are too far apart."""
-        unequal = unequal_bits(actual, expected)
-        if not np.issubdtype(expected.dtype, np.inexact):
-            return unequal
-        if self.ulp is not None:
+        inexact = np.issubdtype(expected.dtype, np.inexact)
+        if inexact and self.ulp is not None:
             return np.asarray(ulp_distance(actual, expected) > self.ulp)
-        if self.rtol is not None:
+        if inexact and self.rtol is not None:
             close = np.isclose(actual, expected, rtol=self.rtol, atol=self.atol, equal_nan=True)
             return np.asarray(~close)
-        return unequal
+        return unequal_bits(actual, expected)
 
 
 def _call(backend: Backend, function: Callable[..., Any], arrays: Sequence[NDArray[Any]]) -> Any:
     with backend.scope(), np.errstate(all="ignore"):  # array-api-strict too computes with NumPy
-        given = [backend.from_host(array.copy()) for array in arrays]
-        keywords = {"xp": backend.xp} if _wants_xp(function, len(arrays)) else {}
+        copies = [backend.from_host(array.copy()) for array in arrays]
+        keywords = {"xp": backend.xp} if _wants_xp(function, arrays) else {}
         try:
-            return function(*given, **keywords)
+            return function(*copies, **keywords)
         except Exception as error:
             error.add_note(f"raised with {backend.name} on {backend.device_name}")
             raise
 
 
-def _wants_xp(function: Callable[..., Any], positional: int) -> bool:
+def _wants_xp(function: Callable[..., Any], arrays: Sequence[NDArray[Any]]) -> bool:
+    """Return whether the function has a parameter ``xp`` that can be given beside the arrays."""
     try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except ValueError:  # a function written in C tells no signature
+        signature = inspect.signature(function)
+        signature.bind_partial(*arrays, xp=None)
+    except (TypeError, ValueError):  # ValueError: a function written in C tells no signature
         return False
-    by_keyword = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(
-        parameter.name == "xp"
-        and parameter.kind in by_keyword
-        and (parameter.kind is inspect.Parameter.KEYWORD_ONLY or position >= positional)
-        for position, parameter in enumerate(parameters)
-    )
+    return "xp" in signature.parameters
 
 
 def _outputs(result: Any, path: str = "result") -> Iterator[tuple[str, Any]]:
@@ -173,18 +167,17 @@ def _compare(backend: Backend, actual: Any, expected: Any, tolerance: _Tolerance
         msg = f"{where} returns {', '.join(theirs)}, NumPy {', '.join(ours)}"
         raise AssertionError(msg)
     for path, reference in ours.items():
-        wanted, found = np.asarray(reference), backend.to_host(theirs[path])
+        a, b = backend.to_host(theirs[path]), np.asarray(reference)
         for name in ("dtype", "shape"):
-            if getattr(found, name) != getattr(wanted, name):
-                msg = f"{where}: {path} has {name} {getattr(found, name)}, NumPy's {getattr(wanted, name)}"
+            if getattr(a, name) != getattr(b, name):
+                msg = f"{where}: {path} has {name} {getattr(a, name)}, NumPy's {getattr(b, name)}"
                 raise AssertionError(msg)
-        wrong = tolerance.wrong(found, wanted)
-        mismatch = first_mismatch(wrong, found, wanted)
+        wrong = tolerance.wrong(a, b)
+        mismatch = first_mismatch(wrong, a, b)
         if mismatch is not None:
             msg = (
                 f"{where}: {path} differs first at {mismatch.index}: {mismatch.left} where NumPy has "
-                f"{mismatch.right} ({mismatch.distance}); {_extent(wrong, found, wanted)}; "
-                f"expected {tolerance}"
+                f"{mismatch.right} ({mismatch.distance}); {_extent(wrong, a, b)}; expected {tolerance}"
             )
             raise AssertionError(msg)
 
@@ -208,9 +201,9 @@ def _check_on(backend: Backend, result: Any) -> None:
             raise AssertionError(msg)
 
 
-def _extent(wrong: NDArray[np.bool_], found: NDArray[Any], wanted: NDArray[Any]) -> str:
+def _extent(wrong: NDArray[np.bool_], a: NDArray[Any], b: NDArray[Any]) -> str:
     """Say how many elements are wrong, and by how much at most."""
     count = f"{np.count_nonzero(wrong)} of {wrong.size} values"
-    if not np.issubdtype(wanted.dtype, np.inexact):
+    if not np.issubdtype(b.dtype, np.inexact):
         return count
-    return f"{count}, at most {count_shown(float(np.max(ulp_distance(found, wanted))))} ulp"
+    return f"{count}, at most {count_shown(float(np.max(ulp_distance(a, b))))} ulp"

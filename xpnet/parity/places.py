@@ -75,7 +75,9 @@ def parse(name: str) -> Place:
     if backend not in BACKENDS:
         msg = f"unknown backend {backend!r}: expected {', '.join(BACKENDS)}, or one with :cuda or :cuda:N"
         raise ConfigError(msg)
-    place = Place(backend, _full_name(device) if device else _default_device(backend))
+    index = cuda_index(device)
+    full_name = device if index is None else f"cuda:{index}"
+    place = Place(backend, full_name or _default_device(backend))
     if not _can_have(place):
         msg = f"unknown place {name.strip()!r}: {backend} never runs on {device}"
         raise ConfigError(msg)
@@ -93,12 +95,12 @@ def survey(backends: Iterable[str] = tuple(BACKENDS)) -> list[tuple[Place, Probe
     This imports the libraries that are installed. Of the devices that array-api-strict pretends to
     have, ``device1`` stands for all.
     """
-    return [found for backend in backends for found in _survey(backend)]
+    return [pair for backend in backends for pair in _survey(backend)]
 
 
 def usable(backends: Iterable[str] = tuple(BACKENDS)) -> list[Place]:
     """Return the places that can compute here."""
-    return [place for place, found in survey(backends) if found.usable]
+    return [place for place, probed in survey(backends) if probed.usable]
 
 
 def installed() -> list[Place]:
@@ -115,23 +117,18 @@ def installed() -> list[Place]:
 
 def _survey(backend: str) -> list[tuple[Place, Probe]]:
     first = _default_device(backend)
-    found = {first: probe(backend, first)}
-    if found[first].version is None or backend == STRICT:
-        return [(Place(backend, first), found[first])]
-    if backend in CUDA_BACKENDS and "cuda:0" not in found:
-        found["cuda:0"] = probe(backend, "cuda:0")
-    devices = [device for result in found.values() for device in result.devices]
-    found |= {device: probe(backend, device) for device in devices if device not in found}
-    return [(Place(backend, device), result) for device, result in found.items()]
+    probes = {first: probe(backend, first)}
+    if probes[first].version is None or backend == STRICT:
+        return [(Place(backend, first), probes[first])]
+    if backend in CUDA_BACKENDS and "cuda:0" not in probes:
+        probes["cuda:0"] = probe(backend, "cuda:0")
+    devices = [device for result in probes.values() for device in result.devices]
+    probes |= {device: probe(backend, device) for device in devices if device not in probes}
+    return [(Place(backend, device), result) for device, result in probes.items()]
 
 
 def _default_device(backend: str) -> str:
     return DEFAULT_DEVICES.get(backend, "cpu")
-
-
-def _full_name(device: str) -> str:
-    index = cuda_index(device)
-    return device if index is None else f"cuda:{index}"
 
 
 def _can_have(place: Place) -> bool:

@@ -38,8 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{MARKER}(*names): run with these backends only; torch means torch on every device, "
         "torch:cuda that one",
     )
-    names = config.getoption(OPTION)
-    if names is not None and not _named(names):
+    if config.getoption(OPTION) is not None and not _places(config):
         msg = f"{OPTION}: expected at least one name"
         raise pytest.UsageError(msg)
 
@@ -48,7 +47,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each test that uses the fixture its backends."""
     if FIXTURE not in metafunc.fixturenames:
         return
-    places = _chosen(metafunc.config)
+    places = _places(metafunc.config)
     for marker in metafunc.definition.iter_markers(MARKER):
         places = [place for place in places if _allows(marker, place)]
     if places:
@@ -66,9 +65,9 @@ def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     that ``--xp-backends`` names fails it.
     """
     place: Place = request.param
-    found = place.probe()
-    if not found.usable:
-        message = f"{place.where}: {found.reason}; to mend it: {found.fix}"
+    probe = place.probe()
+    if not probe.usable:
+        message = f"{place.where}: {probe.reason}; to mend it: {probe.fix}"
         if request.config.getoption(OPTION) is not None:
             pytest.fail(f"{message} ({OPTION} names it)", pytrace=False)
         pytest.skip(message)
@@ -77,20 +76,14 @@ def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield backend
 
 
-def _chosen(config: pytest.Config) -> list[Place]:
+def _places(config: pytest.Config) -> list[Place]:
     """Return the places that the option names, or else those of the installed libraries."""
-    from xpnet.parity import places
-
-    names: str | None = config.getoption(OPTION)
-    return places.installed() if names is None else _named(names)
-
-
-def _named(names: str) -> list[Place]:
     from xpnet.errors import ConfigError
     from xpnet.parity import places
 
+    names: str | None = config.getoption(OPTION)
     try:
-        return places.parse_list(names)
+        return places.installed() if names is None else places.parse_list(names)
     except ConfigError as error:
         msg = f"{OPTION}: {error}"
         raise pytest.UsageError(msg) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,39 +30,43 @@ class Value(NamedTuple):
 
     operation: str  # such as "matmul in linear"
     array: NDArray[Any]  # a copy on the host
+    call: int | None = None  # of the calls of that operation, from 0
 
 
 def recording(ops: Arithmetic, to_host: Callable[[Array], NDArray[Any]], record: list[Value]) -> Arithmetic:
     """Return an arithmetic that does the same and appends each operation's operands and results.
 
-    Elementwise functions of the namespace are not recorded; what they give is an operand of the next
+    Elementwise functions of the namespace are not recorded: their results are operands of the next
     operation. Operations within operations are not recorded either.
     """
-    depth = 0
+    calls: Counter[str] = Counter()
+    within = False
 
     def recorded(name: str) -> Callable[..., Any]:
         method = getattr(type(ops), name)
 
         def call(self: Arithmetic, *args: Any, **kwargs: Any) -> Any:
-            nonlocal depth
-            label = f"{name} in {_caller()}"
-            if depth == 0:
-                record.extend(Value(f"operand of {label}", array) for array in _arrays(args, to_host))
-            depth += 1
+            nonlocal within
+            if within:
+                return method(self, *args, **kwargs)
+            label = f"{name} in {sys._getframe(1).f_code.co_name}"
+            record.extend(
+                Value(f"operand of {label}", array, calls[label]) for array in _arrays(args, to_host)
+            )
+            within = True
             try:
                 result = method(self, *args, **kwargs)
             finally:
-                depth -= 1
-            if depth == 0:
-                record.extend(Value(label, array) for array in _arrays(result, to_host))
+                within = False
+            record.extend(Value(label, array, calls[label]) for array in _arrays(result, to_host))
+            calls[label] += 1
             return result
 
         return call
 
-    methods = {name: recorded(name) for name in OPERATIONS}
-    kind: Any = dataclasses.dataclass(frozen=True)(type("Recording", (type(ops),), methods))
-    values = {f.name: getattr(ops, f.name) for f in dataclasses.fields(ops)}
-    made: Arithmetic = kind(**values)
+    # A subclass: the mathematics may ask which arithmetic it is.
+    kind: Any = type("Recording", (type(ops),), {name: recorded(name) for name in OPERATIONS})
+    made: Arithmetic = kind(**{field.name: getattr(ops, field.name) for field in dataclasses.fields(ops)})
     return made
 
 
@@ -70,9 +75,3 @@ def _arrays(tree: Any, to_host: Callable[[Array], NDArray[Any]]) -> Iterator[NDA
         array = leaf.values if isinstance(leaf, Operand | Integers) else leaf
         if hasattr(array, "shape"):
             yield np.array(to_host(array))
-
-
-def _caller() -> str:
-    """Return the name of the function of the network that asks."""
-    frame = sys._getframe(2)
-    return frame.f_code.co_name

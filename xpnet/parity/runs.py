@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from xpnet.parity.compare import Epoch, KeepEpochs, first_difference, first_laye
 from xpnet.parity.distance import relative_difference, ulp_distance
 from xpnet.parity.places import NUMPY
 from xpnet.storage.model_file import fingerprint
-from xpnet.training.callbacks import Callback, EpochLog, Evaluate
+from xpnet.training.callbacks import Evaluate
 from xpnet.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -23,17 +24,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xpnet.config import TrainConfig
+    from xpnet.config.settings import Arithmetic
     from xpnet.data.datasets import Dataset
     from xpnet.parity.places import Place
 
+FloatType = Literal["float32", "float64"]
 Verdict = Literal["same", "close", "FAIL"]
 
 
 class Kind(NamedTuple):
     """An arithmetic and its dtype, and how near to NumPy's its parameters must be."""
 
-    arithmetic: Literal["reproducible", "native"]
-    dtype: Literal["float32", "float64"]
+    arithmetic: Arithmetic
+    dtype: FloatType
     tolerance: float | None  # relative to the largest parameter of the tensor; None: the same bits
 
     def __str__(self) -> str:
@@ -61,8 +64,8 @@ class Row:
     fingerprint
         The SHA-256 of the parameters; None if the training failed.
     epoch, layer
-        The first epoch after which parameters or figures have other bits than NumPy's, and the first
-        layer with such parameters (None: only the figures differ). None if nothing differs.
+        The first epoch after which anything has other bits than NumPy's, and the first layer with such
+        parameters (None: only loss or accuracy differ). None if nothing differs.
     max_ulp, max_relative
         The largest distances of the last parameters: in units in the last place, and relative to the
         largest magnitude of their tensor.
@@ -78,8 +81,8 @@ class Row:
     backend: str
     version: str
     device: str
-    arithmetic: str
-    dtype: str
+    arithmetic: Arithmetic
+    dtype: FloatType
     tolerance: float | None
     fingerprint: str | None = None
     epoch: int | None = None
@@ -90,11 +93,15 @@ class Row:
     verdict: Verdict = "FAIL"
     problem: str | None = None
 
+    @property
+    def kind(self) -> Kind:
+        """The arithmetic and its dtype."""
+        return Kind(self.arithmetic, self.dtype, self.tolerance)
 
-@dataclass(frozen=True)
-class _Trained:
+
+class _Trained(NamedTuple):
     version: str
-    course: list[Epoch]
+    epochs: list[Epoch]
     layers: Sequence[Mapping[str, NDArray[Any]]]
     test: tuple[float, float]
     seconds: float
@@ -114,16 +121,18 @@ def rows(
         NumPy itself cannot train so; where another cannot, its row says why.
 
     """
-    others = [place for place in places if place != NUMPY]
     for kind in KINDS:
-        reference = _train(NUMPY, kind, config, data, on_epoch)
+        settings = _settings(kind, config)
+        reference = _train(NUMPY, settings, data, partial(on_epoch, NUMPY, kind))
         yield _compared(NUMPY, kind, reference, reference)
-        for place in others:
+        for place in places:
+            if place == NUMPY:
+                continue
             try:
-                trained = _train(place, kind, config, data, on_epoch)
+                trained = _train(place, settings, data, partial(on_epoch, place, kind))
             except Exception as error:  # noqa: BLE001  each library raises its own errors
                 version = place.probe().version or "-"
-                yield replace(_row(place, kind, version), problem=one_line(error))
+                yield Row(place.backend, version, place.device, *kind, problem=one_line(error))
             else:
                 yield _compared(place, kind, trained, reference)
 
@@ -148,56 +157,36 @@ def _settings(kind: Kind, config: TrainConfig) -> TrainConfig:
     return replace(config, arithmetic=kind.arithmetic, dtype=kind.dtype, log_every=1)
 
 
-def _train(
-    place: Place,
-    kind: Kind,
-    config: TrainConfig,
-    data: Dataset,
-    on_epoch: Callable[[Place, Kind, int], None],
-) -> _Trained:
-    on_epoch(place, kind, 0)
+def _train(place: Place, settings: TrainConfig, data: Dataset, on_epoch: Callable[[int], None]) -> _Trained:
+    on_epoch(0)
     backend = place.make()
-    with Trainer.open(_settings(kind, config), data, backend) as trainer:
+    with Trainer.open(settings, data, backend) as trainer:
         begin = time.perf_counter()
-        keep = KeepEpochs(trainer)
-        tell = _Tell(lambda epoch: on_epoch(place, kind, epoch))
-        result = trainer.fit([tell, Evaluate(trainer), keep])
+        keep = KeepEpochs(trainer, on_epoch)
+        result = trainer.fit([Evaluate(trainer), keep])
         if result.interrupted:
             raise KeyboardInterrupt
-        tested = trainer.evaluate_test(result.state)
+        test = trainer.evaluate_test(result.state)
         layers = trainer.model(result.state).layers
     seconds = time.perf_counter() - begin
-    return _Trained(backend.version, keep.epochs, layers, (tested.loss, tested.accuracy), seconds)
-
-
-class _Tell(Callback):
-    """Calls a function with the number of each epoch."""
-
-    def __init__(self, function: Callable[[int], None]) -> None:
-        self._function = function
-
-    def on_epoch_end(self, log: EpochLog) -> None:
-        """Call it."""
-        self._function(log.epoch)
-
-
-def _row(place: Place, kind: Kind, version: str) -> Row:
-    return Row(place.backend, version, place.device, kind.arithmetic, kind.dtype, kind.tolerance)
+    return _Trained(backend.version, keep.epochs, layers, (test.loss, test.accuracy), seconds)
 
 
 def _compared(place: Place, kind: Kind, trained: _Trained, reference: _Trained) -> Row:
-    apart = _first_epoch_apart(trained, reference)
+    epochs = enumerate(zip(trained.epochs, reference.epochs, strict=True))
+    epoch, layer = next(
+        ((n, first_layer_apart(*pair)) for n, pair in epochs if pair[0] != pair[1]), (None, None)
+    )
     pairs = [
         (ours[name], theirs[name])
         for ours, theirs in zip(trained.layers, reference.layers, strict=True)
         for name in theirs
     ]
     relative = max(relative_difference(a, b) for a, b in pairs)
-    same = apart is None and trained.test == reference.test
+    same = epoch is None and trained.test == reference.test
     close = kind.tolerance is not None and relative <= kind.tolerance
-    epoch, layer = (None, None) if apart is None else apart
-    return replace(
-        _row(place, kind, trained.version),
+    return Row(
+        *(place.backend, trained.version, place.device, *kind),
         fingerprint=fingerprint(trained.layers),
         epoch=epoch,
         layer=layer,
@@ -206,14 +195,6 @@ def _compared(place: Place, kind: Kind, trained: _Trained, reference: _Trained) 
         seconds=round(trained.seconds, 3),
         verdict="same" if same else "close" if close else "FAIL",
         problem=None if same or close else _problem(kind, relative),
-    )
-
-
-def _first_epoch_apart(trained: _Trained, reference: _Trained) -> tuple[int, int | None] | None:
-    pairs = enumerate(zip(trained.course, reference.course, strict=True))
-    return next(
-        ((epoch, first_layer_apart(ours, theirs)) for epoch, (ours, theirs) in pairs if ours != theirs),
-        None,
     )
 
 

@@ -69,8 +69,9 @@ class Trainer:
         What the settings and the data make them.
     samples, test
         All training samples, those held out for validation included, and the test samples.
-    training_indices
-        The indices of the samples that are trained on, on the device; None: all.
+    training_indices, validation_indices
+        The indices of the samples that are trained on and of those held out, on the device; None: all
+        and none.
     loader
         Yields the batches of an epoch.
 
@@ -105,7 +106,7 @@ class Trainer:
         self._initial = _initial(config, self.network)
         self.samples = Samples(put(data.x_train), put(data.y_train))
         self.test = Samples(put(data.x_test), put(data.y_test))
-        self.training_indices, self._validation_indices = (
+        self.training_indices, self.validation_indices = (
             None if indices is None else put(indices) for indices in split
         )
         self.loader = self._loader(data, split)
@@ -179,9 +180,9 @@ class Trainer:
 
     def validate(self, state: TrainState) -> Evaluation | None:
         """Evaluate on the samples that are held out, if there are any."""
-        if self._validation_indices is None:
+        if self.validation_indices is None:
             return None
-        return self._evaluate(state, self.samples, self._validation_indices)
+        return self._evaluate(state, self.samples, self.validation_indices)
 
     def evaluate_test(self, state: TrainState) -> Evaluation:
         """Evaluate on the test samples."""

@@ -18,14 +18,14 @@ RECIPE = "recipe"
 """The key in a TOML file that names the recipe it builds on."""
 
 
-class Given(NamedTuple):
-    """What a TOML file says."""
+class File(NamedTuple):
+    """The content of a TOML file."""
 
     settings: dict[str, Any]
     recipe: str | None = None
 
 
-def read(file: Path) -> Given:
+def read(file: Path) -> File:
     """Return the checked settings of a TOML file, and the recipe that it names.
 
     Raises
@@ -46,7 +46,7 @@ def read(file: Path) -> Given:
     recipe = table.pop(RECIPE, None)
     if recipe is not None:
         _check_recipe(f"{file}: {RECIPE}", recipe)
-    return Given(_settings(table, str(file)), recipe)
+    return File(_settings(table, str(file)), recipe)
 
 
 def recipes() -> tuple[str, ...]:
