@@ -21,8 +21,8 @@ from backend_enum import BackendCase, usable_backend
 from networks import pixels
 
 from xpnet import api
-from xpnet._lib.tree import mapped
-from xpnet.backends import base, cupy, jax, torch
+from xpnet._lib.tree import tree_map
+from xpnet.backends import base, cupy, jax, probing, torch
 from xpnet.backends.probing import Probe
 from xpnet.backends.resolve import BACKENDS, resolve
 from xpnet.errors import BackendError, ConfigError
@@ -83,7 +83,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     """Pretend that the driver supports this CUDA version, or that there is no driver."""
 
     def pretend(version: int | None) -> None:
-        for module in (base, resolve_module):
+        for module in (probing, resolve_module):
             monkeypatch.setattr(module, "cuda_driver_version", lambda: version)
 
     return pretend
@@ -289,8 +289,8 @@ class GPUArray(np.ndarray):
             assert leaf.home == self.devices.current[-1], "an array of another GPU"
             return leaf.view(np.ndarray)
 
-        found = function(*mapped(plain, args), **mapped(plain, kwargs))
-        return mapped(lambda leaf: np.asarray(leaf).view(GPUArray), found)
+        found = function(*tree_map(plain, args), **tree_map(plain, kwargs))
+        return tree_map(lambda leaf: np.asarray(leaf).view(GPUArray), found)
 
 
 @pytest.fixture
@@ -515,7 +515,7 @@ def test_import_failure_is_told_apart(monkeypatch: pytest.MonkeyPatch, error: Ex
         raise error
 
     monkeypatch.setattr(importlib, "import_module", fail)
-    module, problem = base.import_library("lib", "pip install lib")
+    module, problem = probing.import_library("lib", "pip install lib")
     assert module is None
     assert problem == (reason, "pip install lib")
 
@@ -538,7 +538,7 @@ def test_driver_version_comes_from_the_drivers_own_library(
     monkeypatch.undo()
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(ctypes, "CDLL", load)
-    assert base.cuda_driver_version() == 12040
+    assert probing.cuda_driver_version() == 12040
 
 
 @pytest.mark.parametrize(
@@ -549,7 +549,7 @@ def test_driver_version_comes_from_the_drivers_own_library(
 def test_no_driver_is_none(monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(ctypes, "CDLL", lambda _: answer(library)())
-    assert base.cuda_driver_version() is None
+    assert probing.cuda_driver_version() is None
 
 
 # PyTorch
@@ -722,7 +722,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
                 return Probe(usable, "1.0", offered, reason, fix)
 
             def make(device: str) -> SimpleNamespace:
-                base.require(name, device, find(device))
+                probing.require(name, device, find(device))
                 return SimpleNamespace(name=name, device_name=device)
 
             return SimpleNamespace(probe=find, make=make)
@@ -944,5 +944,5 @@ def test_the_driver_tells_how_slow_float64_is(
         cuDeviceGet=fill(5, statuses[1]),
         cuDeviceGetAttribute=fill(32, statuses[2]),
     )
-    monkeypatch.setattr(base, "_driver_library", lambda: library)
-    assert base.float64_ratio(0) == ratio
+    monkeypatch.setattr(probing, "_driver_library", lambda: library)
+    assert probing.float64_ratio(0) == ratio

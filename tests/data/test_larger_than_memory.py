@@ -66,7 +66,7 @@ def limited(memory: int | None, code: str, *words: object) -> subprocess.Complet
 
 
 TRAIN = "import sys; from xpnet.train import main; sys.exit(main(sys.argv[1:]))"
-READ_ALL = "from xpnet.data.datasets import mapped; memmap.MAPPED_FROM = 1 << 62\n"
+READ_ALL = "from xpnet.data import memmap; memmap.MAPPED_FROM = 1 << 62\n"
 """Code that makes the same files come into memory."""
 
 
