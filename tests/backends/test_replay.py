@@ -12,7 +12,8 @@ from networks import pixels
 from xpnet.arithmetic import Native, Reproducible
 from xpnet.backends import replay
 from xpnet.backends.numpy import make
-from xpnet.backends.replay import compiled, xp
+from xpnet.backends.replay import compiled
+from xpnet.backends.tape import xp
 from xpnet.inference.context import ComputeContext
 from xpnet.nn.init import initialize
 from xpnet.nn.inputs import fit_normalization
