@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from xpnet.data import csv, csv_form, datasets, memmap
-from xpnet.data.datasets import Dataset, check_copy, digest, for_shuffling, is_mapped, load
+from xpnet.data.datasets import Dataset, check_copy, digest, load
+from xpnet.data.memmap import for_shuffling, is_mapped
 from xpnet.data.npy import read_npy
 from xpnet.errors import ConfigError, DataError, XPNetError
 

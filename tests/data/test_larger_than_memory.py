@@ -20,7 +20,8 @@ import pytest
 
 from xpnet import train
 from xpnet.data import memmap
-from xpnet.data.datasets import Dataset, digest, is_mapped, load
+from xpnet.data.datasets import Dataset, digest, load
+from xpnet.data.memmap import is_mapped
 from xpnet.nn.inputs import fit_normalization
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,23 +10,11 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_memory
 from xpnet.data.csv import read_csv
 from xpnet.data.idx import NAMES, read_folder
-from xpnet.data.memmap import for_shuffling, is_mapped
-from xpnet.data.npy import read_npy_folder
-from xpnet.data.npz import read_npz
+from xpnet.data.memmap import is_mapped
+from xpnet.data.npy import read_npy_folder, read_npz
 from xpnet.data.source import NEED_NOT_FIT, check_memory
-from xpnet.data.table import Table
+from xpnet.data.table import ROLES, Table
 from xpnet.errors import ConfigError, DataError
-
-__all__ = [
-    "Dataset",
-    "bundled_folder",
-    "check_copy",
-    "digest",
-    "for_shuffling",
-    "is_mapped",
-    "joined",
-    "load",
-]
 
 _FORMS = "a folder of four IDX or .npy files, a .csv or .csv.gz file, or an .npz archive"
 _HASHED_AT_ONCE = 1 << 24
@@ -79,14 +67,7 @@ def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
 
     """
     try:
-        _check_arguments(data, test_data)
-        if data is None:
-            return joined("mnist", *read_folder(bundled_folder()))
-        if test_data is not None:
-            return joined(_stem(data), read_csv(data), read_csv(test_data))
-        if data.suffix.lower() == ".npz":
-            return joined(_stem(data), *read_npz(data))
-        return joined(data.resolve().name, *_read_folder(data))
+        return _load(data, test_data)
     except MemoryError as error:
         msg = f"{data}: does not fit in this machine's memory: {NEED_NOT_FIT}"
         raise DataError(msg) from error
@@ -103,7 +84,7 @@ def digest(dataset: Dataset) -> str:
     C order. Mapped features are read once, piece by piece.
     """
     sha = hashlib.sha256()
-    for name in ("x_train", "y_train", "x_test", "y_test"):
+    for name in ROLES:
         array = getattr(dataset, name)
         dtype = array.dtype.newbyteorder("<")
         sha.update(f"{name} {dtype.str} {'x'.join(map(str, array.shape))}\n".encode())
@@ -151,27 +132,30 @@ def bundled_folder() -> Path:
     raise DataError(msg)
 
 
-def _check_arguments(data: Path | None, test_data: Path | None) -> None:
+def _load(data: Path | None, test_data: Path | None) -> Dataset:
     if data is None:
         if test_data is not None:
             msg = f"--test-data {test_data}: goes with --data TRAIN.csv"
             raise ConfigError(msg)
-    elif _is_csv(data) and not data.is_dir():
+        return joined("mnist", *read_folder(bundled_folder()))
+    if _is_csv(data) and not data.is_dir():
         if test_data is None:
             msg = f"--data {data}: a CSV file needs --test-data TEST.csv beside it"
             raise ConfigError(msg)
         if not _is_csv(test_data):
             msg = f"--test-data {test_data}: is not a .csv or .csv.gz file"
             raise ConfigError(msg)
-    elif test_data is not None:
+        return joined(_stem(data), read_csv(data), read_csv(test_data))
+    if test_data is not None:
         msg = f"--test-data {test_data}: goes with a CSV file in --data; {data} holds its own test samples"
         raise ConfigError(msg)
-    elif not data.exists():
-        msg = f"{data}: no such file or folder; --data takes {_FORMS}"
-        raise DataError(msg)
-    elif not data.is_dir() and data.suffix.lower() != ".npz":
-        msg = f"{data}: is none of what --data takes: {_FORMS}"
-        raise DataError(msg)
+    if data.is_dir():
+        return joined(data.resolve().name, *_read_folder(data))
+    if data.exists() and data.suffix.lower() == ".npz":
+        return joined(_stem(data), *read_npz(data))
+    problem = "is none of what --data takes:" if data.exists() else "no such file or folder; --data takes"
+    msg = f"{data}: {problem} {_FORMS}"
+    raise DataError(msg)
 
 
 def _read_folder(folder: Path) -> tuple[Table, Table]:
@@ -210,11 +194,10 @@ def joined(name: str, train: Table, test: Table) -> Dataset:
         Another number of features, or pixels in one half and decimals in the other.
 
     """
-    widths = train.x.shape[1], test.x.shape[1]
-    if widths[0] != widths[1]:
-        msg = f"{test.x_from}: has {widths[1]} features a sample, {train.x_from} has {widths[0]}"
-        raise DataError(msg)
     x_train, x_test = train.x, test.x
+    if x_train.shape[1] != x_test.shape[1]:
+        msg = f"{test.x_from}: has {x_test.shape[1]} features a sample, {train.x_from} has {x_train.shape[1]}"
+        raise DataError(msg)
     if x_train.dtype != x_test.dtype:
         if np.uint8 in (x_train.dtype, x_test.dtype):
             pixels, floats = (train, test) if x_train.dtype == np.uint8 else (test, train)

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.data.source import read_values, reading
-from xpnet.data.table import Table, read_table
+from xpnet.data.table import Table, Values, read_halves
 from xpnet.errors import DataError
 
 TYPES: dict[int, np.dtype[Any]] = {
@@ -35,14 +34,10 @@ def read_folder(folder: Path) -> tuple[Table, Table]:
         A file is missing, damaged, or does not go with the others.
 
     """
-    paths = {role: _find(folder, stem, ending) for role, (stem, ending) in NAMES.items()}
-    return (
-        read_table(read_idx, paths["x_train"], paths["y_train"]),
-        read_table(read_idx, paths["x_test"], paths["y_test"]),
-    )
+    return read_halves(read_idx, [_find(folder, *name) for name in NAMES.values()])
 
 
-def read_idx(path: Path) -> tuple[NDArray[np.generic], tuple[int, ...]]:
+def read_idx(path: Path) -> Values:
     """Read or map one IDX file, gzipped or not: its values in order (1-D, native) and its sizes.
 
     Raises
@@ -71,11 +66,10 @@ def read_idx(path: Path) -> tuple[NDArray[np.generic], tuple[int, ...]]:
 
 
 def _find(folder: Path, stem: str, ending: str) -> Path:
-    for separator in "-.":
-        for suffix in ("", ".gz"):
-            path = folder / f"{stem}{separator}{ending}{suffix}"
-            if path.exists():
-                return path
+    for form in ("-{}", "-{}.gz", ".{}", ".{}.gz"):
+        path = folder / (stem + form.format(ending))
+        if path.exists():
+            return path
     msg = (
         f"{folder}: has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds"
         f" {', '.join('-'.join(name) for name in NAMES.values())}, or x_train.npy and so on"

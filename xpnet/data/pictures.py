@@ -121,17 +121,8 @@ def read_grey(path: Path) -> Grey:
                 return _grey(image)
     except DataError:
         raise
-    except UnidentifiedImageError:
-        msg = f"{path}: is no image that can be read: expected {', '.join(FORMATS)}"
-        raise DataError(msg) from None
-    except Image.DecompressionBombError as error:
-        msg = f"{path}: has more pixels than the {LARGEST} that are read: scale the image down"
-        raise DataError(msg) from error
-    except MemoryError as error:
-        msg = f"{path}: does not fit in this machine's memory: scale the image down"
-        raise DataError(msg) from error
     except Exception as error:  # a decoder given damaged bytes raises almost anything
-        msg = f"{path}: the image is damaged or cut short ({_reason(error)})"
+        msg = f"{path}: {_decoding_problem(error)}"
         raise DataError(msg) from error
 
 
@@ -140,8 +131,7 @@ def _check_file(path: Path) -> None:
         mode = path.stat().st_mode
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        problem = "no such file" if missing else f"cannot be read ({error.strerror})"
-        msg = f"{path}: {problem}"
+        msg = f"{path}: {'no such file' if missing else f'cannot be read ({error.strerror})'}"
         raise DataError(msg) from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
@@ -202,8 +192,16 @@ def _backdrop(visible: Grey, opacity: Grey) -> float:
     return 0.0 if visible.sum() > 127.5 * opacity.sum() else 255.0
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _decoding_problem(error: Exception) -> str:
+    match error:
+        case UnidentifiedImageError():
+            return f"is no image that can be read: expected {', '.join(FORMATS)}"
+        case Image.DecompressionBombError():
+            return f"has more pixels than the {LARGEST} that are read: scale the image down"
+        case MemoryError():
+            return "does not fit in this machine's memory: scale the image down"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"the image is damaged or cut short ({reason})"
 
 
 # From grey levels to MNIST's form

@@ -1,6 +1,5 @@
 """Reads a table of many samples, with or without labels, for a network that is trained already."""
 
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,10 +8,9 @@ from numpy.typing import NDArray
 
 from xpnet.data.csv import read_csv_rows
 from xpnet.data.idx import TYPES, read_idx
-from xpnet.data.npy import read_npy
-from xpnet.data.npz import read_member
-from xpnet.data.source import GZIP_MAGIC, reading
-from xpnet.data.table import Table, features, labels
+from xpnet.data.npy import Archive, opened_archive, read_npy
+from xpnet.data.source import GZIP_MAGIC
+from xpnet.data.table import features, read_table
 from xpnet.errors import DataError
 
 FORMS = ".csv, .csv.gz, .npy, .npz and IDX files"
@@ -72,30 +70,21 @@ def read_rows(path: Path, expected: int) -> Rows:
 
 
 def _npz_rows(path: Path) -> Rows:
-    with reading(path) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                names = [name.removesuffix(".npy") for name in archive.namelist()]
-                key, label_key = _keys(path, names)
-                x_from, y_from = f"{path}, {key}", f"{path}, {label_key}"
-                x = features(*read_member(path, archive, key), x_from)
-                if label_key not in names:
-                    return Rows(x, None)
-                y = labels(*read_member(path, archive, label_key), y_from)
-        except zipfile.BadZipFile as error:
-            msg = f"{path}: is not an intact .npz archive ({error})"
-            raise DataError(msg) from error
-    table = Table(x, y, x_from, y_from)
-    return Rows(table.x, table.y)
+    with opened_archive(path) as archive:
+        key, label_key = _keys(archive)
+        if label_key not in archive.keys:
+            return Rows(features(*archive.read(key), archive.where(key)), None)
+        table = read_table(archive.read, key, label_key, archive.where)
+        return Rows(table.x, table.y)
 
 
-def _keys(path: Path, names: list[str]) -> tuple[str, str]:
+def _keys(archive: Archive) -> tuple[str, str]:
     """Return the names that features and labels have, or would have, in an archive."""
+    keys = archive.keys
     for key, label_key in (("x_test", "y_test"), ("x", "y")):
-        if key in names:
+        if key in keys:
             return key, label_key
-    if len(names) == 1:
-        return names[0], "y"
-    found = ", ".join(sorted(names)[:8]).encode("unicode_escape").decode() or "nothing"
-    msg = f"{path}: expected x_test, or x, or a single array (found: {found})"
+    if len(keys) == 1:
+        return keys[0], "y"
+    msg = f"{archive.path}: expected x_test, or x, or a single array (found: {archive.found})"
     raise DataError(msg)

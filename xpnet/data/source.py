@@ -51,7 +51,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         msg = f"{path}: the gzip data ends too early: download the file again"
         raise DataError(msg) from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        msg = f"{path}: the gzip data is damaged ({_reason(error)}): download the file again"
+        msg = f"{path}: the gzip data is damaged ({' '.join(str(error).split())}): download the file again"
         raise DataError(msg) from error
     except FileNotFoundError as error:
         msg = f"{path}: no such file or folder"
@@ -156,7 +156,3 @@ def fill(file: IO[bytes], target: memoryview) -> int:
             break
         filled += count
     return filled
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -1,15 +1,20 @@
 """One half of a dataset, features with their labels, and the rules both must obey."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.errors import DataError
 
+Source = TypeVar("Source")
+Values: TypeAlias = tuple[NDArray[np.generic], tuple[int, ...]]
+"""Values in any shape, and their shape."""
+
+ROLES = ("x_train", "y_train", "x_test", "y_test")
 LARGEST_LABEL = 65535
 LABEL_RULE = f"a label is a whole number from 0 to {LARGEST_LABEL}"
 PIXEL_RULE = "a pixel is a whole number from 0 to 255"
@@ -35,13 +40,21 @@ class Table:
 
 
 def read_table(
-    read: Callable[[Path], tuple[NDArray[np.generic], tuple[int, ...]]], x: Path, y: Path
+    read: Callable[[Source], Values], x: Source, y: Source, name: Callable[[Source], str] = str
 ) -> Table:
-    """Return the half of a dataset whose features are in the file `x` and whose labels are in `y`.
+    """Return half of a dataset from the sources of its features and labels.
 
-    `read` returns the values of a file, in any shape, and their shape.
+    `read` returns the values of a source, in any shape, and their shape; `name` its name for messages.
     """
-    return Table(features(*read(x), x), labels(*read(y), y), f"{x}", f"{y}")
+    return Table(features(*read(x), name(x)), labels(*read(y), name(y)), name(x), name(y))
+
+
+def read_halves(
+    read: Callable[[Source], Values], sources: Iterable[Source], name: Callable[[Source], str] = str
+) -> tuple[Table, Table]:
+    """Return the halves (train, test) of a dataset from its sources, in the order of `ROLES`."""
+    x_train, y_train, x_test, y_test = sources
+    return read_table(read, x_train, y_train, name), read_table(read, x_test, y_test, name)
 
 
 def features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.generic]:
