@@ -84,7 +84,7 @@ def read_csv(path: Path) -> Table:
         The first defect in the file, with its line and its column, both from 1.
 
     """
-    x, y = _read(*read_form(path))
+    x, y = _read(read_form(path))
     return Table(x, y[:, 0], f"{path}", f"{path}")
 
 
@@ -99,31 +99,30 @@ def read_csv_rows(path: Path, features: int) -> tuple[NDArray[np.generic], NDArr
         Another number of columns, or the first defect in the file.
 
     """
-    form, parts = read_form(path, features)
-    x, y = _read(form, parts)
+    form = read_form(path, features)
+    x, y = _read(form)
     if form.labelled:
         return x, y[:, 0]
     whole = x.dtype == np.uint8 or (x.min() >= 0 and x.max() <= 255 and (x == np.floor(x)).all())
     return x.astype(np.uint8, copy=False) if whole else x, None
 
 
-def _read(form: Form, parts: list[tuple[int, int]]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+def _read(form: Form) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Return the features (m, features) and the labels, (m, 1), or (m, 0) without labels."""
     with suppress(_Refused):
-        return _table(form, parts, np.uint8, pixels=True)
+        return _table(form, np.uint8, pixels=True)
     pixels = form.labelled and not _has_decimal_feature(form)
     if pixels:
         _diagnose(form, pixels=True)  # else the labels are above 255, or written as decimals
     try:
-        return _table(form, parts, np.float64, pixels=pixels)
+        return _table(form, np.float64, pixels=pixels)
     except _Refused as error:
         _diagnose(form, pixels=pixels)
-        msg = f"{form.path}: is not a table of numbers"
-        raise DataError(msg) from error
+        raise DataError.at(form.path, "is not a table of numbers") from error
 
 
 def _table(
-    form: Form, parts: list[tuple[int, int]], dtype: type[np.uint8 | np.float64], *, pixels: bool
+    form: Form, dtype: type[np.uint8 | np.float64], *, pixels: bool
 ) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Parse the whole file as cells of `dtype`; features come out as uint8 if `pixels`.
 
@@ -138,8 +137,8 @@ def _table(
     def read(part: tuple[int, int]) -> NDArray[np.generic]:
         return _parse(form, pieces(form, *part), dtype, pixels=pixels)
 
-    with ThreadPoolExecutor(len(parts)) as pool:
-        blocks = list(pool.map(read, parts))
+    with ThreadPoolExecutor(len(form.parts)) as pool:
+        blocks = list(pool.map(read, form.parts))
     first = int(form.labelled)
     y = np.concatenate([block[:, :first] for block in blocks]).astype(np.int32)
     x = np.empty((len(y), form.width - first), np.uint8 if pixels else np.float64)
@@ -278,13 +277,12 @@ def _diagnose_line(form: Form, number: int, line: bytes, *, pixels: bool) -> Non
         return
     cells = [cell.strip() for cell in _QUOTED.sub(rb"\1\2", line).split(b",")]
     if len(cells) != form.width:
-        msg = f"{form.path}, line {number}: has {len(cells)} values, the first line has {form.width}"
-        raise DataError(msg)
+        problem = f"has {len(cells)} values, the first line has {form.width}"
+        raise DataError.at(form.path, problem, line=number)
     for column, cell in enumerate(cells):
         if defect := _defect(form, cell, column, pixels=pixels):
             name = f" ({form.names[column]})" if form.names else ""
-            msg = f"{form.path}, line {number}, column {column + 1}{name}: {defect}"
-            raise DataError(msg)
+            raise DataError.at(form.path, defect, line=number, column=f"{column + 1}{name}")
 
 
 def _defect(form: Form, cell: bytes, column: int, *, pixels: bool) -> str | None:

@@ -32,37 +32,47 @@ class Form:
     width: int
     start: int  # where the first row is, in bytes of the decompressed file
     line: int  # its number, from 1
+    parts: list[tuple[int, int]]  # where to cut the rows, to read the parts at once
 
 
-def read_form(path: Path, features: int | None = None) -> tuple[Form, list[tuple[int, int]]]:
-    """Read the first two lines that are not blank, and cut the rows into parts to read at once."""
+def read_form(path: Path, features: int | None = None) -> Form:
+    """Read the first two lines that are not blank.
+
+    Parameters
+    ----------
+    path
+        The file.
+    features
+        How many features a row has: in a table with so many columns there are no labels. None if the first
+        column is the label, however many there are.
+
+    Raises
+    ------
+    DataError
+        The file is empty, no text, or has another number of columns.
+
+    """
     with reading(path) as file:
-        form = _form_of(path, list(itertools.islice(_lines(path, file), 2)), features)
-        return form, _parts(file, form.start, path.stat().st_size)
-
-
-def _form_of(path: Path, lines: list[tuple[int, int, bytes]], features: int | None) -> Form:
-    if not lines:
-        msg = f"{path}: is empty"
-        raise DataError(msg)
-    cells = [cell.strip(b' \t\r\n"') for cell in lines[0][2].split(b",")]
-    width = len(cells)
-    if features is not None and width not in (features, features + 1):
-        msg = (
-            f"{path}: has {width} columns, the network takes {features} features: "
-            f"expected {features} columns, or {features + 1} with the label first"
-        )
-        raise DataError(msg)
-    labelled = width != features
-    if labelled:
-        _check_text(path, lines, width)
-    header = _is_header(cells, labelled=labelled)
-    if header and len(lines) == 1:
-        msg = f"{path}: has a header but no rows"
-        raise DataError(msg)
-    names = tuple(map(format_cell, cells)) if header and labelled else ()
-    number, start, _ = lines[header]
-    return Form(path, labelled, names, width, start, number)
+        lines = list(itertools.islice(_lines(path, file), 2))
+        if not lines:
+            raise DataError.at(path, "is empty")
+        cells = [cell.strip(b' \t\r\n"') for cell in lines[0][2].split(b",")]
+        width = len(cells)
+        if features is not None and width not in (features, features + 1):
+            raise DataError.at(
+                path,
+                f"has {width} columns, the network takes {features} features: "
+                f"expected {features} columns, or {features + 1} with the label first",
+            )
+        labelled = width != features
+        if labelled:
+            _check_text(path, lines, width)
+        header = _is_header(cells, labelled=labelled)
+        if header and len(lines) == 1:
+            raise DataError.at(path, "has a header but no rows")
+        names = tuple(map(format_cell, cells)) if header and labelled else ()
+        number, start, _ = lines[header]
+        return Form(path, labelled, names, width, start, number, _parts(file, start, path.stat().st_size))
 
 
 def _check_text(path: Path, lines: list[tuple[int, int, bytes]], width: int) -> None:
@@ -73,11 +83,10 @@ def _check_text(path: Path, lines: list[tuple[int, int, bytes]], width: int) -> 
     try:
         line.decode()
     except UnicodeDecodeError as error:
-        msg = f"{path}, line {number}: is not text in UTF-8"
-        raise DataError(msg) from error
+        raise DataError.at(path, "is not text in UTF-8", line=number) from error
     if width < 2:
-        msg = f"{path}, line {number}: has one column; a row is a label and its features, separated by commas"
-        raise DataError(msg)
+        problem = "has one column; a row is a label and its features, separated by commas"
+        raise DataError.at(path, problem, line=number)
 
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
@@ -144,12 +153,10 @@ def format_cell(cell: bytes) -> str:
 
 
 def _not_text(path: Path) -> NoReturn:
-    msg = f"{path}: is not a CSV file, nor any text in UTF-8"
-    raise DataError(msg)
+    raise DataError.at(path, "is not a CSV file, nor any text in UTF-8")
 
 
 def _too_long(path: Path, line: bytes) -> NoReturn:
     if b"\0" in line:
         _not_text(path)
-    msg = f"{path}: has a line of more than {LONGEST_LINE} bytes"
-    raise DataError(msg)
+    raise DataError.at(path, f"has a line of more than {LONGEST_LINE} bytes")

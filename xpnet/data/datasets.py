@@ -69,11 +69,9 @@ def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
     try:
         return _load(data, test_data)
     except MemoryError as error:
-        msg = f"{data}: does not fit in this machine's memory: {NEED_NOT_FIT}"
-        raise DataError(msg) from error
+        raise DataError.at(data, f"does not fit in this machine's memory: {NEED_NOT_FIT}") from error
     except OSError as error:
-        msg = f"{data}: cannot be read ({error.strerror or error})"
-        raise DataError(msg) from error
+        raise DataError.at(data, f"cannot be read ({error.strerror or error})") from error
 
 
 def digest(dataset: Dataset) -> str:
@@ -107,12 +105,12 @@ def check_copy(dataset: Dataset, backend: str) -> None:
     halves = dataset.x_train, dataset.x_test
     needed, memory = sum(x.nbytes for x in halves if is_mapped(x)), available_memory()
     if memory is not None and needed > memory:
-        msg = (
-            f"{dataset.name}: holds {needed / 2**30:.1f} GiB of features, which the {backend} backend"
+        raise DataError.at(
+            dataset.name,
+            f"holds {needed / 2**30:.1f} GiB of features, which the {backend} backend"
             f" copies, and this machine has {memory / 2**30:.1f} GiB of memory: --backend numpy reads"
-            " them block by block"
+            " them block by block",
         )
-        raise DataError(msg)
 
 
 def bundled_folder() -> Path:
@@ -128,8 +126,9 @@ def bundled_folder() -> Path:
     for folder in (package / "_data" / "mnist", package.parent / "data" / "mnist"):
         if folder.is_dir():
             return folder
-    msg = f"{package}: the bundled MNIST is missing: install xpnet again, or name a dataset with --data"
-    raise DataError(msg)
+    raise DataError.at(
+        package, "the bundled MNIST is missing: install xpnet again, or name a dataset with --data"
+    )
 
 
 def _load(data: Path | None, test_data: Path | None) -> Dataset:
@@ -154,8 +153,7 @@ def _load(data: Path | None, test_data: Path | None) -> Dataset:
     if data.exists() and data.suffix.lower() == ".npz":
         return joined(_stem(data), *read_npz(data))
     problem = "is none of what --data takes:" if data.exists() else "no such file or folder; --data takes"
-    msg = f"{data}: {problem} {_FORMS}"
-    raise DataError(msg)
+    raise DataError.at(data, f"{problem} {_FORMS}")
 
 
 def _read_folder(folder: Path) -> tuple[Table, Table]:
@@ -172,8 +170,7 @@ def _read_folder(folder: Path) -> tuple[Table, Table]:
     stem, _ = NAMES["x_train"]
     both = sorted(path.name for path in folder.glob(f"{stem}*"))
     if both:
-        msg = f"{folder}: holds both x_train.npy and {both[0]}: keep one of them in this folder"
-        raise DataError(msg)
+        raise DataError.at(folder, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
     return read_npy_folder(folder)
 
 
@@ -196,16 +193,16 @@ def joined(name: str, train: Table, test: Table) -> Dataset:
     """
     x_train, x_test = train.x, test.x
     if x_train.shape[1] != x_test.shape[1]:
-        msg = f"{test.x_from}: has {x_test.shape[1]} features a sample, {train.x_from} has {x_train.shape[1]}"
-        raise DataError(msg)
+        raise DataError.at(
+            test.x_from, f"has {x_test.shape[1]} features a sample, {train.x_from} has {x_train.shape[1]}"
+        )
     if x_train.dtype != x_test.dtype:
         if np.uint8 in (x_train.dtype, x_test.dtype):
             pixels, floats = (train, test) if x_train.dtype == np.uint8 else (test, train)
-            msg = (
-                f"{pixels.x_from}: holds whole numbers (pixels), {floats.x_from} decimals: write"
-                " both in the same way"
+            raise DataError.at(
+                pixels.x_from,
+                f"holds whole numbers (pixels), {floats.x_from} decimals: write both in the same way",
             )
-            raise DataError(msg)
         check_memory(train.x_from, np.dtype(np.float64).itemsize * x_train.size)
         x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
     return Dataset(x_train, train.y, x_test, test.y, name)

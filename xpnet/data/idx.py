@@ -49,18 +49,16 @@ def read_idx(path: Path) -> Values:
     with reading(path) as file:
         magic = file.read(4)
         if not magic:
-            msg = f"{path}: is empty"
-            raise DataError(msg)
+            raise DataError.at(path, "is empty")
         if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
-            msg = (
-                f"{path}: begins with 0x{magic.hex()}, the magic number of an IDX file is"
-                " 0x0000, a type (08, 09, 0b to 0e) and the number of dimensions"
+            raise DataError.at(
+                path,
+                f"begins with 0x{magic.hex()}, the magic number of an IDX file is"
+                " 0x0000, a type (08, 09, 0b to 0e) and the number of dimensions",
             )
-            raise DataError(msg)
         dtype, header = TYPES[magic[2]], file.read(4 * magic[3])
         if len(header) < 4 * magic[3]:
-            msg = f"{path}: ends inside its header"
-            raise DataError(msg)
+            raise DataError.at(path, "ends inside its header")
         sizes = tuple(np.frombuffer(header, ">u4").tolist())
         return read_values(file, path, sizes, dtype), sizes
 
@@ -70,8 +68,8 @@ def _find(folder: Path, stem: str, ending: str) -> Path:
         path = folder / (stem + form.format(ending))
         if path.exists():
             return path
-    msg = (
-        f"{folder}: has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds"
-        f" {', '.join('-'.join(name) for name in NAMES.values())}, or x_train.npy and so on"
+    raise DataError.at(
+        folder,
+        f"has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds"
+        f" {', '.join('-'.join(name) for name in NAMES.values())}, or x_train.npy and so on",
     )
-    raise DataError(msg)

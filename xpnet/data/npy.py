@@ -36,8 +36,7 @@ def read_npy_folder(folder: Path) -> tuple[Table, Table]:
     names = [f"{role}.npy" for role in ROLES]
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
-        msg = f"{folder}: has no {', '.join(missing)}; it needs {', '.join(names)}"
-        raise DataError(msg)
+        raise DataError.at(folder, f"has no {', '.join(missing)}; it needs {', '.join(names)}")
     return read_halves(read_npy, [folder / name for name in names])
 
 
@@ -54,8 +53,9 @@ def read_npz(path: Path) -> tuple[Table, Table]:
     with opened_archive(path) as archive:
         missing = [role for role in ROLES if role not in archive.keys]
         if missing:
-            msg = f"{path}: has no {', '.join(missing)}; it needs {', '.join(ROLES)} (found: {archive.found})"
-            raise DataError(msg)
+            raise DataError.at(
+                path, f"has no {', '.join(missing)}; it needs {', '.join(ROLES)} (found: {archive.found})"
+            )
         return read_halves(archive.read, ROLES, archive.where)
 
 
@@ -88,21 +88,16 @@ def _read_header(file: IO[bytes], where: str | Path) -> tuple[tuple[int, ...], b
             warnings.simplefilter("ignore")
             version = format.read_magic(file)
             if version != (1, 0):
-                msg = f"{where}: .npy version {version} is not that of a plain array"
-                raise DataError(msg)
+                raise DataError.at(where, f".npy version {version} is not that of a plain array")
             shape, fortran, dtype = format.read_array_header_1_0(file)
     except _HEADER_ERRORS as error:
-        msg = f"{where}: its .npy header is damaged"
-        raise DataError(msg) from error
+        raise DataError.at(where, "its .npy header is damaged") from error
     if dtype.hasobject:
-        msg = f"{where}: holds Python objects, which are never loaded: save numbers"
-        raise DataError(msg)
+        raise DataError.at(where, "holds Python objects, which are never loaded: save numbers")
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        msg = f"{where}: its type {dtype} is neither an integer nor a float of 64 bits"
-        raise DataError(msg)
+        raise DataError.at(where, f"its type {dtype} is neither an integer nor a float of 64 bits")
     if min(shape, default=0) < 0:
-        msg = f"{where}: its shape {shape} is not possible"
-        raise DataError(msg)
+        raise DataError.at(where, f"its shape {shape} is not possible")
     return shape, fortran, dtype
 
 
@@ -142,22 +137,20 @@ class Archive:
                 declared = math.prod(shape) * dtype.itemsize
                 follow = info.file_size - member.tell()
                 if declared != follow:
-                    msg = f"{where}: its shape {shape} takes {declared} bytes, the archive holds {follow}"
-                    raise DataError(msg)
+                    raise DataError.at(
+                        where, f"its shape {shape} takes {declared} bytes, the archive holds {follow}"
+                    )
                 stored = min(info.compress_size, self.path.stat().st_size)
                 check_size(where, declared, stored, packed=info.compress_type != zipfile.ZIP_STORED)
                 check_memory(where, declared)
                 buffer = np.empty(declared, np.uint8)
                 if fill(member, buffer.data) < declared:
-                    msg = f"{where}: ends too early"
-                    raise DataError(msg)
+                    raise DataError.at(where, "ends too early")
                 member.read(1)
         except (EOFError, zlib.error) as error:
-            msg = f"{where}: the compressed data is damaged"
-            raise DataError(msg) from error
+            raise DataError.at(where, "the compressed data is damaged") from error
         except (NotImplementedError, RuntimeError) as error:
-            msg = f"{where}: cannot be unpacked ({error})"
-            raise DataError(msg) from error
+            raise DataError.at(where, f"cannot be unpacked ({error})") from error
         values = buffer.view(dtype).astype(dtype.newbyteorder("="), copy=False)
         return _in_order(values, shape, fortran=fortran), shape
 
@@ -177,5 +170,4 @@ def opened_archive(path: Path) -> Iterator[Archive]:
             with zipfile.ZipFile(file) as archive:
                 yield Archive(path, archive)
         except zipfile.BadZipFile as error:
-            msg = f"{path}: is not an intact .npz archive ({error})"
-            raise DataError(msg) from error
+            raise DataError.at(path, f"is not an intact .npz archive ({error})") from error

@@ -90,8 +90,7 @@ def read_digit(path: Path, side: int = FIELD) -> NDArray[np.uint8]:
     try:
         return mnist_form(grey, side)
     except DataError as error:
-        msg = f"{path}: {error}"
-        raise DataError(msg) from None
+        raise DataError.at(path, error) from None
 
 
 # From the file to grey levels
@@ -122,8 +121,7 @@ def read_grey(path: Path) -> Grey:
     except DataError:
         raise
     except Exception as error:  # a decoder given damaged bytes raises almost anything
-        msg = f"{path}: {_decoding_problem(error)}"
-        raise DataError(msg) from error
+        raise DataError.at(path, _decoding_problem(error)) from error
 
 
 def _check_file(path: Path) -> None:
@@ -131,18 +129,18 @@ def _check_file(path: Path) -> None:
         mode = path.stat().st_mode
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        msg = f"{path}: {'no such file' if missing else f'cannot be read ({error.strerror})'}"
-        raise DataError(msg) from error
+        problem = "no such file" if missing else f"cannot be read ({error.strerror})"
+        raise DataError.at(path, problem) from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        msg = f"{path}: is {kind}, an image file was expected"
-        raise DataError(msg)
+        raise DataError.at(path, f"is {kind}, an image file was expected")
 
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:
     if size[0] * size[1] > LARGEST:
-        msg = f"{path}: has {size[0]} x {size[1]} pixels, at most {LARGEST} are read: scale the image down"
-        raise DataError(msg)
+        raise DataError.at(
+            path, f"has {size[0]} x {size[1]} pixels, at most {LARGEST} are read: scale the image down"
+        )
 
 
 def _grey(image: Image.Image) -> Grey:

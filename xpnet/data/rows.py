@@ -65,8 +65,7 @@ def read_rows(path: Path, expected: int) -> Rows:
         read = read_npy if name.endswith(".npy") else read_idx
         return Rows(features(*read(path), path), None)
     except MemoryError as error:
-        msg = f"{path}: does not fit in this machine's memory: split it"
-        raise DataError(msg) from error
+        raise DataError.at(path, "does not fit in this machine's memory: split it") from error
 
 
 def _npz_rows(path: Path) -> Rows:
@@ -86,5 +85,4 @@ def _keys(archive: Archive) -> tuple[str, str]:
             return key, label_key
     if len(keys) == 1:
         return keys[0], "y"
-    msg = f"{archive.path}: expected x_test, or x, or a single array (found: {archive.found})"
-    raise DataError(msg)
+    raise DataError.at(archive.path, f"expected x_test, or x, or a single array (found: {archive.found})")

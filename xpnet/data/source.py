@@ -37,8 +37,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             kind = "a folder" if path.is_dir() else "not a regular file"
-            msg = f"{path}: is {kind}, a file was expected"
-            raise DataError(msg)
+            raise DataError.at(path, f"is {kind}, a file was expected")
         with path.open("rb") as file:
             packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             file.seek(0)
@@ -48,17 +47,15 @@ def reading(path: Path) -> Iterator[BinaryIO]:
             else:
                 yield file
     except EOFError as error:
-        msg = f"{path}: the gzip data ends too early: download the file again"
-        raise DataError(msg) from error
+        raise DataError.at(path, "the gzip data ends too early: download the file again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        msg = f"{path}: the gzip data is damaged ({' '.join(str(error).split())}): download the file again"
-        raise DataError(msg) from error
+        raise DataError.at(
+            path, f"the gzip data is damaged ({' '.join(str(error).split())}): download the file again"
+        ) from error
     except FileNotFoundError as error:
-        msg = f"{path}: no such file or folder"
-        raise DataError(msg) from error
+        raise DataError.at(path, "no such file or folder") from error
     except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror or error})"
-        raise DataError(msg) from error
+        raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
 
 
 def read_values(
@@ -106,8 +103,7 @@ def read_values(
             return values.view(dtype).astype(dtype.newbyteorder("="), copy=False)
     sizes = "x".join(map(str, shape)) or "()"
     found = f"only {follow} follow" if follow < declared else "more follow"
-    msg = f"{path}: its sizes {sizes} take {declared} bytes, {found}"
-    raise DataError(msg)
+    raise DataError.at(path, f"its sizes {sizes} take {declared} bytes, {found}")
 
 
 def check_size(where: str | Path, declared: int, stored: int, *, packed: bool) -> None:
@@ -122,11 +118,11 @@ def check_size(where: str | Path, declared: int, stored: int, *, packed: bool) -
 
     """
     if declared > stored * (MAX_EXPANSION if packed else 1):
-        msg = (
-            f"{where}: its header announces {declared} bytes of values,"
-            f" {stored} {'compressed ' if packed else ''}bytes cannot hold them"
+        raise DataError.at(
+            where,
+            f"its header announces {declared} bytes of values,"
+            f" {stored} {'compressed ' if packed else ''}bytes cannot hold them",
         )
-        raise DataError(msg)
 
 
 def check_memory(where: str | Path, declared: int) -> None:
@@ -140,11 +136,10 @@ def check_memory(where: str | Path, declared: int) -> None:
     """
     memory = available_memory()
     if memory is not None and declared > memory > 0:
-        msg = (
-            f"{where}: holds {declared} bytes of values, this machine has {memory} bytes of memory:"
-            f" {NEED_NOT_FIT}"
+        raise DataError.at(
+            where,
+            f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {NEED_NOT_FIT}",
         )
-        raise DataError(msg)
 
 
 def fill(file: IO[bytes], target: memoryview) -> int:

@@ -32,10 +32,8 @@ class Table:
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
-            msg = (
-                f"{self.x_from} holds {len(self.x)} samples,"
-                f" {self.y_from} holds {len(self.y)} labels: they must be as many"
-            )
+            samples, labels = f"{len(self.x)} samples", f"{len(self.y)} labels"
+            msg = f"{self.x_from} holds {samples}, {self.y_from} holds {labels}: they must be as many"
             raise DataError(msg)
 
 
@@ -76,29 +74,21 @@ def features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) ->
 
     """
     if len(shape) < 2:
-        msg = (
-            f"{where}: {len(shape)} dimension, features need at least 2 (samples, values):"
-            " are these the labels?"
+        raise DataError.at(
+            where,
+            f"{len(shape)} dimension, features need at least 2 (samples, values): are these the labels?",
         )
-        raise DataError(msg)
     if values.size == 0:
-        msg = f"{where}: holds no values (its shape is {_shown(shape)})"
-        raise DataError(msg)
+        raise DataError.at(where, f"holds no values (its shape is {_shown(shape)})")
     rows = values.reshape(shape[0], -1)
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         if rows.min() < 0 or rows.max() > 255:
-            row, column = _first(rows, lambda part: (part < 0) | (part > 255))
-            msg = (
-                f"{where}, row {row + 1}, column {column + 1}: {rows[row, column]} is outside"
-                f" 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
-            )
-            raise DataError(msg)
+            problem = f"is outside 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
+            raise _first_defect(where, rows, lambda part: (part < 0) | (part > 255), problem)
     elif rows.dtype.kind == "f":
         rows = rows.astype(np.float64 if rows.dtype.itemsize > 4 else np.float32, copy=False)
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
-            row, column = _first(rows, lambda part: ~np.isfinite(part))
-            msg = f"{where}, row {row + 1}, column {column + 1}: {rows[row, column]} is not a finite number"
-            raise DataError(msg)
+            raise _first_defect(where, rows, lambda part: ~np.isfinite(part), "is not a finite number")
         return np.ascontiguousarray(rows)
     return np.ascontiguousarray(rows, dtype=np.uint8)
 
@@ -113,25 +103,28 @@ def labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> N
 
     """
     if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
-        msg = f"{where}: its shape is {_shown(shape)}, labels have one dimension: are these the features?"
-        raise DataError(msg)
+        raise DataError.at(
+            where, f"its shape is {_shown(shape)}, labels have one dimension: are these the features?"
+        )
     column = values.reshape(-1)
     allowed = (column >= 0) & (column <= LARGEST_LABEL)
     if column.dtype.kind == "f":
         allowed &= column == np.floor(column)
     if not allowed.all():
         row = int(allowed.argmin())
-        msg = f"{where}, row {row + 1}: label {column[row]}: {LABEL_RULE}"
-        raise DataError(msg)
+        raise DataError.at(where, f"label {column[row]}: {LABEL_RULE}", row=row + 1)
     return column.astype(np.int32)
 
 
-def _first(rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> tuple[int, int]:
-    """Return row and column of the first value that is wrong: one is, in rows that may be mapped."""
+def _first_defect(
+    where: str | Path, rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]], problem: str
+) -> DataError:
+    """Return the error of the first value that is wrong: one is, in rows that may be mapped."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        found = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
-        if len(found):
-            return start + int(found[0, 0]), int(found[0, 1])
+        defects = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
+        if len(defects):
+            row, column = start + int(defects[0, 0]), int(defects[0, 1])
+            return DataError.at(where, f"{rows[row, column]} {problem}", row=row + 1, column=column + 1)
     raise AssertionError
 
 
