@@ -109,10 +109,6 @@ def _wheel(major: int) -> str:
     return f'pip install "cupy-cuda{major}x[ctk]"'
 
 
-def _version_name(version: int) -> str:
-    return f"{version // 1000}.{version % 1000 // 10}"
-
-
 def _driver_problem(runtime: Any) -> Problem | None:
     """Return that the driver is missing, or older than the CUDA that CuPy was built for."""
     driver = int(runtime.driverGetVersion())
@@ -123,7 +119,7 @@ def _driver_problem(runtime: Any) -> Problem | None:
         older = driver // 1000
         other = f", or in place of this CuPy: {_wheel(older)}" if older >= 12 else ""
         return Problem(
-            f"the NVIDIA driver supports CUDA {_version_name(driver)} "
+            f"the NVIDIA driver supports CUDA {driver // 1000}.{driver % 1000 // 10} "
             f"and this CuPy needs CUDA {built_for // 1000}",
             DRIVER_FIX + other,
         )

@@ -152,7 +152,8 @@ class _Writer:
         slot, value = call.result.slot, call.result.value
         early = slot in self.early
         memory = self.memories[early]
-        for operand in call.operands() if _is_elementwise(call) else ():
+        elementwise = isinstance(call.function, np.ufunc) and call.function is not np.matmul
+        for operand in call.operands() if elementwise else ():
             own = operand.slot not in self.source and (operand.slot in self.early) == early
             same = (operand.shape, operand.dtype) == (value.shape, value.dtype)
             if own and same and self._ends(operand.slot, call):
@@ -347,7 +348,3 @@ def _needed(calls: list[Call], outputs: Any) -> list[Call]:
 def _in_pieces(matrix: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
     """Return a view of a matrix as a stack of matrices, each ``size`` of its columns."""
     return matrix.reshape(matrix.shape[0], -1, size).swapaxes(0, 1)
-
-
-def _is_elementwise(call: Call) -> bool:
-    return isinstance(call.function, np.ufunc) and call.function is not np.matmul

@@ -14,7 +14,6 @@ another digit is brought to that form:
 """
 
 import math
-import stat
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
+from xpnet.data.source import check_regular
 from xpnet.errors import DataError
 
 Grey: TypeAlias = NDArray[np.float64]
@@ -126,14 +126,11 @@ def read_grey(path: Path) -> Grey:
 
 def _check_file(path: Path) -> None:
     try:
-        mode = path.stat().st_mode
+        check_regular(path, "an image file")
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         problem = "no such file" if missing else f"cannot be read ({error.strerror})"
         raise DataError.at(path, problem) from error
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise DataError.at(path, f"is {kind}, an image file was expected")
 
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
 from xpnet.data.memmap import map_values, worth_mapping
+from xpnet.data.table import format_shape
 from xpnet.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -35,9 +36,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
 
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            kind = "a folder" if path.is_dir() else "not a regular file"
-            raise DataError.at(path, f"is {kind}, a file was expected")
+        check_regular(path, "a file")
         with path.open("rb") as file:
             packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             file.seek(0)
@@ -56,6 +55,14 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         raise DataError.at(path, "no such file or folder") from error
     except OSError as error:
         raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
+
+
+def check_regular(path: Path, expected: str) -> None:
+    """Refuse what is no regular file; OSError if that cannot be told."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise DataError.at(path, f"is {kind}, {expected} was expected")
 
 
 def read_values(
@@ -101,9 +108,8 @@ def read_values(
         follow = fill(file, values.data)
         if follow == declared and not file.read(1):
             return values.view(dtype).astype(dtype.newbyteorder("="), copy=False)
-    sizes = "x".join(map(str, shape)) or "()"
-    found = f"only {follow} follow" if follow < declared else "more follow"
-    raise DataError.at(path, f"its sizes {sizes} take {declared} bytes, {found}")
+    problem = f"only {follow} follow" if follow < declared else "more follow"
+    raise DataError.at(path, f"its sizes {format_shape(shape)} take {declared} bytes, {problem}")
 
 
 def check_size(where: str | Path, declared: int, stored: int, *, packed: bool) -> None:

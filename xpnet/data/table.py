@@ -79,7 +79,7 @@ def features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) ->
             f"{len(shape)} dimension, features need at least 2 (samples, values): are these the labels?",
         )
     if values.size == 0:
-        raise DataError.at(where, f"holds no values (its shape is {_shown(shape)})")
+        raise DataError.at(where, f"holds no values (its shape is {format_shape(shape)})")
     rows = values.reshape(shape[0], -1)
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         if rows.min() < 0 or rows.max() > 255:
@@ -104,7 +104,7 @@ def labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> N
     """
     if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
         raise DataError.at(
-            where, f"its shape is {_shown(shape)}, labels have one dimension: are these the features?"
+            where, f"its shape is {format_shape(shape)}, labels have one dimension: are these the features?"
         )
     column = values.reshape(-1)
     allowed = (column >= 0) & (column <= LARGEST_LABEL)
@@ -128,5 +128,6 @@ def _first_defect(
     raise AssertionError
 
 
-def _shown(shape: tuple[int, ...]) -> str:
+def format_shape(shape: tuple[int, ...]) -> str:
+    """Return a shape for a message, such as 60000x28x28."""
     return "x".join(map(str, shape)) or "()"
