@@ -32,21 +32,8 @@ class Traced(NDArrayOperatorsMixin):
     def __init__(self, tape: Tape, value: Any) -> None:
         self.tape, self.value, self.slot = tape, value, tape.values
         tape.values += 1
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The array's shape."""
-        return np.shape(self.value)
-
-    @property
-    def ndim(self) -> int:
-        """The number of its axes."""
-        return np.ndim(self.value)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The array's dtype."""
-        return np.asarray(self.value).dtype
+        array = np.asarray(value)
+        self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
 
     def astype(self, dtype: Any, *, copy: bool = True) -> Traced:  # noqa: ARG002
         """Record a conversion."""

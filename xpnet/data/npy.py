@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 from numpy.typing import NDArray
 
-from xpnet.data.source import check_memory, check_size, fill, read_values, reading
+from xpnet.data.source import check_size, read_array, read_values, reading
 from xpnet.data.table import ROLES, Table, Values, read_halves
 from xpnet.errors import DataError
 
@@ -142,16 +142,14 @@ class Archive:
                     )
                 stored = min(info.compress_size, self.path.stat().st_size)
                 check_size(where, declared, stored, packed=info.compress_type != zipfile.ZIP_STORED)
-                check_memory(where, declared)
-                buffer = np.empty(declared, np.uint8)
-                if fill(member, buffer.data) < declared:
+                values, count = read_array(member, where, declared, dtype)
+                if count < declared:
                     raise DataError.at(where, "ends too early")
                 member.read(1)
         except (EOFError, zlib.error) as error:
             raise DataError.at(where, "the compressed data is damaged") from error
         except (NotImplementedError, RuntimeError) as error:
             raise DataError.at(where, f"cannot be unpacked ({error})") from error
-        values = buffer.view(dtype).astype(dtype.newbyteorder("="), copy=False)
         return _in_order(values, shape, fortran=fortran), shape
 
 

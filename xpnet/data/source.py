@@ -103,11 +103,9 @@ def read_values(
         if follow == declared:
             return map_values(file, start, declared, dtype)
     else:
-        check_memory(path, declared)
-        values = np.empty(declared, np.uint8)
-        follow = fill(file, values.data)
+        values, follow = read_array(file, path, declared, dtype)
         if follow == declared and not file.read(1):
-            return values.view(dtype).astype(dtype.newbyteorder("="), copy=False)
+            return values
     problem = f"only {follow} follow" if follow < declared else "more follow"
     raise DataError.at(path, f"its sizes {format_shape(shape)} take {declared} bytes, {problem}")
 
@@ -148,12 +146,19 @@ def check_memory(where: str | Path, declared: int) -> None:
         )
 
 
-def fill(file: IO[bytes], target: memoryview) -> int:
-    """Read from `file` until `target` is full or the file ends; return how many bytes came."""
-    filled = 0
-    while filled < len(target):
-        count = file.readinto(target[filled : filled + (1 << 20)])  # type: ignore[attr-defined]
-        if not count:
-            break
+def read_array(
+    file: IO[bytes], where: str | Path, declared: int, dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], int]:
+    """Read `declared` bytes of values, or as many as there are: 1-D, native, and how many bytes came.
+
+    Raises
+    ------
+    DataError
+        More bytes than this machine's memory.
+
+    """
+    check_memory(where, declared)
+    buffer, filled = np.empty(declared, np.uint8), 0
+    while count := file.readinto(buffer[filled : filled + (1 << 20)].data):  # type: ignore[attr-defined]
         filled += count
-    return filled
+    return buffer.view(dtype).astype(dtype.newbyteorder("="), copy=False), filled
