@@ -195,7 +195,7 @@ class Backend(ABC):
         Arguments and results are arrays, Python numbers, None, and lists, tuples and named tuples of
         them; the function is pure, and its course depends on their shapes alone. If `exact`, each of its
         operations must remain one operation, with the same bits. The memory of the arguments numbered
-        in `donated` may be used for the results: nobody may use them after the call.
+        in `donated` may be used for the results: they must not be used after the call.
         """
         return function
 

@@ -117,11 +117,11 @@ def _driver_problem(runtime: Any) -> Problem | None:
         return Problem("there is no NVIDIA driver", DRIVER_FIX)
     if driver // 1000 < built_for // 1000:
         older = driver // 1000
-        other = f", or in place of this CuPy: {_wheel(older)}" if older >= 12 else ""
+        wheel = f", or in place of this CuPy: {_wheel(older)}" if older >= 12 else ""
         return Problem(
             f"the NVIDIA driver supports CUDA {driver // 1000}.{driver % 1000 // 10} "
             f"and this CuPy needs CUDA {built_for // 1000}",
-            DRIVER_FIX + other,
+            DRIVER_FIX + wheel,
         )
     return None
 

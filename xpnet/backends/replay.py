@@ -131,7 +131,7 @@ class _Writer:
         return plan
 
     def _ends(self, root: int, call: Call) -> bool:
-        """Whether nobody needs a value's memory after `call`; late calls need early values for ever."""
+        """Whether a value's memory is free after `call`; late calls need early values in every run."""
         uses = self.uses[root]
         early = [use.result.slot in self.early for use in uses]
         return uses[-1] is call and (root not in self.early or all(early))
@@ -174,10 +174,10 @@ class _Writer:
         if call.function is convert:
             return [(np.copyto, (out, call.args[0], "unsafe"), {})]
         if call.function is np.where:
-            mask, x, other = call.args
+            mask, x, y = call.args
             if self._is_of_bits(call):
                 return self._bits(mask, x, out)
-            return [(np.copyto, (out, other), {}), (np.copyto, (out, x), {"where": mask})]
+            return [(np.copyto, (out, y), {}), (np.copyto, (out, x), {"where": mask})]
         if call.function is np.matmul and (size := self._piece(call)):
             pieces = _in_pieces(self.static[call.args[1].slot], size)
             return [(np.matmul, (call.args[0], pieces), {"out": _in_pieces(out, size)})]
@@ -185,14 +185,14 @@ class _Writer:
 
     def _is_of_bits(self, call: Call) -> bool:
         """Whether a choice takes numbers as they are where a mask is true, and +0.0 elsewhere."""
-        _, x, other = call.args
+        _, x, y = call.args
         return (
             isinstance(x, Traced)
             and x.slot in self.static
             and (x.shape, x.dtype) == (call.result.shape, call.result.dtype)
             and x.dtype.kind == "f"
-            and not isinstance(other, Traced | np.ndarray)
-            and np.float64(other).tobytes() == bytes(8)
+            and not isinstance(y, Traced | np.ndarray)
+            and np.float64(y).tobytes() == bytes(8)
         )
 
     def _bits(self, mask: Any, x: Traced, out: npt.NDArray[Any]) -> list[tuple[Function, Any, Any]]:
@@ -226,7 +226,7 @@ class _Writer:
         """Yield the lines, indented: the short ones where only one thread at a time executes them.
 
         Threads need the interpreter before and after every operation. Where several do short ones, they
-        mostly wait for it, and to be woken up; beside long ones nobody waits for long.
+        mostly wait for it, and to be woken up; beside long ones no thread waits for long.
         """
         self.scope["alone"] = _ALONE
         for long, lines in itertools.groupby(self.lines, key=lambda line: line[1]):
@@ -317,10 +317,10 @@ class _Memory:
         self.free[:] = [memory for memory in self.free if memory is not smallest]
         return smallest
 
-    def hand_over(self, slot: int, other: int) -> None:
+    def hand_over(self, slot: int, new_slot: int) -> None:
         """Give the memory of one value, which is needed no more, to another of the same form."""
         if slot in self.used:
-            self.used[other] = self.used.pop(slot)
+            self.used[new_slot] = self.used.pop(slot)
 
     def give_back(self, slot: int) -> None:
         """Let the memory of a value be used for others."""
