@@ -12,6 +12,12 @@ class XPNetError(Exception):
 class DataError(XPNetError):
     """A data file that is missing, damaged or not of the form that was asked for."""
 
+    @classmethod
+    def at(cls, where: object, problem: object, **place: object) -> Self:
+        """Return the error that names a file, perhaps a place in it (``line=3``), and what is wrong there."""
+        words = "".join(f", {name} {number}" for name, number in place.items())
+        return cls(f"{where}{words}: {problem}")
+
 
 class BackendError(XPNetError):
     """A backend or a device that cannot be used here."""

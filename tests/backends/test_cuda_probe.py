@@ -21,8 +21,8 @@ from backend_enum import BackendCase, usable_backend
 from networks import pixels
 
 from xpnet import api
-from xpnet._lib.tree import mapped
-from xpnet.backends import base, cupy, jax, torch
+from xpnet._lib.tree import tree_map
+from xpnet.backends import base, cupy, jax, probing, torch
 from xpnet.backends.probing import Probe
 from xpnet.backends.resolve import BACKENDS, resolve
 from xpnet.errors import BackendError, ConfigError
@@ -59,6 +59,14 @@ class FakeNamespace(SimpleNamespace):
         return np.sum(x) if self.failure is None else self.failure
 
 
+class FakeDevice(nullcontext[None]):
+    """A GPU that can be made the current one."""
+
+    def __init__(self, name: object, platform: str = "cuda") -> None:
+        super().__init__()
+        self.id, self.type = name, platform
+
+
 class CUDARuntimeError(RuntimeError):
     """As CuPy's: carries the status, and its text holds the name and the description."""
 
@@ -83,7 +91,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     """Pretend that the driver supports this CUDA version, or that there is no driver."""
 
     def pretend(version: int | None) -> None:
-        for module in (base, resolve_module):
+        for module in (probing, resolve_module):
             monkeypatch.setattr(module, "cuda_driver_version", lambda: version)
 
     return pretend
@@ -114,7 +122,7 @@ def fake_cupy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             getDeviceCount=answer(count),
             CUDARuntimeError=CUDARuntimeError,
         )
-        cuda = SimpleNamespace(runtime=runtime, Device=lambda index: nullcontext(f"GPU {index}"))
+        cuda = SimpleNamespace(runtime=runtime, Device=FakeDevice)
         module = SimpleNamespace(__version__="14.2.0", cuda=cuda)
         monkeypatch.setitem(sys.modules, "cupy", module)
         monkeypatch.setitem(sys.modules, "array_api_compat.cupy", FakeNamespace(failure))
@@ -289,8 +297,8 @@ class GPUArray(np.ndarray):
             assert leaf.home == self.devices.current[-1], "an array of another GPU"
             return leaf.view(np.ndarray)
 
-        found = function(*mapped(plain, args), **mapped(plain, kwargs))
-        return mapped(lambda leaf: np.asarray(leaf).view(GPUArray), found)
+        found = function(*tree_map(plain, args), **tree_map(plain, kwargs))
+        return tree_map(lambda leaf: np.asarray(leaf).view(GPUArray), found)
 
 
 @pytest.fixture
@@ -394,7 +402,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch, log: set[tuple[str, int]]) -> Devi
 @pytest.fixture(params=["cupy", "torch"])
 def second_gpu(request: pytest.FixtureRequest, two_gpus: Devices) -> base.Backend:
     if request.param == "cupy":
-        return cupy.CuPyBackend(1, "14.2.0")
+        return cupy.CuPyBackend("cuda:1", "14.2.0")
     return torch.TorchBackend("cuda:1", "2.13.0")
 
 
@@ -515,7 +523,7 @@ def test_import_failure_is_told_apart(monkeypatch: pytest.MonkeyPatch, error: Ex
         raise error
 
     monkeypatch.setattr(importlib, "import_module", fail)
-    module, problem = base.import_library("lib", "pip install lib")
+    module, problem = probing.import_library("lib", "pip install lib")
     assert module is None
     assert problem == (reason, "pip install lib")
 
@@ -538,7 +546,7 @@ def test_driver_version_comes_from_the_drivers_own_library(
     monkeypatch.undo()
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(ctypes, "CDLL", load)
-    assert base.cuda_driver_version() == 12040
+    assert probing.cuda_driver_version() == 12040
 
 
 @pytest.mark.parametrize(
@@ -549,7 +557,7 @@ def test_driver_version_comes_from_the_drivers_own_library(
 def test_no_driver_is_none(monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(ctypes, "CDLL", lambda _: answer(library)())
-    assert base.cuda_driver_version() is None
+    assert probing.cuda_driver_version() is None
 
 
 # PyTorch
@@ -567,8 +575,11 @@ def fake_torch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         module = SimpleNamespace(
             __version__="2.13.0",
             backends=SimpleNamespace(cuda=SimpleNamespace(is_built=answer(built))),
-            cuda=SimpleNamespace(is_available=available, device_count=answer(count)),
-            device=str,
+            cuda=SimpleNamespace(
+                is_available=available, device_count=answer(count), device=lambda device: device
+            ),
+            device=FakeDevice,
+            no_grad=nullcontext,
         )
         monkeypatch.setitem(sys.modules, "torch", module)
         monkeypatch.setitem(sys.modules, "array_api_compat.torch", FakeNamespace(failure))
@@ -627,16 +638,16 @@ def test_torch_without_cuda_on_a_machine_without_a_driver_blames_the_driver_firs
     assert (found.fix or "").startswith("install or update the NVIDIA driver")
 
 
-@pytest.mark.parametrize("library", [torch, jax])
-def test_a_library_that_is_missing(monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
-    monkeypatch.setitem(sys.modules, library.NAME, None)
+@pytest.mark.parametrize(("name", "library"), [("torch", torch), ("jax", jax)])
+def test_a_library_that_is_missing(monkeypatch: pytest.MonkeyPatch, name: str, library: Any) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
     for device in ("cpu", "cuda:0"):
         assert library.probe(device) == Probe(
             usable=False,
             version=None,
             devices=(),
-            reason=f"{library.NAME} is not installed",
-            fix=f"pip install {library.NAME}",
+            reason=f"{name} is not installed",
+            fix=f"pip install {name}",
         )
 
 
@@ -662,7 +673,14 @@ def fake_jax(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def devices(platform: str) -> Any:
             return ["CPU"] if platform == "cpu" else answer(gpus)()
 
-        module = SimpleNamespace(__version__="0.10.2", devices=devices, numpy=FakeNamespace(failure))
+        module = SimpleNamespace(
+            __version__="0.10.2",
+            devices=devices,
+            numpy=FakeNamespace(failure),
+            enable_x64=lambda *, new_val: nullcontext(new_val),
+            default_matmul_precision=nullcontext,
+            default_device=nullcontext,
+        )
         monkeypatch.setitem(sys.modules, "jax", module)
 
     return install
@@ -722,7 +740,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
                 return Probe(usable, "1.0", offered, reason, fix)
 
             def make(device: str) -> SimpleNamespace:
-                base.require(name, device, find(device))
+                probing.require(name, device, find(device))
                 return SimpleNamespace(name=name, device_name=device)
 
             return SimpleNamespace(probe=find, make=make)
@@ -919,7 +937,6 @@ def test_an_unknown_backend_names_the_known_ones() -> None:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_every_backend_file_probes_and_makes(name: str) -> None:
     module = importlib.import_module(BACKENDS[name])
-    assert name == module.NAME
     with pytest.raises(BackendError, match=f"the {name} backend cannot run on nowhere: .*; to mend"):
         module.make("nowhere")
 
@@ -944,5 +961,5 @@ def test_the_driver_tells_how_slow_float64_is(
         cuDeviceGet=fill(5, statuses[1]),
         cuDeviceGetAttribute=fill(32, statuses[2]),
     )
-    monkeypatch.setattr(base, "_driver_library", lambda: library)
-    assert base.float64_ratio(0) == ratio
+    monkeypatch.setattr(probing, "_driver_library", lambda: library)
+    assert probing.float64_ratio(0) == ratio

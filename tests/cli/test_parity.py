@@ -16,7 +16,7 @@ from backend_enum import BackendCase
 from rich.console import Console
 
 from xpnet.arithmetic import ARITHMETICS, Native, Reproducible
-from xpnet.backends import environment
+from xpnet.backends.base import PRECISION_VARIABLES, check_environment
 from xpnet.backends.probing import Probe
 from xpnet.cli import parity
 from xpnet.cli.parity_table import print_table
@@ -38,7 +38,7 @@ def small_data(tmp_path, monkeypatch):
     y = np.argmax(x[:, :3], axis=1)
     np.savez(tmp_path / "small.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
     monkeypatch.chdir(tmp_path)
-    for name in environment.REFUSED:
+    for name in PRECISION_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -279,7 +279,7 @@ def test_a_required_place_has_a_row():
     assert found.count(("array-api-strict", "cpu")) == 3
 
 
-@pytest.mark.parametrize("name", environment.REFUSED)
+@pytest.mark.parametrize("name", PRECISION_VARIABLES)
 def test_variables_that_change_precision_are_refused(monkeypatch, capsys, name):
     monkeypatch.setenv(name, "1")
     assert run() == 2
@@ -287,7 +287,7 @@ def test_variables_that_change_precision_are_refused(monkeypatch, capsys, name):
     assert err.startswith(f"xpnet: {name}=1: ")
     assert err.endswith(f"unset {name}\n")
     monkeypatch.setenv(name, "0")
-    environment.check()
+    check_environment()
 
 
 @pytest.mark.usefixtures("two_places")

@@ -11,7 +11,7 @@ import pytest
 import reference
 from assertions import assert_on_backend, assert_same
 
-from xpnet.arithmetic import Native, Reproducible, random
+from xpnet.arithmetic import Native, Reproducible, host, random
 from xpnet.backends.resolve import make
 from xpnet.config.augmentation import Augmentation
 from xpnet.data import distort
@@ -174,7 +174,7 @@ def test_amounts_are_uniform_and_the_same_with_and_without_elastic_deformation()
 
 def test_sine_and_cosine():
     degrees = np.random.default_rng(0).uniform(-180, 180, 20_000)
-    sine, cosine = distort.sine_and_cosine(degrees)
+    sine, cosine = host.sine_and_cosine(degrees)
     radians = [math.radians(angle) for angle in degrees]
     np.testing.assert_allclose(sine, np.sin(radians), rtol=0, atol=7e-16)
     np.testing.assert_allclose(cosine, np.cos(radians), rtol=0, atol=7e-16)
@@ -182,7 +182,7 @@ def test_sine_and_cosine():
 
 
 def test_sine_and_cosine_of_right_angles_are_exact():
-    sine, cosine = distort.sine_and_cosine(np.array([-180.0, -90.0, 0.0, 90.0, 180.0]))
+    sine, cosine = host.sine_and_cosine(np.array([-180.0, -90.0, 0.0, 90.0, 180.0]))
     assert sine.tolist() == [0, -1, 0, 1, 0]
     assert cosine.tolist() == [-1, 0, 1, 0, -1]
 
@@ -323,11 +323,11 @@ def gaussian(distance, sigma):
 @pytest.mark.parametrize("sigma", [0.1, 0.12, 0.7, 4, 6.3, 100.0])
 def test_gaussian_matrix(size, sigma):
     expected = [[gaussian(i - j, sigma) for j in range(size)] for i in range(size)]
-    np.testing.assert_allclose(distort.gaussian_matrix(size, sigma), expected, rtol=1e-13)
+    np.testing.assert_allclose(host.gaussian_matrix(size, sigma), expected, rtol=1e-13)
 
 
 def test_gaussian_weights_add_up_to_one_away_from_the_edges():
-    matrix = distort.gaussian_matrix(40, 4.0)
+    matrix = host.gaussian_matrix(40, 4.0)
     np.testing.assert_allclose(matrix.sum(axis=1)[16:24], 1, rtol=1e-15)
     assert np.all(matrix.sum(axis=1)[:16] < 1)
     assert np.array_equal(matrix, matrix.T)
@@ -347,7 +347,7 @@ def filtered(noise, sigma, amplitude):
 def test_displacements_are_filtered_noise(backend, kind, size):
     height, width = size
     noise = np.random.default_rng(0).integers(-(2**15), 2**15, (width, 2, 3, height), np.int16)
-    matrices = (backend.from_host(distort.gaussian_matrix(n, 2.0)) for n in (width, height))
+    matrices = (backend.from_host(host.gaussian_matrix(n, 2.0)) for n in (width, height))
     smooth = smoother(arithmetic(backend, kind), *matrices, 34.0 * 2.0**-15)
     steps = smooth(backend.from_host(noise))
     expected = 128 * filtered(noise, 2.0, 34.0 * 2.0**-15)

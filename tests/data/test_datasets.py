@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xpnet.data import csv, datasets, memmap
-from xpnet.data.datasets import Dataset, check_copy, digest, for_shuffling, is_mapped, load
+from xpnet.data import csv, csv_form, datasets, memmap
+from xpnet.data.datasets import Dataset, check_copy, digest, load
+from xpnet.data.memmap import for_shuffling, is_mapped
 from xpnet.data.npy import read_npy
 from xpnet.errors import ConfigError, DataError, XPNetError
 
@@ -266,6 +267,7 @@ def test_compressed_npz(tmp_path: Path) -> None:
         lambda text: "\ufeff" + text,
         lambda text: "\ufeff" + text.split("\n", 1)[1],
         lambda text: re.sub(r"[^,\n]+", r'"\g<0>"', text),
+        lambda text: re.sub(r"[^,\n]+", r'"\g<0>"', text.split("\n", 1)[1]),
         lambda text: text.replace("1x", "größe "),
         lambda text: text.replace(",", ", "),
         lambda text: text.replace("label,", "class,").replace("1x", ""),
@@ -273,7 +275,7 @@ def test_compressed_npz(tmp_path: Path) -> None:
     ids=[
         "header", "no header", "no last line end", "blank last lines", "blank lines",
         "blank first line", "Windows line ends", "byte-order mark", "byte-order mark, no header",
-        "quoted cells", "names in UTF-8", "spaces", "names that count",
+        "quoted cells", "quoted cells, no header", "names in UTF-8", "spaces", "names that count",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("packed", [False, True])
@@ -293,6 +295,7 @@ def test_forms_of_csv(tmp_path: Path, change: Callable[[str], str], packed: bool
     [
         ("0,0,255\n1,7,8\n", np.uint8, [[0, 255], [7, 8]], [0, 1]),
         ("0,0,255\n1,7,8.5\n", np.float64, [[0, 255], [7, 8.5]], [0, 1]),
+        ("0,0,255\n1,7.0,8\n", np.float64, [[0, 255], [7, 8]], [0, 1]),
         ("0,300.0,-4\n1,7,8\n", np.float64, [[300, -4], [7, 8]], [0, 1]),
         ("0,1e3,2\n1,7,8\n", np.float64, [[1000, 2], [7, 8]], [0, 1]),
         ("0,300,2\n1,7,.5\n", np.float64, [[300, 2], [7, 0.5]], [0, 1]),
@@ -300,8 +303,8 @@ def test_forms_of_csv(tmp_path: Path, change: Callable[[str], str], packed: bool
         ("65535,1,2\n256,7,8\n", np.uint8, [[1, 2], [7, 8]], [65535, 256]),
         ("+0,007,+2\n1,7,8\n", np.uint8, [[7, 2], [7, 8]], [0, 1]),
     ],
-    ids=["pixels", "one decimal", "a decimal point", "an exponent", "a decimal after a large number",
-         "labels with a point", "large labels", "signs and leading zeros"],
+    ids=["pixels", "one decimal", "a whole number with a point", "a decimal point", "an exponent",
+         "a decimal after a large number", "labels with a point", "large labels", "signs and leading zeros"],
 )  # fmt: skip
 def test_the_type_of_csv_features(
     tmp_path: Path, rows: str, dtype: Any, x: list[list[float]], y: list[int]
@@ -341,9 +344,9 @@ def test_classes_count_the_labels_of_both_halves(tmp_path: Path) -> None:
 
 
 def test_a_csv_in_many_parts_and_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv, "PIECE", 100)
-    monkeypatch.setattr(csv, "SMALLEST_PART", 150)
-    monkeypatch.setattr(csv, "_WORKERS", 7)
+    monkeypatch.setattr(csv_form, "PIECE", 100)
+    monkeypatch.setattr(csv_form, "SMALLEST_PART", 150)
+    monkeypatch.setattr(csv_form, "_WORKERS", 7)
     x = np.random.default_rng(0).integers(0, 256, (500, 7), np.uint8)
     arrays = Arrays(x, np.arange(500) % 9, x[:3], np.arange(3))
     for header in (True, False):
@@ -354,8 +357,8 @@ def test_a_csv_in_many_parts_and_pieces(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_row_without_a_label_is_refused_wherever_a_part_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decimal: bool
 ) -> None:
-    monkeypatch.setattr(csv, "SMALLEST_PART", 100)
-    monkeypatch.setattr(csv, "_WORKERS", 3)
+    monkeypatch.setattr(csv_form, "SMALLEST_PART", 100)
+    monkeypatch.setattr(csv_form, "_WORKERS", 3)
     row = b"1,2.5,3" if decimal else b"1,2,3"
     path = tmp_path / "a.csv"
     for bad in range(60):
@@ -369,7 +372,7 @@ def test_a_row_without_a_label_is_refused_wherever_a_part_begins(
 def test_a_large_table_with_a_row_without_a_label_loses_no_rows(tmp_path: Path) -> None:
     """Two parts of two megabytes each, the second of which begins with that row."""
     row = b"1" + b",200" * 400 + b"\n"
-    half = csv.SMALLEST_PART // len(row) + 1
+    half = csv_form.SMALLEST_PART // len(row) + 1
     path = tmp_path / "a.csv"
     path.write_bytes(row * half + row[1:] + row * (half - 2))
     found = refused(path, path)
@@ -757,9 +760,9 @@ def test_test_data_of_another_width_or_kind(tmp_path: Path) -> None:
 
 
 def test_the_defect_is_found_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv, "PIECE", 64)
-    monkeypatch.setattr(csv, "SMALLEST_PART", 150)
-    monkeypatch.setattr(csv, "_WORKERS", 3)
+    monkeypatch.setattr(csv_form, "PIECE", 64)
+    monkeypatch.setattr(csv_form, "SMALLEST_PART", 150)
+    monkeypatch.setattr(csv_form, "_WORKERS", 3)
     lines = [b"label,a,b"] + [b"1,2,3"] * 100
     path = tmp_path / "a.csv"
     for line in (2, 3, 50, 101):

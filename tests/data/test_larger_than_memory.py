@@ -20,7 +20,8 @@ import pytest
 
 from xpnet import train
 from xpnet.data import memmap
-from xpnet.data.datasets import Dataset, digest, is_mapped, load
+from xpnet.data.datasets import Dataset, digest, load
+from xpnet.data.memmap import is_mapped
 from xpnet.nn.inputs import fit_normalization
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +67,7 @@ def limited(memory: int | None, code: str, *words: object) -> subprocess.Complet
 
 
 TRAIN = "import sys; from xpnet.train import main; sys.exit(main(sys.argv[1:]))"
-READ_ALL = "from xpnet.data.datasets import mapped; memmap.MAPPED_FROM = 1 << 62\n"
+READ_ALL = "from xpnet.data import memmap; memmap.MAPPED_FROM = 1 << 62\n"
 """Code that makes the same files come into memory."""
 
 

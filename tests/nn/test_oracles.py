@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backend_enum import BackendCase, usable_backend
-from networks import engine_for, pixels, train
+from networks import context_for, pixels, train
 
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.numpy import make
@@ -45,10 +45,10 @@ def test_gradients_are_those_of_autograd(hidden):
     )
     expected_loss.backward()
 
-    engine = engine_for(NUMPY, x)
-    found = loss(engine.ops, layers, engine.inputs(x), labels)
+    context = context_for(NUMPY, x)
+    found = loss(context.ops, layers, context.inputs(x), labels)
     np.testing.assert_allclose(found.item(), expected_loss.item(), rtol=1e-13)
-    found = gradients(engine.ops, layers, engine.inputs(x), labels)
+    found = gradients(context.ops, layers, context.inputs(x), labels)
     for layer, expected in zip(found, tensors, strict=True):
         for gradient, tensor in zip(layer, expected, strict=True):
             np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-10, atol=1e-12)
@@ -142,7 +142,7 @@ def test_networks_of_every_kind_are_those_of_autograd(settings, arithmetic):
     )
     expected.backward()
 
-    ops = engine_for(NUMPY, x).ops
+    ops = context_for(NUMPY, x).ops
     tolerance = 1e-12
     if arithmetic == "reproducible":
         ops, tolerance = Reproducible(NUMPY.xp, NUMPY.device, np.float64), 1e-6
@@ -227,6 +227,6 @@ def test_the_default_run_learns_mnist(mnist, seed):
             log_every=100,
         )
         test = evaluate(
-            engine_for(NUMPY, mnist.x_train, "float32"), layers, Samples(mnist.x_test, mnist.y_test)
+            context_for(NUMPY, mnist.x_train, "float32"), layers, Samples(mnist.x_test, mnist.y_test)
         )
     assert test.accuracy >= 0.55

@@ -1,17 +1,22 @@
-"""Functions of the host's floating-point numbers whose results are the same on every machine."""
+"""Functions of the host's floating-point numbers whose results are the same on every machine.
+
+They are made of + - * and division, Python's whole numbers and decimals: the sines, powers and exponentials
+of C libraries differ from machine to machine.
+"""
 
 from decimal import Decimal, localcontext
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BITS = 160
+GAUSSIAN_REACH: Final = 4
+"""Standard deviations beyond which the Gaussian is cut off."""
 
-
-_ONE = 1 << _BITS
-
-
-_PI = 0x3243F6A8885A308D313198A2E03707344A4093822  # floor(2^160 π)
+_BITS: Final = 160
+_ONE: Final = 1 << _BITS
+_PI: Final = 0x3243F6A8885A308D313198A2E03707344A4093822  # floor(2^160 π)
+_RADIANS: Final = _PI / (180 * _ONE)
 
 
 def power(base: float, exponent: int) -> float:
@@ -42,21 +47,10 @@ def cosine_share(step: int, steps: int) -> float:
     return (_ONE + cosine_of_x) / (2 * _ONE)
 
 
-GAUSSIAN_REACH = 4
-"""Standard deviations beyond which the Gaussian is cut off."""
+def sine_and_cosine(degrees: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return sine and cosine, elementwise, within 2^-51; exact at multiples of 90 degrees.
 
-
-with localcontext() as _context:
-    _context.prec = 40
-    _RADIANS = float(Decimal("3.14159265358979323846264338327950288420") / 180)
-
-
-def sine_and_cosine(
-    degrees: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both, elementwise, within 2^-51; exact at multiples of 90 degrees.
-
-    The Taylor polynomials to x^17 and x^16 at the rest that the nearest multiple of 90 leaves.
+    The Taylor polynomials to x^17 and x^16, of the difference from the nearest multiple of 90.
     """
     turns = np.rint(degrees * (1 / 90))
     x = (degrees - 90.0 * turns) * _RADIANS

@@ -1,18 +1,30 @@
-"""What a backend is: an array namespace on one device, and how arrays get there and back.
+"""A backend: an array namespace on one device, and how arrays get there and back.
 
-A library file beside this one holds a subclass of `Backend` and two functions,
+A library file beside this one holds a subclass of `Backend`, and its two class methods as functions:
 ``probe(device) -> Probe`` (can it run there, and if not, why?) and ``make(device) -> Backend``.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import array_api_compat
 
-from xpnet.errors import BackendError
+from xpnet.backends.probing import (
+    Probe,
+    Problem,
+    cuda_index,
+    device_problem,
+    full_name,
+    import_library,
+    one_line,
+    require,
+)
+from xpnet.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +45,10 @@ class Backend(ABC):
     ----------
     name
         As in ``--backend``: numpy, cupy, torch, jax or array-api-strict.
+    module
+        The library's name in an import statement.
+    library
+        The library itself.
     xp
         The array-API namespace that the mathematics takes.
     device
@@ -59,16 +75,77 @@ class Backend(ABC):
     """
 
     name: str
+    module: str
     xp: Any
     device: Any
-    device_name: str
-    version: str
     has_float64: bool = True
     on_host: bool = False
     parallel_blocks: bool = False
     stack: int = 1
     compiled_stack: int = 1
     whole_steps: bool = False
+    unlisted_devices: tuple[str, ...] = ()
+    """Devices that the library has and that no user is offered."""
+
+    def __init__(self, device: str, version: str) -> None:
+        self.library = importlib.import_module(self.module)
+        self.device_name, self.version = device, version
+
+    @classmethod
+    def probe(cls, device: str) -> Probe:
+        """Say whether the library can run on `device`, and if not, why and how to fix it."""
+        library, problem = import_library(cls.module, cls.install())
+        if problem:
+            return Probe.of(problem, None)
+        version, devices = str(library.__version__), cls.host_devices(library)
+        wanted, on_gpu = full_name(device), cuda_index(device) is not None
+        if on_gpu:
+            count, problem = cls.count_gpus(library)
+            devices += tuple(f"cuda:{index}" for index in range(count))
+        problem = problem or device_problem(cls.name, wanted, devices + cls.unlisted_devices)
+        if on_gpu and not problem:
+            problem = cls(wanted, version).smoke_problem()
+        return Probe.of(problem, version, devices)
+
+    @classmethod
+    def make(cls, device: str) -> Self:
+        """Return the backend on `device`; raise BackendError when the library cannot run there."""
+        return cls(full_name(device), require(cls.name, device, cls.probe(device)))
+
+    @classmethod
+    def install(cls) -> str:
+        """Return the command that installs the library."""
+        return f"pip install {cls.name}"
+
+    @classmethod
+    def host_devices(cls, library: Any) -> tuple[str, ...]:  # noqa: ARG003
+        """Return the names of the library's devices that are no GPUs."""
+        return ("cpu",)
+
+    @classmethod
+    def count_gpus(cls, library: Any) -> tuple[int, Problem | None]:  # noqa: ARG003
+        """Return how many GPUs the library sees, and what keeps it from using any."""
+        return 0, None
+
+    def install_for_cuda(self) -> str:
+        """Return the command that installs what the library computes with on GPUs."""
+        return self.install()
+
+    def smoke_problem(self) -> Problem | None:
+        """Return what keeps a small matrix product, addition and sum from working.
+
+        Only computing finds a missing cuBLAS or NVRTC, or a GPU that the library was not built for.
+        """
+        try:
+            with self.scope():
+                x = self.xp.ones((2, 2), dtype=self.xp.float32, device=self.device)
+                total = float(self.xp.sum(x @ x + 1.0))
+        except Exception as error:  # noqa: BLE001  each library raises its own errors
+            return Problem(f"a test computation failed: {one_line(error)}", self.install_for_cuda())
+        if total != 12.0:
+            reason = f"a test computation gave {total} where 12 is right"
+            return Problem(reason, self.install_for_cuda())
+        return None
 
     def scope(self) -> AbstractContextManager[None]:
         """Return the context that everything computed with this backend runs in."""
@@ -122,7 +199,7 @@ class Backend(ABC):
         Arguments and results are arrays, Python numbers, None, and lists, tuples and named tuples of
         them; the function is pure, and its course depends on their shapes alone. If `exact`, each of its
         operations must remain one operation, with the same bits. The memory of the arguments numbered
-        in `donated` may be used for the results: nobody may use them after the call.
+        in `donated` may be used for the results: they must not be used after the call.
         """
         return function
 
@@ -143,18 +220,37 @@ def check_namespace(backend: Backend, *arrays: Array) -> None:
     Raises
     ------
     NamespaceMismatchError
-        Naming the type that was found and the conversion that mends it.
+        Naming the array's type and the conversion that fixes it.
 
     """
     for array in arrays:
         try:
-            found = array_api_compat.array_namespace(array).__name__
-            mismatch = found != backend.xp.__name__
+            namespace = array_api_compat.array_namespace(array).__name__
         except TypeError:
-            mismatch = True
-        if mismatch:
-            found = f"{type(array).__module__}.{type(array).__qualname__}"
+            namespace = None
+        if namespace != backend.xp.__name__:
+            kind = f"{type(array).__module__}.{type(array).__qualname__}"
             msg = (
-                f"Encountered a {found} when working with {backend.name}: convert with backend.from_host(...)"
+                f"Encountered a {kind} when working with {backend.name}: convert with backend.from_host(...)"
             )
             raise NamespaceMismatchError(msg)
+
+
+PRECISION_VARIABLES: Final = {
+    "CUPY_TF32": "CuPy then shortens float32 operands to 10 bits",
+    "NVIDIA_TF32_OVERRIDE": "cuBLAS may then shorten float32 operands to 10 bits",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "PyTorch then shortens float32 operands to 10 bits",
+    "CUBLAS_EMULATE_SINGLE_PRECISION": "cuBLAS then emulates float32 with smaller numbers",
+    "CUBLAS_EMULATE_DOUBLE_PRECISION": "cuBLAS then emulates float64 with integers",
+    "CUBLAS_EMULATION_STRATEGY": "cuBLAS may then emulate float64 with integers",
+}
+"""Environment variables that change the precision of a GPU's products, with their effects; 0 is off."""
+
+
+def check_environment() -> None:
+    """Raise ConfigError if a variable is set that would change the bits of a product."""
+    for name, effect in PRECISION_VARIABLES.items():
+        value = os.environ.get(name, "")
+        if value not in ("", "0"):
+            msg = f"{name}={value}: {effect}, so results would not be comparable: unset {name}"
+            raise ConfigError(msg)

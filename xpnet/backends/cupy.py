@@ -1,41 +1,28 @@
 """CuPy: CUDA GPUs.
 
 ``import cupy`` succeeds on a machine without a GPU, ``cupy.cuda.is_available()`` swallows every
-reason, and ``cupy.cuda.Device(0)`` constructs without one. `probe` therefore goes from the driver
-up, in the order in which the parts depend on each other, and keeps the first reason it meets.
+reason, and ``cupy.cuda.Device(0)`` constructs without one. `CuPyBackend.count_gpus` therefore goes from the
+driver up, in the order in which the parts depend on each other, and keeps the first reason it meets.
 """
 
-from __future__ import annotations
-
 import importlib
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from xpnet._typing import Array
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import (
     DRIVER_FIX,
     NO_GPU_FIX,
-    Probe,
     Problem,
     cuda_index,
     cuda_major,
-    cuda_names,
-    device_problem,
-    import_library,
     one_line,
-    require,
-    smoke_problem,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from xpnet._typing import Array
-
-NAME = "cupy"
 
 # By status, the CUDA runtime's cudaError_t.
 NO_DEVICE = 100
@@ -60,31 +47,29 @@ RUNTIME_PROBLEMS = {
 class CuPyBackend(Backend):
     """CuPy arrays on one GPU."""
 
-    name = NAME
+    name = module = "cupy"
     stack = compiled_stack = GPU_STACK
 
-    def __init__(self, index: int, version: str) -> None:
-        self._cupy = importlib.import_module("cupy")
+    def __init__(self, device: str, version: str) -> None:
+        super().__init__(device, version)
         self.xp = importlib.import_module("array_api_compat.cupy")
-        self.device_name = f"cuda:{index}"
-        self.device = self._cupy.cuda.Device(index)
-        self.version = version
+        self.device = self.library.cuda.Device(cuda_index(device))
 
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Make this GPU the current one, where CuPy puts whatever it computes."""
-        with self._cupy.cuda.Device(self.device.id):
+        with self.library.cuda.Device(self.device.id):
             yield
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Copy a NumPy array to the GPU, keeping its dtype."""
         with self.scope():
-            return self._cupy.asarray(array)
+            return self.library.asarray(array)
 
     def to_host(self, array: Array) -> npt.NDArray[np.generic]:
         """Copy `array` to a NumPy array, waiting for the GPU."""
         with self.scope():
-            host: npt.NDArray[np.generic] = self._cupy.asnumpy(array)
+            host: npt.NDArray[np.generic] = self.library.asnumpy(array)
         return host
 
     def synchronize(self) -> None:
@@ -92,72 +77,53 @@ class CuPyBackend(Backend):
         with self.scope():
             self.device.synchronize()
 
+    @classmethod
+    def install(cls) -> str:
+        """Return the command that installs CuPy for this machine's driver."""
+        return _wheel(cuda_major())
+
+    def install_for_cuda(self) -> str:
+        """Return the command that installs CuPy with all it needs of CUDA."""
+        return _wheel(int(self.library.cuda.runtime.runtimeGetVersion()) // 1000)
+
+    @classmethod
+    def host_devices(cls, library: Any) -> tuple[str, ...]:  # noqa: ARG003
+        """Return no device: CuPy runs on GPUs only."""
+        return ()
+
+    @classmethod
+    def count_gpus(cls, library: Any) -> tuple[int, Problem | None]:
+        """Return how many GPUs the CUDA runtime counts, or 0 and what it says against using any."""
+        runtime = library.cuda.runtime
+        try:
+            if problem := _driver_problem(runtime):
+                return 0, problem
+            count = int(runtime.getDeviceCount())
+        except runtime.CUDARuntimeError as error:
+            unlisted = Problem(f"CUDA does not start: {one_line(error)}", DRIVER_FIX)
+            return 0, RUNTIME_PROBLEMS.get(error.status, unlisted)
+        return count, None if count else RUNTIME_PROBLEMS[NO_DEVICE]
+
 
 def _wheel(major: int) -> str:
     return f'pip install "cupy-cuda{major}x[ctk]"'
 
 
-def _version_name(version: int) -> str:
-    return f"{version // 1000}.{version % 1000 // 10}"
-
-
-def _driver_problem(cupy: Any) -> Problem | None:
+def _driver_problem(runtime: Any) -> Problem | None:
     """Return that the driver is missing, or older than the CUDA that CuPy was built for."""
-    driver = int(cupy.cuda.runtime.driverGetVersion())
-    built_for = int(cupy.cuda.runtime.runtimeGetVersion())
+    driver = int(runtime.driverGetVersion())
+    built_for = int(runtime.runtimeGetVersion())
     if driver == 0:
         return Problem("there is no NVIDIA driver", DRIVER_FIX)
     if driver // 1000 < built_for // 1000:
         older = driver // 1000
-        other = f", or in place of this CuPy: {_wheel(older)}" if older >= 12 else ""
+        wheel = f", or in place of this CuPy: {_wheel(older)}" if older >= 12 else ""
         return Problem(
-            f"the NVIDIA driver supports CUDA {_version_name(driver)} "
+            f"the NVIDIA driver supports CUDA {driver // 1000}.{driver % 1000 // 10} "
             f"and this CuPy needs CUDA {built_for // 1000}",
-            DRIVER_FIX + other,
+            DRIVER_FIX + wheel,
         )
     return None
 
 
-def _count_problem(cupy: Any) -> Problem | None:
-    """Return that the driver counts no GPU; CUDARuntimeError when it cannot count."""
-    return None if int(cupy.cuda.runtime.getDeviceCount()) else RUNTIME_PROBLEMS[NO_DEVICE]
-
-
-def _runtime_problem(cupy: Any) -> Problem | None:
-    """Return what the CUDA runtime says against using any GPU, or None."""
-    try:
-        return _driver_problem(cupy) or _count_problem(cupy)
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        unlisted = Problem(f"CUDA does not start: {one_line(error)}", DRIVER_FIX)
-        return RUNTIME_PROBLEMS.get(error.status, unlisted)
-
-
-def _smoke_problem(cupy: Any, index: int) -> Problem | None:
-    """Compute something, which alone finds a missing cuBLAS or NVRTC."""
-    major = int(cupy.cuda.runtime.runtimeGetVersion()) // 1000
-    xp = importlib.import_module("array_api_compat.cupy")
-    with cupy.cuda.Device(index) as device:
-        return smoke_problem(xp, device, _wheel(major))
-
-
-def probe(device: str) -> Probe:
-    """Say whether CuPy can run on `device`; nothing here happens when xpnet is imported."""
-    index = cuda_index(device)
-    cupy, problem = import_library("cupy", _wheel(cuda_major()))
-    if problem:
-        return Probe.of(problem, None)
-    version = str(cupy.__version__)
-    if index is None:
-        return Probe.of(Problem("cupy runs on CUDA GPUs only", "--device cuda"), version)
-    problem = _runtime_problem(cupy)
-    if problem:
-        return Probe.of(problem, version)
-    devices = cuda_names(int(cupy.cuda.runtime.getDeviceCount()))
-    problem = device_problem(NAME, f"cuda:{index}", devices) or _smoke_problem(cupy, index)
-    return Probe.of(problem, version, *devices)
-
-
-def make(device: str) -> Backend:
-    """Return CuPy on `device`; raise BackendError when it cannot run there."""
-    version = require(NAME, device, probe(device))
-    return CuPyBackend(cuda_index(device) or 0, version)
+probe, make = CuPyBackend.probe, CuPyBackend.make

@@ -5,39 +5,18 @@ setting of the whole process. `JaxBackend.scope` tells it for one thread and one
 program that uses xpnet beside its own JAX code finds its JAX as it left it.
 """
 
-from __future__ import annotations
-
-import importlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from xpnet._typing import Array, Function
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import (
-    Probe,
-    Problem,
-    cuda_index,
-    cuda_major,
-    cuda_names,
-    device_problem,
-    driver_first,
-    import_library,
-    one_line,
-    require,
-    smoke_problem,
-)
+from xpnet.backends.probing import Problem, cuda_index, cuda_major, driver_first, one_line
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy.typing as npt
-
-    from xpnet._typing import Array, Function
-
-NAME = "jax"
-INSTALL = "pip install jax"
 WORTH_LAYING_OUT = 256
 """Rows of the left operand from which laying out both operands costs less than it saves."""
 
@@ -45,19 +24,17 @@ WORTH_LAYING_OUT = 256
 class JaxBackend(Backend):
     """JAX arrays on one device."""
 
-    name = NAME
+    name = module = "jax"
     whole_steps = True
     stack = 4  # starting an operation costs JAX more than a block's arithmetic
 
     def __init__(self, device: str, version: str) -> None:
-        self._jax = importlib.import_module("jax")
-        self.device_name = device
-        self.device = _device(self._jax, device)
-        self.version = version
-        self.xp = self._jax.numpy
-        if self.device.platform == "cpu":
-            self.xp = _namespace_for_xla(self._jax)
+        super().__init__(device, version)
+        self.device = _device(self.library, device)
+        if cuda_index(device) is None:
+            self.xp = _namespace_for_xla(self.library)
         else:
+            self.xp = self.library.numpy
             self.stack = self.compiled_stack = GPU_STACK
 
     @contextmanager
@@ -68,20 +45,20 @@ class JaxBackend(Backend):
         of a product to 10 bits (TF32).
         """
         with (
-            self._jax.enable_x64(new_val=True),
-            self._jax.default_matmul_precision("highest"),
-            self._jax.default_device(self.device),
+            self.library.enable_x64(new_val=True),
+            self.library.default_matmul_precision("highest"),
+            self.library.default_device(self.device),
         ):
             yield
 
     def compile(self, function: Function, *, exact: bool, donated: Sequence[int] = ()) -> Function:
         """Return `function` compiled by XLA, which may fuse and reorder what it does: unless `exact`."""
-        return function if exact else self._jax.jit(function, donate_argnums=donated)
+        return function if exact else self.library.jit(function, donate_argnums=donated)
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""
         with self.scope():
-            return self._jax.device_put(array, self.device)
+            return self.library.device_put(array, self.device)
 
     def to_host(self, array: Array) -> npt.NDArray[np.generic]:
         """Return `array` as a read-only NumPy array, waiting for the device."""
@@ -89,7 +66,24 @@ class JaxBackend(Backend):
 
     def synchronize(self) -> None:
         """Wait for every array that is still in use."""
-        self._jax.block_until_ready(self._jax.live_arrays())
+        self.library.block_until_ready(self.library.live_arrays())
+
+    @classmethod
+    def count_gpus(cls, library: Any) -> tuple[int, Problem | None]:
+        """Return how many GPUs JAX sees, or 0 and why it sees none."""
+        try:
+            return len(library.devices("cuda")), None
+        except RuntimeError as error:
+            reason = f"jax {library.__version__} sees no GPU: {one_line(error)}"
+            return 0, driver_first(Problem(reason, _cuda_wheel()))
+
+    def install_for_cuda(self) -> str:
+        """Return the command that installs JAX for this machine's driver."""
+        return _cuda_wheel()
+
+
+def _cuda_wheel() -> str:
+    return f'pip install "jax[cuda{cuda_major()}]"'
 
 
 def _namespace_for_xla(jax: Any) -> ModuleType:
@@ -120,40 +114,4 @@ def _device(jax: Any, name: str) -> Any:
     return jax.devices("cpu")[0] if index is None else jax.devices("cuda")[index]
 
 
-def _cuda_wheel() -> str:
-    return f'pip install "jax[cuda{cuda_major()}]"'
-
-
-def _cuda_problem(jax: Any) -> Problem | None:
-    """Return why JAX sees no GPU, or None when it sees one."""
-    try:
-        jax.devices("cuda")
-    except RuntimeError as error:
-        return driver_first(Problem(f"jax {jax.__version__} sees no GPU: {one_line(error)}", _cuda_wheel()))
-    return None
-
-
-def probe(device: str) -> Probe:
-    """Say whether JAX can run on `device`."""
-    jax, problem = import_library("jax", INSTALL)
-    if problem:
-        return Probe.of(problem, None)
-    version = str(jax.__version__)
-    index = cuda_index(device)
-    if index is None:
-        return Probe.of(device_problem(NAME, device, ("cpu",)), version, "cpu")
-    problem = _cuda_problem(jax)
-    if problem:
-        return Probe.of(problem, version, "cpu")
-    devices = cuda_names(len(jax.devices("cuda")))
-    problem = device_problem(NAME, f"cuda:{index}", devices) or smoke_problem(
-        jax.numpy, _device(jax, device), _cuda_wheel()
-    )
-    return Probe.of(problem, version, "cpu", *devices)
-
-
-def make(device: str) -> Backend:
-    """Return JAX on `device`; raise BackendError when it cannot run there."""
-    version = require(NAME, device, probe(device))
-    index = cuda_index(device)
-    return JaxBackend(device if index is None else f"cuda:{index}", version)
+probe, make = JaxBackend.probe, JaxBackend.make

@@ -1,29 +1,21 @@
 """NumPy, on the CPU: the backend that is always there."""
 
-from __future__ import annotations
-
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
+from xpnet._typing import Array, Function, Item, Result
 from xpnet.backends.base import Backend
-from xpnet.backends.probing import Probe, device_problem, require
-from xpnet.backends.replay import compiled, xp
+from xpnet.backends.replay import compiled
+from xpnet.backends.tape import xp
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    import numpy.typing as npt
-
-    from xpnet._typing import Array, Function, Item, Result
-
-NAME = "numpy"
-DEVICES = ("cpu",)
 WORTH_THREADS = 1 << 23
 """Multiplications in one direction through a network from which the BLAS had better use all threads."""
 ITEMS_AHEAD = 4
@@ -33,16 +25,15 @@ ITEMS_AHEAD = 4
 class NumPyBackend(Backend):
     """NumPy arrays, which are host arrays already."""
 
-    name = NAME
+    name = module = "numpy"
     xp = xp
     device = "cpu"
-    device_name = "cpu"
     on_host = True
     parallel_blocks = True
     whole_steps = True
 
-    def __init__(self, version: str) -> None:
-        self.version = version
+    def __init__(self, device: str, version: str) -> None:
+        super().__init__(device, version)
         self._threads = 1
         self._pool: ThreadPoolExecutor | None = None
         self._blas = ThreadpoolController().select(user_api="blas")
@@ -123,11 +114,4 @@ class NumPyBackend(Backend):
         """Do nothing: NumPy has finished when it returns."""
 
 
-def probe(device: str) -> Probe:
-    """Say whether NumPy can run on `device`."""
-    return Probe.of(device_problem(NAME, device, DEVICES), np.__version__, *DEVICES)
-
-
-def make(device: str) -> Backend:
-    """Return NumPy on `device`; raise BackendError when it cannot run there."""
-    return NumPyBackend(require(NAME, device, probe(device)))
+probe, make = NumPyBackend.probe, NumPyBackend.make

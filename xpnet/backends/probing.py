@@ -1,24 +1,20 @@
 """Whether a library can run on a device, and if not, the reason and how to fix it."""
 
-from __future__ import annotations
-
 import ctypes
 import importlib
 import re
 import sys
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from xpnet.errors import BackendError
 
 DRIVER_FIX: Final = "install or update the NVIDIA driver: https://www.nvidia.com/drivers"
-
-
 NO_GPU_FIX: Final = "run nvidia-smi; it must list a GPU, and CUDA_VISIBLE_DEVICES must not hide it"
 
 
 class Problem(NamedTuple):
-    """Why a library cannot run on a device, and the command or setting that mends it."""
+    """Why a library cannot run on a device, and the command or setting that fixes it."""
 
     reason: str
     fix: str
@@ -48,10 +44,9 @@ class Probe:
     fix: str | None = None
 
     @classmethod
-    def of(cls, problem: Problem | None, version: str | None, *devices: str) -> Probe:
+    def of(cls, problem: Problem | None, version: str | None, devices: tuple[str, ...] = ()) -> Self:
         """Return the probe of a library that `problem` keeps from running, or nothing does."""
-        reason, fix = problem or (None, None)
-        return cls(problem is None, version, devices, reason, fix)
+        return cls(problem is None, version, devices, *(problem or ()))
 
 
 def one_line(error: BaseException | str) -> str:
@@ -64,11 +59,9 @@ def import_library(name: str, install: str) -> tuple[Any, Problem | None]:
     """Import a library; return it, or None and the reason why it cannot be imported."""
     try:
         return importlib.import_module(name), None
-    except ModuleNotFoundError as error:
-        if error.name == name:
-            return None, Problem(f"{name} is not installed", install)
-        return None, Problem(f"{name} is installed but does not import: {one_line(error)}", install)
     except Exception as error:  # noqa: BLE001  a damaged binary raises anything, OSError included
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            return None, Problem(f"{name} is not installed", install)
         return None, Problem(f"{name} is installed but does not import: {one_line(error)}", install)
 
 
@@ -78,9 +71,10 @@ def cuda_index(device: str) -> int | None:
     return int(match[1] or 0) if match else None
 
 
-def cuda_names(count: int) -> tuple[str, ...]:
-    """Return the names of `count` CUDA devices."""
-    return tuple(f"cuda:{index}" for index in range(count))
+def full_name(device: str) -> str:
+    """Return ``cuda:0`` for ``cuda``, and every other device as it is."""
+    index = cuda_index(device)
+    return device if index is None else f"cuda:{index}"
 
 
 def cuda_driver_version() -> int | None:
@@ -121,8 +115,7 @@ def _driver_library() -> Any:
 
 def cuda_major() -> int:
     """Return the CUDA major version, 12 or 13, whose wheels suit this machine's driver."""
-    driver = cuda_driver_version()
-    return 13 if driver is not None and driver >= 13000 else 12
+    return 13 if (cuda_driver_version() or 0) >= 13000 else 12
 
 
 def driver_first(problem: Problem) -> Problem:
@@ -136,32 +129,15 @@ def device_problem(library: str, device: str, devices: tuple[str, ...]) -> Probl
     """Return the problem that `device` is none of `devices`, or None when it is."""
     if device in devices:
         return None
+    if not devices:
+        return Problem(f"{library} runs on CUDA GPUs only", "--device cuda")
     gpus = [name for name in devices if cuda_index(name) is not None]
     if cuda_index(device) is None or not gpus:
-        return Problem(
-            f"{library} has no device {device!r} here, only {', '.join(devices)}",
-            f"--device {devices[0]}",
-        )
+        reason = f"{library} has no device {device!r} here, only {', '.join(devices)}"
+        return Problem(reason, f"--device {devices[0]}")
     noun = "GPU" if len(gpus) == 1 else "GPUs"
-    return Problem(
-        f"{library} has no {device} here: it sees {len(gpus)} {noun} ({', '.join(gpus)})",
-        f"--device {gpus[0]}",
-    )
-
-
-def smoke_problem(xp: Any, device: Any, fix: str) -> Problem | None:
-    """Return what keeps a small matrix product, addition and sum from working on `device`.
-
-    Only computing finds a missing cuBLAS or NVRTC, or a GPU that the library was not built for.
-    """
-    try:
-        x = xp.ones((2, 2), dtype=xp.float32, device=device)
-        total = float(xp.sum(x @ x + 1.0))
-    except Exception as error:  # noqa: BLE001  each library raises its own errors
-        return Problem(f"a test computation failed: {one_line(error)}", fix)
-    if total != 12.0:
-        return Problem(f"a test computation gave {total} where 12 is right", fix)
-    return None
+    reason = f"{library} has no {device} here: it sees {len(gpus)} {noun} ({', '.join(gpus)})"
+    return Problem(reason, f"--device {gpus[0]}")
 
 
 def require(name: str, device: str, probe: Probe) -> str:

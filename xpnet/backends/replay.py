@@ -3,37 +3,27 @@
 The mathematics is written for any array library, so on NumPy each of its operations allocates its
 result. For the small matrices of a block, finding the right function and allocating cost more than
 computing, and threads wait for each other meanwhile. `compiled` runs a function once with arguments that
-record every NumPy call made on them, and writes the same calls down, in the same order, as straight-line
-Python: each with an array to put its result in, one of a few that are used again and again. Views of
-such arrays are made beforehand.
+record every NumPy call made on them (`xpnet.backends.tape`), and writes the same calls down, in the same
+order, as straight-line Python: each with an array to put its result in, one of a few that are used again and
+again. Views of such arrays are made beforehand.
 
-The function must be pure, and its course must not depend on values (nothing that is being recorded
-converts to a number). What it computes is unchanged, but for large products of matrices, which are made
-in pieces: other kernels of the BLAS may add up in another order.
+The results are unchanged, but for large products of matrices, which are made in pieces: other kernels of
+the BLAS may add up in another order.
 """
-
-from __future__ import annotations
 
 import itertools
 import math
 import threading
 from collections import defaultdict
-from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
-import array_api_compat.numpy
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
+import numpy.typing as npt
 
-from xpnet._lib.tree import leaves, tree_map
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import numpy.typing as npt
-
-    Function: TypeAlias = Callable[..., Any]
+from xpnet._lib.tree import tree_map
+from xpnet._typing import Function
+from xpnet.backends.tape import WITH_OUT, Call, Tape, Traced, convert, is_traced, traced, values
 
 SMALL_PRODUCT = 100**3
 """Multiplications below which OpenBLAS takes kernels that do not copy the factors first."""
@@ -45,6 +35,8 @@ WIDTH = 8
 """Pieces had better have a multiple of so many columns: the width of the kernels."""
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector register."""
+OF_SHAPE = {np.ones_like, np.zeros_like, np.full_like}
+"""Functions whose results do not depend on values."""
 
 
 def compiled(function: Function) -> Function:
@@ -54,17 +46,14 @@ def compiled(function: Function) -> Function:
     may change from call to call for arguments that are arrays themselves, not for those inside lists and
     tuples. Each thread has memory of its own.
     """
-    plans = threading.local()
+    plans = _Plans()
 
     def run(*args: Any) -> Any:
         key = tuple([getattr(arg, "shape", None) for arg in args])
-        try:
-            plan = plans.by_shapes.get(key)
-        except AttributeError:
-            plan, plans.by_shapes = None, {}
+        plan = plans.by_shapes.get(key)
         if plan is not None:
             return plan(*args)
-        if _is_traced(args):  # the caller is itself being recorded
+        if is_traced(args):  # the caller is itself being recorded
             return function(*args)
         plans.by_shapes[key], result = _recorded(function, args)
         return result
@@ -72,97 +61,11 @@ def compiled(function: Function) -> Function:
     return run
 
 
-class Traced(NDArrayOperatorsMixin):
-    """An array, or a number, that records what is done with it."""
-
-    def __init__(self, tape: Tape, value: Any) -> None:
-        self.tape, self.value, self.slot = tape, value, tape.values
-        tape.values += 1
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The array's shape."""
-        return np.shape(self.value)
-
-    @property
-    def ndim(self) -> int:
-        """The number of its axes."""
-        return np.ndim(self.value)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The array's dtype."""
-        return np.asarray(self.value).dtype
-
-    def astype(self, dtype: Any, *, copy: bool = True) -> Traced:  # noqa: ARG002
-        """Record a conversion."""
-        return self.tape.record(_convert, (self, dtype), {})
-
-    def __getitem__(self, key: Any) -> Traced:
-        return self.tape.record(_item, (self, key), {})
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
-        function = ufunc if method == "__call__" else getattr(ufunc, method)
-        return self.tape.record(function, args, kwargs)
-
-    def __array_function__(self, function: Function, _: Any, args: Any, kwargs: Any) -> Any:
-        if function in _REDUCTIONS:
-            function, kwargs = _REDUCTIONS[function], {"axis": None, **kwargs}
-        return self.tape.record(function, args, kwargs)
-
-    def __array__(self, *_: Any, **__: Any) -> Any:
-        msg = "an array has no values while the function that computes it is being recorded"
-        raise TypeError(msg)
-
-    __bool__ = __int__ = __float__ = __index__ = __array__
-
-
-def take(x: Any, /, indices: Any, *, axis: int | None = None) -> Any:
-    """Return ``numpy.take``, recorded if the indices are: NumPy's own asks about `x` alone."""
-    for array in (x, indices):
-        if isinstance(array, Traced):
-            return array.tape.record(_take, (x, indices, axis), {})
-    return np.take(x, indices, axis=axis)
-
-
-xp = ModuleType(array_api_compat.numpy.__name__)
-"""The array-API namespace of NumPy, with functions that all accept arrays that record."""
-xp.__dict__.update(vars(array_api_compat.numpy))
-xp.__dict__["take"] = take
-
-
-@dataclass(frozen=True)
-class Call:
-    """A recorded call."""
-
-    function: Function
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    result: Traced
-    source: Traced | None  # the argument that the result is a view of
-
-    def operands(self) -> list[Traced]:
-        """Return the arguments that are traced."""
-        return [*_traced((self.args, tuple(self.kwargs.values())))]
-
-
-class Tape:
-    """The calls made on traced arrays, in order."""
+class _Plans(threading.local):
+    """The plans of a thread."""
 
     def __init__(self) -> None:
-        self.values = 0
-        self.calls: list[Call] = []
-
-    def record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
-        """Make a call and remember it."""
-        value = function(*_values(args), **{name: _values(arg) for name, arg in kwargs.items()})
-        call = Call(function, args, kwargs, Traced(self, value), None)
-        for operand in call.operands():
-            arrays = isinstance(value, np.ndarray) and isinstance(operand.value, np.ndarray)
-            if arrays and np.may_share_memory(value, operand.value):
-                call = Call(function, args, kwargs, call.result, operand)
-        self.calls.append(call)
-        return call.result
+        self.by_shapes: dict[tuple[Any, ...], Function] = {}
 
 
 def _recorded(function: Function, args: tuple[Any, ...]) -> tuple[Function, Any]:
@@ -170,7 +73,7 @@ def _recorded(function: Function, args: tuple[Any, ...]) -> tuple[Function, Any]
     tape = Tape()
     inputs = tree_map(lambda leaf: Traced(tape, leaf), args)
     outputs = function(*inputs)
-    return _Writer(tape.calls, inputs, outputs).plan(), _values(outputs)
+    return _Writer(tape.calls, inputs, outputs).plan(), values(outputs)
 
 
 class _Writer:
@@ -184,9 +87,9 @@ class _Writer:
     def __init__(self, calls: list[Call], inputs: Any, outputs: Any) -> None:
         self.calls, self.inputs, self.outputs = _needed(calls, outputs), inputs, outputs
         self.source = {c.result.slot: c.source.slot for c in self.calls if c.source is not None}
-        self.results = {self.root(leaf) for leaf in _traced(outputs)}
+        self.results = {self.root(leaf) for leaf in traced(outputs)}
         self.uses: dict[int, list[Call]] = defaultdict(list)  # of a value's memory
-        self.early = {leaf.slot for leaf in _traced(inputs[0])}
+        self.early = {leaf.slot for leaf in traced(inputs[0])}
         for call in self.calls:
             for operand in call.operands():
                 self.uses[self.root(operand)].append(call)
@@ -194,8 +97,7 @@ class _Writer:
                 self.early.add(call.result.slot)
         self.variables: dict[int, str] = {}
         self.static: dict[int, npt.NDArray[Any]] = {}
-        shared = _SHARED.__dict__.setdefault("free", [])
-        self.memories = {True: _Memory([]), False: _Memory(shared)}  # of early values, of others
+        self.memories = {True: _Memory([]), False: _Memory(_SHARED.free)}  # of early values, of others
         self.scope: dict[str, Any] = {"last": [None]}
         self.lines: list[tuple[str, bool]] = []  # of the source, and whether they take long
 
@@ -208,7 +110,7 @@ class _Writer:
 
     def plan(self) -> Function:
         """Return the function."""
-        for leaf in _traced(self.inputs):
+        for leaf in traced(self.inputs):
             self._name(leaf)
         for index, argument in enumerate(self.inputs):
             self._add(f"{self._pattern(argument)} = argument{index}")
@@ -229,7 +131,7 @@ class _Writer:
         return plan
 
     def _ends(self, root: int, call: Call) -> bool:
-        """Whether nobody needs a value's memory after `call`; late calls need early values for ever."""
+        """Whether a value's memory is free after `call`; late calls need early values in every run."""
         uses = self.uses[root]
         early = [use.result.slot in self.early for use in uses]
         return uses[-1] is call and (root not in self.early or all(early))
@@ -238,7 +140,7 @@ class _Writer:
         slot, value = call.result.slot, call.result.value
         if call.source is not None and call.source.slot in self.static:
             self.static[slot] = call.function(*self._now(call.args), **call.kwargs)
-        elif call.function in _OF_SHAPE:
+        elif call.function in OF_SHAPE:
             self.static[slot] = value
         elif call.source is not None or slot in self.results or not self._takes_out(call):
             text = self._call(call.function, call.args, call.kwargs)
@@ -250,64 +152,72 @@ class _Writer:
         slot, value = call.result.slot, call.result.value
         early = slot in self.early
         memory = self.memories[early]
-        for operand in call.operands() if _is_elementwise(call) else ():
+        elementwise = isinstance(call.function, np.ufunc) and call.function is not np.matmul
+        for operand in call.operands() if elementwise else ():
             own = operand.slot not in self.source and (operand.slot in self.early) == early
             same = (operand.shape, operand.dtype) == (value.shape, value.dtype)
             if own and same and self._ends(operand.slot, call):
                 memory.hand_over(operand.slot, slot)
                 break
         out = self.static[slot] = memory.array(slot, value)
-        if call.function is np.matmul and not early:
-            self._write_product(call, out)
-        else:
-            calls = self._bits(call, out) if self._is_of_bits(call) else _into(call, out)
-            for function, args, kwargs in calls:
-                line = self._call(function, args, kwargs)
-                self._add(f"if new: {line}" if early else line, long=_takes_long(call))
+        for function, args, kwargs in self._into(call, out):
+            line = self._call(function, args, kwargs)
+            self._add(f"if new: {line}" if early else line, long=_takes_long(call))
 
     def _takes_out(self, call: Call) -> bool:
         if call.function is np.where:
             return isinstance(call.args[0], Traced) and call.args[0].dtype == np.bool_
-        return isinstance(call.function, np.ufunc) or call.function in _WITH_OUT
+        return isinstance(call.function, np.ufunc) or call.function in WITH_OUT
+
+    def _into(self, call: Call, out: npt.NDArray[Any]) -> list[tuple[Function, Any, Any]]:
+        """Return the calls that do what `call` does with `out` for the result."""
+        if call.function is convert:
+            return [(np.copyto, (out, call.args[0], "unsafe"), {})]
+        if call.function is np.where:
+            mask, x, y = call.args
+            if self._is_of_bits(call):
+                return self._bits(mask, x, out)
+            return [(np.copyto, (out, y), {}), (np.copyto, (out, x), {"where": mask})]
+        if call.function is np.matmul and (size := self._piece(call)):
+            pieces = _in_pieces(self.static[call.args[1].slot], size)
+            return [(np.matmul, (call.args[0], pieces), {"out": _in_pieces(out, size)})]
+        return [(call.function, call.args, {**call.kwargs, "out": out})]
 
     def _is_of_bits(self, call: Call) -> bool:
-        """Whether a call takes numbers as they are where a mask is true, and +0.0 elsewhere."""
-        if call.function is not np.where:
-            return False
-        _, x, other = call.args
+        """Whether a choice takes numbers as they are where a mask is true, and +0.0 elsewhere."""
+        _, x, y = call.args
         return (
             isinstance(x, Traced)
             and x.slot in self.static
             and (x.shape, x.dtype) == (call.result.shape, call.result.dtype)
             and x.dtype.kind == "f"
-            and not isinstance(other, Traced | np.ndarray)
-            and np.float64(other).tobytes() == bytes(8)
+            and not isinstance(y, Traced | np.ndarray)
+            and np.float64(y).tobytes() == bytes(8)
         )
 
-    def _bits(self, call: Call, out: npt.NDArray[Any]) -> list[tuple[Function, Any, Any]]:
+    def _bits(self, mask: Any, x: Traced, out: npt.NDArray[Any]) -> list[tuple[Function, Any, Any]]:
         """Return the calls that keep all bits of a number or none.
 
         They do without the jumps that a copy by a mask makes: those are slow if they are hard to guess.
         """
-        mask, bits = call.args[0], out.view(f"i{out.itemsize}")
-        numbers = self.static[call.args[1].slot].view(bits.dtype)
+        bits = out.view(f"i{out.itemsize}")
+        numbers = self.static[x.slot].view(bits.dtype)
         return [
             (np.copyto, (bits, mask, "unsafe"), {}),
             (np.negative, (bits,), {"out": bits}),
             (np.bitwise_and, (bits, numbers), {"out": bits}),
         ]
 
-    def _write_product(self, product: Call, out: npt.NDArray[Any]) -> None:
-        """Write a product as one of a stack of pieces, each some columns of the second factor."""
+    def _piece(self, product: Call) -> int | None:
+        """Return how many columns of a product its fast kernels make at a time; None: no fewer than all."""
         factor = product.args[1]
         known = isinstance(factor, Traced) and factor.slot in self.static
-        size = _piece(product) if known and out.ndim == 2 else None
-        if size is None:
-            text = self._call(np.matmul, product.args, {"out": out})
-        else:
-            pieces = _in_pieces(self.static[factor.slot], size)
-            text = self._call(np.matmul, (product.args[0], pieces), {"out": _in_pieces(out, size)})
-        self._add(text, long=_takes_long(product))
+        if not known or product.result.ndim != 2 or product.result.slot in self.early:
+            return None
+        (units, columns), terms = product.result.shape, factor.shape[0]
+        most = min((SMALL_PRODUCT - 1) // (units * terms), columns - 1)
+        fitting = (size for size in range(most, FEWEST_COLUMNS - 1, -1) if columns % size == 0)
+        return max(fitting, key=lambda size: (size % WIDTH == 0, size), default=None)
 
     def _add(self, line: str, *, long: bool = False) -> None:
         self.lines.append((line, long))
@@ -316,7 +226,7 @@ class _Writer:
         """Yield the lines, indented: the short ones where only one thread at a time executes them.
 
         Threads need the interpreter before and after every operation. Where several do short ones, they
-        mostly wait for it, and to be woken up; beside long ones nobody waits for long.
+        mostly wait for it, and to be woken up; beside long ones no thread waits for long.
         """
         self.scope["alone"] = _ALONE
         for long, lines in itertools.groupby(self.lines, key=lambda line: line[1]):
@@ -337,7 +247,7 @@ class _Writer:
         if isinstance(tree, Traced):
             known = self.variables.get(tree.slot)
             return known or self._constant(self.static[tree.slot])
-        if isinstance(tree, list | tuple) and _is_traced(tree):
+        if isinstance(tree, list | tuple) and is_traced(tree):
             parts = "".join(f"{self._expression(part)}, " for part in tree)
             if isinstance(tree, list):
                 return f"[{parts}]"
@@ -372,8 +282,14 @@ def _takes_long(call: Call) -> bool:
     return size >= LONG_RESULT
 
 
-_SHARED = threading.local()
-"""What the plans of a thread, of which one runs at a time, have in common: their free memory."""
+class _Shared(threading.local):
+    """What the plans of a thread, of which one runs at a time, have in common: their free memory."""
+
+    def __init__(self) -> None:
+        self.free: list[npt.NDArray[np.uint8]] = []
+
+
+_SHARED = _Shared()
 
 
 class _Memory:
@@ -401,10 +317,10 @@ class _Memory:
         self.free[:] = [memory for memory in self.free if memory is not smallest]
         return smallest
 
-    def hand_over(self, slot: int, other: int) -> None:
+    def hand_over(self, slot: int, new_slot: int) -> None:
         """Give the memory of one value, which is needed no more, to another of the same form."""
         if slot in self.used:
-            self.used[other] = self.used.pop(slot)
+            self.used[new_slot] = self.used.pop(slot)
 
     def give_back(self, slot: int) -> None:
         """Let the memory of a value be used for others."""
@@ -420,7 +336,7 @@ def _aligned(size: int) -> npt.NDArray[np.uint8]:
 
 def _needed(calls: list[Call], outputs: Any) -> list[Call]:
     """Return the calls without those that nothing depends on."""
-    slots = {leaf.slot for leaf in _traced(outputs)}
+    slots = {leaf.slot for leaf in traced(outputs)}
     needed = []
     for call in reversed(calls):
         if call.result.slot in slots:
@@ -429,61 +345,6 @@ def _needed(calls: list[Call], outputs: Any) -> list[Call]:
     return needed[::-1]
 
 
-def _piece(product: Call) -> int | None:
-    """Return how many columns of a product its fast kernels make at a time; None: no fewer than all."""
-    (units, columns), terms = product.result.shape, product.args[1].shape[0]
-    most = min((SMALL_PRODUCT - 1) // (units * terms), columns - 1)
-    fitting = (size for size in range(most, FEWEST_COLUMNS - 1, -1) if columns % size == 0)
-    return max(fitting, key=lambda size: (size % WIDTH == 0, size), default=None)
-
-
 def _in_pieces(matrix: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
     """Return a view of a matrix as a stack of matrices, each ``size`` of its columns."""
     return matrix.reshape(matrix.shape[0], -1, size).swapaxes(0, 1)
-
-
-def _is_elementwise(call: Call) -> bool:
-    return isinstance(call.function, np.ufunc) and call.function is not np.matmul
-
-
-def _into(call: Call, out: npt.NDArray[Any]) -> list[tuple[Function, Any, Any]]:
-    """Return the calls that do what `call` does with `out` for the result."""
-    if call.function is _convert:
-        return [(np.copyto, (out, call.args[0], "unsafe"), {})]
-    if call.function is np.where:
-        mask, x, other = call.args
-        return [(np.copyto, (out, other), {}), (np.copyto, (out, x), {"where": mask})]
-    return [(call.function, call.args, {**call.kwargs, "out": out})]
-
-
-def _convert(x: Any, dtype: Any) -> Any:
-    return x.astype(dtype)
-
-
-def _item(x: Any, key: Any) -> Any:
-    return x[key]
-
-
-def _take(x: Any, indices: Any, axis: int, out: Any = None) -> Any:
-    # Mode raise would check the indices first, and write into a copy of `out`.
-    return x.take(indices, axis, out, "clip")
-
-
-def _values(tree: Any) -> Any:
-    return tree_map(lambda leaf: leaf.value if isinstance(leaf, Traced) else leaf, tree)
-
-
-def _is_traced(tree: Any) -> bool:
-    return next(_traced(tree), None) is not None
-
-
-def _traced(tree: Any) -> Iterator[Traced]:
-    return (leaf for leaf in leaves(tree) if isinstance(leaf, Traced))
-
-
-_REDUCTIONS: dict[Any, Any] = {np.sum: np.add.reduce, np.max: np.maximum.reduce}
-"""Functions, and what they come to."""
-_OF_SHAPE = {np.ones_like, np.zeros_like, np.full_like}
-"""Functions whose results do not depend on values."""
-_WITH_OUT = {*_REDUCTIONS.values(), _convert, _take, np.concatenate, np.argmax}
-"""Functions that can put their result into a given array."""

@@ -1,17 +1,12 @@
 """From ``--device`` (where) and ``--backend`` (who) to a Backend, or to the reason why not."""
 
-from __future__ import annotations
-
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from xpnet.backends.probing import DRIVER_FIX, Problem, cuda_driver_version, cuda_index
+from xpnet.backends.base import Backend
+from xpnet.backends.probing import DRIVER_FIX, Probe, Problem, cuda_driver_version, cuda_index, full_name
 from xpnet.errors import BackendError, ConfigError
-
-if TYPE_CHECKING:
-    from xpnet.backends.base import Backend
-    from xpnet.backends.probing import Probe
 
 BACKENDS: Final = {
     "numpy": "xpnet.backends.numpy",
@@ -28,10 +23,7 @@ CPU_BACKENDS: Final = ("numpy", "torch", "jax", "array-api-strict")
 
 STRICT_DEVICES: Final = ("device1", "device2", "no_float64", "no_x64")
 
-NO_DRIVER: Final = Problem(
-    "there is no NVIDIA driver",
-    f"{DRIVER_FIX}; or pass --device cpu",
-)
+NO_DRIVER: Final = Problem("there is no NVIDIA driver", f"{DRIVER_FIX}; or pass --device cpu")
 
 
 @dataclass(frozen=True)
@@ -84,17 +76,35 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
 
     """
     _check_names(device, backend)
+    wanted = "cuda:0" if device == "auto" else full_name(device)
+    if cuda_index(wanted) is None:
+        if backend == "cupy":
+            raise BackendError(_never_runs(backend, device, "a GPU", CPU_BACKENDS, "cuda"))
+        return Selection(make("numpy" if backend == "auto" else backend, device), device, device)
+    if backend not in ("auto", *CUDA_BACKENDS):
+        if device != "auto":
+            raise BackendError(_never_runs(backend, device, "the CPU", CUDA_BACKENDS, "cpu"))
+        return Selection(make(backend, "cpu"), device, "cpu")
+    name, problem = _find_cuda(wanted, backend)
+    if problem is None or backend == "cupy":  # which has no CPU: make() says why it cannot run
+        return Selection(make(name, wanted), device, wanted)
     if device == "auto":
-        return _resolve_auto(backend)
-    if cuda_index(device) is not None:
-        return _resolve_cuda(device, backend, require_device=require_device)
-    return _resolve_cpu(device, backend)
+        return Selection(make(name, "cpu"), device, "cpu", problem.reason)
+    if require_device:
+        who = "no backend can" if backend == "auto" else f"the {backend} backend cannot"
+        msg = f"{who} run on {wanted}: {problem.reason}; to mend it: {problem.fix}"
+        raise BackendError(msg)
+    warning = (
+        f"--device {device} is not usable: {problem.reason}; "
+        f"running on the CPU with {name}; to mend it: {problem.fix}"
+    )
+    return Selection(make(name, "cpu"), device, "cpu", problem.reason, warning)
 
 
 def probe(backend: str, device: str) -> Probe:
-    """Ask the backend's file whether it can run on `device`."""
-    found: Probe = _library(backend).probe(device)
-    return found
+    """Say whether the named backend can run on `device`, and if not, why and how to fix it."""
+    probe: Probe = _library(backend).probe(device)
+    return probe
 
 
 def make(backend: str, device: str) -> Backend:
@@ -118,81 +128,23 @@ def _check_names(device: str, backend: str) -> None:
         raise ConfigError(msg)
 
 
-def _resolve_auto(backend: str) -> Selection:
-    if backend == "cupy":
-        return _select("auto", "cuda:0", "cupy")
-    if backend not in ("auto", *CUDA_BACKENDS):
-        return _select("auto", "cpu", backend)
-    found, problem = _find_cuda("cuda:0", backend)
-    if problem is None:
-        return _select("auto", "cuda:0", found)
-    return _select("auto", "cpu", found, reason=problem.reason)
-
-
-def _resolve_cuda(device: str, backend: str, *, require_device: bool) -> Selection:
-    if backend not in ("auto", *CUDA_BACKENDS):
-        msg = (
-            f"the {backend} backend cannot run on {device}, only on the CPU: "
-            f"use --backend {_either(CUDA_BACKENDS)}, or --device cpu"
-        )
-        raise BackendError(msg)
-    wanted = f"cuda:{cuda_index(device)}"
-    found, problem = _find_cuda(wanted, backend)
-    if problem is None or backend == "cupy":  # which has no CPU: make() says why it cannot run
-        return _select(device, wanted, found)
-    if require_device:
-        who = "no backend" if backend == "auto" else f"the {backend} backend"
-        can = "can" if backend == "auto" else "cannot"
-        msg = f"{who} {can} run on {wanted}: {problem.reason}; to mend it: {problem.fix}"
-        raise BackendError(msg)
-    warning = (
-        f"--device {device} is not usable: {problem.reason}; "
-        f"running on the CPU with {found}; to mend it: {problem.fix}"
+def _never_runs(backend: str, device: str, only: str, instead: tuple[str, ...], place: str) -> str:
+    *others, last = instead
+    return (
+        f"the {backend} backend cannot run on {device}, only on {only}: "
+        f"use --backend {', '.join(others)} or {last}, or --device {place}"
     )
-    return _select(device, "cpu", found, reason=problem.reason, warning=warning)
-
-
-def _resolve_cpu(device: str, backend: str) -> Selection:
-    if backend == "cupy":
-        msg = (
-            f"the cupy backend cannot run on {device}, only on a GPU: "
-            f"use --backend {_either(CPU_BACKENDS)}, or --device cuda"
-        )
-        raise BackendError(msg)
-    return _select(device, device, "numpy" if backend == "auto" else backend)
 
 
 def _find_cuda(device: str, backend: str) -> tuple[str, Problem | None]:
     """Return the backend to use for a GPU, or the one for the CPU and why it is not a GPU."""
-    if backend != "auto":
-        return backend, _cuda_problem(backend, device)
-    if cuda_driver_version() is None:
+    if backend == "auto" and cuda_driver_version() is None:
         return "numpy", NO_DRIVER
     problems = []
-    for name in CUDA_BACKENDS:
-        problem = _cuda_problem(name, device)
-        if problem is None:
+    for name in CUDA_BACKENDS if backend == "auto" else [backend]:
+        outcome = probe(name, device)
+        if outcome.usable:
             return name, None
-        problems.append(problem)
+        problems.append(Problem(outcome.reason or "unknown reason", outcome.fix or ""))
     reasons = "; ".join(problem.reason for problem in problems)
-    return "numpy", Problem(reasons, problems[0].fix)
-
-
-def _cuda_problem(backend: str, device: str) -> Problem | None:
-    found = probe(backend, device)
-    return None if found.usable else Problem(found.reason or "unknown reason", found.fix or "")
-
-
-def _select(
-    requested: str,
-    used: str,
-    backend: str,
-    *,
-    reason: str | None = None,
-    warning: str | None = None,
-) -> Selection:
-    return Selection(make(backend, used), requested, used, reason, warning)
-
-
-def _either(names: tuple[str, ...]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
+    return "numpy" if backend == "auto" else backend, Problem(reasons, problems[0].fix)

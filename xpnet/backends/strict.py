@@ -4,39 +4,28 @@ It refuses what other libraries only frown at: NumPy arrays in place of its own,
 devices in one operation, indexing and promotion outside the array-API standard.
 """
 
-from __future__ import annotations
-
-import importlib
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from xpnet._typing import Array
 from xpnet.backends.base import Backend
-from xpnet.backends.probing import Probe, device_problem, import_library, require
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy.typing as npt
-
-    from xpnet._typing import Array
-
-NAME = "array-api-strict"
-INSTALL = "pip install array-api-strict"
 CPU_DEVICE = "CPU_DEVICE"
 
 
 class StrictBackend(Backend):
     """array-api-strict on ``cpu`` or on one of its pretended devices, such as ``device1``."""
 
-    name = NAME
+    name, module = "array-api-strict", "array_api_strict"
 
     def __init__(self, device: str, version: str) -> None:
-        self.xp = importlib.import_module("array_api_strict")
-        self.device_name = device
-        self.device = self.xp.Device(_library_name(device))
-        self.version = version
+        super().__init__(device, version)
+        self.xp = self.library
+        self.device = self.xp.Device(CPU_DEVICE if device == "cpu" else device)
         dtypes = self.xp.__array_namespace_info__().dtypes(device=self.device)
         self.has_float64 = "float64" in dtypes
 
@@ -58,25 +47,11 @@ class StrictBackend(Backend):
     def synchronize(self) -> None:
         """Do nothing: the library has finished when it returns."""
 
-
-def _library_name(device: str) -> str:
-    return CPU_DEVICE if device == "cpu" else device
-
-
-def _devices(xp: Any) -> tuple[str, ...]:
-    names = [repr(device).split("'")[1] for device in xp.__array_namespace_info__().devices()]
-    return tuple("cpu" if name == CPU_DEVICE else name for name in names)
+    @classmethod
+    def host_devices(cls, library: Any) -> tuple[str, ...]:
+        """Return the names of the host and of the pretended devices."""
+        names = [repr(device).split("'")[1] for device in library.__array_namespace_info__().devices()]
+        return tuple("cpu" if name == CPU_DEVICE else name for name in names)
 
 
-def probe(device: str) -> Probe:
-    """Say whether array-api-strict can run on `device`."""
-    xp, problem = import_library("array_api_strict", INSTALL)
-    if problem:
-        return Probe.of(problem, None)
-    devices = _devices(xp)
-    return Probe.of(device_problem(NAME, device, devices), xp.__version__, *devices)
-
-
-def make(device: str) -> Backend:
-    """Return array-api-strict on `device`; raise BackendError when it cannot run there."""
-    return StrictBackend(device, require(NAME, device, probe(device)))
+probe, make = StrictBackend.probe, StrictBackend.make

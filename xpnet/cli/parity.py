@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpnet import __version__
 from xpnet._lib.files import unwritable, write_atomic
-from xpnet.backends import environment
+from xpnet.backends.base import check_environment
 from xpnet.cli.parser import Parser, guarded
 from xpnet.config import TrainConfig, resolved
 from xpnet.errors import BackendError, ConfigError
@@ -76,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from xpnet.data import datasets
     from xpnet.parity import runs
 
-    environment.check()
+    check_environment()
     arguments.hidden = tuple(arguments.hidden)
     config = TrainConfig(**{name: getattr(arguments, name) for name in SETTINGS})
     required = places.parse_list(arguments.require)

@@ -9,54 +9,29 @@ file that fails is read again, to name what is wrong with it.
 
 import csv
 import functools
-import gzip
 import io
 import math
-import os
 import re
-import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import BinaryIO, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.source import check_memory, reading
+from xpnet.data.csv_form import NUMBER, Form, format_cell, pieces, read_form
+from xpnet.data.source import check_memory
 from xpnet.data.table import LABEL_RULE, LARGEST_LABEL, PIXEL_RULE, Table
 from xpnet.errors import DataError
 
-PIECE = 1 << 18
-SMALLEST_PART = 2 << 20
-LONGEST_LINE = 16 << 20
 _CACHED_CELLS = 1 << 17
-_WORKERS = min(4, os.cpu_count() or 1)
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ONE_CELL_A_LINE = bytes.maketrans(b",", b"\n")
-_NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _DECIMAL_FEATURE = re.compile(rb",[ \t\"]*[-+]?\d*(?:\.\d|\d\.|\d[eE])")
-_QUOTED = re.compile(rb'(?m)(^|,)"([^",\r\n]*)"(?=[,\r\n])')
+_QUOTED = re.compile(rb'(?m)(^|,)[ \t]*"([^",\r\n]*)"[ \t]*(?=[,\r\n]|\Z)')
 _BLANK_LINES = re.compile(rb"(?m)^[ \t\r]*\n")
 _NOT_FINITE = {b"nan", b"inf", b"infinity"}
-
-
-@dataclass(frozen=True)
-class _Form:
-    """What a table's first lines tell about the others."""
-
-    path: Path
-    names: tuple[str, ...]  # of the columns; empty without a header
-    width: int
-    decimal: bool  # the first row has a feature with a decimal point or an exponent
-    start: int  # where the first row is, in bytes of the decompressed file
-    line: int  # its number, from 1
-
-    def at(self, line: int, column: int) -> str:
-        name = f" ({self.names[column]})" if self.names else ""
-        return f"{self.path}, line {line}, column {column + 1}{name}"
 
 
 class _Refused(Exception):  # noqa: N818
@@ -66,9 +41,8 @@ class _Refused(Exception):  # noqa: N818
 class _Cells:
     """A file for pandas: the cells of `texts`, one a line, in bytes that it takes as they are."""
 
-    def __init__(self, form: _Form, texts: Iterator[bytes], dtype: type[np.generic]) -> None:
-        self.form, self.texts, self.item_size = form, texts, np.dtype(dtype).itemsize
-        self.guarded = dtype is np.uint8 and _pandas_wraps_integers()
+    def __init__(self, form: Form, texts: Iterator[bytes], dtype: type[np.generic]) -> None:
+        self.form, self.texts, self.dtype = form, texts, np.dtype(dtype)
         self.count = 0
 
     def __iter__(self) -> Self:
@@ -91,10 +65,10 @@ class _Cells:
             text = _BLANK_LINES.sub(b"", text)
             if text and not _has_width(text, width):
                 raise _Refused
-        if self.guarded and _may_exceed_uint8(text):
+        if b"\0" in text or (self.dtype == np.uint8 and not _is_for_uint8(text)):
             raise _Refused
         self.count += width * text.count(b"\n")
-        check_memory(self.form.path, self.count * self.item_size)
+        check_memory(self.form.path, self.count * self.dtype.itemsize)
         return text.translate(_ONE_CELL_A_LINE)
 
 
@@ -110,112 +84,46 @@ def read_csv(path: Path) -> Table:
         The first defect in the file, with its line and its column, both from 1.
 
     """
-    form, parts = _form(path)
-    if not form.decimal:
-        try:
-            return _table(form, parts, np.uint8, pixels=True)
-        except _Refused:
-            pass
-    pixels = not form.decimal and not _has_decimal_feature(form)
+    x, y = _read(read_form(path))
+    return Table(x, y[:, 0], f"{path}", f"{path}")
+
+
+def read_csv_rows(path: Path, features: int) -> tuple[NDArray[np.generic], NDArray[np.int32] | None]:
+    """Read a CSV file with so many features, as `read_csv` does if it has one more column: the labels.
+
+    Without labels, the features come back as uint8 if all are whole numbers from 0 to 255, else as float64.
+
+    Raises
+    ------
+    DataError
+        Another number of columns, or the first defect in the file.
+
+    """
+    form = read_form(path, features)
+    x, y = _read(form)
+    if form.labelled:
+        return x, y[:, 0]
+    whole = x.dtype == np.uint8 or (x.min() >= 0 and x.max() <= 255 and (x == np.floor(x)).all())
+    return x.astype(np.uint8, copy=False) if whole else x, None
+
+
+def _read(form: Form) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Return the features (m, features) and the labels, (m, 1), or (m, 0) without labels."""
+    with suppress(_Refused):
+        return _table(form, np.uint8, pixels=True)
+    pixels = form.labelled and not _has_decimal_feature(form)
     if pixels:
         _diagnose(form, pixels=True)  # else the labels are above 255, or written as decimals
     try:
-        return _table(form, parts, np.float64, pixels=pixels)
+        return _table(form, np.float64, pixels=pixels)
     except _Refused as error:
         _diagnose(form, pixels=pixels)
-        msg = f"{form.path}: is not a table of numbers"
-        raise DataError(msg) from error
-
-
-def _form(path: Path) -> tuple[_Form, list[tuple[int, int]]]:
-    """Read the first two lines that are not blank, and cut the rows into parts to read at once."""
-    with reading(path) as file:
-        start = len(_BYTE_ORDER_MARK) if file.read(3) == _BYTE_ORDER_MARK else 0
-        file.seek(start)
-        found: list[tuple[int, int, bytes]] = []
-        number = 0
-        while len(found) < 2 and (line := file.readline(LONGEST_LINE)):
-            number += 1
-            if b"\0" in line:
-                _not_text(path)
-            if len(line) == LONGEST_LINE:
-                _too_long(path)
-            if line.strip():
-                found.append((number, start, line))
-            start += len(line)
-        form = _form_of(path, found)
-        return form, _parts(file, form.start, path.stat().st_size)
-
-
-def _form_of(path: Path, found: list[tuple[int, int, bytes]]) -> _Form:
-    if not found:
-        msg = f"{path}: is empty"
-        raise DataError(msg)
-    number, _, line = found[0]
-    cells = [cell.strip() for cell in line.split(b",")]
-    try:
-        names = tuple(cell.decode().strip('"') for cell in cells)
-    except UnicodeDecodeError as error:
-        msg = f"{path}, line {number}: is not text in UTF-8"
-        raise DataError(msg) from error
-    if len(cells) < 2:
-        msg = f"{path}, line {number}: has one column; a row is a label and its features, separated by commas"
-        raise DataError(msg)
-    header = _is_header(cells)
-    if header and len(found) == 1:
-        msg = f"{path}: has a header but no rows"
-        raise DataError(msg)
-    shown = tuple(_shown(name.encode()) for name in names) if header else ()
-    number, start, line = found[1 if header else 0]
-    decimal = _DECIMAL_FEATURE.search(line) is not None
-    return _Form(path, shown, len(cells), decimal, start, number)
-
-
-def _parts(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
-    """Cut a file at line ends into a part for each thread; gzip can only be read in one."""
-    if isinstance(file, gzip.GzipFile):
-        return [(start, sys.maxsize)]
-    count = max(1, min(_WORKERS, (size - start) // SMALLEST_PART))
-    cuts = [start]
-    for part in range(1, count):
-        file.seek(start + (size - start) * part // count)
-        file.readline(LONGEST_LINE)
-        cuts.append(max(cuts[-1], file.tell()))
-    return list(zip(cuts, [*cuts[1:], sys.maxsize], strict=True))
-
-
-def _texts(path: Path, start: int, stop: int = sys.maxsize) -> Generator[bytes, None, None]:
-    """Yield the lines between two positions in pieces of whole lines, the last one ended."""
-    rest = b""
-    with reading(path) as file:
-        file.seek(start)
-        while piece := file.read(min(PIECE, stop - start)):
-            start += len(piece)
-            if b"\0" in piece:
-                _not_text(path)
-            text = rest + piece
-            end = text.rfind(b"\n") + 1
-            rest = text[end:]
-            if len(rest) > LONGEST_LINE:
-                _too_long(path)
-            if end:
-                yield text[:end]
-    if rest:
-        yield rest + b"\n"
-
-
-def _is_header(cells: list[bytes]) -> bool:
-    """Tell column names from a row: names are no numbers, or count up after the label's name."""
-    numbers = [_NUMBER.fullmatch(cell) is not None for cell in cells]
-    if numbers[0]:
-        return False
-    counted = [[b"%d" % (start + i) for i in range(len(cells) - 1)] for start in (0, 1)]
-    return not any(numbers) or cells[1:] in counted
+        raise DataError.at(form.path, "is not a table of numbers") from error
 
 
 def _table(
-    form: _Form, parts: list[tuple[int, int]], dtype: type[np.uint8 | np.float64], *, pixels: bool
-) -> Table:
+    form: Form, dtype: type[np.uint8 | np.float64], *, pixels: bool
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Parse the whole file as cells of `dtype`; features come out as uint8 if `pixels`.
 
     Raises
@@ -227,24 +135,23 @@ def _table(
     import pandas as pd  # noqa: F401 (loads before the threads start)
 
     def read(part: tuple[int, int]) -> NDArray[np.generic]:
-        return _parse(form, _texts(form.path, *part), dtype, pixels=pixels)
+        return _parse(form, pieces(form, *part), dtype, pixels=pixels)
 
-    with ThreadPoolExecutor(len(parts)) as pool:
-        blocks = list(pool.map(read, parts))
-    kind = np.uint8 if pixels else np.float64
-    y = np.concatenate([block[:, 0] for block in blocks]).astype(np.int32)
-    x = np.empty((len(y), form.width - 1), kind)
-    blocks.reverse()
+    with ThreadPoolExecutor(len(form.parts)) as pool:
+        blocks = list(pool.map(read, form.parts))
+    first = int(form.labelled)
+    y = np.concatenate([block[:, :first] for block in blocks]).astype(np.int32)
+    x = np.empty((len(y), form.width - first), np.uint8 if pixels else np.float64)
     start = 0
     while blocks:
-        block = blocks.pop()
-        x[start : start + len(block)] = block[:, 1:]
+        block = blocks.pop(0)
+        x[start : start + len(block)] = block[:, first:]
         start += len(block)
-    return Table(x, y, f"{form.path}", f"{form.path}")
+    return x, y
 
 
 def _parse(
-    form: _Form,
+    form: Form,
     texts: Generator[bytes, None, None],
     dtype: type[np.uint8 | np.float64],
     *,
@@ -280,9 +187,11 @@ def _parse(
     if rows.size != cells.count:
         raise _Refused
     if dtype is np.float64 and rows.size:
-        y, x = rows[:, 0], rows[:, 1:]
-        finite = np.isfinite(rows.min()) and np.isfinite(rows.max())
-        if not finite or (y != np.floor(y)).any() or y.min() < 0 or y.max() > LARGEST_LABEL:
+        y: NDArray[Any] = rows[:, : form.labelled]
+        x = rows[:, form.labelled :]
+        if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
+            raise _Refused
+        if ((y != np.floor(y)) | (y < 0) | (y > LARGEST_LABEL)).any():
             raise _Refused
         if pixels and (x.min() < 0 or x.max() > 255):
             raise _Refused
@@ -305,6 +214,15 @@ def _pandas_wraps_integers() -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_for_uint8(text: bytes) -> bool:
+    """Tell whether pandas converts no decimal and no large number in a text to another uint8."""
+    return not _may_be_decimal(text) and not (_pandas_wraps_integers() and _may_exceed_uint8(text))
+
+
+def _may_be_decimal(text: bytes) -> bool:
+    return b"." in text or b"e" in text or b"E" in text
 
 
 def _may_exceed_uint8(text: bytes) -> bool:
@@ -335,69 +253,54 @@ def _has_width(text: bytes, width: int) -> bool:
     return True
 
 
-def _has_decimal_feature(form: _Form) -> bool:
-    with closing(_texts(form.path, form.start)) as texts:
-        marked = (text for text in texts if any(mark in text for mark in (b".", b"e", b"E")))
-        return any(_DECIMAL_FEATURE.search(text) for text in marked)
+def _has_decimal_feature(form: Form) -> bool:
+    with closing(pieces(form, form.start)) as texts:
+        return any(_DECIMAL_FEATURE.search(text) for text in texts if _may_be_decimal(text))
 
 
-def _diagnose(form: _Form, *, pixels: bool) -> None:
+def _diagnose(form: Form, *, pixels: bool) -> None:
     """Raise the DataError that names the first defect in the file, if it has one."""
     number = form.line
-    with closing(_texts(form.path, form.start)) as texts:
+    with closing(pieces(form, form.start)) as texts:
         for text in texts:
             try:
                 _parse(form, (text for _ in range(1)), np.float64, pixels=pixels)
             except _Refused:
-                _diagnose_lines(form, text.split(b"\n"), number, pixels=pixels)
+                for at, line in enumerate(text.split(b"\n"), number):
+                    _diagnose_line(form, at, line, pixels=pixels)
             number += text.count(b"\n")
 
 
-def _diagnose_lines(form: _Form, lines: Iterable[bytes], first: int, *, pixels: bool) -> None:
-    """Raise the DataError that names the first defect in `lines`, numbered from `first`."""
-    for number, line in enumerate(lines, first):
-        if not line.strip():
-            continue
-        cells = _QUOTED.sub(rb"\1\2", line + b"\n").split(b",")
-        if len(cells) != form.width:
-            msg = f"{form.path}, line {number}: has {len(cells)} values, the first line has {form.width}"
-            raise DataError(msg)
-        for column, cell in enumerate(cells):
-            if defect := _defect(cell.strip(), label=column == 0, pixels=pixels):
-                msg = f"{form.at(number, column)}: {defect}"
-                raise DataError(msg)
+def _diagnose_line(form: Form, number: int, line: bytes, *, pixels: bool) -> None:
+    """Raise the DataError that names the first defect in a line, if it has one."""
+    if not line.strip():
+        return
+    cells = [cell.strip() for cell in _QUOTED.sub(rb"\1\2", line).split(b",")]
+    if len(cells) != form.width:
+        problem = f"has {len(cells)} values, the first line has {form.width}"
+        raise DataError.at(form.path, problem, line=number)
+    for column, cell in enumerate(cells):
+        if defect := _defect(form, cell, column, pixels=pixels):
+            name = f" ({form.names[column]})" if form.names else ""
+            raise DataError.at(form.path, defect, line=number, column=f"{column + 1}{name}")
 
 
-def _defect(cell: bytes, *, label: bool, pixels: bool) -> str | None:
-    """Say what is wrong with a cell, or None."""
+def _defect(form: Form, cell: bytes, column: int, *, pixels: bool) -> str | None:
+    """Return what is wrong with a cell, or None."""
+    value = float(cell) if NUMBER.fullmatch(cell) else None
+    if not form.labelled:
+        finite = value is not None and math.isfinite(value)
+        return None if finite else f"'{format_cell(cell)}' is not a finite number"
+    label = column == 0
     rule = LABEL_RULE if label else PIXEL_RULE if pixels else "a feature is a number"
-    if not _NUMBER.fullmatch(cell):
-        finite = cell.lstrip(b"+-").lower() not in _NOT_FINITE
-        found = f"'{_shown(cell)}' is not a {'' if finite else 'finite '}number"
-        return f"{found if cell else 'is empty'}: {rule}"
-    value = float(cell)
+    if value is None:
+        kind = "finite number" if cell.lstrip(b"+-").lower() in _NOT_FINITE else "number"
+        return f"'{format_cell(cell)}' is not a {kind}: {rule}" if cell else f"is empty: {rule}"
     if label and not (value.is_integer() and 0 <= value <= LARGEST_LABEL):
-        return f"label {_shown(cell)}: {rule}"
+        return f"label {format_cell(cell)}: {rule}"
     if not label and pixels and not 0 <= value <= 255:
         return (
-            f"{_shown(cell)} is outside 0 to 255: {rule}; write numbers that are not pixels with a"
+            f"{format_cell(cell)} is outside 0 to 255: {rule}; write numbers that are not pixels with a"
             " decimal point"
         )
-    return None if math.isfinite(value) else f"{_shown(cell)} is too large for float64"
-
-
-def _shown(cell: bytes) -> str:
-    """Return a cell for a message: short, on one line, whatever its bytes are."""
-    text = cell[:160].decode(errors="backslashreplace")
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return text if len(text) <= 40 else f"{text[:40]}…"
-
-
-def _not_text(path: Path) -> NoReturn:
-    msg = f"{path}: is not a CSV file, nor any text in UTF-8"
-    raise DataError(msg)
-
-
-def _too_long(path: Path) -> NoReturn:
-    msg = f"{path}: has a line of more than {LONGEST_LINE} bytes"
-    raise DataError(msg)
+    return None if math.isfinite(value) else f"{format_cell(cell)} is too large for float64"

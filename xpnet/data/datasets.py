@@ -10,23 +10,11 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_memory
 from xpnet.data.csv import read_csv
 from xpnet.data.idx import NAMES, read_folder
-from xpnet.data.memmap import for_shuffling, is_mapped
-from xpnet.data.npy import read_npy_folder
-from xpnet.data.npz import read_npz
+from xpnet.data.memmap import is_mapped
+from xpnet.data.npy import read_npy_folder, read_npz
 from xpnet.data.source import NEED_NOT_FIT, check_memory
-from xpnet.data.table import Table
+from xpnet.data.table import ROLES, Table
 from xpnet.errors import ConfigError, DataError
-
-__all__ = [
-    "Dataset",
-    "bundled_folder",
-    "check_copy",
-    "digest",
-    "for_shuffling",
-    "is_mapped",
-    "joined",
-    "load",
-]
 
 _FORMS = "a folder of four IDX or .npy files, a .csv or .csv.gz file, or an .npz archive"
 _HASHED_AT_ONCE = 1 << 24
@@ -79,20 +67,11 @@ def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
 
     """
     try:
-        _check_arguments(data, test_data)
-        if data is None:
-            return joined("mnist", *read_folder(bundled_folder()))
-        if test_data is not None:
-            return joined(_stem(data), read_csv(data), read_csv(test_data))
-        if data.suffix.lower() == ".npz":
-            return joined(_stem(data), *read_npz(data))
-        return joined(data.resolve().name, *_read_folder(data))
+        return _load(data, test_data)
     except MemoryError as error:
-        msg = f"{data}: does not fit in this machine's memory: {NEED_NOT_FIT}"
-        raise DataError(msg) from error
+        raise DataError.at(data, f"does not fit in this machine's memory: {NEED_NOT_FIT}") from error
     except OSError as error:
-        msg = f"{data}: cannot be read ({error.strerror or error})"
-        raise DataError(msg) from error
+        raise DataError.at(data, f"cannot be read ({error.strerror or error})") from error
 
 
 def digest(dataset: Dataset) -> str:
@@ -103,7 +82,7 @@ def digest(dataset: Dataset) -> str:
     C order. Mapped features are read once, piece by piece.
     """
     sha = hashlib.sha256()
-    for name in ("x_train", "y_train", "x_test", "y_test"):
+    for name in ROLES:
         array = getattr(dataset, name)
         dtype = array.dtype.newbyteorder("<")
         sha.update(f"{name} {dtype.str} {'x'.join(map(str, array.shape))}\n".encode())
@@ -126,12 +105,12 @@ def check_copy(dataset: Dataset, backend: str) -> None:
     halves = dataset.x_train, dataset.x_test
     needed, memory = sum(x.nbytes for x in halves if is_mapped(x)), available_memory()
     if memory is not None and needed > memory:
-        msg = (
-            f"{dataset.name}: holds {needed / 2**30:.1f} GiB of features, which the {backend} backend"
+        raise DataError.at(
+            dataset.name,
+            f"holds {needed / 2**30:.1f} GiB of features, which the {backend} backend"
             f" copies, and this machine has {memory / 2**30:.1f} GiB of memory: --backend numpy reads"
-            " them block by block"
+            " them block by block",
         )
-        raise DataError(msg)
 
 
 def bundled_folder() -> Path:
@@ -147,31 +126,34 @@ def bundled_folder() -> Path:
     for folder in (package / "_data" / "mnist", package.parent / "data" / "mnist"):
         if folder.is_dir():
             return folder
-    msg = f"{package}: the bundled MNIST is missing: install xpnet again, or name a dataset with --data"
-    raise DataError(msg)
+    raise DataError.at(
+        package, "the bundled MNIST is missing: install xpnet again, or name a dataset with --data"
+    )
 
 
-def _check_arguments(data: Path | None, test_data: Path | None) -> None:
+def _load(data: Path | None, test_data: Path | None) -> Dataset:
     if data is None:
         if test_data is not None:
             msg = f"--test-data {test_data}: goes with --data TRAIN.csv"
             raise ConfigError(msg)
-    elif _is_csv(data) and not data.is_dir():
+        return joined("mnist", *read_folder(bundled_folder()))
+    if _is_csv(data) and not data.is_dir():
         if test_data is None:
             msg = f"--data {data}: a CSV file needs --test-data TEST.csv beside it"
             raise ConfigError(msg)
         if not _is_csv(test_data):
             msg = f"--test-data {test_data}: is not a .csv or .csv.gz file"
             raise ConfigError(msg)
-    elif test_data is not None:
+        return joined(_stem(data), read_csv(data), read_csv(test_data))
+    if test_data is not None:
         msg = f"--test-data {test_data}: goes with a CSV file in --data; {data} holds its own test samples"
         raise ConfigError(msg)
-    elif not data.exists():
-        msg = f"{data}: no such file or folder; --data takes {_FORMS}"
-        raise DataError(msg)
-    elif not data.is_dir() and data.suffix.lower() != ".npz":
-        msg = f"{data}: is none of what --data takes: {_FORMS}"
-        raise DataError(msg)
+    if data.is_dir():
+        return joined(data.resolve().name, *_read_folder(data))
+    if data.exists() and data.suffix.lower() == ".npz":
+        return joined(_stem(data), *read_npz(data))
+    problem = "is none of what --data takes:" if data.exists() else "no such file or folder; --data takes"
+    raise DataError.at(data, f"{problem} {_FORMS}")
 
 
 def _read_folder(folder: Path) -> tuple[Table, Table]:
@@ -188,8 +170,7 @@ def _read_folder(folder: Path) -> tuple[Table, Table]:
     stem, _ = NAMES["x_train"]
     both = sorted(path.name for path in folder.glob(f"{stem}*"))
     if both:
-        msg = f"{folder}: holds both x_train.npy and {both[0]}: keep one of them in this folder"
-        raise DataError(msg)
+        raise DataError.at(folder, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
     return read_npy_folder(folder)
 
 
@@ -210,19 +191,18 @@ def joined(name: str, train: Table, test: Table) -> Dataset:
         Another number of features, or pixels in one half and decimals in the other.
 
     """
-    widths = train.x.shape[1], test.x.shape[1]
-    if widths[0] != widths[1]:
-        msg = f"{test.x_from}: has {widths[1]} features a sample, {train.x_from} has {widths[0]}"
-        raise DataError(msg)
     x_train, x_test = train.x, test.x
+    if x_train.shape[1] != x_test.shape[1]:
+        raise DataError.at(
+            test.x_from, f"has {x_test.shape[1]} features a sample, {train.x_from} has {x_train.shape[1]}"
+        )
     if x_train.dtype != x_test.dtype:
         if np.uint8 in (x_train.dtype, x_test.dtype):
             pixels, floats = (train, test) if x_train.dtype == np.uint8 else (test, train)
-            msg = (
-                f"{pixels.x_from}: holds whole numbers (pixels), {floats.x_from} decimals: write"
-                " both in the same way"
+            raise DataError.at(
+                pixels.x_from,
+                f"holds whole numbers (pixels), {floats.x_from} decimals: write both in the same way",
             )
-            raise DataError(msg)
         check_memory(train.x_from, np.dtype(np.float64).itemsize * x_train.size)
         x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
     return Dataset(x_train, train.y, x_test, test.y, name)

@@ -1,7 +1,6 @@
 """The random numbers of augmentation, and what follows from them on the host.
 
-Only + - * and division of NumPy's float64, in separate steps, and Python's decimals: the sines and
-exponentials of C libraries differ from machine to machine.
+Only + - * and division of NumPy's float64, in separate steps: the same on every machine.
 """
 
 from typing import NamedTuple
@@ -15,7 +14,6 @@ from xpnet.config.augmentation import Augmentation
 
 NOISE_STEP = 2.0**-15
 """Noise is the signed 16-bit integers times this: [-1, 1)."""
-
 
 _AMOUNTS = 5
 _PER_WORD = 4
@@ -47,12 +45,12 @@ def draw(
     count = _AMOUNTS + (-(-fields // _PER_WORD) if elastic else 0)
     words = random.words_of_each(seed, random.Purpose.AUGMENT, count, epoch=epoch, indices=indices)
     amounts = 2.0 * random.uniform(words[:, :_AMOUNTS]) - 1.0
-    found = transforms(augmentation, height, width, amounts)
+    matrices = transforms(augmentation, height, width, amounts)
     if not elastic:
-        return Draws(found, None)
+        return Draws(matrices, None)
     noise = words[:, _AMOUNTS:].astype("<u8", copy=False).view("<i2")[:, :fields]
     noise = np.moveaxis(noise.reshape(-1, width, 2, height), 0, 2)
-    return Draws(found, np.ascontiguousarray(noise, dtype=np.int16))
+    return Draws(matrices, np.ascontiguousarray(noise, dtype=np.int16))
 
 
 def transforms(

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.data.source import read_values, reading
-from xpnet.data.table import Table, read_table
+from xpnet.data.table import Table, Values, read_halves
 from xpnet.errors import DataError
 
 TYPES: dict[int, np.dtype[Any]] = {
@@ -35,14 +34,10 @@ def read_folder(folder: Path) -> tuple[Table, Table]:
         A file is missing, damaged, or does not go with the others.
 
     """
-    paths = {role: _find(folder, stem, ending) for role, (stem, ending) in NAMES.items()}
-    return (
-        read_table(read_idx, paths["x_train"], paths["y_train"]),
-        read_table(read_idx, paths["x_test"], paths["y_test"]),
-    )
+    return read_halves(read_idx, [_find(folder, *name) for name in NAMES.values()])
 
 
-def read_idx(path: Path) -> tuple[NDArray[np.generic], tuple[int, ...]]:
+def read_idx(path: Path) -> Values:
     """Read or map one IDX file, gzipped or not: its values in order (1-D, native) and its sizes.
 
     Raises
@@ -54,30 +49,27 @@ def read_idx(path: Path) -> tuple[NDArray[np.generic], tuple[int, ...]]:
     with reading(path) as file:
         magic = file.read(4)
         if not magic:
-            msg = f"{path}: is empty"
-            raise DataError(msg)
+            raise DataError.at(path, "is empty")
         if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
-            msg = (
-                f"{path}: begins with 0x{magic.hex()}, the magic number of an IDX file is"
-                " 0x0000, a type (08, 09, 0b to 0e) and the number of dimensions"
+            raise DataError.at(
+                path,
+                f"begins with 0x{magic.hex()}, the magic number of an IDX file is"
+                " 0x0000, a type (08, 09, 0b to 0e) and the number of dimensions",
             )
-            raise DataError(msg)
         dtype, header = TYPES[magic[2]], file.read(4 * magic[3])
         if len(header) < 4 * magic[3]:
-            msg = f"{path}: ends inside its header"
-            raise DataError(msg)
+            raise DataError.at(path, "ends inside its header")
         sizes = tuple(np.frombuffer(header, ">u4").tolist())
         return read_values(file, path, sizes, dtype), sizes
 
 
 def _find(folder: Path, stem: str, ending: str) -> Path:
-    for separator in "-.":
-        for suffix in ("", ".gz"):
-            path = folder / f"{stem}{separator}{ending}{suffix}"
-            if path.exists():
-                return path
-    msg = (
-        f"{folder}: has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds"
-        f" {', '.join('-'.join(name) for name in NAMES.values())}, or x_train.npy and so on"
+    for form in ("-{}", "-{}.gz", ".{}", ".{}.gz"):
+        path = folder / (stem + form.format(ending))
+        if path.exists():
+            return path
+    raise DataError.at(
+        folder,
+        f"has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds"
+        f" {', '.join('-'.join(name) for name in NAMES.values())}, or x_train.npy and so on",
     )
-    raise DataError(msg)

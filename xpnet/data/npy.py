@@ -1,7 +1,13 @@
-"""Reads .npy files, the format of ``numpy.save``, without trusting their headers and without pickles."""
+"""Reads .npy files and .npz archives without trusting their headers and without pickles."""
 
+import math
 import tokenize
 import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -9,11 +15,10 @@ import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 from numpy.typing import NDArray
 
-from xpnet.data.source import read_values, reading
-from xpnet.data.table import Table, read_table
+from xpnet.data.source import check_size, read_array, read_values, reading
+from xpnet.data.table import ROLES, Table, Values, read_halves
 from xpnet.errors import DataError
 
-KEYS = ("x_train", "y_train", "x_test", "y_test")
 _HEADER_ERRORS = (
     ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError,
 )  # fmt: skip
@@ -28,19 +33,33 @@ def read_npy_folder(folder: Path) -> tuple[Table, Table]:
         A file is missing, damaged, holds Python objects, or does not go with the others.
 
     """
-    paths = {key: folder / f"{key}.npy" for key in KEYS}
-    missing = [path.name for path in paths.values() if not path.exists()]
+    names = [f"{role}.npy" for role in ROLES]
+    missing = [name for name in names if not (folder / name).exists()]
     if missing:
-        names = ", ".join(path.name for path in paths.values())
-        msg = f"{folder}: has no {', '.join(missing)}; it needs {names}"
-        raise DataError(msg)
-    return (
-        read_table(read_npy, paths["x_train"], paths["y_train"]),
-        read_table(read_npy, paths["x_test"], paths["y_test"]),
-    )
+        raise DataError.at(folder, f"has no {', '.join(missing)}; it needs {', '.join(names)}")
+    return read_halves(read_npy, [folder / name for name in names])
 
 
-def read_npy(path: Path) -> tuple[NDArray[np.generic], tuple[int, ...]]:
+def read_npz(path: Path) -> tuple[Table, Table]:
+    """Read x_train, y_train, x_test and y_test of the archive `path` into (train, test).
+
+    Raises
+    ------
+    DataError
+        Not a zip file, a missing key, an object array, a damaged member, or arrays that do not
+        go together.
+
+    """
+    with opened_archive(path) as archive:
+        missing = [role for role in ROLES if role not in archive.keys]
+        if missing:
+            raise DataError.at(
+                path, f"has no {', '.join(missing)}; it needs {', '.join(ROLES)} (found: {archive.found})"
+            )
+        return read_halves(archive.read, ROLES, archive.where)
+
+
+def read_npy(path: Path) -> Values:
     """Read or map one .npy file: its values in a native type, and its shape.
 
     Raises
@@ -50,12 +69,12 @@ def read_npy(path: Path) -> tuple[NDArray[np.generic], tuple[int, ...]]:
 
     """
     with reading(path) as file:
-        shape, fortran, dtype = read_header(file, path)
+        shape, fortran, dtype = _read_header(file, path)
         values = read_values(file, path, shape, dtype, may_map=not fortran)
-    return (values.reshape(shape[::-1]).T if fortran else values), shape
+    return _in_order(values, shape, fortran=fortran), shape
 
 
-def read_header(file: IO[bytes], where: str | Path) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def _read_header(file: IO[bytes], where: str | Path) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     """Read the header of a .npy file: shape, whether in Fortran order, and a type of plain numbers.
 
     Raises
@@ -69,19 +88,84 @@ def read_header(file: IO[bytes], where: str | Path) -> tuple[tuple[int, ...], bo
             warnings.simplefilter("ignore")
             version = format.read_magic(file)
             if version != (1, 0):
-                msg = f"{where}: .npy version {version} is not that of a plain array"
-                raise DataError(msg)
+                raise DataError.at(where, f".npy version {version} is not that of a plain array")
             shape, fortran, dtype = format.read_array_header_1_0(file)
     except _HEADER_ERRORS as error:
-        msg = f"{where}: its .npy header is damaged"
-        raise DataError(msg) from error
+        raise DataError.at(where, "its .npy header is damaged") from error
     if dtype.hasobject:
-        msg = f"{where}: holds Python objects, which are never loaded: save numbers"
-        raise DataError(msg)
+        raise DataError.at(where, "holds Python objects, which are never loaded: save numbers")
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        msg = f"{where}: its type {dtype} is neither an integer nor a float of 64 bits"
-        raise DataError(msg)
+        raise DataError.at(where, f"its type {dtype} is neither an integer nor a float of 64 bits")
     if min(shape, default=0) < 0:
-        msg = f"{where}: its shape {shape} is not possible"
-        raise DataError(msg)
+        raise DataError.at(where, f"its shape {shape} is not possible")
     return shape, fortran, dtype
+
+
+def _in_order(values: NDArray[np.generic], shape: tuple[int, ...], *, fortran: bool) -> NDArray[np.generic]:
+    return values.reshape(shape[::-1]).T if fortran else values
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An .npz archive that is open."""
+
+    path: Path
+    file: zipfile.ZipFile
+
+    @property
+    def keys(self) -> list[str]:
+        """The names of its arrays."""
+        return [name.removesuffix(".npy") for name in self.file.namelist() if name.endswith(".npy")]
+
+    @property
+    def found(self) -> str:
+        """What it holds, for messages."""
+        names = sorted(name.removesuffix(".npy") for name in self.file.namelist())
+        return ", ".join(names[:8]).encode("unicode_escape").decode() or "nothing"
+
+    def where(self, key: str) -> str:
+        """Return the name of an array for messages."""
+        return f"{self.path}, {key}"
+
+    def read(self, key: str) -> Values:
+        """Return the array `key` and its shape, read piece by piece after its header is checked."""
+        where = self.where(key)
+        info = self.file.getinfo(f"{key}.npy")
+        try:
+            with self.file.open(info) as member:
+                shape, fortran, dtype = _read_header(member, where)
+                declared = math.prod(shape) * dtype.itemsize
+                follow = info.file_size - member.tell()
+                if declared != follow:
+                    raise DataError.at(
+                        where, f"its shape {shape} takes {declared} bytes, the archive holds {follow}"
+                    )
+                stored = min(info.compress_size, self.path.stat().st_size)
+                check_size(where, declared, stored, packed=info.compress_type != zipfile.ZIP_STORED)
+                values, count = read_array(member, where, declared, dtype)
+                if count < declared:
+                    raise DataError.at(where, "ends too early")
+                member.read(1)
+        except (EOFError, zlib.error) as error:
+            raise DataError.at(where, "the compressed data is damaged") from error
+        except (NotImplementedError, RuntimeError) as error:
+            raise DataError.at(where, f"cannot be unpacked ({error})") from error
+        return _in_order(values, shape, fortran=fortran), shape
+
+
+@contextmanager
+def opened_archive(path: Path) -> Iterator[Archive]:
+    """Open an .npz archive.
+
+    Raises
+    ------
+    DataError
+        From opening and from any read inside the block: a missing or damaged archive.
+
+    """
+    with reading(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                yield Archive(path, archive)
+        except zipfile.BadZipFile as error:
+            raise DataError.at(path, f"is not an intact .npz archive ({error})") from error

@@ -14,7 +14,6 @@ another digit is brought to that form:
 """
 
 import math
-import stat
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
+from xpnet.data.source import check_regular
 from xpnet.errors import DataError
 
 Grey: TypeAlias = NDArray[np.float64]
@@ -90,8 +90,7 @@ def read_digit(path: Path, side: int = FIELD) -> NDArray[np.uint8]:
     try:
         return mnist_form(grey, side)
     except DataError as error:
-        msg = f"{path}: {error}"
-        raise DataError(msg) from None
+        raise DataError.at(path, error) from None
 
 
 # From the file to grey levels
@@ -121,38 +120,24 @@ def read_grey(path: Path) -> Grey:
                 return _grey(image)
     except DataError:
         raise
-    except UnidentifiedImageError:
-        msg = f"{path}: is no image that can be read: expected {', '.join(FORMATS)}"
-        raise DataError(msg) from None
-    except Image.DecompressionBombError as error:
-        msg = f"{path}: has more pixels than the {LARGEST} that are read: scale the image down"
-        raise DataError(msg) from error
-    except MemoryError as error:
-        msg = f"{path}: does not fit in this machine's memory: scale the image down"
-        raise DataError(msg) from error
     except Exception as error:  # a decoder given damaged bytes raises almost anything
-        msg = f"{path}: the image is damaged or cut short ({_reason(error)})"
-        raise DataError(msg) from error
+        raise DataError.at(path, _decoding_problem(error)) from error
 
 
 def _check_file(path: Path) -> None:
     try:
-        mode = path.stat().st_mode
+        check_regular(path, "an image file")
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         problem = "no such file" if missing else f"cannot be read ({error.strerror})"
-        msg = f"{path}: {problem}"
-        raise DataError(msg) from error
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        msg = f"{path}: is {kind}, an image file was expected"
-        raise DataError(msg)
+        raise DataError.at(path, problem) from error
 
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:
     if size[0] * size[1] > LARGEST:
-        msg = f"{path}: has {size[0]} x {size[1]} pixels, at most {LARGEST} are read: scale the image down"
-        raise DataError(msg)
+        raise DataError.at(
+            path, f"has {size[0]} x {size[1]} pixels, at most {LARGEST} are read: scale the image down"
+        )
 
 
 def _grey(image: Image.Image) -> Grey:
@@ -202,8 +187,16 @@ def _backdrop(visible: Grey, opacity: Grey) -> float:
     return 0.0 if visible.sum() > 127.5 * opacity.sum() else 255.0
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _decoding_problem(error: Exception) -> str:
+    match error:
+        case UnidentifiedImageError():
+            return f"is no image that can be read: expected {', '.join(FORMATS)}"
+        case Image.DecompressionBombError():
+            return f"has more pixels than the {LARGEST} that are read: scale the image down"
+        case MemoryError():
+            return "does not fit in this machine's memory: scale the image down"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"the image is damaged or cut short ({reason})"
 
 
 # From grey levels to MNIST's form

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
 from xpnet.data.memmap import map_values, worth_mapping
+from xpnet.data.table import format_shape
 from xpnet.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -35,10 +36,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
 
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            kind = "a folder" if path.is_dir() else "not a regular file"
-            msg = f"{path}: is {kind}, a file was expected"
-            raise DataError(msg)
+        check_regular(path, "a file")
         with path.open("rb") as file:
             packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             file.seek(0)
@@ -48,17 +46,23 @@ def reading(path: Path) -> Iterator[BinaryIO]:
             else:
                 yield file
     except EOFError as error:
-        msg = f"{path}: the gzip data ends too early: download the file again"
-        raise DataError(msg) from error
+        raise DataError.at(path, "the gzip data ends too early: download the file again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        msg = f"{path}: the gzip data is damaged ({_reason(error)}): download the file again"
-        raise DataError(msg) from error
+        raise DataError.at(
+            path, f"the gzip data is damaged ({' '.join(str(error).split())}): download the file again"
+        ) from error
     except FileNotFoundError as error:
-        msg = f"{path}: no such file or folder"
-        raise DataError(msg) from error
+        raise DataError.at(path, "no such file or folder") from error
     except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror or error})"
-        raise DataError(msg) from error
+        raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
+
+
+def check_regular(path: Path, expected: str) -> None:
+    """Refuse what is no regular file; OSError if that cannot be told."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise DataError.at(path, f"is {kind}, {expected} was expected")
 
 
 def read_values(
@@ -99,15 +103,11 @@ def read_values(
         if follow == declared:
             return map_values(file, start, declared, dtype)
     else:
-        check_memory(path, declared)
-        values = np.empty(declared, np.uint8)
-        follow = fill(file, values.data)
+        values, follow = read_array(file, path, declared, dtype)
         if follow == declared and not file.read(1):
-            return values.view(dtype).astype(dtype.newbyteorder("="), copy=False)
-    sizes = "x".join(map(str, shape)) or "()"
-    found = f"only {follow} follow" if follow < declared else "more follow"
-    msg = f"{path}: its sizes {sizes} take {declared} bytes, {found}"
-    raise DataError(msg)
+            return values
+    problem = f"only {follow} follow" if follow < declared else "more follow"
+    raise DataError.at(path, f"its sizes {format_shape(shape)} take {declared} bytes, {problem}")
 
 
 def check_size(where: str | Path, declared: int, stored: int, *, packed: bool) -> None:
@@ -122,11 +122,11 @@ def check_size(where: str | Path, declared: int, stored: int, *, packed: bool) -
 
     """
     if declared > stored * (MAX_EXPANSION if packed else 1):
-        msg = (
-            f"{where}: its header announces {declared} bytes of values,"
-            f" {stored} {'compressed ' if packed else ''}bytes cannot hold them"
+        raise DataError.at(
+            where,
+            f"its header announces {declared} bytes of values,"
+            f" {stored} {'compressed ' if packed else ''}bytes cannot hold them",
         )
-        raise DataError(msg)
 
 
 def check_memory(where: str | Path, declared: int) -> None:
@@ -140,23 +140,25 @@ def check_memory(where: str | Path, declared: int) -> None:
     """
     memory = available_memory()
     if memory is not None and declared > memory > 0:
-        msg = (
-            f"{where}: holds {declared} bytes of values, this machine has {memory} bytes of memory:"
-            f" {NEED_NOT_FIT}"
+        raise DataError.at(
+            where,
+            f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {NEED_NOT_FIT}",
         )
-        raise DataError(msg)
 
 
-def fill(file: IO[bytes], target: memoryview) -> int:
-    """Read from `file` until `target` is full or the file ends; return how many bytes came."""
-    filled = 0
-    while filled < len(target):
-        count = file.readinto(target[filled : filled + (1 << 20)])  # type: ignore[attr-defined]
-        if not count:
-            break
+def read_array(
+    file: IO[bytes], where: str | Path, declared: int, dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], int]:
+    """Read `declared` bytes of values, or as many as there are: 1-D, native, and how many bytes came.
+
+    Raises
+    ------
+    DataError
+        More bytes than this machine's memory.
+
+    """
+    check_memory(where, declared)
+    buffer, filled = np.empty(declared, np.uint8), 0
+    while count := file.readinto(buffer[filled : filled + (1 << 20)].data):  # type: ignore[attr-defined]
         filled += count
-    return filled
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return buffer.view(dtype).astype(dtype.newbyteorder("="), copy=False), filled

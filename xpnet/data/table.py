@@ -1,15 +1,20 @@
 """One half of a dataset, features with their labels, and the rules both must obey."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.errors import DataError
 
+Source = TypeVar("Source")
+Values: TypeAlias = tuple[NDArray[np.generic], tuple[int, ...]]
+"""Values in any shape, and their shape."""
+
+ROLES = ("x_train", "y_train", "x_test", "y_test")
 LARGEST_LABEL = 65535
 LABEL_RULE = f"a label is a whole number from 0 to {LARGEST_LABEL}"
 PIXEL_RULE = "a pixel is a whole number from 0 to 255"
@@ -27,21 +32,27 @@ class Table:
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
-            msg = (
-                f"{self.x_from} holds {len(self.x)} samples,"
-                f" {self.y_from} holds {len(self.y)} labels: they must be as many"
-            )
+            samples, labels = f"{len(self.x)} samples", f"{len(self.y)} labels"
+            msg = f"{self.x_from} holds {samples}, {self.y_from} holds {labels}: they must be as many"
             raise DataError(msg)
 
 
 def read_table(
-    read: Callable[[Path], tuple[NDArray[np.generic], tuple[int, ...]]], x: Path, y: Path
+    read: Callable[[Source], Values], x: Source, y: Source, name: Callable[[Source], str] = str
 ) -> Table:
-    """Return the half of a dataset whose features are in the file `x` and whose labels are in `y`.
+    """Return half of a dataset from the sources of its features and labels.
 
-    `read` returns the values of a file, in any shape, and their shape.
+    `read` returns the values of a source, in any shape, and their shape; `name` its name for messages.
     """
-    return Table(features(*read(x), x), labels(*read(y), y), f"{x}", f"{y}")
+    return Table(features(*read(x), name(x)), labels(*read(y), name(y)), name(x), name(y))
+
+
+def read_halves(
+    read: Callable[[Source], Values], sources: Iterable[Source], name: Callable[[Source], str] = str
+) -> tuple[Table, Table]:
+    """Return the halves (train, test) of a dataset from its sources, in the order of `ROLES`."""
+    x_train, y_train, x_test, y_test = sources
+    return read_table(read, x_train, y_train, name), read_table(read, x_test, y_test, name)
 
 
 def features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.generic]:
@@ -63,29 +74,21 @@ def features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) ->
 
     """
     if len(shape) < 2:
-        msg = (
-            f"{where}: {len(shape)} dimension, features need at least 2 (samples, values):"
-            " are these the labels?"
+        raise DataError.at(
+            where,
+            f"{len(shape)} dimension, features need at least 2 (samples, values): are these the labels?",
         )
-        raise DataError(msg)
     if values.size == 0:
-        msg = f"{where}: holds no values (its shape is {_shown(shape)})"
-        raise DataError(msg)
+        raise DataError.at(where, f"holds no values (its shape is {format_shape(shape)})")
     rows = values.reshape(shape[0], -1)
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         if rows.min() < 0 or rows.max() > 255:
-            row, column = _first(rows, lambda part: (part < 0) | (part > 255))
-            msg = (
-                f"{where}, row {row + 1}, column {column + 1}: {rows[row, column]} is outside"
-                f" 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
-            )
-            raise DataError(msg)
+            problem = f"is outside 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
+            raise _first_defect(where, rows, lambda part: (part < 0) | (part > 255), problem)
     elif rows.dtype.kind == "f":
         rows = rows.astype(np.float64 if rows.dtype.itemsize > 4 else np.float32, copy=False)
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
-            row, column = _first(rows, lambda part: ~np.isfinite(part))
-            msg = f"{where}, row {row + 1}, column {column + 1}: {rows[row, column]} is not a finite number"
-            raise DataError(msg)
+            raise _first_defect(where, rows, lambda part: ~np.isfinite(part), "is not a finite number")
         return np.ascontiguousarray(rows)
     return np.ascontiguousarray(rows, dtype=np.uint8)
 
@@ -100,27 +103,31 @@ def labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> N
 
     """
     if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
-        msg = f"{where}: its shape is {_shown(shape)}, labels have one dimension: are these the features?"
-        raise DataError(msg)
+        raise DataError.at(
+            where, f"its shape is {format_shape(shape)}, labels have one dimension: are these the features?"
+        )
     column = values.reshape(-1)
     allowed = (column >= 0) & (column <= LARGEST_LABEL)
     if column.dtype.kind == "f":
         allowed &= column == np.floor(column)
     if not allowed.all():
         row = int(allowed.argmin())
-        msg = f"{where}, row {row + 1}: label {column[row]}: {LABEL_RULE}"
-        raise DataError(msg)
+        raise DataError.at(where, f"label {column[row]}: {LABEL_RULE}", row=row + 1)
     return column.astype(np.int32)
 
 
-def _first(rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> tuple[int, int]:
-    """Return row and column of the first value that is wrong: one is, in rows that may be mapped."""
+def _first_defect(
+    where: str | Path, rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]], problem: str
+) -> DataError:
+    """Return the error of the first value that is wrong: one is, in rows that may be mapped."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        found = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
-        if len(found):
-            return start + int(found[0, 0]), int(found[0, 1])
+        defects = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
+        if len(defects):
+            row, column = start + int(defects[0, 0]), int(defects[0, 1])
+            return DataError.at(where, f"{rows[row, column]} {problem}", row=row + 1, column=column + 1)
     raise AssertionError
 
 
-def _shown(shape: tuple[int, ...]) -> str:
+def format_shape(shape: tuple[int, ...]) -> str:
+    """Return a shape for a message, such as 60000x28x28."""
     return "x".join(map(str, shape)) or "()"

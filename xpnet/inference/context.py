@@ -9,7 +9,7 @@ from xpnet._typing import Array, Compile, as_written
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
-from xpnet.backends import environment
+from xpnet.backends.base import check_environment
 from xpnet.backends.probing import cuda_index
 from xpnet.errors import BackendError
 from xpnet.nn import functional as F
@@ -84,7 +84,7 @@ def build_context(
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
     if isinstance(ops, Reproducible):
         if cuda_index(backend.device_name) is not None:
-            environment.check()
+            check_environment()
         check_budgets(network.sizes)
         selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
     inputs = normalization.on_device(ops, backend.from_host)

@@ -19,7 +19,8 @@ from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, resolve
 from xpnet.config import TrainConfig
 from xpnet.data.augment import augmenter, square_side
-from xpnet.data.datasets import Dataset, check_copy, for_shuffling, is_mapped
+from xpnet.data.datasets import Dataset, check_copy
+from xpnet.data.memmap import for_shuffling, is_mapped
 from xpnet.errors import ConfigError
 from xpnet.inference.context import build_context
 from xpnet.nn import optim, schedules
