@@ -52,8 +52,8 @@ def test_each_row_is_an_image_and_its_variants_in_the_epochs_of_training(tmp_pat
         picture = np.asarray(image)
     numpy = make("numpy", "cpu")
     ops = Reproducible(numpy.xp, numpy.device, numpy.xp.float64)
-    augment = augmenter(ops, SETTINGS, SIDE, SIDE, 5, numpy.from_host)
-    columns = [small_data] + [augment(small_data, np.arange(SAMPLES), epoch) for epoch in range(1, 10)]
+    augmented = augmenter(ops, SETTINGS, SIDE, SIDE, 5, numpy.from_host)
+    columns = [small_data] + [augmented(small_data, np.arange(SAMPLES), epoch) for epoch in range(1, 10)]
     for column, rows in enumerate(columns):
         for row in range(8):
             assert np.array_equal(shown(picture, row, column), rows[row]), (row, column)

@@ -406,7 +406,7 @@ def test_a_gpu_that_is_not_there_is_replaced_with_a_warning(capsys):
 
 def test_help_loads_no_array_library():
     code = (
-        "import sys\nfrom xpnet import evaluate, predict\n"
+        "import sys\nfrom xpnet.cli import evaluate, predict\n"
         "for command in (evaluate, predict):\n"
         "    try:\n        command.main(['--help'])\n"
         "    except SystemExit as ended:\n        assert ended.code == 0\n"

@@ -18,9 +18,8 @@ from xpnet._lib.text import plain, shortened
 from xpnet.cli.runs import comparison, details, listing
 from xpnet.cli.runs.command import main
 from xpnet.config import TrainConfig, resolved
-from xpnet.runs import survey
-from xpnet.storage import find, run
-from xpnet.storage.find import newest
+from xpnet.storage import find, record
+from xpnet.storage.find import newest, survey
 from xpnet.storage.record import read_run
 from xpnet.storage.run import Run
 
@@ -395,7 +394,7 @@ def test_a_damaged_record_is_left_out_with_a_note_and_refused_by_name(capsys, na
 
 def huge(path):
     with path.open("wb") as file:
-        file.truncate(run.RECORD_LIMIT + 1)
+        file.truncate(record.RECORD_LIMIT + 1)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
@@ -507,7 +506,7 @@ def test_a_torn_last_line_of_the_history_is_left_out(capsys):
 
 def test_a_history_too_large_to_be_one_is_refused(capsys, monkeypatch):
     make("a")
-    monkeypatch.setattr(run, "METRICS_LIMIT", 10)
+    monkeypatch.setattr(record, "METRICS_LIMIT", 10)
     assert "more than 10" in complaint(capsys, "show", "a")
 
 
@@ -1009,7 +1008,7 @@ def test_debug_shows_the_traceback(capsys):
 # Two trainings at once
 
 TRAIN = """\
-import sys; from xpnet import runner, train
+import sys; from xpnet import train
 print("ready", flush=True); sys.stdin.readline()
 sys.exit(train.main(sys.argv[1:]))
 """
