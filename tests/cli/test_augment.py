@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xpnet.__main__ import main
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
 from xpnet.cli import augment
@@ -29,7 +30,7 @@ def small_data(tmp_path, monkeypatch):
 
 
 def run(*words, data="small.npz"):
-    return augment.main(["--preview", "picture.png", "--data", data, *words])
+    return main(["augment", "--preview", "picture.png", "--data", data, *words])
 
 
 def shown(picture, row, column):
@@ -64,7 +65,7 @@ def test_each_row_is_an_image_and_its_variants_in_the_epochs_of_training(tmp_pat
 
 
 def test_the_bundled_digits_are_the_default(tmp_path):
-    assert augment.main(["--preview", "picture.png", "--augment-shift", "2"]) == 0
+    assert main(["augment", "--preview", "picture.png", "--augment-shift", "2"]) == 0
     with Image.open("picture.png") as image:
         assert image.size == (4 + 10 * 60 + 8, 4 + 8 * 60)
         digit = np.asarray(image)[4:60:2, 4:60:2]
@@ -120,7 +121,7 @@ def test_errors_are_one_line_and_write_nothing(tmp_path, capsys, words, message)
 
 def test_help_names_every_flag(capsys):
     with pytest.raises(SystemExit) as ended:
-        augment.main(["--help"])
+        main(["augment", "--help"])
     assert ended.value.code == 0
     out = capsys.readouterr().out
     assert "usage: xpnet augment" in out

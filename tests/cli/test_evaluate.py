@@ -13,8 +13,8 @@ import pytest
 from networks import pixels
 
 from xpnet import train
+from xpnet.__main__ import main
 from xpnet.backends.resolve import resolve
-from xpnet.cli import evaluate
 from xpnet.inference.predictor import Predictor
 from xpnet.storage.model_file import SavedModel, save_model
 
@@ -52,7 +52,7 @@ def copied(work, tmp_path):
 
 
 def printed(capsys, *words):
-    assert evaluate.main([*words, "--device", "cpu"]) == 0
+    assert main(["evaluate", *words, "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     return out
@@ -119,7 +119,7 @@ def test_the_training_half_has_the_training_figures(capsys):
 
 def test_without_a_run_it_is_the_newest(capsys):
     newest = max(RUNS, key=lambda name: record(name)["started"])
-    assert evaluate.main(["--json", "--device", "cpu"]) == 0
+    assert main(["evaluate", "--json", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert err == f"xpnet: note: no RUN given: using the newest, runs/{newest}\n"
     assert json.loads(out) == figures(capsys, f"runs/{newest}")
@@ -264,7 +264,7 @@ def test_the_predictions_of_each_sample_are_written_exactly(capsys, tmp_path):
 
 def complaint(capsys, *words):
     """The only line that the command prints, on standard error, before it ends with 2."""
-    assert evaluate.main([*map(str, words), "--device", "cpu"]) == 2
+    assert main(["evaluate", *map(str, words), "--device", "cpu"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("xpnet: ")
@@ -387,7 +387,7 @@ def test_data_that_do_not_fit_are_one_line(capsys, tmp_path, arrays, message):
 def test_a_wrong_command_line_is_one_line_and_nothing_changes(capsys, work, words, message):
     before = files(work)
     arguments = words if "--device" in words else (*words, "--device", "cpu")
-    assert evaluate.main(list(arguments)) == 2
+    assert main(["evaluate", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err
@@ -398,7 +398,7 @@ def test_a_wrong_command_line_is_one_line_and_nothing_changes(capsys, work, word
 def test_a_gpu_that_is_not_there_is_replaced_with_a_warning(capsys):
     if resolve("cuda").device_used != "cpu":
         pytest.skip("this machine has a GPU")
-    assert evaluate.main(["runs/native", "--device", "cuda", "--json"]) == 0
+    assert main(["evaluate", "runs/native", "--device", "cuda", "--json"]) == 0
     out, err = capsys.readouterr()
     assert err.startswith("xpnet: warning: --device cuda is not usable: ")
     assert json.loads(out)["device"] == "cpu"
@@ -406,9 +406,9 @@ def test_a_gpu_that_is_not_there_is_replaced_with_a_warning(capsys):
 
 def test_help_loads_no_array_library():
     code = (
-        "import sys\nfrom xpnet.cli import evaluate, predict\n"
-        "for command in (evaluate, predict):\n"
-        "    try:\n        command.main(['--help'])\n"
+        "import sys\nfrom xpnet.__main__ import main\n"
+        "for command in ('evaluate', 'predict'):\n"
+        "    try:\n        main([command, '--help'])\n"
         "    except SystemExit as ended:\n        assert ended.code == 0\n"
         "assert not {'numpy', 'PIL', 'pandas', 'torch'} & set(sys.modules)\n"
     )

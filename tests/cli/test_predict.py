@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from xpnet import train
-from xpnet.cli import predict
+from xpnet.__main__ import main
 from xpnet.data import datasets
 from xpnet.data.pictures import read_digit
 from xpnet.inference.predictor import Predictor
@@ -78,7 +78,7 @@ def first_images():
 
 
 def run(*words):
-    return predict.main([*map(str, words), "--device", "cpu"])
+    return main(["predict", *map(str, words), "--device", "cpu"])
 
 
 def printed(capsys, *words):
@@ -97,7 +97,7 @@ def predictions(capsys, *words):
 
 def as_without_run(capsys, run, *words):
     """Standard output of the command without RUN, which must note that it used this run."""
-    assert predict.main([*map(str, words), "--device", "cpu"]) == 0
+    assert main(["predict", *map(str, words), "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert err == f"xpnet: note: no RUN given: using the newest, {run}\n"
     return out
@@ -134,7 +134,7 @@ def test_a_model_file_is_a_network_whatever_its_name_is(capsys, tmp_path, name):
     ],
 )
 def test_flags_may_stand_anywhere(capsys, words):
-    assert predict.main(["--device", "cpu", *map(str, words)]) == 0
+    assert main(["predict", "--device", "cpu", *map(str, words)]) == 0
     out = capsys.readouterr().out
     assert out == printed(capsys, RUN, "seven.png", "--all")
 
@@ -142,7 +142,7 @@ def test_flags_may_stand_anywhere(capsys, words):
 @pytest.mark.parametrize("words", [(RUN, "--"), ("--", RUN)])
 def test_behind_two_dashes_files_may_begin_with_one(capsys, words):
     Path("-seven.png").write_bytes(Path("seven.png").read_bytes())
-    assert predict.main(["--device", "cpu", *map(str, words), "-seven.png"]) == 0
+    assert main(["predict", "--device", "cpu", *map(str, words), "-seven.png"]) == 0
     assert capsys.readouterr().out.startswith("-seven.png   7 ")
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from xpnet._lib.text import plain, shortened
+from xpnet.__main__ import main as xpnet
+from xpnet._lib.text import plain
 from xpnet.cli.runs import comparison, details, listing
-from xpnet.cli.runs.command import main
+from xpnet.cli.runs.formatting import shortened
 from xpnet.config import TrainConfig, resolved
 from xpnet.storage import find, record
 from xpnet.storage.find import newest, survey
@@ -77,6 +78,10 @@ def edit(folder, **changes):
     """Replace keys of a run.json."""
     path = folder / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def main(words):
+    return xpnet(["runs", *words])
 
 
 def printed(capsys, *words, code=0):
@@ -279,7 +284,7 @@ def plain_lines(text):
 
 def test_the_list_loads_no_array_library():
     make("a")
-    code = "import sys; from xpnet.cli.runs.command import main; main(['list']); print(*sys.modules)"
+    code = "import sys; from xpnet.__main__ import main; main(['runs', 'list']); print(*sys.modules)"
     command = [sys.executable, "-c", code]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     *table, loaded = out.splitlines()
@@ -612,7 +617,7 @@ def test_text_is_printable_and_otherwise_unchanged(text, shown):
 
 def test_text_that_standard_output_cannot_encode_is_escaped():
     make("größe")
-    code = "import sys; from xpnet.cli.runs.command import main; sys.exit(main(['list']))"
+    code = "import sys; from xpnet.__main__ import main; sys.exit(main(['runs', 'list']))"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     run = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
     assert rb"gr\xf6\xdfe " in run.stdout
@@ -1048,7 +1053,7 @@ def test_two_trainings_at_once_without_names_have_a_run_each(capsys):
 
 def details_of(folder):
     (run,) = survey(folder).runs
-    return details.details(run, run.history())
+    return details.as_object(run, run.history())
 
 
 def test_of_two_trainings_of_one_name_one_wins_and_the_other_says_so(capsys):

@@ -22,7 +22,7 @@ from report_pages import (
     trained,
 )
 
-from xpnet.cli import report
+from xpnet.__main__ import main
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Predictor
@@ -66,7 +66,7 @@ def evaluated(made):
 
 
 def command(*words):
-    return report.main(list(map(str, words)))
+    return main(["report", *map(str, words)])
 
 
 def written(folder, **options):
@@ -739,7 +739,7 @@ def test_help_names_every_flag(capsys):
     [
         ("import xpnet.report", {"numpy", "pandas", "PIL", "torch", "jax", "safetensors"}),
         (
-            "import sys; from xpnet.cli.report import main; assert main([sys.argv[1]]) == 0",
+            "import sys; from xpnet.__main__ import main; assert main(['report', sys.argv[1]]) == 0",
             {"pandas", "torch", "jax", "cupy", "matplotlib", "sklearn", "rich"},
         ),
     ],

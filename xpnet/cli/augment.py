@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from xpnet._lib.files import unwritable, write_atomic
-from xpnet.cli.parser import guarded
 from xpnet.config.augmentation import Augmentation, flag
 from xpnet.data.augment import augmenter, square_side
 from xpnet.errors import ConfigError
@@ -78,13 +77,8 @@ class PreviewConfig:
     """Show the whole traceback of an error."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Write the picture and return the exit code."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _command(words), debug="--debug" in words)
-
-
-def _command(words: list[str]) -> int:
     config = tyro.cli(
         PreviewConfig,
         prog="xpnet augment",
@@ -162,7 +156,3 @@ def _write(path: Path, picture: "NDArray[np.uint8]") -> None:
         write_atomic(path, png.getvalue())
     except OSError as error:
         raise unwritable(path, error) from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from xpnet import __version__
 from xpnet.backends.probing import cuda_driver_version
 from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, probe
-from xpnet.cli.parser import Parser, guarded
+from xpnet.cli.parser import Parser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,13 +53,8 @@ class Report:
     backends: tuple[Finding, ...]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Print the report; return 0 when the numpy backend works, else 2."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _command(words), debug="--debug" in words)
-
-
-def _command(words: list[str]) -> int:
     parser = Parser(
         prog="xpnet doctor",
         description="Show which backends and devices can run here, and how to mend the others.",

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xpnet.cli.parser import Parser, guarded
+from xpnet.cli.parser import Parser
 from xpnet.cli.predict import add_computation, add_network, check_csv_name, write_predictions
 from xpnet.errors import DataError
 from xpnet.inference.evaluation import Evaluation, evaluate
@@ -40,13 +40,8 @@ class Samples(NamedTuple):
     labels: "NDArray[np.int32]"  # (m,)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Print the figures and return the exit code."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _command(words), debug="--debug" in words)
-
-
-def _command(words: list[str]) -> int:
     arguments = _parser().parse_args(words)
     check_csv_name("--predictions", arguments.predictions)
     trained = load_trained(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
@@ -221,7 +216,3 @@ def _write(path: Path, samples: Samples, found: Evaluation) -> None:
         found.probabilities,
         len(found.classes),
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet._lib.files import unwritable, write_atomic
 from xpnet._lib.text import complain, plain
-from xpnet.cli.parser import Parser, guarded
+from xpnet.cli.parser import Parser
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.load import Trained, classes_of, load_trained
 
@@ -46,13 +46,8 @@ class Seen(NamedTuple):
     probabilities: "NDArray[np.floating]"  # (m, classes)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Print what the network sees and return the exit code."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _command(words), debug="--debug" in words)
-
-
-def _command(words: list[str]) -> int:
     arguments = _arguments(words)
     check_csv_name("--out", arguments.out)
     trained = load_trained(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
@@ -124,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _arguments(words: list[str]) -> argparse.Namespace:
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line, with run None if the first of its words is a FILE."""
     parser = _parser()
     # Words behind -- may begin with a dash; Python 3.11 takes those for options where RUN may be left out.
@@ -309,7 +304,3 @@ def write_predictions(
         write_atomic(path, text.getvalue().encode(errors="surrogateescape"))
     except OSError as error:
         raise unwritable(path, error) from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xpnet.cli.parser import Parser, guarded
+from xpnet.cli.parser import Parser
 from xpnet.report import write_report
 
 if TYPE_CHECKING:
@@ -22,13 +22,8 @@ curves, figures by class, the worst mistakes, and a field to draw digits for the
 EPILOG = "Exit codes: 0 done, 2 bad input, 130 interrupted."
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Write the report and return the exit code."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _command(words), debug="--debug" in words)
-
-
-def _command(words: list[str]) -> int:
     arguments = _parser().parse_args(words)
     data = None
     if arguments.data is not None or arguments.test_data is not None:

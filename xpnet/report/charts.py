@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from xpnet.report.markup import Markup, element
 
 Points = Sequence[tuple[float, float]]
+Item = TypeVar("Item")
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
@@ -34,7 +36,7 @@ def line_chart(label: str, lines: Sequence[Line], written: Callable[[float], str
 
     There must be a point.
     """
-    thinned = [Line(line.name, _thinned(line.points)) for line in lines if line.points]
+    thinned = [Line(line.name, evenly_spaced(line.points, MOST_POINTS)) for line in lines if line.points]
     points = [point for line in thinned for point in line.points]
     xs, ys = [x for x, _ in points], [y for _, y in points]
     across = _Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT)
@@ -60,6 +62,13 @@ def split(line: Line) -> tuple[Line, Line]:
     if len(trained) < 2:
         return Line(line.name, []), line
     return Line(line.name, [point for point in line.points if point[0] <= 0]), Line(line.name, trained)
+
+
+def evenly_spaced(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """Return as many of the items, the first and the last among them; all, if they are no more."""
+    if len(items) <= most:
+        return items
+    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
 
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
@@ -126,13 +135,6 @@ class _Axis:
         span = self.high / 2 - self.low / 2
         part = 0.5 if span == 0 else (value / 2 - self.low / 2) / span
         return self.begin + part * (self.end - self.begin)
-
-
-def _thinned(points: Points) -> Points:
-    if len(points) <= MOST_POINTS:
-        return points
-    last = len(points) - 1
-    return [points[round(k * last / (MOST_POINTS - 1))] for k in range(MOST_POINTS)]
 
 
 def _path(line: Line, across: _Axis, up: _Axis) -> Markup:

@@ -3,15 +3,17 @@
 import shlex
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xpnet.config import TrainConfig, resolved
-from xpnet.report.facts import Facts
 from xpnet.report.markup import Markup, element, joined
 from xpnet.report.parts import section
 from xpnet.report.record import shown
 
-NO_SETTINGS = {
+if TYPE_CHECKING:
+    from xpnet.report.facts import Facts
+
+BOOKKEEPING = {
     "debug",
     "name",
     "out",
@@ -22,10 +24,10 @@ NO_SETTINGS = {
     "resume",
     "track",
 }
-"""Settings that say nothing of the training."""
+"""Settings that change nothing in the training."""
 
 
-def origin(facts: Facts) -> Markup:
+def origin(facts: "Facts") -> Markup:
     """Return the section with what run.json says of how the network was made."""
     pairs = [part for label, value in _pairs(facts) for part in (element("dt", label), element("dd", value))]
     return section(
@@ -36,10 +38,10 @@ def origin(facts: Facts) -> Markup:
     )
 
 
-def _pairs(facts: Facts) -> Iterator[tuple[str, str]]:
+def _pairs(facts: "Facts") -> Iterator[tuple[str, str]]:
     record = facts.story.record
     data, reason = record["data"], record["device_reason"]
-    yield "Command", element("code", _command_line(record["command"]))
+    yield "Command", element("code", command_line(record["command"]))
     yield "Settings", _changed_settings(record["config"])
     asked = f" ({record['device_requested']} was asked for; {reason})" if reason else ""
     yield "Device", f"{record['device_used']}, {record['backend']}{asked}"
@@ -63,7 +65,7 @@ def _pairs(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "Error", shown(record["error"])
 
 
-def _command_line(words: list[str]) -> str:
+def command_line(words: list[str]) -> str:
     """Return a command as one would type it; its first word is the program with its own arguments."""
     return " ".join([*words[:1], shlex.join(words[1:])])
 
@@ -97,7 +99,7 @@ def _all_settings(config: Mapping[str, Any]) -> Markup:
 
 
 def _settings(config: Mapping[str, Any]) -> list[str]:
-    return [name for name in config if name not in NO_SETTINGS]
+    return [name for name in config if name not in BOOKKEEPING]
 
 
 def _differs(config: Mapping[str, Any], name: str) -> bool:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xpnet._lib.text import figure_shown, plain, shortened, value_shown
+from rich.text import Text
+
+from xpnet._lib.text import plain
+from xpnet.cli.runs.formatting import (
+    Column,
+    format_metric,
+    format_value,
+    print_line,
+    print_tables,
+)
 from xpnet.cli.runs.listing import FINGERPRINT_DIGITS, higher_is_better, metric_names
-from xpnet.cli.runs.table import Cell, Column, print_line, print_table, side_by_side
 from xpnet.errors import ConfigError
+from xpnet.report.origin import BOOKKEEPING
 from xpnet.storage.find import object_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
     from xpnet.storage.find import FoundRun
-
-BOOKKEEPING = {"debug", "name", "out", "overwrite", "quiet", "report", "resume", "track"}
-"""Settings that change nothing in the training, so that only all settings include them."""
 
 
 class Line(NamedTuple):
@@ -42,6 +48,12 @@ class Comparison(NamedTuple):
     """Data, device, backend, versions."""
     metrics: list[Line]
 
+    @property
+    def fingerprints_agree(self) -> bool | None:
+        """Whether all parameters are the same in every bit; None if not every run has a fingerprint."""
+        fingerprints = {run.fingerprint for run in self.runs}
+        return None if None in fingerprints else len(fingerprints) == 1
+
 
 def compare(runs: Sequence[FoundRun], *, everything: bool) -> Comparison:
     """Return the differences between the runs, or with `everything` also what they have in common.
@@ -56,50 +68,41 @@ def compare(runs: Sequence[FoundRun], *, everything: bool) -> Comparison:
         msg = f"expected two runs or more to compare, got {len(runs)}"
         raise ConfigError(msg)
     settings = _lines([object_of(run.record, "config") for run in runs])
-    if not everything:
-        settings = [line for line in settings if line.differs and line.name not in BOOKKEEPING]
     surroundings = _lines([_surroundings(run) for run in runs])
     if not everything:
+        settings = [line for line in settings if line.differs and line.name not in BOOKKEEPING]
         surroundings = [line for line in surroundings if line.differs]
     metrics = [Line(name, [run.metrics.get(name) for run in runs]) for name in metric_names(runs)]
     return Comparison(runs, settings, surroundings, metrics)
 
 
-def fingerprints_agree(runs: Sequence[FoundRun]) -> bool | None:
-    """Return whether all parameters are the same in every bit; None if not every run has a fingerprint."""
-    prints = {run.fingerprint for run in runs}
-    return None if None in prints else len(prints) == 1
-
-
 def print_comparison(console: Console, comparison: Comparison, *, everything: bool) -> None:
     """Print the lines in tables, those that differ marked where there are others, and the verdict."""
-    runs = comparison.runs
-    names = [shortened(plain(run.id)) for run in runs]
+    names = [format_value(run.id) for run in comparison.runs]
     for title, lines in (
         ("settings", comparison.settings),
         ("surroundings", comparison.surroundings),
     ):
         if lines:
-            _print_lines(console, title, names, lines, marked=everything)
+            _print_settings(console, title, names, lines, marked=everything)
         else:
             print_line(console, f"{title}: no difference")
         print_line(console)
     if comparison.metrics:
         _print_metrics(console, names, comparison.metrics)
         print_line(console)
-    print_line(console, _verdict(runs, names))
+    print_line(console, _verdict(comparison, names))
 
 
 def as_object(comparison: Comparison) -> dict[str, Any]:
     """Return the comparison as a JSON object: a list with a value for each run under every name."""
-    runs = comparison.runs
     return {
-        "runs": [run.id for run in runs],
+        "runs": [run.id for run in comparison.runs],
         "settings": dict(comparison.settings),
         "surroundings": dict(comparison.surroundings),
         "metrics": dict(comparison.metrics),
-        "fingerprints": [run.fingerprint for run in runs],
-        "fingerprints_agree": fingerprints_agree(runs),
+        "fingerprints": [run.fingerprint for run in comparison.runs],
+        "fingerprints_agree": comparison.fingerprints_agree,
     }
 
 
@@ -122,65 +125,60 @@ def _lines(objects: Sequence[dict[str, Any]]) -> list[Line]:
 
 def _surroundings(run: FoundRun) -> dict[str, Any]:
     record = run.record
-    data, git = object_of(record, "data"), object_of(record, "git")
+    git = object_of(record, "git")
     return {
         "status": run.status,
         "backend": record.get("backend"),
         "device": record.get("device_used"),
-        **{f"data {name}": value for name, value in data.items()},
+        **{f"data {name}": value for name, value in object_of(record, "data").items()},
         "python": record.get("python"),
         "platform": record.get("platform"),
-        **{f"version {name}": found for name, found in object_of(record, "versions").items()},
+        **{f"version {name}": version for name, version in object_of(record, "versions").items()},
         "git commit": git.get("commit"),
         "git dirty": git.get("dirty"),
     }
 
 
-def _print_lines(console: Console, title: str, names: list[str], lines: list[Line], *, marked: bool) -> None:
+def _print_settings(
+    console: Console, title: str, names: list[str], lines: list[Line], *, marked: bool
+) -> None:
     """Print what differs in yellow, and with a star where `marked` says that equal lines are there."""
 
-    def label(line: Line) -> str:
-        star = ("* " if line.differs else "  ") * marked
-        return star + shortened(plain(line.name))
+    def column(heading: str, texts: Iterable[str]) -> Column:
+        styles = ("yellow" if line.differs else "" for line in lines)
+        return Column(heading, list(map(Text, texts, styles)))
 
-    def style(line: Line) -> str:
-        return "yellow" if line.differs else ""
-
-    first = Column(title + " (* differs)" * marked, [Cell(label(line), style(line)) for line in lines])
+    stars = (("* " if line.differs else "  ") * marked for line in lines)
+    labels = (star + format_value(line.name) for star, line in zip(stars, lines, strict=True))
+    first = column(title + " (* differs)" * marked, labels)
     others = [
-        Column(name, [Cell(value_shown(line.values[run]), style(line)) for line in lines])
-        for run, name in enumerate(names)
+        column(name, (format_value(line.values[run]) for line in lines)) for run, name in enumerate(names)
     ]
-    for table in side_by_side(console, first, others):
-        print_table(console, table)
+    print_tables(console, first, others)
 
 
 def _print_metrics(console: Console, names: list[str], lines: list[Line]) -> None:
     """Print the metrics, the best of each in green; epochs are neither good nor bad."""
 
-    def cell(line: Line, run: int) -> Cell:
+    def cell(line: Line, run: int) -> Text:
         value = line.values[run]
         known = [value for value in line.values if value is not None]
         best = max(known) if higher_is_better(line.name) else min(known)
         leads = value == best and line.differs and "epoch" not in line.name
-        return Cell(figure_shown(line.name, value), "green" if leads else "")
+        return Text(format_metric(line.name, value), "green" if leads else "")
 
-    first = Column("metrics", [Cell(shortened(plain(line.name))) for line in lines])
+    first = Column("metrics", [Text(format_value(line.name)) for line in lines])
     others = [Column(name, [cell(line, run) for line in lines], right=True) for run, name in enumerate(names)]
-    for table in side_by_side(console, first, others):
-        print_table(console, table)
+    print_tables(console, first, others)
 
 
-def _verdict(runs: Sequence[FoundRun], names: Sequence[str]) -> str:
-    agree = fingerprints_agree(runs)
+def _verdict(comparison: Comparison, names: Sequence[str]) -> str:
+    agree = comparison.fingerprints_agree
     if agree:
         return "fingerprints agree: the parameters are the same, bit for bit"
-    groups: dict[str | None, list[str]] = {}
-    for run, name in zip(runs, names, strict=True):
-        groups.setdefault(run.fingerprint, []).append(name)
-    parts = [
-        f"{'none' if found is None else plain(found)[:FINGERPRINT_DIGITS]} {', '.join(members)}"
-        for found, members in groups.items()
-    ]
+    groups: dict[str, list[str]] = {}
+    for run, name in zip(comparison.runs, names, strict=True):
+        groups.setdefault(run.fingerprint or "none", []).append(name)
+    parts = [f"{plain(digest)[:FINGERPRINT_DIGITS]} {', '.join(group)}" for digest, group in groups.items()]
     start = "fingerprints differ" if agree is False else "not every run has a fingerprint"
     return f"{start}: {'; '.join(parts)}"

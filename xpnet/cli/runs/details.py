@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import shlex
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from xpnet._lib.text import figure_shown, plain, shortened, value_shown
+from rich.text import Text
+
+from xpnet._lib.text import plain
+from xpnet.cli.runs.formatting import (
+    Column,
+    format_metric,
+    format_value,
+    print_line,
+    print_pair,
+    print_table,
+)
 from xpnet.cli.runs.listing import STYLES, commands, print_list
-from xpnet.cli.runs.table import Cell, Column, print_line, print_table
+from xpnet.config import TrainConfig, resolved
+from xpnet.report.charts import evenly_spaced
+from xpnet.report.origin import command_line
 from xpnet.storage.find import SUMMARY_FILE, number_of, object_of, read_object, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -25,21 +37,24 @@ LINES = 40
 def print_details(console: Console, run: FoundRun, history: Sequence[Mapping[str, Any]]) -> None:
     """Print what the record says, then the metrics, the history, and what can be done with the run."""
     print_line(console, plain(run.id), "bold")
-    _print_pairs(console, _facts(run), {"status": STYLES.get(run.status, "")})
+    for name, text in _facts(run).items():
+        print_pair(console, name, text, STYLES.get(run.status, "") if name == "status" else "")
     print_line(console, "\nsettings (* not the default)", "bold")
     _print_settings(console, object_of(run.record, "config"))
     if run.metrics:
         print_line(console, f"\nmetrics{'' if run.ended else ' so far'}", "bold")
-        _print_pairs(console, {name: figure_shown(name, run.metrics[name]) for name in run.metrics})
+    for name, value in run.metrics.items():
+        print_pair(console, name, format_metric(name, value))
     _print_classes(console, object_of(run.record, "metrics"))
     if history:
         _print_history(console, history)
     if possible := commands(run):
         print_line(console)
-        _print_pairs(console, possible, indent="")
+    for name, command in possible.items():
+        print_pair(console, name, command, indent="")
 
 
-def details(run: FoundRun, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def as_object(run: FoundRun, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the content of run.json, with the status as found, the folder and the history."""
     return {**run.record, "status": run.status, "folder": str(run.folder), "history": list(history)}
 
@@ -61,30 +76,22 @@ def print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> No
         The summary is damaged.
 
     """
-    summary = _summary(folder)
-    print_line(console, plain(folder), "bold")
-    for line in summary:
-        print_line(console, line)
-    print_line(console)
-    print_list(console, runs, "started")
-
-
-def _summary(folder: Path) -> list[str]:
-    if not (folder / SUMMARY_FILE).exists():
-        return []
-    summary = read_object(folder / SUMMARY_FILE)
+    summary = read_object(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).exists() else {}
     best, figures = object_of(summary, "best"), object_of(summary, "figures")
-    over = value_shown(text_of(summary, "over"))
-    lines = [f"best of all {over}: {value_shown(text_of(best, 'run'))}"] if best else []
+    over = format_value(text_of(summary, "over"))
+    print_line(console, plain(folder), "bold")
+    if best:
+        print_line(console, f"best of all {over}: {format_value(text_of(best, 'run'))}")
     if figures:
-        lines.append(plain(f"all {over}, mean ± standard deviation"))
+        print_line(console, plain(f"all {over}, mean ± standard deviation"))
     for name in figures:
         mean, deviation = (
-            figure_shown(name, number_of(object_of(figures, name).get(key)))
+            format_metric(name, number_of(object_of(figures, name).get(key)))
             for key in ("mean", "standard_deviation")
         )
-        lines.append(plain(f"  {shortened(name):<22}{mean} ± {deviation}"))
-    return lines
+        print_pair(console, name, plain(f"{mean} ± {deviation}"), width=22)
+    print_line(console)
+    print_list(console, runs, "started")
 
 
 def _facts(run: FoundRun) -> dict[str, str]:
@@ -99,7 +106,7 @@ def _facts(run: FoundRun) -> dict[str, str]:
         "started": run.started,
         "resumed": ", ".join(_words(record.get("resumed"))),
         "ended": text_of(record, "ended"),
-        "command": _command(_words(record.get("command"))),
+        "command": command_line(_words(record.get("command"))),
         "network": run.network,
         "arithmetic": run.arithmetic,
         "backend": text_of(record, "backend"),
@@ -131,11 +138,6 @@ def _words(value: object) -> list[str]:
     return [str(word) for word in value] if isinstance(value, list) else []
 
 
-def _command(words: list[str]) -> str:
-    """Return a line for the shell; the first word may be several, as in python -m xpnet.train."""
-    return " ".join([*words[:1], *map(shlex.quote, words[1:])])
-
-
 def _device(record: Mapping[str, Any]) -> str | None:
     used, requested = text_of(record, "device_used"), text_of(record, "device_requested")
     if used is None or requested is None:
@@ -149,57 +151,38 @@ def _commit(git: Mapping[str, Any]) -> str | None:
     return commit if commit is None or not git.get("dirty") else f"{commit}, changed"
 
 
-def _print_pairs(
-    console: Console,
-    pairs: Mapping[str, str],
-    styles: Mapping[str, str] | None = None,
-    indent: str = "  ",
-) -> None:
-    for name, text in pairs.items():
-        line = f"{indent}{shortened(plain(name)):<24}{text}"
-        print_line(console, line, (styles or {}).get(name, ""))
-
-
 def _print_settings(console: Console, config: Mapping[str, Any]) -> None:
-    from xpnet.config import TrainConfig, resolved
-
     defaults = resolved(TrainConfig())
     for name, value in config.items():
         changed = name not in defaults or defaults[name] != value
-        line = f"{'*' if changed else ' '} {shortened(plain(name)):<24}{value_shown(value)}"
-        print_line(console, line, "bold" if changed else "")
+        style, indent = ("bold", "* ") if changed else ("", "  ")
+        print_pair(console, name, format_value(value), style, indent=indent)
 
 
 def _print_classes(console: Console, metrics: Mapping[str, Any]) -> None:
     """Print the metrics that have a number for each class."""
     lists = {name: value for name, value in metrics.items() if isinstance(value, list) and value}
-    if not lists:
-        return
-    classes = max(map(len, lists.values()))
-    columns = [Column("class", [Cell(str(label)) for label in range(classes)], right=True)]
-    for name, values in lists.items():
-        figures = [figure_shown(name, number_of(value)) for value in values]
-        figures += ["-"] * (classes - len(figures))
-        columns.append(Column(shortened(plain(name)), [Cell(text) for text in figures], right=True))
-    print_line(console)
-    print_table(console, columns, indent="  ")
+    if lists:
+        print_line(console)
+        rows = [[label, *values] for label, values in enumerate(zip_longest(*lists.values()))]
+        _print_numbers(console, ["class", *lists], rows)
 
 
 def _print_history(console: Console, history: Sequence[Mapping[str, Any]]) -> None:
     count = len(history)
-    chosen = list(range(count))
-    title = "\nhistory"
-    if count > LINES:
-        chosen = [round(line * (count - 1) / (LINES - 1)) for line in range(LINES)]
-        title += f" ({LINES} of {count} lines; --csv gives all)"
-    names, rows = history_rows([history[index] for index in chosen])
-    print_line(console, title, "bold")
+    cut = f" ({LINES} of {count} lines; --csv gives all)" if count > LINES else ""
+    print_line(console, f"\nhistory{cut}", "bold")
+    _print_numbers(console, *history_rows(evenly_spaced(history, LINES)))
+
+
+def _print_numbers(console: Console, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table of numbers; a dash stands for anything else."""
     columns = [
         Column(
-            shortened(plain(name)),
-            [Cell(figure_shown(name, number_of(row[position]))) for row in rows],
+            format_value(name),
+            [Text(format_metric(name, number_of(value))) for value in values],
             right=True,
         )
-        for position, name in enumerate(names)
+        for name, values in zip(names, zip(*rows, strict=True), strict=True)
     ]
     print_table(console, columns, indent="  ")
