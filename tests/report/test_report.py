@@ -207,6 +207,16 @@ def test_each_class_has_its_figures(page, evaluated):
         ]
 
 
+def test_the_figures_are_those_of_the_evaluate_command(made, page, capsys):
+    assert main(["evaluate", str(made), "--json", "--device", "cpu"]) == 0
+    evaluation = json.loads(capsys.readouterr().out)
+    assert f"{100 * evaluation['accuracy']:.2f}\u00a0%" in page.one("header").text
+    rows = section(page, "classes").one("tbody").all("tr")
+    for row, figures in zip(rows, evaluation["classes"], strict=True):
+        shares = [f"{100 * figures[name]:.1f}\u00a0%" for name in ("precision", "recall", "f1")]
+        assert cells(row)[:5] == [str(figures["class"]), str(figures["support"]), *shares]
+
+
 def test_the_confusion_matrix_has_a_count_in_each_cell_that_has_one(page, evaluated):
     data, predicted, _ = evaluated
     confusion = confusion_matrix(predicted, data.y_test, 3)
@@ -661,9 +671,12 @@ DAMAGES = {
     "no model": (no_model, "holds no model.safetensors: expected the folder of a run that has end"),
     "truncated model": (truncated_model, "model.safetensors: "),
     "other model": (other_model, "model.safetensors: is not the model of which run.json tells"),
-    "misfit": (misfit_model, "the model takes rows of 20 features, got an array of shape"),
-    "classes": (fewer_classes, "blobs: has labels up to 2, the model tells 2 classes"),
-    "overflow": (infinite_outputs, "outputs for the test data are not all finite numbers"),
+    "misfit": (misfit_model, "blobs: has 144 features a sample, the network takes 20"),
+    "classes": (fewer_classes, "blobs, row 3: label 2: the network tells 2 classes, 0 to 1"),
+    "overflow": (
+        infinite_outputs,
+        "blobs: the network's outputs are not all finite: ",
+    ),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from xpnet import __version__
+from xpnet._lib.text import json_text
 from xpnet.backends.probing import cuda_driver_version
 from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, probe
 from xpnet.cli.parser import Parser
@@ -61,13 +61,10 @@ def main(words: Sequence[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return _examine(as_json=parser.parse_args(words).json)
-
-
-def _examine(*, as_json: bool) -> int:
+    as_json = parser.parse_args(words).json
     report = examine()
     if as_json:
-        sys.stdout.write(json.dumps(asdict(report), indent=2) + "\n")
+        sys.stdout.write(json_text(asdict(report)))
     else:
         _print(report)
     works = any(finding.name == "numpy" and finding.usable for finding in report.backends)

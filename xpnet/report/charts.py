@@ -41,16 +41,14 @@ def line_chart(label: str, lines: Sequence[Line], written: Callable[[float], str
     xs, ys = [x for x, _ in points], [y for _, y in points]
     across = _Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT)
     up = _Axis(min(ys), max(ys), HEIGHT - BOTTOM, TOP)
-    return element(
-        "svg",
+    epochs = ticks(across.low, across.high, whole=True)
+    parts = [
         *(_grid_line(up(y), written(y)) for y in ticks(up.low, up.high)),
-        *(_epoch_label(across(x), x) for x in ticks(across.low, across.high, whole=True)),
+        *(_text(f"{x:,.0f}", f"{across(x):.1f}", HEIGHT - 12) for x in epochs),
         *(_path(line, across, up) for line in thinned),
         *(dot for line in thinned for dot in _dots(line, across, up, written)),
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        role="img",
-        aria_label=label,
-    )
+    ]
+    return _svg(parts, WIDTH, HEIGHT, label)
 
 
 def split(line: Line) -> tuple[Line, Line]:
@@ -58,10 +56,11 @@ def split(line: Line) -> tuple[Line, Line]:
 
     Where the rest is less than two points, all belong to it.
     """
-    trained = [point for point in line.points if point[0] > 0]
-    if len(trained) < 2:
+    first = [point for point in line.points if point[0] <= 0]
+    rest = [point for point in line.points if point[0] > 0]
+    if len(rest) < 2:
         return Line(line.name, []), line
-    return Line(line.name, [point for point in line.points if point[0] <= 0]), Line(line.name, trained)
+    return Line(line.name, first), Line(line.name, rest)
 
 
 def evenly_spaced(items: Sequence[Item], most: int) -> Sequence[Item]:
@@ -102,21 +101,17 @@ def confusion_chart(counts: Sequence[Sequence[int]]) -> Markup:
         for j, n in enumerate(row)
         if n
     ]
-    every = -(-classes // 20)
-    numbers = [
-        _number(EDGE + index * CELL + CELL / 2, index, down=down)
-        for index in range(0, classes, every)
-        for down in (False, True)
-    ]
+    numbers = []
+    for index in range(0, classes, -(-classes // 20)):
+        place = EDGE + index * CELL + CELL / 2
+        numbers.append(_text(str(index), place, EDGE - 10, class_="axis"))
+        numbers.append(_text(str(index), EDGE - 8, place + 5, "end", class_="axis"))
     frame = element("rect", x=EDGE, y=EDGE, width=side - EDGE, height=side - EDGE, class_="frame")
-    return element(
-        "svg",
-        frame,
-        *numbers,
-        *cells,
-        viewBox=f"0 0 {side + 1} {side + 1}",
-        role="img",
-        aria_label="Confusion matrix: rows are the labels, columns what the network read",
+    return _svg(
+        [frame, *numbers, *cells],
+        side + 1,
+        side + 1,
+        "Confusion matrix: rows are the labels, columns what the network read",
         class_="matrix" if classes <= MOST_NUMBERED else "matrix dense",
     )
 
@@ -153,41 +148,33 @@ def _dots(line: Line, across: _Axis, up: _Axis, written: Callable[[float], str])
 
 
 def _grid_line(y: float, text: str) -> Markup:
-    return element(
-        "g",
-        element("path", d=f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", class_="grid"),
-        element("text", text, x=LEFT - 8, y=f"{y + 4:.1f}", text_anchor="end"),
-    )
-
-
-def _epoch_label(x: float, epoch: float) -> Markup:
-    return element("text", f"{epoch:,.0f}", x=f"{x:.1f}", y=HEIGHT - 12, text_anchor="middle")
+    line = element("path", d=f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", class_="grid")
+    return element("g", line, _text(text, LEFT - 8, f"{y + 4:.1f}", "end"))
 
 
 def _cell(label: int, read: int, count: int, total: int, strength: float, classes: int) -> Markup:
     x, y = EDGE + read * CELL, EDGE + label * CELL
     title = f"{label} read as {read}: {count:,} of {total:,} ({100 * count / total:.1f} %)"
-    kind = "right" if label == read else "wrong"
-    parts = [
-        element("title", title),
-        element(
-            "rect",
-            x=x + 1,
-            y=y + 1,
-            width=CELL - 1,
-            height=CELL - 1,
-            class_=kind,
-            fill_opacity=f"{0.06 + 0.5 * strength:.2f}",
-        ),
-    ]
+    square = element(
+        "rect",
+        x=x + 1,
+        y=y + 1,
+        width=CELL - 1,
+        height=CELL - 1,
+        class_="right" if label == read else "wrong",
+        fill_opacity=f"{0.06 + 0.5 * strength:.2f}",
+    )
+    number: Markup | None = None
     if classes <= MOST_NUMBERED:
-        place = {"x": x + CELL / 2 + 0.5, "y": y + CELL / 2 + 5}
         text = str(count) if count < 10_000 else f"{count / 1000:.0f}k"
-        parts.append(element("text", text, text_anchor="middle", class_=f"digits{len(text)}", **place))
-    return element("g", *parts, class_="cell")
+        number = _text(text, x + CELL / 2 + 0.5, y + CELL / 2 + 5, class_=f"digits{len(text)}")
+    return element("g", element("title", title), square, number, class_="cell")
 
 
-def _number(place: float, index: int, *, down: bool) -> Markup:
-    if down:
-        return element("text", str(index), x=EDGE - 8, y=place + 5, text_anchor="end", class_="axis")
-    return element("text", str(index), x=place, y=EDGE - 10, text_anchor="middle", class_="axis")
+def _text(text: str, x: float | str, y: float | str, anchor: str = "middle", **attributes: str) -> Markup:
+    return element("text", text, x=x, y=y, text_anchor=anchor, **attributes)
+
+
+def _svg(parts: Sequence[Markup], width: int, height: int, label: str, **attributes: str) -> Markup:
+    view = f"0 0 {width} {height}"
+    return element("svg", *parts, viewBox=view, role="img", aria_label=label, **attributes)

@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from xpnet.config import TrainConfig, resolved
@@ -11,34 +10,20 @@ from xpnet.report.parts import section
 from xpnet.report.record import shown
 
 if TYPE_CHECKING:
-    from xpnet.report.facts import Facts
+    from xpnet.report.facts import ReportData
 
-BOOKKEEPING = {
-    "debug",
-    "name",
-    "out",
-    "overwrite",
-    "print_config",
-    "quiet",
-    "report",
-    "resume",
-    "track",
-}
+BOOKKEEPING = {"debug", "name", "out", "overwrite", "print_config", "quiet", "report", "resume", "track"}
 """Settings that change nothing in the training."""
 
 
-def origin(facts: "Facts") -> Markup:
+def origin(facts: "ReportData") -> Markup:
     """Return the section with what run.json says of how the network was made."""
     pairs = [part for label, value in _pairs(facts) for part in (element("dt", label), element("dd", value))]
-    return section(
-        "record",
-        "The run",
-        element("dl", *pairs, class_="facts"),
-        _all_settings(facts.story.record["config"]),
-    )
+    settings = _all_settings(facts.story.record["config"])
+    return section("record", "The run", element("dl", *pairs, class_="facts"), settings)
 
 
-def _pairs(facts: "Facts") -> Iterator[tuple[str, str]]:
+def _pairs(facts: "ReportData") -> Iterator[tuple[str, str]]:
     record = facts.story.record
     data, reason = record["data"], record["device_reason"]
     yield "Command", element("code", command_line(record["command"]))
@@ -76,36 +61,27 @@ def _time(text: str) -> str:
 
 
 def _changed_settings(config: Mapping[str, Any]) -> str:
-    changed = [f"{name} {shown(config[name])}" for name in _settings(config) if _differs(config, name)]
+    changed = [f"{name} {shown(config[name])}" for name, differs in _settings(config) if differs]
     return f"{', '.join(changed)}; the others are defaults" if changed else "the defaults"
 
 
 def _all_settings(config: Mapping[str, Any]) -> Markup:
-    names = _settings(config)
     rows = [
         element(
             "div",
             element("dt", name),
             element("dd", shown(config[name])),
-            class_="changed" if _differs(config, name) else None,
+            class_="changed" if differs else None,
         )
-        for name in names
+        for name, differs in _settings(config)
     ]
-    return element(
-        "details",
-        element("summary", f"All {len(names)} settings"),
-        element("dl", *rows, class_="settings"),
-    )
+    summary = element("summary", f"All {len(rows)} settings")
+    return element("details", summary, element("dl", *rows, class_="settings"))
 
 
-def _settings(config: Mapping[str, Any]) -> list[str]:
-    return [name for name in config if name not in BOOKKEEPING]
-
-
-def _differs(config: Mapping[str, Any], name: str) -> bool:
-    return bool(config[name] != _defaults().get(name, config[name]))
-
-
-@cache
-def _defaults() -> dict[str, Any]:
-    return resolved(TrainConfig())
+def _settings(config: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """Return each setting of the training, and whether it is not the default."""
+    defaults = resolved(TrainConfig())
+    return [
+        (name, config[name] != defaults.get(name, config[name])) for name in config if name not in BOOKKEEPING
+    ]

@@ -9,7 +9,7 @@ from string import Template
 from xpnet.nn.architecture import shown as sizes_shown
 from xpnet.report.classes import classes
 from xpnet.report.curves import curves
-from xpnet.report.facts import Facts
+from xpnet.report.facts import ReportData
 from xpnet.report.images import image_side
 from xpnet.report.markup import Markup, element, joined, json_script
 from xpnet.report.network import embedded, full_ink, no_drawing
@@ -18,8 +18,10 @@ from xpnet.report.parts import note, percent, section
 from xpnet.report.pictures import mistakes, weights
 from xpnet.report.record import finite, shown
 
+SECTIONS = (curves, classes, mistakes, weights, origin)
 
-def page(facts: Facts) -> bytes:
+
+def page(facts: ReportData) -> bytes:
     """Return the report as a file."""
     style, script = _file("style.css"), _file("page.js")
     reason = no_drawing(facts.predictor.model, facts.data)
@@ -30,16 +32,7 @@ def page(facts: Facts) -> bytes:
         script=script,
         title=joined([f"{facts.story.name} · xpnet"]),
         header=_header(facts),
-        main=joined(
-            [
-                _drawing(facts, reason),
-                curves(facts),
-                classes(facts),
-                mistakes(facts),
-                weights(facts),
-                origin(facts),
-            ]
-        ),
+        main=joined([_drawing(facts, reason), *(make(facts) for make in SECTIONS)]),
         footer=joined([_provenance(facts)]),
         network="" if reason else _network(facts),
     )
@@ -59,11 +52,11 @@ def _hash(text: str) -> str:
 # Summary
 
 
-def _header(facts: Facts) -> Markup:
+def _header(facts: ReportData) -> Markup:
     story, model = facts.story, facts.predictor.model
     record = story.record
     status = record["status"]
-    finished = "status" if status == "completed" else "status unfinished"
+    kind = "status" if status == "completed" else "status unfinished"
     text = "running, or killed" if status == "running" else status
     sub = (
         f" · {record['data']['name']} · network {sizes_shown(model.sizes)} · "
@@ -73,13 +66,13 @@ def _header(facts: Facts) -> Markup:
         [
             element("p", "xpnet report", class_="over"),
             element("h1", story.name),
-            element("p", element("span", text, class_=finished), sub, class_="sub"),
+            element("p", element("span", text, class_=kind), sub, class_="sub"),
             element("dl", *_key_figures(facts), class_="figures"),
         ]
     )
 
 
-def _key_figures(facts: Facts) -> Iterator[Markup]:
+def _key_figures(facts: ReportData) -> Iterator[Markup]:
     metrics = facts.story.record["metrics"] or {}
 
     def figure(label: str, text: str, kind: str | None = None) -> Markup:
@@ -90,7 +83,7 @@ def _key_figures(facts: Facts) -> Iterator[Markup]:
         if isinstance(value, int | float) and (number := finite(value)) is not None:
             yield figure(label, written(number))
 
-    yield figure("test accuracy", percent(facts.accuracy), "main")
+    yield figure("test accuracy", percent(facts.evaluation.accuracy), "main")
     yield from recorded("test loss", "test_loss", "{:.4f}".format)
     yield from recorded("validation accuracy", "validation_accuracy", percent)
     yield from recorded("training accuracy", "train_accuracy", percent)
@@ -111,7 +104,7 @@ def duration(seconds: float) -> str:
 # Drawing
 
 
-def _drawing(facts: Facts, reason: str | None) -> Markup:
+def _drawing(facts: ReportData, reason: str | None) -> Markup:
     if reason is not None:
         return section("draw", "Draw a digit", note(f"Drawing is off: {reason}."))
     side = image_side(facts.data.features)
@@ -119,7 +112,7 @@ def _drawing(facts: Facts, reason: str | None) -> Markup:
     return section("draw", "Draw a digit", field)
 
 
-def _network(facts: Facts) -> Markup:
+def _network(facts: ReportData) -> Markup:
     value = {
         "side": image_side(facts.data.features),
         "full": full_ink(facts.data),
@@ -128,7 +121,7 @@ def _network(facts: Facts) -> Markup:
     return json_script("network", value)
 
 
-def _provenance(facts: Facts) -> str:
+def _provenance(facts: ReportData) -> str:
     version = facts.story.record["versions"].get("xpnet")
     used = "" if version is None else f" {shown(version)}"
     return f"The report of a run of xpnet{used}: one file, which needs no other and no connection."
