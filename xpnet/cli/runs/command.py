@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xpnet._lib.text import complain
 from xpnet.cli.parser import Parser
@@ -42,8 +42,16 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
+    folder: dict[str, Any] = {"metavar": "FOLDER", "type": Path}
+    folder["help"] = f"where the runs are (default: {OUT})"
+
+    def add_folder(parser: Parser) -> None:
+        where = parser.add_mutually_exclusive_group()
+        where.add_argument("folder", nargs="?", **folder)
+        where.add_argument("--out", default=OUT, **folder)
+
     many = action("list", _list, "list all runs")
-    _add_folder(many)
+    add_folder(many)
     many.add_argument(
         "--sort",
         metavar="NAME",
@@ -59,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         help="a run: its name, or its folder (default: the newest)",
     )
-    _add_out(one)
+    one.add_argument("--out", default=OUT, **folder)
     some = action("compare", _compare, "show what differs between runs")
     some.add_argument(
         "names",
@@ -68,9 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         help="runs: names or folders; a folder of several trained together stands for all of them",
     )
     some.add_argument("--all", action="store_true", help="show what is equal too")
-    _add_out(some)
+    some.add_argument("--out", default=OUT, **folder)
     first = action("best", _best, "name the best run, and the commands that use it")
-    _add_folder(first)
+    add_folder(first)
     first.add_argument(
         "--metric",
         metavar="NAME",
@@ -83,19 +91,6 @@ def _parser() -> argparse.ArgumentParser:
         form.add_argument("--csv", action="store_true", help="print CSV")
         added.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
-
-
-def _add_folder(parser: argparse.ArgumentParser) -> None:
-    """Let the folder be given as a word or with --out."""
-    where = parser.add_mutually_exclusive_group()
-    help_text = f"where the runs are (default: {OUT})"
-    where.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", help=help_text)
-    _add_out(where)
-
-
-def _add_out(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
-    help_text = f"where the runs are (default: {OUT})"
-    parser.add_argument("--out", metavar="FOLDER", type=Path, default=OUT, help=help_text)
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -130,7 +125,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     compared = comparison.compare(runs, everything=arguments.all)
     print_result(
         arguments,
-        comparison.as_object(compared),
+        compared,
         comparison.as_rows(compared),
         lambda console: comparison.print_comparison(console, compared, everything=arguments.all),
     )
