@@ -86,30 +86,21 @@ def main(words: Sequence[str]) -> int:
         args=words,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     )
-    _check(config)
-    augmentation = _augmentation(config)
-    _write(config.preview, _picture(config, augmentation))
-    sys.stdout.write(f"{config.preview}\n")
-    return 0
-
-
-def _augmentation(config: PreviewConfig) -> Augmentation:
-    settings = {field.name: getattr(config, f"augment_{field.name}") for field in fields(Augmentation)}
-    augmentation = Augmentation(**settings)
-    if not augmentation.enabled:
-        flags = ", ".join(flag(name) for name in settings if name != "elastic_sigma")
-        msg = f"nothing to show: give one or more of {flags}, such as --augment-rotate 15"
-        raise ConfigError(msg)
-    return augmentation
-
-
-def _check(config: PreviewConfig) -> None:
     if config.preview.suffix.lower() != ".png":
         msg = f"--preview: expected a file name that ends in .png, got {config.preview}"
         raise ConfigError(msg)
     if not 0 <= config.seed < 2**64:
         msg = f"--seed: expected a whole number from 0 to 2^64 - 1 ({2**64 - 1}), got {config.seed}"
         raise ConfigError(msg)
+    settings = {field.name: getattr(config, f"augment_{field.name}") for field in fields(Augmentation)}
+    augmentation = Augmentation(**settings)
+    if not augmentation.enabled:
+        flags = ", ".join(flag(name) for name in settings if name != "elastic_sigma")
+        msg = f"nothing to show: give one or more of {flags}, such as --augment-rotate 15"
+        raise ConfigError(msg)
+    _write(config.preview, _picture(config, augmentation))
+    sys.stdout.write(f"{config.preview}\n")
+    return 0
 
 
 def _picture(config: PreviewConfig, augmentation: Augmentation) -> "NDArray[np.uint8]":

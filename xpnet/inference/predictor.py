@@ -54,7 +54,7 @@ class Predictor:
             dtype = "float64"
         self.arithmetic = arithmetic
         with backend.scope():
-            self._context = build_context(arithmetic, dtype, backend, model.network, _normalization(model))
+            self._context = build_context(arithmetic, dtype, backend, model.network, normalization_of(model))
 
             def on_device(array: NDArray[np.generic]) -> Any:
                 return backend.from_host(array.astype(dtype) + 0.0)
@@ -167,7 +167,8 @@ def _outputs(context: ComputeContext) -> Any:
     return of_block
 
 
-def _normalization(model: SavedModel) -> Normalization:
+def normalization_of(model: SavedModel) -> Normalization:
+    """Return the normalisation of the inputs."""
     statistics = model.normalization
     scale = PIXEL_SCALE if model.normalize == "scale" else 1.0
     return Normalization(
