@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from networks import pixels
@@ -52,10 +53,7 @@ def copied(work, tmp_path):
 
 
 def printed(capsys, *words):
-    assert main(["evaluate", *words, "--device", "cpu"]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    return out
+    return commands.printed(capsys, "evaluate", *words, "--device", "cpu")
 
 
 def figures(capsys, *words):
@@ -221,24 +219,22 @@ def test_a_class_without_samples_has_no_recall(capsys, tmp_path):
     assert printed(capsys, *words).splitlines()[7].split()[2] == "-"
 
 
-def test_many_classes_have_their_matrix_in_the_json_alone(capsys, tmp_path):
-    layers = [{"weight": np.zeros((40, FEATURES)), "bias": np.zeros(40)}]
+@pytest.mark.parametrize(
+    ("classes", "line", "shape"),
+    [
+        (40, "The confusion matrix of 40 classes is in --json.", (40, 40)),
+        (1001, "There is no confusion matrix of 1001 classes: 1,000 are the most.", ()),
+    ],
+)
+def test_many_classes_have_their_matrix_in_the_json_alone_or_none(capsys, tmp_path, classes, line, shape):
+    layers = [{"weight": np.zeros((classes, FEATURES)), "bias": np.zeros(classes)}]
     path = tmp_path / "wide.safetensors"
-    save_model(path, SavedModel(layers, (FEATURES, 40)))
-    out = printed(capsys, str(path), "--data", "data.npz")
-    assert out.endswith("\nThe confusion matrix of 40 classes is in --json.\n")
-    assert np.shape(figures(capsys, str(path), "--data", "data.npz")["confusion"]) == (40, 40)
-
-
-def test_more_than_a_thousand_classes_have_figures_but_no_matrix(capsys, tmp_path):
-    layers = [{"weight": np.zeros((1001, FEATURES)), "bias": np.zeros(1001)}]
-    path = tmp_path / "wide.safetensors"
-    save_model(path, SavedModel(layers, (FEATURES, 1001)))
-    out = printed(capsys, str(path), "--data", "data.npz")
-    assert out.endswith("\nThere is no confusion matrix of 1001 classes: 1,000 are the most.\n")
-    found = figures(capsys, str(path), "--data", "data.npz")
-    assert found["confusion"] is None
-    assert len(found["classes"]) == 1001
+    save_model(path, SavedModel(layers, (FEATURES, classes)))
+    words = (str(path), "--data", "data.npz")
+    assert printed(capsys, *words).endswith(f"\n{line}\n")
+    found = figures(capsys, *words)
+    assert np.shape(found["confusion"]) == shape
+    assert len(found["classes"]) == classes
     assert found["classes"][0]["recall"] == 1.0
 
 
@@ -263,13 +259,7 @@ def test_the_predictions_of_each_sample_are_written_exactly(capsys, tmp_path):
 
 
 def complaint(capsys, *words):
-    """The only line that the command prints, on standard error, before it ends with 2."""
-    assert main(["evaluate", *map(str, words), "--device", "cpu"]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("xpnet: ")
-    assert err.count("\n") == 1
-    return err.removeprefix("xpnet: ")
+    return commands.complaint(capsys, "evaluate", *words, "--device", "cpu")
 
 
 def changed_record(folder, **changes):
@@ -387,11 +377,7 @@ def test_data_that_do_not_fit_are_one_line(capsys, tmp_path, arrays, message):
 def test_a_wrong_command_line_is_one_line_and_nothing_changes(capsys, work, words, message):
     before = files(work)
     arguments = words if "--device" in words else (*words, "--device", "cpu")
-    assert main(["evaluate", *arguments]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert message in err
-    assert err.count("\n") == 1
+    assert message in commands.complaint(capsys, "evaluate", *arguments)
     assert files(work) == before
 
 

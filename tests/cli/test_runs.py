@@ -1,6 +1,5 @@
 """Lists and comparisons of runs: what they show, and that nothing in a folder can harm them."""
 
-import contextlib
 import csv
 import io
 import json
@@ -10,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from rich.console import Console
@@ -84,23 +84,12 @@ def main(words):
     return xpnet(["runs", *words])
 
 
-def printed(capsys, *words, code=0):
-    """Standard output of the command, which must return this code and say nothing else."""
-    assert main([*map(str, words)]) == code
-    out, err = capsys.readouterr()
-    assert err == ""
-    return out
+def printed(capsys, *words):
+    return commands.printed(capsys, "runs", *words)
 
 
 def complaint(capsys, *words):
-    """The one line on standard error of a command that is refused."""
-    try:
-        code = main([*map(str, words)])
-    except SystemExit as ended:
-        code = ended.code
-    out, err = capsys.readouterr()
-    assert (code, out, err.count("\n"), err[:7]) == (2, "", 1, "xpnet: ")
-    return err[7:-1]
+    return commands.complaint(capsys, "runs", *words)
 
 
 def column(table, number=0):
@@ -297,7 +286,7 @@ def test_the_list_loads_no_array_library():
 
 
 WORK = """\
-import sys; sys.path.insert(0, sys.argv[1])
+import sys; sys.path[:0] = sys.argv[1:]
 import os; from pathlib import Path; from test_runs import start
 run = start("worked-on"); run.log({"epoch": 3, "train_accuracy": 0.5, "seconds": 2.0})
 print("started", flush=True); sys.stdin.read()
@@ -311,7 +300,7 @@ def age(folder, seconds=60.0):
 
 
 def test_a_run_is_running_while_its_process_lives_and_killed_when_that_is(capsys):
-    command = [sys.executable, "-c", WORK, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", WORK, str(Path(__file__).parent), str(Path(commands.__file__).parent)]
     pipe = subprocess.PIPE
     folder = RUNS / "worked-on"
     with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
@@ -583,8 +572,7 @@ def test_control_characters_never_reach_the_terminal(capsys, evil_run, words, fo
 )
 def test_control_characters_never_reach_the_terminal_in_messages(capsys, evil_run, words):
     (evil_run / "run.json").write_text("damaged")
-    with contextlib.suppress(SystemExit):
-        assert main([*words]) == 2
+    assert main([*words]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert all(line.isprintable() for line in err.split("\n"))
