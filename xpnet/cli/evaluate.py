@@ -55,12 +55,7 @@ def main(words: Sequence[str]) -> int:
     config = trained.config
     loss, smoothing = ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
     evaluation = evaluate(
-        trained.predictor,
-        samples.x,
-        samples.labels,
-        name=samples.name,
-        loss=loss,
-        label_smoothing=smoothing,
+        trained.predictor, samples.x, samples.labels, name=samples.name, loss=loss, label_smoothing=smoothing
     )
     if arguments.predictions is not None:
         labels = enumerate(samples.labels.tolist())
@@ -90,12 +85,7 @@ def _parser() -> Parser:
         help="the half of the data to evaluate on (default: test)",
     )
     add("--json", action="store_true", help="print JSON")
-    add(
-        "--predictions",
-        type=Path,
-        metavar="FILE.csv",
-        help="write what is predicted for each sample",
-    )
+    add("--predictions", type=Path, metavar="FILE.csv", help="write what is predicted for each sample")
     add_computation(parser)
     return parser
 

@@ -23,11 +23,7 @@ REPORT_FILE = "report.html"
 
 
 def write_report(
-    folder: Path,
-    data: Dataset | None = None,
-    out: Path | None = None,
-    *,
-    sha256: str | None = None,
+    folder: Path, data: Dataset | None = None, out: Path | None = None, *, sha256: str | None = None
 ) -> Path:
     """Write the report of a run and return where it is.
 

@@ -32,10 +32,7 @@ def _pairs(facts: "ReportData") -> Iterator[tuple[str, str]]:
     yield "Device", f"{record['device_used']}, {record['backend']}{asked}"
     samples = f"{len(facts.data.y_train):,} training and {len(facts.data.y_test):,} test samples"
     shape = f"{facts.data.features} features, {facts.predictor.classes} classes"
-    yield (
-        "Data",
-        joined([f"{data['name']}: {samples}, {shape}; SHA-256 ", element("code", data["sha256"])]),
-    )
+    yield ("Data", joined([f"{data['name']}: {samples}, {shape}; SHA-256 ", element("code", data["sha256"])]))
     yield "Fingerprint", element("code", facts.fingerprint)
     versions = [f"{name} {shown(version)}" for name, version in record["versions"].items()]
     yield "Versions", ", ".join([*versions, record["python"]])

@@ -55,12 +55,7 @@ class Mirrors(Callback):
     """
 
     def __init__(
-        self,
-        names: Sequence[str],
-        folder: Path,
-        line: Callable[[str], None],
-        *,
-        debug: bool = False,
+        self, names: Sequence[str], folder: Path, line: Callable[[str], None], *, debug: bool = False
     ) -> None:
         self._names, self._folder, self._line, self._debug = names, folder, line, debug
         self._mirrors: list[_Mirror] = []

@@ -62,10 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--reverse", action="store_true", help="the other way round")
     one = action("show", _show, "show everything about a run, or about several trained together")
     one.add_argument(
-        "run_name",
-        metavar="RUN",
-        nargs="?",
-        help="a run: its name, or its folder (default: the newest)",
+        "run_name", metavar="RUN", nargs="?", help="a run: its name, or its folder (default: the newest)"
     )
     one.add_argument("--out", default=OUT, **folder)
     some = action("compare", _compare, "show what differs between runs")

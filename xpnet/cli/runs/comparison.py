@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from xpnet._lib.text import plain
-from xpnet.cli.runs.formatting import (
-    Column,
-    format_metric,
-    format_value,
-    print_line,
-    print_tables,
-)
+from xpnet.cli.runs.formatting import Column, format_metric, format_value, print_line, print_tables
 from xpnet.cli.runs.listing import FINGERPRINT_DIGITS, higher_is_better, metric_names
 from xpnet.errors import ConfigError
 from xpnet.report.origin import BOOKKEEPING

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from xpnet._lib.text import plain
-from xpnet.cli.runs.formatting import (
-    Column,
-    format_metric,
-    format_value,
-    print_line,
-    print_pair,
-    print_table,
-)
+from xpnet.cli.runs.formatting import Column, format_metric, format_value, print_line, print_pair, print_table
 from xpnet.cli.runs.listing import STYLES, commands, print_list
 from xpnet.config import TrainConfig, resolved
 from xpnet.report.charts import evenly_spaced
@@ -59,9 +52,7 @@ def as_object(run: FoundRun, history: Sequence[Mapping[str, Any]]) -> dict[str, 
     return {**run.record, "status": run.status, "folder": str(run.folder), "history": list(history)}
 
 
-def history_rows(
-    history: Sequence[Mapping[str, Any]],
-) -> tuple[list[str], list[list[object]]]:
+def history_rows(history: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[object]]]:
     """Return heading and rows of a CSV file of the history."""
     names = list(dict.fromkeys(name for row in history for name in row))
     return names, [[row.get(name) for name in names] for row in history]
@@ -179,9 +170,7 @@ def _print_numbers(console: Console, names: Sequence[str], rows: Iterable[Sequen
     """Print a table of numbers; a dash stands for anything else."""
     columns = [
         Column(
-            format_value(name),
-            [Text(format_metric(name, number_of(value))) for value in values],
-            right=True,
+            format_value(name), [Text(format_metric(name, number_of(value))) for value in values], right=True
         )
         for name, values in zip(names, zip(*rows, strict=True), strict=True)
     ]
