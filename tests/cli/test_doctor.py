@@ -67,9 +67,7 @@ def test_report_lists_every_backend_with_its_version_and_devices(
 
 
 def test_report_gives_each_reason_and_its_command_on_one_line(
-    machine: Callable[..., None],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    machine: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     machine(gpus=0)
@@ -118,11 +116,7 @@ def test_exit_code_is_2_when_numpy_does_not_work(machine: Callable[..., None]) -
 def test_real_report_is_json_alone() -> None:
     program = "import sys; from xpnet.__main__ import main; sys.exit(main(['doctor', '--json']))"
     run = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ},
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ}
     )
     assert run.returncode == 0, run.stderr
     numpy = json.loads(run.stdout)["backends"][0]

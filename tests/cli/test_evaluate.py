@@ -93,11 +93,7 @@ def test_so_it_is_with_every_backend(capsys, backend):
 
 @pytest.mark.parametrize(
     ("name", "loss", "smoothing"),
-    [
-        ("native", "cross-entropy", 0.0),
-        ("squared", "squared-error", 0.0),
-        ("smoothed", "cross-entropy", 0.1),
-    ],
+    [("native", "cross-entropy", 0.0), ("squared", "squared-error", 0.0), ("smoothed", "cross-entropy", 0.1)],
 )
 def test_the_loss_is_what_the_training_minimised_and_is_named(capsys, name, loss, smoothing):
     found = figures(capsys, f"runs/{name}")
@@ -304,10 +300,7 @@ DAMAGE = {
         lambda run: changed_record(run, fingerprint=None),
         "fingerprint: expected a string, got",
     ),
-    "other data": (
-        lambda run: changed_record(run, data={"sha256": "0" * 64}),
-        "is no longer what",
-    ),
+    "other data": (lambda run: changed_record(run, data={"sha256": "0" * 64}), "is no longer what"),
 }
 
 
@@ -324,10 +317,7 @@ def numbers(rows, features):
 
 
 WRONG_DATA = {
-    "other features": (
-        {"x": numbers(3, 9), "y": [0, 1, 2]},
-        "has 9 features a sample, the network takes 16",
-    ),
+    "other features": ({"x": numbers(3, 9), "y": [0, 1, 2]}, "has 9 features a sample, the network takes 16"),
     "more classes": (
         {"x": numbers(3, FEATURES), "y": [0, 4, 9]},
         "row 2: label 4: the network tells 4 classes, 0 to 3",
@@ -338,10 +328,7 @@ WRONG_DATA = {
         {"a": numbers(3, FEATURES), "b": [0]},
         "expected x_test, or x, or a single array (found: a, b)",
     ),
-    "objects": (
-        {"x": np.array([[{}]], object), "y": [0]},
-        "Python objects, which are never loaded",
-    ),
+    "objects": ({"x": np.array([[{}]], object), "y": [0]}, "Python objects, which are never loaded"),
     "far too large": (
         {"x": np.full((2, FEATURES), 1e300), "y": [0, 1]},
         "the network's outputs are not all finite",

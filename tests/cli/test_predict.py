@@ -354,8 +354,7 @@ BAD_TABLES = {
 def test_a_bad_csv_file_is_one_line_that_says_where(capsys, tmp_path, content, message):
     model, path = tmp_path / "tiny.safetensors", tmp_path / "table.csv"
     save_model(
-        model,
-        SavedModel([{"weight": np.full((2, 2), 1e9), "bias": np.zeros(2)}], (2, 2), normalize="none"),
+        model, SavedModel([{"weight": np.full((2, 2), 1e9), "bias": np.zeros(2)}], (2, 2), normalize="none")
     )
     path.write_bytes(content)
     line = complaint(capsys, model, path, "--arithmetic", "native")

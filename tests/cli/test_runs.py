@@ -760,8 +760,7 @@ def test_a_damaged_summary_is_refused(capsys, content):
 
 
 @pytest.mark.parametrize(
-    "content",
-    ['{"over": 5, "figures": []}', '{"figures": {"a": 5, "b": {"mean": "x"}}, "best": 1}'],
+    "content", ['{"over": 5, "figures": []}', '{"figures": {"a": 5, "b": {"mean": "x"}}, "best": 1}']
 )
 def test_a_summary_with_values_of_other_kinds_is_shown_as_far_as_it_goes(capsys, content):
     make("seed-0", RUNS / "five")
@@ -959,10 +958,7 @@ def test_an_interrupted_run_can_be_the_best_and_go_on(capsys):
         (("show", "--out", "file"), "file: cannot be read (Not a directory): expected a folder"),
         (("list", "--colour"), "unrecognized arguments: --colour (xpnet runs --help)"),
         (("list", "runs", "--out", "runs"), "argument --out: not allowed with argument FOLDER"),
-        (
-            ("list", "absent"),
-            "absent: cannot be read (No such file or directory): expected a folder",
-        ),
+        (("list", "absent"), "absent: cannot be read (No such file or directory): expected a folder"),
         (("list", "file"), "file: cannot be read (Not a directory): expected a folder with runs"),
         (("list", "a\0b"), r"a\x00b: cannot be read (not a path): expected a folder"),
         (("show", "absent"), "absent: no such run in runs, and no such folder"),

@@ -436,13 +436,7 @@ def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(run):
 def test_long_and_many_values_are_cut():
     assert shown("x" * 1000) == "x" * 300 + "…"
     assert shown([1, 2.5, "a"]) == "1 2.5 a"
-    assert [shown(value) for value in (None, [], True, False, 0)] == [
-        "none",
-        "none",
-        "yes",
-        "no",
-        "0",
-    ]
+    assert [shown(value) for value in (None, [], True, False, 0)] == ["none", "none", "yes", "no", "0"]
 
 
 # Charts and images
@@ -668,10 +662,7 @@ DAMAGES = {
     "other model": (other_model, "model.safetensors: is not the model of which run.json tells"),
     "misfit": (misfit_model, "blobs: has 144 features a sample, the network takes 20"),
     "classes": (fewer_classes, "blobs, row 3: label 2: the network tells 2 classes, 0 to 1"),
-    "overflow": (
-        infinite_outputs,
-        "blobs: the network's outputs are not all finite: ",
-    ),
+    "overflow": (infinite_outputs, "blobs: the network's outputs are not all finite: "),
 }
 
 

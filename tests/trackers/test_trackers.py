@@ -312,8 +312,7 @@ def test_a_mirror_that_cannot_start_is_one_warning(capsys, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/python")
     assert train.main([*RUN, "--track", "wandb", "--quiet"]) == 0
     assert re.fullmatch(
-        r"xpnet: warning: --track wandb: .*/no/python.*: nothing is lost, .*\n",
-        capsys.readouterr().err,
+        r"xpnet: warning: --track wandb: .*/no/python.*: nothing is lost, .*\n", capsys.readouterr().err
     )
 
 
