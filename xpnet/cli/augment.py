@@ -11,6 +11,7 @@ import tyro
 
 from xpnet._lib.files import unwritable, write_atomic
 from xpnet.config.augmentation import Augmentation, flag
+from xpnet.config.training import check
 from xpnet.data.augment import augmenter, square_side
 from xpnet.errors import ConfigError
 
@@ -89,9 +90,7 @@ def main(words: Sequence[str]) -> int:
     if config.preview.suffix.lower() != ".png":
         msg = f"--preview: expected a file name that ends in .png, got {config.preview}"
         raise ConfigError(msg)
-    if not 0 <= config.seed < 2**64:
-        msg = f"--seed: expected a whole number from 0 to 2^64 - 1 ({2**64 - 1}), got {config.seed}"
-        raise ConfigError(msg)
+    check("seed", config.seed)
     settings = {field.name: getattr(config, f"augment_{field.name}") for field in fields(Augmentation)}
     augmentation = Augmentation(**settings)
     if not augmentation.enabled:

@@ -1,20 +1,16 @@
 """``python -m xpnet doctor``: what can run here, and how to mend what cannot."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from xpnet import __version__
 from xpnet._lib.text import json_text
 from xpnet.backends.probing import cuda_driver_version
 from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, probe
 from xpnet.cli.parser import Parser
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 
 def main(words: Sequence[str]) -> int:

@@ -1,18 +1,12 @@
 """``xpnet report``: write the report of a run."""
 
-from __future__ import annotations
-
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xpnet.cli.parser import Parser
 from xpnet.report import write_report
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
-
 
 DESCRIPTION = """\
 Write what a run did as one page, RUN/report.html, which needs no other file and no network: learning

@@ -8,6 +8,7 @@ from typing import TypeVar
 from xpnet.report.markup import Markup, element
 
 Points = Sequence[tuple[float, float]]
+Scale = Callable[[float], float]
 Item = TypeVar("Item")
 
 WIDTH, HEIGHT = 440, 250
@@ -39,11 +40,10 @@ def line_chart(label: str, lines: Sequence[Line], written: Callable[[float], str
     thinned = [Line(line.name, evenly_spaced(line.points, MOST_POINTS)) for line in lines if line.points]
     points = [point for line in thinned for point in line.points]
     xs, ys = [x for x, _ in points], [y for _, y in points]
-    across = _Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT)
-    up = _Axis(min(ys), max(ys), HEIGHT - BOTTOM, TOP)
-    epochs = ticks(across.low, across.high, whole=True)
+    across, up = _axis(xs, LEFT, WIDTH - RIGHT), _axis(ys, HEIGHT - BOTTOM, TOP)
+    epochs = ticks(min(xs), max(xs), whole=True)
     parts = [
-        *(_grid_line(up(y), written(y)) for y in ticks(up.low, up.high)),
+        *(_grid_line(up(y), written(y)) for y in ticks(min(ys), max(ys))),
         *(_text(f"{x:,.0f}", f"{across(x):.1f}", HEIGHT - 12) for x in epochs),
         *(_path(line, across, up) for line in thinned),
         *(dot for line in thinned for dot in _dots(line, across, up, written)),
@@ -116,28 +116,24 @@ def confusion_chart(counts: Sequence[Sequence[int]]) -> Markup:
     )
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """From values to places; a single value stands in the middle."""
+def _axis(values: Sequence[float], begin: float, end: float) -> Scale:
+    """Return the function from values to places from `begin` to `end`; equal values stand in the middle."""
+    low, high = min(values), max(values)
+    span = high / 2 - low / 2  # halves first, so that the difference of two huge values is finite
 
-    low: float
-    high: float
-    begin: float
-    end: float
+    def place(value: float) -> float:
+        part = 0.5 if span == 0 else (value / 2 - low / 2) / span
+        return begin + part * (end - begin)
 
-    def __call__(self, value: float) -> float:
-        # Halves first, so that the difference of two huge values is finite.
-        span = self.high / 2 - self.low / 2
-        part = 0.5 if span == 0 else (value / 2 - self.low / 2) / span
-        return self.begin + part * (self.end - self.begin)
+    return place
 
 
-def _path(line: Line, across: _Axis, up: _Axis) -> Markup:
+def _path(line: Line, across: Scale, up: Scale) -> Markup:
     places = "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in line.points)
     return element("path", d=f"M{places}", class_=f"line {line.name}")
 
 
-def _dots(line: Line, across: _Axis, up: _Axis, written: Callable[[float], str]) -> Iterator[Markup]:
+def _dots(line: Line, across: Scale, up: Scale, written: Callable[[float], str]) -> Iterator[Markup]:
     """Yield marks of the points, with their values, unless they are too many."""
     if len(line.points) > MOST_DOTS:
         return

@@ -45,15 +45,15 @@ def full_ink(data: Dataset) -> float:
     return 255.0 if x.dtype == np.uint8 else float(x.max()) or 1.0
 
 
-def embedded(model: SavedModel) -> dict[str, Any]:
-    """Return the network for the page's script, as JSON can hold it.
+def embedded(model: SavedModel, data: Dataset) -> dict[str, Any]:
+    """Return the network for the page's script as JSON can hold it, with the side and the full ink of images.
 
     Its inputs are (raw - shift) · scale, and each layer then is Z = W A + b with an activation between
     two. Batch normalisation by running statistics is linear, so it goes into W and b. W is float32,
     all else float64; all are little-endian bytes in base64.
     """
     normalization = normalization_of(model)
-    return {
+    network = {
         "activation": model.activation,
         "leak": LEAK,
         "shift": _numbers(np.atleast_1d(normalization.shift), "<f8"),
@@ -63,6 +63,7 @@ def embedded(model: SavedModel) -> dict[str, Any]:
             for weight, bias in _linear(model)
         ],
     }
+    return {"side": image_side(data.features), "full": full_ink(data), "network": network}
 
 
 def _linear(model: SavedModel) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:

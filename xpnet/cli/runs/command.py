@@ -1,11 +1,13 @@
 """``xpnet runs``: list, show and compare runs, and name the best."""
 
-from __future__ import annotations
-
+import argparse
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from xpnet._lib.text import complain
 from xpnet.cli.parser import Parser
@@ -14,12 +16,6 @@ from xpnet.cli.runs.formatting import print_result
 from xpnet.errors import DataError
 from xpnet.storage.find import OUT, FoundRun, name_below, newest, read, surveyed
 from xpnet.storage.record import RECORD_FILE
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Sequence
-
-    from rich.console import Console
 
 DESCRIPTION = "List, show and compare runs, and name the best, from what their folders hold."
 EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."

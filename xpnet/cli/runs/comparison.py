@@ -1,9 +1,9 @@
 """Runs side by side: which settings differ, what came of it, and whether the parameters agree."""
 
-from __future__ import annotations
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
+from rich.console import Console
 from rich.text import Text
 
 from xpnet._lib.text import plain
@@ -11,15 +11,7 @@ from xpnet.cli.runs.formatting import Column, format_metric, format_value, print
 from xpnet.cli.runs.listing import FINGERPRINT_DIGITS, higher_is_better, metric_names
 from xpnet.errors import ConfigError
 from xpnet.report.origin import BOOKKEEPING
-from xpnet.storage.find import object_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from rich.console import Console
-
-    from xpnet.storage.find import FoundRun
-
+from xpnet.storage.find import FoundRun, object_of
 
 Values = dict[str, list[Any]]
 """What the runs have under each name, in their order."""

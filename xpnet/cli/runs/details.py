@@ -1,10 +1,11 @@
 """All that there is to know of one run, or of several trainings that belong together."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
 from xpnet._lib.text import plain
@@ -13,15 +14,7 @@ from xpnet.cli.runs.listing import STYLES, commands, print_list
 from xpnet.config import TrainConfig, resolved
 from xpnet.report.charts import evenly_spaced
 from xpnet.report.origin import command_line
-from xpnet.storage.find import SUMMARY_FILE, number_of, object_of, read_object, text_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from rich.console import Console
-
-    from xpnet.storage.find import FoundRun
+from xpnet.storage.find import SUMMARY_FILE, FoundRun, number_of, object_of, read_object, text_of
 
 LINES = 40
 """Lines of the history that a table shows; --json and --csv give all of them."""

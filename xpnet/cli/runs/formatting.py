@@ -3,22 +3,18 @@
 Text is coloured and no wider than a terminal; elsewhere it is plain and as wide as it needs to be.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from argparse import Namespace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from xpnet._lib.text import json_text, plain
-
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 LONGEST: Final = 44
 """Characters of a value in a table; --json and --csv give all of them."""

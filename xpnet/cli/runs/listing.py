@@ -1,11 +1,11 @@
 """Many runs: in a table, in the order of a metric, and the best of them."""
 
-from __future__ import annotations
-
 import difflib
 import shlex
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
 from xpnet._lib.text import plain
@@ -19,14 +19,8 @@ from xpnet.cli.runs.formatting import (
     without_dispensable,
 )
 from xpnet.errors import ConfigError
+from xpnet.storage.find import FoundRun
 from xpnet.storage.record import MODEL_FILE
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import Console
-
-    from xpnet.storage.find import FoundRun
 
 FACTS = ("id", "status", "started", "network", "arithmetic", "backend")
 """What runs can be sorted by besides metrics."""
@@ -135,7 +129,10 @@ def best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, i
         metric = next((name for name in PREFERRED if name in names), PREFERRED[-1])
     _check_metric("--metric", metric, names, ())
     candidates = [run for run in ended if metric in run.metrics]
-    return min(candidates, key=lambda run: _rank(run, metric)), metric, len(candidates)
+    sign = -1 if higher_is_better(metric) else 1
+    loss = metric.replace("accuracy", "loss")
+    winner = min(candidates, key=lambda run: (sign * run.metrics[metric], run.metrics.get(loss, 0.0)))
+    return winner, metric, len(candidates)
 
 
 def print_best(console: Console, run: FoundRun, metric: str, count: int) -> None:
@@ -177,12 +174,6 @@ def _check_metric(flag: str, name: str, names: Sequence[str], facts: Sequence[st
     hint = f": did you mean {near[0]}?" if near else ""
     msg = f"{flag}: no run has {format_value(name)!r}: expected one of {', '.join(known)}{hint}"
     raise ConfigError(msg)
-
-
-def _rank(run: FoundRun, metric: str) -> tuple[float, float]:
-    figure = run.metrics[metric]
-    loss = run.metrics.get(metric.replace("accuracy", "loss"), 0.0)
-    return (-figure if higher_is_better(metric) else figure, loss)
 
 
 def _value(run: FoundRun, name: str) -> Any:
