@@ -3,8 +3,7 @@
 from xpnet.nn.metrics import ClassFigures
 from xpnet.report.charts import confusion_chart
 from xpnet.report.facts import ReportData
-from xpnet.report.markup import Markup, element
-from xpnet.report.parts import note, percent, section
+from xpnet.report.markup import Markup, element, note, percent, section
 
 MOST_CELLS = 64
 """Classes up to which the confusion matrix is drawn."""

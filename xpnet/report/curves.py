@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 
 from xpnet.report.charts import Line, line_chart, split
 from xpnet.report.facts import ReportData
-from xpnet.report.markup import Markup, element
-from xpnet.report.parts import note, section
+from xpnet.report.markup import Markup, element, note, section
 from xpnet.report.record import Story
 
 

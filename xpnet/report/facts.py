@@ -65,7 +65,7 @@ def gather(folder: Path, data: Dataset | None, sha256: str | None) -> ReportData
         raise DataError(msg)
     if data is None:
         data = _data_again(folder, story)
-    _check_digest(folder, story, data, sha256 or datasets.digest(data))
+    _check_data(folder, story, data, sha256 or datasets.digest(data))
     evaluation = evaluate(predictor, data.x_test, data.y_test, name=data.name)
     return ReportData(story, predictor, digest, data, evaluation)
 
@@ -80,11 +80,11 @@ def _data_again(folder: Path, story: Story) -> Dataset:
         raise DataError(msg) from error
 
 
-def _check_digest(folder: Path, story: Story, data: Dataset, digest: str) -> None:
+def _check_data(folder: Path, story: Story, data: Dataset, sha256: str) -> None:
     expected, name = story.record["data"]["sha256"], story.record["data"]["name"]
-    if digest != expected:
+    if sha256 != expected:
         msg = (
             f"{folder}: was trained on {name} with SHA-256 {expected[:16]}…, found {data.name} with "
-            f"{digest[:16]}…: name the data of the training with --data"
+            f"{sha256[:16]}…: name the data of the training with --data"
         )
         raise DataError(msg)

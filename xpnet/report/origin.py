@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from xpnet.config import TrainConfig, resolved
-from xpnet.report.markup import Markup, element, joined
-from xpnet.report.parts import section
+from xpnet.report.markup import Markup, element, joined, section
 from xpnet.report.record import shown
 
 if TYPE_CHECKING:

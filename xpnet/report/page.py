@@ -11,10 +11,9 @@ from xpnet.report.classes import classes
 from xpnet.report.curves import curves
 from xpnet.report.facts import ReportData
 from xpnet.report.images import image_side
-from xpnet.report.markup import Markup, element, joined, json_script
+from xpnet.report.markup import Markup, element, joined, json_script, note, percent, section
 from xpnet.report.network import embedded, no_drawing
 from xpnet.report.origin import origin
-from xpnet.report.parts import note, percent, section
 from xpnet.report.pictures import mistakes, weights
 from xpnet.report.record import finite, shown
 

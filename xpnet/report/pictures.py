@@ -2,9 +2,8 @@
 
 from xpnet.report.facts import ReportData
 from xpnet.report.images import image_side, ink_image, no_image, weight_image
-from xpnet.report.markup import Markup, element
+from xpnet.report.markup import Markup, element, note, percent, section
 from xpnet.report.network import full_ink
-from xpnet.report.parts import note, percent, section
 
 MOST_UNITS = 40
 """Units of the first layer whose weights are shown."""

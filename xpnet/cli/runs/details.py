@@ -81,12 +81,13 @@ def print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> No
 def _facts(run: FoundRun) -> dict[str, str]:
     """Return what the record says of the run besides settings and metrics, as far as it does."""
     record = run.record
-    data = object_of(record, "data")
+    data, git = object_of(record, "data"), object_of(record, "git")
+    commit = text_of(git, "commit")
     facts: dict[str, object] = {
         "status": run.status,
         "error": text_of(record, "error"),
         "folder": run.folder,
-        "files": ", ".join(_files(run.folder)),
+        "files": ", ".join(sorted(path.name for path in run.folder.glob("[!.]*"))),
         "started": run.started,
         "resumed": ", ".join(_words(record.get("resumed"))),
         "ended": text_of(record, "ended"),
@@ -104,18 +105,10 @@ def _facts(run: FoundRun) -> dict[str, str]:
         "python": text_of(record, "python"),
         "platform": text_of(record, "platform"),
         "versions": ", ".join(f"{name} {version}" for name, version in object_of(record, "versions").items()),
-        "git": _commit(object_of(record, "git")),
+        "git": f"{commit}, changed" if commit and git.get("dirty") else commit,
         "fingerprint": run.fingerprint,
     }
     return {name: plain(value) for name, value in facts.items() if value not in (None, "")}
-
-
-def _files(folder: Path) -> list[str]:
-    """Return the names of what is in the folder, without what is hidden."""
-    try:
-        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError:
-        return []
 
 
 def _words(value: object) -> list[str]:
@@ -128,11 +121,6 @@ def _device(record: Mapping[str, Any]) -> str | None:
         return used
     reason = text_of(record, "device_reason")
     return f"{used} (asked for {requested}{'' if reason is None else f': {reason}'})"
-
-
-def _commit(git: Mapping[str, Any]) -> str | None:
-    commit = text_of(git, "commit")
-    return commit if commit is None or not git.get("dirty") else f"{commit}, changed"
 
 
 def _print_settings(console: Console, config: Mapping[str, Any]) -> None:
