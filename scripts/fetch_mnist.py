@@ -110,7 +110,6 @@ def fetch(name: str, raw: Raw, mirrors: tuple[str, ...], out: Path, timeout: flo
     ------
     FetchError
         No mirror gave the file.
-
     """
     target = out / f"{name}.gz"
     if target.is_file() and defect(target, raw) is None:
@@ -141,7 +140,6 @@ def download(url: str, raw: Raw, target: Path, timeout: float) -> Path:
     ------
     FetchError
         The mirror did not give the file, or gave another one.
-
     """
     part = target.with_name(f"{target.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
     afresh = not part.exists()

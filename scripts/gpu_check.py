@@ -85,7 +85,6 @@ def begun(out: Path, seconds: float) -> "Check":
     ------
     XPNetError
         None works, the page of the fingerprints cannot be read, or the folder cannot be made.
-
     """
     expected = golden(GOLDEN)
     libraries = {name: probed(name) for name in CUDA_BACKENDS}
@@ -118,7 +117,6 @@ def golden(path: Path) -> dict[int, str]:
     ------
     XPNetError
         The page cannot be read or lacks one of the fingerprints.
-
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -173,7 +173,6 @@ def choose(row: Row, out: Path, backend: str) -> None:
     ------
     DataError
         The row has no candidates.
-
     """
     if not row.candidates:
         msg = f"--choose: {row.key} has no candidates: its only setting is {row.flags}"
@@ -190,7 +189,6 @@ def results(out: Path) -> Results:
     ------
     DataError
         A run is damaged, or has other settings than its row.
-
     """
     rows = [row_results(out, row) for row in ROWS]
     return Results(rows, available_cpus(), _about(out))
@@ -273,7 +271,6 @@ def write(found: Results, folder: Path) -> None:
     ------
     ConfigError
         They cannot be written.
-
     """
     files = {
         RECORD_FILE: json.dumps(record(found), indent=1, ensure_ascii=False) + "\n",

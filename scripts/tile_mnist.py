@@ -88,7 +88,6 @@ def write_folder(out: Path, count: int, form: str, seed: int) -> None:
     ------
     ConfigError
         The folder exists, or it cannot be written.
-
     """
     mnist = datasets.load()
     shape = (count, SIDE, SIDE)

@@ -2,98 +2,40 @@
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from xpnet._lib.text import complain
 from xpnet.cli.parser import guarded
 
-USAGE = """\
-usage: xpnet COMMAND [OPTIONS]
-
-Commands:
-  train     train a network (xpnet train --help)
-  evaluate  say how well a network does on data (xpnet evaluate --help)
-  predict   tell the digits in pictures (xpnet predict --help)
-  report    write what a run did as a page (xpnet report --help)
-  runs      list and compare runs (xpnet runs --help)
-  augment   draw distorted images (xpnet augment --help)
-  parity    train everywhere and compare with NumPy (xpnet parity --help)
-  doctor    say which backends and devices work here, and how to get the others
-"""
-
-
-def _train(arguments: list[str]) -> int:
-    from xpnet import train
-
-    return train.main(arguments, prog="xpnet train")
-
-
-def _evaluate(arguments: list[str]) -> int:
-    from xpnet.cli import evaluate
-
-    return evaluate.main(arguments)
-
-
-def _predict(arguments: list[str]) -> int:
-    from xpnet.cli import predict
-
-    return predict.main(arguments)
-
-
-def _report(arguments: list[str]) -> int:
-    from xpnet.cli import report
-
-    return report.main(arguments)
-
-
-def _runs(arguments: list[str]) -> int:
-    from xpnet.cli.runs import command
-
-    return command.main(arguments)
-
-
-def _augment(arguments: list[str]) -> int:
-    from xpnet.cli import augment
-
-    return augment.main(arguments)
-
-
-def _parity(arguments: list[str]) -> int:
-    from xpnet.cli.parity import main as parity
-
-    return parity(arguments)
-
-
-def _doctor(arguments: list[str]) -> int:
-    from xpnet.cli import doctor
-
-    return doctor.main(arguments)
-
-
 COMMANDS = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "report": _report,
-    "runs": _runs,
-    "augment": _augment,
-    "parity": _parity,
-    "doctor": _doctor,
+    "train": ("xpnet.train", "train a network (xpnet train --help)"),
+    "evaluate": ("xpnet.cli.evaluate", "say how well a network does on data (xpnet evaluate --help)"),
+    "predict": ("xpnet.cli.predict", "tell the digits in pictures (xpnet predict --help)"),
+    "report": ("xpnet.cli.report", "write what a run did as a page (xpnet report --help)"),
+    "runs": ("xpnet.cli.runs.command", "list and compare runs (xpnet runs --help)"),
+    "augment": ("xpnet.cli.augment", "draw distorted images (xpnet augment --help)"),
+    "parity": ("xpnet.cli.parity", "train everywhere and compare with NumPy (xpnet parity --help)"),
+    "doctor": ("xpnet.cli.doctor", "say which backends and devices work here, and how to get the others"),
 }
-"""Each loads what it needs, so that the others start at once."""
+"""The module of each command, loaded only for that command, and its line in the help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first word names, and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    command, arguments = (words[0], words[1:]) if words else ("", [])
+    return guarded(lambda: _run(*words), debug="--debug" in words[1:])
+
+
+def _run(command: str = "", *words: str) -> int:
     if command in COMMANDS:
-        return COMMANDS[command](arguments)
-    return guarded(lambda: _without_command(command), debug=False)
-
-
-def _without_command(command: str) -> int:
+        module = import_module(COMMANDS[command][0])
+        options = {"prog": "xpnet train"} if command == "train" else {}
+        code: int = module.main(list(words), **options)
+        return code
     if command in ("-h", "--help"):
-        print(USAGE, end="")
+        print("usage: xpnet COMMAND [OPTIONS]\n\nCommands:")
+        for name, (_, summary) in COMMANDS.items():
+            print(f"  {name:<8}  {summary}")
         return 0
     if command == "--version":
         from xpnet import __version__

@@ -71,7 +71,6 @@ class Model:
     device, backend, arithmetic
         Where and how it computes, as in `fit`; without arithmetic, reproducible for float64 parameters
         and native for float32.
-
     """
 
     def __init__(
@@ -104,7 +103,6 @@ class Model:
         ------
         DataError
             The rows are not numbers, or do not have the network's features.
-
         """
         return self.predictor.predict(_features(X, self.predictor.backend))
 
@@ -126,7 +124,6 @@ class Model:
         ------
         DataError
             As in `predict`; or there are not as many labels, or one that the network has no class for.
-
         """
         table = _table(X, y, self.predictor.backend)
         return evaluate(self.predictor, table.x, table.y)
@@ -138,7 +135,6 @@ class Model:
         ------
         ConfigError
             The file cannot be written.
-
         """
         save_model(Path(path), self.network)
 
@@ -165,7 +161,6 @@ def load(
     ------
     DataError
         There is no model, or it is damaged.
-
     """
     path = Path(path)
     network = load_model(model_path(path))
@@ -212,7 +207,6 @@ def fit(
         The backend or device is not usable here.
     DivergedError
         The loss became infinite or NaN.
-
     """
     for name in sorted(COMMAND_LINE_ONLY & settings.keys()):
         msg = f"fit: {name}: belongs to xpnet train, for it is about files or output: leave it out"
@@ -266,7 +260,6 @@ def in_memory(training: Table, validation: Table | None = None, classes: int | N
     ------
     DataError
         They do not go together, or a label is too large for so many classes.
-
     """
     other = Table(training.x[:0], training.y[:0], "", "") if validation is None else validation
     if classes is None:
@@ -287,7 +280,6 @@ def checked(given: Mapping[str, Any], source: str) -> TrainConfig:
     ------
     ConfigError
         A setting is unknown, out of range or contradicts another: one line that begins with `source`.
-
     """
     settings = {name: _plain(value) for name, value in given.items()}
     rates = settings.get("learning_rate")
@@ -304,7 +296,6 @@ def chosen_backend(config: TrainConfig) -> Backend:
     ------
     BackendError
         It is not usable here.
-
     """
     selection = select_backend(config)
     if selection.warning is not None:

@@ -54,7 +54,6 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The epochs it was trained for.
     n_features_in_, feature_names_in_
         As in every scikit-learn estimator.
-
     """
 
     def __init__(
@@ -115,7 +114,6 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             The backend or device is not usable here.
         DivergedError
             The loss became infinite or NaN.
-
         """
         config = self._settings()
         backend = chosen_backend(config)
@@ -136,7 +134,6 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Rows (m, features) with labels (m,).
         classes
             All labels that there will be; needed in the first call.
-
         """
         config = self._settings()
         if config.validation:

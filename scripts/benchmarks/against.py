@@ -138,7 +138,6 @@ def compared(
     ------
     ContenderError
         One of the sides failed.
-
     """
     with unpacked(old, new) as roots, tempfile.TemporaryDirectory() as name:
         sides = environment(threads, roots[0]), environment(threads, roots[1])
@@ -240,7 +239,6 @@ def commits(commit: str) -> tuple[str, str]:
     ------
     ConfigError
         There is no such commit, no git, or something that is not committed.
-
     """
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", *PACKED)
     if changed:

@@ -129,7 +129,6 @@ class Process:
         ------
         ContenderError
             The contender failed, ended, or took more than ten minutes.
-
         """
         stdin, stdout = self.popen.stdin, self.popen.stdout
         if stdin is None or stdout is None:
@@ -202,7 +201,6 @@ def entrants(
     ------
     ContenderError
         xpnet failed. A library that is absent, or does not work on this machine, is no failure.
-
     """
     ready, missing = [], {}
     for who, process in running:
@@ -249,7 +247,6 @@ class Command:
         ------
         ContenderError
             The command failed.
-
         """
         begin = time.perf_counter()
         with subprocess.Popen(

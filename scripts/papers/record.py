@@ -61,7 +61,6 @@ def with_earlier(results: Results, path: Path) -> Results:
     ------
     DataError
         The record is damaged.
-
     """
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))

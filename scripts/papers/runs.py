@@ -55,7 +55,6 @@ class Job:
         ------
         ConfigError
             A flag is wrong.
-
         """
         return parse([*self.words], "xpnet train").config
 
@@ -96,7 +95,6 @@ def completed(job: Job) -> Record | None:
         The folder holds no run, or one with other settings.
     ConfigError
         Its settings, or the job's, are none.
-
     """
     if not job.folder.exists():
         return None
@@ -124,7 +122,6 @@ def train(job: Job, backend: str = "auto") -> Record:
         The training failed.
     KeyboardInterrupt
         The user stopped it; the run has a checkpoint of its last step.
-
     """
     if (record := completed(job)) is not None:
         return record

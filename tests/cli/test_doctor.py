@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from xpnet.__main__ import main
 from xpnet.backends.probing import Probe
 from xpnet.backends.resolve import BACKENDS
 from xpnet.cli import doctor
@@ -52,7 +53,7 @@ def test_report_lists_every_backend_with_its_version_and_devices(
     machine: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine(gpus=2)
-    assert doctor.main([]) == 0
+    assert main(["doctor"]) == 0
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines[1].endswith("NVIDIA driver: CUDA 12.8")
     rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in lines[4:9]}
@@ -66,13 +67,11 @@ def test_report_lists_every_backend_with_its_version_and_devices(
 
 
 def test_report_gives_each_reason_and_its_command_on_one_line(
-    machine: Callable[..., None],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    machine: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     machine(gpus=0)
-    assert doctor.main([]) == 0
+    assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert "NVIDIA driver: none" in text
     assert f"torch on cuda:0: torch was built without CUDA\n  to mend it: {LONG_FIX}\n" in text
@@ -84,7 +83,7 @@ def test_report_gives_each_reason_and_its_command_on_one_line(
 
 def test_json_says_the_same(machine: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     machine(gpus=0)
-    assert doctor.main(["--json"]) == 0
+    assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["python"] == ".".join(map(str, sys.version_info[:3]))
     assert report["cpus"] >= 1
@@ -111,17 +110,13 @@ def test_json_says_the_same(machine: Callable[..., None], capsys: pytest.Capture
 
 def test_exit_code_is_2_when_numpy_does_not_work(machine: Callable[..., None]) -> None:
     machine(gpus=0, numpy_works=False)
-    assert doctor.main(["--json"]) == 2
+    assert main(["doctor", "--json"]) == 2
 
 
 def test_real_report_is_json_alone() -> None:
-    program = "import sys; from xpnet.cli.doctor import main; sys.exit(main(['--json']))"
+    program = "import sys; from xpnet.__main__ import main; sys.exit(main(['doctor', '--json']))"
     run = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ},
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ}
     )
     assert run.returncode == 0, run.stderr
     numpy = json.loads(run.stdout)["backends"][0]

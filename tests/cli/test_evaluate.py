@@ -8,13 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from networks import pixels
 
 from xpnet import train
+from xpnet.__main__ import main
 from xpnet.backends.resolve import resolve
-from xpnet.cli import evaluate
 from xpnet.inference.predictor import Predictor
 from xpnet.storage.model_file import SavedModel, save_model
 
@@ -52,10 +53,7 @@ def copied(work, tmp_path):
 
 
 def printed(capsys, *words):
-    assert evaluate.main([*words, "--device", "cpu"]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    return out
+    return commands.printed(capsys, "evaluate", *words, "--device", "cpu")
 
 
 def figures(capsys, *words):
@@ -95,11 +93,7 @@ def test_so_it_is_with_every_backend(capsys, backend):
 
 @pytest.mark.parametrize(
     ("name", "loss", "smoothing"),
-    [
-        ("native", "cross-entropy", 0.0),
-        ("squared", "squared-error", 0.0),
-        ("smoothed", "cross-entropy", 0.1),
-    ],
+    [("native", "cross-entropy", 0.0), ("squared", "squared-error", 0.0), ("smoothed", "cross-entropy", 0.1)],
 )
 def test_the_loss_is_what_the_training_minimised_and_is_named(capsys, name, loss, smoothing):
     found = figures(capsys, f"runs/{name}")
@@ -119,7 +113,7 @@ def test_the_training_half_has_the_training_figures(capsys):
 
 def test_without_a_run_it_is_the_newest(capsys):
     newest = max(RUNS, key=lambda name: record(name)["started"])
-    assert evaluate.main(["--json", "--device", "cpu"]) == 0
+    assert main(["evaluate", "--json", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert err == f"xpnet: note: no RUN given: using the newest, runs/{newest}\n"
     assert json.loads(out) == figures(capsys, f"runs/{newest}")
@@ -221,24 +215,22 @@ def test_a_class_without_samples_has_no_recall(capsys, tmp_path):
     assert printed(capsys, *words).splitlines()[7].split()[2] == "-"
 
 
-def test_many_classes_have_their_matrix_in_the_json_alone(capsys, tmp_path):
-    layers = [{"weight": np.zeros((40, FEATURES)), "bias": np.zeros(40)}]
+@pytest.mark.parametrize(
+    ("classes", "line", "shape"),
+    [
+        (40, "The confusion matrix of 40 classes is in --json.", (40, 40)),
+        (1001, "There is no confusion matrix of 1001 classes: 1,000 are the most.", ()),
+    ],
+)
+def test_many_classes_have_their_matrix_in_the_json_alone_or_none(capsys, tmp_path, classes, line, shape):
+    layers = [{"weight": np.zeros((classes, FEATURES)), "bias": np.zeros(classes)}]
     path = tmp_path / "wide.safetensors"
-    save_model(path, SavedModel(layers, (FEATURES, 40)))
-    out = printed(capsys, str(path), "--data", "data.npz")
-    assert out.endswith("\nThe confusion matrix of 40 classes is in --json.\n")
-    assert np.shape(figures(capsys, str(path), "--data", "data.npz")["confusion"]) == (40, 40)
-
-
-def test_more_than_a_thousand_classes_have_figures_but_no_matrix(capsys, tmp_path):
-    layers = [{"weight": np.zeros((1001, FEATURES)), "bias": np.zeros(1001)}]
-    path = tmp_path / "wide.safetensors"
-    save_model(path, SavedModel(layers, (FEATURES, 1001)))
-    out = printed(capsys, str(path), "--data", "data.npz")
-    assert out.endswith("\nThere is no confusion matrix of 1001 classes: 1,000 are the most.\n")
-    found = figures(capsys, str(path), "--data", "data.npz")
-    assert found["confusion"] is None
-    assert len(found["classes"]) == 1001
+    save_model(path, SavedModel(layers, (FEATURES, classes)))
+    words = (str(path), "--data", "data.npz")
+    assert printed(capsys, *words).endswith(f"\n{line}\n")
+    found = figures(capsys, *words)
+    assert np.shape(found["confusion"]) == shape
+    assert len(found["classes"]) == classes
     assert found["classes"][0]["recall"] == 1.0
 
 
@@ -263,13 +255,7 @@ def test_the_predictions_of_each_sample_are_written_exactly(capsys, tmp_path):
 
 
 def complaint(capsys, *words):
-    """The only line that the command prints, on standard error, before it ends with 2."""
-    assert evaluate.main([*map(str, words), "--device", "cpu"]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("xpnet: ")
-    assert err.count("\n") == 1
-    return err.removeprefix("xpnet: ")
+    return commands.complaint(capsys, "evaluate", *words, "--device", "cpu")
 
 
 def changed_record(folder, **changes):
@@ -334,10 +320,7 @@ def numbers(rows, features):
 
 
 WRONG_DATA = {
-    "other features": (
-        {"x": numbers(3, 9), "y": [0, 1, 2]},
-        "has 9 features a sample, the network takes 16",
-    ),
+    "other features": ({"x": numbers(3, 9), "y": [0, 1, 2]}, "has 9 features a sample, the network takes 16"),
     "more classes": (
         {"x": numbers(3, FEATURES), "y": [0, 4, 9]},
         "row 2: label 4: the network tells 4 classes, 0 to 3",
@@ -348,10 +331,7 @@ WRONG_DATA = {
         {"a": numbers(3, FEATURES), "b": [0]},
         "expected x_test, or x, or a single array (found: a, b)",
     ),
-    "objects": (
-        {"x": np.array([[{}]], object), "y": [0]},
-        "Python objects, which are never loaded",
-    ),
+    "objects": ({"x": np.array([[{}]], object), "y": [0]}, "Python objects, which are never loaded"),
     "far too large": (
         {"x": np.full((2, FEATURES), 1e300), "y": [0, 1]},
         "the network's outputs are not all finite",
@@ -387,18 +367,14 @@ def test_data_that_do_not_fit_are_one_line(capsys, tmp_path, arrays, message):
 def test_a_wrong_command_line_is_one_line_and_nothing_changes(capsys, work, words, message):
     before = files(work)
     arguments = words if "--device" in words else (*words, "--device", "cpu")
-    assert evaluate.main(list(arguments)) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert message in err
-    assert err.count("\n") == 1
+    assert message in commands.complaint(capsys, "evaluate", *arguments)
     assert files(work) == before
 
 
 def test_a_gpu_that_is_not_there_is_replaced_with_a_warning(capsys):
     if resolve("cuda").device_used != "cpu":
         pytest.skip("this machine has a GPU")
-    assert evaluate.main(["runs/native", "--device", "cuda", "--json"]) == 0
+    assert main(["evaluate", "runs/native", "--device", "cuda", "--json"]) == 0
     out, err = capsys.readouterr()
     assert err.startswith("xpnet: warning: --device cuda is not usable: ")
     assert json.loads(out)["device"] == "cpu"
@@ -406,9 +382,9 @@ def test_a_gpu_that_is_not_there_is_replaced_with_a_warning(capsys):
 
 def test_help_loads_no_array_library():
     code = (
-        "import sys\nfrom xpnet import evaluate, predict\n"
-        "for command in (evaluate, predict):\n"
-        "    try:\n        command.main(['--help'])\n"
+        "import sys\nfrom xpnet.__main__ import main\n"
+        "for command in ('evaluate', 'predict'):\n"
+        "    try:\n        main([command, '--help'])\n"
         "    except SystemExit as ended:\n        assert ended.code == 0\n"
         "assert not {'numpy', 'PIL', 'pandas', 'torch'} & set(sys.modules)\n"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import complaint, printed
 from report_pages import (
     blobs,
     embedded_network,
@@ -22,7 +23,7 @@ from report_pages import (
     trained,
 )
 
-from xpnet import report
+from xpnet.__main__ import main
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Predictor
@@ -66,7 +67,7 @@ def evaluated(made):
 
 
 def command(*words):
-    return report.main(list(map(str, words)))
+    return main(["report", *map(str, words)])
 
 
 def written(folder, **options):
@@ -86,8 +87,7 @@ def files(folder):
 
 def test_the_command_writes_one_page_into_the_run_and_prints_where(run, capsys):
     before = files(run)
-    assert command(run) == 0
-    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+    assert printed(capsys, "report", run) == f"{run / 'report.html'}\n"
     after = files(run)
     page = after.pop("report.html")
     assert after == before
@@ -205,6 +205,15 @@ def test_each_class_has_its_figures(page, evaluated):
             *(f"{100 * share:.1f}\u00a0%" for share in shares),
             f"{misread.argmax()} ({misread.max()})",
         ]
+
+
+def test_the_figures_are_those_of_the_evaluate_command(made, page, capsys):
+    evaluation = json.loads(printed(capsys, "evaluate", made, "--json", "--device", "cpu"))
+    assert f"{100 * evaluation['accuracy']:.2f}\u00a0%" in page.one("header").text
+    rows = section(page, "classes").one("tbody").all("tr")
+    for row, figures in zip(rows, evaluation["classes"], strict=True):
+        shares = [f"{100 * figures[name]:.1f}\u00a0%" for name in ("precision", "recall", "f1")]
+        assert cells(row)[:5] == [str(figures["class"]), str(figures["support"]), *shares]
 
 
 def test_the_confusion_matrix_has_a_count_in_each_cell_that_has_one(page, evaluated):
@@ -427,13 +436,7 @@ def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(run):
 def test_long_and_many_values_are_cut():
     assert shown("x" * 1000) == "x" * 300 + "…"
     assert shown([1, 2.5, "a"]) == "1 2.5 a"
-    assert [shown(value) for value in (None, [], True, False, 0)] == [
-        "none",
-        "none",
-        "yes",
-        "no",
-        "0",
-    ]
+    assert [shown(value) for value in (None, [], True, False, 0)] == ["none", "none", "yes", "no", "0"]
 
 
 # Charts and images
@@ -547,9 +550,7 @@ def test_data_that_have_moved_can_be_named(run, tmp_path, capsys):
     shutil.copy(data, moved)
     config = json.loads((run / "run.json").read_text())["config"]
     rewrite(run / "run.json", config={**config, "data": str(tmp_path / "gone.npz")})
-    assert command(run) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
+    error = complaint(capsys, "report", run)
     assert f"{run}: name its data with --data: {tmp_path / 'gone.npz'}: no such file" in error
     assert command(run, "--data", moved) == 0
 
@@ -566,11 +567,9 @@ def test_csv_data_take_both_files(tmp_path, capsys):
 
 
 def test_other_data_are_refused(run, tmp_path, capsys):
-    assert command(run, "--data", blobs(tmp_path / "other.npz", seed=1)) == 2
-    error = capsys.readouterr().err
+    error = complaint(capsys, "report", run, "--data", blobs(tmp_path / "other.npz", seed=1))
     assert "was trained on blobs with SHA-256 " in error
     assert "name the data of the training with --data" in error
-    assert error.count("\n") == 1
     assert not (run / "report.html").exists()
 
 
@@ -661,9 +660,9 @@ DAMAGES = {
     "no model": (no_model, "holds no model.safetensors: expected the folder of a run that has end"),
     "truncated model": (truncated_model, "model.safetensors: "),
     "other model": (other_model, "model.safetensors: is not the model of which run.json tells"),
-    "misfit": (misfit_model, "the model takes rows of 20 features, got an array of shape"),
-    "classes": (fewer_classes, "blobs: has labels up to 2, the model tells 2 classes"),
-    "overflow": (infinite_outputs, "outputs for the test data are not all finite numbers"),
+    "misfit": (misfit_model, "blobs: has 144 features a sample, the network takes 20"),
+    "classes": (fewer_classes, "blobs, row 3: label 2: the network tells 2 classes, 0 to 1"),
+    "overflow": (infinite_outputs, "blobs: the network's outputs are not all finite: "),
 }
 
 
@@ -674,12 +673,7 @@ def test_a_damaged_run_is_one_line_and_changes_nothing(run, capsys, name):
     spoil, message = DAMAGES[name]
     spoil(run)
     before = files(run) if run.exists() else None
-    assert command(run) == 2
-    out, error = capsys.readouterr()
-    assert out == ""
-    assert error.startswith("xpnet: ")
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in complaint(capsys, "report", run)
     assert (files(run) if run.exists() else None) == before
 
 
@@ -692,18 +686,13 @@ def test_a_damaged_run_is_one_line_and_changes_nothing(run, capsys, name):
     ],
 )
 def test_a_wrong_command_line_is_one_line(capsys, words, message):
-    assert command(*words) == 2
-    out, error = capsys.readouterr()
-    assert out == ""
-    assert error.startswith(f"xpnet: {message}")
-    assert error.count("\n") == 1
+    assert complaint(capsys, "report", *words).startswith(message)
 
 
 def test_a_page_that_cannot_be_written_is_one_line(run, capsys):
-    assert command(run, "--out", run / "none" / "page.html") == 2
-    error = capsys.readouterr().err
-    assert f"{run / 'none' / 'page.html'}: cannot be written (No such file or directory)" in error
-    assert error.count("\n") == 1
+    path = run / "none" / "page.html"
+    error = complaint(capsys, "report", run, "--out", path)
+    assert error.startswith(f"{path}: cannot be written (No such file or directory)")
 
 
 def test_a_failure_to_write_leaves_the_old_page(run, monkeypatch):
@@ -739,7 +728,7 @@ def test_help_names_every_flag(capsys):
     [
         ("import xpnet.report", {"numpy", "pandas", "PIL", "torch", "jax", "safetensors"}),
         (
-            "import sys; from xpnet.report import main; assert main([sys.argv[1]]) == 0",
+            "import sys; from xpnet.__main__ import main; assert main(['report', sys.argv[1]]) == 0",
             {"pandas", "torch", "jax", "cupy", "matplotlib", "sklearn", "rich"},
         ),
     ],

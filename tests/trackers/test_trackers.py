@@ -1,5 +1,6 @@
 """Trackers: what they hold is what the record holds, and nothing they do reaches the training."""
 
+import contextlib
 import json
 import os
 import re
@@ -312,8 +313,7 @@ def test_a_mirror_that_cannot_start_is_one_warning(capsys, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/python")
     assert train.main([*RUN, "--track", "wandb", "--quiet"]) == 0
     assert re.fullmatch(
-        r"xpnet: warning: --track wandb: .*/no/python.*: nothing is lost, .*\n",
-        capsys.readouterr().err,
+        r"xpnet: warning: --track wandb: .*/no/python.*: nothing is lost, .*\n", capsys.readouterr().err
     )
 
 
@@ -388,22 +388,17 @@ def shorten(folder, epochs):
 def test_after_ctrl_c_nobody_waits_for_the_trackers(monkeypatch):
     fake(monkeypatch, "import time; time.sleep(5)")
     assert train.main([*RUN, "--quiet"]) == 0
-    mirrored = trackers.mirrored(["wandb"], pytest.fail)
+    mirrors = trackers.Mirrors(["wandb"], Path("runs/run"), pytest.fail)
+    mirrors.on_train_begin(None)
     monkeypatch.setattr(trackers._Mirror, "wait", lambda _: pytest.fail("waited"))
-
-    def interrupted():
-        with mirrored as begin:
-            begin(Path("runs/run"))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
+    with pytest.raises(KeyboardInterrupt), contextlib.closing(mirrors):
+        raise KeyboardInterrupt
 
 
 def test_without_trackers_there_is_no_other_process(monkeypatch):
     monkeypatch.setattr(trackers.subprocess, "Popen", lambda *_, **__: pytest.fail("a process"))
-    with trackers.mirrored([], pytest.fail) as begin:
-        begin(Path("runs/run"))
+    with contextlib.closing(trackers.Mirrors([], Path("runs/run"), pytest.fail)) as mirrors:
+        mirrors.on_train_begin(None)
 
 
 # What is refused

@@ -27,7 +27,6 @@ def read_regular(path: Path, limit: int, hint: str) -> bytes:
     ------
     DataError
         The file is missing, cannot be read, is larger, or is no regular file.
-
     """
     try:
         # Without blocking, as a FIFO would. A NUL in the path is a ValueError.
@@ -63,7 +62,6 @@ def write_atomic(path: Path, data: bytes) -> None:
     ------
     OSError
         The folder is missing or cannot be written, or the disk is full.
-
     """
     temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:

@@ -42,7 +42,6 @@ class Lock:
         ------
         OSError
             The file can be neither made nor opened.
-
         """
         for _ in range(_ATTEMPTS):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -78,7 +78,6 @@ def tree_sum(
     ------
     ValueError
         If there are no terms.
-
     """
     stack: list[tuple[int, list[Array]]] = []
     for term in terms:

@@ -85,7 +85,6 @@ class Reproducible(Arithmetic):
         ------
         ConfigError
             If k is so large that too few bits are left for the operands.
-
         """
         a, b = _operand(a), _operand(b)
         budget = bit_budget(a.columns, a.integer, b.integer)
@@ -189,7 +188,6 @@ def bit_budget(terms: int, a_integer: bool, b_integer: bool) -> Budget:  # noqa:
     ------
     ConfigError
         If two slices of an operand have fewer than 20 bits.
-
     """
     free = SIGNIFICAND_BITS - max(terms - 1, 0).bit_length()
     if a_integer or b_integer:

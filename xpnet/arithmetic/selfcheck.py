@@ -28,7 +28,6 @@ def check(ops: Arithmetic, where: str) -> None:
     ------
     BackendError
         Naming the first operation with a wrong result.
-
     """
     for operation, holds in _PROBES.items():
         if not bool(ops.xp.all(holds(ops))):

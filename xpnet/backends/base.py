@@ -71,7 +71,6 @@ class Backend(ABC):
     whole_steps
         Whether the step of a batch of one block is best compiled as one function, where starting two takes
         a good part of a small step's time.
-
     """
 
     name: str
@@ -221,7 +220,6 @@ def check_namespace(backend: Backend, *arrays: Array) -> None:
     ------
     NamespaceMismatchError
         Naming the array's type and the conversion that fixes it.
-
     """
     for array in arrays:
         try:

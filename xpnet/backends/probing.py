@@ -34,7 +34,6 @@ class Probe:
         The devices that the library offers here.
     reason, fix
         Why it cannot, and what to do about it; None when it can.
-
     """
 
     usable: bool

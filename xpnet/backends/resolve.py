@@ -43,7 +43,6 @@ class Selection:
         when there is nothing to explain.
     warning
         The line to show the user when a GPU was asked for and the CPU takes its place, else None.
-
     """
 
     backend: Backend
@@ -73,7 +72,6 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
         `device` or `backend` is not a name that exists.
     BackendError
         The named backend cannot run on the device, or `require_device` and there is no such GPU.
-
     """
     _check_names(device, backend)
     wanted = "cuda:0" if device == "auto" else full_name(device)

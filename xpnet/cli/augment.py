@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from xpnet._lib.files import unwritable, write_atomic
-from xpnet.cli.parser import guarded
 from xpnet.config.augmentation import Augmentation, flag
+from xpnet.config.training import check
 from xpnet.data.augment import augmenter, square_side
 from xpnet.errors import ConfigError
 
@@ -78,13 +78,8 @@ class PreviewConfig:
     """Show the whole traceback of an error."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Write the picture and return the exit code."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _command(words), debug="--debug" in words)
-
-
-def _command(words: list[str]) -> int:
     config = tyro.cli(
         PreviewConfig,
         prog="xpnet augment",
@@ -92,30 +87,19 @@ def _command(words: list[str]) -> int:
         args=words,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     )
-    _check(config)
-    augmentation = _augmentation(config)
-    _write(config.preview, _picture(config, augmentation))
-    sys.stdout.write(f"{config.preview}\n")
-    return 0
-
-
-def _augmentation(config: PreviewConfig) -> Augmentation:
+    if config.preview.suffix.lower() != ".png":
+        msg = f"--preview: expected a file name that ends in .png, got {config.preview}"
+        raise ConfigError(msg)
+    check("seed", config.seed)
     settings = {field.name: getattr(config, f"augment_{field.name}") for field in fields(Augmentation)}
     augmentation = Augmentation(**settings)
     if not augmentation.enabled:
         flags = ", ".join(flag(name) for name in settings if name != "elastic_sigma")
         msg = f"nothing to show: give one or more of {flags}, such as --augment-rotate 15"
         raise ConfigError(msg)
-    return augmentation
-
-
-def _check(config: PreviewConfig) -> None:
-    if config.preview.suffix.lower() != ".png":
-        msg = f"--preview: expected a file name that ends in .png, got {config.preview}"
-        raise ConfigError(msg)
-    if not 0 <= config.seed < 2**64:
-        msg = f"--seed: expected a whole number from 0 to 2^64 - 1 ({2**64 - 1}), got {config.seed}"
-        raise ConfigError(msg)
+    _write(config.preview, _picture(config, augmentation))
+    sys.stdout.write(f"{config.preview}\n")
+    return 0
 
 
 def _picture(config: PreviewConfig, augmentation: Augmentation) -> "NDArray[np.uint8]":
@@ -162,7 +146,3 @@ def _write(path: Path, picture: "NDArray[np.uint8]") -> None:
         write_atomic(path, png.getvalue())
     except OSError as error:
         raise unwritable(path, error) from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

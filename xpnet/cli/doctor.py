@@ -1,144 +1,91 @@
 """``python -m xpnet doctor``: what can run here, and how to mend what cannot."""
 
-from __future__ import annotations
-
-import json
 import os
 import platform
 import sys
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from xpnet import __version__
+from xpnet._lib.text import json_text
 from xpnet.backends.probing import cuda_driver_version
 from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, probe
-from xpnet.cli.parser import Parser, guarded
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import Console
+from xpnet.cli.parser import Parser
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """A device that a backend could run on and does not, why, and the command that mends it."""
-
-    device: str
-    reason: str
-    fix: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What there is to say of one backend."""
-
-    name: str
-    installed: bool
-    version: str | None
-    devices: tuple[str, ...]
-    usable: tuple[str, ...]
-    troubles: tuple[Trouble, ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """The machine and its backends."""
-
-    xpnet: str
-    python: str
-    platform: str
-    cpus: int
-    nvidia_driver: str | None
-    backends: tuple[Finding, ...]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Print the report; return 0 when the numpy backend works, else 2."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _command(words), debug="--debug" in words)
-
-
-def _command(words: list[str]) -> int:
     parser = Parser(
         prog="xpnet doctor",
         description="Show which backends and devices can run here, and how to mend the others.",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return _examine(as_json=parser.parse_args(words).json)
-
-
-def _examine(*, as_json: bool) -> int:
+    arguments = parser.parse_args(words)
     report = examine()
-    if as_json:
-        sys.stdout.write(json.dumps(asdict(report), indent=2) + "\n")
+    if arguments.json:
+        sys.stdout.write(json_text(report))
     else:
         _print(report)
-    works = any(finding.name == "numpy" and finding.usable for finding in report.backends)
-    return 0 if works else 2
+    return 0 if any(each["name"] == "numpy" and each["usable"] for each in report["backends"]) else 2
 
 
-def examine() -> Report:
-    """Probe every backend, which imports every array library that is installed."""
+def examine() -> dict[str, Any]:
+    """Probe every backend, which imports every array library that is installed; return a JSON object."""
     driver = cuda_driver_version()
-    return Report(
-        xpnet=__version__,
-        python=platform.python_version(),
-        platform=platform.platform(),
-        cpus=os.cpu_count() or 1,
-        nvidia_driver=None if driver is None else f"CUDA {driver // 1000}.{driver % 1000 // 10}",
-        backends=tuple(_examine_backend(name) for name in BACKENDS),
-    )
+    return {
+        "xpnet": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count() or 1,
+        "nvidia_driver": None if driver is None else f"CUDA {driver // 1000}.{driver % 1000 // 10}",
+        "backends": [_examine_backend(name) for name in BACKENDS],
+    }
 
 
-def _examine_backend(name: str) -> Finding:
+def _examine_backend(name: str) -> dict[str, Any]:
     wanted = [] if name == "cupy" else ["cpu"]
     if name in CUDA_BACKENDS:
         wanted.append("cuda:0")
     probes = {device: probe(name, device) for device in wanted}
-    devices = tuple(dict.fromkeys(device for found in probes.values() for device in found.devices))
+    devices = list(dict.fromkeys(device for answer in probes.values() for device in answer.devices))
     probes |= {device: probe(name, device) for device in devices if device not in probes}
     version = next(iter(probes.values())).version
     if version is None:  # one trouble is enough: the library itself
         probes = dict(list(probes.items())[:1])
-    return Finding(
-        name=name,
-        installed=version is not None,
-        version=version,
-        devices=devices,
-        usable=tuple(device for device, found in probes.items() if found.usable),
-        troubles=tuple(
-            Trouble(device, found.reason or "", found.fix or "")
-            for device, found in probes.items()
-            if not found.usable
-        ),
-    )
+    return {
+        "name": name,
+        "installed": version is not None,
+        "version": version,
+        "devices": devices,
+        "usable": [device for device, answer in probes.items() if answer.usable],
+        "troubles": [
+            {"device": device, "reason": answer.reason or "", "fix": answer.fix or ""}
+            for device, answer in probes.items()
+            if not answer.usable
+        ],
+    }
 
 
-def _print(report: Report) -> None:
+def _print(report: Mapping[str, Any]) -> None:
+    """Print a table, each trouble, and how to fix it on one unbroken line, so that it copies whole."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
-    driver = report.nvidia_driver or "none"
-    console.print(f"xpnet {report.xpnet}, Python {report.python}, CPUs: {report.cpus}")
-    console.print(f"{report.platform}, NVIDIA driver: {driver}\n", markup=False)
+    driver = report["nvidia_driver"] or "none"
+    console.print(f"xpnet {report['xpnet']}, Python {report['python']}, CPUs: {report['cpus']}")
+    console.print(f"{report['platform']}, NVIDIA driver: {driver}\n", markup=False)
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for heading in ("backend", "version", "usable on"):
         table.add_column(heading, overflow="fold")
-    for finding in report.backends:
-        usable = ", ".join(finding.usable) or "nothing here"
-        style = "green" if finding.usable else "yellow"
-        table.add_row(finding.name, finding.version or "-", f"[{style}]{usable}[/{style}]")
+    for backend in report["backends"]:
+        usable = ", ".join(backend["usable"]) or "nothing here"
+        style = "green" if backend["usable"] else "yellow"
+        table.add_row(backend["name"], backend["version"] or "-", f"[{style}]{usable}[/{style}]")
     console.print(table)
-    _print_troubles(console, report)
-
-
-def _print_troubles(console: Console, report: Report) -> None:
-    """Print each reason, and its command on one unbroken line, so that it copies whole."""
-    for finding in report.backends:
-        for trouble in finding.troubles:
-            reason = f"\n{finding.name} on {trouble.device}: {trouble.reason}"
+    for backend in report["backends"]:
+        for trouble in backend["troubles"]:
+            reason = f"\n{backend['name']} on {trouble['device']}: {trouble['reason']}"
             console.print(reason, markup=False, soft_wrap=not console.is_terminal)
-            console.print(f"  to mend it: {trouble.fix}", markup=False, soft_wrap=True)
+            console.print(f"  to mend it: {trouble['fix']}", markup=False, soft_wrap=True)

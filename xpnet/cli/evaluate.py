@@ -1,18 +1,24 @@
 """``xpnet evaluate``: how well a trained network does on labelled samples, class by class."""
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xpnet.cli.parser import Parser, guarded
-from xpnet.cli.predict import add_computation, add_network, check_csv_name, write_predictions
+from xpnet._lib.text import json_text
+from xpnet.cli.parser import Parser
+from xpnet.cli.predictions import (
+    add_computation,
+    check_csv_name,
+    load_network,
+    network_parser,
+    write_predictions,
+)
 from xpnet.errors import DataError
 from xpnet.inference.evaluation import Evaluation, evaluate
-from xpnet.inference.load import Trained, load_trained
+from xpnet.inference.load import Trained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,45 +46,31 @@ class Samples(NamedTuple):
     labels: "NDArray[np.int32]"  # (m,)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Print the figures and return the exit code."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _command(words), debug="--debug" in words)
-
-
-def _command(words: list[str]) -> int:
     arguments = _parser().parse_args(words)
     check_csv_name("--predictions", arguments.predictions)
-    trained = load_trained(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
+    trained = load_network(arguments)
     samples = _samples(trained, arguments)
     config = trained.config
     loss, smoothing = ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
-    found = evaluate(
-        trained.predictor,
-        samples.x,
-        samples.labels,
-        name=samples.name,
-        loss=loss,
-        label_smoothing=smoothing,
+    evaluation = evaluate(
+        trained.predictor, samples.x, samples.labels, name=samples.name, loss=loss, label_smoothing=smoothing
     )
     if arguments.predictions is not None:
-        _write(arguments.predictions, samples, found)
+        labels = enumerate(samples.labels.tolist())
+        rows = zip(labels, evaluation.predicted.tolist(), evaluation.probabilities, strict=True)
+        write_predictions(arguments.predictions, ("index", "label"), rows, len(evaluation.classes))
     if arguments.json:
-        sys.stdout.write(_json(trained, samples, found))
+        sys.stdout.write(json_text(_as_object(trained, samples, evaluation)))
     else:
-        sys.stdout.writelines(f"{line}\n" for line in _lines(trained, samples, found))
+        sys.stdout.writelines(f"{line}\n" for line in _lines(trained, samples, evaluation))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="xpnet evaluate",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _parser() -> Parser:
+    parser = network_parser("evaluate", DESCRIPTION, EPILOG)
     add = parser.add_argument
-    add_network(parser)
     add(
         "--data",
         type=Path,
@@ -93,17 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         help="the half of the data to evaluate on (default: test)",
     )
     add("--json", action="store_true", help="print JSON")
-    add(
-        "--predictions",
-        type=Path,
-        metavar="FILE.csv",
-        help="write what is predicted for each sample",
-    )
+    add("--predictions", type=Path, metavar="FILE.csv", help="write what is predicted for each sample")
     add_computation(parser)
     return parser
-
-
-# The samples
 
 
 def _samples(trained: Trained, arguments: argparse.Namespace) -> Samples:
@@ -115,7 +99,6 @@ def _samples(trained: Trained, arguments: argparse.Namespace) -> Samples:
         The data cannot be read, have no labels, or are not those of the training as they should be.
     ConfigError
         The arguments do not go together.
-
     """
     from xpnet.data import datasets
     from xpnet.data.rows import read_rows
@@ -137,63 +120,50 @@ def _samples(trained: Trained, arguments: argparse.Namespace) -> Samples:
             "evaluate on it all the same"
         )
         raise DataError(msg)
-    if split == "train":
-        return Samples(dataset.name, split, dataset.x_train, dataset.y_train)
-    return Samples(dataset.name, split, dataset.x_test, dataset.y_test)
+    x, labels = getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
+    return Samples(dataset.name, split, x, labels)
 
 
-# The figures
-
-
-# What is printed and written
-
-
-def _lines(trained: Trained, samples: Samples, found: Evaluation) -> Iterator[str]:
+def _lines(trained: Trained, samples: Samples, evaluation: Evaluation) -> Iterator[str]:
     from xpnet.nn.architecture import shown
 
-    predictor = trained.predictor
+    predictor, classes = trained.predictor, evaluation.classes
     backend, count = predictor.backend, len(samples.labels)
+    half = "training" if samples.split == "train" else samples.split
+    smoothing = evaluation.label_smoothing
+    smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
     yield (
         f"{trained.name}: {shown(predictor.model.sizes)}, {predictor.arithmetic}, {backend.name} "
         f"{backend.version} on {backend.device_name}"
     )
-    yield f"{samples.name}: {count} {_HALVES[samples.split]} samples"
-    yield f"accuracy   {found.accuracy:.4f}"
-    yield f"loss       {found.loss:.4f} ({_described(found)})"
+    yield f"{samples.name}: {count} {half} samples"
+    yield f"accuracy   {evaluation.accuracy:.4f}"
+    yield f"loss       {evaluation.loss:.4f} (mean {evaluation.loss_name}{smoothed})"
     yield ""
     yield "class   precision   recall       F1   support"
-    for label, figures in enumerate(found.classes):
+    for label, figures in enumerate(classes):
         precision, recall, f1 = map(_share, (figures.precision, figures.recall, figures.f1))
         yield f"{label:>5}   {precision:>9}   {recall:>6}   {f1:>6}   {figures.support:>7}"
     yield ""
-    if found.confusion is None:
-        yield f"There is no confusion matrix of {len(found.classes)} classes: 1,000 are the most."
-        return
-    if len(found.classes) > WIDEST:
-        yield f"The confusion matrix of {len(found.classes)} classes is in --json."
-        return
-    yield "confusion matrix: a row for each class, a column for each prediction"
-    width = max(5, len(str(count)) + 2)
-    yield "class" + "".join(f"{label:>{width}}" for label in range(len(found.classes)))
-    for label, row in enumerate(found.confusion.tolist()):
-        yield f"{label:>5}" + "".join(f"{number:>{width}}" for number in row)
-
-
-_HALVES = {"test": "test", "train": "training"}
-
-
-def _described(found: Evaluation) -> str:
-    smoothed = f", label smoothing {found.label_smoothing:g}" if found.label_smoothing else ""
-    return f"mean {found.loss_name}{smoothed}"
+    if evaluation.confusion is None:
+        yield f"There is no confusion matrix of {len(classes)} classes: 1,000 are the most."
+    elif len(classes) > WIDEST:
+        yield f"The confusion matrix of {len(classes)} classes is in --json."
+    else:
+        yield "confusion matrix: a row for each class, a column for each prediction"
+        width = max(5, len(str(count)) + 2)
+        table: list[tuple[object, Iterable[int]]] = [("class", range(len(classes)))]
+        for heading, row in [*table, *enumerate(evaluation.confusion.tolist())]:
+            yield f"{heading:>5}" + "".join(f"{number:>{width}}" for number in row)
 
 
 def _share(share: float | None) -> str:
     return "-" if share is None else f"{share:.4f}"
 
 
-def _json(trained: Trained, samples: Samples, found: Evaluation) -> str:
-    predictor = trained.predictor
-    figures = {
+def _as_object(trained: Trained, samples: Samples, evaluation: Evaluation) -> dict[str, Any]:
+    predictor, confusion = trained.predictor, evaluation.confusion
+    return {
         "model": trained.name,
         "arithmetic": predictor.arithmetic,
         "backend": predictor.backend.name,
@@ -201,27 +171,10 @@ def _json(trained: Trained, samples: Samples, found: Evaluation) -> str:
         "data": samples.name,
         "split": samples.split,
         "samples": len(samples.labels),
-        "accuracy": found.accuracy,
-        "loss": found.loss,
-        "loss_name": found.loss_name,
-        "label_smoothing": found.label_smoothing,
-        "classes": [{"class": label, **asdict(figures)} for label, figures in enumerate(found.classes)],
-        "confusion": None if found.confusion is None else found.confusion.tolist(),
+        "accuracy": evaluation.accuracy,
+        "loss": evaluation.loss,
+        "loss_name": evaluation.loss_name,
+        "label_smoothing": evaluation.label_smoothing,
+        "classes": [{"class": label, **asdict(figures)} for label, figures in enumerate(evaluation.classes)],
+        "confusion": None if confusion is None else confusion.tolist(),
     }
-    return json.dumps(figures, indent=2, allow_nan=False) + "\n"
-
-
-def _write(path: Path, samples: Samples, found: Evaluation) -> None:
-    rows = enumerate(samples.labels.tolist())
-    write_predictions(
-        path,
-        ["index", "label"],
-        rows,
-        found.predicted.tolist(),
-        found.probabilities,
-        len(found.classes),
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

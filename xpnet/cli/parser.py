@@ -27,7 +27,6 @@ class Parser(argparse.ArgumentParser):
         ------
         ConfigError
             Always.
-
         """
         msg = f"{message} ({self.prog} --help)"
         raise ConfigError(msg)
@@ -40,7 +39,6 @@ class Output:
     ----------
     stream
         Where to write.
-
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -1,18 +1,12 @@
 """``xpnet report``: write the report of a run."""
 
-from __future__ import annotations
-
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from xpnet.cli.parser import Parser, guarded
+from xpnet.cli.parser import Parser
 from xpnet.report import write_report
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
-
 
 DESCRIPTION = """\
 Write what a run did as one page, RUN/report.html, which needs no other file and no network: learning
@@ -22,13 +16,8 @@ curves, figures by class, the worst mistakes, and a field to draw digits for the
 EPILOG = "Exit codes: 0 done, 2 bad input, 130 interrupted."
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Write the report and return the exit code."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _command(words), debug="--debug" in words)
-
-
-def _command(words: list[str]) -> int:
     arguments = _parser().parse_args(words)
     data = None
     if arguments.data is not None or arguments.test_data is not None:

@@ -37,7 +37,6 @@ def reopened(command: Command, folder: Path) -> Iterator[tuple[TrainConfig, Run]
     ------
     ConfigError
         The folder holds no run that can go on, or other settings are given than the run's.
-
     """
     run = Run.reopen(folder)
     try:

@@ -31,7 +31,6 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
     ------
     ConfigError
         Seeds and rates are both several, or the folder is there already.
-
     """
     rates = len(config.learning_rates) > 1
     if rates and config.repeats > 1:

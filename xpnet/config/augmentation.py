@@ -32,7 +32,6 @@ class Augmentation:
     ------
     ConfigError
         A setting is no number or out of range.
-
     """
 
     shift: float = 0.0

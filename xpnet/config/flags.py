@@ -85,7 +85,6 @@ def parse(argv: Sequence[str], prog: str) -> Command:
         A setting is wrong: the message names the flag, or the file and its key.
     SystemExit
         With code 2 after an error in the flags themselves, with code 0 after `--help`.
-
     """
     argv = _gathered(argv)
     scouted = _scouted(argv)

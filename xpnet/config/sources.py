@@ -32,7 +32,6 @@ def read(file: Path) -> File:
     ------
     ConfigError
         The file cannot be read, is no TOML, or a key or value is wrong: one line with file and key.
-
     """
     try:
         content = read_regular(file, LARGEST, "--config takes a TOML file")
@@ -61,7 +60,6 @@ def recipe_settings(name: str) -> dict[str, Any]:
     ------
     ConfigError
         There is no such recipe.
-
     """
     _check_recipe("--recipe", name)
     return read(_RECIPES / f"{name}.toml").settings
@@ -74,7 +72,6 @@ def from_recipe(name: str) -> TrainConfig:
     ------
     ConfigError
         There is no such recipe.
-
     """
     return TrainConfig(**recipe_settings(name))
 
@@ -88,7 +85,6 @@ def from_resolved(settings: Mapping[str, object], source: str) -> TrainConfig:
     ------
     ConfigError
         A key or value is wrong, or two settings contradict each other: one line with the source.
-
     """
     values = {name: value for name, value in settings.items() if value is not None}
     return TrainConfig(**_settings(values, source))

@@ -34,7 +34,6 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     ------
     ConfigError
         A value has the wrong type or lies out of range, or two settings contradict each other.
-
     """
 
     def __post_init__(self) -> None:
@@ -112,7 +111,6 @@ def to_toml(config: TrainConfig) -> str:
     ------
     ConfigError
         A path is not valid Unicode, so that a TOML file cannot hold it.
-
     """
     import tomli_w
 

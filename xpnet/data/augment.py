@@ -30,7 +30,6 @@ def square_side(features: int, *, pixels: bool) -> int:
     ------
     ConfigError
         The features are no pixels, or do not make a square.
-
     """
     if not pixels:
         msg = "--augment-*: needs images of pixels, whole numbers from 0 to 255; the data hold decimals"

@@ -82,7 +82,6 @@ def read_csv(path: Path) -> Table:
     ------
     DataError
         The first defect in the file, with its line and its column, both from 1.
-
     """
     x, y = _read(read_form(path))
     return Table(x, y[:, 0], f"{path}", f"{path}")
@@ -97,7 +96,6 @@ def read_csv_rows(path: Path, features: int) -> tuple[NDArray[np.generic], NDArr
     ------
     DataError
         Another number of columns, or the first defect in the file.
-
     """
     form = read_form(path, features)
     x, y = _read(form)
@@ -130,7 +128,6 @@ def _table(
     ------
     _Refused
         The file holds something else.
-
     """
     import pandas as pd  # noqa: F401 (loads before the threads start)
 
@@ -163,7 +160,6 @@ def _parse(
     ------
     _Refused
         A line of another width, a cell that is no `dtype`, a label or a feature out of range.
-
     """
     import pandas as pd
 

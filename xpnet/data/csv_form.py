@@ -50,7 +50,6 @@ def read_form(path: Path, features: int | None = None) -> Form:
     ------
     DataError
         The file is empty, no text, or has another number of columns.
-
     """
     with reading(path) as file:
         lines = list(itertools.islice(_lines(path, file), 2))

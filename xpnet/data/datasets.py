@@ -64,7 +64,6 @@ def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
         The two arguments do not go together.
     DataError
         A file is missing, damaged or not of its form: one line with the file, row and column.
-
     """
     try:
         return _load(data, test_data)
@@ -100,7 +99,6 @@ def check_copy(dataset: Dataset, backend: str) -> None:
     ------
     DataError
         The mapped features are larger than this machine's memory.
-
     """
     halves = dataset.x_train, dataset.x_test
     needed, memory = sum(x.nbytes for x in halves if is_mapped(x)), available_memory()
@@ -120,7 +118,6 @@ def bundled_folder() -> Path:
     ------
     DataError
         This installation has neither.
-
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "_data" / "mnist", package.parent / "data" / "mnist"):
@@ -163,7 +160,6 @@ def _read_folder(folder: Path) -> tuple[Table, Table]:
     ------
     DataError
         The folder has the training features in both forms, or what it has cannot be read.
-
     """
     if not (folder / "x_train.npy").exists():
         return read_folder(folder)
@@ -189,7 +185,6 @@ def joined(name: str, train: Table, test: Table) -> Dataset:
     ------
     DataError
         Another number of features, or pixels in one half and decimals in the other.
-
     """
     x_train, x_test = train.x, test.x
     if x_train.shape[1] != x_test.shape[1]:

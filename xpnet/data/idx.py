@@ -32,7 +32,6 @@ def read_folder(folder: Path) -> tuple[Table, Table]:
     ------
     DataError
         A file is missing, damaged, or does not go with the others.
-
     """
     return read_halves(read_idx, [_find(folder, *name) for name in NAMES.values()])
 
@@ -44,7 +43,6 @@ def read_idx(path: Path) -> Values:
     ------
     DataError
         Another magic number, or sizes that disagree with the bytes that follow them.
-
     """
     with reading(path) as file:
         magic = file.read(4)

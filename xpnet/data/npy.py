@@ -31,7 +31,6 @@ def read_npy_folder(folder: Path) -> tuple[Table, Table]:
     ------
     DataError
         A file is missing, damaged, holds Python objects, or does not go with the others.
-
     """
     names = [f"{role}.npy" for role in ROLES]
     missing = [name for name in names if not (folder / name).exists()]
@@ -48,7 +47,6 @@ def read_npz(path: Path) -> tuple[Table, Table]:
     DataError
         Not a zip file, a missing key, an object array, a damaged member, or arrays that do not
         go together.
-
     """
     with opened_archive(path) as archive:
         missing = [role for role in ROLES if role not in archive.keys]
@@ -66,7 +64,6 @@ def read_npy(path: Path) -> Values:
     ------
     DataError
         A damaged header, Python objects, or a shape that disagrees with the bytes that follow.
-
     """
     with reading(path) as file:
         shape, fortran, dtype = _read_header(file, path)
@@ -81,7 +78,6 @@ def _read_header(file: IO[bytes], where: str | Path) -> tuple[tuple[int, ...], b
     ------
     DataError
         A damaged header, Python objects, or another type that is no number of at most 64 bits.
-
     """
     try:
         with warnings.catch_warnings():
@@ -161,7 +157,6 @@ def opened_archive(path: Path) -> Iterator[Archive]:
     ------
     DataError
         From opening and from any read inside the block: a missing or damaged archive.
-
     """
     with reading(path) as file:
         try:

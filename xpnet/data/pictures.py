@@ -84,7 +84,6 @@ def read_digit(path: Path, side: int = FIELD) -> NDArray[np.uint8]:
     ------
     DataError
         The file cannot be read (see `read_grey`), or holds no ink (see `mnist_form`).
-
     """
     grey = read_grey(path)
     try:
@@ -109,7 +108,6 @@ def read_grey(path: Path) -> Grey:
     DataError
         The file is missing, no image of a known format, damaged or cut short, or has more than `LARGEST`
         pixels, which its header tells before any is decoded.
-
     """
     _check_file(path)
     try:
@@ -212,7 +210,6 @@ def mnist_form(grey: Grey, side: int = FIELD) -> NDArray[np.uint8]:
     ------
     DataError
         The picture is blank: nothing in it stands out from its border.
-
     """
     ink, noise = _ink(grey)
     strongest = float(ink.max())

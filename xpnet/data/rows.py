@@ -54,7 +54,6 @@ def read_rows(path: Path, expected: int) -> Rows:
     ------
     DataError
         The file is missing, damaged, or none of these.
-
     """
     name = path.name.lower()
     try:

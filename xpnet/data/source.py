@@ -33,7 +33,6 @@ def reading(path: Path) -> Iterator[BinaryIO]:
     DataError
         From opening and from any read inside the block: a missing or unreadable file, a folder,
         and gzip data that is cut short or damaged.
-
     """
     try:
         check_regular(path, "a file")
@@ -92,7 +91,6 @@ def read_values(
     DataError
         Fewer or more bytes than the header says, or more than this machine's memory where they are
         not mapped.
-
     """
     declared = math.prod(shape) * dtype.itemsize
     stored, start = os.fstat(file.fileno()).st_size, file.tell()
@@ -119,7 +117,6 @@ def check_size(where: str | Path, declared: int, stored: int, *, packed: bool) -
     ------
     DataError
         The values cannot fit in the file.
-
     """
     if declared > stored * (MAX_EXPANSION if packed else 1):
         raise DataError.at(
@@ -136,7 +133,6 @@ def check_memory(where: str | Path, declared: int) -> None:
     ------
     DataError
         `declared` is more than the memory of the machine or the container.
-
     """
     memory = available_memory()
     if memory is not None and declared > memory > 0:
@@ -155,7 +151,6 @@ def read_array(
     ------
     DataError
         More bytes than this machine's memory.
-
     """
     check_memory(where, declared)
     buffer, filled = np.empty(declared, np.uint8), 0

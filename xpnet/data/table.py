@@ -71,7 +71,6 @@ def features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) ->
     ------
     DataError
         No samples or no features, integers that are not pixels, NaN or infinity.
-
     """
     if len(shape) < 2:
         raise DataError.at(
@@ -100,7 +99,6 @@ def labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> N
     ------
     DataError
         Another shape, or a label that is negative, not whole or above 65535.
-
     """
     if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
         raise DataError.at(

@@ -74,7 +74,6 @@ def build_context(
         A sum is too long to be exact.
     BackendError
         The device cannot compute in that dtype, or not exactly.
-
     """
     if dtype == "float64" and not backend.has_float64:
         msg = (

@@ -7,8 +7,6 @@ from xpnet.errors import DataError
 from xpnet.inference.load import classes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -33,7 +31,6 @@ class Evaluation:
         Precision, recall, F1 and support of each class.
     predicted, probabilities
         (m,) and (m, classes).
-
     """
 
     accuracy: float
@@ -69,7 +66,6 @@ def evaluate(
     DataError
         The rows do not have the network's features, an output is not finite, or there is a label that
         the network has no class for.
-
     """
     from xpnet.nn.metrics import class_figures, confusion_matrix
 
@@ -109,14 +105,12 @@ def _mean_loss(
 
     network = replace(predictor.model.network, loss=loss, label_smoothing=label_smoothing)
     backend = make("numpy", "cpu")
-    xp = backend.xp
-    ops = ARITHMETICS[predictor.arithmetic](xp, backend.device, getattr(xp, logits.dtype.name))
+    ops = ARITHMETICS[predictor.arithmetic](backend.xp, backend.device, logits.dtype)
 
-    def sums() -> "Iterator[list[NDArray[np.floating]]]":
-        for begin, end in block_bounds(len(labels)):
-            losses = sample_losses(ops, logits[begin:end].T.copy(), labels[begin:end], network)
-            yield [ops.sum(losses, axis=-1)]
+    def block_loss(begin: int, end: int) -> "list[NDArray[np.floating]]":
+        losses = sample_losses(ops, logits[begin:end].T.copy(), labels[begin:end], network)
+        return [ops.sum(losses, axis=-1)]
 
     with backend.scope():
-        (total,) = tree_sum(sums())
+        (total,) = tree_sum(block_loss(*bounds) for bounds in block_bounds(len(labels)))
     return float(total.item()) * (1.0 / len(labels))

@@ -32,7 +32,6 @@ class Trained:
         The settings of the training; None for a bare model file.
     data_sha256
         The digest of the data of the training; None for a bare model file.
-
     """
 
     name: str
@@ -66,7 +65,6 @@ def load_trained(run: Path | None, device: str, backend: str, arithmetic: "Arith
         There is no such device or backend.
     BackendError
         It is not usable here.
-
     """
     from xpnet.backends.resolve import resolve
     from xpnet.config import from_resolved
@@ -126,7 +124,6 @@ def classes_of(
     DataError
         `name`, where the rows are from, has another number of features, or numbers so large that an
         output is not finite.
-
     """
     import numpy as np
 

@@ -41,7 +41,6 @@ class Predictor:
     ------
     BackendError
         The device cannot compute in the dtype that the arithmetic needs.
-
     """
 
     def __init__(self, model: SavedModel, backend: Backend, arithmetic: Arithmetic | None = None) -> None:
@@ -51,7 +50,7 @@ class Predictor:
         self._dtype = dtype = np.dtype("f8" if double or self.arithmetic == "reproducible" else "f4")
         with backend.scope():
             self._context = build_context(
-                self.arithmetic, dtype.name, backend, model.network, _normalization(model)
+                self.arithmetic, dtype.name, backend, model.network, normalization_of(model)
             )
 
             def on_device(array: NDArray[np.generic]) -> Any:
@@ -77,7 +76,6 @@ class Predictor:
             There is no model, or it is damaged.
         BackendError
             The backend or device is not usable here.
-
         """
         model = load_model(model_path(path))
         return cls(model, resolve(device, backend).backend, arithmetic)
@@ -94,7 +92,6 @@ class Predictor:
         ------
         DataError
             The rows do not have the network's features.
-
         """
         return self.outputs(x)[0]
 
@@ -134,7 +131,6 @@ def model_path(path: Path) -> Path:
     ------
     DataError
         There is neither.
-
     """
     if path.is_dir():
         if not (path / MODEL_FILE).is_file():
@@ -160,7 +156,8 @@ def _outputs(context: ComputeContext) -> Any:
     return of_block
 
 
-def _normalization(model: SavedModel) -> Normalization:
+def normalization_of(model: SavedModel) -> Normalization:
+    """Return the normalisation of the inputs."""
     statistics = model.normalization
     scale = PIXEL_SCALE if model.normalize == "scale" else 1.0
     return Normalization(

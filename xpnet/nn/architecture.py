@@ -29,7 +29,6 @@ class Network:
     ------
     ConfigError
         A name is unknown, or a number out of its range.
-
     """
 
     sizes: tuple[int, ...]

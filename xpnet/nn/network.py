@@ -62,7 +62,6 @@ def forward(
 
     The logits are (classes, samples). The cache holds two things for each layer: its input A, before
     dropout, and its output Z; for batch normalisation what ``batch_norm`` keeps, and Y.
-
     """
     activate = F.ACTIVATIONS[network.activation].forward
     running_of_next, mask_of_next = iter(running), iter(masks)

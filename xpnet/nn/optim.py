@@ -252,7 +252,6 @@ def build(
     ------
     ConfigError
         There is no such optimiser.
-
     """
     if name not in OPTIMIZERS:
         msg = f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {name!r}"

@@ -62,7 +62,6 @@ class ScheduleOptions:
     ------
     ConfigError
         A value lies out of range.
-
     """
 
     step_epochs: int = 30  # from one decay of ``step`` to the next
@@ -107,7 +106,6 @@ def build(name: str, rate: float, steps_per_epoch: int, epochs: int, options: Sc
     ------
     ConfigError
         There is no such schedule.
-
     """
     if name not in SCHEDULES:
         msg = f"--schedule: expected one of {', '.join(SCHEDULES)}, got {name!r}"

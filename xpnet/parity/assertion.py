@@ -61,7 +61,6 @@ def assert_parity(
         A backend that was named cannot run here; or none was, and there is none but NumPy.
     TypeError
         An argument is not a NumPy array.
-
     """
     tolerance = _Tolerance(tier, ulp, rtol, atol)
     for position, array in enumerate(arrays):

@@ -111,7 +111,6 @@ def first_difference(left: Trainer, right: Trainer) -> Difference | None:
         The two are not the same training run, or have not the same dtype.
     BackendError
         The difference is gone when the epoch is computed again.
-
     """
     _check_comparable(left, right)
     sides = left, right

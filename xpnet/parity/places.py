@@ -69,7 +69,6 @@ def parse(name: str) -> Place:
     ------
     ConfigError
         There is no such library, or it never has such a device.
-
     """
     backend, _, device = name.strip().partition(":")
     if backend not in BACKENDS:

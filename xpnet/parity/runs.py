@@ -75,7 +75,6 @@ class Row:
         same: the same bits; close: within the tolerance; or FAIL.
     problem
         Why it failed, else None.
-
     """
 
     backend: str
@@ -119,7 +118,6 @@ def rows(
     ------
     XPNetError
         NumPy itself cannot train so; where another cannot, its row says why.
-
     """
     for kind in KINDS:
         settings = _settings(kind, config)

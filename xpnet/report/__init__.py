@@ -23,11 +23,7 @@ REPORT_FILE = "report.html"
 
 
 def write_report(
-    folder: Path,
-    data: Dataset | None = None,
-    out: Path | None = None,
-    *,
-    sha256: str | None = None,
+    folder: Path, data: Dataset | None = None, out: Path | None = None, *, sha256: str | None = None
 ) -> Path:
     """Write the report of a run and return where it is.
 
@@ -48,7 +44,6 @@ def write_report(
         The run or its model is missing or damaged, or the data are not there, or not those of the run.
     ConfigError
         The page cannot be written.
-
     """
     from xpnet.report.facts import gather
     from xpnet.report.page import page

@@ -3,10 +3,13 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from xpnet.report.markup import Markup, element
 
 Points = Sequence[tuple[float, float]]
+Scale = Callable[[float], float]
+Item = TypeVar("Item")
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
@@ -34,21 +37,18 @@ def line_chart(label: str, lines: Sequence[Line], written: Callable[[float], str
 
     There must be a point.
     """
-    thinned = [Line(line.name, _thinned(line.points)) for line in lines if line.points]
+    thinned = [Line(line.name, evenly_spaced(line.points, MOST_POINTS)) for line in lines if line.points]
     points = [point for line in thinned for point in line.points]
     xs, ys = [x for x, _ in points], [y for _, y in points]
-    across = _Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT)
-    up = _Axis(min(ys), max(ys), HEIGHT - BOTTOM, TOP)
-    return element(
-        "svg",
-        *(_grid_line(up(y), written(y)) for y in ticks(up.low, up.high)),
-        *(_epoch_label(across(x), x) for x in ticks(across.low, across.high, whole=True)),
+    across, up = _axis(xs, LEFT, WIDTH - RIGHT), _axis(ys, HEIGHT - BOTTOM, TOP)
+    epochs = ticks(min(xs), max(xs), whole=True)
+    parts = [
+        *(_grid_line(up(y), written(y)) for y in ticks(min(ys), max(ys))),
+        *(_text(f"{x:,.0f}", f"{across(x):.1f}", HEIGHT - 12) for x in epochs),
         *(_path(line, across, up) for line in thinned),
         *(dot for line in thinned for dot in _dots(line, across, up, written)),
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        role="img",
-        aria_label=label,
-    )
+    ]
+    return _svg(parts, WIDTH, HEIGHT, label)
 
 
 def split(line: Line) -> tuple[Line, Line]:
@@ -56,10 +56,18 @@ def split(line: Line) -> tuple[Line, Line]:
 
     Where the rest is less than two points, all belong to it.
     """
-    trained = [point for point in line.points if point[0] > 0]
-    if len(trained) < 2:
+    first = [point for point in line.points if point[0] <= 0]
+    rest = [point for point in line.points if point[0] > 0]
+    if len(rest) < 2:
         return Line(line.name, []), line
-    return Line(line.name, [point for point in line.points if point[0] <= 0]), Line(line.name, trained)
+    return Line(line.name, first), Line(line.name, rest)
+
+
+def evenly_spaced(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """Return as many of the items, the first and the last among them; all, if they are no more."""
+    if len(items) <= most:
+        return items
+    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
 
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
@@ -93,54 +101,39 @@ def confusion_chart(counts: Sequence[Sequence[int]]) -> Markup:
         for j, n in enumerate(row)
         if n
     ]
-    every = -(-classes // 20)
-    numbers = [
-        _number(EDGE + index * CELL + CELL / 2, index, down=down)
-        for index in range(0, classes, every)
-        for down in (False, True)
-    ]
+    numbers = []
+    for index in range(0, classes, -(-classes // 20)):
+        place = EDGE + index * CELL + CELL / 2
+        numbers.append(_text(str(index), place, EDGE - 10, class_="axis"))
+        numbers.append(_text(str(index), EDGE - 8, place + 5, "end", class_="axis"))
     frame = element("rect", x=EDGE, y=EDGE, width=side - EDGE, height=side - EDGE, class_="frame")
-    return element(
-        "svg",
-        frame,
-        *numbers,
-        *cells,
-        viewBox=f"0 0 {side + 1} {side + 1}",
-        role="img",
-        aria_label="Confusion matrix: rows are the labels, columns what the network read",
+    return _svg(
+        [frame, *numbers, *cells],
+        side + 1,
+        side + 1,
+        "Confusion matrix: rows are the labels, columns what the network read",
         class_="matrix" if classes <= MOST_NUMBERED else "matrix dense",
     )
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """From values to places; a single value stands in the middle."""
+def _axis(values: Sequence[float], begin: float, end: float) -> Scale:
+    """Return the function from values to places from `begin` to `end`; equal values stand in the middle."""
+    low, high = min(values), max(values)
+    span = high / 2 - low / 2  # halves first, so that the difference of two huge values is finite
 
-    low: float
-    high: float
-    begin: float
-    end: float
+    def place(value: float) -> float:
+        part = 0.5 if span == 0 else (value / 2 - low / 2) / span
+        return begin + part * (end - begin)
 
-    def __call__(self, value: float) -> float:
-        # Halves first, so that the difference of two huge values is finite.
-        span = self.high / 2 - self.low / 2
-        part = 0.5 if span == 0 else (value / 2 - self.low / 2) / span
-        return self.begin + part * (self.end - self.begin)
+    return place
 
 
-def _thinned(points: Points) -> Points:
-    if len(points) <= MOST_POINTS:
-        return points
-    last = len(points) - 1
-    return [points[round(k * last / (MOST_POINTS - 1))] for k in range(MOST_POINTS)]
-
-
-def _path(line: Line, across: _Axis, up: _Axis) -> Markup:
+def _path(line: Line, across: Scale, up: Scale) -> Markup:
     places = "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in line.points)
     return element("path", d=f"M{places}", class_=f"line {line.name}")
 
 
-def _dots(line: Line, across: _Axis, up: _Axis, written: Callable[[float], str]) -> Iterator[Markup]:
+def _dots(line: Line, across: Scale, up: Scale, written: Callable[[float], str]) -> Iterator[Markup]:
     """Yield marks of the points, with their values, unless they are too many."""
     if len(line.points) > MOST_DOTS:
         return
@@ -151,41 +144,33 @@ def _dots(line: Line, across: _Axis, up: _Axis, written: Callable[[float], str])
 
 
 def _grid_line(y: float, text: str) -> Markup:
-    return element(
-        "g",
-        element("path", d=f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", class_="grid"),
-        element("text", text, x=LEFT - 8, y=f"{y + 4:.1f}", text_anchor="end"),
-    )
-
-
-def _epoch_label(x: float, epoch: float) -> Markup:
-    return element("text", f"{epoch:,.0f}", x=f"{x:.1f}", y=HEIGHT - 12, text_anchor="middle")
+    line = element("path", d=f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", class_="grid")
+    return element("g", line, _text(text, LEFT - 8, f"{y + 4:.1f}", "end"))
 
 
 def _cell(label: int, read: int, count: int, total: int, strength: float, classes: int) -> Markup:
     x, y = EDGE + read * CELL, EDGE + label * CELL
     title = f"{label} read as {read}: {count:,} of {total:,} ({100 * count / total:.1f} %)"
-    kind = "right" if label == read else "wrong"
-    parts = [
-        element("title", title),
-        element(
-            "rect",
-            x=x + 1,
-            y=y + 1,
-            width=CELL - 1,
-            height=CELL - 1,
-            class_=kind,
-            fill_opacity=f"{0.06 + 0.5 * strength:.2f}",
-        ),
-    ]
+    square = element(
+        "rect",
+        x=x + 1,
+        y=y + 1,
+        width=CELL - 1,
+        height=CELL - 1,
+        class_="right" if label == read else "wrong",
+        fill_opacity=f"{0.06 + 0.5 * strength:.2f}",
+    )
+    number: Markup | None = None
     if classes <= MOST_NUMBERED:
-        place = {"x": x + CELL / 2 + 0.5, "y": y + CELL / 2 + 5}
         text = str(count) if count < 10_000 else f"{count / 1000:.0f}k"
-        parts.append(element("text", text, text_anchor="middle", class_=f"digits{len(text)}", **place))
-    return element("g", *parts, class_="cell")
+        number = _text(text, x + CELL / 2 + 0.5, y + CELL / 2 + 5, class_=f"digits{len(text)}")
+    return element("g", element("title", title), square, number, class_="cell")
 
 
-def _number(place: float, index: int, *, down: bool) -> Markup:
-    if down:
-        return element("text", str(index), x=EDGE - 8, y=place + 5, text_anchor="end", class_="axis")
-    return element("text", str(index), x=place, y=EDGE - 10, text_anchor="middle", class_="axis")
+def _text(text: str, x: float | str, y: float | str, anchor: str = "middle", **attributes: str) -> Markup:
+    return element("text", text, x=x, y=y, text_anchor=anchor, **attributes)
+
+
+def _svg(parts: Sequence[Markup], width: int, height: int, label: str, **attributes: str) -> Markup:
+    view = f"0 0 {width} {height}"
+    return element("svg", *parts, viewBox=view, role="img", aria_label=label, **attributes)

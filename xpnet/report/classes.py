@@ -1,9 +1,9 @@
 """The section on the classes: figures of each, and the confusion matrix."""
 
+from xpnet.nn.metrics import ClassFigures
 from xpnet.report.charts import confusion_chart
-from xpnet.report.facts import Facts
-from xpnet.report.markup import Markup, element
-from xpnet.report.parts import note, percent, section
+from xpnet.report.facts import ReportData
+from xpnet.report.markup import Markup, element, note, percent, section
 
 MOST_CELLS = 64
 """Classes up to which the confusion matrix is drawn."""
@@ -13,36 +13,31 @@ MOST_ROWS = 100
 _HEADINGS = ("class", "samples", "precision", "recall", "F1", "misread as")
 
 
-def classes(facts: Facts) -> Markup:
+def classes(facts: ReportData) -> Markup:
     """Return the section on the test data, class by class."""
-    if facts.confusion is None:
-        text = f"With {facts.predictor.classes:,} classes, this part is left out."
+    figures, confusion = facts.evaluation.classes, facts.evaluation.confusion
+    if confusion is None:
+        text = f"With {len(figures):,} classes, this part is left out."
         return section("classes", "Class by class", note(text))
-    counts, order = facts.confusion.tolist(), list(range(len(facts.classes)))
+    counts, order = confusion.tolist(), list(range(len(figures)))
     fewer: Markup | None = None
-    if len(order) > MOST_ROWS:
-        order = sorted(order, key=lambda index: facts.classes[index].f1 or 0.0)[:MOST_ROWS]
-        fewer = note(f"The {MOST_ROWS} of {len(facts.classes)} classes that are told worst.")
+    if len(figures) > MOST_ROWS:
+        order = sorted(order, key=lambda index: figures[index].f1 or 0.0)[:MOST_ROWS]
+        fewer = note(f"The {MOST_ROWS} of {len(figures)} classes that are told worst.")
     table = element(
         "table",
         element("thead", element("tr", *(element("th", text, scope="col") for text in _HEADINGS))),
-        element("tbody", *(_class_row(facts, index, counts[index]) for index in order)),
+        element("tbody", *(_class_row(index, figures[index], counts[index]) for index in order)),
     )
     return section(
         "classes",
         "Class by class",
         _confusions(counts),
-        element(
-            "div",
-            element("div", fewer, table, class_="scroll"),
-            _matrix(counts),
-            class_="pair",
-        ),
+        element("div", element("div", fewer, table, class_="scroll"), _matrix(counts), class_="pair"),
     )
 
 
-def _class_row(facts: Facts, index: int, counts: list[int]) -> Markup:
-    figures = facts.classes[index]
+def _class_row(index: int, figures: ClassFigures, counts: list[int]) -> Markup:
     shares = (figures.precision, figures.recall, figures.f1)
     most, read = max(((n, -j) for j, n in enumerate(counts) if j != index), default=(0, 0))
     return element(

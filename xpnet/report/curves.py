@@ -3,53 +3,45 @@
 from collections.abc import Callable, Sequence
 
 from xpnet.report.charts import Line, line_chart, split
-from xpnet.report.facts import Facts
-from xpnet.report.markup import Markup, element
-from xpnet.report.parts import note, section
+from xpnet.report.facts import ReportData
+from xpnet.report.markup import Markup, element, note, section
+from xpnet.report.record import Story
 
 
-def curves(facts: Facts) -> Markup:
+def curves(facts: ReportData) -> Markup:
     """Return the section: loss and accuracy by epoch, of training and of validation data."""
-    curves = facts.story.curves
     charts = [
-        _curve(title, [Line(name, curves[f"{name}_{kind}"]) for name in ("train", "validation")], form)
-        for title, kind, form in (
+        _curve(title, lines, written)
+        for title, kind, written in (
             ("Loss", "loss", "{:.3g}".format),
             ("Accuracy", "accuracy", _short_percent),
         )
+        if (lines := _lines(facts.story, kind))
     ]
-    charts = [chart for chart in charts if chart]
-    if not charts:
-        return section("curves", "Learning curves", note("The run noted no epoch."))
-    return section("curves", "Learning curves", element("div", *charts, class_="pair"))
+    content = element("div", *charts, class_="pair") if charts else note("The run noted no epoch.")
+    return section("curves", "Learning curves", content)
 
 
 def _short_percent(share: float) -> str:
     return f"{100 * share:.4g}\u00a0%"
 
 
-def _curve(title: str, lines: Sequence[Line], written: Callable[[float], str]) -> Markup | None:
-    drawn = [line for line in lines if line.points]
-    if not drawn:
-        return None
-    if len(drawn) == 1:
-        drawn = [Line(f"{drawn[0].name} only", drawn[0].points)]
-    first, trained = zip(*map(split, drawn), strict=True)
-    last = [f"{line.name.split()[0]} {written(line.points[-1][1])}" for line in drawn]
-    before = [f"{line.name.split()[0]} {written(y)}" for line in first for _, y in line.points]
-    keys = [element("span", text, class_=f"key {line.name}") for line, text in zip(drawn, last, strict=True)]
+def _lines(story: Story, kind: str) -> list[Line]:
+    """Return the lines that have points; a single one says in its name that there is no other."""
+    names = [name for name in ("train", "validation") if story.curves[f"{name}_{kind}"]]
+    only = " only" * (len(names) == 1)
+    return [Line(f"{name}{only}", story.curves[f"{name}_{kind}"]) for name in names]
+
+
+def _curve(title: str, lines: Sequence[Line], written: Callable[[float], str]) -> Markup:
+    first, trained = zip(*map(split, lines), strict=True)
+    last = [f"{line.name.split()[0]} {written(line.points[-1][1])}" for line in lines]
+    before = ", ".join(f"{line.name.split()[0]} {written(y)}" for line in first for _, y in line.points)
+    keys = [element("span", text, class_=f"key {line.name}") for line, text in zip(lines, last, strict=True)]
+    legend = [element("h3", title), element("span", *keys, class_="keys")]
     return element(
         "figure",
-        element(
-            "figcaption",
-            element("h3", title),
-            element("span", *keys, class_="keys"),
-            class_="legend",
-        ),
+        element("figcaption", *legend, class_="legend"),
         line_chart(f"{title} by epoch; at the end: {', '.join(last)}", trained, written),
-        element("p", f"epoch{_in_brackets(before)}", class_="across"),
+        element("p", f"epoch (before the first: {before})" if before else "epoch", class_="across"),
     )
-
-
-def _in_brackets(before: Sequence[str]) -> str:
-    return f" (before the first: {', '.join(before)})" if before else ""

@@ -41,13 +41,9 @@ def weight_image(weights: NDArray[np.floating]) -> str:
     """Return (features,) weights as an image: the sign is the colour, the magnitude the opacity."""
     largest = float(np.max(np.abs(weights))) or 1.0
     image = _square(128.0 + weights.astype(np.float64) / largest * 127.0)
-    image.putpalette([part for value in range(256) for part in _hue(value)])
+    image.putpalette([part for value in range(256) for part in (POSITIVE if value >= 128 else NEGATIVE)])
     opacities = bytes(min(255, abs(value - 128) * 2) for value in range(256))
     return _address(image, {"transparency": opacities})
-
-
-def _hue(value: int) -> tuple[int, int, int]:
-    return POSITIVE if value >= 128 else NEGATIVE
 
 
 def _square(levels: NDArray[np.float64]) -> Image.Image:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.datasets import Dataset
-from xpnet.inference.predictor import PIXEL_SCALE
+from xpnet.inference.predictor import normalization_of
 from xpnet.nn.functional import LEAK
 from xpnet.nn.layers import EPSILON
 from xpnet.report.images import image_side, no_image
@@ -45,30 +45,25 @@ def full_ink(data: Dataset) -> float:
     return 255.0 if x.dtype == np.uint8 else float(x.max()) or 1.0
 
 
-def embedded(model: SavedModel) -> dict[str, Any]:
-    """Return the network for the page's script, as JSON can hold it.
+def embedded(model: SavedModel, data: Dataset) -> dict[str, Any]:
+    """Return the network for the page's script as JSON can hold it, with the side and the full ink of images.
 
     Its inputs are (raw - shift) · scale, and each layer then is Z = W A + b with an activation between
     two. Batch normalisation by running statistics is linear, so it goes into W and b. W is float32,
     all else float64; all are little-endian bytes in base64.
     """
-    shift, scale = (
-        _numbers(np.atleast_1d(model.normalization.get(name, default)), "<f8")
-        for name, default in (
-            ("shift", np.zeros(())),
-            ("scale", np.asarray(PIXEL_SCALE if model.normalize == "scale" else 1.0)),
-        )
-    )
-    return {
+    normalization = normalization_of(model)
+    network = {
         "activation": model.activation,
         "leak": LEAK,
-        "shift": shift,
-        "scale": scale,
+        "shift": _numbers(np.atleast_1d(normalization.shift), "<f8"),
+        "scale": _numbers(np.atleast_1d(normalization.scale), "<f8"),
         "layers": [
             {"weight": _numbers(weight, "<f4"), "bias": _numbers(bias, "<f8")}
             for weight, bias in _linear(model)
         ],
     }
+    return {"side": image_side(data.features), "full": full_ink(data), "network": network}
 
 
 def _linear(model: SavedModel) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:

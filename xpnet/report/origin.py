@@ -2,53 +2,36 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xpnet.config import TrainConfig, resolved
-from xpnet.report.facts import Facts
-from xpnet.report.markup import Markup, element, joined
-from xpnet.report.parts import section
+from xpnet.report.markup import Markup, element, joined, section
 from xpnet.report.record import shown
 
-NO_SETTINGS = {
-    "debug",
-    "name",
-    "out",
-    "overwrite",
-    "print_config",
-    "quiet",
-    "report",
-    "resume",
-    "track",
-}
-"""Settings that say nothing of the training."""
+if TYPE_CHECKING:
+    from xpnet.report.facts import ReportData
+
+BOOKKEEPING = {"debug", "name", "out", "overwrite", "print_config", "quiet", "report", "resume", "track"}
+"""Settings that change nothing in the training."""
 
 
-def origin(facts: Facts) -> Markup:
+def origin(facts: "ReportData") -> Markup:
     """Return the section with what run.json says of how the network was made."""
     pairs = [part for label, value in _pairs(facts) for part in (element("dt", label), element("dd", value))]
-    return section(
-        "record",
-        "The run",
-        element("dl", *pairs, class_="facts"),
-        _all_settings(facts.story.record["config"]),
-    )
+    settings = _all_settings(facts.story.record["config"])
+    return section("record", "The run", element("dl", *pairs, class_="facts"), settings)
 
 
-def _pairs(facts: Facts) -> Iterator[tuple[str, str]]:
+def _pairs(facts: "ReportData") -> Iterator[tuple[str, str]]:
     record = facts.story.record
     data, reason = record["data"], record["device_reason"]
-    yield "Command", element("code", _command_line(record["command"]))
+    yield "Command", element("code", command_line(record["command"]))
     yield "Settings", _changed_settings(record["config"])
     asked = f" ({record['device_requested']} was asked for; {reason})" if reason else ""
     yield "Device", f"{record['device_used']}, {record['backend']}{asked}"
     samples = f"{len(facts.data.y_train):,} training and {len(facts.data.y_test):,} test samples"
     shape = f"{facts.data.features} features, {facts.predictor.classes} classes"
-    yield (
-        "Data",
-        joined([f"{data['name']}: {samples}, {shape}; SHA-256 ", element("code", data["sha256"])]),
-    )
+    yield ("Data", joined([f"{data['name']}: {samples}, {shape}; SHA-256 ", element("code", data["sha256"])]))
     yield "Fingerprint", element("code", facts.fingerprint)
     versions = [f"{name} {shown(version)}" for name, version in record["versions"].items()]
     yield "Versions", ", ".join([*versions, record["python"]])
@@ -63,7 +46,7 @@ def _pairs(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "Error", shown(record["error"])
 
 
-def _command_line(words: list[str]) -> str:
+def command_line(words: list[str]) -> str:
     """Return a command as one would type it; its first word is the program with its own arguments."""
     return " ".join([*words[:1], shlex.join(words[1:])])
 
@@ -74,36 +57,27 @@ def _time(text: str) -> str:
 
 
 def _changed_settings(config: Mapping[str, Any]) -> str:
-    changed = [f"{name} {shown(config[name])}" for name in _settings(config) if _differs(config, name)]
+    changed = [f"{name} {shown(config[name])}" for name, differs in _settings(config) if differs]
     return f"{', '.join(changed)}; the others are defaults" if changed else "the defaults"
 
 
 def _all_settings(config: Mapping[str, Any]) -> Markup:
-    names = _settings(config)
     rows = [
         element(
             "div",
             element("dt", name),
             element("dd", shown(config[name])),
-            class_="changed" if _differs(config, name) else None,
+            class_="changed" if differs else None,
         )
-        for name in names
+        for name, differs in _settings(config)
     ]
-    return element(
-        "details",
-        element("summary", f"All {len(names)} settings"),
-        element("dl", *rows, class_="settings"),
-    )
+    summary = element("summary", f"All {len(rows)} settings")
+    return element("details", summary, element("dl", *rows, class_="settings"))
 
 
-def _settings(config: Mapping[str, Any]) -> list[str]:
-    return [name for name in config if name not in NO_SETTINGS]
-
-
-def _differs(config: Mapping[str, Any], name: str) -> bool:
-    return bool(config[name] != _defaults().get(name, config[name]))
-
-
-@cache
-def _defaults() -> dict[str, Any]:
-    return resolved(TrainConfig())
+def _settings(config: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """Return each setting of the training, and whether it is not the default."""
+    defaults = resolved(TrainConfig())
+    return [
+        (name, config[name] != defaults.get(name, config[name])) for name in config if name not in BOOKKEEPING
+    ]

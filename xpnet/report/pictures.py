@@ -1,19 +1,18 @@
 """The sections with images: the most confident mistakes, and the weights of the first layer."""
 
-from xpnet.report.facts import Facts, Mistake
+from xpnet.report.facts import ReportData
 from xpnet.report.images import image_side, ink_image, no_image, weight_image
-from xpnet.report.markup import Markup, element
+from xpnet.report.markup import Markup, element, note, percent, section
 from xpnet.report.network import full_ink
-from xpnet.report.parts import note, percent, section
 
 MOST_UNITS = 40
 """Units of the first layer whose weights are shown."""
 
 
-def mistakes(facts: Facts) -> Markup:
+def mistakes(facts: ReportData) -> Markup:
     """Return the section with the mistakes of which the network is surest."""
-    title = "The most confident mistakes"
-    if not facts.mistakes:
+    title, rows = "The most confident mistakes", facts.mistakes()
+    if not rows:
         return section("mistakes", title, note("None: every test sample is read right."))
     reason: Markup | None = None
     if image_side(facts.data.features) is None:
@@ -22,35 +21,30 @@ def mistakes(facts: Facts) -> Markup:
         "Test samples that the network gets wrong, the surest first: the label \u2192 what it read, "
         "and the probabilities it gives to both."
     )
-    tiles = element("div", *(_mistake(facts, mistake) for mistake in facts.mistakes), class_="tiles ink")
+    tiles = element("div", *(_mistake(facts, row) for row in rows), class_="tiles ink")
     return section("mistakes", title, element("p", lead, class_="lead"), reason, tiles)
 
 
-def _mistake(facts: Facts, mistake: Mistake) -> Markup:
-    read, label = mistake.predicted, mistake.label
-    image = None
-    if image_side(facts.data.features) is not None:
-        image = element(
-            "img",
-            src=ink_image(facts.data.x_test[mistake.index], full_ink(facts.data)),
-            alt=f"test sample {mistake.index}, a {label}",
-        )
-    return element(
-        "figure",
-        image,
-        element(
-            "figcaption",
-            element("b", f"{label} \u2192 {read}"),
-            element("br"),
-            f"{read}: {percent(mistake.probability, 1)}",
-            element("br"),
-            f"{label}: {percent(mistake.label_probability, 1)}",
-            title=f"test sample {mistake.index}",
-        ),
+def _mistake(facts: ReportData, row: int) -> Markup:
+    data, sample = facts.data, f"test sample {row}"
+    label, read = int(data.y_test[row]), int(facts.evaluation.predicted[row])
+    shares = facts.evaluation.probabilities[row]
+    image: Markup | None = None
+    if image_side(data.features) is not None:
+        image = element("img", src=ink_image(data.x_test[row], full_ink(data)), alt=f"{sample}, a {label}")
+    caption = element(
+        "figcaption",
+        element("b", f"{label} \u2192 {read}"),
+        element("br"),
+        f"{read}: {percent(shares[read], 1)}",
+        element("br"),
+        f"{label}: {percent(shares[label], 1)}",
+        title=sample,
     )
+    return element("figure", image, caption)
 
 
-def weights(facts: Facts) -> Markup:
+def weights(facts: ReportData) -> Markup:
     """Return the section with what each unit of the first layer weighs the features with."""
     title, model = "First-layer weights", facts.predictor.model
     if image_side(facts.data.features) is None:

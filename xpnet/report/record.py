@@ -22,7 +22,6 @@ class Story:
         The content of run.json.
     curves
         For each name in CURVES the (epoch, value) pairs, without those that are not finite.
-
     """
 
     name: str
@@ -37,7 +36,6 @@ def read_story(folder: Path) -> Story:
     ------
     DataError
         run.json is missing, or it or metrics.jsonl is damaged.
-
     """
     record, rows = read_run(folder), read_metrics(folder / METRICS_FILE)
     curves = {

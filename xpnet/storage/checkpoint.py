@@ -35,7 +35,6 @@ def save_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> Non
         The file cannot be written.
     ValueError, TypeError
         An array has another dtype, or a fact is not for JSON.
-
     """
     text = json.dumps(dict(facts))
     save(path, to_bytes(arrays, {**FORMAT, "facts": text, "checksum": _checksum(arrays, text)}))
@@ -48,7 +47,6 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     ------
     DataError
         The file is missing or damaged, or no checkpoint.
-
     """
     with opened(path) as file:
         metadata = file.metadata() or {}
@@ -109,7 +107,6 @@ def flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
     ------
     TypeError
         The tree holds something else.
-
     """
     return dict(_named(prefix, tree))
 
@@ -134,7 +131,6 @@ def unflatten(path: Path, prefix: str, like: Any, arrays: Arrays) -> Any:
         An array is missing, has another shape or dtype than that in `like`, or is one too many.
     TypeError
         `like` holds something else than lists, tuples, named tuples, host arrays and None.
-
     """
     expected = flatten(prefix, like)
     names = {name for name in arrays if name == prefix or name.startswith(f"{prefix}.")}

@@ -56,7 +56,6 @@ class FoundRun:
         The content of run.json.
     metrics
         The metrics that are single finite numbers: at the end, or as far as the run is.
-
     """
 
     folder: Path
@@ -108,7 +107,6 @@ class FoundRun:
         ------
         DataError
             The file is damaged or too large.
-
         """
         return read_metrics(self.folder / METRICS_FILE)
 
@@ -130,7 +128,6 @@ def survey(root: Path) -> Survey:
     ------
     DataError
         There is no such folder, or it cannot be read.
-
     """
     try:
         os.scandir(root).close()
@@ -170,7 +167,6 @@ def newest(out: Path = OUT, *, trained: bool = True) -> FoundRun:
     ------
     DataError
         There is none.
-
     """
     runs = surveyed(out) if os.path.lexists(out) else []
     if trained:
@@ -191,7 +187,6 @@ def read(folder: Path, root: Path) -> FoundRun:
     ------
     DataError
         The folder holds no run.json, or one that is damaged or too large.
-
     """
     record = read_run(folder)
     status: str = record["status"]

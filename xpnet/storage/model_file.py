@@ -82,7 +82,6 @@ class SavedModel:
     ------
     ValueError
         The parts do not fit each other.
-
     """
 
     layers: Sequence[Tensors]
@@ -122,7 +121,6 @@ def save_model(path: Path, model: SavedModel) -> None:
     ------
     ConfigError
         The file cannot be written.
-
     """
     save(path, to_bytes(model))
 
@@ -151,7 +149,6 @@ def load_model(path: Path) -> SavedModel:
     DataError
         The file is missing or damaged, its tensors are not those of one network, a number is not
         finite, a variance is negative, or metadata disagree with the tensors.
-
     """
     with opened(path) as file:
         try:
@@ -173,7 +170,6 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
     ValueError
         A layer or norm holds a tensor that has no place in that order, or there is not one norm for
         each hidden layer.
-
     """
     if norms and len(norms) != len(layers) - 1:
         msg = f"norms: expected {len(layers) - 1}, one for each hidden layer, got {len(norms)}"
@@ -207,7 +203,6 @@ def saved_layers(
     ------
     ValueError
         There are not as many statistics as batch normalisations.
-
     """
     normalized = [layer for layer in parameters if isinstance(layer, BatchNorm)]
     layers = [
@@ -296,7 +291,6 @@ def _check(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> tup
     ------
     ValueError
         The tensors are not those of one network, or xpnet has no such activation or normalization.
-
     """
     layers, norms = _counts(shapes)
     weights = _check_shapes(shapes, layers, norms)

@@ -149,7 +149,6 @@ def read_run(folder: Path) -> Record:
     ------
     DataError
         The folder holds no run.json, or one that is damaged or of another schema version.
-
     """
     path = folder / RECORD_FILE
     record = read_object(path, "not a run record", "expected a folder of a run")
@@ -171,7 +170,6 @@ def read_object(path: Path, problem: str, hint: str) -> dict[str, Any]:
     ------
     DataError
         There is no such file (then the message gives the hint), or it holds something else (the problem).
-
     """
     value = _parsed(read_regular(path, RECORD_LIMIT, hint))
     if value is None:
@@ -189,7 +187,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     ------
     DataError
         The file cannot be read, or a line in it is damaged, except that a crash may have torn the last.
-
     """
     return [row for _, row in read_lines(path)]
 
@@ -231,7 +228,6 @@ def finite(value: Any, levels: int = NESTING) -> Any:
     ------
     ValueError
         Objects and lists are nested more than so many levels deep.
-
     """
     if isinstance(value, int | float):
         return value if abs(value) <= sys.float_info.max else None

@@ -81,7 +81,6 @@ class Run:
         ConfigError
             ``out/name`` exists, and is to stay, is no run, or is one that another process is working on;
             or the folder cannot be written.
-
         """
         prepared = out / f".starting-{os.urandom(8).hex()}"
         try:
@@ -119,7 +118,6 @@ class Run:
             The folder holds no run.json, or one that is damaged.
         ConfigError
             The run is complete, or another process is working on it.
-
         """
         _resumable(folder)  # so that no lock file comes into folders of others
         lock = _locked(folder)
@@ -139,7 +137,6 @@ class Run:
         ------
         DataError
             One of these rows is damaged.
-
         """
         kept = self.truncate_metrics(rows)
         outcome = dict.fromkeys(("ended", "metrics", "fingerprint", "error"))
@@ -306,7 +303,6 @@ def _take(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
     ------
     ConfigError
         Another process is working on the run that would be replaced.
-
     """
     aside = folder.with_name(f".replaced-{os.urandom(8).hex()}")
     if overwrite and is_held(folder / LOCK_FILE):

@@ -53,7 +53,6 @@ def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> b
     ------
     ValueError
         An array has a name or a dtype that the format cannot hold.
-
     """
     whole = {name: little_endian(array) for name, array in arrays.items()}
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
@@ -84,7 +83,6 @@ def opened(path: Path) -> Iterator[Any]:
     ------
     DataError
         The file is missing, cannot be read or is damaged.
-
     """
     if not path.is_file():
         problem = "not a file" if path.exists() else "no such file"

@@ -32,10 +32,8 @@ def check(names: Sequence[str]) -> None:
     for name in names:
         spec = find_spec(name)
         if spec is None or spec.origin is None:  # a mere folder of that name has no origin
-            msg = (
-                f"--track {name}: {name} is not installed: "
-                f'pip install -e ".[{name}]" in the checkout of xpnet'
-            )
+            fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
+            msg = f"--track {name}: {name} is not installed: {fix}"
             raise ConfigError(msg)
 
 
@@ -53,16 +51,10 @@ class Mirrors(Callback):
         The folder of the run.
     line
         Called with a line that tells where each tracker has the run.
-
     """
 
     def __init__(
-        self,
-        names: Sequence[str],
-        folder: Path,
-        line: Callable[[str], None],
-        *,
-        debug: bool = False,
+        self, names: Sequence[str], folder: Path, line: Callable[[str], None], *, debug: bool = False
     ) -> None:
         self._names, self._folder, self._line, self._debug = names, folder, line, debug
         self._mirrors: list[_Mirror] = []
@@ -90,10 +82,9 @@ class _Mirror:
         self._where: str | None = None
         self._ended = math.inf
         self._process: subprocess.Popen[bytes] | None = None
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
         words = [sys.executable, "-P", "-m", "xpnet.trackers.mirror", name, str(folder)]
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - no word of it comes from outside
+            process = subprocess.Popen(  # noqa: S603 - no word of it comes from outside
                 [*words, str(FINISH_SECONDS)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -104,6 +95,8 @@ class _Mirror:
         except OSError as error:
             self._warn(str(error))
         else:
+            self._process = process
+            self._watcher = threading.Thread(target=self._watch, args=(process,), daemon=True)
             self._watcher.start()
 
     def end(self) -> None:
@@ -120,10 +113,8 @@ class _Mirror:
                 self._warn("it does not end")
         return self._where
 
-    def _watch(self) -> None:
-        process = self._process
-        assert process is not None  # noqa: S101 - the thread starts after the process
-        assert process.stdout is not None  # noqa: S101
+    def _watch(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
         with process.stdout:
             text = process.stdout.read()
         code = process.wait()

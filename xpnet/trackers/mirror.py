@@ -15,11 +15,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from xpnet._lib.files import read_regular, write_atomic
 from xpnet.storage.record import METRICS_FILE, MODEL_FILE, RECORD_LIMIT, Record, read_run
+from xpnet.trackers.mlflow import MLflow
+from xpnet.trackers.wandb import Wandb
 
 PAUSE = 1.0
 """Seconds from one look into the folder to the next."""
@@ -28,46 +31,16 @@ LONGEST_REASON = 300
 """Characters of an error that are shown."""
 
 
-class Tracker(Protocol):
-    """What every tracker can do; ``start`` comes first, ``finish`` last."""
-
-    def start(self, run: str | None, name: str, settings: Mapping[str, Any]) -> str:
-        """Begin a run, or go on with the one that has the id ``run``; return its id."""
-        ...
-
-    def log(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Log the figures after an epoch."""
-        ...
-
-    def finish(self, record: Record, files: Sequence[Path]) -> str:
-        """Log files and how the run ended; return where the tracker has the run."""
-        ...
-
-
-def _wandb(folder: Path) -> Tracker:
-    from xpnet.trackers.wandb import Wandb
-
-    return Wandb("wandb", folder)
-
-
-def _trackio(folder: Path) -> Tracker:
-    from xpnet.trackers.wandb import Wandb
-
-    return Wandb("trackio", folder)
-
-
-def _mlflow(folder: Path) -> Tracker:
-    from xpnet.trackers.mlflow import MLflow
-
-    return MLflow(folder)
-
-
-TRACKERS: dict[str, Callable[[Path], Tracker]] = {
-    "wandb": _wandb,
-    "trackio": _trackio,
-    "mlflow": _mlflow,
+TRACKERS: dict[str, Callable[[Path], MLflow | Wandb]] = {
+    "wandb": partial(Wandb, "wandb"),
+    "trackio": partial(Wandb, "trackio"),
+    "mlflow": MLflow,
 }
-"""What makes the tracker of a run from its folder; loading its library is part of that."""
+"""What makes the tracker of a run from its folder; loading its library is part of that.
+
+``start`` begins a run, or goes on with the one whose id it gets, and returns the id; ``log`` logs the
+figures after an epoch; ``finish`` logs files and how the run ended, and returns where the tracker has it.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,11 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def mirror(name: str, folder: Path, ended: threading.Event) -> str:
     """Copy the record in ``folder`` to a tracker until ``ended``; return where the tracker has it."""
-    begun = read_run(folder)
+    record = read_run(folder)
+    started = record["started"]
     tracker = TRACKERS[name](folder)
     kept = folder / f"track-{name}.json"
-    state = _state(kept, f"{folder.name}-{_suffix(begun)}")
-    state["run"] = tracker.start(state["run"], state["name"], _settings(begun, folder))
+    state = _state(kept, record)
+    state["run"] = tracker.start(state["run"], state["name"], _settings(record, folder))
     write_atomic(kept, json.dumps(state).encode())
     rows, over = Rows(folder / METRICS_FILE), False
     while not over:
@@ -103,7 +77,7 @@ def mirror(name: str, folder: Path, ended: threading.Event) -> str:
             state["epoch"] = new[-1]["epoch"]
             write_atomic(kept, json.dumps(state).encode())
     record = read_run(folder)
-    if record["started"] != begun["started"]:
+    if record["started"] != started:
         msg = f"{folder} was replaced by another run"
         raise ValueError(msg)
     if record["metrics"]:
@@ -160,18 +134,14 @@ def _settings(record: Record, folder: Path) -> dict[str, Any]:
     }
 
 
-def _state(path: Path, name: str) -> dict[str, Any]:
+def _state(path: Path, record: Record) -> dict[str, Any]:
     """Return the id and the name that the tracker has for the run, and the last epoch it has of it."""
     if path.exists():
         content = read_regular(path, RECORD_LIMIT, "expected what an earlier mirror kept")
         state: dict[str, Any] = json.loads(content)
         return state
-    return {"run": None, "name": name, "epoch": -1}
-
-
-def _suffix(record: Record) -> str:
-    """Return eight hexadecimal digits that tell a run from others of its name."""
-    return hashlib.sha256(record["started"].encode()).hexdigest()[:8]
+    suffix = hashlib.sha256(record["started"].encode()).hexdigest()[:8]  # no other run has it
+    return {"run": None, "name": f"{path.parent.name}-{suffix}", "epoch": -1}
 
 
 def _end_of_training(seconds: float) -> threading.Event:

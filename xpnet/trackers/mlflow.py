@@ -22,8 +22,7 @@ class MLflow:
 
     def __init__(self, folder: Path) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        out = folder.resolve().parent
-        self._folder, self._out = folder, out
+        self._folder, out = folder, folder.resolve().parent
         self._elsewhere = "MLFLOW_TRACKING_URI" in os.environ
         path = (out / "mlflow.db").as_posix().replace("%", "%25").replace("?", "%3F")
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
@@ -31,18 +30,17 @@ class MLflow:
         self._entities = import_module("mlflow.entities")
         with _alone(out / ".mlflow.lock"):  # it makes its tables now, unless there are some
             self._client = import_module("mlflow").MlflowClient()
-            self._experiment_id = self._find_or_create()
+            self._experiment_id = self._find_or_create(out)
         self._run = self._name = ""
 
     def start(self, run: str | None, name: str, settings: Mapping[str, Any]) -> str:
         """Begin a run with the settings as its parameters, or go on with one."""
         self._name = name
         if run is not None:
-            self._client.update_run(run, status="RUNNING")
             self._run = run
+            self._client.update_run(run, status="RUNNING")
             return run
-        created = self._client.create_run(self._experiment_id, run_name=name)
-        self._run = str(created.info.run_id)
+        self._run = str(self._client.create_run(self._experiment_id, run_name=name).info.run_id)
         parameters = [
             self._entities.Param(key, value if isinstance(value, str) else json.dumps(value))
             for key, value in settings.items()
@@ -68,11 +66,11 @@ class MLflow:
         store = "" if self._elsewhere else f"{self._folder.parent / 'mlflow.db'}, "
         return f"{store}experiment {self._experiment}, run {self._name}"
 
-    def _find_or_create(self) -> str:
+    def _find_or_create(self, out: Path) -> str:
         known = self._client.get_experiment_by_name(self._experiment)
         if known is not None:
             return str(known.experiment_id)
-        files = None if self._elsewhere else (self._out / "mlartifacts").as_uri()
+        files = None if self._elsewhere else (out / "mlartifacts").as_uri()
         return str(self._client.create_experiment(self._experiment, artifact_location=files))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TextIO
+from typing import Any
 
 from xpnet.storage.record import Record
 
@@ -49,19 +49,14 @@ class Wandb:
             artifact = self._module.Artifact(f"{kind}-{self._id}", type=kind, metadata=facts)
             artifact.add_file(str(file))
             self._run.log_artifact(artifact)
-        where = self._where()
-        if self._library == "wandb":
-            self._run.finish(exit_code=int(record["status"] != "completed"))
-        else:
-            self._run.finish()
-        if self._lost:
-            raise RuntimeError(self._lost[0])
-        return where
-
-    def _where(self) -> str:
         if self._library == "trackio":
+            self._run.finish()
+            if self._lost:
+                raise RuntimeError(self._lost[0])
             return f"project {self._project}, run {self._name}"
-        return self._run.url or os.path.relpath(Path(self._run.dir).parent)
+        where: str = self._run.url or os.path.relpath(Path(self._run.dir).parent)
+        self._run.finish(exit_code=int(record["status"] != "completed"))
+        return where
 
 
 def _environment(out: Path) -> dict[str, str]:
@@ -82,19 +77,12 @@ def _environment(out: Path) -> dict[str, str]:
 
 def _warnings_of(module: ModuleType) -> list[str]:
     """Return a list that will hold what a library warns of: trackio raises nothing when it loses data."""
-    found: list[str] = []
+    lost: list[str] = []
     folder = str(Path(module.__file__ or "").parent)
 
-    def note(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,  # noqa: ARG001 - the names are Python's
-        file: TextIO | None = None,  # noqa: ARG001
-        line: str | None = None,  # noqa: ARG001
-    ) -> None:
+    def note(message: Warning | str, category: type[Warning], filename: str, *_: object) -> None:
         if issubclass(category, UserWarning) and filename.startswith(folder):
-            found.append(" ".join(str(message).split()))
+            lost.append(" ".join(str(message).split()))
 
-    warnings.showwarning = note
-    return found
+    warnings.showwarning = note  # type: ignore[assignment]  # Python passes the rest by position
+    return lost

@@ -72,7 +72,6 @@ class BatchLoader:
         From (epoch, begin, end) to the dropout masks of these places in its order, on the device.
     in_memory
         Whether a copy of the samples may be made.
-
     """
 
     ops: Arithmetic

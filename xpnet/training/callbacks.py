@@ -82,7 +82,6 @@ class Evaluate(Callback):
         The last epoch, which is logged, as epoch 0 is; by default that of the settings.
     every
         Epochs from one that is logged to the next; by default that of the settings.
-
     """
 
     def __init__(
@@ -103,7 +102,6 @@ class Evaluate(Callback):
         ------
         DivergedError
             The training loss is not finite.
-
         """
         if log.epoch % self._every == 0 or log.epoch == self._last:
             log.training = self._trainer.evaluate(log.state)
@@ -159,7 +157,6 @@ class StopOnInterrupt(Callback):
     ----------
     notify
         Called with a line of text at the first Ctrl-C.
-
     """
 
     def __init__(self, notify: Callable[[str], None]) -> None:
@@ -192,7 +189,6 @@ class RecordMetrics(Callback):
     ----------
     rows
         How many were written.
-
     """
 
     def __init__(self, run: Run) -> None:
@@ -255,7 +251,6 @@ class SaveCheckpoints(Callback):
         ------
         DataError
             The checkpoint is damaged, or not one of this training.
-
         """
         path, early, trainer = self._run.checkpoint, self._early, self._trainer
         if not path.exists():

@@ -25,7 +25,6 @@ class FitResult:
         That of the best epoch, if there is early stopping; else the last one.
     stopped
         Why training ended before the last epoch; None if it did not.
-
     """
 
     state: TrainState
@@ -68,7 +67,6 @@ def fit(
     ------
     DivergedError
         The parameters are no longer finite.
-
     """
     try:
         for callback in callbacks:

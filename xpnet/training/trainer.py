@@ -82,7 +82,6 @@ class Trainer:
         The settings do not fit the data, the initial model or this machine's memory.
     BackendError
         The device cannot compute in the dtype that the arithmetic needs.
-
     """
 
     def __init__(
@@ -258,7 +257,6 @@ def select_backend(config: TrainConfig) -> Selection:
     ------
     BackendError
         It is not usable here.
-
     """
     require = config.require_device or os.environ.get(REQUIRE_DEVICE_VARIABLE) == "1"
     return resolve(config.device, config.backend, require_device=require)
@@ -271,7 +269,6 @@ def worker_count(config: TrainConfig, backend: Backend) -> int:
     ------
     ConfigError
         The settings give a number, but the backend has threads of its own.
-
     """
     if config.workers == "auto":
         return available_cpus()

@@ -1,67 +1,53 @@
 """``xpnet runs``: list, show and compare runs, and name the best."""
 
-from __future__ import annotations
-
 import argparse
 import os
-import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
-from xpnet._lib.text import complain, csv_text, json_text, plain
-from xpnet.cli.parser import guarded
-from xpnet.errors import DataError, XPNetError
+from rich.console import Console
+
+from xpnet._lib.text import complain
+from xpnet.cli.parser import Parser
+from xpnet.cli.runs import comparison, details, listing
+from xpnet.cli.runs.formatting import print_result
+from xpnet.errors import DataError
 from xpnet.storage.find import OUT, FoundRun, name_below, newest, read, surveyed
 from xpnet.storage.record import RECORD_FILE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from rich.console import Console
 
 DESCRIPTION = "List, show and compare runs, and name the best, from what their folders hold."
 EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        complain(plain(f"{message} ({self.prog} --help)"))
-        raise SystemExit(2)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _printable(lambda: _command(words)), debug="--debug" in words)
-
-
-def _command(words: list[str]) -> int:
     arguments = _parser().parse_args(words)
-    code: int = arguments.run(arguments)
-    return code
+    arguments.run(arguments)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="xpnet runs", description=DESCRIPTION, epilog=EXIT_CODES)
-    actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
+    parser = Parser(prog="xpnet runs", description=DESCRIPTION, epilog=EXIT_CODES)
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
 
-    def action(
-        name: str, run: Callable[[argparse.Namespace], int], description: str
-    ) -> argparse.ArgumentParser:
-        made = actions.add_parser(
-            name,
-            help=description,
-            description=f"{description[0].upper()}{description[1:]}.",
-            epilog=EXIT_CODES,
-        )
-        made.set_defaults(run=run)
-        return made
+    def action(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Parser:
+        description = f"{summary[0].upper()}{summary[1:]}."
+        added = actions.add_parser(name, help=summary, description=description, epilog=EXIT_CODES)
+        added.set_defaults(run=run)
+        return added
+
+    folder: dict[str, Any] = {"metavar": "FOLDER", "type": Path}
+    folder["help"] = f"where the runs are (default: {OUT})"
+
+    def add_folder(parser: Parser) -> None:
+        where = parser.add_mutually_exclusive_group()
+        where.add_argument("folder", nargs="?", **folder)
+        where.add_argument("--out", default=OUT, **folder)
 
     many = action("list", _list, "list all runs")
-    _add_folder(many)
+    add_folder(many)
     many.add_argument(
         "--sort",
         metavar="NAME",
@@ -72,12 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--reverse", action="store_true", help="the other way round")
     one = action("show", _show, "show everything about a run, or about several trained together")
     one.add_argument(
-        "run_name",
-        metavar="RUN",
-        nargs="?",
-        help="a run: its name, or its folder (default: the newest)",
+        "run_name", metavar="RUN", nargs="?", help="a run: its name, or its folder (default: the newest)"
     )
-    _add_out(one)
+    one.add_argument("--out", default=OUT, **folder)
     some = action("compare", _compare, "show what differs between runs")
     some.add_argument(
         "names",
@@ -86,131 +69,81 @@ def _parser() -> argparse.ArgumentParser:
         help="runs: names or folders; a folder of several trained together stands for all of them",
     )
     some.add_argument("--all", action="store_true", help="show what is equal too")
-    _add_out(some)
+    some.add_argument("--out", default=OUT, **folder)
     first = action("best", _best, "name the best run, and the commands that use it")
-    _add_folder(first)
+    add_folder(first)
     first.add_argument(
         "--metric",
         metavar="NAME",
         help="what counts: the highest accuracy, the lowest of anything else "
         "(default: validation_accuracy if a run has it, else test_accuracy)",
     )
-    for made in (many, one, some, first):
-        form = made.add_mutually_exclusive_group()
+    for added in actions.choices.values():
+        form = added.add_mutually_exclusive_group()
         form.add_argument("--json", action="store_true", help="print JSON")
         form.add_argument("--csv", action="store_true", help="print CSV")
-        made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        added.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
-def _add_folder(parser: argparse.ArgumentParser) -> None:
-    """Let the folder be given as a word or with --out."""
-    where = parser.add_mutually_exclusive_group()
-    help_text = f"where the runs are (default: {OUT})"
-    where.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", help=help_text)
-    _add_out(where)
-
-
-def _add_out(parser: argparse.ArgumentParser | argparse._MutuallyExclusiveGroup) -> None:
-    help_text = f"where the runs are (default: {OUT})"
-    parser.add_argument("--out", metavar="FOLDER", type=Path, default=OUT, help=help_text)
-
-
-def _list(arguments: argparse.Namespace) -> int:
-    from xpnet.cli.runs import listing
-
+def _list(arguments: argparse.Namespace) -> None:
     folder = arguments.folder or arguments.out
-    found = surveyed(folder)
-    if not found:
-        complain(f"note: no run in {plain(folder)}")
-    runs = listing.ordered(found, arguments.sort, reverse=arguments.reverse)
-    _print(
-        arguments,
-        lambda: [listing.as_object(run) for run in runs],
-        lambda: listing.as_rows(runs),
-        lambda console: listing.print_list(console, runs, arguments.sort),
-    )
-    return 0
+    runs = surveyed(folder)
+    if not runs:
+        complain(f"note: no run in {folder}")
+    runs = listing.ordered(runs, arguments.sort, reverse=arguments.reverse)
+    _print_runs(arguments, runs, lambda console: listing.print_list(console, runs, arguments.sort))
 
 
-def _show(arguments: argparse.Namespace) -> int:
-    from xpnet.cli.runs import details, listing
-
+def _show(arguments: argparse.Namespace) -> None:
     name, out = arguments.run_name, arguments.out
     folder = newest(out, trained=False).folder if name is None else _folder(name, out)
-    if _is_run(folder):
-        run = read(folder, out)
-        history = run.history()
-        _print(
-            arguments,
-            lambda: details.details(run, history),
-            lambda: details.history_rows(history),
-            lambda console: details.print_details(console, run, history),
-        )
-    else:
+    if not _is_run(folder):
         runs = _runs_of(folder, out)
-        _print(
-            arguments,
-            lambda: [listing.as_object(run) for run in runs],
-            lambda: listing.as_rows(runs),
-            lambda console: details.print_trials(console, folder, runs),
-        )
-    return 0
+        _print_runs(arguments, runs, lambda console: details.print_trials(console, folder, runs))
+        return
+    run = read(folder, out)
+    history = run.history()
+    print_result(
+        arguments,
+        details.as_object(run, history),
+        details.history_rows(history),
+        lambda console: details.print_details(console, run, history),
+    )
 
 
-def _compare(arguments: argparse.Namespace) -> int:
-    from xpnet.cli.runs import comparison
-
+def _compare(arguments: argparse.Namespace) -> None:
     folders = [_folder(name, arguments.out) for name in arguments.names]
     runs = [run for folder in folders for run in _runs_of(folder, arguments.out)]
-    found = comparison.compare(runs, everything=arguments.all)
-    _print(
+    compared = comparison.compare(runs, everything=arguments.all)
+    print_result(
         arguments,
-        lambda: comparison.as_object(found),
-        lambda: comparison.as_rows(found),
-        lambda console: comparison.print_comparison(console, found, everything=arguments.all),
+        compared,
+        comparison.as_rows(compared),
+        lambda console: comparison.print_comparison(console, compared, everything=arguments.all),
     )
-    return 0
 
 
-def _best(arguments: argparse.Namespace) -> int:
-    from xpnet.cli.runs import listing
-
-    found = surveyed(arguments.folder or arguments.out)
-    run, metric, count = listing.best(found, arguments.metric)
+def _best(arguments: argparse.Namespace) -> None:
+    runs = surveyed(arguments.folder or arguments.out)
+    run, metric, count = listing.best(runs, arguments.metric)
     if arguments.metric is None and metric == "test_accuracy":
         complain(
             "note: chosen by test_accuracy, which flatters what it chooses: no run here has a "
             "validation_accuracy (train with --validation 10000)"
         )
-    _print(
+    print_result(
         arguments,
-        lambda: {
-            **listing.as_object(run),
-            "chosen_by": metric,
-            "commands": listing.commands(run),
-        },
-        lambda: listing.as_rows([run]),
+        {**listing.as_object(run), "chosen_by": metric, "commands": listing.commands(run)},
+        listing.as_rows([run]),
         lambda console: listing.print_best(console, run, metric, count),
     )
-    return 0
 
 
-def _print(
-    arguments: argparse.Namespace,
-    as_object: Callable[[], Any],
-    as_rows: Callable[[], tuple[Sequence[object], Sequence[Sequence[object]]]],
-    as_text: Callable[[Console], None],
+def _print_runs(
+    arguments: argparse.Namespace, runs: Sequence[FoundRun], print_text: Callable[[Console], None]
 ) -> None:
-    """Print in the form that is asked for."""
-    if arguments.json:
-        sys.stdout.write(json_text(as_object()))
-    elif arguments.csv:
-        sys.stdout.write(csv_text(*as_rows()))
-    else:
-        from rich.console import Console
-
-        as_text(Console(highlight=False))
+    print_result(arguments, list(map(listing.as_object, runs)), listing.as_rows(runs), print_text)
 
 
 def _folder(name: str, out: Path) -> Path:
@@ -220,7 +153,6 @@ def _folder(name: str, out: Path) -> Path:
     ------
     DataError
         There is none.
-
     """
     path, inside = Path(name), out / name
     for folder in (path, inside) if _is_run(path) else (inside, path):
@@ -243,15 +175,3 @@ def _runs_of(folder: Path, out: Path) -> list[FoundRun]:
         msg = f"{folder}: no run in it: xpnet runs list shows those there are"
         raise DataError(msg)
     return runs
-
-
-def _printable(body: Callable[[], int]) -> int:
-    """Run `body`; what stands in files and names reaches no message as it is."""
-    try:
-        return body()
-    except XPNetError as error:
-        raise type(error)(plain(error)) from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,122 +1,88 @@
 """Runs side by side: which settings differ, what came of it, and whether the parameters agree."""
 
-from __future__ import annotations
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from rich.console import Console
+from rich.text import Text
 
-from xpnet._lib.text import figure_shown, plain, shortened, value_shown
+from xpnet._lib.text import plain
+from xpnet.cli.runs.formatting import Column, format_metric, format_value, print_line, print_tables
 from xpnet.cli.runs.listing import FINGERPRINT_DIGITS, higher_is_better, metric_names
-from xpnet.cli.runs.table import Cell, Column, print_line, print_table, side_by_side
 from xpnet.errors import ConfigError
+from xpnet.report.origin import BOOKKEEPING
+from xpnet.storage.find import FoundRun
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import Console
-
-    from xpnet.storage.find import FoundRun
-
-BOOKKEEPING = {"debug", "name", "out", "overwrite", "quiet", "report", "resume", "track"}
-"""Settings that change nothing in the training, so that only all settings include them."""
+Values = dict[str, list[Any]]
+"""What the runs have under each name, in their order."""
 
 
-class Line(NamedTuple):
-    """What the runs have under one name."""
-
-    name: str
-    values: list[Any]
-
-    @property
-    def differs(self) -> bool:
-        """Whether not all runs have the same."""
-        return any((type(value), value) != (type(self.values[0]), self.values[0]) for value in self.values)
-
-
-class Comparison(NamedTuple):
-    """What runs have in common and what not, with a value for each run in every line."""
-
-    runs: Sequence[FoundRun]
-    settings: list[Line]
-    surroundings: list[Line]
-    """Data, device, backend, versions."""
-    metrics: list[Line]
-
-
-def compare(runs: Sequence[FoundRun], *, everything: bool) -> Comparison:
+def compare(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any]:
     """Return the differences between the runs, or with `everything` also what they have in common.
+
+    Returns
+    -------
+    A JSON object: settings, surroundings (data, device, backend, versions) and metrics as `Values`, and
+    fingerprints_agree: whether all parameters are the same in every bit, None if a fingerprint is missing.
 
     Raises
     ------
     ConfigError
         There are fewer than two runs.
-
     """
     if len(runs) < 2:
         msg = f"expected two runs or more to compare, got {len(runs)}"
         raise ConfigError(msg)
-    settings = _lines([run.record["config"] for run in runs])
+    settings = _by_name([run.record["config"] for run in runs])
+    surroundings = _by_name([_surroundings(run) for run in runs])
     if not everything:
-        settings = [line for line in settings if line.differs and line.name not in BOOKKEEPING]
-    surroundings = _lines([_surroundings(run) for run in runs])
-    if not everything:
-        surroundings = [line for line in surroundings if line.differs]
-    metrics = [Line(name, [run.metrics.get(name) for run in runs]) for name in metric_names(runs)]
-    return Comparison(runs, settings, surroundings, metrics)
+        settings = {name: values for name, values in settings.items() if name not in BOOKKEEPING}
+        settings, surroundings = map(_differing, (settings, surroundings))
+    fingerprints = [run.fingerprint for run in runs]
+    return {
+        "runs": [run.id for run in runs],
+        "settings": settings,
+        "surroundings": surroundings,
+        "metrics": {name: [run.metrics.get(name) for run in runs] for name in metric_names(runs)},
+        "fingerprints": fingerprints,
+        "fingerprints_agree": None if None in fingerprints else len(set(fingerprints)) == 1,
+    }
 
 
-def fingerprints_agree(runs: Sequence[FoundRun]) -> bool | None:
-    """Return whether all parameters are the same in every bit; None if not every run has a fingerprint."""
-    prints = {run.fingerprint for run in runs}
-    return None if None in prints else len(prints) == 1
+def as_rows(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[object]]]:
+    """Return the heading and the rows of a CSV file: kind, name, and a value for each run."""
+    kinds = ("setting", "surrounding", "metric")
+    rows = [[kind, name, *values] for kind in kinds for name, values in comparison[f"{kind}s"].items()]
+    rows.append(["fingerprint", "fingerprint", *comparison["fingerprints"]])
+    return ["kind", "name", *comparison["runs"]], rows
 
 
-def print_comparison(console: Console, comparison: Comparison, *, everything: bool) -> None:
-    """Print the lines in tables, those that differ marked where there are others, and the verdict."""
-    runs = comparison.runs
-    names = [shortened(plain(run.id)) for run in runs]
-    for title, lines in (
-        ("settings", comparison.settings),
-        ("surroundings", comparison.surroundings),
-    ):
-        if lines:
-            _print_lines(console, title, names, lines, marked=everything)
+def print_comparison(console: Console, comparison: Mapping[str, Any], *, everything: bool) -> None:
+    """Print tables, what differs marked where there is something else, and the verdict."""
+    names = list(map(format_value, comparison["runs"]))
+    for title in ("settings", "surroundings"):
+        if comparison[title]:
+            _print_settings(console, title, names, comparison[title], marked=everything)
         else:
             print_line(console, f"{title}: no difference")
         print_line(console)
-    if comparison.metrics:
-        _print_metrics(console, names, comparison.metrics)
+    if comparison["metrics"]:
+        _print_metrics(console, names, comparison["metrics"])
         print_line(console)
-    print_line(console, _verdict(runs, names))
+    print_line(console, _verdict(comparison, names))
 
 
-def as_object(comparison: Comparison) -> dict[str, Any]:
-    """Return the comparison as a JSON object: a list with a value for each run under every name."""
-    runs = comparison.runs
-    return {
-        "runs": [run.id for run in runs],
-        "settings": dict(comparison.settings),
-        "surroundings": dict(comparison.surroundings),
-        "metrics": dict(comparison.metrics),
-        "fingerprints": [run.fingerprint for run in runs],
-        "fingerprints_agree": fingerprints_agree(runs),
-    }
-
-
-def as_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
-    """Return the heading and the rows of a CSV file: kind, name, and a value for each run."""
-    kinds = {
-        "setting": comparison.settings,
-        "surrounding": comparison.surroundings,
-        "metric": comparison.metrics,
-        "fingerprint": [Line("fingerprint", [run.fingerprint for run in comparison.runs])],
-    }
-    rows = [[kind, line.name, *line.values] for kind, lines in kinds.items() for line in lines]
-    return ["kind", "name", *(run.id for run in comparison.runs)], rows
-
-
-def _lines(objects: Sequence[dict[str, Any]]) -> list[Line]:
+def _by_name(objects: Sequence[Mapping[str, Any]]) -> Values:
     names = dict.fromkeys(name for each in objects for name in each)
-    return [Line(name, [each.get(name) for each in objects]) for name in names]
+    return {name: [each.get(name) for each in objects] for name in names}
+
+
+def _differs(values: list[Any]) -> bool:
+    return any((type(value), value) != (type(values[0]), values[0]) for value in values)
+
+
+def _differing(lines: Values) -> Values:
+    return {name: values for name, values in lines.items() if _differs(values)}
 
 
 def _surroundings(run: FoundRun) -> dict[str, Any]:
@@ -129,57 +95,51 @@ def _surroundings(run: FoundRun) -> dict[str, Any]:
         **{f"data {name}": value for name, value in record["data"].items()},
         "python": record["python"],
         "platform": record["platform"],
-        **{f"version {name}": found for name, found in record["versions"].items()},
+        **{f"version {name}": version for name, version in record["versions"].items()},
         "git commit": git.get("commit"),
         "git dirty": git.get("dirty"),
     }
 
 
-def _print_lines(console: Console, title: str, names: list[str], lines: list[Line], *, marked: bool) -> None:
+def _print_settings(console: Console, title: str, names: list[str], lines: Values, *, marked: bool) -> None:
     """Print what differs in yellow, and with a star where `marked` says that equal lines are there."""
 
-    def label(line: Line) -> str:
-        star = ("* " if line.differs else "  ") * marked
-        return star + shortened(plain(line.name))
+    def column(heading: str, texts: Iterable[str]) -> Column:
+        styles = ("yellow" if _differs(values) else "" for values in lines.values())
+        return Column(heading, list(map(Text, texts, styles)))
 
-    def style(line: Line) -> str:
-        return "yellow" if line.differs else ""
-
-    first = Column(title + " (* differs)" * marked, [Cell(label(line), style(line)) for line in lines])
-    others = [
-        Column(name, [Cell(value_shown(line.values[run]), style(line)) for line in lines])
-        for run, name in enumerate(names)
-    ]
-    for table in side_by_side(console, first, others):
-        print_table(console, table)
+    stars = (("* " if _differs(values) else "  ") * marked for values in lines.values())
+    labels = (star + format_value(name) for star, name in zip(stars, lines, strict=True))
+    first = column(title + " (* differs)" * marked, labels)
+    runs = zip(*lines.values(), strict=True)
+    others = [column(name, map(format_value, values)) for name, values in zip(names, runs, strict=True)]
+    print_tables(console, first, others)
 
 
-def _print_metrics(console: Console, names: list[str], lines: list[Line]) -> None:
+def _print_metrics(console: Console, names: list[str], lines: Values) -> None:
     """Print the metrics, the best of each in green; epochs are neither good nor bad."""
 
-    def cell(line: Line, run: int) -> Cell:
-        value = line.values[run]
-        known = [value for value in line.values if value is not None]
-        best = max(known) if higher_is_better(line.name) else min(known)
-        leads = value == best and line.differs and "epoch" not in line.name
-        return Cell(figure_shown(line.name, value), "green" if leads else "")
+    def cells(name: str, values: list[Any]) -> list[Text]:
+        known = [value for value in values if value is not None]
+        best = max(known) if higher_is_better(name) else min(known)
+        marked = _differs(values) and "epoch" not in name
+        return [
+            Text(format_metric(name, value), "green" if marked and value == best else "") for value in values
+        ]
 
-    first = Column("metrics", [Cell(shortened(plain(line.name))) for line in lines])
-    others = [Column(name, [cell(line, run) for line in lines], right=True) for run, name in enumerate(names)]
-    for table in side_by_side(console, first, others):
-        print_table(console, table)
+    first = Column("metrics", [Text(format_value(name)) for name in lines])
+    runs = zip(*(cells(name, values) for name, values in lines.items()), strict=True)
+    others = [Column(name, column, right=True) for name, column in zip(names, runs, strict=True)]
+    print_tables(console, first, others)
 
 
-def _verdict(runs: Sequence[FoundRun], names: Sequence[str]) -> str:
-    agree = fingerprints_agree(runs)
+def _verdict(comparison: Mapping[str, Any], names: Sequence[str]) -> str:
+    agree = comparison["fingerprints_agree"]
     if agree:
         return "fingerprints agree: the parameters are the same, bit for bit"
-    groups: dict[str | None, list[str]] = {}
-    for run, name in zip(runs, names, strict=True):
-        groups.setdefault(run.fingerprint, []).append(name)
-    parts = [
-        f"{'none' if found is None else plain(found)[:FINGERPRINT_DIGITS]} {', '.join(members)}"
-        for found, members in groups.items()
-    ]
+    groups: dict[str, list[str]] = {}
+    for fingerprint, name in zip(comparison["fingerprints"], names, strict=True):
+        groups.setdefault(fingerprint or "none", []).append(name)
+    parts = [f"{plain(digest)[:FINGERPRINT_DIGITS]} {', '.join(group)}" for digest, group in groups.items()]
     start = "fingerprints differ" if agree is False else "not every run has a fingerprint"
     return f"{start}: {'; '.join(parts)}"

@@ -1,22 +1,26 @@
 """Many runs: in a table, in the order of a metric, and the best of them."""
 
-from __future__ import annotations
-
 import difflib
 import shlex
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from xpnet._lib.text import figure_shown, plain, shortened, value_shown
-from xpnet.cli.runs.table import Cell, Column, print_line, print_table, without_dispensable
+from rich.console import Console
+from rich.text import Text
+
+from xpnet._lib.text import plain
+from xpnet.cli.runs.formatting import (
+    Column,
+    format_metric,
+    format_value,
+    print_line,
+    print_pair,
+    print_table,
+    without_dispensable,
+)
 from xpnet.errors import ConfigError
+from xpnet.storage.find import FoundRun
 from xpnet.storage.record import MODEL_FILE
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import Console
-
-    from xpnet.storage.find import FoundRun
 
 FACTS = ("id", "status", "started", "network", "arithmetic", "backend")
 """What runs can be sorted by besides metrics."""
@@ -70,9 +74,8 @@ def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
 
 def as_object(run: FoundRun) -> dict[str, Any]:
     """Return what a list says of a run, as a JSON object."""
-    facts = {name: _value(run, name) for name in FACTS}
     return {
-        **facts,
+        **{name: _value(run, name) for name in FACTS},
         "folder": str(run.folder),
         "fingerprint": run.fingerprint,
         "metrics": dict(run.metrics),
@@ -97,14 +100,12 @@ def ordered(runs: Sequence[FoundRun], sort: str, *, reverse: bool) -> list[Found
     ------
     ConfigError
         No run has such a metric.
-
     """
     if runs and sort not in FACTS:
         _check_metric("--sort", sort, metric_names(runs), FACTS)
     known = [run for run in runs if _value(run, sort) is not None]
-    unknown = [run for run in runs if _value(run, sort) is None]
     known.sort(key=lambda run: _value(run, sort), reverse=reverse != higher_is_better(sort))
-    return known + unknown
+    return known + [run for run in runs if _value(run, sort) is None]
 
 
 def best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, int]:
@@ -116,7 +117,6 @@ def best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, i
     ------
     ConfigError
         No run has ended, or none of those that have has the metric.
-
     """
     ended = [run for run in runs if run.ended]
     if not ended:
@@ -127,7 +127,10 @@ def best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, i
         metric = next((name for name in PREFERRED if name in names), PREFERRED[-1])
     _check_metric("--metric", metric, names, ())
     candidates = [run for run in ended if metric in run.metrics]
-    return min(candidates, key=lambda run: _rank(run, metric)), metric, len(candidates)
+    sign = -1 if higher_is_better(metric) else 1
+    loss = metric.replace("accuracy", "loss")
+    winner = min(candidates, key=lambda run: (sign * run.metrics[metric], run.metrics.get(loss, 0.0)))
+    return winner, metric, len(candidates)
 
 
 def print_best(console: Console, run: FoundRun, metric: str, count: int) -> None:
@@ -135,25 +138,25 @@ def print_best(console: Console, run: FoundRun, metric: str, count: int) -> None
     print_line(console, plain(run.id), "bold")
     among = "the only run" if count == 1 else f"the best of {count} runs"
     print_line(console, f"{among} with {plain(metric)}\n")
-    for name, figure in run.metrics.items():
+    for name, value in run.metrics.items():
         style = "bold green" if name == metric else ""
-        print_line(console, f"  {shortened(plain(name)):<22}{figure_shown(name, figure)}", style)
-    print_line(console, f"  {'fingerprint':<22}{plain(run.fingerprint)}\n")
+        print_pair(console, name, format_metric(name, value), style, width=22)
+    print_pair(console, "fingerprint", f"{plain(run.fingerprint)}\n", width=22)
     for what, command in commands(run).items():
-        print_line(console, f"{what:<12}{command}")
+        print_pair(console, what, command, indent="", width=12)
 
 
 def commands(run: FoundRun) -> dict[str, str]:
     """Return what can be done with the run: a word for each, and the command line."""
+    folder, model = (plain(shlex.quote(str(path))) for path in (run.folder, run.folder / MODEL_FILE))
+    possible = {}
     if run.status in ("killed", "interrupted", "failed"):
-        found = {"resume": f"xpnet train --resume {_quoted(run.folder)}"}
-    else:
-        found = {}
+        possible["resume"] = f"xpnet train --resume {folder}"
     if run.ended:
-        found["evaluate"] = f"xpnet evaluate {_quoted(run.folder)}"
-        found["predict"] = f"xpnet predict {_quoted(run.folder)} IMAGE"
-        found["start from"] = f"xpnet train --init-from {_quoted(run.folder / MODEL_FILE)}"
-    return found
+        possible["evaluate"] = f"xpnet evaluate {folder}"
+        possible["predict"] = f"xpnet predict {folder} IMAGE"
+        possible["start from"] = f"xpnet train --init-from {model}"
+    return possible
 
 
 def higher_is_better(name: str) -> bool:
@@ -164,17 +167,11 @@ def higher_is_better(name: str) -> bool:
 def _check_metric(flag: str, name: str, names: Sequence[str], facts: Sequence[str]) -> None:
     if name in names:
         return
-    known = [shortened(plain(each)) for each in [*names, *facts]]
+    known = list(map(format_value, [*names, *facts]))
     near = difflib.get_close_matches(name, known, n=1)
     hint = f": did you mean {near[0]}?" if near else ""
-    msg = f"{flag}: no run has {shortened(plain(name))!r}: expected one of {', '.join(known)}{hint}"
+    msg = f"{flag}: no run has {format_value(name)!r}: expected one of {', '.join(known)}{hint}"
     raise ConfigError(msg)
-
-
-def _rank(run: FoundRun, metric: str) -> tuple[float, float]:
-    figure = run.metrics[metric]
-    loss = run.metrics.get(metric.replace("accuracy", "loss"), 0.0)
-    return (-figure if higher_is_better(metric) else figure, loss)
 
 
 def _value(run: FoundRun, name: str) -> Any:
@@ -184,16 +181,12 @@ def _value(run: FoundRun, name: str) -> Any:
     return run.metrics.get(name)
 
 
-def _cell(run: FoundRun, name: str) -> Cell:
+def _cell(run: FoundRun, name: str) -> Text:
     value = _value(run, name)
     if name == "fingerprint":
-        return Cell(value_shown(value)[:FINGERPRINT_DIGITS])
+        return Text(format_value(value)[:FINGERPRINT_DIGITS])
     if name == "id":
-        return Cell(plain(value))
+        return Text(plain(value))
     if name in FACTS:
-        return Cell(value_shown(value), STYLES.get(value, "") if name == "status" else "")
-    return Cell(figure_shown(name, value))
-
-
-def _quoted(path: object) -> str:
-    return plain(shlex.quote(str(path)))
+        return Text(format_value(value), STYLES.get(value, "") if name == "status" else "")
+    return Text(format_metric(name, value))

@@ -1,0 +1,98 @@
+"""What ``xpnet evaluate`` and ``xpnet predict`` share: flags, and CSV files of predictions."""
+
+import argparse
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xpnet._lib.files import unwritable, write_atomic
+from xpnet.cli.parser import Parser
+from xpnet.errors import ConfigError
+from xpnet.inference.load import Trained, load_trained
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def network_parser(command: str, description: str, epilog: str, usage: str | None = None) -> Parser:
+    """Return the parser of a command whose first word names a network."""
+    parser = Parser(
+        prog=f"xpnet {command}",
+        usage=usage,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN",
+        nargs="?",
+        help="the folder of a run, or a .safetensors file (default: the newest trained run in runs)",
+    )
+    return parser
+
+
+def add_computation(parser: Parser) -> None:
+    """Add the flags that say where and how to compute."""
+    add = parser.add_argument
+    add("--device", default="auto", metavar="{auto,cpu,cuda,cuda:N}", help="as in xpnet train")
+    add("--backend", default="auto", help="the array library, as in xpnet train")
+    add(
+        "--arithmetic",
+        choices=("reproducible", "native"),
+        help="as in xpnet train (default: that of the training)",
+    )
+    add("--debug", action="store_true", help="show the whole traceback of an error")
+
+
+def load_network(arguments: argparse.Namespace) -> Trained:
+    """Return the network that the arguments name; errors as in `load_trained`."""
+    return load_trained(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
+
+
+def check_csv_name(flag: str, path: Path | None) -> None:
+    """Raise ConfigError over a file to write that is not named .csv: it may be something else."""
+    if path is not None and path.suffix.lower() != ".csv":
+        msg = f"{flag}: expected a file name that ends in .csv, got {path}"
+        raise ConfigError(msg)
+
+
+def write_predictions(
+    path: Path,
+    keys: Sequence[str],
+    rows: "Iterable[tuple[Sequence[object], int, NDArray[np.floating]]]",
+    classes: int,
+) -> None:
+    """Write a CSV file, completely or not at all.
+
+    Parameters
+    ----------
+    path
+        The file.
+    keys
+        The first columns; those after them are predicted, probability, and p0, p1 and so on.
+    rows
+        For each sample the values of the first columns, the predicted class, and the probabilities of
+        all classes, which are written as short as reads back exactly in their dtype.
+    classes
+        The number of classes.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*keys, "predicted", "probability", *(f"p{label}" for label in range(classes))])
+    for values, predicted, probabilities in rows:
+        numbers = list(map(str, probabilities))
+        writer.writerow([*values, predicted, numbers[predicted], *numbers])
+    try:
+        write_atomic(path, text.getvalue().encode(errors="surrogateescape"))
+    except OSError as error:
+        raise unwritable(path, error) from error
