@@ -20,7 +20,6 @@ from xpnet.backends.base import PRECISION_VARIABLES, check_environment
 from xpnet.backends.probing import Probe
 from xpnet.cli import parity
 from xpnet.cli.parity_table import print_table
-from xpnet.inference import context
 from xpnet.parity import places, runs
 from xpnet.parity.places import NUMPY, Place
 
@@ -369,12 +368,6 @@ def test_a_terminal_shows_progress_and_colours():
     assert "parity holds" in shown
 
 
-def test_the_help_answers_without_numpy():
-    code = "import sys; from xpnet.cli import parity; print('numpy' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"
-
-
 @pytest.mark.parametrize(
     ("name", "backend", "device", "short"),
     [
@@ -411,8 +404,3 @@ def test_a_library_that_is_missing_is_surveyed_once(monkeypatch):
     monkeypatch.setattr(places, "probe", lambda *_: GONE)
     assert places.survey(["torch"]) == [(Place("torch", "cpu"), GONE)]
     assert places.usable() == []
-
-
-def test_assembling_uses_the_table_of_arithmetics():
-    """The tests above break it there."""
-    assert context.ARITHMETICS is ARITHMETICS

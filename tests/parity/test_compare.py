@@ -24,9 +24,9 @@ from xpnet.training.trainer import Trainer
 CONFIG = TrainConfig(epochs=3, hidden=(5,))
 
 
-def dataset(samples=40):
+def dataset(samples=40, features=6):
     generator = np.random.default_rng(0)
-    x = generator.integers(0, 256, size=(samples, 6), dtype=np.uint8)
+    x = generator.integers(0, 256, size=(samples, features), dtype=np.uint8)
     y = np.argmax(x[:, :3], axis=1).astype(np.int32)
     return Dataset(x, y, x[:10], y[:10], "small")
 
@@ -236,6 +236,17 @@ def test_a_later_block_of_a_later_step_is_named():
     found = first_difference(trainer(config, data=data), trainer(config, data=data, ops=BrokenShortBlock))
     assert (found.epoch, found.step, found.block, found.call) == (1, 0, 1, 0)
     assert found.operation == "over_samples in linear_backward"
+
+
+@pytest.mark.parametrize("batch_size", [16, "full"])
+def test_images_may_be_augmented(batch_size):
+    data = dataset(features=9)
+    config = replace(EVERYTHING, augment_shift=1.0, augment_elastic_alpha=2.0, batch_size=batch_size)
+    strict = make("array-api-strict", "device1")
+    assert first_difference(trainer(config, data=data), trainer(config, strict, data)) is None
+    broken = trainer(config, strict, data, BrokenBackwardProduct)
+    found = first_difference(trainer(config, data=data), broken)
+    assert (found.epoch, found.step, found.operation) == (1, 0, "matmul in linear_backward_input")
 
 
 def test_a_difference_in_validation_samples_alone_is_named():

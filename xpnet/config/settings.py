@@ -34,7 +34,12 @@ def unset(text: str) -> Any:
     )
 
 
-Switch = Annotated[bool, tyro.conf.arg(help_behavior_hint=lambda value: "" if value == "False" else "(set)")]
+def _switch(default: str, text: str) -> Any:
+    """Return the marker that shows `text` in the help where a switch has not its default."""
+    return tyro.conf.arg(help_behavior_hint=lambda value: "" if value == default else text)
+
+
+Switch = Annotated[bool, _switch("False", "(set)")]
 
 
 @dataclass(frozen=True)
@@ -259,12 +264,7 @@ class RunSettings:
     overwrite: Switch = False
     """Replace the run that --name names, if there is one."""
 
-    report: Annotated[
-        bool,
-        tyro.conf.arg(
-            help_behavior_hint=lambda value: "" if value == "True" else "(set: this takes it back)"
-        ),
-    ] = True
+    report: Annotated[bool, _switch("True", "(set: this takes it back)")] = True
     """Do without report.html, the page that shows the run
     in a browser."""
 

@@ -193,11 +193,10 @@ def _in_evaluation(sides: Sequence[Trainer], variables: Variables, epoch: int) -
 def _in_blocks(
     sides: Iterable[Iterator[list[Value]]], suffix: str = "", *, epoch: int, **place: int
 ) -> Difference | None:
-    differences = (
-        _unequal(values, suffix, epoch=epoch, block=block, **place)
-        for block, values in enumerate(zip(*sides, strict=True))
-    )
-    return next(filter(None, differences), None)
+    for block, values in enumerate(zip(*sides, strict=True)):
+        if difference := _unequal(values, suffix, epoch=epoch, block=block, **place):
+            return difference
+    return None
 
 
 def _unequal(
