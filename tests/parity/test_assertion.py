@@ -224,7 +224,7 @@ def test_unknown_backends_are_errors():
 
 def test_a_named_backend_that_cannot_run_is_an_error(monkeypatch):
     gone = Probe(usable=False, version=None, devices=(), reason="torch is not installed", fix="pip")
-    monkeypatch.setattr("xpnet.backends.torch.probe", lambda _: gone)
+    monkeypatch.setattr("xpnet.backends.torch.TorchBackend.probe", lambda _: gone)
     with pytest.raises(BackendError, match="torch is not installed"):
         assert_parity(lambda x: x, X, tier="bitwise", backends=["torch"])
 
