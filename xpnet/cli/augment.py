@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -35,11 +35,6 @@ the same --augment flags and seed makes of it in epochs 1 to 9.
 Exit codes: 0 done, 2 bad input, 130 interrupted."""
 
 
-def _unset(text: str) -> Any:
-    """Return the marker that shows ``text`` in the help in place of the default."""
-    return tyro.conf.arg(help_behavior_hint=text)
-
-
 @dataclass(frozen=True)
 class PreviewConfig:
     """The command's flags."""
@@ -47,10 +42,10 @@ class PreviewConfig:
     preview: Annotated[Path, tyro.conf.arg(metavar="FILE.png")]
     """The picture to write."""
 
-    data: Annotated[Path | None, _unset("(default: the bundled MNIST)")] = None
+    data: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(default: the bundled MNIST)")] = None
     """Training data, as in xpnet train."""
 
-    test_data: Annotated[Path | None, _unset("(default: none)")] = None
+    test_data: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(default: none)")] = None
     """The test data, where --data is a CSV file."""
 
     augment_shift: float = 0.0
@@ -74,7 +69,7 @@ class PreviewConfig:
     seed: int = 0
     """The seed of the training."""
 
-    debug: Annotated[bool, _unset("")] = False
+    debug: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     """Show the whole traceback of an error."""
 
 

@@ -39,7 +39,7 @@ Exit codes: 0 done, 2 bad input or device, 130 interrupted. Where a file cannot 
 still printed; --out then writes nothing."""
 
 
-class Sample(NamedTuple):
+class Prediction(NamedTuple):
     """The prediction for one sample of a file."""
 
     file: str
@@ -59,25 +59,26 @@ def main(words: Sequence[str]) -> int:
     width = max(len(plain(file)) for file in arguments.files)
     if as_text and arguments.all:
         sys.stdout.write(_heading(width, classes))
-    samples, complete = [], True
+    predictions, complete = [], True
     for file in arguments.files:
         try:
-            predictions = list(_predict(trained, file))
+            of_file = list(_predict(trained, file))
         except DataError as error:
             complain(" ".join(str(error).split()))
             complete = False
             continue
-        samples += predictions
+        predictions += of_file
         if as_text:
-            sys.stdout.writelines(_line(sample, width, every=arguments.all) for sample in predictions)
+            sys.stdout.writelines(_line(prediction, width, every=arguments.all) for prediction in of_file)
     if arguments.json:
-        sys.stdout.write(json_text({"model": trained.name, "predictions": list(map(_as_object, samples))}))
+        result = {"model": trained.name, "predictions": list(map(_as_object, predictions))}
+        sys.stdout.write(json_text(result))
     if arguments.out is not None:
         if not complete:
             msg = f"{arguments.out}: is not written, as a file could not be read"
             raise DataError(msg)
-        rows = ((sample[:3], sample.predicted, sample.probabilities) for sample in samples)
-        write_predictions(arguments.out, Sample._fields[:3], rows, classes)
+        rows = ((each[:3], each.predicted, each.probabilities) for each in predictions)
+        write_predictions(arguments.out, Prediction._fields[:3], rows, classes)
     return 0 if complete else 2
 
 
@@ -136,7 +137,7 @@ def _is_network(path: Path) -> bool:
     return start[4:] == b"\0\0\0\0{"  # the length of a header of JSON, and its first character
 
 
-def _predict(trained: Trained, file: Path) -> Iterator[Sample]:
+def _predict(trained: Trained, file: Path) -> Iterator[Prediction]:
     """Yield what the network predicts for each sample of a file.
 
     Raises
@@ -151,8 +152,8 @@ def _predict(trained: Trained, file: Path) -> Iterator[Sample]:
     _, predicted, probabilities = classes_of(trained.predictor, rows.x, str(file))
     labels = [None] * len(predicted) if rows.labels is None else rows.labels.tolist()
     samples = zip(labels, predicted.tolist(), probabilities, strict=True)
-    for row, (label, *prediction) in enumerate(samples, start=1):
-        yield Sample(str(file), row if many else None, label, *prediction)
+    for row, values in enumerate(samples, start=1):
+        yield Prediction(str(file), row if many else None, *values)
 
 
 def _image(trained: Trained, file: Path) -> "NDArray[np.generic]":
@@ -185,18 +186,18 @@ def _heading(width: int, classes: int) -> str:
     return f"{'':{width}}   class   probability{names}\n"
 
 
-def _line(sample: Sample, width: int, *, every: bool) -> str:
+def _line(prediction: Prediction, width: int, *, every: bool) -> str:
     """Return a line: the file, the class, its probability, or those of all classes."""
-    name, predicted = plain(sample.file), sample.predicted
-    where = name if sample.row is None else f"{name}:{sample.row}"
-    best = sample.probabilities[predicted]
+    name, predicted = plain(prediction.file), prediction.predicted
+    where = name if prediction.row is None else f"{name}:{prediction.row}"
+    best = prediction.probabilities[predicted]
     if every:
-        others = "".join(f"{probability:9.4f}" for probability in sample.probabilities)
+        others = "".join(f"{probability:9.4f}" for probability in prediction.probabilities)
         return f"{where:{width}}   {predicted:5}   {best:11.4f}{others}\n"
     return f"{where:{width}}   {predicted}   {best:.4f}\n"
 
 
-def _as_object(sample: Sample) -> dict[str, Any]:
-    values = sample._asdict()
+def _as_object(prediction: Prediction) -> dict[str, Any]:
+    values = prediction._asdict()
     probabilities = values.pop("probabilities").tolist()
-    return {**values, "probability": probabilities[sample.predicted], "probabilities": probabilities}
+    return {**values, "probability": probabilities[prediction.predicted], "probabilities": probabilities}

@@ -43,9 +43,9 @@ figures after an epoch; ``finish`` logs files and how the run ended, and returns
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Mirror a run until the training has ended, print the answer and return 0."""
-    name, folder, seconds = sys.argv[1:] if argv is None else argv
+    name, folder, seconds = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
         os.dup2(2, 1)  # standard output is for the answer, not for what the libraries print

@@ -36,8 +36,8 @@ def compare(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any]:
     settings = _by_name([run.record["config"] for run in runs])
     surroundings = _by_name([_surroundings(run) for run in runs])
     if not everything:
-        settings = {name: values for name, values in settings.items() if name not in BOOKKEEPING}
-        settings, surroundings = map(_differing, (settings, surroundings))
+        settings = {name: values for name, values in _differing(settings).items() if name not in BOOKKEEPING}
+        surroundings = _differing(surroundings)
     fingerprints = [run.fingerprint for run in runs]
     return {
         "runs": [run.id for run in runs],
