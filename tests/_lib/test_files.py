@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,15 @@ def test_refuses_what_is_no_regular_file_or_too_large(tmp_path: Path, put, messa
     with pytest.raises(DataError) as caught:
         read_regular(path, 3, "expected x")
     assert str(caught.value) == f"{path}: {message}"
+
+
+def test_a_small_file_takes_little_memory_whatever_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"small")
+    tracemalloc.start()
+    assert read_regular(tmp_path / "file", 1 << 28, "expected x") == b"small"
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 def test_a_path_that_no_file_can_have_is_a_data_error() -> None:

@@ -41,7 +41,10 @@ def read_regular(path: Path, limit: int, hint: str) -> bytes:
             if status.st_size > limit:
                 msg = f"{path}: has {status.st_size} bytes, more than {limit}: {hint}"
                 raise DataError(msg)
-            content = file.read(limit + 1)
+            content = bytearray()
+            # In pieces, for a read of so many bytes would allocate all of them beforehand.
+            while len(content) <= limit and (piece := file.read(1 << 20)):
+                content += piece
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         msg = f"{path}: cannot be read ({reason}): {hint}"
@@ -49,7 +52,7 @@ def read_regular(path: Path, limit: int, hint: str) -> bytes:
     if len(content) > limit:
         msg = f"{path}: has more than {limit} bytes: {hint}"
         raise DataError(msg)
-    return content
+    return bytes(content)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
