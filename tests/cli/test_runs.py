@@ -1,6 +1,5 @@
 """Lists and comparisons of runs: what they show, and that nothing in a folder can harm them."""
 
-import contextlib
 import csv
 import io
 import json
@@ -10,13 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from rich.console import Console
 
-from xpnet._lib.text import plain, shortened
+from xpnet.__main__ import main as xpnet
+from xpnet._lib.text import plain
 from xpnet.cli.runs import comparison, details, listing
-from xpnet.cli.runs.command import main
+from xpnet.cli.runs.formatting import shortened
 from xpnet.config import TrainConfig, resolved
 from xpnet.storage import find, record
 from xpnet.storage.find import newest, survey
@@ -79,23 +80,16 @@ def edit(folder, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def printed(capsys, *words, code=0):
-    """Standard output of the command, which must return this code and say nothing else."""
-    assert main([*map(str, words)]) == code
-    out, err = capsys.readouterr()
-    assert err == ""
-    return out
+def main(words):
+    return xpnet(["runs", *words])
+
+
+def printed(capsys, *words):
+    return commands.printed(capsys, "runs", *words)
 
 
 def complaint(capsys, *words):
-    """The one line on standard error of a command that is refused."""
-    try:
-        code = main([*map(str, words)])
-    except SystemExit as ended:
-        code = ended.code
-    out, err = capsys.readouterr()
-    assert (code, out, err.count("\n"), err[:7]) == (2, "", 1, "xpnet: ")
-    return err[7:-1]
+    return commands.complaint(capsys, "runs", *words)
 
 
 def column(table, number=0):
@@ -279,7 +273,7 @@ def plain_lines(text):
 
 def test_the_list_loads_no_array_library():
     make("a")
-    code = "import sys; from xpnet.cli.runs.command import main; main(['list']); print(*sys.modules)"
+    code = "import sys; from xpnet.__main__ import main; main(['runs', 'list']); print(*sys.modules)"
     command = [sys.executable, "-c", code]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     *table, loaded = out.splitlines()
@@ -292,7 +286,7 @@ def test_the_list_loads_no_array_library():
 
 
 WORK = """\
-import sys; sys.path.insert(0, sys.argv[1])
+import sys; sys.path[:0] = sys.argv[1:]
 import os; from pathlib import Path; from test_runs import start
 run = start("worked-on"); run.log({"epoch": 3, "train_accuracy": 0.5, "seconds": 2.0})
 print("started", flush=True); sys.stdin.read()
@@ -306,7 +300,7 @@ def age(folder, seconds=60.0):
 
 
 def test_a_run_is_running_while_its_process_lives_and_killed_when_that_is(capsys):
-    command = [sys.executable, "-c", WORK, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", WORK, str(Path(__file__).parent), str(Path(commands.__file__).parent)]
     pipe = subprocess.PIPE
     folder = RUNS / "worked-on"
     with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
@@ -593,8 +587,7 @@ def test_control_characters_never_reach_the_terminal(capsys, evil_run, words, fo
 )
 def test_control_characters_never_reach_the_terminal_in_messages(capsys, evil_run, words):
     (evil_run / "run.json").write_text("damaged")
-    with contextlib.suppress(SystemExit):
-        assert main([*words]) == 2
+    assert main([*words]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert all(line.isprintable() for line in err.split("\n"))
@@ -627,7 +620,7 @@ def test_text_is_printable_and_otherwise_unchanged(text, shown):
 
 def test_text_that_standard_output_cannot_encode_is_escaped():
     make("größe")
-    code = "import sys; from xpnet.cli.runs.command import main; sys.exit(main(['list']))"
+    code = "import sys; from xpnet.__main__ import main; sys.exit(main(['runs', 'list']))"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     run = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
     assert rb"gr\xf6\xdfe " in run.stdout
@@ -782,8 +775,7 @@ def test_a_damaged_summary_is_refused(capsys, content):
 
 
 @pytest.mark.parametrize(
-    "content",
-    ['{"over": 5, "figures": []}', '{"figures": {"a": 5, "b": {"mean": "x"}}, "best": 1}'],
+    "content", ['{"over": 5, "figures": []}', '{"figures": {"a": 5, "b": {"mean": "x"}}, "best": 1}']
 )
 def test_a_summary_with_values_of_other_kinds_is_shown_as_far_as_it_goes(capsys, content):
     make("seed-0", RUNS / "five")
@@ -981,10 +973,7 @@ def test_an_interrupted_run_can_be_the_best_and_go_on(capsys):
         (("show", "--out", "file"), "file: cannot be read (Not a directory): expected a folder"),
         (("list", "--colour"), "unrecognized arguments: --colour (xpnet runs --help)"),
         (("list", "runs", "--out", "runs"), "argument --out: not allowed with argument FOLDER"),
-        (
-            ("list", "absent"),
-            "absent: cannot be read (No such file or directory): expected a folder",
-        ),
+        (("list", "absent"), "absent: cannot be read (No such file or directory): expected a folder"),
         (("list", "file"), "file: cannot be read (Not a directory): expected a folder with runs"),
         (("list", "a\0b"), r"a\x00b: cannot be read (not a path): expected a folder"),
         (("show", "absent"), "absent: no such run in runs, and no such folder"),
@@ -1063,7 +1052,7 @@ def test_two_trainings_at_once_without_names_have_a_run_each(capsys):
 
 def details_of(folder):
     (run,) = survey(folder).runs
-    return details.details(run, run.history())
+    return details.as_object(run, run.history())
 
 
 def test_of_two_trainings_of_one_name_one_wins_and_the_other_says_so(capsys):
