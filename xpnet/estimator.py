@@ -97,6 +97,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         log_every: int = 10,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
+        # scikit-learn wants each parameter as an attribute of its name.
         parameters = locals().copy()
         del parameters["self"]
         self.__dict__.update(parameters)
