@@ -38,7 +38,7 @@ from benchmarks.runs import (
 )
 from benchmarks.tasks import NAMES, WORKLOADS, Workload, title
 
-from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.files import save, unwritable, write_atomic
 from xpnet._lib.machine import available_cpus
 from xpnet.errors import ConfigError, XPNetError
 
@@ -355,10 +355,7 @@ def compare(options: Options, commit: str) -> None:
     print(against.worst(pairs))
     if options.json is not None:
         content = {"old": old, "new": new, "pairs": [pair.record() for pair in pairs]}
-        try:
-            write_atomic(options.json, (json.dumps(content, indent=1) + "\n").encode())
-        except OSError as error:
-            raise unwritable(options.json, error) from error
+        save(options.json, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

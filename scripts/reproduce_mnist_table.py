@@ -31,7 +31,7 @@ from papers.record import record, with_earlier
 from papers.rows import ROWS, Row
 from papers.runs import Job, candidate_job, completed, cost, final_job, train
 
-from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.files import save, unwritable
 from xpnet._lib.machine import available_cpus
 from xpnet.errors import DataError, XPNetError
 from xpnet.storage.record import Record, read_run
@@ -277,10 +277,7 @@ def write(found: Results, folder: Path) -> None:
         PAGE_FILE: page(found),
     }
     for name, text in files.items():
-        try:
-            write_atomic(folder / name, text.encode())
-        except OSError as error:
-            raise unwritable(folder / name, error) from error
+        save(folder / name, text.encode())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from papers.rows import HELD_OUT, Row
-from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.files import save
 from xpnet.config import TrainConfig, from_resolved, parse, resolved
 from xpnet.errors import DataError, XPNetError
 from xpnet.storage.record import Record, read_run
@@ -185,7 +185,4 @@ def _add_cost(folder: Path, part: Cost) -> None:
         "wall_seconds": round(before.wall + part.wall, 3),
         "cpu_seconds": round(before.cpu + part.cpu, 3),
     }
-    try:
-        write_atomic(folder / COST_FILE, (json.dumps(total) + "\n").encode())
-    except OSError as error:
-        raise unwritable(folder / COST_FILE, error) from error
+    save(folder / COST_FILE, (json.dumps(total) + "\n").encode())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.files import save
 from xpnet.config.augmentation import Augmentation, flag
 from xpnet.config.training import check
 from xpnet.data.augment import augmenter, square_side
@@ -137,7 +137,4 @@ def _write(path: Path, picture: "NDArray[np.uint8]") -> None:
 
     png = io.BytesIO()
     Image.fromarray(picture).save(png, "PNG")
-    try:
-        write_atomic(path, png.getvalue())
-    except OSError as error:
-        raise unwritable(path, error) from error
+    save(path, png.getvalue())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet import __version__
-from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.files import save
 from xpnet.backends.base import check_environment
 from xpnet.cli.parser import Parser, guarded
 from xpnet.config import TrainConfig, resolved
@@ -102,7 +102,8 @@ def _run(arguments: argparse.Namespace) -> int:
         console.print(f"\n{row.backend} on {row.device}, {row.kind}: {_explanation(row, config, data)}")
     console.print(f"\n{_summary(rows, failed)}")
     if file is not None:
-        _write(file, _record(config, data, rows, absent))
+        text = json.dumps(_record(config, data, rows, absent), indent=2, allow_nan=False)
+        save(file, f"{text}\n".encode())
     return 1 if failed else 0
 
 
@@ -194,13 +195,6 @@ def _record(
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row with infinities, which JSON does not have, as text."""
     return {key: "infinite" if value == float("inf") else value for key, value in row.items()}
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    try:
-        write_atomic(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise unwritable(path, error) from error
 
 
 if __name__ == "__main__":

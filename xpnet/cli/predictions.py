@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.files import save
 from xpnet.cli.parser import Parser
 from xpnet.errors import ConfigError
 from xpnet.inference.load import Trained, load_trained
@@ -92,7 +92,4 @@ def write_predictions(
     for values, predicted, probabilities in rows:
         numbers = list(map(str, probabilities))
         writer.writerow([*values, predicted, numbers[predicted], *numbers])
-    try:
-        write_atomic(path, text.getvalue().encode(errors="surrogateescape"))
-    except OSError as error:
-        raise unwritable(path, error) from error
+    save(path, text.getvalue().encode(errors="surrogateescape"))

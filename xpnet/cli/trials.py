@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.files import save, unwritable
 from xpnet.cli.train import train
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
+from xpnet.storage.record import SUMMARY_FILE
 from xpnet.storage.run import Run, new_id
-
-SUMMARY_FILE = "summary.json"
 
 Trial = dict[str, Any]
 """What the summary has of a run: its name, fingerprint and metrics."""
@@ -55,7 +54,8 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
         for run in runs
     ]
     summary = _best(trials) if rates else _spread(trials)
-    _write(folder / SUMMARY_FILE, {**summary, "trials": trials})
+    text = json.dumps({**summary, "trials": trials}, indent=1)
+    save(folder / SUMMARY_FILE, f"{text}\n".encode())
     if not config.quiet:
         sys.stdout.write(_line(summary) + f"summary       {folder / SUMMARY_FILE}\n")
     return runs
@@ -118,10 +118,3 @@ def _line(summary: dict[str, Any]) -> str:
         if name.endswith("accuracy")
     ]
     return "== all seeds, mean ± standard deviation\n" + "".join(lines)
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    try:
-        write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
-    except OSError as error:
-        raise unwritable(path, error) from error

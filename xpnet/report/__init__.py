@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.files import save
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +50,5 @@ def write_report(
 
     path = folder / REPORT_FILE if out is None else out
     content = page(gather(folder, data, sha256))
-    try:
-        write_atomic(path, content)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    save(path, content)
     return path
