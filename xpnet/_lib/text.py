@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import suppress
 from typing import Any
@@ -33,5 +34,9 @@ def json_text(value: Any) -> str:
 
 def complain(text: str) -> None:
     """Print one line on standard error, if it can be written to."""
-    with suppress(OSError):
+    try:
         print(f"xpnet: {plain(text)}", file=sys.stderr, flush=True)
+    except OSError:
+        # What waits in the buffer would fail again when Python ends, with an exit code of its own.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
