@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ from xpnet.storage.record import METRICS_FILE, read_metrics
 from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
 from xpnet.training.state import TrainState
 from xpnet.training.trainer import Trainer, select_backend
+
+if TYPE_CHECKING:
+    from xpnet._typing import Array
 
 COMMAND_LINE_ONLY = {"data", "test_data", "repeats"} | {field.name for field in fields(RunSettings)}
 COMMAND_LINE_ONLY -= {"log_every"}
@@ -96,7 +99,7 @@ class Model:
         """The SHA-256 of the parameters, as `xpnet train` prints it."""
         return fingerprint(self.network.layers, self.network.norms)
 
-    def predict(self, X: Any) -> NDArray[np.int64]:
+    def predict(self, X: object) -> NDArray[np.int64]:
         """Return the class of each row, (m,).
 
         Raises
@@ -106,18 +109,18 @@ class Model:
         """
         return self.predictor.predict(_features(X, self.predictor.backend))
 
-    def predict_proba(self, X: Any) -> NDArray[np.floating]:
+    def predict_proba(self, X: object) -> NDArray[np.floating]:
         """Return the probability of each class, (m, classes); errors as in `predict`.
 
         float64 in reproducible arithmetic, else of the dtype of the parameters.
         """
         return self.predictor.probabilities(_features(X, self.predictor.backend))
 
-    def logits(self, X: Any) -> NDArray[np.floating]:
+    def logits(self, X: object) -> NDArray[np.floating]:
         """Return what the softmax makes the probabilities of, (m, classes); else as `predict_proba`."""
         return self.predictor.logits(_features(X, self.predictor.backend))
 
-    def evaluate(self, X: Any, y: Any) -> Evaluation:
+    def evaluate(self, X: object, y: object) -> Evaluation:
         """Return how well the network does on rows with labels (m,); the loss is the cross-entropy.
 
         Raises
@@ -144,7 +147,7 @@ class Model:
         backend = resolve(self.device, self.backend).backend
         return Predictor(self.network, backend, self.arithmetic)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # What computes is made anew where the copy is used.
         return {name: part for name, part in vars(self).items() if name != "predictor"}
 
@@ -169,13 +172,13 @@ def load(
 
 
 def fit(
-    X: Any,
-    y: Any,
+    X: object,
+    y: object,
     *,
-    validation_data: tuple[Any, Any] | None = None,
+    validation_data: tuple[object, object] | None = None,
     classes: int | None = None,
     callback: EpochFunction | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> Model:
     """Train a network.
 
@@ -261,27 +264,27 @@ def in_memory(training: Table, validation: Table | None = None, classes: int | N
     DataError
         They do not go together, or a label is too large for so many classes.
     """
-    other = Table(training.x[:0], training.y[:0], "", "") if validation is None else validation
+    test = Table(training.x[:0], training.y[:0], "", "") if validation is None else validation
     if classes is None:
-        classes = int(max(table.y.max(initial=0) for table in (training, other))) + 1
-    for table in (training, other):
+        classes = int(max(table.y.max(initial=0) for table in (training, test))) + 1
+    for table in (training, test):
         largest = int(table.y.max(initial=0))
         if largest >= classes:
             msg = f"{table.y_from}: expected labels from 0 to {classes - 1}, got {largest}"
             raise DataError(msg)
-    data = joined("arrays", training, other)
+    data = joined("arrays", training, test)
     return InMemory(**vars(data), number_of_classes=classes)
 
 
-def checked(given: Mapping[str, Any], source: str) -> TrainConfig:
-    """Return settings given as Python's or NumPy's values; None stands for the default.
+def checked(arguments: Mapping[str, object], source: str) -> TrainConfig:
+    """Return settings from Python's or NumPy's values; None stands for the default.
 
     Raises
     ------
     ConfigError
         A setting is unknown, out of range or contradicts another: one line that begins with `source`.
     """
-    settings = {name: _plain(value) for name, value in given.items()}
+    settings = {name: _plain(value) for name, value in arguments.items()}
     rates = settings.get("learning_rate")
     if isinstance(rates, list) and len(rates) > 1:
         msg = f"{source}: learning_rate: expected one number, got {rates}"
@@ -303,13 +306,13 @@ def chosen_backend(config: TrainConfig) -> Backend:
     return selection.backend
 
 
-def host_array(array: Any, backend: Backend) -> Any:
+def host_array(array: object, backend: Backend) -> object:
     """Return an array of the backend's as a NumPy array, and anything else as it is."""
     try:
         check_namespace(backend, array)
     except NamespaceMismatchError:
         return array
-    return backend.to_host(array)
+    return backend.to_host(cast("Array", array))
 
 
 def train(
@@ -362,7 +365,7 @@ class _History(Callback):
 
 def _restored(trainer: Trainer, state: TrainState) -> TrainState:
     """Return a state on the host on the device of a trainer, whose network must have its shapes."""
-    shapes = [tree_map(np.shape, each.variables) for each in (trainer.initial_state(), state)]
+    shapes = [tree_map(np.shape, start.variables) for start in (trainer.initial_state(), state)]
     if shapes[0] != shapes[1]:
         msg = "hidden, batch_norm, optimizer: expected those that the training began with"
         raise ConfigError(msg)
@@ -379,18 +382,18 @@ def _plain(value: object) -> object:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _table(X: Any, y: Any, backend: Backend, where: str = "") -> Table:
+def _table(X: object, y: object, backend: Backend, where: str = "") -> Table:
     x_from, y_from = f"X{where}", f"y{where}"
     x, numbers = _features(X, backend, x_from), _numbers(y, backend, y_from)
     return Table(x, labels(numbers, numbers.shape, y_from), x_from, y_from)
 
 
-def _features(X: Any, backend: Backend, where: str = "X") -> NDArray[np.generic]:
+def _features(X: object, backend: Backend, where: str = "X") -> NDArray[np.generic]:
     numbers = _numbers(X, backend, where)
     return features(numbers, numbers.shape, where)
 
 
-def _numbers(values: Any, backend: Backend, where: str) -> NDArray[np.generic]:
+def _numbers(values: object, backend: Backend, where: str) -> NDArray[np.generic]:
     """Return anything that holds numbers as a NumPy array."""
     try:
         array = np.asarray(host_array(values, backend))

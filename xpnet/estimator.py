@@ -1,7 +1,7 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +102,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         del parameters["self"]
         self.__dict__.update(parameters)
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: object, y: object) -> Self:
         """Train on rows (m, features) with labels (m,), from the start.
 
         Raises
@@ -123,7 +123,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._train(config, backend, X, codes)
         return self
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+    def partial_fit(self, X: object, y: object, classes: object = None) -> Self:
         """Train for one epoch on these rows, from where training ended; errors as in ``fit``.
 
         Inputs are normalised by the rows of the first call. As many calls with the same rows as there
@@ -147,21 +147,21 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if classes is None:
                 msg = "classes: expected all labels in the first call of partial_fit, got none"
                 raise ValueError(msg)
-            self.classes_ = np.unique(classes)
-        elif classes is not None and not np.array_equal(self.classes_, np.unique(classes)):
+            self.classes_ = np.unique(np.asarray(classes))
+        elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
             msg = f"classes: expected those of the first call, {self.classes_}, got {classes}"
             raise ValueError(msg)
         codes = _codes(y, self.classes_)
         self._train(config, backend, X, codes, begin=getattr(self, "_progress", None), epochs=1)
         return self
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: object) -> NDArray[np.generic]:
         """Return the label of each row, (m,)."""
         X = self._rows(X)
-        labels: NDArray[Any] = self.classes_[self.model_.predict(X)]
+        labels: NDArray[np.generic] = self.classes_[self.model_.predict(X)]
         return labels
 
-    def predict_proba(self, X: Any) -> NDArray[np.floating]:
+    def predict_proba(self, X: object) -> NDArray[np.floating]:
         """Return the probability of each label in the order of ``classes_``, (m, classes).
 
         float64; float32 in native arithmetic of that dtype.
@@ -169,7 +169,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = self._rows(X)
         return self.model_.predict_proba(X)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return the share of rows whose label is predicted."""
         check_is_fitted(self)
         y = host_array(y, self.model_.predictor.backend)
@@ -179,7 +179,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         config: TrainConfig,
         backend: Backend,
-        X: NDArray[Any],
+        X: NDArray[np.generic],
         codes: NDArray[np.integer],
         *,
         begin: Progress | None = None,
@@ -199,21 +199,24 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed = state if whole else check_random_state(state).randint(2**31 - 1)
         return checked({**parameters, "seed": seed}, type(self).__name__)
 
-    def _checked(self, X: Any, y: Any, backend: Backend, *, reset: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _checked(
+        self, X: object, y: object, backend: Backend, *, reset: bool
+    ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         """Return rows and labels as scikit-learn wants them."""
-        X, y = host_array(X, backend), host_array(y, backend)
-        X, y = validate_data(self, X, y, dtype=DTYPES, reset=reset)
-        check_classification_targets(y)
-        return X, y
+        rows, labels = validate_data(
+            self, host_array(X, backend), host_array(y, backend), dtype=DTYPES, reset=reset
+        )
+        check_classification_targets(labels)
+        return rows, labels
 
-    def _rows(self, X: Any) -> NDArray[Any]:
+    def _rows(self, X: object) -> NDArray[np.generic]:
         check_is_fitted(self)
         X = host_array(X, self.model_.predictor.backend)
-        found: NDArray[Any] = validate_data(self, X, dtype=DTYPES, reset=False)
-        return found
+        rows: NDArray[np.generic] = validate_data(self, X, dtype=DTYPES, reset=False)
+        return rows
 
 
-def _codes(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.integer]:
+def _codes(y: NDArray[np.generic], classes: NDArray[np.generic]) -> NDArray[np.integer]:
     """Return the index of each label among the classes, (m,)."""
     if strangers := sorted(set(y.tolist()) - set(classes.tolist())):
         msg = f"y: expected labels in {classes.tolist()}, got {strangers}"

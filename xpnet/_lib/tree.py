@@ -1,18 +1,21 @@
 """Arrays in nested lists, tuples and named tuples: parameters, gradients, states."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
+
+Tree = TypeVar("Tree")
 
 
-def tree_map(change: Callable[[Any], Any], tree: Any) -> Any:
+def tree_map(change: Callable[[Any], Any], tree: Tree) -> Tree:
     """Return the tree with ``change`` applied to each leaf; None is no leaf."""
     if isinstance(tree, list | tuple):
         parts = [tree_map(change, part) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    return None if tree is None else change(tree)
+    changed: Tree = change(tree) if tree is not None else tree
+    return changed
 
 
-def leaves(tree: Any) -> Iterator[Any]:
+def leaves(tree: object) -> Iterator[Any]:
     """Yield the leaves in order."""
     if isinstance(tree, list | tuple):
         for part in tree:

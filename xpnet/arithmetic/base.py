@@ -2,10 +2,29 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-from xpnet._typing import Array
+from xpnet._typing import Array, Device, DType, Namespace
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A matrix (..., rows, columns) that is ``factor`` times ``values``, for products of matrices.
+
+    The factor is applied to a product, not to the (much larger) matrix.
+    """
+
+    values: Array
+    factor: float = 1.0
+    integer: bool = False  # whether the values are known to be integers from 0 to 255
+    transposed: bool = False  # whether the matrix is the transpose of the values
+    roundings: dict[tuple[int, int, int], list[Array]] = field(default_factory=dict)  # for later products
+
+    @property
+    def columns(self) -> int:
+        """The length of the last axis."""
+        return int(self.values.shape[-2 if self.transposed else -1])
 
 
 @dataclass(frozen=True)
@@ -15,34 +34,34 @@ class Arithmetic(ABC):
     Everything else in the mathematics (+, -, *, division of equal shapes, comparison, ``where``,
     ``max``) is elementwise and fixed by IEEE 754, and is taken from ``xp`` directly.
 
-    Matrices are the last two axes of an array; leading axes are batches of them. An *operand* is
-    whatever ``operand``, ``integers`` or ``transpose`` return; a plain array is one too.
+    Matrices are the last two axes of an array; leading axes are batches of them. The factors of products
+    are arrays, or what ``operand``, ``integers`` and ``transpose`` return.
     """
 
-    xp: Any
-    device: Any
-    dtype: Any
+    xp: Namespace
+    device: Device
+    dtype: DType
 
     name: ClassVar[str]
 
     @abstractmethod
-    def operand(self, matrix: Array) -> Any:
+    def operand(self, matrix: Array) -> Array | Operand:
         """Prepare a matrix (..., rows, columns) that takes part in several products."""
 
     @abstractmethod
-    def integers(self, values: Array, factor: float) -> Any:
+    def integers(self, values: Array, factor: float) -> Operand:
         """Return the operand ``factor`` times ``values`` (..., rows, columns), integers 0 … 255."""
 
     @abstractmethod
-    def transpose(self, matrix: Any) -> Any:
+    def transpose(self, matrix: Array | Operand) -> Array | Operand:
         """Exchange the last two axes of an operand."""
 
     @abstractmethod
-    def matmul(self, a: Any, b: Any) -> Array:
+    def matmul(self, a: Array | Operand, b: Array | Operand) -> Array:
         """Return the matrix product of two operands, (..., n, k) times (..., k, m) -> (..., n, m)."""
 
     @abstractmethod
-    def over_samples(self, dz: Array, a: Any) -> tuple[Array, Array]:
+    def over_samples(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
         """Return dZ Aᵀ and Σ dZ, the contractions over the samples, of which both have m.
 
         (..., n, m) and an operand (..., k, m) -> (..., n, k) and (..., n, 1).

@@ -7,9 +7,8 @@ the formulas and the largest errors measured.
 
 import math
 from decimal import Decimal, localcontext
-from typing import Any
 
-from xpnet._typing import Array
+from xpnet._typing import Array, Namespace
 
 LOWEST = -670.0
 """Below, exp gives 0. Above, neither exp nor a softmax made of it needs subnormal numbers, which XLA and
@@ -36,7 +35,7 @@ def powers_of_two() -> list[float]:
     return [fraction * 2.0**exponent for exponent in range(_FIRST, 1024) for fraction in _FRACTIONS]
 
 
-def exp(xp: Any, table: Array, x: Array) -> Array:
+def exp(xp: Namespace, table: Array, x: Array) -> Array:
     """Return e to the power x, float64 of x's shape, for x up to 709; 0 below -670.
 
     With k the multiple of ln 2 / 64 nearest to x and r the rest, 2^(k/64) (1 + r + r²/2 + … + r⁵/120)
@@ -53,7 +52,7 @@ def exp(xp: Any, table: Array, x: Array) -> Array:
     return xp.where(inside, result, xp.where(x < LOWEST, 0.0, x))  # NaN stays NaN
 
 
-def log(xp: Any, x: Array, largest: float = math.inf) -> Array:
+def log(xp: Namespace, x: Array, largest: float = math.inf) -> Array:
     """Return the natural logarithm, float64 of x's shape; -infinity of 0, NaN below.
 
     With x = 2^e m, m between √½ and √2, and s = (m - 1)/(m + 1): e ln 2 + 2 (s + s³/3 + … + s²¹/21).
@@ -81,7 +80,7 @@ def log(xp: Any, x: Array, largest: float = math.inf) -> Array:
     return xp.where(x == xp.inf, x, result)
 
 
-def sqrt(xp: Any, x: Array) -> Array:
+def sqrt(xp: Namespace, x: Array) -> Array:
     """Return the square root, float64 of x's shape; NaN below 0.
 
     With x = 4^e m, m from 1 to 4: four steps y := (y + m/y)/2 of Newton's method from
@@ -95,11 +94,11 @@ def sqrt(xp: Any, x: Array) -> Array:
     e = xp.abs((scaled - near) - scaled) * 0.5  # the factor 2^e itself, or a neighbour of it
     inverse = xp.ones_like(e) / e
     m = (safe * inverse) * inverse
-    for chosen, factor in ((m >= 4.0, 2.0), (m < 1.0, 0.5)):
-        e = xp.where(chosen, e * factor, e)
-        m = xp.where(chosen, m * (1.0 / factor**2), m)
+    for outside, factor in ((m >= 4.0, 2.0), (m < 1.0, 0.5)):
+        e = xp.where(outside, e * factor, e)
+        m = xp.where(outside, m * (1.0 / factor**2), m)
     y = m * (1 / 3) + 0.6875
     for _ in range(4):
         y = 0.5 * (y + m / y)
-    outside = xp.where(x < 0, xp.nan, x)  # 0, infinity and NaN are their own roots
-    return xp.where(inside, y * e, outside)
+    special = xp.where(x < 0, xp.nan, x)  # 0, infinity and NaN are their own roots
+    return xp.where(inside, y * e, special)

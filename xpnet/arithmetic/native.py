@@ -7,18 +7,7 @@ import math
 from dataclasses import dataclass
 
 from xpnet._typing import Array
-from xpnet.arithmetic.base import Arithmetic
-
-
-@dataclass(frozen=True)
-class Integers:
-    """A matrix of whole numbers times one factor: the pixels of a block of images.
-
-    The factor is applied to the product, not to the (much larger) matrix.
-    """
-
-    values: Array  # (..., rows, columns)
-    factor: float
+from xpnet.arithmetic.base import Arithmetic, Operand
 
 
 @dataclass(frozen=True)
@@ -31,23 +20,25 @@ class Native(Arithmetic):
         """Return the matrix itself: nothing needs preparing."""
         return matrix
 
-    def integers(self, values: Array, factor: float) -> Integers:
-        """Return ``values``, in the arithmetic's dtype, with the factor they are to be taken by."""
-        return Integers(self.xp.astype(values, self.dtype), factor)
+    def integers(self, values: Array, factor: float) -> Operand:
+        """Return ``values``, in the arithmetic's dtype, with the factor of their products."""
+        return Operand(self.xp.astype(values, self.dtype), factor)
 
-    def transpose(self, matrix: Array | Integers) -> Array | Integers:
+    def transpose(self, matrix: Array | Operand) -> Array | Operand:
         """Exchange the last two axes."""
-        if isinstance(matrix, Integers):
-            return Integers(self.xp.matrix_transpose(matrix.values), matrix.factor)
+        if isinstance(matrix, Operand):
+            return Operand(self.xp.matrix_transpose(matrix.values), matrix.factor)
         return self.xp.matrix_transpose(matrix)
 
-    def matmul(self, a: Array, b: Array | Integers) -> Array:
+    def matmul(self, a: Array | Operand, b: Array | Operand) -> Array:
         """Return the library's matrix product, (..., n, k) times (..., k, m) -> (..., n, m)."""
-        if isinstance(b, Integers):
+        if isinstance(a, Operand):
+            return self.matmul(a.values, b) * a.factor
+        if isinstance(b, Operand):
             return self.xp.matmul(a, b.values) * b.factor
         return self.xp.matmul(a, b)
 
-    def over_samples(self, dz: Array, a: Array | Integers) -> tuple[Array, Array]:
+    def over_samples(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
         """Return the library's dZ Aᵀ and Σ dZ over the samples, the last axis of both."""
         return self.matmul(dz, self.transpose(a)), self.sum(dz, axis=-1)
 

@@ -11,14 +11,14 @@ elementwise operation at a time that IEEE 754 fixes.
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import pairwise
 from typing import NamedTuple
 
 from xpnet._typing import Array
 from xpnet.arithmetic import elementary
-from xpnet.arithmetic.base import Arithmetic
+from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.errors import ConfigError
 
 SIGNIFICAND_BITS = 53
@@ -33,22 +33,6 @@ LARGEST, SMALLEST = 2.0**400, 2.0**-400
 
 TO_OVERFLOW = 2.0**1023 / LARGEST
 """A power of two times this overflows if it is above the range."""
-
-
-@dataclass(frozen=True)
-class Operand:
-    """A matrix (..., rows, columns), perhaps seen transposed, with its roundings for later products."""
-
-    values: Array
-    factor: float = 1.0
-    integer: bool = False
-    transposed: bool = False
-    roundings: dict[tuple[int, int, int], list[Array]] = field(default_factory=dict)
-
-    @property
-    def columns(self) -> int:
-        """The length of the last axis."""
-        return int(self.values.shape[-2 if self.transposed else -1])
 
 
 class Budget(NamedTuple):
@@ -94,12 +78,12 @@ class Reproducible(Arithmetic):
 
     def over_samples(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
         """Return dZ Aᵀ and Σ dZ over the samples, both exact, from one and the same rounding of dZ."""
-        dz, a = _operand(dz), self.transpose(a)
-        budget = bit_budget(dz.columns, dz.integer, a.integer)
-        left = self._slices(dz, -1, budget.a, budget.slices)
-        right = self._slices(a, -2, budget.b, budget.slices)
+        gradient, inputs = _operand(dz), self.transpose(a)
+        budget = bit_budget(gradient.columns, gradient.integer, inputs.integer)
+        left = self._slices(gradient, -1, budget.a, budget.slices)
+        right = self._slices(inputs, -2, budget.b, budget.slices)
         sums = [self.xp.sum(part, axis=-1, keepdims=True) for part in reversed(left)]
-        return self._product(left, right, a.factor), reduce(operator.add, sums) + 0.0
+        return self._product(left, right, inputs.factor), reduce(operator.add, sums) + 0.0
 
     def sum(self, x: Array, axis: int) -> Array:
         """Return the sum along an axis: padded with zeros to a power of two, and folded in halves."""

@@ -6,11 +6,13 @@ operations, from the host.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypeAlias, cast
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.errors import BackendError
+
+Number: TypeAlias = Array | float
 
 _TERMS = 128
 _SIZE = 4
@@ -46,7 +48,7 @@ def _integers(seed: int, count: int, bits: int) -> Iterator[int]:
         yield (seed >> (64 - bits)) * (1 if seed & 1 else -1)
 
 
-def _array(ops: Arithmetic, values: list[Any]) -> Array:
+def _array(ops: Arithmetic, values: object) -> Array:
     return ops.xp.asarray(values, dtype=ops.dtype, device=ops.device)
 
 
@@ -60,14 +62,14 @@ def _product(ops: Arithmetic) -> Array:
     return ops.xp.matmul(rows, columns) == _array(ops, [[float(x) for x in row] for row in expected])
 
 
-def _elementwise(function: Callable[[Any, Any], Any]) -> Callable[[Arithmetic], Array]:
+def _elementwise(function: Callable[[Number, Number], Number]) -> Callable[[Arithmetic], Array]:
     """Compare an operation on the device with the same one on the host, on uneven numbers."""
 
     def holds(ops: Arithmetic) -> Array:
         x = [value / 2.0**53 for value in _integers(7, 64, 53)]
         y = [1.0 + value / 2.0**40 for value in _integers(9, 64, 39)]
         expected = [function(a, b) for a, b in zip(x, y, strict=True)]
-        return function(_array(ops, x), _array(ops, y)) == _array(ops, expected)
+        return cast("Array", function(_array(ops, x), _array(ops, y))) == _array(ops, expected)
 
     return holds
 

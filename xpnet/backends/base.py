@@ -10,7 +10,7 @@ import importlib
 import os
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import array_api_compat
 
@@ -28,10 +28,11 @@ from xpnet.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import ModuleType
 
     import numpy as np
 
-    from xpnet._typing import Array, Function, Item, Result
+    from xpnet._typing import AnyFunction, Array, Device, Item, Namespace, Result
 
 
 GPU_STACK: Final = 16
@@ -75,8 +76,8 @@ class Backend(ABC):
 
     name: str
     module: str
-    xp: Any
-    device: Any
+    xp: Namespace
+    device: Device
     has_float64: bool = True
     on_host: bool = False
     parallel_blocks: bool = False
@@ -117,12 +118,12 @@ class Backend(ABC):
         return f"pip install {cls.name}"
 
     @classmethod
-    def host_devices(cls, library: Any) -> tuple[str, ...]:  # noqa: ARG003
+    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
         """Return the names of the library's devices that are no GPUs."""
         return ("cpu",)
 
     @classmethod
-    def count_gpus(cls, library: Any) -> tuple[int, Problem | None]:  # noqa: ARG003
+    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:  # noqa: ARG003
         """Return how many GPUs the library sees, and what keeps it from using any."""
         return 0, None
 
@@ -157,7 +158,7 @@ class Backend(ABC):
         """
         return nullcontext()
 
-    def single_blocks(self, multiplications: int) -> AbstractContextManager[Any]:  # noqa: ARG002
+    def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:  # noqa: ARG002
         """Return the context in which `map_blocks` is given one block after the other.
 
         A block takes so many multiplications from the inputs to the logits.
@@ -188,11 +189,11 @@ class Backend(ABC):
 
     def compile(
         self,
-        function: Function,
+        function: AnyFunction,
         *,
         exact: bool,  # noqa: ARG002
         donated: Sequence[int] = (),  # noqa: ARG002
-    ) -> Function:
+    ) -> AnyFunction:
         """Return a function that does the same as `function`, perhaps faster.
 
         Arguments and results are arrays, Python numbers, None, and lists, tuples and named tuples of
@@ -210,7 +211,7 @@ class NamespaceMismatchError(BackendError, TypeError):
     """An array of one library was given to another."""
 
 
-def check_namespace(backend: Backend, *arrays: Array) -> None:
+def check_namespace(backend: Backend, *arrays: object) -> None:
     """Raise unless every array belongs to the backend's library.
 
     Namespaces are lenient: several functions of the CuPy namespace, given NumPy arrays, return
@@ -223,10 +224,10 @@ def check_namespace(backend: Backend, *arrays: Array) -> None:
     """
     for array in arrays:
         try:
-            namespace = array_api_compat.array_namespace(array).__name__
+            namespace = array_api_compat.array_namespace(array)
         except TypeError:
             namespace = None
-        if namespace != backend.xp.__name__:
+        if getattr(namespace, "__name__", None) != getattr(backend.xp, "__name__", None):
             kind = f"{type(array).__module__}.{type(array).__qualname__}"
             msg = (
                 f"Encountered a {kind} when working with {backend.name}: convert with backend.from_host(...)"

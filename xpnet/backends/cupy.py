@@ -8,6 +8,7 @@ driver up, in the order in which the parts depend on each other, and keeps the f
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ class CuPyBackend(Backend):
     """CuPy arrays on one GPU."""
 
     name = module = "cupy"
+    device: Any
     stack = compiled_stack = GPU_STACK
 
     def __init__(self, device: str, version: str) -> None:
@@ -64,7 +66,8 @@ class CuPyBackend(Backend):
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Copy a NumPy array to the GPU, keeping its dtype."""
         with self.scope():
-            return self.library.asarray(array)
+            copy: Array = self.library.asarray(array)
+        return copy
 
     def to_host(self, array: Array) -> npt.NDArray[np.generic]:
         """Copy `array` to a NumPy array, waiting for the GPU."""
@@ -87,12 +90,12 @@ class CuPyBackend(Backend):
         return _wheel(int(self.library.cuda.runtime.runtimeGetVersion()) // 1000)
 
     @classmethod
-    def host_devices(cls, library: Any) -> tuple[str, ...]:  # noqa: ARG003
+    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
         """Return no device: CuPy runs on GPUs only."""
         return ()
 
     @classmethod
-    def count_gpus(cls, library: Any) -> tuple[int, Problem | None]:
+    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
         """Return how many GPUs the CUDA runtime counts, or 0 and what it says against using any."""
         runtime = library.cuda.runtime
         try:
@@ -109,7 +112,7 @@ def _wheel(major: int) -> str:
     return f'pip install "cupy-cuda{major}x[ctk]"'
 
 
-def _driver_problem(runtime: Any) -> Problem | None:
+def _driver_problem(runtime: ModuleType) -> Problem | None:
     """Return that the driver is missing, or older than the CUDA that CuPy was built for."""
     driver = int(runtime.driverGetVersion())
     built_for = int(runtime.runtimeGetVersion())

@@ -8,12 +8,11 @@ program that uses xpnet beside its own JAX code finds its JAX as it left it.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from xpnet._typing import Array, Function
+from xpnet._typing import AnyFunction, Array, Device
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import Problem, cuda_index, cuda_major, driver_first, one_line
 
@@ -51,14 +50,18 @@ class JaxBackend(Backend):
         ):
             yield
 
-    def compile(self, function: Function, *, exact: bool, donated: Sequence[int] = ()) -> Function:
-        """Return `function` compiled by XLA, which may fuse and reorder what it does: unless `exact`."""
-        return function if exact else self.library.jit(function, donate_argnums=donated)
+    def compile(self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = ()) -> AnyFunction:
+        """Return `function` compiled by XLA, which may fuse and reorder its operations: unless `exact`."""
+        if exact:
+            return function
+        compiled: AnyFunction = self.library.jit(function, donate_argnums=donated)
+        return compiled
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""
         with self.scope():
-            return self.library.device_put(array, self.device)
+            copy: Array = self.library.device_put(array, self.device)
+        return copy
 
     def to_host(self, array: Array) -> npt.NDArray[np.generic]:
         """Return `array` as a read-only NumPy array, waiting for the device."""
@@ -69,7 +72,7 @@ class JaxBackend(Backend):
         self.library.block_until_ready(self.library.live_arrays())
 
     @classmethod
-    def count_gpus(cls, library: Any) -> tuple[int, Problem | None]:
+    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
         """Return how many GPUs JAX sees, or 0 and why it sees none."""
         try:
             return len(library.devices("cuda")), None
@@ -86,7 +89,7 @@ def _cuda_wheel() -> str:
     return f'pip install "jax[cuda{cuda_major()}]"'
 
 
-def _namespace_for_xla(jax: Any) -> ModuleType:
+def _namespace_for_xla(jax: ModuleType) -> ModuleType:
     """Return ``jax.numpy`` with a product and a choice of rows that compile to faster code on the CPU.
 
     Uncompiled, and within rounding, they do the same for indices that are in range.
@@ -96,12 +99,14 @@ def _namespace_for_xla(jax: Any) -> ModuleType:
         # XLA makes a transposition part of the product, whose loops then run across the memory.
         if isinstance(b, jax.core.Tracer) and a.ndim > 1 and a.shape[-2] >= WORTH_LAYING_OUT:
             a, b = jax.lax.optimization_barrier((a, b))
-        return jax.numpy.matmul(a, b)
+        product: Array = jax.numpy.matmul(a, b)
+        return product
 
     def take(x: Array, /, indices: Array, *, axis: int | None = None) -> Array:
         # JAX's own writes NaN, or a number like it, for indices out of range: a choice for each number.
         mode = "clip" if isinstance(indices, jax.core.Tracer) else None
-        return jax.numpy.take(x, indices, axis=axis, mode=mode)
+        rows: Array = jax.numpy.take(x, indices, axis=axis, mode=mode)
+        return rows
 
     namespace = ModuleType(jax.numpy.__name__)
     namespace.__dict__.update(vars(jax.numpy))
@@ -109,9 +114,10 @@ def _namespace_for_xla(jax: Any) -> ModuleType:
     return namespace
 
 
-def _device(jax: Any, name: str) -> Any:
+def _device(jax: ModuleType, name: str) -> Device:
     index = cuda_index(name)
-    return jax.devices("cpu")[0] if index is None else jax.devices("cuda")[index]
+    device: Device = jax.devices("cpu")[0] if index is None else jax.devices("cuda")[index]
+    return device
 
 
 probe, make = JaxBackend.probe, JaxBackend.make

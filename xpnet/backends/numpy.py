@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
-from xpnet._typing import Array, Function, Item, Result
+from xpnet._typing import AnyFunction, Array, Item, Result, as_array
 from xpnet.backends.base import Backend
 from xpnet.backends.replay import compiled
 from xpnet.backends.tape import xp
@@ -62,10 +61,10 @@ class NumPyBackend(Backend):
                 finally:
                     self._pool = None
 
-    def single_blocks(self, multiplications: int) -> AbstractContextManager[Any]:
+    def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:
         """Let the BLAS use all threads if that is worth their waiting for each other."""
         threads = self._threads if multiplications >= WORTH_THREADS else 1
-        limit: AbstractContextManager[Any] = self._blas.limit(limits=threads)
+        limit: AbstractContextManager[object] = self._blas.limit(limits=threads)
         return limit
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -94,17 +93,17 @@ class NumPyBackend(Backend):
 
     def compile(
         self,
-        function: Function,
+        function: AnyFunction,
         *,
         exact: bool,  # noqa: ARG002
         donated: Sequence[int] = (),  # noqa: ARG002
-    ) -> Function:
+    ) -> AnyFunction:
         """Return `function` replayed in memory of its own, bit for bit; see `xpnet.backends.replay`."""
         return compiled(function)
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Return `array` itself."""
-        return array
+        return as_array(array)
 
     def to_host(self, array: Array) -> npt.NDArray[np.generic]:
         """Return `array` itself."""

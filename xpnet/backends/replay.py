@@ -16,13 +16,13 @@ import math
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from xpnet._lib.tree import tree_map
-from xpnet._typing import Function
+from xpnet._lib.tree import Tree, tree_map
+from xpnet._typing import AnyFunction, Function
 from xpnet.backends.tape import WITH_OUT, Call, Tape, Traced, convert, is_traced, traced, values
 
 SMALL_PRODUCT = 100**3
@@ -39,7 +39,7 @@ OF_SHAPE = {np.ones_like, np.zeros_like, np.full_like}
 """Functions whose results do not depend on values."""
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: AnyFunction) -> AnyFunction:
     """Return a function that does what `function` does, faster from its second call on.
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. Shapes
@@ -48,7 +48,7 @@ def compiled(function: Function) -> Function:
     """
     plans = _Plans()
 
-    def run(*args: Any) -> Any:
+    def run(*args: object) -> object:
         key = tuple([getattr(arg, "shape", None) for arg in args])
         plan = plans.by_shapes.get(key)
         if plan is not None:
@@ -58,17 +58,21 @@ def compiled(function: Function) -> Function:
         plans.by_shapes[key], result = _recorded(function, args)
         return result
 
-    return run
+    return cast("AnyFunction", run)
+
+
+Prepared: TypeAlias = tuple[Function, tuple[object, ...], dict[str, object]]
+"""A call: function, arguments, keyword arguments."""
 
 
 class _Plans(threading.local):
     """The plans of a thread."""
 
     def __init__(self) -> None:
-        self.by_shapes: dict[tuple[Any, ...], Function] = {}
+        self.by_shapes: dict[tuple[object, ...], Function] = {}
 
 
-def _recorded(function: Function, args: tuple[Any, ...]) -> tuple[Function, Any]:
+def _recorded(function: Function, args: tuple[object, ...]) -> tuple[Function, object]:
     """Run `function` and return its plan and its result."""
     tape = Tape()
     inputs = tree_map(lambda leaf: Traced(tape, leaf), args)
@@ -84,7 +88,7 @@ class _Writer:
     argument alone are *early*: they are computed anew only when that is another object.
     """
 
-    def __init__(self, calls: list[Call], inputs: Any, outputs: Any) -> None:
+    def __init__(self, calls: list[Call], inputs: tuple[object, ...], outputs: object) -> None:
         self.calls, self.inputs, self.outputs = _needed(calls, outputs), inputs, outputs
         self.source = {c.result.slot: c.source.slot for c in self.calls if c.source is not None}
         self.results = {self.root(leaf) for leaf in traced(outputs)}
@@ -96,7 +100,7 @@ class _Writer:
             if all(operand.slot in self.early for operand in call.operands()):
                 self.early.add(call.result.slot)
         self.variables: dict[int, str] = {}
-        self.static: dict[int, npt.NDArray[Any]] = {}
+        self.static: dict[int, npt.NDArray[np.generic]] = {}
         self.memories = {True: _Memory([]), False: _Memory(_SHARED.free)}  # of early values, of others
         self.scope: dict[str, Any] = {"last": [None]}
         self.lines: list[tuple[str, bool]] = []  # of the source, and whether they take long
@@ -169,7 +173,7 @@ class _Writer:
             return isinstance(call.args[0], Traced) and call.args[0].dtype == np.bool_
         return isinstance(call.function, np.ufunc) or call.function in WITH_OUT
 
-    def _into(self, call: Call, out: npt.NDArray[Any]) -> list[tuple[Function, Any, Any]]:
+    def _into(self, call: Call, out: npt.NDArray[np.generic]) -> list[Prepared]:
         """Return the calls that do what `call` does with `out` for the result."""
         if call.function is convert:
             return [(np.copyto, (out, call.args[0], "unsafe"), {})]
@@ -195,7 +199,7 @@ class _Writer:
             and np.float64(y).tobytes() == bytes(8)
         )
 
-    def _bits(self, mask: Any, x: Traced, out: npt.NDArray[Any]) -> list[tuple[Function, Any, Any]]:
+    def _bits(self, mask: object, x: Traced, out: npt.NDArray[np.generic]) -> list[Prepared]:
         """Return the calls that keep all bits of a number or none.
 
         They do without the jumps that a copy by a mask makes: those are slow if they are hard to guess.
@@ -238,12 +242,12 @@ class _Writer:
     def _name(self, value: Traced) -> str:
         return self.variables.setdefault(value.slot, f"value{value.slot}")
 
-    def _call(self, function: Function, args: Any, kwargs: dict[str, Any]) -> str:
+    def _call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> str:
         words = [self._expression(arg) for arg in args]
         words += [f"{name}={self._expression(arg)}" for name, arg in kwargs.items()]
         return f"{self._constant(function)}({', '.join(words)})"
 
-    def _expression(self, tree: Any) -> str:
+    def _expression(self, tree: object) -> str:
         if isinstance(tree, Traced):
             known = self.variables.get(tree.slot)
             return known or self._constant(self.static[tree.slot])
@@ -254,18 +258,18 @@ class _Writer:
             return f"{self._constant(type(tree)) if hasattr(tree, '_fields') else ''}({parts})"
         return self._constant(tree)
 
-    def _pattern(self, tree: Any) -> str:
+    def _pattern(self, tree: object) -> str:
         """Return the left side of an assignment that names the traced values in `tree`."""
         if isinstance(tree, list | tuple):
             return f"[{', '.join(self._pattern(part) for part in tree)}]"
         return self._name(tree) if isinstance(tree, Traced) else "_"
 
-    def _constant(self, value: Any) -> str:
+    def _constant(self, value: object) -> str:
         name = f"constant{id(value)}"
         self.scope[name] = value  # which keeps the value alive, and its id its own
         return name
 
-    def _now(self, tree: Any) -> Any:
+    def _now(self, tree: Tree) -> Tree:
         """Return arguments with the static values in place of the traced ones."""
         return tree_map(lambda leaf: self.static[leaf.slot] if isinstance(leaf, Traced) else leaf, tree)
 
@@ -299,7 +303,7 @@ class _Memory:
         self.used: dict[int, npt.NDArray[np.uint8]] = {}  # by the slot of a value
         self.free = free
 
-    def array(self, slot: int, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def array(self, slot: int, like: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Return an array for the value `slot`, of the same form and order in memory as `like`."""
         if slot not in self.used:
             self.used[slot] = self._memory(like.nbytes)
@@ -334,7 +338,7 @@ def _aligned(size: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + size]
 
 
-def _needed(calls: list[Call], outputs: Any) -> list[Call]:
+def _needed(calls: list[Call], outputs: object) -> list[Call]:
     """Return the calls without those that nothing depends on."""
     slots = {leaf.slot for leaf in traced(outputs)}
     needed = []
@@ -345,6 +349,6 @@ def _needed(calls: list[Call], outputs: Any) -> list[Call]:
     return needed[::-1]
 
 
-def _in_pieces(matrix: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+def _in_pieces(matrix: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.generic]:
     """Return a view of a matrix as a stack of matrices, each ``size`` of its columns."""
     return matrix.reshape(matrix.shape[0], -1, size).swapaxes(0, 1)

@@ -6,6 +6,7 @@ devices in one operation, indexing and promotion outside the array-API standard.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ class StrictBackend(Backend):
     """array-api-strict on ``cpu`` or on one of its pretended devices, such as ``device1``."""
 
     name, module = "array-api-strict", "array_api_strict"
+    xp: Any
 
     def __init__(self, device: str, version: str) -> None:
         super().__init__(device, version)
@@ -38,9 +40,10 @@ class StrictBackend(Backend):
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""
-        return self.xp.asarray(array, device=self.device)
+        put: Array = self.xp.asarray(array, device=self.device)
+        return put
 
-    def to_host(self, array: Array) -> npt.NDArray[np.generic]:
+    def to_host(self, array: Any) -> npt.NDArray[np.generic]:
         """Return `array` as a NumPy array, by way of the one device that allows it."""
         return np.asarray(array.to_device(self.xp.Device(CPU_DEVICE)))
 
@@ -48,7 +51,7 @@ class StrictBackend(Backend):
         """Do nothing: the library has finished when it returns."""
 
     @classmethod
-    def host_devices(cls, library: Any) -> tuple[str, ...]:
+    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
         """Return the names of the host and of the pretended devices."""
         names = [repr(device).split("'")[1] for device in library.__array_namespace_info__().devices()]
         return tuple("cpu" if name == CPU_DEVICE else name for name in names)

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import array_api_compat.numpy
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from xpnet._lib.tree import leaves, tree_map
+from xpnet._lib.tree import Tree, leaves, tree_map
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from xpnet._typing import Function
 
-_REDUCTIONS: dict[Any, Any] = {np.sum: np.add.reduce, np.max: np.maximum.reduce}
+_REDUCTIONS: dict[Function, Function] = {np.sum: np.add.reduce, np.max: np.maximum.reduce}
 """Functions, and the ufuncs' methods that do the same and put their result into a given array."""
 
 
@@ -35,23 +36,25 @@ class Traced(NDArrayOperatorsMixin):
         array = np.asarray(value)
         self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
 
-    def astype(self, dtype: Any, *, copy: bool = True) -> Traced:  # noqa: ARG002
+    def astype(self, dtype: npt.DTypeLike, *, copy: bool = True) -> Traced:  # noqa: ARG002
         """Record a conversion."""
         return self.tape.record(convert, (self, dtype), {})
 
-    def __getitem__(self, key: Any) -> Traced:
+    def __getitem__(self, key: object) -> Traced:
         return self.tape.record(_item, (self, key), {})
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: object, **kwargs: object) -> Traced:
         function = ufunc if method == "__call__" else getattr(ufunc, method)
         return self.tape.record(function, args, kwargs)
 
-    def __array_function__(self, function: Function, _: Any, args: Any, kwargs: Any) -> Any:
+    def __array_function__(
+        self, function: Function, _: object, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> Traced:
         if function in _REDUCTIONS:
             function, kwargs = _REDUCTIONS[function], {"axis": None, **kwargs}
         return self.tape.record(function, args, kwargs)
 
-    def __array__(self, *_: Any, **__: Any) -> Any:
+    def __array__(self, *_: object, **__: object) -> NoReturn:
         msg = "an array has no values while the function that computes it is being recorded"
         raise TypeError(msg)
 
@@ -64,7 +67,7 @@ class Call:
 
     function: Function
     args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    kwargs: dict[str, object]
     result: Traced
     source: Traced | None  # the argument that the result is a view of
 
@@ -80,7 +83,7 @@ class Tape:
         self.values = 0
         self.calls: list[Call] = []
 
-    def record(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+    def record(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> Traced:
         """Make a call and remember it."""
         value = function(*values(args), **{name: values(arg) for name, arg in kwargs.items()})
         source = None
@@ -91,22 +94,22 @@ class Tape:
         return self.calls[-1].result
 
 
-def traced(tree: Any) -> Iterator[Traced]:
+def traced(tree: object) -> Iterator[Traced]:
     """Yield the traced leaves of a tree, in order."""
     return (leaf for leaf in leaves(tree) if isinstance(leaf, Traced))
 
 
-def is_traced(tree: Any) -> bool:
+def is_traced(tree: object) -> bool:
     """Tell whether a leaf of a tree is traced."""
     return next(traced(tree), None) is not None
 
 
-def values(tree: Any) -> Any:
+def values(tree: Tree) -> Tree:
     """Return a tree with the values in place of what is traced."""
     return tree_map(lambda leaf: leaf.value if isinstance(leaf, Traced) else leaf, tree)
 
 
-def convert(x: Any, dtype: Any) -> Any:
+def convert(x: npt.NDArray[np.generic], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
     """Return ``x.astype(dtype)``."""
     return x.astype(dtype)
 

@@ -4,6 +4,7 @@ import importlib
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ class TorchBackend(Backend):
     """PyTorch tensors on one device."""
 
     name = module = "torch"
+    device: Any
     unlisted_devices = ("meta",)
 
     def __init__(self, device: str, version: str) -> None:
@@ -38,11 +40,11 @@ class TorchBackend(Backend):
         with self.library.no_grad(), self._current():
             yield
 
-    def _current(self) -> AbstractContextManager[Any]:
+    def _current(self) -> AbstractContextManager[object]:
         """Return the context in which this GPU is the current one."""
         if self.device.type != "cuda":
             return nullcontext()
-        current: AbstractContextManager[Any] = self.library.cuda.device(self.device)
+        current: AbstractContextManager[object] = self.library.cuda.device(self.device)
         return current
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
@@ -54,9 +56,10 @@ class TorchBackend(Backend):
         if not array.flags.writeable or min(array.strides, default=0) < 0:
             array = np.array(array, order="C")
         with self._current():
-            return self.library.asarray(array, device=self.device)
+            tensor: Array = self.library.asarray(array, device=self.device)
+        return tensor
 
-    def to_host(self, array: Array) -> npt.NDArray[np.generic]:
+    def to_host(self, array: Any) -> npt.NDArray[np.generic]:
         """Return `array` as a NumPy array, waiting for the device."""
         with self._current():
             host: npt.NDArray[np.generic] = array.numpy(force=True)
@@ -68,7 +71,7 @@ class TorchBackend(Backend):
             self.library.cuda.synchronize(self.device)
 
     @classmethod
-    def count_gpus(cls, library: Any) -> tuple[int, Problem | None]:
+    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
         """Return how many GPUs PyTorch sees, or 0 and why it sees none."""
         if not library.backends.cuda.is_built():
             problem = Problem(f"torch {library.__version__} was built without CUDA", INSTALL_CUDA)

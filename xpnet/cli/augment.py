@@ -101,6 +101,7 @@ def _picture(config: PreviewConfig, augmentation: Augmentation) -> "NDArray[np.u
     """Return the grey picture, (height, width): the originals and their variants as training sees them."""
     import numpy as np
 
+    from xpnet._typing import as_array
     from xpnet.arithmetic import Reproducible
     from xpnet.backends.resolve import make
     from xpnet.data import datasets
@@ -113,7 +114,9 @@ def _picture(config: PreviewConfig, augmentation: Augmentation) -> "NDArray[np.u
     with backend.scope():
         ops = Reproducible(backend.xp, backend.device, backend.xp.float64)
         augment = augmenter(ops, augmentation, side, side, config.seed, backend.from_host)
-        variants = [augment(originals, indices, epoch) for epoch in range(1, VARIANTS + 1)]
+        variants = [
+            np.asarray(augment(as_array(originals), indices, epoch)) for epoch in range(1, VARIANTS + 1)
+        ]
     return _grid([rows.reshape(-1, side, side) for rows in (originals, *variants)])
 
 

@@ -8,13 +8,19 @@ This module loads no array library by itself, so that settings can be checked wi
 """
 
 import math
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import block_bounds
 from xpnet.config.augmentation import Augmentation
 from xpnet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 CHUNK = 64
 """Images computed in one call, unless the caller knows better: the temporaries of 64 MNIST images stay
@@ -41,9 +47,14 @@ def square_side(features: int, *, pixels: bool) -> int:
     return side
 
 
-Augmenter = Callable[[Array, Array, int], Array]
-"""(rows, indices, epoch) -> rows: (m, height · width) uint8 pixels on the device, the samples' (m,)
-int64 indices in the data set on the host (NumPy), the epoch -> the variants, of the rows' shape."""
+class Augmenter(Protocol):
+    """The function that makes the variants of images in an epoch."""
+
+    def __call__(self, rows: Array, indices: "NDArray[np.int64]", epoch: int, /) -> Array:
+        """Return the variants of (m, height · width) uint8 pixels on the device, of the same shape.
+
+        ``indices`` (m,), on the host, are those of the samples in the data set.
+        """
 
 
 def augmenter(
@@ -52,7 +63,7 @@ def augmenter(
     height: int,
     width: int,
     seed: int,
-    from_host: Callable[[Array], Array],
+    from_host: "Callable[[NDArray[Any]], Array]",
     chunk: int = CHUNK,
 ) -> Augmenter:
     """Return the function that makes the variants of images in an epoch.
@@ -65,19 +76,18 @@ def augmenter(
     from xpnet.data import distort, resample
 
     xp, n = ops.xp, height * width
-    elastic = augmentation.elastic_alpha > 0
     across, down = (from_host(gaussian_matrix(size, augmentation.elastic_sigma)) for size in (width, height))
     amplitude = augmentation.elastic_alpha * distort.NOISE_STEP
     smooth = resample.smoother(ops, across, down, amplitude)
     warp = resample.warper(ops, height, width)
 
-    def variants(rows: Array, indices: Array, epoch: int) -> Array:
+    def variants(rows: Array, indices: "NDArray[np.int64]", epoch: int) -> Array:
         draws = distort.draw(augmentation, height, width, seed, epoch, indices)
-        field = smooth(from_host(draws.noise)) if elastic else None
+        field = None if draws.noise is None else smooth(from_host(draws.noise))
         images = xp.reshape(rows, (-1, height, width))
         return xp.reshape(warp(images, from_host(draws.transforms), field), (-1, n))
 
-    def augment(rows: Array, indices: Array, epoch: int) -> Array:
+    def augment(rows: Array, indices: "NDArray[np.int64]", epoch: int, /) -> Array:
         parts = [
             variants(rows[start:stop, :], indices[start:stop], epoch)
             for start, stop in block_bounds(len(indices), chunk)

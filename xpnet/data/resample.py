@@ -24,14 +24,14 @@ def smoother(ops: Arithmetic, across: Array, down: Array, amplitude: float) -> C
     takes (width, 2, m, height) integers and returns (2, m, height, width), the 2 untouched.
     """
     xp = ops.xp
-    across = ops.operand(xp.astype(across, ops.dtype) * (amplitude * STEPS))
-    down = ops.operand(xp.astype(down, ops.dtype))
+    across_filter = ops.operand(xp.astype(across, ops.dtype) * (amplitude * STEPS))
+    down_filter = ops.operand(xp.astype(down, ops.dtype))
 
     def smooth(noise: Array) -> Array:
         width, two, m, height = noise.shape
         columns = xp.reshape(xp.astype(noise, ops.dtype), (-1, height))
-        columns = xp.reshape(ops.matmul(columns, down), (width, -1))
-        return xp.reshape(ops.matmul(ops.transpose(columns), across), (two, m, height, width))
+        columns = xp.reshape(ops.matmul(columns, down_filter), (width, -1))
+        return xp.reshape(ops.matmul(ops.transpose(columns), across_filter), (two, m, height, width))
 
     return smooth
 

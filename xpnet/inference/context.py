@@ -1,11 +1,11 @@
 """What a network is computed with: arithmetic, inputs, and the backend's compiled functions."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
-from xpnet._typing import Array, Compile, as_written
+from xpnet._typing import AnyFunction, Array, Compile, MapBlocks, uncompiled
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
@@ -14,7 +14,7 @@ from xpnet.backends.probing import cuda_index
 from xpnet.errors import BackendError
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import NOTEBOOK, Network
-from xpnet.nn.inputs import Normalization
+from xpnet.nn.inputs import Inputs, Normalization
 from xpnet.nn.layers import Parameters, Statistics
 from xpnet.nn.network import forward, prepare, sample_losses
 
@@ -22,32 +22,37 @@ if TYPE_CHECKING:
     from xpnet.backends.base import Backend
 
 
-Inputs = Callable[..., Any]
-"""(raw rows (..., m, features), mask of the inputs or None, its scale) -> operand (..., features, m)."""
+class BlockEvaluation(Protocol):
+    """The function that evaluates a block of samples."""
+
+    def __call__(
+        self, parameters: Parameters, running: Sequence[Statistics], x: Array, labels: Array, /
+    ) -> tuple[Array, Array, Array]:
+        """Return the summed loss, the number of right predictions, and the predictions.
+
+        ``x`` (..., m, features) and ``labels`` (..., m) are those of the block, the results (..., 1, 1),
+        (..., 1) and, one after the other, (samples,).
+        """
 
 
 @dataclass(frozen=True)
 class ComputeContext:
-    """What a network is computed with."""
+    """Arithmetic, inputs and compiler: all that a network is computed with, but its parameters."""
 
     ops: Arithmetic
     inputs: Inputs
-    map_blocks: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+    map_blocks: MapBlocks
     stack: int = 1  # full blocks computed in one call, as matrices of a stack
-    compile: Compile = as_written
+    compile: Compile = uncompiled
     network: Network = NOTEBOOK
     whole_steps: bool = False  # as in ``xpnet.backends.base.Backend``
 
     @cached_property
-    def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
-        """The function from parameters, running statistics, raw rows and labels of a block.
+    def block_evaluation(self) -> BlockEvaluation:
+        """The function that evaluates a block, compiled."""
 
-        It returns their summed loss (..., 1, 1), how many predictions are right (..., 1), and the
-        predictions, one after the other.
-        """
-
-        def of_block(
-            parameters: Parameters, running: Sequence[Statistics], x: Array, labels: Array
+        def evaluate_block(
+            parameters: Parameters, running: Sequence[Statistics], x: Array, labels: Array, /
         ) -> tuple[Array, Array, Array]:
             ops, layers = self.ops, prepare(self.ops, parameters)
             logits, _ = forward(ops, layers, self.inputs(x), self.network, running=running)
@@ -56,7 +61,7 @@ class ComputeContext:
             right = F.correct(ops, predictions, labels)
             return loss, right, ops.xp.reshape(predictions, (-1,))
 
-        return self.compile(of_block)
+        return self.compile(evaluate_block)
 
 
 def build_context(
@@ -89,5 +94,8 @@ def build_context(
     inputs = normalization.on_device(ops, backend.from_host)
     exact = isinstance(ops, Reproducible)
     stack = backend.stack if exact else backend.compiled_stack
-    compiled = partial(backend.compile, exact=exact)
+
+    def compiled(function: AnyFunction, *, donated: Sequence[int] = ()) -> AnyFunction:
+        return backend.compile(function, exact=exact, donated=donated)
+
     return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network, backend.whole_steps)

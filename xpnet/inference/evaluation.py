@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from xpnet._typing import Array
     from xpnet.inference.predictor import Predictor
     from xpnet.nn.metrics import ClassFigures
 
@@ -98,6 +99,7 @@ def _mean_loss(
     label_smoothing: float,
 ) -> float:
     """Return the mean loss, summed as training does: the same bits in the reproducible arithmetic."""
+    from xpnet._typing import as_array
     from xpnet.arithmetic import ARITHMETICS
     from xpnet.arithmetic.blocks import block_bounds, tree_sum
     from xpnet.backends.resolve import make
@@ -107,10 +109,11 @@ def _mean_loss(
     backend = make("numpy", "cpu")
     ops = ARITHMETICS[predictor.arithmetic](backend.xp, backend.device, logits.dtype)
 
-    def block_loss(begin: int, end: int) -> "list[NDArray[np.floating]]":
-        losses = sample_losses(ops, logits[begin:end].T.copy(), labels[begin:end], network)
+    def block_loss(begin: int, end: int) -> "list[Array]":
+        columns, targets = as_array(logits[begin:end].T.copy()), as_array(labels[begin:end])
+        losses = sample_losses(ops, columns, targets, network)
         return [ops.sum(losses, axis=-1)]
 
     with backend.scope():
         (total,) = tree_sum(block_loss(*bounds) for bounds in block_bounds(len(labels)))
-    return float(total.item()) * (1.0 / len(labels))
+    return float(ops.xp.reshape(total, ())) * (1.0 / len(labels))

@@ -41,14 +41,14 @@ class Network:
 
     def __post_init__(self) -> None:
         for name, table in (("activation", F.ACTIVATIONS), ("loss", F.LOSSES)):
-            found = getattr(self, name)
-            if found not in table:
-                msg = f"{name}: expected one of {', '.join(table)}, got {found!r}"
+            value = getattr(self, name)
+            if value not in table:
+                msg = f"{name}: expected one of {', '.join(table)}, got {value!r}"
                 raise ConfigError(msg)
         for name in ("input_dropout", "hidden_dropout", "label_smoothing"):
-            found = getattr(self, name)
-            if not 0.0 <= found < 1.0:
-                msg = f"{name}: expected a number from 0 to below 1, got {found!r}"
+            value = getattr(self, name)
+            if not 0.0 <= value < 1.0:
+                msg = f"{name}: expected a number from 0 to below 1, got {value!r}"
                 raise ConfigError(msg)
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             msg = f"sizes: expected at least features and classes, each positive, got {self.sizes!r}"

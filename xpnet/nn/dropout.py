@@ -2,28 +2,26 @@
 
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from xpnet._typing import Array, as_array
 from xpnet.arithmetic import random
 from xpnet.nn.architecture import Network
 
 DROPOUT_STEPS = 2**16
-"""Probabilities of dropout are multiples of 1/65,536: a unit's fate takes 16 random bits."""
+"""Probabilities of dropout are multiples of 1/65,536: a unit takes 16 random bits."""
 
 
 class Masks(NamedTuple):
-    """What dropout keeps (true), by rows as data are: (samples, units). None: all of it."""
+    """Dropout masks, (samples, units) booleans: true for what is kept. None: all of it."""
 
-    inputs: NDArray[np.bool_] | None
-    hidden: list[NDArray[np.bool_]]  # of each hidden layer, or empty
+    inputs: Array | None
+    hidden: list[Array]  # of each hidden layer, or empty
 
 
 def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int) -> Masks:
     """Return the masks of the samples that ``epoch`` visits as number ``start`` to ``stop``.
 
-    A unit's fate depends on the seed, the epoch, the sample's place in the order of that epoch, the layer
-    and the unit alone.
+    Whether a unit is dropped depends only on the seed, the epoch, the sample's place in the order of that
+    epoch, the layer and the unit.
     """
     hidden = list(enumerate(network.sizes[1:-1], 1)) if network.hidden_dropout else []
     place = seed, epoch, start, stop
@@ -33,9 +31,7 @@ def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int
     )
 
 
-def _mask(
-    probability: float, units: int, layer: int, seed: int, epoch: int, start: int, stop: int
-) -> NDArray[np.bool_]:
+def _mask(probability: float, units: int, layer: int, seed: int, epoch: int, start: int, stop: int) -> Array:
     """Return whether 16 bits of each unit are at or above the probability; (samples, units).
 
     Each sample has as many fours of words as its units need, one after the other in the layer's stream.
@@ -50,7 +46,7 @@ def _mask(
         skip=start * fours,
     )
     bits = words.astype("<u8", copy=False).view("<u2").reshape(stop - start, 16 * fours)
-    return bits[:, :units] >= _dropped_steps(probability)
+    return as_array(bits[:, :units] >= _dropped_steps(probability))
 
 
 def dropout_scale(probability: float) -> float:

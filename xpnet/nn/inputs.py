@@ -3,16 +3,23 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import Array
-from xpnet.arithmetic.base import Arithmetic
+from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.nn.layers import dropout
 
 Kind = Literal["scale", "standardize", "none"]
+
+
+class Inputs(Protocol):
+    """The function from raw rows (..., samples, features) to inputs (..., features, samples)."""
+
+    def __call__(self, rows: Array, mask: Array | None = None, kept_scale: float = 1.0, /) -> Array | Operand:
+        """Return the inputs; those where the mask (samples, features) is true, times a factor, else 0."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +30,8 @@ class Normalization:
     shift: NDArray[np.float64]  # () for all features, or (features,)
     scale: NDArray[np.float64]  # () for all features, or (features,)
 
-    def on_device(
-        self, ops: Arithmetic, from_host: Callable[[NDArray[np.generic]], Array]
-    ) -> Callable[..., Any]:
-        """Return the function from raw rows (samples, features) to inputs (features, samples).
-
-        It returns an operand of ``ops``; pixels that need no shift stay integers with a factor. A second
-        argument is a mask (samples, features) of the inputs that dropout keeps, a third what these are
-        multiplied by.
-        """
+    def on_device(self, ops: Arithmetic, from_host: Callable[[NDArray[np.generic]], Array]) -> Inputs:
+        """Return the function that normalises; pixels that need no shift stay integers with a factor."""
         xp = ops.xp
         shift, scale = (
             xp.astype(from_host(np.reshape(statistic, (-1, 1))), ops.dtype)
@@ -39,7 +39,7 @@ class Normalization:
         )
         factor = None if self.shift.any() or self.scale.ndim else float(self.scale)
 
-        def inputs(rows: Array, mask: Array | None = None, kept_scale: float = 1.0) -> Any:
+        def inputs(rows: Array, mask: Array | None = None, kept_scale: float = 1.0, /) -> Array | Operand:
             if factor is not None and rows.dtype == xp.uint8:
                 kept = rows if mask is None else rows * xp.astype(mask, xp.uint8)
                 return ops.integers(xp.matrix_transpose(kept), factor * kept_scale)

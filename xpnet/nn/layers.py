@@ -1,9 +1,9 @@
 """The layers, forward and backward. A layer's parameters and its gradients are the same kind of tuple."""
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from xpnet._typing import Array
-from xpnet.arithmetic.base import Arithmetic
+from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import block_bounds
 from xpnet.nn import functional as F
 
@@ -15,12 +15,19 @@ class Linear(NamedTuple):
     bias: Array  # (units, 1), the notebook's b
 
 
-def linear(ops: Arithmetic, layer: Linear, a: Array) -> Array:
+class PreparedLinear(NamedTuple):
+    """A ``Linear`` whose weight is prepared for several products."""
+
+    weight: Array | Operand
+    bias: Array
+
+
+def linear(ops: Arithmetic, layer: Linear | PreparedLinear, a: Array | Operand) -> Array:
     """Return Z = W A + b: (inputs, samples) -> (units, samples)."""
     return ops.matmul(layer.weight, a) + layer.bias
 
 
-def linear_backward(ops: Arithmetic, a: Array, dz: Array) -> Linear:
+def linear_backward(ops: Arithmetic, a: Array | Operand, dz: Array) -> Linear:
     """Return the gradients by the parameters, summed over the samples: dW = dZ Aᵀ, db = Σ dZ.
 
     ``a`` (inputs, samples) is what the layer was given, ``dz`` (units, samples) the loss's gradient by
@@ -29,7 +36,7 @@ def linear_backward(ops: Arithmetic, a: Array, dz: Array) -> Linear:
     return Linear(*ops.over_samples(dz, a))
 
 
-def linear_backward_input(ops: Arithmetic, layer: Linear, dz: Array) -> Array:
+def linear_backward_input(ops: Arithmetic, layer: Linear | PreparedLinear, dz: Array) -> Array:
     """Return the gradient by the layer's input, dA = Wᵀ dZ: (units, samples) -> (inputs, samples)."""
     return ops.matmul(ops.transpose(layer.weight), dz)
 
@@ -49,6 +56,10 @@ class BatchNorm(NamedTuple):
 
 
 Layer: TypeAlias = Linear | BatchNorm
+Parameters: TypeAlias = list[Layer]
+"""Of a network: a Linear for each layer, and a BatchNorm behind each but the last if the network has it."""
+
+PreparedLayer: TypeAlias = Linear | PreparedLinear | BatchNorm
 
 
 class Statistics(NamedTuple):
@@ -144,7 +155,3 @@ def dropout(ops: Arithmetic, a: Array, mask: Array, scale: float) -> Array:
     evaluation needs no change. It is linear in A, so that the same function takes dY to dA.
     """
     return ops.xp.where(mask, a * scale, 0.0)
-
-
-Parameters = list[Any]
-"""Of ``Layer``: Linear, and BatchNorm behind each Linear but the last if the network has it."""

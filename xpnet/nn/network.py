@@ -5,10 +5,10 @@ files keep them as rows.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias, cast
 
 from xpnet._typing import Array
-from xpnet.arithmetic.base import Arithmetic
+from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.dropout import dropout_scale
@@ -16,7 +16,10 @@ from xpnet.nn.layers import (
     BatchNorm,
     Layer,
     Linear,
+    Normalized,
     Parameters,
+    PreparedLayer,
+    PreparedLinear,
     Statistics,
     Sums,
     batch_norm,
@@ -28,30 +31,29 @@ from xpnet.nn.layers import (
     linear_backward_input,
 )
 
-# Before training, on the host
+Cache: TypeAlias = "list[tuple[Array | Operand | Normalized | None, Array]]"
+"""What the backward pass needs, two things for each layer: its input A, before dropout, and its output Z;
+for batch normalisation what ``batch_norm`` keeps, and Y."""
 
 
-# On the device
-
-
-def prepare(ops: Arithmetic, parameters: Parameters) -> Parameters:
-    """Make the weights operands, once for all the blocks that use them."""
+def prepare(ops: Arithmetic, parameters: Parameters) -> list[PreparedLayer]:
+    """Prepare the weights for products, once for all that use them."""
     return [
-        layer._replace(weight=ops.operand(layer.weight)) if isinstance(layer, Linear) else layer
+        PreparedLinear(ops.operand(layer.weight), layer.bias) if isinstance(layer, Linear) else layer
         for layer in parameters
     ]
 
 
 def forward(
     ops: Arithmetic,
-    layers: Parameters,
-    x: Any,
+    layers: Sequence[PreparedLayer],
+    x: Array | Operand,
     network: Network = NOTEBOOK,
     *,
     running: Sequence[Statistics] = (),
     masks: Sequence[Array] = (),
-) -> tuple[Array, list[tuple[Any, Array]]]:
-    """Return the logits of the last layer and what the backward pass needs.
+) -> tuple[Array, Cache]:
+    """Return the logits of the last layer, (classes, samples), and the cache of the backward pass.
 
     Parameters
     ----------
@@ -59,54 +61,51 @@ def forward(
     running : of each batch normalisation, to evaluate with; without them each normalises by the
         statistics of the samples at hand
     masks : of each hidden layer (samples, units), as in ``Masks.hidden``; without them nothing is dropped
-
-    The logits are (classes, samples). The cache holds two things for each layer: its input A, before
-    dropout, and its output Z; for batch normalisation what ``batch_norm`` keeps, and Y.
     """
     activate = F.ACTIVATIONS[network.activation].forward
     running_of_next, mask_of_next = iter(running), iter(masks)
-    cache: list[tuple[Any, Array]] = []
-    z = x
+    cache: Cache = []
     for layer in layers:
         if isinstance(layer, BatchNorm):
-            given, z = _normalized(ops, layer, z, next(running_of_next, None))
+            cache.append(_normalize(ops, layer, cache[-1][1], next(running_of_next, None)))
+        elif not cache:
+            cache.append((x, linear(ops, layer, x)))
         else:
-            given = activate(ops, z) if cache else x
-            mask = next(mask_of_next, None) if cache else None
-            z = linear(ops, layer, _dropped(ops, network, given, mask))
-        cache.append((given, z))
-    return z, cache
+            a = activate(ops, cache[-1][1])
+            dropped = _drop(ops, network, a, next(mask_of_next, None))
+            cache.append((a, linear(ops, layer, dropped)))
+    return cache[-1][1], cache
 
 
 def backward(
     ops: Arithmetic,
-    layers: Parameters,
-    cache: list[tuple[Any, Array]],
+    layers: Sequence[PreparedLayer],
+    cache: Cache,
     dz: Array,
     network: Network = NOTEBOOK,
     *,
     masks: Sequence[Array] = (),
 ) -> Parameters:
-    """Return the gradients by all parameters, summed over the samples.
+    """Return the gradients with respect to all parameters, summed over the samples.
 
-    ``dz`` (classes, samples) is the gradient of the summed loss by the logits; ``cache`` and ``masks`` are
-    those of ``forward``, without running statistics.
+    ``dz`` (classes, samples) is the gradient of the summed loss with respect to the logits; ``cache`` and
+    ``masks`` are those of ``forward``, without running statistics.
     """
     activation_backward = F.ACTIVATIONS[network.activation].backward
     mask_of_next = iter(masks[::-1])
     gradients: Parameters = []
     for index in reversed(range(len(layers))):
-        layer, (given, _) = layers[index], cache[index]
+        layer, cached = layers[index], cache[index][0]
         gradient: Layer
         if isinstance(layer, BatchNorm):
-            gradient, dz = batch_norm_backward(ops, layer, given, dz)
+            gradient, dz = batch_norm_backward(ops, layer, cast("Normalized", cached), dz)
         elif index == 0:
-            gradient = linear_backward(ops, given, dz)
+            gradient = linear_backward(ops, cast("Array | Operand", cached), dz)
         else:
-            mask = next(mask_of_next, None)
-            gradient = linear_backward(ops, _dropped(ops, network, given, mask), dz)
-            da = _dropped(ops, network, linear_backward_input(ops, layer, dz), mask)
-            dz = activation_backward(ops, da, cache[index - 1][1], given)
+            a, z, mask = cast("Array", cached), cache[index - 1][1], next(mask_of_next, None)
+            gradient = linear_backward(ops, _drop(ops, network, a, mask), dz)
+            da = _drop(ops, network, linear_backward_input(ops, layer, dz), mask)
+            dz = activation_backward(ops, da, z, a)
         gradients.append(gradient)
     return gradients[::-1]
 
@@ -119,8 +118,8 @@ def sample_losses(ops: Arithmetic, logits: Array, labels: Array, network: Networ
 
 def loss(
     ops: Arithmetic,
-    layers: Parameters,
-    x: Any,
+    layers: Sequence[PreparedLayer],
+    x: Array | Operand,
     labels: Array,
     network: Network = NOTEBOOK,
     *,
@@ -138,21 +137,21 @@ def loss(
 
 def gradients(
     ops: Arithmetic,
-    layers: Parameters,
-    x: Any,
+    layers: Sequence[PreparedLayer],
+    x: Array | Operand,
     labels: Array,
     network: Network = NOTEBOOK,
     *,
     masks: Sequence[Array] = (),
 ) -> Parameters:
-    """Return the gradients of ``loss`` by all parameters."""
+    """Return the gradients of ``loss`` with respect to all parameters."""
     return gradients_and_sums(ops, layers, x, labels, network, masks=masks)[0]
 
 
 def gradients_and_sums(
     ops: Arithmetic,
-    layers: Parameters,
-    x: Any,
+    layers: Sequence[PreparedLayer],
+    x: Array | Operand,
     labels: Array,
     network: Network = NOTEBOOK,
     *,
@@ -165,19 +164,20 @@ def gradients_and_sums(
     logits, cache = forward(ops, layers, x, network, masks=masks)
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)
     dz = F.LOSSES[network.loss].backward(ops, F.softmax(ops, logits), y)
-    found = backward(ops, layers, cache, dz, network, masks=masks)
-    normalized = zip(layers, cache, strict=True)
-    return found, [saved.sums for layer, (saved, _) in normalized if isinstance(layer, BatchNorm)]
+    moments = [cached.sums for cached, _ in cache if isinstance(cached, Normalized)]
+    return backward(ops, layers, cache, dz, network, masks=masks), moments
 
 
-def _normalized(ops: Arithmetic, layer: BatchNorm, z: Array, running: Statistics | None) -> tuple[Any, Array]:
+def _normalize(
+    ops: Arithmetic, layer: BatchNorm, z: Array, running: Statistics | None
+) -> tuple[Normalized | None, Array]:
     if running is not None:
         return None, batch_norm_evaluation(ops, layer, running, z)
     y, normalized = batch_norm(ops, layer, z)
     return normalized, y
 
 
-def _dropped(ops: Arithmetic, network: Network, a: Array, mask: Array | None) -> Array:
+def _drop(ops: Arithmetic, network: Network, a: Array, mask: Array | None) -> Array:
     if mask is None:
         return a
     columns = ops.xp.matrix_transpose(mask)

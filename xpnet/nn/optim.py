@@ -13,7 +13,7 @@ only the fields named ``weight`` decay and have their norm limited.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
@@ -22,7 +22,22 @@ from xpnet.nn.functional import settled
 from xpnet.nn.layers import Parameters
 
 
-class Optimizer(NamedTuple):
+class AdamState(NamedTuple):
+    """Averages of the gradients and of their squares, and the sums of the weights in these averages."""
+
+    m: Parameters
+    v: Parameters
+    m_total: Array  # (1, 1), 1 - β₁ᵗ
+    v_total: Array  # (1, 1), 1 - β₂ᵗ
+
+
+OptimizerState: TypeAlias = tuple[()] | Parameters | AdamState
+"""Of ``sgd``; of momentum, the velocity; of ``adam``."""
+
+State = TypeVar("State")
+
+
+class Optimizer(NamedTuple, Generic[State]):
     """How gradients change parameters.
 
     States are tuples, named tuples and lists of arrays, so that a library can compile ``update``. Inside a
@@ -30,29 +45,29 @@ class Optimizer(NamedTuple):
     done with it (with a number of the host's, a product would be float64 in NumPy).
     """
 
-    init: Callable[[Parameters], Any]  # parameters -> state
-    update: Callable[[Parameters, Any, Parameters, float], tuple[Parameters, Any]]
+    init: Callable[[Parameters], State]  # parameters -> state
+    update: Callable[[Parameters, State, Parameters, float], tuple[Parameters, State]]
     # (gradients, state, parameters, learning rate) -> (new parameters, new state)
 
 
 # The rules
 
 
-def sgd() -> Optimizer:
+def sgd() -> Optimizer[tuple[()]]:
     """Gradient descent: W := W - α dW, b := b - α db."""
 
     def init(parameters: Parameters) -> tuple[()]:  # noqa: ARG001
         return ()
 
     def update(
-        gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, Any]:
+        gradients: Parameters, state: tuple[()], parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, tuple[()]]:
         return _map(lambda p, g: p - learning_rate * g, parameters, gradients), state
 
     return Optimizer(init, update)
 
 
-def momentum(ops: Arithmetic, decay: float = 0.9) -> Optimizer:
+def momentum(ops: Arithmetic, decay: float = 0.9) -> Optimizer[Parameters]:
     """Gradient descent with momentum μ (``decay``): v := μ v + g, p := p - α v (Polyak 1964).
 
     The state is v, which starts at 0. As in PyTorch, α is outside of v.
@@ -60,12 +75,14 @@ def momentum(ops: Arithmetic, decay: float = 0.9) -> Optimizer:
     return _with_velocity(ops, decay, lambda _, v: v)
 
 
-def nesterov(ops: Arithmetic, decay: float = 0.9) -> Optimizer:
+def nesterov(ops: Arithmetic, decay: float = 0.9) -> Optimizer[Parameters]:
     """Nesterov's momentum: v := μ v + g, p := p - α (g + μ v) (Sutskever et al. 2013, as in PyTorch)."""
     return _with_velocity(ops, decay, lambda g, v: g + decay * v)
 
 
-def _with_velocity(ops: Arithmetic, decay: float, direction: Callable[[Array, Array], Array]) -> Optimizer:
+def _with_velocity(
+    ops: Arithmetic, decay: float, direction: Callable[[Array, Array], Array]
+) -> Optimizer[Parameters]:
     def init(parameters: Parameters) -> Parameters:
         return _zeros(ops, parameters)
 
@@ -79,16 +96,7 @@ def _with_velocity(ops: Arithmetic, decay: float, direction: Callable[[Array, Ar
     return Optimizer(init, update)
 
 
-class AdamState(NamedTuple):
-    """Averages of the gradients and of their squares, and the sums of the weights in these averages."""
-
-    m: Parameters
-    v: Parameters
-    m_total: Array  # (1, 1), 1 - β₁ᵗ
-    v_total: Array  # (1, 1), 1 - β₂ᵗ
-
-
-def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
+def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer[AdamState]:
     """Adam (Kingma & Ba 2015, algorithm 1), with β₁, β₂ and ε = ``b1``, ``b2`` and ``eps``.
 
     With m, v, c₁ and c₂ starting at 0:
@@ -133,7 +141,7 @@ def adamw(
     b2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.01,
-) -> Optimizer:
+) -> Optimizer[AdamState]:
     """AdamW (Loshchilov & Hutter 2019, algorithm 2, as in PyTorch): ``adam`` with ``decoupled`` decay."""
     return decoupled(adam(ops, b1, b2, eps), weight_decay)
 
@@ -141,7 +149,7 @@ def adamw(
 # What can be put around a rule
 
 
-def decayed(optimizer: Optimizer, weight_decay: float) -> Optimizer:
+def decayed(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State]:
     """Add λ W to the gradients of the weights: the loss gains λ/2 ‖W‖² (λ is ``weight_decay``).
 
     0 returns the optimiser as it is.
@@ -150,15 +158,15 @@ def decayed(optimizer: Optimizer, weight_decay: float) -> Optimizer:
         return optimizer
 
     def update(
-        gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, Any]:
+        gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, State]:
         gradients = _map_weights(lambda g, w: settled(g + weight_decay * w), gradients, parameters)
         return optimizer.update(gradients, state, parameters, learning_rate)
 
     return Optimizer(optimizer.init, update)
 
 
-def decoupled(optimizer: Optimizer, weight_decay: float) -> Optimizer:
+def decoupled(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State]:
     """Shrink the weights beside the step, not through the gradients: first W := W - α λ W.
 
     0 returns the optimiser as it is.
@@ -167,15 +175,15 @@ def decoupled(optimizer: Optimizer, weight_decay: float) -> Optimizer:
         return optimizer
 
     def update(
-        gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, Any]:
+        gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, State]:
         parameters = _map_weights(lambda w: w - learning_rate * settled(weight_decay * w), parameters)
         return optimizer.update(gradients, state, parameters, learning_rate)
 
     return Optimizer(optimizer.init, update)
 
 
-def clipped(optimizer: Optimizer, ops: Arithmetic, norm: float) -> Optimizer:
+def clipped(optimizer: Optimizer[State], ops: Arithmetic, norm: float) -> Optimizer[State]:
     """Scale all gradients by one factor where their global norm ‖g‖ is above ``norm``, to that norm.
 
     g := g · (c / max(c, ‖g‖)), c = ``norm``, where ‖g‖² is one sum over the squares of all entries of all
@@ -183,8 +191,8 @@ def clipped(optimizer: Optimizer, ops: Arithmetic, norm: float) -> Optimizer:
     """
 
     def update(
-        gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, Any]:
+        gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, State]:
         entries = ops.xp.concat([ops.xp.reshape(g, (1, -1)) for layer in gradients for g in layer], axis=1)
         factor = _factor_to_norm(ops, entries, norm)
         return optimizer.update(_map(lambda g: g * factor, gradients), state, parameters, learning_rate)
@@ -192,7 +200,7 @@ def clipped(optimizer: Optimizer, ops: Arithmetic, norm: float) -> Optimizer:
     return Optimizer(optimizer.init, update)
 
 
-def max_normed(optimizer: Optimizer, ops: Arithmetic, limit: float) -> Optimizer:
+def max_normed(optimizer: Optimizer[State], ops: Arithmetic, limit: float) -> Optimizer[State]:
     """After each step, scale the incoming weights w of each unit to a norm of at most ``limit``.
 
     w := w · (c / max(c, ‖w‖)), c = ``limit``, for each row w of a weight (units, inputs) (Srivastava et al.
@@ -200,8 +208,8 @@ def max_normed(optimizer: Optimizer, ops: Arithmetic, limit: float) -> Optimizer
     """
 
     def update(
-        gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, Any]:
+        gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, State]:
         stepped, state = optimizer.update(gradients, state, parameters, learning_rate)
         return _map_weights(lambda w: settled(w * _factor_to_norm(ops, w, limit)), stepped), state
 
@@ -211,14 +219,14 @@ def max_normed(optimizer: Optimizer, ops: Arithmetic, limit: float) -> Optimizer
 # By name
 
 
-def _with_decay(rule: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
-    def factory(ops: Arithmetic, weight_decay: float = 0.0, **options: float) -> Optimizer:
+def _with_decay(rule: Callable[..., Optimizer[State]]) -> Callable[..., Optimizer[State]]:
+    def factory(ops: Arithmetic, weight_decay: float = 0.0, **options: float) -> Optimizer[State]:
         return decayed(rule(ops, **options), weight_decay)
 
     return factory
 
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., Optimizer[Any]]] = {
     "sgd": _with_decay(lambda _: sgd()),
     "momentum": _with_decay(momentum),
     "nesterov": _with_decay(nesterov),
@@ -236,7 +244,7 @@ def build(
     clip_norm: float | None = None,
     max_norm: float | None = None,
     **options: float,
-) -> Optimizer:
+) -> Optimizer[OptimizerState]:
     """Return the optimiser of a name in ``OPTIMIZERS``, with what the settings put around it.
 
     Gradients are clipped before the decay is added, as PyTorch programs do.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet._lib.tree import leaves
-from xpnet._typing import as_written
+from xpnet._typing import uncompiled
 from xpnet.arithmetic.blocks import block_groups
 from xpnet.config.settings import ComputationSettings, RunSettings
 from xpnet.errors import BackendError, ConfigError, DivergedError
@@ -277,7 +277,7 @@ def _recorded(
         record: list[Value] = []
         with trainer.backend.scope():
             ops = recording(trainer.context.ops, trainer.backend.to_host, record)
-            context = replace(trainer.context, ops=ops, compile=as_written)
+            context = replace(trainer.context, ops=ops, compile=uncompiled)
             results = compute(context, trainer.to_device(variables), batch.block(group))
             record += _named({name: trainer.to_host(tree) for name, tree in results.items()})
         yield record

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from xpnet._lib.tree import leaves
-from xpnet.arithmetic.native import Integers
-from xpnet.arithmetic.reproducible import Operand
+from xpnet.arithmetic.base import Operand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,6 +71,6 @@ def recording(ops: Arithmetic, to_host: Callable[[Array], NDArray[Any]], record:
 
 def _arrays(tree: Any, to_host: Callable[[Array], NDArray[Any]]) -> Iterator[NDArray[Any]]:
     for leaf in leaves(tree):
-        array = leaf.values if isinstance(leaf, Operand | Integers) else leaf
+        array = leaf.values if isinstance(leaf, Operand) else leaf
         if hasattr(array, "shape"):
             yield np.array(to_host(array))

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from xpnet._lib.files import save
+from xpnet._typing import Array, as_array
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
 from xpnet.nn.functional import ACTIVATIONS
@@ -206,12 +207,15 @@ def saved_layers(
     """
     normalized = [layer for layer in parameters if isinstance(layer, BatchNorm)]
     layers = [
-        {"weight": layer.weight, "bias": layer.bias.reshape(-1)}
+        {"weight": np.asarray(layer.weight), "bias": np.reshape(np.asarray(layer.bias), -1)}
         for layer in parameters
         if isinstance(layer, Linear)
     ]
     norms = [
-        {name: array.reshape(-1) for name, array in zip(TENSORS["norms"], (*layer, *running), strict=True)}
+        {
+            name: np.reshape(np.asarray(array), -1)
+            for name, array in zip(TENSORS["norms"], (*layer, *running), strict=True)
+        }
         for layer, running in zip(normalized, statistics, strict=True)
     ]
     return layers, norms
@@ -222,7 +226,7 @@ def parameters_of(model: SavedModel) -> tuple[Parameters, list[Statistics]]:
     parameters: Parameters = []
     statistics = []
     for index, layer in enumerate(model.layers):
-        parameters.append(Linear(layer["weight"], _column(layer["bias"])))
+        parameters.append(Linear(as_array(layer["weight"]), _column(layer["bias"])))
         if index < len(model.norms):
             gamma, beta, mean, variance = (_column(model.norms[index][name]) for name in TENSORS["norms"])
             parameters.append(BatchNorm(gamma, beta))
@@ -230,8 +234,8 @@ def parameters_of(model: SavedModel) -> tuple[Parameters, list[Statistics]]:
     return parameters, statistics
 
 
-def _column(values: np.ndarray) -> np.ndarray:
-    return values.reshape(-1, 1)
+def _column(values: np.ndarray) -> Array:
+    return as_array(values.reshape(-1, 1))
 
 
 def _tensors(model: SavedModel) -> dict[str, np.ndarray]:

@@ -1,15 +1,19 @@
 """Mini-batches: samples in the order of an epoch, with augmentation and dropout masks."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from xpnet._typing import Array
+from xpnet._typing import Array, MapBlocks
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_bounds, block_groups
 from xpnet.data.augment import Augmenter
 from xpnet.nn.dropout import Masks
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NO_MASKS = Masks(None, [])
 """Nothing is dropped."""
@@ -30,7 +34,7 @@ class Samples(NamedTuple):
 class Order(NamedTuple):
     """The indices of samples in the order in which they are visited, (m,) int64."""
 
-    host: Any  # a NumPy array
+    host: "NDArray[np.int64]"
     device: Array
 
 
@@ -82,7 +86,7 @@ class BatchLoader:
     augment: Augmenter | None = None
     masks: Callable[[int, int, int], Masks] | None = None
     in_memory: bool = True
-    map_blocks: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]] = map
+    map_blocks: MapBlocks = map
     stack: int = 1
 
     @property
@@ -109,8 +113,8 @@ class BatchLoader:
             for begin, end in bounds:
                 yield Batch(end - begin, blocks or self._blocks(order, epoch, begin))
         elif self._is_plain:
-            chosen = indices_of_batches(self.ops, order.device, self.size)
-            for (begin, end), indices in zip(bounds, chosen[skip:], strict=True):
+            indices_of_steps = indices_of_batches(self.ops, order.device, self.size)
+            for (begin, end), indices in zip(bounds, indices_of_steps[skip:], strict=True):
                 yield _leaf(end - begin, Block(*self.samples, indices))
         else:
 
@@ -170,12 +174,12 @@ def batch_of(ops: Arithmetic, samples: Samples, order: Array | None = None) -> B
     if order is None:
         return Batch(samples.number, lambda group: _group_of(ops, samples, group))
 
-    def chosen(group: Group) -> Block:
+    def block_of(group: Group) -> Block:
         block = Block(*samples, order[group.start : group.stop])
         whole = group._replace(start=0, stop=group.stop - group.start)
         return block if group.blocks == 1 else _group_of(ops, rows(ops, block), whole)
 
-    return Batch(int(order.shape[0]), chosen)
+    return Batch(int(order.shape[0]), block_of)
 
 
 def indices_of_batches(ops: Arithmetic, order: Array, size: int) -> list[Array]:

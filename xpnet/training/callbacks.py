@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xpnet._lib.interrupts import deferred
 from xpnet._lib.tree import tree_map
@@ -17,6 +17,7 @@ from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState, Variables
 
 if TYPE_CHECKING:
+    from xpnet.nn.layers import Parameters, Statistics
     from xpnet.training.loop import FitResult
     from xpnet.training.trainer import Trainer
 
@@ -120,7 +121,7 @@ class EarlyStopping(Callback):
     def __init__(self, patience: int | None) -> None:
         self.patience = patience
         self.epoch, self.accuracy, self.loss = 0, -1.0, 0.0
-        self.best: Any = None  # copies of its parameters and running statistics
+        self.best: tuple[Parameters, list[Statistics]] | None = None  # copies
 
     def on_train_begin(self, state: TrainState) -> None:
         """Stop a resumed run that had no patience left."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from xpnet.errors import DivergedError
 from xpnet.nn.schedules import Schedule
@@ -11,6 +12,9 @@ from xpnet.training.callbacks import INTERRUPTED, Callback, EpochLog
 from xpnet.training.evaluation import number
 from xpnet.training.state import TrainState
 from xpnet.training.step import Step
+
+if TYPE_CHECKING:
+    from xpnet.nn.layers import Linear
 
 
 @dataclass
@@ -123,6 +127,6 @@ def _check_finite(step: Step, state: TrainState) -> None:
 
     NaN and infinities reach them with the step that makes them.
     """
-    ops = step.context.ops
-    if not math.isfinite(number(ops, ops.xp.sum(state.variables.parameters[-1].bias))):
+    ops, output = step.context.ops, cast("Linear", state.variables.parameters[-1])
+    if not math.isfinite(number(ops, ops.xp.sum(output.bias))):
         raise DivergedError.in_epoch(state.epoch)

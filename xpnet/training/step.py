@@ -9,7 +9,7 @@ from xpnet.inference.context import ComputeContext
 from xpnet.nn.dropout import Masks, dropout_scale
 from xpnet.nn.layers import Parameters, Statistics, Sums, shares, updated_statistics
 from xpnet.nn.network import gradients_and_sums, prepare
-from xpnet.nn.optim import Optimizer
+from xpnet.nn.optim import Optimizer, OptimizerState
 from xpnet.training.batches import NO_MASKS, Batch, Block, rows
 from xpnet.training.state import Variables
 
@@ -28,7 +28,7 @@ class Step:
         Updates the parameters.
     """
 
-    def __init__(self, context: ComputeContext, optimizer: Optimizer) -> None:
+    def __init__(self, context: ComputeContext, optimizer: Optimizer[OptimizerState]) -> None:
         self.context, self.optimizer = context, optimizer
         self._input_scale = dropout_scale(context.network.input_dropout)
         self._block_sums: Callable[..., list[Array]] = context.compile(self.block_sums)

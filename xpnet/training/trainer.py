@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus, available_memory
-from xpnet._lib.tree import tree_map
-from xpnet._typing import Array
+from xpnet._lib.tree import Tree, tree_map
+from xpnet._typing import Array, as_array
 from xpnet.arithmetic import random
 from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
@@ -201,11 +201,11 @@ class Trainer:
             activation=self.network.activation,
         )
 
-    def to_host(self, tree: Any) -> Any:
+    def to_host(self, tree: Tree) -> Tree:
         """Return copies on the host, for the next step may use the arrays' memory."""
         return tree_map(lambda array: self.backend.to_host(array).copy(), tree)
 
-    def to_device(self, tree: Any) -> Any:
+    def to_device(self, tree: Tree) -> Tree:
         """Return copies on the device, for a step may use their memory."""
         return tree_map(lambda array: self.backend.from_host(array.copy()), tree)
 
@@ -229,16 +229,20 @@ class Trainer:
             return Order(host, put(host))
 
         def masks(epoch: int, begin: int, end: int) -> Masks:
-            inputs, hidden = dropout_masks(network, config.seed, epoch, begin, end)
-            return Masks(None if inputs is None else put(inputs), [put(mask) for mask in hidden])
+            return tree_map(
+                lambda mask: put(np.asarray(mask)), dropout_masks(network, config.seed, epoch, begin, end)
+            )
 
+        samples = self.samples
+        if mapped and self.backend.on_host:
+            samples = samples._replace(x=as_array(for_shuffling(data.x_train)))
         augment = None
         if config.augmentation.enabled:
             side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
             augment = augmenter(self.context.ops, config.augmentation, side, side, config.seed, put)
         return BatchLoader(
             self.context.ops,
-            self.samples._replace(x=for_shuffling(self.samples.x)) if mapped else self.samples,
+            samples,
             order,
             count,
             None if config.batch_size == "full" else config.batch_size,
