@@ -17,7 +17,7 @@ Device: TypeAlias = object
 """A device of an array library: opaque."""
 
 Index: TypeAlias = "int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]"
-"""What may stand in ``x[...]`` on every backend."""
+"""Indices that work on every backend: ``x[...]``."""
 
 
 class Array(Protocol):  # noqa: PLW1641 - arrays are not hashed
@@ -98,7 +98,7 @@ class Namespace(Protocol):
 
 
 Function: TypeAlias = "Callable[..., Any]"
-"""Any function: the compilers take all."""
+"""Any function."""
 
 AnyFunction = TypeVar("AnyFunction", bound=Function)
 Item = TypeVar("Item")

@@ -72,8 +72,8 @@ class Model:
     history
         The figures of the epochs it was trained for, a mapping each, with `epoch`.
     device, backend, arithmetic
-        Where and how it computes, as in `fit`; without arithmetic, reproducible for float64 parameters
-        and native for float32.
+        The device, array library and arithmetic, as in `fit`. By default the arithmetic is reproducible
+        for float64 parameters and native for float32.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Model:
 
     @cached_property
     def predictor(self) -> Predictor:
-        """What computes; made when it is first used."""
+        """The network on its backend; built at first use."""
         backend = resolve(self.device, self.backend).backend
         return Predictor(self.network, backend, self.arithmetic)
 
@@ -193,7 +193,7 @@ def fit(
         Rows and labels that are not trained on. They are evaluated after each epoch, and with
         `patience` they tell when to stop. `validation=N` takes N of the rows in `X` instead.
     classes
-        How many there are; by default one more than the largest label.
+        The number of classes; by default one more than the largest label.
     callback
         Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
     **settings
@@ -250,7 +250,7 @@ class InMemory(Dataset):
 
 
 class Progress(NamedTuple):
-    """Where a training can go on: all that it changes, as host arrays, and how it takes its inputs."""
+    """The state of training to continue from, as host arrays, and the normalisation of the inputs."""
 
     state: TrainState
     normalization: Normalization

@@ -22,7 +22,7 @@ except ImportError as error:
     raise ImportError(msg) from error
 
 DTYPES = (np.float64, np.float32, np.uint8)
-"""What features may be; others become the first."""
+"""The dtypes of features; others become the first."""
 
 
 class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

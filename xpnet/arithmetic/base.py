@@ -1,4 +1,4 @@
-"""What the mathematics asks of an arithmetic."""
+"""The interface of an arithmetic: matrix products, sums, exp, log and square root."""
 
 import math
 from abc import ABC, abstractmethod
@@ -46,7 +46,7 @@ class Arithmetic(ABC):
 
     @abstractmethod
     def operand(self, matrix: Array) -> Array | Operand:
-        """Prepare a matrix (..., rows, columns) that takes part in several products."""
+        """Prepare a matrix (..., rows, columns) for several products."""
 
     @abstractmethod
     def integers(self, values: Array, factor: float) -> Operand:

@@ -1,4 +1,4 @@
-"""Blocks of samples, and the fixed order in which what they give is added.
+"""Blocks of samples, and the fixed order in which their results are added.
 
 A sum over the samples of a batch is *defined* as a sum over blocks of ``BLOCK_SIZE`` consecutive
 samples (the last one may be short), added in a fixed binary tree. How the blocks are computed, one after

@@ -1,6 +1,6 @@
 """Functions of the host's floating-point numbers whose results are the same on every machine.
 
-They are made of + - * and division, Python's whole numbers and decimals: the sines, powers and exponentials
+They use only + - * and division, Python's whole numbers and decimals: the sines, powers and exponentials
 of C libraries differ from machine to machine.
 """
 

@@ -8,7 +8,7 @@ as easy as 1, 2, 3") with
 * key ``(seed, 0)``,
 * counter ``(0, index, epoch, purpose)``, lowest word first,
 
-and the maps from words to numbers are written out below. Nothing depends on what was drawn before.
+and the maps from words to numbers are written out below. No number depends on numbers drawn before.
 """
 
 from enum import IntEnum
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 
 class Purpose(IntEnum):
-    """What a stream is for: streams of different purposes never overlap."""
+    """The purpose of a stream: streams of different purposes never overlap."""
 
     INITIALIZE = 1
     SHUFFLE = 2

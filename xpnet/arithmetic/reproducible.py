@@ -36,7 +36,7 @@ TO_OVERFLOW = 2.0**1023 / LARGEST
 
 
 class Budget(NamedTuple):
-    """How a contraction spends the significand's bits."""
+    """The split of the significand's bits between the operands of a contraction."""
 
     a: int  # bits of a slice of the first operand
     b: int  # bits of a slice of the second

@@ -1,4 +1,4 @@
-"""Finds out, in milliseconds, whether a device computes float64 as the reproducible arithmetic needs it.
+"""A check, in milliseconds, that a device computes float64 as the reproducible arithmetic needs it.
 
 Emulated double precision, products in TF32, other rounding modes and rewritten divisions give other bits.
 Each probe computes something on the device whose exact result is known from integers or, for elementwise

@@ -1,4 +1,4 @@
-"""Whether a library can run on a device, and if not, the reason and how to fix it."""
+"""Probing of libraries and devices: whether a library can run on a device, and if not, why."""
 
 import ctypes
 import importlib
@@ -14,7 +14,7 @@ NO_GPU_FIX: Final = "run nvidia-smi; it must list a GPU, and CUDA_VISIBLE_DEVICE
 
 
 class Problem(NamedTuple):
-    """Why a library cannot run on a device, and the command or setting that fixes it."""
+    """The reason why a library cannot run on a device, and the command or setting that fixes it."""
 
     reason: str
     fix: str
@@ -22,12 +22,12 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """Whether a library can run on a device, and if not, why.
+    """The result of probing a library on a device.
 
     Attributes
     ----------
     usable
-        Whether it can.
+        True if the library can run on the device.
     version
         The library's version, None when it cannot be imported.
     devices

@@ -135,7 +135,7 @@ class _Writer:
         return plan
 
     def _ends(self, root: int, call: Call) -> bool:
-        """Whether a value's memory is free after `call`; late calls need early values in every run."""
+        """Return whether a value's memory is free after `call`; late calls need early values in every run."""
         uses = self.uses[root]
         early = [use.result.slot in self.early for use in uses]
         return uses[-1] is call and (root not in self.early or all(early))
@@ -188,7 +188,7 @@ class _Writer:
         return [(call.function, call.args, {**call.kwargs, "out": out})]
 
     def _is_of_bits(self, call: Call) -> bool:
-        """Whether a choice takes numbers as they are where a mask is true, and +0.0 elsewhere."""
+        """Return whether a choice takes numbers as they are where a mask is true, and +0.0 elsewhere."""
         _, x, y = call.args
         return (
             isinstance(x, Traced)
@@ -279,7 +279,7 @@ _ALONE = threading.Lock()
 
 
 def _takes_long(call: Call) -> bool:
-    """Whether a call takes much longer than a thread takes to wake up."""
+    """Return whether a call takes much longer than a thread takes to wake up."""
     size = math.prod(call.result.shape)
     if call.function is np.matmul:
         return bool(size * call.args[1].shape[-2] >= LONG_PRODUCT)
@@ -287,7 +287,7 @@ def _takes_long(call: Call) -> bool:
 
 
 class _Shared(threading.local):
-    """What the plans of a thread, of which one runs at a time, have in common: their free memory."""
+    """Free memory, shared by the plans of a thread, of which one runs at a time."""
 
     def __init__(self) -> None:
         self.free: list[npt.NDArray[np.uint8]] = []

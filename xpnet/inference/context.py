@@ -1,4 +1,4 @@
-"""What a network is computed with: arithmetic, inputs, and the backend's compiled functions."""
+"""The context of computation of a network: arithmetic, inputs, and the backend's compiler."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a network computes: layer sizes, activation, loss and regularisation."""
+"""The architecture of a network: layer sizes, activation, loss and regularisation."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,20 @@ from xpnet.nn import functional as F
 
 @dataclass(frozen=True)
 class Network:
-    """What a network computes, without its parameters.
+    """The architecture of a network: all but its parameters.
 
     Attributes
     ----------
     sizes
         The features, the units of each hidden layer, and the classes.
     activation
-        Of the hidden layers: a name in ``functional.ACTIVATIONS``.
+        That of the hidden layers: a name in ``functional.ACTIVATIONS``.
     batch_norm
         Whether hidden layers normalise before they activate.
     input_dropout, hidden_dropout
         The probability that an input, or a hidden unit, is dropped for a sample of an epoch.
     loss
-        What is minimised: a name in ``functional.LOSSES``.
+        The loss to minimise: a name in ``functional.LOSSES``.
     label_smoothing
         The share of a target that is spread over all classes.
 
@@ -56,14 +56,14 @@ class Network:
 
 
 NOTEBOOK = Network((784, 10, 10))
-"""The notebook's network. Where a function needs no sizes, it stands for any network of its kind."""
+"""The notebook's network; functions that need no sizes take it for any network of the same kind."""
 
 
 def described(network: Network) -> str:
-    """Return sizes and batch norm: 784-10-10 network with batch norm."""
+    """Return a description such as "784-10-10 network with batch norm"."""
     return f"{shown(network.sizes)} network" + " with batch norm" * network.batch_norm
 
 
 def shown(sizes: tuple[int, ...]) -> str:
-    """Return the sizes as they are usually written: 784-10-10."""
+    """Return layer sizes as text: 784-10-10."""
     return "-".join(map(str, sizes))

@@ -50,7 +50,7 @@ def _mask(probability: float, units: int, layer: int, seed: int, epoch: int, sta
 
 
 def dropout_scale(probability: float) -> float:
-    """Return what the units that dropout keeps are multiplied by: 1 / (1 - p), with the p of the masks.
+    """Return the factor for the units that dropout keeps: 1 / (1 - p), with the p of the masks.
 
     p is the probability rounded to a multiple of 1/65,536, ties to even, at most 65,535 of them.
     """

@@ -1,7 +1,7 @@
 """Activations, softmax and losses, each beside its gradient. ReLU and cross-entropy are the notebook's.
 
 Samples are columns: a matrix of activations is (..., units, samples), as in the notebook. ``ops`` is the
-arithmetic in force; ``ops.xp`` is the array namespace. ``ACTIVATIONS`` and ``LOSSES`` list what there is.
+arithmetic in force; ``ops.xp`` is the array namespace. ``ACTIVATIONS`` and ``LOSSES`` list them by name.
 """
 
 from collections.abc import Callable
@@ -89,7 +89,7 @@ ACTIVATIONS = {
 
 
 def targets(ops: Arithmetic, labels: Array, classes: int, smoothing: float = 0.0) -> Array:
-    """Return what the probabilities should be, (..., classes, samples): (1 - ε) Y + ε / classes.
+    """Return the target probabilities, (..., classes, samples): (1 - ε) Y + ε / classes.
 
     Y is ``one_hot``, and ε is the label smoothing of Szegedy et al. 2016, in PyTorch's convention.
     """
@@ -132,7 +132,7 @@ def cross_entropy(ops: Arithmetic, z: Array, y: Array) -> Array:
 
 
 def softmax_cross_entropy_backward(probabilities: Array, y: Array) -> Array:
-    """Return dZ = A - Y, the gradient of each sample's cross-entropy by the logits Z.
+    """Return dZ = A - Y, the gradient of each sample's cross-entropy with respect to the logits Z.
 
     ``probabilities`` is A = softmax(Z). Derived in docs/math.md; all shapes are (..., units, samples).
     """
@@ -146,7 +146,7 @@ def squared_error(ops: Arithmetic, z: Array, y: Array) -> Array:
 
 
 def squared_error_backward(ops: Arithmetic, probabilities: Array, y: Array) -> Array:
-    """Return dZ = A .* (D - Σ_i a_i d_i), with D = A - Y the gradient by A = softmax(Z).
+    """Return dZ = A .* (D - Σ_i a_i d_i), with D = A - Y the gradient with respect to A = softmax(Z).
 
     ∂a_i/∂z_k = a_i (δ_ik - a_k), so that Σ_i d_i ∂a_i/∂z_k = a_k (d_k - Σ_i a_i d_i).
     """
@@ -155,7 +155,7 @@ def squared_error_backward(ops: Arithmetic, probabilities: Array, y: Array) -> A
 
 
 class Loss(NamedTuple):
-    """What is minimised: a function of the logits and the targets of each sample, and its gradient."""
+    """A loss to minimise: a function of each sample's logits and targets, and its gradient."""
 
     of_samples: Callable[[Arithmetic, Array, Array], Array]  # (ops, Z, Y) -> (..., 1, samples)
     backward: Callable[[Arithmetic, Array, Array], Array]  # (ops, softmax(Z), Y) -> dZ
@@ -182,8 +182,8 @@ def correct(ops: Arithmetic, predicted: Array, labels: Array) -> Array:
 def settled(x: Array) -> Array:
     """Return x, rounded to a multiple of 2^-953 if it is that small; above 2^-846 nothing changes.
 
-    What may become subnormal, which some libraries take for zero, becomes zero everywhere. (In float32,
-    where 2^-900 is 0, x stays as it is.)
+    Numbers that might become subnormal, which some libraries flush to zero, are zero on all of them. (In
+    float32, where 2^-900 is 0, x is unchanged.)
     """
     return (x + 2.0**-900) - 2.0**-900
 

@@ -24,7 +24,7 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class Normalization:
-    """How raw features become the network's inputs."""
+    """The map from raw features to the network's inputs."""
 
     kind: Kind
     shift: NDArray[np.float64]  # () for all features, or (features,)

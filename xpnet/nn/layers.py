@@ -28,16 +28,16 @@ def linear(ops: Arithmetic, layer: Linear | PreparedLinear, a: Array | Operand) 
 
 
 def linear_backward(ops: Arithmetic, a: Array | Operand, dz: Array) -> Linear:
-    """Return the gradients by the parameters, summed over the samples: dW = dZ Aᵀ, db = Σ dZ.
+    """Return the gradients with respect to the parameters, summed over the samples: dW = dZ Aᵀ, db = Σ dZ.
 
-    ``a`` (inputs, samples) is what the layer was given, ``dz`` (units, samples) the loss's gradient by
-    what it returned. The notebook's factor 1/m is applied once, when all blocks are added.
+    ``a`` (inputs, samples) is the layer's input, ``dz`` (units, samples) the gradient of the loss with
+    respect to its output. The notebook's factor 1/m is applied once, when all blocks are added.
     """
     return Linear(*ops.over_samples(dz, a))
 
 
 def linear_backward_input(ops: Arithmetic, layer: Linear | PreparedLinear, dz: Array) -> Array:
-    """Return the gradient by the layer's input, dA = Wᵀ dZ: (units, samples) -> (inputs, samples)."""
+    """Return the gradient with respect to the input, dA = Wᵀ dZ: (units, samples) -> (inputs, samples)."""
     return ops.matmul(ops.transpose(layer.weight), dz)
 
 
@@ -70,14 +70,14 @@ class Statistics(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What the statistics are made of; over the blocks of a batch, these are added up."""
+    """Sums over the samples of a block, from which a batch's mean and variance follow."""
 
     values: Array  # (units, 1), Σ z over a block
     squares: Array  # (units, 1), Σ (z - μ)² over a block, with μ the block's own mean
 
 
 class Normalized(NamedTuple):
-    """What the backward pass of batch normalisation needs, and the block's sums."""
+    """The cache of batch normalisation for its backward pass, and the block's sums."""
 
     values: Array  # (units, samples), Ẑ
     scale: Array  # (units, 1), 1 / √(variance + ε)
@@ -102,10 +102,10 @@ def batch_norm(ops: Arithmetic, layer: BatchNorm, z: Array) -> tuple[Array, Norm
 def batch_norm_backward(
     ops: Arithmetic, layer: BatchNorm, normalized: Normalized, dy: Array
 ) -> tuple[BatchNorm, Array]:
-    """Return the gradients by gamma, Σ dY .* Ẑ, and by beta, Σ dY, as a BatchNorm, and dZ.
+    """Return the gradients with respect to gamma, Σ dY .* Ẑ, and beta, Σ dY, as a BatchNorm, and dZ.
 
     dZ = gamma / √(v + ε) .* (dY - (dbeta + Ẑ dgamma) / n), which is section 3 of Ioffe & Szegedy 2015 with
-    their gradients by μ and v put in: μ and v take the mean of dY, and its share along Ẑ, away again.
+    their gradients with respect to μ and v inserted, which remove from dY its mean and its part along Ẑ.
     """
     values, scale, _ = normalized
     dgamma = ops.sum(dy * values, axis=-1)
@@ -132,7 +132,7 @@ def updated_statistics(running: Statistics, sums: Sums, share: float, variance_s
 
 
 def shares(count: int) -> tuple[float, float]:
-    """Return what sums over a batch of ``count`` samples are multiplied by: for means, for variances.
+    """Return the factors that turn sums over a batch of ``count`` samples into means and variances.
 
     1 / samples and 1 / (samples - blocks); a batch of single samples has no variance, and 0 over 1.
     """

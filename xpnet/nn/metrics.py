@@ -1,4 +1,4 @@
-"""Figures about predictions, on the host. All arrays are (samples,) whole numbers from 0."""
+"""Classification metrics, on the host. Labels and predictions are (samples,) integers from 0."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ MOST_CONFUSED = 1000
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How well one class is told from the others; a figure without samples to take it from is None."""
+    """Precision, recall and F1 of one class; a metric is None without samples to compute it from."""
 
     support: int  # samples of the class
     precision: float | None  # share of those predicted to be of the class that are
@@ -34,7 +34,7 @@ def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> NDArray
 
 
 def class_figures(predicted: Labels, labels: Labels, classes: int) -> list[ClassFigures]:
-    """Return the figures of each class.
+    """Return the metrics of each class.
 
     F1 = 2 · hits / (support + predicted); precision and recall are hits / predicted and hits / support.
     """

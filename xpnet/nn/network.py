@@ -32,8 +32,8 @@ from xpnet.nn.layers import (
 )
 
 Cache: TypeAlias = "list[tuple[Array | Operand | Normalized | None, Array]]"
-"""What the backward pass needs, two things for each layer: its input A, before dropout, and its output Z;
-for batch normalisation what ``batch_norm`` keeps, and Y."""
+"""For the backward pass, from each layer: its input A, before dropout, and its output Z; from a batch
+normalisation, the cache that ``batch_norm`` returns, and Y."""
 
 
 def prepare(ops: Arithmetic, parameters: Parameters) -> list[PreparedLayer]:
@@ -111,7 +111,7 @@ def backward(
 
 
 def sample_losses(ops: Arithmetic, logits: Array, labels: Array, network: Network = NOTEBOOK) -> Array:
-    """Return the loss of each sample, (..., 1, samples): what training minimises, smoothing included."""
+    """Return the loss of each sample, (..., 1, samples), label smoothing included."""
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)
     return F.LOSSES[network.loss].of_samples(ops, logits, y)
 

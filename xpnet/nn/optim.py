@@ -1,7 +1,7 @@
 """Optimisers: pairs of pure functions ``init`` and ``update``, with their state in between.
 
-The learning rate α comes anew with each step (``xpnet.nn.schedules``). ``decayed``, ``decoupled``,
-``clipped`` and ``max_normed`` take an optimiser and return one that does more, so that
+Each step is given its learning rate α (``xpnet.nn.schedules``). ``decayed``, ``decoupled``,
+``clipped`` and ``max_normed`` take an optimiser and return an extended one, so that
 
     clipped(decayed(momentum(ops), 1e-4), ops, 5.0)
 
@@ -38,7 +38,7 @@ State = TypeVar("State")
 
 
 class Optimizer(NamedTuple, Generic[State]):
-    """How gradients change parameters.
+    """An update rule: from gradients and a state to new parameters and a new state.
 
     States are tuples, named tuples and lists of arrays, so that a library can compile ``update``. Inside a
     compiled function the learning rate is a traced scalar: arrays are multiplied by it, and nothing else is
@@ -146,7 +146,7 @@ def adamw(
     return decoupled(adam(ops, b1, b2, eps), weight_decay)
 
 
-# What can be put around a rule
+# Extensions of a rule
 
 
 def decayed(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State]:
@@ -245,7 +245,7 @@ def build(
     max_norm: float | None = None,
     **options: float,
 ) -> Optimizer[OptimizerState]:
-    """Return the optimiser of a name in ``OPTIMIZERS``, with what the settings put around it.
+    """Return the optimiser of a name in ``OPTIMIZERS``, with clipping and norm limits.
 
     Gradients are clipped before the decay is added, as PyTorch programs do.
 
@@ -272,7 +272,7 @@ def build(
     return optimizer
 
 
-# Their parts
+# Helpers
 
 
 def _map(function: Callable[..., Array], *layers: Parameters) -> Parameters:

@@ -56,7 +56,7 @@ def warmup(schedule: Schedule, steps: int) -> Schedule:
 
 @dataclass(frozen=True)
 class ScheduleOptions:
-    """What the schedules of ``SCHEDULES`` need beside the rate and the length of the training.
+    """Options of the schedules in ``SCHEDULES``.
 
     Raises
     ------
@@ -80,7 +80,7 @@ class ScheduleOptions:
             raise ConfigError(msg)
 
     def factor_or(self, default: float) -> float:
-        """Return the factor, or a schedule's own where none was chosen."""
+        """Return the factor, or a schedule's default."""
         return default if self.factor is None else self.factor
 
 
@@ -112,6 +112,3 @@ def build(name: str, rate: float, steps_per_epoch: int, epochs: int, options: Sc
         raise ConfigError(msg)
     schedule = SCHEDULES[name](rate, steps_per_epoch, epochs, options)
     return warmup(schedule, options.warmup_epochs * steps_per_epoch)
-
-
-# The mathematics

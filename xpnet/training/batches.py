@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NO_MASKS = Masks(None, [])
-"""Nothing is dropped."""
+"""No dropout."""
 
 
 class Samples(NamedTuple):
@@ -27,7 +27,7 @@ class Samples(NamedTuple):
 
     @property
     def number(self) -> int:
-        """How many samples there are."""
+        """The number of samples."""
         return int(self.x.shape[0])
 
 
@@ -63,9 +63,9 @@ class BatchLoader:
     ops, map_blocks, stack
         As in ``xpnet.inference.context.ComputeContext``.
     samples
-        What is chosen from.
+        The samples to choose from.
     order
-        From the number of an epoch to its order, of ``number`` indices.
+        Function from the number of an epoch to its order, of ``number`` indices.
     number
         Samples in an epoch.
     batch_size
@@ -73,9 +73,9 @@ class BatchLoader:
     augment
         Makes variants of images.
     masks
-        From (epoch, begin, end) to the dropout masks of these places in its order, on the device.
+        Function from (epoch, begin, end) to the dropout masks of these places in its order, on the device.
     in_memory
-        Whether a copy of the samples may be made.
+        True if a copy of the samples may be made.
     """
 
     ops: Arithmetic
@@ -96,12 +96,12 @@ class BatchLoader:
 
     @property
     def one_block(self) -> bool:
-        """Whether each batch is a single block."""
+        """True if each batch is a single block."""
         return self.size <= BLOCK_SIZE
 
     @property
     def bounds(self) -> list[tuple[int, int]]:
-        """Where the batches of an epoch begin and end in its order."""
+        """The (begin, end) of each batch in the order of an epoch."""
         return block_bounds(self.number, self.size)
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
@@ -128,7 +128,7 @@ class BatchLoader:
 
     @property
     def _is_plain(self) -> bool:
-        """Whether the samples are neither augmented nor come with masks."""
+        """True without augmentation and dropout masks."""
         return self.augment is None and self.masks is None
 
     @cached_property

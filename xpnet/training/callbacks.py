@@ -1,4 +1,4 @@
-"""What a run adds to the training loop: evaluation, early stopping, the record, checkpoints."""
+"""Callbacks of the training loop: evaluation, early stopping, metrics, checkpoints, Ctrl-C."""
 
 import math
 import time
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from xpnet.training.trainer import Trainer
 
 INTERRUPTED = "interrupted"
-"""Why training stopped: Ctrl-C."""
+"""The reason to end training after Ctrl-C."""
 
 
 @dataclass
 class EpochLog:
-    """What is known at the end of an epoch.
+    """The results of an epoch, for callbacks.
 
     A state's arrays are valid until the next step: copy them to keep them.
     """
@@ -52,7 +52,7 @@ class Callback:
     """The hooks of the training loop; a subclass overrides those it needs."""
 
     stop: str | None = None
-    """Why training should end before the next step; None lets it go on."""
+    """The reason to end training before the next step, or None."""
 
     def on_train_begin(self, state: TrainState) -> None:
         """Prepare; called before the first step."""
@@ -67,7 +67,7 @@ class Callback:
         """Act on the result; not called after an error."""
 
     def close(self) -> None:
-        """Release what is held; called however training ended."""
+        """Release resources; called however training ended."""
 
 
 class Evaluate(Callback):
@@ -167,7 +167,7 @@ class StopOnInterrupt(Callback):
 
     @property
     def stop(self) -> str | None:  # type: ignore[override]
-        """Why training should end."""
+        """The reason to end training, or None."""
         return INTERRUPTED if self._pressed() else None
 
     def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
@@ -189,7 +189,7 @@ class RecordMetrics(Callback):
     Attributes
     ----------
     rows
-        How many were written.
+        The number of rows written.
     """
 
     def __init__(self, run: Run) -> None:
@@ -203,7 +203,7 @@ class RecordMetrics(Callback):
 
     @property
     def seconds(self) -> float:
-        """How long training has taken, in seconds."""
+        """Seconds of training so far."""
         return round(self._before + time.perf_counter() - self._begin, 3)
 
     def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002

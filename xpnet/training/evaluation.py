@@ -14,10 +14,10 @@ from xpnet.training.batches import Samples, batch_of, rows
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What parameters give on samples."""
+    """Loss, accuracy and predictions on a set of samples."""
 
-    loss: float  # the mean of what training minimises, without dropout
-    accuracy: float  # share of right predictions
+    loss: float  # the mean loss, without dropout
+    accuracy: float  # share of correct predictions
     predictions: Array  # (samples,), on the device
 
     def metrics(self, prefix: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The training loop: epochs, batches, steps, callbacks. It knows no array library and no files."""
+"""The training loop: epochs, batches, steps and callbacks, without array library or files."""
 
 import math
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class FitResult:
-    """How training ended.
+    """The result of training.
 
     Attributes
     ----------
     state
-        The last one.
+        The last state.
     best
-        That of the best epoch, if there is early stopping; else the last one.
+        The state of the best epoch with early stopping; else the last state.
     stopped
-        Why training ended before the last epoch; None if it did not.
+        The reason for ending before the last epoch, or None.
     """
 
     state: TrainState
@@ -37,7 +37,7 @@ class FitResult:
 
     @property
     def interrupted(self) -> bool:
-        """Whether training ended with Ctrl-C."""
+        """True if Ctrl-C ended training."""
         return self.stopped == INTERRUPTED
 
 
@@ -55,11 +55,11 @@ def fit(
     Parameters
     ----------
     step, loader
-        What a batch changes, and where batches come from.
+        The training step, and the source of its batches.
     learning_rate
         The rate of each step, counted from 0 over all epochs.
     state
-        Where to begin.
+        The state to start from.
     epochs
         The last epoch.
     callbacks

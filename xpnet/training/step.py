@@ -15,7 +15,7 @@ from xpnet.training.state import Variables
 
 
 class Step:
-    """How a batch changes the variables.
+    """A training step: from variables and a batch to new variables.
 
     A sum over the samples of a batch is a sum over its blocks in a fixed tree (``arithmetic.blocks``); a
     batch of one block is a tree with one leaf.
@@ -23,7 +23,7 @@ class Step:
     Parameters
     ----------
     context
-        What the network is computed with.
+        Arithmetic, inputs and compiler.
     optimizer
         Updates the parameters.
     """
@@ -58,7 +58,7 @@ class Step:
         indices: Array | None = None,
         masks: Masks = NO_MASKS,
     ) -> list[Array]:
-        """Return what is summed over the samples of a block: gradients, and moments of batch norm, flat."""
+        """Return the sums over the samples of a block, flat: gradients, then the moments of batch norm."""
         ops, network = self.context.ops, self.context.network
         samples = rows(ops, Block(x, labels, indices))
         layers = prepare(ops, parameters)
@@ -116,7 +116,7 @@ class Step:
 def _split(
     parameters: Parameters, statistics: Sequence[Statistics], sums: list[Array], share: float
 ) -> tuple[Parameters, list[Sums]]:
-    """Return mean gradients, and the sums of each batch normalisation, from what `block_sums` gave."""
+    """Return mean gradients, and the sums of each batch normalisation, from the flat list of `block_sums`."""
     arrays = iter(sums)
     means = [type(layer)(*(next(arrays) * share for _ in layer)) for layer in parameters]
     return means, [Sums(next(arrays), next(arrays)) for _ in statistics]

@@ -1,4 +1,4 @@
-"""The trainer: a network, its data on the device, and what trains it, built from settings."""
+"""The trainer: network, data on the device, optimiser and schedule, built from settings."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -58,16 +58,16 @@ class Trainer:
     config
         The settings.
     data
-        What to train and test on.
+        The training and test samples.
     backend
-        What computes.
+        The array library and its device.
     normalization
-        Of the inputs; by default what the settings say, fitted to the samples that are trained on.
+        That of the inputs; by default that of the settings, fitted to the training samples.
 
     Attributes
     ----------
     network, normalization, context, optimizer, learning_rate
-        What the settings and the data make them.
+        Built from the settings and the data.
     samples, test
         All training samples, those held out for validation included, and the test samples.
     training_indices, validation_indices
@@ -139,7 +139,7 @@ class Trainer:
 
     @cached_property
     def step(self) -> Step:
-        """How a batch changes the variables."""
+        """The training step."""
         return Step(self.context, self.optimizer)
 
     def initial_state(self) -> TrainState:
@@ -189,7 +189,7 @@ class Trainer:
         return self._evaluate(state, self.test, None)
 
     def model(self, state: TrainState) -> SavedModel:
-        """Return what a model file holds of a state."""
+        """Return the model to save of a state."""
         variables = state.variables
         layers, norms = saved_layers(self.to_host(variables.parameters), self.to_host(variables.statistics))
         return SavedModel(
