@@ -278,7 +278,7 @@ def broken_when_compiled(name):
 @pytest.mark.parametrize(
     ("name", "epoch", "step", "operation"),
     [
-        ("of_block", 0, None, "train_loss"),
+        ("evaluate_block", 0, None, "train_loss"),
         ("_after_block", 1, 0, "parameters.0.weight after the update"),
     ],
 )

@@ -1,6 +1,6 @@
 """One training step: mean gradients as a sum over the blocks of a batch, and the update."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
 from xpnet._typing import Array
@@ -31,12 +31,11 @@ class Step:
     def __init__(self, context: ComputeContext, optimizer: Optimizer[OptimizerState]) -> None:
         self.context, self.optimizer = context, optimizer
         self._input_scale = dropout_scale(context.network.input_dropout)
-        self._block_sums: Callable[..., list[Array]] = context.compile(self.block_sums)
-        self._add: Callable[..., list[Array]] = context.compile(add)
-        self._update: Callable[..., Variables] = context.compile(self._updated, donated=(0,))
-        self._whole: Callable[..., Variables] | None = None
-        if context.whole_steps:
-            self._whole = context.compile(self._after_block, donated=(0,))
+        self._block_sums = context.compile(self.block_sums)
+        self._add = context.compile(add)
+        self._update = context.compile(self._updated, donated=(0,))
+        whole = context.whole_steps
+        self._whole = context.compile(self._after_block, donated=(0,)) if whole else None
 
     def __call__(self, variables: Variables, batch: Batch, learning_rate: float) -> Variables:
         """Return the variables after a step; the memory of those before may be used for them."""
