@@ -10,7 +10,7 @@ from xpnet._lib.text import plain
 from xpnet.cli.runs.formatting import Column, format_metric, format_value, print_line, print_tables
 from xpnet.cli.runs.listing import FINGERPRINT_DIGITS, higher_is_better, metric_names
 from xpnet.errors import ConfigError
-from xpnet.report.origin import BOOKKEEPING
+from xpnet.report.settings import BOOKKEEPING
 from xpnet.storage.find import FoundRun
 
 Values = dict[str, list[Any]]

@@ -13,7 +13,7 @@ from xpnet.cli.runs.formatting import Column, format_metric, format_value, print
 from xpnet.cli.runs.listing import STYLES, commands, print_list
 from xpnet.config import TrainConfig, resolved
 from xpnet.report.charts import evenly_spaced
-from xpnet.report.origin import command_line
+from xpnet.report.settings import command_line
 from xpnet.storage.find import FoundRun
 from xpnet.storage.record import SUMMARY_FILE, Record, is_number, read_object
 
