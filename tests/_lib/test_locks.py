@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from xpnet._lib.locks import Lock, is_held
 
@@ -106,6 +107,24 @@ def test_whether_a_lock_is_held_is_told_without_making_or_removing_the_file(tmp_
     path.touch()
     assert not is_held(path)
     assert path.exists()
+
+
+def test_whether_a_lock_is_held_is_told_without_the_right_to_write_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fcntl")
+    path = tmp_path / "lock"
+    held = Lock.take(path)
+    assert held is not None
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert is_held(path)
+    held.release()
+    path.touch()
+    assert not is_held(path)
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

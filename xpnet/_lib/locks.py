@@ -9,6 +9,9 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+if sys.platform != "win32":
+    import fcntl
+
 WAIT = 0.2
 """Seconds in which a lock can be taken whose holder is just removing the file."""
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -56,7 +59,7 @@ class Lock:
 
 def is_held(path: Path) -> bool:
     """Return whether the lock on `path` is held, or may be, without removing the file."""
-    if not path.exists():
+    if not path.is_file():
         return False
     try:
         with FileLock(path, blocking=False, fallback_to_soft=False):
@@ -64,4 +67,11 @@ def is_held(path: Path) -> bool:
     except Timeout:
         return True
     except OSError as error:
-        return error.errno not in UNSUPPORTED
+        if error.errno in UNSUPPORTED:
+            return False
+    if sys.platform != "win32":
+        # FileLock opens the file for writing, which is not allowed in runs of other users.
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    return True
