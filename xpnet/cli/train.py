@@ -17,7 +17,7 @@ from xpnet.nn.metrics import accuracy_per_class
 from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import Given
 from xpnet.storage.run import Ending, Run
-from xpnet.trackers import Mirrors, check
+from xpnet.trackers import Tracker, check
 from xpnet.training.callbacks import (
     Callback,
     EarlyStopping,
@@ -63,7 +63,7 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
                 checkpoints,
                 RecordOutcome(trainer, run, metrics, early, console),
                 *([WriteReport(run, data, console)] if config.report else []),
-                Mirrors(config.track, run.folder, console.line, debug=config.debug),
+                *[Tracker(name, run.folder, console.line, debug=config.debug) for name in config.track],
             ]
             trainer.fit(callbacks, state)
     return run
