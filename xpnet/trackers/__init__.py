@@ -63,7 +63,7 @@ class Tracker(Callback):
         arguments = [self._name, str(self._folder), str(FINISH_SECONDS)]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the arguments are validated settings
-                [sys.executable, "-P", "-m", "xpnet.trackers.mirror", *arguments],
+                [sys.executable, "-P", "-u", "-m", "xpnet.trackers.mirror", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=None if self._debug else subprocess.DEVNULL,
