@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xpnet.cli.parser import Parser
+from xpnet._lib.parser import Parser
 from xpnet.report import write_report
 
 DESCRIPTION = """\
@@ -36,15 +36,9 @@ def main(words: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="xpnet report", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
-    add(
-        "run",
-        type=Path,
-        metavar="RUN",
-        nargs="?",
-        help="the folder of a run, such as runs/first (default: the newest trained run in runs)",
-    )
+    run = "the folder of a run, such as runs/first (default: the newest trained run in runs)"
+    add("run", type=Path, metavar="RUN", nargs="?", help=run)
     add("--out", type=Path, metavar="FILE", help="the page to write (default: RUN/report.html)")
     add("--data", type=Path, help="the data of the training, if they are not where they were")
     add("--test-data", type=Path, help="the test data, where --data is a CSV file")
-    add("--debug", action="store_true", help="show the whole traceback of an error")
     return parser

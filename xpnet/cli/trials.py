@@ -2,18 +2,17 @@
 
 import json
 import statistics
-import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xpnet._lib.files import save, unwritable
+from xpnet.cli.tables import new_console
 from xpnet.cli.train import train
 from xpnet.config import TrainConfig
 from xpnet.errors import ConfigError
-from xpnet.storage.record import SUMMARY_FILE
+from xpnet.storage.record import SUMMARY_FILE, Record, is_number
 from xpnet.storage.run import Run, new_id
 
 Trial = dict[str, Any]
@@ -29,19 +28,20 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
     Raises
     ------
     ConfigError
-        Seeds and rates are both several, or the folder is there already.
+        The folder is there already, or cannot be written.
     """
-    rates = len(config.learning_rates) > 1
-    if rates and config.repeats > 1:
-        msg = "--repeats: expected 1 with several learning rates: choose one rate first, then repeat"
-        raise ConfigError(msg)
+    console = new_console(quiet=config.quiet)
     folder = _own_folder(config)
+    common = replace(config, out=folder, repeats=1, name="trial")
+    rates = config.learning_rates
+    if len(rates) > 1:
+        settings = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
+    else:
+        settings = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
     runs: list[Run] = []
     try:
-        for trial in _trials(config, folder):
-            if not config.quiet:
-                sys.stdout.write(f"== {str(trial.name).replace('-', ' ', 1)}\n")
-                sys.stdout.flush()
+        for trial in settings:
+            console.print(f"== {str(trial.name).replace('-', ' ', 1)}")
             runs.append(train(trial, command))
             if runs[-1].record["status"] == "interrupted":
                 return runs
@@ -49,16 +49,17 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
         if not runs:
             with suppress(OSError):  # it stays if there is anything in it
                 folder.rmdir()
-    trials = [
-        {"run": run.id, "fingerprint": run.record["fingerprint"], "metrics": run.record["metrics"]}
-        for run in runs
-    ]
-    summary = _best(trials) if rates else _spread(trials)
+    trials = [_trial(run.record) for run in runs]
+    summary, lines = _best(trials) if len(rates) > 1 else _spread(trials)
     text = json.dumps({**summary, "trials": trials}, indent=1)
     save(folder / SUMMARY_FILE, f"{text}\n".encode())
-    if not config.quiet:
-        sys.stdout.write(_line(summary) + f"summary       {folder / SUMMARY_FILE}\n")
+    for line in (*lines, f"summary       {folder / SUMMARY_FILE}"):
+        console.print(line)
     return runs
+
+
+def _trial(record: Record) -> Trial:
+    return {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"]}
 
 
 def _own_folder(config: TrainConfig) -> Path:
@@ -74,47 +75,26 @@ def _own_folder(config: TrainConfig) -> Path:
     return folder
 
 
-def _trials(config: TrainConfig, folder: Path) -> Iterator[TrainConfig]:
-    """Yield the settings of each trial."""
-    common = replace(config, out=folder, repeats=1, name="trial", overwrite=config.overwrite)
-    if len(config.learning_rates) > 1:
-        for rate in config.learning_rates:
-            yield replace(common, learning_rate=rate, name=f"lr-{rate!r}")
-    else:
-        for seed in config.seeds:
-            yield replace(common, seed=seed, name=f"seed-{seed}")
-
-
-def _spread(trials: list[Trial]) -> dict[str, Any]:
-    """Return mean and standard deviation (of the sample, n - 1) of the metrics over the seeds."""
-    figures: dict[str, Any] = {}
+def _spread(trials: list[Trial]) -> tuple[dict[str, Any], list[str]]:
+    """Return mean and standard deviation (of the sample, n - 1) of the metrics over the seeds, and lines."""
+    figures, lines = {}, ["== all seeds, mean ± standard deviation"]
     for name in trials[0]["metrics"]:
         values = [trial["metrics"][name] for trial in trials]
-        if all(isinstance(value, int | float) for value in values):
-            deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-            figures[name] = {"mean": statistics.fmean(values), "standard_deviation": deviation}
-    return {"over": "seeds", "figures": figures}
+        if all(map(is_number, values)):
+            mean, deviation = statistics.fmean(values), statistics.stdev(values)
+            figures[name] = {"mean": mean, "standard_deviation": deviation}
+            if name.endswith("accuracy"):
+                lines.append(f"{name.replace('_', ' '):<20}{mean:.4f} ± {deviation:.4f}")
+    return {"over": "seeds", "figures": figures}, lines
 
 
-def _best(trials: list[Trial]) -> dict[str, Any]:
-    """Return the trial that does best on the validation samples."""
+def _best(trials: list[Trial]) -> tuple[dict[str, Any], list[str]]:
+    """Return the trial that does best on the validation samples, and a line about it."""
 
     def quality(trial: Trial) -> tuple[float, float]:
-        metrics = trial["metrics"]
-        return metrics["validation_accuracy"], -metrics["validation_loss"]
+        return trial["metrics"]["validation_accuracy"], -trial["metrics"]["validation_loss"]
 
-    return {"over": "learning rates", "best": max(trials, key=quality)}
-
-
-def _line(summary: dict[str, Any]) -> str:
-    if "best" in summary:
-        best = summary["best"]
-        accuracy = best["metrics"]["validation_accuracy"]
-        test = best["metrics"]["test_accuracy"]
-        return f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}\n"
-    lines = [
-        f"{name.replace('_', ' '):<20}{figure['mean']:.4f} ± {figure['standard_deviation']:.4f}\n"
-        for name, figure in summary["figures"].items()
-        if name.endswith("accuracy")
-    ]
-    return "== all seeds, mean ± standard deviation\n" + "".join(lines)
+    best = max(trials, key=quality)
+    accuracy, test = (best["metrics"][f"{part}_accuracy"] for part in ("validation", "test"))
+    line = f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}"
+    return {"over": "learning rates", "best": best}, [line]
