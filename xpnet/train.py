@@ -23,8 +23,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m xpnet.train")
         if command.print_config:
             sys.stdout.write(to_toml(config))
             return 0
-        from xpnet.cli.train import resume, train
-        from xpnet.cli.trials import run_trials
+        from xpnet.cli.train import resume, run_trials, train
 
         if config.resume is not None:
             runs = [resume(command, config.resume, line)]

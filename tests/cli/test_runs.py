@@ -1012,7 +1012,7 @@ def test_debug_shows_the_traceback(capsys):
 # Two trainings at once
 
 TRAIN = """\
-import sys; import xpnet.cli.trials; from xpnet import train
+import sys; import xpnet.cli.train; from xpnet import train
 print("ready", flush=True); sys.stdin.readline()
 sys.exit(train.main(sys.argv[1:]))
 """

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 from xpnet._lib.text import did_you_mean
 from xpnet.errors import ConfigError
 
+EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."
+
 
 class _Formatter(argparse.HelpFormatter):
     """Keeps paragraphs apart, and breaks no line inside a flag."""
@@ -28,12 +30,12 @@ class Parser(argparse.ArgumentParser):
     ----------
     debug
         Whether to add the flag ``--debug``.
-    options
+    epilog, options
         Those of argparse.
     """
 
-    def __init__(self, *, debug: bool = True, **options: Any) -> None:
-        super().__init__(formatter_class=_Formatter, **options)
+    def __init__(self, *, debug: bool = True, epilog: str = EXIT_CODES, **options: Any) -> None:
+        super().__init__(formatter_class=_Formatter, epilog=epilog, **options)
         if debug:
             self.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
 

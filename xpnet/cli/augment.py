@@ -28,9 +28,7 @@ pixels of the picture; its grey."""
 
 DESCRIPTION = """\
 Draw the first training images, one a row: the original, then the variants that training with
-the same --augment flags and seed makes of it in epochs 1 to 9.
-
-Exit codes: 0 done, 2 bad input, 130 interrupted."""
+the same --augment flags and seed makes of it in epochs 1 to 9."""
 
 AMOUNTS = [f"augment_{name}" for name in ("shift", "rotate", "scale", "shear", "elastic_alpha")]
 
@@ -68,25 +66,15 @@ def _picture(config: TrainConfig) -> "NDArray[np.uint8]":
     data = datasets.load(config.data, config.test_data)
     side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
     originals = np.ascontiguousarray(data.x_train[:IMAGES])
-    indices = np.arange(len(originals))
     backend = make("numpy", "cpu")
     with backend.scope():
         ops = Reproducible(backend.xp, backend.device, backend.xp.float64)
         augment = augmenter(ops, config.augmentation, side, side, config.seed, backend.from_host)
-        variants = [augment(originals, indices, epoch) for epoch in range(1, VARIANTS + 1)]
-    return _grid([rows.reshape(-1, side, side) for rows in (originals, *variants)])
-
-
-def _grid(columns: "list[NDArray[np.uint8]]") -> "NDArray[np.uint8]":
-    """Return the picture of columns of (m, side, side) images, with more space after the first."""
-    import numpy as np
-
-    m, side, _ = columns[0].shape
-    step = side * ZOOM + GAP
-    picture = np.full((GAP + m * step, GAP + len(columns) * step + BORDER), GREY, np.uint8)
-    for column, images in enumerate(columns):
-        left = GAP + column * step + (BORDER if column else 0)
-        for row, image in enumerate(images.repeat(ZOOM, axis=1).repeat(ZOOM, axis=2)):
-            top = GAP + row * step
-            picture[top : top + side * ZOOM, left : left + side * ZOOM] = image
-    return picture
+        variants = [augment(originals, np.arange(len(originals)), epoch) for epoch in range(1, VARIANTS + 1)]
+    columns = np.stack([rows.reshape(-1, side, side) for rows in (originals, *variants)])
+    tiles = columns.repeat(ZOOM, axis=2).repeat(ZOOM, axis=3)  # (columns, m, height, width)
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (GAP, 0), (GAP, 0)), constant_values=GREY)
+    height = tiles.shape[1] * tiles.shape[2]
+    left, right = (part.transpose(1, 2, 0, 3).reshape(height, -1) for part in (tiles[:1], tiles[1:]))
+    border = np.full((height, BORDER), GREY, np.uint8)
+    return np.pad(np.hstack([left, border, right]), ((0, GAP), (0, GAP)), constant_values=GREY)

@@ -12,8 +12,6 @@ from xpnet.training.state import TrainState
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from xpnet.training.loop import FitResult
-
 MOST_CLASSES = 100
 """Classes up to which each has a line after training."""
 
@@ -48,15 +46,10 @@ class Console(Callback):
             held_out = "" if log.validation is None else f"   validation {log.validation.accuracy:.4f}"
             self.line(f"epoch {log.epoch:>5}   {_figures(log.training)}{held_out}")
 
-    def on_train_end(self, result: "FitResult") -> None:  # noqa: ARG002
-        """Take the progress bar away."""
-        self.close()
-
     def close(self) -> None:
         """Take the progress bar away."""
         if self._progress is not None:
             self._progress.stop()
-            self._progress = None
 
     def figures(self, name: str, evaluation: Evaluation) -> None:
         """Report the figures on some samples."""

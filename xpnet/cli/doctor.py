@@ -42,14 +42,13 @@ def examine() -> dict[str, Any]:
 
 
 def _examine_backend(name: str) -> dict[str, Any]:
-    first = [] if name == "cupy" else ["cpu"]
-    gpu = ["cuda:0"] if name in CUDA_BACKENDS else []
-    probes = {device: probe(name, device) for device in first + gpu}
+    wanted = ["cpu"] * (name != "cupy") + ["cuda:0"] * (name in CUDA_BACKENDS)
+    probes = {device: probe(name, device) for device in wanted}
     devices = list(dict.fromkeys(device for answer in probes.values() for device in answer.devices))
     probes |= {device: probe(name, device) for device in devices if device not in probes}
-    version = next(iter(probes.values())).version
+    version = probes[wanted[0]].version
     if version is None:  # one trouble is enough: the library itself
-        probes = dict(list(probes.items())[:1])
+        probes = {wanted[0]: probes[wanted[0]]}
     usable = [device for device, answer in probes.items() if answer.usable]
     troubles = [
         {"device": device, "reason": answer.reason or "", "fix": answer.fix or ""}

@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Samples = tuple[str, NDArray[np.generic], NDArray[np.int32]]
 
 # What is imported below, inside the functions, loads NumPy; --help does without.
 
 WIDEST = 30
 """Classes up to which the confusion matrix is printed."""
-
-FIGURES = ("accuracy", "loss", "loss_name", "label_smoothing")
 
 DESCRIPTION = "Evaluate a trained network on the test data of its training, or on other data."
 EPILOG = """\
@@ -72,9 +71,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _samples(
-    trained: Trained, arguments: argparse.Namespace
-) -> "tuple[str, NDArray[np.generic], NDArray[np.int32]]":
+def _samples(trained: Trained, arguments: argparse.Namespace) -> "Samples":
     """Return the samples that the arguments name: their name, x (m, features) and labels (m,).
 
     Raises
@@ -115,7 +112,7 @@ def _as_object(trained: Trained, evaluation: Evaluation, name: str, split: str) 
         "data": name,
         "split": split,
         "samples": len(evaluation.predicted),
-        **{name: getattr(evaluation, name) for name in FIGURES},
+        **{key: getattr(evaluation, key) for key in ("accuracy", "loss", "loss_name", "label_smoothing")},
         "classes": [{"class": label, **asdict(figures)} for label, figures in enumerate(evaluation.classes)],
         "confusion": None if confusion is None else confusion.tolist(),
     }

@@ -86,10 +86,8 @@ def exit_code(*, debug: bool) -> Iterator[Output]:
         if debug:
             traceback.print_exc()
         text = " ".join(str(error).split()) or "no details"
-        if isinstance(error, XPNetError):
-            output.code = error.exit_code
-        else:
-            output.code = UNEXPECTED
+        output.code = error.exit_code if isinstance(error, XPNetError) else UNEXPECTED
+        if not isinstance(error, XPNetError):
             text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
         complain(text)
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -16,15 +15,16 @@ from rich.text import Text
 from xpnet import __version__
 from xpnet._lib.files import save
 from xpnet._lib.parser import Parser
+from xpnet._lib.text import plain
 from xpnet.backends.base import check_environment
 from xpnet.cli.tables import Cell, Column, fits, format_value, new_console, styled, table_lines
-from xpnet.config import TrainConfig, resolved
+from xpnet.config import TrainConfig
 from xpnet.config.flags import DEFAULTS, add_settings, settings_of
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from xpnet.data.datasets import Dataset
     from xpnet.parity.places import Place
     from xpnet.parity.runs import Kind, Row
+
+    Absent = list[tuple[Place, Probe]]
 
 DESCRIPTION = """\
 Train the same network with every array library and on every device that works here, and compare the
@@ -54,6 +56,7 @@ STYLES = {"same": "green", "close": "green", "FAIL": "bold red"}
 def main(words: Sequence[str]) -> int:
     """Print the table and the verdict, and return the exit code."""
     from xpnet.data import datasets
+    from xpnet.nn.architecture import shown
     from xpnet.parity import runs
 
     arguments = _parser().parse_args(words)
@@ -66,10 +69,18 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError(msg)
     data = datasets.load(config.data, config.test_data)
     usable, absent = _survey(required)
-    with _progress(config.epochs, len(usable) * len(runs.KINDS)) as on_epoch:
+    with Live(console=new_console(stderr=True), transient=True) as live:
+
+        def on_epoch(place: Place, kind: Kind, epoch: int) -> None:
+            run = runs.KINDS.index(kind) * len(usable) + usable.index(place) + 1
+            where = f"run {run} of {len(usable) * len(runs.KINDS)}, {place.where}, {kind}"
+            live.update(f"{where}: epoch {epoch} of {config.epochs}", refresh=True)
+
         rows = list(runs.rows(config, data, usable, on_epoch))
+    network = shown((data.features, *config.hidden, data.classes))
+    settings = f"epochs {config.epochs}, batch size {config.batch_size}, seed {config.seed}"
     console = new_console()
-    console.print(f"{_title(config, data)}\n")
+    console.print(f"{plain(data.name)}, {len(data.y_train)} samples, network {network}, {settings}\n")
     print_rows(console, rows)
     if absent:
         console.print("\nabsent (xpnet doctor says how to mend it):")
@@ -77,8 +88,16 @@ def main(words: Sequence[str]) -> int:
         console.print(f"  {place.where}: {probe.reason}")
     failed = [row for row in rows if row.verdict == "FAIL"]
     for row in failed:
-        console.print(f"\n{row.backend} on {row.device}, {row.kind}: {_explanation(row, config, data)}")
-    console.print(f"\n{_summary(rows, failed)}")
+        reason = row.problem or "failed"
+        if row.fingerprint is not None and row.tolerance is None:
+            reason = runs.first_operation(config, data, places.Place(row.backend, row.device))
+        console.print(f"\n{row.backend} on {row.device}, {row.kind}: {reason}")
+    exact = sum(row.tolerance is None for row in rows)
+    verdict = f"parity holds: {exact} reproducible runs with one fingerprint and history"
+    verdict += f", {len(rows) - exact} native runs within tolerance"
+    if failed:
+        verdict = f"parity does not hold: {len(failed)} of {len(rows)} runs fail"
+    console.print(f"\n{verdict}")
     if file is not None:
         text = json.dumps(_record(config, data, rows, absent), indent=2, allow_nan=False)
         save(file, f"{text}\n".encode())
@@ -143,7 +162,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _survey(required: list[Place]) -> tuple[list[Place], list[tuple[Place, Probe]]]:
+def _survey(required: list[Place]) -> tuple[list[Place], Absent]:
     """Return where to train, and where not and why; BackendError if that is required."""
     probes = dict(places.survey())
     probes |= {place: place.probe() for place in required if place not in probes}
@@ -155,62 +174,20 @@ def _survey(required: list[Place]) -> tuple[list[Place], list[tuple[Place, Probe
     return [place for place, probe in probes.items() if probe.usable], absent
 
 
-@contextmanager
-def _progress(epochs: int, count: int) -> Iterator[Callable[[Place, Kind, int], None]]:
-    """Show on standard error which training runs, if that is a terminal."""
-    runs: dict[tuple[Place, Kind], int] = {}
-    with Live(console=new_console(stderr=True), transient=True) as live:
-
-        def show(place: Place, kind: Kind, epoch: int) -> None:
-            run = runs.setdefault((place, kind), len(runs) + 1)
-            progress = f"run {run} of {count}, {place.where}, {kind}: epoch {epoch} of {epochs}"
-            live.update(progress, refresh=True)
-
-        yield show
-
-
-def _title(config: TrainConfig, data: Dataset) -> str:
-    from xpnet.nn.architecture import shown
-
-    network = f"network {shown((data.features, *config.hidden, data.classes))}, epochs {config.epochs}"
-    settings = f"{network}, batch size {config.batch_size}, seed {config.seed}"
-    return f"{data.name}, {len(data.y_train)} samples, {settings}"
-
-
-def _explanation(row: Row, config: TrainConfig, data: Dataset) -> str:
-    from xpnet.parity.runs import first_operation
-
-    if row.fingerprint is None or row.tolerance is not None:
-        return row.problem or "failed"
-    return first_operation(config, data, places.Place(row.backend, row.device))
-
-
-def _summary(rows: list[Row], failed: list[Row]) -> str:
-    if failed:
-        return f"parity does not hold: {len(failed)} of {len(rows)} runs fail"
-    exact = sum(row.tolerance is None for row in rows)
-    holds = f"parity holds: {exact} reproducible runs with one fingerprint and history"
-    return f"{holds}, {len(rows) - exact} native runs within tolerance"
-
-
-def _record(
-    config: TrainConfig, data: Dataset, rows: list[Row], absent: list[tuple[Place, Probe]]
-) -> dict[str, Any]:
+def _record(config: TrainConfig, data: Dataset, rows: list[Row], absent: Absent) -> dict[str, Any]:
     from xpnet.data import datasets
 
-    settings = resolved(config)
+    settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")
+    reasons = ("version", "reason", "fix")
     return {
         "xpnet": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "data": {"name": data.name, "sha256": datasets.digest(data)},
-        **{name: settings[name] for name in ("epochs", "hidden", "batch_size", "learning_rate", "seed")},
+        **{name: getattr(config, name) for name in settings},
         "passed": all(row.verdict != "FAIL" for row in rows),
         "rows": [_finite(asdict(row)) for row in rows],
-        "absent": [
-            asdict(place) | {"version": probe.version, "reason": probe.reason, "fix": probe.fix}
-            for place, probe in absent
-        ],
+        "absent": [asdict(place) | {key: getattr(probe, key) for key in reasons} for place, probe in absent],
     }
 
 

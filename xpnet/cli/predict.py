@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,8 +17,6 @@ from xpnet.inference.load import Trained, classes_of, load_trained
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from xpnet.storage.model_file import SavedModel
 
 # What is imported below, inside the functions, loads NumPy; --help does without.
 
@@ -79,8 +78,7 @@ def main(words: Sequence[str]) -> int:
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line, with run None if the first of its words is a FILE."""
-    usage = "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]"
-    parser = network_parser("predict", DESCRIPTION, EPILOG, usage)
+    parser = network_parser("predict", DESCRIPTION, EPILOG, "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]")
     add = parser.add_argument
     add("files", type=Path, metavar="FILE", nargs="*", help="an image, or a table of samples")
     add("--all", action="store_true", help="print the probability of every class")
@@ -98,28 +96,20 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _is_network(path: Path) -> bool:
-    """Tell whether the first word is RUN: a folder, or a safetensors file by its name or first bytes.
+    """Return whether the first word is RUN: a folder, or a safetensors file.
 
     Raises
     ------
     DataError
         There is nothing of that name.
     """
-    if path.suffix.lower() == ".safetensors":
+    if path.suffix.lower() == ".safetensors" or os.path.isdir(path):  # noqa: PTH112 - false after an error
         return True
-    try:
-        if not path.exists():
-            files = "a .safetensors file, or an image or table, for which the newest run is used"
-            msg = f"{path}: no such file or folder: expected the folder of a run, {files}"
-            raise DataError(msg)
-        if not path.is_file():
-            return path.is_dir()
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror})"
-        raise DataError(msg) from error
-    return start[4:] == b"\0\0\0\0{"  # the length of a header of JSON, and its first character
+    if not os.path.exists(path):  # noqa: PTH110
+        files = "a .safetensors file, or an image or table, for which the newest run is used"
+        msg = f"{path}: no such file or folder: expected the folder of a run, {files}"
+        raise DataError(msg)
+    return False
 
 
 def _predict(trained: Trained, file: Path) -> Iterator[Prediction]:
@@ -151,29 +141,21 @@ def _image(trained: Trained, file: Path) -> "NDArray[np.generic]":
         problem = f"the network takes {trained.features} features, which make no square image"
         msg = f"{file}: {problem}: predict takes tables for it ({FORMS})"
         raise DataError(msg)
-    digit = read_digit(file, side).reshape(1, -1)
-    brightest = _brightest(trained.predictor.model)
-    return digit if brightest == 255.0 else digit * (brightest / 255.0)
-
-
-def _brightest(model: "SavedModel") -> float:
-    """Return the feature that stands for full ink: the largest of the training if the file tells it."""
+    digit, model = read_digit(file, side).reshape(1, -1), trained.predictor.model
     scale = model.normalization.get("scale")
     if model.normalize != "scale" or scale is None or scale.ndim or scale in (0.0, 1.0 / 255.0):
-        return 255.0
-    return 1.0 / float(scale)
+        return digit
+    brightest = 1.0 / float(scale)  # of the features in training, which stands for full ink
+    return digit if brightest == 255.0 else digit * (brightest / 255.0)
 
 
 def _lines(predictions: Iterable[Prediction], width: int, *, every: bool) -> Iterator[str]:
     """Yield for each sample the file, the class, and its probability, or those of all classes."""
+    digits, places = (5, 11) if every else (1, 6)
     for file, row, _, predicted, probabilities in predictions:
         name = plain(file) if row is None else f"{plain(file)}:{row}"
-        best = f"{probabilities[predicted]:.4f}"
-        if every:
-            others = "".join(f"{probability:9.4f}" for probability in probabilities)
-            yield f"{name:{width}}   {predicted:5}   {best:>11}{others}"
-        else:
-            yield f"{name:{width}}   {predicted}   {best}"
+        others = "".join(f"{probability:9.4f}" for probability in probabilities) if every else ""
+        yield f"{name:{width}}   {predicted:{digits}}   {probabilities[predicted]:{places}.4f}{others}"
 
 
 def _as_object(prediction: Prediction) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -49,10 +50,7 @@ def format_value(value: object) -> str:
     if value is None:
         return "-"
     text = plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    if len(text) <= LONGEST:
-        return text
-    kept = LONGEST - len("...")
-    return f"{text[: kept // 2]}...{text[len(text) - (kept - kept // 2) :]}"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2 - 2]}...{text[1 - LONGEST // 2 :]}"
 
 
 def format_metric(name: str, value: Any) -> str:
@@ -71,20 +69,14 @@ def print_pairs(console: Console, pairs: Mapping[str, Cell], *, indent: str = " 
 
 
 def print_table(console: Console, columns: Sequence[Column], *, indent: str = "") -> None:
-    """Print columns side by side, on lines that may be longer than a terminal is wide."""
-    for line in table_lines(console, columns):
+    """Print columns side by side; on a terminal without room for all, in tables that begin with the first."""
+    count = len(columns)
+    while count > 2 and not fits(console, columns[:count]):
+        count -= 1
+    for line in table_lines(console, columns[:count]):
         console.print(Text.assemble(indent, line))
-
-
-def print_tables(console: Console, columns: Sequence[Column]) -> None:
-    """Print tables of the first column and as many others as the terminal has room for, at least one."""
-    table = [columns[0]]
-    for column in columns[1:]:
-        if len(table) > 1 and not fits(console, [*table, column]):
-            print_table(console, table)
-            table = [columns[0]]
-        table.append(column)
-    print_table(console, table)
+    if others := columns[count:]:
+        print_table(console, [columns[0], *others], indent=indent)
 
 
 def fits(console: Console, columns: Sequence[Column]) -> bool:
@@ -107,6 +99,6 @@ def _table(columns: Sequence[Column]) -> Table:
     for column in columns:
         justify: Any = "right" if column.right else "left"
         table.add_column(styled(column.heading), justify=justify, vertical="bottom", no_wrap=True)
-    for cells in zip(*(column.cells for column in columns), strict=True):
+    for cells in zip_longest(*(column.cells for column in columns), fillvalue="-"):
         table.add_row(*map(styled, cells))
     return table

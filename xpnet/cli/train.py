@@ -1,5 +1,7 @@
-"""``xpnet train``: one training run with its record, from the start or from a checkpoint."""
+"""``xpnet train``: a run with its record, from the start or from a checkpoint, or several runs."""
 
+import json
+import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from xpnet import __version__
+from xpnet._lib.files import save
 from xpnet._lib.text import complain
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
 from xpnet.cli.console import Console
+from xpnet.cli.tables import new_console
 from xpnet.config import Command, TrainConfig, from_resolved, resolved
 from xpnet.config.rules import flag
 from xpnet.data import datasets
@@ -19,8 +23,8 @@ from xpnet.errors import ConfigError
 from xpnet.nn.architecture import shown
 from xpnet.nn.metrics import accuracy_per_class
 from xpnet.storage.model_file import fingerprint
-from xpnet.storage.record import Given
-from xpnet.storage.run import Ending, Run
+from xpnet.storage.record import SUMMARY_FILE, Given, Record, is_number
+from xpnet.storage.run import Run, new_id
 from xpnet.trackers import Mirrors, check
 from xpnet.training import callbacks
 from xpnet.training.loop import FitResult
@@ -29,6 +33,8 @@ from xpnet.training.trainer import Trainer, select_backend
 SLOW_FLOAT64 = 4
 """Times that float32 is as fast as float64 on a GPU, above which it is worth a note."""
 
+Trial = dict[str, Any]
+"""What the summary has of a run: its name, fingerprint and metrics."""
 
 PLACE = {"backend", "device", "require_device", "workers"}
 FREE = PLACE | {"checkpoint_seconds", "debug", "quiet", "report", "track"}
@@ -68,30 +74,57 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
     data = datasets.load(config.data, config.test_data)
     console = Console(config.epochs, quiet=config.quiet)
     with Trainer.open(config, data, selection.backend) as trainer:
-        if resumed is None:
-            info = _run_info(config, command, selection, data)
-            run = Run.start(config.out, config.name, config.overwrite, info)
-        else:
-            run = resumed
-            _check_data(run, data)
+        if resumed is not None:
+            _check_data(resumed, data)
+        run = resumed or _start(config, command, selection, data)
         with run.recorded():
             metrics, early = callbacks.RecordMetrics(run), callbacks.EarlyStopping(config.patience)
             checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, early)
             state = None if resumed is None else checkpoints.restore()
             for line in _introduction(selection, data, trainer):
                 console.line(line)
-            hooks = [
-                callbacks.Evaluate(trainer),
-                early,
-                callbacks.StopOnInterrupt(console.line),
-                metrics,
-                console,
-                checkpoints,
-                RecordOutcome(trainer, run, data, metrics, early, console),
-                Mirrors(config.track, run.folder, console.line, debug=config.debug),
-            ]
-            trainer.fit(hooks, state)
+            evaluate, stop = callbacks.Evaluate(trainer), callbacks.StopOnInterrupt(console.line)
+            outcome = RecordOutcome(trainer, run, data, metrics, early, console)
+            mirrors = Mirrors(config.track, run.folder, console.line, debug=config.debug)
+            trainer.fit([evaluate, early, stop, metrics, console, checkpoints, outcome, mirrors], state)
     return run
+
+
+def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
+    """Train once for each seed, or for each learning rate, print a summary, and return the runs.
+
+    Each run is inside the folder ``out/name``, which receives a summary.json too. An interrupted run is the
+    last.
+
+    Raises
+    ------
+    ConfigError
+        The folder is there already.
+    """
+    folder = config.out / (config.name or new_id())
+    if folder.exists() and not config.overwrite:
+        msg = f"{folder}: exists already: choose another --name, or add --overwrite"
+        raise ConfigError(msg)
+    console = new_console(quiet=config.quiet)
+    common = replace(config, out=folder, repeats=1, name="trial")
+    rates = config.learning_rates
+    if len(rates) > 1:
+        settings = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
+    else:
+        settings = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
+    runs: list[Run] = []
+    for trial in settings:
+        console.print(f"== {str(trial.name).replace('-', ' ', 1)}")
+        runs.append(train(trial, command))
+        if runs[-1].record["status"] == "interrupted":
+            return runs
+    trials = [_trial(run.record) for run in runs]
+    summary, lines = _best(trials) if len(rates) > 1 else _spread(trials)
+    text = json.dumps({**summary, "trials": trials}, indent=1)
+    save(folder / SUMMARY_FILE, f"{text}\n".encode())
+    for line in (*lines, f"summary       {folder / SUMMARY_FILE}"):
+        console.print(line)
+    return runs
 
 
 @dataclass(eq=False)
@@ -115,8 +148,7 @@ class RecordOutcome(callbacks.Callback):
         metrics = {**self._evaluated(result), "epochs": epochs, "seconds": seconds}
         if self.early.best is not None:
             metrics["best_epoch"] = self.early.epoch
-        status: Ending = "interrupted" if result.interrupted else "completed"
-        run.finish(status, metrics=metrics, fingerprint=digest)
+        run.finish("interrupted" if result.interrupted else "completed", metrics=metrics, fingerprint=digest)
         if result.interrupted:
             saved = f"what was trained is saved, and --resume {run.folder} goes on"
             line(f"interrupted after {epochs} epochs; {saved}")
@@ -159,8 +191,9 @@ class RecordOutcome(callbacks.Callback):
             self.console.line(f"report        {path}")
 
 
-def _run_info(config: TrainConfig, command: list[str], selection: Selection, data: Dataset) -> Given:
-    return {
+def _start(config: TrainConfig, command: list[str], selection: Selection, data: Dataset) -> Run:
+    """Return the run in its new folder."""
+    info: Given = {
         "command": command,
         "config": resolved(config),
         "seed": config.seed,
@@ -177,12 +210,14 @@ def _run_info(config: TrainConfig, command: list[str], selection: Selection, dat
             "classes": data.classes,
         },
     }
+    return Run.start(config.out, config.name, config.overwrite, info)
 
 
 def _check_data(run: Run, data: Dataset) -> None:
-    digest, name, expected = datasets.digest(data), run.record["data"]["name"], run.record["data"]["sha256"]
-    if digest != expected:
-        difference = f"{name} with SHA-256 {expected[:16]}…, found {data.name} with {digest[:16]}…"
+    digest, recorded = datasets.digest(data), run.record["data"]
+    if digest != recorded["sha256"]:
+        original = f"{recorded['name']} with SHA-256 {recorded['sha256'][:16]}…"
+        difference = f"{original}, found {data.name} with {digest[:16]}…"
         msg = f"--resume: {run.folder} was trained on other data: {difference}"
         raise ConfigError(msg)
 
@@ -192,10 +227,10 @@ def _introduction(selection: Selection, data: Dataset, trainer: Trainer) -> Iter
     backend, config = selection.backend, trainer.config
     reason = f" ({selection.reason})" if selection.reason else ""
     yield f"xpnet {__version__}: {backend.name} {backend.version} on {backend.device_name}{reason}"
-    ratio = _float64_ratio(backend.device_name) if config.float_type == "float64" else None
+    index = cuda_index(backend.device_name)
+    ratio = None if index is None or config.float_type != "float64" else float64_ratio(index)
     if ratio is not None and ratio > SLOW_FLOAT64:
-        slow = f"float64 is 1/{ratio} as fast as float32 on this GPU"
-        yield f"{slow}: --arithmetic native computes in float32"
+        yield f"float64 is 1/{ratio} as fast as float32 on this GPU: --arithmetic native computes in float32"
     samples = f"{len(data.y_train)} training and {len(data.y_test)} test samples"
     yield f"{data.name}: {samples}, {data.features} features, {data.classes} classes"
     network = f"{shown(trainer.sizes)}, {config.arithmetic} {config.float_type}"
@@ -203,6 +238,30 @@ def _introduction(selection: Selection, data: Dataset, trainer: Trainer) -> Iter
     yield f"network {network}, batch size {config.batch_size}, {rate}, seed {config.seed}"
 
 
-def _float64_ratio(device: str) -> int | None:
-    index = cuda_index(device)
-    return None if index is None else float64_ratio(index)
+def _trial(record: Record) -> Trial:
+    return {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"]}
+
+
+def _spread(trials: list[Trial]) -> tuple[dict[str, Any], list[str]]:
+    """Return mean and standard deviation (of the sample, n - 1) of the metrics over the seeds, and lines."""
+    figures, lines = {}, ["== all seeds, mean ± standard deviation"]
+    for name in trials[0]["metrics"]:
+        values = [trial["metrics"][name] for trial in trials]
+        if all(map(is_number, values)):
+            mean, deviation = statistics.fmean(values), statistics.stdev(values)
+            figures[name] = {"mean": mean, "standard_deviation": deviation}
+            if name.endswith("accuracy"):
+                lines.append(f"{name.replace('_', ' '):<20}{mean:.4f} ± {deviation:.4f}")
+    return {"over": "seeds", "figures": figures}, lines
+
+
+def _best(trials: list[Trial]) -> tuple[dict[str, Any], list[str]]:
+    """Return the trial that does best on the validation samples, and a line about it."""
+
+    def quality(trial: Trial) -> tuple[float, float]:
+        return trial["metrics"]["validation_accuracy"], -trial["metrics"]["validation_loss"]
+
+    best = max(trials, key=quality)
+    accuracy, test = (best["metrics"][f"{part}_accuracy"] for part in ("validation", "test"))
+    line = f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}"
+    return {"over": "learning rates", "best": best}, [line]

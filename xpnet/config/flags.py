@@ -15,10 +15,8 @@ from xpnet.config.constraints import merge
 from xpnet.config.rules import SWITCH, flag
 from xpnet.config.training import RULES, TrainConfig
 
-DESCRIPTION = """\
-Train a neural network: by default the notebook's 784-10-10 network on MNIST.
-
-Exit codes: 0 done, 2 bad input or device, 3 diverged, 130 interrupted."""
+DESCRIPTION = "Train a neural network: by default the notebook's 784-10-10 network on MNIST."
+EPILOG = "Exit codes: 0 done, 2 bad input or device, 3 diverged, 130 interrupted."
 
 RECIPE_HELP = """
 Start from the settings of a recipe instead of the defaults; --print-config shows what they are. One of
@@ -111,6 +109,7 @@ def _parser(prog: str, defaults: Mapping[str, Any]) -> Parser:
         prog=prog,
         usage="%(prog)s [-h] [OPTIONS]",
         description=DESCRIPTION,
+        epilog=EPILOG,
         debug=False,
         add_help=False,
         allow_abbrev=False,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 
@@ -22,7 +22,6 @@ from xpnet.storage.find import OUT, FoundRun, name_below, newest, read, surveyed
 from xpnet.storage.record import RECORD_FILE
 
 DESCRIPTION = "List, show and compare runs, and name the best, from what their folders hold."
-EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."
 SORT_HELP = """
 id, status, started, network, arithmetic, backend or a metric such as test_accuracy: accuracies from the best
 on, all else ascending (default: started)"""
@@ -31,37 +30,31 @@ METRIC_HELP = """
 what counts: the highest accuracy, the lowest of anything else (default: validation_accuracy if a run has it,
 else test_accuracy)"""
 
-
-class Result(NamedTuple):
-    """The result of an action in each form."""
-
-    value: Any  # for JSON
-    rows: list[list[Any]]  # of a CSV file, the heading first
-    show: Callable[[Console], None]  # prints it as text
+Result = tuple[Any, list[list[Any]], Callable[[Console], None]]
+"""Of an action: a JSON value, the rows of a CSV file with the heading first, and what prints it as text."""
 
 
 def main(words: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(words)
-    result: Result = arguments.run(arguments)
+    value, rows, show = arguments.run(arguments)
     if arguments.json:
-        sys.stdout.write(json_text(result.value))
+        sys.stdout.write(json_text(value))
     elif arguments.csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(map(_field, row) for row in result.rows)
+        csv.writer(sys.stdout, lineterminator="\n").writerows(map(_field, row) for row in rows)
     else:
-        result.show(new_console())
+        show(new_console())
     return 0
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="xpnet runs", description=DESCRIPTION, epilog=EXIT_CODES)
+    parser = Parser(prog="xpnet runs", description=DESCRIPTION)
     subparsers = parser.add_subparsers(metavar="ACTION", required=True)
     folder: dict[str, Any] = {"metavar": "FOLDER", "type": Path}
     folder["help"] = f"where the runs are (default: {OUT})"
     add = {}
     for name, (run, summary) in ACTIONS.items():
-        description = f"{summary.capitalize()}."
-        action = subparsers.add_parser(name, help=summary, description=description, epilog=EXIT_CODES)
+        action = subparsers.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
         action.set_defaults(run=run)
         where, form = action.add_mutually_exclusive_group(), action.add_mutually_exclusive_group()
         where.add_argument("--out", default=OUT, **folder)
@@ -97,8 +90,9 @@ def _show(arguments: Namespace) -> Result:
     run = read(folder, out)
     history = run.history()
     value = {**run.record, "status": run.status, "folder": str(run.folder), "history": history}
-    rows = details.history_rows(history)
-    return Result(value, rows, partial(details.print_details, run=run, history=history))
+    columns = details.by_name(history)
+    rows = [[*columns], *map(list, zip(*columns.values(), strict=True))]
+    return value, rows, partial(details.print_details, run=run, history=history)
 
 
 def _compare(arguments: Namespace) -> Result:
@@ -106,24 +100,22 @@ def _compare(arguments: Namespace) -> Result:
     runs = [run for folder in folders for run in _runs_of(folder, arguments.out)]
     value = details.compare(runs, everything=arguments.all)
     show = partial(details.print_comparison, comparison=value, everything=arguments.all)
-    return Result(value, details.comparison_rows(value), show)
+    return value, details.comparison_rows(value), show
 
 
 def _best(arguments: Namespace) -> Result:
     runs = surveyed(arguments.folder or arguments.out)
     run, metric, count = listing.best(runs, arguments.metric)
     if arguments.metric is None and metric == "test_accuracy":
-        complain(
-            "note: chosen by test_accuracy, which flatters what it chooses: no run here has a "
-            "validation_accuracy (train with --validation 10000)"
-        )
+        reason = "no run here has a validation_accuracy (train with --validation 10000)"
+        complain(f"note: chosen by test_accuracy, which flatters what it chooses: {reason}")
     value = {**listing.as_object(run), "chosen_by": metric, "commands": listing.commands(run)}
     show = partial(listing.print_best, run=run, metric=metric, count=count)
-    return Result(value, listing.as_rows([run]), show)
+    return value, listing.as_rows([run]), show
 
 
 def _list_of(runs: Sequence[FoundRun], show: Callable[[Console], None]) -> Result:
-    return Result(list(map(listing.as_object, runs)), listing.as_rows(runs), show)
+    return list(map(listing.as_object, runs)), listing.as_rows(runs), show
 
 
 ACTIONS = {

@@ -1,7 +1,6 @@
 """All that there is to know of one run or of trainings that belong together, and how runs differ."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from xpnet._lib.text import plain
 from xpnet.cli import tables
 from xpnet.cli.runs import listing
-from xpnet.cli.tables import Cell, format_metric, format_value, print_pairs, styled
+from xpnet.cli.tables import Cell, Column, format_metric, format_value, print_pairs, styled
 from xpnet.config import TrainConfig, resolved
 from xpnet.errors import ConfigError
 from xpnet.report.charts import evenly_spaced
@@ -38,22 +37,20 @@ def print_details(console: Console, run: FoundRun, history: Rows) -> None:
     lists = {name: value for name, value in (run.record["metrics"] or {}).items() if isinstance(value, list)}
     if any(lists.values()):
         console.print()
-        rows = [[label, *values] for label, values in enumerate(zip_longest(*lists.values()))]
-        _print_numbers(console, ["class", *lists], rows)
+        _print_numbers(console, {"class": list(range(max(map(len, lists.values())))), **lists})
     if history:
         cut = f" ({LINES} of {len(history)} lines; --csv gives all)" if len(history) > LINES else ""
         console.print(f"\nhistory{cut}", style="bold")
-        names, *rows = history_rows(evenly_spaced(history, LINES))
-        _print_numbers(console, names, rows)
+        _print_numbers(console, by_name(evenly_spaced(history, LINES)))
     if commands := listing.commands(run):
         console.print()
         print_pairs(console, commands, indent="")
 
 
-def history_rows(history: Rows) -> list[list[Any]]:
-    """Return the rows of a CSV file of the history, the heading first."""
-    names = list(dict.fromkeys(name for row in history for name in row))
-    return [names, *([row.get(name) for name in names] for row in history)]
+def by_name(objects: Rows) -> Values:
+    """Return what objects have under each name that one of them has; None for the others."""
+    names = dict.fromkeys(name for item in objects for name in item)
+    return {name: [item.get(name) for item in objects] for name in names}
 
 
 def print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> None:
@@ -98,8 +95,8 @@ def compare(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any]:
     if len(runs) < 2:
         msg = f"expected two runs or more to compare, got {len(runs)}"
         raise ConfigError(msg)
-    settings = _by_name([run.record["config"] for run in runs])
-    surroundings = _by_name([_surroundings(run) for run in runs])
+    settings = by_name([run.record["config"] for run in runs])
+    surroundings = by_name([_surroundings(run) for run in runs])
     if not everything:
         settings = {name: line for name, line in _differing(settings).items() if name not in BOOKKEEPING}
         surroundings = _differing(surroundings)
@@ -108,7 +105,7 @@ def compare(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any]:
         "runs": [run.id for run in runs],
         "settings": settings,
         "surroundings": surroundings,
-        "metrics": {name: [run.metrics.get(name) for run in runs] for name in listing.metric_names(runs)},
+        "metrics": by_name([run.metrics for run in runs]),
         "fingerprints": fingerprints,
         "fingerprints_agree": None if None in fingerprints else len(set(fingerprints)) == 1,
     }
@@ -129,13 +126,13 @@ def print_comparison(console: Console, comparison: Mapping[str, Any], *, everyth
         if values := comparison[title]:
             rows = [_setting_row(name, line, marked=everything) for name, line in values.items()]
             heading = [title + " (* differs)" * everything, *runs]
-            tables.print_tables(console, tables.columns_of(heading, rows, left=len(heading)))
+            tables.print_table(console, tables.columns_of(heading, rows, left=len(heading)))
         else:
             console.print(f"{title}: no difference")
         console.print()
     if metrics := comparison["metrics"]:
         rows = [_metric_row(name, line) for name, line in metrics.items()]
-        tables.print_tables(console, tables.columns_of(["metrics", *runs], rows, left=1))
+        tables.print_table(console, tables.columns_of(["metrics", *runs], rows, left=1))
         console.print()
     console.print(_verdict(comparison, runs))
 
@@ -151,6 +148,7 @@ def _facts(run: FoundRun) -> dict[str, Cell]:
     record = run.record
     data, git, reason = record["data"], record["git"] or {}, record["device_reason"]
     commit, why = git.get("commit"), "" if reason is None else f": {reason}"
+    counts = [f"{value} {name.replace('_', ' ')}" for name, value in data.items() if isinstance(value, int)]
     facts: dict[str, object] = {
         "status": styled(run.status, listing.STYLES.get(run.status, "")),
         "error": record["error"],
@@ -164,11 +162,7 @@ def _facts(run: FoundRun) -> dict[str, Cell]:
         "arithmetic": run.arithmetic,
         "backend": record["backend"],
         "device": f"{record['device_used']} (asked for {record['device_requested']}{why})",
-        "data": ", ".join(
-            str(value) if name == "name" else f"{value} {name.replace('_', ' ')}"
-            for name, value in data.items()
-            if isinstance(value, int) or name == "name"
-        ),
+        "data": ", ".join([data["name"], *counts]),
         "data SHA-256": data["sha256"],
         "python": record["python"],
         "platform": record["platform"],
@@ -187,19 +181,14 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
         yield ("* " if changed else "  ") + name, styled(format_value(value), "bold" if changed else "")
 
 
-def _print_numbers(console: Console, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def _print_numbers(console: Console, columns: Values) -> None:
     """Print a table of numbers; a dash stands for anything else."""
-    cells = [[_format_number(name, value) for name, value in zip(names, row, strict=True)] for row in rows]
-    tables.print_table(console, tables.columns_of(map(format_value, names), cells), indent="  ")
+    cells = {name: [_format_number(name, value) for value in values] for name, values in columns.items()}
+    tables.print_table(console, [Column(format_value(name), cells[name]) for name in cells], indent="  ")
 
 
 def _format_number(name: str, value: Any) -> str:
     return format_metric(name, value if is_number(value) else None)
-
-
-def _by_name(objects: Rows) -> Values:
-    names = dict.fromkeys(name for item in objects for name in item)
-    return {name: [item.get(name) for item in objects] for name in names}
 
 
 def _differs(values: list[Any]) -> bool:
@@ -211,8 +200,7 @@ def _differing(lines: Values) -> Values:
 
 
 def _surroundings(run: FoundRun) -> dict[str, Any]:
-    record = run.record
-    git = record["git"] or {}
+    record, git = run.record, run.record["git"] or {}
     return {
         "status": run.status,
         "backend": record["backend"],
@@ -221,8 +209,7 @@ def _surroundings(run: FoundRun) -> dict[str, Any]:
         "python": record["python"],
         "platform": record["platform"],
         **{f"version {name}": version for name, version in record["versions"].items()},
-        "git commit": git.get("commit"),
-        "git dirty": git.get("dirty"),
+        **{f"git {name}": git.get(name) for name in ("commit", "dirty")},
     }
 
 

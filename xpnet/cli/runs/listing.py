@@ -34,9 +34,6 @@ STYLES = {
 
 FINGERPRINT_DIGITS = 12
 
-PREFERRED = ("validation_accuracy", "test_accuracy")
-"""What the best run is chosen by, unless the user says it: the first that a run has."""
-
 
 def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
     """Print a table of the runs; `sort` is what they are sorted by, and has a column in any case."""
@@ -100,7 +97,7 @@ def best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, i
         raise ConfigError(msg)
     names = metric_names(ended)
     if metric is None:
-        metric = next((name for name in PREFERRED if name in names), PREFERRED[-1])
+        metric = "validation_accuracy" if "validation_accuracy" in names else "test_accuracy"
     _check_name("--metric", metric, names)
     candidates = [run for run in ended if metric in run.metrics]
     sign = -1 if higher_is_better(metric) else 1
@@ -155,6 +152,5 @@ def _cell(run: FoundRun, name: str) -> Cell:
     value = _value(run, name)
     if name == "id":
         return run.id
-    if name == "fingerprint":
-        return format_value(value)[:FINGERPRINT_DIGITS]
-    return styled(format_metric(name, value), STYLES.get(value, ""))
+    text = format_metric(name, value)
+    return styled(text[:FINGERPRINT_DIGITS] if name == "fingerprint" else text, STYLES.get(value, ""))
