@@ -13,7 +13,7 @@ EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Keeps paragraphs apart, and breaks no line inside a flag."""
+    """Keeps paragraphs apart, breaks no line inside a flag, and says once what stands behind two flags."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
@@ -21,6 +21,12 @@ class _Formatter(argparse.HelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = (self._split_lines(paragraph, width - len(indent)) for paragraph in text.split("\n\n"))
         return "\n\n".join(textwrap.indent("\n".join(lines), indent) for lines in paragraphs)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
 
 
 class Parser(argparse.ArgumentParser):
