@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from xpnet.cli.tables import new_console
+from xpnet.cli.tables import new_console, styled
 from xpnet.training.callbacks import Callback, EpochLog
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState
@@ -25,7 +25,7 @@ class Console(Callback):
 
     def line(self, text: str) -> None:
         """Print one line, above the progress bar if there is one."""
-        self._console.print(text)
+        self._console.print(styled(text))
 
     def on_train_begin(self, state: TrainState) -> None:
         """Show the progress bar."""
