@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from xpnet.cli.parser import INTERRUPTED, exit_code
+from xpnet.cli.guard import INTERRUPTED, exit_code
 from xpnet.config import parse, to_toml
 
 # What is imported below, inside the function, loads NumPy; --help does without.
@@ -23,13 +23,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m xpnet.train")
         if command.print_config:
             sys.stdout.write(to_toml(config))
             return 0
-        from xpnet.cli.resume import reopened
-        from xpnet.cli.train import train
-        from xpnet.cli.trials import run_trials
+        from xpnet.cli.train import resume, run_trials, train
 
         if config.resume is not None:
-            with reopened(command, config.resume) as (config, run):
-                runs = [train(config, line, resumed=run)]
+            runs = [resume(command, config.resume, line)]
         elif config.repeats > 1 or len(config.learning_rates) > 1:
             runs = run_trials(config, line)
         else:

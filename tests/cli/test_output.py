@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xpnet.__main__ import COMMANDS
-from xpnet.cli.parser import Output, guarded
+from xpnet.cli.guard import Output, exit_code
 from xpnet.storage.record import read_metrics, read_run
 
 pytestmark = pytest.mark.skipif(
@@ -82,8 +82,7 @@ class Broken(io.StringIO):
 
 def test_a_stream_without_a_descriptor_fails_once(capsys):
     output = Output(Broken())
-    output.writelines(["a\n", "b\n"])
-    assert output.write("c\n") == 2
+    assert [output.write(line) for line in ("a\n", "b\n", "c\n")] == [2, 2, 2]
     output.flush()
     assert output.failed
     assert capsys.readouterr().err == (
@@ -94,9 +93,8 @@ def test_a_stream_without_a_descriptor_fails_once(capsys):
 def test_an_exit_code_of_its_own_wins(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", Broken())
 
-    def body():
-        print("lost")
-        return 3
-
-    assert guarded(body, debug=False) == 3
-    assert guarded(lambda: print("lost") or 0, debug=False) == 1
+    for code, expected in ((3, 3), (0, 1)):
+        with exit_code(debug=False) as outcome:
+            print("lost")
+            outcome.code = code
+        assert outcome.code == expected
