@@ -68,6 +68,10 @@ def test_every_other_command_says_it_in_one_line_too(words):
     assert shell(f"{{xpnet}} {words} | true; exit ${{{{PIPESTATUS[0]}}}}")[0] == 0
 
 
+def test_settings_that_cannot_be_printed_are_a_failure():
+    assert shell("{xpnet} train --print-config > /dev/full") == (1, FULL)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_every_command_into_a_full_device_is_no_traceback(command):
     assert shell(f"{{xpnet}} {command} --help > /dev/full")[1] == FULL
