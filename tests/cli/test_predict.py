@@ -370,7 +370,7 @@ def test_a_bad_csv_file_is_one_line_that_says_where(capsys, tmp_path, content, m
         ("a.npz", b"", "is not an intact .npz archive"),
         ("a", b"\0\0\x08\x03\0\0", "ends inside its header"),
         ("a", b"\x1f\x8b\x08 and no more", "the gzip data"),
-        ("a.csv", None, "a.csv: no such file or folder"),
+        ("a.csv", None, "a.csv: no such file"),
         ("a.csv.gz", b"\x1f\x8b\x08 and no more", "the gzip data"),
     ],
 )

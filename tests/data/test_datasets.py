@@ -553,7 +553,7 @@ def test_a_missing_dataset(tmp_path: Path, name: str) -> None:
 def test_a_missing_csv(tmp_path: Path, missing: str) -> None:
     train, test = write_csv(tmp_path)
     (tmp_path / missing).unlink()
-    assert refused(train, test) == f"{tmp_path / missing}: no such file or folder"
+    assert refused(train, test) == f"{tmp_path / missing}: no such file"
 
 
 @pytest.mark.parametrize("name", NAMES)

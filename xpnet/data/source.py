@@ -25,8 +25,10 @@ MAX_EXPANSION = 1032
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[BinaryIO]:
+def reading(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
     """Open `path` for reading; gzip is recognised by its content and decompressed on the way.
+
+    `expected` names what `path` should be, in messages.
 
     Raises
     ------
@@ -35,7 +37,10 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         and gzip data that is cut short or damaged.
     """
     try:
-        check_regular(path, "a file")
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise DataError.at(path, f"is {kind}, {expected} was expected")
         with path.open("rb") as file:
             packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             file.seek(0)
@@ -51,17 +56,9 @@ def reading(path: Path) -> Iterator[BinaryIO]:
             path, f"the gzip data is damaged ({' '.join(str(error).split())}): download the file again"
         ) from error
     except FileNotFoundError as error:
-        raise DataError.at(path, "no such file or folder") from error
+        raise DataError.at(path, "no such file") from error
     except OSError as error:
         raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
-
-
-def check_regular(path: Path, expected: str) -> None:
-    """Refuse what is no regular file; OSError if that cannot be told."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise DataError.at(path, f"is {kind}, {expected} was expected")
 
 
 def read_values(
