@@ -58,7 +58,7 @@ def read_idx(path: Path) -> Values:
         if len(header) < 4 * magic[3]:
             raise DataError.at(path, "ends inside its header")
         sizes = tuple(np.frombuffer(header, ">u4").tolist())
-        return read_values(file, path, sizes, dtype), sizes
+        return read_values(file, path, sizes, dtype, path.stat().st_size), sizes
 
 
 def _find(folder: Path, stem: str, ending: str) -> Path:
