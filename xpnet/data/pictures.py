@@ -305,13 +305,9 @@ def _laid_out(digit: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
     """Return the field with the digit in it, its centre of mass in the middle, none of it cut off."""
     start, stop = _extent(digit > 0)
     digit = digit[start[0] : stop[0], start[1] : stop[1]]
+    middles = 2 * np.indices(digit.shape) + 1  # in half pixels
+    centre = (digit * middles).sum(axis=(1, 2)) // (2 * digit.sum())
+    top, left = np.clip(side // 2 - centre, 0, side - np.array(digit.shape))
     field = np.zeros((side, side), np.uint8)
-    places = []
-    for axis, size in enumerate(digit.shape):
-        profile = digit.sum(axis=1 - axis)
-        middles = 2 * np.arange(size) + 1  # in half pixels
-        centre = int((profile * middles).sum()) // (2 * int(profile.sum()))
-        first = min(max(side // 2 - centre, 0), side - size)
-        places.append(slice(first, first + size))
-    field[tuple(places)] = digit
+    field[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
     return field

@@ -10,7 +10,7 @@ from xpnet.data.csv import read_csv_rows
 from xpnet.data.idx import TYPES, read_idx
 from xpnet.data.npy import opened_archive, read_npy
 from xpnet.data.source import GZIP_MAGIC
-from xpnet.data.table import features, read_table
+from xpnet.data.table import features, joined_table
 from xpnet.errors import DataError
 
 FORMS = ".csv, .csv.gz, .npy, .npz and IDX files"
@@ -62,7 +62,7 @@ def read_rows(path: Path, expected: int) -> Rows:
         if name.endswith(".npz"):
             return _npz_rows(path)
         read = read_npy if name.endswith(".npy") else read_idx
-        return Rows(features(*read(path), path), None)
+        return Rows(features(*read(path)), None)
     except MemoryError as error:
         raise DataError.at(path, "does not fit in this machine's memory: split it") from error
 
@@ -77,6 +77,6 @@ def _npz_rows(path: Path) -> Rows:
             raise DataError.at(path, problem)
         label_key = "y_test" if key == "x_test" else "y"
         if label_key not in keys:
-            return Rows(features(*archive.read(key), archive.where(key)), None)
-        table = read_table(archive.read, key, label_key, archive.where)
+            return Rows(features(*archive.read(key)), None)
+        table = joined_table(archive.read(key), archive.read(label_key))
         return Rows(table.x, table.y)
