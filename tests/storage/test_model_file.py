@@ -243,7 +243,7 @@ def test_no_tensor_is_silently_left_out_of_the_fingerprint() -> None:
         ({"normalization": {**statistics(), "mean": np.ones(4)}}, 'unknown tensor "normaliz'),
         ({"activation": "gelu"}, 'activation: expected one of relu, .*, got "gelu"'),
         ({"norms": normalized((4, 3, 3, 2)).norms}, r"norms\.1: expected batch norm"),
-        ({"norms": normalized((4, 2, 2)).norms}, r"norms\.0\.weight: expected shape \(3,\), "),
+        ({"norms": normalized((4, 2, 2)).norms}, r"norms\.0\.bias: expected shape \(3,\), "),
         ({"norms": normalized(dtype=np.float64).norms}, r"norms\.0\.\w+: expected dtype F32 as"),
     ],
 )
