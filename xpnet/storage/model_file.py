@@ -18,9 +18,8 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -169,22 +168,13 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
     Raises
     ------
     ValueError
-        A layer or norm holds a tensor that has no place in that order, or there is not one norm for
-        each hidden layer.
+        A tensor is missing, or has no place in that order.
     """
-    if norms and len(norms) != len(layers) - 1:
-        msg = f"norms: expected {len(layers) - 1}, one for each hidden layer, got {len(norms)}"
-        raise ValueError(msg)
+    tensors = _parameters(layers, norms)
+    _raise_first(_problems_of_names(tensors))
     digest = hashlib.sha256()
-    for index, parts in enumerate(zip_longest(layers, norms)):
-        for (kind, names), tensors in zip(TENSORS.items(), parts, strict=True):
-            if tensors is None:  # there is no norm behind the last layer
-                continue
-            if strangers := sorted(set(tensors) - set(names)):
-                msg = f"{kind[:-1]} {index}: expected tensors {', '.join(names)}, got {strangers}"
-                raise ValueError(msg)
-            for name in names:
-                digest.update(little_endian(tensors[name]).tobytes())
+    for key in _keys(tensors):
+        digest.update(little_endian(tensors[key]).tobytes())
     return digest.hexdigest()
 
 
@@ -231,13 +221,20 @@ def _column(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, 1)
 
 
+def _parameters(layers: Sequence[Tensors], norms: Sequence[Tensors]) -> dict[str, np.ndarray]:
+    """Return the tensors of layers and norms by their names in the file."""
+    return {
+        f"{kind}.{index}.{name}": array
+        for kind, parts in (("layers", layers), ("norms", norms))
+        for index, part in enumerate(parts)
+        for name, array in part.items()
+    }
+
+
 def _tensors(model: SavedModel) -> dict[str, np.ndarray]:
-    """Return the tensors of the file by their names."""
-    tensors = {f"normalization.{name}": array for name, array in model.normalization.items()}
-    for kind, parts in (("layers", model.layers), ("norms", model.norms)):
-        for index, part in enumerate(parts):
-            tensors |= {f"{kind}.{index}.{name}": array for name, array in part.items()}
-    return tensors
+    """Return all tensors of the file by their names."""
+    normalization = {f"normalization.{name}": array for name, array in model.normalization.items()}
+    return normalization | _parameters(model.layers, model.norms)
 
 
 def _read(file: Any) -> SavedModel:
@@ -248,7 +245,7 @@ def _read(file: Any) -> SavedModel:
     metadata = file.metadata() or {}
     activation, normalize = metadata.get("activation", "relu"), metadata.get("normalize", "scale")
     sizes = _check(shapes, codes, activation, normalize)
-    _check_metadata(metadata, sizes)
+    _raise_first(_problems_of_metadata(metadata, sizes))  # they may say less than the tensors
     tensors = {name: _numbers(file, name) for name in slices}
 
     def parts(kind: str) -> list[dict[str, np.ndarray]]:
@@ -284,38 +281,45 @@ def _check(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> tup
     ValueError
         The tensors are not those of one network, or xpnet has no such activation or normalization.
     """
-    for problem in chain(
-        _problems_of_names(shapes),
-        _problems_of_layers(shapes, codes),
-        _problems_of_inputs(shapes, codes, activation, normalize),
-    ):
-        raise ValueError(problem)
+    _raise_first(_problems_of_names(shapes))
+    _raise_first(_problems_of_layers(shapes, codes))
+    _raise_first(_problems_of_inputs(shapes, codes, activation, normalize))
     weights = [shapes[f"layers.{index}.weight"] for index in range(_count(shapes, "layers"))]
     return (weights[0][1], *(units for units, _ in weights))
 
 
-def _count(shapes: Shapes, kind: str) -> int:
+def _raise_first(problems: Iterable[str]) -> None:
+    """Raise ValueError over the first problem, if there is one."""
+    for problem in problems:
+        raise ValueError(problem)
+
+
+def _count(keys: Iterable[str], kind: str) -> int:
     """Return how many layers or norms the highest index makes."""
-    matches = filter(None, map(_KEY.fullmatch, shapes))
+    matches = filter(None, map(_KEY.fullmatch, keys))
     return max((int(match[2]) + 1 for match in matches if match[1] == kind), default=0)
 
 
-def _keys(shapes: Shapes) -> Iterator[str]:
-    """Yield the names of all tensors of a network; batch normalisation stands behind every hidden layer."""
-    layers = _count(shapes, "layers")
-    for kind, count in (("layers", layers), ("norms", layers - 1 if _count(shapes, "norms") else 0)):
-        yield from (f"{kind}.{index}.{name}" for index in range(count) for name in TENSORS[kind])
+def _keys(keys: Collection[str]) -> Iterator[str]:
+    """Yield the names of all parameters of a network that has these, in the order of `fingerprint`.
+
+    Batch normalisation stands behind every hidden layer, or behind none.
+    """
+    layers, norms = (_count(keys, kind) for kind in TENSORS)
+    for index in range(layers):
+        for kind in ("layers", "norms") if norms and index < layers - 1 else ("layers",):
+            yield from (f"{kind}.{index}.{name}" for name in TENSORS[kind])
 
 
 # Each yields what is wrong, and is not continued then: it relies on what it and those before it have checked.
 
 
-def _problems_of_names(shapes: Shapes) -> Iterator[str]:
-    for key in shapes:
+def _problems_of_names(names: Collection[str]) -> Iterator[str]:
+    for key in names:
         match = _KEY.fullmatch(key)
         if key not in STATISTICS and not (match and match[3] in TENSORS[match[1]]):
             yield f"unknown tensor {json.dumps(key)}: {_EXPECTED}"
-    layers, norms = (_count(shapes, kind) for kind in TENSORS)
+    layers, norms = (_count(names, kind) for kind in TENSORS)
     if not layers:
         yield f"holds no layers: {_EXPECTED}"
     if norms >= layers:
@@ -323,8 +327,8 @@ def _problems_of_names(shapes: Shapes) -> Iterator[str]:
             f"norms.{norms - 1}: expected batch normalisation behind hidden layers alone, "
             f"of which there are {layers - 1}, counted from 0"
         )
-    for key in _keys(shapes):
-        if key not in shapes:
+    for key in _keys(names):
+        if key not in names:
             more = " and batch normalisation" if norms else ""
             yield f"{key}: missing, though the file has layer {layers - 1}{more}"
 
@@ -368,20 +372,17 @@ def _problems_of_inputs(shapes: Shapes, codes: Codes, activation: str, normalize
             )
 
 
-def _check_metadata(metadata: Mapping[str, str], sizes: tuple[int, ...]) -> None:
-    """Refuse metadata that contradict the tensors; they may say less."""
+def _problems_of_metadata(metadata: Mapping[str, str], sizes: tuple[int, ...]) -> Iterator[str]:
     version = metadata.get("format_version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
-        msg = (
+        yield (
             f"format_version: expected {FORMAT_VERSION}, got {json.dumps(version)}: "
             "a newer xpnet may have written this file"
         )
-        raise ValueError(msg)
     for key, expected in {"sizes": list(sizes), "classes": sizes[-1]}.items():
         value: object = None
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(metadata.get(key, json.dumps(expected)))
         if value != expected:
-            shown = json.dumps(metadata[key])[:60]
-            msg = f"{key} in the metadata: expected {expected} as in the tensors, got {shown}"
-            raise ValueError(msg)
+            text = json.dumps(metadata[key])[:60]
+            yield f"{key} in the metadata: expected {expected} as in the tensors, got {text}"
