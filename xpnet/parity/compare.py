@@ -16,6 +16,7 @@ from xpnet.config.settings import ComputationSettings, RunSettings
 from xpnet.errors import BackendError, ConfigError, DivergedError
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.parity.recording import Value, recording
+from xpnet.storage.checkpoint import flatten
 from xpnet.training.batches import batch_of, rows
 from xpnet.training.callbacks import Callback, EpochLog, Evaluate
 from xpnet.training.state import TrainState
@@ -44,19 +45,34 @@ class Epoch:
 
 
 class KeepEpochs(Callback):
-    """Keeps the `Epoch` of each logged epoch; inside the backend's scope, after ``Evaluate``."""
+    """Keeps the `Epoch` of each logged epoch; inside the backend's scope, after ``Evaluate``.
 
-    def __init__(self, trainer: Trainer, notify: Callable[[int], None] = lambda _: None) -> None:
-        self._trainer, self._notify = trainer, notify
+    Training ends at the first epoch that is not the expected one of another run; ``before`` then is the
+    last state, on the host, that is.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        notify: Callable[[int], None] = lambda _: None,
+        expected: Sequence[Epoch] | None = None,
+    ) -> None:
+        self._trainer, self._notify, self._expected = trainer, notify, expected
         self.epochs: list[Epoch] = []
+        self.before: TrainState | None = None
 
     def on_epoch_end(self, log: EpochLog) -> None:
-        """Keep the epoch, and tell its number."""
+        """Keep the epoch, tell its number, and compare it."""
         self._notify(log.epoch)
         variables = self._trainer.to_host(log.state.variables)
         layers = tuple(map(_digest, variables.parameters))
         rest = _digest((variables.statistics, variables.optimizer))
         self.epochs.append(Epoch(layers, rest, repr(log.metrics)))
+        if self._expected is not None:
+            if self.epochs == self._expected[: len(self.epochs)]:
+                self.before = log.state._replace(variables=variables)
+            else:
+                self.stop = "different"
 
 
 def first_layer_apart(left: Epoch, right: Epoch) -> int | None:
@@ -114,15 +130,13 @@ def first_difference(left: Trainer, right: Trainer) -> Difference | None:
     """
     _check_comparable(left, right)
     sides = left, right
-    expected = KeepEpochs(left)
-    _fit(left, expected)
-    compared = _CompareEpochs(right, expected.epochs)
-    _fit(right, compared)
-    if compared.epochs == expected.epochs:
+    expected = _fit(left).epochs
+    compared = _fit(right, expected)
+    if compared.epochs == expected:
         return None
     if compared.before is None:
         epoch, starts = 0, [_initial_variables(side) for side in sides]
-        difference = _unequal(map(_named_variables, starts), epoch=epoch)
+        difference = _unequal([_named(start._asdict()) for start in starts], epoch=epoch)
         difference = difference or _in_evaluation(sides, starts[0], epoch)
     else:
         epoch = compared.before.epoch + 1
@@ -145,34 +159,21 @@ def _check_comparable(left: Trainer, right: Trainer) -> None:
         raise ConfigError(msg)
 
 
-class _CompareEpochs(KeepEpochs):
-    """Compares each epoch with that of another run, and ends training at the first difference."""
-
-    def __init__(self, trainer: Trainer, expected: list[Epoch]) -> None:
-        super().__init__(trainer)
-        self._expected = expected
-        self.before: TrainState | None = None  # the last that is equal, on the host
-
-    def on_epoch_end(self, log: EpochLog) -> None:
-        """Compare."""
-        super().on_epoch_end(log)
-        if self.epochs == self._expected[: len(self.epochs)]:
-            self.before = log.state._replace(variables=self._trainer.to_host(log.state.variables))
-        else:
-            self.stop = "different"
-
-
-def _fit(trainer: Trainer, keep: KeepEpochs) -> None:
+def _fit(trainer: Trainer, expected: Sequence[Epoch] | None = None) -> KeepEpochs:
+    keep = KeepEpochs(trainer, expected=expected)
     with trainer.backend.scope(), suppress(DivergedError):  # the other run may do so in the same epoch
         if trainer.fit([Evaluate(trainer, every=1), keep]).interrupted:
             raise KeyboardInterrupt
+    return keep
 
 
 def _in_epoch(sides: Sequence[Trainer], variables: Variables, epoch: int) -> Difference | None:
     """Train for an epoch step by step; return the first difference in it or in the evaluation after it."""
-    for step, batches in enumerate(zip(*(_batches(side, epoch) for side in sides), strict=True)):
-        after = [_stepped(*pair, variables, epoch, step) for pair in zip(sides, batches, strict=True)]
-        difference = _unequal(map(_named_variables, after), " after the update", epoch=epoch, step=step)
+    runs = [_steps(side, variables, epoch) for side in sides]
+    for step, after in enumerate(zip(*runs, strict=True)):
+        difference = _unequal(
+            [_named(one._asdict()) for one in after], " after the update", epoch=epoch, step=step
+        )
         if difference is not None:
             blocks = [_recorded_gradients(side, variables, epoch, step) for side in sides]
             return _in_blocks(blocks, epoch=epoch, step=step) or difference
@@ -220,26 +221,21 @@ def _initial_variables(trainer: Trainer) -> Variables:
     return variables
 
 
-def _batches(trainer: Trainer, epoch: int) -> Iterator[Batch]:
-    batches = trainer.loader.batches(epoch)
-    for _ in trainer.loader.bounds:
+def _steps(trainer: Trainer, variables: Variables, epoch: int) -> Iterator[Variables]:
+    """Yield the variables after each step of an epoch, on the host."""
+    batches, count = trainer.loader.batches(epoch), len(trainer.loader.bounds)
+    for step in range(count):
+        rate = trainer.learning_rate((epoch - 1) * count + step)
         with trainer.backend.scope():
-            batch = next(batches)
-        yield batch
-
-
-def _stepped(trainer: Trainer, batch: Batch, variables: Variables, epoch: int, step: int) -> Variables:
-    rate = trainer.learning_rate((epoch - 1) * len(trainer.loader.bounds) + step)
-    with trainer.backend.scope():
-        after: Variables = trainer.to_host(trainer.step(trainer.to_device(variables), batch, rate))
-    return after
+            variables = trainer.to_host(trainer.step(trainer.to_device(variables), next(batches), rate))
+        yield variables
 
 
 def _metrics(trainer: Trainer, variables: Variables) -> Iterator[Value]:
     with trainer.backend.scope():
         state = TrainState(trainer.to_device(variables))
         log = EpochLog(state, trainer.evaluate(state), trainer.validate(state))
-    return _named(log.metrics)
+    return (Value(name, np.asarray(value)) for name, value in log.metrics.items())
 
 
 def _recorded_gradients(
@@ -283,18 +279,10 @@ def _recorded(
         yield record
 
 
-def _named_variables(variables: Variables) -> Iterator[Value]:
-    return _named(variables._asdict())
-
-
 def _named(trees: Mapping[str, Any]) -> Iterator[Value]:
     """Yield the arrays of trees on the host by their names, such as parameters.0.weight."""
     for name, tree in trees.items():
-        if isinstance(tree, list | tuple):
-            keys = getattr(tree, "_fields", range(len(tree)))
-            yield from _named({f"{name}.{key}": part for key, part in zip(keys, tree, strict=True)})
-        elif tree is not None:
-            yield Value(name, np.asarray(tree))
+        yield from (Value(path, array) for path, array in flatten(name, tree).items())
 
 
 def _digest(tree: Any) -> str:

@@ -183,6 +183,9 @@ def _compared(place: Place, kind: Kind, trained: _Trained, reference: _Trained) 
     relative = max(relative_difference(a, b) for a, b in pairs)
     same = epoch is None and trained.test == reference.test
     close = kind.tolerance is not None and relative <= kind.tolerance
+    problem = "not the bits of NumPy"
+    if kind.tolerance is not None:
+        problem = f"{relative:.1e} from NumPy, more than {tolerance_shown(kind.tolerance)}"
     return Row(
         *(place.backend, trained.version, place.device, *kind),
         fingerprint=fingerprint(trained.layers),
@@ -192,11 +195,5 @@ def _compared(place: Place, kind: Kind, trained: _Trained, reference: _Trained) 
         max_relative=relative,
         seconds=round(trained.seconds, 3),
         verdict="same" if same else "close" if close else "FAIL",
-        problem=None if same or close else _problem(kind, relative),
+        problem=None if same or close else problem,
     )
-
-
-def _problem(kind: Kind, relative: float) -> str:
-    if kind.tolerance is None:
-        return "not the bits of NumPy"
-    return f"{relative:.1e} from NumPy, more than {tolerance_shown(kind.tolerance)}"

@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
@@ -27,8 +26,6 @@ RECORD_LIMIT, METRICS_LIMIT = 8 * 2**20, 256 * 2**20
 """Bytes that run.json and metrics.jsonl may have."""
 NESTING = 20
 """Levels of objects and lists inside each other that a file may have."""
-TAIL = 64 * 2**10
-"""Bytes at the end of metrics.jsonl that are read to see how far a run is."""
 
 CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
 """The metrics of an epoch."""
@@ -208,17 +205,6 @@ def read_lines(path: Path, limit: int | None = None) -> list[tuple[bytes, dict[s
         _check(f"{path}: line {number}: ", row, _ROW_RULES)
         rows.append((text, row))
     return rows
-
-
-def last_row(path: Path) -> dict[str, Any]:
-    """Return the last whole row of a metrics.jsonl that may be being written; an empty one without any."""
-    lines: list[bytes] = []
-    with suppress(OSError):
-        if path.is_file():
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - TAIL))
-                lines = file.read(TAIL).split(b"\n")
-    return next(filter(None, map(_parsed, reversed(lines))), {})
 
 
 def finite(value: Any, levels: int = NESTING) -> Any:
