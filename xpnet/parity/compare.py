@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from xpnet.training.step import Step
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from xpnet._typing import Array
     from xpnet.inference.context import ComputeContext
     from xpnet.training.batches import Batch, Block
     from xpnet.training.state import Variables
@@ -135,9 +135,8 @@ def first_difference(left: Trainer, right: Trainer) -> Difference | None:
     if compared.epochs == expected:
         return None
     if compared.before is None:
-        epoch, starts = 0, [_initial_variables(side) for side in sides]
-        difference = _unequal([_named(start._asdict()) for start in starts], epoch=epoch)
-        difference = difference or _in_evaluation(sides, starts[0], epoch)
+        epoch = 0
+        difference = _first_unequal(map(_initial_values, sides), epoch)
     else:
         epoch = compared.before.epoch + 1
         difference = _in_epoch(sides, compared.before.variables, epoch)
@@ -169,56 +168,42 @@ def _fit(trainer: Trainer, expected: Sequence[Epoch] | None = None) -> KeepEpoch
 
 def _in_epoch(sides: Sequence[Trainer], variables: Variables, epoch: int) -> Difference | None:
     """Train for an epoch step by step; return the first difference in it or in the evaluation after it."""
-    runs = [_steps(side, variables, epoch) for side in sides]
-    for step, after in enumerate(zip(*runs, strict=True)):
-        difference = _unequal(
-            [_named(one._asdict()) for one in after], " after the update", epoch=epoch, step=step
-        )
-        if difference is not None:
-            blocks = [_recorded_gradients(side, variables, epoch, step) for side in sides]
-            return _in_blocks(blocks, epoch=epoch, step=step) or difference
-        variables = after[0]
-    return _in_evaluation(sides, variables, epoch)
+    difference = _first_unequal([_epoch_values(side, variables, epoch) for side in sides], epoch)
+    if difference is None or difference.step is None:
+        return difference
+    before = chain([variables], _steps(sides[0], variables, epoch))
+    variables = next(islice(before, difference.step, None))
+    gradients = [_gradient_values(side, variables, epoch, difference.step) for side in sides]
+    return _first_unequal(gradients, epoch) or difference
 
 
-def _in_evaluation(sides: Sequence[Trainer], variables: Variables, epoch: int) -> Difference | None:
-    """Evaluate after an epoch, or before the first; return the first difference."""
-    training = [_recorded_evaluation(side, variables, side.training_indices) for side in sides]
-    difference = _in_blocks(training, epoch=epoch)
-    if difference is None and sides[0].validation_indices is not None:
-        held_out = [_recorded_evaluation(side, variables, side.validation_indices) for side in sides]
-        difference = _in_blocks(held_out, " of validation samples", epoch=epoch)
-    return difference or _unequal([_metrics(side, variables) for side in sides], epoch=epoch)
-
-
-def _in_blocks(
-    sides: Iterable[Iterator[list[Value]]], suffix: str = "", *, epoch: int, **place: int
-) -> Difference | None:
-    for block, values in enumerate(zip(*sides, strict=True)):
-        if difference := _unequal(values, suffix, epoch=epoch, block=block, **place):
-            return difference
-    return None
-
-
-def _unequal(
-    sides: Iterable[Iterable[Value]], suffix: str = "", *, epoch: int, **place: int
-) -> Difference | None:
-    """Return the first two values, one of each side, that differ; ``place`` is the step and the block."""
-    for (operation, a, call), (_, b, _) in zip(*sides, strict=True):
+def _first_unequal(sides: Iterable[Iterable[Value]], epoch: int) -> Difference | None:
+    """Return the first two values, one of each side, that differ."""
+    for (operation, a, *place), (_, b, *_) in zip(*sides, strict=True):
         mismatch = first_mismatch(unequal_bits(a, b), a, b)
         if mismatch is not None:
-            values = float(mismatch.left), float(mismatch.right), mismatch.ulp
-            return Difference(epoch, operation + suffix, mismatch.index, *values, **place, call=call)
+            left, right, (call, step, block) = float(mismatch.left), float(mismatch.right), place
+            return Difference(epoch, operation, mismatch.index, left, right, mismatch.ulp, step, block, call)
     return None
 
 
-# One of the two runs: its results from variables on the host
+# One of the two runs: its results, in order, from variables on the host
 
 
-def _initial_variables(trainer: Trainer) -> Variables:
+def _initial_values(trainer: Trainer) -> Iterator[Value]:
     with trainer.backend.scope():
-        variables: Variables = trainer.to_host(trainer.initial_state().variables)
-    return variables
+        variables = trainer.to_host(trainer.initial_state().variables)
+    yield from _named(variables._asdict())
+    yield from _evaluation_values(trainer, variables)
+
+
+def _epoch_values(trainer: Trainer, variables: Variables, epoch: int) -> Iterator[Value]:
+    """Yield the variables after each step of an epoch, then what an evaluation computes."""
+    after = variables
+    for step, after in enumerate(_steps(trainer, variables, epoch)):
+        for value in _named(after._asdict()):
+            yield value._replace(operation=f"{value.operation} after the update", step=step)
+    yield from _evaluation_values(trainer, after)
 
 
 def _steps(trainer: Trainer, variables: Variables, epoch: int) -> Iterator[Variables]:
@@ -231,35 +216,37 @@ def _steps(trainer: Trainer, variables: Variables, epoch: int) -> Iterator[Varia
         yield variables
 
 
-def _metrics(trainer: Trainer, variables: Variables) -> Iterator[Value]:
+def _evaluation_values(trainer: Trainer, variables: Variables) -> Iterator[Value]:
+    """Yield the operations of an evaluation block by block, their results, and the metrics."""
+
+    def evaluation(context: ComputeContext, on_device: Variables, block: Block) -> dict[str, Any]:
+        compute, samples = context.block_evaluation, rows(context.ops, block)
+        results = compute(on_device.parameters, on_device.statistics, *samples)
+        return dict(zip(("loss", "correct", "predictions"), results, strict=True))
+
+    ops, samples = trainer.context.ops, trainer.samples
+    yield from _recorded(trainer, evaluation, variables, batch_of(ops, samples, trainer.training_indices))
+    if trainer.validation_indices is not None:
+        held_out = batch_of(ops, samples, trainer.validation_indices)
+        for value in _recorded(trainer, evaluation, variables, held_out):
+            yield value._replace(operation=f"{value.operation} of validation samples")
     with trainer.backend.scope():
         state = TrainState(trainer.to_device(variables))
         log = EpochLog(state, trainer.evaluate(state), trainer.validate(state))
-    return (Value(name, np.asarray(value)) for name, value in log.metrics.items())
+    yield from (Value(name, np.asarray(value)) for name, value in log.metrics.items())
 
 
-def _recorded_gradients(
-    trainer: Trainer, variables: Variables, epoch: int, step: int
-) -> Iterator[list[Value]]:
+def _gradient_values(trainer: Trainer, variables: Variables, epoch: int, step: int) -> Iterator[Value]:
+    """Yield the operations of a step block by block, and the sums over each block."""
+
     def gradients(context: ComputeContext, on_device: Variables, block: Block) -> dict[str, Any]:
         compute = Step(context, trainer.optimizer).block_sums
         return {"sums": compute(on_device.parameters, *block)}
 
     with trainer.backend.scope():  # a loader without stacks, whose batches have all blocks one by one
         batch = next(replace(trainer.loader, stack=1).batches(epoch, skip=step))
-    return _recorded(trainer, gradients, variables, batch)
-
-
-def _recorded_evaluation(
-    trainer: Trainer, variables: Variables, indices: Array | None
-) -> Iterator[list[Value]]:
-    def evaluation(context: ComputeContext, on_device: Variables, block: Block) -> dict[str, Any]:
-        compute, samples = context.block_evaluation, rows(context.ops, block)
-        results = compute(on_device.parameters, on_device.statistics, *samples)
-        return dict(zip(("loss", "correct", "predictions"), results, strict=True))
-
-    batch = batch_of(trainer.context.ops, trainer.samples, indices)
-    return _recorded(trainer, evaluation, variables, batch)
+    for value in _recorded(trainer, gradients, variables, batch):
+        yield value._replace(step=step)
 
 
 def _recorded(
@@ -267,16 +254,16 @@ def _recorded(
     compute: Callable[[ComputeContext, Variables, Block], dict[str, Any]],
     variables: Variables,
     batch: Batch,
-) -> Iterator[list[Value]]:
+) -> Iterator[Value]:
     """Yield the operations on each block of a batch, and their results, in order."""
-    for group in block_groups(batch.size, 1):
+    for number, group in enumerate(block_groups(batch.size, 1)):
         record: list[Value] = []
         with trainer.backend.scope():
             ops = recording(trainer.context.ops, trainer.backend.to_host, record)
             context = replace(trainer.context, ops=ops, compile=as_written)
             results = compute(context, trainer.to_device(variables), batch.block(group))
             record += _named({name: trainer.to_host(tree) for name, tree in results.items()})
-        yield record
+        yield from (value._replace(block=number) for value in record)
 
 
 def _named(trees: Mapping[str, Any]) -> Iterator[Value]:

@@ -81,10 +81,6 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
 def _is_plain(value: object) -> bool:
     """Return whether a value is a single one, or a list of such."""
     items = value if isinstance(value, list) else [value]
@@ -99,7 +95,7 @@ def _or_null(rule: Rule) -> Rule:
     return lambda value: value is None or rule[0](value), f"{rule[1]} or null"
 
 
-_TEXT: Rule = (_is_text, "a string")
+_TEXT: Rule = (lambda value: isinstance(value, str), "a string")
 _TEXTS = _list_of(_TEXT, "a list of strings")
 _NUMBER: Rule = (is_number, "a number")
 _NUMBERS = _list_of(_or_null(_NUMBER), "a list of numbers")
@@ -124,14 +120,11 @@ _RULES: Mapping[str, Rule] = {
 }
 _CONFIG_RULES: Mapping[str, Rule] = {
     "hidden": _or_null(_NUMBERS),
-    "arithmetic": _or_null(_TEXT),
-    "dtype": _or_null(_TEXT),
+    **dict.fromkeys(("arithmetic", "dtype"), _or_null(_TEXT)),
 }
 _DATA_RULES: Mapping[str, Rule] = {
-    "name": _TEXT,
-    "sha256": _TEXT,
-    "features": _or_null(_NUMBER),
-    "classes": _or_null(_NUMBER),
+    **dict.fromkeys(("name", "sha256"), _TEXT),
+    **dict.fromkeys(("features", "classes"), _or_null(_NUMBER)),
 }
 _ROW_RULES: Mapping[str, Rule] = dict.fromkeys(("epoch", "seconds", *CURVES), _or_null(_NUMBER))
 
