@@ -135,8 +135,7 @@ prepare() {
         fail "the emulated Python does not start: $(tail -n 1 "$log")"
     numpy=$(emulated -c 'import numpy; print(numpy.__version__)' 2>>"$log") ||
         fail "the emulated NumPy does not start: $(tail -n 1 "$log")"
-    # pandas reads CSV files only, and the bundled images are none.
-    local -a wheels without=(pandas)
+    local -a wheels without=()
     [[ ${numpy%%.*} -lt 2 ]] || without+=(numpy)
     mapfile -t wheels < <(dependencies "${without[@]}")
     quietly "download arm64 wheels" "$PYTHON" -m pip install --quiet --target "$site" \

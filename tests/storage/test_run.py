@@ -702,9 +702,9 @@ def test_a_cut_that_fails_leaves_all_rows(
         patch.setattr(os, "fsync", fail)
         expected = ConfigError if isinstance(error, OSError) else KeyboardInterrupt
         with pytest.raises(expected):
-            run.truncate_metrics(1)
+            run.resume(1)
     assert tree(tmp_path) == before
-    assert run.truncate_metrics(1) == 1
+    assert run.resume(1) == 1
 
 
 def test_going_on_removes_what_a_killed_process_was_writing_and_nothing_else(
