@@ -135,7 +135,8 @@ prepare() {
         fail "the emulated Python does not start: $(tail -n 1 "$log")"
     numpy=$(emulated -c 'import numpy; print(numpy.__version__)' 2>>"$log") ||
         fail "the emulated NumPy does not start: $(tail -n 1 "$log")"
-    local -a wheels without=()
+    # pandas reads CSV files only, and the bundled images are none.
+    local -a wheels without=(pandas)
     [[ ${numpy%%.*} -lt 2 ]] || without+=(numpy)
     mapfile -t wheels < <(dependencies "${without[@]}")
     quietly "download arm64 wheels" "$PYTHON" -m pip install --quiet --target "$site" \

@@ -339,13 +339,13 @@ BAD_TABLES = {
     "empty": (b"", "is empty"),
     "other columns": (b"1,2,3,4,5\n", "has 5 columns, the network takes 2 features: expected 2 co"),
     "a short row": (b"1,2\n\n3\n", "line 3: has 1 values, the first line has 2"),
-    "text": (b"a,b\n1,2\n1,x\n", "line 3, column 2 (b): 'x' is not a number: a feature is a number"),
-    "an empty cell": (b"1,\n", "line 1, column 2: is empty: a feature is a number"),
-    "not a number": (b"1,2\n1,nan\n", "line 2, column 2 (2): 'nan' is not a finite number"),
-    "an underscore": (b"1,2\n1_0,2\n", "line 2, column 1 (1): '1_0' is not a number"),
+    "text": (b"a,b\n1,2\n1,x\n", "line 3, column 2: 'x' is not a finite number"),
+    "an empty cell": (b"1,\n", "line 1, column 2: '' is not a finite number"),
+    "not a number": (b"1,2\n1,nan\n", "line 2, column 2: 'nan' is not a finite number"),
+    "an underscore": (b"1,2\n1_0,2\n", "line 2, column 1: '1_0' is not a finite number"),
     "a header alone": (b"a,b\n", "has a header but no rows"),
     "a bad label": (b"1.5,2,3\n", "line 1, column 1: label 1.5: a label is a whole number"),
-    "bytes": (b"1,2\n\xff\xfe\0,1\n", "line 2, column 1 (1): '"),
+    "bytes": (b"1,2\n\xff\xfe\0,1\n", "line 2, column 1: '"),
     "huge numbers": (b"1e300,1e300\n", "the network's outputs are not all finite"),
 }
 

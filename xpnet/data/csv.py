@@ -1,59 +1,75 @@
-"""Reads a table of label, feature, feature, … piece by piece, and names the first defect if it has one.
+"""Reads a table of label, feature, feature, … quickly, and finds the exact defect if it has one.
 
-NumPy converts a piece that holds nothing but numbers, commas and line ends; quotes and spaces around cells
-are removed first. Only a file that fails is read again, to name what is wrong with it.
+pandas converts a table column by column, and hundreds of short columns cost more than their cells.
+So the cells go to it one a line, as a single column in file order, and are folded into rows
+afterwards; that every line of the file holds the same number of cells is checked on the way. Two
+or more threads read a part of the file each: the tokenizer releases the interpreter lock. Only a
+file that fails is read again, to name what is wrong with it.
 """
 
+import csv
+import functools
+import io
 import math
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._lib.text import plain
-from xpnet.data.source import check_memory, reading
+from xpnet.data.csv_form import NUMBER, Form, format_cell, pieces, read_form
+from xpnet.data.source import check_memory
 from xpnet.data.table import LABEL_RULE, LARGEST_LABEL, PIXEL_RULE, Table
 from xpnet.errors import DataError
 
-PIECE = 1 << 18
-LONGEST_LINE = 16 << 20
-NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_CACHED_CELLS = 1 << 17
+_ONE_CELL_A_LINE = bytes.maketrans(b",", b"\n")
 _DECIMAL_FEATURE = re.compile(rb",[ \t\"]*[-+]?\d*(?:\.\d|\d\.|\d[eE])")
-_DIGITS, _NUMBERS = b"0123456789,\n", b"0123456789,\n+-.eE"
-_QUOTED = re.compile(rb'".*"', re.DOTALL)
-_NO_TEXT = "is not a CSV file, nor any text in UTF-8"
+_QUOTED = re.compile(rb'(?m)(^|,)[ \t]*"([^",\r\n]*)"[ \t]*(?=[,\r\n]|\Z)')
+_BLANK_LINES = re.compile(rb"(?m)^[ \t\r]*\n")
 _NOT_FINITE = {b"nan", b"inf", b"infinity"}
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True)
-class _Form:
-    """The form of a table, as its first lines have it."""
-
-    path: Path
-    labelled: bool  # the first column is the label
-    names: tuple[str, ...]  # of the columns, for messages; perhaps empty
-    width: int
-    start: int  # where the first row is, in bytes of the decompressed file
-    line: int  # its number, from 1
+class _Refused(Exception):  # noqa: N818
+    """A part of the file is not as it should be; what is wrong in it is not known yet."""
 
 
-class _Rows(NamedTuple):
-    """The rows in a piece of a table."""
+class _Cells:
+    """A file for pandas: the cells of `texts`, one a line, in bytes that it takes as they are."""
 
-    x: NDArray[np.generic]  # (m, features): uint8 if they may be pixels, else float64
-    y: NDArray[np.int32]  # (m, 1), or (m, 0) without labels
-    decimal: bool  # whether they make the whole table float64
+    def __init__(self, form: Form, texts: Iterator[bytes], dtype: type[np.generic]) -> None:
+        self.form, self.texts, self.dtype = form, texts, np.dtype(dtype)
+        self.count = 0
 
+    def __iter__(self) -> Self:
+        return self
 
-class _NoTableError(Exception):
-    """A piece of the file is not as it should be; what is wrong in it is not known yet."""
+    def __next__(self) -> bytes:
+        raise StopIteration
+
+    def read(self, _size: int) -> bytes:
+        for text in self.texts:
+            if cells := self._checked(text):
+                return cells
+        return b""
+
+    def _checked(self, text: bytes) -> bytes:
+        width = self.form.width
+        if b'"' in text:
+            text = _QUOTED.sub(rb"\1\2", text)
+        if not _has_width(text, width):
+            text = _BLANK_LINES.sub(b"", text)
+            if text and not _has_width(text, width):
+                raise _Refused
+        if b"\0" in text or (self.dtype == np.uint8 and not _is_for_uint8(text)):
+            raise _Refused
+        self.count += width * text.count(b"\n")
+        check_memory(self.form.path, self.count * self.dtype.itemsize)
+        return text.translate(_ONE_CELL_A_LINE)
 
 
 def read_csv(path: Path) -> Table:
@@ -67,7 +83,7 @@ def read_csv(path: Path) -> Table:
     DataError
         The first defect in the file, with its line and its column, both from 1.
     """
-    x, y = _read(_read_form(path, None))
+    x, y = _read(read_form(path))
     return Table(x, y[:, 0], f"{path}", f"{path}")
 
 
@@ -81,196 +97,197 @@ def read_csv_rows(path: Path, features: int) -> tuple[NDArray[np.generic], NDArr
     DataError
         Another number of columns, or the first defect in the file.
     """
-    form = _read_form(path, features)
+    form = read_form(path, features)
     x, y = _read(form)
-    return x, y[:, 0] if form.labelled else None
+    if form.labelled:
+        return x, y[:, 0]
+    whole = x.dtype == np.uint8 or (x.min() >= 0 and x.max() <= 255 and (x == np.floor(x)).all())
+    return x.astype(np.uint8, copy=False) if whole else x, None
 
 
-def _read_form(path: Path, features: int | None) -> _Form:
-    """Read the first two lines that are not blank.
+def _read(form: Form) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Return the features (m, features) and the labels, (m, 1), or (m, 0) without labels."""
+    with suppress(_Refused):
+        return _table(form, np.uint8, pixels=True)
+    pixels = form.labelled and not _has_decimal_feature(form)
+    if pixels:
+        _diagnose(form, pixels=True)  # else the labels are above 255, or written as decimals
+    try:
+        return _table(form, np.float64, pixels=pixels)
+    except _Refused as error:
+        _diagnose(form, pixels=pixels)
+        raise DataError.at(form.path, "is not a table of numbers") from error
 
-    Parameters
-    ----------
-    path
-        The file.
-    features
-        How many features a row has: in a table with so many columns there are no labels. None if the first
-        column is the label, however many there are.
+
+def _table(
+    form: Form, dtype: type[np.uint8 | np.float64], *, pixels: bool
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Parse the whole file as cells of `dtype`; features come out as uint8 if `pixels`.
 
     Raises
     ------
-    DataError
-        The file is empty, no text, or has another number of columns.
+    _Refused
+        The file holds something else.
     """
-    lines: list[tuple[int, int, bytes]] = []  # their numbers from 1, positions and bytes
-    with reading(path) as file:
-        start = len(_BYTE_ORDER_MARK) if file.read(3) == _BYTE_ORDER_MARK else 0
-        file.seek(start)
-        number = 1
-        while len(lines) < 2 and (line := _read_line(path, file)):
-            if line.strip():
-                lines.append((number, start, line))
-            number, start = number + 1, start + len(line)
-    if not lines:
-        raise DataError.at(path, "is empty")
-    cells = [cell.strip(b' \t\r\n"') for cell in lines[0][2].split(b",")]
-    width = len(cells)
-    if features is not None and width not in (features, features + 1):
-        raise DataError.at(
-            path,
-            f"has {width} columns, the network takes {features} features: "
-            f"expected {features} columns, or {features + 1} with the label first",
-        )
-    labelled = width != features
-    if labelled:
-        _check_text(path, *lines[0])
-    header = _is_header(cells, labelled=labelled)
-    if header and len(lines) == 1:
-        raise DataError.at(path, "has a header but no rows")
-    number, start, _ = lines[header]
-    return _Form(path, labelled, tuple(map(format_cell, cells)) if header else (), width, start, number)
+    import pandas as pd  # noqa: F401 (loads before the threads start)
 
+    def read(part: tuple[int, int]) -> NDArray[np.generic]:
+        return _parse(form, pieces(form, *part), dtype, pixels=pixels)
 
-def _check_text(path: Path, number: int, _: int, line: bytes) -> None:
-    """Refuse a file that is no text, or whose first line is no label with features."""
-    if b"\0" in line:
-        raise DataError.at(path, _NO_TEXT)
-    try:
-        line.decode()
-    except UnicodeDecodeError as error:
-        raise DataError.at(path, "is not text in UTF-8", line=number) from error
-    if b"," not in line:
-        problem = "has one column; a row is a label and its features, separated by commas"
-        raise DataError.at(path, problem, line=number)
-
-
-def _is_header(cells: list[bytes], *, labelled: bool) -> bool:
-    """Tell column names from a row: the label's is no number, the others are none either, or count up."""
-    labels, features = cells[:labelled], cells[labelled:]
-    counted = [[b"%d" % (first + i) for i in range(len(features))] for first in (0, 1)]
-    return not any(map(NUMBER.fullmatch, labels)) and (
-        features in counted or not any(map(NUMBER.fullmatch, features))
-    )
-
-
-def _pieces(form: _Form) -> Iterator[bytes]:
-    """Yield the rows in pieces of whole lines."""
-    with reading(form.path) as file:
-        file.seek(form.start)
-        while piece := file.read(PIECE):
-            yield piece + _read_line(form.path, file)
-
-
-def _read_line(path: Path, file: BinaryIO) -> bytes:
-    line = file.readline(LONGEST_LINE)
-    if len(line) == LONGEST_LINE:
-        too_long = f"has a line of more than {LONGEST_LINE} bytes"
-        raise DataError.at(path, _NO_TEXT if b"\0" in line else too_long)
-    return line
-
-
-def _cells(line: bytes) -> list[bytes]:
-    """Return the cells of a line without the spaces and the quotes around them."""
-    cells = map(bytes.strip, line.split(b","))
-    return [cell[1:-1].strip() if _QUOTED.fullmatch(cell) else cell for cell in cells]
-
-
-def _read(form: _Form) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Return the features (m, features) and the labels, (m, 1), or (m, 0) without labels."""
-    blocks: list[_Rows] = []
-    size = 0
-    with suppress(_NoTableError):
-        for text in _pieces(form):
-            blocks.append(_parse(form, text))
-            size += blocks[-1].x.nbytes
-            check_memory(form.path, size)
-        pixels = not any(block.decimal for block in blocks)
-        if not pixels or all(block.x.dtype == np.uint8 for block in blocks):
-            return _joined(blocks, np.uint8 if pixels else np.float64)
-    _raise_first_defect(form)
-    raise DataError.at(form.path, "is not a table of numbers")
-
-
-def _joined(blocks: list[_Rows], dtype: type[np.generic]) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Return all features and labels; the list is emptied, so that they need not fit in memory twice."""
-    y = np.concatenate([block.y for block in blocks])
-    x = np.empty((len(y), blocks[0].x.shape[1]), dtype)
+    with ThreadPoolExecutor(len(form.parts)) as pool:
+        blocks = list(pool.map(read, form.parts))
+    first = int(form.labelled)
+    y = np.concatenate([block[:, :first] for block in blocks]).astype(np.int32)
+    x = np.empty((len(y), form.width - first), np.uint8 if pixels else np.float64)
     start = 0
     while blocks:
-        block = blocks.pop(0).x
-        x[start : start + len(block)] = block
+        block = blocks.pop(0)
+        x[start : start + len(block)] = block[:, first:]
         start += len(block)
     return x, y
 
 
-def _parse(form: _Form, text: bytes) -> _Rows:
-    """Return the rows in whole lines; raise _NoTableError if they hold anything else."""
-    text = text.replace(b"\r\n", b"\n").replace(b", ", b",")
-    if text.translate(None, _NUMBERS):
-        text = b"\n".join(b",".join(_cells(line)) for line in text.split(b"\n"))
-    lines = list(filter(None, text.split(b"\n")))
-    if {line.count(b",") for line in lines} - {form.width - 1} or text.translate(None, _NUMBERS):
-        raise _NoTableError
-    # NumPy takes "-" for the integer 0, and cuts those that are too large for 64 bits.
-    values = _numbers(lines, np.float64 if text.translate(None, _DIGITS) else np.int64)
-    if values.dtype == np.int64 and values.max(initial=0) > LARGEST_LABEL:
-        values = _numbers(lines, np.float64)
-    if values.size != form.width * len(lines) or not np.isfinite(values).all():
-        raise _NoTableError
-    rows = values.reshape(-1, form.width)
-    y, x = rows[:, : form.labelled], rows[:, form.labelled :]
-    if ((y < 0) | (y > LARGEST_LABEL) | (y % 1 != 0)).any():
-        raise _NoTableError
-    pixels = x.min(initial=0) >= 0 and x.max(initial=0) <= 255
-    decimal = _has_decimal_feature(text) if form.labelled else not pixels or bool((x % 1 != 0).any())
-    x = x.astype(np.uint8 if pixels and not decimal else np.float64)
-    return _Rows(x, y.astype(np.int32), decimal)
+def _parse(
+    form: Form,
+    texts: Generator[bytes, None, None],
+    dtype: type[np.uint8 | np.float64],
+    *,
+    pixels: bool,
+) -> NDArray[np.generic]:
+    """Return rows of label and features, (m, width) of `dtype`.
 
+    Raises
+    ------
+    _Refused
+        A line of another width, a cell that is no `dtype`, a label or a feature out of range.
+    """
+    import pandas as pd
 
-def _numbers(lines: list[bytes], dtype: type[np.generic]) -> NDArray[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with closing(texts):
+        cells = _Cells(form, texts, dtype)
         try:
-            return np.fromstring(b",".join(lines), dtype, sep=",")
-        except (ValueError, DeprecationWarning) as error:  # of older versions of NumPy
-            raise _NoTableError from error
+            column = pd.read_csv(
+                cells,  # type: ignore[call-overload]
+                header=None,
+                dtype=dtype,
+                na_filter=False,
+                skip_blank_lines=False,
+                quoting=csv.QUOTE_NONE,
+                **_exact_floats(pd.__version__),
+            )
+            rows: NDArray[np.generic] = column.to_numpy().reshape(-1, form.width)
+        except pd.errors.EmptyDataError:  # raised for an empty first cell, too
+            rows = np.empty((0, form.width), dtype)
+        except (ValueError, OverflowError, TypeError) as error:
+            raise _Refused from error
+    if rows.size != cells.count:
+        raise _Refused
+    if dtype is np.float64 and rows.size:
+        y: NDArray[Any] = rows[:, : form.labelled]
+        x = rows[:, form.labelled :]
+        if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
+            raise _Refused
+        if ((y != np.floor(y)) | (y < 0) | (y > LARGEST_LABEL)).any():
+            raise _Refused
+        if pixels and (x.min() < 0 or x.max() > 255):
+            raise _Refused
+    return rows
 
 
-def _has_decimal_feature(text: bytes) -> bool:
-    may_have = b"." in text or b"e" in text or b"E" in text
-    return may_have and _DECIMAL_FEATURE.search(text) is not None
+def _exact_floats(pandas_version: str) -> dict[str, str]:
+    """Return the option for correctly rounded floats; from 3.1 pandas has no other converter."""
+    major, minor = map(int, pandas_version.split(".")[:2])
+    return {"float_precision": "round_trip"} if (major, minor) < (3, 1) else {}
 
 
-def _raise_first_defect(form: _Form) -> None:
+@functools.cache
+def _pandas_wraps_integers() -> bool:
+    """Tell whether this pandas, as before 3.1, reads 256 as the uint8 0 instead of refusing it."""
+    import pandas as pd
+
+    try:
+        pd.read_csv(io.StringIO("256"), header=None, dtype=np.uint8)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_for_uint8(text: bytes) -> bool:
+    """Tell whether pandas converts no decimal and no large number in a text to another uint8."""
+    return not _may_be_decimal(text) and not (_pandas_wraps_integers() and _may_exceed_uint8(text))
+
+
+def _may_be_decimal(text: bytes) -> bool:
+    return b"." in text or b"e" in text or b"E" in text
+
+
+def _may_exceed_uint8(text: bytes) -> bool:
+    """Tell whether a cell has a minus sign, four digits, or three that are above 255."""
+    if b"-" in text:
+        return True
+    characters = np.frombuffer(text, np.uint8)
+    digit = characters >= ord("0")
+    three = digit[:-2] & digit[1:-1] & digit[2:]
+    hundreds, tens, ones = characters[:-2], characters[1:-1], characters[2:]
+    above_255 = (hundreds > ord("2")) | (
+        (hundreds == ord("2")) & ((tens > ord("5")) | ((tens == ord("5")) & (ones > ord("5"))))
+    )
+    return bool((three[:-1] & digit[3:]).any() or (three & above_255).any())
+
+
+def _has_width(text: bytes, width: int) -> bool:
+    """Tell whether every line holds `width` cells, a cache's worth of lines at a time."""
+    characters = np.frombuffer(text, np.uint8)
+    bounds = np.concatenate([[0], np.flatnonzero(characters == ord("\n")) + 1])
+    count = max(1, _CACHED_CELLS // width)
+    for first in range(0, len(bounds) - 1, count):
+        lines = bounds[first : first + count + 1]
+        start, stop = lines[0], lines[-1]
+        commas = (characters[start:stop] == ord(",")).view(np.uint8)
+        if (np.add.reduceat(commas, lines[:-1] - start, dtype=np.uint32) != width - 1).any():
+            return False
+    return True
+
+
+def _has_decimal_feature(form: Form) -> bool:
+    with closing(pieces(form, form.start)) as texts:
+        return any(_DECIMAL_FEATURE.search(text) for text in texts if _may_be_decimal(text))
+
+
+def _diagnose(form: Form, *, pixels: bool) -> None:
     """Raise the DataError that names the first defect in the file, if it has one."""
-    pixels = form.labelled and not any(map(_has_decimal_feature, _pieces(form)))
     number = form.line
-    for text in _pieces(form):
-        refused = True
-        with suppress(_NoTableError):
-            refused = _parse(form, text).x.dtype != np.uint8 and pixels
-        for at, line in enumerate(text.split(b"\n") if refused else (), number):
-            _check_line(form, at, line, pixels=pixels)
-        number += text.count(b"\n")
+    with closing(pieces(form, form.start)) as texts:
+        for text in texts:
+            try:
+                _parse(form, (text for _ in range(1)), np.float64, pixels=pixels)
+            except _Refused:
+                for at, line in enumerate(text.split(b"\n"), number):
+                    _diagnose_line(form, at, line, pixels=pixels)
+            number += text.count(b"\n")
 
 
-def _check_line(form: _Form, number: int, line: bytes, *, pixels: bool) -> None:
+def _diagnose_line(form: Form, number: int, line: bytes, *, pixels: bool) -> None:
     """Raise the DataError that names the first defect in a line, if it has one."""
     if not line.strip():
         return
-    cells = _cells(line)
+    cells = [cell.strip() for cell in _QUOTED.sub(rb"\1\2", line).split(b",")]
     if len(cells) != form.width:
         problem = f"has {len(cells)} values, the first line has {form.width}"
         raise DataError.at(form.path, problem, line=number)
     for column, cell in enumerate(cells):
-        if defect := _defect(cell, label=form.labelled and column == 0, pixels=pixels):
+        if defect := _defect(form, cell, column, pixels=pixels):
             name = f" ({form.names[column]})" if form.names else ""
             raise DataError.at(form.path, defect, line=number, column=f"{column + 1}{name}")
 
 
-def _defect(cell: bytes, *, label: bool, pixels: bool) -> str | None:
+def _defect(form: Form, cell: bytes, column: int, *, pixels: bool) -> str | None:
     """Return what is wrong with a cell, or None."""
     value = float(cell) if NUMBER.fullmatch(cell) else None
+    if not form.labelled:
+        finite = value is not None and math.isfinite(value)
+        return None if finite else f"'{format_cell(cell)}' is not a finite number"
+    label = column == 0
     rule = LABEL_RULE if label else PIXEL_RULE if pixels else "a feature is a number"
     if value is None:
         kind = "finite number" if cell.lstrip(b"+-").lower() in _NOT_FINITE else "number"
@@ -283,9 +300,3 @@ def _defect(cell: bytes, *, label: bool, pixels: bool) -> str | None:
             " decimal point"
         )
     return None if math.isfinite(value) else f"{format_cell(cell)} is too large for float64"
-
-
-def format_cell(cell: bytes) -> str:
-    """Return a cell for a message: short, on one line, whatever its bytes are."""
-    text = plain(cell[:160].decode(errors="backslashreplace"))
-    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -15,6 +15,7 @@ GIT_TIMEOUT = 2.0
 LIBRARIES = (
     "xpnet",
     "numpy",
+    "pandas",
     "array_api_compat",
     "array_api_strict",
     "cupy",

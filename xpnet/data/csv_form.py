@@ -1,0 +1,161 @@
+"""The form of a CSV file, as its first lines have it, and its lines in pieces and in parts."""
+
+import gzip
+import itertools
+import os
+import re
+import sys
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+from xpnet._lib.text import plain
+from xpnet.data.source import reading
+from xpnet.errors import DataError
+
+PIECE = 1 << 18
+SMALLEST_PART = 2 << 20
+LONGEST_LINE = 16 << 20
+NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_WORKERS = min(4, os.cpu_count() or 1)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form of a table, as its first lines have it."""
+
+    path: Path
+    labelled: bool  # the first column is the label
+    names: tuple[str, ...]  # of the columns, for messages; perhaps empty
+    width: int
+    start: int  # where the first row is, in bytes of the decompressed file
+    line: int  # its number, from 1
+    parts: list[tuple[int, int]]  # where to cut the rows, to read the parts at once
+
+
+def read_form(path: Path, features: int | None = None) -> Form:
+    """Read the first two lines that are not blank.
+
+    Parameters
+    ----------
+    path
+        The file.
+    features
+        How many features a row has: in a table with so many columns there are no labels. None if the first
+        column is the label, however many there are.
+
+    Raises
+    ------
+    DataError
+        The file is empty, no text, or has another number of columns.
+    """
+    with reading(path) as file:
+        lines = list(itertools.islice(_lines(path, file), 2))
+        if not lines:
+            raise DataError.at(path, "is empty")
+        cells = [cell.strip(b' \t\r\n"') for cell in lines[0][2].split(b",")]
+        width = len(cells)
+        if features is not None and width not in (features, features + 1):
+            raise DataError.at(
+                path,
+                f"has {width} columns, the network takes {features} features: "
+                f"expected {features} columns, or {features + 1} with the label first",
+            )
+        labelled = width != features
+        if labelled:
+            _check_text(path, lines, width)
+        header = _is_header(cells, labelled=labelled)
+        if header and len(lines) == 1:
+            raise DataError.at(path, "has a header but no rows")
+        names = tuple(map(format_cell, cells)) if header and labelled else ()
+        number, start, _ = lines[header]
+        return Form(path, labelled, names, width, start, number, _parts(file, start, path.stat().st_size))
+
+
+def _check_text(path: Path, lines: list[tuple[int, int, bytes]], width: int) -> None:
+    """Refuse a file that is no text, or whose first line is no label with features."""
+    if any(b"\0" in line for _, _, line in lines):
+        _not_text(path)
+    number, _, line = lines[0]
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        raise DataError.at(path, "is not text in UTF-8", line=number) from error
+    if width < 2:
+        problem = "has one column; a row is a label and its features, separated by commas"
+        raise DataError.at(path, problem, line=number)
+
+
+def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the lines that are not blank: their numbers from 1, their positions, their bytes."""
+    start = len(_BYTE_ORDER_MARK) if file.read(3) == _BYTE_ORDER_MARK else 0
+    file.seek(start)
+    for number in itertools.count(1):
+        line = file.readline(LONGEST_LINE)
+        if not line:
+            return
+        if len(line) == LONGEST_LINE:
+            _too_long(path, line)
+        if line.strip():
+            yield number, start, line
+        start += len(line)
+
+
+def _is_header(cells: list[bytes], *, labelled: bool) -> bool:
+    """Tell column names from a row: the label's is no number, the others are none either, or count up."""
+    labels, features = cells[:labelled], cells[labelled:]
+    counted = [[b"%d" % (first + i) for i in range(len(features))] for first in (0, 1)]
+    return not any(map(NUMBER.fullmatch, labels)) and (
+        features in counted or not any(map(NUMBER.fullmatch, features))
+    )
+
+
+def _parts(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
+    """Cut a file at line ends into a part for each thread; gzip can only be read in one."""
+    if isinstance(file, gzip.GzipFile):
+        return [(start, sys.maxsize)]
+    count = max(1, min(_WORKERS, (size - start) // SMALLEST_PART))
+    cuts = [start]
+    for part in range(1, count):
+        file.seek(start + (size - start) * part // count)
+        file.readline(LONGEST_LINE)
+        cuts.append(max(cuts[-1], file.tell()))
+    return list(zip(cuts, [*cuts[1:], sys.maxsize], strict=True))
+
+
+def pieces(form: Form, start: int, stop: int = sys.maxsize) -> Generator[bytes, None, None]:
+    """Yield the lines between two positions in pieces of whole lines, the last one ended."""
+    rest = b""
+    with reading(form.path) as file:
+        file.seek(start)
+        while piece := file.read(min(PIECE, stop - start)):
+            start += len(piece)
+            if form.labelled and b"\0" in piece:
+                _not_text(form.path)
+            text = rest + piece
+            end = text.rfind(b"\n") + 1
+            rest = text[end:]
+            if len(rest) > LONGEST_LINE:
+                _too_long(form.path, rest)
+            if end:
+                yield text[:end]
+    if rest:
+        yield rest + b"\n"
+
+
+def format_cell(cell: bytes) -> str:
+    """Return a cell for a message: short, on one line, whatever its bytes are."""
+    text = plain(cell[:160].decode(errors="backslashreplace"))
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _not_text(path: Path) -> NoReturn:
+    raise DataError.at(path, "is not a CSV file, nor any text in UTF-8")
+
+
+def _too_long(path: Path, line: bytes) -> NoReturn:
+    if b"\0" in line:
+        _not_text(path)
+    raise DataError.at(path, f"has a line of more than {LONGEST_LINE} bytes")
