@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from xpnet._lib.text import complain
-from xpnet.cli.parser import guarded
+from xpnet.cli.guard import exit_code
 
 COMMANDS = {
     "train": ("xpnet.train", "train a network (xpnet train --help)"),
@@ -23,7 +23,9 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first word names, and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _run(*words), debug="--debug" in words[1:])
+    with exit_code(debug="--debug" in words[1:]) as outcome:
+        outcome.code = _run(*words)
+    return outcome.code
 
 
 def _run(command: str = "", *words: str) -> int:

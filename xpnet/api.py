@@ -223,9 +223,8 @@ def fit(
     patience = config.patience
     if validation_data is not None:
         config = replace(config, patience=None, validation=0)
-    if classes is not None and (problem := whole(1).problem(_plain(classes), classes)):
-        msg = f"fit: classes: {problem}"
-        raise ConfigError(msg)
+    if classes is not None:
+        whole(1).check("fit: classes", _plain(classes), classes)
     backend = chosen_backend(config)
     training, validation = _table(X, y, backend), None
     if validation_data is not None:

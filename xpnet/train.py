@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from xpnet.cli.parser import INTERRUPTED, exit_code
+from xpnet.cli.guard import INTERRUPTED, exit_code
 from xpnet.config import parse, to_toml
 
 # What is imported below, inside the function, loads NumPy; --help does without.
@@ -22,20 +22,17 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m xpnet.train")
         config = command.config
         if command.print_config:
             sys.stdout.write(to_toml(config))
-            return 0
-        from xpnet.cli.resume import reopened
-        from xpnet.cli.train import train
-        from xpnet.cli.trials import run_trials
-
-        if config.resume is not None:
-            with reopened(command, config.resume) as (config, run):
-                runs = [train(config, line, resumed=run)]
-        elif config.repeats > 1 or len(config.learning_rates) > 1:
-            runs = run_trials(config, line)
         else:
-            runs = [train(config, line)]
-        if runs[-1].record["status"] == "interrupted":
-            outcome.code = INTERRUPTED
+            from xpnet.cli.train import resume, run_trials, train
+
+            if config.resume is not None:
+                runs = [resume(command, config.resume, line)]
+            elif config.repeats > 1 or len(config.learning_rates) > 1:
+                runs = run_trials(config, line)
+            else:
+                runs = [train(config, line)]
+            if runs[-1].record["status"] == "interrupted":
+                outcome.code = INTERRUPTED
     return outcome.code
 
 

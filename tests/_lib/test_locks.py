@@ -1,13 +1,15 @@
 """Locks between processes: one holder at a time, and none that has died."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from xpnet._lib import locks
-from xpnet._lib.locks import Lock
+from xpnet._lib.locks import Lock, is_held
 
 
 def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path: Path) -> None:
@@ -62,17 +64,77 @@ def test_a_lock_on_a_file_that_is_gone_or_another_one_removes_nothing(tmp_path: 
 def test_a_lock_on_a_file_that_its_holder_has_just_removed_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, hold = tmp_path / "lock", locks._hold
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / "lock"
     held = Lock.take(path)
     assert held is not None
 
-    def hold_late(descriptor: int) -> None:
+    def flock_late(descriptor: int, operation: int) -> None:
+        monkeypatch.undo()
         held.release()  # between the opening and the locking
-        hold(descriptor)
+        fcntl.flock(descriptor, operation)
 
-    monkeypatch.setattr(locks, "_hold", hold_late)
+    monkeypatch.setattr(fcntl, "flock", flock_late)
     late = Lock.take(path)
-    monkeypatch.undo()
     assert late is not None
     assert path.exists()
     assert Lock.take(path) is None
+
+
+def test_a_lock_and_that_of_version_0_1_0_exclude_each_other(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / "lock"
+    path.touch()
+    exclusive = fcntl.LOCK_EX | fcntl.LOCK_NB
+    with path.open("r+b") as file:
+        fcntl.flock(file, exclusive)
+        assert Lock.take(path) is None
+        assert is_held(path)
+    held = Lock.take(path)
+    assert held is not None
+    with path.open("r+b") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, exclusive)
+
+
+def test_whether_a_lock_is_held_is_told_without_making_or_removing_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not is_held(path)
+    assert not path.exists()
+    held = Lock.take(path)
+    assert held is not None
+    assert is_held(path)
+    held.release()
+    path.touch()
+    assert not is_held(path)
+    assert path.exists()
+
+
+def test_whether_a_lock_is_held_is_told_without_the_right_to_write_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fcntl")
+    path = tmp_path / "lock"
+    held = Lock.take(path)
+    assert held is not None
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert is_held(path)
+    held.release()
+    path.touch()
+    assert not is_held(path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_locks_in_the_file_system_everybody_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", fail)
+    assert Lock.take(tmp_path / "lock") is not None
+    assert Lock.take(tmp_path / "lock") is not None
+    assert not is_held(tmp_path / "lock")

@@ -105,7 +105,7 @@ def test_fewer_images_make_fewer_rows(tmp_path):
         (("--augment-rotate", "200"), "--augment-rotate: expected a number from 0 to 180 "),
         (("--augment-shift", "nan"), "--augment-shift: expected a number from 0 to 1000 "),
         ((*FLAGS, "--seed", "-1"), "--seed: expected a whole number from 0 to 2^64 - 1 "),
-        ((*FLAGS, "--preview", "picture.jpg"), "--preview: expected a file name that ends in .png"),
+        ((*FLAGS, "--preview", "picture.jpg"), "argument --preview: expected a file name that ends in .png"),
         ((*FLAGS, "--preview", "none/picture.png"), "none/picture.png: cannot be written (No such"),
         ((*FLAGS, "--data", "absent.npz"), "absent.npz: no such file or folder"),
         ((*FLAGS, "--data", "oblong.npz"), "--augment-*: needs square images; 6 features make no"),

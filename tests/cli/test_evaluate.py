@@ -193,6 +193,16 @@ def test_the_tables_are_printed_in_plain_text(capsys):
     assert not re.search(r"[^ -~\n]", out)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="allows no such names")
+def test_names_of_files_can_do_no_harm_in_a_terminal(capsys, work, tmp_path):
+    hostile = shutil.copytree(work / "runs" / "native", tmp_path / "run\x1b[2J[bold]")
+    data = shutil.copy("data.npz", tmp_path / "data\x1b]0;owned\x07.npz")
+    out = printed(capsys, hostile, "--data", data)
+    assert all(line.isprintable() for line in out.split("\n"))
+    assert r"run\x1b[2J[bold]: 16-10-4" in out
+    assert r"data\x1b]0;owned\x07.npz: 1500 test samples" in out
+
+
 def test_label_smoothing_is_named(capsys):
     assert "(mean cross-entropy, label smoothing 0.1)" in printed(capsys, "runs/smoothed")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xpnet.__main__ import COMMANDS
-from xpnet.cli.parser import Output, guarded
+from xpnet.cli.guard import Output, exit_code
 from xpnet.storage.record import read_metrics, read_run
 
 pytestmark = pytest.mark.skipif(
@@ -68,6 +68,10 @@ def test_every_other_command_says_it_in_one_line_too(words):
     assert shell(f"{{xpnet}} {words} | true; exit ${{{{PIPESTATUS[0]}}}}")[0] == 0
 
 
+def test_settings_that_cannot_be_printed_are_a_failure():
+    assert shell("{xpnet} train --print-config > /dev/full") == (1, FULL)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_every_command_into_a_full_device_is_no_traceback(command):
     assert shell(f"{{xpnet}} {command} --help > /dev/full")[1] == FULL
@@ -82,8 +86,7 @@ class Broken(io.StringIO):
 
 def test_a_stream_without_a_descriptor_fails_once(capsys):
     output = Output(Broken())
-    output.writelines(["a\n", "b\n"])
-    assert output.write("c\n") == 2
+    assert [output.write(line) for line in ("a\n", "b\n", "c\n")] == [2, 2, 2]
     output.flush()
     assert output.failed
     assert capsys.readouterr().err == (
@@ -94,9 +97,8 @@ def test_a_stream_without_a_descriptor_fails_once(capsys):
 def test_an_exit_code_of_its_own_wins(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", Broken())
 
-    def body():
-        print("lost")
-        return 3
-
-    assert guarded(body, debug=False) == 3
-    assert guarded(lambda: print("lost") or 0, debug=False) == 1
+    for code, expected in ((3, 3), (0, 1)):
+        with exit_code(debug=False) as outcome:
+            print("lost")
+            outcome.code = code
+        assert outcome.code == expected

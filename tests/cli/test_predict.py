@@ -120,10 +120,10 @@ def test_without_a_run_it_is_the_newest(capsys, words):
     assert as_without_run(capsys, RUN, *words) == printed(capsys, RUN, *words)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
-def test_a_model_file_is_a_network_whatever_its_name_is(capsys, tmp_path, name):
-    Path(tmp_path / name).write_bytes((RUN / "model.safetensors").read_bytes())
-    assert printed(capsys, tmp_path / name, "seven.png").startswith("seven.png   7 ")
+def test_a_model_file_is_a_network(capsys, tmp_path):
+    path = tmp_path / "copied.SAFETENSORS"
+    path.write_bytes((RUN / "model.safetensors").read_bytes())
+    assert printed(capsys, path, "seven.png").startswith("seven.png   7 ")
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_a_bad_csv_file_is_one_line_that_says_where(capsys, tmp_path, content, m
         ("a.npz", b"", "is not an intact .npz archive"),
         ("a", b"\0\0\x08\x03\0\0", "ends inside its header"),
         ("a", b"\x1f\x8b\x08 and no more", "the gzip data"),
-        ("a.csv", None, "a.csv: no such file or folder"),
+        ("a.csv", None, "a.csv: no such file"),
         ("a.csv.gz", b"\x1f\x8b\x08 and no more", "the gzip data"),
     ],
 )

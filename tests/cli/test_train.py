@@ -382,6 +382,7 @@ def test_the_metrics_of_a_running_training_are_valid_json_lines():
 
 @pytest.mark.parametrize(("ratio", "noted"), [(None, False), (2, False), (64, True)])
 def test_a_gpu_with_slow_float64_is_noted(capsys, monkeypatch, ratio, noted):
-    monkeypatch.setattr(runner, "_float64_ratio", lambda _: ratio)
+    monkeypatch.setattr(runner, "cuda_index", lambda _: 0)
+    monkeypatch.setattr(runner, "float64_ratio", lambda _: ratio)
     assert run("--epochs", 0) == 0
     assert ("float64 is 1/64 as fast as float32 on this GPU" in capsys.readouterr().out) is noted

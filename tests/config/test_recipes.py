@@ -2,13 +2,15 @@
 
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from xpnet import config as package
 from xpnet import train
-from xpnet.config import TrainConfig, from_recipe, parse, recipes
+from xpnet.config import TrainConfig, parse, recipes
+from xpnet.config.sources import recipe_settings
 from xpnet.errors import ConfigError
 
 FOLDER = Path(package.__file__).resolve().parents[1] / "config" / "recipes"
@@ -24,6 +26,10 @@ PROMISED = {
 
 def parsed(*argv: object) -> TrainConfig:
     return parse([str(word) for word in argv], "xpnet train").config
+
+
+def from_recipe(name: str) -> TrainConfig:
+    return TrainConfig(**recipe_settings(name))
 
 
 @pytest.fixture
@@ -71,16 +77,11 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
 def test_the_flag_gives_the_recipe_and_printed_it_reads_back(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = parse(["--recipe", name], "xpnet train")
-    assert (command.config, command.recipe) == (from_recipe(name), name)
+    assert parsed("--recipe", name) == from_recipe(name)
     assert train.main(["--recipe", name, "--print-config"]) == 0
     file = tmp_path / "printed.toml"
     file.write_text(capsys.readouterr().out, encoding="utf-8")
     assert parsed("--config", file) == from_recipe(name)
-
-
-def test_without_a_recipe_there_is_none() -> None:
-    assert parse([], "xpnet train").recipe is None
 
 
 def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_default(mine: Path) -> None:
@@ -95,10 +96,10 @@ def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_de
 
 def test_a_file_may_name_its_recipe_and_the_flag_wins(mine: Path) -> None:
     command = parse(["--config", str(mine)], "xpnet train")
-    assert command.recipe == "quick"
+    assert command.config == replace(from_recipe("quick"), epochs=7)
     assert command.given >= {"epochs", "optimizer"}
-    command = parse(["--config", str(mine), "--recipe=simard-800"], "xpnet train")
-    assert (command.recipe, command.config.hidden, command.config.epochs) == ("simard-800", (800,), 7)
+    config = parsed("--config", mine, "--recipe=simard-800")
+    assert config == replace(from_recipe("simard-800"), epochs=7)
 
 
 def test_what_a_flag_leaves_without_sense_falls_and_the_rest_of_the_recipe_stays(mine: Path) -> None:

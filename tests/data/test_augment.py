@@ -13,6 +13,7 @@ from assertions import assert_on_backend, assert_same
 
 from xpnet.arithmetic import Native, Reproducible, host, random
 from xpnet.backends.resolve import make
+from xpnet.config import TrainConfig
 from xpnet.config.augmentation import Augmentation
 from xpnet.data import distort
 from xpnet.data.augment import augmenter, square_side
@@ -93,9 +94,9 @@ def transforms_of(matrices, size, shifts=(0.0, 0.0)):
     ("name", "value", "message"),
     [
         ("shift", -1, "--augment-shift: expected a number from 0 to 1000 (pixels), got -1"),
-        ("shift", math.nan, "--augment-shift: expected a number from 0 to 1000 (pixels), got nan"),
+        ("shift", math.nan, "--augment-shift: expected a number from 0 to 1000 (pixels), got NaN"),
         ("rotate", 181, "--augment-rotate: expected a number from 0 to 180 (degrees), got 181"),
-        ("rotate", True, "--augment-rotate: expected a number from 0 to 180 (degrees), got True"),
+        ("rotate", True, "--augment-rotate: expected a number from 0 to 180 (degrees), got true"),
         ("scale", 1.0, "--augment-scale: expected a number from 0 to 0.9 (a share of the size)"),
         ("shear", math.inf, "--augment-shear: expected a number from 0 to 10 (pixels sideways"),
         ("elastic_alpha", "3", "--augment-elastic-alpha: expected a number from 0 to 10000"),
@@ -104,7 +105,7 @@ def transforms_of(matrices, size, shifts=(0.0, 0.0)):
 )
 def test_a_setting_out_of_range_is_an_error_that_names_its_flag(name, value, message):
     with pytest.raises(ConfigError) as caught:
-        Augmentation(**{name: value})
+        TrainConfig(**{f"augment_{name}": value})
     assert str(caught.value).startswith(message)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xpnet.backends.base import PRECISION_VARIABLES
-from xpnet.cli.parity_table import heading
+from xpnet.cli.parity import heading
 from xpnet.parity import runs
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -186,7 +186,7 @@ def test_the_first_block_is_one_line_that_sets_up_and_trains():
         (f"{SET_UP}    xpnet evaluate\n", "evaluate: before anything is trained"),
         (f"{SET_UP}    xpnet train\n    xpnet report runs/first\n", "runs/first: is not there"),
         (f"{SET_UP}    xpnet train\n    xpnet predict photo.jpg\n", "photo.jpg: is not there"),
-        (f"{SET_UP}    xpnet train --batch 3\n", "Unrecognized options: --batch"),
+        (f"{SET_UP}    xpnet train --batch 3\n", "unrecognized arguments: --batch"),
         (f"{SET_UP}    xpnet train\n    xpnet evaluate --sort x\n", "--sort"),
         (f"{SET_UP}    xpnet train\n    xpnet runs shew\n", "invalid choice: 'shew'"),
         (f"{SET_UP}    xpnet train --name a\n    xpnet train --name a\n", "the name is taken"),

@@ -1,8 +1,9 @@
 """What a tracker holds of a run, read with its own library or from its documented store, as JSON.
 
 ``python read_trackers.py TRACKER NAME``, in the folder that holds ``runs``; it prints an object with
-config, history (a list of [epoch, figures]), files (their SHA-256 by name), status and fingerprint. As a
-process of its own it keeps what the libraries warn of away from the tests.
+config, history (a list of [epoch, figures]), files (their SHA-256 by name), status and fingerprint, and for
+MLflow times (start and end, in milliseconds). As a process of its own it keeps what the libraries warn of
+away from the tests.
 """
 
 import hashlib
@@ -115,6 +116,7 @@ def mlflow(name):
         },
         "status": {"FINISHED": "completed"}.get(run.info.status, run.info.status),
         "fingerprint": run.data.tags["fingerprint"],
+        "times": [run.info.start_time, run.info.end_time],
     }
 
 

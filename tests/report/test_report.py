@@ -1,8 +1,8 @@
 """The report: what it says is what the run did, its texts are harmless, its errors are one line."""
 
 import json
+import math
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import complaint, printed
+from jinja2 import UndefinedError
 from report_pages import (
+    Page,
     blobs,
     embedded_network,
     image_of,
@@ -30,10 +32,10 @@ from xpnet.inference.predictor import Predictor
 from xpnet.nn import metrics
 from xpnet.nn.metrics import class_figures, confusion_matrix
 from xpnet.report import write_report
-from xpnet.report.charts import Line, line_chart, split, ticks
+from xpnet.report.charts import line_chart, split, ticks
 from xpnet.report.images import ink_image, weight_image
-from xpnet.report.markup import Markup, element, json_script
-from xpnet.report.record import shown
+from xpnet.report.page import environment
+from xpnet.report.settings import format_value
 from xpnet.storage.model_file import SavedModel, save_model
 
 SETTINGS = ("--epochs", 6, "--log-every", 1, "--batch-size", 50, "--lr", 0.05, "--validation", 60)
@@ -72,6 +74,16 @@ def command(*words):
 
 def written(folder, **options):
     return parsed(write_report(folder, **options))
+
+
+def rendered(template, value):
+    return environment().from_string(template).render(value=value)
+
+
+def drawn(points):
+    """The chart of one line."""
+    chart = {"title": "chart", **line_chart({"train": points}, str)}
+    return Page(environment().get_template("charts.html").module.line_chart(chart)).root
 
 
 def cells(row):
@@ -377,8 +389,9 @@ def test_a_single_class_is_told(tmp_path):
 # Texts
 
 
-def test_a_run_named_like_markup_is_harmless(run):
-    named = run.rename(run.parent / "<script>alert(1)<img src=x onerror=alert(1)>")
+@pytest.mark.parametrize("name", ["<script>alert(1)<img src=x onerror=alert(1)>", "{{ 7 * 7 }}{% raw %}{#"])
+def test_a_run_named_like_markup_is_harmless(run, name):
+    named = run.rename(run.parent / name)
     page = written(named)
     assert page.one("h1").text == named.name
     assert page.one("head").one("title").text == f"{named.name} · xpnet"
@@ -414,17 +427,25 @@ def test_every_text_of_the_record_is_escaped(run):
 
 @pytest.mark.parametrize("text", ["</script><b>", "<!--", "]]>", "a & b", "\u2028\u2029", "\ud800"])
 def test_json_in_a_script_ends_nothing_and_reads_back(text):
-    script = json_script("data", {"text": text})
-    content = script.removeprefix('<script type="application/json" id="data">')
-    content = content.removesuffix("</script>")
+    content = rendered("{{ value | tojson }}", {"text": text})
     assert not set(content) & set("<>&\u2028\u2029")
     assert json.loads(content) == {"text": text}
 
 
-def test_markup_escapes_text_and_attributes_but_not_markup():
-    made = element("p", "1 < 2", element("b", "&"), None, title='"<', class_="a", hidden=None)
-    assert made == '<p title="&quot;&lt;" class="a">1 &lt; 2<b>&amp;</b></p>'
-    assert element("p", Markup("<i>") + "<") == "<p>&lt;i&gt;&lt;</p>"
+def test_json_in_a_script_holds_only_what_every_browser_reads():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        rendered("{{ value | tojson }}", math.nan)
+
+
+def test_templates_escape_text_and_attributes():
+    text = rendered('<p title="{{ value }}">{{ value }}</p>', """1 < 2 & "'</p>""")
+    escaped = "1 &lt; 2 &amp; &#34;&#39;&lt;/p&gt;"
+    assert text == f'<p title="{escaped}">{escaped}</p>'
+
+
+def test_a_missing_variable_of_a_template_is_an_error():
+    with pytest.raises(UndefinedError):
+        rendered("{{ value.absent }}", {})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
@@ -434,9 +455,9 @@ def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(run):
 
 
 def test_long_and_many_values_are_cut():
-    assert shown("x" * 1000) == "x" * 300 + "…"
-    assert shown([1, 2.5, "a"]) == "1 2.5 a"
-    assert [shown(value) for value in (None, [], True, False, 0)] == ["none", "none", "yes", "no", "0"]
+    assert format_value("x" * 1000) == "x" * 300 + "…"
+    assert format_value([1, 2.5, "a"]) == "1 2.5 a"
+    assert [format_value(value) for value in (None, [], True, False, 0)] == ["none", "none", "yes", "no", "0"]
 
 
 # Charts and images
@@ -470,16 +491,15 @@ def test_there_are_two_to_seven_ticks_whatever_the_range(high):
 
 def test_a_long_line_is_thinned_and_keeps_its_ends():
     points = [(float(epoch), 1 / (1 + epoch)) for epoch in range(1, 10_001)]
-    chart = line_chart("chart", [Line("train", points)], str)
-    places = re.search(r'class="line train"', chart) and re.search(r'd="M([^"]*)L[^"]*"', chart)[0]
-    assert places.count("L") == 399
-    assert 'd="M52.0 12.0L' in chart
-    assert "L428.0 216.0" in chart
+    path = drawn(points).one("path", class_="train").attributes["d"]
+    assert path.count("L") == 399
+    assert path.startswith("M52.0 12.0L")
+    assert path.endswith("L428.0 216.0")
 
 
 def test_a_curve_of_one_point_is_drawn_in_the_middle():
-    chart = line_chart("chart", [Line("train", [(0.0, 0.5)])], str)
-    assert 'cx="240.0" cy="114.0"' in chart
+    dot = drawn([(0.0, 0.5)]).one("circle")
+    assert (dot.attributes["cx"], dot.attributes["cy"], dot.text) == ("240.0", "114.0", "epoch 0, train 0.5")
 
 
 @pytest.mark.parametrize(
@@ -488,14 +508,12 @@ def test_a_curve_of_one_point_is_drawn_in_the_middle():
 )
 def test_what_is_before_the_first_epoch_would_dwarf_the_rest(epochs, before, rest):
     points = [(epoch, 9.0 - epoch) for epoch in epochs]
-    parts = split(Line("train", points))
-    assert [[epoch for epoch, _ in part.points] for part in parts] == [before, rest]
+    assert [[epoch for epoch, _ in part] for part in split(points)] == [before, rest]
 
 
 def test_large_images_are_reduced():
     address = ink_image(np.full(200 * 200, 128, np.uint8), 255.0)
-    page = element("img", src=address)
-    assert 'src="data:image/png' in page
+    assert address.startswith("data:image/png")
     assert len(address) < 500
     weights = np.linspace(-1, 1, 128 * 128)
     assert len(weight_image(weights)) < 8000
@@ -726,7 +744,10 @@ def test_help_names_every_flag(capsys):
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import xpnet.report", {"numpy", "pandas", "PIL", "torch", "jax", "safetensors"}),
+        (
+            "import xpnet.report, xpnet.cli.runs.command",
+            {"numpy", "pandas", "PIL", "jinja2", "torch", "jax", "safetensors"},
+        ),
         (
             "import sys; from xpnet.__main__ import main; assert main(['report', sys.argv[1]]) == 0",
             {"pandas", "torch", "jax", "cupy", "matplotlib", "sklearn", "rich"},

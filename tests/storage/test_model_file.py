@@ -205,10 +205,10 @@ def test_one_bit_of_a_norm_changes_the_fingerprint(name: str) -> None:
 
 def test_norms_that_are_not_those_of_the_layers_have_no_fingerprint() -> None:
     whole = normalized((4, 3, 3, 2))
-    with pytest.raises(ValueError, match="norms: expected 2, one for each hidden layer, got 1"):
+    with pytest.raises(ValueError, match=r"norms\.1\.weight: missing"):
         fingerprint(whole.layers, whole.norms[:1])
     strange = [*whole.norms[:1], {**whole.norms[1], "momentum": np.zeros(3)}]
-    with pytest.raises(ValueError, match=r"norm 1: .*'momentum'"):
+    with pytest.raises(ValueError, match=r'unknown tensor "norms\.1\.momentum"'):
         fingerprint(whole.layers, strange)
 
 
@@ -227,7 +227,7 @@ def test_one_bit_changes_the_fingerprint() -> None:
 
 def test_no_tensor_is_silently_left_out_of_the_fingerprint() -> None:
     layers = [{**model().layers[0], "momentum": np.zeros(3)}]
-    with pytest.raises(ValueError, match=r"layer 0: .*'momentum'"):
+    with pytest.raises(ValueError, match=r'unknown tensor "layers\.0\.momentum"'):
         fingerprint(layers)
 
 
@@ -243,7 +243,7 @@ def test_no_tensor_is_silently_left_out_of_the_fingerprint() -> None:
         ({"normalization": {**statistics(), "mean": np.ones(4)}}, 'unknown tensor "normaliz'),
         ({"activation": "gelu"}, 'activation: expected one of relu, .*, got "gelu"'),
         ({"norms": normalized((4, 3, 3, 2)).norms}, r"norms\.1: expected batch norm"),
-        ({"norms": normalized((4, 2, 2)).norms}, r"norms\.0\.weight: expected shape \(3,\), "),
+        ({"norms": normalized((4, 2, 2)).norms}, r"norms\.0\.bias: expected shape \(3,\), "),
         ({"norms": normalized(dtype=np.float64).norms}, r"norms\.0\.\w+: expected dtype F32 as"),
     ],
 )

@@ -61,6 +61,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_clean_checkout_gives_its_commit(checkout: Path) -> None:
     commit = git(checkout, "rev-parse", "HEAD")
+    git(checkout, "tag", "-a", "v1", "-m", "m")
     assert environment()["git"] == {"commit": commit, "dirty": False}
 
 

@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xpnet._lib import locks
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import run
 from xpnet.storage.checkpoint import load_checkpoint
@@ -703,9 +702,9 @@ def test_a_cut_that_fails_leaves_all_rows(
         patch.setattr(os, "fsync", fail)
         expected = ConfigError if isinstance(error, OSError) else KeyboardInterrupt
         with pytest.raises(expected):
-            run.truncate_metrics(1)
+            run.resume(1)
     assert tree(tmp_path) == before
-    assert run.truncate_metrics(1) == 1
+    assert run.resume(1) == 1
 
 
 def test_going_on_removes_what_a_killed_process_was_writing_and_nothing_else(
@@ -774,10 +773,10 @@ def test_of_trainings_that_go_on_at_once_one_gets_the_run(tmp_path: Path) -> Non
 
 
 def test_a_file_system_without_locks_stops_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: int) -> None:
+    def fail(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(locks, "_hold", fail)
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", fail)
     start(tmp_path, "mine").finish("interrupted")
     Run.reopen(tmp_path / "mine").resume(0)
 

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import get_args
 
@@ -22,8 +23,8 @@ from xpnet.config import TrainConfig, resolved
 from xpnet.config.settings import TrackerName
 from xpnet.errors import ConfigError
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.trackers.mirror import TRACKERS, Rows, final_figures
-from xpnet.trackers.mlflow import _alone
+from xpnet.trackers import mirror
+from xpnet.trackers.mirror import Source, final_metrics
 
 NAMES = get_args(TrackerName)
 REQUIRE_VARIABLE = "XPNET_REQUIRE_TRACKERS"
@@ -178,6 +179,14 @@ def test_a_tracker_holds_the_ending(tracked):
     assert found["fingerprint"] == read_run(run)["fingerprint"]
 
 
+def test_mlflow_holds_when_the_training_started_and_ended(tracked):
+    name, found, run, _ = tracked
+    if name == "mlflow":
+        record = read_run(run)
+        times = [datetime.fromisoformat(record[key]).timestamp() for key in ("started", "ended")]
+        assert found["times"] == pytest.approx([time * 1000 for time in times], abs=1)
+
+
 def test_the_last_lines_say_where_a_tracker_has_the_run(tracked):
     name, _, run, printed = tracked
     (line,) = [line for line in printed.splitlines() if line.startswith(f"{name} ")]
@@ -257,6 +266,16 @@ def test_a_tracker_that_fails_is_one_warning(capsys, monkeypatch, failure):
     assert out.splitlines()[-1] == "run           runs/run"
     assert read_run(Path("runs/run"))["status"] == "completed"
     assert len(read_metrics(Path("runs/run/metrics.jsonl"))) == 5
+
+
+def test_the_warning_comes_while_training_goes_on(monkeypatch):
+    fake(monkeypatch, "raise OSError('full')")
+    words = [*RUN, "--epochs", "1000000", "--track", "wandb", "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": str(Path("fakes").resolve())}
+    with subprocess.Popen([*COMMAND, *words], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline().startswith("xpnet: warning: --track wandb: OSError: full: ")
+        assert process.poll() is None
+        process.kill()
 
 
 def test_what_a_tracker_prints_is_not_shown(capfd, monkeypatch):
@@ -388,17 +407,21 @@ def shorten(folder, epochs):
 def test_after_ctrl_c_nobody_waits_for_the_trackers(monkeypatch):
     fake(monkeypatch, "import time; time.sleep(5)")
     assert train.main([*RUN, "--quiet"]) == 0
-    mirrors = trackers.Mirrors(["wandb"], Path("runs/run"), pytest.fail)
-    mirrors.on_train_begin(None)
-    monkeypatch.setattr(trackers._Mirror, "wait", lambda _: pytest.fail("waited"))
-    with pytest.raises(KeyboardInterrupt), contextlib.closing(mirrors):
+    tracker = trackers.Tracker("wandb", Path("runs/run"), pytest.fail)
+    tracker.on_train_begin(None)
+    process = tracker._process
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), contextlib.closing(tracker):
         raise KeyboardInterrupt
+    assert time.monotonic() - started < 4
+    assert process.poll() is None
+    process.communicate()
+    assert calls()[-1] == ["finish", 0]
 
 
 def test_without_trackers_there_is_no_other_process(monkeypatch):
     monkeypatch.setattr(trackers.subprocess, "Popen", lambda *_, **__: pytest.fail("a process"))
-    with contextlib.closing(trackers.Mirrors([], Path("runs/run"), pytest.fail)) as mirrors:
-        mirrors.on_train_begin(None)
+    assert train.main([*RUN, "--quiet"]) == 0
 
 
 # What is refused
@@ -423,44 +446,59 @@ def test_a_folder_of_its_name_is_no_tracker(monkeypatch):
         trackers.check(["no_tracker"])
 
 
-def test_the_settings_name_the_trackers_there_are():
-    assert tuple(TRACKERS) == NAMES
+def test_the_settings_name_the_trackers():
     assert resolved(TrainConfig(track=NAMES))["track"] == list(NAMES)
 
 
 # Parts
 
 
-def test_rows_are_read_once_and_only_when_they_are_complete(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    rows = Rows(path)
-    assert rows.new() == []
-    path.write_bytes(b'{"epoch": 0}\n{"epoch": 1}\n{"epo')
-    assert rows.new() == [{"epoch": 0}, {"epoch": 1}]
-    assert rows.new() == []
+def test_rows_are_copied_once_and_only_when_they_are_complete(monkeypatch):
+    monkeypatch.setattr(mirror, "PAUSE", 0.01)
+    assert train.main([*RUN, "--quiet"]) == 0
+    path, ended = Path("runs/run/metrics.jsonl"), threading.Event()
+    path.unlink()
+    rows = Source(path.parent, "wandb", ended).rows()
+    add = threading.Timer(0.1, path.write_bytes, [b'{"epoch": 0}\n{"epoch": 1, "train_loss": null}\n{"epo'])
+    add.start()
+    assert [next(rows), next(rows)] == [(0, {}), (1, {})]
     with path.open("ab") as file:
-        file.write(b'ch": 2}\n')
-    assert rows.new() == [{"epoch": 2}]
+        file.write(b'ch": 2, "train_loss": 0.5}\n')
+    assert next(rows) == (2, {"train_loss": 0.5})
+    ended.set()
+    ((epoch, metrics),) = rows
+    assert (epoch, "test_loss" in metrics) == (4, True)
+    ((epoch, _),) = Source(path.parent, "wandb", ended).rows()
+    assert epoch == 4
 
 
-def test_one_process_at_a_time_makes_the_tables_of_mlflow(tmp_path):
-    held = Lock.take(tmp_path / "lock")
-    entered = threading.Event()
-
-    def enter():
-        with _alone(tmp_path / "lock"):
-            entered.set()
-
-    thread = threading.Thread(target=enter)
-    thread.start()
-    assert not entered.wait(0.3)
+def test_one_process_at_a_time_makes_the_tables_of_mlflow(monkeypatch):
+    assert train.main([*RUN, "--quiet"]) == 0
+    fake(monkeypatch, "class MlflowClient:\n    def __init__(self): Run(name='tables') / 0", name="mlflow")
+    held = Lock.take(Path("runs/.mlflow.lock"))
+    tracker = trackers.Tracker("mlflow", Path("runs/run"), pytest.fail)
+    tracker.on_train_begin(None)
+    time.sleep(2)
+    assert tracker._process.poll() is None
+    assert not Path("calls.jsonl").exists()
     held.release()
-    thread.join()
-    assert entered.is_set()
-    assert list(tmp_path.glob("lock")) == []
+    tracker.close()
+    assert calls() == [["init", "tables"]]
 
 
-def test_the_final_figures_are_numbers_that_no_epoch_has():
+def test_a_run_that_was_replaced_is_not_copied_on(monkeypatch):
+    monkeypatch.setattr(mirror, "PAUSE", 0.01)
+    assert train.main([*RUN, "--quiet"]) == 0
+    ended = threading.Event()
+    ended.set()
+    source = Source(Path("runs/run"), "wandb", ended)
+    assert train.main([*RUN, "--quiet", "--overwrite"]) == 0
+    with pytest.raises(ValueError, match="was replaced by another run"):
+        list(source.rows())
+    assert not Path("runs/run/track-wandb.json").exists()
+
+
+def test_the_final_metrics_are_numbers_that_no_epoch_has():
     metrics = {
         "train_loss": 0.1,
         "validation_accuracy": 0.8,
@@ -472,4 +510,4 @@ def test_the_final_figures_are_numbers_that_no_epoch_has():
         "seconds": 1.5,
     }
     expected = {"test_accuracy": 0.9, "best_epoch": 3, "test_accuracy_class_0": 0.5}
-    assert final_figures(metrics) == expected
+    assert final_metrics(metrics) == expected

@@ -1,4 +1,4 @@
-"""Locks between processes, which the system lifts when their holder ends, however it ends."""
+"""Locks between processes, which the system releases when their holder ends, however it ends."""
 
 import errno
 import os
@@ -7,103 +7,71 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-if sys.platform == "win32":
-    import msvcrt
+from filelock import FileLock, Timeout
 
-    def _hold(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-else:
+if sys.platform != "win32":
     import fcntl
 
-    def _hold(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-_TAKEN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
-_ATTEMPTS = 100
+WAIT = 0.2
+"""Seconds in which a lock can be taken whose holder is just removing the file."""
+UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""Errors of file systems without locks."""
 
 
 class Lock:
     """A lock on a file that is there for nothing else. At most one is held on a path at a time.
 
     A file that a killed process left behind is not locked: only an open one is. On a file system
-    that knows no locks there is no protection, and that is not an error.
+    without locks there is no protection, and that is not an error.
     """
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
-        self._descriptor: int | None = descriptor
+    def __init__(self, path: Path, lock: FileLock) -> None:
+        self._path, self._lock, self._file = path, lock, path.stat()
 
     @classmethod
-    def take(cls, path: Path) -> Self | None:
-        """Return the lock on `path`, making the file if need be; None if somebody holds it.
+    def take(cls, path: Path, wait: float = WAIT) -> Self | None:
+        """Return the lock on `path`, making the file if need be; None if it is held for so many seconds.
 
         Raises
         ------
         OSError
             The file can be neither made nor opened.
         """
-        for _ in range(_ATTEMPTS):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            lock = cls(path, descriptor)
-            if _is_taken(descriptor):
-                lock._close()
-                return None
-            if _is_at(descriptor, path):
-                return lock
-            # Its holder has released and removed it since it was opened.
-            lock._close()
-        return None
+        lock = FileLock(path, wait, poll_interval=0.01, thread_local=False, fallback_to_soft=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            return None
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+        return cls(path, lock)
 
     def release(self) -> None:
         """Remove the file and let go of the lock, if it is still held."""
-        if self._descriptor is None:
-            return
-        own = _is_at(self._descriptor, self._path)
-        # Windows removes no open file. Elsewhere nobody may lock it before it is gone.
-        if sys.platform == "win32":
-            self._close()
-        if own:
-            with suppress(OSError):
+        with suppress(OSError):
+            if self._lock.is_locked and os.path.samestat(self._file, self._path.stat()):
+                if sys.platform == "win32":  # it removes no open file; elsewhere the lock outlasts the file
+                    self._lock.release()
                 self._path.unlink()
-        self._close()
-
-    def __del__(self) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._lock.release()
 
 
 def is_held(path: Path) -> bool:
-    """Return whether somebody holds the lock on `path`, without making or removing the file."""
-    for mode in (os.O_RDWR, os.O_RDONLY):  # a network file system locks only what can be written
-        try:
-            descriptor = os.open(path, mode | getattr(os, "O_NONBLOCK", 0))
-        except FileNotFoundError:
-            return False
-        except OSError:
-            continue
-        try:
-            return _is_taken(descriptor)
-        finally:
-            os.close(descriptor)
-    return True
-
-
-def _is_taken(descriptor: int) -> bool:
-    try:
-        _hold(descriptor)
-    except OSError as error:
-        return error.errno in _TAKEN
-    return False
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether the open file is the one that has this name now."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
+    """Return whether the lock on `path` is held, or may be, without removing the file."""
+    if not path.is_file():
         return False
+    try:
+        with FileLock(path, blocking=False, fallback_to_soft=False):
+            return False
+    except Timeout:
+        return True
+    except OSError as error:
+        if error.errno in UNSUPPORTED:
+            return False
+    if sys.platform != "win32":
+        # FileLock opens the file for writing, which is not allowed in runs of other users.
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    return True

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def plain(text: object) -> str:
@@ -14,17 +18,22 @@ def plain(text: object) -> str:
 
     Escapes (``\x1b``) also stand for characters that standard output cannot encode.
     """
-    shown = str(text)
-    if not shown.isprintable():
-        shown = "".join(each if each.isprintable() else _escaped(each) for each in shown)
-    if shown.isascii():
-        return shown
+    escaped = str(text)
+    if not escaped.isprintable():
+        escaped = "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode()
+            for character in escaped
+        )
+    if escaped.isascii():
+        return escaped
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
+    return escaped.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return ": did you mean CHOICE?" for the choice that a word is most like; nothing if there is none."""
+    near = difflib.get_close_matches(word, choices, n=1)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def json_text(value: Any) -> str:

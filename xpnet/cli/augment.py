@@ -3,15 +3,13 @@
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import tyro
+from typing import TYPE_CHECKING
 
 from xpnet._lib.files import save
-from xpnet.config.augmentation import Augmentation, flag
-from xpnet.config.training import check
+from xpnet._lib.parser import Parser, file_named
+from xpnet.config import TrainConfig
+from xpnet.config.flags import add_settings, settings_of
+from xpnet.config.rules import flag
 from xpnet.data.augment import augmenter, square_side
 from xpnet.errors import ConfigError
 
@@ -30,74 +28,34 @@ pixels of the picture; its grey."""
 
 DESCRIPTION = """\
 Draw the first training images, one a row: the original, then the variants that training with
-the same --augment flags and seed makes of it in epochs 1 to 9.
+the same --augment flags and seed makes of it in epochs 1 to 9."""
 
-Exit codes: 0 done, 2 bad input, 130 interrupted."""
-
-
-@dataclass(frozen=True)
-class PreviewConfig:
-    """The command's flags."""
-
-    preview: Annotated[Path, tyro.conf.arg(metavar="FILE.png")]
-    """The picture to write."""
-
-    data: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(default: the bundled MNIST)")] = None
-    """Training data, as in xpnet train."""
-
-    test_data: Annotated[Path | None, tyro.conf.arg(help_behavior_hint="(default: none)")] = None
-    """The test data, where --data is a CSV file."""
-
-    augment_shift: float = 0.0
-    """Largest shift across and down, in pixels."""
-
-    augment_rotate: float = 0.0
-    """Largest rotation, in degrees."""
-
-    augment_scale: float = 0.0
-    """Largest change of size: 0.1 is 10 %."""
-
-    augment_shear: float = 0.0
-    """Largest slant, in pixels sideways per pixel of height."""
-
-    augment_elastic_alpha: float = 0.0
-    """Strength of the elastic deformation, in pixels (MNIST: 34)."""
-
-    augment_elastic_sigma: float = 4.0
-    """Its smoothness: the standard deviation of the Gaussian, in pixels."""
-
-    seed: int = 0
-    """The seed of the training."""
-
-    debug: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
-    """Show the whole traceback of an error."""
+AMOUNTS = [f"augment_{name}" for name in ("shift", "rotate", "scale", "shear", "elastic_alpha")]
 
 
 def main(words: Sequence[str]) -> int:
     """Write the picture and return the exit code."""
-    config = tyro.cli(
-        PreviewConfig,
-        prog="xpnet augment",
-        description=DESCRIPTION,
-        args=words,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
-    )
-    if config.preview.suffix.lower() != ".png":
-        msg = f"--preview: expected a file name that ends in .png, got {config.preview}"
-        raise ConfigError(msg)
-    check("seed", config.seed)
-    settings = {field.name: getattr(config, f"augment_{field.name}") for field in fields(Augmentation)}
-    augmentation = Augmentation(**settings)
-    if not augmentation.enabled:
-        flags = ", ".join(flag(name) for name in settings if name != "elastic_sigma")
+    from PIL import Image
+
+    parser = Parser(prog="xpnet augment", description=DESCRIPTION)
+
+    add, picture = parser.add_argument, file_named(".png")
+    add("--preview", type=picture, metavar="FILE.png", required=True, help="The picture to write.")
+    add_settings(parser, ("data", "test_data", *AMOUNTS, "augment_elastic_sigma", "seed"))
+    arguments = parser.parse_args(words)
+    path, settings = arguments.preview, settings_of(arguments)
+    if not any(settings.get(name) for name in AMOUNTS):
+        flags = ", ".join(map(flag, AMOUNTS))
         msg = f"nothing to show: give one or more of {flags}, such as --augment-rotate 15"
         raise ConfigError(msg)
-    _write(config.preview, _picture(config, augmentation))
-    sys.stdout.write(f"{config.preview}\n")
+    png = io.BytesIO()
+    Image.fromarray(_picture(TrainConfig(**settings))).save(png, "PNG")
+    save(path, png.getvalue())
+    sys.stdout.write(f"{path}\n")
     return 0
 
 
-def _picture(config: PreviewConfig, augmentation: Augmentation) -> "NDArray[np.uint8]":
+def _picture(config: TrainConfig) -> "NDArray[np.uint8]":
     """Return the grey picture, (height, width): the originals and their variants as training sees them."""
     import numpy as np
 
@@ -109,35 +67,16 @@ def _picture(config: PreviewConfig, augmentation: Augmentation) -> "NDArray[np.u
     data = datasets.load(config.data, config.test_data)
     side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
     originals = np.ascontiguousarray(data.x_train[:IMAGES])
-    indices = np.arange(len(originals))
     backend = make("numpy", "cpu")
     with backend.scope():
         ops = Reproducible(backend.xp, backend.device, backend.xp.float64)
-        augment = augmenter(ops, augmentation, side, side, config.seed, backend.from_host)
-        variants = [
-            np.asarray(augment(as_array(originals), indices, epoch)) for epoch in range(1, VARIANTS + 1)
-        ]
-    return _grid([rows.reshape(-1, side, side) for rows in (originals, *variants)])
-
-
-def _grid(columns: "list[NDArray[np.uint8]]") -> "NDArray[np.uint8]":
-    """Return the picture of columns of (m, side, side) images, with more space after the first."""
-    import numpy as np
-
-    m, side, _ = columns[0].shape
-    step = side * ZOOM + GAP
-    picture = np.full((GAP + m * step, GAP + len(columns) * step + BORDER), GREY, np.uint8)
-    for column, images in enumerate(columns):
-        left = GAP + column * step + (BORDER if column else 0)
-        for row, image in enumerate(images.repeat(ZOOM, axis=1).repeat(ZOOM, axis=2)):
-            top = GAP + row * step
-            picture[top : top + side * ZOOM, left : left + side * ZOOM] = image
-    return picture
-
-
-def _write(path: Path, picture: "NDArray[np.uint8]") -> None:
-    from PIL import Image
-
-    png = io.BytesIO()
-    Image.fromarray(picture).save(png, "PNG")
-    save(path, png.getvalue())
+        augment = augmenter(ops, config.augmentation, side, side, config.seed, backend.from_host)
+        images, indices = as_array(originals), np.arange(len(originals))
+        variants = [np.asarray(augment(images, indices, epoch)) for epoch in range(1, VARIANTS + 1)]
+    columns = np.stack([rows.reshape(-1, side, side) for rows in (originals, *variants)])
+    tiles = columns.repeat(ZOOM, axis=2).repeat(ZOOM, axis=3)  # (columns, m, height, width)
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (GAP, 0), (GAP, 0)), constant_values=GREY)
+    height = tiles.shape[1] * tiles.shape[2]
+    left, right = (part.transpose(1, 2, 0, 3).reshape(height, -1) for part in (tiles[:1], tiles[1:]))
+    border = np.full((height, BORDER), GREY, np.uint8)
+    return np.pad(np.hstack([left, border, right]), ((0, GAP), (0, GAP)), constant_values=GREY)

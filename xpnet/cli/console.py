@@ -4,14 +4,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from xpnet.cli.tables import new_console, styled
 from xpnet.training.callbacks import Callback, EpochLog
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-    from xpnet.training.loop import FitResult
+    from rich.progress import Progress
 
 MOST_CLASSES = 100
 """Classes up to which each has a line after training."""
@@ -21,48 +20,36 @@ class Console(Callback):
     """Prints the course of a training run on standard output, with a progress bar on a terminal."""
 
     def __init__(self, epochs: int, *, quiet: bool) -> None:
-        self._epochs, self._quiet = epochs, quiet
+        self._epochs, self._console = epochs, new_console(quiet=quiet)
         self._progress: Progress | None = None
-        self._task: TaskID | None = None
 
     def line(self, text: str) -> None:
         """Print one line, above the progress bar if there is one."""
-        if self._quiet:
-            return
-        if self._progress is None:
-            print(text, flush=True)
-        else:
-            self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(styled(text))
 
     def on_train_begin(self, state: TrainState) -> None:
         """Show the progress bar."""
-        if self._quiet or not sys.stdout.isatty():
+        if self._console.quiet or not sys.stdout.isatty():
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
         columns = ("epoch", MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, transient=True)
-        self._task = self._progress.add_task("train", total=self._epochs, completed=state.epoch)
+        self._progress = Progress(*columns, console=self._console, transient=True)
+        self._progress.add_task("train", total=self._epochs, completed=state.epoch)
         self._progress.start()
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Print the metrics of a logged epoch."""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=log.epoch)
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], completed=log.epoch)
         if log.training is not None:
-            validation = log.validation
-            held_out = "" if validation is None else f"   validation {validation.accuracy:.4f}"
+            held_out = "" if log.validation is None else f"   validation {log.validation.accuracy:.4f}"
             self.line(f"epoch {log.epoch:>5}   {_figures(log.training)}{held_out}")
-
-    def on_train_end(self, result: "FitResult") -> None:  # noqa: ARG002
-        """Take the progress bar away."""
-        self.close()
 
     def close(self) -> None:
         """Take the progress bar away."""
         if self._progress is not None:
             self._progress.stop()
-            self._progress = None
 
     def figures(self, name: str, evaluation: Evaluation) -> None:
         """Report the figures on some samples."""

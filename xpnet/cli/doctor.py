@@ -7,20 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xpnet import __version__
+from xpnet._lib.parser import Parser
 from xpnet._lib.text import json_text
 from xpnet.backends.probing import cuda_driver_version
 from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, probe
-from xpnet.cli.parser import Parser
+from xpnet.cli.tables import columns_of, new_console, print_table, styled
 
 
 def main(words: Sequence[str]) -> int:
     """Print the report; return 0 when the numpy backend works, else 2."""
-    parser = Parser(
-        prog="xpnet doctor",
-        description="Show which backends and devices can run here, and how to mend the others.",
-    )
+    description = "Show which backends and devices can run here, and how to mend the others."
+    parser = Parser(prog="xpnet doctor", description=description)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args(words)
     report = examine()
     if arguments.json:
@@ -44,48 +42,35 @@ def examine() -> dict[str, Any]:
 
 
 def _examine_backend(name: str) -> dict[str, Any]:
-    wanted = [] if name == "cupy" else ["cpu"]
-    if name in CUDA_BACKENDS:
-        wanted.append("cuda:0")
+    wanted = ["cpu"] * (name != "cupy") + ["cuda:0"] * (name in CUDA_BACKENDS)
     probes = {device: probe(name, device) for device in wanted}
     devices = list(dict.fromkeys(device for answer in probes.values() for device in answer.devices))
     probes |= {device: probe(name, device) for device in devices if device not in probes}
-    version = next(iter(probes.values())).version
+    version = probes[wanted[0]].version
     if version is None:  # one trouble is enough: the library itself
-        probes = dict(list(probes.items())[:1])
-    return {
-        "name": name,
-        "installed": version is not None,
-        "version": version,
-        "devices": devices,
-        "usable": [device for device, answer in probes.items() if answer.usable],
-        "troubles": [
-            {"device": device, "reason": answer.reason or "", "fix": answer.fix or ""}
-            for device, answer in probes.items()
-            if not answer.usable
-        ],
-    }
+        probes = {wanted[0]: probes[wanted[0]]}
+    usable = [device for device, answer in probes.items() if answer.usable]
+    troubles = [
+        {"device": device, "reason": answer.reason or "", "fix": answer.fix or ""}
+        for device, answer in probes.items()
+        if not answer.usable
+    ]
+    known = {"name": name, "installed": version is not None, "version": version, "devices": devices}
+    return {**known, "usable": usable, "troubles": troubles}
 
 
 def _print(report: Mapping[str, Any]) -> None:
     """Print a table, each trouble, and how to fix it on one unbroken line, so that it copies whole."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    driver = report["nvidia_driver"] or "none"
+    console, driver = new_console(), report["nvidia_driver"] or "none"
     console.print(f"xpnet {report['xpnet']}, Python {report['python']}, CPUs: {report['cpus']}")
-    console.print(f"{report['platform']}, NVIDIA driver: {driver}\n", markup=False)
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for heading in ("backend", "version", "usable on"):
-        table.add_column(heading, overflow="fold")
+    console.print(f"{report['platform']}, NVIDIA driver: {driver}\n")
+    rows = []
     for backend in report["backends"]:
-        usable = ", ".join(backend["usable"]) or "nothing here"
-        style = "green" if backend["usable"] else "yellow"
-        table.add_row(backend["name"], backend["version"] or "-", f"[{style}]{usable}[/{style}]")
-    console.print(table)
+        usable = ", ".join(backend["usable"])
+        places = styled(usable, "green") if usable else styled("nothing here", "yellow")
+        rows.append([backend["name"], backend["version"] or "-", places])
+    print_table(console, columns_of(("backend", "version", "usable on"), rows, left=3))
     for backend in report["backends"]:
         for trouble in backend["troubles"]:
-            reason = f"\n{backend['name']} on {trouble['device']}: {trouble['reason']}"
-            console.print(reason, markup=False, soft_wrap=not console.is_terminal)
-            console.print(f"  to mend it: {trouble['fix']}", markup=False, soft_wrap=True)
+            console.print(f"\n{backend['name']} on {trouble['device']}: {trouble['reason']}")
+            console.print(f"  to mend it: {trouble['fix']}")

@@ -2,28 +2,24 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from xpnet._lib.text import json_text
-from xpnet.cli.parser import Parser
-from xpnet.cli.predictions import (
-    add_computation,
-    check_csv_name,
-    load_network,
-    network_parser,
-    write_predictions,
-)
+from xpnet._lib.parser import Parser, file_named
+from xpnet._lib.text import json_text, plain
+from xpnet.cli.predictions import network_parser, write_predictions
+from xpnet.cli.tables import columns_of, format_metric, new_console, print_table
 from xpnet.errors import DataError
 from xpnet.inference.evaluation import Evaluation, evaluate
-from xpnet.inference.load import Trained
+from xpnet.inference.load import Trained, load_trained
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Samples = tuple[str, NDArray[np.generic], NDArray[np.int32]]
 
 # What is imported below, inside the functions, loads NumPy; --help does without.
 
@@ -35,63 +31,48 @@ EPILOG = """\
 The loss is what the training minimised; for a bare model file it is the cross-entropy.
 
 Exit codes: 0 done, 2 bad input or device, 130 interrupted."""
-
-
-class Samples(NamedTuple):
-    """Labelled samples."""
-
-    name: str
-    split: str  # test or train
-    x: "NDArray[np.generic]"  # (m, features)
-    labels: "NDArray[np.int32]"  # (m,)
+RUN_HELP = "the folder of a run, or a .safetensors file (default: the newest trained run in runs)"
+DATA_HELP = """
+data as in xpnet train, or one .csv or .npz file of labelled samples (default: the data of the training, or
+the bundled MNIST for a .safetensors file)"""
 
 
 def main(words: Sequence[str]) -> int:
     """Print the figures and return the exit code."""
     arguments = _parser().parse_args(words)
-    check_csv_name("--predictions", arguments.predictions)
-    trained = load_network(arguments)
-    samples = _samples(trained, arguments)
+    trained = load_trained(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
+    name, x, labels = _samples(trained, arguments)
     config = trained.config
     loss, smoothing = ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
-    evaluation = evaluate(
-        trained.predictor, samples.x, samples.labels, name=samples.name, loss=loss, label_smoothing=smoothing
-    )
+    evaluation = evaluate(trained.predictor, x, labels, name=name, loss=loss, label_smoothing=smoothing)
     if arguments.predictions is not None:
-        labels = enumerate(samples.labels.tolist())
-        rows = zip(labels, evaluation.predicted.tolist(), evaluation.probabilities, strict=True)
+        keys = enumerate(labels.tolist())
+        rows = zip(keys, evaluation.predicted.tolist(), evaluation.probabilities, strict=True)
         write_predictions(arguments.predictions, ("index", "label"), rows, len(evaluation.classes))
+    value = _as_object(trained, evaluation, name, arguments.split)
     if arguments.json:
-        sys.stdout.write(json_text(_as_object(trained, samples, evaluation)))
+        sys.stdout.write(json_text(value))
     else:
-        sys.stdout.writelines(f"{line}\n" for line in _lines(trained, samples, evaluation))
+        _print(trained, value)
     return 0
 
 
 def _parser() -> Parser:
     parser = network_parser("evaluate", DESCRIPTION, EPILOG)
     add = parser.add_argument
-    add(
-        "--data",
-        type=Path,
-        help="data as in xpnet train, or one .csv or .npz file of labelled samples (default: the data of "
-        "the training, or the bundled MNIST for a .safetensors file)",
-    )
+    add("run", type=Path, metavar="RUN", nargs="?", help=RUN_HELP)
+    add("--data", type=Path, help=DATA_HELP)
     add("--test-data", type=Path, help="the test data, where --data is a CSV file of training data")
-    add(
-        "--split",
-        choices=("test", "train"),
-        default="test",
-        help="the half of the data to evaluate on (default: test)",
-    )
+    split = "the half of the data to evaluate on (default: test)"
+    add("--split", choices=("test", "train"), default="test", help=split)
     add("--json", action="store_true", help="print JSON")
-    add("--predictions", type=Path, metavar="FILE.csv", help="write what is predicted for each sample")
-    add_computation(parser)
+    written = "write what is predicted for each sample"
+    add("--predictions", type=file_named(".csv"), metavar="FILE.csv", help=written)
     return parser
 
 
-def _samples(trained: Trained, arguments: argparse.Namespace) -> Samples:
-    """Return the samples that the arguments name.
+def _samples(trained: Trained, arguments: argparse.Namespace) -> "Samples":
+    """Return the samples that the arguments name: their name, x (m, features) and labels (m,).
 
     Raises
     ------
@@ -109,72 +90,56 @@ def _samples(trained: Trained, arguments: argparse.Namespace) -> Samples:
         if rows.labels is None:
             msg = f"{data}: has no labels to compare with: xpnet predict takes such files"
             raise DataError(msg)
-        return Samples(str(data), split, rows.x, rows.labels)
+        return str(data), rows.x, rows.labels
     own = data is None and test_data is None
     if own and trained.config is not None:
         data, test_data = trained.config.data, trained.config.test_data
     dataset = datasets.load(data, test_data)
     if own and trained.data_sha256 not in (None, datasets.digest(dataset)):
-        msg = (
-            f"{dataset.name}: is no longer what {trained.name} was trained on: name it with --data to "
-            "evaluate on it all the same"
-        )
+        remedy = "name it with --data to evaluate on it all the same"
+        msg = f"{dataset.name}: is no longer what {trained.name} was trained on: {remedy}"
         raise DataError(msg)
-    x, labels = getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
-    return Samples(dataset.name, split, x, labels)
+    return dataset.name, getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
 
 
-def _lines(trained: Trained, samples: Samples, evaluation: Evaluation) -> Iterator[str]:
-    from xpnet.nn.architecture import shown
-
-    predictor, classes = trained.predictor, evaluation.classes
-    backend, count = predictor.backend, len(samples.labels)
-    half = "training" if samples.split == "train" else samples.split
-    smoothing = evaluation.label_smoothing
-    smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
-    yield (
-        f"{trained.name}: {shown(predictor.model.sizes)}, {predictor.arithmetic}, {backend.name} "
-        f"{backend.version} on {backend.device_name}"
-    )
-    yield f"{samples.name}: {count} {half} samples"
-    yield f"accuracy   {evaluation.accuracy:.4f}"
-    yield f"loss       {evaluation.loss:.4f} (mean {evaluation.loss_name}{smoothed})"
-    yield ""
-    yield "class   precision   recall       F1   support"
-    for label, figures in enumerate(classes):
-        precision, recall, f1 = map(_share, (figures.precision, figures.recall, figures.f1))
-        yield f"{label:>5}   {precision:>9}   {recall:>6}   {f1:>6}   {figures.support:>7}"
-    yield ""
-    if evaluation.confusion is None:
-        yield f"There is no confusion matrix of {len(classes)} classes: 1,000 are the most."
-    elif len(classes) > WIDEST:
-        yield f"The confusion matrix of {len(classes)} classes is in --json."
-    else:
-        yield "confusion matrix: a row for each class, a column for each prediction"
-        width = max(5, len(str(count)) + 2)
-        table: list[tuple[object, Iterable[int]]] = [("class", range(len(classes)))]
-        for heading, row in [*table, *enumerate(evaluation.confusion.tolist())]:
-            yield f"{heading:>5}" + "".join(f"{number:>{width}}" for number in row)
-
-
-def _share(share: float | None) -> str:
-    return "-" if share is None else f"{share:.4f}"
-
-
-def _as_object(trained: Trained, samples: Samples, evaluation: Evaluation) -> dict[str, Any]:
+def _as_object(trained: Trained, evaluation: Evaluation, name: str, split: str) -> dict[str, Any]:
     predictor, confusion = trained.predictor, evaluation.confusion
     return {
         "model": trained.name,
         "arithmetic": predictor.arithmetic,
         "backend": predictor.backend.name,
         "device": predictor.backend.device_name,
-        "data": samples.name,
-        "split": samples.split,
-        "samples": len(samples.labels),
-        "accuracy": evaluation.accuracy,
-        "loss": evaluation.loss,
-        "loss_name": evaluation.loss_name,
-        "label_smoothing": evaluation.label_smoothing,
+        "data": name,
+        "split": split,
+        "samples": len(evaluation.predicted),
+        **{key: getattr(evaluation, key) for key in ("accuracy", "loss", "loss_name", "label_smoothing")},
         "classes": [{"class": label, **asdict(figures)} for label, figures in enumerate(evaluation.classes)],
         "confusion": None if confusion is None else confusion.tolist(),
     }
+
+
+def _print(trained: Trained, value: Mapping[str, Any]) -> None:
+    """Print what the JSON object says."""
+    from xpnet.nn.architecture import shown
+
+    console, predictor = new_console(), trained.predictor
+    classes, confusion, smoothing = value["classes"], value["confusion"], value["label_smoothing"]
+    half = "training" if value["split"] == "train" else value["split"]
+    smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
+    network = f"{shown(predictor.model.sizes)}, {predictor.arithmetic}"
+    library = f"{predictor.backend.name} {predictor.backend.version} on {value['device']}"
+    console.print(plain(f"{trained.name}: {network}, {library}"))
+    console.print(plain(f"{value['data']}: {value['samples']} {half} samples"))
+    console.print(f"accuracy   {value['accuracy']:.4f}")
+    console.print(f"loss       {value['loss']:.4f} (mean {value['loss_name']}{smoothed})\n")
+    keys = ("class", "precision", "recall", "f1", "support")
+    rows = [[format_metric(key, figures[key]) for key in keys] for figures in classes]
+    print_table(console, columns_of(("class", "precision", "recall", "F1", "support"), rows))
+    if confusion is None:
+        console.print(f"\nThere is no confusion matrix of {len(classes)} classes: 1,000 are the most.")
+    elif len(classes) > WIDEST:
+        console.print(f"\nThe confusion matrix of {len(classes)} classes is in --json.")
+    else:
+        console.print("\nconfusion matrix: a row for each class, a column for each prediction")
+        rows = [[str(label), *map(str, row)] for label, row in enumerate(confusion)]
+        print_table(console, columns_of(["class", *map(str, range(len(classes)))], rows))

@@ -1,31 +1,39 @@
-"""``python -m xpnet parity``: train everywhere, compare, and say whether the promises hold."""
+"""``xpnet parity``: train everywhere, compare, and say whether the promises hold."""
 
 from __future__ import annotations
 
 import json
 import platform
-import sys
-from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.live import Live
+from rich.text import Text
+
 from xpnet import __version__
 from xpnet._lib.files import save
+from xpnet._lib.parser import Parser
+from xpnet._lib.text import plain
 from xpnet.backends.base import check_environment
-from xpnet.cli.parser import Parser, guarded
-from xpnet.config import TrainConfig, resolved
+from xpnet.cli.tables import Cell, Column, fits, format_value, new_console, styled, table_lines
+from xpnet.config import TrainConfig
+from xpnet.config.flags import DEFAULTS, add_settings, settings_of
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import places
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
+
+    from rich.console import Console
 
     from xpnet.backends.probing import Probe
     from xpnet.data.datasets import Dataset
     from xpnet.parity.places import Place
     from xpnet.parity.runs import Kind, Row
+
+    Absent = list[tuple[Place, Probe]]
 
 DESCRIPTION = """\
 Train the same network with every array library and on every device that works here, and compare the
@@ -37,165 +45,152 @@ training diverged, 130 interrupted."""
 
 SETTINGS = ("data", "test_data", "epochs", "hidden", "batch_size", "seed")
 """The flags that are settings of the training runs."""
+EPOCHS = 10
+
+DISPENSABLE = ("time", "version", "max rel", "layer", "epoch")
+"""The columns that a narrow terminal does without, the first one first."""
+LEFT = ("backend", "version", "device", "fingerprint", "verdict")
+STYLES = {"same": "green", "close": "green", "FAIL": "bold red"}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: _run(_parser().parse_args(words)), debug="--debug" in words)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="xpnet parity", description=DESCRIPTION, epilog=EPILOG)
-    add = parser.add_argument
-    add("--data", type=Path, help="training data, as in xpnet train (default: the bundled MNIST)")
-    add("--test-data", type=Path, help="the test data, where --data is a CSV file")
-    add("--epochs", type=int, default=10, help="passes over the training data (default: 10)")
-    units = "units in each hidden layer (default: 10)"
-    add("--hidden", type=int, nargs="*", default=(10,), metavar="UNITS", help=units)
-    add("--batch-size", type=_batch_size, default="full", help="full (the default) or a number")
-    add("--seed", type=int, default=0, help="of weights and sample order (default: 0)")
-    add("--json", type=Path, metavar="FILE", help="write the results to FILE too")
-    required = "backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,array-api-strict"
-    add("--require", default="", metavar="NAMES", help=required)
-    add("--debug", action="store_true", help="show the whole traceback of an error")
-    return parser
-
-
-def _batch_size(text: str) -> Any:
-    return text if text == "full" else int(text)
-
-
-_batch_size.__name__ = "batch size"  # argparse: invalid batch size value: 'x'
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from xpnet.cli.parity_table import print_table
+def main(words: Sequence[str]) -> int:
+    """Print the table and the verdict, and return the exit code."""
     from xpnet.data import datasets
+    from xpnet.nn.architecture import shown
     from xpnet.parity import runs
 
+    arguments = _parser().parse_args(words)
     check_environment()
-    arguments.hidden = tuple(arguments.hidden)
-    config = TrainConfig(**{name: getattr(arguments, name) for name in SETTINGS})
+    config = TrainConfig(**{"epochs": EPOCHS, **settings_of(arguments)})
     required = places.parse_list(arguments.require)
     file: Path | None = arguments.json
     if file is not None and not file.resolve().parent.is_dir():
         msg = f"--json: the folder of {file} does not exist: make it first"
         raise ConfigError(msg)
     data = datasets.load(config.data, config.test_data)
-    surveyed = _survey(required)
-    usable = [place for place, probe in surveyed if probe.usable]
-    absent = [(place, probe) for place, probe in surveyed if not probe.usable]
-    with _progress(config.epochs, len(usable) * len(runs.KINDS)) as on_epoch:
+    usable, absent = _survey(required)
+    with Live(console=new_console(stderr=True), transient=True) as live:
+
+        def on_epoch(place: Place, kind: Kind, epoch: int) -> None:
+            run = runs.KINDS.index(kind) * len(usable) + usable.index(place) + 1
+            where = f"run {run} of {len(usable) * len(runs.KINDS)}, {place.where}, {kind}"
+            live.update(f"{where}: epoch {epoch} of {config.epochs}", refresh=True)
+
         rows = list(runs.rows(config, data, usable, on_epoch))
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{_title(config, data)}\n")
-    print_table(console, rows)
+    network = shown((data.features, *config.hidden, data.classes))
+    settings = f"epochs {config.epochs}, batch size {config.batch_size}, seed {config.seed}"
+    console = new_console()
+    console.print(f"{plain(data.name)}, {len(data.y_train)} samples, network {network}, {settings}\n")
+    print_rows(console, rows)
     if absent:
         console.print("\nabsent (xpnet doctor says how to mend it):")
     for place, probe in absent:
         console.print(f"  {place.where}: {probe.reason}")
     failed = [row for row in rows if row.verdict == "FAIL"]
     for row in failed:
-        console.print(f"\n{row.backend} on {row.device}, {row.kind}: {_explanation(row, config, data)}")
-    console.print(f"\n{_summary(rows, failed)}")
+        reason = row.problem or "failed"
+        if row.fingerprint is not None and row.tolerance is None:
+            reason = runs.first_operation(config, data, places.Place(row.backend, row.device))
+        console.print(f"\n{row.backend} on {row.device}, {row.kind}: {reason}")
+    exact = sum(row.tolerance is None for row in rows)
+    verdict = f"parity holds: {exact} reproducible runs with one fingerprint and history"
+    verdict += f", {len(rows) - exact} native runs within tolerance"
+    if failed:
+        verdict = f"parity does not hold: {len(failed)} of {len(rows)} runs fail"
+    console.print(f"\n{verdict}")
     if file is not None:
         text = json.dumps(_record(config, data, rows, absent), indent=2, allow_nan=False)
         save(file, f"{text}\n".encode())
     return 1 if failed else 0
 
 
-def _survey(required: list[Place]) -> list[tuple[Place, Probe]]:
-    """Return where to train and where not, and why not; BackendError if that is required."""
-    surveyed = dict(places.survey())
-    surveyed |= {place: place.probe() for place in required if place not in surveyed}
-    for place in required:
-        probe = surveyed[place]
-        if not probe.usable:
+def print_rows(console: Console, rows: Sequence[Row]) -> None:
+    """Print the rows under a heading for each arithmetic, as wide as they are or the terminal is."""
+    cells = [_cells(row) for row in rows]
+    headings = {"epoch": Text("differs\nepoch"), "layer": Text("from\nlayer")}
+    columns = {
+        name: Column(headings.get(name, name), [cell[name] for cell in cells], right=name not in LEFT)
+        for name in cells[0]
+    }
+    for name in DISPENSABLE:
+        if not fits(console, [*columns.values()]):
+            del columns[name]
+    lines = table_lines(console, [*columns.values()])
+    for line in lines[: -len(rows)]:
+        console.print(line)
+    pairs = zip(rows, lines[-len(rows) :], strict=True)
+    for position, (kind, group) in enumerate(groupby(pairs, key=lambda pair: pair[0].kind)):
+        console.print("\n" * (position > 0) + heading(kind))
+        for _, line in group:
+            console.print(line)
+
+
+def heading(kind: Kind) -> str:
+    """Return what an arithmetic promises."""
+    from xpnet.parity.runs import tolerance_shown
+
+    if kind.tolerance is None:
+        return f"{kind}: bit for bit as NumPy"
+    return f"{kind}: within {tolerance_shown(kind.tolerance)} of NumPy, relative to each tensor's largest"
+
+
+def _cells(row: Row) -> dict[str, Cell]:
+    from xpnet.parity.distance import count_shown
+
+    relative, seconds = row.max_relative, row.seconds
+    return {
+        "backend": row.backend,
+        "version": row.version.partition("+")[0],
+        "device": row.device,
+        "fingerprint": (row.fingerprint or "-")[:12],
+        "epoch": format_value(row.epoch),
+        "layer": format_value(row.layer),
+        "max ulp": "-" if row.max_ulp is None else count_shown(row.max_ulp),
+        "max rel": "-" if relative is None else f"{relative:.1e}" if relative else "0",
+        "time": "-" if seconds is None else f"{seconds:.1f} s",
+        "verdict": styled(row.verdict, STYLES[row.verdict]),
+    }
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="xpnet parity", description=DESCRIPTION, epilog=EPILOG)
+    add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
+    add = parser.add_argument
+    add("--json", type=Path, metavar="FILE", help="Write the results to FILE too.")
+    required = "Backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,array-api-strict."
+    add("--require", default="", metavar="NAMES", help=required)
+    return parser
+
+
+def _survey(required: list[Place]) -> tuple[list[Place], Absent]:
+    """Return where to train, and where not and why; BackendError if that is required."""
+    probes = dict(places.survey())
+    probes |= {place: place.probe() for place in required if place not in probes}
+    absent = [(place, probe) for place, probe in probes.items() if not probe.usable]
+    for place, probe in absent:
+        if place in required:
             msg = f"--require: {place.where}: {probe.reason}; to mend it: {probe.fix}"
             raise BackendError(msg)
-    return list(surveyed.items())
+    return [place for place, probe in probes.items() if probe.usable], absent
 
 
-@contextmanager
-def _progress(epochs: int, count: int) -> Iterator[Callable[[Place, Kind, int], None]]:
-    """Show on standard error which training runs, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    columns = ("{task.description}: epoch", MofNCompleteColumn(), TimeElapsedColumn())
-    seen: list[tuple[Place, Kind]] = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("starting", total=epochs)
-
-        def show(place: Place, kind: Kind, epoch: int) -> None:
-            if seen[-1:] != [(place, kind)]:
-                seen.append((place, kind))
-                text = f"run {len(seen)} of {count}, {place.where}, {kind}"
-                progress.reset(task, total=epochs, description=text)
-            progress.update(task, completed=epoch)
-
-        yield show
-
-
-def _title(config: TrainConfig, data: Dataset) -> str:
-    from xpnet.nn.architecture import shown
-
-    sizes = (data.features, *config.hidden, data.classes)
-    return (
-        f"{data.name}, {len(data.y_train)} samples, network {shown(sizes)}, epochs {config.epochs}, "
-        f"batch size {config.batch_size}, seed {config.seed}"
-    )
-
-
-def _explanation(row: Row, config: TrainConfig, data: Dataset) -> str:
-    from xpnet.parity.runs import first_operation
-
-    if row.fingerprint is None or row.tolerance is not None:
-        return row.problem or "failed"
-    return first_operation(config, data, places.Place(row.backend, row.device))
-
-
-def _summary(rows: list[Row], failed: list[Row]) -> str:
-    if failed:
-        return f"parity does not hold: {len(failed)} of {len(rows)} runs fail"
-    exact = sum(row.tolerance is None for row in rows)
-    return (
-        f"parity holds: {exact} reproducible runs with one fingerprint and history, "
-        f"{len(rows) - exact} native runs within tolerance"
-    )
-
-
-def _record(
-    config: TrainConfig, data: Dataset, rows: list[Row], absent: list[tuple[Place, Probe]]
-) -> dict[str, Any]:
+def _record(config: TrainConfig, data: Dataset, rows: list[Row], absent: Absent) -> dict[str, Any]:
     from xpnet.data import datasets
 
-    settings = resolved(config)
+    settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")
+    reasons = ("version", "reason", "fix")
     return {
         "xpnet": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "data": {"name": data.name, "sha256": datasets.digest(data)},
-        **{name: settings[name] for name in ("epochs", "hidden", "batch_size", "learning_rate", "seed")},
+        **{name: getattr(config, name) for name in settings},
         "passed": all(row.verdict != "FAIL" for row in rows),
         "rows": [_finite(asdict(row)) for row in rows],
-        "absent": [
-            asdict(place) | {"version": probe.version, "reason": probe.reason, "fix": probe.fix}
-            for place, probe in absent
-        ],
+        "absent": [asdict(place) | {key: getattr(probe, key) for key in reasons} for place, probe in absent],
     }
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row with infinities, which JSON does not have, as text."""
     return {key: "infinite" if value == float("inf") else value for key, value in row.items()}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,28 +2,21 @@
 
 import argparse
 import math
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from xpnet._lib.parser import file_named
 from xpnet._lib.text import complain, json_text, plain
-from xpnet.cli.parser import Parser
-from xpnet.cli.predictions import (
-    add_computation,
-    check_csv_name,
-    load_network,
-    network_parser,
-    write_predictions,
-)
+from xpnet.cli.predictions import network_parser, write_predictions
 from xpnet.errors import DataError
-from xpnet.inference.load import Trained, classes_of
+from xpnet.inference.load import Trained, classes_of, load_trained
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from xpnet.storage.model_file import SavedModel
 
 # What is imported below, inside the functions, loads NumPy; --help does without.
 
@@ -32,7 +25,7 @@ EPILOG = """\
 FILE is an image (PNG, JPEG, GIF, BMP, WebP, TIFF, PPM) of one digit, dark on light or light on dark, or a
 table with a sample a row (.csv, .csv.gz, .npy, .npz and IDX files).
 
-The first word is RUN if it is a folder or a .safetensors file. If it is another file, it is the first FILE,
+RUN is the folder of a run, or a .safetensors file. If the first word is another file, it is the first FILE,
 and the newest trained run in runs is used.
 
 Exit codes: 0 done, 2 bad input or device, 130 interrupted. Where a file cannot be read, the others are
@@ -52,13 +45,13 @@ class Prediction(NamedTuple):
 def main(words: Sequence[str]) -> int:
     """Print what the network sees and return the exit code."""
     arguments = _arguments(words)
-    check_csv_name("--out", arguments.out)
-    trained = load_network(arguments)
+    trained = load_trained(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
     classes = trained.predictor.classes
     as_text = not arguments.json and arguments.out is None
     width = max(len(plain(file)) for file in arguments.files)
     if as_text and arguments.all:
-        sys.stdout.write(_heading(width, classes))
+        names = "".join(f"{f'p{label}':>9}" for label in range(classes))
+        sys.stdout.write(f"{'':{width}}   class   probability{names}\n")
     predictions, complete = [], True
     for file in arguments.files:
         try:
@@ -69,7 +62,8 @@ def main(words: Sequence[str]) -> int:
             continue
         predictions += of_file
         if as_text:
-            sys.stdout.writelines(_line(prediction, width, every=arguments.all) for prediction in of_file)
+            for line in _lines(of_file, width, every=arguments.all):
+                sys.stdout.write(f"{line}\n")
     if arguments.json:
         result = {"model": trained.name, "predictions": list(map(_as_object, predictions))}
         sys.stdout.write(json_text(result))
@@ -82,59 +76,40 @@ def main(words: Sequence[str]) -> int:
     return 0 if complete else 2
 
 
-def _parser() -> Parser:
-    usage = "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]"
-    parser = network_parser("predict", DESCRIPTION, EPILOG, usage)
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed command line, with run None if the first of its words is a FILE."""
+    parser = network_parser("predict", DESCRIPTION, EPILOG, "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]")
     add = parser.add_argument
     add("files", type=Path, metavar="FILE", nargs="*", help="an image, or a table of samples")
     add("--all", action="store_true", help="print the probability of every class")
     add("--json", action="store_true", help="print JSON, with the probability of every class")
-    add("--out", type=Path, metavar="FILE.csv", help="write a CSV file instead of printing")
-    add_computation(parser)
-    return parser
-
-
-def _arguments(words: Sequence[str]) -> argparse.Namespace:
-    """Return the parsed command line, with run None if the first of its words is a FILE."""
-    parser = _parser()
-    # Words behind -- may begin with a dash; Python 3.11 takes those for options where RUN may be left out.
+    add("--out", type=file_named(".csv"), metavar="FILE.csv", help="write a CSV file instead of printing")
+    # Words behind -- may begin with a dash, which Python 3.11 takes for options.
     end = words.index("--") if "--" in words else len(words)
     arguments = parser.parse_intermixed_args(words[:end])
-    named = [*arguments.files, *map(Path, words[end + 1 :])]
-    if arguments.run is not None:
-        named.insert(0, arguments.run)
-    arguments.run = named.pop(0) if named and _is_network(named[0]) else None
-    if not named:
+    arguments.files += map(Path, words[end + 1 :])
+    named = bool(arguments.files) and _is_network(arguments.files[0])
+    arguments.run = arguments.files.pop(0) if named else None
+    if not arguments.files:
         parser.error("the following arguments are required: FILE")
-    arguments.files = named
     return arguments
 
 
 def _is_network(path: Path) -> bool:
-    """Tell whether the first word is RUN: a folder, or a safetensors file by its name or first bytes.
+    """Return whether the first word is RUN: a folder, or a safetensors file.
 
     Raises
     ------
     DataError
         There is nothing of that name.
     """
-    if path.suffix.lower() == ".safetensors":
+    if path.suffix.lower() == ".safetensors" or os.path.isdir(path):  # noqa: PTH112 - false after an error
         return True
-    try:
-        if not path.exists():
-            msg = (
-                f"{path}: no such file or folder: expected the folder of a run, a .safetensors file, or "
-                "an image or table, for which the newest run is used"
-            )
-            raise DataError(msg)
-        if not path.is_file():
-            return path.is_dir()
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror})"
-        raise DataError(msg) from error
-    return start[4:] == b"\0\0\0\0{"  # the length of a header of JSON, and its first character
+    if not os.path.exists(path):  # noqa: PTH110
+        files = "a .safetensors file, or an image or table, for which the newest run is used"
+        msg = f"{path}: no such file or folder: expected the folder of a run, {files}"
+        raise DataError(msg)
+    return False
 
 
 def _predict(trained: Trained, file: Path) -> Iterator[Prediction]:
@@ -163,38 +138,24 @@ def _image(trained: Trained, file: Path) -> "NDArray[np.generic]":
 
     side = math.isqrt(trained.features)
     if side * side != trained.features:
-        msg = (
-            f"{file}: the network takes {trained.features} features, which make no square image: "
-            f"predict takes tables for it ({FORMS})"
-        )
+        problem = f"the network takes {trained.features} features, which make no square image"
+        msg = f"{file}: {problem}: predict takes tables for it ({FORMS})"
         raise DataError(msg)
-    digit = read_digit(file, side).reshape(1, -1)
-    brightest = _brightest(trained.predictor.model)
+    digit, model = read_digit(file, side).reshape(1, -1), trained.predictor.model
+    scale = model.normalization.get("scale")
+    if model.normalize != "scale" or scale is None or scale.ndim or scale in (0.0, 1.0 / 255.0):
+        return digit
+    brightest = 1.0 / float(scale)  # of the features in training, which stands for full ink
     return digit if brightest == 255.0 else digit * (brightest / 255.0)
 
 
-def _brightest(model: "SavedModel") -> float:
-    """Return the feature that stands for full ink: the largest of the training if the file tells it."""
-    scale = model.normalization.get("scale")
-    if model.normalize != "scale" or scale is None or scale.ndim or scale in (0.0, 1.0 / 255.0):
-        return 255.0
-    return 1.0 / float(scale)
-
-
-def _heading(width: int, classes: int) -> str:
-    names = "".join(f"{f'p{label}':>9}" for label in range(classes))
-    return f"{'':{width}}   class   probability{names}\n"
-
-
-def _line(prediction: Prediction, width: int, *, every: bool) -> str:
-    """Return a line: the file, the class, its probability, or those of all classes."""
-    name, predicted = plain(prediction.file), prediction.predicted
-    where = name if prediction.row is None else f"{name}:{prediction.row}"
-    best = prediction.probabilities[predicted]
-    if every:
-        others = "".join(f"{probability:9.4f}" for probability in prediction.probabilities)
-        return f"{where:{width}}   {predicted:5}   {best:11.4f}{others}\n"
-    return f"{where:{width}}   {predicted}   {best:.4f}\n"
+def _lines(predictions: Iterable[Prediction], width: int, *, every: bool) -> Iterator[str]:
+    """Yield for each sample the file, the class, and its probability, or those of all classes."""
+    digits, places = (5, 11) if every else (1, 6)
+    for file, row, _, predicted, probabilities in predictions:
+        name = plain(file) if row is None else f"{plain(file)}:{row}"
+        others = "".join(f"{probability:9.4f}" for probability in probabilities) if every else ""
+        yield f"{name:{width}}   {predicted:{digits}}   {probabilities[predicted]:{places}.4f}{others}"
 
 
 def _as_object(prediction: Prediction) -> dict[str, Any]:

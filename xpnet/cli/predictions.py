@@ -1,6 +1,5 @@
 """What ``xpnet evaluate`` and ``xpnet predict`` share: flags, and CSV files of predictions."""
 
-import argparse
 import csv
 import io
 from collections.abc import Iterable, Sequence
@@ -8,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xpnet._lib.files import save
-from xpnet.cli.parser import Parser
-from xpnet.errors import ConfigError
-from xpnet.inference.load import Trained, load_trained
+from xpnet._lib.parser import Parser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,47 +15,14 @@ if TYPE_CHECKING:
 
 
 def network_parser(command: str, description: str, epilog: str, usage: str | None = None) -> Parser:
-    """Return the parser of a command whose first word names a network."""
-    parser = Parser(
-        prog=f"xpnet {command}",
-        usage=usage,
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "run",
-        type=Path,
-        metavar="RUN",
-        nargs="?",
-        help="the folder of a run, or a .safetensors file (default: the newest trained run in runs)",
-    )
-    return parser
-
-
-def add_computation(parser: Parser) -> None:
-    """Add the flags that say where and how to compute."""
+    """Return the parser of a command that uses a network, with the flags that say where and how."""
+    parser = Parser(prog=f"xpnet {command}", usage=usage, description=description, epilog=epilog)
     add = parser.add_argument
     add("--device", default="auto", metavar="{auto,cpu,cuda,cuda:N}", help="as in xpnet train")
     add("--backend", default="auto", help="the array library, as in xpnet train")
-    add(
-        "--arithmetic",
-        choices=("reproducible", "native"),
-        help="as in xpnet train (default: that of the training)",
-    )
-    add("--debug", action="store_true", help="show the whole traceback of an error")
-
-
-def load_network(arguments: argparse.Namespace) -> Trained:
-    """Return the network that the arguments name; errors as in `load_trained`."""
-    return load_trained(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
-
-
-def check_csv_name(flag: str, path: Path | None) -> None:
-    """Raise ConfigError over a file to write that is not named .csv: it may be something else."""
-    if path is not None and path.suffix.lower() != ".csv":
-        msg = f"{flag}: expected a file name that ends in .csv, got {path}"
-        raise ConfigError(msg)
+    arithmetic = "as in xpnet train (default: that of the training)"
+    add("--arithmetic", choices=("reproducible", "native"), help=arithmetic)
+    return parser
 
 
 def write_predictions(

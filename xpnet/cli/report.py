@@ -5,15 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xpnet.cli.parser import Parser
+from xpnet._lib.parser import Parser
 from xpnet.report import write_report
+from xpnet.storage.find import newest
 
 DESCRIPTION = """\
 Write what a run did as one page, RUN/report.html, which needs no other file and no network: learning
 curves, figures by class, the worst mistakes, and a field to draw digits for the network."""
-
-
-EPILOG = "Exit codes: 0 done, 2 bad input, 130 interrupted."
 
 
 def main(words: Sequence[str]) -> int:
@@ -24,27 +22,17 @@ def main(words: Sequence[str]) -> int:
         from xpnet.data import datasets
 
         data = datasets.load(arguments.data, arguments.test_data)
-    run = arguments.run
-    if run is None:
-        from xpnet.storage.find import newest
-
-        run = newest().folder
+    run = newest().folder if arguments.run is None else arguments.run
     sys.stdout.write(f"{write_report(run, data, arguments.out)}\n")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="xpnet report", description=DESCRIPTION, epilog=EPILOG)
+    parser = Parser(prog="xpnet report", description=DESCRIPTION)
     add = parser.add_argument
-    add(
-        "run",
-        type=Path,
-        metavar="RUN",
-        nargs="?",
-        help="the folder of a run, such as runs/first (default: the newest trained run in runs)",
-    )
+    run = "the folder of a run, such as runs/first (default: the newest trained run in runs)"
+    add("run", type=Path, metavar="RUN", nargs="?", help=run)
     add("--out", type=Path, metavar="FILE", help="the page to write (default: RUN/report.html)")
     add("--data", type=Path, help="the data of the training, if they are not where they were")
     add("--test-data", type=Path, help="the test data, where --data is a CSV file")
-    add("--debug", action="store_true", help="show the whole traceback of an error")
     return parser

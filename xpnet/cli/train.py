@@ -1,36 +1,68 @@
-"""``xpnet train``: one training run with its record, from the start or from a checkpoint."""
+"""``xpnet train``: a run with its record, from the start or from a checkpoint, or several runs."""
 
+import json
+import statistics
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from xpnet import __version__
+from xpnet._lib.files import save
 from xpnet._lib.text import complain
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
 from xpnet.cli.console import Console
-from xpnet.config import TrainConfig, resolved
+from xpnet.cli.tables import new_console
+from xpnet.config import Command, TrainConfig, from_resolved, resolved
+from xpnet.config.rules import flag
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import shown
 from xpnet.nn.metrics import accuracy_per_class
 from xpnet.storage.model_file import fingerprint
-from xpnet.storage.record import Given
-from xpnet.storage.run import Ending, Run
-from xpnet.trackers import Mirrors, check
-from xpnet.training.callbacks import (
-    Callback,
-    EarlyStopping,
-    Evaluate,
-    RecordMetrics,
-    SaveCheckpoints,
-    StopOnInterrupt,
-)
+from xpnet.storage.record import SUMMARY_FILE, Given, Record, is_number
+from xpnet.storage.run import Run, new_id
+from xpnet.trackers import Tracker, check
+from xpnet.training import callbacks
 from xpnet.training.loop import FitResult
 from xpnet.training.trainer import Trainer, select_backend
 
 SLOW_FLOAT64 = 4
 """Times that float32 is as fast as float64 on a GPU, above which it is worth a note."""
+
+Trial = dict[str, Any]
+"""What the summary has of a run: its name, fingerprint and metrics."""
+
+PLACE = {"backend", "device", "require_device", "workers"}
+FREE = PLACE | {"checkpoint_seconds", "debug", "quiet", "report", "track"}
+"""Settings that may change when a run is resumed: they decide where and how fast training goes on and what is
+shown of it, not what comes of it (in native arithmetic, but for the last digits)."""
+
+
+def resume(command: Command, folder: Path, line: list[str]) -> Run:
+    """Go on with the run in a folder, by its own settings, and return it.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds no run that can go on, or the command line asks for other settings than the run's.
+    """
+    run = Run.reopen(folder)
+    try:
+        config = from_resolved(run.record["config"], str(run.folder))
+        asked, ours = resolved(command.config), resolved(config)
+        for name in sorted(command.given - FREE - {"resume"}):
+            if asked[name] != ours[name]:
+                difference = f"{folder} was started with {ours[name]!r}, got {asked[name]!r}"
+                msg = f"{flag(name)}: {difference}: leave it out, or start a new run"
+                raise ConfigError(msg)
+        changes: dict[str, Any] = {name: getattr(command.config, name) for name in command.given & FREE}
+        return train(replace(config, **changes), line, resumed=run)
+    finally:
+        run.release()
 
 
 def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None) -> Run:
@@ -42,114 +74,126 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
     data = datasets.load(config.data, config.test_data)
     console = Console(config.epochs, quiet=config.quiet)
     with Trainer.open(config, data, selection.backend) as trainer:
-        if resumed is None:
-            info = _run_info(config, command, selection, data)
-            run = Run.start(config.out, config.name, config.overwrite, info)
-        else:
-            run = resumed
-            _check_data(run, data)
+        if resumed is not None:
+            _check_data(resumed, data)
+        run = resumed or _start(config, command, selection, data)
         with run.recorded():
-            metrics, early = RecordMetrics(run), EarlyStopping(config.patience)
-            checkpoints = SaveCheckpoints(trainer, run, metrics, early)
+            metrics, early = callbacks.RecordMetrics(run), callbacks.EarlyStopping(config.patience)
+            checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, early)
             state = None if resumed is None else checkpoints.restore()
             for line in _introduction(selection, data, trainer):
                 console.line(line)
-            callbacks = [
-                Evaluate(trainer),
-                early,
-                StopOnInterrupt(console.line),
-                metrics,
-                console,
-                checkpoints,
-                RecordOutcome(trainer, run, metrics, early, console),
-                *([WriteReport(run, data, console)] if config.report else []),
-                Mirrors(config.track, run.folder, console.line, debug=config.debug),
-            ]
-            trainer.fit(callbacks, state)
+            evaluate, stop = callbacks.Evaluate(trainer), callbacks.StopOnInterrupt(console.line)
+            outcome = RecordOutcome(trainer, run, data, metrics, early, console)
+            trackers = [Tracker(name, run.folder, console.line, debug=config.debug) for name in config.track]
+            trainer.fit([evaluate, early, stop, metrics, console, checkpoints, outcome, *trackers], state)
     return run
 
 
-class RecordOutcome(Callback):
-    """Saves the trained model, evaluates it, completes the record, and prints all of it."""
+def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
+    """Train once for each seed, or for each learning rate, print a summary, and return the runs.
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        run: Run,
-        metrics: RecordMetrics,
-        early: EarlyStopping,
-        console: Console,
-    ) -> None:
-        self._trainer, self._run, self._console = trainer, run, console
-        self._metrics, self._early = metrics, early
+    Each run is inside the folder ``out/name``, which receives a summary.json too. An interrupted run is the
+    last.
+
+    Raises
+    ------
+    ConfigError
+        The folder is there already.
+    """
+    folder = config.out / (config.name or new_id())
+    if folder.exists() and not config.overwrite:
+        msg = f"{folder}: exists already: choose another --name, or add --overwrite"
+        raise ConfigError(msg)
+    console = new_console(quiet=config.quiet)
+    common = replace(config, out=folder, repeats=1, name="trial")
+    rates = config.learning_rates
+    if len(rates) > 1:
+        settings = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
+    else:
+        settings = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
+    runs: list[Run] = []
+    for trial in settings:
+        console.print(f"== {str(trial.name).replace('-', ' ', 1)}")
+        runs.append(train(trial, command))
+        if runs[-1].record["status"] == "interrupted":
+            return runs
+    trials = [_trial(run.record) for run in runs]
+    summary, lines = _best(trials) if len(rates) > 1 else _spread(trials)
+    text = json.dumps({**summary, "trials": trials}, indent=1)
+    save(folder / SUMMARY_FILE, f"{text}\n".encode())
+    for line in (*lines, f"summary       {folder / SUMMARY_FILE}"):
+        console.print(line)
+    return runs
+
+
+@dataclass(eq=False)
+class RecordOutcome(callbacks.Callback):
+    """Saves the trained model, evaluates it, completes the record, writes the report, and prints it all."""
+
+    trainer: Trainer
+    run: Run
+    data: Dataset
+    metrics: callbacks.RecordMetrics
+    early: callbacks.EarlyStopping
+    console: Console
 
     def on_train_end(self, result: FitResult) -> None:
         """Complete the record."""
-        trainer, run, line = self._trainer, self._run, self._console.line
-        seconds, epochs = self._metrics.seconds, result.state.epoch
+        trainer, run, line = self.trainer, self.run, self.console.line
+        seconds, epochs = self.metrics.seconds, result.state.epoch
         model = trainer.model(result.best)
         run.save_model(model)
         digest = fingerprint(model.layers, model.norms)
         metrics = {**self._evaluated(result), "epochs": epochs, "seconds": seconds}
-        if self._early.best is not None:
-            metrics["best_epoch"] = self._early.epoch
-        status: Ending = "interrupted" if result.interrupted else "completed"
-        run.finish(status, metrics=metrics, fingerprint=digest)
+        if self.early.best is not None:
+            metrics["best_epoch"] = self.early.epoch
+        run.finish("interrupted" if result.interrupted else "completed", metrics=metrics, fingerprint=digest)
         if result.interrupted:
-            line(
-                f"interrupted after {epochs} epochs; what was trained is saved, "
-                f"and --resume {run.folder} goes on"
-            )
+            saved = f"what was trained is saved, and --resume {run.folder} goes on"
+            line(f"interrupted after {epochs} epochs; {saved}")
         elif epochs < trainer.config.epochs:
-            line(f"stopped after {epochs} epochs, the best was {self._early.epoch}")
+            line(f"stopped after {epochs} epochs, the best was {self.early.epoch}")
         line(f"fingerprint   {digest}")
         line(f"run           {run.folder}")
+        if trainer.config.report:
+            self._write_report()
 
     def close(self) -> None:
         """Mark the run failed or interrupted if an error ended training."""
         if (error := sys.exception()) is not None:
-            self._run.fail(error)
+            self.run.fail(error)
 
     def _evaluated(self, result: FitResult) -> dict[str, object]:
         """Return the metrics of the trained parameters, and print those on other than training samples."""
-        trainer, to_host = self._trainer, self._trainer.backend.to_host
-        trained, validated = trainer.evaluate(result.best), trainer.validate(result.best)
-        tested = trainer.evaluate_test(result.best)
+        trainer, to_host = self.trainer, self.trainer.backend.to_host
+        metrics = trainer.evaluate(result.best).metrics("train")
+        validated, tested = trainer.validate(result.best), trainer.evaluate_test(result.best)
+        if validated is not None:
+            self.console.figures("validation", validated)
+            metrics |= validated.metrics("validation")
         predicted, labels = to_host(tested.predictions), to_host(trainer.test.labels)
         per_class = accuracy_per_class(predicted, labels, trainer.sizes[-1])
-        if validated is not None:
-            self._console.figures("validation", validated)
-        self._console.test(tested, per_class)
-        return {
-            **trained.metrics("train"),
-            **({} if validated is None else validated.metrics("validation")),
-            **tested.metrics("test"),
-            "test_accuracy_per_class": per_class,
-        }
+        self.console.test(tested, per_class)
+        return {**metrics, **tested.metrics("test"), "test_accuracy_per_class": per_class}
 
-
-class WriteReport(Callback):
-    """Writes the report of a run that has ended; an error is a warning, for the network is saved."""
-
-    def __init__(self, run: Run, data: Dataset, console: Console) -> None:
-        self._run, self._data, self._console = run, data, console
-
-    def on_train_end(self, result: FitResult) -> None:  # noqa: ARG002
-        """Write it."""
-        folder = self._run.folder
+    def _write_report(self) -> None:
+        """Write the report; an error is a warning, for the network is saved."""
+        folder = self.run.folder
         try:
             from xpnet.report import write_report
 
-            path = write_report(folder, self._data, sha256=self._run.record["data"]["sha256"])
+            path = write_report(folder, self.data, sha256=self.run.record["data"]["sha256"])
         except Exception as error:  # noqa: BLE001 - whatever it is, the network is trained and saved
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             complain(f"warning: no report: {reason}: xpnet report {folder} tries again")
         else:
-            self._console.line(f"report        {path}")
+            self.console.line(f"report        {path}")
 
 
-def _run_info(config: TrainConfig, command: list[str], selection: Selection, data: Dataset) -> Given:
-    return {
+def _start(config: TrainConfig, command: list[str], selection: Selection, data: Dataset) -> Run:
+    """Return the run in its new folder."""
+    info: Given = {
         "command": command,
         "config": resolved(config),
         "seed": config.seed,
@@ -166,15 +210,15 @@ def _run_info(config: TrainConfig, command: list[str], selection: Selection, dat
             "classes": data.classes,
         },
     }
+    return Run.start(config.out, config.name, config.overwrite, info)
 
 
 def _check_data(run: Run, data: Dataset) -> None:
-    found, expected = datasets.digest(data), run.record["data"]["sha256"]
-    if found != expected:
-        msg = (
-            f"--resume: {run.folder} was trained on other data: {run.record['data']['name']} with "
-            f"SHA-256 {expected[:16]}…, found {data.name} with {found[:16]}…"
-        )
+    digest, recorded = datasets.digest(data), run.record["data"]
+    if digest != recorded["sha256"]:
+        original = f"{recorded['name']} with SHA-256 {recorded['sha256'][:16]}…"
+        difference = f"{original}, found {data.name} with {digest[:16]}…"
+        msg = f"--resume: {run.folder} was trained on other data: {difference}"
         raise ConfigError(msg)
 
 
@@ -183,21 +227,41 @@ def _introduction(selection: Selection, data: Dataset, trainer: Trainer) -> Iter
     backend, config = selection.backend, trainer.config
     reason = f" ({selection.reason})" if selection.reason else ""
     yield f"xpnet {__version__}: {backend.name} {backend.version} on {backend.device_name}{reason}"
-    ratio = _float64_ratio(backend.device_name) if config.float_type == "float64" else None
+    index = cuda_index(backend.device_name)
+    ratio = None if index is None or config.float_type != "float64" else float64_ratio(index)
     if ratio is not None and ratio > SLOW_FLOAT64:
-        yield (
-            f"float64 is 1/{ratio} as fast as float32 on this GPU: --arithmetic native computes in float32"
-        )
-    yield (
-        f"{data.name}: {len(data.y_train)} training and {len(data.y_test)} test samples, "
-        f"{data.features} features, {data.classes} classes"
-    )
-    yield (
-        f"network {shown(trainer.sizes)}, {config.arithmetic} {config.float_type}, "
-        f"batch size {config.batch_size}, learning rate {config.learning_rate}, seed {config.seed}"
-    )
+        yield f"float64 is 1/{ratio} as fast as float32 on this GPU: --arithmetic native computes in float32"
+    samples = f"{len(data.y_train)} training and {len(data.y_test)} test samples"
+    yield f"{data.name}: {samples}, {data.features} features, {data.classes} classes"
+    network = f"{shown(trainer.sizes)}, {config.arithmetic} {config.float_type}"
+    rate = f"learning rate {config.learning_rate}"
+    yield f"network {network}, batch size {config.batch_size}, {rate}, seed {config.seed}"
 
 
-def _float64_ratio(device: str) -> int | None:
-    index = cuda_index(device)
-    return None if index is None else float64_ratio(index)
+def _trial(record: Record) -> Trial:
+    return {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"]}
+
+
+def _spread(trials: list[Trial]) -> tuple[dict[str, Any], list[str]]:
+    """Return mean and standard deviation (of the sample, n - 1) of the metrics over the seeds, and lines."""
+    figures, lines = {}, ["== all seeds, mean ± standard deviation"]
+    for name in trials[0]["metrics"]:
+        values = [trial["metrics"][name] for trial in trials]
+        if all(map(is_number, values)):
+            mean, deviation = statistics.fmean(values), statistics.stdev(values)
+            figures[name] = {"mean": mean, "standard_deviation": deviation}
+            if name.endswith("accuracy"):
+                lines.append(f"{name.replace('_', ' '):<20}{mean:.4f} ± {deviation:.4f}")
+    return {"over": "seeds", "figures": figures}, lines
+
+
+def _best(trials: list[Trial]) -> tuple[dict[str, Any], list[str]]:
+    """Return the trial that does best on the validation samples, and a line about it."""
+
+    def quality(trial: Trial) -> tuple[float, float]:
+        return trial["metrics"]["validation_accuracy"], -trial["metrics"]["validation_loss"]
+
+    best = max(trials, key=quality)
+    accuracy, test = (best["metrics"][f"{part}_accuracy"] for part in ("validation", "test"))
+    line = f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}"
+    return {"over": "learning rates", "best": best}, [line]

@@ -5,13 +5,12 @@ together. This package loads no array library, so that `--help` answers at once.
 """
 
 from xpnet.config.flags import Command, parse
-from xpnet.config.sources import from_recipe, from_resolved, recipes
+from xpnet.config.sources import from_resolved, recipes
 from xpnet.config.training import TrainConfig, resolved, to_toml
 
 __all__ = [
     "Command",
     "TrainConfig",
-    "from_recipe",
     "from_resolved",
     "parse",
     "recipes",

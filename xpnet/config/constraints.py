@@ -21,62 +21,55 @@ class Violation(NamedTuple):
 
 def violations(c: Any) -> Iterator[Violation]:
     """Yield the constraints that settings, the attributes of `c`, violate; each is looked at in its turn."""
-    return chain(_of_network(c), _of_training(c), _of_run(c))
+    return (Violation(*violation) for violation in chain(_of_network(c), _of_training(c)))
 
 
-def _of_network(c: Any) -> Iterator[Violation]:
+def _of_network(c: Any) -> Iterator[tuple[str, str | None, str]]:
     needs_hidden = "needs hidden layers: leave it out, or give --hidden their units"
     if c.test_data is not None and c.data is None:
-        yield Violation("test_data", None, f"needs --data TRAIN.csv beside it, got {c.test_data} alone")
+        yield "test_data", None, f"needs --data TRAIN.csv beside it, got {c.test_data} alone"
     if c.augment_elastic_sigma is not None and c.augment_elastic_alpha == 0:
         message = "needs --augment-elastic-alpha, the strength of the deformation"
-        yield Violation("augment_elastic_sigma", "augment_elastic_alpha", message)
+        yield "augment_elastic_sigma", "augment_elastic_alpha", message
     if c.activation != "relu" and not c.hidden:
-        yield Violation("activation", "hidden", needs_hidden)
+        yield "activation", "hidden", needs_hidden
     if c.batch_norm and not c.hidden:
-        yield Violation("batch_norm", "hidden", needs_hidden)
+        yield "batch_norm", "hidden", needs_hidden
     if c.batch_norm and c.batch_size == 1:
         message = "needs a --batch-size of 2 or more, got 1: one sample has no variance"
-        yield Violation("batch_norm", "batch_size", message)
+        yield "batch_norm", "batch_size", message
     if c.dropout > 0 and not c.hidden:
         message = "needs hidden layers: give --hidden their units; --input-dropout drops inputs"
-        yield Violation("dropout", "hidden", message)
+        yield "dropout", "hidden", message
     if c.init != "uniform" and c.init_from is not None:
-        message = "the initial parameters come from --init-from: give one of the two"
-        yield Violation("init", "init_from", message)
-
-
-def _of_training(c: Any) -> Iterator[Violation]:
-    if c.patience is not None and c.validation == 0:
-        message = "needs --validation N, the number of samples that tell when to stop"
-        yield Violation("patience", "validation", message)
-    if c.seed + c.repeats > 2**64:
-        yield Violation("repeats", None, "the last seed is above 2^64 - 1: use a smaller --seed")
-    if c.repeats > 1 and c.init_from is not None and not _is_random_after_the_start(c):
-        message = "every seed trains the same: from --init-from on, nothing is random"
-        yield Violation("repeats", None, message)
-    if c.momentum is not None and c.optimizer not in ("momentum", "nesterov"):
-        message = f"needs --optimizer momentum or nesterov, got {c.optimizer}"
-        yield Violation("momentum", "optimizer", message)
-    if isinstance(c.learning_rate, tuple) and c.validation == 0:
-        message = "several need --validation N, the number of samples to compare them on"
-        yield Violation("learning_rate", None, message)
-    if c.schedule_step_epochs is not None and c.schedule != "step":
-        yield Violation("schedule_step_epochs", "schedule", f"needs --schedule step, got {c.schedule}")
-    if c.schedule_factor is not None and c.schedule not in ("step", "exponential"):
-        message = f"needs --schedule step or exponential, got {c.schedule}"
-        yield Violation("schedule_factor", "schedule", message)
-    if c.warmup_epochs > c.epochs:
-        message = f"expected at most the number of --epochs, {c.epochs}, got {c.warmup_epochs}"
-        yield Violation("warmup_epochs", "epochs", message)
-
-
-def _of_run(c: Any) -> Iterator[Violation]:
+        yield "init", "init_from", "the initial parameters come from --init-from: give one of the two"
     if c.arithmetic == "reproducible" and c.dtype == "float32":
         message = "reproducible arithmetic takes auto or float64, got float32: add --arithmetic native"
-        yield Violation("dtype", "arithmetic", message)
+        yield "dtype", "arithmetic", message
     if c.overwrite and c.name is None:
-        yield Violation("overwrite", None, "needs --name NAME, the run that it replaces")
+        yield "overwrite", None, "needs --name NAME, the run that it replaces"
+
+
+def _of_training(c: Any) -> Iterator[tuple[str, str | None, str]]:
+    if c.patience is not None and c.validation == 0:
+        yield "patience", "validation", "needs --validation N, the number of samples that tell when to stop"
+    if c.seed + c.repeats > 2**64:
+        yield "repeats", None, "the last seed is above 2^64 - 1: use a smaller --seed"
+    if c.repeats > 1 and c.init_from is not None and not _is_random_after_the_start(c):
+        yield "repeats", None, "every seed trains the same: from --init-from on, nothing is random"
+    if c.repeats > 1 and isinstance(c.learning_rate, tuple):
+        yield "repeats", None, "expected 1 with several learning rates: choose one rate first, then repeat"
+    if c.momentum is not None and c.optimizer not in ("momentum", "nesterov"):
+        yield "momentum", "optimizer", f"needs --optimizer momentum or nesterov, got {c.optimizer}"
+    if isinstance(c.learning_rate, tuple) and c.validation == 0:
+        yield "learning_rate", None, "several need --validation N, the number of samples to compare them on"
+    if c.schedule_step_epochs is not None and c.schedule != "step":
+        yield "schedule_step_epochs", "schedule", f"needs --schedule step, got {c.schedule}"
+    if c.schedule_factor is not None and c.schedule not in ("step", "exponential"):
+        yield "schedule_factor", "schedule", f"needs --schedule step or exponential, got {c.schedule}"
+    if c.warmup_epochs > c.epochs:
+        message = f"expected at most the number of --epochs, {c.epochs}, got {c.warmup_epochs}"
+        yield "warmup_epochs", "epochs", message
 
 
 def _is_random_after_the_start(c: Any) -> bool:

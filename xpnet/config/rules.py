@@ -1,6 +1,5 @@
-"""What a setting may be, and how it reads from a TOML file."""
+"""What a setting may be, and how it reads from the command line and from a TOML file."""
 
-import difflib
 import json
 import re
 import sys
@@ -9,33 +8,62 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from xpnet._lib.text import did_you_mean
+from xpnet.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a setting may be; stands in the annotation of its field."""
+    """What a setting may be; stands in the annotation of its field.
+
+    Attributes
+    ----------
+    expected
+        In words, after "expected".
+    holds
+        Whether a value, of any type, may be.
+    kind
+        The type of a value: int, float, str or Path.
+    nargs
+        How many words its flag takes, as in argparse; None for one.
+    metavar
+        What stands for the value in the help, unless that is its type.
+    choices
+        The words that may be, if there are no others.
+    """
 
     expected: str
-    """In words, after "expected"."""
-
     holds: Callable[[Any], bool]
-    """Whether a value, of any type, may be."""
-
-    read: Callable[[Any], object] = lambda found: tuple(found) if isinstance(found, list) else found
-    """Returns a TOML or JSON value as the setting's own type; unchanged what has no such type."""
-
+    kind: type = str
+    nargs: str | None = None
+    metavar: str | None = None
     choices: tuple[str, ...] = ()
-    """The words that may be, where there are no others."""
 
-    def problem(self, value: object, found: object) -> str | None:
-        """Return what is wrong with `value`, which was given as `found`; None if it may be."""
+    def parse(self, word: str) -> object:
+        """Return a word of the command line as a value; unchanged what cannot be one."""
+        try:
+            return self.kind(word)
+        except ValueError:
+            return word
+
+    def read(self, raw: object) -> object:
+        """Return a TOML or JSON value as the setting's own type; unchanged what has no such type."""
+        if isinstance(raw, list):
+            return tuple(map(self.read, raw))
+        if self.kind is float and isinstance(raw, int) and _is_finite(raw):
+            return float(raw)  # an integer stands for a decimal, as in dropout = 0
+        return Path(raw) if self.kind is Path and isinstance(raw, str) and raw else raw
+
+    def check(self, where: str, value: object, raw: object = None) -> None:
+        """Raise ConfigError unless `value` may be; the message shows `raw`, from which it was read."""
         if self.holds(value):
-            return None
-        word = found.lower() if isinstance(found, str) else ""
-        near = difflib.get_close_matches(word, self.choices, n=1)
-        hint = f": did you mean {near[0]}?" if near else ""
-        return f"expected {self.expected}, got {shown(found)}{hint}"
+            return
+        raw = value if raw is None else raw
+        hint = did_you_mean(raw.lower(), self.choices) if isinstance(raw, str) else ""
+        msg = f"{where}: expected {self.expected}, got {format_value(raw)}{hint}"
+        raise ConfigError(msg)
 
 
 def rules_of(settings: type) -> dict[str, Rule]:
@@ -44,18 +72,18 @@ def rules_of(settings: type) -> dict[str, Rule]:
     It is the ``Rule`` in the field's annotation, of values other than None; that of a Literal or a bool
     follows from the type.
     """
-    hints = get_type_hints(settings, include_extras=True)
-    return {name: _rule_of(hint) for name, hint in hints.items()}
+    return {name: _rule_of(hint) for name, hint in get_type_hints(settings, include_extras=True).items()}
 
 
 def _rule_of(hint: Any) -> Rule:
-    bare, *metadata = get_args(hint) if get_origin(hint) is Annotated else [hint]
-    rule = next((item for item in metadata if isinstance(item, Rule)), None)
-    if rule is None:
-        return one_of(get_args(bare)) if get_origin(bare) is Literal else SWITCH
-    if NoneType in get_args(bare):
-        return replace(rule, holds=lambda value: value is None or rule.holds(value))
-    return rule
+    if get_origin(hint) is Literal:
+        return one_of(get_args(hint))
+    if hint is bool:
+        return SWITCH
+    rule: Rule = hint.__metadata__[0]
+    if NoneType not in get_args(hint.__origin__):
+        return rule
+    return replace(rule, holds=lambda value: value is None or rule.holds(value))
 
 
 # Words and switches
@@ -63,7 +91,18 @@ def _rule_of(hint: Any) -> Rule:
 
 def one_of(choices: tuple[str, ...]) -> Rule:
     """Allow these words."""
-    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices, choices=choices)
+    expected, metavar = f"one of {', '.join(choices)}", f"{{{','.join(choices)}}}"
+    return Rule(expected, lambda value: value in choices, metavar=metavar, choices=choices)
+
+
+def some_of(choices: tuple[str, ...]) -> Rule:
+    """Allow any of these words, each once."""
+
+    def holds(value: object) -> bool:
+        return isinstance(value, tuple) and all(choices.count(word) >= value.count(word) for word in value)
+
+    metavar = one_of(choices).metavar
+    return Rule(f"some of {', '.join(choices)}, each once", holds, nargs="*", metavar=metavar)
 
 
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
@@ -80,23 +119,19 @@ def _is_finite(value: object) -> bool:
     return number and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
 
 
-def _as_float(found: object) -> object:
-    """Return a TOML number as a float: an integer stands for a decimal, as in dropout = 0."""
-    return float(found) if isinstance(found, int) and _is_finite(found) else found
-
-
 def _number(expected: str, holds: Callable[[float], bool]) -> Rule:
-    return Rule(expected, lambda value: _is_finite(value) and holds(value), read=_as_float)
+    return Rule(expected, lambda value: _is_finite(value) and holds(value), float)
 
 
 def whole(lowest: int) -> Rule:
     """Allow whole numbers from `lowest` on."""
-    return Rule(f"a whole number, {lowest} or more", lambda value: _is_whole(value, lowest))
+    return Rule(f"a whole number, {lowest} or more", lambda value: _is_whole(value, lowest), int)
 
 
 def whole_or(word: str) -> Rule:
     """Allow whole numbers from 1 on, and one word."""
-    return Rule(f"{word} or a whole number, 1 or more", lambda value: value == word or _is_whole(value, 1))
+    expected = f"{word} or a whole number, 1 or more"
+    return Rule(expected, lambda value: value == word or _is_whole(value, 1), int, metavar=f"{{{word}}}|INT")
 
 
 def between(lowest: float, highest: float, unit: str) -> Rule:
@@ -109,11 +144,7 @@ NOT_NEGATIVE = _number("a finite number, 0 or more", lambda value: value >= 0)
 POSITIVE = _number("a finite number above 0", lambda value: value > 0)
 PROPER_SHARE = _number("a number from 0 to below 1", lambda value: 0 <= value < 1)
 FACTOR = _number("a number above 0, at most 1", lambda value: 0 < value <= 1)
-SEED = Rule(f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})", lambda value: _is_whole(value, 0, 2**64))
-
-
-def _as_rates(found: object) -> object:
-    return tuple(map(_as_float, found)) if isinstance(found, list) else _as_float(found)
+SEED = Rule(f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})", lambda value: _is_whole(value, 0, 2**64), int)
 
 
 def _are_rates(value: object) -> bool:
@@ -121,31 +152,14 @@ def _are_rates(value: object) -> bool:
     return bool(rates) and all(map(POSITIVE.holds, rates)) and len(set(rates)) == len(rates)
 
 
-RATES = Rule("a finite number above 0, or several different ones", _are_rates, read=_as_rates)
-UNITS = Rule(
-    "whole numbers, each 1 or more",
-    lambda value: isinstance(value, tuple) and all(_is_whole(units, 1) for units in value),
-)
+def _are_units(value: object) -> bool:
+    return isinstance(value, tuple) and all(_is_whole(units, 1) for units in value)
 
 
-def some_of(choices: tuple[str, ...]) -> Rule:
-    """Allow any of these words, each once."""
-
-    def holds(value: object) -> bool:
-        return isinstance(value, tuple) and all(choices.count(word) >= value.count(word) for word in value)
-
-    return Rule(f"some of {', '.join(choices)}, each once", holds)
-
+RATES = Rule("a finite number above 0, or several different ones", _are_rates, float, nargs="+")
+UNITS = Rule("whole numbers, each 1 or more", _are_units, int, nargs="*")
 
 # Text
-
-
-def _is_path(value: object) -> bool:
-    return isinstance(value, Path) and "\0" not in str(value)
-
-
-def _as_path(found: object) -> object:
-    return Path(found) if isinstance(found, str) and found else found
 
 
 def _is_folder_name(value: object) -> bool:
@@ -157,13 +171,14 @@ def _is_folder_name(value: object) -> bool:
     )
 
 
-PATH = Rule("a path", _is_path, read=_as_path)
+def _is_device(value: object) -> bool:
+    """Return whether a value is text without blanks: the backends know their own further devices."""
+    return isinstance(value, str) and re.fullmatch(r"[\w:.-]+", value) is not None
+
+
+PATH = Rule("a path", lambda value: isinstance(value, Path) and "\0" not in str(value), Path)
 FOLDER_NAME = Rule("a folder name without / or \\, control characters or a leading dot", _is_folder_name)
-DEVICE = Rule(
-    "auto, cpu, cuda or cuda:N",
-    # The backends know their own further devices, so here it is only text without blanks.
-    lambda value: isinstance(value, str) and re.fullmatch(r"[\w:.-]+", value) is not None,
-)
+DEVICE = Rule("auto, cpu, cuda or cuda:N", _is_device, metavar="{auto,cpu,cuda,cuda:N}")
 
 # For messages
 
@@ -173,14 +188,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def plain(value: object) -> object:
-    """Return the value of a setting as a JSON value."""
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """Return `value` for a message: on one line, and short."""
-    text = json.dumps(plain(value), default=str)
+    text = json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."

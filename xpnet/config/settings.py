@@ -1,16 +1,15 @@
 """The settings of a training, by concept: each is a field with its type, its rule, its default and its help.
 
 The defaults are the notebook's. The classes only hold the values; ``TrainConfig`` puts them together and
-checks them. A default of None stands for one that depends on another setting, or for no value.
+checks them. A default of None stands for one that depends on another setting, or for no value: its help says
+which.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-import tyro
-
-from xpnet.config import augmentation, rules
+from xpnet.config import rules
 
 Normalize = Literal["scale", "standardize", "none"]
 Activation = Literal["relu", "leaky-relu", "tanh", "sigmoid"]
@@ -23,73 +22,48 @@ DType = Literal["auto", "float32", "float64"]
 BackendName = Literal["auto", "numpy", "cupy", "torch", "jax", "array-api-strict"]
 TrackerName = Literal["wandb", "trackio", "mlflow"]
 
-ALIASES = {"learning_rate": ("--lr",)}
-"""Further flags of a setting."""
-
-
-def unset(text: str) -> Any:
-    """Return the marker that shows `text` in the help where a setting has no value."""
-    return tyro.conf.arg(
-        help_behavior_hint=lambda value: text if value in ("None", "") else f"(default: {value})"
-    )
-
-
-def _switch(default: str, text: str) -> Any:
-    """Return the marker that shows `text` in the help where a switch has not its default."""
-    return tyro.conf.arg(help_behavior_hint=lambda value: "" if value == default else text)
-
-
-Switch = Annotated[bool, _switch("False", "(set)")]
-
 
 @dataclass(frozen=True)
 class DataSettings:
     """What the network learns from."""
 
-    data: Annotated[Path | None, rules.PATH, unset("(default: the bundled MNIST)")] = None
-    """Training data: a folder with the four IDX files or
-    with x_train.npy, y_train.npy, x_test.npy and
-    y_test.npy, an .npz file of these names, or a CSV
-    file, which needs --test-data too."""
+    data: Annotated[Path | None, rules.PATH] = None
+    """Training data: a folder with the four IDX files or with x_train.npy, y_train.npy, x_test.npy and
+    y_test.npy, an .npz file of these names, or a CSV file, which needs --test-data too. (default: the bundled
+    MNIST)"""
 
-    test_data: Annotated[Path | None, rules.PATH, unset("(default: none)")] = None
-    """The test data, where --data is a CSV file."""
+    test_data: Annotated[Path | None, rules.PATH] = None
+    """The test data, where --data is a CSV file. (default: none)"""
 
     validation: Annotated[int, rules.whole(0)] = 0
     """Training samples held out to judge the training by."""
 
     normalize: Normalize = "scale"
-    """What happens to the inputs: scale divides pixels by
-    255 and other numbers by the largest, standardize
-    makes their mean 0 and variance 1, none leaves them
-    as they are."""
+    """What happens to the inputs: scale divides pixels by 255 and other numbers by the largest, standardize
+    makes their mean 0 and variance 1, none leaves them as they are."""
 
 
 @dataclass(frozen=True)
 class AugmentationSettings:
     """How images are distorted, anew in each epoch: by random amounts up to these."""
 
-    augment_shift: Annotated[float, augmentation.RULES["shift"]] = 0.0
+    augment_shift: Annotated[float, rules.between(0.0, 1000.0, "pixels")] = 0.0
     """Shift across and down, in pixels."""
 
-    augment_rotate: Annotated[float, augmentation.RULES["rotate"]] = 0.0
+    augment_rotate: Annotated[float, rules.between(0.0, 180.0, "degrees")] = 0.0
     """Rotation, in degrees."""
 
-    augment_scale: Annotated[float, augmentation.RULES["scale"]] = 0.0
+    augment_scale: Annotated[float, rules.between(0.0, 0.9, "a share of the size")] = 0.0
     """Change of size: 0.1 is 10 %."""
 
-    augment_shear: Annotated[float, augmentation.RULES["shear"]] = 0.0
+    augment_shear: Annotated[float, rules.between(0.0, 10.0, "pixels sideways per pixel of height")] = 0.0
     """Slant, in pixels sideways per pixel of height."""
 
-    augment_elastic_alpha: Annotated[float, augmentation.RULES["elastic_alpha"]] = 0.0
-    """Strength of the elastic deformation, in pixels; 34
-    suits MNIST."""
+    augment_elastic_alpha: Annotated[float, rules.between(0.0, 10000.0, "pixels")] = 0.0
+    """Strength of the elastic deformation, in pixels; 34 suits MNIST."""
 
-    augment_elastic_sigma: Annotated[
-        float | None, augmentation.RULES["elastic_sigma"], unset("(default: 4)")
-    ] = None
-    """Its smoothness: the standard deviation of the
-    Gaussian that filters it, in pixels."""
+    augment_elastic_sigma: Annotated[float | None, rules.between(0.1, 100.0, "pixels")] = None
+    """Its smoothness: the standard deviation of the Gaussian that filters it, in pixels. (default: 4)"""
 
 
 @dataclass(frozen=True)
@@ -97,15 +71,14 @@ class NetworkSettings:
     """What is trained, and what it starts from."""
 
     hidden: Annotated[tuple[int, ...], rules.UNITS] = (10,)
-    """Units in each hidden layer: --hidden 128 64 makes
-    two, --hidden alone makes none (softmax regression)."""
+    """Units in each hidden layer: --hidden 128 64 makes two, --hidden alone makes none (softmax
+    regression)."""
 
     activation: Activation = "relu"
     """Activation of the hidden layers."""
 
-    batch_norm: Switch = False
-    """Normalise hidden layers over the batch before they
-    activate."""
+    batch_norm: bool = False
+    """Normalise hidden layers over the batch before they activate."""
 
     dropout: Annotated[float, rules.PROPER_SHARE] = 0.0
     """Probability that a hidden unit is dropped."""
@@ -114,13 +87,11 @@ class NetworkSettings:
     """Probability that an input is dropped."""
 
     init: Initialization = "uniform"
-    """Initial parameters: uniform draws all from [-0.5,
-    0.5); he (for relu) and glorot (for tanh and
-    sigmoid) draw weights from a range that suits the
-    layer, biases are 0."""
+    """Initial parameters: uniform draws all from [-0.5, 0.5); he (for relu) and glorot (for tanh and sigmoid)
+    draw weights from a range that suits the layer, biases are 0."""
 
-    init_from: Annotated[Path | None, rules.PATH, unset("(default: --init)")] = None
-    """Start from the parameters in this .safetensors file."""
+    init_from: Annotated[Path | None, rules.PATH] = None
+    """Start from the parameters in this .safetensors file. (default: --init)"""
 
 
 @dataclass(frozen=True)
@@ -128,32 +99,25 @@ class TrainingSettings:
     """What is minimised, on what, and for how long."""
 
     epochs: Annotated[int, rules.whole(0)] = 100
-    """Passes over the training data; 0 saves the initial
-    parameters."""
+    """Passes over the training data; 0 saves the initial parameters."""
 
     batch_size: Annotated[Literal["full"] | int, rules.whole_or("full")] = "full"
-    """Samples in each gradient step; full takes all of
-    them at once."""
+    """Samples in each gradient step; full takes all of them at once."""
 
     loss: Loss = "cross-entropy"
-    """What is minimised: a function of the softmax
-    outputs."""
+    """What is minimised: a function of the softmax outputs."""
 
     label_smoothing: Annotated[float, rules.PROPER_SHARE] = 0.0
-    """Share of each target that is spread over all
-    classes."""
+    """Share of each target that is spread over all classes."""
 
-    patience: Annotated[int | None, rules.whole(1), unset("(default: never)")] = None
-    """Stop after so many epochs without a better
-    validation accuracy; needs --validation."""
+    patience: Annotated[int | None, rules.whole(1)] = None
+    """Stop after so many epochs without a better validation accuracy; needs --validation. (default: never)"""
 
     seed: Annotated[int, rules.SEED] = 0
-    """Fixes all that is random, such as the initial
-    parameters and the order of the samples."""
+    """Fixes all that is random, such as the initial parameters and the order of the samples."""
 
     repeats: Annotated[int, rules.whole(1)] = 1
-    """Train so many times, with seed, seed + 1 and so on,
-    and report mean and standard deviation."""
+    """Train so many times, with seed, seed + 1 and so on, and report mean and standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -163,49 +127,34 @@ class OptimizerSettings:
     optimizer: OptimizerName = "sgd"
     """How a gradient becomes a step."""
 
-    momentum: Annotated[float | None, rules.PROPER_SHARE, unset("(default: 0.9)")] = None
-    """Share of the last step that momentum and nesterov
-    keep."""
+    momentum: Annotated[float | None, rules.PROPER_SHARE] = None
+    """Share of the last step that momentum and nesterov keep. (default: 0.9)"""
 
-    learning_rate: Annotated[
-        float | tuple[float, ...],
-        rules.RATES,
-        tyro.conf.arg(aliases=ALIASES["learning_rate"], metavar="FLOAT [FLOAT ...]"),
-    ] = 0.1
-    """Step size; adam and adamw want about 0.001. With
-    several, each is trained and the best on the
+    learning_rate: Annotated[float | tuple[float, ...], rules.RATES] = 0.1
+    """Step size; adam and adamw want about 0.001. With several, each is trained and the best on the
     --validation samples is kept."""
 
     schedule: ScheduleName = "constant"
-    """How the learning rate falls: step at intervals,
-    exponential each epoch, cosine each step down to 0."""
+    """How the learning rate falls: step at intervals, exponential each epoch, cosine each step down to 0."""
 
-    schedule_step_epochs: Annotated[int | None, rules.whole(1), unset("(default: 30)")] = None
-    """Epochs from one fall of the step schedule to the
-    next."""
+    schedule_step_epochs: Annotated[int | None, rules.whole(1)] = None
+    """Epochs from one fall of the step schedule to the next. (default: 30)"""
 
-    schedule_factor: Annotated[
-        float | None, rules.FACTOR, unset("(default: 0.1 for step, 0.95 for exponential)")
-    ] = None
-    """What the learning rate is multiplied by when it
-    falls."""
+    schedule_factor: Annotated[float | None, rules.FACTOR] = None
+    """What the learning rate is multiplied by when it falls. (default: 0.1 for step, 0.95 for exponential)"""
 
     warmup_epochs: Annotated[int, rules.whole(0)] = 0
-    """Epochs in which the learning rate first rises from
-    near 0."""
+    """Epochs in which the learning rate first rises from near 0."""
 
-    weight_decay: Annotated[float | None, rules.NOT_NEGATIVE, unset("(default: 0.01 for adamw, else 0)")] = (
-        None
-    )
-    """Shrinks the weights: the loss gains half of it times
-    their squares; adamw shrinks them beside the
-    gradient."""
+    weight_decay: Annotated[float | None, rules.NOT_NEGATIVE] = None
+    """Shrinks the weights: the loss gains half of it times their squares; adamw shrinks them beside the
+    gradient. (default: 0.01 for adamw, else 0)"""
 
-    clip_norm: Annotated[float | None, rules.POSITIVE, unset("(default: any)")] = None
-    """Largest norm of all gradients together."""
+    clip_norm: Annotated[float | None, rules.POSITIVE] = None
+    """Largest norm of all gradients together. (default: any)"""
 
-    max_norm: Annotated[float | None, rules.POSITIVE, unset("(default: any)")] = None
-    """Largest norm of the weights into a unit."""
+    max_norm: Annotated[float | None, rules.POSITIVE] = None
+    """Largest norm of the weights into a unit. (default: any)"""
 
 
 @dataclass(frozen=True)
@@ -213,29 +162,24 @@ class ComputationSettings:
     """Who computes, where, and in which numbers."""
 
     arithmetic: Arithmetic = "reproducible"
-    """reproducible gives the same bits with every library,
-    device and number of threads; native is the
+    """reproducible gives the same bits with every library, device and number of threads; native is the
     library's own and the fastest."""
 
     dtype: DType = "auto"
-    """Floating-point type: auto is float64 for
-    reproducible and float32 for native."""
+    """Floating-point type: auto is float64 for reproducible and float32 for native."""
 
-    device: Annotated[str, rules.DEVICE, tyro.conf.arg(metavar="{auto,cpu,cuda,cuda:N}")] = "auto"
-    """Where to compute. auto takes a GPU if one works;
-    cuda falls back to the CPU with a warning."""
+    device: Annotated[str, rules.DEVICE] = "auto"
+    """Where to compute. auto takes a GPU if one works; cuda falls back to the CPU with a warning."""
 
     backend: BackendName = "auto"
-    """Array library. auto takes NumPy on the CPU; on a GPU
-    the first of CuPy, PyTorch and JAX that works."""
+    """Array library. auto takes NumPy on the CPU; on a GPU the first of CuPy, PyTorch and JAX that works."""
 
     workers: Annotated[Literal["auto"] | int, rules.whole_or("auto")] = "auto"
-    """Blocks of samples computed side by side by the NumPy
-    backend; auto makes it the processors there are."""
+    """Blocks of samples computed side by side by the NumPy backend; auto makes it the processors there
+    are."""
 
-    require_device: Switch = False
-    """Stop with an error where --device would fall back to
-    the CPU."""
+    require_device: bool = False
+    """Stop with an error where --device would fall back to the CPU."""
 
 
 @dataclass(frozen=True)
@@ -243,39 +187,32 @@ class RunSettings:
     """What is kept and shown of the training."""
 
     log_every: Annotated[int, rules.whole(1)] = 10
-    """Epochs from one printed and recorded line to the
-    next."""
+    """Epochs from one printed and recorded line to the next."""
 
-    checkpoint_seconds: Annotated[
-        float | None, rules.POSITIVE, unset("(default: at the end of each epoch)")
-    ] = None
-    """Save a checkpoint after so many seconds too."""
+    checkpoint_seconds: Annotated[float | None, rules.POSITIVE] = None
+    """Save a checkpoint after so many seconds too. (default: at the end of each epoch)"""
 
-    resume: Annotated[Path | None, rules.PATH, unset("(default: start anew)")] = None
-    """Go on with the training in this folder of a run,
-    with its settings."""
+    resume: Annotated[Path | None, rules.PATH] = None
+    """Go on with the training in this folder of a run, with its settings. (default: start anew)"""
 
     out: Annotated[Path, rules.PATH] = Path("runs")
     """Folder that receives the folder of this run."""
 
-    name: Annotated[str | None, rules.FOLDER_NAME, unset("(default: date and time)")] = None
-    """Name of the folder of this run."""
+    name: Annotated[str | None, rules.FOLDER_NAME] = None
+    """Name of the folder of this run. (default: date and time)"""
 
-    overwrite: Switch = False
+    overwrite: bool = False
     """Replace the run that --name names, if there is one."""
 
-    report: Annotated[bool, _switch("True", "(set: this takes it back)")] = True
-    """Do without report.html, the page that shows the run
-    in a browser."""
+    report: bool = True
+    """Write report.html, the page that shows the run in a browser."""
 
-    track: Annotated[
-        tuple[TrackerName, ...], rules.some_of(get_args(TrackerName)), unset("(default: none)")
-    ] = ()
-    """Show the run in these experiment trackers too, each
-    installed with the extra of its name."""
+    track: Annotated[tuple[TrackerName, ...], rules.some_of(get_args(TrackerName))] = ()
+    """Show the run in these experiment trackers too, each installed with the extra of its name. (default:
+    none)"""
 
-    quiet: Switch = False
+    quiet: bool = False
     """Print errors and warnings only."""
 
-    debug: Switch = False
+    debug: bool = False
     """Show the whole traceback of an error."""

@@ -1,13 +1,13 @@
 """Settings from TOML files, from recipes, and from the record of a run."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from xpnet._lib.files import read_regular
-from xpnet.config.rules import one_of, shown
+from xpnet._lib.text import did_you_mean
+from xpnet.config.rules import format_value, one_of
 from xpnet.config.training import RULES, TrainConfig
 from xpnet.errors import ConfigError, DataError
 
@@ -18,14 +18,7 @@ RECIPE = "recipe"
 """The key in a TOML file that names the recipe it builds on."""
 
 
-class File(NamedTuple):
-    """The content of a TOML file."""
-
-    settings: dict[str, Any]
-    recipe: str | None = None
-
-
-def read(file: Path) -> File:
+def read(file: Path) -> tuple[dict[str, Any], str | None]:
     """Return the checked settings of a TOML file, and the recipe that it names.
 
     Raises
@@ -44,8 +37,8 @@ def read(file: Path) -> File:
         raise ConfigError(msg) from error
     recipe = table.pop(RECIPE, None)
     if recipe is not None:
-        _check_recipe(f"{file}: {RECIPE}", recipe)
-    return File(_settings(table, str(file)), recipe)
+        one_of(recipes()).check(f"{file}: {RECIPE}", recipe)
+    return _settings(table, str(file)), recipe
 
 
 def recipes() -> tuple[str, ...]:
@@ -61,19 +54,8 @@ def recipe_settings(name: str) -> dict[str, Any]:
     ConfigError
         There is no such recipe.
     """
-    _check_recipe("--recipe", name)
-    return read(_RECIPES / f"{name}.toml").settings
-
-
-def from_recipe(name: str) -> TrainConfig:
-    """Return the settings of a recipe; ``dataclasses.replace`` changes them.
-
-    Raises
-    ------
-    ConfigError
-        There is no such recipe.
-    """
-    return TrainConfig(**recipe_settings(name))
+    one_of(recipes()).check("--recipe", name)
+    return read(_RECIPES / f"{name}.toml")[0]
 
 
 def from_resolved(settings: Mapping[str, object], source: str) -> TrainConfig:
@@ -90,25 +72,14 @@ def from_resolved(settings: Mapping[str, object], source: str) -> TrainConfig:
     return TrainConfig(**_settings(values, source))
 
 
-def _check_recipe(where: str, name: object) -> None:
-    if problem := one_of(recipes()).problem(name, name):
-        msg = f"{where}: {problem}"
-        raise ConfigError(msg)
-
-
 def _settings(table: Mapping[str, object], source: str) -> dict[str, Any]:
-    return {key: _setting(source, key, found) for key, found in table.items()}
-
-
-def _setting(source: str, key: str, found: object) -> object:
-    """Return a TOML or JSON value as the setting's own type."""
-    if key not in RULES:
-        near = difflib.get_close_matches(key, RULES, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        msg = f"{source}: unknown key {shown(key)}: {hint}Keys are the flags of --help with _ for -"
-        raise ConfigError(msg)
-    value = RULES[key].read(found)
-    if problem := RULES[key].problem(value, found):
-        msg = f"{source}: {key}: {problem}"
-        raise ConfigError(msg)
-    return value
+    """Return TOML or JSON values as the settings' own types."""
+    settings = {}
+    for key, raw in table.items():
+        if key not in RULES:
+            hint = did_you_mean(key, RULES) or ":"
+            msg = f"{source}: unknown key {format_value(key)}{hint} Keys are the flags of --help with _ for -"
+            raise ConfigError(msg)
+        settings[key] = RULES[key].read(raw)
+        RULES[key].check(f"{source}: {key}", settings[key], raw)
+    return settings

@@ -1,14 +1,14 @@
 """All settings of a training together, checked."""
 
+import json
 import unicodedata
 from dataclasses import dataclass, fields
 from typing import Any
 
 from xpnet.config import settings
-from xpnet.config.augmentation import RULES as AMOUNTS
 from xpnet.config.augmentation import Augmentation
 from xpnet.config.constraints import violations
-from xpnet.config.rules import flag, plain, rules_of, shown
+from xpnet.config.rules import flag, format_value, rules_of
 from xpnet.errors import ConfigError
 
 ADAMW_WEIGHT_DECAY = 0.01
@@ -37,8 +37,8 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     """
 
     def __post_init__(self) -> None:
-        for name in RULES:
-            check(name, getattr(self, name))
+        for name, rule in RULES.items():
+            rule.check(flag(name), getattr(self, name))
         if isinstance(self.learning_rate, tuple) and len(self.learning_rate) == 1:
             object.__setattr__(self, "learning_rate", self.learning_rate[0])
         violation = next(violations(self), None)
@@ -84,7 +84,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     @property
     def augmentation(self) -> Augmentation:
         """The distortions of images."""
-        amounts = {name: getattr(self, f"augment_{name}") for name in AMOUNTS}
+        amounts = {field.name: getattr(self, f"augment_{field.name}") for field in fields(Augmentation)}
         return Augmentation(**{name: amount for name, amount in amounts.items() if amount is not None})
 
 
@@ -92,16 +92,10 @@ RULES = rules_of(TrainConfig)
 """What each setting may be, by name."""
 
 
-def check(name: str, value: object) -> None:
-    """Raise ConfigError, naming the flag, unless the setting `name` may be `value`."""
-    if problem := RULES[name].problem(value, value):
-        msg = f"{flag(name)}: {problem}"
-        raise ConfigError(msg)
-
-
 def resolved(config: TrainConfig) -> dict[str, Any]:
     """Return every setting as a JSON value: paths as text, tuples as lists, no value as None."""
-    return {field.name: plain(getattr(config, field.name)) for field in fields(TrainConfig)}
+    settings: dict[str, Any] = json.loads(json.dumps(vars(config), default=str))
+    return settings
 
 
 def to_toml(config: TrainConfig) -> str:
@@ -117,6 +111,6 @@ def to_toml(config: TrainConfig) -> str:
     values = {key: value for key, value in resolved(config).items() if value is not None}
     for key, value in values.items():
         if isinstance(value, str) and any(unicodedata.category(character) == "Cs" for character in value):
-            msg = f"{flag(key)}: expected text that a TOML file can hold, got {shown(value)}"
+            msg = f"{flag(key)}: expected text that a TOML file can hold, got {format_value(value)}"
             raise ConfigError(msg)
     return tomli_w.dumps(values)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data.source import read_values, reading
-from xpnet.data.table import Table, Values, read_halves
+from xpnet.data.table import Table, Values, joined_halves
 from xpnet.errors import DataError
 
 TYPES: dict[int, np.dtype[Any]] = {
@@ -33,11 +33,12 @@ def read_folder(folder: Path) -> tuple[Table, Table]:
     DataError
         A file is missing, damaged, or does not go with the others.
     """
-    return read_halves(read_idx, [_find(folder, *name) for name in NAMES.values()])
+    paths = [_find(folder, *name) for name in NAMES.values()]
+    return joined_halves(map(read_idx, paths))
 
 
 def read_idx(path: Path) -> Values:
-    """Read or map one IDX file, gzipped or not: its values in order (1-D, native) and its sizes.
+    """Read or map one IDX file, gzipped or not: its values in order (1-D, native).
 
     Raises
     ------
@@ -58,7 +59,7 @@ def read_idx(path: Path) -> Values:
         if len(header) < 4 * magic[3]:
             raise DataError.at(path, "ends inside its header")
         sizes = tuple(np.frombuffer(header, ">u4").tolist())
-        return read_values(file, path, sizes, dtype), sizes
+        return Values(read_values(file, path, sizes, dtype, path.stat().st_size), sizes, str(path))
 
 
 def _find(folder: Path, stem: str, ending: str) -> Path:

@@ -6,7 +6,7 @@ killed (SIGBUS).
 """
 
 import mmap
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ def worth_mapping(dtype: np.dtype[Any], declared: int, start: int) -> bool:
     return declared >= MAPPED_FROM and as_they_are and aligned
 
 
-def map_values(file: BinaryIO, start: int, declared: int, dtype: np.dtype[Any]) -> NDArray[np.generic]:
+def map_values(file: IO[bytes], start: int, declared: int, dtype: np.dtype[Any]) -> NDArray[np.generic]:
     """Return the `declared` bytes from `start` on as a read-only 1-D array of `dtype`.
 
     The map outlives the file object, and lives as long as any view of the array.

@@ -1,6 +1,5 @@
 """Reads .npy files and .npz archives without trusting their headers and without pickles."""
 
-import math
 import tokenize
 import warnings
 import zipfile
@@ -13,10 +12,9 @@ from typing import IO
 
 import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
-from numpy.typing import NDArray
 
-from xpnet.data.source import check_size, read_array, read_values, reading
-from xpnet.data.table import ROLES, Table, Values, read_halves
+from xpnet.data.source import read_values, reading
+from xpnet.data.table import ROLES, Table, Values, joined_halves
 from xpnet.errors import DataError
 
 _HEADER_ERRORS = (
@@ -36,7 +34,7 @@ def read_npy_folder(folder: Path) -> tuple[Table, Table]:
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise DataError.at(folder, f"has no {', '.join(missing)}; it needs {', '.join(names)}")
-    return read_halves(read_npy, [folder / name for name in names])
+    return joined_halves(read_npy(folder / name) for name in names)
 
 
 def read_npz(path: Path) -> tuple[Table, Table]:
@@ -54,11 +52,11 @@ def read_npz(path: Path) -> tuple[Table, Table]:
             raise DataError.at(
                 path, f"has no {', '.join(missing)}; it needs {', '.join(ROLES)} (found: {archive.found})"
             )
-        return read_halves(archive.read, ROLES, archive.where)
+        return joined_halves(map(archive.read, ROLES))
 
 
 def read_npy(path: Path) -> Values:
-    """Read or map one .npy file: its values in a native type, and its shape.
+    """Read or map one .npy file, its values in a native type.
 
     Raises
     ------
@@ -66,12 +64,17 @@ def read_npy(path: Path) -> Values:
         A damaged header, Python objects, or a shape that disagrees with the bytes that follow.
     """
     with reading(path) as file:
-        shape, fortran, dtype = _read_header(file, path)
-        values = read_values(file, path, shape, dtype, may_map=not fortran)
-    return _in_order(values, shape, fortran=fortran), shape
+        return _read_array(file, str(path), path.stat().st_size)
 
 
-def _read_header(file: IO[bytes], where: str | Path) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def _read_array(file: IO[bytes], where: str, stored: int) -> Values:
+    """Return the array in .npy format that a file of so many bytes holds."""
+    shape, fortran, dtype = _read_header(file, where)
+    values = read_values(file, where, shape, dtype, stored, may_map=not fortran)
+    return Values(values.reshape(shape[::-1]).T if fortran else values, shape, where)
+
+
+def _read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     """Read the header of a .npy file: shape, whether in Fortran order, and a type of plain numbers.
 
     Raises
@@ -97,10 +100,6 @@ def _read_header(file: IO[bytes], where: str | Path) -> tuple[tuple[int, ...], b
     return shape, fortran, dtype
 
 
-def _in_order(values: NDArray[np.generic], shape: tuple[int, ...], *, fortran: bool) -> NDArray[np.generic]:
-    return values.reshape(shape[::-1]).T if fortran else values
-
-
 @dataclass(frozen=True)
 class Archive:
     """An .npz archive that is open."""
@@ -119,34 +118,16 @@ class Archive:
         names = sorted(name.removesuffix(".npy") for name in self.file.namelist())
         return ", ".join(names[:8]).encode("unicode_escape").decode() or "nothing"
 
-    def where(self, key: str) -> str:
-        """Return the name of an array for messages."""
-        return f"{self.path}, {key}"
-
     def read(self, key: str) -> Values:
-        """Return the array `key` and its shape, read piece by piece after its header is checked."""
-        where = self.where(key)
-        info = self.file.getinfo(f"{key}.npy")
+        """Return the array `key`, read piece by piece after its header is checked."""
+        where = f"{self.path}, {key}"
         try:
-            with self.file.open(info) as member:
-                shape, fortran, dtype = _read_header(member, where)
-                declared = math.prod(shape) * dtype.itemsize
-                follow = info.file_size - member.tell()
-                if declared != follow:
-                    raise DataError.at(
-                        where, f"its shape {shape} takes {declared} bytes, the archive holds {follow}"
-                    )
-                stored = min(info.compress_size, self.path.stat().st_size)
-                check_size(where, declared, stored, packed=info.compress_type != zipfile.ZIP_STORED)
-                values, count = read_array(member, where, declared, dtype)
-                if count < declared:
-                    raise DataError.at(where, "ends too early")
-                member.read(1)
+            with self.file.open(f"{key}.npy") as member:
+                return _read_array(member, where, self.path.stat().st_size)
         except (EOFError, zlib.error) as error:
             raise DataError.at(where, "the compressed data is damaged") from error
         except (NotImplementedError, RuntimeError) as error:
             raise DataError.at(where, f"cannot be unpacked ({error})") from error
-        return _in_order(values, shape, fortran=fortran), shape
 
 
 @contextmanager

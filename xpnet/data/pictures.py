@@ -17,14 +17,14 @@ import math
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from xpnet.data.source import check_regular
+from xpnet.data.source import reading
 from xpnet.errors import DataError
 
 Grey: TypeAlias = NDArray[np.float64]
@@ -63,17 +63,6 @@ _DEVIATION = 1.4826
 _COARSE = 64
 """Cells along the longer side of the grid on which strokes are told apart."""
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What undoes each orientation of EXIF."""
-
 
 def read_digit(path: Path, side: int = FIELD) -> NDArray[np.uint8]:
     """Return the digit in the image file `path` as MNIST would hold it, (side, side).
@@ -109,55 +98,33 @@ def read_grey(path: Path) -> Grey:
         The file is missing, no image of a known format, damaged or cut short, or has more than `LARGEST`
         pixels, which its header tells before any is decoded.
     """
-    _check_file(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow's, about details that do not matter here
-            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-                _check_size(path, image.size)
-                return _grey(image)
-    except DataError:
-        raise
-    except Exception as error:  # a decoder given damaged bytes raises almost anything
-        raise DataError.at(path, _decoding_problem(error)) from error
-
-
-def _check_file(path: Path) -> None:
-    try:
-        check_regular(path, "an image file")
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        problem = "no such file" if missing else f"cannot be read ({error.strerror})"
-        raise DataError.at(path, problem) from error
-
-
-def _check_size(path: Path, size: tuple[int, int]) -> None:
-    if size[0] * size[1] > LARGEST:
-        raise DataError.at(
-            path, f"has {size[0]} x {size[1]} pixels, at most {LARGEST} are read: scale the image down"
-        )
+    with reading(path, "an image file") as file:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Pillow's, about details that do not matter here
+                return _grey(Image.open(file, formats=FORMATS))
+        except Exception as error:  # a decoder given damaged bytes raises almost anything
+            raise DataError.at(path, _decoding_problem(error)) from error
 
 
 def _grey(image: Image.Image) -> Grey:
-    """Return the grey levels of an open image whose size has been checked."""
+    """Return the grey levels of an open image; raise DataError if it is too large."""
+    if math.prod(image.size) > LARGEST:
+        msg = f"has {image.width} x {image.height} pixels, at most {LARGEST} are read: scale the image down"
+        raise DataError(msg)
     image.draft("L", (WORKING_SIDE, WORKING_SIDE))  # a JPEG is then decoded smaller
     image.load()
-    turn = _turn(image)
+    with suppress(Exception):  # damaged EXIF spoils no pixel
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith(("I", "F")):
-        return _stretched(_levels(image.convert("F"), turn))
+        return _stretched(_levels(image.convert("F")))
     if not {"A", "a"} & set(image.getbands()) and "transparency" not in image.info:
-        return _levels(image.convert("L"), turn)
+        return _levels(image.convert("L"))
     coloured = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha, grey = coloured.getchannel("A"), coloured.convert("L")
-    visible = _levels(ImageChops.multiply(grey, alpha), turn)
-    opacity = _levels(alpha, turn) / 255.0
+    visible = _levels(ImageChops.multiply(grey, alpha))
+    opacity = _levels(alpha) / 255.0
     return visible + (1.0 - opacity) * _backdrop(visible, opacity)
-
-
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    with suppress(Exception):  # damaged EXIF spoils no pixel
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return None
 
 
 def _stretched(values: Grey) -> Grey:
@@ -169,12 +136,9 @@ def _stretched(values: Grey) -> Grey:
     return (values - darkest) * (255.0 / ((brightest - darkest) or 1.0))
 
 
-def _levels(image: Image.Image, turn: Image.Transpose | None) -> Grey:
-    """Return the values of an image of one band, reduced to the working size and turned."""
-    image = image.reduce(max(1, max(image.size) // WORKING_SIDE))
-    if turn is not None:
-        image = image.transpose(turn)
-    return np.asarray(image, np.float64)
+def _levels(image: Image.Image) -> Grey:
+    """Return the values of an image of one band, reduced to the working size."""
+    return np.asarray(image.reduce(max(1, max(image.size) // WORKING_SIDE)), np.float64)
 
 
 def _backdrop(visible: Grey, opacity: Grey) -> float:
@@ -187,6 +151,8 @@ def _backdrop(visible: Grey, opacity: Grey) -> float:
 
 def _decoding_problem(error: Exception) -> str:
     match error:
+        case DataError():
+            return str(error)
         case UnidentifiedImageError():
             return f"is no image that can be read: expected {', '.join(FORMATS)}"
         case Image.DecompressionBombError():
@@ -220,14 +186,11 @@ def mnist_form(grey: Grey, side: int = FIELD) -> NDArray[np.uint8]:
     digit = _without_specks(ink, ink > max(FOUND * full, _NOISE * noise))
     ink[ink < max(KEPT * full, _NOISE * noise)] = 0.0
     ink = np.minimum(ink, full) * (255.0 / full)
-    top, bottom = _extent(digit, axis=1)
-    left, right = _extent(digit, axis=0)
-    longer = max(bottom - top, right - left)
-    grown = round((THINNEST * longer - _stroke_width(digit & (ink > 127.5))) / 2)
+    start, stop = _extent(digit)
+    grown = round((THINNEST * (stop - start).max() - _stroke_width(digit & (ink > 127.5))) / 2)
     if grown > 0:
-        ink = _thickened(ink, grown)
-        bottom, right, longer = bottom + 2 * grown, right + 2 * grown, longer + 2 * grown
-    return _laid_out(_scaled(ink, (top, bottom), (left, right), side), side)
+        ink, stop = _maximum(np.pad(ink, grown), grown), stop + 2 * grown
+    return _laid_out(_scaled(ink, start, stop, side), side)
 
 
 def _ink(grey: Grey) -> tuple[Grey, float]:
@@ -282,26 +245,26 @@ def _without_specks(ink: Grey, digit: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _connected(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return a number from 1 for each true cell, the same for those that touch, corners included."""
-    numbers = np.zeros((cells.shape[0] + 2, cells.shape[1] + 2), np.int64)
-    waiting = {(row + 1, column + 1) for row, column in np.argwhere(cells).tolist()}
-    number = 0
-    while waiting:
-        number += 1
-        reached = [waiting.pop()]
-        while reached:
-            row, column = reached.pop()
-            numbers[row, column] = number
-            around = {(row + y, column + x) for y in (-1, 0, 1) for x in (-1, 0, 1)} & waiting
-            waiting -= around
-            reached.extend(around)
-    return numbers[1:-1, 1:-1]
+    """Return a number for each true cell, the same for those that touch, corners included; else 0."""
+    numbers = np.where(cells, 1 + np.arange(cells.size).reshape(cells.shape), 0)
+    while not np.array_equal(numbers, largest := np.where(cells, _maximum(numbers, 1), 0)):
+        numbers = np.append(0, largest)[largest]  # what the cell that had this number has by now
+    return numbers
 
 
-def _extent(digit: NDArray[np.bool_], axis: int) -> tuple[int, int]:
-    """Return the first index with a true value along `axis`, and one more than the last."""
-    indices = np.flatnonzero(np.any(digit, axis=axis))
-    return int(indices[0]), int(indices[-1]) + 1
+def _maximum(values: NDArray[Any], reach: int) -> NDArray[Any]:
+    """Return the maximum of the values around each element, up to `reach` away both ways; 0 is outside."""
+    for axis in (0, 1):
+        padding = [(0, 0), (0, 0)]
+        padding[axis] = reach, reach
+        values = sliding_window_view(np.pad(values, padding), 2 * reach + 1, axis=axis).max(axis=-1)
+    return values
+
+
+def _extent(digit: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first row and column with a true value, and those after the last."""
+    places = np.argwhere(digit)
+    return places.min(axis=0), places.max(axis=0) + 1
 
 
 def _stroke_width(digit: NDArray[np.bool_]) -> float:
@@ -314,29 +277,16 @@ def _stroke_width(digit: NDArray[np.bool_]) -> float:
     return 2.0 * int(np.count_nonzero(digit)) / (sides * math.pi / 4) if sides else 0.0
 
 
-def _thickened(ink: Grey, grown: int) -> Grey:
-    """Return the maximum of the ink around each pixel, up to `grown` pixels away, in a larger picture."""
-    for axis in (0, 1):
-        padding = [(2 * grown, 2 * grown) if each == axis else (0, 0) for each in (0, 1)]
-        ink = sliding_window_view(np.pad(ink, padding), 2 * grown + 1, axis=axis).max(axis=-1)
-    return ink
-
-
-def _scaled(ink: Grey, rows: tuple[int, int], columns: tuple[int, int], side: int) -> NDArray[np.int64]:
+def _scaled(ink: Grey, start: NDArray[np.int64], stop: NDArray[np.int64], side: int) -> NDArray[np.int64]:
     """Return the ink so that the longer side of its extent fills the box, with its faint edge around it.
 
     The edge is a pixel wide, where the field has room for it.
     """
     box = max(1, round(BOX * side / FIELD))
-    edge = min(1, (side - box) // 2)
-    extents = rows, columns
-    longer = max(stop - start for start, stop in extents)
-    height, width = (-(-(stop - start) * box // longer) + 2 * edge for start, stop in extents)
+    longer = (stop - start).max()
+    sizes = -((start - stop) * box // longer) + 2 * min(1, (side - box) // 2)
     step = longer / box  # of the picture's pixels for one of the field's
-    down, across = (
-        _averages((start + stop - size * step) / 2, step, size, length)
-        for (start, stop), size, length in zip(extents, (height, width), ink.shape, strict=True)
-    )
+    down, across = map(_averages, (start + stop - sizes * step) / 2, (step, step), sizes, ink.shape)
     small = down @ ink @ across.T
     levels: NDArray[np.int64] = np.rint(small * (255.0 / small.max())).astype(np.int64)
     return levels
@@ -353,15 +303,11 @@ def _averages(begin: float, step: float, size: int, length: int) -> NDArray[np.f
 
 def _laid_out(digit: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
     """Return the field with the digit in it, its centre of mass in the middle, none of it cut off."""
-    (top, bottom), (left, right) = (_extent(digit > 0, axis) for axis in (1, 0))
-    digit = digit[top:bottom, left:right]
-    starts = []
-    for axis in (0, 1):
-        profile, size = digit.sum(axis=1 - axis), digit.shape[axis]
-        middles = 2 * np.arange(size) + 1  # in half pixels
-        centre = int((profile * middles).sum()) // (2 * int(profile.sum()))
-        starts.append(min(max(side // 2 - centre, 0), side - size))
+    start, stop = _extent(digit > 0)
+    digit = digit[start[0] : stop[0], start[1] : stop[1]]
+    middles = 2 * np.indices(digit.shape) + 1  # in half pixels
+    centre = (digit * middles).sum(axis=(1, 2)) // (2 * digit.sum())
+    top, left = np.clip(side // 2 - centre, 0, side - np.array(digit.shape))
     field = np.zeros((side, side), np.uint8)
-    top, left = starts
     field[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
     return field

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from xpnet.data.csv import read_csv_rows
 from xpnet.data.idx import TYPES, read_idx
-from xpnet.data.npy import Archive, opened_archive, read_npy
+from xpnet.data.npy import opened_archive, read_npy
 from xpnet.data.source import GZIP_MAGIC
-from xpnet.data.table import features, read_table
+from xpnet.data.table import features, joined_table
 from xpnet.errors import DataError
 
 FORMS = ".csv, .csv.gz, .npy, .npz and IDX files"
@@ -62,26 +62,21 @@ def read_rows(path: Path, expected: int) -> Rows:
         if name.endswith(".npz"):
             return _npz_rows(path)
         read = read_npy if name.endswith(".npy") else read_idx
-        return Rows(features(*read(path), path), None)
+        return Rows(features(*read(path)), None)
     except MemoryError as error:
         raise DataError.at(path, "does not fit in this machine's memory: split it") from error
 
 
 def _npz_rows(path: Path) -> Rows:
     with opened_archive(path) as archive:
-        key, label_key = _keys(archive)
-        if label_key not in archive.keys:
-            return Rows(features(*archive.read(key), archive.where(key)), None)
-        table = read_table(archive.read, key, label_key, archive.where)
+        keys = archive.keys
+        names = ["x_test", "x", *(keys if len(keys) == 1 else ())]
+        key = next((name for name in names if name in keys), None)
+        if key is None:
+            problem = f"expected x_test, or x, or a single array (found: {archive.found})"
+            raise DataError.at(path, problem)
+        label_key = "y_test" if key == "x_test" else "y"
+        if label_key not in keys:
+            return Rows(features(*archive.read(key)), None)
+        table = joined_table(archive.read(key), archive.read(label_key))
         return Rows(table.x, table.y)
-
-
-def _keys(archive: Archive) -> tuple[str, str]:
-    """Return the names that features and labels have, or would have, in an archive."""
-    keys = archive.keys
-    for key, label_key in (("x_test", "y_test"), ("x", "y")):
-        if key in keys:
-            return key, label_key
-    if len(keys) == 1:
-        return keys[0], "y"
-    raise DataError.at(archive.path, f"expected x_test, or x, or a single array (found: {archive.found})")

@@ -2,11 +2,11 @@
 
 import gzip
 import math
-import os
 import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -25,8 +25,10 @@ MAX_EXPANSION = 1032
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[BinaryIO]:
+def reading(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
     """Open `path` for reading; gzip is recognised by its content and decompressed on the way.
+
+    `expected` names what `path` should be, in messages.
 
     Raises
     ------
@@ -35,7 +37,10 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         and gzip data that is cut short or damaged.
     """
     try:
-        check_regular(path, "a file")
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise DataError.at(path, f"is {kind}, {expected} was expected")
         with path.open("rb") as file:
             packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             file.seek(0)
@@ -51,24 +56,17 @@ def reading(path: Path) -> Iterator[BinaryIO]:
             path, f"the gzip data is damaged ({' '.join(str(error).split())}): download the file again"
         ) from error
     except FileNotFoundError as error:
-        raise DataError.at(path, "no such file or folder") from error
+        raise DataError.at(path, "no such file") from error
     except OSError as error:
         raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
 
 
-def check_regular(path: Path, expected: str) -> None:
-    """Refuse what is no regular file; OSError if that cannot be told."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise DataError.at(path, f"is {kind}, {expected} was expected")
-
-
 def read_values(
-    file: BinaryIO,
-    path: Path,
+    file: IO[bytes],
+    where: str | Path,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
+    stored: int,
     *,
     may_map: bool = True,
 ) -> NDArray[np.generic]:
@@ -80,50 +78,43 @@ def read_values(
     Parameters
     ----------
     file
-        `path`, opened by `reading`, after the header.
+        A file after its header, opened by `reading`, or a member of an archive.
+    where
+        Its name for messages.
     shape, dtype
         What the header says.
+    stored
+        The bytes of the file, or of the whole archive, on the disk.
     may_map
         False where the caller changes the order of the values.
 
     Raises
     ------
     DataError
-        Fewer or more bytes than the header says, or more than this machine's memory where they are
-        not mapped.
+        Fewer or more bytes than the header says, or more than the file can hold, or more than this
+        machine's memory where they are not mapped. A damaged or hostile header costs no memory.
     """
-    declared = math.prod(shape) * dtype.itemsize
-    stored, start = os.fstat(file.fileno()).st_size, file.tell()
-    packed = isinstance(file, gzip.GzipFile)
-    check_size(path, declared, stored, packed=packed)
-    if may_map and not packed and worth_mapping(dtype, declared, start):
-        follow = stored - start
-        if follow == declared:
-            return map_values(file, start, declared, dtype)
-    else:
-        values, follow = read_array(file, path, declared, dtype)
-        if follow == declared and not file.read(1):
-            return values
-    problem = f"only {follow} follow" if follow < declared else "more follow"
-    raise DataError.at(path, f"its sizes {format_shape(shape)} take {declared} bytes, {problem}")
-
-
-def check_size(where: str | Path, declared: int, stored: int, *, packed: bool) -> None:
-    """Refuse `declared` bytes of values that `stored` bytes of a file cannot hold.
-
-    Called before anything is allocated for them, so a damaged or hostile header costs nothing.
-
-    Raises
-    ------
-    DataError
-        The values cannot fit in the file.
-    """
+    declared, start = math.prod(shape) * dtype.itemsize, file.tell()
+    packed = not isinstance(file, BufferedReader)
     if declared > stored * (MAX_EXPANSION if packed else 1):
         raise DataError.at(
             where,
             f"its header announces {declared} bytes of values,"
             f" {stored} {'compressed ' if packed else ''}bytes cannot hold them",
         )
+    if may_map and not packed and worth_mapping(dtype, declared, start):
+        follow = stored - start
+        if follow == declared:
+            return map_values(file, start, declared, dtype)
+    else:
+        check_memory(where, declared)
+        buffer, follow = np.empty(declared, np.uint8), 0
+        while count := file.readinto(buffer[follow : follow + (1 << 20)].data):  # type: ignore[attr-defined]
+            follow += count
+        if follow == declared and not file.read(1):
+            return buffer.view(dtype).astype(dtype.newbyteorder("="), copy=False)
+    problem = f"only {follow} follow" if follow < declared else "more follow"
+    raise DataError.at(where, f"its sizes {format_shape(shape)} take {declared} bytes, {problem}")
 
 
 def check_memory(where: str | Path, declared: int) -> None:
@@ -140,20 +131,3 @@ def check_memory(where: str | Path, declared: int) -> None:
             where,
             f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {NEED_NOT_FIT}",
         )
-
-
-def read_array(
-    file: IO[bytes], where: str | Path, declared: int, dtype: np.dtype[Any]
-) -> tuple[NDArray[Any], int]:
-    """Read `declared` bytes of values, or as many as there are: 1-D, native, and how many bytes came.
-
-    Raises
-    ------
-    DataError
-        More bytes than this machine's memory.
-    """
-    check_memory(where, declared)
-    buffer, filled = np.empty(declared, np.uint8), 0
-    while count := file.readinto(buffer[filled : filled + (1 << 20)].data):  # type: ignore[attr-defined]
-        filled += count
-    return buffer.view(dtype).astype(dtype.newbyteorder("="), copy=False), filled

@@ -3,22 +3,26 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.errors import DataError
 
-Source = TypeVar("Source")
-Values: TypeAlias = tuple[NDArray[np.generic], tuple[int, ...]]
-"""Values in any shape, and their shape."""
-
 ROLES = ("x_train", "y_train", "x_test", "y_test")
 LARGEST_LABEL = 65535
 LABEL_RULE = f"a label is a whole number from 0 to {LARGEST_LABEL}"
 PIXEL_RULE = "a pixel is a whole number from 0 to 255"
 _ROWS_AT_ONCE = 1024
+
+
+class Values(NamedTuple):
+    """The values of an array in any shape, their shape, and where they were read, for messages."""
+
+    values: NDArray[np.generic]
+    shape: tuple[int, ...]
+    where: str
 
 
 @dataclass(frozen=True)
@@ -37,22 +41,16 @@ class Table:
             raise DataError(msg)
 
 
-def read_table(
-    read: Callable[[Source], Values], x: Source, y: Source, name: Callable[[Source], str] = str
-) -> Table:
-    """Return half of a dataset from the sources of its features and labels.
-
-    `read` returns the values of a source, in any shape, and their shape; `name` its name for messages.
-    """
-    return Table(features(*read(x), name(x)), labels(*read(y), name(y)), name(x), name(y))
+def joined_table(x: Values, y: Values) -> Table:
+    """Return half of a dataset from its features and labels as they were read."""
+    return Table(features(*x), labels(*y), x.where, y.where)
 
 
-def read_halves(
-    read: Callable[[Source], Values], sources: Iterable[Source], name: Callable[[Source], str] = str
-) -> tuple[Table, Table]:
-    """Return the halves (train, test) of a dataset from its sources, in the order of `ROLES`."""
-    x_train, y_train, x_test, y_test = sources
-    return read_table(read, x_train, y_train, name), read_table(read, x_test, y_test, name)
+def joined_halves(arrays: Iterable[Values]) -> tuple[Table, Table]:
+    """Return the halves (train, test) of a dataset from its arrays in the order of `ROLES`."""
+    ordered = iter(arrays)
+    train = joined_table(next(ordered), next(ordered))
+    return train, joined_table(next(ordered), next(ordered))
 
 
 def features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.generic]:

@@ -3,6 +3,7 @@
 Importing this package, or its plugin, loads no array library.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,13 +14,8 @@ __all__ = ["Difference", "assert_parity", "first_difference"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "assert_parity":
-        from xpnet.parity.assertion import assert_parity
-
-        return assert_parity
-    if name in ("Difference", "first_difference"):
-        from xpnet.parity import compare
-
-        return getattr(compare, name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    module = "assertion" if name == "assert_parity" else "compare"
+    return getattr(import_module(f"xpnet.parity.{module}"), name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from xpnet.backends.base import Backend
     from xpnet.parity.places import Place
+
+    Outputs = dict[str, Any]
+    Tolerance = tuple[str, Callable[[NDArray[Any], NDArray[Any]], Any]]
 
 
 def assert_parity(
@@ -62,7 +65,7 @@ def assert_parity(
     TypeError
         An argument is not a NumPy array.
     """
-    tolerance = _Tolerance(tier, ulp, rtol, atol)
+    tolerance = _tolerance(tier, ulp, rtol, atol)
     for position, array in enumerate(arrays):
         if not isinstance(array, np.ndarray):
             msg = (
@@ -72,13 +75,11 @@ def assert_parity(
             raise TypeError(msg)
     tested = _usable() if backends is None else [places.parse(name) for name in backends]
     numpy = places.NUMPY.make()
-    expected = _call(numpy, function, arrays)
-    _check_on(numpy, expected)
+    expected = _outputs_on(numpy, _call(numpy, function, arrays))
     for place in tested:
         backend = place.make()
         with backend.scope():
-            actual = _call(backend, function, arrays)
-            _compare(backend, actual, expected, tolerance)
+            _compare(backend, _outputs_on(backend, _call(backend, function, arrays)), expected, tolerance)
 
 
 @cache
@@ -90,38 +91,25 @@ def _usable() -> list[Place]:
     return tested
 
 
-class _Tolerance:
-    """The tier of a comparison."""
-
-    def __init__(self, tier: str | None, ulp: int | None, rtol: float | None, atol: float) -> None:
-        tiers = [value for value in (tier, ulp, rtol) if value is not None]
-        if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None):
-            msg = (
-                'expected exactly one of tier="bitwise", ulp=n and rtol=r (which alone takes atol), '
-                f"got tier={tier!r}, ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}"
-            )
-            raise ConfigError(msg)
-        if any(not value >= 0 for value in (ulp or 0, rtol or 0, atol)):
-            msg = f"expected a tolerance of 0 or more, got ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}"
-            raise ConfigError(msg)
-        self.ulp, self.rtol, self.atol = ulp, rtol, atol
-
-    def __str__(self) -> str:
-        if self.ulp is not None:
-            return f"at most {self.ulp} ulp"
-        if self.rtol is not None:
-            return f"rtol {self.rtol:g}" + (f", atol {self.atol:g}" if self.atol else "")
-        return "the same bits"
-
-    def wrong(self, actual: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return elementwise whether the two are too far apart."""
-        inexact = np.issubdtype(expected.dtype, np.inexact)
-        if inexact and self.ulp is not None:
-            return np.asarray(ulp_distance(actual, expected) > self.ulp)
-        if inexact and self.rtol is not None:
-            close = np.isclose(actual, expected, rtol=self.rtol, atol=self.atol, equal_nan=True)
-            return np.asarray(~close)
-        return unequal_bits(actual, expected)
+def _tolerance(tier: str | None, ulp: int | None, rtol: float | None, atol: float) -> Tolerance:
+    """Return the tier in words, and the function that tells elementwise which values are too far apart."""
+    tiers = [value for value in (tier, ulp, rtol) if value is not None]
+    if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None):
+        msg = (
+            'expected exactly one of tier="bitwise", ulp=n and rtol=r (which alone takes atol), '
+            f"got tier={tier!r}, ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}"
+        )
+        raise ConfigError(msg)
+    if any(not value >= 0 for value in (ulp or 0, rtol or 0, atol)):
+        msg = f"expected a tolerance of 0 or more, got ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}"
+        raise ConfigError(msg)
+    if ulp is not None:
+        return f"at most {ulp} ulp", lambda actual, expected: ulp_distance(actual, expected) > ulp
+    if rtol is not None:
+        close = partial(np.isclose, rtol=rtol, atol=atol, equal_nan=True)
+        text = f"rtol {rtol:g}" + (f", atol {atol:g}" if atol else "")
+        return text, lambda actual, expected: ~close(actual, expected)
+    return "the same bits", unequal_bits
 
 
 def _call(backend: Backend, function: Callable[..., Any], arrays: Sequence[NDArray[Any]]) -> Any:
@@ -158,46 +146,47 @@ def _outputs(result: Any, path: str = "result") -> Iterator[tuple[str, Any]]:
         yield path, result
 
 
-def _compare(backend: Backend, actual: Any, expected: Any, tolerance: _Tolerance) -> None:
+def _compare(backend: Backend, outputs: Outputs, expected: Outputs, tolerance: Tolerance) -> None:
+    text, too_far = tolerance
     where = f"{backend.name} on {backend.device_name}"
-    _check_on(backend, actual)
-    ours, theirs = dict(_outputs(expected)), dict(_outputs(actual))
-    if ours.keys() != theirs.keys():
-        msg = f"{where} returns {', '.join(theirs)}, NumPy {', '.join(ours)}"
+    if outputs.keys() != expected.keys():
+        msg = f"{where} returns {', '.join(outputs)}, NumPy {', '.join(expected)}"
         raise AssertionError(msg)
-    for path, reference in ours.items():
-        a, b = backend.to_host(theirs[path]), np.asarray(reference)
+    for path, b in expected.items():
+        a = backend.to_host(outputs[path])
         for name in ("dtype", "shape"):
             if getattr(a, name) != getattr(b, name):
                 msg = f"{where}: {path} has {name} {getattr(a, name)}, NumPy's {getattr(b, name)}"
                 raise AssertionError(msg)
-        wrong = tolerance.wrong(a, b)
+        inexact = np.issubdtype(b.dtype, np.inexact)
+        wrong = np.asarray(too_far(a, b) if inexact else unequal_bits(a, b))
         mismatch = first_mismatch(wrong, a, b)
         if mismatch is not None:
             msg = (
                 f"{where}: {path} differs first at {mismatch.index}: {mismatch.left} where NumPy has "
-                f"{mismatch.right} ({mismatch.distance}); {_extent(wrong, a, b)}; expected {tolerance}"
+                f"{mismatch.right} ({mismatch.distance}); {_extent(wrong, a, b)}; expected {text}"
             )
             raise AssertionError(msg)
 
 
-def _check_on(backend: Backend, result: Any) -> None:
-    """Raise unless there are outputs, each an array of the backend's library on its device."""
-    outputs = list(_outputs(result))
+def _outputs_on(backend: Backend, result: Any) -> Outputs:
+    """Return the outputs by their paths: one or more, each an array of the backend on its device."""
+    outputs = dict(_outputs(result))
+    where = f"{backend.name} on {backend.device_name}"
     if not outputs:
-        msg = f"{backend.name} on {backend.device_name}: the function returns no array"
+        msg = f"{where}: the function returns no array"
         raise AssertionError(msg)
-    for path, array in outputs:
-        where = f"{backend.name} on {backend.device_name}: {path}"
+    for path, array in outputs.items():
         try:
             check_namespace(backend, array)
         except NamespaceMismatchError:
             kind = f"{type(array).__module__}.{type(array).__qualname__}"
-            msg = f"{where} is a {kind}, not an array of {backend.name}"
+            msg = f"{where}: {path} is a {kind}, not an array of {backend.name}"
             raise AssertionError(msg) from None
         if array.device != backend.device:
-            msg = f"{where} is on device {array.device}, not {backend.device}"
+            msg = f"{where}: {path} is on device {array.device}, not {backend.device}"
             raise AssertionError(msg)
+    return outputs
 
 
 def _extent(wrong: NDArray[np.bool_], a: NDArray[Any], b: NDArray[Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from xpnet.config.settings import ComputationSettings, RunSettings
 from xpnet.errors import BackendError, ConfigError, DivergedError
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.parity.recording import Value, recording
+from xpnet.storage.checkpoint import flatten
 from xpnet.training.batches import batch_of, rows
 from xpnet.training.callbacks import Callback, EpochLog, Evaluate
 from xpnet.training.state import TrainState
@@ -24,7 +26,6 @@ from xpnet.training.step import Step
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from xpnet._typing import Array
     from xpnet.inference.context import ComputeContext
     from xpnet.training.batches import Batch, Block
     from xpnet.training.state import Variables
@@ -44,19 +45,34 @@ class Epoch:
 
 
 class KeepEpochs(Callback):
-    """Keeps the `Epoch` of each logged epoch; inside the backend's scope, after ``Evaluate``."""
+    """Keeps the `Epoch` of each logged epoch; inside the backend's scope, after ``Evaluate``.
 
-    def __init__(self, trainer: Trainer, notify: Callable[[int], None] = lambda _: None) -> None:
-        self._trainer, self._notify = trainer, notify
+    Training ends at the first epoch that is not the expected one of another run; ``before`` then is the
+    last state, on the host, that is.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        notify: Callable[[int], None] = lambda _: None,
+        expected: Sequence[Epoch] | None = None,
+    ) -> None:
+        self._trainer, self._notify, self._expected = trainer, notify, expected
         self.epochs: list[Epoch] = []
+        self.before: TrainState | None = None
 
     def on_epoch_end(self, log: EpochLog) -> None:
-        """Keep the epoch, and tell its number."""
+        """Keep the epoch, tell its number, and compare it."""
         self._notify(log.epoch)
         variables = self._trainer.to_host(log.state.variables)
         layers = tuple(map(_digest, variables.parameters))
         rest = _digest((variables.statistics, variables.optimizer))
         self.epochs.append(Epoch(layers, rest, repr(log.metrics)))
+        if self._expected is not None:
+            if self.epochs == self._expected[: len(self.epochs)]:
+                self.before = log.state._replace(variables=variables)
+            else:
+                self.stop = "different"
 
 
 def first_layer_apart(left: Epoch, right: Epoch) -> int | None:
@@ -114,16 +130,13 @@ def first_difference(left: Trainer, right: Trainer) -> Difference | None:
     """
     _check_comparable(left, right)
     sides = left, right
-    expected = KeepEpochs(left)
-    _fit(left, expected)
-    compared = _CompareEpochs(right, expected.epochs)
-    _fit(right, compared)
-    if compared.epochs == expected.epochs:
+    expected = _fit(left).epochs
+    compared = _fit(right, expected)
+    if compared.epochs == expected:
         return None
     if compared.before is None:
-        epoch, starts = 0, [_initial_variables(side) for side in sides]
-        difference = _unequal(map(_named_variables, starts), epoch=epoch)
-        difference = difference or _in_evaluation(sides, starts[0], epoch)
+        epoch = 0
+        difference = _first_unequal(map(_initial_values, sides), epoch)
     else:
         epoch = compared.before.epoch + 1
         difference = _in_epoch(sides, compared.before.variables, epoch)
@@ -145,125 +158,95 @@ def _check_comparable(left: Trainer, right: Trainer) -> None:
         raise ConfigError(msg)
 
 
-class _CompareEpochs(KeepEpochs):
-    """Compares each epoch with that of another run, and ends training at the first difference."""
-
-    def __init__(self, trainer: Trainer, expected: list[Epoch]) -> None:
-        super().__init__(trainer)
-        self._expected = expected
-        self.before: TrainState | None = None  # the last that is equal, on the host
-
-    def on_epoch_end(self, log: EpochLog) -> None:
-        """Compare."""
-        super().on_epoch_end(log)
-        if self.epochs == self._expected[: len(self.epochs)]:
-            self.before = log.state._replace(variables=self._trainer.to_host(log.state.variables))
-        else:
-            self.stop = "different"
-
-
-def _fit(trainer: Trainer, keep: KeepEpochs) -> None:
+def _fit(trainer: Trainer, expected: Sequence[Epoch] | None = None) -> KeepEpochs:
+    keep = KeepEpochs(trainer, expected=expected)
     with trainer.backend.scope(), suppress(DivergedError):  # the other run may do so in the same epoch
         if trainer.fit([Evaluate(trainer, every=1), keep]).interrupted:
             raise KeyboardInterrupt
+    return keep
 
 
 def _in_epoch(sides: Sequence[Trainer], variables: Variables, epoch: int) -> Difference | None:
     """Train for an epoch step by step; return the first difference in it or in the evaluation after it."""
-    for step, batches in enumerate(zip(*(_batches(side, epoch) for side in sides), strict=True)):
-        after = [_stepped(*pair, variables, epoch, step) for pair in zip(sides, batches, strict=True)]
-        difference = _unequal(map(_named_variables, after), " after the update", epoch=epoch, step=step)
-        if difference is not None:
-            blocks = [_recorded_gradients(side, variables, epoch, step) for side in sides]
-            return _in_blocks(blocks, epoch=epoch, step=step) or difference
-        variables = after[0]
-    return _in_evaluation(sides, variables, epoch)
+    difference = _first_unequal([_epoch_values(side, variables, epoch) for side in sides], epoch)
+    if difference is None or difference.step is None:
+        return difference
+    before = chain([variables], _steps(sides[0], variables, epoch))
+    variables = next(islice(before, difference.step, None))
+    gradients = [_gradient_values(side, variables, epoch, difference.step) for side in sides]
+    return _first_unequal(gradients, epoch) or difference
 
 
-def _in_evaluation(sides: Sequence[Trainer], variables: Variables, epoch: int) -> Difference | None:
-    """Evaluate after an epoch, or before the first; return the first difference."""
-    training = [_recorded_evaluation(side, variables, side.training_indices) for side in sides]
-    difference = _in_blocks(training, epoch=epoch)
-    if difference is None and sides[0].validation_indices is not None:
-        held_out = [_recorded_evaluation(side, variables, side.validation_indices) for side in sides]
-        difference = _in_blocks(held_out, " of validation samples", epoch=epoch)
-    return difference or _unequal([_metrics(side, variables) for side in sides], epoch=epoch)
-
-
-def _in_blocks(
-    sides: Iterable[Iterator[list[Value]]], suffix: str = "", *, epoch: int, **place: int
-) -> Difference | None:
-    for block, values in enumerate(zip(*sides, strict=True)):
-        if difference := _unequal(values, suffix, epoch=epoch, block=block, **place):
-            return difference
-    return None
-
-
-def _unequal(
-    sides: Iterable[Iterable[Value]], suffix: str = "", *, epoch: int, **place: int
-) -> Difference | None:
-    """Return the first two values, one of each side, that differ; ``place`` is the step and the block."""
-    for (operation, a, call), (_, b, _) in zip(*sides, strict=True):
+def _first_unequal(sides: Iterable[Iterable[Value]], epoch: int) -> Difference | None:
+    """Return the first two values, one of each side, that differ."""
+    for (operation, a, *place), (_, b, *_) in zip(*sides, strict=True):
         mismatch = first_mismatch(unequal_bits(a, b), a, b)
         if mismatch is not None:
-            values = float(mismatch.left), float(mismatch.right), mismatch.ulp
-            return Difference(epoch, operation + suffix, mismatch.index, *values, **place, call=call)
+            left, right, (call, step, block) = float(mismatch.left), float(mismatch.right), place
+            return Difference(epoch, operation, mismatch.index, left, right, mismatch.ulp, step, block, call)
     return None
 
 
-# One of the two runs: its results from variables on the host
+# One of the two runs: its results, in order, from variables on the host
 
 
-def _initial_variables(trainer: Trainer) -> Variables:
+def _initial_values(trainer: Trainer) -> Iterator[Value]:
     with trainer.backend.scope():
-        variables: Variables = trainer.to_host(trainer.initial_state().variables)
-    return variables
+        variables = trainer.to_host(trainer.initial_state().variables)
+    yield from _named(variables._asdict())
+    yield from _evaluation_values(trainer, variables)
 
 
-def _batches(trainer: Trainer, epoch: int) -> Iterator[Batch]:
-    batches = trainer.loader.batches(epoch)
-    for _ in trainer.loader.bounds:
+def _epoch_values(trainer: Trainer, variables: Variables, epoch: int) -> Iterator[Value]:
+    """Yield the variables after each step of an epoch, then what an evaluation computes."""
+    after = variables
+    for step, after in enumerate(_steps(trainer, variables, epoch)):
+        for value in _named(after._asdict()):
+            yield value._replace(operation=f"{value.operation} after the update", step=step)
+    yield from _evaluation_values(trainer, after)
+
+
+def _steps(trainer: Trainer, variables: Variables, epoch: int) -> Iterator[Variables]:
+    """Yield the variables after each step of an epoch, on the host."""
+    batches, count = trainer.loader.batches(epoch), len(trainer.loader.bounds)
+    for step in range(count):
+        rate = trainer.learning_rate((epoch - 1) * count + step)
         with trainer.backend.scope():
-            batch = next(batches)
-        yield batch
+            variables = trainer.to_host(trainer.step(trainer.to_device(variables), next(batches), rate))
+        yield variables
 
 
-def _stepped(trainer: Trainer, batch: Batch, variables: Variables, epoch: int, step: int) -> Variables:
-    rate = trainer.learning_rate((epoch - 1) * len(trainer.loader.bounds) + step)
-    with trainer.backend.scope():
-        after: Variables = trainer.to_host(trainer.step(trainer.to_device(variables), batch, rate))
-    return after
+def _evaluation_values(trainer: Trainer, variables: Variables) -> Iterator[Value]:
+    """Yield the operations of an evaluation block by block, their results, and the metrics."""
 
+    def evaluation(context: ComputeContext, on_device: Variables, block: Block) -> dict[str, Any]:
+        compute, samples = context.block_evaluation, rows(context.ops, block)
+        results = compute(on_device.parameters, on_device.statistics, *samples)
+        return dict(zip(("loss", "correct", "predictions"), results, strict=True))
 
-def _metrics(trainer: Trainer, variables: Variables) -> Iterator[Value]:
+    ops, samples = trainer.context.ops, trainer.samples
+    yield from _recorded(trainer, evaluation, variables, batch_of(ops, samples, trainer.training_indices))
+    if trainer.validation_indices is not None:
+        held_out = batch_of(ops, samples, trainer.validation_indices)
+        for value in _recorded(trainer, evaluation, variables, held_out):
+            yield value._replace(operation=f"{value.operation} of validation samples")
     with trainer.backend.scope():
         state = TrainState(trainer.to_device(variables))
         log = EpochLog(state, trainer.evaluate(state), trainer.validate(state))
-    return _named(log.metrics)
+    yield from (Value(name, np.asarray(value)) for name, value in log.metrics.items())
 
 
-def _recorded_gradients(
-    trainer: Trainer, variables: Variables, epoch: int, step: int
-) -> Iterator[list[Value]]:
+def _gradient_values(trainer: Trainer, variables: Variables, epoch: int, step: int) -> Iterator[Value]:
+    """Yield the operations of a step block by block, and the sums over each block."""
+
     def gradients(context: ComputeContext, on_device: Variables, block: Block) -> dict[str, Any]:
         compute = Step(context, trainer.optimizer).block_sums
         return {"sums": compute(on_device.parameters, *block)}
 
     with trainer.backend.scope():  # a loader without stacks, whose batches have all blocks one by one
         batch = next(replace(trainer.loader, stack=1).batches(epoch, skip=step))
-    return _recorded(trainer, gradients, variables, batch)
-
-
-def _recorded_evaluation(
-    trainer: Trainer, variables: Variables, indices: Array | None
-) -> Iterator[list[Value]]:
-    def evaluation(context: ComputeContext, on_device: Variables, block: Block) -> dict[str, Any]:
-        compute, samples = context.block_evaluation, rows(context.ops, block)
-        results = compute(on_device.parameters, on_device.statistics, *samples)
-        return dict(zip(("loss", "correct", "predictions"), results, strict=True))
-
-    batch = batch_of(trainer.context.ops, trainer.samples, indices)
-    return _recorded(trainer, evaluation, variables, batch)
+    for value in _recorded(trainer, gradients, variables, batch):
+        yield value._replace(step=step)
 
 
 def _recorded(
@@ -271,30 +254,22 @@ def _recorded(
     compute: Callable[[ComputeContext, Variables, Block], dict[str, Any]],
     variables: Variables,
     batch: Batch,
-) -> Iterator[list[Value]]:
+) -> Iterator[Value]:
     """Yield the operations on each block of a batch, and their results, in order."""
-    for group in block_groups(batch.size, 1):
+    for number, group in enumerate(block_groups(batch.size, 1)):
         record: list[Value] = []
         with trainer.backend.scope():
             ops = recording(trainer.context.ops, trainer.backend.to_host, record)
             context = replace(trainer.context, ops=ops, compile=uncompiled)
             results = compute(context, trainer.to_device(variables), batch.block(group))
             record += _named({name: trainer.to_host(tree) for name, tree in results.items()})
-        yield record
-
-
-def _named_variables(variables: Variables) -> Iterator[Value]:
-    return _named(variables._asdict())
+        yield from (value._replace(block=number) for value in record)
 
 
 def _named(trees: Mapping[str, Any]) -> Iterator[Value]:
     """Yield the arrays of trees on the host by their names, such as parameters.0.weight."""
     for name, tree in trees.items():
-        if isinstance(tree, list | tuple):
-            keys = getattr(tree, "_fields", range(len(tree)))
-            yield from _named({f"{name}.{key}": part for key, part in zip(keys, tree, strict=True)})
-        elif tree is not None:
-            yield Value(name, np.asarray(tree))
+        yield from (Value(path, array) for path, array in flatten(name, tree).items())
 
 
 def _digest(tree: Any) -> str:

@@ -91,11 +91,8 @@ def count_shown(count: float) -> str:
 
 def relative_difference(a: NDArray[Any], reference: NDArray[Any]) -> float:
     """Return the largest difference, relative to the largest magnitude in ``reference``."""
-    if a.size == 0:
-        return 0.0
-    difference = float(np.max(np.abs(a - reference)))
+    difference, largest = (float(np.max(np.abs(x), initial=0.0)) for x in (a - reference, reference))
     if difference == 0.0:
         return 0.0
-    largest = float(np.max(np.abs(reference)))
     relative = difference / largest if largest else np.inf
     return relative if np.isfinite(relative) else np.inf

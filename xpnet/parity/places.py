@@ -6,8 +6,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from xpnet.backends.probing import cuda_driver_version, cuda_index
-from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, STRICT_DEVICES, make, probe
+from xpnet.backends.probing import cuda_driver_version, cuda_index, full_name
+from xpnet.backends.resolve import BACKENDS, CPU_BACKENDS, CUDA_BACKENDS, STRICT_DEVICES, make, probe
 from xpnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,10 +74,14 @@ def parse(name: str) -> Place:
     if backend not in BACKENDS:
         msg = f"unknown backend {backend!r}: expected {', '.join(BACKENDS)}, or one with :cuda or :cuda:N"
         raise ConfigError(msg)
-    index = cuda_index(device)
-    full_name = device if index is None else f"cuda:{index}"
-    place = Place(backend, full_name or _default_device(backend))
-    if not _can_have(place):
+    place = Place(backend, full_name(device) or _default_device(backend))
+    if cuda_index(place.device) is not None:
+        exists = backend in CUDA_BACKENDS
+    elif place.device == "cpu":
+        exists = backend in CPU_BACKENDS
+    else:
+        exists = backend == STRICT and place.device in STRICT_DEVICES
+    if not exists:
         msg = f"unknown place {name.strip()!r}: {backend} never runs on {device}"
         raise ConfigError(msg)
     return place
@@ -94,7 +98,11 @@ def survey(backends: Iterable[str] = tuple(BACKENDS)) -> list[tuple[Place, Probe
     This imports the libraries that are installed. Of the devices that array-api-strict pretends to
     have, ``device1`` stands for all.
     """
-    return [pair for backend in backends for pair in _survey(backend)]
+    return [
+        (Place(backend, device), result)
+        for backend in backends
+        for device, result in _probes(backend).items()
+    ]
 
 
 def usable(backends: Iterable[str] = tuple(BACKENDS)) -> list[Place]:
@@ -114,25 +122,17 @@ def installed() -> list[Place]:
     return [place for place in places if place.installed]
 
 
-def _survey(backend: str) -> list[tuple[Place, Probe]]:
+def _probes(backend: str) -> dict[str, Probe]:
+    """Return the probes of a library by its devices."""
     first = _default_device(backend)
     probes = {first: probe(backend, first)}
     if probes[first].version is None or backend == STRICT:
-        return [(Place(backend, first), probes[first])]
+        return probes
     if backend in CUDA_BACKENDS and "cuda:0" not in probes:
         probes["cuda:0"] = probe(backend, "cuda:0")
     devices = [device for result in probes.values() for device in result.devices]
-    probes |= {device: probe(backend, device) for device in devices if device not in probes}
-    return [(Place(backend, device), result) for device, result in probes.items()]
+    return probes | {device: probe(backend, device) for device in devices if device not in probes}
 
 
 def _default_device(backend: str) -> str:
     return DEFAULT_DEVICES.get(backend, "cpu")
-
-
-def _can_have(place: Place) -> bool:
-    if cuda_index(place.device) is not None:
-        return place.backend in CUDA_BACKENDS
-    if place.backend == STRICT and place.device in STRICT_DEVICES:
-        return True
-    return place.device == "cpu" and place.backend != "cupy"

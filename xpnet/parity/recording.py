@@ -30,6 +30,8 @@ class Value(NamedTuple):
     operation: str  # such as "matmul in linear"
     array: NDArray[Any]  # a copy on the host
     call: int | None = None  # of the calls of that operation, from 0
+    step: int | None = None  # of the epoch
+    block: int | None = None  # of the step or the evaluation
 
 
 def recording(ops: Arithmetic, to_host: Callable[[Array], NDArray[Any]], record: list[Value]) -> Arithmetic:

@@ -19,7 +19,7 @@ from xpnet.training.callbacks import Evaluate
 from xpnet.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -101,7 +101,8 @@ class Row:
 class _Trained(NamedTuple):
     version: str
     epochs: list[Epoch]
-    layers: Sequence[Mapping[str, NDArray[Any]]]
+    parameters: list[NDArray[Any]]
+    fingerprint: str
     test: tuple[float, float]
     seconds: float
 
@@ -121,18 +122,18 @@ def rows(
     """
     for kind in KINDS:
         settings = _settings(kind, config)
-        reference = _train(NUMPY, settings, data, partial(on_epoch, NUMPY, kind))
-        yield _compared(NUMPY, kind, reference, reference)
-        for place in places:
-            if place == NUMPY:
-                continue
+        for place in dict.fromkeys([NUMPY, *places]):
             try:
                 trained = _train(place, settings, data, partial(on_epoch, place, kind))
-            except Exception as error:  # noqa: BLE001  each library raises its own errors
+            except Exception as error:  # each library raises its own errors
+                if place == NUMPY:
+                    raise
                 version = place.probe().version or "-"
                 yield Row(place.backend, version, place.device, *kind, problem=one_line(error))
-            else:
-                yield _compared(place, kind, trained, reference)
+                continue
+            if place == NUMPY:
+                reference = trained
+            yield _compared(place, kind, trained, reference)
 
 
 def first_operation(config: TrainConfig, data: Dataset, place: Place) -> str:
@@ -167,7 +168,9 @@ def _train(place: Place, settings: TrainConfig, data: Dataset, on_epoch: Callabl
         test = trainer.evaluate_test(result.state)
         layers = trainer.model(result.state).layers
     seconds = time.perf_counter() - begin
-    return _Trained(backend.version, keep.epochs, layers, (test.loss, test.accuracy), seconds)
+    parameters = [array for layer in layers for array in layer.values()]
+    figures = test.loss, test.accuracy
+    return _Trained(backend.version, keep.epochs, parameters, fingerprint(layers), figures, seconds)
 
 
 def _compared(place: Place, kind: Kind, trained: _Trained, reference: _Trained) -> Row:
@@ -175,28 +178,21 @@ def _compared(place: Place, kind: Kind, trained: _Trained, reference: _Trained) 
     epoch, layer = next(
         ((n, first_layer_apart(*pair)) for n, pair in epochs if pair[0] != pair[1]), (None, None)
     )
-    pairs = [
-        (ours[name], theirs[name])
-        for ours, theirs in zip(trained.layers, reference.layers, strict=True)
-        for name in theirs
-    ]
+    pairs = list(zip(trained.parameters, reference.parameters, strict=True))
     relative = max(relative_difference(a, b) for a, b in pairs)
     same = epoch is None and trained.test == reference.test
     close = kind.tolerance is not None and relative <= kind.tolerance
+    problem = "not the bits of NumPy"
+    if kind.tolerance is not None:
+        problem = f"{relative:.1e} from NumPy, more than {tolerance_shown(kind.tolerance)}"
     return Row(
         *(place.backend, trained.version, place.device, *kind),
-        fingerprint=fingerprint(trained.layers),
+        fingerprint=trained.fingerprint,
         epoch=epoch,
         layer=layer,
         max_ulp=max(float(np.max(ulp_distance(a, b), initial=0.0)) for a, b in pairs),
         max_relative=relative,
         seconds=round(trained.seconds, 3),
         verdict="same" if same else "close" if close else "FAIL",
-        problem=None if same or close else _problem(kind, relative),
+        problem=None if same or close else problem,
     )
-
-
-def _problem(kind: Kind, relative: float) -> str:
-    if kind.tolerance is None:
-        return "not the bits of NumPy"
-    return f"{relative:.1e} from NumPy, more than {tolerance_shown(kind.tolerance)}"

@@ -1,7 +1,7 @@
 """``xpnet report``: what a run did, as one page that needs no other file.
 
-``record`` reads what the run noted, ``facts`` evaluates its network, ``page`` writes both down with the
-``charts`` and ``images``, and ``network`` is what the page's own script computes with.
+``content`` reads the run and evaluates its network, ``page`` prepares this for the templates in templates/,
+with ``charts``, ``images`` and ``settings``, and ``network`` is what the page's own script computes with.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def write_report(
     ConfigError
         The page cannot be written.
     """
-    from xpnet.report.facts import gather
+    from xpnet.report.content import gather
     from xpnet.report.page import page
 
     path = folder / REPORT_FILE if out is None else out

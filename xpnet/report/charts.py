@@ -1,66 +1,83 @@
-"""Charts as inline SVG. Colours are classes, so that the page's style gives them, light and dark."""
+"""The geometry of the charts; templates/charts.html draws them as SVG."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
-
-from xpnet.report.markup import Markup, element
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any, TypeVar
 
 Points = Sequence[tuple[float, float]]
-Scale = Callable[[float], float]
 Item = TypeVar("Item")
 
 WIDTH, HEIGHT = 440, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
-"""Space around the field of a line chart."""
+LEFT, RIGHT, TOP, BOTTOM = 52, WIDTH - 12, 12, HEIGHT - 34
+"""The edges of the plotting area of a line chart."""
 MOST_POINTS = 400
-"""Of a line; of longer ones, evenly spaced points are drawn."""
+"""Points of a line; a longer one is thinned to so many, evenly spaced."""
 MOST_DOTS = 30
 """Points of a line that are marked one by one."""
 
-CELL, EDGE = 36, 34
-MOST_NUMBERED = 12
-"""Classes up to which the cells of a confusion matrix carry their counts."""
+
+def learning_curves(curves: Mapping[str, Points]) -> list[dict[str, Any]]:
+    """Return the line charts of loss and accuracy by epoch; none without a point."""
+    charts = []
+    for title, metric, format_value in (
+        ("Loss", "loss", "{:.3g}".format),
+        ("Accuracy", "accuracy", lambda share: f"{100 * share:.4g}\u00a0%"),
+    ):
+        lines = {name: curves[f"{name}_{metric}"] for name in ("train", "validation")}
+        lines = {name: points for name, points in lines.items() if points}
+        if lines:
+            charts.append({"title": title, **line_chart(lines, format_value)})
+    return charts
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a chart: its name, which is also its class in the style, and its points."""
+def line_chart(lines: Mapping[str, Points], format_value: Callable[[float], str]) -> dict[str, Any]:
+    """Return the chart of values by epoch.
 
-    name: str
-    points: Points
-
-
-def line_chart(label: str, lines: Sequence[Line], written: Callable[[float], str]) -> Markup:
-    """Return the chart of values over epochs, as `split` leaves them; `written` gives the text of a value.
-
-    There must be a point.
+    Parameters
+    ----------
+    lines
+        The (epoch, value) pairs of each line, one or more.
+    format_value
+        The text of a value.
     """
-    thinned = [Line(line.name, evenly_spaced(line.points, MOST_POINTS)) for line in lines if line.points]
-    points = [point for line in thinned for point in line.points]
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    across, up = _axis(xs, LEFT, WIDTH - RIGHT), _axis(ys, HEIGHT - BOTTOM, TOP)
-    epochs = ticks(min(xs), max(xs), whole=True)
-    parts = [
-        *(_grid_line(up(y), written(y)) for y in ticks(min(ys), max(ys))),
-        *(_text(f"{x:,.0f}", f"{across(x):.1f}", HEIGHT - 12) for x in epochs),
-        *(_path(line, across, up) for line in thinned),
-        *(dot for line in thinned for dot in _dots(line, across, up, written)),
-    ]
-    return _svg(parts, WIDTH, HEIGHT, label)
+    before, trained = {}, {}
+    for name, points in lines.items():
+        before[name], rest = split(points)
+        trained[name] = evenly_spaced(rest, MOST_POINTS)
+    xs, ys = zip(*chain.from_iterable(trained.values()), strict=True)
+    across, up = _axis(xs, LEFT, RIGHT), _axis(ys, BOTTOM, TOP)
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "left": LEFT,
+        "right": RIGHT,
+        "grid": [(up(y), format_value(y)) for y in ticks(min(ys), max(ys))],
+        "epochs": [(across(x), f"{x:,.0f}") for x in ticks(min(xs), max(xs), whole=True)],
+        "before": [(name, format_value(y)) for name, points in before.items() for _, y in points],
+        "last": [(name, format_value(points[-1][1])) for name, points in lines.items()],
+        "paths": [
+            (name, "M" + "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in points))
+            for name, points in trained.items()
+        ],
+        "dots": [
+            (name, across(x), up(y), f"epoch {x:g}, {name} {format_value(y)}")
+            for name, points in trained.items()
+            if len(points) <= MOST_DOTS
+            for x, y in points
+        ],
+    }
 
 
-def split(line: Line) -> tuple[Line, Line]:
-    """Return what is before the first epoch of training, and the rest, which it would dwarf.
+def split(points: Points) -> tuple[Points, Points]:
+    """Return the points before the first epoch of training, and the rest, which they would dwarf.
 
-    Where the rest is less than two points, all belong to it.
+    If the rest is less than two points, it is all of them.
     """
-    first = [point for point in line.points if point[0] <= 0]
-    rest = [point for point in line.points if point[0] > 0]
+    rest = [point for point in points if point[0] > 0]
     if len(rest) < 2:
-        return Line(line.name, []), line
-    return Line(line.name, first), Line(line.name, rest)
+        return [], points
+    return [point for point in points if point[0] <= 0], rest
 
 
 def evenly_spaced(items: Sequence[Item], most: int) -> Sequence[Item]:
@@ -85,38 +102,28 @@ def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     return [index * step for index in range(first, last + 1)] or [low]
 
 
-def confusion_chart(counts: Sequence[Sequence[int]]) -> Markup:
-    """Return the confusion matrix: rows are the labels, columns what the network took them for.
+def confusion_cells(counts: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    """Return the cells of a confusion matrix that have a count, row by row.
 
-    The more of its row a cell holds, the stronger its colour: on the diagonal from 0 to all of them,
+    The opacity grows with the share of its row that a cell holds: on the diagonal from 0 to all of them,
     elsewhere up to the largest such share, so that the mistakes stand out.
     """
-    classes, side = len(counts), EDGE + len(counts) * CELL
     totals = [sum(row) for row in counts]
-    shares = [[n / (total or 1) for n in row] for row, total in zip(counts, totals, strict=True)]
-    worst = max((s for i, row in enumerate(shares) for j, s in enumerate(row) if i != j), default=0)
-    cells = [
-        _cell(i, j, n, totals[i], shares[i][j] / (1.0 if i == j else worst), classes)
-        for i, row in enumerate(counts)
-        for j, n in enumerate(row)
-        if n
+    shares = {(i, j): n / totals[i] for i, row in enumerate(counts) for j, n in enumerate(row) if n}
+    worst = max((share for (i, j), share in shares.items() if i != j), default=1.0)
+    return [
+        {
+            "label": i,
+            "predicted": j,
+            "count": counts[i][j],
+            "total": totals[i],
+            "opacity": 0.06 + 0.5 * (share if i == j else share / worst),
+        }
+        for (i, j), share in shares.items()
     ]
-    numbers = []
-    for index in range(0, classes, -(-classes // 20)):
-        place = EDGE + index * CELL + CELL / 2
-        numbers.append(_text(str(index), place, EDGE - 10, class_="axis"))
-        numbers.append(_text(str(index), EDGE - 8, place + 5, "end", class_="axis"))
-    frame = element("rect", x=EDGE, y=EDGE, width=side - EDGE, height=side - EDGE, class_="frame")
-    return _svg(
-        [frame, *numbers, *cells],
-        side + 1,
-        side + 1,
-        "Confusion matrix: rows are the labels, columns what the network read",
-        class_="matrix" if classes <= MOST_NUMBERED else "matrix dense",
-    )
 
 
-def _axis(values: Sequence[float], begin: float, end: float) -> Scale:
+def _axis(values: Sequence[float], begin: float, end: float) -> Callable[[float], float]:
     """Return the function from values to places from `begin` to `end`; equal values stand in the middle."""
     low, high = min(values), max(values)
     span = high / 2 - low / 2  # halves first, so that the difference of two huge values is finite
@@ -126,51 +133,3 @@ def _axis(values: Sequence[float], begin: float, end: float) -> Scale:
         return begin + part * (end - begin)
 
     return place
-
-
-def _path(line: Line, across: Scale, up: Scale) -> Markup:
-    places = "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in line.points)
-    return element("path", d=f"M{places}", class_=f"line {line.name}")
-
-
-def _dots(line: Line, across: Scale, up: Scale, written: Callable[[float], str]) -> Iterator[Markup]:
-    """Yield marks of the points, with their values, unless they are too many."""
-    if len(line.points) > MOST_DOTS:
-        return
-    for epoch, value in line.points:
-        title = element("title", f"epoch {epoch:g}, {line.name.split()[0]} {written(value)}")
-        place = {"cx": f"{across(epoch):.1f}", "cy": f"{up(value):.1f}"}
-        yield element("circle", title, r=3, class_=f"dot {line.name}", **place)
-
-
-def _grid_line(y: float, text: str) -> Markup:
-    line = element("path", d=f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", class_="grid")
-    return element("g", line, _text(text, LEFT - 8, f"{y + 4:.1f}", "end"))
-
-
-def _cell(label: int, read: int, count: int, total: int, strength: float, classes: int) -> Markup:
-    x, y = EDGE + read * CELL, EDGE + label * CELL
-    title = f"{label} read as {read}: {count:,} of {total:,} ({100 * count / total:.1f} %)"
-    square = element(
-        "rect",
-        x=x + 1,
-        y=y + 1,
-        width=CELL - 1,
-        height=CELL - 1,
-        class_="right" if label == read else "wrong",
-        fill_opacity=f"{0.06 + 0.5 * strength:.2f}",
-    )
-    number: Markup | None = None
-    if classes <= MOST_NUMBERED:
-        text = str(count) if count < 10_000 else f"{count / 1000:.0f}k"
-        number = _text(text, x + CELL / 2 + 0.5, y + CELL / 2 + 5, class_=f"digits{len(text)}")
-    return element("g", element("title", title), square, number, class_="cell")
-
-
-def _text(text: str, x: float | str, y: float | str, anchor: str = "middle", **attributes: str) -> Markup:
-    return element("text", text, x=x, y=y, text_anchor=anchor, **attributes)
-
-
-def _svg(parts: Sequence[Markup], width: int, height: int, label: str, **attributes: str) -> Markup:
-    view = f"0 0 {width} {height}"
-    return element("svg", *parts, viewBox=view, role="img", aria_label=label, **attributes)

@@ -1,6 +1,7 @@
 """The network as the page holds it: what its script computes with."""
 
 import base64
+from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
@@ -12,7 +13,7 @@ from xpnet.inference.predictor import normalization_of
 from xpnet.nn.functional import LEAK
 from xpnet.nn.layers import EPSILON
 from xpnet.report.images import image_side, no_image
-from xpnet.storage.model_file import SavedModel, Tensors
+from xpnet.storage.model_file import SavedModel
 
 WEIGHT_LIMIT = 2_000_000
 """Bytes of float32 weights, above which a page does without the network."""
@@ -66,21 +67,17 @@ def embedded(model: SavedModel, data: Dataset) -> dict[str, Any]:
     return {"side": image_side(data.features), "full": full_ink(data), "network": network}
 
 
-def _linear(model: SavedModel) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
-    """Return W and b of each layer, batch normalisation and all."""
-    return [_folded(*pair) for pair in zip_longest(model.layers, model.norms)]
-
-
-def _folded(layer: Tensors, norm: Tensors | None) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return W and b that do what the layer and the batch normalisation behind it do."""
-    weight, bias = layer["weight"], layer["bias"]
-    if norm is None:
-        return weight, bias
-    gamma, beta, mean, variance = (
-        norm[name].astype(np.float64) for name in ("weight", "bias", "running_mean", "running_var")
-    )
-    gain = gamma / np.sqrt(variance + EPSILON)
-    return weight * gain[:, None], (bias - mean) * gain + beta
+def _linear(model: SavedModel) -> Iterator[tuple[NDArray[np.floating], NDArray[np.floating]]]:
+    """Yield W and b of each layer, with the batch normalisation behind it folded in."""
+    for layer, norm in zip_longest(model.layers, model.norms):
+        weight, bias = layer["weight"], layer["bias"]
+        if norm is not None:
+            gamma, beta, mean, variance = (
+                norm[name].astype(np.float64) for name in ("weight", "bias", "running_mean", "running_var")
+            )
+            gain = gamma / np.sqrt(variance + EPSILON)
+            weight, bias = weight * gain[:, None], (bias - mean) * gain + beta
+        yield weight, bias
 
 
 def _numbers(values: NDArray[np.generic], dtype: str) -> str:

@@ -1,21 +1,32 @@
-"""The report as HTML: its sections, and the frame around them."""
+"""The report as HTML: the variables of the templates, and the environment that renders them."""
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator
 from importlib.resources import files
-from string import Template
+from typing import Any
 
-from xpnet.nn.architecture import shown as sizes_shown
-from xpnet.report.classes import classes
-from xpnet.report.curves import curves
-from xpnet.report.facts import ReportData
-from xpnet.report.images import image_side
-from xpnet.report.markup import Markup, element, joined, json_script, note, percent, section
-from xpnet.report.network import embedded, no_drawing
-from xpnet.report.origin import origin
-from xpnet.report.pictures import mistakes, weights
-from xpnet.report.record import shown
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from xpnet.inference.evaluation import Evaluation
+from xpnet.report.charts import confusion_cells, learning_curves
+from xpnet.report.content import ReportData
+from xpnet.report.images import image_side, ink_image, no_image, weight_image
+from xpnet.report.network import embedded, full_ink, no_drawing
+from xpnet.report.settings import command_line, format_value, training_settings
+
+MOST_CELLS = 64
+"""Classes up to which the confusion matrix is drawn."""
+MOST_ROWS = 100
+"""Classes of which the table shows the metrics; of more, it shows those with the lowest F1."""
+MOST_MISTAKES = 20
+MOST_UNITS = 40
+"""Units of the first layer whose weights are shown."""
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Return a share as text: 0.9385 is 93.85 %, and none is a dash."""
+    return "\u2013" if share is None else f"{100.0 * share:.{digits}f}\u00a0%"
 
 
 def duration(seconds: float) -> str:
@@ -25,87 +36,103 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h"
 
 
-RECORDED_FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("test loss", "test_loss", "{:.4f}".format),
-    ("validation accuracy", "validation_accuracy", percent),
-    ("training accuracy", "train_accuracy", percent),
-    ("epochs", "epochs", "{:,.0f}".format),
-    ("training time", "seconds", duration),
-)
-"""The label of each figure of the record in the header, its name in the record, and its form."""
-SECTIONS = (curves, classes, mistakes, weights, origin)
-
-
-def page(facts: ReportData) -> bytes:
+def page(report: ReportData) -> bytes:
     """Return the report as a file."""
-    style, script = _file("style.css"), _file("page.js")
-    version = facts.story.record["versions"].get("xpnet")
-    used = "" if version is None else f" {shown(version)}"
-    footer = f"The report of a run of xpnet{used}: one file, which needs no other and no connection."
-    reason = no_drawing(facts.predictor.model, facts.data)
-    policy = f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'"
-    text = Template(_file("page.html")).substitute(
-        policy=policy,
-        style=style,
-        script=script,
-        title=joined([f"{facts.story.name} · xpnet"]),
-        header=_header(facts),
-        main=joined([_drawing(facts, reason), *(make(facts) for make in SECTIONS)]),
-        footer=joined([footer]),
-        network="" if reason else json_script("network", embedded(facts.predictor.model, facts.data)),
-    )
+    text = environment().get_template("page.html").render(variables(report))
     # Names of folders may hold what is no text: lone surrogates.
     return text.encode("utf-8", "replace")
 
 
-def _file(name: str) -> str:
-    return files("xpnet.report").joinpath(name).read_text("utf-8")
-
-
-def _hash(text: str) -> str:
-    """Return what names an inline script or style in the page's Content-Security-Policy."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _header(facts: ReportData) -> Markup:
-    story, model = facts.story, facts.predictor.model
-    record = story.record
-    status = record["status"]
-    kind = "status" if status == "completed" else "status unfinished"
-    text = "running, or killed" if status == "running" else status
-    sub = (
-        f" · {record['data']['name']} · network {sizes_shown(model.sizes)} · "
-        f"{record['started'][:16].replace('T', ' ')} UTC"
+def environment() -> Environment:
+    """Return the environment of the templates: every value is escaped, and a missing one is an error."""
+    templates = Environment(
+        loader=PackageLoader("xpnet.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return joined(
-        [
-            element("p", "xpnet report", class_="over"),
-            element("h1", story.name),
-            element("p", element("span", text, class_=kind), sub, class_="sub"),
-            element("dl", *_key_figures(facts), class_="figures"),
-        ]
-    )
+    templates.filters |= {
+        "decimal": "{:.1f}".format,
+        "duration": duration,
+        "percent": percent,
+        "thousands": "{:,}".format,
+        "value": format_value,
+    }
+    templates.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return templates
 
 
-def _key_figures(facts: ReportData) -> Iterator[Markup]:
-    metrics = facts.story.record["metrics"] or {}
+def variables(report: ReportData) -> dict[str, Any]:
+    """Return the variables of the templates."""
+    model, data, record = report.predictor.model, report.data, report.record
+    weight = model.layers[0]["weight"]
+    side, reason = image_side(data.features), no_drawing(model, data)
+    return {
+        "report": report,
+        "record": record,
+        "model": model,
+        "style": _source("style.css"),
+        "script": _source("page.js"),
+        "parameters": sum(
+            part[name].size for part in (*model.layers, *model.norms) for name in ("weight", "bias")
+        ),
+        "side": side,
+        "no_image": no_image(data.features),
+        "no_drawing": reason,
+        "network": None if reason else embedded(model, data),
+        "charts": learning_curves(report.curves),
+        "classes": _classes(report.evaluation),
+        "mistakes": _mistakes(report),
+        "weights": [] if side is None else [weight_image(row) for row in weight[:MOST_UNITS]],
+        "command": command_line(record["command"]),
+        "settings": training_settings(record["config"]),
+    }
 
-    def figure(label: str, text: str, kind: str | None = None) -> Markup:
-        return element("div", element("dt", label), element("dd", text), class_=kind)
 
-    yield figure("test accuracy", percent(facts.evaluation.accuracy), "main")
-    for label, key, written in RECORDED_FIGURES:
-        value = metrics.get(key)
-        if isinstance(value, int | float):
-            yield figure(label, written(value))
-    layers = [*facts.predictor.model.layers, *facts.predictor.model.norms]
-    parameters = sum(part[name].size for part in layers for name in ("weight", "bias"))
-    yield figure("parameters", f"{parameters:,}")
+def _source(name: str) -> dict[str, str]:
+    """Return an inline style or script, and its hash for the page's Content-Security-Policy."""
+    text = files("xpnet.report").joinpath("templates", name).read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return {"text": text, "hash": f"sha256-{digest}"}
 
 
-def _drawing(facts: ReportData, reason: str | None) -> Markup:
-    if reason is not None:
-        return section("draw", "Draw a digit", note(f"Drawing is off: {reason}."))
-    side = image_side(facts.data.features)
-    field = Markup(Template(_file("draw.html")).substitute(side=side))
-    return section("draw", "Draw a digit", field)
+def _classes(evaluation: Evaluation) -> dict[str, Any] | None:
+    """Return the metrics of each class, the most frequent mistakes, and the cells of the confusion matrix.
+
+    None without a confusion matrix.
+    """
+    metrics, confusion = evaluation.classes, evaluation.confusion
+    if confusion is None:
+        return None
+    order = list(range(len(metrics)))
+    if len(order) > MOST_ROWS:
+        order = sorted(order, key=lambda index: metrics[index].f1 or 0.0)[:MOST_ROWS]
+    misread = confusion.copy()
+    np.fill_diagonal(misread, 0)
+    frequent = np.argsort(-misread, axis=None, kind="stable")[:3]
+    places = zip(*np.unravel_index(frequent, misread.shape), strict=True)
+    return {
+        "rows": [(index, metrics[index], misread[index].argmax(), misread[index].max()) for index in order],
+        "frequent": [(*place, misread[place]) for place in places if misread[place]],
+        "cells": confusion_cells(confusion.tolist()) if len(metrics) <= MOST_CELLS else None,
+    }
+
+
+def _mistakes(report: ReportData) -> list[dict[str, Any]]:
+    """Return the test samples that the network gets wrong, the most confident first."""
+    data, evaluation = report.data, report.evaluation
+    predicted, probabilities = evaluation.predicted, evaluation.probabilities
+    wrong = np.flatnonzero(predicted != data.y_test)
+    order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[:MOST_MISTAKES]
+    has_image = image_side(data.features) is not None
+    return [
+        {
+            "row": row,
+            "label": data.y_test[row],
+            "predicted": predicted[row],
+            "probabilities": probabilities[row],
+            "image": ink_image(data.x_test[row], full_ink(data)) if has_image else None,
+        }
+        for row in wrong[order].tolist()
+    ]

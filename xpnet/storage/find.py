@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,6 @@ from xpnet.storage.record import (
     RECORD_FILE,
     Record,
     is_number,
-    last_row,
     read_metrics,
     read_run,
 )
@@ -195,8 +195,10 @@ def read(folder: Path, root: Path) -> FoundRun:
         status = "killed" if record["status"] == "running" else record["status"]
     metrics = record["metrics"]
     if metrics is None:
-        row = last_row(folder / METRICS_FILE)
-        metrics = {"epochs" if name == "epoch" else name: value for name, value in row.items()}
+        rows: list[dict[str, Any]] = [{}]
+        with suppress(DataError):
+            rows += read_metrics(folder / METRICS_FILE)
+        metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
     figures = {name: value for name, value in metrics.items() if is_number(value)}
     return FoundRun(folder, name_below(folder, root), status, record, figures)
 

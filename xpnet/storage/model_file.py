@@ -18,7 +18,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class SavedModel:
         tensors = _tensors(self)
         shapes = {name: array.shape for name, array in tensors.items()}
         codes = {name: code(array.dtype) for name, array in tensors.items()}
-        sizes, _ = _check(shapes, codes, self.activation, self.normalize)
+        sizes = _check(shapes, codes, self.activation, self.normalize)
         if sizes != tuple(self.sizes):
             msg = f"sizes: expected {sizes}, which the weights have, got {self.sizes}"
             raise ValueError(msg)
@@ -169,27 +169,14 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
     Raises
     ------
     ValueError
-        A layer or norm holds a tensor that has no place in that order, or there is not one norm for
-        each hidden layer.
+        A tensor is missing, or has no place in that order.
     """
-    if norms and len(norms) != len(layers) - 1:
-        msg = f"norms: expected {len(layers) - 1}, one for each hidden layer, got {len(norms)}"
-        raise ValueError(msg)
+    tensors = _parameters(layers, norms)
+    _raise_first(_problems_of_names(tensors))
     digest = hashlib.sha256()
-    for index, layer in enumerate(layers):
-        _digest(digest, "layers", index, layer)
-        if index < len(norms):
-            _digest(digest, "norms", index, norms[index])
+    for key in _keys(tensors):
+        digest.update(little_endian(tensors[key]).tobytes())
     return digest.hexdigest()
-
-
-def _digest(digest: Any, kind: str, index: int, tensors: Tensors) -> None:
-    if strangers := sorted(set(tensors) - set(TENSORS[kind])):
-        where, known = f"{kind.removesuffix('s')} {index}", ", ".join(TENSORS[kind])
-        msg = f"{where}: expected tensors {known}, got {strangers}"
-        raise ValueError(msg)
-    for name in TENSORS[kind]:
-        digest.update(little_endian(tensors[name]).tobytes())
 
 
 # To the parameters of a training and back
@@ -238,39 +225,41 @@ def _column(values: np.ndarray) -> Array:
     return as_array(values.reshape(-1, 1))
 
 
+def _parameters(layers: Sequence[Tensors], norms: Sequence[Tensors]) -> dict[str, np.ndarray]:
+    """Return the tensors of layers and norms by their names in the file."""
+    return {
+        f"{kind}.{index}.{name}": array
+        for kind, parts in (("layers", layers), ("norms", norms))
+        for index, part in enumerate(parts)
+        for name, array in part.items()
+    }
+
+
 def _tensors(model: SavedModel) -> dict[str, np.ndarray]:
-    """Return the tensors of the file by their names."""
-    tensors = {f"normalization.{name}": array for name, array in model.normalization.items()}
-    for kind, parts in (("layers", model.layers), ("norms", model.norms)):
-        for index, part in enumerate(parts):
-            tensors |= {f"{kind}.{index}.{name}": array for name, array in part.items()}
-    return tensors
+    """Return all tensors of the file by their names."""
+    normalization = {f"normalization.{name}": array for name, array in model.normalization.items()}
+    return normalization | _parameters(model.layers, model.norms)
 
 
 def _read(file: Any) -> SavedModel:
     """Return the model of an open file; shapes and dtypes are checked before any number is read."""
-    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    slices = {name: file.get_slice(name) for name in file.keys() if not _UNUSED.fullmatch(name)}  # noqa: SIM118 - not a mapping
     shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
     codes = {name: part.get_dtype() for name, part in slices.items()}
     metadata = file.metadata() or {}
     activation, normalize = metadata.get("activation", "relu"), metadata.get("normalize", "scale")
-    sizes, norms = _check(shapes, codes, activation, normalize)
-    _check_metadata(metadata, sizes)
+    sizes = _check(shapes, codes, activation, normalize)
+    _raise_first(_problems_of_metadata(metadata, sizes))  # they may say less than the tensors
+    tensors = {name: _numbers(file, name) for name in slices}
 
-    def parts(kind: str, count: int) -> list[dict[str, np.ndarray]]:
+    def parts(kind: str) -> list[dict[str, np.ndarray]]:
         return [
-            {name: _numbers(file, f"{kind}.{index}.{name}") for name in TENSORS[kind]}
-            for index in range(count)
+            {name: tensors[f"{kind}.{index}.{name}"] for name in TENSORS[kind]}
+            for index in range(_count(shapes, kind))
         ]
 
-    return SavedModel(
-        parts("layers", len(sizes) - 1),
-        sizes,
-        normalize,
-        {name.partition(".")[2]: _numbers(file, name) for name in STATISTICS if name in shapes},
-        parts("norms", norms),
-        activation,
-    )
+    normalization = {name.partition(".")[2]: tensors[name] for name in STATISTICS if name in tensors}
+    return SavedModel(parts("layers"), sizes, normalize, normalization, parts("norms"), activation)
 
 
 def _numbers(file: Any, name: str) -> np.ndarray:
@@ -288,123 +277,116 @@ def _numbers(file: Any, name: str) -> np.ndarray:
 # Which tensors and metadata make a model, before any number is read
 
 
-def _check(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> tuple[tuple[int, ...], int]:
-    """Return features and units of each layer, and how many batch normalisations there are.
+def _check(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> tuple[int, ...]:
+    """Return the features and the units of each layer.
 
     Raises
     ------
     ValueError
         The tensors are not those of one network, or xpnet has no such activation or normalization.
     """
-    layers, norms = _counts(shapes)
-    weights = _check_shapes(shapes, layers, norms)
-    _check_dtypes({key: codes[key] for key in sorted(_keys(layers, norms))})
+    _raise_first(_problems_of_names(shapes))
+    _raise_first(_problems_of_layers(shapes, codes))
+    _raise_first(_problems_of_inputs(shapes, codes, activation, normalize))
+    weights = [shapes[f"layers.{index}.weight"] for index in range(_count(shapes, "layers"))]
+    return (weights[0][1], *(units for units, _ in weights))
+
+
+def _raise_first(problems: Iterable[str]) -> None:
+    """Raise ValueError over the first problem, if there is one."""
+    for problem in problems:
+        raise ValueError(problem)
+
+
+def _count(keys: Iterable[str], kind: str) -> int:
+    """Return how many layers or norms the highest index makes."""
+    matches = filter(None, map(_KEY.fullmatch, keys))
+    return max((int(match[2]) + 1 for match in matches if match[1] == kind), default=0)
+
+
+def _keys(keys: Collection[str]) -> Iterator[str]:
+    """Yield the names of all parameters of a network that has these, in the order of `fingerprint`.
+
+    Batch normalisation stands behind every hidden layer, or behind none.
+    """
+    layers, norms = (_count(keys, kind) for kind in TENSORS)
+    for index in range(layers):
+        for kind in ("layers", "norms") if norms and index < layers - 1 else ("layers",):
+            yield from (f"{kind}.{index}.{name}" for name in TENSORS[kind])
+
+
+# Each yields what is wrong, and is not continued then: it relies on what it and those before it have checked.
+
+
+def _problems_of_names(names: Collection[str]) -> Iterator[str]:
+    for key in names:
+        match = _KEY.fullmatch(key)
+        if key not in STATISTICS and not (match and match[3] in TENSORS[match[1]]):
+            yield f"unknown tensor {json.dumps(key)}: {_EXPECTED}"
+    layers, norms = (_count(names, kind) for kind in TENSORS)
+    if not layers:
+        yield f"holds no layers: {_EXPECTED}"
+    if norms >= layers:
+        yield (
+            f"norms.{norms - 1}: expected batch normalisation behind hidden layers alone, "
+            f"of which there are {layers - 1}, counted from 0"
+        )
+    for key in _keys(names):
+        if key not in names:
+            more = " and batch normalisation" if norms else ""
+            yield f"{key}: missing, though the file has layer {layers - 1}{more}"
+
+
+def _problems_of_layers(shapes: Shapes, codes: Codes) -> Iterator[str]:
+    weights = [shapes[f"layers.{index}.weight"] for index in range(_count(shapes, "layers"))]
+    for index, weight in enumerate(weights):
+        if len(weight) != 2 or min(weight) < 1:
+            yield f"layers.{index}.weight: expected shape (outputs, inputs), got {weight}"
+        if index and weight[1] != (units := weights[index - 1][0]):
+            yield (
+                f"layers.{index}.weight: expected {units} inputs, which layer {index - 1} puts out, "
+                f"got {weight[1]}"
+            )
+    keys = sorted(_keys(shapes))
+    for key in keys:
+        kind, layer, name = key.split(".")
+        expected = weights[int(layer)][: 2 if (kind, name) == ("layers", "weight") else 1]
+        if shapes[key] != expected:
+            yield f"{key}: expected shape {expected}, got {shapes[key]}"
+        if codes[key] not in {"F32", "F64"}:
+            yield f"{key}: expected dtype F32 or F64 (float32, float64), got {codes[key]}"
+        if codes[key] != codes[keys[0]]:
+            yield f"{key}: expected dtype {codes[keys[0]]} as in the other tensors, got {codes[key]}"
+
+
+def _problems_of_inputs(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> Iterator[str]:
     for name, value, choices in (
         ("activation", activation, ACTIVATIONS),
         ("normalize", normalize, NORMALIZATIONS),
     ):
         if value not in choices:
-            msg = f"{name}: expected one of {', '.join(choices)}, got {json.dumps(value)[:60]}"
-            raise ValueError(msg)
-    features = weights[0][1]
-    _check_statistics(shapes, codes, normalize, features)
-    return (features, *(units for units, _ in weights)), norms
-
-
-def _keys(layers: int, norms: int) -> Iterator[str]:
-    """Yield the names of all tensors of a network; batch normalisation stands behind every hidden layer."""
-    for kind, count in (("layers", layers), ("norms", layers - 1 if norms else 0)):
-        yield from (f"{kind}.{index}.{name}" for index in range(count) for name in TENSORS[kind])
-
-
-def _counts(shapes: Shapes) -> tuple[int, int]:
-    """Return how many layers and norms the highest indices make; refuse keys of anything else."""
-    counts = dict.fromkeys(TENSORS, 0)
-    for key in shapes:
-        match = _KEY.fullmatch(key)
-        if match and match[3] in TENSORS[match[1]]:
-            counts[match[1]] = max(counts[match[1]], int(match[2]) + 1)
-        elif key not in STATISTICS and not _UNUSED.fullmatch(key):
-            msg = f"unknown tensor {json.dumps(key)}: {_EXPECTED}"
-            raise ValueError(msg)
-    layers, norms = counts["layers"], counts["norms"]
-    if not layers:
-        msg = f"holds no layers: {_EXPECTED}"
-        raise ValueError(msg)
-    if norms >= layers:
-        msg = (
-            f"norms.{norms - 1}: expected batch normalisation behind hidden layers alone, "
-            f"of which there are {layers - 1}, counted from 0"
-        )
-        raise ValueError(msg)
-    return layers, norms
-
-
-def _check_shapes(shapes: Shapes, layers: int, norms: int) -> list[tuple[int, ...]]:
-    """Return the shapes (outputs, inputs) of the layers' weights; refuse gaps and other shapes."""
-    for key in _keys(layers, norms):
+            yield f"{name}: expected one of {', '.join(choices)}, got {json.dumps(value)[:60]}"
+    features = shapes["layers.0.weight"][1]
+    for key in STATISTICS if normalize == "standardize" or not shapes.keys().isdisjoint(STATISTICS) else ():
         if key not in shapes:
-            more = " and batch normalisation" if norms else ""
-            msg = f"{key}: missing, though the file has layer {layers - 1}{more}"
-            raise ValueError(msg)
-    weights = [shapes[f"layers.{index}.weight"] for index in range(layers)]
-    for index, weight in enumerate(weights):
-        if len(weight) != 2 or min(weight) < 1:
-            msg = f"layers.{index}.weight: expected shape (outputs, inputs), got {weight}"
-            raise ValueError(msg)
-        if index and weight[1] != weights[index - 1][0]:
-            msg = (
-                f"layers.{index}.weight: expected {weights[index - 1][0]} inputs, which layer {index - 1} "
-                f"puts out, got {weight[1]}"
-            )
-            raise ValueError(msg)
-    for key in _keys(layers, norms):
-        kind, layer, name = key.split(".")
-        units = weights[int(layer)][:1]
-        if (kind, name) != ("layers", "weight") and shapes[key] != units:
-            msg = f"{key}: expected shape {units}, got {shapes[key]}"
-            raise ValueError(msg)
-    return weights
-
-
-def _check_dtypes(codes: Codes) -> None:
-    first = next(iter(codes.values()))
-    for key, dtype in codes.items():
-        if dtype not in {"F32", "F64"}:
-            msg = f"{key}: expected dtype F32 or F64 (float32, float64), got {dtype}"
-            raise ValueError(msg)
-        if dtype != first:
-            msg = f"{key}: expected dtype {first} as in the other tensors, got {dtype}"
-            raise ValueError(msg)
-
-
-def _check_statistics(shapes: Shapes, codes: Codes, normalize: str, features: int) -> None:
-    """Refuse statistics of the inputs that are incomplete, or missing though they are needed."""
-    if normalize != "standardize" and not any(key in shapes for key in STATISTICS):
-        return
-    for key in STATISTICS:
-        if key not in shapes:
-            msg = f"{key}: missing, though needed to normalize inputs ({normalize})"
-            raise ValueError(msg)
+            yield f"{key}: missing, though needed to normalize inputs ({normalize})"
         if codes[key] != "F64" or shapes[key] not in ((), (features,)):
-            msg = f"{key}: expected F64 of shape () or ({features},), got {codes[key]} of shape {shapes[key]}"
-            raise ValueError(msg)
+            yield (
+                f"{key}: expected F64 of shape () or ({features},), got {codes[key]} of shape {shapes[key]}"
+            )
 
 
-def _check_metadata(metadata: Mapping[str, str], sizes: tuple[int, ...]) -> None:
-    """Refuse metadata that contradict the tensors; they may say less."""
+def _problems_of_metadata(metadata: Mapping[str, str], sizes: tuple[int, ...]) -> Iterator[str]:
     version = metadata.get("format_version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
-        msg = (
+        yield (
             f"format_version: expected {FORMAT_VERSION}, got {json.dumps(version)}: "
             "a newer xpnet may have written this file"
         )
-        raise ValueError(msg)
     for key, expected in {"sizes": list(sizes), "classes": sizes[-1]}.items():
         value: object = None
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(metadata.get(key, json.dumps(expected)))
         if value != expected:
-            shown = json.dumps(metadata[key])[:60]
-            msg = f"{key} in the metadata: expected {expected} as in the tensors, got {shown}"
-            raise ValueError(msg)
+            text = json.dumps(metadata[key])[:60]
+            yield f"{key} in the metadata: expected {expected} as in the tensors, got {text}"

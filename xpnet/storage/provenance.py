@@ -63,24 +63,20 @@ def _git(root: Path) -> dict[str, Any] | None:
         return None
     # A hook's GIT_DIR would name another repository; a status must neither lock nor start a daemon.
     variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    command = [git, "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root)]
-    command += ["status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    words = ("-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=64", "--exclude=*")
     try:
         answer = subprocess.run(  # noqa: S603 - no word of it comes from outside
-            command,
+            (git, "--no-optional-locks", "-C", str(root), *words),
             env=variables,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=GIT_TIMEOUT,
             check=True,
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError):  # perhaps there is no commit yet
         return None
-    lines = answer.stdout.decode(errors="replace").splitlines()
-    commits = [line.removeprefix("# branch.oid ") for line in lines if "# branch.oid " in line]
-    if not commits or commits[0] == "(initial)":
-        return None
-    return {"commit": commits[0], "dirty": any(not line.startswith("#") for line in lines)}
+    commit, _, dirty = answer.stdout.decode(errors="replace").strip().partition("-")
+    return {"commit": commit, "dirty": bool(dirty)}
 
 
 def _is_xpnet(pyproject: Path) -> bool:

@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
@@ -27,8 +26,6 @@ RECORD_LIMIT, METRICS_LIMIT = 8 * 2**20, 256 * 2**20
 """Bytes that run.json and metrics.jsonl may have."""
 NESTING = 20
 """Levels of objects and lists inside each other that a file may have."""
-TAIL = 64 * 2**10
-"""Bytes at the end of metrics.jsonl that are read to see how far a run is."""
 
 CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
 """The metrics of an epoch."""
@@ -84,10 +81,6 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
 def _is_plain(value: object) -> bool:
     """Return whether a value is a single one, or a list of such."""
     items = value if isinstance(value, list) else [value]
@@ -102,7 +95,7 @@ def _or_null(rule: Rule) -> Rule:
     return lambda value: value is None or rule[0](value), f"{rule[1]} or null"
 
 
-_TEXT: Rule = (_is_text, "a string")
+_TEXT: Rule = (lambda value: isinstance(value, str), "a string")
 _TEXTS = _list_of(_TEXT, "a list of strings")
 _NUMBER: Rule = (is_number, "a number")
 _NUMBERS = _list_of(_or_null(_NUMBER), "a list of numbers")
@@ -127,14 +120,11 @@ _RULES: Mapping[str, Rule] = {
 }
 _CONFIG_RULES: Mapping[str, Rule] = {
     "hidden": _or_null(_NUMBERS),
-    "arithmetic": _or_null(_TEXT),
-    "dtype": _or_null(_TEXT),
+    **dict.fromkeys(("arithmetic", "dtype"), _or_null(_TEXT)),
 }
 _DATA_RULES: Mapping[str, Rule] = {
-    "name": _TEXT,
-    "sha256": _TEXT,
-    "features": _or_null(_NUMBER),
-    "classes": _or_null(_NUMBER),
+    **dict.fromkeys(("name", "sha256"), _TEXT),
+    **dict.fromkeys(("features", "classes"), _or_null(_NUMBER)),
 }
 _ROW_RULES: Mapping[str, Rule] = dict.fromkeys(("epoch", "seconds", *CURVES), _or_null(_NUMBER))
 
@@ -208,17 +198,6 @@ def read_lines(path: Path, limit: int | None = None) -> list[tuple[bytes, dict[s
         _check(f"{path}: line {number}: ", row, _ROW_RULES)
         rows.append((text, row))
     return rows
-
-
-def last_row(path: Path) -> dict[str, Any]:
-    """Return the last whole row of a metrics.jsonl that may be being written; an empty one without any."""
-    lines: list[bytes] = []
-    with suppress(OSError):
-        if path.is_file():
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - TAIL))
-                lines = file.read(TAIL).split(b"\n")
-    return next(filter(None, map(_parsed, reversed(lines))), {})
 
 
 def finite(value: Any, levels: int = NESTING) -> Any:

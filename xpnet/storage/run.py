@@ -10,7 +10,6 @@ no lock.
 import errno
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -90,7 +89,19 @@ class Run:
             prepared.mkdir()
             identity = _identity(prepared)
             while True:
-                first = _first_record(new_id() if name is None else name, record)
+                first: Record = {
+                    "schema_version": SCHEMA_VERSION,
+                    "id": new_id() if name is None else name,
+                    "status": "running",
+                    "started": _now(),
+                    "resumed": [],
+                    "ended": None,
+                    **record,
+                    **environment(),
+                    "metrics": None,
+                    "fingerprint": None,
+                    "error": None,
+                }
                 write_atomic(prepared / RECORD_FILE, _json(first))
                 (prepared / LOCK_FILE).touch()  # Windows renames no folder with an open file in it
                 folder = out / first["id"]
@@ -138,22 +149,16 @@ class Run:
         DataError
             One of these rows is damaged.
         """
-        kept = self.truncate_metrics(rows)
-        outcome = dict.fromkeys(("ended", "metrics", "fingerprint", "error"))
-        resumed = [*self.record["resumed"], _now()]
-        self._write_record({"status": "running", "resumed": resumed, **outcome})
-        for path in self.folder.glob(".*.tmp"):
-            if re.fullmatch(r"\.[0-9a-f]{16}\.tmp", path.name):
-                with suppress(OSError):
-                    path.unlink()
-        return kept
-
-    def truncate_metrics(self, rows: int) -> int:
-        """Cut metrics.jsonl back to its first `rows` rows, as `resume` does; return how many there are."""
         with self._writing(METRICS_FILE) as path:
             lines = [text + b"\n" for text, _ in read_lines(path, rows)]
             if path.exists():
                 write_atomic(path, b"".join(lines))
+        outcome = dict.fromkeys(("ended", "metrics", "fingerprint", "error"))
+        resumed = [*self.record["resumed"], _now()]
+        self._write_record({"status": "running", "resumed": resumed, **outcome})
+        for path in self.folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
+            with suppress(OSError):
+                path.unlink()
         return len(lines)
 
     def log(self, values: Mapping[str, Any]) -> None:
@@ -264,22 +269,6 @@ def _locked(folder: Path) -> Lock:
 
 def _in_use(folder: Path) -> ConfigError:
     return ConfigError(f"{folder}: another process is working on this run: wait until it has ended")
-
-
-def _first_record(run_id: str, given: Given) -> Record:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "id": run_id,
-        "status": "running",
-        "started": _now(),
-        "resumed": [],
-        "ended": None,
-        **given,
-        **environment(),
-        "metrics": None,
-        "fingerprint": None,
-        "error": None,
-    }
 
 
 def _check_free(folder: Path, *, overwrite: bool) -> None:

@@ -16,19 +16,9 @@ from safetensors import SafetensorError, safe_open
 
 from xpnet.errors import DataError
 
-DTYPES = {
-    "BOOL": np.dtype("?"),
-    "I8": np.dtype("i1"),
-    "U8": np.dtype("u1"),
-    "I16": np.dtype("<i2"),
-    "U16": np.dtype("<u2"),
-    "F16": np.dtype("<f2"),
-    "I32": np.dtype("<i4"),
-    "U32": np.dtype("<u4"),
-    "F32": np.dtype("<f4"),
-    "I64": np.dtype("<i8"),
-    "U64": np.dtype("<u8"),
-    "F64": np.dtype("<f8"),
+DTYPES: Mapping[str, np.dtype[Any]] = {"BOOL": np.dtype("?")} | {
+    f"{name[0].upper()}{8 * int(name[1])}": np.dtype(f"<{name}")
+    for name in ("i1", "u1", "i2", "u2", "f2", "i4", "u4", "f4", "i8", "u8", "f8")
 }
 """The dtypes by the format's names for them."""
 _CODES = {dtype: code for code, dtype in DTYPES.items()}

@@ -1,149 +1,136 @@
 """``xpnet runs``: list, show and compare runs, and name the best."""
 
-import argparse
+import csv
+import json
 import os
+import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from xpnet._lib.text import complain
-from xpnet.cli.parser import Parser
-from xpnet.cli.runs import comparison, details, listing
-from xpnet.cli.runs.formatting import print_result
+from xpnet._lib.parser import Parser
+from xpnet._lib.text import complain, json_text, plain
+from xpnet.cli.runs import details, listing
+from xpnet.cli.tables import new_console
 from xpnet.errors import DataError
 from xpnet.storage.find import OUT, FoundRun, name_below, newest, read, surveyed
 from xpnet.storage.record import RECORD_FILE
 
 DESCRIPTION = "List, show and compare runs, and name the best, from what their folders hold."
-EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."
+SORT_HELP = """
+id, status, started, network, arithmetic, backend or a metric such as test_accuracy: accuracies from the best
+on, all else ascending (default: started)"""
+NAMES_HELP = "names or folders; a folder of several trained together stands for all of them"
+METRIC_HELP = """
+what counts: the highest accuracy, the lowest of anything else (default: validation_accuracy if a run has it,
+else test_accuracy)"""
+
+Result = tuple[Any, list[list[Any]], Callable[[Console], None]]
+"""Of an action: a JSON value, the rows of a CSV file with the heading first, and what prints it as text."""
 
 
 def main(words: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(words)
-    arguments.run(arguments)
+    value, rows, show = arguments.run(arguments)
+    if arguments.json:
+        sys.stdout.write(json_text(value))
+    elif arguments.csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(map(_field, row) for row in rows)
+    else:
+        show(new_console())
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="xpnet runs", description=DESCRIPTION, epilog=EXIT_CODES)
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
-
-    def action(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Parser:
-        description = f"{summary[0].upper()}{summary[1:]}."
-        added = actions.add_parser(name, help=summary, description=description, epilog=EXIT_CODES)
-        added.set_defaults(run=run)
-        return added
-
+def _parser() -> Parser:
+    parser = Parser(prog="xpnet runs", description=DESCRIPTION)
+    subparsers = parser.add_subparsers(metavar="ACTION", required=True)
     folder: dict[str, Any] = {"metavar": "FOLDER", "type": Path}
     folder["help"] = f"where the runs are (default: {OUT})"
-
-    def add_folder(parser: Parser) -> None:
-        where = parser.add_mutually_exclusive_group()
-        where.add_argument("folder", nargs="?", **folder)
+    add = {}
+    for name, (run, summary) in ACTIONS.items():
+        action = subparsers.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        action.set_defaults(run=run)
+        where, form = action.add_mutually_exclusive_group(), action.add_mutually_exclusive_group()
         where.add_argument("--out", default=OUT, **folder)
-
-    many = action("list", _list, "list all runs")
-    add_folder(many)
-    many.add_argument(
-        "--sort",
-        metavar="NAME",
-        default="started",
-        help="id, status, started, network, arithmetic, backend or a metric such as test_accuracy: "
-        "accuracies from the best on, all else ascending (default: started)",
-    )
-    many.add_argument("--reverse", action="store_true", help="the other way round")
-    one = action("show", _show, "show everything about a run, or about several trained together")
-    one.add_argument(
-        "run_name", metavar="RUN", nargs="?", help="a run: its name, or its folder (default: the newest)"
-    )
-    one.add_argument("--out", default=OUT, **folder)
-    some = action("compare", _compare, "show what differs between runs")
-    some.add_argument(
-        "names",
-        metavar="RUN",
-        nargs="+",
-        help="runs: names or folders; a folder of several trained together stands for all of them",
-    )
-    some.add_argument("--all", action="store_true", help="show what is equal too")
-    some.add_argument("--out", default=OUT, **folder)
-    first = action("best", _best, "name the best run, and the commands that use it")
-    add_folder(first)
-    first.add_argument(
-        "--metric",
-        metavar="NAME",
-        help="what counts: the highest accuracy, the lowest of anything else "
-        "(default: validation_accuracy if a run has it, else test_accuracy)",
-    )
-    for added in actions.choices.values():
-        form = added.add_mutually_exclusive_group()
+        if name in ("list", "best"):
+            where.add_argument("folder", nargs="?", **folder)
         form.add_argument("--json", action="store_true", help="print JSON")
         form.add_argument("--csv", action="store_true", help="print CSV")
-        added.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        add[name] = action.add_argument
+    add["list"]("--sort", metavar="NAME", default="started", help=SORT_HELP)
+    add["list"]("--reverse", action="store_true", help="the other way round")
+    add["show"]("name", metavar="RUN", nargs="?", help="its name, or its folder (default: the newest)")
+    add["compare"]("names", metavar="RUN", nargs="+", help=NAMES_HELP)
+    add["compare"]("--all", action="store_true", help="show what is equal too")
+    add["best"]("--metric", metavar="NAME", help=METRIC_HELP)
     return parser
 
 
-def _list(arguments: argparse.Namespace) -> None:
-    folder = arguments.folder or arguments.out
+def _list(arguments: Namespace) -> Result:
+    folder, sort = arguments.folder or arguments.out, arguments.sort
     runs = surveyed(folder)
     if not runs:
         complain(f"note: no run in {folder}")
-    runs = listing.ordered(runs, arguments.sort, reverse=arguments.reverse)
-    _print_runs(arguments, runs, lambda console: listing.print_list(console, runs, arguments.sort))
+    runs = listing.ordered(runs, sort, reverse=arguments.reverse)
+    return _list_of(runs, partial(listing.print_list, runs=runs, sort=sort))
 
 
-def _show(arguments: argparse.Namespace) -> None:
-    name, out = arguments.run_name, arguments.out
+def _show(arguments: Namespace) -> Result:
+    name, out = arguments.name, arguments.out
     folder = newest(out, trained=False).folder if name is None else _folder(name, out)
     if not _is_run(folder):
         runs = _runs_of(folder, out)
-        _print_runs(arguments, runs, lambda console: details.print_trials(console, folder, runs))
-        return
+        return _list_of(runs, partial(details.print_trials, folder=folder, runs=runs))
     run = read(folder, out)
     history = run.history()
-    print_result(
-        arguments,
-        details.as_object(run, history),
-        details.history_rows(history),
-        lambda console: details.print_details(console, run, history),
-    )
+    value = {**run.record, "status": run.status, "folder": str(run.folder), "history": history}
+    columns = details.by_name(history)
+    rows = [[*columns], *map(list, zip(*columns.values(), strict=True))]
+    return value, rows, partial(details.print_details, run=run, history=history)
 
 
-def _compare(arguments: argparse.Namespace) -> None:
+def _compare(arguments: Namespace) -> Result:
     folders = [_folder(name, arguments.out) for name in arguments.names]
     runs = [run for folder in folders for run in _runs_of(folder, arguments.out)]
-    compared = comparison.compare(runs, everything=arguments.all)
-    print_result(
-        arguments,
-        compared,
-        comparison.as_rows(compared),
-        lambda console: comparison.print_comparison(console, compared, everything=arguments.all),
-    )
+    value = details.compare(runs, everything=arguments.all)
+    show = partial(details.print_comparison, comparison=value, everything=arguments.all)
+    return value, details.comparison_rows(value), show
 
 
-def _best(arguments: argparse.Namespace) -> None:
+def _best(arguments: Namespace) -> Result:
     runs = surveyed(arguments.folder or arguments.out)
     run, metric, count = listing.best(runs, arguments.metric)
     if arguments.metric is None and metric == "test_accuracy":
-        complain(
-            "note: chosen by test_accuracy, which flatters what it chooses: no run here has a "
-            "validation_accuracy (train with --validation 10000)"
-        )
-    print_result(
-        arguments,
-        {**listing.as_object(run), "chosen_by": metric, "commands": listing.commands(run)},
-        listing.as_rows([run]),
-        lambda console: listing.print_best(console, run, metric, count),
-    )
+        reason = "no run here has a validation_accuracy (train with --validation 10000)"
+        complain(f"note: chosen by test_accuracy, which flatters what it chooses: {reason}")
+    value = {**listing.as_object(run), "chosen_by": metric, "commands": listing.commands(run)}
+    show = partial(listing.print_best, run=run, metric=metric, count=count)
+    return value, listing.as_rows([run]), show
 
 
-def _print_runs(
-    arguments: argparse.Namespace, runs: Sequence[FoundRun], print_text: Callable[[Console], None]
-) -> None:
-    print_result(arguments, list(map(listing.as_object, runs)), listing.as_rows(runs), print_text)
+def _list_of(runs: Sequence[FoundRun], show: Callable[[Console], None]) -> Result:
+    return list(map(listing.as_object, runs)), listing.as_rows(runs), show
+
+
+ACTIONS = {
+    "list": (_list, "list all runs"),
+    "show": (_show, "show everything about a run, or about several trained together"),
+    "compare": (_compare, "show what differs between runs"),
+    "best": (_best, "name the best run, and the commands that use it"),
+}
+
+
+def _field(value: object) -> object:
+    """Return a value as a field of CSV: None is an empty field, and a list is JSON."""
+    if value is None or isinstance(value, int | float):
+        return value
+    return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _folder(name: str, out: Path) -> Path:

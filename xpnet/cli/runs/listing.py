@@ -1,23 +1,13 @@
 """Many runs: in a table, in the order of a metric, and the best of them."""
 
-import difflib
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
-from xpnet._lib.text import plain
-from xpnet.cli.runs.formatting import (
-    Column,
-    format_metric,
-    format_value,
-    print_line,
-    print_pair,
-    print_table,
-    without_dispensable,
-)
+from xpnet._lib.text import did_you_mean, plain
+from xpnet.cli.tables import Cell, Column, fits, format_metric, format_value, print_pairs, print_table, styled
 from xpnet.errors import ConfigError
 from xpnet.storage.find import FoundRun
 from xpnet.storage.record import MODEL_FILE
@@ -25,67 +15,50 @@ from xpnet.storage.record import MODEL_FILE
 FACTS = ("id", "status", "started", "network", "arithmetic", "backend")
 """What runs can be sorted by besides metrics."""
 
-COLUMNS = {
-    "id": "id",
-    "status": "status",
-    "network": "network",
-    "arithmetic": "arithmetic",
-    "backend": "backend",
-    "epochs": "epochs",
-    "seconds": "seconds",
-    "train_accuracy": "train acc",
-    "validation_accuracy": "valid acc",
-    "test_accuracy": "test acc",
-    "fingerprint": "fingerprint",
-}
-"""The columns of the table, and their headings."""
+HEADINGS = {"train_accuracy": "train acc", "validation_accuracy": "valid acc", "test_accuracy": "test acc"}
+"""Those of columns that are not headed by the name of what is in them."""
+
+COLUMNS = (*(name for name in FACTS if name != "started"), "epochs", "seconds", *HEADINGS, "fingerprint")
+"""The columns of the table, as far as a run has anything in them."""
 
 DISPENSABLE = ("fingerprint", "seconds", "train_accuracy", "backend", "arithmetic", "network")
 """The columns that a narrow terminal does without, the first one first."""
 
-ALWAYS = ("id", "status", "network", "test_accuracy")
-"""The columns that are there even if no run has anything in them."""
-
 STYLES = {
     "completed": "green",
     "running": "cyan",
+    "failed": "red",
     "interrupted": "yellow",
     "killed": "yellow",
-    "failed": "red",
 }
 
 FINGERPRINT_DIGITS = 12
 
-PREFERRED = ("validation_accuracy", "test_accuracy")
-"""What the best run is chosen by, unless the user says it: the first that a run has."""
-
 
 def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
     """Print a table of the runs; `sort` is what they are sorted by, and has a column in any case."""
-    headings = COLUMNS if sort in COLUMNS or sort == "started" else {**COLUMNS, sort: plain(sort)}
+    names = dict.fromkeys(COLUMNS if sort == "started" else (*COLUMNS, sort))
     columns = {
-        name: Column(heading, [_cell(run, name) for run in runs], right=name not in FACTS)
-        for name, heading in headings.items()
-        if name in (*ALWAYS, sort) or any(_value(run, name) is not None for run in runs)
+        name: Column(HEADINGS.get(name, name), [_cell(run, name) for run in runs], right=name not in FACTS)
+        for name in names
+        if name in (*FACTS, "test_accuracy", sort) or any(_value(run, name) is not None for run in runs)
     }
-    dispensable = [name for name in DISPENSABLE if name != sort]
-    print_table(console, without_dispensable(console, columns, dispensable))
+    for name in DISPENSABLE:
+        if name != sort and not fits(console, [*columns.values()]):
+            columns.pop(name, None)
+    print_table(console, [*columns.values()])
 
 
 def as_object(run: FoundRun) -> dict[str, Any]:
     """Return what a list says of a run, as a JSON object."""
-    return {
-        **{name: _value(run, name) for name in FACTS},
-        "folder": str(run.folder),
-        "fingerprint": run.fingerprint,
-        "metrics": dict(run.metrics),
-    }
+    facts = {name: getattr(run, name) for name in FACTS}
+    return {**facts, "folder": str(run.folder), "fingerprint": run.fingerprint, "metrics": dict(run.metrics)}
 
 
-def as_rows(runs: Sequence[FoundRun]) -> tuple[list[str], list[list[object]]]:
-    """Return the heading and the rows of a CSV file: the facts, every metric, the fingerprint."""
+def as_rows(runs: Sequence[FoundRun]) -> list[list[Any]]:
+    """Return the rows of a CSV file, the heading first: the facts, every metric, the fingerprint."""
     names = [*FACTS, *metric_names(runs), "fingerprint"]
-    return names, [[_value(run, name) for name in names] for run in runs]
+    return [names, *([_value(run, name) for name in names] for run in runs)]
 
 
 def metric_names(runs: Sequence[FoundRun]) -> list[str]:
@@ -101,8 +74,8 @@ def ordered(runs: Sequence[FoundRun], sort: str, *, reverse: bool) -> list[Found
     ConfigError
         No run has such a metric.
     """
-    if runs and sort not in FACTS:
-        _check_metric("--sort", sort, metric_names(runs), FACTS)
+    if runs:
+        _check_name("--sort", sort, [*metric_names(runs), *FACTS])
     known = [run for run in runs if _value(run, sort) is not None]
     known.sort(key=lambda run: _value(run, sort), reverse=reverse != higher_is_better(sort))
     return known + [run for run in runs if _value(run, sort) is None]
@@ -124,8 +97,8 @@ def best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, i
         raise ConfigError(msg)
     names = metric_names(ended)
     if metric is None:
-        metric = next((name for name in PREFERRED if name in names), PREFERRED[-1])
-    _check_metric("--metric", metric, names, ())
+        metric = "validation_accuracy" if "validation_accuracy" in names else "test_accuracy"
+    _check_name("--metric", metric, names)
     candidates = [run for run in ended if metric in run.metrics]
     sign = -1 if higher_is_better(metric) else 1
     loss = metric.replace("accuracy", "loss")
@@ -135,23 +108,21 @@ def best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, i
 
 def print_best(console: Console, run: FoundRun, metric: str, count: int) -> None:
     """Print which run is the best, its figures, and what can be done with it."""
-    print_line(console, plain(run.id), "bold")
+    console.print(styled(run.id, "bold"))
     among = "the only run" if count == 1 else f"the best of {count} runs"
-    print_line(console, f"{among} with {plain(metric)}\n")
-    for name, value in run.metrics.items():
-        style = "bold green" if name == metric else ""
-        print_pair(console, name, format_metric(name, value), style, width=22)
-    print_pair(console, "fingerprint", f"{plain(run.fingerprint)}\n", width=22)
-    for what, command in commands(run).items():
-        print_pair(console, what, command, indent="", width=12)
+    console.print(f"{among} with {plain(metric)}\n")
+    figures: dict[str, Cell] = {name: format_metric(name, value) for name, value in run.metrics.items()}
+    figures |= {metric: styled(figures[metric], "bold green"), "fingerprint": str(run.fingerprint)}
+    print_pairs(console, figures, width=22)
+    console.print()
+    print_pairs(console, commands(run), indent="", width=12)
 
 
 def commands(run: FoundRun) -> dict[str, str]:
     """Return what can be done with the run: a word for each, and the command line."""
     folder, model = (plain(shlex.quote(str(path))) for path in (run.folder, run.folder / MODEL_FILE))
-    possible = {}
-    if run.status in ("killed", "interrupted", "failed"):
-        possible["resume"] = f"xpnet train --resume {folder}"
+    resumable = run.status in ("killed", "interrupted", "failed")
+    possible = {"resume": f"xpnet train --resume {folder}"} if resumable else {}
     if run.ended:
         possible["evaluate"] = f"xpnet evaluate {folder}"
         possible["predict"] = f"xpnet predict {folder} IMAGE"
@@ -164,29 +135,22 @@ def higher_is_better(name: str) -> bool:
     return name.endswith(("accuracy", "precision", "recall", "f1", "score"))
 
 
-def _check_metric(flag: str, name: str, names: Sequence[str], facts: Sequence[str]) -> None:
-    if name in names:
-        return
-    known = list(map(format_value, [*names, *facts]))
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f": did you mean {near[0]}?" if near else ""
-    msg = f"{flag}: no run has {format_value(name)!r}: expected one of {', '.join(known)}{hint}"
-    raise ConfigError(msg)
+def _check_name(flag: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        known = list(map(format_value, names))
+        expected = f"{', '.join(known)}{did_you_mean(name, known)}"
+        msg = f"{flag}: no run has {format_value(name)!r}: expected one of {expected}"
+        raise ConfigError(msg)
 
 
 def _value(run: FoundRun, name: str) -> Any:
     """Return a fact or a metric of a run; None if the run does not have it."""
-    if name in (*FACTS, "fingerprint"):
-        return getattr(run, name)
-    return run.metrics.get(name)
+    return getattr(run, name) if name in (*FACTS, "fingerprint") else run.metrics.get(name)
 
 
-def _cell(run: FoundRun, name: str) -> Text:
+def _cell(run: FoundRun, name: str) -> Cell:
     value = _value(run, name)
-    if name == "fingerprint":
-        return Text(format_value(value)[:FINGERPRINT_DIGITS])
     if name == "id":
-        return Text(plain(value))
-    if name in FACTS:
-        return Text(format_value(value), STYLES.get(value, "") if name == "status" else "")
-    return Text(format_metric(name, value))
+        return run.id
+    text = format_metric(name, value)
+    return styled(text[:FINGERPRINT_DIGITS] if name == "fingerprint" else text, STYLES.get(value, ""))
