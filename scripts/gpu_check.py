@@ -41,7 +41,7 @@ from xpnet._lib.machine import available_cpus
 from xpnet.backends.probing import cuda_driver_version, float64_ratio
 from xpnet.backends.resolve import CUDA_BACKENDS
 from xpnet.errors import BackendError, XPNetError
-from xpnet.parity.places import Place
+from xpnet.parity.devices import BackendDevice
 from xpnet.storage.provenance import environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -324,7 +324,7 @@ STAGES: dict[str, Callable[[Check, Stage], None]] = {
 
 def _case(name: str) -> str:
     """Return a library's name on the GPU, as tests and parity know it."""
-    return str(Place(name, FIRST))
+    return str(BackendDevice(name, FIRST))
 
 
 def _difference(part: dict[str, Any], expected: dict[int, str]) -> str | None:

@@ -26,7 +26,7 @@ from xpnet.data.table import Table, features, labels
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.evaluation import Evaluation, evaluate
 from xpnet.inference.predictor import Predictor, model_path
-from xpnet.nn.architecture import shown
+from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import Normalization
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model, save_model
 from xpnet.storage.record import METRICS_FILE, read_metrics
@@ -152,7 +152,7 @@ class Model:
         return {name: part for name, part in vars(self).items() if name != "predictor"}
 
     def __repr__(self) -> str:
-        return f"<xpnet.Model {shown(self.sizes)}, fingerprint {self.fingerprint[:16]}>"
+        return f"<xpnet.Model {format_sizes(self.sizes)}, fingerprint {self.fingerprint[:16]}>"
 
 
 def load(

@@ -507,7 +507,7 @@ def test_sums_over_samples_are_of_one_rounding(backend, ops, samples, integer, p
     shape = (2, samples)
     host = pixel_matrix(generator, shape) if integer else generator.normal(size=shape)
     a = Factor(host, integer)
-    by_weight, by_bias = ops.over_samples(backend.from_host(dz), a.on(ops, backend))
+    by_weight, by_bias = ops.weight_and_bias_gradients(backend.from_host(dz), a.on(ops, backend))
     by_weight, by_bias = backend.to_host(by_weight), backend.to_host(by_bias)
     same_bytes(by_weight, specified(Factor(dz), Factor(host.T, integer)))
 
@@ -525,9 +525,9 @@ def test_sums_over_samples_are_of_one_rounding(backend, ops, samples, integer, p
 def test_sums_over_samples_of_stacks_are_those_of_each_block(backend, ops):
     generator = np.random.default_rng(0)
     dz, a = generator.normal(size=(4, 3, 30)), generator.normal(size=(4, 2, 30))
-    stacked = ops.over_samples(backend.from_host(dz), backend.from_host(a))
+    stacked = ops.weight_and_bias_gradients(backend.from_host(dz), backend.from_host(a))
     for block in range(4):
-        alone = ops.over_samples(backend.from_host(dz[block]), backend.from_host(a[block]))
+        alone = ops.weight_and_bias_gradients(backend.from_host(dz[block]), backend.from_host(a[block]))
         for together, expected in zip(stacked, alone, strict=True):
             same_bytes(backend.to_host(together)[block], backend.to_host(expected))
 
@@ -642,7 +642,7 @@ def test_what_is_out_of_range_makes_its_row_and_column_nan_and_nothing_else(back
     expected[:, 2] = np.nan
     with np.errstate(all="ignore"):
         result = ops.matmul(backend.from_host(a), backend.from_host(b))
-        by_weight, by_bias = ops.over_samples(backend.from_host(a), backend.from_host(b.T))
+        by_weight, by_bias = ops.weight_and_bias_gradients(backend.from_host(a), backend.from_host(b.T))
     same_bytes(backend.to_host(result), expected)
     same_bytes(backend.to_host(by_weight), expected)
     assert np.isnan(backend.to_host(by_bias)[:, 0]).tolist() == [False, True, False, False]

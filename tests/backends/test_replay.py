@@ -20,7 +20,7 @@ from xpnet.nn.init import initialize
 from xpnet.nn.inputs import fit_normalization
 from xpnet.nn.layers import Linear
 from xpnet.nn.optim import sgd
-from xpnet.training.batches import Samples, batch_of
+from xpnet.training.batches import Samples, single_batch
 from xpnet.training.evaluation import evaluate
 from xpnet.training.step import Step
 
@@ -247,7 +247,7 @@ def test_a_network_is_the_same_compiled(sizes, samples, normalize, arithmetic, d
     generic = ComputeContext(ops, inputs, backend.map_blocks)
     fast = ComputeContext(ops, inputs, backend.map_blocks, compile=partial(backend.compile, exact=True))
     data = Samples(x, labels)
-    batch = batch_of(ops, data)
+    batch = single_batch(ops, data)
     steps = Step(generic, sgd()), Step(fast, sgd())
     for _ in range(2):
         expected, found = (step.gradients(parameters, batch) for step in steps)

@@ -20,11 +20,11 @@ from xpnet.backends.base import PRECISION_VARIABLES, check_environment
 from xpnet.backends.probing import Probe
 from xpnet.cli import parity
 from xpnet.cli.tables import new_console
-from xpnet.parity import places, runs
-from xpnet.parity.places import NUMPY, Place
+from xpnet.parity import devices, runs
+from xpnet.parity.devices import NUMPY, BackendDevice
 
-STRICT = Place("array-api-strict", "device1")
-CUPY = Place("cupy", "cuda:0")
+STRICT = BackendDevice("array-api-strict", "device1")
+CUPY = BackendDevice("cupy", "cuda:0")
 USABLE = Probe(usable=True, version="1.0", devices=())
 GONE = Probe(False, None, (), "cupy is not installed", 'pip install "cupy-cuda12x[ctk]"')
 
@@ -45,7 +45,7 @@ def small_data(tmp_path, monkeypatch):
 def two_places(monkeypatch):
     """NumPy and array-api-strict, and no CuPy."""
     surveyed = [(NUMPY, USABLE), (STRICT, USABLE), (CUPY, GONE)]
-    monkeypatch.setattr(places, "survey", lambda: surveyed)
+    monkeypatch.setattr(devices, "survey", lambda: surveyed)
 
 
 def run(*words):
@@ -147,17 +147,17 @@ def test_other_networks_and_batches(words, capsys):
 
 @pytest.mark.usefixtures("two_places")
 def test_a_broken_reproducible_operation_fails(monkeypatch, capsys):
-    def over_samples(self, dz, a):
-        dw, db = Reproducible.over_samples(self, dz, a)
+    def weight_and_bias_gradients(self, dz, a):
+        dw, db = Reproducible.weight_and_bias_gradients(self, dz, a)
         return (dw + 2.0**-20, db) if dw.shape[-2] == 3 else (dw, db)  # of layer 1, 3 x 5
 
-    break_arithmetic(monkeypatch, Reproducible, over_samples=over_samples)
+    break_arithmetic(monkeypatch, Reproducible, weight_and_bias_gradients=weight_and_bias_gradients)
     assert run("--json", "parity.json") == 1
     out = capsys.readouterr().out
     assert re.search(r"array-api-strict .* 1 +1 +\S+ +\S+ +\S+ s  FAIL\n", out)
     assert (
         "array-api-strict on device1, reproducible float64: epoch 1, step 0, block 0: "
-        "over_samples in linear_backward, call 0, differs first, at (0, 0): "
+        "weight_and_bias_gradients in linear_backward, call 0, differs first, at (0, 0): "
     ) in out
     assert "parity does not hold: 1 of 6 runs fail" in out
     (failed,) = (row for row in record()["rows"] if row["verdict"] == "FAIL")
@@ -194,11 +194,11 @@ def test_a_difference_in_the_test_figures_alone_fails(monkeypatch, capsys):
 def test_the_native_tolerances_decide(monkeypatch, capsys, error, failures):
     """A relative error of the gradients moves the parameters by about as much."""
 
-    def over_samples(self, dz, a):
-        dw, db = Native.over_samples(self, dz, a)
+    def weight_and_bias_gradients(self, dz, a):
+        dw, db = Native.weight_and_bias_gradients(self, dz, a)
         return dw * (1.0 + 60 * error), db
 
-    break_arithmetic(monkeypatch, Native, over_samples=over_samples)
+    break_arithmetic(monkeypatch, Native, weight_and_bias_gradients=weight_and_bias_gradients)
     assert run() == (1 if failures else 0)
     out = capsys.readouterr().out
     assert out.count("FAIL") == failures
@@ -345,8 +345,8 @@ def in_terminal(*words):
     """Run the command on a terminal; return its exit code and what the terminal shows."""
     controller, side = pty.openpty()
     code = (
-        "import sys; from xpnet.__main__ import main; from xpnet.parity import places; keep = places.survey;"
-        "places.survey = lambda: keep(['numpy', 'array-api-strict']);"
+        "import sys; from xpnet.__main__ import main; from xpnet.parity import devices;"
+        "keep = devices.survey; devices.survey = lambda: keep(['numpy', 'array-api-strict']);"
         "sys.exit(main(['parity', *sys.argv[1:]]))"
     )
     environ = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
@@ -382,10 +382,10 @@ def test_a_terminal_shows_progress_and_colours():
     ],
 )
 def test_names_of_places(name, backend, device, short):
-    place = places.parse(name)
-    assert place == Place(backend, device)
+    place = devices.parse(name)
+    assert place == BackendDevice(backend, device)
     assert str(place) == short
-    assert places.parse(short) == place
+    assert devices.parse(short) == place
 
 
 def test_every_gpu_is_surveyed(monkeypatch):
@@ -394,14 +394,14 @@ def test_every_gpu_is_surveyed(monkeypatch):
         devices = gpus if backend == "cupy" else ("cpu", *gpus)
         return Probe(device in devices, "1.0", devices, None, None)
 
-    monkeypatch.setattr(places, "probe", probe)
-    assert list(map(str, places.usable(["numpy", "cupy", "torch"]))) == [
+    monkeypatch.setattr(devices, "probe", probe)
+    assert list(map(str, devices.usable(["numpy", "cupy", "torch"]))) == [
         *("numpy", "cupy", "cupy:cuda:1"),
         *("torch", "torch:cuda", "torch:cuda:1"),
     ]
 
 
 def test_a_library_that_is_missing_is_surveyed_once(monkeypatch):
-    monkeypatch.setattr(places, "probe", lambda *_: GONE)
-    assert places.survey(["torch"]) == [(Place("torch", "cpu"), GONE)]
-    assert places.usable() == []
+    monkeypatch.setattr(devices, "probe", lambda *_: GONE)
+    assert devices.survey(["torch"]) == [(BackendDevice("torch", "cpu"), GONE)]
+    assert devices.usable() == []

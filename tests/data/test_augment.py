@@ -133,7 +133,7 @@ def test_images_are_square_and_of_pixels():
 def test_each_sample_has_the_words_of_its_own_stream():
     indices = np.array([5, 0, 2**62, 5, 59_999])
     for count in (1, 4, 7, 397):
-        drawn = random.words_of_each(2**64 - 1, random.Purpose.AUGMENT, count, epoch=9, indices=indices)
+        drawn = random.words_per_index(2**64 - 1, random.Purpose.AUGMENT, count, epoch=9, indices=indices)
         for row, index in zip(drawn, indices.tolist(), strict=True):
             expected = random.words(2**64 - 1, random.Purpose.AUGMENT, count, epoch=9, index=index)
             assert np.array_equal(row, expected)

@@ -43,7 +43,7 @@ def test_the_page_shows_the_headings_of_the_table(kind):
 
 
 def test_the_page_states_the_tolerances():
-    shown = [runs.tolerance_shown(kind.tolerance) for kind in runs.KINDS if kind.tolerance]
+    shown = [runs.format_tolerance(kind.tolerance) for kind in runs.KINDS if kind.tolerance]
     assert f"within {shown[0]} (float32) or\n{shown[1]} (float64)" in PAGE
 
 

@@ -15,7 +15,7 @@ from xpnet.nn.inputs import fit_normalization
 from xpnet.nn.layers import Linear
 from xpnet.nn.optim import sgd
 from xpnet.nn.schedules import constant
-from xpnet.training.batches import BatchLoader, Order, Samples, batch_of
+from xpnet.training.batches import BatchLoader, Order, Samples, single_batch
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import evaluate
 from xpnet.training.loop import fit
@@ -75,7 +75,7 @@ def loader_for(context, backend, x, labels, order=None, seed=0, batch_size=None)
 def gradients_of(context, parameters, samples, order=None):
     """The gradients of the mean loss of samples, all or those with the indices in `order`."""
     step = Step(context, sgd())
-    return step.gradients(parameters, batch_of(context.ops, samples, order))
+    return step.gradients(parameters, single_batch(context.ops, samples, order))
 
 
 class OnEpoch(Callback):

@@ -65,7 +65,7 @@ def test_activations(name, size):
 def test_losses(name, smoothing):
     y, found = F.targets(OPS, LABELS, 4, smoothing), F.LOSSES[name]
     gradient = found.backward(OPS, F.softmax(OPS, Z), y)
-    check(lambda z: np.sum(found.of_samples(OPS, z, y)), gradient, Z)
+    check(lambda z: np.sum(found.per_sample(OPS, z, y)), gradient, Z)
 
 
 def test_softmax_cross_entropy():

@@ -10,22 +10,22 @@ from xpnet.arithmetic import Reproducible
 from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds
 from xpnet.backends.numpy import make
 from xpnet.nn.layers import (
+    BatchMoments,
     BatchNorm,
-    Statistics,
-    Sums,
+    RunningStatistics,
     batch_norm,
     batch_norm_backward,
-    batch_norm_evaluation,
+    batch_norm_inference,
     dropout,
-    shares,
-    updated_statistics,
+    mean_and_variance_factors,
+    update_running_statistics,
 )
 
 GENERATOR = np.random.default_rng(0)
 Z = GENERATOR.normal(2.0, 3.0, size=(5, 77))
 DY = GENERATOR.normal(size=Z.shape)
 LAYER = BatchNorm(*GENERATOR.normal(1.0, 0.5, size=(2, 5, 1)))
-RUNNING = Statistics(GENERATOR.normal(size=(5, 1)), GENERATOR.uniform(0.5, 2.0, size=(5, 1)))
+RUNNING = RunningStatistics(GENERATOR.normal(size=(5, 1)), GENERATOR.uniform(0.5, 2.0, size=(5, 1)))
 TOLERANCE = {"float32": 2e-5, "float64": 1e-13}
 
 
@@ -94,7 +94,7 @@ def test_constant_units_become_beta_and_single_samples_have_no_gradient(ops, put
 
 
 def test_evaluation_uses_the_running_statistics(ops, put, backend, dtype):
-    y = batch_norm_evaluation(ops, put_all(put, LAYER), put_all(put, RUNNING), put(Z))
+    y = batch_norm_inference(ops, put_all(put, LAYER), put_all(put, RUNNING), put(Z))
     expected = (Z - RUNNING.mean) / np.sqrt(RUNNING.variance + 1e-5)
     close(y, LAYER.gamma * expected + LAYER.beta, backend, dtype)
 
@@ -110,7 +110,7 @@ def torch_batch_norm(z, layer, running, training):
         y = torch.nn.functional.batch_norm(
             x, mean, variance, gamma, beta, training=training, momentum=0.1, eps=1e-5
         )
-    return x, y, gamma, beta, Statistics(*(s.numpy()[:, None] for s in (mean, variance)))
+    return x, y, gamma, beta, RunningStatistics(*(s.numpy()[:, None] for s in (mean, variance)))
 
 
 def test_batch_norm_is_that_of_pytorch(ops, put, backend, dtype):
@@ -126,7 +126,9 @@ def test_batch_norm_is_that_of_pytorch(ops, put, backend, dtype):
     close(dz, x.grad.numpy().T, backend, dtype)
     close(gradient.gamma, gamma.grad.numpy()[:, None], backend, dtype)
     close(gradient.beta, beta.grad.numpy()[:, None], backend, dtype)
-    updated = updated_statistics(put_all(put, RUNNING), normalized.sums, *shares(Z.shape[1]))
+    updated = update_running_statistics(
+        put_all(put, RUNNING), normalized.sums, *mean_and_variance_factors(Z.shape[1])
+    )
     for statistic, expected in zip(updated, running, strict=True):
         close(statistic, expected, backend, dtype)
 
@@ -135,32 +137,34 @@ def sums_of_blocks(z):
     """The sums of each block, with plain NumPy, added up."""
     blocks = [z[:, start:stop] for start, stop in block_bounds(z.shape[1])]
     squares = [np.sum((b - b.mean(axis=1, keepdims=True)) ** 2, axis=1) for b in blocks]
-    return Sums(z.sum(axis=1, keepdims=True), np.sum(squares, axis=0)[:, None])
+    return BatchMoments(z.sum(axis=1, keepdims=True), np.sum(squares, axis=0)[:, None])
 
 
 def test_the_variance_over_several_blocks_has_no_bias():
     count = 2 * BLOCK_SIZE + 2
     found = [
-        updated_statistics(
-            Statistics(np.zeros((8, 1)), np.zeros((8, 1))),
+        update_running_statistics(
+            RunningStatistics(np.zeros((8, 1)), np.zeros((8, 1))),
             sums_of_blocks(np.random.default_rng(seed).normal(5.0, 2.0, size=(8, count))),
-            *shares(count),
+            *mean_and_variance_factors(count),
         )
         for seed in range(20)
     ]
     means, variances = (np.concatenate(part) for part in zip(*found, strict=True))
     assert np.mean(means) == pytest.approx(0.1 * 5.0, abs=0.1 * 4 * 2.0 / (160 * count) ** 0.5)
     assert np.mean(variances) == pytest.approx(0.1 * 4.0, abs=0.1 * 4 * 4.0 * (2 / 160 / count) ** 0.5)
-    degrees, running = count - 3, Statistics(np.zeros((1, 1)), np.zeros((1, 1)))
-    exact = updated_statistics(running, Sums(np.zeros((1, 1)), np.full((1, 1), degrees)), *shares(count))
+    degrees, running = count - 3, RunningStatistics(np.zeros((1, 1)), np.zeros((1, 1)))
+    exact = update_running_statistics(
+        running, BatchMoments(np.zeros((1, 1)), np.full((1, 1), degrees)), *mean_and_variance_factors(count)
+    )
     assert exact.variance.item() == pytest.approx(0.1, rel=1e-15)
 
 
 def test_the_running_statistics_of_a_dead_unit_never_become_subnormal():
     zero = np.zeros((1, 1))
-    running = Statistics(np.ones((1, 1)), np.ones((1, 1)))
+    running = RunningStatistics(np.ones((1, 1)), np.ones((1, 1)))
     for _ in range(8000):
-        running = updated_statistics(running, Sums(zero, zero), *shares(64))
+        running = update_running_statistics(running, BatchMoments(zero, zero), *mean_and_variance_factors(64))
         for statistic in running:
             assert statistic.item() == 0.0 or statistic.item() >= 2.0**-953
     assert max(running.mean.item(), running.variance.item()) < 2.0**-940

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from xpnet.nn.metrics import (
     MOST_CONFUSED,
-    ClassFigures,
+    ClassMetrics,
     accuracy_per_class,
-    class_figures,
+    class_metrics,
     confusion_matrix,
 )
 
@@ -46,29 +46,29 @@ def test_without_samples_all_counts_are_zero():
 
 
 def test_the_figures_of_each_class_follow_from_its_row_and_column():
-    figures = class_figures(PREDICTED, LABELS, 4)
-    assert figures[0] == ClassFigures(support=3, precision=1.0, recall=2 / 3, f1=4 / 5)
-    assert figures[1] == ClassFigures(support=2, precision=1 / 3, recall=1 / 2, f1=2 / 5)
+    figures = class_metrics(PREDICTED, LABELS, 4)
+    assert figures[0] == ClassMetrics(support=3, precision=1.0, recall=2 / 3, f1=4 / 5)
+    assert figures[1] == ClassMetrics(support=2, precision=1 / 3, recall=1 / 2, f1=2 / 5)
 
 
 def test_a_class_that_is_never_predicted_has_no_precision():
-    figures = class_figures(PREDICTED, LABELS, 4)
-    assert figures[2] == ClassFigures(support=1, precision=None, recall=0.0, f1=0.0)
+    figures = class_metrics(PREDICTED, LABELS, 4)
+    assert figures[2] == ClassMetrics(support=1, precision=None, recall=0.0, f1=0.0)
 
 
 def test_a_class_without_samples_has_no_recall():
-    figures = class_figures(PREDICTED, LABELS, 4)
-    assert figures[3] == ClassFigures(support=0, precision=0.0, recall=None, f1=0.0)
+    figures = class_metrics(PREDICTED, LABELS, 4)
+    assert figures[3] == ClassMetrics(support=0, precision=0.0, recall=None, f1=0.0)
 
 
 def test_a_class_without_samples_and_predictions_has_no_figures():
-    assert class_figures(np.array([0]), np.array([0]), 2)[1] == ClassFigures(0, None, None, None)
+    assert class_metrics(np.array([0]), np.array([0]), 2)[1] == ClassMetrics(0, None, None, None)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1))
 def test_the_figures_agree_with_their_definitions(pairs):
     predicted, labels = np.array(pairs).T
-    figures = class_figures(predicted, labels, 4)
+    figures = class_metrics(predicted, labels, 4)
     assert sum(each.support for each in figures) == len(pairs)
     for label, each in enumerate(figures):
         hits = sum(pair == (label, label) for pair in pairs)
@@ -88,7 +88,7 @@ def test_the_accuracy_of_a_class_is_its_recall():
 def test_the_figures_of_all_labels_there_can_be_take_little_memory():
     labels = np.array([0, 65535])
     tracemalloc.start()
-    figures = class_figures(labels, labels, 65536)
+    figures = class_metrics(labels, labels, 65536)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 64 * 2**20

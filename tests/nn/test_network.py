@@ -15,13 +15,20 @@ from xpnet.errors import ConfigError
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.dropout import Masks, dropout_masks, dropout_scale
-from xpnet.nn.init import initial_statistics, initialize
-from xpnet.nn.layers import BatchNorm, Linear, Statistics, Sums, shares, updated_statistics
+from xpnet.nn.init import initial_running_statistics, initialize
+from xpnet.nn.layers import (
+    BatchMoments,
+    BatchNorm,
+    Linear,
+    RunningStatistics,
+    mean_and_variance_factors,
+    update_running_statistics,
+)
 from xpnet.nn.network import (
     backward,
     forward,
     gradients,
-    gradients_and_sums,
+    gradients_and_moments,
     loss,
     prepare,
     sample_losses,
@@ -144,9 +151,9 @@ def test_hidden_layers_are_followed_by_their_batch_norm():
     for layer, units in zip(layers[1::2], SIZES[1:-1], strict=True):
         assert np.array_equal(layer.gamma, np.ones((units, 1)))
         assert np.array_equal(layer.beta, np.zeros((units, 1)))
-    statistics = initial_statistics(NETWORKS["batch norm"])
+    statistics = initial_running_statistics(NETWORKS["batch norm"])
     assert [s.mean.shape for s in statistics] == [(9, 1), (8, 1)]
-    assert initial_statistics(NETWORKS["plain"]) == []
+    assert initial_running_statistics(NETWORKS["plain"]) == []
 
 
 # Masks
@@ -255,7 +262,7 @@ def training(ops, network):
 
     def of_block(parameters, x, labels, masks):
         layers, operand = prepare(ops, parameters), inputs(ops, network, x, masks.inputs)
-        found = gradients_and_sums(ops, layers, operand, labels, network, masks=masks.hidden)
+        found = gradients_and_moments(ops, layers, operand, labels, network, masks=masks.hidden)
         return loss(ops, layers, operand, labels, network, masks=masks.hidden), *found
 
     return of_block
@@ -281,8 +288,8 @@ def host_data(network, samples=64):
     )
     x, labels = pixels(samples, network.sizes[0], network.sizes[-1])
     running = [
-        Statistics(generator.normal(size=s.mean.shape), generator.uniform(0.5, 2.0, s.mean.shape))
-        for s in initial_statistics(network)
+        RunningStatistics(generator.normal(size=s.mean.shape), generator.uniform(0.5, 2.0, s.mean.shape))
+        for s in initial_running_statistics(network)
     ]
     return parameters, x, labels, dropout_masks(network, 0, 1, 0, samples), running
 
@@ -292,7 +299,7 @@ def results(ops, network, data, put, wrap=lambda f: f):
     parameters, x, labels, masks, running = (mapped(put, part) for part in data)
     trained = wrap(training(ops, network))(parameters, x, labels, masks)
     updated = [
-        updated_statistics(statistics, sums, *shares(x.shape[-2]))
+        update_running_statistics(statistics, sums, *mean_and_variance_factors(x.shape[-2]))
         for statistics, sums in zip(running, trained[2], strict=True)
     ]
     evaluated = wrap(evaluation(ops, network))(parameters, x, labels, updated)
@@ -417,12 +424,12 @@ def test_sums_of_blocks_add_up_to_the_batchs():
     ops, network = arithmetic(make("cpu")), NETWORKS["batch norm"]
     parameters, x, labels, _, _ = host_data(network, 100)
     parts = [
-        gradients_and_sums(ops, parameters, inputs(ops, network, x[rows], None), labels[rows], network)[1]
+        gradients_and_moments(ops, parameters, inputs(ops, network, x[rows], None), labels[rows], network)[1]
         for rows in (slice(0, 60), slice(60, 100))
     ]
     first = [sums[0] for sums in parts]
     z = parameters[0].weight @ (x.T / 255.0) + parameters[0].bias
-    total = Sums(*(a + b for a, b in zip(*first, strict=True)))
+    total = BatchMoments(*(a + b for a, b in zip(*first, strict=True)))
     np.testing.assert_allclose(total.values, z.sum(axis=1, keepdims=True), rtol=1e-10)
     within = 60 * z[:, :60].var(axis=1) + 40 * z[:, 60:].var(axis=1)
     np.testing.assert_allclose(total.squares[:, 0], within, rtol=1e-10)

@@ -23,11 +23,11 @@ from xpnet.nn.optim import (
     adam,
     adamw,
     build,
-    clipped,
-    decayed,
-    decoupled,
-    max_normed,
     sgd,
+    with_decoupled_decay,
+    with_gradient_clipping,
+    with_max_norm,
+    with_weight_decay,
 )
 
 TORCH = {
@@ -410,7 +410,7 @@ def test_gradient_descent_is_the_notebooks_formula():
 def test_clipping_scales_all_gradients_to_the_norm():
     gradients = initial()
     norm = global_norm(gradients)
-    clip = gradients_seen(lambda optimizer: clipped(optimizer, OPS, 0.25), gradients)
+    clip = gradients_seen(lambda optimizer: with_gradient_clipping(optimizer, OPS, 0.25), gradients)
     assert global_norm(clip) == pytest.approx(0.25, rel=1e-14)
     for scaled, g in zip(leaves(clip), leaves(gradients), strict=True):
         np.testing.assert_allclose(scaled, g * (0.25 / norm), rtol=1e-14)
@@ -419,20 +419,22 @@ def test_clipping_scales_all_gradients_to_the_norm():
 def test_clipping_leaves_gradients_within_the_norm_as_they_are():
     gradients = initial()
     limit = global_norm(gradients) * 1.001
-    clip = gradients_seen(lambda optimizer: clipped(optimizer, OPS, limit), gradients)
+    clip = gradients_seen(lambda optimizer: with_gradient_clipping(optimizer, OPS, limit), gradients)
     for kept, g in zip(leaves(clip), leaves(gradients), strict=True):
         np.testing.assert_array_equal(kept, g)
 
 
 def test_clipping_zero_gradients_gives_zero():
-    clip = gradients_seen(lambda optimizer: clipped(optimizer, OPS, 1.0), mapped(np.zeros_like, initial()))
+    clip = gradients_seen(
+        lambda optimizer: with_gradient_clipping(optimizer, OPS, 1.0), mapped(np.zeros_like, initial())
+    )
     assert all(np.all(array == 0.0) for array in leaves(clip))
 
 
 def test_clipping_does_not_hide_a_gradient_that_is_not_a_number():
     gradients = initial()
     gradients[0].weight[2, 3] = np.nan
-    clip = gradients_seen(lambda optimizer: clipped(optimizer, OPS, 1.0), gradients)
+    clip = gradients_seen(lambda optimizer: with_gradient_clipping(optimizer, OPS, 1.0), gradients)
     assert all(np.all(np.isnan(array)) for array in leaves(clip))
 
 
@@ -445,7 +447,7 @@ def test_decay_is_the_gradient_of_a_penalty_on_the_weights():
         return 0.5 * weight_decay * math.fsum(float(v) ** 2 for w in weights for v in np.ravel(w))
 
     none = mapped(np.zeros_like, layers)
-    seen = gradients_seen(lambda optimizer: decayed(optimizer, weight_decay), none, layers)
+    seen = gradients_seen(lambda optimizer: with_weight_decay(optimizer, weight_decay), none, layers)
     for layer, found in zip(layers, seen, strict=True):
         for array, gradient in zip(layer, found, strict=True):
             for index in np.ndindex(array.shape):
@@ -475,7 +477,7 @@ def test_decoupled_decay_does_not_enter_the_averages():
             np.testing.assert_allclose(difference, shrunk + 0.0 * difference, atol=1e-15)
 
 
-@pytest.mark.parametrize("wrap", [decayed, decoupled])
+@pytest.mark.parametrize("wrap", [with_weight_decay, with_decoupled_decay])
 def test_no_decay_adds_no_operation(wrap):
     optimizer = sgd()
     assert wrap(optimizer, 0.0) is optimizer
@@ -485,7 +487,7 @@ def test_max_norm_limits_each_units_weights_and_nothing_else():
     layers = initial()
     layers[0].weight[1, :] *= 0.01  # one unit within the limit
     none = mapped(np.zeros_like, layers)
-    limited, _ = max_normed(sgd(), OPS, 0.8).update(none, (), layers, 0.1)
+    limited, _ = with_max_norm(sgd(), OPS, 0.8).update(none, (), layers, 0.1)
     for before, after in zip(layers, limited, strict=True):
         for field in before._fields:
             old, new = getattr(before, field), getattr(after, field)
@@ -503,7 +505,7 @@ def test_max_norm_is_renorm():
 
     (weight, _), *_ = layers = initial()
     none = mapped(np.zeros_like, layers)
-    limited, _ = max_normed(sgd(), OPS, 2.5).update(none, (), layers, 0.1)
+    limited, _ = with_max_norm(sgd(), OPS, 2.5).update(none, (), layers, 0.1)
     expected = torch.renorm(torch.asarray(weight), p=2, dim=0, maxnorm=2.5).numpy()
     assert 0 < np.sum(np.any(expected != weight, axis=1)) < len(weight)
     np.testing.assert_allclose(limited[0].weight, expected, rtol=1e-7)  # it adds 1e-7 to the norm
@@ -512,7 +514,7 @@ def test_max_norm_is_renorm():
 def test_max_norm_acts_on_the_weights_after_the_step():
     layers = [Linear(np.array([[0.3, 0.4]]), np.array([[9.0]]))]
     gradients = [Linear(np.array([[-30.0, -40.0]]), np.array([[0.0]]))]
-    limited, _ = max_normed(sgd(), OPS, 1.0).update(gradients, (), layers, 1.0)
+    limited, _ = with_max_norm(sgd(), OPS, 1.0).update(gradients, (), layers, 1.0)
     np.testing.assert_allclose(limited[0].weight, [[0.6, 0.8]], rtol=1e-15)
     assert limited[0].bias == 9.0
 

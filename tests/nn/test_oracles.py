@@ -13,9 +13,9 @@ from xpnet.backends.numpy import make
 from xpnet.data import datasets
 from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import dropout_masks, dropout_scale
-from xpnet.nn.init import initial_statistics, initialize
-from xpnet.nn.layers import BatchNorm, Linear, shares, updated_statistics
-from xpnet.nn.network import forward, gradients, gradients_and_sums, loss, prepare
+from xpnet.nn.init import initial_running_statistics, initialize
+from xpnet.nn.layers import BatchNorm, Linear, mean_and_variance_factors, update_running_statistics
+from xpnet.nn.network import forward, gradients, gradients_and_moments, loss, prepare
 from xpnet.training.batches import Samples
 from xpnet.training.evaluation import evaluate
 
@@ -85,7 +85,7 @@ class TorchNetwork:
             for layer in layers
         ]
         self.kinds = [type(layer) for layer in layers]
-        self.running = [[torch.tensor(s[:, 0]) for s in pair] for pair in initial_statistics(network)]
+        self.running = [[torch.tensor(s[:, 0]) for s in pair] for pair in initial_running_statistics(network)]
 
     def logits(self, x, masks=(), training=True):
         activate = ACTIVATIONS[self.network.activation]
@@ -149,15 +149,15 @@ def test_networks_of_every_kind_are_those_of_autograd(settings, arithmetic):
     operand, ours = ops.integers(kept.T, factor), prepare(ops, layers)
     found = loss(ops, ours, operand, labels, network, masks=masks.hidden)
     np.testing.assert_allclose(found.item(), expected.item(), rtol=tolerance)
-    found, sums = gradients_and_sums(ops, ours, operand, labels, network, masks=masks.hidden)
+    found, sums = gradients_and_moments(ops, ours, operand, labels, network, masks=masks.hidden)
     for layer, tensors in zip(found, theirs.tensors, strict=True):
         for gradient, tensor in zip(layer, tensors, strict=True):
             right = tensor.grad.numpy().reshape(gradient.shape)
             np.testing.assert_allclose(gradient, right, rtol=0, atol=tolerance * 100)
 
     running = [
-        updated_statistics(statistics, *batch, *shares(500))
-        for statistics, *batch in zip(initial_statistics(network), sums, strict=True)
+        update_running_statistics(statistics, *batch, *mean_and_variance_factors(500))
+        for statistics, *batch in zip(initial_running_statistics(network), sums, strict=True)
     ]
     for statistics, tensors in zip(running, theirs.running, strict=True):
         for statistic, tensor in zip(statistics, tensors, strict=True):
@@ -172,14 +172,14 @@ def test_a_deep_network_learns_with_batch_norm_and_dropout():
     x, labels = pixels(2000, 20, 5)
     ops = Reproducible(NUMPY.xp, NUMPY.device, np.float64)
     parameters = initialize(network.sizes, 0, "glorot", batch_norm=True)
-    running = initial_statistics(network)
+    running = initial_running_statistics(network)
 
     def evaluated(rows):
         operand = ops.integers(x[rows].T, 1.0 / 255.0)
         return forward(ops, prepare(ops, parameters), operand, network, running=running)[0]
 
     step = NUMPY.compile(
-        lambda parameters, x, labels, masks: gradients_and_sums(
+        lambda parameters, x, labels, masks: gradients_and_moments(
             ops, prepare(ops, parameters), ops.integers(x, 1 / 255), labels, network, masks=masks
         ),
         exact=True,
@@ -193,7 +193,10 @@ def test_a_deep_network_learns_with_batch_norm_and_dropout():
                 type(p)(*(a - 0.002 * b for a, b in zip(p, g, strict=True)))
                 for p, g in zip(parameters, found, strict=True)
             ]
-            running = [updated_statistics(*pair, *shares(100)) for pair in zip(running, sums, strict=True)]
+            running = [
+                update_running_statistics(*pair, *mean_and_variance_factors(100))
+                for pair in zip(running, sums, strict=True)
+            ]
     right = np.argmax(evaluated(slice(1500, 2000)), axis=0) == labels[1500:]
     assert isinstance(parameters[-1], Linear)
     assert np.mean(right) > 0.75

@@ -7,7 +7,7 @@ from backend_enum import BackendCase, usable_backend
 
 from xpnet.backends.probing import Probe
 from xpnet.errors import BackendError, ConfigError
-from xpnet.parity import assert_parity, assertion, places
+from xpnet.parity import assert_parity, assertion, devices
 
 X = np.asarray([[0.5, -1.5, 2.0], [0.25, 3.0, -0.125]])
 STRICT = ["array-api-strict"]
@@ -230,7 +230,7 @@ def test_a_named_backend_that_cannot_run_is_an_error(monkeypatch):
 
 
 def test_numpy_alone_is_nothing_to_compare_with(monkeypatch):
-    monkeypatch.setattr(places, "usable", lambda: [places.NUMPY])
+    monkeypatch.setattr(devices, "usable", lambda: [devices.NUMPY])
     assertion._usable.cache_clear()
     with pytest.raises(BackendError, match="no array library but NumPy"):
         assert_parity(lambda x: x, X, tier="bitwise")

@@ -82,8 +82,8 @@ class BrokenBackwardProduct(Reproducible):
 class BrokenSampleSums(Reproducible):
     """dW of layer 1, which has 3 rows."""
 
-    def over_samples(self, dz, a):
-        dw, db = super().over_samples(dz, a)
+    def weight_and_bias_gradients(self, dz, a):
+        dw, db = super().weight_and_bias_gradients(dz, a)
         return (off(dw), db) if dw.shape[-2] == 3 else (dw, db)
 
 
@@ -129,7 +129,7 @@ def test_reproducible_trainings_do_not_differ(backend, config):
         (BrokenSecondProduct, 0, None, "matmul in linear", 1),
         # and does without these: call 0 is the last layer's, for they go backward.
         (BrokenBackwardProduct, 1, 0, "matmul in linear_backward_input", 0),
-        (BrokenSampleSums, 1, 0, "over_samples in linear_backward", 0),
+        (BrokenSampleSums, 1, 0, "weight_and_bias_gradients in linear_backward", 0),
     ],
 )
 def test_a_broken_operation_is_named(broken, epoch, step, operation, call):
@@ -163,7 +163,7 @@ def test_a_broken_elementwise_function_is_an_operand_of_the_next_operation(monke
     monkeypatch.setattr(functional, "softmax", broken)
     found = first_difference(trainer(), trainer(backend=make("array-api-strict", "device1")))
     assert (found.epoch, found.step) == (1, 0)
-    assert found.operation == "operand of over_samples in linear_backward"
+    assert found.operation == "operand of weight_and_bias_gradients in linear_backward"
 
 
 def test_the_difference_is_one_line_with_both_values_and_their_distance():
@@ -228,14 +228,14 @@ def test_a_later_block_of_a_later_step_is_named():
     data = dataset(2100)  # a batch of 1,024 and 176 samples, and one of 900
 
     class BrokenShortBlock(Reproducible):
-        def over_samples(self, dz, a):
-            dw, db = super().over_samples(dz, a)
+        def weight_and_bias_gradients(self, dz, a):
+            dw, db = super().weight_and_bias_gradients(dz, a)
             return (off(dw), db) if dz.shape[-1] == 176 else (dw, db)
 
     config = replace(EVERYTHING, validation=0, batch_size=1200)
     found = first_difference(trainer(config, data=data), trainer(config, data=data, ops=BrokenShortBlock))
     assert (found.epoch, found.step, found.block, found.call) == (1, 0, 1, 0)
-    assert found.operation == "over_samples in linear_backward"
+    assert found.operation == "weight_and_bias_gradients in linear_backward"
 
 
 @pytest.mark.parametrize("batch_size", [16, "full"])
@@ -325,7 +325,7 @@ def test_an_update_that_differs_is_named():
 
 
 def test_running_statistics_that_differ_are_named(monkeypatch):
-    update = step.updated_statistics
+    update = step.update_running_statistics
 
     def broken(running, *arguments):
         statistics = update(running, *arguments)

@@ -7,7 +7,7 @@ import pytest
 from backend_enum import BackendCase
 
 from xpnet.backends.probing import Probe
-from xpnet.parity import places
+from xpnet.parity import devices
 
 pytest_plugins = ["pytester"]
 
@@ -33,7 +33,7 @@ def imported():
 
     What a session in this process imports is forgotten after it.
     """
-    places.usable(["numpy", "array-api-strict"])
+    devices.usable(["numpy", "array-api-strict"])
 
 
 WORDS = ("-p", "xpnet.parity.plugin", "--strict-markers", "-ra")
@@ -137,9 +137,9 @@ def without_torch(monkeypatch):
         return gone if backend == "torch" else Probe(usable=True, version="2", devices=("cpu",))
 
     here = ("numpy", "torch")
-    monkeypatch.setattr(places, "probe", probe)
-    monkeypatch.setattr(places.Place, "installed", property(lambda place: place.backend in here))
-    monkeypatch.setattr(places, "cuda_driver_version", lambda: None)
+    monkeypatch.setattr(devices, "probe", probe)
+    monkeypatch.setattr(devices.BackendDevice, "installed", property(lambda place: place.backend in here))
+    monkeypatch.setattr(devices, "cuda_driver_version", lambda: None)
 
 
 @pytest.mark.usefixtures("without_torch")
@@ -158,15 +158,15 @@ def test_a_library_that_is_asked_for_and_does_not_work_fails(session):
 
 
 def test_gpus_are_among_the_defaults_where_there_is_a_driver(monkeypatch):
-    monkeypatch.setattr(places.Place, "installed", property(lambda _: True))
-    monkeypatch.setattr(places, "cuda_driver_version", lambda: 12080)
-    names = list(map(str, places.installed()))
+    monkeypatch.setattr(devices.BackendDevice, "installed", property(lambda _: True))
+    monkeypatch.setattr(devices, "cuda_driver_version", lambda: 12080)
+    names = list(map(str, devices.installed()))
     assert names == [*("numpy", "cupy", "torch", "jax", "array-api-strict"), *("torch:cuda", "jax:cuda")]
 
 
 def test_a_marker_name_covers_every_device_of_the_library(session, monkeypatch):
-    monkeypatch.setattr(places.Place, "installed", property(lambda _: True))
-    monkeypatch.setattr(places, "cuda_driver_version", lambda: 12080)
+    monkeypatch.setattr(devices.BackendDevice, "installed", property(lambda _: True))
+    monkeypatch.setattr(devices, "cuda_driver_version", lambda: 12080)
     tests = """
         import pytest
 

@@ -30,7 +30,7 @@ from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Predictor
 from xpnet.nn import metrics
-from xpnet.nn.metrics import class_figures, confusion_matrix
+from xpnet.nn.metrics import class_metrics, confusion_matrix
 from xpnet.report import write_report
 from xpnet.report.charts import line_chart, split, ticks
 from xpnet.report.images import ink_image, weight_image
@@ -208,7 +208,7 @@ def test_each_class_has_its_figures(page, evaluated):
     confusion = confusion_matrix(predicted, data.y_test, 3)
     rows = list(section(page, "classes").one("tbody").all("tr"))
     assert len(rows) == 3
-    for index, (row, figures) in enumerate(zip(rows, class_figures(predicted, data.y_test, 3), strict=True)):
+    for index, (row, figures) in enumerate(zip(rows, class_metrics(predicted, data.y_test, 3), strict=True)):
         shares = [figures.precision, figures.recall, figures.f1]
         misread = np.where(np.arange(3) == index, -1, confusion[index])
         assert cells(row) == [

@@ -21,8 +21,8 @@ from xpnet.backends.numpy import make
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.architecture import Network
 from xpnet.nn.functional import ACTIVATIONS
-from xpnet.nn.init import initial_statistics, initialize
-from xpnet.nn.layers import Statistics
+from xpnet.nn.init import initial_running_statistics, initialize
+from xpnet.nn.layers import RunningStatistics
 from xpnet.nn.network import forward
 from xpnet.storage.model_file import (
     SavedModel,
@@ -531,8 +531,8 @@ def test_parameters_of_a_training_come_back_from_the_file(tmp_path: Path, batch_
     parameters = initialize(network.sizes, 3, batch_norm=batch_norm)
     rng = np.random.default_rng(0)
     running = [
-        Statistics(*(array + rng.uniform(size=array.shape) for array in entry))
-        for entry in initial_statistics(network)
+        RunningStatistics(*(array + rng.uniform(size=array.shape) for array in entry))
+        for entry in initial_running_statistics(network)
     ]
     layers, norms = saved_layers(parameters, running)
     saved = SavedModel(layers, network.sizes, norms=norms, activation="sigmoid")

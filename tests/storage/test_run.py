@@ -23,10 +23,10 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.storage import run
 from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.storage.model_file import SavedModel, load_model
-from xpnet.storage.record import Given, Record, read_metrics, read_run
+from xpnet.storage.record import Record, RunInfo, read_metrics, read_run
 from xpnet.storage.run import Run
 
-GIVEN: Given = {
+GIVEN: RunInfo = {
     "command": ["python", "-m", "xpnet.train", "--data", "weiß"],
     "config": {"hidden": [10], "learning_rate": 0.1, "name": None},
     "seed": 2**64 - 1,

@@ -32,7 +32,7 @@ from xpnet.nn.init import initialize
 from xpnet.nn.optim import sgd
 from xpnet.storage.model_file import fingerprint
 from xpnet.training import step
-from xpnet.training.batches import Samples, rows
+from xpnet.training.batches import Samples, gather_rows
 from xpnet.training.callbacks import Callback, Evaluate
 from xpnet.training.evaluation import evaluate
 from xpnet.training.trainer import Trainer
@@ -213,7 +213,7 @@ def test_a_mini_batch_of_all_samples_has_the_order_of_its_epoch(in_memory):
     for size, expected in ((len(X), 2), (None, 0)):
         loader = replace(loader_for(context, NUMPY, X, LABELS, order, batch_size=size), in_memory=in_memory)
         (batch,) = loader.batches(2)
-        block = rows(context.ops, batch.block(blocks.Group(0, 1024, 1)))
+        block = gather_rows(context.ops, batch.block(blocks.Group(0, 1024, 1)))
         assert np.array_equal(block.x, X[order(expected)[:1024]])
 
 

@@ -61,7 +61,7 @@ class Arithmetic(ABC):
         """Return the matrix product of two operands, (..., n, k) times (..., k, m) -> (..., n, m)."""
 
     @abstractmethod
-    def over_samples(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
+    def weight_and_bias_gradients(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
         """Return dZ Aᵀ and Σ dZ, the contractions over the samples, of which both have m.
 
         (..., n, m) and an operand (..., k, m) -> (..., n, k) and (..., n, 1).

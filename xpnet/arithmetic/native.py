@@ -38,7 +38,7 @@ class Native(Arithmetic):
             return self.xp.matmul(a, b.values) * b.factor
         return self.xp.matmul(a, b)
 
-    def over_samples(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
+    def weight_and_bias_gradients(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
         """Return the library's dZ Aᵀ and Σ dZ over the samples, the last axis of both."""
         return self.matmul(dz, self.transpose(a)), self.sum(dz, axis=-1)
 

@@ -38,7 +38,7 @@ def words(
     return np.random.Philox(key=seed, counter=counter).random_raw(count)
 
 
-def words_of_each(
+def words_per_index(
     seed: int, purpose: Purpose, count: int, *, epoch: int, indices: NDArray[np.int64]
 ) -> NDArray[np.uint64]:
     """Return ``words`` for each index of (m,) indices, shape (m, count).

@@ -76,7 +76,7 @@ class Reproducible(Arithmetic):
         right = self._slices(b, -2, budget.b, budget.slices)
         return self._product(left, right, a.factor * b.factor)
 
-    def over_samples(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
+    def weight_and_bias_gradients(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
         """Return dZ Aᵀ and Σ dZ over the samples, both exact, from one and the same rounding of dZ."""
         gradient, inputs = _operand(dz), self.transpose(a)
         budget = bit_budget(gradient.columns, gradient.integer, inputs.integer)

@@ -129,7 +129,7 @@ class _Writer:
         self._add("last[0] = argument0")
         self._add(f"return {self._expression(self.outputs)}")
         arguments = ", ".join(f"argument{index}" for index in range(len(self.inputs)))
-        text = "\n".join([f"def plan({arguments}):", *self._in_turn()])
+        text = "\n".join([f"def plan({arguments}):", *self._serialize_short_lines()])
         exec(text, self.scope)  # noqa: S102  the text is made here, of names that are made here
         plan: Function = self.scope["plan"]
         return plan
@@ -226,7 +226,7 @@ class _Writer:
     def _add(self, line: str, *, long: bool = False) -> None:
         self.lines.append((line, long))
 
-    def _in_turn(self) -> Iterator[str]:
+    def _serialize_short_lines(self) -> Iterator[str]:
         """Yield the lines, indented: the short ones where only one thread at a time executes them.
 
         Threads need the interpreter before and after every operation. Where several do short ones, they

@@ -13,7 +13,7 @@ from xpnet.cli.predictions import network_parser, write_predictions
 from xpnet.cli.tables import columns_of, format_metric, new_console, print_table
 from xpnet.errors import DataError
 from xpnet.inference.evaluation import Evaluation, evaluate
-from xpnet.inference.load import Trained, load_trained
+from xpnet.inference.load import LoadedModel, load_for_inference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,7 @@ the bundled MNIST for a .safetensors file)"""
 def main(words: Sequence[str]) -> int:
     """Print the figures and return the exit code."""
     arguments = _parser().parse_args(words)
-    trained = load_trained(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
+    trained = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
     name, x, labels = _samples(trained, arguments)
     config = trained.config
     loss, smoothing = ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
@@ -71,7 +71,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _samples(trained: Trained, arguments: argparse.Namespace) -> "Samples":
+def _samples(trained: LoadedModel, arguments: argparse.Namespace) -> "Samples":
     """Return the samples that the arguments name: their name, x (m, features) and labels (m,).
 
     Raises
@@ -102,7 +102,7 @@ def _samples(trained: Trained, arguments: argparse.Namespace) -> "Samples":
     return dataset.name, getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
 
 
-def _as_object(trained: Trained, evaluation: Evaluation, name: str, split: str) -> dict[str, Any]:
+def _as_object(trained: LoadedModel, evaluation: Evaluation, name: str, split: str) -> dict[str, Any]:
     predictor, confusion = trained.predictor, evaluation.confusion
     return {
         "model": trained.name,
@@ -118,15 +118,15 @@ def _as_object(trained: Trained, evaluation: Evaluation, name: str, split: str) 
     }
 
 
-def _print(trained: Trained, value: Mapping[str, Any]) -> None:
+def _print(trained: LoadedModel, value: Mapping[str, Any]) -> None:
     """Print what the JSON object says."""
-    from xpnet.nn.architecture import shown
+    from xpnet.nn.architecture import format_sizes
 
     console, predictor = new_console(), trained.predictor
     classes, confusion, smoothing = value["classes"], value["confusion"], value["label_smoothing"]
     half = "training" if value["split"] == "train" else value["split"]
     smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
-    network = f"{shown(predictor.model.sizes)}, {predictor.arithmetic}"
+    network = f"{format_sizes(predictor.model.sizes)}, {predictor.arithmetic}"
     library = f"{predictor.backend.name} {predictor.backend.version} on {value['device']}"
     console.print(plain(f"{trained.name}: {network}, {library}"))
     console.print(plain(f"{value['data']}: {value['samples']} {half} samples"))

@@ -21,7 +21,7 @@ from xpnet.cli.tables import Cell, Column, fits, format_value, new_console, styl
 from xpnet.config import TrainConfig
 from xpnet.config.flags import DEFAULTS, add_settings, settings_of
 from xpnet.errors import BackendError, ConfigError
-from xpnet.parity import places
+from xpnet.parity import devices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from xpnet.backends.probing import Probe
     from xpnet.data.datasets import Dataset
-    from xpnet.parity.places import Place
+    from xpnet.parity.devices import BackendDevice
     from xpnet.parity.runs import Kind, Row
 
-    Absent = list[tuple[Place, Probe]]
+    Absent = list[tuple[BackendDevice, Probe]]
 
 DESCRIPTION = """\
 Train the same network with every array library and on every device that works here, and compare the
@@ -56,13 +56,13 @@ STYLES = {"same": "green", "close": "green", "FAIL": "bold red"}
 def main(words: Sequence[str]) -> int:
     """Print the table and the verdict, and return the exit code."""
     from xpnet.data import datasets
-    from xpnet.nn.architecture import shown
+    from xpnet.nn.architecture import format_sizes
     from xpnet.parity import runs
 
     arguments = _parser().parse_args(words)
     check_environment()
     config = TrainConfig(**{"epochs": EPOCHS, **settings_of(arguments)})
-    required = places.parse_list(arguments.require)
+    required = devices.parse_list(arguments.require)
     file: Path | None = arguments.json
     if file is not None and not file.resolve().parent.is_dir():
         msg = f"--json: the folder of {file} does not exist: make it first"
@@ -71,13 +71,13 @@ def main(words: Sequence[str]) -> int:
     usable, absent = _survey(required)
     with Live(console=new_console(stderr=True), transient=True) as live:
 
-        def on_epoch(place: Place, kind: Kind, epoch: int) -> None:
+        def on_epoch(place: BackendDevice, kind: Kind, epoch: int) -> None:
             run = runs.KINDS.index(kind) * len(usable) + usable.index(place) + 1
             where = f"run {run} of {len(usable) * len(runs.KINDS)}, {place.where}, {kind}"
             live.update(f"{where}: epoch {epoch} of {config.epochs}", refresh=True)
 
         rows = list(runs.rows(config, data, usable, on_epoch))
-    network = shown((data.features, *config.hidden, data.classes))
+    network = format_sizes((data.features, *config.hidden, data.classes))
     settings = f"epochs {config.epochs}, batch size {config.batch_size}, seed {config.seed}"
     console = new_console()
     console.print(f"{plain(data.name)}, {len(data.y_train)} samples, network {network}, {settings}\n")
@@ -90,7 +90,7 @@ def main(words: Sequence[str]) -> int:
     for row in failed:
         reason = row.problem or "failed"
         if row.fingerprint is not None and row.tolerance is None:
-            reason = runs.first_operation(config, data, places.Place(row.backend, row.device))
+            reason = runs.first_operation(config, data, devices.BackendDevice(row.backend, row.device))
         console.print(f"\n{row.backend} on {row.device}, {row.kind}: {reason}")
     exact = sum(row.tolerance is None for row in rows)
     verdict = f"parity holds: {exact} reproducible runs with one fingerprint and history"
@@ -127,15 +127,15 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
 
 def heading(kind: Kind) -> str:
     """Return what an arithmetic promises."""
-    from xpnet.parity.runs import tolerance_shown
+    from xpnet.parity.runs import format_tolerance
 
     if kind.tolerance is None:
         return f"{kind}: bit for bit as NumPy"
-    return f"{kind}: within {tolerance_shown(kind.tolerance)} of NumPy, relative to each tensor's largest"
+    return f"{kind}: within {format_tolerance(kind.tolerance)} of NumPy, relative to each tensor's largest"
 
 
 def _cells(row: Row) -> dict[str, Cell]:
-    from xpnet.parity.distance import count_shown
+    from xpnet.parity.distance import format_count
 
     relative, seconds = row.max_relative, row.seconds
     return {
@@ -145,7 +145,7 @@ def _cells(row: Row) -> dict[str, Cell]:
         "fingerprint": (row.fingerprint or "-")[:12],
         "epoch": format_value(row.epoch),
         "layer": format_value(row.layer),
-        "max ulp": "-" if row.max_ulp is None else count_shown(row.max_ulp),
+        "max ulp": "-" if row.max_ulp is None else format_count(row.max_ulp),
         "max rel": "-" if relative is None else f"{relative:.1e}" if relative else "0",
         "time": "-" if seconds is None else f"{seconds:.1f} s",
         "verdict": styled(row.verdict, STYLES[row.verdict]),
@@ -162,9 +162,9 @@ def _parser() -> Parser:
     return parser
 
 
-def _survey(required: list[Place]) -> tuple[list[Place], Absent]:
+def _survey(required: list[BackendDevice]) -> tuple[list[BackendDevice], Absent]:
     """Return where to train, and where not and why; BackendError if that is required."""
-    probes = dict(places.survey())
+    probes = dict(devices.survey())
     probes |= {place: place.probe() for place in required if place not in probes}
     absent = [(place, probe) for place, probe in probes.items() if not probe.usable]
     for place, probe in absent:

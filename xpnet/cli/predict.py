@@ -12,7 +12,7 @@ from xpnet._lib.parser import file_named
 from xpnet._lib.text import complain, json_text, plain
 from xpnet.cli.predictions import network_parser, write_predictions
 from xpnet.errors import DataError
-from xpnet.inference.load import Trained, classes_of, load_trained
+from xpnet.inference.load import LoadedModel, classes_of, load_for_inference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ class Prediction(NamedTuple):
 def main(words: Sequence[str]) -> int:
     """Print what the network sees and return the exit code."""
     arguments = _arguments(words)
-    trained = load_trained(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
+    trained = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
     classes = trained.predictor.classes
     as_text = not arguments.json and arguments.out is None
     width = max(len(plain(file)) for file in arguments.files)
@@ -112,7 +112,7 @@ def _is_network(path: Path) -> bool:
     return False
 
 
-def _predict(trained: Trained, file: Path) -> Iterator[Prediction]:
+def _predict(trained: LoadedModel, file: Path) -> Iterator[Prediction]:
     """Yield what the network predicts for each sample of a file.
 
     Raises
@@ -131,7 +131,7 @@ def _predict(trained: Trained, file: Path) -> Iterator[Prediction]:
         yield Prediction(str(file), row if many else None, *values)
 
 
-def _image(trained: Trained, file: Path) -> "NDArray[np.generic]":
+def _image(trained: LoadedModel, file: Path) -> "NDArray[np.generic]":
     """Return the digit in an image file as a row of features, (1, features)."""
     from xpnet.data.pictures import read_digit
     from xpnet.data.rows import FORMS

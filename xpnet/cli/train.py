@@ -20,10 +20,10 @@ from xpnet.config.rules import flag
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError
-from xpnet.nn.architecture import shown
+from xpnet.nn.architecture import format_sizes
 from xpnet.nn.metrics import accuracy_per_class
 from xpnet.storage.model_file import fingerprint
-from xpnet.storage.record import SUMMARY_FILE, Given, Record, is_number
+from xpnet.storage.record import SUMMARY_FILE, Record, RunInfo, is_number
 from xpnet.storage.run import Run, new_id
 from xpnet.trackers import Tracker, check
 from xpnet.training import callbacks
@@ -193,7 +193,7 @@ class RecordOutcome(callbacks.Callback):
 
 def _start(config: TrainConfig, command: list[str], selection: Selection, data: Dataset) -> Run:
     """Return the run in its new folder."""
-    info: Given = {
+    info: RunInfo = {
         "command": command,
         "config": resolved(config),
         "seed": config.seed,
@@ -233,7 +233,7 @@ def _introduction(selection: Selection, data: Dataset, trainer: Trainer) -> Iter
         yield f"float64 is 1/{ratio} as fast as float32 on this GPU: --arithmetic native computes in float32"
     samples = f"{len(data.y_train)} training and {len(data.y_test)} test samples"
     yield f"{data.name}: {samples}, {data.features} features, {data.classes} classes"
-    network = f"{shown(trainer.sizes)}, {config.arithmetic} {config.float_type}"
+    network = f"{format_sizes(trainer.sizes)}, {config.arithmetic} {config.float_type}"
     rate = f"learning rate {config.learning_rate}"
     yield f"network {network}, batch size {config.batch_size}, {rate}, seed {config.seed}"
 

@@ -43,7 +43,7 @@ def draw(
     elastic = augmentation.elastic_alpha > 0
     fields = 2 * height * width
     count = _AMOUNTS + (-(-fields // _PER_WORD) if elastic else 0)
-    words = random.words_of_each(seed, random.Purpose.AUGMENT, count, epoch=epoch, indices=indices)
+    words = random.words_per_index(seed, random.Purpose.AUGMENT, count, epoch=epoch, indices=indices)
     amounts = 2.0 * random.uniform(words[:, :_AMOUNTS]) - 1.0
     matrices = transforms(augmentation, height, width, amounts)
     if not elastic:

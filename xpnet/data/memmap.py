@@ -31,8 +31,8 @@ def worth_mapping(dtype: np.dtype[Any], declared: int, start: int) -> bool:
     They must be many, and be features as they lie there, for a conversion would copy them.
     """
     aligned = start % dtype.itemsize == 0  # else NumPy copies the whole array for each batch
-    as_they_are = dtype.isnative and dtype in (np.uint8, np.float32, np.float64)
-    return declared >= MAPPED_FROM and as_they_are and aligned
+    is_plain = dtype.isnative and dtype in (np.uint8, np.float32, np.float64)
+    return declared >= MAPPED_FROM and is_plain and aligned
 
 
 def map_values(file: IO[bytes], start: int, declared: int, dtype: np.dtype[Any]) -> NDArray[np.generic]:

@@ -15,7 +15,7 @@ from xpnet.errors import BackendError
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.inputs import Inputs, Normalization
-from xpnet.nn.layers import Parameters, Statistics
+from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import forward, prepare, sample_losses
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class BlockEvaluation(Protocol):
     """The function that evaluates a block of samples."""
 
     def __call__(
-        self, parameters: Parameters, running: Sequence[Statistics], x: Array, labels: Array, /
+        self, parameters: Parameters, running: Sequence[RunningStatistics], x: Array, labels: Array, /
     ) -> tuple[Array, Array, Array]:
         """Return the summed loss, the number of right predictions, and the predictions.
 
@@ -52,7 +52,7 @@ class ComputeContext:
         """The function that evaluates a block, compiled."""
 
         def evaluate_block(
-            parameters: Parameters, running: Sequence[Statistics], x: Array, labels: Array, /
+            parameters: Parameters, running: Sequence[RunningStatistics], x: Array, labels: Array, /
         ) -> tuple[Array, Array, Array]:
             ops, layers = self.ops, prepare(self.ops, parameters)
             logits, _ = forward(ops, layers, self.inputs(x), self.network, running=running)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from xpnet._typing import Array
     from xpnet.inference.predictor import Predictor
-    from xpnet.nn.metrics import ClassFigures
+    from xpnet.nn.metrics import ClassMetrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Evaluation:
     loss_name: str
     label_smoothing: float
     confusion: "NDArray[np.int64] | None"
-    classes: "list[ClassFigures]"
+    classes: "list[ClassMetrics]"
     predicted: "NDArray[np.int64]"
     probabilities: "NDArray[np.floating]"
 
@@ -68,7 +68,7 @@ def evaluate(
         The rows do not have the network's features, an output is not finite, or there is a label that
         the network has no class for.
     """
-    from xpnet.nn.metrics import class_figures, confusion_matrix
+    from xpnet.nn.metrics import class_metrics, confusion_matrix
 
     classes = predictor.classes
     if int(labels.max()) >= classes:
@@ -85,7 +85,7 @@ def evaluate(
         loss,
         label_smoothing,
         confusion_matrix(predicted, labels, classes),
-        class_figures(predicted, labels, classes),
+        class_metrics(predicted, labels, classes),
         predicted,
         probabilities,
     )

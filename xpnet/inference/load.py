@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoadedModel:
     """A network, and what is known of its training.
 
     Attributes
@@ -45,7 +45,9 @@ class Trained:
         return self.predictor.model.sizes[0]
 
 
-def load_trained(run: Path | None, device: str, backend: str, arithmetic: "Arithmetic | None") -> Trained:
+def load_for_inference(
+    run: Path | None, device: str, backend: str, arithmetic: "Arithmetic | None"
+) -> LoadedModel:
     """Return a trained network, on a device and a backend, in an arithmetic.
 
     Parameters
@@ -87,7 +89,7 @@ def load_trained(run: Path | None, device: str, backend: str, arithmetic: "Arith
     selection = resolve(device, backend)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
-    return Trained(str(path), Predictor(model, selection.backend, arithmetic), config, sha256)
+    return LoadedModel(str(path), Predictor(model, selection.backend, arithmetic), config, sha256)
 
 
 def _check_ended(folder: Path, record: "Record") -> None:

@@ -16,7 +16,7 @@ from xpnet.errors import DataError
 from xpnet.inference.context import ComputeContext, build_context
 from xpnet.nn import functional as F
 from xpnet.nn.inputs import Kind, Normalization
-from xpnet.nn.layers import Parameters, Statistics
+from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import forward, prepare
 from xpnet.storage.model_file import SavedModel, load_model, parameters_of
 from xpnet.storage.record import MODEL_FILE
@@ -146,7 +146,7 @@ def model_path(path: Path) -> Path:
 def _outputs(context: ComputeContext) -> Any:
     """Return the function from parameters, statistics and raw rows to logits and probabilities by rows."""
 
-    def of_block(parameters: Parameters, running: list[Statistics], x: Any) -> tuple[Any, Any]:
+    def of_block(parameters: Parameters, running: list[RunningStatistics], x: Any) -> tuple[Any, Any]:
         ops = context.ops
         layers = prepare(ops, parameters)
         logits, _ = forward(ops, layers, context.inputs(x), context.network, running=running)

@@ -59,11 +59,11 @@ NOTEBOOK = Network((784, 10, 10))
 """The notebook's network; functions that need no sizes take it for any network of the same kind."""
 
 
-def described(network: Network) -> str:
+def describe(network: Network) -> str:
     """Return a description such as "784-10-10 network with batch norm"."""
-    return f"{shown(network.sizes)} network" + " with batch norm" * network.batch_norm
+    return f"{format_sizes(network.sizes)} network" + " with batch norm" * network.batch_norm
 
 
-def shown(sizes: tuple[int, ...]) -> str:
+def format_sizes(sizes: tuple[int, ...]) -> str:
     """Return layer sizes as text: 784-10-10."""
     return "-".join(map(str, sizes))

@@ -142,7 +142,7 @@ def softmax_cross_entropy_backward(probabilities: Array, y: Array) -> Array:
 def squared_error(ops: Arithmetic, z: Array, y: Array) -> Array:
     """Return ½ Σ_i (softmax(z)_i - y_i)² of each sample, (..., 1, samples)."""
     difference = softmax(ops, z) - y
-    return settled(ops.sum(difference * difference, axis=-2) * 0.5)
+    return flush_tiny(ops.sum(difference * difference, axis=-2) * 0.5)
 
 
 def squared_error_backward(ops: Arithmetic, probabilities: Array, y: Array) -> Array:
@@ -157,7 +157,7 @@ def squared_error_backward(ops: Arithmetic, probabilities: Array, y: Array) -> A
 class Loss(NamedTuple):
     """A loss to minimise: a function of each sample's logits and targets, and its gradient."""
 
-    of_samples: Callable[[Arithmetic, Array, Array], Array]  # (ops, Z, Y) -> (..., 1, samples)
+    per_sample: Callable[[Arithmetic, Array, Array], Array]  # (ops, Z, Y) -> (..., 1, samples)
     backward: Callable[[Arithmetic, Array, Array], Array]  # (ops, softmax(Z), Y) -> dZ
 
 
@@ -179,7 +179,7 @@ def correct(ops: Arithmetic, predicted: Array, labels: Array) -> Array:
     return ops.xp.sum(right, axis=-1, keepdims=True, dtype=ops.xp.int32)
 
 
-def settled(x: Array) -> Array:
+def flush_tiny(x: Array) -> Array:
     """Return x, rounded to a multiple of 2^-953 if it is that small; above 2^-846 nothing changes.
 
     Numbers that might become subnormal, which some libraries flush to zero, are zero on all of them. (In

@@ -10,7 +10,7 @@ import numpy as np
 from xpnet._typing import as_array
 from xpnet.arithmetic import random
 from xpnet.nn.architecture import Network
-from xpnet.nn.layers import BatchNorm, Linear, Parameters, Statistics
+from xpnet.nn.layers import BatchNorm, Linear, Parameters, RunningStatistics
 
 Initialization = Literal["uniform", "he", "glorot"]
 
@@ -44,10 +44,12 @@ def initialize(
     return layers
 
 
-def initial_statistics(network: Network) -> list[Statistics]:
+def initial_running_statistics(network: Network) -> list[RunningStatistics]:
     """Return the running statistics before training, mean 0 and variance 1, as host float64 arrays.
 
     One for each batch normalisation; none if the network has none.
     """
     hidden = network.sizes[1:-1] if network.batch_norm else ()
-    return [Statistics(as_array(np.zeros((units, 1))), as_array(np.ones((units, 1)))) for units in hidden]
+    return [
+        RunningStatistics(as_array(np.zeros((units, 1))), as_array(np.ones((units, 1)))) for units in hidden
+    ]

@@ -33,7 +33,7 @@ def linear_backward(ops: Arithmetic, a: Array | Operand, dz: Array) -> Linear:
     ``a`` (inputs, samples) is the layer's input, ``dz`` (units, samples) the gradient of the loss with
     respect to its output. The notebook's factor 1/m is applied once, when all blocks are added.
     """
-    return Linear(*ops.over_samples(dz, a))
+    return Linear(*ops.weight_and_bias_gradients(dz, a))
 
 
 def linear_backward_input(ops: Arithmetic, layer: Linear | PreparedLinear, dz: Array) -> Array:
@@ -62,14 +62,14 @@ Parameters: TypeAlias = list[Layer]
 PreparedLayer: TypeAlias = Linear | PreparedLinear | BatchNorm
 
 
-class Statistics(NamedTuple):
+class RunningStatistics(NamedTuple):
     """The running mean and (unbiased) variance of each unit's Z, by which evaluation normalises."""
 
     mean: Array  # (units, 1)
     variance: Array  # (units, 1)
 
 
-class Sums(NamedTuple):
+class BatchMoments(NamedTuple):
     """Sums over the samples of a block, from which a batch's mean and variance follow."""
 
     values: Array  # (units, 1), Σ z over a block
@@ -81,7 +81,7 @@ class Normalized(NamedTuple):
 
     values: Array  # (units, samples), Ẑ
     scale: Array  # (units, 1), 1 / √(variance + ε)
-    sums: Sums
+    sums: BatchMoments
 
 
 def batch_norm(ops: Arithmetic, layer: BatchNorm, z: Array) -> tuple[Array, Normalized]:
@@ -96,7 +96,7 @@ def batch_norm(ops: Arithmetic, layer: BatchNorm, z: Array) -> tuple[Array, Norm
     squares = ops.sum(centred * centred, axis=-1)
     scale = _reciprocal_deviation(ops, squares * share)
     values = centred * scale
-    return layer.gamma * values + layer.beta, Normalized(values, scale, Sums(total, squares))
+    return layer.gamma * values + layer.beta, Normalized(values, scale, BatchMoments(total, squares))
 
 
 def batch_norm_backward(
@@ -114,24 +114,26 @@ def batch_norm_backward(
     return BatchNorm(dgamma, dbeta), (layer.gamma * scale) * (dy - common)
 
 
-def batch_norm_evaluation(ops: Arithmetic, layer: BatchNorm, running: Statistics, z: Array) -> Array:
+def batch_norm_inference(ops: Arithmetic, layer: BatchNorm, running: RunningStatistics, z: Array) -> Array:
     """Return Y = gamma (Z - μ) / √(v + ε) + beta with the running mean μ and variance v."""
     values = (z - running.mean) * _reciprocal_deviation(ops, running.variance)
     return layer.gamma * values + layer.beta
 
 
-def updated_statistics(running: Statistics, sums: Sums, share: float, variance_share: float) -> Statistics:
+def update_running_statistics(
+    running: RunningStatistics, moments: BatchMoments, mean_factor: float, variance_factor: float
+) -> RunningStatistics:
     """Return running + 0.1 (batch - running), after a batch.
 
-    ``sums`` are those of the batch's blocks, added up, and the shares those of ``shares``. The batch's mean
-    is Σ z / samples; its variance is Σ (z - μ)² / (samples - blocks), without bias because each block has
-    a mean μ of its own; for a batch of one block this is PyTorch's convention.
+    ``moments`` are those of the batch's blocks, added up, and the factors ``mean_and_variance_factors``.
+    The batch's mean is Σ z / samples; its variance is Σ (z - μ)² / (samples - blocks), without bias because
+    each block has a mean μ of its own; for a batch of one block this is PyTorch's convention.
     """
-    mean, variance = sums.values * share, sums.squares * variance_share
-    return Statistics(_toward(running.mean, mean), _toward(running.variance, variance))
+    mean, variance = moments.values * mean_factor, moments.squares * variance_factor
+    return RunningStatistics(_toward(running.mean, mean), _toward(running.variance, variance))
 
 
-def shares(count: int) -> tuple[float, float]:
+def mean_and_variance_factors(count: int) -> tuple[float, float]:
     """Return the factors that turn sums over a batch of ``count`` samples into means and variances.
 
     1 / samples and 1 / (samples - blocks); a batch of single samples has no variance, and 0 over 1.
@@ -140,7 +142,7 @@ def shares(count: int) -> tuple[float, float]:
 
 
 def _toward(running: Array, batch: Array) -> Array:
-    return F.settled(running + (batch - running) * MOMENTUM)
+    return F.flush_tiny(running + (batch - running) * MOMENTUM)
 
 
 def _reciprocal_deviation(ops: Arithmetic, variance: Array) -> Array:

@@ -12,7 +12,7 @@ MOST_CONFUSED = 1000
 
 
 @dataclass(frozen=True)
-class ClassFigures:
+class ClassMetrics:
     """Precision, recall and F1 of one class; a metric is None without samples to compute it from."""
 
     support: int  # samples of the class
@@ -33,7 +33,7 @@ def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> NDArray
     return counts.reshape(classes, classes).astype(np.int64)
 
 
-def class_figures(predicted: Labels, labels: Labels, classes: int) -> list[ClassFigures]:
+def class_metrics(predicted: Labels, labels: Labels, classes: int) -> list[ClassMetrics]:
     """Return the metrics of each class.
 
     F1 = 2 · hits / (support + predicted); precision and recall are hits / predicted and hits / support.
@@ -43,7 +43,7 @@ def class_figures(predicted: Labels, labels: Labels, classes: int) -> list[Class
         for values in (labels[predicted == labels], labels, predicted)
     )
     return [
-        ClassFigures(
+        ClassMetrics(
             support,
             _share(hits, predictions),
             _share(hits, support),
@@ -58,7 +58,7 @@ def accuracy_per_class(predicted: Labels, labels: Labels, classes: int) -> list[
 
     A class without samples has no accuracy: None.
     """
-    return [figures.recall for figures in class_figures(predicted, labels, classes)]
+    return [figures.recall for figures in class_metrics(predicted, labels, classes)]
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -13,6 +13,7 @@ from xpnet.nn import functional as F
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.dropout import dropout_scale
 from xpnet.nn.layers import (
+    BatchMoments,
     BatchNorm,
     Layer,
     Linear,
@@ -20,11 +21,10 @@ from xpnet.nn.layers import (
     Parameters,
     PreparedLayer,
     PreparedLinear,
-    Statistics,
-    Sums,
+    RunningStatistics,
     batch_norm,
     batch_norm_backward,
-    batch_norm_evaluation,
+    batch_norm_inference,
     dropout,
     linear,
     linear_backward,
@@ -50,7 +50,7 @@ def forward(
     x: Array | Operand,
     network: Network = NOTEBOOK,
     *,
-    running: Sequence[Statistics] = (),
+    running: Sequence[RunningStatistics] = (),
     masks: Sequence[Array] = (),
 ) -> tuple[Array, Cache]:
     """Return the logits of the last layer, (classes, samples), and the cache of the backward pass.
@@ -113,7 +113,7 @@ def backward(
 def sample_losses(ops: Arithmetic, logits: Array, labels: Array, network: Network = NOTEBOOK) -> Array:
     """Return the loss of each sample, (..., 1, samples), label smoothing included."""
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)
-    return F.LOSSES[network.loss].of_samples(ops, logits, y)
+    return F.LOSSES[network.loss].per_sample(ops, logits, y)
 
 
 def loss(
@@ -123,7 +123,7 @@ def loss(
     labels: Array,
     network: Network = NOTEBOOK,
     *,
-    running: Sequence[Statistics] = (),
+    running: Sequence[RunningStatistics] = (),
     masks: Sequence[Array] = (),
 ) -> Array:
     """Return the loss summed over the samples, (..., 1, 1).
@@ -145,10 +145,10 @@ def gradients(
     masks: Sequence[Array] = (),
 ) -> Parameters:
     """Return the gradients of ``loss`` with respect to all parameters."""
-    return gradients_and_sums(ops, layers, x, labels, network, masks=masks)[0]
+    return gradients_and_moments(ops, layers, x, labels, network, masks=masks)[0]
 
 
-def gradients_and_sums(
+def gradients_and_moments(
     ops: Arithmetic,
     layers: Sequence[PreparedLayer],
     x: Array | Operand,
@@ -156,10 +156,10 @@ def gradients_and_sums(
     network: Network = NOTEBOOK,
     *,
     masks: Sequence[Array] = (),
-) -> tuple[Parameters, list[Sums]]:
+) -> tuple[Parameters, list[BatchMoments]]:
     """Return the gradients of ``loss``, and the sums of each batch normalisation over the samples.
 
-    Added up over the blocks of a batch, the sums go to ``layers.updated_statistics``.
+    Added up over the blocks of a batch, the sums go to ``layers.update_running_statistics``.
     """
     logits, cache = forward(ops, layers, x, network, masks=masks)
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)
@@ -169,10 +169,10 @@ def gradients_and_sums(
 
 
 def _normalize(
-    ops: Arithmetic, layer: BatchNorm, z: Array, running: Statistics | None
+    ops: Arithmetic, layer: BatchNorm, z: Array, running: RunningStatistics | None
 ) -> tuple[Normalized | None, Array]:
     if running is not None:
-        return None, batch_norm_evaluation(ops, layer, running, z)
+        return None, batch_norm_inference(ops, layer, running, z)
     y, normalized = batch_norm(ops, layer, z)
     return normalized, y
 

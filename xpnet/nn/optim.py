@@ -1,14 +1,14 @@
 """Optimisers: pairs of pure functions ``init`` and ``update``, with their state in between.
 
-Each step is given its learning rate α (``xpnet.nn.schedules``). ``decayed``, ``decoupled``,
-``clipped`` and ``max_normed`` take an optimiser and return an extended one, so that
+Each step is given its learning rate α (``xpnet.nn.schedules``). ``with_weight_decay``,
+``with_decoupled_decay``, ``with_gradient_clipping`` and ``with_max_norm`` extend an optimiser, so that
 
-    clipped(decayed(momentum(ops), 1e-4), ops, 5.0)
+    with_gradient_clipping(with_weight_decay(momentum(ops), 1e-4), ops, 5.0)
 
-first clips the gradients, then adds the decay, then takes the step: what stands outside comes first.
-``OPTIMIZERS`` lists what there is, ``build`` puts one together from settings.
+first clips the gradients, then adds the decay, then takes the step: the outermost comes first.
+``OPTIMIZERS`` lists the rules by name, and ``build`` returns an optimiser from settings.
 
-Parameters, gradients and averages of gradients are lists of named tuples of arrays, one a layer. Of these
+Parameters, gradients and averages of gradients are lists of named tuples of arrays, one per layer. Of these
 only the fields named ``weight`` decay and have their norm limited.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.errors import ConfigError
-from xpnet.nn.functional import settled
+from xpnet.nn.functional import flush_tiny
 from xpnet.nn.layers import Parameters
 
 
@@ -89,7 +89,7 @@ def _with_velocity(
     def update(
         gradients: Parameters, state: Parameters, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, Parameters]:
-        velocity = _map(lambda v, g: settled(decay * v + g), state, gradients)
+        velocity = _map(lambda v, g: flush_tiny(decay * v + g), state, gradients)
         stepped = _map(lambda p, g, v: p - learning_rate * direction(g, v), parameters, gradients, velocity)
         return stepped, velocity
 
@@ -119,8 +119,8 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
         gradients: Parameters, state: AdamState, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, AdamState]:
         state = AdamState(
-            _map(lambda m, g: settled(average(m, g, b1)), state.m, gradients),
-            _map(lambda v, g: settled(average(v, g * g, b2)), state.v, gradients),
+            _map(lambda m, g: flush_tiny(average(m, g, b1)), state.m, gradients),
+            _map(lambda v, g: flush_tiny(average(v, g * g, b2)), state.v, gradients),
             average(state.m_total, 1.0, b1),
             average(state.v_total, 1.0, b2),
         )
@@ -142,14 +142,14 @@ def adamw(
     eps: float = 1e-8,
     weight_decay: float = 0.01,
 ) -> Optimizer[AdamState]:
-    """AdamW (Loshchilov & Hutter 2019, algorithm 2, as in PyTorch): ``adam`` with ``decoupled`` decay."""
-    return decoupled(adam(ops, b1, b2, eps), weight_decay)
+    """AdamW (Loshchilov & Hutter 2019, algorithm 2, as in PyTorch): ``adam`` with decoupled decay."""
+    return with_decoupled_decay(adam(ops, b1, b2, eps), weight_decay)
 
 
 # Extensions of a rule
 
 
-def decayed(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State]:
+def with_weight_decay(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State]:
     """Add λ W to the gradients of the weights: the loss gains λ/2 ‖W‖² (λ is ``weight_decay``).
 
     0 returns the optimiser as it is.
@@ -160,13 +160,13 @@ def decayed(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State
     def update(
         gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, State]:
-        gradients = _map_weights(lambda g, w: settled(g + weight_decay * w), gradients, parameters)
+        gradients = _map_weights(lambda g, w: flush_tiny(g + weight_decay * w), gradients, parameters)
         return optimizer.update(gradients, state, parameters, learning_rate)
 
     return Optimizer(optimizer.init, update)
 
 
-def decoupled(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State]:
+def with_decoupled_decay(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State]:
     """Shrink the weights beside the step, not through the gradients: first W := W - α λ W.
 
     0 returns the optimiser as it is.
@@ -177,13 +177,13 @@ def decoupled(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[Sta
     def update(
         gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, State]:
-        parameters = _map_weights(lambda w: w - learning_rate * settled(weight_decay * w), parameters)
+        parameters = _map_weights(lambda w: w - learning_rate * flush_tiny(weight_decay * w), parameters)
         return optimizer.update(gradients, state, parameters, learning_rate)
 
     return Optimizer(optimizer.init, update)
 
 
-def clipped(optimizer: Optimizer[State], ops: Arithmetic, norm: float) -> Optimizer[State]:
+def with_gradient_clipping(optimizer: Optimizer[State], ops: Arithmetic, norm: float) -> Optimizer[State]:
     """Scale all gradients by one factor where their global norm ‖g‖ is above ``norm``, to that norm.
 
     g := g · (c / max(c, ‖g‖)), c = ``norm``, where ‖g‖² is one sum over the squares of all entries of all
@@ -200,7 +200,7 @@ def clipped(optimizer: Optimizer[State], ops: Arithmetic, norm: float) -> Optimi
     return Optimizer(optimizer.init, update)
 
 
-def max_normed(optimizer: Optimizer[State], ops: Arithmetic, limit: float) -> Optimizer[State]:
+def with_max_norm(optimizer: Optimizer[State], ops: Arithmetic, limit: float) -> Optimizer[State]:
     """After each step, scale the incoming weights w of each unit to a norm of at most ``limit``.
 
     w := w · (c / max(c, ‖w‖)), c = ``limit``, for each row w of a weight (units, inputs) (Srivastava et al.
@@ -211,7 +211,7 @@ def max_normed(optimizer: Optimizer[State], ops: Arithmetic, limit: float) -> Op
         gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, State]:
         stepped, state = optimizer.update(gradients, state, parameters, learning_rate)
-        return _map_weights(lambda w: settled(w * _factor_to_norm(ops, w, limit)), stepped), state
+        return _map_weights(lambda w: flush_tiny(w * _factor_to_norm(ops, w, limit)), stepped), state
 
     return Optimizer(optimizer.init, update)
 
@@ -221,7 +221,7 @@ def max_normed(optimizer: Optimizer[State], ops: Arithmetic, limit: float) -> Op
 
 def _with_decay(rule: Callable[..., Optimizer[State]]) -> Callable[..., Optimizer[State]]:
     def factory(ops: Arithmetic, weight_decay: float = 0.0, **options: float) -> Optimizer[State]:
-        return decayed(rule(ops, **options), weight_decay)
+        return with_weight_decay(rule(ops, **options), weight_decay)
 
     return factory
 
@@ -251,7 +251,7 @@ def build(
 
     Parameters
     ----------
-    weight_decay : λ of ``decayed``, or for adamw of ``decoupled``
+    weight_decay : λ of ``with_weight_decay``, or for adamw of ``with_decoupled_decay``
     clip_norm : the largest global norm of the gradients, None for any
     max_norm : the largest norm of a unit's incoming weights, None for any
     options : the rule's own: ``decay`` of momentum and nesterov; ``b1``, ``b2`` and ``eps`` of adam and adamw
@@ -266,9 +266,9 @@ def build(
         raise ConfigError(msg)
     optimizer = OPTIMIZERS[name](ops, weight_decay=weight_decay, **options)
     if clip_norm is not None:
-        optimizer = clipped(optimizer, ops, clip_norm)
+        optimizer = with_gradient_clipping(optimizer, ops, clip_norm)
     if max_norm is not None:
-        optimizer = max_normed(optimizer, ops, max_norm)
+        optimizer = with_max_norm(optimizer, ops, max_norm)
     return optimizer
 
 

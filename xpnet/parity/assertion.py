@@ -11,8 +11,8 @@ import numpy as np
 
 from xpnet.backends.base import NamespaceMismatchError, check_namespace
 from xpnet.errors import BackendError, ConfigError
-from xpnet.parity import places
-from xpnet.parity.distance import count_shown, first_mismatch, ulp_distance, unequal_bits
+from xpnet.parity import devices
+from xpnet.parity.distance import first_mismatch, format_count, ulp_distance, unequal_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xpnet.backends.base import Backend
-    from xpnet.parity.places import Place
+    from xpnet.parity.devices import BackendDevice
 
     Outputs = dict[str, Any]
     Tolerance = tuple[str, Callable[[NDArray[Any], NDArray[Any]], Any]]
@@ -51,7 +51,7 @@ def assert_parity(
         every tier.
     backends
         Names such as ``"torch"``, ``"torch:cuda"`` or ``"array-api-strict"`` (see
-        ``xpnet.parity.places.parse``). Default: every library and device that works here.
+        ``xpnet.parity.devices.parse``). Default: every library and device that works here.
 
     Raises
     ------
@@ -73,8 +73,8 @@ def assert_parity(
                 "(functools.partial binds everything else)"
             )
             raise TypeError(msg)
-    tested = _usable() if backends is None else [places.parse(name) for name in backends]
-    numpy = places.NUMPY.make()
+    tested = _usable() if backends is None else [devices.parse(name) for name in backends]
+    numpy = devices.NUMPY.make()
     expected = _outputs_on(numpy, _call(numpy, function, arrays))
     for place in tested:
         backend = place.make()
@@ -83,8 +83,8 @@ def assert_parity(
 
 
 @cache
-def _usable() -> list[Place]:
-    tested = [place for place in places.usable() if place != places.NUMPY]
+def _usable() -> list[BackendDevice]:
+    tested = [place for place in devices.usable() if place != devices.NUMPY]
     if not tested:
         msg = "there is no array library but NumPy to compare with: pip install array-api-strict"
         raise BackendError(msg)
@@ -194,4 +194,4 @@ def _extent(wrong: NDArray[np.bool_], a: NDArray[Any], b: NDArray[Any]) -> str:
     count = f"{np.count_nonzero(wrong)} of {wrong.size} values"
     if not np.issubdtype(b.dtype, np.inexact):
         return count
-    return f"{count}, at most {count_shown(float(np.max(ulp_distance(a, b))))} ulp"
+    return f"{count}, at most {format_count(float(np.max(ulp_distance(a, b))))} ulp"

@@ -18,7 +18,7 @@ from xpnet.errors import BackendError, ConfigError, DivergedError
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.parity.recording import Value, recording
 from xpnet.storage.checkpoint import flatten
-from xpnet.training.batches import batch_of, rows
+from xpnet.training.batches import gather_rows, single_batch
 from xpnet.training.callbacks import Callback, EpochLog, Evaluate
 from xpnet.training.state import TrainState
 from xpnet.training.step import Step
@@ -220,14 +220,14 @@ def _evaluation_values(trainer: Trainer, variables: Variables) -> Iterator[Value
     """Yield the operations of an evaluation block by block, their results, and the metrics."""
 
     def evaluation(context: ComputeContext, on_device: Variables, block: Block) -> dict[str, Any]:
-        compute, samples = context.block_evaluation, rows(context.ops, block)
+        compute, samples = context.block_evaluation, gather_rows(context.ops, block)
         results = compute(on_device.parameters, on_device.statistics, *samples)
         return dict(zip(("loss", "correct", "predictions"), results, strict=True))
 
     ops, samples = trainer.context.ops, trainer.samples
-    yield from _recorded(trainer, evaluation, variables, batch_of(ops, samples, trainer.training_indices))
+    yield from _recorded(trainer, evaluation, variables, single_batch(ops, samples, trainer.training_indices))
     if trainer.validation_indices is not None:
-        held_out = batch_of(ops, samples, trainer.validation_indices)
+        held_out = single_batch(ops, samples, trainer.validation_indices)
         for value in _recorded(trainer, evaluation, variables, held_out):
             yield value._replace(operation=f"{value.operation} of validation samples")
     with trainer.backend.scope():

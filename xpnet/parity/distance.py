@@ -69,7 +69,7 @@ class Mismatch:
             return "unequal"
         if self.ulp == 0:
             return "0 ulp, but of another sign"
-        return f"{count_shown(self.ulp)} ulp"
+        return f"{format_count(self.ulp)} ulp"
 
 
 def first_mismatch(wrong: NDArray[np.bool_], a: NDArray[Any], b: NDArray[Any]) -> Mismatch | None:
@@ -84,7 +84,7 @@ def first_mismatch(wrong: NDArray[np.bool_], a: NDArray[Any], b: NDArray[Any]) -
     return Mismatch(index, left, right, ulp)
 
 
-def count_shown(count: float) -> str:
+def format_count(count: float) -> str:
     """Return a number of ulp for people: in full while that is short."""
     return f"{count:.0f}" if count < 1e6 else f"{count:.1e}"
 

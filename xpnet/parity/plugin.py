@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from xpnet.backends.base import Backend
-    from xpnet.parity.places import Place
+    from xpnet.parity.devices import BackendDevice
 
 FIXTURE = "xp_backend"
 OPTION = "--xp-backends"
@@ -64,7 +64,7 @@ def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     A library that is installed and does not work here, such as CuPy without a GPU, skips the test; one
     that ``--xp-backends`` names fails it.
     """
-    place: Place = request.param
+    place: BackendDevice = request.param
     probe = place.probe()
     if not probe.usable:
         message = f"{place.where}: {probe.reason}; to mend it: {probe.fix}"
@@ -76,25 +76,25 @@ def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield backend
 
 
-def _places(config: pytest.Config) -> list[Place]:
+def _places(config: pytest.Config) -> list[BackendDevice]:
     """Return the places that the option names, or else those of the installed libraries."""
     from xpnet.errors import ConfigError
-    from xpnet.parity import places
+    from xpnet.parity import devices
 
     names: str | None = config.getoption(OPTION)
     try:
-        return places.installed() if names is None else places.parse_list(names)
+        return devices.installed() if names is None else devices.parse_list(names)
     except ConfigError as error:
         msg = f"{OPTION}: {error}"
         raise pytest.UsageError(msg) from error
 
 
-def _allows(marker: pytest.Mark, place: Place) -> bool:
+def _allows(marker: pytest.Mark, place: BackendDevice) -> bool:
     from xpnet.errors import ConfigError
-    from xpnet.parity import places
+    from xpnet.parity import devices
 
     try:
-        allowed = [places.parse(name) for name in marker.args]
+        allowed = [devices.parse(name) for name in marker.args]
     except ConfigError as error:
         msg = f"marker {MARKER}: {error}"
         raise pytest.Collector.CollectError(msg) from error

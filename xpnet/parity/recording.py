@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xpnet._typing import Array
     from xpnet.arithmetic.base import Arithmetic
 
-OPERATIONS = ("matmul", "over_samples", "sum", "exp", "log", "sqrt")
+OPERATIONS = ("matmul", "weight_and_bias_gradients", "sum", "exp", "log", "sqrt")
 """The methods of an arithmetic that are recorded."""
 
 

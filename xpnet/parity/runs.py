@@ -12,8 +12,8 @@ import numpy as np
 from xpnet.backends.probing import one_line
 from xpnet.errors import BackendError
 from xpnet.parity.compare import Epoch, KeepEpochs, first_difference, first_layer_apart
+from xpnet.parity.devices import NUMPY
 from xpnet.parity.distance import relative_difference, ulp_distance
-from xpnet.parity.places import NUMPY
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.trainer import Trainer
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xpnet.config import TrainConfig
     from xpnet.config.settings import Arithmetic
     from xpnet.data.datasets import Dataset
-    from xpnet.parity.places import Place
+    from xpnet.parity.devices import BackendDevice
 
 FloatType = Literal["float32", "float64"]
 Verdict = Literal["same", "close", "FAIL"]
@@ -50,7 +50,7 @@ KINDS: Final = (
 )
 
 
-def tolerance_shown(tolerance: float) -> str:
+def format_tolerance(tolerance: float) -> str:
     """Return a tolerance as it is written: 1e-4."""
     return f"{tolerance:.0e}".replace("e-0", "e-")
 
@@ -98,7 +98,7 @@ class Row:
         return Kind(self.arithmetic, self.dtype, self.tolerance)
 
 
-class _Trained(NamedTuple):
+class _TrainingResult(NamedTuple):
     version: str
     epochs: list[Epoch]
     parameters: list[NDArray[Any]]
@@ -110,8 +110,8 @@ class _Trained(NamedTuple):
 def rows(
     config: TrainConfig,
     data: Dataset,
-    places: Sequence[Place],
-    on_epoch: Callable[[Place, Kind, int], None] = lambda *_: None,
+    places: Sequence[BackendDevice],
+    on_epoch: Callable[[BackendDevice, Kind, int], None] = lambda *_: None,
 ) -> Iterator[Row]:
     """Train at each place in each arithmetic, NumPy first, and yield what came of it.
 
@@ -136,7 +136,7 @@ def rows(
             yield _compared(place, kind, trained, reference)
 
 
-def first_operation(config: TrainConfig, data: Dataset, place: Place) -> str:
+def first_operation(config: TrainConfig, data: Dataset, place: BackendDevice) -> str:
     """Return in one line where a reproducible run first parts from NumPy's."""
     settings = _settings(KINDS[0], config)
     with (
@@ -156,7 +156,9 @@ def _settings(kind: Kind, config: TrainConfig) -> TrainConfig:
     return replace(config, arithmetic=kind.arithmetic, dtype=kind.dtype, log_every=1)
 
 
-def _train(place: Place, settings: TrainConfig, data: Dataset, on_epoch: Callable[[int], None]) -> _Trained:
+def _train(
+    place: BackendDevice, settings: TrainConfig, data: Dataset, on_epoch: Callable[[int], None]
+) -> _TrainingResult:
     on_epoch(0)
     backend = place.make()
     with Trainer.open(settings, data, backend) as trainer:
@@ -170,10 +172,10 @@ def _train(place: Place, settings: TrainConfig, data: Dataset, on_epoch: Callabl
     seconds = time.perf_counter() - begin
     parameters = [array for layer in layers for array in layer.values()]
     figures = test.loss, test.accuracy
-    return _Trained(backend.version, keep.epochs, parameters, fingerprint(layers), figures, seconds)
+    return _TrainingResult(backend.version, keep.epochs, parameters, fingerprint(layers), figures, seconds)
 
 
-def _compared(place: Place, kind: Kind, trained: _Trained, reference: _Trained) -> Row:
+def _compared(place: BackendDevice, kind: Kind, trained: _TrainingResult, reference: _TrainingResult) -> Row:
     epochs = enumerate(zip(trained.epochs, reference.epochs, strict=True))
     epoch, layer = next(
         ((n, first_layer_apart(*pair)) for n, pair in epochs if pair[0] != pair[1]), (None, None)
@@ -184,7 +186,7 @@ def _compared(place: Place, kind: Kind, trained: _Trained, reference: _Trained) 
     close = kind.tolerance is not None and relative <= kind.tolerance
     problem = "not the bits of NumPy"
     if kind.tolerance is not None:
-        problem = f"{relative:.1e} from NumPy, more than {tolerance_shown(kind.tolerance)}"
+        problem = f"{relative:.1e} from NumPy, more than {format_tolerance(kind.tolerance)}"
     return Row(
         *(place.backend, trained.version, place.device, *kind),
         fingerprint=trained.fingerprint,

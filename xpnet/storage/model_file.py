@@ -30,7 +30,7 @@ from xpnet._typing import Array, as_array
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
 from xpnet.nn.functional import ACTIVATIONS
-from xpnet.nn.layers import BatchNorm, Layer, Linear, Parameters, Statistics
+from xpnet.nn.layers import BatchNorm, Layer, Linear, Parameters, RunningStatistics
 from xpnet.storage.tensors import code, little_endian, opened
 from xpnet.storage.tensors import to_bytes as file_bytes
 
@@ -183,7 +183,7 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
 
 
 def saved_layers(
-    parameters: Sequence[Layer], statistics: Sequence[Statistics] = ()
+    parameters: Sequence[Layer], statistics: Sequence[RunningStatistics] = ()
 ) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
     """Return the layers and norms of a file, from host arrays as `xpnet.nn.network` has them.
 
@@ -208,7 +208,7 @@ def saved_layers(
     return layers, norms
 
 
-def parameters_of(model: SavedModel) -> tuple[Parameters, list[Statistics]]:
+def parameters_of(model: SavedModel) -> tuple[Parameters, list[RunningStatistics]]:
     """Return parameters and running statistics as `xpnet.nn.network` has them, as host arrays."""
     parameters: Parameters = []
     statistics = []
@@ -217,7 +217,7 @@ def parameters_of(model: SavedModel) -> tuple[Parameters, list[Statistics]]:
         if index < len(model.norms):
             gamma, beta, mean, variance = (_column(model.norms[index][name]) for name in TENSORS["norms"])
             parameters.append(BatchNorm(gamma, beta))
-            statistics.append(Statistics(mean, variance))
+            statistics.append(RunningStatistics(mean, variance))
     return parameters, statistics
 
 

@@ -31,7 +31,7 @@ CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accurac
 """The metrics of an epoch."""
 
 
-class Given(TypedDict):
+class RunInfo(TypedDict):
     """What the caller knows when a run starts."""
 
     command: list[str]
@@ -49,10 +49,10 @@ class Given(TypedDict):
     """The data set: sha256, name and counts."""
 
 
-class Record(Given, Environment):
+class Record(RunInfo, Environment):
     """The content of run.json.
 
-    `Given` comes from the caller; `Run.start` adds the rest, and `Run.finish` the metrics, the fingerprint
+    `RunInfo` comes from the caller; `Run.start` adds the rest, and `Run.finish` the metrics, the fingerprint
     (SHA-256 of the parameters), and why the run failed.
     """
 

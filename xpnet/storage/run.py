@@ -29,8 +29,8 @@ from xpnet.storage.record import (
     MODEL_FILE,
     RECORD_FILE,
     SCHEMA_VERSION,
-    Given,
     Record,
+    RunInfo,
     finite,
     read_lines,
     read_run,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from xpnet.storage.checkpoint import Arrays
     from xpnet.storage.model_file import SavedModel
 
-Ending = Literal["completed", "interrupted", "failed"]
+RunStatus = Literal["completed", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Run:
         return self.folder / CHECKPOINT_FILE
 
     @classmethod
-    def start(cls, out: Path, name: str | None, overwrite: bool, record: Given) -> Self:  # noqa: FBT001 - as the settings are
+    def start(cls, out: Path, name: str | None, overwrite: bool, record: RunInfo) -> Self:  # noqa: FBT001 - as the settings are
         """Make the folder of a run, with a record whose status is "running".
 
         The folder is ``out/name``, or ``out/<UTC time and a few random digits>`` without a name. It
@@ -183,7 +183,7 @@ class Run:
 
     def finish(
         self,
-        status: Ending,
+        status: RunStatus,
         *,
         metrics: Mapping[str, Any] | None = None,
         fingerprint: str | None = None,

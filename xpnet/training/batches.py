@@ -113,7 +113,7 @@ class BatchLoader:
             for begin, end in bounds:
                 yield Batch(end - begin, blocks or self._blocks(order, epoch, begin))
         elif self._is_plain:
-            indices_of_steps = indices_of_batches(self.ops, order.device, self.size)
+            indices_of_steps = batch_indices(self.ops, order.device, self.size)
             for (begin, end), indices in zip(bounds, indices_of_steps[skip:], strict=True):
                 yield _leaf(end - begin, Block(*self.samples, indices))
         else:
@@ -137,16 +137,16 @@ class BatchLoader:
         if self.batch_size or not (self._is_plain and self.in_memory):
             return None
         everything = Block(*self.samples, self.order(0).device)
-        copy = Samples(*rows(self.ops, everything))
+        copy = Samples(*gather_rows(self.ops, everything))
         groups = block_groups(self.number, self.stack)
-        return {group: _group_of(self.ops, copy, group) for group in groups}.__getitem__
+        return {group: _slice_group(self.ops, copy, group) for group in groups}.__getitem__
 
     def _blocks(self, order: Order, epoch: int, begin: int) -> Callable[[Group], Block]:
         return lambda group: self._block(order, epoch, begin + group.start, begin + group.stop, group.blocks)
 
     def _block(self, order: Order, epoch: int, begin: int, end: int, blocks: int = 1) -> Block:
         """Return the samples from ``begin`` to ``end`` in the order of an epoch."""
-        x, labels = rows(self.ops, Block(*self.samples, order.device[begin:end]))
+        x, labels = gather_rows(self.ops, Block(*self.samples, order.device[begin:end]))
         if self.augment is not None:
             x = self.augment(x, order.host[begin:end], epoch)
         masks = NO_MASKS if self.masks is None else self.masks(epoch, begin, end)
@@ -161,7 +161,7 @@ class BatchLoader:
         return Block(stacked(x), stacked(labels), None, Masks(inputs, hidden))
 
 
-def rows(ops: Arithmetic, block: Block) -> Samples:
+def gather_rows(ops: Arithmetic, block: Block) -> Samples:
     """Return the raw rows and labels of a block."""
     if block.indices is None:
         return Samples(block.x, block.labels)
@@ -169,20 +169,20 @@ def rows(ops: Arithmetic, block: Block) -> Samples:
     return Samples(take(block.x, block.indices, axis=0), take(block.labels, block.indices, axis=0))
 
 
-def batch_of(ops: Arithmetic, samples: Samples, order: Array | None = None) -> Batch:
+def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) -> Batch:
     """Return samples as one batch: all of them, or those with the indices in ``order``."""
     if order is None:
-        return Batch(samples.number, lambda group: _group_of(ops, samples, group))
+        return Batch(samples.number, lambda group: _slice_group(ops, samples, group))
 
     def block_of(group: Group) -> Block:
         block = Block(*samples, order[group.start : group.stop])
         whole = group._replace(start=0, stop=group.stop - group.start)
-        return block if group.blocks == 1 else _group_of(ops, rows(ops, block), whole)
+        return block if group.blocks == 1 else _slice_group(ops, gather_rows(ops, block), whole)
 
     return Batch(int(order.shape[0]), block_of)
 
 
-def indices_of_batches(ops: Arithmetic, order: Array, size: int) -> list[Array]:
+def batch_indices(ops: Arithmetic, order: Array, size: int) -> list[Array]:
     """Return the indices of each batch; the last may be short.
 
     All are cut out in one go: slices one by one cost JAX more than the steps.
@@ -197,7 +197,7 @@ def _leaf(count: int, block: Block) -> Batch:
     return Batch(count, lambda _: block)
 
 
-def _group_of(ops: Arithmetic, samples: Samples, group: Group) -> Block:
+def _slice_group(ops: Arithmetic, samples: Samples, group: Group) -> Block:
     """Return neighbouring samples, with the blocks as first axis if the group has several."""
     start, stop, blocks = group
     x, labels = samples.x[start:stop, :], samples.labels[start:stop]

@@ -17,7 +17,7 @@ from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState, Variables
 
 if TYPE_CHECKING:
-    from xpnet.nn.layers import Parameters, Statistics
+    from xpnet.nn.layers import Parameters, RunningStatistics
     from xpnet.training.loop import FitResult
     from xpnet.training.trainer import Trainer
 
@@ -121,7 +121,7 @@ class EarlyStopping(Callback):
     def __init__(self, patience: int | None) -> None:
         self.patience = patience
         self.epoch, self.accuracy, self.loss = 0, -1.0, 0.0
-        self.best: tuple[Parameters, list[Statistics]] | None = None  # copies
+        self.best: tuple[Parameters, list[RunningStatistics]] | None = None  # copies
 
     def on_train_begin(self, state: TrainState) -> None:
         """Stop a resumed run that had no patience left."""
@@ -197,7 +197,7 @@ class RecordMetrics(Callback):
         self.rows = 0
         self._before, self._begin = 0.0, time.perf_counter()
 
-    def go_on(self, rows: int, seconds: float) -> None:
+    def continue_from(self, rows: int, seconds: float) -> None:
         """Go on after so many rows, and so many seconds of training."""
         self.rows, self._before = rows, seconds
 
@@ -267,7 +267,7 @@ class SaveCheckpoints(Callback):
             early.best = trainer.to_device(unflatten(path, "best", like, arrays))
         # Before the first step the row of epoch 0 may be there; it is written again.
         rows = int(facts["rows"]) if state.epoch or state.batch else 0
-        self._metrics.go_on(rows, float(facts["seconds"]))
+        self._metrics.continue_from(rows, float(facts["seconds"]))
         self._run.resume(rows)
         return trainer.restored(state)
 

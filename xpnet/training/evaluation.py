@@ -8,8 +8,8 @@ from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import Group, block_chunks, tree_sum, unstack
 from xpnet.inference.context import ComputeContext
-from xpnet.nn.layers import Parameters, Statistics
-from xpnet.training.batches import Samples, batch_of, rows
+from xpnet.nn.layers import Parameters, RunningStatistics
+from xpnet.training.batches import Samples, gather_rows, single_batch
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ def evaluate(
     context: ComputeContext,
     parameters: Parameters,
     samples: Samples,
-    statistics: Sequence[Statistics] = (),
+    statistics: Sequence[RunningStatistics] = (),
     order: Array | None = None,
 ) -> Evaluation:
     """Return loss, accuracy and predictions for all samples, or those with the indices in ``order``."""
-    batch = batch_of(context.ops, samples, order)
+    batch = single_batch(context.ops, samples, order)
     predicted = []
 
     def of_group(group: Group) -> tuple[list[list[Array]], Array]:
-        x, labels = rows(context.ops, batch.block(group))
+        x, labels = gather_rows(context.ops, batch.block(group))
         loss, right, predictions = context.block_evaluation(parameters, statistics, x, labels)
         # Counts are small whole numbers: their sums are exact.
         return unstack(group, [loss, right]), predictions
@@ -53,12 +53,12 @@ def evaluate(
 
     loss, right = tree_sum(sums())
     return Evaluation(
-        loss=number(context.ops, loss) * (1.0 / batch.size),
-        accuracy=round(number(context.ops, right)) / batch.size,
+        loss=to_float(context.ops, loss) * (1.0 / batch.size),
+        accuracy=round(to_float(context.ops, right)) / batch.size,
         predictions=context.ops.xp.concat(predicted),
     )
 
 
-def number(ops: Arithmetic, x: Array) -> float:
+def to_float(ops: Arithmetic, x: Array) -> float:
     """Return the one number in an array, waiting for the device."""
     return float(ops.xp.reshape(x, ()))

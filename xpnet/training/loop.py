@@ -9,7 +9,7 @@ from xpnet.errors import DivergedError
 from xpnet.nn.schedules import Schedule
 from xpnet.training.batches import BatchLoader
 from xpnet.training.callbacks import INTERRUPTED, Callback, EpochLog
-from xpnet.training.evaluation import number
+from xpnet.training.evaluation import to_float
 from xpnet.training.state import TrainState
 from xpnet.training.step import Step
 
@@ -128,5 +128,5 @@ def _check_finite(step: Step, state: TrainState) -> None:
     NaN and infinities reach them with the step that makes them.
     """
     ops, output = step.context.ops, cast("Linear", state.variables.parameters[-1])
-    if not math.isfinite(number(ops, ops.xp.sum(output.bias))):
+    if not math.isfinite(to_float(ops, ops.xp.sum(output.bias))):
         raise DivergedError.in_epoch(state.epoch)

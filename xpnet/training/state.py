@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from xpnet._lib.tree import tree_map
-from xpnet.nn.layers import Parameters, Statistics
+from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.optim import Optimizer, OptimizerState
 
 
@@ -11,7 +11,7 @@ class Variables(NamedTuple):
     """The variables that a step changes, a pytree."""
 
     parameters: Parameters
-    statistics: list[Statistics]  # the running ones of each batch normalisation
+    statistics: list[RunningStatistics]  # the running ones of each batch normalisation
     optimizer: OptimizerState
 
 
@@ -24,7 +24,7 @@ class TrainState(NamedTuple):
 
 
 def initial_state(
-    parameters: Parameters, statistics: list[Statistics], optimizer: Optimizer[OptimizerState]
+    parameters: Parameters, statistics: list[RunningStatistics], optimizer: Optimizer[OptimizerState]
 ) -> TrainState:
     """Return the state before the first step, with copies: a step may use the memory of what it is given."""
     layers, running = tree_map(lambda array: array * 1.0, (parameters, statistics))

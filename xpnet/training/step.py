@@ -7,10 +7,16 @@ from xpnet._typing import Array
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, block_chunks, tree_sum, unstack
 from xpnet.inference.context import ComputeContext
 from xpnet.nn.dropout import Masks, dropout_scale
-from xpnet.nn.layers import Parameters, Statistics, Sums, shares, updated_statistics
-from xpnet.nn.network import gradients_and_sums, prepare
+from xpnet.nn.layers import (
+    BatchMoments,
+    Parameters,
+    RunningStatistics,
+    mean_and_variance_factors,
+    update_running_statistics,
+)
+from xpnet.nn.network import gradients_and_moments, prepare
 from xpnet.nn.optim import Optimizer, OptimizerState
-from xpnet.training.batches import NO_MASKS, Batch, Block, rows
+from xpnet.training.batches import NO_MASKS, Batch, Block, gather_rows
 from xpnet.training.state import Variables
 
 
@@ -33,9 +39,9 @@ class Step:
         self._input_scale = dropout_scale(context.network.input_dropout)
         self._block_sums = context.compile(self.block_sums)
         self._add = context.compile(add)
-        self._update = context.compile(self._updated, donated=(0,))
+        self._update = context.compile(self._apply_update, donated=(0,))
         whole = context.whole_steps
-        self._whole = context.compile(self._after_block, donated=(0,)) if whole else None
+        self._whole = context.compile(self._step_block, donated=(0,)) if whole else None
 
     def __call__(self, variables: Variables, batch: Batch, learning_rate: float) -> Variables:
         """Return the variables after a step; the memory of those before may be used for them."""
@@ -43,7 +49,7 @@ class Step:
             block = batch.block(Group(0, batch.size, 1))
             return self._whole(variables, *block, learning_rate)
         sums = self._sums(variables.parameters, batch)
-        return self._update(variables, sums, *shares(batch.size), learning_rate)
+        return self._update(variables, sums, *mean_and_variance_factors(batch.size), learning_rate)
 
     def gradients(self, parameters: Parameters, batch: Batch) -> Parameters:
         """Return the gradients of the mean loss of a batch with respect to all parameters."""
@@ -59,10 +65,10 @@ class Step:
     ) -> list[Array]:
         """Return the sums over the samples of a block, flat: gradients, then the moments of batch norm."""
         ops, network = self.context.ops, self.context.network
-        samples = rows(ops, Block(x, labels, indices))
+        samples = gather_rows(ops, Block(x, labels, indices))
         layers = prepare(ops, parameters)
         inputs = self.context.inputs(samples.x, masks.inputs, self._input_scale)
-        gradients, moments = gradients_and_sums(
+        gradients, moments = gradients_and_moments(
             ops, layers, inputs, samples.labels, network, masks=masks.hidden
         )
         return [array for part in (*gradients, *moments) for array in part]
@@ -79,7 +85,7 @@ class Step:
         chunks = block_chunks(batch.size, self.context.stack)
         return tree_sum(self.context.map_blocks(of_chunk, chunks), self._add)
 
-    def _after_block(
+    def _step_block(
         self,
         variables: Variables,
         x: Array,
@@ -91,9 +97,9 @@ class Step:
         """Return the variables after a batch of one block."""
         sums = self.block_sums(variables.parameters, x, labels, indices, masks)
         size = int((labels if indices is None else indices).shape[0])
-        return self._updated(variables, sums, *shares(size), learning_rate)
+        return self._apply_update(variables, sums, *mean_and_variance_factors(size), learning_rate)
 
-    def _updated(
+    def _apply_update(
         self,
         variables: Variables,
         sums: list[Array],
@@ -103,7 +109,7 @@ class Step:
     ) -> Variables:
         means, of_norms = _split(variables.parameters, variables.statistics, sums, share)
         running = [
-            updated_statistics(old, new, share, variance_share)
+            update_running_statistics(old, new, share, variance_share)
             for old, new in zip(variables.statistics, of_norms, strict=True)
         ]
         parameters, optimizer = self.optimizer.update(
@@ -113,9 +119,9 @@ class Step:
 
 
 def _split(
-    parameters: Parameters, statistics: Sequence[Statistics], sums: list[Array], share: float
-) -> tuple[Parameters, list[Sums]]:
+    parameters: Parameters, statistics: Sequence[RunningStatistics], sums: list[Array], share: float
+) -> tuple[Parameters, list[BatchMoments]]:
     """Return mean gradients, and the sums of each batch normalisation, from the flat list of `block_sums`."""
     arrays = iter(sums)
     means = [type(layer)(*(next(arrays) * share for _ in layer)) for layer in parameters]
-    return means, [Sums(next(arrays), next(arrays)) for _ in statistics]
+    return means, [BatchMoments(next(arrays), next(arrays)) for _ in statistics]

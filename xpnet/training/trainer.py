@@ -24,11 +24,11 @@ from xpnet.data.memmap import for_shuffling, is_mapped
 from xpnet.errors import ConfigError
 from xpnet.inference.context import build_context
 from xpnet.nn import optim, schedules
-from xpnet.nn.architecture import Network, described, shown
+from xpnet.nn.architecture import Network, describe, format_sizes
 from xpnet.nn.dropout import Masks, dropout_masks
-from xpnet.nn.init import initial_statistics, initialize
+from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization
-from xpnet.nn.layers import Parameters, Statistics
+from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.storage.model_file import SavedModel, load_model, parameters_of, saved_layers
 from xpnet.training.batches import BatchLoader, Order, Samples
 from xpnet.training.callbacks import Callback
@@ -40,7 +40,7 @@ from xpnet.training.step import Step
 REQUIRE_DEVICE_VARIABLE = "XPNET_REQUIRE_DEVICE"
 
 
-class Split(NamedTuple):
+class TrainValidationSplit(NamedTuple):
     """The indices of the samples to train on and to validate with, on the host.
 
     None stands for all samples, or for none to validate with.
@@ -97,13 +97,13 @@ class Trainer:
         self.network = _network(config, data)
         split = _split(config, len(data.y_train))
         _check_sizes(config, self.network.sizes, len(data.y_train) - config.validation)
-        self.normalization = normalization or _fitted(config, data, split)
+        self.normalization = normalization or _fit_normalization(config, data, split)
         self.context = build_context(
             config.arithmetic, config.float_type, backend, self.network, self.normalization
         )
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
         put = backend.from_host
-        self._initial = _initial(config, self.network)
+        self._initial_parameters = _initial_parameters(config, self.network)
         self.samples = Samples(put(data.x_train), put(data.y_train))
         self.test = Samples(put(data.x_test), put(data.y_test))
         self.training_indices, self.validation_indices = (
@@ -146,7 +146,7 @@ class Trainer:
         """Return the state before the first step."""
         dtype = self.config.float_type
         put = self.backend.from_host
-        layers, statistics = tree_map(lambda array: put(array.astype(dtype) + 0.0), self._initial)
+        layers, statistics = tree_map(lambda array: put(array.astype(dtype) + 0.0), self._initial_parameters)
         return initial_state(layers, statistics, self.optimizer)
 
     def fit(
@@ -217,7 +217,7 @@ class Trainer:
         variables = state.variables
         return evaluate(self.context, variables.parameters, samples, variables.statistics, order)
 
-    def _loader(self, data: Dataset, split: Split) -> BatchLoader:
+    def _loader(self, data: Dataset, split: TrainValidationSplit) -> BatchLoader:
         config, network, put = self.config, self.network, self.backend.from_host
         count = len(data.y_train) if split.training is None else len(split.training)
         mapped = is_mapped(data.x_train)
@@ -294,30 +294,30 @@ def _network(config: TrainConfig, data: Dataset) -> Network:
     )
 
 
-def _split(config: TrainConfig, count: int) -> Split:
+def _split(config: TrainConfig, count: int) -> TrainValidationSplit:
     if not config.validation:
-        return Split(None, None)
+        return TrainValidationSplit(None, None)
     if config.validation >= count:
         msg = f"--validation: expected fewer than the {count} training samples, got {config.validation}"
         raise ConfigError(msg)
-    return Split(*random.split(config.seed, count, config.validation))
+    return TrainValidationSplit(*random.split(config.seed, count, config.validation))
 
 
-def _fitted(config: TrainConfig, data: Dataset, split: Split) -> Normalization:
+def _fit_normalization(config: TrainConfig, data: Dataset, split: TrainValidationSplit) -> Normalization:
     x = data.x_train if split.training is None else data.x_train[split.training]
     return fit_normalization(config.normalize, x)
 
 
-def _initial(config: TrainConfig, network: Network) -> tuple[Parameters, list[Statistics]]:
+def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Parameters, list[RunningStatistics]]:
     """Return the parameters and running statistics to start from, on the host."""
     if config.init_from is None:
         parameters = initialize(network.sizes, config.seed, config.init, batch_norm=network.batch_norm)
-        return parameters, initial_statistics(network)
+        return parameters, initial_running_statistics(network)
     model = load_model(config.init_from)
     if model.network.sizes != network.sizes or model.network.batch_norm != network.batch_norm:
         msg = (
-            f"--init-from: {config.init_from} holds a {described(model.network)}, "
-            f"but the settings and the data make it a {described(network)}"
+            f"--init-from: {config.init_from} holds a {describe(model.network)}, "
+            f"but the settings and the data make it a {describe(network)}"
         )
         raise ConfigError(msg)
     return parameters_of(model)
@@ -339,7 +339,7 @@ def _check_sizes(config: TrainConfig, sizes: tuple[int, ...], samples: int) -> N
     memory = available_memory()
     if memory is not None and needed > memory:
         msg = (
-            f"--hidden: a {shown(sizes)} network has {parameters} parameters and needs about "
+            f"--hidden: a {format_sizes(sizes)} network has {parameters} parameters and needs about "
             f"{needed / 2**30:.0f} GiB, this machine has {memory / 2**30:.0f}: use fewer units"
         )
         raise ConfigError(msg)

@@ -24,7 +24,7 @@ _MODULES: Final = {STRICT: "array_api_strict"}
 
 
 @dataclass(frozen=True)
-class Place:
+class BackendDevice:
     """A library on a device; as text it is ``torch``, ``torch:cuda:1``, ``array-api-strict:cpu``."""
 
     backend: str
@@ -55,11 +55,11 @@ class Place:
         return make(self.backend, self.device)
 
 
-NUMPY: Final = Place("numpy", "cpu")
+NUMPY: Final = BackendDevice("numpy", "cpu")
 """What every other place is compared with."""
 
 
-def parse(name: str) -> Place:
+def parse(name: str) -> BackendDevice:
     """Return the place of a name: a library, or ``library:device``.
 
     Without a device it is the CPU; for cupy the first GPU, for array-api-strict ``device1``, which it
@@ -74,7 +74,7 @@ def parse(name: str) -> Place:
     if backend not in BACKENDS:
         msg = f"unknown backend {backend!r}: expected {', '.join(BACKENDS)}, or one with :cuda or :cuda:N"
         raise ConfigError(msg)
-    place = Place(backend, full_name(device) or _default_device(backend))
+    place = BackendDevice(backend, full_name(device) or _default_device(backend))
     if cuda_index(place.device) is not None:
         exists = backend in CUDA_BACKENDS
     elif place.device == "cpu":
@@ -87,37 +87,37 @@ def parse(name: str) -> Place:
     return place
 
 
-def parse_list(names: str) -> list[Place]:
+def parse_list(names: str) -> list[BackendDevice]:
     """Return the places of names separated by commas, each once; ConfigError as in `parse`."""
     return list(dict.fromkeys(parse(name) for name in names.split(",") if name.strip()))
 
 
-def survey(backends: Iterable[str] = tuple(BACKENDS)) -> list[tuple[Place, Probe]]:
+def survey(backends: Iterable[str] = tuple(BACKENDS)) -> list[tuple[BackendDevice, Probe]]:
     """Probe each library on every device it has here, and on a GPU if it could have one.
 
     This imports the libraries that are installed. Of the devices that array-api-strict pretends to
     have, ``device1`` stands for all.
     """
     return [
-        (Place(backend, device), result)
+        (BackendDevice(backend, device), result)
         for backend in backends
         for device, result in _probes(backend).items()
     ]
 
 
-def usable(backends: Iterable[str] = tuple(BACKENDS)) -> list[Place]:
+def usable(backends: Iterable[str] = tuple(BACKENDS)) -> list[BackendDevice]:
     """Return the places that can compute here."""
     return [place for place, probed in survey(backends) if probed.usable]
 
 
-def installed() -> list[Place]:
+def installed() -> list[BackendDevice]:
     """Return the default place of each installed library, and GPUs if there is an NVIDIA driver.
 
     Nothing is imported, so one of them may turn out to be unusable.
     """
-    places = [Place(backend, _default_device(backend)) for backend in BACKENDS]
+    places = [BackendDevice(backend, _default_device(backend)) for backend in BACKENDS]
     if cuda_driver_version() is not None:
-        gpus = [Place(backend, "cuda:0") for backend in CUDA_BACKENDS]
+        gpus = [BackendDevice(backend, "cuda:0") for backend in CUDA_BACKENDS]
         places += [place for place in gpus if place not in places]
     return [place for place in places if place.installed]
 
