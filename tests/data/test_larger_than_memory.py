@@ -67,7 +67,7 @@ def limited(memory: int | None, code: str, *words: object) -> subprocess.Complet
 
 
 TRAIN = "import sys; from xpnet.train import main; sys.exit(main(sys.argv[1:]))"
-READ_ALL = "from xpnet.data import memmap; memmap.MAPPED_FROM = 1 << 62\n"
+READ_ALL = "from xpnet.data import memmap; memmap.MIN_MAPPED_BYTES = 1 << 62\n"
 """Code that makes the same files come into memory."""
 
 
@@ -139,7 +139,7 @@ def test_mapped_files_give_the_parameters_of_the_same_rows_in_an_npz(
     data = load(tmp_path / "idx")
     names = ("x_train", "y_train", "x_test", "y_test")
     np.savez(tmp_path / "data.npz", **{name: getattr(data, name) for name in names})
-    monkeypatch.setattr(memmap, "MAPPED_FROM", 1)
+    monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 1)
     found = set()
     for name in ("idx", "npy", "data.npz"):
         words = ["--out", str(tmp_path), "--name", f"run-{name}", "--batch-size", batch_size]
@@ -154,7 +154,7 @@ def test_a_backend_that_copies_refuses_what_the_memory_cannot_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("xpnet.data.datasets.available_memory", lambda: 8 * MIB)
-    monkeypatch.setattr(memmap, "MAPPED_FROM", MIB)
+    monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", MIB)
     assert tile_mnist.main(["4000", "--out", str(tmp_path / "data")]) == 0
     words = [
         "--data",
@@ -245,7 +245,7 @@ def test_both_forms_hold_the_same_data(tmp_path: Path) -> None:
 
 
 def test_large_output_is_mapped(tmp_path: Path) -> None:
-    assert tile_mnist.main([str(-(-memmap.MAPPED_FROM // 784)), "--out", str(tmp_path / "a")]) == 0
+    assert tile_mnist.main([str(-(-memmap.MIN_MAPPED_BYTES // 784)), "--out", str(tmp_path / "a")]) == 0
     data = load(tmp_path / "a")
     assert (is_mapped(data.x_train), is_mapped(data.x_test)) == (True, False)
 

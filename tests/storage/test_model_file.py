@@ -26,12 +26,12 @@ from xpnet.nn.layers import RunningStatistics
 from xpnet.nn.network import forward
 from xpnet.storage.model_file import (
     SavedModel,
+    encode_model,
     fingerprint,
     load_model,
-    parameters_of,
+    model_to_parameters,
+    parameters_to_tensors,
     save_model,
-    saved_layers,
-    to_bytes,
 )
 
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -144,7 +144,7 @@ def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path: P
 
 
 def test_the_numbers_are_aligned_for_readers_that_map_the_file() -> None:
-    data = to_bytes(model((2, 5, 1), normalize="standardize", normalization=statistics(2)))
+    data = encode_model(model((2, 5, 1), normalize="standardize", normalization=statistics(2)))
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     assert (8 + length) % 8 == 0
@@ -166,7 +166,7 @@ def test_the_same_model_gives_the_same_bytes_in_any_layout() -> None:
         ],
         plain.sizes,
     )
-    assert to_bytes(plain) == to_bytes(turned)
+    assert encode_model(plain) == encode_model(turned)
     assert fingerprint(plain.layers) == fingerprint(turned.layers)
 
 
@@ -468,8 +468,8 @@ def with_header(header: bytes, body: bytes = b"") -> bytes:
 DAMAGED = {
     "empty": b"",
     "short": b"\x01\x02",
-    "truncated": to_bytes(model())[:-1],
-    "longer": to_bytes(model()) + b"\0",
+    "truncated": encode_model(model())[:-1],
+    "longer": encode_model(model()) + b"\0",
     "pickle": b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x07pickled\x94.",
     "header beyond the file": struct.pack("<Q", 90_000_000) + b"{}",
     "header of 2^63 bytes": struct.pack("<Q", 2**63) + b"{}",
@@ -500,12 +500,12 @@ def test_a_damaged_file_is_refused_in_one_line_and_little_memory(tmp_path: Path,
 
 
 @settings(max_examples=150)
-@given(position=st.integers(0, len(to_bytes(normalized())) - 1), value=st.integers(0, 255))
+@given(position=st.integers(0, len(encode_model(normalized())) - 1), value=st.integers(0, 255))
 def test_any_changed_byte_gives_a_model_or_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, position: int, value: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "changed.safetensors"
-    content = bytearray(to_bytes(normalized()))
+    content = bytearray(encode_model(normalized()))
     content[position] = value
     path.write_bytes(content)
     try:
@@ -534,12 +534,12 @@ def test_parameters_of_a_training_come_back_from_the_file(tmp_path: Path, batch_
         RunningStatistics(*(array + rng.uniform(size=array.shape) for array in entry))
         for entry in initial_running_statistics(network)
     ]
-    layers, norms = saved_layers(parameters, running)
+    layers, norms = parameters_to_tensors(parameters, running)
     saved = SavedModel(layers, network.sizes, norms=norms, activation="sigmoid")
     save_model(tmp_path / "m", saved)
     loaded = load_model(tmp_path / "m")
     assert loaded.network == network
-    found = parameters_of(loaded)
+    found = model_to_parameters(loaded)
     for one, other in zip(found, (parameters, running), strict=True):
         assert [type(entry) for entry in one] == [type(entry) for entry in other]
         for array, expected in zip(itertools.chain(*one), itertools.chain(*other), strict=True):
@@ -549,7 +549,7 @@ def test_parameters_of_a_training_come_back_from_the_file(tmp_path: Path, batch_
 def test_batch_normalisation_without_its_statistics_is_not_saved() -> None:
     parameters = initialize((4, 3, 2), 0, batch_norm=True)
     with pytest.raises(ValueError, match="zip"):
-        saved_layers(parameters)
+        parameters_to_tensors(parameters)
 
 
 # PyTorch, whose names these are
@@ -603,6 +603,6 @@ def test_a_trained_network_of_pytorch_is_read(tmp_path: Path) -> None:
 def assert_logits(loaded: SavedModel, x: np.ndarray, expected: np.ndarray) -> None:
     backend = make("cpu")
     ops = Native(backend.xp, backend.device, backend.xp.float64)
-    parameters, running = parameters_of(loaded)
+    parameters, running = model_to_parameters(loaded)
     logits, _ = forward(ops, parameters, x.T, loaded.network, running=running)
     np.testing.assert_allclose(logits.T, expected, rtol=1e-12, atol=1e-12)

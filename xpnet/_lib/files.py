@@ -9,7 +9,7 @@ from pathlib import Path
 from xpnet.errors import ConfigError, DataError
 
 
-def read_regular(path: Path, limit: int, hint: str) -> bytes:
+def read_regular_file(path: Path, limit: int, hint: str) -> bytes:
     """Return the content of a regular file, or of one that a link leads to.
 
     Opening a FIFO would wait for somebody to write, and a device such as /dev/zero has no end.
@@ -84,10 +84,10 @@ def save(path: Path, data: bytes) -> None:
     try:
         write_atomic(path, data)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise make_write_error(path, error) from error
 
 
-def unwritable(path: Path, error: OSError) -> ConfigError:
+def make_write_error(path: Path, error: OSError) -> ConfigError:
     """Return the one-line error for a file or folder that could not be written."""
     reason = error.strerror or type(error).__name__
     return ConfigError(f"{path}: cannot be written ({reason}): free some space or choose another folder")

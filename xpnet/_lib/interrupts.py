@@ -8,7 +8,7 @@ from types import FrameType
 
 
 @contextmanager
-def deferred(notice: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+def defer_interrupts(notice: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Give the body a function that tells whether Ctrl-C was pressed, instead of interrupting it.
 
     ``notice`` is called at the first Ctrl-C. A second one raises KeyboardInterrupt at once. Nothing is

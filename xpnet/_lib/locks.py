@@ -57,7 +57,7 @@ class Lock:
         self._lock.release()
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Return whether the lock on `path` is held, or may be, without removing the file."""
     if not path.is_file():
         return False

@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(msg)
 
 
-def file_named(suffix: str) -> Callable[[str], Path]:
+def path_ending_in(suffix: str) -> Callable[[str], Path]:
     """Return the type of an argument that names a file to write: another ending may be a file to keep."""
 
     def read(text: str) -> Path:

@@ -57,7 +57,7 @@ class Augmenter(Protocol):
         """
 
 
-def augmenter(
+def build_augmenter(
     ops: Arithmetic,
     augmentation: Augmentation,
     height: int,
@@ -78,18 +78,18 @@ def augmenter(
     xp, n = ops.xp, height * width
     across, down = (from_host(gaussian_matrix(size, augmentation.elastic_sigma)) for size in (width, height))
     amplitude = augmentation.elastic_alpha * distort.NOISE_STEP
-    smooth = resample.smoother(ops, across, down, amplitude)
-    warp = resample.warper(ops, height, width)
+    smooth = resample.build_smoother(ops, across, down, amplitude)
+    warp = resample.build_warper(ops, height, width)
 
-    def variants(rows: Array, indices: "NDArray[np.int64]", epoch: int) -> Array:
-        draws = distort.draw(augmentation, height, width, seed, epoch, indices)
+    def make_variants(rows: Array, indices: "NDArray[np.int64]", epoch: int) -> Array:
+        draws = distort.draw_distortions(augmentation, height, width, seed, epoch, indices)
         field = None if draws.noise is None else smooth(from_host(draws.noise))
         images = xp.reshape(rows, (-1, height, width))
         return xp.reshape(warp(images, from_host(draws.transforms), field), (-1, n))
 
     def augment(rows: Array, indices: "NDArray[np.int64]", epoch: int, /) -> Array:
         parts = [
-            variants(rows[start:stop, :], indices[start:stop], epoch)
+            make_variants(rows[start:stop, :], indices[start:stop], epoch)
             for start, stop in block_bounds(len(indices), chunk)
         ]
         return parts[0] if len(parts) == 1 else xp.concat(parts)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
 from xpnet.data.csv import read_csv
-from xpnet.data.idx import NAMES, read_folder
+from xpnet.data.idx import FILE_NAMES, read_idx_folder
 from xpnet.data.memmap import is_mapped
 from xpnet.data.npy import read_npy_folder, read_npz
-from xpnet.data.source import NEED_NOT_FIT, check_memory
+from xpnet.data.source import MAPPING_HINT, check_memory
 from xpnet.data.table import ROLES, Table
 from xpnet.errors import ConfigError, DataError
 
@@ -66,9 +66,9 @@ def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
         A file is missing, damaged or not of its form: one line with the file, row and column.
     """
     try:
-        return _load(data, test_data)
+        return _read_dataset(data, test_data)
     except MemoryError as error:
-        raise DataError.at(data, f"does not fit in this machine's memory: {NEED_NOT_FIT}") from error
+        raise DataError.at(data, f"does not fit in this machine's memory: {MAPPING_HINT}") from error
     except OSError as error:
         raise DataError.at(data, f"cannot be read ({error.strerror or error})") from error
 
@@ -92,7 +92,7 @@ def digest(dataset: Dataset) -> str:
     return sha.hexdigest()
 
 
-def check_copy(dataset: Dataset, backend: str) -> None:
+def check_copy_memory(dataset: Dataset, backend: str) -> None:
     """Refuse to copy mapped features to a backend where this machine has no memory for the copy.
 
     Raises
@@ -111,7 +111,7 @@ def check_copy(dataset: Dataset, backend: str) -> None:
         )
 
 
-def bundled_folder() -> Path:
+def find_bundled_folder() -> Path:
     """Return the folder of the bundled MNIST: inside an installed wheel, else in the checkout.
 
     Raises
@@ -128,12 +128,12 @@ def bundled_folder() -> Path:
     )
 
 
-def _load(data: Path | None, test_data: Path | None) -> Dataset:
+def _read_dataset(data: Path | None, test_data: Path | None) -> Dataset:
     if data is None:
         if test_data is not None:
             msg = f"--test-data {test_data}: goes with --data TRAIN.csv"
             raise ConfigError(msg)
-        return joined("mnist", *read_folder(bundled_folder()))
+        return join_halves("mnist", *read_idx_folder(find_bundled_folder()))
     if _is_csv(data) and not data.is_dir():
         if test_data is None:
             msg = f"--data {data}: a CSV file needs --test-data TEST.csv beside it"
@@ -141,14 +141,14 @@ def _load(data: Path | None, test_data: Path | None) -> Dataset:
         if not _is_csv(test_data):
             msg = f"--test-data {test_data}: is not a .csv or .csv.gz file"
             raise ConfigError(msg)
-        return joined(_stem(data), read_csv(data), read_csv(test_data))
+        return join_halves(_stem(data), read_csv(data), read_csv(test_data))
     if test_data is not None:
         msg = f"--test-data {test_data}: goes with a CSV file in --data; {data} holds its own test samples"
         raise ConfigError(msg)
     if data.is_dir():
-        return joined(data.resolve().name, *_read_folder(data))
+        return join_halves(data.resolve().name, *_read_folder(data))
     if data.exists() and data.suffix.lower() == ".npz":
-        return joined(_stem(data), *read_npz(data))
+        return join_halves(_stem(data), *read_npz(data))
     problem = "is none of what --data takes:" if data.exists() else "no such file or folder; --data takes"
     raise DataError.at(data, f"{problem} {_FORMS}")
 
@@ -162,8 +162,8 @@ def _read_folder(folder: Path) -> tuple[Table, Table]:
         The folder has the training features in both forms, or what it has cannot be read.
     """
     if not (folder / "x_train.npy").exists():
-        return read_folder(folder)
-    stem, _ = NAMES["x_train"]
+        return read_idx_folder(folder)
+    stem, _ = FILE_NAMES["x_train"]
     both = sorted(path.name for path in folder.glob(f"{stem}*"))
     if both:
         raise DataError.at(folder, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
@@ -178,7 +178,7 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").rsplit(".", 1)[0]
 
 
-def joined(name: str, train: Table, test: Table) -> Dataset:
+def join_halves(name: str, train: Table, test: Table) -> Dataset:
     """Join the halves, which must agree in width and in kind.
 
     Raises

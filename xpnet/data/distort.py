@@ -22,11 +22,11 @@ _PER_WORD = 4
 class Draws(NamedTuple):
     """What the variants of m images are made with, on the host."""
 
-    transforms: NDArray[np.float64]  # (2, m, 3), see ``transforms``
-    noise: NDArray[np.int16] | None  # (width, 2, m, height), see ``draw``; None: not elastic
+    transforms: NDArray[np.float64]  # (2, m, 3), see ``compute_transforms``
+    noise: NDArray[np.int16] | None  # (width, 2, m, height), see ``draw_distortions``; None: not elastic
 
 
-def draw(
+def draw_distortions(
     augmentation: Augmentation,
     height: int,
     width: int,
@@ -45,7 +45,7 @@ def draw(
     count = _AMOUNTS + (-(-fields // _PER_WORD) if elastic else 0)
     words = random.words_per_index(seed, random.Purpose.AUGMENT, count, epoch=epoch, indices=indices)
     amounts = 2.0 * random.uniform(words[:, :_AMOUNTS]) - 1.0
-    matrices = transforms(augmentation, height, width, amounts)
+    matrices = compute_transforms(augmentation, height, width, amounts)
     if not elastic:
         return Draws(matrices, None)
     noise = words[:, _AMOUNTS:].astype("<u8", copy=False).view("<i2")[:, :fields]
@@ -53,7 +53,7 @@ def draw(
     return Draws(matrices, np.ascontiguousarray(noise, dtype=np.int16))
 
 
-def transforms(
+def compute_transforms(
     augmentation: Augmentation, height: int, width: int, amounts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return where the pixels of each variant come from, (2, m, 3), for (m, 5) amounts in [-1, 1).

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAPPED_FROM = 1 << 26
+MIN_MAPPED_BYTES = 1 << 26
 """Bytes of values from which a file is mapped instead of read.
 
 Below, reading takes a moment, and a copy has its advantages: what happens to the file later does not
@@ -22,17 +22,17 @@ matter, and full-batch training can bring it into the order of its epochs once.
 class _Map(mmap.mmap):
     """A map of a whole file, and a second one for reading it in an order of one's own."""
 
-    scattered: mmap.mmap
+    random_access: mmap.mmap
 
 
-def worth_mapping(dtype: np.dtype[Any], declared: int, start: int) -> bool:
+def should_map(dtype: np.dtype[Any], declared: int, start: int) -> bool:
     """Tell whether to map `declared` bytes of values from byte `start` of a file on.
 
     They must be many, and be features as they lie there, for a conversion would copy them.
     """
     aligned = start % dtype.itemsize == 0  # else NumPy copies the whole array for each batch
     is_plain = dtype.isnative and dtype in (np.uint8, np.float32, np.float64)
-    return declared >= MAPPED_FROM and is_plain and aligned
+    return declared >= MIN_MAPPED_BYTES and is_plain and aligned
 
 
 def map_values(file: IO[bytes], start: int, declared: int, dtype: np.dtype[Any]) -> NDArray[np.generic]:
@@ -41,19 +41,19 @@ def map_values(file: IO[bytes], start: int, declared: int, dtype: np.dtype[Any])
     The map outlives the file object, and lives as long as any view of the array.
     """
     whole = _Map(file.fileno(), 0, access=mmap.ACCESS_READ)
-    whole.scattered = whole
+    whole.random_access = whole
     if hasattr(mmap, "MADV_RANDOM"):  # Windows has no such thing
-        whole.scattered = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        whole.scattered.madvise(mmap.MADV_RANDOM)
+        whole.random_access = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        whole.random_access.madvise(mmap.MADV_RANDOM)
     return np.frombuffer(whole, np.uint8, declared, start).view(dtype)
 
 
 def is_mapped(array: object) -> bool:
     """Tell whether something is a NumPy array whose values lie in a mapped file."""
-    return _map_of(array) is not None
+    return _find_map(array) is not None
 
 
-def for_shuffling(array: NDArray[np.generic]) -> NDArray[np.generic]:
+def with_random_access(array: NDArray[np.generic]) -> NDArray[np.generic]:
     """Return the same values, for reading rows in any order.
 
     Where a file is read in its order, the system reads ahead, which makes it some ten times as fast.
@@ -61,15 +61,15 @@ def for_shuffling(array: NDArray[np.generic]) -> NDArray[np.generic]:
     if memory is short. So a mapped array becomes a view of a second map of its file, whose pages are
     read one by one; any other array, and a view that skips some of the values, is returned itself.
     """
-    whole = _map_of(array)
+    whole = _find_map(array)
     if not isinstance(whole, _Map) or not array.flags.c_contiguous:
         return array
     begin = np.frombuffer(whole, np.uint8, 1).ctypes.data
-    values = np.frombuffer(whole.scattered, array.dtype, array.size, array.ctypes.data - begin)
+    values = np.frombuffer(whole.random_access, array.dtype, array.size, array.ctypes.data - begin)
     return values.reshape(array.shape)
 
 
-def _map_of(array: object) -> mmap.mmap | None:
+def _find_map(array: object) -> mmap.mmap | None:
     while isinstance(array, np.ndarray | memoryview):
         array = array.base if isinstance(array, np.ndarray) else array.obj
     return array if isinstance(array, mmap.mmap) else None

@@ -13,8 +13,8 @@ from typing import IO
 import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 
-from xpnet.data.source import read_values, reading
-from xpnet.data.table import ROLES, Table, Values, joined_halves
+from xpnet.data.source import open_data_file, read_values
+from xpnet.data.table import ROLES, Table, Values, make_halves
 from xpnet.errors import DataError
 
 _HEADER_ERRORS = (
@@ -34,7 +34,7 @@ def read_npy_folder(folder: Path) -> tuple[Table, Table]:
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise DataError.at(folder, f"has no {', '.join(missing)}; it needs {', '.join(names)}")
-    return joined_halves(read_npy(folder / name) for name in names)
+    return make_halves(read_npy(folder / name) for name in names)
 
 
 def read_npz(path: Path) -> tuple[Table, Table]:
@@ -46,13 +46,13 @@ def read_npz(path: Path) -> tuple[Table, Table]:
         Not a zip file, a missing key, an object array, a damaged member, or arrays that do not
         go together.
     """
-    with opened_archive(path) as archive:
+    with open_archive(path) as archive:
         missing = [role for role in ROLES if role not in archive.keys]
         if missing:
             raise DataError.at(
-                path, f"has no {', '.join(missing)}; it needs {', '.join(ROLES)} (found: {archive.found})"
+                path, f"has no {', '.join(missing)}; it needs {', '.join(ROLES)} (found: {archive.contents})"
             )
-        return joined_halves(map(archive.read, ROLES))
+        return make_halves(map(archive.read, ROLES))
 
 
 def read_npy(path: Path) -> Values:
@@ -63,7 +63,7 @@ def read_npy(path: Path) -> Values:
     DataError
         A damaged header, Python objects, or a shape that disagrees with the bytes that follow.
     """
-    with reading(path) as file:
+    with open_data_file(path) as file:
         return _read_array(file, str(path), path.stat().st_size)
 
 
@@ -101,7 +101,7 @@ def _read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np
 
 
 @dataclass(frozen=True)
-class Archive:
+class NpzArchive:
     """An .npz archive that is open."""
 
     path: Path
@@ -113,7 +113,7 @@ class Archive:
         return [name.removesuffix(".npy") for name in self.file.namelist() if name.endswith(".npy")]
 
     @property
-    def found(self) -> str:
+    def contents(self) -> str:
         """What it holds, for messages."""
         names = sorted(name.removesuffix(".npy") for name in self.file.namelist())
         return ", ".join(names[:8]).encode("unicode_escape").decode() or "nothing"
@@ -131,7 +131,7 @@ class Archive:
 
 
 @contextmanager
-def opened_archive(path: Path) -> Iterator[Archive]:
+def open_archive(path: Path) -> Iterator[NpzArchive]:
     """Open an .npz archive.
 
     Raises
@@ -139,9 +139,9 @@ def opened_archive(path: Path) -> Iterator[Archive]:
     DataError
         From opening and from any read inside the block: a missing or damaged archive.
     """
-    with reading(path) as file:
+    with open_data_file(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                yield Archive(path, archive)
+                yield NpzArchive(path, archive)
         except zipfile.BadZipFile as error:
             raise DataError.at(path, f"is not an intact .npz archive ({error})") from error

@@ -17,7 +17,7 @@ _HALF = 1 << (2 * _STEP_BITS - 1)
 _LANES = 0x00FF00FF  # two pixels in one int32, 16 bits apart
 
 
-def smoother(ops: Arithmetic, across: Array, down: Array, amplitude: float) -> Callable[[Array], Array]:
+def build_smoother(ops: Arithmetic, across: Array, down: Array, amplitude: float) -> Callable[[Array], Array]:
     """Return the function from noise to displacements in steps: filtered, times 128 · ``amplitude``.
 
     ``across`` (width, width) and ``down`` (height, height) are symmetric filter matrices. The function
@@ -36,7 +36,7 @@ def smoother(ops: Arithmetic, across: Array, down: Array, amplitude: float) -> C
     return smooth
 
 
-def warper(ops: Arithmetic, height: int, width: int) -> Callable[[Array, Array, Array | None], Array]:
+def build_warper(ops: Arithmetic, height: int, width: int) -> Callable[[Array, Array, Array | None], Array]:
     """Return the function that fetches every pixel of m images from elsewhere in its image.
 
     It takes images (m, height, width) uint8, transforms (2, m, 3) and displacements in steps
@@ -60,12 +60,12 @@ def warper(ops: Arithmetic, height: int, width: int) -> Callable[[Array, Array, 
         across, down = a * columns + (c + (STEPS + 0.5)), b * rows
         steps = across + down if displacements is None else displacements + across + down
         steps = xp.minimum(xp.maximum(steps, 0.0), last)
-        return _sample(ops, images, xp.astype(steps, xp.int32))  # rounds down
+        return _interpolate(ops, images, xp.astype(steps, xp.int32))  # rounds down
 
     return warp
 
 
-def _sample(ops: Arithmetic, images: Array, steps: Array) -> Array:
+def _interpolate(ops: Arithmetic, images: Array, steps: Array) -> Array:
     """Return the pixels of (m, height, width) images at (2, m, height, width) columns and rows in steps.
 
     Between pixels they are interpolated linearly across and down, and rounded, halves up. A place is
@@ -73,7 +73,7 @@ def _sample(ops: Arithmetic, images: Array, steps: Array) -> Array:
     """
     xp = ops.xp
     m, height, width = images.shape
-    squares, stride = _squares(ops, images)
+    squares, stride = _pack_neighbours(ops, images)
     whole, rest = steps >> _STEP_BITS, steps & (STEPS - 1)
     first = xp.arange(m, dtype=xp.int32, device=ops.device) * ((height + 1) * stride)
     corner = whole[1, ...] * stride + whole[0, ...] + xp.reshape(first, (m, 1, 1))
@@ -86,7 +86,7 @@ def _sample(ops: Arithmetic, images: Array, steps: Array) -> Array:
     return xp.astype((total + _HALF) >> (2 * _STEP_BITS), xp.uint8)
 
 
-def _squares(ops: Arithmetic, images: Array) -> tuple[Array, int]:
+def _pack_neighbours(ops: Arithmetic, images: Array) -> tuple[Array, int]:
     """Return every pixel with its three neighbours to the right and below in one int32, and the stride.
 
     From the lowest byte: the pixel, the right one, the pixel below, the one right of that. Each row of

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.csv import read_csv_rows
-from xpnet.data.idx import TYPES, read_idx
-from xpnet.data.npy import opened_archive, read_npy
+from xpnet.data.idx import DTYPES, read_idx
+from xpnet.data.npy import open_archive, read_npy
 from xpnet.data.source import GZIP_MAGIC
-from xpnet.data.table import features, joined_table
+from xpnet.data.table import as_features, make_table
 from xpnet.errors import DataError
 
-FORMS = ".csv, .csv.gz, .npy, .npz and IDX files"
+FILE_FORMATS = ".csv, .csv.gz, .npy, .npz and IDX files"
 """What is read, in words."""
 
 
@@ -35,7 +35,7 @@ def is_table(path: Path) -> bool:
             start = file.read(3)
     except OSError:
         return False
-    is_idx = len(start) == 3 and start.startswith(b"\0\0") and start[2] in TYPES
+    is_idx = len(start) == 3 and start.startswith(b"\0\0") and start[2] in DTYPES
     return is_idx or start.startswith(GZIP_MAGIC)
 
 
@@ -60,23 +60,23 @@ def read_rows(path: Path, expected: int) -> Rows:
         if name.endswith((".csv", ".csv.gz")):
             return Rows(*read_csv_rows(path, expected))
         if name.endswith(".npz"):
-            return _npz_rows(path)
+            return _read_npz_rows(path)
         read = read_npy if name.endswith(".npy") else read_idx
-        return Rows(features(*read(path)), None)
+        return Rows(as_features(*read(path)), None)
     except MemoryError as error:
         raise DataError.at(path, "does not fit in this machine's memory: split it") from error
 
 
-def _npz_rows(path: Path) -> Rows:
-    with opened_archive(path) as archive:
+def _read_npz_rows(path: Path) -> Rows:
+    with open_archive(path) as archive:
         keys = archive.keys
         names = ["x_test", "x", *(keys if len(keys) == 1 else ())]
         key = next((name for name in names if name in keys), None)
         if key is None:
-            problem = f"expected x_test, or x, or a single array (found: {archive.found})"
+            problem = f"expected x_test, or x, or a single array (found: {archive.contents})"
             raise DataError.at(path, problem)
         label_key = "y_test" if key == "x_test" else "y"
         if label_key not in keys:
-            return Rows(features(*archive.read(key)), None)
-        table = joined_table(archive.read(key), archive.read(label_key))
+            return Rows(as_features(*archive.read(key)), None)
+        table = make_table(archive.read(key), archive.read(label_key))
         return Rows(table.x, table.y)

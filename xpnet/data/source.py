@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
-from xpnet.data.memmap import map_values, worth_mapping
+from xpnet.data.memmap import map_values, should_map
 from xpnet.data.table import format_shape
 from xpnet.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
-NEED_NOT_FIT = "uncompressed IDX or .npy files of pixels need not fit"
+MAPPING_HINT = "uncompressed IDX or .npy files of pixels need not fit"
 MAX_EXPANSION = 1032
 """Deflate cannot expand its input more than this many times (zlib technical notes)."""
 
 
 @contextmanager
-def reading(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
+def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
     """Open `path` for reading; gzip is recognised by its content and decompressed on the way.
 
     `expected` names what `path` should be, in messages.
@@ -78,7 +78,7 @@ def read_values(
     Parameters
     ----------
     file
-        A file after its header, opened by `reading`, or a member of an archive.
+        A file after its header, opened by `open_data_file`, or a member of an archive.
     where
         Its name for messages.
     shape, dtype
@@ -102,7 +102,7 @@ def read_values(
             f"its header announces {declared} bytes of values,"
             f" {stored} {'compressed ' if packed else ''}bytes cannot hold them",
         )
-    if may_map and not packed and worth_mapping(dtype, declared, start):
+    if may_map and not packed and should_map(dtype, declared, start):
         follow = stored - start
         if follow == declared:
             return map_values(file, start, declared, dtype)
@@ -129,5 +129,5 @@ def check_memory(where: str | Path, declared: int) -> None:
     if memory is not None and declared > memory > 0:
         raise DataError.at(
             where,
-            f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {NEED_NOT_FIT}",
+            f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {MAPPING_HINT}",
         )

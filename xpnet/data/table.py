@@ -41,19 +41,19 @@ class Table:
             raise DataError(msg)
 
 
-def joined_table(x: Values, y: Values) -> Table:
+def make_table(x: Values, y: Values) -> Table:
     """Return half of a dataset from its features and labels as they were read."""
-    return Table(features(*x), labels(*y), x.where, y.where)
+    return Table(as_features(*x), as_labels(*y), x.where, y.where)
 
 
-def joined_halves(arrays: Iterable[Values]) -> tuple[Table, Table]:
+def make_halves(arrays: Iterable[Values]) -> tuple[Table, Table]:
     """Return the halves (train, test) of a dataset from its arrays in the order of `ROLES`."""
     ordered = iter(arrays)
-    train = joined_table(next(ordered), next(ordered))
-    return train, joined_table(next(ordered), next(ordered))
+    train = make_table(next(ordered), next(ordered))
+    return train, make_table(next(ordered), next(ordered))
 
 
-def features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.generic]:
+def as_features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.generic]:
     """Return `values` as rows of features: uint8 pixels, or finite float32 or float64.
 
     Parameters
@@ -81,16 +81,16 @@ def features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) ->
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         if rows.min() < 0 or rows.max() > 255:
             problem = f"is outside 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
-            raise _first_defect(where, rows, lambda part: (part < 0) | (part > 255), problem)
+            raise _find_first_defect(where, rows, lambda part: (part < 0) | (part > 255), problem)
     elif rows.dtype.kind == "f":
         rows = rows.astype(np.float64 if rows.dtype.itemsize > 4 else np.float32, copy=False)
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
-            raise _first_defect(where, rows, lambda part: ~np.isfinite(part), "is not a finite number")
+            raise _find_first_defect(where, rows, lambda part: ~np.isfinite(part), "is not a finite number")
         return np.ascontiguousarray(rows)
     return np.ascontiguousarray(rows, dtype=np.uint8)
 
 
-def labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.int32]:
+def as_labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.int32]:
     """Return `values` of shape (m,) or (m, 1) as int32 labels.
 
     Raises
@@ -112,7 +112,7 @@ def labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> N
     return column.astype(np.int32)
 
 
-def _first_defect(
+def _find_first_defect(
     where: str | Path, rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]], problem: str
 ) -> DataError:
     """Return the error of the first value that is wrong: one is, in rows that may be mapped."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from xpnet.errors import DataError
-from xpnet.inference.load import classes_of
+from xpnet.inference.load import predict_classes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +78,7 @@ def evaluate(
             f"0 to {classes - 1}"
         )
         raise DataError(msg)
-    logits, predicted, probabilities = classes_of(predictor, x, name)
+    logits, predicted, probabilities = predict_classes(predictor, x, name)
     return Evaluation(
         int((predicted == labels).sum()) / len(labels),
         _mean_loss(predictor, logits, labels, loss, label_smoothing),

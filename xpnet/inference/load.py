@@ -71,11 +71,11 @@ def load_for_inference(
     from xpnet.backends.resolve import resolve
     from xpnet.config import from_resolved
     from xpnet.inference.predictor import Predictor, model_path
-    from xpnet.storage.find import newest
+    from xpnet.storage.find import find_newest_run
     from xpnet.storage.model_file import load_model
     from xpnet.storage.record import RECORD_FILE, read_run
 
-    path = newest().folder if run is None else run
+    path = find_newest_run().folder if run is None else run
     config = sha256 = None
     if path.is_dir():
         record = read_run(path)
@@ -116,7 +116,7 @@ def _check_fingerprint(folder: Path, record: "Record", model: "SavedModel") -> N
         raise DataError(msg)
 
 
-def classes_of(
+def predict_classes(
     predictor: "Predictor", x: "NDArray[np.generic]", name: str
 ) -> "tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.floating]]":
     """Return logits (m, classes), predicted classes (m,) and probabilities (m, classes) of raw rows.

@@ -18,7 +18,7 @@ from xpnet.nn import functional as F
 from xpnet.nn.inputs import Kind, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import forward, prepare
-from xpnet.storage.model_file import SavedModel, load_model, parameters_of
+from xpnet.storage.model_file import SavedModel, load_model, model_to_parameters
 from xpnet.storage.record import MODEL_FILE
 
 PIXEL_SCALE = 1.0 / 255.0
@@ -50,14 +50,14 @@ class Predictor:
         self._dtype = dtype = np.dtype("f8" if double or self.arithmetic == "reproducible" else "f4")
         with backend.scope():
             self._context = build_context(
-                self.arithmetic, dtype.name, backend, model.network, normalization_of(model)
+                self.arithmetic, dtype.name, backend, model.network, model_normalization(model)
             )
 
             def on_device(array: NDArray[np.generic]) -> Any:
                 return backend.from_host(array.astype(dtype) + 0.0)
 
-            self._parameters, self._statistics = tree_map(on_device, parameters_of(model))
-        self._compute = self._context.compile(_outputs(self._context))
+            self._parameters, self._statistics = tree_map(on_device, model_to_parameters(model))
+        self._compute = self._context.compile(_build_outputs_function(self._context))
 
     @classmethod
     def load(
@@ -112,14 +112,14 @@ class Predictor:
             raise DataError(msg)
         backend = self.backend
 
-        def of_block(bounds: tuple[int, int]) -> Any:
+        def evaluate_block(bounds: tuple[int, int]) -> Any:
             rows = backend.from_host(np.ascontiguousarray(x[slice(*bounds)]))
             return self._compute(self._parameters, self._statistics, rows)
 
         logits, probabilities = (np.empty((len(x), self.classes), self._dtype) for _ in range(2))
         bounds = block_bounds(len(x), BLOCK_SIZE)
         with backend.scope(), backend.workers(available_cpus()):
-            for (begin, end), block in zip(bounds, backend.map_blocks(of_block, bounds), strict=True):
+            for (begin, end), block in zip(bounds, backend.map_blocks(evaluate_block, bounds), strict=True):
                 logits[begin:end], probabilities[begin:end] = map(backend.to_host, block)
         return logits, probabilities
 
@@ -143,20 +143,20 @@ def model_path(path: Path) -> Path:
     return path
 
 
-def _outputs(context: ComputeContext) -> Any:
+def _build_outputs_function(context: ComputeContext) -> Any:
     """Return the function from parameters, statistics and raw rows to logits and probabilities by rows."""
 
-    def of_block(parameters: Parameters, running: list[RunningStatistics], x: Any) -> tuple[Any, Any]:
+    def evaluate_block(parameters: Parameters, running: list[RunningStatistics], x: Any) -> tuple[Any, Any]:
         ops = context.ops
         layers = prepare(ops, parameters)
         logits, _ = forward(ops, layers, context.inputs(x), context.network, running=running)
         transposed = ops.xp.matrix_transpose
         return transposed(logits), transposed(F.softmax(ops, logits))
 
-    return of_block
+    return evaluate_block
 
 
-def normalization_of(model: SavedModel) -> Normalization:
+def model_normalization(model: SavedModel) -> Normalization:
     """Return the normalisation of the inputs."""
     statistics = model.normalization
     scale = PIXEL_SCALE if model.normalize == "scale" else 1.0

@@ -16,7 +16,7 @@ import numpy as np
 from xpnet._lib.files import save
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DataError
-from xpnet.storage.tensors import DTYPES, little_endian, opened, to_bytes
+from xpnet.storage.tensors import DTYPES, encode_tensors, open_tensors, to_little_endian
 
 FORMAT = {"format": "xpnet-snapshot", "format_version": "1"}
 
@@ -37,7 +37,7 @@ def save_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> Non
         An array has another dtype, or a fact is not for JSON.
     """
     text = json.dumps(dict(facts))
-    save(path, to_bytes(arrays, {**FORMAT, "facts": text, "checksum": _checksum(arrays, text)}))
+    save(path, encode_tensors(arrays, {**FORMAT, "facts": text, "checksum": _compute_checksum(arrays, text)}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -48,7 +48,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     DataError
         The file is missing or damaged, or no checkpoint.
     """
-    with opened(path) as file:
+    with open_tensors(path) as file:
         metadata = file.metadata() or {}
         for key, expected in FORMAT.items():
             if metadata.get(key) != expected:
@@ -58,8 +58,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                 )
                 raise DataError(msg)
         text = metadata.get("facts", "")
-        arrays = {name: _array(path, file, name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    if metadata.get("checksum") != _checksum(arrays, text):
+        arrays = {name: _read_array(path, file, name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    if metadata.get("checksum") != _compute_checksum(arrays, text):
         msg = f"{path}: damaged: its content is not what was written (the checksum differs)"
         raise DataError(msg)
     try:
@@ -72,7 +72,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, facts
 
 
-def _array(path: Path, file: Any, name: str) -> np.ndarray:
+def _read_array(path: Path, file: Any, name: str) -> np.ndarray:
     code = file.get_slice(name).get_dtype()
     if code not in DTYPES:
         msg = f"{path}: {json.dumps(name)[:60]}: expected one of {', '.join(DTYPES)}, got {code}"
@@ -84,11 +84,11 @@ def _array(path: Path, file: Any, name: str) -> np.ndarray:
         raise DataError(msg) from error
 
 
-def _checksum(arrays: Arrays, text: str) -> str:
+def _compute_checksum(arrays: Arrays, text: str) -> str:
     """Return the CRC-32 of the facts, and of names, dtypes, shapes and numbers of the arrays."""
     checksum = zlib.crc32(text.encode())
     for name in sorted(arrays):
-        array = little_endian(arrays[name])
+        array = to_little_endian(arrays[name])
         checksum = zlib.crc32(json.dumps([name, array.dtype.str, array.shape]).encode(), checksum)
         checksum = zlib.crc32(array.data, checksum)
     return f"{checksum:08x}"
@@ -108,15 +108,15 @@ def flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
     TypeError
         The tree holds something else.
     """
-    return dict(_named(prefix, tree))
+    return dict(_iterate_arrays(prefix, tree))
 
 
-def _named(name: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
+def _iterate_arrays(name: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
     if isinstance(tree, np.ndarray | np.generic):
         yield name, np.asarray(tree)
     elif isinstance(tree, list | tuple):
         for key, part in zip(getattr(tree, "_fields", range(len(tree))), tree, strict=True):
-            yield from _named(f"{name}.{key}", part)
+            yield from _iterate_arrays(f"{name}.{key}", part)
     elif tree is not None:
         msg = f"{name}: expected host arrays in lists and tuples, got {type(tree).__name__}"
         raise TypeError(msg)
@@ -135,7 +135,7 @@ def unflatten(path: Path, prefix: str, like: Any, arrays: Arrays) -> Any:
     expected = flatten(prefix, like)
     names = {name for name in arrays if name == prefix or name.startswith(f"{prefix}.")}
     for name in sorted(names.union(expected)):
-        wanted, there = (_description(each.get(name)) for each in (expected, arrays))
+        wanted, there = (_describe(each.get(name)) for each in (expected, arrays))
         if wanted != there:
             msg = (
                 f"{path}: not a checkpoint of this training: {json.dumps(name)[:60]}: expected {wanted}, "
@@ -146,5 +146,5 @@ def unflatten(path: Path, prefix: str, like: Any, arrays: Arrays) -> Any:
     return tree_map(lambda _: arrays[next(rest)], like)
 
 
-def _description(array: np.ndarray | None) -> str:
+def _describe(array: np.ndarray | None) -> str:
     return "no such array" if array is None else f"{array.dtype} of shape {array.shape}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpnet._lib.locks import is_held
+from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, plain
 from xpnet.errors import DataError
 from xpnet.storage.record import (
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 OUT = Path("runs")
 """Where training puts runs unless it is told otherwise."""
 
-NAMED = 3
+MAX_NAMED = 3
 """Damaged runs that a note names; it counts the others."""
 
-DEPTH = 3
+MAX_DEPTH = 3
 """Levels of folders that are searched: out/project/repeats/seed-0."""
 
-SETTLING = 2.0
+LOCK_GRACE = 2.0
 """Seconds after run.json was written in which its lock is left alone: the run may be about to take it."""
 
 
@@ -136,26 +136,26 @@ def survey(root: Path) -> Survey:
         msg = f"{root}: cannot be read ({reason}): expected a folder with runs, as --out of training"
         raise DataError(msg) from error
     runs, damaged = [], []
-    for folder in _candidates(root, DEPTH, set()):
+    for folder in _find_candidates(root, MAX_DEPTH, set()):
         try:
-            runs.append(read(folder, root))
+            runs.append(read_found_run(folder, root))
         except DataError as error:
             damaged.append(str(error))
     return Survey(tuple(sorted(runs, key=lambda run: (run.started, run.id))), tuple(damaged))
 
 
-def surveyed(folder: Path) -> list[FoundRun]:
+def find_runs(folder: Path) -> list[FoundRun]:
     """Return the runs in `folder`; say on standard error what is wrong with those left out."""
     result = survey(folder)
     if count := len(result.damaged):
-        reasons = "; ".join(map(plain, result.damaged[:NAMED]))
-        more = f"; and {count - NAMED} more" if count > NAMED else ""
+        reasons = "; ".join(map(plain, result.damaged[:MAX_NAMED]))
+        more = f"; and {count - MAX_NAMED} more" if count > MAX_NAMED else ""
         runs = "1 damaged run is" if count == 1 else f"{count} damaged runs are"
         complain(f"note: {runs} left out: {reasons}{more}")
     return list(result.runs)
 
 
-def newest(out: Path = OUT, *, trained: bool = True) -> FoundRun:
+def find_newest_run(out: Path = OUT, *, trained: bool = True) -> FoundRun:
     """Return the run in `out` that started last, and say on standard error which one it is.
 
     Parameters
@@ -168,7 +168,7 @@ def newest(out: Path = OUT, *, trained: bool = True) -> FoundRun:
     DataError
         There is none.
     """
-    runs = surveyed(out) if os.path.lexists(out) else []
+    runs = find_runs(out) if os.path.lexists(out) else []
     if trained:
         ended = (run for run in runs if run.status in ("completed", "interrupted"))
         runs = [run for run in ended if (run.folder / MODEL_FILE).is_file()]
@@ -180,7 +180,7 @@ def newest(out: Path = OUT, *, trained: bool = True) -> FoundRun:
     return runs[-1]
 
 
-def read(folder: Path, root: Path) -> FoundRun:
+def read_found_run(folder: Path, root: Path) -> FoundRun:
     """Return the run in `folder`, named by its path below `root`.
 
     Raises
@@ -190,7 +190,7 @@ def read(folder: Path, root: Path) -> FoundRun:
     """
     record = read_run(folder)
     status: str = record["status"]
-    if status == "running" and not _is_worked_on(folder):
+    if status == "running" and not _is_in_use(folder):
         record = read_run(folder)  # it may have ended since
         status = "killed" if record["status"] == "running" else record["status"]
     metrics = record["metrics"]
@@ -199,18 +199,18 @@ def read(folder: Path, root: Path) -> FoundRun:
         with suppress(DataError):
             rows += read_metrics(folder / METRICS_FILE)
         metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
-    figures = {name: value for name, value in metrics.items() if is_number(value)}
-    return FoundRun(folder, name_below(folder, root), status, record, figures)
+    numbers = {name: value for name, value in metrics.items() if is_number(value)}
+    return FoundRun(folder, name_relative_to(folder, root), status, record, numbers)
 
 
-def name_below(folder: Path, root: Path) -> str:
+def name_relative_to(folder: Path, root: Path) -> str:
     """Return what the run in `folder` is called in a list of those below `root`."""
     if folder == root:
         return folder.resolve().name
     return (folder.relative_to(root) if folder.is_relative_to(root) else folder).as_posix()
 
 
-def _candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
     """Yield each folder that has a record, or looks like a run that has lost it."""
     try:
         status, names = folder.stat(), sorted(path.name for path in folder.iterdir())
@@ -219,19 +219,19 @@ def _candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterato
     if (status.st_dev, status.st_ino) in seen:  # a link back
         return
     seen.add((status.st_dev, status.st_ino))
-    lost = depth < DEPTH and not {METRICS_FILE, CHECKPOINT_FILE, LOCK_FILE}.isdisjoint(names)
+    lost = depth < MAX_DEPTH and not {METRICS_FILE, CHECKPOINT_FILE, LOCK_FILE}.isdisjoint(names)
     if RECORD_FILE in names or lost:
         yield folder
     elif depth > 0:
         for name in names:
             if not name.startswith("."):
-                yield from _candidates(folder / name, depth - 1, seen)
+                yield from _find_candidates(folder / name, depth - 1, seen)
 
 
-def _is_worked_on(folder: Path) -> bool:
+def _is_in_use(folder: Path) -> bool:
     """Return whether a process works on the run, or may do so, for all that can be told."""
     try:
         age = time.time() - (folder / RECORD_FILE).stat().st_mtime
     except OSError:
         return False
-    return abs(age) < SETTLING or is_held(folder / LOCK_FILE)
+    return abs(age) < LOCK_GRACE or is_locked(folder / LOCK_FILE)

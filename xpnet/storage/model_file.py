@@ -31,8 +31,7 @@ from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.layers import BatchNorm, Layer, Linear, Parameters, RunningStatistics
-from xpnet.storage.tensors import code, little_endian, opened
-from xpnet.storage.tensors import to_bytes as file_bytes
+from xpnet.storage.tensors import dtype_code, encode_tensors, open_tensors, to_little_endian
 
 FORMAT_VERSION = "1"
 TENSORS = {
@@ -93,10 +92,10 @@ class SavedModel:
     activation: str = "relu"
 
     def __post_init__(self) -> None:
-        tensors = _tensors(self)
+        tensors = _name_tensors(self)
         shapes = {name: array.shape for name, array in tensors.items()}
-        codes = {name: code(array.dtype) for name, array in tensors.items()}
-        sizes = _check(shapes, codes, self.activation, self.normalize)
+        codes = {name: dtype_code(array.dtype) for name, array in tensors.items()}
+        sizes = _check_tensors(shapes, codes, self.activation, self.normalize)
         if sizes != tuple(self.sizes):
             msg = f"sizes: expected {sizes}, which the weights have, got {self.sizes}"
             raise ValueError(msg)
@@ -123,10 +122,10 @@ def save_model(path: Path, model: SavedModel) -> None:
     ConfigError
         The file cannot be written.
     """
-    save(path, to_bytes(model))
+    save(path, encode_model(model))
 
 
-def to_bytes(model: SavedModel) -> bytes:
+def encode_model(model: SavedModel) -> bytes:
     """Return the content of the file of `model`: the same bytes for the same model."""
     metadata = {
         "format_version": FORMAT_VERSION,
@@ -135,7 +134,7 @@ def to_bytes(model: SavedModel) -> bytes:
         "activation": model.activation,
         "normalize": model.normalize,
     }
-    return file_bytes(_tensors(model), metadata)
+    return encode_tensors(_name_tensors(model), metadata)
 
 
 def load_model(path: Path) -> SavedModel:
@@ -151,9 +150,9 @@ def load_model(path: Path) -> SavedModel:
         The file is missing or damaged, its tensors are not those of one network, a number is not
         finite, a variance is negative, or metadata disagree with the tensors.
     """
-    with opened(path) as file:
+    with open_tensors(path) as file:
         try:
-            return _read(file)
+            return _read_model(file)
         except ValueError as error:
             msg = f"{path}: {error}"
             raise DataError(msg) from None
@@ -171,18 +170,18 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
     ValueError
         A tensor is missing, or has no place in that order.
     """
-    tensors = _parameters(layers, norms)
-    _raise_first(_problems_of_names(tensors))
+    tensors = _name_parameters(layers, norms)
+    _raise_first(_find_name_problems(tensors))
     digest = hashlib.sha256()
-    for key in _keys(tensors):
-        digest.update(little_endian(tensors[key]).tobytes())
+    for key in _parameter_names(tensors):
+        digest.update(to_little_endian(tensors[key]).tobytes())
     return digest.hexdigest()
 
 
 # To the parameters of a training and back
 
 
-def saved_layers(
+def parameters_to_tensors(
     parameters: Sequence[Layer], statistics: Sequence[RunningStatistics] = ()
 ) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
     """Return the layers and norms of a file, from host arrays as `xpnet.nn.network` has them.
@@ -208,24 +207,24 @@ def saved_layers(
     return layers, norms
 
 
-def parameters_of(model: SavedModel) -> tuple[Parameters, list[RunningStatistics]]:
+def model_to_parameters(model: SavedModel) -> tuple[Parameters, list[RunningStatistics]]:
     """Return parameters and running statistics as `xpnet.nn.network` has them, as host arrays."""
     parameters: Parameters = []
     statistics = []
     for index, layer in enumerate(model.layers):
-        parameters.append(Linear(as_array(layer["weight"]), _column(layer["bias"])))
+        parameters.append(Linear(as_array(layer["weight"]), _as_column(layer["bias"])))
         if index < len(model.norms):
-            gamma, beta, mean, variance = (_column(model.norms[index][name]) for name in TENSORS["norms"])
+            gamma, beta, mean, variance = (_as_column(model.norms[index][name]) for name in TENSORS["norms"])
             parameters.append(BatchNorm(gamma, beta))
             statistics.append(RunningStatistics(mean, variance))
     return parameters, statistics
 
 
-def _column(values: np.ndarray) -> Array:
+def _as_column(values: np.ndarray) -> Array:
     return as_array(values.reshape(-1, 1))
 
 
-def _parameters(layers: Sequence[Tensors], norms: Sequence[Tensors]) -> dict[str, np.ndarray]:
+def _name_parameters(layers: Sequence[Tensors], norms: Sequence[Tensors]) -> dict[str, np.ndarray]:
     """Return the tensors of layers and norms by their names in the file."""
     return {
         f"{kind}.{index}.{name}": array
@@ -235,34 +234,34 @@ def _parameters(layers: Sequence[Tensors], norms: Sequence[Tensors]) -> dict[str
     }
 
 
-def _tensors(model: SavedModel) -> dict[str, np.ndarray]:
+def _name_tensors(model: SavedModel) -> dict[str, np.ndarray]:
     """Return all tensors of the file by their names."""
     normalization = {f"normalization.{name}": array for name, array in model.normalization.items()}
-    return normalization | _parameters(model.layers, model.norms)
+    return normalization | _name_parameters(model.layers, model.norms)
 
 
-def _read(file: Any) -> SavedModel:
+def _read_model(file: Any) -> SavedModel:
     """Return the model of an open file; shapes and dtypes are checked before any number is read."""
     slices = {name: file.get_slice(name) for name in file.keys() if not _UNUSED.fullmatch(name)}  # noqa: SIM118 - not a mapping
     shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
     codes = {name: part.get_dtype() for name, part in slices.items()}
     metadata = file.metadata() or {}
     activation, normalize = metadata.get("activation", "relu"), metadata.get("normalize", "scale")
-    sizes = _check(shapes, codes, activation, normalize)
-    _raise_first(_problems_of_metadata(metadata, sizes))  # they may say less than the tensors
-    tensors = {name: _numbers(file, name) for name in slices}
+    sizes = _check_tensors(shapes, codes, activation, normalize)
+    _raise_first(_find_metadata_problems(metadata, sizes))  # they may say less than the tensors
+    tensors = {name: _read_tensor(file, name) for name in slices}
 
     def parts(kind: str) -> list[dict[str, np.ndarray]]:
         return [
             {name: tensors[f"{kind}.{index}.{name}"] for name in TENSORS[kind]}
-            for index in range(_count(shapes, kind))
+            for index in range(_count_parts(shapes, kind))
         ]
 
     normalization = {name.partition(".")[2]: tensors[name] for name in STATISTICS if name in tensors}
     return SavedModel(parts("layers"), sizes, normalize, normalization, parts("norms"), activation)
 
 
-def _numbers(file: Any, name: str) -> np.ndarray:
+def _read_tensor(file: Any, name: str) -> np.ndarray:
     """Return a tensor of an open file; raise ValueError over numbers that no network can have."""
     array = np.array(file.get_tensor(name), order="C")
     if bad := array.size - np.count_nonzero(np.isfinite(array)):
@@ -277,7 +276,7 @@ def _numbers(file: Any, name: str) -> np.ndarray:
 # Which tensors and metadata make a model, before any number is read
 
 
-def _check(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> tuple[int, ...]:
+def _check_tensors(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> tuple[int, ...]:
     """Return the features and the units of each layer.
 
     Raises
@@ -285,10 +284,10 @@ def _check(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> tup
     ValueError
         The tensors are not those of one network, or xpnet has no such activation or normalization.
     """
-    _raise_first(_problems_of_names(shapes))
-    _raise_first(_problems_of_layers(shapes, codes))
-    _raise_first(_problems_of_inputs(shapes, codes, activation, normalize))
-    weights = [shapes[f"layers.{index}.weight"] for index in range(_count(shapes, "layers"))]
+    _raise_first(_find_name_problems(shapes))
+    _raise_first(_find_layer_problems(shapes, codes))
+    _raise_first(_find_input_problems(shapes, codes, activation, normalize))
+    weights = [shapes[f"layers.{index}.weight"] for index in range(_count_parts(shapes, "layers"))]
     return (weights[0][1], *(units for units, _ in weights))
 
 
@@ -298,18 +297,18 @@ def _raise_first(problems: Iterable[str]) -> None:
         raise ValueError(problem)
 
 
-def _count(keys: Iterable[str], kind: str) -> int:
+def _count_parts(keys: Iterable[str], kind: str) -> int:
     """Return how many layers or norms the highest index makes."""
     matches = filter(None, map(_KEY.fullmatch, keys))
     return max((int(match[2]) + 1 for match in matches if match[1] == kind), default=0)
 
 
-def _keys(keys: Collection[str]) -> Iterator[str]:
+def _parameter_names(keys: Collection[str]) -> Iterator[str]:
     """Yield the names of all parameters of a network that has these, in the order of `fingerprint`.
 
     Batch normalisation stands behind every hidden layer, or behind none.
     """
-    layers, norms = (_count(keys, kind) for kind in TENSORS)
+    layers, norms = (_count_parts(keys, kind) for kind in TENSORS)
     for index in range(layers):
         for kind in ("layers", "norms") if norms and index < layers - 1 else ("layers",):
             yield from (f"{kind}.{index}.{name}" for name in TENSORS[kind])
@@ -318,12 +317,12 @@ def _keys(keys: Collection[str]) -> Iterator[str]:
 # Each yields what is wrong, and is not continued then: it relies on what it and those before it have checked.
 
 
-def _problems_of_names(names: Collection[str]) -> Iterator[str]:
+def _find_name_problems(names: Collection[str]) -> Iterator[str]:
     for key in names:
         match = _KEY.fullmatch(key)
         if key not in STATISTICS and not (match and match[3] in TENSORS[match[1]]):
             yield f"unknown tensor {json.dumps(key)}: {_EXPECTED}"
-    layers, norms = (_count(names, kind) for kind in TENSORS)
+    layers, norms = (_count_parts(names, kind) for kind in TENSORS)
     if not layers:
         yield f"holds no layers: {_EXPECTED}"
     if norms >= layers:
@@ -331,14 +330,14 @@ def _problems_of_names(names: Collection[str]) -> Iterator[str]:
             f"norms.{norms - 1}: expected batch normalisation behind hidden layers alone, "
             f"of which there are {layers - 1}, counted from 0"
         )
-    for key in _keys(names):
+    for key in _parameter_names(names):
         if key not in names:
             more = " and batch normalisation" if norms else ""
             yield f"{key}: missing, though the file has layer {layers - 1}{more}"
 
 
-def _problems_of_layers(shapes: Shapes, codes: Codes) -> Iterator[str]:
-    weights = [shapes[f"layers.{index}.weight"] for index in range(_count(shapes, "layers"))]
+def _find_layer_problems(shapes: Shapes, codes: Codes) -> Iterator[str]:
+    weights = [shapes[f"layers.{index}.weight"] for index in range(_count_parts(shapes, "layers"))]
     for index, weight in enumerate(weights):
         if len(weight) != 2 or min(weight) < 1:
             yield f"layers.{index}.weight: expected shape (outputs, inputs), got {weight}"
@@ -347,7 +346,7 @@ def _problems_of_layers(shapes: Shapes, codes: Codes) -> Iterator[str]:
                 f"layers.{index}.weight: expected {units} inputs, which layer {index - 1} puts out, "
                 f"got {weight[1]}"
             )
-    keys = sorted(_keys(shapes))
+    keys = sorted(_parameter_names(shapes))
     for key in keys:
         kind, layer, name = key.split(".")
         expected = weights[int(layer)][: 2 if (kind, name) == ("layers", "weight") else 1]
@@ -359,7 +358,7 @@ def _problems_of_layers(shapes: Shapes, codes: Codes) -> Iterator[str]:
             yield f"{key}: expected dtype {codes[keys[0]]} as in the other tensors, got {codes[key]}"
 
 
-def _problems_of_inputs(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> Iterator[str]:
+def _find_input_problems(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> Iterator[str]:
     for name, value, choices in (
         ("activation", activation, ACTIVATIONS),
         ("normalize", normalize, NORMALIZATIONS),
@@ -376,7 +375,7 @@ def _problems_of_inputs(shapes: Shapes, codes: Codes, activation: str, normalize
             )
 
 
-def _problems_of_metadata(metadata: Mapping[str, str], sizes: tuple[int, ...]) -> Iterator[str]:
+def _find_metadata_problems(metadata: Mapping[str, str], sizes: tuple[int, ...]) -> Iterator[str]:
     version = metadata.get("format_version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
         yield (

@@ -41,7 +41,7 @@ class Environment(TypedDict):
     checkout of xpnet."""
 
 
-def environment() -> Environment:
+def collect_environment() -> Environment:
     """Return Python, platform, the versions of the loaded libraries and the git commit.
 
     Loads no library and never raises.
@@ -52,11 +52,11 @@ def environment() -> Environment:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
         "versions": {name: str(version) for name, version in versions.items() if version},
-        "git": _git(Path(__file__).resolve().parents[1]),
+        "git": _describe_commit(Path(__file__).resolve().parents[1]),
     }
 
 
-def _git(root: Path) -> dict[str, Any] | None:
+def _describe_commit(root: Path) -> dict[str, Any] | None:
     """Return commit and dirty flag of the checkout `root`, or None if it is not one of xpnet."""
     git = shutil.which("git")
     if git is None or not (root / ".git").exists() or not _is_xpnet(root / "pyproject.toml"):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
-from xpnet._lib.files import read_regular
+from xpnet._lib.files import read_regular_file
 from xpnet.errors import DataError
 from xpnet.storage.provenance import Environment
 
@@ -81,7 +81,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_plain(value: object) -> bool:
+def _is_scalar_or_list(value: object) -> bool:
     """Return whether a value is a single one, or a list of such."""
     items = value if isinstance(value, list) else [value]
     return not any(isinstance(item, list | dict) for item in items)
@@ -100,7 +100,7 @@ _TEXTS = _list_of(_TEXT, "a list of strings")
 _NUMBER: Rule = (is_number, "a number")
 _NUMBERS = _list_of(_or_null(_NUMBER), "a list of numbers")
 _OBJECT: Rule = (
-    lambda value: isinstance(value, dict) and all(map(_is_plain, value.values())),
+    lambda value: isinstance(value, dict) and all(map(_is_scalar_or_list, value.values())),
     "an object of plain values",
 )
 _METRIC: Rule = (
@@ -141,19 +141,19 @@ def read_run(folder: Path) -> Record:
         The folder holds no run.json, or one that is damaged or of another schema version.
     """
     path = folder / RECORD_FILE
-    record = read_object(path, "not a run record", "expected a folder of a run")
+    record = read_json_object(path, "not a run record", "expected a folder of a run")
     record.setdefault("resumed", [])
     for name in _RULES:
         record.setdefault(name, None)
-    _check(f"{path}: ", record, _RULES)
-    _check(f"{path}: config.", record["config"], _CONFIG_RULES)
-    _check(f"{path}: data.", record["data"], _DATA_RULES)
+    _check_values(f"{path}: ", record, _RULES)
+    _check_values(f"{path}: config.", record["config"], _CONFIG_RULES)
+    _check_values(f"{path}: data.", record["data"], _DATA_RULES)
     metrics = record["metrics"] or {}
-    _check(f"{path}: metrics.", metrics, dict.fromkeys(metrics, _METRIC))
+    _check_values(f"{path}: metrics.", metrics, dict.fromkeys(metrics, _METRIC))
     return cast("Record", record)
 
 
-def read_object(path: Path, problem: str, hint: str) -> dict[str, Any]:
+def read_json_object(path: Path, problem: str, hint: str) -> dict[str, Any]:
     """Return the JSON object in a file.
 
     Raises
@@ -161,7 +161,7 @@ def read_object(path: Path, problem: str, hint: str) -> dict[str, Any]:
     DataError
         There is no such file (then the message gives the hint), or it holds something else (the problem).
     """
-    value = _parsed(read_regular(path, RECORD_LIMIT, hint))
+    value = _parse_object(read_regular_file(path, RECORD_LIMIT, hint))
     if value is None:
         msg = f"{path}: {problem}: expected a JSON object"
         raise DataError(msg)
@@ -178,29 +178,29 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     DataError
         The file cannot be read, or a line in it is damaged, except that a crash may have torn the last.
     """
-    return [row for _, row in read_lines(path)]
+    return [row for _, row in read_metric_lines(path)]
 
 
-def read_lines(path: Path, limit: int | None = None) -> list[tuple[bytes, dict[str, Any]]]:
+def read_metric_lines(path: Path, limit: int | None = None) -> list[tuple[bytes, dict[str, Any]]]:
     """Return the first rows, by default all, each as text and as `read_metrics` does; errors as there."""
     if not os.path.lexists(path):
         return []
-    lines = read_regular(path, METRICS_LIMIT, "expected a metrics.jsonl").split(b"\n")
-    if _parsed(lines[-1]) is None:
+    lines = read_regular_file(path, METRICS_LIMIT, "expected a metrics.jsonl").split(b"\n")
+    if _parse_object(lines[-1]) is None:
         del lines[-1]
     rows = []
     for number, text in enumerate(lines[:limit], start=1):
-        row = _parsed(text)
+        row = _parse_object(text)
         if row is None:
-            shown = json.dumps(text[:60].decode(errors="replace"))
-            msg = f"{path}: line {number}: expected a JSON object, got {shown}"
+            quoted = json.dumps(text[:60].decode(errors="replace"))
+            msg = f"{path}: line {number}: expected a JSON object, got {quoted}"
             raise DataError(msg)
-        _check(f"{path}: line {number}: ", row, _ROW_RULES)
+        _check_values(f"{path}: line {number}: ", row, _ROW_RULES)
         rows.append((text, row))
     return rows
 
 
-def finite(value: Any, levels: int = NESTING) -> Any:
+def replace_nonfinite(value: Any, levels: int = NESTING) -> Any:
     """Return a JSON value with null for each number that is not finite or that no float can hold.
 
     Raises
@@ -216,22 +216,22 @@ def finite(value: Any, levels: int = NESTING) -> Any:
         msg = f"more than {NESTING} objects inside each other"
         raise ValueError(msg)
     if isinstance(value, Mapping):
-        return {key: finite(item, levels - 1) for key, item in value.items()}
-    return [finite(item, levels - 1) for item in value]
+        return {key: replace_nonfinite(item, levels - 1) for key, item in value.items()}
+    return [replace_nonfinite(item, levels - 1) for item in value]
 
 
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    """Return the JSON object that a text holds, as `finite` leaves it; None if it holds anything else."""
+def _parse_object(text: bytes) -> dict[str, Any] | None:
+    """Parse a JSON object, with null for non-finite numbers; return None for anything else."""
     try:
-        value = finite(json.loads(text.decode()))
+        value = replace_nonfinite(json.loads(text.decode()))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
 
-def _check(where: str, values: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+def _check_values(where: str, values: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
     for name, (holds, expected) in rules.items():
         if not holds(value := values.get(name)):
-            shown = json.dumps(name)[1:-1]  # a name of a file has no control characters in a message
-            msg = f"{where}{shown}: expected {expected}, got {json.dumps(value)[:60]}"
+            quoted = json.dumps(name)[1:-1]  # a name of a file has no control characters in a message
+            msg = f"{where}{quoted}: expected {expected}, got {json.dumps(value)[:60]}"
             raise DataError(msg)

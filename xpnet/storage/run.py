@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from xpnet._lib.files import unwritable, write_atomic
-from xpnet._lib.locks import Lock, is_held
+from xpnet._lib.files import make_write_error, write_atomic
+from xpnet._lib.locks import Lock, is_locked
 from xpnet.errors import ConfigError
-from xpnet.storage.provenance import environment
+from xpnet.storage.provenance import collect_environment
 from xpnet.storage.record import (
     CHECKPOINT_FILE,
     LOCK_FILE,
@@ -31,9 +31,9 @@ from xpnet.storage.record import (
     SCHEMA_VERSION,
     Record,
     RunInfo,
-    finite,
-    read_lines,
+    read_metric_lines,
     read_run,
+    replace_nonfinite,
 )
 
 if TYPE_CHECKING:
@@ -85,28 +85,28 @@ class Run:
         try:
             out.mkdir(parents=True, exist_ok=True)
             if name is not None:
-                _check_free(out / name, overwrite=overwrite)
+                _check_name_is_free(out / name, overwrite=overwrite)
             prepared.mkdir()
-            identity = _identity(prepared)
+            identity = _folder_identity(prepared)
             while True:
                 first: Record = {
                     "schema_version": SCHEMA_VERSION,
-                    "id": new_id() if name is None else name,
+                    "id": make_run_id() if name is None else name,
                     "status": "running",
-                    "started": _now(),
+                    "started": _timestamp(),
                     "resumed": [],
                     "ended": None,
                     **record,
-                    **environment(),
+                    **collect_environment(),
                     "metrics": None,
                     "fingerprint": None,
                     "error": None,
                 }
-                write_atomic(prepared / RECORD_FILE, _json(first))
+                write_atomic(prepared / RECORD_FILE, _encode_json(first))
                 (prepared / LOCK_FILE).touch()  # Windows renames no folder with an open file in it
                 folder = out / first["id"]
-                if _take(prepared, folder, overwrite=overwrite and name is not None):
-                    return cls(folder, first, identity, _locked(folder))
+                if _take_name(prepared, folder, overwrite=overwrite and name is not None):
+                    return cls(folder, first, identity, _acquire_lock(folder))
                 if name is not None:
                     msg = f"{folder}: another run has just taken this name: choose another --name"
                     raise ConfigError(msg)
@@ -130,10 +130,10 @@ class Run:
         ConfigError
             The run is complete, or another process is working on it.
         """
-        _resumable(folder)  # so that no lock file comes into folders of others
-        lock = _locked(folder)
+        _read_resumable(folder)  # so that no lock file comes into folders of others
+        lock = _acquire_lock(folder)
         try:
-            return cls(folder, _resumable(folder), _identity(folder), lock)
+            return cls(folder, _read_resumable(folder), _folder_identity(folder), lock)
         except BaseException:
             lock.release()
             raise
@@ -149,12 +149,12 @@ class Run:
         DataError
             One of these rows is damaged.
         """
-        with self._writing(METRICS_FILE) as path:
-            lines = [text + b"\n" for text, _ in read_lines(path, rows)]
+        with self._writable_path(METRICS_FILE) as path:
+            lines = [text + b"\n" for text, _ in read_metric_lines(path, rows)]
             if path.exists():
                 write_atomic(path, b"".join(lines))
         outcome = dict.fromkeys(("ended", "metrics", "fingerprint", "error"))
-        resumed = [*self.record["resumed"], _now()]
+        resumed = [*self.record["resumed"], _timestamp()]
         self._write_record({"status": "running", "resumed": resumed, **outcome})
         for path in self.folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
             with suppress(OSError):
@@ -163,22 +163,22 @@ class Run:
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl; floats read back exactly, those not finite as null."""
-        line = json.dumps(finite(dict(values)), allow_nan=False) + "\n"
-        with self._writing(METRICS_FILE) as path, path.open("ab") as file:
+        line = json.dumps(replace_nonfinite(dict(values)), allow_nan=False) + "\n"
+        with self._writable_path(METRICS_FILE) as path, path.open("ab") as file:
             file.write(line.encode())
 
     def save_model(self, model: "SavedModel") -> None:
         """Write model.safetensors, completely or not at all."""
         from xpnet.storage.model_file import save_model
 
-        with self._writing(MODEL_FILE) as path:
+        with self._writable_path(MODEL_FILE) as path:
             save_model(path, model)
 
     def save_checkpoint(self, arrays: "Arrays", facts: Mapping[str, Any]) -> None:
         """Write checkpoint.safetensors; the one before stays until this one is complete."""
         from xpnet.storage.checkpoint import save_checkpoint
 
-        with self._writing(CHECKPOINT_FILE) as path:
+        with self._writable_path(CHECKPOINT_FILE) as path:
             save_checkpoint(path, arrays, facts)
 
     def finish(
@@ -196,7 +196,7 @@ class Run:
         """
         if self.record["status"] == "running":
             outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
-            self._write_record({"status": status, "ended": _now(), **outcome})
+            self._write_record({"status": status, "ended": _timestamp(), **outcome})
             if status == "completed":
                 # Left over, it would do no harm: the record says already that all is done.
                 with suppress(OSError):
@@ -211,7 +211,7 @@ class Run:
             self.finish("failed", error=" ".join(str(error).split()))
 
     @contextmanager
-    def recorded(self) -> Iterator[None]:
+    def fail_on_error(self) -> Iterator[None]:
         """Mark the run failed or interrupted if the body raises."""
         try:
             yield
@@ -226,24 +226,24 @@ class Run:
     def _write_record(self, changes: Mapping[str, Any]) -> None:
         """Change the record: in the file, then here."""
         changed = cast("Record", {**self.record, **changes})
-        with self._writing(RECORD_FILE) as path:
-            write_atomic(path, _json(changed))
+        with self._writable_path(RECORD_FILE) as path:
+            write_atomic(path, _encode_json(changed))
         self.record.update(changed)
 
     @contextmanager
-    def _writing(self, name: str) -> Iterator[Path]:
+    def _writable_path(self, name: str) -> Iterator[Path]:
         """Give the body the path of a file to write, unless another run has taken this run's folder."""
-        if _identity(self.folder) != self._identity:
+        if _folder_identity(self.folder) != self._identity:
             msg = f"{self.folder}: was replaced or removed while this run was using it"
             raise ConfigError(msg)
         path = self.folder / name
         try:
             yield path
         except OSError as error:
-            raise unwritable(path, error) from error
+            raise make_write_error(path, error) from error
 
 
-def _resumable(folder: Path) -> Record:
+def _read_resumable(folder: Path) -> Record:
     """Return the record of a run that can be resumed; raise DataError or ConfigError over another."""
     record = read_run(folder)
     if record["status"] == "completed":
@@ -256,22 +256,22 @@ def _resumable(folder: Path) -> Record:
     return record
 
 
-def _locked(folder: Path) -> Lock:
+def _acquire_lock(folder: Path) -> Lock:
     """Return the lock on a run's folder; raise ConfigError if another process has it, or none can be made."""
     try:
         lock = Lock.take(folder / LOCK_FILE)
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise make_write_error(folder, error) from error
     if lock is None:
-        raise _in_use(folder)
+        raise _make_in_use_error(folder)
     return lock
 
 
-def _in_use(folder: Path) -> ConfigError:
+def _make_in_use_error(folder: Path) -> ConfigError:
     return ConfigError(f"{folder}: another process is working on this run: wait until it has ended")
 
 
-def _check_free(folder: Path, *, overwrite: bool) -> None:
+def _check_name_is_free(folder: Path, *, overwrite: bool) -> None:
     """Raise ConfigError if `folder` is there, unless it is a run to be replaced."""
     if not os.path.lexists(folder):
         return
@@ -283,7 +283,7 @@ def _check_free(folder: Path, *, overwrite: bool) -> None:
         raise ConfigError(msg)
 
 
-def _take(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
+def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
     """Give the folder `prepared` the name `folder`; return False if another run holds that name.
 
     The system renames no folder onto one that holds files, so that of two runs one wins.
@@ -294,8 +294,8 @@ def _take(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
         Another process is working on the run that would be replaced.
     """
     aside = folder.with_name(f".replaced-{os.urandom(8).hex()}")
-    if overwrite and is_held(folder / LOCK_FILE):
-        raise _in_use(folder)
+    if overwrite and is_locked(folder / LOCK_FILE):
+        raise _make_in_use_error(folder)
     try:
         if overwrite and folder.exists():
             folder.rename(aside)
@@ -311,16 +311,16 @@ def _take(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
     return True
 
 
-def new_id() -> str:
+def make_run_id() -> str:
     """Return a name that sorts by time and differs between runs of the same second."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
 
 
-def _now() -> str:
+def _timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def _folder_identity(folder: Path) -> tuple[int, int] | None:
     """Return what distinguishes a folder from a later one of the same name; None if it is gone."""
     try:
         status = folder.stat()
@@ -329,5 +329,5 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _json(record: Record) -> bytes:
-    return (json.dumps(finite(record), indent=2, allow_nan=False) + "\n").encode()
+def _encode_json(record: Record) -> bytes:
+    return (json.dumps(replace_nonfinite(record), indent=2, allow_nan=False) + "\n").encode()

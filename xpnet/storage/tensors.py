@@ -24,17 +24,17 @@ DTYPES: Mapping[str, np.dtype[Any]] = {"BOOL": np.dtype("?")} | {
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
-def little_endian(array: np.ndarray) -> np.ndarray:
+def to_little_endian(array: np.ndarray) -> np.ndarray:
     """Return `array` in little-endian C order."""
     return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
 
 
-def code(dtype: np.dtype) -> str:
+def dtype_code(dtype: np.dtype) -> str:
     """Return the format's name of a dtype in any byte order; NumPy's if the format has none."""
     return _CODES.get(dtype.newbyteorder("<"), str(dtype))
 
 
-def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
     """Return the content of a file: the same bytes for the same arrays and metadata.
 
     The library's own writer shuffles the metadata, hence this one.
@@ -44,7 +44,7 @@ def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> b
     ValueError
         An array has a name or a dtype that the format cannot hold.
     """
-    whole = {name: little_endian(array) for name, array in arrays.items()}
+    whole = {name: to_little_endian(array) for name, array in arrays.items()}
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     # Wide numbers first keeps every array aligned to its own width.
     names = sorted(whole, key=lambda name: (-whole[name].itemsize, name))
@@ -66,7 +66,7 @@ def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> b
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def open_tensors(path: Path) -> Iterator[Any]:
     """Give the body the open file, as ``safetensors.safe_open`` does; its header is checked then.
 
     Raises
