@@ -28,10 +28,10 @@ from xpnet.storage.model_file import (
     SavedModel,
     encode_model,
     fingerprint,
+    join_layers,
     load_model,
-    model_to_parameters,
-    parameters_to_tensors,
     save_model,
+    split_layers,
 )
 
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -534,12 +534,12 @@ def test_parameters_of_a_training_come_back_from_the_file(tmp_path: Path, batch_
         RunningStatistics(*(array + rng.uniform(size=array.shape) for array in entry))
         for entry in initial_running_statistics(network)
     ]
-    layers, norms = parameters_to_tensors(parameters, running)
+    layers, norms = split_layers(parameters, running)
     saved = SavedModel(layers, network.sizes, norms=norms, activation="sigmoid")
     save_model(tmp_path / "m", saved)
     loaded = load_model(tmp_path / "m")
     assert loaded.network == network
-    found = model_to_parameters(loaded)
+    found = join_layers(loaded)
     for one, other in zip(found, (parameters, running), strict=True):
         assert [type(entry) for entry in one] == [type(entry) for entry in other]
         for array, expected in zip(itertools.chain(*one), itertools.chain(*other), strict=True):
@@ -549,7 +549,7 @@ def test_parameters_of_a_training_come_back_from_the_file(tmp_path: Path, batch_
 def test_batch_normalisation_without_its_statistics_is_not_saved() -> None:
     parameters = initialize((4, 3, 2), 0, batch_norm=True)
     with pytest.raises(ValueError, match="zip"):
-        parameters_to_tensors(parameters)
+        split_layers(parameters)
 
 
 # PyTorch, whose names these are
@@ -603,6 +603,6 @@ def test_a_trained_network_of_pytorch_is_read(tmp_path: Path) -> None:
 def assert_logits(loaded: SavedModel, x: np.ndarray, expected: np.ndarray) -> None:
     backend = make("cpu")
     ops = Native(backend.xp, backend.device, backend.xp.float64)
-    parameters, running = model_to_parameters(loaded)
+    parameters, running = join_layers(loaded)
     logits, _ = forward(ops, parameters, x.T, loaded.network, running=running)
     np.testing.assert_allclose(logits.T, expected, rtol=1e-12, atol=1e-12)

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f": did you mean {near[0]}?" if near else ""
 
 
-def format_json(value: Any) -> str:
+def format_json(value: object) -> str:
     """Return `value` as JSON in printable ASCII, over several lines."""
     return json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 

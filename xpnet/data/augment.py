@@ -8,7 +8,7 @@ This module loads no array library by itself, so that settings can be checked wi
 """
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
@@ -63,7 +63,7 @@ def build_augmenter(
     height: int,
     width: int,
     seed: int,
-    from_host: "Callable[[NDArray[Any]], Array]",
+    from_host: "Callable[[NDArray[np.generic]], Array]",
     chunk: int = CHUNK,
 ) -> Augmenter:
     """Return the function that makes the variants of images in an epoch.

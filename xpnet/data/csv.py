@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from xpnet.data.csv_layout import NUMBER, CsvLayout, format_cell, read_chunks, r
 from xpnet.data.source import check_memory
 from xpnet.data.table import LABEL_RULE, LARGEST_LABEL, PIXEL_RULE, Table
 from xpnet.errors import DataError
+
+Cells: TypeAlias = NDArray[np.uint8 | np.float64]
+"""Cells of a table, (rows, columns): pixels or decimals."""
 
 _CACHED_CELLS = 1 << 17
 _ONE_CELL_A_LINE = bytes.maketrans(b",", b"\n")
@@ -105,7 +108,7 @@ def read_csv_rows(path: Path, features: int) -> tuple[NDArray[np.generic], NDArr
     return x.astype(np.uint8, copy=False) if whole else x, None
 
 
-def _read_table(layout: CsvLayout) -> tuple[NDArray[Any], NDArray[np.int32]]:
+def _read_table(layout: CsvLayout) -> tuple[Cells, NDArray[np.int32]]:
     """Return the features (m, features) and the labels, (m, 1), or (m, 0) without labels."""
     with suppress(_InvalidCellsError):
         return _parse_table(layout, np.uint8, pixels=True)
@@ -121,7 +124,7 @@ def _read_table(layout: CsvLayout) -> tuple[NDArray[Any], NDArray[np.int32]]:
 
 def _parse_table(
     layout: CsvLayout, dtype: type[np.uint8 | np.float64], *, pixels: bool
-) -> tuple[NDArray[Any], NDArray[np.int32]]:
+) -> tuple[Cells, NDArray[np.int32]]:
     """Parse the whole file as cells of `dtype`; features come out as uint8 if `pixels`.
 
     Raises
@@ -131,7 +134,7 @@ def _parse_table(
     """
     import pandas as pd  # noqa: F401 (loads before the threads start)
 
-    def read(part: tuple[int, int]) -> NDArray[np.generic]:
+    def read(part: tuple[int, int]) -> Cells:
         return _parse_rows(layout, read_chunks(layout, *part), dtype, pixels=pixels)
 
     with ThreadPoolExecutor(len(layout.parts)) as pool:
@@ -153,7 +156,7 @@ def _parse_rows(
     dtype: type[np.uint8 | np.float64],
     *,
     pixels: bool,
-) -> NDArray[np.generic]:
+) -> Cells:
     """Return rows of label and features, (m, width) of `dtype`.
 
     Raises
@@ -175,7 +178,7 @@ def _parse_rows(
                 quoting=csv.QUOTE_NONE,
                 **_float_options(pd.__version__),
             )
-            rows: NDArray[np.generic] = column.to_numpy().reshape(-1, layout.width)
+            rows: Cells = column.to_numpy().reshape(-1, layout.width)
         except pd.errors.EmptyDataError:  # raised for an empty first cell, too
             rows = np.empty((0, layout.width), dtype)
         except (ValueError, OverflowError, TypeError) as error:
@@ -183,8 +186,7 @@ def _parse_rows(
     if rows.size != cells.count:
         raise _InvalidCellsError
     if dtype is np.float64 and rows.size:
-        y: NDArray[Any] = rows[:, : layout.labelled]
-        x = rows[:, layout.labelled :]
+        y, x = rows[:, : layout.labelled], rows[:, layout.labelled :]
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
             raise _InvalidCellsError
         if ((y != np.floor(y)) | (y < 0) | (y > LARGEST_LABEL)).any():

@@ -71,9 +71,8 @@ def read_layout(path: Path, features: int | None = None) -> CsvLayout:
             raise DataError.at(path, "has a header but no rows")
         names = tuple(map(format_cell, cells)) if header and labelled else ()
         number, start, _ = lines[header]
-        return CsvLayout(
-            path, labelled, names, width, start, number, _split_file(file, start, path.stat().st_size)
-        )
+        parts = _split_file(file, start, path.stat().st_size)
+        return CsvLayout(path, labelled, names, width, start, number, parts)
 
 
 def _check_text(path: Path, lines: list[tuple[int, int, bytes]], width: int) -> None:

@@ -1,7 +1,6 @@
 """Reads IDX, the format of the MNIST files: http://yann.lecun.com/exdb/mnist/."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from xpnet.data.source import open_data_file, read_values
 from xpnet.data.table import Table, Values, make_halves
 from xpnet.errors import DataError
 
-DTYPES: dict[int, np.dtype[Any]] = {
+DTYPES: dict[int, np.dtype[np.generic]] = {
     0x08: np.dtype(">u1"),
     0x09: np.dtype(">i1"),
     0x0B: np.dtype(">i2"),

@@ -6,7 +6,7 @@ killed (SIGBUS).
 """
 
 import mmap
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ class _Map(mmap.mmap):
     random_access: mmap.mmap
 
 
-def should_map(dtype: np.dtype[Any], declared: int, start: int) -> bool:
+def should_map(dtype: np.dtype, declared: int, start: int) -> bool:
     """Tell whether to map `declared` bytes of values from byte `start` of a file on.
 
     They must be many, and be features as they lie there, for a conversion would copy them.
@@ -35,7 +35,7 @@ def should_map(dtype: np.dtype[Any], declared: int, start: int) -> bool:
     return declared >= MIN_MAPPED_BYTES and is_plain and aligned
 
 
-def map_values(file: IO[bytes], start: int, declared: int, dtype: np.dtype[Any]) -> NDArray[np.generic]:
+def map_values(file: IO[bytes], start: int, declared: int, dtype: np.dtype) -> NDArray[np.generic]:
     """Return the `declared` bytes from `start` on as a read-only 1-D array of `dtype`.
 
     The map outlives the file object, and lives as long as any view of the array.

@@ -17,7 +17,7 @@ import math
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -110,9 +110,8 @@ def read_grey(path: Path) -> Grey:
 def _decode_grey(image: Image.Image) -> Grey:
     """Return the grey levels of an open image; raise DataError if it is too large."""
     if math.prod(image.size) > MAX_PIXELS:
-        msg = (
-            f"has {image.width} x {image.height} pixels, at most {MAX_PIXELS} are read: scale the image down"
-        )
+        size = f"{image.width} x {image.height} pixels"
+        msg = f"has {size}, at most {MAX_PIXELS} are read: scale the image down"
         raise DataError(msg)
     image.draft("L", (WORKING_SIDE, WORKING_SIDE))  # a JPEG is then decoded smaller
     image.load()
@@ -192,7 +191,7 @@ def to_mnist_form(grey: Grey, side: int = FIELD) -> NDArray[np.uint8]:
     grown = round((MIN_STROKE_WIDTH * (stop - start).max() - _stroke_width(digit & (ink > 127.5))) / 2)
     if grown > 0:
         ink, stop = _maximum_filter(np.pad(ink, grown), grown), stop + 2 * grown
-    return _center_in_field(_scale_to_box(ink, start, stop, side), side)
+    return _center_in_field(_resize(ink, start, stop, side), side)
 
 
 def _extract_ink(grey: Grey) -> tuple[Grey, float]:
@@ -254,7 +253,7 @@ def _label_components(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
     return numbers
 
 
-def _maximum_filter(values: NDArray[Any], reach: int) -> NDArray[Any]:
+def _maximum_filter(values: np.ndarray, reach: int) -> np.ndarray:
     """Return the maximum of the values around each element, up to `reach` away both ways; 0 is outside."""
     for axis in (0, 1):
         padding = [(0, 0), (0, 0)]
@@ -279,9 +278,7 @@ def _stroke_width(digit: NDArray[np.bool_]) -> float:
     return 2.0 * int(np.count_nonzero(digit)) / (sides * math.pi / 4) if sides else 0.0
 
 
-def _scale_to_box(
-    ink: Grey, start: NDArray[np.int64], stop: NDArray[np.int64], side: int
-) -> NDArray[np.int64]:
+def _resize(ink: Grey, start: NDArray[np.int64], stop: NDArray[np.int64], side: int) -> NDArray[np.int64]:
     """Return the ink so that the longer side of its extent fills the box, with its faint edge around it.
 
     The edge is a pixel wide, where the field has room for it.

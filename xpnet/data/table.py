@@ -49,8 +49,7 @@ def make_table(x: Values, y: Values) -> Table:
 def make_halves(arrays: Iterable[Values]) -> tuple[Table, Table]:
     """Return the halves (train, test) of a dataset from its arrays in the order of `ROLES`."""
     ordered = iter(arrays)
-    train = make_table(next(ordered), next(ordered))
-    return train, make_table(next(ordered), next(ordered))
+    return make_table(next(ordered), next(ordered)), make_table(next(ordered), next(ordered))
 
 
 def as_features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.generic]:
@@ -59,7 +58,7 @@ def as_features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path)
     Parameters
     ----------
     values
-        Any array of prod(`shape`) booleans, integers or floats, in any byte order.
+        An array of prod(`shape`) booleans, integers or floats, in any byte order.
     shape
         (m, ...): the first axis counts the samples, the others are flattened.
     where

@@ -1,13 +1,15 @@
 """A trained network at work: from raw rows to logits, probabilities and classes."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.tree import tree_map
+from xpnet._typing import Array
 from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
@@ -18,7 +20,7 @@ from xpnet.nn import functional as F
 from xpnet.nn.inputs import Kind, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import forward, prepare
-from xpnet.storage.model_file import SavedModel, load_model, model_to_parameters
+from xpnet.storage.model_file import SavedModel, join_layers, load_model
 from xpnet.storage.record import MODEL_FILE
 
 PIXEL_SCALE = 1.0 / 255.0
@@ -53,10 +55,10 @@ class Predictor:
                 self.arithmetic, dtype.name, backend, model.network, model_normalization(model)
             )
 
-            def on_device(array: NDArray[np.generic]) -> Any:
+            def on_device(array: NDArray[np.generic]) -> Array:
                 return backend.from_host(array.astype(dtype) + 0.0)
 
-            self._parameters, self._statistics = tree_map(on_device, model_to_parameters(model))
+            self._parameters, self._statistics = tree_map(on_device, join_layers(model))
         self._compute = self._context.compile(_build_outputs_function(self._context))
 
     @classmethod
@@ -112,14 +114,14 @@ class Predictor:
             raise DataError(msg)
         backend = self.backend
 
-        def evaluate_block(bounds: tuple[int, int]) -> Any:
+        def compute(bounds: tuple[int, int]) -> tuple[Array, Array]:
             rows = backend.from_host(np.ascontiguousarray(x[slice(*bounds)]))
             return self._compute(self._parameters, self._statistics, rows)
 
         logits, probabilities = (np.empty((len(x), self.classes), self._dtype) for _ in range(2))
         bounds = block_bounds(len(x), BLOCK_SIZE)
         with backend.scope(), backend.workers(available_cpus()):
-            for (begin, end), block in zip(bounds, backend.map_blocks(evaluate_block, bounds), strict=True):
+            for (begin, end), block in zip(bounds, backend.map_blocks(compute, bounds), strict=True):
                 logits[begin:end], probabilities[begin:end] = map(backend.to_host, block)
         return logits, probabilities
 
@@ -143,17 +145,17 @@ def model_path(path: Path) -> Path:
     return path
 
 
-def _build_outputs_function(context: ComputeContext) -> Any:
+def _build_outputs_function(context: ComputeContext) -> Callable[..., tuple[Array, Array]]:
     """Return the function from parameters, statistics and raw rows to logits and probabilities by rows."""
 
-    def evaluate_block(parameters: Parameters, running: list[RunningStatistics], x: Any) -> tuple[Any, Any]:
+    def compute(parameters: Parameters, running: list[RunningStatistics], x: Array) -> tuple[Array, Array]:
         ops = context.ops
         layers = prepare(ops, parameters)
         logits, _ = forward(ops, layers, context.inputs(x), context.network, running=running)
         transposed = ops.xp.matrix_transpose
         return transposed(logits), transposed(F.softmax(ops, logits))
 
-    return evaluate_block
+    return compute
 
 
 def model_normalization(model: SavedModel) -> Normalization:

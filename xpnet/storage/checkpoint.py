@@ -16,14 +16,14 @@ import numpy as np
 from xpnet._lib.files import save
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DataError
-from xpnet.storage.tensors import DTYPES, encode_tensors, open_tensors, to_little_endian
+from xpnet.storage.tensors import DTYPES, TensorFile, encode_tensors, open_tensors, to_little_endian
 
 FORMAT = {"format": "xpnet-snapshot", "format_version": "1"}
 
 Arrays = Mapping[str, np.ndarray]
 
 
-def save_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, object]) -> None:
     """Write arrays and facts to `path`: completely, or the checkpoint that is there stays.
 
     Arrays may have any shape and be bool, integers or floats of 16 to 64 bits. Facts are what JSON
@@ -72,7 +72,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, facts
 
 
-def _read_array(path: Path, file: Any, name: str) -> np.ndarray:
+def _read_array(path: Path, file: TensorFile, name: str) -> np.ndarray:
     code = file.get_slice(name).get_dtype()
     if code not in DTYPES:
         msg = f"{path}: {json.dumps(name)[:60]}: expected one of {', '.join(DTYPES)}, got {code}"
@@ -97,7 +97,7 @@ def _compute_checksum(arrays: Arrays, text: str) -> str:
 # Parameters and states of optimisers, as arrays with names
 
 
-def flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
+def flatten(prefix: str, tree: object) -> dict[str, np.ndarray]:
     """Return the arrays in a tree of lists, tuples and named tuples, by the way to them.
 
     The array at ``tree[0].weight`` is named ``<prefix>.0.weight``. None, and what is empty, leaves no
@@ -111,7 +111,7 @@ def flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
     return dict(_iterate_arrays(prefix, tree))
 
 
-def _iterate_arrays(name: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
+def _iterate_arrays(name: str, tree: object) -> Iterator[tuple[str, np.ndarray]]:
     if isinstance(tree, np.ndarray | np.generic):
         yield name, np.asarray(tree)
     elif isinstance(tree, list | tuple):
@@ -122,7 +122,7 @@ def _iterate_arrays(name: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
         raise TypeError(msg)
 
 
-def unflatten(path: Path, prefix: str, like: Any, arrays: Arrays) -> Any:
+def unflatten(path: Path, prefix: str, like: object, arrays: Arrays) -> Any:
     """Return a tree as `like`, with the arrays in the checkpoint at `path` that `flatten` gave these names.
 
     Raises

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, plain
@@ -78,16 +78,17 @@ class FoundRun:
     def network(self) -> str | None:
         """Sizes of the layers, such as 784-10-10; None if the record lacks them."""
         data, hidden = self.record["data"], self.record["config"].get("hidden")
-        sizes = [data.get("features"), *(hidden or ()), data.get("classes")]
-        return None if hidden is None or None in sizes else "-".join(map(str, sizes))
+        units = hidden if isinstance(hidden, list) else [None]
+        sizes = [data.get("features"), *units, data.get("classes")]
+        return None if None in sizes else "-".join(map(str, sizes))
 
     @property
     def arithmetic(self) -> str | None:
         """Which arithmetic, and for the native one in which floating-point type."""
-        config = self.record["config"]
-        if config.get("arithmetic") != "native":
-            return config.get("arithmetic")
-        return "native float32" if config.get("dtype") == "auto" else f"native {config.get('dtype')}"
+        arithmetic, dtype = (self.record["config"].get(name) for name in ("arithmetic", "dtype"))
+        if arithmetic != "native":
+            return None if arithmetic is None else str(arithmetic)
+        return "native float32" if dtype == "auto" else f"native {dtype}"
 
     @property
     def backend(self) -> str:
@@ -100,7 +101,7 @@ class FoundRun:
         """SHA-256 of the parameters, if the run has ended."""
         return self.record["fingerprint"]
 
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> list[dict[str, object]]:
         """Return the rows of metrics.jsonl; none if the run has not logged any.
 
         Raises
@@ -193,9 +194,9 @@ def read_found_run(folder: Path, root: Path) -> FoundRun:
     if status == "running" and not _is_in_use(folder):
         record = read_run(folder)  # it may have ended since
         status = "killed" if record["status"] == "running" else record["status"]
-    metrics = record["metrics"]
+    metrics: Mapping[str, object] | None = record["metrics"]
     if metrics is None:
-        rows: list[dict[str, Any]] = [{}]
+        rows: list[dict[str, object]] = [{}]
         with suppress(DataError):
             rows += read_metrics(folder / METRICS_FILE)
         metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}

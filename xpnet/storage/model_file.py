@@ -21,7 +21,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,7 @@ from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.layers import BatchNorm, Layer, Linear, Parameters, RunningStatistics
-from xpnet.storage.tensors import dtype_code, encode_tensors, open_tensors, to_little_endian
+from xpnet.storage.tensors import TensorFile, dtype_code, encode_tensors, open_tensors, to_little_endian
 
 FORMAT_VERSION = "1"
 TENSORS = {
@@ -140,7 +139,7 @@ def encode_model(model: SavedModel) -> bytes:
 def load_model(path: Path) -> SavedModel:
     """Return the model in a .safetensors file, every part of it checked.
 
-    Any tool's file with the tensors of this module will do. Metadata that it lacks are read off the
+    Files of other tools with these tensors are accepted. Metadata that it lacks are read off the
     tensors; without ``normalize``, the inputs are taken to be scaled ("scale"), and without
     ``activation`` the hidden layers to have ReLU ("relu").
 
@@ -181,7 +180,7 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
 # To the parameters of a training and back
 
 
-def parameters_to_tensors(
+def split_layers(
     parameters: Sequence[Layer], statistics: Sequence[RunningStatistics] = ()
 ) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
     """Return the layers and norms of a file, from host arrays as `xpnet.nn.network` has them.
@@ -207,7 +206,7 @@ def parameters_to_tensors(
     return layers, norms
 
 
-def model_to_parameters(model: SavedModel) -> tuple[Parameters, list[RunningStatistics]]:
+def join_layers(model: SavedModel) -> tuple[Parameters, list[RunningStatistics]]:
     """Return parameters and running statistics as `xpnet.nn.network` has them, as host arrays."""
     parameters: Parameters = []
     statistics = []
@@ -240,7 +239,7 @@ def _name_tensors(model: SavedModel) -> dict[str, np.ndarray]:
     return normalization | _name_parameters(model.layers, model.norms)
 
 
-def _read_model(file: Any) -> SavedModel:
+def _read_model(file: TensorFile) -> SavedModel:
     """Return the model of an open file; shapes and dtypes are checked before any number is read."""
     slices = {name: file.get_slice(name) for name in file.keys() if not _UNUSED.fullmatch(name)}  # noqa: SIM118 - not a mapping
     shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
@@ -261,7 +260,7 @@ def _read_model(file: Any) -> SavedModel:
     return SavedModel(parts("layers"), sizes, normalize, normalization, parts("norms"), activation)
 
 
-def _read_tensor(file: Any, name: str) -> np.ndarray:
+def _read_tensor(file: TensorFile, name: str) -> np.ndarray:
     """Return a tensor of an open file; raise ValueError over numbers that no network can have."""
     array = np.array(file.get_tensor(name), order="C")
     if bad := array.size - np.count_nonzero(np.isfinite(array)):

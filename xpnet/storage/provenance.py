@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 GIT_TIMEOUT = 2.0
 """Seconds after which a record does without the git commit."""
@@ -36,9 +36,10 @@ class Environment(TypedDict):
     """Operating system, its version and the processor."""
     versions: dict[str, str]
     """Versions of the loaded libraries, by module name."""
-    git: dict[str, Any] | None
-    """commit (hexadecimal) and dirty (whether tracked files were changed); None outside a
-    checkout of xpnet."""
+    git: dict[str, str | bool] | None
+    """commit (hexadecimal) and dirty (True if tracked files were changed).
+
+    None outside a checkout of xpnet."""
 
 
 def collect_environment() -> Environment:
@@ -46,8 +47,7 @@ def collect_environment() -> Environment:
 
     Loads no library and never raises.
     """
-    loaded = {name: sys.modules[name] for name in LIBRARIES if name in sys.modules}
-    versions = {name: getattr(module, "__version__", None) for name, module in loaded.items()}
+    versions = {name: getattr(sys.modules.get(name), "__version__", None) for name in LIBRARIES}
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
@@ -56,7 +56,7 @@ def collect_environment() -> Environment:
     }
 
 
-def _describe_commit(root: Path) -> dict[str, Any] | None:
+def _describe_commit(root: Path) -> dict[str, str | bool] | None:
     """Return commit and dirty flag of the checkout `root`, or None if it is not one of xpnet."""
     git = shutil.which("git")
     if git is None or not (root / ".git").exists() or not _is_xpnet(root / "pyproject.toml"):

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, Required, TypedDict, TypeGuard, cast
 
 from xpnet._lib.files import read_regular_file
 from xpnet.errors import DataError
@@ -31,12 +31,23 @@ CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accurac
 """The metrics of an epoch."""
 
 
+class DataInfo(TypedDict, total=False):
+    """The data set of a run; name and sha256 are always there."""
+
+    name: Required[str]
+    sha256: Required[str]
+    training_samples: int
+    test_samples: int
+    features: int
+    classes: int
+
+
 class RunInfo(TypedDict):
     """What the caller knows when a run starts."""
 
     command: list[str]
     """The command line, a word an item."""
-    config: dict[str, Any]
+    config: dict[str, object]
     """Every setting, as `xpnet.config.resolved` returns them."""
     seed: int
     device_requested: str
@@ -45,8 +56,7 @@ class RunInfo(TypedDict):
     device_reason: str | None
     """Why the device used is not the one requested; None where it is."""
     backend: str
-    data: dict[str, Any]
-    """The data set: sha256, name and counts."""
+    data: DataInfo
 
 
 class Record(RunInfo, Environment):
@@ -67,16 +77,17 @@ class Record(RunInfo, Environment):
     resumed: list[str]
     """When it went on after it had been stopped, each time."""
     ended: str | None
-    metrics: dict[str, Any] | None
+    metrics: dict[str, float | list[float | None] | None] | None
+    """Numbers, or lists of numbers by class; None for those that are not finite."""
     fingerprint: str | None
     error: str | None
 
 
-Rule = tuple[Callable[[Any], bool], str]
+Rule = tuple[Callable[[object], bool], str]
 """Whether a value is as expected, and how a message names what is expected."""
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Return whether a value of a file is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -141,19 +152,20 @@ def read_run(folder: Path) -> Record:
         The folder holds no run.json, or one that is damaged or of another schema version.
     """
     path = folder / RECORD_FILE
-    record = read_json_object(path, "not a run record", "expected a folder of a run")
-    record.setdefault("resumed", [])
+    values = read_json(path, "not a run record", "expected a folder of a run")
+    values.setdefault("resumed", [])
     for name in _RULES:
-        record.setdefault(name, None)
-    _check_values(f"{path}: ", record, _RULES)
+        values.setdefault(name, None)
+    _check_values(f"{path}: ", values, _RULES)
+    record = cast("Record", values)
     _check_values(f"{path}: config.", record["config"], _CONFIG_RULES)
     _check_values(f"{path}: data.", record["data"], _DATA_RULES)
     metrics = record["metrics"] or {}
     _check_values(f"{path}: metrics.", metrics, dict.fromkeys(metrics, _METRIC))
-    return cast("Record", record)
+    return record
 
 
-def read_json_object(path: Path, problem: str, hint: str) -> dict[str, Any]:
+def read_json(path: Path, problem: str, hint: str) -> dict[str, object]:
     """Return the JSON object in a file.
 
     Raises
@@ -200,7 +212,7 @@ def read_metric_lines(path: Path, limit: int | None = None) -> list[tuple[bytes,
     return rows
 
 
-def replace_nonfinite(value: Any, levels: int = NESTING) -> Any:
+def replace_nonfinite(value: object, levels: int = NESTING) -> object:
     """Return a JSON value with null for each number that is not finite or that no float can hold.
 
     Raises
@@ -220,7 +232,7 @@ def replace_nonfinite(value: Any, levels: int = NESTING) -> Any:
     return [replace_nonfinite(item, levels - 1) for item in value]
 
 
-def _parse_object(text: bytes) -> dict[str, Any] | None:
+def _parse_object(text: bytes) -> dict[str, object] | None:
     """Parse a JSON object, with null for non-finite numbers; return None for anything else."""
     try:
         value = replace_nonfinite(json.loads(text.decode()))
@@ -229,7 +241,7 @@ def _parse_object(text: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _check_values(where: str, values: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+def _check_values(where: str, values: Mapping[str, object], rules: Mapping[str, Rule]) -> None:
     for name, (holds, expected) in rules.items():
         if not holds(value := values.get(name)):
             quoted = json.dumps(name)[1:-1]  # a name of a file has no control characters in a message

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.locks import Lock, is_locked
@@ -153,15 +153,14 @@ class Run:
             lines = [text + b"\n" for text, _ in read_metric_lines(path, rows)]
             if path.exists():
                 write_atomic(path, b"".join(lines))
-        outcome = dict.fromkeys(("ended", "metrics", "fingerprint", "error"))
-        resumed = [*self.record["resumed"], _timestamp()]
-        self._write_record({"status": "running", "resumed": resumed, **outcome})
+        changes = {"status": "running", "resumed": [*self.record["resumed"], _timestamp()]}
+        self._write_record({**changes, **dict.fromkeys(("ended", "metrics", "fingerprint", "error"))})
         for path in self.folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
             with suppress(OSError):
                 path.unlink()
         return len(lines)
 
-    def log(self, values: Mapping[str, Any]) -> None:
+    def log(self, values: Mapping[str, object]) -> None:
         """Append a line to metrics.jsonl; floats read back exactly, those not finite as null."""
         line = json.dumps(replace_nonfinite(dict(values)), allow_nan=False) + "\n"
         with self._writable_path(METRICS_FILE) as path, path.open("ab") as file:
@@ -174,7 +173,7 @@ class Run:
         with self._writable_path(MODEL_FILE) as path:
             save_model(path, model)
 
-    def save_checkpoint(self, arrays: "Arrays", facts: Mapping[str, Any]) -> None:
+    def save_checkpoint(self, arrays: "Arrays", facts: Mapping[str, object]) -> None:
         """Write checkpoint.safetensors; the one before stays until this one is complete."""
         from xpnet.storage.checkpoint import save_checkpoint
 
@@ -185,7 +184,7 @@ class Run:
         self,
         status: RunStatus,
         *,
-        metrics: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, object] | None = None,
         fingerprint: str | None = None,
         error: str | None = None,
     ) -> None:
@@ -223,7 +222,7 @@ class Run:
         """Let other processes work on the run."""
         self._lock.release()
 
-    def _write_record(self, changes: Mapping[str, Any]) -> None:
+    def _write_record(self, changes: Mapping[str, object]) -> None:
         """Change the record: in the file, then here."""
         changed = cast("Record", {**self.record, **changes})
         with self._writable_path(RECORD_FILE) as path:

@@ -9,19 +9,45 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from xpnet.errors import DataError
 
-DTYPES: Mapping[str, np.dtype[Any]] = {"BOOL": np.dtype("?")} | {
+DTYPES: Mapping[str, np.dtype[np.generic]] = {"BOOL": np.dtype("?")} | {
     f"{name[0].upper()}{8 * int(name[1])}": np.dtype(f"<{name}")
     for name in ("i1", "u1", "i2", "u2", "f2", "i4", "u4", "f4", "i8", "u8", "f8")
 }
 """The dtypes by the format's names for them."""
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+class TensorHeader(Protocol):
+    """Shape and dtype of a tensor in an open file."""
+
+    def get_shape(self) -> list[int]:
+        """Return the shape."""
+
+    def get_dtype(self) -> str:
+        """Return the format's name of the dtype, such as F32."""
+
+
+class TensorFile(Protocol):
+    """An open .safetensors file, as ``safetensors.safe_open`` returns it."""
+
+    def keys(self) -> list[str]:
+        """Return the names of the tensors."""
+
+    def metadata(self) -> dict[str, str] | None:
+        """Return the metadata, None if the file has none."""
+
+    def get_slice(self, name: str, /) -> TensorHeader:
+        """Return the header of a tensor, without reading its numbers."""
+
+    def get_tensor(self, name: str, /) -> np.ndarray:
+        """Read a tensor."""
 
 
 def to_little_endian(array: np.ndarray) -> np.ndarray:
@@ -45,7 +71,7 @@ def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
         An array has a name or a dtype that the format cannot hold.
     """
     whole = {name: to_little_endian(array) for name, array in arrays.items()}
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
     # Wide numbers first keeps every array aligned to its own width.
     names = sorted(whole, key=lambda name: (-whole[name].itemsize, name))
     offset = 0
@@ -66,7 +92,7 @@ def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 
 
 @contextmanager
-def open_tensors(path: Path) -> Iterator[Any]:
+def open_tensors(path: Path) -> Iterator[TensorFile]:
     """Give the body the open file, as ``safetensors.safe_open`` does; its header is checked then.
 
     Raises

@@ -29,7 +29,7 @@ from xpnet.nn.dropout import Masks, dropout_masks
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.storage.model_file import SavedModel, load_model, model_to_parameters, parameters_to_tensors
+from xpnet.storage.model_file import SavedModel, join_layers, load_model, split_layers
 from xpnet.training.batches import BatchLoader, Order, Samples
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import Evaluation, evaluate
@@ -191,9 +191,7 @@ class Trainer:
     def model(self, state: TrainState) -> SavedModel:
         """Return the model to save of a state."""
         variables = state.variables
-        layers, norms = parameters_to_tensors(
-            self.to_host(variables.parameters), self.to_host(variables.statistics)
-        )
+        layers, norms = split_layers(self.to_host(variables.parameters), self.to_host(variables.statistics))
         return SavedModel(
             layers,
             self.sizes,
@@ -322,7 +320,7 @@ def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Paramete
             f"but the settings and the data make it a {describe(network)}"
         )
         raise ConfigError(msg)
-    return model_to_parameters(model)
+    return join_layers(model)
 
 
 def _check_sizes(config: TrainConfig, sizes: tuple[int, ...], samples: int) -> None:
