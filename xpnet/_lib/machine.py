@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""Processors and memory available to this process."""
 
 import math
 import os
@@ -8,8 +8,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_cpus() -> int:
-    """Return how many processors this process may use: affinity and container limits count."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    """Return the number of processors this process may use, by affinity and container limits."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota, period = [*_read_words(CGROUPS / "cpu.max"), "max", "max"][:2]
     if quota.isdigit() and period.isdigit():
@@ -28,6 +28,7 @@ def available_memory() -> int | None:
 
 
 def _read_words(path: Path) -> list[str]:
+    """Return the words in a file, an empty list if it cannot be read."""
     try:
         return path.read_text().split()
     except OSError:

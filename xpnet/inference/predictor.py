@@ -1,4 +1,4 @@
-"""A trained network at work: from raw rows to logits, probabilities and classes."""
+"""Prediction: logits, probabilities and classes of raw rows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,25 +24,25 @@ from xpnet.storage.model_file import SavedModel, join_layers, load_model
 from xpnet.storage.record import MODEL_FILE
 
 PIXEL_SCALE = 1.0 / 255.0
-"""What the inputs of a model file are multiplied by that says "scale" and no more."""
+"""Factor of the inputs with the normalization "scale"."""
 
 
 class Predictor:
-    """A network, its parameters and what computes it.
+    """A trained network on a backend.
 
     Parameters
     ----------
     model
-        The network.
+        The network and its parameters.
     backend
-        Who computes; see ``xpnet.backends.resolve``.
+        The backend that computes; see ``xpnet.backends.resolve``.
     arithmetic
         reproducible or native; by default reproducible for float64 parameters, native for float32.
 
     Raises
     ------
     BackendError
-        The device cannot compute in the dtype that the arithmetic needs.
+        The device does not support the dtype of the arithmetic.
     """
 
     def __init__(self, model: SavedModel, backend: Backend, arithmetic: Arithmetic | None = None) -> None:
@@ -70,21 +70,21 @@ class Predictor:
         backend: str = "auto",
         arithmetic: Arithmetic | None = None,
     ) -> "Predictor":
-        """Return the network of a run's folder, or in a .safetensors file.
+        """Load the network of a run folder or a .safetensors file.
 
         Raises
         ------
         DataError
-            There is no model, or it is damaged.
+            The model is missing or damaged.
         BackendError
-            The backend or device is not usable here.
+            The backend or device is not usable on this machine.
         """
         model = load_model(model_path(path))
         return cls(model, resolve(device, backend).backend, arithmetic)
 
     @property
     def classes(self) -> int:
-        """How many classes the network tells apart."""
+        """The number of classes."""
         return self.model.classes
 
     def logits(self, x: NDArray[np.generic]) -> NDArray[np.floating]:
@@ -93,7 +93,7 @@ class Predictor:
         Raises
         ------
         DataError
-            The rows do not have the network's features.
+            The number of features differs from the network's.
         """
         return self.outputs(x)[0]
 
@@ -127,12 +127,12 @@ class Predictor:
 
 
 def model_path(path: Path) -> Path:
-    """Return the model file of a run's folder, or `path` itself if it is a file.
+    """Return the model file in a run folder, or `path` itself if it is a file.
 
     Raises
     ------
     DataError
-        There is neither.
+        The model file or `path` does not exist.
     """
     if path.is_dir():
         if not (path / MODEL_FILE).is_file():
@@ -146,7 +146,10 @@ def model_path(path: Path) -> Path:
 
 
 def _build_outputs_function(context: ComputeContext) -> Callable[..., tuple[Array, Array]]:
-    """Return the function from parameters, statistics and raw rows to logits and probabilities by rows."""
+    """Return a function of parameters, statistics and raw rows (m, features).
+
+    It returns logits and probabilities, each (m, classes).
+    """
 
     def compute(parameters: Parameters, running: list[RunningStatistics], x: Array) -> tuple[Array, Array]:
         ops = context.ops
@@ -159,7 +162,7 @@ def _build_outputs_function(context: ComputeContext) -> Callable[..., tuple[Arra
 
 
 def model_normalization(model: SavedModel) -> Normalization:
-    """Return the normalisation of the inputs."""
+    """Return the input normalisation of a model."""
     statistics = model.normalization
     scale = PIXEL_SCALE if model.normalize == "scale" else 1.0
     return Normalization(

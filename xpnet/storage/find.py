@@ -1,4 +1,4 @@
-"""The runs in a folder, which can hold anything else too."""
+"""Search of a folder for training runs."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 OUT = Path("runs")
-"""Where training puts runs unless it is told otherwise."""
+"""Default folder of runs."""
 
 MAX_NAMED = 3
-"""Damaged runs that a note names; it counts the others."""
+"""Number of damaged runs that a note names; it counts the rest."""
 
 MAX_DEPTH = 3
-"""Levels of folders that are searched: out/project/repeats/seed-0."""
+"""Levels of folders below the searched one: out/project/repeats/seed-0."""
 
 LOCK_GRACE = 2.0
-"""Seconds after run.json was written in which its lock is left alone: the run may be about to take it."""
+"""Seconds after the writing of run.json in which its lock is not tested: the run may be about to take it."""
 
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run as its folder tells it.
+    """A run, as read from its folder.
 
     Attributes
     ----------
     folder
         The folder of the run.
     id
-        Its path below the folder that was searched, with / between names; the whole path elsewhere.
+        Its path relative to the searched folder, with / between names; for runs elsewhere the whole path.
     status
-        running, completed, interrupted, failed; or killed: nobody works on it, and it has not ended.
+        running, completed, interrupted or failed; killed if no process works on a run that has not ended.
     record
         The content of run.json.
     metrics
-        The metrics that are single finite numbers: at the end, or as far as the run is.
+        The metrics that are single finite numbers: the final ones, or those of the last epoch so far.
     """
 
     folder: Path
@@ -66,12 +66,12 @@ class FoundRun:
 
     @property
     def ended(self) -> bool:
-        """Whether the metrics are those at the end, which the saved model has."""
+        """True if the metrics are the final ones, those of the saved model."""
         return self.record["metrics"] is not None
 
     @property
     def started(self) -> str:
-        """When it started, as ISO 8601 in UTC."""
+        """The start time, ISO 8601 in UTC."""
         return self.record["started"]
 
     @property
@@ -84,7 +84,7 @@ class FoundRun:
 
     @property
     def arithmetic(self) -> str | None:
-        """Which arithmetic, and for the native one in which floating-point type."""
+        """The arithmetic, with the dtype if it is native; None if the record lacks it."""
         arithmetic, dtype = (self.record["config"].get(name) for name in ("arithmetic", "dtype"))
         if arithmetic != "native":
             return None if arithmetic is None else str(arithmetic)
@@ -92,7 +92,7 @@ class FoundRun:
 
     @property
     def backend(self) -> str:
-        """Which array library, and on which device if it is not the CPU."""
+        """The array library, with the device if that is not the CPU."""
         backend, device = self.record["backend"], self.record["device_used"]
         return backend if device == "cpu" else f"{backend} {device}"
 
@@ -102,7 +102,7 @@ class FoundRun:
         return self.record["fingerprint"]
 
     def history(self) -> list[dict[str, object]]:
-        """Return the rows of metrics.jsonl; none if the run has not logged any.
+        """Return the rows of metrics.jsonl, an empty list if the run has logged none.
 
         Raises
         ------
@@ -114,21 +114,21 @@ class FoundRun:
 
 @dataclass(frozen=True)
 class Survey:
-    """The runs in a folder, by the time they started, and what is wrong with those left out."""
+    """The runs in a folder, sorted by start time, and the errors of damaged ones."""
 
     runs: tuple[FoundRun, ...]
     damaged: tuple[str, ...]
 
 
 def survey(root: Path) -> Survey:
-    """Return the runs in `root` and in the folders within it, or the run that `root` is.
+    """Search `root`, which may be a run itself, and the folders within it for runs.
 
-    Folders that hold no run are passed over, and so are hidden ones.
+    Hidden folders, and those without a run, are skipped.
 
     Raises
     ------
     DataError
-        There is no such folder, or it cannot be read.
+        The folder is missing or cannot be read.
     """
     try:
         os.scandir(root).close()
@@ -146,7 +146,7 @@ def survey(root: Path) -> Survey:
 
 
 def find_runs(folder: Path) -> list[FoundRun]:
-    """Return the runs in `folder`; say on standard error what is wrong with those left out."""
+    """Return the runs in `folder`, sorted by start time; report damaged ones on standard error."""
     result = survey(folder)
     if count := len(result.damaged):
         reasons = "; ".join(map(plain, result.damaged[:MAX_NAMED]))
@@ -157,7 +157,7 @@ def find_runs(folder: Path) -> list[FoundRun]:
 
 
 def find_newest_run(out: Path = OUT, *, trained: bool = True) -> FoundRun:
-    """Return the run in `out` that started last, and say on standard error which one it is.
+    """Return the run in `out` that started last, and name it on standard error.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def find_newest_run(out: Path = OUT, *, trained: bool = True) -> FoundRun:
     Raises
     ------
     DataError
-        There is none.
+        The folder holds no such run.
     """
     runs = find_runs(out) if os.path.lexists(out) else []
     if trained:
@@ -182,7 +182,7 @@ def find_newest_run(out: Path = OUT, *, trained: bool = True) -> FoundRun:
 
 
 def read_found_run(folder: Path, root: Path) -> FoundRun:
-    """Return the run in `folder`, named by its path below `root`.
+    """Return the run in `folder`, with its path relative to `root` as id.
 
     Raises
     ------
@@ -205,19 +205,19 @@ def read_found_run(folder: Path, root: Path) -> FoundRun:
 
 
 def name_relative_to(folder: Path, root: Path) -> str:
-    """Return what the run in `folder` is called in a list of those below `root`."""
+    """Return the id of the run in `folder` in a list of the runs below `root`."""
     if folder == root:
         return folder.resolve().name
     return (folder.relative_to(root) if folder.is_relative_to(root) else folder).as_posix()
 
 
 def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Yield each folder that has a record, or looks like a run that has lost it."""
+    """Yield the folders that hold a record, or other files of a run whose record is missing."""
     try:
         status, names = folder.stat(), sorted(path.name for path in folder.iterdir())
-    except OSError:  # a file; or gone since, or private: then it is no business of ours
+    except OSError:  # a file, a folder removed meanwhile, or one without permission to read
         return
-    if (status.st_dev, status.st_ino) in seen:  # a link back
+    if (status.st_dev, status.st_ino) in seen:  # a symbolic link to a folder above
         return
     seen.add((status.st_dev, status.st_ino))
     lost = depth < MAX_DEPTH and not {METRICS_FILE, CHECKPOINT_FILE, LOCK_FILE}.isdisjoint(names)
@@ -230,7 +230,7 @@ def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> It
 
 
 def _is_in_use(folder: Path) -> bool:
-    """Return whether a process works on the run, or may do so, for all that can be told."""
+    """Return True if a process works on the run, or may be about to."""
     try:
         age = time.time() - (folder / RECORD_FILE).stat().st_mtime
     except OSError:

@@ -2,15 +2,15 @@
 
 The tensors carry PyTorch's names and shapes, so that any tool reads them: ``layers.0.weight``
 (outputs, inputs), ``layers.0.bias`` (outputs), ``layers.1.weight`` and so on, all float32 or all
-float64. With batch normalisation, that of hidden layer i (layer i has put out Z, and the activation
-is still to come) is ``norms.i.weight`` (gamma), ``norms.i.bias`` (beta), ``norms.i.running_mean``
-and ``norms.i.running_var`` (unbiased), each (outputs of layer i) and of the layers' dtype:
+float64. Batch normalisation of the output Z of hidden layer i, before the activation, is stored as
+``norms.i.weight`` (gamma), ``norms.i.bias`` (beta), ``norms.i.running_mean`` and
+``norms.i.running_var`` (unbiased), each (outputs of layer i,) and of the layers' dtype:
 
     Y = weight (Z - running_mean) / √(running_var + 1e-5) + bias
 
-Where the inputs are normalized by statistics of the training data, these stand beside the rest in
-float64: ``normalization.shift`` and ``normalization.scale``, each () or (features,).
-The file's metadata are five strings: ``format_version``, ``sizes`` (JSON, inputs first),
+If the inputs are normalized by statistics of the training data, these are stored in float64:
+``normalization.shift`` and ``normalization.scale``, each () or (features,).
+The metadata are five strings: ``format_version``, ``sizes`` (JSON, inputs first),
 ``classes``, ``activation`` (of the hidden layers; without it, relu) and ``normalize``.
 """
 
@@ -37,28 +37,28 @@ TENSORS = {
     "layers": ("weight", "bias"),
     "norms": ("weight", "bias", "running_mean", "running_var"),
 }
-"""The tensors of a layer, and those of the batch normalisation behind it, in the order of `fingerprint`."""
+"""Tensors of a layer, and of the batch normalisation that follows it, in the order of `fingerprint`."""
 STATISTICS = ("normalization.shift", "normalization.scale")
 NORMALIZATIONS = ("scale", "standardize", "none")
 
 _KEY = re.compile(r"(layers|norms)\.(0|[1-9][0-9]{0,5})\.(\w+)")
 _UNUSED = re.compile(r"norms\.[0-9]+\.num_batches_tracked")
-"""PyTorch's batch normalisation counts its batches, but uses the count for nothing."""
+"""The batch counter of PyTorch's batch normalisation, which inference does not use."""
 _EXPECTED = (
     "expected layers.0.weight (outputs, inputs), layers.0.bias (outputs), layers.1.weight ..., "
     "and with batch normalisation norms.0.weight, .bias, .running_mean, .running_var (outputs) ..."
 )
 
 Tensors = Mapping[str, np.ndarray]
-"""The tensors of a layer, or of a batch normalisation, by their names in the file."""
+"""Tensors of a layer or of a batch normalisation, by name."""
 Shapes = Mapping[str, tuple[int, ...]]
 Codes = Mapping[str, str]
-"""Dtypes as the strings of the file: F32, F64."""
+"""Dtypes by tensor name, as written in the file: F32, F64."""
 
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A network as it stands in a file.
+    """A network as stored in a file.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class SavedModel:
     Raises
     ------
     ValueError
-        The parts do not fit each other.
+        The parts are inconsistent.
     """
 
     layers: Sequence[Tensors]
@@ -106,15 +106,15 @@ class SavedModel:
 
     @property
     def network(self) -> Network:
-        """What the network computes; the file does not tell how it was trained."""
+        """The architecture, without settings of the training: the file does not hold them."""
         return Network(tuple(self.sizes), self.activation, batch_norm=bool(self.norms))
 
 
-# To the file and back
+# Writing and reading files
 
 
 def save_model(path: Path, model: SavedModel) -> None:
-    """Write `model` to `path`: completely, or not at all.
+    """Write `model` to `path`, atomically.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def save_model(path: Path, model: SavedModel) -> None:
 
 
 def encode_model(model: SavedModel) -> bytes:
-    """Return the content of the file of `model`: the same bytes for the same model."""
+    """Return the bytes of the .safetensors file of `model`, which depend on nothing else."""
     metadata = {
         "format_version": FORMAT_VERSION,
         "sizes": json.dumps(list(model.sizes)),
@@ -137,17 +137,16 @@ def encode_model(model: SavedModel) -> bytes:
 
 
 def load_model(path: Path) -> SavedModel:
-    """Return the model in a .safetensors file, every part of it checked.
+    """Read and check the model in a .safetensors file.
 
-    Files of other tools with these tensors are accepted. Metadata that it lacks are read off the
-    tensors; without ``normalize``, the inputs are taken to be scaled ("scale"), and without
-    ``activation`` the hidden layers to have ReLU ("relu").
+    Files of other tools with the tensors of this module are accepted. Missing metadata are inferred from
+    the tensors; ``normalize`` defaults to "scale", and ``activation`` to "relu".
 
     Raises
     ------
     DataError
-        The file is missing or damaged, its tensors are not those of one network, a number is not
-        finite, a variance is negative, or metadata disagree with the tensors.
+        The file is missing or damaged, its tensors do not form a network, a number is not finite, a
+        variance is negative, or metadata contradict the tensors.
     """
     with open_tensors(path) as file:
         try:
@@ -160,14 +159,14 @@ def load_model(path: Path) -> SavedModel:
 def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str:
     """Return the SHA-256 of the parameters, in hexadecimal.
 
-    Layer by layer its weight and bias, and with batch normalisation then weight, bias, running_mean
-    and running_var of the norm behind it; each as little-endian bytes in C order in its own dtype.
-    Statistics of the inputs are not part of it.
+    Hashed are, layer by layer, weight and bias, then weight, bias, running_mean and running_var of the
+    batch normalisation that follows, if any: each as little-endian bytes in C order in its own dtype.
+    Statistics of the inputs are not included.
 
     Raises
     ------
     ValueError
-        A tensor is missing, or has no place in that order.
+        A tensor is missing or unknown.
     """
     tensors = _name_parameters(layers, norms)
     _raise_first(_find_name_problems(tensors))
@@ -177,18 +176,18 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
     return digest.hexdigest()
 
 
-# To the parameters of a training and back
+# Conversion from and to the parameters of a training
 
 
 def split_layers(
     parameters: Sequence[Layer], statistics: Sequence[RunningStatistics] = ()
 ) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
-    """Return the layers and norms of a file, from host arrays as `xpnet.nn.network` has them.
+    """Split host parameters of `xpnet.nn.network` into the layers and norms of a model file.
 
     Raises
     ------
     ValueError
-        There are not as many statistics as batch normalisations.
+        The numbers of statistics and batch normalisations differ.
     """
     normalized = [layer for layer in parameters if isinstance(layer, BatchNorm)]
     layers = [
@@ -207,7 +206,7 @@ def split_layers(
 
 
 def join_layers(model: SavedModel) -> tuple[Parameters, list[RunningStatistics]]:
-    """Return parameters and running statistics as `xpnet.nn.network` has them, as host arrays."""
+    """Return host parameters and running statistics for `xpnet.nn.network`: the inverse of `split_layers`."""
     parameters: Parameters = []
     statistics = []
     for index, layer in enumerate(model.layers):
@@ -220,6 +219,7 @@ def join_layers(model: SavedModel) -> tuple[Parameters, list[RunningStatistics]]
 
 
 def _as_column(values: np.ndarray) -> Array:
+    """Return (n,) values in shape (n, 1)."""
     return as_array(values.reshape(-1, 1))
 
 
@@ -240,14 +240,14 @@ def _name_tensors(model: SavedModel) -> dict[str, np.ndarray]:
 
 
 def _read_model(file: TensorFile) -> SavedModel:
-    """Return the model of an open file; shapes and dtypes are checked before any number is read."""
+    """Read the model of an open file, after checking shapes and dtypes."""
     slices = {name: file.get_slice(name) for name in file.keys() if not _UNUSED.fullmatch(name)}  # noqa: SIM118 - not a mapping
     shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
     codes = {name: part.get_dtype() for name, part in slices.items()}
     metadata = file.metadata() or {}
     activation, normalize = metadata.get("activation", "relu"), metadata.get("normalize", "scale")
     sizes = _check_tensors(shapes, codes, activation, normalize)
-    _raise_first(_find_metadata_problems(metadata, sizes))  # they may say less than the tensors
+    _raise_first(_find_metadata_problems(metadata, sizes))  # which may be incomplete
     tensors = {name: _read_tensor(file, name) for name in slices}
 
     def parts(kind: str) -> list[dict[str, np.ndarray]]:
@@ -261,7 +261,7 @@ def _read_model(file: TensorFile) -> SavedModel:
 
 
 def _read_tensor(file: TensorFile, name: str) -> np.ndarray:
-    """Return a tensor of an open file; raise ValueError over numbers that no network can have."""
+    """Read a tensor of an open file; raise ValueError for non-finite numbers and negative variances."""
     array = np.array(file.get_tensor(name), order="C")
     if bad := array.size - np.count_nonzero(np.isfinite(array)):
         msg = f"{name}: {bad} of its {array.size} numbers are NaN or infinite"
@@ -272,16 +272,16 @@ def _read_tensor(file: TensorFile, name: str) -> np.ndarray:
     return array
 
 
-# Which tensors and metadata make a model, before any number is read
+# Checks of names, shapes, dtypes and metadata, before any number is read
 
 
 def _check_tensors(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> tuple[int, ...]:
-    """Return the features and the units of each layer.
+    """Check a model's tensors; return the number of features, then the units of each layer.
 
     Raises
     ------
     ValueError
-        The tensors are not those of one network, or xpnet has no such activation or normalization.
+        The tensors do not form a network, or the activation or normalization is unknown.
     """
     _raise_first(_find_name_problems(shapes))
     _raise_first(_find_layer_problems(shapes, codes))
@@ -291,21 +291,21 @@ def _check_tensors(shapes: Shapes, codes: Codes, activation: str, normalize: str
 
 
 def _raise_first(problems: Iterable[str]) -> None:
-    """Raise ValueError over the first problem, if there is one."""
+    """Raise ValueError for the first problem, if any."""
     for problem in problems:
         raise ValueError(problem)
 
 
 def _count_parts(keys: Iterable[str], kind: str) -> int:
-    """Return how many layers or norms the highest index makes."""
+    """Return the number of layers or norms: the highest index plus one."""
     matches = filter(None, map(_KEY.fullmatch, keys))
     return max((int(match[2]) + 1 for match in matches if match[1] == kind), default=0)
 
 
 def _parameter_names(keys: Collection[str]) -> Iterator[str]:
-    """Yield the names of all parameters of a network that has these, in the order of `fingerprint`.
+    """Yield the parameter names of the network that `keys` belong to, in the order of `fingerprint`.
 
-    Batch normalisation stands behind every hidden layer, or behind none.
+    Batch normalisation follows every hidden layer, or none.
     """
     layers, norms = (_count_parts(keys, kind) for kind in TENSORS)
     for index in range(layers):
@@ -313,7 +313,7 @@ def _parameter_names(keys: Collection[str]) -> Iterator[str]:
             yield from (f"{kind}.{index}.{name}" for name in TENSORS[kind])
 
 
-# Each yields what is wrong, and is not continued then: it relies on what it and those before it have checked.
+# Each generator yields problems and is not resumed after the first: later checks rely on earlier ones.
 
 
 def _find_name_problems(names: Collection[str]) -> Iterator[str]:

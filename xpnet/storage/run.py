@@ -1,10 +1,9 @@
-"""The record of a run: its folder, with run.json, metrics.jsonl and model.safetensors.
+"""The folder of a training run, with run.json, metrics.jsonl and model.safetensors.
 
-Every file is complete whenever it is there, except that a crash can tear the last line of
-metrics.jsonl, which `read_metrics` then leaves out. While a run is under way, and after it was
-stopped, its folder also holds checkpoint.safetensors, from which it can go on (`Run.reopen`). While
-a process works on it, that process holds a lock on the file .lock; a killed one leaves the file, but
-no lock.
+Files are written atomically, except that a crash can leave an incomplete last line in metrics.jsonl,
+which `read_metrics` ignores. Until a run is completed, its folder also holds checkpoint.safetensors,
+from which it can be resumed (`Run.reopen`). The process that works on a run locks the file .lock; a
+killed process leaves the file unlocked.
 """
 
 import errno
@@ -45,15 +44,15 @@ RunStatus = Literal["completed", "interrupted", "failed"]
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has its folder, and a record in it.
+    """A training run with its folder and record.
 
-    Methods that write raise ConfigError if a file cannot be written, or if the folder is no longer this
-    run's.
+    Methods that write raise ConfigError if a file cannot be written, or if the folder was removed or
+    replaced by another run.
     """
 
     folder: Path
     record: Record
-    """What run.json holds at the moment."""
+    """The current content of run.json."""
     _identity: tuple[int, int] | None
     _lock: Lock = field(repr=False)
 
@@ -64,22 +63,21 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the run's checkpoint is, if it has one."""
+        """The path of the run's checkpoint, which may not exist."""
         return self.folder / CHECKPOINT_FILE
 
     @classmethod
     def start(cls, out: Path, name: str | None, overwrite: bool, record: RunInfo) -> Self:  # noqa: FBT001 - as the settings are
-        """Make the folder of a run, with a record whose status is "running".
+        """Create the folder of a run, with a record whose status is "running".
 
-        The folder is ``out/name``, or ``out/<UTC time and a few random digits>`` without a name. It
-        appears complete or not at all. An existing run is replaced if `overwrite` says so, and
-        stands unchanged if that fails.
+        The folder is ``out/name``, or ``out/<UTC time and a few random digits>`` without a name. It is
+        created atomically. With `overwrite` an existing run is replaced, and kept if that fails.
 
         Raises
         ------
         ConfigError
-            ``out/name`` exists, and is to stay, is no run, or is one that another process is working on;
-            or the folder cannot be written.
+            ``out/name`` exists without `overwrite`, is no run, or is in use by another process; or the
+            folder cannot be written.
         """
         prepared = out / f".starting-{os.urandom(8).hex()}"
         try:
@@ -103,7 +101,7 @@ class Run:
                     "error": None,
                 }
                 write_atomic(prepared / RECORD_FILE, _encode_json(first))
-                (prepared / LOCK_FILE).touch()  # Windows renames no folder with an open file in it
+                (prepared / LOCK_FILE).touch()  # on Windows a folder with an open file cannot be renamed
                 folder = out / first["id"]
                 if _take_name(prepared, folder, overwrite=overwrite and name is not None):
                     return cls(folder, first, identity, _acquire_lock(folder))
@@ -119,18 +117,18 @@ class Run:
 
     @classmethod
     def reopen(cls, folder: Path) -> Self:
-        """Return the run in `folder`, which was interrupted, failed or killed, for this process alone.
+        """Return the interrupted, failed or killed run in `folder`, locked for this process.
 
-        Nothing in the folder changes before `resume`.
+        Its files are not changed before `resume`.
 
         Raises
         ------
         DataError
-            The folder holds no run.json, or one that is damaged.
+            run.json is missing or damaged.
         ConfigError
-            The run is complete, or another process is working on it.
+            The run is completed, or another process is working on it.
         """
-        _read_resumable(folder)  # so that no lock file comes into folders of others
+        _read_resumable(folder)  # creates no lock file in a folder that is no run
         lock = _acquire_lock(folder)
         try:
             return cls(folder, _read_resumable(folder), _folder_identity(folder), lock)
@@ -139,10 +137,10 @@ class Run:
             raise
 
     def resume(self, rows: int) -> int:
-        """Go on: keep the first `rows` rows of metrics.jsonl, and set the status to "running".
+        """Set the status to "running", and keep the first `rows` rows of metrics.jsonl.
 
-        The record notes the time, and loses what it said of the end; what `write_atomic` left behind in a
-        process that was killed goes. Return the number of rows kept; a power cut can have lost some.
+        The outcome is removed from the record and the time added; temporary files of a killed process are
+        deleted. Return the number of rows kept, which is smaller if a power cut has lost some.
 
         Raises
         ------
@@ -161,20 +159,20 @@ class Run:
         return len(lines)
 
     def log(self, values: Mapping[str, object]) -> None:
-        """Append a line to metrics.jsonl; floats read back exactly, those not finite as null."""
+        """Append a row to metrics.jsonl; floats read back exactly, non-finite ones as None."""
         line = json.dumps(replace_nonfinite(dict(values)), allow_nan=False) + "\n"
         with self._writable_path(METRICS_FILE) as path, path.open("ab") as file:
             file.write(line.encode())
 
     def save_model(self, model: "SavedModel") -> None:
-        """Write model.safetensors, completely or not at all."""
+        """Write model.safetensors, atomically."""
         from xpnet.storage.model_file import save_model
 
         with self._writable_path(MODEL_FILE) as path:
             save_model(path, model)
 
     def save_checkpoint(self, arrays: "Arrays", facts: Mapping[str, object]) -> None:
-        """Write checkpoint.safetensors; the one before stays until this one is complete."""
+        """Replace checkpoint.safetensors, atomically."""
         from xpnet.storage.checkpoint import save_checkpoint
 
         with self._writable_path(CHECKPOINT_FILE) as path:
@@ -188,22 +186,21 @@ class Run:
         fingerprint: str | None = None,
         error: str | None = None,
     ) -> None:
-        """Complete run.json with the status, the time and the outcome, and let go of the folder.
+        """Write status, time and outcome to run.json, and release the lock.
 
-        A completed run needs no checkpoint any more, and loses it. A run ends once: when it is not
-        running, nothing changes.
+        The checkpoint of a completed run is deleted. A run that has ended already is not changed.
         """
         if self.record["status"] == "running":
             outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
             self._write_record({"status": status, "ended": _timestamp(), **outcome})
             if status == "completed":
-                # Left over, it would do no harm: the record says already that all is done.
+                # A remaining checkpoint is harmless: the record has the status already.
                 with suppress(OSError):
                     self.checkpoint.unlink()
         self.release()
 
     def fail(self, error: BaseException) -> None:
-        """Complete run.json after an error: interrupted for KeyboardInterrupt, else failed."""
+        """Finish the run after an error, as interrupted for KeyboardInterrupt, else as failed."""
         if isinstance(error, KeyboardInterrupt):
             self.finish("interrupted")
         else:
@@ -219,11 +216,11 @@ class Run:
             raise
 
     def release(self) -> None:
-        """Let other processes work on the run."""
+        """Release the lock on the run."""
         self._lock.release()
 
     def _write_record(self, changes: Mapping[str, object]) -> None:
-        """Change the record: in the file, then here."""
+        """Update the record in run.json, then in memory."""
         changed = cast("Record", {**self.record, **changes})
         with self._writable_path(RECORD_FILE) as path:
             write_atomic(path, _encode_json(changed))
@@ -231,7 +228,7 @@ class Run:
 
     @contextmanager
     def _writable_path(self, name: str) -> Iterator[Path]:
-        """Give the body the path of a file to write, unless another run has taken this run's folder."""
+        """Check that the folder is still this run's, and give the body the path of a file to write."""
         if _folder_identity(self.folder) != self._identity:
             msg = f"{self.folder}: was replaced or removed while this run was using it"
             raise ConfigError(msg)
@@ -243,7 +240,7 @@ class Run:
 
 
 def _read_resumable(folder: Path) -> Record:
-    """Return the record of a run that can be resumed; raise DataError or ConfigError over another."""
+    """Read the record of a run that can be resumed; raise DataError or ConfigError if it cannot."""
     record = read_run(folder)
     if record["status"] == "completed":
         msg = (
@@ -256,7 +253,7 @@ def _read_resumable(folder: Path) -> Record:
 
 
 def _acquire_lock(folder: Path) -> Lock:
-    """Return the lock on a run's folder; raise ConfigError if another process has it, or none can be made."""
+    """Lock a run's folder; raise ConfigError if another process holds the lock or it cannot be created."""
     try:
         lock = Lock.take(folder / LOCK_FILE)
     except OSError as error:
@@ -267,11 +264,12 @@ def _acquire_lock(folder: Path) -> Lock:
 
 
 def _make_in_use_error(folder: Path) -> ConfigError:
+    """Return the error for a run that another process works on."""
     return ConfigError(f"{folder}: another process is working on this run: wait until it has ended")
 
 
 def _check_name_is_free(folder: Path, *, overwrite: bool) -> None:
-    """Raise ConfigError if `folder` is there, unless it is a run to be replaced."""
+    """Raise ConfigError if `folder` exists, unless it is a run and `overwrite` is set."""
     if not os.path.lexists(folder):
         return
     if not overwrite:
@@ -283,9 +281,9 @@ def _check_name_is_free(folder: Path, *, overwrite: bool) -> None:
 
 
 def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
-    """Give the folder `prepared` the name `folder`; return False if another run holds that name.
+    """Rename the folder `prepared` to `folder`; return False if another run has taken that name.
 
-    The system renames no folder onto one that holds files, so that of two runs one wins.
+    Renaming onto a folder that holds files fails, so that only one of two concurrent runs succeeds.
 
     Raises
     ------
@@ -305,22 +303,23 @@ def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
         if isinstance(error, OSError) and error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
             return False
         raise
-    # The new run stands: what cannot be deleted of the old one must not stop it.
+    # The new run is in place; files of the old one that cannot be deleted are left behind.
     shutil.rmtree(aside, ignore_errors=True)
     return True
 
 
 def make_run_id() -> str:
-    """Return a name that sorts by time and differs between runs of the same second."""
+    """Return a name from the UTC time and random digits: sortable, and unique within a second."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
 
 
 def _timestamp() -> str:
+    """Return the current time, ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _folder_identity(folder: Path) -> tuple[int, int] | None:
-    """Return what distinguishes a folder from a later one of the same name; None if it is gone."""
+    """Return device and inode of a folder, which a later one of that name has not; None if it is missing."""
     try:
         status = folder.stat()
     except OSError:
@@ -329,4 +328,5 @@ def _folder_identity(folder: Path) -> tuple[int, int] | None:
 
 
 def _encode_json(record: Record) -> bytes:
+    """Return the content of run.json."""
     return (json.dumps(replace_nonfinite(record), indent=2, allow_nan=False) + "\n").encode()
