@@ -1,10 +1,10 @@
-"""Reads a table of label, feature, feature, … quickly, and finds the exact defect if it has one.
+"""Fast reading of CSV files of labels and features, with the exact place of a defect.
 
-pandas converts a table column by column, and hundreds of short columns cost more than their cells.
-So the cells go to it one a line, as a single column in file order, and are folded into rows
-afterwards; that every line of the file holds the same number of cells is checked on the way. Two
-or more threads read a part of the file each: the tokenizer releases the interpreter lock. Only a
-file that fails is read again, to name what is wrong with it.
+pandas converts a table column by column, which is slow for hundreds of short columns. Therefore pandas
+is given the cells one per line, as a single column in file order, and the result is reshaped into rows;
+the number of cells in each line is checked beforehand. Threads read the parts of a large file in
+parallel: the tokenizer of pandas releases the GIL. A file that fails is read a second time, to find
+the first defect.
 """
 
 import csv
@@ -38,11 +38,11 @@ _NOT_FINITE = {b"nan", b"inf", b"infinity"}
 
 
 class _InvalidCellsError(Exception):
-    """A part of the file is not as it should be; what is wrong in it is not known yet."""
+    """A part of the file is invalid; `_raise_first_defect` finds the defect."""
 
 
 class _CellStream:
-    """A file for pandas: the cells of `texts`, one a line, in bytes that it takes as they are."""
+    """A file object for pandas with the cells of `texts`, one per line, after basic checks."""
 
     def __init__(self, layout: CsvLayout, texts: Iterator[bytes], dtype: type[np.generic]) -> None:
         self.layout, self.texts, self.dtype = layout, texts, np.dtype(dtype)
@@ -78,8 +78,8 @@ class _CellStream:
 def read_csv(path: Path) -> Table:
     """Read a CSV file, gzipped or not, with a header or not: the label, then the features.
 
-    If every feature is a whole number, they are pixels, from 0 to 255, and come back as uint8. A
-    decimal point or an exponent in any feature makes the table float64.
+    If every feature is a whole number, the features must be pixels from 0 to 255 and are returned as
+    uint8. If any has a decimal point or an exponent, they are returned as float64.
 
     Raises
     ------
@@ -91,14 +91,15 @@ def read_csv(path: Path) -> Table:
 
 
 def read_csv_rows(path: Path, features: int) -> tuple[NDArray[np.generic], NDArray[np.int32] | None]:
-    """Read a CSV file with so many features, as `read_csv` does if it has one more column: the labels.
+    """Read a CSV file of `features` columns, or of one more, which is the label; see `read_csv`.
 
-    Without labels, the features come back as uint8 if all are whole numbers from 0 to 255, else as float64.
+    Return features (m, features) and labels (m,) or None. Without labels, the features are uint8 if all
+    are whole numbers from 0 to 255, else float64.
 
     Raises
     ------
     DataError
-        Another number of columns, or the first defect in the file.
+        The number of columns differs, or the first defect in the file.
     """
     layout = read_layout(path, features)
     x, y = _read_table(layout)
@@ -114,7 +115,9 @@ def _read_table(layout: CsvLayout) -> tuple[Cells, NDArray[np.int32]]:
         return _parse_table(layout, np.uint8, pixels=True)
     pixels = layout.labelled and not _has_decimal_feature(layout)
     if pixels:
-        _raise_first_defect(layout, pixels=True)  # else the labels are above 255, or written as decimals
+        _raise_first_defect(
+            layout, pixels=True
+        )  # without a defect, labels are above 255 or written as decimals
     try:
         return _parse_table(layout, np.float64, pixels=pixels)
     except _InvalidCellsError as error:
@@ -125,14 +128,14 @@ def _read_table(layout: CsvLayout) -> tuple[Cells, NDArray[np.int32]]:
 def _parse_table(
     layout: CsvLayout, dtype: type[np.uint8 | np.float64], *, pixels: bool
 ) -> tuple[Cells, NDArray[np.int32]]:
-    """Parse the whole file as cells of `dtype`; features come out as uint8 if `pixels`.
+    """Parse the whole file as cells of `dtype`; return the features as uint8 if `pixels`.
 
     Raises
     ------
     _InvalidCellsError
-        The file holds something else.
+        A cell is invalid.
     """
-    import pandas as pd  # noqa: F401 (loads before the threads start)
+    import pandas as pd  # noqa: F401 (imported before the threads start)
 
     def read(part: tuple[int, int]) -> Cells:
         return _parse_rows(layout, read_chunks(layout, *part), dtype, pixels=pixels)
@@ -157,12 +160,12 @@ def _parse_rows(
     *,
     pixels: bool,
 ) -> Cells:
-    """Return rows of label and features, (m, width) of `dtype`.
+    """Parse rows of label and features, (m, width) of `dtype`.
 
     Raises
     ------
     _InvalidCellsError
-        A line of another width, a cell that is no `dtype`, a label or a feature out of range.
+        A line of another width, a cell that is not a `dtype`, or a label or feature out of range.
     """
     import pandas as pd
 
@@ -179,7 +182,7 @@ def _parse_rows(
                 **_float_options(pd.__version__),
             )
             rows: Cells = column.to_numpy().reshape(-1, layout.width)
-        except pd.errors.EmptyDataError:  # raised for an empty first cell, too
+        except pd.errors.EmptyDataError:  # also raised for an empty first cell
             rows = np.empty((0, layout.width), dtype)
         except (ValueError, OverflowError, TypeError) as error:
             raise _InvalidCellsError from error
@@ -197,14 +200,14 @@ def _parse_rows(
 
 
 def _float_options(pandas_version: str) -> dict[str, str]:
-    """Return the option for correctly rounded floats; from 3.1 pandas has no other converter."""
+    """Return the option for correctly rounded floats, which pandas 3.1 and later always returns."""
     major, minor = map(int, pandas_version.split(".")[:2])
     return {"float_precision": "round_trip"} if (major, minor) < (3, 1) else {}
 
 
 @functools.cache
 def _pandas_wraps_integers() -> bool:
-    """Tell whether this pandas, as before 3.1, reads 256 as the uint8 0 instead of refusing it."""
+    """Return True if this pandas, such as one before 3.1, reads 256 as the uint8 0."""
     import pandas as pd
 
     try:
@@ -215,16 +218,17 @@ def _pandas_wraps_integers() -> bool:
 
 
 def _is_safe_for_uint8(text: bytes) -> bool:
-    """Tell whether pandas converts no decimal and no large number in a text to another uint8."""
+    """Return True if the text holds no decimal or large number that pandas would wrap to a uint8."""
     return not _may_be_decimal(text) and not (_pandas_wraps_integers() and _may_exceed_uint8(text))
 
 
 def _may_be_decimal(text: bytes) -> bool:
+    """Return True if a text has a decimal point or an exponent."""
     return b"." in text or b"e" in text or b"E" in text
 
 
 def _may_exceed_uint8(text: bytes) -> bool:
-    """Tell whether a cell has a minus sign, four digits, or three that are above 255."""
+    """Return True if a cell has a minus sign, four digits, or three digits above 255."""
     if b"-" in text:
         return True
     characters = np.frombuffer(text, np.uint8)
@@ -238,7 +242,7 @@ def _may_exceed_uint8(text: bytes) -> bool:
 
 
 def _has_width(text: bytes, width: int) -> bool:
-    """Tell whether every line holds `width` cells, a cache's worth of lines at a time."""
+    """Return True if every line has `width` cells; lines are counted in cache-sized blocks."""
     characters = np.frombuffer(text, np.uint8)
     bounds = np.concatenate([[0], np.flatnonzero(characters == ord("\n")) + 1])
     count = max(1, _CACHED_CELLS // width)
@@ -252,12 +256,13 @@ def _has_width(text: bytes, width: int) -> bool:
 
 
 def _has_decimal_feature(layout: CsvLayout) -> bool:
+    """Return True if a feature in the file has a decimal point or an exponent."""
     with closing(read_chunks(layout, layout.start)) as texts:
         return any(_DECIMAL_FEATURE.search(text) for text in texts if _may_be_decimal(text))
 
 
 def _raise_first_defect(layout: CsvLayout, *, pixels: bool) -> None:
-    """Raise the DataError that names the first defect in the file, if it has one."""
+    """Raise DataError for the first defect in the file, if any."""
     number = layout.line
     with closing(read_chunks(layout, layout.start)) as texts:
         for text in texts:
@@ -270,7 +275,7 @@ def _raise_first_defect(layout: CsvLayout, *, pixels: bool) -> None:
 
 
 def _raise_line_defect(layout: CsvLayout, number: int, line: bytes, *, pixels: bool) -> None:
-    """Raise the DataError that names the first defect in a line, if it has one."""
+    """Raise DataError for the first defect in a line, if any."""
     if not line.strip():
         return
     cells = [cell.strip() for cell in _QUOTED.sub(rb"\1\2", line).split(b",")]
@@ -284,7 +289,7 @@ def _raise_line_defect(layout: CsvLayout, number: int, line: bytes, *, pixels: b
 
 
 def _describe_defect(layout: CsvLayout, cell: bytes, column: int, *, pixels: bool) -> str | None:
-    """Return what is wrong with a cell, or None."""
+    """Return the defect of a cell, None if it is valid."""
     value = float(cell) if NUMBER.fullmatch(cell) else None
     if not layout.labelled:
         finite = value is not None and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""The layout of a CSV file, as its first lines have it, and its lines in chunks and in parts."""
+"""Layout of a CSV file, from its first lines, and reading of its lines in chunks."""
 
 import gzip
 import itertools
@@ -24,32 +24,32 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class CsvLayout:
-    """The form of a table, as its first lines have it."""
+    """The layout of a CSV file, from its first lines."""
 
     path: Path
-    labelled: bool  # the first column is the label
-    names: tuple[str, ...]  # of the columns, for messages; perhaps empty
-    width: int
-    start: int  # where the first row is, in bytes of the decompressed file
-    line: int  # its number, from 1
-    parts: list[tuple[int, int]]  # where to cut the rows, to read the parts at once
+    labelled: bool  # True if the first column is the label
+    names: tuple[str, ...]  # of the columns, for messages; empty without a header
+    width: int  # number of columns
+    start: int  # offset of the first row, in bytes of the decompressed file
+    line: int  # line number of the first row, from 1
+    parts: list[tuple[int, int]]  # start and stop offsets of the parts to read in parallel
 
 
 def read_layout(path: Path, features: int | None = None) -> CsvLayout:
-    """Read the first two lines that are not blank.
+    """Read the layout from the first two lines that are not blank.
 
     Parameters
     ----------
     path
         The file.
     features
-        How many features a row has: in a table with so many columns there are no labels. None if the first
-        column is the label, however many there are.
+        The number of features: a file with that many columns has no labels. None if the first column is
+        the label.
 
     Raises
     ------
     DataError
-        The file is empty, no text, or has another number of columns.
+        The file is empty or not text, or the number of columns differs.
     """
     with open_data_file(path) as file:
         lines = list(itertools.islice(_read_lines(path, file), 2))
@@ -76,7 +76,7 @@ def read_layout(path: Path, features: int | None = None) -> CsvLayout:
 
 
 def _check_text(path: Path, lines: list[tuple[int, int, bytes]], width: int) -> None:
-    """Refuse a file that is no text, or whose first line is no label with features."""
+    """Raise DataError if the file is not text, or its first line has fewer than two cells."""
     if any(b"\0" in line for _, _, line in lines):
         _raise_not_text(path)
     number, _, line = lines[0]
@@ -90,7 +90,7 @@ def _check_text(path: Path, lines: list[tuple[int, int, bytes]], width: int) -> 
 
 
 def _read_lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the lines that are not blank: their numbers from 1, their positions, their bytes."""
+    """Yield line number (from 1), offset and bytes of the lines that are not blank."""
     start = len(_BYTE_ORDER_MARK) if file.read(3) == _BYTE_ORDER_MARK else 0
     file.seek(start)
     for number in itertools.count(1):
@@ -105,7 +105,7 @@ def _read_lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _is_header(cells: list[bytes], *, labelled: bool) -> bool:
-    """Tell column names from a row: the label's is no number, the others are none either, or count up."""
+    """Return True if the cells are column names: not numbers, or features counted from 0 or 1."""
     labels, features = cells[:labelled], cells[labelled:]
     counted = [[b"%d" % (first + i) for i in range(len(features))] for first in (0, 1)]
     return not any(map(NUMBER.fullmatch, labels)) and (
@@ -114,7 +114,7 @@ def _is_header(cells: list[bytes], *, labelled: bool) -> bool:
 
 
 def _split_file(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
-    """Cut a file at line ends into a part for each thread; gzip can only be read in one."""
+    """Split a file at line ends into a part for each thread; a gzip file is one part."""
     if isinstance(file, gzip.GzipFile):
         return [(start, sys.maxsize)]
     count = max(1, min(_WORKERS, (size - start) // MIN_PART_SIZE))
@@ -127,7 +127,7 @@ def _split_file(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
 
 
 def read_chunks(layout: CsvLayout, start: int, stop: int = sys.maxsize) -> Generator[bytes, None, None]:
-    """Yield the lines between two positions in chunks of whole lines, the last one ended."""
+    """Yield the lines between two offsets in chunks of whole lines, with a newline at the end."""
     rest = b""
     with open_data_file(layout.path) as file:
         file.seek(start)
@@ -147,7 +147,7 @@ def read_chunks(layout: CsvLayout, start: int, stop: int = sys.maxsize) -> Gener
 
 
 def format_cell(cell: bytes) -> str:
-    """Return a cell for a message: short, on one line, whatever its bytes are."""
+    """Return a cell for a message: at most 41 characters, escaped."""
     text = plain(cell[:160].decode(errors="backslashreplace"))
     return text if len(text) <= 40 else f"{text[:40]}…"
 

@@ -1,4 +1,4 @@
-"""Reads IDX, the format of the MNIST files: http://yann.lecun.com/exdb/mnist/."""
+"""Reading of IDX files, the format of MNIST: http://yann.lecun.com/exdb/mnist/."""
 
 from pathlib import Path
 
@@ -30,19 +30,19 @@ def read_idx_folder(folder: Path) -> tuple[Table, Table]:
     Raises
     ------
     DataError
-        A file is missing, damaged, or does not go with the others.
+        A file is missing or damaged, or the files do not match.
     """
     paths = [_find_file(folder, *name) for name in FILE_NAMES.values()]
     return make_halves(map(read_idx, paths))
 
 
 def read_idx(path: Path) -> Values:
-    """Read or map one IDX file, gzipped or not: its values in order (1-D, native).
+    """Read or map an IDX file, gzipped or not; the values are 1-D, in native byte order.
 
     Raises
     ------
     DataError
-        Another magic number, or sizes that disagree with the bytes that follow them.
+        The magic number is wrong, or the sizes contradict the number of bytes.
     """
     with open_data_file(path) as file:
         magic = file.read(4)
@@ -62,6 +62,7 @@ def read_idx(path: Path) -> Values:
 
 
 def _find_file(folder: Path, stem: str, ending: str) -> Path:
+    """Return the path of a file under one of its usual names; raise DataError if it is missing."""
     for form in ("-{}", "-{}.gz", ".{}", ".{}.gz"):
         path = folder / (stem + form.format(ending))
         if path.exists():

@@ -1,4 +1,4 @@
-"""Reads a table of many samples, with or without labels, for a network that is trained already."""
+"""Reading of samples, with or without labels, for inference."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,18 +14,18 @@ from xpnet.data.table import as_features, make_table
 from xpnet.errors import DataError
 
 FILE_FORMATS = ".csv, .csv.gz, .npy, .npz and IDX files"
-"""What is read, in words."""
+"""The formats of tables, for messages."""
 
 
 class Rows(NamedTuple):
-    """Samples from a file of many."""
+    """Samples of a table."""
 
     x: NDArray[np.generic]  # (m, features)
-    labels: NDArray[np.int32] | None  # (m,), if the file has them
+    labels: NDArray[np.int32] | None  # (m,); None if the file has none
 
 
 def is_table(path: Path) -> bool:
-    """Tell whether a file is read as a table: by its name, or as IDX or gzip by its first bytes."""
+    """Return True if a file is a table, by its name, or by the first bytes of IDX and gzip."""
     if path.name.lower().endswith((".csv", ".csv.gz", ".npy", ".npz")):
         return True
     try:
@@ -40,7 +40,7 @@ def is_table(path: Path) -> bool:
 
 
 def read_rows(path: Path, expected: int) -> Rows:
-    """Return the samples in a table.
+    """Read the samples of a table.
 
     Parameters
     ----------
@@ -48,12 +48,12 @@ def read_rows(path: Path, expected: int) -> Rows:
         A CSV file, gzipped or not, of features, or of labels and features; a .npy or IDX file of
         features; or an .npz archive with x_test (and y_test), or x (and y), or a single array.
     expected
-        How many features a sample should have: it tells whether a CSV file has labels.
+        The number of features of a sample; a CSV file with one more column has labels.
 
     Raises
     ------
     DataError
-        The file is missing, damaged, or none of these.
+        The file is missing, damaged, or of another format.
     """
     name = path.name.lower()
     try:
@@ -68,6 +68,7 @@ def read_rows(path: Path, expected: int) -> Rows:
 
 
 def _read_npz_rows(path: Path) -> Rows:
+    """Read samples, and labels if present, from an .npz archive."""
     with open_archive(path) as archive:
         keys = archive.keys
         names = ["x_test", "x", *(keys if len(keys) == 1 else ())]

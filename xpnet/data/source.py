@@ -1,4 +1,4 @@
-"""Opens a data file, plain or gzipped, reads or maps its values, and names what is wrong with it."""
+"""Opening of data files, plain or gzipped, and reading or mapping of their values."""
 
 import gzip
 import math
@@ -21,20 +21,20 @@ from xpnet.errors import DataError
 GZIP_MAGIC = b"\x1f\x8b"
 MAPPING_HINT = "uncompressed IDX or .npy files of pixels need not fit"
 MAX_EXPANSION = 1032
-"""Deflate cannot expand its input more than this many times (zlib technical notes)."""
+"""Maximum expansion factor of deflate (zlib technical notes)."""
 
 
 @contextmanager
 def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
-    """Open `path` for reading; gzip is recognised by its content and decompressed on the way.
+    """Open `path` for reading; gzip is recognised by its content and decompressed.
 
-    `expected` names what `path` should be, in messages.
+    `expected` describes the file in messages.
 
     Raises
     ------
     DataError
-        From opening and from any read inside the block: a missing or unreadable file, a folder,
-        and gzip data that is cut short or damaged.
+        The file is missing, unreadable or not a regular file, or its gzip data are truncated or damaged;
+        also raised while reading in the block.
     """
     try:
         mode = path.stat().st_mode
@@ -70,29 +70,29 @@ def read_values(
     *,
     may_map: bool = True,
 ) -> NDArray[np.generic]:
-    """Return the values of an array that make up the rest of `file`: in order, 1-D, native.
+    """Read the values of an array from the rest of `file`, 1-D, in native byte order.
 
-    Many values that need no conversion, in a file that is not compressed, are a read-only map of the
-    file and need not fit in memory.
+    Large values that need no conversion, in a file that is not compressed, are returned as a read-only
+    memory map, and need not fit in memory.
 
     Parameters
     ----------
     file
         A file after its header, opened by `open_data_file`, or a member of an archive.
     where
-        Its name for messages.
+        The name of the file, for messages.
     shape, dtype
-        What the header says.
+        Those in the header.
     stored
-        The bytes of the file, or of the whole archive, on the disk.
+        Size of the file, or of the whole archive, on the disk, in bytes.
     may_map
-        False where the caller changes the order of the values.
+        False if the caller changes the order of the values.
 
     Raises
     ------
     DataError
-        Fewer or more bytes than the header says, or more than the file can hold, or more than this
-        machine's memory where they are not mapped. A damaged or hostile header costs no memory.
+        The number of bytes contradicts the header, or values that are not mapped exceed the available
+        memory. Sizes in the header are checked before memory is allocated.
     """
     declared, start = math.prod(shape) * dtype.itemsize, file.tell()
     packed = not isinstance(file, BufferedReader)
@@ -118,7 +118,7 @@ def read_values(
 
 
 def check_memory(where: str | Path, declared: int) -> None:
-    """Refuse more bytes of values than this process may use, where the system tells.
+    """Raise DataError if values of `declared` bytes exceed the available memory, as far as that is known.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One half of a dataset, features with their labels, and the rules both must obey."""
+"""Features with their labels, and the checks of both."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _ROWS_AT_ONCE = 1024
 
 
 class Values(NamedTuple):
-    """The values of an array in any shape, their shape, and where they were read, for messages."""
+    """The values of an array in any shape, the array's shape, and its file for messages."""
 
     values: NDArray[np.generic]
     shape: tuple[int, ...]
@@ -27,7 +27,7 @@ class Values(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Samples as rows: `x` (m, features), `y` (m,), and where each was read, for messages."""
+    """Samples as rows: features `x` (m, features), labels `y` (m,), and their files for messages."""
 
     x: NDArray[np.generic]  # uint8, float32 or float64, C-contiguous, perhaps a map of a file
     y: NDArray[np.int32]
@@ -42,32 +42,32 @@ class Table:
 
 
 def make_table(x: Values, y: Values) -> Table:
-    """Return half of a dataset from its features and labels as they were read."""
+    """Check features and labels as they were read, and return their table."""
     return Table(as_features(*x), as_labels(*y), x.where, y.where)
 
 
 def make_halves(arrays: Iterable[Values]) -> tuple[Table, Table]:
-    """Return the halves (train, test) of a dataset from its arrays in the order of `ROLES`."""
+    """Return the tables (train, test) of a dataset from its arrays in the order of `ROLES`."""
     ordered = iter(arrays)
     return make_table(next(ordered), next(ordered)), make_table(next(ordered), next(ordered))
 
 
 def as_features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.generic]:
-    """Return `values` as rows of features: uint8 pixels, or finite float32 or float64.
+    """Check features; return them as rows (m, features), uint8 pixels or finite float32 or float64.
 
     Parameters
     ----------
     values
         An array of prod(`shape`) booleans, integers or floats, in any byte order.
     shape
-        (m, ...): the first axis counts the samples, the others are flattened.
+        The shape (m, ...), of which all axes but the first are flattened.
     where
-        The file, and the array in it, for messages. Rows and columns in them count from 1.
+        The file and the array in it, for messages, in which rows and columns count from 1.
 
     Raises
     ------
     DataError
-        No samples or no features, integers that are not pixels, NaN or infinity.
+        The array is empty or 1-D, or holds integers that are not pixels, NaN or infinity.
     """
     if len(shape) < 2:
         raise DataError.at(
@@ -90,12 +90,12 @@ def as_features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path)
 
 
 def as_labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.int32]:
-    """Return `values` of shape (m,) or (m, 1) as int32 labels.
+    """Check labels of shape (m,) or (m, 1); return them as int32 (m,).
 
     Raises
     ------
     DataError
-        Another shape, or a label that is negative, not whole or above 65535.
+        The shape differs, or a label is negative, not whole or above 65535.
     """
     if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
         raise DataError.at(
@@ -114,7 +114,7 @@ def as_labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -
 def _find_first_defect(
     where: str | Path, rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]], problem: str
 ) -> DataError:
-    """Return the error of the first value that is wrong: one is, in rows that may be mapped."""
+    """Return the error for the first value for which `wrong` holds; rows are read in blocks."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         defects = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
         if len(defects):
