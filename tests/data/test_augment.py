@@ -191,7 +191,7 @@ def test_sine_and_cosine_of_right_angles_are_exact():
 def test_transforms_invert_slant_scale_rotation_and_shift():
     settings = Augmentation(shift=4, rotate=170, scale=0.5, shear=0.8)
     amounts = np.random.default_rng(0).uniform(-1, 1, (50, 5))
-    found = distort.compute_transforms(settings, 20, 30, amounts)
+    actual = distort.compute_transforms(settings, 20, 30, amounts)
     for i, (across, down, rotation, scale, shear) in enumerate(amounts):
         angle = math.radians(170 * rotation)
         turn = [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
@@ -199,7 +199,7 @@ def test_transforms_invert_slant_scale_rotation_and_shift():
         forward = (1 + 0.5 * scale) * np.array(turn) @ slant
         source = np.array([3.0, -7.0])  # from the centre
         target = forward @ source + 4 * np.array([across, down])
-        column, row = found[:, i, :2] @ target + found[:, i, 2]
+        column, row = actual[:, i, :2] @ target + actual[:, i, 2]
         assert (column, row) == pytest.approx((source[0] + 14.5, source[1] + 9.5), abs=1e-12)
 
 
@@ -263,9 +263,9 @@ def resampled(image, transform, displacement, rounded):
     result = np.empty((height, width))
     for j in range(height):
         for k in range(width):
-            place = [k - (width - 1) / 2, j - (height - 1) / 2, 1.0]
+            position = [k - (width - 1) / 2, j - (height - 1) / 2, 1.0]
             column, row = (
-                math.fsum(a * b for a, b in zip(line, place, strict=True)) + displacement[c, j, k]
+                math.fsum(a * b for a, b in zip(line, position, strict=True)) + displacement[c, j, k]
                 for c, line in enumerate(transform)
             )
             if rounded:
@@ -357,7 +357,7 @@ def test_displacements_are_filtered_noise(backend, kind, size):
 
 def test_displacements_have_the_stated_mean_and_deviation(numpy):
     noise = distort.draw_distortions(ALL, 40, 40, SEED, 1, np.arange(3000)).noise
-    across, down = ([gaussian(place - i, 4.0) for i in range(40)] for place in (20, 19))
+    across, down = ([gaussian(position - i, 4.0) for i in range(40)] for position in (20, 19))
     field = 34.0 * distort.NOISE_STEP * np.einsum("x,xcmy,y->cm", across, noise, down, optimize=True)
     deviation = 0.163 * 34 / 4
     assert field.std() == pytest.approx(deviation, rel=0.05)
@@ -418,12 +418,12 @@ def test_variants_change_with_epoch_seed_and_index(numpy):
     rows = np.tile(strokes(1), (6, 1))
     first = variants(numpy, ALL, rows, np.arange(6), 1)
     assert len({row.tobytes() for row in first}) == 6
-    for other in (
+    for changed in (
         variants(numpy, ALL, rows, np.arange(6), 2),
         variants(numpy, ALL, rows, np.arange(6), 1, seed=SEED + 1),
         variants(numpy, ALL, rows, np.arange(6) + 6, 1),
     ):
-        assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+        assert not any(np.array_equal(a, b) for a, b in zip(first, changed, strict=True))
 
 
 def test_one_function_serves_several_threads(numpy):
@@ -451,9 +451,9 @@ def test_reproducible_arithmetic_gives_the_same_bytes_on_every_backend(backend):
 def test_native_arithmetic_agrees_within_a_grey_in_999_of_1000_pixels(backend, numpy, native):
     rows, indices = strokes(200), np.arange(200)
     expected = variants(numpy, ALL, rows, indices, 1).astype(int)
-    found = variants(backend, ALL, rows, indices, 1, kind=native)
-    assert np.mean(np.abs(found - expected) <= 1) > 0.999
-    assert np.mean(found == expected) > 0.99
+    actual = variants(backend, ALL, rows, indices, 1, kind=native)
+    assert np.mean(np.abs(actual - expected) <= 1) > 0.999
+    assert np.mean(actual == expected) > 0.99
 
 
 def test_nothing_is_read_back_from_the_device():

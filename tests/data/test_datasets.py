@@ -98,13 +98,13 @@ def write_csv(folder: Path, arrays: Arrays = SMALL, **form: Any) -> tuple[Path, 
 
 def assert_holds(dataset: Dataset, arrays: Arrays, dtype: Any) -> None:
     for name, expected in arrays._asdict().items():
-        found = getattr(dataset, name)
+        actual = getattr(dataset, name)
         is_features = name.startswith("x")
-        assert found.dtype == (dtype if is_features else np.int32)
-        assert found.flags.c_contiguous
-        assert found.dtype.isnative
+        assert actual.dtype == (dtype if is_features else np.int32)
+        assert actual.flags.c_contiguous
+        assert actual.dtype.isnative
         np.testing.assert_array_equal(
-            found, expected.reshape(len(expected), -1) if is_features else expected.reshape(-1)
+            actual, expected.reshape(len(expected), -1) if is_features else expected.reshape(-1)
         )
 
 
@@ -375,8 +375,8 @@ def test_a_large_table_with_a_row_without_a_label_loses_no_rows(tmp_path: Path) 
     half = csv_layout.MIN_PART_SIZE // len(row) + 1
     path = tmp_path / "a.csv"
     path.write_bytes(row * half + row[1:] + row * (half - 2))
-    found = refused(path, path)
-    assert found.startswith(f"{path}, line {half + 1}, column 1: is empty")
+    actual = refused(path, path)
+    assert actual.startswith(f"{path}, line {half + 1}, column 1: is empty")
 
 
 def test_float32_and_float64_halves_become_float64(tmp_path: Path) -> None:
@@ -445,12 +445,12 @@ def test_floats_that_do_not_lie_on_their_boundaries_are_read(tmp_path: Path, map
 def test_a_second_map_for_reading_in_any_order(tmp_path: Path, map_all: None) -> None:
     x = load(write_npy(tmp_path)).x_train
     for view in (x, x[1:3], x[3:]):
-        other = with_random_access(view)
-        assert is_mapped(other)
-        assert not np.shares_memory(other, x)
-        assert with_random_access(other) is other
-        assert other.flags.c_contiguous
-        np.testing.assert_array_equal(other, view)
+        shuffled = with_random_access(view)
+        assert is_mapped(shuffled)
+        assert not np.shares_memory(shuffled, x)
+        assert with_random_access(shuffled) is shuffled
+        assert shuffled.flags.c_contiguous
+        np.testing.assert_array_equal(shuffled, view)
     for array in (x[::2], x[:, 1:], x.copy()):
         assert with_random_access(array) is array
 
@@ -648,10 +648,10 @@ BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), n
 )  # fmt: skip
 def test_defects_of_idx(tmp_path: Path, name: str, content: bytes, message: str, form: str) -> None:
     (write_idx(tmp_path) / name).write_bytes(content)
-    found = refused(tmp_path)
-    assert str(tmp_path / name) in found
+    actual = refused(tmp_path)
+    assert str(tmp_path / name) in actual
     expected = message.replace("{labels}", LABELS).replace("{images}", IMAGES)
-    assert re.search(expected, found), found
+    assert re.search(expected, actual), actual
 
 
 HEAD = b"label,1x1,1x2\n"
@@ -830,9 +830,9 @@ ARRAY_DEFECTS: list[tuple[bytes, str]] = [
 def test_defects_of_an_npz_array(tmp_path: Path, x_train: bytes, message: str, compression: int) -> None:
     path = tmp_path / "a.npz"
     path.write_bytes(npz_bytes(x_train, compression))
-    found = refused(path)
-    assert found.startswith(f"{path}, x_train")
-    assert re.search(message, found), found
+    actual = refused(path)
+    assert actual.startswith(f"{path}, x_train")
+    assert re.search(message, actual), actual
 
 
 @pytest.mark.parametrize(
@@ -851,9 +851,9 @@ def test_defects_of_an_npz_array(tmp_path: Path, x_train: bytes, message: str, c
 def test_defects_of_an_npy_file(tmp_path: Path, x_train: bytes, message: str, form: str) -> None:
     path = write_npy(tmp_path) / "x_train.npy"
     path.write_bytes(x_train)
-    found = refused(tmp_path)
-    assert found.startswith(f"{path}")
-    assert re.search(message, found), found
+    actual = refused(tmp_path)
+    assert actual.startswith(f"{path}")
+    assert re.search(message, actual), actual
 
 
 def test_a_defect_far_down_in_mapped_features(tmp_path: Path, map_all: None) -> None:
@@ -1087,6 +1087,6 @@ def test_decompression_bombs_stay_small(
     run = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, cwd=ROOT
     )  # fmt: skip
-    grown, _, found = run.stdout.partition(" ")
-    assert message in found
+    grown, _, actual = run.stdout.partition(" ")
+    assert message in actual
     assert int(grown) < 120 * (1 << (20 if sys.platform == "darwin" else 10))

@@ -41,15 +41,15 @@ def saved(image, path, **options):
     return path
 
 
-def difference(one, other):
-    return np.abs(one.astype(int) - other).max()
+def difference(first, second):
+    return np.abs(first.astype(int) - second).max()
 
 
-def nearest(one, other, measure=difference):
+def nearest(first, second, measure=difference):
     """The difference, where a centre of mass next to the edge of a pixel may fall on either side."""
-    padded = np.pad(one, 1)
+    padded = np.pad(first, 1)
     moved = (padded[y : y + FIELD, x : x + FIELD] for y in range(3) for x in range(3))
-    return min(measure(each, other) for each in moved)
+    return min(measure(shifted, second) for shifted in moved)
 
 
 def pasted(digit, rows, columns, top, left):
@@ -88,7 +88,7 @@ def connected_strokes():
         return np.asarray(image)
 
     def is_large(points):
-        return max(abs(a - b) for one in points for a, b in zip(one, points[0], strict=True)) >= 20
+        return max(abs(a - b) for point in points for a, b in zip(point, points[0], strict=True)) >= 20
 
     return st.lists(point, min_size=2, max_size=5).filter(is_large).map(drawn)
 
@@ -103,23 +103,23 @@ def connected_strokes():
 )
 def test_place_size_and_polarity_make_no_difference(sheet, top, left, factor, dark):
     moved = pasted(sheet, 96, 96, top, left).repeat(factor, axis=0).repeat(factor, axis=1)
-    found = to_mnist_form(grey(255 - moved if dark else moved))
+    actual = to_mnist_form(grey(255 - moved if dark else moved))
     # The areas of fewer than three pixels for one of the field's differ by their rounding.
-    assert nearest(found, to_mnist_form(grey(sheet))) <= 1
+    assert nearest(actual, to_mnist_form(grey(sheet))) <= 1
 
 
 @settings(max_examples=40)
 @given(sheet=connected_strokes(), side=st.sampled_from([8, 14, 28, 29, 56]))
 def test_the_longer_side_fills_the_box_and_the_centre_of_mass_is_in_the_middle(sheet, side):
-    found = to_mnist_form(grey(sheet), side).astype(int)
-    assert found.shape == (side, side)
-    assert found.max() == 255
-    rows, columns = (np.flatnonzero((found > 127).any(axis=axis)) for axis in (1, 0))
+    actual = to_mnist_form(grey(sheet), side).astype(int)
+    assert actual.shape == (side, side)
+    assert actual.max() == 255
+    rows, columns = (np.flatnonzero((actual > 127).any(axis=axis)) for axis in (1, 0))
     box = round(BOX * side / FIELD)
     longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
     assert box - 2 <= longer <= box
     for axis in (0, 1):
-        profile = found.sum(axis=axis)
+        profile = actual.sum(axis=axis)
         centre = (profile * (np.arange(side) + 0.5)).sum() / profile.sum()
         clamped = profile[0] > 0 or profile[-1] > 0
         assert int(centre) == side // 2 or clamped
@@ -134,9 +134,9 @@ def test_pixels_of_mnist_itself_have_their_centre_of_mass_in_pixel_14(mnist):
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 6, 7])
 def test_tiny_fields_hold_the_digit_too(side):
-    found = to_mnist_form(grey(seven()), side)
-    assert found.shape == (side, side)
-    assert found.max() == 255
+    actual = to_mnist_form(grey(seven()), side)
+    assert actual.shape == (side, side)
+    assert actual.max() == 255
 
 
 def test_none_of_the_ink_is_cut_off_where_its_centre_is_far_from_the_middle():
@@ -144,8 +144,8 @@ def test_none_of_the_ink_is_cut_off_where_its_centre_is_far_from_the_middle():
     sheet[10:50, 10:12] = 255  # a long thin tail, and a heavy head
     sheet[44:50, 10:50] = 255
     sheet[40:50, 40:50] = 255
-    found = to_mnist_form(sheet)
-    bare = found[found.any(axis=1)][:, found.any(axis=0)]
+    actual = to_mnist_form(sheet)
+    bare = actual[actual.any(axis=1)][:, actual.any(axis=0)]
     assert min(bare.shape) >= 20
 
 
@@ -164,8 +164,8 @@ def test_a_photograph_of_paper_in_slanting_light_comes_out_as_the_drawing(tmp_pa
     noise = np.random.default_rng(0).normal(0, 4, (300, 300))
     photograph = np.clip(grey(seven(ink=60)) * light + noise, 0, 255).astype(np.uint8)
     path = saved(Image.fromarray(photograph), tmp_path / "photograph.jpg", quality=70)
-    found, expected = read_digit(path), to_mnist_form(grey(seven()))
-    assert nearest(found, expected, lambda a, b: np.abs(a.astype(int) - b).mean()) < 6
+    actual, expected = read_digit(path), to_mnist_form(grey(seven()))
+    assert nearest(actual, expected, lambda a, b: np.abs(a.astype(int) - b).mean()) < 6
     assert expected.mean() > 25
 
 
@@ -222,29 +222,29 @@ def deep(image):
 def with_alpha(image):
     """The ink alone, its strength in the alpha channel."""
     alpha = Image.fromarray(((PAPER - grey(image)) * 255 / (PAPER - INK)).astype(np.uint8))
-    found = Image.new("RGBA", image.size, (20, 20, 60, 0))
-    found.putalpha(alpha)
-    return found
+    result = Image.new("RGBA", image.size, (20, 20, 60, 0))
+    result.putalpha(alpha)
+    return result
 
 
 def light_with_alpha(image):
-    found = Image.new("RGBA", image.size, (255, 250, 240, 0))
-    found.putalpha(with_alpha(image).getchannel("A"))
-    return found
+    result = Image.new("RGBA", image.size, (255, 250, 240, 0))
+    result.putalpha(with_alpha(image).getchannel("A"))
+    return result
 
 
 def opaque_with_hidden_colours(image):
     """A picture whose alpha channel hides nothing but a corner, which is black beneath."""
-    found = image.convert("RGBA")
-    found.paste((0, 0, 0, 0), (290, 290, 300, 300))
-    return found
+    result = image.convert("RGBA")
+    result.paste((0, 0, 0, 0), (290, 290, 300, 300))
+    return result
 
 
 def with_transparent_paper(image):
     """A palette with a transparent index."""
-    found = image.quantize(4)
-    found.info["transparency"] = found.getpixel((0, 0))
-    return found
+    result = image.quantize(4)
+    result.info["transparency"] = result.getpixel((0, 0))
+    return result
 
 
 @pytest.mark.parametrize(
@@ -402,13 +402,13 @@ def test_damaged_bytes_give_a_digit_or_an_error_of_one_line(tmp_path_factory, or
         content[at % len(content)] = value
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
-    found, message = digit_or_message(path)
-    if found is None:
+    actual, message = digit_or_message(path)
+    if actual is None:
         assert message.startswith(f"{path}: ")
         assert "\n" not in message
     else:
-        assert found.shape == (FIELD, FIELD)
-        assert found.dtype == np.uint8
+        assert actual.shape == (FIELD, FIELD)
+        assert actual.dtype == np.uint8
 
 
 def digit_or_message(path):

@@ -64,17 +64,17 @@ def statistics(features: int = 4) -> Tensors:
     return {"shift": np.arange(features, dtype=np.float64), "scale": np.array(0.25)}
 
 
-def assert_same(found: SavedModel, expected: SavedModel) -> None:
+def assert_same(actual: SavedModel, expected: SavedModel) -> None:
     for part in ("sizes", "normalize", "activation"):
-        assert getattr(found, part) == getattr(expected, part)
-    pairs = list(zip(found.layers, expected.layers, strict=True))
-    pairs += zip(found.norms, expected.norms, strict=True)
-    for one, other in [*pairs, (found.normalization, expected.normalization)]:
-        assert list(one) == list(other)
-        for name in other:
-            assert one[name].dtype == other[name].dtype
-            assert one[name].shape == other[name].shape
-            assert one[name].tobytes() == other[name].tobytes()
+        assert getattr(actual, part) == getattr(expected, part)
+    pairs = list(zip(actual.layers, expected.layers, strict=True))
+    pairs += zip(actual.norms, expected.norms, strict=True)
+    for left, right in [*pairs, (actual.normalization, expected.normalization)]:
+        assert list(left) == list(right)
+        for name in right:
+            assert left[name].dtype == right[name].dtype
+            assert left[name].shape == right[name].shape
+            assert left[name].tobytes() == right[name].tobytes()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -90,9 +90,9 @@ def test_a_saved_model_loads_bit_for_bit(tmp_path: Path, sizes: tuple[int, ...],
 def test_batch_normalisation_loads_bit_for_bit(tmp_path: Path, sizes: tuple[int, ...], dtype: Any) -> None:
     expected = normalized(sizes, dtype)
     save_model(tmp_path / "m.safetensors", expected)
-    found = load_model(tmp_path / "m.safetensors")
-    assert_same(found, expected)
-    assert found.network == Network(sizes, "tanh", batch_norm=len(sizes) > 2)
+    actual = load_model(tmp_path / "m.safetensors")
+    assert_same(actual, expected)
+    assert actual.network == Network(sizes, "tanh", batch_norm=len(sizes) > 2)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -198,9 +198,9 @@ def test_with_batch_normalisation_each_norm_follows_its_layer_in_the_fingerprint
 
 @pytest.mark.parametrize("name", NORM)
 def test_one_bit_of_a_norm_changes_the_fingerprint(name: str) -> None:
-    one, other = normalized(), normalized()
-    other.norms[0][name][2] = np.nextafter(other.norms[0][name][2], np.float32(9))
-    assert fingerprint(one.layers, one.norms) != fingerprint(other.layers, other.norms)
+    left, right = normalized(), normalized()
+    right.norms[0][name][2] = np.nextafter(right.norms[0][name][2], np.float32(9))
+    assert fingerprint(left.layers, left.norms) != fingerprint(right.layers, right.norms)
 
 
 def test_norms_that_are_not_those_of_the_layers_have_no_fingerprint() -> None:
@@ -220,9 +220,9 @@ def test_the_fingerprint_ignores_the_statistics_and_survives_the_file(tmp_path: 
 
 
 def test_one_bit_changes_the_fingerprint() -> None:
-    one, other = model(), model()
-    other.layers[1]["bias"][0] = np.nextafter(other.layers[1]["bias"][0], np.float32(9))
-    assert fingerprint(one.layers) != fingerprint(other.layers)
+    left, right = model(), model()
+    right.layers[1]["bias"][0] = np.nextafter(right.layers[1]["bias"][0], np.float32(9))
+    assert fingerprint(left.layers) != fingerprint(right.layers)
 
 
 def test_no_tensor_is_silently_left_out_of_the_fingerprint() -> None:
@@ -539,10 +539,10 @@ def test_parameters_of_a_training_come_back_from_the_file(tmp_path: Path, batch_
     save_model(tmp_path / "m", saved)
     loaded = load_model(tmp_path / "m")
     assert loaded.network == network
-    found = join_layers(loaded)
-    for one, other in zip(found, (parameters, running), strict=True):
-        assert [type(entry) for entry in one] == [type(entry) for entry in other]
-        for array, expected in zip(itertools.chain(*one), itertools.chain(*other), strict=True):
+    actual = join_layers(loaded)
+    for left, right in zip(actual, (parameters, running), strict=True):
+        assert [type(entry) for entry in left] == [type(entry) for entry in right]
+        for array, expected in zip(itertools.chain(*left), itertools.chain(*right), strict=True):
             np.testing.assert_array_equal(array, expected, strict=True)
 
 

@@ -16,12 +16,12 @@ from xpnet.storage.provenance import collect_environment
 
 
 def test_the_environment_names_the_libraries_that_are_loaded() -> None:
-    found = collect_environment()
-    assert found["versions"]["numpy"] == np.__version__
-    assert set(found["versions"]) <= set(sys.modules)
-    assert found["python"].endswith(f" {'.'.join(map(str, sys.version_info[:3]))}")
-    assert found["platform"]
-    json.dumps(found)
+    actual = collect_environment()
+    assert actual["versions"]["numpy"] == np.__version__
+    assert set(actual["versions"]) <= set(sys.modules)
+    assert actual["python"].endswith(f" {'.'.join(map(str, sys.version_info[:3]))}")
+    assert actual["platform"]
+    json.dumps(actual)
 
 
 def test_the_environment_loads_no_library() -> None:

@@ -259,8 +259,8 @@ def test_logged_values_read_back_exactly(tmp_path: Path, lines: list[dict[str, A
     for line in lines:
         run.log(line)
     path = run.folder / "metrics.jsonl"
-    found = read_metrics(path) if lines else []
-    assert repr(found) == repr(lines)
+    actual = read_metrics(path) if lines else []
+    assert repr(actual) == repr(lines)
 
 
 def test_a_line_is_in_the_file_as_soon_as_it_is_logged(tmp_path: Path) -> None:
