@@ -51,9 +51,7 @@ class Lock:
         """Remove the file and release the lock, if it is still held."""
         with suppress(OSError):
             if self._lock.is_locked and os.path.samestat(self._file, self._path.stat()):
-                if (
-                    sys.platform == "win32"
-                ):  # which removes no open file; elsewhere the file is removed under the lock
+                if sys.platform == "win32":  # where open files cannot be removed
                     self._lock.release()
                 self._path.unlink()
         self._lock.release()

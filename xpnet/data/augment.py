@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK = 64
-"""Default number of images computed in one call: the temporaries of 64 MNIST images fit a processor's
-cache."""
+"""Default number of images per call: the temporaries of 64 MNIST images fit a processor's cache."""
 
 
 def square_side(features: int, *, pixels: bool) -> int:

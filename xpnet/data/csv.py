@@ -26,8 +26,7 @@ from xpnet.data.source import check_memory
 from xpnet.data.table import LABEL_RULE, LARGEST_LABEL, PIXEL_RULE, Table
 from xpnet.errors import DataError
 
-Cells: TypeAlias = NDArray[np.uint8 | np.float64]
-"""Cells of a table, (rows, columns): pixels or decimals."""
+Cells: TypeAlias = NDArray[np.uint8 | np.float64]  # (rows, columns)
 
 _CACHED_CELLS = 1 << 17
 _ONE_CELL_A_LINE = bytes.maketrans(b",", b"\n")
@@ -115,9 +114,7 @@ def _read_table(layout: CsvLayout) -> tuple[Cells, NDArray[np.int32]]:
         return _parse_table(layout, np.uint8, pixels=True)
     pixels = layout.labelled and not _has_decimal_feature(layout)
     if pixels:
-        _raise_first_defect(
-            layout, pixels=True
-        )  # without a defect, labels are above 255 or written as decimals
+        _raise_first_defect(layout, pixels=True)  # else labels are above 255 or written as decimals
     try:
         return _parse_table(layout, np.float64, pixels=pixels)
     except _InvalidCellsError as error:

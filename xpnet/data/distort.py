@@ -23,9 +23,7 @@ class Draws(NamedTuple):
     """Random transforms and noise for m images, on the host."""
 
     transforms: NDArray[np.float64]  # (2, m, 3), see ``compute_transforms``
-    noise: (
-        NDArray[np.int16] | None
-    )  # (width, 2, m, height), see ``draw_distortions``; None without elastic deformation
+    noise: NDArray[np.int16] | None  # (width, 2, m, height), see ``draw_distortions``; None if not elastic
 
 
 def draw_distortions(

@@ -78,8 +78,7 @@ class FoundRun:
     def network(self) -> str | None:
         """Sizes of the layers, such as 784-10-10; None if the record lacks them."""
         data, hidden = self.record["data"], self.record["config"].get("hidden")
-        units = hidden if isinstance(hidden, list) else [None]
-        sizes = [data.get("features"), *units, data.get("classes")]
+        sizes = [data.get("features"), *(hidden if isinstance(hidden, list) else [None]), data.get("classes")]
         return None if None in sizes else "-".join(map(str, sizes))
 
     @property

@@ -37,9 +37,7 @@ class Environment(TypedDict):
     versions: dict[str, str]
     """Versions of the loaded libraries, by module name."""
     git: dict[str, str | bool] | None
-    """commit (hexadecimal) and dirty (True if tracked files were changed).
-
-    None outside a checkout of xpnet."""
+    """commit (hexadecimal) and dirty (True if tracked files were changed); None outside a checkout."""
 
 
 def collect_environment() -> Environment:

@@ -62,8 +62,9 @@ class RunInfo(TypedDict):
 class Record(RunInfo, Environment):
     """The content of run.json.
 
-    The caller provides `RunInfo`, `Run.start` the remaining keys; `Run.finish` sets metrics, fingerprint
-    (SHA-256 of the parameters) and error.
+    The caller provides `RunInfo`, `Run.start` the remaining keys. `Run.finish` sets metrics (numbers, or
+    lists of numbers by class; None in place of non-finite ones), fingerprint (SHA-256 of the parameters)
+    and error.
     """
 
     schema_version: int
@@ -78,7 +79,6 @@ class Record(RunInfo, Environment):
     """Times at which the run was resumed, ISO 8601 in UTC."""
     ended: str | None
     metrics: dict[str, float | list[float | None] | None] | None
-    """Numbers, or lists of numbers, one per class; None in place of non-finite ones."""
     fingerprint: str | None
     error: str | None
 

@@ -201,10 +201,9 @@ class Run:
 
     def fail(self, error: BaseException) -> None:
         """Finish the run after an error, as interrupted for KeyboardInterrupt, else as failed."""
-        if isinstance(error, KeyboardInterrupt):
-            self.finish("interrupted")
-        else:
-            self.finish("failed", error=" ".join(str(error).split()))
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = None if interrupted else " ".join(str(error).split())
+        self.finish("interrupted" if interrupted else "failed", error=reason)
 
     @contextmanager
     def fail_on_error(self) -> Iterator[None]:
