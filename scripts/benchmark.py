@@ -38,7 +38,7 @@ from benchmarks.runs import (
 )
 from benchmarks.tasks import NAMES, WORKLOADS, Workload, title
 
-from xpnet._lib.files import save, unwritable, write_atomic
+from xpnet._lib.files import make_write_error, save, write_atomic
 from xpnet._lib.machine import available_cpus
 from xpnet.errors import ConfigError, XPNetError
 
@@ -323,7 +323,7 @@ def run(options: Options) -> None:
         try:
             options.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise unwritable(options.out, error) from error
+            raise make_write_error(options.out, error) from error
     sitting = sat(options)
     results = Results(
         about(sitting, time.perf_counter() - sitting.begin),
@@ -339,7 +339,7 @@ def run(options: Options) -> None:
         try:
             written(results, options.out)
         except OSError as error:
-            raise unwritable(options.out, error) from error
+            raise make_write_error(options.out, error) from error
         print(f"written to {options.out}")
 
 

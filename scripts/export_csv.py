@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.files import make_write_error, write_atomic
 from xpnet.data import datasets
 from xpnet.errors import XPNetError
 
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
                 out.mkdir(parents=True, exist_ok=True)
                 write_atomic(path, b"".join(csv_blocks(x, y)))
             except OSError as error:
-                raise unwritable(path, error) from error
+                raise make_write_error(path, error) from error
             print(f"{path}: {len(x)} samples")
     except XPNetError as error:
         print(f"export_csv: {error}", file=sys.stderr)

@@ -36,13 +36,13 @@ from typing import Any
 from gpu.page import page
 from gpu.runs import command, work
 
-from xpnet._lib.files import unwritable, write_atomic
+from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.machine import available_cpus
 from xpnet.backends.probing import cuda_driver_version, float64_ratio
 from xpnet.backends.resolve import CUDA_BACKENDS
 from xpnet.errors import BackendError, XPNetError
 from xpnet.parity.devices import BackendDevice
-from xpnet.storage.provenance import environment
+from xpnet.storage.provenance import collect_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "docs/reproducibility.md"
@@ -97,14 +97,14 @@ def begun(out: Path, seconds: float) -> "Check":
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise unwritable(out, error) from error
+        raise make_write_error(out, error) from error
     print(f"{about['name']}, driver {about['driver']}")
     for name, found in libraries.items():
         print(f"{name}: {found['version'] if found['usable'] else found['reason']}")
     evidence = {
         "card": about,
         "libraries": libraries,
-        "environment": environment(),
+        "environment": collect_environment(),
         "stages": earlier(file),
     }
     return Check(file, expected, evidence, seconds)
@@ -202,7 +202,7 @@ class Check:
             text = page(self.evidence, self.expected, self.file.name)
             write_atomic(self.file.with_suffix(".md"), text.encode())
         except OSError as error:
-            raise unwritable(self.file, error) from error
+            raise make_write_error(self.file, error) from error
 
     def run(self, name: str) -> list[str]:
         """Run a stage and return what differed or failed in it."""

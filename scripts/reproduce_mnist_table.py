@@ -31,7 +31,7 @@ from papers.record import record, with_earlier
 from papers.rows import ROWS, Row
 from papers.runs import Job, candidate_job, completed, cost, final_job, train
 
-from xpnet._lib.files import save, unwritable
+from xpnet._lib.files import make_write_error, save
 from xpnet._lib.machine import available_cpus
 from xpnet.errors import DataError, XPNetError
 from xpnet.storage.record import Record, read_run
@@ -140,7 +140,7 @@ def _prepare(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise unwritable(out, error) from error
+        raise make_write_error(out, error) from error
 
 
 def train_rows(options: Options) -> None:

@@ -19,9 +19,9 @@ from numpy.lib import format as npy
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from xpnet._lib.files import unwritable
+from xpnet._lib.files import make_write_error
 from xpnet.data import datasets
-from xpnet.data.idx import NAMES
+from xpnet.data.idx import FILE_NAMES
 from xpnet.errors import ConfigError, XPNetError
 
 ROWS_AT_ONCE = 4096
@@ -105,11 +105,11 @@ def write_folder(out: Path, count: int, form: str, seed: int) -> None:
         temporary.mkdir(parents=True)
         _check_space(out, sum(int(np.prod(sizes)) for sizes, _ in arrays.values()))
         for key, (sizes, blocks) in arrays.items():
-            name = f"{key}.npy" if form == "npy" else "-".join(NAMES[key])
+            name = f"{key}.npy" if form == "npy" else "-".join(FILE_NAMES[key])
             write(temporary / name, header(form, sizes), blocks)
         temporary.replace(out)
     except OSError as error:
-        raise unwritable(out, error) from error
+        raise make_write_error(out, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -21,8 +21,8 @@ from xpnet.config import TrainConfig
 from xpnet.config.rules import whole
 from xpnet.config.settings import Arithmetic, RunSettings
 from xpnet.config.sources import from_resolved
-from xpnet.data.datasets import Dataset, joined
-from xpnet.data.table import Table, features, labels
+from xpnet.data.datasets import Dataset, join_halves
+from xpnet.data.table import Table, as_features, as_labels
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.evaluation import Evaluation, evaluate
 from xpnet.inference.predictor import Predictor, model_path
@@ -271,7 +271,7 @@ def in_memory(training: Table, validation: Table | None = None, classes: int | N
         if largest >= classes:
             msg = f"{table.y_from}: expected labels from 0 to {classes - 1}, got {largest}"
             raise DataError(msg)
-    data = joined("arrays", training, test)
+    data = join_halves("arrays", training, test)
     return InMemory(**vars(data), number_of_classes=classes)
 
 
@@ -384,12 +384,12 @@ def _plain(value: object) -> object:
 def _table(X: object, y: object, backend: Backend, where: str = "") -> Table:
     x_from, y_from = f"X{where}", f"y{where}"
     x, numbers = _features(X, backend, x_from), _numbers(y, backend, y_from)
-    return Table(x, labels(numbers, numbers.shape, y_from), x_from, y_from)
+    return Table(x, as_labels(numbers, numbers.shape, y_from), x_from, y_from)
 
 
 def _features(X: object, backend: Backend, where: str = "X") -> NDArray[np.generic]:
     numbers = _numbers(X, backend, where)
-    return features(numbers, numbers.shape, where)
+    return as_features(numbers, numbers.shape, where)
 
 
 def _numbers(values: object, backend: Backend, where: str) -> NDArray[np.generic]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from xpnet.api import Progress, checked, chosen_backend, host_array, in_memory, train
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig, settings
-from xpnet.data.table import Table, features
+from xpnet.data.table import Table, as_features
 from xpnet.errors import ConfigError
 
 try:
@@ -185,7 +185,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         begin: Progress | None = None,
         epochs: int | None = None,
     ) -> None:
-        table = Table(features(X, X.shape, "X"), codes.astype(np.int32), "X", "y")
+        table = Table(as_features(X, X.shape, "X"), codes.astype(np.int32), "X", "y")
         data = in_memory(table, classes=len(self.classes_))
         self.model_, self._progress = train(
             _fitting(config, len(X)), backend, data, patience=config.patience, begin=begin, epochs=epochs

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xpnet._lib.files import read_regular, save, unwritable, write_atomic
+from xpnet._lib.files import make_write_error, read_regular_file, save, write_atomic
 from xpnet.errors import ConfigError, DataError
 
 
@@ -89,7 +89,7 @@ def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
 
 
 def test_unwritable_says_in_one_line_where_and_why() -> None:
-    error = unwritable(Path("runs/a"), OSError(28, "No space left on device"))
+    error = make_write_error(Path("runs/a"), OSError(28, "No space left on device"))
     assert isinstance(error, ConfigError)
     assert str(error) == (
         "runs/a: cannot be written (No space left on device): free some space or choose another folder"
@@ -107,7 +107,7 @@ def test_reads_a_regular_file_and_through_links(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"a\r\n\x00b")
     (tmp_path / "link").symlink_to("file")
     for name in ("file", "link"):
-        assert read_regular(tmp_path / name, 5, "expected five bytes") == b"a\r\n\x00b"
+        assert read_regular_file(tmp_path / name, 5, "expected five bytes") == b"a\r\n\x00b"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="has no such files")
@@ -128,14 +128,14 @@ def test_refuses_what_is_no_regular_file_or_too_large(tmp_path: Path, put, messa
     path = tmp_path / "file"
     put(path)
     with pytest.raises(DataError) as caught:
-        read_regular(path, 3, "expected x")
+        read_regular_file(path, 3, "expected x")
     assert str(caught.value) == f"{path}: {message}"
 
 
 def test_a_small_file_takes_little_memory_whatever_the_limit(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"small")
     tracemalloc.start()
-    assert read_regular(tmp_path / "file", 1 << 28, "expected x") == b"small"
+    assert read_regular_file(tmp_path / "file", 1 << 28, "expected x") == b"small"
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 << 20
@@ -143,4 +143,4 @@ def test_a_small_file_takes_little_memory_whatever_the_limit(tmp_path: Path) -> 
 
 def test_a_path_that_no_file_can_have_is_a_data_error() -> None:
     with pytest.raises(DataError, match="not a path"):
-        read_regular(Path("a\0b"), 3, "expected x")
+        read_regular_file(Path("a\0b"), 3, "expected x")

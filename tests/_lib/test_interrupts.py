@@ -7,7 +7,7 @@ import threading
 import pytest
 from ctrl_c import sigint
 
-from xpnet._lib.interrupts import deferred
+from xpnet._lib.interrupts import defer_interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def press():
 
 def test_the_first_press_is_noted_and_the_second_interrupts():
     notices = []
-    with deferred(lambda: notices.append(1)) as stop:
+    with defer_interrupts(lambda: notices.append(1)) as stop:
         assert not stop()
         press()
         assert stop()
@@ -40,13 +40,13 @@ def test_a_notice_that_cannot_be_printed_now_is_left_out():
         msg = "reentrant call inside <_io.BufferedWriter name='<stdout>'>"
         raise RuntimeError(msg)
 
-    with deferred(notice) as stop:
+    with defer_interrupts(notice) as stop:
         press()
         assert stop()
 
 
 def test_afterwards_a_press_interrupts_again():
-    with deferred(lambda: None):
+    with defer_interrupts(lambda: None):
         pass
     with pytest.raises(KeyboardInterrupt):
         press()
@@ -56,7 +56,7 @@ def test_somebody_elses_handler_stays():
     pressed = []
     with (
         sigint(lambda *_: pressed.append(1)),
-        deferred(lambda: pytest.fail("not ours")) as stop,
+        defer_interrupts(lambda: pytest.fail("not ours")) as stop,
     ):
         press()
         assert not stop()
@@ -65,7 +65,7 @@ def test_somebody_elses_handler_stays():
 
 def test_where_ctrl_c_is_ignored_it_stays_ignored():
     with sigint(signal.SIG_IGN):
-        with deferred(lambda: pytest.fail("ignored")) as stop:
+        with defer_interrupts(lambda: pytest.fail("ignored")) as stop:
             press()
             press()
             assert not stop()
@@ -76,7 +76,7 @@ def test_outside_the_main_thread_nothing_is_put_off():
     answers = []
 
     def work():
-        with deferred(lambda: None) as stop:
+        with defer_interrupts(lambda: None) as stop:
             answers.append(stop())
 
     thread = threading.Thread(target=work)

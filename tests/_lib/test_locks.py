@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from xpnet._lib.locks import Lock, is_held
+from xpnet._lib.locks import Lock, is_locked
 
 
 def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_lock_and_that_of_version_0_1_0_exclude_each_other(tmp_path: Path) -> 
     with path.open("r+b") as file:
         fcntl.flock(file, exclusive)
         assert Lock.take(path) is None
-        assert is_held(path)
+        assert is_locked(path)
     held = Lock.take(path)
     assert held is not None
     with path.open("r+b") as file, pytest.raises(BlockingIOError):
@@ -98,14 +98,14 @@ def test_a_lock_and_that_of_version_0_1_0_exclude_each_other(tmp_path: Path) -> 
 
 def test_whether_a_lock_is_held_is_told_without_making_or_removing_the_file(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    assert not is_held(path)
+    assert not is_locked(path)
     assert not path.exists()
     held = Lock.take(path)
     assert held is not None
-    assert is_held(path)
+    assert is_locked(path)
     held.release()
     path.touch()
-    assert not is_held(path)
+    assert not is_locked(path)
     assert path.exists()
 
 
@@ -121,10 +121,10 @@ def test_whether_a_lock_is_held_is_told_without_the_right_to_write_the_file(
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
-    assert is_held(path)
+    assert is_locked(path)
     held.release()
     path.touch()
-    assert not is_held(path)
+    assert not is_locked(path)
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -137,4 +137,4 @@ def test_without_locks_in_the_file_system_everybody_has_one(
     monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", fail)
     assert Lock.take(tmp_path / "lock") is not None
     assert Lock.take(tmp_path / "lock") is not None
-    assert not is_held(tmp_path / "lock")
+    assert not is_locked(tmp_path / "lock")

@@ -13,7 +13,7 @@ from xpnet.backends.resolve import make
 from xpnet.cli import augment
 from xpnet.config.augmentation import Augmentation
 from xpnet.data import datasets
-from xpnet.data.augment import augmenter
+from xpnet.data.augment import build_augmenter
 
 SIDE, SAMPLES = 6, 11
 FLAGS = ("--augment-rotate", "20", "--augment-elastic-alpha", "3", "--augment-elastic-sigma", "2")
@@ -58,7 +58,7 @@ def test_each_row_is_an_image_and_its_variants_in_the_epochs_of_training(tmp_pat
         picture = np.asarray(image)
     numpy = make("numpy", "cpu")
     ops = Reproducible(numpy.xp, numpy.device, numpy.xp.float64)
-    augmented = augmenter(ops, SETTINGS, SIDE, SIDE, 5, numpy.from_host)
+    augmented = build_augmenter(ops, SETTINGS, SIDE, SIDE, 5, numpy.from_host)
     columns = [small_data] + [augmented(small_data, np.arange(SAMPLES), epoch) for epoch in range(1, 10)]
     for column, rows in enumerate(columns):
         for row in range(8):

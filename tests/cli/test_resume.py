@@ -101,7 +101,7 @@ def test_after_ctrl_c_it_goes_on(capsys):
 def test_after_ctrl_c_between_epoch_0_and_the_first_step_no_row_stands_twice(monkeypatch):
     assert train.main([*SETTINGS, "--name", "whole", "--quiet"]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "deferred", lambda _: nullcontext(lambda: True))
+        patch.setattr(callbacks, "defer_interrupts", lambda _: nullcontext(lambda: True))
         assert train.main([*SETTINGS, "--name", "stopped", "--quiet"]) == 130
     metrics = Path("runs/stopped/metrics.jsonl")
     assert [row["epoch"] for row in read_metrics(metrics)] == [0]

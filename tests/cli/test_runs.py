@@ -20,7 +20,7 @@ from xpnet.cli.runs import details, listing
 from xpnet.cli.tables import format_value, new_console
 from xpnet.config import TrainConfig, resolved
 from xpnet.storage import find, record
-from xpnet.storage.find import newest, survey
+from xpnet.storage.find import find_newest_run, survey
 from xpnet.storage.record import read_run
 from xpnet.storage.run import Run
 
@@ -321,9 +321,9 @@ def test_a_run_is_running_while_its_process_lives_and_killed_when_that_is(capsys
 
 
 def test_a_run_that_may_be_about_to_take_its_lock_is_left_in_peace(capsys, monkeypatch):
-    monkeypatch.setattr(find, "SETTLING", 600.0)
+    monkeypatch.setattr(find, "LOCK_GRACE", 600.0)
     start("new")
-    monkeypatch.setattr(find, "is_held", lambda _: pytest.fail("the lock was tried"))
+    monkeypatch.setattr(find, "is_locked", lambda _: pytest.fail("the lock was tried"))
     assert column(printed(capsys, "list"), 1) == ["status", "running"]
 
 
@@ -341,7 +341,7 @@ def test_a_run_that_ends_while_it_is_looked_at_has_ended(capsys, monkeypatch):
         run.finish("completed", metrics=FIGURES, fingerprint=PRINTS["a"])
         return False
 
-    monkeypatch.setattr(find, "_is_worked_on", worked_on)
+    monkeypatch.setattr(find, "_is_in_use", worked_on)
     assert printed(capsys, "list").splitlines()[1].split()[:2] == ["ending", "completed"]
 
 
@@ -693,7 +693,7 @@ def test_show_without_a_name_shows_the_newest(capsys, out):
 def test_the_newest_trained_run_has_ended_and_has_a_model(capsys, left_out):
     for name in ("old", "new"):
         (make(name) / "model.safetensors").touch()
-    assert newest().folder == RUNS / "new"
+    assert find_newest_run().folder == RUNS / "new"
     if left_out == "no model":
         (RUNS / "new/model.safetensors").unlink()
     elif left_out == "damaged":
@@ -701,7 +701,7 @@ def test_the_newest_trained_run_has_ended_and_has_a_model(capsys, left_out):
     else:
         edit(RUNS / "new", status=left_out)
     capsys.readouterr()
-    assert newest().folder == RUNS / "old"
+    assert find_newest_run().folder == RUNS / "old"
     *notes, last = capsys.readouterr().err.splitlines()
     assert last == "xpnet: note: no RUN given: using the newest, runs/old"
     assert [note.partition(": runs/new/run.json")[0] for note in notes] == (

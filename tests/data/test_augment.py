@@ -16,8 +16,8 @@ from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.config.augmentation import Augmentation
 from xpnet.data import distort
-from xpnet.data.augment import augmenter, square_side
-from xpnet.data.resample import smoother, warper
+from xpnet.data.augment import build_augmenter, square_side
+from xpnet.data.resample import build_smoother, build_warper
 from xpnet.errors import ConfigError
 
 ALL = Augmentation(shift=2, rotate=15, scale=0.15, shear=0.15, elastic_alpha=34, elastic_sigma=4)
@@ -61,7 +61,7 @@ def variants(backend, augmentation, rows, indices, epoch, **options):
     ops = arithmetic(backend, options.pop("kind", "reproducible"))
     height, width = options.pop("size", (28, 28))
     seed = options.pop("seed", SEED)
-    augment = augmenter(ops, augmentation, height, width, seed, backend.from_host, **options)
+    augment = build_augmenter(ops, augmentation, height, width, seed, backend.from_host, **options)
     result = augment(backend.from_host(rows), np.asarray(indices), epoch)
     assert_on_backend(result, backend)
     return backend.to_host(result)
@@ -70,7 +70,7 @@ def variants(backend, augmentation, rows, indices, epoch, **options):
 def warped(backend, images, transforms, displacements=None, kind="reproducible"):
     """Images (m, height, width) resampled on a backend; displacements are in pixels."""
     ops = arithmetic(backend, kind)
-    warp = warper(ops, *images.shape[1:])
+    warp = build_warper(ops, *images.shape[1:])
     if displacements is not None:
         steps = (displacements * 128.0).astype(KINDS[kind][1])
         displacements = backend.from_host(steps)
@@ -140,7 +140,7 @@ def test_each_sample_has_the_words_of_its_own_stream():
 
 
 def draw(count, augmentation=ALL, epoch=1):
-    return distort.draw(augmentation, 28, 28, SEED, epoch, np.arange(count))
+    return distort.draw_distortions(augmentation, 28, 28, SEED, epoch, np.arange(count))
 
 
 def test_noise_is_uniform_from_minus_one_to_one_and_uncorrelated():
@@ -191,7 +191,7 @@ def test_sine_and_cosine_of_right_angles_are_exact():
 def test_transforms_invert_slant_scale_rotation_and_shift():
     settings = Augmentation(shift=4, rotate=170, scale=0.5, shear=0.8)
     amounts = np.random.default_rng(0).uniform(-1, 1, (50, 5))
-    found = distort.transforms(settings, 20, 30, amounts)
+    actual = distort.compute_transforms(settings, 20, 30, amounts)
     for i, (across, down, rotation, scale, shear) in enumerate(amounts):
         angle = math.radians(170 * rotation)
         turn = [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
@@ -199,7 +199,7 @@ def test_transforms_invert_slant_scale_rotation_and_shift():
         forward = (1 + 0.5 * scale) * np.array(turn) @ slant
         source = np.array([3.0, -7.0])  # from the centre
         target = forward @ source + 4 * np.array([across, down])
-        column, row = found[:, i, :2] @ target + found[:, i, 2]
+        column, row = actual[:, i, :2] @ target + actual[:, i, 2]
         assert (column, row) == pytest.approx((source[0] + 14.5, source[1] + 9.5), abs=1e-12)
 
 
@@ -207,7 +207,7 @@ def test_a_right_angle_turns_counter_clockwise(backend, kind):
     images = strokes(5, 12, 12).reshape(-1, 12, 12)
     for angle, turns in ((90.0, 1), (180.0, 2)):
         amounts = np.tile([0.0, 0.0, 1.0, 0.0, 0.0], (5, 1))
-        transforms = distort.transforms(Augmentation(rotate=angle), 12, 12, amounts)
+        transforms = distort.compute_transforms(Augmentation(rotate=angle), 12, 12, amounts)
         expected = np.rot90(images, turns, axes=(1, 2))
         assert np.array_equal(warped(backend, images, transforms, kind=kind), expected)
 
@@ -263,9 +263,9 @@ def resampled(image, transform, displacement, rounded):
     result = np.empty((height, width))
     for j in range(height):
         for k in range(width):
-            place = [k - (width - 1) / 2, j - (height - 1) / 2, 1.0]
+            position = [k - (width - 1) / 2, j - (height - 1) / 2, 1.0]
             column, row = (
-                math.fsum(a * b for a, b in zip(line, place, strict=True)) + displacement[c, j, k]
+                math.fsum(a * b for a, b in zip(line, position, strict=True)) + displacement[c, j, k]
                 for c, line in enumerate(transform)
             )
             if rounded:
@@ -349,15 +349,15 @@ def test_displacements_are_filtered_noise(backend, kind, size):
     height, width = size
     noise = np.random.default_rng(0).integers(-(2**15), 2**15, (width, 2, 3, height), np.int16)
     matrices = (backend.from_host(host.gaussian_matrix(n, 2.0)) for n in (width, height))
-    smooth = smoother(arithmetic(backend, kind), *matrices, 34.0 * 2.0**-15)
+    smooth = build_smoother(arithmetic(backend, kind), *matrices, 34.0 * 2.0**-15)
     steps = smooth(backend.from_host(noise))
     expected = 128 * filtered(noise, 2.0, 34.0 * 2.0**-15)
     assert_same(steps, expected.astype(KINDS[kind][1]), backend, atol=2e-3)
 
 
 def test_displacements_have_the_stated_mean_and_deviation(numpy):
-    noise = distort.draw(ALL, 40, 40, SEED, 1, np.arange(3000)).noise
-    across, down = ([gaussian(place - i, 4.0) for i in range(40)] for place in (20, 19))
+    noise = distort.draw_distortions(ALL, 40, 40, SEED, 1, np.arange(3000)).noise
+    across, down = ([gaussian(position - i, 4.0) for i in range(40)] for position in (20, 19))
     field = 34.0 * distort.NOISE_STEP * np.einsum("x,xcmy,y->cm", across, noise, down, optimize=True)
     deviation = 0.163 * 34 / 4
     assert field.std() == pytest.approx(deviation, rel=0.05)
@@ -379,7 +379,7 @@ def documented_variant(image, index, epoch, settings):
     height, width = image.shape
     stream = words(index, epoch)
     amounts = [2 * (word >> 40) / 2**24 - 1 for word in islice(stream, 5)]
-    transform = distort.transforms(settings, height, width, np.array([amounts]))[:, 0]
+    transform = distort.compute_transforms(settings, height, width, np.array([amounts]))[:, 0]
     noise = []
     while len(noise) < 2 * height * width:
         word = next(stream)
@@ -418,17 +418,17 @@ def test_variants_change_with_epoch_seed_and_index(numpy):
     rows = np.tile(strokes(1), (6, 1))
     first = variants(numpy, ALL, rows, np.arange(6), 1)
     assert len({row.tobytes() for row in first}) == 6
-    for other in (
+    for changed in (
         variants(numpy, ALL, rows, np.arange(6), 2),
         variants(numpy, ALL, rows, np.arange(6), 1, seed=SEED + 1),
         variants(numpy, ALL, rows, np.arange(6) + 6, 1),
     ):
-        assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+        assert not any(np.array_equal(a, b) for a, b in zip(first, changed, strict=True))
 
 
 def test_one_function_serves_several_threads(numpy):
     rows = strokes(64)
-    augment = augmenter(arithmetic(numpy), ALL, 28, 28, SEED, numpy.from_host, 8)
+    augment = build_augmenter(arithmetic(numpy), ALL, 28, 28, SEED, numpy.from_host, 8)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda epoch: augment(rows, np.arange(64), epoch), [1, 2] * 8))
     for result, epoch in zip(results, [1, 2] * 8, strict=True):
@@ -451,16 +451,16 @@ def test_reproducible_arithmetic_gives_the_same_bytes_on_every_backend(backend):
 def test_native_arithmetic_agrees_within_a_grey_in_999_of_1000_pixels(backend, numpy, native):
     rows, indices = strokes(200), np.arange(200)
     expected = variants(numpy, ALL, rows, indices, 1).astype(int)
-    found = variants(backend, ALL, rows, indices, 1, kind=native)
-    assert np.mean(np.abs(found - expected) <= 1) > 0.999
-    assert np.mean(found == expected) > 0.99
+    actual = variants(backend, ALL, rows, indices, 1, kind=native)
+    assert np.mean(np.abs(actual - expected) <= 1) > 0.999
+    assert np.mean(actual == expected) > 0.99
 
 
 def test_nothing_is_read_back_from_the_device():
     pytest.importorskip("torch")
     meta = make("torch", "meta")  # its arrays hold no numbers: reading one is an error
     ops = arithmetic(meta)
-    augment = augmenter(ops, ALL, 28, 28, SEED, meta.from_host, 10)
+    augment = build_augmenter(ops, ALL, 28, 28, SEED, meta.from_host, 10)
     result = augment(meta.from_host(strokes(25)), np.arange(25), 1)
     assert result.shape == (25, 784)
     assert result.dtype == meta.xp.uint8

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xpnet.data import csv, csv_form, datasets, memmap
-from xpnet.data.datasets import Dataset, check_copy, digest, load
-from xpnet.data.memmap import for_shuffling, is_mapped
+from xpnet.data import csv, csv_layout, datasets, memmap
+from xpnet.data.datasets import Dataset, check_copy_memory, digest, load
+from xpnet.data.memmap import is_mapped, with_random_access
 from xpnet.data.npy import read_npy
 from xpnet.errors import ConfigError, DataError, XPNetError
 
@@ -98,13 +98,13 @@ def write_csv(folder: Path, arrays: Arrays = SMALL, **form: Any) -> tuple[Path, 
 
 def assert_holds(dataset: Dataset, arrays: Arrays, dtype: Any) -> None:
     for name, expected in arrays._asdict().items():
-        found = getattr(dataset, name)
+        actual = getattr(dataset, name)
         is_features = name.startswith("x")
-        assert found.dtype == (dtype if is_features else np.int32)
-        assert found.flags.c_contiguous
-        assert found.dtype.isnative
+        assert actual.dtype == (dtype if is_features else np.int32)
+        assert actual.flags.c_contiguous
+        assert actual.dtype.isnative
         np.testing.assert_array_equal(
-            found, expected.reshape(len(expected), -1) if is_features else expected.reshape(-1)
+            actual, expected.reshape(len(expected), -1) if is_features else expected.reshape(-1)
         )
 
 
@@ -112,13 +112,13 @@ def assert_holds(dataset: Dataset, arrays: Arrays, dtype: Any) -> None:
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Small files are read; in the second variant they are treated as large ones are."""
     if request.param == "mapped":
-        monkeypatch.setattr(memmap, "MAPPED_FROM", 1)
+        monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 1)
     return str(request.param)
 
 
 @pytest.fixture
 def map_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memmap, "MAPPED_FROM", 1)
+    monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 1)
 
 
 def by_message(value: object) -> str:
@@ -156,13 +156,13 @@ def test_the_bundled_mnist_is_found_in_a_wheel_then_in_a_checkout(
     package = tmp_path / "xpnet"
     monkeypatch.setattr(datasets, "__file__", str(package / "datasets" / "__init__.py"))
     with pytest.raises(DataError, match="the bundled MNIST is missing"):
-        datasets.bundled_folder()
+        datasets.find_bundled_folder()
     checkout = tmp_path / "data" / "mnist"
     checkout.mkdir(parents=True)
-    assert datasets.bundled_folder() == checkout
+    assert datasets.find_bundled_folder() == checkout
     wheel = package / "_data" / "mnist"
     wheel.mkdir(parents=True)
-    assert datasets.bundled_folder() == wheel
+    assert datasets.find_bundled_folder() == wheel
 
 
 def test_pandas_is_imported_only_for_csv() -> None:
@@ -344,9 +344,9 @@ def test_classes_count_the_labels_of_both_halves(tmp_path: Path) -> None:
 
 
 def test_a_csv_in_many_parts_and_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_form, "PIECE", 100)
-    monkeypatch.setattr(csv_form, "SMALLEST_PART", 150)
-    monkeypatch.setattr(csv_form, "_WORKERS", 7)
+    monkeypatch.setattr(csv_layout, "CHUNK_SIZE", 100)
+    monkeypatch.setattr(csv_layout, "MIN_PART_SIZE", 150)
+    monkeypatch.setattr(csv_layout, "_WORKERS", 7)
     x = np.random.default_rng(0).integers(0, 256, (500, 7), np.uint8)
     arrays = Arrays(x, np.arange(500) % 9, x[:3], np.arange(3))
     for header in (True, False):
@@ -357,8 +357,8 @@ def test_a_csv_in_many_parts_and_pieces(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_row_without_a_label_is_refused_wherever_a_part_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decimal: bool
 ) -> None:
-    monkeypatch.setattr(csv_form, "SMALLEST_PART", 100)
-    monkeypatch.setattr(csv_form, "_WORKERS", 3)
+    monkeypatch.setattr(csv_layout, "MIN_PART_SIZE", 100)
+    monkeypatch.setattr(csv_layout, "_WORKERS", 3)
     row = b"1,2.5,3" if decimal else b"1,2,3"
     path = tmp_path / "a.csv"
     for bad in range(60):
@@ -372,11 +372,11 @@ def test_a_row_without_a_label_is_refused_wherever_a_part_begins(
 def test_a_large_table_with_a_row_without_a_label_loses_no_rows(tmp_path: Path) -> None:
     """Two parts of two megabytes each, the second of which begins with that row."""
     row = b"1" + b",200" * 400 + b"\n"
-    half = csv_form.SMALLEST_PART // len(row) + 1
+    half = csv_layout.MIN_PART_SIZE // len(row) + 1
     path = tmp_path / "a.csv"
     path.write_bytes(row * half + row[1:] + row * (half - 2))
-    found = refused(path, path)
-    assert found.startswith(f"{path}, line {half + 1}, column 1: is empty")
+    actual = refused(path, path)
+    assert actual.startswith(f"{path}, line {half + 1}, column 1: is empty")
 
 
 def test_float32_and_float64_halves_become_float64(tmp_path: Path) -> None:
@@ -425,7 +425,7 @@ def test_idx_features_that_must_be_converted_are_read(tmp_path: Path, map_all: N
 
 
 def test_compressed_and_small_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memmap, "MAPPED_FROM", SMALL.x_train.nbytes)
+    monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", SMALL.x_train.nbytes)
     dataset = load(write_idx(tmp_path / "plain"))
     assert (is_mapped(dataset.x_train), is_mapped(dataset.x_test)) == (True, False)
     assert not is_mapped(load(write_idx(tmp_path / "packed", packed=True)).x_train)
@@ -445,14 +445,14 @@ def test_floats_that_do_not_lie_on_their_boundaries_are_read(tmp_path: Path, map
 def test_a_second_map_for_reading_in_any_order(tmp_path: Path, map_all: None) -> None:
     x = load(write_npy(tmp_path)).x_train
     for view in (x, x[1:3], x[3:]):
-        other = for_shuffling(view)
-        assert is_mapped(other)
-        assert not np.shares_memory(other, x)
-        assert for_shuffling(other) is other
-        assert other.flags.c_contiguous
-        np.testing.assert_array_equal(other, view)
+        shuffled = with_random_access(view)
+        assert is_mapped(shuffled)
+        assert not np.shares_memory(shuffled, x)
+        assert with_random_access(shuffled) is shuffled
+        assert shuffled.flags.c_contiguous
+        np.testing.assert_array_equal(shuffled, view)
     for array in (x[::2], x[:, 1:], x.copy()):
-        assert for_shuffling(array) is array
+        assert with_random_access(array) is array
 
 
 def test_a_map_outlives_the_name_of_its_file(tmp_path: Path, map_all: None) -> None:
@@ -648,10 +648,10 @@ BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), n
 )  # fmt: skip
 def test_defects_of_idx(tmp_path: Path, name: str, content: bytes, message: str, form: str) -> None:
     (write_idx(tmp_path) / name).write_bytes(content)
-    found = refused(tmp_path)
-    assert str(tmp_path / name) in found
+    actual = refused(tmp_path)
+    assert str(tmp_path / name) in actual
     expected = message.replace("{labels}", LABELS).replace("{images}", IMAGES)
-    assert re.search(expected, found), found
+    assert re.search(expected, actual), actual
 
 
 HEAD = b"label,1x1,1x2\n"
@@ -760,9 +760,9 @@ def test_test_data_of_another_width_or_kind(tmp_path: Path) -> None:
 
 
 def test_the_defect_is_found_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_form, "PIECE", 64)
-    monkeypatch.setattr(csv_form, "SMALLEST_PART", 150)
-    monkeypatch.setattr(csv_form, "_WORKERS", 3)
+    monkeypatch.setattr(csv_layout, "CHUNK_SIZE", 64)
+    monkeypatch.setattr(csv_layout, "MIN_PART_SIZE", 150)
+    monkeypatch.setattr(csv_layout, "_WORKERS", 3)
     lines = [b"label,a,b"] + [b"1,2,3"] * 100
     path = tmp_path / "a.csv"
     for line in (2, 3, 50, 101):
@@ -830,9 +830,9 @@ ARRAY_DEFECTS: list[tuple[bytes, str]] = [
 def test_defects_of_an_npz_array(tmp_path: Path, x_train: bytes, message: str, compression: int) -> None:
     path = tmp_path / "a.npz"
     path.write_bytes(npz_bytes(x_train, compression))
-    found = refused(path)
-    assert found.startswith(f"{path}, x_train")
-    assert re.search(message, found), found
+    actual = refused(path)
+    assert actual.startswith(f"{path}, x_train")
+    assert re.search(message, actual), actual
 
 
 @pytest.mark.parametrize(
@@ -851,9 +851,9 @@ def test_defects_of_an_npz_array(tmp_path: Path, x_train: bytes, message: str, c
 def test_defects_of_an_npy_file(tmp_path: Path, x_train: bytes, message: str, form: str) -> None:
     path = write_npy(tmp_path) / "x_train.npy"
     path.write_bytes(x_train)
-    found = refused(tmp_path)
-    assert found.startswith(f"{path}")
-    assert re.search(message, found), found
+    actual = refused(tmp_path)
+    assert actual.startswith(f"{path}")
+    assert re.search(message, actual), actual
 
 
 def test_a_defect_far_down_in_mapped_features(tmp_path: Path, map_all: None) -> None:
@@ -981,7 +981,7 @@ def test_no_damage_of_an_npy_file_escapes_either(
     cut = data.draw(st.booleans())
     path.write_bytes(content[:position] if cut else flipped(content, position))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memmap, "MAPPED_FROM", data.draw(st.sampled_from([1, 1 << 26])))
+        patch.setattr(memmap, "MIN_MAPPED_BYTES", data.draw(st.sampled_from([1, 1 << 26])))
         message = None
         try:
             values, shape, _ = read_npy(path)
@@ -1017,11 +1017,11 @@ def test_mapped_values_need_not_fit_in_the_machines_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sysconf", lambda _: 4)
-    monkeypatch.setattr(memmap, "MAPPED_FROM", 12)
+    monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 12)
     dataset = load(write_idx(tmp_path))
     assert_holds(dataset, SMALL, np.uint8)
     with pytest.raises(DataError) as caught:
-        check_copy(dataset, "torch")
+        check_copy_memory(dataset, "torch")
     assert str(caught.value) == (
         f"{tmp_path.name}: holds 0.0 GiB of features, which the torch backend copies, and this machine"
         " has 0.0 GiB of memory: --backend numpy reads them block by block"
@@ -1029,7 +1029,7 @@ def test_mapped_values_need_not_fit_in_the_machines_memory(
 
 
 def test_features_that_fit_may_be_copied(tmp_path: Path, form: str) -> None:
-    check_copy(load(write_idx(tmp_path)), "torch")
+    check_copy_memory(load(write_idx(tmp_path)), "torch")
 
 
 def test_maps_of_two_float_types_are_widened_only_where_they_fit(
@@ -1087,6 +1087,6 @@ def test_decompression_bombs_stay_small(
     run = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, cwd=ROOT
     )  # fmt: skip
-    grown, _, found = run.stdout.partition(" ")
-    assert message in found
+    grown, _, actual = run.stdout.partition(" ")
+    assert message in actual
     assert int(grown) < 120 * (1 << (20 if sys.platform == "darwin" else 10))

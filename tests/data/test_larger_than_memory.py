@@ -67,7 +67,7 @@ def limited(memory: int | None, code: str, *words: object) -> subprocess.Complet
 
 
 TRAIN = "import sys; from xpnet.train import main; sys.exit(main(sys.argv[1:]))"
-READ_ALL = "from xpnet.data import memmap; memmap.MAPPED_FROM = 1 << 62\n"
+READ_ALL = "from xpnet.data import memmap; memmap.MIN_MAPPED_BYTES = 1 << 62\n"
 """Code that makes the same files come into memory."""
 
 
@@ -107,9 +107,9 @@ def test_training_takes_less_memory_than_the_data_and_gives_the_same_bits(
     large: Path, tmp_path: Path, batch_size: object
 ) -> None:
     words = ("--batch-size", batch_size)
-    found = fingerprint(trained(LIMIT, large, tmp_path, *words), tmp_path)
+    actual = fingerprint(trained(LIMIT, large, tmp_path, *words), tmp_path)
     in_memory = trained(None, large, tmp_path, *words, code=READ_ALL + TRAIN)
-    assert found == fingerprint(in_memory, tmp_path)
+    assert actual == fingerprint(in_memory, tmp_path)
 
 
 @linux
@@ -139,22 +139,22 @@ def test_mapped_files_give_the_parameters_of_the_same_rows_in_an_npz(
     data = load(tmp_path / "idx")
     names = ("x_train", "y_train", "x_test", "y_test")
     np.savez(tmp_path / "data.npz", **{name: getattr(data, name) for name in names})
-    monkeypatch.setattr(memmap, "MAPPED_FROM", 1)
-    found = set()
+    monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 1)
+    results = set()
     for name in ("idx", "npy", "data.npz"):
         words = ["--out", str(tmp_path), "--name", f"run-{name}", "--batch-size", batch_size]
         settings = ["--epochs", "3", "--lr", "0.05", "--device", "cpu", "--quiet", "--no-report"]
         assert train.main(["--data", str(tmp_path / name), *words, *settings]) == 0
         record = json.loads((tmp_path / f"run-{name}" / "run.json").read_text())
-        found.add((record["data"]["sha256"], record["fingerprint"]))
-    assert len(found) == 1
+        results.add((record["data"]["sha256"], record["fingerprint"]))
+    assert len(results) == 1
 
 
 def test_a_backend_that_copies_refuses_what_the_memory_cannot_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("xpnet.data.datasets.available_memory", lambda: 8 * MIB)
-    monkeypatch.setattr(memmap, "MAPPED_FROM", MIB)
+    monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", MIB)
     assert tile_mnist.main(["4000", "--out", str(tmp_path / "data")]) == 0
     words = [
         "--data",
@@ -183,12 +183,12 @@ def test_what_reads_all_data_allocates_little(largest: float) -> None:
     digest(Dataset(x[:5], y[:5], x[:5], y[:5], "warm"))
     tracemalloc.start()
     try:
-        found = fit_normalization("scale", x)
+        actual = fit_normalization("scale", x)
         digest(Dataset(x, y, x, y, "zeros"))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert float(found.scale) == 1 / abs(largest)
+    assert float(actual.scale) == 1 / abs(largest)
     assert peak < x.nbytes // 16
 
 
@@ -215,7 +215,9 @@ def test_each_row_is_an_image_moved_and_darkened() -> None:
     assert (rows.shape, rows.dtype) == ((40, 28, 28), np.uint8)
     assert len({row.tobytes() for row in rows}) == 40
     for index in (0, 8, 39):
-        known = {each.astype(np.uint8).tobytes() for each in variations(few[index % 7].reshape(28, 28))}
+        known = {
+            variation.astype(np.uint8).tobytes() for variation in variations(few[index % 7].reshape(28, 28))
+        }
         assert rows[index].tobytes() in known
     labels = np.concatenate([*tile_mnist.label_blocks(mnist.y_train[:7], 40)])
     assert labels.tolist() == [mnist.y_train[index % 7] for index in range(40)]
@@ -245,7 +247,7 @@ def test_both_forms_hold_the_same_data(tmp_path: Path) -> None:
 
 
 def test_large_output_is_mapped(tmp_path: Path) -> None:
-    assert tile_mnist.main([str(-(-memmap.MAPPED_FROM // 784)), "--out", str(tmp_path / "a")]) == 0
+    assert tile_mnist.main([str(-(-memmap.MIN_MAPPED_BYTES // 784)), "--out", str(tmp_path / "a")]) == 0
     data = load(tmp_path / "a")
     assert (is_mapped(data.x_train), is_mapped(data.x_test)) == (True, False)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from xpnet.data import datasets
-from xpnet.data.pictures import BOX, FIELD, LARGEST, WORKING_SIDE, mnist_form, read_digit, read_grey
+from xpnet.data.pictures import BOX, FIELD, MAX_PIXELS, WORKING_SIDE, read_digit, read_grey, to_mnist_form
 from xpnet.errors import DataError
 
 PAPER, INK = 235, 30
@@ -41,15 +41,15 @@ def saved(image, path, **options):
     return path
 
 
-def difference(one, other):
-    return np.abs(one.astype(int) - other).max()
+def difference(first, second):
+    return np.abs(first.astype(int) - second).max()
 
 
-def nearest(one, other, measure=difference):
+def nearest(first, second, measure=difference):
     """The difference, where a centre of mass next to the edge of a pixel may fall on either side."""
-    padded = np.pad(one, 1)
+    padded = np.pad(first, 1)
     moved = (padded[y : y + FIELD, x : x + FIELD] for y in range(3) for x in range(3))
-    return min(measure(each, other) for each in moved)
+    return min(measure(shifted, second) for shifted in moved)
 
 
 def pasted(digit, rows, columns, top, left):
@@ -62,7 +62,7 @@ def pasted(digit, rows, columns, top, left):
 
 
 def test_images_of_mnist_come_out_nearly_unchanged(mnist):
-    changes = np.array([difference(mnist_form(grey(image)), image) for image in mnist])
+    changes = np.array([difference(to_mnist_form(grey(image)), image) for image in mnist])
     assert np.mean(changes <= 12) >= 0.97
     assert np.median(changes) <= 8
 
@@ -72,7 +72,7 @@ def test_they_do_so_inverted_moved_and_enlarged(mnist):
     for index, image in enumerate(mnist[:60]):
         sheet = 255 - pasted(image, 60, 44, index % 32, index % 16)
         large = sheet.repeat(5, axis=0).repeat(5, axis=1)
-        changes.append(difference(mnist_form(grey(large)), image))
+        changes.append(difference(to_mnist_form(grey(large)), image))
     assert np.mean(np.array(changes) <= 12) >= 0.9
 
 
@@ -88,7 +88,7 @@ def connected_strokes():
         return np.asarray(image)
 
     def is_large(points):
-        return max(abs(a - b) for one in points for a, b in zip(one, points[0], strict=True)) >= 20
+        return max(abs(a - b) for point in points for a, b in zip(point, points[0], strict=True)) >= 20
 
     return st.lists(point, min_size=2, max_size=5).filter(is_large).map(drawn)
 
@@ -103,23 +103,23 @@ def connected_strokes():
 )
 def test_place_size_and_polarity_make_no_difference(sheet, top, left, factor, dark):
     moved = pasted(sheet, 96, 96, top, left).repeat(factor, axis=0).repeat(factor, axis=1)
-    found = mnist_form(grey(255 - moved if dark else moved))
+    actual = to_mnist_form(grey(255 - moved if dark else moved))
     # The areas of fewer than three pixels for one of the field's differ by their rounding.
-    assert nearest(found, mnist_form(grey(sheet))) <= 1
+    assert nearest(actual, to_mnist_form(grey(sheet))) <= 1
 
 
 @settings(max_examples=40)
 @given(sheet=connected_strokes(), side=st.sampled_from([8, 14, 28, 29, 56]))
 def test_the_longer_side_fills_the_box_and_the_centre_of_mass_is_in_the_middle(sheet, side):
-    found = mnist_form(grey(sheet), side).astype(int)
-    assert found.shape == (side, side)
-    assert found.max() == 255
-    rows, columns = (np.flatnonzero((found > 127).any(axis=axis)) for axis in (1, 0))
+    actual = to_mnist_form(grey(sheet), side).astype(int)
+    assert actual.shape == (side, side)
+    assert actual.max() == 255
+    rows, columns = (np.flatnonzero((actual > 127).any(axis=axis)) for axis in (1, 0))
     box = round(BOX * side / FIELD)
     longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
     assert box - 2 <= longer <= box
     for axis in (0, 1):
-        profile = found.sum(axis=axis)
+        profile = actual.sum(axis=axis)
         centre = (profile * (np.arange(side) + 0.5)).sum() / profile.sum()
         clamped = profile[0] > 0 or profile[-1] > 0
         assert int(centre) == side // 2 or clamped
@@ -134,9 +134,9 @@ def test_pixels_of_mnist_itself_have_their_centre_of_mass_in_pixel_14(mnist):
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 6, 7])
 def test_tiny_fields_hold_the_digit_too(side):
-    found = mnist_form(grey(seven()), side)
-    assert found.shape == (side, side)
-    assert found.max() == 255
+    actual = to_mnist_form(grey(seven()), side)
+    assert actual.shape == (side, side)
+    assert actual.max() == 255
 
 
 def test_none_of_the_ink_is_cut_off_where_its_centre_is_far_from_the_middle():
@@ -144,8 +144,8 @@ def test_none_of_the_ink_is_cut_off_where_its_centre_is_far_from_the_middle():
     sheet[10:50, 10:12] = 255  # a long thin tail, and a heavy head
     sheet[44:50, 10:50] = 255
     sheet[40:50, 40:50] = 255
-    found = mnist_form(sheet)
-    bare = found[found.any(axis=1)][:, found.any(axis=0)]
+    actual = to_mnist_form(sheet)
+    bare = actual[actual.any(axis=1)][:, actual.any(axis=0)]
     assert min(bare.shape) >= 20
 
 
@@ -154,8 +154,8 @@ def test_none_of_the_ink_is_cut_off_where_its_centre_is_far_from_the_middle():
 
 @pytest.mark.parametrize(("paper", "ink"), [(255, 0), (0, 255), (200, 120), (90, 160), (40, 80)])
 def test_contrast_makes_little_difference(paper, ink):
-    expected = mnist_form(grey(seven()))
-    assert difference(mnist_form(grey(seven(paper=paper, ink=ink))), expected) <= 6
+    expected = to_mnist_form(grey(seven()))
+    assert difference(to_mnist_form(grey(seven(paper=paper, ink=ink))), expected) <= 6
 
 
 def test_a_photograph_of_paper_in_slanting_light_comes_out_as_the_drawing(tmp_path):
@@ -164,29 +164,29 @@ def test_a_photograph_of_paper_in_slanting_light_comes_out_as_the_drawing(tmp_pa
     noise = np.random.default_rng(0).normal(0, 4, (300, 300))
     photograph = np.clip(grey(seven(ink=60)) * light + noise, 0, 255).astype(np.uint8)
     path = saved(Image.fromarray(photograph), tmp_path / "photograph.jpg", quality=70)
-    found, expected = read_digit(path), mnist_form(grey(seven()))
-    assert nearest(found, expected, lambda a, b: np.abs(a.astype(int) - b).mean()) < 6
+    actual, expected = read_digit(path), to_mnist_form(grey(seven()))
+    assert nearest(actual, expected, lambda a, b: np.abs(a.astype(int) - b).mean()) < 6
     assert expected.mean() > 25
 
 
 def test_specks_are_no_part_of_the_digit():
     sheet = seven()
-    expected = mnist_form(grey(sheet))
+    expected = to_mnist_form(grey(sheet))
     draw = ImageDraw.Draw(sheet)
     for x, y in [(280, 290), (10, 200), (290, 15)]:
         draw.rectangle((x, y, x + 4, y + 4), fill=0)
-    assert difference(mnist_form(grey(sheet)), expected) <= 6
+    assert difference(to_mnist_form(grey(sheet)), expected) <= 6
 
 
 def test_separate_strokes_are_parts_of_the_digit():
     sheet = seven()
     ImageDraw.Draw(sheet).line([(200, 120), (260, 120)], fill=INK, width=24)
-    both = mnist_form(grey(sheet))
-    assert difference(both, mnist_form(grey(seven()))) > 100
+    both = to_mnist_form(grey(sheet))
+    assert difference(both, to_mnist_form(grey(seven()))) > 100
 
 
 def test_a_thin_pen_leaves_as_much_ink_as_a_usual_one():
-    thin, usual = (mnist_form(grey(seven(pen=pen))).astype(int) for pen in (2, 16))
+    thin, usual = (to_mnist_form(grey(seven(pen=pen))).astype(int) for pen in (2, 16))
     assert 0.7 * usual.sum() <= thin.sum() <= 1.3 * usual.sum()
 
 
@@ -205,7 +205,7 @@ def test_a_thin_pen_leaves_as_much_ink_as_a_usual_one():
 )
 def test_a_blank_sheet_is_an_error(sheet):
     with pytest.raises(DataError, match="no digit found: nothing stands out"):
-        mnist_form(sheet[1])
+        to_mnist_form(sheet[1])
 
 
 # Files
@@ -222,29 +222,29 @@ def deep(image):
 def with_alpha(image):
     """The ink alone, its strength in the alpha channel."""
     alpha = Image.fromarray(((PAPER - grey(image)) * 255 / (PAPER - INK)).astype(np.uint8))
-    found = Image.new("RGBA", image.size, (20, 20, 60, 0))
-    found.putalpha(alpha)
-    return found
+    result = Image.new("RGBA", image.size, (20, 20, 60, 0))
+    result.putalpha(alpha)
+    return result
 
 
 def light_with_alpha(image):
-    found = Image.new("RGBA", image.size, (255, 250, 240, 0))
-    found.putalpha(with_alpha(image).getchannel("A"))
-    return found
+    result = Image.new("RGBA", image.size, (255, 250, 240, 0))
+    result.putalpha(with_alpha(image).getchannel("A"))
+    return result
 
 
 def opaque_with_hidden_colours(image):
     """A picture whose alpha channel hides nothing but a corner, which is black beneath."""
-    found = image.convert("RGBA")
-    found.paste((0, 0, 0, 0), (290, 290, 300, 300))
-    return found
+    result = image.convert("RGBA")
+    result.paste((0, 0, 0, 0), (290, 290, 300, 300))
+    return result
 
 
 def with_transparent_paper(image):
     """A palette with a transparent index."""
-    found = image.quantize(4)
-    found.info["transparency"] = found.getpixel((0, 0))
-    return found
+    result = image.quantize(4)
+    result.info["transparency"] = result.getpixel((0, 0))
+    return result
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def with_transparent_paper(image):
 )
 def test_every_form_of_file_gives_the_same_digit(tmp_path, name, convert):
     path = saved(convert(seven()), tmp_path / name)
-    assert nearest(read_digit(path), mnist_form(grey(seven()))) <= 12
+    assert nearest(read_digit(path), to_mnist_form(grey(seven()))) <= 12
 
 
 BACKWARDS = {
@@ -299,12 +299,12 @@ def test_a_turned_camera_makes_no_difference(tmp_path, suffix, orientation):
     exif[0x0112] = orientation
     path = saved(stored.convert("RGB"), tmp_path / f"turned.{suffix}", exif=exif)
     assert read_grey(path).shape == (300, 320)
-    assert nearest(read_digit(path), mnist_form(grey(image))) <= 12
+    assert nearest(read_digit(path), to_mnist_form(grey(image))) <= 12
 
 
 def test_damaged_exif_spoils_nothing(tmp_path):
     path = saved(seven(), tmp_path / "image.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
-    assert nearest(read_digit(path), mnist_form(grey(seven()))) <= 12
+    assert nearest(read_digit(path), to_mnist_form(grey(seven()))) <= 12
 
 
 @pytest.mark.parametrize("name", ["large.png", "large.jpg"])
@@ -312,13 +312,13 @@ def test_large_pictures_are_reduced_and_give_the_same_digit(tmp_path, name):
     large = seven().resize((3000, 3000), Image.Resampling.NEAREST)
     path = saved(large, tmp_path / name)
     assert max(read_grey(path).shape) < 2 * WORKING_SIDE
-    assert nearest(read_digit(path), mnist_form(grey(seven()))) <= 12
+    assert nearest(read_digit(path), to_mnist_form(grey(seven()))) <= 12
 
 
 def test_of_a_film_the_first_frame_counts(tmp_path):
     frames = [Image.new("L", (300, 300), PAPER)] * 3
     path = saved(seven(), tmp_path / "film.gif", save_all=True, append_images=frames)
-    assert nearest(read_digit(path), mnist_form(grey(seven()))) <= 12
+    assert nearest(read_digit(path), to_mnist_form(grey(seven()))) <= 12
 
 
 # Files that are no pictures
@@ -352,10 +352,10 @@ def encoded(image, kind, **options):
         (encoded(seven(), "JPEG")[:1500], "the image is damaged or cut short"),
         (encoded(seven(), "TIFF")[:40000], "the image is damaged or cut short"),
         (png_header(10, 100), "the image is damaged or cut short"),
-        (png_header(9000, 9000), f"has 9000 x 9000 pixels, at most {LARGEST} are read"),
-        (png_header(12000, 12000), f"has 12000 x 12000 pixels, at most {LARGEST} are read"),
-        (png_header(60000, 60000), f"has more pixels than the {LARGEST} that are read"),
-        (png_header(2**31 - 1, 2**31 - 1), f"has more pixels than the {LARGEST} that are read"),
+        (png_header(9000, 9000), f"has 9000 x 9000 pixels, at most {MAX_PIXELS} are read"),
+        (png_header(12000, 12000), f"has 12000 x 12000 pixels, at most {MAX_PIXELS} are read"),
+        (png_header(60000, 60000), f"has more pixels than the {MAX_PIXELS} that are read"),
+        (png_header(2**31 - 1, 2**31 - 1), f"has more pixels than the {MAX_PIXELS} that are read"),
         (
             encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF"),
             r"the image is damaged or cut short \(a pixel is not finite\)",
@@ -402,13 +402,13 @@ def test_damaged_bytes_give_a_digit_or_an_error_of_one_line(tmp_path_factory, or
         content[at % len(content)] = value
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
-    found, message = digit_or_message(path)
-    if found is None:
+    actual, message = digit_or_message(path)
+    if actual is None:
         assert message.startswith(f"{path}: ")
         assert "\n" not in message
     else:
-        assert found.shape == (FIELD, FIELD)
-        assert found.dtype == np.uint8
+        assert actual.shape == (FIELD, FIELD)
+        assert actual.dtype == np.uint8
 
 
 def digit_or_message(path):

@@ -52,9 +52,9 @@ def formula(saved, x):
     inputs = (x - saved.normalization.get("shift", 0.0)) * scale
     first, second = saved.layers
     z = inputs @ first["weight"].T + first["bias"]
-    for each in saved.norms:
-        deviation = np.sqrt(each["running_var"] + 1e-5)
-        z = each["weight"] * (z - each["running_mean"]) / deviation + each["bias"]
+    for tensors in saved.norms:
+        deviation = np.sqrt(tensors["running_var"] + 1e-5)
+        z = tensors["weight"] * (z - tensors["running_mean"]) / deviation + tensors["bias"]
     return ACTIVATIONS[saved.activation](z) @ second["weight"].T + second["bias"]
 
 
@@ -82,17 +82,17 @@ TOLERANCE = {"native": 1e-13, "reproducible": 1e-6}
 def test_logits_are_those_of_the_formula(settings, arithmetic):
     saved = model(**settings)
     x, _ = pixels(30, FEATURES, CLASSES)
-    found, expected = numpy_predictor(saved, arithmetic).logits(x), formula(saved, x)
-    assert found.dtype == np.float64
+    actual, expected = numpy_predictor(saved, arithmetic).logits(x), formula(saved, x)
+    assert actual.dtype == np.float64
     tolerance = TOLERANCE[arithmetic] * np.abs(expected).max()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
 
 
 def test_features_may_be_decimals():
     saved = model(normalize="none")
     x = np.random.default_rng(2).normal(size=(30, FEATURES))
-    found = numpy_predictor(saved, "native").logits(x)
-    np.testing.assert_allclose(found, formula(saved, x), rtol=1e-9)
+    actual = numpy_predictor(saved, "native").logits(x)
+    np.testing.assert_allclose(actual, formula(saved, x), rtol=1e-9)
 
 
 def test_probabilities_are_the_softmax_of_the_logits_and_classes_their_largest():
@@ -111,16 +111,16 @@ def test_in_the_reproducible_arithmetic_every_backend_gives_the_same_bits(backen
     saved = model(norms=[norm()], activation="tanh")
     x, _ = pixels(30, FEATURES, CLASSES)
     expected = numpy_predictor(saved, "reproducible").outputs(x)
-    for found, wanted in zip(Predictor(saved, backend, "reproducible").outputs(x), expected, strict=True):
-        np.testing.assert_array_equal(found, wanted, strict=True)
+    for actual, wanted in zip(Predictor(saved, backend, "reproducible").outputs(x), expected, strict=True):
+        np.testing.assert_array_equal(actual, wanted, strict=True)
 
 
 def test_in_the_native_arithmetic_every_backend_agrees_within_rounding(backend):
     saved = model(np.float32)
     x, _ = pixels(30, FEATURES, CLASSES)
-    found = Predictor(saved, backend).logits(x)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, formula(saved, x), rtol=1e-4, atol=1e-4)
+    actual = Predictor(saved, backend).logits(x)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, formula(saved, x), rtol=1e-4, atol=1e-4)
 
 
 def test_a_sample_has_the_same_outputs_alone_and_among_thousands():

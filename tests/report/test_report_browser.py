@@ -13,7 +13,7 @@ from report_pages import rewrite, save_data, trained
 from strokes import strokes
 
 from xpnet.data import datasets
-from xpnet.data.pictures import mnist_form
+from xpnet.data.pictures import to_mnist_form
 from xpnet.inference.predictor import Predictor
 from xpnet.report import write_report
 
@@ -338,7 +338,7 @@ def test_the_command_predict_sees_what_the_page_sees(quick, opened, mnist):
         ink = np.asarray(Image.open(io.BytesIO(png)).getchannel("A"))
         page.click("#clear")
         found = np.reshape(page_field(page, ink), (28, 28))
-        assert np.abs(found - mnist_form(255.0 - ink)).mean() <= 1
+        assert np.abs(found - to_mnist_form(255.0 - ink)).mean() <= 1
 
 
 def test_an_empty_drawing_is_no_input(quick, opened):

@@ -46,11 +46,11 @@ ANY_ARRAY = st.sampled_from(DTYPES).flatmap(
 NAMES = st.text(st.characters(codec="utf-8"), max_size=20).filter(lambda name: name != "__metadata__")
 
 
-def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    assert sorted(found) == sorted(expected)
+def assert_equal(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert sorted(actual) == sorted(expected)
     for name, array in expected.items():
-        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
-        assert found[name].tobytes() == array.tobytes()
+        assert (actual[name].dtype, actual[name].shape) == (array.dtype, array.shape)
+        assert actual[name].tobytes() == array.tobytes()
 
 
 @settings(
@@ -65,8 +65,8 @@ def test_arrays_and_facts_come_back_exactly(
     tmp_path: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]
 ) -> None:
     save_checkpoint(tmp_path / "s", arrays, facts)
-    found, told = load_checkpoint(tmp_path / "s")
-    assert_equal(found, arrays)
+    actual, told = load_checkpoint(tmp_path / "s")
+    assert_equal(actual, arrays)
     assert repr(told) == repr(facts)
 
 
@@ -77,9 +77,9 @@ def test_every_dtype_comes_back_in_any_layout(tmp_path: Path, dtype: str) -> Non
     read_only = plain[:, ::-1]
     read_only.flags.writeable = False
     save_checkpoint(tmp_path / "s", {"plain": plain, "turned": turned, "mirrored": read_only}, {})
-    found, _ = load_checkpoint(tmp_path / "s")
-    assert_equal(found, {"plain": plain, "turned": plain, "mirrored": plain[:, ::-1]})
-    found["mirrored"][0, 0] = 0
+    actual, _ = load_checkpoint(tmp_path / "s")
+    assert_equal(actual, {"plain": plain, "turned": plain, "mirrored": plain[:, ::-1]})
+    actual["mirrored"][0, 0] = 0
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_the_checkpoint_before_stays_until_the_next_is_whole(
         expected = ConfigError if isinstance(error, OSError) else KeyboardInterrupt
         with pytest.raises(expected):
             save_checkpoint(tmp_path / "s", {}, {})
-    found, facts = load_checkpoint(tmp_path / "s")
-    assert_equal(found, ARRAYS)
+    actual, facts = load_checkpoint(tmp_path / "s")
+    assert_equal(actual, ARRAYS)
     assert facts == FACTS
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
@@ -261,10 +261,10 @@ class Pair(NamedTuple):
 def test_arrays_are_named_by_the_way_to_them() -> None:
     a, b, c = np.zeros(1), np.ones((2, 1)), np.array(3, np.int32)
     tree = [Pair(a, (b, [], None)), (c, Pair(None, ()))]
-    found = flatten("state", tree)
-    assert list(found) == ["state.0.left", "state.0.right.0", "state.1.0"]
-    assert [found[name] is array for name, array in zip(found, (a, b, c), strict=True)] == [True] * 3
-    again = unflatten(PATH, "state", tree, found)
+    actual = flatten("state", tree)
+    assert list(actual) == ["state.0.left", "state.0.right.0", "state.1.0"]
+    assert [actual[name] is array for name, array in zip(actual, (a, b, c), strict=True)] == [True] * 3
+    again = unflatten(PATH, "state", tree, actual)
     assert repr(again) == repr(tree)
     assert [type(again), type(again[0]), type(again[1])] == [list, Pair, tuple]
 
@@ -326,9 +326,9 @@ def test_the_state_of_an_optimizer_goes_through_a_file(tmp_path: Path, name: str
     save_checkpoint(tmp_path / "s", flatten("p", parameters) | flatten("state", state), {})
     arrays, _ = load_checkpoint(tmp_path / "s")
     initial = optimizer.init(parameters)
-    found = optimizer.update(
+    actual = optimizer.update(
         gradients, unflatten(PATH, "state", initial, arrays), unflatten(PATH, "p", parameters, arrays), 0.1
     )
     expected = optimizer.update(gradients, state, parameters, 0.1)
-    assert repr(found) == repr(expected)
-    assert_equal(flatten("", list(found)), flatten("", list(expected)))
+    assert repr(actual) == repr(expected)
+    assert_equal(flatten("", list(actual)), flatten("", list(expected)))

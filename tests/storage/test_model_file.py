@@ -26,12 +26,12 @@ from xpnet.nn.layers import RunningStatistics
 from xpnet.nn.network import forward
 from xpnet.storage.model_file import (
     SavedModel,
+    encode_model,
     fingerprint,
+    join_layers,
     load_model,
-    parameters_of,
     save_model,
-    saved_layers,
-    to_bytes,
+    split_layers,
 )
 
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -64,17 +64,17 @@ def statistics(features: int = 4) -> Tensors:
     return {"shift": np.arange(features, dtype=np.float64), "scale": np.array(0.25)}
 
 
-def assert_same(found: SavedModel, expected: SavedModel) -> None:
+def assert_same(actual: SavedModel, expected: SavedModel) -> None:
     for part in ("sizes", "normalize", "activation"):
-        assert getattr(found, part) == getattr(expected, part)
-    pairs = list(zip(found.layers, expected.layers, strict=True))
-    pairs += zip(found.norms, expected.norms, strict=True)
-    for one, other in [*pairs, (found.normalization, expected.normalization)]:
-        assert list(one) == list(other)
-        for name in other:
-            assert one[name].dtype == other[name].dtype
-            assert one[name].shape == other[name].shape
-            assert one[name].tobytes() == other[name].tobytes()
+        assert getattr(actual, part) == getattr(expected, part)
+    pairs = list(zip(actual.layers, expected.layers, strict=True))
+    pairs += zip(actual.norms, expected.norms, strict=True)
+    for left, right in [*pairs, (actual.normalization, expected.normalization)]:
+        assert list(left) == list(right)
+        for name in right:
+            assert left[name].dtype == right[name].dtype
+            assert left[name].shape == right[name].shape
+            assert left[name].tobytes() == right[name].tobytes()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -90,9 +90,9 @@ def test_a_saved_model_loads_bit_for_bit(tmp_path: Path, sizes: tuple[int, ...],
 def test_batch_normalisation_loads_bit_for_bit(tmp_path: Path, sizes: tuple[int, ...], dtype: Any) -> None:
     expected = normalized(sizes, dtype)
     save_model(tmp_path / "m.safetensors", expected)
-    found = load_model(tmp_path / "m.safetensors")
-    assert_same(found, expected)
-    assert found.network == Network(sizes, "tanh", batch_norm=len(sizes) > 2)
+    actual = load_model(tmp_path / "m.safetensors")
+    assert_same(actual, expected)
+    assert actual.network == Network(sizes, "tanh", batch_norm=len(sizes) > 2)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -144,7 +144,7 @@ def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path: P
 
 
 def test_the_numbers_are_aligned_for_readers_that_map_the_file() -> None:
-    data = to_bytes(model((2, 5, 1), normalize="standardize", normalization=statistics(2)))
+    data = encode_model(model((2, 5, 1), normalize="standardize", normalization=statistics(2)))
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     assert (8 + length) % 8 == 0
@@ -166,7 +166,7 @@ def test_the_same_model_gives_the_same_bytes_in_any_layout() -> None:
         ],
         plain.sizes,
     )
-    assert to_bytes(plain) == to_bytes(turned)
+    assert encode_model(plain) == encode_model(turned)
     assert fingerprint(plain.layers) == fingerprint(turned.layers)
 
 
@@ -198,9 +198,9 @@ def test_with_batch_normalisation_each_norm_follows_its_layer_in_the_fingerprint
 
 @pytest.mark.parametrize("name", NORM)
 def test_one_bit_of_a_norm_changes_the_fingerprint(name: str) -> None:
-    one, other = normalized(), normalized()
-    other.norms[0][name][2] = np.nextafter(other.norms[0][name][2], np.float32(9))
-    assert fingerprint(one.layers, one.norms) != fingerprint(other.layers, other.norms)
+    left, right = normalized(), normalized()
+    right.norms[0][name][2] = np.nextafter(right.norms[0][name][2], np.float32(9))
+    assert fingerprint(left.layers, left.norms) != fingerprint(right.layers, right.norms)
 
 
 def test_norms_that_are_not_those_of_the_layers_have_no_fingerprint() -> None:
@@ -220,9 +220,9 @@ def test_the_fingerprint_ignores_the_statistics_and_survives_the_file(tmp_path: 
 
 
 def test_one_bit_changes_the_fingerprint() -> None:
-    one, other = model(), model()
-    other.layers[1]["bias"][0] = np.nextafter(other.layers[1]["bias"][0], np.float32(9))
-    assert fingerprint(one.layers) != fingerprint(other.layers)
+    left, right = model(), model()
+    right.layers[1]["bias"][0] = np.nextafter(right.layers[1]["bias"][0], np.float32(9))
+    assert fingerprint(left.layers) != fingerprint(right.layers)
 
 
 def test_no_tensor_is_silently_left_out_of_the_fingerprint() -> None:
@@ -468,8 +468,8 @@ def with_header(header: bytes, body: bytes = b"") -> bytes:
 DAMAGED = {
     "empty": b"",
     "short": b"\x01\x02",
-    "truncated": to_bytes(model())[:-1],
-    "longer": to_bytes(model()) + b"\0",
+    "truncated": encode_model(model())[:-1],
+    "longer": encode_model(model()) + b"\0",
     "pickle": b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x07pickled\x94.",
     "header beyond the file": struct.pack("<Q", 90_000_000) + b"{}",
     "header of 2^63 bytes": struct.pack("<Q", 2**63) + b"{}",
@@ -500,12 +500,12 @@ def test_a_damaged_file_is_refused_in_one_line_and_little_memory(tmp_path: Path,
 
 
 @settings(max_examples=150)
-@given(position=st.integers(0, len(to_bytes(normalized())) - 1), value=st.integers(0, 255))
+@given(position=st.integers(0, len(encode_model(normalized())) - 1), value=st.integers(0, 255))
 def test_any_changed_byte_gives_a_model_or_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, position: int, value: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "changed.safetensors"
-    content = bytearray(to_bytes(normalized()))
+    content = bytearray(encode_model(normalized()))
     content[position] = value
     path.write_bytes(content)
     try:
@@ -534,22 +534,22 @@ def test_parameters_of_a_training_come_back_from_the_file(tmp_path: Path, batch_
         RunningStatistics(*(array + rng.uniform(size=array.shape) for array in entry))
         for entry in initial_running_statistics(network)
     ]
-    layers, norms = saved_layers(parameters, running)
+    layers, norms = split_layers(parameters, running)
     saved = SavedModel(layers, network.sizes, norms=norms, activation="sigmoid")
     save_model(tmp_path / "m", saved)
     loaded = load_model(tmp_path / "m")
     assert loaded.network == network
-    found = parameters_of(loaded)
-    for one, other in zip(found, (parameters, running), strict=True):
-        assert [type(entry) for entry in one] == [type(entry) for entry in other]
-        for array, expected in zip(itertools.chain(*one), itertools.chain(*other), strict=True):
+    actual = join_layers(loaded)
+    for left, right in zip(actual, (parameters, running), strict=True):
+        assert [type(entry) for entry in left] == [type(entry) for entry in right]
+        for array, expected in zip(itertools.chain(*left), itertools.chain(*right), strict=True):
             np.testing.assert_array_equal(array, expected, strict=True)
 
 
 def test_batch_normalisation_without_its_statistics_is_not_saved() -> None:
     parameters = initialize((4, 3, 2), 0, batch_norm=True)
     with pytest.raises(ValueError, match="zip"):
-        saved_layers(parameters)
+        split_layers(parameters)
 
 
 # PyTorch, whose names these are
@@ -603,6 +603,6 @@ def test_a_trained_network_of_pytorch_is_read(tmp_path: Path) -> None:
 def assert_logits(loaded: SavedModel, x: np.ndarray, expected: np.ndarray) -> None:
     backend = make("cpu")
     ops = Native(backend.xp, backend.device, backend.xp.float64)
-    parameters, running = parameters_of(loaded)
+    parameters, running = join_layers(loaded)
     logits, _ = forward(ops, parameters, x.T, loaded.network, running=running)
     np.testing.assert_allclose(logits.T, expected, rtol=1e-12, atol=1e-12)

@@ -1,6 +1,6 @@
 """Files that earlier versions wrote: this version reads them, and they give what they gave then.
 
-tests/fixtures/make.py wrote a folder for each version. Everything here goes through the command line and
+tests/fixtures/make.py wrote a folder for each version. All tests go through the command line and
 the public names, and works on a copy.
 """
 
@@ -38,7 +38,7 @@ def expected(version):
     return json.loads((FIXTURES / version / "expected.json").read_text())
 
 
-def each(kind):
+def for_each(kind):
     """Parameters for each model, or each run that goes on, of each version."""
     names = [(version, name) for version in VERSIONS for name in expected(version)[kind]]
     return pytest.mark.parametrize(("version", "name"), names)
@@ -68,7 +68,7 @@ def command(*words):
     return answer.stdout
 
 
-def shown(*words):
+def run_json(*words):
     """What ``xpnet WORDS --json`` prints."""
     return json.loads(command(*words, "--json"))
 
@@ -104,7 +104,7 @@ def assert_as_then(actual, before, *, exact):
 # --- models
 
 
-@each("models")
+@for_each("models")
 def test_a_model_gives_what_it_gave(then, name):
     before, model = then["models"][name], xpnet.load(f"models/{name}.safetensors", device="cpu")
     with np.load(DATA) as data:
@@ -120,20 +120,20 @@ def test_a_model_gives_what_it_gave(then, name):
     assert_as_then(evaluation.loss, before["loss"], exact=before["exact"])
 
 
-@each("models")
+@for_each("models")
 def test_commands_take_a_model(then, name):
     before, path = then["models"][name], f"models/{name}.safetensors"
-    predictions = shown("predict", path, DATA, "--device", "cpu")["predictions"]
-    assert [each["predicted"] for each in predictions] == before["predicted"]
+    predictions = run_json("predict", path, DATA, "--device", "cpu")["predictions"]
+    assert [prediction["predicted"] for prediction in predictions] == before["predicted"]
     with np.load("probabilities.npz") as probabilities:
-        found = [each["probabilities"] for each in predictions]
-        assert_as_then(found, probabilities[name], exact=before["exact"])
-    evaluation = shown("evaluate", path, "--data", DATA, "--device", "cpu")
+        actual = [prediction["probabilities"] for prediction in predictions]
+        assert_as_then(actual, probabilities[name], exact=before["exact"])
+    evaluation = run_json("evaluate", path, "--data", DATA, "--device", "cpu")
     assert evaluation["confusion"] == before["confusion"]
     assert_as_then(evaluation["loss"], before["loss"], exact=before["exact"])
 
 
-@each("models")
+@for_each("models")
 def test_training_starts_from_a_model(then, name):
     before = then["models"][name]
     words = ("train", "--init-from", f"models/{name}.safetensors", *SMALL, *before["settings"])
@@ -149,13 +149,13 @@ def test_training_starts_from_a_model(then, name):
 
 @every_version
 def test_runs_are_listed_as_they_were(then):
-    assert holds(shown("runs", "list"), then["listed"])
+    assert holds(run_json("runs", "list"), then["listed"])
 
 
 @every_version
 @pytest.mark.parametrize("name", ["complete", "stopped", "killed", "failed"])
 def test_everything_about_a_run_is_shown(then, name):
-    content = shown("runs", "show", name)
+    content = run_json("runs", "show", name)
     assert holds(content, {**record(name), "status": content["status"]})
     assert record(name)["started"] in command("runs", "show", name)
 
@@ -172,16 +172,16 @@ def test_runs_that_were_trained_together_are_shown(then, name):
 
 @every_version
 def test_runs_are_compared(then):
-    content = shown("runs", "compare", "complete", "stopped", "killed", "seeds")
+    content = run_json("runs", "compare", "complete", "stopped", "killed", "seeds")
     names = ["complete", "stopped", "killed", "seeds/seed-0", "seeds/seed-1"]
     assert content["runs"] == names
     assert content["fingerprints"] == [record(name)["fingerprint"] for name in names]
-    assert not shown("runs", "compare", "complete", "stopped")["settings"]
+    assert not run_json("runs", "compare", "complete", "stopped")["settings"]
 
 
 @every_version
 def test_a_run_is_evaluated(then):
-    assert holds(shown("evaluate", "runs/complete"), then["evaluated"])
+    assert holds(run_json("evaluate", "runs/complete"), then["evaluated"])
     command("evaluate", "runs/stopped", "--split", "train")
 
 
@@ -190,11 +190,11 @@ def test_a_run_predicts_and_has_its_history(then):
     model = xpnet.load("runs/complete", device="cpu")
     assert model.fingerprint == record("complete")["fingerprint"]
     assert [{**row, "seconds": None} for row in model.history] == rows("complete")
-    predictions = shown("predict", "runs/complete", DATA)["predictions"]
+    predictions = run_json("predict", "runs/complete", DATA)["predictions"]
     with np.load(DATA) as data:
         probabilities = model.predict_proba(data["x_test"])
-        right = [each["predicted"] for each in predictions] == data["y_test"]
-    assert [each["probabilities"] for each in predictions] == probabilities.tolist()
+        right = [prediction["predicted"] for prediction in predictions] == data["y_test"]
+    assert [prediction["probabilities"] for prediction in predictions] == probabilities.tolist()
     assert right.mean() == record("complete")["metrics"]["test_accuracy"]
 
 
@@ -224,7 +224,7 @@ def assert_goes_on(name, backend, then):
     ]
 
 
-@each("resumed")
+@for_each("resumed")
 @pytest.mark.parametrize("backend", [BackendCase.NUMPY])
 def test_a_run_goes_on_to_the_same_end(then, name, backend):
     assert_goes_on(name, backend, then)

@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 
 from xpnet.storage import provenance
-from xpnet.storage.provenance import environment
+from xpnet.storage.provenance import collect_environment
 
 
 def test_the_environment_names_the_libraries_that_are_loaded() -> None:
-    found = environment()
-    assert found["versions"]["numpy"] == np.__version__
-    assert set(found["versions"]) <= set(sys.modules)
-    assert found["python"].endswith(f" {'.'.join(map(str, sys.version_info[:3]))}")
-    assert found["platform"]
-    json.dumps(found)
+    actual = collect_environment()
+    assert actual["versions"]["numpy"] == np.__version__
+    assert set(actual["versions"]) <= set(sys.modules)
+    assert actual["python"].endswith(f" {'.'.join(map(str, sys.version_info[:3]))}")
+    assert actual["platform"]
+    json.dumps(actual)
 
 
 def test_the_environment_loads_no_library() -> None:
     code = (
-        "import sys, xpnet.storage.provenance as t; t.environment()\n"
+        "import sys, xpnet.storage.provenance as t; t.collect_environment()\n"
         "loaded = {'numpy', 'torch', 'jax', 'cupy', 'pandas', 'safetensors'} & set(sys.modules)\n"
         "sys.exit(str(loaded) if loaded else 0)"
     )
@@ -62,22 +62,22 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_clean_checkout_gives_its_commit(checkout: Path) -> None:
     commit = git(checkout, "rev-parse", "HEAD")
     git(checkout, "tag", "-a", "v1", "-m", "m")
-    assert environment()["git"] == {"commit": commit, "dirty": False}
+    assert collect_environment()["git"] == {"commit": commit, "dirty": False}
 
 
 def test_only_a_changed_tracked_file_makes_a_checkout_dirty(checkout: Path) -> None:
     (checkout / "untracked").touch()
-    assert (environment()["git"] or {})["dirty"] is False
+    assert (collect_environment()["git"] or {})["dirty"] is False
     (checkout / "pyproject.toml").write_text('[project]\nname = "xpnet"\nversion = "1"\n')
-    assert (environment()["git"] or {})["dirty"] is True
+    assert (collect_environment()["git"] or {})["dirty"] is True
 
 
 def test_another_repository_in_the_environment_changes_nothing(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = environment()["git"]
+    expected = collect_environment()["git"]
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other.git"))
-    assert environment()["git"] == expected
+    assert collect_environment()["git"] == expected
     assert expected is not None
 
 
@@ -96,7 +96,7 @@ def test_another_repository_in_the_environment_changes_nothing(
 def test_where_there_is_no_commit_to_name_there_is_null(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    assert environment()["git"] is not None
+    assert collect_environment()["git"] is not None
     if case == "no git":
         monkeypatch.setenv("PATH", "")
     elif case == "in another checkout":
@@ -117,5 +117,5 @@ def test_where_there_is_no_commit_to_name_there_is_null(
         monkeypatch.setattr(provenance, "GIT_TIMEOUT", 0.2)
         monkeypatch.setenv("PATH", f"{checkout}{os.pathsep}{os.environ['PATH']}")
     begin = time.monotonic()
-    assert environment()["git"] is None
+    assert collect_environment()["git"] is None
     assert time.monotonic() - begin < 300

@@ -17,13 +17,13 @@ ROWS, FEATURES, CLASSES = 400, 20, 5
 
 def blocks():
     """The Python of the page, a block each, with the output that follows it, if any."""
-    found = re.findall(
+    blocks_found = re.findall(
         r"^```python\n(.*?)^```\n(?:\n^```\n(.*?)^```\n)?",
         PAGE.read_text(),
         re.MULTILINE | re.DOTALL,
     )
-    assert len(found) == PAGE.read_text().count("```python")
-    return found
+    assert len(blocks_found) == PAGE.read_text().count("```python")
+    return blocks_found
 
 
 @pytest.fixture(scope="module")

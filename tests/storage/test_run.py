@@ -103,7 +103,7 @@ def test_trainings_that_start_at_once_get_folders_of_their_own(tmp_path: Path) -
 
 def test_an_id_that_is_taken_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = iter(["a", "a", "b"])
-    monkeypatch.setattr(run, "new_id", lambda: next(ids))
+    monkeypatch.setattr(run, "make_run_id", lambda: next(ids))
     first, second = start(tmp_path), start(tmp_path)
     assert (first.id, second.id) == ("a", "b")
     assert read_run(second.folder)["id"] == "b"
@@ -262,8 +262,8 @@ def test_logged_values_read_back_exactly(tmp_path: Path, lines: list[dict[str, A
     for line in lines:
         run.log(line)
     path = run.folder / "metrics.jsonl"
-    found = read_metrics(path) if lines else []
-    assert repr(found) == repr(lines)
+    actual = read_metrics(path) if lines else []
+    assert repr(actual) == repr(lines)
 
 
 def test_a_line_is_in_the_file_as_soon_as_it_is_logged(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small files read whole and with care, and files that are either complete or absent."""
+"""Bounded reading of regular files, and atomic writing."""
 
 import contextlib
 import errno
@@ -9,27 +9,27 @@ from pathlib import Path
 from xpnet.errors import ConfigError, DataError
 
 
-def read_regular(path: Path, limit: int, hint: str) -> bytes:
-    """Return the content of a regular file, or of one that a link leads to.
+def read_regular_file(path: Path, limit: int, hint: str) -> bytes:
+    """Return the content of a regular file; symbolic links are followed.
 
-    Opening a FIFO would wait for somebody to write, and a device such as /dev/zero has no end.
+    Other files are refused: opening a FIFO blocks, and a device such as /dev/zero has no end.
 
     Parameters
     ----------
     path
         The file.
     limit
-        The most bytes that such a file may hold.
+        Maximum size, in bytes.
     hint
-        What messages say was expected.
+        The end of messages, such as "expected a folder of a run".
 
     Raises
     ------
     DataError
-        The file is missing, cannot be read, is larger, or is no regular file.
+        The file is missing, unreadable, too large, or not a regular file.
     """
     try:
-        # Without blocking, as a FIFO would. A NUL in the path is a ValueError.
+        # Non-blocking, because of FIFOs. A NUL in the path raises ValueError.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
@@ -42,7 +42,7 @@ def read_regular(path: Path, limit: int, hint: str) -> bytes:
                 msg = f"{path}: has {status.st_size} bytes, more than {limit}: {hint}"
                 raise DataError(msg)
             content = bytearray()
-            # In pieces, for a read of so many bytes would allocate all of them beforehand.
+            # In chunks: a single read would allocate `limit` bytes beforehand.
             while len(content) <= limit and (piece := file.read(1 << 20)):
                 content += piece
     except (OSError, ValueError) as error:
@@ -56,10 +56,10 @@ def read_regular(path: Path, limit: int, hint: str) -> bytes:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader, or a crash, finds the old content or the new.
+    """Write `data` to `path` atomically: readers see the old content or the new, even after a crash.
 
-    The bytes go to a temporary file in the same folder, reach the disk, and take the name in one
-    step. Whatever stops the writing, Ctrl-C included, leaves no temporary file and no change.
+    The bytes are written to a temporary file in the same folder, synced, and renamed. On any exception,
+    KeyboardInterrupt included, the temporary file is deleted and `path` is unchanged.
 
     Raises
     ------
@@ -80,21 +80,21 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def save(path: Path, data: bytes) -> None:
-    """Write `data` to `path` as `write_atomic` does; raise ConfigError if that cannot be done."""
+    """Write `data` to `path` with `write_atomic`; raise ConfigError if that fails."""
     try:
         write_atomic(path, data)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise make_write_error(path, error) from error
 
 
-def unwritable(path: Path, error: OSError) -> ConfigError:
-    """Return the one-line error for a file or folder that could not be written."""
+def make_write_error(path: Path, error: OSError) -> ConfigError:
+    """Return the one-line error for a file or folder that cannot be written."""
     reason = error.strerror or type(error).__name__
     return ConfigError(f"{path}: cannot be written ({reason}): free some space or choose another folder")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a rename to the disk, on the systems that can open a folder."""
+    """Sync a rename in a folder to the disk, on systems that can open folders."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Ctrl-C, put off to a moment when it does no harm."""
+"""Defer SIGINT to a safe point."""
 
 import signal
 import threading
@@ -8,11 +8,11 @@ from types import FrameType
 
 
 @contextmanager
-def deferred(notice: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Give the body a function that tells whether Ctrl-C was pressed, instead of interrupting it.
+def defer_interrupts(notice: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Give the body a function that returns True once Ctrl-C was pressed, instead of interrupting it.
 
-    ``notice`` is called at the first Ctrl-C. A second one raises KeyboardInterrupt at once. Nothing is
-    put off outside the main thread, where no signals arrive, or where somebody else takes Ctrl-C.
+    ``notice`` is called at the first Ctrl-C; a second one raises KeyboardInterrupt. Nothing is deferred
+    outside the main thread, which alone receives signals, or if another handler of SIGINT is installed.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -24,7 +24,7 @@ def deferred(notice: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         if pressed.is_set():
             signal.default_int_handler(number, frame)
         pressed.set()
-        with suppress(RuntimeError):  # what was interrupted is printing, and a stream takes no second call
+        with suppress(RuntimeError):  # the interrupted code was printing: streams are not reentrant
             notice()
 
     signal.signal(signal.SIGINT, on_signal)

@@ -1,4 +1,4 @@
-"""Locks between processes, which the system releases when their holder ends, however it ends."""
+"""File locks between processes, which the system releases when their process ends."""
 
 import errno
 import os
@@ -13,16 +13,16 @@ if sys.platform != "win32":
     import fcntl
 
 WAIT = 0.2
-"""Seconds in which a lock can be taken whose holder is just removing the file."""
+"""Seconds to wait for a lock whose holder is just removing the file."""
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
-"""Errors of file systems without locks."""
+"""Error numbers of file systems without locks."""
 
 
 class Lock:
-    """A lock on a file that is there for nothing else. At most one is held on a path at a time.
+    """An exclusive lock on a lock file.
 
-    A file that a killed process left behind is not locked: only an open one is. On a file system
-    without locks there is no protection, and that is not an error.
+    A lock file that a killed process left behind is not locked. On a file system without locks, taking a
+    lock always succeeds.
     """
 
     def __init__(self, path: Path, lock: FileLock) -> None:
@@ -30,12 +30,12 @@ class Lock:
 
     @classmethod
     def take(cls, path: Path, wait: float = WAIT) -> Self | None:
-        """Return the lock on `path`, making the file if need be; None if it is held for so many seconds.
+        """Lock `path`, creating the file if needed; return None if it stays locked for `wait` seconds.
 
         Raises
         ------
         OSError
-            The file can be neither made nor opened.
+            The file can be neither created nor opened.
         """
         lock = FileLock(path, wait, poll_interval=0.01, thread_local=False, fallback_to_soft=False)
         try:
@@ -48,17 +48,17 @@ class Lock:
         return cls(path, lock)
 
     def release(self) -> None:
-        """Remove the file and let go of the lock, if it is still held."""
+        """Remove the file and release the lock, if it is still held."""
         with suppress(OSError):
             if self._lock.is_locked and os.path.samestat(self._file, self._path.stat()):
-                if sys.platform == "win32":  # it removes no open file; elsewhere the lock outlasts the file
+                if sys.platform == "win32":  # where open files cannot be removed
                     self._lock.release()
                 self._path.unlink()
         self._lock.release()
 
 
-def is_held(path: Path) -> bool:
-    """Return whether the lock on `path` is held, or may be, without removing the file."""
+def is_locked(path: Path) -> bool:
+    """Return True if `path` is locked, or may be; the file is not removed."""
     if not path.is_file():
         return False
     try:
@@ -70,7 +70,7 @@ def is_held(path: Path) -> bool:
         if error.errno in UNSUPPORTED:
             return False
     if sys.platform != "win32":
-        # FileLock opens the file for writing, which is not allowed in runs of other users.
+        # FileLock opens the file for writing, which fails in runs of other users.
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return False

@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""Processors and memory available to this process."""
 
 import math
 import os
@@ -8,10 +8,10 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_cpus() -> int:
-    """Return how many processors this process may use: affinity and container limits count."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    """Return the number of processors this process may use, by affinity and container limits."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quota, period = [*_words(CGROUPS / "cpu.max"), "max", "max"][:2]
+    quota, period = [*_read_words(CGROUPS / "cpu.max"), "max", "max"][:2]
     if quota.isdigit() and period.isdigit():
         cpus = min(cpus, math.ceil(int(quota) / int(period)))
     return max(cpus, 1)
@@ -23,11 +23,12 @@ def available_memory() -> int | None:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
-    limit = _words(CGROUPS / "memory.max")
+    limit = _read_words(CGROUPS / "memory.max")
     return min(memory, int(limit[0])) if limit and limit[0].isdigit() else memory
 
 
-def _words(path: Path) -> list[str]:
+def _read_words(path: Path) -> list[str]:
+    """Return the words in a file, an empty list if it cannot be read."""
     try:
         return path.read_text().split()
     except OSError:

@@ -1,4 +1,4 @@
-"""A parser of command lines whose errors are one line."""
+"""Command-line parser with one-line errors."""
 
 import argparse
 import textwrap
@@ -13,7 +13,7 @@ EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Keeps paragraphs apart, breaks no line inside a flag, and says once what stands behind two flags."""
+    """Help with paragraphs, unbroken flags, and one metavar for all spellings of a flag."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
@@ -30,14 +30,14 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with the flag that an unknown one is most like.
+    """An argument parser with one-line errors, which suggest the closest flag to an unknown one.
 
     Parameters
     ----------
     debug
-        Whether to add the flag ``--debug``.
+        True to add the flag ``--debug``.
     epilog, options
-        Those of argparse.
+        As in argparse.
     """
 
     def __init__(self, *, debug: bool = True, epilog: str = EXIT_CODES, **options: Any) -> None:
@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command line.
+        """Raise ConfigError with the message of argparse and a suggestion.
 
         Raises
         ------
@@ -59,8 +59,8 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(msg)
 
 
-def file_named(suffix: str) -> Callable[[str], Path]:
-    """Return the type of an argument that names a file to write: another ending may be a file to keep."""
+def path_ending_in(suffix: str) -> Callable[[str], Path]:
+    """Return an argument type for output files that end in `suffix`; it refuses other names."""
 
     def read(text: str) -> Path:
         if not text.lower().endswith(suffix):

@@ -1,4 +1,4 @@
-"""Text for a terminal: what stands in files and names can do no harm there."""
+"""Safe text for terminals: escapes, suggestions, JSON, messages."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import json
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 def plain(text: object) -> str:
-    r"""Return `text` on one line, with escapes for control characters and what else does not print.
+    r"""Return `text` on one line, with escapes for control and other unprintable characters.
 
-    Escapes (``\x1b``) also stand for characters that standard output cannot encode.
+    Characters that standard output cannot encode are escaped too, as in ``\x1b``.
     """
     escaped = str(text)
     if not escaped.isprintable():
@@ -31,21 +31,21 @@ def plain(text: object) -> str:
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return ": did you mean CHOICE?" for the choice that a word is most like; nothing if there is none."""
+    """Return ": did you mean CHOICE?" with the choice closest to `word`; empty if none is close."""
     near = difflib.get_close_matches(word, choices, n=1)
     return f": did you mean {near[0]}?" if near else ""
 
 
-def json_text(value: Any) -> str:
-    """Return `value` as JSON in printable ASCII, over several lines."""
+def format_json(value: object) -> str:
+    """Return `value` as indented JSON in printable ASCII."""
     return json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 
 
 def complain(text: str) -> None:
-    """Print one line on standard error, if it can be written to."""
+    """Print one line on standard error; ignore errors in writing."""
     try:
         print(f"xpnet: {plain(text)}", file=sys.stderr, flush=True)
     except OSError:
-        # What waits in the buffer would fail again when Python ends, with an exit code of its own.
+        # The buffered text would fail again at exit and change the exit code.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

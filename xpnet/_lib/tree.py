@@ -1,4 +1,4 @@
-"""Arrays in nested lists, tuples and named tuples: parameters, gradients, states."""
+"""Trees of arrays: nested lists, tuples and named tuples, such as parameters, gradients and states."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -7,7 +7,7 @@ Tree = TypeVar("Tree")
 
 
 def tree_map(change: Callable[[Any], Any], tree: Tree) -> Tree:
-    """Return the tree with ``change`` applied to each leaf; None is no leaf."""
+    """Return the tree with ``change`` applied to each leaf; None is not a leaf."""
     if isinstance(tree, list | tuple):
         parts = [tree_map(change, part) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
@@ -16,7 +16,7 @@ def tree_map(change: Callable[[Any], Any], tree: Tree) -> Tree:
 
 
 def leaves(tree: object) -> Iterator[Any]:
-    """Yield the leaves in order."""
+    """Yield the leaves in order, without None."""
     if isinstance(tree, list | tuple):
         for part in tree:
             yield from leaves(part)

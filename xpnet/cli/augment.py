@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xpnet._lib.files import save
-from xpnet._lib.parser import Parser, file_named
+from xpnet._lib.parser import Parser, path_ending_in
 from xpnet.config import TrainConfig
 from xpnet.config.flags import add_settings, settings_of
 from xpnet.config.rules import flag
-from xpnet.data.augment import augmenter, square_side
+from xpnet.data.augment import build_augmenter, square_side
 from xpnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def main(words: Sequence[str]) -> int:
 
     parser = Parser(prog="xpnet augment", description=DESCRIPTION)
 
-    add, picture = parser.add_argument, file_named(".png")
+    add, picture = parser.add_argument, path_ending_in(".png")
     add("--preview", type=picture, metavar="FILE.png", required=True, help="The picture to write.")
     add_settings(parser, ("data", "test_data", *AMOUNTS, "augment_elastic_sigma", "seed"))
     arguments = parser.parse_args(words)
@@ -70,7 +70,7 @@ def _picture(config: TrainConfig) -> "NDArray[np.uint8]":
     backend = make("numpy", "cpu")
     with backend.scope():
         ops = Reproducible(backend.xp, backend.device, backend.xp.float64)
-        augment = augmenter(ops, config.augmentation, side, side, config.seed, backend.from_host)
+        augment = build_augmenter(ops, config.augmentation, side, side, config.seed, backend.from_host)
         images, indices = as_array(originals), np.arange(len(originals))
         variants = [np.asarray(augment(images, indices, epoch)) for epoch in range(1, VARIANTS + 1)]
     columns = np.stack([rows.reshape(-1, side, side) for rows in (originals, *variants)])

@@ -8,7 +8,7 @@ from typing import Any
 
 from xpnet import __version__
 from xpnet._lib.parser import Parser
-from xpnet._lib.text import json_text
+from xpnet._lib.text import format_json
 from xpnet.backends.probing import cuda_driver_version
 from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, probe
 from xpnet.cli.tables import columns_of, new_console, print_table, styled
@@ -22,7 +22,7 @@ def main(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     report = examine()
     if arguments.json:
-        sys.stdout.write(json_text(report))
+        sys.stdout.write(format_json(report))
     else:
         _print(report)
     return 0 if any(each["name"] == "numpy" and each["usable"] for each in report["backends"]) else 2

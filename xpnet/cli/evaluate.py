@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpnet._lib.parser import Parser, file_named
-from xpnet._lib.text import json_text, plain
+from xpnet._lib.parser import Parser, path_ending_in
+from xpnet._lib.text import format_json, plain
 from xpnet.cli.predictions import network_parser, write_predictions
 from xpnet.cli.tables import columns_of, format_metric, new_console, print_table
 from xpnet.errors import DataError
@@ -51,7 +51,7 @@ def main(words: Sequence[str]) -> int:
         write_predictions(arguments.predictions, ("index", "label"), rows, len(evaluation.classes))
     value = _as_object(trained, evaluation, name, arguments.split)
     if arguments.json:
-        sys.stdout.write(json_text(value))
+        sys.stdout.write(format_json(value))
     else:
         _print(trained, value)
     return 0
@@ -67,7 +67,7 @@ def _parser() -> Parser:
     add("--split", choices=("test", "train"), default="test", help=split)
     add("--json", action="store_true", help="print JSON")
     written = "write what is predicted for each sample"
-    add("--predictions", type=file_named(".csv"), metavar="FILE.csv", help=written)
+    add("--predictions", type=path_ending_in(".csv"), metavar="FILE.csv", help=written)
     return parser
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xpnet._lib.parser import file_named
-from xpnet._lib.text import complain, json_text, plain
+from xpnet._lib.parser import path_ending_in
+from xpnet._lib.text import complain, format_json, plain
 from xpnet.cli.predictions import network_parser, write_predictions
 from xpnet.errors import DataError
-from xpnet.inference.load import LoadedModel, classes_of, load_for_inference
+from xpnet.inference.load import LoadedModel, load_for_inference, predict_classes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,7 @@ def main(words: Sequence[str]) -> int:
                 sys.stdout.write(f"{line}\n")
     if arguments.json:
         result = {"model": trained.name, "predictions": list(map(_as_object, predictions))}
-        sys.stdout.write(json_text(result))
+        sys.stdout.write(format_json(result))
     if arguments.out is not None:
         if not complete:
             msg = f"{arguments.out}: is not written, as a file could not be read"
@@ -83,7 +83,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     add("files", type=Path, metavar="FILE", nargs="*", help="an image, or a table of samples")
     add("--all", action="store_true", help="print the probability of every class")
     add("--json", action="store_true", help="print JSON, with the probability of every class")
-    add("--out", type=file_named(".csv"), metavar="FILE.csv", help="write a CSV file instead of printing")
+    add("--out", type=path_ending_in(".csv"), metavar="FILE.csv", help="write a CSV file instead of printing")
     # Words behind -- may begin with a dash, which Python 3.11 takes for options.
     end = words.index("--") if "--" in words else len(words)
     arguments = parser.parse_intermixed_args(words[:end])
@@ -124,7 +124,7 @@ def _predict(trained: LoadedModel, file: Path) -> Iterator[Prediction]:
 
     many = is_table(file)
     rows = read_rows(file, trained.features) if many else Rows(_image(trained, file), None)
-    _, predicted, probabilities = classes_of(trained.predictor, rows.x, str(file))
+    _, predicted, probabilities = predict_classes(trained.predictor, rows.x, str(file))
     labels = [None] * len(predicted) if rows.labels is None else rows.labels.tolist()
     samples = zip(labels, predicted.tolist(), probabilities, strict=True)
     for row, values in enumerate(samples, start=1):
@@ -134,12 +134,12 @@ def _predict(trained: LoadedModel, file: Path) -> Iterator[Prediction]:
 def _image(trained: LoadedModel, file: Path) -> "NDArray[np.generic]":
     """Return the digit in an image file as a row of features, (1, features)."""
     from xpnet.data.pictures import read_digit
-    from xpnet.data.rows import FORMS
+    from xpnet.data.rows import FILE_FORMATS
 
     side = math.isqrt(trained.features)
     if side * side != trained.features:
         problem = f"the network takes {trained.features} features, which make no square image"
-        msg = f"{file}: {problem}: predict takes tables for it ({FORMS})"
+        msg = f"{file}: {problem}: predict takes tables for it ({FILE_FORMATS})"
         raise DataError(msg)
     digit, model = read_digit(file, side).reshape(1, -1), trained.predictor.model
     scale = model.normalization.get("scale")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xpnet._lib.parser import Parser
 from xpnet.report import write_report
-from xpnet.storage.find import newest
+from xpnet.storage.find import find_newest_run
 
 DESCRIPTION = """\
 Write what a run did as one page, RUN/report.html, which needs no other file and no network: learning
@@ -22,7 +22,7 @@ def main(words: Sequence[str]) -> int:
         from xpnet.data import datasets
 
         data = datasets.load(arguments.data, arguments.test_data)
-    run = newest().folder if arguments.run is None else arguments.run
+    run = find_newest_run().folder if arguments.run is None else arguments.run
     sys.stdout.write(f"{write_report(run, data, arguments.out)}\n")
     return 0
 

@@ -24,7 +24,7 @@ from xpnet.nn.architecture import format_sizes
 from xpnet.nn.metrics import accuracy_per_class
 from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import SUMMARY_FILE, Record, RunInfo, is_number
-from xpnet.storage.run import Run, new_id
+from xpnet.storage.run import Run, make_run_id
 from xpnet.trackers import Tracker, check
 from xpnet.training import callbacks
 from xpnet.training.loop import FitResult
@@ -77,7 +77,7 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
         if resumed is not None:
             _check_data(resumed, data)
         run = resumed or _start(config, command, selection, data)
-        with run.recorded():
+        with run.fail_on_error():
             metrics, early = callbacks.RecordMetrics(run), callbacks.EarlyStopping(config.patience)
             checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, early)
             state = None if resumed is None else checkpoints.restore()
@@ -101,7 +101,7 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
     ConfigError
         The folder is there already.
     """
-    folder = config.out / (config.name or new_id())
+    folder = config.out / (config.name or make_run_id())
     if folder.exists() and not config.overwrite:
         msg = f"{folder}: exists already: choose another --name, or add --overwrite"
         raise ConfigError(msg)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xpnet._lib.files import read_regular
+from xpnet._lib.files import read_regular_file
 from xpnet._lib.text import did_you_mean
 from xpnet.config.rules import format_value, one_of
 from xpnet.config.training import RULES, TrainConfig
@@ -27,7 +27,7 @@ def read(file: Path) -> tuple[dict[str, Any], str | None]:
         The file cannot be read, is no TOML, or a key or value is wrong: one line with file and key.
     """
     try:
-        content = read_regular(file, LARGEST, "--config takes a TOML file")
+        content = read_regular_file(file, LARGEST, "--config takes a TOML file")
         table = tomllib.loads(content.decode())
     except DataError as error:
         raise ConfigError(str(error)) from error

@@ -1,1 +1,1 @@
-"""Data sets: read, checked and augmented."""
+"""Data sets: reading, checking and augmentation."""

@@ -1,14 +1,14 @@
-"""Variants of images, made anew for every epoch: shifted, turned, scaled, slanted, bent.
+"""Data augmentation: random shift, rotation, scaling, shear and elastic deformation of images.
 
-Elastic deformation is that of Simard, Steinkraus and Platt 2003, "Best practices for convolutional
-neural networks applied to visual document analysis". ``xpnet.data.distort`` draws the random numbers on the
-host, ``xpnet.data.resample`` computes the pixels on the device.
+Elastic deformation follows Simard, Steinkraus and Platt 2003, "Best practices for convolutional neural
+networks applied to visual document analysis". ``xpnet.data.distort`` draws the random numbers on the host,
+``xpnet.data.resample`` computes the pixels on the device.
 
-This module loads no array library by itself, so that settings can be checked without one.
+Importing this module loads no array library, so that settings can be checked without one.
 """
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
@@ -23,19 +23,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK = 64
-"""Images computed in one call, unless the caller knows better: the temporaries of 64 MNIST images stay
-in the cache of a processor."""
+"""Default number of images per call: the temporaries of 64 MNIST images fit a processor's cache."""
 
 
 def square_side(features: int, *, pixels: bool) -> int:
-    """Return height and width of square images with so many features.
+    """Return the side, in pixels, of square images with that many features.
 
-    ``pixels`` says whether the features are whole numbers from 0 to 255.
+    ``pixels`` is True if the features are whole numbers from 0 to 255.
 
     Raises
     ------
     ConfigError
-        The features are no pixels, or do not make a square.
+        The features are not pixels, or their number is not a square.
     """
     if not pixels:
         msg = "--augment-*: needs images of pixels, whole numbers from 0 to 255; the data hold decimals"
@@ -48,29 +47,29 @@ def square_side(features: int, *, pixels: bool) -> int:
 
 
 class Augmenter(Protocol):
-    """The function that makes the variants of images in an epoch."""
+    """A function that augments the images of an epoch."""
 
     def __call__(self, rows: Array, indices: "NDArray[np.int64]", epoch: int, /) -> Array:
-        """Return the variants of (m, height · width) uint8 pixels on the device, of the same shape.
+        """Return augmented pixels, uint8 (m, height · width), of such pixels on the device.
 
-        ``indices`` (m,), on the host, are those of the samples in the data set.
+        ``indices`` (m,), on the host, are the samples' indices in the data set.
         """
 
 
-def augmenter(
+def build_augmenter(
     ops: Arithmetic,
     augmentation: Augmentation,
     height: int,
     width: int,
     seed: int,
-    from_host: "Callable[[NDArray[Any]], Array]",
+    from_host: "Callable[[NDArray[np.generic]], Array]",
     chunk: int = CHUNK,
 ) -> Augmenter:
-    """Return the function that makes the variants of images in an epoch.
+    """Return the function that augments the images of an epoch.
 
-    The variant of a sample follows from the seed, the epoch and the sample's index, and from nothing
-    else: neither the rest of the batch nor ``chunk``, the number of images computed in one call, nor
-    what was computed before. In reproducible arithmetic its bytes are the same on every backend.
+    The augmented sample depends only on the seed, the epoch and the sample's index: not on the rest of
+    the batch, on ``chunk`` (the number of images computed in one call), or on earlier calls. In
+    reproducible arithmetic its bytes are the same on every backend.
     """
     from xpnet.arithmetic.host import gaussian_matrix
     from xpnet.data import distort, resample
@@ -78,18 +77,18 @@ def augmenter(
     xp, n = ops.xp, height * width
     across, down = (from_host(gaussian_matrix(size, augmentation.elastic_sigma)) for size in (width, height))
     amplitude = augmentation.elastic_alpha * distort.NOISE_STEP
-    smooth = resample.smoother(ops, across, down, amplitude)
-    warp = resample.warper(ops, height, width)
+    smooth = resample.build_smoother(ops, across, down, amplitude)
+    warp = resample.build_warper(ops, height, width)
 
-    def variants(rows: Array, indices: "NDArray[np.int64]", epoch: int) -> Array:
-        draws = distort.draw(augmentation, height, width, seed, epoch, indices)
+    def make_variants(rows: Array, indices: "NDArray[np.int64]", epoch: int) -> Array:
+        draws = distort.draw_distortions(augmentation, height, width, seed, epoch, indices)
         field = None if draws.noise is None else smooth(from_host(draws.noise))
         images = xp.reshape(rows, (-1, height, width))
         return xp.reshape(warp(images, from_host(draws.transforms), field), (-1, n))
 
     def augment(rows: Array, indices: "NDArray[np.int64]", epoch: int, /) -> Array:
         parts = [
-            variants(rows[start:stop, :], indices[start:stop], epoch)
+            make_variants(rows[start:stop, :], indices[start:stop], epoch)
             for start, stop in block_bounds(len(indices), chunk)
         ]
         return parts[0] if len(parts) == 1 else xp.concat(parts)

@@ -1,10 +1,10 @@
-"""Reads a table of label, feature, feature, … quickly, and finds the exact defect if it has one.
+"""Fast reading of CSV files of labels and features, with the exact place of a defect.
 
-pandas converts a table column by column, and hundreds of short columns cost more than their cells.
-So the cells go to it one a line, as a single column in file order, and are folded into rows
-afterwards; that every line of the file holds the same number of cells is checked on the way. Two
-or more threads read a part of the file each: the tokenizer releases the interpreter lock. Only a
-file that fails is read again, to name what is wrong with it.
+pandas converts a table column by column, which is slow for hundreds of short columns. Therefore pandas
+is given the cells one per line, as a single column in file order, and the result is reshaped into rows;
+the number of cells in each line is checked beforehand. Threads read the parts of a large file in
+parallel: the tokenizer of pandas releases the GIL. A file that fails is read a second time, to find
+the first defect.
 """
 
 import csv
@@ -16,15 +16,17 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.csv_form import NUMBER, Form, format_cell, pieces, read_form
+from xpnet.data.csv_layout import NUMBER, CsvLayout, format_cell, read_chunks, read_layout
 from xpnet.data.source import check_memory
 from xpnet.data.table import LABEL_RULE, LARGEST_LABEL, PIXEL_RULE, Table
 from xpnet.errors import DataError
+
+Cells: TypeAlias = NDArray[np.uint8 | np.float64]  # (rows, columns)
 
 _CACHED_CELLS = 1 << 17
 _ONE_CELL_A_LINE = bytes.maketrans(b",", b"\n")
@@ -34,15 +36,15 @@ _BLANK_LINES = re.compile(rb"(?m)^[ \t\r]*\n")
 _NOT_FINITE = {b"nan", b"inf", b"infinity"}
 
 
-class _Refused(Exception):  # noqa: N818
-    """A part of the file is not as it should be; what is wrong in it is not known yet."""
+class _InvalidCellsError(Exception):
+    """A part of the file is invalid; `_raise_first_defect` finds the defect."""
 
 
-class _Cells:
-    """A file for pandas: the cells of `texts`, one a line, in bytes that it takes as they are."""
+class _CellStream:
+    """A file object for pandas with the cells of `texts`, one per line, after basic checks."""
 
-    def __init__(self, form: Form, texts: Iterator[bytes], dtype: type[np.generic]) -> None:
-        self.form, self.texts, self.dtype = form, texts, np.dtype(dtype)
+    def __init__(self, layout: CsvLayout, texts: Iterator[bytes], dtype: type[np.generic]) -> None:
+        self.layout, self.texts, self.dtype = layout, texts, np.dtype(dtype)
         self.count = 0
 
     def __iter__(self) -> Self:
@@ -53,92 +55,93 @@ class _Cells:
 
     def read(self, _size: int) -> bytes:
         for text in self.texts:
-            if cells := self._checked(text):
+            if cells := self._check(text):
                 return cells
         return b""
 
-    def _checked(self, text: bytes) -> bytes:
-        width = self.form.width
+    def _check(self, text: bytes) -> bytes:
+        width = self.layout.width
         if b'"' in text:
             text = _QUOTED.sub(rb"\1\2", text)
         if not _has_width(text, width):
             text = _BLANK_LINES.sub(b"", text)
             if text and not _has_width(text, width):
-                raise _Refused
-        if b"\0" in text or (self.dtype == np.uint8 and not _is_for_uint8(text)):
-            raise _Refused
+                raise _InvalidCellsError
+        if b"\0" in text or (self.dtype == np.uint8 and not _is_safe_for_uint8(text)):
+            raise _InvalidCellsError
         self.count += width * text.count(b"\n")
-        check_memory(self.form.path, self.count * self.dtype.itemsize)
+        check_memory(self.layout.path, self.count * self.dtype.itemsize)
         return text.translate(_ONE_CELL_A_LINE)
 
 
 def read_csv(path: Path) -> Table:
     """Read a CSV file, gzipped or not, with a header or not: the label, then the features.
 
-    If every feature is a whole number, they are pixels, from 0 to 255, and come back as uint8. A
-    decimal point or an exponent in any feature makes the table float64.
+    If every feature is a whole number, the features must be pixels from 0 to 255 and are returned as
+    uint8. If any has a decimal point or an exponent, they are returned as float64.
 
     Raises
     ------
     DataError
         The first defect in the file, with its line and its column, both from 1.
     """
-    x, y = _read(read_form(path))
+    x, y = _read_table(read_layout(path))
     return Table(x, y[:, 0], f"{path}", f"{path}")
 
 
 def read_csv_rows(path: Path, features: int) -> tuple[NDArray[np.generic], NDArray[np.int32] | None]:
-    """Read a CSV file with so many features, as `read_csv` does if it has one more column: the labels.
+    """Read a CSV file of `features` columns, or of one more, which is the label; see `read_csv`.
 
-    Without labels, the features come back as uint8 if all are whole numbers from 0 to 255, else as float64.
+    Return features (m, features) and labels (m,) or None. Without labels, the features are uint8 if all
+    are whole numbers from 0 to 255, else float64.
 
     Raises
     ------
     DataError
-        Another number of columns, or the first defect in the file.
+        The number of columns differs, or the first defect in the file.
     """
-    form = read_form(path, features)
-    x, y = _read(form)
-    if form.labelled:
+    layout = read_layout(path, features)
+    x, y = _read_table(layout)
+    if layout.labelled:
         return x, y[:, 0]
     whole = x.dtype == np.uint8 or (x.min() >= 0 and x.max() <= 255 and (x == np.floor(x)).all())
     return x.astype(np.uint8, copy=False) if whole else x, None
 
 
-def _read(form: Form) -> tuple[NDArray[Any], NDArray[np.int32]]:
+def _read_table(layout: CsvLayout) -> tuple[Cells, NDArray[np.int32]]:
     """Return the features (m, features) and the labels, (m, 1), or (m, 0) without labels."""
-    with suppress(_Refused):
-        return _table(form, np.uint8, pixels=True)
-    pixels = form.labelled and not _has_decimal_feature(form)
+    with suppress(_InvalidCellsError):
+        return _parse_table(layout, np.uint8, pixels=True)
+    pixels = layout.labelled and not _has_decimal_feature(layout)
     if pixels:
-        _diagnose(form, pixels=True)  # else the labels are above 255, or written as decimals
+        _raise_first_defect(layout, pixels=True)  # else labels are above 255 or written as decimals
     try:
-        return _table(form, np.float64, pixels=pixels)
-    except _Refused as error:
-        _diagnose(form, pixels=pixels)
-        raise DataError.at(form.path, "is not a table of numbers") from error
+        return _parse_table(layout, np.float64, pixels=pixels)
+    except _InvalidCellsError as error:
+        _raise_first_defect(layout, pixels=pixels)
+        raise DataError.at(layout.path, "is not a table of numbers") from error
 
 
-def _table(
-    form: Form, dtype: type[np.uint8 | np.float64], *, pixels: bool
-) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Parse the whole file as cells of `dtype`; features come out as uint8 if `pixels`.
+def _parse_table(
+    layout: CsvLayout, dtype: type[np.uint8 | np.float64], *, pixels: bool
+) -> tuple[Cells, NDArray[np.int32]]:
+    """Parse the whole file as cells of `dtype`; return the features as uint8 if `pixels`.
 
     Raises
     ------
-    _Refused
-        The file holds something else.
+    _InvalidCellsError
+        A cell is invalid.
     """
-    import pandas as pd  # noqa: F401 (loads before the threads start)
+    import pandas as pd  # noqa: F401 (imported before the threads start)
 
-    def read(part: tuple[int, int]) -> NDArray[np.generic]:
-        return _parse(form, pieces(form, *part), dtype, pixels=pixels)
+    def read(part: tuple[int, int]) -> Cells:
+        return _parse_rows(layout, read_chunks(layout, *part), dtype, pixels=pixels)
 
-    with ThreadPoolExecutor(len(form.parts)) as pool:
-        blocks = list(pool.map(read, form.parts))
-    first = int(form.labelled)
+    with ThreadPoolExecutor(len(layout.parts)) as pool:
+        blocks = list(pool.map(read, layout.parts))
+    first = int(layout.labelled)
     y = np.concatenate([block[:, :first] for block in blocks]).astype(np.int32)
-    x = np.empty((len(y), form.width - first), np.uint8 if pixels else np.float64)
+    x = np.empty((len(y), layout.width - first), np.uint8 if pixels else np.float64)
     start = 0
     while blocks:
         block = blocks.pop(0)
@@ -147,24 +150,24 @@ def _table(
     return x, y
 
 
-def _parse(
-    form: Form,
+def _parse_rows(
+    layout: CsvLayout,
     texts: Generator[bytes, None, None],
     dtype: type[np.uint8 | np.float64],
     *,
     pixels: bool,
-) -> NDArray[np.generic]:
-    """Return rows of label and features, (m, width) of `dtype`.
+) -> Cells:
+    """Parse rows of label and features, (m, width) of `dtype`.
 
     Raises
     ------
-    _Refused
-        A line of another width, a cell that is no `dtype`, a label or a feature out of range.
+    _InvalidCellsError
+        A line of another width, a cell that is not a `dtype`, or a label or feature out of range.
     """
     import pandas as pd
 
     with closing(texts):
-        cells = _Cells(form, texts, dtype)
+        cells = _CellStream(layout, texts, dtype)
         try:
             column = pd.read_csv(
                 cells,  # type: ignore[call-overload]
@@ -173,36 +176,35 @@ def _parse(
                 na_filter=False,
                 skip_blank_lines=False,
                 quoting=csv.QUOTE_NONE,
-                **_exact_floats(pd.__version__),
+                **_float_options(pd.__version__),
             )
-            rows: NDArray[np.generic] = column.to_numpy().reshape(-1, form.width)
-        except pd.errors.EmptyDataError:  # raised for an empty first cell, too
-            rows = np.empty((0, form.width), dtype)
+            rows: Cells = column.to_numpy().reshape(-1, layout.width)
+        except pd.errors.EmptyDataError:  # also raised for an empty first cell
+            rows = np.empty((0, layout.width), dtype)
         except (ValueError, OverflowError, TypeError) as error:
-            raise _Refused from error
+            raise _InvalidCellsError from error
     if rows.size != cells.count:
-        raise _Refused
+        raise _InvalidCellsError
     if dtype is np.float64 and rows.size:
-        y: NDArray[Any] = rows[:, : form.labelled]
-        x = rows[:, form.labelled :]
+        y, x = rows[:, : layout.labelled], rows[:, layout.labelled :]
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
-            raise _Refused
+            raise _InvalidCellsError
         if ((y != np.floor(y)) | (y < 0) | (y > LARGEST_LABEL)).any():
-            raise _Refused
+            raise _InvalidCellsError
         if pixels and (x.min() < 0 or x.max() > 255):
-            raise _Refused
+            raise _InvalidCellsError
     return rows
 
 
-def _exact_floats(pandas_version: str) -> dict[str, str]:
-    """Return the option for correctly rounded floats; from 3.1 pandas has no other converter."""
+def _float_options(pandas_version: str) -> dict[str, str]:
+    """Return the option for correctly rounded floats, which pandas 3.1 and later always returns."""
     major, minor = map(int, pandas_version.split(".")[:2])
     return {"float_precision": "round_trip"} if (major, minor) < (3, 1) else {}
 
 
 @functools.cache
 def _pandas_wraps_integers() -> bool:
-    """Tell whether this pandas, as before 3.1, reads 256 as the uint8 0 instead of refusing it."""
+    """Return True if this pandas, such as one before 3.1, reads 256 as the uint8 0."""
     import pandas as pd
 
     try:
@@ -212,17 +214,18 @@ def _pandas_wraps_integers() -> bool:
     return True
 
 
-def _is_for_uint8(text: bytes) -> bool:
-    """Tell whether pandas converts no decimal and no large number in a text to another uint8."""
+def _is_safe_for_uint8(text: bytes) -> bool:
+    """Return True if the text holds no decimal or large number that pandas would wrap to a uint8."""
     return not _may_be_decimal(text) and not (_pandas_wraps_integers() and _may_exceed_uint8(text))
 
 
 def _may_be_decimal(text: bytes) -> bool:
+    """Return True if a text has a decimal point or an exponent."""
     return b"." in text or b"e" in text or b"E" in text
 
 
 def _may_exceed_uint8(text: bytes) -> bool:
-    """Tell whether a cell has a minus sign, four digits, or three that are above 255."""
+    """Return True if a cell has a minus sign, four digits, or three digits above 255."""
     if b"-" in text:
         return True
     characters = np.frombuffer(text, np.uint8)
@@ -236,7 +239,7 @@ def _may_exceed_uint8(text: bytes) -> bool:
 
 
 def _has_width(text: bytes, width: int) -> bool:
-    """Tell whether every line holds `width` cells, a cache's worth of lines at a time."""
+    """Return True if every line has `width` cells; lines are counted in cache-sized blocks."""
     characters = np.frombuffer(text, np.uint8)
     bounds = np.concatenate([[0], np.flatnonzero(characters == ord("\n")) + 1])
     count = max(1, _CACHED_CELLS // width)
@@ -249,42 +252,43 @@ def _has_width(text: bytes, width: int) -> bool:
     return True
 
 
-def _has_decimal_feature(form: Form) -> bool:
-    with closing(pieces(form, form.start)) as texts:
+def _has_decimal_feature(layout: CsvLayout) -> bool:
+    """Return True if a feature in the file has a decimal point or an exponent."""
+    with closing(read_chunks(layout, layout.start)) as texts:
         return any(_DECIMAL_FEATURE.search(text) for text in texts if _may_be_decimal(text))
 
 
-def _diagnose(form: Form, *, pixels: bool) -> None:
-    """Raise the DataError that names the first defect in the file, if it has one."""
-    number = form.line
-    with closing(pieces(form, form.start)) as texts:
+def _raise_first_defect(layout: CsvLayout, *, pixels: bool) -> None:
+    """Raise DataError for the first defect in the file, if any."""
+    number = layout.line
+    with closing(read_chunks(layout, layout.start)) as texts:
         for text in texts:
             try:
-                _parse(form, (text for _ in range(1)), np.float64, pixels=pixels)
-            except _Refused:
+                _parse_rows(layout, (text for _ in range(1)), np.float64, pixels=pixels)
+            except _InvalidCellsError:
                 for at, line in enumerate(text.split(b"\n"), number):
-                    _diagnose_line(form, at, line, pixels=pixels)
+                    _raise_line_defect(layout, at, line, pixels=pixels)
             number += text.count(b"\n")
 
 
-def _diagnose_line(form: Form, number: int, line: bytes, *, pixels: bool) -> None:
-    """Raise the DataError that names the first defect in a line, if it has one."""
+def _raise_line_defect(layout: CsvLayout, number: int, line: bytes, *, pixels: bool) -> None:
+    """Raise DataError for the first defect in a line, if any."""
     if not line.strip():
         return
     cells = [cell.strip() for cell in _QUOTED.sub(rb"\1\2", line).split(b",")]
-    if len(cells) != form.width:
-        problem = f"has {len(cells)} values, the first line has {form.width}"
-        raise DataError.at(form.path, problem, line=number)
+    if len(cells) != layout.width:
+        problem = f"has {len(cells)} values, the first line has {layout.width}"
+        raise DataError.at(layout.path, problem, line=number)
     for column, cell in enumerate(cells):
-        if defect := _defect(form, cell, column, pixels=pixels):
-            name = f" ({form.names[column]})" if form.names else ""
-            raise DataError.at(form.path, defect, line=number, column=f"{column + 1}{name}")
+        if defect := _describe_defect(layout, cell, column, pixels=pixels):
+            name = f" ({layout.names[column]})" if layout.names else ""
+            raise DataError.at(layout.path, defect, line=number, column=f"{column + 1}{name}")
 
 
-def _defect(form: Form, cell: bytes, column: int, *, pixels: bool) -> str | None:
-    """Return what is wrong with a cell, or None."""
+def _describe_defect(layout: CsvLayout, cell: bytes, column: int, *, pixels: bool) -> str | None:
+    """Return the defect of a cell, None if it is valid."""
     value = float(cell) if NUMBER.fullmatch(cell) else None
-    if not form.labelled:
+    if not layout.labelled:
         finite = value is not None and math.isfinite(value)
         return None if finite else f"'{format_cell(cell)}' is not a finite number"
     label = column == 0

@@ -1,4 +1,4 @@
-"""Reads datasets: the bundled MNIST, a folder of IDX or .npy files, two CSV files, an .npz archive."""
+"""Reading of datasets: the bundled MNIST, folders of IDX or .npy files, CSV files, .npz archives."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
 from xpnet.data.csv import read_csv
-from xpnet.data.idx import NAMES, read_folder
+from xpnet.data.idx import FILE_NAMES, read_idx_folder
 from xpnet.data.memmap import is_mapped
 from xpnet.data.npy import read_npy_folder, read_npz
-from xpnet.data.source import NEED_NOT_FIT, check_memory
+from xpnet.data.source import MAPPING_HINT, check_memory
 from xpnet.data.table import ROLES, Table
 from xpnet.errors import ConfigError, DataError
 
@@ -22,10 +22,9 @@ _HASHED_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples to train on and to test on, one a row.
+    """Training and test samples.
 
-    Large features are read-only maps of their files (see `is_mapped`): gather from them, and look at
-    them, a block at a time.
+    Large features are read-only memory maps of their files (see `is_mapped`): read them in blocks.
     """
 
     x_train: NDArray[np.generic]  # (m, features) uint8 pixels, float32 or float64, C-contiguous
@@ -36,12 +35,12 @@ class Dataset:
 
     @property
     def features(self) -> int:
-        """Number of values in a sample."""
+        """The number of features of a sample."""
         return int(self.x_train.shape[1])
 
     @property
     def classes(self) -> int:
-        """Number of classes: one more than the largest label of either half."""
+        """The number of classes: one more than the largest label."""
         return int(max(self.y_train.max(), self.y_test.max())) + 1
 
 
@@ -54,31 +53,31 @@ def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
         None for the bundled MNIST; a folder with four IDX files named as MNIST names them, gzipped
         or not, or with x_train.npy, y_train.npy, x_test.npy and y_test.npy; a CSV file (label, then
         the features; a header or none; .gz or not); or an .npz with x_train, y_train, x_test and
-        y_test. Large features in .npy or in uncompressed IDX files are not read but mapped.
+        y_test. Large features in .npy or uncompressed IDX files are memory-mapped.
     test_data
-        The CSV file of the test samples; goes with a CSV file in `data` and nothing else.
+        The CSV file of the test samples, if `data` is a CSV file; else None.
 
     Raises
     ------
     ConfigError
         The two arguments do not go together.
     DataError
-        A file is missing, damaged or not of its form: one line with the file, row and column.
+        A file is missing, damaged or invalid: one line with the file, row and column.
     """
     try:
-        return _load(data, test_data)
+        return _read_dataset(data, test_data)
     except MemoryError as error:
-        raise DataError.at(data, f"does not fit in this machine's memory: {NEED_NOT_FIT}") from error
+        raise DataError.at(data, f"does not fit in this machine's memory: {MAPPING_HINT}") from error
     except OSError as error:
         raise DataError.at(data, f"cannot be read ({error.strerror or error})") from error
 
 
 def digest(dataset: Dataset) -> str:
-    """Return the SHA-256 of the four arrays, the same whatever file format they came in.
+    """Return the SHA-256 of the four arrays, in hexadecimal; it does not depend on the file format.
 
     Hashed in the order x_train, y_train, x_test, y_test: the name, NumPy's little-endian type code
     and the shape as one ASCII line ("x_train |u1 60000x784"), then the values, little-endian in
-    C order. Mapped features are read once, piece by piece.
+    C order. Mapped features are read once, in blocks.
     """
     sha = hashlib.sha256()
     for name in ROLES:
@@ -92,13 +91,13 @@ def digest(dataset: Dataset) -> str:
     return sha.hexdigest()
 
 
-def check_copy(dataset: Dataset, backend: str) -> None:
-    """Refuse to copy mapped features to a backend where this machine has no memory for the copy.
+def check_copy_memory(dataset: Dataset, backend: str) -> None:
+    """Raise DataError if mapped features are too large to be copied to a backend.
 
     Raises
     ------
     DataError
-        The mapped features are larger than this machine's memory.
+        The mapped features are larger than the available memory.
     """
     halves = dataset.x_train, dataset.x_test
     needed, memory = sum(x.nbytes for x in halves if is_mapped(x)), available_memory()
@@ -111,13 +110,13 @@ def check_copy(dataset: Dataset, backend: str) -> None:
         )
 
 
-def bundled_folder() -> Path:
+def find_bundled_folder() -> Path:
     """Return the folder of the bundled MNIST: inside an installed wheel, else in the checkout.
 
     Raises
     ------
     DataError
-        This installation has neither.
+        The folder is in neither place.
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "_data" / "mnist", package.parent / "data" / "mnist"):
@@ -128,12 +127,13 @@ def bundled_folder() -> Path:
     )
 
 
-def _load(data: Path | None, test_data: Path | None) -> Dataset:
+def _read_dataset(data: Path | None, test_data: Path | None) -> Dataset:
+    """Read a dataset, by the kind of `data`."""
     if data is None:
         if test_data is not None:
             msg = f"--test-data {test_data}: goes with --data TRAIN.csv"
             raise ConfigError(msg)
-        return joined("mnist", *read_folder(bundled_folder()))
+        return join_halves("mnist", *read_idx_folder(find_bundled_folder()))
     if _is_csv(data) and not data.is_dir():
         if test_data is None:
             msg = f"--data {data}: a CSV file needs --test-data TEST.csv beside it"
@@ -141,14 +141,14 @@ def _load(data: Path | None, test_data: Path | None) -> Dataset:
         if not _is_csv(test_data):
             msg = f"--test-data {test_data}: is not a .csv or .csv.gz file"
             raise ConfigError(msg)
-        return joined(_stem(data), read_csv(data), read_csv(test_data))
+        return join_halves(_stem(data), read_csv(data), read_csv(test_data))
     if test_data is not None:
         msg = f"--test-data {test_data}: goes with a CSV file in --data; {data} holds its own test samples"
         raise ConfigError(msg)
     if data.is_dir():
-        return joined(data.resolve().name, *_read_folder(data))
+        return join_halves(data.resolve().name, *_read_folder(data))
     if data.exists() and data.suffix.lower() == ".npz":
-        return joined(_stem(data), *read_npz(data))
+        return join_halves(_stem(data), *read_npz(data))
     problem = "is none of what --data takes:" if data.exists() else "no such file or folder; --data takes"
     raise DataError.at(data, f"{problem} {_FORMS}")
 
@@ -159,11 +159,11 @@ def _read_folder(folder: Path) -> tuple[Table, Table]:
     Raises
     ------
     DataError
-        The folder has the training features in both forms, or what it has cannot be read.
+        The folder has training features in both formats, or a file cannot be read.
     """
     if not (folder / "x_train.npy").exists():
-        return read_folder(folder)
-    stem, _ = NAMES["x_train"]
+        return read_idx_folder(folder)
+    stem, _ = FILE_NAMES["x_train"]
     both = sorted(path.name for path in folder.glob(f"{stem}*"))
     if both:
         raise DataError.at(folder, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
@@ -171,20 +171,22 @@ def _read_folder(folder: Path) -> tuple[Table, Table]:
 
 
 def _is_csv(path: Path) -> bool:
+    """Return True if the name is that of a CSV file."""
     return path.name.lower().endswith((".csv", ".csv.gz"))
 
 
 def _stem(path: Path) -> str:
+    """Return the name without .gz and its suffix."""
     return path.name.removesuffix(".gz").rsplit(".", 1)[0]
 
 
-def joined(name: str, train: Table, test: Table) -> Dataset:
-    """Join the halves, which must agree in width and in kind.
+def join_halves(name: str, train: Table, test: Table) -> Dataset:
+    """Return the dataset of training and test samples, whose features must match.
 
     Raises
     ------
     DataError
-        Another number of features, or pixels in one half and decimals in the other.
+        The numbers of features differ, or one half has pixels and the other decimals.
     """
     x_train, x_test = train.x, test.x
     if x_train.shape[1] != x_test.shape[1]:

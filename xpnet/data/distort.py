@@ -1,6 +1,6 @@
-"""The random numbers of augmentation, and what follows from them on the host.
+"""Random numbers and affine transforms of augmentation, computed on the host.
 
-Only + - * and division of NumPy's float64, in separate steps: the same on every machine.
+Only + - * and division of NumPy's float64, in separate steps: bit-identical on every machine.
 """
 
 from typing import NamedTuple
@@ -13,20 +13,20 @@ from xpnet.arithmetic.host import sine_and_cosine
 from xpnet.config.augmentation import Augmentation
 
 NOISE_STEP = 2.0**-15
-"""Noise is the signed 16-bit integers times this: [-1, 1)."""
+"""Factor from signed 16-bit integers to noise in [-1, 1)."""
 
 _AMOUNTS = 5
 _PER_WORD = 4
 
 
 class Draws(NamedTuple):
-    """What the variants of m images are made with, on the host."""
+    """Random transforms and noise for m images, on the host."""
 
-    transforms: NDArray[np.float64]  # (2, m, 3), see ``transforms``
-    noise: NDArray[np.int16] | None  # (width, 2, m, height), see ``draw``; None: not elastic
+    transforms: NDArray[np.float64]  # (2, m, 3), see ``compute_transforms``
+    noise: NDArray[np.int16] | None  # (width, 2, m, height), see ``draw_distortions``; None if not elastic
 
 
-def draw(
+def draw_distortions(
     augmentation: Augmentation,
     height: int,
     width: int,
@@ -34,18 +34,18 @@ def draw(
     epoch: int,
     indices: NDArray[np.int64],
 ) -> Draws:
-    """Draw for the samples with these (m,) indices.
+    """Draw the distortions of the samples with these (m,) indices.
 
-    Of a sample's words the first 5 give shift across, shift down, rotation, scale and shear, from -1 to
-    1. The others hold signed 16-bit integers, 4 a word from the lowest bits up: (width, 2, height), the
-    2 being displacements across and down.
+    The first 5 random words of a sample give shift across, shift down, rotation, scale and shear, from -1
+    to 1. The rest hold signed 16-bit integers, 4 per word from the lowest bits up: (width, 2, height),
+    where the axis of length 2 holds displacements across and down.
     """
     elastic = augmentation.elastic_alpha > 0
     fields = 2 * height * width
     count = _AMOUNTS + (-(-fields // _PER_WORD) if elastic else 0)
     words = random.words_per_index(seed, random.Purpose.AUGMENT, count, epoch=epoch, indices=indices)
     amounts = 2.0 * random.uniform(words[:, :_AMOUNTS]) - 1.0
-    matrices = transforms(augmentation, height, width, amounts)
+    matrices = compute_transforms(augmentation, height, width, amounts)
     if not elastic:
         return Draws(matrices, None)
     noise = words[:, _AMOUNTS:].astype("<u8", copy=False).view("<i2")[:, :fields]
@@ -53,13 +53,13 @@ def draw(
     return Draws(matrices, np.ascontiguousarray(noise, dtype=np.int16))
 
 
-def transforms(
+def compute_transforms(
     augmentation: Augmentation, height: int, width: int, amounts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return where the pixels of each variant come from, (2, m, 3), for (m, 5) amounts in [-1, 1).
+    """Return the inverse affine transforms (2, m, 3) for (m, 5) amounts in [-1, 1).
 
-    With a, b, c = result[0] and (X, Y) a pixel's place from the image's centre, Y downwards, the pixel
-    comes from column a X + b Y + c, counted from 0; result[1] gives the row. This inverts
+    With a, b, c = result[0] and (X, Y) a pixel's position relative to the image's centre, Y downwards, the
+    pixel is sampled at column a X + b Y + c, counted from 0; result[1] gives the row. This inverts
 
         (X, Y) -> T R S K (X, Y),  K = [1, -k; 0, 1],  S = s,  R = [cos θ, sin θ; -sin θ, cos θ]
 

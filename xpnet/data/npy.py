@@ -1,4 +1,4 @@
-"""Reads .npy files and .npz archives without trusting their headers and without pickles."""
+"""Reading of .npy files and .npz archives, without trust in their headers and without pickles."""
 
 import tokenize
 import warnings
@@ -13,8 +13,8 @@ from typing import IO
 import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 
-from xpnet.data.source import read_values, reading
-from xpnet.data.table import ROLES, Table, Values, joined_halves
+from xpnet.data.source import open_data_file, read_values
+from xpnet.data.table import ROLES, Table, Values, make_halves
 from xpnet.errors import DataError
 
 _HEADER_ERRORS = (
@@ -28,13 +28,13 @@ def read_npy_folder(folder: Path) -> tuple[Table, Table]:
     Raises
     ------
     DataError
-        A file is missing, damaged, holds Python objects, or does not go with the others.
+        A file is missing, damaged or holds Python objects, or the files do not match.
     """
     names = [f"{role}.npy" for role in ROLES]
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise DataError.at(folder, f"has no {', '.join(missing)}; it needs {', '.join(names)}")
-    return joined_halves(read_npy(folder / name) for name in names)
+    return make_halves(read_npy(folder / name) for name in names)
 
 
 def read_npz(path: Path) -> tuple[Table, Table]:
@@ -43,44 +43,44 @@ def read_npz(path: Path) -> tuple[Table, Table]:
     Raises
     ------
     DataError
-        Not a zip file, a missing key, an object array, a damaged member, or arrays that do not
-        go together.
+        The file is not a zip file, an array is missing, damaged or holds Python objects, or the arrays
+        do not match.
     """
-    with opened_archive(path) as archive:
+    with open_archive(path) as archive:
         missing = [role for role in ROLES if role not in archive.keys]
         if missing:
             raise DataError.at(
-                path, f"has no {', '.join(missing)}; it needs {', '.join(ROLES)} (found: {archive.found})"
+                path, f"has no {', '.join(missing)}; it needs {', '.join(ROLES)} (found: {archive.contents})"
             )
-        return joined_halves(map(archive.read, ROLES))
+        return make_halves(map(archive.read, ROLES))
 
 
 def read_npy(path: Path) -> Values:
-    """Read or map one .npy file, its values in a native type.
+    """Read or map a .npy file, in native byte order.
 
     Raises
     ------
     DataError
-        A damaged header, Python objects, or a shape that disagrees with the bytes that follow.
+        The header is damaged, the array holds Python objects, or its shape contradicts the number of bytes.
     """
-    with reading(path) as file:
+    with open_data_file(path) as file:
         return _read_array(file, str(path), path.stat().st_size)
 
 
 def _read_array(file: IO[bytes], where: str, stored: int) -> Values:
-    """Return the array in .npy format that a file of so many bytes holds."""
+    """Read an array in .npy format from a file of `stored` bytes."""
     shape, fortran, dtype = _read_header(file, where)
     values = read_values(file, where, shape, dtype, stored, may_map=not fortran)
     return Values(values.reshape(shape[::-1]).T if fortran else values, shape, where)
 
 
 def _read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    """Read the header of a .npy file: shape, whether in Fortran order, and a type of plain numbers.
+    """Read the header of a .npy file: shape, True if in Fortran order, and dtype.
 
     Raises
     ------
     DataError
-        A damaged header, Python objects, or another type that is no number of at most 64 bits.
+        The header is damaged, or the dtype is not boolean, integer or float of at most 64 bits.
     """
     try:
         with warnings.catch_warnings():
@@ -101,25 +101,25 @@ def _read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np
 
 
 @dataclass(frozen=True)
-class Archive:
-    """An .npz archive that is open."""
+class NpzArchive:
+    """An open .npz archive."""
 
     path: Path
     file: zipfile.ZipFile
 
     @property
     def keys(self) -> list[str]:
-        """The names of its arrays."""
+        """The names of the arrays."""
         return [name.removesuffix(".npy") for name in self.file.namelist() if name.endswith(".npy")]
 
     @property
-    def found(self) -> str:
-        """What it holds, for messages."""
+    def contents(self) -> str:
+        """The first names in the archive, for messages."""
         names = sorted(name.removesuffix(".npy") for name in self.file.namelist())
         return ", ".join(names[:8]).encode("unicode_escape").decode() or "nothing"
 
     def read(self, key: str) -> Values:
-        """Return the array `key`, read piece by piece after its header is checked."""
+        """Read the array `key`, after checking its header; raise DataError if it is damaged."""
         where = f"{self.path}, {key}"
         try:
             with self.file.open(f"{key}.npy") as member:
@@ -131,17 +131,17 @@ class Archive:
 
 
 @contextmanager
-def opened_archive(path: Path) -> Iterator[Archive]:
+def open_archive(path: Path) -> Iterator[NpzArchive]:
     """Open an .npz archive.
 
     Raises
     ------
     DataError
-        From opening and from any read inside the block: a missing or damaged archive.
+        The archive is missing or damaged; also raised while reading in the block.
     """
-    with reading(path) as file:
+    with open_data_file(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                yield Archive(path, archive)
+                yield NpzArchive(path, archive)
         except zipfile.BadZipFile as error:
             raise DataError.at(path, f"is not an intact .npz archive ({error})") from error

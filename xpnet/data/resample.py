@@ -1,7 +1,7 @@
-"""Images resampled on the device: backward warping with bilinear interpolation.
+"""Resampling of images on the device: backward warping with bilinear interpolation.
 
-Where a pixel comes from is computed in floating point and rounded to 1/128 pixel; from there on all is
-whole numbers, and exact.
+Sampling positions are computed in floating point and rounded to 1/128 pixel; the interpolation is exact,
+in integers.
 """
 
 from collections.abc import Callable
@@ -10,18 +10,18 @@ from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
 
 STEPS = 128
-"""Places between two pixels. Two sums of pixels times steps (255 · 128 < 2^15) then fit one int32."""
+"""Positions per pixel. Two sums of pixels times steps (255 · 128 < 2^15) then fit one int32."""
 
 _STEP_BITS = 7
 _HALF = 1 << (2 * _STEP_BITS - 1)
 _LANES = 0x00FF00FF  # two pixels in one int32, 16 bits apart
 
 
-def smoother(ops: Arithmetic, across: Array, down: Array, amplitude: float) -> Callable[[Array], Array]:
-    """Return the function from noise to displacements in steps: filtered, times 128 · ``amplitude``.
+def build_smoother(ops: Arithmetic, across: Array, down: Array, amplitude: float) -> Callable[[Array], Array]:
+    """Return the function that filters noise into displacements, in steps, times 128 · ``amplitude``.
 
     ``across`` (width, width) and ``down`` (height, height) are symmetric filter matrices. The function
-    takes (width, 2, m, height) integers and returns (2, m, height, width), the 2 untouched.
+    takes integers (width, 2, m, height) and returns displacements (2, m, height, width).
     """
     xp = ops.xp
     across_filter = ops.operand(xp.astype(across, ops.dtype) * (amplitude * STEPS))
@@ -36,13 +36,13 @@ def smoother(ops: Arithmetic, across: Array, down: Array, amplitude: float) -> C
     return smooth
 
 
-def warper(ops: Arithmetic, height: int, width: int) -> Callable[[Array, Array, Array | None], Array]:
-    """Return the function that fetches every pixel of m images from elsewhere in its image.
+def build_warper(ops: Arithmetic, height: int, width: int) -> Callable[[Array, Array, Array | None], Array]:
+    """Return the function that warps m images.
 
     It takes images (m, height, width) uint8, transforms (2, m, 3) and displacements in steps
     (2, m, height, width) or None. With a, b, c = transforms[0, i] the pixel (X, Y), counted from the
-    centre of image i, comes from column a X + b Y + c + displacements[0, i] / 128; transforms[1] and
-    displacements[1] give the row likewise. Outside the images is 0.
+    centre of image i, is sampled at column a X + b Y + c + displacements[0, i] / 128; transforms[1] and
+    displacements[1] give the row likewise. Pixels outside the image are 0.
     """
     xp = ops.xp
 
@@ -51,7 +51,7 @@ def warper(ops: Arithmetic, height: int, width: int) -> Callable[[Array, Array, 
 
     columns = constant([x - (width - 1) / 2 for x in range(width)], 1, 1, 1, width)
     rows = constant([y - (height - 1) / 2 for y in range(height)], 1, 1, height, 1)
-    # Counted from the border of zeros around an image, where whatever is further away comes from too.
+    # Positions count from the border of zeros around an image, to which positions further out are clipped.
     last = constant([STEPS * (width + 1.0), STEPS * (height + 1.0)], 2, 1, 1, 1)
 
     def warp(images: Array, transforms: Array, displacements: Array | None) -> Array:
@@ -60,20 +60,20 @@ def warper(ops: Arithmetic, height: int, width: int) -> Callable[[Array, Array, 
         across, down = a * columns + (c + (STEPS + 0.5)), b * rows
         steps = across + down if displacements is None else displacements + across + down
         steps = xp.minimum(xp.maximum(steps, 0.0), last)
-        return _sample(ops, images, xp.astype(steps, xp.int32))  # rounds down
+        return _interpolate(ops, images, xp.astype(steps, xp.int32))  # rounds down
 
     return warp
 
 
-def _sample(ops: Arithmetic, images: Array, steps: Array) -> Array:
-    """Return the pixels of (m, height, width) images at (2, m, height, width) columns and rows in steps.
+def _interpolate(ops: Arithmetic, images: Array, steps: Array) -> Array:
+    """Return images (m, height, width) sampled at columns and rows (2, m, height, width), in steps.
 
-    Between pixels they are interpolated linearly across and down, and rounded, halves up. A place is
-    counted from the border of zeros around the image, of which it must not be outside.
+    Interpolation is bilinear, and halves round up. Positions count from the border of zeros around the
+    image, and must not be outside of it.
     """
     xp = ops.xp
     m, height, width = images.shape
-    squares, stride = _squares(ops, images)
+    squares, stride = _pack_neighbours(ops, images)
     whole, rest = steps >> _STEP_BITS, steps & (STEPS - 1)
     first = xp.arange(m, dtype=xp.int32, device=ops.device) * ((height + 1) * stride)
     corner = whole[1, ...] * stride + whole[0, ...] + xp.reshape(first, (m, 1, 1))
@@ -86,12 +86,12 @@ def _sample(ops: Arithmetic, images: Array, steps: Array) -> Array:
     return xp.astype((total + _HALF) >> (2 * _STEP_BITS), xp.uint8)
 
 
-def _squares(ops: Arithmetic, images: Array) -> tuple[Array, int]:
-    """Return every pixel with its three neighbours to the right and below in one int32, and the stride.
+def _pack_neighbours(ops: Arithmetic, images: Array) -> tuple[Array, int]:
+    """Pack every pixel with its neighbours to the right and below into an int32; return these and the stride.
 
-    From the lowest byte: the pixel, the right one, the pixel below, the one right of that. Each row of
-    an image has one zero before it, and each image one row of zeros; what lies after a row or an image
-    is the zero of the next one.
+    The bytes, lowest first, are the pixel, its right neighbour, the pixel below, and the right neighbour
+    of that. One zero precedes each row, and one row of zeros each image; they serve as the border after
+    the previous row or image too.
     """
     xp = ops.xp
     m, height, width = images.shape
@@ -104,4 +104,4 @@ def _squares(ops: Arithmetic, images: Array) -> tuple[Array, int]:
     rows = xp.concat([zeros(m, 1, stride), rows], axis=1)
     flat = xp.concat([xp.reshape(rows, (-1,)), zeros(2 * stride + 2)])
     pairs = flat[:-1] + (flat[1:] << 8)
-    return pairs[:-stride] + (pairs[stride:] << 16), stride  # bits: the sign is one of them
+    return pairs[:-stride] + (pairs[stride:] << 16), stride  # the sign is a bit of the highest byte

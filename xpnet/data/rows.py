@@ -1,4 +1,4 @@
-"""Reads a table of many samples, with or without labels, for a network that is trained already."""
+"""Reading of samples, with or without labels, for inference."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,25 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.csv import read_csv_rows
-from xpnet.data.idx import TYPES, read_idx
-from xpnet.data.npy import opened_archive, read_npy
+from xpnet.data.idx import DTYPES, read_idx
+from xpnet.data.npy import open_archive, read_npy
 from xpnet.data.source import GZIP_MAGIC
-from xpnet.data.table import features, joined_table
+from xpnet.data.table import as_features, make_table
 from xpnet.errors import DataError
 
-FORMS = ".csv, .csv.gz, .npy, .npz and IDX files"
-"""What is read, in words."""
+FILE_FORMATS = ".csv, .csv.gz, .npy, .npz and IDX files"
+"""The formats of tables, for messages."""
 
 
 class Rows(NamedTuple):
-    """Samples from a file of many."""
+    """Samples of a table."""
 
     x: NDArray[np.generic]  # (m, features)
-    labels: NDArray[np.int32] | None  # (m,), if the file has them
+    labels: NDArray[np.int32] | None  # (m,); None if the file has none
 
 
 def is_table(path: Path) -> bool:
-    """Tell whether a file is read as a table: by its name, or as IDX or gzip by its first bytes."""
+    """Return True if a file is a table, by its name, or by the first bytes of IDX and gzip."""
     if path.name.lower().endswith((".csv", ".csv.gz", ".npy", ".npz")):
         return True
     try:
@@ -35,12 +35,12 @@ def is_table(path: Path) -> bool:
             start = file.read(3)
     except OSError:
         return False
-    is_idx = len(start) == 3 and start.startswith(b"\0\0") and start[2] in TYPES
+    is_idx = len(start) == 3 and start.startswith(b"\0\0") and start[2] in DTYPES
     return is_idx or start.startswith(GZIP_MAGIC)
 
 
 def read_rows(path: Path, expected: int) -> Rows:
-    """Return the samples in a table.
+    """Read the samples of a table.
 
     Parameters
     ----------
@@ -48,35 +48,36 @@ def read_rows(path: Path, expected: int) -> Rows:
         A CSV file, gzipped or not, of features, or of labels and features; a .npy or IDX file of
         features; or an .npz archive with x_test (and y_test), or x (and y), or a single array.
     expected
-        How many features a sample should have: it tells whether a CSV file has labels.
+        The number of features of a sample; a CSV file with one more column has labels.
 
     Raises
     ------
     DataError
-        The file is missing, damaged, or none of these.
+        The file is missing, damaged, or of another format.
     """
     name = path.name.lower()
     try:
         if name.endswith((".csv", ".csv.gz")):
             return Rows(*read_csv_rows(path, expected))
         if name.endswith(".npz"):
-            return _npz_rows(path)
+            return _read_npz_rows(path)
         read = read_npy if name.endswith(".npy") else read_idx
-        return Rows(features(*read(path)), None)
+        return Rows(as_features(*read(path)), None)
     except MemoryError as error:
         raise DataError.at(path, "does not fit in this machine's memory: split it") from error
 
 
-def _npz_rows(path: Path) -> Rows:
-    with opened_archive(path) as archive:
+def _read_npz_rows(path: Path) -> Rows:
+    """Read samples, and labels if present, from an .npz archive."""
+    with open_archive(path) as archive:
         keys = archive.keys
         names = ["x_test", "x", *(keys if len(keys) == 1 else ())]
         key = next((name for name in names if name in keys), None)
         if key is None:
-            problem = f"expected x_test, or x, or a single array (found: {archive.found})"
+            problem = f"expected x_test, or x, or a single array (found: {archive.contents})"
             raise DataError.at(path, problem)
         label_key = "y_test" if key == "x_test" else "y"
         if label_key not in keys:
-            return Rows(features(*archive.read(key)), None)
-        table = joined_table(archive.read(key), archive.read(label_key))
+            return Rows(as_features(*archive.read(key)), None)
+        table = make_table(archive.read(key), archive.read(label_key))
         return Rows(table.x, table.y)

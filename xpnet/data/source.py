@@ -1,4 +1,4 @@
-"""Opens a data file, plain or gzipped, reads or maps its values, and names what is wrong with it."""
+"""Opening of data files, plain or gzipped, and reading or mapping of their values."""
 
 import gzip
 import math
@@ -8,33 +8,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
-from xpnet.data.memmap import map_values, worth_mapping
+from xpnet.data.memmap import map_values, should_map
 from xpnet.data.table import format_shape
 from xpnet.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
-NEED_NOT_FIT = "uncompressed IDX or .npy files of pixels need not fit"
+MAPPING_HINT = "uncompressed IDX or .npy files of pixels need not fit"
 MAX_EXPANSION = 1032
-"""Deflate cannot expand its input more than this many times (zlib technical notes)."""
+"""Maximum expansion factor of deflate (zlib technical notes)."""
 
 
 @contextmanager
-def reading(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
-    """Open `path` for reading; gzip is recognised by its content and decompressed on the way.
+def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
+    """Open `path` for reading; gzip is recognised by its content and decompressed.
 
-    `expected` names what `path` should be, in messages.
+    `expected` describes the file in messages.
 
     Raises
     ------
     DataError
-        From opening and from any read inside the block: a missing or unreadable file, a folder,
-        and gzip data that is cut short or damaged.
+        The file is missing, unreadable or not a regular file, or its gzip data are truncated or damaged;
+        also raised while reading in the block.
     """
     try:
         mode = path.stat().st_mode
@@ -65,34 +65,34 @@ def read_values(
     file: IO[bytes],
     where: str | Path,
     shape: tuple[int, ...],
-    dtype: np.dtype[Any],
+    dtype: np.dtype[np.generic],
     stored: int,
     *,
     may_map: bool = True,
 ) -> NDArray[np.generic]:
-    """Return the values of an array that make up the rest of `file`: in order, 1-D, native.
+    """Read the values of an array from the rest of `file`, 1-D, in native byte order.
 
-    Many values that need no conversion, in a file that is not compressed, are a read-only map of the
-    file and need not fit in memory.
+    Large values that need no conversion, in a file that is not compressed, are returned as a read-only
+    memory map, and need not fit in memory.
 
     Parameters
     ----------
     file
-        A file after its header, opened by `reading`, or a member of an archive.
+        A file after its header, opened by `open_data_file`, or a member of an archive.
     where
-        Its name for messages.
+        The name of the file, for messages.
     shape, dtype
-        What the header says.
+        Those in the header.
     stored
-        The bytes of the file, or of the whole archive, on the disk.
+        Size of the file, or of the whole archive, on the disk, in bytes.
     may_map
-        False where the caller changes the order of the values.
+        False if the caller changes the order of the values.
 
     Raises
     ------
     DataError
-        Fewer or more bytes than the header says, or more than the file can hold, or more than this
-        machine's memory where they are not mapped. A damaged or hostile header costs no memory.
+        The number of bytes contradicts the header, or values that are not mapped exceed the available
+        memory. Sizes in the header are checked before memory is allocated.
     """
     declared, start = math.prod(shape) * dtype.itemsize, file.tell()
     packed = not isinstance(file, BufferedReader)
@@ -102,7 +102,7 @@ def read_values(
             f"its header announces {declared} bytes of values,"
             f" {stored} {'compressed ' if packed else ''}bytes cannot hold them",
         )
-    if may_map and not packed and worth_mapping(dtype, declared, start):
+    if may_map and not packed and should_map(dtype, declared, start):
         follow = stored - start
         if follow == declared:
             return map_values(file, start, declared, dtype)
@@ -118,7 +118,7 @@ def read_values(
 
 
 def check_memory(where: str | Path, declared: int) -> None:
-    """Refuse more bytes of values than this process may use, where the system tells.
+    """Raise DataError if values of `declared` bytes exceed the available memory, as far as that is known.
 
     Raises
     ------
@@ -129,5 +129,5 @@ def check_memory(where: str | Path, declared: int) -> None:
     if memory is not None and declared > memory > 0:
         raise DataError.at(
             where,
-            f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {NEED_NOT_FIT}",
+            f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {MAPPING_HINT}",
         )

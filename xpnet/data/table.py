@@ -1,4 +1,4 @@
-"""One half of a dataset, features with their labels, and the rules both must obey."""
+"""Features with their labels, and the checks of both."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _ROWS_AT_ONCE = 1024
 
 
 class Values(NamedTuple):
-    """The values of an array in any shape, their shape, and where they were read, for messages."""
+    """The values of an array in any shape, the array's shape, and its file for messages."""
 
     values: NDArray[np.generic]
     shape: tuple[int, ...]
@@ -27,7 +27,7 @@ class Values(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Samples as rows: `x` (m, features), `y` (m,), and where each was read, for messages."""
+    """Samples as rows: features `x` (m, features), labels `y` (m,), and their files for messages."""
 
     x: NDArray[np.generic]  # uint8, float32 or float64, C-contiguous, perhaps a map of a file
     y: NDArray[np.int32]
@@ -41,34 +41,33 @@ class Table:
             raise DataError(msg)
 
 
-def joined_table(x: Values, y: Values) -> Table:
-    """Return half of a dataset from its features and labels as they were read."""
-    return Table(features(*x), labels(*y), x.where, y.where)
+def make_table(x: Values, y: Values) -> Table:
+    """Check features and labels as they were read, and return their table."""
+    return Table(as_features(*x), as_labels(*y), x.where, y.where)
 
 
-def joined_halves(arrays: Iterable[Values]) -> tuple[Table, Table]:
-    """Return the halves (train, test) of a dataset from its arrays in the order of `ROLES`."""
+def make_halves(arrays: Iterable[Values]) -> tuple[Table, Table]:
+    """Return the tables (train, test) of a dataset from its arrays in the order of `ROLES`."""
     ordered = iter(arrays)
-    train = joined_table(next(ordered), next(ordered))
-    return train, joined_table(next(ordered), next(ordered))
+    return make_table(next(ordered), next(ordered)), make_table(next(ordered), next(ordered))
 
 
-def features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.generic]:
-    """Return `values` as rows of features: uint8 pixels, or finite float32 or float64.
+def as_features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.generic]:
+    """Check features; return them as rows (m, features), uint8 pixels or finite float32 or float64.
 
     Parameters
     ----------
     values
-        Any array of prod(`shape`) booleans, integers or floats, in any byte order.
+        An array of prod(`shape`) booleans, integers or floats, in any byte order.
     shape
-        (m, ...): the first axis counts the samples, the others are flattened.
+        The shape (m, ...), of which all axes but the first are flattened.
     where
-        The file, and the array in it, for messages. Rows and columns in them count from 1.
+        The file and the array in it, for messages, in which rows and columns count from 1.
 
     Raises
     ------
     DataError
-        No samples or no features, integers that are not pixels, NaN or infinity.
+        The array is empty or 1-D, or holds integers that are not pixels, NaN or infinity.
     """
     if len(shape) < 2:
         raise DataError.at(
@@ -81,22 +80,22 @@ def features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) ->
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         if rows.min() < 0 or rows.max() > 255:
             problem = f"is outside 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
-            raise _first_defect(where, rows, lambda part: (part < 0) | (part > 255), problem)
+            raise _find_first_defect(where, rows, lambda part: (part < 0) | (part > 255), problem)
     elif rows.dtype.kind == "f":
         rows = rows.astype(np.float64 if rows.dtype.itemsize > 4 else np.float32, copy=False)
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
-            raise _first_defect(where, rows, lambda part: ~np.isfinite(part), "is not a finite number")
+            raise _find_first_defect(where, rows, lambda part: ~np.isfinite(part), "is not a finite number")
         return np.ascontiguousarray(rows)
     return np.ascontiguousarray(rows, dtype=np.uint8)
 
 
-def labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.int32]:
-    """Return `values` of shape (m,) or (m, 1) as int32 labels.
+def as_labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.int32]:
+    """Check labels of shape (m,) or (m, 1); return them as int32 (m,).
 
     Raises
     ------
     DataError
-        Another shape, or a label that is negative, not whole or above 65535.
+        The shape differs, or a label is negative, not whole or above 65535.
     """
     if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
         raise DataError.at(
@@ -112,10 +111,10 @@ def labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> N
     return column.astype(np.int32)
 
 
-def _first_defect(
+def _find_first_defect(
     where: str | Path, rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]], problem: str
 ) -> DataError:
-    """Return the error of the first value that is wrong: one is, in rows that may be mapped."""
+    """Return the error for the first value for which `wrong` holds; rows are read in blocks."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         defects = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
         if len(defects):

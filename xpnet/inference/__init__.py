@@ -1,1 +1,1 @@
-"""Trained networks at work: prediction and evaluation."""
+"""Inference: prediction and evaluation with trained networks."""

@@ -1,4 +1,4 @@
-"""The context of computation of a network: arithmetic, inputs, and the backend's compiler."""
+"""Compute context of a network: arithmetic, normalisation of inputs, and the backend's compiler."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,21 +28,21 @@ class BlockEvaluation(Protocol):
     def __call__(
         self, parameters: Parameters, running: Sequence[RunningStatistics], x: Array, labels: Array, /
     ) -> tuple[Array, Array, Array]:
-        """Return the summed loss, the number of right predictions, and the predictions.
+        """Return the summed loss, the number of correct predictions, and the predictions.
 
-        ``x`` (..., m, features) and ``labels`` (..., m) are those of the block, the results (..., 1, 1),
-        (..., 1) and, one after the other, (samples,).
+        ``x`` (..., m, features) and ``labels`` (..., m) are those of the block. The shapes of the results
+        are (..., 1, 1), (..., 1) and (samples,).
         """
 
 
 @dataclass(frozen=True)
 class ComputeContext:
-    """Arithmetic, inputs and compiler: all that a network is computed with, but its parameters."""
+    """Arithmetic, input normalisation, compiler and architecture: a network without its parameters."""
 
     ops: Arithmetic
     inputs: Inputs
     map_blocks: MapBlocks
-    stack: int = 1  # full blocks computed in one call, as matrices of a stack
+    stack: int = 1  # number of full blocks computed in one call
     compile: Compile = uncompiled
     network: Network = NOTEBOOK
     whole_steps: bool = False  # as in ``xpnet.backends.base.Backend``
@@ -71,14 +71,14 @@ def build_context(
     network: Network,
     normalization: Normalization,
 ) -> ComputeContext:
-    """Return what computes a network in an arithmetic and a dtype, inside the backend's scope.
+    """Build the compute context of a network; call it inside the backend's scope.
 
     Raises
     ------
     ConfigError
-        A sum is too long to be exact.
+        A sum has too many terms to be exact.
     BackendError
-        The device cannot compute in that dtype, or not exactly.
+        The device does not support the dtype, or does not compute exactly.
     """
     if dtype == "float64" and not backend.has_float64:
         msg = (

@@ -1,10 +1,10 @@
-"""How well a trained network does on labelled samples, class by class."""
+"""Evaluation of a trained network on labelled samples."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from xpnet.errors import DataError
-from xpnet.inference.load import classes_of
+from xpnet.inference.load import predict_classes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well a network does on labelled samples.
+    """Metrics and predictions of a network on labelled samples.
 
     Attributes
     ----------
     accuracy
-        Share of right predictions.
+        Fraction of correct predictions.
     loss
         The mean of `loss_name` with `label_smoothing`.
     confusion
-        (classes, classes): how often each class (row) is predicted to be each class (column). None
-        with more than 1,000 classes.
+        Confusion matrix (classes, classes): counts by true class (row) and predicted class (column).
+        None with more than 1,000 classes.
     classes
         Precision, recall, F1 and support of each class.
     predicted, probabilities
-        (m,) and (m, classes).
+        Predicted classes (m,) and probabilities (m, classes).
     """
 
     accuracy: float
@@ -53,20 +53,20 @@ def evaluate(
     loss: str = "cross-entropy",
     label_smoothing: float = 0.0,
 ) -> Evaluation:
-    """Return how well a network does on raw rows (m, features) with labels (m,).
+    """Evaluate a network on raw rows (m, features) with labels (m,).
 
     Parameters
     ----------
     name
-        What messages call the rows.
+        Name of the data in messages.
     loss, label_smoothing
         The loss, as in `xpnet.nn.network.Network`.
 
     Raises
     ------
     DataError
-        The rows do not have the network's features, an output is not finite, or there is a label that
-        the network has no class for.
+        The number of features differs from the network's, an output is not finite, or a label is not
+        below the number of classes.
     """
     from xpnet.nn.metrics import class_metrics, confusion_matrix
 
@@ -78,7 +78,7 @@ def evaluate(
             f"0 to {classes - 1}"
         )
         raise DataError(msg)
-    logits, predicted, probabilities = classes_of(predictor, x, name)
+    logits, predicted, probabilities = predict_classes(predictor, x, name)
     return Evaluation(
         int((predicted == labels).sum()) / len(labels),
         _mean_loss(predictor, logits, labels, loss, label_smoothing),
@@ -98,7 +98,7 @@ def _mean_loss(
     loss: str,
     label_smoothing: float,
 ) -> float:
-    """Return the mean loss, summed as training does: the same bits in the reproducible arithmetic."""
+    """Return the mean loss, summed in the order of training: bit-identical in reproducible arithmetic."""
     from xpnet._typing import as_array
     from xpnet.arithmetic import ARITHMETICS
     from xpnet.arithmetic.blocks import block_bounds, tree_sum

@@ -1,4 +1,4 @@
-"""A trained network from the folder of a run or from a model file."""
+"""Loading of trained networks from run folders and model files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network, and what is known of its training.
+    """A trained network and the settings of its training.
 
     Attributes
     ----------
     name
-        What the user calls it: the folder of a run, or a file.
+        The path that the user gave: a run folder or a file.
     predictor
-        The network at work.
+        The network, ready for inference.
     config
-        The settings of the training; None for a bare model file.
+        The training settings; None for a model file.
     data_sha256
-        The digest of the data of the training; None for a bare model file.
+        The SHA-256 of the training data; None for a model file.
     """
 
     name: str
@@ -41,14 +41,14 @@ class LoadedModel:
 
     @property
     def features(self) -> int:
-        """Number of values in a sample."""
+        """The number of features."""
         return self.predictor.model.sizes[0]
 
 
 def load_for_inference(
     run: Path | None, device: str, backend: str, arithmetic: "Arithmetic | None"
 ) -> LoadedModel:
-    """Return a trained network, on a device and a backend, in an arithmetic.
+    """Load a trained network for inference on a device, backend and arithmetic.
 
     Parameters
     ----------
@@ -57,25 +57,25 @@ def load_for_inference(
     device, backend
         As in ``xpnet.backends.resolve.resolve``.
     arithmetic
-        By default that of the training.
+        None for that of the training.
 
     Raises
     ------
     DataError
-        There is no such run or file, or none at all, it is damaged, or the run has not ended.
+        The run or file is missing or damaged, or the run has not ended.
     ConfigError
-        There is no such device or backend.
+        The device or backend is unknown.
     BackendError
-        It is not usable here.
+        The device or backend is not usable on this machine.
     """
     from xpnet.backends.resolve import resolve
     from xpnet.config import from_resolved
     from xpnet.inference.predictor import Predictor, model_path
-    from xpnet.storage.find import newest
+    from xpnet.storage.find import find_newest_run
     from xpnet.storage.model_file import load_model
     from xpnet.storage.record import RECORD_FILE, read_run
 
-    path = newest().folder if run is None else run
+    path = find_newest_run().folder if run is None else run
     config = sha256 = None
     if path.is_dir():
         record = read_run(path)
@@ -93,6 +93,7 @@ def load_for_inference(
 
 
 def _check_ended(folder: Path, record: "Record") -> None:
+    """Raise DataError if the run is running or failed."""
     if record["status"] == "running":
         msg = (
             f"{folder}: is still running, or was killed: wait until it has ended, "
@@ -105,6 +106,7 @@ def _check_ended(folder: Path, record: "Record") -> None:
 
 
 def _check_fingerprint(folder: Path, record: "Record", model: "SavedModel") -> None:
+    """Raise DataError if the model is not the one that the record names."""
     from xpnet.storage.model_file import fingerprint
 
     digest, expected = fingerprint(model.layers, model.norms), record["fingerprint"] or "none"
@@ -116,7 +118,7 @@ def _check_fingerprint(folder: Path, record: "Record", model: "SavedModel") -> N
         raise DataError(msg)
 
 
-def classes_of(
+def predict_classes(
     predictor: "Predictor", x: "NDArray[np.generic]", name: str
 ) -> "tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.floating]]":
     """Return logits (m, classes), predicted classes (m,) and probabilities (m, classes) of raw rows.
@@ -124,8 +126,8 @@ def classes_of(
     Raises
     ------
     DataError
-        `name`, where the rows are from, has another number of features, or numbers so large that an
-        output is not finite.
+        The number of features differs from the network's, or an output is not finite. Messages call the
+        rows `name`.
     """
     import numpy as np
 

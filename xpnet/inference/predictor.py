@@ -1,13 +1,15 @@
-"""A trained network at work: from raw rows to logits, probabilities and classes."""
+"""Prediction: logits, probabilities and classes of raw rows."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.tree import tree_map
+from xpnet._typing import Array
 from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
@@ -18,29 +20,29 @@ from xpnet.nn import functional as F
 from xpnet.nn.inputs import Kind, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import forward, prepare
-from xpnet.storage.model_file import SavedModel, load_model, parameters_of
+from xpnet.storage.model_file import SavedModel, join_layers, load_model
 from xpnet.storage.record import MODEL_FILE
 
 PIXEL_SCALE = 1.0 / 255.0
-"""What the inputs of a model file are multiplied by that says "scale" and no more."""
+"""Factor of the inputs with the normalization "scale"."""
 
 
 class Predictor:
-    """A network, its parameters and what computes it.
+    """A trained network on a backend.
 
     Parameters
     ----------
     model
-        The network.
+        The network and its parameters.
     backend
-        Who computes; see ``xpnet.backends.resolve``.
+        The backend that computes; see ``xpnet.backends.resolve``.
     arithmetic
         reproducible or native; by default reproducible for float64 parameters, native for float32.
 
     Raises
     ------
     BackendError
-        The device cannot compute in the dtype that the arithmetic needs.
+        The device does not support the dtype of the arithmetic.
     """
 
     def __init__(self, model: SavedModel, backend: Backend, arithmetic: Arithmetic | None = None) -> None:
@@ -50,14 +52,14 @@ class Predictor:
         self._dtype = dtype = np.dtype("f8" if double or self.arithmetic == "reproducible" else "f4")
         with backend.scope():
             self._context = build_context(
-                self.arithmetic, dtype.name, backend, model.network, normalization_of(model)
+                self.arithmetic, dtype.name, backend, model.network, model_normalization(model)
             )
 
-            def on_device(array: NDArray[np.generic]) -> Any:
+            def on_device(array: NDArray[np.generic]) -> Array:
                 return backend.from_host(array.astype(dtype) + 0.0)
 
-            self._parameters, self._statistics = tree_map(on_device, parameters_of(model))
-        self._compute = self._context.compile(_outputs(self._context))
+            self._parameters, self._statistics = tree_map(on_device, join_layers(model))
+        self._compute = self._context.compile(_build_outputs_function(self._context))
 
     @classmethod
     def load(
@@ -68,21 +70,21 @@ class Predictor:
         backend: str = "auto",
         arithmetic: Arithmetic | None = None,
     ) -> "Predictor":
-        """Return the network of a run's folder, or in a .safetensors file.
+        """Load the network of a run folder or a .safetensors file.
 
         Raises
         ------
         DataError
-            There is no model, or it is damaged.
+            The model is missing or damaged.
         BackendError
-            The backend or device is not usable here.
+            The backend or device is not usable on this machine.
         """
         model = load_model(model_path(path))
         return cls(model, resolve(device, backend).backend, arithmetic)
 
     @property
     def classes(self) -> int:
-        """How many classes the network tells apart."""
+        """The number of classes."""
         return self.model.classes
 
     def logits(self, x: NDArray[np.generic]) -> NDArray[np.floating]:
@@ -91,7 +93,7 @@ class Predictor:
         Raises
         ------
         DataError
-            The rows do not have the network's features.
+            The number of features differs from the network's.
         """
         return self.outputs(x)[0]
 
@@ -112,25 +114,25 @@ class Predictor:
             raise DataError(msg)
         backend = self.backend
 
-        def of_block(bounds: tuple[int, int]) -> Any:
+        def compute(bounds: tuple[int, int]) -> tuple[Array, Array]:
             rows = backend.from_host(np.ascontiguousarray(x[slice(*bounds)]))
             return self._compute(self._parameters, self._statistics, rows)
 
         logits, probabilities = (np.empty((len(x), self.classes), self._dtype) for _ in range(2))
         bounds = block_bounds(len(x), BLOCK_SIZE)
         with backend.scope(), backend.workers(available_cpus()):
-            for (begin, end), block in zip(bounds, backend.map_blocks(of_block, bounds), strict=True):
+            for (begin, end), block in zip(bounds, backend.map_blocks(compute, bounds), strict=True):
                 logits[begin:end], probabilities[begin:end] = map(backend.to_host, block)
         return logits, probabilities
 
 
 def model_path(path: Path) -> Path:
-    """Return the model file of a run's folder, or `path` itself if it is a file.
+    """Return the model file in a run folder, or `path` itself if it is a file.
 
     Raises
     ------
     DataError
-        There is neither.
+        The model file or `path` does not exist.
     """
     if path.is_dir():
         if not (path / MODEL_FILE).is_file():
@@ -143,21 +145,24 @@ def model_path(path: Path) -> Path:
     return path
 
 
-def _outputs(context: ComputeContext) -> Any:
-    """Return the function from parameters, statistics and raw rows to logits and probabilities by rows."""
+def _build_outputs_function(context: ComputeContext) -> Callable[..., tuple[Array, Array]]:
+    """Return a function of parameters, statistics and raw rows (m, features).
 
-    def of_block(parameters: Parameters, running: list[RunningStatistics], x: Any) -> tuple[Any, Any]:
+    It returns logits and probabilities, each (m, classes).
+    """
+
+    def compute(parameters: Parameters, running: list[RunningStatistics], x: Array) -> tuple[Array, Array]:
         ops = context.ops
         layers = prepare(ops, parameters)
         logits, _ = forward(ops, layers, context.inputs(x), context.network, running=running)
         transposed = ops.xp.matrix_transpose
         return transposed(logits), transposed(F.softmax(ops, logits))
 
-    return of_block
+    return compute
 
 
-def normalization_of(model: SavedModel) -> Normalization:
-    """Return the normalisation of the inputs."""
+def model_normalization(model: SavedModel) -> Normalization:
+    """Return the input normalisation of a model."""
     statistics = model.normalization
     scale = PIXEL_SCALE if model.normalize == "scale" else 1.0
     return Normalization(

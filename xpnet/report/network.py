@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.datasets import Dataset
-from xpnet.inference.predictor import normalization_of
+from xpnet.inference.predictor import model_normalization
 from xpnet.nn.functional import LEAK
 from xpnet.nn.layers import EPSILON
 from xpnet.report.images import image_side, no_image
@@ -53,7 +53,7 @@ def embedded(model: SavedModel, data: Dataset) -> dict[str, Any]:
     two. Batch normalisation by running statistics is linear, so it goes into W and b. W is float32,
     all else float64; all are little-endian bytes in base64.
     """
-    normalization = normalization_of(model)
+    normalization = model_normalization(model)
     network = {
         "activation": model.activation,
         "leak": LEAK,

@@ -1,1 +1,1 @@
-"""What runs leave on disk: records, model files, checkpoints."""
+"""Files of training runs: records, model files, checkpoints."""

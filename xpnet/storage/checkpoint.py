@@ -1,8 +1,8 @@
 """Checkpoints: the state of a training run that can be resumed, in one .safetensors file.
 
-The file holds arrays by name, and facts as JSON in its metadata. A new checkpoint replaces the previous
-one in one step, once it is complete on the disk. A checksum over the content detects changed bits: a run
-resumed from them would end with other parameters, and no error.
+The file holds named arrays, and facts (counters, best values so far) as JSON in its metadata. A new
+checkpoint replaces the previous one atomically. A checksum detects changed bits, from which a resumed run
+would silently compute other parameters.
 """
 
 import json
@@ -16,39 +16,39 @@ import numpy as np
 from xpnet._lib.files import save
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DataError
-from xpnet.storage.tensors import DTYPES, little_endian, opened, to_bytes
+from xpnet.storage.tensors import DTYPES, TensorFile, encode_tensors, open_tensors, to_little_endian
 
 FORMAT = {"format": "xpnet-snapshot", "format_version": "1"}
 
 Arrays = Mapping[str, np.ndarray]
 
 
-def save_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-    """Write arrays and facts to `path`: completely, or the checkpoint that is there stays.
+def save_checkpoint(path: Path, arrays: Arrays, facts: Mapping[str, object]) -> None:
+    """Write arrays and facts to `path`, atomically: on failure, an earlier checkpoint stays.
 
-    Arrays may have any shape and be bool, integers or floats of 16 to 64 bits. Facts are what JSON
-    can hold; floats read back exactly, NaN and infinities too.
+    Arrays may have any shape; their dtype is bool, an integer type, or a float of 16 to 64 bits. Facts are
+    JSON values; floats read back exactly, including NaN and infinities.
 
     Raises
     ------
     ConfigError
         The file cannot be written.
     ValueError, TypeError
-        An array has another dtype, or a fact is not for JSON.
+        An array has another dtype, or a fact is no JSON value.
     """
     text = json.dumps(dict(facts))
-    save(path, to_bytes(arrays, {**FORMAT, "facts": text, "checksum": _checksum(arrays, text)}))
+    save(path, encode_tensors(arrays, {**FORMAT, "facts": text, "checksum": _compute_checksum(arrays, text)}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the arrays and the facts in a checkpoint; the arrays are the caller's to change.
+    """Return the arrays, which are writable copies, and the facts of a checkpoint.
 
     Raises
     ------
     DataError
-        The file is missing or damaged, or no checkpoint.
+        The file is missing, damaged or not a checkpoint.
     """
-    with opened(path) as file:
+    with open_tensors(path) as file:
         metadata = file.metadata() or {}
         for key, expected in FORMAT.items():
             if metadata.get(key) != expected:
@@ -58,8 +58,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                 )
                 raise DataError(msg)
         text = metadata.get("facts", "")
-        arrays = {name: _array(path, file, name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    if metadata.get("checksum") != _checksum(arrays, text):
+        arrays = {name: _read_array(path, file, name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    if metadata.get("checksum") != _compute_checksum(arrays, text):
         msg = f"{path}: damaged: its content is not what was written (the checksum differs)"
         raise DataError(msg)
     try:
@@ -72,79 +72,83 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, facts
 
 
-def _array(path: Path, file: Any, name: str) -> np.ndarray:
+def _read_array(path: Path, file: TensorFile, name: str) -> np.ndarray:
+    """Return an array of an open file; raise DataError if its dtype or shape is not supported."""
     code = file.get_slice(name).get_dtype()
     if code not in DTYPES:
         msg = f"{path}: {json.dumps(name)[:60]}: expected one of {', '.join(DTYPES)}, got {code}"
         raise DataError(msg)
     try:
         return np.array(file.get_tensor(name), order="C")
-    except (ValueError, OverflowError) as error:  # more axes or longer ones than NumPy has
+    except (ValueError, OverflowError) as error:  # more or longer axes than NumPy supports
         msg = f"{path}: {json.dumps(name)[:60]}: cannot be read ({error})"
         raise DataError(msg) from error
 
 
-def _checksum(arrays: Arrays, text: str) -> str:
-    """Return the CRC-32 of the facts, and of names, dtypes, shapes and numbers of the arrays."""
+def _compute_checksum(arrays: Arrays, text: str) -> str:
+    """Return the CRC-32 of the facts and of the arrays' names, dtypes, shapes and values, in hexadecimal."""
     checksum = zlib.crc32(text.encode())
     for name in sorted(arrays):
-        array = little_endian(arrays[name])
+        array = to_little_endian(arrays[name])
         checksum = zlib.crc32(json.dumps([name, array.dtype.str, array.shape]).encode(), checksum)
         checksum = zlib.crc32(array.data, checksum)
     return f"{checksum:08x}"
 
 
-# Parameters and states of optimisers, as arrays with names
+# Parameters and optimiser states as named arrays
 
 
-def flatten(prefix: str, tree: Any) -> dict[str, np.ndarray]:
-    """Return the arrays in a tree of lists, tuples and named tuples, by the way to them.
+def flatten(prefix: str, tree: object) -> dict[str, np.ndarray]:
+    """Return the arrays in a tree of lists, tuples and named tuples, named by their path.
 
-    The array at ``tree[0].weight`` is named ``<prefix>.0.weight``. None, and what is empty, leaves no
-    trace.
+    The array at ``tree[0].weight`` is named ``<prefix>.0.weight``. None and empty sequences are omitted.
 
     Raises
     ------
     TypeError
-        The tree holds something else.
+        The tree holds a value of another type.
     """
-    return dict(_named(prefix, tree))
+    return dict(_iterate_arrays(prefix, tree))
 
 
-def _named(name: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
+def _iterate_arrays(name: str, tree: object) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the arrays in a tree with their names, in order."""
     if isinstance(tree, np.ndarray | np.generic):
         yield name, np.asarray(tree)
     elif isinstance(tree, list | tuple):
         for key, part in zip(getattr(tree, "_fields", range(len(tree))), tree, strict=True):
-            yield from _named(f"{name}.{key}", part)
+            yield from _iterate_arrays(f"{name}.{key}", part)
     elif tree is not None:
         msg = f"{name}: expected host arrays in lists and tuples, got {type(tree).__name__}"
         raise TypeError(msg)
 
 
-def unflatten(path: Path, prefix: str, like: Any, arrays: Arrays) -> Any:
-    """Return a tree as `like`, with the arrays in the checkpoint at `path` that `flatten` gave these names.
+def unflatten(path: Path, prefix: str, like: object, arrays: Arrays) -> Any:
+    """Return a tree of the structure of `like` from named arrays: the inverse of `flatten`.
+
+    `path` names the checkpoint in messages.
 
     Raises
     ------
     DataError
-        An array is missing, has another shape or dtype than that in `like`, or is one too many.
+        An array is missing, is unexpected, or differs in shape or dtype from that in `like`.
     TypeError
-        `like` holds something else than lists, tuples, named tuples, host arrays and None.
+        `like` holds other values than lists, tuples, named tuples, host arrays and None.
     """
     expected = flatten(prefix, like)
     names = {name for name in arrays if name == prefix or name.startswith(f"{prefix}.")}
     for name in sorted(names.union(expected)):
-        wanted, there = (_description(each.get(name)) for each in (expected, arrays))
-        if wanted != there:
+        wanted, actual = (_describe(named.get(name)) for named in (expected, arrays))
+        if wanted != actual:
             msg = (
                 f"{path}: not a checkpoint of this training: {json.dumps(name)[:60]}: expected {wanted}, "
-                f"got {there}: remove the file, and --resume starts from the first epoch"
+                f"got {actual}: remove the file, and --resume starts from the first epoch"
             )
             raise DataError(msg)
-    rest = iter(expected)
-    return tree_map(lambda _: arrays[next(rest)], like)
+    remaining = iter(expected)
+    return tree_map(lambda _: arrays[next(remaining)], like)
 
 
-def _description(array: np.ndarray | None) -> str:
+def _describe(array: np.ndarray | None) -> str:
+    """Return dtype and shape of an array, for messages."""
     return "no such array" if array is None else f"{array.dtype} of shape {array.shape}"

@@ -1,4 +1,4 @@
-"""The runs in a folder, which can hold anything else too."""
+"""Search of a folder for training runs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from xpnet._lib.locks import is_held
+from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, plain
 from xpnet.errors import DataError
 from xpnet.storage.record import (
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 OUT = Path("runs")
-"""Where training puts runs unless it is told otherwise."""
+"""Default folder of runs."""
 
-NAMED = 3
-"""Damaged runs that a note names; it counts the others."""
+MAX_NAMED = 3
+"""Number of damaged runs that a note names; it counts the rest."""
 
-DEPTH = 3
-"""Levels of folders that are searched: out/project/repeats/seed-0."""
+MAX_DEPTH = 3
+"""Levels of folders below the searched one: out/project/repeats/seed-0."""
 
-SETTLING = 2.0
-"""Seconds after run.json was written in which its lock is left alone: the run may be about to take it."""
+LOCK_GRACE = 2.0
+"""Seconds after the writing of run.json in which its lock is not tested: the run may be about to take it."""
 
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run as its folder tells it.
+    """A run, as read from its folder.
 
     Attributes
     ----------
     folder
         The folder of the run.
     id
-        Its path below the folder that was searched, with / between names; the whole path elsewhere.
+        Its path relative to the searched folder, with / between names; for runs elsewhere the whole path.
     status
-        running, completed, interrupted, failed; or killed: nobody works on it, and it has not ended.
+        running, completed, interrupted or failed; killed if no process works on a run that has not ended.
     record
         The content of run.json.
     metrics
-        The metrics that are single finite numbers: at the end, or as far as the run is.
+        The metrics that are single finite numbers: the final ones, or those of the last epoch so far.
     """
 
     folder: Path
@@ -66,32 +66,32 @@ class FoundRun:
 
     @property
     def ended(self) -> bool:
-        """Whether the metrics are those at the end, which the saved model has."""
+        """True if the metrics are the final ones, those of the saved model."""
         return self.record["metrics"] is not None
 
     @property
     def started(self) -> str:
-        """When it started, as ISO 8601 in UTC."""
+        """The start time, ISO 8601 in UTC."""
         return self.record["started"]
 
     @property
     def network(self) -> str | None:
         """Sizes of the layers, such as 784-10-10; None if the record lacks them."""
         data, hidden = self.record["data"], self.record["config"].get("hidden")
-        sizes = [data.get("features"), *(hidden or ()), data.get("classes")]
-        return None if hidden is None or None in sizes else "-".join(map(str, sizes))
+        sizes = [data.get("features"), *(hidden if isinstance(hidden, list) else [None]), data.get("classes")]
+        return None if None in sizes else "-".join(map(str, sizes))
 
     @property
     def arithmetic(self) -> str | None:
-        """Which arithmetic, and for the native one in which floating-point type."""
-        config = self.record["config"]
-        if config.get("arithmetic") != "native":
-            return config.get("arithmetic")
-        return "native float32" if config.get("dtype") == "auto" else f"native {config.get('dtype')}"
+        """The arithmetic, with the dtype if it is native; None if the record lacks it."""
+        arithmetic, dtype = (self.record["config"].get(name) for name in ("arithmetic", "dtype"))
+        if arithmetic != "native":
+            return None if arithmetic is None else str(arithmetic)
+        return "native float32" if dtype == "auto" else f"native {dtype}"
 
     @property
     def backend(self) -> str:
-        """Which array library, and on which device if it is not the CPU."""
+        """The array library, with the device if that is not the CPU."""
         backend, device = self.record["backend"], self.record["device_used"]
         return backend if device == "cpu" else f"{backend} {device}"
 
@@ -100,8 +100,8 @@ class FoundRun:
         """SHA-256 of the parameters, if the run has ended."""
         return self.record["fingerprint"]
 
-    def history(self) -> list[dict[str, Any]]:
-        """Return the rows of metrics.jsonl; none if the run has not logged any.
+    def history(self) -> list[dict[str, object]]:
+        """Return the rows of metrics.jsonl, an empty list if the run has logged none.
 
         Raises
         ------
@@ -113,21 +113,21 @@ class FoundRun:
 
 @dataclass(frozen=True)
 class Survey:
-    """The runs in a folder, by the time they started, and what is wrong with those left out."""
+    """The runs in a folder, sorted by start time, and the errors of damaged ones."""
 
     runs: tuple[FoundRun, ...]
     damaged: tuple[str, ...]
 
 
 def survey(root: Path) -> Survey:
-    """Return the runs in `root` and in the folders within it, or the run that `root` is.
+    """Search `root`, which may be a run itself, and the folders within it for runs.
 
-    Folders that hold no run are passed over, and so are hidden ones.
+    Hidden folders, and those without a run, are skipped.
 
     Raises
     ------
     DataError
-        There is no such folder, or it cannot be read.
+        The folder is missing or cannot be read.
     """
     try:
         os.scandir(root).close()
@@ -136,27 +136,27 @@ def survey(root: Path) -> Survey:
         msg = f"{root}: cannot be read ({reason}): expected a folder with runs, as --out of training"
         raise DataError(msg) from error
     runs, damaged = [], []
-    for folder in _candidates(root, DEPTH, set()):
+    for folder in _find_candidates(root, MAX_DEPTH, set()):
         try:
-            runs.append(read(folder, root))
+            runs.append(read_found_run(folder, root))
         except DataError as error:
             damaged.append(str(error))
     return Survey(tuple(sorted(runs, key=lambda run: (run.started, run.id))), tuple(damaged))
 
 
-def surveyed(folder: Path) -> list[FoundRun]:
-    """Return the runs in `folder`; say on standard error what is wrong with those left out."""
+def find_runs(folder: Path) -> list[FoundRun]:
+    """Return the runs in `folder`, sorted by start time; report damaged ones on standard error."""
     result = survey(folder)
     if count := len(result.damaged):
-        reasons = "; ".join(map(plain, result.damaged[:NAMED]))
-        more = f"; and {count - NAMED} more" if count > NAMED else ""
+        reasons = "; ".join(map(plain, result.damaged[:MAX_NAMED]))
+        more = f"; and {count - MAX_NAMED} more" if count > MAX_NAMED else ""
         runs = "1 damaged run is" if count == 1 else f"{count} damaged runs are"
         complain(f"note: {runs} left out: {reasons}{more}")
     return list(result.runs)
 
 
-def newest(out: Path = OUT, *, trained: bool = True) -> FoundRun:
-    """Return the run in `out` that started last, and say on standard error which one it is.
+def find_newest_run(out: Path = OUT, *, trained: bool = True) -> FoundRun:
+    """Return the run in `out` that started last, and name it on standard error.
 
     Parameters
     ----------
@@ -166,9 +166,9 @@ def newest(out: Path = OUT, *, trained: bool = True) -> FoundRun:
     Raises
     ------
     DataError
-        There is none.
+        The folder holds no such run.
     """
-    runs = surveyed(out) if os.path.lexists(out) else []
+    runs = find_runs(out) if os.path.lexists(out) else []
     if trained:
         ended = (run for run in runs if run.status in ("completed", "interrupted"))
         runs = [run for run in ended if (run.folder / MODEL_FILE).is_file()]
@@ -180,8 +180,8 @@ def newest(out: Path = OUT, *, trained: bool = True) -> FoundRun:
     return runs[-1]
 
 
-def read(folder: Path, root: Path) -> FoundRun:
-    """Return the run in `folder`, named by its path below `root`.
+def read_found_run(folder: Path, root: Path) -> FoundRun:
+    """Return the run in `folder`, with its path relative to `root` as id.
 
     Raises
     ------
@@ -190,48 +190,48 @@ def read(folder: Path, root: Path) -> FoundRun:
     """
     record = read_run(folder)
     status: str = record["status"]
-    if status == "running" and not _is_worked_on(folder):
+    if status == "running" and not _is_in_use(folder):
         record = read_run(folder)  # it may have ended since
         status = "killed" if record["status"] == "running" else record["status"]
-    metrics = record["metrics"]
+    metrics: Mapping[str, object] | None = record["metrics"]
     if metrics is None:
-        rows: list[dict[str, Any]] = [{}]
+        rows: list[dict[str, object]] = [{}]
         with suppress(DataError):
             rows += read_metrics(folder / METRICS_FILE)
         metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
-    figures = {name: value for name, value in metrics.items() if is_number(value)}
-    return FoundRun(folder, name_below(folder, root), status, record, figures)
+    numbers = {name: value for name, value in metrics.items() if is_number(value)}
+    return FoundRun(folder, name_relative_to(folder, root), status, record, numbers)
 
 
-def name_below(folder: Path, root: Path) -> str:
-    """Return what the run in `folder` is called in a list of those below `root`."""
+def name_relative_to(folder: Path, root: Path) -> str:
+    """Return the id of the run in `folder` in a list of the runs below `root`."""
     if folder == root:
         return folder.resolve().name
     return (folder.relative_to(root) if folder.is_relative_to(root) else folder).as_posix()
 
 
-def _candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Yield each folder that has a record, or looks like a run that has lost it."""
+def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """Yield the folders that hold a record, or other files of a run whose record is missing."""
     try:
         status, names = folder.stat(), sorted(path.name for path in folder.iterdir())
-    except OSError:  # a file; or gone since, or private: then it is no business of ours
+    except OSError:  # a file, a folder removed meanwhile, or one without permission to read
         return
-    if (status.st_dev, status.st_ino) in seen:  # a link back
+    if (status.st_dev, status.st_ino) in seen:  # a symbolic link to a folder above
         return
     seen.add((status.st_dev, status.st_ino))
-    lost = depth < DEPTH and not {METRICS_FILE, CHECKPOINT_FILE, LOCK_FILE}.isdisjoint(names)
+    lost = depth < MAX_DEPTH and not {METRICS_FILE, CHECKPOINT_FILE, LOCK_FILE}.isdisjoint(names)
     if RECORD_FILE in names or lost:
         yield folder
     elif depth > 0:
         for name in names:
             if not name.startswith("."):
-                yield from _candidates(folder / name, depth - 1, seen)
+                yield from _find_candidates(folder / name, depth - 1, seen)
 
 
-def _is_worked_on(folder: Path) -> bool:
-    """Return whether a process works on the run, or may do so, for all that can be told."""
+def _is_in_use(folder: Path) -> bool:
+    """Return True if a process works on the run, or may be about to."""
     try:
         age = time.time() - (folder / RECORD_FILE).stat().st_mtime
     except OSError:
         return False
-    return abs(age) < SETTLING or is_held(folder / LOCK_FILE)
+    return abs(age) < LOCK_GRACE or is_locked(folder / LOCK_FILE)

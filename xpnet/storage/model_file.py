@@ -2,15 +2,15 @@
 
 The tensors carry PyTorch's names and shapes, so that any tool reads them: ``layers.0.weight``
 (outputs, inputs), ``layers.0.bias`` (outputs), ``layers.1.weight`` and so on, all float32 or all
-float64. With batch normalisation, that of hidden layer i (layer i has put out Z, and the activation
-is still to come) is ``norms.i.weight`` (gamma), ``norms.i.bias`` (beta), ``norms.i.running_mean``
-and ``norms.i.running_var`` (unbiased), each (outputs of layer i) and of the layers' dtype:
+float64. Batch normalisation of the output Z of hidden layer i, before the activation, is stored as
+``norms.i.weight`` (gamma), ``norms.i.bias`` (beta), ``norms.i.running_mean`` and
+``norms.i.running_var`` (unbiased), each (outputs of layer i,) and of the layers' dtype:
 
     Y = weight (Z - running_mean) / √(running_var + 1e-5) + bias
 
-Where the inputs are normalized by statistics of the training data, these stand beside the rest in
-float64: ``normalization.shift`` and ``normalization.scale``, each () or (features,).
-The file's metadata are five strings: ``format_version``, ``sizes`` (JSON, inputs first),
+If the inputs are normalized by statistics of the training data, these are stored in float64:
+``normalization.shift`` and ``normalization.scale``, each () or (features,).
+The metadata are five strings: ``format_version``, ``sizes`` (JSON, inputs first),
 ``classes``, ``activation`` (of the hidden layers; without it, relu) and ``normalize``.
 """
 
@@ -21,7 +21,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,36 +30,35 @@ from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.layers import BatchNorm, Layer, Linear, Parameters, RunningStatistics
-from xpnet.storage.tensors import code, little_endian, opened
-from xpnet.storage.tensors import to_bytes as file_bytes
+from xpnet.storage.tensors import TensorFile, dtype_code, encode_tensors, open_tensors, to_little_endian
 
 FORMAT_VERSION = "1"
 TENSORS = {
     "layers": ("weight", "bias"),
     "norms": ("weight", "bias", "running_mean", "running_var"),
 }
-"""The tensors of a layer, and those of the batch normalisation behind it, in the order of `fingerprint`."""
+"""Tensors of a layer, and of the batch normalisation that follows it, in the order of `fingerprint`."""
 STATISTICS = ("normalization.shift", "normalization.scale")
 NORMALIZATIONS = ("scale", "standardize", "none")
 
 _KEY = re.compile(r"(layers|norms)\.(0|[1-9][0-9]{0,5})\.(\w+)")
 _UNUSED = re.compile(r"norms\.[0-9]+\.num_batches_tracked")
-"""PyTorch's batch normalisation counts its batches, but uses the count for nothing."""
+"""The batch counter of PyTorch's batch normalisation, which inference does not use."""
 _EXPECTED = (
     "expected layers.0.weight (outputs, inputs), layers.0.bias (outputs), layers.1.weight ..., "
     "and with batch normalisation norms.0.weight, .bias, .running_mean, .running_var (outputs) ..."
 )
 
 Tensors = Mapping[str, np.ndarray]
-"""The tensors of a layer, or of a batch normalisation, by their names in the file."""
+"""Tensors of a layer or of a batch normalisation, by name."""
 Shapes = Mapping[str, tuple[int, ...]]
 Codes = Mapping[str, str]
-"""Dtypes as the strings of the file: F32, F64."""
+"""Dtypes by tensor name, as written in the file: F32, F64."""
 
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A network as it stands in a file.
+    """A network as stored in a file.
 
     Attributes
     ----------
@@ -82,7 +80,7 @@ class SavedModel:
     Raises
     ------
     ValueError
-        The parts do not fit each other.
+        The parts are inconsistent.
     """
 
     layers: Sequence[Tensors]
@@ -93,10 +91,10 @@ class SavedModel:
     activation: str = "relu"
 
     def __post_init__(self) -> None:
-        tensors = _tensors(self)
+        tensors = _name_tensors(self)
         shapes = {name: array.shape for name, array in tensors.items()}
-        codes = {name: code(array.dtype) for name, array in tensors.items()}
-        sizes = _check(shapes, codes, self.activation, self.normalize)
+        codes = {name: dtype_code(array.dtype) for name, array in tensors.items()}
+        sizes = _check_tensors(shapes, codes, self.activation, self.normalize)
         if sizes != tuple(self.sizes):
             msg = f"sizes: expected {sizes}, which the weights have, got {self.sizes}"
             raise ValueError(msg)
@@ -108,26 +106,26 @@ class SavedModel:
 
     @property
     def network(self) -> Network:
-        """What the network computes; the file does not tell how it was trained."""
+        """The architecture, without settings of the training: the file does not hold them."""
         return Network(tuple(self.sizes), self.activation, batch_norm=bool(self.norms))
 
 
-# To the file and back
+# Writing and reading files
 
 
 def save_model(path: Path, model: SavedModel) -> None:
-    """Write `model` to `path`: completely, or not at all.
+    """Write `model` to `path`, atomically.
 
     Raises
     ------
     ConfigError
         The file cannot be written.
     """
-    save(path, to_bytes(model))
+    save(path, encode_model(model))
 
 
-def to_bytes(model: SavedModel) -> bytes:
-    """Return the content of the file of `model`: the same bytes for the same model."""
+def encode_model(model: SavedModel) -> bytes:
+    """Return the bytes of the .safetensors file of `model`, which depend on nothing else."""
     metadata = {
         "format_version": FORMAT_VERSION,
         "sizes": json.dumps(list(model.sizes)),
@@ -135,25 +133,24 @@ def to_bytes(model: SavedModel) -> bytes:
         "activation": model.activation,
         "normalize": model.normalize,
     }
-    return file_bytes(_tensors(model), metadata)
+    return encode_tensors(_name_tensors(model), metadata)
 
 
 def load_model(path: Path) -> SavedModel:
-    """Return the model in a .safetensors file, every part of it checked.
+    """Read and check the model in a .safetensors file.
 
-    Any tool's file with the tensors of this module will do. Metadata that it lacks are read off the
-    tensors; without ``normalize``, the inputs are taken to be scaled ("scale"), and without
-    ``activation`` the hidden layers to have ReLU ("relu").
+    Files of other tools with the tensors of this module are accepted. Missing metadata are inferred from
+    the tensors; ``normalize`` defaults to "scale", and ``activation`` to "relu".
 
     Raises
     ------
     DataError
-        The file is missing or damaged, its tensors are not those of one network, a number is not
-        finite, a variance is negative, or metadata disagree with the tensors.
+        The file is missing or damaged, its tensors do not form a network, a number is not finite, a
+        variance is negative, or metadata contradict the tensors.
     """
-    with opened(path) as file:
+    with open_tensors(path) as file:
         try:
-            return _read(file)
+            return _read_model(file)
         except ValueError as error:
             msg = f"{path}: {error}"
             raise DataError(msg) from None
@@ -162,35 +159,35 @@ def load_model(path: Path) -> SavedModel:
 def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str:
     """Return the SHA-256 of the parameters, in hexadecimal.
 
-    Layer by layer its weight and bias, and with batch normalisation then weight, bias, running_mean
-    and running_var of the norm behind it; each as little-endian bytes in C order in its own dtype.
-    Statistics of the inputs are not part of it.
+    Hashed are, layer by layer, weight and bias, then weight, bias, running_mean and running_var of the
+    batch normalisation that follows, if any: each as little-endian bytes in C order in its own dtype.
+    Statistics of the inputs are not included.
 
     Raises
     ------
     ValueError
-        A tensor is missing, or has no place in that order.
+        A tensor is missing or unknown.
     """
-    tensors = _parameters(layers, norms)
-    _raise_first(_problems_of_names(tensors))
+    tensors = _name_parameters(layers, norms)
+    _raise_first(_find_name_problems(tensors))
     digest = hashlib.sha256()
-    for key in _keys(tensors):
-        digest.update(little_endian(tensors[key]).tobytes())
+    for key in _parameter_names(tensors):
+        digest.update(to_little_endian(tensors[key]).tobytes())
     return digest.hexdigest()
 
 
-# To the parameters of a training and back
+# Conversion from and to the parameters of a training
 
 
-def saved_layers(
+def split_layers(
     parameters: Sequence[Layer], statistics: Sequence[RunningStatistics] = ()
 ) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
-    """Return the layers and norms of a file, from host arrays as `xpnet.nn.network` has them.
+    """Split host parameters of `xpnet.nn.network` into the layers and norms of a model file.
 
     Raises
     ------
     ValueError
-        There are not as many statistics as batch normalisations.
+        The numbers of statistics and batch normalisations differ.
     """
     normalized = [layer for layer in parameters if isinstance(layer, BatchNorm)]
     layers = [
@@ -208,24 +205,25 @@ def saved_layers(
     return layers, norms
 
 
-def parameters_of(model: SavedModel) -> tuple[Parameters, list[RunningStatistics]]:
-    """Return parameters and running statistics as `xpnet.nn.network` has them, as host arrays."""
+def join_layers(model: SavedModel) -> tuple[Parameters, list[RunningStatistics]]:
+    """Return host parameters and running statistics for `xpnet.nn.network`: the inverse of `split_layers`."""
     parameters: Parameters = []
     statistics = []
     for index, layer in enumerate(model.layers):
-        parameters.append(Linear(as_array(layer["weight"]), _column(layer["bias"])))
+        parameters.append(Linear(as_array(layer["weight"]), _as_column(layer["bias"])))
         if index < len(model.norms):
-            gamma, beta, mean, variance = (_column(model.norms[index][name]) for name in TENSORS["norms"])
+            gamma, beta, mean, variance = (_as_column(model.norms[index][name]) for name in TENSORS["norms"])
             parameters.append(BatchNorm(gamma, beta))
             statistics.append(RunningStatistics(mean, variance))
     return parameters, statistics
 
 
-def _column(values: np.ndarray) -> Array:
+def _as_column(values: np.ndarray) -> Array:
+    """Return (n,) values in shape (n, 1)."""
     return as_array(values.reshape(-1, 1))
 
 
-def _parameters(layers: Sequence[Tensors], norms: Sequence[Tensors]) -> dict[str, np.ndarray]:
+def _name_parameters(layers: Sequence[Tensors], norms: Sequence[Tensors]) -> dict[str, np.ndarray]:
     """Return the tensors of layers and norms by their names in the file."""
     return {
         f"{kind}.{index}.{name}": array
@@ -235,35 +233,35 @@ def _parameters(layers: Sequence[Tensors], norms: Sequence[Tensors]) -> dict[str
     }
 
 
-def _tensors(model: SavedModel) -> dict[str, np.ndarray]:
+def _name_tensors(model: SavedModel) -> dict[str, np.ndarray]:
     """Return all tensors of the file by their names."""
     normalization = {f"normalization.{name}": array for name, array in model.normalization.items()}
-    return normalization | _parameters(model.layers, model.norms)
+    return normalization | _name_parameters(model.layers, model.norms)
 
 
-def _read(file: Any) -> SavedModel:
-    """Return the model of an open file; shapes and dtypes are checked before any number is read."""
+def _read_model(file: TensorFile) -> SavedModel:
+    """Read the model of an open file, after checking shapes and dtypes."""
     slices = {name: file.get_slice(name) for name in file.keys() if not _UNUSED.fullmatch(name)}  # noqa: SIM118 - not a mapping
     shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
     codes = {name: part.get_dtype() for name, part in slices.items()}
     metadata = file.metadata() or {}
     activation, normalize = metadata.get("activation", "relu"), metadata.get("normalize", "scale")
-    sizes = _check(shapes, codes, activation, normalize)
-    _raise_first(_problems_of_metadata(metadata, sizes))  # they may say less than the tensors
-    tensors = {name: _numbers(file, name) for name in slices}
+    sizes = _check_tensors(shapes, codes, activation, normalize)
+    _raise_first(_find_metadata_problems(metadata, sizes))  # which may be incomplete
+    tensors = {name: _read_tensor(file, name) for name in slices}
 
     def parts(kind: str) -> list[dict[str, np.ndarray]]:
         return [
             {name: tensors[f"{kind}.{index}.{name}"] for name in TENSORS[kind]}
-            for index in range(_count(shapes, kind))
+            for index in range(_count_parts(shapes, kind))
         ]
 
     normalization = {name.partition(".")[2]: tensors[name] for name in STATISTICS if name in tensors}
     return SavedModel(parts("layers"), sizes, normalize, normalization, parts("norms"), activation)
 
 
-def _numbers(file: Any, name: str) -> np.ndarray:
-    """Return a tensor of an open file; raise ValueError over numbers that no network can have."""
+def _read_tensor(file: TensorFile, name: str) -> np.ndarray:
+    """Read a tensor of an open file; raise ValueError for non-finite numbers and negative variances."""
     array = np.array(file.get_tensor(name), order="C")
     if bad := array.size - np.count_nonzero(np.isfinite(array)):
         msg = f"{name}: {bad} of its {array.size} numbers are NaN or infinite"
@@ -274,56 +272,56 @@ def _numbers(file: Any, name: str) -> np.ndarray:
     return array
 
 
-# Which tensors and metadata make a model, before any number is read
+# Checks of names, shapes, dtypes and metadata, before any number is read
 
 
-def _check(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> tuple[int, ...]:
-    """Return the features and the units of each layer.
+def _check_tensors(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> tuple[int, ...]:
+    """Check a model's tensors; return the number of features, then the units of each layer.
 
     Raises
     ------
     ValueError
-        The tensors are not those of one network, or xpnet has no such activation or normalization.
+        The tensors do not form a network, or the activation or normalization is unknown.
     """
-    _raise_first(_problems_of_names(shapes))
-    _raise_first(_problems_of_layers(shapes, codes))
-    _raise_first(_problems_of_inputs(shapes, codes, activation, normalize))
-    weights = [shapes[f"layers.{index}.weight"] for index in range(_count(shapes, "layers"))]
+    _raise_first(_find_name_problems(shapes))
+    _raise_first(_find_layer_problems(shapes, codes))
+    _raise_first(_find_input_problems(shapes, codes, activation, normalize))
+    weights = [shapes[f"layers.{index}.weight"] for index in range(_count_parts(shapes, "layers"))]
     return (weights[0][1], *(units for units, _ in weights))
 
 
 def _raise_first(problems: Iterable[str]) -> None:
-    """Raise ValueError over the first problem, if there is one."""
+    """Raise ValueError for the first problem, if any."""
     for problem in problems:
         raise ValueError(problem)
 
 
-def _count(keys: Iterable[str], kind: str) -> int:
-    """Return how many layers or norms the highest index makes."""
+def _count_parts(keys: Iterable[str], kind: str) -> int:
+    """Return the number of layers or norms: the highest index plus one."""
     matches = filter(None, map(_KEY.fullmatch, keys))
     return max((int(match[2]) + 1 for match in matches if match[1] == kind), default=0)
 
 
-def _keys(keys: Collection[str]) -> Iterator[str]:
-    """Yield the names of all parameters of a network that has these, in the order of `fingerprint`.
+def _parameter_names(keys: Collection[str]) -> Iterator[str]:
+    """Yield the parameter names of the network that `keys` belong to, in the order of `fingerprint`.
 
-    Batch normalisation stands behind every hidden layer, or behind none.
+    Batch normalisation follows every hidden layer, or none.
     """
-    layers, norms = (_count(keys, kind) for kind in TENSORS)
+    layers, norms = (_count_parts(keys, kind) for kind in TENSORS)
     for index in range(layers):
         for kind in ("layers", "norms") if norms and index < layers - 1 else ("layers",):
             yield from (f"{kind}.{index}.{name}" for name in TENSORS[kind])
 
 
-# Each yields what is wrong, and is not continued then: it relies on what it and those before it have checked.
+# Each generator yields problems and is not resumed after the first: later checks rely on earlier ones.
 
 
-def _problems_of_names(names: Collection[str]) -> Iterator[str]:
+def _find_name_problems(names: Collection[str]) -> Iterator[str]:
     for key in names:
         match = _KEY.fullmatch(key)
         if key not in STATISTICS and not (match and match[3] in TENSORS[match[1]]):
             yield f"unknown tensor {json.dumps(key)}: {_EXPECTED}"
-    layers, norms = (_count(names, kind) for kind in TENSORS)
+    layers, norms = (_count_parts(names, kind) for kind in TENSORS)
     if not layers:
         yield f"holds no layers: {_EXPECTED}"
     if norms >= layers:
@@ -331,14 +329,14 @@ def _problems_of_names(names: Collection[str]) -> Iterator[str]:
             f"norms.{norms - 1}: expected batch normalisation behind hidden layers alone, "
             f"of which there are {layers - 1}, counted from 0"
         )
-    for key in _keys(names):
+    for key in _parameter_names(names):
         if key not in names:
             more = " and batch normalisation" if norms else ""
             yield f"{key}: missing, though the file has layer {layers - 1}{more}"
 
 
-def _problems_of_layers(shapes: Shapes, codes: Codes) -> Iterator[str]:
-    weights = [shapes[f"layers.{index}.weight"] for index in range(_count(shapes, "layers"))]
+def _find_layer_problems(shapes: Shapes, codes: Codes) -> Iterator[str]:
+    weights = [shapes[f"layers.{index}.weight"] for index in range(_count_parts(shapes, "layers"))]
     for index, weight in enumerate(weights):
         if len(weight) != 2 or min(weight) < 1:
             yield f"layers.{index}.weight: expected shape (outputs, inputs), got {weight}"
@@ -347,7 +345,7 @@ def _problems_of_layers(shapes: Shapes, codes: Codes) -> Iterator[str]:
                 f"layers.{index}.weight: expected {units} inputs, which layer {index - 1} puts out, "
                 f"got {weight[1]}"
             )
-    keys = sorted(_keys(shapes))
+    keys = sorted(_parameter_names(shapes))
     for key in keys:
         kind, layer, name = key.split(".")
         expected = weights[int(layer)][: 2 if (kind, name) == ("layers", "weight") else 1]
@@ -359,7 +357,7 @@ def _problems_of_layers(shapes: Shapes, codes: Codes) -> Iterator[str]:
             yield f"{key}: expected dtype {codes[keys[0]]} as in the other tensors, got {codes[key]}"
 
 
-def _problems_of_inputs(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> Iterator[str]:
+def _find_input_problems(shapes: Shapes, codes: Codes, activation: str, normalize: str) -> Iterator[str]:
     for name, value, choices in (
         ("activation", activation, ACTIVATIONS),
         ("normalize", normalize, NORMALIZATIONS),
@@ -376,7 +374,7 @@ def _problems_of_inputs(shapes: Shapes, codes: Codes, activation: str, normalize
             )
 
 
-def _problems_of_metadata(metadata: Mapping[str, str], sizes: tuple[int, ...]) -> Iterator[str]:
+def _find_metadata_problems(metadata: Mapping[str, str], sizes: tuple[int, ...]) -> Iterator[str]:
     version = metadata.get("format_version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
         yield (

@@ -1,4 +1,4 @@
-"""Where a run happens: Python, platform, versions of libraries, git commit."""
+"""Environment of a run: Python, platform, versions of libraries, git commit."""
 
 import os
 import platform
@@ -7,10 +7,10 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 GIT_TIMEOUT = 2.0
-"""Seconds after which a record does without the git commit."""
+"""Seconds to wait for git; after that the record lacks the commit."""
 
 LIBRARIES = (
     "xpnet",
@@ -24,11 +24,11 @@ LIBRARIES = (
     "safetensors",
     "torch",
 )
-"""Modules whose versions a record names, where they are loaded."""
+"""Modules whose versions a record names if they are loaded."""
 
 
 class Environment(TypedDict):
-    """Where a run happens."""
+    """The environment of a run."""
 
     python: str
     """Implementation and version."""
@@ -36,36 +36,35 @@ class Environment(TypedDict):
     """Operating system, its version and the processor."""
     versions: dict[str, str]
     """Versions of the loaded libraries, by module name."""
-    git: dict[str, Any] | None
-    """commit (hexadecimal) and dirty (whether tracked files were changed); None outside a
-    checkout of xpnet."""
+    git: dict[str, str | bool] | None
+    """commit (hexadecimal) and dirty (True if tracked files were changed); None outside a checkout."""
 
 
-def environment() -> Environment:
+def collect_environment() -> Environment:
     """Return Python, platform, the versions of the loaded libraries and the git commit.
 
     Loads no library and never raises.
     """
-    loaded = {name: sys.modules[name] for name in LIBRARIES if name in sys.modules}
-    versions = {name: getattr(module, "__version__", None) for name, module in loaded.items()}
+    versions = {name: getattr(sys.modules.get(name), "__version__", None) for name in LIBRARIES}
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
         "versions": {name: str(version) for name, version in versions.items() if version},
-        "git": _git(Path(__file__).resolve().parents[1]),
+        "git": _describe_commit(Path(__file__).resolve().parents[1]),
     }
 
 
-def _git(root: Path) -> dict[str, Any] | None:
-    """Return commit and dirty flag of the checkout `root`, or None if it is not one of xpnet."""
+def _describe_commit(root: Path) -> dict[str, str | bool] | None:
+    """Return commit and dirty flag of the git checkout `root`, None if it is not one of xpnet."""
     git = shutil.which("git")
     if git is None or not (root / ".git").exists() or not _is_xpnet(root / "pyproject.toml"):
         return None
-    # A hook's GIT_DIR would name another repository; a status must neither lock nor start a daemon.
+    # GIT_DIR of a hook would select another repository; --no-optional-locks and fsmonitor=false keep git
+    # from taking locks and starting daemons.
     variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     words = ("-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=64", "--exclude=*")
     try:
-        answer = subprocess.run(  # noqa: S603 - no word of it comes from outside
+        answer = subprocess.run(  # noqa: S603 - the arguments are constants and our own path
             (git, "--no-optional-locks", "-C", str(root), *words),
             env=variables,
             stdin=subprocess.DEVNULL,
@@ -73,7 +72,7 @@ def _git(root: Path) -> dict[str, Any] | None:
             timeout=GIT_TIMEOUT,
             check=True,
         )
-    except (OSError, subprocess.SubprocessError):  # perhaps there is no commit yet
+    except (OSError, subprocess.SubprocessError):  # such as in a repository without commits
         return None
     commit, _, dirty = answer.stdout.decode(errors="replace").strip().partition("-")
     return {"commit": commit, "dirty": bool(dirty)}

@@ -1,13 +1,13 @@
-"""The record of a run, run.json and metrics.jsonl: read and checked here, and nowhere else."""
+"""Reading and checking of a run's record: run.json and metrics.jsonl."""
 
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, Required, TypedDict, TypeGuard, cast
 
-from xpnet._lib.files import read_regular
+from xpnet._lib.files import read_regular_file
 from xpnet.errors import DataError
 from xpnet.storage.provenance import Environment
 
@@ -20,69 +20,80 @@ MODEL_FILE = "model.safetensors"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 LOCK_FILE = ".lock"
 SUMMARY_FILE = "summary.json"
-"""What several trainings that belong together leave in the folder around theirs."""
+"""Summary of repeated trainings, in the folder that holds their runs."""
 
 RECORD_LIMIT, METRICS_LIMIT = 8 * 2**20, 256 * 2**20
-"""Bytes that run.json and metrics.jsonl may have."""
+"""Maximum sizes of run.json and metrics.jsonl, in bytes."""
 NESTING = 20
-"""Levels of objects and lists inside each other that a file may have."""
+"""Maximum nesting depth of objects and lists in a file."""
 
 CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
 """The metrics of an epoch."""
 
 
+class DataInfo(TypedDict, total=False):
+    """The data set of a run; older records may lack the counts."""
+
+    name: Required[str]
+    sha256: Required[str]
+    training_samples: int
+    test_samples: int
+    features: int
+    classes: int
+
+
 class RunInfo(TypedDict):
-    """What the caller knows when a run starts."""
+    """The part of a run's record that the caller of `Run.start` provides."""
 
     command: list[str]
-    """The command line, a word an item."""
-    config: dict[str, Any]
+    """The words of the command line."""
+    config: dict[str, object]
     """Every setting, as `xpnet.config.resolved` returns them."""
     seed: int
     device_requested: str
     """As in --device: auto, cpu, cuda, cuda:N."""
     device_used: str
     device_reason: str | None
-    """Why the device used is not the one requested; None where it is."""
+    """The reason if another device than the requested one is used, else None."""
     backend: str
-    data: dict[str, Any]
-    """The data set: sha256, name and counts."""
+    data: DataInfo
 
 
 class Record(RunInfo, Environment):
     """The content of run.json.
 
-    `RunInfo` comes from the caller; `Run.start` adds the rest, and `Run.finish` the metrics, the fingerprint
-    (SHA-256 of the parameters), and why the run failed.
+    The caller provides `RunInfo`, `Run.start` the remaining keys. `Run.finish` sets metrics (numbers, or
+    lists of numbers by class; None in place of non-finite ones), fingerprint (SHA-256 of the parameters)
+    and error.
     """
 
     schema_version: int
-    """Grows when a key changes its meaning or goes."""
+    """Increased when a key is removed or changes its meaning."""
     id: str
     """The name of the run's folder."""
     status: Literal["running", "completed", "interrupted", "failed"]
-    """A run that was killed stays "running"."""
+    """The status of a killed run stays "running"."""
     started: str
     """ISO 8601, UTC."""
     resumed: list[str]
-    """When it went on after it had been stopped, each time."""
+    """Times at which the run was resumed, ISO 8601 in UTC."""
     ended: str | None
-    metrics: dict[str, Any] | None
+    metrics: dict[str, float | list[float | None] | None] | None
     fingerprint: str | None
     error: str | None
 
 
-Rule = tuple[Callable[[Any], bool], str]
-"""Whether a value is as expected, and how a message names what is expected."""
+Rule = tuple[Callable[[object], bool], str]
+"""A predicate of values, and its description for messages."""
 
 
-def is_number(value: object) -> bool:
-    """Return whether a value of a file is a number; true and false are none."""
+def is_number(value: object) -> TypeGuard[float]:
+    """Return True if a JSON value is a number; booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_plain(value: object) -> bool:
-    """Return whether a value is a single one, or a list of such."""
+def _is_scalar_or_list(value: object) -> bool:
+    """Return True if a JSON value is a scalar or a list of scalars."""
     items = value if isinstance(value, list) else [value]
     return not any(isinstance(item, list | dict) for item in items)
 
@@ -100,7 +111,7 @@ _TEXTS = _list_of(_TEXT, "a list of strings")
 _NUMBER: Rule = (is_number, "a number")
 _NUMBERS = _list_of(_or_null(_NUMBER), "a list of numbers")
 _OBJECT: Rule = (
-    lambda value: isinstance(value, dict) and all(map(_is_plain, value.values())),
+    lambda value: isinstance(value, dict) and all(map(_is_scalar_or_list, value.values())),
     "an object of plain values",
 )
 _METRIC: Rule = (
@@ -130,10 +141,10 @@ _ROW_RULES: Mapping[str, Rule] = dict.fromkeys(("epoch", "seconds", *CURVES), _o
 
 
 def read_run(folder: Path) -> Record:
-    """Return the record in the folder of a run, with all that anybody uses of it as `Record` has it.
+    """Read and check the record in the folder of a run.
 
-    Keys that older versions did not write are there, as null or empty. Numbers that are not finite, or that
-    no float can hold, become null.
+    Keys that older versions did not write are added with the value None, or an empty list. Numbers that are
+    not finite, or too large for a float, become None.
 
     Raises
     ------
@@ -141,27 +152,28 @@ def read_run(folder: Path) -> Record:
         The folder holds no run.json, or one that is damaged or of another schema version.
     """
     path = folder / RECORD_FILE
-    record = read_object(path, "not a run record", "expected a folder of a run")
-    record.setdefault("resumed", [])
+    values = read_json(path, "not a run record", "expected a folder of a run")
+    values.setdefault("resumed", [])
     for name in _RULES:
-        record.setdefault(name, None)
-    _check(f"{path}: ", record, _RULES)
-    _check(f"{path}: config.", record["config"], _CONFIG_RULES)
-    _check(f"{path}: data.", record["data"], _DATA_RULES)
+        values.setdefault(name, None)
+    _check_values(f"{path}: ", values, _RULES)
+    record = cast("Record", values)
+    _check_values(f"{path}: config.", record["config"], _CONFIG_RULES)
+    _check_values(f"{path}: data.", record["data"], _DATA_RULES)
     metrics = record["metrics"] or {}
-    _check(f"{path}: metrics.", metrics, dict.fromkeys(metrics, _METRIC))
-    return cast("Record", record)
+    _check_values(f"{path}: metrics.", metrics, dict.fromkeys(metrics, _METRIC))
+    return record
 
 
-def read_object(path: Path, problem: str, hint: str) -> dict[str, Any]:
-    """Return the JSON object in a file.
+def read_json(path: Path, problem: str, hint: str) -> dict[str, object]:
+    """Return the JSON object in a file, with None for non-finite numbers.
 
     Raises
     ------
     DataError
-        There is no such file (then the message gives the hint), or it holds something else (the problem).
+        The file cannot be read (the message ends with `hint`), or holds no JSON object (with `problem`).
     """
-    value = _parsed(read_regular(path, RECORD_LIMIT, hint))
+    value = _parse_object(read_regular_file(path, RECORD_LIMIT, hint))
     if value is None:
         msg = f"{path}: {problem}: expected a JSON object"
         raise DataError(msg)
@@ -169,44 +181,45 @@ def read_object(path: Path, problem: str, hint: str) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.jsonl, none if there is no such file, as a run may not have logged any.
+    """Return the rows of a metrics.jsonl, an empty list if the file does not exist.
 
-    Epoch, seconds and the metrics in CURVES are numbers or null.
+    Epoch, seconds and the metrics in CURVES are numbers or None. An incomplete last line, left by a crash,
+    is ignored.
 
     Raises
     ------
     DataError
-        The file cannot be read, or a line in it is damaged, except that a crash may have torn the last.
+        The file cannot be read, or a line in it is damaged.
     """
-    return [row for _, row in read_lines(path)]
+    return [row for _, row in read_metric_lines(path)]
 
 
-def read_lines(path: Path, limit: int | None = None) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return the first rows, by default all, each as text and as `read_metrics` does; errors as there."""
+def read_metric_lines(path: Path, limit: int | None = None) -> list[tuple[bytes, dict[str, Any]]]:
+    """Return the first `limit` rows, by default all, as text and parsed; see `read_metrics`."""
     if not os.path.lexists(path):
         return []
-    lines = read_regular(path, METRICS_LIMIT, "expected a metrics.jsonl").split(b"\n")
-    if _parsed(lines[-1]) is None:
+    lines = read_regular_file(path, METRICS_LIMIT, "expected a metrics.jsonl").split(b"\n")
+    if _parse_object(lines[-1]) is None:
         del lines[-1]
     rows = []
     for number, text in enumerate(lines[:limit], start=1):
-        row = _parsed(text)
+        row = _parse_object(text)
         if row is None:
-            shown = json.dumps(text[:60].decode(errors="replace"))
-            msg = f"{path}: line {number}: expected a JSON object, got {shown}"
+            quoted = json.dumps(text[:60].decode(errors="replace"))
+            msg = f"{path}: line {number}: expected a JSON object, got {quoted}"
             raise DataError(msg)
-        _check(f"{path}: line {number}: ", row, _ROW_RULES)
+        _check_values(f"{path}: line {number}: ", row, _ROW_RULES)
         rows.append((text, row))
     return rows
 
 
-def finite(value: Any, levels: int = NESTING) -> Any:
-    """Return a JSON value with null for each number that is not finite or that no float can hold.
+def replace_nonfinite(value: object, levels: int = NESTING) -> object:
+    """Return a JSON value with None for numbers that are not finite or too large for a float.
 
     Raises
     ------
     ValueError
-        Objects and lists are nested more than so many levels deep.
+        Objects and lists are nested more than `levels` deep.
     """
     if isinstance(value, int | float):
         return value if abs(value) <= sys.float_info.max else None
@@ -216,22 +229,23 @@ def finite(value: Any, levels: int = NESTING) -> Any:
         msg = f"more than {NESTING} objects inside each other"
         raise ValueError(msg)
     if isinstance(value, Mapping):
-        return {key: finite(item, levels - 1) for key, item in value.items()}
-    return [finite(item, levels - 1) for item in value]
+        return {key: replace_nonfinite(item, levels - 1) for key, item in value.items()}
+    return [replace_nonfinite(item, levels - 1) for item in value]
 
 
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    """Return the JSON object that a text holds, as `finite` leaves it; None if it holds anything else."""
+def _parse_object(text: bytes) -> dict[str, object] | None:
+    """Parse a JSON object, with null for non-finite numbers; return None for anything else."""
     try:
-        value = finite(json.loads(text.decode()))
+        value = replace_nonfinite(json.loads(text.decode()))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
 
-def _check(where: str, values: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+def _check_values(where: str, values: Mapping[str, object], rules: Mapping[str, Rule]) -> None:
+    """Raise DataError for the first value that breaks its rule; `where` begins the message."""
     for name, (holds, expected) in rules.items():
         if not holds(value := values.get(name)):
-            shown = json.dumps(name)[1:-1]  # a name of a file has no control characters in a message
-            msg = f"{where}{shown}: expected {expected}, got {json.dumps(value)[:60]}"
+            quoted = json.dumps(name)[1:-1]  # escapes control characters
+            msg = f"{where}{quoted}: expected {expected}, got {json.dumps(value)[:60]}"
             raise DataError(msg)

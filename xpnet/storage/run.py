@@ -1,10 +1,9 @@
-"""The record of a run: its folder, with run.json, metrics.jsonl and model.safetensors.
+"""The folder of a training run, with run.json, metrics.jsonl and model.safetensors.
 
-Every file is complete whenever it is there, except that a crash can tear the last line of
-metrics.jsonl, which `read_metrics` then leaves out. While a run is under way, and after it was
-stopped, its folder also holds checkpoint.safetensors, from which it can go on (`Run.reopen`). While
-a process works on it, that process holds a lock on the file .lock; a killed one leaves the file, but
-no lock.
+Files are written atomically, except that a crash can leave an incomplete last line in metrics.jsonl,
+which `read_metrics` ignores. Until a run is completed, its folder also holds checkpoint.safetensors,
+from which it can be resumed (`Run.reopen`). The process that works on a run locks the file .lock; a
+killed process leaves the file unlocked.
 """
 
 import errno
@@ -16,12 +15,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Literal, Self, cast
 
-from xpnet._lib.files import unwritable, write_atomic
-from xpnet._lib.locks import Lock, is_held
+from xpnet._lib.files import make_write_error, write_atomic
+from xpnet._lib.locks import Lock, is_locked
 from xpnet.errors import ConfigError
-from xpnet.storage.provenance import environment
+from xpnet.storage.provenance import collect_environment
 from xpnet.storage.record import (
     CHECKPOINT_FILE,
     LOCK_FILE,
@@ -31,9 +30,9 @@ from xpnet.storage.record import (
     SCHEMA_VERSION,
     Record,
     RunInfo,
-    finite,
-    read_lines,
+    read_metric_lines,
     read_run,
+    replace_nonfinite,
 )
 
 if TYPE_CHECKING:
@@ -45,15 +44,15 @@ RunStatus = Literal["completed", "interrupted", "failed"]
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has its folder, and a record in it.
+    """A training run with its folder and record.
 
-    Methods that write raise ConfigError if a file cannot be written, or if the folder is no longer this
-    run's.
+    Methods that write raise ConfigError if a file cannot be written, or if the folder was removed or
+    replaced by another run.
     """
 
     folder: Path
     record: Record
-    """What run.json holds at the moment."""
+    """The current content of run.json."""
     _identity: tuple[int, int] | None
     _lock: Lock = field(repr=False)
 
@@ -64,49 +63,48 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the run's checkpoint is, if it has one."""
+        """The path of the run's checkpoint, which may not exist."""
         return self.folder / CHECKPOINT_FILE
 
     @classmethod
     def start(cls, out: Path, name: str | None, overwrite: bool, record: RunInfo) -> Self:  # noqa: FBT001 - as the settings are
-        """Make the folder of a run, with a record whose status is "running".
+        """Create the folder of a run, with a record whose status is "running".
 
-        The folder is ``out/name``, or ``out/<UTC time and a few random digits>`` without a name. It
-        appears complete or not at all. An existing run is replaced if `overwrite` says so, and
-        stands unchanged if that fails.
+        The folder is ``out/name``, or ``out/<UTC time and a few random digits>`` without a name. It is
+        created atomically. With `overwrite` an existing run is replaced, and kept if that fails.
 
         Raises
         ------
         ConfigError
-            ``out/name`` exists, and is to stay, is no run, or is one that another process is working on;
-            or the folder cannot be written.
+            ``out/name`` exists without `overwrite`, is no run, or is in use by another process; or the
+            folder cannot be written.
         """
         prepared = out / f".starting-{os.urandom(8).hex()}"
         try:
             out.mkdir(parents=True, exist_ok=True)
             if name is not None:
-                _check_free(out / name, overwrite=overwrite)
+                _check_name_is_free(out / name, overwrite=overwrite)
             prepared.mkdir()
-            identity = _identity(prepared)
+            identity = _folder_identity(prepared)
             while True:
                 first: Record = {
                     "schema_version": SCHEMA_VERSION,
-                    "id": new_id() if name is None else name,
+                    "id": make_run_id() if name is None else name,
                     "status": "running",
-                    "started": _now(),
+                    "started": _timestamp(),
                     "resumed": [],
                     "ended": None,
                     **record,
-                    **environment(),
+                    **collect_environment(),
                     "metrics": None,
                     "fingerprint": None,
                     "error": None,
                 }
-                write_atomic(prepared / RECORD_FILE, _json(first))
-                (prepared / LOCK_FILE).touch()  # Windows renames no folder with an open file in it
+                write_atomic(prepared / RECORD_FILE, _encode_json(first))
+                (prepared / LOCK_FILE).touch()  # on Windows a folder with an open file cannot be renamed
                 folder = out / first["id"]
-                if _take(prepared, folder, overwrite=overwrite and name is not None):
-                    return cls(folder, first, identity, _locked(folder))
+                if _take_name(prepared, folder, overwrite=overwrite and name is not None):
+                    return cls(folder, first, identity, _acquire_lock(folder))
                 if name is not None:
                     msg = f"{folder}: another run has just taken this name: choose another --name"
                     raise ConfigError(msg)
@@ -119,99 +117,96 @@ class Run:
 
     @classmethod
     def reopen(cls, folder: Path) -> Self:
-        """Return the run in `folder`, which was interrupted, failed or killed, for this process alone.
+        """Return the interrupted, failed or killed run in `folder`, locked for this process.
 
-        Nothing in the folder changes before `resume`.
+        Its files are not changed before `resume`.
 
         Raises
         ------
         DataError
-            The folder holds no run.json, or one that is damaged.
+            run.json is missing or damaged.
         ConfigError
-            The run is complete, or another process is working on it.
+            The run is completed, or another process is working on it.
         """
-        _resumable(folder)  # so that no lock file comes into folders of others
-        lock = _locked(folder)
+        _read_resumable(folder)  # creates no lock file in a folder that is no run
+        lock = _acquire_lock(folder)
         try:
-            return cls(folder, _resumable(folder), _identity(folder), lock)
+            return cls(folder, _read_resumable(folder), _folder_identity(folder), lock)
         except BaseException:
             lock.release()
             raise
 
     def resume(self, rows: int) -> int:
-        """Go on: keep the first `rows` rows of metrics.jsonl, and set the status to "running".
+        """Set the status to "running", and keep the first `rows` rows of metrics.jsonl.
 
-        The record notes the time, and loses what it said of the end; what `write_atomic` left behind in a
-        process that was killed goes. Return the number of rows kept; a power cut can have lost some.
+        The outcome is removed from the record and the time added; temporary files of a killed process are
+        deleted. Return the number of rows kept, which is smaller if a power cut has lost some.
 
         Raises
         ------
         DataError
             One of these rows is damaged.
         """
-        with self._writing(METRICS_FILE) as path:
-            lines = [text + b"\n" for text, _ in read_lines(path, rows)]
+        with self._writable_path(METRICS_FILE) as path:
+            lines = [text + b"\n" for text, _ in read_metric_lines(path, rows)]
             if path.exists():
                 write_atomic(path, b"".join(lines))
-        outcome = dict.fromkeys(("ended", "metrics", "fingerprint", "error"))
-        resumed = [*self.record["resumed"], _now()]
-        self._write_record({"status": "running", "resumed": resumed, **outcome})
+        changes = {"status": "running", "resumed": [*self.record["resumed"], _timestamp()]}
+        self._write_record({**changes, **dict.fromkeys(("ended", "metrics", "fingerprint", "error"))})
         for path in self.folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
             with suppress(OSError):
                 path.unlink()
         return len(lines)
 
-    def log(self, values: Mapping[str, Any]) -> None:
-        """Append a line to metrics.jsonl; floats read back exactly, those not finite as null."""
-        line = json.dumps(finite(dict(values)), allow_nan=False) + "\n"
-        with self._writing(METRICS_FILE) as path, path.open("ab") as file:
+    def log(self, values: Mapping[str, object]) -> None:
+        """Append a row to metrics.jsonl; floats read back exactly, non-finite ones as None."""
+        line = json.dumps(replace_nonfinite(dict(values)), allow_nan=False) + "\n"
+        with self._writable_path(METRICS_FILE) as path, path.open("ab") as file:
             file.write(line.encode())
 
     def save_model(self, model: "SavedModel") -> None:
-        """Write model.safetensors, completely or not at all."""
+        """Write model.safetensors, atomically."""
         from xpnet.storage.model_file import save_model
 
-        with self._writing(MODEL_FILE) as path:
+        with self._writable_path(MODEL_FILE) as path:
             save_model(path, model)
 
-    def save_checkpoint(self, arrays: "Arrays", facts: Mapping[str, Any]) -> None:
-        """Write checkpoint.safetensors; the one before stays until this one is complete."""
+    def save_checkpoint(self, arrays: "Arrays", facts: Mapping[str, object]) -> None:
+        """Replace checkpoint.safetensors, atomically."""
         from xpnet.storage.checkpoint import save_checkpoint
 
-        with self._writing(CHECKPOINT_FILE) as path:
+        with self._writable_path(CHECKPOINT_FILE) as path:
             save_checkpoint(path, arrays, facts)
 
     def finish(
         self,
         status: RunStatus,
         *,
-        metrics: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, object] | None = None,
         fingerprint: str | None = None,
         error: str | None = None,
     ) -> None:
-        """Complete run.json with the status, the time and the outcome, and let go of the folder.
+        """Write status, time and outcome to run.json, and release the lock.
 
-        A completed run needs no checkpoint any more, and loses it. A run ends once: when it is not
-        running, nothing changes.
+        The checkpoint of a completed run is deleted. A run that has ended already is not changed.
         """
         if self.record["status"] == "running":
             outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
-            self._write_record({"status": status, "ended": _now(), **outcome})
+            self._write_record({"status": status, "ended": _timestamp(), **outcome})
             if status == "completed":
-                # Left over, it would do no harm: the record says already that all is done.
+                # A remaining checkpoint is harmless: the record has the status already.
                 with suppress(OSError):
                     self.checkpoint.unlink()
         self.release()
 
     def fail(self, error: BaseException) -> None:
-        """Complete run.json after an error: interrupted for KeyboardInterrupt, else failed."""
-        if isinstance(error, KeyboardInterrupt):
-            self.finish("interrupted")
-        else:
-            self.finish("failed", error=" ".join(str(error).split()))
+        """Finish the run after an error, as interrupted for KeyboardInterrupt, else as failed."""
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = None if interrupted else " ".join(str(error).split())
+        self.finish("interrupted" if interrupted else "failed", error=reason)
 
     @contextmanager
-    def recorded(self) -> Iterator[None]:
+    def fail_on_error(self) -> Iterator[None]:
         """Mark the run failed or interrupted if the body raises."""
         try:
             yield
@@ -220,31 +215,31 @@ class Run:
             raise
 
     def release(self) -> None:
-        """Let other processes work on the run."""
+        """Release the lock on the run."""
         self._lock.release()
 
-    def _write_record(self, changes: Mapping[str, Any]) -> None:
-        """Change the record: in the file, then here."""
+    def _write_record(self, changes: Mapping[str, object]) -> None:
+        """Update the record in run.json, then in memory."""
         changed = cast("Record", {**self.record, **changes})
-        with self._writing(RECORD_FILE) as path:
-            write_atomic(path, _json(changed))
+        with self._writable_path(RECORD_FILE) as path:
+            write_atomic(path, _encode_json(changed))
         self.record.update(changed)
 
     @contextmanager
-    def _writing(self, name: str) -> Iterator[Path]:
-        """Give the body the path of a file to write, unless another run has taken this run's folder."""
-        if _identity(self.folder) != self._identity:
+    def _writable_path(self, name: str) -> Iterator[Path]:
+        """Check that the folder is still this run's, and give the body the path of a file to write."""
+        if _folder_identity(self.folder) != self._identity:
             msg = f"{self.folder}: was replaced or removed while this run was using it"
             raise ConfigError(msg)
         path = self.folder / name
         try:
             yield path
         except OSError as error:
-            raise unwritable(path, error) from error
+            raise make_write_error(path, error) from error
 
 
-def _resumable(folder: Path) -> Record:
-    """Return the record of a run that can be resumed; raise DataError or ConfigError over another."""
+def _read_resumable(folder: Path) -> Record:
+    """Read the record of a run that can be resumed; raise DataError or ConfigError if it cannot."""
     record = read_run(folder)
     if record["status"] == "completed":
         msg = (
@@ -256,23 +251,24 @@ def _resumable(folder: Path) -> Record:
     return record
 
 
-def _locked(folder: Path) -> Lock:
-    """Return the lock on a run's folder; raise ConfigError if another process has it, or none can be made."""
+def _acquire_lock(folder: Path) -> Lock:
+    """Lock a run's folder; raise ConfigError if another process holds the lock or it cannot be created."""
     try:
         lock = Lock.take(folder / LOCK_FILE)
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise make_write_error(folder, error) from error
     if lock is None:
-        raise _in_use(folder)
+        raise _make_in_use_error(folder)
     return lock
 
 
-def _in_use(folder: Path) -> ConfigError:
+def _make_in_use_error(folder: Path) -> ConfigError:
+    """Return the error for a run that another process works on."""
     return ConfigError(f"{folder}: another process is working on this run: wait until it has ended")
 
 
-def _check_free(folder: Path, *, overwrite: bool) -> None:
-    """Raise ConfigError if `folder` is there, unless it is a run to be replaced."""
+def _check_name_is_free(folder: Path, *, overwrite: bool) -> None:
+    """Raise ConfigError if `folder` exists, unless it is a run and `overwrite` is set."""
     if not os.path.lexists(folder):
         return
     if not overwrite:
@@ -283,10 +279,10 @@ def _check_free(folder: Path, *, overwrite: bool) -> None:
         raise ConfigError(msg)
 
 
-def _take(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
-    """Give the folder `prepared` the name `folder`; return False if another run holds that name.
+def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
+    """Rename the folder `prepared` to `folder`; return False if another run has taken that name.
 
-    The system renames no folder onto one that holds files, so that of two runs one wins.
+    Renaming onto a folder that holds files fails, so that only one of two concurrent runs succeeds.
 
     Raises
     ------
@@ -294,8 +290,8 @@ def _take(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
         Another process is working on the run that would be replaced.
     """
     aside = folder.with_name(f".replaced-{os.urandom(8).hex()}")
-    if overwrite and is_held(folder / LOCK_FILE):
-        raise _in_use(folder)
+    if overwrite and is_locked(folder / LOCK_FILE):
+        raise _make_in_use_error(folder)
     try:
         if overwrite and folder.exists():
             folder.rename(aside)
@@ -306,22 +302,23 @@ def _take(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
         if isinstance(error, OSError) and error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
             return False
         raise
-    # The new run stands: what cannot be deleted of the old one must not stop it.
+    # The new run is in place; files of the old one that cannot be deleted are left behind.
     shutil.rmtree(aside, ignore_errors=True)
     return True
 
 
-def new_id() -> str:
-    """Return a name that sorts by time and differs between runs of the same second."""
+def make_run_id() -> str:
+    """Return a name from the UTC time and random digits: sortable, and unique within a second."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(3).hex()}"
 
 
-def _now() -> str:
+def _timestamp() -> str:
+    """Return the current time, ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
-    """Return what distinguishes a folder from a later one of the same name; None if it is gone."""
+def _folder_identity(folder: Path) -> tuple[int, int] | None:
+    """Return device and inode of a folder, which a later one of that name has not; None if it is missing."""
     try:
         status = folder.stat()
     except OSError:
@@ -329,5 +326,6 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _json(record: Record) -> bytes:
-    return (json.dumps(finite(record), indent=2, allow_nan=False) + "\n").encode()
+def _encode_json(record: Record) -> bytes:
+    """Return the content of run.json."""
+    return (json.dumps(replace_nonfinite(record), indent=2, allow_nan=False) + "\n").encode()

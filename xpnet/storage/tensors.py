@@ -1,7 +1,7 @@
-"""Named arrays in files of the safetensors format, which are whole or refused.
+"""Reading and writing of named arrays in the safetensors format.
 
-The format is that of https://huggingface.co/docs/safetensors: the length of the header in eight bytes,
-the header as JSON, the numbers.
+A file holds the length of its header in eight bytes, the header as JSON, and the numbers; see
+https://huggingface.co/docs/safetensors.
 """
 
 import json
@@ -9,44 +9,70 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from xpnet.errors import DataError
 
-DTYPES: Mapping[str, np.dtype[Any]] = {"BOOL": np.dtype("?")} | {
+DTYPES: Mapping[str, np.dtype[np.generic]] = {"BOOL": np.dtype("?")} | {
     f"{name[0].upper()}{8 * int(name[1])}": np.dtype(f"<{name}")
     for name in ("i1", "u1", "i2", "u2", "f2", "i4", "u4", "f4", "i8", "u8", "f8")
 }
-"""The dtypes by the format's names for them."""
+"""NumPy dtypes by their names in the format."""
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
-def little_endian(array: np.ndarray) -> np.ndarray:
-    """Return `array` in little-endian C order."""
+class TensorHeader(Protocol):
+    """Shape and dtype of a tensor in an open file."""
+
+    def get_shape(self) -> list[int]:
+        """Return the shape."""
+
+    def get_dtype(self) -> str:
+        """Return the format's name of the dtype, such as F32."""
+
+
+class TensorFile(Protocol):
+    """An open .safetensors file, as ``safetensors.safe_open`` returns it."""
+
+    def keys(self) -> list[str]:
+        """Return the names of the tensors."""
+
+    def metadata(self) -> dict[str, str] | None:
+        """Return the metadata, None if the file has none."""
+
+    def get_slice(self, name: str, /) -> TensorHeader:
+        """Return the header of a tensor, without reading its numbers."""
+
+    def get_tensor(self, name: str, /) -> np.ndarray:
+        """Read a tensor."""
+
+
+def to_little_endian(array: np.ndarray) -> np.ndarray:
+    """Return `array` in little-endian byte order and C order; a copy only if needed."""
     return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
 
 
-def code(dtype: np.dtype) -> str:
-    """Return the format's name of a dtype in any byte order; NumPy's if the format has none."""
+def dtype_code(dtype: np.dtype) -> str:
+    """Return the format's name of a dtype of any byte order, or NumPy's name if the format has none."""
     return _CODES.get(dtype.newbyteorder("<"), str(dtype))
 
 
-def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """Return the content of a file: the same bytes for the same arrays and metadata.
+def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of a .safetensors file, which depend on nothing but the arguments.
 
-    The library's own writer shuffles the metadata, hence this one.
+    The writer of the safetensors library does not keep the order of the metadata.
 
     Raises
     ------
     ValueError
-        An array has a name or a dtype that the format cannot hold.
+        The format does not support the name or the dtype of an array.
     """
-    whole = {name: little_endian(array) for name, array in arrays.items()}
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    # Wide numbers first keeps every array aligned to its own width.
+    whole = {name: to_little_endian(array) for name, array in arrays.items()}
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    # Sorting by item size keeps each array aligned.
     names = sorted(whole, key=lambda name: (-whole[name].itemsize, name))
     offset = 0
     for name in names:
@@ -66,8 +92,8 @@ def to_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> b
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Give the body the open file, as ``safetensors.safe_open`` does; its header is checked then.
+def open_tensors(path: Path) -> Iterator[TensorFile]:
+    """Open a .safetensors file, after checking its header.
 
     Raises
     ------

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from xpnet._lib.files import write_atomic
 from xpnet._lib.locks import Lock
-from xpnet.storage.record import METRICS_FILE, MODEL_FILE, is_number, read_object, read_run
+from xpnet.storage.record import METRICS_FILE, MODEL_FILE, is_number, read_json, read_run
 
 PROJECT = "xpnet"
 """Name of the project or experiment in the trackers."""
@@ -91,7 +91,7 @@ class Source:
         state: dict[str, Any] = {"run": None, "name": f"{folder.name}-{suffix}", "epoch": -1}
         self._path = folder / f"track-{tracker}.json"
         if self._path.exists():
-            state = read_object(self._path, "not the state of a tracker", "expected the state of a tracker")
+            state = read_json(self._path, "not the state of a tracker", "expected the state of a tracker")
         self.run, self.name, self._epoch = state["run"], state["name"], state["epoch"]
 
     @property
@@ -137,7 +137,7 @@ class Source:
                 write_atomic(self._path, json.dumps(state).encode())
                 saved = self._epoch
         if metrics := self.record["metrics"]:
-            yield metrics["epochs"], final_metrics(metrics)
+            yield int(_numbers(metrics)["epochs"]), final_metrics(metrics)
 
 
 def final_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from xpnet._lib.interrupts import deferred
+from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DivergedError
 from xpnet.storage.checkpoint import flatten, load_checkpoint, unflatten
@@ -172,7 +172,7 @@ class StopOnInterrupt(Callback):
 
     def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
         """Take Ctrl-C."""
-        self._pressed = self._stack.enter_context(deferred(self._notice))
+        self._pressed = self._stack.enter_context(defer_interrupts(self._notice))
 
     def on_train_end(self, result: "FitResult") -> None:  # noqa: ARG002
         """Let Ctrl-C interrupt again."""

@@ -18,9 +18,9 @@ from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, resolve
 from xpnet.config import TrainConfig
-from xpnet.data.augment import augmenter, square_side
-from xpnet.data.datasets import Dataset, check_copy
-from xpnet.data.memmap import for_shuffling, is_mapped
+from xpnet.data.augment import build_augmenter, square_side
+from xpnet.data.datasets import Dataset, check_copy_memory
+from xpnet.data.memmap import is_mapped, with_random_access
 from xpnet.errors import ConfigError
 from xpnet.inference.context import build_context
 from xpnet.nn import optim, schedules
@@ -29,7 +29,7 @@ from xpnet.nn.dropout import Masks, dropout_masks
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.storage.model_file import SavedModel, load_model, parameters_of, saved_layers
+from xpnet.storage.model_file import SavedModel, join_layers, load_model, split_layers
 from xpnet.training.batches import BatchLoader, Order, Samples
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import Evaluation, evaluate
@@ -92,7 +92,7 @@ class Trainer:
         normalization: Normalization | None = None,
     ) -> None:
         if not backend.on_host:
-            check_copy(data, backend.name)
+            check_copy_memory(data, backend.name)
         self.config, self.backend = config, backend
         self.network = _network(config, data)
         split = _split(config, len(data.y_train))
@@ -191,7 +191,7 @@ class Trainer:
     def model(self, state: TrainState) -> SavedModel:
         """Return the model to save of a state."""
         variables = state.variables
-        layers, norms = saved_layers(self.to_host(variables.parameters), self.to_host(variables.statistics))
+        layers, norms = split_layers(self.to_host(variables.parameters), self.to_host(variables.statistics))
         return SavedModel(
             layers,
             self.sizes,
@@ -235,11 +235,11 @@ class Trainer:
 
         samples = self.samples
         if mapped and self.backend.on_host:
-            samples = samples._replace(x=as_array(for_shuffling(data.x_train)))
+            samples = samples._replace(x=as_array(with_random_access(data.x_train)))
         augment = None
         if config.augmentation.enabled:
             side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
-            augment = augmenter(self.context.ops, config.augmentation, side, side, config.seed, put)
+            augment = build_augmenter(self.context.ops, config.augmentation, side, side, config.seed, put)
         return BatchLoader(
             self.context.ops,
             samples,
@@ -320,7 +320,7 @@ def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Paramete
             f"but the settings and the data make it a {describe(network)}"
         )
         raise ConfigError(msg)
-    return parameters_of(model)
+    return join_layers(model)
 
 
 def _check_sizes(config: TrainConfig, sizes: tuple[int, ...], samples: int) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 from rich.console import Console
 
 from xpnet._lib.parser import Parser
-from xpnet._lib.text import complain, json_text, plain
+from xpnet._lib.text import complain, format_json, plain
 from xpnet.cli.runs import details, listing
 from xpnet.cli.tables import new_console
 from xpnet.errors import DataError
-from xpnet.storage.find import OUT, FoundRun, name_below, newest, read, surveyed
+from xpnet.storage.find import OUT, FoundRun, find_newest_run, find_runs, name_relative_to, read_found_run
 from xpnet.storage.record import RECORD_FILE
 
 DESCRIPTION = "List, show and compare runs, and name the best, from what their folders hold."
@@ -39,7 +39,7 @@ def main(words: Sequence[str]) -> int:
     arguments = _parser().parse_args(words)
     value, rows, show = arguments.run(arguments)
     if arguments.json:
-        sys.stdout.write(json_text(value))
+        sys.stdout.write(format_json(value))
     elif arguments.csv:
         csv.writer(sys.stdout, lineterminator="\n").writerows(map(_field, row) for row in rows)
     else:
@@ -74,7 +74,7 @@ def _parser() -> Parser:
 
 def _list(arguments: Namespace) -> Result:
     folder, sort = arguments.folder or arguments.out, arguments.sort
-    runs = surveyed(folder)
+    runs = find_runs(folder)
     if not runs:
         complain(f"note: no run in {folder}")
     runs = listing.ordered(runs, sort, reverse=arguments.reverse)
@@ -83,11 +83,11 @@ def _list(arguments: Namespace) -> Result:
 
 def _show(arguments: Namespace) -> Result:
     name, out = arguments.name, arguments.out
-    folder = newest(out, trained=False).folder if name is None else _folder(name, out)
+    folder = find_newest_run(out, trained=False).folder if name is None else _folder(name, out)
     if not _is_run(folder):
         runs = _runs_of(folder, out)
         return _list_of(runs, partial(details.print_trials, folder=folder, runs=runs))
-    run = read(folder, out)
+    run = read_found_run(folder, out)
     history = run.history()
     value = {**run.record, "status": run.status, "folder": str(run.folder), "history": history}
     columns = details.by_name(history)
@@ -104,7 +104,7 @@ def _compare(arguments: Namespace) -> Result:
 
 
 def _best(arguments: Namespace) -> Result:
-    runs = surveyed(arguments.folder or arguments.out)
+    runs = find_runs(arguments.folder or arguments.out)
     run, metric, count = listing.best(runs, arguments.metric)
     if arguments.metric is None and metric == "test_accuracy":
         reason = "no run here has a validation_accuracy (train with --validation 10000)"
@@ -156,8 +156,8 @@ def _is_run(folder: Path) -> bool:
 def _runs_of(folder: Path, out: Path) -> list[FoundRun]:
     """Return the run in `folder`, or the runs below it; raise DataError if there is none."""
     if _is_run(folder):
-        return [read(folder, out)]
-    runs = [replace(run, id=name_below(run.folder, out)) for run in surveyed(folder)]
+        return [read_found_run(folder, out)]
+    runs = [replace(run, id=name_relative_to(run.folder, out)) for run in find_runs(folder)]
     if not runs:
         msg = f"{folder}: no run in it: xpnet runs list shows those there are"
         raise DataError(msg)

@@ -15,7 +15,7 @@ from xpnet.errors import ConfigError
 from xpnet.report.charts import evenly_spaced
 from xpnet.report.settings import BOOKKEEPING, command_line
 from xpnet.storage.find import FoundRun
-from xpnet.storage.record import SUMMARY_FILE, is_number, read_object
+from xpnet.storage.record import SUMMARY_FILE, is_number, read_json
 
 LINES = 40
 """Lines of the history that a table shows; --json and --csv give all of them."""
@@ -63,7 +63,7 @@ def print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> No
     """
     path, summary = folder / SUMMARY_FILE, {}
     if path.exists():
-        summary = read_object(path, "damaged", "expected the summary of several trainings")
+        summary = read_json(path, "damaged", "expected the summary of several trainings")
     best, figures = _object_of(summary, "best"), _object_of(summary, "figures")
     over = format_value(summary.get("over"))
     console.print(styled(folder, "bold"))

@@ -1,4 +1,4 @@
-"""The form of a CSV file, as its first lines have it, and its lines in pieces and in parts."""
+"""Layout of a CSV file, from its first lines, and reading of its lines in chunks."""
 
 import gzip
 import itertools
@@ -11,48 +11,48 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from xpnet._lib.text import plain
-from xpnet.data.source import reading
+from xpnet.data.source import open_data_file
 from xpnet.errors import DataError
 
-PIECE = 1 << 18
-SMALLEST_PART = 2 << 20
-LONGEST_LINE = 16 << 20
+CHUNK_SIZE = 1 << 18
+MIN_PART_SIZE = 2 << 20
+MAX_LINE_SIZE = 16 << 20
 NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _WORKERS = min(4, os.cpu_count() or 1)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
-class Form:
-    """The form of a table, as its first lines have it."""
+class CsvLayout:
+    """The layout of a CSV file, from its first lines."""
 
     path: Path
-    labelled: bool  # the first column is the label
-    names: tuple[str, ...]  # of the columns, for messages; perhaps empty
-    width: int
-    start: int  # where the first row is, in bytes of the decompressed file
-    line: int  # its number, from 1
-    parts: list[tuple[int, int]]  # where to cut the rows, to read the parts at once
+    labelled: bool  # True if the first column is the label
+    names: tuple[str, ...]  # of the columns, for messages; empty without a header
+    width: int  # number of columns
+    start: int  # offset of the first row, in bytes of the decompressed file
+    line: int  # line number of the first row, from 1
+    parts: list[tuple[int, int]]  # start and stop offsets of the parts to read in parallel
 
 
-def read_form(path: Path, features: int | None = None) -> Form:
-    """Read the first two lines that are not blank.
+def read_layout(path: Path, features: int | None = None) -> CsvLayout:
+    """Read the layout from the first two lines that are not blank.
 
     Parameters
     ----------
     path
         The file.
     features
-        How many features a row has: in a table with so many columns there are no labels. None if the first
-        column is the label, however many there are.
+        The number of features: a file with that many columns has no labels. None if the first column is
+        the label.
 
     Raises
     ------
     DataError
-        The file is empty, no text, or has another number of columns.
+        The file is empty or not text, or the number of columns differs.
     """
-    with reading(path) as file:
-        lines = list(itertools.islice(_lines(path, file), 2))
+    with open_data_file(path) as file:
+        lines = list(itertools.islice(_read_lines(path, file), 2))
         if not lines:
             raise DataError.at(path, "is empty")
         cells = [cell.strip(b' \t\r\n"') for cell in lines[0][2].split(b",")]
@@ -71,13 +71,14 @@ def read_form(path: Path, features: int | None = None) -> Form:
             raise DataError.at(path, "has a header but no rows")
         names = tuple(map(format_cell, cells)) if header and labelled else ()
         number, start, _ = lines[header]
-        return Form(path, labelled, names, width, start, number, _parts(file, start, path.stat().st_size))
+        parts = _split_file(file, start, path.stat().st_size)
+        return CsvLayout(path, labelled, names, width, start, number, parts)
 
 
 def _check_text(path: Path, lines: list[tuple[int, int, bytes]], width: int) -> None:
-    """Refuse a file that is no text, or whose first line is no label with features."""
+    """Raise DataError if the file is not text, or its first line has fewer than two cells."""
     if any(b"\0" in line for _, _, line in lines):
-        _not_text(path)
+        _raise_not_text(path)
     number, _, line = lines[0]
     try:
         line.decode()
@@ -88,23 +89,23 @@ def _check_text(path: Path, lines: list[tuple[int, int, bytes]], width: int) -> 
         raise DataError.at(path, problem, line=number)
 
 
-def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the lines that are not blank: their numbers from 1, their positions, their bytes."""
+def _read_lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+    """Yield line number (from 1), offset and bytes of the lines that are not blank."""
     start = len(_BYTE_ORDER_MARK) if file.read(3) == _BYTE_ORDER_MARK else 0
     file.seek(start)
     for number in itertools.count(1):
-        line = file.readline(LONGEST_LINE)
+        line = file.readline(MAX_LINE_SIZE)
         if not line:
             return
-        if len(line) == LONGEST_LINE:
-            _too_long(path, line)
+        if len(line) == MAX_LINE_SIZE:
+            _raise_too_long(path, line)
         if line.strip():
             yield number, start, line
         start += len(line)
 
 
 def _is_header(cells: list[bytes], *, labelled: bool) -> bool:
-    """Tell column names from a row: the label's is no number, the others are none either, or count up."""
+    """Return True if the cells are column names: not numbers, or features counted from 0 or 1."""
     labels, features = cells[:labelled], cells[labelled:]
     counted = [[b"%d" % (first + i) for i in range(len(features))] for first in (0, 1)]
     return not any(map(NUMBER.fullmatch, labels)) and (
@@ -112,33 +113,33 @@ def _is_header(cells: list[bytes], *, labelled: bool) -> bool:
     )
 
 
-def _parts(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
-    """Cut a file at line ends into a part for each thread; gzip can only be read in one."""
+def _split_file(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
+    """Split a file at line ends into a part for each thread; a gzip file is one part."""
     if isinstance(file, gzip.GzipFile):
         return [(start, sys.maxsize)]
-    count = max(1, min(_WORKERS, (size - start) // SMALLEST_PART))
+    count = max(1, min(_WORKERS, (size - start) // MIN_PART_SIZE))
     cuts = [start]
     for part in range(1, count):
         file.seek(start + (size - start) * part // count)
-        file.readline(LONGEST_LINE)
+        file.readline(MAX_LINE_SIZE)
         cuts.append(max(cuts[-1], file.tell()))
     return list(zip(cuts, [*cuts[1:], sys.maxsize], strict=True))
 
 
-def pieces(form: Form, start: int, stop: int = sys.maxsize) -> Generator[bytes, None, None]:
-    """Yield the lines between two positions in pieces of whole lines, the last one ended."""
+def read_chunks(layout: CsvLayout, start: int, stop: int = sys.maxsize) -> Generator[bytes, None, None]:
+    """Yield the lines between two offsets in chunks of whole lines, with a newline at the end."""
     rest = b""
-    with reading(form.path) as file:
+    with open_data_file(layout.path) as file:
         file.seek(start)
-        while piece := file.read(min(PIECE, stop - start)):
+        while piece := file.read(min(CHUNK_SIZE, stop - start)):
             start += len(piece)
-            if form.labelled and b"\0" in piece:
-                _not_text(form.path)
+            if layout.labelled and b"\0" in piece:
+                _raise_not_text(layout.path)
             text = rest + piece
             end = text.rfind(b"\n") + 1
             rest = text[end:]
-            if len(rest) > LONGEST_LINE:
-                _too_long(form.path, rest)
+            if len(rest) > MAX_LINE_SIZE:
+                _raise_too_long(layout.path, rest)
             if end:
                 yield text[:end]
     if rest:
@@ -146,16 +147,16 @@ def pieces(form: Form, start: int, stop: int = sys.maxsize) -> Generator[bytes, 
 
 
 def format_cell(cell: bytes) -> str:
-    """Return a cell for a message: short, on one line, whatever its bytes are."""
+    """Return a cell for a message: at most 41 characters, escaped."""
     text = plain(cell[:160].decode(errors="backslashreplace"))
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
-def _not_text(path: Path) -> NoReturn:
+def _raise_not_text(path: Path) -> NoReturn:
     raise DataError.at(path, "is not a CSV file, nor any text in UTF-8")
 
 
-def _too_long(path: Path, line: bytes) -> NoReturn:
+def _raise_too_long(path: Path, line: bytes) -> NoReturn:
     if b"\0" in line:
-        _not_text(path)
-    raise DataError.at(path, f"has a line of more than {LONGEST_LINE} bytes")
+        _raise_not_text(path)
+    raise DataError.at(path, f"has a line of more than {MAX_LINE_SIZE} bytes")
