@@ -37,7 +37,7 @@ class RunInfo(TypedDict):
     command: list[str]
     """The command line, a word an item."""
     config: dict[str, Any]
-    """Every setting, as `xpnet.config.resolved` returns them."""
+    """Every setting, as `xpnet.config.to_json` returns them."""
     seed: int
     device_requested: str
     """As in --device: auto, cpu, cuda, cuda:N."""
