@@ -1,34 +1,34 @@
-"""``python -m xpnet`` and the console script ``xpnet``: one word chooses the command."""
+"""``python -m xpnet`` and the console script ``xpnet``: the first word selects the command."""
 
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from xpnet._lib.text import complain
-from xpnet.cli.guard import exit_code
+from xpnet.cli.guard import handle_errors
 
 COMMANDS = {
     "train": ("xpnet.train", "train a network (xpnet train --help)"),
     "evaluate": ("xpnet.cli.evaluate", "say how well a network does on data (xpnet evaluate --help)"),
-    "predict": ("xpnet.cli.predict", "tell the digits in pictures (xpnet predict --help)"),
+    "predict": ("xpnet.cli.predict", "classify images of digits (xpnet predict --help)"),
     "report": ("xpnet.cli.report", "write what a run did as a page (xpnet report --help)"),
     "runs": ("xpnet.cli.runs.command", "list and compare runs (xpnet runs --help)"),
     "augment": ("xpnet.cli.augment", "draw distorted images (xpnet augment --help)"),
     "parity": ("xpnet.cli.parity", "train everywhere and compare with NumPy (xpnet parity --help)"),
     "doctor": ("xpnet.cli.doctor", "say which backends and devices work here, and how to get the others"),
 }
-"""The module of each command, loaded only for that command, and its line in the help."""
+"""The module of each command, imported only to run it, and its summary in the help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first word names, and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    with exit_code(debug="--debug" in words[1:]) as outcome:
-        outcome.code = _run(*words)
-    return outcome.code
+    with handle_errors(debug="--debug" in words[1:]) as output:
+        output.code = _run_command(*words)
+    return output.code
 
 
-def _run(command: str = "", *words: str) -> int:
+def _run_command(command: str = "", *words: str) -> int:
     if command in COMMANDS:
         module = import_module(COMMANDS[command][0])
         options = {"prog": "xpnet train"} if command == "train" else {}

@@ -18,9 +18,9 @@ from xpnet.backends.base import Backend, NamespaceMismatchError, check_namespace
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import resolve
 from xpnet.config import TrainConfig
-from xpnet.config.rules import whole
+from xpnet.config.rules import integer_from
 from xpnet.config.settings import Arithmetic, RunSettings
-from xpnet.config.sources import from_resolved
+from xpnet.config.sources import from_json
 from xpnet.data.datasets import Dataset, join_halves
 from xpnet.data.table import Table, as_features, as_labels
 from xpnet.errors import ConfigError, DataError
@@ -224,7 +224,7 @@ def fit(
     if validation_data is not None:
         config = replace(config, patience=None, validation=0)
     if classes is not None:
-        whole(1).check("fit: classes", _plain(classes), classes)
+        integer_from(1).check("fit: classes", _plain(classes), classes)
     backend = chosen_backend(config)
     training, validation = _table(X, y, backend), None
     if validation_data is not None:
@@ -288,7 +288,7 @@ def checked(arguments: Mapping[str, object], source: str) -> TrainConfig:
     if isinstance(rates, list) and len(rates) > 1:
         msg = f"{source}: learning_rate: expected one number, got {rates}"
         raise ConfigError(msg)
-    return from_resolved(settings, source)
+    return from_json(settings, source)
 
 
 def chosen_backend(config: TrainConfig) -> Backend:

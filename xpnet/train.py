@@ -1,23 +1,23 @@
-"""``python -m xpnet.train``: from the command line to trained networks and their records."""
+"""``python -m xpnet.train``: train networks with the settings of the command line, and record the runs."""
 
 import sys
 from collections.abc import Sequence
 
-from xpnet.cli.guard import INTERRUPTED, exit_code
+from xpnet.cli.guard import INTERRUPTED, handle_errors
 from xpnet.config import parse, to_toml
 
-# What is imported below, inside the function, loads NumPy; --help does without.
+# The import inside the function loads NumPy, which --help does not need.
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m xpnet.train") -> int:
-    """Train as the command line asks and return the exit code.
+    """Run the command and return its exit code.
 
-    0 done; 2 bad input, unusable device or backend; 3 diverged; 130 interrupted; 1 a fault of xpnet, or
+    0 done; 2 bad input, unusable device or backend; 3 diverged; 130 interrupted; 1 an unexpected error, or
     standard output that cannot be written.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     line = [prog, *words]
-    with exit_code(debug="--debug" in words) as outcome:
+    with handle_errors(debug="--debug" in words) as output:
         command = parse(words, prog)
         config = command.config
         if command.print_config:
@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m xpnet.train")
             else:
                 runs = [train(config, line)]
             if runs[-1].record["status"] == "interrupted":
-                outcome.code = INTERRUPTED
-    return outcome.code
+                output.code = INTERRUPTED
+    return output.code
 
 
 if __name__ == "__main__":

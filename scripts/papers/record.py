@@ -9,7 +9,7 @@ from typing import Any
 from papers.page import Candidate, Results, RowResults, Trained
 from papers.rows import Row
 from papers.runs import WITHOUT_CONSEQUENCE, final_job
-from xpnet.config import TrainConfig, resolved
+from xpnet.config import TrainConfig, to_json
 from xpnet.errors import DataError
 
 
@@ -42,8 +42,8 @@ def _row_record(results: RowResults) -> dict[str, Any]:
 
 def settings(row: Row) -> dict[str, Any]:
     """Return the settings that a row is trained with, where they are not the defaults."""
-    plain = resolved(TrainConfig())
-    chosen = resolved(final_job(Path(), row, 0).config)
+    plain = to_json(TrainConfig())
+    chosen = to_json(final_job(Path(), row, 0).config)
     return {
         name: value
         for name, value in chosen.items()

@@ -14,7 +14,7 @@ from typing import Any
 
 from papers.rows import HELD_OUT, Row
 from xpnet._lib.files import save
-from xpnet.config import TrainConfig, from_resolved, parse, resolved
+from xpnet.config import TrainConfig, from_json, parse, to_json
 from xpnet.errors import DataError, XPNetError
 from xpnet.storage.record import Record, read_run
 
@@ -99,8 +99,8 @@ def completed(job: Job) -> Record | None:
     if not job.folder.exists():
         return None
     record = read_run(job.folder)
-    wanted = resolved(job.config)
-    found = resolved(from_resolved(record["config"], str(job.folder)))
+    wanted = to_json(job.config)
+    found = to_json(from_json(record["config"], str(job.folder)))
     for name in sorted(wanted.keys() - WITHOUT_CONSEQUENCE):
         if wanted[name] != found[name]:
             msg = (

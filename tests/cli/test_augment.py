@@ -85,8 +85,8 @@ def test_a_picture_is_replaced_and_the_same_flags_give_the_same_file(tmp_path):
     assert run(*FLAGS) == 0
     assert picture.read_bytes() == first
     assert run(*FLAGS, "--seed", "1") == 0
-    with Image.open(io.BytesIO(first)) as one, Image.open(picture) as other:
-        assert not np.array_equal(np.asarray(one), np.asarray(other))
+    with Image.open(io.BytesIO(first)) as one, Image.open(picture) as second:
+        assert not np.array_equal(np.asarray(one), np.asarray(second))
 
 
 def test_fewer_images_make_fewer_rows(tmp_path):

@@ -37,7 +37,7 @@ def test_the_page_is_up_to_date(capsys):
 
 @pytest.mark.parametrize("command", program.COMMANDS)
 def test_every_command_has_a_section_with_its_help(page, command):
-    shown = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-m", "xpnet", command, "--help"],
         env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"},
         check=True,
@@ -45,8 +45,8 @@ def test_every_command_has_a_section_with_its_help(page, command):
         encoding="utf-8",
     ).stdout
     sections = page.read_text().split("\n## ")
-    (section,) = (each for each in sections if each.startswith(f"xpnet {command}\n"))
-    assert shown.split() == section.partition("```\n")[2].partition("```")[0].split()
+    (section,) = (section_text for section_text in sections if section_text.startswith(f"xpnet {command}\n"))
+    assert printed.split() == section.partition("```\n")[2].partition("```")[0].split()
     assert max(map(len, section.splitlines())) <= 200
 
 

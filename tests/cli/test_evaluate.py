@@ -73,10 +73,12 @@ def files(folder):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_on_its_own_test_data_a_run_has_the_figures_of_its_record(capsys, name):
-    found, expected = figures(capsys, f"runs/{name}"), record(name)["metrics"]
-    assert found["accuracy"] == expected["test_accuracy"]
-    assert found["loss"] == pytest.approx(expected["test_loss"], rel=1e-6)
-    assert [each["recall"] for each in found["classes"]] == expected["test_accuracy_per_class"]
+    result, expected = figures(capsys, f"runs/{name}"), record(name)["metrics"]
+    assert result["accuracy"] == expected["test_accuracy"]
+    assert result["loss"] == pytest.approx(expected["test_loss"], rel=1e-6)
+    assert [class_metrics["recall"] for class_metrics in result["classes"]] == expected[
+        "test_accuracy_per_class"
+    ]
 
 
 @pytest.mark.parametrize("name", ["reproducible", "batch-norm", "squared"])
@@ -86,9 +88,9 @@ def test_in_the_reproducible_arithmetic_the_loss_is_that_of_the_record_to_the_la
 
 @pytest.mark.parametrize("backend", ["numpy", "array-api-strict"])
 def test_so_it_is_with_every_backend(capsys, backend):
-    found = figures(capsys, "runs/reproducible", "--backend", backend)
-    assert found["loss"] == record("reproducible")["metrics"]["test_loss"]
-    assert found["backend"] == backend
+    result = figures(capsys, "runs/reproducible", "--backend", backend)
+    assert result["loss"] == record("reproducible")["metrics"]["test_loss"]
+    assert result["backend"] == backend
 
 
 @pytest.mark.parametrize(
@@ -96,8 +98,8 @@ def test_so_it_is_with_every_backend(capsys, backend):
     [("native", "cross-entropy", 0.0), ("squared", "squared-error", 0.0), ("smoothed", "cross-entropy", 0.1)],
 )
 def test_the_loss_is_what_the_training_minimised_and_is_named(capsys, name, loss, smoothing):
-    found = figures(capsys, f"runs/{name}")
-    assert (found["loss_name"], found["label_smoothing"]) == (loss, smoothing)
+    result = figures(capsys, f"runs/{name}")
+    assert (result["loss_name"], result["label_smoothing"]) == (loss, smoothing)
 
 
 def test_the_arithmetic_is_that_of_the_training_unless_it_is_named(capsys):
@@ -106,9 +108,9 @@ def test_the_arithmetic_is_that_of_the_training_unless_it_is_named(capsys):
 
 
 def test_the_training_half_has_the_training_figures(capsys):
-    found = figures(capsys, "runs/native", "--split", "train")
-    assert found["samples"] == 200
-    assert found["accuracy"] == record("native")["metrics"]["train_accuracy"]
+    result = figures(capsys, "runs/native", "--split", "train")
+    assert result["samples"] == 200
+    assert result["accuracy"] == record("native")["metrics"]["train_accuracy"]
 
 
 def test_without_a_run_it_is_the_newest(capsys):
@@ -130,22 +132,22 @@ def test_a_run_that_was_interrupted_is_evaluated_too(capsys, copied):
 
 def test_a_model_file_is_evaluated_by_its_cross_entropy(capsys):
     path = Path("runs/squared/model.safetensors")
-    found = figures(capsys, str(path), "--data", "data.npz")
+    result = figures(capsys, str(path), "--data", "data.npz")
     test = np.load("data.npz")
     probabilities = Predictor.load(path, device="cpu").probabilities(test["x_test"])
     right = probabilities[np.arange(len(probabilities)), test["y_test"]]
-    assert found["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-9)
-    assert found["loss_name"] == "cross-entropy"
-    assert found["accuracy"] == np.mean(probabilities.argmax(axis=1) == test["y_test"])
+    assert result["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-9)
+    assert result["loss_name"] == "cross-entropy"
+    assert result["accuracy"] == np.mean(probabilities.argmax(axis=1) == test["y_test"])
 
 
 def test_a_model_file_alone_is_evaluated_on_the_bundled_mnist(capsys, tmp_path):
     weight, bias = np.zeros((10, 784)), np.arange(10) == 7
     layers = [{"weight": weight, "bias": bias.astype(float)}]
     save_model(tmp_path / "sevens.safetensors", SavedModel(layers, (784, 10)))
-    found = figures(capsys, str(tmp_path / "sevens.safetensors"))
-    assert (found["data"], found["split"], found["samples"]) == ("mnist", "test", 10000)
-    assert found["accuracy"] == 0.1028  # the share of sevens
+    result = figures(capsys, str(tmp_path / "sevens.safetensors"))
+    assert (result["data"], result["split"], result["samples"]) == ("mnist", "test", 10000)
+    assert result["accuracy"] == 0.1028  # the share of sevens
 
 
 def write_csv(path, x, y=None):
@@ -168,8 +170,8 @@ def test_every_form_of_the_same_data_gives_the_same_figures(capsys, tmp_path):
         [tmp_path / "test.npz"],
         [tmp_path / "train.csv", "--test-data", tmp_path / "test.csv"],
     ):
-        found = figures(capsys, "runs/native", "--data", *map(str, words))
-        assert {**found, "data": expected["data"]} == expected
+        result = figures(capsys, "runs/native", "--data", *map(str, words))
+        assert {**result, "data": expected["data"]} == expected
 
 
 # What is printed and written
@@ -177,18 +179,18 @@ def test_every_form_of_the_same_data_gives_the_same_figures(capsys, tmp_path):
 
 def test_the_tables_are_printed_in_plain_text(capsys):
     out = printed(capsys, "runs/native")
-    found = figures(capsys, "runs/native")
+    result = figures(capsys, "runs/native")
     lines = out.splitlines()
     assert lines[0].startswith("runs/native: 16-10-4, native, numpy ")
     assert lines[1] == "data: 1500 test samples"
-    assert lines[2] == f"accuracy   {found['accuracy']:.4f}"
-    assert lines[3] == f"loss       {found['loss']:.4f} (mean cross-entropy)"
+    assert lines[2] == f"accuracy   {result['accuracy']:.4f}"
+    assert lines[3] == f"loss       {result['loss']:.4f} (mean cross-entropy)"
     table = [line.split() for line in lines[6:10]]
-    for label, (row, each) in enumerate(zip(table, found["classes"], strict=True)):
-        shares = [f"{each[key]:.4f}" for key in ("precision", "recall", "f1")]
-        assert row == [str(label), *shares, str(each["support"])]
+    for label, (row, class_metrics) in enumerate(zip(table, result["classes"], strict=True)):
+        shares = [f"{class_metrics[key]:.4f}" for key in ("precision", "recall", "f1")]
+        assert row == [str(label), *shares, str(class_metrics["support"])]
     matrix = [list(map(int, line.split())) for line in lines[13:17]]
-    assert matrix == [[label, *row] for label, row in enumerate(found["confusion"])]
+    assert matrix == [[label, *row] for label, row in enumerate(result["confusion"])]
     assert len(lines) == 17
     assert not re.search(r"[^ -~\n]", out)
 
@@ -208,14 +210,14 @@ def test_label_smoothing_is_named(capsys):
 
 
 def test_the_json_is_one_object_whose_figures_agree(capsys):
-    found = figures(capsys, "runs/native")
-    confusion = np.array(found["confusion"])
-    assert confusion.sum() == found["samples"] == 1500
-    assert np.trace(confusion) / 1500 == found["accuracy"]
-    for each in found["classes"]:
-        label = each["class"]
-        assert each["support"] == confusion[label].sum()
-        assert each["recall"] == confusion[label, label] / each["support"]
+    result = figures(capsys, "runs/native")
+    confusion = np.array(result["confusion"])
+    assert confusion.sum() == result["samples"] == 1500
+    assert np.trace(confusion) / 1500 == result["accuracy"]
+    for class_metrics in result["classes"]:
+        label = class_metrics["class"]
+        assert class_metrics["support"] == confusion[label].sum()
+        assert class_metrics["recall"] == confusion[label, label] / class_metrics["support"]
 
 
 def test_a_class_without_samples_has_no_recall(capsys, tmp_path):
@@ -238,10 +240,10 @@ def test_many_classes_have_their_matrix_in_the_json_alone_or_none(capsys, tmp_pa
     save_model(path, SavedModel(layers, (FEATURES, classes)))
     words = (str(path), "--data", "data.npz")
     assert printed(capsys, *words).endswith(f"\n{line}\n")
-    found = figures(capsys, *words)
-    assert np.shape(found["confusion"]) == shape
-    assert len(found["classes"]) == classes
-    assert found["classes"][0]["recall"] == 1.0
+    result = figures(capsys, *words)
+    assert np.shape(result["confusion"]) == shape
+    assert len(result["classes"]) == classes
+    assert result["classes"][0]["recall"] == 1.0
 
 
 def test_the_predictions_of_each_sample_are_written_exactly(capsys, tmp_path):
@@ -256,8 +258,8 @@ def test_the_predictions_of_each_sample_are_written_exactly(capsys, tmp_path):
     assert [row[0] for row in rows] == list(map(str, range(1500)))
     assert [int(row[1]) for row in rows] == test["y_test"].tolist()
     assert [int(row[2]) for row in rows] == expected.argmax(axis=1).tolist()
-    found = np.array([row[4:] for row in rows]).astype(np.float32)
-    np.testing.assert_array_equal(found, expected, strict=True)
+    result = np.array([row[4:] for row in rows]).astype(np.float32)
+    np.testing.assert_array_equal(result, expected, strict=True)
     assert all(row[3] == row[4 + int(row[2])] for row in rows)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xpnet.__main__ import COMMANDS
-from xpnet.cli.guard import Output, exit_code
+from xpnet.cli.guard import GuardedOutput, handle_errors
 from xpnet.storage.record import read_metrics, read_run
 
 pytestmark = pytest.mark.skipif(
@@ -85,7 +85,7 @@ class Broken(io.StringIO):
 
 
 def test_a_stream_without_a_descriptor_fails_once(capsys):
-    output = Output(Broken())
+    output = GuardedOutput(Broken())
     assert [output.write(line) for line in ("a\n", "b\n", "c\n")] == [2, 2, 2]
     output.flush()
     assert output.failed
@@ -98,7 +98,7 @@ def test_an_exit_code_of_its_own_wins(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", Broken())
 
     for code, expected in ((3, 3), (0, 1)):
-        with exit_code(debug=False) as outcome:
+        with handle_errors(debug=False) as output:
             print("lost")
-            outcome.code = code
-        assert outcome.code == expected
+            output.code = code
+        assert output.code == expected

@@ -19,7 +19,7 @@ from xpnet.arithmetic import ARITHMETICS, Native, Reproducible
 from xpnet.backends.base import PRECISION_VARIABLES, check_environment
 from xpnet.backends.probing import Probe
 from xpnet.cli import parity
-from xpnet.cli.tables import new_console
+from xpnet.cli.tables import make_console
 from xpnet.parity import devices, runs
 from xpnet.parity.devices import NUMPY, BackendDevice
 
@@ -71,9 +71,9 @@ def test_every_backend_that_works_here_agrees(capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert "parity holds" in out
-    found = {(row["backend"], row["device"]) for row in record()["rows"]}
+    results = {(row["backend"], row["device"]) for row in record()["rows"]}
     here = [case for case in BackendCase if case.probe().usable]
-    assert found == {(case.backend_name, case.device) for case in here}
+    assert results == {(case.backend_name, case.device) for case in here}
     assert len(record()["rows"]) == 3 * len(here)
     assert len({row["fingerprint"] for row in record()["rows"] if not row["tolerance"]}) == 1
 
@@ -108,11 +108,11 @@ def test_the_table_and_the_summary(capsys):
 @pytest.mark.usefixtures("two_places")
 def test_the_record_has_settings_rows_and_what_is_absent():
     assert run("--seed", "7", "--batch-size", "16", "--json", "parity.json") == 0
-    found = record()
-    assert found["passed"] is True
-    assert (found["seed"], found["batch_size"], found["epochs"], found["hidden"]) == (7, 16, 3, [5])
-    assert re.fullmatch("[0-9a-f]{64}", found["data"]["sha256"])
-    assert found["absent"] == [
+    report = record()
+    assert report["passed"] is True
+    assert (report["seed"], report["batch_size"], report["epochs"], report["hidden"]) == (7, 16, 3, [5])
+    assert re.fullmatch("[0-9a-f]{64}", report["data"]["sha256"])
+    assert report["absent"] == [
         {
             "backend": "cupy",
             "device": "cuda:0",
@@ -121,7 +121,7 @@ def test_the_record_has_settings_rows_and_what_is_absent():
             "fix": 'pip install "cupy-cuda12x[ctk]"',
         }
     ]
-    first = found["rows"][0]
+    first = report["rows"][0]
     assert (first["arithmetic"], first["dtype"], first["tolerance"]) == ("reproducible", "float64", None)
     assert re.fullmatch("[0-9a-f]{64}", first["fingerprint"])
 
@@ -229,7 +229,10 @@ def test_a_training_that_diverges_elsewhere_fails(monkeypatch, capsys):
 
 
 def test_infinities_are_text_in_the_record():
-    assert parity._finite({"max_ulp": float("inf"), "epoch": 1}) == {"max_ulp": "infinite", "epoch": 1}
+    assert parity._replace_infinity({"max_ulp": float("inf"), "epoch": 1}) == {
+        "max_ulp": "infinite",
+        "epoch": 1,
+    }
 
 
 @pytest.mark.usefixtures("two_places")
@@ -275,8 +278,8 @@ def test_what_is_required_and_there_is_no_error():
 def test_a_required_place_has_a_row():
     words = ("--epochs", "0", "--require", "array-api-strict:cpu", "--json", "parity.json")
     assert run(*words) == 0
-    found = [(row["backend"], row["device"]) for row in record()["rows"]]
-    assert found.count(("array-api-strict", "cpu")) == 3
+    results = [(row["backend"], row["device"]) for row in record()["rows"]]
+    assert results.count(("array-api-strict", "cpu")) == 3
 
 
 @pytest.mark.parametrize("name", PRECISION_VARIABLES)
@@ -323,7 +326,7 @@ def row(**changes):
 
 @pytest.mark.parametrize(("width", "missing"), [(100, set()), (80, {"time", "version"})])
 def test_the_table_fits_a_terminal(width, missing, capsys):
-    parity.print_rows(new_console(width=width, force_terminal=True, no_color=True), [row()])
+    parity.print_rows(make_console(width=width, force_terminal=True, no_color=True), [row()])
     lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= width
     names = set(re.split("  +", lines[1].strip()))
@@ -333,7 +336,7 @@ def test_the_table_fits_a_terminal(width, missing, capsys):
 
 
 def test_the_table_is_whole_where_there_is_no_terminal(capsys):
-    parity.print_rows(new_console(width=40), [row(), row(fingerprint=None, seconds=None, max_ulp=None)])
+    parity.print_rows(make_console(width=40), [row(), row(fingerprint=None, seconds=None, max_ulp=None)])
     lines = capsys.readouterr().out.splitlines()
     assert re.sub(" +", " ", lines[-2]) == (
         "array-api-strict 2.13.0 cuda:0 0123456789ab 10 0 3.2e+12 1.5e-03 123.4 s FAIL"
@@ -352,21 +355,21 @@ def in_terminal(*words):
     environ = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
     process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=side, stderr=side, env=environ)
     os.close(side)
-    shown = b""
+    output = b""
     with contextlib.suppress(OSError):  # the terminal closes with its last user
         while chunk := os.read(controller, 65536):
-            shown += chunk
+            output += chunk
     os.close(controller)
-    return process.wait(), shown.decode()
+    return process.wait(), output.decode()
 
 
 def test_a_terminal_shows_progress_and_colours():
-    code, shown = in_terminal("--data", "small.npz", "--epochs", "3", "--hidden", "5")
+    code, output = in_terminal("--data", "small.npz", "--epochs", "3", "--hidden", "5")
     assert code == 0
-    assert "run 1 of 6, numpy on cpu, reproducible float64: epoch" in shown
-    assert "run 6 of 6, array-api-strict on device1, native float64: epoch" in shown
-    assert "\x1b[32msame" in shown
-    assert "parity holds" in shown
+    assert "run 1 of 6, numpy on cpu, reproducible float64: epoch" in output
+    assert "run 6 of 6, array-api-strict on device1, native float64: epoch" in output
+    assert "\x1b[32msame" in output
+    assert "parity holds" in output
 
 
 @pytest.mark.parametrize(

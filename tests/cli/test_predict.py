@@ -159,9 +159,9 @@ def test_without_any_run_it_is_one_line(capsys, tmp_path, monkeypatch):
 
 def test_each_image_is_a_line_with_its_digit_and_probability(capsys):
     out = printed(capsys, RUN, "one.png", "seven.png", "four.png")
-    found = predictions(capsys, RUN, "one.png", "seven.png", "four.png")
-    assert [each["predicted"] for each in found] == [1, 7, 4]
-    shares = [f"{each['probability']:.4f}" for each in found]
+    results = predictions(capsys, RUN, "one.png", "seven.png", "four.png")
+    assert [result["predicted"] for result in results] == [1, 7, 4]
+    shares = [f"{result['probability']:.4f}" for result in results]
     assert out.splitlines() == [
         f"one.png     1   {shares[0]}",
         f"seven.png   7   {shares[1]}",
@@ -170,10 +170,10 @@ def test_each_image_is_a_line_with_its_digit_and_probability(capsys):
 
 
 def test_the_network_sees_the_digit_in_the_form_of_mnist(capsys):
-    (found,) = predictions(capsys, RUN, "seven.png")
+    (result,) = predictions(capsys, RUN, "seven.png")
     digit = read_digit(Path("seven.png")).reshape(1, -1)
     expected = Predictor.load(RUN, device="cpu").probabilities(digit)[0].tolist()
-    assert found == {
+    assert result == {
         "file": "seven.png",
         "row": None,
         "label": None,
@@ -185,10 +185,10 @@ def test_the_network_sees_the_digit_in_the_form_of_mnist(capsys):
 
 def test_all_probabilities_stand_under_their_classes(capsys):
     heading, line = printed(capsys, RUN, "seven.png", "--all").splitlines()
-    found = predictions(capsys, RUN, "seven.png")[0]["probabilities"]
+    probabilities = predictions(capsys, RUN, "seven.png")[0]["probabilities"]
     assert heading.split() == ["class", "probability", *CLASSES]
-    assert line.split() == ["seven.png", "7", f"{found[7]:.4f}", *(f"{p:.4f}" for p in found)]
-    for label, share in enumerate(found):
+    assert line.split() == ["seven.png", "7", f"{probabilities[7]:.4f}", *(f"{p:.4f}" for p in probabilities)]
+    for label, share in enumerate(probabilities):
         end = heading.index(f"p{label}") + len(f"p{label}")
         assert line[:end].endswith(f"{share:.4f}")
 
@@ -220,21 +220,21 @@ def tiny_model(path, features, **settings):
 def test_a_network_of_another_size_gets_images_of_that_size(capsys, tmp_path, side):
     path = tmp_path / "tiny.safetensors"
     tiny_model(path, side * side)
-    (found,) = predictions(capsys, path, "seven.png")
+    (result,) = predictions(capsys, path, "seven.png")
     digit = read_digit(Path("seven.png"), side).reshape(1, -1)
     expected = Predictor.load(path, device="cpu").probabilities(digit)[0].tolist()
-    assert found["probabilities"] == expected
+    assert result["probabilities"] == expected
 
 
 def test_a_network_trained_on_numbers_up_to_one_gets_such_numbers(capsys, tmp_path):
     path = tmp_path / "ones.safetensors"
     one = {"shift": np.array(0.0), "scale": np.array(1.0)}
     tiny_model(path, 784, normalization=one)
-    (found,) = predictions(capsys, path, "seven.png")
+    (result,) = predictions(capsys, path, "seven.png")
     digit = read_digit(Path("seven.png")).reshape(1, -1) / 255.0
     expected = Predictor.load(path, device="cpu").probabilities(digit)[0].tolist()
-    assert found["probabilities"] == pytest.approx(expected, rel=1e-12)
-    assert 0 < found["probabilities"][0] < 1
+    assert result["probabilities"] == pytest.approx(expected, rel=1e-12)
+    assert 0 < result["probabilities"][0] < 1
 
 
 # Tables
@@ -258,31 +258,31 @@ TABLES = [
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_form_of_table_gives_the_same_classes_and_probabilities(capsys, name):
-    found = predictions(capsys, RUN, name)
+    results = predictions(capsys, RUN, name)
     x, y = first_images()
     expected = Predictor.load(RUN, device="cpu").probabilities(x)
-    assert [each["probabilities"] for each in found] == expected.tolist()
-    assert [each["row"] for each in found] == list(range(1, ROWS + 1))
+    assert [result["probabilities"] for result in results] == expected.tolist()
+    assert [result["row"] for result in results] == list(range(1, ROWS + 1))
     labelled = name in ("labelled.csv", "labelled.npz", "set.npz")
-    assert [each["label"] for each in found] == (y.tolist() if labelled else [None] * ROWS)
+    assert [result["label"] for result in results] == (y.tolist() if labelled else [None] * ROWS)
 
 
 def test_each_row_of_a_table_is_a_line(capsys):
     lines = printed(capsys, RUN, "rows.npy", "seven.png").splitlines()
-    found = predictions(capsys, RUN, "rows.npy", "seven.png")
+    results = predictions(capsys, RUN, "rows.npy", "seven.png")
     assert len(lines) == ROWS + 1
-    for number, (line, each) in enumerate(zip(lines, found, strict=True), start=1):
+    for number, (line, result) in enumerate(zip(lines, results, strict=True), start=1):
         where = f"rows.npy:{number}" if number <= ROWS else "seven.png"
-        assert line.split() == [where, str(each["predicted"]), f"{each['probability']:.4f}"]
+        assert line.split() == [where, str(result["predicted"]), f"{result['probability']:.4f}"]
 
 
 def test_features_that_are_decimals_stay_decimals(capsys, tmp_path):
     path = tmp_path / "tiny.safetensors"
     tiny_model(path, 2, normalize="none")
     (tmp_path / "decimals.csv").write_text("0.25, -1e1\n3,4\n")
-    found = [each["probabilities"] for each in predictions(capsys, path, tmp_path / "decimals.csv")]
+    results = [result["probabilities"] for result in predictions(capsys, path, tmp_path / "decimals.csv")]
     x = np.array([[0.25, -10.0], [3.0, 4.0]])
-    assert found == Predictor.load(path, device="cpu").probabilities(x).tolist()
+    assert results == Predictor.load(path, device="cpu").probabilities(x).tolist()
 
 
 def rows_of(path):
@@ -293,14 +293,14 @@ def rows_of(path):
 def test_out_writes_a_row_for_each_sample_and_prints_nothing(capsys, tmp_path):
     out = tmp_path / "out.csv"
     assert printed(capsys, RUN, "seven.png", "labelled.csv", "--out", out) == ""
-    found = predictions(capsys, RUN, "seven.png", "labelled.csv")
+    results = predictions(capsys, RUN, "seven.png", "labelled.csv")
     rows = rows_of(out)
     assert list(rows[0]) == ["file", "row", "label", "predicted", "probability", *CLASSES]
-    for row, each in zip(rows, found, strict=True):
+    for row, result in zip(rows, results, strict=True):
         for key in ("file", "row", "label", "predicted"):
-            assert row[key] == ("" if each[key] is None else str(each[key]))
+            assert row[key] == ("" if result[key] is None else str(result[key]))
         probabilities = np.array([row[name] for name in CLASSES]).astype(np.float32)
-        assert probabilities.tolist() == each["probabilities"]
+        assert probabilities.tolist() == result["probabilities"]
         assert row["probability"] == row[f"p{row['predicted']}"]
 
 
@@ -320,7 +320,7 @@ def test_of_several_files_the_good_ones_are_printed_and_each_bad_one_is_named(ca
 def test_json_holds_the_good_ones(capsys):
     assert run(RUN, "absent.png", "seven.png", "--json") == 2
     out, err = capsys.readouterr()
-    assert [each["file"] for each in json.loads(out)["predictions"]] == ["seven.png"]
+    assert [result["file"] for result in json.loads(out)["predictions"]] == ["seven.png"]
     assert err == "xpnet: absent.png: no such file\n"
 
 

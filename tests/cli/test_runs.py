@@ -17,8 +17,8 @@ import pytest
 from xpnet.__main__ import main as xpnet
 from xpnet._lib.text import plain
 from xpnet.cli.runs import details, listing
-from xpnet.cli.tables import format_value, new_console
-from xpnet.config import TrainConfig, resolved
+from xpnet.cli.tables import format_value, make_console
+from xpnet.config import TrainConfig, to_json
 from xpnet.storage import find, record
 from xpnet.storage.find import find_newest_run, survey
 from xpnet.storage.record import read_run
@@ -45,7 +45,7 @@ def empty_folder(tmp_path, monkeypatch):
 
 def start(name, out=RUNS, **settings):
     """Start a run as training does; the record holds these settings beside the defaults."""
-    config = resolved(TrainConfig(arithmetic="native", **settings, name=name, out=out))
+    config = to_json(TrainConfig(arithmetic="native", **settings, name=name, out=out))
     data = {"name": "tiny", "sha256": "cd" * 32, "training_samples": 6, "test_samples": 4}
     return Run.start(
         out,
@@ -98,7 +98,7 @@ def column(table, number=0):
 
 def on_terminal(width, show, *arguments, **keywords):
     """What a function prints on a terminal of this width, with its codes for colours."""
-    console = new_console(file=io.StringIO(), force_terminal=True, width=width, color_system="standard")
+    console = make_console(file=io.StringIO(), force_terminal=True, width=width, color_system="standard")
     show(console, *arguments, **keywords)
     return console.file.getvalue()
 
@@ -130,8 +130,8 @@ def test_a_validation_accuracy_has_a_column_where_a_run_has_one(capsys):
     make("without")
     make("with", figures={"validation_accuracy": 0.7})
     heading, *lines = printed(capsys, "list").splitlines()
-    place = heading.index("valid acc")
-    assert [line[place : place + 9].strip() for line in lines] == ["-", "0.7000"]
+    column_start = heading.index("valid acc")
+    assert [line[column_start : column_start + 9].strip() for line in lines] == ["-", "0.7000"]
 
 
 @pytest.mark.parametrize("words", [("elsewhere",), ("--out", "elsewhere")])
@@ -312,10 +312,10 @@ def test_a_run_is_running_while_its_process_lives_and_killed_when_that_is(capsys
     assert line[-4:] == ["3", "2.0", "0.5000", "-"]  # as far as it is: no test accuracy yet
     before = tree(folder)
     assert column(printed(capsys, "list"), 1) == ["status", "killed"]
-    shown = printed(capsys, "show", "worked-on")
-    assert "  status                  killed\n" in shown
-    assert "metrics so far" in shown
-    assert "xpnet train --resume runs/worked-on" in shown
+    output = printed(capsys, "show", "worked-on")
+    assert "  status                  killed\n" in output
+    assert "metrics so far" in output
+    assert "xpnet train --resume runs/worked-on" in output
     assert json.loads(printed(capsys, "show", "worked-on", "--json"))["status"] == "killed"
     assert tree(folder) == before
 
@@ -496,9 +496,9 @@ def test_numbers_that_json_does_not_have_count_as_missing(capsys):
     (folder / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": Infinity}\n')
     (run,) = json.loads(printed(capsys, "list", "--json"), parse_constant=pytest.fail)
     assert set(run["metrics"]) == {"train_accuracy", "test_loss", "epochs", "seconds"}
-    shown = json.loads(printed(capsys, "show", "nan", "--json"), parse_constant=pytest.fail)
-    assert shown["metrics"]["test_accuracy"] is None
-    assert shown["history"] == [{"epoch": 1, "train_loss": None}]
+    output = json.loads(printed(capsys, "show", "nan", "--json"), parse_constant=pytest.fail)
+    assert output["metrics"]["test_accuracy"] is None
+    assert output["history"] == [{"epoch": 1, "train_loss": None}]
 
 
 @pytest.mark.parametrize("content", [b"{}\nno\n{}\n", b"[1]\n", b'{"a":' + b"[" * 50 + b"]" * 50 + b"}\n"])
@@ -603,7 +603,7 @@ def test_control_characters_never_reach_the_terminal_in_notes(capsys, evil_run):
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "output"),
     [
         ("plain text 1-2_ü", "plain text 1-2_ü"),
         ("\x1b[0m", r"\x1b[0m"),
@@ -614,8 +614,8 @@ def test_control_characters_never_reach_the_terminal_in_notes(capsys, evil_run):
         ("\U000e0001", r"\U000e0001"),
     ],
 )
-def test_text_is_printable_and_otherwise_unchanged(text, shown):
-    assert plain(text) == shown
+def test_text_is_printable_and_otherwise_unchanged(text, output):
+    assert plain(text) == output
 
 
 def test_text_that_standard_output_cannot_encode_is_escaped():
@@ -684,9 +684,9 @@ def test_show_without_a_name_shows_the_newest(capsys, out):
     for folder, name, year in (("", "b", 2030), ("trials", "seed-0", 2031), ("", "a", 2029)):
         edit(make(name, Path(out, folder)), started=f"{year}-01-01T00:00:00.000+00:00")
     assert main(["show", "--out", out, "--json"]) == 0
-    shown, err = capsys.readouterr()
+    output, err = capsys.readouterr()
     assert err == f"xpnet: note: no RUN given: using the newest, {out}/trials/seed-0\n"
-    assert shown == printed(capsys, "show", "trials/seed-0", "--out", out, "--json")
+    assert output == printed(capsys, "show", "trials/seed-0", "--out", out, "--json")
 
 
 @pytest.mark.parametrize("left_out", ["no model", "running", "failed", "damaged"])
@@ -711,10 +711,10 @@ def test_the_newest_trained_run_has_ended_and_has_a_model(capsys, left_out):
 
 def test_show_json_is_the_record_with_the_history(capsys):
     folder = make("a")
-    shown = json.loads(printed(capsys, "show", "a", "--json"))
-    assert shown.pop("folder") == "runs/a"
-    history = shown.pop("history")
-    assert shown == read_run(folder)
+    output = json.loads(printed(capsys, "show", "a", "--json"))
+    assert output.pop("folder") == "runs/a"
+    history = output.pop("history")
+    assert output == read_run(folder)
     assert [row["epoch"] for row in history] == [0, 5]
 
 
@@ -819,14 +819,14 @@ def test_compare_all_shows_what_is_equal_too_and_marks_what_differs(capsys):
     assert ["*", "name", "a", "b"] in lines
     assert ["*", "backend", "numpy", "torch"] in lines
     assert ["device", "cpu", "cpu"] in lines
-    assert {line[0 if line[0] != "*" else 1] for line in lines if line} >= set(resolved(TrainConfig()))
+    assert {line[0 if line[0] != "*" else 1] for line in lines if line} >= set(to_json(TrainConfig()))
 
 
 def test_compare_highlights_on_a_terminal():
     make("a", learning_rate=0.1)
     make("b", learning_rate=0.2, figures={"test_accuracy": 0.5, "test_loss": 0.4})
-    found = details.compare(survey(RUNS).runs, everything=True)
-    text = on_terminal(100, details.print_comparison, found, everything=True)
+    comparison = details.compare_runs(survey(RUNS).runs, everything=True)
+    text = on_terminal(100, details.print_comparison, comparison, everything=True)
     assert re.search("\x1b\\[33m0\\.1 *\x1b\\[0m", text)
     assert re.search("\x1b\\[33m\\* learning_rate *\x1b\\[0m", text)
     assert "\x1b[33m  optimizer" not in text
@@ -839,8 +839,8 @@ def test_compare_highlights_on_a_terminal():
 def test_a_narrow_terminal_gets_several_tables():
     for number in range(12):
         make(f"run-{number}", learning_rate=0.1 + number)
-    found = details.compare(survey(RUNS).runs, everything=False)
-    lines = plain_lines(on_terminal(50, details.print_comparison, found, everything=False))
+    comparison = details.compare_runs(survey(RUNS).runs, everything=False)
+    lines = plain_lines(on_terminal(50, details.print_comparison, comparison, everything=False))
     headings = [line.split() for line in lines if line.startswith("settings ")]
     assert [name for heading in headings for name in heading[1:]] == [f"run-{number}" for number in range(12)]
     assert len(headings) > 1
@@ -1046,8 +1046,8 @@ def test_two_trainings_at_once_without_names_have_a_run_each(capsys):
     compared = json.loads(printed(capsys, "compare", *folders, "--json"))
     assert compared["fingerprints_agree"] is True
     for folder in map(Path, folders):
-        shown = json.loads(printed(capsys, "show", folder, "--json"))
-        epochs = [row["epoch"] for row in shown["history"]]
+        output = json.loads(printed(capsys, "show", folder, "--json"))
+        epochs = [row["epoch"] for row in output["history"]]
         assert epochs == [0, 10, 20, 30]
 
 

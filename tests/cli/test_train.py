@@ -81,21 +81,21 @@ def test_a_run_prints_its_course_and_figures(capsys):
 
 def test_a_run_leaves_a_record_metrics_and_a_model():
     assert run("--epochs", 12, "--hidden", 6, 5, "--seed", 3) == 0
-    found = record()
-    assert found["status"] == "completed"
-    assert found["config"]["hidden"] == [6, 5]
-    assert found["seed"] == 3
-    assert found["device_requested"] == "auto"
-    assert found["data"]["name"] == "small"
-    assert len(found["data"]["sha256"]) == 64
-    metrics = found["metrics"]
+    run_record = record()
+    assert run_record["status"] == "completed"
+    assert run_record["config"]["hidden"] == [6, 5]
+    assert run_record["seed"] == 3
+    assert run_record["device_requested"] == "auto"
+    assert run_record["data"]["name"] == "small"
+    assert len(run_record["data"]["sha256"]) == 64
+    metrics = run_record["metrics"]
     assert [epoch for epoch, _, _ in history()] == [0, 10, 12]
     assert history()[-1] == (12, metrics["train_loss"], metrics["train_accuracy"])
     assert 0 <= metrics["test_accuracy"] <= 1
     assert len(metrics["test_accuracy_per_class"]) == 4
     model = load_model(train_folder() / "model.safetensors")
     assert model.sizes == (12, 6, 5, 4)
-    assert fingerprint(model.layers) == found["fingerprint"]
+    assert fingerprint(model.layers) == run_record["fingerprint"]
     assert model.normalize == "scale"
     assert float(model.normalization["scale"]) == 1 / 255
 
@@ -152,9 +152,9 @@ def test_a_report_that_fails_is_one_warning(capsys, monkeypatch):
 def test_no_epochs_save_the_initial_parameters():
     assert run("--epochs", 0, "--seed", 5) == 0
     layers = load_model(train_folder() / "model.safetensors").layers
-    for found, expected in zip(layers, initialize((12, 10, 4), 5), strict=True):
-        assert np.array_equal(found["weight"], expected.weight)
-        assert np.array_equal(found["bias"], expected.bias.ravel())
+    for layer, expected in zip(layers, initialize((12, 10, 4), 5), strict=True):
+        assert np.array_equal(layer["weight"], expected.weight)
+        assert np.array_equal(layer["bias"], expected.bias.ravel())
 
 
 def test_the_same_seed_gives_the_same_run_and_another_one_does_not():
@@ -220,9 +220,9 @@ def test_without_a_gpu_cuda_falls_back_with_a_warning(capsys, monkeypatch):
     assert run("--epochs", 1, "--device", "cuda") == 0
     err = capsys.readouterr().err
     assert re.fullmatch(r"xpnet: warning: --device cuda .* no NVIDIA driver.*to mend it: .*\n", err)
-    found = record()
-    assert (found["device_requested"], found["device_used"]) == ("cuda", "cpu")
-    assert "no NVIDIA driver" in found["device_reason"]
+    run_record = record()
+    assert (run_record["device_requested"], run_record["device_used"]) == ("cuda", "cpu")
+    assert "no NVIDIA driver" in run_record["device_reason"]
 
 
 @pytest.mark.parametrize("how", ["flag", "variable"])
@@ -241,10 +241,10 @@ def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
     assert run("--lr", "1e300", "--epochs", 5) == 3
     err = capsys.readouterr().err
     assert re.fullmatch(r"xpnet: training diverged: the loss is not finite in epoch \d: .*\n", err)
-    found = record()
-    assert found["status"] == "failed"
-    assert found["fingerprint"] is None
-    assert "diverged" in found["error"]
+    run_record = record()
+    assert run_record["status"] == "failed"
+    assert run_record["fingerprint"] is None
+    assert "diverged" in run_record["error"]
     assert not (train_folder() / "model.safetensors").exists()
 
 
@@ -331,12 +331,12 @@ def test_ctrl_c_saves_what_there_is_and_ends_with_code_130():
         out,
         re.MULTILINE,
     )
-    found = record()
-    assert found["status"] == "interrupted"
-    assert found["metrics"]["epochs"] >= 20
+    run_record = record()
+    assert run_record["status"] == "interrupted"
+    assert run_record["metrics"]["epochs"] >= 20
     assert (train_folder() / "report.html").exists()
     model = load_model(train_folder() / "model.safetensors")
-    assert fingerprint(model.layers) == found["fingerprint"]
+    assert fingerprint(model.layers) == run_record["fingerprint"]
 
 
 def test_where_ctrl_c_is_ignored_as_in_background_jobs_a_training_goes_on():
@@ -363,15 +363,15 @@ def test_a_terminal_shows_a_progress_bar():
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
     with subprocess.Popen(words, stdout=terminal, env=environment) as process:
         os.close(terminal)
-        shown = b""
+        output = b""
         with contextlib.suppress(OSError):  # how Linux says that the terminal was closed
             while part := os.read(controller, 65536):
-                shown += part
+                output += part
     os.close(controller)
     assert process.returncode == 0
-    assert "━" in shown.decode()
-    assert "300/300" in shown.decode()
-    assert re.search(r"epoch   300   loss", shown.decode())
+    assert "━" in output.decode()
+    assert "300/300" in output.decode()
+    assert re.search(r"epoch   300   loss", output.decode())
 
 
 def test_the_metrics_of_a_running_training_are_valid_json_lines():

@@ -45,9 +45,9 @@ def test_seeds_are_trained_one_after_the_other(capsys):
     assert [record["seed"] for record in runs] == [4, 5, 6]
     accuracies = [record["metrics"]["test_accuracy"] for record in runs]
     mean, deviation = statistics.fmean(accuracies), statistics.stdev(accuracies)
-    found = summary("three")
-    assert found["figures"]["test_accuracy"] == {"mean": mean, "standard_deviation": deviation}
-    assert [trial["fingerprint"] for trial in found["trials"]] == [r["fingerprint"] for r in runs]
+    content = summary("three")
+    assert content["figures"]["test_accuracy"] == {"mean": mean, "standard_deviation": deviation}
+    assert [trial["fingerprint"] for trial in content["trials"]] == [r["fingerprint"] for r in runs]
     out = capsys.readouterr().out
     assert f"test accuracy       {mean:.4f} ± {deviation:.4f}\n" in out
     assert run("--seed", "5", "--name", "alone", "--quiet") == 0
@@ -56,11 +56,11 @@ def test_seeds_are_trained_one_after_the_other(capsys):
 
 def test_the_learning_rate_that_validates_best_is_named(capsys):
     assert run("--lr", "0.0001", "0.3", "0.1", "--validation", "100", "--name", "rates") == 0
-    found = summary("rates")
-    accuracy = {trial["run"]: trial["metrics"]["validation_accuracy"] for trial in found["trials"]}
+    content = summary("rates")
+    accuracy = {trial["run"]: trial["metrics"]["validation_accuracy"] for trial in content["trials"]}
     assert list(accuracy) == ["lr-0.0001", "lr-0.3", "lr-0.1"]
-    assert accuracy[found["best"]["run"]] == max(accuracy.values()) > accuracy["lr-0.0001"]
-    assert f"best          {found['best']['run']}: " in capsys.readouterr().out
+    assert accuracy[content["best"]["run"]] == max(accuracy.values()) > accuracy["lr-0.0001"]
+    assert f"best          {content['best']['run']}: " in capsys.readouterr().out
 
 
 def test_an_existing_folder_is_kept(capsys):

@@ -19,7 +19,7 @@ from networks import arithmetic
 
 from xpnet.arithmetic import ARITHMETICS
 from xpnet.backends.numpy import make as numpy_backend
-from xpnet.config import Command, TrainConfig, constraints, from_resolved, parse, resolved, to_toml
+from xpnet.config import Command, TrainConfig, constraints, from_json, parse, to_json, to_toml
 from xpnet.config import settings as types
 from xpnet.data import augment
 from xpnet.errors import ConfigError
@@ -97,8 +97,8 @@ def test_no_flags_mean_the_notebooks_training() -> None:
         "quiet": False,
         "debug": False,
     }
-    found = {name: getattr(TrainConfig(), name) for name in NAMES}
-    assert found == expected
+    result = {name: getattr(TrainConfig(), name) for name in NAMES}
+    assert result == expected
     assert list(expected) == NAMES
 
 
@@ -184,12 +184,12 @@ FLAGS: list[tuple[list[str], str, object]] = [
 def test_a_flag_changes_its_setting_and_no_other(argv: list[str], name: str, value: object) -> None:
     beside = BESIDE.get(name, [])
     command = parse([*argv, *beside], "xpnet train")
-    found = getattr(command.config, name)
-    assert found == value
-    assert type(found) is type(value)
+    result = getattr(command.config, name)
+    assert result == value
+    assert type(result) is type(value)
     others = {"quiet": True} if "--quiet" in argv else {}
     assert command.config == replace(parsed(*beside), **{**others, name: value})
-    assert command.given == parse(beside, "xpnet train").given | {name} | others.keys()
+    assert command.explicit == parse(beside, "xpnet train").explicit | {name} | others.keys()
 
 
 def test_every_setting_has_a_row_for_its_flag() -> None:
@@ -407,15 +407,15 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any
         TrainConfig(**settings)
 
 
-def violations(settings: dict[str, Any]) -> list[constraints.Violation]:
+def find_violations(settings: dict[str, Any]) -> list[constraints.Violation]:
     """What is wrong with settings together, which is not looked at for a run that goes on."""
-    return list(constraints.violations(TrainConfig(**{**settings, "resume": Path("run")})))
+    return list(constraints.find_violations(TrainConfig(**{**settings, "resume": Path("run")})))
 
 
 def test_every_constraint_has_a_row_of_its_own() -> None:
-    found = [violations(row) for row, _ in WRONG_TOGETHER]
-    assert [len(one) for one in found] == [1] * len(WRONG_TOGETHER)
-    kinds = {(one.name, one.of, re.sub("got .*", "", one.message)) for (one,) in found}
+    result = [find_violations(row) for row, _ in WRONG_TOGETHER]
+    assert [len(one) for one in result] == [1] * len(WRONG_TOGETHER)
+    kinds = {(one.name, one.overridden_by, re.sub("got .*", "", one.message)) for (one,) in result}
     assert len(kinds) == inspect.getsource(constraints).count("        yield ")
 
 
@@ -477,15 +477,17 @@ def test_a_setting_of_the_file_falls_where_a_flag_leaves_it_without_sense(
 ) -> None:
     command = parse(["--config", toml(text), *argv], "xpnet train")
     assert getattr(command.config, name) == getattr(TrainConfig(), name)
-    assert name not in command.given
+    assert name not in command.explicit
     flags = parse(argv, "xpnet train")
     with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}: "):
-        replace(parsed("--config", toml(text)), **{flag: getattr(flags.config, flag) for flag in flags.given})
+        replace(
+            parsed("--config", toml(text)), **{flag: getattr(flags.config, flag) for flag in flags.explicit}
+        )
 
 
 def test_every_setting_that_may_fall_has_a_row() -> None:
-    found = itertools.chain(*(violations(row) for row, _ in WRONG_TOGETHER))
-    assert {name for _, _, name in OVERRULED} == {one.name for one in found if one.of}
+    result = itertools.chain(*(find_violations(row) for row, _ in WRONG_TOGETHER))
+    assert {name for _, _, name in OVERRULED} == {one.name for one in result if one.overridden_by}
 
 
 @pytest.mark.parametrize(
@@ -507,7 +509,7 @@ def test_a_switch_of_the_file_may_be_set_again_or_taken_back(
 ) -> None:
     command = parse(["--config", toml(text), *flag.split()], "xpnet train")
     assert getattr(command.config, name) is value
-    assert name in command.given
+    assert name in command.explicit
 
 
 def test_trackers_of_the_file_are_replaced_by_those_of_the_flags(toml: Any) -> None:
@@ -576,16 +578,16 @@ def test_a_bad_value_of_a_flag_is_refused_in_one_line(argv: list[str], message: 
 
 def test_print_config_is_no_setting() -> None:
     command = parse(["--print-config", "--epochs", "3"], "xpnet train")
-    assert command == Command(TrainConfig(epochs=3), print_config=True, given=frozenset({"epochs"}))
+    assert command == Command(TrainConfig(epochs=3), print_config=True, explicit=frozenset({"epochs"}))
     assert type(command.config) is TrainConfig
-    assert "print_config" not in resolved(command.config)
+    assert "print_config" not in to_json(command.config)
 
 
 def test_a_flag_wins_over_the_file_and_the_file_over_the_default(toml: Any) -> None:
     file = toml("epochs = 5\nlearning_rate = 0.2\n")
     command = parse(["--epochs", "7", "--config", file], "xpnet train")
     assert command.config == TrainConfig(epochs=7, learning_rate=0.2)
-    assert command.given == {"epochs", "learning_rate"}
+    assert command.explicit == {"epochs", "learning_rate"}
 
 
 def test_a_flag_wins_over_the_file_even_with_the_default_value(toml: Any) -> None:
@@ -623,8 +625,8 @@ def test_flags_and_file_together_are_checked(toml: Any) -> None:
 def test_a_file_gives_settings_of_their_own_types(toml: Any, text: str, expected: TrainConfig) -> None:
     config = parsed("--config", toml(text))
     assert config == expected
-    assert [type(value) for value in resolved(config).values()] == [
-        type(value) for value in resolved(expected).values()
+    assert [type(value) for value in to_json(config).values()] == [
+        type(value) for value in to_json(expected).values()
     ]
 
 
@@ -750,8 +752,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 def made_consistent(values: dict[str, Any]) -> TrainConfig:
     """Return the settings, with defaults for those that contradict others."""
-    while found := violations(values):
-        values = {**values, **{one.name: getattr(TrainConfig(), one.name) for one in found}}
+    while result := find_violations(values):
+        values = {**values, **{one.name: getattr(TrainConfig(), one.name) for one in result}}
     return TrainConfig(**values)
 
 
@@ -776,14 +778,14 @@ def test_the_printed_settings_read_back_to_equal_settings(tmp_path: Path, config
 @EXAMPLES
 @given(config=CONFIGS)
 def test_the_recorded_settings_read_back_to_equal_settings(config: TrainConfig) -> None:
-    assert from_resolved(json.loads(json.dumps(resolved(config))), "run.json") == config
+    assert from_json(json.loads(json.dumps(to_json(config))), "run.json") == config
 
 
 @EXAMPLES
 @given(config=CONFIGS)
 def test_flags_give_every_setting(config: TrainConfig) -> None:
     argv: list[str] = []
-    for name, value in resolved(config).items():
+    for name, value in to_json(config).items():
         flag = "--" + name.replace("_", "-")
         if name == "report":
             argv += ["--no-report"] * (not value)
@@ -806,11 +808,11 @@ def test_flags_give_every_setting(config: TrainConfig) -> None:
 )
 def test_a_bad_record_of_settings_is_refused(record: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
-        from_resolved(record, "run.json")
+        from_json(record, "run.json")
 
 
 def test_a_record_from_before_there_was_a_setting_has_its_default() -> None:
-    assert from_resolved({"epochs": 3, "name": None}, "run.json") == TrainConfig(epochs=3)
+    assert from_json({"epochs": 3, "name": None}, "run.json") == TrainConfig(epochs=3)
 
 
 def test_settings_without_a_value_are_left_out_of_the_toml() -> None:
@@ -825,7 +827,7 @@ def test_a_path_that_is_no_text_cannot_be_printed_as_toml() -> None:
 
 def test_resolved_settings_are_json_values() -> None:
     config = replace(TrainConfig(), data=Path("d"), hidden=(3, 4))
-    values = resolved(config)
+    values = to_json(config)
     assert json.loads(json.dumps(values)) == values
     assert list(values) == [field.name for field in fields(TrainConfig)]
     assert (values["data"], values["hidden"], values["name"]) == ("d", [3, 4], None)
@@ -840,15 +842,15 @@ def help_text(capsys: pytest.CaptureFixture[str], argv: Sequence[str] = ()) -> s
 
 def descriptions(text: str) -> dict[str, list[str]]:
     """Return the lines that describe each flag in the help."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.splitlines():
         if flag := re.match(r"  --([a-z][a-z-]*)", line):
-            lines = found[flag[1].replace("-", "_")] = []
+            lines = result[flag[1].replace("-", "_")] = []
             lines += re.split(r" {2,}", line[2:])[1:]
         elif line.startswith(" " * 24):
             lines.append(line.strip())
-    return found
+    return result
 
 
 def test_the_help_describes_every_flag_within_80_columns(
@@ -940,9 +942,9 @@ OPTIMIZER_OPTIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 def test_the_options_of_an_optimizer_are_arguments_of_build(
     settings: dict[str, Any], options: dict[str, Any]
 ) -> None:
-    found = TrainConfig(**settings)
-    assert found.optimizer_options == {"weight_decay": 0.0, "clip_norm": None, "max_norm": None, **options}
-    built = optim.build(arithmetic(numpy_backend("cpu")), found.optimizer, **found.optimizer_options)
+    result = TrainConfig(**settings)
+    assert result.optimizer_options == {"weight_decay": 0.0, "clip_norm": None, "max_norm": None, **options}
+    built = optim.build(arithmetic(numpy_backend("cpu")), result.optimizer, **result.optimizer_options)
     assert callable(built.update)
 
 
@@ -959,8 +961,8 @@ def test_defaults_that_depend_on_the_optimizer_are_those_of_its_rule() -> None:
 
 def test_the_options_of_the_schedule_and_the_augmentation_are_the_settings() -> None:
     assert schedules.ScheduleOptions(**TrainConfig().schedule_options) == schedules.ScheduleOptions()
-    found = TrainConfig(schedule="step", schedule_step_epochs=5, schedule_factor=0.5, warmup_epochs=3)
-    options = schedules.ScheduleOptions(**found.schedule_options)
+    result = TrainConfig(schedule="step", schedule_step_epochs=5, schedule_factor=0.5, warmup_epochs=3)
+    options = schedules.ScheduleOptions(**result.schedule_options)
     assert options == schedules.ScheduleOptions(5, 0.5, 3)
     assert TrainConfig().augmentation == augment.Augmentation()
     assert TrainConfig(

@@ -9,8 +9,8 @@ import pytest
 
 from xpnet import config as package
 from xpnet import train
-from xpnet.config import TrainConfig, parse, recipes
-from xpnet.config.sources import recipe_settings
+from xpnet.config import TrainConfig, list_recipes, parse
+from xpnet.config.sources import read_recipe
 from xpnet.errors import ConfigError
 
 FOLDER = Path(package.__file__).resolve().parents[1] / "config" / "recipes"
@@ -29,7 +29,7 @@ def parsed(*argv: object) -> TrainConfig:
 
 
 def from_recipe(name: str) -> TrainConfig:
-    return TrainConfig(**recipe_settings(name))
+    return TrainConfig(**read_recipe(name))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 def test_the_recipes_are_these() -> None:
-    assert set(recipes()) == set(PROMISED)
+    assert set(list_recipes()) == set(PROMISED)
 
 
 @pytest.mark.parametrize("name", PROMISED)
@@ -97,7 +97,7 @@ def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_de
 def test_a_file_may_name_its_recipe_and_the_flag_wins(mine: Path) -> None:
     command = parse(["--config", str(mine)], "xpnet train")
     assert command.config == replace(from_recipe("quick"), epochs=7)
-    assert command.given >= {"epochs", "optimizer"}
+    assert command.explicit >= {"epochs", "optimizer"}
     config = parsed("--config", mine, "--recipe=simard-800")
     assert config == replace(from_recipe("simard-800"), epochs=7)
 
@@ -117,7 +117,7 @@ def test_what_a_flag_leaves_without_sense_falls_and_the_rest_of_the_recipe_stays
     [("quik", ": did you mean quick?"), ("Simard-800", ": did you mean simard-800?"), ("../x", "")],
 )
 def test_an_unknown_recipe_is_refused_with_the_names(name: str, hint: str, tmp_path: Path) -> None:
-    reason = f'expected one of {", ".join(recipes())}, got "{name}"{hint}'
+    reason = f'expected one of {", ".join(list_recipes())}, got "{name}"{hint}'
     with pytest.raises(ConfigError, match=f"^{re.escape(f'--recipe: {reason}')}$"):
         parsed("--recipe", name)
     with pytest.raises(ConfigError, match=f"^{re.escape(f'--recipe: {reason}')}$"):
@@ -141,5 +141,5 @@ def test_the_help_names_the_recipes_and_shows_the_settings_of_the_chosen_one(
     with pytest.raises(SystemExit):
         parse(["--recipe", "simard-800", "--help"], "xpnet train")
     text = capsys.readouterr().out
-    assert all(name in text for name in recipes())
+    assert all(name in text for name in list_recipes())
     assert "(default: 800)" in text

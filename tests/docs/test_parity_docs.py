@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xpnet.backends.base import PRECISION_VARIABLES
-from xpnet.cli.parity import heading
+from xpnet.cli.parity import describe_kind
 from xpnet.parity import runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ def test_the_example_runs(tmp_path):
 
 @pytest.mark.parametrize("kind", runs.KINDS, ids=str)
 def test_the_page_shows_the_headings_of_the_table(kind):
-    assert heading(kind) in PAGE
+    assert describe_kind(kind) in PAGE
 
 
 def test_the_page_states_the_tolerances():

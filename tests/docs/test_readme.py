@@ -21,11 +21,11 @@ SOURCES = [*sorted(ROOT.glob("xpnet/**/*.py")), *sorted(ROOT.glob("examples/*.ip
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 SHELLS = ("sh", "bash", "console", "shell")
 PARSE = {
-    "evaluate": lambda words: evaluate._parser().parse_args(words),
-    "predict": predict._arguments,
-    "report": lambda words: report._parser().parse_args(words),
-    "runs": lambda words: runs._parser().parse_args(words),
-    "parity": lambda words: parity._parser().parse_args(words),
+    "evaluate": lambda words: evaluate._build_parser().parse_args(words),
+    "predict": predict._parse_arguments,
+    "report": lambda words: report._build_parser().parse_args(words),
+    "runs": lambda words: runs._build_parser().parse_args(words),
+    "parity": lambda words: parity._build_parser().parse_args(words),
     "doctor": lambda words: doctor.main([*words, "--help"]),
 }
 """What reads the words of a command without running it; it raises over those that are wrong."""

@@ -32,9 +32,9 @@ from xpnet.inference.predictor import Predictor
 from xpnet.nn import metrics
 from xpnet.nn.metrics import class_metrics, confusion_matrix
 from xpnet.report import write_report
-from xpnet.report.charts import line_chart, split, ticks
-from xpnet.report.images import ink_image, weight_image
-from xpnet.report.page import environment
+from xpnet.report.charts import build_line_chart, choose_ticks, split_before_training
+from xpnet.report.images import draw_ink_image, draw_weight_image
+from xpnet.report.page import make_environment
 from xpnet.report.settings import format_value
 from xpnet.storage.model_file import SavedModel, save_model
 
@@ -77,13 +77,13 @@ def written(folder, **options):
 
 
 def rendered(template, value):
-    return environment().from_string(template).render(value=value)
+    return make_environment().from_string(template).render(value=value)
 
 
 def drawn(points):
     """The chart of one line."""
-    chart = {"title": "chart", **line_chart({"train": points}, str)}
-    return Page(environment().get_template("charts.html").module.line_chart(chart)).root
+    chart = {"title": "chart", **build_line_chart({"train": points}, str)}
+    return Page(make_environment().get_template("charts.html").module.line_chart(chart)).root
 
 
 def cells(row):
@@ -208,12 +208,12 @@ def test_each_class_has_its_figures(page, evaluated):
     confusion = confusion_matrix(predicted, data.y_test, 3)
     rows = list(section(page, "classes").one("tbody").all("tr"))
     assert len(rows) == 3
-    for index, (row, figures) in enumerate(zip(rows, class_metrics(predicted, data.y_test, 3), strict=True)):
-        shares = [figures.precision, figures.recall, figures.f1]
+    for index, (row, scores) in enumerate(zip(rows, class_metrics(predicted, data.y_test, 3), strict=True)):
+        shares = [scores.precision, scores.recall, scores.f1]
         misread = np.where(np.arange(3) == index, -1, confusion[index])
         assert cells(row) == [
             str(index),
-            str(figures.support),
+            str(scores.support),
             *(f"{100 * share:.1f}\u00a0%" for share in shares),
             f"{misread.argmax()} ({misread.max()})",
         ]
@@ -223,9 +223,9 @@ def test_the_figures_are_those_of_the_evaluate_command(made, page, capsys):
     evaluation = json.loads(printed(capsys, "evaluate", made, "--json", "--device", "cpu"))
     assert f"{100 * evaluation['accuracy']:.2f}\u00a0%" in page.one("header").text
     rows = section(page, "classes").one("tbody").all("tr")
-    for row, figures in zip(rows, evaluation["classes"], strict=True):
-        shares = [f"{100 * figures[name]:.1f}\u00a0%" for name in ("precision", "recall", "f1")]
-        assert cells(row)[:5] == [str(figures["class"]), str(figures["support"]), *shares]
+    for row, scores in zip(rows, evaluation["classes"], strict=True):
+        shares = [f"{100 * scores[name]:.1f}\u00a0%" for name in ("precision", "recall", "f1")]
+        assert cells(row)[:5] == [str(scores["class"]), str(scores["support"]), *shares]
 
 
 def test_the_confusion_matrix_has_a_count_in_each_cell_that_has_one(page, evaluated):
@@ -245,9 +245,9 @@ def test_the_mistakes_are_those_of_which_the_network_is_surest(page, evaluated):
     data, predicted, probabilities = evaluated
     wrong = np.flatnonzero(predicted != data.y_test)
     surest = sorted(wrong, key=lambda index: -probabilities[index].max())[:20]
-    figures = list(section(page, "mistakes").all("figure"))
-    assert len(figures) == len(surest) == 20
-    for figure, index in zip(figures, surest, strict=True):
+    images = list(section(page, "mistakes").all("figure"))
+    assert len(images) == len(surest) == 20
+    for figure, index in zip(images, surest, strict=True):
         label, read = data.y_test[index], predicted[index]
         shares = [f"{n}: {100 * probabilities[index, n]:.1f}\u00a0%" for n in (read, label)]
         assert figure.one("figcaption").text == f"{label} \u2192 {read}{shares[0]}{shares[1]}"
@@ -312,8 +312,8 @@ def test_the_embedded_network_is_the_trained_one(tmp_path, flags, dtype):
     network = embedded_network(written(run))["network"]
     x = datasets.load(data).x_test
     expected = Predictor.load(run, device="cpu", backend="numpy").logits(x)
-    found = forward(network, x.astype(np.float64))
-    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+    result = forward(network, x.astype(np.float64))
+    assert np.abs(result - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(("dtype", "scale", "full"), [(np.uint8, 1, 255), (np.float32, 1 / 16, None)])
@@ -478,15 +478,15 @@ def test_long_and_many_values_are_cut():
     ],
 )
 def test_ticks_are_round_numbers(low, high, whole, expected):
-    assert ticks(low, high, whole=whole) == pytest.approx(expected, abs=1e-12)
+    assert choose_ticks(low, high, whole=whole) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("high", [1e-290, 1e-9, 3.3, 7e11, 1e300])
 def test_there_are_two_to_seven_ticks_whatever_the_range(high):
     for low in (0.0, high / 3, -high):
-        found = ticks(low, high)
-        assert 2 <= len(found) <= 7
-        assert all(low - 1e-9 * high <= tick <= high * (1 + 1e-9) for tick in found)
+        result = choose_ticks(low, high)
+        assert 2 <= len(result) <= 7
+        assert all(low - 1e-9 * high <= tick <= high * (1 + 1e-9) for tick in result)
 
 
 def test_a_long_line_is_thinned_and_keeps_its_ends():
@@ -508,15 +508,15 @@ def test_a_curve_of_one_point_is_drawn_in_the_middle():
 )
 def test_what_is_before_the_first_epoch_would_dwarf_the_rest(epochs, before, rest):
     points = [(epoch, 9.0 - epoch) for epoch in epochs]
-    assert [[epoch for epoch, _ in part] for part in split(points)] == [before, rest]
+    assert [[epoch for epoch, _ in part] for part in split_before_training(points)] == [before, rest]
 
 
 def test_large_images_are_reduced():
-    address = ink_image(np.full(200 * 200, 128, np.uint8), 255.0)
+    address = draw_ink_image(np.full(200 * 200, 128, np.uint8), 255.0)
     assert address.startswith("data:image/png")
     assert len(address) < 500
     weights = np.linspace(-1, 1, 128 * 128)
-    assert len(weight_image(weights)) < 8000
+    assert len(draw_weight_image(weights)) < 8000
 
 
 # Runs that are not complete, and data elsewhere

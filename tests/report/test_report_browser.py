@@ -155,11 +155,11 @@ def draw(page, lines, box, side=28):
     """Draw lines of (x, y), in pixels of an image, with the mouse."""
     across, down = box["width"] / side, box["height"] / side
     for line in lines:
-        (x, y), *others = [(box["x"] + x * across, box["y"] + y * down) for x, y in line]
+        (x, y), *rest = [(box["x"] + x * across, box["y"] + y * down) for x, y in line]
         page.mouse.move(x, y)
         page.mouse.down()
-        for place in others:
-            page.mouse.move(*place)
+        for position in rest:
+            page.mouse.move(*position)
         page.mouse.up()
 
 
@@ -233,8 +233,8 @@ def test_a_finger_draws_without_scrolling_the_page(quick, opened):
     before = page.evaluate("scrollY")
     session = page.context.new_cdp_session(page)
     for kind, at in [("touchStart", 0.2), *(("touchMove", 0.1 * k) for k in range(3, 9))]:
-        place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] * at}
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [place]})
+        position = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] * at}
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [position]})
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     assert shown_reading(page) == 1
     assert page.evaluate("scrollY") == before
@@ -312,9 +312,9 @@ def drawing(name):
 )
 def test_a_drawing_is_boxed_reduced_and_centred(quick, opened, name, side):
     ink = drawing(name)
-    found = np.reshape(page_field(opened(quick), ink, side), (side, side))
-    assert np.abs(found - reference_field(ink, side)).max() <= 1  # where a half is rounded
-    rows, columns = (np.flatnonzero(found.any(axis=axis)) for axis in (1, 0))
+    field = np.reshape(page_field(opened(quick), ink, side), (side, side))
+    assert np.abs(field - reference_field(ink, side)).max() <= 1  # where a half is rounded
+    rows, columns = (np.flatnonzero(field.any(axis=axis)) for axis in (1, 0))
     extent = max(np.ptp(rows), np.ptp(columns)) + 1
     assert extent == 20 * side // 28
 
@@ -322,10 +322,10 @@ def test_a_drawing_is_boxed_reduced_and_centred(quick, opened, name, side):
 def test_an_mnist_digit_drawn_ten_times_as_large_comes_back(quick, opened, mnist):
     page = opened(quick)
     for pixels in mnist.x_test[:20].reshape(-1, 28, 28):
-        found = np.reshape(page_field(page, np.kron(pixels, np.ones((10, 10), np.uint8))), (28, 28))
+        field = np.reshape(page_field(page, np.kron(pixels, np.ones((10, 10), np.uint8))), (28, 28))
         rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
         assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
-        assert np.abs(found - pixels).max() <= 1  # its largest value becomes 255
+        assert np.abs(field - pixels).max() <= 1  # its largest value becomes 255
 
 
 def test_the_command_predict_sees_what_the_page_sees(quick, opened, mnist):
@@ -337,8 +337,8 @@ def test_the_command_predict_sees_what_the_page_sees(quick, opened, mnist):
         png = base64.b64decode(address.partition(",")[2])
         ink = np.asarray(Image.open(io.BytesIO(png)).getchannel("A"))
         page.click("#clear")
-        found = np.reshape(page_field(page, ink), (28, 28))
-        assert np.abs(found - to_mnist_form(255.0 - ink)).mean() <= 1
+        field = np.reshape(page_field(page, ink), (28, 28))
+        assert np.abs(field - to_mnist_form(255.0 - ink)).mean() <= 1
 
 
 def test_an_empty_drawing_is_no_input(quick, opened):

@@ -19,12 +19,12 @@ from ctrl_c import pressed
 
 from xpnet import trackers, train
 from xpnet._lib.locks import Lock
-from xpnet.config import TrainConfig, resolved
+from xpnet.config import TrainConfig, to_json
 from xpnet.config.settings import TrackerName
 from xpnet.errors import ConfigError
 from xpnet.storage.record import read_metrics, read_run
 from xpnet.trackers import mirror
-from xpnet.trackers.mirror import Source, final_metrics
+from xpnet.trackers.mirror import TrackedRun, select_final_metrics
 
 NAMES = get_args(TrackerName)
 REQUIRE_VARIABLE = "XPNET_REQUIRE_TRACKERS"
@@ -41,7 +41,7 @@ def required():
 
 def installed(name):
     try:
-        trackers.check([name])
+        trackers.check_installed([name])
     except ConfigError:
         return False
     return True
@@ -122,7 +122,7 @@ def tracked(request, mirrored):
 
 
 def test_a_tracker_holds_the_settings(tracked):
-    name, found, run, _ = tracked
+    name, tracked_run, run, _ = tracked
     record = read_run(run)
     expected = {key: value for key, value in record["config"].items() if value is not None}
     assert expected["hidden"] == [7]
@@ -130,19 +130,19 @@ def test_a_tracker_holds_the_settings(tracked):
         expected = {
             key: value if isinstance(value, str) else json.dumps(value) for key, value in expected.items()
         }
-    assert {key: found["config"].get(key) for key in expected} == expected
-    assert found["config"]["backend_used"] == record["backend"]
-    assert found["config"]["data_sha256"] == record["data"]["sha256"]
+    assert {key: tracked_run["config"].get(key) for key in expected} == expected
+    assert tracked_run["config"]["backend_used"] == record["backend"]
+    assert tracked_run["config"]["data_sha256"] == record["data"]["sha256"]
 
 
 def test_a_tracker_holds_every_figure_of_both_sessions_once(tracked):
-    _, found, run, _ = tracked
+    _, tracked_run, run, _ = tracked
     rows = read_metrics(run / "metrics.jsonl")
     assert rows[-1]["epoch"] == 200
     logged = [
         (epoch, key, value)
-        for epoch, figures in found["history"]
-        for key, value in figures.items()
+        for epoch, metrics in tracked_run["history"]
+        for key, value in metrics.items()
         if not key.startswith("test_")
     ]
     expected = [(row["epoch"], key, value) for row in rows for key, value in row.items() if key != "epoch"]
@@ -150,12 +150,12 @@ def test_a_tracker_holds_every_figure_of_both_sessions_once(tracked):
 
 
 def test_a_tracker_holds_the_test_figures(tracked):
-    _, found, run, _ = tracked
+    _, tracked_run, run, _ = tracked
     metrics = read_run(run)["metrics"]
     logged = {
         key: value
-        for epoch, figures in found["history"]
-        for key, value in figures.items()
+        for epoch, metrics in tracked_run["history"]
+        for key, value in metrics.items()
         if epoch == 200 and key.startswith("test_")
     }
     per_class = metrics["test_accuracy_per_class"]
@@ -169,22 +169,22 @@ def test_a_tracker_holds_the_test_figures(tracked):
 def test_a_tracker_holds_the_model_and_the_report(tracked):
     from read_trackers import sha256
 
-    _, found, run, _ = tracked
-    assert found["files"] == {file: sha256(run / file) for file in ("model.safetensors", "report.html")}
+    _, tracked_run, run, _ = tracked
+    assert tracked_run["files"] == {file: sha256(run / file) for file in ("model.safetensors", "report.html")}
 
 
 def test_a_tracker_holds_the_ending(tracked):
-    _, found, run, _ = tracked
-    assert found["status"] == "completed"
-    assert found["fingerprint"] == read_run(run)["fingerprint"]
+    _, tracked_run, run, _ = tracked
+    assert tracked_run["status"] == "completed"
+    assert tracked_run["fingerprint"] == read_run(run)["fingerprint"]
 
 
 def test_mlflow_holds_when_the_training_started_and_ended(tracked):
-    name, found, run, _ = tracked
+    name, tracked_run, run, _ = tracked
     if name == "mlflow":
         record = read_run(run)
         times = [datetime.fromisoformat(record[key]).timestamp() for key in ("started", "ended")]
-        assert found["times"] == pytest.approx([time * 1000 for time in times], abs=1)
+        assert tracked_run["times"] == pytest.approx([time * 1000 for time in times], abs=1)
 
 
 def test_the_last_lines_say_where_a_tracker_has_the_run(tracked):
@@ -213,7 +213,7 @@ RECORDER = """
         def __init__(self, **words): self.note("init", words["name"])
         def note(self, *what):
             with open("calls.jsonl", "a") as file: file.write(json.dumps(what) + "\\n")
-        def log(self, figures, step): self.note("log", step, sorted(figures))
+        def log(self, metrics, step): self.note("log", step, sorted(metrics))
         def log_artifact(self, artifact): self.note("artifact", artifact.name.partition("-")[0])
         def finish(self, exit_code=None): self.note("finish", exit_code)
 
@@ -345,8 +345,8 @@ def test_a_tracker_is_told_start_epochs_test_figures_files_and_end(monkeypatch):
     (begin, name), *epochs, test, file, end = calls()
     assert begin == "init"
     assert re.fullmatch(r"run-[0-9a-f]{8}", name)
-    figures = ["seconds", "train_accuracy", "train_loss", "validation_accuracy", "validation_loss"]
-    assert epochs == [["log", epoch, figures] for epoch in range(5)]
+    metrics = ["seconds", "train_accuracy", "train_loss", "validation_accuracy", "validation_loss"]
+    assert epochs == [["log", epoch, metrics] for epoch in range(5)]
     per_class = [f"test_accuracy_class_{label}" for label in range(4)]
     assert test == ["log", 4, ["test_accuracy", *per_class, "test_loss"]]
     assert (file, end) == (["artifact", "model"], ["finish", 0])
@@ -443,22 +443,22 @@ def test_a_folder_of_its_name_is_no_tracker(monkeypatch):
     Path("no_tracker").mkdir()
     monkeypatch.syspath_prepend(str(Path.cwd()))
     with pytest.raises(ConfigError, match="no_tracker is not installed"):
-        trackers.check(["no_tracker"])
+        trackers.check_installed(["no_tracker"])
 
 
 def test_the_settings_name_the_trackers():
-    assert resolved(TrainConfig(track=NAMES))["track"] == list(NAMES)
+    assert to_json(TrainConfig(track=NAMES))["track"] == list(NAMES)
 
 
 # Parts
 
 
 def test_rows_are_copied_once_and_only_when_they_are_complete(monkeypatch):
-    monkeypatch.setattr(mirror, "PAUSE", 0.01)
+    monkeypatch.setattr(mirror, "POLL_SECONDS", 0.01)
     assert train.main([*RUN, "--quiet"]) == 0
     path, ended = Path("runs/run/metrics.jsonl"), threading.Event()
     path.unlink()
-    rows = Source(path.parent, "wandb", ended).rows()
+    rows = TrackedRun(path.parent, "wandb", ended).read_rows()
     add = threading.Timer(0.1, path.write_bytes, [b'{"epoch": 0}\n{"epoch": 1, "train_loss": null}\n{"epo'])
     add.start()
     assert [next(rows), next(rows)] == [(0, {}), (1, {})]
@@ -468,7 +468,7 @@ def test_rows_are_copied_once_and_only_when_they_are_complete(monkeypatch):
     ended.set()
     ((epoch, metrics),) = rows
     assert (epoch, "test_loss" in metrics) == (4, True)
-    ((epoch, _),) = Source(path.parent, "wandb", ended).rows()
+    ((epoch, _),) = TrackedRun(path.parent, "wandb", ended).read_rows()
     assert epoch == 4
 
 
@@ -487,14 +487,14 @@ def test_one_process_at_a_time_makes_the_tables_of_mlflow(monkeypatch):
 
 
 def test_a_run_that_was_replaced_is_not_copied_on(monkeypatch):
-    monkeypatch.setattr(mirror, "PAUSE", 0.01)
+    monkeypatch.setattr(mirror, "POLL_SECONDS", 0.01)
     assert train.main([*RUN, "--quiet"]) == 0
     ended = threading.Event()
     ended.set()
-    source = Source(Path("runs/run"), "wandb", ended)
+    source = TrackedRun(Path("runs/run"), "wandb", ended)
     assert train.main([*RUN, "--quiet", "--overwrite"]) == 0
     with pytest.raises(ValueError, match="was replaced by another run"):
-        list(source.rows())
+        list(source.read_rows())
     assert not Path("runs/run/track-wandb.json").exists()
 
 
@@ -510,4 +510,4 @@ def test_the_final_metrics_are_numbers_that_no_epoch_has():
         "seconds": 1.5,
     }
     expected = {"test_accuracy": 0.9, "best_epoch": 3, "test_accuracy_class_0": 0.5}
-    assert final_metrics(metrics) == expected
+    assert select_final_metrics(metrics) == expected

@@ -1,4 +1,4 @@
-"""``python -m xpnet augment``: a picture of what augmentation makes of the images."""
+"""``python -m xpnet augment``: a picture of images and their augmented variants."""
 
 import io
 import sys
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xpnet._lib.files import save
 from xpnet._lib.parser import Parser, path_ending_in
 from xpnet.config import TrainConfig
-from xpnet.config.flags import add_settings, settings_of
+from xpnet.config.flags import add_settings, get_settings
 from xpnet.config.rules import flag
 from xpnet.data.augment import build_augmenter, square_side
 from xpnet.errors import ConfigError
@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# What is imported below, inside the functions, loads NumPy; --help does without.
+# The imports inside the functions load NumPy, which --help does not need.
 
 IMAGES, VARIANTS = 8, 9
-"""Rows, and columns after the first."""
+"""The number of images, one a row, and of variants, in the columns after the first."""
 
 ZOOM, GAP, BORDER, GREY = 2, 4, 8, 96
-"""How much larger pixels are drawn; space between images, and how much more after the originals, in
-pixels of the picture; its grey."""
+"""Enlargement; space between images and extra space after the originals, in pixels; the grey of both."""
 
 DESCRIPTION = """\
 Draw the first training images, one a row: the original, then the variants that training with
@@ -43,20 +42,20 @@ def main(words: Sequence[str]) -> int:
     add("--preview", type=picture, metavar="FILE.png", required=True, help="The picture to write.")
     add_settings(parser, ("data", "test_data", *AMOUNTS, "augment_elastic_sigma", "seed"))
     arguments = parser.parse_args(words)
-    path, settings = arguments.preview, settings_of(arguments)
+    path, settings = arguments.preview, get_settings(arguments)
     if not any(settings.get(name) for name in AMOUNTS):
         flags = ", ".join(map(flag, AMOUNTS))
         msg = f"nothing to show: give one or more of {flags}, such as --augment-rotate 15"
         raise ConfigError(msg)
     png = io.BytesIO()
-    Image.fromarray(_picture(TrainConfig(**settings))).save(png, "PNG")
+    Image.fromarray(_draw_picture(TrainConfig(**settings))).save(png, "PNG")
     save(path, png.getvalue())
     sys.stdout.write(f"{path}\n")
     return 0
 
 
-def _picture(config: TrainConfig) -> "NDArray[np.uint8]":
-    """Return the grey picture, (height, width): the originals and their variants as training sees them."""
+def _draw_picture(config: TrainConfig) -> "NDArray[np.uint8]":
+    """Return the grey picture, (height, width) uint8: the originals and their variants as in training."""
     import numpy as np
 
     from xpnet._typing import as_array

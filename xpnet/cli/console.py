@@ -1,10 +1,10 @@
-"""What a training prints: a live progress bar on a terminal, plain lines elsewhere, or nothing."""
+"""Console output of a training run: a progress bar on a terminal, plain lines elsewhere, or nothing."""
 
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from xpnet.cli.tables import new_console, styled
+from xpnet.cli.tables import make_console, style_text
 from xpnet.training.callbacks import Callback, EpochLog
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 MOST_CLASSES = 100
-"""Classes up to which each has a line after training."""
+"""The largest number of classes for which the accuracies by class are printed."""
 
 
-class Console(Callback):
-    """Prints the course of a training run on standard output, with a progress bar on a terminal."""
+class TrainingConsole(Callback):
+    """Prints the metrics of a training run on standard output, with a progress bar on a terminal."""
 
     def __init__(self, epochs: int, *, quiet: bool) -> None:
-        self._epochs, self._console = epochs, new_console(quiet=quiet)
+        self._epochs, self._console = epochs, make_console(quiet=quiet)
         self._progress: Progress | None = None
 
-    def line(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print one line, above the progress bar if there is one."""
-        self._console.print(styled(text))
+        self._console.print(style_text(text))
 
     def on_train_begin(self, state: TrainState) -> None:
         """Show the progress bar."""
@@ -44,27 +44,27 @@ class Console(Callback):
             self._progress.update(self._progress.task_ids[0], completed=log.epoch)
         if log.training is not None:
             held_out = "" if log.validation is None else f"   validation {log.validation.accuracy:.4f}"
-            self.line(f"epoch {log.epoch:>5}   {_figures(log.training)}{held_out}")
+            self.print_line(f"epoch {log.epoch:>5}   {_format_evaluation(log.training)}{held_out}")
 
     def close(self) -> None:
-        """Take the progress bar away."""
+        """Remove the progress bar."""
         if self._progress is not None:
             self._progress.stop()
 
-    def figures(self, name: str, evaluation: Evaluation) -> None:
-        """Report the figures on some samples."""
-        self.line(f"{name:<14}{_figures(evaluation)}")
+    def print_evaluation(self, name: str, evaluation: Evaluation) -> None:
+        """Print loss and accuracy on a set of samples."""
+        self.print_line(f"{name:<14}{_format_evaluation(evaluation)}")
 
-    def test(self, evaluation: Evaluation, per_class: Sequence[float | None]) -> None:
-        """Report the figures on the test data."""
-        self.figures("test", evaluation)
+    def print_test_evaluation(self, evaluation: Evaluation, per_class: Sequence[float | None]) -> None:
+        """Print loss, accuracy and the accuracies by class on the test data."""
+        self.print_evaluation("test", evaluation)
         if len(per_class) > MOST_CLASSES:
-            self.line(f"  the accuracy of each of the {len(per_class)} classes is in run.json")
+            self.print_line(f"  the accuracy of each of the {len(per_class)} classes is in run.json")
             return
         for label, accuracy in enumerate(per_class):
-            share = "none in the test data" if accuracy is None else f"{accuracy:.4f}"
-            self.line(f"  class {label:>3}                accuracy {share}")
+            text = "none in the test data" if accuracy is None else f"{accuracy:.4f}"
+            self.print_line(f"  class {label:>3}                accuracy {text}")
 
 
-def _figures(evaluation: Evaluation) -> str:
+def _format_evaluation(evaluation: Evaluation) -> str:
     return f"loss {evaluation.loss:.4f}   accuracy {evaluation.accuracy:.4f}"

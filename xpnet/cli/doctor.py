@@ -1,17 +1,28 @@
-"""``python -m xpnet doctor``: what can run here, and how to mend what cannot."""
+"""``python -m xpnet doctor``: usable backends and devices, and how to fix the others."""
 
 import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from xpnet import __version__
 from xpnet._lib.parser import Parser
 from xpnet._lib.text import format_json
 from xpnet.backends.probing import cuda_driver_version
 from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, probe
-from xpnet.cli.tables import columns_of, new_console, print_table, styled
+from xpnet.cli.tables import Cell, make_columns, make_console, print_table, style_text
+
+
+class BackendReport(NamedTuple):
+    """The devices of a backend: those it has, the usable ones, and the reason and fix for the others."""
+
+    name: str
+    installed: bool
+    version: str | None
+    devices: list[str]
+    usable: list[str]
+    troubles: list[dict[str, str]]
 
 
 def main(words: Sequence[str]) -> int:
@@ -20,16 +31,16 @@ def main(words: Sequence[str]) -> int:
     parser = Parser(prog="xpnet doctor", description=description)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     arguments = parser.parse_args(words)
-    report = examine()
+    backends = [_probe_backend(name) for name in BACKENDS]
+    report = _describe_system() | {"backends": [backend._asdict() for backend in backends]}
     if arguments.json:
         sys.stdout.write(format_json(report))
     else:
-        _print(report)
-    return 0 if any(each["name"] == "numpy" and each["usable"] for each in report["backends"]) else 2
+        _print_report(report, backends)
+    return 0 if any(backend.name == "numpy" and backend.usable for backend in backends) else 2
 
 
-def examine() -> dict[str, Any]:
-    """Probe every backend, which imports every array library that is installed; return a JSON object."""
+def _describe_system() -> dict[str, object]:
     driver = cuda_driver_version()
     return {
         "xpnet": __version__,
@@ -37,40 +48,39 @@ def examine() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count() or 1,
         "nvidia_driver": None if driver is None else f"CUDA {driver // 1000}.{driver % 1000 // 10}",
-        "backends": [_examine_backend(name) for name in BACKENDS],
     }
 
 
-def _examine_backend(name: str) -> dict[str, Any]:
-    wanted = ["cpu"] * (name != "cupy") + ["cuda:0"] * (name in CUDA_BACKENDS)
-    probes = {device: probe(name, device) for device in wanted}
-    devices = list(dict.fromkeys(device for answer in probes.values() for device in answer.devices))
+def _probe_backend(name: str) -> BackendReport:
+    """Probe the devices of a backend, which imports its array library if that is installed."""
+    candidates = ["cpu"] * (name != "cupy") + ["cuda:0"] * (name in CUDA_BACKENDS)
+    probes = {device: probe(name, device) for device in candidates}
+    devices = list(dict.fromkeys(device for result in probes.values() for device in result.devices))
     probes |= {device: probe(name, device) for device in devices if device not in probes}
-    version = probes[wanted[0]].version
-    if version is None:  # one trouble is enough: the library itself
-        probes = {wanted[0]: probes[wanted[0]]}
-    usable = [device for device, answer in probes.items() if answer.usable]
+    version = probes[candidates[0]].version
+    if version is None:  # the missing library is the only problem to report
+        probes = {candidates[0]: probes[candidates[0]]}
+    usable = [device for device, result in probes.items() if result.usable]
     troubles = [
-        {"device": device, "reason": answer.reason or "", "fix": answer.fix or ""}
-        for device, answer in probes.items()
-        if not answer.usable
+        {"device": device, "reason": result.reason or "", "fix": result.fix or ""}
+        for device, result in probes.items()
+        if not result.usable
     ]
-    known = {"name": name, "installed": version is not None, "version": version, "devices": devices}
-    return {**known, "usable": usable, "troubles": troubles}
+    return BackendReport(name, version is not None, version, devices, usable, troubles)
 
 
-def _print(report: Mapping[str, Any]) -> None:
-    """Print a table, each trouble, and how to fix it on one unbroken line, so that it copies whole."""
-    console, driver = new_console(), report["nvidia_driver"] or "none"
+def _print_report(report: Mapping[str, object], backends: Sequence[BackendReport]) -> None:
+    """Print a table and the problems; each fix is one unbroken line, ready to copy."""
+    console, driver = make_console(), report["nvidia_driver"] or "none"
     console.print(f"xpnet {report['xpnet']}, Python {report['python']}, CPUs: {report['cpus']}")
     console.print(f"{report['platform']}, NVIDIA driver: {driver}\n")
-    rows = []
-    for backend in report["backends"]:
-        usable = ", ".join(backend["usable"])
-        places = styled(usable, "green") if usable else styled("nothing here", "yellow")
-        rows.append([backend["name"], backend["version"] or "-", places])
-    print_table(console, columns_of(("backend", "version", "usable on"), rows, left=3))
-    for backend in report["backends"]:
-        for trouble in backend["troubles"]:
-            console.print(f"\n{backend['name']} on {trouble['device']}: {trouble['reason']}")
+    rows: list[list[Cell]] = []
+    for backend in backends:
+        usable = ", ".join(backend.usable)
+        devices = style_text(usable, "green") if usable else style_text("nothing here", "yellow")
+        rows.append([backend.name, backend.version or "-", devices])
+    print_table(console, make_columns(("backend", "version", "usable on"), rows, left=3))
+    for backend in backends:
+        for trouble in backend.troubles:
+            console.print(f"\n{backend.name} on {trouble['device']}: {trouble['reason']}")
             console.print(f"  to mend it: {trouble['fix']}")

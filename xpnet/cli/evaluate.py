@@ -1,16 +1,16 @@
-"""``xpnet evaluate``: how well a trained network does on labelled samples, class by class."""
+"""``xpnet evaluate``: metrics of a trained network on labelled samples, in total and by class."""
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xpnet._lib.parser import Parser, path_ending_in
 from xpnet._lib.text import format_json, plain
-from xpnet.cli.predictions import network_parser, write_predictions
-from xpnet.cli.tables import columns_of, format_metric, new_console, print_table
+from xpnet.cli.predictions import build_network_parser, write_predictions
+from xpnet.cli.tables import format_metric, make_columns, make_console, print_table
 from xpnet.errors import DataError
 from xpnet.inference.evaluation import Evaluation, evaluate
 from xpnet.inference.load import LoadedModel, load_for_inference
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     Samples = tuple[str, NDArray[np.generic], NDArray[np.int32]]
 
-# What is imported below, inside the functions, loads NumPy; --help does without.
+# The imports inside the functions load NumPy, which --help does not need.
 
 WIDEST = 30
-"""Classes up to which the confusion matrix is printed."""
+"""The largest number of classes for which the confusion matrix is printed."""
 
 DESCRIPTION = "Evaluate a trained network on the test data of its training, or on other data."
 EPILOG = """\
@@ -38,27 +38,26 @@ the bundled MNIST for a .safetensors file)"""
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the figures and return the exit code."""
-    arguments = _parser().parse_args(words)
-    trained = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
-    name, x, labels = _samples(trained, arguments)
-    config = trained.config
+    """Print the metrics and return the exit code."""
+    arguments = _build_parser().parse_args(words)
+    model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
+    name, x, labels = _load_samples(model, arguments)
+    config = model.config
     loss, smoothing = ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
-    evaluation = evaluate(trained.predictor, x, labels, name=name, loss=loss, label_smoothing=smoothing)
+    evaluation = evaluate(model.predictor, x, labels, name=name, loss=loss, label_smoothing=smoothing)
     if arguments.predictions is not None:
         keys = enumerate(labels.tolist())
         rows = zip(keys, evaluation.predicted.tolist(), evaluation.probabilities, strict=True)
         write_predictions(arguments.predictions, ("index", "label"), rows, len(evaluation.classes))
-    value = _as_object(trained, evaluation, name, arguments.split)
     if arguments.json:
-        sys.stdout.write(format_json(value))
+        sys.stdout.write(format_json(_to_json(model, evaluation, name, arguments.split)))
     else:
-        _print(trained, value)
+        _print_evaluation(model, evaluation, name, arguments.split)
     return 0
 
 
-def _parser() -> Parser:
-    parser = network_parser("evaluate", DESCRIPTION, EPILOG)
+def _build_parser() -> Parser:
+    parser = build_network_parser("evaluate", DESCRIPTION, EPILOG)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", nargs="?", help=RUN_HELP)
     add("--data", type=Path, help=DATA_HELP)
@@ -71,41 +70,41 @@ def _parser() -> Parser:
     return parser
 
 
-def _samples(trained: LoadedModel, arguments: argparse.Namespace) -> "Samples":
-    """Return the samples that the arguments name: their name, x (m, features) and labels (m,).
+def _load_samples(model: LoadedModel, arguments: argparse.Namespace) -> "Samples":
+    """Return the name of the data that the arguments select, x (m, features) and labels (m,).
 
     Raises
     ------
     DataError
-        The data cannot be read, have no labels, or are not those of the training as they should be.
+        The data cannot be read, have no labels, or have changed since the network was trained on them.
     ConfigError
-        The arguments do not go together.
+        The arguments contradict each other.
     """
     from xpnet.data import datasets
     from xpnet.data.rows import read_rows
 
     data, test_data, split = arguments.data, arguments.test_data, arguments.split
     if data is not None and test_data is None and split == "test" and data.is_file():
-        rows = read_rows(data, trained.features)
+        rows = read_rows(data, model.features)
         if rows.labels is None:
             msg = f"{data}: has no labels to compare with: xpnet predict takes such files"
             raise DataError(msg)
         return str(data), rows.x, rows.labels
-    own = data is None and test_data is None
-    if own and trained.config is not None:
-        data, test_data = trained.config.data, trained.config.test_data
+    by_default = data is None and test_data is None
+    if by_default and model.config is not None:
+        data, test_data = model.config.data, model.config.test_data
     dataset = datasets.load(data, test_data)
-    if own and trained.data_sha256 not in (None, datasets.digest(dataset)):
+    if by_default and model.data_sha256 not in (None, datasets.digest(dataset)):
         remedy = "name it with --data to evaluate on it all the same"
-        msg = f"{dataset.name}: is no longer what {trained.name} was trained on: {remedy}"
+        msg = f"{dataset.name}: is no longer what {model.name} was trained on: {remedy}"
         raise DataError(msg)
     return dataset.name, getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
 
 
-def _as_object(trained: LoadedModel, evaluation: Evaluation, name: str, split: str) -> dict[str, Any]:
-    predictor, confusion = trained.predictor, evaluation.confusion
+def _to_json(model: LoadedModel, evaluation: Evaluation, name: str, split: str) -> dict[str, object]:
+    predictor, confusion = model.predictor, evaluation.confusion
     return {
-        "model": trained.name,
+        "model": model.name,
         "arithmetic": predictor.arithmetic,
         "backend": predictor.backend.name,
         "device": predictor.backend.device_name,
@@ -113,33 +112,33 @@ def _as_object(trained: LoadedModel, evaluation: Evaluation, name: str, split: s
         "split": split,
         "samples": len(evaluation.predicted),
         **{key: getattr(evaluation, key) for key in ("accuracy", "loss", "loss_name", "label_smoothing")},
-        "classes": [{"class": label, **asdict(figures)} for label, figures in enumerate(evaluation.classes)],
+        "classes": [{"class": label, **asdict(metrics)} for label, metrics in enumerate(evaluation.classes)],
         "confusion": None if confusion is None else confusion.tolist(),
     }
 
 
-def _print(trained: LoadedModel, value: Mapping[str, Any]) -> None:
-    """Print what the JSON object says."""
+def _print_evaluation(model: LoadedModel, evaluation: Evaluation, name: str, split: str) -> None:
     from xpnet.nn.architecture import format_sizes
 
-    console, predictor = new_console(), trained.predictor
-    classes, confusion, smoothing = value["classes"], value["confusion"], value["label_smoothing"]
-    half = "training" if value["split"] == "train" else value["split"]
+    console, predictor = make_console(), model.predictor
+    classes, confusion, smoothing = evaluation.classes, evaluation.confusion, evaluation.label_smoothing
+    part = "training" if split == "train" else split
     smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
     network = f"{format_sizes(predictor.model.sizes)}, {predictor.arithmetic}"
-    library = f"{predictor.backend.name} {predictor.backend.version} on {value['device']}"
-    console.print(plain(f"{trained.name}: {network}, {library}"))
-    console.print(plain(f"{value['data']}: {value['samples']} {half} samples"))
-    console.print(f"accuracy   {value['accuracy']:.4f}")
-    console.print(f"loss       {value['loss']:.4f} (mean {value['loss_name']}{smoothed})\n")
-    keys = ("class", "precision", "recall", "f1", "support")
-    rows = [[format_metric(key, figures[key]) for key in keys] for figures in classes]
-    print_table(console, columns_of(("class", "precision", "recall", "F1", "support"), rows))
+    library = f"{predictor.backend.name} {predictor.backend.version} on {predictor.backend.device_name}"
+    console.print(plain(f"{model.name}: {network}, {library}"))
+    console.print(plain(f"{name}: {len(evaluation.predicted)} {part} samples"))
+    console.print(f"accuracy   {evaluation.accuracy:.4f}")
+    console.print(f"loss       {evaluation.loss:.4f} (mean {evaluation.loss_name}{smoothed})\n")
+    keys = ("precision", "recall", "f1", "support")
+    cells = [[format_metric(key, getattr(metrics, key)) for key in keys] for metrics in classes]
+    rows = [[str(label), *row] for label, row in enumerate(cells)]
+    print_table(console, make_columns(("class", "precision", "recall", "F1", "support"), rows))
     if confusion is None:
         console.print(f"\nThere is no confusion matrix of {len(classes)} classes: 1,000 are the most.")
     elif len(classes) > WIDEST:
         console.print(f"\nThe confusion matrix of {len(classes)} classes is in --json.")
     else:
         console.print("\nconfusion matrix: a row for each class, a column for each prediction")
-        rows = [[str(label), *map(str, row)] for label, row in enumerate(confusion)]
-        print_table(console, columns_of(["class", *map(str, range(len(classes)))], rows))
+        rows = [[str(label), *map(str, row)] for label, row in enumerate(confusion.tolist())]
+        print_table(console, make_columns(["class", *map(str, range(len(classes)))], rows))

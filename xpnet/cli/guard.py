@@ -1,4 +1,4 @@
-"""Exit codes, errors as one line, and standard output that may fail."""
+"""Exit codes, one-line error messages, and failures of standard output."""
 
 import io
 import os
@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TextIO
 
 from xpnet._lib.text import complain
 from xpnet.errors import XPNetError
@@ -15,20 +15,20 @@ INTERRUPTED = 130
 UNEXPECTED = 1
 
 
-class Output:
-    """Standard output that ends no command: once it cannot be written, what is printed is dropped.
+class GuardedOutput:
+    """Standard output that never raises: after a failed write, further output is discarded.
 
     Parameters
     ----------
     stream
-        Where to write.
+        The stream to write to.
 
     Attributes
     ----------
     code
         The exit code of the command.
     failed
-        Whether it could not be written for another reason than that its reader has left.
+        True if writing failed for any other reason than a closed pipe.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -40,28 +40,28 @@ class Output:
         try:
             self._stream.write(text)
         except OSError as error:
-            self._drop(error)
+            self._discard_output(error)
         return len(text)
 
     def flush(self) -> None:
-        """Hand on what was written."""
+        """Flush the stream."""
         try:
             self._stream.flush()
         except OSError as error:
-            self._drop(error)
+            self._discard_output(error)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
-    def _drop(self, error: OSError) -> None:
-        """Send what is printed from now on, and what waits in the buffer, to nowhere."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+    def _discard_output(self, error: OSError) -> None:
+        """Discard the buffer and further output; report the error unless it is a closed pipe."""
+        null = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nowhere, self._stream.fileno())
+            os.dup2(null, self._stream.fileno())
         except (OSError, io.UnsupportedOperation):
             self._stream = io.StringIO()
         finally:
-            os.close(nowhere)
+            os.close(null)
         if not isinstance(error, BrokenPipeError):
             self.failed = True
             reason = error.strerror or type(error).__name__
@@ -69,15 +69,15 @@ class Output:
 
 
 @contextmanager
-def exit_code(*, debug: bool) -> Iterator[Output]:
-    """Run the body of a command; yield an object whose attribute `code` is the exit code in the end.
+def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
+    """Run the body of a command; yield the object whose attribute `code` is the exit code afterwards.
 
-    An error in the body becomes one line: 130 after Ctrl-C, 1 after a fault of xpnet or when standard output
-    could not be written (a reader that leaves is no fault), and otherwise the error's own. With ``debug`` the
-    traceback is printed too.
+    An error in the body is printed as one line. The exit code is 130 after Ctrl-C, 1 after an unexpected
+    error or when standard output could not be written (a closed pipe is no error), and otherwise the error's
+    own. With ``debug`` the traceback is printed too.
     """
-    before = _open_streams()
-    sys.stdout = output = Output(before)
+    stdout = _open_streams()
+    sys.stdout = output = GuardedOutput(stdout)
     try:
         yield output
     except KeyboardInterrupt:
@@ -92,17 +92,17 @@ def exit_code(*, debug: bool) -> Iterator[Output]:
         complain(text)
     finally:
         output.flush()
-        sys.stdout = before
+        sys.stdout = stdout
         if output.failed:
             output.code = output.code or UNEXPECTED
 
 
 def _open_streams() -> TextIO:
-    """Return standard output; streams that were closed become the null device."""
+    """Return standard output; replace closed standard streams by the null device."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
-        except OSError:  # else the next file that is opened would become standard output
+        except OSError:  # the next file that is opened would get this descriptor
             os.open(os.devnull, os.O_RDWR)
     # Python has None for a stream that was closed when it started.
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115

@@ -1,4 +1,4 @@
-"""``xpnet parity``: train everywhere, compare, and say whether the promises hold."""
+"""``xpnet parity``: train with every backend and device, and compare the results with NumPy's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.live import Live
 from rich.text import Text
@@ -17,14 +17,14 @@ from xpnet._lib.files import save
 from xpnet._lib.parser import Parser
 from xpnet._lib.text import plain
 from xpnet.backends.base import check_environment
-from xpnet.cli.tables import Cell, Column, fits, format_value, new_console, styled, table_lines
+from xpnet.cli.tables import Cell, Column, fits, format_value, make_console, render_table, style_text
 from xpnet.config import TrainConfig
-from xpnet.config.flags import DEFAULTS, add_settings, settings_of
+from xpnet.config.flags import DEFAULTS, add_settings, get_settings
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -48,7 +48,7 @@ SETTINGS = ("data", "test_data", "epochs", "hidden", "batch_size", "seed")
 EPOCHS = 10
 
 DISPENSABLE = ("time", "version", "max rel", "layer", "epoch")
-"""The columns that a narrow terminal does without, the first one first."""
+"""The columns left out on a narrow terminal, in this order."""
 LEFT = ("backend", "version", "device", "fingerprint", "verdict")
 STYLES = {"same": "green", "close": "green", "FAIL": "bold red"}
 
@@ -59,33 +59,33 @@ def main(words: Sequence[str]) -> int:
     from xpnet.nn.architecture import format_sizes
     from xpnet.parity import runs
 
-    arguments = _parser().parse_args(words)
+    arguments = _build_parser().parse_args(words)
     check_environment()
-    config = TrainConfig(**{"epochs": EPOCHS, **settings_of(arguments)})
+    config = TrainConfig(**{"epochs": EPOCHS, **get_settings(arguments)})
     required = devices.parse_list(arguments.require)
     file: Path | None = arguments.json
     if file is not None and not file.resolve().parent.is_dir():
         msg = f"--json: the folder of {file} does not exist: make it first"
         raise ConfigError(msg)
     data = datasets.load(config.data, config.test_data)
-    usable, absent = _survey(required)
-    with Live(console=new_console(stderr=True), transient=True) as live:
+    usable, absent = _probe_devices(required)
+    with Live(console=make_console(stderr=True), transient=True) as live:
 
-        def on_epoch(place: BackendDevice, kind: Kind, epoch: int) -> None:
-            run = runs.KINDS.index(kind) * len(usable) + usable.index(place) + 1
-            where = f"run {run} of {len(usable) * len(runs.KINDS)}, {place.where}, {kind}"
-            live.update(f"{where}: epoch {epoch} of {config.epochs}", refresh=True)
+        def on_epoch(device: BackendDevice, kind: Kind, epoch: int) -> None:
+            run = runs.KINDS.index(kind) * len(usable) + usable.index(device) + 1
+            heading = f"run {run} of {len(usable) * len(runs.KINDS)}, {device.where}, {kind}"
+            live.update(f"{heading}: epoch {epoch} of {config.epochs}", refresh=True)
 
         rows = list(runs.rows(config, data, usable, on_epoch))
     network = format_sizes((data.features, *config.hidden, data.classes))
     settings = f"epochs {config.epochs}, batch size {config.batch_size}, seed {config.seed}"
-    console = new_console()
+    console = make_console()
     console.print(f"{plain(data.name)}, {len(data.y_train)} samples, network {network}, {settings}\n")
     print_rows(console, rows)
     if absent:
         console.print("\nabsent (xpnet doctor says how to mend it):")
-    for place, probe in absent:
-        console.print(f"  {place.where}: {probe.reason}")
+    for device, probe in absent:
+        console.print(f"  {device.where}: {probe.reason}")
     failed = [row for row in rows if row.verdict == "FAIL"]
     for row in failed:
         reason = row.problem or "failed"
@@ -99,14 +99,14 @@ def main(words: Sequence[str]) -> int:
         verdict = f"parity does not hold: {len(failed)} of {len(rows)} runs fail"
     console.print(f"\n{verdict}")
     if file is not None:
-        text = json.dumps(_record(config, data, rows, absent), indent=2, allow_nan=False)
+        text = json.dumps(_to_json(config, data, rows, absent), indent=2, allow_nan=False)
         save(file, f"{text}\n".encode())
     return 1 if failed else 0
 
 
 def print_rows(console: Console, rows: Sequence[Row]) -> None:
     """Print the rows under a heading for each arithmetic, as wide as they are or the terminal is."""
-    cells = [_cells(row) for row in rows]
+    cells = [_format_row(row) for row in rows]
     headings = {"epoch": Text("differs\nepoch"), "layer": Text("from\nlayer")}
     columns = {
         name: Column(headings.get(name, name), [cell[name] for cell in cells], right=name not in LEFT)
@@ -115,18 +115,18 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
     for name in DISPENSABLE:
         if not fits(console, [*columns.values()]):
             del columns[name]
-    lines = table_lines(console, [*columns.values()])
+    lines = render_table(console, [*columns.values()])
     for line in lines[: -len(rows)]:
         console.print(line)
     pairs = zip(rows, lines[-len(rows) :], strict=True)
     for position, (kind, group) in enumerate(groupby(pairs, key=lambda pair: pair[0].kind)):
-        console.print("\n" * (position > 0) + heading(kind))
+        console.print("\n" * (position > 0) + describe_kind(kind))
         for _, line in group:
             console.print(line)
 
 
-def heading(kind: Kind) -> str:
-    """Return what an arithmetic promises."""
+def describe_kind(kind: Kind) -> str:
+    """Return the heading of an arithmetic's rows, with the agreement that it guarantees."""
     from xpnet.parity.runs import format_tolerance
 
     if kind.tolerance is None:
@@ -134,7 +134,7 @@ def heading(kind: Kind) -> str:
     return f"{kind}: within {format_tolerance(kind.tolerance)} of NumPy, relative to each tensor's largest"
 
 
-def _cells(row: Row) -> dict[str, Cell]:
+def _format_row(row: Row) -> dict[str, Cell]:
     from xpnet.parity.distance import format_count
 
     relative, seconds = row.max_relative, row.seconds
@@ -148,11 +148,11 @@ def _cells(row: Row) -> dict[str, Cell]:
         "max ulp": "-" if row.max_ulp is None else format_count(row.max_ulp),
         "max rel": "-" if relative is None else f"{relative:.1e}" if relative else "0",
         "time": "-" if seconds is None else f"{seconds:.1f} s",
-        "verdict": styled(row.verdict, STYLES[row.verdict]),
+        "verdict": style_text(row.verdict, STYLES[row.verdict]),
     }
 
 
-def _parser() -> Parser:
+def _build_parser() -> Parser:
     parser = Parser(prog="xpnet parity", description=DESCRIPTION, epilog=EPILOG)
     add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
     add = parser.add_argument
@@ -162,23 +162,29 @@ def _parser() -> Parser:
     return parser
 
 
-def _survey(required: list[BackendDevice]) -> tuple[list[BackendDevice], Absent]:
-    """Return where to train, and where not and why; BackendError if that is required."""
+def _probe_devices(required: list[BackendDevice]) -> tuple[list[BackendDevice], Absent]:
+    """Return the usable devices, and the others with their probes.
+
+    Raises
+    ------
+    BackendError
+        A required device is not usable.
+    """
     probes = dict(devices.survey())
-    probes |= {place: place.probe() for place in required if place not in probes}
-    absent = [(place, probe) for place, probe in probes.items() if not probe.usable]
-    for place, probe in absent:
-        if place in required:
-            msg = f"--require: {place.where}: {probe.reason}; to mend it: {probe.fix}"
+    probes |= {device: device.probe() for device in required if device not in probes}
+    absent = [(device, probe) for device, probe in probes.items() if not probe.usable]
+    for device, probe in absent:
+        if device in required:
+            msg = f"--require: {device.where}: {probe.reason}; to mend it: {probe.fix}"
             raise BackendError(msg)
-    return [place for place, probe in probes.items() if probe.usable], absent
+    return [device for device, probe in probes.items() if probe.usable], absent
 
 
-def _record(config: TrainConfig, data: Dataset, rows: list[Row], absent: Absent) -> dict[str, Any]:
+def _to_json(config: TrainConfig, data: Dataset, rows: list[Row], absent: Absent) -> dict[str, object]:
     from xpnet.data import datasets
 
     settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")
-    reasons = ("version", "reason", "fix")
+    keys = ("version", "reason", "fix")
     return {
         "xpnet": __version__,
         "python": platform.python_version(),
@@ -186,11 +192,11 @@ def _record(config: TrainConfig, data: Dataset, rows: list[Row], absent: Absent)
         "data": {"name": data.name, "sha256": datasets.digest(data)},
         **{name: getattr(config, name) for name in settings},
         "passed": all(row.verdict != "FAIL" for row in rows),
-        "rows": [_finite(asdict(row)) for row in rows],
-        "absent": [asdict(place) | {key: getattr(probe, key) for key in reasons} for place, probe in absent],
+        "rows": [_replace_infinity(asdict(row)) for row in rows],
+        "absent": [asdict(device) | {key: getattr(probe, key) for key in keys} for device, probe in absent],
     }
 
 
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row with infinities, which JSON does not have, as text."""
+def _replace_infinity(row: Mapping[str, object]) -> dict[str, object]:
+    """Return the row with infinity, which JSON cannot represent, as text."""
     return {key: "infinite" if value == float("inf") else value for key, value in row.items()}

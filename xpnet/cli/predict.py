@@ -1,4 +1,4 @@
-"""``xpnet predict``: what a trained network sees in images, and in tables of many samples."""
+"""``xpnet predict``: predictions of a trained network for images and for tables of samples."""
 
 import argparse
 import math
@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet._lib.parser import path_ending_in
 from xpnet._lib.text import complain, format_json, plain
-from xpnet.cli.predictions import network_parser, write_predictions
+from xpnet.cli.predictions import build_network_parser, write_predictions
 from xpnet.errors import DataError
 from xpnet.inference.load import LoadedModel, load_for_inference, predict_classes
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# What is imported below, inside the functions, loads NumPy; --help does without.
+# The imports inside the functions load NumPy, which --help does not need.
 
 DESCRIPTION = "Say which digit each image shows, and how probable the network finds it."
 EPILOG = """\
@@ -36,17 +36,17 @@ class Prediction(NamedTuple):
     """The prediction for one sample of a file."""
 
     file: str
-    row: int | None  # None in an image
-    label: int | None  # None where the file has no labels
+    row: int | None  # from 1 in a table; None for an image
+    label: int | None  # None if the file has no labels
     predicted: int
     probabilities: "NDArray[np.floating]"  # (classes,)
 
 
 def main(words: Sequence[str]) -> int:
-    """Print what the network sees and return the exit code."""
-    arguments = _arguments(words)
-    trained = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
-    classes = trained.predictor.classes
+    """Print the predictions and return the exit code."""
+    arguments = _parse_arguments(words)
+    model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
+    classes = model.predictor.classes
     as_text = not arguments.json and arguments.out is None
     width = max(len(plain(file)) for file in arguments.files)
     if as_text and arguments.all:
@@ -55,53 +55,53 @@ def main(words: Sequence[str]) -> int:
     predictions, complete = [], True
     for file in arguments.files:
         try:
-            of_file = list(_predict(trained, file))
+            file_predictions = list(_predict_file(model, file))
         except DataError as error:
             complain(" ".join(str(error).split()))
             complete = False
             continue
-        predictions += of_file
+        predictions += file_predictions
         if as_text:
-            for line in _lines(of_file, width, every=arguments.all):
+            for line in _format_predictions(file_predictions, width, all_classes=arguments.all):
                 sys.stdout.write(f"{line}\n")
     if arguments.json:
-        result = {"model": trained.name, "predictions": list(map(_as_object, predictions))}
+        result = {"model": model.name, "predictions": list(map(_to_json, predictions))}
         sys.stdout.write(format_json(result))
     if arguments.out is not None:
         if not complete:
             msg = f"{arguments.out}: is not written, as a file could not be read"
             raise DataError(msg)
-        rows = ((each[:3], each.predicted, each.probabilities) for each in predictions)
+        rows = ((row[:3], row.predicted, row.probabilities) for row in predictions)
         write_predictions(arguments.out, Prediction._fields[:3], rows, classes)
     return 0 if complete else 2
 
 
-def _arguments(words: Sequence[str]) -> argparse.Namespace:
-    """Return the parsed command line, with run None if the first of its words is a FILE."""
-    parser = network_parser("predict", DESCRIPTION, EPILOG, "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]")
+def _parse_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line; run is None if the first positional argument is a FILE."""
+    parser = build_network_parser("predict", DESCRIPTION, EPILOG, "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]")
     add = parser.add_argument
     add("files", type=Path, metavar="FILE", nargs="*", help="an image, or a table of samples")
     add("--all", action="store_true", help="print the probability of every class")
     add("--json", action="store_true", help="print JSON, with the probability of every class")
     add("--out", type=path_ending_in(".csv"), metavar="FILE.csv", help="write a CSV file instead of printing")
-    # Words behind -- may begin with a dash, which Python 3.11 takes for options.
+    # Python 3.11 parses words after -- that begin with a dash as options.
     end = words.index("--") if "--" in words else len(words)
     arguments = parser.parse_intermixed_args(words[:end])
     arguments.files += map(Path, words[end + 1 :])
-    named = bool(arguments.files) and _is_network(arguments.files[0])
-    arguments.run = arguments.files.pop(0) if named else None
+    has_run = bool(arguments.files) and _is_network(arguments.files[0])
+    arguments.run = arguments.files.pop(0) if has_run else None
     if not arguments.files:
         parser.error("the following arguments are required: FILE")
     return arguments
 
 
 def _is_network(path: Path) -> bool:
-    """Return whether the first word is RUN: a folder, or a safetensors file.
+    """Return whether a path is a RUN: a folder, or a safetensors file.
 
     Raises
     ------
     DataError
-        There is nothing of that name.
+        The path does not exist.
     """
     if path.suffix.lower() == ".safetensors" or os.path.isdir(path):  # noqa: PTH112 - false after an error
         return True
@@ -112,8 +112,8 @@ def _is_network(path: Path) -> bool:
     return False
 
 
-def _predict(trained: LoadedModel, file: Path) -> Iterator[Prediction]:
-    """Yield what the network predicts for each sample of a file.
+def _predict_file(model: LoadedModel, file: Path) -> Iterator[Prediction]:
+    """Yield the prediction for each sample of a file.
 
     Raises
     ------
@@ -122,43 +122,43 @@ def _predict(trained: LoadedModel, file: Path) -> Iterator[Prediction]:
     """
     from xpnet.data.rows import Rows, is_table, read_rows
 
-    many = is_table(file)
-    rows = read_rows(file, trained.features) if many else Rows(_image(trained, file), None)
-    _, predicted, probabilities = predict_classes(trained.predictor, rows.x, str(file))
+    is_many = is_table(file)
+    rows = read_rows(file, model.features) if is_many else Rows(_read_image(model, file), None)
+    _, predicted, probabilities = predict_classes(model.predictor, rows.x, str(file))
     labels = [None] * len(predicted) if rows.labels is None else rows.labels.tolist()
     samples = zip(labels, predicted.tolist(), probabilities, strict=True)
     for row, values in enumerate(samples, start=1):
-        yield Prediction(str(file), row if many else None, *values)
+        yield Prediction(str(file), row if is_many else None, *values)
 
 
-def _image(trained: LoadedModel, file: Path) -> "NDArray[np.generic]":
+def _read_image(model: LoadedModel, file: Path) -> "NDArray[np.generic]":
     """Return the digit in an image file as a row of features, (1, features)."""
     from xpnet.data.pictures import read_digit
     from xpnet.data.rows import FILE_FORMATS
 
-    side = math.isqrt(trained.features)
-    if side * side != trained.features:
-        problem = f"the network takes {trained.features} features, which make no square image"
+    side = math.isqrt(model.features)
+    if side * side != model.features:
+        problem = f"the network takes {model.features} features, which make no square image"
         msg = f"{file}: {problem}: predict takes tables for it ({FILE_FORMATS})"
         raise DataError(msg)
-    digit, model = read_digit(file, side).reshape(1, -1), trained.predictor.model
-    scale = model.normalization.get("scale")
-    if model.normalize != "scale" or scale is None or scale.ndim or scale in (0.0, 1.0 / 255.0):
+    digit, saved = read_digit(file, side).reshape(1, -1), model.predictor.model
+    scale = saved.normalization.get("scale")
+    if saved.normalize != "scale" or scale is None or scale.ndim or scale in (0.0, 1.0 / 255.0):
         return digit
-    brightest = 1.0 / float(scale)  # of the features in training, which stands for full ink
-    return digit if brightest == 255.0 else digit * (brightest / 255.0)
+    largest = 1.0 / float(scale)  # feature of the training data, which represents full ink
+    return digit if largest == 255.0 else digit * (largest / 255.0)
 
 
-def _lines(predictions: Iterable[Prediction], width: int, *, every: bool) -> Iterator[str]:
-    """Yield for each sample the file, the class, and its probability, or those of all classes."""
-    digits, places = (5, 11) if every else (1, 6)
+def _format_predictions(predictions: Iterable[Prediction], width: int, *, all_classes: bool) -> Iterator[str]:
+    """Yield a line for each sample: file, class, probability, and with `all_classes` all probabilities."""
+    class_width, p_width = (5, 11) if all_classes else (1, 6)
     for file, row, _, predicted, probabilities in predictions:
         name = plain(file) if row is None else f"{plain(file)}:{row}"
-        others = "".join(f"{probability:9.4f}" for probability in probabilities) if every else ""
-        yield f"{name:{width}}   {predicted:{digits}}   {probabilities[predicted]:{places}.4f}{others}"
+        columns = "".join(f"{probability:9.4f}" for probability in probabilities) if all_classes else ""
+        yield f"{name:{width}}   {predicted:{class_width}}   {probabilities[predicted]:{p_width}.4f}{columns}"
 
 
-def _as_object(prediction: Prediction) -> dict[str, Any]:
+def _to_json(prediction: Prediction) -> dict[str, object]:
     values = prediction._asdict()
     probabilities = values.pop("probabilities").tolist()
     return {**values, "probability": probabilities[prediction.predicted], "probabilities": probabilities}

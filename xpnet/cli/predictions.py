@@ -1,4 +1,4 @@
-"""What ``xpnet evaluate`` and ``xpnet predict`` share: flags, and CSV files of predictions."""
+"""Shared parts of ``xpnet evaluate`` and ``xpnet predict``: flags, and CSV files of predictions."""
 
 import csv
 import io
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def network_parser(command: str, description: str, epilog: str, usage: str | None = None) -> Parser:
-    """Return the parser of a command that uses a network, with the flags that say where and how."""
+def build_network_parser(command: str, description: str, epilog: str, usage: str | None = None) -> Parser:
+    """Return the parser of a command that uses a network, with flags of device, backend and arithmetic."""
     parser = Parser(prog=f"xpnet {command}", usage=usage, description=description, epilog=epilog)
     add = parser.add_argument
     add("--device", default="auto", metavar="{auto,cpu,cuda,cuda:N}", help="as in xpnet train")
@@ -31,17 +31,17 @@ def write_predictions(
     rows: "Iterable[tuple[Sequence[object], int, NDArray[np.floating]]]",
     classes: int,
 ) -> None:
-    """Write a CSV file, completely or not at all.
+    """Write a CSV file of predictions, completely or not at all.
 
     Parameters
     ----------
     path
         The file.
     keys
-        The first columns; those after them are predicted, probability, and p0, p1 and so on.
+        The names of the first columns; predicted, probability, p0, p1 and so on follow.
     rows
-        For each sample the values of the first columns, the predicted class, and the probabilities of
-        all classes, which are written as short as reads back exactly in their dtype.
+        For each sample the values of the first columns, the predicted class, and the probabilities
+        (classes,), which are written with the fewest digits that read back exactly in their dtype.
     classes
         The number of classes.
 

@@ -16,7 +16,7 @@ curves, figures by class, the worst mistakes, and a field to draw digits for the
 
 def main(words: Sequence[str]) -> int:
     """Write the report and return the exit code."""
-    arguments = _parser().parse_args(words)
+    arguments = _build_parser().parse_args(words)
     data = None
     if arguments.data is not None or arguments.test_data is not None:
         from xpnet.data import datasets
@@ -27,7 +27,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="xpnet report", description=DESCRIPTION)
     add = parser.add_argument
     run = "the folder of a run, such as runs/first (default: the newest trained run in runs)"

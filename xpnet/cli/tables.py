@@ -1,9 +1,9 @@
-"""Lines and tables for people: coloured and fitted to a terminal; elsewhere plain and whole."""
+"""Text output: tables coloured and fitted to a terminal; elsewhere plain and complete."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -13,48 +13,48 @@ from rich.text import Text
 from xpnet._lib.text import plain
 
 LONGEST = 44
-"""Characters of a value in a table; --json and --csv give all of them."""
+"""The largest number of characters of a value in a table; --json and --csv give the whole value."""
 WHOLE = 10**7
-"""Characters that a line has room for, so that none is broken or cut."""
+"""A width in characters that no line exceeds, so that none is wrapped or cut."""
 
 Cell = str | Text
-"""Text in which control characters are still to be escaped, or text that has none and perhaps a colour."""
+"""A string, whose control characters are escaped later, or escaped text with an optional colour."""
 
 
 class Column(NamedTuple):
-    """A heading and the cells under it, flush right as numbers are, or left."""
+    """A heading and the cells below it, right-aligned as for numbers, or left-aligned."""
 
     heading: Cell
     cells: Sequence[Cell]
     right: bool = True
 
 
-def columns_of(headings: Iterable[Cell], rows: Iterable[Sequence[Cell]], *, left: int = 0) -> list[Column]:
-    """Return the columns of a table that is there row by row; the first `left` of them are flush left."""
+def make_columns(headings: Iterable[Cell], rows: Iterable[Sequence[Cell]], *, left: int = 0) -> list[Column]:
+    """Return the columns of a table of rows; the first `left` of them are left-aligned."""
     columns = enumerate(zip(headings, *rows, strict=True))
     return [Column(heading, cells, right=number >= left) for number, (heading, *cells) in columns]
 
 
-def new_console(**options: Any) -> Console:
-    """Return what prints on standard output: it breaks no lines, and sees no markup in them."""
+def make_console(**options: Any) -> Console:
+    """Return a console on standard output that neither wraps lines nor interprets markup."""
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
 
 
-def styled(text: object, style: str = "") -> Text:
-    """Return text with escapes for control characters, in a colour."""
+def style_text(text: object, style: str = "") -> Text:
+    """Escape control characters and apply a colour."""
     return text if isinstance(text, Text) else Text(plain(text), style)
 
 
 def format_value(value: object) -> str:
-    """Return a setting, a name or another JSON value as a cell: a long one without its middle."""
+    """Format a setting, a name or another JSON value as a cell; long values lose their middle."""
     if value is None:
         return "-"
     text = plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2 - 2]}...{text[1 - LONGEST // 2 :]}"
 
 
-def format_metric(name: str, value: Any) -> str:
-    """Return the metric `name` as a cell: counts whole, seconds rounded more than others."""
+def format_metric(name: str, value: object) -> str:
+    """Format the metric `name` as a cell: counts as integers, seconds with one decimal."""
     if not isinstance(value, float):
         return format_value(value)
     if name == "seconds":
@@ -63,42 +63,42 @@ def format_metric(name: str, value: Any) -> str:
 
 
 def print_pairs(console: Console, pairs: Mapping[str, Cell], *, indent: str = "  ", width: int = 24) -> None:
-    """Print names, each with what it stands for on the same line."""
+    """Print names and values, one pair a line."""
     for name, value in pairs.items():
-        console.print(Text.assemble(indent, f"{format_value(name):<{width}}", styled(value)))
+        console.print(Text.assemble(indent, f"{format_value(name):<{width}}", style_text(value)))
 
 
 def print_table(console: Console, columns: Sequence[Column], *, indent: str = "") -> None:
-    """Print columns side by side; on a terminal without room for all, in tables that begin with the first."""
+    """Print columns as a table; on a narrow terminal as several, each with the first column."""
     count = len(columns)
     while count > 2 and not fits(console, columns[:count]):
         count -= 1
-    for line in table_lines(console, columns[:count]):
+    for line in render_table(console, columns[:count]):
         console.print(Text.assemble(indent, line))
-    if others := columns[count:]:
-        print_table(console, [columns[0], *others], indent=indent)
+    if remaining := columns[count:]:
+        print_table(console, [columns[0], *remaining], indent=indent)
 
 
 def fits(console: Console, columns: Sequence[Column]) -> bool:
-    """Return whether there is room for columns: on a terminal as wide as that is, elsewhere always."""
-    wide = console.options.update_width(WHOLE)
-    return not console.is_terminal or Measurement.get(console, wide, _table(columns)).maximum <= console.width
+    """Return whether columns fit side by side on the terminal; True if output goes elsewhere."""
+    table, wide = _build_table(columns), console.options.update_width(WHOLE)
+    return not console.is_terminal or Measurement.get(console, wide, table).maximum <= console.width
 
 
-def table_lines(console: Console, columns: Sequence[Column]) -> list[Text]:
-    """Return the lines of a table: the headings, then the rows."""
+def render_table(console: Console, columns: Sequence[Column]) -> list[Text]:
+    """Return the lines of a table: first the headings, then the rows."""
     lines = []
-    for parts in console.render_lines(_table(columns), console.options.update_width(WHOLE), pad=False):
+    for parts in console.render_lines(_build_table(columns), console.options.update_width(WHOLE), pad=False):
         lines.append(Text.assemble(*((part.text, part.style or "") for part in parts)))
         lines[-1].rstrip()
     return lines
 
 
-def _table(columns: Sequence[Column]) -> Table:
+def _build_table(columns: Sequence[Column]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
-        justify: Any = "right" if column.right else "left"
-        table.add_column(styled(column.heading), justify=justify, vertical="bottom", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(style_text(column.heading), justify=justify, vertical="bottom", no_wrap=True)
     for cells in zip_longest(*(column.cells for column in columns), fillvalue="-"):
-        table.add_row(*map(styled, cells))
+        table.add_row(*map(style_text, cells))
     return table

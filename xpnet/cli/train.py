@@ -1,21 +1,21 @@
-"""``xpnet train``: a run with its record, from the start or from a checkpoint, or several runs."""
+"""``xpnet train``: a recorded training run, from the start or from a checkpoint, or several runs."""
 
 import json
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from xpnet import __version__
 from xpnet._lib.files import save
 from xpnet._lib.text import complain
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
-from xpnet.cli.console import Console
-from xpnet.cli.tables import new_console
-from xpnet.config import Command, TrainConfig, from_resolved, resolved
+from xpnet.cli.console import TrainingConsole
+from xpnet.cli.tables import make_console
+from xpnet.config import Command, TrainConfig, from_json, to_json
 from xpnet.config.rules import flag
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
@@ -23,89 +23,94 @@ from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.metrics import accuracy_per_class
 from xpnet.storage.model_file import fingerprint
-from xpnet.storage.record import SUMMARY_FILE, Record, RunInfo, is_number
+from xpnet.storage.record import SUMMARY_FILE, Record, RunInfo
 from xpnet.storage.run import Run, make_run_id
-from xpnet.trackers import Tracker, check
+from xpnet.trackers import Tracker, check_installed
 from xpnet.training import callbacks
 from xpnet.training.loop import FitResult
 from xpnet.training.trainer import Trainer, select_backend
 
 SLOW_FLOAT64 = 4
-"""Times that float32 is as fast as float64 on a GPU, above which it is worth a note."""
+"""Ratio of float32 to float64 speed on a GPU above which a note is printed."""
 
-Trial = dict[str, Any]
-"""What the summary has of a run: its name, fingerprint and metrics."""
+DEVICE_SETTINGS = {"backend", "device", "require_device", "workers"}
+CHANGEABLE_SETTINGS = DEVICE_SETTINGS | {"checkpoint_seconds", "debug", "quiet", "report", "track"}
+"""Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
 
-PLACE = {"backend", "device", "require_device", "workers"}
-FREE = PLACE | {"checkpoint_seconds", "debug", "quiet", "report", "track"}
-"""Settings that may change when a run is resumed: they decide where and how fast training goes on and what is
-shown of it, not what comes of it (in native arithmetic, but for the last digits)."""
+
+class Trial(TypedDict):
+    """The entry of a run in the summary."""
+
+    run: str
+    fingerprint: str | None
+    metrics: Mapping[str, object]
 
 
 def resume(command: Command, folder: Path, line: list[str]) -> Run:
-    """Go on with the run in a folder, by its own settings, and return it.
+    """Resume the run in a folder, with its own settings, and return it.
 
     Raises
     ------
     ConfigError
-        The folder holds no run that can go on, or the command line asks for other settings than the run's.
+        The folder holds no run that can be resumed, or the command line changes settings of the run.
     """
     run = Run.reopen(folder)
     try:
-        config = from_resolved(run.record["config"], str(run.folder))
-        asked, ours = resolved(command.config), resolved(config)
-        for name in sorted(command.given - FREE - {"resume"}):
-            if asked[name] != ours[name]:
-                difference = f"{folder} was started with {ours[name]!r}, got {asked[name]!r}"
+        config = from_json(run.record["config"], str(run.folder))
+        requested, recorded = to_json(command.config), to_json(config)
+        for name in sorted(command.explicit - CHANGEABLE_SETTINGS - {"resume"}):
+            if requested[name] != recorded[name]:
+                difference = f"{folder} was started with {recorded[name]!r}, got {requested[name]!r}"
                 msg = f"{flag(name)}: {difference}: leave it out, or start a new run"
                 raise ConfigError(msg)
-        changes: dict[str, Any] = {name: getattr(command.config, name) for name in command.given & FREE}
+        changes = {name: getattr(command.config, name) for name in command.explicit & CHANGEABLE_SETTINGS}
         return train(replace(config, **changes), line, resumed=run)
     finally:
         run.release()
 
 
 def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None) -> Run:
-    """Train, print and record what happens, and return the run; go on with ``resumed``, if that is given."""
-    check(config.track)
+    """Train, print and record a run, or continue ``resumed``; return the run."""
+    check_installed(config.track)
     selection = select_backend(config)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     data = datasets.load(config.data, config.test_data)
-    console = Console(config.epochs, quiet=config.quiet)
+    console = TrainingConsole(config.epochs, quiet=config.quiet)
     with Trainer.open(config, data, selection.backend) as trainer:
         if resumed is not None:
             _check_data(resumed, data)
-        run = resumed or _start(config, command, selection, data)
+        run = resumed or _start_run(config, command, selection, data)
         with run.fail_on_error():
             metrics, early = callbacks.RecordMetrics(run), callbacks.EarlyStopping(config.patience)
             checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, early)
             state = None if resumed is None else checkpoints.restore()
-            for line in _introduction(selection, data, trainer):
-                console.line(line)
-            evaluate, stop = callbacks.Evaluate(trainer), callbacks.StopOnInterrupt(console.line)
+            print_line = console.print_line
+            for line in _describe_training(selection, data, trainer):
+                print_line(line)
+            evaluate, stop = callbacks.Evaluate(trainer), callbacks.StopOnInterrupt(print_line)
             outcome = RecordOutcome(trainer, run, data, metrics, early, console)
-            trackers = [Tracker(name, run.folder, console.line, debug=config.debug) for name in config.track]
+            trackers = [Tracker(name, run.folder, print_line, debug=config.debug) for name in config.track]
             trainer.fit([evaluate, early, stop, metrics, console, checkpoints, outcome, *trackers], state)
     return run
 
 
 def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
-    """Train once for each seed, or for each learning rate, print a summary, and return the runs.
+    """Train once for each seed or learning rate, print a summary, and return the runs.
 
-    Each run is inside the folder ``out/name``, which receives a summary.json too. An interrupted run is the
-    last.
+    The runs are subfolders of ``out/name``, which also receives a summary.json. Training stops after an
+    interrupted run.
 
     Raises
     ------
     ConfigError
-        The folder is there already.
+        The folder exists already.
     """
     folder = config.out / (config.name or make_run_id())
     if folder.exists() and not config.overwrite:
         msg = f"{folder}: exists already: choose another --name, or add --overwrite"
         raise ConfigError(msg)
-    console = new_console(quiet=config.quiet)
+    console = make_console(quiet=config.quiet)
     common = replace(config, out=folder, repeats=1, name="trial")
     rates = config.learning_rates
     if len(rates) > 1:
@@ -118,8 +123,8 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
         runs.append(train(trial, command))
         if runs[-1].record["status"] == "interrupted":
             return runs
-    trials = [_trial(run.record) for run in runs]
-    summary, lines = _best(trials) if len(rates) > 1 else _spread(trials)
+    trials = [_make_trial(run.record) for run in runs]
+    summary, lines = _select_best(trials) if len(rates) > 1 else _summarize_seeds(trials)
     text = json.dumps({**summary, "trials": trials}, indent=1)
     save(folder / SUMMARY_FILE, f"{text}\n".encode())
     for line in (*lines, f"summary       {folder / SUMMARY_FILE}"):
@@ -129,33 +134,33 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
 
 @dataclass(eq=False)
 class RecordOutcome(callbacks.Callback):
-    """Saves the trained model, evaluates it, completes the record, writes the report, and prints it all."""
+    """Saves and evaluates the trained model, completes and prints the record, and writes the report."""
 
     trainer: Trainer
     run: Run
     data: Dataset
     metrics: callbacks.RecordMetrics
     early: callbacks.EarlyStopping
-    console: Console
+    console: TrainingConsole
 
     def on_train_end(self, result: FitResult) -> None:
         """Complete the record."""
-        trainer, run, line = self.trainer, self.run, self.console.line
+        trainer, run, print_line = self.trainer, self.run, self.console.print_line
         seconds, epochs = self.metrics.seconds, result.state.epoch
         model = trainer.model(result.best)
         run.save_model(model)
         digest = fingerprint(model.layers, model.norms)
-        metrics = {**self._evaluated(result), "epochs": epochs, "seconds": seconds}
+        metrics = {**self._evaluate(result), "epochs": epochs, "seconds": seconds}
         if self.early.best is not None:
             metrics["best_epoch"] = self.early.epoch
         run.finish("interrupted" if result.interrupted else "completed", metrics=metrics, fingerprint=digest)
         if result.interrupted:
             saved = f"what was trained is saved, and --resume {run.folder} goes on"
-            line(f"interrupted after {epochs} epochs; {saved}")
+            print_line(f"interrupted after {epochs} epochs; {saved}")
         elif epochs < trainer.config.epochs:
-            line(f"stopped after {epochs} epochs, the best was {self.early.epoch}")
-        line(f"fingerprint   {digest}")
-        line(f"run           {run.folder}")
+            print_line(f"stopped after {epochs} epochs, the best was {self.early.epoch}")
+        print_line(f"fingerprint   {digest}")
+        print_line(f"run           {run.folder}")
         if trainer.config.report:
             self._write_report()
 
@@ -164,38 +169,38 @@ class RecordOutcome(callbacks.Callback):
         if (error := sys.exception()) is not None:
             self.run.fail(error)
 
-    def _evaluated(self, result: FitResult) -> dict[str, object]:
-        """Return the metrics of the trained parameters, and print those on other than training samples."""
+    def _evaluate(self, result: FitResult) -> dict[str, object]:
+        """Return the metrics of the trained parameters; print those on validation and test samples."""
         trainer, to_host = self.trainer, self.trainer.backend.to_host
         metrics = trainer.evaluate(result.best).metrics("train")
-        validated, tested = trainer.validate(result.best), trainer.evaluate_test(result.best)
-        if validated is not None:
-            self.console.figures("validation", validated)
-            metrics |= validated.metrics("validation")
-        predicted, labels = to_host(tested.predictions), to_host(trainer.test.labels)
+        validation, test = trainer.validate(result.best), trainer.evaluate_test(result.best)
+        if validation is not None:
+            self.console.print_evaluation("validation", validation)
+            metrics |= validation.metrics("validation")
+        predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
         per_class = accuracy_per_class(predicted, labels, trainer.sizes[-1])
-        self.console.test(tested, per_class)
-        return {**metrics, **tested.metrics("test"), "test_accuracy_per_class": per_class}
+        self.console.print_test_evaluation(test, per_class)
+        return {**metrics, **test.metrics("test"), "test_accuracy_per_class": per_class}
 
     def _write_report(self) -> None:
-        """Write the report; an error is a warning, for the network is saved."""
+        """Write the report; print a warning if that fails."""
         folder = self.run.folder
         try:
             from xpnet.report import write_report
 
             path = write_report(folder, self.data, sha256=self.run.record["data"]["sha256"])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the network is trained and saved
+        except Exception as error:  # noqa: BLE001 - the network is trained and saved
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             complain(f"warning: no report: {reason}: xpnet report {folder} tries again")
         else:
-            self.console.line(f"report        {path}")
+            self.console.print_line(f"report        {path}")
 
 
-def _start(config: TrainConfig, command: list[str], selection: Selection, data: Dataset) -> Run:
-    """Return the run in its new folder."""
+def _start_run(config: TrainConfig, command: list[str], selection: Selection, data: Dataset) -> Run:
+    """Create the folder of a run and return the run."""
     info: RunInfo = {
         "command": command,
-        "config": resolved(config),
+        "config": to_json(config),
         "seed": config.seed,
         "device_requested": selection.device_requested,
         "device_used": selection.device_used,
@@ -222,8 +227,8 @@ def _check_data(run: Run, data: Dataset) -> None:
         raise ConfigError(msg)
 
 
-def _introduction(selection: Selection, data: Dataset, trainer: Trainer) -> Iterator[str]:
-    """Yield what is about to be trained, where, and on what."""
+def _describe_training(selection: Selection, data: Dataset, trainer: Trainer) -> Iterator[str]:
+    """Yield lines about the backend, the data, the network and the settings."""
     backend, config = selection.backend, trainer.config
     reason = f" ({selection.reason})" if selection.reason else ""
     yield f"xpnet {__version__}: {backend.name} {backend.version} on {backend.device_name}{reason}"
@@ -238,30 +243,37 @@ def _introduction(selection: Selection, data: Dataset, trainer: Trainer) -> Iter
     yield f"network {network}, batch size {config.batch_size}, {rate}, seed {config.seed}"
 
 
-def _trial(record: Record) -> Trial:
-    return {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"]}
+def _make_trial(record: Record) -> Trial:
+    return {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"] or {}}
 
 
-def _spread(trials: list[Trial]) -> tuple[dict[str, Any], list[str]]:
-    """Return mean and standard deviation (of the sample, n - 1) of the metrics over the seeds, and lines."""
-    figures, lines = {}, ["== all seeds, mean ± standard deviation"]
-    for name in trials[0]["metrics"]:
-        values = [trial["metrics"][name] for trial in trials]
-        if all(map(is_number, values)):
+def _select_numbers(trial: Trial) -> dict[str, float]:
+    """Return the metrics that are single numbers."""
+    return {name: value for name, value in trial["metrics"].items() if isinstance(value, int | float)}
+
+
+def _summarize_seeds(trials: list[Trial]) -> tuple[dict[str, object], list[str]]:
+    """Return mean and sample standard deviation (n - 1) of the metrics over the seeds, and lines to print."""
+    summary, lines = {}, ["== all seeds, mean ± standard deviation"]
+    metrics = list(map(_select_numbers, trials))
+    for name in metrics[0]:
+        if all(name in trial for trial in metrics):
+            values = [trial[name] for trial in metrics]
             mean, deviation = statistics.fmean(values), statistics.stdev(values)
-            figures[name] = {"mean": mean, "standard_deviation": deviation}
+            summary[name] = {"mean": mean, "standard_deviation": deviation}
             if name.endswith("accuracy"):
                 lines.append(f"{name.replace('_', ' '):<20}{mean:.4f} ± {deviation:.4f}")
-    return {"over": "seeds", "figures": figures}, lines
+    return {"over": "seeds", "figures": summary}, lines
 
 
-def _best(trials: list[Trial]) -> tuple[dict[str, Any], list[str]]:
-    """Return the trial that does best on the validation samples, and a line about it."""
+def _select_best(trials: list[Trial]) -> tuple[dict[str, object], list[str]]:
+    """Return the trial with the highest validation accuracy, then the lowest loss, and a line to print."""
 
     def quality(trial: Trial) -> tuple[float, float]:
-        return trial["metrics"]["validation_accuracy"], -trial["metrics"]["validation_loss"]
+        metrics = _select_numbers(trial)
+        return metrics["validation_accuracy"], -metrics["validation_loss"]
 
     best = max(trials, key=quality)
-    accuracy, test = (best["metrics"][f"{part}_accuracy"] for part in ("validation", "test"))
+    accuracy, test = (_select_numbers(best)[f"{part}_accuracy"] for part in ("validation", "test"))
     line = f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}"
     return {"over": "learning rates", "best": best}, [line]

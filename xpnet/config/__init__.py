@@ -1,19 +1,19 @@
-"""The settings of a training, from flags, TOML files and recipes.
+"""The settings of a training run, from flags, TOML files and recipes.
 
-``settings`` names them all, with their defaults, rules and help; ``constraints`` says which do not go
-together. This package loads no array library, so that `--help` answers at once.
+``settings`` declares them, with their defaults, rules and help; ``constraints`` lists the combinations that
+are refused. This package loads no array library, so that `--help` answers at once.
 """
 
 from xpnet.config.flags import Command, parse
-from xpnet.config.sources import from_resolved, recipes
-from xpnet.config.training import TrainConfig, resolved, to_toml
+from xpnet.config.sources import from_json, list_recipes
+from xpnet.config.training import TrainConfig, to_json, to_toml
 
 __all__ = [
     "Command",
     "TrainConfig",
-    "from_resolved",
+    "from_json",
+    "list_recipes",
     "parse",
-    "recipes",
-    "resolved",
+    "to_json",
     "to_toml",
 ]

@@ -1,13 +1,13 @@
-"""The settings of augmentation."""
+"""The settings of data augmentation."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are distorted. Every amount is uniform between its negative and itself.
+    """The limits of the random distortions. Each amount is drawn uniformly from [-limit, limit].
 
-    An image is slanted, scaled and turned about its centre, and then shifted. The elastic deformation
+    An image is sheared, scaled and rotated about its centre, and then shifted. The elastic deformation
     is added to that: each pixel is fetched from d pixels further, where d across and d down are
     ``elastic_alpha`` times a field of numbers uniform in [-1, 1), one a pixel, filtered with a
     Gaussian of standard deviation ``elastic_sigma`` whose weights add up to 1 (cut off beyond four
@@ -40,5 +40,5 @@ class Augmentation:
 
     @property
     def enabled(self) -> bool:
-        """Whether any variant differs from its image."""
+        """True if any amount is not 0, so that variants differ from their image."""
         return any((self.shift, self.rotate, self.scale, self.shear, self.elastic_alpha))

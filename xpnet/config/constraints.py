@@ -3,28 +3,31 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from xpnet.config.training import TrainConfig
 
 
 class Violation(NamedTuple):
-    """A setting that makes no sense beside another.
+    """A setting that is not allowed in combination with another.
 
-    Both may come from different places. If `of` comes from one that wins over that of `name` (a flag over
-    a recipe, say), `name` falls back to its default: a recipe with momentum and the flag `--optimizer adam`
-    need no flag that takes the momentum away.
+    The two may come from different sources. If `overridden_by` comes from the source with the higher
+    precedence (a flag over a recipe, say), `name` returns to its default: a recipe with momentum and the flag
+    `--optimizer adam` need no flag that removes the momentum.
     """
 
-    name: str  # of the setting without sense
-    of: str | None  # the setting that deprives it of its sense; None if `name` never falls back
+    name: str  # of the setting that is refused
+    overridden_by: str | None  # the setting that rules it out; None if `name` never returns to its default
     message: str
 
 
-def violations(c: Any) -> Iterator[Violation]:
-    """Yield the constraints that settings, the attributes of `c`, violate; each is looked at in its turn."""
-    return (Violation(*violation) for violation in chain(_of_network(c), _of_training(c)))
+def find_violations(config: "TrainConfig | SimpleNamespace") -> Iterator[Violation]:
+    """Yield the violated constraints, lazily: each is evaluated with the attributes as they are by then."""
+    return (Violation(*violation) for violation in chain(_check_network(config), _check_training(config)))
 
 
-def _of_network(c: Any) -> Iterator[tuple[str, str | None, str]]:
+def _check_network(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:
     needs_hidden = "needs hidden layers: leave it out, or give --hidden their units"
     if c.test_data is not None and c.data is None:
         yield "test_data", None, f"needs --data TRAIN.csv beside it, got {c.test_data} alone"
@@ -50,12 +53,12 @@ def _of_network(c: Any) -> Iterator[tuple[str, str | None, str]]:
         yield "overwrite", None, "needs --name NAME, the run that it replaces"
 
 
-def _of_training(c: Any) -> Iterator[tuple[str, str | None, str]]:
+def _check_training(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:
     if c.patience is not None and c.validation == 0:
         yield "patience", "validation", "needs --validation N, the number of samples that tell when to stop"
     if c.seed + c.repeats > 2**64:
         yield "repeats", None, "the last seed is above 2^64 - 1: use a smaller --seed"
-    if c.repeats > 1 and c.init_from is not None and not _is_random_after_the_start(c):
+    if c.repeats > 1 and c.init_from is not None and not _draws_random_numbers(c):
         yield "repeats", None, "every seed trains the same: from --init-from on, nothing is random"
     if c.repeats > 1 and isinstance(c.learning_rate, tuple):
         yield "repeats", None, "expected 1 with several learning rates: choose one rate first, then repeat"
@@ -72,25 +75,26 @@ def _of_training(c: Any) -> Iterator[tuple[str, str | None, str]]:
         yield "warmup_epochs", "epochs", message
 
 
-def _is_random_after_the_start(c: Any) -> bool:
+def _draws_random_numbers(c: "TrainConfig | SimpleNamespace") -> bool:
+    """Return whether training uses random numbers after the parameters are initialised."""
     distorted = c.augment_shift, c.augment_rotate, c.augment_scale, c.augment_shear, c.augment_elastic_alpha
     return c.batch_size != "full" or any((c.dropout, c.input_dropout, c.validation, *distorted))
 
 
-def merge(
-    defaults: Mapping[str, Any], sources: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, Any], frozenset[str]]:
-    """Return every setting, and the names of those that come from a source.
+def merge_settings(
+    defaults: Mapping[str, object], sources: Sequence[Mapping[str, object]]
+) -> tuple[SimpleNamespace, frozenset[str]]:
+    """Return all settings as attributes, and the names of those that a source sets.
 
-    `sources` hold settings that are right each by itself; later ones win. A setting that has lost its sense
-    by a later source falls back to its default (see ``Violation``).
+    `sources` hold settings that are valid one by one; later sources win. A setting that a later source
+    rules out returns to its default (see ``Violation``).
     """
-    rank = {name: place for place, source in enumerate(sources) for name in source}
+    rank = {name: position for position, source in enumerate(sources) for name in source}
     settings = SimpleNamespace(**defaults)
     for source in sources:
         vars(settings).update(source)
-    for name, of, _ in violations(settings):
-        if of is not None and rank[name] < rank.get(of, -1):
+    for name, overridden_by, _ in find_violations(settings):
+        if overridden_by is not None and rank[name] < rank.get(overridden_by, -1):
             setattr(settings, name, defaults[name])
             del rank[name]
-    return vars(settings), frozenset(rank)
+    return settings, frozenset(rank)

@@ -5,13 +5,14 @@ import ast
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from xpnet._lib.parser import Parser
 from xpnet.config import settings, sources
-from xpnet.config.constraints import merge
+from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import SWITCH, flag
 from xpnet.config.training import RULES, TrainConfig
 
@@ -26,30 +27,30 @@ CONFIG_HELP = """
 Read settings from this TOML file. Keys are recipe and the flags with _ for -, as in batch_size = 32. Flags
 win over the file, the file over the recipe; paths are relative to the current folder."""
 
-DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(TrainConfig)}
+DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(TrainConfig)}
 
 
 @dataclass(frozen=True)
 class Command:
-    """What the command line asks for.
+    """The parsed command line.
 
     Attributes
     ----------
     config
         The settings.
     print_config
-        Whether to print the settings as TOML instead of training.
-    given
-        Names of the settings that flags, the TOML file or the recipe give; the others have defaults.
+        True to print the settings as TOML instead of training.
+    explicit
+        Names of the settings that flags, the TOML file or the recipe set; the rest have their defaults.
     """
 
     config: TrainConfig
     print_config: bool
-    given: frozenset[str] = frozenset()
+    explicit: frozenset[str] = frozenset()
 
 
 def parse(argv: Sequence[str], prog: str) -> Command:
-    """Return what the flags `argv` ask for.
+    """Parse the flags `argv`.
 
     A setting comes from its flag, else from the file that `--config` names, else from the recipe, else it
     has its default. `prog` is the command's name in the help.
@@ -61,50 +62,50 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     SystemExit
         With code 0 after `--help`.
     """
-    arguments = _parser(prog, DEFAULTS).parse_args(map(_with_dashes, argv))
-    flags = settings_of(arguments)
-    file, recipe = ({}, None) if arguments.config is None else sources.read(arguments.config)
+    arguments = _build_parser(prog, DEFAULTS).parse_args(map(_replace_underscores, argv))
+    flags = get_settings(arguments)
+    file, recipe = ({}, None) if arguments.config is None else sources.read_toml(arguments.config)
     recipe = arguments.recipe or recipe
-    below = [{} if recipe is None else sources.recipe_settings(recipe), file]
+    below = [{} if recipe is None else sources.read_recipe(recipe), file]
     if arguments.help:
-        _parser(prog, {**DEFAULTS, **below[0], **below[1]}).print_help()
+        _build_parser(prog, {**DEFAULTS, **below[0], **below[1]}).print_help()
         raise SystemExit(0)
     for name, value in flags.items():
         RULES[name].check(flag(name), value)
-    values, given = merge(DEFAULTS, [*below, flags])
-    return Command(TrainConfig(**values), arguments.print_config, given)
+    values, explicit = merge_settings(DEFAULTS, [*below, flags])
+    return Command(TrainConfig(**vars(values)), arguments.print_config, explicit)
 
 
 def add_settings(
-    parser: "argparse._ActionsContainer", names: Iterable[str], defaults: Mapping[str, Any] = DEFAULTS
+    parser: "argparse._ActionsContainer", names: Iterable[str], defaults: Mapping[str, object] = DEFAULTS
 ) -> None:
-    """Add the flags of settings, whose help shows these defaults.
+    """Add the flags of settings, with the defaults in their help.
 
     Values that do not parse stay text, which no rule allows: the error is then the rule's one line.
     """
-    texts = _texts()
+    texts = _read_help_texts()
     for name in names:
         rule, default, text = RULES[name], defaults[name], texts[name]
         if default not in (None, ()) and default is not False:
             words = default if isinstance(default, tuple) else (default,)
             text = f"{text.partition(' (default: ')[0]} (default: {' '.join(map(str, words))})"
-        kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
-        if rule is not SWITCH:
-            metavar = rule.metavar or rule.kind.__name__.upper()
-            kind = {"type": rule.parse, "nargs": rule.nargs, "metavar": metavar}
-        if name == "track":
-            kind["action"] = "extend"
         names = [flag(name), "--lr"] if name == "learning_rate" else [flag(name)]
-        parser.add_argument(*names, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **kind)
+        add = partial(parser.add_argument, *names, default=argparse.SUPPRESS, help=text.replace("%", "%%"))
+        if rule is SWITCH:
+            add(action=argparse.BooleanOptionalAction)
+        else:
+            action = "extend" if name == "track" else "store"
+            metavar = rule.metavar or rule.kind.__name__.upper()
+            add(action=action, type=rule.parse, nargs=rule.nargs, metavar=metavar)
 
 
-def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings whose flags are there."""
+def get_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings whose flags are on the command line, by name."""
     values = {name: value for name, value in vars(arguments).items() if name in RULES}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def _parser(prog: str, defaults: Mapping[str, Any]) -> Parser:
+def _build_parser(prog: str, defaults: Mapping[str, object]) -> Parser:
     parser = Parser(
         prog=prog,
         usage="%(prog)s [-h] [OPTIONS]",
@@ -116,7 +117,7 @@ def _parser(prog: str, defaults: Mapping[str, Any]) -> Parser:
     )
     add = parser.add_argument
     add("-h", "--help", action="store_true", help="show this help message and exit")
-    add("--recipe", metavar="NAME", help=RECIPE_HELP.format(", ".join(sources.recipes())))
+    add("--recipe", metavar="NAME", help=RECIPE_HELP.format(", ".join(sources.list_recipes())))
     add("--config", type=Path, metavar="PATH", help=CONFIG_HELP)
     add("--print-config", action="store_true", help="Print the resulting settings as a TOML file and stop.")
     for group in reversed(TrainConfig.__bases__):
@@ -126,14 +127,14 @@ def _parser(prog: str, defaults: Mapping[str, Any]) -> Parser:
     return parser
 
 
-def _with_dashes(word: str) -> str:
+def _replace_underscores(word: str) -> str:
     """Return --batch_size=32 as --batch-size=32."""
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else word
 
 
-def _texts() -> dict[str, str]:
-    """Return the text below each setting in the source, which is its help."""
+def _read_help_texts() -> dict[str, str]:
+    """Return the string below each setting in the source code, which is its help, by name."""
     groups = [node for node in ast.parse(inspect.getsource(settings)).body if isinstance(node, ast.ClassDef)]
     texts = {}
     for pair in (pair for group in groups for pair in pairwise(group.body)):

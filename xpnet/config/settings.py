@@ -1,8 +1,7 @@
-"""The settings of a training, by concept: each is a field with its type, its rule, its default and its help.
+"""The settings of a training run by topic, each with its type, rule, default and help text.
 
-The defaults are the notebook's. The classes only hold the values; ``TrainConfig`` puts them together and
-checks them. A default of None stands for one that depends on another setting, or for no value: its help says
-which.
+The defaults are the notebook's. The classes only hold the values; ``TrainConfig`` combines and checks them.
+A default of None stands for one that depends on another setting, or for no value: its help says which.
 """
 
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ TrackerName = Literal["wandb", "trackio", "mlflow"]
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What the network learns from."""
+    """Training data, validation samples and normalisation."""
 
     data: Annotated[Path | None, rules.PATH] = None
     """Training data: a folder with the four IDX files or with x_train.npy, y_train.npy, x_test.npy and
@@ -35,17 +34,17 @@ class DataSettings:
     test_data: Annotated[Path | None, rules.PATH] = None
     """The test data, where --data is a CSV file. (default: none)"""
 
-    validation: Annotated[int, rules.whole(0)] = 0
+    validation: Annotated[int, rules.integer_from(0)] = 0
     """Training samples held out to judge the training by."""
 
     normalize: Normalize = "scale"
-    """What happens to the inputs: scale divides pixels by 255 and other numbers by the largest, standardize
+    """Normalisation of the inputs: scale divides pixels by 255 and other numbers by the largest, standardize
     makes their mean 0 and variance 1, none leaves them as they are."""
 
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """How images are distorted, anew in each epoch: by random amounts up to these."""
+    """Random distortions of the images, drawn anew in each epoch, up to these amounts."""
 
     augment_shift: Annotated[float, rules.between(0.0, 1000.0, "pixels")] = 0.0
     """Shift across and down, in pixels."""
@@ -68,7 +67,7 @@ class AugmentationSettings:
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What is trained, and what it starts from."""
+    """Architecture and initial parameters."""
 
     hidden: Annotated[tuple[int, ...], rules.UNITS] = (10,)
     """Units in each hidden layer: --hidden 128 64 makes two, --hidden alone makes none (softmax
@@ -96,36 +95,36 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What is minimised, on what, and for how long."""
+    """Loss, mini-batches and duration of training."""
 
-    epochs: Annotated[int, rules.whole(0)] = 100
+    epochs: Annotated[int, rules.integer_from(0)] = 100
     """Passes over the training data; 0 saves the initial parameters."""
 
-    batch_size: Annotated[Literal["full"] | int, rules.whole_or("full")] = "full"
+    batch_size: Annotated[Literal["full"] | int, rules.integer_or("full")] = "full"
     """Samples in each gradient step; full takes all of them at once."""
 
     loss: Loss = "cross-entropy"
-    """What is minimised: a function of the softmax outputs."""
+    """Loss that is minimised, a function of the softmax outputs."""
 
     label_smoothing: Annotated[float, rules.PROPER_SHARE] = 0.0
     """Share of each target that is spread over all classes."""
 
-    patience: Annotated[int | None, rules.whole(1)] = None
+    patience: Annotated[int | None, rules.integer_from(1)] = None
     """Stop after so many epochs without a better validation accuracy; needs --validation. (default: never)"""
 
     seed: Annotated[int, rules.SEED] = 0
     """Fixes all that is random, such as the initial parameters and the order of the samples."""
 
-    repeats: Annotated[int, rules.whole(1)] = 1
+    repeats: Annotated[int, rules.integer_from(1)] = 1
     """Train so many times, with seed, seed + 1 and so on, and report mean and standard deviation."""
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """How gradients change the parameters."""
+    """Update rule, learning rate and regularisation."""
 
     optimizer: OptimizerName = "sgd"
-    """How a gradient becomes a step."""
+    """Update rule of the parameters."""
 
     momentum: Annotated[float | None, rules.PROPER_SHARE] = None
     """Share of the last step that momentum and nesterov keep. (default: 0.9)"""
@@ -135,15 +134,15 @@ class OptimizerSettings:
     --validation samples is kept."""
 
     schedule: ScheduleName = "constant"
-    """How the learning rate falls: step at intervals, exponential each epoch, cosine each step down to 0."""
+    """Decay of the learning rate: step at intervals, exponential each epoch, cosine each step down to 0."""
 
-    schedule_step_epochs: Annotated[int | None, rules.whole(1)] = None
+    schedule_step_epochs: Annotated[int | None, rules.integer_from(1)] = None
     """Epochs from one fall of the step schedule to the next. (default: 30)"""
 
     schedule_factor: Annotated[float | None, rules.FACTOR] = None
-    """What the learning rate is multiplied by when it falls. (default: 0.1 for step, 0.95 for exponential)"""
+    """Factor of the learning rate at each decay. (default: 0.1 for step, 0.95 for exponential)"""
 
-    warmup_epochs: Annotated[int, rules.whole(0)] = 0
+    warmup_epochs: Annotated[int, rules.integer_from(0)] = 0
     """Epochs in which the learning rate first rises from near 0."""
 
     weight_decay: Annotated[float | None, rules.NOT_NEGATIVE] = None
@@ -159,7 +158,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class ComputationSettings:
-    """Who computes, where, and in which numbers."""
+    """Arithmetic, device and array library."""
 
     arithmetic: Arithmetic = "reproducible"
     """reproducible gives the same bits with every library, device and number of threads; native is the
@@ -169,12 +168,12 @@ class ComputationSettings:
     """Floating-point type: auto is float64 for reproducible and float32 for native."""
 
     device: Annotated[str, rules.DEVICE] = "auto"
-    """Where to compute. auto takes a GPU if one works; cuda falls back to the CPU with a warning."""
+    """Device to compute on. auto takes a GPU if one works; cuda falls back to the CPU with a warning."""
 
     backend: BackendName = "auto"
     """Array library. auto takes NumPy on the CPU; on a GPU the first of CuPy, PyTorch and JAX that works."""
 
-    workers: Annotated[Literal["auto"] | int, rules.whole_or("auto")] = "auto"
+    workers: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = "auto"
     """Blocks of samples computed side by side by the NumPy backend; auto makes it the processors there
     are."""
 
@@ -184,9 +183,9 @@ class ComputationSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What is kept and shown of the training."""
+    """Records and output of the run."""
 
-    log_every: Annotated[int, rules.whole(1)] = 10
+    log_every: Annotated[int, rules.integer_from(1)] = 10
     """Epochs from one printed and recorded line to the next."""
 
     checkpoint_seconds: Annotated[float | None, rules.POSITIVE] = None

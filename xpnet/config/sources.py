@@ -18,8 +18,8 @@ RECIPE = "recipe"
 """The key in a TOML file that names the recipe it builds on."""
 
 
-def read(file: Path) -> tuple[dict[str, Any], str | None]:
-    """Return the checked settings of a TOML file, and the recipe that it names.
+def read_toml(file: Path) -> tuple[dict[str, object], str | None]:
+    """Read a TOML file; return its checked settings and the name of its recipe, if any.
 
     Raises
     ------
@@ -37,31 +37,31 @@ def read(file: Path) -> tuple[dict[str, Any], str | None]:
         raise ConfigError(msg) from error
     recipe = table.pop(RECIPE, None)
     if recipe is not None:
-        one_of(recipes()).check(f"{file}: {RECIPE}", recipe)
-    return _settings(table, str(file)), recipe
+        one_of(list_recipes()).check(f"{file}: {RECIPE}", recipe)
+    return _convert(table, str(file)), recipe
 
 
-def recipes() -> tuple[str, ...]:
+def list_recipes() -> tuple[str, ...]:
     """Return the names of all recipes."""
     return tuple(sorted(file.stem for file in _RECIPES.glob("*.toml")))
 
 
-def recipe_settings(name: str) -> dict[str, Any]:
-    """Return the settings that a recipe makes.
+def read_recipe(name: str) -> dict[str, object]:
+    """Return the settings of a recipe.
 
     Raises
     ------
     ConfigError
         There is no such recipe.
     """
-    one_of(recipes()).check("--recipe", name)
-    return read(_RECIPES / f"{name}.toml")[0]
+    one_of(list_recipes()).check("--recipe", name)
+    return read_toml(_RECIPES / f"{name}.toml")[0]
 
 
-def from_resolved(settings: Mapping[str, object], source: str) -> TrainConfig:
-    """Return the settings that ``resolved`` made JSON values of; `source` says where they stand.
+def from_json(settings: Mapping[str, object], source: str) -> TrainConfig:
+    """Return the settings from the JSON object that ``to_json`` returns.
 
-    What is missing or null has its default.
+    Missing settings and null have their defaults. `source` names the origin in error messages.
 
     Raises
     ------
@@ -69,11 +69,11 @@ def from_resolved(settings: Mapping[str, object], source: str) -> TrainConfig:
         A key or value is wrong, or two settings contradict each other: one line with the source.
     """
     values = {name: value for name, value in settings.items() if value is not None}
-    return TrainConfig(**_settings(values, source))
+    return TrainConfig(**_convert(values, source))
 
 
-def _settings(table: Mapping[str, object], source: str) -> dict[str, Any]:
-    """Return TOML or JSON values as the settings' own types."""
+def _convert(table: Mapping[str, object], source: str) -> dict[str, Any]:
+    """Convert TOML or JSON values to the types of the settings, and check them."""
     settings = {}
     for key, raw in table.items():
         if key not in RULES:

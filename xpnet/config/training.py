@@ -1,4 +1,4 @@
-"""All settings of a training together, checked."""
+"""The complete, validated configuration of a training run."""
 
 import json
 import unicodedata
@@ -7,8 +7,8 @@ from typing import Any
 
 from xpnet.config import settings
 from xpnet.config.augmentation import Augmentation
-from xpnet.config.constraints import violations
-from xpnet.config.rules import flag, format_value, rules_of
+from xpnet.config.constraints import find_violations
+from xpnet.config.rules import collect_rules, flag, format_value
 from xpnet.errors import ConfigError
 
 ADAMW_WEIGHT_DECAY = 0.01
@@ -25,10 +25,10 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     settings.AugmentationSettings,
     settings.DataSettings,
 ):
-    """Every setting of a training; the defaults are the notebook's. ``xpnet.config.settings`` explains them.
+    """The settings of a training run, see ``xpnet.config.settings``; the defaults are the notebook's.
 
-    A tuple of one learning rate becomes that rate. With `resume`, the other settings are those of the run
-    that goes on, so that contradictions among those given here are not looked for.
+    A tuple of one learning rate becomes that rate. With `resume`, the settings of the resumed run apply, so
+    that the constraints between those passed here are not checked.
 
     Raises
     ------
@@ -41,14 +41,14 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
             rule.check(flag(name), getattr(self, name))
         if isinstance(self.learning_rate, tuple) and len(self.learning_rate) == 1:
             object.__setattr__(self, "learning_rate", self.learning_rate[0])
-        violation = next(violations(self), None)
+        violation = next(find_violations(self), None)
         if violation is not None and self.resume is None:
             msg = f"{flag(violation.name)}: {violation.message}"
             raise ConfigError(msg)
 
     @property
     def float_type(self) -> str:
-        """The floating-point type that `dtype` comes to: float32 or float64."""
+        """The floating-point type, float32 or float64, with `dtype` "auto" resolved."""
         if self.dtype == "auto":
             return "float64" if self.arithmetic == "reproducible" else "float32"
         return self.dtype
@@ -61,7 +61,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
 
     @property
     def seeds(self) -> range:
-        """The seeds of the repeated trainings, or the only one."""
+        """The seeds of the repeated training runs, or the only one."""
         return range(self.seed, self.seed + self.repeats)
 
     @property
@@ -83,18 +83,18 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
 
     @property
     def augmentation(self) -> Augmentation:
-        """The distortions of images."""
+        """The limits of the distortions of images."""
         amounts = {field.name: getattr(self, f"augment_{field.name}") for field in fields(Augmentation)}
         return Augmentation(**{name: amount for name, amount in amounts.items() if amount is not None})
 
 
-RULES = rules_of(TrainConfig)
-"""What each setting may be, by name."""
+RULES = collect_rules(TrainConfig)
+"""The rule of each setting, by name."""
 
 
-def resolved(config: TrainConfig) -> dict[str, Any]:
-    """Return every setting as a JSON value: paths as text, tuples as lists, no value as None."""
-    settings: dict[str, Any] = json.loads(json.dumps(vars(config), default=str))
+def to_json(config: TrainConfig) -> dict[str, object]:
+    """Return the settings as a JSON object: paths become strings, tuples lists; None stays None."""
+    settings: dict[str, object] = json.loads(json.dumps(vars(config), default=str))
     return settings
 
 
@@ -108,7 +108,7 @@ def to_toml(config: TrainConfig) -> str:
     """
     import tomli_w
 
-    values = {key: value for key, value in resolved(config).items() if value is not None}
+    values = {key: value for key, value in to_json(config).items() if value is not None}
     for key, value in values.items():
         if isinstance(value, str) and any(unicodedata.category(character) == "Cs" for character in value):
             msg = f"{flag(key)}: expected text that a TOML file can hold, got {format_value(value)}"

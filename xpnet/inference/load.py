@@ -69,7 +69,7 @@ def load_for_inference(
         The device or backend is not usable on this machine.
     """
     from xpnet.backends.resolve import resolve
-    from xpnet.config import from_resolved
+    from xpnet.config import from_json
     from xpnet.inference.predictor import Predictor, model_path
     from xpnet.storage.find import find_newest_run
     from xpnet.storage.model_file import load_model
@@ -82,7 +82,7 @@ def load_for_inference(
         _check_ended(path, record)
         model = load_model(model_path(path))
         _check_fingerprint(path, record, model)
-        config, sha256 = from_resolved(record["config"], str(path / RECORD_FILE)), record["data"]["sha256"]
+        config, sha256 = from_json(record["config"], str(path / RECORD_FILE)), record["data"]["sha256"]
         arithmetic = arithmetic or config.arithmetic
     else:
         model = load_model(model_path(path))

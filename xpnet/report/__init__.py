@@ -1,7 +1,7 @@
-"""``xpnet report``: what a run did, as one page that needs no other file.
+"""``xpnet report``: the report of a run as one self-contained HTML page.
 
-``content`` reads the run and evaluates its network, ``page`` prepares this for the templates in templates/,
-with ``charts``, ``images`` and ``settings``, and ``network`` is what the page's own script computes with.
+``content`` reads the run and evaluates its network; ``page`` prepares the variables of the templates in
+templates/, with ``charts``, ``images`` and ``settings``; ``network`` encodes the network for its script.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REPORT_FILE", "write_report"]
 
-# What is imported below, inside the functions, loads NumPy; --help does without.
+# The imports inside the function load NumPy, which --help does not need.
 
 REPORT_FILE = "report.html"
 
@@ -25,30 +25,30 @@ REPORT_FILE = "report.html"
 def write_report(
     folder: Path, data: Dataset | None = None, out: Path | None = None, *, sha256: str | None = None
 ) -> Path:
-    """Write the report of a run and return where it is.
+    """Write the report of a run and return its path.
 
     Parameters
     ----------
     folder
         The folder of the run. It needs a model, but need not have ended.
     data
-        The data of its training; by default they are read again from where they were.
+        The data of its training; by default they are read again from their path.
     out
         The page to write, by default report.html in the folder. It appears complete or not at all.
     sha256
-        ``xpnet.data.datasets.digest(data)``, if you have it already.
+        ``xpnet.data.datasets.digest(data)``, if it is known already.
 
     Raises
     ------
     DataError
-        The run or its model is missing or damaged, or the data are not there, or not those of the run.
+        The run or its model is missing or damaged, or the data are missing or have changed.
     ConfigError
         The page cannot be written.
     """
-    from xpnet.report.content import gather
-    from xpnet.report.page import page
+    from xpnet.report.content import read_report_data
+    from xpnet.report.page import render_page
 
     path = folder / REPORT_FILE if out is None else out
-    content = page(gather(folder, data, sha256))
+    content = render_page(read_report_data(folder, data, sha256))
     save(path, content)
     return path

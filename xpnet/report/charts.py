@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Points = Sequence[tuple[float, float]]
 Item = TypeVar("Item")
@@ -12,48 +12,47 @@ WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, WIDTH - 12, 12, HEIGHT - 34
 """The edges of the plotting area of a line chart."""
 MOST_POINTS = 400
-"""Points of a line; a longer one is thinned to so many, evenly spaced."""
+"""The largest number of points of a line; of more, evenly spaced ones are selected."""
 MOST_DOTS = 30
-"""Points of a line that are marked one by one."""
+"""The largest number of points of a line that are marked with dots."""
 
 
-def learning_curves(curves: Mapping[str, Points]) -> list[dict[str, Any]]:
-    """Return the line charts of loss and accuracy by epoch; none without a point."""
-    charts = []
+def build_learning_curves(curves: Mapping[str, Points]) -> list[dict[str, object]]:
+    """Return the line charts of loss and accuracy by epoch; charts without a point are left out."""
+    charts: list[dict[str, object]] = []
     for title, metric, format_value in (
         ("Loss", "loss", "{:.3g}".format),
         ("Accuracy", "accuracy", lambda share: f"{100 * share:.4g}\u00a0%"),
     ):
-        lines = {name: curves[f"{name}_{metric}"] for name in ("train", "validation")}
-        lines = {name: points for name, points in lines.items() if points}
+        lines = {part: points for part in ("train", "validation") if (points := curves[f"{part}_{metric}"])}
         if lines:
-            charts.append({"title": title, **line_chart(lines, format_value)})
+            charts.append({"title": title, **build_line_chart(lines, format_value)})
     return charts
 
 
-def line_chart(lines: Mapping[str, Points], format_value: Callable[[float], str]) -> dict[str, Any]:
-    """Return the chart of values by epoch.
+def build_line_chart(lines: Mapping[str, Points], format_value: Callable[[float], str]) -> dict[str, object]:
+    """Return the geometry of a chart of values by epoch.
 
     Parameters
     ----------
     lines
         The (epoch, value) pairs of each line, one or more.
     format_value
-        The text of a value.
+        Formats a value as text.
     """
     before, trained = {}, {}
     for name, points in lines.items():
-        before[name], rest = split(points)
-        trained[name] = evenly_spaced(rest, MOST_POINTS)
+        before[name], rest = split_before_training(points)
+        trained[name] = select_evenly(rest, MOST_POINTS)
     xs, ys = zip(*chain.from_iterable(trained.values()), strict=True)
-    across, up = _axis(xs, LEFT, RIGHT), _axis(ys, BOTTOM, TOP)
+    across, up = _make_axis(xs, LEFT, RIGHT), _make_axis(ys, BOTTOM, TOP)
     return {
         "width": WIDTH,
         "height": HEIGHT,
         "left": LEFT,
         "right": RIGHT,
-        "grid": [(up(y), format_value(y)) for y in ticks(min(ys), max(ys))],
-        "epochs": [(across(x), f"{x:,.0f}") for x in ticks(min(xs), max(xs), whole=True)],
+        "grid": [(up(y), format_value(y)) for y in choose_ticks(min(ys), max(ys))],
+        "epochs": [(across(x), f"{x:,.0f}") for x in choose_ticks(min(xs), max(xs), whole=True)],
         "before": [(name, format_value(y)) for name, points in before.items() for _, y in points],
         "last": [(name, format_value(points[-1][1])) for name, points in lines.items()],
         "paths": [
@@ -69,10 +68,10 @@ def line_chart(lines: Mapping[str, Points], format_value: Callable[[float], str]
     }
 
 
-def split(points: Points) -> tuple[Points, Points]:
-    """Return the points before the first epoch of training, and the rest, which they would dwarf.
+def split_before_training(points: Points) -> tuple[Points, Points]:
+    """Split off the points before the first epoch, whose values would dominate the scale of the rest.
 
-    If the rest is less than two points, it is all of them.
+    If the rest has fewer than two points, nothing is split off.
     """
     rest = [point for point in points if point[0] > 0]
     if len(rest) < 2:
@@ -80,15 +79,15 @@ def split(points: Points) -> tuple[Points, Points]:
     return [point for point in points if point[0] <= 0], rest
 
 
-def evenly_spaced(items: Sequence[Item], most: int) -> Sequence[Item]:
-    """Return as many of the items, the first and the last among them; all, if they are no more."""
+def select_evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """Return at most `most` evenly spaced items, including the first and the last."""
     if len(items) <= most:
         return items
     return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
 
 
-def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
-    """Return two to seven round numbers from `low` to `high`, or one where these are equal."""
+def choose_ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
+    """Return two to seven round numbers from `low` to `high`, or one if these are equal."""
     span = high - low
     if not 1e-300 < span < math.inf:
         return [low]
@@ -102,11 +101,11 @@ def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     return [index * step for index in range(first, last + 1)] or [low]
 
 
-def confusion_cells(counts: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
-    """Return the cells of a confusion matrix that have a count, row by row.
+def build_confusion_cells(counts: Sequence[Sequence[int]]) -> list[dict[str, object]]:
+    """Return the nonzero cells of a confusion matrix, row by row.
 
-    The opacity grows with the share of its row that a cell holds: on the diagonal from 0 to all of them,
-    elsewhere up to the largest such share, so that the mistakes stand out.
+    The opacity grows with the cell's share of its row, relative to 1 on the diagonal and to the largest share
+    off the diagonal elsewhere, so that the mistakes stand out.
     """
     totals = [sum(row) for row in counts]
     shares = {(i, j): n / totals[i] for i, row in enumerate(counts) for j, n in enumerate(row) if n}
@@ -123,13 +122,13 @@ def confusion_cells(counts: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
     ]
 
 
-def _axis(values: Sequence[float], begin: float, end: float) -> Callable[[float], float]:
-    """Return the function from values to places from `begin` to `end`; equal values stand in the middle."""
+def _make_axis(values: Sequence[float], begin: float, end: float) -> Callable[[float], float]:
+    """Return the function that maps values to positions from `begin` to `end`; equal values to the middle."""
     low, high = min(values), max(values)
     span = high / 2 - low / 2  # halves first, so that the difference of two huge values is finite
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         part = 0.5 if span == 0 else (value / 2 - low / 2) / span
         return begin + part * (end - begin)
 
-    return place
+    return position

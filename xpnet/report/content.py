@@ -1,4 +1,4 @@
-"""The content of a report: the record of a run, its network, and how it does on the test data."""
+"""The content of a report: the record of a run, its network, and the evaluation on the test data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class ReportData:
     Attributes
     ----------
     name
-        Of the run's folder.
+        The name of the run's folder.
     record
         The content of run.json.
     curves
-        For each name in CURVES the (epoch, value) pairs, without those that are not finite.
+        The (epoch, value) pairs of each name in CURVES, without values that are not finite.
     predictor
         The trained network.
     fingerprint
@@ -32,7 +32,7 @@ class ReportData:
     data
         The data of its training.
     evaluation
-        How it does on the test data.
+        The metrics of the network on the test data.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ReportData:
     evaluation: Evaluation
 
 
-def gather(folder: Path, data: Dataset | None, sha256: str | None) -> ReportData:
+def read_report_data(folder: Path, data: Dataset | None, sha256: str | None) -> ReportData:
     """Read a run, and evaluate its network on the test data.
 
     Parameters
@@ -52,14 +52,14 @@ def gather(folder: Path, data: Dataset | None, sha256: str | None) -> ReportData
     folder
         The folder of the run.
     data
-        Its data; by default they are read again from where the record says they were.
+        Its data; by default they are read again from the path in the record.
     sha256
-        The digest of `data`, where it is known already.
+        The digest of `data`, if it is known already.
 
     Raises
     ------
     DataError
-        The run or its model is missing or damaged, or the data are not there, or not those of the run.
+        The run or its model is missing or damaged, or the data are missing or have changed.
     """
     record = read_run(folder)
     rows = [row for row in read_metrics(folder / METRICS_FILE) if row.get("epoch") is not None]
@@ -81,17 +81,17 @@ def gather(folder: Path, data: Dataset | None, sha256: str | None) -> ReportData
     sha256 = sha256 or datasets.digest(data)
     expected = record["data"]["sha256"]
     if sha256 != expected:
-        msg = (
-            f"{folder}: was trained on {record['data']['name']} with SHA-256 {expected[:16]}…, found "
-            f"{data.name} with {sha256[:16]}…: name the data of the training with --data"
+        difference = (
+            f"{record['data']['name']} with SHA-256 {expected[:16]}…, found {data.name} with {sha256[:16]}…"
         )
+        msg = f"{folder}: was trained on {difference}: name the data of the training with --data"
         raise DataError(msg)
     evaluation = evaluate(predictor, data.x_test, data.y_test, name=data.name)
     return ReportData(folder.resolve().name, record, curves, predictor, digest, data, evaluation)
 
 
 def _read_data(folder: Path, record: Record) -> Dataset:
-    """Read the data again from where the record says they were."""
+    """Read the data again from the path in the record."""
     paths = [record["config"].get(name) for name in ("data", "test_data")]
     try:
         return datasets.load(*(None if path is None else Path(str(path)) for path in paths))

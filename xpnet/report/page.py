@@ -3,48 +3,47 @@
 import base64
 import hashlib
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xpnet.inference.evaluation import Evaluation
-from xpnet.report.charts import confusion_cells, learning_curves
+from xpnet.report.charts import build_confusion_cells, build_learning_curves
 from xpnet.report.content import ReportData
-from xpnet.report.images import image_side, ink_image, no_image, weight_image
-from xpnet.report.network import embedded, full_ink, no_drawing
-from xpnet.report.settings import command_line, format_value, training_settings
+from xpnet.report.images import draw_ink_image, draw_weight_image, explain_no_image, image_side
+from xpnet.report.network import encode_network, explain_no_drawing, full_ink
+from xpnet.report.settings import format_command_line, format_value, list_training_settings
 
 MOST_CELLS = 64
-"""Classes up to which the confusion matrix is drawn."""
+"""The largest number of classes for which the confusion matrix is drawn."""
 MOST_ROWS = 100
-"""Classes of which the table shows the metrics; of more, it shows those with the lowest F1."""
+"""The largest number of classes in the table; of more, it shows those with the lowest F1."""
 MOST_MISTAKES = 20
 MOST_UNITS = 40
-"""Units of the first layer whose weights are shown."""
+"""The largest number of units of the first layer whose weights are shown."""
 
 
-def percent(share: float | None, digits: int = 2) -> str:
-    """Return a share as text: 0.9385 is 93.85 %, and none is a dash."""
+def format_percent(share: float | None, digits: int = 2) -> str:
+    """Format a share: 0.9385 as 93.85 %, None as a dash."""
     return "\u2013" if share is None else f"{100.0 * share:.{digits}f}\u00a0%"
 
 
-def duration(seconds: float) -> str:
-    """Return a time as text: 0.62 s, 75 s, 12 min, 3.2 h."""
+def format_duration(seconds: float) -> str:
+    """Format a duration: 0.62 s, 75 s, 12 min, 3.2 h."""
     if seconds < 120:
         return f"{seconds:.3g}\u00a0s"
     return f"{seconds / 60:.0f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h"
 
 
-def page(report: ReportData) -> bytes:
-    """Return the report as a file."""
-    text = environment().get_template("page.html").render(variables(report))
-    # Names of folders may hold what is no text: lone surrogates.
+def render_page(report: ReportData) -> bytes:
+    """Return the HTML page as UTF-8."""
+    text = make_environment().get_template("page.html").render(build_variables(report))
+    # Names of folders may contain lone surrogates, which UTF-8 cannot encode.
     return text.encode("utf-8", "replace")
 
 
-def environment() -> Environment:
-    """Return the environment of the templates: every value is escaped, and a missing one is an error."""
+def make_environment() -> Environment:
+    """Return the environment of the templates, which escapes every value and rejects undefined variables."""
     templates = Environment(
         loader=PackageLoader("xpnet.report"),
         autoescape=True,
@@ -54,8 +53,8 @@ def environment() -> Environment:
     )
     templates.filters |= {
         "decimal": "{:.1f}".format,
-        "duration": duration,
-        "percent": percent,
+        "duration": format_duration,
+        "percent": format_percent,
         "thousands": "{:,}".format,
         "value": format_value,
     }
@@ -63,44 +62,44 @@ def environment() -> Environment:
     return templates
 
 
-def variables(report: ReportData) -> dict[str, Any]:
+def build_variables(report: ReportData) -> dict[str, object]:
     """Return the variables of the templates."""
     model, data, record = report.predictor.model, report.data, report.record
     weight = model.layers[0]["weight"]
-    side, reason = image_side(data.features), no_drawing(model, data)
+    side, reason = image_side(data.features), explain_no_drawing(model, data)
     return {
         "report": report,
         "record": record,
         "model": model,
-        "style": _source("style.css"),
-        "script": _source("page.js"),
+        "style": _read_source("style.css"),
+        "script": _read_source("page.js"),
         "parameters": sum(
             part[name].size for part in (*model.layers, *model.norms) for name in ("weight", "bias")
         ),
         "side": side,
-        "no_image": no_image(data.features),
+        "no_image": explain_no_image(data.features),
         "no_drawing": reason,
-        "network": None if reason else embedded(model, data),
-        "charts": learning_curves(report.curves),
-        "classes": _classes(report.evaluation),
-        "mistakes": _mistakes(report),
-        "weights": [] if side is None else [weight_image(row) for row in weight[:MOST_UNITS]],
-        "command": command_line(record["command"]),
-        "settings": training_settings(record["config"]),
+        "network": None if reason else encode_network(model, data),
+        "charts": build_learning_curves(report.curves),
+        "classes": _summarize_classes(report.evaluation),
+        "mistakes": _select_mistakes(report),
+        "weights": [] if side is None else [draw_weight_image(row) for row in weight[:MOST_UNITS]],
+        "command": format_command_line(record["command"]),
+        "settings": list_training_settings(record["config"]),
     }
 
 
-def _source(name: str) -> dict[str, str]:
-    """Return an inline style or script, and its hash for the page's Content-Security-Policy."""
+def _read_source(name: str) -> dict[str, str]:
+    """Return the text of an inline style or script, and its hash for the page's Content-Security-Policy."""
     text = files("xpnet.report").joinpath("templates", name).read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return {"text": text, "hash": f"sha256-{digest}"}
 
 
-def _classes(evaluation: Evaluation) -> dict[str, Any] | None:
+def _summarize_classes(evaluation: Evaluation) -> dict[str, object] | None:
     """Return the metrics of each class, the most frequent mistakes, and the cells of the confusion matrix.
 
-    None without a confusion matrix.
+    Return None if there is no confusion matrix.
     """
     metrics, confusion = evaluation.classes, evaluation.confusion
     if confusion is None:
@@ -108,19 +107,19 @@ def _classes(evaluation: Evaluation) -> dict[str, Any] | None:
     order = list(range(len(metrics)))
     if len(order) > MOST_ROWS:
         order = sorted(order, key=lambda index: metrics[index].f1 or 0.0)[:MOST_ROWS]
-    misread = confusion.copy()
-    np.fill_diagonal(misread, 0)
-    frequent = np.argsort(-misread, axis=None, kind="stable")[:3]
-    places = zip(*np.unravel_index(frequent, misread.shape), strict=True)
+    mistakes = confusion.copy()
+    np.fill_diagonal(mistakes, 0)
+    frequent = np.argsort(-mistakes, axis=None, kind="stable")[:3]
+    indices = zip(*np.unravel_index(frequent, mistakes.shape), strict=True)
     return {
-        "rows": [(index, metrics[index], misread[index].argmax(), misread[index].max()) for index in order],
-        "frequent": [(*place, misread[place]) for place in places if misread[place]],
-        "cells": confusion_cells(confusion.tolist()) if len(metrics) <= MOST_CELLS else None,
+        "rows": [(index, metrics[index], mistakes[index].argmax(), mistakes[index].max()) for index in order],
+        "frequent": [(*index, mistakes[index]) for index in indices if mistakes[index]],
+        "cells": build_confusion_cells(confusion.tolist()) if len(metrics) <= MOST_CELLS else None,
     }
 
 
-def _mistakes(report: ReportData) -> list[dict[str, Any]]:
-    """Return the test samples that the network gets wrong, the most confident first."""
+def _select_mistakes(report: ReportData) -> list[dict[str, object]]:
+    """Return the misclassified test samples with the highest probabilities, in descending order."""
     data, evaluation = report.data, report.evaluation
     predicted, probabilities = evaluation.predicted, evaluation.probabilities
     wrong = np.flatnonzero(predicted != data.y_test)
@@ -132,7 +131,7 @@ def _mistakes(report: ReportData) -> list[dict[str, Any]]:
             "label": data.y_test[row],
             "predicted": predicted[row],
             "probabilities": probabilities[row],
-            "image": ink_image(data.x_test[row], full_ink(data)) if has_image else None,
+            "image": draw_ink_image(data.x_test[row], full_ink(data)) if has_image else None,
         }
         for row in wrong[order].tolist()
     ]

@@ -1,19 +1,18 @@
-"""Values of a run's record as text, and the settings that are worth comparing."""
+"""Values of a run's record as text, and the settings that affect training."""
 
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
-from xpnet.config import TrainConfig, resolved
+from xpnet.config import TrainConfig, to_json
 
 BOOKKEEPING = {"debug", "name", "out", "overwrite", "print_config", "quiet", "report", "resume", "track"}
-"""Settings that change nothing in the training."""
+"""Settings that do not affect training."""
 LONGEST = 300
-"""Characters of a value that are shown."""
+"""The largest number of characters of a value."""
 
 
 def format_value(value: object) -> str:
-    """Return a value of a record for people to read."""
+    """Format a value of a record."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -23,14 +22,14 @@ def format_value(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
-def command_line(words: list[str]) -> str:
-    """Return a command as one would type it; its first word is the program with its own arguments."""
+def format_command_line(words: list[str]) -> str:
+    """Join the words of a command, quoted for a shell; the first word is the program with its arguments."""
     return " ".join([*words[:1], shlex.join(words[1:])])
 
 
-def training_settings(config: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
-    """Return the name and the value of each setting of the training, and whether it is not the default."""
-    defaults = resolved(TrainConfig())
+def list_training_settings(config: Mapping[str, object]) -> list[tuple[str, object, bool]]:
+    """Return name and value of each setting of the training, and True if it differs from the default."""
+    defaults = to_json(TrainConfig())
     return [
         (name, value, value != defaults.get(name, value))
         for name, value in config.items()

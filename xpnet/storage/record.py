@@ -48,7 +48,7 @@ class RunInfo(TypedDict):
     command: list[str]
     """The words of the command line."""
     config: dict[str, object]
-    """Every setting, as `xpnet.config.resolved` returns them."""
+    """Every setting, as `xpnet.config.to_json` returns them."""
     seed: int
     device_requested: str
     """As in --device: auto, cpu, cuda, cuda:N."""

@@ -1,8 +1,8 @@
 """Copies of a run in experiment trackers: Weights & Biases, trackio and MLflow.
 
-The folder of the run is the record, with and without trackers. A child process (``xpnet.trackers.mirror``)
-copies it to each tracker, because their libraries print, crash, and wait for servers, even at the exit of the
-interpreter: training neither stops nor slows down.
+The folder of the run holds the complete record, with or without trackers. A child process
+(``xpnet.trackers.mirror``) copies it to each tracker, because their libraries print, crash, and wait for
+servers, even at the exit of the interpreter: training neither stops nor slows down.
 """
 
 import os
@@ -22,40 +22,46 @@ if TYPE_CHECKING:
     from xpnet.training.loop import FitResult
 
 FINISH_SECONDS = 120.0
-"""How long a tracker may take after training has ended."""
+"""Seconds that a tracker may take after training has ended."""
 GRACE = 5.0
-"""Seconds in which the child process, which then ends itself, must have ended."""
+"""Additional seconds in which the child process, which ends itself after FINISH_SECONDS, must have ended."""
 
 
-def check(names: Sequence[str]) -> None:
-    """Raise ConfigError unless the libraries of all these trackers are installed; import none."""
+def check_installed(names: Sequence[str]) -> None:
+    """Check that the libraries of these trackers are installed, without importing them.
+
+    Raises
+    ------
+    ConfigError
+        A library is not installed.
+    """
     for name in names:
         spec = find_spec(name)
-        if spec is None or spec.origin is None:  # a mere folder of that name has no origin
+        if spec is None or spec.origin is None:  # a plain folder of that name has no origin
             fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
             msg = f"--track {name}: {name} is not installed: {fix}"
             raise ConfigError(msg)
 
 
 class Tracker(Callback):
-    """Copies the run in a folder to one tracker; a tracker that fails is one warning.
+    """Copies the run in a folder to one tracker; a failure of the tracker is printed as one warning.
 
     After Ctrl-C it does not wait for the child process, which finishes by itself.
 
     Parameters
     ----------
     name
-        Of the tracker.
+        The name of the tracker.
     folder
         The folder of the run.
-    line
-        Called with a line of text that says where the tracker has the run.
+    echo
+        Prints a line of text, the location of the run in the tracker.
     debug
-        Show all that the library prints.
+        Show the output of the library.
     """
 
-    def __init__(self, name: str, folder: Path, line: Callable[[str], None], *, debug: bool = False) -> None:
-        self._name, self._folder, self._line, self._debug = name, folder, line, debug
+    def __init__(self, name: str, folder: Path, echo: Callable[[str], None], *, debug: bool = False) -> None:
+        self._name, self._folder, self._echo, self._debug = name, folder, echo, debug
         self._process: subprocess.Popen[str] | None = None
 
     def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
@@ -69,7 +75,7 @@ class Tracker(Callback):
                 stderr=None if self._debug else subprocess.DEVNULL,
                 encoding="utf-8",
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                start_new_session=True,  # out of reach of Ctrl-C
+                start_new_session=True,  # does not receive Ctrl-C
             )
         except OSError as error:
             self._warn(str(error))
@@ -80,7 +86,7 @@ class Tracker(Callback):
             self._report(self._process)
 
     def on_train_end(self, result: "FitResult") -> None:  # noqa: ARG002
-        """Tell the child process that the record is complete."""
+        """Signal the child process that the record is complete."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             self._process.stdin = None
@@ -99,11 +105,10 @@ class Tracker(Callback):
             process.kill()
             answer, _ = process.communicate()
         if process.returncode == 0:
-            self._line(f"{self._name:<14}{answer}")
+            self._echo(f"{self._name:<14}{answer}")
         else:
             self._warn(answer or f"exit code {process.returncode}")
 
     def _warn(self, reason: str) -> None:
-        complain(
-            f"warning: --track {self._name}: {reason}: nothing is lost, {self._folder} has the whole record"
-        )
+        consequence = f"nothing is lost, {self._folder} has the whole record"
+        complain(f"warning: --track {self._name}: {reason}: {consequence}")

@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from xpnet._lib.parser import Parser
 from xpnet._lib.text import complain, format_json, plain
 from xpnet.cli.runs import details, listing
-from xpnet.cli.tables import new_console
+from xpnet.cli.tables import make_console
 from xpnet.errors import DataError
 from xpnet.storage.find import OUT, FoundRun, find_newest_run, find_runs, name_relative_to, read_found_run
 from xpnet.storage.record import RECORD_FILE
@@ -30,36 +29,35 @@ METRIC_HELP = """
 what counts: the highest accuracy, the lowest of anything else (default: validation_accuracy if a run has it,
 else test_accuracy)"""
 
-Result = tuple[Any, list[list[Any]], Callable[[Console], None]]
-"""Of an action: a JSON value, the rows of a CSV file with the heading first, and what prints it as text."""
+Result = tuple[object, list[list[object]], Callable[[Console], None]]
+"""The result of an action: a JSON value, the rows of a CSV file, heading first, and a print function."""
 
 
 def main(words: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    arguments = _parser().parse_args(words)
+    arguments = _build_parser().parse_args(words)
     value, rows, show = arguments.run(arguments)
     if arguments.json:
         sys.stdout.write(format_json(value))
     elif arguments.csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(map(_field, row) for row in rows)
+        csv.writer(sys.stdout, lineterminator="\n").writerows(map(_format_field, row) for row in rows)
     else:
-        show(new_console())
+        show(make_console())
     return 0
 
 
-def _parser() -> Parser:
+def _build_parser() -> Parser:
     parser = Parser(prog="xpnet runs", description=DESCRIPTION)
     subparsers = parser.add_subparsers(metavar="ACTION", required=True)
-    folder: dict[str, Any] = {"metavar": "FOLDER", "type": Path}
-    folder["help"] = f"where the runs are (default: {OUT})"
+    folder_help = f"where the runs are (default: {OUT})"
     add = {}
     for name, (run, summary) in ACTIONS.items():
         action = subparsers.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
         action.set_defaults(run=run)
-        where, form = action.add_mutually_exclusive_group(), action.add_mutually_exclusive_group()
-        where.add_argument("--out", default=OUT, **folder)
+        root, form = action.add_mutually_exclusive_group(), action.add_mutually_exclusive_group()
+        root.add_argument("--out", default=OUT, metavar="FOLDER", type=Path, help=folder_help)
         if name in ("list", "best"):
-            where.add_argument("folder", nargs="?", **folder)
+            root.add_argument("folder", nargs="?", metavar="FOLDER", type=Path, help=folder_help)
         form.add_argument("--json", action="store_true", help="print JSON")
         form.add_argument("--csv", action="store_true", help="print CSV")
         add[name] = action.add_argument
@@ -72,74 +70,74 @@ def _parser() -> Parser:
     return parser
 
 
-def _list(arguments: Namespace) -> Result:
+def _list_runs(arguments: Namespace) -> Result:
     folder, sort = arguments.folder or arguments.out, arguments.sort
     runs = find_runs(folder)
     if not runs:
         complain(f"note: no run in {folder}")
-    runs = listing.ordered(runs, sort, reverse=arguments.reverse)
-    return _list_of(runs, partial(listing.print_list, runs=runs, sort=sort))
+    runs = listing.sort_runs(runs, sort, reverse=arguments.reverse)
+    return _make_list(runs, partial(listing.print_list, runs=runs, sort=sort))
 
 
-def _show(arguments: Namespace) -> Result:
+def _show_run(arguments: Namespace) -> Result:
     name, out = arguments.name, arguments.out
-    folder = find_newest_run(out, trained=False).folder if name is None else _folder(name, out)
+    folder = find_newest_run(out, trained=False).folder if name is None else _find_folder(name, out)
     if not _is_run(folder):
-        runs = _runs_of(folder, out)
-        return _list_of(runs, partial(details.print_trials, folder=folder, runs=runs))
+        runs = _read_runs(folder, out)
+        return _make_list(runs, partial(details.print_trials, folder=folder, runs=runs))
     run = read_found_run(folder, out)
     history = run.history()
     value = {**run.record, "status": run.status, "folder": str(run.folder), "history": history}
-    columns = details.by_name(history)
-    rows = [[*columns], *map(list, zip(*columns.values(), strict=True))]
+    columns = details.to_columns(history)
+    rows: list[list[object]] = [[*columns], *map(list, zip(*columns.values(), strict=True))]
     return value, rows, partial(details.print_details, run=run, history=history)
 
 
-def _compare(arguments: Namespace) -> Result:
-    folders = [_folder(name, arguments.out) for name in arguments.names]
-    runs = [run for folder in folders for run in _runs_of(folder, arguments.out)]
-    value = details.compare(runs, everything=arguments.all)
+def _compare_runs(arguments: Namespace) -> Result:
+    folders = [_find_folder(name, arguments.out) for name in arguments.names]
+    runs = [run for folder in folders for run in _read_runs(folder, arguments.out)]
+    value = details.compare_runs(runs, everything=arguments.all)
     show = partial(details.print_comparison, comparison=value, everything=arguments.all)
-    return value, details.comparison_rows(value), show
+    return value, details.comparison_to_csv_rows(value), show
 
 
-def _best(arguments: Namespace) -> Result:
+def _find_best_run(arguments: Namespace) -> Result:
     runs = find_runs(arguments.folder or arguments.out)
-    run, metric, count = listing.best(runs, arguments.metric)
+    run, metric, count = listing.find_best(runs, arguments.metric)
     if arguments.metric is None and metric == "test_accuracy":
         reason = "no run here has a validation_accuracy (train with --validation 10000)"
         complain(f"note: chosen by test_accuracy, which flatters what it chooses: {reason}")
-    value = {**listing.as_object(run), "chosen_by": metric, "commands": listing.commands(run)}
+    value = {**listing.to_json(run), "chosen_by": metric, "commands": listing.suggest_commands(run)}
     show = partial(listing.print_best, run=run, metric=metric, count=count)
-    return value, listing.as_rows([run]), show
+    return value, listing.to_csv_rows([run]), show
 
 
-def _list_of(runs: Sequence[FoundRun], show: Callable[[Console], None]) -> Result:
-    return list(map(listing.as_object, runs)), listing.as_rows(runs), show
+def _make_list(runs: Sequence[FoundRun], show: Callable[[Console], None]) -> Result:
+    return list(map(listing.to_json, runs)), listing.to_csv_rows(runs), show
 
 
 ACTIONS = {
-    "list": (_list, "list all runs"),
-    "show": (_show, "show everything about a run, or about several trained together"),
-    "compare": (_compare, "show what differs between runs"),
-    "best": (_best, "name the best run, and the commands that use it"),
+    "list": (_list_runs, "list all runs"),
+    "show": (_show_run, "show everything about a run, or about several trained together"),
+    "compare": (_compare_runs, "show what differs between runs"),
+    "best": (_find_best_run, "name the best run, and the commands that use it"),
 }
 
 
-def _field(value: object) -> object:
-    """Return a value as a field of CSV: None is an empty field, and a list is JSON."""
+def _format_field(value: object) -> object:
+    """Convert a value to a CSV field: None to an empty field, a list to JSON."""
     if value is None or isinstance(value, int | float):
         return value
     return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def _folder(name: str, out: Path) -> Path:
-    """Return the folder that is meant: the path `name` if a run is there, else ``out/name``, else the path.
+def _find_folder(name: str, out: Path) -> Path:
+    """Return the path `name` if it holds a run, else the folder ``out/name``, else the folder `name`.
 
     Raises
     ------
     DataError
-        There is none.
+        Neither folder exists.
     """
     path, inside = Path(name), out / name
     for folder in (path, inside) if _is_run(path) else (inside, path):
@@ -153,8 +151,14 @@ def _is_run(folder: Path) -> bool:
     return os.path.lexists(folder / RECORD_FILE)
 
 
-def _runs_of(folder: Path, out: Path) -> list[FoundRun]:
-    """Return the run in `folder`, or the runs below it; raise DataError if there is none."""
+def _read_runs(folder: Path, out: Path) -> list[FoundRun]:
+    """Return the run in `folder`, or the runs below it.
+
+    Raises
+    ------
+    DataError
+        There is no run in the folder.
+    """
     if _is_run(folder):
         return [read_found_run(folder, out)]
     runs = [replace(run, id=name_relative_to(run.folder, out)) for run in find_runs(folder)]
