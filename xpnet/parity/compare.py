@@ -153,7 +153,7 @@ def _check_comparable(left: Trainer, right: Trainer) -> None:
         if a != b:
             msg = f"two runs can be compared if they have one {name}, got {a!r} and {b!r}"
             raise ConfigError(msg)
-    if left.sizes != right.sizes or left.samples.number != right.samples.number:
+    if left.sizes != right.sizes or left.samples.size != right.samples.size:
         msg = "two runs can be compared if they have the same data"
         raise ConfigError(msg)
 
