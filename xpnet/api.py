@@ -246,7 +246,7 @@ def fit(
 
 
 @dataclass(frozen=True)
-class ArrayDataset(Dataset):
+class ArrayData(Dataset):
     """Arrays as a data set, whose test samples, of which there may be none, are validation samples."""
 
     number_of_classes: int
@@ -264,9 +264,7 @@ class TrainingProgress(NamedTuple):
     normalization: Normalization
 
 
-def make_dataset(
-    training: Table, validation: Table | None = None, classes: int | None = None
-) -> ArrayDataset:
+def make_dataset(training: Table, validation: Table | None = None, classes: int | None = None) -> ArrayData:
     """Build a data set from tables.
 
     Raises
@@ -283,7 +281,7 @@ def make_dataset(
             msg = f"{table.y_from}: expected labels from 0 to {classes - 1}, got {largest}"
             raise DataError(msg)
     data = joined("arrays", training, test)
-    return ArrayDataset(**vars(data), number_of_classes=classes)
+    return ArrayData(**vars(data), number_of_classes=classes)
 
 
 def parse_settings(arguments: Mapping[str, object], source: str) -> TrainConfig:
@@ -328,7 +326,7 @@ def host_array(array: object, backend: Backend) -> object:
 def train(
     config: TrainConfig,
     backend: Backend,
-    data: ArrayDataset,
+    data: ArrayData,
     *,
     patience: int | None = None,
     callback: EpochFunction | None = None,

@@ -118,7 +118,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         config = self._parse_settings()
         backend = backend_from_settings(config)
-        X, y = self._validate_data(X, y, backend, reset=True)
+        X, y = self._validate_samples(X, y, backend, reset=True)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self._train(config, backend, X, codes)
         return self
@@ -149,7 +149,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ConfigError(msg)
         backend = backend_from_settings(config)
         first = not hasattr(self, "classes_")
-        X, y = self._validate_data(X, y, backend, reset=first)
+        X, y = self._validate_samples(X, y, backend, reset=first)
         if first:
             if classes is None:
                 msg = "classes: expected all labels in the first call of partial_fit, got none"
@@ -199,16 +199,11 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         start: TrainingProgress | None = None,
         epochs: int | None = None,
     ) -> None:
+        config = _adapt_batch_size(config, len(X))
         table = Table(features(X, X.shape, "X"), codes.astype(np.int32), "X", "y")
         data = make_dataset(table, classes=len(self.classes_))
-        self.model_, self._progress = train(
-            _with_fitting_batch_size(config, len(X)),
-            backend,
-            data,
-            patience=config.patience,
-            start=start,
-            epochs=epochs,
-        )
+        result = train(config, backend, data, patience=config.patience, start=start, epochs=epochs)
+        self.model_, self._progress = result
         self.n_iter_ = self._progress.state.epoch
 
     def _parse_settings(self) -> TrainConfig:
@@ -218,7 +213,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed = state if whole else check_random_state(state).randint(2**31 - 1)
         return parse_settings({**parameters, "seed": seed}, type(self).__name__)
 
-    def _validate_data(
+    def _validate_samples(
         self, X: object, y: object, backend: Backend, *, reset: bool
     ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         """Validate rows and labels with scikit-learn."""
@@ -250,7 +245,7 @@ def _encode_labels(y: NDArray[np.generic], classes: NDArray[np.generic]) -> NDAr
     return codes
 
 
-def _with_fitting_batch_size(config: TrainConfig, rows: int) -> TrainConfig:
+def _adapt_batch_size(config: TrainConfig, rows: int) -> TrainConfig:
     """Return the settings with a batch size that suits the number of rows."""
     if config.batch_size == "full":
         return config

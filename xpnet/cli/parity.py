@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from xpnet.backends.probing import Probe
     from xpnet.data.datasets import Dataset
     from xpnet.parity.devices import BackendDevice
-    from xpnet.parity.runs import Kind, Row
+    from xpnet.parity.runs import ArithmeticKind, ParityResult
 
     Absent = list[tuple[BackendDevice, Probe]]
 
@@ -71,12 +71,12 @@ def main(words: Sequence[str]) -> int:
     usable, absent = _survey(required)
     with Live(console=new_console(stderr=True), transient=True) as live:
 
-        def on_epoch(place: BackendDevice, kind: Kind, epoch: int) -> None:
+        def on_epoch(place: BackendDevice, kind: ArithmeticKind, epoch: int) -> None:
             run = runs.KINDS.index(kind) * len(usable) + usable.index(place) + 1
             where = f"run {run} of {len(usable) * len(runs.KINDS)}, {place.where}, {kind}"
             live.update(f"{where}: epoch {epoch} of {config.epochs}", refresh=True)
 
-        rows = list(runs.rows(config, data, usable, on_epoch))
+        rows = list(runs.compare_backends(config, data, usable, on_epoch))
     network = format_sizes((data.features, *config.hidden, data.classes))
     settings = f"epochs {config.epochs}, batch size {config.batch_size}, seed {config.seed}"
     console = new_console()
@@ -104,7 +104,7 @@ def main(words: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def print_rows(console: Console, rows: Sequence[Row]) -> None:
+def print_rows(console: Console, rows: Sequence[ParityResult]) -> None:
     """Print the rows under a heading for each arithmetic, as wide as they are or the terminal is."""
     cells = [_cells(row) for row in rows]
     headings = {"epoch": Text("differs\nepoch"), "layer": Text("from\nlayer")}
@@ -125,7 +125,7 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
             console.print(line)
 
 
-def heading(kind: Kind) -> str:
+def heading(kind: ArithmeticKind) -> str:
     """Return what an arithmetic promises."""
     from xpnet.parity.runs import format_tolerance
 
@@ -134,7 +134,7 @@ def heading(kind: Kind) -> str:
     return f"{kind}: within {format_tolerance(kind.tolerance)} of NumPy, relative to each tensor's largest"
 
 
-def _cells(row: Row) -> dict[str, Cell]:
+def _cells(row: ParityResult) -> dict[str, Cell]:
     from xpnet.parity.distance import format_count
 
     relative, seconds = row.max_relative, row.seconds
@@ -164,7 +164,7 @@ def _parser() -> Parser:
 
 def _survey(required: list[BackendDevice]) -> tuple[list[BackendDevice], Absent]:
     """Return where to train, and where not and why; BackendError if that is required."""
-    probes = dict(devices.survey())
+    probes = dict(devices.probe_all())
     probes |= {place: place.probe() for place in required if place not in probes}
     absent = [(place, probe) for place, probe in probes.items() if not probe.usable]
     for place, probe in absent:
@@ -174,7 +174,7 @@ def _survey(required: list[BackendDevice]) -> tuple[list[BackendDevice], Absent]
     return [place for place, probe in probes.items() if probe.usable], absent
 
 
-def _record(config: TrainConfig, data: Dataset, rows: list[Row], absent: Absent) -> dict[str, Any]:
+def _record(config: TrainConfig, data: Dataset, rows: list[ParityResult], absent: Absent) -> dict[str, Any]:
     from xpnet.data import datasets
 
     settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")

@@ -120,7 +120,7 @@ class BatchLoader:
         else:
 
             def load_block(bound: tuple[int, int]) -> Block:
-                return self._load_block(order, epoch, *bound)
+                return self._load(order, epoch, *bound)
 
             # Augmentation takes about as long as a step: prepare the next batches in the meantime.
             map_batches = self.map_blocks if self.augment else map
@@ -143,11 +143,9 @@ class BatchLoader:
         return {group: _slice_group(self.ops, copy, group) for group in groups}.__getitem__
 
     def _block_loader(self, order: SampleOrder, epoch: int, begin: int) -> Callable[[Group], Block]:
-        return lambda group: self._load_block(
-            order, epoch, begin + group.start, begin + group.stop, group.blocks
-        )
+        return lambda group: self._load(order, epoch, begin + group.start, begin + group.stop, group.blocks)
 
-    def _load_block(self, order: SampleOrder, epoch: int, begin: int, end: int, blocks: int = 1) -> Block:
+    def _load(self, order: SampleOrder, epoch: int, begin: int, end: int, blocks: int = 1) -> Block:
         """Return the samples from ``begin`` to ``end`` in an epoch's order, as one block or stacked."""
         x, labels = gather_rows(self.ops, Block(*self.samples, order.device[begin:end]))
         if self.augment is not None:

@@ -220,11 +220,9 @@ class RecordMetrics(Callback):
 class SaveCheckpoints(Callback):
     """Saves a checkpoint after each epoch but the last, every `checkpoint_seconds`, and when interrupted."""
 
-    def __init__(
-        self, trainer: "Trainer", run: Run, metrics: RecordMetrics, early_stopping: EarlyStopping
-    ) -> None:
+    def __init__(self, trainer: "Trainer", run: Run, metrics: RecordMetrics, stopping: EarlyStopping) -> None:
         self._trainer, self._run = trainer, run
-        self._metrics, self._early_stopping = metrics, early_stopping
+        self._metrics, self._stopping = metrics, stopping
         self._last_save = time.perf_counter()
 
     def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
@@ -255,7 +253,7 @@ class SaveCheckpoints(Callback):
         DataError
             The checkpoint is damaged, or belongs to another training run.
         """
-        path, early_stopping, trainer = self._run.checkpoint, self._early_stopping, self._trainer
+        path, stopping, trainer = self._run.checkpoint, self._stopping, self._trainer
         if not path.exists():
             self._run.resume(0)
             return trainer.initial_state()
@@ -263,10 +261,10 @@ class SaveCheckpoints(Callback):
         initial = trainer.to_host(trainer.initial_state().variables)
         variables = Variables(*unflatten(path, "state", tuple(initial), arrays))
         state = TrainState(variables, int(progress["epoch"]), int(progress["batch"]))
-        early_stopping.best_epoch, early_stopping.best_accuracy, early_stopping.best_loss = progress["best"]
+        stopping.best_epoch, stopping.best_accuracy, stopping.best_loss = progress["best"]
         if any(name.startswith("best") for name in arrays):
             template = initial.parameters, initial.statistics
-            early_stopping.best = trainer.to_device(unflatten(path, "best", template, arrays))
+            stopping.best = trainer.to_device(unflatten(path, "best", template, arrays))
         # A checkpoint before the first step: the row of epoch 0 is written again.
         rows = int(progress["rows"]) if state.epoch or state.batch else 0
         self._metrics.continue_from(rows, float(progress["seconds"]))
@@ -274,16 +272,16 @@ class SaveCheckpoints(Callback):
         return trainer.state_to_device(state)
 
     def _save(self, state: TrainState) -> None:
-        early_stopping, to_host = self._early_stopping, self._trainer.to_host
+        stopping, to_host = self._stopping, self._trainer.to_host
         arrays = flatten("state", tuple(to_host(state.variables)))
-        if early_stopping.best is not None:
-            arrays |= flatten("best", to_host(early_stopping.best))
+        if stopping.best is not None:
+            arrays |= flatten("best", to_host(stopping.best))
         progress = {
             "epoch": state.epoch,
             "batch": state.batch,
             "rows": self._metrics.rows,
             "seconds": self._metrics.seconds,
-            "best": [early_stopping.best_epoch, early_stopping.best_accuracy, early_stopping.best_loss],
+            "best": [stopping.best_epoch, stopping.best_accuracy, stopping.best_loss],
         }
         self._run.save_checkpoint(arrays, progress)
         self._last_save = time.perf_counter()

@@ -101,12 +101,12 @@ class Trainer:
             config.arithmetic, config.float_type, backend, self.network, self.normalization
         )
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
-        from_host = backend.from_host
+        put = backend.from_host
         self._initial_parameters = _initial_parameters(config, self.network)
-        self.samples = Samples(from_host(data.x_train), from_host(data.y_train))
-        self.test = Samples(from_host(data.x_test), from_host(data.y_test))
+        self.samples = Samples(put(data.x_train), put(data.y_train))
+        self.test = Samples(put(data.x_test), put(data.y_test))
         self.training_indices, self.validation_indices = (
-            None if indices is None else from_host(indices) for indices in split
+            None if indices is None else put(indices) for indices in split
         )
         self.loader = self._build_loader(data, split)
         self.learning_rate = schedules.build(
@@ -116,9 +116,7 @@ class Trainer:
             config.epochs,
             schedules.ScheduleOptions(**config.schedule_options),
         )
-        self._evaluated: tuple[TrainState, Evaluation] | None = (
-            None  # the last evaluation of the training samples
-        )
+        self._evaluated: tuple[TrainState, Evaluation] | None = None  # the last, of training samples
 
     @classmethod
     @contextmanager
@@ -146,10 +144,8 @@ class Trainer:
     def initial_state(self) -> TrainState:
         """Return the state before the first step."""
         dtype = self.config.float_type
-        from_host = self.backend.from_host
-        layers, statistics = tree_map(
-            lambda array: from_host(array.astype(dtype) + 0.0), self._initial_parameters
-        )
+        put = self.backend.from_host
+        layers, statistics = tree_map(lambda array: put(array.astype(dtype) + 0.0), self._initial_parameters)
         return initial_state(layers, statistics, self.optimizer)
 
     def fit(
@@ -233,7 +229,7 @@ class Trainer:
         return evaluate(self.context, variables.parameters, samples, variables.statistics, order)
 
     def _build_loader(self, data: Dataset, split: TrainValidationSplit) -> BatchLoader:
-        config, network, from_host = self.config, self.network, self.backend.from_host
+        config, network, put = self.config, self.network, self.backend.from_host
         count = len(data.y_train) if split.training is None else len(split.training)
         memory_mapped = is_mapped(data.x_train)
 
@@ -241,13 +237,11 @@ class Trainer:
         def order(epoch: int) -> SampleOrder:
             positions = random.permutation(config.seed, count, epoch=epoch)
             host = positions if split.training is None else split.training[positions]
-            return SampleOrder(host, from_host(host))
+            return SampleOrder(host, put(host))
 
         def masks(epoch: int, begin: int, end: int) -> Masks:
-            return tree_map(
-                lambda mask: from_host(np.asarray(mask)),
-                dropout_masks(network, config.seed, epoch, begin, end),
-            )
+            host = dropout_masks(network, config.seed, epoch, begin, end)
+            return tree_map(lambda mask: put(np.asarray(mask)), host)
 
         samples = self.samples
         if memory_mapped and self.backend.on_host:
@@ -255,7 +249,7 @@ class Trainer:
         augment = None
         if config.augmentation.enabled:
             side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
-            augment = augmenter(self.context.ops, config.augmentation, side, side, config.seed, from_host)
+            augment = augmenter(self.context.ops, config.augmentation, side, side, config.seed, put)
         return BatchLoader(
             self.context.ops,
             samples,
