@@ -694,7 +694,7 @@ def unrounded(monkeypatch):
     def as_it_is(self, x, axis, bits, count):
         return [x, *(0.0 * x for _ in range(1, count))]
 
-    monkeypatch.setattr(Reproducible, "_rounded", as_it_is)
+    monkeypatch.setattr(Reproducible, "_round_to_grid", as_it_is)
 
 
 @pytest.fixture
