@@ -21,7 +21,7 @@ from papers.page import (
     Candidate,
     Results,
     RowResults,
-    Trained,
+    SeedResult,
     network,
     page,
     percent_wrong,
@@ -210,13 +210,13 @@ def row_results(out: Path, row: Row) -> RowResults:
     )
 
 
-def _trained(job: Job, seed: int) -> Trained | None:
+def _trained(job: Job, seed: int) -> SeedResult | None:
     run = completed(job)
     if run is None:
         return None
     spent = cost(job.folder)
     _, parameters = network(run["config"], run["data"]["features"], run["data"]["classes"])
-    return Trained(
+    return SeedResult(
         seed,
         percent_wrong(_metrics(run)["test_accuracy"]),
         spent and spent.wall,

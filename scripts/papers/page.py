@@ -13,7 +13,7 @@ PARALLEL = 0.75
 
 
 @dataclass(frozen=True)
-class Trained:
+class SeedResult:
     """A row trained with one seed."""
 
     seed: int
@@ -41,7 +41,7 @@ class RowResults:
 
     row: Row
     sizes: str  # 784-800-10
-    trained: Sequence[Trained] = ()
+    trained: Sequence[SeedResult] = ()
     candidates: Sequence[Candidate] = ()
 
     @property
@@ -138,7 +138,7 @@ def error(results: RowResults) -> str:
     return f"{results.mean:.2f}{spread}"
 
 
-def duration(trained: Sequence[Trained], processors: int) -> str:
+def duration(trained: Sequence[SeedResult], processors: int) -> str:
     """Return the mean time of a run.
 
     Where other programs kept the processors busy, the wall time says little: then it is the processor time

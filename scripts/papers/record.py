@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from papers.page import Candidate, Results, RowResults, Trained
+from papers.page import Candidate, Results, RowResults, SeedResult
 from papers.rows import Row
 from papers.runs import WITHOUT_CONSEQUENCE, final_job
 from xpnet.config import TrainConfig, resolved
@@ -75,7 +75,7 @@ def with_earlier(results: Results, path: Path) -> Results:
 
 def _with_earlier(results: RowResults, earlier: Mapping[str, Any]) -> RowResults:
     same = earlier.get("settings") == settings(results.row)
-    seeds = [Trained(**run) for run in earlier["trained"]] if same else []
+    seeds = [SeedResult(**run) for run in earlier["trained"]] if same else []
     tried = [Candidate(**candidate) for candidate in earlier.get("candidates", ())]
     trained = _merge(results.trained, seeds, lambda run: run.seed)
     candidates = _merge(results.candidates, tried, lambda candidate: candidate.flags)

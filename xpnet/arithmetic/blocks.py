@@ -1,8 +1,8 @@
 """Blocks of samples, and the fixed order in which their results are added.
 
 A sum over the samples of a batch is *defined* as a sum over blocks of ``BLOCK_SIZE`` consecutive
-samples (the last one may be short), added in a fixed binary tree. How the blocks are computed, one after
-the other or side by side, cannot then change the result.
+samples (the last one may be short), added in a fixed binary tree. The result is then the same whether they
+are computed one after the other or in parallel.
 """
 
 from collections.abc import Callable, Iterable, Sequence
