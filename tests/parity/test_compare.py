@@ -279,7 +279,7 @@ def broken_when_compiled(name):
     ("name", "epoch", "step", "operation"),
     [
         ("evaluate_block", 0, None, "train_loss"),
-        ("_apply_update", 1, 0, "parameters.0.weight after the update"),
+        ("_step_block", 1, 0, "parameters.0.weight after the update"),
     ],
 )
 def test_the_epoch_and_the_step_are_named_where_the_operations_do_not_differ(name, epoch, step, operation):
