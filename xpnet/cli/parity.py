@@ -54,7 +54,15 @@ STYLES = {"same": "green", "close": "green", "FAIL": "bold red"}
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the table and the verdict, and return the exit code."""
+    """Print the table and the verdict, and return the exit code.
+
+    Raises
+    ------
+    ConfigError
+        A setting is out of range, or the folder of the --json file does not exist.
+    BackendError
+        A required backend is not usable here.
+    """
     from xpnet.data import datasets
     from xpnet.nn.architecture import format_sizes
     from xpnet.parity import runs

@@ -57,7 +57,13 @@ class Rule:
         return Path(raw) if self.kind is Path and isinstance(raw, str) and raw else raw
 
     def check(self, where: str, value: object, raw: object = None) -> None:
-        """Raise ConfigError unless `value` may be; the message shows `raw`, from which it was read."""
+        """Check a value; messages show `raw`, from which it was read.
+
+        Raises
+        ------
+        ConfigError
+            The value breaks the rule.
+        """
         if self.holds(value):
             return
         raw = value if raw is None else raw

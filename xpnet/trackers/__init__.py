@@ -28,7 +28,13 @@ GRACE = 5.0
 
 
 def check(names: Sequence[str]) -> None:
-    """Raise ConfigError unless the libraries of all these trackers are installed; import none."""
+    """Check that the libraries of these trackers are installed, without importing them.
+
+    Raises
+    ------
+    ConfigError
+        A library is not installed.
+    """
     for name in names:
         spec = find_spec(name)
         if spec is None or spec.origin is None:  # a mere folder of that name has no origin
