@@ -89,7 +89,7 @@ class Options:
 
 
 @dataclass
-class Sitting:
+class Session:
     """One run of the benchmark, while it goes on."""
 
     options: Options
@@ -112,12 +112,12 @@ class Sitting:
         return f"[{(time.perf_counter() - self.begin) / 60:4.1f} min]"
 
 
-def parsed(argv: Sequence[str]) -> Options:
+def parse_options(argv: Sequence[str]) -> Options:
     """Return the options; SystemExit with code 2 and one line if they are wrong."""
     parser = Parser(prog="benchmark.py", description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--runs",
-        type=_whole,
+        type=_positive_number,
         help="counted runs of each contender (default: 5, or 9 with --against)",
     )
     parser.add_argument("--quick", action="store_true", help="a smoke run: everything once, in a few steps")
@@ -138,28 +138,28 @@ def parsed(argv: Sequence[str]) -> Options:
         help="compare this commit with that one, in turn, and write nothing; ratios are new to old",
     )
     parser.add_argument("--json", type=Path, help="file for the comparison of --against")
-    found = parser.parse_args(argv)
-    parts = PARTS if found.against is None else against.PARTS
-    only = parts if found.only is None else tuple(part for part in parts if part in found.only)
-    for part in found.only or ():
+    arguments = parser.parse_args(argv)
+    parts = PARTS if arguments.against is None else against.PARTS
+    only = parts if arguments.only is None else tuple(part for part in parts if part in arguments.only)
+    for part in arguments.only or ():
         if part not in parts:
             parser.error(f"argument --only: expected some of {','.join(parts)}, got {part!r}")
-    if found.against is None and found.json is not None:
+    if arguments.against is None and arguments.json is not None:
         parser.error("argument --json: goes with --against")
-    if found.against is not None and found.out is not None:
+    if arguments.against is not None and arguments.out is not None:
         parser.error("argument --out: does not go with --against, which writes no page")
-    complete = not found.quick and only == PARTS
+    complete = not arguments.quick and only == PARTS
     return Options(
-        runs=found.runs or (1 if found.quick else 5 if found.against is None else 9),
-        quick=found.quick,
+        runs=arguments.runs or (1 if arguments.quick else 5 if arguments.against is None else 9),
+        quick=arguments.quick,
         only=only,
-        out=found.out or (DOCS if complete else None),
-        against=found.against,
-        json=found.json,
+        out=arguments.out or (DOCS if complete else None),
+        against=arguments.against,
+        json=arguments.json,
     )
 
 
-def _whole(text: str) -> int:
+def _positive_number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         msg = f"expected a whole number, 1 or more, got {text!r}"
         raise argparse.ArgumentTypeError(msg)
@@ -170,75 +170,75 @@ def _words(text: str) -> list[str]:
     return text.split(",")
 
 
-def sat(options: Options) -> Sitting:
+def run_session(options: Options) -> Session:
     """Measure everything that the options ask for."""
     threads = available_cpus()
-    sitting = Sitting(options, threads, environment(threads))
-    sitting.limits = measured_limits(sitting)
+    session = Session(options, threads, environment(threads))
+    session.limits = measure_limits(session)
     for workload in WORKLOADS:
         if workload.key in options.only:
-            measure_workload(sitting, workload)
+            measure_workload(session, workload)
     if set(COMMANDS) & set(options.only):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             export_csv(folder)
-            for group in groups(folder, IMAGES, sitting.variables):
+            for group in groups(folder, IMAGES, session.variables):
                 if group.key in options.only:
-                    sitting.add(measured_group(sitting, group, folder))
+                    session.add(measure_group(session, group, folder))
     if "growth" in options.only:
         for series in all_series(quick=options.quick):
-            sitting.growth.append((series, measured_series(sitting, series)))
-    sitting.limits = better(sitting.limits, measured_limits(sitting))
-    return sitting
+            session.growth.append((series, measure_series(session, series)))
+    session.limits = better(session.limits, measure_limits(session))
+    return session
 
 
-def measured_limits(sitting: Sitting) -> Limits:
+def measure_limits(session: Session) -> Limits:
     """Measure what the machine can do, in a process of its own."""
-    size, mebibytes, repeats = (512, 128, 2) if sitting.options.quick else (2048, 1024, 7)
-    words = [PYTHON, "-m", "benchmarks.limits", *map(str, (sitting.threads, size, mebibytes, repeats))]
-    answer = subprocess.run(words, env=sitting.variables, check=True, capture_output=True, text=True)
+    size, mebibytes, repeats = (512, 128, 2) if session.options.quick else (2048, 1024, 7)
+    words = [PYTHON, "-m", "benchmarks.limits", *map(str, (session.threads, size, mebibytes, repeats))]
+    answer = subprocess.run(words, env=session.variables, check=True, capture_output=True, text=True)
     return Limits(**json.loads(answer.stdout))
 
 
-def measure_workload(sitting: Sitting, workload: Workload) -> None:
+def measure_workload(session: Session, workload: Workload) -> None:
     """Measure a workload's tasks in the processes of its contenders."""
-    effort = sitting.options.effort
+    effort = session.options.effort
     with tempfile.TemporaryDirectory() as compiled:
-        variables = {**sitting.variables, "TORCHINDUCTOR_CACHE_DIR": compiled}
+        variables = {**session.variables, "TORCHINDUCTOR_CACHE_DIR": compiled}
         names = [
             who
             for who in workload.contenders
-            if not (sitting.options.quick and who in SLOW_TO_START and workload is not WORKLOADS[0])
+            if not (session.options.quick and who in SLOW_TO_START and workload is not WORKLOADS[0])
         ]
         with processes(names, variables) as running:
-            for task in workload.tasks[:1] if sitting.options.quick else workload.tasks:
-                able = [pair for pair in running if pair[0] not in sitting.missing]
+            for task in workload.tasks[:1] if session.options.quick else workload.tasks:
+                able = [pair for pair in running if pair[0] not in session.missing]
                 ready, missing = entrants(task, able, effort)
                 for who, why in missing.items():
-                    sitting.missing[who] = why
+                    session.missing[who] = why
                     print(f"{NAMES[who]} does not take part: {why}", file=sys.stderr)
                 run_in_turn(ready, effort.runs)
                 lines = [entrant.line for entrant in ready]
-                sitting.add(Table(workload.key, title(task), lines, task))
+                session.add(Table(workload.key, title(task), lines, task))
 
 
-def measured_group(sitting: Sitting, group: Group, folder: Path) -> Table:
+def measure_group(session: Session, group: Group, folder: Path) -> Table:
     """Measure commands."""
 
     def run(command: Command) -> tuple[float, float]:
-        return command.run(folder, sitting.variables)
+        return command.run(folder, session.variables)
 
-    effort = sitting.options.effort
+    effort = session.options.effort
     return measure_commands(group.key, group.title, group.commands, effort, run)
 
 
-def measured_series(sitting: Sitting, series: Series) -> list[Point]:
+def measure_series(session: Session, series: Series) -> list[Point]:
     """Measure a series: all of its points in turn, each in processes of its own."""
-    effort = sitting.options.effort
+    effort = session.options.effort
     effort = replace(effort, target=effort.target / 2, longest=effort.longest / 2)
     names = [who for _ in series.points for who in CONTENDERS]
     points, everyone = [], []
-    with processes(names, sitting.variables) as running:
+    with processes(names, session.variables) as running:
         for index, (x, task) in enumerate(series.points):
             first = index * len(CONTENDERS)
             ready, _ = entrants(task, running[first : first + len(CONTENDERS)], effort)
@@ -247,17 +247,17 @@ def measured_series(sitting: Sitting, series: Series) -> list[Point]:
             everyone += ready
         run_in_turn(everyone, effort.runs)
     for who in CONTENDERS:
-        found = slope_of(series, points, who)
-        print(f"{sitting.clock()} time by {series.key}, {NAMES[who]}: slope {found:.3f}", flush=True)
+        slope = slope_of(series, points, who)
+        print(f"{session.clock()} time by {series.key}, {NAMES[who]}: slope {slope:.3f}", flush=True)
     return points
 
 
-def about(sitting: Sitting, seconds: float) -> dict[str, str]:
+def about(session: Session, seconds: float) -> dict[str, str]:
     """Return what the figures depend on."""
     libraries = [f"{name} {_version(name)}" for name in LIBRARIES]
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.0f} minutes",
-        "machine": f"{_processor()}, {sitting.threads} processors for this process, "
+        "machine": f"{_processor()}, {session.threads} processors for this process, "
         f"{platform.system()} {platform.machine()}",
         "versions": f"xpnet {_version('xpnet')}, Python {platform.python_version()}, {', '.join(libraries)}",
     }
@@ -278,7 +278,7 @@ def _processor() -> str:
     return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
 
 
-def written(results: Results, out: Path) -> None:
+def write_results(results: Results, out: Path) -> None:
     """Write the page, its figure and all runs."""
     if results.growth:
         write_atomic(out / FIGURE, figure(results.growth))
@@ -294,19 +294,19 @@ def record(results: Results) -> dict[str, Any]:
         "threads": results.threads,
         "limits": None if results.limits is None else asdict(results.limits),
         "missing": dict(results.missing),
-        "tables": [_table(table, results.limits) for table in results.tables],
+        "tables": [_table_record(table, results.limits) for table in results.tables],
         "growth": [
             {
                 "by": series.key,
                 "slopes": {who: slope_of(series, points, who) for who in CONTENDERS},
-                "points": [{"at": p.x, **_table(p.table, results.limits)} for p in points],
+                "points": [{"at": p.x, **_table_record(p.table, results.limits)} for p in points],
             }
             for series, points in results.growth
         ],
     }
 
 
-def _table(table: Table, limits: Limits | None) -> dict[str, Any]:
+def _table_record(table: Table, limits: Limits | None) -> dict[str, Any]:
     content: dict[str, Any] = asdict(table)
     if table.task is not None and limits is not None:
         content["steps"] = table.task.steps
@@ -324,20 +324,20 @@ def run(options: Options) -> None:
             options.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise make_write_error(options.out, error) from error
-    sitting = sat(options)
+    session = run_session(options)
     results = Results(
-        about(sitting, time.perf_counter() - sitting.begin),
-        sitting.limits,
-        sitting.tables,
-        sitting.growth,
-        sitting.missing,
+        about(session, time.perf_counter() - session.begin),
+        session.limits,
+        session.tables,
+        session.growth,
+        session.missing,
         options.runs,
-        sitting.threads,
+        session.threads,
     )
     print(f"\n{page(results)}")
     if options.out is not None:
         try:
-            written(results, options.out)
+            write_results(results, options.out)
         except OSError as error:
             raise make_write_error(options.out, error) from error
         print(f"written to {options.out}")
@@ -360,7 +360,7 @@ def compare(options: Options, commit: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code: 2 bad options or folder, 1 a contender failed."""
-    options = parsed(sys.argv[1:] if argv is None else argv)
+    options = parse_options(sys.argv[1:] if argv is None else argv)
     try:
         if options.against is None:
             run(options)

@@ -123,8 +123,8 @@ def fetch(name: str, raw: Raw, mirrors: tuple[str, ...], out: Path, timeout: flo
             failures.append(f"{url}: {error}")
             continue
         _settle(part, target)
-        for other in out.glob(f"{target.name}.*.part"):
-            other.unlink()
+        for part in out.glob(f"{target.name}.*.part"):
+            part.unlink()
         return f"{target}: fetched from {mirror}"
     msg = f"{target.name}: no mirror gave it; {'; '.join(failures)}"
     raise FetchError(msg)
@@ -170,8 +170,8 @@ def defect(path: Path, raw: Raw) -> str | None:
         return f"holds {'more' if size > raw.size else 'fewer'} than {raw.size} bytes"
     if raw.packed:
         md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False)
-    found = md5.hexdigest()
-    return None if found == raw.md5 else f"its MD5 is {found}, not {raw.md5}"
+    digest = md5.hexdigest()
+    return None if digest == raw.md5 else f"its MD5 is {digest}, not {raw.md5}"
 
 
 def _continue(url: str, part: Path, limit: int, timeout: float) -> None:

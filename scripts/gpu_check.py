@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--out", type=Path, default=ROOT / "docs/evidence", help="folder of the files")
     options = parser.parse_args(argv)
     try:
-        check = begun(options.out, 60 * options.minutes)
+        check = start_check(options.out, 60 * options.minutes)
         failures = [line for name in options.only or STAGES for line in check.run(name)]
     except XPNetError as error:
         print(f"gpu_check: {error}", file=sys.stderr)
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def begun(out: Path, seconds: float) -> "Check":
+def start_check(out: Path, seconds: float) -> "Check":
     """Ask which libraries work and return the check, with what earlier ones found on this card.
 
     Raises
@@ -87,8 +87,8 @@ def begun(out: Path, seconds: float) -> "Check":
         None works, the page of the fingerprints cannot be read, or the folder cannot be made.
     """
     expected = golden(GOLDEN)
-    libraries = {name: probed(name) for name in CUDA_BACKENDS}
-    if not any(found["usable"] for found in libraries.values()):
+    libraries = {name: probe_library(name) for name in CUDA_BACKENDS}
+    if not any(probe["usable"] for probe in libraries.values()):
         reasons = (f"{x}: {y['reason']}; to mend it: {y['fix']}" for x, y in libraries.items())
         msg = f"CUDA is not usable here: {' | '.join(reasons)}"
         raise BackendError(msg)
@@ -99,13 +99,13 @@ def begun(out: Path, seconds: float) -> "Check":
     except OSError as error:
         raise make_write_error(out, error) from error
     print(f"{about['name']}, driver {about['driver']}")
-    for name, found in libraries.items():
-        print(f"{name}: {found['version'] if found['usable'] else found['reason']}")
+    for name, probe in libraries.items():
+        print(f"{name}: {probe['version'] if probe['usable'] else probe['reason']}")
     evidence = {
         "card": about,
         "libraries": libraries,
         "environment": collect_environment(),
-        "stages": earlier(file),
+        "stages": read_stages(file),
     }
     return Check(file, expected, evidence, seconds)
 
@@ -124,24 +124,24 @@ def golden(path: Path) -> dict[int, str]:
         msg = f"{path}: cannot be read ({error.strerror}): run the check from a checkout"
         raise XPNetError(msg) from error
     rows = re.findall(r"^\| (initial|after \d+ epochs?) \| `([0-9a-f]{64})` \|$", text, re.MULTILINE)
-    found = {0 if name == "initial" else int(name.split()[1]): digest for name, digest in rows}
-    if absent := {*MARKS[FIRST]} - found.keys():
+    digests = {0 if name == "initial" else int(name.split()[1]): digest for name, digest in rows}
+    if absent := {*MARKS[FIRST]} - digests.keys():
         after = ", ".join(str(epochs) for epochs in sorted(absent))
         msg = f"{path}: lacks the fingerprint of the default run after {after} epochs"
         raise XPNetError(msg)
-    return found
+    return digests
 
 
-def probed(name: str) -> dict[str, Any]:
+def probe_library(name: str) -> dict[str, Any]:
     """Return whether a library can use the GPU, its version and devices, or the reason and a remedy."""
-    found: dict[str, Any] = {
+    probe: dict[str, Any] = {
         "usable": False,
         "version": None,
         "devices": [],
         "fix": "see the reason",
     }
-    problem = work(["probe", name, FIRST], PROBE_SECONDS, found.update)
-    return found if problem is None else {**found, "usable": False, "reason": problem}
+    problem = work(["probe", name, FIRST], PROBE_SECONDS, probe.update)
+    return probe if problem is None else {**probe, "usable": False, "reason": problem}
 
 
 def card() -> dict[str, Any]:
@@ -171,7 +171,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unknown"
 
 
-def earlier(file: Path) -> dict[str, Any]:
+def read_stages(file: Path) -> dict[str, Any]:
     """Return the stages in the file of an earlier check; none if there is no such file."""
     try:
         stages = json.loads(file.read_text(encoding="utf-8"))["stages"]
@@ -192,7 +192,7 @@ class Check:
     @property
     def usable(self) -> list[str]:
         """The libraries that can use the GPU."""
-        return [name for name, found in self.evidence["libraries"].items() if found["usable"]]
+        return [name for name, probe in self.evidence["libraries"].items() if probe["usable"]]
 
     def save(self) -> None:
         """Write the evidence and its page; ConfigError when they cannot be written."""
@@ -252,21 +252,21 @@ class Stage:
 
 def fingerprints(check: Check, stage: Stage) -> None:
     """Train the default run with each library, on a second GPU too, and compare its fingerprints."""
-    places = {
+    targets = {
         f"{name} on {device}": (name, device)
         for device in MARKS
         for name in check.usable
         if device in check.evidence["libraries"][name]["devices"]
     }
-    for title, part, seconds in stage.parts(places):
-        name, device = places[title]
+    for title, part, seconds in stage.parts(targets):
+        name, device = targets[title]
 
-        def found(answer: dict[str, Any], part: dict[str, Any] = part) -> None:
+        def store(answer: dict[str, Any], part: dict[str, Any] = part) -> None:
             part[str(answer.pop("epochs"))] = answer
             stage.save()
 
         words = ["fingerprints", name, device, *map(str, MARKS[device])]
-        stage.fail(title, work(words, seconds, found))
+        stage.fail(title, work(words, seconds, store))
         stage.fail(title, _difference(part, check.expected))
 
 
@@ -290,7 +290,7 @@ def speed(check: Check, stage: Stage) -> None:
     for title, part, seconds in stage.parts(kinds):
         part["steps"] = []
 
-        def found(answer: dict[str, Any], part: dict[str, Any] = part) -> None:
+        def store(answer: dict[str, Any], part: dict[str, Any] = part) -> None:
             if "step" in answer:
                 part["steps"].append(answer["step"])
             else:
@@ -298,7 +298,7 @@ def speed(check: Check, stage: Stage) -> None:
             stage.save()
 
         words = [kinds[title], title.removeprefix("hand-written "), FIRST]
-        stage.fail(title, work(words, seconds, found))
+        stage.fail(title, work(words, seconds, store))
 
 
 def suite(check: Check, stage: Stage) -> None:
@@ -330,9 +330,9 @@ def _case(name: str) -> str:
 def _difference(part: dict[str, Any], expected: dict[int, str]) -> str | None:
     """Return a line about the first fingerprint that differs, if one does: the later ones follow."""
     for epochs, right in sorted(expected.items()):
-        found = part.get(str(epochs), {}).get("fingerprint", right)
-        if found != right:
-            return f"after {epochs} epochs the fingerprint is {found}, not {right}"
+        fingerprint = part.get(str(epochs), {}).get("fingerprint", right)
+        if fingerprint != right:
+            return f"after {epochs} epochs the fingerprint is {fingerprint}, not {right}"
     return None
 
 

@@ -21,7 +21,7 @@ from papers.page import (
     Candidate,
     Results,
     RowResults,
-    Trained,
+    SeedResult,
     network,
     page,
     percent_wrong,
@@ -66,7 +66,7 @@ class Options:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks for and return the exit code."""
-    options = parsed(sys.argv[1:] if argv is None else argv)
+    options = parse_options(sys.argv[1:] if argv is None else argv)
     # Also where a shell starts this in the background and has it ignore Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -76,11 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             choose(options.choose, options.out, options.backend)
         elif not options.page:
             train_rows(options)
-        found = results(options.out)
+        measured = results(options.out)
         if options.page:
-            write(with_earlier(found, DOCS / RECORD_FILE), DOCS)
+            write(with_earlier(measured, DOCS / RECORD_FILE), DOCS)
         else:
-            write(found, options.out)
+            write(measured, options.out)
     except XPNetError as error:
         print(f"reproduce_mnist_table: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parsed(argv: Sequence[str]) -> Options:
+def parse_options(argv: Sequence[str]) -> Options:
     """Return the options; SystemExit with code 2 and one line if they are wrong."""
     parser = Parser(
         prog="reproduce_mnist_table.py",
@@ -112,13 +112,13 @@ def parsed(argv: Sequence[str]) -> Options:
     )
     parser.add_argument("--backend", default="auto", metavar="NAME", help="of xpnet train (default: auto)")
     parser.add_argument("--page", action="store_true", help="train nothing, write docs/results.md and .json")
-    found = parser.parse_args(argv)
-    if found.page and (found.choose or found.rows or found.seeds):
+    arguments = parser.parse_args(argv)
+    if arguments.page and (arguments.choose or arguments.rows or arguments.seeds):
         parser.error("--page takes all that is there: leave --rows, --seeds and --choose out")
-    if found.choose and (found.rows or found.seeds):
+    if arguments.choose and (arguments.rows or arguments.seeds):
         parser.error("--choose takes one row and seed 0: leave --rows and --seeds out")
-    rows = tuple(dict.fromkeys(found.rows or ROWS))
-    return Options(rows, found.seeds, found.out, found.choose, found.backend, found.page)
+    rows = tuple(dict.fromkeys(arguments.rows or ROWS))
+    return Options(rows, arguments.seeds, arguments.out, arguments.choose, arguments.backend, arguments.page)
 
 
 def _row(name: str) -> Row:
@@ -178,8 +178,8 @@ def choose(row: Row, out: Path, backend: str) -> None:
         msg = f"--choose: {row.key} has no candidates: its only setting is {row.flags}"
         raise DataError(msg)
     for flags in row.candidates:
-        found = train(candidate_job(out, row, flags), backend)
-        print(f"{_validation_error(found):5.2f} %  {flags}", flush=True)
+        run = train(candidate_job(out, row, flags), backend)
+        print(f"{_validation_error(run):5.2f} %  {flags}", flush=True)
 
 
 def results(out: Path) -> Results:
@@ -210,38 +210,38 @@ def row_results(out: Path, row: Row) -> RowResults:
     )
 
 
-def _trained(job: Job, seed: int) -> Trained | None:
-    found = completed(job)
-    if found is None:
+def _trained(job: Job, seed: int) -> SeedResult | None:
+    run = completed(job)
+    if run is None:
         return None
     spent = cost(job.folder)
-    _, parameters = network(found["config"], found["data"]["features"], found["data"]["classes"])
-    return Trained(
+    _, parameters = network(run["config"], run["data"]["features"], run["data"]["classes"])
+    return SeedResult(
         seed,
-        percent_wrong(_metrics(found)["test_accuracy"]),
+        percent_wrong(_metrics(run)["test_accuracy"]),
         spent and spent.wall,
         spent and spent.cpu,
         parameters,
-        str(found["fingerprint"]),
-        found["backend"],
+        str(run["fingerprint"]),
+        run["backend"],
     )
 
 
 def _candidate(out: Path, row: Row, flags: str) -> list[Candidate]:
     job = candidate_job(out, row, flags)
-    found = completed(job)
-    if found is None:
+    run = completed(job)
+    if run is None:
         return []
     spent = cost(job.folder)
-    return [Candidate(flags, _validation_error(found), job.config.epochs, spent and spent.cpu)]
+    return [Candidate(flags, _validation_error(run), job.config.epochs, spent and spent.cpu)]
 
 
-def _validation_error(found: Record) -> float:
-    return percent_wrong(_metrics(found)["validation_accuracy"])
+def _validation_error(run: Record) -> float:
+    return percent_wrong(_metrics(run)["validation_accuracy"])
 
 
-def _metrics(found: Record) -> dict[str, Any]:
-    return found["metrics"] or {}
+def _metrics(run: Record) -> dict[str, Any]:
+    return run["metrics"] or {}
 
 
 def _about(out: Path) -> str:
@@ -249,7 +249,7 @@ def _about(out: Path) -> str:
     records = [read_run(path.parent) for path in sorted((out / "runs").glob("*/run.json"))]
     if not records:
         return ""
-    versions = sorted({found["versions"].get("numpy", "of unknown version") for found in records})
+    versions = sorted({run["versions"].get("numpy", "of unknown version") for run in records})
     return (
         f"Trained with NumPy {' and '.join(versions)}, on {_processor()},\n"
         f"{available_cpus()} processors and as many threads, {platform.system()}."
@@ -264,7 +264,7 @@ def _processor() -> str:
     return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
 
 
-def write(found: Results, folder: Path) -> None:
+def write(measured: Results, folder: Path) -> None:
     """Write the page and the figures.
 
     Raises
@@ -273,8 +273,8 @@ def write(found: Results, folder: Path) -> None:
         They cannot be written.
     """
     files = {
-        RECORD_FILE: json.dumps(record(found), indent=1, ensure_ascii=False) + "\n",
-        PAGE_FILE: page(found),
+        RECORD_FILE: json.dumps(record(measured), indent=1, ensure_ascii=False) + "\n",
+        PAGE_FILE: page(measured),
     }
     for name, text in files.items():
         save(folder / name, text.encode())

@@ -42,12 +42,12 @@ def image_blocks(x: NDArray[Any], count: int, seed: int) -> Blocks:
     margin = (FARTHEST, FARTHEST)
     padded = np.pad(x.reshape(-1, SIDE, SIDE), ((0, 0), margin, margin))
     moved = sliding_window_view(padded, (SIDE, SIDE), axis=(1, 2))
-    places = np.uint64(2 * FARTHEST + 1)
+    shifts = np.uint64(2 * FARTHEST + 1)
     stream = np.random.Philox(key=seed)
     for start in range(0, count, ROWS_AT_ONCE):
         rows = np.arange(start, min(start + ROWS_AT_ONCE, count)) % len(x)
         word = stream.random_raw(len(rows))
-        images = moved[rows, word % places, word // places % places]
+        images = moved[rows, word % shifts, word // shifts % shifts]
         darker = (word >> np.uint64(32)) % np.uint64(SHADES)
         darker = darker.astype(np.uint8).reshape(-1, 1, 1)
         yield np.maximum(images, darker) - darker

@@ -207,10 +207,16 @@ def test_the_callback_sees_every_epoch(pixels):
     seen = []
     model = xpnet.fit(*pixels[:2], epochs=4, log_every=2, callback=seen.append)
     assert [epoch.epoch for epoch in seen] == [0, 1, 2, 3, 4]
-    assert [set(epoch.figures) for epoch in seen] == [
+    assert [set(epoch.metrics) for epoch in seen] == [
         {"train_loss", "train_accuracy"} if number % 2 == 0 else set() for number in range(5)
     ]
-    assert [{"epoch": each.epoch, **each.figures} for each in seen[::2]] == model.history
+    assert [{"epoch": epoch.epoch, **epoch.metrics} for epoch in seen[::2]] == model.history
+
+
+def test_the_old_name_of_an_epochs_metrics_is_deprecated():
+    epoch = xpnet.Epoch(1, {"train_loss": 0.5})
+    with pytest.warns(DeprecationWarning, match=r"Epoch\.metrics"):
+        assert epoch.figures == epoch.metrics
 
 
 @pytest.mark.parametrize("true", [True, np.True_])

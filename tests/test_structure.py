@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet import train
+from xpnet import errors, train
 from xpnet.nn import network
 
 PACKAGE = Path(__file__).resolve().parents[1] / "xpnet"
@@ -54,6 +54,35 @@ def test_no_function_is_long():
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     assert {function: length for function, length in lengths.items() if length > 60} == {}
+
+
+ERRORS = {error for error in vars(errors) if error.endswith("Error")} | {"NamespaceMismatchError"}
+
+
+def raised_errors(function):
+    """The errors of xpnet that a function raises itself."""
+    raised = [node.exc for node in ast.walk(function) if isinstance(node, ast.Raise) and node.exc]
+    return {node.id for exc in raised for node in ast.walk(exc) if isinstance(node, ast.Name)} & ERRORS
+
+
+def public_functions(node, path):
+    """Yield the public functions in a tree, and the public methods of public classes, with their paths."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.ClassDef) and not child.name.startswith("_"):
+            if isinstance(child, ast.ClassDef):
+                yield from public_functions(child, f"{path}: {child.name}")
+            else:
+                yield f"{path}: {child.name}", child
+
+
+def test_public_functions_document_the_errors_they_raise():
+    missing = {}
+    for file in FILES:
+        for path, function in public_functions(ast.parse(file.read_text()), name(file)):
+            section = (ast.get_docstring(function) or "").partition("Raises\n------\n")[2]
+            if undocumented := sorted(error for error in raised_errors(function) if error not in section):
+                missing[path] = undocumented
+    assert missing == {}
 
 
 def test_a_step_is_few_calls_from_the_command_to_the_product(tmp_path, monkeypatch):

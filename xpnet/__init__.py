@@ -1,7 +1,7 @@
 """A from-scratch neural network whose mathematics is written once for every array library.
 
-``fit`` trains a network, ``load`` reads one from a file, and ``XPNetClassifier`` is a scikit-learn
-estimator. Importing this package loads no array library: each name brings what it needs when it is used.
+``fit`` trains a network, ``load`` loads one from a file, and ``XPNetClassifier`` is a scikit-learn
+estimator. Importing this package loads no array library: each name is imported at its first use.
 """
 
 from importlib import import_module
@@ -30,24 +30,24 @@ __all__ = [
     "load",
 ]
 
-_MODULES = {
+_NAMES = {
     "api": ("Epoch", "Model", "fit", "load"),
     "errors": ("BackendError", "ConfigError", "DataError", "DivergedError", "XPNetError"),
     "estimator": ("XPNetClassifier",),
     "inference.evaluation": ("Evaluation",),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
-if not TYPE_CHECKING:  # a type checker would take any other name for one of them
+if not TYPE_CHECKING:  # a type checker would accept any attribute
 
     def __getattr__(name: str) -> object:
-        if name not in _MODULE_OF:
+        if name not in _MODULES:
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        found: object = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-        globals()[name] = found
-        return found
+        value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -8,20 +8,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import EllipsisType
 
+    import numpy as np
     from numpy.typing import NDArray
 
 DType: TypeAlias = object
-"""A data type of an array library, such as ``xp.float64``: opaque."""
+"""A dtype of an array library, such as ``xp.float64``; opaque."""
 
 Device: TypeAlias = object
-"""A device of an array library: opaque."""
+"""A device of an array library; opaque."""
+
+HostArray: TypeAlias = "NDArray[np.generic]"
+"""A NumPy array of any dtype."""
 
 Index: TypeAlias = "int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]"
-"""Indices that work on every backend: ``x[...]``."""
+"""The index of an array, ``x[...]``, of the kinds that every backend supports."""
 
 
 class Array(Protocol):  # noqa: PLW1641 - arrays are not hashed
-    """An array of whichever library the backend wraps: what the mathematics uses of the array API."""
+    """An array of any library: the part of the array-API standard that the mathematics uses."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -52,13 +56,13 @@ class Array(Protocol):  # noqa: PLW1641 - arrays are not hashed
     def __bool__(self) -> bool: ...
 
 
-def as_array(array: NDArray[Any]) -> Array:
-    """Return a NumPy array itself: NumPy declares its operators for NumPy's own arrays alone."""
+def as_array(array: HostArray) -> Array:
+    """Return a NumPy array as an ``Array``: NumPy declares its operators only for its own arrays."""
     return cast("Array", array)
 
 
 class Namespace(Protocol):
-    """The functions of an array library, as in the array-API standard, that the mathematics uses."""
+    """The functions of the array-API standard that the mathematics uses."""
 
     inf: float
     nan: float
@@ -106,17 +110,17 @@ Result = TypeVar("Result")
 
 
 class MapBlocks(Protocol):
-    """`Backend.map_blocks`: as ``map``, perhaps several items at once."""
+    """The type of `Backend.map_blocks`: like ``map``, perhaps with items computed in parallel."""
 
     def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], /) -> Iterator[Result]:
         """Yield the results in the order of the items."""
 
 
 class Compile(Protocol):
-    """`Backend.compile`, with `exact` decided."""
+    """The type of `Backend.compile` with `exact` bound."""
 
     def __call__(self, function: AnyFunction, *, donated: Sequence[int] = ()) -> AnyFunction:
-        """Return a function that does the same."""
+        """Return an equivalent function."""
 
 
 def uncompiled(function: AnyFunction, *, donated: Sequence[int] = ()) -> AnyFunction:  # noqa: ARG001

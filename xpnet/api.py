@@ -39,19 +39,25 @@ if TYPE_CHECKING:
 
 COMMAND_LINE_ONLY = {"data", "test_data", "repeats"} | {field.name for field in fields(RunSettings)}
 COMMAND_LINE_ONLY -= {"log_every"}
-"""Settings of what the command reads, writes and prints, which ``fit`` does not."""
+"""Settings of files and output, which ``fit`` does not take."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A finished epoch."""
+    """The metrics after an epoch."""
 
     epoch: int
-    """Epochs that are complete; 0 is before the first."""
+    """The number of completed epochs; 0 is before the first."""
 
-    figures: dict[str, float]
-    """train_loss, train_accuracy, validation_loss and validation_accuracy: those of the training samples each
-    `log_every` epochs and at the end, those of validation samples, if there are any, always."""
+    metrics: dict[str, float]
+    """train_loss, train_accuracy, validation_loss and validation_accuracy. Those of the training samples are
+    present every `log_every` epochs and at the end, those of validation samples, if there are any, always."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The old name of `metrics`, deprecated."""
+        warnings.warn("Epoch.figures is now Epoch.metrics", DeprecationWarning, stacklevel=2)
+        return self.metrics
 
 
 EpochFunction = Callable[[Epoch], object]
@@ -61,16 +67,15 @@ EpochFunction = Callable[[Epoch], object]
 class Model:
     """A trained network.
 
-    Rows given to it are as those it was trained on: uint8 pixels or floats, (m, features), raw. They
-    may be NumPy arrays, lists, pandas data frames, or arrays of the model's backend. What it returns are
-    NumPy arrays.
+    Its methods take raw rows (m, features) like those it was trained on, uint8 pixels or floats: NumPy
+    arrays, lists, pandas data frames, or arrays of the model's backend. They return NumPy arrays.
 
     Parameters
     ----------
     network
         The parameters.
     history
-        The figures of the epochs it was trained for, a mapping each, with `epoch`.
+        The metrics of the logged epochs: a mapping for each, with `epoch`.
     device, backend, arithmetic
         The device, array library and arithmetic, as in `fit`. By default the arithmetic is reproducible
         for float64 parameters and native for float32.
@@ -91,7 +96,7 @@ class Model:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Features and the units of each layer; the last are the classes."""
+        """The number of features, and of the units of each layer; the last is that of classes."""
         return self.network.sizes
 
     @property
@@ -107,32 +112,32 @@ class Model:
         DataError
             The rows are not numbers, or do not have the network's features.
         """
-        return self.predictor.predict(_features(X, self.predictor.backend))
+        return self.predictor.predict(_to_features(X, self.predictor.backend))
 
     def predict_proba(self, X: object) -> NDArray[np.floating]:
         """Return the probability of each class, (m, classes); errors as in `predict`.
 
         float64 in reproducible arithmetic, else of the dtype of the parameters.
         """
-        return self.predictor.probabilities(_features(X, self.predictor.backend))
+        return self.predictor.probabilities(_to_features(X, self.predictor.backend))
 
     def logits(self, X: object) -> NDArray[np.floating]:
-        """Return what the softmax makes the probabilities of, (m, classes); else as `predict_proba`."""
-        return self.predictor.logits(_features(X, self.predictor.backend))
+        """Return the logits, the inputs of the softmax, (m, classes); dtype and errors as `predict_proba`."""
+        return self.predictor.logits(_to_features(X, self.predictor.backend))
 
     def evaluate(self, X: object, y: object) -> Evaluation:
-        """Return how well the network does on rows with labels (m,); the loss is the cross-entropy.
+        """Return metrics on rows (m, features) with labels (m,); the loss is the cross-entropy.
 
         Raises
         ------
         DataError
-            As in `predict`; or there are not as many labels, or one that the network has no class for.
+            As in `predict`; or rows and labels differ in number, or a label is none of the classes.
         """
-        table = _table(X, y, self.predictor.backend)
+        table = _make_table(X, y, self.predictor.backend)
         return evaluate(self.predictor, table.x, table.y)
 
     def save(self, path: str | Path) -> None:
-        """Write the network to a .safetensors file: completely, or not at all.
+        """Write the network to a .safetensors file, atomically.
 
         Raises
         ------
@@ -148,8 +153,8 @@ class Model:
         return Predictor(self.network, backend, self.arithmetic)
 
     def __getstate__(self) -> dict[str, object]:
-        # What computes is made anew where the copy is used.
-        return {name: part for name, part in vars(self).items() if name != "predictor"}
+        # The predictor, which holds a library's arrays, is rebuilt after unpickling.
+        return {name: value for name, value in vars(self).items() if name != "predictor"}
 
     def __repr__(self) -> str:
         return f"<xpnet.Model {format_sizes(self.sizes)}, fingerprint {self.fingerprint[:16]}>"
@@ -158,7 +163,7 @@ class Model:
 def load(
     path: str | Path, *, device: str = "auto", backend: str = "auto", arithmetic: Arithmetic | None = None
 ) -> Model:
-    """Return the network of a run's folder, with its history, or in a .safetensors file.
+    """Load a network from a run's folder, with its history, or from a .safetensors file; else as `Model`.
 
     Raises
     ------
@@ -180,25 +185,29 @@ def fit(
     callback: EpochFunction | None = None,
     **settings: object,
 ) -> Model:
-    """Train a network.
+    """Train a network; the same settings and data give the same fingerprint as `xpnet train`.
 
     Parameters
     ----------
     X
-        (m, features): uint8 pixels or floats. Whole numbers of another type are pixels, too, and must
-        be from 0 to 255. NumPy arrays, lists, pandas data frames, or arrays of the chosen backend.
+        (m, features): uint8 pixels or floats. Other integers are pixels, too, and must be from 0 to 255.
+        NumPy arrays, lists, pandas data frames, or arrays of the backend.
     y
         (m,) labels: 0, 1, 2 and so on.
     validation_data
-        Rows and labels that are not trained on. They are evaluated after each epoch, and with
-        `patience` they tell when to stop. `validation=N` takes N of the rows in `X` instead.
+        Validation samples: rows and labels. They are evaluated after each epoch, and `patience` stops
+        training by them. `validation=N` holds out N of the rows in `X` instead.
     classes
         The number of classes; by default one more than the largest label.
     callback
         Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
     **settings
-        Those of `xpnet train`, with their defaults, but for those of files and output. With a patience
-        the model is that of the best epoch.
+        The settings of `xpnet train`, with their defaults, except those of files and output.
+
+    Returns
+    -------
+    Model
+        The network after the last epoch; with `patience`, of the best epoch.
 
     Raises
     ------
@@ -219,49 +228,49 @@ def fit(
             msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
             raise ConfigError(msg)
         settings["validation"] = 1  # which a patience needs
-    config = checked(settings, "fit")
+    config = parse_settings(settings, "fit")
     patience = config.patience
     if validation_data is not None:
         config = replace(config, patience=None, validation=0)
     if classes is not None:
-        integer_from(1).check("fit: classes", _plain(classes), classes)
-    backend = chosen_backend(config)
-    training, validation = _table(X, y, backend), None
+        integer_from(1).check("fit: classes", _to_python(classes), classes)
+    backend = backend_from_settings(config)
+    training, validation = _make_table(X, y, backend), None
     if validation_data is not None:
-        validation = _table(*validation_data, backend, " in validation_data")
-    data = in_memory(training, validation, classes)
+        validation = _make_table(*validation_data, backend, " in validation_data")
+    data = make_dataset(training, validation, classes)
     return train(config, backend, data, patience=patience, callback=callback)[0]
 
 
-# What the estimator shares
+# Shared with the estimator
 
 
 @dataclass(frozen=True)
-class InMemory(Dataset):
-    """Arrays as a data set: its test samples, of which there may be none, are those to validate with."""
+class ArrayData(Dataset):
+    """Arrays as a data set, whose test samples, of which there may be none, are validation samples."""
 
     number_of_classes: int
 
     @property
     def classes(self) -> int:
-        """Number of classes, which the labels need not show."""
+        """The number of classes, of which some may have no samples."""
         return self.number_of_classes
 
 
-class Progress(NamedTuple):
-    """The state of training to continue from, as host arrays, and the normalisation of the inputs."""
+class TrainingProgress(NamedTuple):
+    """The state to continue training from, with host arrays, and the normalisation of the inputs."""
 
     state: TrainState
     normalization: Normalization
 
 
-def in_memory(training: Table, validation: Table | None = None, classes: int | None = None) -> InMemory:
-    """Return a data set of these tables.
+def make_dataset(training: Table, validation: Table | None = None, classes: int | None = None) -> ArrayData:
+    """Build a data set from tables.
 
     Raises
     ------
     DataError
-        They do not go together, or a label is too large for so many classes.
+        The tables do not match, or a label is not below the number of classes.
     """
     test = Table(training.x[:0], training.y[:0], "", "") if validation is None else validation
     if classes is None:
@@ -272,18 +281,18 @@ def in_memory(training: Table, validation: Table | None = None, classes: int | N
             msg = f"{table.y_from}: expected labels from 0 to {classes - 1}, got {largest}"
             raise DataError(msg)
     data = join_halves("arrays", training, test)
-    return InMemory(**vars(data), number_of_classes=classes)
+    return ArrayData(**vars(data), number_of_classes=classes)
 
 
-def checked(arguments: Mapping[str, object], source: str) -> TrainConfig:
-    """Return settings from Python's or NumPy's values; None stands for the default.
+def parse_settings(arguments: Mapping[str, object], source: str) -> TrainConfig:
+    """Build and validate settings from Python's or NumPy's values; None stands for the default.
 
     Raises
     ------
     ConfigError
         A setting is unknown, out of range or contradicts another: one line that begins with `source`.
     """
-    settings = {name: _plain(value) for name, value in arguments.items()}
+    settings = {name: _to_python(value) for name, value in arguments.items()}
     rates = settings.get("learning_rate")
     if isinstance(rates, list) and len(rates) > 1:
         msg = f"{source}: learning_rate: expected one number, got {rates}"
@@ -291,13 +300,13 @@ def checked(arguments: Mapping[str, object], source: str) -> TrainConfig:
     return from_json(settings, source)
 
 
-def chosen_backend(config: TrainConfig) -> Backend:
-    """Return the backend that the settings ask for; warn where the CPU takes the place of a GPU.
+def backend_from_settings(config: TrainConfig) -> Backend:
+    """Return the backend that the settings ask for; warn if the CPU replaces a GPU.
 
     Raises
     ------
     BackendError
-        It is not usable here.
+        The backend or device is not usable here.
     """
     selection = select_backend(config)
     if selection.warning is not None:
@@ -306,7 +315,7 @@ def chosen_backend(config: TrainConfig) -> Backend:
 
 
 def host_array(array: object, backend: Backend) -> object:
-    """Return an array of the backend's as a NumPy array, and anything else as it is."""
+    """Convert an array of the backend to NumPy; return anything else unchanged."""
     try:
         check_namespace(backend, array)
     except NamespaceMismatchError:
@@ -317,91 +326,91 @@ def host_array(array: object, backend: Backend) -> object:
 def train(
     config: TrainConfig,
     backend: Backend,
-    data: InMemory,
+    data: ArrayData,
     *,
     patience: int | None = None,
     callback: EpochFunction | None = None,
-    begin: Progress | None = None,
+    start: TrainingProgress | None = None,
     epochs: int | None = None,
-) -> tuple[Model, Progress]:
-    """Train from the start or from ``begin``, for so many epochs or up to those of the settings.
+) -> tuple[Model, TrainingProgress]:
+    """Train from the initial state or from ``start``, for so many epochs or up to those of the settings.
 
-    Return the best network and the progress at the end; errors as in ``fit``.
+    Return the best network, and the progress at the end; errors as in ``fit``.
     """
-    normalization = None if begin is None else begin.normalization
+    normalization = None if start is None else start.normalization
     with Trainer.open(config, data, backend, normalization) as trainer:
-        state = None if begin is None else _restored(trainer, begin.state)
+        state = None if start is None else _restore_state(trainer, start.state)
         last = epochs if epochs is None or state is None else epochs + state.epoch
         validate = trainer.evaluate_test if len(data.y_test) else None
-        history = _History(callback)
+        history = _RecordHistory(callback)
         evaluation = Evaluate(trainer, validate, max(config.epochs, last or 0))
         callbacks = [evaluation, EarlyStopping(patience), history]
         result = trainer.fit(callbacks, state, last)
         if result.interrupted:
             raise KeyboardInterrupt
         state = result.state._replace(variables=trainer.to_host(result.state.variables))
-        where = {"device": config.device, "backend": config.backend}
-        model = Model(trainer.model(result.best), history.rows, **where, arithmetic=config.arithmetic)
-        return model, Progress(state, trainer.normalization)
+        names = {"device": config.device, "backend": config.backend}
+        model = Model(trainer.model(result.best), history.rows, **names, arithmetic=config.arithmetic)
+        return model, TrainingProgress(state, trainer.normalization)
 
 
-class _History(Callback):
-    """Keeps the metrics of the epochs, and asks the user's function whether to stop."""
+class _RecordHistory(Callback):
+    """Records the metrics of the epochs, and calls the user's function, which may stop training."""
 
     def __init__(self, function: EpochFunction | None) -> None:
         self._function = function
         self.rows: list[dict[str, float]] = []
 
     def on_epoch_end(self, log: EpochLog) -> None:
-        """Keep the metrics of a logged epoch."""
+        """Record the metrics of a logged epoch."""
         if log.metrics:
             self.rows.append({"epoch": log.epoch, **log.metrics})
-        answer = None if self._function is None else self._function(Epoch(log.epoch, log.metrics))
-        # What else functions happen to return, such as numbers of characters, is no wish.
-        if isinstance(answer, bool | np.bool_) and answer:
+        stop_requested = None if self._function is None else self._function(Epoch(log.epoch, log.metrics))
+        # Other return values, such as the number of characters written, do not stop training.
+        if isinstance(stop_requested, bool | np.bool_) and stop_requested:
             self.stop = "callback"
 
 
-def _restored(trainer: Trainer, state: TrainState) -> TrainState:
-    """Return a state on the host on the device of a trainer, whose network must have its shapes."""
-    shapes = [tree_map(np.shape, start.variables) for start in (trainer.initial_state(), state)]
-    if shapes[0] != shapes[1]:
+def _restore_state(trainer: Trainer, state: TrainState) -> TrainState:
+    """Copy a state from the host to the trainer's device; ConfigError if its shapes differ."""
+    expected = tree_map(np.shape, trainer.initial_state().variables)
+    if tree_map(np.shape, state.variables) != expected:
         msg = "hidden, batch_norm, optimizer: expected those that the training began with"
         raise ConfigError(msg)
-    return trainer.restored(state)
+    return trainer.state_to_device(state)
 
 
-# From arguments to settings and arrays
+# Conversion of arguments
 
 
-def _plain(value: object) -> object:
-    """Return NumPy's numbers as Python's, and arrays and tuples as lists."""
+def _to_python(value: object) -> object:
+    """Convert NumPy numbers to Python numbers, and arrays and tuples to lists."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return [_to_python(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _table(X: object, y: object, backend: Backend, where: str = "") -> Table:
-    x_from, y_from = f"X{where}", f"y{where}"
-    x, numbers = _features(X, backend, x_from), _numbers(y, backend, y_from)
+def _make_table(X: object, y: object, backend: Backend, source: str = "") -> Table:
+    x_from, y_from = f"X{source}", f"y{source}"
+    x, numbers = _to_features(X, backend, x_from), _to_numbers(y, backend, y_from)
     return Table(x, as_labels(numbers, numbers.shape, y_from), x_from, y_from)
 
 
-def _features(X: object, backend: Backend, where: str = "X") -> NDArray[np.generic]:
-    numbers = _numbers(X, backend, where)
-    return as_features(numbers, numbers.shape, where)
+def _to_features(X: object, backend: Backend, source: str = "X") -> NDArray[np.generic]:
+    numbers = _to_numbers(X, backend, source)
+    return as_features(numbers, numbers.shape, source)
 
 
-def _numbers(values: object, backend: Backend, where: str) -> NDArray[np.generic]:
-    """Return anything that holds numbers as a NumPy array."""
+def _to_numbers(values: object, backend: Backend, source: str) -> NDArray[np.generic]:
+    """Convert a list, data frame or array of numbers to a NumPy array; DataError if there are others."""
     try:
         array = np.asarray(host_array(values, backend))
-        if array.dtype == object:  # Python's numbers, and missing ones
+        if array.dtype == object:  # Python numbers, and None
             array = array.astype(np.float64)
     except (TypeError, ValueError, RuntimeError) as error:  # each library raises its own
-        msg = f"{where}: expected an array of numbers, got a {type(values).__name__}: {one_line(error)}"
+        msg = f"{source}: expected an array of numbers, got a {type(values).__name__}: {one_line(error)}"
         raise DataError(msg) from error
     if array.dtype.kind not in "buif":
-        msg = f"{where}: expected an array of numbers, got {array.dtype}"
+        msg = f"{source}: expected an array of numbers, got {array.dtype}"
         raise DataError(msg)
     return array

@@ -1,22 +1,22 @@
-"""The errors a user can mend. Each prints as one line and ends the command with its exit code."""
+"""Errors that a user can fix. Commands print them as one line and end with their exit code."""
 
 from typing import Self
 
 
 class XPNetError(Exception):
-    """Something the user can mend: the message says what is wrong, where, and what to do."""
+    """An error that the user can fix: the message says what is wrong, where, and what to do."""
 
     exit_code = 2
 
 
 class DataError(XPNetError):
-    """A data file that is missing, damaged or not of the form that was asked for."""
+    """Data that are missing, damaged or not in the expected format."""
 
     @classmethod
-    def at(cls, where: object, problem: object, **place: object) -> Self:
-        """Return the error that names a file, perhaps a place in it (``line=3``), and what is wrong there."""
-        words = "".join(f", {name} {number}" for name, number in place.items())
-        return cls(f"{where}{words}: {problem}")
+    def at(cls, where: object, problem: object, **position: object) -> Self:
+        """Return the error for a problem in a file, perhaps at a position in it, such as ``line=3``."""
+        suffix = "".join(f", {name} {number}" for name, number in position.items())
+        return cls(f"{where}{suffix}: {problem}")
 
 
 class BackendError(XPNetError):
@@ -24,7 +24,7 @@ class BackendError(XPNetError):
 
 
 class ConfigError(XPNetError):
-    """A setting that is unknown, out of range or contradicts another."""
+    """A setting that is unknown, out of range, or contradicts another."""
 
 
 class DivergedError(XPNetError):
@@ -34,7 +34,7 @@ class DivergedError(XPNetError):
 
     @classmethod
     def in_epoch(cls, epoch: int) -> Self:
-        """Return the error of an epoch, counted from 1; 0 is the state before training."""
+        """Return the error for an epoch, counted from 1; 0 is the state before training."""
         return cls(
             f"training diverged: the loss is not finite in epoch {epoch}: "
             "try a smaller --learning-rate, or --normalize scale"

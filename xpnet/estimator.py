@@ -6,7 +6,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.api import Progress, checked, chosen_backend, host_array, in_memory, train
+from xpnet.api import TrainingProgress, backend_from_settings, host_array, make_dataset, parse_settings, train
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig, settings
 from xpnet.data.table import Table, as_features
@@ -22,36 +22,36 @@ except ImportError as error:
     raise ImportError(msg) from error
 
 DTYPES = (np.float64, np.float32, np.uint8)
-"""The dtypes of features; others become the first."""
+"""The dtypes that features keep; others are converted to the first."""
 
 
 class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A neural network that classifies the rows of a table.
 
-    It takes what scikit-learn's classifiers take: NumPy arrays, lists, pandas data frames, any labels;
-    and arrays of the chosen backend. uint8 features are pixels, all others are numbers that need not
-    share a scale. What it returns are NumPy arrays.
+    It takes the inputs of scikit-learn's classifiers (NumPy arrays, lists, pandas data frames, labels of
+    any kind), and arrays of the backend. uint8 features are pixels; others need not share a scale. It
+    returns NumPy arrays.
 
     Parameters
     ----------
     random_state
-        The seed: fixes the initial weights and the order of the samples. The same number gives the
-        same bits in reproducible arithmetic. None draws one from NumPy's global generator.
+        The seed of the initial weights and the order of the samples. The same number gives the same bits
+        in reproducible arithmetic. None draws a seed from NumPy's global generator.
     batch_size
-        Samples in a step. Where fewer are there it is all of them, and beside batch_norm it grows if
-        the last batch would be a single sample.
+        Samples in a step, capped at the number of samples. With batch_norm it is increased if the last
+        batch would be a single sample.
     hidden, activation, ...
-        The settings of `xpnet train` of the same names, some with other defaults, which suit tables.
+        The settings of `xpnet train` of the same names; some defaults differ, to suit tables.
 
     Attributes
     ----------
     classes_
         The labels, sorted, (classes,).
     model_
-        The ``xpnet.Model``: with `fingerprint`, `history` and `save`. Its classes are indices of
+        The ``xpnet.Model``, with `fingerprint`, `history` and `save`. Its classes are indices into
         ``classes_``.
     n_iter_
-        The epochs it was trained for.
+        The number of epochs it was trained for.
     n_features_in_, feature_names_in_
         As in every scikit-learn estimator.
     """
@@ -97,7 +97,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         log_every: int = 10,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
-        # scikit-learn wants each parameter as an attribute of its name.
+        # scikit-learn expects each parameter as an attribute of the same name.
         parameters = locals().copy()
         del parameters["self"]
         self.__dict__.update(parameters)
@@ -108,7 +108,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            Rows or labels are not what scikit-learn's classifiers take.
+            scikit-learn's validation rejects the rows or labels.
         ConfigError
             A setting is out of range, or contradicts another or the data.
         BackendError
@@ -116,33 +116,40 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         DivergedError
             The loss became infinite or NaN.
         """
-        config = self._settings()
-        backend = chosen_backend(config)
-        X, y = self._checked(X, y, backend, reset=True)
+        config = self._parse_settings()
+        backend = backend_from_settings(config)
+        X, y = self._validate_samples(X, y, backend, reset=True)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self._train(config, backend, X, codes)
         return self
 
     def partial_fit(self, X: object, y: object, classes: object = None) -> Self:
-        """Train for one epoch on these rows, from where training ended; errors as in ``fit``.
+        """Train for one more epoch on these rows.
 
-        Inputs are normalised by the rows of the first call. As many calls with the same rows as there
-        are `epochs` come to the same as ``fit``. Schedules run over `epochs` epochs.
+        Inputs are normalised with the statistics of the rows of the first call. `epochs` calls with the
+        same rows are equivalent to ``fit``. Schedules run over `epochs` epochs.
 
         Parameters
         ----------
         X, y
             Rows (m, features) with labels (m,).
         classes
-            All labels that there will be; needed in the first call.
+            All labels, of later calls too; required in the first call.
+
+        Raises
+        ------
+        ValueError
+            As in ``fit``; or ``classes`` is missing, differs from that of the first call, or lacks a label.
+        ConfigError, BackendError, DivergedError
+            As in ``fit``; ConfigError also if `validation` is not 0.
         """
-        config = self._settings()
+        config = self._parse_settings()
         if config.validation:
             msg = "validation: expected 0 for partial_fit, which takes all the rows that it is given"
             raise ConfigError(msg)
-        backend = chosen_backend(config)
+        backend = backend_from_settings(config)
         first = not hasattr(self, "classes_")
-        X, y = self._checked(X, y, backend, reset=first)
+        X, y = self._validate_samples(X, y, backend, reset=first)
         if first:
             if classes is None:
                 msg = "classes: expected all labels in the first call of partial_fit, got none"
@@ -151,13 +158,13 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
             msg = f"classes: expected those of the first call, {self.classes_}, got {classes}"
             raise ValueError(msg)
-        codes = _codes(y, self.classes_)
-        self._train(config, backend, X, codes, begin=getattr(self, "_progress", None), epochs=1)
+        codes = _encode_labels(y, self.classes_)
+        self._train(config, backend, X, codes, start=getattr(self, "_progress", None), epochs=1)
         return self
 
     def predict(self, X: object) -> NDArray[np.generic]:
-        """Return the label of each row, (m,)."""
-        X = self._rows(X)
+        """Return the predicted label of each row (m, features), as (m,); errors as in `predict_proba`."""
+        X = self._validate_rows(X)
         labels: NDArray[np.generic] = self.classes_[self.model_.predict(X)]
         return labels
 
@@ -165,12 +172,19 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the probability of each label in the order of ``classes_``, (m, classes).
 
         float64; float32 in native arithmetic of that dtype.
+
+        Raises
+        ------
+        NotFittedError
+            The classifier is not trained.
+        ValueError
+            scikit-learn's validation rejects the rows.
         """
-        X = self._rows(X)
+        X = self._validate_rows(X)
         return self.model_.predict_proba(X)
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
-        """Return the share of rows whose label is predicted."""
+        """Return the accuracy on rows (m, features) with labels (m,); errors as in `predict_proba`."""
         check_is_fitted(self)
         y = host_array(y, self.model_.predictor.backend)
         return float(super().score(X, y, sample_weight))
@@ -182,51 +196,57 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X: NDArray[np.generic],
         codes: NDArray[np.integer],
         *,
-        begin: Progress | None = None,
+        start: TrainingProgress | None = None,
         epochs: int | None = None,
     ) -> None:
+        config = _adapt_batch_size(config, len(X))
         table = Table(as_features(X, X.shape, "X"), codes.astype(np.int32), "X", "y")
-        data = in_memory(table, classes=len(self.classes_))
-        self.model_, self._progress = train(
-            _fitting(config, len(X)), backend, data, patience=config.patience, begin=begin, epochs=epochs
-        )
+        data = make_dataset(table, classes=len(self.classes_))
+        result = train(config, backend, data, patience=config.patience, start=start, epochs=epochs)
+        self.model_, self._progress = result
         self.n_iter_ = self._progress.state.epoch
 
-    def _settings(self) -> TrainConfig:
+    def _parse_settings(self) -> TrainConfig:
         parameters = self.get_params(deep=False)
         state = parameters.pop("random_state")
         whole = isinstance(state, int | np.integer)
         seed = state if whole else check_random_state(state).randint(2**31 - 1)
-        return checked({**parameters, "seed": seed}, type(self).__name__)
+        return parse_settings({**parameters, "seed": seed}, type(self).__name__)
 
-    def _checked(
+    def _validate_samples(
         self, X: object, y: object, backend: Backend, *, reset: bool
     ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-        """Return rows and labels as scikit-learn wants them."""
+        """Validate rows and labels with scikit-learn."""
         rows, labels = validate_data(
             self, host_array(X, backend), host_array(y, backend), dtype=DTYPES, reset=reset
         )
         check_classification_targets(labels)
         return rows, labels
 
-    def _rows(self, X: object) -> NDArray[np.generic]:
+    def _validate_rows(self, X: object) -> NDArray[np.generic]:
         check_is_fitted(self)
         X = host_array(X, self.model_.predictor.backend)
         rows: NDArray[np.generic] = validate_data(self, X, dtype=DTYPES, reset=False)
         return rows
 
 
-def _codes(y: NDArray[np.generic], classes: NDArray[np.generic]) -> NDArray[np.integer]:
-    """Return the index of each label among the classes, (m,)."""
-    if strangers := sorted(set(y.tolist()) - set(classes.tolist())):
-        msg = f"y: expected labels in {classes.tolist()}, got {strangers}"
+def _encode_labels(y: NDArray[np.generic], classes: NDArray[np.generic]) -> NDArray[np.integer]:
+    """Return the index of each label among the classes, (m,).
+
+    Raises
+    ------
+    ValueError
+        A label is none of the classes.
+    """
+    if unknown := sorted(set(y.tolist()) - set(classes.tolist())):
+        msg = f"y: expected labels in {classes.tolist()}, got {unknown}"
         raise ValueError(msg)
     codes: NDArray[np.integer] = np.searchsorted(classes, y)
     return codes
 
 
-def _fitting(config: TrainConfig, rows: int) -> TrainConfig:
-    """Return the settings with a batch size that so many rows can be cut into."""
+def _adapt_batch_size(config: TrainConfig, rows: int) -> TrainConfig:
+    """Return the settings with a batch size that suits the number of rows."""
     if config.batch_size == "full":
         return config
     count = max(1, rows - config.validation)

@@ -153,11 +153,11 @@ def compared(
 def tasks(parts: Sequence[str], *, quick: bool) -> list[tuple[Pair, Task]]:
     """Return the trainings to time, each with the pair that it fills."""
     steps = 2 if quick else STEPS
-    found = [(Pair("epoch", "an epoch, full batch"), Task())]
+    pairs = [(Pair("epoch", "an epoch, full batch"), Task())]
     for size in (32, 128, 1024):
         task = Task(batch=size, rows=min(steps * size, IMAGES))
-        found.append((Pair("steps", f"a step, batches of {size:,}", task.steps), task))
-    return [each for each in found if each[0].key in parts]
+        pairs.append((Pair("steps", f"a step, batches of {size:,}", task.steps), task))
+    return [(pair, task) for pair, task in pairs if pair.key in parts]
 
 
 def trainings(
@@ -202,8 +202,8 @@ def one_command(key: str, command: Command, effort: Effort, folder: Path, sides:
     both = [OneCommand(Line("", command.name), command, folder, variables) for variables in sides]
     if effort.warm_up:
         run_in_turn(both, 1)
-        for each in both:
-            each.line.seconds.clear()
+        for side in both:
+            side.line.seconds.clear()
     alternate(pair, both, range(effort.runs * (3 if key == "startup" else 1)))
     return pair
 
@@ -298,9 +298,9 @@ def row(pair: Pair) -> str:
     """Return a pair's line: the medians of both sides, and the ratios."""
     medians = [statistics.median(times) / pair.parts for times in (pair.old, pair.new)]
     unit, factor, _ = next(unit for unit in UNITS if min(medians) >= unit[2])
-    shown = [f"{number(factor * median)} {unit}" for median in medians]
+    times = [f"{number(factor * median)} {unit}" for median in medians]
     spreads = [f"{low:.3f} - {high:.3f}" for low, high in (pair.quartiles, _ends(pair.ratios))]
-    return _COLUMNS.format(pair.title, *shown, f"{pair.ratio:.3f}", *spreads).rstrip()
+    return _COLUMNS.format(pair.title, *times, f"{pair.ratio:.3f}", *spreads).rstrip()
 
 
 def worst(pairs: Sequence[Pair]) -> str:

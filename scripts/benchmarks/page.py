@@ -62,8 +62,8 @@ def table_section(table: Table, limits: Limits | None) -> str:
         scaled = [factor * x / parts for x in (line.median, min(line.seconds), max(line.seconds))]
         row = [line.name, number(scaled[0]), f"{number(scaled[1])} - {number(scaled[2])}"]
         for who in references:
-            other = table.of(who)
-            row.append("" if other is None or other is line else number(line.ratio(other)))
+            peer = table.of(who)
+            row.append("" if peer is None or peer is line else number(line.ratio(peer)))
         if with_floor:
             row.append(times_floor(table, line, limits))
         if with_memory:
@@ -138,7 +138,7 @@ def _limits(limits: Limits, tables: Sequence[Table]) -> str:
             ]
         )
     head = ["", "GFLOP", "MB of pixels", "floor in float32, ms", "floor in float64, ms"]
-    shown = f"\n\n{markdown(head, rows)}" if rows else ""
+    table = f"\n\n{markdown(head, rows)}" if rows else ""
     return f"""## What this machine can do
 
 Measured in the same run, with all threads, the best of several: matrix products at
@@ -146,7 +146,7 @@ Measured in the same run, with all threads, the best of several: matrix products
 ({limits.blas}), reading memory at {number(limits.bandwidth / 1e9)} GB/s. A floor is the larger of two
 times: the operations of the matrix products (2 n k m for each; three products a layer in training, two in
 the first, one in predicting) at that rate, and one reading of the pixels as bytes. The float32 floor is
-for native, the float64 floor for reproducible.{shown}"""
+for native, the float64 floor for reproducible.{table}"""
 
 
 def _growth(growth: Sequence[tuple[Series, Sequence[Point]]]) -> str:

@@ -56,9 +56,9 @@ class Line:
         """The median of the peak memory, in MiB."""
         return statistics.median(self.mebibytes)
 
-    def ratio(self, other: "Line") -> float:
-        """Return the median ratio of this line's times to the times of ``other`` in the same rounds."""
-        pairs = zip(self.seconds, other.seconds, strict=True)
+    def ratio(self, peer: "Line") -> float:
+        """Return the median ratio of this line's times to the times of ``peer`` in the same rounds."""
+        pairs = zip(self.seconds, peer.seconds, strict=True)
         return statistics.median(a / b for a, b in pairs)
 
 

@@ -18,9 +18,9 @@ PEERS = {
 }
 LIBRARIES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 OWN = {
-    f"xpnet:{arithmetic}:{library}": f"xpnet {arithmetic}, {shown}"
+    f"xpnet:{arithmetic}:{library}": f"xpnet {arithmetic}, {title}"
     for arithmetic in ("native", "reproducible")
-    for library, shown in LIBRARIES.items()
+    for library, title in LIBRARIES.items()
 }
 NAMES = PEERS | OWN
 

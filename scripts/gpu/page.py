@@ -31,8 +31,8 @@ def page(evidence: dict[str, Any], expected: dict[int, str], file: str) -> str:
         f"- {about['memory_gib']} GiB, driver {about['driver']}, CUDA {about['cuda']}",
         f"- {where['python']}, {where['platform']}",
     ]
-    for name, found in evidence["libraries"].items():
-        state = found["version"] if found["usable"] else f"not usable: {found['reason']}"
+    for name, probe in evidence["libraries"].items():
+        state = probe["version"] if probe["usable"] else f"not usable: {probe['reason']}"
         lines.append(f"- {name} {state}")
     for name, section in SECTIONS.items():
         if name in stages:
@@ -71,12 +71,12 @@ def _fingerprints(parts: dict[str, Any], expected: dict[int, str]) -> list[str]:
         f"|---|{'---|' * len(marks)}---:|",
     ]
     for title, part in parts.items():
-        found = {epochs: part[str(epochs)] for epochs in marks if str(epochs) in part}
+        runs = {epochs: part[str(epochs)] for epochs in marks if str(epochs) in part}
         cells = [
-            "-" if x not in found else "same" if found[x]["fingerprint"] == expected[x] else "DIFFERS"
+            "-" if x not in runs else "same" if runs[x]["fingerprint"] == expected[x] else "DIFFERS"
             for x in marks
         ]
-        seconds = max((each["seconds"] for each in found.values()), default="-")
+        seconds = max((run["seconds"] for run in runs.values()), default="-")
         lines.append(f"| {title} | {' | '.join(cells)} | {seconds} |")
     return lines
 
@@ -111,8 +111,8 @@ def _float64_note(parts: dict[str, Any]) -> str:
     ratios = {name: part["products"]["ratio"] for name, part in parts.items() if "products" in part}
     if not ratios:
         return "float64: not measured."
-    shown = ", ".join(f"{ratio} times ({name})" for name, ratio in ratios.items())
-    text = f"A float64 matrix product takes {shown} as long as one in float32"
+    times = ", ".join(f"{ratio} times ({name})" for name, ratio in ratios.items())
+    text = f"A float64 matrix product takes {times} as long as one in float32"
     slow = max(ratios.values()) >= SLOW
     return f"{text}{': slow, and the reproducible arithmetic needs float64' * slow}."
 

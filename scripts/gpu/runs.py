@@ -20,7 +20,7 @@ GRACE = 15.0
 """Seconds from an interrupt to the end by force."""
 
 
-def work(words: list[str], seconds: float, found: Callable[[dict[str, Any]], object]) -> str | None:
+def work(words: list[str], seconds: float, on_result: Callable[[dict[str, Any]], object]) -> str | None:
     """Run work.py, hand on what it finds, and return what kept it from finding everything."""
     problems: list[str] = []
 
@@ -32,7 +32,7 @@ def work(words: list[str], seconds: float, found: Callable[[dict[str, Any]], obj
         if "error" in answer:
             problems.append(answer["error"])
         else:
-            found(answer)
+            on_result(answer)
 
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         ending = run([*WORK, *words], seconds, line, errors)
@@ -120,5 +120,5 @@ def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
 
 def last_line(lines: list[str]) -> str:
     """Return the last line that says something."""
-    written = [line.strip("= \n") for line in lines if line.strip("= \n")]
-    return written[-1] if written else "no output"
+    filled = [line.strip("= \n") for line in lines if line.strip("= \n")]
+    return filled[-1] if filled else "no output"

@@ -94,9 +94,9 @@ def peer(library: str, device: str, data: Images, answer: Answer) -> None:
 
 def step(one: Contender, task: Task) -> dict[str, Any]:
     """Return the median seconds of a step, over the runs that it comes with."""
-    run = prepared(one, task, **EFFORT)
-    measured = [run() for _ in range(RUNS)]
-    seconds = [found["seconds"] / found["passes"] / steps(found["rows"], task.batch) for found in measured]
+    run_passes = prepared(one, task, **EFFORT)
+    measured = [run_passes() for _ in range(RUNS)]
+    seconds = [run["seconds"] / run["passes"] / steps(run["rows"], task.batch) for run in measured]
     return {
         "batch": task.batch or task.rows,
         "rows": measured[0]["rows"],
@@ -190,4 +190,4 @@ if __name__ == "__main__":
     # What libraries print goes to standard error.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    sys.exit(main(sys.argv[1:], lambda found: print(json.dumps(found), file=answers, flush=True)))
+    sys.exit(main(sys.argv[1:], lambda result: print(json.dumps(result), file=answers, flush=True)))

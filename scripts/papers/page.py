@@ -13,7 +13,7 @@ PARALLEL = 0.75
 
 
 @dataclass(frozen=True)
-class Trained:
+class SeedResult:
     """A row trained with one seed."""
 
     seed: int
@@ -41,7 +41,7 @@ class RowResults:
 
     row: Row
     sizes: str  # 784-800-10
-    trained: Sequence[Trained] = ()
+    trained: Sequence[SeedResult] = ()
     candidates: Sequence[Candidate] = ()
 
     @property
@@ -138,7 +138,7 @@ def error(results: RowResults) -> str:
     return f"{results.mean:.2f}{spread}"
 
 
-def duration(trained: Sequence[Trained], processors: int) -> str:
+def duration(trained: Sequence[SeedResult], processors: int) -> str:
     """Return the mean time of a run.
 
     Where other programs kept the processors busy, the wall time says little: then it is the processor time
@@ -168,9 +168,9 @@ def _notes(results: Results) -> str:
         f"†: the machine had other work; a quiet one takes from processor time / {processors} to the second.",
     ]
     for row in results.rows:
-        others = sorted({run.backend for run in row.trained} - {"numpy"})
-        backends = f"Trained with --backend {' and '.join(others)}." if others else ""
-        notes = " ".join(filter(None, (row.row.note, backends)))
+        backends = sorted({run.backend for run in row.trained} - {"numpy"})
+        note = f"Trained with --backend {' and '.join(backends)}." if backends else ""
+        notes = " ".join(filter(None, (row.row.note, note)))
         lines += [f"{row.sizes}, {row.row.training}: {notes}"] if notes else []
     return "\n".join(f"- {line}" for line in lines)
 
@@ -209,9 +209,9 @@ its error on those; `--choose ROW` does it. Differences below about 0.1 points (
 within the noise. To save time, candidates are often trained for fewer epochs than was then chosen."""
     ]
     for row in tried:
-        ranked = sorted(row.candidates, key=lambda each: each.validation_error)
-        shared = shared_flags([each.flags for each in ranked])
-        rows = [[f"{each.validation_error:.2f}", _code(without(each.flags, shared))] for each in ranked]
+        ranked = sorted(row.candidates, key=lambda candidate: candidate.validation_error)
+        shared = shared_flags([candidate.flags for candidate in ranked])
+        rows = [[f"{one.validation_error:.2f}", _code(without(one.flags, shared))] for one in ranked]
         table = markdown(("validation error %", "with"), rows)
         common = f"All with {_code(' '.join(shared))}" if shared else "These settings"
         parts.append(
@@ -232,13 +232,13 @@ def settings(flags: str) -> list[str]:
 
 def shared_flags(candidates: Sequence[str]) -> list[str]:
     """Return the flags with values that all candidates have, in the first one's order."""
-    first, *others = [settings(flags) for flags in candidates]
-    return [each for each in first if all(each in other for other in others)] if others else []
+    first, *rest = [settings(flags) for flags in candidates]
+    return [flag for flag in first if all(flag in flags for flags in rest)] if rest else []
 
 
 def without(flags: str, shared: Sequence[str]) -> str:
     """Return flags without those that are shared."""
-    return " ".join(each for each in settings(flags) if each not in shared)
+    return " ".join(flag for flag in settings(flags) if flag not in shared)
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

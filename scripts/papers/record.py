@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from papers.page import Candidate, Results, RowResults, Trained
+from papers.page import Candidate, Results, RowResults, SeedResult
 from papers.rows import Row
 from papers.runs import WITHOUT_CONSEQUENCE, final_job
 from xpnet.config import TrainConfig, to_json
@@ -43,11 +43,9 @@ def _row_record(results: RowResults) -> dict[str, Any]:
 def settings(row: Row) -> dict[str, Any]:
     """Return the settings that a row is trained with, where they are not the defaults."""
     plain = to_json(TrainConfig())
-    chosen = to_json(final_job(Path(), row, 0).config)
+    own = to_json(final_job(Path(), row, 0).config)
     return {
-        name: value
-        for name, value in chosen.items()
-        if value != plain[name] and name not in WITHOUT_CONSEQUENCE
+        name: value for name, value in own.items() if value != plain[name] and name not in WITHOUT_CONSEQUENCE
     }
 
 
@@ -66,32 +64,32 @@ def with_earlier(results: Results, path: Path) -> Results:
         earlier = json.loads(path.read_text(encoding="utf-8"))
         rows = {row["row"]: row for row in earlier["rows"]}
         about = [str(earlier["about"]), results.about] if rows else [results.about]
-        found = [_with_earlier(row, rows.get(row.row.key, {})) for row in results.rows]
+        merged = [_with_earlier(row, rows.get(row.row.key, {})) for row in results.rows]
     except FileNotFoundError:
         return results
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{path}: damaged: remove it, the page then holds what is trained now"
         raise DataError(msg) from error
-    return replace(results, rows=found, about="\n".join(dict.fromkeys(filter(None, about))))
+    return replace(results, rows=merged, about="\n".join(dict.fromkeys(filter(None, about))))
 
 
 def _with_earlier(results: RowResults, earlier: Mapping[str, Any]) -> RowResults:
     same = earlier.get("settings") == settings(results.row)
-    seeds = [Trained(**each) for each in earlier["trained"]] if same else []
-    tried = [Candidate(**each) for each in earlier.get("candidates", ())]
-    trained = _either(results.trained, seeds, lambda each: each.seed)
-    candidates = _either(results.candidates, tried, lambda each: each.flags)
+    seeds = [SeedResult(**run) for run in earlier["trained"]] if same else []
+    tried = [Candidate(**candidate) for candidate in earlier.get("candidates", ())]
+    trained = _merge(results.trained, seeds, lambda run: run.seed)
+    candidates = _merge(results.candidates, tried, lambda candidate: candidate.flags)
     flags = list(results.row.candidates)
     return replace(
         results,
-        trained=sorted(trained, key=lambda each: each.seed),
+        trained=sorted(trained, key=lambda run: run.seed),
         candidates=sorted(
-            (each for each in candidates if each.flags in flags),
-            key=lambda each: flags.index(each.flags),
+            (candidate for candidate in candidates if candidate.flags in flags),
+            key=lambda candidate: flags.index(candidate.flags),
         ),
     )
 
 
-def _either(new: Sequence[Any], old: Sequence[Any], key: Callable[[Any], Any]) -> list[Any]:
+def _merge(new: Sequence[Any], old: Sequence[Any], key: Callable[[Any], Any]) -> list[Any]:
     """Return the items of both; of two with the same key, the new one."""
-    return list(({key(each): each for each in old} | {key(each): each for each in new}).values())
+    return list(({key(item): item for item in old} | {key(item): item for item in new}).values())

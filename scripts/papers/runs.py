@@ -100,11 +100,11 @@ def completed(job: Job) -> Record | None:
         return None
     record = read_run(job.folder)
     wanted = to_json(job.config)
-    found = to_json(from_json(record["config"], str(job.folder)))
+    recorded = to_json(from_json(record["config"], str(job.folder)))
     for name in sorted(wanted.keys() - WITHOUT_CONSEQUENCE):
-        if wanted[name] != found[name]:
+        if wanted[name] != recorded[name]:
             msg = (
-                f"{job.folder}: {name} was {found[name]!r} in this run and is now "
+                f"{job.folder}: {name} was {recorded[name]!r} in this run and is now "
                 f"{wanted[name]!r}: remove the folder to train it anew, or choose another --out"
             )
             raise DataError(msg)
@@ -137,8 +137,8 @@ def train(job: Job, backend: str = "auto") -> Record:
 def cost(folder: Path) -> Cost | None:
     """Return what the run in ``folder`` took, all its parts together, if that was recorded."""
     try:
-        found = json.loads((folder / COST_FILE).read_text(encoding="utf-8"))
-        return Cost(float(found["wall_seconds"]), float(found["cpu_seconds"]))
+        cost_record = json.loads((folder / COST_FILE).read_text(encoding="utf-8"))
+        return Cost(float(cost_record["wall_seconds"]), float(cost_record["cpu_seconds"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -477,8 +477,8 @@ def test_one_bit_more_would_be_one_too_many(terms, more):
     budget = bit_budget(terms, a_integer=False, b_integer=False)
     x, y = 1 - 2.0 ** -(budget.a + more), 1 - 2.0**-budget.b  # all their bits are ones
     ops, _ = numpy_ops()
-    (row,) = ops._rounded(np.full((1, terms), x), -1, budget.a + more, 1)
-    (column,) = ops._rounded(np.full((terms, 1), y), -2, budget.b, 1)
+    (row,) = ops._round_to_grid(np.full((1, terms), x), -1, budget.a + more, 1)
+    (column,) = ops._round_to_grid(np.full((terms, 1), y), -2, budget.b, 1)
     is_exact = Fraction(float((row @ column)[0, 0])) == terms * Fraction(x) * Fraction(y)
     assert is_exact == (more == 0)
 
@@ -490,7 +490,7 @@ def test_grids_start_at_the_smallest_power_of_two_that_is_not_smaller(backend, o
         if largest > LARGEST:
             continue
         vector = np.array([[largest, -largest / 3, largest / 7, 0.0]])
-        (result,) = ops._rounded(backend.from_host(vector), -1, 20, 1)
+        (result,) = ops._round_to_grid(backend.from_host(vector), -1, 20, 1)
         (expected,) = rounded(vector[0], 20, 1)
         same_bytes(backend.to_host(result) + 0.0, np.array([expected.floats()]))
 
@@ -694,7 +694,7 @@ def unrounded(monkeypatch):
     def as_it_is(self, x, axis, bits, count):
         return [x, *(0.0 * x for _ in range(1, count))]
 
-    monkeypatch.setattr(Reproducible, "_rounded", as_it_is)
+    monkeypatch.setattr(Reproducible, "_round_to_grid", as_it_is)
 
 
 @pytest.fixture

@@ -473,7 +473,7 @@ def test_jax_computes_on_the_second_device_alone() -> None:
         "from xpnet import api\n"
         "from xpnet.backends import jax as ours\n"
         "second = jax.devices('cpu')[1]\n"
-        "ours._device = lambda jax, name: second\n"
+        "ours._find_device = lambda jax, name: second\n"
         "places = set()\n"
         "def look(_):\n"
         "    places.update(d.id for a in jax.live_arrays() for d in a.devices())\n"
@@ -523,9 +523,7 @@ def test_import_failure_is_told_apart(monkeypatch: pytest.MonkeyPatch, error: Ex
         raise error
 
     monkeypatch.setattr(importlib, "import_module", fail)
-    module, problem = probing.import_library("lib", "pip install lib")
-    assert module is None
-    assert problem == (reason, "pip install lib")
+    assert probing.import_library("lib", "pip install lib") == (reason, "pip install lib")
 
 
 # The driver
@@ -740,12 +738,12 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
                 return Probe(usable, "1.0", offered, reason, fix)
 
             def make(device: str) -> SimpleNamespace:
-                probing.require(name, device, find(device))
+                probing.check_usable(name, device, find(device))
                 return SimpleNamespace(name=name, device_name=device)
 
             return SimpleNamespace(probe=find, make=make)
 
-        monkeypatch.setattr(resolve_module, "_library", library)
+        monkeypatch.setattr(resolve_module, "_import_backend", library)
         return loaded
 
     return build
@@ -961,5 +959,5 @@ def test_the_driver_tells_how_slow_float64_is(
         cuDeviceGet=fill(5, statuses[1]),
         cuDeviceGetAttribute=fill(32, statuses[2]),
     )
-    monkeypatch.setattr(probing, "_driver_library", lambda: library)
+    monkeypatch.setattr(probing, "_load_driver", lambda: library)
     assert probing.float64_ratio(0) == ratio

@@ -13,7 +13,7 @@ from networks import pixels
 from xpnet.arithmetic import Native, Reproducible
 from xpnet.backends import replay
 from xpnet.backends.numpy import make
-from xpnet.backends.replay import compiled
+from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
 from xpnet.inference.context import ComputeContext
 from xpnet.nn.init import initialize
@@ -75,14 +75,14 @@ FUNCTIONS = {
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_call_gives_what_the_function_gives(name):
     function = FUNCTIONS[name]
-    fast = compiled(function)
+    fast = compile_replay(function)
     for factor in (1.0, -0.5, 3.0):
         assert_same_tree(fast(A * factor, B), function(A * factor, B))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_arguments_and_earlier_results_stay_as_they_are(name):
-    fast = compiled(FUNCTIONS[name])
+    fast = compile_replay(FUNCTIONS[name])
     for _ in range(3):
         a, b = A.copy(), B.copy()
         first = fast(a, b)
@@ -137,14 +137,14 @@ def run(steps, a, b):
 @given(STEPS)
 def test_any_program_gives_the_same(steps):
     a, b = np.clip(RNG.normal(size=(2, 4, 4)), -1, 1)
-    fast = compiled(lambda a, b: run(steps, a, b))
+    fast = compile_replay(lambda a, b: run(steps, a, b))
     with np.errstate(all="ignore"):
         for factor in (1.0, 0.5, -1.0):
             assert_same_tree(fast(a * factor, b), run(steps, a * factor, b))
 
 
 def test_the_shapes_of_array_arguments_may_change():
-    fast = compiled(lambda weight, x: xp.matmul(weight[0], x) * 2.0)
+    fast = compile_replay(lambda weight, x: xp.matmul(weight[0], x) * 2.0)
     for columns in (7, 3, 7, 1):
         np.testing.assert_array_equal(fast([A], B.T[:, :columns]), A @ B.T[:, :columns] * 2.0)
 
@@ -154,7 +154,7 @@ def test_what_depends_on_the_first_argument_alone_is_computed_once_for_each():
         doubled = xp.maximum(parameters[0] * 2.0, -1.0)
         return doubled * x + doubled
 
-    fast = compiled(function)
+    fast = compile_replay(function)
     for parameters in ([A], [B], [A]):
         for x in (A, B):
             np.testing.assert_array_equal(fast(parameters, x), function(parameters, x))
@@ -166,7 +166,7 @@ def test_what_depends_on_the_first_argument_alone_is_computed_once_for_each():
 
 
 def test_an_interrupted_call_leaves_no_mixture_behind():
-    fast = compiled(lambda parameters, x: xp.matmul(parameters[0] * 2.0 * 3.0, x * 1.0))
+    fast = compile_replay(lambda parameters, x: xp.matmul(parameters[0] * 2.0 * 3.0, x * 1.0))
     fast([A], B.T)
     same = [A]
     fast(same, B.T)
@@ -176,7 +176,7 @@ def test_an_interrupted_call_leaves_no_mixture_behind():
 
 
 def test_threads_have_memory_of_their_own():
-    fast, wrong = compiled(lambda a, b: xp.exp(a * b) - a * b + b), []
+    fast, wrong = compile_replay(lambda a, b: xp.exp(a * b) - a * b + b), []
 
     def work(factor):
         expected = np.exp(A * factor * B) - A * factor * B + B
@@ -191,8 +191,8 @@ def test_threads_have_memory_of_their_own():
 
 
 def test_a_compiled_function_may_be_part_of_another():
-    inner = compiled(lambda a, b: a * b + 1.0)
-    outer = compiled(lambda a, b: inner(a + b, b) - inner(a, b))
+    inner = compile_replay(lambda a, b: a * b + 1.0)
+    outer = compile_replay(lambda a, b: inner(a + b, b) - inner(a, b))
     for _ in range(3):
         np.testing.assert_array_equal(outer(A, B), ((A + B) * B + 1.0) - (A * B + 1.0))
 
@@ -200,15 +200,15 @@ def test_a_compiled_function_may_be_part_of_another():
 @pytest.mark.parametrize("convert", [bool, int, float, np.asarray])
 def test_what_is_recorded_does_not_become_a_number(convert):
     with pytest.raises(TypeError, match="no values while"):
-        compiled(lambda a: convert(xp.sum(a)))(A)
+        compile_replay(lambda a: convert(xp.sum(a)))(A)
 
 
 def test_memory_is_used_again():
-    writer_memory = replay._Memory([])
+    pool = replay._MemoryPool([])
     arrays = []
     for slot in range(20):
-        arrays.append(writer_memory.array(slot, A))
-        writer_memory.give_back(slot)
+        arrays.append(pool.allocate(slot, A))
+        pool.release(slot)
     assert len({array.__array_interface__["data"][0] for array in arrays}) == 1
 
 
@@ -222,7 +222,7 @@ def test_products_with_integers_are_exact_however_they_are_cut(units, columns):
         wide = xp.astype(xp.matrix_transpose(x), xp.float64)
         return xp.matmul(weight, wide) + 0.0, xp.matmul(wide, xp.matrix_transpose(wide)) * 1.0
 
-    fast = compiled(function)
+    fast = compile_replay(function)
     for _ in range(2):
         for found, expected in zip(fast(weight, x), function(weight, x), strict=True):
             np.testing.assert_array_equal(found, expected)

@@ -32,7 +32,7 @@ def test_few_results_wait_at_a_time(numpy_backend):
     with numpy_backend.workers(2):
         results = numpy_backend.map_blocks(started.append, range(1000))
         next(results)
-        assert len(started) <= library.ITEMS_AHEAD
+        assert len(started) <= library.MAX_PENDING
 
 
 def test_an_error_in_a_block_reaches_the_caller(numpy_backend):

@@ -44,8 +44,8 @@ def small_data(tmp_path, monkeypatch):
 @pytest.fixture
 def two_places(monkeypatch):
     """NumPy and array-api-strict, and no CuPy."""
-    surveyed = [(NUMPY, USABLE), (STRICT, USABLE), (CUPY, GONE)]
-    monkeypatch.setattr(devices, "survey", lambda: surveyed)
+    probes = [(NUMPY, USABLE), (STRICT, USABLE), (CUPY, GONE)]
+    monkeypatch.setattr(devices, "probe_all", lambda: probes)
 
 
 def run(*words):
@@ -311,7 +311,7 @@ def test_ctrl_c_ends_the_command(monkeypatch):
 
 
 def row(**changes):
-    made = runs.Row(
+    made = runs.ParityResult(
         *("array-api-strict", "2.13.0+cu126", "cuda:0", "native", "float32", 1e-4),
         fingerprint="0123456789abcdef",
         epoch=10,
@@ -349,7 +349,7 @@ def in_terminal(*words):
     controller, side = pty.openpty()
     code = (
         "import sys; from xpnet.__main__ import main; from xpnet.parity import devices;"
-        "keep = devices.survey; devices.survey = lambda: keep(['numpy', 'array-api-strict']);"
+        "keep = devices.probe_all; devices.probe_all = lambda: keep(['numpy', 'array-api-strict']);"
         "sys.exit(main(['parity', *sys.argv[1:]]))"
     )
     environ = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
@@ -398,7 +398,7 @@ def test_every_gpu_is_surveyed(monkeypatch):
         return Probe(device in devices, "1.0", devices, None, None)
 
     monkeypatch.setattr(devices, "probe", probe)
-    assert list(map(str, devices.usable(["numpy", "cupy", "torch"]))) == [
+    assert list(map(str, devices.find_usable(["numpy", "cupy", "torch"]))) == [
         *("numpy", "cupy", "cupy:cuda:1"),
         *("torch", "torch:cuda", "torch:cuda:1"),
     ]
@@ -406,5 +406,5 @@ def test_every_gpu_is_surveyed(monkeypatch):
 
 def test_a_library_that_is_missing_is_surveyed_once(monkeypatch):
     monkeypatch.setattr(devices, "probe", lambda *_: GONE)
-    assert devices.survey(["torch"]) == [(BackendDevice("torch", "cpu"), GONE)]
-    assert devices.usable() == []
+    assert devices.probe_all(["torch"]) == [(BackendDevice("torch", "cpu"), GONE)]
+    assert devices.find_usable() == []

@@ -98,7 +98,7 @@ def all_fingerprints(backend: Backend, *, workers: int = 1, stack: int | None = 
 
 def without_rounding() -> None:
     """Leave operands as they are: sums then depend on their order."""
-    Reproducible._rounded = lambda self, x, axis, bits, count: [x]
+    Reproducible._round_to_grid = lambda self, x, axis, bits, count: [x]
 
 
 def main() -> None:

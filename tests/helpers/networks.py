@@ -15,7 +15,7 @@ from xpnet.nn.inputs import fit_normalization
 from xpnet.nn.layers import Linear
 from xpnet.nn.optim import sgd
 from xpnet.nn.schedules import constant
-from xpnet.training.batches import BatchLoader, Order, Samples, single_batch
+from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import evaluate
 from xpnet.training.loop import fit
@@ -58,7 +58,7 @@ def loader_for(context, backend, x, labels, order=None, seed=0, batch_size=None)
 
     def permutation(epoch):
         host = random.permutation(seed, len(labels), epoch=epoch) if order is None else order(epoch)
-        return Order(host, backend.from_host(host))
+        return SampleOrder(host, backend.from_host(host))
 
     samples = Samples(backend.from_host(x), backend.from_host(labels))
     return BatchLoader(

@@ -213,7 +213,7 @@ def test_predictions_are_the_first_largest_unit(ops, put, backend):
 def test_correct_counts_right_predictions(ops, backend):
     predicted = backend.from_host(np.array([1, 2, 3, 4]))
     labels = backend.from_host(np.array([1, 0, 3, 0], dtype=np.int32))
-    assert_same(F.correct(ops, predicted, labels), np.asarray([2], dtype=np.int32), backend)
+    assert_same(F.count_correct(ops, predicted, labels), np.asarray([2], dtype=np.int32), backend)
 
 
 def test_functions_take_stacks_of_blocks(ops, put, backend, dtype):

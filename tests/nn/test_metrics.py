@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xpnet.nn.metrics import (
-    MOST_CONFUSED,
+    MAX_CONFUSION_CLASSES,
     ClassMetrics,
     accuracy_per_class,
     class_metrics,
@@ -35,9 +35,9 @@ def test_labels_of_any_width_are_counted_without_overflow(dtype):
 
 
 def test_there_is_a_confusion_matrix_of_a_thousand_classes_and_no_more():
-    labels = np.array([0, MOST_CONFUSED - 1])
-    assert confusion_matrix(labels, labels, MOST_CONFUSED).trace() == 2
-    assert confusion_matrix(labels, labels, MOST_CONFUSED + 1) is None
+    labels = np.array([0, MAX_CONFUSION_CLASSES - 1])
+    assert confusion_matrix(labels, labels, MAX_CONFUSION_CLASSES).trace() == 2
+    assert confusion_matrix(labels, labels, MAX_CONFUSION_CLASSES + 1) is None
 
 
 def test_without_samples_all_counts_are_zero():

@@ -46,7 +46,7 @@ def test_the_default_is_every_usable_backend(others):
         seen.add(type(x).__module__.partition(".")[0])
         return x
 
-    assertion._usable.cache_clear()
+    assertion._find_targets.cache_clear()
     assert_parity(function, X, tier="bitwise")
     assert len(seen) >= 1 + len(others)
     assert {"numpy", "array_api_strict"} <= seen
@@ -230,8 +230,8 @@ def test_a_named_backend_that_cannot_run_is_an_error(monkeypatch):
 
 
 def test_numpy_alone_is_nothing_to_compare_with(monkeypatch):
-    monkeypatch.setattr(devices, "usable", lambda: [devices.NUMPY])
-    assertion._usable.cache_clear()
+    monkeypatch.setattr(devices, "find_usable", lambda: [devices.NUMPY])
+    assertion._find_targets.cache_clear()
     with pytest.raises(BackendError, match="no array library but NumPy"):
         assert_parity(lambda x: x, X, tier="bitwise")
-    assertion._usable.cache_clear()
+    assertion._find_targets.cache_clear()

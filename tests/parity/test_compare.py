@@ -16,7 +16,7 @@ from xpnet.errors import BackendError, ConfigError
 from xpnet.nn import functional
 from xpnet.nn.optim import Optimizer, sgd
 from xpnet.parity import Difference, first_difference
-from xpnet.parity.recording import recording
+from xpnet.parity.recording import record_operations
 from xpnet.training import step
 from xpnet.training.callbacks import Callback
 from xpnet.training.trainer import Trainer
@@ -279,7 +279,7 @@ def broken_when_compiled(name):
     ("name", "epoch", "step", "operation"),
     [
         ("evaluate_block", 0, None, "train_loss"),
-        ("_after_block", 1, 0, "parameters.0.weight after the update"),
+        ("_step_block", 1, 0, "parameters.0.weight after the update"),
     ],
 )
 def test_the_epoch_and_the_step_are_named_where_the_operations_do_not_differ(name, epoch, step, operation):
@@ -299,10 +299,10 @@ def test_blocks_may_be_stacked_on_one_side():
 
 def test_initial_parameters_that_differ_are_named(tmp_path):
     left, right = trainer(), trainer()
-    layers, statistics = right._initial
+    layers, statistics = right._initial_parameters
     bias = np.array(layers[0].bias)
     bias[2, 0] += 1.0
-    right._initial = [layers[0]._replace(bias=bias), *layers[1:]], statistics
+    right._initial_parameters = [layers[0]._replace(bias=bias), *layers[1:]], statistics
     found = first_difference(left, right)
     values = float(bias[2, 0] - 1.0), float(bias[2, 0])
     assert found == Difference(0, "parameters.0.bias", (2, 0), *values, found.ulp)
@@ -332,7 +332,7 @@ def test_running_statistics_that_differ_are_named(monkeypatch):
         strict = not isinstance(running.mean, np.ndarray)
         return statistics._replace(variance=statistics.variance * 2.0) if strict else statistics
 
-    monkeypatch.setattr(step, "updated_statistics", broken)
+    monkeypatch.setattr(step, "update_running_statistics", broken)
     found = first_difference(
         trainer(EVERYTHING), trainer(EVERYTHING, backend=make("array-api-strict", "device1"))
     )
@@ -416,7 +416,7 @@ def test_other_data_are_not_compared():
 def test_recording_changes_nothing_and_notes_every_operation_in_order():
     ops = trainer().context.ops
     record = []
-    recorder = recording(ops, np.asarray, record)
+    recorder = record_operations(ops, np.asarray, record)
     a, b = np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]])
     assert recorder.matmul(a, b) == ops.matmul(a, b)
     for x in (-b, -a):

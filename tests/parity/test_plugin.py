@@ -33,7 +33,7 @@ def imported():
 
     What a session in this process imports is forgotten after it.
     """
-    devices.usable(["numpy", "array-api-strict"])
+    devices.find_usable(["numpy", "array-api-strict"])
 
 
 WORDS = ("-p", "xpnet.parity.plugin", "--strict-markers", "-ra")
@@ -138,7 +138,8 @@ def without_torch(monkeypatch):
 
     here = ("numpy", "torch")
     monkeypatch.setattr(devices, "probe", probe)
-    monkeypatch.setattr(devices.BackendDevice, "installed", property(lambda place: place.backend in here))
+    is_installed = property(lambda device: device.backend in here)
+    monkeypatch.setattr(devices.BackendDevice, "is_installed", is_installed)
     monkeypatch.setattr(devices, "cuda_driver_version", lambda: None)
 
 
@@ -158,14 +159,14 @@ def test_a_library_that_is_asked_for_and_does_not_work_fails(session):
 
 
 def test_gpus_are_among_the_defaults_where_there_is_a_driver(monkeypatch):
-    monkeypatch.setattr(devices.BackendDevice, "installed", property(lambda _: True))
+    monkeypatch.setattr(devices.BackendDevice, "is_installed", property(lambda _: True))
     monkeypatch.setattr(devices, "cuda_driver_version", lambda: 12080)
-    names = list(map(str, devices.installed()))
+    names = list(map(str, devices.find_installed()))
     assert names == [*("numpy", "cupy", "torch", "jax", "array-api-strict"), *("torch:cuda", "jax:cuda")]
 
 
 def test_a_marker_name_covers_every_device_of_the_library(session, monkeypatch):
-    monkeypatch.setattr(devices.BackendDevice, "installed", property(lambda _: True))
+    monkeypatch.setattr(devices.BackendDevice, "is_installed", property(lambda _: True))
     monkeypatch.setattr(devices, "cuda_driver_version", lambda: 12080)
     tests = """
         import pytest

@@ -369,7 +369,7 @@ def test_features_below_0_turn_drawing_off(tmp_path):
     ],
 )
 def test_with_many_classes_the_page_stays_small(tmp_path, monkeypatch, classes, text):
-    monkeypatch.setattr(metrics, "MOST_CONFUSED", 125)
+    monkeypatch.setattr(metrics, "MAX_CONFUSION_CLASSES", 125)
     data = blobs(tmp_path / "blobs.npz", features=64, classes=classes, samples=260)
     run = trained(tmp_path / "run", "--data", data, "--epochs", 0)
     page = written(run)

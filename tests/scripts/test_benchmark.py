@@ -551,11 +551,11 @@ def test_a_folder_that_cannot_be_made_is_one_line_and_code_2(tmp_path, capsys):
     ],
 )
 def test_only_a_full_run_writes_the_page_of_the_repository(words, out):
-    assert benchmark.parsed(words).out == out
+    assert benchmark.parse_options(words).out == out
 
 
 def test_parts_keep_their_order():
-    assert benchmark.parsed(["--only", "growth,epoch"]).only == ("epoch", "growth")
+    assert benchmark.parse_options(["--only", "growth,epoch"]).only == ("epoch", "growth")
 
 
 def test_every_contender_has_a_name():
@@ -732,6 +732,6 @@ def test_a_library_that_is_absent_takes_no_part(monkeypatch, capsys):
 
 
 def test_nine_rounds_are_the_default():
-    assert benchmark.parsed(["--against", "HEAD"]).runs == 9
-    assert benchmark.parsed(["--against", "HEAD", "--runs", "3"]).runs == 3
-    assert benchmark.parsed(["--against", "HEAD"]).out is None
+    assert benchmark.parse_options(["--against", "HEAD"]).runs == 9
+    assert benchmark.parse_options(["--against", "HEAD", "--runs", "3"]).runs == 3
+    assert benchmark.parse_options(["--against", "HEAD"]).out is None

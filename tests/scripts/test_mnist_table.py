@@ -16,7 +16,7 @@ from ctrl_c import sigint
 from papers import page as pages
 from papers import record as records
 from papers import runs
-from papers.page import Candidate, LoadedModel, Results, RowResults
+from papers.page import Candidate, Results, RowResults, SeedResult
 from papers.rows import ROWS, Row
 
 from xpnet.config import parse
@@ -41,8 +41,8 @@ def trained(
     wall: float | None = 10.0,
     cpu: float | None = 20.0,
     backend: str = "numpy",
-) -> LoadedModel:
-    return LoadedModel(seed, error, wall, cpu, 2395, "ab" * 32, backend)
+) -> SeedResult:
+    return SeedResult(seed, error, wall, cpu, 2395, "ab" * 32, backend)
 
 
 @pytest.fixture

@@ -170,10 +170,10 @@ def test_a_samples_probabilities_do_not_depend_on_its_neighbours(backend):
 @pytest.fixture
 def unrounded(monkeypatch):
     """Operands are left as they are, so that sums depend on their order."""
-    rounded = fingerprints.Reproducible._rounded
+    rounded = fingerprints.Reproducible._round_to_grid
     fingerprints.without_rounding()
     yield
-    fingerprints.Reproducible._rounded = rounded
+    fingerprints.Reproducible._round_to_grid = rounded
 
 
 def test_without_rounding_backends_differ(unrounded):

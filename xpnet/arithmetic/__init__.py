@@ -1,4 +1,4 @@
-"""The few operations whose rounding depends on how a library carries them out."""
+"""The operations whose rounding depends on the library: matrix products, sums, exp, log and square root."""
 
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.native import Native
@@ -7,4 +7,4 @@ from xpnet.arithmetic.reproducible import Reproducible
 __all__ = ["ARITHMETICS", "Arithmetic", "Native", "Reproducible"]
 
 ARITHMETICS = {arithmetic.name: arithmetic for arithmetic in (Reproducible, Native)}
-"""By name, as in ``--arithmetic``."""
+"""The arithmetics by name, as in ``--arithmetic``."""

@@ -17,9 +17,9 @@ class Operand:
 
     values: Array
     factor: float = 1.0
-    integer: bool = False  # whether the values are known to be integers from 0 to 255
-    transposed: bool = False  # whether the matrix is the transpose of the values
-    roundings: dict[tuple[int, int, int], list[Array]] = field(default_factory=dict)  # for later products
+    integer: bool = False  # True if the values are known to be integers from 0 to 255
+    transposed: bool = False  # True if the matrix is the transpose of the values
+    roundings: dict[tuple[int, int, int], list[Array]] = field(default_factory=dict)  # a cache
 
     @property
     def columns(self) -> int:
@@ -35,7 +35,7 @@ class Arithmetic(ABC):
     ``max``) is elementwise and fixed by IEEE 754, and is taken from ``xp`` directly.
 
     Matrices are the last two axes of an array; leading axes are batches of them. The factors of products
-    are arrays, or what ``operand``, ``integers`` and ``transpose`` return.
+    are arrays, or results of ``operand``, ``integers`` and ``transpose``.
     """
 
     xp: Namespace
@@ -62,14 +62,14 @@ class Arithmetic(ABC):
 
     @abstractmethod
     def weight_and_bias_gradients(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
-        """Return dZ Aᵀ and Σ dZ, the contractions over the samples, of which both have m.
+        """Return dZ Aᵀ and Σ dZ, the contractions over the m samples.
 
         (..., n, m) and an operand (..., k, m) -> (..., n, k) and (..., n, 1).
         """
 
     @abstractmethod
     def sum(self, x: Array, axis: int) -> Array:
-        """Return the sum along one axis, which keeps its place with length 1."""
+        """Return the sum along one axis, which is kept with length 1."""
 
     @abstractmethod
     def exp(self, x: Array) -> Array:
@@ -77,7 +77,7 @@ class Arithmetic(ABC):
 
     @abstractmethod
     def log(self, x: Array, largest: float = math.inf) -> Array:
-        """Return the natural logarithm, elementwise; with ``largest``, of x between 1 and that."""
+        """Return the natural logarithm, elementwise; ``largest`` promises that x is between 1 and it."""
 
     @abstractmethod
     def sqrt(self, x: Array) -> Array:

@@ -1,8 +1,8 @@
 """Blocks of samples, and the fixed order in which their results are added.
 
 A sum over the samples of a batch is *defined* as a sum over blocks of ``BLOCK_SIZE`` consecutive
-samples (the last one may be short), added in a fixed binary tree. How the blocks are computed, one after
-the other or side by side, cannot then change the result.
+samples (the last one may be short), added in a fixed binary tree. The result is then the same whether they
+are computed one after the other or in parallel.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,12 +11,12 @@ from typing import NamedTuple
 from xpnet._typing import Array
 
 BLOCK_SIZE = 1024
-CHUNK = 4
-"""Blocks, at least, whose sum is handed on as one: workers then wait for each other less often."""
+CHUNK_BLOCKS = 4
+"""The least number of blocks whose sum a worker returns, so that workers rarely wait for each other."""
 
 
 class Group(NamedTuple):
-    """Neighbouring blocks that are computed in one call: samples ``start`` to ``stop``."""
+    """Consecutive blocks that are computed in one call: samples ``start`` to ``stop``."""
 
     start: int
     stop: int
@@ -41,15 +41,15 @@ def block_groups(count: int, stack: int, size: int = BLOCK_SIZE) -> list[Group]:
 def block_chunks(count: int, stack: int) -> list[list[Group]]:
     """Return the groups in chunks whose sums, added up by ``tree_sum``, are the sum over all blocks.
 
-    Each chunk but the last holds as many blocks, a power of two; a sum over them is a part of the tree.
+    Each chunk but the last has the same number of blocks, a power of two; its sum is a subtree of the tree.
     """
-    unit = max(stack, CHUNK)
+    blocks = max(stack, CHUNK_BLOCKS)
     groups = block_groups(count, stack)
-    whole = 0 if unit & (unit - 1) or unit % stack else count // (unit * BLOCK_SIZE)
-    size = unit // stack
-    chunks = [groups[at * size : (at + 1) * size] for at in range(whole)]
-    rest = groups[whole * size :]
-    return [*chunks, rest] if rest else chunks
+    full_chunks = 0 if blocks & (blocks - 1) or blocks % stack else count // (blocks * BLOCK_SIZE)
+    size = blocks // stack
+    chunks = [groups[index * size : (index + 1) * size] for index in range(full_chunks)]
+    remaining = groups[full_chunks * size :]
+    return [*chunks, remaining] if remaining else chunks
 
 
 def unstack(group: Group, arrays: Sequence[Array]) -> list[list[Array]]:
@@ -60,7 +60,7 @@ def unstack(group: Group, arrays: Sequence[Array]) -> list[list[Array]]:
 
 
 def add(left: Sequence[Array], right: Sequence[Array]) -> list[Array]:
-    """Return the sums of the arrays in the same places."""
+    """Return the elementwise sums of corresponding arrays."""
     return [a + b for a, b in zip(left, right, strict=True)]
 
 
@@ -70,14 +70,14 @@ def tree_sum(
 ) -> list[Array]:
     """Add up sequences of arrays, elementwise, in a fixed binary tree.
 
-    The terms are numbered as they come. Neighbouring sums over equally many terms (1, 2, 4, …) are
-    added as soon as both exist, left + right; what is left at the end is added from the right. At most
-    log2(number of terms) + 1 partial sums exist at any time.
+    Neighbouring sums over the same number of terms (1, 2, 4, …) are added as soon as both exist, left +
+    right; the remaining sums are added from the right. At most log2(number of terms) + 1 partial sums exist
+    at any time.
 
     Raises
     ------
     ValueError
-        If there are no terms.
+        There are no terms.
     """
     stack: list[tuple[int, list[Array]]] = []
     for term in terms:

@@ -1,7 +1,7 @@
 """Functions of the host's floating-point numbers whose results are the same on every machine.
 
-They use only + - * and division, Python's whole numbers and decimals: the sines, powers and exponentials
-of C libraries differ from machine to machine.
+They use only + - * and division, and Python's integers and decimals: the sines, powers and exponentials of
+C libraries differ from machine to machine.
 """
 
 from decimal import Decimal, localcontext
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GAUSSIAN_REACH: Final = 4
-"""Standard deviations beyond which the Gaussian is cut off."""
+"""The number of standard deviations beyond which the Gaussian is cut off."""
 
 _BITS: Final = 160
 _ONE: Final = 1 << _BITS
@@ -77,12 +77,12 @@ def gaussian_matrix(size: int, sigma: float) -> NDArray[np.float64]:
     reach = int(GAUSSIAN_REACH * sigma + 0.5)
     with localcontext() as context:
         context.prec = 30
-        halved = -1 / (2 * Decimal(sigma) ** 2)
-        weights = [(halved * j * j).exp() for j in range(reach + 1)]
+        scale = -1 / (2 * Decimal(sigma) ** 2)
+        weights = [(scale * j * j).exp() for j in range(reach + 1)]
         total = 2 * sum(weights) - weights[0]
         values = [float(weight / total) for weight in weights]
     kernel = np.zeros(max(size, len(values)))
     kernel[: len(values)] = values
-    places = np.arange(size)
-    matrix: NDArray[np.float64] = kernel[np.abs(places[:, None] - places)]
+    indices = np.arange(size)
+    matrix: NDArray[np.float64] = kernel[np.abs(indices[:, None] - indices)]
     return matrix

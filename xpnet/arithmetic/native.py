@@ -1,4 +1,4 @@
-"""The library's own arithmetic: its matrix product, its exponential, its order of summation.
+"""The native arithmetic: the library's own matrix product, sums, exp, log and square root.
 
 Fast, in float32 or float64. Backends agree to within rounding, not bit for bit.
 """
@@ -12,12 +12,12 @@ from xpnet.arithmetic.base import Arithmetic, Operand
 
 @dataclass(frozen=True)
 class Native(Arithmetic):
-    """Matrix products, sums, exp and log as the array library does them."""
+    """The array library's matrix products, sums, exp, log and square root."""
 
     name = "native"
 
     def operand(self, matrix: Array) -> Array:
-        """Return the matrix itself: nothing needs preparing."""
+        """Return the matrix unchanged."""
         return matrix
 
     def integers(self, values: Array, factor: float) -> Operand:
@@ -43,7 +43,7 @@ class Native(Arithmetic):
         return self.matmul(dz, self.transpose(a)), self.sum(dz, axis=-1)
 
     def sum(self, x: Array, axis: int) -> Array:
-        """Return the library's sum along one axis, which keeps its place with length 1."""
+        """Return the library's sum along one axis, which is kept with length 1."""
         return self.xp.sum(x, axis=axis, keepdims=True)
 
     def exp(self, x: Array) -> Array:

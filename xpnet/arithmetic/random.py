@@ -1,4 +1,4 @@
-"""Random numbers that are the same everywhere: counter-based, and drawn on the host.
+"""Random numbers that are the same on every backend: counter-based, and drawn on the host.
 
 Array libraries draw different streams from one seed, and NumPy does not promise its own ``Generator``
 streams from one version to the next. It does promise the raw output of its bit generators, so the
@@ -46,14 +46,14 @@ def words_per_index(
     One generator jumps from stream to stream: making a new one takes longer than drawing 1,000 words.
     """
     generator = np.random.Philox(key=seed, counter=0)
-    drawn = np.empty((len(indices), count), dtype=np.uint64)
-    at = 0
+    result = np.empty((len(indices), count), dtype=np.uint64)
+    position = 0
     for row, index in enumerate(indices.tolist()):
         first = _first_counter(purpose, epoch, index)
-        generator.advance((first - at) % 2**256)
-        drawn[row] = generator.random_raw(count)
-        at = first + -(-count // 4)
-    return drawn
+        generator.advance((first - position) % 2**256)
+        result[row] = generator.random_raw(count)
+        position = first + -(-count // 4)
+    return result
 
 
 def _first_counter(purpose: Purpose, epoch: int, index: int) -> int:
@@ -61,7 +61,7 @@ def _first_counter(purpose: Purpose, epoch: int, index: int) -> int:
 
 
 def uniform(random_words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Map words to numbers in [0, 1): the upper 24 bits, times 2^-24.
+    """Map random words to float64 numbers in [0, 1): the upper 24 bits, times 2^-24.
 
     Twenty-four bits fit the significand of float32, so that every dtype starts from the same numbers.
     """
@@ -69,12 +69,12 @@ def uniform(random_words: NDArray[np.uint64]) -> NDArray[np.float64]:
 
 
 def permutation(seed: int, count: int, *, epoch: int) -> NDArray[np.int64]:
-    """Return the order in which ``epoch`` visits ``count`` samples: the stable argsort of its words."""
+    """Return the order of ``count`` samples in an epoch, (count,): the stable argsort of its words."""
     return np.argsort(words(seed, Purpose.SHUFFLE, count, epoch=epoch), kind="stable")
 
 
 def split(seed: int, count: int, held_out: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the indices of the samples to train on, and of ``held_out`` others, both ascending.
+    """Return the indices of the samples to train on, and of ``held_out`` validation samples, both ascending.
 
     The first ``held_out`` of the stable argsort of the words are held out.
     """

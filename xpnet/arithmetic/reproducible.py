@@ -1,4 +1,4 @@
-"""Arithmetic whose results are the same bits on every library, device, kernel and thread count.
+"""The reproducible arithmetic: the same bits with every library, device, kernel and thread count.
 
 Both factors of a product of matrices are first rounded to power-of-two grids so coarse that every partial
 sum of products is a multiple of one step and fits the 53 bits of a float64 significand. Such sums are
@@ -23,16 +23,16 @@ from xpnet.errors import ConfigError
 
 SIGNIFICAND_BITS = 53
 INTEGER_BITS = 8
-"""Of operands that are known to be integers: pixels, 0 to 255."""
+"""The bits of operands that are known to be integers: pixels, 0 to 255."""
 
 FEWEST_BITS = 20
-"""A factor of a product keeps at least so many bits, in one slice or in two."""
+"""The least number of bits that a factor of a product keeps, in one slice or in two."""
 
 LARGEST, SMALLEST = 2.0**400, 2.0**-400
-"""The range of the grids: larger magnitudes give NaN, smaller ones are rounded as if beside these."""
+"""The range of the grids: larger magnitudes give NaN, smaller ones are rounded on the finest grid."""
 
 TO_OVERFLOW = 2.0**1023 / LARGEST
-"""A power of two times this overflows if it is above the range."""
+"""The factor by which a power of two overflows if it is above the range."""
 
 
 class Budget(NamedTuple):
@@ -50,16 +50,16 @@ class Reproducible(Arithmetic):
     name = "reproducible"
 
     def operand(self, matrix: Array) -> Operand:
-        """Return the matrix with room for its roundings, so that each is made once."""
+        """Return the matrix with a cache of its roundings."""
         return Operand(matrix)
 
     def integers(self, values: Array, factor: float) -> Operand:
-        """Return ``values``, which need no rounding, with the factor their products are taken by."""
+        """Return ``values``, which need no rounding, with the factor of their products."""
         return Operand(self.xp.astype(values, self.dtype), factor, integer=True)
 
     def transpose(self, matrix: Array | Operand) -> Operand:
         """Exchange the last two axes."""
-        operand = _operand(matrix)
+        operand = _as_operand(matrix)
         return replace(operand, transposed=not operand.transposed)
 
     def matmul(self, a: Array | Operand, b: Array | Operand) -> Array:
@@ -68,17 +68,17 @@ class Reproducible(Arithmetic):
         Raises
         ------
         ConfigError
-            If k is so large that too few bits are left for the operands.
+            k is so large that too few bits are left for the operands.
         """
-        a, b = _operand(a), _operand(b)
+        a, b = _as_operand(a), _as_operand(b)
         budget = bit_budget(a.columns, a.integer, b.integer)
         left = self._slices(a, -1, budget.a, budget.slices)
         right = self._slices(b, -2, budget.b, budget.slices)
         return self._product(left, right, a.factor * b.factor)
 
     def weight_and_bias_gradients(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
-        """Return dZ Aᵀ and Σ dZ over the samples, both exact, from one and the same rounding of dZ."""
-        gradient, inputs = _operand(dz), self.transpose(a)
+        """Return dZ Aᵀ and Σ dZ over the samples, both exact, from the same rounding of dZ."""
+        gradient, inputs = _as_operand(dz), self.transpose(a)
         budget = bit_budget(gradient.columns, gradient.integer, inputs.integer)
         left = self._slices(gradient, -1, budget.a, budget.slices)
         right = self._slices(inputs, -2, budget.b, budget.slices)
@@ -118,7 +118,7 @@ class Reproducible(Arithmetic):
         return self.xp.asarray(table, dtype=self.dtype, device=self.device)
 
     def _product(self, left: list[Array], right: list[Array], factor: float) -> Array:
-        """Multiply two sums of slices; the product of the two low slices is left out."""
+        """Multiply two operands in slices, without the product of the two low slices."""
         product = self.xp.matmul(left[0], right[0])
         low = [self.xp.matmul(part, right[0]) for part in left[1:]]
         low += [self.xp.matmul(left[0], part) for part in right[1:]]
@@ -129,7 +129,7 @@ class Reproducible(Arithmetic):
         return product + 0.0  # the sign of a zero is not fixed by the sum it comes from
 
     def _slices(self, operand: Operand, axis: int, bits: int, count: int) -> list[Array]:
-        """Return the operand as a sum of slices, rounded along the axis that will be contracted."""
+        """Return the operand as slices, whose sum it is, rounded along the axis to be contracted."""
         if operand.integer:
             slices = [operand.values]
         else:
@@ -137,11 +137,11 @@ class Reproducible(Arithmetic):
                 axis = -3 - axis
             key = axis, bits, count
             if key not in operand.roundings:
-                operand.roundings[key] = self._rounded(operand.values, axis, bits, count)
+                operand.roundings[key] = self._round_to_grid(operand.values, axis, bits, count)
             slices = operand.roundings[key]
         return [self.xp.matrix_transpose(s) for s in slices] if operand.transposed else slices
 
-    def _rounded(self, x: Array, axis: int, bits: int, count: int) -> list[Array]:
+    def _round_to_grid(self, x: Array, axis: int, bits: int, count: int) -> list[Array]:
         """Round ``x`` to the multiples of p 2^-bits, with a p for each vector along ``axis``.
 
         p is the smallest power of two at or above the vector's largest magnitude (Rump 2009,
@@ -164,14 +164,14 @@ class Reproducible(Arithmetic):
 
 
 def bit_budget(terms: int, a_integer: bool, b_integer: bool) -> Budget:  # noqa: FBT001
-    """Return the bits that the operands of a contraction over so many terms can have.
+    """Return the bits of the operands of a contraction over so many terms.
 
     The bits of both and ceil(log2(terms)) are together at most 53.
 
     Raises
     ------
     ConfigError
-        If two slices of an operand have fewer than 20 bits.
+        Two slices of an operand have fewer than 20 bits.
     """
     free = SIGNIFICAND_BITS - max(terms - 1, 0).bit_length()
     if a_integer or b_integer:
@@ -191,9 +191,14 @@ def bit_budget(terms: int, a_integer: bool, b_integer: bool) -> Budget:  # noqa:
 
 
 def check_budgets(sizes: Sequence[int]) -> None:
-    """Raise ConfigError, naming layer, sizes and bits, unless every contraction of a network can be met.
+    """Check that every contraction of a network has enough bits.
 
-    ``sizes`` are the features and the units of each layer.
+    ``sizes`` are the number of features and of the units of each layer.
+
+    Raises
+    ------
+    ConfigError
+        Too few bits are left; the message names layer, sizes and bits.
     """
     for layer, (inputs, units) in enumerate(pairwise(sizes)):
         try:
@@ -204,5 +209,5 @@ def check_budgets(sizes: Sequence[int]) -> None:
             raise ConfigError(msg) from error
 
 
-def _operand(matrix: Array | Operand) -> Operand:
+def _as_operand(matrix: Array | Operand) -> Operand:
     return matrix if isinstance(matrix, Operand) else Operand(matrix)

@@ -1,4 +1,4 @@
-"""The array libraries, one small file each; the only package that names cupy, torch or jax.
+"""The array libraries, a file each; no other package imports cupy, torch or jax.
 
-Importing it imports none of them: ``resolve.resolve(device, backend)`` chooses one and does.
+Importing it imports none of them: ``resolve.resolve(device, backend)`` imports the one it selects.
 """

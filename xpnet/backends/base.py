@@ -1,4 +1,4 @@
-"""A backend: an array namespace on one device, and how arrays get there and back.
+"""The backend interface: an array namespace on one device, and conversion to and from NumPy.
 
 A library file beside this one holds a subclass of `Backend`, and its two class methods as functions:
 ``probe(device) -> Probe`` (can it run there, and if not, why?) and ``make(device) -> Backend``.
@@ -17,12 +17,12 @@ import array_api_compat
 from xpnet.backends.probing import (
     Probe,
     Problem,
+    check_usable,
     cuda_index,
-    device_problem,
-    full_name,
+    expand_device,
+    find_device_problem,
     import_library,
     one_line,
-    require,
 )
 from xpnet.errors import BackendError, ConfigError
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import numpy as np
+    import numpy.typing as npt
 
     from xpnet._typing import AnyFunction, Array, Device, Item, Namespace, Result
 
@@ -59,19 +60,19 @@ class Backend(ABC):
     version
         The library's version.
     has_float64
-        Whether the device computes in double precision.
+        True if the device computes in double precision.
     on_host
-        Whether its arrays are the host's, so that none are copied and files may be mapped.
+        True if its arrays are host arrays, so that none are copied and files may be memory-mapped.
     parallel_blocks
-        Whether `workers` makes a difference.
+        True if `workers` has an effect.
     stack
-        How many blocks are best computed in one call: many where starting an operation takes longer
-        than the operation.
+        The number of blocks to compute in one call: large if starting an operation takes longer than
+        computing it.
     compiled_stack
-        As many, in compiled functions.
+        The same for compiled functions.
     whole_steps
-        Whether the step of a batch of one block is best compiled as one function, where starting two takes
-        a good part of a small step's time.
+        True if the step of a single-block batch is best compiled as one function, because starting two
+        takes a large part of a small step's time.
     """
 
     name: str
@@ -84,8 +85,8 @@ class Backend(ABC):
     stack: int = 1
     compiled_stack: int = 1
     whole_steps: bool = False
-    unlisted_devices: tuple[str, ...] = ()
-    """Devices that the library has and that no user is offered."""
+    hidden_devices: tuple[str, ...] = ()
+    """Devices of the library that are not offered to users."""
 
     def __init__(self, device: str, version: str) -> None:
         self.library = importlib.import_module(self.module)
@@ -93,80 +94,86 @@ class Backend(ABC):
 
     @classmethod
     def probe(cls, device: str) -> Probe:
-        """Say whether the library can run on `device`, and if not, why and how to fix it."""
-        library, problem = import_library(cls.module, cls.install())
-        if problem:
-            return Probe.of(problem, None)
+        """Report whether the library can run on `device`, and if not, the reason and how to fix it."""
+        library = import_library(cls.module, cls.install_command())
+        if isinstance(library, Problem):
+            return Probe.of(library, None)
         version, devices = str(library.__version__), cls.host_devices(library)
-        wanted, on_gpu = full_name(device), cuda_index(device) is not None
+        name, on_gpu, problem = expand_device(device), cuda_index(device) is not None, None
         if on_gpu:
             count, problem = cls.count_gpus(library)
             devices += tuple(f"cuda:{index}" for index in range(count))
-        problem = problem or device_problem(cls.name, wanted, devices + cls.unlisted_devices)
+        problem = problem or find_device_problem(cls.name, name, devices + cls.hidden_devices)
         if on_gpu and not problem:
-            problem = cls(wanted, version).smoke_problem()
+            problem = cls(name, version).run_smoke_test()
         return Probe.of(problem, version, devices)
 
     @classmethod
     def make(cls, device: str) -> Self:
-        """Return the backend on `device`; raise BackendError when the library cannot run there."""
-        return cls(full_name(device), require(cls.name, device, cls.probe(device)))
+        """Return the backend on `device`.
+
+        Raises
+        ------
+        BackendError
+            The library cannot run there.
+        """
+        return cls(expand_device(device), check_usable(cls.name, device, cls.probe(device)))
 
     @classmethod
-    def install(cls) -> str:
+    def install_command(cls) -> str:
         """Return the command that installs the library."""
         return f"pip install {cls.name}"
 
     @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
-        """Return the names of the library's devices that are no GPUs."""
+        """Return the names of the library's devices other than GPUs."""
         return ("cpu",)
 
     @classmethod
     def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:  # noqa: ARG003
-        """Return how many GPUs the library sees, and what keeps it from using any."""
+        """Return the number of GPUs that the library sees, and the problem that keeps it from using any."""
         return 0, None
 
-    def install_for_cuda(self) -> str:
-        """Return the command that installs what the library computes with on GPUs."""
-        return self.install()
+    def cuda_install_command(self) -> str:
+        """Return the command that installs the library with its GPU support."""
+        return self.install_command()
 
-    def smoke_problem(self) -> Problem | None:
-        """Return what keeps a small matrix product, addition and sum from working.
+    def run_smoke_test(self) -> Problem | None:
+        """Compute a small matrix product, addition and sum; return the problem, None if they work.
 
-        Only computing finds a missing cuBLAS or NVRTC, or a GPU that the library was not built for.
+        Only a computation reveals a missing cuBLAS or NVRTC, or a GPU that the library was not built for.
         """
         try:
             with self.scope():
                 x = self.xp.ones((2, 2), dtype=self.xp.float32, device=self.device)
                 total = float(self.xp.sum(x @ x + 1.0))
         except Exception as error:  # noqa: BLE001  each library raises its own errors
-            return Problem(f"a test computation failed: {one_line(error)}", self.install_for_cuda())
+            return Problem(f"a test computation failed: {one_line(error)}", self.cuda_install_command())
         if total != 12.0:
             reason = f"a test computation gave {total} where 12 is right"
-            return Problem(reason, self.install_for_cuda())
+            return Problem(reason, self.cuda_install_command())
         return None
 
     def scope(self) -> AbstractContextManager[None]:
-        """Return the context that everything computed with this backend runs in."""
+        """Return the context in which to compute with this backend."""
         return nullcontext()
 
     def workers(self, count: int) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Return the context in which `map_blocks` computes `count` blocks side by side.
+        """Return the context in which `map_blocks` computes `count` blocks in parallel.
 
-        Libraries without `parallel_blocks` have threads of their own and take one block at a time.
+        Libraries without `parallel_blocks` manage their own threads and take one block at a time.
         """
         return nullcontext()
 
     def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:  # noqa: ARG002
-        """Return the context in which `map_blocks` is given one block after the other.
+        """Return the context for batches of a single block, in which the library may use all threads.
 
-        A block takes so many multiplications from the inputs to the logits.
+        ``multiplications`` are those of a block, from the inputs to the logits.
         """
         return nullcontext()
 
     @abstractmethod
-    def from_host(self, array: np.ndarray) -> Array:
+    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Put a NumPy array on the device, keeping its dtype.
 
         The result may share memory with `array`, so do not write to `array` afterwards.
@@ -181,7 +188,7 @@ class Backend(ABC):
 
     @abstractmethod
     def synchronize(self) -> None:
-        """Wait until the device has finished what it was given."""
+        """Wait until the device has finished its work."""
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply `function` to each item and yield the results in the order of the items."""
@@ -194,10 +201,10 @@ class Backend(ABC):
         exact: bool,  # noqa: ARG002
         donated: Sequence[int] = (),  # noqa: ARG002
     ) -> AnyFunction:
-        """Return a function that does the same as `function`, perhaps faster.
+        """Return a function equivalent to `function`, perhaps faster.
 
         Arguments and results are arrays, Python numbers, None, and lists, tuples and named tuples of
-        them; the function is pure, and its course depends on their shapes alone. If `exact`, each of its
+        them; the function is pure, and its control flow depends only on their shapes. If `exact`, each of its
         operations must remain one operation, with the same bits. The memory of the arguments numbered
         in `donated` may be used for the results: they must not be used after the call.
         """
@@ -212,15 +219,15 @@ class NamespaceMismatchError(BackendError, TypeError):
 
 
 def check_namespace(backend: Backend, *arrays: object) -> None:
-    """Raise unless every array belongs to the backend's library.
+    """Check that every array belongs to the backend's library.
 
-    Namespaces are lenient: several functions of the CuPy namespace, given NumPy arrays, return
-    NumPy arrays without a word. A public function therefore checks its input once, here.
+    Several functions of the CuPy namespace silently return NumPy arrays for NumPy arrays, so public
+    functions check their input once, here.
 
     Raises
     ------
     NamespaceMismatchError
-        Naming the array's type and the conversion that fixes it.
+        An array belongs to another library; the message names its type and the conversion.
     """
     for array in arrays:
         try:
@@ -243,11 +250,17 @@ PRECISION_VARIABLES: Final = {
     "CUBLAS_EMULATE_DOUBLE_PRECISION": "cuBLAS then emulates float64 with integers",
     "CUBLAS_EMULATION_STRATEGY": "cuBLAS may then emulate float64 with integers",
 }
-"""Environment variables that change the precision of a GPU's products, with their effects; 0 is off."""
+"""Environment variables that change the precision of products on GPUs, with their effects; 0 is off."""
 
 
 def check_environment() -> None:
-    """Raise ConfigError if a variable is set that would change the bits of a product."""
+    """Check the environment for variables that change the bits of products.
+
+    Raises
+    ------
+    ConfigError
+        One of ``PRECISION_VARIABLES`` is set.
+    """
     for name, effect in PRECISION_VARIABLES.items():
         value = os.environ.get(name, "")
         if value not in ("", "0"):

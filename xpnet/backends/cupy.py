@@ -1,15 +1,14 @@
 """CuPy: CUDA GPUs.
 
-``import cupy`` succeeds on a machine without a GPU, ``cupy.cuda.is_available()`` swallows every
-reason, and ``cupy.cuda.Device(0)`` constructs without one. `CuPyBackend.count_gpus` therefore goes from the
-driver up, in the order in which the parts depend on each other, and keeps the first reason it meets.
+``import cupy`` succeeds on a machine without a GPU, ``cupy.cuda.is_available()`` hides the reason for a
+failure, and ``cupy.cuda.Device(0)`` can be constructed without a GPU. `CuPyBackend.count_gpus` therefore
+checks the driver, then the runtime, and returns the first problem.
 """
 
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ from xpnet.backends.probing import (
     one_line,
 )
 
-# By status, the CUDA runtime's cudaError_t.
+# By cudaError_t, the status code of the CUDA runtime.
 NO_DEVICE = 100
 RUNTIME_PROBLEMS = {
     35: Problem("the NVIDIA driver is missing or too old for this CuPy", DRIVER_FIX),
@@ -49,18 +48,17 @@ class CuPyBackend(Backend):
     """CuPy arrays on one GPU."""
 
     name = module = "cupy"
-    device: Any
     stack = compiled_stack = GPU_STACK
 
     def __init__(self, device: str, version: str) -> None:
         super().__init__(device, version)
         self.xp = importlib.import_module("array_api_compat.cupy")
-        self.device = self.library.cuda.Device(cuda_index(device))
+        self.device = self._gpu = self.library.cuda.Device(cuda_index(device))
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Make this GPU the current one, where CuPy puts whatever it computes."""
-        with self.library.cuda.Device(self.device.id):
+        """Make this GPU the current one, on which CuPy puts its results."""
+        with self.library.cuda.Device(self._gpu.id):
             yield
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
@@ -78,16 +76,16 @@ class CuPyBackend(Backend):
     def synchronize(self) -> None:
         """Wait for the GPU."""
         with self.scope():
-            self.device.synchronize()
+            self._gpu.synchronize()
 
     @classmethod
-    def install(cls) -> str:
+    def install_command(cls) -> str:
         """Return the command that installs CuPy for this machine's driver."""
-        return _wheel(cuda_major())
+        return _format_install(cuda_major())
 
-    def install_for_cuda(self) -> str:
-        """Return the command that installs CuPy with all it needs of CUDA."""
-        return _wheel(int(self.library.cuda.runtime.runtimeGetVersion()) // 1000)
+    def cuda_install_command(self) -> str:
+        """Return the command that installs CuPy with the CUDA libraries it needs."""
+        return _format_install(int(self.library.cuda.runtime.runtimeGetVersion()) // 1000)
 
     @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
@@ -96,10 +94,10 @@ class CuPyBackend(Backend):
 
     @classmethod
     def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
-        """Return how many GPUs the CUDA runtime counts, or 0 and what it says against using any."""
+        """Return the number of GPUs that the CUDA runtime reports, or 0 and the problem."""
         runtime = library.cuda.runtime
         try:
-            if problem := _driver_problem(runtime):
+            if problem := _find_driver_problem(runtime):
                 return 0, problem
             count = int(runtime.getDeviceCount())
         except runtime.CUDARuntimeError as error:
@@ -108,19 +106,19 @@ class CuPyBackend(Backend):
         return count, None if count else RUNTIME_PROBLEMS[NO_DEVICE]
 
 
-def _wheel(major: int) -> str:
+def _format_install(major: int) -> str:
     return f'pip install "cupy-cuda{major}x[ctk]"'
 
 
-def _driver_problem(runtime: ModuleType) -> Problem | None:
-    """Return that the driver is missing, or older than the CUDA that CuPy was built for."""
+def _find_driver_problem(runtime: ModuleType) -> Problem | None:
+    """Return the problem that the driver is missing or older than CuPy's CUDA, else None."""
     driver = int(runtime.driverGetVersion())
     built_for = int(runtime.runtimeGetVersion())
     if driver == 0:
         return Problem("there is no NVIDIA driver", DRIVER_FIX)
     if driver // 1000 < built_for // 1000:
         older = driver // 1000
-        wheel = f", or in place of this CuPy: {_wheel(older)}" if older >= 12 else ""
+        wheel = f", or in place of this CuPy: {_format_install(older)}" if older >= 12 else ""
         return Problem(
             f"the NVIDIA driver supports CUDA {driver // 1000}.{driver % 1000 // 10} "
             f"and this CuPy needs CUDA {built_for // 1000}",

@@ -1,8 +1,8 @@
 """JAX: the CPU and CUDA GPUs.
 
-JAX computes in float32 unless it is told otherwise, and telling it (``jax_enable_x64``) is a
-setting of the whole process. `JaxBackend.scope` tells it for one thread and one scope, so that a
-program that uses xpnet beside its own JAX code finds its JAX as it left it.
+JAX computes in float32 unless ``jax_enable_x64`` is set, which holds for the whole process.
+`JaxBackend.scope` sets it for one thread and one scope, so that the JAX code of a program that uses xpnet
+is not affected.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from xpnet._typing import AnyFunction, Array, Device
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import Problem, cuda_index, cuda_major, driver_first, one_line
+from xpnet.backends.probing import Problem, cuda_index, cuda_major, missing_driver_or, one_line
 
-WORTH_LAYING_OUT = 256
-"""Rows of the left operand from which laying out both operands costs less than it saves."""
+LAYOUT_ROWS = 256
+"""Rows of the left operand from which materialising both operands costs less than it saves."""
 
 
 class JaxBackend(Backend):
@@ -25,13 +25,13 @@ class JaxBackend(Backend):
 
     name = module = "jax"
     whole_steps = True
-    stack = 4  # starting an operation costs JAX more than a block's arithmetic
+    stack = 4  # dispatching an operation costs JAX more than the arithmetic of a block
 
     def __init__(self, device: str, version: str) -> None:
         super().__init__(device, version)
-        self.device = _device(self.library, device)
+        self.device = _find_device(self.library, device)
         if cuda_index(device) is None:
-            self.xp = _namespace_for_xla(self.library)
+            self.xp = _make_xla_namespace(self.library)
         else:
             self.xp = self.library.numpy
             self.stack = self.compiled_stack = GPU_STACK
@@ -51,7 +51,7 @@ class JaxBackend(Backend):
             yield
 
     def compile(self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = ()) -> AnyFunction:
-        """Return `function` compiled by XLA, which may fuse and reorder its operations: unless `exact`."""
+        """Return `function` compiled by XLA, which may fuse and reorder operations; unchanged if `exact`."""
         if exact:
             return function
         compiled: AnyFunction = self.library.jit(function, donate_argnums=donated)
@@ -68,42 +68,42 @@ class JaxBackend(Backend):
         return np.asarray(array)
 
     def synchronize(self) -> None:
-        """Wait for every array that is still in use."""
+        """Wait for all live arrays."""
         self.library.block_until_ready(self.library.live_arrays())
 
     @classmethod
     def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
-        """Return how many GPUs JAX sees, or 0 and why it sees none."""
+        """Return the number of GPUs that JAX sees, or 0 and the problem."""
         try:
             return len(library.devices("cuda")), None
         except RuntimeError as error:
             reason = f"jax {library.__version__} sees no GPU: {one_line(error)}"
-            return 0, driver_first(Problem(reason, _cuda_wheel()))
+            return 0, missing_driver_or(Problem(reason, _format_cuda_install()))
 
-    def install_for_cuda(self) -> str:
+    def cuda_install_command(self) -> str:
         """Return the command that installs JAX for this machine's driver."""
-        return _cuda_wheel()
+        return _format_cuda_install()
 
 
-def _cuda_wheel() -> str:
+def _format_cuda_install() -> str:
     return f'pip install "jax[cuda{cuda_major()}]"'
 
 
-def _namespace_for_xla(jax: ModuleType) -> ModuleType:
-    """Return ``jax.numpy`` with a product and a choice of rows that compile to faster code on the CPU.
+def _make_xla_namespace(jax: ModuleType) -> ModuleType:
+    """Return ``jax.numpy`` with ``matmul`` and ``take`` that compile to faster code on the CPU.
 
-    Uncompiled, and within rounding, they do the same for indices that are in range.
+    Within rounding, and for indices in range, they are equivalent to those of JAX.
     """
 
     def matmul(a: Array, b: Array, /) -> Array:
-        # XLA makes a transposition part of the product, whose loops then run across the memory.
-        if isinstance(b, jax.core.Tracer) and a.ndim > 1 and a.shape[-2] >= WORTH_LAYING_OUT:
+        # XLA fuses a transposition into the product, whose inner loops then stride across memory.
+        if isinstance(b, jax.core.Tracer) and a.ndim > 1 and a.shape[-2] >= LAYOUT_ROWS:
             a, b = jax.lax.optimization_barrier((a, b))
         product: Array = jax.numpy.matmul(a, b)
         return product
 
     def take(x: Array, /, indices: Array, *, axis: int | None = None) -> Array:
-        # JAX's own writes NaN, or a number like it, for indices out of range: a choice for each number.
+        # JAX's default fills with NaN for indices out of range, which costs a selection per element.
         mode = "clip" if isinstance(indices, jax.core.Tracer) else None
         rows: Array = jax.numpy.take(x, indices, axis=axis, mode=mode)
         return rows
@@ -114,7 +114,7 @@ def _namespace_for_xla(jax: ModuleType) -> ModuleType:
     return namespace
 
 
-def _device(jax: ModuleType, name: str) -> Device:
+def _find_device(jax: ModuleType, name: str) -> Device:
     index = cuda_index(name)
     device: Device = jax.devices("cpu")[0] if index is None else jax.devices("cuda")[index]
     return device

@@ -1,4 +1,4 @@
-"""NumPy, on the CPU: the backend that is always there."""
+"""NumPy, on the CPU: the backend that is always available."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,13 +12,13 @@ from threadpoolctl import ThreadpoolController
 
 from xpnet._typing import AnyFunction, Array, Item, Result, as_array
 from xpnet.backends.base import Backend
-from xpnet.backends.replay import compiled
+from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
 
-WORTH_THREADS = 1 << 23
-"""Multiplications in one direction through a network from which the BLAS had better use all threads."""
-ITEMS_AHEAD = 4
-"""Items that may be computed or waiting at a time."""
+THREADED_MULTIPLICATIONS = 1 << 23
+"""Multiplications of a forward pass from which the BLAS is faster with all threads."""
+MAX_PENDING = 4
+"""Items submitted to the thread pool at a time."""
 
 
 class NumPyBackend(Backend):
@@ -38,15 +38,15 @@ class NumPyBackend(Backend):
         self._blas = ThreadpoolController().select(user_api="blas")
 
     def scope(self) -> AbstractContextManager[None]:
-        """Let infinities and NaN arise without warnings: the training loop looks for them."""
+        """Silence floating-point warnings: the training loop checks for infinities and NaN."""
         return np.errstate(all="ignore")
 
     @contextmanager
     def workers(self, count: int) -> Iterator[None]:
-        """Keep `count` threads for blocks, each with a BLAS of one thread.
+        """Keep a pool of `count` threads for blocks, with a single-threaded BLAS.
 
-        The matrices of a block are so small that several blocks at once are faster than one block
-        by all threads of the BLAS.
+        The matrices of a block are so small that computing several blocks in parallel is faster than
+        one block with a multi-threaded BLAS.
         """
         self._threads = count
         with self._blas.limit(limits=1):
@@ -62,28 +62,28 @@ class NumPyBackend(Backend):
                     self._pool = None
 
     def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:
-        """Let the BLAS use all threads if that is worth their waiting for each other."""
-        threads = self._threads if multiplications >= WORTH_THREADS else 1
+        """Let the BLAS use all threads if the products are large enough to outweigh synchronisation."""
+        threads = self._threads if multiplications >= THREADED_MULTIPLICATIONS else 1
         limit: AbstractContextManager[object] = self._blas.limit(limits=threads)
         return limit
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Apply `function` to each item, several at once, and yield the results in order."""
+        """Apply `function` to each item, in parallel, and yield the results in order."""
         items = list(items)
-        if self._pool is None or len(items) == 1:  # handing over a single block would only cost
+        if self._pool is None or len(items) == 1:  # a single block gains nothing from the pool
             return map(function, items)
         return self._map_ahead(self._pool, function, items)
 
     def _map_ahead(
         self, pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]
     ) -> Iterator[Result]:
-        """Yield results in order while the next ones are computed, few enough to bound the memory."""
+        """Yield results in order while the next ones are computed; ``MAX_PENDING`` bounds the memory."""
         pending: deque[Future[Result]] = deque()
         with self._blas.limit(limits=1):
             try:
                 for item in items:
                     pending.append(pool.submit(function, item))
-                    if len(pending) == ITEMS_AHEAD:
+                    if len(pending) == MAX_PENDING:
                         yield pending.popleft().result()
                 while pending:
                     yield pending.popleft().result()
@@ -98,8 +98,8 @@ class NumPyBackend(Backend):
         exact: bool,  # noqa: ARG002
         donated: Sequence[int] = (),  # noqa: ARG002
     ) -> AnyFunction:
-        """Return `function` replayed in memory of its own, bit for bit; see `xpnet.backends.replay`."""
-        return compiled(function)
+        """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
+        return compile_replay(function)
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Return `array` itself."""

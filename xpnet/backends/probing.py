@@ -1,11 +1,12 @@
-"""Probing of libraries and devices: whether a library can run on a device, and if not, why."""
+"""Probing of libraries and devices: the reason why a library cannot run on a device, and how to fix it."""
 
 import ctypes
 import importlib
 import re
 import sys
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Self
+from types import ModuleType
+from typing import Final, NamedTuple, Self
 
 from xpnet.errors import BackendError
 
@@ -29,11 +30,11 @@ class Probe:
     usable
         True if the library can run on the device.
     version
-        The library's version, None when it cannot be imported.
+        The library's version; None if it cannot be imported.
     devices
         The devices that the library offers here.
     reason, fix
-        Why it cannot, and what to do about it; None when it can.
+        The reason why it cannot, and how to fix it; None if it can.
     """
 
     usable: bool
@@ -44,7 +45,7 @@ class Probe:
 
     @classmethod
     def of(cls, problem: Problem | None, version: str | None, devices: tuple[str, ...] = ()) -> Self:
-        """Return the probe of a library that `problem` keeps from running, or nothing does."""
+        """Return the probe of a library with a problem, or of a usable one if `problem` is None."""
         return cls(problem is None, version, devices, *(problem or ()))
 
 
@@ -54,14 +55,14 @@ def one_line(error: BaseException | str) -> str:
     return text or type(error).__name__
 
 
-def import_library(name: str, install: str) -> tuple[Any, Problem | None]:
-    """Import a library; return it, or None and the reason why it cannot be imported."""
+def import_library(name: str, install_command: str) -> ModuleType | Problem:
+    """Import a library; return it, or the problem that prevents the import."""
     try:
-        return importlib.import_module(name), None
+        return importlib.import_module(name)
     except Exception as error:  # noqa: BLE001  a damaged binary raises anything, OSError included
         if isinstance(error, ModuleNotFoundError) and error.name == name:
-            return None, Problem(f"{name} is not installed", install)
-        return None, Problem(f"{name} is installed but does not import: {one_line(error)}", install)
+            return Problem(f"{name} is not installed", install_command)
+        return Problem(f"{name} is installed but does not import: {one_line(error)}", install_command)
 
 
 def cuda_index(device: str) -> int | None:
@@ -70,34 +71,33 @@ def cuda_index(device: str) -> int | None:
     return int(match[1] or 0) if match else None
 
 
-def full_name(device: str) -> str:
-    """Return ``cuda:0`` for ``cuda``, and every other device as it is."""
+def expand_device(device: str) -> str:
+    """Return ``cuda:0`` for ``cuda``, and any other name unchanged."""
     index = cuda_index(device)
     return device if index is None else f"cuda:{index}"
 
 
 def cuda_driver_version() -> int | None:
-    """Return the CUDA version that the NVIDIA driver supports (12040 is 12.4), None without one.
+    """Return the CUDA version that the NVIDIA driver supports (12040 is 12.4), None without a driver.
 
-    Loading the driver's library takes milliseconds, where importing an array library to find out
-    takes seconds.
+    Loading the driver's library takes milliseconds, importing an array library seconds.
     """
     version = ctypes.c_int(0)
     try:
-        status = _driver_library().cuDriverGetVersion(ctypes.byref(version))
+        status = _load_driver().cuDriverGetVersion(ctypes.byref(version))
     except (OSError, AttributeError):
         return None
     return version.value if status == 0 else None
 
 
 def float64_ratio(index: int) -> int | None:
-    """Return how many times as fast as float64 a CUDA device computes float32; None if unknown.
+    """Return the throughput of float32 relative to float64 on a CUDA device; None if unknown.
 
-    The driver's attribute SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO: 2 in data centres, 32 or 64 elsewhere.
+    It is the driver's attribute SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO: 2 in data centres, 32 or 64 elsewhere.
     """
     device, ratio, attribute = ctypes.c_int(0), ctypes.c_int(0), 87
     try:
-        library = _driver_library()
+        library = _load_driver()
         failed = (
             library.cuInit(0)
             or library.cuDeviceGet(ctypes.byref(device), index)
@@ -108,24 +108,24 @@ def float64_ratio(index: int) -> int | None:
     return None if failed else ratio.value
 
 
-def _driver_library() -> Any:
+def _load_driver() -> ctypes.CDLL:
     return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
 
 
 def cuda_major() -> int:
-    """Return the CUDA major version, 12 or 13, whose wheels suit this machine's driver."""
+    """Return the CUDA major version, 12 or 13, of the wheels for this machine's driver."""
     return 13 if (cuda_driver_version() or 0) >= 13000 else 12
 
 
-def driver_first(problem: Problem) -> Problem:
-    """Return `problem`, or the missing driver when there is none: no wheel helps without it."""
+def missing_driver_or(problem: Problem) -> Problem:
+    """Return `problem`, or the missing driver if there is none, without which no wheel helps."""
     if cuda_driver_version() is not None:
         return problem
     return Problem(f"there is no NVIDIA driver, and {problem.reason}", DRIVER_FIX)
 
 
-def device_problem(library: str, device: str, devices: tuple[str, ...]) -> Problem | None:
-    """Return the problem that `device` is none of `devices`, or None when it is."""
+def find_device_problem(library: str, device: str, devices: tuple[str, ...]) -> Problem | None:
+    """Return the problem that `device` is not in `devices`, None if it is."""
     if device in devices:
         return None
     if not devices:
@@ -139,8 +139,14 @@ def device_problem(library: str, device: str, devices: tuple[str, ...]) -> Probl
     return Problem(reason, f"--device {gpus[0]}")
 
 
-def require(name: str, device: str, probe: Probe) -> str:
-    """Return the library's version, or raise BackendError with the probe's reason and fix."""
+def check_usable(name: str, device: str, probe: Probe) -> str:
+    """Return the library's version if the probe found it usable.
+
+    Raises
+    ------
+    BackendError
+        It is not usable; the message holds the reason and the fix.
+    """
     if not probe.usable or probe.version is None:
         msg = f"the {name} backend cannot run on {device}: {probe.reason}; to mend it: {probe.fix}"
         raise BackendError(msg)

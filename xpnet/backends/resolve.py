@@ -1,11 +1,12 @@
-"""From ``--device`` (where) and ``--backend`` (who) to a Backend, or to the reason why not."""
+"""Selection of the backend for ``--device`` and ``--backend``, with the reason if one cannot be used."""
 
 import importlib
 from dataclasses import dataclass
-from typing import Any, Final
+from types import ModuleType
+from typing import Final
 
 from xpnet.backends.base import Backend
-from xpnet.backends.probing import DRIVER_FIX, Probe, Problem, cuda_driver_version, cuda_index, full_name
+from xpnet.backends.probing import DRIVER_FIX, Probe, Problem, cuda_driver_version, cuda_index, expand_device
 from xpnet.errors import BackendError, ConfigError
 
 BACKENDS: Final = {
@@ -16,10 +17,10 @@ BACKENDS: Final = {
     "array-api-strict": "xpnet.backends.strict",
 }
 CUDA_BACKENDS: Final = ("cupy", "torch", "jax")
-"""Those that can use a GPU, the preferred one first."""
+"""The backends that can use a GPU, in order of preference."""
 
 CPU_BACKENDS: Final = ("numpy", "torch", "jax", "array-api-strict")
-"""Those that can use the CPU, the preferred one first."""
+"""The backends that can use the CPU, in order of preference."""
 
 STRICT_DEVICES: Final = ("device1", "device2", "no_float64", "no_x64")
 
@@ -28,21 +29,20 @@ NO_DRIVER: Final = Problem("there is no NVIDIA driver", f"{DRIVER_FIX}; or pass 
 
 @dataclass(frozen=True)
 class Selection:
-    """The backend that will compute, and what was asked for.
+    """The selected backend, and the requested device.
 
     Attributes
     ----------
     backend
         The backend.
     device_requested
-        The device as it was asked for: auto, cpu, cuda, cuda:N.
+        The device as requested: auto, cpu, cuda, cuda:N.
     device_used
-        The device that will compute: cpu, cuda:N.
+        The device of the backend: cpu, cuda:N.
     reason
-        Why the device used is not the one wanted; for ``auto``, why it is not a GPU. None
-        when there is nothing to explain.
+        Why the device used is not the requested one; for ``auto``, why it is not a GPU. Else None.
     warning
-        The line to show the user when a GPU was asked for and the CPU takes its place, else None.
+        The warning to print if a GPU was requested and the CPU is used instead, else None.
     """
 
     backend: Backend
@@ -53,44 +53,44 @@ class Selection:
 
 
 def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool = False) -> Selection:
-    """Choose the backend for a device.
+    """Select the backend for a device.
 
     Parameters
     ----------
     device
-        ``auto`` (a GPU when one is usable, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``; for
-        the backend array-api-strict also one of its pretended devices, such as ``device1``.
+        ``auto`` (a GPU if one is usable, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``; for
+        the backend array-api-strict also one of its simulated devices, such as ``device1``.
     backend
         ``auto`` (CPU: numpy; GPU: cupy, else torch or jax), or a name, which is never replaced.
     require_device
-        Whether a GPU that was asked for and is not usable is an error; if not, the CPU takes
-        its place and `Selection.warning` says so. ``auto`` accepts the CPU either way.
+        Raise an error if the requested GPU is not usable. By default the CPU is used instead, with
+        a `Selection.warning`. ``auto`` accepts the CPU in either case.
 
     Raises
     ------
     ConfigError
-        `device` or `backend` is not a name that exists.
+        There is no device or backend of that name.
     BackendError
-        The named backend cannot run on the device, or `require_device` and there is no such GPU.
+        The named backend cannot run on the device; or `require_device` and the GPU is not usable.
     """
     _check_names(device, backend)
-    wanted = "cuda:0" if device == "auto" else full_name(device)
-    if cuda_index(wanted) is None:
+    cuda_device = "cuda:0" if device == "auto" else expand_device(device)
+    if cuda_index(cuda_device) is None:
         if backend == "cupy":
-            raise BackendError(_never_runs(backend, device, "a GPU", CPU_BACKENDS, "cuda"))
+            raise BackendError(_format_wrong_device(backend, device, "a GPU", CPU_BACKENDS, "cuda"))
         return Selection(make("numpy" if backend == "auto" else backend, device), device, device)
     if backend not in ("auto", *CUDA_BACKENDS):
         if device != "auto":
-            raise BackendError(_never_runs(backend, device, "the CPU", CUDA_BACKENDS, "cpu"))
+            raise BackendError(_format_wrong_device(backend, device, "the CPU", CUDA_BACKENDS, "cpu"))
         return Selection(make(backend, "cpu"), device, "cpu")
-    name, problem = _find_cuda(wanted, backend)
-    if problem is None or backend == "cupy":  # which has no CPU: make() says why it cannot run
-        return Selection(make(name, wanted), device, wanted)
+    name, problem = _find_cuda_backend(cuda_device, backend)
+    if problem is None or backend == "cupy":  # CuPy cannot use the CPU: make() raises with the reason
+        return Selection(make(name, cuda_device), device, cuda_device)
     if device == "auto":
         return Selection(make(name, "cpu"), device, "cpu", problem.reason)
     if require_device:
-        who = "no backend can" if backend == "auto" else f"the {backend} backend cannot"
-        msg = f"{who} run on {wanted}: {problem.reason}; to mend it: {problem.fix}"
+        subject = "no backend can" if backend == "auto" else f"the {backend} backend cannot"
+        msg = f"{subject} run on {cuda_device}: {problem.reason}; to mend it: {problem.fix}"
         raise BackendError(msg)
     warning = (
         f"--device {device} is not usable: {problem.reason}; "
@@ -100,18 +100,24 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
 
 
 def probe(backend: str, device: str) -> Probe:
-    """Say whether the named backend can run on `device`, and if not, why and how to fix it."""
-    probe: Probe = _library(backend).probe(device)
+    """Report whether the named backend can run on `device`, and if not, the reason and how to fix it."""
+    probe: Probe = _import_backend(backend).probe(device)
     return probe
 
 
 def make(backend: str, device: str) -> Backend:
-    """Return the named backend on `device`; raise BackendError when it cannot run there."""
-    made: Backend = _library(backend).make(device)
-    return made
+    """Return the named backend on `device`.
+
+    Raises
+    ------
+    BackendError
+        It cannot run there.
+    """
+    instance: Backend = _import_backend(backend).make(device)
+    return instance
 
 
-def _library(backend: str) -> Any:
+def _import_backend(backend: str) -> ModuleType:
     return importlib.import_module(BACKENDS[backend])
 
 
@@ -120,22 +126,22 @@ def _check_names(device: str, backend: str) -> None:
         msg = f"unknown backend {backend!r}: expected auto, {', '.join(BACKENDS)}"
         raise ConfigError(msg)
     known = device in ("auto", "cpu") or cuda_index(device) is not None
-    pretended = backend == "array-api-strict" and device in STRICT_DEVICES
-    if not known and not pretended:
+    is_strict_device = backend == "array-api-strict" and device in STRICT_DEVICES
+    if not known and not is_strict_device:
         msg = f"unknown device {device!r}: expected auto, cpu, cuda or cuda:N (N = 0, 1, ...)"
         raise ConfigError(msg)
 
 
-def _never_runs(backend: str, device: str, only: str, instead: tuple[str, ...], place: str) -> str:
-    *others, last = instead
+def _format_wrong_device(backend: str, device: str, need: str, names: tuple[str, ...], instead: str) -> str:
+    *first, last = names
     return (
-        f"the {backend} backend cannot run on {device}, only on {only}: "
-        f"use --backend {', '.join(others)} or {last}, or --device {place}"
+        f"the {backend} backend cannot run on {device}, only on {need}: "
+        f"use --backend {', '.join(first)} or {last}, or --device {instead}"
     )
 
 
-def _find_cuda(device: str, backend: str) -> tuple[str, Problem | None]:
-    """Return the backend to use for a GPU, or the one for the CPU and why it is not a GPU."""
+def _find_cuda_backend(device: str, backend: str) -> tuple[str, Problem | None]:
+    """Return the backend to use on a GPU; or the backend for the CPU, and the problem with the GPU."""
     if backend == "auto" and cuda_driver_version() is None:
         return "numpy", NO_DRIVER
     problems = []

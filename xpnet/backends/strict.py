@@ -1,7 +1,7 @@
-"""array-api-strict, the standard and nothing more: a stand-in for a GPU where there is none.
+"""array-api-strict, a minimal implementation of the array-API standard, used in tests in place of a GPU.
 
-It refuses what other libraries only frown at: NumPy arrays in place of its own, arrays of two
-devices in one operation, indexing and promotion outside the array-API standard.
+It rejects what other libraries tolerate: NumPy arrays in place of its own, arrays of two devices in one
+operation, indexing and type promotion outside the standard.
 """
 
 from collections.abc import Iterator
@@ -19,22 +19,21 @@ CPU_DEVICE = "CPU_DEVICE"
 
 
 class StrictBackend(Backend):
-    """array-api-strict on ``cpu`` or on one of its pretended devices, such as ``device1``."""
+    """array-api-strict on ``cpu`` or on one of its simulated devices, such as ``device1``."""
 
     name, module = "array-api-strict", "array_api_strict"
-    xp: Any
 
     def __init__(self, device: str, version: str) -> None:
         super().__init__(device, version)
         self.xp = self.library
-        self.device = self.xp.Device(CPU_DEVICE if device == "cpu" else device)
-        dtypes = self.xp.__array_namespace_info__().dtypes(device=self.device)
+        self.device = self.library.Device(CPU_DEVICE if device == "cpu" else device)
+        dtypes = self.library.__array_namespace_info__().dtypes(device=self.device)
         self.has_float64 = "float64" in dtypes
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Refuse what a compiler or a GPU could not do: shapes that depend on values."""
-        flags = self.xp.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False)
+        """Reject operations whose shapes depend on values, which compilers cannot handle."""
+        flags = self.library.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False)
         with flags, np.errstate(all="ignore"):
             yield
 
@@ -44,15 +43,15 @@ class StrictBackend(Backend):
         return put
 
     def to_host(self, array: Any) -> npt.NDArray[np.generic]:
-        """Return `array` as a NumPy array, by way of the one device that allows it."""
-        return np.asarray(array.to_device(self.xp.Device(CPU_DEVICE)))
+        """Return `array` as a NumPy array, via the one device that allows the conversion."""
+        return np.asarray(array.to_device(self.library.Device(CPU_DEVICE)))
 
     def synchronize(self) -> None:
         """Do nothing: the library has finished when it returns."""
 
     @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
-        """Return the names of the host and of the pretended devices."""
+        """Return the names of the CPU and of the simulated devices."""
         names = [repr(device).split("'")[1] for device in library.__array_namespace_info__().devices()]
         return tuple("cpu" if name == CPU_DEVICE else name for name in names)
 

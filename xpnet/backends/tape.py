@@ -1,8 +1,8 @@
-"""Records what a function does with NumPy arrays.
+"""Recording of the NumPy calls that a function makes.
 
-A `Traced` value stands for an array, or a number: it computes, and writes each NumPy call made on it down
-on its `Tape`. A function that is recorded must be pure, and its course must not depend on values, so none
-of them converts to a number.
+A `TracedArray` stands for an array, or a number: each NumPy call made on it is executed and recorded on its
+`Tape`. A recorded function must be pure, and its control flow must not depend on values, so a `TracedArray`
+cannot be converted to a number.
 """
 
 from __future__ import annotations
@@ -21,35 +21,37 @@ from xpnet._lib.tree import Tree, leaves, tree_map
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xpnet._typing import Function
+    from xpnet._typing import Function, HostArray, Index
+
+    Indices = npt.NDArray[np.integer]
 
 _REDUCTIONS: dict[Function, Function] = {np.sum: np.add.reduce, np.max: np.maximum.reduce}
-"""Functions, and the ufuncs' methods that do the same and put their result into a given array."""
+"""Functions, and the equivalent methods of ufuncs, which take an output array."""
 
 
-class Traced(NDArrayOperatorsMixin):
-    """An array, or a number, that records what is done with it."""
+class TracedArray(NDArrayOperatorsMixin):
+    """An array, or a number, that records the calls made on it."""
 
-    def __init__(self, tape: Tape, value: Any) -> None:
-        self.tape, self.value, self.slot = tape, value, tape.values
-        tape.values += 1
+    def __init__(self, tape: Tape, value: HostArray) -> None:
+        self.tape, self.value, self.slot = tape, value, tape.slots
+        tape.slots += 1
         array = np.asarray(value)
         self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
 
-    def astype(self, dtype: npt.DTypeLike, *, copy: bool = True) -> Traced:  # noqa: ARG002
+    def astype(self, dtype: npt.DTypeLike, *, copy: bool = True) -> TracedArray:  # noqa: ARG002
         """Record a conversion."""
         return self.tape.record(convert, (self, dtype), {})
 
-    def __getitem__(self, key: object) -> Traced:
-        return self.tape.record(_item, (self, key), {})
+    def __getitem__(self, key: object) -> TracedArray:
+        return self.tape.record(_get_item, (self, key), {})
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: object, **kwargs: object) -> Traced:
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: object, **kwargs: object) -> TracedArray:
         function = ufunc if method == "__call__" else getattr(ufunc, method)
         return self.tape.record(function, args, kwargs)
 
     def __array_function__(
         self, function: Function, _: object, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> Traced:
+    ) -> TracedArray:
         if function in _REDUCTIONS:
             function, kwargs = _REDUCTIONS[function], {"axis": None, **kwargs}
         return self.tape.record(function, args, kwargs)
@@ -68,72 +70,73 @@ class Call:
     function: Function
     args: tuple[Any, ...]
     kwargs: dict[str, object]
-    result: Traced
-    source: Traced | None  # the argument that the result is a view of
+    result: TracedArray
+    source: TracedArray | None  # the argument that the result is a view of
 
-    def operands(self) -> list[Traced]:
+    def operands(self) -> list[TracedArray]:
         """Return the arguments that are traced."""
-        return [*traced((self.args, tuple(self.kwargs.values())))]
+        return [*traced_leaves((self.args, tuple(self.kwargs.values())))]
 
 
 class Tape:
     """The calls made on traced arrays, in order."""
 
     def __init__(self) -> None:
-        self.values = 0
+        self.slots = 0
         self.calls: list[Call] = []
 
-    def record(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> Traced:
-        """Make a call and remember it."""
-        value = function(*values(args), **{name: values(arg) for name, arg in kwargs.items()})
+    def record(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> TracedArray:
+        """Make a call and record it."""
+        value = function(*untrace(args), **{name: untrace(arg) for name, arg in kwargs.items()})
         source = None
-        for operand in traced((args, tuple(kwargs.values()))):
+        for operand in traced_leaves((args, tuple(kwargs.values()))):
             if np.may_share_memory(value, operand.value):
                 source = operand
-        self.calls.append(Call(function, args, kwargs, Traced(self, value), source))
+        self.calls.append(Call(function, args, kwargs, TracedArray(self, value), source))
         return self.calls[-1].result
 
 
-def traced(tree: object) -> Iterator[Traced]:
+def traced_leaves(tree: object) -> Iterator[TracedArray]:
     """Yield the traced leaves of a tree, in order."""
-    return (leaf for leaf in leaves(tree) if isinstance(leaf, Traced))
+    return (leaf for leaf in leaves(tree) if isinstance(leaf, TracedArray))
 
 
 def is_traced(tree: object) -> bool:
-    """Tell whether a leaf of a tree is traced."""
-    return next(traced(tree), None) is not None
+    """Tell whether any leaf of a tree is traced."""
+    return next(traced_leaves(tree), None) is not None
 
 
-def values(tree: Tree) -> Tree:
-    """Return a tree with the values in place of what is traced."""
-    return tree_map(lambda leaf: leaf.value if isinstance(leaf, Traced) else leaf, tree)
+def untrace(tree: Tree) -> Tree:
+    """Replace the traced leaves of a tree by their values."""
+    return tree_map(lambda leaf: leaf.value if isinstance(leaf, TracedArray) else leaf, tree)
 
 
-def convert(x: npt.NDArray[np.generic], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+def convert(x: HostArray, dtype: npt.DTypeLike) -> HostArray:
     """Return ``x.astype(dtype)``."""
     return x.astype(dtype)
 
 
-def _item(x: Any, key: Any) -> Any:
-    return x[key]
+def _get_item(x: HostArray, key: Index) -> HostArray:
+    item: HostArray = x[key]
+    return item
 
 
-def _take(x: Any, indices: Any, axis: int, out: Any = None) -> Any:
-    # Mode raise would check the indices first, and write into a copy of `out`.
+def _take(x: HostArray, indices: Indices, axis: int | None, out: HostArray | None = None) -> HostArray:
+    # Mode "raise" would check the indices first, and write into a copy of `out`.
     return x.take(indices, axis, out, "clip")
 
 
-def take(x: Any, /, indices: Any, *, axis: int | None = None) -> Any:
-    """Return ``numpy.take``, recorded if the indices are: NumPy's own asks about `x` alone."""
+def take(x: HostArray, /, indices: Indices, *, axis: int | None = None) -> HostArray | TracedArray:
+    """Return ``numpy.take``, recorded also if only the indices are traced: NumPy dispatches on `x` alone."""
     for array in (x, indices):
-        if isinstance(array, Traced):
+        if isinstance(array, TracedArray):
             return array.tape.record(_take, (x, indices, axis), {})
     return np.take(x, indices, axis=axis)
 
 
 xp = ModuleType(array_api_compat.numpy.__name__)
-"""The array-API namespace of NumPy, with functions that all accept arrays that record."""
+"""The array-API namespace of NumPy, whose functions all accept traced arrays."""
 xp.__dict__.update(vars(array_api_compat.numpy), take=take)
 
-WITH_OUT = {*_REDUCTIONS.values(), convert, _take, np.concatenate, np.argmax}
-"""Functions, besides ufuncs, that can put their result into a given array."""
+ACCEPTS_OUT = {*_REDUCTIONS.values(), convert, _take, np.concatenate, np.argmax}
+"""Functions, besides ufuncs, that can write their result into an output array."""

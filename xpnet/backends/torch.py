@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from xpnet._typing import Array
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import NO_GPU_FIX, Problem, driver_first, one_line
+from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, missing_driver_or, one_line
 
 INSTALL_CUDA = (
     "pip install --force-reinstall torch, the build for your CUDA version: "
@@ -24,25 +24,25 @@ class TorchBackend(Backend):
     """PyTorch tensors on one device."""
 
     name = module = "torch"
-    device: Any
-    unlisted_devices = ("meta",)
+    hidden_devices = ("meta",)
 
     def __init__(self, device: str, version: str) -> None:
         super().__init__(device, version)
         self.xp = importlib.import_module("array_api_compat.torch")
         self.device = self.library.device(device)
-        if self.device.type == "cuda":
+        self._on_gpu = cuda_index(device) is not None
+        if self._on_gpu:
             self.stack = self.compiled_stack = GPU_STACK
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Keep no record of operations for automatic differentiation; make this GPU the current one."""
+        """Disable automatic differentiation; make this GPU the current one."""
         with self.library.no_grad(), self._current():
             yield
 
     def _current(self) -> AbstractContextManager[object]:
         """Return the context in which this GPU is the current one."""
-        if self.device.type != "cuda":
+        if not self._on_gpu:
             return nullcontext()
         current: AbstractContextManager[object] = self.library.cuda.device(self.device)
         return current
@@ -50,8 +50,8 @@ class TorchBackend(Backend):
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Put a NumPy array on the device, keeping its dtype.
 
-        PyTorch shares the memory of a host array and cannot mark it read-only, nor can it read
-        backwards: such arrays are copied.
+        PyTorch shares the memory of a host array. It supports neither read-only memory nor negative
+        strides: such arrays are copied.
         """
         if not array.flags.writeable or min(array.strides, default=0) < 0:
             array = np.array(array, order="C")
@@ -66,25 +66,25 @@ class TorchBackend(Backend):
         return host
 
     def synchronize(self) -> None:
-        """Wait for the GPU; on the CPU PyTorch has finished when it returns."""
-        if self.device.type == "cuda":
+        """Wait for the GPU; on the CPU, operations are synchronous."""
+        if self._on_gpu:
             self.library.cuda.synchronize(self.device)
 
     @classmethod
     def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
-        """Return how many GPUs PyTorch sees, or 0 and why it sees none."""
+        """Return the number of GPUs that PyTorch sees, or 0 and the problem."""
         if not library.backends.cuda.is_built():
             problem = Problem(f"torch {library.__version__} was built without CUDA", INSTALL_CUDA)
-            return 0, driver_first(problem)
+            return 0, missing_driver_or(problem)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             if library.cuda.is_available():
                 return library.cuda.device_count(), None
         complaint = f": {one_line(str(caught[0].message))}" if caught else ""
         reason = f"torch {library.__version__} sees no usable GPU{complaint}"
-        return 0, driver_first(Problem(reason, NO_GPU_FIX))
+        return 0, missing_driver_or(Problem(reason, NO_GPU_FIX))
 
-    def install_for_cuda(self) -> str:
+    def cuda_install_command(self) -> str:
         """Return how to install PyTorch for the CUDA version of this machine."""
         return INSTALL_CUDA
 

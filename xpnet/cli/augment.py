@@ -33,7 +33,13 @@ AMOUNTS = [f"augment_{name}" for name in ("shift", "rotate", "scale", "shear", "
 
 
 def main(words: Sequence[str]) -> int:
-    """Write the picture and return the exit code."""
+    """Write the picture and return the exit code.
+
+    Raises
+    ------
+    ConfigError
+        No distortion is given, or a setting is out of range.
+    """
     from PIL import Image
 
     parser = Parser(prog="xpnet augment", description=DESCRIPTION)

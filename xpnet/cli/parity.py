@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from xpnet.backends.probing import Probe
     from xpnet.data.datasets import Dataset
     from xpnet.parity.devices import BackendDevice
-    from xpnet.parity.runs import Kind, Row
+    from xpnet.parity.runs import ArithmeticKind, ParityResult
 
     Absent = list[tuple[BackendDevice, Probe]]
 
@@ -54,7 +54,15 @@ STYLES = {"same": "green", "close": "green", "FAIL": "bold red"}
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the table and the verdict, and return the exit code."""
+    """Print the table and the verdict, and return the exit code.
+
+    Raises
+    ------
+    ConfigError
+        A setting is out of range, or the folder of the --json file does not exist.
+    BackendError
+        A required backend is not usable here.
+    """
     from xpnet.data import datasets
     from xpnet.nn.architecture import format_sizes
     from xpnet.parity import runs
@@ -71,12 +79,12 @@ def main(words: Sequence[str]) -> int:
     usable, absent = _probe_devices(required)
     with Live(console=make_console(stderr=True), transient=True) as live:
 
-        def on_epoch(device: BackendDevice, kind: Kind, epoch: int) -> None:
+        def on_epoch(device: BackendDevice, kind: ArithmeticKind, epoch: int) -> None:
             run = runs.KINDS.index(kind) * len(usable) + usable.index(device) + 1
             heading = f"run {run} of {len(usable) * len(runs.KINDS)}, {device.where}, {kind}"
             live.update(f"{heading}: epoch {epoch} of {config.epochs}", refresh=True)
 
-        rows = list(runs.rows(config, data, usable, on_epoch))
+        rows = list(runs.compare_backends(config, data, usable, on_epoch))
     network = format_sizes((data.features, *config.hidden, data.classes))
     settings = f"epochs {config.epochs}, batch size {config.batch_size}, seed {config.seed}"
     console = make_console()
@@ -104,7 +112,7 @@ def main(words: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def print_rows(console: Console, rows: Sequence[Row]) -> None:
+def print_rows(console: Console, rows: Sequence[ParityResult]) -> None:
     """Print the rows under a heading for each arithmetic, as wide as they are or the terminal is."""
     cells = [_format_row(row) for row in rows]
     headings = {"epoch": Text("differs\nepoch"), "layer": Text("from\nlayer")}
@@ -125,7 +133,7 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
             console.print(line)
 
 
-def describe_kind(kind: Kind) -> str:
+def describe_kind(kind: ArithmeticKind) -> str:
     """Return the heading of an arithmetic's rows, with the agreement that it guarantees."""
     from xpnet.parity.runs import format_tolerance
 
@@ -134,7 +142,7 @@ def describe_kind(kind: Kind) -> str:
     return f"{kind}: within {format_tolerance(kind.tolerance)} of NumPy, relative to each tensor's largest"
 
 
-def _format_row(row: Row) -> dict[str, Cell]:
+def _format_row(row: ParityResult) -> dict[str, Cell]:
     from xpnet.parity.distance import format_count
 
     relative, seconds = row.max_relative, row.seconds
@@ -170,7 +178,7 @@ def _probe_devices(required: list[BackendDevice]) -> tuple[list[BackendDevice], 
     BackendError
         A required device is not usable.
     """
-    probes = dict(devices.survey())
+    probes = dict(devices.probe_all())
     probes |= {device: device.probe() for device in required if device not in probes}
     absent = [(device, probe) for device, probe in probes.items() if not probe.usable]
     for device, probe in absent:
@@ -180,7 +188,9 @@ def _probe_devices(required: list[BackendDevice]) -> tuple[list[BackendDevice], 
     return [device for device, probe in probes.items() if probe.usable], absent
 
 
-def _to_json(config: TrainConfig, data: Dataset, rows: list[Row], absent: Absent) -> dict[str, object]:
+def _to_json(
+    config: TrainConfig, data: Dataset, rows: list[ParityResult], absent: Absent
+) -> dict[str, object]:
     from xpnet.data import datasets
 
     settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")

@@ -43,7 +43,13 @@ class Prediction(NamedTuple):
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the predictions and return the exit code."""
+    """Print the predictions and return the exit code.
+
+    Raises
+    ------
+    DataError
+        The model cannot be read, or --out is not written because a file could not be read.
+    """
     arguments = _parse_arguments(words)
     model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
     classes = model.predictor.classes

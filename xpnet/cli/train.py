@@ -152,13 +152,13 @@ class RecordOutcome(callbacks.Callback):
         digest = fingerprint(model.layers, model.norms)
         metrics = {**self._evaluate(result), "epochs": epochs, "seconds": seconds}
         if self.early.best is not None:
-            metrics["best_epoch"] = self.early.epoch
+            metrics["best_epoch"] = self.early.best_epoch
         run.finish("interrupted" if result.interrupted else "completed", metrics=metrics, fingerprint=digest)
         if result.interrupted:
             saved = f"what was trained is saved, and --resume {run.folder} goes on"
             print_line(f"interrupted after {epochs} epochs; {saved}")
         elif epochs < trainer.config.epochs:
-            print_line(f"stopped after {epochs} epochs, the best was {self.early.epoch}")
+            print_line(f"stopped after {epochs} epochs, the best was {self.early.best_epoch}")
         print_line(f"fingerprint   {digest}")
         print_line(f"run           {run.folder}")
         if trainer.config.report:

@@ -119,7 +119,13 @@ class NpzArchive:
         return ", ".join(names[:8]).encode("unicode_escape").decode() or "nothing"
 
     def read(self, key: str) -> Values:
-        """Read the array `key`, after checking its header; raise DataError if it is damaged."""
+        """Return the array `key`, read piece by piece after its header is checked.
+
+        Raises
+        ------
+        DataError
+            The array is damaged, of an unsupported kind, or too large.
+        """
         where = f"{self.path}, {key}"
         try:
             with self.file.open(f"{key}.npy") as member:

@@ -58,7 +58,7 @@ class ComputeContext:
             logits, _ = forward(ops, layers, self.inputs(x), self.network, running=running)
             loss = ops.sum(sample_losses(ops, logits, labels, self.network), axis=-1)
             predictions = F.predictions(ops, logits)
-            right = F.correct(ops, predictions, labels)
+            right = F.count_correct(ops, predictions, labels)
             return loss, right, ops.xp.reshape(predictions, (-1,))
 
         return self.compile(evaluate_block)

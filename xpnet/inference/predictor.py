@@ -107,7 +107,13 @@ class Predictor:
         return classes
 
     def outputs(self, x: NDArray[np.generic]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Return logits and probabilities, each (m, classes); errors as in ``logits``."""
+        """Return logits and probabilities, each (m, classes).
+
+        Raises
+        ------
+        DataError
+            The rows do not have the network's features.
+        """
         features = self.model.sizes[0]
         if x.ndim != 2 or x.shape[1] != features:
             msg = f"the model takes rows of {features} features, got an array of shape {x.shape}"

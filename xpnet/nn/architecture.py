@@ -8,27 +8,27 @@ from xpnet.nn import functional as F
 
 @dataclass(frozen=True)
 class Network:
-    """The architecture of a network: all but its parameters.
+    """The architecture of a network, without its parameters.
 
     Attributes
     ----------
     sizes
-        The features, the units of each hidden layer, and the classes.
+        The number of features, of units of each hidden layer, and of classes.
     activation
-        That of the hidden layers: a name in ``functional.ACTIVATIONS``.
+        The activation of the hidden layers: a name in ``functional.ACTIVATIONS``.
     batch_norm
-        Whether hidden layers normalise before they activate.
+        True if hidden layers apply batch normalisation before the activation.
     input_dropout, hidden_dropout
         The probability that an input, or a hidden unit, is dropped for a sample of an epoch.
     loss
         The loss to minimise: a name in ``functional.LOSSES``.
     label_smoothing
-        The share of a target that is spread over all classes.
+        The share of each target that is spread evenly over all classes.
 
     Raises
     ------
     ConfigError
-        A name is unknown, or a number out of its range.
+        A name is unknown, or a number out of range.
     """
 
     sizes: tuple[int, ...]
@@ -56,7 +56,7 @@ class Network:
 
 
 NOTEBOOK = Network((784, 10, 10))
-"""The notebook's network; functions that need no sizes take it for any network of the same kind."""
+"""The notebook's network, the default of functions that depend on all but the sizes."""
 
 
 def describe(network: Network) -> str:

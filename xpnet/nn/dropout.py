@@ -6,35 +6,35 @@ from xpnet._typing import Array, as_array
 from xpnet.arithmetic import random
 from xpnet.nn.architecture import Network
 
-DROPOUT_STEPS = 2**16
-"""Probabilities of dropout are multiples of 1/65,536: a unit takes 16 random bits."""
+PROBABILITY_STEPS = 2**16
+"""The number of steps of a dropout probability, a multiple of 1/65,536: a unit takes 16 random bits."""
 
 
 class Masks(NamedTuple):
-    """Dropout masks, (samples, units) booleans: true for what is kept. None: all of it."""
+    """Dropout masks, (samples, units) booleans: true for what is kept. None: everything is kept."""
 
     inputs: Array | None
     hidden: list[Array]  # of each hidden layer, or empty
 
 
 def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int) -> Masks:
-    """Return the masks of the samples that ``epoch`` visits as number ``start`` to ``stop``.
+    """Return the masks of the samples at the positions ``start`` to ``stop`` in the order of an epoch.
 
-    Whether a unit is dropped depends only on the seed, the epoch, the sample's place in the order of that
-    epoch, the layer and the unit.
+    A unit's mask depends only on the seed, the epoch, the sample's position in that order, the layer and the
+    unit.
     """
     hidden = list(enumerate(network.sizes[1:-1], 1)) if network.hidden_dropout else []
-    place = seed, epoch, start, stop
+    samples = seed, epoch, start, stop
     return Masks(
-        _mask(network.input_dropout, network.sizes[0], 0, *place) if network.input_dropout else None,
-        [_mask(network.hidden_dropout, units, layer, *place) for layer, units in hidden],
+        _draw(network.input_dropout, network.sizes[0], 0, *samples) if network.input_dropout else None,
+        [_draw(network.hidden_dropout, units, layer, *samples) for layer, units in hidden],
     )
 
 
-def _mask(probability: float, units: int, layer: int, seed: int, epoch: int, start: int, stop: int) -> Array:
-    """Return whether 16 bits of each unit are at or above the probability; (samples, units).
+def _draw(probability: float, units: int, layer: int, seed: int, epoch: int, start: int, stop: int) -> Array:
+    """Return a mask, (samples, units): true if the 16 bits of a unit are at or above the probability.
 
-    Each sample has as many fours of words as its units need, one after the other in the layer's stream.
+    Each sample takes as many groups of four words as its units need, in the order of the layer's stream.
     """
     fours = -(-units // 16)
     words = random.words(
@@ -46,7 +46,7 @@ def _mask(probability: float, units: int, layer: int, seed: int, epoch: int, sta
         skip=start * fours,
     )
     bits = words.astype("<u8", copy=False).view("<u2").reshape(stop - start, 16 * fours)
-    return as_array(bits[:, :units] >= _dropped_steps(probability))
+    return as_array(bits[:, :units] >= _round_probability(probability))
 
 
 def dropout_scale(probability: float) -> float:
@@ -54,8 +54,9 @@ def dropout_scale(probability: float) -> float:
 
     p is the probability rounded to a multiple of 1/65,536, ties to even, at most 65,535 of them.
     """
-    return DROPOUT_STEPS / (DROPOUT_STEPS - _dropped_steps(probability))
+    return PROBABILITY_STEPS / (PROBABILITY_STEPS - _round_probability(probability))
 
 
-def _dropped_steps(probability: float) -> int:
-    return min(round(probability * DROPOUT_STEPS), DROPOUT_STEPS - 1)
+def _round_probability(probability: float) -> int:
+    """Return the probability in steps of 1/65,536."""
+    return min(round(probability * PROBABILITY_STEPS), PROBABILITY_STEPS - 1)

@@ -73,7 +73,7 @@ def sigmoid_backward(da: Array, a: Array) -> Array:
 
 
 class Activation(NamedTuple):
-    """A function of each unit alone, and its gradient."""
+    """An elementwise activation function, and its gradient."""
 
     forward: Callable[[Arithmetic, Array], Array]  # (ops, Z) -> A
     backward: Callable[[Arithmetic, Array, Array, Array], Array]  # (ops, dA, Z, A) -> dZ
@@ -85,7 +85,7 @@ ACTIVATIONS = {
     "tanh": Activation(tanh, lambda _ops, da, _z, a: tanh_backward(da, a)),
     "sigmoid": Activation(sigmoid, lambda _ops, da, _z, a: sigmoid_backward(da, a)),
 }
-"""By name, as in ``Network.activation``."""
+"""The activations by name, as in ``Network.activation``."""
 
 
 def targets(ops: Arithmetic, labels: Array, classes: int, smoothing: float = 0.0) -> Array:
@@ -113,7 +113,7 @@ def softmax(ops: Arithmetic, z: Array) -> Array:
 
     The largest logit of each sample is subtracted first, which changes nothing but keeps exp in range.
     """
-    exponentials = ops.exp(_below_maximum(ops, z))
+    exponentials = ops.exp(_subtract_maximum(ops, z))
     return exponentials * _reciprocal(ops, ops.sum(exponentials, axis=-2))
 
 
@@ -123,7 +123,7 @@ def cross_entropy(ops: Arithmetic, z: Array, y: Array) -> Array:
     -Σ_i y_i log softmax(z)_i = log Σ_j exp(z_j) - Σ_i y_i z_i, with logits ``z`` and ``targets`` ``y``, both
     (..., units, samples): for one-hot targets, the last sum is the logit of the label.
     """
-    shifted = _below_maximum(ops, z)
+    shifted = _subtract_maximum(ops, z)
     total = ops.sum(ops.exp(shifted), axis=-2)
     # A logit of -infinity counts only where it is a target.
     return ops.log(total, largest=float(z.shape[-2])) - ops.sum(
@@ -155,7 +155,7 @@ def squared_error_backward(ops: Arithmetic, probabilities: Array, y: Array) -> A
 
 
 class Loss(NamedTuple):
-    """A loss to minimise: a function of each sample's logits and targets, and its gradient."""
+    """A loss of each sample's logits and targets, and its gradient."""
 
     per_sample: Callable[[Arithmetic, Array, Array], Array]  # (ops, Z, Y) -> (..., 1, samples)
     backward: Callable[[Arithmetic, Array, Array], Array]  # (ops, softmax(Z), Y) -> dZ
@@ -165,30 +165,30 @@ LOSSES = {
     "cross-entropy": Loss(cross_entropy, lambda _, a, y: softmax_cross_entropy_backward(a, y)),
     "squared-error": Loss(squared_error, squared_error_backward),
 }
-"""By name, as in ``Network.loss``."""
+"""The losses by name, as in ``Network.loss``."""
 
 
 def predictions(ops: Arithmetic, z: Array) -> Array:
-    """Return the unit with the largest activation (the first of equals) of each sample, (..., samples)."""
+    """Return the index of the largest logit of each sample, of equal ones the first, (..., samples)."""
     return ops.xp.argmax(z, axis=-2)
 
 
-def correct(ops: Arithmetic, predicted: Array, labels: Array) -> Array:
-    """Return how many of the predictions (..., samples) are right, (..., 1) int32."""
+def count_correct(ops: Arithmetic, predicted: Array, labels: Array) -> Array:
+    """Return the number of correct predictions (..., samples), as (..., 1) int32."""
     right = ops.xp.astype(predicted == labels, ops.xp.int32)
     return ops.xp.sum(right, axis=-1, keepdims=True, dtype=ops.xp.int32)
 
 
 def flush_tiny(x: Array) -> Array:
-    """Return x, rounded to a multiple of 2^-953 if it is that small; above 2^-846 nothing changes.
+    """Round x to a multiple of 2^-953 if it is that small; above 2^-846 nothing changes.
 
-    Numbers that might become subnormal, which some libraries flush to zero, are zero on all of them. (In
-    float32, where 2^-900 is 0, x is unchanged.)
+    Numbers that some libraries would flush to zero, because they become subnormal, are then zero on all. In
+    float32, where 2^-900 is 0, x is unchanged.
     """
     return (x + 2.0**-900) - 2.0**-900
 
 
-def _below_maximum(ops: Arithmetic, z: Array) -> Array:
+def _subtract_maximum(ops: Arithmetic, z: Array) -> Array:
     return z - ops.xp.max(z, axis=-2, keepdims=True)
 
 

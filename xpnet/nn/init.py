@@ -20,8 +20,8 @@ def initialize(
 ) -> Parameters:
     """Return the initial parameters, as host float64 arrays.
 
-    ``sizes`` are the features, the units of each hidden layer, and the classes. Each layer has a stream
-    of random words of its own: first the weights row by row, then the biases.
+    ``sizes`` are those of ``Network``. Each layer has its own stream of random words: first the weights row
+    by row, then the biases.
 
     * ``uniform``: weights and biases uniform in [-0.5, 0.5), the notebook's.
     * ``he``: weights uniform in [-a, a), a = √(6 / inputs), biases 0 (He et al. 2015).

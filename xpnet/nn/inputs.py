@@ -31,7 +31,7 @@ class Normalization:
     scale: NDArray[np.float64]  # () for all features, or (features,)
 
     def on_device(self, ops: Arithmetic, from_host: Callable[[NDArray[np.generic]], Array]) -> Inputs:
-        """Return the function that normalises; pixels that need no shift stay integers with a factor."""
+        """Return the function that normalises; pixels that need no shift remain integers with a factor."""
         xp = ops.xp
         shift, scale = (
             xp.astype(from_host(np.reshape(statistic, (-1, 1))), ops.dtype)
@@ -53,8 +53,8 @@ def fit_normalization(kind: Kind, x: NDArray[np.generic]) -> Normalization:
     """Return the normalisation ``kind`` for training features ``x`` (samples, features).
 
     * ``scale``: pixels (uint8) are divided by 255; float features by the largest magnitude among them.
-    * ``standardize``: mean 0 and standard deviation 1. Pixels share one mean and deviation, for they
-      share one unit; float features have one each. A constant feature is only shifted.
+    * ``standardize``: mean 0 and standard deviation 1. Pixels, which have the same unit, share one mean and
+      deviation; each float feature has its own. A constant feature is only shifted.
     * ``none``: the raw numbers.
 
     Sums are exact, so the statistics do not depend on the order of the samples or on the machine.
@@ -63,7 +63,7 @@ def fit_normalization(kind: Kind, x: NDArray[np.generic]) -> Normalization:
     if kind == "none":
         return Normalization(kind, zero, one)
     if kind == "scale":
-        # Both ends, as the magnitudes of data that are larger than memory could not be held.
+        # Maximum and minimum: an array of magnitudes may not fit into memory.
         largest = 255.0 if x.dtype == np.uint8 else float(max(np.max(x), -np.min(x))) or 1.0
         return Normalization(kind, zero, np.asarray(1.0 / largest))
     mean, deviation = _pixel_statistics(x) if x.dtype == np.uint8 else _feature_statistics(x)

@@ -1,4 +1,4 @@
-"""The layers, forward and backward. A layer's parameters and its gradients are the same kind of tuple."""
+"""The layers, forward and backward. A layer's parameters and gradients have the same type."""
 
 from typing import NamedTuple, TypeAlias
 
@@ -57,7 +57,7 @@ class BatchNorm(NamedTuple):
 
 Layer: TypeAlias = Linear | BatchNorm
 Parameters: TypeAlias = list[Layer]
-"""Of a network: a Linear for each layer, and a BatchNorm behind each but the last if the network has it."""
+"""The parameters of a network: a Linear for each layer; with batch norm a BatchNorm for all but the last."""
 
 PreparedLayer: TypeAlias = Linear | PreparedLinear | BatchNorm
 
@@ -85,10 +85,10 @@ class Normalized(NamedTuple):
 
 
 def batch_norm(ops: Arithmetic, layer: BatchNorm, z: Array) -> tuple[Array, Normalized]:
-    """Return Y = gamma Ẑ + beta, Ẑ = (Z - μ) / √(v + ε), with the mean μ and variance v of the samples given.
+    """Return Y = gamma Ẑ + beta, Ẑ = (Z - μ) / √(v + ε), with the mean μ and variance v of these samples.
 
-    Ioffe & Szegedy 2015, algorithm 1; ε = 1e-5, and v = Σ (z - μ)² / n over the n samples (biased). Where
-    a batch has several blocks, each is normalised by itself ("ghost batches", Hoffer et al. 2017).
+    Ioffe & Szegedy 2015, algorithm 1; ε = 1e-5, and v = Σ (z - μ)² / n over the n samples (biased). If a
+    batch has several blocks, each is normalised separately ("ghost batches", Hoffer et al. 2017).
     """
     share = 1.0 / z.shape[-1]
     total = ops.sum(z, axis=-1)
@@ -130,7 +130,7 @@ def update_running_statistics(
     each block has a mean μ of its own; for a batch of one block this is PyTorch's convention.
     """
     mean, variance = moments.values * mean_factor, moments.squares * variance_factor
-    return RunningStatistics(_toward(running.mean, mean), _toward(running.variance, variance))
+    return RunningStatistics(_update_average(running.mean, mean), _update_average(running.variance, variance))
 
 
 def mean_and_variance_factors(count: int) -> tuple[float, float]:
@@ -141,7 +141,7 @@ def mean_and_variance_factors(count: int) -> tuple[float, float]:
     return 1.0 / count, 1.0 / max(count - len(block_bounds(count)), 1)
 
 
-def _toward(running: Array, batch: Array) -> Array:
+def _update_average(running: Array, batch: Array) -> Array:
     return F.flush_tiny(running + (batch - running) * MOMENTUM)
 
 

@@ -7,26 +7,26 @@ from numpy.typing import NDArray
 
 Labels = NDArray[np.integer]
 
-MOST_CONFUSED = 1000
-"""Classes up to which there is a confusion matrix."""
+MAX_CONFUSION_CLASSES = 1000
+"""The number of classes up to which a confusion matrix is made."""
 
 
 @dataclass(frozen=True)
 class ClassMetrics:
     """Precision, recall and F1 of one class; a metric is None without samples to compute it from."""
 
-    support: int  # samples of the class
-    precision: float | None  # share of those predicted to be of the class that are
-    recall: float | None  # share of those of the class that are predicted to be: its accuracy
+    support: int  # the number of samples of the class
+    precision: float | None  # the share of correct ones among the predictions of the class
+    recall: float | None  # the share of correct ones among the samples of the class
     f1: float | None  # the harmonic mean of both
 
 
 def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> NDArray[np.int64] | None:
-    """Return how often each class (row) is predicted to be each class (column).
+    """Return the number of samples of each class (row) predicted as each class (column).
 
     None with more than 1,000 classes, for which the matrix would be too large.
     """
-    if classes > MOST_CONFUSED:
+    if classes > MAX_CONFUSION_CLASSES:
         return None
     pairs = labels.astype(np.int64) * classes + predicted
     counts = np.bincount(pairs, minlength=classes * classes)
@@ -45,21 +45,18 @@ def class_metrics(predicted: Labels, labels: Labels, classes: int) -> list[Class
     return [
         ClassMetrics(
             support,
-            _share(hits, predictions),
-            _share(hits, support),
-            _share(2 * hits, support + predictions),
+            _ratio(correct, predictions),
+            _ratio(correct, support),
+            _ratio(2 * correct, support + predictions),
         )
-        for hits, support, predictions in zip(*counts, strict=True)
+        for correct, support, predictions in zip(*counts, strict=True)
     ]
 
 
 def accuracy_per_class(predicted: Labels, labels: Labels, classes: int) -> list[float | None]:
-    """Return for each class the share of its samples that are predicted right.
-
-    A class without samples has no accuracy: None.
-    """
-    return [figures.recall for figures in class_metrics(predicted, labels, classes)]
+    """Return the share of correct predictions among the samples of each class; None without samples."""
+    return [metrics.recall for metrics in class_metrics(predicted, labels, classes)]
 
 
-def _share(part: int, whole: int) -> float | None:
+def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None

@@ -1,7 +1,7 @@
 """The network: any number of linear layers with an activation between them and softmax at the end.
 
-Inside, samples are columns, as in the notebook: Z = W A + b with A (inputs, samples). Data sets and
-files keep them as rows.
+Samples are columns, as in the notebook: Z = W A + b with A (inputs, samples). In data sets and files they
+are rows.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ normalisation, the cache that ``batch_norm`` returns, and Y."""
 
 
 def prepare(ops: Arithmetic, parameters: Parameters) -> list[PreparedLayer]:
-    """Prepare the weights for products, once for all that use them."""
+    """Prepare the weights for products, once for the forward and the backward pass."""
     return [
         PreparedLinear(ops.operand(layer.weight), layer.bias) if isinstance(layer, Linear) else layer
         for layer in parameters
@@ -58,21 +58,21 @@ def forward(
     Parameters
     ----------
     x : an operand (features, samples), after dropout of the inputs if there is any
-    running : of each batch normalisation, to evaluate with; without them each normalises by the
-        statistics of the samples at hand
+    running : the running statistics of each batch normalisation, for evaluation; without them the
+        statistics of these samples are used
     masks : of each hidden layer (samples, units), as in ``Masks.hidden``; without them nothing is dropped
     """
     activate = F.ACTIVATIONS[network.activation].forward
-    running_of_next, mask_of_next = iter(running), iter(masks)
+    running_statistics, hidden_masks = iter(running), iter(masks)
     cache: Cache = []
     for layer in layers:
         if isinstance(layer, BatchNorm):
-            cache.append(_normalize(ops, layer, cache[-1][1], next(running_of_next, None)))
+            cache.append(_apply_batch_norm(ops, layer, cache[-1][1], next(running_statistics, None)))
         elif not cache:
             cache.append((x, linear(ops, layer, x)))
         else:
             a = activate(ops, cache[-1][1])
-            dropped = _drop(ops, network, a, next(mask_of_next, None))
+            dropped = _apply_dropout(ops, network, a, next(hidden_masks, None))
             cache.append((a, linear(ops, layer, dropped)))
     return cache[-1][1], cache
 
@@ -92,7 +92,7 @@ def backward(
     ``masks`` are those of ``forward``, without running statistics.
     """
     activation_backward = F.ACTIVATIONS[network.activation].backward
-    mask_of_next = iter(masks[::-1])
+    hidden_masks = iter(masks[::-1])
     gradients: Parameters = []
     for index in reversed(range(len(layers))):
         layer, cached = layers[index], cache[index][0]
@@ -102,9 +102,9 @@ def backward(
         elif index == 0:
             gradient = linear_backward(ops, cast("Array | Operand", cached), dz)
         else:
-            a, z, mask = cast("Array", cached), cache[index - 1][1], next(mask_of_next, None)
-            gradient = linear_backward(ops, _drop(ops, network, a, mask), dz)
-            da = _drop(ops, network, linear_backward_input(ops, layer, dz), mask)
+            a, z, mask = cast("Array", cached), cache[index - 1][1], next(hidden_masks, None)
+            gradient = linear_backward(ops, _apply_dropout(ops, network, a, mask), dz)
+            da = _apply_dropout(ops, network, linear_backward_input(ops, layer, dz), mask)
             dz = activation_backward(ops, da, z, a)
         gradients.append(gradient)
     return gradients[::-1]
@@ -168,7 +168,7 @@ def gradients_and_moments(
     return backward(ops, layers, cache, dz, network, masks=masks), moments
 
 
-def _normalize(
+def _apply_batch_norm(
     ops: Arithmetic, layer: BatchNorm, z: Array, running: RunningStatistics | None
 ) -> tuple[Normalized | None, Array]:
     if running is not None:
@@ -177,7 +177,7 @@ def _normalize(
     return normalized, y
 
 
-def _drop(ops: Arithmetic, network: Network, a: Array, mask: Array | None) -> Array:
+def _apply_dropout(ops: Arithmetic, network: Network, a: Array, mask: Array | None) -> Array:
     if mask is None:
         return a
     columns = ops.xp.matrix_transpose(mask)

@@ -32,17 +32,17 @@ class AdamState(NamedTuple):
 
 
 OptimizerState: TypeAlias = tuple[()] | Parameters | AdamState
-"""Of ``sgd``; of momentum, the velocity; of ``adam``."""
+"""The state of ``sgd``, of momentum (the velocity), and of ``adam``."""
 
 State = TypeVar("State")
 
 
 class Optimizer(NamedTuple, Generic[State]):
-    """An update rule: from gradients and a state to new parameters and a new state.
+    """An update rule: gradients and a state give new parameters and a new state.
 
     States are tuples, named tuples and lists of arrays, so that a library can compile ``update``. Inside a
-    compiled function the learning rate is a traced scalar: arrays are multiplied by it, and nothing else is
-    done with it (with a number of the host's, a product would be float64 in NumPy).
+    compiled function the learning rate is a traced scalar, used only as a factor of arrays: its product with
+    a number of the host would be float64 in NumPy.
     """
 
     init: Callable[[Parameters], State]  # parameters -> state
@@ -72,19 +72,19 @@ def momentum(ops: Arithmetic, decay: float = 0.9) -> Optimizer[Parameters]:
 
     The state is v, which starts at 0. As in PyTorch, α is outside of v.
     """
-    return _with_velocity(ops, decay, lambda _, v: v)
+    return _momentum_rule(ops, decay, lambda _, v: v)
 
 
 def nesterov(ops: Arithmetic, decay: float = 0.9) -> Optimizer[Parameters]:
     """Nesterov's momentum: v := μ v + g, p := p - α (g + μ v) (Sutskever et al. 2013, as in PyTorch)."""
-    return _with_velocity(ops, decay, lambda g, v: g + decay * v)
+    return _momentum_rule(ops, decay, lambda g, v: g + decay * v)
 
 
-def _with_velocity(
+def _momentum_rule(
     ops: Arithmetic, decay: float, direction: Callable[[Array, Array], Array]
 ) -> Optimizer[Parameters]:
     def init(parameters: Parameters) -> Parameters:
-        return _zeros(ops, parameters)
+        return _zeros_like(ops, parameters)
 
     def update(
         gradients: Parameters, state: Parameters, parameters: Parameters, learning_rate: float
@@ -113,7 +113,7 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
 
     def init(parameters: Parameters) -> AdamState:
         m_total, v_total = (ops.xp.zeros((1, 1), dtype=ops.dtype, device=ops.device) for _ in range(2))
-        return AdamState(_zeros(ops, parameters), _zeros(ops, parameters), m_total, v_total)
+        return AdamState(_zeros_like(ops, parameters), _zeros_like(ops, parameters), m_total, v_total)
 
     def update(
         gradients: Parameters, state: AdamState, parameters: Parameters, learning_rate: float
@@ -124,8 +124,8 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
             average(state.m_total, 1.0, b1),
             average(state.v_total, 1.0, b2),
         )
-        rate = learning_rate * _quotient(ops, 1.0, state.m_total)
-        unbias = _quotient(ops, 1.0, state.v_total)
+        rate = learning_rate * _divide(ops, 1.0, state.m_total)
+        unbias = _divide(ops, 1.0, state.v_total)
 
         def step(p: Array, m: Array, v: Array) -> Array:
             return p - rate * (m / (ops.sqrt(v * unbias) + eps))
@@ -152,7 +152,7 @@ def adamw(
 def with_weight_decay(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State]:
     """Add λ W to the gradients of the weights: the loss gains λ/2 ‖W‖² (λ is ``weight_decay``).
 
-    0 returns the optimiser as it is.
+    With 0, return the optimiser unchanged.
     """
     if weight_decay == 0.0:
         return optimizer
@@ -169,7 +169,7 @@ def with_weight_decay(optimizer: Optimizer[State], weight_decay: float) -> Optim
 def with_decoupled_decay(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State]:
     """Shrink the weights beside the step, not through the gradients: first W := W - α λ W.
 
-    0 returns the optimiser as it is.
+    With 0, return the optimiser unchanged.
     """
     if weight_decay == 0.0:
         return optimizer
@@ -184,7 +184,7 @@ def with_decoupled_decay(optimizer: Optimizer[State], weight_decay: float) -> Op
 
 
 def with_gradient_clipping(optimizer: Optimizer[State], ops: Arithmetic, norm: float) -> Optimizer[State]:
-    """Scale all gradients by one factor where their global norm ‖g‖ is above ``norm``, to that norm.
+    """Scale all gradients by one factor so that their global norm ‖g‖ is at most ``norm``.
 
     g := g · (c / max(c, ‖g‖)), c = ``norm``, where ‖g‖² is one sum over the squares of all entries of all
     arrays in their order, row by row (Pascanu et al. 2013).
@@ -194,7 +194,7 @@ def with_gradient_clipping(optimizer: Optimizer[State], ops: Arithmetic, norm: f
         gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, State]:
         entries = ops.xp.concat([ops.xp.reshape(g, (1, -1)) for layer in gradients for g in layer], axis=1)
-        factor = _factor_to_norm(ops, entries, norm)
+        factor = _norm_factor(ops, entries, norm)
         return optimizer.update(_map(lambda g: g * factor, gradients), state, parameters, learning_rate)
 
     return Optimizer(optimizer.init, update)
@@ -211,7 +211,7 @@ def with_max_norm(optimizer: Optimizer[State], ops: Arithmetic, limit: float) ->
         gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, State]:
         stepped, state = optimizer.update(gradients, state, parameters, learning_rate)
-        return _map_weights(lambda w: flush_tiny(w * _factor_to_norm(ops, w, limit)), stepped), state
+        return _map_weights(lambda w: flush_tiny(w * _norm_factor(ops, w, limit)), stepped), state
 
     return Optimizer(optimizer.init, update)
 
@@ -219,7 +219,7 @@ def with_max_norm(optimizer: Optimizer[State], ops: Arithmetic, limit: float) ->
 # By name
 
 
-def _with_decay(rule: Callable[..., Optimizer[State]]) -> Callable[..., Optimizer[State]]:
+def _accept_weight_decay(rule: Callable[..., Optimizer[State]]) -> Callable[..., Optimizer[State]]:
     def factory(ops: Arithmetic, weight_decay: float = 0.0, **options: float) -> Optimizer[State]:
         return with_weight_decay(rule(ops, **options), weight_decay)
 
@@ -227,13 +227,13 @@ def _with_decay(rule: Callable[..., Optimizer[State]]) -> Callable[..., Optimize
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer[Any]]] = {
-    "sgd": _with_decay(lambda _: sgd()),
-    "momentum": _with_decay(momentum),
-    "nesterov": _with_decay(nesterov),
-    "adam": _with_decay(adam),
+    "sgd": _accept_weight_decay(lambda _: sgd()),
+    "momentum": _accept_weight_decay(momentum),
+    "nesterov": _accept_weight_decay(nesterov),
+    "adam": _accept_weight_decay(adam),
     "adamw": adamw,
 }
-"""Each is called as ``(ops, weight_decay=..., **options)``; the options are those of the rule."""
+"""Factories of optimisers by name, called as ``(ops, weight_decay=..., **options)`` of the rule."""
 
 
 def build(
@@ -259,7 +259,7 @@ def build(
     Raises
     ------
     ConfigError
-        There is no such optimiser.
+        There is no optimiser of that name.
     """
     if name not in OPTIMIZERS:
         msg = f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {name!r}"
@@ -276,12 +276,12 @@ def build(
 
 
 def _map(function: Callable[..., Array], *layers: Parameters) -> Parameters:
-    """Apply a function to each array, or to those in the same place of several lists."""
+    """Apply a function to each array, or to corresponding arrays of several lists."""
     return [type(group[0])(*map(function, *group)) for group in zip(*layers, strict=True)]
 
 
 def _map_weights(function: Callable[..., Array], *layers: Parameters) -> Parameters:
-    """Apply a function to the fields named ``weight``; the others are those of the first list."""
+    """Apply a function to the fields named ``weight``; take the other fields from the first list."""
     return [
         group[0]._replace(weight=function(*(layer.weight for layer in group)))
         if "weight" in group[0]._fields
@@ -290,16 +290,16 @@ def _map_weights(function: Callable[..., Array], *layers: Parameters) -> Paramet
     ]
 
 
-def _zeros(ops: Arithmetic, parameters: Parameters) -> Parameters:
+def _zeros_like(ops: Arithmetic, parameters: Parameters) -> Parameters:
     return _map(lambda p: ops.xp.zeros_like(p, device=ops.device), parameters)
 
 
-def _factor_to_norm(ops: Arithmetic, x: Array, limit: float) -> Array:
-    """Return c / max(c, ‖x‖) for each row of ``x``, (rows, 1), with c the limit; 1 where it is kept."""
+def _norm_factor(ops: Arithmetic, x: Array, limit: float) -> Array:
+    """Return c / max(c, ‖x‖) for each row of ``x``, (rows, 1), with c the limit."""
     norm = ops.sqrt(ops.sum(x * x, axis=-1))
-    return _quotient(ops, limit, ops.xp.maximum(norm, limit))
+    return _divide(ops, limit, ops.xp.maximum(norm, limit))
 
 
-def _quotient(ops: Arithmetic, number: float, x: Array) -> Array:
+def _divide(ops: Arithmetic, number: float, x: Array) -> Array:
     # Equal shapes: libraries that divide a scalar or by one may multiply by a reciprocal instead.
     return ops.xp.full_like(x, number) / x

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions from the index of a step, from 0, to that step's learning rate.
+"""Learning-rate schedules: functions from the index of a step, counted from 0, to its learning rate.
 
 They run on the host. Every number comes from +, -, * and / of Python's floats and integers, which IEEE 754
 and the language fix; ``math.cos``, ``math.exp`` and ``**`` of floats differ from one C library to the next.
@@ -20,7 +20,7 @@ def constant(rate: float) -> Schedule:
 
 
 def step_decay(rate: float, every: int, factor: float) -> Schedule:
-    """Return α fⁿ with n = floor(step / every), f = ``factor``; ``power`` says how fⁿ is rounded."""
+    """Return α fⁿ with n = floor(step / every), f = ``factor``; for the rounding of fⁿ see ``power``."""
     return lambda step: rate * power(factor, step // every)
 
 
@@ -36,8 +36,8 @@ def cosine(rate: float, steps: int, final: float = 0.0) -> Schedule:
     """
 
     def schedule(step: int) -> float:
-        left = cosine_share(step, steps) if step < steps else 0.0
-        return rate * left + final * (1.0 - left)
+        weight = cosine_share(step, steps) if step < steps else 0.0
+        return rate * weight + final * (1.0 - weight)
 
     return schedule
 
@@ -61,11 +61,11 @@ class ScheduleOptions:
     Raises
     ------
     ConfigError
-        A value lies out of range.
+        A value is out of range.
     """
 
-    step_epochs: int = 30  # from one decay of ``step`` to the next
-    factor: float | None = None  # of a decay; None: 0.1 for ``step``, 0.95 for ``exponential``
+    step_epochs: int = 30  # epochs from one decay of ``step`` to the next
+    factor: float | None = None  # the factor of a decay; None: 0.1 for ``step``, 0.95 for ``exponential``
     warmup_epochs: int = 0
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class ScheduleOptions:
             msg = f"--warmup-epochs: expected a whole number from 0, got {self.warmup_epochs}"
             raise ConfigError(msg)
 
-    def factor_or(self, default: float) -> float:
+    def get_factor(self, default: float) -> float:
         """Return the factor, or a schedule's default."""
         return default if self.factor is None else self.factor
 
@@ -87,25 +87,25 @@ class ScheduleOptions:
 SCHEDULES: dict[str, Callable[[float, int, int, ScheduleOptions], Schedule]] = {
     "constant": lambda rate, steps_per_epoch, epochs, options: constant(rate),  # noqa: ARG005
     "step": lambda rate, steps_per_epoch, epochs, options: step_decay(  # noqa: ARG005
-        rate, options.step_epochs * steps_per_epoch, options.factor_or(0.1)
+        rate, options.step_epochs * steps_per_epoch, options.get_factor(0.1)
     ),
     "exponential": lambda rate, steps_per_epoch, epochs, options: exponential(  # noqa: ARG005
-        rate, steps_per_epoch, options.factor_or(0.95)
+        rate, steps_per_epoch, options.get_factor(0.95)
     ),
     "cosine": lambda rate, steps_per_epoch, epochs, options: cosine(  # noqa: ARG005
         rate, epochs * steps_per_epoch
     ),
 }
-"""Each is called as ``(rate, steps_per_epoch, epochs, options)``."""
+"""Factories of schedules by name, called as ``(rate, steps_per_epoch, epochs, options)``."""
 
 
 def build(name: str, rate: float, steps_per_epoch: int, epochs: int, options: ScheduleOptions) -> Schedule:
-    """Return the schedule of a name in ``SCHEDULES``, warmed up if the options say so.
+    """Return the schedule of a name in ``SCHEDULES``, with the warm-up of the options.
 
     Raises
     ------
     ConfigError
-        There is no such schedule.
+        There is no schedule of that name.
     """
     if name not in SCHEDULES:
         msg = f"--schedule: expected one of {', '.join(SCHEDULES)}, got {name!r}"

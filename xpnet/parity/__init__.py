@@ -4,7 +4,7 @@ Importing this package, or its plugin, loads no array library.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xpnet.parity.assertion import assert_parity
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "assert_parity", "first_difference"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

@@ -19,53 +19,53 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from xpnet._typing import HostArray
     from xpnet.backends.base import Backend
     from xpnet.parity.devices import BackendDevice
 
     Outputs = dict[str, Any]
-    Tolerance = tuple[str, Callable[[NDArray[Any], NDArray[Any]], Any]]
+    Tolerance = tuple[str, Callable[[HostArray, HostArray], NDArray[np.bool_] | np.bool_]]
 
 
 def assert_parity(
-    function: Callable[..., Any],
-    *arrays: NDArray[Any],
+    function: Callable[..., object],
+    *arrays: HostArray,
     tier: Literal["bitwise"] | None = None,
     ulp: int | None = None,
     rtol: float | None = None,
     atol: float = 0.0,
     backends: Sequence[str] | None = None,
 ) -> None:
-    """Assert that a function gives on every array library what it gives with NumPy.
+    """Assert that a function gives the same result with every array library as with NumPy.
 
     Parameters
     ----------
     function
-        Takes arrays of one library and returns an array, or tuples, lists and dicts of arrays. If it
-        has a parameter ``xp``, it is given the array namespace.
+        Takes arrays of one library and returns an array, or tuples, lists and dicts of arrays. A
+        parameter ``xp``, if it has one, receives the array namespace.
     arrays
         NumPy arrays; each library gets a copy on its device.
     tier, ulp, rtol
-        How near is near enough, exactly one of: ``tier="bitwise"``, the same bits; ``ulp=n``, at most
-        n floating-point numbers apart; ``rtol=r``, at most ``atol + r |NumPy's|`` apart. NaN equals
-        NaN; +0 and -0 differ in the tier bitwise alone; integers and truth values must be equal in
-        every tier.
+        The tolerance, exactly one of: ``tier="bitwise"``, the same bits; ``ulp=n``, at most n
+        floating-point numbers apart; ``rtol=r``, at most ``atol + r |NumPy's|`` apart. NaN equals NaN;
+        +0 and -0 differ only in the tier bitwise; integers and booleans must be equal in every tier.
     backends
         Names such as ``"torch"``, ``"torch:cuda"`` or ``"array-api-strict"`` (see
-        ``xpnet.parity.devices.parse``). Default: every library and device that works here.
+        ``xpnet.parity.devices.parse``). Default: every usable library and device.
 
     Raises
     ------
     AssertionError
-        Library, device, dtype, shape or values are not those of NumPy: in one line, which output,
-        the first index, both values and their distance in ulp.
+        Library, device, dtype, shape or values differ from NumPy's. The message, one line, names the
+        output, the first index, both values and their distance in ulp.
     ConfigError
         Not exactly one tier, or a name that does not exist.
     BackendError
-        A backend that was named cannot run here; or none was, and there is none but NumPy.
+        A named backend cannot run here; or none is named, and only NumPy is usable.
     TypeError
         An argument is not a NumPy array.
     """
-    tolerance = _tolerance(tier, ulp, rtol, atol)
+    tolerance = _parse_tolerance(tier, ulp, rtol, atol)
     for position, array in enumerate(arrays):
         if not isinstance(array, np.ndarray):
             msg = (
@@ -73,26 +73,33 @@ def assert_parity(
                 "(functools.partial binds everything else)"
             )
             raise TypeError(msg)
-    tested = _usable() if backends is None else [devices.parse(name) for name in backends]
+    targets = _find_targets() if backends is None else [devices.parse(name) for name in backends]
     numpy = devices.NUMPY.make()
-    expected = _outputs_on(numpy, _call(numpy, function, arrays))
-    for place in tested:
-        backend = place.make()
+    expected = _check_outputs(numpy, _call_on(numpy, function, arrays))
+    for target in targets:
+        backend = target.make()
         with backend.scope():
-            _compare(backend, _outputs_on(backend, _call(backend, function, arrays)), expected, tolerance)
+            outputs = _check_outputs(backend, _call_on(backend, function, arrays))
+            _compare_outputs(backend, outputs, expected, tolerance)
 
 
 @cache
-def _usable() -> list[BackendDevice]:
-    tested = [place for place in devices.usable() if place != devices.NUMPY]
-    if not tested:
+def _find_targets() -> list[BackendDevice]:
+    targets = [target for target in devices.find_usable() if target != devices.NUMPY]
+    if not targets:
         msg = "there is no array library but NumPy to compare with: pip install array-api-strict"
         raise BackendError(msg)
-    return tested
+    return targets
 
 
-def _tolerance(tier: str | None, ulp: int | None, rtol: float | None, atol: float) -> Tolerance:
-    """Return the tier in words, and the function that tells elementwise which values are too far apart."""
+def _parse_tolerance(tier: str | None, ulp: int | None, rtol: float | None, atol: float) -> Tolerance:
+    """Return a description of the tolerance, and the elementwise test of whether values exceed it.
+
+    Raises
+    ------
+    ConfigError
+        There is not exactly one tier, or a tolerance is negative.
+    """
     tiers = [value for value in (tier, ulp, rtol) if value is not None]
     if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None):
         msg = (
@@ -112,10 +119,10 @@ def _tolerance(tier: str | None, ulp: int | None, rtol: float | None, atol: floa
     return "the same bits", unequal_bits
 
 
-def _call(backend: Backend, function: Callable[..., Any], arrays: Sequence[NDArray[Any]]) -> Any:
-    with backend.scope(), np.errstate(all="ignore"):  # array-api-strict too computes with NumPy
+def _call_on(backend: Backend, function: Callable[..., object], arrays: Sequence[HostArray]) -> object:
+    with backend.scope(), np.errstate(all="ignore"):  # array-api-strict computes with NumPy, too
         copies = [backend.from_host(array.copy()) for array in arrays]
-        keywords = {"xp": backend.xp} if _wants_xp(function, arrays) else {}
+        keywords = {"xp": backend.xp} if _accepts_xp(function, arrays) else {}
         try:
             return function(*copies, **keywords)
         except Exception as error:
@@ -123,31 +130,31 @@ def _call(backend: Backend, function: Callable[..., Any], arrays: Sequence[NDArr
             raise
 
 
-def _wants_xp(function: Callable[..., Any], arrays: Sequence[NDArray[Any]]) -> bool:
-    """Return whether the function has a parameter ``xp`` that can be given beside the arrays."""
+def _accepts_xp(function: Callable[..., object], arrays: Sequence[HostArray]) -> bool:
+    """Tell whether the function has a parameter ``xp`` besides those for the arrays."""
     try:
         signature = inspect.signature(function)
         signature.bind_partial(*arrays, xp=None)
-    except (TypeError, ValueError):  # ValueError: a function written in C tells no signature
+    except (TypeError, ValueError):  # ValueError: a C function without a signature
         return False
     return "xp" in signature.parameters
 
 
-def _outputs(result: Any, path: str = "result") -> Iterator[tuple[str, Any]]:
+def _named_outputs(result: object, path: str = "result") -> Iterator[tuple[str, object]]:
     """Yield each array in nested tuples, lists and dicts with its path, such as result["loss"][1]."""
     if isinstance(result, dict):
         for key, value in result.items():
-            shown = json.dumps(key) if isinstance(key, str) else repr(key)
-            yield from _outputs(value, f"{path}[{shown}]")
+            key_text = json.dumps(key) if isinstance(key, str) else repr(key)
+            yield from _named_outputs(value, f"{path}[{key_text}]")
     elif isinstance(result, tuple | list):
         for index, value in enumerate(result):
-            yield from _outputs(value, f"{path}[{index}]")
+            yield from _named_outputs(value, f"{path}[{index}]")
     else:
         yield path, result
 
 
-def _compare(backend: Backend, outputs: Outputs, expected: Outputs, tolerance: Tolerance) -> None:
-    text, too_far = tolerance
+def _compare_outputs(backend: Backend, outputs: Outputs, expected: Outputs, tolerance: Tolerance) -> None:
+    tier, exceeds = tolerance
     where = f"{backend.name} on {backend.device_name}"
     if outputs.keys() != expected.keys():
         msg = f"{where} returns {', '.join(outputs)}, NumPy {', '.join(expected)}"
@@ -159,19 +166,25 @@ def _compare(backend: Backend, outputs: Outputs, expected: Outputs, tolerance: T
                 msg = f"{where}: {path} has {name} {getattr(a, name)}, NumPy's {getattr(b, name)}"
                 raise AssertionError(msg)
         inexact = np.issubdtype(b.dtype, np.inexact)
-        wrong = np.asarray(too_far(a, b) if inexact else unequal_bits(a, b))
-        mismatch = first_mismatch(wrong, a, b)
+        unequal = np.asarray(exceeds(a, b) if inexact else unequal_bits(a, b))
+        mismatch = first_mismatch(unequal, a, b)
         if mismatch is not None:
             msg = (
                 f"{where}: {path} differs first at {mismatch.index}: {mismatch.left} where NumPy has "
-                f"{mismatch.right} ({mismatch.distance}); {_extent(wrong, a, b)}; expected {text}"
+                f"{mismatch.right} ({mismatch.distance}); {_format_extent(unequal, a, b)}; expected {tier}"
             )
             raise AssertionError(msg)
 
 
-def _outputs_on(backend: Backend, result: Any) -> Outputs:
-    """Return the outputs by their paths: one or more, each an array of the backend on its device."""
-    outputs = dict(_outputs(result))
+def _check_outputs(backend: Backend, result: object) -> Outputs:
+    """Return the outputs by path, after checking that they are arrays of the backend on its device.
+
+    Raises
+    ------
+    AssertionError
+        There are no outputs, or one is another kind of object or on another device.
+    """
+    outputs: Outputs = dict(_named_outputs(result))
     where = f"{backend.name} on {backend.device_name}"
     if not outputs:
         msg = f"{where}: the function returns no array"
@@ -189,9 +202,9 @@ def _outputs_on(backend: Backend, result: Any) -> Outputs:
     return outputs
 
 
-def _extent(wrong: NDArray[np.bool_], a: NDArray[Any], b: NDArray[Any]) -> str:
-    """Say how many elements are wrong, and by how much at most."""
-    count = f"{np.count_nonzero(wrong)} of {wrong.size} values"
+def _format_extent(unequal: NDArray[np.bool_], a: HostArray, b: HostArray) -> str:
+    """Format the number of unequal elements and their largest distance."""
+    count = f"{np.count_nonzero(unequal)} of {unequal.size} values"
     if not np.issubdtype(b.dtype, np.inexact):
         return count
     return f"{count}, at most {format_count(float(np.max(ulp_distance(a, b))))} ulp"

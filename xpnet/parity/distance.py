@@ -1,4 +1,4 @@
-"""How far apart two host arrays are: in bits, in units in the last place, relative to the largest."""
+"""Distances between host arrays: unequal bits, units in the last place, relative differences."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from xpnet._typing import HostArray
 
-def ulp_distance(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """Return elementwise how many floating-point numbers lie from ``a`` to ``b``.
+
+def ulp_distance(a: HostArray, b: HostArray) -> NDArray[np.float64]:
+    """Return elementwise the number of floating-point numbers from ``a`` to ``b``, the distance in ulp.
 
     Both have one dtype, floating-point or complex (then the larger of the two parts' distances), and
     one shape, which is the result's. Zeros of either sign are 0 apart, and so are two NaN; a NaN is
@@ -29,8 +31,8 @@ def ulp_distance(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     return np.where(np.isnan(a) ^ np.isnan(b), np.inf, distance)
 
 
-def unequal_bits(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return elementwise whether the bits differ; all NaN are equal, the two zeros are not.
+def unequal_bits(a: HostArray, b: HostArray) -> NDArray[np.bool_]:
+    """Tell elementwise whether the bits differ; all NaN are equal, the two zeros are not.
 
     Both have one dtype and one shape, which is the result's.
     """
@@ -38,18 +40,19 @@ def unequal_bits(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
         return unequal_bits(a.real, b.real) | unequal_bits(a.imag, b.imag)
     if not np.issubdtype(a.dtype, np.floating):
         return np.asarray(a != b)
-    return np.asarray((_bits(a) != _bits(b)) & ~(np.isnan(a) & np.isnan(b)))
+    return np.asarray((_bit_patterns(a) != _bit_patterns(b)) & ~(np.isnan(a) & np.isnan(b)))
 
 
-def _bits(a: NDArray[Any]) -> NDArray[Any]:
+def _bit_patterns(a: HostArray) -> NDArray[np.signedinteger]:
     """Return the bits of floating-point numbers as signed integers of their width."""
-    return a.view(np.dtype(f"i{a.dtype.itemsize}"))
+    bits: NDArray[np.signedinteger] = a.view(np.dtype(f"i{a.dtype.itemsize}"))
+    return bits
 
 
-def _ordinals(a: NDArray[Any]) -> NDArray[np.int64]:
+def _ordinals(a: HostArray) -> NDArray[np.int64]:
     """Return integers that count the floating-point numbers from zero: neighbours differ by 1."""
-    bits = _bits(a).astype(np.int64)
-    lowest = np.int64(np.iinfo(_bits(a).dtype).min)
+    bits = _bit_patterns(a).astype(np.int64)
+    lowest = np.int64(np.iinfo(_bit_patterns(a).dtype).min)
     return np.where(bits < 0, lowest - bits, bits)
 
 
@@ -60,7 +63,7 @@ class Mismatch:
     index: tuple[int, ...]
     left: Any  # NumPy scalars
     right: Any
-    ulp: float | None  # None for integers and truth values
+    ulp: float | None  # None for integers and booleans
 
     @property
     def distance(self) -> str:
@@ -72,11 +75,11 @@ class Mismatch:
         return f"{format_count(self.ulp)} ulp"
 
 
-def first_mismatch(wrong: NDArray[np.bool_], a: NDArray[Any], b: NDArray[Any]) -> Mismatch | None:
-    """Return the first element, in C order, where ``wrong`` holds, or None where it nowhere does."""
-    if not wrong.any():
+def first_mismatch(unequal: NDArray[np.bool_], a: HostArray, b: HostArray) -> Mismatch | None:
+    """Return the first element, in C order, for which ``unequal`` is true; None if there is none."""
+    if not unequal.any():
         return None
-    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(unequal)), unequal.shape))
     left, right = a[index], b[index]
     ulp = None
     if np.issubdtype(a.dtype, np.inexact):
@@ -85,11 +88,11 @@ def first_mismatch(wrong: NDArray[np.bool_], a: NDArray[Any], b: NDArray[Any]) -
 
 
 def format_count(count: float) -> str:
-    """Return a number of ulp for people: in full while that is short."""
+    """Format a number of ulp: in full below a million, else with an exponent."""
     return f"{count:.0f}" if count < 1e6 else f"{count:.1e}"
 
 
-def relative_difference(a: NDArray[Any], reference: NDArray[Any]) -> float:
+def relative_difference(a: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
     """Return the largest difference, relative to the largest magnitude in ``reference``."""
     difference, largest = (float(np.max(np.abs(x), initial=0.0)) for x in (a - reference, reference))
     if difference == 0.0:

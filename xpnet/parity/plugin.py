@@ -1,7 +1,6 @@
 """A pytest plugin: the fixture ``xp_backend`` runs a test with every array library.
 
-pytest loads it by the entry point ``xpnet``, in every session, so importing it imports nothing but
-pytest, and it configures no library.
+pytest loads it in every session, by the entry point ``xpnet``, so importing it imports only pytest.
 """
 
 from __future__ import annotations
@@ -32,26 +31,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and check the names of the option."""
+    """Register the marker, and check the option.
+
+    Raises
+    ------
+    pytest.UsageError
+        The option names no backend, or an unknown one.
+    """
     config.addinivalue_line(
         "markers",
         f"{MARKER}(*names): run with these backends only; torch means torch on every device, "
         "torch:cuda that one",
     )
-    if config.getoption(OPTION) is not None and not _places(config):
+    if config.getoption(OPTION) is not None and not _selected_targets(config):
         msg = f"{OPTION}: expected at least one name"
         raise pytest.UsageError(msg)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give each test that uses the fixture its backends."""
+    """Parametrize the tests that use the fixture with their backends."""
     if FIXTURE not in metafunc.fixturenames:
         return
-    places = _places(metafunc.config)
+    targets = _selected_targets(metafunc.config)
     for marker in metafunc.definition.iter_markers(MARKER):
-        places = [place for place in places if _allows(marker, place)]
-    if places:
-        metafunc.parametrize(FIXTURE, places, ids=str, indirect=True)
+        targets = [target for target in targets if _allows(marker, target)]
+    if targets:
+        metafunc.parametrize(FIXTURE, targets, ids=str, indirect=True)
     else:
         skip = pytest.mark.skip(reason=f"the marker {MARKER} leaves none of the backends")
         metafunc.parametrize(FIXTURE, [pytest.param(None, marks=skip, id="none")], indirect=True)
@@ -61,35 +66,41 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Yield each backend in turn, inside its scope: ``name``, ``xp``, ``device``, ``from_host``, ``to_host``.
 
-    A library that is installed and does not work here, such as CuPy without a GPU, skips the test; one
-    that ``--xp-backends`` names fails it.
+    If an installed library cannot run here, such as CuPy without a GPU, the test is skipped; it fails if
+    ``--xp-backends`` names the library.
     """
-    place: BackendDevice = request.param
-    probe = place.probe()
+    target: BackendDevice = request.param
+    probe = target.probe()
     if not probe.usable:
-        message = f"{place.where}: {probe.reason}; to mend it: {probe.fix}"
+        message = f"{target.where}: {probe.reason}; to mend it: {probe.fix}"
         if request.config.getoption(OPTION) is not None:
             pytest.fail(f"{message} ({OPTION} names it)", pytrace=False)
         pytest.skip(message)
-    backend = place.make()
+    backend = target.make()
     with backend.scope():
         yield backend
 
 
-def _places(config: pytest.Config) -> list[BackendDevice]:
-    """Return the places that the option names, or else those of the installed libraries."""
+def _selected_targets(config: pytest.Config) -> list[BackendDevice]:
+    """Return the backends that the option names; by default those of the installed libraries.
+
+    Raises
+    ------
+    pytest.UsageError
+        The option is not valid.
+    """
     from xpnet.errors import ConfigError
     from xpnet.parity import devices
 
     names: str | None = config.getoption(OPTION)
     try:
-        return devices.installed() if names is None else devices.parse_list(names)
+        return devices.find_installed() if names is None else devices.parse_list(names)
     except ConfigError as error:
         msg = f"{OPTION}: {error}"
         raise pytest.UsageError(msg) from error
 
 
-def _allows(marker: pytest.Mark, place: BackendDevice) -> bool:
+def _allows(marker: pytest.Mark, target: BackendDevice) -> bool:
     from xpnet.errors import ConfigError
     from xpnet.parity import devices
 
@@ -98,4 +109,4 @@ def _allows(marker: pytest.Mark, place: BackendDevice) -> bool:
     except ConfigError as error:
         msg = f"marker {MARKER}: {error}"
         raise pytest.Collector.CollectError(msg) from error
-    return place in allowed or place.backend in marker.args
+    return target in allowed or target.backend in marker.args

@@ -1,11 +1,11 @@
-"""Records what an arithmetic is asked for, and what it answers, in order."""
+"""Recording of the operations of an arithmetic: operands and results, in order."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,9 +15,7 @@ from xpnet.arithmetic.base import Operand
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from numpy.typing import NDArray
-
-    from xpnet._typing import Array
+    from xpnet._typing import Array, HostArray
     from xpnet.arithmetic.base import Arithmetic
 
 OPERATIONS = ("matmul", "weight_and_bias_gradients", "sum", "exp", "log", "sqrt")
@@ -25,54 +23,53 @@ OPERATIONS = ("matmul", "weight_and_bias_gradients", "sum", "exp", "log", "sqrt"
 
 
 class Value(NamedTuple):
-    """An array that went into an operation or came out of it."""
+    """An operand or a result of an operation."""
 
     operation: str  # such as "matmul in linear"
-    array: NDArray[Any]  # a copy on the host
-    call: int | None = None  # of the calls of that operation, from 0
-    step: int | None = None  # of the epoch
-    block: int | None = None  # of the step or the evaluation
+    array: HostArray  # a copy on the host
+    call: int | None = None  # among the calls of that operation, from 0
+    step: int | None = None  # in the epoch
+    block: int | None = None  # in the step or the evaluation
 
 
-def recording(ops: Arithmetic, to_host: Callable[[Array], NDArray[Any]], record: list[Value]) -> Arithmetic:
-    """Return an arithmetic that does the same and appends each operation's operands and results.
+def record_operations(
+    ops: Arithmetic, to_host: Callable[[Array], HostArray], record: list[Value]
+) -> Arithmetic:
+    """Return an equivalent arithmetic that appends the operands and results of each operation to a record.
 
     Elementwise functions of the namespace are not recorded: their results are operands of the next
     operation. Operations within operations are not recorded either.
     """
     calls: Counter[str] = Counter()
-    within = False
+    is_nested = False
 
-    def recorded(name: str) -> Callable[..., Any]:
+    def copy_arrays(tree: object) -> Iterator[HostArray]:
+        for leaf in leaves(tree):
+            array = leaf.values if isinstance(leaf, Operand) else leaf
+            if hasattr(array, "shape"):
+                yield np.array(to_host(array))
+
+    def record_method(name: str) -> Callable[..., object]:
         method = getattr(type(ops), name)
 
-        def call(self: Arithmetic, *args: Any, **kwargs: Any) -> Any:
-            nonlocal within
-            if within:
+        def call(self: Arithmetic, *args: object, **kwargs: object) -> object:
+            nonlocal is_nested
+            if is_nested:
                 return method(self, *args, **kwargs)
             label = f"{name} in {sys._getframe(1).f_code.co_name}"
-            record.extend(
-                Value(f"operand of {label}", array, calls[label]) for array in _arrays(args, to_host)
-            )
-            within = True
+            record.extend(Value(f"operand of {label}", array, calls[label]) for array in copy_arrays(args))
+            is_nested = True
             try:
                 result = method(self, *args, **kwargs)
             finally:
-                within = False
-            record.extend(Value(label, array, calls[label]) for array in _arrays(result, to_host))
+                is_nested = False
+            record.extend(Value(label, array, calls[label]) for array in copy_arrays(result))
             calls[label] += 1
             return result
 
         return call
 
-    # A subclass: the mathematics may ask which arithmetic it is.
-    kind: Any = type("Recording", (type(ops),), {name: recorded(name) for name in OPERATIONS})
-    made: Arithmetic = kind(**{field.name: getattr(ops, field.name) for field in dataclasses.fields(ops)})
-    return made
-
-
-def _arrays(tree: Any, to_host: Callable[[Array], NDArray[Any]]) -> Iterator[NDArray[Any]]:
-    for leaf in leaves(tree):
-        array = leaf.values if isinstance(leaf, Operand) else leaf
-        if hasattr(array, "shape"):
-            yield np.array(to_host(array))
+    # A subclass, because the mathematics may depend on the type of the arithmetic.
+    methods = {name: record_method(name) for name in OPERATIONS}
+    subclass: type[Arithmetic] = type("Recording", (type(ops),), methods)
+    return subclass(**{field.name: getattr(ops, field.name) for field in dataclasses.fields(ops)})

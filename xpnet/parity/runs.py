@@ -1,17 +1,17 @@
-"""One training at each place and in each arithmetic, compared with NumPy's."""
+"""Training runs on each backend and in each arithmetic, compared with NumPy's."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
 
 from xpnet.backends.probing import one_line
 from xpnet.errors import BackendError
-from xpnet.parity.compare import Epoch, KeepEpochs, first_difference, first_layer_apart
+from xpnet.parity.compare import EpochDigest, RecordEpochs, first_difference, first_differing_layer
 from xpnet.parity.devices import NUMPY
 from xpnet.parity.distance import relative_difference, ulp_distance
 from xpnet.storage.model_file import fingerprint
@@ -32,8 +32,8 @@ FloatType = Literal["float32", "float64"]
 Verdict = Literal["same", "close", "FAIL"]
 
 
-class Kind(NamedTuple):
-    """An arithmetic and its dtype, and how near to NumPy's its parameters must be."""
+class ArithmeticKind(NamedTuple):
+    """An arithmetic, its dtype, and the tolerance of its parameters."""
 
     arithmetic: Arithmetic
     dtype: FloatType
@@ -44,37 +44,37 @@ class Kind(NamedTuple):
 
 
 KINDS: Final = (
-    Kind("reproducible", "float64", None),
-    Kind("native", "float32", 1e-4),
-    Kind("native", "float64", 1e-7),
+    ArithmeticKind("reproducible", "float64", None),
+    ArithmeticKind("native", "float32", 1e-4),
+    ArithmeticKind("native", "float64", 1e-7),
 )
 
 
 def format_tolerance(tolerance: float) -> str:
-    """Return a tolerance as it is written: 1e-4."""
+    """Format a tolerance, such as 1e-4."""
     return f"{tolerance:.0e}".replace("e-0", "e-")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A training and how far it is from NumPy's.
+class ParityResult:
+    """The result of a training run, and its distance from NumPy's.
 
     Attributes
     ----------
     fingerprint
-        The SHA-256 of the parameters; None if the training failed.
+        The SHA-256 of the parameters; None if training failed.
     epoch, layer
-        The first epoch after which anything has other bits than NumPy's, and the first layer with such
-        parameters (None: only loss or accuracy differ). None if nothing differs.
+        The first epoch whose results have other bits than NumPy's, and the first layer whose parameters do
+        (None: only loss or accuracy differ). None if nothing differs.
     max_ulp, max_relative
-        The largest distances of the last parameters: in units in the last place, and relative to the
-        largest magnitude of their tensor.
+        The largest distances of the final parameters: in ulp, and relative to the largest magnitude of
+        their tensor.
     seconds
-        Training and evaluation.
+        The duration of training and evaluation.
     verdict
         same: the same bits; close: within the tolerance; or FAIL.
     problem
-        Why it failed, else None.
+        The reason for FAIL, else None.
     """
 
     backend: str
@@ -93,55 +93,55 @@ class Row:
     problem: str | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ArithmeticKind:
         """The arithmetic and its dtype."""
-        return Kind(self.arithmetic, self.dtype, self.tolerance)
+        return ArithmeticKind(self.arithmetic, self.dtype, self.tolerance)
 
 
-class _TrainingResult(NamedTuple):
+class _Run(NamedTuple):
     version: str
-    epochs: list[Epoch]
-    parameters: list[NDArray[Any]]
+    epochs: list[EpochDigest]
+    parameters: list[NDArray[np.floating]]
     fingerprint: str
     test: tuple[float, float]
     seconds: float
 
 
-def rows(
+def compare_backends(
     config: TrainConfig,
     data: Dataset,
-    places: Sequence[BackendDevice],
-    on_epoch: Callable[[BackendDevice, Kind, int], None] = lambda *_: None,
-) -> Iterator[Row]:
-    """Train at each place in each arithmetic, NumPy first, and yield what came of it.
+    targets: Sequence[BackendDevice],
+    on_epoch: Callable[[BackendDevice, ArithmeticKind, int], None] = lambda *_: None,
+) -> Iterator[ParityResult]:
+    """Train on each backend in each arithmetic, NumPy first, and yield the results.
 
     Raises
     ------
     XPNetError
-        NumPy itself cannot train so; where another cannot, its row says why.
+        NumPy cannot train; if another backend cannot, its result holds the reason.
     """
     for kind in KINDS:
-        settings = _settings(kind, config)
-        for place in dict.fromkeys([NUMPY, *places]):
+        settings = _with_arithmetic(kind, config)
+        for target in dict.fromkeys([NUMPY, *targets]):
             try:
-                trained = _train(place, settings, data, partial(on_epoch, place, kind))
+                run = _train(target, settings, data, partial(on_epoch, target, kind))
             except Exception as error:  # each library raises its own errors
-                if place == NUMPY:
+                if target == NUMPY:
                     raise
-                version = place.probe().version or "-"
-                yield Row(place.backend, version, place.device, *kind, problem=one_line(error))
+                version = target.probe().version or "-"
+                yield ParityResult(target.backend, version, target.device, *kind, problem=one_line(error))
                 continue
-            if place == NUMPY:
-                reference = trained
-            yield _compared(place, kind, trained, reference)
+            if target == NUMPY:
+                reference = run
+            yield _compare(target, kind, run, reference)
 
 
-def first_operation(config: TrainConfig, data: Dataset, place: BackendDevice) -> str:
-    """Return in one line where a reproducible run first parts from NumPy's."""
-    settings = _settings(KINDS[0], config)
+def first_operation(config: TrainConfig, data: Dataset, target: BackendDevice) -> str:
+    """Describe, in one line, the first operation in which a reproducible run differs from NumPy's."""
+    settings = _with_arithmetic(KINDS[0], config)
     with (
         Trainer.open(settings, data, NUMPY.make()) as left,
-        Trainer.open(settings, data, place.make()) as right,
+        Trainer.open(settings, data, target.make()) as right,
     ):
         try:
             difference = first_difference(left, right)
@@ -152,49 +152,49 @@ def first_operation(config: TrainConfig, data: Dataset, place: BackendDevice) ->
     return f"{difference}, NumPy's value first"
 
 
-def _settings(kind: Kind, config: TrainConfig) -> TrainConfig:
+def _with_arithmetic(kind: ArithmeticKind, config: TrainConfig) -> TrainConfig:
     return replace(config, arithmetic=kind.arithmetic, dtype=kind.dtype, log_every=1)
 
 
 def _train(
-    place: BackendDevice, settings: TrainConfig, data: Dataset, on_epoch: Callable[[int], None]
-) -> _TrainingResult:
+    target: BackendDevice, settings: TrainConfig, data: Dataset, on_epoch: Callable[[int], None]
+) -> _Run:
     on_epoch(0)
-    backend = place.make()
+    backend = target.make()
     with Trainer.open(settings, data, backend) as trainer:
-        begin = time.perf_counter()
-        keep = KeepEpochs(trainer, on_epoch)
-        result = trainer.fit([Evaluate(trainer), keep])
+        start = time.perf_counter()
+        record = RecordEpochs(trainer, on_epoch)
+        result = trainer.fit([Evaluate(trainer), record])
         if result.interrupted:
             raise KeyboardInterrupt
         test = trainer.evaluate_test(result.state)
         layers = trainer.model(result.state).layers
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - start
     parameters = [array for layer in layers for array in layer.values()]
-    figures = test.loss, test.accuracy
-    return _TrainingResult(backend.version, keep.epochs, parameters, fingerprint(layers), figures, seconds)
+    metrics = test.loss, test.accuracy
+    return _Run(backend.version, record.epochs, parameters, fingerprint(layers), metrics, seconds)
 
 
-def _compared(place: BackendDevice, kind: Kind, trained: _TrainingResult, reference: _TrainingResult) -> Row:
-    epochs = enumerate(zip(trained.epochs, reference.epochs, strict=True))
+def _compare(target: BackendDevice, kind: ArithmeticKind, run: _Run, reference: _Run) -> ParityResult:
+    epochs = enumerate(zip(run.epochs, reference.epochs, strict=True))
     epoch, layer = next(
-        ((n, first_layer_apart(*pair)) for n, pair in epochs if pair[0] != pair[1]), (None, None)
+        ((n, first_differing_layer(*pair)) for n, pair in epochs if pair[0] != pair[1]), (None, None)
     )
-    pairs = list(zip(trained.parameters, reference.parameters, strict=True))
+    pairs = list(zip(run.parameters, reference.parameters, strict=True))
     relative = max(relative_difference(a, b) for a, b in pairs)
-    same = epoch is None and trained.test == reference.test
+    same = epoch is None and run.test == reference.test
     close = kind.tolerance is not None and relative <= kind.tolerance
     problem = "not the bits of NumPy"
     if kind.tolerance is not None:
         problem = f"{relative:.1e} from NumPy, more than {format_tolerance(kind.tolerance)}"
-    return Row(
-        *(place.backend, trained.version, place.device, *kind),
-        fingerprint=trained.fingerprint,
+    return ParityResult(
+        *(target.backend, run.version, target.device, *kind),
+        fingerprint=run.fingerprint,
         epoch=epoch,
         layer=layer,
         max_ulp=max(float(np.max(ulp_distance(a, b), initial=0.0)) for a, b in pairs),
         max_relative=relative,
-        seconds=round(trained.seconds, 3),
+        seconds=round(run.seconds, 3),
         verdict="same" if same else "close" if close else "FAIL",
         problem=None if same or close else problem,
     )

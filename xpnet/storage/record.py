@@ -195,7 +195,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def read_metric_lines(path: Path, limit: int | None = None) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return the first `limit` rows, by default all, as text and parsed; see `read_metrics`."""
+    """Return the first rows, by default all, each as text and as an object, as `read_metrics` does.
+
+    Raises
+    ------
+    DataError
+        As in `read_metrics`.
+    """
     if not os.path.lexists(path):
         return []
     lines = read_regular_file(path, METRICS_LIMIT, "expected a metrics.jsonl").split(b"\n")

@@ -26,32 +26,32 @@ class Samples(NamedTuple):
     labels: Array  # (samples,), int32
 
     @property
-    def number(self) -> int:
+    def size(self) -> int:
         """The number of samples."""
         return int(self.x.shape[0])
 
 
-class Order(NamedTuple):
-    """The indices of samples in the order in which they are visited, (m,) int64."""
+class SampleOrder(NamedTuple):
+    """The indices of samples in the order of an epoch, (m,) int64, on the host and on the device."""
 
     host: "NDArray[np.int64]"
     device: Array
 
 
 class Block(NamedTuple):
-    """Samples that are computed in one call; stacked blocks have the blocks as first axis."""
+    """Samples to compute in one call; stacked blocks have the blocks as first axis."""
 
-    x: Array  # raw rows: (m, features), or those that the indices choose from
-    labels: Array  # (m,), or those that the indices choose from
-    indices: Array | None = None  # (m,) of rows; None: all of them, as they are
+    x: Array  # raw rows (m, features), or all rows, to be indexed
+    labels: Array  # (m,), or all labels, to be indexed
+    indices: Array | None = None  # (m,) of the block's rows; None: all of them, in order
     masks: Masks = NO_MASKS  # of (m, units), on the device
 
 
 class Batch(NamedTuple):
-    """The samples of one step, as a tree whose leaves are blocks."""
+    """The samples of one step, divided into blocks."""
 
     size: int  # samples
-    block: Callable[[Group], Block]  # the leaf, or the stack of leaves, that a group names
+    block: Callable[[Group], Block]  # loads the block, or the stack of blocks, of a group
 
 
 @dataclass(frozen=True)
@@ -63,25 +63,26 @@ class BatchLoader:
     ops, map_blocks, stack
         As in ``xpnet.inference.context.ComputeContext``.
     samples
-        The samples to choose from.
+        All samples; the order indexes them.
     order
-        Function from the number of an epoch to its order, of ``number`` indices.
-    number
-        Samples in an epoch.
+        Function from the number of an epoch to the order of its samples.
+    samples_per_epoch
+        The number of samples in an epoch.
     batch_size
         Samples in a step; the last batch of an epoch may be short. None: all, in the order of epoch 0.
     augment
         Makes variants of images.
     masks
-        Function from (epoch, begin, end) to the dropout masks of these places in its order, on the device.
+        Function from (epoch, begin, end) to the dropout masks of the samples at these positions in the
+        epoch's order, on the device.
     in_memory
         True if a copy of the samples may be made.
     """
 
     ops: Arithmetic
     samples: Samples
-    order: Callable[[int], Order]
-    number: int
+    order: Callable[[int], SampleOrder]
+    samples_per_epoch: int
     batch_size: int | None = None
     augment: Augmenter | None = None
     masks: Callable[[int, int, int], Masks] | None = None
@@ -90,41 +91,41 @@ class BatchLoader:
     stack: int = 1
 
     @property
-    def size(self) -> int:
-        """Samples in a step."""
-        return self.batch_size or self.number
+    def samples_per_step(self) -> int:
+        """The number of samples in a step, but for a short last batch."""
+        return self.batch_size or self.samples_per_epoch
 
     @property
-    def one_block(self) -> bool:
+    def single_block(self) -> bool:
         """True if each batch is a single block."""
-        return self.size <= BLOCK_SIZE
+        return self.samples_per_step <= BLOCK_SIZE
 
     @property
     def bounds(self) -> list[tuple[int, int]]:
         """The (begin, end) of each batch in the order of an epoch."""
-        return block_bounds(self.number, self.size)
+        return block_bounds(self.samples_per_epoch, self.samples_per_step)
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, counted from 1, without the first ``skip``."""
         order = self.order(epoch if self.batch_size else 0)
         bounds = self.bounds[skip:]
-        if not self.one_block:
-            blocks = self._blocks_of_all
+        if not self.single_block:
+            blocks = self._fixed_blocks
             for begin, end in bounds:
-                yield Batch(end - begin, blocks or self._blocks(order, epoch, begin))
+                yield Batch(end - begin, blocks or self._block_loader(order, epoch, begin))
         elif self._is_plain:
-            indices_of_steps = batch_indices(self.ops, order.device, self.size)
+            indices_of_steps = batch_indices(self.ops, order.device, self.samples_per_step)
             for (begin, end), indices in zip(bounds, indices_of_steps[skip:], strict=True):
-                yield _leaf(end - begin, Block(*self.samples, indices))
+                yield _single_block_batch(end - begin, Block(*self.samples, indices))
         else:
 
-            def loaded(bound: tuple[int, int]) -> Block:
-                return self._block(order, epoch, *bound)
+            def load_block(bound: tuple[int, int]) -> Block:
+                return self._load(order, epoch, *bound)
 
-            # Augmentation takes about as long as the step: the next batches meanwhile.
-            ahead = self.map_blocks if self.augment else map
-            for (begin, end), block in zip(bounds, ahead(loaded, bounds), strict=True):
-                yield _leaf(end - begin, block)
+            # Augmentation takes about as long as a step: prepare the next batches in the meantime.
+            map_batches = self.map_blocks if self.augment else map
+            for (begin, end), block in zip(bounds, map_batches(load_block, bounds), strict=True):
+                yield _single_block_batch(end - begin, block)
 
     @property
     def _is_plain(self) -> bool:
@@ -132,20 +133,20 @@ class BatchLoader:
         return self.augment is None and self.masks is None
 
     @cached_property
-    def _blocks_of_all(self) -> Callable[[Group], Block] | None:
-        """The blocks of all samples, cut once, where they are the same in every epoch."""
+    def _fixed_blocks(self) -> Callable[[Group], Block] | None:
+        """The blocks of all samples if they are the same in every epoch, else None."""
         if self.batch_size or not (self._is_plain and self.in_memory):
             return None
-        everything = Block(*self.samples, self.order(0).device)
-        copy = Samples(*gather_rows(self.ops, everything))
-        groups = block_groups(self.number, self.stack)
+        all_samples = Block(*self.samples, self.order(0).device)
+        copy = Samples(*gather_rows(self.ops, all_samples))
+        groups = block_groups(self.samples_per_epoch, self.stack)
         return {group: _slice_group(self.ops, copy, group) for group in groups}.__getitem__
 
-    def _blocks(self, order: Order, epoch: int, begin: int) -> Callable[[Group], Block]:
-        return lambda group: self._block(order, epoch, begin + group.start, begin + group.stop, group.blocks)
+    def _block_loader(self, order: SampleOrder, epoch: int, begin: int) -> Callable[[Group], Block]:
+        return lambda group: self._load(order, epoch, begin + group.start, begin + group.stop, group.blocks)
 
-    def _block(self, order: Order, epoch: int, begin: int, end: int, blocks: int = 1) -> Block:
-        """Return the samples from ``begin`` to ``end`` in the order of an epoch."""
+    def _load(self, order: SampleOrder, epoch: int, begin: int, end: int, blocks: int = 1) -> Block:
+        """Return the samples from ``begin`` to ``end`` in an epoch's order, as one block or stacked."""
         x, labels = gather_rows(self.ops, Block(*self.samples, order.device[begin:end]))
         if self.augment is not None:
             x = self.augment(x, order.host[begin:end], epoch)
@@ -153,12 +154,12 @@ class BatchLoader:
         if blocks == 1:
             return Block(x, labels, None, masks)
 
-        def stacked(array: Array) -> Array:
+        def stack_blocks(array: Array) -> Array:
             return self.ops.xp.reshape(array, (blocks, -1, *array.shape[1:]))
 
-        inputs = None if masks.inputs is None else stacked(masks.inputs)
-        hidden = [stacked(mask) for mask in masks.hidden]
-        return Block(stacked(x), stacked(labels), None, Masks(inputs, hidden))
+        inputs = None if masks.inputs is None else stack_blocks(masks.inputs)
+        hidden = [stack_blocks(mask) for mask in masks.hidden]
+        return Block(stack_blocks(x), stack_blocks(labels), None, Masks(inputs, hidden))
 
 
 def gather_rows(ops: Arithmetic, block: Block) -> Samples:
@@ -172,28 +173,28 @@ def gather_rows(ops: Arithmetic, block: Block) -> Samples:
 def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) -> Batch:
     """Return samples as one batch: all of them, or those with the indices in ``order``."""
     if order is None:
-        return Batch(samples.number, lambda group: _slice_group(ops, samples, group))
+        return Batch(samples.size, lambda group: _slice_group(ops, samples, group))
 
-    def block_of(group: Group) -> Block:
+    def load_block(group: Group) -> Block:
         block = Block(*samples, order[group.start : group.stop])
         whole = group._replace(start=0, stop=group.stop - group.start)
         return block if group.blocks == 1 else _slice_group(ops, gather_rows(ops, block), whole)
 
-    return Batch(int(order.shape[0]), block_of)
+    return Batch(int(order.shape[0]), load_block)
 
 
 def batch_indices(ops: Arithmetic, order: Array, size: int) -> list[Array]:
     """Return the indices of each batch; the last may be short.
 
-    All are cut out in one go: slices one by one cost JAX more than the steps.
+    All are sliced by one operation: slicing one by one costs JAX more than the steps.
     """
     whole = int(order.shape[0]) // size
-    cut = ops.xp.unstack(ops.xp.reshape(order[: whole * size], (whole, size))) if whole else ()
-    rest = order[whole * size :]
-    return [*cut, rest] if rest.shape[0] else [*cut]
+    batches = ops.xp.unstack(ops.xp.reshape(order[: whole * size], (whole, size))) if whole else ()
+    last = order[whole * size :]
+    return [*batches, last] if last.shape[0] else [*batches]
 
 
-def _leaf(count: int, block: Block) -> Batch:
+def _single_block_batch(count: int, block: Block) -> Batch:
     return Batch(count, lambda _: block)
 
 

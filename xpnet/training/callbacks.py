@@ -33,17 +33,17 @@ class EpochLog:
     """
 
     state: TrainState
-    training: Evaluation | None = None  # on the samples that are trained on, if it is a logged epoch
-    validation: Evaluation | None = None  # on those held out, if there are any
+    training: Evaluation | None = None  # on the training samples, in logged epochs
+    validation: Evaluation | None = None  # on the validation samples, if there are any
 
     @property
     def epoch(self) -> int:
-        """Epochs completed; 0 before the first step."""
+        """The number of completed epochs; 0 before the first step."""
         return self.state.epoch
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Loss and accuracy by their names in a record."""
+        """The losses and accuracies by their names in a record."""
         training = {} if self.training is None else self.training.metrics("train")
         return training | ({} if self.validation is None else self.validation.metrics("validation"))
 
@@ -58,31 +58,31 @@ class Callback:
         """Prepare; called before the first step."""
 
     def on_step_end(self, state: TrainState) -> None:
-        """Act on a step that is done."""
+        """Act after a step."""
 
     def on_epoch_end(self, log: EpochLog) -> None:
-        """Act on an epoch that is done; called with epoch 0 before the first step."""
+        """Act after an epoch; called with epoch 0 before the first step."""
 
     def on_train_end(self, result: "FitResult") -> None:
         """Act on the result; not called after an error."""
 
     def close(self) -> None:
-        """Release resources; called however training ended."""
+        """Release resources; also called after an error."""
 
 
 class Evaluate(Callback):
-    """Fills the log: the training samples in logged epochs, the validation samples in every epoch.
+    """Evaluates the training samples in logged epochs, and the validation samples in every epoch.
 
     Parameters
     ----------
     trainer
-        Evaluates.
+        Evaluates the training samples, and supplies the defaults.
     validate
-        Evaluates a state on other samples than those that the settings hold out.
+        Evaluates a state on validation samples; by default on those that the settings hold out.
     last
-        The last epoch, which is logged, as epoch 0 is; by default that of the settings.
+        The last epoch, which is logged like epoch 0; by default that of the settings.
     every
-        Epochs from one that is logged to the next; by default that of the settings.
+        The number of epochs from one logged epoch to the next; by default that of the settings.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Evaluate(Callback):
         self._last = trainer.config.epochs if last is None else last
 
     def on_epoch_end(self, log: EpochLog) -> None:
-        """Evaluate.
+        """Add the evaluations to the log.
 
         Raises
         ------
@@ -112,47 +112,47 @@ class Evaluate(Callback):
 
 
 class EarlyStopping(Callback):
-    """Keeps the best epoch: the first with the highest validation accuracy, of equal ones the lowest loss.
+    """Keeps the epoch with the highest validation accuracy; of equal ones that of the lowest loss, the first.
 
     Prechelt 1998, "Early stopping - but when?": training ends after ``patience`` epochs without a better
-    one. Without a patience it does not end early, and nothing is kept.
+    one. With a patience of None it does not end early, and no epoch is kept.
     """
 
     def __init__(self, patience: int | None) -> None:
         self.patience = patience
-        self.epoch, self.accuracy, self.loss = 0, -1.0, 0.0
+        self.best_epoch, self.best_accuracy, self.best_loss = 0, -1.0, 0.0
         self.best: tuple[Parameters, list[RunningStatistics]] | None = None  # copies
 
     def on_train_begin(self, state: TrainState) -> None:
-        """Stop a resumed run that had no patience left."""
-        self._check(state.epoch)
+        """Stop a resumed run whose patience is exhausted."""
+        self._update_stop(state.epoch)
 
     def on_epoch_end(self, log: EpochLog) -> None:
-        """Keep the parameters if they are the best."""
+        """Copy the parameters if they are the best so far."""
         if self.patience is None or log.validation is None:
             return
         accuracy, loss = log.validation.accuracy, log.validation.loss
-        if (accuracy, -loss) > (self.accuracy, -self.loss):
-            self.epoch, self.accuracy, self.loss = log.epoch, accuracy, loss
+        if (accuracy, -loss) > (self.best_accuracy, -self.best_loss):
+            self.best_epoch, self.best_accuracy, self.best_loss = log.epoch, accuracy, loss
             variables = log.state.variables
             self.best = tree_map(lambda array: array * 1.0, (variables.parameters, variables.statistics))
-        self._check(log.epoch)
+        self._update_stop(log.epoch)
 
     def on_train_end(self, result: "FitResult") -> None:
-        """Choose the best parameters."""
+        """Make the best parameters those of ``result.best``."""
         if self.best is not None:
             parameters, statistics = self.best
             last = result.state.variables
             best = last._replace(parameters=parameters, statistics=statistics)
             result.best = result.state._replace(variables=best)
 
-    def _check(self, epoch: int) -> None:
-        exhausted = self.patience is not None and epoch - self.epoch >= self.patience
+    def _update_stop(self, epoch: int) -> None:
+        exhausted = self.patience is not None and epoch - self.best_epoch >= self.patience
         self.stop = "early" if exhausted else None
 
 
 class StopOnInterrupt(Callback):
-    """Ends training before the next step once Ctrl-C was pressed; a second one interrupts at once.
+    """Ends training before the next step after Ctrl-C; a second Ctrl-C interrupts immediately.
 
     Parameters
     ----------
@@ -161,18 +161,18 @@ class StopOnInterrupt(Callback):
     """
 
     def __init__(self, notify: Callable[[str], None]) -> None:
-        self._notice = partial(notify, "stopping after this step; Ctrl-C again stops at once")
+        self._print_notice = partial(notify, "stopping after this step; Ctrl-C again stops at once")
         self._stack = ExitStack()
-        self._pressed: Callable[[], bool] = lambda: False
+        self._is_pressed: Callable[[], bool] = lambda: False
 
     @property
     def stop(self) -> str | None:  # type: ignore[override]
         """The reason to end training, or None."""
-        return INTERRUPTED if self._pressed() else None
+        return INTERRUPTED if self._is_pressed() else None
 
     def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
-        """Take Ctrl-C."""
-        self._pressed = self._stack.enter_context(defer_interrupts(self._notice))
+        """Defer Ctrl-C."""
+        self._is_pressed = self._stack.enter_context(defer_interrupts(self._print_notice))
 
     def on_train_end(self, result: "FitResult") -> None:  # noqa: ARG002
         """Let Ctrl-C interrupt again."""
@@ -195,20 +195,20 @@ class RecordMetrics(Callback):
     def __init__(self, run: Run) -> None:
         self._run = run
         self.rows = 0
-        self._before, self._begin = 0.0, time.perf_counter()
+        self._earlier_seconds, self._start = 0.0, time.perf_counter()
 
     def continue_from(self, rows: int, seconds: float) -> None:
-        """Go on after so many rows, and so many seconds of training."""
-        self.rows, self._before = rows, seconds
+        """Continue a record of so many rows, after so many seconds of training."""
+        self.rows, self._earlier_seconds = rows, seconds
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far."""
-        return round(self._before + time.perf_counter() - self._begin, 3)
+        """The seconds of training so far."""
+        return round(self._earlier_seconds + time.perf_counter() - self._start, 3)
 
     def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
         """Start the clock."""
-        self._begin = time.perf_counter()
+        self._start = time.perf_counter()
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Write the row."""
@@ -218,21 +218,21 @@ class RecordMetrics(Callback):
 
 
 class SaveCheckpoints(Callback):
-    """Saves a checkpoint after each epoch but the last, every so many seconds, and when interrupted."""
+    """Saves a checkpoint after each epoch but the last, every `checkpoint_seconds`, and when interrupted."""
 
-    def __init__(self, trainer: "Trainer", run: Run, metrics: RecordMetrics, early: EarlyStopping) -> None:
+    def __init__(self, trainer: "Trainer", run: Run, metrics: RecordMetrics, stopping: EarlyStopping) -> None:
         self._trainer, self._run = trainer, run
-        self._metrics, self._early = metrics, early
-        self._saved = time.perf_counter()
+        self._metrics, self._stopping = metrics, stopping
+        self._last_save = time.perf_counter()
 
     def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
         """Start the clock."""
-        self._saved = time.perf_counter()
+        self._last_save = time.perf_counter()
 
     def on_step_end(self, state: TrainState) -> None:
-        """Save a checkpoint if it is time."""
-        wait = self._trainer.config.checkpoint_seconds
-        if wait is not None and time.perf_counter() - self._saved >= wait:
+        """Save a checkpoint if the last one is `checkpoint_seconds` old."""
+        interval = self._trainer.config.checkpoint_seconds
+        if interval is not None and time.perf_counter() - self._last_save >= interval:
             self._save(state)
 
     def on_epoch_end(self, log: EpochLog) -> None:
@@ -241,47 +241,47 @@ class SaveCheckpoints(Callback):
             self._save(log.state)
 
     def on_train_end(self, result: "FitResult") -> None:
-        """Save a checkpoint to go on from."""
+        """Save a checkpoint of an interrupted run."""
         if result.interrupted:
             self._save(result.state)
 
     def restore(self) -> TrainState:
-        """Return the state of the last checkpoint, or the initial one, and cut the record back to it.
+        """Return the state of the last checkpoint, or the initial state, and truncate the record to it.
 
         Raises
         ------
         DataError
-            The checkpoint is damaged, or not one of this training.
+            The checkpoint is damaged, or belongs to another training run.
         """
-        path, early, trainer = self._run.checkpoint, self._early, self._trainer
+        path, stopping, trainer = self._run.checkpoint, self._stopping, self._trainer
         if not path.exists():
             self._run.resume(0)
             return trainer.initial_state()
-        arrays, facts = load_checkpoint(path)
+        arrays, progress = load_checkpoint(path)
         initial = trainer.to_host(trainer.initial_state().variables)
         variables = Variables(*unflatten(path, "state", tuple(initial), arrays))
-        state = TrainState(variables, int(facts["epoch"]), int(facts["batch"]))
-        early.epoch, early.accuracy, early.loss = facts["best"]
+        state = TrainState(variables, int(progress["epoch"]), int(progress["batch"]))
+        stopping.best_epoch, stopping.best_accuracy, stopping.best_loss = progress["best"]
         if any(name.startswith("best") for name in arrays):
-            like = initial.parameters, initial.statistics
-            early.best = trainer.to_device(unflatten(path, "best", like, arrays))
-        # Before the first step the row of epoch 0 may be there; it is written again.
-        rows = int(facts["rows"]) if state.epoch or state.batch else 0
-        self._metrics.continue_from(rows, float(facts["seconds"]))
+            template = initial.parameters, initial.statistics
+            stopping.best = trainer.to_device(unflatten(path, "best", template, arrays))
+        # A checkpoint before the first step: the row of epoch 0 is written again.
+        rows = int(progress["rows"]) if state.epoch or state.batch else 0
+        self._metrics.continue_from(rows, float(progress["seconds"]))
         self._run.resume(rows)
-        return trainer.restored(state)
+        return trainer.state_to_device(state)
 
     def _save(self, state: TrainState) -> None:
-        early, to_host = self._early, self._trainer.to_host
+        stopping, to_host = self._stopping, self._trainer.to_host
         arrays = flatten("state", tuple(to_host(state.variables)))
-        if early.best is not None:
-            arrays |= flatten("best", to_host(early.best))
-        facts = {
+        if stopping.best is not None:
+            arrays |= flatten("best", to_host(stopping.best))
+        progress = {
             "epoch": state.epoch,
             "batch": state.batch,
             "rows": self._metrics.rows,
             "seconds": self._metrics.seconds,
-            "best": [early.epoch, early.accuracy, early.loss],
+            "best": [stopping.best_epoch, stopping.best_accuracy, stopping.best_loss],
         }
-        self._run.save_checkpoint(arrays, facts)
-        self._saved = time.perf_counter()
+        self._run.save_checkpoint(arrays, progress)
+        self._last_save = time.perf_counter()

@@ -17,7 +17,7 @@ class Evaluation:
     """Loss, accuracy and predictions on a set of samples."""
 
     loss: float  # the mean loss, without dropout
-    accuracy: float  # share of correct predictions
+    accuracy: float  # the share of correct predictions
     predictions: Array  # (samples,), on the device
 
     def metrics(self, prefix: str) -> dict[str, float]:
@@ -34,31 +34,31 @@ def evaluate(
 ) -> Evaluation:
     """Return loss, accuracy and predictions for all samples, or those with the indices in ``order``."""
     batch = single_batch(context.ops, samples, order)
-    predicted = []
+    predictions: list[Array] = []
 
-    def of_group(group: Group) -> tuple[list[list[Array]], Array]:
+    def evaluate_group(group: Group) -> tuple[list[list[Array]], Array]:
         x, labels = gather_rows(context.ops, batch.block(group))
-        loss, right, predictions = context.block_evaluation(parameters, statistics, x, labels)
+        loss, correct, predicted = context.block_evaluation(parameters, statistics, x, labels)
         # Counts are small whole numbers: their sums are exact.
-        return unstack(group, [loss, right]), predictions
+        return unstack(group, [loss, correct]), predicted
 
-    def of_chunk(groups: list[Group]) -> tuple[list[Array], list[Array]]:
-        terms, predictions = zip(*map(of_group, groups), strict=True)
-        return tree_sum(chain.from_iterable(terms)), list(predictions)
+    def evaluate_chunk(groups: list[Group]) -> tuple[list[Array], list[Array]]:
+        sums, predicted = zip(*map(evaluate_group, groups), strict=True)
+        return tree_sum(chain.from_iterable(sums)), list(predicted)
 
-    def sums() -> Iterator[list[Array]]:
-        for terms, predictions in context.map_blocks(of_chunk, block_chunks(batch.size, context.stack)):
-            predicted.extend(predictions)
-            yield terms
+    def chunk_sums() -> Iterator[list[Array]]:
+        for sums, predicted in context.map_blocks(evaluate_chunk, block_chunks(batch.size, context.stack)):
+            predictions.extend(predicted)
+            yield sums
 
-    loss, right = tree_sum(sums())
+    loss, correct = tree_sum(chunk_sums())
     return Evaluation(
         loss=to_float(context.ops, loss) * (1.0 / batch.size),
-        accuracy=round(to_float(context.ops, right)) / batch.size,
-        predictions=context.ops.xp.concat(predicted),
+        accuracy=round(to_float(context.ops, correct)) / batch.size,
+        predictions=context.ops.xp.concat(predictions),
     )
 
 
 def to_float(ops: Arithmetic, x: Array) -> float:
-    """Return the one number in an array, waiting for the device."""
+    """Return the single element of an array, waiting for the device."""
     return float(ops.xp.reshape(x, ()))

@@ -1,4 +1,4 @@
-"""The training loop: epochs, batches, steps and callbacks, without array library or files."""
+"""The training loop: epochs, batches, steps and callbacks; independent of array libraries and files."""
 
 import math
 from collections.abc import Sequence
@@ -65,12 +65,15 @@ def fit(
     callbacks
         Called in their order; see ``Callback``.
 
-    KeyboardInterrupt ends training with the state of the last complete step.
+    Returns
+    -------
+    FitResult
+        The last state; after KeyboardInterrupt that of the last complete step.
 
     Raises
     ------
     DivergedError
-        The parameters are no longer finite.
+        The parameters are no longer finite, or a callback raised it.
     """
     try:
         for callback in callbacks:
@@ -93,7 +96,7 @@ def _train(
     epochs: int,
     callbacks: Sequence[Callback],
 ) -> tuple[TrainState, str | None]:
-    """Return the last state, and why training stopped early."""
+    """Return the last state, and the reason for stopping early or None."""
     steps = len(loader.bounds)
     try:
         if state.epoch == state.batch == 0:
@@ -123,9 +126,12 @@ def _end_epoch(state: TrainState, callbacks: Sequence[Callback]) -> None:
 
 
 def _check_finite(step: Step, state: TrainState) -> None:
-    """Raise DivergedError if the last biases, which are few, are not finite.
+    """Check the output layer's biases, which are few: NaN and infinities reach them in the same step.
 
-    NaN and infinities reach them with the step that makes them.
+    Raises
+    ------
+    DivergedError
+        A bias is not finite.
     """
     ops, output = step.context.ops, cast("Linear", state.variables.parameters[-1])
     if not math.isfinite(to_float(ops, ops.xp.sum(output.bias))):

@@ -1,4 +1,4 @@
-"""The state of a training run: the variables that a step changes, and the epoch and step reached."""
+"""The state of a training run: parameters, running statistics, optimiser state, epoch and step."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ class Variables(NamedTuple):
     """The variables that a step changes, a pytree."""
 
     parameters: Parameters
-    statistics: list[RunningStatistics]  # the running ones of each batch normalisation
+    statistics: list[RunningStatistics]  # of each batch normalisation
     optimizer: OptimizerState
 
 
@@ -26,6 +26,6 @@ class TrainState(NamedTuple):
 def initial_state(
     parameters: Parameters, statistics: list[RunningStatistics], optimizer: Optimizer[OptimizerState]
 ) -> TrainState:
-    """Return the state before the first step, with copies: a step may use the memory of what it is given."""
+    """Return the state before the first step, with copies: a step may reuse the memory of its variables."""
     layers, running = tree_map(lambda array: array * 1.0, (parameters, statistics))
     return TrainState(Variables(layers, running, optimizer.init(layers)))

@@ -37,23 +37,23 @@ class Step:
     def __init__(self, context: ComputeContext, optimizer: Optimizer[OptimizerState]) -> None:
         self.context, self.optimizer = context, optimizer
         self._input_scale = dropout_scale(context.network.input_dropout)
-        self._block_sums = context.compile(self.block_sums)
-        self._add = context.compile(add)
-        self._update = context.compile(self._apply_update, donated=(0,))
-        whole = context.whole_steps
-        self._whole = context.compile(self._step_block, donated=(0,)) if whole else None
+        self._compiled_block_sums = context.compile(self.block_sums)
+        self._compiled_add = context.compile(add)
+        self._compiled_update = context.compile(self._apply_update, donated=(0,))
+        whole_step = context.whole_steps
+        self._compiled_step = context.compile(self._step_block, donated=(0,)) if whole_step else None
 
     def __call__(self, variables: Variables, batch: Batch, learning_rate: float) -> Variables:
-        """Return the variables after a step; the memory of those before may be used for them."""
-        if self._whole is not None and batch.size <= BLOCK_SIZE:
+        """Return the variables after a step, which may reuse the memory of those before it."""
+        if self._compiled_step is not None and batch.size <= BLOCK_SIZE:
             block = batch.block(Group(0, batch.size, 1))
-            return self._whole(variables, *block, learning_rate)
-        sums = self._sums(variables.parameters, batch)
-        return self._update(variables, sums, *mean_and_variance_factors(batch.size), learning_rate)
+            return self._compiled_step(variables, *block, learning_rate)
+        sums = self._batch_sums(variables.parameters, batch)
+        return self._compiled_update(variables, sums, *mean_and_variance_factors(batch.size), learning_rate)
 
     def gradients(self, parameters: Parameters, batch: Batch) -> Parameters:
         """Return the gradients of the mean loss of a batch with respect to all parameters."""
-        return _split(parameters, (), self._sums(parameters, batch), 1.0 / batch.size)[0]
+        return _split_sums(parameters, (), self._batch_sums(parameters, batch), 1.0 / batch.size)[0]
 
     def block_sums(
         self,
@@ -63,7 +63,7 @@ class Step:
         indices: Array | None = None,
         masks: Masks = NO_MASKS,
     ) -> list[Array]:
-        """Return the sums over the samples of a block, flat: gradients, then the moments of batch norm."""
+        """Return sums over the samples of a block, in a flat list: gradients, then batch-norm moments."""
         ops, network = self.context.ops, self.context.network
         samples = gather_rows(ops, Block(x, labels, indices))
         layers = prepare(ops, parameters)
@@ -73,17 +73,17 @@ class Step:
         )
         return [array for part in (*gradients, *moments) for array in part]
 
-    def _sums(self, parameters: Parameters, batch: Batch) -> list[Array]:
-        """Return the sums over a batch, added up in the tree of its blocks."""
+    def _batch_sums(self, parameters: Parameters, batch: Batch) -> list[Array]:
+        """Return `block_sums` over a batch, added up in the tree of its blocks."""
 
-        def of_group(group: Group) -> list[list[Array]]:
-            return unstack(group, self._block_sums(parameters, *batch.block(group)))
+        def group_sums(group: Group) -> list[list[Array]]:
+            return unstack(group, self._compiled_block_sums(parameters, *batch.block(group)))
 
-        def of_chunk(groups: list[Group]) -> list[Array]:
-            return tree_sum(chain.from_iterable(map(of_group, groups)), self._add)
+        def chunk_sum(groups: list[Group]) -> list[Array]:
+            return tree_sum(chain.from_iterable(map(group_sums, groups)), self._compiled_add)
 
         chunks = block_chunks(batch.size, self.context.stack)
-        return tree_sum(self.context.map_blocks(of_chunk, chunks), self._add)
+        return tree_sum(self.context.map_blocks(chunk_sum, chunks), self._compiled_add)
 
     def _step_block(
         self,
@@ -103,14 +103,14 @@ class Step:
         self,
         variables: Variables,
         sums: list[Array],
-        share: float,
-        variance_share: float,
+        mean_factor: float,
+        variance_factor: float,
         learning_rate: float,
     ) -> Variables:
-        means, of_norms = _split(variables.parameters, variables.statistics, sums, share)
+        means, moments = _split_sums(variables.parameters, variables.statistics, sums, mean_factor)
         running = [
-            update_running_statistics(old, new, share, variance_share)
-            for old, new in zip(variables.statistics, of_norms, strict=True)
+            update_running_statistics(old, new, mean_factor, variance_factor)
+            for old, new in zip(variables.statistics, moments, strict=True)
         ]
         parameters, optimizer = self.optimizer.update(
             means, variables.optimizer, variables.parameters, learning_rate
@@ -118,10 +118,10 @@ class Step:
         return Variables(parameters, running, optimizer)
 
 
-def _split(
-    parameters: Parameters, statistics: Sequence[RunningStatistics], sums: list[Array], share: float
+def _split_sums(
+    parameters: Parameters, statistics: Sequence[RunningStatistics], sums: list[Array], mean_factor: float
 ) -> tuple[Parameters, list[BatchMoments]]:
-    """Return mean gradients, and the sums of each batch normalisation, from the flat list of `block_sums`."""
+    """Split the flat list of `block_sums` into mean gradients and the moments of each batch normalisation."""
     arrays = iter(sums)
-    means = [type(layer)(*(next(arrays) * share for _ in layer)) for layer in parameters]
+    means = [type(layer)(*(next(arrays) * mean_factor for _ in layer)) for layer in parameters]
     return means, [BatchMoments(next(arrays), next(arrays)) for _ in statistics]

@@ -30,7 +30,7 @@ from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.storage.model_file import SavedModel, join_layers, load_model, split_layers
-from xpnet.training.batches import BatchLoader, Order, Samples
+from xpnet.training.batches import BatchLoader, SampleOrder, Samples
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.loop import FitResult, fit
@@ -62,17 +62,16 @@ class Trainer:
     backend
         The array library and its device.
     normalization
-        That of the inputs; by default that of the settings, fitted to the training samples.
+        The normalisation of the inputs; by default as the settings say, fitted to the training samples.
 
     Attributes
     ----------
     network, normalization, context, optimizer, learning_rate
         Built from the settings and the data.
     samples, test
-        All training samples, those held out for validation included, and the test samples.
+        All training samples, including those held out for validation, and the test samples.
     training_indices, validation_indices
-        The indices of the samples that are trained on and of those held out, on the device; None: all
-        and none.
+        The indices of the samples to train on and to validate with, on the device; None: all and none.
     loader
         Yields the batches of an epoch.
 
@@ -94,8 +93,8 @@ class Trainer:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
         self.config, self.backend = config, backend
-        self.network = _network(config, data)
-        split = _split(config, len(data.y_train))
+        self.network = _build_network(config, data)
+        split = _split_samples(config, len(data.y_train))
         _check_sizes(config, self.network.sizes, len(data.y_train) - config.validation)
         self.normalization = normalization or _fit_normalization(config, data, split)
         self.context = build_context(
@@ -109,7 +108,7 @@ class Trainer:
         self.training_indices, self.validation_indices = (
             None if indices is None else put(indices) for indices in split
         )
-        self.loader = self._loader(data, split)
+        self.loader = self._build_loader(data, split)
         self.learning_rate = schedules.build(
             config.schedule,
             config.learning_rates[0],
@@ -117,7 +116,7 @@ class Trainer:
             config.epochs,
             schedules.ScheduleOptions(**config.schedule_options),
         )
-        self._evaluated: tuple[TrainState, Evaluation] | None = None  # the last on all samples
+        self._evaluated: tuple[TrainState, Evaluation] | None = None  # the last, of training samples
 
     @classmethod
     @contextmanager
@@ -128,7 +127,7 @@ class Trainer:
         backend: Backend,
         normalization: Normalization | None = None,
     ) -> Iterator["Trainer"]:
-        """Give the body a trainer, inside the backend's scope and with its workers; errors as above."""
+        """Build a trainer inside the backend's scope and with its workers; errors as in the constructor."""
         with backend.scope(), backend.workers(worker_count(config, backend)):
             yield cls(config, data, backend, normalization)
 
@@ -155,14 +154,26 @@ class Trainer:
         state: TrainState | None = None,
         epochs: int | None = None,
     ) -> FitResult:
-        """Train from a state, by default the initial one, to an epoch, by default the last of the settings.
+        """Train, calling the callbacks.
 
-        See ``xpnet.training.loop.fit`` for errors.
+        Parameters
+        ----------
+        callbacks
+            Called in their order; see ``Callback``.
+        state
+            The state to start from; by default the initial state.
+        epochs
+            The last epoch; by default that of the settings.
+
+        Raises
+        ------
+        DivergedError
+            The loss or the parameters are no longer finite.
         """
         loader = self.loader
-        multiplications = loader.size * sum(a * b for a, b in pairwise(self.sizes))
-        alone = self.backend.single_blocks(multiplications) if loader.one_block else nullcontext()
-        with alone:
+        multiplications = loader.samples_per_step * sum(a * b for a, b in pairwise(self.sizes))
+        blas_context = self.backend.single_blocks(multiplications) if loader.single_block else nullcontext()
+        with blas_context:
             return fit(
                 self.step,
                 loader,
@@ -173,13 +184,13 @@ class Trainer:
             )
 
     def evaluate(self, state: TrainState) -> Evaluation:
-        """Evaluate on the samples that are trained on; the last state is not evaluated again."""
+        """Evaluate on the training samples; the last result is kept for its state."""
         if self._evaluated is None or self._evaluated[0] is not state:
             self._evaluated = state, self._evaluate(state, self.samples, self.training_indices)
         return self._evaluated[1]
 
     def validate(self, state: TrainState) -> Evaluation | None:
-        """Evaluate on the samples that are held out, if there are any."""
+        """Evaluate on the validation samples; None if there are none."""
         if self.validation_indices is None:
             return None
         return self._evaluate(state, self.samples, self.validation_indices)
@@ -189,7 +200,7 @@ class Trainer:
         return self._evaluate(state, self.test, None)
 
     def model(self, state: TrainState) -> SavedModel:
-        """Return the model to save of a state."""
+        """Return the parameters of a state as a model, on the host."""
         variables = state.variables
         layers, norms = split_layers(self.to_host(variables.parameters), self.to_host(variables.statistics))
         return SavedModel(
@@ -202,39 +213,38 @@ class Trainer:
         )
 
     def to_host(self, tree: Tree) -> Tree:
-        """Return copies on the host, for the next step may use the arrays' memory."""
+        """Return copies on the host: the next step may reuse the memory of the arrays."""
         return tree_map(lambda array: self.backend.to_host(array).copy(), tree)
 
     def to_device(self, tree: Tree) -> Tree:
-        """Return copies on the device, for a step may use their memory."""
+        """Return copies on the device: a step may reuse their memory."""
         return tree_map(lambda array: self.backend.from_host(array.copy()), tree)
 
-    def restored(self, state: TrainState) -> TrainState:
-        """Return a state that is on the host, of a trainer of the same network, on the device."""
+    def state_to_device(self, state: TrainState) -> TrainState:
+        """Return a state whose arrays are on the host, with copies of them on the device."""
         return state._replace(variables=self.to_device(state.variables))
 
     def _evaluate(self, state: TrainState, samples: Samples, order: Array | None) -> Evaluation:
         variables = state.variables
         return evaluate(self.context, variables.parameters, samples, variables.statistics, order)
 
-    def _loader(self, data: Dataset, split: TrainValidationSplit) -> BatchLoader:
+    def _build_loader(self, data: Dataset, split: TrainValidationSplit) -> BatchLoader:
         config, network, put = self.config, self.network, self.backend.from_host
         count = len(data.y_train) if split.training is None else len(split.training)
-        mapped = is_mapped(data.x_train)
+        memory_mapped = is_mapped(data.x_train)
 
         @lru_cache(maxsize=1)
-        def order(epoch: int) -> Order:
-            places = random.permutation(config.seed, count, epoch=epoch)
-            host = places if split.training is None else split.training[places]
-            return Order(host, put(host))
+        def order(epoch: int) -> SampleOrder:
+            positions = random.permutation(config.seed, count, epoch=epoch)
+            host = positions if split.training is None else split.training[positions]
+            return SampleOrder(host, put(host))
 
         def masks(epoch: int, begin: int, end: int) -> Masks:
-            return tree_map(
-                lambda mask: put(np.asarray(mask)), dropout_masks(network, config.seed, epoch, begin, end)
-            )
+            host = dropout_masks(network, config.seed, epoch, begin, end)
+            return tree_map(lambda mask: put(np.asarray(mask)), host)
 
         samples = self.samples
-        if mapped and self.backend.on_host:
+        if memory_mapped and self.backend.on_host:
             samples = samples._replace(x=as_array(with_random_access(data.x_train)))
         augment = None
         if config.augmentation.enabled:
@@ -248,31 +258,31 @@ class Trainer:
             None if config.batch_size == "full" else config.batch_size,
             augment,
             masks if network.input_dropout or network.hidden_dropout else None,
-            not mapped,
+            not memory_mapped,
             self.context.map_blocks,
             self.context.stack,
         )
 
 
 def select_backend(config: TrainConfig) -> Selection:
-    """Return the backend that the settings, and XPNET_REQUIRE_DEVICE=1 in the environment, ask for.
+    """Return the backend that the settings ask for; XPNET_REQUIRE_DEVICE=1 means ``require_device``.
 
     Raises
     ------
     BackendError
-        It is not usable here.
+        The backend or device is not usable here.
     """
-    require = config.require_device or os.environ.get(REQUIRE_DEVICE_VARIABLE) == "1"
-    return resolve(config.device, config.backend, require_device=require)
+    require_device = config.require_device or os.environ.get(REQUIRE_DEVICE_VARIABLE) == "1"
+    return resolve(config.device, config.backend, require_device=require_device)
 
 
 def worker_count(config: TrainConfig, backend: Backend) -> int:
-    """Return how many blocks are computed side by side.
+    """Return the number of blocks to compute in parallel.
 
     Raises
     ------
     ConfigError
-        The settings give a number, but the backend has threads of its own.
+        The settings give a number, but the backend manages its own threads.
     """
     if config.workers == "auto":
         return available_cpus()
@@ -282,7 +292,7 @@ def worker_count(config: TrainConfig, backend: Backend) -> int:
     return config.workers
 
 
-def _network(config: TrainConfig, data: Dataset) -> Network:
+def _build_network(config: TrainConfig, data: Dataset) -> Network:
     return Network(
         (data.features, *config.hidden, data.classes),
         activation=config.activation,
@@ -294,7 +304,7 @@ def _network(config: TrainConfig, data: Dataset) -> Network:
     )
 
 
-def _split(config: TrainConfig, count: int) -> TrainValidationSplit:
+def _split_samples(config: TrainConfig, count: int) -> TrainValidationSplit:
     if not config.validation:
         return TrainValidationSplit(None, None)
     if config.validation >= count:
@@ -324,6 +334,7 @@ def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Paramete
 
 
 def _check_sizes(config: TrainConfig, sizes: tuple[int, ...], samples: int) -> None:
+    """Raise ConfigError if batches do not fit the samples, or the network does not fit into memory."""
     if config.batch_size != "full" and config.batch_size > samples:
         msg = f"--batch-size: expected at most the {samples} training samples, got {config.batch_size}"
         raise ConfigError(msg)
@@ -334,12 +345,12 @@ def _check_sizes(config: TrainConfig, sizes: tuple[int, ...], samples: int) -> N
         )
         raise ConfigError(msg)
     parameters = sum(units * (inputs + 1) for inputs, units in pairwise(sizes))
-    # Parameters, gradients and their drawing, and a block's activations, in eight bytes each.
-    needed = 8 * (4 * parameters + 4 * BLOCK_SIZE * sum(sizes[1:]))
-    memory = available_memory()
-    if memory is not None and needed > memory:
+    # Eight bytes each for parameters, gradients, initial values and a block's activations.
+    needed_bytes = 8 * (4 * parameters + 4 * BLOCK_SIZE * sum(sizes[1:]))
+    available_bytes = available_memory()
+    if available_bytes is not None and needed_bytes > available_bytes:
         msg = (
             f"--hidden: a {format_sizes(sizes)} network has {parameters} parameters and needs about "
-            f"{needed / 2**30:.0f} GiB, this machine has {memory / 2**30:.0f}: use fewer units"
+            f"{needed_bytes / 2**30:.0f} GiB, this machine has {available_bytes / 2**30:.0f}: use fewer units"
         )
         raise ConfigError(msg)
