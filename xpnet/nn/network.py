@@ -57,7 +57,7 @@ def forward(
 
     Parameters
     ----------
-    x : an operand (features, samples), after dropout of the inputs if there is any
+    x : the inputs (features, samples), an array or an ``Operand``, after input dropout
     running : the running statistics of each batch normalisation, for evaluation; without them the
         statistics of these samples are used
     masks : of each hidden layer (samples, units), as in ``Masks.hidden``; without them nothing is dropped
@@ -128,7 +128,7 @@ def loss(
 ) -> Array:
     """Return the loss summed over the samples, (..., 1, 1).
 
-    ``x`` is an operand (..., features, samples), ``labels`` are (..., samples) integers; the rest is as in
+    ``x`` are the inputs (..., features, samples), ``labels`` are (..., samples) integers; the rest is as in
     ``forward``.
     """
     logits, _ = forward(ops, layers, x, network, running=running, masks=masks)
@@ -157,9 +157,9 @@ def gradients_and_moments(
     *,
     masks: Sequence[Array] = (),
 ) -> tuple[Parameters, list[BatchMoments]]:
-    """Return the gradients of ``loss``, and the sums of each batch normalisation over the samples.
+    """Return the gradients of ``loss``, and the moments of each batch normalisation over the samples.
 
-    Added up over the blocks of a batch, the sums go to ``layers.update_running_statistics``.
+    Added up over the blocks of a batch, the moments go to ``layers.update_running_statistics``.
     """
     logits, cache = forward(ops, layers, x, network, masks=masks)
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)

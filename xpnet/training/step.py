@@ -45,6 +45,7 @@ class Step:
 
     def __call__(self, variables: Variables, batch: Batch, learning_rate: float) -> Variables:
         """Return the variables after a step, which may reuse the memory of those before it."""
+        # A batch of one block needs no tree: gradients and update are compiled as one function.
         if self._compiled_step is not None and batch.size <= BLOCK_SIZE:
             block = batch.block(Group(0, batch.size, 1))
             return self._compiled_step(variables, *block, learning_rate)

@@ -254,13 +254,13 @@ class Trainer:
             self.context.ops,
             samples,
             order,
-            count,
-            None if config.batch_size == "full" else config.batch_size,
-            augment,
-            masks if network.input_dropout or network.hidden_dropout else None,
-            not memory_mapped,
-            self.context.map_blocks,
-            self.context.stack,
+            samples_per_epoch=count,
+            batch_size=None if config.batch_size == "full" else config.batch_size,
+            augment=augment,
+            masks=masks if network.input_dropout or network.hidden_dropout else None,
+            in_memory=not memory_mapped,
+            map_blocks=self.context.map_blocks,
+            stack=self.context.stack,
         )
 
 
