@@ -97,7 +97,7 @@ class Reader:
             return self.install(rest)
         assert self.installed, f"{words}: before xpnet is installed"
         self.check_paths(rest)
-        if program == "python" and rest == ["-m", "pytest"]:
+        if program == "python" and rest[:2] == ["-m", "pytest"]:
             assert "test" in self.extras
             return ""
         if program == "python" and rest[0] == "-m" and rest[1].startswith("xpnet"):

@@ -379,7 +379,7 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(
     argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        table.parsed(argv)
+        table.parse_options(argv)
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
