@@ -123,7 +123,7 @@ def test_the_first_epoch_of_the_highest_accuracy_and_then_the_lowest_loss_is_kep
     for epoch, (accuracy, loss) in enumerate(metrics):
         state = end_epoch(stopping, epoch, accuracy, loss)
         assert (stopping.stop is not None) == (epoch == 4)
-    assert stopping.epoch == 2
+    assert stopping.best_epoch == 2
     assert chosen(stopping, state) == 2
 
 
