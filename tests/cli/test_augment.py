@@ -70,7 +70,7 @@ def test_each_row_is_an_image_and_its_variants_in_the_epochs_of_training(tmp_pat
 
 
 def test_the_bundled_digits_are_the_default(tmp_path):
-    assert main(["augment", "--preview", "picture.png", "--augment-shift", "2"]) == 0
+    assert main(["augment", "--preview", "picture.png", "--augment_shift", "2"]) == 0
     with Image.open("picture.png") as image:
         assert image.size == (4 + 10 * 60 + 8, 4 + 8 * 60)
         digit = np.asarray(image)[4:60:2, 4:60:2]

@@ -120,8 +120,9 @@ def test_without_a_run_it_is_the_newest(capsys, words):
     assert as_without_run(capsys, RUN, *words) == printed(capsys, RUN, *words)
 
 
-def test_a_model_file_is_a_network(capsys, tmp_path):
-    path = tmp_path / "copied.SAFETENSORS"
+@pytest.mark.parametrize("name", ["copied.SAFETENSORS", "model.bin"])
+def test_a_model_file_is_a_network_whatever_its_name_is(capsys, tmp_path, name):
+    path = tmp_path / name
     path.write_bytes((RUN / "model.safetensors").read_bytes())
     assert printed(capsys, path, "seven.png").startswith("seven.png   7 ")
 

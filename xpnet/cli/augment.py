@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xpnet._lib.files import save
 from xpnet._lib.parser import Parser, path_ending_in
 from xpnet.config import TrainConfig
-from xpnet.config.flags import add_settings, get_settings
+from xpnet.config.flags import add_settings, get_settings, replace_underscores
 from xpnet.config.rules import flag
 from xpnet.data.augment import build_augmenter, square_side
 from xpnet.errors import ConfigError
@@ -47,7 +47,7 @@ def main(words: Sequence[str]) -> int:
     add, picture = parser.add_argument, path_ending_in(".png")
     add("--preview", type=picture, metavar="FILE.png", required=True, help="The picture to write.")
     add_settings(parser, ("data", "test_data", *AMOUNTS, "augment_elastic_sigma", "seed"))
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(map(replace_underscores, words))
     path, settings = arguments.preview, get_settings(arguments)
     if not any(settings.get(name) for name in AMOUNTS):
         flags = ", ".join(map(flag, AMOUNTS))

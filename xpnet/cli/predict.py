@@ -1,6 +1,7 @@
 """``xpnet predict``: predictions of a trained network for images and for tables of samples."""
 
 import argparse
+import io
 import math
 import os
 import sys
@@ -102,12 +103,12 @@ def _parse_arguments(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _is_network(path: Path) -> bool:
-    """Return whether a path is a RUN: a folder, or a safetensors file.
+    """Return whether a path is a RUN: a folder, or a safetensors file by its name or first bytes.
 
     Raises
     ------
     DataError
-        The path does not exist.
+        The path does not exist or cannot be read.
     """
     if path.suffix.lower() == ".safetensors" or os.path.isdir(path):  # noqa: PTH112 - false after an error
         return True
@@ -115,7 +116,13 @@ def _is_network(path: Path) -> bool:
         files = "a .safetensors file, or an image or table, for which the newest run is used"
         msg = f"{path}: no such file or folder: expected the folder of a run, {files}"
         raise DataError(msg)
-    return False
+    try:
+        with path.open("rb") if path.is_file() else io.BytesIO() as file:
+            start = file.read(9)
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror})"
+        raise DataError(msg) from error
+    return start[4:] == b"\0\0\0\0{"  # the length of a JSON header, and its first character
 
 
 def _predict_file(model: LoadedModel, file: Path) -> Iterator[Prediction]:

@@ -62,7 +62,7 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     SystemExit
         With code 0 after `--help`.
     """
-    arguments = _build_parser(prog, DEFAULTS).parse_args(map(_replace_underscores, argv))
+    arguments = _build_parser(prog, DEFAULTS).parse_args(map(replace_underscores, argv))
     flags = get_settings(arguments)
     file, recipe = ({}, None) if arguments.config is None else sources.read_toml(arguments.config)
     recipe = arguments.recipe or recipe
@@ -127,7 +127,7 @@ def _build_parser(prog: str, defaults: Mapping[str, object]) -> Parser:
     return parser
 
 
-def _replace_underscores(word: str) -> str:
+def replace_underscores(word: str) -> str:
     """Return --batch_size=32 as --batch-size=32."""
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else word
