@@ -89,7 +89,7 @@ def start_check(out: Path, seconds: float) -> "Check":
     expected = golden(GOLDEN)
     libraries = {name: probe_library(name) for name in CUDA_BACKENDS}
     if not any(probe["usable"] for probe in libraries.values()):
-        reasons = (f"{x}: {y['reason']}; to mend it: {y['fix']}" for x, y in libraries.items())
+        reasons = (f"{x}: {y['reason']}; to fix it: {y['fix']}" for x, y in libraries.items())
         msg = f"CUDA is not usable here: {' | '.join(reasons)}"
         raise BackendError(msg)
     about = card()

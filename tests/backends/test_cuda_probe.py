@@ -216,7 +216,7 @@ def test_cupy_make_raises_the_reason_and_the_fix_on_one_line(
         cupy.make("cuda:0")
     assert str(caught.value) == (
         "the cupy backend cannot run on cuda:0: the NVIDIA driver's library and its kernel module "
-        "differ in version; to mend it: restart the machine: sudo reboot"
+        "differ in version; to fix it: restart the machine: sudo reboot"
     )
 
 
@@ -810,7 +810,7 @@ def test_named_backend_falls_back_to_its_own_cpu_with_a_warning(
     assert selection.reason == f"{backend} lacks {index}"
     assert selection.warning == (
         f"--device {device} is not usable: {backend} lacks {index}; "
-        f"running on the CPU with {backend}; to mend it: mend {backend}"
+        f"running on the CPU with {backend}; to fix it: mend {backend}"
     )
 
 
@@ -821,7 +821,7 @@ def test_cuda_falls_back_to_numpy_with_the_reasons_of_all_and_the_fix_of_the_fir
     selection = resolve("cuda")
     assert (selection.backend.name, selection.device_used) == ("numpy", "cpu")
     assert selection.reason == "cupy lacks cuda:0; torch lacks cuda:0; jax lacks cuda:0"
-    assert (selection.warning or "").endswith("with numpy; to mend it: mend cupy")
+    assert (selection.warning or "").endswith("with numpy; to fix it: mend cupy")
 
 
 def test_auto_says_why_it_is_not_a_gpu_without_a_warning(
@@ -873,12 +873,12 @@ def test_without_a_driver_auto_imports_no_gpu_library() -> None:
         (
             "auto",
             "cupy",
-            "the cupy backend cannot run on cuda:0: cupy lacks cuda:0; to mend it: mend cupy",
+            "the cupy backend cannot run on cuda:0: cupy lacks cuda:0; to fix it: mend cupy",
         ),
         (
             "cuda",
             "cupy",
-            "the cupy backend cannot run on cuda:0: cupy lacks cuda:0; to mend it: mend cupy",
+            "the cupy backend cannot run on cuda:0: cupy lacks cuda:0; to fix it: mend cupy",
         ),
     ],
 )
@@ -896,7 +896,7 @@ def test_a_required_device_that_is_not_usable_is_an_error(
     world: Callable[..., list[str]], backend: str
 ) -> None:
     world(**CPUS)
-    with pytest.raises(BackendError, match=r"cuda:7: .*lacks cuda:7.*; to mend it: mend"):
+    with pytest.raises(BackendError, match=r"cuda:7: .*lacks cuda:7.*; to fix it: mend"):
         resolve("cuda:7", backend, require_device=True)
 
 
@@ -911,7 +911,7 @@ def test_a_library_that_is_missing_is_an_error_when_named(
 ) -> None:
     world(numpy="cpu")
     for device in ("cpu", "auto", "cuda"):
-        with pytest.raises(BackendError, match="cannot run on cpu: torch lacks cpu; to mend it"):
+        with pytest.raises(BackendError, match="cannot run on cpu: torch lacks cpu; to fix it"):
             resolve(device, "torch")
 
 
@@ -935,7 +935,7 @@ def test_an_unknown_backend_names_the_known_ones() -> None:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_every_backend_file_probes_and_makes(name: str) -> None:
     module = importlib.import_module(BACKENDS[name])
-    with pytest.raises(BackendError, match=f"the {name} backend cannot run on nowhere: .*; to mend"):
+    with pytest.raises(BackendError, match=f"the {name} backend cannot run on nowhere: .*; to fix"):
         module.make("nowhere")
 
 

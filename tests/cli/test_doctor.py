@@ -1,4 +1,4 @@
-"""The doctor's report: what can run, what cannot, why, and the command that mends it."""
+"""The doctor's report: what can run, what cannot, why, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from xpnet.__main__ import main
 from xpnet.backends.probing import Probe
 from xpnet.backends.resolve import BACKENDS
 from xpnet.cli import doctor
+from xpnet.parity import devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             reason, fix = (None, None) if usable else ("torch was built without CUDA", LONG_FIX)
             return Probe(usable, "2.13.0", ("cpu", *names), reason, fix)
 
-        monkeypatch.setattr(doctor, "probe", probe)
+        monkeypatch.setattr(devices, "probe", probe)
         monkeypatch.setattr(doctor, "cuda_driver_version", lambda: 12080 if gpus else None)
 
     return pretend
@@ -74,8 +75,8 @@ def test_report_gives_each_reason_and_its_command_on_one_line(
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert "NVIDIA driver: none" in text
-    assert f"torch on cuda:0: torch was built without CUDA\n  to mend it: {LONG_FIX}\n" in text
-    assert "jax on cpu: jax is not installed\n  to mend it: pip install jax\n" in text
+    assert f"torch on cuda:0: torch was built without CUDA\n  to fix it: {LONG_FIX}\n" in text
+    assert "jax on cpu: jax is not installed\n  to fix it: pip install jax\n" in text
     assert "\x1b" not in text
     table = text.split("\n\n")[1]
     assert max(map(len, table.splitlines())) <= 80

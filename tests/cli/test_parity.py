@@ -94,7 +94,7 @@ def test_the_table_and_the_summary(capsys):
     assert lines[8] == ("native float32: within 1e-4 of NumPy, relative to each tensor's largest")
     assert lines[12].startswith("native float64: within 1e-7 of NumPy")
     assert lines[16:] == [
-        "absent (xpnet doctor says how to mend it):",
+        "absent (xpnet doctor says how to fix it):",
         "  cupy on cuda:0: cupy is not installed",
         "",
         (
@@ -184,7 +184,7 @@ def test_a_difference_in_the_test_figures_alone_fails(monkeypatch, capsys):
 
     break_arithmetic(monkeypatch, Reproducible, log=log)
     assert run() == 1
-    assert "reproducible float64: only the test figures differ" in capsys.readouterr().out
+    assert "reproducible float64: only the test metrics differ" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("two_places")
@@ -248,9 +248,9 @@ def test_infinities_are_text_in_the_record():
         (("--test-data", "b.csv"), "small.npz"),
         (("--json", "none/parity.json"), "--json: the folder of none/parity.json does not exist"),
         (("--require", "numpy,keras"), "unknown backend 'keras': expected numpy, cupy, torch, jax"),
-        (("--require", "numpy:cuda"), "unknown place 'numpy:cuda': numpy never runs on cuda"),
-        (("--require", "torch:tpu"), "unknown place 'torch:tpu': torch never runs on tpu"),
-        (("--require", "cupy"), "--require: cupy on cuda:0: cupy is not installed; to mend it: pip install"),
+        (("--require", "numpy:cuda"), "unknown backend or device 'numpy:cuda': numpy never runs on cuda"),
+        (("--require", "torch:tpu"), "unknown backend or device 'torch:tpu': torch never runs on tpu"),
+        (("--require", "cupy"), "--require: cupy on cuda:0: cupy is not installed; to fix it: pip install"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):

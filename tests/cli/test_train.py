@@ -219,7 +219,7 @@ def test_without_a_gpu_cuda_falls_back_with_a_warning(capsys, monkeypatch):
     monkeypatch.setattr(resolve, "cuda_driver_version", lambda: None)
     assert run("--epochs", 1, "--device", "cuda") == 0
     err = capsys.readouterr().err
-    assert re.fullmatch(r"xpnet: warning: --device cuda .* no NVIDIA driver.*to mend it: .*\n", err)
+    assert re.fullmatch(r"xpnet: warning: --device cuda .* no NVIDIA driver.*to fix it: .*\n", err)
     run_record = record()
     assert (run_record["device_requested"], run_record["device_used"]) == ("cuda", "cpu")
     assert "no NVIDIA driver" in run_record["device_reason"]

@@ -60,7 +60,7 @@ def usable_backend(case: BackendCase) -> Backend:
     found = case.probe()
     if found.usable:
         return case.make()
-    message = f"{case.value}: {found.reason}; to mend it: {found.fix}"
+    message = f"{case.value}: {found.reason}; to fix it: {found.fix}"
     if case.required:
         pytest.fail(f"{message} ({REQUIRE_VARIABLE} names it)", pytrace=False)
     pytest.skip(message)

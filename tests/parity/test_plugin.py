@@ -106,7 +106,7 @@ def test_a_marker_that_leaves_nothing_skips_and_says_so(session):
 def test_unknown_names_are_usage_errors(session):
     for words, message in (
         (("--xp-backends", "numpy,keras"), "--xp-backends: unknown backend 'keras'"),
-        (("--xp-backends", "numpy:cuda"), "--xp-backends: unknown place 'numpy:cuda'"),
+        (("--xp-backends", "numpy:cuda"), "--xp-backends: unknown backend or device 'numpy:cuda'"),
         (("--xp-backends", ","), "--xp-backends: expected at least one name"),
     ):
         result = session(*words)
@@ -148,7 +148,7 @@ def test_an_installed_library_that_does_not_work_skips(session):
     result = session("-k", "test_all")
     assert result.parseoutcomes()["skipped"] == 1
     assert result.parseoutcomes()["passed"] == 1
-    result.stdout.fnmatch_lines(["SKIPPED*torch on cpu: torch is broken; to mend it: pip install it"])
+    result.stdout.fnmatch_lines(["SKIPPED*torch on cpu: torch is broken; to fix it: pip install it"])
 
 
 @pytest.mark.usefixtures("without_torch")

@@ -148,6 +148,6 @@ def check_usable(name: str, device: str, probe: Probe) -> str:
         It is not usable; the message holds the reason and the fix.
     """
     if not probe.usable or probe.version is None:
-        msg = f"the {name} backend cannot run on {device}: {probe.reason}; to mend it: {probe.fix}"
+        msg = f"the {name} backend cannot run on {device}: {probe.reason}; to fix it: {probe.fix}"
         raise BackendError(msg)
     return probe.version

@@ -90,11 +90,11 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
         return Selection(make(name, "cpu"), device, "cpu", problem.reason)
     if require_device:
         subject = "no backend can" if backend == "auto" else f"the {backend} backend cannot"
-        msg = f"{subject} run on {cuda_device}: {problem.reason}; to mend it: {problem.fix}"
+        msg = f"{subject} run on {cuda_device}: {problem.reason}; to fix it: {problem.fix}"
         raise BackendError(msg)
     warning = (
         f"--device {device} is not usable: {problem.reason}; "
-        f"running on the CPU with {name}; to mend it: {problem.fix}"
+        f"running on the CPU with {name}; to fix it: {problem.fix}"
     )
     return Selection(make(name, "cpu"), device, "cpu", problem.reason, warning)
 

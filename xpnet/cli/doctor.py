@@ -10,8 +10,9 @@ from xpnet import __version__
 from xpnet._lib.parser import Parser
 from xpnet._lib.text import format_json
 from xpnet.backends.probing import cuda_driver_version
-from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, probe
+from xpnet.backends.resolve import BACKENDS
 from xpnet.cli.tables import Cell, make_columns, make_console, print_table, style_text
+from xpnet.parity.devices import probe_devices
 
 
 class BackendReport(NamedTuple):
@@ -27,7 +28,7 @@ class BackendReport(NamedTuple):
 
 def main(words: Sequence[str]) -> int:
     """Print the report; return 0 when the numpy backend works, else 2."""
-    description = "Show which backends and devices can run here, and how to mend the others."
+    description = "Show which backends and devices can run here, and how to fix the others."
     parser = Parser(prog="xpnet doctor", description=description)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     arguments = parser.parse_args(words)
@@ -53,13 +54,9 @@ def _describe_system() -> dict[str, object]:
 
 def _probe_backend(name: str) -> BackendReport:
     """Probe the devices of a backend, which imports its array library if that is installed."""
-    candidates = ["cpu"] * (name != "cupy") + ["cuda:0"] * (name in CUDA_BACKENDS)
-    probes = {device: probe(name, device) for device in candidates}
+    probes = probe_devices(name, "cuda:0" if name == "cupy" else "cpu")
+    version = next(iter(probes.values())).version
     devices = list(dict.fromkeys(device for result in probes.values() for device in result.devices))
-    probes |= {device: probe(name, device) for device in devices if device not in probes}
-    version = probes[candidates[0]].version
-    if version is None:  # the missing library is the only problem to report
-        probes = {candidates[0]: probes[candidates[0]]}
     usable = [device for device, result in probes.items() if result.usable]
     troubles = [
         {"device": device, "reason": result.reason or "", "fix": result.fix or ""}
@@ -83,4 +80,4 @@ def _print_report(report: Mapping[str, object], backends: Sequence[BackendReport
     for backend in backends:
         for trouble in backend.troubles:
             console.print(f"\n{backend.name} on {trouble['device']}: {trouble['reason']}")
-            console.print(f"  to mend it: {trouble['fix']}")
+            console.print(f"  to fix it: {trouble['fix']}")

@@ -91,7 +91,7 @@ def main(words: Sequence[str]) -> int:
     console.print(f"{plain(data.name)}, {len(data.y_train)} samples, network {network}, {settings}\n")
     print_rows(console, rows)
     if absent:
-        console.print("\nabsent (xpnet doctor says how to mend it):")
+        console.print("\nabsent (xpnet doctor says how to fix it):")
     for device, probe in absent:
         console.print(f"  {device.where}: {probe.reason}")
     failed = [row for row in rows if row.verdict == "FAIL"]
@@ -183,7 +183,7 @@ def _probe_devices(required: list[BackendDevice]) -> tuple[list[BackendDevice], 
     absent = [(device, probe) for device, probe in probes.items() if not probe.usable]
     for device, probe in absent:
         if device in required:
-            msg = f"--require: {device.where}: {probe.reason}; to mend it: {probe.fix}"
+            msg = f"--require: {device.where}: {probe.reason}; to fix it: {probe.fix}"
             raise BackendError(msg)
     return [device for device, probe in probes.items() if probe.usable], absent
 

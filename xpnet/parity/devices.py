@@ -88,7 +88,7 @@ def parse(name: str) -> BackendDevice:
     else:
         exists = backend == STRICT and target.device in STRICT_DEVICES
     if not exists:
-        msg = f"unknown place {name.strip()!r}: {backend} never runs on {device}"
+        msg = f"unknown backend or device {name.strip()!r}: {backend} never runs on {device}"
         raise ConfigError(msg)
     return target
 
@@ -107,7 +107,8 @@ def probe_all(backends: Iterable[str] = tuple(BACKENDS)) -> list[tuple[BackendDe
     return [
         (BackendDevice(backend, device), outcome)
         for backend in backends
-        for device, outcome in _probe_devices(backend).items()
+        for device, outcome in probe_devices(backend, _default_device(backend)).items()
+        if backend != STRICT or device == DEFAULT_DEVICES[STRICT]
     ]
 
 
@@ -128,11 +129,13 @@ def find_installed() -> list[BackendDevice]:
     return [target for target in targets if target.is_installed]
 
 
-def _probe_devices(backend: str) -> dict[str, Probe]:
-    """Return the probes of a library by device."""
-    first = _default_device(backend)
+def probe_devices(backend: str, first: str) -> dict[str, Probe]:
+    """Probe a library on its device ``first``, on a GPU if it supports any, and on its other devices.
+
+    If the library is not installed, only ``first`` is probed.
+    """
     probes = {first: probe(backend, first)}
-    if probes[first].version is None or backend == STRICT:
+    if probes[first].version is None:
         return probes
     if backend in CUDA_BACKENDS and "cuda:0" not in probes:
         probes["cuda:0"] = probe(backend, "cuda:0")

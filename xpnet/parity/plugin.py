@@ -72,7 +72,7 @@ def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     target: BackendDevice = request.param
     probe = target.probe()
     if not probe.usable:
-        message = f"{target.where}: {probe.reason}; to mend it: {probe.fix}"
+        message = f"{target.where}: {probe.reason}; to fix it: {probe.fix}"
         if request.config.getoption(OPTION) is not None:
             pytest.fail(f"{message} ({OPTION} names it)", pytrace=False)
         pytest.skip(message)

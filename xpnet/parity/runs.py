@@ -148,7 +148,7 @@ def first_operation(config: TrainConfig, data: Dataset, target: BackendDevice) -
         except BackendError as error:
             return str(error)
     if difference is None:
-        return "only the test figures differ"
+        return "only the test metrics differ"
     return f"{difference}, NumPy's value first"
 
 
