@@ -1,4 +1,4 @@
-"""The `backend` fixture, and the summary of which backends a run was about."""
+"""The `backend` fixture, and the selection of the tests that can run here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from backend_enum import REQUIRE_VARIABLE, BackendCase, required_cases, usable_backend
+from backend_enum import BackendCase
 from hypothesis import HealthCheck, settings
+from requirements import missing, required
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,70 +21,74 @@ settings.register_profile(
 )
 settings.load_profile("xpnet")
 
-USES = pytest.StashKey[Counter[BackendCase]]()
+ABSENT = pytest.StashKey[Counter[str]]()
+"""The number of tests left out, by requirement that is missing."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "cuda: has a case on a GPU")
-    config.stash[USES] = Counter()
+    config.stash[ABSENT] = Counter()
     try:
-        required_cases()
+        required()
     except ValueError as error:
-        known = ", ".join(case.value for case in BackendCase)
-        msg = f"{REQUIRE_VARIABLE}: {error}; expected some of {known}"
-        raise pytest.UsageError(msg) from error
+        raise pytest.UsageError(str(error)) from error
+
+
+def _needs(item: pytest.Item) -> set[str]:
+    """Return the requirements of a test: those of its marks, and the backends among its parameters."""
+    names = {name for mark in item.iter_markers("needs") for name in mark.args}
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return names | {case.value for case in parameters if isinstance(case, BackendCase)}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark a test on a GPU, so that ``-m cuda`` selects it."""
-    case = _case(item)
-    if case is not None and case.device.startswith("cuda"):
+    if _needs(item) & {case.value for case in BackendCase if case.device.startswith("cuda")}:
         item.add_marker(pytest.mark.cuda)
 
 
+@pytest.hookimpl(trylast=True)  # once marks and keywords have selected
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests whose requirements are missing, unless the environment insists on them."""
+    kept, left_out = [], []
+    for item in items:
+        absent = [name for name in _needs(item) - required() if missing(name)]
+        config.stash[ABSENT].update(absent)
+        (left_out if absent else kept).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test whose backend is missing, or fail it if the environment requires the backend.
-
-    Here and not in the fixture, so that pytest's list of skips has one line a backend, not a test.
-    """
-    case = _case(item)
-    if case is None:
-        return
-    item.config.stash[USES][case] += 1
-    usable_backend(case)
-
-
-def _case(item: pytest.Item) -> BackendCase | None:
-    """Return the backend that a test runs with, if it takes one."""
-    callspec = getattr(item, "callspec", None)
-    case = callspec.params.get("backend") if callspec else None
-    return case if isinstance(case, BackendCase) else None
+    """Fail a test whose requirement the environment insists on, but is missing."""
+    for name in _needs(item):
+        if reason := missing(name):
+            pytest.fail(f"{name} is required, but missing: {reason}", pytrace=False)
 
 
 @pytest.fixture(params=BackendCase, ids=lambda case: case.value)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Every backend in turn, inside its scope."""
-    case: BackendCase = request.param
-    made = case.make()
+    made = request.param.make()
     with made.scope():
         yield made
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Pass the counts of a worker process of pytest-xdist to the process that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["absent"] = dict(session.config.stash[ABSENT])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Take over the counts of a worker process; all workers collect the same tests."""
+    node.config.stash[ABSENT] |= Counter(getattr(node, "workeroutput", {}).get("absent", {}))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """List the backends that ran and those that did not, and why."""
-    uses = config.stash[USES]
-    if not uses:
-        return
-    terminalreporter.section("backends")
-    for case in BackendCase:
-        if uses[case]:
-            terminalreporter.write_line(_summary(case, uses[case]))
-
-
-def _summary(case: BackendCase, tests: int) -> str:
-    found = case.probe()
-    if found.usable:
-        outcome = f"{found.version} on {case.device}"
-    else:
-        outcome = f"{'MISSING' if case.required else 'skipped'}: {found.reason}"
-    return f"{case.value:<17} {tests:>5} tests  {outcome}"
+    """Name each missing requirement once."""
+    absent = config.stash[ABSENT]
+    if absent:
+        terminalreporter.section("not tested, because it is missing")
+    for name in sorted(absent):
+        terminalreporter.write_line(f"{name:<16} {absent[name]:>5} tests  {missing(name)}")

@@ -9,7 +9,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from backend_enum import BackendCase, usable_backend
+from backend_enum import BackendCase
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
@@ -181,7 +181,7 @@ def test_data_frames_have_names(iris):
 
 @pytest.mark.parametrize("case", [BackendCase.TORCH, BackendCase.JAX, BackendCase.STRICT])
 def test_arrays_of_the_backend_are_taken(iris, case):
-    put = usable_backend(case).from_host
+    put = case.make().from_host
     x, y = iris
     settings = {"epochs": 1, "batch_size": "full", "optimizer": "sgd"}
     expected = quick(**settings).fit(x, y)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import array_api_compat.numpy
 import numpy as np
 import pytest
-from backend_enum import BackendCase, usable_backend
+from backend_enum import BackendCase
 from networks import pixels
 
 from xpnet import api
@@ -464,9 +464,9 @@ def test_a_network_is_trained_and_used_on_the_second_gpu_alone(
     np.testing.assert_allclose(probabilities, expected.predict_proba(x), rtol=1e-4)
 
 
+@pytest.mark.needs("jax")
 def test_jax_computes_on_the_second_device_alone() -> None:
     """Here the host as two devices stands for two GPUs."""
-    usable_backend(BackendCase.JAX)
     program = (
         "import numpy as np, jax\n"
         "from networks import pixels\n"

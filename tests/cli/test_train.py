@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backend_enum import BackendCase, usable_backend
+from backend_enum import BackendCase
 from ctrl_c import pressed, sigint
 
 from xpnet import train
@@ -200,7 +200,6 @@ def test_every_normalisation_and_depth_trains(normalize, hidden):
 )
 @pytest.mark.parametrize("arithmetic", ["reproducible", "native"])
 def test_every_backend_trains_to_the_same_figures(case, arithmetic):
-    usable_backend(case)
     arguments = ["--epochs", 3, "--arithmetic", arithmetic, "--dtype", "float64"]
     assert run(*arguments) == 0
     expected = history(), record()["fingerprint"]
@@ -259,7 +258,11 @@ def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
         (["--device", "gpu"], "unknown device 'gpu': expected auto, cpu, cuda or cuda:N"),
         (["--epochs", -1], "--epochs: expected a whole number, 0 or more, got -1"),
         (["--config", "absent.toml"], "absent.toml: cannot be read"),
-        (["--backend", "torch", "--workers", 2], "--workers: the torch backend has threads"),
+        pytest.param(
+            ["--backend", "torch", "--workers", 2],
+            "--workers: the torch backend has threads",
+            marks=pytest.mark.needs("torch"),
+        ),
         (
             ["--backend", "array-api-strict", "--device", "no_float64"],
             "array-api-strict has no float64 on no_float64: use --arithmetic native",
@@ -272,8 +275,6 @@ def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_is_one_line_and_leaves_nothing(capsys, words, message):
-    if "torch" in words:
-        usable_backend(BackendCase.TORCH)
     assert run(*words) == 2
     out, err = capsys.readouterr()
     assert out == ""

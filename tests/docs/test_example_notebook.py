@@ -5,14 +5,12 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "examples" / "notebook.ipynb"
-NEEDED = ("nbclient", "ipykernel", "matplotlib")
-REQUIRE_VARIABLE = "XPNET_REQUIRE_NOTEBOOK"
+pytestmark = [pytest.mark.needs("notebook"), pytest.mark.slow]
 LARGEST = 300_000
 EXECUTE = """
 import sys
@@ -43,12 +41,6 @@ def text(cell):
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     """The notebook after it was run, by a new kernel in an empty folder."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        message = f'{", ".join(missing)} is not installed: pip install -e ".[test]"'
-        if os.environ.get(REQUIRE_VARIABLE) == "1":
-            pytest.fail(f"{message} ({REQUIRE_VARIABLE} is set)", pytrace=False)
-        pytest.skip(message)
     folder = tmp_path_factory.mktemp("notebook")
     own = {name: str(folder / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")}
     outcome = subprocess.run(

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from assertions import assert_same
-from backend_enum import BackendCase, usable_backend
 from networks import arithmetic
 
 from xpnet.arithmetic import Reproducible
@@ -113,8 +112,8 @@ def torch_batch_norm(z, layer, running, training):
     return x, y, gamma, beta, RunningStatistics(*(s.numpy()[:, None] for s in (mean, variance)))
 
 
+@pytest.mark.needs("torch")
 def test_batch_norm_is_that_of_pytorch(ops, put, backend, dtype):
-    usable_backend(BackendCase.TORCH)
     import torch
 
     x, y, gamma, beta, running = torch_batch_norm(Z, LAYER, RUNNING, training=True)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from assertions import assert_on_backend, assert_same
-from backend_enum import BackendCase, usable_backend
 from networks import arithmetic
 
 from xpnet.arithmetic import Reproducible
@@ -141,11 +140,11 @@ def torch_result(name, start, steps, weight_decay=0.0, clip_norm=None, max_norm=
     return weight.detach().numpy(), bias.detach().numpy()
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("arithmetic_of", [arithmetic, reproducible], ids=["native", "reproducible"])
 @pytest.mark.parametrize("extras", EXTRAS)
 @every_optimizer
 def test_twenty_steps_of_pytorch(name, extras, arithmetic_of):
-    usable_backend(BackendCase.TORCH)
     start = [Linear(*np.split(np.random.default_rng(2).normal(size=(4, 7)), [6], axis=1))]
     settings = EXTRAS[extras]
     optimizer = build(arithmetic_of(make("numpy", "cpu")), name, **settings)
@@ -158,17 +157,17 @@ def test_twenty_steps_of_pytorch(name, extras, arithmetic_of):
         np.testing.assert_allclose(array, oracle, rtol=1e-12)
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("extras", ["decay", "clip", "max-norm"])
 def test_the_problem_shows_every_extra(extras):
     start = [Linear(*np.split(np.random.default_rng(2).normal(size=(4, 7)), [6], axis=1))]
-    usable_backend(BackendCase.TORCH)
     plain, _ = torch_result("sgd", start, 20)
     other, _ = torch_result("sgd", start, 20, **EXTRAS[extras])
     assert np.max(np.abs(plain - other)) > 1e-3
 
 
+@pytest.mark.needs("torch")
 def test_the_options_of_the_rules_reach_them():
-    usable_backend(BackendCase.TORCH)
     import torch
 
     rows = {
@@ -303,10 +302,10 @@ def test_native_steps_stay_on_the_device_in_their_dtype(backend, name, dtype):
         assert_same(array, oracle.astype(dtype), backend, rtol=rtol, atol=rtol * 1e-2)
 
 
+@pytest.mark.needs("torch")
 @every_optimizer
 def test_a_step_reads_nothing_back(name):
     """PyTorch's meta device has no numbers, so that a branch on one is an error."""
-    usable_backend(BackendCase.TORCH)
     meta = make("torch", "meta")
     for ops in (arithmetic(meta), reproducible(meta)):
         optimizer = build(ops, name, **EXTRAS["all"])
@@ -317,10 +316,10 @@ def test_a_step_reads_nothing_back(name):
             assert_on_backend(array, meta)
 
 
+@pytest.mark.needs("jax")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @every_optimizer
 def test_jax_compiles_the_update_once(name, dtype):
-    usable_backend(BackendCase.JAX)
     import jax
 
     backend = make("jax", "cpu")
@@ -499,8 +498,8 @@ def test_max_norm_limits_each_units_weights_and_nothing_else():
     np.testing.assert_array_equal(limited[0].weight[1, :], layers[0].weight[1, :])
 
 
+@pytest.mark.needs("torch")
 def test_max_norm_is_renorm():
-    usable_backend(BackendCase.TORCH)
     import torch
 
     (weight, _), *_ = layers = initial()

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backend_enum import BackendCase, usable_backend
 from networks import context_for, pixels, train
 
 from xpnet.arithmetic import Reproducible
@@ -28,9 +27,9 @@ def mnist():
     return datasets.load()
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("hidden", [(), (10,), (9, 8, 7)], ids=str)
 def test_gradients_are_those_of_autograd(hidden):
-    usable_backend(BackendCase.TORCH)
     import torch
 
     x, labels = pixels(500, 20, 5)
@@ -104,6 +103,7 @@ class TorchNetwork:
         return a
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("arithmetic", ["native", "reproducible"])
 @pytest.mark.parametrize(
     "settings",
@@ -126,7 +126,6 @@ class TorchNetwork:
     ids=str,
 )
 def test_networks_of_every_kind_are_those_of_autograd(settings, arithmetic):
-    usable_backend(BackendCase.TORCH)
     import torch
 
     network = Network((20, 9, 8, 5), **settings)

@@ -6,7 +6,6 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import pytest
-from backend_enum import BackendCase, usable_backend
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +27,6 @@ from xpnet.nn.schedules import (
 
 def torch_rates(make, rate, count, steps_per_epoch=1):
     """The learning rates of so many steps, when PyTorch's scheduler is stepped once an epoch."""
-    usable_backend(BackendCase.TORCH)
     import torch
 
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=rate)
@@ -53,16 +51,19 @@ def test_constant():
     assert ours(constant(0.3), 5) == [0.3] * 5
 
 
+@pytest.mark.needs("torch")
 def test_step_decay_is_step_lr():
     expected = torch_rates(lambda s, o: s.StepLR(o, step_size=7, gamma=0.3), 0.1, 100)
     assert ours(step_decay(0.1, 7, 0.3), 100) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.needs("torch")
 def test_exponential_is_exponential_lr_stepped_each_epoch():
     expected = torch_rates(lambda s, o: s.ExponentialLR(o, gamma=0.95), 0.1, 400, 4)
     assert ours(exponential(0.1, 4, 0.95), 400) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("final", [0.0, 0.01])
 def test_cosine_is_cosine_annealing_lr(final):
     expected = torch_rates(lambda s, o: s.CosineAnnealingLR(o, T_max=100, eta_min=final), 0.1, 101)
@@ -74,6 +75,7 @@ def linear(schedulers, optimizer):
     return schedulers.LinearLR(optimizer, start_factor=0.2, end_factor=1.0, total_iters=4)
 
 
+@pytest.mark.needs("torch")
 def test_warmup_is_linear_lr():
     expected = torch_rates(linear, 0.1, 20)
     assert ours(warmup(constant(0.1), 5), 20) == pytest.approx(expected, rel=1e-12)
@@ -87,6 +89,7 @@ def test_warmup_is_linear_lr():
     ],
     ids=["step", "exponential"],
 )
+@pytest.mark.needs("torch")
 def test_warmup_is_linear_lr_chained_with_the_schedule(schedule, make):
     expected = torch_rates(lambda s, o: s.ChainedScheduler([linear(s, o), make(s, o)], optimizer=o), 0.1, 20)
     assert ours(warmup(schedule, 5), 20) == pytest.approx(expected, rel=1e-12)

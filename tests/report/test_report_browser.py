@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 import shutil
 import time
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from report_pages import rewrite, save_data, trained
+from requirements import chromium
 from strokes import strokes
 
 from xpnet.data import datasets
@@ -17,9 +17,7 @@ from xpnet.data.pictures import to_mnist_form
 from xpnet.inference.predictor import Predictor
 from xpnet.report import write_report
 
-REQUIRE_VARIABLE = "XPNET_REQUIRE_BROWSER"
-"""Set to 1, a missing browser is a failure instead of a skip."""
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+pytestmark = [pytest.mark.needs("browser"), pytest.mark.slow]
 IMAGES, DIGITS = 1000, 50
 
 NETWORKS = {
@@ -47,25 +45,12 @@ LOGITS = """
 """
 
 
-def browser_problem():
-    """Return the path of a Chromium and None, or None and what is missing."""
-    try:
-        import playwright.sync_api  # noqa: F401 - only whether it is there
-    except ModuleNotFoundError:
-        return None, "playwright is not installed"
-    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    return path, None if path else f"none of {', '.join(CHROMIUMS)} is on the PATH"
-
-
 @pytest.fixture(scope="module")
 def browser():
-    path, problem = browser_problem()
-    if problem:
-        (pytest.fail if os.environ.get(REQUIRE_VARIABLE) == "1" else pytest.skip)(problem)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        launched = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         yield launched
         launched.close()
 

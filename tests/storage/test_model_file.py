@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from backend_enum import BackendCase, usable_backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -573,8 +572,8 @@ def torch_network(sizes: tuple[int, ...], activation: str) -> Any:
     return Net().double()
 
 
+@pytest.mark.needs("torch")
 def test_pytorch_computes_the_same_logits_from_the_file(tmp_path: Path) -> None:
-    usable_backend(BackendCase.TORCH)
     import torch
     from safetensors.torch import load_file
 
@@ -586,8 +585,8 @@ def test_pytorch_computes_the_same_logits_from_the_file(tmp_path: Path) -> None:
     assert_logits(load_model(tmp_path / "m"), x, expected)
 
 
+@pytest.mark.needs("torch")
 def test_a_trained_network_of_pytorch_is_read(tmp_path: Path) -> None:
-    usable_backend(BackendCase.TORCH)
     import torch
     from safetensors.torch import save_file
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backend_enum import BackendCase, usable_backend
 
 import xpnet
 
@@ -29,15 +28,14 @@ def blocks():
 @pytest.fixture(scope="module")
 def as_torch():
     """The function of the page."""
-    usable_backend(BackendCase.TORCH)
     (code,) = (code for code, _ in blocks() if "def as_torch" in code)
     names = {}
     exec(code, names)  # noqa: S102
     return names["as_torch"]
 
 
+@pytest.mark.needs("torch")
 def test_the_page_prints_what_it_says(tmp_path, monkeypatch):
-    usable_backend(BackendCase.TORCH)
     monkeypatch.chdir(tmp_path)
     names = {}
     for code, expected in blocks():

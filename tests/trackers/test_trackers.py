@@ -16,6 +16,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from ctrl_c import pressed
+from requirements import missing, required
 
 from xpnet import trackers, train
 from xpnet._lib.locks import Lock
@@ -27,31 +28,12 @@ from xpnet.trackers import mirror
 from xpnet.trackers.mirror import TrackedRun, select_final_metrics
 
 NAMES = get_args(TrackerName)
-REQUIRE_VARIABLE = "XPNET_REQUIRE_TRACKERS"
 COMMAND = [sys.executable, "-m", "xpnet.train"]
 RUN = ["--data", "small.npz", "--name", "run", "--epochs", "4", "--log-every", "1", "--no-report"]
 
 
-def required():
-    """The trackers whose libraries the environment wants to be tested."""
-    names = [name for name in os.environ.get(REQUIRE_VARIABLE, "").split(",") if name]
-    assert set(names) <= set(NAMES), f"{REQUIRE_VARIABLE}: expected some of {', '.join(NAMES)}"
-    return names
-
-
-def installed(name):
-    try:
-        trackers.check_installed([name])
-    except ConfigError:
-        return False
-    return True
-
-
-TESTED = [name for name in NAMES if installed(name) or name in required()]
-EACH = [
-    pytest.param(name, marks=pytest.mark.skipif(name not in TESTED, reason=f"no {name} installed"))
-    for name in NAMES
-]
+TESTED = [name for name in NAMES if not missing(name) or name in required()]
+EACH = [pytest.param(name, marks=pytest.mark.needs(name)) for name in NAMES]
 
 
 def small_data(folder):

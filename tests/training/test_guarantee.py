@@ -14,7 +14,6 @@ from pathlib import Path
 import fingerprints
 import numpy as np
 import pytest
-from backend_enum import BackendCase, usable_backend
 from fingerprints import NETWORKS, all_fingerprints, probabilities, real_data, trained
 
 from xpnet.backends.resolve import make
@@ -103,8 +102,8 @@ def test_every_backend_gives_the_same_bits(backend, table):
     assert all_fingerprints(backend) == table
 
 
+@pytest.mark.needs("array-api-strict")
 def test_the_other_device_of_array_api_strict_gives_the_same_bits(table):
-    usable_backend(BackendCase.STRICT)
     backend, data = make("array-api-strict", "cpu"), real_data()
     for name in ("default", "deep", "standardized"):
         assert trained(NETWORKS[name], data, backend) == table[name]
@@ -140,8 +139,8 @@ def test_the_memory_order_of_the_inputs_does_not_matter(table):
         assert trained(NETWORKS[name], other, make("numpy", "cpu")) == table[name]
 
 
+@pytest.mark.needs("torch")
 def test_settings_of_pytorch_do_not_matter(table):
-    usable_backend(BackendCase.TORCH)
     import torch
 
     data, backend = real_data(), make("torch", "cpu")
@@ -176,9 +175,9 @@ def unrounded(monkeypatch):
     fingerprints.Reproducible._round_to_grid = rounded
 
 
+@pytest.mark.needs("torch")
 def test_without_rounding_backends_differ(unrounded):
     data = real_data()
-    usable_backend(BackendCase.TORCH)
     ours, theirs = (trained(NETWORKS["deep"], data, make(name, "cpu")) for name in ("numpy", "torch"))
     assert ours != theirs
 

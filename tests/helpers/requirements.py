@@ -1,0 +1,71 @@
+"""What a test may need beyond xpnet's own dependencies, and whether it is here.
+
+A test says ``@pytest.mark.needs("torch")``; one with a `BackendCase` among its parameters needs that backend.
+It is collected only where the requirement is met, or where the environment insists on it: then it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from functools import cache
+from importlib.util import find_spec
+
+from backend_enum import BackendCase
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+LIBRARIES = {
+    "browser": ("playwright",),
+    "notebook": ("nbclient", "ipykernel", "matplotlib"),
+    "matplotlib": ("matplotlib",),
+    "sklearn": ("sklearn",),
+    "wandb": ("wandb",),
+    "trackio": ("trackio",),
+    "mlflow": ("mlflow",),
+}
+"""The libraries that each requirement other than a backend consists of."""
+VARIABLES = {
+    "XPNET_REQUIRE_BACKENDS": tuple(case.value for case in BackendCase),
+    "XPNET_REQUIRE_TRACKERS": ("wandb", "trackio", "mlflow"),
+    "XPNET_REQUIRE_BROWSER": ("browser",),
+    "XPNET_REQUIRE_NOTEBOOK": ("notebook",),
+}
+"""Environment variables that insist on requirements, and those they may name; 1 stands for all of them."""
+
+
+@cache
+def missing(name: str) -> str | None:
+    """Return the reason why a requirement is not met, or None; KeyError for an unknown name."""
+    if name not in LIBRARIES:
+        found = {case.value: case for case in BackendCase}[name].probe()
+        return None if found.usable else f"{found.reason}; to fix it: {found.fix}"
+    absent = [library for library in LIBRARIES[name] if not _is_installed(library)]
+    if absent:
+        return f"{', '.join(absent)} is not installed"
+    if name == "browser" and chromium() is None:
+        return f"none of {', '.join(CHROMIUMS)} is on the PATH"
+    return None
+
+
+@cache
+def required() -> frozenset[str]:
+    """Return the requirements that the environment insists on; ValueError if it names an unknown one."""
+    names: set[str] = set()
+    for variable, known in VARIABLES.items():
+        words = {word.strip() for word in os.environ.get(variable, "").split(",")} - {""}
+        named = set(known) if words == {"1"} else words
+        if unknown := named - set(known):
+            msg = f"{variable}: {', '.join(sorted(unknown))}; expected some of {', '.join(known)}"
+            raise ValueError(msg)
+        names |= named
+    return frozenset(names)
+
+
+def chromium() -> str | None:
+    """Return the path of a Chromium, if there is one."""
+    return next(filter(None, map(shutil.which, CHROMIUMS)), None)
+
+
+def _is_installed(library: str) -> bool:
+    spec = find_spec(library)
+    return spec is not None and spec.origin is not None  # a plain folder of that name has no origin
