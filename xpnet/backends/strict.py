@@ -23,8 +23,8 @@ class StrictBackend(Backend):
 
     name, module = "array-api-strict", "array_api_strict"
 
-    def __init__(self, device: str, version: str) -> None:
-        super().__init__(device, version)
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
         self.xp = self.library
         self.device = self.library.Device(CPU_DEVICE if device == "cpu" else device)
         dtypes = self.library.__array_namespace_info__().dtypes(device=self.device)
@@ -39,8 +39,7 @@ class StrictBackend(Backend):
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""
-        put: Array = self.xp.asarray(array, device=self.device)
-        return put
+        return self.xp.asarray(array, device=self.device)
 
     def to_host(self, array: Any) -> npt.NDArray[np.generic]:
         """Return `array` as a NumPy array, via the one device that allows the conversion."""

@@ -2,8 +2,9 @@
 
 import importlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -26,12 +27,14 @@ class TorchBackend(Backend):
     name = module = "torch"
     hidden_devices = ("meta",)
 
-    def __init__(self, device: str, version: str) -> None:
-        super().__init__(device, version)
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
         self.xp = importlib.import_module("array_api_compat.torch")
         self.device = self.library.device(device)
         self._on_gpu = cuda_index(device) is not None
+        self._current: Callable[[], AbstractContextManager[object]] = nullcontext
         if self._on_gpu:
+            self._current = partial(self.library.cuda.device, self.device)  # makes it the current GPU
             self.stack = self.compiled_stack = GPU_STACK
 
     @contextmanager
@@ -39,13 +42,6 @@ class TorchBackend(Backend):
         """Disable automatic differentiation; make this GPU the current one."""
         with self.library.no_grad(), self._current():
             yield
-
-    def _current(self) -> AbstractContextManager[object]:
-        """Return the context in which this GPU is the current one."""
-        if not self._on_gpu:
-            return nullcontext()
-        current: AbstractContextManager[object] = self.library.cuda.device(self.device)
-        return current
 
     def from_host(self, array: npt.NDArray[np.generic]) -> Array:
         """Put a NumPy array on the device, keeping its dtype.
