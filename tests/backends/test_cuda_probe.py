@@ -21,7 +21,7 @@ from networks import pixels
 
 from xpnet import api
 from xpnet._lib.tree import tree_map
-from xpnet.backends import cupy, probing, torch
+from xpnet.backends import probing
 from xpnet.backends.probing import Probe
 from xpnet.backends.resolve import BACKENDS, resolve
 from xpnet.errors import BackendError, ConfigError
@@ -32,23 +32,52 @@ TESTS = Path(__file__).resolve().parents[1]
 resolve_module = importlib.import_module("xpnet.backends.resolve")
 
 
-# The stand-ins
+# The stand-ins: libraries with two GPUs, which compute with NumPy and note what is done on which GPU
 
 
-class FakeNamespace:
-    """Computes with NumPy on any device; `failure` is an error of the sum, or its result."""
+class Devices(threading.local):
+    """The current devices of a thread, the inner one last, and the operations on each."""
 
-    float32 = np.float32
+    def __init__(self, log):
+        self.current, self.log = [0], log
 
-    def __init__(self, failure=None):
-        self.failure = failure
+    def note(self, operation):
+        self.log.add((operation, self.current[-1]))
 
-    def ones(self, shape, *, dtype, device):
-        assert device is not None
-        return np.ones(shape, dtype=dtype)
+    @contextmanager
+    def entered(self, index):
+        self.current.append(index)
+        try:
+            yield
+        finally:
+            assert self.current.pop() == index
 
-    def sum(self, x):
-        return np.sum(x) if self.failure is None else answer(self.failure)()
+
+class GPUArray(np.ndarray):
+    """An array on the GPU that was the current one when it was made; it can be used there only."""
+
+    devices: Devices
+
+    def __array_finalize__(self, source):
+        self.home = source.home if isinstance(source, GPUArray) else self.devices.current[-1]
+
+    def __array_ufunc__(self, ufunc, method, *args, **kwargs):
+        return self.compute(getattr(ufunc, method), args, kwargs)
+
+    def __array_function__(self, function, _, args, kwargs):
+        return self.compute(function, args, kwargs)
+
+    def compute(self, function, args, kwargs):
+        def plain(leaf):
+            return leaf.fetch() if isinstance(leaf, GPUArray) else leaf
+
+        self.devices.note("compute")
+        result = function(*tree_map(plain, args), **tree_map(plain, kwargs))
+        return tree_map(lambda leaf: np.asarray(leaf).view(GPUArray), result)
+
+    def fetch(self):
+        assert self.home == self.devices.current[-1], "an array of another GPU"
+        return self.view(np.ndarray)
 
 
 class CUDARuntimeError(RuntimeError):
@@ -62,7 +91,7 @@ class CUDARuntimeError(RuntimeError):
 def answer(value):
     """Return a function that returns the value, or raises it if it is an error."""
 
-    def call():
+    def call(*_, **__):
         if isinstance(value, Exception):
             raise value
         return value
@@ -70,48 +99,95 @@ def answer(value):
     return call
 
 
-def in_context(*_, **__):
-    return nullcontext()
+def fake_namespace(devices, failure):
+    """Return NumPy's namespace, which puts new arrays on the current GPU; `failure` replaces sums."""
+
+    def on_gpu(function):
+        def call(*args, device=None, **kwargs):
+            devices.note("compute")
+            return np.asarray(function(*args, **kwargs)).view(GPUArray)
+
+        return call
+
+    namespace = ModuleType(array_api_compat.numpy.__name__)
+    namespace.__dict__.update(vars(array_api_compat.numpy))
+    for name in ("arange", "asarray", "empty", "eye", "full", "linspace", "ones", "zeros"):
+        setattr(namespace, name, on_gpu(getattr(np, name)))
+    if failure is not None:
+        namespace.sum = answer(failure)
+    return namespace
 
 
-class FakeDevice(nullcontext):
-    """A GPU of CuPy, which can be made the current one."""
+def fake_cupy(devices, _, *, gpus=2, driver_version=12080, built_for=12090):
+    class Device:
+        def __init__(self, index):
+            self.id, self.context = index, devices.entered(index)
 
-    def __init__(self, index):
-        super().__init__()
-        self.id = index
+        def __enter__(self):
+            self.context.__enter__()
 
+        def __exit__(self, *error):
+            self.context.__exit__(*error)
 
-def fake_cupy(namespace, *, gpus=2, driver_version=12080, built_for=12090):
+        def synchronize(self):
+            devices.note("wait")
+
+    def asarray(array):
+        devices.note("upload")
+        return array.copy().view(GPUArray)
+
+    def asnumpy(array):
+        if not isinstance(array, GPUArray):  # the host's: its namespace has the same name here
+            return array
+        devices.note("download")
+        return array.fetch().copy()
+
     runtime = SimpleNamespace(
         driverGetVersion=answer(driver_version),
         runtimeGetVersion=answer(built_for),
         getDeviceCount=answer(gpus),
         CUDARuntimeError=CUDARuntimeError,
     )
-    return SimpleNamespace(cuda=SimpleNamespace(runtime=runtime, Device=FakeDevice))
+    cuda = SimpleNamespace(runtime=runtime, Device=Device)
+    return SimpleNamespace(cuda=cuda, asarray=asarray, asnumpy=asnumpy)
 
 
-def fake_torch(namespace, *, gpus=2, built=True, warning=None):
+def fake_torch(devices, _, *, gpus=2, built=True, warning=None):
     def is_available():
         if warning:
             warnings.warn(warning, stacklevel=1)
         return bool(gpus)
 
+    def asarray(array, *, device):
+        def numpy(*, force):
+            assert force
+            devices.note("download")
+            return array
+
+        devices.note("upload")
+        return SimpleNamespace(numpy=numpy)
+
+    cuda = SimpleNamespace(
+        is_available=is_available,
+        device_count=answer(gpus),
+        device=lambda device: devices.entered(device.index),
+        synchronize=lambda device: devices.log.add(("wait", device.index)),
+    )
     return SimpleNamespace(
         backends=SimpleNamespace(cuda=SimpleNamespace(is_built=answer(built))),
-        cuda=SimpleNamespace(is_available=is_available, device_count=answer(gpus), device=in_context),
-        device=str,
-        no_grad=in_context,
+        cuda=cuda,
+        device=lambda name: SimpleNamespace(index=int(name[-1])),
+        no_grad=nullcontext,
+        asarray=asarray,
     )
 
 
-def fake_jax(namespace, *, gpus=2):
-    def devices(platform):
+def fake_jax(devices, namespace, *, gpus=2):
+    def find(platform):
         return ["CPU"] if platform == "cpu" else [f"GPU {index}" for index in range(answer(gpus)())]
 
     names = ("enable_x64", "default_matmul_precision", "default_device")
-    return SimpleNamespace(devices=devices, numpy=namespace, **dict.fromkeys(names, in_context))
+    return SimpleNamespace(devices=find, numpy=namespace, **dict.fromkeys(names, answer(nullcontext())))
 
 
 FAKES = {"cupy": fake_cupy, "torch": fake_torch, "jax": fake_jax}
@@ -130,13 +206,20 @@ def driver(monkeypatch):
 
 
 @pytest.fixture
-def install(monkeypatch, driver):
+def two_gpus(monkeypatch):
+    devices = Devices(set())
+    monkeypatch.setattr(GPUArray, "devices", devices, raising=False)
+    return devices
+
+
+@pytest.fixture
+def install(monkeypatch, driver, two_gpus):
     """Put a stand-in in the place of a library, and return the module of its backend."""
 
     def replace(name, *, failure=None, driver_is=12080, **state):
         driver(driver_is)
-        namespace = FakeNamespace(failure)
-        library = FAKES[name](namespace, **state)
+        namespace = fake_namespace(two_gpus, failure)
+        library = FAKES[name](two_gpus, namespace, **state)
         library.__version__ = "1.2"
         monkeypatch.setitem(sys.modules, name, library)
         monkeypatch.setitem(sys.modules, f"array_api_compat.{name}", namespace)
@@ -188,12 +271,7 @@ OLD_DRIVER = "CUDA initialization: The NVIDIA driver\n is too old."
         ("torch", {"built": False}, "torch 1.2 was built without CUDA", TORCH),
         ("torch", {"built": False, "driver_is": None}, "no NVIDIA driver, and torch 1.2 was built w", DRIVER),
         ("torch", {"gpus": 0}, "torch 1.2 sees no usable GPU", NVIDIA_SMI),
-        (
-            "torch",
-            {"gpus": 0, "warning": OLD_DRIVER},
-            "GPU: CUDA initialization: The NVIDIA driver",
-            NVIDIA_SMI,
-        ),
+        ("torch", {"gpus": 0, "warning": OLD_DRIVER}, "GPU: CUDA initialization: The NVIDIA", NVIDIA_SMI),
         ("torch", {"gpus": 1}, "torch has no cuda:1 here, only cuda:0", "--device cuda:0"),
         ("torch", {"failure": OLD_KERNELS}, "a test computation failed: no kernel image", TORCH),
         ("jax", {"gpus": NO_BACKEND}, "jax 1.2 sees no GPU: Unknown backend cuda. Available", JAX),
@@ -235,30 +313,26 @@ def test_a_missing_library_names_the_command_that_installs_it(monkeypatch, drive
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (ModuleNotFoundError("No module named 'lib'", name="lib"), "lib is not installed"),
+        (ModuleNotFoundError("No module named 'lib'", name="lib"), "not installed"),
+        (ModuleNotFoundError("No other", name="other"), "installed but does not import: No other"),
         (
-            ModuleNotFoundError("No module named 'other'", name="other"),
-            "lib is installed but does not import: No module named 'other'",
+            ImportError("libcudart.so.12: cannot\nopen."),
+            "installed but does not import: libcudart.so.12: cannot open",
         ),
-        (
-            ImportError("libcudart.so.12: cannot open\nshared object file."),
-            "lib is installed but does not import: libcudart.so.12: cannot open shared object file",
-        ),
-        (OSError(), "lib is installed but does not import: OSError"),
+        (OSError(), "installed but does not import: OSError"),
     ],
 )
 def test_a_damaged_library_is_distinguished_from_a_missing_one(monkeypatch, error, reason):
     monkeypatch.setattr(importlib, "import_module", lambda _: answer(error)())
-    assert probing.import_library("lib", "pip install lib") == (reason, "pip install lib")
+    assert probing.import_library("lib", "pip install lib") == (f"lib is {reason}", "pip install lib")
 
 
 @pytest.mark.parametrize("name", FAKES)
-def test_an_installed_library_without_a_gpu_gives_its_real_reason(name):
+def test_the_library_that_is_installed_gives_its_real_reason(name):
     probe = importlib.import_module(BACKENDS[name]).probe("cuda:0")
-    if probe.usable or probe.version is None:
-        pytest.skip(probe.reason or "there is a GPU")
-    assert ("NVIDIA driver" if name == "cupy" else name) in probe.reason
-    assert probe.fix
+    if not probe.usable:
+        assert name in probe.reason or "NVIDIA driver" in probe.reason
+        assert probe.fix
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -282,31 +356,29 @@ def fill(value, status=0):
     return call
 
 
-@pytest.mark.parametrize(("platform", "library"), [("linux", "libcuda.so.1"), ("win32", "nvcuda.dll")])
-def test_the_driver_version_comes_from_the_drivers_own_library(monkeypatch, platform, library):
-    libraries = {library: SimpleNamespace(cuDriverGetVersion=fill(12040))}
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(ctypes, "CDLL", libraries.__getitem__)
-    assert probing.cuda_driver_version() == 12040
-
-
 @pytest.mark.parametrize(
-    "library",
+    ("platform", "name", "functions", "version"),
     [
-        OSError("libcuda.so.1: cannot open shared object file"),
-        SimpleNamespace(),
-        SimpleNamespace(cuDriverGetVersion=lambda _: 3),
+        ("linux", "libcuda.so.1", {"cuDriverGetVersion": fill(12040)}, 12040),
+        ("win32", "nvcuda.dll", {"cuDriverGetVersion": fill(12040)}, 12040),
+        ("linux", "libcuda.so.1", {"cuDriverGetVersion": fill(12040, status=3)}, None),
+        ("linux", "libcuda.so.1", {}, None),
+        ("linux", "another.so", {}, None),
     ],
-    ids=["no library", "a library without the function", "a failing call"],
 )
-def test_without_a_driver_there_is_no_version(monkeypatch, library):
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: answer(library)())
-    assert probing.cuda_driver_version() is None
+def test_the_driver_version_comes_from_the_drivers_own_library(
+    monkeypatch, platform, name, functions, version
+):
+    def load(wanted):
+        return answer(SimpleNamespace(**functions) if wanted == name else OSError("no such file"))()
+
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    assert probing.cuda_driver_version() == version
 
 
 @pytest.mark.parametrize(
-    ("statuses", "ratio"),
-    [((0, 0, 0), 32), ((100, 0, 0), None), ((0, 101, 0), None), ((0, 0, 1), None)],
+    ("statuses", "ratio"), [((0, 0, 0), 32), ((100, 0, 0), None), ((0, 101, 0), None), ((0, 0, 1), None)]
 )
 def test_the_driver_tells_how_slow_float64_is(monkeypatch, statuses, ratio):
     names, values = ("cuInit", "cuDeviceGet", "cuDeviceGetAttribute"), (0, 5, 32)
@@ -318,138 +390,13 @@ def test_the_driver_tells_how_slow_float64_is(monkeypatch, statuses, ratio):
 # The second of two GPUs: arrays are computed on it, put there and fetched while it is the current one
 
 
-class Devices(threading.local):
-    """The current devices of a thread, the inner one last, and the operations on each."""
-
-    def __init__(self, log):
-        self.current, self.log = [0], log
-
-    def note(self, operation):
-        self.log.add((operation, self.current[-1]))
-
-    @contextmanager
-    def entered(self, index):
-        self.current.append(index)
-        try:
-            yield
-        finally:
-            assert self.current.pop() == index
-
-
-class GPUArray(np.ndarray):
-    """An array on the GPU that was the current one when it was made; it can be used there only."""
-
-    devices: Devices
-
-    def __array_finalize__(self, source):
-        self.home = source.home if isinstance(source, GPUArray) else self.devices.current[-1]
-
-    def __array_ufunc__(self, ufunc, method, *args, **kwargs):
-        return self.compute(getattr(ufunc, method), args, kwargs)
-
-    def __array_function__(self, function, _, args, kwargs):
-        return self.compute(function, args, kwargs)
-
-    def compute(self, function, args, kwargs):
-        def plain(leaf):
-            return leaf.fetch() if isinstance(leaf, GPUArray) else leaf
-
-        self.devices.note("compute")
-        result = function(*tree_map(plain, args), **tree_map(plain, kwargs))
-        return tree_map(lambda leaf: np.asarray(leaf).view(GPUArray), result)
-
-    def fetch(self):
-        assert self.home == self.devices.current[-1], "an array of another GPU"
-        return self.view(np.ndarray)
-
-
-def two_gpu_cupy(devices):
-    """A CuPy with two GPUs that computes with NumPy."""
-
-    class Device:
-        def __init__(self, index):
-            self.id, self.context = index, devices.entered(index)
-
-        def __enter__(self):
-            self.context.__enter__()
-
-        def __exit__(self, *error):
-            self.context.__exit__(*error)
-
-        def synchronize(self):
-            devices.note("wait")
-
-    def asarray(array):
-        devices.note("upload")
-        return array.copy().view(GPUArray)
-
-    def asnumpy(array):
-        if not isinstance(array, GPUArray):  # the host's: its namespace has the same name here
-            return array
-        devices.note("download")
-        return array.fetch().copy()
-
-    library = fake_cupy(None, driver_version=13000, built_for=13000)
-    library.cuda.Device, library.asarray, library.asnumpy = Device, asarray, asnumpy
-    return library
-
-
-def two_gpu_namespace(devices):
-    """NumPy's namespace, which puts new arrays on the current GPU, whatever device it is asked for."""
-
-    def on_gpu(function):
-        def call(*args, device=None, **kwargs):
-            devices.note("compute")
-            return np.asarray(function(*args, **kwargs)).view(GPUArray)
-
-        return call
-
-    namespace = ModuleType(array_api_compat.numpy.__name__)
-    namespace.__dict__.update(vars(array_api_compat.numpy))
-    for name in ("arange", "asarray", "empty", "eye", "full", "linspace", "ones", "zeros"):
-        setattr(namespace, name, on_gpu(getattr(np, name)))
-    return namespace
-
-
-def two_gpu_torch(devices):
-    """A PyTorch with two GPUs, which uploads, downloads and waits."""
-
-    def asarray(array, *, device):
-        def numpy(*, force):
-            assert force
-            devices.note("download")
-            return array
-
-        devices.note("upload")
-        return SimpleNamespace(numpy=numpy)
-
-    library = fake_torch(None)
-    library.asarray = asarray
-    library.device = lambda name: SimpleNamespace(index=int(name[-1]))
-    library.cuda.device = lambda device: devices.entered(device.index)
-    library.cuda.synchronize = lambda device: devices.log.add(("wait", device.index))
-    return library
-
-
-@pytest.fixture
-def two_gpus(monkeypatch):
-    devices = Devices(set())
-    monkeypatch.setattr(GPUArray, "devices", devices, raising=False)
-    libraries = {"cupy": two_gpu_cupy(devices), "torch": two_gpu_torch(devices)}
-    namespaces = {"cupy": two_gpu_namespace(devices), "torch": FakeNamespace()}
-    for name, library in libraries.items():
-        library.__version__ = "14.2"
-        monkeypatch.setitem(sys.modules, name, library)
-        monkeypatch.setitem(sys.modules, f"array_api_compat.{name}", namespaces[name])
-    return devices
-
-
-@pytest.fixture(params=[cupy.CuPyBackend, torch.TorchBackend])
-def second_gpu(request, two_gpus):
-    return request.param("cuda:1")
+@pytest.fixture(params=["cupy", "torch"])
+def second_gpu(request, install):
+    return install(request.param).make("cuda:1")
 
 
 def test_arrays_go_to_the_second_gpu_and_come_back_while_it_is_current(second_gpu, two_gpus):
+    two_gpus.log.clear()
     host = second_gpu.to_host(second_gpu.from_host(np.ones(2)))
     second_gpu.synchronize()
     assert two_gpus.log == {("upload", 1), ("download", 1), ("wait", 1)}
@@ -485,7 +432,8 @@ def test_the_scope_is_that_of_the_thread_which_enters_it(second_gpu, two_gpus):
 
 @pytest.mark.parametrize("batch_size", ["full", 50])
 @pytest.mark.parametrize("arithmetic", ["reproducible", "native"])
-def test_a_network_is_trained_and_used_on_the_second_gpu_alone(two_gpus, batch_size, arithmetic):
+def test_a_network_is_trained_and_used_on_the_second_gpu_alone(install, two_gpus, batch_size, arithmetic):
+    install("cupy")
     x, labels = pixels(1300, 20, 5)  # one block and a short one
     settings = {"epochs": 1, "batch_size": batch_size, "arithmetic": arithmetic, "classes": 5}
     model = api.fit(x, labels, backend="cupy", device="cuda:1", **settings)
