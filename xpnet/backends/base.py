@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import numpy as np
-    import numpy.typing as npt
 
-    from xpnet._typing import AnyFunction, Array, Device, Item, Namespace, Result
+    from xpnet._typing import AnyFunction, Array, Device, HostArray, Item, Namespace, Result
 
 
 GPU_STACK: Final = 16
@@ -171,7 +170,7 @@ class Backend(ABC):
         return nullcontext()
 
     @abstractmethod
-    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+    def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype.
 
         The result may share memory with `array`, so do not write to `array` afterwards.

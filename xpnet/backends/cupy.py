@@ -9,10 +9,7 @@ import importlib
 from contextlib import AbstractContextManager
 from types import ModuleType
 
-import numpy as np
-import numpy.typing as npt
-
-from xpnet._typing import Array
+from xpnet._typing import Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, Problem, cuda_index, cuda_major, one_line
 
@@ -52,16 +49,16 @@ class CuPyBackend(Backend):
         current: AbstractContextManager[object] = self.library.cuda.Device(self._gpu.id)
         return current
 
-    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+    def from_host(self, array: HostArray) -> Array:
         """Copy a NumPy array to the GPU, keeping its dtype."""
         with self.scope():
             copy: Array = self.library.asarray(array)
         return copy
 
-    def to_host(self, array: Array) -> npt.NDArray[np.generic]:
+    def to_host(self, array: Array) -> HostArray:
         """Copy `array` to a NumPy array, waiting for the GPU."""
         with self.scope():
-            host: npt.NDArray[np.generic] = self.library.asnumpy(array)
+            host: HostArray = self.library.asnumpy(array)
         return host
 
     def synchronize(self) -> None:

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from types import ModuleType
 
 import numpy as np
-import numpy.typing as npt
 
-from xpnet._typing import AnyFunction, Array
+from xpnet._typing import AnyFunction, Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import Problem, cuda_index, cuda_major, missing_driver_or, one_line
 
@@ -57,13 +56,13 @@ class JaxBackend(Backend):
         compiled: AnyFunction = self.library.jit(function, donate_argnums=donated)
         return compiled
 
-    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+    def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""
         with self.scope():
             copy: Array = self.library.device_put(array, self.device)
         return copy
 
-    def to_host(self, array: Array) -> npt.NDArray[np.generic]:
+    def to_host(self, array: Array) -> HostArray:
         """Return `array` as a read-only NumPy array, waiting for the device."""
         return np.asarray(array)
 

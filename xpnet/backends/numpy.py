@@ -7,10 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
-from xpnet._typing import AnyFunction, Array, Item, Result, as_array
+from xpnet._typing import AnyFunction, Array, HostArray, Item, Result, as_array
 from xpnet.backends.base import Backend
 from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
@@ -85,11 +84,11 @@ class NumPyBackend(Backend):
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
         return compile_replay(function)
 
-    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+    def from_host(self, array: HostArray) -> Array:
         """Return `array` itself."""
         return as_array(array)
 
-    def to_host(self, array: Array) -> npt.NDArray[np.generic]:
+    def to_host(self, array: Array) -> HostArray:
         """Return `array` itself."""
         return np.asarray(array)
 

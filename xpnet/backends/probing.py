@@ -124,5 +124,5 @@ def find_device_problem(library: str, device: str, devices: tuple[str, ...]) -> 
     if device in devices:
         return None
     gpus = [name for name in devices if cuda_index(name) is not None]
-    usable = gpus if gpus and cuda_index(device) is not None else devices or ("cuda",)
+    usable = gpus or devices or ["cuda"]
     return Problem(f"{library} has no {device} here, only {', '.join(usable)}", f"--device {usable[0]}")

@@ -24,8 +24,6 @@ CPU_BACKENDS: Final = ("numpy", "torch", "jax", "array-api-strict")
 
 STRICT_DEVICES: Final = ("device1", "device2", "no_float64", "no_x64")
 
-NO_DRIVER: Final = Problem("there is no NVIDIA driver", f"{DRIVER_FIX}; or pass --device cpu")
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -140,7 +138,7 @@ def _check_request(device: str, backend: str) -> None:
 def _find_cuda_backend(device: str, backend: str) -> tuple[str, Problem | None]:
     """Return the backend to use on a GPU; or the backend for the CPU, and the problem with the GPU."""
     if backend == "auto" and cuda_driver_version() is None:
-        return "numpy", NO_DRIVER
+        return "numpy", Problem("there is no NVIDIA driver", f"{DRIVER_FIX}; or pass --device cpu")
     problems = []
     for name in CUDA_BACKENDS if backend == "auto" else [backend]:
         outcome = probe(name, device)

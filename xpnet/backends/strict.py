@@ -10,9 +10,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from xpnet._typing import Array
+from xpnet._typing import Array, HostArray
 from xpnet.backends.base import Backend
 
 CPU_DEVICE = "CPU_DEVICE"
@@ -37,11 +36,11 @@ class StrictBackend(Backend):
         with flags, np.errstate(all="ignore"):
             yield
 
-    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+    def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""
         return self.xp.asarray(array, device=self.device)
 
-    def to_host(self, array: Any) -> npt.NDArray[np.generic]:
+    def to_host(self, array: Any) -> HostArray:
         """Return `array` as a NumPy array, via the one device that allows the conversion."""
         return np.asarray(array.to_device(self.library.Device(CPU_DEVICE)))
 

@@ -9,9 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from xpnet._typing import Array
+from xpnet._typing import Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, missing_driver_or, one_line
 
@@ -43,7 +42,7 @@ class TorchBackend(Backend):
         with self.library.no_grad(), self._current():
             yield
 
-    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+    def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype.
 
         PyTorch shares the memory of a host array. It supports neither read-only memory nor negative
@@ -55,10 +54,10 @@ class TorchBackend(Backend):
             tensor: Array = self.library.asarray(array, device=self.device)
         return tensor
 
-    def to_host(self, array: Any) -> npt.NDArray[np.generic]:
+    def to_host(self, array: Any) -> HostArray:
         """Return `array` as a NumPy array, waiting for the device."""
         with self._current():
-            host: npt.NDArray[np.generic] = array.numpy(force=True)
+            host: HostArray = array.numpy(force=True)
         return host
 
     def synchronize(self) -> None:
