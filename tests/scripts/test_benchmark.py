@@ -1,12 +1,11 @@
 """scripts/benchmark.py: what it computes from its measurements, what it writes, and how it ends."""
 
-import io
 import json
 import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -144,20 +143,6 @@ def test_a_contender_does_every_task(who, small):
     for task in (Task(rows=40), Task(batch=16, rows=40)):
         assert one.training(task)(2) > 0
     assert one.inference(Task("predict", rows=20))(2) > 0
-
-
-def test_requests_are_answered_and_errors_are_answers():
-    task = asdict(Task(batch=16, rows=64, learning_rate=1e-6))
-    amounts = {"target": 0.01, "longest": 0.01, "trial": 2}
-    requests = [{"task": {**task, "hidden": [0]}, **amounts}, {"task": task, **amounts}, {}]
-    answers = io.StringIO()
-    contenders.serve("xpnet:native:numpy", io.StringIO("\n".join(map(json.dumps, requests))), answers)
-    failed, ready, ran = map(json.loads, answers.getvalue().splitlines())
-    assert failed["error"]
-    assert ready == {}
-    assert ran["seconds"] > 0
-    assert ran["rows"] % 16 == 0
-    assert ran["mebibytes"] > 10
 
 
 def test_a_contender_that_cannot_start_says_why():
