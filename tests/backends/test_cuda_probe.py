@@ -561,42 +561,33 @@ def test_the_backend_is_the_first_that_works_and_the_cpu_replaces_a_gpu_with_the
     assert selection.warning == warning
 
 
+STRICT, LACKING = "array-api-strict", "jax lacks cuda:0; to fix it: mend jax"
 ON_CPU = "only on the CPU: use --backend cupy, torch or jax, or --device cpu"
 ON_GPU = "only on a GPU: use --backend numpy, torch, jax or array-api-strict, or --device cuda"
 
 
 @pytest.mark.parametrize(
-    ("devices", "device", "backend", "message"),
+    ("devices", "device", "backend", "required", "message"),
     [
-        (CPUS, "cuda", "numpy", f"the numpy backend cannot run on cuda, {ON_CPU}"),
-        (CPUS, "cuda:0", "array-api-strict", f"the array-api-strict backend cannot run on cuda:0, {ON_CPU}"),
-        (CPUS, "cpu", "cupy", f"the cupy backend cannot run on cpu, {ON_GPU}"),
-        (CPUS, "auto", "cupy", "cupy lacks cuda:0"),
-        (CPUS, "cuda", "cupy", "cupy lacks cuda:0"),
-        ({}, "cpu", "torch", "torch lacks cpu"),
-        ({}, "auto", "torch", "torch lacks cpu"),
-        ({}, "cuda", "torch", "torch lacks cpu"),
+        (CPUS, "cuda", "numpy", False, f"the numpy backend cannot run on cuda, {ON_CPU}"),
+        (CPUS, "cuda:0", STRICT, False, f"the {STRICT} backend cannot run on cuda:0, {ON_CPU}"),
+        (CPUS, "cpu", "cupy", False, f"the cupy backend cannot run on cpu, {ON_GPU}"),
+        (CPUS, "auto", "cupy", False, "cupy lacks cuda:0"),
+        (CPUS, "cuda", "cupy", False, "cupy lacks cuda:0"),
+        ({}, "cpu", "torch", False, "torch lacks cpu"),
+        ({}, "auto", "torch", False, "torch lacks cpu"),
+        ({}, "cuda", "torch", False, "torch lacks cpu"),
+        (CPUS, "cuda:7", "cupy", True, "cupy lacks cuda:7"),
+        (CPUS, "cuda", "jax", True, f"the jax backend cannot run on cuda:0: {LACKING}"),
+        (CPUS, "cuda", "auto", True, f"no backend can run on cuda:0: {NONE}; to fix it: mend cupy"),
     ],
 )
-def test_a_named_backend_is_never_replaced(machine, devices, device, backend, message):
+def test_a_named_backend_is_never_replaced_nor_a_required_gpu(
+    machine, devices, device, backend, required, message
+):
     machine(**devices)
     with pytest.raises(BackendError) as caught:
-        resolve(device, backend)
-    assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    ("backend", "message"),
-    [
-        ("auto", f"no backend can run on cuda:7: {NONE.replace('0', '7')}; to fix it: mend cupy"),
-        ("torch", "the torch backend cannot run on cuda:7: torch lacks cuda:7; to fix it: mend torch"),
-        ("cupy", "cupy lacks cuda:7"),
-    ],
-)
-def test_a_required_device_that_is_not_usable_is_an_error(machine, backend, message):
-    machine(**CPUS)
-    with pytest.raises(BackendError) as caught:
-        resolve("cuda:7", backend, require_device=True)
+        resolve(device, backend, require_device=required)
     assert str(caught.value) == message
 
 
