@@ -4,7 +4,6 @@ Writes docs/benchmarks.md, benchmarks.json and benchmarks-growth.svg; the page s
 With --against COMMIT it compares this commit of xpnet with another one instead (benchmarks/against.py).
 """
 
-import argparse
 import json
 import platform
 import subprocess
@@ -16,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from benchmarks import against
 from benchmarks.commands import Group, export_csv, groups
@@ -25,7 +24,6 @@ from benchmarks.limits import Limits, better
 from benchmarks.page import Results, page
 from benchmarks.runs import (
     PYTHON,
-    ROOT,
     Command,
     ContenderError,
     Effort,
@@ -37,33 +35,20 @@ from benchmarks.runs import (
     run_in_turn,
 )
 from benchmarks.tasks import NAMES, WORKLOADS, Workload, title
+from shared import ROOT, make_folder, processor, whole_number
 
-from xpnet._lib.files import make_write_error, save, write_atomic
+from xpnet._lib.files import save
 from xpnet._lib.machine import available_cpus
+from xpnet._lib.parser import Parser
 from xpnet.errors import ConfigError, XPNetError
 
 DOCS = ROOT / "docs"
 IMAGES = ROOT / "data" / "mnist"
 COMMANDS = ("main", "startup", "loading")
 PARTS = (*(workload.key for workload in WORKLOADS), *COMMANDS, "growth")
-LIBRARIES = (
-    "numpy",
-    "pandas",
-    "torch",
-    "jax",
-    "jaxlib",
-    "scikit-learn",
-)
+LIBRARIES = ("numpy", "pandas", "torch", "jax", "jaxlib", "scikit-learn")
 SLOW_TO_START = {"torch-compile"}
 """Left out of a quick run but for its first table: each network takes it long to compile."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with code 2."""
-        self.exit(2, f"benchmark: {message}\n")
 
 
 @dataclass(frozen=True)
@@ -75,7 +60,6 @@ class Options:
     only: tuple[str, ...]
     out: Path | None  # None: write nothing
     against: str | None = None  # the commit to compare with
-    json: Path | None = None  # receives the comparison
 
     @property
     def effort(self) -> Effort:
@@ -113,17 +97,18 @@ class Session:
 
 
 def parse_options(argv: Sequence[str]) -> Options:
-    """Return the options; SystemExit with code 2 and one line if they are wrong."""
-    parser = Parser(prog="benchmark.py", description=__doc__, allow_abbrev=False)
+    """Return the options; ConfigError if they are wrong."""
+    codes = "Exit codes: 0 done, 1 a contender failed, 2 bad input, 130 interrupted."
+    parser = Parser(debug=False, prog="benchmark.py", description=__doc__, epilog=codes, allow_abbrev=False)
     parser.add_argument(
         "--runs",
-        type=_positive_number,
+        type=whole_number,
         help="counted runs of each contender (default: 5, or 9 with --against)",
     )
     parser.add_argument("--quick", action="store_true", help="a smoke run: everything once, in a few steps")
     parser.add_argument(
         "--only",
-        type=_words,
+        type=lambda text: text.split(","),
         help=f"some of {','.join(PARTS)}; with --against of {','.join(against.PARTS)}",
     )
     parser.add_argument(
@@ -137,15 +122,12 @@ def parse_options(argv: Sequence[str]) -> Options:
         metavar="COMMIT",
         help="compare this commit with that one, in turn, and write nothing; ratios are new to old",
     )
-    parser.add_argument("--json", type=Path, help="file for the comparison of --against")
     arguments = parser.parse_args(argv)
     parts = PARTS if arguments.against is None else against.PARTS
     only = parts if arguments.only is None else tuple(part for part in parts if part in arguments.only)
     for part in arguments.only or ():
         if part not in parts:
             parser.error(f"argument --only: expected some of {','.join(parts)}, got {part!r}")
-    if arguments.against is None and arguments.json is not None:
-        parser.error("argument --json: goes with --against")
     if arguments.against is not None and arguments.out is not None:
         parser.error("argument --out: does not go with --against, which writes no page")
     complete = not arguments.quick and only == PARTS
@@ -155,19 +137,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         only=only,
         out=arguments.out or (DOCS if complete else None),
         against=arguments.against,
-        json=arguments.json,
     )
-
-
-def _positive_number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"expected a whole number, 1 or more, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
-def _words(text: str) -> list[str]:
-    return text.split(",")
 
 
 def run_session(options: Options) -> Session:
@@ -257,7 +227,7 @@ def about(session: Session, seconds: float) -> dict[str, str]:
     libraries = [f"{name} {_version(name)}" for name in LIBRARIES]
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.0f} minutes",
-        "machine": f"{_processor()}, {session.threads} processors for this process, "
+        "machine": f"{processor()}, {session.threads} processors for this process, "
         f"{platform.system()} {platform.machine()}",
         "versions": f"xpnet {_version('xpnet')}, Python {platform.python_version()}, {', '.join(libraries)}",
     }
@@ -270,21 +240,13 @@ def _version(name: str) -> str:
         return "absent"
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
-
-
 def write_results(results: Results, out: Path) -> None:
-    """Write the page, its figure and all runs."""
+    """Write the page, its figure and all runs; ConfigError if they cannot be written."""
     if results.growth:
-        write_atomic(out / FIGURE, figure(results.growth))
+        save(out / FIGURE, figure(results.growth))
     content = json.dumps(record(results), indent=1, ensure_ascii=False) + "\n"
-    write_atomic(out / "benchmarks.json", content.encode())
-    write_atomic(out / "benchmarks.md", page(results).encode())
+    save(out / "benchmarks.json", content.encode())
+    save(out / "benchmarks.md", page(results).encode())
 
 
 def record(results: Results) -> dict[str, Any]:
@@ -320,10 +282,7 @@ def run(options: Options) -> None:
         if "growth" in options.only and util.find_spec("matplotlib") is None:
             msg = 'the figure needs matplotlib: pip install -e ".[bench]"'
             raise ConfigError(msg)
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise make_write_error(options.out, error) from error
+        make_folder(options.out)
     session = run_session(options)
     results = Results(
         about(session, time.perf_counter() - session.begin),
@@ -336,10 +295,7 @@ def run(options: Options) -> None:
     )
     print(f"\n{page(results)}")
     if options.out is not None:
-        try:
-            write_results(results, options.out)
-        except OSError as error:
-            raise make_write_error(options.out, error) from error
+        write_results(results, options.out)
         print(f"written to {options.out}")
 
 
@@ -353,15 +309,12 @@ def compare(options: Options, commit: str) -> None:
         pairs.append(pair)
         print(against.row(pair), flush=True)
     print(against.worst(pairs))
-    if options.json is not None:
-        content = {"old": old, "new": new, "pairs": [pair.record() for pair in pairs]}
-        save(options.json, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code: 2 bad options or folder, 1 a contender failed."""
-    options = parse_options(sys.argv[1:] if argv is None else argv)
     try:
+        options = parse_options(sys.argv[1:] if argv is None else argv)
         if options.against is None:
             run(options)
         else:

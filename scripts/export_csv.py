@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from shared import make_folder
 
-from xpnet._lib.files import make_write_error, write_atomic
+from xpnet._lib.files import save
 from xpnet.data import datasets
 from xpnet.errors import XPNetError
 
@@ -48,11 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
             ("mnist_test.csv", mnist.x_test, mnist.y_test),
         ):
             path = out / name
-            try:
-                out.mkdir(parents=True, exist_ok=True)
-                write_atomic(path, b"".join(csv_blocks(x, y)))
-            except OSError as error:
-                raise make_write_error(path, error) from error
+            make_folder(out)
+            save(path, b"".join(csv_blocks(x, y)))
             print(f"{path}: {len(x)} samples")
     except XPNetError as error:
         print(f"export_csv: {error}", file=sys.stderr)

@@ -35,16 +35,16 @@ from typing import Any
 
 from gpu.page import page
 from gpu.runs import command, work
+from shared import ROOT, make_folder
 
-from xpnet._lib.files import make_write_error, write_atomic
+from xpnet._lib.files import save
 from xpnet._lib.machine import available_cpus
-from xpnet.backends.probing import cuda_driver_version, float64_ratio
+from xpnet.backends.probing import call_driver, cuda_driver_version, float64_ratio
 from xpnet.backends.resolve import CUDA_BACKENDS
 from xpnet.errors import BackendError, XPNetError
 from xpnet.parity.devices import BackendDevice
 from xpnet.storage.provenance import collect_environment
 
-ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "docs/reproducibility.md"
 FIRST, SECOND = "cuda:0", "cuda:1"
 MARKS = {FIRST: (0, 1, 10, 100), SECOND: (0, 1, 10)}
@@ -94,10 +94,7 @@ def start_check(out: Path, seconds: float) -> "Check":
         raise BackendError(msg)
     about = card()
     file = out / f"cuda-{slug(about['name'])}.json"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise make_write_error(out, error) from error
+    make_folder(out)
     print(f"{about['name']}, driver {about['driver']}")
     for name, probe in libraries.items():
         print(f"{name}: {probe['version'] if probe['usable'] else probe['reason']}")
@@ -150,12 +147,10 @@ def card() -> dict[str, Any]:
     ``float32_to_float64`` is the driver's own figure for how much faster float32 is.
     """
     name, memory, device = ctypes.create_string_buffer(256), ctypes.c_size_t(), ctypes.c_int()
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL("libcuda.so.1")
-        library.cuInit(0)
-        library.cuDeviceGet(ctypes.byref(device), 0)
-        library.cuDeviceGetName(name, len(name), device)
-        library.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+    call_driver("cuInit", 0)
+    call_driver("cuDeviceGet", ctypes.byref(device), 0)
+    call_driver("cuDeviceGetName", name, len(name), device)
+    call_driver("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
     version = cuda_driver_version() or 0
     return {
         "name": name.value.decode(errors="replace") or "unknown",
@@ -196,13 +191,9 @@ class Check:
 
     def save(self) -> None:
         """Write the evidence and its page; ConfigError when they cannot be written."""
-        try:
-            content = json.dumps(self.evidence, indent=1) + "\n"
-            write_atomic(self.file, content.encode())
-            text = page(self.evidence, self.expected, self.file.name)
-            write_atomic(self.file.with_suffix(".md"), text.encode())
-        except OSError as error:
-            raise make_write_error(self.file, error) from error
+        save(self.file, (json.dumps(self.evidence, indent=1) + "\n").encode())
+        text = page(self.evidence, self.expected, self.file.name)
+        save(self.file.with_suffix(".md"), text.encode())
 
     def run(self, name: str) -> list[str]:
         """Run a stage and return what differed or failed in it."""

@@ -15,41 +15,25 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from papers.page import (
-    Candidate,
-    Results,
-    RowResults,
-    SeedResult,
-    network,
-    page,
-    percent_wrong,
-    spoken,
-)
+from papers.page import Candidate, Results, RowResults, SeedResult, network, page, percent_wrong, spoken
 from papers.record import record, with_earlier
 from papers.rows import ROWS, Row
 from papers.runs import Job, candidate_job, completed, cost, final_job, train
+from shared import ROOT, make_folder, processor, whole_number
 
-from xpnet._lib.files import make_write_error, save
+from xpnet._lib.files import save
 from xpnet._lib.machine import available_cpus
+from xpnet._lib.parser import Parser
 from xpnet.errors import DataError, XPNetError
 from xpnet.storage.record import Record, read_run
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 OUT = ROOT / "runs" / "mnist-table"
 FEATURES, CLASSES = 784, 10
 PAGE_FILE, RECORD_FILE = "results.md", "results.json"
 INTERRUPTED = 130
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with code 2."""
-        self.exit(2, f"reproduce_mnist_table: {message}\n")
 
 
 @dataclass(frozen=True)
@@ -66,12 +50,12 @@ class Options:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks for and return the exit code."""
-    options = parse_options(sys.argv[1:] if argv is None else argv)
     # Also where a shell starts this in the background and has it ignore Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        _prepare(options.out)
+        options = parse_options(sys.argv[1:] if argv is None else argv)
+        make_folder(options.out)
         if options.choose is not None:
             choose(options.choose, options.out, options.backend)
         elif not options.page:
@@ -91,18 +75,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_options(argv: Sequence[str]) -> Options:
-    """Return the options; SystemExit with code 2 and one line if they are wrong."""
+    """Return the options; ConfigError if they are wrong."""
     parser = Parser(
-        prog="reproduce_mnist_table.py",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        debug=False, prog="reproduce_mnist_table.py", description=__doc__, epilog="", allow_abbrev=False
     )
     names = ", ".join(row.key for row in ROWS)
     parser.add_argument(
         "--rows", nargs="+", metavar="NAME", type=_row, help=f"some of {names} (default: all)"
     )
-    parser.add_argument("--seeds", type=_whole, metavar="N", help="seeds of each row (default: 3 or 5)")
+    parser.add_argument("--seeds", type=whole_number, metavar="N", help="seeds of each row (default: 3 or 5)")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help="(default: runs/mnist-table)")
     parser.add_argument(
         "--choose",
@@ -127,20 +108,6 @@ def _row(name: str) -> Row:
             return row
     msg = f"expected one of {', '.join(row.key for row in ROWS)}, got {name!r}"
     raise argparse.ArgumentTypeError(msg)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"expected a whole number, 1 or more, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
-def _prepare(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise make_write_error(out, error) from error
 
 
 def train_rows(options: Options) -> None:
@@ -251,17 +218,9 @@ def _about(out: Path) -> str:
         return ""
     versions = sorted({run["versions"].get("numpy", "of unknown version") for run in records})
     return (
-        f"Trained with NumPy {' and '.join(versions)}, on {_processor()},\n"
+        f"Trained with NumPy {' and '.join(versions)}, on {processor()},\n"
         f"{available_cpus()} processors and as many threads, {platform.system()}."
     )
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
 
 
 def write(measured: Results, folder: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.tree import tree_map
-from xpnet.backends.base import Backend, NamespaceMismatchError, check_namespace
+from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import resolve
 from xpnet.config import TrainConfig
@@ -316,11 +316,7 @@ def backend_from_settings(config: TrainConfig) -> Backend:
 
 def host_array(array: object, backend: Backend) -> object:
     """Convert an array of the backend to NumPy; return anything else unchanged."""
-    try:
-        check_namespace(backend, array)
-    except NamespaceMismatchError:
-        return array
-    return backend.to_host(cast("Array", array))
+    return backend.to_host(cast("Array", array)) if backend.owns(array) else array
 
 
 def train(

@@ -22,13 +22,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from shared import ROOT
 
 from benchmarks.commands import TRAIN
 from benchmarks.page import UNITS, number
 from benchmarks.runs import (
     PYTHON,
-    ROOT,
     Command,
     ContenderError,
     Effort,
@@ -89,16 +90,6 @@ class Pair:
         ratios = self.ratios if len(self.ratios) > 1 else self.ratios * 2
         low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
         return low, high
-
-    def record(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        return {
-            **vars(self),
-            "ratio": self.ratio,
-            "quartiles": self.quartiles,
-            "smallest": min(self.ratios),
-            "largest": max(self.ratios),
-        }
 
 
 class Runs(Protocol):
@@ -299,7 +290,8 @@ def row(pair: Pair) -> str:
     medians = [statistics.median(times) / pair.parts for times in (pair.old, pair.new)]
     unit, factor, _ = next(unit for unit in UNITS if min(medians) >= unit[2])
     times = [f"{number(factor * median)} {unit}" for median in medians]
-    spreads = [f"{low:.3f} - {high:.3f}" for low, high in (pair.quartiles, _ends(pair.ratios))]
+    ends = min(pair.ratios), max(pair.ratios)
+    spreads = [f"{low:.3f} - {high:.3f}" for low, high in (pair.quartiles, ends)]
     return _COLUMNS.format(pair.title, *times, f"{pair.ratio:.3f}", *spreads).rstrip()
 
 
@@ -307,7 +299,3 @@ def worst(pairs: Sequence[Pair]) -> str:
     """Return the closing line."""
     slowest = max(pairs, key=lambda pair: pair.ratio)
     return f"worst ratio: {slowest.ratio:.3f}, {slowest.title}"
-
-
-def _ends(values: Sequence[float]) -> tuple[float, float]:
-    return min(values), max(values)

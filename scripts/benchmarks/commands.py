@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.runs import PYTHON, SCRIPTS, Command
+from shared import SCRIPTS
+
+from benchmarks.runs import PYTHON, Command
 
 TRAIN = [PYTHON, "-m", "xpnet.train"]
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from shared import markdown
+
 from benchmarks.growth import CONTENDERS, FIGURE, Point, Series, seconds, slope_of
 from benchmarks.limits import Limits
 from benchmarks.runs import Line, Table
@@ -82,12 +84,6 @@ def times_floor(table: Table, line: Line, limits: Limits | None) -> str:
 def number(x: float) -> str:
     """Return a number with three significant digits, and never an exponent for a large one."""
     return f"{x:,.0f}" if x >= 100 else f"{x:#.3g}".rstrip(".")
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; the first column is text, the others are figures."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _parts(table: Table) -> int:

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from shared import ROOT, python_path
+
 from benchmarks.tasks import NAMES, OWN, Task, steps, title
 
-SCRIPTS = Path(__file__).resolve().parents[1]
-ROOT = SCRIPTS.parent
 PYTHON = sys.executable
 
 PATIENCE = 600.0
@@ -102,7 +102,7 @@ def environment(threads: int, root: Path = ROOT) -> dict[str, str]:
         "NPROC": str(threads),  # the size of XLA's pool of threads
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads={threads}",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(root), str(SCRIPTS), os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": python_path(root),
     }
     return variables
 

@@ -9,12 +9,11 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from threading import Timer
 from typing import IO, Any
 
-SCRIPTS = Path(__file__).resolve().parents[1]
-ROOT = SCRIPTS.parent
+from shared import ROOT, python_path
+
 WORK = ("-m", "gpu.work")
 GRACE = 15.0
 """Seconds from an interrupt to the end by force."""
@@ -67,7 +66,6 @@ def run(
     variables: dict[str, str] | None = None,
 ) -> str | None:
     """Run this Python in the checkout and hand on each line of output; return how it ended if not well."""
-    path = os.pathsep.join(filter(None, (str(ROOT), str(SCRIPTS), os.environ.get("PYTHONPATH"))))
     stopped = False
     with subprocess.Popen(
         [sys.executable, *words],
@@ -75,7 +73,7 @@ def run(
         # JAX would take most of the GPU's memory at once, from the processes beside it.
         env={
             **os.environ,
-            "PYTHONPATH": path,
+            "PYTHONPATH": python_path(),
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             **(variables or {}),
         },

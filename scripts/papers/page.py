@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared import markdown
+
 from papers.rows import HELD_OUT, Row
 
 PARALLEL = 0.75
@@ -102,17 +104,8 @@ schedules, numbers of epochs and what the notes name are xpnet's own choice and 
 
 
 def _table(results: Results) -> str:
-    head = (
-        "network",
-        "training",
-        "published %",
-        "test error %",
-        "matched",
-        "seeds",
-        "time",
-        "parameters",
-    )
-    return markdown(head, [_table_row(row, results.processors) for row in results.rows])
+    head = ("network", "training", "published %", "test error %", "matched", "seeds", "time", "parameters")
+    return markdown(head, [_table_row(row, results.processors) for row in results.rows], "---")
 
 
 def _table_row(results: RowResults, processors: int) -> list[str]:
@@ -177,7 +170,7 @@ def _notes(results: Results) -> str:
 
 def _commands(results: Results) -> str:
     rows = [[row.sizes, row.row.training, f"`{command(row.row)}`", row.row.source] for row in results.rows]
-    table = markdown(("network", "training", "command", "source of the published figure"), rows)
+    table = markdown(("network", "training", "command", "source of the published figure"), rows, "---")
     return f"""\
 ## How to repeat it
 
@@ -212,7 +205,7 @@ within the noise. To save time, candidates are often trained for fewer epochs th
         ranked = sorted(row.candidates, key=lambda candidate: candidate.validation_error)
         shared = shared_flags([candidate.flags for candidate in ranked])
         rows = [[f"{one.validation_error:.2f}", _code(without(one.flags, shared))] for one in ranked]
-        table = markdown(("validation error %", "with"), rows)
+        table = markdown(("validation error %", "with"), rows, "---")
         common = f"All with {_code(' '.join(shared))}" if shared else "These settings"
         parts.append(
             f"### {row.sizes}, {row.row.training}\n\nChosen: `{row.row.flags}`. {common}:\n\n{table}"
@@ -239,12 +232,6 @@ def shared_flags(candidates: Sequence[str]) -> list[str]:
 def without(flags: str, shared: Sequence[str]) -> str:
     """Return flags without those that are shared."""
     return " ".join(flag for flag in settings(flags) if flag not in shared)
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def network(config: Mapping[str, Any], features: int, classes: int) -> tuple[str, int]:

@@ -12,27 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared import python_path
+
 from papers.rows import HELD_OUT, Row
 from xpnet._lib.files import save
 from xpnet.config import TrainConfig, from_json, parse, to_json
 from xpnet.errors import DataError, XPNetError
 from xpnet.storage.record import Record, read_run
 
-ROOT = Path(__file__).resolve().parents[2]
 ALWAYS = ("--arithmetic", "native")
 COST_FILE = "cost.json"
 GRACE = 30.0
 """Seconds in which a training that is to stop saves its checkpoint."""
-WITHOUT_CONSEQUENCE = {
-    "out",
-    "name",
-    "quiet",
-    "overwrite",
-    "debug",
-    "log_every",
-    "backend",
-    "device",
-}
+WITHOUT_CONSEQUENCE = {"out", "name", "quiet", "overwrite", "debug", "log_every", "backend", "device"}
 """Settings in which a run may differ from those it is wanted with; of the backend the page says so."""
 
 
@@ -148,10 +140,11 @@ def cost(folder: Path) -> Cost | None:
 
 def _run(command: Sequence[str], folder: Path) -> int:
     """Run a training and return its exit code; add what it took to that of its earlier parts."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     begin, before = time.perf_counter(), _cpu_of_children()
     # Its own session: Ctrl-C at the terminal comes to it once, from here.
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, start_new_session=True)
+    process = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": python_path()}, start_new_session=True
+    )
     try:
         return process.wait()
     finally:

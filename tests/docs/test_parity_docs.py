@@ -1,4 +1,4 @@
-"""docs/parity.md: its example runs, and what it says is so."""
+"""docs/parity.md: its example runs, and it names the tolerances and the refused variables."""
 
 import os
 import re
@@ -12,6 +12,8 @@ from xpnet.backends.base import PRECISION_VARIABLES
 from xpnet.cli.parity import describe_kind
 from xpnet.parity import runs
 
+pytestmark = pytest.mark.tooling
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
 
@@ -19,16 +21,12 @@ PAGE = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
 def test_the_example_runs(tmp_path):
     (example,) = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
     (tmp_path / "test_nearest.py").write_text(example)
-    environ = {
-        **os.environ,
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-    }
-    words = ["-p", "xpnet.parity.plugin", "-p", "no:cacheprovider", "-W", "error"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    words = ["-p", "xpnet.parity.plugin", "-p", "no:cacheprovider", "-W", "error", "test_nearest.py"]
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", *words, "test_nearest.py"],
+        [sys.executable, "-m", "pytest", *words],
         cwd=tmp_path,
-        env=environ,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
@@ -37,16 +35,9 @@ def test_the_example_runs(tmp_path):
     assert int(re.search(r"(\d+) passed", result.stdout)[1]) >= 5
 
 
-@pytest.mark.parametrize("kind", runs.KINDS, ids=str)
-def test_the_page_shows_the_headings_of_the_table(kind):
-    assert describe_kind(kind) in PAGE
-
-
-def test_the_page_states_the_tolerances():
+def test_the_page_shows_the_kinds_of_runs_their_tolerances_and_the_refused_variables():
     shown = [runs.format_tolerance(kind.tolerance) for kind in runs.KINDS if kind.tolerance]
-    assert f"within {shown[0]} (float32) or\n{shown[1]} (float64)" in PAGE
-
-
-@pytest.mark.parametrize("name", PRECISION_VARIABLES)
-def test_the_page_names_the_refused_variables(name):
-    assert f"`{name}`" in PAGE
+    tolerances = f"within {shown[0]} (float32) or\n{shown[1]} (float64)"
+    variables = [f"`{name}`" for name in PRECISION_VARIABLES]
+    parts = [*map(describe_kind, runs.KINDS), tolerances, *variables]
+    assert [part for part in parts if part not in PAGE] == []

@@ -1,10 +1,12 @@
-"""The pages name modules, functions and files that are there."""
+"""The pages name modules, functions and files that exist, and link to such."""
 
 import re
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.tooling
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "xpnet"
@@ -14,13 +16,15 @@ MODULES = [
     for file in sorted(PACKAGE.rglob("*.py"))
     if file not in OLD_NAMES
 ]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+TEXTS = [*PAGES, ROOT / "Dockerfile", *sorted(PACKAGE.rglob("*.py")), *sorted(ROOT.glob("examples/*.ipynb"))]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 MATHEMATICS = (ROOT / "docs/math.md").read_text()
 NOTEBOOK = (ROOT / "README.md").read_text().partition("## From the notebook to the code")[2]
 
 
 @pytest.mark.parametrize("text", [MATHEMATICS, NOTEBOOK], ids=["mathematics", "notebook"])
-def test_a_page_names_functions_that_are_there(text):
+def test_a_page_names_functions_that_exist(text):
     references = re.findall(r"`([a-z_][\w.]*)\.(\w+)`", text)
     assert len(references) > 10
     for module, name in references:
@@ -28,10 +32,20 @@ def test_a_page_names_functions_that_are_there(text):
         assert any(hasattr(place, name) for place in places), f"{module}.{name}"
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"`([\w./]+(?:\.py|\.md|\.sh|/))`", CONTRIBUTING))))
-def test_contributing_names_files_that_are_there(path):
-    assert any((place / path).exists() for place in (ROOT, PACKAGE, PACKAGE / "training"))
-
-
-def test_contributing_is_short():
+def test_contributing_is_short_and_names_files_that_exist():
+    paths = set(re.findall(r"`([\w./]+(?:\.py|\.md|\.sh|/))`", CONTRIBUTING))
+    places = (ROOT, PACKAGE, PACKAGE / "training")
+    assert paths
+    assert [path for path in paths if not any((place / path).exists() for place in places)] == []
     assert len(CONTRIBUTING.splitlines()) <= 60
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_that_exist(page):
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_nothing_installs_xpnet_from_an_index():
+    install = re.compile(r"xpnet\[|pip install (-\S+ )*\"?xpnet\b")
+    assert [path for path in TEXTS if install.search(path.read_text())] == []

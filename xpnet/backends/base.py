@@ -14,16 +14,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 import array_api_compat
 
-from xpnet.backends.probing import (
-    Probe,
-    Problem,
-    check_usable,
-    cuda_index,
-    expand_device,
-    find_device_problem,
-    import_library,
-    one_line,
-)
+from xpnet.backends import probing
+from xpnet.backends.probing import Probe, Problem, cuda_index, expand_device
 from xpnet.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
@@ -31,9 +23,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import numpy as np
-    import numpy.typing as npt
 
-    from xpnet._typing import AnyFunction, Array, Device, Item, Namespace, Result
+    from xpnet._typing import AnyFunction, Array, Device, HostArray, Item, Namespace, Result
 
 
 GPU_STACK: Final = 16
@@ -73,6 +64,8 @@ class Backend(ABC):
     whole_steps
         True if the step of a single-block batch is best compiled as one function, because starting two
         takes a large part of a small step's time.
+    hidden_devices
+        Devices of the library that are not offered to users.
     """
 
     name: str
@@ -86,27 +79,26 @@ class Backend(ABC):
     compiled_stack: int = 1
     whole_steps: bool = False
     hidden_devices: tuple[str, ...] = ()
-    """Devices of the library that are not offered to users."""
 
-    def __init__(self, device: str, version: str) -> None:
+    def __init__(self, device: str) -> None:
         self.library = importlib.import_module(self.module)
-        self.device_name, self.version = device, version
+        self.device_name, self.version = device, str(self.library.__version__)
 
     @classmethod
     def probe(cls, device: str) -> Probe:
         """Report whether the library can run on `device`, and if not, the reason and how to fix it."""
-        library = import_library(cls.module, cls.install_command())
+        library = probing.import_library(cls.module, cls.install_command())
         if isinstance(library, Problem):
             return Probe.of(library, None)
-        version, devices = str(library.__version__), cls.host_devices(library)
-        name, on_gpu, problem = expand_device(device), cuda_index(device) is not None, None
+        devices, problem = cls.host_devices(library), None
+        device, on_gpu = expand_device(device), cuda_index(device) is not None
         if on_gpu:
             count, problem = cls.count_gpus(library)
             devices += tuple(f"cuda:{index}" for index in range(count))
-        problem = problem or find_device_problem(cls.name, name, devices + cls.hidden_devices)
+        problem = problem or probing.find_device_problem(cls.name, device, devices + cls.hidden_devices)
         if on_gpu and not problem:
-            problem = cls(name, version).run_smoke_test()
-        return Probe.of(problem, version, devices)
+            problem = cls(device).run_smoke_test()
+        return Probe.of(problem, str(library.__version__), devices)
 
     @classmethod
     def make(cls, device: str) -> Self:
@@ -117,7 +109,11 @@ class Backend(ABC):
         BackendError
             The library cannot run there.
         """
-        return cls(expand_device(device), check_usable(cls.name, device, cls.probe(device)))
+        probe = cls.probe(device)
+        if not probe.usable:
+            msg = f"the {cls.name} backend cannot run on {device}: {probe.reason}; to fix it: {probe.fix}"
+            raise BackendError(msg)
+        return cls(expand_device(device))
 
     @classmethod
     def install_command(cls) -> str:
@@ -148,13 +144,14 @@ class Backend(ABC):
                 x = self.xp.ones((2, 2), dtype=self.xp.float32, device=self.device)
                 total = float(self.xp.sum(x @ x + 1.0))
         except Exception as error:  # noqa: BLE001  each library raises its own errors
-            return Problem(f"a test computation failed: {one_line(error)}", self.cuda_install_command())
-        if total != 12.0:
-            reason = f"a test computation gave {total} where 12 is right"
-            return Problem(reason, self.cuda_install_command())
-        return None
+            reason = f"failed: {probing.one_line(error)}"
+        else:
+            if total == 12.0:
+                return None
+            reason = f"gave {total} where 12 is right"
+        return Problem(f"a test computation {reason}", self.cuda_install_command())
 
-    def scope(self) -> AbstractContextManager[None]:
+    def scope(self) -> AbstractContextManager[object]:
         """Return the context in which to compute with this backend."""
         return nullcontext()
 
@@ -173,7 +170,7 @@ class Backend(ABC):
         return nullcontext()
 
     @abstractmethod
-    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+    def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype.
 
         The result may share memory with `array`, so do not write to `array` afterwards.
@@ -194,13 +191,7 @@ class Backend(ABC):
         """Apply `function` to each item and yield the results in the order of the items."""
         return map(function, items)
 
-    def compile(
-        self,
-        function: AnyFunction,
-        *,
-        exact: bool,  # noqa: ARG002
-        donated: Sequence[int] = (),  # noqa: ARG002
-    ) -> AnyFunction:
+    def compile(self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = ()) -> AnyFunction:  # noqa: ARG002
         """Return a function equivalent to `function`, perhaps faster.
 
         Arguments and results are arrays, Python numbers, None, and lists, tuples and named tuples of
@@ -210,36 +201,20 @@ class Backend(ABC):
         """
         return function
 
+    def owns(self, value: object) -> bool:
+        """Return True if `value` is an array of this library.
+
+        Several functions of the CuPy namespace silently return NumPy arrays for NumPy arrays, so input from
+        outside is checked once, where it enters.
+        """
+        try:
+            namespace = array_api_compat.array_namespace(value)
+        except TypeError:
+            return False
+        return getattr(namespace, "__name__", None) == getattr(self.xp, "__name__", None)
+
     def __repr__(self) -> str:
         return f"<{self.name} {self.version} on {self.device_name}>"
-
-
-class NamespaceMismatchError(BackendError, TypeError):
-    """An array of one library was given to another."""
-
-
-def check_namespace(backend: Backend, *arrays: object) -> None:
-    """Check that every array belongs to the backend's library.
-
-    Several functions of the CuPy namespace silently return NumPy arrays for NumPy arrays, so public
-    functions check their input once, here.
-
-    Raises
-    ------
-    NamespaceMismatchError
-        An array belongs to another library; the message names its type and the conversion.
-    """
-    for array in arrays:
-        try:
-            namespace = array_api_compat.array_namespace(array)
-        except TypeError:
-            namespace = None
-        if getattr(namespace, "__name__", None) != getattr(backend.xp, "__name__", None):
-            kind = f"{type(array).__module__}.{type(array).__qualname__}"
-            msg = (
-                f"Encountered a {kind} when working with {backend.name}: convert with backend.from_host(...)"
-            )
-            raise NamespaceMismatchError(msg)
 
 
 PRECISION_VARIABLES: Final = {

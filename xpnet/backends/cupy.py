@@ -6,23 +6,12 @@ checks the driver, then the runtime, and returns the first problem.
 """
 
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import ModuleType
 
-import numpy as np
-import numpy.typing as npt
-
-from xpnet._typing import Array
+from xpnet._typing import Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import (
-    DRIVER_FIX,
-    NO_GPU_FIX,
-    Problem,
-    cuda_index,
-    cuda_major,
-    one_line,
-)
+from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, Problem, cuda_index, cuda_major, one_line
 
 # By cudaError_t, the status code of the CUDA runtime.
 NO_DEVICE = 100
@@ -50,27 +39,26 @@ class CuPyBackend(Backend):
     name = module = "cupy"
     stack = compiled_stack = GPU_STACK
 
-    def __init__(self, device: str, version: str) -> None:
-        super().__init__(device, version)
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
         self.xp = importlib.import_module("array_api_compat.cupy")
         self.device = self._gpu = self.library.cuda.Device(cuda_index(device))
 
-    @contextmanager
-    def scope(self) -> Iterator[None]:
-        """Make this GPU the current one, on which CuPy puts its results."""
-        with self.library.cuda.Device(self._gpu.id):
-            yield
+    def scope(self) -> AbstractContextManager[object]:
+        """Return the context in which this GPU is the current one, on which CuPy puts its results."""
+        current: AbstractContextManager[object] = self.library.cuda.Device(self._gpu.id)
+        return current
 
-    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+    def from_host(self, array: HostArray) -> Array:
         """Copy a NumPy array to the GPU, keeping its dtype."""
         with self.scope():
             copy: Array = self.library.asarray(array)
         return copy
 
-    def to_host(self, array: Array) -> npt.NDArray[np.generic]:
+    def to_host(self, array: Array) -> HostArray:
         """Copy `array` to a NumPy array, waiting for the GPU."""
         with self.scope():
-            host: npt.NDArray[np.generic] = self.library.asnumpy(array)
+            host: HostArray = self.library.asnumpy(array)
         return host
 
     def synchronize(self) -> None:
@@ -112,19 +100,15 @@ def _format_install(major: int) -> str:
 
 def _find_driver_problem(runtime: ModuleType) -> Problem | None:
     """Return the problem that the driver is missing or older than CuPy's CUDA, else None."""
-    driver = int(runtime.driverGetVersion())
-    built_for = int(runtime.runtimeGetVersion())
+    driver, needed = int(runtime.driverGetVersion()), int(runtime.runtimeGetVersion()) // 1000
     if driver == 0:
         return Problem("there is no NVIDIA driver", DRIVER_FIX)
-    if driver // 1000 < built_for // 1000:
-        older = driver // 1000
-        wheel = f", or in place of this CuPy: {_format_install(older)}" if older >= 12 else ""
-        return Problem(
-            f"the NVIDIA driver supports CUDA {driver // 1000}.{driver % 1000 // 10} "
-            f"and this CuPy needs CUDA {built_for // 1000}",
-            DRIVER_FIX + wheel,
-        )
-    return None
+    major, minor = driver // 1000, driver % 1000 // 10
+    if major >= needed:
+        return None
+    wheel = f", or in place of this CuPy: {_format_install(major)}" if major >= 12 else ""
+    reason = f"the NVIDIA driver supports CUDA {major}.{minor} and this CuPy needs CUDA {needed}"
+    return Problem(reason, DRIVER_FIX + wheel)
 
 
 probe, make = CuPyBackend.probe, CuPyBackend.make

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from types import ModuleType
 
 import numpy as np
-import numpy.typing as npt
 
-from xpnet._typing import AnyFunction, Array, Device
+from xpnet._typing import AnyFunction, Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import Problem, cuda_index, cuda_major, missing_driver_or, one_line
 
@@ -27,13 +26,13 @@ class JaxBackend(Backend):
     whole_steps = True
     stack = 4  # dispatching an operation costs JAX more than the arithmetic of a block
 
-    def __init__(self, device: str, version: str) -> None:
-        super().__init__(device, version)
-        self.device = _find_device(self.library, device)
-        if cuda_index(device) is None:
-            self.xp = _make_xla_namespace(self.library)
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
+        index = cuda_index(device)
+        if index is None:
+            self.device, self.xp = self.library.devices("cpu")[0], _make_xla_namespace(self.library)
         else:
-            self.xp = self.library.numpy
+            self.device, self.xp = self.library.devices("cuda")[index], self.library.numpy
             self.stack = self.compiled_stack = GPU_STACK
 
     @contextmanager
@@ -57,13 +56,13 @@ class JaxBackend(Backend):
         compiled: AnyFunction = self.library.jit(function, donate_argnums=donated)
         return compiled
 
-    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+    def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""
         with self.scope():
             copy: Array = self.library.device_put(array, self.device)
         return copy
 
-    def to_host(self, array: Array) -> npt.NDArray[np.generic]:
+    def to_host(self, array: Array) -> HostArray:
         """Return `array` as a read-only NumPy array, waiting for the device."""
         return np.asarray(array)
 
@@ -78,15 +77,12 @@ class JaxBackend(Backend):
             return len(library.devices("cuda")), None
         except RuntimeError as error:
             reason = f"jax {library.__version__} sees no GPU: {one_line(error)}"
-            return 0, missing_driver_or(Problem(reason, _format_cuda_install()))
+            return 0, missing_driver_or(Problem(reason, cls.cuda_install_command()))
 
-    def cuda_install_command(self) -> str:
+    @classmethod
+    def cuda_install_command(cls) -> str:
         """Return the command that installs JAX for this machine's driver."""
-        return _format_cuda_install()
-
-
-def _format_cuda_install() -> str:
-    return f'pip install "jax[cuda{cuda_major()}]"'
+        return f'pip install "jax[cuda{cuda_major()}]"'
 
 
 def _make_xla_namespace(jax: ModuleType) -> ModuleType:
@@ -109,15 +105,8 @@ def _make_xla_namespace(jax: ModuleType) -> ModuleType:
         return rows
 
     namespace = ModuleType(jax.numpy.__name__)
-    namespace.__dict__.update(vars(jax.numpy))
-    namespace.__dict__.update(matmul=matmul, take=take)
+    namespace.__dict__.update(vars(jax.numpy), matmul=matmul, take=take)
     return namespace
-
-
-def _find_device(jax: ModuleType, name: str) -> Device:
-    index = cuda_index(name)
-    device: Device = jax.devices("cpu")[0] if index is None else jax.devices("cuda")[index]
-    return device
 
 
 probe, make = JaxBackend.probe, JaxBackend.make

@@ -7,10 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
-from xpnet._typing import AnyFunction, Array, Item, Result, as_array
+from xpnet._typing import AnyFunction, Array, HostArray, Item, Result, as_array
 from xpnet.backends.base import Backend
 from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
@@ -31,8 +30,8 @@ class NumPyBackend(Backend):
     parallel_blocks = True
     whole_steps = True
 
-    def __init__(self, device: str, version: str) -> None:
-        super().__init__(device, version)
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
         self._threads = 1
         self._pool: ThreadPoolExecutor | None = None
         self._blas = ThreadpoolController().select(user_api="blas")
@@ -48,18 +47,13 @@ class NumPyBackend(Backend):
         The matrices of a block are so small that computing several blocks in parallel is faster than
         one block with a multi-threaded BLAS.
         """
-        self._threads = count
-        with self._blas.limit(limits=1):
-            if count == 1:
+        ignore = partial(np.seterr, all="ignore")
+        with self._blas.limit(limits=1), ThreadPoolExecutor(count, initializer=ignore) as pool:
+            self._threads, self._pool = count, pool if count > 1 else None
+            try:
                 yield
-                return
-            ignore = partial(np.seterr, all="ignore")
-            with ThreadPoolExecutor(count, initializer=ignore) as pool:
-                self._pool = pool
-                try:
-                    yield
-                finally:
-                    self._pool = None
+            finally:
+                self._pool = None
 
     def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:
         """Let the BLAS use all threads if the products are large enough to outweigh synchronisation."""
@@ -68,21 +62,16 @@ class NumPyBackend(Backend):
         return limit
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Apply `function` to each item, in parallel, and yield the results in order."""
+        """Yield the results in order while the next ones are computed; ``MAX_PENDING`` bounds the memory."""
         items = list(items)
         if self._pool is None or len(items) == 1:  # a single block gains nothing from the pool
-            return map(function, items)
-        return self._map_ahead(self._pool, function, items)
-
-    def _map_ahead(
-        self, pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]
-    ) -> Iterator[Result]:
-        """Yield results in order while the next ones are computed; ``MAX_PENDING`` bounds the memory."""
+            yield from map(function, items)
+            return
         pending: deque[Future[Result]] = deque()
         with self._blas.limit(limits=1):
             try:
                 for item in items:
-                    pending.append(pool.submit(function, item))
+                    pending.append(self._pool.submit(function, item))
                     if len(pending) == MAX_PENDING:
                         yield pending.popleft().result()
                 while pending:
@@ -91,21 +80,15 @@ class NumPyBackend(Backend):
                 for future in pending:
                     future.cancel()
 
-    def compile(
-        self,
-        function: AnyFunction,
-        *,
-        exact: bool,  # noqa: ARG002
-        donated: Sequence[int] = (),  # noqa: ARG002
-    ) -> AnyFunction:
+    def compile(self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = ()) -> AnyFunction:  # noqa: ARG002
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
         return compile_replay(function)
 
-    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+    def from_host(self, array: HostArray) -> Array:
         """Return `array` itself."""
         return as_array(array)
 
-    def to_host(self, array: Array) -> npt.NDArray[np.generic]:
+    def to_host(self, array: Array) -> HostArray:
         """Return `array` itself."""
         return np.asarray(array)
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Final, NamedTuple, Self
 
-from xpnet.errors import BackendError
-
 DRIVER_FIX: Final = "install or update the NVIDIA driver: https://www.nvidia.com/drivers"
 NO_GPU_FIX: Final = "run nvidia-smi; it must list a GPU, and CUDA_VISIBLE_DEVICES must not hide it"
 
@@ -77,17 +75,22 @@ def expand_device(device: str) -> str:
     return device if index is None else f"cuda:{index}"
 
 
-def cuda_driver_version() -> int | None:
-    """Return the CUDA version that the NVIDIA driver supports (12040 is 12.4), None without a driver.
+def call_driver(function: str, *arguments: object) -> bool:
+    """Call a function of the NVIDIA driver's library; return False if it fails, or there is no driver.
 
-    Loading the driver's library takes milliseconds, importing an array library seconds.
+    Loading the library takes milliseconds, importing an array library seconds.
     """
-    version = ctypes.c_int(0)
     try:
-        status = _load_driver().cuDriverGetVersion(ctypes.byref(version))
+        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        return bool(getattr(library, function)(*arguments) == 0)
     except (OSError, AttributeError):
-        return None
-    return version.value if status == 0 else None
+        return False
+
+
+def cuda_driver_version() -> int | None:
+    """Return the CUDA version that the NVIDIA driver supports (12040 is 12.4), None without a driver."""
+    version = ctypes.c_int(0)
+    return version.value if call_driver("cuDriverGetVersion", ctypes.byref(version)) else None
 
 
 def float64_ratio(index: int) -> int | None:
@@ -96,20 +99,12 @@ def float64_ratio(index: int) -> int | None:
     It is the driver's attribute SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO: 2 in data centres, 32 or 64 elsewhere.
     """
     device, ratio, attribute = ctypes.c_int(0), ctypes.c_int(0), 87
-    try:
-        library = _load_driver()
-        failed = (
-            library.cuInit(0)
-            or library.cuDeviceGet(ctypes.byref(device), index)
-            or library.cuDeviceGetAttribute(ctypes.byref(ratio), attribute, device)
-        )
-    except (OSError, AttributeError):
-        return None
-    return None if failed else ratio.value
-
-
-def _load_driver() -> ctypes.CDLL:
-    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    known = (
+        call_driver("cuInit", 0)
+        and call_driver("cuDeviceGet", ctypes.byref(device), index)
+        and call_driver("cuDeviceGetAttribute", ctypes.byref(ratio), attribute, device)
+    )
+    return ratio.value if known else None
 
 
 def cuda_major() -> int:
@@ -128,26 +123,6 @@ def find_device_problem(library: str, device: str, devices: tuple[str, ...]) -> 
     """Return the problem that `device` is not in `devices`, None if it is."""
     if device in devices:
         return None
-    if not devices:
-        return Problem(f"{library} runs on CUDA GPUs only", "--device cuda")
     gpus = [name for name in devices if cuda_index(name) is not None]
-    if cuda_index(device) is None or not gpus:
-        reason = f"{library} has no device {device!r} here, only {', '.join(devices)}"
-        return Problem(reason, f"--device {devices[0]}")
-    noun = "GPU" if len(gpus) == 1 else "GPUs"
-    reason = f"{library} has no {device} here: it sees {len(gpus)} {noun} ({', '.join(gpus)})"
-    return Problem(reason, f"--device {gpus[0]}")
-
-
-def check_usable(name: str, device: str, probe: Probe) -> str:
-    """Return the library's version if the probe found it usable.
-
-    Raises
-    ------
-    BackendError
-        It is not usable; the message holds the reason and the fix.
-    """
-    if not probe.usable or probe.version is None:
-        msg = f"the {name} backend cannot run on {device}: {probe.reason}; to fix it: {probe.fix}"
-        raise BackendError(msg)
-    return probe.version
+    usable = gpus or devices or ["cuda"]
+    return Problem(f"{library} has no {device} here, only {', '.join(usable)}", f"--device {usable[0]}")

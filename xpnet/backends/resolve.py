@@ -24,8 +24,6 @@ CPU_BACKENDS: Final = ("numpy", "torch", "jax", "array-api-strict")
 
 STRICT_DEVICES: Final = ("device1", "device2", "no_float64", "no_x64")
 
-NO_DRIVER: Final = Problem("there is no NVIDIA driver", f"{DRIVER_FIX}; or pass --device cpu")
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -73,15 +71,11 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
     BackendError
         The named backend cannot run on the device; or `require_device` and the GPU is not usable.
     """
-    _check_names(device, backend)
+    _check_request(device, backend)
     cuda_device = "cuda:0" if device == "auto" else expand_device(device)
     if cuda_index(cuda_device) is None:
-        if backend == "cupy":
-            raise BackendError(_format_wrong_device(backend, device, "a GPU", CPU_BACKENDS, "cuda"))
         return Selection(make("numpy" if backend == "auto" else backend, device), device, device)
     if backend not in ("auto", *CUDA_BACKENDS):
-        if device != "auto":
-            raise BackendError(_format_wrong_device(backend, device, "the CPU", CUDA_BACKENDS, "cpu"))
         return Selection(make(backend, "cpu"), device, "cpu")
     name, problem = _find_cuda_backend(cuda_device, backend)
     if problem is None or backend == "cupy":  # CuPy cannot use the CPU: make() raises with the reason
@@ -121,29 +115,30 @@ def _import_backend(backend: str) -> ModuleType:
     return importlib.import_module(BACKENDS[backend])
 
 
-def _check_names(device: str, backend: str) -> None:
+def _check_request(device: str, backend: str) -> None:
+    """Check that there are a device and a backend of these names, and that the one may run on the other."""
     if backend not in BACKENDS and backend != "auto":
         msg = f"unknown backend {backend!r}: expected auto, {', '.join(BACKENDS)}"
         raise ConfigError(msg)
-    known = device in ("auto", "cpu") or cuda_index(device) is not None
-    is_strict_device = backend == "array-api-strict" and device in STRICT_DEVICES
-    if not known and not is_strict_device:
+    on_gpu = cuda_index(device) is not None
+    others = STRICT_DEVICES if backend == "array-api-strict" else ()
+    if not on_gpu and device not in ("auto", "cpu", *others):
         msg = f"unknown device {device!r}: expected auto, cpu, cuda or cuda:N (N = 0, 1, ...)"
         raise ConfigError(msg)
-
-
-def _format_wrong_device(backend: str, device: str, need: str, names: tuple[str, ...], instead: str) -> str:
-    *first, last = names
-    return (
-        f"the {backend} backend cannot run on {device}, only on {need}: "
-        f"use --backend {', '.join(first)} or {last}, or --device {instead}"
-    )
+    names = CUDA_BACKENDS if on_gpu else CPU_BACKENDS
+    if backend not in names and "auto" not in (device, backend):
+        need, instead = ("the CPU", "cpu") if on_gpu else ("a GPU", "cuda")
+        msg = (
+            f"the {backend} backend cannot run on {device}, only on {need}: "
+            f"use --backend {', '.join(names[:-1])} or {names[-1]}, or --device {instead}"
+        )
+        raise BackendError(msg)
 
 
 def _find_cuda_backend(device: str, backend: str) -> tuple[str, Problem | None]:
     """Return the backend to use on a GPU; or the backend for the CPU, and the problem with the GPU."""
     if backend == "auto" and cuda_driver_version() is None:
-        return "numpy", NO_DRIVER
+        return "numpy", Problem("there is no NVIDIA driver", f"{DRIVER_FIX}; or pass --device cpu")
     problems = []
     for name in CUDA_BACKENDS if backend == "auto" else [backend]:
         outcome = probe(name, device)

@@ -10,9 +10,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from xpnet._typing import Array
+from xpnet._typing import Array, HostArray
 from xpnet.backends.base import Backend
 
 CPU_DEVICE = "CPU_DEVICE"
@@ -23,8 +22,8 @@ class StrictBackend(Backend):
 
     name, module = "array-api-strict", "array_api_strict"
 
-    def __init__(self, device: str, version: str) -> None:
-        super().__init__(device, version)
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
         self.xp = self.library
         self.device = self.library.Device(CPU_DEVICE if device == "cpu" else device)
         dtypes = self.library.__array_namespace_info__().dtypes(device=self.device)
@@ -37,12 +36,11 @@ class StrictBackend(Backend):
         with flags, np.errstate(all="ignore"):
             yield
 
-    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+    def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""
-        put: Array = self.xp.asarray(array, device=self.device)
-        return put
+        return self.xp.asarray(array, device=self.device)
 
-    def to_host(self, array: Any) -> npt.NDArray[np.generic]:
+    def to_host(self, array: Any) -> HostArray:
         """Return `array` as a NumPy array, via the one device that allows the conversion."""
         return np.asarray(array.to_device(self.library.Device(CPU_DEVICE)))
 

@@ -2,15 +2,15 @@
 
 import importlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from xpnet._typing import Array
+from xpnet._typing import Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, missing_driver_or, one_line
 
@@ -26,12 +26,14 @@ class TorchBackend(Backend):
     name = module = "torch"
     hidden_devices = ("meta",)
 
-    def __init__(self, device: str, version: str) -> None:
-        super().__init__(device, version)
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
         self.xp = importlib.import_module("array_api_compat.torch")
         self.device = self.library.device(device)
         self._on_gpu = cuda_index(device) is not None
+        self._current: Callable[[], AbstractContextManager[object]] = nullcontext
         if self._on_gpu:
+            self._current = partial(self.library.cuda.device, self.device)  # makes it the current GPU
             self.stack = self.compiled_stack = GPU_STACK
 
     @contextmanager
@@ -40,14 +42,7 @@ class TorchBackend(Backend):
         with self.library.no_grad(), self._current():
             yield
 
-    def _current(self) -> AbstractContextManager[object]:
-        """Return the context in which this GPU is the current one."""
-        if not self._on_gpu:
-            return nullcontext()
-        current: AbstractContextManager[object] = self.library.cuda.device(self.device)
-        return current
-
-    def from_host(self, array: npt.NDArray[np.generic]) -> Array:
+    def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype.
 
         PyTorch shares the memory of a host array. It supports neither read-only memory nor negative
@@ -59,10 +54,10 @@ class TorchBackend(Backend):
             tensor: Array = self.library.asarray(array, device=self.device)
         return tensor
 
-    def to_host(self, array: Any) -> npt.NDArray[np.generic]:
+    def to_host(self, array: Any) -> HostArray:
         """Return `array` as a NumPy array, waiting for the device."""
         with self._current():
-            host: npt.NDArray[np.generic] = array.numpy(force=True)
+            host: HostArray = array.numpy(force=True)
         return host
 
     def synchronize(self) -> None:

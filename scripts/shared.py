@@ -1,0 +1,48 @@
+"""What several scripts need: paths, arguments, folders, the environment of processes, and Markdown tables."""
+
+import argparse
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from xpnet._lib.files import make_write_error
+
+SCRIPTS = Path(__file__).resolve().parent
+ROOT = SCRIPTS.parent
+
+
+def whole_number(text: str) -> int:
+    """Return an argument that is a whole number, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"expected a whole number, 1 or more, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder unless it exists; ConfigError if that fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise make_write_error(path, error) from error
+
+
+def python_path(root: Path = ROOT) -> str:
+    """Return the PYTHONPATH of a process that imports xpnet of a checkout, and the scripts of this one."""
+    return os.pathsep.join(filter(None, (str(root), str(SCRIPTS), os.environ.get("PYTHONPATH"))))
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], other_columns: str = "---:") -> str:
+    """Return a Markdown table; its first column is text, the others are numbers unless they are "---" too."""
+    lines = [head, ["---", *[other_columns] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
