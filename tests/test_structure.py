@@ -1,7 +1,6 @@
 """The shape of the package, as far as the import contract in pyproject.toml does not say it."""
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
@@ -111,29 +110,3 @@ def test_a_step_is_few_calls_from_the_command_to_the_product(tmp_path, monkeypat
         assert stack[0] == ("train.py", "main")
         assert len(stack) <= 12, stack
         assert len({file for file, _ in stack}) <= 7, stack
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "xpnet",
-        "xpnet.config",
-        "xpnet.data.augment",
-        "xpnet.cli.augment",
-        "xpnet.train",
-        "xpnet.__main__",
-        "xpnet.cli.evaluate",
-        "xpnet.cli.predict",
-        "xpnet.report",
-        "xpnet.cli.runs.command",
-        "xpnet.parity",
-        "xpnet.parity.plugin",
-        "xpnet.cli.parity",
-    ],
-)
-def test_importing_loads_no_array_library(module):
-    code = f"import sys, {module}; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    ).stdout.split()
-    assert not {"numpy", "pandas", "torch", "jax", "cupy", "safetensors"} & set(loaded)
