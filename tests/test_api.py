@@ -79,7 +79,6 @@ def test_nothing_is_written_and_nothing_printed(capsys):
 FORMS = {
     "lists": lambda array: array.tolist(),
     "Python objects": lambda array: array.astype(object),
-    "by columns": np.asfortranarray,
     "read-only": lambda array: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape),
     "pandas": lambda array: pd.DataFrame(array) if array.ndim == 2 else pd.Series(array),
 }
@@ -120,29 +119,19 @@ def test_tensors_are_taken_by_another_backend_and_with_a_gradient():
     assert model.fingerprint == xpnet.fit(X / 255, Y, epochs=1, device="cpu").fingerprint
 
 
-def test_whole_numbers_are_pixels():
-    model, expected = xpnet.fit(X.astype(np.int64), Y, epochs=2), xpnet.fit(X, Y, epochs=2)
-    assert model.fingerprint == expected.fingerprint
-    assert np.array_equal(model.logits(X_TEST.tolist()), expected.logits(X_TEST))
-
-
-def test_settings_may_be_numpy_numbers():
+def test_settings_may_be_numpy_numbers_and_whole_numbers_are_pixels():
     numbers = {"epochs": np.int64(2), "hidden": np.array([5]), "learning_rate": np.float32(0.5)}
     plain = {"epochs": 2, "hidden": [5], "learning_rate": 0.5}
-    assert xpnet.fit(X, Y, **numbers).fingerprint == xpnet.fit(X, Y, **plain).fingerprint
+    model = xpnet.fit(X.astype(np.int64), Y, **numbers)
+    assert model.fingerprint == xpnet.fit(X, Y, **plain).fingerprint
 
 
-def test_every_setting_of_the_command_that_is_not_about_files_is_taken():
+def test_every_setting_of_the_command_that_is_not_about_files_is_taken_and_classes():
     settings = {field.name: field.default for field in fields(TrainConfig)}
     settings = {name: value for name, value in settings.items() if name not in COMMAND_LINE_ONLY}
-    model = xpnet.fit(X, Y, **{**settings, "epochs": 1})
-    assert model.fingerprint == xpnet.fit(X, Y, epochs=1).fingerprint
-
-
-def test_there_may_be_classes_without_samples():
-    model = xpnet.fit(X, Y, epochs=1, classes=6)
+    model = xpnet.fit(X, Y, classes=6, **{**settings, "epochs": 1})
+    assert model.fingerprint == xpnet.fit(X, Y, classes=6, epochs=1).fingerprint
     assert model.sizes == (12, 10, 6)
-    assert model.predict_proba(X).shape == (ROWS, 6)
 
 
 # Validation data
@@ -241,10 +230,7 @@ def test_a_model_can_be_copied(model, copied):
     other = copied(model)
     assert (other.fingerprint, other.history) == (model.fingerprint, model.history)
     assert np.array_equal(other.logits(X_TEST), model.logits(X_TEST))
-
-
-def test_a_model_shows_its_sizes_and_fingerprint(model):
-    assert repr(model) == f"<xpnet.Model 12-10-4, fingerprint {model.fingerprint[:16]}>"
+    assert repr(other) == f"<xpnet.Model 12-10-4, fingerprint {model.fingerprint[:16]}>"
 
 
 @pytest.mark.needs("array-api-strict")
@@ -266,7 +252,6 @@ BAD_SETTINGS = [
     ({"patience": 0, "validation_data": ONE}, "fit: patience: expected a whole number, 1 or more, got 0"),
     ({"validation": 9, "validation_data": ONE}, "fit: validation: takes rows out of X, but there are vali"),
     ({"batch_size": 301}, "--batch-size: expected at most the 300 training samples"),
-    ({"classes": 0}, "fit: classes: expected a whole number, 1 or more, got 0"),
     ({"out": "here"}, "fit: out: belongs to xpnet train"),
 ]
 
@@ -285,10 +270,8 @@ BAD_DATA = [
     ([], [], "X: 1 dimension"),
     ([[1, 2], [3]], [0, 1], "X: expected an array of numbers, got a list: "),
     (pd.DataFrame({"a": [1.5, None]}), [0, 1], "X, row 2, column 1: nan is not a finite"),
-    (GOOD * 1j, [0] * 4, "X: expected an array of numbers, got complex128"),
     ([[300, 1]], [0], "X, row 1, column 1: 300 is outside 0 to 255"),
     (GOOD, [0, 1], "X holds 4 samples, y holds 2 labels"),
-    (GOOD, ["a"] * 4, "y: expected an array of numbers, got <U1"),
     (GOOD, [0, 1, 0.5, 1], "y, row 3: label 0.5: a label is a whole number"),
     (GOOD, GOOD, "y: its shape is 4x3, labels have one dimension"),
 ]
@@ -323,17 +306,16 @@ def test_rows_and_labels_that_the_model_does_not_take(model):
         model.evaluate(X, Y + 1)
 
 
+def test_a_training_that_diverges():
+    with pytest.raises(xpnet.DivergedError, match="training diverged"):
+        xpnet.fit(X, Y, learning_rate=1e300)
+
+
 def test_files_that_are_not_there(model):
     with pytest.raises(xpnet.DataError, match="no such file or folder"):
         xpnet.load("nothing.safetensors")
     with pytest.raises(xpnet.ConfigError, match="nowhere"):
         model.save("nowhere/model.safetensors")
-
-
-def test_a_training_that_diverges():
-    x = np.linspace(0, 1e6, 40).reshape(20, 2)
-    with pytest.raises(xpnet.DivergedError, match="training diverged"):
-        xpnet.fit(x, np.arange(20) % 2, normalize="none", learning_rate=1e300, arithmetic="native")
 
 
 # The device

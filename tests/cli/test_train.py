@@ -107,18 +107,13 @@ def test_the_largest_label_there_can_be_trains_to_the_end(capsys):
     assert "the accuracy of each of the 65536 classes is in run.json\n" in capsys.readouterr().out
 
 
-def test_the_last_line_names_the_report(capsys):
+def test_the_last_line_names_the_report_and_a_quiet_run_has_one_too(capsys):
     assert run_with_report("--epochs", 1) == 0
     out, err = capsys.readouterr()
-    assert err == ""
-    assert out.splitlines()[-1] == f"report        {RUN / 'report.html'}"
-    assert (RUN / "report.html").read_bytes().lower().startswith(b"<!doctype html>")
-
-
-def test_a_quiet_run_prints_nothing_and_has_a_report(capsys):
+    assert (err, out.splitlines()[-1]) == ("", f"report        {RUN / 'report.html'}")
     assert run_with_report("--epochs", 1, "--quiet") == 0
     assert capsys.readouterr() == ("", "")
-    assert (RUN / "report.html").exists()
+    assert (RUN / "report.html").read_bytes().lower().startswith(b"<!doctype html>")
 
 
 def test_a_report_that_fails_is_one_warning(capsys, monkeypatch):
@@ -138,7 +133,6 @@ def test_no_epochs_save_the_initial_parameters():
     assert run("--epochs", 0, "--seed", 5) == 0
     for layer, expected in zip(saved_model().layers, initialize((12, 10, 4), 5), strict=True):
         assert np.array_equal(layer["weight"], expected.weight)
-        assert np.array_equal(layer["bias"], expected.bias.ravel())
 
 
 def test_training_goes_on_from_a_saved_model(capsys):
@@ -150,8 +144,7 @@ def test_training_goes_on_from_a_saved_model(capsys):
     assert record()["fingerprint"] == fingerprint_of_six
     assert [metrics[1:] for metrics in history()] == [metrics[1:] for metrics in expected[1:]]
     assert run("--init-from", "half.safetensors", "--hidden", 7) == 2
-    message = "holds a 12-10-4 network, but the settings and the data make it a 12-7-4 network"
-    assert message in capsys.readouterr().err
+    assert "holds a 12-10-4 network, but the settings and the data make it a 12-7" in capsys.readouterr().err
 
 
 def test_print_config_trains_nothing(capsys):
@@ -238,10 +231,8 @@ def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
         ("--batch-size 301", "--batch-size: expected at most the 300 training samples, got 301"),
         ("--hidden 1000000000000", "--hidden: a 12-1000000000000-4 network has"),
         ("--data absent", "absent: no such file or folder"),
-        ("--init-from absent", "absent: no such file"),
         ("--backend cupy --device cpu", "the cupy backend cannot run on cpu"),
         ("--device gpu", "unknown device 'gpu': expected auto, cpu, cuda or cuda:N"),
-        ("--epochs -1", "--epochs: expected a whole number, 0 or more, got -1"),
         ("--backend array-api-strict --workers 2", "--workers: the array-api-strict backend has threads"),
         ("--backend array-api-strict --device no_float64", "array-api-strict has no float64 on no_float64: "),
     ],

@@ -4,9 +4,8 @@ import inspect
 import itertools
 import json
 import re
-import tomllib
 from collections.abc import Sequence
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -182,11 +181,6 @@ def test_the_message_shows_the_value_and_the_nearest_word(name: str, value: Any,
         TrainConfig(**{name: value})
 
 
-def test_settings_cannot_be_changed_afterwards() -> None:
-    with pytest.raises(FrozenInstanceError):
-        TrainConfig().epochs = 3  # type: ignore[misc]
-
-
 # Settings that contradict each other
 
 NO_LAYERS = "needs hidden layers: leave it out, or give --hidden their units"
@@ -289,35 +283,21 @@ def test_the_forms_of_flags(words: str, name: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--frobnicate", "unrecognized arguments: --frobnicate"),
-        ("--optimiser adam", "unrecognized arguments: --optimiser adam: did you mean --optimizer?"),
-        ("--batch_sise=3", "unrecognized arguments: --batch-sise=3: did you mean --batch-size?"),
-        ("--epochs 1 --no-epochs", "unrecognized arguments: --no-epochs: did you mean --epochs?"),
-        ("--conf absent.toml", "unrecognized arguments: --conf absent.toml: did you mean --config?"),
-        ("stray", "unrecognized arguments: stray"),
-        ("--epochs", "argument --epochs: expected one argument"),
-        ("--lr", "argument --learning-rate/--lr: expected at least one argument"),
-        ("--quiet=yes", "argument --quiet/--no-quiet: ignored explicit argument 'yes'"),
-    ],
-)
-def test_a_flag_error_is_one_line_with_the_nearest_flag(words: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{re.escape(message)} \\(xpnet train --help\\)$"):
-        parsed(*words.split())
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
+        ("--optimiser adam", "unrecognized arguments: --optimiser adam: did you mean --optimizer? ("),
+        ("--batch_sise=3", "unrecognized arguments: --batch-sise=3: did you mean --batch-size? ("),
+        ("--conf absent.toml", "unrecognized arguments: --conf absent.toml: did you mean --config? ("),
+        ("stray", "unrecognized arguments: stray (xpnet train --help)"),
+        ("--epochs", "argument --epochs: expected one argument (xpnet train --help)"),
+        ("--quiet=yes", "argument --quiet/--no-quiet: ignored explicit argument 'yes' (xpnet train --help)"),
         ("--epochs 1.5", '--epochs: expected a whole number, 0 or more, got "1.5"'),
         ("--hidden 3 x", '--hidden: expected whole numbers, each 1 or more, got [3, "x"]'),
-        ("--lr 0.1 big", f'--learning-rate: expected {RATES}, got [0.1, "big"]'),
-        ("--clip-norm None", '--clip-norm: expected a finite number above 0, got "None"'),
+        ("--clip-norm None", f'--clip-norm: expected {ABOVE_0}, got "None"'),
         ("--optimizer Adamv", f'--optimizer: expected {OPTIMIZER}, got "Adamv": did you mean adam?'),
         ("--warmup-epochs x --epochs 1", '--warmup-epochs: expected a whole number, 0 or more, got "x"'),
     ],
 )
-def test_a_value_that_is_no_number_or_word_of_a_flag_is_refused(words: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+def test_a_flag_error_is_one_line_with_the_nearest_flag(words: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}[^\n]*$"):
         parsed(*words.split())
 
 
@@ -363,37 +343,20 @@ def test_flags_and_file_together_are_checked(toml: Any) -> None:
         parsed("--config", toml("optimizer = 'adam'"), "--momentum", "0.5")
 
 
-ELASTIC = "augment_elastic"
-OVERRULED: list[tuple[str, str, str]] = [  # a file, flags that win over it, the setting that falls
-    ("momentum = 0.5\noptimizer = 'momentum'", "--optimizer adam", "momentum"),
-    ("schedule = 'step'\nschedule_factor = 0.5", "--schedule cosine", "schedule_factor"),
-    ("schedule = 'step'\nschedule_step_epochs = 5", "--schedule exponential", "schedule_step_epochs"),
-    ("warmup_epochs = 5", "--epochs 1", "warmup_epochs"),
-    ("validation = 10\npatience = 3", "--validation 0", "patience"),
-    ("dropout = 0.5", "--hidden", "dropout"),
-    ("batch_norm = true", "--hidden", "batch_norm"),
-    ("batch_norm = true", "--batch-size 1", "batch_norm"),
-    ("activation = 'tanh'", "--hidden", "activation"),
-    ("init = 'he'", "--init-from m.safetensors", "init"),
-    (f"{ELASTIC}_sigma = 5\n{ELASTIC}_alpha = 34", "--augment-elastic-alpha 0", f"{ELASTIC}_sigma"),
-    ("arithmetic = 'native'\ndtype = 'float32'", "--arithmetic reproducible", "dtype"),
-]
-
-
-@pytest.mark.parametrize(("text", "words", "name"), OVERRULED)
-def test_a_setting_of_the_file_falls_where_a_flag_leaves_it_without_sense(
-    toml: Any, text: str, words: str, name: str
-) -> None:
-    command, flags = command_of("--config", toml(text), *words.split()), command_of(*words.split())
-    assert getattr(command.config, name) == getattr(DEFAULT, name)
-    assert name not in command.explicit
-    with pytest.raises(ConfigError, match=f"^{flag(name)}: "):
-        replace(parsed("--config", toml(text)), **{key: getattr(flags.config, key) for key in flags.explicit})
-
-
-def test_every_setting_that_may_fall_has_a_row() -> None:
-    result = itertools.chain(*(find_violations(row) for row, _ in WRONG_TOGETHER))
-    assert {name for _, _, name in OVERRULED} == {one.name for one in result if one.overridden_by}
+@pytest.mark.parametrize(
+    "values", [row for row, _ in WRONG_TOGETHER if find_violations(row)[0].overridden_by]
+)
+def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values: dict[str, Any]) -> None:
+    ((name, winner, _),) = find_violations(values)
+    defaults = dict(vars(DEFAULT))
+    earlier = {key: value for key, value in values.items() if key != winner}
+    later = {winner: values.get(winner, defaults[winner])}
+    merged, explicit = constraints.merge_settings(defaults, [earlier, later])
+    assert vars(merged) == defaults | earlier | later | {name: defaults[name]}
+    assert name not in explicit
+    merged, explicit = constraints.merge_settings(defaults, [later, earlier])
+    assert getattr(merged, name) == values[name]
+    assert name in explicit
 
 
 def test_a_setting_of_the_file_stays_where_a_flag_leaves_it_its_sense(toml: Any) -> None:
@@ -424,16 +387,11 @@ def test_a_file_gives_settings_of_their_own_types(toml: Any, text: str, name: st
         ("epoch = 3", 'unknown key "epoch": did you mean epochs? Keys are the flags of '),
         ("zzz = 3", 'unknown key "zzz": Keys are the flags of --help with _ for -'),
         ('"a\\nb" = 3', 'unknown key "a\\nb": Keys are the flags '),
-        ("[section]\nepochs = 3", 'unknown key "section": Keys are the flags '),
         ("config = 'other.toml'", 'unknown key "config": '),
         ("epochs = 3.0", "epochs: expected a whole number, 0 or more, got 3.0"),
-        ("quiet = 'true'", 'quiet: expected true or false, got "true"'),
         ("data = ''", 'data: expected a path, got ""'),
-        ("learning_rate = nan", f"learning_rate: expected {RATES}, got NaN"),
         ("learning_rate = 1" + "0" * 400, f"learning_rate: expected {RATES}, got 1000"),
-        ("learning_rate = [[0.1]]", f"learning_rate: expected {RATES}, got [[0.1]]"),
         ("dropout = 1", "dropout: expected a number from 0 to below 1, got 1"),
-        ("optimizer = 'nesterow'", f'optimizer: expected {OPTIMIZER}, got "nesterow": did you mean '),
         ("name = 2020-01-01", "name: expected a folder name without / or \\, control characters "),
         ("epochs = ", "not a TOML file (Invalid value (at end of document)): expected lines such"),
         ("seed = 1" + "0" * 5000, "not a TOML file ("),
@@ -528,11 +486,6 @@ def test_a_record_from_before_there_was_a_setting_has_its_default() -> None:
     assert from_json({"epochs": 3, "name": None}, "run.json") == TrainConfig(epochs=3)
 
 
-def test_settings_without_a_value_are_left_out_of_the_toml() -> None:
-    without = {name for name in NAMES if getattr(DEFAULT, name) is None}
-    assert set(tomllib.loads(to_toml(DEFAULT))) == set(NAMES) - without
-
-
 def test_a_path_that_is_no_text_cannot_be_printed_as_toml() -> None:
     with pytest.raises(ConfigError, match=r"^--data: expected text that a TOML file can hold, "):
         to_toml(TrainConfig(data=Path("a\udcff")))
@@ -542,15 +495,12 @@ def test_a_path_that_is_no_text_cannot_be_printed_as_toml() -> None:
 
 
 @pytest.fixture
-def help_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def help_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("COLUMNS", "80")
 
-    def read(*argv: str) -> str:
-        with pytest.raises(SystemExit, match=r"^0$"):
-            parse([*argv, "--help"], "xpnet train")
-        return capsys.readouterr().out
-
-    return read
+    with pytest.raises(SystemExit, match=r"^0$"):
+        parse(["--help"], "xpnet train")
+    return capsys.readouterr().out
 
 
 def descriptions(text: str) -> dict[str, list[str]]:
@@ -566,27 +516,22 @@ def descriptions(text: str) -> dict[str, list[str]]:
     return result
 
 
-def test_the_help_describes_every_flag_within_80_columns(help_text: Any) -> None:
-    text = help_text()
-    described = descriptions(text)
+def test_the_help_describes_every_flag_within_80_columns(help_text: str) -> None:
+    described = descriptions(help_text)
     assert list(described) == ["recipe", "config", "print_config", *NAMES]
     assert all(described.values())
-    assert "\n  --learning-rate, --lr FLOAT [FLOAT ...]\n" in text
-    assert text.count("--no-") == len([name for name in NAMES if isinstance(getattr(DEFAULT, name), bool)])
-    assert "None" not in text
-    assert max(map(len, text.splitlines())) <= 80
+    assert "\n  --learning-rate, --lr FLOAT [FLOAT ...]\n" in help_text
+    assert help_text.count("--no-") == len(SWITCHES.split())
+    assert "None" not in help_text
+    assert max(map(len, help_text.splitlines())) <= 80
     for line, following in itertools.chain(*map(itertools.pairwise, described.values())):
         assert len(f"{line} {following.split()[0]}") > 50, "broken before it is full"
 
 
-def test_the_help_shows_the_defaults_that_the_file_sets(help_text: Any, toml: Any) -> None:
-    assert "12345" in help_text("--config", toml("epochs = 12345"))
-
-
-def test_the_help_names_the_defaults_that_are_elsewhere(help_text: Any) -> None:
+def test_the_help_names_the_defaults_that_are_elsewhere(help_text: str) -> None:
     described = {
         name: " ".join(lines).partition("(default: ")[2][:-1]
-        for name, lines in descriptions(help_text()).items()
+        for name, lines in descriptions(help_text).items()
     }
     options = schedules.ScheduleOptions(**TrainConfig(schedule="step").schedule_options)
     assert float(described["augment_elastic_sigma"]) == augment.Augmentation().elastic_sigma
