@@ -110,6 +110,7 @@ FIT, CLASSIFIER = ("functions", "xpnet.fit"), ("classes", "xpnet.XPNetClassifier
     [
         (replaced(*FIT, old="callback", new="on_epoch"), "functions xpnet.fit: callback is missing"),
         (replaced(*FIT, old="X, y", new="y, X"), "functions xpnet.fit: expected the order"),
+        (replaced(*FIT, old="X, y", new="X, y, z"), "functions xpnet.fit: z is new and has no default"),
         (replaced(*CLASSIFIER, old="epochs=50", new="epochs=60"), "epochs is missing, or is another"),
         (lambda names: names["names"].remove("Epoch"), "names: Epoch is missing"),
         (lambda names: names["settings"].update(epochs=10), "settings epochs: 10 instead of 100"),
