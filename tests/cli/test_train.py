@@ -147,28 +147,6 @@ def test_training_goes_on_from_a_saved_model(capsys):
     assert "holds a 12-10-4 network, but the settings and the data make it a 12-7" in capsys.readouterr().err
 
 
-def test_print_config_trains_nothing(capsys):
-    assert run("--epochs", 7, "--print-config") == 0
-    assert "epochs = 7\n" in capsys.readouterr().out
-    assert not Path("runs").exists()
-
-
-@pytest.mark.parametrize(("normalize", "hidden"), [("scale", ()), ("standardize", (9,)), ("none", (8, 7))])
-def test_every_normalisation_and_depth_trains(normalize, hidden):
-    assert run("--epochs", 5, "--normalize", normalize, "--hidden", *hidden) == 0
-    assert (saved_model().normalize, saved_model().sizes) == (normalize, (12, *hidden, 4))
-
-
-def test_an_existing_run_is_kept_unless_told_otherwise(capsys):
-    words = ["--data", "small.npz", "--epochs", "1", "--name", "run", "--no-report"]
-    assert train.main(words) == 0
-    before = (RUN / "run.json").read_bytes()
-    assert train.main(words) == 2
-    assert "exists already" in capsys.readouterr().err
-    assert (RUN / "run.json").read_bytes() == before
-    assert train.main([*words, "--overwrite"]) == 0
-
-
 # Devices
 
 

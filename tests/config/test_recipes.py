@@ -58,13 +58,15 @@ def test_a_recipe_is_what_its_name_says_and_nothing_about_places(name: str) -> N
 
 @pytest.mark.parametrize("name", PROMISED)
 def test_the_flag_gives_the_recipe_and_printed_it_reads_back(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert parsed("--recipe", name) == from_recipe(name)
     assert train.main(["--recipe", name, "--print-config"]) == 0
     file = tmp_path / "printed.toml"
     file.write_text(capsys.readouterr().out, encoding="utf-8")
     assert parsed("--config", file) == from_recipe(name)
+    assert list(tmp_path.iterdir()) == [file]  # nothing is trained
 
 
 def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_default(mine: Path) -> None:
