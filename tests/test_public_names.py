@@ -3,7 +3,6 @@
 tests/fixtures/VERSION/public-names.json is the promise of a version; there may be more than it says.
 """
 
-import copy
 import inspect
 import json
 import sys
@@ -75,61 +74,44 @@ def promise(version):
 def test_nothing_public_is_missing_or_has_another_default():
     surface = public_names.surface()
     assert "0.1.0" in VERSIONS
-    assert {version: broken(promise(version), surface) for version in VERSIONS} == {
-        key: [] for key in VERSIONS
-    }
+    assert [line for version in VERSIONS for line in broken(promise(version), surface)] == []
 
 
 # --- the comparison finds what breaks a promise, and lets pass what does not
 
 
-def changed(edit):
-    """Return the promise of 0.1.0 after a change."""
-    names = copy.deepcopy(promise("0.1.0"))
-    edit(names)
-    return names
-
-
-def replaced(*path, old, new):
-    """Return a change of one text."""
-
-    def edit(names):
-        for key in path[:-1]:
-            names = names[key]
-        assert old in names[path[-1]]
-        names[path[-1]] = names[path[-1]].replace(old, new)
-
-    return edit
-
-
-FIT, CLASSIFIER = ("functions", "xpnet.fit"), ("classes", "xpnet.XPNetClassifier", "constructor")
+def changed(old, new):
+    """Return the promise of 0.1.0 with the first such text replaced."""
+    text = json.dumps(promise("0.1.0"))
+    assert old in text
+    return json.loads(text.replace(old, new, 1))
 
 
 @pytest.mark.parametrize(
-    ("edit", "line"),
+    ("old", "new", "line"),
     [
-        (replaced(*FIT, old="callback", new="on_epoch"), "functions xpnet.fit: callback is missing"),
-        (replaced(*FIT, old="X, y", new="y, X"), "functions xpnet.fit: expected the order"),
-        (replaced(*FIT, old="X, y", new="X, y, z"), "functions xpnet.fit: z is new and has no default"),
-        (replaced(*CLASSIFIER, old="epochs=50", new="epochs=60"), "epochs is missing, or is another"),
-        (lambda names: names["names"].remove("Epoch"), "names: Epoch is missing"),
-        (lambda names: names["settings"].update(epochs=10), "settings epochs: 10 instead of 100"),
-        (lambda names: names["commands"]["train"]["--init"].remove("he"), "--init: he is missing"),
+        ("callback=None", "on_epoch=None", "functions xpnet.fit: callback is missing"),
+        ("(X, y, *", "(y, X, *", "functions xpnet.fit: expected the order"),
+        ("(X, y, *", "(X, y, z, *", "functions xpnet.fit: z is new and has no default"),
+        ("epochs=50", "epochs=60", "classes xpnet.XPNetClassifier constructor: epochs is missing, or is ano"),
+        ('"Epoch", ', "", "names: Epoch is missing"),
+        ('"epochs": 100', '"epochs": 10', "settings epochs: 10 instead of 100"),
+        ('"uniform", "he"', '"uniform"', "commands train --init: he is missing"),
     ],
 )
-def test_a_broken_promise_is_found(edit, line):
-    found, *_ = broken(promise("0.1.0"), changed(edit))
-    assert line in found
+def test_a_broken_promise_is_found(old, new, line):
+    first, *_ = broken(promise("0.1.0"), changed(old, new))
+    assert first.startswith(line)
 
 
 @pytest.mark.parametrize(
-    "edit",
+    ("old", "new"),
     [
-        replaced(*FIT, old="X, y, *", new="X, y, weights=None, *"),
-        replaced("functions", "xpnet.load", old="(path, *,", new="(path, *more,"),
-        lambda names: names["names"].append("tune"),
-        lambda names: names["commands"]["train"]["--activation"].append("gelu"),
+        ("(X, y, *", "(X, y, weights=None, *"),
+        ("(path, *,", "(path, *more,"),
+        ('"Epoch", ', '"Epoch", "tune", '),
+        ('"uniform", "he"', '"uniform", "he", "lecun"'),
     ],
 )
-def test_more_than_was_promised_is_none_of_its_business(edit):
-    assert not broken(promise("0.1.0"), changed(edit))
+def test_more_than_was_promised_is_none_of_its_business(old, new):
+    assert not broken(promise("0.1.0"), changed(old, new))
