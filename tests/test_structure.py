@@ -5,26 +5,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from xpnet import errors, train
 from xpnet.nn import network
 
 PACKAGE = Path(__file__).resolve().parents[1] / "xpnet"
 FILES = sorted(PACKAGE.rglob("*.py"))
-FOLDERS = sorted({file.parent for file in FILES})
 
 
 def name(path):
     return path.relative_to(PACKAGE).as_posix()
-
-
-@pytest.mark.parametrize("folder", FOLDERS, ids=name)
-def test_each_folder_says_in_one_line_what_it_holds(folder):
-    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
-    first, *others = docstring.splitlines()
-    assert first.endswith(".")
-    assert not any(others[:1])
 
 
 def test_no_file_is_long():

@@ -58,6 +58,13 @@ def test_every_other_command_says_it_in_one_line_too(words):
     assert shell(f"{{xpnet}} {words} | true; {BROKEN}") == (0, "")
 
 
+def test_no_file_takes_the_descriptor_of_a_closed_stream():
+    guarded = "from xpnet.cli.guard import handle_errors as guard\nwith guard(debug=False): pass\n"
+    code = f"{guarded}import os; raise SystemExit(os.open('.', os.O_RDONLY) <= 2)"
+    command = ["bash", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, code]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
 @pytest.mark.parametrize(("code", "expected"), [(3, 3), (0, 1)])
 def test_an_exit_code_of_its_own_wins(capsys, monkeypatch, code, expected):
     with Path("/dev/full").open("w", encoding="utf-8") as full:
