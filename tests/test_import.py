@@ -2,50 +2,55 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
 import xpnet
 
-HEAVY = {"numpy", "pandas", "torch", "jax", "cupy", "matplotlib", "sklearn", "safetensors", "rich"}
-
-
-def printed(code):
-    """What a new Python prints that runs this code."""
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+ARRAYS = {"numpy", "pandas", "torch", "jax", "cupy", "safetensors"}
+HEAVY = ARRAYS | {"matplotlib", "sklearn", "rich"}
+LIGHT = "xpnet.__main__ xpnet.config xpnet.data.augment xpnet.parity.plugin xpnet.report xpnet.train"
+COMMANDS = "xpnet.cli.augment xpnet.cli.evaluate xpnet.cli.parity xpnet.cli.predict xpnet.cli.runs.command"
+HELP = """
+from xpnet.__main__ import COMMANDS, main
+for command in COMMANDS.keys() - {"parity"}:
+    try:
+        main([command, "--help"])
+    except SystemExit as ended:
+        assert ended.code == 0
+"""
 
 
 def loaded_by(code):
-    return set(printed(f"import sys\n{code}\nprint(*sys.modules)"))
+    """The modules that a new Python has loaded after this code."""
+    code = f"import sys\n{code}\nprint('modules:', *sys.modules)"
+    process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(process.stdout.rpartition("modules:")[2].split())
 
 
-def test_the_import_loads_nothing_heavy():
-    assert not loaded_by("import xpnet; xpnet.__version__; dir(xpnet)") & HEAVY
+def test_the_import_and_its_errors_load_nothing_heavy_and_no_other_module():
+    loaded = loaded_by("import xpnet; xpnet.__version__; dir(xpnet); xpnet.ConfigError")
+    assert not loaded & HEAVY
+    assert {name for name in loaded if name.startswith("xpnet")} == {"xpnet", "xpnet.errors"}
 
 
-def test_the_import_loads_no_other_module_of_the_package():
-    assert {name for name in loaded_by("import xpnet") if name.startswith("xpnet")} == {"xpnet"}
+def test_modules_and_the_help_of_commands_load_no_array_library():
+    assert not loaded_by(f"import {', '.join([*LIGHT.split(), *COMMANDS.split()])}") & ARRAYS
+    assert not loaded_by(HELP) & ARRAYS
 
 
-@pytest.mark.parametrize("name", ["ConfigError", "DataError"])
-def test_errors_load_no_array_library(name):
-    assert not loaded_by(f"import xpnet; xpnet.{name}") & HEAVY
-
-
-@pytest.mark.parametrize("name", ["fit", "load", "Model"])
-def test_the_interface_loads_no_other_array_library(name):
-    loaded = loaded_by(f"import xpnet; xpnet.{name}")
+def test_the_interface_loads_no_other_array_library():
+    loaded = loaded_by("import xpnet; xpnet.fit; xpnet.load; xpnet.Model")
     assert "numpy" in loaded
-    assert not loaded & {"pandas", "torch", "jax", "cupy", "matplotlib", "sklearn"}
+    assert not loaded & HEAVY - {"numpy", "safetensors"}
 
 
-@pytest.mark.parametrize("name", xpnet.__all__)
-def test_every_public_name_is_there(name):
-    assert printed(f"from xpnet import {name} as found; print(found is not None)") == ["True"]
-    assert name in dir(xpnet)
-    if name != "__version__":
+@pytest.mark.needs("sklearn")
+def test_every_public_name_is_there():
+    for name in set(xpnet.__all__) - {"__version__"}:
         assert getattr(xpnet, name).__name__ == name
+        assert name in dir(xpnet)
 
 
 def test_other_names_are_not():
@@ -53,21 +58,9 @@ def test_other_names_are_not():
         _ = xpnet.nothing
 
 
-def test_a_name_is_found_once():
-    assert xpnet.fit is xpnet.fit
-    assert "fit" in vars(xpnet)
-
-
-def test_the_estimator_says_what_it_needs():
-    code = """
-import sys
-sys.modules["sklearn"] = None
-import xpnet
-try:
-    xpnet.XPNetClassifier
-except ImportError as error:
-    print(error)
-"""
-    assert " ".join(printed(code)) == (
-        'XPNetClassifier needs scikit-learn 1.6 or newer: pip install "scikit-learn>=1.6"'
-    )
+def test_the_estimator_says_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    monkeypatch.delitem(sys.modules, "xpnet.estimator", raising=False)
+    message = r'^XPNetClassifier needs scikit-learn 1\.6 or newer: pip install "scikit-learn>=1\.6"$'
+    with pytest.raises(ImportError, match=message):
+        import_module("xpnet.estimator")

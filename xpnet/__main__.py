@@ -30,9 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_command(command: str = "", *words: str) -> int:
     if command in COMMANDS:
-        module = import_module(COMMANDS[command][0])
-        options = {"prog": "xpnet train"} if command == "train" else {}
-        code: int = module.main(list(words), **options)
+        code: int = import_module(COMMANDS[command][0]).main(list(words))
         return code
     if command in ("-h", "--help"):
         print("usage: xpnet COMMAND [OPTIONS]\n\nCommands:")

@@ -273,12 +273,11 @@ def make_dataset(training: Table, validation: Table | None = None, classes: int 
         The tables do not match, or a label is not below the number of classes.
     """
     test = Table(training.x[:0], training.y[:0], "", "") if validation is None else validation
-    if classes is None:
-        classes = int(max(table.y.max(initial=0) for table in (training, test))) + 1
-    for table in (training, test):
-        largest = int(table.y.max(initial=0))
-        if largest >= classes:
-            msg = f"{table.y_from}: expected labels from 0 to {classes - 1}, got {largest}"
+    largest = {table.y_from: int(table.y.max(initial=0)) for table in (training, test)}
+    classes = classes or max(largest.values()) + 1
+    for source, label in largest.items():
+        if label >= classes:
+            msg = f"{source}: expected labels from 0 to {classes - 1}, got {label}"
             raise DataError(msg)
     data = join_halves("arrays", training, test)
     return ArrayData(**vars(data), number_of_classes=classes)

@@ -9,7 +9,7 @@ from xpnet.config import parse, to_toml
 # The import inside the function loads NumPy, which --help does not need.
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "python -m xpnet.train") -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
     """Run the command and return its exit code.
 
     0 done; 2 bad input, unusable device or backend; 3 diverged; 130 interrupted; 1 an unexpected error, or
@@ -37,4 +37,4 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m xpnet.train")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(prog="python -m xpnet.train"))

@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any
 
 from xpnet import __version__
 from xpnet._lib.parser import Parser
@@ -15,17 +15,6 @@ from xpnet.cli.tables import Cell, make_columns, make_console, print_table, styl
 from xpnet.parity.devices import probe_devices
 
 
-class BackendReport(NamedTuple):
-    """The devices of a backend: those it has, the usable ones, and the reason and fix for the others."""
-
-    name: str
-    installed: bool
-    version: str | None
-    devices: list[str]
-    usable: list[str]
-    troubles: list[dict[str, str]]
-
-
 def main(words: Sequence[str]) -> int:
     """Print the report; return 0 when the numpy backend works, else 2."""
     description = "Show which backends and devices can run here, and how to fix the others."
@@ -33,15 +22,15 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     arguments = parser.parse_args(words)
     backends = [_probe_backend(name) for name in BACKENDS]
-    report = _describe_system() | {"backends": [backend._asdict() for backend in backends]}
+    report = _describe_system() | {"backends": backends}
     if arguments.json:
         sys.stdout.write(format_json(report))
     else:
-        _print_report(report, backends)
-    return 0 if any(backend.name == "numpy" and backend.usable for backend in backends) else 2
+        _print_report(report)
+    return 0 if any(backend["name"] == "numpy" and backend["usable"] for backend in backends) else 2
 
 
-def _describe_system() -> dict[str, object]:
+def _describe_system() -> dict[str, Any]:
     driver = cuda_driver_version()
     return {
         "xpnet": __version__,
@@ -52,32 +41,39 @@ def _describe_system() -> dict[str, object]:
     }
 
 
-def _probe_backend(name: str) -> BackendReport:
-    """Probe the devices of a backend, which imports its array library if that is installed."""
+def _probe_backend(name: str) -> dict[str, Any]:
+    """Return the devices of a backend: those it has, the usable ones, and reason and fix for the others.
+
+    The array library is imported if it is installed.
+    """
     probes = probe_devices(name, "cuda:0" if name == "cupy" else "cpu")
     version = next(iter(probes.values())).version
-    devices = list(dict.fromkeys(device for result in probes.values() for device in result.devices))
-    usable = [device for device, result in probes.items() if result.usable]
-    troubles = [
-        {"device": device, "reason": result.reason or "", "fix": result.fix or ""}
-        for device, result in probes.items()
-        if not result.usable
-    ]
-    return BackendReport(name, version is not None, version, devices, usable, troubles)
+    return {
+        "name": name,
+        "installed": version is not None,
+        "version": version,
+        "devices": list(dict.fromkeys(device for result in probes.values() for device in result.devices)),
+        "usable": [device for device, result in probes.items() if result.usable],
+        "troubles": [
+            {"device": device, "reason": result.reason or "", "fix": result.fix or ""}
+            for device, result in probes.items()
+            if not result.usable
+        ],
+    }
 
 
-def _print_report(report: Mapping[str, object], backends: Sequence[BackendReport]) -> None:
+def _print_report(report: Mapping[str, Any]) -> None:
     """Print a table and the problems; each fix is one unbroken line, ready to copy."""
     console, driver = make_console(), report["nvidia_driver"] or "none"
     console.print(f"xpnet {report['xpnet']}, Python {report['python']}, CPUs: {report['cpus']}")
     console.print(f"{report['platform']}, NVIDIA driver: {driver}\n")
     rows: list[list[Cell]] = []
-    for backend in backends:
-        usable = ", ".join(backend.usable)
+    for backend in report["backends"]:
+        usable = ", ".join(backend["usable"])
         devices = style_text(usable, "green") if usable else style_text("nothing here", "yellow")
-        rows.append([backend.name, backend.version or "-", devices])
+        rows.append([backend["name"], backend["version"] or "-", devices])
     print_table(console, make_columns(("backend", "version", "usable on"), rows, left=3))
-    for backend in backends:
-        for trouble in backend.troubles:
-            console.print(f"\n{backend.name} on {trouble['device']}: {trouble['reason']}")
+    for backend in report["backends"]:
+        for trouble in backend["troubles"]:
+            console.print(f"\n{backend['name']} on {trouble['device']}: {trouble['reason']}")
             console.print(f"  to fix it: {trouble['fix']}")

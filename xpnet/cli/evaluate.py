@@ -134,10 +134,8 @@ def _print_evaluation(model: LoadedModel, evaluation: Evaluation, name: str, spl
     cells = [[format_metric(key, getattr(metrics, key)) for key in keys] for metrics in classes]
     rows = [[str(label), *row] for label, row in enumerate(cells)]
     print_table(console, make_columns(("class", "precision", "recall", "F1", "support"), rows))
-    if confusion is None:
-        console.print(f"\nThere is no confusion matrix of {len(classes)} classes: 1,000 are the most.")
-    elif len(classes) > WIDEST:
-        console.print(f"\nThe confusion matrix of {len(classes)} classes is in --json.")
+    if confusion is None or len(classes) > WIDEST:
+        console.print("\nThe confusion matrix is in --json, for up to 1,000 classes.")
     else:
         console.print("\nconfusion matrix: a row for each class, a column for each prediction")
         rows = [[str(label), *map(str, row)] for label, row in enumerate(confusion.tolist())]

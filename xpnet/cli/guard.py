@@ -1,6 +1,5 @@
 """Exit codes, one-line error messages, and failures of standard output."""
 
-import io
 import os
 import sys
 import traceback
@@ -55,13 +54,7 @@ class GuardedOutput:
 
     def _discard_output(self, error: OSError) -> None:
         """Discard the buffer and further output; report the error unless it is a closed pipe."""
-        null = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(null, self._stream.fileno())
-        except (OSError, io.UnsupportedOperation):
-            self._stream = io.StringIO()
-        finally:
-            os.close(null)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
         if not isinstance(error, BrokenPipeError):
             self.failed = True
             reason = error.strerror or type(error).__name__
@@ -98,12 +91,9 @@ def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
 
 
 def _open_streams() -> TextIO:
-    """Return standard output; replace closed standard streams by the null device."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:  # the next file that is opened would get this descriptor
-            os.open(os.devnull, os.O_RDWR)
-    # Python has None for a stream that was closed when it started.
+    """Return standard output; replace streams that were closed when Python started by the null device."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # no other file may take the descriptor of a closed stream
+    os.close(descriptor)
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     return sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123

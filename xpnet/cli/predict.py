@@ -1,11 +1,11 @@
 """``xpnet predict``: predictions of a trained network for images and for tables of samples."""
 
 import argparse
-import io
 import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -108,7 +108,7 @@ def _is_network(path: Path) -> bool:
     Raises
     ------
     DataError
-        The path does not exist or cannot be read.
+        The path does not exist.
     """
     if path.suffix.lower() == ".safetensors" or os.path.isdir(path):  # noqa: PTH112 - false after an error
         return True
@@ -116,13 +116,11 @@ def _is_network(path: Path) -> bool:
         files = "a .safetensors file, or an image or table, for which the newest run is used"
         msg = f"{path}: no such file or folder: expected the folder of a run, {files}"
         raise DataError(msg)
-    try:
-        with path.open("rb") if path.is_file() else io.BytesIO() as file:
-            start = file.read(9)
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror})"
-        raise DataError(msg) from error
-    return start[4:] == b"\0\0\0\0{"  # the length of a JSON header, and its first character
+    with suppress(OSError):  # reported when it is read as a FILE
+        if path.is_file():
+            with path.open("rb") as file:  # the length of a JSON header, and its first character
+                return file.read(9)[4:] == b"\0\0\0\0{"
+    return False
 
 
 def _predict_file(model: LoadedModel, file: Path) -> Iterator[Prediction]:

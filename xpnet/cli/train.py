@@ -3,10 +3,10 @@
 import json
 import statistics
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 from xpnet import __version__
 from xpnet._lib.files import save
@@ -23,7 +23,7 @@ from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.metrics import accuracy_per_class
 from xpnet.storage.model_file import fingerprint
-from xpnet.storage.record import SUMMARY_FILE, Record, RunInfo
+from xpnet.storage.record import SUMMARY_FILE, RunInfo
 from xpnet.storage.run import Run, make_run_id
 from xpnet.trackers import Tracker, check_installed
 from xpnet.training import callbacks
@@ -37,13 +37,8 @@ DEVICE_SETTINGS = {"backend", "device", "require_device", "workers"}
 CHANGEABLE_SETTINGS = DEVICE_SETTINGS | {"checkpoint_seconds", "debug", "quiet", "report", "track"}
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
 
-
-class Trial(TypedDict):
-    """The entry of a run in the summary."""
-
-    run: str
-    fingerprint: str | None
-    metrics: Mapping[str, object]
+Trial = dict[str, Any]
+"""The entry of a run in the summary: its name, fingerprint and metrics."""
 
 
 def resume(command: Command, folder: Path, line: list[str]) -> Run:
@@ -123,7 +118,10 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
         runs.append(train(trial, command))
         if runs[-1].record["status"] == "interrupted":
             return runs
-    trials = [_make_trial(run.record) for run in runs]
+    trials = [
+        {"run": run.id, "fingerprint": run.record["fingerprint"], "metrics": run.record["metrics"]}
+        for run in runs
+    ]
     summary, lines = _select_best(trials) if len(rates) > 1 else _summarize_seeds(trials)
     text = json.dumps({**summary, "trials": trials}, indent=1)
     save(folder / SUMMARY_FILE, f"{text}\n".encode())
@@ -243,22 +241,12 @@ def _describe_training(selection: Selection, data: Dataset, trainer: Trainer) ->
     yield f"network {network}, batch size {config.batch_size}, {rate}, seed {config.seed}"
 
 
-def _make_trial(record: Record) -> Trial:
-    return {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"] or {}}
-
-
-def _select_numbers(trial: Trial) -> dict[str, float]:
-    """Return the metrics that are single numbers."""
-    return {name: value for name, value in trial["metrics"].items() if isinstance(value, int | float)}
-
-
 def _summarize_seeds(trials: list[Trial]) -> tuple[dict[str, object], list[str]]:
     """Return mean and sample standard deviation (n - 1) of the metrics over the seeds, and lines to print."""
     summary, lines = {}, ["== all seeds, mean ± standard deviation"]
-    metrics = list(map(_select_numbers, trials))
-    for name in metrics[0]:
-        if all(name in trial for trial in metrics):
-            values = [trial[name] for trial in metrics]
+    for name in trials[0]["metrics"]:
+        values = [trial["metrics"].get(name) for trial in trials]
+        if all(isinstance(value, int | float) for value in values):
             mean, deviation = statistics.fmean(values), statistics.stdev(values)
             summary[name] = {"mean": mean, "standard_deviation": deviation}
             if name.endswith("accuracy"):
@@ -270,10 +258,9 @@ def _select_best(trials: list[Trial]) -> tuple[dict[str, object], list[str]]:
     """Return the trial with the highest validation accuracy, then the lowest loss, and a line to print."""
 
     def quality(trial: Trial) -> tuple[float, float]:
-        metrics = _select_numbers(trial)
-        return metrics["validation_accuracy"], -metrics["validation_loss"]
+        return trial["metrics"]["validation_accuracy"], -trial["metrics"]["validation_loss"]
 
     best = max(trials, key=quality)
-    accuracy, test = (_select_numbers(best)[f"{part}_accuracy"] for part in ("validation", "test"))
+    accuracy, test = (best["metrics"][f"{part}_accuracy"] for part in ("validation", "test"))
     line = f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}"
     return {"over": "learning rates", "best": best}, [line]

@@ -58,8 +58,6 @@ def _check_training(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, s
         yield "patience", "validation", "needs --validation N, the number of samples that tell when to stop"
     if c.seed + c.repeats > 2**64:
         yield "repeats", None, "the last seed is above 2^64 - 1: use a smaller --seed"
-    if c.repeats > 1 and c.init_from is not None and not _draws_random_numbers(c):
-        yield "repeats", None, "every seed trains the same: from --init-from on, nothing is random"
     if c.repeats > 1 and isinstance(c.learning_rate, tuple):
         yield "repeats", None, "expected 1 with several learning rates: choose one rate first, then repeat"
     if c.momentum is not None and c.optimizer not in ("momentum", "nesterov"):
@@ -73,12 +71,6 @@ def _check_training(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, s
     if c.warmup_epochs > c.epochs:
         message = f"expected at most the number of --epochs, {c.epochs}, got {c.warmup_epochs}"
         yield "warmup_epochs", "epochs", message
-
-
-def _draws_random_numbers(c: "TrainConfig | SimpleNamespace") -> bool:
-    """Return whether training uses random numbers after the parameters are initialised."""
-    distorted = c.augment_shift, c.augment_rotate, c.augment_scale, c.augment_shear, c.augment_elastic_alpha
-    return c.batch_size != "full" or any((c.dropout, c.input_dropout, c.validation, *distorted))
 
 
 def merge_settings(

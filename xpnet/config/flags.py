@@ -59,6 +59,8 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     ------
     ConfigError
         A flag or a setting is wrong: the message names the flag, or the file and its key.
+    DataError
+        The file cannot be read.
     SystemExit
         With code 0 after `--help`.
     """

@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,23 +166,21 @@ UNITS = Rule("whole numbers, each 1 or more", _are_units, int, nargs="*")
 # Text
 
 
-def _is_folder_name(value: object) -> bool:
-    if not isinstance(value, str) or not value.strip() or value.startswith("."):
-        return False
-    return not any(
-        character in "/\\" or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
-        for character in value
+def _text_rule(expected: str, pattern: str, metavar: str | None = None) -> Rule:
+    """Return the rule that allows strings that match a regular expression."""
+    allowed = re.compile(pattern)
+    return Rule(
+        expected, lambda value: isinstance(value, str) and bool(allowed.fullmatch(value)), metavar=metavar
     )
 
 
-def _is_device(value: object) -> bool:
-    """Return whether a value is a name without blanks; the backends check the name itself."""
-    return isinstance(value, str) and re.fullmatch(r"[\w:.-]+", value) is not None
-
-
 PATH = Rule("a path", lambda value: isinstance(value, Path) and "\0" not in str(value), Path)
-FOLDER_NAME = Rule("a folder name without / or \\, control characters or a leading dot", _is_folder_name)
-DEVICE = Rule("auto, cpu, cuda or cuda:N", _is_device, metavar="{auto,cpu,cuda,cuda:N}")
+FOLDER_NAME = _text_rule(
+    "a folder name without / or \\, control characters or a leading dot",
+    r"(?![.])(?=.*\S)[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+",
+)
+DEVICE = _text_rule("auto, cpu, cuda or cuda:N", r"[\w:.-]+", "{auto,cpu,cuda,cuda:N}")
+"""A name without blanks; the backends check the name itself."""
 
 # For messages
 

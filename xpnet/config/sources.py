@@ -9,7 +9,7 @@ from xpnet._lib.files import read_regular_file
 from xpnet._lib.text import did_you_mean
 from xpnet.config.rules import format_value, one_of
 from xpnet.config.training import RULES, TrainConfig
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import ConfigError
 
 _RECIPES = Path(__file__).resolve().parent / "recipes"
 LARGEST = 2**20
@@ -23,14 +23,14 @@ def read_toml(file: Path) -> tuple[dict[str, object], str | None]:
 
     Raises
     ------
+    DataError
+        The file cannot be read.
     ConfigError
-        The file cannot be read, is no TOML, or a key or value is wrong: one line with file and key.
+        It is no TOML, or a key or value is wrong: one line with file and key.
     """
+    content = read_regular_file(file, LARGEST, "--config takes a TOML file")
     try:
-        content = read_regular_file(file, LARGEST, "--config takes a TOML file")
         table = tomllib.loads(content.decode())
-    except DataError as error:
-        raise ConfigError(str(error)) from error
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         msg = f"{file}: not a TOML file ({reason}): expected lines such as batch_size = 32"

@@ -1,7 +1,6 @@
 """The complete, validated configuration of a training run."""
 
 import json
-import unicodedata
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -110,7 +109,7 @@ def to_toml(config: TrainConfig) -> str:
 
     values = {key: value for key, value in to_json(config).items() if value is not None}
     for key, value in values.items():
-        if isinstance(value, str) and any(unicodedata.category(character) == "Cs" for character in value):
+        if isinstance(value, str) and value.encode(errors="replace").decode() != value:
             msg = f"{flag(key)}: expected text that a TOML file can hold, got {format_value(value)}"
             raise ConfigError(msg)
     return tomli_w.dumps(values)
