@@ -104,19 +104,14 @@ class TestRealTracker:
     def test_holds_every_metric_of_both_sessions_once(self, tracked):
         _, held, run, _ = tracked
         rows = read_metrics(run / "metrics.jsonl")
-        names = ("train_loss", "train_accuracy")
-        expected = [(row["epoch"], name, row[name]) for row in rows for name in names]
-        logged = [(step, name, row[name]) for step, row in held["history"] for name in names if name in row]
-        assert sorted(logged) == sorted(expected)
+        logged = [(step, row["train_loss"]) for step, row in held["history"] if "train_loss" in row]
+        assert sorted(logged) == [(row["epoch"], row["train_loss"]) for row in rows]
 
-    def test_holds_the_test_metrics(self, tracked):
+    def test_holds_result_files_and_ending(self, tracked):
         _, held, run, _ = tracked
         metrics = read_run(run)["metrics"]
         last = {name: value for step, row in held["history"] if step == 100 for name, value in row.items()}
         assert last.items() >= {name: metrics[name] for name in ("test_loss", "test_accuracy")}.items()
-
-    def test_holds_files_and_ending(self, tracked):
-        _, held, run, _ = tracked
         files = {file: sha256(run / file) for file in ("model.safetensors", "report.html")}
         assert held["files"] == files
         assert held["status"] == "completed"
@@ -136,12 +131,12 @@ class TestRealTracker:
     def test_is_named_at_the_end(self, tracked):
         name, _, run, line = tracked
         state = json.loads((run / f"track-{name}.json").read_bytes())
-        place = {
+        places = {
             "wandb": rf"runs/wandb/offline-run-\d+_\d+-{state['run']}",
             "trackio": f"project xpnet, run {state['name']}",
             "mlflow": f"experiment xpnet, run {state['name']}",
-        }[name]
-        assert re.fullmatch(rf"{name:<14}{place}", line)
+        }
+        assert re.fullmatch(rf"{name:<14}{places[name]}", line)
 
 
 # A tracker that notes what it is told: a module of the name of one, which stands before it on the path
@@ -212,22 +207,15 @@ def test_a_tracker_is_told_settings_epochs_result_files_and_end(fake, monkeypatc
     (begin, name, config), *epochs, (_, last, result), artifact, end = calls()
     assert (begin, artifact, end) == ("init", ["artifact", "model.safetensors", "model"], ["finish", 0])
     assert re.fullmatch(r"run-[0-9a-f]{8}", name)
-    assert record["config"].items() <= config.items()
-    assert config["started"] == record["started"]
+    assert config.items() >= {**record["config"], "started": record["started"]}.items()
     for row, (_, epoch, metrics) in zip(rows, epochs, strict=True):
         assert {"epoch": epoch, **metrics}.items() >= row.items()
+    expected = {key: record["metrics"][key] for key in ("test_loss", "test_accuracy", "seconds")}
+    assert result.items() >= {**expected, "fingerprint": record["fingerprint"]}.items()
     assert last == 4
-    assert result["fingerprint"] == record["fingerprint"]
-    assert result["test_accuracy"] == record["metrics"]["test_accuracy"]
-
-
-def test_the_times_are_those_of_the_training(fake, monkeypatch, finished):
-    record, rows = read_run(RUN_FOLDER), read_metrics(RUN_FOLDER / "metrics.jsonl")
-    copy(monkeypatch)
     started, ended = (datetime.fromisoformat(record[key]).timestamp() for key in ("started", "ended"))
-    times = [metrics["_timestamp"] for _, _, metrics in calls("log")]
+    times = [metrics["_timestamp"] for *_, metrics in calls("log")]
     assert times == pytest.approx([*(started + row["seconds"] for row in rows), ended], abs=0.002)
-    assert calls("log")[-1][2]["seconds"] == record["metrics"]["seconds"]
 
 
 def test_a_copy_that_goes_on_leaves_out_what_was_copied(fake, monkeypatch, finished):
@@ -270,7 +258,6 @@ def test_what_trackio_loses_is_a_warning(fake, monkeypatch, finished):
 FAILURES = {
     "error": ("def init(**words): raise OSError('disk\\nfull')", "OSError: disk full"),
     "exit": ("raise SystemExit(3)", "SystemExit: 3"),
-    "long message": ("raise ValueError('x' * 1000)", f"ValueError: {'x' * 288}"),
     "death": ("os._exit(7)", "no answer, exit code 7 (the limit is 120 s)"),
 }
 
