@@ -18,6 +18,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from filelock import FileLock
+
 from xpnet._lib.files import write_atomic
 from xpnet._lib.text import complain
 from xpnet.errors import ConfigError
@@ -52,13 +54,13 @@ class Tracker(Callback):
     """
 
     def __init__(self, name: str, folder: Path, echo: Callable[[str], None], *, debug: bool = False) -> None:
-        self._name, self._folder, self._echo, self._debug = name, folder, echo, debug
+        self._name, self._run, self._echo, self._debug = name, folder, echo, debug
         self._process: subprocess.Popen[str] | None = None
 
     def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
         """Start the child process."""
         self._process = subprocess.Popen(  # noqa: S603 - the arguments are validated settings
-            [sys.executable, "-P", "-u", "-m", "xpnet.trackers", self._name, self._folder, str(LIMIT)],
+            [sys.executable, "-P", "-u", "-m", "xpnet.trackers", self._name, self._run, str(LIMIT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if self._debug else subprocess.DEVNULL,
@@ -86,10 +88,9 @@ class Tracker(Callback):
         answer, _ = process.communicate()
         if process.returncode == 0:
             self._echo(f"{self._name:<14}{answer}")
-        else:
-            reason = answer or f"no answer, exit code {process.returncode} (the limit is {LIMIT:g} s)"
-            consequence = f"nothing is lost, {self._folder} has the whole record"
-            complain(f"warning: --track {self._name}: {reason}: {consequence}")
+            return
+        cause = answer or f"no answer, exit code {process.returncode} (the limit is {LIMIT:g} s)"
+        complain(f"warning: --track {self._name}: {cause}: nothing is lost, {self._run} has the whole record")
 
 
 def main() -> None:
@@ -195,11 +196,12 @@ def copy_to_mlflow(source: TrackedRun) -> str:
     default = f"sqlite:///{(out / 'mlflow.db').as_posix().replace('%', '%25').replace('?', '%3F')}"
     os.environ |= {**ENVIRONMENT, "MLFLOW_TRACKING_URI": default, **os.environ}
     mlflow, experiment = import_module("mlflow"), os.environ.get("MLFLOW_EXPERIMENT_NAME", "xpnet")
-    client = mlflow.MlflowClient()
-    known = client.get_experiment_by_name(experiment)
     artifacts = (out / "mlartifacts").as_uri() if os.environ["MLFLOW_TRACKING_URI"] == default else None
-    if state["epoch"] < 0:
+    with FileLock(out / ".mlflow.lock"):  # two clients must not create the tables at once
+        client = mlflow.MlflowClient()
+        known = client.get_experiment_by_name(experiment)
         number = known.experiment_id if known else client.create_experiment(experiment, artifacts)
+    if state["epoch"] < 0:
         state["run"] = client.create_run(number, source.started, run_name=state["name"]).info.run_id
         mlflow.log_params(source.settings, run_id=state["run"])
     client.update_run(state["run"], "RUNNING")

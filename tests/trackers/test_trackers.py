@@ -325,6 +325,17 @@ def test_after_ctrl_c_nobody_waits_for_the_trackers(fake, finished):
     assert calls()[-1] == ["finish", 0]
 
 
+def test_one_process_at_a_time_makes_the_tables_of_mlflow(capsys, fake, finished):
+    take = """
+        import filelock
+        class MlflowClient:
+            def __init__(self): filelock.FileLock("runs/.mlflow.lock", blocking=False).acquire()
+    """
+    fake(take, name="mlflow")
+    run_tracker(name="mlflow")
+    assert "warning: --track mlflow: Timeout: " in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_when_the_training_is_killed_its_tracker_finishes(fake):
     words = [*RUN, "--epochs", "1000000", "--track", "wandb"]
