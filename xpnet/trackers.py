@@ -38,7 +38,13 @@ ENVIRONMENT = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", **dict
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """Raise ConfigError if the library of a tracker is not installed; none is imported."""
+    """Check that the libraries of these trackers are installed, without importing them.
+
+    Raises
+    ------
+    ConfigError
+        A library is not installed.
+    """
     for name in names:
         if getattr(find_spec(name), "origin", None) is None:  # a plain folder of that name has no origin
             fix = f'pip install -e ".[{name}]" in the checkout of xpnet'

@@ -16,9 +16,8 @@ from xpnet.arithmetic import Native, Reproducible, host, random
 from xpnet.backends.resolve import make
 from xpnet.config.augmentation import Augmentation
 from xpnet.data import distort
-from xpnet.data.augment import build_augmenter, square_side
+from xpnet.data.augment import build_augmenter
 from xpnet.data.resample import build_warper
-from xpnet.errors import ConfigError
 
 ALL = Augmentation(shift=2, rotate=15, scale=0.15, shear=0.15, elastic_alpha=34, elastic_sigma=4)
 SEED = 3
@@ -91,14 +90,6 @@ def transforms_of(matrices, size, shifts=(0.0, 0.0)):
     centre = (np.array(size[::-1]) - 1) / 2
     offsets = np.broadcast_to(centre + np.asarray(shifts), (len(matrices), 2))
     return np.concatenate([np.moveaxis(matrices, 1, 0), offsets.T[:, :, None]], axis=2)
-
-
-def test_images_are_square_and_of_pixels():
-    assert square_side(784, pixels=True) == 28
-    with pytest.raises(ConfigError, match="785 features make no square"):
-        square_side(785, pixels=True)
-    with pytest.raises(ConfigError, match="the data hold decimals"):
-        square_side(784, pixels=False)
 
 
 @pytest.mark.parametrize("name", ["shift", "rotate", "scale", "shear", "elastic_alpha"])

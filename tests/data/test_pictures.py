@@ -180,13 +180,6 @@ def opaque_with_hidden_colours(image):
     return result
 
 
-def with_transparent_paper(image):
-    """A palette with a transparent index."""
-    result = image.quantize(4)
-    result.info["transparency"] = result.getpixel((0, 0))
-    return result
-
-
 @pytest.mark.parametrize(
     ("name", "convert"),
     [
@@ -194,14 +187,12 @@ def with_transparent_paper(image):
         ("bits.png", lambda image: image.convert("1", dither=Image.Dither.NONE)),
         ("deep.png", deep),
         ("palette.png", lambda image: image.convert("RGB").quantize(8)),
-        ("transparent-palette.png", with_transparent_paper),
         ("transparent.png", with_alpha),
         ("light-transparent.png", lambda image: with_alpha(image, (255, 250, 240, 0))),
         ("transparent-corner.png", opaque_with_hidden_colours),
         ("colour.jpeg", lambda image: image.convert("RGB")),
         ("cmyk.jpg", lambda image: image.convert("CMYK")),
         ("palette.gif", lambda image: image),
-        ("grey.bmp", lambda image: image),
         ("deep.tif", deep),
         ("decimals.tif", lambda image: Image.fromarray(grey(image).astype(np.float32) / 255)),
         ("transparent.webp", with_alpha),
