@@ -18,15 +18,9 @@ from xpnet.errors import DataError
 PAPER, INK = 235, 30
 
 
-@pytest.fixture(scope="module")
-def mnist():
-    """The first 200 test images."""
-    return datasets.load().x_test[:200].reshape(-1, FIELD, FIELD)
-
-
-def seven(width=300, height=300, pen=24, paper=PAPER, ink=INK):
+def seven(width=300, pen=24, paper=PAPER, ink=INK):
     """A 7 drawn with a pen, off the centre of a sheet."""
-    image = Image.new("L", (width, height), paper)
+    image = Image.new("L", (width, 300), paper)
     draw = ImageDraw.Draw(image)
     draw.line([(60, 50), (170, 50), (110, 210)], fill=ink, width=pen, joint="curve")
     return image
@@ -34,6 +28,10 @@ def seven(width=300, height=300, pen=24, paper=PAPER, ink=INK):
 
 def grey(image):
     return np.asarray(image, np.float64)
+
+
+def form(image):
+    return to_mnist_form(grey(image)).astype(int)
 
 
 def saved(image, path, **options):
@@ -61,19 +59,15 @@ def pasted(digit, rows, columns, top, left):
 # The form
 
 
-def test_images_of_mnist_come_out_nearly_unchanged(mnist):
-    changes = np.array([difference(to_mnist_form(grey(image)), image) for image in mnist])
-    assert np.mean(changes <= 12) >= 0.97
-    assert np.median(changes) <= 8
-
-
-def test_they_do_so_inverted_moved_and_enlarged(mnist):
+@pytest.mark.parametrize("factor", [1, 5])
+def test_images_of_mnist_come_out_nearly_unchanged(factor):
+    """As they are, and dark on white, moved and enlarged."""
     changes = []
-    for index, image in enumerate(mnist[:60]):
-        sheet = 255 - pasted(image, 60, 44, index % 32, index % 16)
-        large = sheet.repeat(5, axis=0).repeat(5, axis=1)
-        changes.append(difference(to_mnist_form(grey(large)), image))
+    for index, image in enumerate(datasets.load().x_test[:40].reshape(-1, FIELD, FIELD)):
+        sheet = image if factor == 1 else 255 - pasted(image, 60, 44, index % 32, index % 16)
+        changes.append(difference(form(sheet.repeat(factor, axis=0).repeat(factor, axis=1)), image))
     assert np.mean(np.array(changes) <= 12) >= 0.9
+    assert np.median(changes) <= 8
 
 
 def connected_strokes():
@@ -93,29 +87,21 @@ def connected_strokes():
     return st.lists(point, min_size=2, max_size=5).filter(is_large).map(drawn)
 
 
-@settings(max_examples=40)
-@given(
-    sheet=connected_strokes(),
-    top=st.integers(0, 40),
-    left=st.integers(0, 40),
-    factor=st.integers(1, 4),
-    dark=st.booleans(),
-)
+@settings(max_examples=15)
+@given(connected_strokes(), st.integers(0, 40), st.integers(0, 40), st.integers(1, 4), st.booleans())
 def test_place_size_and_polarity_make_no_difference(sheet, top, left, factor, dark):
     moved = pasted(sheet, 96, 96, top, left).repeat(factor, axis=0).repeat(factor, axis=1)
-    actual = to_mnist_form(grey(255 - moved if dark else moved))
     # The areas of fewer than three pixels for one of the field's differ by their rounding.
-    assert nearest(actual, to_mnist_form(grey(sheet))) <= 1
+    assert nearest(form(255 - moved if dark else moved), form(sheet)) <= 1
 
 
 @settings(max_examples=40)
-@given(sheet=connected_strokes(), side=st.sampled_from([8, 14, 28, 29, 56]))
+@given(sheet=connected_strokes(), side=st.sampled_from([1, 3, 6, 8, 14, 28, 29, 56]))
 def test_the_longer_side_fills_the_box_and_the_centre_of_mass_is_in_the_middle(sheet, side):
     actual = to_mnist_form(grey(sheet), side).astype(int)
-    assert actual.shape == (side, side)
-    assert actual.max() == 255
+    assert (actual.shape, actual.max()) == ((side, side), 255)
     rows, columns = (np.flatnonzero((actual > 127).any(axis=axis)) for axis in (1, 0))
-    box = round(BOX * side / FIELD)
+    box = max(1, round(BOX * side / FIELD))
     longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
     assert box - 2 <= longer <= box
     for axis in (0, 1):
@@ -125,37 +111,12 @@ def test_the_longer_side_fills_the_box_and_the_centre_of_mass_is_in_the_middle(s
         assert int(centre) == side // 2 or clamped
 
 
-def test_pixels_of_mnist_itself_have_their_centre_of_mass_in_pixel_14(mnist):
-    for image in mnist.astype(int):
-        for axis in (0, 1):
-            profile = image.sum(axis=axis)
-            assert int((profile * (np.arange(FIELD) + 0.5)).sum() / profile.sum()) == 14
-
-
-@pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 6, 7])
-def test_tiny_fields_hold_the_digit_too(side):
-    actual = to_mnist_form(grey(seven()), side)
-    assert actual.shape == (side, side)
-    assert actual.max() == 255
-
-
-def test_none_of_the_ink_is_cut_off_where_its_centre_is_far_from_the_middle():
-    sheet = np.zeros((60, 60))
-    sheet[10:50, 10:12] = 255  # a long thin tail, and a heavy head
-    sheet[44:50, 10:50] = 255
-    sheet[40:50, 40:50] = 255
-    actual = to_mnist_form(sheet)
-    bare = actual[actual.any(axis=1)][:, actual.any(axis=0)]
-    assert min(bare.shape) >= 20
-
-
 # Light
 
 
 @pytest.mark.parametrize(("paper", "ink"), [(255, 0), (0, 255), (200, 120), (90, 160), (40, 80)])
 def test_contrast_makes_little_difference(paper, ink):
-    expected = to_mnist_form(grey(seven()))
-    assert difference(to_mnist_form(grey(seven(paper=paper, ink=ink))), expected) <= 6
+    assert difference(form(seven(paper=paper, ink=ink)), form(seven())) <= 6
 
 
 def test_a_photograph_of_paper_in_slanting_light_comes_out_as_the_drawing(tmp_path):
@@ -164,72 +125,51 @@ def test_a_photograph_of_paper_in_slanting_light_comes_out_as_the_drawing(tmp_pa
     noise = np.random.default_rng(0).normal(0, 4, (300, 300))
     photograph = np.clip(grey(seven(ink=60)) * light + noise, 0, 255).astype(np.uint8)
     path = saved(Image.fromarray(photograph), tmp_path / "photograph.jpg", quality=70)
-    actual, expected = read_digit(path), to_mnist_form(grey(seven()))
-    assert nearest(actual, expected, lambda a, b: np.abs(a.astype(int) - b).mean()) < 6
-    assert expected.mean() > 25
+    assert nearest(read_digit(path), form(seven()), lambda a, b: np.abs(a.astype(int) - b).mean()) < 6
 
 
-def test_specks_are_no_part_of_the_digit():
+def test_specks_are_no_part_of_the_digit_but_separate_strokes_are():
     sheet = seven()
-    expected = to_mnist_form(grey(sheet))
-    draw = ImageDraw.Draw(sheet)
     for x, y in [(280, 290), (10, 200), (290, 15)]:
-        draw.rectangle((x, y, x + 4, y + 4), fill=0)
-    assert difference(to_mnist_form(grey(sheet)), expected) <= 6
-
-
-def test_separate_strokes_are_parts_of_the_digit():
-    sheet = seven()
+        ImageDraw.Draw(sheet).rectangle((x, y, x + 4, y + 4), fill=0)
+    assert difference(form(sheet), form(seven())) <= 6
     ImageDraw.Draw(sheet).line([(200, 120), (260, 120)], fill=INK, width=24)
-    both = to_mnist_form(grey(sheet))
-    assert difference(both, to_mnist_form(grey(seven()))) > 100
+    assert difference(form(sheet), form(seven())) > 100
 
 
 def test_a_thin_pen_leaves_as_much_ink_as_a_usual_one():
-    thin, usual = (to_mnist_form(grey(seven(pen=pen))).astype(int) for pen in (2, 16))
-    assert 0.7 * usual.sum() <= thin.sum() <= 1.3 * usual.sum()
+    assert form(seven(pen=2)).sum() == pytest.approx(form(seven(pen=16)).sum(), rel=0.3)
 
 
-@pytest.mark.parametrize(
-    "sheet",
-    {
-        "white": np.full((40, 40), 255.0),
-        "black": np.zeros((40, 40)),
-        "one pixel": np.full((1, 1), 7.0),
-        "a line": np.full((1, 50), 7.0),
-        "nearly white": np.where(np.arange(1600).reshape(40, 40) == 820, 240.0, 255.0),
-        "noise": np.random.default_rng(0).normal(128, 20, (200, 200)),
-        "a gradient": np.add.outer(np.arange(100.0), np.arange(100.0)),
-    }.items(),
-    ids=lambda item: item[0],
-)
+BLANK = {
+    "white": np.full((40, 40), 255.0),
+    "black": np.zeros((40, 40)),
+    "one pixel": np.full((1, 1), 7.0),
+    "a line": np.full((1, 50), 7.0),
+    "nearly white": np.where(np.arange(1600).reshape(40, 40) == 820, 240.0, 255.0),
+    "noise": np.random.default_rng(0).normal(128, 20, (200, 200)),
+    "a gradient": np.add.outer(np.arange(100.0), np.arange(100.0)),
+}
+
+
+@pytest.mark.parametrize("sheet", BLANK)
 def test_a_blank_sheet_is_an_error(sheet):
     with pytest.raises(DataError, match="no digit found: nothing stands out"):
-        to_mnist_form(sheet[1])
+        to_mnist_form(BLANK[sheet])
 
 
 # Files
-
-
-def dithered(image):
-    return image.convert("1", dither=Image.Dither.NONE)
 
 
 def deep(image):
     return Image.fromarray((np.asarray(image).astype(np.uint16)) * 257)
 
 
-def with_alpha(image):
+def with_alpha(image, colour=(20, 20, 60, 0)):
     """The ink alone, its strength in the alpha channel."""
     alpha = Image.fromarray(((PAPER - grey(image)) * 255 / (PAPER - INK)).astype(np.uint8))
-    result = Image.new("RGBA", image.size, (20, 20, 60, 0))
+    result = Image.new("RGBA", image.size, colour)
     result.putalpha(alpha)
-    return result
-
-
-def light_with_alpha(image):
-    result = Image.new("RGBA", image.size, (255, 250, 240, 0))
-    result.putalpha(with_alpha(image).getchannel("A"))
     return result
 
 
@@ -240,85 +180,64 @@ def opaque_with_hidden_colours(image):
     return result
 
 
-def with_transparent_paper(image):
-    """A palette with a transparent index."""
-    result = image.quantize(4)
-    result.info["transparency"] = result.getpixel((0, 0))
-    return result
-
-
 @pytest.mark.parametrize(
     ("name", "convert"),
     [
         ("grey.png", lambda image: image),
-        ("bits.png", dithered),
+        ("bits.png", lambda image: image.convert("1", dither=Image.Dither.NONE)),
         ("deep.png", deep),
-        ("colour.png", lambda image: image.convert("RGB")),
-        ("grey-alpha.png", lambda image: image.convert("LA")),
         ("palette.png", lambda image: image.convert("RGB").quantize(8)),
-        ("transparent-palette.png", with_transparent_paper),
         ("transparent.png", with_alpha),
-        ("light-transparent.png", light_with_alpha),
+        ("light-transparent.png", lambda image: with_alpha(image, (255, 250, 240, 0))),
         ("transparent-corner.png", opaque_with_hidden_colours),
-        ("grey.jpg", lambda image: image),
         ("colour.jpeg", lambda image: image.convert("RGB")),
         ("cmyk.jpg", lambda image: image.convert("CMYK")),
         ("palette.gif", lambda image: image),
-        ("grey.bmp", lambda image: image),
-        ("grey.tif", lambda image: image),
         ("deep.tif", deep),
         ("decimals.tif", lambda image: Image.fromarray(grey(image).astype(np.float32) / 255)),
-        ("colour.webp", lambda image: image.convert("RGB")),
         ("transparent.webp", with_alpha),
         ("grey.pgm", lambda image: image),
     ],
 )
 def test_every_form_of_file_gives_the_same_digit(tmp_path, name, convert):
     path = saved(convert(seven()), tmp_path / name)
-    assert nearest(read_digit(path), to_mnist_form(grey(seven()))) <= 12
+    assert nearest(read_digit(path), form(seven())) <= 12
 
 
-BACKWARDS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_camera_makes_no_difference(tmp_path, suffix, orientation):
-    image = seven(width=320)
-    turn = BACKWARDS.get(orientation)
-    stored = image if turn is None else image.transpose(turn)
+@pytest.mark.parametrize(
+    ("suffix", "orientation", "turn"),
+    [
+        ("jpg", 3, Image.Transpose.ROTATE_180),
+        ("png", 6, Image.Transpose.ROTATE_90),
+        ("webp", 8, Image.Transpose.ROTATE_270),
+        ("tif", 5, Image.Transpose.TRANSPOSE),
+    ],
+)
+def test_a_turned_camera_makes_no_difference(tmp_path, suffix, orientation, turn):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = saved(stored.convert("RGB"), tmp_path / f"turned.{suffix}", exif=exif)
+    stored = seven(width=320).transpose(turn).convert("RGB")
+    path = saved(stored, tmp_path / f"turned.{suffix}", exif=exif)
     assert read_grey(path).shape == (300, 320)
-    assert nearest(read_digit(path), to_mnist_form(grey(image))) <= 12
+    assert nearest(read_digit(path), form(seven(width=320))) <= 12
 
 
 def test_damaged_exif_spoils_nothing(tmp_path):
     path = saved(seven(), tmp_path / "image.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
-    assert nearest(read_digit(path), to_mnist_form(grey(seven()))) <= 12
+    assert nearest(read_digit(path), form(seven())) <= 12
 
 
 @pytest.mark.parametrize("name", ["large.png", "large.jpg"])
 def test_large_pictures_are_reduced_and_give_the_same_digit(tmp_path, name):
-    large = seven().resize((3000, 3000), Image.Resampling.NEAREST)
-    path = saved(large, tmp_path / name)
+    path = saved(seven().resize((2400, 2400), Image.Resampling.NEAREST), tmp_path / name)
     assert max(read_grey(path).shape) < 2 * WORKING_SIDE
-    assert nearest(read_digit(path), to_mnist_form(grey(seven()))) <= 12
+    assert nearest(read_digit(path), form(seven())) <= 12
 
 
 def test_of_a_film_the_first_frame_counts(tmp_path):
     frames = [Image.new("L", (300, 300), PAPER)] * 3
     path = saved(seven(), tmp_path / "film.gif", save_all=True, append_images=frames)
-    assert nearest(read_digit(path), to_mnist_form(grey(seven()))) <= 12
+    assert nearest(read_digit(path), form(seven())) <= 12
 
 
 # Files that are no pictures
@@ -335,31 +254,29 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
 
 
-def encoded(image, kind, **options):
+def encoded(image, kind):
     file = io.BytesIO()
-    image.save(file, kind, **options)
+    image.save(file, kind)
     return file.getvalue()
+
+
+NOT_AN_IMAGE = "is no image that can be read: expected PNG, JPEG, GIF, BMP, WEBP, TIFF, PPM"
+DAMAGED = "the image is too large, damaged or cut short"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no image that can be read: expected PNG, JPEG, GIF"),
-        (b"a text\n" * 100, "is no image that can be read"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no image that can be read"),
-        (b"%PDF-1.4\n", "is no image that can be read"),
-        (encoded(seven(), "PNG")[:600], "the image is damaged or cut short"),
-        (encoded(seven(), "JPEG")[:1500], "the image is damaged or cut short"),
-        (encoded(seven(), "TIFF")[:40000], "the image is damaged or cut short"),
-        (png_header(10, 100), "the image is damaged or cut short"),
+        (b"", NOT_AN_IMAGE),
+        (b"a text\n" * 100, NOT_AN_IMAGE),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NOT_AN_IMAGE),
+        (encoded(seven(), "PNG")[:600], DAMAGED),
+        (encoded(seven(), "JPEG")[:1500], DAMAGED),
+        (encoded(seven(), "TIFF")[:40000], DAMAGED),
+        (png_header(10, 100), DAMAGED),
         (png_header(9000, 9000), f"has 9000 x 9000 pixels, at most {MAX_PIXELS} are read"),
-        (png_header(12000, 12000), f"has 12000 x 12000 pixels, at most {MAX_PIXELS} are read"),
-        (png_header(60000, 60000), f"has more pixels than the {MAX_PIXELS} that are read"),
-        (png_header(2**31 - 1, 2**31 - 1), f"has more pixels than the {MAX_PIXELS} that are read"),
-        (
-            encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF"),
-            r"the image is damaged or cut short \(a pixel is not finite\)",
-        ),
+        (png_header(2**31 - 1, 2**31 - 1), rf"{DAMAGED} \(Image size"),
+        (encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF"), "a pixel is not finite"),
         (encoded(Image.new("L", (90, 90), 255), "PNG"), "no digit found: nothing stands out"),
         (encoded(Image.new("RGBA", (90, 90)), "PNG"), "no digit found: nothing stands out"),
     ],
@@ -373,17 +290,14 @@ def test_what_is_no_picture_of_a_digit_is_an_error_of_one_line(tmp_path, content
 
 
 def test_what_is_no_file_is_an_error(tmp_path):
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")
+        with pytest.raises(DataError, match="is not a regular file"):
+            read_digit(tmp_path / "pipe.png")
     with pytest.raises(DataError, match=r"absent\.png: no such file"):
         read_digit(tmp_path / "absent.png")
     with pytest.raises(DataError, match="is a folder, an image file was expected"):
         read_digit(tmp_path)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_pipe_is_an_error_and_nothing_waits_for_it(tmp_path):
-    os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(DataError, match="is not a regular file"):
-        read_digit(tmp_path / "pipe.png")
 
 
 ORIGINALS = [
@@ -391,7 +305,7 @@ ORIGINALS = [
 ]
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     original=st.sampled_from(ORIGINALS),
     changes=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=6),
@@ -402,17 +316,16 @@ def test_damaged_bytes_give_a_digit_or_an_error_of_one_line(tmp_path_factory, or
         content[at % len(content)] = value
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
-    actual, message = digit_or_message(path)
-    if actual is None:
-        assert message.startswith(f"{path}: ")
-        assert "\n" not in message
+    result = digit_or_message(path)
+    if isinstance(result, str):
+        assert result.startswith(f"{path}: ")
+        assert "\n" not in result
     else:
-        assert actual.shape == (FIELD, FIELD)
-        assert actual.dtype == np.uint8
+        assert (result.shape, result.dtype) == ((FIELD, FIELD), np.uint8)
 
 
 def digit_or_message(path):
     try:
-        return read_digit(path), ""
+        return read_digit(path)
     except DataError as error:
-        return None, str(error)
+        return str(error)

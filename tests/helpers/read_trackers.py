@@ -1,9 +1,8 @@
 """What a tracker holds of a run, read with its own library or from its documented store, as JSON.
 
-``python read_trackers.py TRACKER NAME``, in the folder that holds ``runs``; it prints an object with
-config, history (a list of [epoch, figures]), files (their SHA-256 by name), status and fingerprint, and for
-MLflow times (start and end, in milliseconds). As a process of its own it keeps what the libraries warn of
-away from the tests.
+``python read_trackers.py TRACKER NAME``, in the folder that holds ``runs``, prints an object with config,
+history (a list of [epoch, metrics]), files (their SHA-256 by name), status, fingerprint, and times (start and
+end in milliseconds). As a process of its own it keeps what the libraries warn of away from the tests.
 """
 
 import hashlib
@@ -13,6 +12,7 @@ import sqlite3
 import struct
 import sys
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 BLOCK = 32768
@@ -30,23 +30,20 @@ def wandb(name):
     exits = [record.exit.exit_code for record in records if record.HasField("exit")]
     sessions = [record.run for record in records if record.HasField("run")]
     assert {run.display_name for run in sessions} == {name}
+    rows = [
+        {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+        for record in records
+        if record.HasField("history")
+    ]
+    entries = [entry for artifact in artifacts for entry in artifact.manifest.contents]
     return {
         "config": {item.key: json.loads(item.value_json) for item in sessions[0].config.update},
-        "history": [wandb_row(each.history) for each in records if each.HasField("history")],
-        "files": {
-            entry.path: sha256(entry.local_path)
-            for artifact in artifacts
-            for entry in artifact.manifest.contents
-        },
+        "history": [[row["_step"], {key: row[key] for key in row if key[0] != "_"}] for row in rows],
+        "files": {entry.path: sha256(entry.local_path) for entry in entries},
         "status": "failed" if exits[-1] else "completed",
-        "fingerprint": json.loads(artifacts[-1].metadata)["fingerprint"],
+        "fingerprint": rows[-1]["fingerprint"],
+        "times": [1000 * (rows[0]["_timestamp"] - rows[0]["seconds"]), 1000 * rows[-1]["_timestamp"]],
     }
-
-
-def wandb_row(history):
-    figures = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in history.item}
-    own = {key: value for key, value in figures.items() if not key.startswith("_")}
-    return [figures["_step"], own]
 
 
 def wandb_records(data):
@@ -76,22 +73,19 @@ def trackio(name):
     folder = Path(os.environ["TRACKIO_DIR"])
     (run,) = [run for run in Api().runs("xpnet") if run.name == name]
     with closing(sqlite3.connect(folder / "xpnet.db")) as base:
-        rows = base.execute(
-            "SELECT step, metrics FROM metrics WHERE run_id = ? ORDER BY id", [run.id]
-        ).fetchall()
-        versions = base.execute(
-            "SELECT manifest, metadata FROM artifact_versions WHERE producer_run_id = ? ORDER BY id",
-            [run.id],
-        ).fetchall()
-    facts = json.loads(versions[-1][1])
+        rows = base.execute("SELECT step, metrics FROM metrics WHERE run_id = ? ORDER BY id", [run.id])
+        history = [[step, json.loads(metrics)] for step, metrics in rows]
+        manifests = base.execute("SELECT manifest FROM artifact_versions WHERE producer_run_id = ?", [run.id])
+        entries = [entry for (manifest,) in manifests for entry in json.loads(manifest)]
     blobs = {path.name: path for path in folder.glob("artifacts/xpnet/blobs/sha256/*/*")}
-    entries = [entry for manifest, _ in versions for entry in json.loads(manifest)]
+    last, started = history[-1][1], datetime.fromisoformat(run.config["started"])
     return {
         "config": run.config,
-        "history": [[step, json.loads(metrics)] for step, metrics in rows],
+        "history": history,
         "files": {entry["path"]: sha256(blobs[entry["digest"]]) for entry in entries},
-        "status": facts["status"],
-        "fingerprint": facts["fingerprint"],
+        "status": last["status"],
+        "fingerprint": last["fingerprint"],
+        "times": [1000 * started.timestamp(), None],
     }
 
 
@@ -103,17 +97,12 @@ def mlflow(name):
     client = MlflowClient()
     experiment = client.get_experiment_by_name("xpnet")
     (run,) = [run for run in client.search_runs([experiment.experiment_id]) if run.info.run_name == name]
-    history = {}
-    for key in run.data.metrics:
-        for metric in client.get_metric_history(run.info.run_id, key):
-            history.setdefault(metric.step, []).append((key, metric.value))
+    values = [value for key in run.data.metrics for value in client.get_metric_history(run.info.run_id, key)]
+    files = client.list_artifacts(run.info.run_id)
     return {
         "config": run.data.params,
-        "history": [[step, {key: value}] for step in sorted(history) for key, value in history[step]],
-        "files": {
-            file.path: sha256(client.download_artifacts(run.info.run_id, file.path))
-            for file in client.list_artifacts(run.info.run_id)
-        },
+        "history": [[value.step, {value.key: value.value}] for value in values],
+        "files": {file.path: sha256(client.download_artifacts(run.info.run_id, file.path)) for file in files},
         "status": {"FINISHED": "completed"}.get(run.info.status, run.info.status),
         "fingerprint": run.data.tags["fingerprint"],
         "times": [run.info.start_time, run.info.end_time],
@@ -122,5 +111,4 @@ def mlflow(name):
 
 if __name__ == "__main__":
     tracker, name = sys.argv[1:]
-    readers = {"wandb": wandb, "trackio": trackio, "mlflow": mlflow}
-    print(json.dumps(readers[tracker](name)))
+    print(json.dumps({"wandb": wandb, "trackio": trackio, "mlflow": mlflow}[tracker](name)))

@@ -31,16 +31,8 @@ def blobs(path, features=144, classes=3, samples=300, seed=0, dtype=np.uint8):
 
 def trained(folder, *flags):
     """Train, and return the run's folder."""
-    words = [
-        "--out",
-        str(folder.parent),
-        "--name",
-        folder.name,
-        "--quiet",
-        "--no-report",
-        *map(str, flags),
-    ]
-    assert train.main(words) == 0
+    words = ["--out", folder.parent, "--name", folder.name, "--quiet", "--no-report", *flags]
+    assert train.main([*map(str, words)]) == 0
     return folder
 
 

@@ -3,14 +3,12 @@
 import base64
 import io
 import shutil
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 from report_pages import rewrite, save_data, trained
 from requirements import chromium
-from strokes import strokes
 
 from xpnet.data import datasets
 from xpnet.data.pictures import to_mnist_form
@@ -18,16 +16,15 @@ from xpnet.inference.predictor import Predictor
 from xpnet.report import write_report
 
 pytestmark = [pytest.mark.needs("browser"), pytest.mark.slow]
-IMAGES, DIGITS = 1000, 50
+IMAGES = 1000
 
-NETWORKS = {
-    "default": ("--hidden", 10),
-    "no hidden layer": ("--hidden",),
-    "tanh, batch norm": ("--hidden", 20, 15, 12, "--activation", "tanh", "--batch-norm"),
-    "sigmoid, standardized": ("--activation", "sigmoid", "--normalize", "standardize"),
-    "leaky relu, float32": ("--activation", "leaky-relu", "--arithmetic", "native"),
-    "raw inputs": ("--normalize", "none", "--init", "he", "--lr", 1e-6),
-}
+NETWORKS = [
+    ("pixels", 1, "--hidden"),
+    ("floats", 255, "--hidden 20 15 12 --activation tanh --batch-norm"),
+    ("pixels", 1, "--activation sigmoid --normalize standardize"),
+    ("floats", 255, "--activation leaky-relu --arithmetic native"),
+    ("pixels", 1, "--normalize none --init he --lr 1e-6"),
+]
 
 LOGITS = """
 ([encoded, features, divisor]) => {
@@ -41,6 +38,13 @@ LOGITS = """
     rows.push([Array.from(logits), Array.from(xpnet.softmax(logits))]);
   }
   return rows;
+}
+"""
+FIELD = """
+([encoded, width, height, side]) => {
+  const ink = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
+  const pixels = xpnet.field({ ink, width, height }, side);
+  return pixels && Array.from(pixels);
 }
 """
 
@@ -65,28 +69,24 @@ def opened(browser):
         context.set_offline(True)
         contexts.append(context)
         page = context.new_page()
-        address = path.as_uri()
         page.on("console", lambda message: trouble.append(message.text))
         page.on("pageerror", lambda error: trouble.append(str(error)))
         page.on("dialog", lambda dialog: trouble.append(dialog.message))
-        page.on(
-            "request",
-            lambda request: None if request.url in (address, "data:,") else trouble.append(request.url),
-        )
-        page.goto(address)
+        page.on("request", lambda request: trouble.append(request.url))
+        page.goto(path.as_uri())
         return page
 
     yield open_page
     for context in contexts:
         context.close()
-    assert [text for text in trouble if not text.startswith("data:image/png")] == []
+    allowed = ("file:", "data:,", "data:image/png")
+    assert [text for text in trouble if not text.startswith(allowed)] == []
 
 
 @pytest.fixture(scope="module")
 def quick(browser, tmp_path_factory):
     """The report of a run with the recipe quick on MNIST."""
-    run = trained(tmp_path_factory.mktemp("browser") / "quick", "--recipe", "quick")
-    return write_report(run)
+    return write_report(trained(tmp_path_factory.mktemp("browser") / "quick", "--recipe", "quick"))
 
 
 @pytest.fixture(scope="module")
@@ -94,28 +94,14 @@ def mnist():
     return datasets.load()
 
 
-@pytest.fixture(scope="module")
-def little(mnist, tmp_path_factory):
-    """Two data sets of 1,000 MNIST digits to train on and 1,000 to test on: pixels, and floats."""
-    folder = tmp_path_factory.mktemp("little")
-    names = ("x_train", "y_train", "x_test", "y_test")
-    pixels = {name: getattr(mnist, name)[:IMAGES] for name in names}
-    floats = {name: pixels[name] / 255.0 for name in ("x_train", "x_test")}
-    return {
-        "pixels": save_data(folder / "pixels.npz", **pixels),
-        "floats": save_data(folder / "floats.npz", **{**pixels, **floats}),
-    }
-
-
 def assert_agree(page, run, pixels, divisor=1):
     """Compare logits and probabilities of the page and of Python for the raw rows pixels / divisor."""
     predictor = Predictor.load(run, device="cpu", backend="numpy")
     arguments = [base64.b64encode(pixels.tobytes()).decode(), pixels.shape[1], divisor]
     logits, probabilities = np.moveaxis(np.array(page.evaluate(LOGITS, arguments)), 1, 0)
-    x = pixels if divisor == 1 else pixels / divisor
-    expected = predictor.logits(x)
+    expected, expected_probabilities = predictor.outputs(pixels if divisor == 1 else pixels / divisor)
     assert logits.shape == expected.shape == (IMAGES, 10)
-    assert np.abs(probabilities - predictor.probabilities(x)).max() <= 1e-5
+    assert np.abs(probabilities - expected_probabilities).max() <= 1e-5
     largest = np.maximum(np.abs(expected).max(axis=1, keepdims=True), 1.0)
     assert (np.abs(logits - expected) <= 1e-5 * largest).all()
 
@@ -125,19 +111,32 @@ def test_the_page_computes_what_python_does_for_1000_test_images(quick, opened, 
     assert quick.stat().st_size <= 300_000
 
 
-@pytest.mark.parametrize(("kind", "divisor"), [("pixels", 1), ("floats", 255)])
-@pytest.mark.parametrize("flags", NETWORKS.values(), ids=NETWORKS.keys())
-def test_so_it_does_for_every_kind_of_network(tmp_path, opened, mnist, little, flags, kind, divisor):
-    words = ("--data", little[kind], "--epochs", 2, "--batch-size", 100, *flags)
-    run = trained(tmp_path / "run", *words)
+@pytest.mark.parametrize(("kind", "divisor", "flags"), NETWORKS)
+def test_so_it_does_for_every_kind_of_network(tmp_path, opened, mnist, kind, divisor, flags):
+    arrays = {name: getattr(mnist, name)[:IMAGES] for name in ("x_train", "y_train", "x_test", "y_test")}
+    if kind == "floats":
+        arrays |= {name: arrays[name] / 255.0 for name in ("x_train", "x_test")}
+    words = ("--data", save_data(tmp_path / "little.npz", **arrays), "--epochs", 2, "--batch-size", 100)
+    run = trained(tmp_path / "run", *words, *flags.split())
     assert_agree(opened(write_report(run)), run, mnist.x_test[:IMAGES], divisor)
 
 
 # Drawing
 
+STROKES = {
+    0: [[(14, 4), (8, 8), (7, 15), (10, 22), (15, 23), (20, 18), (20, 9), (14, 4)]],
+    1: [[(15, 4), (13, 23)]],
+    2: [[(7, 8), (11, 4), (17, 5), (18, 10), (13, 16), (7, 22), (21, 22)]],
+    3: [[(7, 5), (17, 5), (18, 9), (12, 13), (19, 16), (18, 21), (12, 24), (7, 21)]],
+    4: [[(8, 5), (7, 14), (19, 14)], [(18, 4), (17, 24)]],
+    7: [[(7, 6), (20, 6), (13, 24)]],
+}
+"""Digits as lines of (x, y), in pixels of an image."""
 
-def draw(page, lines, box, side=28):
-    """Draw lines of (x, y), in pixels of an image, with the mouse."""
+
+def draw(page, lines, side=28):
+    """Draw lines with the mouse."""
+    box = page.locator("#pad").bounding_box()
     across, down = box["width"] / side, box["height"] / side
     for line in lines:
         (x, y), *rest = [(box["x"] + x * across, box["y"] + y * down) for x, y in line]
@@ -148,35 +147,34 @@ def draw(page, lines, box, side=28):
         page.mouse.up()
 
 
-def wait_for_frames(page):
-    """Wait until the page has read what was drawn before."""
+def shares_of(page):
+    """The probabilities that the page shows, as text, once it has read what was drawn before."""
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return page.locator("#bars .share").all_inner_texts()
 
 
-def shown_reading(page):
+def reading(page):
     """The digit whose probability the page shows as the largest."""
-    wait_for_frames(page)
+    shares_of(page)
     return int(page.locator("#bars .first span").first.inner_text())
 
 
-def test_digits_drawn_with_the_mouse_are_read(quick, opened, mnist):
-    # The first 50 of the test data, each thinned to lines that the pen of the page then follows.
+def test_digits_drawn_with_the_mouse_are_read_as_the_command_predict_reads_them(quick, opened):
     page = opened(quick)
-    box = page.locator("#pad").bounding_box()
-    read = []
-    for pixels in mnist.x_test[:DIGITS]:
-        draw(page, strokes(pixels.reshape(28, 28)), box)
-        read.append(shown_reading(page))
+    for digit, lines in STROKES.items():
+        draw(page, lines)
+        assert reading(page) == digit
+        address = page.evaluate("document.getElementById('pad').toDataURL('image/png')")
+        png = base64.b64decode(address.partition(",")[2])
+        ink = np.asarray(Image.open(io.BytesIO(png)).getchannel("A"))
         page.click("#clear")
-    right = int(np.sum(np.array(read) == mnist.y_test[:DIGITS]))
-    assert right >= 45, read
+        assert np.abs(page_field(page, ink) - to_mnist_form(255.0 - ink)).mean() <= 1
 
 
 def test_the_bars_are_the_probabilities_of_what_is_drawn(quick, opened):
     page = opened(quick)
-    draw(page, [[(8, 8), (19, 7), (12, 23)]], page.locator("#pad").bounding_box())
-    shown_reading(page)
-    shares = [float(text[:-2]) for text in page.locator("#bars .share").all_inner_texts()]
+    draw(page, [[(8, 8), (19, 7), (12, 23)]])
+    shares = [float(text[:-2]) for text in shares_of(page)]
     assert len(shares) == 10
     assert sum(shares) == pytest.approx(100, abs=1)
     best = int(np.argmax(shares))
@@ -189,22 +187,16 @@ def test_the_bars_are_the_probabilities_of_what_is_drawn(quick, opened):
 
 def test_undo_takes_back_a_stroke_and_clear_all_of_them(quick, opened):
     page = opened(quick)
-    box = page.locator("#pad").bounding_box()
-
-    def bars():
-        wait_for_frames(page)
-        return page.locator("#bars .share").all_inner_texts()
-
     assert page.locator("#undo").is_disabled()
     assert page.locator("#hint").is_visible()
-    draw(page, [[(14, 5), (14, 22)]], box)
-    one = bars()
-    draw(page, [[(6, 14), (22, 14)]], box)
-    assert bars() != one
+    draw(page, [[(14, 5), (14, 22)]])
+    one = shares_of(page)
+    draw(page, [[(6, 14), (22, 14)]])
+    assert shares_of(page) != one
     page.click("#undo")
-    assert bars() == one
+    assert shares_of(page) == one
     page.click("#clear")
-    assert bars() == [""] * 10
+    assert shares_of(page) == [""] * 10
     assert page.locator("#reading").inner_text().startswith("Draw a digit")
     assert page.locator("#clear").is_disabled()
     assert page.locator("#hint").is_visible()
@@ -214,120 +206,57 @@ def test_a_finger_draws_without_scrolling_the_page(quick, opened):
     options = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
     page = opened(quick, **options)
     page.locator("#pad").scroll_into_view_if_needed()
-    box = page.locator("#pad").bounding_box()
-    before = page.evaluate("scrollY")
+    box, before = page.locator("#pad").bounding_box(), page.evaluate("scrollY")
     session = page.context.new_cdp_session(page)
     for kind, at in [("touchStart", 0.2), *(("touchMove", 0.1 * k) for k in range(3, 9))]:
         position = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] * at}
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [position]})
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    assert shown_reading(page) == 1
+    assert reading(page) == 1
     assert page.evaluate("scrollY") == before
 
 
 # How a drawing becomes an input
 
 
-def averaged(ink, longest, target):
-    """The rows of `ink` that hold some, averaged over areas of longest / target rows.
-
-    Each row is cut into 2 * target pieces, so that both an area and the middle are whole pieces.
-    """
-    rows = np.flatnonzero(ink.any(axis=1))
-    start, stop = int(rows[0]), int(rows[-1]) + 1
-    count = -(-(stop - start) * target // longest)
-    pieces = np.pad(np.repeat(ink, 2 * target, axis=0), [(2 * longest, 2 * longest), (0, 0)])
-    begin = (start + stop) * target - count * longest + 2 * longest
-    return pieces[begin : begin + 2 * longest * count].reshape(count, 2 * longest, ink.shape[1]).mean(axis=1)
-
-
-def reference_field(ink, side):
-    """The input that a drawing makes: boxed, averaged over areas, its centre of mass in the middle."""
-    extents = [np.ptp(np.flatnonzero(ink.any(axis=axis))) + 1 for axis in (0, 1)]
-    longest, target = int(max(extents)), round(20 * side / 28)
-    small = averaged(averaged(ink.astype(float), longest, target).T, longest, target).T
-    small = np.rint(small * (255 / small.max()))
-    y, x = np.mgrid[: small.shape[0], : small.shape[1]] + 0.5
-    top, left = (
-        int(np.clip(side // 2 - np.floor((small * axis).sum() / small.sum()), 0, side - length))
-        for axis, length in ((y, small.shape[0]), (x, small.shape[1]))
-    )
-    field = np.zeros((side, side))
-    field[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return field
-
-
-FIELD = """
-([encoded, width, height, side]) => {
-  const ink = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
-  const pixels = xpnet.field({ ink, width, height }, side);
-  return pixels && Array.from(pixels);
-}
-"""
-
-
 def page_field(page, ink, side=28):
+    """The input (side, side) that the page makes of ink; None for an empty drawing."""
     encoded = base64.b64encode(ink.tobytes()).decode()
-    return page.evaluate(FIELD, [encoded, ink.shape[1], ink.shape[0], side])
+    field = page.evaluate(FIELD, [encoded, ink.shape[1], ink.shape[0], side])
+    return None if field is None else np.reshape(field, (side, side))
 
 
-def drawing(name):
-    """Drawings of 200 x 300 pixels."""
+def drawing(*boxes):
+    """A drawing of 200 x 300 pixels with boxes of ink: top, bottom, left, right."""
     ink = np.zeros((200, 300), np.uint8)
-    y, x = np.mgrid[:200, :300]
-    if name == "wide":
-        ink[90:130, 20:280] = 255
-    elif name == "tall and off the centre":
-        ink[3:190, 250:270] = 200
-    elif name == "small":
-        ink[7:13, 5:9] = 255
-    elif name == "a dot":
-        ink[199, 299] = 9
-    elif name == "soft ring":
-        ink[:] = np.clip(255 - 8 * np.abs(np.hypot(y - 80, x - 120) - 60), 0, 255)
-    elif name == "heavy at one end":
-        ink[20:40, 20:250] = 60
-        ink[20:140, 20:80] = 255
+    for top, bottom, left, right in boxes:
+        ink[top:bottom, left:right] = 255
     return ink
 
 
+DRAWINGS = {
+    "wide": drawing((90, 130, 30, 270)),
+    "tall and off the centre": drawing((8, 190, 250, 270)),
+    "heavy at one end": drawing((20, 40, 20, 250), (20, 140, 20, 80)),
+}
+
+
 @pytest.mark.parametrize("side", [28, 14])
-@pytest.mark.parametrize(
-    "name", ["wide", "tall and off the centre", "small", "a dot", "soft ring", "heavy at one end"]
-)
-def test_a_drawing_is_boxed_reduced_and_centred(quick, opened, name, side):
-    ink = drawing(name)
-    field = np.reshape(page_field(opened(quick), ink, side), (side, side))
-    assert np.abs(field - reference_field(ink, side)).max() <= 1  # where a half is rounded
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_drawing_is_boxed_reduced_and_centred_as_pictures_are(quick, opened, name, side):
+    page, ink = opened(quick), DRAWINGS[name]
+    field = page_field(page, ink, side)
+    assert np.abs(field - to_mnist_form(255.0 - ink, side)).max() <= 12
     rows, columns = (np.flatnonzero(field.any(axis=axis)) for axis in (1, 0))
-    extent = max(np.ptp(rows), np.ptp(columns)) + 1
-    assert extent == 20 * side // 28
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20 * side // 28
+    assert page_field(page, np.zeros((20, 20), np.uint8)) is None
 
 
 def test_an_mnist_digit_drawn_ten_times_as_large_comes_back(quick, opened, mnist):
     page = opened(quick)
     for pixels in mnist.x_test[:20].reshape(-1, 28, 28):
-        field = np.reshape(page_field(page, np.kron(pixels, np.ones((10, 10), np.uint8))), (28, 28))
-        rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
-        assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
+        field = page_field(page, np.kron(pixels, np.ones((10, 10), np.uint8)))
         assert np.abs(field - pixels).max() <= 1  # its largest value becomes 255
-
-
-def test_the_command_predict_sees_what_the_page_sees(quick, opened, mnist):
-    page = opened(quick)
-    box = page.locator("#pad").bounding_box()
-    for pixels in mnist.x_test[:5].reshape(-1, 28, 28):
-        draw(page, strokes(pixels), box)
-        address = page.evaluate("document.getElementById('pad').toDataURL('image/png')")
-        png = base64.b64decode(address.partition(",")[2])
-        ink = np.asarray(Image.open(io.BytesIO(png)).getchannel("A"))
-        page.click("#clear")
-        field = np.reshape(page_field(page, ink), (28, 28))
-        assert np.abs(field - to_mnist_form(255.0 - ink)).mean() <= 1
-
-
-def test_an_empty_drawing_is_no_input(quick, opened):
-    assert page_field(opened(quick), np.zeros((20, 20), np.uint8)) is None
 
 
 # The rest of the page
@@ -346,17 +275,14 @@ def test_the_page_is_dark_where_the_system_is(quick, opened):
     def brightness(scheme):
         page = opened(quick, color_scheme=scheme)
         colours = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
-        return [
-            sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(",")))
-            for colour in page.evaluate(colours)
-        ]
+        return [sum(map(int, colour[4:-1].split(","))) for colour in page.evaluate(colours)]
 
     (light, on_light), (dark, on_dark) = brightness("light"), brightness("dark")
     assert min(light, on_dark) > 600
     assert max(dark, on_light) < 200
 
 
-@pytest.mark.parametrize("width", [320, 390, 768, 1600])
+@pytest.mark.parametrize("width", [320, 768, 1600])
 def test_nothing_is_wider_than_the_screen(quick, opened, width):
     page = opened(quick, viewport={"width": width, "height": 800})
     page.locator("summary").click()
@@ -372,7 +298,6 @@ def test_texts_that_look_like_markup_run_nothing(quick, opened, tmp_path):
     assert page.locator("h1").inner_text() == run.name
     assert page.locator("#record").inner_text().count(evil) >= 4
     assert page.locator("img[src=x]").count() == 0
-    time.sleep(0.1)  # an alert would have come by now, and `opened` would tell
 
 
 def test_without_scripts_the_page_is_there_and_says_what_is_missing(quick, opened):

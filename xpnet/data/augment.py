@@ -81,10 +81,10 @@ def build_augmenter(
     warp = resample.build_warper(ops, height, width)
 
     def make_variants(rows: Array, indices: "NDArray[np.int64]", epoch: int) -> Array:
-        draws = distort.draw_distortions(augmentation, height, width, seed, epoch, indices)
-        field = None if draws.noise is None else smooth(from_host(draws.noise))
+        transforms, noise = distort.draw_distortions(augmentation, height, width, seed, epoch, indices)
+        field = None if noise is None else smooth(from_host(noise))
         images = xp.reshape(rows, (-1, height, width))
-        return xp.reshape(warp(images, from_host(draws.transforms), field), (-1, n))
+        return xp.reshape(warp(images, from_host(transforms), field), (-1, n))
 
     def augment(rows: Array, indices: "NDArray[np.int64]", epoch: int, /) -> Array:
         parts = [

@@ -3,8 +3,6 @@
 Only + - * and division of NumPy's float64, in separate steps: bit-identical on every machine.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,14 +14,7 @@ NOISE_STEP = 2.0**-15
 """Factor from signed 16-bit integers to noise in [-1, 1)."""
 
 _AMOUNTS = 5
-_PER_WORD = 4
-
-
-class Draws(NamedTuple):
-    """Random transforms and noise for m images, on the host."""
-
-    transforms: NDArray[np.float64]  # (2, m, 3), see ``compute_transforms``
-    noise: NDArray[np.int16] | None  # (width, 2, m, height), see ``draw_distortions``; None if not elastic
+"""Random words of a sample for its transform; each further one holds four numbers of noise."""
 
 
 def draw_distortions(
@@ -33,8 +24,10 @@ def draw_distortions(
     seed: int,
     epoch: int,
     indices: NDArray[np.int64],
-) -> Draws:
-    """Draw the distortions of the samples with these (m,) indices.
+) -> tuple[NDArray[np.float64], NDArray[np.int16] | None]:
+    """Return transforms (2, m, 3) and noise (width, 2, m, height) of the samples with these (m,) indices.
+
+    The transforms are those of ``compute_transforms``; the noise is None without elastic deformation.
 
     The first 5 random words of a sample give shift across, shift down, rotation, scale and shear, from -1
     to 1. The rest hold signed 16-bit integers, 4 per word from the lowest bits up: (width, 2, height),
@@ -42,15 +35,15 @@ def draw_distortions(
     """
     elastic = augmentation.elastic_alpha > 0
     fields = 2 * height * width
-    count = _AMOUNTS + (-(-fields // _PER_WORD) if elastic else 0)
+    count = _AMOUNTS + (-(-fields // 4) if elastic else 0)
     words = random.words_per_index(seed, random.Purpose.AUGMENT, count, epoch=epoch, indices=indices)
     amounts = 2.0 * random.uniform(words[:, :_AMOUNTS]) - 1.0
     matrices = compute_transforms(augmentation, height, width, amounts)
     if not elastic:
-        return Draws(matrices, None)
+        return matrices, None
     noise = words[:, _AMOUNTS:].astype("<u8", copy=False).view("<i2")[:, :fields]
     noise = np.moveaxis(noise.reshape(-1, width, 2, height), 0, 2)
-    return Draws(matrices, np.ascontiguousarray(noise, dtype=np.int16))
+    return matrices, np.ascontiguousarray(noise, dtype=np.int16)
 
 
 def compute_transforms(

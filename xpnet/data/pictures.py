@@ -100,11 +100,17 @@ def read_grey(path: Path) -> Grey:
     """
     with open_data_file(path, "an image file") as file:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow warns of harmless details
+            with warnings.catch_warnings(action="ignore"):  # Pillow warns of harmless details
                 return _decode_grey(Image.open(file, formats=FORMATS))
+        except DataError as error:
+            raise DataError.at(path, error) from None
+        except UnidentifiedImageError as error:
+            raise DataError.at(
+                path, f"is no image that can be read: expected {', '.join(FORMATS)}"
+            ) from error
         except Exception as error:  # decoders raise almost any exception for damaged bytes
-            raise DataError.at(path, _describe_problem(error)) from error
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError.at(path, f"the image is too large, damaged or cut short ({reason})") from error
 
 
 def _decode_grey(image: Image.Image) -> Grey:
@@ -118,7 +124,12 @@ def _decode_grey(image: Image.Image) -> Grey:
     with suppress(Exception):  # damaged EXIF data are ignored
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith(("I", "F")):
-        return _stretch(_to_levels(image.convert("F")))
+        values = _to_levels(image.convert("F"))
+        values -= values.min()
+        if not math.isfinite(brightest := float(values.max())):
+            msg = "a pixel is not finite"
+            raise DataError(msg)
+        return values * (255.0 / (brightest or 1.0))
     if not {"A", "a"} & set(image.getbands()) and "transparency" not in image.info:
         return _to_levels(image.convert("L"))
     coloured = image if image.mode == "RGBA" else image.convert("RGBA")
@@ -128,18 +139,9 @@ def _decode_grey(image: Image.Image) -> Grey:
     return visible + (1.0 - opacity) * _choose_backdrop(visible, opacity)
 
 
-def _stretch(values: Grey) -> Grey:
-    """Stretch the values of an image to the range from 0 to 255."""
-    darkest, brightest = float(values.min()), float(values.max())
-    if not math.isfinite(brightest - darkest):
-        msg = "a pixel is not finite"
-        raise ValueError(msg)
-    return (values - darkest) * (255.0 / ((brightest - darkest) or 1.0))
-
-
 def _to_levels(image: Image.Image) -> Grey:
     """Return the values of a single-band image, reduced to the working size."""
-    return np.asarray(image.reduce(max(1, max(image.size) // WORKING_SIDE)), np.float64)
+    return np.array(image.reduce(max(1, max(image.size) // WORKING_SIDE)), np.float64)
 
 
 def _choose_backdrop(visible: Grey, opacity: Grey) -> float:
@@ -148,21 +150,6 @@ def _choose_backdrop(visible: Grey, opacity: Grey) -> float:
     if opacity[border].mean() >= 0.5:
         return float(visible[border].sum() / opacity[border].sum())
     return 0.0 if visible.sum() > 127.5 * opacity.sum() else 255.0
-
-
-def _describe_problem(error: Exception) -> str:
-    """Return the message for an error in decoding."""
-    match error:
-        case DataError():
-            return str(error)
-        case UnidentifiedImageError():
-            return f"is no image that can be read: expected {', '.join(FORMATS)}"
-        case Image.DecompressionBombError():
-            return f"has more pixels than the {MAX_PIXELS} that are read: scale the image down"
-        case MemoryError():
-            return "does not fit in this machine's memory: scale the image down"
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"the image is damaged or cut short ({reason})"
 
 
 # Conversion of grey levels to the form of MNIST

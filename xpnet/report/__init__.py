@@ -1,7 +1,7 @@
 """``xpnet report``: the report of a run as one self-contained HTML page.
 
-``content`` reads the run and evaluates its network; ``page`` prepares the variables of the templates in
-templates/, with ``charts``, ``images`` and ``settings``; ``network`` encodes the network for its script.
+``page`` reads the run, evaluates its network, and prepares the variables of the templates in templates/, with
+``charts``, ``images`` and ``settings``; ``network`` encodes the network for the script of the page.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from xpnet.data.datasets import Dataset
 
 __all__ = ["REPORT_FILE", "write_report"]
-
-# The imports inside the function load NumPy, which --help does not need.
 
 REPORT_FILE = "report.html"
 
@@ -45,10 +43,8 @@ def write_report(
     ConfigError
         The page cannot be written.
     """
-    from xpnet.report.content import read_report_data
-    from xpnet.report.page import render_page
+    from xpnet.report.page import render_page  # loads NumPy, which --help does not need
 
     path = folder / REPORT_FILE if out is None else out
-    content = render_page(read_report_data(folder, data, sha256))
-    save(path, content)
+    save(path, render_page(folder, data, sha256))
     return path

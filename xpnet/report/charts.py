@@ -1,12 +1,12 @@
 """The geometry of the charts; templates/charts.html draws them as SVG."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
-Points = Sequence[tuple[float, float]]
 Item = TypeVar("Item")
+Points = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, WIDTH - 12, 12, HEIGHT - 34
@@ -17,15 +17,18 @@ MOST_DOTS = 30
 """The largest number of points of a line that are marked with dots."""
 
 
-def build_learning_curves(curves: Mapping[str, Points]) -> list[dict[str, object]]:
-    """Return the line charts of loss and accuracy by epoch; charts without a point are left out."""
+def build_learning_curves(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, object]]:
+    """Return the line charts of loss and accuracy by epoch from the rows of metrics.jsonl.
+
+    Values that are None are left out, and so are charts without a point.
+    """
     charts: list[dict[str, object]] = []
-    for title, metric, format_value in (
-        ("Loss", "loss", "{:.3g}".format),
-        ("Accuracy", "accuracy", lambda share: f"{100 * share:.4g}\u00a0%"),
-    ):
-        lines = {part: points for part in ("train", "validation") if (points := curves[f"{part}_{metric}"])}
-        if lines:
+    for title, format_value in (("Loss", "{:.3g}".format), ("Accuracy", _format_accuracy)):
+        lines: dict[str, Points] = {}
+        for part in ("train", "validation"):
+            pairs: list[Any] = [(row.get("epoch"), row.get(f"{part}_{title.lower()}")) for row in rows]
+            lines[part] = [pair for pair in pairs if None not in pair]
+        if any(lines.values()):
             charts.append({"title": title, **build_line_chart(lines, format_value)})
     return charts
 
@@ -36,14 +39,16 @@ def build_line_chart(lines: Mapping[str, Points], format_value: Callable[[float]
     Parameters
     ----------
     lines
-        The (epoch, value) pairs of each line, one or more.
+        The (epoch, value) pairs of each line, at least one; lines without any are left out.
     format_value
         Formats a value as text.
     """
     before, trained = {}, {}
     for name, points in lines.items():
-        before[name], rest = split_before_training(points)
-        trained[name] = select_evenly(rest, MOST_POINTS)
+        if points:
+            before[name], trained[name] = split_before_training(points)
+    last = [(name, format_value(points[-1][1])) for name, points in trained.items()]
+    trained = {name: select_evenly(points, MOST_POINTS) for name, points in trained.items()}
     xs, ys = zip(*chain.from_iterable(trained.values()), strict=True)
     across, up = _make_axis(xs, LEFT, RIGHT), _make_axis(ys, BOTTOM, TOP)
     return {
@@ -54,7 +59,7 @@ def build_line_chart(lines: Mapping[str, Points], format_value: Callable[[float]
         "grid": [(up(y), format_value(y)) for y in choose_ticks(min(ys), max(ys))],
         "epochs": [(across(x), f"{x:,.0f}") for x in choose_ticks(min(xs), max(xs), whole=True)],
         "before": [(name, format_value(y)) for name, points in before.items() for _, y in points],
-        "last": [(name, format_value(points[-1][1])) for name, points in lines.items()],
+        "last": last,
         "paths": [
             (name, "M" + "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in points))
             for name, points in trained.items()
@@ -73,17 +78,14 @@ def split_before_training(points: Points) -> tuple[Points, Points]:
 
     If the rest has fewer than two points, nothing is split off.
     """
-    rest = [point for point in points if point[0] > 0]
-    if len(rest) < 2:
-        return [], points
-    return [point for point in points if point[0] <= 0], rest
+    count = sum(epoch <= 0 for epoch, _ in points)  # epochs ascend
+    return ([], points) if len(points) - count < 2 else (points[:count], points[count:])
 
 
 def select_evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
     """Return at most `most` evenly spaced items, including the first and the last."""
-    if len(items) <= most:
-        return items
-    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
+    last = len(items) - 1
+    return items if last < most else [items[round(i * last / (most - 1))] for i in range(most)]
 
 
 def choose_ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
@@ -96,8 +98,7 @@ def choose_ticks(low: float, high: float, *, whole: bool = False) -> list[float]
     step = next(step for step in steps if span <= 5.5 * step)
     if whole:
         step = max(1.0, float(round(step)))
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [index * step for index in range(first, last + 1)] or [low]
 
 
@@ -122,13 +123,12 @@ def build_confusion_cells(counts: Sequence[Sequence[int]]) -> list[dict[str, obj
     ]
 
 
+def _format_accuracy(share: float) -> str:
+    return f"{100 * share:.4g}\u00a0%"
+
+
 def _make_axis(values: Sequence[float], begin: float, end: float) -> Callable[[float], float]:
     """Return the function that maps values to positions from `begin` to `end`; equal values to the middle."""
     low, high = min(values), max(values)
-    span = high / 2 - low / 2  # halves first, so that the difference of two huge values is finite
-
-    def position(value: float) -> float:
-        part = 0.5 if span == 0 else (value / 2 - low / 2) / span
-        return begin + part * (end - begin)
-
-    return position
+    middle, span = low / 2 + high / 2, (high - low) or 1.0
+    return lambda value: (begin + end) / 2 + (value - middle) / span * (end - begin)

@@ -1,18 +1,24 @@
-"""The report as HTML: the variables of the templates, and the environment that renders them."""
+"""The report as HTML: the content of a run, and the environment that renders it by the templates."""
 
 import base64
 import hashlib
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from xpnet.inference.evaluation import Evaluation
+from xpnet.data import datasets
+from xpnet.data.datasets import Dataset
+from xpnet.errors import ConfigError, DataError
+from xpnet.inference.evaluation import Evaluation, evaluate
+from xpnet.inference.predictor import Predictor, model_path
 from xpnet.report.charts import build_confusion_cells, build_learning_curves
-from xpnet.report.content import ReportData
 from xpnet.report.images import draw_ink_image, draw_weight_image, explain_no_image, image_side
 from xpnet.report.network import encode_network, explain_no_drawing, full_ink
 from xpnet.report.settings import format_command_line, format_value, list_training_settings
+from xpnet.storage.model_file import fingerprint
+from xpnet.storage.record import METRICS_FILE, Record, read_metrics, read_run
 
 MOST_CELLS = 64
 """The largest number of classes for which the confusion matrix is drawn."""
@@ -23,21 +29,41 @@ MOST_UNITS = 40
 """The largest number of units of the first layer whose weights are shown."""
 
 
-def format_percent(share: float | None, digits: int = 2) -> str:
-    """Format a share: 0.9385 as 93.85 %, None as a dash."""
-    return "\u2013" if share is None else f"{100.0 * share:.{digits}f}\u00a0%"
-
-
-def format_duration(seconds: float) -> str:
-    """Format a duration: 0.62 s, 75 s, 12 min, 3.2 h."""
-    if seconds < 120:
-        return f"{seconds:.3g}\u00a0s"
-    return f"{seconds / 60:.0f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h"
-
-
-def render_page(report: ReportData) -> bytes:
-    """Return the HTML page as UTF-8."""
-    text = make_environment().get_template("page.html").render(build_variables(report))
+def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes:
+    """Return the HTML page of a run as UTF-8; parameters and errors as in ``xpnet.report.write_report``."""
+    record = read_run(folder)
+    predictor, digest = _load_predictor(folder, record)
+    data = _read_data(folder, record) if data is None else data
+    _check_data(folder, record, data, sha256 or datasets.digest(data))
+    evaluation = evaluate(predictor, data.x_test, data.y_test, name=data.name)
+    model, side, reason = (
+        predictor.model,
+        image_side(data.features),
+        explain_no_drawing(predictor.model, data),
+    )
+    shown = model.layers[0]["weight"][:MOST_UNITS]
+    arrays = [part[name] for part in (*model.layers, *model.norms) for name in ("weight", "bias")]
+    text = make_environment().get_template("page.html").render(
+        name=folder.resolve().name,
+        record=record,
+        model=model,
+        data=data,
+        evaluation=evaluation,
+        fingerprint=digest,
+        style=_read_source("style.css"),
+        script=_read_source("page.js"),
+        parameters=sum(array.size for array in arrays),
+        side=side,
+        no_image=explain_no_image(data.features),
+        no_drawing=reason,
+        network=None if reason else encode_network(model, data),
+        charts=build_learning_curves(read_metrics(folder / METRICS_FILE)),
+        classes=_summarize_classes(evaluation),
+        mistakes=_select_mistakes(data, evaluation),
+        weights=[] if side is None else list(map(draw_weight_image, shown)),
+        command=format_command_line(record["command"]),
+        settings=list_training_settings(record["config"]),
+    )  # fmt: skip
     # Names of folders may contain lone surrogates, which UTF-8 cannot encode.
     return text.encode("utf-8", "replace")
 
@@ -62,31 +88,50 @@ def make_environment() -> Environment:
     return templates
 
 
-def build_variables(report: ReportData) -> dict[str, object]:
-    """Return the variables of the templates."""
-    model, data, record = report.predictor.model, report.data, report.record
-    weight = model.layers[0]["weight"]
-    side, reason = image_side(data.features), explain_no_drawing(model, data)
-    return {
-        "report": report,
-        "record": record,
-        "model": model,
-        "style": _read_source("style.css"),
-        "script": _read_source("page.js"),
-        "parameters": sum(
-            part[name].size for part in (*model.layers, *model.norms) for name in ("weight", "bias")
-        ),
-        "side": side,
-        "no_image": explain_no_image(data.features),
-        "no_drawing": reason,
-        "network": None if reason else encode_network(model, data),
-        "charts": build_learning_curves(report.curves),
-        "classes": _summarize_classes(report.evaluation),
-        "mistakes": _select_mistakes(report),
-        "weights": [] if side is None else [draw_weight_image(row) for row in weight[:MOST_UNITS]],
-        "command": format_command_line(record["command"]),
-        "settings": list_training_settings(record["config"]),
-    }
+def format_percent(share: float | None, digits: int = 2) -> str:
+    """Format a share: 0.9385 as 93.85 %, None as a dash."""
+    return "\u2013" if share is None else f"{100.0 * share:.{digits}f}\u00a0%"
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration: 0.62 s, 75 s, 12 min, 3.2 h."""
+    if seconds < 120:
+        return f"{seconds:.3g}\u00a0s"
+    return f"{seconds / 60:.0f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h"
+
+
+def _load_predictor(folder: Path, record: Record) -> tuple[Predictor, str]:
+    """Return the trained network and its fingerprint; raise DataError if it is not that of the record."""
+    arithmetic = record["config"].get("arithmetic")
+    predictor = Predictor.load(
+        model_path(folder),
+        device="cpu",
+        backend="numpy",
+        arithmetic=arithmetic if arithmetic in ("native", "reproducible") else None,
+    )
+    digest = fingerprint(predictor.model.layers, predictor.model.norms)
+    if record["fingerprint"] not in (None, digest):
+        difference = f"is not the model of which run.json tells: its fingerprint is {digest[:16]}…"
+        raise DataError.at(model_path(folder), difference)
+    return predictor, digest
+
+
+def _read_data(folder: Path, record: Record) -> Dataset:
+    """Read the data again from the path in the record."""
+    paths = [record["config"].get(name) for name in ("data", "test_data")]
+    try:
+        return datasets.load(*(None if path is None else Path(str(path)) for path in paths))
+    except (DataError, ConfigError) as error:
+        raise DataError.at(folder, f"name its data with --data: {error}") from error
+
+
+def _check_data(folder: Path, record: Record, data: Dataset, sha256: str) -> None:
+    """Raise DataError if the data are not those of the training."""
+    name, expected = record["data"]["name"], record["data"]["sha256"]
+    if sha256 != expected:
+        difference = f"{name} with SHA-256 {expected[:16]}…, found {data.name} with {sha256[:16]}…"
+        problem = f"was trained on {difference}: name the data of the training with --data"
+        raise DataError.at(folder, problem)
 
 
 def _read_source(name: str) -> dict[str, str]:
@@ -118,9 +163,8 @@ def _summarize_classes(evaluation: Evaluation) -> dict[str, object] | None:
     }
 
 
-def _select_mistakes(report: ReportData) -> list[dict[str, object]]:
+def _select_mistakes(data: Dataset, evaluation: Evaluation) -> list[dict[str, object]]:
     """Return the misclassified test samples with the highest probabilities, in descending order."""
-    data, evaluation = report.data, report.evaluation
     predicted, probabilities = evaluation.predicted, evaluation.probabilities
     wrong = np.flatnonzero(predicted != data.y_test)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[:MOST_MISTAKES]

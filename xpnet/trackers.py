@@ -1,0 +1,226 @@
+"""Copies of a run in experiment trackers: Weights & Biases, trackio and MLflow.
+
+The folder of the run holds the complete record, with or without trackers. A child process
+(``python -m xpnet.trackers NAME FOLDER LIMIT``) copies it to each tracker, because their libraries print,
+crash, and wait for servers, even at the exit of the interpreter: training neither stops nor slows down.
+"""
+
+import faulthandler
+import json
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from filelock import FileLock
+
+from xpnet._lib.files import write_atomic
+from xpnet._lib.text import complain
+from xpnet.errors import ConfigError
+from xpnet.storage.record import METRICS_FILE, MODEL_FILE, is_number, read_metrics, read_run
+from xpnet.training.callbacks import Callback, EpochLog
+from xpnet.training.loop import FitResult
+from xpnet.training.state import TrainState
+
+FILES = (MODEL_FILE, "report.html")
+"""The files that the trackers receive."""
+LIMIT = 120.0
+"""Seconds that a tracker may take for an epoch, and after the training."""
+OPT_OUT = "WANDB_DISABLE_GIT", "WANDB_X_DISABLE_STATS", "HF_HUB_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY"
+ENVIRONMENT = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", **dict.fromkeys(OPT_OUT, "true")}
+"""Defaults of the libraries' environment variables, which the user can override."""
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Check that the libraries of these trackers are installed, without importing them.
+
+    Raises
+    ------
+    ConfigError
+        A library is not installed.
+    """
+    for name in names:
+        if getattr(find_spec(name), "origin", None) is None:  # a plain folder of that name has no origin
+            fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
+            msg = f"--track {name}: {name} is not installed: {fix}"
+            raise ConfigError(msg)
+
+
+class Tracker(Callback):
+    """Copies the run in a folder to one tracker; a failure of the tracker is printed as one warning.
+
+    ``echo`` prints a line of text, the location of the run in the tracker. With ``debug`` the output of the
+    library is shown.
+    """
+
+    def __init__(self, name: str, folder: Path, echo: Callable[[str], None], *, debug: bool = False) -> None:
+        self._name, self._run, self._echo, self._debug = name, folder, echo, debug
+        self._process: subprocess.Popen[str] | None = None
+
+    def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
+        """Start the child process."""
+        self._process = subprocess.Popen(  # noqa: S603 - the arguments are validated settings
+            [sys.executable, "-P", "-u", "-m", "xpnet.trackers", self._name, self._run, str(LIMIT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if self._debug else subprocess.DEVNULL,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            start_new_session=True,  # does not receive Ctrl-C
+        )
+
+    def on_epoch_end(self, log: EpochLog) -> None:  # noqa: ARG002
+        """Warn if the child process has died."""
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+
+    def on_train_end(self, result: FitResult) -> None:  # noqa: ARG002
+        """Signal the child process that the record is complete."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.stdin = None
+
+    def close(self) -> None:
+        """Let the child process finish, and print its answer; after Ctrl-C, do not wait for it."""
+        if self._process is None or isinstance(sys.exception(), KeyboardInterrupt):
+            return
+        process, self._process = self._process, None
+        answer, _ = process.communicate()
+        if process.returncode == 0:
+            self._echo(f"{self._name:<14}{answer}")
+            return
+        cause = answer or f"no answer, exit code {process.returncode} (the limit is {LIMIT:g} s)"
+        complain(f"warning: --track {self._name}: {cause}: nothing is lost, {self._run} has the whole record")
+
+
+def main() -> None:
+    """Copy a run until training has ended; write its location, or the reason of a failure, to stdout."""
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the libraries print goes to standard error
+    with answer:
+        try:
+            source = TrackedRun(*sys.argv[1:])
+            answer.write(copy_to_mlflow(source) if source.tracker == "mlflow" else copy_to_wandb(source))
+        except BaseException as error:
+            answer.write(" ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")[:300])
+            raise
+
+
+class TrackedRun:
+    """The run in a folder, while training writes it, and the progress of its copy in a tracker.
+
+    Attributes
+    ----------
+    record
+        The content of run.json; complete once all rows have been read.
+    started
+        The start of the training, in milliseconds since 1970.
+    settings
+        The settings, the data, and the backend and device that were used.
+    state
+        Name and id of the run in the tracker, and the last epoch that was copied, or -1. It is saved in
+        track-NAME.json, so that a resumed run continues the copy.
+    """
+
+    def __init__(self, tracker: str, folder: str, limit: str) -> None:
+        self.tracker, self.folder, self._limit = tracker, Path(folder), float(limit)
+        self.record = record = read_run(self.folder)
+        self._path = self.folder / f"track-{tracker}.json"
+        self.started = int(datetime.fromisoformat(record["started"]).timestamp() * 1000)
+        data = {f"data_{name}": value for name, value in record["data"].items()}
+        used = {"backend_used": record["backend"], "device_used": record["device_used"]}
+        self.settings = {**record["config"], **data, **used, "started": record["started"]}
+        unique = f"{self.started:x}"[-8:]
+        saved = json.loads(self._path.read_bytes()) if self._path.exists() else {}
+        self.state = {"name": f"{self.folder.name}-{unique}", "run": unique, "epoch": -1, **saved}
+        faulthandler.dump_traceback_later(self._limit, exit=True)
+
+    def read_rows(self) -> Iterator[tuple[int, int, dict[str, object]]]:
+        """Yield epoch, time and metrics of each epoch that is not copied yet, and at last of the result.
+
+        It waits for the training, whose end closes standard input. Times are milliseconds since 1970, of
+        epochs without the pauses of a resumed run.
+        """
+        training = threading.Thread(target=sys.stdin.read, daemon=True)
+        training.start()
+        ended = False
+        while not ended:
+            training.join(1.0)
+            ended = not training.is_alive()
+            faulthandler.dump_traceback_later(self._limit, exit=True)
+            rows = read_metrics(self.folder / METRICS_FILE)
+            new = [row for row in rows if row["epoch"] > self.state["epoch"]]
+            for row in new:
+                self.state["epoch"] = row.pop("epoch")
+                yield self.state["epoch"], self.started + int(1000 * row["seconds"]), row
+            if new:
+                write_atomic(self._path, json.dumps(self.state).encode())
+        self.record = record = read_run(self.folder)
+        metrics, time = record["metrics"] or {}, record["ended"] or datetime.now(UTC).isoformat()
+        result = {key: metrics[key] for key in metrics if key.startswith(("test_", "best_", "seconds"))}
+        row = {**result, "status": record["status"], "fingerprint": record["fingerprint"]}
+        yield max(self.state["epoch"], 0), int(datetime.fromisoformat(time).timestamp() * 1000), row
+
+
+def copy_to_wandb(source: TrackedRun) -> str:
+    """Copy a run to wandb or trackio, which have the same functions, and return its location.
+
+    wandb writes into the folder ``wandb`` beside the run's, offline, unless its own environment variables
+    say otherwise; trackio into the folder that ``trackio show`` reads.
+    """
+    out, state, is_wandb = source.folder.resolve().parent, source.state, source.tracker == "wandb"
+    folders = {"WANDB_DIR": str(out), "WANDB_DATA_DIR": str(out / "wandb")}  # the latter for a later sync
+    os.environ |= {**ENVIRONMENT, **folders, **os.environ, "WANDB_RUN_ID": state["run"]}
+    project = os.environ.get(f"{source.tracker.upper()}_PROJECT", "xpnet")
+    with warnings.catch_warnings(record=True, action="ignore") as caught:
+        warnings.filterwarnings("always", category=UserWarning, module="trackio")  # it has lost data
+        module = import_module(source.tracker)
+        run = module.init(project=project, name=state["name"], config=source.settings, resume="allow")
+        for epoch, time, row in source.read_rows():
+            run.log(row | ({"_timestamp": time / 1000} if is_wandb else {}), step=epoch)
+        for file in filter(Path.exists, (source.folder / name for name in FILES)):
+            run.log_artifact(str(file), name=f"{file.stem}-{state['run']}", type=file.stem)
+        run.finish(**({"exit_code": int(source.record["status"] != "completed")} if is_wandb else {}))
+    if caught:
+        raise RuntimeError(caught[0].message)
+    folder = os.path.relpath(Path(run.dir).parent) if is_wandb else f"project {project}, run {state['name']}"
+    return str(run.url or folder)
+
+
+def copy_to_mlflow(source: TrackedRun) -> str:
+    """Copy a run to MLflow, and return its location.
+
+    MLflow writes into mlflow.db beside the run's folder, or to MLFLOW_TRACKING_URI if that is set.
+    """
+    out, state = source.folder.resolve().parent, source.state
+    default = f"sqlite:///{(out / 'mlflow.db').as_posix().replace('%', '%25').replace('?', '%3F')}"
+    os.environ |= {**ENVIRONMENT, "MLFLOW_TRACKING_URI": default, **os.environ}
+    mlflow, experiment = import_module("mlflow"), os.environ.get("MLFLOW_EXPERIMENT_NAME", "xpnet")
+    artifacts = (out / "mlartifacts").as_uri() if os.environ["MLFLOW_TRACKING_URI"] == default else None
+    with FileLock(out / ".mlflow.lock"):  # two clients must not create the tables at once
+        client = mlflow.MlflowClient()
+        known = client.get_experiment_by_name(experiment)
+        number = known.experiment_id if known else client.create_experiment(experiment, artifacts)
+    if state["epoch"] < 0:
+        state["run"] = client.create_run(number, source.started, run_name=state["name"]).info.run_id
+        mlflow.log_params(source.settings, run_id=state["run"])
+    client.update_run(state["run"], "RUNNING")
+    for epoch, time, row in source.read_rows():
+        metrics = {key: row[key] for key in row if is_number(row[key])}
+        mlflow.log_metrics(metrics, epoch, run_id=state["run"], timestamp=time)
+    client.set_tag(state["run"], "fingerprint", source.record["fingerprint"])
+    for file in filter(Path.exists, (source.folder / name for name in FILES)):
+        client.log_artifact(state["run"], str(file))
+    status = {"completed": "FINISHED", "failed": "FAILED"}.get(source.record["status"], "KILLED")
+    client.set_terminated(state["run"], status, time)
+    return f"experiment {experiment}, run {state['name']}"
+
+
+if __name__ == "__main__":
+    main()
