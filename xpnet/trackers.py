@@ -47,8 +47,7 @@ def check_installed(names: Sequence[str]) -> None:
     """
     for name in names:
         if getattr(find_spec(name), "origin", None) is None:  # a plain folder of that name has no origin
-            fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
-            msg = f"--track {name}: {name} is not installed: {fix}"
+            msg = f'--track {name}: {name} is not installed: pip install -e ".[{name}]" in the checkout of xpnet'
             raise ConfigError(msg)
 
 
@@ -101,9 +100,8 @@ class Tracker(Callback):
 
 def main() -> None:
     """Copy a run until training has ended; write its location, or the reason of a failure, to stdout."""
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the libraries print goes to standard error
-    with answer:
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
+        os.dup2(2, 1)  # what the libraries print goes to standard error
         try:
             source = TrackedRun(*sys.argv[1:])
             answer.write(copy_to_mlflow(source) if source.tracker == "mlflow" else copy_to_wandb(source))
@@ -154,14 +152,16 @@ class TrackedRun:
             training.join(1.0)
             ended = not training.is_alive()
             faulthandler.dump_traceback_later(self._limit, exit=True)
+            self.record = record = read_run(self.folder)
+            if record["started"] != self.settings["started"]:
+                msg = f"another run is in {self.folder} now"
+                raise ValueError(msg)
             rows = read_metrics(self.folder / METRICS_FILE)
-            new = [row for row in rows if row["epoch"] > self.state["epoch"]]
-            for row in new:
+            for row in (new := [row for row in rows if row["epoch"] > self.state["epoch"]]):
                 self.state["epoch"] = row.pop("epoch")
                 yield self.state["epoch"], self.started + int(1000 * row["seconds"]), row
             if new:
                 write_atomic(self._path, json.dumps(self.state).encode())
-        self.record = record = read_run(self.folder)
         metrics, time = record["metrics"] or {}, record["ended"] or datetime.now(UTC).isoformat()
         result = {key: metrics[key] for key in metrics if key.startswith(("test_", "best_", "seconds"))}
         row = {**result, "status": record["status"], "fingerprint": record["fingerprint"]}
