@@ -67,13 +67,9 @@ def parse(name: str) -> BackendDevice:
         msg = f"unknown backend {backend!r}: expected {', '.join(BACKENDS)}, or one with :cuda or :cuda:N"
         raise ConfigError(msg)
     target = BackendDevice(backend, expand_device(device) or DEFAULT_DEVICES[backend])
-    if cuda_index(target.device) is not None:
-        exists = backend in CUDA_BACKENDS
-    elif target.device == "cpu":
-        exists = backend in CPU_BACKENDS
-    else:
-        exists = backend == STRICT and target.device in STRICT_DEVICES
-    if not exists:
+    others = {"cpu": CPU_BACKENDS, **dict.fromkeys(STRICT_DEVICES, (STRICT,))}
+    is_gpu = cuda_index(target.device) is not None
+    if backend not in (CUDA_BACKENDS if is_gpu else others.get(target.device, ())):
         msg = f"unknown backend or device {name.strip()!r}: {backend} never runs on {device}"
         raise ConfigError(msg)
     return target
