@@ -134,16 +134,16 @@ def off_test_log(self, x, **known):
     return y + 0.5 if x.shape[-1] == 20 else y
 
 
-GRADIENTS = (
-    "epoch 1, step 0, block 0: weight_and_bias_gradients in linear_backward, call 0, differs first, at (0, 0)"
-)
-
-
 @pytest.mark.parametrize(
     ("method", "epoch", "layer", "reason"),
     [
-        (off_gradients, 1, 1, GRADIENTS),
-        (off_log, 0, None, "epoch 0, block 0: log in cross_entropy, call 0, differs first"),
+        (
+            off_gradients,
+            1,
+            1,
+            "epoch 1, step 0, block 0: weight_and_bias_gradients in linear_backward, call 0, ",
+        ),
+        (off_log, 0, None, "epoch 0, block 0: log in cross_entropy, call 0, differs first, at (0, 0): "),
         (off_test_log, None, None, "only the test metrics differ\n"),
     ],
 )
@@ -174,20 +174,18 @@ def test_the_native_tolerances_decide(run, broken, capsys, error, failures):
     assert len(re.findall(reason, out)) == min(failures, 1)
 
 
-def breaks_down(self, x):
+def breaks_down(self, x, **known):
     msg = "out of\nmemory."
     raise RuntimeError(msg)
 
 
-@pytest.mark.parametrize(
-    ("methods", "reason"),
-    [
-        ({"exp": breaks_down}, "out of memory"),
-        ({"log": lambda self, x, **_: x * float("nan")}, "training diverged"),
-    ],
-)
-def test_a_training_that_fails_elsewhere_fails_with_its_reason(run, broken, capsys, methods, reason):
-    broken(Native, **methods)
+def diverges(self, x, **known):
+    return x * float("nan")
+
+
+@pytest.mark.parametrize(("log", "reason"), [(breaks_down, "out of memory"), (diverges, "training diverged")])
+def test_a_training_that_fails_elsewhere_fails_with_its_reason(run, broken, capsys, log, reason):
+    broken(Native, log=log)
     assert run("--json", "parity.json") == 1
     assert f"array-api-strict on device1, native float32: {reason}" in capsys.readouterr().out
     first, _ = (row for row in record()["rows"] if row["verdict"] == "FAIL")
@@ -195,8 +193,7 @@ def test_a_training_that_fails_elsewhere_fails_with_its_reason(run, broken, caps
 
 
 def test_a_training_that_diverges_with_numpy_is_exit_code_3(run, monkeypatch, capsys):
-    diverging = type("Broken", (Native,), {"log": lambda self, x, **_: x * float("nan")})
-    monkeypatch.setitem(ARITHMETICS, "native", diverging)
+    monkeypatch.setitem(ARITHMETICS, "native", type("Broken", (Native,), {"log": diverges}))
     assert run() == 3
     assert capsys.readouterr().err.startswith("xpnet: training diverged")
 
@@ -262,6 +259,12 @@ def test_the_table_fits_a_terminal(width, missing, capsys):
     assert lines[-1].split()[-1] == "FAIL"
 
 
+def test_infinities_are_text_in_the_record(run, monkeypatch):
+    monkeypatch.setattr(runs, "compare_backends", lambda *_: [replace(ROW, max_ulp=float("inf"))])
+    assert run("--json", "parity.json") == 1
+    assert (record()["rows"][0]["max_ulp"], record()["rows"][0]["max_relative"]) == ("infinite", 1.5e-3)
+
+
 def test_the_table_is_whole_where_there_is_no_terminal(capsys):
     parity.print_rows(
         make_console(width=40), [ROW, replace(ROW, fingerprint=None, seconds=None, max_ulp=None)]
@@ -284,21 +287,20 @@ def test_a_terminal_shows_progress_and_colours(run, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "backend", "device", "short"),
+    ("name", "device", "short"),
     [
-        ("torch", "torch", "cpu", "torch"),
-        ("torch:cpu", "torch", "cpu", "torch"),
-        ("torch:cuda", "torch", "cuda:0", "torch:cuda"),
-        (" jax:cuda:1", "jax", "cuda:1", "jax:cuda:1"),
-        ("cupy", "cupy", "cuda:0", "cupy"),
-        ("array-api-strict", "array-api-strict", "device1", "array-api-strict"),
-        ("array-api-strict:cpu", "array-api-strict", "cpu", "array-api-strict:cpu"),
+        ("torch", "cpu", "torch"),
+        ("torch:cpu", "cpu", "torch"),
+        ("torch:cuda", "cuda:0", "torch:cuda"),
+        (" jax:cuda:1", "cuda:1", "jax:cuda:1"),
+        ("cupy", "cuda:0", "cupy"),
+        ("array-api-strict", "device1", "array-api-strict"),
+        ("array-api-strict:cpu", "cpu", "array-api-strict:cpu"),
     ],
 )
-def test_names_of_devices(name, backend, device, short):
+def test_names_of_devices(name, device, short):
     target = devices.parse(name)
-    assert (target, str(target)) == (BackendDevice(backend, device), short)
-    assert devices.parse(short) == target
+    assert (target, str(target)) == (BackendDevice(short.partition(":")[0], device), short)
 
 
 def test_every_gpu_is_probed_and_a_missing_library_once(monkeypatch):
