@@ -11,6 +11,8 @@ from xpnet.parity import devices
 
 pytest_plugins = ["pytester"]
 
+STRICT_CPU = "array-api-strict:cpu"
+
 MARKED = """
     import pytest
 
@@ -68,10 +70,13 @@ def names(result):
     [
         ((), '"numpy"', ["test_all[numpy]", "test_all[array-api-strict]", "test_some[numpy]"]),
         (("--xp-backends", "numpy"), '"array-api-strict", "numpy"', ["test_all[numpy]", "test_some[numpy]"]),
-        (("--xp-backends", "array-api-strict:cpu"), '"array-api-strict"',
-         ["test_all[array-api-strict:cpu]", "test_some[array-api-strict:cpu]"]),
+        (
+            ("--xp-backends", STRICT_CPU),
+            '"array-api-strict"',
+            [f"test_all[{STRICT_CPU}]", f"test_some[{STRICT_CPU}]"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_option_and_marker_choose_the_libraries(session, here, words, marked, expected):
     here("numpy", "array-api-strict")
     result = session(*words, marked=marked)
@@ -132,19 +137,13 @@ def test_an_unknown_name_in_a_marker_is_an_error(session):
 
 @pytest.mark.slow
 def test_a_test_runs_with_each_installed_library_whose_settings_stay_as_they_are(session, pytester):
-    tests = (
-        MARKED
-        + """
+    outside = """
     def test_outside():
-        jax = pytest.importorskip("jax")
+        np, jax = pytest.importorskip("numpy"), pytest.importorskip("jax")
         assert jax.numpy.asarray(np.ones(1)).dtype == jax.numpy.float32
         assert np.geterr()["divide"] == "warn"
     """
-    )
-    result = session(
-        tests=tests.replace("import pytest", "import pytest\n    import numpy as np", 1),
-        run=pytester.runpytest_subprocess,
-    )
+    result = session(tests=MARKED + outside, run=pytester.runpytest_subprocess)
     assert result.ret == 0
     for case in BackendCase:
         if case.probe().usable:
