@@ -6,6 +6,7 @@ crash, and wait for servers, even at the exit of the interpreter: training neith
 """
 
 import faulthandler
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,8 +15,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from filelock import FileLock
@@ -46,8 +45,11 @@ def check_installed(names: Sequence[str]) -> None:
         A library is not installed.
     """
     for name in names:
-        if getattr(find_spec(name), "origin", None) is None:  # a plain folder of that name has no origin
-            msg = f'--track {name}: {name} is not installed: pip install -e ".[{name}]" in the checkout of xpnet'
+        if (
+            getattr(importlib.util.find_spec(name), "origin", None) is None
+        ):  # a plain folder of that name has no origin
+            fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
+            msg = f"--track {name}: {name} is not installed: {fix}"
             raise ConfigError(msg)
 
 
@@ -180,7 +182,7 @@ def copy_to_wandb(source: TrackedRun) -> str:
     project = os.environ.get(f"{source.tracker.upper()}_PROJECT", "xpnet")
     with warnings.catch_warnings(record=True, action="ignore") as caught:
         warnings.filterwarnings("always", category=UserWarning, module="trackio")  # it has lost data
-        module = import_module(source.tracker)
+        module = importlib.import_module(source.tracker)
         run = module.init(project=project, name=state["name"], config=source.settings, resume="allow")
         for epoch, time, row in source.read_rows():
             run.log(row | ({"_timestamp": time / 1000} if is_wandb else {}), step=epoch)
@@ -201,7 +203,7 @@ def copy_to_mlflow(source: TrackedRun) -> str:
     out, state = source.folder.resolve().parent, source.state
     default = f"sqlite:///{(out / 'mlflow.db').as_posix().replace('%', '%25').replace('?', '%3F')}"
     os.environ |= {**ENVIRONMENT, "MLFLOW_TRACKING_URI": default, **os.environ}
-    mlflow, experiment = import_module("mlflow"), os.environ.get("MLFLOW_EXPERIMENT_NAME", "xpnet")
+    mlflow, experiment = importlib.import_module("mlflow"), os.environ.get("MLFLOW_EXPERIMENT_NAME", "xpnet")
     artifacts = (out / "mlartifacts").as_uri() if os.environ["MLFLOW_TRACKING_URI"] == default else None
     with FileLock(out / ".mlflow.lock"):  # two clients must not create the tables at once
         client = mlflow.MlflowClient()

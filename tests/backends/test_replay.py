@@ -1,6 +1,7 @@
 """A compiled function of NumPy arrays gives what the function gives, call after call."""
 
 import threading
+import tracemalloc
 from functools import partial
 from typing import NamedTuple
 
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from networks import pixels
 
 from xpnet.arithmetic import Native, Reproducible
-from xpnet.backends import replay
 from xpnet.backends.numpy import make
 from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
@@ -35,16 +35,13 @@ class Pair(NamedTuple):
 
 
 def assert_same_tree(found, expected):
+    assert type(found) is type(expected)
     if isinstance(expected, list | tuple):
-        assert type(found) is type(expected)
         assert len(found) == len(expected)
         for part, expected_part in zip(found, expected, strict=True):
             assert_same_tree(part, expected_part)
     else:
-        assert type(found) is type(expected)
-        np.testing.assert_array_equal(found, expected)
-        if isinstance(expected, np.ndarray):
-            assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected, strict=True)
 
 
 FUNCTIONS = {
@@ -73,70 +70,48 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_call_gives_what_the_function_gives(name):
-    function = FUNCTIONS[name]
+def test_every_call_gives_what_the_function_gives_and_changes_neither_arguments_nor_earlier_results(name):
+    function, results = FUNCTIONS[name], []
     fast = compile_replay(function)
     for factor in (1.0, -0.5, 3.0):
-        assert_same_tree(fast(A * factor, B), function(A * factor, B))
+        a, b = A * factor, B.copy()
+        results.append((fast(a, b), function(A * factor, B)))
+        assert_same_tree([a, b], [A * factor, B])
+        for found, expected in results:
+            assert_same_tree(found, expected)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_arguments_and_earlier_results_stay_as_they_are(name):
-    fast = compile_replay(FUNCTIONS[name])
-    for _ in range(3):
-        a, b = A.copy(), B.copy()
-        first = fast(a, b)
-        before = [np.copy(leaf) for leaf in leaves(first)]
-        fast(a + 1.0, b - 1.0)
-        np.testing.assert_array_equal(a, A)
-        np.testing.assert_array_equal(b, B)
-        for leaf, expected in zip(leaves(first), before, strict=True):
-            np.testing.assert_array_equal(leaf, expected)
-
-
-def leaves(tree):
-    if isinstance(tree, list | tuple):
-        return [leaf for part in tree for leaf in leaves(part)]
-    return [tree] if isinstance(tree, np.ndarray) else []
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["add", "mul", "sub", "max", "where", "relu", "sum", "turn", "matmul", "cut"]),
-        st.integers(0, 9),
-        st.integers(0, 9),
-    ),
-    min_size=1,
-    max_size=25,
-)
+OPERATIONS = {
+    "add": lambda x, y: x + y * 0.5,
+    "mul": lambda x, y: x * y,
+    "sub": lambda x, y: x - y,
+    "max": xp.maximum,
+    "where": lambda x, y: xp.where(x > y, x, 0.5),
+    "mask": lambda x, y: xp.where(x > y, x, 0.0) + xp.where(x > y, y, -0.0),
+    "relu": lambda x, y: xp.maximum(x, 0.0) + y,
+    "sum": lambda x, y: y - xp.sum(x, axis=-1, keepdims=True) * 0.125,
+    "turn": lambda x, y: xp.matrix_transpose(x),  # a view, of an argument perhaps
+    "matmul": lambda x, y: xp.matmul(x, y) * 0.25,
+    "cut": lambda x, y: xp.concat([x[:2, :], y[2:, :]], axis=0),
+}
 
 
 def run(steps, a, b):
     """Compute a program of square matrices: each step takes two earlier values by number."""
     values = [a, b]
-    for kind, i, j in steps:
-        x, y = values[-1 - i % len(values)], values[-1 - j % len(values)]
-        values.append(
-            {
-                "add": lambda x, y: x + y * 0.5,
-                "mul": lambda x, y: x * y,
-                "sub": lambda x, y: x - y,
-                "max": xp.maximum,
-                "where": lambda x, y: xp.where(x > y, x, 0.5),
-                "relu": lambda x, y: xp.maximum(x, 0.0) + y,
-                "sum": lambda x, y: y - xp.sum(x, axis=-1, keepdims=True) * 0.125,
-                "turn": lambda x, y: xp.matrix_transpose(x),  # a view, of an argument perhaps
-                "matmul": lambda x, y: xp.matmul(x, y) * 0.25,
-                "cut": lambda x, y: xp.concat([x[:2, :], y[2:, :]], axis=0),
-            }[kind](x, y)
-        )
+    for name, i, j in steps:
+        values.append(OPERATIONS[name](values[-1 - i % len(values)], values[-1 - j % len(values)]))
     return values[-1], values[len(values) // 2]
 
 
-@settings(max_examples=300)
-@given(STEPS)
-def test_any_program_gives_the_same(steps):
-    a, b = np.clip(RNG.normal(size=(2, 4, 4)), -1, 1)
+STEP = st.tuples(st.sampled_from(sorted(OPERATIONS)), st.integers(0, 9), st.integers(0, 9))
+
+
+@settings(max_examples=60)
+@given(st.lists(STEP, min_size=1, max_size=25), st.sampled_from([4, 67]))
+def test_any_program_gives_the_same(steps, size):
+    """Results of 67 x 67 numbers are written into the memory of operands."""
+    a, b = np.clip(RNG.normal(size=(2, size, size)), -1, 1)
     fast = compile_replay(lambda a, b: run(steps, a, b))
     with np.errstate(all="ignore"):
         for factor in (1.0, 0.5, -1.0):
@@ -203,17 +178,26 @@ def test_what_is_recorded_does_not_become_a_number(convert):
         compile_replay(lambda a: convert(xp.sum(a)))(A)
 
 
-def test_memory_is_used_again():
-    pool = replay._MemoryPool([])
-    arrays = []
-    for slot in range(20):
-        arrays.append(pool.allocate(slot, A))
-        pool.release(slot)
-    assert len({array.__array_interface__["data"][0] for array in arrays}) == 1
+def test_memory_is_used_again_within_a_function_and_by_others():
+    x = np.ones(1 << 18)
+
+    def chain(factor, x):
+        for _ in range(20):
+            x = xp.maximum(x * factor, 0.0) + xp.sin(x)
+        return x
+
+    tracemalloc.start()
+    sizes, functions = [], [compile_replay(chain), compile_replay(chain)]
+    for fast in functions:
+        fast(0.5, x)
+        sizes.append(tracemalloc.get_traced_memory()[0] / x.nbytes)
+    tracemalloc.stop()
+    assert sizes[0] < 4
+    assert sizes[1] - sizes[0] < 0.5
 
 
-@pytest.mark.parametrize("units", [1, 10, 33, 400])
-@pytest.mark.parametrize("columns", [1, 31, 500, 1024])
+@pytest.mark.parametrize("units", [1, 33, 400])
+@pytest.mark.parametrize("columns", [1, 31, 500])
 def test_products_with_integers_are_exact_however_they_are_cut(units, columns):
     weight = RNG.integers(-(2**20), 2**20, size=(units, 300)).astype(np.float64)
     x = RNG.integers(0, 256, size=(columns, 300), dtype=np.uint8)
@@ -228,12 +212,11 @@ def test_products_with_integers_are_exact_however_they_are_cut(units, columns):
             np.testing.assert_array_equal(found, expected)
 
 
-SHAPES = [(20, 10, 5), (20, 5), (784, 10, 10), (50, 40, 30, 10)]
-
-
-@pytest.mark.parametrize("sizes", SHAPES, ids=str)
-@pytest.mark.parametrize("samples", [7, 1024, 2600])
-@pytest.mark.parametrize("normalize", ["scale", "standardize"])
+@pytest.mark.parametrize(
+    ("sizes", "samples", "normalize"),
+    [((20, 5), 7, "standardize"), ((784, 10, 10), 1024, "scale"), ((50, 40, 30, 10), 1300, "standardize")],
+    ids=str,
+)
 @pytest.mark.parametrize(
     ("arithmetic", "dtype", "tolerance"),
     [(Reproducible, "float64", 0.0), (Native, "float64", 1e-13), (Native, "float32", 1e-5)],

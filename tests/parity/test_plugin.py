@@ -11,18 +11,17 @@ from xpnet.parity import devices
 
 pytest_plugins = ["pytester"]
 
-TESTS = """
+STRICT_CPU = "array-api-strict:cpu"
+
+MARKED = """
     import pytest
 
     def test_all(xp_backend):
         x = xp_backend.xp.ones(3, dtype=xp_backend.xp.float64, device=xp_backend.device)
         assert xp_backend.to_host(xp_backend.xp.sum(x)) == 3
 
-    @pytest.mark.xp_backends("numpy", "array-api-strict")
+    @pytest.mark.xp_backends({})
     def test_some(xp_backend):
-        assert xp_backend.name in ("numpy", "array-api-strict")
-
-    def test_none():
         pass
 """
 
@@ -33,10 +32,7 @@ def imported():
 
     What a session in this process imports is forgotten after it.
     """
-    devices.find_usable(["numpy", "array-api-strict"])
-
-
-WORDS = ("-p", "xpnet.parity.plugin", "--strict-markers", "-ra")
+    devices.probe_all(["numpy", "array-api-strict"])
 
 
 @pytest.fixture
@@ -44,144 +40,114 @@ def session(pytester, monkeypatch):
     """Run tests with this plugin and no other, whether or not the package is installed."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
-    def run(*words, tests=TESTS):
-        pytester.makepyfile(tests)
-        return pytester.runpytest_inprocess(*WORDS, *words)
+    def run(*words, marked='"numpy", "array-api-strict"', tests=MARKED, run=pytester.runpytest_inprocess):
+        pytester.makepyfile(tests.format(marked))
+        return run("-p", "xpnet.parity.plugin", "--strict-markers", "-ra", "-v", *words)
 
     return run
 
 
 @pytest.fixture
-def process(pytester, monkeypatch):
-    """Run tests likewise in a process of its own, with all libraries."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+def here(monkeypatch):
+    """Choose the libraries that are installed, and whether there is an NVIDIA driver; torch does not work."""
 
-    def run(*words, tests=TESTS):
-        pytester.makepyfile(tests)
-        return pytester.runpytest_subprocess(*WORDS, *words)
+    def choose(*names, driver=None):
+        monkeypatch.setattr(devices, "is_installed", lambda backend: backend in names)
+        monkeypatch.setattr(devices, "cuda_driver_version", lambda: driver)
+        works, gone = Probe(True, "2", ("cpu",)), Probe(False, "2", (), "torch is broken", "pip install it")
+        monkeypatch.setattr(devices, "probe", lambda backend, _: gone if backend == "torch" else works)
 
-    return run
-
-
-def test_a_test_runs_with_each_installed_library(process):
-    result = process("-v")
-    usable = {case.backend_name for case in BackendCase if case.probe().usable}
-    for name in usable:
-        result.stdout.fnmatch_lines([f"*::test_all[[]{name}] PASSED*"])
-    assert result.ret == 0
-    outcomes = result.parseoutcomes()
-    assert outcomes["passed"] >= len(usable) + 2 + 1
+    return choose
 
 
-def test_the_option_chooses_the_libraries(session):
-    result = session("-v", "--xp-backends", "numpy,array-api-strict:cpu")
-    result.assert_outcomes(passed=5)
-    result.stdout.fnmatch_lines(["*::test_all[[]numpy] PASSED*"])
-    result.stdout.fnmatch_lines(["*::test_all[[]array-api-strict:cpu] PASSED*"])
+def names(result):
+    """The names of the tests in an output."""
+    return [line.partition("::")[2].partition(" ")[0] for line in result.outlines if "::test_" in line]
 
 
-def test_the_marker_restricts_a_test(session):
-    result = session("-v", "-k", "test_some")
-    result.assert_outcomes(passed=2, deselected=result.parseoutcomes()["deselected"])
+@pytest.mark.parametrize(
+    ("words", "marked", "expected"),
+    [
+        ((), '"numpy"', ["test_all[numpy]", "test_all[array-api-strict]", "test_some[numpy]"]),
+        (("--xp-backends", "numpy"), '"array-api-strict", "numpy"', ["test_all[numpy]", "test_some[numpy]"]),
+        (
+            ("--xp-backends", STRICT_CPU),
+            '"array-api-strict"',
+            [f"test_all[{STRICT_CPU}]", f"test_some[{STRICT_CPU}]"],
+        ),
+    ],
+)
+def test_option_and_marker_choose_the_libraries(session, here, words, marked, expected):
+    here("numpy", "array-api-strict")
+    result = session(*words, marked=marked)
+    result.assert_outcomes(passed=len(expected))
+    assert names(result) == expected
 
 
-def test_marker_and_option_both_restrict(session):
-    result = session("--xp-backends", "numpy", "-k", "test_some")
-    assert result.parseoutcomes()["passed"] == 1
+@pytest.mark.parametrize(("marked", "expected"), [('"torch"', ["", ":cuda"]), ('"torch:cuda"', [":cuda"])])
+def test_gpus_are_among_the_defaults_where_there_is_a_driver(session, here, marked, expected):
+    here(*devices.BACKENDS, driver=12080)
+    default = ["numpy", "cupy", "torch", "jax", "array-api-strict", "torch:cuda", "jax:cuda"]
+    assert list(map(str, devices.find_installed())) == default
+    result = session("--collect-only", "-qq", "-k", "test_some", marked=marked)
+    assert names(result) == [f"test_some[torch{device}]" for device in expected]
 
 
-def test_a_marker_that_leaves_nothing_skips_and_says_so(session):
-    tests = """
-        import pytest
+@pytest.mark.parametrize(
+    ("installed", "words", "outcome", "message"),
+    [
+        # An installed library that does not work skips; one that is asked for fails.
+        ("torch", (), "skipped", "SKIPPED*torch on cpu: torch is broken; to fix it: pip install it"),
+        (
+            "numpy",
+            ("--xp-backends", "torch"),
+            "errors",
+            "*torch on cpu: torch is broken*--xp-backends names it*",
+        ),
+        ("numpy", (), "skipped", "*the marker xp_backends leaves none of the backends"),
+    ],
+)
+def test_a_library_that_is_missing_is_named(session, here, installed, words, outcome, message):
+    here(installed)
+    result = session(*words, "-k", "test_some", marked='"torch"')
+    assert result.parseoutcomes()[outcome] == 1
+    result.stdout.fnmatch_lines([message])
 
-        @pytest.mark.xp_backends("torch")
-        def test_torch(xp_backend):
-            pass
-    """
-    result = session("--xp-backends", "numpy", tests=tests)
-    result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*the marker xp_backends leaves none of the backends"])
 
-
-def test_unknown_names_are_usage_errors(session):
-    for words, message in (
-        (("--xp-backends", "numpy,keras"), "--xp-backends: unknown backend 'keras'"),
-        (("--xp-backends", "numpy:cuda"), "--xp-backends: unknown backend or device 'numpy:cuda'"),
-        (("--xp-backends", ","), "--xp-backends: expected at least one name"),
-    ):
-        result = session(*words)
-        assert result.ret == pytest.ExitCode.USAGE_ERROR
-        result.stderr.fnmatch_lines([f"ERROR: {message}*"])
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("numpy,keras", "unknown backend 'keras'"),
+        ("numpy:cuda", "unknown backend or device 'numpy:cuda'"),
+        (",", "expected at least one name"),
+    ],
+)
+def test_unknown_names_are_usage_errors(session, option, message):
+    result = session("--xp-backends", option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --xp-backends: {message}*"])
 
 
 def test_an_unknown_name_in_a_marker_is_an_error(session):
-    tests = """
-        import pytest
-
-        @pytest.mark.xp_backends("keras")
-        def test_keras(xp_backend):
-            pass
-    """
-    result = session(tests=tests)
+    result = session(marked='"keras"')
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["marker xp_backends: unknown backend 'keras': expected numpy, *"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-@pytest.fixture
-def without_torch(monkeypatch):
-    """PyTorch is installed and cannot run."""
-    gone = Probe(usable=False, version="2", devices=(), reason="torch is broken", fix="pip install it")
-
-    def probe(backend, device):
-        return gone if backend == "torch" else Probe(usable=True, version="2", devices=("cpu",))
-
-    here = ("numpy", "torch")
-    monkeypatch.setattr(devices, "probe", probe)
-    is_installed = property(lambda device: device.backend in here)
-    monkeypatch.setattr(devices.BackendDevice, "is_installed", is_installed)
-    monkeypatch.setattr(devices, "cuda_driver_version", lambda: None)
-
-
-@pytest.mark.usefixtures("without_torch")
-def test_an_installed_library_that_does_not_work_skips(session):
-    result = session("-k", "test_all")
-    assert result.parseoutcomes()["skipped"] == 1
-    assert result.parseoutcomes()["passed"] == 1
-    result.stdout.fnmatch_lines(["SKIPPED*torch on cpu: torch is broken; to fix it: pip install it"])
-
-
-@pytest.mark.usefixtures("without_torch")
-def test_a_library_that_is_asked_for_and_does_not_work_fails(session):
-    result = session("--xp-backends", "numpy,torch", "-k", "test_all")
-    assert result.parseoutcomes()["errors"] == 1
-    result.stdout.fnmatch_lines(["*torch on cpu: torch is broken*--xp-backends names it*"])
-
-
-def test_gpus_are_among_the_defaults_where_there_is_a_driver(monkeypatch):
-    monkeypatch.setattr(devices.BackendDevice, "is_installed", property(lambda _: True))
-    monkeypatch.setattr(devices, "cuda_driver_version", lambda: 12080)
-    names = list(map(str, devices.find_installed()))
-    assert names == [*("numpy", "cupy", "torch", "jax", "array-api-strict"), *("torch:cuda", "jax:cuda")]
-
-
-def test_a_marker_name_covers_every_device_of_the_library(session, monkeypatch):
-    monkeypatch.setattr(devices.BackendDevice, "is_installed", property(lambda _: True))
-    monkeypatch.setattr(devices, "cuda_driver_version", lambda: 12080)
-    tests = """
-        import pytest
-
-        @pytest.mark.xp_backends("torch")
-        def test_torch(xp_backend):
-            pass
-
-        @pytest.mark.xp_backends("torch:cuda")
-        def test_gpu(xp_backend):
-            pass
+@pytest.mark.slow
+def test_a_test_runs_with_each_installed_library_whose_settings_stay_as_they_are(session, pytester):
+    outside = """
+    def test_outside():
+        np, jax = pytest.importorskip("numpy"), pytest.importorskip("jax")
+        assert jax.numpy.asarray(np.ones(1)).dtype == jax.numpy.float32
+        assert np.geterr()["divide"] == "warn"
     """
-    result = session("--collect-only", "-q", tests=tests)
-    names = [line.partition("::")[2] for line in result.outlines if "::" in line]
-    assert names == ["test_torch[torch]", "test_torch[torch:cuda]", "test_gpu[torch:cuda]"]
+    result = session(tests=MARKED + outside, run=pytester.runpytest_subprocess)
+    assert result.ret == 0
+    for case in BackendCase:
+        if case.probe().usable:
+            result.stdout.fnmatch_lines([f"*::test_all[[]{case.value}] PASSED*"])
 
 
 def test_a_session_without_the_fixture_imports_no_array_library(tmp_path, monkeypatch):
@@ -194,25 +160,6 @@ def test_a_session_without_the_fixture_imports_no_array_library(tmp_path, monkey
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert "1 passed" in result.stdout
     loaded = set(result.stdout.split())
-    assert "xpnet.parity.plugin" in loaded
+    assert {"1", "passed", "xpnet.parity.plugin"} <= loaded
     assert not {"numpy", "torch", "jax", "cupy", "array_api_strict", "array_api_compat"} & loaded
-
-
-def test_the_plugin_leaves_the_settings_of_libraries_alone(process):
-    tests = """
-        import numpy as np
-        import pytest
-
-        @pytest.mark.xp_backends("jax", "numpy", "torch")
-        def test_inside(xp_backend):
-            assert xp_backend.xp.asarray([1.0]).dtype in (xp_backend.xp.float64, xp_backend.xp.float32)
-
-        def test_outside():
-            jax = pytest.importorskip("jax")
-            assert jax.numpy.asarray(np.ones(1)).dtype == jax.numpy.float32
-            assert np.geterr()["divide"] == "warn"
-    """
-    result = process(tests=tests)
-    assert result.ret == 0

@@ -7,6 +7,7 @@ cannot be converted to a number.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,19 +22,21 @@ from xpnet._lib.tree import Tree, leaves, tree_map
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xpnet._typing import Function, HostArray, Index
+    from xpnet._typing import Function, HostArray
 
     Indices = npt.NDArray[np.integer]
 
 _REDUCTIONS: dict[Function, Function] = {np.sum: np.add.reduce, np.max: np.maximum.reduce}
 """Functions, and the equivalent methods of ufuncs, which take an output array."""
+_CONSTANTS = {np.ones_like, np.zeros_like, np.full_like}  # by the shapes of their arguments
 
 
 class TracedArray(NDArrayOperatorsMixin):
     """An array, or a number, that records the calls made on it."""
 
     def __init__(self, tape: Tape, value: HostArray) -> None:
-        self.tape, self.value, self.slot = tape, value, tape.slots
+        self.tape, self.value = tape, value
+        self.slot = self.owner = tape.slots  # the owner of the memory is another slot if this is a view
         tape.slots += 1
         array = np.asarray(value)
         self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
@@ -43,15 +46,19 @@ class TracedArray(NDArrayOperatorsMixin):
         return self.tape.record(convert, (self, dtype), {})
 
     def __getitem__(self, key: object) -> TracedArray:
-        return self.tape.record(_get_item, (self, key), {})
+        return self.tape.record(operator.getitem, (self, key), {})
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: object, **kwargs: object) -> TracedArray:
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: object) -> TracedArray:
         function = ufunc if method == "__call__" else getattr(ufunc, method)
-        return self.tape.record(function, args, kwargs)
+        dtype = np.result_type(*untrace(args))  # of numbers, which a ufunc would convert in each call
+        operands = (np.asarray(arg, dtype) if isinstance(arg, int | float) else arg for arg in args)
+        return self.tape.record(function, (*operands,), kwargs)
 
     def __array_function__(
         self, function: Function, _: object, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> TracedArray:
+    ) -> object:
+        if function in _CONSTANTS:
+            return function(*untrace(args), **kwargs)
         if function in _REDUCTIONS:
             function, kwargs = _REDUCTIONS[function], {"axis": None, **kwargs}
         return self.tape.record(function, args, kwargs)
@@ -70,12 +77,8 @@ class Call:
     function: Function
     args: tuple[Any, ...]
     kwargs: dict[str, object]
+    operands: list[TracedArray]  # the arguments that are traced; none of them is a keyword argument
     result: TracedArray
-    source: TracedArray | None  # the argument that the result is a view of
-
-    def operands(self) -> list[TracedArray]:
-        """Return the arguments that are traced."""
-        return [*traced_leaves((self.args, tuple(self.kwargs.values())))]
 
 
 class Tape:
@@ -87,13 +90,13 @@ class Tape:
 
     def record(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> TracedArray:
         """Make a call and record it."""
-        value = function(*untrace(args), **{name: untrace(arg) for name, arg in kwargs.items()})
-        source = None
-        for operand in traced_leaves((args, tuple(kwargs.values()))):
-            if np.may_share_memory(value, operand.value):
-                source = operand
-        self.calls.append(Call(function, args, kwargs, TracedArray(self, value), source))
-        return self.calls[-1].result
+        operands = [*traced_leaves(args)]
+        result = TracedArray(self, function(*untrace(args), **kwargs))
+        for operand in operands:
+            if np.may_share_memory(result.value, operand.value):
+                result.owner = operand.owner
+        self.calls.append(Call(function, args, kwargs, operands, result))
+        return result
 
 
 def traced_leaves(tree: object) -> Iterator[TracedArray]:
@@ -116,11 +119,6 @@ def convert(x: HostArray, dtype: npt.DTypeLike) -> HostArray:
     return x.astype(dtype)
 
 
-def _get_item(x: HostArray, key: Index) -> HostArray:
-    item: HostArray = x[key]
-    return item
-
-
 def _take(x: HostArray, indices: Indices, axis: int | None, out: HostArray | None = None) -> HostArray:
     # Mode "raise" would check the indices first, and write into a copy of `out`.
     return x.take(indices, axis, out, "clip")
@@ -138,5 +136,5 @@ xp = ModuleType(array_api_compat.numpy.__name__)
 """The array-API namespace of NumPy, whose functions all accept traced arrays."""
 xp.__dict__.update(vars(array_api_compat.numpy), take=take)
 
-ACCEPTS_OUT = {*_REDUCTIONS.values(), convert, _take, np.concatenate, np.argmax}
+ACCEPTS_OUT = {*_REDUCTIONS.values(), convert, _take, np.where, np.concatenate, np.argmax}
 """Functions, besides ufuncs, that can write their result into an output array."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from dataclasses import asdict
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from rich.text import Text
 from xpnet import __version__
 from xpnet._lib.files import save
 from xpnet._lib.parser import Parser
-from xpnet._lib.text import plain
+from xpnet._lib.text import format_json, plain
 from xpnet.backends.base import check_environment
 from xpnet.cli.tables import Cell, Column, fits, format_value, make_console, render_table, style_text
 from xpnet.config import TrainConfig
@@ -24,7 +24,7 @@ from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
@@ -50,6 +50,7 @@ EPOCHS = 10
 DISPENSABLE = ("time", "version", "max rel", "layer", "epoch")
 """The columns left out on a narrow terminal, in this order."""
 LEFT = ("backend", "version", "device", "fingerprint", "verdict")
+HEADINGS = {"epoch": Text("differs\nepoch"), "layer": Text("from\nlayer")}
 STYLES = {"same": "green", "close": "green", "FAIL": "bold red"}
 
 
@@ -78,13 +79,7 @@ def main(words: Sequence[str]) -> int:
     data = datasets.load(config.data, config.test_data)
     usable, absent = _probe_devices(required)
     with Live(console=make_console(stderr=True), transient=True) as live:
-
-        def on_epoch(device: BackendDevice, kind: ArithmeticKind, epoch: int) -> None:
-            run = runs.KINDS.index(kind) * len(usable) + usable.index(device) + 1
-            heading = f"run {run} of {len(usable) * len(runs.KINDS)}, {device.where}, {kind}"
-            live.update(f"{heading}: epoch {epoch} of {config.epochs}", refresh=True)
-
-        rows = list(runs.compare_backends(config, data, usable, on_epoch))
+        rows = list(runs.compare_backends(config, data, usable, partial(live.update, refresh=True)))
     network = format_sizes((data.features, *config.hidden, data.classes))
     settings = f"epochs {config.epochs}, batch size {config.batch_size}, seed {config.seed}"
     console = make_console()
@@ -98,7 +93,7 @@ def main(words: Sequence[str]) -> int:
     for row in failed:
         reason = row.problem or "failed"
         if row.fingerprint is not None and row.tolerance is None:
-            reason = runs.first_operation(config, data, devices.BackendDevice(row.backend, row.device))
+            reason = runs.first_operation(config, data, row)
         console.print(f"\n{row.backend} on {row.device}, {row.kind}: {reason}")
     exact = sum(row.tolerance is None for row in rows)
     verdict = f"parity holds: {exact} reproducible runs with one fingerprint and history"
@@ -107,30 +102,26 @@ def main(words: Sequence[str]) -> int:
         verdict = f"parity does not hold: {len(failed)} of {len(rows)} runs fail"
     console.print(f"\n{verdict}")
     if file is not None:
-        text = json.dumps(_to_json(config, data, rows, absent), indent=2, allow_nan=False)
-        save(file, f"{text}\n".encode())
+        save(file, format_json(_to_json(config, data, rows, absent)).encode())
     return 1 if failed else 0
 
 
 def print_rows(console: Console, rows: Sequence[ParityResult]) -> None:
     """Print the rows under a heading for each arithmetic, as wide as they are or the terminal is."""
     cells = [_format_row(row) for row in rows]
-    headings = {"epoch": Text("differs\nepoch"), "layer": Text("from\nlayer")}
     columns = {
-        name: Column(headings.get(name, name), [cell[name] for cell in cells], right=name not in LEFT)
+        name: Column(HEADINGS.get(name, name), [cell[name] for cell in cells], right=name not in LEFT)
         for name in cells[0]
     }
     for name in DISPENSABLE:
         if not fits(console, [*columns.values()]):
             del columns[name]
     lines = render_table(console, [*columns.values()])
-    for line in lines[: -len(rows)]:
-        console.print(line)
-    pairs = zip(rows, lines[-len(rows) :], strict=True)
-    for position, (kind, group) in enumerate(groupby(pairs, key=lambda pair: pair[0].kind)):
-        console.print("\n" * (position > 0) + describe_kind(kind))
-        for _, line in group:
-            console.print(line)
+    console.print(*lines[: -len(rows)], sep="\n")
+    table = iter(lines[-len(rows) :])
+    for kind, group in groupby(rows, key=lambda row: row.kind):
+        console.print(("\n" if kind != rows[0].kind else "") + describe_kind(kind))
+        console.print(*(next(table) for _ in group), sep="\n")
 
 
 def describe_kind(kind: ArithmeticKind) -> str:
@@ -179,13 +170,13 @@ def _probe_devices(required: list[BackendDevice]) -> tuple[list[BackendDevice], 
         A required device is not usable.
     """
     probes = dict(devices.probe_all())
-    probes |= {device: device.probe() for device in required if device not in probes}
-    absent = [(device, probe) for device, probe in probes.items() if not probe.usable]
-    for device, probe in absent:
-        if device in required:
+    for device in required:
+        probe = probes[device] = probes.get(device) or device.probe()
+        if not probe.usable:
             msg = f"--require: {device.where}: {probe.reason}; to fix it: {probe.fix}"
             raise BackendError(msg)
-    return [device for device, probe in probes.items() if probe.usable], absent
+    usable = [device for device, probe in probes.items() if probe.usable]
+    return usable, [(device, probe) for device, probe in probes.items() if not probe.usable]
 
 
 def _to_json(
@@ -202,11 +193,11 @@ def _to_json(
         "data": {"name": data.name, "sha256": datasets.digest(data)},
         **{name: getattr(config, name) for name in settings},
         "passed": all(row.verdict != "FAIL" for row in rows),
-        "rows": [_replace_infinity(asdict(row)) for row in rows],
+        "rows": [{key: _without_infinity(value) for key, value in asdict(row).items()} for row in rows],
         "absent": [asdict(device) | {key: getattr(probe, key) for key in keys} for device, probe in absent],
     }
 
 
-def _replace_infinity(row: Mapping[str, object]) -> dict[str, object]:
-    """Return the row with infinity, which JSON cannot represent, as text."""
-    return {key: "infinite" if value == float("inf") else value for key, value in row.items()}
+def _without_infinity(value: object) -> object:
+    """Replace infinity, which JSON cannot represent, by text."""
+    return "infinite" if value == float("inf") else value

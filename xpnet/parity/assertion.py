@@ -1,29 +1,22 @@
 """``assert_parity``: one function, every array library, the same result."""
 
-from __future__ import annotations
-
 import inspect
 import json
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from xpnet._typing import HostArray
+from xpnet.backends.base import Backend
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
 from xpnet.parity.distance import first_mismatch, format_count, ulp_distance, unequal_bits
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from xpnet._typing import HostArray
-    from xpnet.backends.base import Backend
-    from xpnet.parity.devices import BackendDevice
-
-    Outputs = dict[str, Any]
-    Tolerance = tuple[str, Callable[[HostArray, HostArray], NDArray[np.bool_] | np.bool_]]
+Outputs: TypeAlias = dict[str, Any]
+Exceeds: TypeAlias = Callable[[HostArray, HostArray], NDArray[np.bool_] | np.bool_]
 
 
 def assert_parity(
@@ -73,25 +66,37 @@ def assert_parity(
             )
             raise TypeError(msg)
     targets = _find_targets() if backends is None else [devices.parse(name) for name in backends]
-    numpy = devices.NUMPY.make()
-    expected = _check_outputs(numpy, _call_on(numpy, function, arrays))
+    expected = _call_on(devices.NUMPY.make(), function, arrays)
     for target in targets:
         backend = target.make()
+        where = f"{backend.name} on {backend.device_name}"
         with backend.scope():
-            outputs = _check_outputs(backend, _call_on(backend, function, arrays))
-            _compare_outputs(backend, outputs, expected, tolerance)
+            outputs = _call_on(backend, function, arrays)
+            names = f"{where} returns {', '.join(outputs)}, NumPy {', '.join(expected)}"
+            _require(outputs.keys() == expected.keys(), names)
+            for path, array in expected.items():
+                problem = _find_difference(backend.to_host(outputs[path]), array, *tolerance)
+                _require(problem is None, f"{where}: {path} {problem}")
+
+
+def _require(condition: bool, message: str) -> None:  # noqa: FBT001
+    if not condition:
+        raise AssertionError(message)
 
 
 @cache
-def _find_targets() -> list[BackendDevice]:
-    targets = [target for target in devices.find_usable() if target != devices.NUMPY]
+def _find_targets() -> list[devices.BackendDevice]:
+    probes = devices.probe_all()
+    targets = [target for target, probe in probes if probe.usable and target != devices.NUMPY]
     if not targets:
         msg = "there is no array library but NumPy to compare with: pip install array-api-strict"
         raise BackendError(msg)
     return targets
 
 
-def _parse_tolerance(tier: str | None, ulp: int | None, rtol: float | None, atol: float) -> Tolerance:
+def _parse_tolerance(
+    tier: str | None, ulp: int | None, rtol: float | None, atol: float
+) -> tuple[str, Exceeds]:
     """Return a description of the tolerance, and the elementwise test of whether values exceed it.
 
     Raises
@@ -118,15 +123,30 @@ def _parse_tolerance(tier: str | None, ulp: int | None, rtol: float | None, atol
     return "the same bits", unequal_bits
 
 
-def _call_on(backend: Backend, function: Callable[..., object], arrays: Sequence[HostArray]) -> object:
+def _call_on(backend: Backend, function: Callable[..., object], arrays: Sequence[HostArray]) -> Outputs:
+    """Return the outputs by path, after checking that they are arrays of the backend on its device.
+
+    Raises
+    ------
+    AssertionError
+        There are no outputs, or one is another kind of object or on another device.
+    """
+    where = f"{backend.name} on {backend.device_name}"
     with backend.scope(), np.errstate(all="ignore"):  # array-api-strict computes with NumPy, too
         copies = [backend.from_host(array.copy()) for array in arrays]
         keywords = {"xp": backend.xp} if _accepts_xp(function, arrays) else {}
         try:
-            return function(*copies, **keywords)
+            outputs: Outputs = dict(_named_outputs(function(*copies, **keywords)))
         except Exception as error:
-            error.add_note(f"raised with {backend.name} on {backend.device_name}")
+            error.add_note(f"raised with {where}")
             raise
+    _require(bool(outputs), f"{where}: the function returns no array")
+    for path, array in outputs.items():
+        kind = f"{type(array).__module__}.{type(array).__qualname__}"
+        _require(backend.owns(array), f"{where}: {path} is a {kind}, not an array of {backend.name}")
+        device = array.device
+        _require(device == backend.device, f"{where}: {path} is on device {device}, not {backend.device}")
+    return outputs
 
 
 def _accepts_xp(function: Callable[..., object], arrays: Sequence[HostArray]) -> bool:
@@ -152,56 +172,20 @@ def _named_outputs(result: object, path: str = "result") -> Iterator[tuple[str, 
         yield path, result
 
 
-def _compare_outputs(backend: Backend, outputs: Outputs, expected: Outputs, tolerance: Tolerance) -> None:
-    tier, exceeds = tolerance
-    where = f"{backend.name} on {backend.device_name}"
-    if outputs.keys() != expected.keys():
-        msg = f"{where} returns {', '.join(outputs)}, NumPy {', '.join(expected)}"
-        raise AssertionError(msg)
-    for path, b in expected.items():
-        a = backend.to_host(outputs[path])
-        for name in ("dtype", "shape"):
-            if getattr(a, name) != getattr(b, name):
-                msg = f"{where}: {path} has {name} {getattr(a, name)}, NumPy's {getattr(b, name)}"
-                raise AssertionError(msg)
-        inexact = np.issubdtype(b.dtype, np.inexact)
-        unequal = np.asarray(exceeds(a, b) if inexact else unequal_bits(a, b))
-        mismatch = first_mismatch(unequal, a, b)
-        if mismatch is not None:
-            msg = (
-                f"{where}: {path} differs first at {mismatch.index}: {mismatch.left} where NumPy has "
-                f"{mismatch.right} ({mismatch.distance}); {_format_extent(unequal, a, b)}; expected {tier}"
-            )
-            raise AssertionError(msg)
-
-
-def _check_outputs(backend: Backend, result: object) -> Outputs:
-    """Return the outputs by path, after checking that they are arrays of the backend on its device.
-
-    Raises
-    ------
-    AssertionError
-        There are no outputs, or one is another kind of object or on another device.
-    """
-    outputs: Outputs = dict(_named_outputs(result))
-    where = f"{backend.name} on {backend.device_name}"
-    if not outputs:
-        msg = f"{where}: the function returns no array"
-        raise AssertionError(msg)
-    for path, array in outputs.items():
-        if not backend.owns(array):
-            kind = f"{type(array).__module__}.{type(array).__qualname__}"
-            msg = f"{where}: {path} is a {kind}, not an array of {backend.name}"
-            raise AssertionError(msg)
-        if array.device != backend.device:
-            msg = f"{where}: {path} is on device {array.device}, not {backend.device}"
-            raise AssertionError(msg)
-    return outputs
-
-
-def _format_extent(unequal: NDArray[np.bool_], a: HostArray, b: HostArray) -> str:
-    """Format the number of unequal elements and their largest distance."""
-    count = f"{np.count_nonzero(unequal)} of {unequal.size} values"
-    if not np.issubdtype(b.dtype, np.inexact):
-        return count
-    return f"{count}, at most {format_count(float(np.max(ulp_distance(a, b))))} ulp"
+def _find_difference(a: HostArray, b: HostArray, tolerance: str, exceeds: Exceeds) -> str | None:
+    """Describe how an output differs from NumPy's, ``b``; None if it is within the tolerance."""
+    if a.dtype != b.dtype:
+        return f"has dtype {a.dtype}, NumPy's {b.dtype}"
+    if a.shape != b.shape:
+        return f"has shape {a.shape}, NumPy's {b.shape}"
+    inexact = np.issubdtype(b.dtype, np.inexact)
+    unequal = np.asarray(exceeds(a, b) if inexact else unequal_bits(a, b))
+    mismatch = first_mismatch(unequal, a, b)
+    if mismatch is None:
+        return None
+    largest = f", at most {format_count(float(np.max(ulp_distance(a, b))))} ulp" if inexact else ""
+    return (
+        f"differs first at {mismatch.index}: {mismatch.left} where NumPy has {mismatch.right} "
+        f"({mismatch.distance}); {np.count_nonzero(unequal)} of {unequal.size} values{largest}; "
+        f"expected {tolerance}"
+    )

@@ -1,26 +1,18 @@
 """The backends and devices on which parity can be tested."""
 
-from __future__ import annotations
-
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from xpnet.backends.probing import cuda_driver_version, cuda_index, expand_device
+from xpnet.backends.base import Backend
+from xpnet.backends.probing import Probe, cuda_driver_version, cuda_index, expand_device
 from xpnet.backends.resolve import BACKENDS, CPU_BACKENDS, CUDA_BACKENDS, STRICT_DEVICES, make, probe
 from xpnet.errors import ConfigError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from xpnet.backends.base import Backend
-    from xpnet.backends.probing import Probe
-
 STRICT: Final = "array-api-strict"
-DEFAULT_DEVICES: Final = {"cupy": "cuda:0", STRICT: "device1"}
-"""The default devices of backends for which it is not the CPU."""
-
-_MODULES: Final = {STRICT: "array_api_strict"}
+DEFAULT_DEVICES: Final = dict.fromkeys(BACKENDS, "cpu") | {"cupy": "cuda:0", STRICT: "device1"}
+"""The default device of each backend."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +23,7 @@ class BackendDevice:
     device: str
 
     def __str__(self) -> str:
-        if self.device == _default_device(self.backend):
+        if self.device == DEFAULT_DEVICES[self.backend]:
             return self.backend
         return f"{self.backend}:{'cuda' if self.device == 'cuda:0' else self.device}"
 
@@ -39,12 +31,6 @@ class BackendDevice:
     def where(self) -> str:
         """A description for messages: torch on cuda:0."""
         return f"{self.backend} on {self.device}"
-
-    @property
-    def is_installed(self) -> bool:
-        """True if the library is installed; it is not imported."""
-        module = _MODULES.get(self.backend, self.backend)
-        return importlib.util.find_spec(module) is not None
 
     def probe(self) -> Probe:
         """Import the library and report whether it can run on the device."""
@@ -80,14 +66,10 @@ def parse(name: str) -> BackendDevice:
     if backend not in BACKENDS:
         msg = f"unknown backend {backend!r}: expected {', '.join(BACKENDS)}, or one with :cuda or :cuda:N"
         raise ConfigError(msg)
-    target = BackendDevice(backend, expand_device(device) or _default_device(backend))
-    if cuda_index(target.device) is not None:
-        exists = backend in CUDA_BACKENDS
-    elif target.device == "cpu":
-        exists = backend in CPU_BACKENDS
-    else:
-        exists = backend == STRICT and target.device in STRICT_DEVICES
-    if not exists:
+    target = BackendDevice(backend, expand_device(device) or DEFAULT_DEVICES[backend])
+    others = {"cpu": CPU_BACKENDS, **dict.fromkeys(STRICT_DEVICES, (STRICT,))}
+    is_gpu = cuda_index(target.device) is not None
+    if backend not in (CUDA_BACKENDS if is_gpu else others.get(target.device, ())):
         msg = f"unknown backend or device {name.strip()!r}: {backend} never runs on {device}"
         raise ConfigError(msg)
     return target
@@ -107,14 +89,9 @@ def probe_all(backends: Iterable[str] = tuple(BACKENDS)) -> list[tuple[BackendDe
     return [
         (BackendDevice(backend, device), outcome)
         for backend in backends
-        for device, outcome in probe_devices(backend, _default_device(backend)).items()
+        for device, outcome in probe_devices(backend, DEFAULT_DEVICES[backend]).items()
         if backend != STRICT or device == DEFAULT_DEVICES[STRICT]
     ]
-
-
-def find_usable(backends: Iterable[str] = tuple(BACKENDS)) -> list[BackendDevice]:
-    """Return the usable backends and devices."""
-    return [target for target, outcome in probe_all(backends) if outcome.usable]
 
 
 def find_installed() -> list[BackendDevice]:
@@ -122,11 +99,15 @@ def find_installed() -> list[BackendDevice]:
 
     Nothing is imported, so some may be unusable.
     """
-    targets = [BackendDevice(backend, _default_device(backend)) for backend in BACKENDS]
+    targets = [BackendDevice(*item) for item in DEFAULT_DEVICES.items()]
     if cuda_driver_version() is not None:
-        gpus = [BackendDevice(backend, "cuda:0") for backend in CUDA_BACKENDS]
-        targets += [target for target in gpus if target not in targets]
-    return [target for target in targets if target.is_installed]
+        targets += [BackendDevice(backend, "cuda:0") for backend in CUDA_BACKENDS]
+    return [target for target in dict.fromkeys(targets) if is_installed(target.backend)]
+
+
+def is_installed(backend: str) -> bool:
+    """Tell whether a library is installed; it is not imported."""
+    return importlib.util.find_spec(backend.replace("-", "_")) is not None
 
 
 def probe_devices(backend: str, first: str) -> dict[str, Probe]:
@@ -141,7 +122,3 @@ def probe_devices(backend: str, first: str) -> dict[str, Probe]:
         probes["cuda:0"] = probe(backend, "cuda:0")
     devices = [device for outcome in probes.values() for device in outcome.devices]
     return probes | {device: probe(backend, device) for device in devices if device not in probes}
-
-
-def _default_device(backend: str) -> str:
-    return DEFAULT_DEVICES.get(backend, "cpu")

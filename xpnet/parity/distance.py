@@ -1,16 +1,12 @@
 """Distances between host arrays: unequal bits, units in the last place, relative differences."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from xpnet._typing import HostArray
+from xpnet._typing import HostArray
 
 
 def ulp_distance(a: HostArray, b: HostArray) -> NDArray[np.float64]:
@@ -61,7 +57,7 @@ class Mismatch:
     """One element in which two arrays differ."""
 
     index: tuple[int, ...]
-    left: Any  # NumPy scalars
+    left: Any  # numbers or truth values
     right: Any
     ulp: float | None  # None for integers and booleans
 
@@ -80,11 +76,9 @@ def first_mismatch(unequal: NDArray[np.bool_], a: HostArray, b: HostArray) -> Mi
     if not unequal.any():
         return None
     index = tuple(int(i) for i in np.unravel_index(int(np.argmax(unequal)), unequal.shape))
-    left, right = a[index], b[index]
-    ulp = None
-    if np.issubdtype(a.dtype, np.inexact):
-        ulp = float(ulp_distance(np.asarray(left), np.asarray(right)))
-    return Mismatch(index, left, right, ulp)
+    inexact = np.issubdtype(a.dtype, np.inexact)
+    ulp = float(ulp_distance(np.asarray(a[index]), np.asarray(b[index]))) if inexact else None
+    return Mismatch(index, a[index].item(), b[index].item(), ulp)
 
 
 def format_count(count: float) -> str:

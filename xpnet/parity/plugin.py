@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from xpnet.backends.base import Backend
     from xpnet.parity.devices import BackendDevice
@@ -82,31 +82,27 @@ def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 
 
 def _selected_targets(config: pytest.Config) -> list[BackendDevice]:
-    """Return the backends that the option names; by default those of the installed libraries.
-
-    Raises
-    ------
-    pytest.UsageError
-        The option is not valid.
-    """
-    from xpnet.errors import ConfigError
+    """Return the backends that the option names; by default those of the installed libraries."""
     from xpnet.parity import devices
 
     names: str | None = config.getoption(OPTION)
-    try:
-        return devices.find_installed() if names is None else devices.parse_list(names)
-    except ConfigError as error:
-        msg = f"{OPTION}: {error}"
-        raise pytest.UsageError(msg) from error
+    if names is None:
+        return devices.find_installed()
+    return _parse([names], OPTION, pytest.UsageError)
 
 
 def _allows(marker: pytest.Mark, target: BackendDevice) -> bool:
+    allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
+    return target in allowed or target.backend in marker.args
+
+
+def _parse(names: Sequence[str], source: str, error_class: type[Exception]) -> list[BackendDevice]:
+    """Parse the names of backends, without duplicates; an unknown one is an error of pytest's."""
     from xpnet.errors import ConfigError
     from xpnet.parity import devices
 
     try:
-        allowed = [devices.parse(name) for name in marker.args]
+        return devices.parse_list(",".join(names))
     except ConfigError as error:
-        msg = f"marker {MARKER}: {error}"
-        raise pytest.Collector.CollectError(msg) from error
-    return target in allowed or target.backend in marker.args
+        msg = f"{source}: {error}"
+        raise error_class(msg) from error

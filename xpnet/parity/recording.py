@@ -1,22 +1,16 @@
 """Recording of the operations of an arithmetic: operands and results, in order."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from xpnet._lib.tree import leaves
-from xpnet.arithmetic.base import Operand
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from xpnet._typing import Array, HostArray
-    from xpnet.arithmetic.base import Arithmetic
+from xpnet._typing import Array, HostArray
+from xpnet.arithmetic.base import Arithmetic, Operand
 
 OPERATIONS = ("matmul", "weight_and_bias_gradients", "sum", "exp", "log", "sqrt")
 """The methods of an arithmetic that are recorded."""

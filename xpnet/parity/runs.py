@@ -1,32 +1,26 @@
 """Training runs on each backend and in each arithmetic, compared with NumPy's."""
 
-from __future__ import annotations
-
+import hashlib
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from itertools import product
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from xpnet._lib.tree import leaves
 from xpnet.backends.probing import one_line
-from xpnet.errors import BackendError
-from xpnet.parity.compare import EpochDigest, RecordEpochs, first_difference, first_differing_layer
-from xpnet.parity.devices import NUMPY
+from xpnet.config import TrainConfig
+from xpnet.config.settings import Arithmetic
+from xpnet.data.datasets import Dataset
+from xpnet.parity.compare import first_difference
+from xpnet.parity.devices import NUMPY, BackendDevice
 from xpnet.parity.distance import relative_difference, ulp_distance
 from xpnet.storage.model_file import fingerprint
-from xpnet.training.callbacks import Evaluate
+from xpnet.training.callbacks import Callback, EpochLog, Evaluate
 from xpnet.training.trainer import Trainer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from xpnet.config import TrainConfig
-    from xpnet.config.settings import Arithmetic
-    from xpnet.data.datasets import Dataset
-    from xpnet.parity.devices import BackendDevice
 
 FloatType = Literal["float32", "float64"]
 Verdict = Literal["same", "close", "FAIL"]
@@ -98,9 +92,24 @@ class ParityResult:
         return ArithmeticKind(self.arithmetic, self.dtype, self.tolerance)
 
 
+class _RecordEpochs(Callback):
+    """Records digests of each epoch, which are small enough to keep; called after ``Evaluate``."""
+
+    def __init__(self, trainer: Trainer, notify: Callable[[int], None]) -> None:
+        self._trainer, self._notify = trainer, notify
+        self.epochs: list[tuple[str, ...]] = []
+
+    def on_epoch_end(self, log: EpochLog) -> None:
+        """Record digests of each layer, of the other variables and of the metrics."""
+        self._notify(log.epoch)
+        parameters, *variables = self._trainer.to_host(log.state.variables)
+        # In the text of the metrics NaN equals NaN and the two zeros differ.
+        self.epochs.append((*map(_hash_arrays, parameters), _hash_arrays(variables), repr(log.metrics)))
+
+
 class _Run(NamedTuple):
     version: str
-    epochs: list[EpochDigest]
+    epochs: list[tuple[str, ...]]
     parameters: list[NDArray[np.floating]]
     fingerprint: str
     test: tuple[float, float]
@@ -111,44 +120,44 @@ def compare_backends(
     config: TrainConfig,
     data: Dataset,
     targets: Sequence[BackendDevice],
-    on_epoch: Callable[[BackendDevice, ArithmeticKind, int], None] = lambda *_: None,
+    show: Callable[[str], None] = lambda _: None,
 ) -> Iterator[ParityResult]:
-    """Train on each backend in each arithmetic, NumPy first, and yield the results.
+    """Train on each backend in each arithmetic, NumPy first, and yield the results; ``show`` the progress.
 
     Raises
     ------
     XPNetError
         NumPy cannot train; if another backend cannot, its result holds the reason.
     """
-    for kind in KINDS:
-        settings = _with_arithmetic(kind, config)
-        for target in dict.fromkeys([NUMPY, *targets]):
-            try:
-                run = _train(target, settings, data, partial(on_epoch, target, kind))
-            except Exception as error:  # each library raises its own errors
-                if target == NUMPY:
-                    raise
-                version = target.probe().version or "-"
-                yield ParityResult(target.backend, version, target.device, *kind, problem=one_line(error))
-                continue
+    pairs = [*product(KINDS, dict.fromkeys([NUMPY, *targets]))]
+    for number, (kind, target) in enumerate(pairs, 1):
+        heading = f"run {number} of {len(pairs)}, {target.where}, {kind}"
+        try:
+            run = _train(target, _with_arithmetic(kind, config), data, heading, show)
+        except Exception as error:  # each library raises its own errors
             if target == NUMPY:
-                reference = run
-            yield _compare(target, kind, run, reference)
+                raise
+            version = target.probe().version or "-"
+            place = target.backend, version, target.device
+            yield ParityResult(*place, kind.arithmetic, kind.dtype, kind.tolerance, problem=one_line(error))
+            continue
+        if target == NUMPY:
+            reference = run
+        yield _compare(target, kind, run, reference)
 
 
-def first_operation(config: TrainConfig, data: Dataset, target: BackendDevice) -> str:
+def first_operation(config: TrainConfig, data: Dataset, row: ParityResult) -> str:
     """Describe, in one line, the first operation in which a reproducible run differs from NumPy's."""
-    settings = _with_arithmetic(KINDS[0], config)
+    if row.epoch is None:
+        return "only the test metrics differ"
+    settings, target = _with_arithmetic(KINDS[0], config), BackendDevice(row.backend, row.device)
     with (
         Trainer.open(settings, data, NUMPY.make()) as left,
         Trainer.open(settings, data, target.make()) as right,
     ):
-        try:
-            difference = first_difference(left, right)
-        except BackendError as error:
-            return str(error)
+        difference = first_difference(left, right)
     if difference is None:
-        return "only the test metrics differ"
+        return f"epoch {row.epoch} differs, but not when computed again: a backend does not repeat itself"
     return f"{difference}, NumPy's value first"
 
 
@@ -157,13 +166,13 @@ def _with_arithmetic(kind: ArithmeticKind, config: TrainConfig) -> TrainConfig:
 
 
 def _train(
-    target: BackendDevice, settings: TrainConfig, data: Dataset, on_epoch: Callable[[int], None]
+    target: BackendDevice, settings: TrainConfig, data: Dataset, heading: str, show: Callable[[str], None]
 ) -> _Run:
-    on_epoch(0)
+    show(heading)
     backend = target.make()
     with Trainer.open(settings, data, backend) as trainer:
         start = time.perf_counter()
-        record = RecordEpochs(trainer, on_epoch)
+        record = _RecordEpochs(trainer, lambda epoch: show(f"{heading}: epoch {epoch} of {settings.epochs}"))
         result = trainer.fit([Evaluate(trainer), record])
         if result.interrupted:
             raise KeyboardInterrupt
@@ -175,11 +184,20 @@ def _train(
     return _Run(backend.version, record.epochs, parameters, fingerprint(layers), metrics, seconds)
 
 
+def _hash_arrays(tree: object) -> str:
+    return hashlib.sha256(b"".join(np.ascontiguousarray(leaf).data for leaf in leaves(tree))).hexdigest()
+
+
 def _compare(target: BackendDevice, kind: ArithmeticKind, run: _Run, reference: _Run) -> ParityResult:
-    epochs = enumerate(zip(run.epochs, reference.epochs, strict=True))
-    epoch, layer = next(
-        ((n, first_differing_layer(*pair)) for n, pair in epochs if pair[0] != pair[1]), (None, None)
+    differences = (
+        (epoch, part)
+        for epoch, digests in enumerate(zip(run.epochs, reference.epochs, strict=True))
+        for part, (a, b) in enumerate(zip(*digests, strict=True))
+        if a != b
     )
+    epoch, layer = next(differences, (None, None))
+    if layer is not None and layer >= len(run.epochs[0]) - 2:  # other variables, or the metrics
+        layer = None
     pairs = list(zip(run.parameters, reference.parameters, strict=True))
     relative = max(relative_difference(a, b) for a, b in pairs)
     same = epoch is None and run.test == reference.test
