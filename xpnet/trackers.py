@@ -6,7 +6,6 @@ crash, and wait for servers, even at the exit of the interpreter: training neith
 """
 
 import faulthandler
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,13 +14,15 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from filelock import FileLock
 
 from xpnet._lib.files import write_atomic
 from xpnet._lib.text import complain
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, DataError
 from xpnet.storage.record import METRICS_FILE, MODEL_FILE, is_number, read_metrics, read_run
 from xpnet.training.callbacks import Callback, EpochLog
 from xpnet.training.loop import FitResult
@@ -45,9 +46,7 @@ def check_installed(names: Sequence[str]) -> None:
         A library is not installed.
     """
     for name in names:
-        if (
-            getattr(importlib.util.find_spec(name), "origin", None) is None
-        ):  # a plain folder of that name has no origin
+        if getattr(find_spec(name), "origin", None) is None:  # a plain folder of that name has no origin
             fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
             msg = f"--track {name}: {name} is not installed: {fix}"
             raise ConfigError(msg)
@@ -156,8 +155,7 @@ class TrackedRun:
             faulthandler.dump_traceback_later(self._limit, exit=True)
             self.record = record = read_run(self.folder)
             if record["started"] != self.settings["started"]:
-                msg = f"another run is in {self.folder} now"
-                raise ValueError(msg)
+                raise DataError.at(self.folder, "holds another run now")
             rows = read_metrics(self.folder / METRICS_FILE)
             for row in (new := [row for row in rows if row["epoch"] > self.state["epoch"]]):
                 self.state["epoch"] = row.pop("epoch")
@@ -182,7 +180,7 @@ def copy_to_wandb(source: TrackedRun) -> str:
     project = os.environ.get(f"{source.tracker.upper()}_PROJECT", "xpnet")
     with warnings.catch_warnings(record=True, action="ignore") as caught:
         warnings.filterwarnings("always", category=UserWarning, module="trackio")  # it has lost data
-        module = importlib.import_module(source.tracker)
+        module = import_module(source.tracker)
         run = module.init(project=project, name=state["name"], config=source.settings, resume="allow")
         for epoch, time, row in source.read_rows():
             run.log(row | ({"_timestamp": time / 1000} if is_wandb else {}), step=epoch)
@@ -203,7 +201,7 @@ def copy_to_mlflow(source: TrackedRun) -> str:
     out, state = source.folder.resolve().parent, source.state
     default = f"sqlite:///{(out / 'mlflow.db').as_posix().replace('%', '%25').replace('?', '%3F')}"
     os.environ |= {**ENVIRONMENT, "MLFLOW_TRACKING_URI": default, **os.environ}
-    mlflow, experiment = importlib.import_module("mlflow"), os.environ.get("MLFLOW_EXPERIMENT_NAME", "xpnet")
+    mlflow, experiment = import_module("mlflow"), os.environ.get("MLFLOW_EXPERIMENT_NAME", "xpnet")
     artifacts = (out / "mlartifacts").as_uri() if os.environ["MLFLOW_TRACKING_URI"] == default else None
     with FileLock(out / ".mlflow.lock"):  # two clients must not create the tables at once
         client = mlflow.MlflowClient()
