@@ -12,12 +12,13 @@ import commands
 import numpy as np
 import pytest
 from networks import pixels
+from saved_models import saved_model
 
 from xpnet import train
 from xpnet.__main__ import main
 from xpnet.backends.resolve import resolve
 from xpnet.inference.predictor import Predictor
-from xpnet.storage.model_file import SavedModel, save_model
+from xpnet.storage.model_file import save_model
 
 FEATURES, CLASSES = 16, 4
 RUNS = {
@@ -144,7 +145,7 @@ def test_a_model_file_is_evaluated_by_its_cross_entropy(capsys):
 def test_a_model_file_alone_is_evaluated_on_the_bundled_mnist(capsys, tmp_path):
     weight, bias = np.zeros((10, 784)), np.arange(10) == 7
     layers = [{"weight": weight, "bias": bias.astype(float)}]
-    save_model(tmp_path / "sevens.safetensors", SavedModel(layers, (784, 10)))
+    save_model(tmp_path / "sevens.safetensors", saved_model(layers))
     result = figures(capsys, str(tmp_path / "sevens.safetensors"))
     assert (result["data"], result["split"], result["samples"]) == ("mnist", "test", 10000)
     assert result["accuracy"] == 0.1028  # the share of sevens
@@ -237,7 +238,7 @@ def test_a_class_without_samples_has_no_recall(capsys, tmp_path):
 def test_many_classes_have_their_matrix_in_the_json_alone_or_none(capsys, tmp_path, classes, line, shape):
     layers = [{"weight": np.zeros((classes, FEATURES)), "bias": np.zeros(classes)}]
     path = tmp_path / "wide.safetensors"
-    save_model(path, SavedModel(layers, (FEATURES, classes)))
+    save_model(path, saved_model(layers))
     words = (str(path), "--data", "data.npz")
     assert printed(capsys, *words).endswith(f"\n{line}\n")
     result = figures(capsys, *words)

@@ -10,13 +10,14 @@ import commands
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from saved_models import saved_model
 
 from xpnet import train
 from xpnet.__main__ import main
 from xpnet.data import datasets
 from xpnet.data.pictures import read_digit
 from xpnet.inference.predictor import Predictor
-from xpnet.storage.model_file import SavedModel, load_model, save_model
+from xpnet.storage.model_file import load_model, save_model
 
 RUN = Path("runs/quick")
 CLASSES = [f"p{label}" for label in range(10)]
@@ -213,7 +214,7 @@ def test_digits_are_found_as_well_as_plain_test_images(tmp_path):
 def tiny_model(path, features, **settings):
     """A network without hidden layers and with two classes: the second if there is much ink."""
     layers = [{"weight": np.array([[0.0] * features, [1.0] * features]), "bias": np.array([1.0, 0.0])}]
-    save_model(path, SavedModel(layers, (features, 2), **settings))
+    save_model(path, saved_model(layers, **settings))
     return load_model(path)
 
 
@@ -354,9 +355,7 @@ BAD_TABLES = {
 @pytest.mark.parametrize(("content", "message"), BAD_TABLES.values(), ids=BAD_TABLES)
 def test_a_bad_csv_file_is_one_line_that_says_where(capsys, tmp_path, content, message):
     model, path = tmp_path / "tiny.safetensors", tmp_path / "table.csv"
-    save_model(
-        model, SavedModel([{"weight": np.full((2, 2), 1e9), "bias": np.zeros(2)}], (2, 2), normalize="none")
-    )
+    save_model(model, saved_model([{"weight": np.full((2, 2), 1e9), "bias": np.zeros(2)}], normalize="none"))
     path.write_bytes(content)
     line = complaint(capsys, model, path, "--arithmetic", "native")
     assert line.startswith(str(path))

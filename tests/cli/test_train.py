@@ -96,8 +96,8 @@ def test_a_run_leaves_a_record_metrics_and_a_model():
     model = load_model(train_folder() / "model.safetensors")
     assert model.sizes == (12, 6, 5, 4)
     assert fingerprint(model.layers) == run_record["fingerprint"]
-    assert model.normalize == "scale"
-    assert float(model.normalization["scale"]) == 1 / 255
+    assert model.normalization.kind == "scale"
+    assert float(model.normalization.scale) == 1 / 255
 
 
 def test_the_largest_label_there_can_be_trains_to_the_end(capsys):
@@ -192,7 +192,7 @@ def test_print_config_trains_nothing(capsys):
 @pytest.mark.parametrize("hidden", [(), (9,), (8, 7)], ids=str)
 def test_every_normalisation_and_depth_trains(normalize, hidden):
     assert run("--epochs", 5, "--normalize", normalize, "--hidden", *hidden) == 0
-    assert load_model(train_folder() / "model.safetensors").normalize == normalize
+    assert load_model(train_folder() / "model.safetensors").normalization.kind == normalize
 
 
 @pytest.mark.parametrize(

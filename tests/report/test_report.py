@@ -24,6 +24,7 @@ from report_pages import (
     section,
     trained,
 )
+from saved_models import saved_model
 
 from xpnet.__main__ import main
 from xpnet.data import datasets
@@ -36,7 +37,7 @@ from xpnet.report.charts import build_line_chart, choose_ticks, split_before_tra
 from xpnet.report.images import draw_ink_image, draw_weight_image
 from xpnet.report.page import make_environment
 from xpnet.report.settings import format_value
-from xpnet.storage.model_file import SavedModel, save_model
+from xpnet.storage.model_file import save_model
 
 SETTINGS = ("--epochs", 6, "--log-every", 1, "--batch-size", 50, "--lr", 0.05, "--validation", 60)
 EVIL = "<script>alert(1)</script>&\"'<img src=x onerror=alert(1)>\u2028\u2029"
@@ -609,18 +610,18 @@ def truncated_model(run):
 
 def other_model(run):
     layer = {"weight": np.ones((3, 144)), "bias": np.zeros(3)}
-    save_model(run / "model.safetensors", SavedModel([layer], (144, 3)))
+    save_model(run / "model.safetensors", saved_model([layer]))
 
 
 def misfit_model(run):
     layer = {"weight": np.ones((3, 20)), "bias": np.zeros(3)}
-    save_model(run / "model.safetensors", SavedModel([layer], (20, 3)))
+    save_model(run / "model.safetensors", saved_model([layer]))
     rewrite(run / "run.json", fingerprint=None)
 
 
 def fewer_classes(run):
     layer = {"weight": np.ones((2, 144)), "bias": np.zeros(2)}
-    save_model(run / "model.safetensors", SavedModel([layer], (144, 2)))
+    save_model(run / "model.safetensors", saved_model([layer]))
     rewrite(run / "run.json", fingerprint=None)
 
 
@@ -629,7 +630,7 @@ def infinite_outputs(run):
         {"weight": np.full((size[1], size[0]), 1e200), "bias": np.zeros(size[1])}
         for size in ((144, 4), (4, 3))
     ]
-    save_model(run / "model.safetensors", SavedModel(layers, (144, 4, 3)))
+    save_model(run / "model.safetensors", saved_model(layers))
     config = json.loads((run / "run.json").read_text())["config"]
     rewrite(run / "run.json", fingerprint=None, config={**config, "arithmetic": "native"})
 

@@ -43,18 +43,26 @@ class DataInfo(TypedDict, total=False):
 
 
 class RunInfo(TypedDict):
-    """The part of a run's record that the caller of `Run.start` provides."""
+    """The part of a run's record that the caller of `Run.start` provides.
+
+    Attributes
+    ----------
+    command
+        The words of the command line.
+    config
+        Every setting, as `xpnet.config.to_json` returns them.
+    device_requested
+        As in --device: auto, cpu, cuda, cuda:N.
+    device_reason
+        The reason if another device than the requested one is used, else None.
+    """
 
     command: list[str]
-    """The words of the command line."""
     config: dict[str, object]
-    """Every setting, as `xpnet.config.to_json` returns them."""
     seed: int
     device_requested: str
-    """As in --device: auto, cpu, cuda, cuda:N."""
     device_used: str
     device_reason: str | None
-    """The reason if another device than the requested one is used, else None."""
     backend: str
     data: DataInfo
 
@@ -64,19 +72,25 @@ class Record(RunInfo, Environment):
 
     The caller provides `RunInfo`, `Run.start` the remaining keys. `Run.finish` sets metrics (numbers, or
     lists of numbers by class; None in place of non-finite ones), fingerprint (SHA-256 of the parameters)
-    and error.
+    and error. Times are in ISO 8601, UTC.
+
+    Attributes
+    ----------
+    schema_version
+        Increased when a key is removed or changes its meaning.
+    id
+        The name of the run's folder.
+    status
+        The status of a killed run stays "running".
+    resumed
+        The times at which the run was resumed.
     """
 
     schema_version: int
-    """Increased when a key is removed or changes its meaning."""
     id: str
-    """The name of the run's folder."""
     status: Literal["running", "completed", "interrupted", "failed"]
-    """The status of a killed run stays "running"."""
     started: str
-    """ISO 8601, UTC."""
     resumed: list[str]
-    """Times at which the run was resumed, ISO 8601 in UTC."""
     ended: str | None
     metrics: dict[str, float | list[float | None] | None] | None
     fingerprint: str | None
@@ -180,8 +194,8 @@ def read_json(path: Path, problem: str, hint: str) -> dict[str, object]:
     return value
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.jsonl, an empty list if the file does not exist.
+def read_metrics(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
+    """Return the first rows of a metrics.jsonl, by default all; an empty list if the file does not exist.
 
     Epoch, seconds and the metrics in CURVES are numbers or None. An incomplete last line, left by a crash,
     is ignored.
@@ -189,18 +203,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises
     ------
     DataError
-        The file cannot be read, or a line in it is damaged.
-    """
-    return [row for _, row in read_metric_lines(path)]
-
-
-def read_metric_lines(path: Path, limit: int | None = None) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return the first rows, by default all, each as text and as an object, as `read_metrics` does.
-
-    Raises
-    ------
-    DataError
-        As in `read_metrics`.
+        The file cannot be read, or one of these lines is damaged.
     """
     if not os.path.lexists(path):
         return []
@@ -215,7 +218,7 @@ def read_metric_lines(path: Path, limit: int | None = None) -> list[tuple[bytes,
             msg = f"{path}: line {number}: expected a JSON object, got {quoted}"
             raise DataError(msg)
         _check_values(f"{path}: line {number}: ", row, _ROW_RULES)
-        rows.append((text, row))
+        rows.append(row)
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict
 
 from rich.console import Console
 
@@ -19,8 +19,6 @@ from xpnet.storage.record import SUMMARY_FILE, is_number, read_json
 
 LINES = 40
 """The largest number of lines of the history in a table; --json and --csv give all of them."""
-
-Value = TypeVar("Value")
 
 
 class Comparison(TypedDict):
@@ -56,7 +54,7 @@ def print_details(console: Console, run: FoundRun, history: Sequence[Mapping[str
         print_pairs(console, commands, indent="")
 
 
-def to_columns(objects: Sequence[Mapping[str, Value]]) -> dict[str, list[Value | None]]:
+def to_columns(objects: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Return the values of objects by name, one for each object; None for a missing one."""
     names = dict.fromkeys(name for item in objects for name in item)
     return {name: [item.get(name) for item in objects] for name in names}
@@ -104,11 +102,13 @@ def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> Comparison:
     if len(runs) < 2:
         msg = f"expected two runs or more to compare, got {len(runs)}"
         raise ConfigError(msg)
-    settings: dict[str, list[object]] = to_columns([run.record["config"] for run in runs])
-    surroundings: dict[str, list[object]] = to_columns([_get_surroundings(run) for run in runs])
+    settings = to_columns([run.record["config"] for run in runs])
+    surroundings = to_columns([_get_surroundings(run) for run in runs])
     if not everything:
-        settings = {name: line for name, line in _find_differing(settings).items() if name not in BOOKKEEPING}
-        surroundings = _find_differing(surroundings)
+        settings = {
+            name: line for name, line in settings.items() if _differs(line) and name not in BOOKKEEPING
+        }
+        surroundings = {name: line for name, line in surroundings.items() if _differs(line)}
     fingerprints = [run.fingerprint for run in runs]
     return {
         "runs": [run.id for run in runs],
@@ -203,10 +203,6 @@ def _format_number(name: str, value: object) -> str:
 
 def _differs(values: Sequence[object]) -> bool:
     return any((type(value), value) != (type(values[0]), values[0]) for value in values)
-
-
-def _find_differing(lines: Mapping[str, list[object]]) -> dict[str, list[object]]:
-    return {name: values for name, values in lines.items() if _differs(values)}
 
 
 def _get_surroundings(run: FoundRun) -> dict[str, object]:
