@@ -12,7 +12,7 @@ from xpnet._lib.files import read_regular_file, save, write_atomic
 from xpnet.errors import ConfigError, DataError
 
 
-def test_writes_exactly_the_bytes_and_nothing_beside_them(tmp_path: Path) -> None:
+def test_writes_exactly_the_bytes_and_nothing_beside_them(tmp_path):
     path = tmp_path / ("n" * 255)  # the longest name that systems allow
     path.write_bytes(b"a longer old content")
     write_atomic(path, b"a\r\n\x00b")
@@ -21,22 +21,22 @@ def test_writes_exactly_the_bytes_and_nothing_beside_them(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")
-def test_the_file_gets_the_permissions_of_an_ordinary_new_file(tmp_path: Path) -> None:
+def test_the_file_gets_the_permissions_of_an_ordinary_new_file(tmp_path):
     (tmp_path / "ordinary").touch()
     write_atomic(tmp_path / "file", b"x")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ordinary", "file")]
     assert modes[0] == modes[1]
 
 
-def test_the_bytes_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[str] = []
+def test_the_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
+    steps = []
     fsync, replace = os.fsync, Path.replace
 
-    def noted_fsync(descriptor: int) -> None:
+    def noted_fsync(descriptor):
         steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "bytes")
         fsync(descriptor)
 
-    def noted_replace(self: Path, target: Path) -> Path:
+    def noted_replace(self, target):
         steps.append("name")
         return replace(self, target)
 
@@ -49,10 +49,8 @@ def test_the_bytes_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("step", [(os, "fsync"), (Path, "replace")], ids=["fsync", "replace"])
-def test_a_failure_keeps_the_old_content_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step, error: BaseException
-) -> None:
-    def fail(*_: object) -> None:
+def test_a_failure_keeps_the_old_content_and_leaves_nothing_behind(tmp_path, monkeypatch, step, error):
+    def fail(*_):
         raise error
 
     (tmp_path / "file").write_bytes(b"old")
@@ -63,10 +61,8 @@ def test_a_failure_keeps_the_old_content_and_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_that_cannot_be_synchronised_does_not_matter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> int:
+def test_a_folder_that_cannot_be_synchronised_does_not_matter(tmp_path, monkeypatch):
+    def refuse(*_):
         raise PermissionError
 
     monkeypatch.setattr(os, "open", refuse)
@@ -74,7 +70,7 @@ def test_a_folder_that_cannot_be_synchronised_does_not_matter(
     assert (tmp_path / "file").read_bytes() == b"x"
 
 
-def test_save_writes_or_says_in_one_line_where_and_why_not(tmp_path: Path) -> None:
+def test_save_writes_or_says_in_one_line_where_and_why_not(tmp_path):
     save(tmp_path / "file", b"x")
     assert (tmp_path / "file").read_bytes() == b"x"
     with pytest.raises(ConfigError) as caught:
@@ -83,7 +79,7 @@ def test_save_writes_or_says_in_one_line_where_and_why_not(tmp_path: Path) -> No
     assert str(caught.value) == f"{tmp_path}/absent/file: cannot be written {reason}"
 
 
-def test_reads_a_regular_file_and_through_links_in_little_memory(tmp_path: Path) -> None:
+def test_reads_a_regular_file_and_through_links_in_little_memory(tmp_path):
     (tmp_path / "file").write_bytes(b"a\r\n\x00b")
     (tmp_path / "link").symlink_to("file")
     tracemalloc.start()
@@ -106,7 +102,7 @@ def test_reads_a_regular_file_and_through_links_in_little_memory(tmp_path: Path)
     ],
     ids=["absent", "folder", "FIFO", "device", "large"],
 )
-def test_refuses_what_is_no_regular_file_or_too_large(tmp_path: Path, put, message) -> None:
+def test_refuses_what_is_no_regular_file_or_too_large(tmp_path, put, message):
     path = tmp_path / "file"
     put(path)
     with pytest.raises(DataError) as caught:
@@ -114,6 +110,6 @@ def test_refuses_what_is_no_regular_file_or_too_large(tmp_path: Path, put, messa
     assert str(caught.value) == f"{path}: {message}"
 
 
-def test_a_path_that_no_file_can_have_is_a_data_error() -> None:
+def test_a_path_that_no_file_can_have_is_a_data_error():
     with pytest.raises(DataError, match="not a path"):
         read_regular_file(Path("a\0b"), 3, "expected x")

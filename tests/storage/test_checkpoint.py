@@ -46,7 +46,7 @@ ANY_ARRAY = st.sampled_from(DTYPES).flatmap(
 NAMES = st.text(st.characters(codec="utf-8"), max_size=20).filter(lambda name: name != "__metadata__")
 
 
-def assert_equal(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+def assert_equal(actual, expected):
     assert sorted(actual) == sorted(expected)
     for name, array in expected.items():
         assert (actual[name].dtype, actual[name].shape) == (array.dtype, array.shape)
@@ -61,16 +61,14 @@ def assert_equal(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray])
     arrays=st.dictionaries(NAMES, ANY_ARRAY, max_size=5),
     facts=st.dictionaries(st.text(), JSON_VALUES, max_size=4),
 )
-def test_arrays_and_facts_come_back_exactly(
-    tmp_path: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]
-) -> None:
+def test_arrays_and_facts_come_back_exactly(tmp_path, arrays, facts):
     save_checkpoint(tmp_path / "s", arrays, facts)
     actual, told = load_checkpoint(tmp_path / "s")
     assert_equal(actual, arrays)
     assert repr(told) == repr(facts)
 
 
-def test_every_dtype_comes_back_in_any_layout(tmp_path: Path) -> None:
+def test_every_dtype_comes_back_in_any_layout(tmp_path):
     arrays, expected = {}, {}
     for dtype in DTYPES:
         plain = np.array([[0, 1, 1], [1, 0, 0]]).astype(dtype)
@@ -85,7 +83,7 @@ def test_every_dtype_comes_back_in_any_layout(tmp_path: Path) -> None:
     actual["? mirrored"][0, 0] = 0
 
 
-def test_the_bytes_depend_on_the_content_alone_and_other_tools_read_them(tmp_path: Path) -> None:
+def test_the_bytes_depend_on_the_content_alone_and_other_tools_read_them(tmp_path):
     save_checkpoint(tmp_path / "one", ARRAYS, FACTS)
     save_checkpoint(tmp_path / "other", dict(reversed(ARRAYS.items())), FACTS)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
@@ -103,9 +101,7 @@ def test_the_bytes_depend_on_the_content_alone_and_other_tools_read_them(tmp_pat
         ({}, {"path": Path("x")}, TypeError),
     ],
 )
-def test_what_the_file_cannot_hold_is_refused_before_anything_is_written(
-    tmp_path: Path, arrays: Any, facts: Any, error: type[Exception]
-) -> None:
+def test_what_the_file_cannot_hold_is_refused_before_anything_is_written(tmp_path, arrays, facts, error):
     with pytest.raises(error):
         save_checkpoint(tmp_path / "s", arrays, facts)
     assert not list(tmp_path.iterdir())
@@ -125,7 +121,7 @@ for n in count():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.01, 0.1])
-def test_a_writer_that_is_killed_leaves_a_whole_checkpoint(tmp_path: Path, seconds: float) -> None:
+def test_a_writer_that_is_killed_leaves_a_whole_checkpoint(tmp_path, seconds):
     command = [sys.executable, "-c", WRITER, str(tmp_path / "s")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -140,7 +136,7 @@ def test_a_writer_that_is_killed_leaves_a_whole_checkpoint(tmp_path: Path, secon
 # Damage
 
 
-def refused(path: Path) -> str:
+def refused(path):
     with pytest.raises(DataError) as caught:
         load_checkpoint(path)
     message = str(caught.value)
@@ -149,7 +145,7 @@ def refused(path: Path) -> str:
     return message.removeprefix(f"{path}: ")
 
 
-def test_every_changed_byte_and_every_truncation_is_noticed(tmp_path: Path) -> None:
+def test_every_changed_byte_and_every_truncation_is_noticed(tmp_path):
     path = tmp_path / "s"
     save_checkpoint(path, ARRAYS, FACTS)
     content = path.read_bytes()
@@ -162,12 +158,12 @@ def test_every_changed_byte_and_every_truncation_is_noticed(tmp_path: Path) -> N
         assert refused(path).startswith("not a complete .safetensors file (")
 
 
-def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_is_no_file_is_refused(tmp_path):
     assert refused(tmp_path) == "not a file: expected a .safetensors file"
     assert refused(tmp_path / "absent") == "no such file: expected a .safetensors file"
 
 
-def test_models_and_checkpoints_are_not_taken_for_each_other(tmp_path: Path) -> None:
+def test_models_and_checkpoints_are_not_taken_for_each_other(tmp_path):
     save_model(tmp_path / "m", saved_model([{"weight": np.ones((2, 3)), "bias": np.zeros(2)}]))
     assert refused(tmp_path / "m") == (
         "not a checkpoint of a training that this xpnet can resume: format: expected xpnet-snapshot, got null"
@@ -180,7 +176,7 @@ def test_models_and_checkpoints_are_not_taken_for_each_other(tmp_path: Path) -> 
 WHOLE = {"format": "xpnet-snapshot", "format_version": "1", "facts": "{}"}
 
 
-def header(entries: dict[str, Any], body: bytes = b"", **metadata: str) -> bytes:
+def header(entries, body=b"", **metadata):
     """A file's content; the checksum is right if there are no arrays."""
     whole = WHOLE | metadata
     whole = {"checksum": f"{zlib.crc32(whole['facts'].encode()):08x}"} | whole
@@ -188,7 +184,7 @@ def header(entries: dict[str, Any], body: bytes = b"", **metadata: str) -> bytes
     return struct.pack("<Q", len(text)) + text + body
 
 
-def entry(dtype: str, shape: list[int], size: int) -> dict[str, Any]:
+def entry(dtype, shape, size):
     return {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}
 
 
@@ -208,7 +204,7 @@ def entry(dtype: str, shape: list[int], size: int) -> dict[str, Any]:
         (header({}, facts="[" * 100_000), "facts in the metadata: expected a JSON object, got "),
     ],
 )
-def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_hostile_file_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "s"
     path.write_bytes(content)
     assert re.match(message, refused(path))
@@ -222,7 +218,7 @@ class Pair(NamedTuple):
     right: Any
 
 
-def test_arrays_are_named_by_the_way_to_them() -> None:
+def test_arrays_are_named_by_the_way_to_them():
     a, b, c = np.zeros(1), np.ones((2, 1)), np.array(3, np.int32)
     tree = [Pair(a, (b, [], None)), (c, Pair(None, ()))]
     actual = flatten("state", tree)
@@ -233,7 +229,7 @@ def test_arrays_are_named_by_the_way_to_them() -> None:
     assert [type(again), type(again[0]), type(again[1])] == [list, Pair, tuple]
 
 
-def test_a_single_array_and_an_empty_state_are_trees() -> None:
+def test_a_single_array_and_an_empty_state_are_trees():
     array = np.arange(3.0)
     assert unflatten(PATH, "x", np.zeros(3), flatten("x", array)) is array
     for empty in ((), [None, ()]):
@@ -242,7 +238,7 @@ def test_a_single_array_and_an_empty_state_are_trees() -> None:
 
 
 @pytest.mark.parametrize("tree", [[1.0], {"a": np.zeros(1)}, Pair(np.zeros(1), 3)])
-def test_what_is_no_tree_of_arrays_is_refused(tree: Any) -> None:
+def test_what_is_no_tree_of_arrays_is_refused(tree):
     with pytest.raises(TypeError, match=r"x[\w.]*: expected host arrays in lists and tuples, got "):
         flatten("x", tree)
 
@@ -263,7 +259,7 @@ GOOD = [Linear(np.zeros((2, 3)), np.zeros((2, 1))), None]
         ({"p.2.b\n": np.zeros(1)}, '"p.2.b\\n": expected no such array, got float64 of shape (1,)'),
     ],
 )
-def test_the_first_array_that_does_not_fit_is_named(changes: dict[str, Any], message: str) -> None:
+def test_the_first_array_that_does_not_fit_is_named(changes, message):
     arrays = {**flatten("p", GOOD), **changes}
     with pytest.raises(DataError) as caught:
         unflatten(PATH, "p", GOOD, {name: a for name, a in arrays.items() if a is not None})
@@ -274,7 +270,7 @@ def test_the_first_array_that_does_not_fit_is_named(changes: dict[str, Any], mes
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_state_of_an_optimizer_goes_through_a_file(tmp_path: Path, name: str) -> None:
+def test_the_state_of_an_optimizer_goes_through_a_file(tmp_path, name):
     ops = arithmetic(make("cpu"))
     parameters = initialize((4, 3, 2), 0, batch_norm=True)
     optimizer = build(ops, name)

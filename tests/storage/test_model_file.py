@@ -6,8 +6,6 @@ import json
 import re
 import struct
 import tracemalloc
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,16 +20,14 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.nn.architecture import Network
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.network import forward
-from xpnet.storage.model_file import SavedModel, encode_model, fingerprint, load_model, save_model
+from xpnet.storage.model_file import encode_model, fingerprint, load_model, save_model
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 
 Tensors = dict[str, np.ndarray]
 
 
-def model(
-    sizes: tuple[int, ...] = (4, 3, 2), dtype: Any = np.float32, *, norm: bool = False, **options: Any
-) -> SavedModel:
+def model(sizes=(4, 3, 2), dtype=np.float32, *, norm=False, **options):
     rng = np.random.default_rng(7)
     layers = [
         {
@@ -50,7 +46,7 @@ STANDARDIZED = {
 }
 
 
-def assert_same(actual: SavedModel, expected: SavedModel) -> None:
+def assert_same(actual, expected):
     assert (actual.network, actual.normalization.kind) == (expected.network, expected.normalization.kind)
     pairs = [(actual.normalization.shift, expected.normalization.shift)]
     pairs += [(actual.normalization.scale, expected.normalization.scale)]
@@ -74,7 +70,7 @@ def assert_same(actual: SavedModel, expected: SavedModel) -> None:
         *(((4, 3, 2), {"activation": name}) for name in ACTIVATIONS),
     ],
 )
-def test_a_saved_model_loads_bit_for_bit(tmp_path: Path, sizes, dtype, norm, options) -> None:
+def test_a_saved_model_loads_bit_for_bit(tmp_path, sizes, dtype, norm, options):
     expected = model(sizes, dtype, norm=norm, **options)
     save_model(tmp_path / "m", expected)
     loaded = load_model(tmp_path / "m")
@@ -84,7 +80,7 @@ def test_a_saved_model_loads_bit_for_bit(tmp_path: Path, sizes, dtype, norm, opt
     assert loaded.classes == sizes[-1]
 
 
-def test_loaded_arrays_can_be_changed_and_outlive_the_file(tmp_path: Path) -> None:
+def test_loaded_arrays_can_be_changed_and_outlive_the_file(tmp_path):
     save_model(tmp_path / "m", model())
     weight = load_model(tmp_path / "m").layers[0]["weight"]
     (tmp_path / "m").unlink()
@@ -93,7 +89,7 @@ def test_loaded_arrays_can_be_changed_and_outlive_the_file(tmp_path: Path) -> No
     assert weight.sum() == 12.0
 
 
-def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path: Path) -> None:
+def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path):
     expected = model((784, 10, 10), norm=True)
     save_model(tmp_path / "m", expected)
     with safetensors.safe_open(tmp_path / "m", "numpy") as file:
@@ -118,7 +114,7 @@ def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path: P
     np.testing.assert_array_equal(weight, expected.layers[0]["weight"], strict=True)
 
 
-def test_the_numbers_are_aligned_for_readers_that_map_the_file() -> None:
+def test_the_numbers_are_aligned_for_readers_that_map_the_file():
     data = encode_model(model((2, 5, 1)))
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
@@ -128,7 +124,7 @@ def test_the_numbers_are_aligned_for_readers_that_map_the_file() -> None:
         assert entry["data_offsets"][0] % {"F32": 4, "F64": 8}[entry["dtype"]] == 0
 
 
-def test_the_same_model_gives_the_same_bytes_in_any_layout() -> None:
+def test_the_same_model_gives_the_same_bytes_in_any_layout():
     plain = model()
     turned = saved_model(
         [
@@ -140,8 +136,8 @@ def test_the_same_model_gives_the_same_bytes_in_any_layout() -> None:
     assert fingerprint(plain.layers) == fingerprint(turned.layers)
 
 
-def test_the_fingerprint_is_sha256_of_weight_and_bias_layer_by_layer_in_any_order() -> None:
-    layers: list[Tensors] = [
+def test_the_fingerprint_is_sha256_of_weight_and_bias_layer_by_layer_in_any_order():
+    layers = [
         {"bias": np.array([5, 6], np.float32), "weight": np.array([[1, 2], [3, 4]], np.float32)},
         {"weight": np.array([[7.0, 8.0]], np.float64), "bias": np.array([9.0], np.float64)},
     ]
@@ -149,10 +145,10 @@ def test_the_fingerprint_is_sha256_of_weight_and_bias_layer_by_layer_in_any_orde
     assert fingerprint(layers) == hashlib.sha256(expected).hexdigest()
 
 
-def test_with_batch_normalisation_each_norm_follows_its_layer_in_the_fingerprint() -> None:
+def test_with_batch_normalisation_each_norm_follows_its_layer_in_the_fingerprint():
     numbers = iter(range(1, 15))
 
-    def tensors(*names: str) -> Tensors:
+    def tensors(*names):
         return {name: np.array([float(next(numbers))]) for name in names}
 
     layers, norms = [], []
@@ -165,7 +161,7 @@ def test_with_batch_normalisation_each_norm_follows_its_layer_in_the_fingerprint
     assert fingerprint(layers, norms[::-1]) != fingerprint(layers, norms)
 
 
-def test_parameters_that_are_not_finite_can_be_saved_but_not_loaded(tmp_path: Path) -> None:
+def test_parameters_that_are_not_finite_can_be_saved_but_not_loaded(tmp_path):
     broken = model()
     broken.layers[1]["weight"][0, :2] = [np.nan, np.inf]
     save_model(tmp_path / "m", broken)
@@ -173,7 +169,7 @@ def test_parameters_that_are_not_finite_can_be_saved_but_not_loaded(tmp_path: Pa
         load_model(tmp_path / "m")
 
 
-def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"absent/m: cannot be written \([^\n]*$"):
         save_model(tmp_path / "absent" / "m", model())
 
@@ -181,17 +177,17 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 # Files of other tools, and wrong ones
 
 
-def ones(*shape: int, dtype: str = "f4") -> np.ndarray:
+def ones(*shape, dtype="f4"):
     return np.ones(shape, dtype)
 
 
-def good() -> Tensors:
+def good():
     first = {"layers.0.weight": ones(3, 4), "layers.0.bias": ones(3)}
     return {**first, "layers.1.weight": ones(2, 3), "layers.1.bias": ones(2)}
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"sizes": "[4,3,2]"}])
-def test_a_file_of_another_tool_is_taken_as_scaled(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+def test_a_file_of_another_tool_is_taken_as_scaled(tmp_path, metadata):
     safetensors.numpy.save_file(good(), tmp_path / "m", metadata)
     loaded = load_model(tmp_path / "m")
     assert (loaded.sizes, loaded.activation, loaded.norms) == ((4, 3, 2), "relu", [])
@@ -199,28 +195,28 @@ def test_a_file_of_another_tool_is_taken_as_scaled(tmp_path: Path, metadata: dic
     assert loaded.normalization.shift == 0
 
 
-def changed(**tensors: np.ndarray | None) -> Tensors:
+def changed(**tensors):
     """Good tensors, some of them changed, or (None) left out; _ in the names stands for a dot."""
     names = {name.replace("_", "."): array for name, array in tensors.items()}
     return {name: array for name, array in (good() | names).items() if array is not None}
 
 
-def renamed(old: str, new: str) -> Tensors:
+def renamed(old, new):
     return {name.replace(old, new): array for name, array in good().items()}
 
 
-def with_norm(**norm: np.ndarray | None) -> Tensors:
+def with_norm(**norm):
     """Good tensors with batch normalisation, some of it changed, or (None) left out."""
     whole = {name: ones(3) for name in NORM} | norm
     return good() | {f"norms.0.{name}": array for name, array in whole.items() if array is not None}
 
 
-def with_statistics(shift: Any, scale: Any) -> Tensors:
+def with_statistics(shift, scale):
     return {**good(), "normalization.shift": shift, "normalization.scale": scale}
 
 
 BEHIND = "expected batch normalisation behind hidden layers alone, of which there are"
-WRONG: list[tuple[Tensors, str]] = [
+WRONG = [
     ({}, "holds no layers: expected layers.0.weight (outputs, inputs), "),
     (renamed("layers.0.bias", "0.bias"), 'unknown tensor "0.bias": expected layers.0.weight'),
     (renamed("layers.0.bias", "layers.00.bias"), 'unknown tensor "layers.00.bias": expected'),
@@ -253,7 +249,7 @@ WRONG: list[tuple[Tensors, str]] = [
     (with_norm(running_mean=np.float32([1, np.inf, np.nan])), "norms.0.running_mean: 2 of its 3 numb"),
     (with_norm(running_var=np.float32([1, -1e-30, 0])), "norms.0.running_var: 1 of its 3 variances"),
 ]
-MISFITS: list[tuple[dict[str, str], str]] = [
+MISFITS = [
     ({"sizes": "[4, 3, 3]"}, "sizes in the metadata: expected [4, 3, 2] as in the tensors, got "),
     ({"sizes": "["}, "sizes in the metadata: expected [4, 3, 2] as in the tensors, got "),
     ({"sizes": "[" * 100_000}, "sizes in the metadata: expected [4, 3, 2] as in the tensors, got "),
@@ -271,14 +267,14 @@ MISFITS: list[tuple[dict[str, str], str]] = [
     [(tensors, None, message) for tensors, message in WRONG]
     + [(good(), metadata, message) for metadata, message in MISFITS],
 )
-def test_what_makes_no_network_is_refused_in_one_line(tmp_path: Path, tensors, metadata, message) -> None:
+def test_what_makes_no_network_is_refused_in_one_line(tmp_path, tensors, metadata, message):
     path = tmp_path / "m.safetensors"
     safetensors.numpy.save_file(tensors, path, metadata)
     with pytest.raises(DataError, match=f"^{re.escape(f'{path}: {message}')}[^\n]*$"):
         load_model(path)
 
 
-def with_header(header: bytes) -> bytes:
+def with_header(header):
     return struct.pack("<Q", len(header)) + header
 
 
@@ -303,7 +299,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_file_is_refused_in_one_line_and_little_memory(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_refused_in_one_line_and_little_memory(tmp_path, content):
     path = tmp_path / "m.safetensors"
     path.write_bytes(content)
     tracemalloc.start()
@@ -320,9 +316,7 @@ WHOLE = encode_model(model(norm=True))
 
 @settings(max_examples=60)
 @given(position=st.integers(0, len(WHOLE) - 1), value=st.integers(0, 255))
-def test_any_changed_byte_gives_a_model_or_a_data_error(
-    tmp_path_factory: pytest.TempPathFactory, position: int, value: int
-) -> None:
+def test_any_changed_byte_gives_a_model_or_a_data_error(tmp_path_factory, position, value):
     path = tmp_path_factory.getbasetemp() / "changed.safetensors"
     path.write_bytes(WHOLE[:position] + bytes([value]) + WHOLE[position + 1 :])
     try:
@@ -335,17 +329,17 @@ def test_any_changed_byte_gives_a_model_or_a_data_error(
 # PyTorch, whose names these are
 
 
-def torch_network(sizes: tuple[int, ...]) -> Any:
+def torch_network(sizes):
     import torch
 
     class Net(torch.nn.Module):
-        def __init__(self) -> None:
+        def __init__(self):
             super().__init__()
             pairs = list(itertools.pairwise(sizes))
             self.layers = torch.nn.ModuleList([torch.nn.Linear(*pair) for pair in pairs])
             self.norms = torch.nn.ModuleList([torch.nn.BatchNorm1d(n) for n in sizes[1:-1]])
 
-        def forward(self, x: Any) -> Any:
+        def forward(self, x):
             for layer, norm in zip(self.layers, self.norms, strict=False):
                 x = torch.relu(norm(layer(x)))
             return self.layers[-1](x)
@@ -355,7 +349,7 @@ def torch_network(sizes: tuple[int, ...]) -> Any:
 
 @pytest.mark.needs("torch")
 @pytest.mark.parametrize("writer", ["xpnet", "torch"])
-def test_pytorch_and_xpnet_read_the_same_network_from_a_file(tmp_path: Path, writer: str) -> None:
+def test_pytorch_and_xpnet_read_the_same_network_from_a_file(tmp_path, writer):
     import torch
     from safetensors.torch import load_file, save_file
 

@@ -15,7 +15,7 @@ from xpnet.storage import provenance
 from xpnet.storage.provenance import collect_environment
 
 
-def test_the_environment_names_the_libraries_that_are_loaded_and_loads_none() -> None:
+def test_the_environment_names_the_libraries_that_are_loaded_and_loads_none():
     loaded = set(sys.modules)
     actual = collect_environment()
     assert not (set(sys.modules) - loaded) & set(provenance.LIBRARIES)
@@ -30,13 +30,13 @@ GIT = shutil.which("git")
 IDENTITY = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
 
 
-def git(folder: Path, *words: str) -> str:
+def git(folder, *words):
     command = [str(GIT), "-C", str(folder), *IDENTITY, *words]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkout(tmp_path, monkeypatch):
     """A checkout with one commit, from which the package seems to be loaded."""
     if GIT is None:
         pytest.skip("git is not installed")
@@ -51,7 +51,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_a_checkout_gives_its_commit_and_is_dirty_if_a_tracked_file_was_changed(checkout: Path) -> None:
+def test_a_checkout_gives_its_commit_and_is_dirty_if_a_tracked_file_was_changed(checkout):
     commit = git(checkout, "rev-parse", "HEAD")
     git(checkout, "tag", "-a", "v1", "-m", "m")
     (checkout / "untracked").touch()
@@ -60,9 +60,7 @@ def test_a_checkout_gives_its_commit_and_is_dirty_if_a_tracked_file_was_changed(
     assert collect_environment()["git"] == {"commit": commit, "dirty": True}
 
 
-def test_another_repository_in_the_environment_changes_nothing(
-    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_repository_in_the_environment_changes_nothing(checkout, tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other.git"))
     answer = collect_environment()["git"]
     monkeypatch.undo()
@@ -71,9 +69,7 @@ def test_another_repository_in_the_environment_changes_nothing(
 
 
 @pytest.mark.parametrize("case", ["no git", "in another checkout", "no commit", "broken", "slow"])
-def test_where_there_is_no_commit_to_name_there_is_null(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
+def test_where_there_is_no_commit_to_name_there_is_null(checkout, monkeypatch, case):
     if case == "no git":
         monkeypatch.setenv("PATH", "")
     elif case == "in another checkout":
