@@ -69,17 +69,14 @@ def _describe_commit(root: Path) -> dict[str, str | bool] | None:
     # GIT_DIR of a hook would select another repository; --no-optional-locks and fsmonitor=false keep git
     # from taking locks and starting daemons.
     variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    words = ("-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=64", "--exclude=*")
+    words = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root), "describe", "--always")
+    command = [git, *words, "--dirty", "--abbrev=64", "--exclude=*"]
+    null = subprocess.DEVNULL
     try:
-        answer = subprocess.run(  # noqa: S603 - the arguments are constants and our own path
-            (git, "--no-optional-locks", "-C", str(root), *words),
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GIT_TIMEOUT,
-            check=True,
+        answer = subprocess.check_output(  # noqa: S603 - the arguments are constants and our own path
+            command, env=variables, stdin=null, stderr=null, timeout=GIT_TIMEOUT
         )
     except (OSError, subprocess.SubprocessError):  # such as in a repository without commits
         return None
-    commit, _, dirty = answer.stdout.decode(errors="replace").strip().partition("-")
+    commit, _, dirty = answer.decode(errors="replace").strip().partition("-")
     return {"commit": commit, "dirty": bool(dirty)}
