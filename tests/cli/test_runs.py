@@ -521,7 +521,7 @@ def test_long_text_loses_its_middle():
 def test_show_says_everything_about_a_run(capsys):
     make("a", hidden=(7,), learning_rate=0.25)
     out = printed(capsys, "show", "a")
-    record = read_run(RUNS / "a")
+    record, samples = read_run(RUNS / "a"), "training_samples 6, test_samples 4, features 3, classes 2"
     for line in [
         "a",
         "  status                  completed",
@@ -530,9 +530,9 @@ def test_show_says_everything_about_a_run(capsys):
         f"  ended                   {record['ended']}",
         "  command                 python -m xpnet.train --name a",
         "  network                 3-7-2",
-        "  device                  cpu (asked for auto: no driver)",
-        "  data                    tiny, 6 training samples, 4 test samples, 3 features, 2 classes",
-        f"  data SHA-256            {'cd' * 32}",
+        "  device_used             cpu",
+        "  device_reason           no driver",
+        f"  data                    name tiny, sha256 {'cd' * 32}, {samples}",
         f"  python                  {record['python']}",
         f"  fingerprint             {PRINTS['a']}",
         "* hidden                  [7]",

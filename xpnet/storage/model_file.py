@@ -45,12 +45,12 @@ NORMALIZATIONS = ("scale", "standardize", "none")
 PIXEL_SCALE = 1.0 / 255.0
 """Factor of the inputs in files with the normalization "scale" that do not hold it."""
 
-_KEY = re.compile(r"(layers|norms)\.(0|[1-9][0-9]{0,5})\.(\w+)")
+_KEY = re.compile(r"(layers|norms)\.(0|[1-9][0-9]{0,5})\.\w+")
 _UNUSED = re.compile(r"norms\.[0-9]+\.num_batches_tracked")
 """The batch counter of PyTorch's batch normalisation, which inference does not use."""
 _EXPECTED = (
-    "expected layers.0.weight (outputs, inputs), layers.0.bias (outputs), layers.1.weight ..., "
-    "and with batch normalisation norms.0.weight, .bias, .running_mean, .running_var (outputs) ..."
+    "expected layers.0.weight (outputs, inputs), layers.0.bias (outputs), layers.1.weight ..., and with "
+    "batch normalisation of hidden layers norms.0.weight, .bias, .running_mean, .running_var (outputs) ..."
 )
 
 Tensors = Mapping[str, np.ndarray]
@@ -244,22 +244,17 @@ def _parameter_names(keys: Collection[str]) -> Iterator[str]:
 
 
 def _find_name_problems(names: Collection[str]) -> Iterator[str]:
-    for key in names:
-        match = _KEY.fullmatch(key)
-        if key not in STATISTICS and not (match and match[3] in TENSORS[match[1]]):
-            yield f"unknown tensor {json.dumps(key)}: {_EXPECTED}"
     layers, norms = (_count_parts(names, kind) for kind in TENSORS)
     if not layers:
         yield f"holds no layers: {_EXPECTED}"
-    if norms >= layers:
-        yield (
-            f"norms.{norms - 1}: expected batch normalisation behind hidden layers alone, "
-            f"of which there are {layers - 1}, counted from 0"
-        )
     for key in _parameter_names(names):
         if key not in names:
             more = " and batch normalisation" if norms else ""
             yield f"{key}: missing, though the file has layer {layers - 1}{more}"
+    known = {*_parameter_names(names), *STATISTICS}
+    for key in names:
+        if key not in known:
+            yield f"unknown tensor {json.dumps(key)}: {_EXPECTED}"
 
 
 def _find_layer_problems(tensors: Tensors) -> Iterator[str]:

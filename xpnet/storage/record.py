@@ -67,7 +67,16 @@ class RunInfo(TypedDict):
     data: DataInfo
 
 
-class Record(RunInfo, Environment):
+class Outcome(TypedDict):
+    """The part of a run's record that is set when the run ends."""
+
+    ended: str | None
+    metrics: dict[str, float | list[float | None] | None] | None
+    fingerprint: str | None
+    error: str | None
+
+
+class Record(RunInfo, Environment, Outcome):
     """The content of run.json.
 
     The caller provides `RunInfo`, `Run.start` the remaining keys. `Run.finish` sets metrics (numbers, or
@@ -91,10 +100,6 @@ class Record(RunInfo, Environment):
     status: Literal["running", "completed", "interrupted", "failed"]
     started: str
     resumed: list[str]
-    ended: str | None
-    metrics: dict[str, float | list[float | None] | None] | None
-    fingerprint: str | None
-    error: str | None
 
 
 Rule = tuple[Callable[[object], bool], str]

@@ -28,6 +28,7 @@ from xpnet.storage.record import (
     MODEL_FILE,
     RECORD_FILE,
     SCHEMA_VERSION,
+    Outcome,
     Record,
     RunInfo,
     read_metrics,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from xpnet.storage.model_file import SavedModel
 
 RunStatus = Literal["completed", "interrupted", "failed"]
+NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None}
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,9 @@ class Run:
                 "status": "running",
                 "started": _timestamp(),
                 "resumed": [],
-                "ended": None,
                 **record,
                 **collect_environment(),
-                "metrics": None,
-                "fingerprint": None,
-                "error": None,
+                **NO_OUTCOME,
             }
             write_atomic(prepared / RECORD_FILE, _encode_json(first))
             (prepared / LOCK_FILE).touch()  # on Windows a folder with an open file cannot be renamed
@@ -147,8 +146,8 @@ class Run:
             if path.exists():
                 lines = path.read_bytes().split(b"\n")[:kept]
                 write_atomic(path, b"".join(line + b"\n" for line in lines))
-        changes = {"status": "running", "resumed": [*self.record["resumed"], _timestamp()]}
-        self._write_record({**changes, **dict.fromkeys(("ended", "metrics", "fingerprint", "error"))})
+        resumed = [*self.record["resumed"], _timestamp()]
+        self._write_record({"status": "running", "resumed": resumed, **NO_OUTCOME})
         for path in self.folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
             with suppress(OSError):
                 path.unlink()

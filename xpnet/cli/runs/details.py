@@ -155,32 +155,22 @@ def _get_object(content: Mapping[str, object], key: str) -> dict[str, object]:
 
 def _format_record(run: FoundRun) -> dict[str, Cell]:
     """Return the values of the record besides settings and metrics, without empty ones."""
-    record = run.record
-    data, git, reason = record["data"], record["git"] or {}, record["device_reason"]
-    commit, suffix = git.get("commit"), "" if reason is None else f": {reason}"
-    counts = [f"{value} {name.replace('_', ' ')}" for name, value in data.items() if isinstance(value, int)]
     values: dict[str, object] = {
         "status": style_text(run.status, listing.STYLES.get(run.status, "")),
-        "error": record["error"],
         "folder": run.folder,
-        "files": ", ".join(sorted(path.name for path in run.folder.glob("[!.]*"))),
-        "started": run.started,
-        "resumed": ", ".join(record["resumed"]),
-        "ended": record["ended"],
-        "command": format_command_line(record["command"]),
         "network": run.network,
         "arithmetic": run.arithmetic,
-        "backend": record["backend"],
-        "device": f"{record['device_used']} (asked for {record['device_requested']}{suffix})",
-        "data": ", ".join([data["name"], *counts]),
-        "data SHA-256": data["sha256"],
-        "python": record["python"],
-        "platform": record["platform"],
-        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-        "git": f"{commit}, changed" if commit and git.get("dirty") else commit,
-        "fingerprint": run.fingerprint,
+        **{name: value for name, value in run.record.items() if name not in ("status", "config", "metrics")},
+        "command": format_command_line(run.record["command"]),
     }
-    return {name: style_text(value) for name, value in values.items() if value not in (None, "")}
+    return {name: style_text(_join_items(value)) for name, value in values.items() if value or value == 0}
+
+
+def _join_items(value: object) -> object:
+    """Return the items of a list or an object as one text; other values as they are."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _format_settings(config: Mapping[str, object]) -> Iterator[tuple[str, Cell]]:
@@ -215,7 +205,7 @@ def _get_surroundings(run: FoundRun) -> dict[str, object]:
         "python": record["python"],
         "platform": record["platform"],
         **{f"version {name}": version for name, version in record["versions"].items()},
-        **{f"git {name}": git.get(name) for name in ("commit", "dirty")},
+        **{f"git {name}": value for name, value in git.items()},
     }
 
 
