@@ -11,6 +11,7 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -402,7 +403,8 @@ def test_after_ctrl_c_nobody_waits_for_the_trackers(monkeypatch):
 
 
 def test_without_trackers_there_is_no_other_process(monkeypatch):
-    monkeypatch.setattr(trackers.subprocess, "Popen", lambda *_, **__: pytest.fail("a process"))
+    library = SimpleNamespace(Popen=lambda *_, **__: pytest.fail("a process"))
+    monkeypatch.setattr(trackers, "subprocess", library)
     assert train.main([*RUN, "--quiet"]) == 0
 
 

@@ -126,37 +126,28 @@ def _or_null(rule: Rule) -> Rule:
 
 
 _TEXT: Rule = (lambda value: isinstance(value, str), "a string")
-_TEXTS = _list_of(_TEXT, "a list of strings")
-_NUMBER: Rule = (is_number, "a number")
-_NUMBERS = _list_of(_or_null(_NUMBER), "a list of numbers")
+_TEXTS, _TEXT_OR_NULL = _list_of(_TEXT, "a list of strings"), _or_null(_TEXT)
+_NUMBER_OR_NULL = _or_null((is_number, "a number"))
+_NUMBERS = _list_of(_NUMBER_OR_NULL, "a list of numbers")
 _OBJECT: Rule = (
     lambda value: isinstance(value, dict) and all(map(_is_scalar_or_list, value.values())),
     "an object of plain values",
 )
-_METRIC: Rule = (
-    lambda value: value is None or is_number(value) or _NUMBERS[0](value),
-    "a number, a list of numbers or null",
-)
+_METRIC = _or_null((lambda value: is_number(value) or _NUMBERS[0](value), "a number, a list of numbers"))
 
 _RULES: Mapping[str, Rule] = {
     "schema_version": (lambda value: value == SCHEMA_VERSION, str(SCHEMA_VERSION)),
     "status": (lambda value: value in STATUSES, f"one of {', '.join(STATUSES)}"),
     **dict.fromkeys(("started", "device_requested", "device_used", "backend", "python", "platform"), _TEXT),
-    **dict.fromkeys(("ended", "device_reason", "fingerprint", "error"), _or_null(_TEXT)),
+    **dict.fromkeys(("ended", "device_reason", "fingerprint", "error"), _TEXT_OR_NULL),
     **dict.fromkeys(("command", "resumed"), _TEXTS),
     **dict.fromkeys(("config", "data", "versions"), _OBJECT),
     "git": _or_null(_OBJECT),
     "metrics": _or_null((lambda value: isinstance(value, dict), "an object")),
 }
-_CONFIG_RULES: Mapping[str, Rule] = {
-    "hidden": _or_null(_NUMBERS),
-    **dict.fromkeys(("arithmetic", "dtype"), _or_null(_TEXT)),
-}
-_DATA_RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(("name", "sha256"), _TEXT),
-    **dict.fromkeys(("features", "classes"), _or_null(_NUMBER)),
-}
-_ROW_RULES: Mapping[str, Rule] = dict.fromkeys(("epoch", "seconds", *CURVES), _or_null(_NUMBER))
+_CONFIG_RULES = {"hidden": _or_null(_NUMBERS), "arithmetic": _TEXT_OR_NULL, "dtype": _TEXT_OR_NULL}
+_DATA_RULES = {"name": _TEXT, "sha256": _TEXT, "features": _NUMBER_OR_NULL, "classes": _NUMBER_OR_NULL}
+_ROW_RULES = dict.fromkeys(("epoch", "seconds", *CURVES), _NUMBER_OR_NULL)
 
 
 def read_run(folder: Path) -> Record:

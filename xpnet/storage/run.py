@@ -15,11 +15,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.locks import Lock, is_locked
 from xpnet.errors import ConfigError
+from xpnet.storage.checkpoint import Arrays, save_checkpoint
+from xpnet.storage.model_file import SavedModel, save_model
 from xpnet.storage.provenance import collect_environment
 from xpnet.storage.record import (
     CHECKPOINT_FILE,
@@ -35,10 +37,6 @@ from xpnet.storage.record import (
     read_run,
     replace_nonfinite,
 )
-
-if TYPE_CHECKING:
-    from xpnet.storage.checkpoint import Arrays
-    from xpnet.storage.model_file import SavedModel
 
 RunStatus = Literal["completed", "interrupted", "failed"]
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None}
@@ -159,17 +157,13 @@ class Run:
         with self._writable_path(METRICS_FILE) as path, path.open("ab") as file:
             file.write(line.encode())
 
-    def save_model(self, model: "SavedModel") -> None:
+    def save_model(self, model: SavedModel) -> None:
         """Write model.safetensors, atomically."""
-        from xpnet.storage.model_file import save_model
-
         with self._writable_path(MODEL_FILE) as path:
             save_model(path, model)
 
-    def save_checkpoint(self, arrays: "Arrays", facts: Mapping[str, object]) -> None:
+    def save_checkpoint(self, arrays: Arrays, facts: Mapping[str, object]) -> None:
         """Replace checkpoint.safetensors, atomically."""
-        from xpnet.storage.checkpoint import save_checkpoint
-
         with self._writable_path(CHECKPOINT_FILE) as path:
             save_checkpoint(path, arrays, facts)
 
