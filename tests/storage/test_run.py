@@ -5,10 +5,7 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import get_type_hints
@@ -603,51 +600,3 @@ def test_of_trainings_that_go_on_at_once_one_gets_the_run(tmp_path):
     folder = stopped(tmp_path)
     outcomes = at_once(8, lambda: Run.reopen(folder))
     assert [type(outcome) for outcome in outcomes].count(Run) == 1
-
-
-TRAINING = """
-import sys
-from itertools import count
-from pathlib import Path
-import numpy as np
-from test_run import start
-print("ready", flush=True)
-run = start(Path(sys.argv[1]), "mine")
-print("started", flush=True)
-for rows in count(1):
-    run.log({"epoch": rows, "words": "a" * 5000})
-    run.save_checkpoint({"w": np.full(2000, float(rows))}, {"rows": rows})
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("started", "seconds"), [(False, 0.0), (False, 0.004), (True, 0.05), (True, 0.2)])
-def test_a_run_that_is_killed_at_any_moment_can_go_on(tmp_path, started, seconds):
-    command = [sys.executable, "-c", TRAINING, str(tmp_path)]
-    here = Path(__file__).parent
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(here)])}
-    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == b"ready"
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "mine" / ".lock").exists() and time.monotonic() < deadline:
-            time.sleep(0.001)
-        if started:
-            assert process.stdout.readline().strip() == b"started"
-        time.sleep(seconds)
-        if started:
-            with pytest.raises(ConfigError, match="another process"):
-                Run.reopen(tmp_path / "mine")
-        process.kill()
-    run = Run.reopen(tmp_path / "mine")
-    rows = 0
-    if run.checkpoint.exists():
-        arrays, facts = load_checkpoint(run.checkpoint)
-        rows = facts["rows"]
-        np.testing.assert_array_equal(arrays["w"], np.full(2000, float(rows)))
-    assert run.resume(rows) == rows
-    run.log({"epoch": rows + 1})
-    run.finish("completed")
-    epochs = [row["epoch"] for row in read_metrics(run.folder / "metrics.jsonl")]
-    assert epochs == list(range(1, rows + 2))
-    assert set(tree(run.folder)) == {"run.json", "metrics.jsonl"}
