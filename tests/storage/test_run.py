@@ -596,6 +596,13 @@ def test_a_run_under_way_is_neither_reopened_nor_overwritten(tmp_path):
     assert start(tmp_path, "mine", overwrite=True).record["status"] == "running"
 
 
+def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path, monkeypatch):
+    folder = stopped(tmp_path)
+    monkeypatch.setattr(run.Lock, "take", fail_with(PermissionError(13, "Permission denied")))
+    with pytest.raises(ConfigError, match=r"mine: cannot be written \(Permission denied\): free some"):
+        Run.reopen(folder)
+
+
 def test_of_trainings_that_go_on_at_once_one_gets_the_run(tmp_path):
     folder = stopped(tmp_path)
     outcomes = at_once(8, lambda: Run.reopen(folder))

@@ -1,7 +1,6 @@
 """Bounded reading of regular files, and atomic writing."""
 
 import contextlib
-import errno
 import os
 import stat
 from pathlib import Path
@@ -34,8 +33,6 @@ def read_regular_file(path: Path, limit: int, hint: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            if stat.S_ISDIR(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if not stat.S_ISREG(status.st_mode):
                 msg = f"{path}: is not a regular file: {hint}"
                 raise DataError(msg)
