@@ -197,7 +197,8 @@ def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
             parameters.append(BatchNorm(gamma, beta))
             statistics.append(RunningStatistics(mean, variance))
     defaults = 0.0, PIXEL_SCALE if normalize == "scale" else 1.0
-    shift, scale = map(tensors.get, STATISTICS, map(np.asarray, defaults))
+    pairs = zip(STATISTICS, defaults, strict=True)
+    shift, scale = (tensors.get(name, np.asarray(default)) for name, default in pairs)
     normalization = Normalization(cast("Kind", normalize), shift, scale)
     model = SavedModel(parameters, statistics, normalization, activation)
     _raise_first(_find_metadata_problems(metadata, model.sizes))
