@@ -199,8 +199,8 @@ def test_uint8_features_are_pixels():
     x, y = load_digits(return_X_y=True)
     pixels = (x * 15).astype(np.uint8)[:200]
     found = quick(epochs=1).fit(pixels, y[:200])
-    assert found.model_.network.normalization["shift"].shape == ()
-    assert quick(epochs=1).fit(x[:200], y[:200]).model_.network.normalization["shift"].shape == (64,)
+    assert found.model_.network.normalization.shift.shape == ()
+    assert quick(epochs=1).fit(x[:200], y[:200]).model_.network.normalization.shift.shape == (64,)
 
 
 # In scikit-learn's hands
@@ -284,8 +284,8 @@ def test_inputs_are_normalised_by_the_first_piece(iris):
     found = quick().partial_fit(x[:50], y[:50], classes=[0, 1, 2])
     first = found.model_
     found.partial_fit(x[50:] * 100, y[50:])
-    for name, statistic in first.network.normalization.items():
-        assert np.array_equal(found.model_.network.normalization[name], statistic)
+    for name, statistic in vars(first.network.normalization).items():
+        assert np.array_equal(getattr(found.model_.network.normalization, name), statistic)
 
 
 def test_a_further_piece_leaves_the_earlier_model_alone(iris):
