@@ -168,7 +168,7 @@ def test_arrays_of_the_backend_are_taken(case):
 @pytest.mark.parametrize(("dtype", "shape"), [(np.uint8, ()), (np.float64, (4,))])
 def test_uint8_features_are_pixels(dtype, shape):
     x = (10 * X + 128).clip(0, 255).astype(dtype)
-    assert quick(epochs=1).fit(x, Y).model_.network.normalization["shift"].shape == shape
+    assert quick(epochs=1).fit(x, Y).model_.network.normalization.shift.shape == shape
 
 
 # In scikit-learn's hands
@@ -237,8 +237,8 @@ def test_a_further_piece_keeps_the_normalisation_and_leaves_the_earlier_model_al
     first, before = classifier.model_, classifier.model_.fingerprint
     classifier.partial_fit(X[50:] * 100, Y[50:])
     assert first.fingerprint == before != classifier.model_.fingerprint
-    for name, statistic in first.network.normalization.items():
-        assert np.array_equal(classifier.model_.network.normalization[name], statistic)
+    for name, statistic in vars(first.network.normalization).items():
+        assert np.array_equal(getattr(classifier.model_.network.normalization, name), statistic)
 
 
 @pytest.mark.parametrize(

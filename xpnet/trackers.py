@@ -145,6 +145,11 @@ class TrackedRun:
 
         It waits for the training, whose end closes standard input. Times are milliseconds since 1970, of
         epochs without the pauses of a resumed run.
+
+        Raises
+        ------
+        DataError
+            Another run has taken the folder.
         """
         training = threading.Thread(target=sys.stdin.read, daemon=True)
         training.start()

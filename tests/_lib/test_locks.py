@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -12,7 +11,7 @@ from filelock import FileLock
 from xpnet._lib.locks import Lock, is_locked
 
 
-def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path: Path) -> None:
+def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path):
     path = tmp_path / "lock"
     held = Lock.take(path)
     assert held is not None
@@ -26,12 +25,12 @@ def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path: Path) -> None:
     assert Lock.take(path) is None
 
 
-def test_a_lock_that_nobody_refers_to_is_let_go(tmp_path: Path) -> None:
+def test_a_lock_that_nobody_refers_to_is_let_go(tmp_path):
     assert Lock.take(tmp_path / "lock") is not None
     assert Lock.take(tmp_path / "lock") is not None
 
 
-def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+def test_a_killed_holder_holds_nothing(tmp_path):
     path = tmp_path / "lock"
     code = (
         "import pathlib, sys, xpnet._lib.locks as l; lock = l.Lock.take(pathlib.Path(sys.argv[1]));"
@@ -48,7 +47,7 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
     assert Lock.take(path) is not None
 
 
-def test_a_lock_on_a_file_that_is_gone_or_another_one_removes_nothing(tmp_path: Path) -> None:
+def test_a_lock_on_a_file_that_is_gone_or_another_one_removes_nothing(tmp_path):
     path = tmp_path / "lock"
     old = Lock.take(path)
     path.unlink()
@@ -61,15 +60,13 @@ def test_a_lock_on_a_file_that_is_gone_or_another_one_removes_nothing(tmp_path: 
     assert not path.exists()
 
 
-def test_a_lock_on_a_file_that_its_holder_has_just_removed_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_on_a_file_that_its_holder_has_just_removed_is_none(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
     path = tmp_path / "lock"
     held = Lock.take(path)
     assert held is not None
 
-    def flock_late(descriptor: int, operation: int) -> None:
+    def flock_late(descriptor, operation):
         monkeypatch.undo()
         held.release()  # between the opening and the locking
         fcntl.flock(descriptor, operation)
@@ -81,7 +78,7 @@ def test_a_lock_on_a_file_that_its_holder_has_just_removed_is_none(
     assert Lock.take(path) is None
 
 
-def test_a_lock_and_that_of_version_0_1_0_exclude_each_other(tmp_path: Path) -> None:
+def test_a_lock_and_that_of_version_0_1_0_exclude_each_other(tmp_path):
     fcntl = pytest.importorskip("fcntl")
     path = tmp_path / "lock"
     path.touch()
@@ -96,7 +93,7 @@ def test_a_lock_and_that_of_version_0_1_0_exclude_each_other(tmp_path: Path) -> 
         fcntl.flock(file, exclusive)
 
 
-def test_whether_a_lock_is_held_is_told_without_making_or_removing_the_file(tmp_path: Path) -> None:
+def test_whether_a_lock_is_held_is_told_without_making_or_removing_the_file(tmp_path):
     path = tmp_path / "lock"
     assert not is_locked(path)
     assert not path.exists()
@@ -109,15 +106,13 @@ def test_whether_a_lock_is_held_is_told_without_making_or_removing_the_file(tmp_
     assert path.exists()
 
 
-def test_whether_a_lock_is_held_is_told_without_the_right_to_write_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whether_a_lock_is_held_is_told_without_the_right_to_write_the_file(tmp_path, monkeypatch):
     pytest.importorskip("fcntl")
     path = tmp_path / "lock"
     held = Lock.take(path)
     assert held is not None
 
-    def refuse(*_: object) -> None:
+    def refuse(*_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
@@ -128,10 +123,8 @@ def test_whether_a_lock_is_held_is_told_without_the_right_to_write_the_file(
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_without_locks_in_the_file_system_everybody_has_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    def fail(*_: object) -> None:
+def test_without_locks_in_the_file_system_everybody_has_one(tmp_path, monkeypatch, code):
+    def fail(*_):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", fail)

@@ -10,11 +10,12 @@ import commands
 import numpy as np
 import pytest
 from networks import pixels
+from saved_models import saved_model
 
 from xpnet import train
 from xpnet.__main__ import main
 from xpnet.inference.predictor import Predictor
-from xpnet.storage.model_file import SavedModel, save_model
+from xpnet.storage.model_file import save_model
 
 FEATURES, CLASSES = 16, 4
 RUNS = {
@@ -127,7 +128,7 @@ def test_a_model_file_is_evaluated_by_its_cross_entropy(capsys):
 
 def test_a_model_file_alone_is_evaluated_on_the_bundled_mnist(capsys, tmp_path):
     layers = [{"weight": np.zeros((10, 784)), "bias": (np.arange(10) == 7).astype(float)}]
-    save_model(tmp_path / "sevens.safetensors", SavedModel(layers, (784, 10)))
+    save_model(tmp_path / "sevens.safetensors", saved_model(layers))
     result = metrics_of(capsys, tmp_path / "sevens.safetensors")
     assert (result["data"], result["split"], result["samples"]) == ("mnist", "test", 10000)
     assert result["accuracy"] == 0.1028  # the share of sevens
@@ -184,7 +185,7 @@ def test_a_class_without_samples_has_no_recall(capsys, tmp_path):
 def test_many_classes_have_their_matrix_in_the_json_alone_or_none(capsys, tmp_path, classes, shape):
     layers = [{"weight": np.zeros((classes, FEATURES)), "bias": np.zeros(classes)}]
     words = (tmp_path / "wide.safetensors", "--data", "data.npz")
-    save_model(words[0], SavedModel(layers, (FEATURES, classes)))
+    save_model(words[0], saved_model(layers))
     assert np.shape(metrics_of(capsys, *words)["confusion"]) == shape
     if shape:
         note = "The confusion matrix is in --json, for up to 1,000 classes."

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from networks import pixels
 from PIL import Image, ImageDraw
+from saved_models import saved_model
 
 from xpnet import train
 from xpnet.__main__ import main
 from xpnet.data import datasets
 from xpnet.data.pictures import read_digit
 from xpnet.inference.predictor import Predictor
-from xpnet.storage.model_file import SavedModel, load_model, save_model
+from xpnet.storage.model_file import load_model, save_model
 
 RUN = Path("runs/small")
 SIDE, CLASSES, ROWS = 4, 4, 3
@@ -160,7 +161,7 @@ def test_all_probabilities_stand_under_their_classes(capsys):
 def make_model(path, features, **settings):
     """Save a network without hidden layers and with two classes: the second if there is much ink."""
     layers = [{"weight": np.array([[0.0] * features, [1.0] * features]), "bias": np.array([1.0, 0.0])}]
-    save_model(path, SavedModel(layers, (features, 2), **settings))
+    save_model(path, saved_model(layers, **settings))
     return load_model(path)
 
 
@@ -277,7 +278,7 @@ BAD_TABLES = [
 def test_a_bad_table_is_one_line_that_says_where(capsys, tmp_path, name, content, message):
     model, path = tmp_path / "tiny.safetensors", tmp_path / name
     layers = [{"weight": np.full((2, 2), 1e9), "bias": np.zeros(2)}]
-    save_model(model, SavedModel(layers, (2, 2), normalize="none"))
+    save_model(model, saved_model(layers, normalize="none"))
     path.write_bytes(content)
     line = complaint(capsys, model, path, "--arithmetic", "native")
     assert line.startswith(str(path))

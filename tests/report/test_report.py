@@ -25,6 +25,7 @@ from report_pages import (
     section,
     trained,
 )
+from saved_models import saved_model
 
 from xpnet.__main__ import main
 from xpnet.data import datasets
@@ -36,7 +37,7 @@ from xpnet.report.charts import build_line_chart, choose_ticks, split_before_tra
 from xpnet.report.images import draw_ink_image, draw_weight_image
 from xpnet.report.page import make_environment
 from xpnet.report.settings import format_value
-from xpnet.storage.model_file import SavedModel, save_model
+from xpnet.storage.model_file import save_model
 
 SETTINGS = ("--epochs", 6, "--log-every", 1, "--batch-size", 50, "--lr", 0.05, "--validation", 60)
 EVIL = "<script>alert(1)</script>&\"'<img src=x onerror=alert(1)>\u2028\u2029"
@@ -463,7 +464,7 @@ def other_model(*sizes, fill=1.0, **changes):
             {"weight": np.full((to, start), fill), "bias": np.zeros(to)}
             for start, to in itertools.pairwise(sizes)
         ]
-        save_model(run / "model.safetensors", SavedModel(layers, sizes))
+        save_model(run / "model.safetensors", saved_model(layers))
         rewrite(run / "run.json", config={**record_of(run)["config"], "arithmetic": "native"}, **changes)
 
     return replaced

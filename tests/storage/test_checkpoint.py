@@ -1,12 +1,8 @@
 """Checkpoints: whole or refused, exact, and the trees of arrays that go into them."""
 
 import json
-import os
 import re
 import struct
-import subprocess
-import sys
-import time
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,14 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from networks import arithmetic
+from saved_models import saved_model
 
 from xpnet.backends.numpy import make
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import DataError
 from xpnet.nn.init import initialize
 from xpnet.nn.layers import Linear
 from xpnet.nn.optim import OPTIMIZERS, build
 from xpnet.storage.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
-from xpnet.storage.model_file import SavedModel, load_model, save_model
+from xpnet.storage.model_file import load_model, save_model
 
 DTYPES = ["?", *(f"{kind}{width}" for kind in "iu" for width in (1, 2, 4, 8)), "f2", "f4", "f8"]
 ARRAYS = {
@@ -46,7 +43,7 @@ ANY_ARRAY = st.sampled_from(DTYPES).flatmap(
 NAMES = st.text(st.characters(codec="utf-8"), max_size=20).filter(lambda name: name != "__metadata__")
 
 
-def assert_equal(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+def assert_equal(actual, expected):
     assert sorted(actual) == sorted(expected)
     for name, array in expected.items():
         assert (actual[name].dtype, actual[name].shape) == (array.dtype, array.shape)
@@ -54,43 +51,40 @@ def assert_equal(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray])
 
 
 @settings(
-    max_examples=100,
+    max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     arrays=st.dictionaries(NAMES, ANY_ARRAY, max_size=5),
     facts=st.dictionaries(st.text(), JSON_VALUES, max_size=4),
 )
-def test_arrays_and_facts_come_back_exactly(
-    tmp_path: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]
-) -> None:
+def test_arrays_and_facts_come_back_exactly(tmp_path, arrays, facts):
     save_checkpoint(tmp_path / "s", arrays, facts)
     actual, told = load_checkpoint(tmp_path / "s")
     assert_equal(actual, arrays)
     assert repr(told) == repr(facts)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_every_dtype_comes_back_in_any_layout(tmp_path: Path, dtype: str) -> None:
-    plain = np.array([[0, 1, 1], [1, 0, 0]]).astype(dtype)
-    turned = np.asfortranarray(plain).astype(plain.dtype.newbyteorder(">"))
-    read_only = plain[:, ::-1]
-    read_only.flags.writeable = False
-    save_checkpoint(tmp_path / "s", {"plain": plain, "turned": turned, "mirrored": read_only}, {})
+def test_every_dtype_comes_back_in_any_layout(tmp_path):
+    arrays, expected = {}, {}
+    for dtype in DTYPES:
+        plain = np.array([[0, 1, 1], [1, 0, 0]]).astype(dtype)
+        mirrored = plain[:, ::-1]
+        mirrored.flags.writeable = False
+        arrays |= {f"{dtype} turned": np.asfortranarray(plain).astype(plain.dtype.newbyteorder(">"))}
+        arrays |= {f"{dtype} mirrored": mirrored}
+        expected |= {f"{dtype} turned": plain, f"{dtype} mirrored": mirrored}
+    save_checkpoint(tmp_path / "s", arrays, {})
     actual, _ = load_checkpoint(tmp_path / "s")
-    assert_equal(actual, {"plain": plain, "turned": plain, "mirrored": plain[:, ::-1]})
-    actual["mirrored"][0, 0] = 0
+    assert_equal(actual, expected)
+    actual["? mirrored"][0, 0] = 0
 
 
-def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_the_bytes_depend_on_the_content_alone_and_other_tools_read_them(tmp_path):
     save_checkpoint(tmp_path / "one", ARRAYS, FACTS)
     save_checkpoint(tmp_path / "other", dict(reversed(ARRAYS.items())), FACTS)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
-
-
-def test_other_tools_read_the_arrays(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "s", ARRAYS, FACTS)
-    assert_equal(safetensors.numpy.load_file(tmp_path / "s"), ARRAYS)
+    assert_equal(safetensors.numpy.load_file(tmp_path / "one"), ARRAYS)
 
 
 @pytest.mark.parametrize(
@@ -104,62 +98,16 @@ def test_other_tools_read_the_arrays(tmp_path: Path) -> None:
         ({}, {"path": Path("x")}, TypeError),
     ],
 )
-def test_what_the_file_cannot_hold_is_refused_before_anything_is_written(
-    tmp_path: Path, arrays: Any, facts: Any, error: type[Exception]
-) -> None:
+def test_what_the_file_cannot_hold_is_refused_before_anything_is_written(tmp_path, arrays, facts, error):
     with pytest.raises(error):
         save_checkpoint(tmp_path / "s", arrays, facts)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_the_checkpoint_before_stays_until_the_next_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
-    def fail(*_: object) -> None:
-        raise error
-
-    save_checkpoint(tmp_path / "s", ARRAYS, FACTS)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
-        expected = ConfigError if isinstance(error, OSError) else KeyboardInterrupt
-        with pytest.raises(expected):
-            save_checkpoint(tmp_path / "s", {}, {})
-    actual, facts = load_checkpoint(tmp_path / "s")
-    assert_equal(actual, ARRAYS)
-    assert facts == FACTS
-    assert [path.name for path in tmp_path.iterdir()] == ["s"]
-
-
-WRITER = """
-import sys
-from itertools import count
-from pathlib import Path
-import numpy as np
-from xpnet.storage.checkpoint import save_checkpoint
-for n in count():
-    save_checkpoint(Path(sys.argv[1]), {"a": np.full(200_000 + n, float(n))}, {"n": n})
-    if n == 0: print("written", flush=True)
-"""
-
-
-@pytest.mark.parametrize("seconds", [0.01, 0.1])
-def test_a_writer_that_is_killed_leaves_a_whole_checkpoint(tmp_path: Path, seconds: float) -> None:
-    command = [sys.executable, "-c", WRITER, str(tmp_path / "s")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(seconds)
-        process.kill()
-    arrays, facts = load_checkpoint(tmp_path / "s")
-    expected = np.full(200_000 + facts["n"], float(facts["n"]))
-    np.testing.assert_array_equal(arrays["a"], expected, strict=True)
-
-
 # Damage
 
 
-def refused(path: Path) -> str:
+def refused(path):
     with pytest.raises(DataError) as caught:
         load_checkpoint(path)
     message = str(caught.value)
@@ -168,49 +116,38 @@ def refused(path: Path) -> str:
     return message.removeprefix(f"{path}: ")
 
 
-def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
+def test_every_changed_byte_and_every_truncation_is_noticed(tmp_path):
     path = tmp_path / "s"
     save_checkpoint(path, ARRAYS, FACTS)
     content = path.read_bytes()
     for position in range(len(content)):
-        for bit in (1, 32):
-            changed = bytearray(content)
-            changed[position] ^= bit
-            path.write_bytes(changed)
-            refused(path)
-
-
-def test_every_truncated_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    save_checkpoint(path, ARRAYS, FACTS)
-    content = path.read_bytes()
-    for length in range(len(content)):
-        path.write_bytes(content[:length])
+        changed = bytearray(content)
+        changed[position] ^= 1 << position % 8
+        path.write_bytes(changed)
+        refused(path)
+        path.write_bytes(content[:position])
         assert refused(path).startswith("not a complete .safetensors file (")
-    path.write_bytes(content + b"\0")
-    assert refused(path).startswith("not a complete .safetensors file (")
 
 
-def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_is_no_file_is_refused(tmp_path):
     assert refused(tmp_path) == "not a file: expected a .safetensors file"
     assert refused(tmp_path / "absent") == "no such file: expected a .safetensors file"
 
 
-def test_models_and_checkpoints_are_not_taken_for_each_other(tmp_path: Path) -> None:
-    layers = [{"weight": np.ones((2, 3)), "bias": np.zeros(2)}]
-    save_model(tmp_path / "m", SavedModel(layers, (3, 2)))
+def test_models_and_checkpoints_are_not_taken_for_each_other(tmp_path):
+    save_model(tmp_path / "m", saved_model([{"weight": np.ones((2, 3)), "bias": np.zeros(2)}]))
     assert refused(tmp_path / "m") == (
         "not a checkpoint of a training that this xpnet can resume: format: expected xpnet-snapshot, got null"
     )
     save_checkpoint(tmp_path / "s", ARRAYS, FACTS)
-    with pytest.raises(DataError, match='s: unknown tensor "'):
+    with pytest.raises(DataError, match=r"s: holds no layers: expected layers\.0\.weight"):
         load_model(tmp_path / "s")
 
 
 WHOLE = {"format": "xpnet-snapshot", "format_version": "1", "facts": "{}"}
 
 
-def header(entries: dict[str, Any], body: bytes = b"", **metadata: str) -> bytes:
+def header(entries, body=b"", **metadata):
     """A file's content; the checksum is right if there are no arrays."""
     whole = WHOLE | metadata
     whole = {"checksum": f"{zlib.crc32(whole['facts'].encode()):08x}"} | whole
@@ -218,7 +155,7 @@ def header(entries: dict[str, Any], body: bytes = b"", **metadata: str) -> bytes
     return struct.pack("<Q", len(text)) + text + body
 
 
-def entry(dtype: str, shape: list[int], size: int) -> dict[str, Any]:
+def entry(dtype, shape, size):
     return {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}
 
 
@@ -233,18 +170,12 @@ def entry(dtype: str, shape: list[int], size: int) -> dict[str, Any]:
         (header({"a": entry("I8", [2**62, 0], 0)}), '"a": cannot be read |damaged: '),
         (header({"a": entry("I8", [2**63, 0], 0)}), '"a": cannot be read |damaged: '),
         (header({"x\ny": entry("I8", [1], 1)}, b"1"), "damaged: .* checksum"),
-        (
-            header({}, checksum="00000001"),
-            "damaged: its content is not what was written .the checksum differs.$",
-        ),
+        (header({}, checksum="00000001"), "damaged: its content is not what was written .the checksum diff"),
         (header({}, facts="[]"), "facts in the metadata: expected a JSON ob"),
-        (header({}, facts="{"), "facts in the metadata: expected a JSON ob"),
-        (header({}, facts=""), "facts in the metadata: expected a JSON obj"),
         (header({}, facts="[" * 100_000), "facts in the metadata: expected a JSON object, got "),
-        (b"\x80\x04\x95\x0b\0\0\0\0\0\0\0\x8c\x07pickled\x94.", "not a complete .safetensors fi"),
     ],
 )
-def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_hostile_file_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "s"
     path.write_bytes(content)
     assert re.match(message, refused(path))
@@ -258,7 +189,7 @@ class Pair(NamedTuple):
     right: Any
 
 
-def test_arrays_are_named_by_the_way_to_them() -> None:
+def test_arrays_are_named_by_the_way_to_them():
     a, b, c = np.zeros(1), np.ones((2, 1)), np.array(3, np.int32)
     tree = [Pair(a, (b, [], None)), (c, Pair(None, ()))]
     actual = flatten("state", tree)
@@ -269,16 +200,16 @@ def test_arrays_are_named_by_the_way_to_them() -> None:
     assert [type(again), type(again[0]), type(again[1])] == [list, Pair, tuple]
 
 
-def test_a_single_array_and_an_empty_state_are_trees() -> None:
+def test_a_single_array_and_an_empty_state_are_trees():
     array = np.arange(3.0)
     assert unflatten(PATH, "x", np.zeros(3), flatten("x", array)) is array
-    for empty in ((), [], None, [None, ()]):
+    for empty in ((), [None, ()]):
         assert flatten("x", empty) == {}
         assert unflatten(PATH, "x", empty, {"y": array, "xx.0": array}) == empty
 
 
-@pytest.mark.parametrize("tree", [[1.0], {"a": np.zeros(1)}, "ab", Pair(np.zeros(1), 3)])
-def test_what_is_no_tree_of_arrays_is_refused(tree: Any) -> None:
+@pytest.mark.parametrize("tree", [[1.0], {"a": np.zeros(1)}, Pair(np.zeros(1), 3)])
+def test_what_is_no_tree_of_arrays_is_refused(tree):
     with pytest.raises(TypeError, match=r"x[\w.]*: expected host arrays in lists and tuples, got "):
         flatten("x", tree)
 
@@ -294,17 +225,12 @@ GOOD = [Linear(np.zeros((2, 3)), np.zeros((2, 1))), None]
             {"p.0.bias": np.zeros((2, 1), np.float32)},
             '"p.0.bias": expected float64 of shape (2, 1), got float32 of shape (2, 1)',
         ),
-        (
-            {"p.0.weight": np.zeros((3, 2)), "p.0.bias": np.zeros(2)},
-            '"p.0.bias": expected float64 of shape (2, 1), got float64 of shape (2,)',
-        ),
         ({"p.0.bias": None}, '"p.0.bias": expected float64 of shape (2, 1), got no such array'),
         ({"p.1": np.zeros(1)}, '"p.1": expected no such array, got float64 of shape (1,)'),
-        ({"p": np.zeros(1)}, '"p": expected no such array, got float64 of shape (1,)'),
         ({"p.2.b\n": np.zeros(1)}, '"p.2.b\\n": expected no such array, got float64 of shape (1,)'),
     ],
 )
-def test_the_first_array_that_does_not_fit_is_named(changes: dict[str, Any], message: str) -> None:
+def test_the_first_array_that_does_not_fit_is_named(changes, message):
     arrays = {**flatten("p", GOOD), **changes}
     with pytest.raises(DataError) as caught:
         unflatten(PATH, "p", GOOD, {name: a for name, a in arrays.items() if a is not None})
@@ -315,7 +241,7 @@ def test_the_first_array_that_does_not_fit_is_named(changes: dict[str, Any], mes
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_state_of_an_optimizer_goes_through_a_file(tmp_path: Path, name: str) -> None:
+def test_the_state_of_an_optimizer_goes_through_a_file(tmp_path, name):
     ops = arithmetic(make("cpu"))
     parameters = initialize((4, 3, 2), 0, batch_norm=True)
     optimizer = build(ops, name)

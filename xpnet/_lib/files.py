@@ -1,7 +1,6 @@
 """Bounded reading of regular files, and atomic writing."""
 
 import contextlib
-import errno
 import os
 import stat
 from pathlib import Path
@@ -10,9 +9,10 @@ from xpnet.errors import ConfigError, DataError
 
 
 def read_regular_file(path: Path, limit: int, hint: str) -> bytes:
-    """Return the content of a regular file; symbolic links are followed.
+    """Return the content of a regular file, of the size that it has when it is opened.
 
-    Other files are refused: opening a FIFO blocks, and a device such as /dev/zero has no end.
+    Symbolic links are followed. Other files are refused: opening a FIFO blocks, and a device such as
+    /dev/zero has no end.
 
     Parameters
     ----------
@@ -33,26 +33,17 @@ def read_regular_file(path: Path, limit: int, hint: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            if stat.S_ISDIR(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if not stat.S_ISREG(status.st_mode):
                 msg = f"{path}: is not a regular file: {hint}"
                 raise DataError(msg)
             if status.st_size > limit:
                 msg = f"{path}: has {status.st_size} bytes, more than {limit}: {hint}"
                 raise DataError(msg)
-            content = bytearray()
-            # In chunks: a single read would allocate `limit` bytes beforehand.
-            while len(content) <= limit and (piece := file.read(1 << 20)):
-                content += piece
+            return file.read(status.st_size)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         msg = f"{path}: cannot be read ({reason}): {hint}"
         raise DataError(msg) from error
-    if len(content) > limit:
-        msg = f"{path}: has more than {limit} bytes: {hint}"
-        raise DataError(msg)
-    return bytes(content)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

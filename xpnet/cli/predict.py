@@ -152,9 +152,9 @@ def _read_image(model: LoadedModel, file: Path) -> "NDArray[np.generic]":
         problem = f"the network takes {model.features} features, which make no square image"
         msg = f"{file}: {problem}: predict takes tables for it ({FILE_FORMATS})"
         raise DataError(msg)
-    digit, saved = read_digit(file, side).reshape(1, -1), model.predictor.model
-    scale = saved.normalization.get("scale")
-    if saved.normalize != "scale" or scale is None or scale.ndim or scale in (0.0, 1.0 / 255.0):
+    digit, normalization = read_digit(file, side).reshape(1, -1), model.predictor.model.normalization
+    scale = normalization.scale
+    if normalization.kind != "scale" or scale.ndim or scale in (0.0, 1.0 / 255.0):
         return digit
     largest = 1.0 / float(scale)  # feature of the training data, which represents full ink
     return digit if largest == 255.0 else digit * (largest / 255.0)

@@ -1,9 +1,9 @@
 """Compute context of a network: arithmetic, normalisation of inputs, and the backend's compiler."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from xpnet._typing import AnyFunction, Array, Compile, MapBlocks, uncompiled
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
@@ -22,17 +22,9 @@ if TYPE_CHECKING:
     from xpnet.backends.base import Backend
 
 
-class BlockEvaluation(Protocol):
-    """The function that evaluates a block of samples."""
-
-    def __call__(
-        self, parameters: Parameters, running: Sequence[RunningStatistics], x: Array, labels: Array, /
-    ) -> tuple[Array, Array, Array]:
-        """Return the summed loss, the number of correct predictions, and the predictions.
-
-        ``x`` (..., m, features) and ``labels`` (..., m) are those of the block. The shapes of the results
-        are (..., 1, 1), (..., 1) and (samples,).
-        """
+BlockEvaluation = Callable[
+    [Parameters, Sequence[RunningStatistics], Array, Array], tuple[Array, Array, Array]
+]
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,11 @@ class ComputeContext:
 
     @cached_property
     def block_evaluation(self) -> BlockEvaluation:
-        """The function that evaluates a block, compiled."""
+        """The compiled function that evaluates a block: its parameters, running statistics, x and labels.
+
+        ``x`` (..., m, features) and ``labels`` (..., m) are those of the block. The results are the summed
+        loss (..., 1, 1), the number of correct predictions (..., 1), and the predictions (samples,).
+        """
 
         def evaluate_block(
             parameters: Parameters, running: Sequence[RunningStatistics], x: Array, labels: Array, /

@@ -73,15 +73,12 @@ def load_for_inference(
     from xpnet.inference.predictor import Predictor, model_path
     from xpnet.storage.find import find_newest_run
     from xpnet.storage.model_file import load_model
-    from xpnet.storage.record import RECORD_FILE, read_run
+    from xpnet.storage.record import RECORD_FILE
 
     path = find_newest_run().folder if run is None else run
     config = sha256 = None
     if path.is_dir():
-        record = read_run(path)
-        _check_ended(path, record)
-        model = load_model(model_path(path))
-        _check_fingerprint(path, record, model)
+        record, model = load_run(path)
         config, sha256 = from_json(record["config"], str(path / RECORD_FILE)), record["data"]["sha256"]
         arithmetic = arithmetic or config.arithmetic
     else:
@@ -92,23 +89,28 @@ def load_for_inference(
     return LoadedModel(str(path), Predictor(model, selection.backend, arithmetic), config, sha256)
 
 
-def _check_ended(folder: Path, record: "Record") -> None:
-    """Raise DataError if the run is running or failed."""
+def load_run(folder: Path) -> "tuple[Record, SavedModel]":
+    """Return the record and the model of a run that has ended.
+
+    Raises
+    ------
+    DataError
+        One of the two is missing or damaged, the run has not ended or has failed, or the model is not the
+        one that the record names.
+    """
+    from xpnet.inference.predictor import model_path
+    from xpnet.storage.model_file import fingerprint, load_model
+    from xpnet.storage.record import read_run
+
+    record = read_run(folder)
     if record["status"] == "running":
-        msg = (
-            f"{folder}: is still running, or was killed: wait until it has ended, "
-            f"or go on with xpnet train --resume {folder}"
-        )
+        remedy = f"wait until it has ended, or go on with xpnet train --resume {folder}"
+        msg = f"{folder}: is still running, or was killed: {remedy}"
         raise DataError(msg)
     if record["status"] == "failed":
         msg = f"{folder}: holds no trained network, as the training has failed"
         raise DataError(msg)
-
-
-def _check_fingerprint(folder: Path, record: "Record", model: "SavedModel") -> None:
-    """Raise DataError if the model is not the one that the record names."""
-    from xpnet.storage.model_file import fingerprint
-
+    model = load_model(model_path(folder))
     digest, expected = fingerprint(model.layers, model.norms), record["fingerprint"] or "none"
     if digest != expected:
         msg = (
@@ -116,6 +118,7 @@ def _check_fingerprint(folder: Path, record: "Record", model: "SavedModel") -> N
             "name the .safetensors file to use it all the same"
         )
         raise DataError(msg)
+    return record, model
 
 
 def predict_classes(

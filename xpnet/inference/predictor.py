@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,10 @@ from xpnet.config.settings import Arithmetic
 from xpnet.errors import DataError
 from xpnet.inference.context import ComputeContext, build_context
 from xpnet.nn import functional as F
-from xpnet.nn.inputs import Kind, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import forward, prepare
-from xpnet.storage.model_file import SavedModel, join_layers, load_model
+from xpnet.storage.model_file import SavedModel, load_model
 from xpnet.storage.record import MODEL_FILE
-
-PIXEL_SCALE = 1.0 / 255.0
-"""Factor of the inputs with the normalization "scale"."""
 
 
 class Predictor:
@@ -52,13 +47,13 @@ class Predictor:
         self._dtype = dtype = np.dtype("f8" if double or self.arithmetic == "reproducible" else "f4")
         with backend.scope():
             self._context = build_context(
-                self.arithmetic, dtype.name, backend, model.network, model_normalization(model)
+                self.arithmetic, dtype.name, backend, model.network, model.normalization
             )
 
             def on_device(array: NDArray[np.generic]) -> Array:
                 return backend.from_host(array.astype(dtype) + 0.0)
 
-            self._parameters, self._statistics = tree_map(on_device, join_layers(model))
+            self._parameters, self._statistics = tree_map(on_device, (model.parameters, model.statistics))
         self._compute = self._context.compile(_build_outputs_function(self._context))
 
     @classmethod
@@ -165,14 +160,3 @@ def _build_outputs_function(context: ComputeContext) -> Callable[..., tuple[Arra
         return transposed(logits), transposed(F.softmax(ops, logits))
 
     return compute
-
-
-def model_normalization(model: SavedModel) -> Normalization:
-    """Return the input normalisation of a model."""
-    statistics = model.normalization
-    scale = PIXEL_SCALE if model.normalize == "scale" else 1.0
-    return Normalization(
-        cast("Kind", model.normalize),  # SavedModel has checked it
-        np.asarray(statistics.get("shift", 0.0), np.float64),
-        np.asarray(statistics.get("scale", scale), np.float64),
-    )

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.datasets import Dataset
-from xpnet.inference.predictor import model_normalization
 from xpnet.nn.functional import LEAK
 from xpnet.nn.layers import EPSILON
 from xpnet.report.images import explain_no_image, image_side
@@ -50,7 +49,7 @@ def encode_network(model: SavedModel, data: Dataset) -> dict[str, object]:
     layers. Batch normalisation by running statistics is linear, so it is folded into W and b. W is float32,
     the rest float64, all as little-endian bytes in base64.
     """
-    normalization = model_normalization(model)
+    normalization = model.normalization
     network = {
         "activation": model.activation,
         "leak": LEAK,

@@ -8,6 +8,7 @@ would silently compute other parameters.
 import json
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from xpnet._lib.files import save
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DataError
-from xpnet.storage.tensors import DTYPES, TensorFile, encode_tensors, open_tensors, to_little_endian
+from xpnet.storage.tensors import encode_tensors, open_tensors, read_arrays, to_little_endian
 
 FORMAT = {"format": "xpnet-snapshot", "format_version": "1"}
 
@@ -58,31 +59,17 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                 )
                 raise DataError(msg)
         text = metadata.get("facts", "")
-        arrays = {name: _read_array(path, file, name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        arrays = read_arrays(path, file, file.keys())
     if metadata.get("checksum") != _compute_checksum(arrays, text):
         msg = f"{path}: damaged: its content is not what was written (the checksum differs)"
         raise DataError(msg)
-    try:
+    facts = None
+    with suppress(ValueError, RecursionError):
         facts = json.loads(text)
-    except (ValueError, RecursionError):
-        facts = None
     if not isinstance(facts, dict):
         msg = f"{path}: facts in the metadata: expected a JSON object, got {json.dumps(text)[:60]}"
         raise DataError(msg)
     return arrays, facts
-
-
-def _read_array(path: Path, file: TensorFile, name: str) -> np.ndarray:
-    """Return an array of an open file; raise DataError if its dtype or shape is not supported."""
-    code = file.get_slice(name).get_dtype()
-    if code not in DTYPES:
-        msg = f"{path}: {json.dumps(name)[:60]}: expected one of {', '.join(DTYPES)}, got {code}"
-        raise DataError(msg)
-    try:
-        return np.array(file.get_tensor(name), order="C")
-    except (ValueError, OverflowError) as error:  # more or longer axes than NumPy supports
-        msg = f"{path}: {json.dumps(name)[:60]}: cannot be read ({error})"
-        raise DataError(msg) from error
 
 
 def _compute_checksum(arrays: Arrays, text: str) -> str:

@@ -5,7 +5,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import TypedDict
 
@@ -28,16 +27,24 @@ LIBRARIES = (
 
 
 class Environment(TypedDict):
-    """The environment of a run."""
+    """The environment of a run.
+
+    Attributes
+    ----------
+    python
+        Implementation and version.
+    platform
+        Operating system, its version and the processor.
+    versions
+        Versions of the loaded libraries, by module name.
+    git
+        commit (hexadecimal) and dirty (True if tracked files were changed); None outside a checkout.
+    """
 
     python: str
-    """Implementation and version."""
     platform: str
-    """Operating system, its version and the processor."""
     versions: dict[str, str]
-    """Versions of the loaded libraries, by module name."""
     git: dict[str, str | bool] | None
-    """commit (hexadecimal) and dirty (True if tracked files were changed); None outside a checkout."""
 
 
 def collect_environment() -> Environment:
@@ -50,37 +57,26 @@ def collect_environment() -> Environment:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
         "versions": {name: str(version) for name, version in versions.items() if version},
-        "git": _describe_commit(Path(__file__).resolve().parents[1]),
+        "git": _describe_commit(Path(__file__).resolve().parents[2]),
     }
 
 
 def _describe_commit(root: Path) -> dict[str, str | bool] | None:
-    """Return commit and dirty flag of the git checkout `root`, None if it is not one of xpnet."""
+    """Return commit and dirty flag of the git checkout `root`, None if it is none."""
     git = shutil.which("git")
-    if git is None or not (root / ".git").exists() or not _is_xpnet(root / "pyproject.toml"):
+    if git is None or not (root / ".git").exists():
         return None
     # GIT_DIR of a hook would select another repository; --no-optional-locks and fsmonitor=false keep git
     # from taking locks and starting daemons.
     variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    words = ("-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=64", "--exclude=*")
+    words = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root), "describe", "--always")
+    command = [git, *words, "--dirty", "--abbrev=64", "--exclude=*"]
+    null = subprocess.DEVNULL
     try:
-        answer = subprocess.run(  # noqa: S603 - the arguments are constants and our own path
-            (git, "--no-optional-locks", "-C", str(root), *words),
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GIT_TIMEOUT,
-            check=True,
+        answer = subprocess.check_output(  # noqa: S603 - the arguments are constants and our own path
+            command, env=variables, stdin=null, stderr=null, timeout=GIT_TIMEOUT
         )
     except (OSError, subprocess.SubprocessError):  # such as in a repository without commits
         return None
-    commit, _, dirty = answer.stdout.decode(errors="replace").strip().partition("-")
+    commit, _, dirty = answer.decode(errors="replace").strip().partition("-")
     return {"commit": commit, "dirty": bool(dirty)}
-
-
-def _is_xpnet(pyproject: Path) -> bool:
-    try:
-        project = tomllib.loads(pyproject.read_bytes().decode()).get("project")
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(project, dict) and project.get("name") == "xpnet"

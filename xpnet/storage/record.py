@@ -43,44 +43,63 @@ class DataInfo(TypedDict, total=False):
 
 
 class RunInfo(TypedDict):
-    """The part of a run's record that the caller of `Run.start` provides."""
+    """The part of a run's record that the caller of `Run.start` provides.
+
+    Attributes
+    ----------
+    command
+        The words of the command line.
+    config
+        Every setting, as `xpnet.config.to_json` returns them.
+    device_requested
+        As in --device: auto, cpu, cuda, cuda:N.
+    device_reason
+        The reason if another device than the requested one is used, else None.
+    """
 
     command: list[str]
-    """The words of the command line."""
     config: dict[str, object]
-    """Every setting, as `xpnet.config.to_json` returns them."""
     seed: int
     device_requested: str
-    """As in --device: auto, cpu, cuda, cuda:N."""
     device_used: str
     device_reason: str | None
-    """The reason if another device than the requested one is used, else None."""
     backend: str
     data: DataInfo
 
 
-class Record(RunInfo, Environment):
-    """The content of run.json.
+class Outcome(TypedDict):
+    """The part of a run's record that is set when the run ends."""
 
-    The caller provides `RunInfo`, `Run.start` the remaining keys. `Run.finish` sets metrics (numbers, or
-    lists of numbers by class; None in place of non-finite ones), fingerprint (SHA-256 of the parameters)
-    and error.
-    """
-
-    schema_version: int
-    """Increased when a key is removed or changes its meaning."""
-    id: str
-    """The name of the run's folder."""
-    status: Literal["running", "completed", "interrupted", "failed"]
-    """The status of a killed run stays "running"."""
-    started: str
-    """ISO 8601, UTC."""
-    resumed: list[str]
-    """Times at which the run was resumed, ISO 8601 in UTC."""
     ended: str | None
     metrics: dict[str, float | list[float | None] | None] | None
     fingerprint: str | None
     error: str | None
+
+
+class Record(RunInfo, Environment, Outcome):
+    """The content of run.json.
+
+    The caller provides `RunInfo`, `Run.start` the remaining keys. `Run.finish` sets metrics (numbers, or
+    lists of numbers by class; None in place of non-finite ones), fingerprint (SHA-256 of the parameters)
+    and error. Times are in ISO 8601, UTC.
+
+    Attributes
+    ----------
+    schema_version
+        Increased when a key is removed or changes its meaning.
+    id
+        The name of the run's folder.
+    status
+        The status of a killed run stays "running".
+    resumed
+        The times at which the run was resumed.
+    """
+
+    schema_version: int
+    id: str
+    status: Literal["running", "completed", "interrupted", "failed"]
+    started: str
+    resumed: list[str]
 
 
 Rule = tuple[Callable[[object], bool], str]
@@ -107,37 +126,28 @@ def _or_null(rule: Rule) -> Rule:
 
 
 _TEXT: Rule = (lambda value: isinstance(value, str), "a string")
-_TEXTS = _list_of(_TEXT, "a list of strings")
-_NUMBER: Rule = (is_number, "a number")
-_NUMBERS = _list_of(_or_null(_NUMBER), "a list of numbers")
+_TEXTS, _TEXT_OR_NULL = _list_of(_TEXT, "a list of strings"), _or_null(_TEXT)
+_NUMBER_OR_NULL = _or_null((is_number, "a number"))
+_NUMBERS = _list_of(_NUMBER_OR_NULL, "a list of numbers")
 _OBJECT: Rule = (
     lambda value: isinstance(value, dict) and all(map(_is_scalar_or_list, value.values())),
     "an object of plain values",
 )
-_METRIC: Rule = (
-    lambda value: value is None or is_number(value) or _NUMBERS[0](value),
-    "a number, a list of numbers or null",
-)
+_METRIC = _or_null((lambda value: is_number(value) or _NUMBERS[0](value), "a number, a list of numbers"))
 
 _RULES: Mapping[str, Rule] = {
     "schema_version": (lambda value: value == SCHEMA_VERSION, str(SCHEMA_VERSION)),
     "status": (lambda value: value in STATUSES, f"one of {', '.join(STATUSES)}"),
     **dict.fromkeys(("started", "device_requested", "device_used", "backend", "python", "platform"), _TEXT),
-    **dict.fromkeys(("ended", "device_reason", "fingerprint", "error"), _or_null(_TEXT)),
+    **dict.fromkeys(("ended", "device_reason", "fingerprint", "error"), _TEXT_OR_NULL),
     **dict.fromkeys(("command", "resumed"), _TEXTS),
     **dict.fromkeys(("config", "data", "versions"), _OBJECT),
     "git": _or_null(_OBJECT),
     "metrics": _or_null((lambda value: isinstance(value, dict), "an object")),
 }
-_CONFIG_RULES: Mapping[str, Rule] = {
-    "hidden": _or_null(_NUMBERS),
-    **dict.fromkeys(("arithmetic", "dtype"), _or_null(_TEXT)),
-}
-_DATA_RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(("name", "sha256"), _TEXT),
-    **dict.fromkeys(("features", "classes"), _or_null(_NUMBER)),
-}
-_ROW_RULES: Mapping[str, Rule] = dict.fromkeys(("epoch", "seconds", *CURVES), _or_null(_NUMBER))
+_CONFIG_RULES = {"hidden": _or_null(_NUMBERS), "arithmetic": _TEXT_OR_NULL, "dtype": _TEXT_OR_NULL}
+_DATA_RULES = {"name": _TEXT, "sha256": _TEXT, "features": _NUMBER_OR_NULL, "classes": _NUMBER_OR_NULL}
+_ROW_RULES = dict.fromkeys(("epoch", "seconds", *CURVES), _NUMBER_OR_NULL)
 
 
 def read_run(folder: Path) -> Record:
@@ -180,8 +190,8 @@ def read_json(path: Path, problem: str, hint: str) -> dict[str, object]:
     return value
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.jsonl, an empty list if the file does not exist.
+def read_metrics(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
+    """Return the first rows of a metrics.jsonl, by default all; an empty list if the file does not exist.
 
     Epoch, seconds and the metrics in CURVES are numbers or None. An incomplete last line, left by a crash,
     is ignored.
@@ -189,18 +199,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises
     ------
     DataError
-        The file cannot be read, or a line in it is damaged.
-    """
-    return [row for _, row in read_metric_lines(path)]
-
-
-def read_metric_lines(path: Path, limit: int | None = None) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return the first rows, by default all, each as text and as an object, as `read_metrics` does.
-
-    Raises
-    ------
-    DataError
-        As in `read_metrics`.
+        The file cannot be read, or one of these lines is damaged.
     """
     if not os.path.lexists(path):
         return []
@@ -215,7 +214,7 @@ def read_metric_lines(path: Path, limit: int | None = None) -> list[tuple[bytes,
             msg = f"{path}: line {number}: expected a JSON object, got {quoted}"
             raise DataError(msg)
         _check_values(f"{path}: line {number}: ", row, _ROW_RULES)
-        rows.append((text, row))
+        rows.append(row)
     return rows
 
 

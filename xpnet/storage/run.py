@@ -15,11 +15,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.locks import Lock, is_locked
 from xpnet.errors import ConfigError
+from xpnet.storage.checkpoint import Arrays, save_checkpoint
+from xpnet.storage.model_file import SavedModel, save_model
 from xpnet.storage.provenance import collect_environment
 from xpnet.storage.record import (
     CHECKPOINT_FILE,
@@ -28,18 +30,16 @@ from xpnet.storage.record import (
     MODEL_FILE,
     RECORD_FILE,
     SCHEMA_VERSION,
+    Outcome,
     Record,
     RunInfo,
-    read_metric_lines,
+    read_metrics,
     read_run,
     replace_nonfinite,
 )
 
-if TYPE_CHECKING:
-    from xpnet.storage.checkpoint import Arrays
-    from xpnet.storage.model_file import SavedModel
-
 RunStatus = Literal["completed", "interrupted", "failed"]
+NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None}
 
 
 @dataclass(frozen=True)
@@ -76,38 +76,30 @@ class Run:
         Raises
         ------
         ConfigError
-            ``out/name`` exists without `overwrite`, is no run, or is in use by another process; or the
-            folder cannot be written.
+            The folder exists without `overwrite`, is no run, or is in use by another process; or it cannot
+            be written.
         """
-        prepared = out / f".starting-{os.urandom(8).hex()}"
+        name = name or make_run_id()
+        folder, prepared = out / name, out / f".starting-{os.urandom(8).hex()}"
         try:
             out.mkdir(parents=True, exist_ok=True)
-            if name is not None:
-                _check_name_is_free(out / name, overwrite=overwrite)
+            _check_name_is_free(folder, overwrite=overwrite)
             prepared.mkdir()
             identity = _folder_identity(prepared)
-            while True:
-                first: Record = {
-                    "schema_version": SCHEMA_VERSION,
-                    "id": make_run_id() if name is None else name,
-                    "status": "running",
-                    "started": _timestamp(),
-                    "resumed": [],
-                    "ended": None,
-                    **record,
-                    **collect_environment(),
-                    "metrics": None,
-                    "fingerprint": None,
-                    "error": None,
-                }
-                write_atomic(prepared / RECORD_FILE, _encode_json(first))
-                (prepared / LOCK_FILE).touch()  # on Windows a folder with an open file cannot be renamed
-                folder = out / first["id"]
-                if _take_name(prepared, folder, overwrite=overwrite and name is not None):
-                    return cls(folder, first, identity, _acquire_lock(folder))
-                if name is not None:
-                    msg = f"{folder}: another run has just taken this name: choose another --name"
-                    raise ConfigError(msg)
+            first: Record = {
+                "schema_version": SCHEMA_VERSION,
+                "id": name,
+                "status": "running",
+                "started": _timestamp(),
+                "resumed": [],
+                **record,
+                **collect_environment(),
+                **NO_OUTCOME,
+            }
+            write_atomic(prepared / RECORD_FILE, _encode_json(first))
+            (prepared / LOCK_FILE).touch()  # on Windows a folder with an open file cannot be renamed
+            _take_name(prepared, folder, overwrite=overwrite)
+            return cls(folder, first, identity, _acquire_lock(folder))
         except OSError as error:
             problem = "is a file" if out.is_file() else error.strerror or type(error).__name__
             msg = f"--out: no run can be written in {out} ({problem}): choose another folder"
@@ -148,15 +140,16 @@ class Run:
             One of these rows is damaged.
         """
         with self._writable_path(METRICS_FILE) as path:
-            lines = [text + b"\n" for text, _ in read_metric_lines(path, rows)]
+            kept = len(read_metrics(path, rows))
             if path.exists():
-                write_atomic(path, b"".join(lines))
-        changes = {"status": "running", "resumed": [*self.record["resumed"], _timestamp()]}
-        self._write_record({**changes, **dict.fromkeys(("ended", "metrics", "fingerprint", "error"))})
+                lines = path.read_bytes().split(b"\n")[:kept]
+                write_atomic(path, b"".join(line + b"\n" for line in lines))
+        resumed = [*self.record["resumed"], _timestamp()]
+        self._write_record({"status": "running", "resumed": resumed, **NO_OUTCOME})
         for path in self.folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
             with suppress(OSError):
                 path.unlink()
-        return len(lines)
+        return kept
 
     def log(self, values: Mapping[str, object]) -> None:
         """Append a row to metrics.jsonl; floats read back exactly, non-finite ones as None."""
@@ -164,17 +157,13 @@ class Run:
         with self._writable_path(METRICS_FILE) as path, path.open("ab") as file:
             file.write(line.encode())
 
-    def save_model(self, model: "SavedModel") -> None:
+    def save_model(self, model: SavedModel) -> None:
         """Write model.safetensors, atomically."""
-        from xpnet.storage.model_file import save_model
-
         with self._writable_path(MODEL_FILE) as path:
             save_model(path, model)
 
-    def save_checkpoint(self, arrays: "Arrays", facts: Mapping[str, object]) -> None:
+    def save_checkpoint(self, arrays: Arrays, facts: Mapping[str, object]) -> None:
         """Replace checkpoint.safetensors, atomically."""
-        from xpnet.storage.checkpoint import save_checkpoint
-
         with self._writable_path(CHECKPOINT_FILE) as path:
             save_checkpoint(path, arrays, facts)
 
@@ -279,15 +268,15 @@ def _check_name_is_free(folder: Path, *, overwrite: bool) -> None:
         raise ConfigError(msg)
 
 
-def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
-    """Rename the folder `prepared` to `folder`; return False if another run has taken that name.
+def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
+    """Rename the folder `prepared` to `folder`.
 
     Renaming onto a folder that holds files fails, so that only one of two concurrent runs succeeds.
 
     Raises
     ------
     ConfigError
-        Another process is working on the run that would be replaced.
+        Another process is working on the run that would be replaced, or has just taken the name.
     """
     aside = folder.with_name(f".replaced-{os.urandom(8).hex()}")
     if overwrite and is_locked(folder / LOCK_FILE):
@@ -300,11 +289,11 @@ def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> bool:
         if aside.exists() and not folder.exists():
             aside.rename(folder)
         if isinstance(error, OSError) and error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
-            return False
+            msg = f"{folder}: another run has just taken this name: choose another --name"
+            raise ConfigError(msg) from error
         raise
     # The new run is in place; files of the old one that cannot be deleted are left behind.
     shutil.rmtree(aside, ignore_errors=True)
-    return True
 
 
 def make_run_id() -> str:

@@ -6,10 +6,10 @@ https://huggingface.co/docs/safetensors.
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -22,32 +22,6 @@ DTYPES: Mapping[str, np.dtype[np.generic]] = {"BOOL": np.dtype("?")} | {
 }
 """NumPy dtypes by their names in the format."""
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
-
-
-class TensorHeader(Protocol):
-    """Shape and dtype of a tensor in an open file."""
-
-    def get_shape(self) -> list[int]:
-        """Return the shape."""
-
-    def get_dtype(self) -> str:
-        """Return the format's name of the dtype, such as F32."""
-
-
-class TensorFile(Protocol):
-    """An open .safetensors file, as ``safetensors.safe_open`` returns it."""
-
-    def keys(self) -> list[str]:
-        """Return the names of the tensors."""
-
-    def metadata(self) -> dict[str, str] | None:
-        """Return the metadata, None if the file has none."""
-
-    def get_slice(self, name: str, /) -> TensorHeader:
-        """Return the header of a tensor, without reading its numbers."""
-
-    def get_tensor(self, name: str, /) -> np.ndarray:
-        """Read a tensor."""
 
 
 def to_little_endian(array: np.ndarray) -> np.ndarray:
@@ -92,8 +66,8 @@ def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 
 
 @contextmanager
-def open_tensors(path: Path) -> Iterator[TensorFile]:
-    """Open a .safetensors file, after checking its header.
+def open_tensors(path: Path) -> Iterator[Any]:
+    """Open a .safetensors file with ``safetensors.safe_open``, after checking its header.
 
     Raises
     ------
@@ -114,3 +88,25 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
         reason = " ".join(str(error).split())
         msg = f"{path}: not a complete .safetensors file ({reason})"
         raise DataError(msg) from error
+
+
+def read_arrays(path: Path, file: Any, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return arrays of an open file, as writable copies.
+
+    Raises
+    ------
+    DataError
+        NumPy does not have a dtype, or cannot hold a shape.
+    """
+    arrays = {}
+    for name in names:
+        code = file.get_slice(name).get_dtype()
+        if code not in DTYPES:
+            msg = f"{path}: {json.dumps(name)[:60]}: expected one of {', '.join(DTYPES)}, got {code}"
+            raise DataError(msg)
+        try:
+            arrays[name] = np.array(file.get_tensor(name), order="C")
+        except (ValueError, OverflowError) as error:  # more or longer axes than NumPy supports
+            msg = f"{path}: {json.dumps(name)[:60]}: cannot be read ({error})"
+            raise DataError(msg) from error
+    return arrays

@@ -29,7 +29,7 @@ from xpnet.nn.dropout import Masks, dropout_masks
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.storage.model_file import SavedModel, join_layers, load_model, split_layers
+from xpnet.storage.model_file import SavedModel, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import Evaluation, evaluate
@@ -202,15 +202,8 @@ class Trainer:
     def model(self, state: TrainState) -> SavedModel:
         """Return the parameters of a state as a model, on the host."""
         variables = state.variables
-        layers, norms = split_layers(self.to_host(variables.parameters), self.to_host(variables.statistics))
-        return SavedModel(
-            layers,
-            self.sizes,
-            self.normalization.kind,
-            {"shift": self.normalization.shift, "scale": self.normalization.scale},
-            norms=norms,
-            activation=self.network.activation,
-        )
+        parameters, statistics = self.to_host(variables.parameters), self.to_host(variables.statistics)
+        return SavedModel(parameters, statistics, self.normalization, self.network.activation)
 
     def to_host(self, tree: Tree) -> Tree:
         """Return copies on the host: the next step may reuse the memory of the arrays."""
@@ -330,7 +323,7 @@ def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Paramete
             f"but the settings and the data make it a {describe(network)}"
         )
         raise ConfigError(msg)
-    return join_layers(model)
+    return model.parameters, model.statistics
 
 
 def _check_sizes(config: TrainConfig, sizes: tuple[int, ...], samples: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict
 
 from rich.console import Console
 
@@ -19,8 +19,6 @@ from xpnet.storage.record import SUMMARY_FILE, is_number, read_json
 
 LINES = 40
 """The largest number of lines of the history in a table; --json and --csv give all of them."""
-
-Value = TypeVar("Value")
 
 
 class Comparison(TypedDict):
@@ -56,7 +54,7 @@ def print_details(console: Console, run: FoundRun, history: Sequence[Mapping[str
         print_pairs(console, commands, indent="")
 
 
-def to_columns(objects: Sequence[Mapping[str, Value]]) -> dict[str, list[Value | None]]:
+def to_columns(objects: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Return the values of objects by name, one for each object; None for a missing one."""
     names = dict.fromkeys(name for item in objects for name in item)
     return {name: [item.get(name) for item in objects] for name in names}
@@ -104,11 +102,13 @@ def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> Comparison:
     if len(runs) < 2:
         msg = f"expected two runs or more to compare, got {len(runs)}"
         raise ConfigError(msg)
-    settings: dict[str, list[object]] = to_columns([run.record["config"] for run in runs])
-    surroundings: dict[str, list[object]] = to_columns([_get_surroundings(run) for run in runs])
+    settings = to_columns([run.record["config"] for run in runs])
+    surroundings = to_columns([_get_surroundings(run) for run in runs])
     if not everything:
-        settings = {name: line for name, line in _find_differing(settings).items() if name not in BOOKKEEPING}
-        surroundings = _find_differing(surroundings)
+        settings = {
+            name: line for name, line in settings.items() if _differs(line) and name not in BOOKKEEPING
+        }
+        surroundings = {name: line for name, line in surroundings.items() if _differs(line)}
     fingerprints = [run.fingerprint for run in runs]
     return {
         "runs": [run.id for run in runs],
@@ -155,32 +155,22 @@ def _get_object(content: Mapping[str, object], key: str) -> dict[str, object]:
 
 def _format_record(run: FoundRun) -> dict[str, Cell]:
     """Return the values of the record besides settings and metrics, without empty ones."""
-    record = run.record
-    data, git, reason = record["data"], record["git"] or {}, record["device_reason"]
-    commit, suffix = git.get("commit"), "" if reason is None else f": {reason}"
-    counts = [f"{value} {name.replace('_', ' ')}" for name, value in data.items() if isinstance(value, int)]
     values: dict[str, object] = {
         "status": style_text(run.status, listing.STYLES.get(run.status, "")),
-        "error": record["error"],
         "folder": run.folder,
-        "files": ", ".join(sorted(path.name for path in run.folder.glob("[!.]*"))),
-        "started": run.started,
-        "resumed": ", ".join(record["resumed"]),
-        "ended": record["ended"],
-        "command": format_command_line(record["command"]),
         "network": run.network,
         "arithmetic": run.arithmetic,
-        "backend": record["backend"],
-        "device": f"{record['device_used']} (asked for {record['device_requested']}{suffix})",
-        "data": ", ".join([data["name"], *counts]),
-        "data SHA-256": data["sha256"],
-        "python": record["python"],
-        "platform": record["platform"],
-        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-        "git": f"{commit}, changed" if commit and git.get("dirty") else commit,
-        "fingerprint": run.fingerprint,
+        **{name: value for name, value in run.record.items() if name not in ("status", "config", "metrics")},
+        "command": format_command_line(run.record["command"]),
     }
-    return {name: style_text(value) for name, value in values.items() if value not in (None, "")}
+    return {name: style_text(_join_items(value)) for name, value in values.items() if value or value == 0}
+
+
+def _join_items(value: object) -> object:
+    """Return the items of a list or an object as one text; other values as they are."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _format_settings(config: Mapping[str, object]) -> Iterator[tuple[str, Cell]]:
@@ -205,10 +195,6 @@ def _differs(values: Sequence[object]) -> bool:
     return any((type(value), value) != (type(values[0]), values[0]) for value in values)
 
 
-def _find_differing(lines: Mapping[str, list[object]]) -> dict[str, list[object]]:
-    return {name: values for name, values in lines.items() if _differs(values)}
-
-
 def _get_surroundings(run: FoundRun) -> dict[str, object]:
     record, git = run.record, run.record["git"] or {}
     return {
@@ -219,7 +205,7 @@ def _get_surroundings(run: FoundRun) -> dict[str, object]:
         "python": record["python"],
         "platform": record["platform"],
         **{f"version {name}": version for name, version in record["versions"].items()},
-        **{f"git {name}": git.get(name) for name in ("commit", "dirty")},
+        **{f"git {name}": value for name, value in git.items()},
     }
 
 
