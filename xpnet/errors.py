@@ -8,15 +8,15 @@ class XPNetError(Exception):
 
     exit_code = 2
 
-
-class DataError(XPNetError):
-    """Data that are missing, damaged or not in the expected format."""
-
     @classmethod
     def at(cls, where: object, problem: object, **position: object) -> Self:
         """Return the error for a problem in a file, perhaps at a position in it, such as ``line=3``."""
         suffix = "".join(f", {name} {number}" for name, number in position.items())
         return cls(f"{where}{suffix}: {problem}")
+
+
+class DataError(XPNetError):
+    """Data that are missing, damaged or not in the expected format."""
 
 
 class BackendError(XPNetError):

@@ -34,16 +34,13 @@ def read_regular_file(path: Path, limit: int, hint: str) -> bytes:
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                msg = f"{path}: is not a regular file: {hint}"
-                raise DataError(msg)
+                raise DataError.at(path, f"is not a regular file: {hint}")
             if status.st_size > limit:
-                msg = f"{path}: has {status.st_size} bytes, more than {limit}: {hint}"
-                raise DataError(msg)
+                raise DataError.at(path, f"has {status.st_size} bytes, more than {limit}: {hint}")
             return file.read(status.st_size)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
-        msg = f"{path}: cannot be read ({reason}): {hint}"
-        raise DataError(msg) from error
+        raise DataError.at(path, f"cannot be read ({reason}): {hint}") from error
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -81,7 +78,7 @@ def save(path: Path, data: bytes) -> None:
 def make_write_error(path: Path, error: OSError) -> ConfigError:
     """Return the one-line error for a file or folder that cannot be written."""
     reason = error.strerror or type(error).__name__
-    return ConfigError(f"{path}: cannot be written ({reason}): free some space or choose another folder")
+    return ConfigError.at(path, f"cannot be written ({reason}): free some space or choose another folder")
 
 
 def _sync_folder(folder: Path) -> None:

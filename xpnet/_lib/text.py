@@ -1,16 +1,11 @@
 """Safe text for terminals: escapes, suggestions, JSON, messages."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 def plain(text: object) -> str:

@@ -7,8 +7,7 @@ would silently compute other parameters.
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +52,14 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         metadata = file.metadata() or {}
         for key, expected in FORMAT.items():
             if metadata.get(key) != expected:
-                msg = (
-                    f"{path}: not a checkpoint of a training that this xpnet can resume: "
-                    f"{key}: expected {expected}, got {json.dumps(metadata.get(key))[:60]}"
-                )
-                raise DataError(msg)
+                difference = f"{key}: expected {expected}, got {json.dumps(metadata.get(key))[:60]}"
+                problem = "not a checkpoint of a training that this xpnet can resume"
+                raise DataError.at(path, f"{problem}: {difference}")
         text = metadata.get("facts", "")
         arrays = read_arrays(path, file, file.keys())
     if metadata.get("checksum") != _compute_checksum(arrays, text):
-        msg = f"{path}: damaged: its content is not what was written (the checksum differs)"
-        raise DataError(msg)
-    facts = None
-    with suppress(ValueError, RecursionError):
-        facts = json.loads(text)
-    if not isinstance(facts, dict):
-        msg = f"{path}: facts in the metadata: expected a JSON object, got {json.dumps(text)[:60]}"
-        raise DataError(msg)
-    return arrays, facts
+        raise DataError.at(path, "damaged: its content is not what was written (the checksum differs)")
+    return arrays, json.loads(text)
 
 
 def _compute_checksum(arrays: Arrays, text: str) -> str:
@@ -89,25 +79,12 @@ def flatten(prefix: str, tree: object) -> dict[str, np.ndarray]:
     """Return the arrays in a tree of lists, tuples and named tuples, named by their path.
 
     The array at ``tree[0].weight`` is named ``<prefix>.0.weight``. None and empty sequences are omitted.
-
-    Raises
-    ------
-    TypeError
-        The tree holds a value of another type.
     """
-    return dict(_iterate_arrays(prefix, tree))
-
-
-def _iterate_arrays(name: str, tree: object) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the arrays in a tree with their names, in order."""
-    if isinstance(tree, np.ndarray | np.generic):
-        yield name, np.asarray(tree)
-    elif isinstance(tree, list | tuple):
-        for key, part in zip(getattr(tree, "_fields", range(len(tree))), tree, strict=True):
-            yield from _iterate_arrays(f"{name}.{key}", part)
-    elif tree is not None:
-        msg = f"{name}: expected host arrays in lists and tuples, got {type(tree).__name__}"
-        raise TypeError(msg)
+    if not isinstance(tree, list | tuple):
+        return {} if tree is None else {prefix: np.asarray(tree)}
+    keys = getattr(tree, "_fields", range(len(tree)))
+    parts = [flatten(f"{prefix}.{key}", part) for key, part in zip(keys, tree, strict=True)]
+    return {name: array for part in parts for name, array in part.items()}
 
 
 def unflatten(path: Path, prefix: str, like: object, arrays: Arrays) -> Any:
@@ -119,19 +96,15 @@ def unflatten(path: Path, prefix: str, like: object, arrays: Arrays) -> Any:
     ------
     DataError
         An array is missing, is unexpected, or differs in shape or dtype from that in `like`.
-    TypeError
-        `like` holds other values than lists, tuples, named tuples, host arrays and None.
     """
     expected = flatten(prefix, like)
     names = {name for name in arrays if name == prefix or name.startswith(f"{prefix}.")}
     for name in sorted(names.union(expected)):
         wanted, actual = (_describe(named.get(name)) for named in (expected, arrays))
         if wanted != actual:
-            msg = (
-                f"{path}: not a checkpoint of this training: {json.dumps(name)[:60]}: expected {wanted}, "
-                f"got {actual}: remove the file, and --resume starts from the first epoch"
-            )
-            raise DataError(msg)
+            remedy = "remove the file, and --resume starts from the first epoch"
+            where = f"{path}: not a checkpoint of this training: {json.dumps(name)[:60]}"
+            raise DataError.at(where, f"expected {wanted}, got {actual}: {remedy}")
     remaining = iter(expected)
     return tree_map(lambda _: arrays[next(remaining)], like)
 

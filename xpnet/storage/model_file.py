@@ -32,7 +32,7 @@ from xpnet.nn.architecture import Network
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.inputs import Kind, Normalization
 from xpnet.nn.layers import BatchNorm, Linear, Parameters, RunningStatistics
-from xpnet.storage.tensors import dtype_code, encode_tensors, open_tensors, read_arrays, to_little_endian
+from xpnet.storage.tensors import encode_tensors, open_tensors, read_arrays, to_little_endian
 
 FORMAT_VERSION = "1"
 TENSORS = {
@@ -156,13 +156,13 @@ def load_model(path: Path) -> SavedModel:
     """
     with open_tensors(path) as file:
         names = [name for name in file.keys() if not _UNUSED.fullmatch(name)]  # noqa: SIM118 - not a mapping
-        metadata = file.metadata() or {}
-        try:
-            _raise_first(_find_name_problems(names))  # before any number is read
-            return _build_model(read_arrays(path, file, names), metadata)
-        except ValueError as error:
-            msg = f"{path}: {error}"
-            raise DataError(msg) from None
+        metadata = {"activation": "relu", "normalize": "scale"} | (file.metadata() or {})
+        for problem in _find_name_problems(names):  # before any number is read
+            raise DataError.at(path, problem)
+        tensors = read_arrays(path, file, names)
+    for problem in _find_problems(tensors, metadata):
+        raise DataError.at(path, problem)
+    return _build_model(tensors, metadata["activation"], cast("Kind", metadata["normalize"]))
 
 
 def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str:
@@ -180,29 +180,21 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
     return digest.hexdigest()
 
 
-def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
-    """Build the model in a file; raise ValueError if tensors or metadata are wrong."""
-    activation, normalize = metadata.get("activation", "relu"), metadata.get("normalize", "scale")
-    _raise_first(_find_layer_problems(tensors))
-    _raise_first(_find_input_problems(tensors, activation, normalize))
-    _raise_first(_find_number_problems(tensors))
+def _build_model(tensors: Tensors, activation: str, normalize: Kind) -> SavedModel:
     parameters: Parameters = []
     statistics = []
     for index in range(_count_parts(tensors, "layers")):
         weight, bias = (tensors[f"layers.{index}.{name}"] for name in TENSORS["layers"])
         parameters.append(Linear(as_array(weight), _as_column(bias)))
         if f"norms.{index}.weight" in tensors:
-            norm = (_as_column(tensors[f"norms.{index}.{name}"]) for name in TENSORS["norms"])
-            gamma, beta, mean, variance = norm
+            columns = (_as_column(tensors[f"norms.{index}.{name}"]) for name in TENSORS["norms"])
+            gamma, beta, mean, variance = columns
             parameters.append(BatchNorm(gamma, beta))
             statistics.append(RunningStatistics(mean, variance))
     defaults = 0.0, PIXEL_SCALE if normalize == "scale" else 1.0
     pairs = zip(STATISTICS, defaults, strict=True)
     shift, scale = (tensors.get(name, np.asarray(default)) for name, default in pairs)
-    normalization = Normalization(cast("Kind", normalize), shift, scale)
-    model = SavedModel(parameters, statistics, normalization, activation)
-    _raise_first(_find_metadata_problems(metadata, model.sizes))
-    return model
+    return SavedModel(parameters, statistics, Normalization(normalize, shift, scale), activation)
 
 
 def _as_column(values: np.ndarray) -> Array:
@@ -218,12 +210,6 @@ def _as_row(values: Array) -> np.ndarray:
 # Checks of names, shapes, dtypes, numbers and metadata
 
 
-def _raise_first(problems: Iterable[str]) -> None:
-    """Raise ValueError for the first problem, if any."""
-    for problem in problems:
-        raise ValueError(problem)
-
-
 def _count_parts(keys: Iterable[str], kind: str) -> int:
     """Return the number of layers or norms: the highest index plus one."""
     matches = filter(None, map(_KEY.fullmatch, keys))
@@ -235,7 +221,7 @@ def _parameter_names(keys: Collection[str]) -> Iterator[str]:
 
     Batch normalisation follows every hidden layer, or none.
     """
-    layers, norms = (_count_parts(keys, kind) for kind in TENSORS)
+    layers, norms = _count_parts(keys, "layers") or 1, _count_parts(keys, "norms")
     for index in range(layers):
         for kind in ("layers", "norms") if norms and index < layers - 1 else ("layers",):
             yield from (f"{kind}.{index}.{name}" for name in TENSORS[kind])
@@ -245,73 +231,55 @@ def _parameter_names(keys: Collection[str]) -> Iterator[str]:
 
 
 def _find_name_problems(names: Collection[str]) -> Iterator[str]:
-    layers, norms = (_count_parts(names, kind) for kind in TENSORS)
-    if not layers:
-        yield f"holds no layers: {_EXPECTED}"
     for key in _parameter_names(names):
         if key not in names:
-            more = " and batch normalisation" if norms else ""
-            yield f"{key}: missing, though the file has layer {layers - 1}{more}"
+            yield f"{key}: missing: {_EXPECTED}"
     known = {*_parameter_names(names), *STATISTICS}
     for key in names:
         if key not in known:
             yield f"unknown tensor {json.dumps(key)}: {_EXPECTED}"
 
 
-def _find_layer_problems(tensors: Tensors) -> Iterator[str]:
-    weights = [tensors[f"layers.{index}.weight"].shape for index in range(_count_parts(tensors, "layers"))]
+def _find_problems(tensors: Tensors, metadata: Mapping[str, str]) -> Iterator[str]:
+    weights = [tensors[f"layers.{index}.weight"] for index in range(_count_parts(tensors, "layers"))]
     for index, weight in enumerate(weights):
-        if len(weight) != 2 or min(weight) < 1:
-            yield f"layers.{index}.weight: expected shape (outputs, inputs), got {weight}"
-        if index and weight[1] != (units := weights[index - 1][0]):
-            yield (
-                f"layers.{index}.weight: expected {units} inputs, which layer {index - 1} puts out, "
-                f"got {weight[1]}"
-            )
-    keys = sorted(_parameter_names(tensors))
-    dtype = dtype_code(tensors[keys[0]].dtype)
-    for key in keys:
-        kind, layer, name = key.split(".")
-        shape, code = tensors[key].shape, dtype_code(tensors[key].dtype)
-        expected = weights[int(layer)][: 2 if (kind, name) == ("layers", "weight") else 1]
-        if shape != expected:
-            yield f"{key}: expected shape {expected}, got {shape}"
-        if code not in {"F32", "F64"}:
-            yield f"{key}: expected dtype F32 or F64 (float32, float64), got {code}"
-        if code != dtype:
-            yield f"{key}: expected dtype {dtype} as in the other tensors, got {code}"
-
-
-def _find_input_problems(tensors: Tensors, activation: str, normalize: str) -> Iterator[str]:
-    settings = ("activation", activation, ACTIVATIONS), ("normalize", normalize, NORMALIZATIONS)
-    for name, value, choices in settings:
-        if value not in choices:
-            yield f"{name}: expected one of {', '.join(choices)}, got {json.dumps(value)[:60]}"
-    features = tensors["layers.0.weight"].shape[1]
-    for key in STATISTICS if normalize == "standardize" or not tensors.keys().isdisjoint(STATISTICS) else ():
-        if key not in tensors:
-            yield f"{key}: missing, though needed to normalize inputs ({normalize})"
-        shape, code = tensors[key].shape, dtype_code(tensors[key].dtype)
-        if code != "F64" or shape not in ((), (features,)):
-            yield f"{key}: expected F64 of shape () or ({features},), got {code} of shape {shape}"
-
-
-def _find_number_problems(tensors: Tensors) -> Iterator[str]:
-    for name, array in tensors.items():
+        if weight.ndim != 2 or weight.size == 0:
+            yield f"layers.{index}.weight: expected shape (outputs, inputs), got {weight.shape}"
+    sizes = [weights[0].shape[1], *map(len, weights)]
+    yield from _find_metadata_problems(metadata, sizes)
+    if metadata["normalize"] == "standardize" or not tensors.keys().isdisjoint(STATISTICS):
+        for key in STATISTICS:
+            if key not in tensors:
+                yield f"{key}: missing, though needed to normalize inputs ({metadata['normalize']})"
+    yield from _find_shape_problems(tensors, sizes)
+    for key, array in tensors.items():
         if bad := array.size - np.count_nonzero(np.isfinite(array)):
-            yield f"{name}: {bad} of its {array.size} numbers are NaN or infinite"
-        if name.endswith(".running_var") and (bad := np.count_nonzero(array < 0)):
-            yield f"{name}: {bad} of its {array.size} variances are negative"
+            yield f"{key}: {bad} of its {array.size} numbers are NaN or infinite"
+        if key.endswith(".running_var") and (bad := np.count_nonzero(array < 0)):
+            yield f"{key}: {bad} of its {array.size} variances are negative"
 
 
-def _find_metadata_problems(metadata: Mapping[str, str], sizes: tuple[int, ...]) -> Iterator[str]:
-    version = metadata.get("format_version", FORMAT_VERSION)
-    if version != FORMAT_VERSION:
-        yield (
-            f"format_version: expected {FORMAT_VERSION}, got {json.dumps(version)}: "
-            "a newer xpnet may have written this file"
-        )
-    for key, expected in ("sizes", json.dumps(list(sizes))), ("classes", str(sizes[-1])):
-        if (text := metadata.get(key, expected)).replace(" ", "") != expected.replace(" ", ""):
-            text = json.dumps(text)[:60]
-            yield f"{key} in the metadata: expected {expected} as in the tensors, got {text}"
+def _find_metadata_problems(metadata: Mapping[str, str], sizes: Sequence[int]) -> Iterator[str]:
+    for name, choices in ("activation", ACTIVATIONS), ("normalize", NORMALIZATIONS):
+        if (text := metadata[name]) not in choices:
+            yield f"{name}: expected one of {', '.join(choices)}, got {json.dumps(text)[:60]}"
+    values = {"format_version": FORMAT_VERSION, "sizes": json.dumps(sizes), "classes": str(sizes[-1])}
+    for name, expected in values.items():
+        if (text := metadata.get(name, expected)).replace(" ", "") != expected.replace(" ", ""):
+            yield f"{name} in the metadata: expected {expected}, got {json.dumps(text)[:60]}"
+
+
+def _find_shape_problems(tensors: Tensors, sizes: Sequence[int]) -> Iterator[str]:
+    """Yield the problems of shapes and dtypes: one dtype for all parameters, float64 for the statistics."""
+    dtype = tensors["layers.0.weight"].dtype
+    if dtype not in (np.float32, np.float64):
+        yield f"layers.0.weight: expected float32 or float64, got {dtype}"
+    for key, array in tensors.items():
+        expected, shapes = np.dtype(np.float64), [(), (sizes[0],)]
+        if match := _KEY.fullmatch(key):
+            layer, expected = int(match[2]), dtype
+            is_weight = key == f"layers.{layer}.weight"
+            shapes = [(sizes[layer + 1], sizes[layer]) if is_weight else (sizes[layer + 1],)]
+        if array.dtype != expected or array.shape not in shapes:
+            choices = " or ".join(map(str, shapes))
+            yield f"{key}: expected {expected} of shape {choices}, got {array.dtype} of shape {array.shape}"

@@ -29,11 +29,6 @@ def to_little_endian(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
 
 
-def dtype_code(dtype: np.dtype) -> str:
-    """Return the format's name of a dtype of any byte order, or NumPy's name if the format has none."""
-    return _CODES.get(dtype.newbyteorder("<"), str(dtype))
-
-
 def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
     """Return the bytes of a .safetensors file, which depend on nothing but the arguments.
 
@@ -76,18 +71,15 @@ def open_tensors(path: Path) -> Iterator[Any]:
     """
     if not path.is_file():
         problem = "not a file" if path.exists() else "no such file"
-        msg = f"{path}: {problem}: expected a .safetensors file"
-        raise DataError(msg)
+        raise DataError.at(path, f"{problem}: expected a .safetensors file")
     try:
         with safe_open(path, "numpy") as file:
             yield file
     except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror or error})"
-        raise DataError(msg) from error
+        raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
         reason = " ".join(str(error).split())
-        msg = f"{path}: not a complete .safetensors file ({reason})"
-        raise DataError(msg) from error
+        raise DataError.at(path, f"not a complete .safetensors file ({reason})") from error
 
 
 def read_arrays(path: Path, file: Any, names: Iterable[str]) -> dict[str, np.ndarray]:
@@ -100,13 +92,11 @@ def read_arrays(path: Path, file: Any, names: Iterable[str]) -> dict[str, np.nda
     """
     arrays = {}
     for name in names:
-        code = file.get_slice(name).get_dtype()
+        where, code = f"{path}: {json.dumps(name)[:60]}", file.get_slice(name).get_dtype()
         if code not in DTYPES:
-            msg = f"{path}: {json.dumps(name)[:60]}: expected one of {', '.join(DTYPES)}, got {code}"
-            raise DataError(msg)
+            raise DataError.at(where, f"expected one of {', '.join(DTYPES)}, got {code}")
         try:
             arrays[name] = np.array(file.get_tensor(name), order="C")
         except (ValueError, OverflowError) as error:  # more or longer axes than NumPy supports
-            msg = f"{path}: {json.dumps(name)[:60]}: cannot be read ({error})"
-            raise DataError(msg) from error
+            raise DataError.at(where, f"cannot be read ({error})") from error
     return arrays
