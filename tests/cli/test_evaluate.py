@@ -239,7 +239,10 @@ def test_a_damaged_run_is_one_line_and_nothing_changes(capsys, copied, tmp_path,
 
 X = np.zeros((3, FEATURES), np.uint8)
 WRONG_DATA = {
-    "other features": ({"x": X[:, :9], "y": [0, 1, 2]}, "has 9 features a sample, the network takes 16"),
+    "other features": (
+        {"x": X[:, :9], "y": [0, 1, 2]},
+        "the network takes rows of 16 features, got an array of shape (3, 9)",
+    ),
     "more classes": ({"x": X, "y": [0, 4, 9]}, "row 2: label 4: the network tells 4 classes, 0 to 3"),
     "no labels": ({"x": X}, "has no labels to compare with"),
     "fewer labels": ({"x": X, "y": [0]}, "they must be as many"),

@@ -129,7 +129,9 @@ def test_the_arithmetic_follows_the_parameters_unless_it_is_named(dtype, given, 
 
 @pytest.mark.parametrize("shape", [(3, FEATURES - 1), (3, FEATURES + 1), (FEATURES,), (3, 4, 3)])
 def test_rows_of_another_shape_are_an_error(shape):
-    with pytest.raises(DataError, match=f"takes rows of {FEATURES} features, got an array of shape"):
+    with pytest.raises(
+        DataError, match=f"^x: the network takes rows of {FEATURES} features, got an array of shape"
+    ):
         numpy_predictor(model()).logits(np.zeros(shape, np.uint8))
 
 

@@ -479,7 +479,7 @@ DAMAGES = {
     "other model": (other_model(144, 3), "model.safetensors: is not the model of which run.json tells"),
     "misfit": (
         other_model(20, 3, fingerprint=None),
-        "blobs: has 144 features a sample, the network takes 20",
+        "blobs: the network takes rows of 20 features, got an array of shape (",
     ),
     "classes": (other_model(144, 2, fingerprint=None), "blobs, row 3: label 2: the network tells 2 classes"),
     "overflow": (other_model(144, 4, 3, fill=1e200, fingerprint=None), "the network's outputs are not all f"),

@@ -19,8 +19,6 @@ def plain(text: object) -> str:
             character if character.isprintable() else character.encode("unicode_escape").decode()
             for character in escaped
         )
-    if escaped.isascii():
-        return escaped
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return escaped.encode(encoding, "backslashreplace").decode(encoding)
 

@@ -12,12 +12,13 @@ from xpnet._lib.text import format_json, plain
 from xpnet.cli.predictions import build_network_parser, write_predictions
 from xpnet.cli.tables import format_metric, make_columns, make_console, print_table
 from xpnet.errors import DataError
-from xpnet.inference.evaluation import Evaluation, evaluate
-from xpnet.inference.load import LoadedModel, load_for_inference
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from xpnet.inference.evaluation import Evaluation
+    from xpnet.inference.predictor import LoadedModel
 
     Samples = tuple[str, NDArray[np.generic], NDArray[np.int32]]
 
@@ -40,6 +41,9 @@ the bundled MNIST for a .safetensors file)"""
 def main(words: Sequence[str]) -> int:
     """Print the metrics and return the exit code."""
     arguments = _build_parser().parse_args(words)
+    from xpnet.inference.evaluation import evaluate
+    from xpnet.inference.predictor import load_for_inference
+
     model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
     name, x, labels = _load_samples(model, arguments)
     config = model.config
@@ -70,7 +74,7 @@ def _build_parser() -> Parser:
     return parser
 
 
-def _load_samples(model: LoadedModel, arguments: argparse.Namespace) -> "Samples":
+def _load_samples(model: "LoadedModel", arguments: argparse.Namespace) -> "Samples":
     """Return the name of the data that the arguments select, x (m, features) and labels (m,).
 
     Raises
@@ -101,7 +105,7 @@ def _load_samples(model: LoadedModel, arguments: argparse.Namespace) -> "Samples
     return dataset.name, getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
 
 
-def _to_json(model: LoadedModel, evaluation: Evaluation, name: str, split: str) -> dict[str, object]:
+def _to_json(model: "LoadedModel", evaluation: "Evaluation", name: str, split: str) -> dict[str, object]:
     predictor, confusion = model.predictor, evaluation.confusion
     return {
         "model": model.name,
@@ -117,7 +121,7 @@ def _to_json(model: LoadedModel, evaluation: Evaluation, name: str, split: str) 
     }
 
 
-def _print_evaluation(model: LoadedModel, evaluation: Evaluation, name: str, split: str) -> None:
+def _print_evaluation(model: "LoadedModel", evaluation: "Evaluation", name: str, split: str) -> None:
     from xpnet.nn.architecture import format_sizes
 
     console, predictor = make_console(), model.predictor

@@ -13,11 +13,12 @@ from xpnet._lib.parser import path_ending_in
 from xpnet._lib.text import complain, format_json, plain
 from xpnet.cli.predictions import build_network_parser, write_predictions
 from xpnet.errors import DataError
-from xpnet.inference.load import LoadedModel, load_for_inference, predict_classes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from xpnet.inference.predictor import LoadedModel
 
 # The imports inside the functions load NumPy, which --help does not need.
 
@@ -52,6 +53,8 @@ def main(words: Sequence[str]) -> int:
         The model cannot be read, or --out is not written because a file could not be read.
     """
     arguments = _parse_arguments(words)
+    from xpnet.inference.predictor import load_for_inference
+
     model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
     classes = model.predictor.classes
     as_text = not arguments.json and arguments.out is None
@@ -123,7 +126,7 @@ def _is_network(path: Path) -> bool:
     return False
 
 
-def _predict_file(model: LoadedModel, file: Path) -> Iterator[Prediction]:
+def _predict_file(model: "LoadedModel", file: Path) -> Iterator[Prediction]:
     """Yield the prediction for each sample of a file.
 
     Raises
@@ -135,14 +138,14 @@ def _predict_file(model: LoadedModel, file: Path) -> Iterator[Prediction]:
 
     is_many = is_table(file)
     rows = read_rows(file, model.features) if is_many else Rows(_read_image(model, file), None)
-    _, predicted, probabilities = predict_classes(model.predictor, rows.x, str(file))
+    _, predicted, probabilities = model.predictor.classify(rows.x, str(file))
     labels = [None] * len(predicted) if rows.labels is None else rows.labels.tolist()
     samples = zip(labels, predicted.tolist(), probabilities, strict=True)
     for row, values in enumerate(samples, start=1):
         yield Prediction(str(file), row if is_many else None, *values)
 
 
-def _read_image(model: LoadedModel, file: Path) -> "NDArray[np.generic]":
+def _read_image(model: "LoadedModel", file: Path) -> "NDArray[np.generic]":
     """Return the digit in an image file as a row of features, (1, features)."""
     from xpnet.data.pictures import read_digit
     from xpnet.data.rows import FILE_FORMATS

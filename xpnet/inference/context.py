@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from xpnet._typing import AnyFunction, Array, Compile, MapBlocks, uncompiled
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
-from xpnet.backends.base import check_environment
+from xpnet.backends.base import Backend, check_environment
 from xpnet.backends.probing import cuda_index
 from xpnet.errors import BackendError
 from xpnet.nn import functional as F
@@ -17,14 +16,6 @@ from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.inputs import Inputs, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import forward, prepare, sample_losses
-
-if TYPE_CHECKING:
-    from xpnet.backends.base import Backend
-
-
-BlockEvaluation = Callable[
-    [Parameters, Sequence[RunningStatistics], Array, Array], tuple[Array, Array, Array]
-]
 
 
 @dataclass(frozen=True)
@@ -40,7 +31,7 @@ class ComputeContext:
     whole_steps: bool = False  # as in ``xpnet.backends.base.Backend``
 
     @cached_property
-    def block_evaluation(self) -> BlockEvaluation:
+    def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
         """The compiled function that evaluates a block: its parameters, running statistics, x and labels.
 
         ``x`` (..., m, features) and ``labels`` (..., m) are those of the block. The results are the summed
@@ -61,11 +52,7 @@ class ComputeContext:
 
 
 def build_context(
-    arithmetic: str,
-    dtype: str,
-    backend: "Backend",
-    network: Network,
-    normalization: Normalization,
+    arithmetic: str, dtype: str, backend: Backend, network: Network, normalization: Normalization
 ) -> ComputeContext:
     """Build the compute context of a network; call it inside the backend's scope.
 
@@ -82,13 +69,13 @@ def build_context(
         )
         raise BackendError(msg)
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
-    if isinstance(ops, Reproducible):
+    exact = isinstance(ops, Reproducible)
+    if exact:
         if cuda_index(backend.device_name) is not None:
             check_environment()
         check_budgets(network.sizes)
         selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
     inputs = normalization.on_device(ops, backend.from_host)
-    exact = isinstance(ops, Reproducible)
     stack = backend.stack if exact else backend.compiled_stack
 
     def compiled(function: AnyFunction, *, donated: Sequence[int] = ()) -> AnyFunction:

@@ -1,18 +1,19 @@
 """Evaluation of a trained network on labelled samples."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet._typing import Array, as_array
+from xpnet.arithmetic import ARITHMETICS
+from xpnet.arithmetic.blocks import block_bounds, tree_sum
+from xpnet.backends.resolve import make
 from xpnet.errors import DataError
-from xpnet.inference.load import predict_classes
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from xpnet._typing import Array
-    from xpnet.inference.predictor import Predictor
-    from xpnet.nn.metrics import ClassMetrics
+from xpnet.inference.predictor import Predictor
+from xpnet.nn.architecture import Network
+from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix
+from xpnet.nn.network import sample_losses
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +39,16 @@ class Evaluation:
     loss: float
     loss_name: str
     label_smoothing: float
-    confusion: "NDArray[np.int64] | None"
-    classes: "list[ClassMetrics]"
-    predicted: "NDArray[np.int64]"
-    probabilities: "NDArray[np.floating]"
+    confusion: NDArray[np.int64] | None
+    classes: list[ClassMetrics]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.floating]
 
 
 def evaluate(
-    predictor: "Predictor",
-    x: "NDArray[np.generic]",
-    labels: "NDArray[np.int32]",
+    predictor: Predictor,
+    x: NDArray[np.generic],
+    labels: NDArray[np.int32],
     *,
     name: str = "the data",
     loss: str = "cross-entropy",
@@ -68,20 +69,16 @@ def evaluate(
         The number of features differs from the network's, an output is not finite, or a label is not
         below the number of classes.
     """
-    from xpnet.nn.metrics import class_metrics, confusion_matrix
-
     classes = predictor.classes
     if int(labels.max()) >= classes:
         row = int((labels >= classes).argmax())
-        msg = (
-            f"{name}, row {row + 1}: label {labels[row]}: the network tells {classes} classes, "
-            f"0 to {classes - 1}"
-        )
-        raise DataError(msg)
-    logits, predicted, probabilities = predict_classes(predictor, x, name)
+        problem = f"label {labels[row]}: the network tells {classes} classes, 0 to {classes - 1}"
+        raise DataError.at(name, problem, row=row + 1)
+    logits, predicted, probabilities = predictor.classify(x, name)
+    network = replace(predictor.model.network, loss=loss, label_smoothing=label_smoothing)
     return Evaluation(
         int((predicted == labels).sum()) / len(labels),
-        _mean_loss(predictor, logits, labels, loss, label_smoothing),
+        _mean_loss(predictor.arithmetic, network, logits, labels),
         loss,
         label_smoothing,
         confusion_matrix(predicted, labels, classes),
@@ -92,24 +89,13 @@ def evaluate(
 
 
 def _mean_loss(
-    predictor: "Predictor",
-    logits: "NDArray[np.floating]",
-    labels: "NDArray[np.int32]",
-    loss: str,
-    label_smoothing: float,
+    arithmetic: str, network: Network, logits: NDArray[np.floating], labels: NDArray[np.int32]
 ) -> float:
     """Return the mean loss, summed in the order of training: bit-identical in reproducible arithmetic."""
-    from xpnet._typing import as_array
-    from xpnet.arithmetic import ARITHMETICS
-    from xpnet.arithmetic.blocks import block_bounds, tree_sum
-    from xpnet.backends.resolve import make
-    from xpnet.nn.network import sample_losses
-
-    network = replace(predictor.model.network, loss=loss, label_smoothing=label_smoothing)
     backend = make("numpy", "cpu")
-    ops = ARITHMETICS[predictor.arithmetic](backend.xp, backend.device, logits.dtype)
+    ops = ARITHMETICS[arithmetic](backend.xp, backend.device, logits.dtype)
 
-    def block_loss(begin: int, end: int) -> "list[Array]":
+    def block_loss(begin: int, end: int) -> list[Array]:
         columns, targets = as_array(logits[begin:end].T.copy()), as_array(labels[begin:end])
         losses = sample_losses(ops, columns, targets, network)
         return [ops.sum(losses, axis=-1)]

@@ -1,25 +1,29 @@
-"""Prediction: logits, probabilities and classes of raw rows."""
+"""Trained networks: loading from run folders and model files, and prediction of raw rows."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus
+from xpnet._lib.text import complain
 from xpnet._lib.tree import tree_map
 from xpnet._typing import Array
 from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
+from xpnet.config import TrainConfig, from_json
 from xpnet.config.settings import Arithmetic
 from xpnet.errors import DataError
 from xpnet.inference.context import ComputeContext, build_context
 from xpnet.nn import functional as F
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import forward, prepare
-from xpnet.storage.model_file import SavedModel, load_model
-from xpnet.storage.record import MODEL_FILE
+from xpnet.storage.find import find_newest_run
+from xpnet.storage.model_file import SavedModel, fingerprint, load_model
+from xpnet.storage.record import MODEL_FILE, RECORD_FILE, Record, read_run
 
 
 class Predictor:
@@ -58,12 +62,7 @@ class Predictor:
 
     @classmethod
     def load(
-        cls,
-        path: Path,
-        *,
-        device: str = "auto",
-        backend: str = "auto",
-        arithmetic: Arithmetic | None = None,
+        cls, path: Path, *, device: str = "auto", backend: str = "auto", arithmetic: Arithmetic | None = None
     ) -> "Predictor":
         """Load the network of a run folder or a .safetensors file.
 
@@ -101,19 +100,20 @@ class Predictor:
         classes: NDArray[np.int64] = np.argmax(self.logits(x), axis=1)
         return classes
 
-    def outputs(self, x: NDArray[np.generic]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Return logits and probabilities, each (m, classes).
+    def outputs(
+        self, x: NDArray[np.generic], name: str = "x"
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Return logits and probabilities, each (m, classes), of raw rows, which messages call `name`.
 
         Raises
         ------
         DataError
             The rows do not have the network's features.
         """
-        features = self.model.sizes[0]
+        backend, features = self.backend, self.model.sizes[0]
         if x.ndim != 2 or x.shape[1] != features:
-            msg = f"the model takes rows of {features} features, got an array of shape {x.shape}"
-            raise DataError(msg)
-        backend = self.backend
+            problem = f"the network takes rows of {features} features, got an array of shape {x.shape}"
+            raise DataError.at(name, problem)
 
         def compute(bounds: tuple[int, int]) -> tuple[Array, Array]:
             rows = backend.from_host(np.ascontiguousarray(x[slice(*bounds)]))
@@ -126,24 +126,22 @@ class Predictor:
                 logits[begin:end], probabilities[begin:end] = map(backend.to_host, block)
         return logits, probabilities
 
+    def classify(
+        self, x: NDArray[np.generic], name: str
+    ) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.floating]]:
+        """Return logits (m, classes), predicted classes (m,) and probabilities (m, classes) of raw rows.
 
-def model_path(path: Path) -> Path:
-    """Return the model file in a run folder, or `path` itself if it is a file.
-
-    Raises
-    ------
-    DataError
-        The model file or `path` does not exist.
-    """
-    if path.is_dir():
-        if not (path / MODEL_FILE).is_file():
-            msg = f"{path}: holds no {MODEL_FILE}: expected the folder of a run that has ended"
-            raise DataError(msg)
-        return path / MODEL_FILE
-    if not path.is_file():
-        msg = f"{path}: no such file or folder: expected the folder of a run, or a .safetensors file"
-        raise DataError(msg)
-    return path
+        Raises
+        ------
+        DataError
+            The number of features differs from the network's, or an output is not finite. Messages call the
+            rows `name`.
+        """
+        logits, probabilities = self.outputs(x, name)
+        if not (np.isfinite(logits).all() and np.isfinite(probabilities).all()):
+            problem = "the network's outputs are not all finite: are its numbers far too large?"
+            raise DataError.at(name, problem)
+        return logits, np.argmax(logits, axis=1), probabilities
 
 
 def _build_outputs_function(context: ComputeContext) -> Callable[..., tuple[Array, Array]]:
@@ -160,3 +158,108 @@ def _build_outputs_function(context: ComputeContext) -> Callable[..., tuple[Arra
         return transposed(logits), transposed(F.softmax(ops, logits))
 
     return compute
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained network and the settings of its training.
+
+    Attributes
+    ----------
+    name
+        The path that the user gave: a run folder or a file.
+    predictor
+        The network, ready for inference.
+    config
+        The training settings; None for a model file.
+    data_sha256
+        The SHA-256 of the training data; None for a model file.
+    """
+
+    name: str
+    predictor: Predictor
+    config: TrainConfig | None = None
+    data_sha256: str | None = None
+
+    @property
+    def features(self) -> int:
+        """The number of features."""
+        return self.predictor.model.sizes[0]
+
+
+def load_for_inference(
+    run: Path | None, device: str, backend: str, arithmetic: Arithmetic | None
+) -> LoadedModel:
+    """Load a trained network for inference on a device, backend and arithmetic.
+
+    Parameters
+    ----------
+    run
+        The folder of a run, or a model file; None for the newest trained run in ``runs``.
+    device, backend
+        As in ``xpnet.backends.resolve.resolve``.
+    arithmetic
+        None for that of the training.
+
+    Raises
+    ------
+    DataError
+        The run or file is missing or damaged, or the run has not ended.
+    ConfigError
+        The device or backend is unknown.
+    BackendError
+        The device or backend is not usable on this machine.
+    """
+    path = find_newest_run().folder if run is None else run
+    config = sha256 = None
+    if path.is_dir():
+        record, model = _load_run(path)
+        config, sha256 = from_json(record["config"], str(path / RECORD_FILE)), record["data"]["sha256"]
+        arithmetic = arithmetic or config.arithmetic
+    else:
+        model = load_model(model_path(path))
+    selection = resolve(device, backend)
+    if selection.warning is not None:
+        complain(f"warning: {selection.warning}")
+    return LoadedModel(str(path), Predictor(model, selection.backend, arithmetic), config, sha256)
+
+
+def _load_run(folder: Path) -> tuple[Record, SavedModel]:
+    """Return the record and the model of a run that has ended.
+
+    Raises
+    ------
+    DataError
+        One of the two is missing or damaged, the run has not ended or has failed, or the model is not the
+        one that the record names.
+    """
+    record = read_run(folder)
+    if record["status"] == "running":
+        remedy = f"wait until it has ended, or go on with xpnet train --resume {folder}"
+        raise DataError.at(folder, f"is still running, or was killed: {remedy}")
+    if record["status"] == "failed":
+        raise DataError.at(folder, "holds no trained network, as the training has failed")
+    model = load_model(model_path(folder))
+    digest, expected = fingerprint(model.layers, model.norms), record["fingerprint"] or "none"
+    if digest != expected:
+        difference = f"its model has the fingerprint {digest[:16]}…, run.json says {expected[:16]}…"
+        raise DataError.at(folder, f"{difference}: name the .safetensors file to use it all the same")
+    return record, model
+
+
+def model_path(path: Path) -> Path:
+    """Return the model file in a run folder, or `path` itself if it is a file.
+
+    Raises
+    ------
+    DataError
+        The model file or `path` does not exist.
+    """
+    if path.is_dir():
+        if not (path / MODEL_FILE).is_file():
+            raise DataError.at(path, f"holds no {MODEL_FILE}: expected the folder of a run that has ended")
+        return path / MODEL_FILE
+    if not path.is_file():
+        problem = "no such file or folder: expected the folder of a run, or a .safetensors file"
+        raise DataError.at(path, problem)
+    return path

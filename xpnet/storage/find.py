@@ -1,13 +1,11 @@
 """Search of a folder for training runs."""
 
-from __future__ import annotations
-
 import os
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, plain
@@ -24,14 +22,8 @@ from xpnet.storage.record import (
     read_run,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
 OUT = Path("runs")
 """Default folder of runs."""
-
-MAX_NAMED = 3
-"""Number of damaged runs that a note names; it counts the rest."""
 
 MAX_DEPTH = 3
 """Levels of folders below the searched one: out/project/repeats/seed-0."""
@@ -133,8 +125,8 @@ def survey(root: Path) -> Survey:
         os.scandir(root).close()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
-        msg = f"{root}: cannot be read ({reason}): expected a folder with runs, as --out of training"
-        raise DataError(msg) from error
+        hint = "expected a folder with runs, as --out of training"
+        raise DataError.at(root, f"cannot be read ({reason}): {hint}") from error
     runs, damaged = [], []
     for folder in _find_candidates(root, MAX_DEPTH, set()):
         try:
@@ -147,11 +139,8 @@ def survey(root: Path) -> Survey:
 def find_runs(folder: Path) -> list[FoundRun]:
     """Return the runs in `folder`, sorted by start time; report damaged ones on standard error."""
     result = survey(folder)
-    if count := len(result.damaged):
-        reasons = "; ".join(map(plain, result.damaged[:MAX_NAMED]))
-        more = f"; and {count - MAX_NAMED} more" if count > MAX_NAMED else ""
-        runs = "1 damaged run is" if count == 1 else f"{count} damaged runs are"
-        complain(f"note: {runs} left out: {reasons}{more}")
+    for problem in result.damaged:
+        complain(f"note: a damaged run is left out: {problem}")
     return list(result.runs)
 
 

@@ -35,10 +35,7 @@ from xpnet.nn.layers import BatchNorm, Linear, Parameters, RunningStatistics
 from xpnet.storage.tensors import encode_tensors, open_tensors, read_arrays, to_little_endian
 
 FORMAT_VERSION = "1"
-TENSORS = {
-    "layers": ("weight", "bias"),
-    "norms": ("weight", "bias", "running_mean", "running_var"),
-}
+TENSORS = {"layers": ("weight", "bias"), "norms": ("weight", "bias", "running_mean", "running_var")}
 """Tensors of a layer, and of the batch normalisation that follows it, in the order of `fingerprint`."""
 STATISTICS = ("normalization.shift", "normalization.scale")
 NORMALIZATIONS = ("scale", "standardize", "none")

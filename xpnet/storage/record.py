@@ -166,12 +166,12 @@ def read_run(folder: Path) -> Record:
     values.setdefault("resumed", [])
     for name in _RULES:
         values.setdefault(name, None)
-    _check_values(f"{path}: ", values, _RULES)
+    _check_values(path, "", values, _RULES)
     record = cast("Record", values)
-    _check_values(f"{path}: config.", record["config"], _CONFIG_RULES)
-    _check_values(f"{path}: data.", record["data"], _DATA_RULES)
+    _check_values(path, "config.", record["config"], _CONFIG_RULES)
+    _check_values(path, "data.", record["data"], _DATA_RULES)
     metrics = record["metrics"] or {}
-    _check_values(f"{path}: metrics.", metrics, dict.fromkeys(metrics, _METRIC))
+    _check_values(path, "metrics.", metrics, dict.fromkeys(metrics, _METRIC))
     return record
 
 
@@ -185,8 +185,7 @@ def read_json(path: Path, problem: str, hint: str) -> dict[str, object]:
     """
     value = _parse_object(read_regular_file(path, RECORD_LIMIT, hint))
     if value is None:
-        msg = f"{path}: {problem}: expected a JSON object"
-        raise DataError(msg)
+        raise DataError.at(path, f"{problem}: expected a JSON object")
     return value
 
 
@@ -211,9 +210,8 @@ def read_metrics(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
         row = _parse_object(text)
         if row is None:
             quoted = json.dumps(text[:60].decode(errors="replace"))
-            msg = f"{path}: line {number}: expected a JSON object, got {quoted}"
-            raise DataError(msg)
-        _check_values(f"{path}: line {number}: ", row, _ROW_RULES)
+            raise DataError.at(path, f"line {number}: expected a JSON object, got {quoted}")
+        _check_values(path, f"line {number}: ", row, _ROW_RULES)
         rows.append(row)
     return rows
 
@@ -247,10 +245,9 @@ def _parse_object(text: bytes) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def _check_values(where: str, values: Mapping[str, object], rules: Mapping[str, Rule]) -> None:
-    """Raise DataError for the first value that breaks its rule; `where` begins the message."""
+def _check_values(path: Path, where: str, values: Mapping[str, object], rules: Mapping[str, Rule]) -> None:
+    """Raise DataError for the first value that breaks its rule; `where` stands before its name."""
     for name, (holds, expected) in rules.items():
         if not holds(value := values.get(name)):
             quoted = json.dumps(name)[1:-1]  # escapes control characters
-            msg = f"{where}{quoted}: expected {expected}, got {json.dumps(value)[:60]}"
-            raise DataError(msg)
+            raise DataError.at(path, f"{where}{quoted}: expected {expected}, got {json.dumps(value)[:60]}")

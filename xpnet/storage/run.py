@@ -38,7 +38,6 @@ from xpnet.storage.record import (
     replace_nonfinite,
 )
 
-RunStatus = Literal["completed", "interrupted", "failed"]
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None}
 
 
@@ -169,7 +168,7 @@ class Run:
 
     def finish(
         self,
-        status: RunStatus,
+        status: Literal["completed", "interrupted", "failed"],
         *,
         metrics: Mapping[str, object] | None = None,
         fingerprint: str | None = None,
@@ -218,8 +217,7 @@ class Run:
     def _writable_path(self, name: str) -> Iterator[Path]:
         """Check that the folder is still this run's, and give the body the path of a file to write."""
         if _folder_identity(self.folder) != self._identity:
-            msg = f"{self.folder}: was replaced or removed while this run was using it"
-            raise ConfigError(msg)
+            raise ConfigError.at(self.folder, "was replaced or removed while this run was using it")
         path = self.folder / name
         try:
             yield path
@@ -231,11 +229,8 @@ def _read_resumable(folder: Path) -> Record:
     """Read the record of a run that can be resumed; raise DataError or ConfigError if it cannot."""
     record = read_run(folder)
     if record["status"] == "completed":
-        msg = (
-            f"{folder}: is complete: nothing is left to resume "
-            f"(--init-from {folder / MODEL_FILE} starts another run from its model)"
-        )
-        raise ConfigError(msg)
+        hint = f"(--init-from {folder / MODEL_FILE} starts another run from its model)"
+        raise ConfigError.at(folder, f"is complete: nothing is left to resume {hint}")
     record["id"] = folder.resolve().name  # the folder may have been renamed since
     return record
 
@@ -253,7 +248,7 @@ def _acquire_lock(folder: Path) -> Lock:
 
 def _make_in_use_error(folder: Path) -> ConfigError:
     """Return the error for a run that another process works on."""
-    return ConfigError(f"{folder}: another process is working on this run: wait until it has ended")
+    return ConfigError.at(folder, "another process is working on this run: wait until it has ended")
 
 
 def _check_name_is_free(folder: Path, *, overwrite: bool) -> None:
@@ -261,11 +256,9 @@ def _check_name_is_free(folder: Path, *, overwrite: bool) -> None:
     if not os.path.lexists(folder):
         return
     if not overwrite:
-        msg = f"{folder}: exists already: choose another --name, or replace it with --overwrite"
-        raise ConfigError(msg)
+        raise ConfigError.at(folder, "exists already: choose another --name, or replace it with --overwrite")
     if folder.is_symlink() or not (folder / RECORD_FILE).is_file():
-        msg = f"{folder}: not a run (no {RECORD_FILE} in it), so --overwrite leaves it alone"
-        raise ConfigError(msg)
+        raise ConfigError.at(folder, f"not a run (no {RECORD_FILE} in it), so --overwrite leaves it alone")
 
 
 def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
@@ -289,8 +282,8 @@ def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
         if aside.exists() and not folder.exists():
             aside.rename(folder)
         if isinstance(error, OSError) and error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
-            msg = f"{folder}: another run has just taken this name: choose another --name"
-            raise ConfigError(msg) from error
+            problem = "another run has just taken this name: choose another --name"
+            raise ConfigError.at(folder, problem) from error
         raise
     # The new run is in place; files of the old one that cannot be deleted are left behind.
     shutil.rmtree(aside, ignore_errors=True)

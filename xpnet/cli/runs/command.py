@@ -14,7 +14,7 @@ from rich.console import Console
 
 from xpnet._lib.parser import Parser
 from xpnet._lib.text import complain, format_json, plain
-from xpnet.cli.runs import details, listing
+from xpnet.cli.runs import details
 from xpnet.cli.tables import make_console
 from xpnet.errors import DataError
 from xpnet.storage.find import OUT, FoundRun, find_newest_run, find_runs, name_relative_to, read_found_run
@@ -75,8 +75,8 @@ def _list_runs(arguments: Namespace) -> Result:
     runs = find_runs(folder)
     if not runs:
         complain(f"note: no run in {folder}")
-    runs = listing.sort_runs(runs, sort, reverse=arguments.reverse)
-    return _make_list(runs, partial(listing.print_list, runs=runs, sort=sort))
+    runs = details.sort_runs(runs, sort, reverse=arguments.reverse)
+    return _make_list(runs, partial(details.print_list, runs=runs, sort=sort))
 
 
 def _show_run(arguments: Namespace) -> Result:
@@ -103,17 +103,17 @@ def _compare_runs(arguments: Namespace) -> Result:
 
 def _find_best_run(arguments: Namespace) -> Result:
     runs = find_runs(arguments.folder or arguments.out)
-    run, metric, count = listing.find_best(runs, arguments.metric)
+    run, metric, count = details.find_best(runs, arguments.metric)
     if arguments.metric is None and metric == "test_accuracy":
         reason = "no run here has a validation_accuracy (train with --validation 10000)"
         complain(f"note: chosen by test_accuracy, which flatters what it chooses: {reason}")
-    value = {**listing.to_json(run), "chosen_by": metric, "commands": listing.suggest_commands(run)}
-    show = partial(listing.print_best, run=run, metric=metric, count=count)
-    return value, listing.to_csv_rows([run]), show
+    value = {**details.to_object(run), "chosen_by": metric, "commands": details.suggest_commands(run)}
+    show = partial(details.print_best, run=run, metric=metric, count=count)
+    return value, details.to_csv_rows([run]), show
 
 
 def _make_list(runs: Sequence[FoundRun], show: Callable[[Console], None]) -> Result:
-    return list(map(listing.to_json, runs)), listing.to_csv_rows(runs), show
+    return list(map(details.to_object, runs)), details.to_csv_rows(runs), show
 
 
 ACTIONS = {

@@ -1,35 +1,171 @@
-"""Details of one run, the summary of several trained together, and comparisons of runs."""
+"""Lists, details and comparisons of runs, and the best run: as tables and as values."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from rich.console import Console
 
-from xpnet._lib.text import plain
+from xpnet._lib.text import did_you_mean, plain
 from xpnet.cli import tables
-from xpnet.cli.runs import listing
 from xpnet.cli.tables import Cell, Column, format_metric, format_value, print_pairs, style_text
 from xpnet.config import TrainConfig, to_json
 from xpnet.errors import ConfigError
 from xpnet.report.charts import select_evenly
 from xpnet.report.settings import BOOKKEEPING, format_command_line
 from xpnet.storage.find import FoundRun
-from xpnet.storage.record import SUMMARY_FILE, is_number, read_json
+from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, is_number, read_json
+
+FIELDS = ("id", "status", "started", "network", "arithmetic", "backend")
+"""The fields of a run that runs can be sorted by besides metrics."""
+
+HEADINGS = {"train_accuracy": "train acc", "validation_accuracy": "valid acc", "test_accuracy": "test acc"}
+"""Headings of columns that differ from the name of the field or metric."""
+
+COLUMNS = (*(name for name in FIELDS if name != "started"), "epochs", "seconds", *HEADINGS, "fingerprint")
+"""The columns of the table; those without a value are left out."""
+
+DISPENSABLE = ("fingerprint", "seconds", "train_accuracy", "backend", "arithmetic", "network")
+"""The columns left out on a narrow terminal, in this order."""
+
+STYLES = {
+    "completed": "green",
+    "running": "cyan",
+    "failed": "red",
+    "interrupted": "yellow",
+    "killed": "yellow",
+}
+
+FINGERPRINT_DIGITS = 12
 
 LINES = 40
 """The largest number of lines of the history in a table; --json and --csv give all of them."""
 
 
-class Comparison(TypedDict):
-    """Values of runs by name, one for each run, in the order of the runs; None for a missing one."""
+def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
+    """Print a table of the runs; the field or metric `sort` always has a column."""
+    names = dict.fromkeys(COLUMNS if sort == "started" else (*COLUMNS, sort))
+    columns = {
+        name: Column(HEADINGS.get(name, name), [_make_cell(run, name) for run in runs], name not in FIELDS)
+        for name in names
+        if name in (*FIELDS, "test_accuracy", sort) or any(_get_value(run, name) is not None for run in runs)
+    }
+    for name in DISPENSABLE:
+        if name != sort and not tables.fits(console, [*columns.values()]):
+            columns.pop(name, None)
+    tables.print_table(console, [*columns.values()])
 
-    runs: list[str]
-    settings: dict[str, list[object]]
-    surroundings: dict[str, list[object]]
-    metrics: dict[str, list[float | None]]
-    fingerprints: list[str | None]
-    fingerprints_agree: bool | None
+
+def to_object(run: FoundRun) -> dict[str, object]:
+    """Return the fields and metrics of a run as a JSON object."""
+    values = {name: getattr(run, name) for name in FIELDS}
+    return {**values, "folder": str(run.folder), "fingerprint": run.fingerprint, "metrics": dict(run.metrics)}
+
+
+def to_csv_rows(runs: Sequence[FoundRun]) -> list[list[object]]:
+    """Return the rows of a CSV file, the heading first: fields, metrics and fingerprint."""
+    names = [*FIELDS, *list_metrics(runs), "fingerprint"]
+    return [[*names], *([_get_value(run, name) for name in names] for run in runs)]
+
+
+def list_metrics(runs: Sequence[FoundRun]) -> list[str]:
+    """Return the names of the metrics that at least one run has, in order of appearance."""
+    return list(dict.fromkeys(name for run in runs for name in run.metrics if name not in FIELDS))
+
+
+def sort_runs(runs: Sequence[FoundRun], sort: str, *, reverse: bool) -> list[FoundRun]:
+    """Sort runs by a field or metric: accuracies descending, the rest ascending; runs without a value last.
+
+    Raises
+    ------
+    ConfigError
+        No run has such a metric.
+    """
+    if runs:
+        _check_name("--sort", sort, [*list_metrics(runs), *FIELDS])
+    known = [run for run in runs if _get_value(run, sort) is not None]
+    known.sort(key=lambda run: _get_value(run, sort), reverse=reverse != higher_is_better(sort))
+    return known + [run for run in runs if _get_value(run, sort) is None]
+
+
+def find_best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, int]:
+    """Return the best finished run, the metric that was compared, and the number of runs compared.
+
+    Ties are broken by the lower loss, then by the order of the runs. The default metric is
+    validation_accuracy, or test_accuracy if no run has the former.
+
+    Raises
+    ------
+    ConfigError
+        No run has ended, or no finished run has the metric.
+    """
+    ended = [run for run in runs if run.ended]
+    if not ended:
+        msg = "no run here has ended with results: train one first (xpnet train)"
+        raise ConfigError(msg)
+    names = list_metrics(ended)
+    if metric is None:
+        metric = "validation_accuracy" if "validation_accuracy" in names else "test_accuracy"
+    _check_name("--metric", metric, names)
+    candidates = [run for run in ended if metric in run.metrics]
+    sign = -1 if higher_is_better(metric) else 1
+    loss = metric.replace("accuracy", "loss")
+    winner = min(candidates, key=lambda run: (sign * run.metrics[metric], run.metrics.get(loss, 0.0)))
+    return winner, metric, len(candidates)
+
+
+def print_best(console: Console, run: FoundRun, metric: str, count: int) -> None:
+    """Print the name of the best run, its metrics, and commands that use it."""
+    console.print(style_text(run.id, "bold"))
+    among = "the only run" if count == 1 else f"the best of {count} runs"
+    console.print(f"{among} with {plain(metric)}\n")
+    cells: dict[str, Cell] = {name: format_metric(name, value) for name, value in run.metrics.items()}
+    cells |= {metric: style_text(cells[metric], "bold green"), "fingerprint": str(run.fingerprint)}
+    print_pairs(console, cells, width=22)
+    console.print()
+    print_pairs(console, suggest_commands(run), indent="", width=12)
+
+
+def suggest_commands(run: FoundRun) -> dict[str, str]:
+    """Return command lines that use the run, by a word for their purpose."""
+    folder, model = (plain(shlex.quote(str(path))) for path in (run.folder, run.folder / MODEL_FILE))
+    resumable = run.status in ("killed", "interrupted", "failed")
+    commands = {"resume": f"xpnet train --resume {folder}"} if resumable else {}
+    if run.ended:
+        commands["evaluate"] = f"xpnet evaluate {folder}"
+        commands["predict"] = f"xpnet predict {folder} IMAGE"
+        commands["start from"] = f"xpnet train --init-from {model}"
+    return commands
+
+
+def higher_is_better(name: str) -> bool:
+    """Return whether a higher value of a metric is better, as for accuracies, unlike losses and seconds."""
+    return name.endswith(("accuracy", "precision", "recall", "f1", "score"))
+
+
+def _check_name(flag: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        known = list(map(format_value, names))
+        expected = f"{', '.join(known)}{did_you_mean(name, known)}"
+        msg = f"{flag}: no run has {format_value(name)!r}: expected one of {expected}"
+        raise ConfigError(msg)
+
+
+def _get_value(run: FoundRun, name: str) -> Any:
+    """Return a field or a metric of a run; None if the run does not have it."""
+    return getattr(run, name) if name in (*FIELDS, "fingerprint") else run.metrics.get(name)
+
+
+def _make_cell(run: FoundRun, name: str) -> Cell:
+    value = _get_value(run, name)
+    if name == "id":
+        return run.id
+    text = format_metric(name, value)
+    return style_text(text[:FINGERPRINT_DIGITS] if name == "fingerprint" else text, STYLES.get(value, ""))
+
+
+# Details and comparisons
 
 
 def print_details(console: Console, run: FoundRun, history: Sequence[Mapping[str, object]]) -> None:
@@ -49,7 +185,7 @@ def print_details(console: Console, run: FoundRun, history: Sequence[Mapping[str
         cut = f" ({LINES} of {len(history)} lines; --csv gives all)" if len(history) > LINES else ""
         console.print(f"\nhistory{cut}", style="bold")
         _print_numbers(console, to_columns(select_evenly(history, LINES)))
-    if commands := listing.suggest_commands(run):
+    if commands := suggest_commands(run):
         console.print()
         print_pairs(console, commands, indent="")
 
@@ -83,16 +219,17 @@ def print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> No
         numbers = [_format_number(name, metric.get(key)) for key in ("mean", "standard_deviation")]
         print_pairs(console, {name: " ± ".join(numbers)}, width=22)
     console.print()
-    listing.print_list(console, runs, "started")
+    print_list(console, runs, "started")
 
 
-def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> Comparison:
+def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any]:
     """Return the values in which the runs differ, or with `everything` all of them.
 
     Returns
     -------
-    Settings, surroundings (data, device, backend, versions) and metrics; fingerprints_agree is True if all
-    parameters are bitwise equal, None if a fingerprint is missing.
+    A JSON object: settings, surroundings (data, device, backend, versions) and metrics are objects of lists,
+    and runs and fingerprints lists, each with a value for each run, None for a missing one;
+    fingerprints_agree is True if all parameters are bitwise equal, None if a fingerprint is missing.
 
     Raises
     ------
@@ -102,25 +239,24 @@ def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> Comparison:
     if len(runs) < 2:
         msg = f"expected two runs or more to compare, got {len(runs)}"
         raise ConfigError(msg)
-    settings = to_columns([run.record["config"] for run in runs])
-    surroundings = to_columns([_get_surroundings(run) for run in runs])
-    if not everything:
-        settings = {
-            name: line for name, line in settings.items() if _differs(line) and name not in BOOKKEEPING
-        }
-        surroundings = {name: line for name, line in surroundings.items() if _differs(line)}
+
+    def select(objects: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+        columns = to_columns(objects).items()
+        kept = {name: line for name, line in columns if _differs(line) and name not in BOOKKEEPING}
+        return dict(columns) if everything else kept
+
     fingerprints = [run.fingerprint for run in runs]
     return {
         "runs": [run.id for run in runs],
-        "settings": settings,
-        "surroundings": surroundings,
+        "settings": select([run.record["config"] for run in runs]),
+        "surroundings": select([_get_surroundings(run) for run in runs]),
         "metrics": to_columns([run.metrics for run in runs]),
         "fingerprints": fingerprints,
         "fingerprints_agree": None if None in fingerprints else len(set(fingerprints)) == 1,
     }
 
 
-def comparison_to_csv_rows(comparison: Comparison) -> list[list[object]]:
+def comparison_to_csv_rows(comparison: Mapping[str, Any]) -> list[list[object]]:
     """Return the rows of a CSV file, the heading first: kind, name, and a value for each run."""
     rows: list[list[object]] = [["kind", "name", *comparison["runs"]]]
     rows += (["setting", name, *values] for name, values in comparison["settings"].items())
@@ -129,7 +265,7 @@ def comparison_to_csv_rows(comparison: Comparison) -> list[list[object]]:
     return [*rows, ["fingerprint", "fingerprint", *comparison["fingerprints"]]]
 
 
-def print_comparison(console: Console, comparison: Comparison, *, everything: bool) -> None:
+def print_comparison(console: Console, comparison: Mapping[str, Any], *, everything: bool) -> None:
     """Print tables of the values and the verdict; with `everything`, differing values are marked."""
     runs = list(map(format_value, comparison["runs"]))
     for title, values in (("settings", comparison["settings"]), ("surroundings", comparison["surroundings"])):
@@ -156,7 +292,7 @@ def _get_object(content: Mapping[str, object], key: str) -> dict[str, object]:
 def _format_record(run: FoundRun) -> dict[str, Cell]:
     """Return the values of the record besides settings and metrics, without empty ones."""
     values: dict[str, object] = {
-        "status": style_text(run.status, listing.STYLES.get(run.status, "")),
+        "status": style_text(run.status, STYLES.get(run.status, "")),
         "folder": run.folder,
         "network": run.network,
         "arithmetic": run.arithmetic,
@@ -219,20 +355,19 @@ def _format_setting_row(name: str, values: Sequence[object], *, marked: bool) ->
 def _format_metric_row(name: str, values: Sequence[float | None]) -> list[Cell]:
     """Return the cells of a metric, with the best value in green except for epochs."""
     known = [value for value in values if value is not None]
-    best = max(known) if listing.higher_is_better(name) else min(known)
+    best = max(known) if higher_is_better(name) else min(known)
     marked = _differs(values) and "epoch" not in name
     styles = ["green" if marked and value == best else "" for value in values]
     return [format_value(name), *map(style_text, [format_metric(name, value) for value in values], styles)]
 
 
-def _format_verdict(comparison: Comparison, names: Sequence[str]) -> str:
+def _format_verdict(comparison: Mapping[str, Any], names: Sequence[str]) -> str:
     agree = comparison["fingerprints_agree"]
     if agree:
         return "fingerprints agree: the parameters are the same, bit for bit"
     groups: dict[str, list[str]] = {}
     for fingerprint, name in zip(comparison["fingerprints"], names, strict=True):
         groups.setdefault(fingerprint or "none", []).append(name)
-    digits = listing.FINGERPRINT_DIGITS
-    parts = [f"{plain(digest)[:digits]} {', '.join(group)}" for digest, group in groups.items()]
+    parts = [f"{plain(digest)[:FINGERPRINT_DIGITS]} {', '.join(group)}" for digest, group in groups.items()]
     start = "fingerprints differ" if agree is False else "not every run has a fingerprint"
     return f"{start}: {'; '.join(parts)}"
