@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from xpnet.api import Epoch, Model, fit, load
     from xpnet.errors import BackendError, ConfigError, DataError, DivergedError, XPNetError
     from xpnet.estimator import XPNetClassifier
-    from xpnet.inference.evaluation import Evaluation
+    from xpnet.inference.predictor import Evaluation
 
 __version__ = "0.1.0"
 
@@ -34,7 +34,7 @@ _NAMES = {
     "api": ("Epoch", "Model", "fit", "load"),
     "errors": ("BackendError", "ConfigError", "DataError", "DivergedError", "XPNetError"),
     "estimator": ("XPNetClassifier",),
-    "inference.evaluation": ("Evaluation",),
+    "inference.predictor": ("Evaluation",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

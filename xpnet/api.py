@@ -24,8 +24,7 @@ from xpnet.config.sources import from_json
 from xpnet.data.datasets import Dataset, join_halves
 from xpnet.data.table import Table, as_features, as_labels
 from xpnet.errors import ConfigError, DataError
-from xpnet.inference.evaluation import Evaluation, evaluate
-from xpnet.inference.predictor import Predictor, model_path
+from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import Normalization
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model, save_model

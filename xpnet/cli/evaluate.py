@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from xpnet.inference.evaluation import Evaluation
-    from xpnet.inference.predictor import LoadedModel
+    from xpnet.inference.predictor import Evaluation, LoadedModel
 
     Samples = tuple[str, NDArray[np.generic], NDArray[np.int32]]
 
@@ -41,8 +40,7 @@ the bundled MNIST for a .safetensors file)"""
 def main(words: Sequence[str]) -> int:
     """Print the metrics and return the exit code."""
     arguments = _build_parser().parse_args(words)
-    from xpnet.inference.evaluation import evaluate
-    from xpnet.inference.predictor import load_for_inference
+    from xpnet.inference.predictor import evaluate, load_for_inference
 
     model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
     name, x, labels = _load_samples(model, arguments)

@@ -64,9 +64,8 @@ def build_context(
         The device does not support the dtype, or does not compute exactly.
     """
     if dtype == "float64" and not backend.has_float64:
-        msg = (
-            f"{backend.name} has no float64 on {backend.device_name}: use --arithmetic native --dtype float32"
-        )
+        remedy = "use --arithmetic native --dtype float32"
+        msg = f"{backend.name} has no float64 on {backend.device_name}: {remedy}"
         raise BackendError(msg)
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
     exact = isinstance(ops, Reproducible)

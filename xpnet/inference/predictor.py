@@ -1,7 +1,6 @@
-"""Trained networks: loading from run folders and model files, and prediction of raw rows."""
+"""Trained networks: loading from run folders and model files, prediction, and evaluation."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +9,20 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import complain
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array
-from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds
+from xpnet._typing import Array, as_array
+from xpnet.arithmetic import ARITHMETICS
+from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds, tree_sum
 from xpnet.backends.base import Backend
-from xpnet.backends.resolve import resolve
+from xpnet.backends.resolve import make, resolve
 from xpnet.config import TrainConfig, from_json
 from xpnet.config.settings import Arithmetic
 from xpnet.errors import DataError
-from xpnet.inference.context import ComputeContext, build_context
+from xpnet.inference.context import build_context
 from xpnet.nn import functional as F
+from xpnet.nn.architecture import Network
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.nn.network import forward, prepare
+from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix
+from xpnet.nn.network import forward, prepare, sample_losses
 from xpnet.storage.find import find_newest_run
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
 from xpnet.storage.record import MODEL_FILE, RECORD_FILE, Record, read_run
@@ -50,15 +52,19 @@ class Predictor:
         self.arithmetic = arithmetic or ("reproducible" if double else "native")
         self._dtype = dtype = np.dtype("f8" if double or self.arithmetic == "reproducible" else "f4")
         with backend.scope():
-            self._context = build_context(
-                self.arithmetic, dtype.name, backend, model.network, model.normalization
-            )
+            context = build_context(self.arithmetic, dtype.name, backend, model.network, model.normalization)
 
             def on_device(array: NDArray[np.generic]) -> Array:
                 return backend.from_host(array.astype(dtype) + 0.0)
 
             self._parameters, self._statistics = tree_map(on_device, (model.parameters, model.statistics))
-        self._compute = self._context.compile(_build_outputs_function(self._context))
+
+        def compute(layers: Parameters, running: list[RunningStatistics], x: Array) -> tuple[Array, Array]:
+            ops, prepared = context.ops, prepare(context.ops, layers)
+            logits, _ = forward(ops, prepared, context.inputs(x), context.network, running=running)
+            return ops.xp.matrix_transpose(logits), ops.xp.matrix_transpose(F.softmax(ops, logits))
+
+        self._compute = context.compile(compute)
 
     @classmethod
     def load(
@@ -142,22 +148,6 @@ class Predictor:
             problem = "the network's outputs are not all finite: are its numbers far too large?"
             raise DataError.at(name, problem)
         return logits, np.argmax(logits, axis=1), probabilities
-
-
-def _build_outputs_function(context: ComputeContext) -> Callable[..., tuple[Array, Array]]:
-    """Return a function of parameters, statistics and raw rows (m, features).
-
-    It returns logits and probabilities, each (m, classes).
-    """
-
-    def compute(parameters: Parameters, running: list[RunningStatistics], x: Array) -> tuple[Array, Array]:
-        ops = context.ops
-        layers = prepare(ops, parameters)
-        logits, _ = forward(ops, layers, context.inputs(x), context.network, running=running)
-        transposed = ops.xp.matrix_transpose
-        return transposed(logits), transposed(F.softmax(ops, logits))
-
-    return compute
 
 
 @dataclass(frozen=True)
@@ -263,3 +253,92 @@ def model_path(path: Path) -> Path:
         problem = "no such file or folder: expected the folder of a run, or a .safetensors file"
         raise DataError.at(path, problem)
     return path
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Metrics and predictions of a network on labelled samples.
+
+    Attributes
+    ----------
+    accuracy
+        Fraction of correct predictions.
+    loss
+        The mean of `loss_name` with `label_smoothing`.
+    confusion
+        Confusion matrix (classes, classes): counts by true class (row) and predicted class (column).
+        None with more than 1,000 classes.
+    classes
+        Precision, recall, F1 and support of each class.
+    predicted, probabilities
+        Predicted classes (m,) and probabilities (m, classes).
+    """
+
+    accuracy: float
+    loss: float
+    loss_name: str
+    label_smoothing: float
+    confusion: NDArray[np.int64] | None
+    classes: list[ClassMetrics]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.floating]
+
+
+def evaluate(
+    predictor: Predictor,
+    x: NDArray[np.generic],
+    labels: NDArray[np.int32],
+    *,
+    name: str = "the data",
+    loss: str = "cross-entropy",
+    label_smoothing: float = 0.0,
+) -> Evaluation:
+    """Evaluate a network on raw rows (m, features) with labels (m,).
+
+    Parameters
+    ----------
+    name
+        Name of the data in messages.
+    loss, label_smoothing
+        The loss, as in `xpnet.nn.network.Network`.
+
+    Raises
+    ------
+    DataError
+        The number of features differs from the network's, an output is not finite, or a label is not
+        below the number of classes.
+    """
+    classes = predictor.classes
+    if int(labels.max()) >= classes:
+        row = int((labels >= classes).argmax())
+        problem = f"label {labels[row]}: the network tells {classes} classes, 0 to {classes - 1}"
+        raise DataError.at(name, problem, row=row + 1)
+    logits, predicted, probabilities = predictor.classify(x, name)
+    network = replace(predictor.model.network, loss=loss, label_smoothing=label_smoothing)
+    return Evaluation(
+        int((predicted == labels).sum()) / len(labels),
+        _mean_loss(predictor.arithmetic, network, logits, labels),
+        loss,
+        label_smoothing,
+        confusion_matrix(predicted, labels, classes),
+        class_metrics(predicted, labels, classes),
+        predicted,
+        probabilities,
+    )
+
+
+def _mean_loss(
+    arithmetic: str, network: Network, logits: NDArray[np.floating], labels: NDArray[np.int32]
+) -> float:
+    """Return the mean loss, summed in the order of training: bit-identical in reproducible arithmetic."""
+    backend = make("numpy", "cpu")
+    ops = ARITHMETICS[arithmetic](backend.xp, backend.device, logits.dtype)
+
+    def block_loss(begin: int, end: int) -> list[Array]:
+        columns, targets = as_array(logits[begin:end].T.copy()), as_array(labels[begin:end])
+        losses = sample_losses(ops, columns, targets, network)
+        return [ops.sum(losses, axis=-1)]
+
+    with backend.scope():
+        (total,) = tree_sum(block_loss(*bounds) for bounds in block_bounds(len(labels)))
+    return float(ops.xp.reshape(total, ())) * (1.0 / len(labels))

@@ -11,8 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError, DataError
-from xpnet.inference.evaluation import Evaluation, evaluate
-from xpnet.inference.predictor import Predictor, model_path
+from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.report.charts import build_confusion_cells, build_learning_curves
 from xpnet.report.images import draw_ink_image, draw_weight_image, explain_no_image, image_side
 from xpnet.report.network import encode_network, explain_no_drawing, full_ink

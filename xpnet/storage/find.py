@@ -10,17 +10,8 @@ from pathlib import Path
 from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, plain
 from xpnet.errors import DataError
-from xpnet.storage.record import (
-    CHECKPOINT_FILE,
-    LOCK_FILE,
-    METRICS_FILE,
-    MODEL_FILE,
-    RECORD_FILE,
-    Record,
-    is_number,
-    read_metrics,
-    read_run,
-)
+from xpnet.storage import record as records
+from xpnet.storage.record import Record
 
 OUT = Path("runs")
 """Default folder of runs."""
@@ -92,16 +83,6 @@ class FoundRun:
         """SHA-256 of the parameters, if the run has ended."""
         return self.record["fingerprint"]
 
-    def history(self) -> list[dict[str, object]]:
-        """Return the rows of metrics.jsonl, an empty list if the run has logged none.
-
-        Raises
-        ------
-        DataError
-            The file is damaged or too large.
-        """
-        return read_metrics(self.folder / METRICS_FILE)
-
 
 @dataclass(frozen=True)
 class Survey:
@@ -160,7 +141,7 @@ def find_newest_run(out: Path = OUT, *, trained: bool = True) -> FoundRun:
     runs = find_runs(out) if os.path.lexists(out) else []
     if trained:
         ended = (run for run in runs if run.status in ("completed", "interrupted"))
-        runs = [run for run in ended if (run.folder / MODEL_FILE).is_file()]
+        runs = [run for run in ended if (run.folder / records.MODEL_FILE).is_file()]
     if not runs:
         kind = "trained run" if trained else "run"
         msg = f"no {kind} in {out}: xpnet train makes one; or give RUN, the folder of a run"
@@ -177,18 +158,18 @@ def read_found_run(folder: Path, root: Path) -> FoundRun:
     DataError
         The folder holds no run.json, or one that is damaged or too large.
     """
-    record = read_run(folder)
+    record = records.read_run(folder)
     status: str = record["status"]
     if status == "running" and not _is_in_use(folder):
-        record = read_run(folder)  # it may have ended since
+        record = records.read_run(folder)  # it may have ended since
         status = "killed" if record["status"] == "running" else record["status"]
     metrics: Mapping[str, object] | None = record["metrics"]
     if metrics is None:
         rows: list[dict[str, object]] = [{}]
         with suppress(DataError):
-            rows += read_metrics(folder / METRICS_FILE)
+            rows += records.read_metrics(folder / records.METRICS_FILE)
         metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
-    numbers = {name: value for name, value in metrics.items() if is_number(value)}
+    numbers = {name: value for name, value in metrics.items() if records.is_number(value)}
     return FoundRun(folder, name_relative_to(folder, root), status, record, numbers)
 
 
@@ -208,8 +189,9 @@ def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> It
     if (status.st_dev, status.st_ino) in seen:  # a symbolic link to a folder above
         return
     seen.add((status.st_dev, status.st_ino))
-    lost = depth < MAX_DEPTH and not {METRICS_FILE, CHECKPOINT_FILE, LOCK_FILE}.isdisjoint(names)
-    if RECORD_FILE in names or lost:
+    traces = {records.METRICS_FILE, records.CHECKPOINT_FILE, records.LOCK_FILE}
+    lost = depth < MAX_DEPTH and not traces.isdisjoint(names)
+    if records.RECORD_FILE in names or lost:
         yield folder
     elif depth > 0:
         for name in names:
@@ -220,7 +202,7 @@ def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> It
 def _is_in_use(folder: Path) -> bool:
     """Return True if a process works on the run, or may be about to."""
     try:
-        age = time.time() - (folder / RECORD_FILE).stat().st_mtime
+        age = time.time() - (folder / records.RECORD_FILE).stat().st_mtime
     except OSError:
         return False
-    return abs(age) < LOCK_GRACE or is_locked(folder / LOCK_FILE)
+    return abs(age) < LOCK_GRACE or is_locked(folder / records.LOCK_FILE)

@@ -20,23 +20,11 @@ from typing import Literal, Self, cast
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.locks import Lock, is_locked
 from xpnet.errors import ConfigError
+from xpnet.storage import record as records
 from xpnet.storage.checkpoint import Arrays, save_checkpoint
 from xpnet.storage.model_file import SavedModel, save_model
 from xpnet.storage.provenance import collect_environment
-from xpnet.storage.record import (
-    CHECKPOINT_FILE,
-    LOCK_FILE,
-    METRICS_FILE,
-    MODEL_FILE,
-    RECORD_FILE,
-    SCHEMA_VERSION,
-    Outcome,
-    Record,
-    RunInfo,
-    read_metrics,
-    read_run,
-    replace_nonfinite,
-)
+from xpnet.storage.record import Outcome, Record, RunInfo
 
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None}
 
@@ -63,7 +51,7 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         """The path of the run's checkpoint, which may not exist."""
-        return self.folder / CHECKPOINT_FILE
+        return self.folder / records.CHECKPOINT_FILE
 
     @classmethod
     def start(cls, out: Path, name: str | None, overwrite: bool, record: RunInfo) -> Self:  # noqa: FBT001 - as the settings are
@@ -86,7 +74,7 @@ class Run:
             prepared.mkdir()
             identity = _folder_identity(prepared)
             first: Record = {
-                "schema_version": SCHEMA_VERSION,
+                "schema_version": records.SCHEMA_VERSION,
                 "id": name,
                 "status": "running",
                 "started": _timestamp(),
@@ -95,8 +83,8 @@ class Run:
                 **collect_environment(),
                 **NO_OUTCOME,
             }
-            write_atomic(prepared / RECORD_FILE, _encode_json(first))
-            (prepared / LOCK_FILE).touch()  # on Windows a folder with an open file cannot be renamed
+            write_atomic(prepared / records.RECORD_FILE, _encode_json(first))
+            (prepared / records.LOCK_FILE).touch()  # on Windows a folder with an open file cannot be renamed
             _take_name(prepared, folder, overwrite=overwrite)
             return cls(folder, first, identity, _acquire_lock(folder))
         except OSError as error:
@@ -138,8 +126,8 @@ class Run:
         DataError
             One of these rows is damaged.
         """
-        with self._writable_path(METRICS_FILE) as path:
-            kept = len(read_metrics(path, rows))
+        with self._writable_path(records.METRICS_FILE) as path:
+            kept = len(records.read_metrics(path, rows))
             if path.exists():
                 lines = path.read_bytes().split(b"\n")[:kept]
                 write_atomic(path, b"".join(line + b"\n" for line in lines))
@@ -152,18 +140,18 @@ class Run:
 
     def log(self, values: Mapping[str, object]) -> None:
         """Append a row to metrics.jsonl; floats read back exactly, non-finite ones as None."""
-        line = json.dumps(replace_nonfinite(dict(values)), allow_nan=False) + "\n"
-        with self._writable_path(METRICS_FILE) as path, path.open("ab") as file:
+        line = json.dumps(records.replace_nonfinite(dict(values)), allow_nan=False) + "\n"
+        with self._writable_path(records.METRICS_FILE) as path, path.open("ab") as file:
             file.write(line.encode())
 
     def save_model(self, model: SavedModel) -> None:
         """Write model.safetensors, atomically."""
-        with self._writable_path(MODEL_FILE) as path:
+        with self._writable_path(records.MODEL_FILE) as path:
             save_model(path, model)
 
     def save_checkpoint(self, arrays: Arrays, facts: Mapping[str, object]) -> None:
         """Replace checkpoint.safetensors, atomically."""
-        with self._writable_path(CHECKPOINT_FILE) as path:
+        with self._writable_path(records.CHECKPOINT_FILE) as path:
             save_checkpoint(path, arrays, facts)
 
     def finish(
@@ -209,7 +197,7 @@ class Run:
     def _write_record(self, changes: Mapping[str, object]) -> None:
         """Update the record in run.json, then in memory."""
         changed = cast("Record", {**self.record, **changes})
-        with self._writable_path(RECORD_FILE) as path:
+        with self._writable_path(records.RECORD_FILE) as path:
             write_atomic(path, _encode_json(changed))
         self.record.update(changed)
 
@@ -227,9 +215,9 @@ class Run:
 
 def _read_resumable(folder: Path) -> Record:
     """Read the record of a run that can be resumed; raise DataError or ConfigError if it cannot."""
-    record = read_run(folder)
+    record = records.read_run(folder)
     if record["status"] == "completed":
-        hint = f"(--init-from {folder / MODEL_FILE} starts another run from its model)"
+        hint = f"(--init-from {folder / records.MODEL_FILE} starts another run from its model)"
         raise ConfigError.at(folder, f"is complete: nothing is left to resume {hint}")
     record["id"] = folder.resolve().name  # the folder may have been renamed since
     return record
@@ -238,7 +226,7 @@ def _read_resumable(folder: Path) -> Record:
 def _acquire_lock(folder: Path) -> Lock:
     """Lock a run's folder; raise ConfigError if another process holds the lock or it cannot be created."""
     try:
-        lock = Lock.take(folder / LOCK_FILE)
+        lock = Lock.take(folder / records.LOCK_FILE)
     except OSError as error:
         raise make_write_error(folder, error) from error
     if lock is None:
@@ -257,8 +245,9 @@ def _check_name_is_free(folder: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ConfigError.at(folder, "exists already: choose another --name, or replace it with --overwrite")
-    if folder.is_symlink() or not (folder / RECORD_FILE).is_file():
-        raise ConfigError.at(folder, f"not a run (no {RECORD_FILE} in it), so --overwrite leaves it alone")
+    if folder.is_symlink() or not (folder / records.RECORD_FILE).is_file():
+        problem = f"not a run (no {records.RECORD_FILE} in it), so --overwrite leaves it alone"
+        raise ConfigError.at(folder, problem)
 
 
 def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
@@ -272,7 +261,7 @@ def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
         Another process is working on the run that would be replaced, or has just taken the name.
     """
     aside = folder.with_name(f".replaced-{os.urandom(8).hex()}")
-    if overwrite and is_locked(folder / LOCK_FILE):
+    if overwrite and is_locked(folder / records.LOCK_FILE):
         raise _make_in_use_error(folder)
     try:
         if overwrite and folder.exists():
@@ -310,4 +299,4 @@ def _folder_identity(folder: Path) -> tuple[int, int] | None:
 
 def _encode_json(record: Record) -> bytes:
     """Return the content of run.json."""
-    return (json.dumps(replace_nonfinite(record), indent=2, allow_nan=False) + "\n").encode()
+    return (json.dumps(records.replace_nonfinite(record), indent=2, allow_nan=False) + "\n").encode()

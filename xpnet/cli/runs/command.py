@@ -18,7 +18,7 @@ from xpnet.cli.runs import details
 from xpnet.cli.tables import make_console
 from xpnet.errors import DataError
 from xpnet.storage.find import OUT, FoundRun, find_newest_run, find_runs, name_relative_to, read_found_run
-from xpnet.storage.record import RECORD_FILE
+from xpnet.storage.record import METRICS_FILE, RECORD_FILE, read_metrics
 
 DESCRIPTION = "List, show and compare runs, and name the best, from what their folders hold."
 SORT_HELP = """
@@ -86,7 +86,7 @@ def _show_run(arguments: Namespace) -> Result:
         runs = _read_runs(folder, out)
         return _make_list(runs, partial(details.print_trials, folder=folder, runs=runs))
     run = read_found_run(folder, out)
-    history = run.history()
+    history = read_metrics(run.folder / METRICS_FILE)
     value = {**run.record, "status": run.status, "folder": str(run.folder), "history": history}
     columns = details.to_columns(history)
     rows: list[list[object]] = [[*columns], *map(list, zip(*columns.values(), strict=True))]

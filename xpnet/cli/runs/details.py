@@ -259,17 +259,16 @@ def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any
 def comparison_to_csv_rows(comparison: Mapping[str, Any]) -> list[list[object]]:
     """Return the rows of a CSV file, the heading first: kind, name, and a value for each run."""
     rows: list[list[object]] = [["kind", "name", *comparison["runs"]]]
-    rows += (["setting", name, *values] for name, values in comparison["settings"].items())
-    rows += (["surrounding", name, *values] for name, values in comparison["surroundings"].items())
-    rows += (["metric", name, *values] for name, values in comparison["metrics"].items())
+    for kind in "setting", "surrounding", "metric":
+        rows += ([kind, name, *values] for name, values in comparison[f"{kind}s"].items())
     return [*rows, ["fingerprint", "fingerprint", *comparison["fingerprints"]]]
 
 
 def print_comparison(console: Console, comparison: Mapping[str, Any], *, everything: bool) -> None:
     """Print tables of the values and the verdict; with `everything`, differing values are marked."""
     runs = list(map(format_value, comparison["runs"]))
-    for title, values in (("settings", comparison["settings"]), ("surroundings", comparison["surroundings"])):
-        if values:
+    for title in "settings", "surroundings":
+        if values := comparison[title]:
             rows = [_format_setting_row(name, line, marked=everything) for name, line in values.items()]
             heading = [title + " (* differs)" * everything, *runs]
             tables.print_table(console, tables.make_columns(heading, rows, left=len(heading)))
