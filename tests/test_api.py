@@ -358,7 +358,7 @@ BAD_DATA = {
     "complex": (GOOD * 1j, [0] * 4, "X: expected an array of numbers, got complex128"),
     "too large": ([[300, 1]], [0], "X, row 1, column 1: 300 is outside 0 to 255"),
     "labels missing": (GOOD, [0, 1], "X holds 4 samples, y holds 2 labels"),
-    "labels of text": (GOOD, ["a"] * 4, "y: expected an array of numbers, got <U1"),
+    "labels of text and numbers": (GOOD, ["a", "b", "1", "a"], "y: label '1': a label is text here"),
     "labels in between": (GOOD, [0, 1, 0.5, 1], "y, row 3: label 0.5: a label is a whole number"),
     "labels below": (GOOD, [0, -1, 0, 1], "y, row 2: label -1"),
     "labels of two columns": (GOOD, GOOD, "y: its shape is 4x3, labels have one dimension"),

@@ -48,6 +48,10 @@ def test_no_flags_mean_the_notebooks_training() -> None:
     expected = {
         "data": None,
         "test_data": None,
+        "test_split": None,
+        "label": None,
+        "missing": "error",
+        "columns": "auto",
         "validation": 0,
         "normalize": "scale",
         "augment_shift": 0.0,
@@ -116,6 +120,13 @@ BESIDE: dict[str, list[str]] = {
 FLAGS: list[tuple[list[str], str, object]] = [
     (["--data", "a folder"], "data", Path("a folder")),
     (["--test-data", "t.csv"], "test_data", Path("t.csv")),
+    (["--test-split", "0.2"], "test_split", 0.2),
+    (["--label", "species"], "label", "species"),
+    (["--label", "5"], "label", "5"),
+    (["--missing", "mean"], "missing", "mean"),
+    (["--columns", "0.1.0"], "columns", "0.1.0"),
+    (["--pixels"], "columns", "pixels"),
+    (["--features"], "columns", "features"),
     (["--validation", "5000"], "validation", 5000),
     (["--normalize", "standardize"], "normalize", "standardize"),
     (["--augment-shift", "2"], "augment_shift", 2.0),
@@ -223,6 +234,11 @@ BAD: list[tuple[str, object, str]] = [  # setting, value, what is expected and f
     ("data", Path("a\0b"), 'a path, got "a\\u0000b"'),
     ("data", "text", 'a path, got "text"'),
     ("test_data", "text", 'a path, got "text"'),
+    ("test_split", 1.0, "a number between 0 and 1, got 1.0"),
+    ("test_split", 0.0, "a number between 0 and 1, got 0.0"),
+    ("label", "", 'the name or the number of a column, got ""'),
+    ("missing", "means", 'one of error, mean, got "means": did you mean mean?'),
+    ("columns", "text", 'one of auto, pixels, features, 0.1.0, got "text"'),
     ("validation", -1, "a whole number, 0 or more, got -1"),
     ("validation", 0.5, "a whole number, 0 or more, got 0.5"),
     (
@@ -348,6 +364,10 @@ def test_settings_cannot_be_changed_afterwards() -> None:
 WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"test_data": Path("t.csv")}, "--test-data: needs --data TRAIN.csv beside it, got t.csv alone"),
     (
+        {"data": Path("d.csv"), "test_data": Path("t.csv"), "test_split": 0.2},
+        "--test-split: there is --test-data already: give one of the two",
+    ),
+    (
         {"augment_elastic_sigma": 4.0},
         "--augment-elastic-sigma: needs --augment-elastic-alpha, the strength of the deformation",
     ),
@@ -467,6 +487,7 @@ OVERRULED: list[tuple[str, list[str], str]] = [  # a file, flags that win over i
         ["--augment-elastic-alpha", "0"],
         "augment_elastic_sigma",
     ),
+    ("data = 'd.csv'\ntest_split = 0.2", ["--test-data", "t.csv"], "test_split"),
     ("arithmetic = 'native'\ndtype = 'float32'", ["--arithmetic", "reproducible"], "dtype"),
 ]
 
@@ -699,6 +720,10 @@ POSITIVES = st.floats(0, exclude_min=True, allow_infinity=False)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "data": st.none() | PATHS,
     "test_data": st.none() | PATHS,
+    "test_split": st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True),
+    "label": st.none() | TEXT.filter(bool),
+    "missing": st.sampled_from(get_args(types.Missing)),
+    "columns": st.sampled_from(get_args(types.ColumnKind)),
     "validation": st.integers(0, 10**9),
     "normalize": st.sampled_from(get_args(types.Normalize)),
     "augment_shift": st.floats(0, 1000),
@@ -859,7 +884,9 @@ def test_the_help_describes_every_flag_within_80_columns(
     monkeypatch.setenv("COLUMNS", "80")
     text = help_text(capsys)
     described = descriptions(text)
-    assert list(described) == ["recipe", "config", "print_config", *NAMES]
+    after = NAMES.index("columns") + 1
+    with_switches = [*NAMES[:after], "pixels", "features", *NAMES[after:]]
+    assert list(described) == ["recipe", "config", "print_config", *with_switches]
     assert all(described.values())
     assert "\n  --learning-rate, --lr FLOAT [FLOAT ...]\n" in text
     switches = [name for name in NAMES if isinstance(getattr(TrainConfig(), name), bool)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet._lib.parser import path_ending_in
 from xpnet._lib.text import complain, format_json, plain
-from xpnet.cli.predictions import build_network_parser, write_predictions
+from xpnet.cli.predictions import build_network_parser, probability_name, write_predictions
 from xpnet.errors import DataError
 from xpnet.inference.load import LoadedModel, load_for_inference, predict_classes
 
@@ -42,6 +42,12 @@ class Prediction(NamedTuple):
     predicted: int
     probabilities: "NDArray[np.floating]"  # (classes,)
 
+    def keys(self, names: "Sequence[str | int]") -> tuple[str, int | None, str | int | None]:
+        """Return the file, the row, and the name of the label."""
+        # A label that the network does not know can only be a number.
+        is_known = self.label is not None and self.label < len(names)
+        return self.file, self.row, names[self.label or 0] if is_known else self.label
+
 
 def main(words: Sequence[str]) -> int:
     """Print the predictions and return the exit code.
@@ -53,12 +59,12 @@ def main(words: Sequence[str]) -> int:
     """
     arguments = _parse_arguments(words)
     model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
-    classes = model.predictor.classes
+    names = model.class_names
     as_text = not arguments.json and arguments.out is None
     width = max(len(plain(file)) for file in arguments.files)
     if as_text and arguments.all:
-        names = "".join(f"{f'p{label}':>9}" for label in range(classes))
-        sys.stdout.write(f"{'':{width}}   class   probability{names}\n")
+        heads = "".join(f"{plain(head):>{_head_width(head)}}" for head in map(probability_name, names))
+        sys.stdout.write(f"{'':{width}}   {'class':>{_widest(names, 5)}}   probability{heads}\n")
     predictions, complete = [], True
     for file in arguments.files:
         try:
@@ -69,17 +75,22 @@ def main(words: Sequence[str]) -> int:
             continue
         predictions += file_predictions
         if as_text:
-            for line in _format_predictions(file_predictions, width, all_classes=arguments.all):
+            for line in _format_predictions(file_predictions, width, names, all_classes=arguments.all):
                 sys.stdout.write(f"{line}\n")
     if arguments.json:
-        result = {"model": model.name, "predictions": list(map(_to_json, predictions))}
+        classes = {} if isinstance(names, range) else {"classes": list(names)}
+        result = {
+            "model": model.name,
+            **classes,
+            "predictions": [_to_json(row, names) for row in predictions],
+        }
         sys.stdout.write(format_json(result))
     if arguments.out is not None:
         if not complete:
             msg = f"{arguments.out}: is not written, as a file could not be read"
             raise DataError(msg)
-        rows = ((row[:3], row.predicted, row.probabilities) for row in predictions)
-        write_predictions(arguments.out, Prediction._fields[:3], rows, classes)
+        rows = ((row.keys(names), row.predicted, row.probabilities) for row in predictions)
+        write_predictions(arguments.out, Prediction._fields[:3], rows, names)
     return 0 if complete else 2
 
 
@@ -135,8 +146,8 @@ def _predict_file(model: LoadedModel, file: Path) -> Iterator[Prediction]:
     """
     from xpnet.data.rows import Rows, is_table, read_rows
 
-    is_many = is_table(file)
-    rows = read_rows(file, model.features) if is_many else Rows(_read_image(model, file), None)
+    is_many, names = is_table(file), model.predictor.model.columns
+    rows = read_rows(file, model.features, names) if is_many else Rows(_read_image(model, file), None)
     _, predicted, probabilities = predict_classes(model.predictor, rows.x, str(file))
     labels = [None] * len(predicted) if rows.labels is None else rows.labels.tolist()
     samples = zip(labels, predicted.tolist(), probabilities, strict=True)
@@ -162,16 +173,34 @@ def _read_image(model: LoadedModel, file: Path) -> "NDArray[np.generic]":
     return digit if largest == 255.0 else digit * (largest / 255.0)
 
 
-def _format_predictions(predictions: Iterable[Prediction], width: int, *, all_classes: bool) -> Iterator[str]:
+def _widest(names: "Sequence[str | int]", least: int) -> int:
+    """Return the width of a column of names."""
+    return max(least, *(len(plain(name)) for name in names))
+
+
+def _head_width(head: str) -> int:
+    return max(9, len(plain(head)) + 2)
+
+
+def _format_predictions(
+    predictions: Iterable[Prediction], width: int, names: "Sequence[str | int]", *, all_classes: bool
+) -> Iterator[str]:
     """Yield a line for each sample: file, class, probability, and with `all_classes` all probabilities."""
-    class_width, p_width = (5, 11) if all_classes else (1, 6)
+    class_width, p_width = (_widest(names, 5), 11) if all_classes else (0, 6)
+    if not all_classes and isinstance(names[0], str):
+        class_width = _widest(names, 0)
+    widths = [_head_width(probability_name(name)) for name in names]
     for file, row, _, predicted, probabilities in predictions:
         name = plain(file) if row is None else f"{plain(file)}:{row}"
-        columns = "".join(f"{probability:9.4f}" for probability in probabilities) if all_classes else ""
-        yield f"{name:{width}}   {predicted:{class_width}}   {probabilities[predicted]:{p_width}.4f}{columns}"
+        shares = zip(widths, probabilities, strict=True) if all_classes else ()
+        columns = "".join(f"{share:{share_width}.4f}" for share_width, share in shares)
+        share = f"{probabilities[predicted]:{p_width}.4f}"
+        yield f"{name:{width}}   {plain(names[predicted]):>{class_width}}   {share}{columns}"
 
 
-def _to_json(prediction: Prediction) -> dict[str, object]:
+def _to_json(prediction: Prediction, names: "Sequence[str | int]") -> dict[str, object]:
     values = prediction._asdict()
     probabilities = values.pop("probabilities").tolist()
-    return {**values, "probability": probabilities[prediction.predicted], "probabilities": probabilities}
+    predicted = prediction.predicted
+    values |= {"label": prediction.keys(names)[2], "predicted": names[predicted]}
+    return {**values, "probability": probabilities[predicted], "probabilities": probabilities}

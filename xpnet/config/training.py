@@ -13,6 +13,8 @@ from xpnet.errors import ConfigError
 
 ADAMW_WEIGHT_DECAY = 0.01
 MOMENTUM = 0.9
+TABLE_SETTINGS = ("test_split", "label", "missing", "columns")
+"""The settings of CSV files."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     def seeds(self) -> range:
         """The seeds of the repeated training runs, or the only one."""
         return range(self.seed, self.seed + self.repeats)
+
+    @property
+    def table_options(self) -> dict[str, Any]:
+        """How CSV files are read, keyword arguments of ``xpnet.data.datasets.load``."""
+        return {name: getattr(self, name) for name in TABLE_SETTINGS}
 
     @property
     def optimizer_options(self) -> dict[str, Any]:

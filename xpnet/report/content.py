@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from xpnet.config.training import TABLE_SETTINGS
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError, DataError
@@ -90,11 +92,19 @@ def read_report_data(folder: Path, data: Dataset | None, sha256: str | None) -> 
     return ReportData(folder.resolve().name, record, curves, predictor, digest, data, evaluation)
 
 
+def read_table_options(config: Mapping[str, object]) -> dict[str, Any]:
+    """Return the settings of CSV files in a record."""
+    return {name: config[name] for name in TABLE_SETTINGS if config.get(name) is not None}
+
+
 def _read_data(folder: Path, record: Record) -> Dataset:
     """Read the data again from the path in the record."""
-    paths = [record["config"].get(name) for name in ("data", "test_data")]
+    config = record["config"]
+    paths = [config.get(name) for name in ("data", "test_data")]
     try:
-        return datasets.load(*(None if path is None else Path(str(path)) for path in paths))
+        return datasets.load(
+            *(None if path is None else Path(str(path)) for path in paths), **read_table_options(config)
+        )
     except (DataError, ConfigError) as error:
         msg = f"{folder}: name its data with --data: {error}"
         raise DataError(msg) from error

@@ -66,6 +66,7 @@ def build_variables(report: ReportData) -> dict[str, object]:
     """Return the variables of the templates."""
     model, data, record = report.predictor.model, report.data, report.record
     weight = model.layers[0]["weight"]
+    names = [str(name) for name in model.columns.classes or range(model.classes)]
     side, reason = image_side(data.features), explain_no_drawing(model, data)
     return {
         "report": report,
@@ -76,10 +77,11 @@ def build_variables(report: ReportData) -> dict[str, object]:
         "parameters": sum(
             part[name].size for part in (*model.layers, *model.norms) for name in ("weight", "bias")
         ),
+        "names": names,
         "side": side,
         "no_image": explain_no_image(data.features),
         "no_drawing": reason,
-        "network": None if reason else encode_network(model, data),
+        "network": None if reason else encode_network(model, data) | {"names": names},
         "charts": build_learning_curves(report.curves),
         "classes": _summarize_classes(report.evaluation),
         "mistakes": _select_mistakes(report),

@@ -11,7 +11,8 @@ float64. Batch normalisation of the output Z of hidden layer i, before the activ
 If the inputs are normalized by statistics of the training data, these are stored in float64:
 ``normalization.shift`` and ``normalization.scale``, each () or (features,).
 The metadata are five strings: ``format_version``, ``sizes`` (JSON, inputs first),
-``classes``, ``activation`` (of the hidden layers; without it, relu) and ``normalize``.
+``classes``, ``activation`` (of the hidden layers; without it, relu) and ``normalize``; and ``columns``,
+a JSON object, if the features or classes of the training have names.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from xpnet._lib.files import save
 from xpnet._typing import Array, as_array
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
+from xpnet.nn.columns import NO_COLUMNS, Columns
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.layers import BatchNorm, Layer, Linear, Parameters, RunningStatistics
 from xpnet.storage.tensors import TensorFile, dtype_code, encode_tensors, open_tensors, to_little_endian
@@ -76,6 +78,8 @@ class SavedModel:
         running_var, each (outputs,) and of the layers' dtype; or empty.
     activation
         Of the hidden layers: a name in ``functional.ACTIVATIONS``.
+    columns
+        The names of the features and classes, if they have names.
 
     Raises
     ------
@@ -89,6 +93,7 @@ class SavedModel:
     normalization: Tensors = field(default_factory=dict)
     norms: Sequence[Tensors] = ()
     activation: str = "relu"
+    columns: Columns = NO_COLUMNS
 
     def __post_init__(self) -> None:
         tensors = _name_tensors(self)
@@ -133,6 +138,8 @@ def encode_model(model: SavedModel) -> bytes:
         "activation": model.activation,
         "normalize": model.normalize,
     }
+    if (columns := model.columns.to_json()) is not None:
+        metadata["columns"] = columns
     return encode_tensors(_name_tensors(model), metadata)
 
 
@@ -257,7 +264,8 @@ def _read_model(file: TensorFile) -> SavedModel:
         ]
 
     normalization = {name.partition(".")[2]: tensors[name] for name in STATISTICS if name in tensors}
-    return SavedModel(parts("layers"), sizes, normalize, normalization, parts("norms"), activation)
+    columns = Columns.from_json(metadata.get("columns"), sizes[0], sizes[-1])
+    return SavedModel(parts("layers"), sizes, normalize, normalization, parts("norms"), activation, columns)
 
 
 def _read_tensor(file: TensorFile, name: str) -> np.ndarray:

@@ -92,7 +92,7 @@ class Trainer:
     ) -> None:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
-        self.config, self.backend = config, backend
+        self.config, self.backend, self._columns = config, backend, data.columns
         self.network = _build_network(config, data)
         split = _split_samples(config, len(data.y_train))
         _check_sizes(config, self.network.sizes, len(data.y_train) - config.validation)
@@ -210,6 +210,7 @@ class Trainer:
             {"shift": self.normalization.shift, "scale": self.normalization.scale},
             norms=norms,
             activation=self.network.activation,
+            columns=self._columns,
         )
 
     def to_host(self, tree: Tree) -> Tree:
