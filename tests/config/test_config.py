@@ -487,7 +487,7 @@ OVERRULED: list[tuple[str, list[str], str]] = [  # a file, flags that win over i
         ["--augment-elastic-alpha", "0"],
         "augment_elastic_sigma",
     ),
-    ("data = 'd.csv'\ntest_split = 0.2", ["--test-data", "t.csv"], "test_split"),
+    ("test_split = 0.2", ["--data", "d.csv", "--test-data", "t.csv"], "test_split"),
     ("arithmetic = 'native'\ndtype = 'float32'", ["--arithmetic", "reproducible"], "dtype"),
 ]
 
