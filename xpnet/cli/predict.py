@@ -38,15 +38,9 @@ class Prediction(NamedTuple):
 
     file: str
     row: int | None  # from 1 in a table; None for an image
-    label: int | None  # None if the file has no labels
+    label: int | str | None  # None if the file has no labels
     predicted: int
     probabilities: "NDArray[np.floating]"  # (classes,)
-
-    def keys(self, names: "Sequence[str | int]") -> tuple[str, int | None, str | int | None]:
-        """Return the file, the row, and the name of the label."""
-        # A label that the network does not know can only be a number.
-        is_known = self.label is not None and self.label < len(names)
-        return self.file, self.row, names[self.label or 0] if is_known else self.label
 
 
 def main(words: Sequence[str]) -> int:
@@ -63,8 +57,8 @@ def main(words: Sequence[str]) -> int:
     as_text = not arguments.json and arguments.out is None
     width = max(len(plain(file)) for file in arguments.files)
     if as_text and arguments.all:
-        heads = "".join(f"{plain(head):>{_head_width(head)}}" for head in map(probability_name, names))
-        sys.stdout.write(f"{'':{width}}   {'class':>{_widest(names, 5)}}   probability{heads}\n")
+        class_head = f"{'class':>{max(5, *map(len, map(plain, names)))}}"
+        sys.stdout.write(f"{'':{width}}   {class_head}   probability{''.join(_format_heads(names))}\n")
     predictions, complete = [], True
     for file in arguments.files:
         try:
@@ -89,7 +83,7 @@ def main(words: Sequence[str]) -> int:
         if not complete:
             msg = f"{arguments.out}: is not written, as a file could not be read"
             raise DataError(msg)
-        rows = ((row.keys(names), row.predicted, row.probabilities) for row in predictions)
+        rows = ((row[:3], row.predicted, row.probabilities) for row in predictions)
         write_predictions(arguments.out, Prediction._fields[:3], rows, names)
     return 0 if complete else 2
 
@@ -146,10 +140,12 @@ def _predict_file(model: LoadedModel, file: Path) -> Iterator[Prediction]:
     """
     from xpnet.data.rows import Rows, is_table, read_rows
 
-    is_many, names = is_table(file), model.predictor.model.columns
-    rows = read_rows(file, model.features, names) if is_many else Rows(_read_image(model, file), None)
+    is_many, columns = is_table(file), model.predictor.model.columns
+    rows = read_rows(file, model.features, columns) if is_many else Rows(_read_image(model, file), None)
     _, predicted, probabilities = predict_classes(model.predictor, rows.x, str(file))
-    labels = [None] * len(predicted) if rows.labels is None else rows.labels.tolist()
+    labels: list[int | str | None] = [None] * len(predicted)
+    if rows.labels is not None:
+        labels = list(map(columns.class_name, rows.labels.tolist()))
     samples = zip(labels, predicted.tolist(), probabilities, strict=True)
     for row, values in enumerate(samples, start=1):
         yield Prediction(str(file), row if is_many else None, *values)
@@ -173,34 +169,29 @@ def _read_image(model: LoadedModel, file: Path) -> "NDArray[np.generic]":
     return digit if largest == 255.0 else digit * (largest / 255.0)
 
 
-def _widest(names: "Sequence[str | int]", least: int) -> int:
-    """Return the width of a column of names."""
-    return max(least, *(len(plain(name)) for name in names))
-
-
-def _head_width(head: str) -> int:
-    return max(9, len(plain(head)) + 2)
+def _format_heads(names: "Sequence[str | int]") -> list[str]:
+    """Return the headings of the probabilities, each as wide as its column."""
+    return [f"  {plain(probability_name(name)):>7}" for name in names]
 
 
 def _format_predictions(
     predictions: Iterable[Prediction], width: int, names: "Sequence[str | int]", *, all_classes: bool
 ) -> Iterator[str]:
     """Yield a line for each sample: file, class, probability, and with `all_classes` all probabilities."""
-    class_width, p_width = (_widest(names, 5), 11) if all_classes else (0, 6)
-    if not all_classes and isinstance(names[0], str):
-        class_width = _widest(names, 0)
-    widths = [_head_width(probability_name(name)) for name in names]
+    class_width, p_width = max(map(len, map(plain, names))), 6
+    heads = _format_heads(names) if all_classes else []
+    if all_classes:
+        class_width, p_width = max(5, class_width), 11
     for file, row, _, predicted, probabilities in predictions:
         name = plain(file) if row is None else f"{plain(file)}:{row}"
-        shares = zip(widths, probabilities, strict=True) if all_classes else ()
-        columns = "".join(f"{share:{share_width}.4f}" for share_width, share in shares)
-        share = f"{probabilities[predicted]:{p_width}.4f}"
-        yield f"{name:{width}}   {plain(names[predicted]):>{class_width}}   {share}{columns}"
+        shares = [f"{probabilities[predicted]:{p_width}.4f}"]
+        shares += [f"{share:{len(head)}.4f}" for head, share in zip(heads, probabilities, strict=False)]
+        yield f"{name:{width}}   {plain(names[predicted]):>{class_width}}   {''.join(shares)}"
 
 
 def _to_json(prediction: Prediction, names: "Sequence[str | int]") -> dict[str, object]:
     values = prediction._asdict()
     probabilities = values.pop("probabilities").tolist()
     predicted = prediction.predicted
-    values |= {"label": prediction.keys(names)[2], "predicted": names[predicted]}
+    values["predicted"] = names[predicted]
     return {**values, "probability": probabilities[predicted], "probabilities": probabilities}

@@ -103,11 +103,8 @@ def read_csv(path: Path, options: TableOptions = DEFAULTS) -> Table:
 
 def _describe(layout: _Layout, classes: tuple[str, ...] | None) -> tuple[Columns, str]:
     """Return the columns to remember, and what they were read as, in words."""
-    names, place, columns = (
-        layout.names,
-        layout.label or 0,
-        Columns(position=layout.label or 0, classes=classes),
-    )
+    names, place = layout.names, layout.label or 0
+    columns = Columns(position=place, classes=classes)
     if names and layout.options.columns != "0.1.0":
         columns = replace(columns, features=tuple(names[i] for i in layout.features), label=names[place])
     count, kind = len(layout.features), "pixel" if layout.pixels else "feature"
