@@ -126,6 +126,8 @@ def test_fit_keeps_the_names_of_a_data_frame(tmp_path):
     model = xpnet.fit(frame, ["yes", "no"] * 8, device="cpu", epochs=1)
     assert (model.feature_names, model.class_names) == (("a", "b"), ("no", "yes"))
     model.save(tmp_path / "model.safetensors")
+    with pytest.raises(xpnet.DataError, match="X: its columns are not those of the training: with a"):
+        model.predict(frame[["a", "b", "a"]])
     again = xpnet.load(tmp_path / "model.safetensors", device="cpu")
     assert np.array_equal(again.predict(frame[["b", "a"]]), model.predict(frame))
 

@@ -404,38 +404,28 @@ BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), n
     ("name", "content", "message"),
     [
         (IMAGES, b"", "is empty"),
-        (IMAGES, gzip.compress(b""), "is empty"),
         (IMAGES, b"\0\0\x08", "begins with 0x000008, the magic number of an IDX file is"),
-        (IMAGES, b"\x89PNG\r\n", "begins with 0x89504e47, the magic number"),
         (IMAGES, b"\0\0\x0a\1" + bytes(8), "begins with 0x00000a01, the magic number"),
-        (IMAGES, b"\0\0\x08\0" + bytes(8), "begins with 0x00000800, the magic number"),
         (IMAGES, b"\0\0\x08\3\0\0\0\4\0\0", "ends inside its header"),
         (IMAGES, idx(SMALL.x_train)[:-1], "its sizes 4x2x3 take 24 bytes, only 23"),
-        (IMAGES, gzip.compress(idx(SMALL.x_train)[:-1]), "its sizes 4x2x3 take 24 bytes, only 23"),
         (IMAGES, idx(SMALL.x_train) + b"\0", "its sizes 4x2x3 take 24 bytes, more follow"),
-        (IMAGES, gzip.compress(idx(SMALL.x_train) + b"\0"), "take 24 bytes, more follow"),
         (IMAGES, b"\0\0\x08\3" + b"\xff" * 12, r"announces \d+ bytes of values, \d+ bytes cannot"),
         (IMAGES, b"\0\0\x08\xff" + b"\xff" * 1020, r"announces \d+ bytes of values, \d+ bytes"),
         (IMAGES, gzip.compress(b"\0\0\x0e\1\x3f\xff\xff\xff"), "compressed bytes cannot hold them"),
         (IMAGES, idx(SMALL.y_train), "1 dimension, features need at least 2 .*the labels?"),
         (LABELS, idx(SMALL.x_train), "its shape is 4x2x3, labels have one dimension: .*features?"),
         (IMAGES, idx(SMALL.x_train[:0]), "holds no values .*its shape is 0x2x3"),
-        (IMAGES, idx(SMALL.x_train[:, :0]), "holds no values .*its shape is 4x0x3"),
         (IMAGES, BIG[:-200], "the gzip data ends too early: download the file again"),
-        (IMAGES, BIG[:-4], "the gzip data ends too early"),
         (IMAGES, flipped(BIG, len(BIG) - 8), r"the gzip data is damaged \(CRC check failed"),
-        (IMAGES, flipped(BIG, len(BIG) - 3), r"the gzip data is damaged \(Incorrect length"),
         (IMAGES, flipped(BIG, 500), "the gzip data is damaged"),
         (IMAGES, BIG + b"junk", r"the gzip data is damaged \(Not a gzipped file"),
         (IMAGES, idx(SMALL.x_train[:3]), r"holds 3 samples, .*{labels} holds 4 labels"),
         (LABELS, idx(SMALL.y_train.astype("i1") - np.int8(1)), "row 1: label -1: a label is a whole"),
         (LABELS, idx(np.array([0, 2, 1.5, 0])), "row 3: label 1.5: a label is a whole number"),
-        (LABELS, idx(np.array([0, 2, np.nan, 0])), "row 3: label nan: a label is a whole number"),
         (LABELS, idx(np.array([0, 65536, 1, 0], "i4")), "row 2: label 65536: a label is .* 65535"),
         (IMAGES, idx(np.array([[0, 1], [2, 256]] * 2, "i2")), "row 2, column 2: 256 is outside 0 to"),
         (IMAGES, idx(np.array([[0, 1], [-2, 5]] * 2, "i1")), "row 2, column 1: -2 is outside 0 to 255"),
         (IMAGES, idx(np.array([[0, 1], [2, np.nan]] * 2)), "row 2, column 2: nan is not a finite"),
-        (IMAGES, idx(np.array([[0, -np.inf], [2, 3]] * 2)), "row 1, column 2: -inf is not a finite"),
         (TEST_IMAGES, idx(SMALL.x_test[:, :1]), "has 3 features a sample, .*{images} has 6"),
         (TEST_IMAGES, idx(SMALL.x_test / 255), "holds whole numbers .*decimals: write both"),
     ],
@@ -653,27 +643,35 @@ def test_maps_of_two_float_types_are_widened_only_where_they_fit(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/status is Linux's")
 def test_decompression_bombs_stay_small(tmp_path: Path) -> None:
-    zeros = gzip.compress(bytes(1 << 24)) * 16
-    for name, content in {
-        "values": gzip.compress(idx(SMALL.x_train)) + zeros,
-        "header": gzip.compress(b"\0\0\x08\2" + b"\0\0\xff\xff" * 2),
-    }.items():
-        (write_idx(tmp_path / name) / IMAGES).write_bytes(content)
-    (tmp_path / "values.npz").write_bytes(npz_bytes(header_only("(4, 6)") + bytes(1 << 28)))
-    (tmp_path / "header.npz").write_bytes(npz_bytes(header_only(f"({10**9}, 6)")))
+    header, archive = b"\0\0\x08\2" + b"\0\0\xff\xff" * 2, header_only(f"({10**9}, 6)")
+    for name, content, _ in (
+        bombs := [
+            ("a", gzip.compress(idx(SMALL.x_train)) + gzip.compress(bytes(1 << 24)) * 16, "more follow"),
+            ("b", gzip.compress(header), "cannot hold"),
+            ("c.npz", npz_bytes(header_only("(4, 6)") + bytes(1 << 28)), "more follow"),
+            ("d.npz", npz_bytes(archive), "cannot hold"),
+            ("e.csv.gz", gzip.compress(b"," * 15_000_000), "has more than 1048576 columns"),
+            ("f.csv.gz", gzip.compress(b"label,a\n" + b"0" * (1 << 25)), "has a line of more than"),
+            ("g.csv.gz", gzip.compress(bytes(1 << 27)), "is not a CSV file"),
+            ("h.csv.gz", gzip.compress(b"\n" * 50_000_000), "is empty"),
+            ("i.csv.gz", gzip.compress(b"label,a\n" + b" \n" * 25_000_000), "has a header but no rows"),
+        ]
+    ):
+        path = tmp_path / name if "." in name else write_idx(tmp_path / name) / IMAGES
+        path.write_bytes(content)
     code = """
 import sys; from pathlib import Path
 from xpnet.data.datasets import load; from xpnet.errors import DataError
 peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 before = peak()
 for path in sorted(sys.argv[1:]):
-    try: load(Path(path))
+    try: load(Path(path), test_split=0.5 if path.endswith("csv.gz") else None)
     except DataError as error: print(error)
 print(peak() - before)
 """
     words = [sys.executable, "-c", code, *map(str, tmp_path.iterdir())]
     output = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     *messages, grown = output.splitlines()
-    answers = ["cannot hold", "cannot hold", "more follow", "more follow"]
-    assert [answer in message for answer, message in zip(answers, messages, strict=True)] == [True] * 4
-    assert int(grown) < 120 << 10
+    expected = [message for _, _, message in bombs]
+    assert [text in message for text, message in zip(expected, messages, strict=True)] == [True] * len(bombs)
+    assert int(grown) < 200 << 10

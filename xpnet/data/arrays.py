@@ -37,7 +37,9 @@ def make_table(
     x_from, y_from = f"X{source}", f"y{source}"
     x = to_features(X, backend, x_from, columns or NO_COLUMNS)
     labels, classes = _to_labels(y, backend, y_from, columns)
-    return Table(x, labels, x_from, y_from, Columns(_read_names(X), classes=classes))
+    names = _read_names(X) or ()
+    features = names if names and len({"", *names}) == len(names) + 1 else None
+    return Table(x, labels, x_from, y_from, Columns(features, classes=classes))
 
 
 def _to_labels(

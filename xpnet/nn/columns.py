@@ -43,7 +43,7 @@ class Columns:
         places, expected = {name: place for place, name in enumerate(names)}, self.features or ()
         differences = {
             "without": [name for name in expected if name not in places],
-            "with": [name for name in names if name not in set(expected)],
+            "with": [name for i, name in enumerate(names) if places[name] != i or name not in set(expected)],
         }
         if texts := [f"{word} {format_names(them)}" for word, them in differences.items() if them]:
             raise DataError.at(where, f"its columns are not those of the training: {', '.join(texts)}")
