@@ -30,11 +30,11 @@ from xpnet.nn.columns import NO_COLUMNS, Columns, quote, shorten
 
 PIECE_SIZE, LONGEST_LINE, MOST_COLUMNS = 1 << 22, 1 << 24, 1 << 20
 _PIXEL_NAME = re.compile(r"(?:(?:pixel|pix|px)[ _.-]?)?\d+(?:[x_ .-]\d+)?", re.ASCII | re.IGNORECASE)
+# The number of columns from which NumPy is faster than pandas, which converts columns one by one.
 _WIDE = 4096
-"""The number of columns from which NumPy is faster than pandas, which converts columns one by one."""
 
+# The codes of the labels of some rows, none without labels, and the features (m, features).
 Block = tuple[list[int], NDArray[Any]]
-"""The codes of the labels of some rows, none without labels, and the features (m, features)."""
 
 
 @dataclass

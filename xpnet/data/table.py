@@ -17,8 +17,8 @@ LARGEST_LABEL = 65535
 LABEL_RULE = f"a label is a whole number from 0 to {LARGEST_LABEL}"
 PIXEL_RULE = "a pixel is a whole number from 0 to 255"
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+# The cells of a table that stand for a missing value.
 MISSING = ("", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NULL", "null", "None", "?")
-"""The cells of a table that stand for a missing value."""
 _ROWS_AT_ONCE = 1024
 
 

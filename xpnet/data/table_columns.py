@@ -8,23 +8,19 @@ from typing import NamedTuple
 from xpnet.errors import DataError
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names
 
-LABEL_NAMES = ("label", "target", "class")
-"""The names by which the column of the labels is found."""
+LABEL_NAMES = ("label", "target", "class")  # the names by which the column of the labels is found
 
 
 class TableOptions(NamedTuple):
     """How a table is read."""
 
-    label: str | None = None
-    """The name of the label's column, or its number, from 1."""
+    label: str | None = None  # the name of the label's column, or its number, from 1
     columns: str = "auto"
     """As in the setting; or "any": pixels if all numbers can be, whatever their columns."""
-    missing: str = "error"
-    """As in the setting."""
-    known: Columns | None = None
-    """The columns of the training, if the table is another one."""
+    missing: str = "error"  # as in the setting
+    known: Columns | None = None  # the columns of the training, if the table is another one
+    # The number of the network's features if the table is to be predicted: it may have no labels.
     predicted: int | None = None
-    """The number of the network's features if the table is to be predicted: it may have no labels."""
 
 
 DEFAULTS = TableOptions()

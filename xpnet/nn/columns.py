@@ -9,24 +9,20 @@ from typing import Any, Self
 from xpnet._lib.text import plain
 from xpnet.errors import DataError
 
-LONGEST_NAMES = 1 << 20
-"""The most characters of all names together."""
+LONGEST_NAMES = 1 << 20  # the most characters of all names together
 
 
 @dataclass(frozen=True)
 class Columns:
     """The columns of a table; those of arrays have no names."""
 
+    # The names of the features, in the order of the network's inputs.
     features: tuple[str, ...] | None = None
-    """The names of the features, in the order of the network's inputs."""
-    label: str | None = None
-    """The name of the label's column."""
-    position: int = 0
-    """The place of the label's column among all, from 0."""
-    classes: tuple[str, ...] | None = None
-    """The names of the classes, sorted; None if labels are numbers."""
+    label: str | None = None  # the name of the label's column
+    position: int = 0  # the place of the label's column among all, from 0
+    classes: tuple[str, ...] | None = None  # the names of the classes, sorted; None if labels are numbers
+    # The numbers that replace missing values, one a feature; None if these are refused.
     means: tuple[float, ...] | None = None
-    """The numbers that replace missing values, one a feature; None if these are refused."""
 
     def class_name(self, number: int) -> int | str:
         """Return the name of a class, or its number if it has no name."""
@@ -80,8 +76,7 @@ class Columns:
         return columns
 
 
-NO_COLUMNS = Columns()
-"""The columns of arrays."""
+NO_COLUMNS = Columns()  # the columns of arrays
 
 
 def format_names(names: Sequence[str]) -> str:
