@@ -8,6 +8,8 @@ from xpnet._lib.text import complain
 from xpnet.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -43,6 +45,11 @@ class LoadedModel:
     def features(self) -> int:
         """The number of features."""
         return self.predictor.model.sizes[0]
+
+    @property
+    def class_names(self) -> "Sequence[str | int]":
+        """The names of the classes, or their numbers if they have no names."""
+        return self.predictor.model.columns.classes or range(self.predictor.classes)
 
 
 def load_for_inference(

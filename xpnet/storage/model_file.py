@@ -11,14 +11,15 @@ float64. Batch normalisation of the output Z of hidden layer i, before the activ
 If the inputs are normalized by statistics of the training data, these are stored in float64:
 ``normalization.shift`` and ``normalization.scale``, each () or (features,).
 The metadata are five strings: ``format_version``, ``sizes`` (JSON, inputs first),
-``classes``, ``activation`` (of the hidden layers; without it, relu) and ``normalize``.
+``classes``, ``activation`` (of the hidden layers; without it, relu) and ``normalize``; and ``columns``,
+a JSON object, if the features or classes of the training have names.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import cast
@@ -29,6 +30,7 @@ from xpnet._lib.files import save
 from xpnet._typing import Array, as_array
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
+from xpnet.nn.columns import NO_COLUMNS, Columns
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.inputs import Kind, Normalization
 from xpnet.nn.layers import BatchNorm, Linear, Parameters, RunningStatistics
@@ -71,12 +73,15 @@ class SavedModel:
         The normalisation of the inputs.
     activation
         Of the hidden layers: a name in ``functional.ACTIVATIONS``.
+    columns
+        The names of the features and classes, if they have names.
     """
 
     parameters: Parameters
     statistics: list[RunningStatistics]
     normalization: Normalization
     activation: str = "relu"
+    columns: Columns = NO_COLUMNS
 
     @property
     def layers(self) -> list[Tensors]:
@@ -134,6 +139,8 @@ def encode_model(model: SavedModel) -> bytes:
         "activation": model.activation,
         "normalize": model.normalization.kind,
     }
+    if (columns := model.columns.to_json()) is not None:
+        metadata["columns"] = columns
     statistics = np.asarray(model.normalization.shift), np.asarray(model.normalization.scale)
     tensors = dict(zip(STATISTICS, statistics, strict=True))
     for kind, parts in ("layers", model.layers), ("norms", model.norms):
@@ -202,7 +209,8 @@ def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
     normalization = Normalization(cast("Kind", normalize), shift, scale)
     model = SavedModel(parameters, statistics, normalization, activation)
     _raise_first(_find_metadata_problems(metadata, model.sizes))
-    return model
+    features, *_, classes = model.sizes
+    return replace(model, columns=Columns.from_json(metadata.get("columns"), features, classes))
 
 
 def _as_column(values: np.ndarray) -> Array:
