@@ -259,6 +259,7 @@ BAD_DATA = [
     (pd.DataFrame({"a": [1.5, None]}), [0, 1], "X, row 2, column 1: nan is not a finite"),
     ([[300, 1]], [0], "X, row 1, column 1: 300 is outside 0 to 255"),
     (GOOD, [0, 1], "X holds 4 samples, y holds 2 labels"),
+    (GOOD, ["a", "b", "1", "a"], "y: label '1': a label is text here"),
     (GOOD, [0, 1, 0.5, 1], "y, row 3: label 0.5: a label is a whole number"),
     (GOOD, GOOD, "y: its shape is 4x3, labels have one dimension"),
 ]

@@ -8,21 +8,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.tree import tree_map
 from xpnet.backends.base import Backend
-from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import resolve
 from xpnet.config import TrainConfig
 from xpnet.config.rules import integer_from
 from xpnet.config.settings import Arithmetic, RunSettings
 from xpnet.config.sources import from_json
+from xpnet.config.training import TABLE_SETTINGS
+from xpnet.data.arrays import make_table, to_features
 from xpnet.data.datasets import Dataset, join_halves
-from xpnet.data.table import Table, as_features, as_labels
+from xpnet.data.table import Table
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
@@ -33,10 +34,9 @@ from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
 from xpnet.training.state import TrainState
 from xpnet.training.trainer import Trainer, select_backend
 
-if TYPE_CHECKING:
-    from xpnet._typing import Array
-
-COMMAND_LINE_ONLY = {"data", "test_data", "repeats"} | {field.name for field in fields(RunSettings)}
+COMMAND_LINE_ONLY = {"data", "test_data", *TABLE_SETTINGS, "repeats"} | {
+    field.name for field in fields(RunSettings)
+}
 COMMAND_LINE_ONLY -= {"log_every"}
 """Settings of files and output, which ``fit`` does not take."""
 
@@ -67,7 +67,8 @@ class Model:
     """A trained network.
 
     Its methods take raw rows (m, features) like those it was trained on, uint8 pixels or floats: NumPy
-    arrays, lists, pandas data frames, or arrays of the model's backend. They return NumPy arrays.
+    arrays, lists, pandas data frames, or arrays of the model's backend. They return NumPy arrays. The columns
+    of a data frame are found by their names, if those of the training had names.
 
     Parameters
     ----------
@@ -103,26 +104,37 @@ class Model:
         """The SHA-256 of the parameters, as `xpnet train` prints it."""
         return fingerprint(self.network.layers, self.network.norms)
 
-    def predict(self, X: object) -> NDArray[np.int64]:
-        """Return the class of each row, (m,).
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, in the order of their numbers; None if they have none."""
+        return self.network.columns.classes
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The names of the features; None if they have none."""
+        return self.network.columns.features
+
+    def predict(self, X: object) -> NDArray[np.generic]:
+        """Return the class of each row, (m,): its name if the classes have names, else its number.
 
         Raises
         ------
         DataError
             The rows are not numbers, or do not have the network's features.
         """
-        return self.predictor.predict(_to_features(X, self.predictor.backend))
+        numbers = self.predictor.predict(self._to_features(X))
+        return numbers if self.class_names is None else np.array(self.class_names)[numbers]
 
     def predict_proba(self, X: object) -> NDArray[np.floating]:
         """Return the probability of each class, (m, classes); errors as in `predict`.
 
         float64 in reproducible arithmetic, else of the dtype of the parameters.
         """
-        return self.predictor.probabilities(_to_features(X, self.predictor.backend))
+        return self.predictor.probabilities(self._to_features(X))
 
     def logits(self, X: object) -> NDArray[np.floating]:
         """Return the logits, the inputs of the softmax, (m, classes); dtype and errors as `predict_proba`."""
-        return self.predictor.logits(_to_features(X, self.predictor.backend))
+        return self.predictor.logits(self._to_features(X))
 
     def evaluate(self, X: object, y: object) -> Evaluation:
         """Return metrics on rows (m, features) with labels (m,); the loss is the cross-entropy.
@@ -132,7 +144,7 @@ class Model:
         DataError
             As in `predict`; or rows and labels differ in number, or a label is none of the classes.
         """
-        table = _make_table(X, y, self.predictor.backend)
+        table = make_table(X, y, self.predictor.backend, columns=self.network.columns)
         return evaluate(self.predictor, table.x, table.y)
 
     def save(self, path: str | Path) -> None:
@@ -150,6 +162,9 @@ class Model:
         """The network on its backend; built at first use."""
         backend = resolve(self.device, self.backend).backend
         return Predictor(self.network, backend, self.arithmetic)
+
+    def _to_features(self, X: object) -> NDArray[np.generic]:
+        return to_features(X, self.predictor.backend, "X", self.network.columns)
 
     def __getstate__(self) -> dict[str, object]:
         # The predictor, which holds a library's arrays, is rebuilt after unpickling.
@@ -192,7 +207,7 @@ def fit(
         (m, features): uint8 pixels or floats. Other integers are pixels, too, and must be from 0 to 255.
         NumPy arrays, lists, pandas data frames, or arrays of the backend.
     y
-        (m,) labels: 0, 1, 2 and so on.
+        (m,) labels: 0, 1, 2 and so on, or text, whose names the model keeps.
     validation_data
         Validation samples: rows and labels. They are evaluated after each epoch, and `patience` stops
         training by them. `validation=N` holds out N of the rows in `X` instead.
@@ -234,9 +249,10 @@ def fit(
     if classes is not None:
         integer_from(1).check("fit: classes", _to_python(classes), classes)
     backend = backend_from_settings(config)
-    training, validation = _make_table(X, y, backend), None
+    training, validation = make_table(X, y, backend), None
     if validation_data is not None:
-        validation = _make_table(*validation_data, backend, " in validation_data")
+        source = " in validation_data"
+        validation = make_table(*validation_data, backend, source, columns=training.columns)
     data = make_dataset(training, validation, classes)
     return train(config, backend, data, patience=patience, callback=callback)[0]
 
@@ -248,7 +264,7 @@ def fit(
 class ArrayData(Dataset):
     """Arrays as a data set, whose test samples, of which there may be none, are validation samples."""
 
-    number_of_classes: int
+    number_of_classes: int = 0
 
     @property
     def classes(self) -> int:
@@ -278,6 +294,9 @@ def make_dataset(training: Table, validation: Table | None = None, classes: int 
         if label >= classes:
             msg = f"{source}: expected labels from 0 to {classes - 1}, got {label}"
             raise DataError(msg)
+    if training.columns.classes is not None and classes != len(training.columns.classes):
+        msg = f"classes: expected {len(training.columns.classes)}, as many as there are names, got {classes}"
+        raise DataError(msg)
     data = join_halves("arrays", training, test)
     return ArrayData(**vars(data), number_of_classes=classes)
 
@@ -310,11 +329,6 @@ def backend_from_settings(config: TrainConfig) -> Backend:
     if selection.warning is not None:
         warnings.warn(selection.warning, stacklevel=3)
     return selection.backend
-
-
-def host_array(array: object, backend: Backend) -> object:
-    """Convert an array of the backend to NumPy; return anything else unchanged."""
-    return backend.to_host(cast("Array", array)) if backend.owns(array) else array
 
 
 def train(
@@ -382,29 +396,3 @@ def _to_python(value: object) -> object:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     return [_to_python(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _make_table(X: object, y: object, backend: Backend, source: str = "") -> Table:
-    x_from, y_from = f"X{source}", f"y{source}"
-    x, numbers = _to_features(X, backend, x_from), _to_numbers(y, backend, y_from)
-    return Table(x, as_labels(numbers, numbers.shape, y_from), x_from, y_from)
-
-
-def _to_features(X: object, backend: Backend, source: str = "X") -> NDArray[np.generic]:
-    numbers = _to_numbers(X, backend, source)
-    return as_features(numbers, numbers.shape, source)
-
-
-def _to_numbers(values: object, backend: Backend, source: str) -> NDArray[np.generic]:
-    """Convert a list, data frame or array of numbers to a NumPy array; DataError if there are others."""
-    try:
-        array = np.asarray(host_array(values, backend))
-        if array.dtype == object:  # Python numbers, and None
-            array = array.astype(np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:  # each library raises its own
-        msg = f"{source}: expected an array of numbers, got a {type(values).__name__}: {one_line(error)}"
-        raise DataError(msg) from error
-    if array.dtype.kind not in "buif":
-        msg = f"{source}: expected an array of numbers, got {array.dtype}"
-        raise DataError(msg)
-    return array

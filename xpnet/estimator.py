@@ -6,9 +6,10 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.api import TrainingProgress, backend_from_settings, host_array, make_dataset, parse_settings, train
+from xpnet.api import TrainingProgress, backend_from_settings, make_dataset, parse_settings, train
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig, settings
+from xpnet.data.arrays import host_array
 from xpnet.data.table import Table, as_features
 from xpnet.errors import ConfigError
 

@@ -143,7 +143,7 @@ def test_a_data_set_and_a_single_file_of_its_test_samples_give_the_same(capsys, 
     for path in ("data.npz", tmp_path / "test.csv", tmp_path / "test.npz"):
         assert metrics_of(capsys, RUN, "--data", path) == {**expected, "data": str(path)}
     words = ("--data", tmp_path / "train.csv", "--test-data", tmp_path / "test.csv")
-    assert metrics_of(capsys, RUN, *words) == {**expected, "data": "train"}
+    assert metrics_of(capsys, RUN, *words) == {**expected, "data": str(tmp_path / "test.csv")}
 
 
 # What is printed and written

@@ -111,6 +111,10 @@ OPTIMIZER = "one of sgd, momentum, nesterov, adam, adamw"
 SWITCHES = "batch_norm require_device overwrite report quiet debug"
 KINDS = [
     Kind("data test_data init_from resume out", "a path", (Path("a\0b"), "text", 3), TEXT.map(Path)),
+    Kind("test_split", "a number between 0 and 1", (0.0, 1.0, NAN, True), st.floats(0.01, 0.99)),
+    Kind("label", "the name or the number of a column", ("", 1), TEXT),
+    one_of("missing", types.Missing),
+    one_of("columns", types.ColumnKind),
     whole("validation epochs warmup_epochs", 0),
     whole("patience repeats schedule_step_epochs log_every", 1),
     word_or_whole("batch_size", "full"),
@@ -188,6 +192,10 @@ MODEL = Path("m.safetensors")
 TWO_RATES = {"learning_rate": (0.1, 0.3)}
 WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"test_data": Path("t.csv")}, "--test-data: needs --data TRAIN.csv beside it, got t.csv alone"),
+    (
+        {"data": Path("d.csv"), "test_data": Path("t.csv"), "test_split": 0.2},
+        "--test-split: there is --test-data already: give one of the two",
+    ),
     ({"augment_elastic_sigma": 4.0}, "--augment-elastic-sigma: needs --augment-elastic-alpha, the strength "),
     ({"activation": "tanh", "hidden": ()}, f"--activation: {NO_LAYERS}"),
     ({"batch_norm": True, "hidden": ()}, f"--batch-norm: {NO_LAYERS}"),
@@ -499,7 +507,9 @@ def descriptions(text: str) -> dict[str, list[str]]:
 
 def test_the_help_describes_every_flag_within_80_columns(help_text: str) -> None:
     described = descriptions(help_text)
-    assert list(described) == ["recipe", "config", "print_config", *NAMES]
+    after = NAMES.index("columns") + 1
+    with_switches = [*NAMES[:after], "pixels", "features", *NAMES[after:]]
+    assert list(described) == ["recipe", "config", "print_config", *with_switches]
     assert all(described.values())
     assert "\n  --learning-rate, --lr FLOAT [FLOAT ...]\n" in help_text
     assert help_text.count("--no-") == len(SWITCHES.split())

@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -18,10 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xpnet.data import csv, csv_layout, datasets, memmap
+from xpnet.data import datasets, memmap
 from xpnet.data.datasets import Dataset, check_copy_memory, digest, load
 from xpnet.data.memmap import is_mapped, with_random_access
-from xpnet.data.npy import read_npy
 from xpnet.errors import ConfigError, DataError, XPNetError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,248 +165,75 @@ def test_the_bundled_mnist_is_found_in_a_wheel_then_in_a_checkout(
     assert datasets.find_bundled_folder() == wheel
 
 
-def test_pandas_is_imported_only_for_csv() -> None:
+def test_pandas_is_imported_only_for_decimals_in_csv_files() -> None:
     code = "import sys; from xpnet import datasets; datasets.load(); sys.exit('pandas' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_folder_of_idx_files(tmp_path: Path, packed: bool) -> None:
-    dataset = load(write_idx(tmp_path / "digits", packed=packed))
-    assert_holds(dataset, SMALL, np.uint8)
-    assert (dataset.name, dataset.features, dataset.classes) == ("digits", 6, 3)
-
-
-def test_idx_files_with_a_dot_in_their_names(tmp_path: Path) -> None:
-    for path in write_idx(tmp_path).iterdir():
-        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
-    assert_holds(load(tmp_path), SMALL, np.uint8)
-
-
-def test_idx_decompressed_under_its_old_name(tmp_path: Path) -> None:
-    for path in write_idx(tmp_path).iterdir():
-        path.rename(f"{path}.gz")
-    assert_holds(load(tmp_path), SMALL, np.uint8)
-
-
-def test_gzip_of_several_members(tmp_path: Path) -> None:
-    content = idx(SMALL.x_train)
-    write_idx(tmp_path)
-    (tmp_path / IMAGES).write_bytes(gzip.compress(content[:20]) + gzip.compress(content[20:]))
-    assert_holds(load(tmp_path), SMALL, np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("stored", "read"),
-    [("i1", "u1"), ("i2", "u1"), ("i4", "u1"), ("f4", "f4"), ("f8", "f8")],
-)
-@pytest.mark.parametrize("form", ["idx", "npy", "npz"])
-def test_the_type_of_the_features(tmp_path: Path, form: str, stored: str, read: str) -> None:
-    arrays = SMALL._replace(x_train=SMALL.x_train.astype(stored), x_test=SMALL.x_test.astype(stored))
-    if form == "idx":
-        dataset = load(write_idx(tmp_path, arrays))
+@pytest.mark.parametrize("form", ["idx", "idx.gz", "npy", "compressed npz"])
+def test_a_dataset_in_each_form(tmp_path: Path, form: str) -> None:
+    path = tmp_path / ("digits.npz" if form.endswith("npz") else "digits")
+    if path.suffix:
+        np.savez_compressed(path, **SMALL._asdict())
     elif form == "npy":
-        dataset = load(write_npy(tmp_path, arrays))
+        write_npy(path)
     else:
-        dataset = load(write_npz(tmp_path / "a.npz", **arrays._asdict()))
-    assert_holds(dataset, arrays, read)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda array: array.astype(array.dtype.newbyteorder(">")),
-        np.asfortranarray,
-        lambda array: array.astype(np.float16),
-    ],
-    ids=["big-endian", "Fortran order", "float16"],
-)
-def test_arrays_in_other_layouts(tmp_path: Path, change: Callable[[Array], Array], map_all: None) -> None:
-    x = (SMALL.x_train / 4).astype(np.float32), (SMALL.x_test / 4).astype(np.float32)
-    arrays = SMALL._replace(x_train=change(x[0]), x_test=change(x[1]))
-    for path in (
-        write_npz(tmp_path / "a.npz", **arrays._asdict()),
-        write_npy(tmp_path / "npy", arrays),
-    ):
-        dataset = load(path)
-        assert_holds(dataset, SMALL._replace(x_train=x[0], x_test=x[1]), np.float32)
-        assert not is_mapped(dataset.x_train)
-
-
-def test_booleans_and_columns_of_labels(tmp_path: Path, map_all: None) -> None:
-    x = SMALL.x_train % 2 == 0
-    arrays = SMALL._replace(x_train=x, y_train=SMALL.y_train.reshape(-1, 1).astype(np.float64))
-    for path in (
-        write_npz(tmp_path / "a.npz", **arrays._asdict()),
-        write_npy(tmp_path / "npy", arrays),
-    ):
-        assert_holds(load(path), SMALL._replace(x_train=x.astype(np.uint8)), np.uint8)
-
-
-def test_a_folder_of_npy_files(tmp_path: Path) -> None:
-    dataset = load(write_npy(tmp_path / "digits"))
+        write_idx(path, packed=form == "idx.gz")
+    dataset = load(path)
     assert_holds(dataset, SMALL, np.uint8)
     assert (dataset.name, dataset.features, dataset.classes) == ("digits", 6, 3)
+    assert (dataset.feature_names, dataset.class_names) == (None, None)
+    assert load(write_npz(tmp_path / "a.npz", y_test=np.array([7, 1]))).classes == 8
 
 
-def test_compressed_npz(tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "a.npz", **SMALL._asdict())
-    assert_holds(load(tmp_path / "a.npz"), SMALL, np.uint8)
+@pytest.mark.parametrize("rename", [lambda name: name.replace("-idx", ".idx"), lambda name: f"{name}.gz"])
+def test_idx_files_under_other_names(tmp_path: Path, rename: Callable[[str], str]) -> None:
+    for path in write_idx(tmp_path).iterdir():
+        path.rename(path.with_name(rename(path.name)))
+    content = (tmp_path / rename(IMAGES)).read_bytes()
+    assert_holds(load(tmp_path), SMALL, np.uint8)
+    members = gzip.compress(content[:20]) + gzip.compress(content[20:])
+    (tmp_path / rename(IMAGES)).write_bytes(members)
+    assert_holds(load(tmp_path), SMALL, np.uint8)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda text: text,
-        lambda text: text.split("\n", 1)[1],
-        lambda text: text.removesuffix("\n"),
-        lambda text: text + "\n\n",
-        lambda text: text.replace("\n", "\n\n", 3),
-        lambda text: "\n" + text,
-        lambda text: text.replace("\n", "\r\n"),
-        lambda text: "\ufeff" + text,
-        lambda text: "\ufeff" + text.split("\n", 1)[1],
-        lambda text: re.sub(r"[^,\n]+", r'"\g<0>"', text),
-        lambda text: re.sub(r"[^,\n]+", r'"\g<0>"', text.split("\n", 1)[1]),
-        lambda text: text.replace("1x", "größe "),
-        lambda text: text.replace(",", ", "),
-        lambda text: text.replace("label,", "class,").replace("1x", ""),
-    ],
-    ids=[
-        "header", "no header", "no last line end", "blank last lines", "blank lines",
-        "blank first line", "Windows line ends", "byte-order mark", "byte-order mark, no header",
-        "quoted cells", "quoted cells, no header", "names in UTF-8", "spaces", "names that count",
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("packed", [False, True])
-def test_forms_of_csv(tmp_path: Path, change: Callable[[str], str], packed: bool) -> None:
-    paths = []
-    for half, x, y in (("train", *SMALL[:2]), ("test", *SMALL[2:])):
-        content = change(table(x, y)).encode()
-        paths.append(tmp_path / f"{half}.csv{'.gz' if packed else ''}")
-        paths[-1].write_bytes(gzip.compress(content) if packed else content)
-    dataset = load(*paths)
-    assert_holds(dataset, SMALL, np.uint8)
-    assert dataset.name == "train"
+BIG_ENDIAN: Callable[[Array], Array] = lambda array: array.astype(array.dtype.newbyteorder(">"))  # noqa: E731
 
 
 @pytest.mark.parametrize(
-    ("rows", "dtype", "x", "y"),
+    ("x_train", "x_test", "dtype"),
     [
-        ("0,0,255\n1,7,8\n", np.uint8, [[0, 255], [7, 8]], [0, 1]),
-        ("0,0,255\n1,7,8.5\n", np.float64, [[0, 255], [7, 8.5]], [0, 1]),
-        ("0,0,255\n1,7.0,8\n", np.float64, [[0, 255], [7, 8]], [0, 1]),
-        ("0,300.0,-4\n1,7,8\n", np.float64, [[300, -4], [7, 8]], [0, 1]),
-        ("0,1e3,2\n1,7,8\n", np.float64, [[1000, 2], [7, 8]], [0, 1]),
-        ("0,300,2\n1,7,.5\n", np.float64, [[300, 2], [7, 0.5]], [0, 1]),
-        ("0.0,1,2\n3.0,7,8\n", np.uint8, [[1, 2], [7, 8]], [0, 3]),
-        ("65535,1,2\n256,7,8\n", np.uint8, [[1, 2], [7, 8]], [65535, 256]),
-        ("+0,007,+2\n1,7,8\n", np.uint8, [[7, 2], [7, 8]], [0, 1]),
+        (BIG_ENDIAN(SMALL.x_train / 4), SMALL.x_test / 4, np.float64),
+        (np.asfortranarray(SMALL.x_train / 4), SMALL.x_test / 4, np.float64),
+        (SMALL.x_train.astype(np.float16), SMALL.x_test.astype(np.float16), np.float32),
+        (SMALL.x_train.astype(np.float32), SMALL.x_test.astype(np.float64), np.float64),
+        (SMALL.x_train % 2 == 0, SMALL.x_test % 2 == 0, np.uint8),
     ],
-    ids=["pixels", "one decimal", "a whole number with a point", "a decimal point", "an exponent",
-         "a decimal after a large number", "labels with a point", "large labels", "signs and leading zeros"],
-)  # fmt: skip
-def test_the_type_of_csv_features(
-    tmp_path: Path, rows: str, dtype: Any, x: list[list[float]], y: list[int]
-) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text(rows)
-    dataset = load(path, path)
-    assert dataset.x_train.dtype == dtype
-    assert dataset.x_train.tolist() == x
-    assert dataset.y_train.tolist() == y
-    assert dataset.classes == max(y) + 1
-
-
-@given(st.lists(st.integers(-5, 1200), min_size=2, max_size=6))
-def test_integers_that_an_old_pandas_would_wrap_are_noticed(values: list[int]) -> None:
-    text = ",".join(map(str, values)).encode() + b"\n"
-    assert csv._may_exceed_uint8(text) == any(not 0 <= value <= 255 for value in values)
-
-
-@pytest.mark.parametrize("cell", ["256", "300", "999", "1024", "-1", "65536", "10000000000"])
-@pytest.mark.parametrize("wraps", [False, True])
-def test_no_pandas_wraps_an_integer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str, wraps: bool
-) -> None:
-    wraps = wraps or csv._pandas_wraps_integers()
-    monkeypatch.setattr(csv, "_pandas_wraps_integers", lambda: wraps)
-    path = tmp_path / "a.csv"
-    path.write_text(f"0,1,2\n1,{cell},3\n")
-    assert f"line 2, column 2: {cell} is outside 0 to 255" in refused(path, path)
-    path.write_text("0,1,2\n1,255,3\n")
-    assert load(path, path).x_train.tolist() == [[1, 2], [255, 3]]
-
-
-def test_classes_count_the_labels_of_both_halves(tmp_path: Path) -> None:
-    path = write_npz(tmp_path / "a.npz", y_test=np.array([7, 1]))
-    assert load(path).classes == 8
-
-
-def test_a_csv_in_many_parts_and_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_layout, "CHUNK_SIZE", 100)
-    monkeypatch.setattr(csv_layout, "MIN_PART_SIZE", 150)
-    monkeypatch.setattr(csv_layout, "_WORKERS", 7)
-    x = np.random.default_rng(0).integers(0, 256, (500, 7), np.uint8)
-    arrays = Arrays(x, np.arange(500) % 9, x[:3], np.arange(3))
-    for header in (True, False):
-        assert_holds(load(*write_csv(tmp_path, arrays, header=header)), arrays, np.uint8)
-
-
-@pytest.mark.parametrize("decimal", [False, True])
-def test_a_row_without_a_label_is_refused_wherever_a_part_begins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decimal: bool
-) -> None:
-    monkeypatch.setattr(csv_layout, "MIN_PART_SIZE", 100)
-    monkeypatch.setattr(csv_layout, "_WORKERS", 3)
-    row = b"1,2.5,3" if decimal else b"1,2,3"
-    path = tmp_path / "a.csv"
-    for bad in range(60):
-        rows = [row] * 60
-        rows[bad] = row[1:]
-        path.write_bytes(HEAD + b"\n".join(rows) + b"\n")
-        where = f"{path}, line {bad + 2}, column 1 (label): is empty"
-        assert refused(path, path).startswith(where)
-
-
-def test_a_large_table_with_a_row_without_a_label_loses_no_rows(tmp_path: Path) -> None:
-    """Two parts of two megabytes each, the second of which begins with that row."""
-    row = b"1" + b",200" * 400 + b"\n"
-    half = csv_layout.MIN_PART_SIZE // len(row) + 1
-    path = tmp_path / "a.csv"
-    path.write_bytes(row * half + row[1:] + row * (half - 2))
-    actual = refused(path, path)
-    assert actual.startswith(f"{path}, line {half + 1}, column 1: is empty")
-
-
-def test_float32_and_float64_halves_become_float64(tmp_path: Path) -> None:
-    path = write_npz(
-        tmp_path / "a.npz",
-        x_train=SMALL.x_train.astype(np.float32),
-        x_test=SMALL.x_test.astype(np.float64),
-    )
-    assert_holds(load(path), SMALL, np.float64)
+    ids=["big-endian", "Fortran order", "float16", "float32 and float64", "booleans"],
+)
+def test_arrays_in_other_types(tmp_path: Path, x_train: Array, x_test: Array, dtype: Any, form: str) -> None:
+    labels = SMALL.y_train.reshape(-1, 1).astype(np.float64)
+    arrays = SMALL._replace(x_train=x_train, x_test=x_test, y_train=labels)
+    for path in (write_npz(tmp_path / "a.npz", **arrays._asdict()), write_npy(tmp_path / "npy", arrays)):
+        assert_holds(load(path), arrays, dtype)
 
 
 # Maps of files
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_npy_features_are_mapped_in_their_own_type(tmp_path: Path, map_all: None, dtype: Any) -> None:
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "i4", "f4", "f8"])
+@pytest.mark.parametrize("write", [write_npy, write_idx])
+def test_features_that_need_no_conversion_are_mapped(
+    tmp_path: Path, map_all: None, write: Callable[[Path, Arrays], Path], dtype: str
+) -> None:
     arrays = SMALL._replace(x_train=SMALL.x_train.astype(dtype), x_test=SMALL.x_test.astype(dtype))
-    dataset = load(write_npy(tmp_path, arrays))
-    assert_holds(dataset, arrays, dtype)
-    assert is_mapped(dataset.x_train)
-    assert is_mapped(dataset.x_test)
-    assert not is_mapped(dataset.y_train)
-
-
-def test_idx_pixels_are_mapped(tmp_path: Path, map_all: None) -> None:
-    dataset = load(write_idx(tmp_path))
-    assert_holds(dataset, SMALL, np.uint8)
-    assert is_mapped(dataset.x_train)
-    assert is_mapped(dataset.x_train[1:3])
+    dataset = load(write(tmp_path, arrays))
+    assert_holds(dataset, arrays, dtype if dtype[0] == "f" else np.uint8)
+    expected = dtype == "u1" or (write is write_npy and dtype[0] == "f")
+    assert (is_mapped(dataset.x_train), is_mapped(dataset.x_test)) == (expected, expected)
+    assert is_mapped(dataset.x_train[1:3]) == expected
     assert not is_mapped(dataset.x_train.copy())
+    assert not is_mapped(dataset.y_train)
 
 
 def test_a_map_is_a_plain_array_that_cannot_be_written(tmp_path: Path, map_all: None) -> None:
@@ -416,12 +243,6 @@ def test_a_map_is_a_plain_array_that_cannot_be_written(tmp_path: Path, map_all: 
         x[0, 0] = 1
     with pytest.raises(ValueError, match="WRITEABLE"):
         x.flags.writeable = True
-
-
-@pytest.mark.parametrize("dtype", ["i1", "i4", "f4", "f8"])
-def test_idx_features_that_must_be_converted_are_read(tmp_path: Path, map_all: None, dtype: str) -> None:
-    arrays = SMALL._replace(x_train=SMALL.x_train.astype(dtype), x_test=SMALL.x_test.astype(dtype))
-    assert not is_mapped(load(write_idx(tmp_path, arrays)).x_train)
 
 
 def test_compressed_and_small_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,13 +276,6 @@ def test_a_second_map_for_reading_in_any_order(tmp_path: Path, map_all: None) ->
         assert with_random_access(array) is array
 
 
-def test_a_map_outlives_the_name_of_its_file(tmp_path: Path, map_all: None) -> None:
-    dataset = load(write_idx(tmp_path))
-    for path in tmp_path.iterdir():
-        path.unlink()
-    assert_holds(dataset, SMALL, np.uint8)
-
-
 # Round trips
 
 
@@ -487,7 +301,7 @@ def any_arrays(draw: st.DrawFn, dtype: str) -> Arrays:
 def test_every_format_gives_the_same_arrays_and_digest(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, form: str
 ) -> None:
-    @settings(max_examples=25)
+    @settings(max_examples=10)
     @given(any_arrays(dtype), st.booleans())
     def check(arrays: Arrays, option: bool) -> None:
         folder = tmp_path_factory.mktemp("formats")
@@ -496,21 +310,13 @@ def test_every_format_gives_the_same_arrays_and_digest(
         loaded.append(load(write_npy(folder / "npy", arrays)))
         assert is_mapped(loaded[-1].x_train) == (form == "mapped")
         if dtype != "f4":
-            loaded.append(load(*write_csv(folder, arrays, header=option)))
+            kind = "pixels" if dtype == "u1" else "features"
+            loaded.append(load(*write_csv(folder, arrays, header=option), columns=kind))
         for dataset in loaded:
             assert_holds(dataset, arrays, dtype)
             assert digest(dataset) == digest(loaded[0])
 
     check()
-
-
-def test_the_digest_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y = np.arange(35, dtype=np.float32).reshape(7, 5), np.arange(7, dtype=np.int32)
-    dataset = Dataset(x, y, x[::-1], y[::-1], "a")
-    whole = digest(dataset)
-    for size in (1, 19, 20, 61, 1000):
-        monkeypatch.setattr(datasets, "_HASHED_AT_ONCE", size)
-        assert digest(dataset) == whole
 
 
 def test_the_digest_depends_on_values_types_and_shapes() -> None:
@@ -525,6 +331,15 @@ def test_the_digest_depends_on_values_types_and_shapes() -> None:
     ]
     assert len({digest(dataset) for dataset in variants}) == len(variants)
     assert digest(variants[0]) == digest(Dataset(x, y, x, y, "another name"))
+
+
+@pytest.mark.parametrize("size", [1, 19, 20, 61, 1000])
+def test_the_digest_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    x, y = np.arange(35, dtype=np.float32).reshape(7, 5), np.arange(7, dtype=np.int32)
+    dataset = Dataset(x, y, x[::-1], y[::-1], "a")
+    whole = digest(dataset)
+    monkeypatch.setattr(datasets, "_HASHED_AT_ONCE", size)
+    assert digest(dataset) == whole
 
 
 # Defects: which arguments, then IDX, CSV, NPZ
@@ -545,31 +360,16 @@ def test_arguments_that_do_not_go_together(tmp_path: Path) -> None:
     npz, folder = write_npz(tmp_path / "a.npz"), write_idx(tmp_path / "idx")
     (tmp_path / "notes.txt").write_text("notes")
     assert refused(None, test) == f"--test-data {test}: goes with --data TRAIN.csv"
-    assert refused(train) == f"--data {train}: a CSV file needs --test-data TEST.csv beside it"
     assert refused(train, npz) == f"--test-data {npz}: is not a .csv or .csv.gz file"
     for data in (npz, folder):
         assert f"{data} holds its own test samples" in refused(data, test)
     assert "is none of what --data takes: a folder of four" in refused(tmp_path / "notes.txt")
     assert "is none of what --data takes" in refused(folder / IMAGES)
-
-
-@pytest.mark.parametrize("name", ["nowhere", "nowhere.npz"])
-def test_a_missing_dataset(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    assert refused(path).startswith(f"{path}: no such file or folder; --data takes a folder")
-
-
-@pytest.mark.parametrize("missing", ["train.csv", "test.csv"])
-def test_a_missing_csv(tmp_path: Path, missing: str) -> None:
-    train, test = write_csv(tmp_path)
-    (tmp_path / missing).unlink()
-    assert refused(train, test) == f"{tmp_path / missing}: no such file"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_one_of_the_four_files_is_missing(tmp_path: Path, name: str) -> None:
-    (write_idx(tmp_path) / name).unlink()
-    assert refused(tmp_path).startswith(f"{tmp_path}: has no {name} (or {name}.gz); a data folder")
+    nowhere, long = tmp_path / "nowhere.npz", tmp_path / ("x" * 300)
+    assert refused(nowhere).startswith(f"{nowhere}: no such file or folder; --data takes a folder")
+    assert refused(long) == f"{long}: cannot be read (File name too long)"
+    test.unlink()
+    assert refused(train, test) == f"{test}: no such file"
 
 
 def test_a_folder_where_a_file_is_expected(tmp_path: Path) -> None:
@@ -593,11 +393,6 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert refused(train, test) == f"{train}: cannot be read (Permission denied)"
 
 
-def test_a_name_that_the_system_refuses(tmp_path: Path) -> None:
-    path = tmp_path / ("x" * 300)
-    assert refused(path) == f"{path}: cannot be read (File name too long)"
-
-
 def flipped(content: bytes, position: int) -> bytes:
     return content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :]
 
@@ -609,38 +404,28 @@ BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), n
     ("name", "content", "message"),
     [
         (IMAGES, b"", "is empty"),
-        (IMAGES, gzip.compress(b""), "is empty"),
         (IMAGES, b"\0\0\x08", "begins with 0x000008, the magic number of an IDX file is"),
-        (IMAGES, b"\x89PNG\r\n", "begins with 0x89504e47, the magic number"),
         (IMAGES, b"\0\0\x0a\1" + bytes(8), "begins with 0x00000a01, the magic number"),
-        (IMAGES, b"\0\0\x08\0" + bytes(8), "begins with 0x00000800, the magic number"),
         (IMAGES, b"\0\0\x08\3\0\0\0\4\0\0", "ends inside its header"),
         (IMAGES, idx(SMALL.x_train)[:-1], "its sizes 4x2x3 take 24 bytes, only 23"),
-        (IMAGES, gzip.compress(idx(SMALL.x_train)[:-1]), "its sizes 4x2x3 take 24 bytes, only 23"),
         (IMAGES, idx(SMALL.x_train) + b"\0", "its sizes 4x2x3 take 24 bytes, more follow"),
-        (IMAGES, gzip.compress(idx(SMALL.x_train) + b"\0"), "take 24 bytes, more follow"),
         (IMAGES, b"\0\0\x08\3" + b"\xff" * 12, r"announces \d+ bytes of values, \d+ bytes cannot"),
         (IMAGES, b"\0\0\x08\xff" + b"\xff" * 1020, r"announces \d+ bytes of values, \d+ bytes"),
         (IMAGES, gzip.compress(b"\0\0\x0e\1\x3f\xff\xff\xff"), "compressed bytes cannot hold them"),
         (IMAGES, idx(SMALL.y_train), "1 dimension, features need at least 2 .*the labels?"),
         (LABELS, idx(SMALL.x_train), "its shape is 4x2x3, labels have one dimension: .*features?"),
         (IMAGES, idx(SMALL.x_train[:0]), "holds no values .*its shape is 0x2x3"),
-        (IMAGES, idx(SMALL.x_train[:, :0]), "holds no values .*its shape is 4x0x3"),
         (IMAGES, BIG[:-200], "the gzip data ends too early: download the file again"),
-        (IMAGES, BIG[:-4], "the gzip data ends too early"),
         (IMAGES, flipped(BIG, len(BIG) - 8), r"the gzip data is damaged \(CRC check failed"),
-        (IMAGES, flipped(BIG, len(BIG) - 3), r"the gzip data is damaged \(Incorrect length"),
         (IMAGES, flipped(BIG, 500), "the gzip data is damaged"),
         (IMAGES, BIG + b"junk", r"the gzip data is damaged \(Not a gzipped file"),
         (IMAGES, idx(SMALL.x_train[:3]), r"holds 3 samples, .*{labels} holds 4 labels"),
         (LABELS, idx(SMALL.y_train.astype("i1") - np.int8(1)), "row 1: label -1: a label is a whole"),
         (LABELS, idx(np.array([0, 2, 1.5, 0])), "row 3: label 1.5: a label is a whole number"),
-        (LABELS, idx(np.array([0, 2, np.nan, 0])), "row 3: label nan: a label is a whole number"),
         (LABELS, idx(np.array([0, 65536, 1, 0], "i4")), "row 2: label 65536: a label is .* 65535"),
         (IMAGES, idx(np.array([[0, 1], [2, 256]] * 2, "i2")), "row 2, column 2: 256 is outside 0 to"),
         (IMAGES, idx(np.array([[0, 1], [-2, 5]] * 2, "i1")), "row 2, column 1: -2 is outside 0 to 255"),
         (IMAGES, idx(np.array([[0, 1], [2, np.nan]] * 2)), "row 2, column 2: nan is not a finite"),
-        (IMAGES, idx(np.array([[0, -np.inf], [2, 3]] * 2)), "row 1, column 2: -inf is not a finite"),
         (TEST_IMAGES, idx(SMALL.x_test[:, :1]), "has 3 features a sample, .*{images} has 6"),
         (TEST_IMAGES, idx(SMALL.x_test / 255), "holds whole numbers .*decimals: write both"),
     ],
@@ -652,128 +437,6 @@ def test_defects_of_idx(tmp_path: Path, name: str, content: bytes, message: str,
     assert str(tmp_path / name) in actual
     expected = message.replace("{labels}", LABELS).replace("{images}", IMAGES)
     assert re.search(expected, actual), actual
-
-
-HEAD = b"label,1x1,1x2\n"
-PIXEL = "a pixel is a whole number from 0 to 255"
-HINT = "; write numbers that are not pixels with a decimal point"
-RULES = {
-    "pixel": PIXEL,
-    "label": "a label is a whole number from 0 to 65535",
-    "feature": "a feature is a number",
-    "hint": HINT,
-    "row": "a row is a label and its features, separated by commas",
-    "large": f"{'9' * 30} is outside 0 to 255: {PIXEL}{HINT}",
-    "cut": "y" * 40 + "…",
-}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "{}: is empty"),
-        (b"\n\r\n \n", "{}: is empty"),
-        (b"\xef\xbb\xbf", "{}: is empty"),
-        (HEAD, "{}: has a header but no rows"),
-        (HEAD + b"\n\n", "{}: has a header but no rows"),
-        (HEAD + b"0,1,2\n1,x,4\n", "{}, line 3, column 2 (1x1): 'x' is not a number: {pixel}"),
-        (b"0,1,2\n1,3,x\n", "{}, line 2, column 3: 'x' is not a number: {pixel}"),
-        (b"x,7,7\n1,3,4\n", "{}, line 1, column 1: 'x' is not a number: {label}"),
-        (HEAD + b"\n0,1,2\n\n1,x,4\n", "{}, line 5, column 2 (1x1): 'x' is not a number: {pixel}"),
-        (HEAD + b"0,1,256\n", "{}, line 2, column 3 (1x2): 256 is outside 0 to 255: {pixel}{hint}"),
-        (HEAD + b"0,-1,2\n", "{}, line 2, column 2 (1x1): -1 is outside 0 to 255: {pixel}{hint}"),
-        (HEAD + b"0,1," + b"9" * 30 + b"\n", "{}, line 2, column 3 (1x2): {large}"),
-        (HEAD + b"-1,1,2\n", "{}, line 2, column 1 (label): label -1: {label}"),
-        (HEAD + b"0.5,1,2\n", "{}, line 2, column 1 (label): label 0.5: {label}"),
-        (HEAD + b"65536,1,2\n", "{}, line 2, column 1 (label): label 65536: {label}"),
-        (HEAD + b"nan,1,2\n", "{}, line 2, column 1 (label): 'nan' is not a finite number: {label}"),
-        (HEAD + b",1,2\n", "{}, line 2, column 1 (label): is empty: {label}"),
-        (HEAD + b",1,2\n0,1,2\n", "{}, line 2, column 1 (label): is empty: {label}"),
-        (HEAD + b",1.5,2\n0,1,2\n", "{}, line 2, column 1 (label): is empty: {label}"),
-        (HEAD + b" ,1,2\n0,1,2\n", "{}, line 2, column 1 (label): is empty: {label}"),
-        (HEAD + b'"",1,2\n0,1,2\n', "{}, line 2, column 1 (label): is empty: {label}"),
-        (HEAD + b"0,1,2\n,1,2\n", "{}, line 3, column 1 (label): is empty: {label}"),
-        (b",7,2\n0,1,2\n", "{}, line 1, column 1: is empty: {label}"),
-        (HEAD + b"0,1\n1,2,3\n", "{}, line 2: has 2 values, the first line has 3"),
-        (HEAD + b"0,1,2\n1,2,3,4\n", "{}, line 3: has 4 values, the first line has 3"),
-        (HEAD + b"0,1,2,\n", "{}, line 2: has 4 values, the first line has 3"),
-        (HEAD + b"0,1\n1,2,3,4\n", "{}, line 2: has 2 values, the first line has 3"),
-        (HEAD + b"0,1,\n", "{}, line 2, column 3 (1x2): is empty: {pixel}"),
-        (HEAD + b"0,1,NaN\n", "{}, line 2, column 3 (1x2): 'NaN' is not a finite number: {pixel}"),
-        (HEAD + b"0,1.5,NaN\n", "{}, line 2, column 3 (1x2): 'NaN' is not a finite number: {feature}"),
-        (HEAD + b"0,1.5,-inf\n", "{}, line 2, column 3 (1x2): '-inf' is not a finite number: {feature}"),
-        (HEAD + b"0,1.5,1e999\n", "{}, line 2, column 3 (1x2): 1e999 is too large for float64"),
-        (HEAD + b"0,1.5,1_0\n", "{}, line 2, column 3 (1x2): '1_0' is not a number: {feature}"),
-        (HEAD + b"0,1,0x1F\n", "{}, line 2, column 3 (1x2): '0x1F' is not a number: {pixel}"),
-        (HEAD + b"0,1,True\n", "{}, line 2, column 3 (1x2): 'True' is not a number: {pixel}"),
-        (HEAD + b'0,1,"x"\n', "{}, line 2, column 3 (1x2): 'x' is not a number: {pixel}"),
-        (HEAD + b'0,1,"2\n0,1,2\n', "{}, line 2, column 3 (1x2): '\"2' is not a number: {pixel}"),
-        (HEAD + b"0,1,2\r0,1,2\n", "{}, line 2: has 5 values, the first line has 3"),
-        (HEAD + b"0,1,\xff\xfe\n", "{}, line 2, column 3 (1x2): '\\xff\\xfe' is not a number: {pixel}"),
-        (HEAD + b"0,1,\x1b[2J\n", "{}, line 2, column 3 (1x2): '\\x1b[2J' is not a number: {pixel}"),
-        (HEAD + b"0,1," + b"y" * 100 + b"\n", "{}, line 2, column 3 (1x2): '{cut}' is not a number: {pixel}"),
-        ("étiquette,1x1\n0,1\n".encode("latin-1"), "{}, line 1: is not text in UTF-8"),
-        ("label,1x1\n0,1\n".encode("utf-16"), "{}: is not a CSV file, nor any text in UTF-8"),
-        (HEAD + b"0,1,2\n1,3\x00,4\n", "{}: is not a CSV file, nor any text in UTF-8"),
-        (bytes(range(128, 256)), "{}, line 1: is not text in UTF-8"),
-        (b"label;1x1;1x2\n0;1;2\n", "{}, line 1: has one column; {row}"),
-        (b"0\n1\n", "{}, line 1: has one column; {row}"),
-    ],
-    ids=by_message,
-)  # fmt: skip
-@pytest.mark.parametrize("half", ["train.csv", "test.csv"])
-def test_defects_of_csv(tmp_path: Path, half: str, content: bytes, message: str) -> None:
-    narrow = SMALL._replace(x_train=SMALL.x_train[:, 0, :2], x_test=SMALL.x_test[:, 0, :2])
-    train, test = write_csv(tmp_path, narrow)
-    path = tmp_path / half
-    path.write_bytes(content)
-    assert refused(train, test) == message.format(path, **RULES)
-
-
-BIG_CSV = gzip.compress(
-    table(np.random.default_rng(0).integers(0, 256, (900, 9)), np.arange(900) % 9).encode()
-)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (BIG_CSV[:-200], "the gzip data ends too early"),
-        (flipped(BIG_CSV, len(BIG_CSV) - 8), "the gzip data is damaged"),
-        (BIG, "is not a CSV file"),
-    ],
-    ids=["truncated", "corrupt", "not a table"],
-)
-def test_defects_of_gzipped_csv(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "a.csv.gz"
-    path.write_bytes(content)
-    assert refused(path, path).startswith(f"{path}: {message}")
-
-
-def test_test_data_of_another_width_or_kind(tmp_path: Path) -> None:
-    train, test = write_csv(tmp_path, SMALL._replace(x_test=SMALL.x_test[:, :1]))
-    assert refused(train, test) == f"{test}: has 3 features a sample, {train} has 6"
-    train, test = write_csv(tmp_path, SMALL._replace(x_test=SMALL.x_test / 255))
-    assert refused(train, test) == (
-        f"{train}: holds whole numbers (pixels), {test} decimals: write both in the same way"
-    )
-
-
-def test_the_defect_is_found_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_layout, "CHUNK_SIZE", 64)
-    monkeypatch.setattr(csv_layout, "MIN_PART_SIZE", 150)
-    monkeypatch.setattr(csv_layout, "_WORKERS", 3)
-    lines = [b"label,a,b"] + [b"1,2,3"] * 100
-    path = tmp_path / "a.csv"
-    for line in (2, 3, 50, 101):
-        path.write_bytes(b"\n".join([*lines[: line - 1], b"1,2,?", *lines[line:]]))
-        assert refused(path, path).startswith(f"{path}, line {line}, column 3 (b): '?' is not")
-
-
-def test_the_first_of_several_defects_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes(HEAD + b"0,1,2\n0,1,x\n0,1\n0,1,y\n")
-    assert refused(path, path).startswith(f"{path}, line 3, column 3 (1x2): 'x' is not a number")
 
 
 def npy(array: Array, **kwargs: Any) -> bytes:
@@ -812,47 +475,27 @@ ARRAY_DEFECTS: list[tuple[bytes, str]] = [
     (npy(np.zeros((3, 6), np.uint8)), r"holds 3 samples, .*y_train(\.npy)? holds 4 labels"),
     (npy(np.full((4, 6), 1000)), "row 1, column 1: 1000 is outside 0 to 255"),
     (npy(np.array([[0.5, np.inf]] * 4)), "row 1, column 2: inf is not a finite number"),
+    (b"", "its .npy header is damaged"),
+    (header_only("(4, 6)"), "its sizes 4x6 take 24 bytes, only 0 follow"),
+    (header_only("(4, 6)") + bytes(25), "its sizes 4x6 take 24 bytes, more follow"),
+    (header_only(f"({10**12}, 6)"), r"announces 6000000000000 bytes of values, \d+ (compressed )?bytes ca"),
 ]
 
 
-@pytest.mark.parametrize(
-    ("x_train", "message"),
-    [
-        *ARRAY_DEFECTS,
-        (b"", "its .npy header is damaged"),
-        (header_only("(4, 6)"), "its sizes 4x6 take 24 bytes, only 0 follow"),
-        (header_only(f"({10**12}, 6)"), r"announces 6000000000000 bytes of values, \d+ compressed bytes ca"),
-        (header_only("(4, 6)") + bytes(25), "its sizes 4x6 take 24 bytes, more follow"),
-    ],
-    ids=by_message,
-)
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_defects_of_an_npz_array(tmp_path: Path, x_train: bytes, message: str, compression: int) -> None:
+@pytest.mark.parametrize(("x_train", "message"), ARRAY_DEFECTS, ids=by_message)
+@pytest.mark.parametrize("container", ["npy", zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_defects_of_an_array(
+    tmp_path: Path, x_train: bytes, message: str, container: int | str, form: str
+) -> None:
     path = tmp_path / "a.npz"
-    path.write_bytes(npz_bytes(x_train, compression))
-    actual = refused(path)
-    assert actual.startswith(f"{path}, x_train")
-    assert re.search(message, actual), actual
-
-
-@pytest.mark.parametrize(
-    ("x_train", "message"),
-    [
-        *ARRAY_DEFECTS,
-        (b"", "its .npy header is damaged"),
-        (header_only("(4, 6)"), "its sizes 4x6 take 24 bytes, only 0 follow"),
-        (header_only("(4, 6)") + bytes(23), "its sizes 4x6 take 24 bytes, only 23 follow"),
-        (header_only("(4, 6)") + bytes(25), "its sizes 4x6 take 24 bytes, more follow"),
-        (header_only(f"({10**12}, 6)"), r"announces 6\d+ bytes of values, 128 bytes cannot hold"),
-        (gzip.compress(npy(np.zeros((4, 6))))[:-9], "the gzip data ends too early"),
-    ],
-    ids=by_message,
-)
-def test_defects_of_an_npy_file(tmp_path: Path, x_train: bytes, message: str, form: str) -> None:
-    path = write_npy(tmp_path) / "x_train.npy"
-    path.write_bytes(x_train)
-    actual = refused(tmp_path)
-    assert actual.startswith(f"{path}")
+    if isinstance(container, int):
+        path.write_bytes(npz_bytes(x_train, container))
+        actual, where = refused(path), f"{path}, x_train"
+    else:
+        where = str(write_npy(tmp_path) / "x_train.npy")
+        Path(where).write_bytes(x_train)
+        actual = refused(tmp_path)
+    assert actual.startswith(where)
     assert re.search(message, actual), actual
 
 
@@ -863,25 +506,15 @@ def test_a_defect_far_down_in_mapped_features(tmp_path: Path, map_all: None) -> 
     assert refused(tmp_path) == f"{path}, row 2501, column 5: nan is not a finite number"
 
 
-@pytest.mark.parametrize("missing", ["y_train", "x_test", "y_test"])
-def test_one_of_the_four_npy_files_is_missing(tmp_path: Path, missing: str) -> None:
-    (write_npy(tmp_path) / f"{missing}.npy").unlink()
+@pytest.mark.parametrize("write", [write_npy, write_idx])
+def test_folders_that_miss_a_file_or_hold_two(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    names = NAMES if write is write_idx else [f"{key}.npy" for key in ("y_train", "x_test", "y_test")]
+    for name in names:
+        (write(tmp_path) / name).unlink()
+        assert refused(tmp_path).startswith(f"{tmp_path}: has no {name}")
+    write_npy(write_idx(tmp_path))
     assert refused(tmp_path) == (
-        f"{tmp_path}: has no {missing}.npy; it needs x_train.npy, y_train.npy, x_test.npy, y_test.npy"
-    )
-
-
-def test_a_folder_without_training_features_may_hold_either_form(tmp_path: Path) -> None:
-    (write_npy(tmp_path) / "x_train.npy").unlink()
-    assert refused(tmp_path).endswith(", or x_train.npy and so on")
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_folder_of_both_forms(tmp_path: Path, packed: bool) -> None:
-    write_npy(write_idx(tmp_path, packed=packed))
-    assert refused(tmp_path) == (
-        f"{tmp_path}: holds both x_train.npy and {IMAGES}{'.gz' if packed else ''}:"
-        " keep one of them in this folder"
+        f"{tmp_path}: holds both x_train.npy and {IMAGES}: keep one of them in this folder"
     )
 
 
@@ -901,23 +534,17 @@ def test_npz_arrays_that_do_not_go_together(tmp_path: Path, changes: dict[str, A
     assert re.search(message, refused(write_npz(tmp_path / "a.npz", **changes)))
 
 
-def test_a_pickle_in_an_npz_is_not_executed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["npz", "npy"])
+def test_a_pickle_is_not_executed(tmp_path: Path, form: str) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "executed",))
 
-    path = write_npz(tmp_path / "a.npz", y_train=np.array([Trap()], object))
+    trap = np.array([Trap()], object)
+    path = write_npz(tmp_path / "a.npz", y_train=trap) if form == "npz" else write_npy(tmp_path)
+    if form == "npy":
+        np.save(path / "y_train.npy", trap, allow_pickle=True)
     assert "holds Python objects" in refused(path)
-    assert not (tmp_path / "executed").exists()
-
-
-def test_a_pickle_in_an_npy_file_is_not_executed(tmp_path: Path) -> None:
-    class Trap:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (Path.touch, (tmp_path / "executed",))
-
-    np.save(write_npy(tmp_path) / "y_train.npy", np.array([Trap()], object), allow_pickle=True)
-    assert "y_train.npy: holds Python objects" in refused(tmp_path)
     assert not (tmp_path / "executed").exists()
 
 
@@ -951,6 +578,7 @@ def test_no_damage_escapes_as_anything_but_a_data_error(
     write_idx(folder, packed=data.draw(st.booleans()))
     train, test = write_csv(folder)
     candidates = [write_npz(folder / "a.npz"), train, *folder.glob("train-*")]
+    candidates.append(write_npy(folder / "npy") / "x_train.npy")
     victim = candidates[data.draw(st.integers(0, len(candidates) - 1))]
     content = victim.read_bytes()
     position = data.draw(st.integers(0, len(content) - 1))
@@ -958,42 +586,18 @@ def test_no_damage_escapes_as_anything_but_a_data_error(
         victim.write_bytes(content[:position])
     else:
         victim.write_bytes(flipped(content, position))
-    arguments = {".npz": (victim,), ".csv": (train, test)}.get(victim.suffix, (folder,))
+    arguments = {".npz": (victim,), ".csv": (train, test)}.get(victim.suffix, (victim.parent,))
     message = "it still loads"
+    mapped = data.draw(st.sampled_from([1, 1 << 26]))
     try:
-        load(*arguments)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(memmap, "MIN_MAPPED_BYTES", mapped)
+            load(*arguments)
     except XPNetError as error:
         message = str(error)
     finally:
-        for path in folder.iterdir():
-            path.unlink()
+        shutil.rmtree(folder)
     assert message.isprintable()
-
-
-@settings(max_examples=150)
-@given(st.data())
-def test_no_damage_of_an_npy_file_escapes_either(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "damaged.npy"
-    content = npy(SMALL.x_train)
-    position = data.draw(st.integers(0, len(content) - 1))
-    cut = data.draw(st.booleans())
-    path.write_bytes(content[:position] if cut else flipped(content, position))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memmap, "MIN_MAPPED_BYTES", data.draw(st.sampled_from([1, 1 << 26])))
-        message = None
-        try:
-            values, shape, _ = read_npy(path)
-        except XPNetError as error:
-            message = str(error)
-    if message is None:
-        assert not cut
-        assert values.size == np.prod(shape)
-        assert values.nbytes == SMALL.x_train.nbytes
-    else:
-        assert message.startswith(f"{path}: ")
-        assert message.isprintable()
 
 
 # Memory
@@ -1028,10 +632,6 @@ def test_mapped_values_need_not_fit_in_the_machines_memory(
     )
 
 
-def test_features_that_fit_may_be_copied(tmp_path: Path, form: str) -> None:
-    check_copy_memory(load(write_idx(tmp_path)), "torch")
-
-
 def test_maps_of_two_float_types_are_widened_only_where_they_fit(
     tmp_path: Path, map_all: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1041,52 +641,37 @@ def test_maps_of_two_float_types_are_widened_only_where_they_fit(
     assert "x_train.npy: holds 192 bytes of values, this machine has 169" in refused(tmp_path)
 
 
-ZEROS = gzip.compress(bytes(1 << 24)) * 32  # 512 MiB
-LONG_LINE = gzip.compress(b"label,a\n") + gzip.compress(b"0," * (1 << 23)) * 32
-
-
-BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
-    "IDX": (IMAGES, lambda: gzip.compress(idx(SMALL.x_train)) + ZEROS, "more follow"),
-    "IDX header": (
-        IMAGES,
-        lambda: gzip.compress(b"\0\0\x08\2" + b"\0\0\xff\xff" * 2),
-        "cannot hold",
-    ),
-    "zeros as CSV": ("a.csv.gz", lambda: ZEROS, "is not a CSV file"),
-    "one long line": ("a.csv.gz", lambda: LONG_LINE, "has a line of more than"),
-    "NPZ": (
-        "a.npz",
-        lambda: npz_bytes(header_only("(4, 6)") + bytes(1 << 28)),
-        "more follow",
-    ),
-    "NPZ header": ("a.npz", lambda: npz_bytes(header_only(f"({10**9}, 6)")), "cannot hold"),
-}
-
-
-@pytest.mark.parametrize(("name", "content", "message"), BOMBS.values(), ids=BOMBS)
-def test_decompression_bombs_stay_small(
-    tmp_path: Path, name: str, content: Callable[[], bytes], message: str
-) -> None:
-    path = write_idx(tmp_path) / name
-    path.write_bytes(content())
-    arguments = {"a.npz": (path,), "a.csv.gz": (path, path)}.get(name, (tmp_path,))
-    code = (
-        "import resource, sys; from pathlib import Path; from xpnet.data.datasets import load\n"
-        "from xpnet.errors import DataError\n"
-        "import pandas\n"
-        # Linux counts the peak of the process that started this one as its own in ru_maxrss.
-        "status = Path('/proc/self/status')\n"
-        "peak = lambda: (\n"
-        "    int(status.read_text().split('VmHWM:')[1].split()[0]) if status.exists()\n"
-        "    else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        ")\n"
-        "before = peak()\n"
-        "try: load(*map(Path, sys.argv[1:]))\n"
-        "except DataError as error: print(peak() - before, error)\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, cwd=ROOT
-    )  # fmt: skip
-    grown, _, actual = run.stdout.partition(" ")
-    assert message in actual
-    assert int(grown) < 120 * (1 << (20 if sys.platform == "darwin" else 10))
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/status is Linux's")
+def test_decompression_bombs_stay_small(tmp_path: Path) -> None:
+    header, archive = b"\0\0\x08\2" + b"\0\0\xff\xff" * 2, header_only(f"({10**9}, 6)")
+    for name, content, _ in (
+        bombs := [
+            ("a", gzip.compress(idx(SMALL.x_train)) + gzip.compress(bytes(1 << 24)) * 16, "more follow"),
+            ("b", gzip.compress(header), "cannot hold"),
+            ("c.npz", npz_bytes(header_only("(4, 6)") + bytes(1 << 28)), "more follow"),
+            ("d.npz", npz_bytes(archive), "cannot hold"),
+            ("e.csv.gz", gzip.compress(b"," * 15_000_000), "has more than 1048576 columns"),
+            ("f.csv.gz", gzip.compress(b"label,a\n" + b"0" * (1 << 25)), "has a line of more than"),
+            ("g.csv.gz", gzip.compress(bytes(1 << 27)), "is not a CSV file"),
+            ("h.csv.gz", gzip.compress(b"\n" * 50_000_000), "is empty"),
+            ("i.csv.gz", gzip.compress(b"label,a\n" + b" \n" * 25_000_000), "has a header but no rows"),
+        ]
+    ):
+        path = tmp_path / name if "." in name else write_idx(tmp_path / name) / IMAGES
+        path.write_bytes(content)
+    code = """
+import sys; from pathlib import Path
+from xpnet.data.datasets import load; from xpnet.errors import DataError
+peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+before = peak()
+for path in sorted(sys.argv[1:]):
+    try: load(Path(path), test_split=0.5 if path.endswith("csv.gz") else None)
+    except DataError as error: print(error)
+print(peak() - before)
+"""
+    words = [sys.executable, "-c", code, *map(str, tmp_path.iterdir())]
+    output = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    *messages, grown = output.splitlines()
+    expected = [message for _, _, message in bombs]
+    assert [text in message for text, message in zip(expected, messages, strict=True)] == [True] * len(bombs)
+    assert int(grown) < 200 << 10

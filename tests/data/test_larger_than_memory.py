@@ -21,7 +21,6 @@ import pytest
 from xpnet import train
 from xpnet.data import memmap
 from xpnet.data.datasets import Dataset, digest, load
-from xpnet.data.memmap import is_mapped
 from xpnet.nn.inputs import fit_normalization
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,6 +101,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @linux
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1000, "full"])
 def test_training_takes_less_memory_than_the_data_and_gives_the_same_bits(
     large: Path, tmp_path: Path, batch_size: object
@@ -113,6 +113,7 @@ def test_training_takes_less_memory_than_the_data_and_gives_the_same_bits(
 
 
 @linux
+@pytest.mark.slow
 def test_standardizing_takes_less_memory_than_the_data(large: Path, tmp_path: Path) -> None:
     # Of several workers, more or fewer would be where they need most memory at the same time.
     words = ("--batch-size", 1000, "--epochs", 0, "--normalize", "standardize", "--workers", 1)
@@ -120,6 +121,7 @@ def test_standardizing_takes_less_memory_than_the_data(large: Path, tmp_path: Pa
 
 
 @linux
+@pytest.mark.slow
 def test_the_same_data_in_memory_exceed_the_limit(large: Path, tmp_path: Path) -> None:
     run = trained(LIMIT, large, tmp_path, "--batch-size", 1000, code=READ_ALL + TRAIN)
     assert (run.returncode, run.stdout) == (2, "")
@@ -150,31 +152,6 @@ def test_mapped_files_give_the_parameters_of_the_same_rows_in_an_npz(
     assert len(results) == 1
 
 
-def test_a_backend_that_copies_refuses_what_the_memory_cannot_hold(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("xpnet.data.datasets.available_memory", lambda: 8 * MIB)
-    monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", MIB)
-    assert tile_mnist.main(["4000", "--out", str(tmp_path / "data")]) == 0
-    words = [
-        "--data",
-        str(tmp_path / "data"),
-        "--out",
-        str(tmp_path),
-        "--epochs",
-        "0",
-        "--quiet",
-        "--no-report",
-    ]
-    assert train.main([*words, "--backend", "numpy"]) == 0
-    capsys.readouterr()
-    assert train.main([*words, "--backend", "array-api-strict"]) == 2
-    assert capsys.readouterr().err.endswith(
-        "the array-api-strict backend copies, and this machine has 0.0 GiB of memory:"
-        " --backend numpy reads them block by block\n"
-    )
-
-
 @pytest.mark.parametrize("largest", [-3.0, 2.5])
 def test_what_reads_all_data_allocates_little(largest: float) -> None:
     x = np.zeros((1 << 16, 64), np.float32)
@@ -193,63 +170,6 @@ def test_what_reads_all_data_allocates_little(largest: float) -> None:
 
 
 # scripts/tile_mnist.py
-
-
-def variations(image: np.ndarray) -> Iterator[np.ndarray]:
-    """Every way in which the script may change an image (28, 28), written out pixel by pixel."""
-    for down in range(-2, 3):
-        for right in range(-2, 3):
-            moved = np.zeros((28, 28), int)
-            for row in range(28):
-                for column in range(28):
-                    if 0 <= row - down < 28 and 0 <= column - right < 28:
-                        moved[row, column] = image[row - down, column - right]
-            for shade in range(32):
-                yield np.maximum(moved - shade, 0)
-
-
-def test_each_row_is_an_image_moved_and_darkened() -> None:
-    mnist = load()
-    few = mnist.x_train[:7]
-    rows = np.concatenate([*tile_mnist.image_blocks(few, 40, seed=0)])
-    assert (rows.shape, rows.dtype) == ((40, 28, 28), np.uint8)
-    assert len({row.tobytes() for row in rows}) == 40
-    for index in (0, 8, 39):
-        known = {
-            variation.astype(np.uint8).tobytes() for variation in variations(few[index % 7].reshape(28, 28))
-        }
-        assert rows[index].tobytes() in known
-    labels = np.concatenate([*tile_mnist.label_blocks(mnist.y_train[:7], 40)])
-    assert labels.tolist() == [mnist.y_train[index % 7] for index in range(40)]
-
-
-def test_the_rows_do_not_depend_on_how_many_are_written_or_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    few = load().x_train[:10]
-    whole = np.concatenate([*tile_mnist.image_blocks(few, 100, seed=3)])
-    monkeypatch.setattr(tile_mnist, "ROWS_AT_ONCE", 9)
-    np.testing.assert_array_equal(np.concatenate([*tile_mnist.image_blocks(few, 61, seed=3)]), whole[:61])
-    assert not np.array_equal(np.concatenate([*tile_mnist.image_blocks(few, 100, seed=4)]), whole)
-
-
-def test_both_forms_hold_the_same_data(tmp_path: Path) -> None:
-    for form in ("idx", "npy"):
-        out = tmp_path / "new" / form
-        assert tile_mnist.main(["5000", "--out", str(out), "--form", form]) == 0
-    idx, npy = load(tmp_path / "new" / "idx"), load(tmp_path / "new" / "npy")
-    assert digest(idx) == digest(npy)
-    assert idx.x_train.shape == (5000, 784)
-    mnist = load()
-    np.testing.assert_array_equal(idx.x_test, mnist.x_test)
-    np.testing.assert_array_equal(idx.y_test, mnist.y_test)
-    np.testing.assert_array_equal(np.load(tmp_path / "new" / "npy" / "y_train.npy"), idx.y_train)
-
-
-def test_large_output_is_mapped(tmp_path: Path) -> None:
-    assert tile_mnist.main([str(-(-memmap.MIN_MAPPED_BYTES // 784)), "--out", str(tmp_path / "a")]) == 0
-    data = load(tmp_path / "a")
-    assert (is_mapped(data.x_train), is_mapped(data.x_test)) == (True, False)
 
 
 def full_disk(*_: object) -> None:
@@ -281,25 +201,35 @@ def test_a_failure_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_row_is_an_image_moved_and_darkened_whatever_is_written_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = np.zeros((3, 784), np.uint8)
+    images[:, 14 * 28 + 14] = [255, 200, 150]
+    rows = np.concatenate([*tile_mnist.image_blocks(images, 100, seed=0)])
+    assert (rows.shape, rows.dtype) == ((100, 28, 28), np.uint8)
+    for index, row in enumerate(rows):
+        ((down, right),) = np.argwhere(row)
+        assert max(abs(down - 14), abs(right - 14)) <= 2
+        assert 0 <= [255, 200, 150][index % 3] - row[down, right] < 32
+    assert len({row.tobytes() for row in rows}) > 90
+    monkeypatch.setattr(tile_mnist, "ROWS_AT_ONCE", 9)
+    np.testing.assert_array_equal(np.concatenate([*tile_mnist.image_blocks(images, 61, seed=0)]), rows[:61])
+    assert not np.array_equal(np.concatenate([*tile_mnist.image_blocks(images, 100, seed=4)]), rows)
+    labels = np.concatenate([*tile_mnist.label_blocks(np.array([5, 0, 4]), 40)])
+    assert labels.tolist() == [[5, 0, 4][index % 3] for index in range(40)]
+
+
+def test_what_cannot_be_written_is_noticed_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine").write_text("mine")
     assert tile_mnist.main(["100", "--out", str(tmp_path)]) == 2
     assert "exists already: remove it, or choose another folder" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
-def test_a_disk_without_the_room_is_noticed_before(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
     assert tile_mnist.main([str((1 << 32) - 1), "--out", str(tmp_path / "data")]) == 2
     needed = ((1 << 32) - 1 + 10_000) * 785
     assert f"{tmp_path / 'data'}: needs {needed} bytes, " in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("count", ["0", "-1", "many", str(1 << 32)])
-def test_a_count_that_no_file_can_hold(count: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        tile_mnist.main([count, "--out", "data"])
-    assert caught.value.code == 2
-    assert "rows" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    for count in ("0", "-1", "many", str(1 << 32)):
+        with pytest.raises(SystemExit) as caught:
+            tile_mnist.main([count, "--out", "data"])
+        assert caught.value.code == 2
+        assert "rows" in capsys.readouterr().err

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     AUGMENT = 3
     DROPOUT = 4
     SPLIT = 5
+    TEST_SPLIT = 6
 
 
 def words(
@@ -73,10 +74,12 @@ def permutation(seed: int, count: int, *, epoch: int) -> NDArray[np.int64]:
     return np.argsort(words(seed, Purpose.SHUFFLE, count, epoch=epoch), kind="stable")
 
 
-def split(seed: int, count: int, held_out: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the indices of the samples to train on, and of ``held_out`` validation samples, both ascending.
+def split(
+    seed: int, count: int, held_out: int, purpose: Purpose = Purpose.SPLIT
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices of the samples to train on, and of ``held_out`` other samples, both ascending.
 
     The first ``held_out`` of the stable argsort of the words are held out.
     """
-    order = np.argsort(words(seed, Purpose.SPLIT, count), kind="stable")
+    order = np.argsort(words(seed, purpose, count), kind="stable")
     return np.sort(order[held_out:]), np.sort(order[:held_out])

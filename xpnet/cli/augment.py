@@ -10,6 +10,7 @@ from xpnet._lib.parser import Parser, path_ending_in
 from xpnet.config import TrainConfig
 from xpnet.config.flags import add_settings, get_settings, replace_underscores
 from xpnet.config.rules import flag
+from xpnet.config.training import TABLE_SETTINGS
 from xpnet.data.augment import build_augmenter, square_side
 from xpnet.errors import ConfigError
 
@@ -46,7 +47,7 @@ def main(words: Sequence[str]) -> int:
 
     add, picture = parser.add_argument, path_ending_in(".png")
     add("--preview", type=picture, metavar="FILE.png", required=True, help="The picture to write.")
-    add_settings(parser, ("data", "test_data", *AMOUNTS, "augment_elastic_sigma", "seed"))
+    add_settings(parser, ("data", "test_data", *TABLE_SETTINGS, *AMOUNTS, "augment_elastic_sigma", "seed"))
     arguments = parser.parse_args(map(replace_underscores, words))
     path, settings = arguments.preview, get_settings(arguments)
     if not any(settings.get(name) for name in AMOUNTS):
@@ -69,7 +70,7 @@ def _draw_picture(config: TrainConfig) -> "NDArray[np.uint8]":
     from xpnet.backends.resolve import make
     from xpnet.data import datasets
 
-    data = datasets.load(config.data, config.test_data)
+    data = datasets.load(config.data, config.test_data, **config.table_options)
     side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
     originals = np.ascontiguousarray(data.x_train[:IMAGES])
     backend = make("numpy", "cpu")

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from xpnet._lib.text import plain
 from xpnet.cli.tables import make_console, style_text
 from xpnet.training.callbacks import Callback, EpochLog
 from xpnet.training.evaluation import Evaluation
@@ -55,15 +56,19 @@ class TrainingConsole(Callback):
         """Print loss and accuracy on a set of samples."""
         self.print_line(f"{name:<14}{_format_evaluation(evaluation)}")
 
-    def print_test_evaluation(self, evaluation: Evaluation, per_class: Sequence[float | None]) -> None:
+    def print_test_evaluation(
+        self, evaluation: Evaluation, per_class: Sequence[float | None], names: Sequence[str] | None = None
+    ) -> None:
         """Print loss, accuracy and the accuracies by class on the test data."""
         self.print_evaluation("test", evaluation)
         if len(per_class) > MOST_CLASSES:
             self.print_line(f"  the accuracy of each of the {len(per_class)} classes is in run.json")
             return
-        for label, accuracy in enumerate(per_class):
+        names = list(map(plain, range(len(per_class)) if names is None else names))
+        width = max(map(len, ["   ", *names]))
+        for name, accuracy in zip(names, per_class, strict=True):
             text = "none in the test data" if accuracy is None else f"{accuracy:.4f}"
-            self.print_line(f"  class {label:>3}                accuracy {text}")
+            self.print_line(f"  class {name:>{width}}                accuracy {text}")
 
 
 def _format_evaluation(evaluation: Evaluation) -> str:

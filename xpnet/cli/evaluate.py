@@ -48,9 +48,10 @@ def main(words: Sequence[str]) -> int:
     loss, smoothing = ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
     evaluation = evaluate(model.predictor, x, labels, name=name, loss=loss, label_smoothing=smoothing)
     if arguments.predictions is not None:
-        keys = enumerate(labels.tolist())
+        keys = ((index, model.class_names[label]) for index, label in enumerate(labels.tolist()))
         rows = zip(keys, evaluation.predicted.tolist(), evaluation.probabilities, strict=True)
-        write_predictions(arguments.predictions, ("index", "label"), rows, len(evaluation.classes))
+        names = model.class_names
+        write_predictions(arguments.predictions, ("index", "label"), rows, names)
     if arguments.json:
         sys.stdout.write(format_json(_to_json(model, evaluation, name, arguments.split)))
     else:
@@ -86,16 +87,18 @@ def _load_samples(model: "LoadedModel", arguments: argparse.Namespace) -> "Sampl
     from xpnet.data.rows import read_rows
 
     data, test_data, split = arguments.data, arguments.test_data, arguments.split
-    if data is not None and test_data is None and split == "test" and data.is_file():
-        rows = read_rows(data, model.features)
+    is_table = data is not None and test_data is None and split == "test" and data.is_file()
+    if is_table or (data is not None and datasets.is_csv(data) and not data.is_dir()):
+        table = test_data if split == "test" and test_data is not None else data
+        rows = read_rows(table, model.features, model.predictor.model.columns)
         if rows.labels is None:
-            msg = f"{data}: has no labels to compare with: xpnet predict takes such files"
+            msg = f"{table}: has no labels to compare with: xpnet predict takes such files"
             raise DataError(msg)
-        return str(data), rows.x, rows.labels
-    by_default = data is None and test_data is None
+        return str(table), rows.x, rows.labels
+    by_default, options = data is None and test_data is None, {}
     if by_default and model.config is not None:
-        data, test_data = model.config.data, model.config.test_data
-    dataset = datasets.load(data, test_data)
+        data, test_data, options = model.config.data, model.config.test_data, model.config.table_options
+    dataset = datasets.load(data, test_data, **options)
     if by_default and model.data_sha256 not in (None, datasets.digest(dataset)):
         remedy = "name it with --data to evaluate on it all the same"
         msg = f"{dataset.name}: is no longer what {model.name} was trained on: {remedy}"
@@ -114,7 +117,10 @@ def _to_json(model: "LoadedModel", evaluation: "Evaluation", name: str, split: s
         "split": split,
         "samples": len(evaluation.predicted),
         **{key: getattr(evaluation, key) for key in ("accuracy", "loss", "loss_name", "label_smoothing")},
-        "classes": [{"class": label, **asdict(metrics)} for label, metrics in enumerate(evaluation.classes)],
+        "classes": [
+            {"class": name, **asdict(metrics)}
+            for name, metrics in zip(model.class_names, evaluation.classes, strict=True)
+        ],
         "confusion": None if confusion is None else confusion.tolist(),
     }
 
@@ -134,11 +140,12 @@ def _print_evaluation(model: "LoadedModel", evaluation: "Evaluation", name: str,
     console.print(f"loss       {evaluation.loss:.4f} (mean {evaluation.loss_name}{smoothed})\n")
     keys = ("precision", "recall", "f1", "support")
     cells = [[format_metric(key, getattr(metrics, key)) for key in keys] for metrics in classes]
-    rows = [[str(label), *row] for label, row in enumerate(cells)]
+    names = list(map(str, model.class_names))
+    rows = [[name, *row] for name, row in zip(names, cells, strict=True)]
     print_table(console, make_columns(("class", "precision", "recall", "F1", "support"), rows))
     if confusion is None or len(classes) > WIDEST:
         console.print("\nThe confusion matrix is in --json, for up to 1,000 classes.")
     else:
         console.print("\nconfusion matrix: a row for each class, a column for each prediction")
-        rows = [[str(label), *map(str, row)] for label, row in enumerate(confusion.tolist())]
-        print_table(console, make_columns(["class", *map(str, range(len(classes)))], rows))
+        rows = [[name, *map(str, row)] for name, row in zip(names, confusion.tolist(), strict=True)]
+        print_table(console, make_columns(["class", *names], rows))

@@ -20,6 +20,7 @@ from xpnet.backends.base import check_environment
 from xpnet.cli.tables import Cell, Column, fits, format_value, make_console, render_table, style_text
 from xpnet.config import TrainConfig
 from xpnet.config.flags import DEFAULTS, add_settings, get_settings
+from xpnet.config.training import TABLE_SETTINGS
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
 
@@ -43,7 +44,7 @@ EPILOG = """\
 Exit codes: 0 parity holds, 1 it does not, 2 bad input or a required backend is missing, 3 NumPy's own
 training diverged, 130 interrupted."""
 
-SETTINGS = ("data", "test_data", "epochs", "hidden", "batch_size", "seed")
+SETTINGS = ("data", "test_data", *TABLE_SETTINGS, "epochs", "hidden", "batch_size", "seed")
 """The flags that are settings of the training runs."""
 EPOCHS = 10
 
@@ -76,7 +77,7 @@ def main(words: Sequence[str]) -> int:
     if file is not None and not file.resolve().parent.is_dir():
         msg = f"--json: the folder of {file} does not exist: make it first"
         raise ConfigError(msg)
-    data = datasets.load(config.data, config.test_data)
+    data = datasets.load(config.data, config.test_data, **config.table_options)
     usable, absent = _probe_devices(required)
     with Live(console=make_console(stderr=True), transient=True) as live:
         rows = list(runs.compare_backends(config, data, usable, partial(live.update, refresh=True)))

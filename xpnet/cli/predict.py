@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet._lib.parser import path_ending_in
 from xpnet._lib.text import complain, format_json, plain
-from xpnet.cli.predictions import build_network_parser, write_predictions
+from xpnet.cli.predictions import build_network_parser, probability_name, write_predictions
 from xpnet.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Prediction(NamedTuple):
 
     file: str
     row: int | None  # from 1 in a table; None for an image
-    label: int | None  # None if the file has no labels
+    label: int | str | None  # None if the file has no labels
     predicted: int
     probabilities: "NDArray[np.floating]"  # (classes,)
 
@@ -56,12 +56,12 @@ def main(words: Sequence[str]) -> int:
     from xpnet.inference.predictor import load_for_inference
 
     model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
-    classes = model.predictor.classes
+    names = model.class_names
     as_text = not arguments.json and arguments.out is None
     width = max(len(plain(file)) for file in arguments.files)
     if as_text and arguments.all:
-        names = "".join(f"{f'p{label}':>9}" for label in range(classes))
-        sys.stdout.write(f"{'':{width}}   class   probability{names}\n")
+        class_head = f"{'class':>{max(5, *map(len, map(plain, names)))}}"
+        sys.stdout.write(f"{'':{width}}   {class_head}   probability{''.join(_format_heads(names))}\n")
     predictions, complete = [], True
     for file in arguments.files:
         try:
@@ -72,17 +72,22 @@ def main(words: Sequence[str]) -> int:
             continue
         predictions += file_predictions
         if as_text:
-            for line in _format_predictions(file_predictions, width, all_classes=arguments.all):
+            for line in _format_predictions(file_predictions, width, names, all_classes=arguments.all):
                 sys.stdout.write(f"{line}\n")
     if arguments.json:
-        result = {"model": model.name, "predictions": list(map(_to_json, predictions))}
+        classes = {} if isinstance(names, range) else {"classes": list(names)}
+        result = {
+            "model": model.name,
+            **classes,
+            "predictions": [_to_json(row, names) for row in predictions],
+        }
         sys.stdout.write(format_json(result))
     if arguments.out is not None:
         if not complete:
             msg = f"{arguments.out}: is not written, as a file could not be read"
             raise DataError(msg)
         rows = ((row[:3], row.predicted, row.probabilities) for row in predictions)
-        write_predictions(arguments.out, Prediction._fields[:3], rows, classes)
+        write_predictions(arguments.out, Prediction._fields[:3], rows, names)
     return 0 if complete else 2
 
 
@@ -136,10 +141,12 @@ def _predict_file(model: "LoadedModel", file: Path) -> Iterator[Prediction]:
     """
     from xpnet.data.rows import Rows, is_table, read_rows
 
-    is_many = is_table(file)
-    rows = read_rows(file, model.features) if is_many else Rows(_read_image(model, file), None)
+    is_many, columns = is_table(file), model.predictor.model.columns
+    rows = read_rows(file, model.features, columns) if is_many else Rows(_read_image(model, file), None)
     _, predicted, probabilities = model.predictor.classify(rows.x, str(file))
-    labels = [None] * len(predicted) if rows.labels is None else rows.labels.tolist()
+    labels: list[int | str | None] = [None] * len(predicted)
+    if rows.labels is not None:
+        labels = list(map(columns.class_name, rows.labels.tolist()))
     samples = zip(labels, predicted.tolist(), probabilities, strict=True)
     for row, values in enumerate(samples, start=1):
         yield Prediction(str(file), row if is_many else None, *values)
@@ -163,16 +170,29 @@ def _read_image(model: "LoadedModel", file: Path) -> "NDArray[np.generic]":
     return digit if largest == 255.0 else digit * (largest / 255.0)
 
 
-def _format_predictions(predictions: Iterable[Prediction], width: int, *, all_classes: bool) -> Iterator[str]:
+def _format_heads(names: "Sequence[str | int]") -> list[str]:
+    """Return the headings of the probabilities, each as wide as its column."""
+    return [f"  {plain(probability_name(name)):>7}" for name in names]
+
+
+def _format_predictions(
+    predictions: Iterable[Prediction], width: int, names: "Sequence[str | int]", *, all_classes: bool
+) -> Iterator[str]:
     """Yield a line for each sample: file, class, probability, and with `all_classes` all probabilities."""
-    class_width, p_width = (5, 11) if all_classes else (1, 6)
+    class_width, p_width = max(map(len, map(plain, names))), 6
+    heads = _format_heads(names) if all_classes else []
+    if all_classes:
+        class_width, p_width = max(5, class_width), 11
     for file, row, _, predicted, probabilities in predictions:
         name = plain(file) if row is None else f"{plain(file)}:{row}"
-        columns = "".join(f"{probability:9.4f}" for probability in probabilities) if all_classes else ""
-        yield f"{name:{width}}   {predicted:{class_width}}   {probabilities[predicted]:{p_width}.4f}{columns}"
+        shares = [f"{probabilities[predicted]:{p_width}.4f}"]
+        shares += [f"{share:{len(head)}.4f}" for head, share in zip(heads, probabilities, strict=False)]
+        yield f"{name:{width}}   {plain(names[predicted]):>{class_width}}   {''.join(shares)}"
 
 
-def _to_json(prediction: Prediction) -> dict[str, object]:
+def _to_json(prediction: Prediction, names: "Sequence[str | int]") -> dict[str, object]:
     values = prediction._asdict()
     probabilities = values.pop("probabilities").tolist()
-    return {**values, "probability": probabilities[prediction.predicted], "probabilities": probabilities}
+    predicted = prediction.predicted
+    values["predicted"] = names[predicted]
+    return {**values, "probability": probabilities[predicted], "probabilities": probabilities}

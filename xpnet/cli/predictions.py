@@ -25,11 +25,16 @@ def build_network_parser(command: str, description: str, epilog: str, usage: str
     return parser
 
 
+def probability_name(name: str | int) -> str:
+    """Return the heading of the probabilities of a class: p7, or p_cat."""
+    return f"p_{name}" if isinstance(name, str) else f"p{name}"
+
+
 def write_predictions(
     path: Path,
     keys: Sequence[str],
     rows: "Iterable[tuple[Sequence[object], int, NDArray[np.floating]]]",
-    classes: int,
+    names: "Sequence[str | int]",
 ) -> None:
     """Write a CSV file of predictions, completely or not at all.
 
@@ -38,12 +43,12 @@ def write_predictions(
     path
         The file.
     keys
-        The names of the first columns; predicted, probability, p0, p1 and so on follow.
+        The names of the first columns; predicted, probability, and p with the name of each class follow.
     rows
         For each sample the values of the first columns, the predicted class, and the probabilities
         (classes,), which are written with the fewest digits that read back exactly in their dtype.
-    classes
-        The number of classes.
+    names
+        The names or numbers of the classes.
 
     Raises
     ------
@@ -52,8 +57,8 @@ def write_predictions(
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*keys, "predicted", "probability", *(f"p{label}" for label in range(classes))])
+    writer.writerow([*keys, "predicted", "probability", *map(probability_name, names)])
     for values, predicted, probabilities in rows:
         numbers = list(map(str, probabilities))
-        writer.writerow([*values, predicted, numbers[predicted], *numbers])
+        writer.writerow([*values, names[predicted], numbers[predicted], *numbers])
     save(path, text.getvalue().encode(errors="surrogateescape"))

@@ -17,12 +17,16 @@ curves, figures by class, the worst mistakes, and a field to draw digits for the
 def main(words: Sequence[str]) -> int:
     """Write the report and return the exit code."""
     arguments = _build_parser().parse_args(words)
+    run = find_newest_run().folder if arguments.run is None else arguments.run
     data = None
     if arguments.data is not None or arguments.test_data is not None:
+        from xpnet.config.training import read_table_options
         from xpnet.data import datasets
+        from xpnet.storage.record import read_run
 
-        data = datasets.load(arguments.data, arguments.test_data)
-    run = find_newest_run().folder if arguments.run is None else arguments.run
+        is_table = arguments.data is not None and datasets.is_csv(arguments.data)
+        options = read_table_options(read_run(run)["config"]) if is_table else {}
+        data = datasets.load(arguments.data, arguments.test_data, **options)
     sys.stdout.write(f"{write_report(run, data, arguments.out)}\n")
     return 0
 

@@ -70,7 +70,7 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
     selection = select_backend(config)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
-    data = datasets.load(config.data, config.test_data)
+    data = datasets.load(config.data, config.test_data, **config.table_options)
     console = TrainingConsole(config.epochs, quiet=config.quiet)
     with Trainer.open(config, data, selection.backend) as trainer:
         if resumed is not None:
@@ -177,7 +177,7 @@ class RecordOutcome(callbacks.Callback):
             metrics |= validation.metrics("validation")
         predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
         per_class = accuracy_per_class(predicted, labels, trainer.sizes[-1])
-        self.console.print_test_evaluation(test, per_class)
+        self.console.print_test_evaluation(test, per_class, self.data.class_names)
         return {**metrics, **test.metrics("test"), "test_accuracy_per_class": per_class}
 
     def _write_report(self) -> None:
@@ -213,6 +213,10 @@ def _start_run(config: TrainConfig, command: list[str], selection: Selection, da
             "classes": data.classes,
         },
     }
+    if data.feature_names is not None:
+        info["data"]["feature_names"] = list(data.feature_names)
+    if data.class_names is not None:
+        info["data"]["class_names"] = list(data.class_names)
     return Run.start(config.out, config.name, config.overwrite, info)
 
 
@@ -234,6 +238,7 @@ def _describe_training(selection: Selection, data: Dataset, trainer: Trainer) ->
     ratio = None if index is None or config.float_type != "float64" else float64_ratio(index)
     if ratio is not None and ratio > SLOW_FLOAT64:
         yield f"float64 is 1/{ratio} as fast as float32 on this GPU: --arithmetic native computes in float32"
+    yield from data.notes
     samples = f"{len(data.y_train)} training and {len(data.y_test)} test samples"
     yield f"{data.name}: {samples}, {data.features} features, {data.classes} classes"
     network = f"{format_sizes(trainer.sizes)}, {config.arithmetic} {config.float_type}"

@@ -24,13 +24,19 @@ class Violation(NamedTuple):
 
 def find_violations(config: "TrainConfig | SimpleNamespace") -> Iterator[Violation]:
     """Yield the violated constraints, lazily: each is evaluated with the attributes as they are by then."""
-    return (Violation(*violation) for violation in chain(_check_network(config), _check_training(config)))
+    checks = chain(_check_data(config), _check_network(config), _check_training(config))
+    return (Violation(*violation) for violation in checks)
+
+
+def _check_data(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:
+    if c.test_data is not None and c.data is None:
+        yield "test_data", None, f"needs --data TRAIN.csv beside it, got {c.test_data} alone"
+    if c.test_split is not None and c.test_data is not None:
+        yield "test_split", "test_data", "there is --test-data already: give one of the two"
 
 
 def _check_network(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:
     needs_hidden = "needs hidden layers: leave it out, or give --hidden their units"
-    if c.test_data is not None and c.data is None:
-        yield "test_data", None, f"needs --data TRAIN.csv beside it, got {c.test_data} alone"
     if c.augment_elastic_sigma is not None and c.augment_elastic_alpha == 0:
         message = "needs --augment-elastic-alpha, the strength of the deformation"
         yield "augment_elastic_sigma", "augment_elastic_alpha", message

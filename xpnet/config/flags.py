@@ -99,6 +99,11 @@ def add_settings(
             action = "extend" if name == "track" else "store"
             metavar = rule.metavar or rule.kind.__name__.upper()
             add(action=action, type=rule.parse, nargs=rule.nargs, metavar=metavar)
+        if name == "columns":
+            kinds = parser.add_mutually_exclusive_group()
+            for kind in ("pixels", "features"):
+                add = partial(kinds.add_argument, f"--{kind}", dest=name, default=argparse.SUPPRESS)
+                add(action="store_const", const=kind, help=f"Short for --columns {kind}.")
 
 
 def get_settings(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -147,6 +147,7 @@ def between(lowest: float, highest: float, unit: str) -> Rule:
 NOT_NEGATIVE = _number_rule("a finite number, 0 or more", lambda value: value >= 0)
 POSITIVE = _number_rule("a finite number above 0", lambda value: value > 0)
 PROPER_SHARE = _number_rule("a number from 0 to below 1", lambda value: 0 <= value < 1)
+SHARE = _number_rule("a number between 0 and 1", lambda value: 0 < value < 1)
 FACTOR = _number_rule("a number above 0, at most 1", lambda value: 0 < value <= 1)
 SEED = Rule(f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})", lambda value: _is_int(value, 0, 2**64), int)
 
@@ -174,6 +175,7 @@ def _text_rule(expected: str, pattern: str, metavar: str | None = None) -> Rule:
     )
 
 
+COLUMN = Rule("the name or the number of a column", lambda value: isinstance(value, str) and bool(value))
 PATH = Rule("a path", lambda value: isinstance(value, Path) and "\0" not in str(value), Path)
 FOLDER_NAME = _text_rule(
     "a folder name without / or \\, control characters or a leading dot",

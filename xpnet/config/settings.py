@@ -14,6 +14,8 @@ Normalize = Literal["scale", "standardize", "none"]
 Activation = Literal["relu", "leaky-relu", "tanh", "sigmoid"]
 Initialization = Literal["uniform", "he", "glorot"]
 Loss = Literal["cross-entropy", "squared-error"]
+ColumnKind = Literal["auto", "pixels", "features", "0.1.0"]
+Missing = Literal["error", "mean"]
 OptimizerName = Literal["sgd", "momentum", "nesterov", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 Arithmetic = Literal["reproducible", "native"]
@@ -28,11 +30,27 @@ class DataSettings:
 
     data: Annotated[Path | None, rules.PATH] = None
     """Training data: a folder with the four IDX files or with x_train.npy, y_train.npy, x_test.npy and
-    y_test.npy, an .npz file of these names, or a CSV file, which needs --test-data too. (default: the bundled
-    MNIST)"""
+    y_test.npy, an .npz file of these names, or a CSV file, which needs --test-data or --test-split too.
+    (default: the bundled MNIST)"""
 
     test_data: Annotated[Path | None, rules.PATH] = None
     """The test data, where --data is a CSV file. (default: none)"""
+
+    test_split: Annotated[float | None, rules.SHARE] = None
+    """Share of the rows of a CSV file that are test data, as in 0.2. (default: none)"""
+
+    label: Annotated[str | None, rules.COLUMN] = None
+    """Column of the labels in a CSV file, by its name or its number from 1. (default: the one named label,
+    target or class; the first one without a header)"""
+
+    missing: Missing = "error"
+    """Missing values in a CSV file: error refuses them, mean takes the mean of their column over the
+    training rows."""
+
+    columns: ColumnKind = "auto"
+    """Features of a CSV file: pixels, whole numbers from 0 to 255, or other numbers; auto takes whole numbers
+    from 0 to 255 for pixels where the columns are a square number without names, or named like pixels; 0.1.0
+    is the rule of that version. --pixels and --features are short for the two."""
 
     validation: Annotated[int, rules.integer_from(0)] = 0
     """Training samples held out to judge the training by."""

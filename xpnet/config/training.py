@@ -1,6 +1,7 @@
 """The complete, validated configuration of a training run."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +13,13 @@ from xpnet.errors import ConfigError
 
 ADAMW_WEIGHT_DECAY = 0.01
 MOMENTUM = 0.9
+TABLE_SETTINGS = ("test_split", "label", "missing", "columns")
+"""The settings of CSV files."""
+
+
+def read_table_options(config: Mapping[str, object]) -> dict[str, Any]:
+    """Return the settings of CSV files in a record, keyword arguments of ``xpnet.data.datasets.load``."""
+    return {name: config[name] for name in TABLE_SETTINGS if config.get(name) is not None}
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,11 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     def seeds(self) -> range:
         """The seeds of the repeated training runs, or the only one."""
         return range(self.seed, self.seed + self.repeats)
+
+    @property
+    def table_options(self) -> dict[str, Any]:
+        """How CSV files are read, keyword arguments of ``xpnet.data.datasets.load``."""
+        return {name: getattr(self, name) for name in TABLE_SETTINGS}
 
     @property
     def optimizer_options(self) -> dict[str, Any]:

@@ -1,23 +1,28 @@
 """Reading of datasets: the bundled MNIST, folders of IDX or .npy files, CSV files, .npz archives."""
 
 import hashlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
+from xpnet.arithmetic import random
 from xpnet.data.csv import read_csv
 from xpnet.data.idx import FILE_NAMES, read_idx_folder
 from xpnet.data.memmap import is_mapped
 from xpnet.data.npy import read_npy_folder, read_npz
 from xpnet.data.source import MAPPING_HINT, check_memory
 from xpnet.data.table import ROLES, Table
+from xpnet.data.table_columns import DEFAULTS, TableOptions
 from xpnet.errors import ConfigError, DataError
+from xpnet.nn.columns import NO_COLUMNS, Columns, format_names, shorten
 
 _FORMS = "a folder of four IDX or .npy files, a .csv or .csv.gz file, or an .npz archive"
 _HASHED_AT_ONCE = 1 << 24
+_OLD = TableOptions(columns="0.1.0")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,18 @@ class Dataset:
     x_test: NDArray[np.generic]  # (m_test, features), of the same dtype
     y_test: NDArray[np.int32]  # (m_test,)
     name: str
+    columns: Columns = NO_COLUMNS
+    notes: tuple[str, ...] = ()  # what was read, in words
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The names of the features; None if they have none."""
+        return self.columns.features
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes; None if labels are numbers."""
+        return self.columns.classes
 
     @property
     def features(self) -> int:
@@ -41,21 +58,33 @@ class Dataset:
     @property
     def classes(self) -> int:
         """The number of classes: one more than the largest label."""
+        if self.class_names is not None:
+            return len(self.class_names)
         return int(max(self.y_train.max(), self.y_test.max())) + 1
 
 
-def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
+def load(
+    data: Path | None = None,
+    test_data: Path | None = None,
+    *,
+    label: str | None = None,
+    test_split: float | None = None,
+    columns: str = "auto",
+    missing: str = "error",
+) -> Dataset:
     """Read a dataset.
 
     Parameters
     ----------
     data
         None for the bundled MNIST; a folder with four IDX files named as MNIST names them, gzipped
-        or not, or with x_train.npy, y_train.npy, x_test.npy and y_test.npy; a CSV file (label, then
-        the features; a header or none; .gz or not); or an .npz with x_train, y_train, x_test and
-        y_test. Large features in .npy or uncompressed IDX files are memory-mapped.
+        or not, or with x_train.npy, y_train.npy, x_test.npy and y_test.npy; a CSV file (a header or
+        none; .gz or not); or an .npz with x_train, y_train, x_test and y_test. Large features in .npy
+        or uncompressed IDX files are memory-mapped.
     test_data
         The CSV file of the test samples, if `data` is a CSV file; else None.
+    label, test_split, columns, missing
+        How a CSV file is read: the settings of these names.
 
     Raises
     ------
@@ -65,7 +94,7 @@ def load(data: Path | None = None, test_data: Path | None = None) -> Dataset:
         A file is missing, damaged or invalid: one line with the file, row and column.
     """
     try:
-        return _read_dataset(data, test_data)
+        return _read_dataset(data, test_data, TableOptions(label, columns, missing), test_split)
     except MemoryError as error:
         raise DataError.at(data, f"does not fit in this machine's memory: {MAPPING_HINT}") from error
     except OSError as error:
@@ -127,21 +156,24 @@ def find_bundled_folder() -> Path:
     )
 
 
-def _read_dataset(data: Path | None, test_data: Path | None) -> Dataset:
+def _read_dataset(
+    data: Path | None, test_data: Path | None, options: TableOptions, test_split: float | None
+) -> Dataset:
     """Read a dataset, by the kind of `data`."""
+    is_table = data is not None and is_csv(data) and not data.is_dir()
+    if not is_table and (test_split is not None or options not in (DEFAULTS, _OLD)):
+        msg = "--label, --test-split, --missing, --pixels, --features: go with a CSV file in --data"
+        raise ConfigError(msg)
     if data is None:
         if test_data is not None:
             msg = f"--test-data {test_data}: goes with --data TRAIN.csv"
             raise ConfigError(msg)
         return join_halves("mnist", *read_idx_folder(find_bundled_folder()))
-    if _is_csv(data) and not data.is_dir():
-        if test_data is None:
-            msg = f"--data {data}: a CSV file needs --test-data TEST.csv beside it"
-            raise ConfigError(msg)
-        if not _is_csv(test_data):
+    if data is not None and is_table:
+        if test_data is not None and not is_csv(test_data):
             msg = f"--test-data {test_data}: is not a .csv or .csv.gz file"
             raise ConfigError(msg)
-        return join_halves(_stem(data), read_csv(data), read_csv(test_data))
+        return _read_csv_dataset(data, test_data, options, test_split)
     if test_data is not None:
         msg = f"--test-data {test_data}: goes with a CSV file in --data; {data} holds its own test samples"
         raise ConfigError(msg)
@@ -170,7 +202,72 @@ def _read_folder(folder: Path) -> tuple[Table, Table]:
     return read_npy_folder(folder)
 
 
-def _is_csv(path: Path) -> bool:
+def _read_csv_dataset(
+    data: Path, test_data: Path | None, options: TableOptions, test_split: float | None
+) -> Dataset:
+    """Read a table, and the test samples from another one or from some of its rows."""
+    if test_data is None and test_split is None:
+        msg = f"--data {data}: a CSV file needs --test-data TEST.csv beside it, or --test-split 0.2"
+        raise ConfigError(msg)
+    train = read_csv(data, options)
+    if test_data is not None:
+        if options.columns != "0.1.0":
+            options = options._replace(columns="pixels" if train.x.dtype == np.uint8 else "features")
+        test = read_csv(test_data, options._replace(known=train.columns))
+    else:
+        train, test = _split_rows(train, test_split or 0.0)
+    train, test = _unite_classes(train, test)
+    if options.missing == "mean":
+        train, test = _fill_missing(train, test)
+    dataset = join_halves(_stem(data), train, test)
+    absent = np.flatnonzero(np.bincount(dataset.y_train, minlength=dataset.classes) == 0).tolist()
+    names = [str(dataset.columns.class_name(number)) for number in absent]
+    notes = [f"{data.name}: {train.note}, {dataset.classes} classes"]
+    notes += [f"notice: no training samples of class {format_names(names)}"] * bool(names)
+    return replace(dataset, notes=tuple(notes))
+
+
+def _split_rows(table: Table, share: float) -> tuple[Table, Table]:
+    """Return the training rows and the test rows, the same for every seed."""
+    held_out = round(len(table.y) * share)
+    if not 0 < held_out < len(table.y):
+        msg = f"--test-split {share}: {held_out} of {len(table.y)} rows would be test data"
+        raise ConfigError(msg)
+    halves = random.split(0, len(table.y), held_out, random.Purpose.TEST_SPLIT)
+    train, test = (replace(table, x=table.x[indices], y=table.y[indices]) for indices in halves)
+    return train, test
+
+
+def _unite_classes(train: Table, test: Table) -> tuple[Table, Table]:
+    """Give equal numbers to equal names of classes."""
+    known, other = train.columns.classes, test.columns.classes
+    if known == other:
+        return train, test
+    classes = tuple(sorted({*(known or ()), *(other or ())}))
+    numbers = {name: number for number, name in enumerate(classes)}
+
+    def renumber(table: Table) -> Table:
+        new = np.array([numbers[name] for name in table.columns.classes or ()], np.int32)
+        return replace(table, y=new[table.y], columns=replace(table.columns, classes=classes))
+
+    return renumber(train), renumber(test)
+
+
+def _fill_missing(train: Table, test: Table) -> tuple[Table, Table]:
+    """Replace NaN by the mean of its column over the training rows, with an exactly rounded sum."""
+    means = []
+    for place, column in enumerate(train.x.T):
+        values = column[~np.isnan(column)].tolist()
+        if not values:
+            name = shorten(train.columns.features[place]) if train.columns.features else place + 1
+            raise DataError.at(train.x_from, f"feature {name} has no value in the training rows: remove it")
+        means.append(math.fsum(values) / len(values))
+    for table in (train, test):
+        np.copyto(table.x, means, where=np.isnan(table.x), casting="unsafe")
+    return replace(train, columns=replace(train.columns, means=tuple(means))), test
+
+
+def is_csv(path: Path) -> bool:
     """Return True if the name is that of a CSV file."""
     return path.name.lower().endswith((".csv", ".csv.gz"))
 
@@ -202,4 +299,4 @@ def join_halves(name: str, train: Table, test: Table) -> Dataset:
             )
         check_memory(train.x_from, np.dtype(np.float64).itemsize * x_train.size)
         x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
-    return Dataset(x_train, train.y, x_test, test.y, name)
+    return Dataset(x_train, train.y, x_test, test.y, name, train.columns)

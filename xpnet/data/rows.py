@@ -6,12 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.csv import read_csv_rows
+from xpnet.data.csv import read_csv
 from xpnet.data.idx import DTYPES, read_idx
 from xpnet.data.npy import open_archive, read_npy
 from xpnet.data.source import GZIP_MAGIC
 from xpnet.data.table import as_features, make_table
+from xpnet.data.table_columns import TableOptions
 from xpnet.errors import DataError
+from xpnet.nn.columns import NO_COLUMNS, Columns
 
 FILE_FORMATS = ".csv, .csv.gz, .npy, .npz and IDX files"
 """The formats of tables, for messages."""
@@ -39,7 +41,7 @@ def is_table(path: Path) -> bool:
     return is_idx or start.startswith(GZIP_MAGIC)
 
 
-def read_rows(path: Path, expected: int) -> Rows:
+def read_rows(path: Path, expected: int, columns: Columns = NO_COLUMNS) -> Rows:
     """Read the samples of a table.
 
     Parameters
@@ -49,6 +51,8 @@ def read_rows(path: Path, expected: int) -> Rows:
         features; or an .npz archive with x_test (and y_test), or x (and y), or a single array.
     expected
         The number of features of a sample; a CSV file with one more column has labels.
+    columns
+        The columns of the training, to which those of a CSV file must belong.
 
     Raises
     ------
@@ -58,13 +62,22 @@ def read_rows(path: Path, expected: int) -> Rows:
     name = path.name.lower()
     try:
         if name.endswith((".csv", ".csv.gz")):
-            return Rows(*read_csv_rows(path, expected))
+            return _read_csv_rows(path, expected, columns)
         if name.endswith(".npz"):
             return _read_npz_rows(path)
         read = read_npy if name.endswith(".npy") else read_idx
         return Rows(as_features(*read(path)), None)
     except MemoryError as error:
         raise DataError.at(path, "does not fit in this machine's memory: split it") from error
+
+
+def _read_csv_rows(path: Path, expected: int, columns: Columns) -> Rows:
+    """Read samples, and labels if present, from a CSV file."""
+    missing = "error" if columns.means is None else "mean"
+    table = read_csv(path, TableOptions(None, "any", missing, known=columns, predicted=expected))
+    if columns.means is not None:
+        np.copyto(table.x, columns.means, where=np.isnan(table.x), casting="unsafe")
+    return Rows(table.x, None if table.y[0] < 0 else table.y)
 
 
 def _read_npz_rows(path: Path) -> Rows:

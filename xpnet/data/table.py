@@ -1,5 +1,6 @@
 """Features with their labels, and the checks of both."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.errors import DataError
+from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote
 
 ROLES = ("x_train", "y_train", "x_test", "y_test")
 LARGEST_LABEL = 65535
 LABEL_RULE = f"a label is a whole number from 0 to {LARGEST_LABEL}"
 PIXEL_RULE = "a pixel is a whole number from 0 to 255"
+NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+# The cells of a table that stand for a missing value.
+MISSING = ("", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NULL", "null", "None", "?")
 _ROWS_AT_ONCE = 1024
 
 
@@ -33,12 +38,72 @@ class Table:
     y: NDArray[np.int32]
     x_from: str
     y_from: str
+    columns: Columns = NO_COLUMNS
+    note: str = ""  # what was read, in words
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
             samples, labels = f"{len(self.x)} samples", f"{len(self.y)} labels"
             msg = f"{self.x_from} holds {samples}, {self.y_from} holds {labels}: they must be as many"
             raise DataError(msg)
+
+
+class LabelCodes:
+    """Numbers the labels of a table that is read in pieces: whole numbers, or text, but not both.
+
+    Parameters
+    ----------
+    numeric
+        True if the labels must be numbers, False if they must be text.
+    classes
+        The only text labels that are allowed; None for any.
+    """
+
+    def __init__(self, *, numeric: bool | None = None, classes: tuple[str, ...] | None = None) -> None:
+        self._numeric, self._classes = numeric, classes
+        self._codes: dict[str, int] = {}
+
+    def encode(self, labels: Iterable[str]) -> list[int]:
+        """Return a code for each label; ValueError with the problem of the first one that is not allowed."""
+        codes = self._codes
+        return [codes[label] if label in codes else self._add(label) for label in labels]
+
+    def finish(self, codes: list[int], where: str | Path) -> tuple[NDArray[np.int32], tuple[str, ...] | None]:
+        """Return the number of each label from its code, and the names of the classes if they are text.
+
+        Raises
+        ------
+        DataError
+            There are too many classes, or their names are too long together.
+        """
+        names, classes = list(self._codes), None
+        if self._numeric:
+            numbers = [int(float(name)) for name in names]
+        else:
+            classes = self._classes or tuple(sorted(names))
+            places = {name: number for number, name in enumerate(classes)}
+            numbers = [places[name] for name in names]
+            if sum(map(len, classes)) > LONGEST_NAMES or len(classes) > LARGEST_LABEL + 1:
+                problem = f"{len(classes)} classes, whose names are too long together: are these the labels?"
+                raise DataError.at(where, problem)
+        return np.array(numbers, np.int32)[codes], classes
+
+    def _add(self, label: str) -> int:
+        number = NUMBER.fullmatch(label)
+        if self._numeric is None and label not in MISSING:
+            self._numeric = number is not None
+        if self._numeric:
+            rule = LABEL_RULE
+            is_allowed = number and 0 <= float(label) <= LARGEST_LABEL and float(label) % 1 == 0
+        else:
+            rule = (
+                f"the classes are {format_names(self._classes)}" if self._classes else "a label is text here"
+            )
+            is_allowed = not number and label not in MISSING and label in (self._classes or (label,))
+        if not is_allowed:
+            msg = f"label {quote(label)}: {rule}" if label else f"is empty: {rule}"
+            raise ValueError(msg)
+        return self._codes.setdefault(label, len(self._codes))
 
 
 def make_table(x: Values, y: Values) -> Table:

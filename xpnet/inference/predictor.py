@@ -1,5 +1,6 @@
 """Trained networks: loading from run folders and model files, prediction, and evaluation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -175,6 +176,11 @@ class LoadedModel:
     def features(self) -> int:
         """The number of features."""
         return self.predictor.model.sizes[0]
+
+    @property
+    def class_names(self) -> Sequence[str | int]:
+        """The names of the classes, or their numbers if they have no names."""
+        return self.predictor.model.columns.classes or range(self.predictor.classes)
 
 
 def load_for_inference(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from xpnet.config.training import read_table_options
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError, DataError
@@ -40,6 +41,7 @@ def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes
         image_side(data.features),
         explain_no_drawing(predictor.model, data),
     )
+    names = [str(name) for name in model.columns.classes or range(model.classes)]
     shown = model.layers[0]["weight"][:MOST_UNITS]
     arrays = [part[name] for part in (*model.layers, *model.norms) for name in ("weight", "bias")]
     text = make_environment().get_template("page.html").render(
@@ -52,10 +54,11 @@ def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes
         style=_read_source("style.css"),
         script=_read_source("page.js"),
         parameters=sum(array.size for array in arrays),
+        names=names,
         side=side,
         no_image=explain_no_image(data.features),
         no_drawing=reason,
-        network=None if reason else encode_network(model, data),
+        network=None if reason else encode_network(model, data) | {"names": names},
         charts=build_learning_curves(read_metrics(folder / METRICS_FILE)),
         classes=_summarize_classes(evaluation),
         mistakes=_select_mistakes(data, evaluation),
@@ -117,9 +120,11 @@ def _load_predictor(folder: Path, record: Record) -> tuple[Predictor, str]:
 
 def _read_data(folder: Path, record: Record) -> Dataset:
     """Read the data again from the path in the record."""
-    paths = [record["config"].get(name) for name in ("data", "test_data")]
+    config = record["config"]
+    paths = (config.get(name) for name in ("data", "test_data"))
+    data, test_data = (None if path is None else Path(str(path)) for path in paths)
     try:
-        return datasets.load(*(None if path is None else Path(str(path)) for path in paths))
+        return datasets.load(data, test_data, **read_table_options(config))
     except (DataError, ConfigError) as error:
         raise DataError.at(folder, f"name its data with --data: {error}") from error
 

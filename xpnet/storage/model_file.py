@@ -11,14 +11,15 @@ float64. Batch normalisation of the output Z of hidden layer i, before the activ
 If the inputs are normalized by statistics of the training data, these are stored in float64:
 ``normalization.shift`` and ``normalization.scale``, each () or (features,).
 The metadata are five strings: ``format_version``, ``sizes`` (JSON, inputs first),
-``classes``, ``activation`` (of the hidden layers; without it, relu) and ``normalize``.
+``classes``, ``activation`` (of the hidden layers; without it, relu) and ``normalize``; and ``columns``,
+a JSON object, if the features or classes of the training have names.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import cast
@@ -29,6 +30,7 @@ from xpnet._lib.files import save
 from xpnet._typing import Array, as_array
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
+from xpnet.nn.columns import NO_COLUMNS, Columns
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.inputs import Kind, Normalization
 from xpnet.nn.layers import BatchNorm, Linear, Parameters, RunningStatistics
@@ -68,12 +70,15 @@ class SavedModel:
         The normalisation of the inputs.
     activation
         Of the hidden layers: a name in ``functional.ACTIVATIONS``.
+    columns
+        The names of the features and classes, if they have names.
     """
 
     parameters: Parameters
     statistics: list[RunningStatistics]
     normalization: Normalization
     activation: str = "relu"
+    columns: Columns = NO_COLUMNS
 
     @property
     def layers(self) -> list[Tensors]:
@@ -131,6 +136,8 @@ def encode_model(model: SavedModel) -> bytes:
         "activation": model.activation,
         "normalize": model.normalization.kind,
     }
+    if (columns := model.columns.to_json()) is not None:
+        metadata["columns"] = columns
     statistics = np.asarray(model.normalization.shift), np.asarray(model.normalization.scale)
     tensors = dict(zip(STATISTICS, statistics, strict=True))
     for kind, parts in ("layers", model.layers), ("norms", model.norms):
@@ -159,7 +166,10 @@ def load_model(path: Path) -> SavedModel:
         tensors = read_arrays(path, file, names)
     for problem in _find_problems(tensors, metadata):
         raise DataError.at(path, problem)
-    return _build_model(tensors, metadata["activation"], cast("Kind", metadata["normalize"]))
+    try:
+        return _build_model(tensors, metadata)
+    except ValueError as error:  # of the columns
+        raise DataError.at(path, error) from None
 
 
 def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str:
@@ -177,7 +187,8 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
     return digest.hexdigest()
 
 
-def _build_model(tensors: Tensors, activation: str, normalize: Kind) -> SavedModel:
+def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
+    """Build the model in a file; raise ValueError if its columns do not fit."""
     parameters: Parameters = []
     statistics = []
     for index in range(_count_parts(tensors, "layers")):
@@ -188,10 +199,14 @@ def _build_model(tensors: Tensors, activation: str, normalize: Kind) -> SavedMod
             gamma, beta, mean, variance = columns
             parameters.append(BatchNorm(gamma, beta))
             statistics.append(RunningStatistics(mean, variance))
+    normalize = metadata["normalize"]
     defaults = 0.0, PIXEL_SCALE if normalize == "scale" else 1.0
     pairs = zip(STATISTICS, defaults, strict=True)
     shift, scale = (tensors.get(name, np.asarray(default)) for name, default in pairs)
-    return SavedModel(parameters, statistics, Normalization(normalize, shift, scale), activation)
+    normalization = Normalization(cast("Kind", normalize), shift, scale)
+    model = SavedModel(parameters, statistics, normalization, metadata["activation"])
+    features, *_, classes = model.sizes
+    return replace(model, columns=Columns.from_json(metadata.get("columns"), features, classes))
 
 
 def _as_column(values: np.ndarray) -> Array:

@@ -40,6 +40,8 @@ class DataInfo(TypedDict, total=False):
     test_samples: int
     features: int
     classes: int
+    feature_names: list[str]
+    class_names: list[str]
 
 
 class RunInfo(TypedDict):
@@ -153,8 +155,9 @@ _ROW_RULES = dict.fromkeys(("epoch", "seconds", *CURVES), _NUMBER_OR_NULL)
 def read_run(folder: Path) -> Record:
     """Read and check the record in the folder of a run.
 
-    Keys that older versions did not write are added with the value None, or an empty list. Numbers that are
-    not finite, or too large for a float, become None.
+    Keys that older versions did not write are added with the value None, or an empty list; CSV files of runs
+    before 0.2 are read by the rule of 0.1.0. Numbers that are not finite, or too large for a float, become
+    None.
 
     Raises
     ------
@@ -168,6 +171,8 @@ def read_run(folder: Path) -> Record:
         values.setdefault(name, None)
     _check_values(path, "", values, _RULES)
     record = cast("Record", values)
+    if str(record["config"].get("data")).lower().endswith((".csv", ".csv.gz")):
+        record["config"].setdefault("columns", "0.1.0")
     _check_values(path, "config.", record["config"], _CONFIG_RULES)
     _check_values(path, "data.", record["data"], _DATA_RULES)
     metrics = record["metrics"] or {}

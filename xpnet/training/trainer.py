@@ -92,7 +92,7 @@ class Trainer:
     ) -> None:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
-        self.config, self.backend = config, backend
+        self.config, self.backend, self._columns = config, backend, data.columns
         self.network = _build_network(config, data)
         split = _split_samples(config, len(data.y_train))
         _check_sizes(config, self.network.sizes, len(data.y_train) - config.validation)
@@ -203,7 +203,7 @@ class Trainer:
         """Return the parameters of a state as a model, on the host."""
         variables = state.variables
         parameters, statistics = self.to_host(variables.parameters), self.to_host(variables.statistics)
-        return SavedModel(parameters, statistics, self.normalization, self.network.activation)
+        return SavedModel(parameters, statistics, self.normalization, self.network.activation, self._columns)
 
     def to_host(self, tree: Tree) -> Tree:
         """Return copies on the host: the next step may reuse the memory of the arrays."""

@@ -165,7 +165,7 @@
   const PEN = 48; // of the 560 pixels of the canvas: the ink of a digit is then what it is in MNIST
 
   function drawing() {
-    const { side, full, network: saved } = JSON.parse(byId("network").textContent);
+    const { side, full, names, network: saved } = JSON.parse(byId("network").textContent);
     const network = loaded(saved);
     const [pad, seen] = [byId("pad"), byId("seen")];
     const context = pad.getContext("2d", { willReadFrequently: true });
@@ -177,7 +177,7 @@
     const bars = Array.from(network.layers.at(-1).bias, (_, index) => {
       const bar = document.createElement("li");
       const [label, rail, fill, share] = ["span", "span", "span", "span"].map((name) => document.createElement(name));
-      label.textContent = String(index);
+      label.textContent = names[index];
       [rail.className, fill.className, share.className] = ["rail", "fill", "share"];
       rail.append(fill);
       bar.append(label, rail, share);
@@ -216,7 +216,7 @@
         share.textContent = shares ? percent(shares[index]) : "";
       });
       byId("reading").textContent = shares
-        ? `Reads as ${first}, with a probability of ${percent(shares[first])}.`
+        ? `Reads as ${names[first]}, with a probability of ${percent(shares[first])}.`
         : "Draw a digit; the network in this page reads it as you draw.";
     }
 

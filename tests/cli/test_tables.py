@@ -1,0 +1,171 @@
+"""Commands on tables with names: what is learned of a CSV file in training holds in all that follows."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import xpnet
+from xpnet.__main__ import main
+from xpnet.storage.model_file import load_model
+from xpnet.storage.record import read_run
+
+ROWS = 60
+SETTINGS = ("--device", "cpu", "--hidden", "4", "--epochs", "20", "--lr", "0.5", "--normalize", "standardize")
+
+
+def write_flowers(path):
+    """Write a table of two kinds, apart in petal, of which one value is missing."""
+    kind = np.arange(ROWS) % 2
+    petal, sepal = kind + np.linspace(0.0, 0.5, ROWS), np.linspace(3.0, 4.0, ROWS)
+    frame = pd.DataFrame({"petal": petal, "kind": np.array(["iris", "rose"])[kind], "sepal": sepal})
+    frame.loc[7, "sepal"] = None
+    frame.to_csv(path, sep=";", index=False)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flowers")
+    write_flowers(folder / "flowers.csv")
+    words = ("--label", "kind", "--test-split", "0.25", "--missing", "mean", *SETTINGS)
+    assert (
+        main(["train", "--data", str(folder / "flowers.csv"), "--out", str(folder), "--name", "run", *words])
+        == 0
+    )
+    return folder
+
+
+@pytest.fixture
+def flowers(trained, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def printed(capsys, *words):
+    assert main(list(map(str, words))) == 0
+    return capsys.readouterr().out
+
+
+def test_the_model_and_the_record_keep_the_names(flowers):
+    columns, data = (
+        load_model(flowers / "run" / "model.safetensors").columns,
+        read_run(flowers / "run")["data"],
+    )
+    assert (columns.features, columns.label, columns.classes) == (
+        ("petal", "sepal"),
+        "kind",
+        ("iris", "rose"),
+    )
+    assert columns.means is not None
+    assert (data["feature_names"], data["class_names"]) == (["petal", "sepal"], ["iris", "rose"])
+    assert (data["training_samples"], data["test_samples"]) == (45, 15)
+
+
+def test_training_says_what_it_reads_and_names_the_classes(flowers, capsys):
+    words = ("--label", "kind", "--test-split", "0.25", "--missing", "mean", *SETTINGS, "--out", "next")
+    output = printed(capsys, "train", "--data", "flowers.csv", *words)
+    assert "flowers.csv: 2 feature columns, label column 'kind', 2 classes\n" in output
+    assert (
+        "  class iris                accuracy 1.0000\n  class rose                accuracy 1.0000\n" in output
+    )
+
+
+def test_evaluate_names_the_classes(flowers, capsys):
+    output = printed(capsys, "evaluate", "run")
+    assert "run: 2-4-2" in output
+    for line in (" iris     1.0000", "class  iris  rose", " rose     0     8"):
+        assert line in output
+    result = json.loads(printed(capsys, "evaluate", "run", "--data", "flowers.csv", "--json"))
+    assert ([row["class"] for row in result["classes"]], result["samples"]) == (["iris", "rose"], ROWS)
+    printed(capsys, "evaluate", "run", "--data", "flowers.csv", "--predictions", "out.csv")
+    with (flowers / "out.csv").open() as file:
+        row = next(csv.DictReader(file))
+    assert list(row) == ["index", "label", "predicted", "probability", "p_iris", "p_rose"]
+    assert (row["label"], row["predicted"]) == ("iris", "iris")
+
+
+def test_predict_finds_the_columns_by_name_and_names_the_classes(flowers, capsys):
+    (flowers / "rows.csv").write_text("sepal,petal\n3.5,0.1\n,1.4\n")
+    assert printed(capsys, "predict", "run", "rows.csv").split()[1::3] == ["iris", "rose"]
+    heads = printed(capsys, "predict", "run", "rows.csv", "--all").splitlines()[0].split()
+    assert heads == ["class", "probability", "p_iris", "p_rose"]
+    result = json.loads(printed(capsys, "predict", "run", "flowers.csv", "--json"))
+    assert (result["classes"], result["predictions"][1]["label"]) == (["iris", "rose"], "rose")
+    (flowers / "rows.csv").write_text("sepal,stem\n3.5,0.1\n")
+    assert main(["predict", "run", "rows.csv"]) == 2
+    assert "its columns are not those of the training: without petal, with stem" in capsys.readouterr().err
+
+
+def test_the_report_names_the_classes(flowers, capsys):
+    printed(capsys, "report", "run")
+    page = (flowers / "run" / "report.html").read_text()
+    assert '<th scope="row">iris</th>' in page
+    assert "iris read as iris" in page
+
+
+def test_python_finds_the_columns_of_data_frames_by_name(flowers):
+    model = xpnet.load(flowers / "run", device="cpu")
+    frame = pd.DataFrame({"sepal": [3.5, 3.6], "petal": [0.1, 1.4]})
+    assert model.predict(frame).tolist() == ["iris", "rose"]
+    assert model.predict(frame[["petal", "sepal"]].to_numpy()).tolist() == ["iris", "rose"]
+    assert model.evaluate(frame, ["iris", "rose"]).accuracy == 1.0
+    with pytest.raises(xpnet.DataError, match=r"^X: its columns are not those of the training: with stem$"):
+        model.predict(frame.assign(stem=1.0))
+    with pytest.raises(xpnet.DataError, match=r"^y: label 'lily': the classes are iris, rose$"):
+        model.evaluate(frame, ["iris", "lily"])
+
+
+def test_fit_keeps_the_names_of_a_data_frame(tmp_path):
+    frame = pd.DataFrame({"a": [0.0, 1.0] * 8, "b": [1.0, 0.5] * 8})
+    model = xpnet.fit(frame, ["yes", "no"] * 8, device="cpu", epochs=1)
+    assert (model.feature_names, model.class_names) == (("a", "b"), ("no", "yes"))
+    model.save(tmp_path / "model.safetensors")
+    with pytest.raises(xpnet.DataError, match="X: its columns are not those of the training: with a"):
+        model.predict(frame[["a", "b", "a"]])
+    again = xpnet.load(tmp_path / "model.safetensors", device="cpu")
+    assert np.array_equal(again.predict(frame[["b", "a"]]), model.predict(frame))
+
+
+def test_a_run_of_0_1_0_is_read_by_the_rule_it_was_made_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text("species,a,b\n" + "1,2,3\n0,255,7\n" * 8)
+    words = ("--test-data", "test.csv", *SETTINGS, "--no-report")
+    assert (
+        main(["train", "--data", "train.csv", *words, "--columns", "0.1.0", "--out", ".", "--name", "run"])
+        == 0
+    )
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    for name in ("label", "test_split", "missing", "columns"):
+        del record["config"][name]
+    path.write_text(json.dumps(record))
+    assert "accuracy   1.0000" in printed(capsys, "evaluate", "run")
+    printed(capsys, "report", "run")
+    assert main(["train", "--data", "train.csv", *words]) == 2
+    assert "train.csv: has no column named label, target or class" in capsys.readouterr().err
+
+
+DAMAGED = ["[]", "{", '{"features": ["a"]}', '{"classes": ["a", 1]}', '{"means": [NaN, 0.0]}']
+DAMAGED += ['{"label": 3}', '{"position": "x"}', '{"other": 1}']
+
+
+@pytest.mark.parametrize("columns", DAMAGED)
+def test_a_model_with_damaged_names_is_refused(flowers, columns):
+    path = flowers / "run" / "model.safetensors"
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"]["columns"] = columns
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
+    with pytest.raises(
+        xpnet.DataError, match="columns in the metadata: expected the names of 2 features and 2"
+    ):
+        load_model(path)

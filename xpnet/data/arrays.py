@@ -1,0 +1,96 @@
+"""Tables from arrays, lists and data frames."""
+
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backends.base import Backend
+from xpnet.backends.probing import one_line
+from xpnet.data.table import LabelCodes, Table, as_features, as_labels
+from xpnet.errors import DataError
+from xpnet.nn.columns import NO_COLUMNS, Columns
+
+if TYPE_CHECKING:
+    from xpnet._typing import Array
+
+
+def host_array(array: object, backend: Backend) -> object:
+    """Convert an array of the backend to NumPy; return anything else unchanged."""
+    return backend.to_host(cast("Array", array)) if backend.owns(array) else array
+
+
+def make_table(
+    X: object, y: object, backend: Backend, source: str = "", columns: Columns | None = None
+) -> Table:
+    """Return rows and labels as a table; `columns` are those of the training, if they are others.
+
+    Raises
+    ------
+    DataError
+        The rows or labels are not what they must be, or do not belong to the training.
+    """
+    x_from, y_from = f"X{source}", f"y{source}"
+    x = to_features(X, backend, x_from, columns or NO_COLUMNS)
+    labels, classes = _to_labels(y, backend, y_from, columns)
+    names = _read_names(X) or ()
+    features = names if names and len({"", *names}) == len(names) + 1 else None
+    return Table(x, labels, x_from, y_from, Columns(features, classes=classes))
+
+
+def _to_labels(
+    y: object, backend: Backend, source: str, columns: Columns | None
+) -> tuple[NDArray[np.int32], tuple[str, ...] | None]:
+    """Return the numbers of labels, and the names of the classes if the labels are text."""
+    labels = _to_numbers(y, backend, source, allow_text=True)
+    known = None if columns is None else columns.classes
+    if known is None and not _is_text(labels):
+        return as_labels(labels, labels.shape, source), None
+    codes = LabelCodes(numeric=None if columns is None else known is None, classes=known)
+    try:
+        return codes.finish(codes.encode(map(str, labels.reshape(-1).tolist())), source)
+    except ValueError as error:
+        raise DataError.at(source, error) from error
+
+
+def _read_names(X: object) -> tuple[str, ...] | None:
+    """Return the names of the columns of a data frame; None if they are not text, or for an array."""
+    names = tuple(getattr(X, "columns", ()))
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def to_features(
+    X: object, backend: Backend, source: str = "X", columns: Columns = NO_COLUMNS
+) -> NDArray[np.generic]:
+    """Return the features of rows, in the order of the training's `columns`; errors as in `make_table`."""
+    numbers = _to_numbers(X, backend, source)
+    rows = as_features(numbers, numbers.shape, source)
+    names = _read_names(X)
+    if columns.features is not None and names is not None:
+        rows = np.ascontiguousarray(rows[:, columns.order(names, source)])
+    return rows
+
+
+def _is_text(array: NDArray[np.generic]) -> bool:
+    return array.dtype.kind in "UT" or (
+        array.dtype == object and any(isinstance(item, str) for item in array.flat)
+    )
+
+
+def _to_numbers(
+    values: object, backend: Backend, source: str, *, allow_text: bool = False
+) -> NDArray[np.generic]:
+    """Convert a list, data frame or array of numbers to a NumPy array; DataError if there are others."""
+    try:
+        array = np.asarray(host_array(values, backend))
+        if allow_text and _is_text(array):
+            return array
+        if array.dtype == object:  # Python numbers, and None
+            array = array.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:  # each library raises its own
+        msg = f"{source}: expected an array of numbers, got a {type(values).__name__}: {one_line(error)}"
+        raise DataError(msg) from error
+    if array.dtype.kind not in "buif":
+        msg = f"{source}: expected an array of numbers, got {array.dtype}"
+        raise DataError(msg)
+    return array
