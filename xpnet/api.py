@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from xpnet._lib.tree import tree_map
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
-from xpnet.config import TrainConfig
+from xpnet.config import TrainConfig, from_json
 from xpnet.config.rules import integer_from
 from xpnet.config.settings import Arithmetic, RunSettings
-from xpnet.config.sources import from_json
 from xpnet.config.training import TABLE_SETTINGS
 from xpnet.data.arrays import make_table, to_features
 from xpnet.data.datasets import Dataset, join_halves
