@@ -120,8 +120,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         config = self._parse_settings()
         backend = backend_from_settings(config)
         X, y = self._validate_samples(X, y, backend, reset=True)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        self._train(config, backend, X, codes)
+        self.classes_ = np.unique(y)
+        self._train(config, backend, X, y)
         return self
 
     def partial_fit(self, X: object, y: object, classes: object = None) -> Self:
@@ -159,8 +159,10 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
             msg = f"classes: expected those of the first call, {self.classes_}, got {classes}"
             raise ValueError(msg)
-        codes = _encode_labels(y, self.classes_)
-        self._train(config, backend, X, codes, start=getattr(self, "_progress", None), epochs=1)
+        if unknown := sorted(set(y.tolist()) - set(self.classes_.tolist())):
+            msg = f"y: expected labels in {self.classes_.tolist()}, got {unknown}"
+            raise ValueError(msg)
+        self._train(config, backend, X, y, start=getattr(self, "_progress", None), epochs=1)
         return self
 
     def predict(self, X: object) -> NDArray[np.generic]:
@@ -195,13 +197,14 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         config: TrainConfig,
         backend: Backend,
         X: NDArray[np.generic],
-        codes: NDArray[np.integer],
+        y: NDArray[np.generic],
         *,
         start: TrainingProgress | None = None,
         epochs: int | None = None,
     ) -> None:
         config = _adapt_batch_size(config, len(X))
-        table = Table(as_features(X, X.shape, "X"), codes.astype(np.int32), "X", "y")
+        labels = np.searchsorted(self.classes_, y).astype(np.int32)
+        table = Table(as_features(X, X.shape, "X"), labels, "X", "y")
         data = make_dataset(table, classes=len(self.classes_))
         result = train(config, backend, data, patience=config.patience, start=start, epochs=epochs)
         self.model_, self._progress = result
@@ -229,21 +232,6 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = host_array(X, self.model_.predictor.backend)
         rows: NDArray[np.generic] = validate_data(self, X, dtype=DTYPES, reset=False)
         return rows
-
-
-def _encode_labels(y: NDArray[np.generic], classes: NDArray[np.generic]) -> NDArray[np.integer]:
-    """Return the index of each label among the classes, (m,).
-
-    Raises
-    ------
-    ValueError
-        A label is none of the classes.
-    """
-    if unknown := sorted(set(y.tolist()) - set(classes.tolist())):
-        msg = f"y: expected labels in {classes.tolist()}, got {unknown}"
-        raise ValueError(msg)
-    codes: NDArray[np.integer] = np.searchsorted(classes, y)
-    return codes
 
 
 def _adapt_batch_size(config: TrainConfig, rows: int) -> TrainConfig:
