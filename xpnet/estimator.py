@@ -217,9 +217,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, X: object, y: object, backend: Backend, *, reset: bool
     ) -> tuple[HostArray, HostArray]:
         """Validate rows and labels with scikit-learn."""
-        rows, labels = validate_data(
-            self, host_array(X, backend), host_array(y, backend), dtype=DTYPES, reset=reset
-        )
+        X, y = host_array(X, backend), host_array(y, backend)
+        rows, labels = validate_data(self, X, y, dtype=DTYPES, reset=reset)
         check_classification_targets(labels)
         return rows, labels
 
