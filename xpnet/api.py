@@ -4,8 +4,8 @@
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from xpnet._lib.tree import tree_map
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
-from xpnet.config import TrainConfig
+from xpnet.config import TrainConfig, from_json
 from xpnet.config.rules import integer_from
 from xpnet.config.settings import Arithmetic, RunSettings
-from xpnet.config.sources import from_json
 from xpnet.config.training import TABLE_SETTINGS
 from xpnet.data.arrays import make_table, to_features
 from xpnet.data.datasets import Dataset, join_halves
@@ -63,6 +62,7 @@ EpochFunction = Callable[[Epoch], object]
 """Called after each epoch, and before the first; training ends if it returns True."""
 
 
+@dataclass(eq=False)
 class Model:
     """A trained network.
 
@@ -81,18 +81,12 @@ class Model:
         for float64 parameters and native for float32.
     """
 
-    def __init__(
-        self,
-        network: SavedModel,
-        history: Iterable[Mapping[str, float]] = (),
-        *,
-        device: str = "auto",
-        backend: str = "auto",
-        arithmetic: Arithmetic | None = None,
-    ) -> None:
-        self.network = network
-        self.history = [dict(row) for row in history]
-        self.device, self.backend, self.arithmetic = device, backend, arithmetic
+    network: SavedModel
+    history: Sequence[Mapping[str, float]] = ()
+    _: KW_ONLY
+    device: str = "auto"
+    backend: str = "auto"
+    arithmetic: Arithmetic | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -6,7 +6,8 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.api import TrainingProgress, backend_from_settings, make_dataset, parse_settings, train
+from xpnet._typing import HostArray
+from xpnet.api import backend_from_settings, make_dataset, parse_settings, train
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig, settings
 from xpnet.data.arrays import host_array
@@ -120,8 +121,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         config = self._parse_settings()
         backend = backend_from_settings(config)
         X, y = self._validate_samples(X, y, backend, reset=True)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        self._train(config, backend, X, codes)
+        self.classes_ = np.unique(y)
+        self._train(config, backend, X, y)
         return self
 
     def partial_fit(self, X: object, y: object, classes: object = None) -> Self:
@@ -159,8 +160,10 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
             msg = f"classes: expected those of the first call, {self.classes_}, got {classes}"
             raise ValueError(msg)
-        codes = _encode_labels(y, self.classes_)
-        self._train(config, backend, X, codes, start=getattr(self, "_progress", None), epochs=1)
+        if unknown := sorted(set(y.tolist()) - set(self.classes_.tolist())):
+            msg = f"y: expected labels in {self.classes_.tolist()}, got {unknown}"
+            raise ValueError(msg)
+        self._train(config, backend, X, y, one_epoch=True)
         return self
 
     def predict(self, X: object) -> NDArray[np.generic]:
@@ -191,18 +194,14 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return float(super().score(X, y, sample_weight))
 
     def _train(
-        self,
-        config: TrainConfig,
-        backend: Backend,
-        X: NDArray[np.generic],
-        codes: NDArray[np.integer],
-        *,
-        start: TrainingProgress | None = None,
-        epochs: int | None = None,
+        self, config: TrainConfig, backend: Backend, X: HostArray, y: HostArray, *, one_epoch: bool = False
     ) -> None:
+        """Train from the start, or for one more epoch."""
         config = _adapt_batch_size(config, len(X))
-        table = Table(as_features(X, X.shape, "X"), codes.astype(np.int32), "X", "y")
+        labels = np.searchsorted(self.classes_, y).astype(np.int32)
+        table = Table(as_features(X, X.shape, "X"), labels, "X", "y")
         data = make_dataset(table, classes=len(self.classes_))
+        start, epochs = (getattr(self, "_progress", None), 1) if one_epoch else (None, None)
         result = train(config, backend, data, patience=config.patience, start=start, epochs=epochs)
         self.model_, self._progress = result
         self.n_iter_ = self._progress.state.epoch
@@ -216,34 +215,18 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _validate_samples(
         self, X: object, y: object, backend: Backend, *, reset: bool
-    ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    ) -> tuple[HostArray, HostArray]:
         """Validate rows and labels with scikit-learn."""
-        rows, labels = validate_data(
-            self, host_array(X, backend), host_array(y, backend), dtype=DTYPES, reset=reset
-        )
+        X, y = host_array(X, backend), host_array(y, backend)
+        rows, labels = validate_data(self, X, y, dtype=DTYPES, reset=reset)
         check_classification_targets(labels)
         return rows, labels
 
-    def _validate_rows(self, X: object) -> NDArray[np.generic]:
+    def _validate_rows(self, X: object) -> HostArray:
         check_is_fitted(self)
         X = host_array(X, self.model_.predictor.backend)
-        rows: NDArray[np.generic] = validate_data(self, X, dtype=DTYPES, reset=False)
+        rows: HostArray = validate_data(self, X, dtype=DTYPES, reset=False)
         return rows
-
-
-def _encode_labels(y: NDArray[np.generic], classes: NDArray[np.generic]) -> NDArray[np.integer]:
-    """Return the index of each label among the classes, (m,).
-
-    Raises
-    ------
-    ValueError
-        A label is none of the classes.
-    """
-    if unknown := sorted(set(y.tolist()) - set(classes.tolist())):
-        msg = f"y: expected labels in {classes.tolist()}, got {unknown}"
-        raise ValueError(msg)
-    codes: NDArray[np.integer] = np.searchsorted(classes, y)
-    return codes
 
 
 def _adapt_batch_size(config: TrainConfig, rows: int) -> TrainConfig:

@@ -3,20 +3,16 @@
 import io
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from xpnet._lib.files import save
 from xpnet._lib.parser import Parser, path_ending_in
+from xpnet._typing import HostArray, as_array
 from xpnet.config import TrainConfig
 from xpnet.config.flags import add_settings, get_settings, replace_underscores
 from xpnet.config.rules import flag
 from xpnet.config.training import TABLE_SETTINGS
 from xpnet.data.augment import build_augmenter, square_side
 from xpnet.errors import ConfigError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 # The imports inside the functions load NumPy, which --help does not need.
 
@@ -44,7 +40,6 @@ def main(words: Sequence[str]) -> int:
     from PIL import Image
 
     parser = Parser(prog="xpnet augment", description=DESCRIPTION)
-
     add, picture = parser.add_argument, path_ending_in(".png")
     add("--preview", type=picture, metavar="FILE.png", required=True, help="The picture to write.")
     add_settings(parser, ("data", "test_data", *TABLE_SETTINGS, *AMOUNTS, "augment_elastic_sigma", "seed"))
@@ -61,11 +56,10 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _draw_picture(config: TrainConfig) -> "NDArray[np.uint8]":
+def _draw_picture(config: TrainConfig) -> HostArray:
     """Return the grey picture, (height, width) uint8: the originals and their variants as in training."""
     import numpy as np
 
-    from xpnet._typing import as_array
     from xpnet.arithmetic import Reproducible
     from xpnet.backends.resolve import make
     from xpnet.data import datasets

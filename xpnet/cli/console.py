@@ -2,16 +2,14 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from xpnet._lib.text import plain
 from xpnet.cli.tables import make_console, style_text
 from xpnet.training.callbacks import Callback, EpochLog
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 MOST_CLASSES = 100
 """The largest number of classes for which the accuracies by class are printed."""
@@ -21,8 +19,11 @@ class TrainingConsole(Callback):
     """Prints the metrics of a training run on standard output, with a progress bar on a terminal."""
 
     def __init__(self, epochs: int, *, quiet: bool) -> None:
-        self._epochs, self._console = epochs, make_console(quiet=quiet)
-        self._progress: Progress | None = None
+        self._console = make_console(quiet=quiet)
+        columns = ("epoch", MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+        hidden = quiet or not sys.stdout.isatty()
+        self._progress = Progress(*columns, console=self._console, transient=True, disable=hidden)
+        self._task = self._progress.add_task("train", total=epochs)
 
     def print_line(self, text: str) -> None:
         """Print one line, above the progress bar if there is one."""
@@ -30,27 +31,19 @@ class TrainingConsole(Callback):
 
     def on_train_begin(self, state: TrainState) -> None:
         """Show the progress bar."""
-        if self._console.quiet or not sys.stdout.isatty():
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-        columns = ("epoch", MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=self._console, transient=True)
-        self._progress.add_task("train", total=self._epochs, completed=state.epoch)
+        self._progress.update(self._task, completed=state.epoch)
         self._progress.start()
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Print the metrics of a logged epoch."""
-        if self._progress is not None:
-            self._progress.update(self._progress.task_ids[0], completed=log.epoch)
+        self._progress.update(self._task, completed=log.epoch)
         if log.training is not None:
             held_out = "" if log.validation is None else f"   validation {log.validation.accuracy:.4f}"
             self.print_line(f"epoch {log.epoch:>5}   {_format_evaluation(log.training)}{held_out}")
 
     def close(self) -> None:
         """Remove the progress bar."""
-        if self._progress is not None:
-            self._progress.stop()
+        self._progress.live.stop()  # Progress.stop may print an empty line
 
     def print_evaluation(self, name: str, evaluation: Evaluation) -> None:
         """Print loss and accuracy on a set of samples."""

@@ -21,24 +21,20 @@ def main(words: Sequence[str]) -> int:
     parser = Parser(prog="xpnet doctor", description=description)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     arguments = parser.parse_args(words)
-    backends = [_probe_backend(name) for name in BACKENDS]
-    report = _describe_system() | {"backends": backends}
-    if arguments.json:
-        sys.stdout.write(format_json(report))
-    else:
-        _print_report(report)
-    return 0 if any(backend["name"] == "numpy" and backend["usable"] for backend in backends) else 2
-
-
-def _describe_system() -> dict[str, Any]:
-    driver = cuda_driver_version()
-    return {
+    driver, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]
+    report = {
         "xpnet": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count() or 1,
         "nvidia_driver": None if driver is None else f"CUDA {driver // 1000}.{driver % 1000 // 10}",
+        "backends": backends,
     }
+    if arguments.json:
+        sys.stdout.write(format_json(report))
+    else:
+        _print_report(report)
+    return 0 if any(backend["name"] == "numpy" and backend["usable"] for backend in backends) else 2
 
 
 def _probe_backend(name: str) -> dict[str, Any]:
@@ -55,7 +51,7 @@ def _probe_backend(name: str) -> dict[str, Any]:
         "devices": list(dict.fromkeys(device for result in probes.values() for device in result.devices)),
         "usable": [device for device, result in probes.items() if result.usable],
         "troubles": [
-            {"device": device, "reason": result.reason or "", "fix": result.fix or ""}
+            {"device": device, "reason": result.reason, "fix": result.fix}
             for device, result in probes.items()
             if not result.usable
         ],

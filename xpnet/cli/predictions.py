@@ -4,14 +4,10 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xpnet._lib.files import save
 from xpnet._lib.parser import Parser
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from xpnet._typing import HostArray
 
 
 def build_network_parser(command: str, description: str, epilog: str, usage: str | None = None) -> Parser:
@@ -33,8 +29,8 @@ def probability_name(name: str | int) -> str:
 def write_predictions(
     path: Path,
     keys: Sequence[str],
-    rows: "Iterable[tuple[Sequence[object], int, NDArray[np.floating]]]",
-    names: "Sequence[str | int]",
+    rows: Iterable[tuple[Sequence[object], int, HostArray]],
+    names: Sequence[str | int],
 ) -> None:
     """Write a CSV file of predictions, completely or not at all.
 

@@ -18,7 +18,6 @@ from xpnet.cli.tables import make_console
 from xpnet.config import Command, TrainConfig, from_json, to_json
 from xpnet.config.rules import flag
 from xpnet.data import datasets
-from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.metrics import accuracy_per_class
@@ -125,8 +124,7 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
     summary, lines = _select_best(trials) if len(rates) > 1 else _summarize_seeds(trials)
     text = json.dumps({**summary, "trials": trials}, indent=1)
     save(folder / SUMMARY_FILE, f"{text}\n".encode())
-    for line in (*lines, f"summary       {folder / SUMMARY_FILE}"):
-        console.print(line)
+    console.print(*lines, f"summary       {folder / SUMMARY_FILE}", sep="\n")
     return runs
 
 
@@ -136,7 +134,7 @@ class RecordOutcome(callbacks.Callback):
 
     trainer: Trainer
     run: Run
-    data: Dataset
+    data: datasets.Dataset
     metrics: callbacks.RecordMetrics
     early: callbacks.EarlyStopping
     console: TrainingConsole
@@ -194,7 +192,7 @@ class RecordOutcome(callbacks.Callback):
             self.console.print_line(f"report        {path}")
 
 
-def _start_run(config: TrainConfig, command: list[str], selection: Selection, data: Dataset) -> Run:
+def _start_run(config: TrainConfig, command: list[str], selection: Selection, data: datasets.Dataset) -> Run:
     """Create the folder of a run and return the run."""
     info: RunInfo = {
         "command": command,
@@ -220,7 +218,7 @@ def _start_run(config: TrainConfig, command: list[str], selection: Selection, da
     return Run.start(config.out, config.name, config.overwrite, info)
 
 
-def _check_data(run: Run, data: Dataset) -> None:
+def _check_data(run: Run, data: datasets.Dataset) -> None:
     digest, recorded = datasets.digest(data), run.record["data"]
     if digest != recorded["sha256"]:
         original = f"{recorded['name']} with SHA-256 {recorded['sha256'][:16]}…"
@@ -229,7 +227,7 @@ def _check_data(run: Run, data: Dataset) -> None:
         raise ConfigError(msg)
 
 
-def _describe_training(selection: Selection, data: Dataset, trainer: Trainer) -> Iterator[str]:
+def _describe_training(selection: Selection, data: datasets.Dataset, trainer: Trainer) -> Iterator[str]:
     """Yield lines about the backend, the data, the network and the settings."""
     backend, config = selection.backend, trainer.config
     reason = f" ({selection.reason})" if selection.reason else ""

@@ -5,15 +5,6 @@ are refused. This package loads no array library, so that `--help` answers at on
 """
 
 from xpnet.config.flags import Command, parse
-from xpnet.config.sources import from_json, list_recipes
-from xpnet.config.training import TrainConfig, to_json, to_toml
+from xpnet.config.training import TrainConfig, from_json, list_recipes, to_json, to_toml
 
-__all__ = [
-    "Command",
-    "TrainConfig",
-    "from_json",
-    "list_recipes",
-    "parse",
-    "to_json",
-    "to_toml",
-]
+__all__ = ["Command", "TrainConfig", "from_json", "list_recipes", "parse", "to_json", "to_toml"]

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from xpnet._lib.parser import Parser
-from xpnet.config import settings, sources
+from xpnet.config import settings
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import SWITCH, flag
-from xpnet.config.training import RULES, TrainConfig
+from xpnet.config.training import RULES, TrainConfig, list_recipes, read_recipe, read_toml
 
 DESCRIPTION = "Train a neural network: by default the notebook's 784-10-10 network on MNIST."
 EPILOG = "Exit codes: 0 done, 2 bad input or device, 3 diverged, 130 interrupted."
@@ -64,17 +64,13 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     SystemExit
         With code 0 after `--help`.
     """
-    arguments = _build_parser(prog, DEFAULTS).parse_args(map(replace_underscores, argv))
+    arguments = _build_parser(prog).parse_args(map(replace_underscores, argv))
     flags = get_settings(arguments)
-    file, recipe = ({}, None) if arguments.config is None else sources.read_toml(arguments.config)
+    file, recipe = ({}, None) if arguments.config is None else read_toml(arguments.config)
     recipe = arguments.recipe or recipe
-    below = [{} if recipe is None else sources.read_recipe(recipe), file]
-    if arguments.help:
-        _build_parser(prog, {**DEFAULTS, **below[0], **below[1]}).print_help()
-        raise SystemExit(0)
     for name, value in flags.items():
         RULES[name].check(flag(name), value)
-    values, explicit = merge_settings(DEFAULTS, [*below, flags])
+    values, explicit = merge_settings(DEFAULTS, [{} if recipe is None else read_recipe(recipe), file, flags])
     return Command(TrainConfig(**vars(values)), arguments.print_config, explicit)
 
 
@@ -112,25 +108,23 @@ def get_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def _build_parser(prog: str, defaults: Mapping[str, object]) -> Parser:
+def _build_parser(prog: str) -> Parser:
     parser = Parser(
         prog=prog,
         usage="%(prog)s [-h] [OPTIONS]",
         description=DESCRIPTION,
         epilog=EPILOG,
         debug=False,
-        add_help=False,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-h", "--help", action="store_true", help="show this help message and exit")
-    add("--recipe", metavar="NAME", help=RECIPE_HELP.format(", ".join(sources.list_recipes())))
+    add("--recipe", metavar="NAME", help=RECIPE_HELP.format(", ".join(list_recipes())))
     add("--config", type=Path, metavar="PATH", help=CONFIG_HELP)
     add("--print-config", action="store_true", help="Print the resulting settings as a TOML file and stop.")
     for group in reversed(TrainConfig.__bases__):
         title = f"{group.__name__.removesuffix('Settings').lower()} options"
         names = [field.name for field in fields(group)]
-        add_settings(parser.add_argument_group(title, group.__doc__), names, defaults)
+        add_settings(parser.add_argument_group(title, group.__doc__), names)
     return parser
 
 

@@ -106,8 +106,8 @@ def some_of(choices: tuple[str, ...]) -> Rule:
     def is_allowed(value: object) -> bool:
         return isinstance(value, tuple) and all(choices.count(word) >= value.count(word) for word in value)
 
-    metavar = one_of(choices).metavar
-    return Rule(f"some of {', '.join(choices)}, each once", is_allowed, nargs="*", metavar=metavar)
+    expected = f"some of {', '.join(choices)}, each once"
+    return replace(one_of(choices), expected=expected, allows=is_allowed, nargs="*")
 
 
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
