@@ -8,29 +8,14 @@ checks the driver, then the runtime, and returns the first problem.
 import importlib
 from contextlib import AbstractContextManager
 from types import ModuleType
+from typing import cast
 
 from xpnet._typing import Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, Problem, cuda_index, cuda_major, one_line
 
-# By cudaError_t, the status code of the CUDA runtime.
 NO_DEVICE = 100
-RUNTIME_PROBLEMS = {
-    35: Problem("the NVIDIA driver is missing or too old for this CuPy", DRIVER_FIX),
-    NO_DEVICE: Problem("the NVIDIA driver sees no GPU", NO_GPU_FIX),
-    802: Problem(
-        "the NVIDIA driver is not ready",
-        "wait, or start the fabric manager: sudo systemctl start nvidia-fabricmanager",
-    ),
-    803: Problem(
-        "the NVIDIA driver's library and its kernel module differ in version",
-        "restart the machine: sudo reboot",
-    ),
-    999: Problem(
-        "the NVIDIA driver reports an unknown error",
-        "reload its module, sudo modprobe -r nvidia_uvm && sudo modprobe nvidia_uvm, or restart",
-    ),
-}
+"""The status code ``cudaErrorNoDevice`` of the CUDA runtime."""
 
 
 class CuPyBackend(Backend):
@@ -46,20 +31,17 @@ class CuPyBackend(Backend):
 
     def scope(self) -> AbstractContextManager[object]:
         """Return the context in which this GPU is the current one, on which CuPy puts its results."""
-        current: AbstractContextManager[object] = self.library.cuda.Device(self._gpu.id)
-        return current
+        return cast("AbstractContextManager[object]", self.library.cuda.Device(self._gpu.id))
 
     def from_host(self, array: HostArray) -> Array:
         """Copy a NumPy array to the GPU, keeping its dtype."""
         with self.scope():
-            copy: Array = self.library.asarray(array)
-        return copy
+            return cast("Array", self.library.asarray(array))
 
     def to_host(self, array: Array) -> HostArray:
         """Copy `array` to a NumPy array, waiting for the GPU."""
         with self.scope():
-            host: HostArray = self.library.asnumpy(array)
-        return host
+            return cast("HostArray", self.library.asnumpy(array))
 
     def synchronize(self) -> None:
         """Wait for the GPU."""
@@ -68,12 +50,8 @@ class CuPyBackend(Backend):
 
     @classmethod
     def install_command(cls) -> str:
-        """Return the command that installs CuPy for this machine's driver."""
+        """Return the command that installs CuPy, and its CUDA libraries, for this machine's driver."""
         return _format_install(cuda_major())
-
-    def cuda_install_command(self) -> str:
-        """Return the command that installs CuPy with the CUDA libraries it needs."""
-        return _format_install(int(self.library.cuda.runtime.runtimeGetVersion()) // 1000)
 
     @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
@@ -89,9 +67,10 @@ class CuPyBackend(Backend):
                 return 0, problem
             count = int(runtime.getDeviceCount())
         except runtime.CUDARuntimeError as error:
-            unlisted = Problem(f"CUDA does not start: {one_line(error)}", DRIVER_FIX)
-            return 0, RUNTIME_PROBLEMS.get(error.status, unlisted)
-        return count, None if count else RUNTIME_PROBLEMS[NO_DEVICE]
+            if error.status != NO_DEVICE:
+                return 0, Problem(f"CUDA does not start: {one_line(error)}", DRIVER_FIX)
+            count = 0
+        return count, None if count else Problem("the NVIDIA driver sees no GPU", NO_GPU_FIX)
 
 
 def _format_install(major: int) -> str:

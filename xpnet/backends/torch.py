@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -51,14 +51,12 @@ class TorchBackend(Backend):
         if not array.flags.writeable or min(array.strides, default=0) < 0:
             array = np.array(array, order="C")
         with self._current():
-            tensor: Array = self.library.asarray(array, device=self.device)
-        return tensor
+            return cast("Array", self.library.asarray(array, device=self.device))
 
     def to_host(self, array: Any) -> HostArray:
         """Return `array` as a NumPy array, waiting for the device."""
         with self._current():
-            host: HostArray = array.numpy(force=True)
-        return host
+            return cast("HostArray", array.numpy(force=True))
 
     def synchronize(self) -> None:
         """Wait for the GPU; on the CPU, operations are synchronous."""

@@ -10,7 +10,6 @@ from xpnet._lib.parser import Parser, path_ending_in
 from xpnet.config import TrainConfig
 from xpnet.config.flags import add_settings, get_settings, replace_underscores
 from xpnet.config.rules import flag
-from xpnet.data.augment import build_augmenter, square_side
 from xpnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,6 +67,7 @@ def _draw_picture(config: TrainConfig) -> "NDArray[np.uint8]":
     from xpnet.arithmetic import Reproducible
     from xpnet.backends.resolve import make
     from xpnet.data import datasets
+    from xpnet.data.augment import build_augmenter, square_side
 
     data = datasets.load(config.data, config.test_data)
     side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)

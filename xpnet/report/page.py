@@ -13,9 +13,8 @@ from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.evaluation import Evaluation, evaluate
 from xpnet.inference.predictor import Predictor, model_path
+from xpnet.report import images
 from xpnet.report.charts import build_confusion_cells, build_learning_curves
-from xpnet.report.images import draw_ink_image, draw_weight_image, explain_no_image, image_side
-from xpnet.report.network import encode_network, explain_no_drawing, full_ink
 from xpnet.report.settings import format_command_line, format_value, list_training_settings
 from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import METRICS_FILE, Record, read_metrics, read_run
@@ -36,11 +35,8 @@ def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes
     data = _read_data(folder, record) if data is None else data
     _check_data(folder, record, data, sha256 or datasets.digest(data))
     evaluation = evaluate(predictor, data.x_test, data.y_test, name=data.name)
-    model, side, reason = (
-        predictor.model,
-        image_side(data.features),
-        explain_no_drawing(predictor.model, data),
-    )
+    model, side = predictor.model, images.image_side(data.features)
+    reason = images.explain_no_drawing(model, data)
     shown = model.layers[0]["weight"][:MOST_UNITS]
     arrays = [part[name] for part in (*model.layers, *model.norms) for name in ("weight", "bias")]
     text = make_environment().get_template("page.html").render(
@@ -54,13 +50,13 @@ def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes
         script=_read_source("page.js"),
         parameters=sum(array.size for array in arrays),
         side=side,
-        no_image=explain_no_image(data.features),
+        no_image=images.explain_no_image(data.features),
         no_drawing=reason,
-        network=None if reason else encode_network(model, data),
+        network=None if reason else images.encode_network(model, data),
         charts=build_learning_curves(read_metrics(folder / METRICS_FILE)),
         classes=_summarize_classes(evaluation),
         mistakes=_select_mistakes(data, evaluation),
-        weights=[] if side is None else list(map(draw_weight_image, shown)),
+        weights=[] if side is None else list(map(images.draw_weight_image, shown)),
         command=format_command_line(record["command"]),
         settings=list_training_settings(record["config"]),
     )  # fmt: skip
@@ -111,8 +107,8 @@ def _load_predictor(folder: Path, record: Record) -> tuple[Predictor, str]:
     )
     digest = fingerprint(predictor.model.layers, predictor.model.norms)
     if record["fingerprint"] not in (None, digest):
-        difference = f"is not the model of which run.json tells: its fingerprint is {digest[:16]}…"
-        raise DataError.at(model_path(folder), difference)
+        problem = f"is not the model of which run.json tells: its fingerprint is {digest[:16]}…"
+        raise DataError.at(model_path(folder), problem)
     return predictor, digest
 
 
@@ -130,8 +126,7 @@ def _check_data(folder: Path, record: Record, data: Dataset, sha256: str) -> Non
     name, expected = record["data"]["name"], record["data"]["sha256"]
     if sha256 != expected:
         difference = f"{name} with SHA-256 {expected[:16]}…, found {data.name} with {sha256[:16]}…"
-        problem = f"was trained on {difference}: name the data of the training with --data"
-        raise DataError.at(folder, problem)
+        raise DataError.at(folder, f"was trained on {difference}: name the data of the training with --data")
 
 
 def _read_source(name: str) -> dict[str, str]:
@@ -168,14 +163,14 @@ def _select_mistakes(data: Dataset, evaluation: Evaluation) -> list[dict[str, ob
     predicted, probabilities = evaluation.predicted, evaluation.probabilities
     wrong = np.flatnonzero(predicted != data.y_test)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[:MOST_MISTAKES]
-    has_image = image_side(data.features) is not None
+    has_image = images.image_side(data.features) is not None
     return [
         {
             "row": row,
             "label": data.y_test[row],
             "predicted": predicted[row],
             "probabilities": probabilities[row],
-            "image": draw_ink_image(data.x_test[row], full_ink(data)) if has_image else None,
+            "image": images.draw_ink_image(data.x_test[row], images.full_ink(data)) if has_image else None,
         }
         for row in wrong[order].tolist()
     ]
