@@ -2,8 +2,8 @@
 
 Elastic deformation follows Simard, Steinkraus and Platt 2003, "Best practices for convolutional neural
 networks applied to visual document analysis". This module draws the random numbers and computes the affine
-transforms on the host, by + - * and division of NumPy's float64 alone, which are bit-identical on every machine;
-``xpnet.data.resample`` computes the pixels on the device.
+transforms on the host, by + - * and division of NumPy's float64 alone, which are bit-identical on every
+machine; ``xpnet.data.resample`` computes the pixels on the device.
 """
 
 import math
@@ -99,12 +99,7 @@ def build_augmenter(
 
 
 def draw_distortions(
-    augmentation: Augmentation,
-    height: int,
-    width: int,
-    seed: int,
-    epoch: int,
-    indices: NDArray[np.int64],
+    augmentation: Augmentation, height: int, width: int, seed: int, epoch: int, indices: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int16] | None]:
     """Return transforms (2, m, 3) and noise (width, 2, m, height) of the samples with these (m,) indices.
 

@@ -102,8 +102,6 @@ def read_grey(path: Path) -> Grey:
         try:
             with warnings.catch_warnings(action="ignore"):  # Pillow warns of harmless details
                 return _decode_grey(Image.open(file, formats=FORMATS))
-        except DataError as error:
-            raise DataError.at(path, error) from None
         except UnidentifiedImageError as error:
             raise DataError.at(
                 path, f"is no image that can be read: expected {', '.join(FORMATS)}"
@@ -114,11 +112,10 @@ def read_grey(path: Path) -> Grey:
 
 
 def _decode_grey(image: Image.Image) -> Grey:
-    """Return the grey levels of an open image; raise DataError if it is too large."""
+    """Return the grey levels of an open image; raise ValueError if it is too large or not finite."""
     if math.prod(image.size) > MAX_PIXELS:
-        size = f"{image.width} x {image.height} pixels"
-        msg = f"has {size}, at most {MAX_PIXELS} are read: scale the image down"
-        raise DataError(msg)
+        msg = f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read"
+        raise ValueError(msg)
     image.draft("L", (WORKING_SIDE, WORKING_SIDE))  # decodes a JPEG at reduced size
     image.load()
     with suppress(Exception):  # damaged EXIF data are ignored
@@ -128,7 +125,7 @@ def _decode_grey(image: Image.Image) -> Grey:
         values -= values.min()
         if not math.isfinite(brightest := float(values.max())):
             msg = "a pixel is not finite"
-            raise DataError(msg)
+            raise ValueError(msg)
         return values * (255.0 / (brightest or 1.0))
     if not {"A", "a"} & set(image.getbands()) and "transparency" not in image.info:
         return _to_levels(image.convert("L"))

@@ -82,8 +82,6 @@ def explain_no_drawing(model: SavedModel, data: Dataset) -> str | None:
     if size > WEIGHT_LIMIT:
         limit = f"{WEIGHT_LIMIT / 1e6:.0f} MB"
         return f"the network's weights take {size / 1e6:.1f} MB, and a page holds up to {limit}"
-    if any(np.abs(weight).max() > np.finfo(np.float32).max for weight, _ in _fold_batch_norm(model)):
-        return "some of the network's weights are too large for float32"
     return None
 
 
