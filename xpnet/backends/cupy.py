@@ -12,7 +12,7 @@ from typing import cast
 
 from xpnet._typing import Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, Problem, cuda_index, cuda_major, one_line
+from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, Problem, cuda_index, one_line
 
 NO_DEVICE = 100
 """The status code ``cudaErrorNoDevice`` of the CUDA runtime."""
@@ -22,6 +22,7 @@ class CuPyBackend(Backend):
     """CuPy arrays on one GPU."""
 
     name = module = "cupy"
+    install = install_gpu = 'pip install "cupy-cuda{}x[ctk]"'
     stack = compiled_stack = GPU_STACK
 
     def __init__(self, device: str) -> None:
@@ -49,11 +50,6 @@ class CuPyBackend(Backend):
             self._gpu.synchronize()
 
     @classmethod
-    def install_command(cls) -> str:
-        """Return the command that installs CuPy, and its CUDA libraries, for this machine's driver."""
-        return _format_install(cuda_major())
-
-    @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
         """Return no device: CuPy runs on GPUs only."""
         return ()
@@ -73,10 +69,6 @@ class CuPyBackend(Backend):
         return count, None if count else Problem("the NVIDIA driver sees no GPU", NO_GPU_FIX)
 
 
-def _format_install(major: int) -> str:
-    return f'pip install "cupy-cuda{major}x[ctk]"'
-
-
 def _find_driver_problem(runtime: ModuleType) -> Problem | None:
     """Return the problem that the driver is missing or older than CuPy's CUDA, else None."""
     driver, needed = int(runtime.driverGetVersion()), int(runtime.runtimeGetVersion()) // 1000
@@ -85,7 +77,7 @@ def _find_driver_problem(runtime: ModuleType) -> Problem | None:
     major, minor = driver // 1000, driver % 1000 // 10
     if major >= needed:
         return None
-    wheel = f", or in place of this CuPy: {_format_install(major)}" if major >= 12 else ""
+    wheel = f", or in place of this CuPy: {CuPyBackend.install.format(major)}" if major >= 12 else ""
     reason = f"the NVIDIA driver supports CUDA {major}.{minor} and this CuPy needs CUDA {needed}"
     return Problem(reason, DRIVER_FIX + wheel)
 

@@ -24,6 +24,7 @@ class JaxBackend(Backend):
     """JAX arrays on one device."""
 
     name = module = "jax"
+    install, install_gpu = "pip install jax", 'pip install "jax[cuda{}]"'
     whole_steps = True
     stack = 4  # dispatching an operation costs JAX more than the arithmetic of a block
 
@@ -76,12 +77,7 @@ class JaxBackend(Backend):
             return len(library.devices("cuda")), None
         except RuntimeError as error:
             reason = f"jax {library.__version__} sees no GPU: {one_line(error)}"
-            return 0, missing_driver_or(Problem(reason, cls.cuda_install_command()))
-
-    @classmethod
-    def cuda_install_command(cls) -> str:
-        """Return the command that installs JAX for this machine's driver."""
-        return f'pip install "jax[cuda{cuda_major()}]"'
+            return 0, missing_driver_or(Problem(reason, cls.install_gpu.format(cuda_major())))
 
 
 def _make_xla_namespace(jax: ModuleType) -> ModuleType:

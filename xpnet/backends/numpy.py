@@ -25,6 +25,7 @@ class NumPyBackend(Backend):
     """NumPy arrays, which are host arrays already."""
 
     name = module = "numpy"
+    install = "pip install numpy"
     xp = xp
     device = "cpu"
     on_host = True

@@ -9,7 +9,6 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xpnet.data import datasets
-from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.evaluation import Evaluation, evaluate
 from xpnet.inference.predictor import Predictor, model_path
@@ -28,7 +27,7 @@ MOST_UNITS = 40
 """The largest number of units of the first layer whose weights are shown."""
 
 
-def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes:
+def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None) -> bytes:
     """Return the HTML page of a run as UTF-8; parameters and errors as in ``xpnet.report.write_report``."""
     record = read_run(folder)
     predictor, digest = _load_predictor(folder, record)
@@ -112,7 +111,7 @@ def _load_predictor(folder: Path, record: Record) -> tuple[Predictor, str]:
     return predictor, digest
 
 
-def _read_data(folder: Path, record: Record) -> Dataset:
+def _read_data(folder: Path, record: Record) -> datasets.Dataset:
     """Read the data again from the path in the record."""
     paths = [record["config"].get(name) for name in ("data", "test_data")]
     try:
@@ -121,7 +120,7 @@ def _read_data(folder: Path, record: Record) -> Dataset:
         raise DataError.at(folder, f"name its data with --data: {error}") from error
 
 
-def _check_data(folder: Path, record: Record, data: Dataset, sha256: str) -> None:
+def _check_data(folder: Path, record: Record, data: datasets.Dataset, sha256: str) -> None:
     """Raise DataError if the data are not those of the training."""
     name, expected = record["data"]["name"], record["data"]["sha256"]
     if sha256 != expected:
@@ -158,7 +157,7 @@ def _summarize_classes(evaluation: Evaluation) -> dict[str, object] | None:
     }
 
 
-def _select_mistakes(data: Dataset, evaluation: Evaluation) -> list[dict[str, object]]:
+def _select_mistakes(data: datasets.Dataset, evaluation: Evaluation) -> list[dict[str, object]]:
     """Return the misclassified test samples with the highest probabilities, in descending order."""
     predicted, probabilities = evaluation.predicted, evaluation.probabilities
     wrong = np.flatnonzero(predicted != data.y_test)
