@@ -139,11 +139,11 @@ def _find_cuda_backend(device: str, backend: str) -> tuple[str, Problem | None]:
     """Return the backend to use on a GPU; or the backend for the CPU, and the problem with the GPU."""
     if backend == "auto" and cuda_driver_version() is None:
         return "numpy", Problem("there is no NVIDIA driver", f"{DRIVER_FIX}; or pass --device cpu")
-    problems = []
+    problems: list[Probe] = []
     for name in CUDA_BACKENDS if backend == "auto" else [backend]:
         outcome = probe(name, device)
         if outcome.usable:
             return name, None
-        problems.append(Problem(outcome.reason or "unknown reason", outcome.fix or ""))
-    reasons = "; ".join(problem.reason for problem in problems)
-    return "numpy" if backend == "auto" else backend, Problem(reasons, problems[0].fix)
+        problems.append(outcome)
+    reasons = "; ".join(str(problem.reason) for problem in problems)
+    return "numpy" if backend == "auto" else backend, Problem(reasons, str(problems[0].fix))

@@ -110,8 +110,7 @@ class NpzArchive:
     @property
     def contents(self) -> str:
         """The first names in the archive, for messages."""
-        names = sorted(name.removesuffix(".npy") for name in self.file.namelist())
-        return ", ".join(names[:8]).encode("unicode_escape").decode() or "nothing"
+        return ", ".join(sorted(self.keys)[:8]) or "nothing"
 
     def read(self, key: str) -> Values:
         """Return the array `key`, read piece by piece after its header is checked.
