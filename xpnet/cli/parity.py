@@ -45,7 +45,6 @@ DISPENSABLE = ("time", "version", "max rel", "layer", "epoch")
 """The columns left out on a narrow terminal, in this order."""
 LEFT = ("backend", "version", "device", "fingerprint", "verdict")
 HEADINGS = {"epoch": Text("differs\nepoch"), "layer": Text("from\nlayer")}
-STYLES = {"same": "green", "close": "green", "FAIL": "bold red"}
 
 
 def main(words: Sequence[str]) -> int:
@@ -133,7 +132,7 @@ def _format_row(row: ParityResult) -> dict[str, Cell]:
         "max ulp": "-" if row.max_ulp is None else format_count(row.max_ulp),
         "max rel": "-" if relative is None else f"{relative:.1e}" if relative else "0",
         "time": "-" if seconds is None else f"{seconds:.1f} s",
-        "verdict": style_text(row.verdict, STYLES[row.verdict]),
+        "verdict": style_text(row.verdict, "bold red" if row.verdict == "FAIL" else "green"),
     }
 
 
@@ -169,7 +168,6 @@ def _to_json(
     config: TrainConfig, data: Dataset, rows: list[ParityResult], absent: dict[BackendDevice, Probe]
 ) -> dict[str, object]:
     settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")
-    keys = ("version", "reason", "fix")
     return {
         "xpnet": __version__,
         "python": platform.python_version(),
@@ -178,9 +176,7 @@ def _to_json(
         **{name: getattr(config, name) for name in settings},
         "passed": all(row.verdict != "FAIL" for row in rows),
         "rows": [{key: _without_infinity(value) for key, value in asdict(row).items()} for row in rows],
-        "absent": [
-            asdict(device) | {key: getattr(probe, key) for key in keys} for device, probe in absent.items()
-        ],
+        "absent": [asdict(device) | asdict(probe) for device, probe in absent.items()],
     }
 
 

@@ -8,7 +8,6 @@ machine; ``xpnet.data.resample`` computes the pixels on the device.
 
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,9 @@ from xpnet.config.augmentation import Augmentation
 from xpnet.data.resample import build_smoother, build_warper
 from xpnet.errors import ConfigError
 
+Augmenter = Callable[[Array, NDArray[np.int64], int], Array]
+"""Returns the augmented pixels for pixels, uint8 (m, height · width) on the device, the samples' indices (m,) in the
+data set, on the host, and the epoch."""
 CHUNK = 64
 """Default number of images per call: the temporaries of 64 MNIST images fit a processor's cache."""
 NOISE_STEP = 2.0**-15
@@ -49,16 +51,6 @@ def square_side(features: int, *, pixels: bool) -> int:
         msg = f"--augment-*: needs square images; {features} features make no square"
         raise ConfigError(msg)
     return side
-
-
-class Augmenter(Protocol):
-    """A function that augments the images of an epoch."""
-
-    def __call__(self, rows: Array, indices: NDArray[np.int64], epoch: int, /) -> Array:
-        """Return augmented pixels, uint8 (m, height · width), of such pixels on the device.
-
-        ``indices`` (m,), on the host, are the samples' indices in the data set.
-        """
 
 
 def build_augmenter(
