@@ -3,7 +3,7 @@
 import importlib
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Final
+from typing import Final, cast
 
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import DRIVER_FIX, Probe, Problem, cuda_driver_version, cuda_index, expand_device
@@ -95,8 +95,7 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
 
 def probe(backend: str, device: str) -> Probe:
     """Report whether the named backend can run on `device`, and if not, the reason and how to fix it."""
-    probe: Probe = _import_backend(backend).probe(device)
-    return probe
+    return cast("Probe", _import_backend(backend).probe(device))
 
 
 def make(backend: str, device: str) -> Backend:
@@ -107,8 +106,7 @@ def make(backend: str, device: str) -> Backend:
     BackendError
         It cannot run there.
     """
-    instance: Backend = _import_backend(backend).make(device)
-    return instance
+    return cast("Backend", _import_backend(backend).make(device))
 
 
 def _import_backend(backend: str) -> ModuleType:

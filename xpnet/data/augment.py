@@ -22,8 +22,8 @@ from xpnet.data.resample import build_smoother, build_warper
 from xpnet.errors import ConfigError
 
 Augmenter = Callable[[Array, NDArray[np.int64], int], Array]
-"""Returns the augmented pixels for pixels, uint8 (m, height · width) on the device, the samples' indices (m,) in the
-data set, on the host, and the epoch."""
+"""Computes the augmented pixels from pixels, uint8 (m, height · width) on the device, the samples' indices
+(m,) in the data set, on the host, and the epoch."""
 CHUNK = 64
 """Default number of images per call: the temporaries of 64 MNIST images fit a processor's cache."""
 NOISE_STEP = 2.0**-15
