@@ -15,8 +15,7 @@ from backend_enum import BackendCase
 from xpnet.arithmetic import Native, Reproducible, host, random
 from xpnet.backends.resolve import make
 from xpnet.config.augmentation import Augmentation
-from xpnet.data import distort
-from xpnet.data.augment import build_augmenter
+from xpnet.data.augment import NOISE_STEP, build_augmenter, compute_transforms, draw_distortions
 from xpnet.data.resample import build_warper
 
 ALL = Augmentation(shift=2, rotate=15, scale=0.15, shear=0.15, elastic_alpha=34, elastic_sigma=4)
@@ -114,7 +113,7 @@ def test_sine_and_cosine():
 def test_transforms_invert_slant_scale_rotation_and_shift():
     settings = Augmentation(shift=4, rotate=170, scale=0.5, shear=0.8)
     amounts = np.random.default_rng(0).uniform(-1, 1, (50, 5))
-    actual = distort.compute_transforms(settings, 20, 30, amounts)
+    actual = compute_transforms(settings, 20, 30, amounts)
     for i, (across, down, rotation, scale, shear) in enumerate(amounts):
         angle = math.radians(170 * rotation)
         turn = [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
@@ -204,10 +203,10 @@ def filtered(noise, sigma, amplitude):
 
 
 def test_displacements_have_the_documented_deviation():
-    _, noise = distort.draw_distortions(ALL, 40, 40, SEED, 1, np.arange(1000))
+    _, noise = draw_distortions(ALL, 40, 40, SEED, 1, np.arange(1000))
     assert abs(noise.mean()) < 5 * 2**15 / math.sqrt(3 * noise.size)
     across, down = ([gaussian(position - i, 4.0) for i in range(40)] for position in (20, 19))
-    field = 34.0 * distort.NOISE_STEP * np.einsum("x,xcmy,y->cm", across, noise, down, optimize=True)
+    field = 34.0 * NOISE_STEP * np.einsum("x,xcmy,y->cm", across, noise, down, optimize=True)
     assert field.std() == pytest.approx(0.163 * 34 / 4, rel=0.1)
 
 
@@ -220,7 +219,7 @@ def documented_variant(image, index, epoch, settings):
     uses = (reference.philox((use, index, epoch, 3), (SEED, 0)) for use in range(1, 10**9))
     stream = chain.from_iterable(uses)
     amounts = [2 * (word >> 40) / 2**24 - 1 for word in islice(stream, 5)]
-    transform = distort.compute_transforms(settings, height, width, np.array([amounts]))[:, 0]
+    transform = compute_transforms(settings, height, width, np.array([amounts]))[:, 0]
     noise = []
     while len(noise) < 2 * height * width:
         word = next(stream)

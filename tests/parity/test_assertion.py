@@ -142,8 +142,8 @@ def test_the_arguments_are_copies():
         ((X,), {**EXACT, "ulp": 1}, ConfigError, "expected exactly one of"),
         ((X,), {"tier": "close"}, ConfigError, "expected exactly one of"),
         ((X,), {"ulp": 1, "atol": 1.0}, ConfigError, "expected exactly one of"),
-        ((X,), {"ulp": -1}, ConfigError, "expected a tolerance of 0 or more"),
-        ((X,), {"rtol": float("nan")}, ConfigError, "expected a tolerance of 0 or more"),
+        ((X,), {"ulp": -1}, ConfigError, "expected exactly one of .*, 0 or more"),
+        ((X,), {"rtol": float("nan")}, ConfigError, "expected exactly one of .*, 0 or more"),
         ((X, 2.0), EXACT, TypeError, "argument 1 is a float: expected a NumPy array"),
         ((X,), {**EXACT, "backends": ["tensorflow"]}, ConfigError, "unknown backend 'tensorflow'"),
         (

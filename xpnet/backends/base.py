@@ -40,6 +40,8 @@ class Backend(ABC):
         As in ``--backend``: numpy, cupy, torch, jax or array-api-strict.
     module
         The library's name in an import statement.
+    install, install_gpu
+        The commands that install the library, and with support of GPUs; ``{}`` is CUDA's major version.
     library
         The library itself.
     xp
@@ -70,6 +72,8 @@ class Backend(ABC):
 
     name: str
     module: str
+    install: str
+    install_gpu: str
     xp: Namespace
     device: Device
     has_float64: bool = True
@@ -87,7 +91,7 @@ class Backend(ABC):
     @classmethod
     def probe(cls, device: str) -> Probe:
         """Report whether the library can run on `device`, and if not, the reason and how to fix it."""
-        library = probing.import_library(cls.module, cls.install_command())
+        library = probing.import_library(cls.module, cls.install.format(probing.cuda_major()))
         if isinstance(library, Problem):
             return Probe.of(library, None)
         devices, problem = cls.host_devices(library), None
@@ -116,11 +120,6 @@ class Backend(ABC):
         return cls(expand_device(device))
 
     @classmethod
-    def install_command(cls) -> str:
-        """Return the command that installs the library."""
-        return f"pip install {cls.name}"
-
-    @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
         """Return the names of the library's devices other than GPUs."""
         return ("cpu",)
@@ -129,10 +128,6 @@ class Backend(ABC):
     def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:  # noqa: ARG003
         """Return the number of GPUs that the library sees, and the problem that keeps it from using any."""
         return 0, None
-
-    def cuda_install_command(self) -> str:
-        """Return the command that installs the library with its GPU support."""
-        return self.install_command()
 
     def run_smoke_test(self) -> Problem | None:
         """Compute a small matrix product, addition and sum; return the problem, None if they work.
@@ -149,7 +144,7 @@ class Backend(ABC):
             if total == 12.0:
                 return None
             reason = f"gave {total} where 12 is right"
-        return Problem(f"a test computation {reason}", self.cuda_install_command())
+        return Problem(f"a test computation {reason}", self.install_gpu.format(probing.cuda_major()))
 
     def scope(self) -> AbstractContextManager[object]:
         """Return the context in which to compute with this backend."""

@@ -8,10 +8,11 @@ checks the driver, then the runtime, and returns the first problem.
 import importlib
 from contextlib import AbstractContextManager
 from types import ModuleType
+from typing import cast
 
 from xpnet._typing import Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, Problem, cuda_index, cuda_major, one_line
+from xpnet.backends.probing import DRIVER_FIX, NO_GPU_FIX, Problem, cuda_index, one_line
 
 # By cudaError_t, the status code of the CUDA runtime.
 NO_DEVICE = 100
@@ -37,6 +38,7 @@ class CuPyBackend(Backend):
     """CuPy arrays on one GPU."""
 
     name = module = "cupy"
+    install = install_gpu = 'pip install "cupy-cuda{}x[ctk]"'
     stack = compiled_stack = GPU_STACK
 
     def __init__(self, device: str) -> None:
@@ -46,34 +48,22 @@ class CuPyBackend(Backend):
 
     def scope(self) -> AbstractContextManager[object]:
         """Return the context in which this GPU is the current one, on which CuPy puts its results."""
-        current: AbstractContextManager[object] = self.library.cuda.Device(self._gpu.id)
-        return current
+        return cast("AbstractContextManager[object]", self.library.cuda.Device(self._gpu.id))
 
     def from_host(self, array: HostArray) -> Array:
         """Copy a NumPy array to the GPU, keeping its dtype."""
         with self.scope():
-            copy: Array = self.library.asarray(array)
-        return copy
+            return cast("Array", self.library.asarray(array))
 
     def to_host(self, array: Array) -> HostArray:
         """Copy `array` to a NumPy array, waiting for the GPU."""
         with self.scope():
-            host: HostArray = self.library.asnumpy(array)
-        return host
+            return cast("HostArray", self.library.asnumpy(array))
 
     def synchronize(self) -> None:
         """Wait for the GPU."""
         with self.scope():
             self._gpu.synchronize()
-
-    @classmethod
-    def install_command(cls) -> str:
-        """Return the command that installs CuPy for this machine's driver."""
-        return _format_install(cuda_major())
-
-    def cuda_install_command(self) -> str:
-        """Return the command that installs CuPy with the CUDA libraries it needs."""
-        return _format_install(int(self.library.cuda.runtime.runtimeGetVersion()) // 1000)
 
     @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
@@ -94,10 +84,6 @@ class CuPyBackend(Backend):
         return count, None if count else RUNTIME_PROBLEMS[NO_DEVICE]
 
 
-def _format_install(major: int) -> str:
-    return f'pip install "cupy-cuda{major}x[ctk]"'
-
-
 def _find_driver_problem(runtime: ModuleType) -> Problem | None:
     """Return the problem that the driver is missing or older than CuPy's CUDA, else None."""
     driver, needed = int(runtime.driverGetVersion()), int(runtime.runtimeGetVersion()) // 1000
@@ -106,7 +92,7 @@ def _find_driver_problem(runtime: ModuleType) -> Problem | None:
     major, minor = driver // 1000, driver % 1000 // 10
     if major >= needed:
         return None
-    wheel = f", or in place of this CuPy: {_format_install(major)}" if major >= 12 else ""
+    wheel = f", or in place of this CuPy: {CuPyBackend.install.format(major)}" if major >= 12 else ""
     reason = f"the NVIDIA driver supports CUDA {major}.{minor} and this CuPy needs CUDA {needed}"
     return Problem(reason, DRIVER_FIX + wheel)
 

@@ -8,6 +8,7 @@ is not affected.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import cast
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class JaxBackend(Backend):
     """JAX arrays on one device."""
 
     name = module = "jax"
+    install, install_gpu = "pip install jax", 'pip install "jax[cuda{}]"'
     whole_steps = True
     stack = 4  # dispatching an operation costs JAX more than the arithmetic of a block
 
@@ -53,14 +55,12 @@ class JaxBackend(Backend):
         """Return `function` compiled by XLA, which may fuse and reorder operations; unchanged if `exact`."""
         if exact:
             return function
-        compiled: AnyFunction = self.library.jit(function, donate_argnums=donated)
-        return compiled
+        return cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
 
     def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""
         with self.scope():
-            copy: Array = self.library.device_put(array, self.device)
-        return copy
+            return cast("Array", self.library.device_put(array, self.device))
 
     def to_host(self, array: Array) -> HostArray:
         """Return `array` as a read-only NumPy array, waiting for the device."""
@@ -77,12 +77,7 @@ class JaxBackend(Backend):
             return len(library.devices("cuda")), None
         except RuntimeError as error:
             reason = f"jax {library.__version__} sees no GPU: {one_line(error)}"
-            return 0, missing_driver_or(Problem(reason, cls.cuda_install_command()))
-
-    @classmethod
-    def cuda_install_command(cls) -> str:
-        """Return the command that installs JAX for this machine's driver."""
-        return f'pip install "jax[cuda{cuda_major()}]"'
+            return 0, missing_driver_or(Problem(reason, cls.install_gpu.format(cuda_major())))
 
 
 def _make_xla_namespace(jax: ModuleType) -> ModuleType:
@@ -95,14 +90,12 @@ def _make_xla_namespace(jax: ModuleType) -> ModuleType:
         # XLA fuses a transposition into the product, whose inner loops then stride across memory.
         if isinstance(b, jax.core.Tracer) and a.ndim > 1 and a.shape[-2] >= LAYOUT_ROWS:
             a, b = jax.lax.optimization_barrier((a, b))
-        product: Array = jax.numpy.matmul(a, b)
-        return product
+        return cast("Array", jax.numpy.matmul(a, b))
 
     def take(x: Array, /, indices: Array, *, axis: int | None = None) -> Array:
         # JAX's default fills with NaN for indices out of range, which costs a selection per element.
         mode = "clip" if isinstance(indices, jax.core.Tracer) else None
-        rows: Array = jax.numpy.take(x, indices, axis=axis, mode=mode)
-        return rows
+        return cast("Array", jax.numpy.take(x, indices, axis=axis, mode=mode))
 
     namespace = ModuleType(jax.numpy.__name__)
     namespace.__dict__.update(vars(jax.numpy), matmul=matmul, take=take)

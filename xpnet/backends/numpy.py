@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from typing import cast
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -24,6 +25,7 @@ class NumPyBackend(Backend):
     """NumPy arrays, which are host arrays already."""
 
     name = module = "numpy"
+    install = "pip install numpy"
     xp = xp
     device = "cpu"
     on_host = True
@@ -58,8 +60,7 @@ class NumPyBackend(Backend):
     def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:
         """Let the BLAS use all threads if the products are large enough to outweigh synchronisation."""
         threads = self._threads if multiplications >= THREADED_MULTIPLICATIONS else 1
-        limit: AbstractContextManager[object] = self._blas.limit(limits=threads)
-        return limit
+        return cast("AbstractContextManager[object]", self._blas.limit(limits=threads))
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield the results in order while the next ones are computed; ``MAX_PENDING`` bounds the memory."""

@@ -3,7 +3,7 @@
 import importlib
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Final
+from typing import Final, cast
 
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import DRIVER_FIX, Probe, Problem, cuda_driver_version, cuda_index, expand_device
@@ -95,8 +95,7 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
 
 def probe(backend: str, device: str) -> Probe:
     """Report whether the named backend can run on `device`, and if not, the reason and how to fix it."""
-    probe: Probe = _import_backend(backend).probe(device)
-    return probe
+    return cast("Probe", _import_backend(backend).probe(device))
 
 
 def make(backend: str, device: str) -> Backend:
@@ -107,8 +106,7 @@ def make(backend: str, device: str) -> Backend:
     BackendError
         It cannot run there.
     """
-    instance: Backend = _import_backend(backend).make(device)
-    return instance
+    return cast("Backend", _import_backend(backend).make(device))
 
 
 def _import_backend(backend: str) -> ModuleType:
@@ -139,11 +137,11 @@ def _find_cuda_backend(device: str, backend: str) -> tuple[str, Problem | None]:
     """Return the backend to use on a GPU; or the backend for the CPU, and the problem with the GPU."""
     if backend == "auto" and cuda_driver_version() is None:
         return "numpy", Problem("there is no NVIDIA driver", f"{DRIVER_FIX}; or pass --device cpu")
-    problems = []
+    problems: list[Probe] = []
     for name in CUDA_BACKENDS if backend == "auto" else [backend]:
         outcome = probe(name, device)
         if outcome.usable:
             return name, None
-        problems.append(Problem(outcome.reason or "unknown reason", outcome.fix or ""))
-    reasons = "; ".join(problem.reason for problem in problems)
-    return "numpy" if backend == "auto" else backend, Problem(reasons, problems[0].fix)
+        problems.append(outcome)
+    reasons = "; ".join(str(problem.reason) for problem in problems)
+    return "numpy" if backend == "auto" else backend, Problem(reasons, str(problems[0].fix))

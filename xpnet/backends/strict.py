@@ -21,6 +21,7 @@ class StrictBackend(Backend):
     """array-api-strict on ``cpu`` or on one of its simulated devices, such as ``device1``."""
 
     name, module = "array-api-strict", "array_api_strict"
+    install = "pip install array-api-strict"
 
     def __init__(self, device: str) -> None:
         super().__init__(device)

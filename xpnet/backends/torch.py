@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,16 +14,16 @@ from xpnet._typing import Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, missing_driver_or, one_line
 
-INSTALL_CUDA = (
-    "pip install --force-reinstall torch, the build for your CUDA version: "
-    "https://pytorch.org/get-started/locally"
-)
-
 
 class TorchBackend(Backend):
     """PyTorch tensors on one device."""
 
     name = module = "torch"
+    install = "pip install torch"
+    install_gpu = (
+        "pip install --force-reinstall torch, the build for your CUDA version: "
+        "https://pytorch.org/get-started/locally"
+    )
     hidden_devices = ("meta",)
 
     def __init__(self, device: str) -> None:
@@ -51,14 +51,12 @@ class TorchBackend(Backend):
         if not array.flags.writeable or min(array.strides, default=0) < 0:
             array = np.array(array, order="C")
         with self._current():
-            tensor: Array = self.library.asarray(array, device=self.device)
-        return tensor
+            return cast("Array", self.library.asarray(array, device=self.device))
 
     def to_host(self, array: Any) -> HostArray:
         """Return `array` as a NumPy array, waiting for the device."""
         with self._current():
-            host: HostArray = array.numpy(force=True)
-        return host
+            return cast("HostArray", array.numpy(force=True))
 
     def synchronize(self) -> None:
         """Wait for the GPU; on the CPU, operations are synchronous."""
@@ -69,7 +67,7 @@ class TorchBackend(Backend):
     def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
         """Return the number of GPUs that PyTorch sees, or 0 and the problem."""
         if not library.backends.cuda.is_built():
-            problem = Problem(f"torch {library.__version__} was built without CUDA", INSTALL_CUDA)
+            problem = Problem(f"torch {library.__version__} was built without CUDA", cls.install_gpu)
             return 0, missing_driver_or(problem)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -78,10 +76,6 @@ class TorchBackend(Backend):
         complaint = f": {one_line(str(caught[0].message))}" if caught else ""
         reason = f"torch {library.__version__} sees no usable GPU{complaint}"
         return 0, missing_driver_or(Problem(reason, NO_GPU_FIX))
-
-    def cuda_install_command(self) -> str:
-        """Return how to install PyTorch for the CUDA version of this machine."""
-        return INSTALL_CUDA
 
 
 probe, make = TorchBackend.probe, TorchBackend.make

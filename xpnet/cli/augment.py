@@ -11,7 +11,6 @@ from xpnet.config import TrainConfig
 from xpnet.config.flags import add_settings, get_settings, replace_underscores
 from xpnet.config.rules import flag
 from xpnet.config.training import TABLE_SETTINGS
-from xpnet.data.augment import build_augmenter, square_side
 from xpnet.errors import ConfigError
 
 # The imports inside the functions load NumPy, which --help does not need.
@@ -63,6 +62,7 @@ def _draw_picture(config: TrainConfig) -> HostArray:
     from xpnet.arithmetic import Reproducible
     from xpnet.backends.resolve import make
     from xpnet.data import datasets
+    from xpnet.data.augment import build_augmenter, square_side
 
     data = datasets.load(config.data, config.test_data, **config.table_options)
     side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)

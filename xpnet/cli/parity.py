@@ -1,14 +1,13 @@
 """``xpnet parity``: train with every backend and device, and compare the results with NumPy's."""
 
-from __future__ import annotations
-
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
@@ -17,24 +16,19 @@ from xpnet._lib.files import save
 from xpnet._lib.parser import Parser
 from xpnet._lib.text import format_json, plain
 from xpnet.backends.base import check_environment
+from xpnet.backends.probing import Probe
 from xpnet.cli.tables import Cell, Column, fits, format_value, make_console, render_table, style_text
 from xpnet.config import TrainConfig
 from xpnet.config.flags import DEFAULTS, add_settings, get_settings
 from xpnet.config.training import TABLE_SETTINGS
+from xpnet.data import datasets
+from xpnet.data.datasets import Dataset
 from xpnet.errors import BackendError, ConfigError
-from xpnet.parity import devices
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import Console
-
-    from xpnet.backends.probing import Probe
-    from xpnet.data.datasets import Dataset
-    from xpnet.parity.devices import BackendDevice
-    from xpnet.parity.runs import ArithmeticKind, ParityResult
-
-    Absent = list[tuple[BackendDevice, Probe]]
+from xpnet.nn.architecture import format_sizes
+from xpnet.parity import devices, runs
+from xpnet.parity.devices import BackendDevice
+from xpnet.parity.distance import format_count
+from xpnet.parity.runs import ArithmeticKind, ParityResult, format_tolerance
 
 DESCRIPTION = """\
 Train the same network with every array library and on every device that works here, and compare the
@@ -52,7 +46,6 @@ DISPENSABLE = ("time", "version", "max rel", "layer", "epoch")
 """The columns left out on a narrow terminal, in this order."""
 LEFT = ("backend", "version", "device", "fingerprint", "verdict")
 HEADINGS = {"epoch": Text("differs\nepoch"), "layer": Text("from\nlayer")}
-STYLES = {"same": "green", "close": "green", "FAIL": "bold red"}
 
 
 def main(words: Sequence[str]) -> int:
@@ -65,10 +58,6 @@ def main(words: Sequence[str]) -> int:
     BackendError
         A required backend is not usable here.
     """
-    from xpnet.data import datasets
-    from xpnet.nn.architecture import format_sizes
-    from xpnet.parity import runs
-
     arguments = _build_parser().parse_args(words)
     check_environment()
     config = TrainConfig(**{"epochs": EPOCHS, **get_settings(arguments)})
@@ -88,7 +77,7 @@ def main(words: Sequence[str]) -> int:
     print_rows(console, rows)
     if absent:
         console.print("\nabsent (xpnet doctor says how to fix it):")
-    for device, probe in absent:
+    for device, probe in absent.items():
         console.print(f"  {device.where}: {probe.reason}")
     failed = [row for row in rows if row.verdict == "FAIL"]
     for row in failed:
@@ -127,16 +116,12 @@ def print_rows(console: Console, rows: Sequence[ParityResult]) -> None:
 
 def describe_kind(kind: ArithmeticKind) -> str:
     """Return the heading of an arithmetic's rows, with the agreement that it guarantees."""
-    from xpnet.parity.runs import format_tolerance
-
     if kind.tolerance is None:
         return f"{kind}: bit for bit as NumPy"
     return f"{kind}: within {format_tolerance(kind.tolerance)} of NumPy, relative to each tensor's largest"
 
 
 def _format_row(row: ParityResult) -> dict[str, Cell]:
-    from xpnet.parity.distance import format_count
-
     relative, seconds = row.max_relative, row.seconds
     return {
         "backend": row.backend,
@@ -148,7 +133,7 @@ def _format_row(row: ParityResult) -> dict[str, Cell]:
         "max ulp": "-" if row.max_ulp is None else format_count(row.max_ulp),
         "max rel": "-" if relative is None else f"{relative:.1e}" if relative else "0",
         "time": "-" if seconds is None else f"{seconds:.1f} s",
-        "verdict": style_text(row.verdict, STYLES[row.verdict]),
+        "verdict": style_text(row.verdict, "bold red" if row.verdict == "FAIL" else "green"),
     }
 
 
@@ -162,7 +147,7 @@ def _build_parser() -> Parser:
     return parser
 
 
-def _probe_devices(required: list[BackendDevice]) -> tuple[list[BackendDevice], Absent]:
+def _probe_devices(required: list[BackendDevice]) -> tuple[list[BackendDevice], dict[BackendDevice, Probe]]:
     """Return the usable devices, and the others with their probes.
 
     Raises
@@ -177,16 +162,13 @@ def _probe_devices(required: list[BackendDevice]) -> tuple[list[BackendDevice], 
             msg = f"--require: {device.where}: {probe.reason}; to fix it: {probe.fix}"
             raise BackendError(msg)
     usable = [device for device, probe in probes.items() if probe.usable]
-    return usable, [(device, probe) for device, probe in probes.items() if not probe.usable]
+    return usable, {device: probes[device] for device in probes if device not in usable}
 
 
 def _to_json(
-    config: TrainConfig, data: Dataset, rows: list[ParityResult], absent: Absent
+    config: TrainConfig, data: Dataset, rows: list[ParityResult], absent: dict[BackendDevice, Probe]
 ) -> dict[str, object]:
-    from xpnet.data import datasets
-
     settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")
-    keys = ("version", "reason", "fix")
     return {
         "xpnet": __version__,
         "python": platform.python_version(),
@@ -195,7 +177,7 @@ def _to_json(
         **{name: getattr(config, name) for name in settings},
         "passed": all(row.verdict != "FAIL" for row in rows),
         "rows": [{key: _without_infinity(value) for key, value in asdict(row).items()} for row in rows],
-        "absent": [asdict(device) | {key: getattr(probe, key) for key in keys} for device, probe in absent],
+        "absent": [asdict(device) | asdict(probe) for device, probe in absent.items()],
     }
 
 

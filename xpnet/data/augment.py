@@ -1,29 +1,36 @@
 """Data augmentation: random shift, rotation, scaling, shear and elastic deformation of images.
 
 Elastic deformation follows Simard, Steinkraus and Platt 2003, "Best practices for convolutional neural
-networks applied to visual document analysis". ``xpnet.data.distort`` draws the random numbers on the host,
-``xpnet.data.resample`` computes the pixels on the device.
-
-Importing this module loads no array library, so that settings can be checked without one.
+networks applied to visual document analysis". This module draws the random numbers and computes the affine
+transforms on the host, by + - * and division of NumPy's float64 alone, which are bit-identical on every
+machine; ``xpnet.data.resample`` computes the pixels on the device.
 """
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from xpnet._typing import Array
+from xpnet.arithmetic import random
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import block_bounds
+from xpnet.arithmetic.host import gaussian_matrix, sine_and_cosine
 from xpnet.config.augmentation import Augmentation
+from xpnet.data.resample import build_smoother, build_warper
 from xpnet.errors import ConfigError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
-
+Augmenter = Callable[[Array, NDArray[np.int64], int], Array]
+"""Computes the augmented pixels from pixels, uint8 (m, height · width) on the device, the samples' indices
+(m,) in the data set, on the host, and the epoch."""
 CHUNK = 64
 """Default number of images per call: the temporaries of 64 MNIST images fit a processor's cache."""
+NOISE_STEP = 2.0**-15
+"""Factor from signed 16-bit integers to noise in [-1, 1)."""
+
+_AMOUNTS = 5
+"""Random words of a sample for its transform; each further one holds four numbers of noise."""
 
 
 def square_side(features: int, *, pixels: bool) -> int:
@@ -46,23 +53,13 @@ def square_side(features: int, *, pixels: bool) -> int:
     return side
 
 
-class Augmenter(Protocol):
-    """A function that augments the images of an epoch."""
-
-    def __call__(self, rows: Array, indices: "NDArray[np.int64]", epoch: int, /) -> Array:
-        """Return augmented pixels, uint8 (m, height · width), of such pixels on the device.
-
-        ``indices`` (m,), on the host, are the samples' indices in the data set.
-        """
-
-
 def build_augmenter(
     ops: Arithmetic,
     augmentation: Augmentation,
     height: int,
     width: int,
     seed: int,
-    from_host: "Callable[[NDArray[np.generic]], Array]",
+    from_host: Callable[[NDArray[np.generic]], Array],
     chunk: int = CHUNK,
 ) -> Augmenter:
     """Return the function that augments the images of an epoch.
@@ -71,22 +68,19 @@ def build_augmenter(
     the batch, on ``chunk`` (the number of images computed in one call), or on earlier calls. In
     reproducible arithmetic its bytes are the same on every backend.
     """
-    from xpnet.arithmetic.host import gaussian_matrix
-    from xpnet.data import distort, resample
-
     xp, n = ops.xp, height * width
     across, down = (from_host(gaussian_matrix(size, augmentation.elastic_sigma)) for size in (width, height))
-    amplitude = augmentation.elastic_alpha * distort.NOISE_STEP
-    smooth = resample.build_smoother(ops, across, down, amplitude)
-    warp = resample.build_warper(ops, height, width)
+    amplitude = augmentation.elastic_alpha * NOISE_STEP
+    smooth = build_smoother(ops, across, down, amplitude)
+    warp = build_warper(ops, height, width)
 
-    def make_variants(rows: Array, indices: "NDArray[np.int64]", epoch: int) -> Array:
-        transforms, noise = distort.draw_distortions(augmentation, height, width, seed, epoch, indices)
+    def make_variants(rows: Array, indices: NDArray[np.int64], epoch: int) -> Array:
+        transforms, noise = draw_distortions(augmentation, height, width, seed, epoch, indices)
         field = None if noise is None else smooth(from_host(noise))
         images = xp.reshape(rows, (-1, height, width))
         return xp.reshape(warp(images, from_host(transforms), field), (-1, n))
 
-    def augment(rows: Array, indices: "NDArray[np.int64]", epoch: int, /) -> Array:
+    def augment(rows: Array, indices: NDArray[np.int64], epoch: int, /) -> Array:
         parts = [
             make_variants(rows[start:stop, :], indices[start:stop], epoch)
             for start, stop in block_bounds(len(indices), chunk)
@@ -94,3 +88,50 @@ def build_augmenter(
         return parts[0] if len(parts) == 1 else xp.concat(parts)
 
     return augment
+
+
+def draw_distortions(
+    augmentation: Augmentation, height: int, width: int, seed: int, epoch: int, indices: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int16] | None]:
+    """Return transforms (2, m, 3) and noise (width, 2, m, height) of the samples with these (m,) indices.
+
+    The transforms are those of ``compute_transforms``; the noise is None without elastic deformation.
+
+    The first 5 random words of a sample give shift across, shift down, rotation, scale and shear, from -1
+    to 1. The rest hold signed 16-bit integers, 4 per word from the lowest bits up: (width, 2, height),
+    where the axis of length 2 holds displacements across and down.
+    """
+    elastic = augmentation.elastic_alpha > 0
+    fields = 2 * height * width
+    count = _AMOUNTS + (-(-fields // 4) if elastic else 0)
+    words = random.words_per_index(seed, random.Purpose.AUGMENT, count, epoch=epoch, indices=indices)
+    amounts = 2.0 * random.uniform(words[:, :_AMOUNTS]) - 1.0
+    matrices = compute_transforms(augmentation, height, width, amounts)
+    if not elastic:
+        return matrices, None
+    noise = words[:, _AMOUNTS:].astype("<u8", copy=False).view("<i2")[:, :fields]
+    noise = np.moveaxis(noise.reshape(-1, width, 2, height), 0, 2)
+    return matrices, np.ascontiguousarray(noise, dtype=np.int16)
+
+
+def compute_transforms(
+    augmentation: Augmentation, height: int, width: int, amounts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the inverse affine transforms (2, m, 3) for (m, 5) amounts in [-1, 1).
+
+    With a, b, c = result[0] and (X, Y) a pixel's position relative to the image's centre, Y downwards, the
+    pixel is sampled at column a X + b Y + c, counted from 0; result[1] gives the row. This inverts
+
+        (X, Y) -> T R S K (X, Y),  K = [1, -k; 0, 1],  S = s,  R = [cos θ, sin θ; -sin θ, cos θ]
+
+    the shear k, the scale s, the counter-clockwise rotation θ and the shift T by t.
+    """
+    across, down, rotation, scale, shear = amounts.T
+    sine, cosine = sine_and_cosine(augmentation.rotate * rotation)
+    size = 1.0 + augmentation.scale * scale
+    y = np.stack([sine / size, cosine / size])
+    x = np.stack([y[1], -y[0]]) + augmentation.shear * shear * y
+    centre = np.reshape([(width - 1) / 2, (height - 1) / 2], (2, 1))
+    matrix = np.stack([x, y])  # (2, 2, m)
+    moved = matrix[:, 0] * (augmentation.shift * across) + matrix[:, 1] * (augmentation.shift * down)
+    return np.stack([matrix[:, 0], matrix[:, 1], centre - moved], axis=-1)

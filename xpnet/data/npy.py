@@ -30,11 +30,7 @@ def read_npy_folder(folder: Path) -> tuple[Table, Table]:
     DataError
         A file is missing, damaged or holds Python objects, or the files do not match.
     """
-    names = [f"{role}.npy" for role in ROLES]
-    missing = [name for name in names if not (folder / name).exists()]
-    if missing:
-        raise DataError.at(folder, f"has no {', '.join(missing)}; it needs {', '.join(names)}")
-    return make_halves(read_npy(folder / name) for name in names)
+    return make_halves(read_npy(folder / f"{role}.npy") for role in ROLES)
 
 
 def read_npz(path: Path) -> tuple[Table, Table]:
@@ -83,8 +79,7 @@ def _read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np
         The header is damaged, or the dtype is not boolean, integer or float of at most 64 bits.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             version = format.read_magic(file)
             if version != (1, 0):
                 raise DataError.at(where, f".npy version {version} is not that of a plain array")
@@ -115,8 +110,7 @@ class NpzArchive:
     @property
     def contents(self) -> str:
         """The first names in the archive, for messages."""
-        names = sorted(name.removesuffix(".npy") for name in self.file.namelist())
-        return ", ".join(names[:8]).encode("unicode_escape").decode() or "nothing"
+        return ", ".join(sorted(self.keys)[:8]) or "nothing"
 
     def read(self, key: str) -> Values:
         """Return the array `key`, read piece by piece after its header is checked.
@@ -130,10 +124,8 @@ class NpzArchive:
         try:
             with self.file.open(f"{key}.npy") as member:
                 return _read_array(member, where, self.path.stat().st_size)
-        except (EOFError, zlib.error) as error:
-            raise DataError.at(where, "the compressed data is damaged") from error
-        except (NotImplementedError, RuntimeError) as error:
-            raise DataError.at(where, f"cannot be unpacked ({error})") from error
+        except (EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+            raise DataError.at(where, f"cannot be unpacked ({error or 'its data end too early'})") from error
 
 
 @contextmanager

@@ -102,8 +102,6 @@ def read_grey(path: Path) -> Grey:
         try:
             with warnings.catch_warnings(action="ignore"):  # Pillow warns of harmless details
                 return _decode_grey(Image.open(file, formats=FORMATS))
-        except DataError as error:
-            raise DataError.at(path, error) from None
         except UnidentifiedImageError as error:
             raise DataError.at(
                 path, f"is no image that can be read: expected {', '.join(FORMATS)}"
@@ -114,11 +112,10 @@ def read_grey(path: Path) -> Grey:
 
 
 def _decode_grey(image: Image.Image) -> Grey:
-    """Return the grey levels of an open image; raise DataError if it is too large."""
+    """Return the grey levels of an open image; raise ValueError if it is too large or not finite."""
     if math.prod(image.size) > MAX_PIXELS:
-        size = f"{image.width} x {image.height} pixels"
-        msg = f"has {size}, at most {MAX_PIXELS} are read: scale the image down"
-        raise DataError(msg)
+        msg = f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read"
+        raise ValueError(msg)
     image.draft("L", (WORKING_SIDE, WORKING_SIDE))  # decodes a JPEG at reduced size
     image.load()
     with suppress(Exception):  # damaged EXIF data are ignored
@@ -128,11 +125,11 @@ def _decode_grey(image: Image.Image) -> Grey:
         values -= values.min()
         if not math.isfinite(brightest := float(values.max())):
             msg = "a pixel is not finite"
-            raise DataError(msg)
+            raise ValueError(msg)
         return values * (255.0 / (brightest or 1.0))
     if not {"A", "a"} & set(image.getbands()) and "transparency" not in image.info:
         return _to_levels(image.convert("L"))
-    coloured = image if image.mode == "RGBA" else image.convert("RGBA")
+    coloured = image.convert("RGBA")
     alpha, grey = coloured.getchannel("A"), coloured.convert("L")
     visible = _to_levels(ImageChops.multiply(grey, alpha))
     opacity = _to_levels(alpha) / 255.0
@@ -229,8 +226,7 @@ def _remove_specks(ink: Grey, digit: NDArray[np.bool_]) -> NDArray[np.bool_]:
     large = mass >= SPECK_THRESHOLD * mass.max()
     large[0] = False  # the background
     kept = large[strokes].repeat(cell, axis=0).repeat(cell, axis=1)
-    strong: NDArray[np.bool_] = digit & kept[:height, :width]
-    return strong
+    return np.asarray(digit & kept[:height, :width])
 
 
 def _label_components(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -277,8 +273,7 @@ def _resize(ink: Grey, start: NDArray[np.int64], stop: NDArray[np.int64], side: 
     step = longer / box  # pixels of the image per pixel of the field
     down, across = map(_averaging_weights, (start + stop - sizes * step) / 2, (step, step), sizes, ink.shape)
     small = down @ ink @ across.T
-    levels: NDArray[np.int64] = np.rint(small * (255.0 / small.max())).astype(np.int64)
-    return levels
+    return np.asarray(np.rint(small * (255.0 / small.max())), np.int64)
 
 
 def _averaging_weights(begin: float, step: float, size: int, length: int) -> NDArray[np.float64]:
@@ -286,8 +281,7 @@ def _averaging_weights(begin: float, step: float, size: int, length: int) -> NDA
     starts = begin + step * np.arange(size)[:, np.newaxis]
     pixels = np.arange(length)
     overlap = np.minimum(starts + step, pixels + 1) - np.maximum(starts, pixels)
-    shares: NDArray[np.float64] = np.maximum(overlap, 0.0) / step
-    return shares
+    return np.asarray(np.maximum(overlap, 0.0) / step)
 
 
 def _center_in_field(digit: NDArray[np.int64], side: int) -> NDArray[np.uint8]:

@@ -15,7 +15,6 @@ from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
 from xpnet.parity.distance import first_mismatch, format_count, ulp_distance, unequal_bits
 
-Outputs: TypeAlias = dict[str, Any]
 Exceeds: TypeAlias = Callable[[HostArray, HostArray], NDArray[np.bool_] | np.bool_]
 
 
@@ -105,14 +104,12 @@ def _parse_tolerance(
         There is not exactly one tier, or a tolerance is negative.
     """
     tiers = [value for value in (tier, ulp, rtol) if value is not None]
-    if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None):
+    is_negative = any(not value >= 0 for value in (ulp or 0, rtol or 0, atol))
+    if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None) or is_negative:
         msg = (
-            'expected exactly one of tier="bitwise", ulp=n and rtol=r (which alone takes atol), '
+            'expected exactly one of tier="bitwise", ulp=n and rtol=r (which alone takes atol), 0 or more, '
             f"got tier={tier!r}, ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}"
         )
-        raise ConfigError(msg)
-    if any(not value >= 0 for value in (ulp or 0, rtol or 0, atol)):
-        msg = f"expected a tolerance of 0 or more, got ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}"
         raise ConfigError(msg)
     if ulp is not None:
         return f"at most {ulp} ulp", lambda actual, expected: ulp_distance(actual, expected) > ulp
@@ -123,7 +120,9 @@ def _parse_tolerance(
     return "the same bits", unequal_bits
 
 
-def _call_on(backend: Backend, function: Callable[..., object], arrays: Sequence[HostArray]) -> Outputs:
+def _call_on(
+    backend: Backend, function: Callable[..., object], arrays: Sequence[HostArray]
+) -> dict[str, Any]:
     """Return the outputs by path, after checking that they are arrays of the backend on its device.
 
     Raises
@@ -136,7 +135,7 @@ def _call_on(backend: Backend, function: Callable[..., object], arrays: Sequence
         copies = [backend.from_host(array.copy()) for array in arrays]
         keywords = {"xp": backend.xp} if _accepts_xp(function, arrays) else {}
         try:
-            outputs: Outputs = dict(_named_outputs(function(*copies, **keywords)))
+            outputs: dict[str, Any] = dict(_named_outputs(function(*copies, **keywords)))
         except Exception as error:
             error.add_note(f"raised with {where}")
             raise

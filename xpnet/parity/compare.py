@@ -1,5 +1,7 @@
 """The first epoch, step, block and operation in which two training runs differ."""
 
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -7,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xpnet._typing import uncompiled
+from xpnet._lib.tree import leaves
+from xpnet._typing import Array, HostArray, uncompiled
+from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import block_groups
 from xpnet.config.settings import ComputationSettings, RunSettings
 from xpnet.errors import ConfigError
 from xpnet.inference.context import ComputeContext
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
-from xpnet.parity.recording import Value, record_operations
 from xpnet.storage.checkpoint import flatten
 from xpnet.training.batches import Batch, Block, gather_rows, single_batch
 from xpnet.training.callbacks import EpochLog
@@ -23,6 +26,8 @@ from xpnet.training.trainer import Trainer
 
 IGNORED_SETTINGS = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}
 """Settings in which compared runs may differ: device, arithmetic, and what is saved."""
+OPERATIONS = ("matmul", "weight_and_bias_gradients", "sum", "exp", "log", "sqrt")
+"""The methods of an arithmetic that are recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +91,22 @@ def _check_same_run(left: Trainer, right: Trainer) -> None:
         raise ConfigError(msg)
 
 
+class _Value(NamedTuple):
+    """An operand or a result of an operation."""
+
+    operation: str  # such as "matmul in linear"
+    array: HostArray  # a copy on the host
+    call: int | None = None  # among the calls of that operation, from 0
+    step: int | None = None  # in the epoch
+    block: int | None = None  # in the step or the evaluation
+
+
 class _Point(NamedTuple):
     """The results of a step or an evaluation, and a function that computes its operations."""
 
     epoch: int
-    results: Iterable[Value]
-    compute_operations: Callable[[], Iterable[Value]] = tuple
+    results: Iterable[_Value]
+    compute_operations: Callable[[], Iterable[_Value]] = tuple
 
 
 def _training_points(trainer: Trainer) -> Iterator[_Point]:
@@ -119,11 +134,11 @@ def _evaluation_point(trainer: Trainer, variables: Variables, epoch: int) -> _Po
     with trainer.backend.scope():
         state = TrainState(trainer.to_device(variables))
         log = EpochLog(state, trainer.evaluate(state), trainer.validate(state))
-    metrics = [Value(name, np.asarray(value)) for name, value in log.metrics.items()]
+    metrics = [_Value(name, np.asarray(value)) for name, value in log.metrics.items()]
     return _Point(epoch, metrics, partial(_evaluation_operations, trainer, variables))
 
 
-def _first_unequal_pair(epoch: int, *sides: Iterable[Value]) -> Difference | None:
+def _first_unequal_pair(epoch: int, *sides: Iterable[_Value]) -> Difference | None:
     """Return the first difference between the values of the two sides, which are in the same order."""
     for (operation, a, call, step, block), (_, b, *_) in zip(*sides, strict=True):
         mismatch = first_mismatch(unequal_bits(a, b), a, b)
@@ -136,7 +151,7 @@ def _first_unequal_pair(epoch: int, *sides: Iterable[Value]) -> Difference | Non
 # The operations of one run, in order, from variables on the host
 
 
-def _evaluation_operations(trainer: Trainer, variables: Variables) -> Iterator[Value]:
+def _evaluation_operations(trainer: Trainer, variables: Variables) -> Iterator[_Value]:
     """Yield the operations of an evaluation block by block, and their results."""
 
     def evaluation(context: ComputeContext, variables: Variables, block: Block) -> dict[str, object]:
@@ -153,7 +168,7 @@ def _evaluation_operations(trainer: Trainer, variables: Variables) -> Iterator[V
             yield value._replace(operation=f"{value.operation} of validation samples")
 
 
-def _step_operations(trainer: Trainer, variables: Variables, epoch: int, step: int) -> Iterator[Value]:
+def _step_operations(trainer: Trainer, variables: Variables, epoch: int, step: int) -> Iterator[_Value]:
     """Yield the operations of a step block by block, and the sums over each block."""
 
     def gradients(context: ComputeContext, variables: Variables, block: Block) -> dict[str, object]:
@@ -171,19 +186,62 @@ def _block_values(
     compute: Callable[[ComputeContext, Variables, Block], dict[str, object]],
     variables: Variables,
     batch: Batch,
-) -> Iterator[Value]:
+) -> Iterator[_Value]:
     """Yield the operations on each block of a batch, and their results, in order."""
     for number, group in enumerate(block_groups(batch.size, 1)):
-        record: list[Value] = []
+        record: list[_Value] = []
         with trainer.backend.scope():
-            ops = record_operations(trainer.context.ops, trainer.backend.to_host, record)
+            ops = _record_operations(trainer.context.ops, trainer.backend.to_host, record)
             context = replace(trainer.context, ops=ops, compile=uncompiled)
             results = compute(context, trainer.to_device(variables), batch.block(group))
             record += _named_values({name: trainer.to_host(tree) for name, tree in results.items()})
         yield from (value._replace(block=number) for value in record)
 
 
-def _named_values(trees: Mapping[str, object]) -> Iterator[Value]:
+def _named_values(trees: Mapping[str, object]) -> Iterator[_Value]:
     """Yield the arrays of trees on the host by their names, such as parameters.0.weight."""
     for name, tree in trees.items():
-        yield from (Value(path, array) for path, array in flatten(name, tree).items())
+        yield from (_Value(path, array) for path, array in flatten(name, tree).items())
+
+
+def _record_operations(
+    ops: Arithmetic, to_host: Callable[[Array], HostArray], record: list[_Value]
+) -> Arithmetic:
+    """Return an equivalent arithmetic that appends the operands and results of each operation to a record.
+
+    Elementwise functions of the namespace are not recorded: their results are operands of the next
+    operation. Operations within operations are not recorded either.
+    """
+    calls: Counter[str] = Counter()
+    is_nested = False
+
+    def copy_arrays(tree: object) -> Iterator[HostArray]:
+        for leaf in leaves(tree):
+            array = leaf.values if isinstance(leaf, Operand) else leaf
+            if hasattr(array, "shape"):
+                yield np.array(to_host(array))
+
+    def record_method(name: str) -> Callable[..., object]:
+        method = getattr(type(ops), name)
+
+        def call(self: Arithmetic, *args: object, **kwargs: object) -> object:
+            nonlocal is_nested
+            if is_nested:
+                return method(self, *args, **kwargs)
+            label = f"{name} in {sys._getframe(1).f_code.co_name}"
+            record.extend(_Value(f"operand of {label}", array, calls[label]) for array in copy_arrays(args))
+            is_nested = True
+            try:
+                result = method(self, *args, **kwargs)
+            finally:
+                is_nested = False
+            record.extend(_Value(label, array, calls[label]) for array in copy_arrays(result))
+            calls[label] += 1
+            return result
+
+        return call
+
+    # A subclass, because the mathematics may depend on the type of the arithmetic.
+    methods = {name: record_method(name) for name in OPERATIONS}
+    subclass: type[Arithmetic] = type("Recording", (type(ops),), methods)
+    return subclass(**{field.name: getattr(ops, field.name) for field in fields(ops)})

@@ -41,8 +41,7 @@ def unequal_bits(a: HostArray, b: HostArray) -> NDArray[np.bool_]:
 
 def _bit_patterns(a: HostArray) -> NDArray[np.signedinteger]:
     """Return the bits of floating-point numbers as signed integers of their width."""
-    bits: NDArray[np.signedinteger] = a.view(np.dtype(f"i{a.dtype.itemsize}"))
-    return bits
+    return a.view(np.dtype(f"i{a.dtype.itemsize}"))
 
 
 def _ordinals(a: HostArray) -> NDArray[np.int64]:

@@ -23,7 +23,6 @@ from xpnet.training.callbacks import Callback, EpochLog, Evaluate
 from xpnet.training.trainer import Trainer
 
 FloatType = Literal["float32", "float64"]
-Verdict = Literal["same", "close", "FAIL"]
 
 
 class ArithmeticKind(NamedTuple):
@@ -83,7 +82,7 @@ class ParityResult:
     max_ulp: float | None = None
     max_relative: float | None = None
     seconds: float | None = None
-    verdict: Verdict = "FAIL"
+    verdict: Literal["same", "close", "FAIL"] = "FAIL"
     problem: str | None = None
 
     @property

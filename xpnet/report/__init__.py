@@ -1,7 +1,7 @@
 """``xpnet report``: the report of a run as one self-contained HTML page.
 
 ``page`` reads the run, evaluates its network, and prepares the variables of the templates in templates/, with
-``charts``, ``images`` and ``settings``; ``network`` encodes the network for the script of the page.
+``charts``, ``images`` (also of the network, for the script of the page) and ``settings``.
 """
 
 from __future__ import annotations

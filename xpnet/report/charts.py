@@ -43,12 +43,8 @@ def build_line_chart(lines: Mapping[str, Points], format_value: Callable[[float]
     format_value
         Formats a value as text.
     """
-    before, trained = {}, {}
-    for name, points in lines.items():
-        if points:
-            before[name], trained[name] = split_before_training(points)
-    last = [(name, format_value(points[-1][1])) for name, points in trained.items()]
-    trained = {name: select_evenly(points, MOST_POINTS) for name, points in trained.items()}
+    parts = {name: split_before_training(points) for name, points in lines.items() if points}
+    trained = {name: select_evenly(points, MOST_POINTS) for name, (_, points) in parts.items()}
     xs, ys = zip(*chain.from_iterable(trained.values()), strict=True)
     across, up = _make_axis(xs, LEFT, RIGHT), _make_axis(ys, BOTTOM, TOP)
     return {
@@ -58,8 +54,8 @@ def build_line_chart(lines: Mapping[str, Points], format_value: Callable[[float]
         "right": RIGHT,
         "grid": [(up(y), format_value(y)) for y in choose_ticks(min(ys), max(ys))],
         "epochs": [(across(x), f"{x:,.0f}") for x in choose_ticks(min(xs), max(xs), whole=True)],
-        "before": [(name, format_value(y)) for name, points in before.items() for _, y in points],
-        "last": last,
+        "before": [(name, format_value(y)) for name, (points, _) in parts.items() for _, y in points],
+        "last": [(name, format_value(points[-1][1])) for name, points in trained.items()],
         "paths": [
             (name, "M" + "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in points))
             for name, points in trained.items()

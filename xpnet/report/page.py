@@ -10,12 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xpnet.config.training import read_table_options
 from xpnet.data import datasets
-from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
+from xpnet.report import images
 from xpnet.report.charts import build_confusion_cells, build_learning_curves
-from xpnet.report.images import draw_ink_image, draw_weight_image, explain_no_image, image_side
-from xpnet.report.network import encode_network, explain_no_drawing, full_ink
 from xpnet.report.settings import format_command_line, format_value, list_training_settings
 from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import METRICS_FILE, Record, read_metrics, read_run
@@ -29,18 +27,15 @@ MOST_UNITS = 40
 """The largest number of units of the first layer whose weights are shown."""
 
 
-def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes:
+def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None) -> bytes:
     """Return the HTML page of a run as UTF-8; parameters and errors as in ``xpnet.report.write_report``."""
     record = read_run(folder)
     predictor, digest = _load_predictor(folder, record)
     data = _read_data(folder, record) if data is None else data
     _check_data(folder, record, data, sha256 or datasets.digest(data))
     evaluation = evaluate(predictor, data.x_test, data.y_test, name=data.name)
-    model, side, reason = (
-        predictor.model,
-        image_side(data.features),
-        explain_no_drawing(predictor.model, data),
-    )
+    model, side = predictor.model, images.image_side(data.features)
+    reason = images.explain_no_drawing(model, data)
     names = [str(name) for name in model.columns.classes or range(model.classes)]
     shown = model.layers[0]["weight"][:MOST_UNITS]
     arrays = [part[name] for part in (*model.layers, *model.norms) for name in ("weight", "bias")]
@@ -56,13 +51,13 @@ def render_page(folder: Path, data: Dataset | None, sha256: str | None) -> bytes
         parameters=sum(array.size for array in arrays),
         names=names,
         side=side,
-        no_image=explain_no_image(data.features),
+        no_image=images.explain_no_image(data.features),
         no_drawing=reason,
-        network=None if reason else encode_network(model, data) | {"names": names},
+        network=None if reason else images.encode_network(model, data) | {"names": names},
         charts=build_learning_curves(read_metrics(folder / METRICS_FILE)),
         classes=_summarize_classes(evaluation),
         mistakes=_select_mistakes(data, evaluation),
-        weights=[] if side is None else list(map(draw_weight_image, shown)),
+        weights=[] if side is None else list(map(images.draw_weight_image, shown)),
         command=format_command_line(record["command"]),
         settings=list_training_settings(record["config"]),
     )  # fmt: skip
@@ -104,21 +99,17 @@ def format_duration(seconds: float) -> str:
 
 def _load_predictor(folder: Path, record: Record) -> tuple[Predictor, str]:
     """Return the trained network and its fingerprint; raise DataError if it is not that of the record."""
-    arithmetic = record["config"].get("arithmetic")
-    predictor = Predictor.load(
-        model_path(folder),
-        device="cpu",
-        backend="numpy",
-        arithmetic=arithmetic if arithmetic in ("native", "reproducible") else None,
-    )
+    setting = record["config"].get("arithmetic")
+    arithmetic = setting if setting in ("native", "reproducible") else None
+    predictor = Predictor.load(folder, device="cpu", backend="numpy", arithmetic=arithmetic)
     digest = fingerprint(predictor.model.layers, predictor.model.norms)
     if record["fingerprint"] not in (None, digest):
-        difference = f"is not the model of which run.json tells: its fingerprint is {digest[:16]}…"
-        raise DataError.at(model_path(folder), difference)
+        problem = f"is not the model of which run.json tells: its fingerprint is {digest[:16]}…"
+        raise DataError.at(model_path(folder), problem)
     return predictor, digest
 
 
-def _read_data(folder: Path, record: Record) -> Dataset:
+def _read_data(folder: Path, record: Record) -> datasets.Dataset:
     """Read the data again from the path in the record."""
     config = record["config"]
     paths = (config.get(name) for name in ("data", "test_data"))
@@ -129,13 +120,12 @@ def _read_data(folder: Path, record: Record) -> Dataset:
         raise DataError.at(folder, f"name its data with --data: {error}") from error
 
 
-def _check_data(folder: Path, record: Record, data: Dataset, sha256: str) -> None:
+def _check_data(folder: Path, record: Record, data: datasets.Dataset, sha256: str) -> None:
     """Raise DataError if the data are not those of the training."""
     name, expected = record["data"]["name"], record["data"]["sha256"]
     if sha256 != expected:
         difference = f"{name} with SHA-256 {expected[:16]}…, found {data.name} with {sha256[:16]}…"
-        problem = f"was trained on {difference}: name the data of the training with --data"
-        raise DataError.at(folder, problem)
+        raise DataError.at(folder, f"was trained on {difference}: name the data of the training with --data")
 
 
 def _read_source(name: str) -> dict[str, str]:
@@ -167,19 +157,19 @@ def _summarize_classes(evaluation: Evaluation) -> dict[str, object] | None:
     }
 
 
-def _select_mistakes(data: Dataset, evaluation: Evaluation) -> list[dict[str, object]]:
+def _select_mistakes(data: datasets.Dataset, evaluation: Evaluation) -> list[dict[str, object]]:
     """Return the misclassified test samples with the highest probabilities, in descending order."""
     predicted, probabilities = evaluation.predicted, evaluation.probabilities
     wrong = np.flatnonzero(predicted != data.y_test)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[:MOST_MISTAKES]
-    has_image = image_side(data.features) is not None
+    has_image = images.image_side(data.features) is not None
     return [
         {
             "row": row,
             "label": data.y_test[row],
             "predicted": predicted[row],
             "probabilities": probabilities[row],
-            "image": draw_ink_image(data.x_test[row], full_ink(data)) if has_image else None,
+            "image": images.draw_ink_image(data.x_test[row], images.full_ink(data)) if has_image else None,
         }
         for row in wrong[order].tolist()
     ]
