@@ -99,9 +99,13 @@ def format_duration(seconds: float) -> str:
 
 def _load_predictor(folder: Path, record: Record) -> tuple[Predictor, str]:
     """Return the trained network and its fingerprint; raise DataError if it is not that of the record."""
-    setting = record["config"].get("arithmetic")
-    arithmetic = setting if setting in ("native", "reproducible") else None
-    predictor = Predictor.load(folder, device="cpu", backend="numpy", arithmetic=arithmetic)
+    arithmetic = record["config"].get("arithmetic")
+    predictor = Predictor.load(
+        folder,
+        device="cpu",
+        backend="numpy",
+        arithmetic=arithmetic if arithmetic in ("native", "reproducible") else None,
+    )
     digest = fingerprint(predictor.model.layers, predictor.model.norms)
     if record["fingerprint"] not in (None, digest):
         problem = f"is not the model of which run.json tells: its fingerprint is {digest[:16]}…"
