@@ -109,13 +109,17 @@ def evidence(tmp_path):
 # Without a GPU
 
 
-def test_without_cuda_the_reasons_are_one_line_and_nothing_is_written(gpu, check, tmp_path, capsys):
+def test_without_cuda_or_a_folder_to_write_to_it_is_one_line_and_code_2(gpu, check, tmp_path, capsys):
+    (tmp_path / "new").touch()
+    assert check() == 2
+    error = capsys.readouterr().err
+    assert "cannot be written" in error
+    assert error.count("\n") == 1
+    assert [words[0] for words in gpu.started] == ["probe"] * 3
     gpu.devices = dict.fromkeys(LIBRARIES, ())
     assert check() == 2
-    out, err = capsys.readouterr()
     reasons = " | ".join(f"{name}: {name} is not installed; to fix it: pip {name}" for name in LIBRARIES)
-    assert (out, err) == ("", f"gpu_check: CUDA is not usable here: {reasons}\n")
-    assert not [*tmp_path.iterdir()]
+    assert capsys.readouterr() == ("", f"gpu_check: CUDA is not usable here: {reasons}\n")
 
 
 def test_a_library_that_is_missing_or_crashes_is_recorded_and_no_failure(gpu, check, evidence):
@@ -166,11 +170,11 @@ def test_every_finding_is_written_at_once_and_an_interrupt_leaves_it(gpu, check,
         if words[:2] == ["fingerprints", "torch"]:
             raise KeyboardInterrupt
 
-    contents = []
+    contents = set()
     gpu.before = interrupt
-    gpu.after = lambda _: contents.extend(file.read_text() for file in tmp_path.glob("new/out/*.json"))
+    gpu.after = lambda _: contents.update(file.read_text() for file in tmp_path.glob("new/out/*.json"))
     assert check() == 130
-    assert len(set(contents)) == 4
+    assert len(contents) == 4
     found, page = evidence()
     stage = found["stages"]["fingerprints"]
     assert stage["parts"]["cupy on cuda:0"]["100"]["fingerprint"] == RIGHT[100]
@@ -179,7 +183,9 @@ def test_every_finding_is_written_at_once_and_an_interrupt_leaves_it(gpu, check,
     assert page.startswith("# NVIDIA H100 80GB HBM3: agree so far: \n")
 
 
-def test_only_runs_the_stages_that_are_named_and_leaves_the_others_as_they_were(gpu, check, evidence):
+def test_only_runs_the_stages_that_are_named_and_leaves_the_others_as_they_were(
+    gpu, check, evidence, tmp_path
+):
     assert check("--only", "suite", "parity") == 0
     before = evidence()[0]["stages"]
     gpu.broken["fingerprints", "cupy"] = "out of memory"
@@ -187,37 +193,28 @@ def test_only_runs_the_stages_that_are_named_and_leaves_the_others_as_they_were(
     after, page = evidence()
     assert {name: after["stages"][name] for name in before} == before
     assert page.startswith("# NVIDIA H100 80GB HBM3: NOT all agree\n")
-    headings = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
-    assert headings == ["fingerprints", "parity", "suite"]
     gpu.broken.clear()
     assert check("--only", "fingerprints") == 0
     assert evidence()[1].startswith("# NVIDIA H100 80GB HBM3: agree so far: fingerprints, parity, suite\n")
-
-
-def test_a_damaged_file_of_an_earlier_check_is_replaced(gpu, check, evidence, tmp_path):
-    assert check("--only", "suite") == 0
     (file,) = tmp_path.glob("new/out/*.json")
-    file.write_text('{"stages": ')
+    file.write_text('{"stages": ')  # damaged: it is replaced
     assert check("--only", "parity") == 0
     assert list(evidence()[0]["stages"]) == ["parity"]
 
 
-def test_a_fingerprint_that_differs_gives_code_1_and_names_the_first(gpu, check, evidence, capsys):
-    gpu.wrong["torch"] = {10: "0" * 64, 100: "1" * 64}
-    assert check() == 1
-    found, page = evidence()
-    failure = f"torch on cuda:0: after 10 epochs the fingerprint is {'0' * 64}, not {RIGHT[10]}"
-    assert found["stages"]["fingerprints"]["failures"] == [failure]
-    assert "| torch on cuda:0 | same | same | DIFFERS | DIFFERS | 12.5 |" in page
-    assert capsys.readouterr().err == f"gpu_check: {failure}\n"
-
-
-def test_a_second_gpu_is_checked_for_ten_epochs(gpu, check, evidence):
+def test_a_fingerprint_that_differs_gives_code_1_and_a_second_gpu_is_checked(gpu, check, evidence, capsys):
     for devices in gpu.devices.values():
         devices.append("cuda:1")
-    assert check("--only", "fingerprints") == 0
-    parts = evidence()[0]["stages"]["fingerprints"]["parts"]
-    assert list(parts) == [f"{name} on {device}" for device in ("cuda:0", "cuda:1") for name in LIBRARIES]
+    gpu.wrong["torch"] = {100: "1" * 64}
+    assert check("--only", "fingerprints") == 1
+    found, page = evidence()
+    failure = f"torch on cuda:0: after 100 epochs the fingerprint is {'1' * 64}, not {RIGHT[100]}"
+    stage = found["stages"]["fingerprints"]
+    assert stage["failures"] == [failure]
+    assert "| torch on cuda:0 | same | same | same | DIFFERS | 12.5 |" in page
+    assert capsys.readouterr().err == f"gpu_check: {failure}\n"
+    pairs = [f"{name} on {device}" for device in ("cuda:0", "cuda:1") for name in LIBRARIES]
+    assert list(stage["parts"]) == pairs
     assert gpu.started[-1] == ["fingerprints", "jax", "cuda:1", "0", "1", "10"]
 
 
@@ -244,14 +241,10 @@ def test_the_suite_has_the_plugin_and_the_processes_that_there_are(gpu, check, m
     monkeypatch.setattr(gpu_check, "find_spec", lambda name: name if installed else None)
     monkeypatch.setattr(gpu_check, "available_cpus", lambda: 16)
     assert check("--only", "suite") == 0
-    cases = ["cupy", "torch:cuda", "jax:cuda"]
-    for (words, variables), case in zip(gpu.started[3:], cases, strict=True):
-        text = " ".join(words)
-        assert variables == {"XPNET_REQUIRE_BACKENDS": case}
-        assert text.startswith("-m pytest ")
-        assert text.endswith(
-            f" -m cuda{' -n 8' * installed}{' -p xpnet.parity.plugin' * (not installed)} -k {case}"
-        )
+    (words, variables) = gpu.started[4]
+    plugin = " -n 8" if installed else " -p xpnet.parity.plugin"
+    assert " ".join(words).endswith(f" -m cuda{plugin} -k torch:cuda")
+    assert variables == {"XPNET_REQUIRE_BACKENDS": "torch:cuda"}
 
 
 def test_the_selector_selects_the_cases_on_the_gpu_alone(gpu, check):
@@ -312,26 +305,10 @@ def test_a_process_is_stopped_with_those_that_it_started(monkeypatch, handler, t
 # The files
 
 
-@pytest.mark.parametrize(
-    ("name", "slug"),
-    [
-        ("NVIDIA GeForce RTX™ 4090/D (24 GB)", "nvidia-geforce-rtx-4090-d-24-gb"),
-        ("../../etc", "etc"),
-        ("Tesla\0V100\n", "tesla-v100"),
-        ("显卡", "unknown"),
-    ],
-)
-def test_the_file_is_named_after_the_card_whatever_characters_it_has(name, slug):
-    assert gpu_check.slug(name) == slug
-
-
-def test_a_folder_that_cannot_be_made_is_one_line_before_anything_runs(gpu, check, tmp_path, capsys):
-    (tmp_path / "new").touch()
-    assert check() == 2
-    error = capsys.readouterr().err
-    assert "cannot be written" in error
-    assert error.count("\n") == 1
-    assert [words[0] for words in gpu.started] == ["probe"] * 3
+def test_the_file_is_named_after_the_card_whatever_characters_it_has():
+    names = ["NVIDIA GeForce RTX™ 4090/D (24 GB)", "../../etc", "Tesla\0V100\n", "显卡"]
+    slugs = ["nvidia-geforce-rtx-4090-d-24-gb", "etc", "tesla-v100", "unknown"]
+    assert list(map(gpu_check.slug, names)) == slugs
 
 
 def test_the_golden_fingerprints_are_those_of_the_page(tmp_path):
@@ -354,9 +331,7 @@ ANSWER = """print('{"a": 1}', flush=True); """
     ("program", "problem", "count"),
     [
         (ANSWER, None, 1),
-        (f"{ANSWER}sys.exit('CUDA error: gone')", "ended with code 1: CUDA error: gone", 1),
         (f"{ANSWER}os.write(2, b'gone'); os.abort()", "ended by signal 6: gone", 1),
-        ("""print('{"error": "out of memory"}'); sys.exit(1)""", "out of memory", 0),
         ("""print('{"error": "out of memory"}'); print('{"a": ', end='')""", "out of memory", 0),
     ],
 )
@@ -408,9 +383,7 @@ def small(monkeypatch):
 def test_the_speed_of_a_library(small):
     answers = []
     work.speed("numpy", "cpu", small, answers.append)
-    assert answers[0]["bandwidth"] > 0
-    assert answers[1]["products"]["side"] == 32
-    assert min(answers[1]["products"].values()) > 0
+    assert min(answers[0]["bandwidth"], *answers[1]["products"].values()) > 0
     steps = [one["step"] for one in answers[2:]]
     kinds = [(batch, kind) for batch in (2048, 1024, 128) for kind in ("reproducible", "native")]
     assert [(step["batch"], step["arithmetic"]) for step in steps] == kinds
