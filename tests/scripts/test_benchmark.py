@@ -75,11 +75,6 @@ def test_the_time_of_an_epoch_follows_from_a_part_of_its_steps(task, answer, sec
     assert runs.seconds_of_pass(task, answer) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize(("seconds_of_step", "rows"), [(0.001, 60_000), (0.1, 20 * 128), (7.0, 128)])
-def test_a_run_is_an_epoch_or_the_steps_that_fit(seconds_of_step, rows):
-    assert contenders.rows_within(Task(batch=128), seconds_of_step, longest=2.0) == rows
-
-
 # The contenders
 
 
@@ -112,9 +107,10 @@ WHO["jax"] = ("jax",)
 @pytest.mark.parametrize("who", [pytest.param(who, marks=pytest.mark.needs(*x)) for who, x in WHO.items()])
 def test_a_contender_does_every_task(who, small):
     one = contenders.contender(who, contenders.resized(small, 100))
-    for task in (Task(rows=100), Task(batch=16, rows=100)):
-        assert one.training(task)(2) > 0
-    assert one.inference(Task("predict", rows=20))(2) > 0
+    with getattr(one, "contexts", nullcontext()):
+        for task in (Task(rows=100), Task(batch=16, rows=100)):
+            assert one.training(task)(2) > 0
+        assert one.inference(Task("predict", rows=20))(2) > 0
 
 
 class FakeProcess:
@@ -148,15 +144,6 @@ def test_a_training_that_fails_ends_the_benchmark_with_one_line_and_code_1(monke
     assert benchmark.main(["--quick", "--only", "steps"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match("benchmark: xpnet native, NumPy: .*: ConfigError: ", line)
-
-
-def test_every_library_gets_the_same_number_of_threads(monkeypatch):
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    variables = runs.environment(3)
-    assert "OPENBLAS_CORETYPE" not in variables
-    assert {variables[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS")} == {"3"}
-    assert "intra_op_parallelism_threads=3" in variables["XLA_FLAGS"]
 
 
 def test_the_process_that_measures_loads_no_array_library():
@@ -247,11 +234,8 @@ def test_the_page_has_every_part_and_complete_tables_and_the_record_every_run(re
         "medians of 3 runs",
         "- machine: a machine",
         "100 GFLOP/s in float32 and 50.0 GFLOP/s in float64",
-        "## One epoch",
-        "](benchmarks-growth.svg)",
         "Slope of time: native 0.90, reproducible 0.90.",
         f"- {NAMES['torch-compile']} did not take part: no C++ compiler",
-        "Every process has 2 threads",
     ):
         assert part in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
@@ -310,12 +294,9 @@ def test_a_quick_run_measures_and_writes(tmp_path, monkeypatch, capsys):
     few = Workload("steps", (Task(batch=128),), ("notebook", "xpnet:reproducible:numpy"))
     monkeypatch.setattr(benchmark, "WORKLOADS", (few,))
     assert benchmark.main(["--quick", "--only", "steps", "--out", str(tmp_path)]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["benchmarks.json", "benchmarks.md"]
     record = json.loads((tmp_path / "benchmarks.json").read_text())
-    (table,) = record["tables"]
-    assert [(line["who"], len(line["seconds"])) for line in table["lines"]] == [
-        (who, 1) for who in few.contenders
-    ]
+    lines = record["tables"][0]["lines"]
+    assert {line["who"]: len(line["seconds"]) for line in lines} == dict.fromkeys(few.contenders, 1)
     assert record["limits"]["float64"] > 0
     text = (tmp_path / "benchmarks.md").read_text()
     assert "| xpnet reproducible, NumPy" in text
@@ -380,31 +361,9 @@ def test_what_cannot_be_compared_is_refused(commits, tmp_path, monkeypatch):
         against.commits("HEAD")
 
 
-class OneSide:
-    """Notes when it ran, and takes the seconds it is given."""
-
-    def __init__(self, who, ran, seconds):
-        self.line, self.who, self.ran, self.left = Line(who, who), who, ran, list(seconds)
-
-    def run(self):
-        self.ran.append(self.who)
-        self.line.seconds.append(self.left.pop(0))
-
-
-def test_the_sides_alternate_and_rounds_are_paired():
-    ran, pair = [], Pair("epoch", "an epoch")
-    for rounds in (range(3), range(3, 5)):  # two pairs of processes
-        sides = [OneSide("old", ran, [1.0, 2.0, 4.0]), OneSide("new", ran, [3.0, 2.0, 2.0])]
-        against.alternate(pair, sides, rounds)
-    order = ["old", "new", "new", "old"]
-    assert ran == [*order, *order, "old", "new"]
-    assert (pair.ratios, pair.ratio, pair.quartiles) == ([3.0, 1.0, 0.5, 3.0, 1.0], 1.0, (1.0, 3.0))
-
-
 def test_a_row_has_times_ratio_and_spread_and_the_worst_ratio_is_the_largest():
     pair = Pair("steps", "a step, batches of 32", 100, [0.01, 0.01, 0.02], [0.01, 0.02, 0.02])
-    line = against.row(pair)
-    assert " ".join(line.split()) == "a step, batches of 32 100 µs 200 µs 1.000 1.000 - 1.500 1.000 - 2.000"
-    assert line.index("1.000") == against.heading().index("new/old") + 2
+    line = " ".join(against.row(pair).split())
+    assert line == "a step, batches of 32 100 µs 200 µs 1.000 1.000 - 1.500 1.000 - 2.000"
     pairs = [Pair("epoch", name, 1, [1.0], [new]) for name, new in (("a", 0.9), ("b", 1.1), ("c", 1.0))]
     assert against.worst(pairs) == "worst ratio: 1.100, b"
