@@ -492,11 +492,8 @@ def test_without_a_driver_no_gpu_library_is_loaded(machine, driver, device):
 
 
 @pytest.mark.parametrize("device", ["cuda:x", "gpu", "cuda:-1", "cuda:", "CPU", "", "cuda:0 ", "device1"])
-def test_an_unknown_device_names_the_known_ones(device):
+def test_unknown_devices_and_backends_name_the_known_ones(device):
     with pytest.raises(ConfigError, match=f"unknown device '{device}': expected auto, cpu, cuda or cuda:N"):
         resolve(device, "torch")
-
-
-def test_an_unknown_backend_names_the_known_ones():
     with pytest.raises(ConfigError, match="unknown backend 'tensorflow': expected auto, numpy, cupy, torch"):
         resolve("cpu", "tensorflow")
