@@ -17,10 +17,7 @@ from types import ModuleType, SimpleNamespace
 import array_api_compat.numpy
 import numpy as np
 import pytest
-from networks import pixels
 
-from xpnet import api
-from xpnet._lib.tree import tree_map
 from xpnet.backends import probing
 from xpnet.backends.probing import Probe
 from xpnet.backends.resolve import BACKENDS, resolve
@@ -32,11 +29,11 @@ TESTS = Path(__file__).resolve().parents[1]
 resolve_module = importlib.import_module("xpnet.backends.resolve")
 
 
-# The stand-ins: libraries with two GPUs, which compute with NumPy and note what is done on which GPU
+# The stand-ins: libraries with two GPUs, which compute with NumPy
 
 
 class Devices(threading.local):
-    """The current devices of a thread, the inner one last, and the operations on each."""
+    """The current devices of a thread, the inner one last; the operations on each, of all threads."""
 
     def __init__(self, log):
         self.current, self.log = [0], log
@@ -51,33 +48,6 @@ class Devices(threading.local):
             yield
         finally:
             assert self.current.pop() == index
-
-
-class GPUArray(np.ndarray):
-    """An array on the GPU that was the current one when it was made; it can be used there only."""
-
-    devices: Devices
-
-    def __array_finalize__(self, source):
-        self.home = source.home if isinstance(source, GPUArray) else self.devices.current[-1]
-
-    def __array_ufunc__(self, ufunc, method, *args, **kwargs):
-        return self.compute(getattr(ufunc, method), args, kwargs)
-
-    def __array_function__(self, function, _, args, kwargs):
-        return self.compute(function, args, kwargs)
-
-    def compute(self, function, args, kwargs):
-        def plain(leaf):
-            return leaf.fetch() if isinstance(leaf, GPUArray) else leaf
-
-        self.devices.note("compute")
-        result = function(*tree_map(plain, args), **tree_map(plain, kwargs))
-        return tree_map(lambda leaf: np.asarray(leaf).view(GPUArray), result)
-
-    def fetch(self):
-        assert self.home == self.devices.current[-1], "an array of another GPU"
-        return self.view(np.ndarray)
 
 
 class CUDARuntimeError(RuntimeError):
@@ -99,20 +69,19 @@ def answer(value):
     return call
 
 
-def fake_namespace(devices, failure):
-    """Return NumPy's namespace, which puts new arrays on the current GPU; `failure` replaces sums."""
+def on_any_device(function):
+    def call(*args, device=None, **kwargs):
+        return function(*args, **kwargs)
 
-    def on_gpu(function):
-        def call(*args, device=None, **kwargs):
-            devices.note("compute")
-            return np.asarray(function(*args, **kwargs)).view(GPUArray)
+    return call
 
-        return call
 
+def fake_namespace(failure):
+    """Return NumPy's namespace, whose arrays may be put on any device; `failure` replaces sums."""
     namespace = ModuleType(array_api_compat.numpy.__name__)
     namespace.__dict__.update(vars(array_api_compat.numpy))
     for name in ("arange", "asarray", "empty", "eye", "full", "linspace", "ones", "zeros"):
-        setattr(namespace, name, on_gpu(getattr(np, name)))
+        setattr(namespace, name, on_any_device(getattr(np, name)))
     if failure is not None:
         namespace.sum = answer(failure)
     return namespace
@@ -122,6 +91,7 @@ def fake_cupy(devices, _, *, gpus=2, driver_version=12080, built_for=12090):
     class Device:
         def __init__(self, index):
             self.id, self.context = index, devices.entered(index)
+            self.synchronize = lambda: devices.note("wait")
 
         def __enter__(self):
             self.context.__enter__()
@@ -129,27 +99,17 @@ def fake_cupy(devices, _, *, gpus=2, driver_version=12080, built_for=12090):
         def __exit__(self, *error):
             self.context.__exit__(*error)
 
-        def synchronize(self):
-            devices.note("wait")
-
-    def asarray(array):
-        devices.note("upload")
-        return array.copy().view(GPUArray)
-
-    def asnumpy(array):
-        if not isinstance(array, GPUArray):  # the host's: its namespace has the same name here
-            return array
-        devices.note("download")
-        return array.fetch().copy()
-
     runtime = SimpleNamespace(
         driverGetVersion=answer(driver_version),
         runtimeGetVersion=answer(built_for),
         getDeviceCount=answer(gpus),
         CUDARuntimeError=CUDARuntimeError,
     )
-    cuda = SimpleNamespace(runtime=runtime, Device=Device)
-    return SimpleNamespace(cuda=cuda, asarray=asarray, asnumpy=asnumpy)
+    return SimpleNamespace(
+        cuda=SimpleNamespace(runtime=runtime, Device=Device),
+        asarray=lambda array: devices.note("upload") or array,
+        asnumpy=lambda array: devices.note("download") or array,
+    )
 
 
 def fake_torch(devices, _, *, gpus=2, built=True, warning=None):
@@ -206,10 +166,8 @@ def driver(monkeypatch):
 
 
 @pytest.fixture
-def two_gpus(monkeypatch):
-    devices = Devices(set())
-    monkeypatch.setattr(GPUArray, "devices", devices, raising=False)
-    return devices
+def two_gpus():
+    return Devices(set())
 
 
 @pytest.fixture
@@ -218,7 +176,7 @@ def install(monkeypatch, driver, two_gpus):
 
     def replace(name, *, failure=None, driver_is=12080, **state):
         driver(driver_is)
-        namespace = fake_namespace(two_gpus, failure)
+        namespace = fake_namespace(failure)
         library = FAKES[name](two_gpus, namespace, **state)
         library.__version__ = "1.2"
         monkeypatch.setitem(sys.modules, name, library)
@@ -242,7 +200,6 @@ CUPY, CUPY13, JAX = (f'pip install "{x}"' for x in ("cupy-cuda12x[ctk]", "cupy-c
 DRIVER, NVIDIA_SMI = "install or update the NVIDIA driver: https://www.nvidia.com/drivers", "run nvidia-smi"
 TORCH = "pip install --force-reinstall torch, the build for your CUDA version"
 NO_BACKEND = RuntimeError("Unknown backend cuda. Available backends are ['cpu']")
-NO_CUBLAS = ImportError("libcublas.so.12: cannot open shared object file")
 NO_NVRTC = RuntimeError("CuPy failed to load libnvrtc.so.12:\n OSError: no such file.")
 OLD_KERNELS = RuntimeError("no kernel image is available for execution on the device")
 OLD_DRIVER = "CUDA initialization: The NVIDIA driver\n is too old."
@@ -253,9 +210,8 @@ OLD_DRIVER = "CUDA initialization: The NVIDIA driver\n is too old."
     [
         ("cupy", {"driver_version": 0}, "there is no NVIDIA driver", DRIVER),
         ("cupy", {"driver_version": 11040}, "supports CUDA 11.4 and this CuPy needs CUDA 12", DRIVER),
-        ("cupy", {"built_for": 13000}, "supports CUDA 12.8 and this CuPy needs CUDA 13", DRIVER),
         ("cupy", {"built_for": 13000}, "", f"or in place of this CuPy: {CUPY}"),
-        ("cupy", {"driver_version": CUDARuntimeError(35)}, "the NVIDIA driver is missing or too old", DRIVER),
+        ("cupy", {"gpus": CUDARuntimeError(35)}, "the NVIDIA driver is missing or too old", DRIVER),
         ("cupy", {"gpus": CUDARuntimeError(100)}, "the NVIDIA driver sees no GPU", NVIDIA_SMI),
         ("cupy", {"gpus": 0}, "the NVIDIA driver sees no GPU", "CUDA_VISIBLE_DEVICES must not hide it"),
         ("cupy", {"gpus": CUDARuntimeError(802)}, "not ready", "sudo systemctl start nvidia-fabricmanager"),
@@ -263,7 +219,6 @@ OLD_DRIVER = "CUDA initialization: The NVIDIA driver\n is too old."
         ("cupy", {"gpus": CUDARuntimeError(999)}, "an unknown error", "sudo modprobe nvidia_uvm, or restart"),
         ("cupy", {"gpus": CUDARuntimeError(46)}, "CUDA does not start: cudaErrorOfStatus46: descr", DRIVER),
         ("cupy", {"gpus": 1}, "cupy has no cuda:1 here, only cuda:0", "--device cuda:0"),
-        ("cupy", {"failure": NO_CUBLAS}, "a test computation failed: libcublas.so.12: cannot open", CUPY),
         ("cupy", {"failure": NO_NVRTC}, "failed: CuPy failed to load libnvrtc.so.12: OSError: no", CUPY),
         (
             "cupy",
@@ -272,15 +227,11 @@ OLD_DRIVER = "CUDA initialization: The NVIDIA driver\n is too old."
             CUPY13,
         ),
         ("cupy", {"failure": 11.0}, "a test computation gave 11.0 where 12 is right", CUPY),
-        ("torch", {"built": False}, "torch 1.2 was built without CUDA", TORCH),
         ("torch", {"built": False, "driver_is": None}, "no NVIDIA driver, and torch 1.2 was built w", DRIVER),
-        ("torch", {"gpus": 0}, "torch 1.2 sees no usable GPU", NVIDIA_SMI),
         ("torch", {"gpus": 0, "warning": OLD_DRIVER}, "GPU: CUDA initialization: The NVIDIA", NVIDIA_SMI),
-        ("torch", {"gpus": 1}, "torch has no cuda:1 here, only cuda:0", "--device cuda:0"),
         ("torch", {"failure": OLD_KERNELS}, "a test computation failed: no kernel image", TORCH),
         ("jax", {"gpus": NO_BACKEND}, "jax 1.2 sees no GPU: Unknown backend cuda. Available", JAX),
         ("jax", {"gpus": NO_BACKEND, "driver_is": None}, "no NVIDIA driver, and jax 1.2 sees no GPU", DRIVER),
-        ("jax", {"gpus": 1}, "jax has no cuda:1 here, only cuda:0", "--device cuda:0"),
         ("jax", {"failure": OLD_KERNELS}, "a test computation failed: no kernel image", JAX),
     ],
 )
@@ -301,10 +252,9 @@ def test_the_first_problem_is_reported_with_its_fix(install, name, state, reason
     ("name", "version", "fix"),
     [
         ("cupy", None, CUPY),
-        ("cupy", 12080, CUPY),
         ("cupy", 13000, CUPY13),
-        ("torch", 12080, "pip install torch"),
-        ("jax", 12080, "pip install jax"),
+        ("torch", 1, "pip install torch"),
+        ("jax", 1, "pip install jax"),
     ],
 )
 def test_a_missing_library_names_the_command_that_installs_it(monkeypatch, driver, name, version, fix):
@@ -317,26 +267,14 @@ def test_a_missing_library_names_the_command_that_installs_it(monkeypatch, drive
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (ModuleNotFoundError("No module named 'lib'", name="lib"), "not installed"),
+        (ModuleNotFoundError("No lib", name="lib"), "not installed"),
         (ModuleNotFoundError("No other", name="other"), "installed but does not import: No other"),
-        (
-            ImportError("libcudart.so.12: cannot\nopen."),
-            "installed but does not import: libcudart.so.12: cannot open",
-        ),
-        (OSError(), "installed but does not import: OSError"),
+        (ImportError("libx.so: cannot\nopen."), "installed but does not import: libx.so: cannot open"),
     ],
 )
 def test_a_damaged_library_is_distinguished_from_a_missing_one(monkeypatch, error, reason):
     monkeypatch.setattr(importlib, "import_module", lambda _: answer(error)())
     assert probing.import_library("lib", "pip install lib") == (f"lib is {reason}", "pip install lib")
-
-
-@pytest.mark.parametrize("name", FAKES)
-def test_the_library_that_is_installed_gives_its_real_reason(name):
-    probe = importlib.import_module(BACKENDS[name]).probe("cuda:0")
-    if not probe.usable:
-        assert name in probe.reason or "NVIDIA driver" in probe.reason
-        assert probe.fix
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -370,9 +308,7 @@ def fill(value, status=0):
         ("linux", "another.so", {}, None),
     ],
 )
-def test_the_driver_version_comes_from_the_drivers_own_library(
-    monkeypatch, platform, name, functions, version
-):
+def test_the_drivers_own_library_tells_its_version(monkeypatch, platform, name, functions, version):
     def load(wanted):
         return answer(SimpleNamespace(**functions) if wanted == name else OSError("no such file"))()
 
@@ -399,57 +335,22 @@ def second_gpu(request, install):
     return install(request.param).make("cuda:1")
 
 
-def test_arrays_go_to_the_second_gpu_and_come_back_while_it_is_current(second_gpu, two_gpus):
+def test_the_second_gpu_is_current_within_calls_and_the_scope_of_one_thread(second_gpu, two_gpus):
     two_gpus.log.clear()
-    host = second_gpu.to_host(second_gpu.from_host(np.ones(2)))
+    np.testing.assert_array_equal(
+        second_gpu.to_host(second_gpu.from_host(np.ones(2))), np.ones(2), strict=True
+    )
     second_gpu.synchronize()
-    assert two_gpus.log == {("upload", 1), ("download", 1), ("wait", 1)}
-    assert two_gpus.current == [0]
-    np.testing.assert_array_equal(host, np.ones(2), strict=True)
-
-
-def test_the_scope_makes_the_second_gpu_current_however_often_it_is_entered(second_gpu, two_gpus):
+    assert (two_gpus.log, two_gpus.current) == ({("upload", 1), ("download", 1), ("wait", 1)}, [0])
+    elsewhere = []
     with second_gpu.scope():
-        with second_gpu.scope():
-            assert two_gpus.current[-1] == 1
         with pytest.raises(ZeroDivisionError), second_gpu.scope():
             raise ZeroDivisionError
         assert two_gpus.current[-1] == 1
-    assert two_gpus.current == [0]
-
-
-def test_the_scope_is_that_of_the_thread_which_enters_it(second_gpu, two_gpus):
-    current = []
-
-    def enter():
-        current.append(two_gpus.current[-1])
-        with second_gpu.scope():
-            current.append(two_gpus.current[-1])
-        current.append(two_gpus.current[-1])
-
-    with second_gpu.scope():
-        thread = threading.Thread(target=enter)
+        thread = threading.Thread(target=lambda: elsewhere.append(two_gpus.current[-1]))
         thread.start()
         thread.join()
-    assert current == [0, 1, 0]
-
-
-@pytest.mark.parametrize("batch_size", ["full", 50])
-@pytest.mark.parametrize("arithmetic", ["reproducible", "native"])
-def test_a_network_is_trained_and_used_on_the_second_gpu_alone(install, two_gpus, batch_size, arithmetic):
-    install("cupy")
-    x, labels = pixels(1300, 20, 5)  # one block and a short one
-    settings = {"epochs": 1, "batch_size": batch_size, "arithmetic": arithmetic, "classes": 5}
-    model = api.fit(x, labels, backend="cupy", device="cuda:1", **settings)
-    model.device, model.backend = "cuda:1", "cupy"
-    probabilities = model.predict_proba(x)
-    assert {index for _, index in two_gpus.log} == {1}
-    assert {operation for operation, _ in two_gpus.log} >= {"upload", "compute", "download"}
-    assert two_gpus.current == [0]
-    expected = api.fit(x, labels, backend="numpy", device="cpu", **settings)
-    if arithmetic == "reproducible":
-        assert model.fingerprint == expected.fingerprint
-    np.testing.assert_allclose(probabilities, expected.predict_proba(x), rtol=1e-4)
+    assert (two_gpus.current, elsewhere) == ([0], [0])
 
 
 TWO_DEVICES = """
@@ -497,14 +398,15 @@ def machine(monkeypatch, driver):
 
         def library(name):
             loaded.append(name)
-            usable = devices.get(name, "").split()
 
             def probe(device):
-                problem = () if device in usable else (f"{name} lacks {device}", f"mend {name}")
-                return Probe(not problem, "1.0", (), *problem)
+                usable = device in devices.get(name, "").split()
+                return Probe(
+                    usable, "1.0", (), *(() if usable else (f"{name} lacks {device}", f"mend {name}"))
+                )
 
             def make(device):
-                if device not in usable:
+                if not probe(device).usable:
                     raise BackendError(probe(device).reason)
                 return SimpleNamespace(name=name, device_name=device)
 
@@ -527,41 +429,34 @@ NONE = "cupy lacks cuda:0; torch lacks cuda:0; jax lacks cuda:0"
     ("devices", "device", "backend", "name", "used", "reason"),
     [
         (CPUS, "auto", "auto", "numpy", "cpu", NONE),
-        (CPUS, "auto", "jax", "jax", "cpu", "jax lacks cuda:0"),
         (CPUS, "cpu", "auto", "numpy", "cpu", None),
-        (CPUS, "cpu", "torch", "torch", "cpu", None),
-        (CPUS, "cpu", "array-api-strict", "array-api-strict", "cpu", None),
         (CPUS, "device1", "array-api-strict", "array-api-strict", "device1", None),
         (CPUS, "cuda", "auto", "numpy", "cpu", NONE),
         (CPUS, "cuda", "torch", "torch", "cpu", "torch lacks cuda:0"),
         (CPUS, "cuda:7", "jax", "jax", "cpu", "jax lacks cuda:7"),
         (GPUS, "auto", "auto", "cupy", "cuda:0", None),
         (GPUS, "cpu", "auto", "numpy", "cpu", None),
-        (GPUS, "cuda", "auto", "cupy", "cuda:0", None),
         (GPUS, "cuda:1", "auto", "cupy", "cuda:1", None),
         (GPUS, "auto", "numpy", "numpy", "cpu", None),
-        (GPUS, "auto", "array-api-strict", "array-api-strict", "cpu", None),
-        (GPUS, "auto", "cupy", "cupy", "cuda:0", None),
-        (GPUS, "auto", "torch", "torch", "cuda:0", None),
         (GPUS, "cuda", "jax", "jax", "cuda:0", None),
         (TORCH_GPU, "auto", "auto", "torch", "cuda:0", None),
         (JAX_GPU, "cuda:0", "auto", "jax", "cuda:0", None),
     ],
 )
-def test_the_backend_is_the_first_that_works_and_the_cpu_replaces_a_gpu_with_the_reason(
+def test_the_first_backend_that_works_is_used_and_the_cpu_replaces_a_gpu_with_the_reason(
     machine, devices, device, backend, name, used, reason
 ):
     machine(**devices)
-    selection = resolve(device, backend)
+    selection = resolve(device, backend, require_device=reason is None)
     assert (selection.backend.name, selection.backend.device_name) == (name, used)
     assert (selection.device_requested, selection.device_used) == (device, used)
     assert selection.reason == reason
     warning = None
     if reason is not None and device != "auto":
-        warned = (
+        warning = (
             f"--device {device} is not usable: {reason}; running on the CPU with {name}; to fix it: mend "
         )
-        warning = warned + reason.split()[0]
+        warning += reason.split()[0]
     assert selection.warning == warning
 
 
@@ -574,12 +469,8 @@ ON_GPU = "only on a GPU: use --backend numpy, torch, jax or array-api-strict, or
     ("devices", "device", "backend", "required", "message"),
     [
         (CPUS, "cuda", "numpy", False, f"the numpy backend cannot run on cuda, {ON_CPU}"),
-        (CPUS, "cuda:0", STRICT, False, f"the {STRICT} backend cannot run on cuda:0, {ON_CPU}"),
         (CPUS, "cpu", "cupy", False, f"the cupy backend cannot run on cpu, {ON_GPU}"),
-        (CPUS, "auto", "cupy", False, "cupy lacks cuda:0"),
         (CPUS, "cuda", "cupy", False, "cupy lacks cuda:0"),
-        ({}, "cpu", "torch", False, "torch lacks cpu"),
-        ({}, "auto", "torch", False, "torch lacks cpu"),
         ({}, "cuda", "torch", False, "torch lacks cpu"),
         (CPUS, "cuda:7", "cupy", True, "cupy lacks cuda:7"),
         (CPUS, "cuda", "jax", True, f"the jax backend cannot run on cuda:0: {LACKING}"),
@@ -595,12 +486,6 @@ def test_a_named_backend_is_never_replaced_nor_a_required_gpu(
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("device", ["cuda:1", "cpu"])
-def test_a_required_device_that_is_usable_is_used(machine, device):
-    machine(**GPUS)
-    assert resolve(device, require_device=True).device_used == device
-
-
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_without_a_driver_no_gpu_library_is_loaded(machine, driver, device):
     loaded = machine(**CPUS)
@@ -612,12 +497,8 @@ def test_without_a_driver_no_gpu_library_is_loaded(machine, driver, device):
 
 
 @pytest.mark.parametrize("device", ["cuda:x", "gpu", "cuda:-1", "cuda:", "CPU", "", "cuda:0 ", "device1"])
-@pytest.mark.parametrize("backend", ["auto", "torch"])
-def test_an_unknown_device_names_the_known_ones(device, backend):
+def test_unknown_devices_and_backends_name_the_known_ones(device):
     with pytest.raises(ConfigError, match=f"unknown device '{device}': expected auto, cpu, cuda or cuda:N"):
-        resolve(device, backend)
-
-
-def test_an_unknown_backend_names_the_known_ones():
+        resolve(device, "torch")
     with pytest.raises(ConfigError, match="unknown backend 'tensorflow': expected auto, numpy, cupy, torch"):
         resolve("cpu", "tensorflow")

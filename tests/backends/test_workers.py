@@ -8,50 +8,47 @@ from networks import pixels, train
 
 from xpnet.backends import numpy as library
 
-
-@pytest.fixture
-def numpy_backend():
-    return library.make("cpu")
+NUMPY = library.make("cpu")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("items", [0, 1, 2, 100])
-def test_results_come_in_order(numpy_backend, count, items):
-    with numpy_backend.workers(count):
-        assert list(numpy_backend.map_blocks(lambda x: x * x, range(items))) == [x * x for x in range(items)]
+def test_results_come_in_order(count, items):
+    with NUMPY.workers(count):
+        assert list(NUMPY.map_blocks(lambda x: x * x, range(items))) == [x * x for x in range(items)]
 
 
-def test_two_workers_work_at_the_same_time(numpy_backend):
+def test_two_workers_work_at_the_same_time():
     meeting = threading.Barrier(2, timeout=30)
-    with numpy_backend.workers(2):
-        assert len(list(numpy_backend.map_blocks(lambda _: meeting.wait(), range(4)))) == 4
+    with NUMPY.workers(2):
+        assert len(list(NUMPY.map_blocks(lambda _: meeting.wait(), range(4)))) == 4
 
 
-def test_few_results_wait_at_a_time(numpy_backend):
+def test_few_results_wait_at_a_time():
     started = []
-    with numpy_backend.workers(2):
-        results = numpy_backend.map_blocks(started.append, range(1000))
+    with NUMPY.workers(2):
+        results = NUMPY.map_blocks(started.append, range(1000))
         next(results)
         assert len(started) <= library.MAX_PENDING
 
 
-def test_an_error_in_a_block_reaches_the_caller(numpy_backend):
-    with numpy_backend.workers(2), pytest.raises(ZeroDivisionError):
-        list(numpy_backend.map_blocks(lambda x: 1 // x, [1, 0, 1]))
+def test_an_error_in_a_block_reaches_the_caller():
+    with NUMPY.workers(2), pytest.raises(ZeroDivisionError):
+        list(NUMPY.map_blocks(lambda x: 1 // x, [1, 0, 1]))
 
 
-def test_no_worker_warns_of_infinities(numpy_backend):
-    with numpy_backend.scope(), numpy_backend.workers(2):
-        results = list(numpy_backend.map_blocks(lambda x: np.log(np.asarray([x])), [0.0, -1.0]))
+def test_no_worker_warns_of_infinities():
+    with NUMPY.scope(), NUMPY.workers(2):
+        results = list(NUMPY.map_blocks(lambda x: np.log(np.asarray([x])), [0.0, -1.0]))
     assert np.isneginf(results[0]).all()
     assert np.isnan(results[1]).all()
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_training_with_workers_gives_the_same_network(numpy_backend, count):
+def test_training_with_workers_gives_the_same_network(count):
     x, labels = pixels(5000, 20, 5)
-    expected, _ = train(numpy_backend, x, labels, (20, 10, 5), epochs=3)
-    with numpy_backend.workers(count):
-        layers, _ = train(numpy_backend, x, labels, (20, 10, 5), epochs=3)
+    expected, _ = train(NUMPY, x, labels, (20, 10, 5), epochs=3)
+    with NUMPY.workers(count):
+        layers, _ = train(NUMPY, x, labels, (20, 10, 5), epochs=3)
     for layer, expected_layer in zip(layers, expected, strict=True):
         np.testing.assert_allclose(layer.weight, expected_layer.weight, rtol=1e-12)

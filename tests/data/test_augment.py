@@ -15,7 +15,7 @@ from backend_enum import BackendCase
 from xpnet.arithmetic import Native, Reproducible, host, random
 from xpnet.backends.resolve import make
 from xpnet.config.augmentation import Augmentation
-from xpnet.data.augment import NOISE_STEP, build_augmenter, compute_transforms, draw_distortions
+from xpnet.data.augment import build_augmenter, compute_transforms
 from xpnet.data.resample import build_warper
 
 ALL = Augmentation(shift=2, rotate=15, scale=0.15, shear=0.15, elastic_alpha=34, elastic_sigma=4)
@@ -25,6 +25,7 @@ KINDS = {
     "native float64": (Native, "float64"),
     "native float32": (Native, "float32"),
 }
+NUMPY = make("numpy", "cpu")
 JAX_IS_SLOW = pytest.mark.parametrize(
     "backend",
     [
@@ -39,16 +40,6 @@ JAX_IS_SLOW = pytest.mark.parametrize(
 def arithmetic(backend, kind="reproducible"):
     made, dtype = KINDS[kind]
     return made(backend.xp, backend.device, getattr(backend.xp, dtype))
-
-
-@pytest.fixture
-def numpy():
-    return make("numpy", "cpu")
-
-
-@pytest.fixture(params=KINDS)
-def kind(request):
-    return request.param
 
 
 def strokes(count, height=28, width=28, seed=0):
@@ -66,8 +57,9 @@ def variants(
     backend, augmentation, rows, indices, epoch, kind="reproducible", size=(28, 28), seed=SEED, **options
 ):
     """Variants as NumPy."""
-    ops = arithmetic(backend, kind)
-    augment = build_augmenter(ops, augmentation, *size, seed, backend.from_host, **options)
+    augment = build_augmenter(
+        arithmetic(backend, kind), augmentation, *size, seed, backend.from_host, **options
+    )
     result = augment(backend.from_host(rows), np.asarray(indices), epoch)
     assert_on_backend(result, backend)
     return backend.to_host(result)
@@ -91,21 +83,14 @@ def transforms_of(matrices, size, shifts=(0.0, 0.0)):
     return np.concatenate([np.moveaxis(matrices, 1, 0), offsets.T[:, :, None]], axis=2)
 
 
-@pytest.mark.parametrize("name", ["shift", "rotate", "scale", "shear", "elastic_alpha"])
-def test_any_amount_enables_augmentation_but_not_a_sigma_alone(name):
-    assert Augmentation(**{name: 0.5}).enabled
-    assert not Augmentation(elastic_sigma=2).enabled
-
-
 # Geometry
 
 
 def test_sine_and_cosine():
     degrees = np.random.default_rng(0).uniform(-180, 180, 5_000)
-    radians = [math.radians(angle) for angle in degrees]
-    sine, cosine = host.sine_and_cosine(degrees)
-    np.testing.assert_allclose(sine, np.sin(radians), rtol=0, atol=7e-16)
-    np.testing.assert_allclose(cosine, np.cos(radians), rtol=0, atol=7e-16)
+    radians = np.array([math.radians(angle) for angle in degrees])
+    expected = np.sin(radians), np.cos(radians)
+    np.testing.assert_allclose(host.sine_and_cosine(degrees), expected, rtol=0, atol=7e-16)
     right = host.sine_and_cosine(np.array([-180.0, -90.0, 0.0, 90.0, 180.0]))
     assert np.array_equal(right, [[0, -1, 0, 1, 0], [-1, 0, 1, 0, -1]])
 
@@ -124,26 +109,18 @@ def test_transforms_invert_slant_scale_rotation_and_shift():
         assert (column, row) == pytest.approx((source[0] + 14.5, source[1] + 9.5), abs=1e-12)
 
 
-def shifted(images, right, down):
-    """Whole-pixel shift with zeros moving in."""
-    m, height, width = images.shape
-    room = np.zeros((m, 3 * height, 3 * width), np.uint8)
-    top, left = height + down, width + right
-    if 0 <= top <= 2 * height and 0 <= left <= 2 * width:
-        room[:, top : top + height, left : left + width] = images
-    return room[:, height : 2 * height, width : 2 * width]
-
-
 @JAX_IS_SLOW
-@pytest.mark.parametrize(("right", "down"), [(0, 0), (-3, 2), (8, 5), (9, 0), (0, -7), (500, 0), (3, -1000)])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("right", "down"), [(-3, 2), (8, 5), (500, 0)])
 def test_whole_shifts_move_pixels_unchanged(backend, kind, right, down):
     images = np.random.default_rng(0).integers(0, 256, (4, 7, 9), dtype=np.uint8)
+    padded = np.pad(images, ((0, 0), (1000, 1000), (1000, 1000)))
+    expected = padded[:, 1000 - down : 1007 - down, 1000 - right : 1009 - right]
     transforms = transforms_of([np.eye(2)] * 4, (7, 9), (-right, -down))
-    result = warped(backend, images, transforms, kind=kind)
-    assert np.array_equal(result, shifted(images, right, down))
+    assert np.array_equal(warped(backend, images, transforms, kind=kind), expected)
     displacements = np.zeros((2, 4, 7, 9)) - np.reshape([right, down], (2, 1, 1, 1))
     still = transforms_of([np.eye(2)] * 4, (7, 9))
-    assert np.array_equal(warped(backend, images, still, displacements, kind), result)
+    assert np.array_equal(warped(backend, images, still, displacements, kind), expected)
 
 
 # Interpolation
@@ -179,35 +156,18 @@ def resampled(image, transform, displacement):
 # Elastic deformation
 
 
-def gaussian(distance, sigma):
-    """The weight at a distance, of weights that add up to 1 up to four standard deviations."""
-    reach = int(4 * sigma + 0.5)
-    weight = [math.exp(-j * j / (2 * sigma * sigma)) for j in range(-reach, reach + 1)]
-    return weight[reach + distance] / math.fsum(weight) if abs(distance) <= reach else 0.0
-
-
 def gaussian_matrix(size, sigma):
-    return np.array([[gaussian(i - j, sigma) for j in range(size)] for i in range(size)])
+    """Weights that add up to 1 over the distances of up to four standard deviations."""
+    reach = int(4 * sigma + 0.5)
+    weights = [math.exp(-j * j / (2 * sigma * sigma)) for j in range(-reach, reach + 1)]
+    kernel = dict(zip(range(-reach, reach + 1), np.array(weights) / math.fsum(weights), strict=True))
+    return np.array([[kernel.get(i - j, 0.0) for j in range(size)] for i in range(size)])
 
 
 @pytest.mark.parametrize("size", [1, 28])
 @pytest.mark.parametrize("sigma", [0.1, 0.12, 4, 100.0])
 def test_gaussian_matrix(size, sigma):
     np.testing.assert_allclose(host.gaussian_matrix(size, sigma), gaussian_matrix(size, sigma), rtol=1e-13)
-
-
-def filtered(noise, sigma, amplitude):
-    """The displacements (2, m, height, width) in pixels of noise (width, 2, m, height)."""
-    across, down = (gaussian_matrix(size, sigma) for size in (noise.shape[0], noise.shape[3]))
-    return amplitude * np.einsum("xX,Xcmy,yY->cmYx", across, noise, down, optimize=True)
-
-
-def test_displacements_have_the_documented_deviation():
-    _, noise = draw_distortions(ALL, 40, 40, SEED, 1, np.arange(1000))
-    assert abs(noise.mean()) < 5 * 2**15 / math.sqrt(3 * noise.size)
-    across, down = ([gaussian(position - i, 4.0) for i in range(40)] for position in (20, 19))
-    field = 34.0 * NOISE_STEP * np.einsum("x,xcmy,y->cm", across, noise, down, optimize=True)
-    assert field.std() == pytest.approx(0.163 * 34 / 4, rel=0.1)
 
 
 # The whole, from the documented words on
@@ -225,8 +185,10 @@ def documented_variant(image, index, epoch, settings):
         word = next(stream)
         quarters = [(word >> bits) & 0xFFFF for bits in (0, 16, 32, 48)]
         noise += [q - 2**16 if q >= 2**15 else q for q in quarters]
-    noise = np.reshape(noise[: 2 * height * width], (width, 2, 1, height))
-    displacement = filtered(noise, settings.elastic_sigma, settings.elastic_alpha / 2**15)[:, 0]
+    noise = np.reshape(noise[: 2 * height * width], (width, 2, height))
+    across, down = (gaussian_matrix(size, settings.elastic_sigma) for size in (width, height))
+    amplitude = settings.elastic_alpha / 2**15
+    displacement = amplitude * np.einsum("xX,Xcy,yY->cYx", across, noise, down, optimize=True)
     return resampled(image, transform, displacement)
 
 
@@ -254,23 +216,19 @@ def test_variants_depend_on_neither_batch_nor_order_nor_chunk(backend, augmentat
     assert np.array_equal(part, whole[3:13])
 
 
-def test_variants_change_with_epoch_seed_and_index(numpy):
+def test_variants_change_with_epoch_seed_and_index():
     rows, indices = np.tile(strokes(1), (6, 1)), np.arange(6)
-    first = variants(numpy, ALL, rows, indices, 1)
-    others = [
-        variants(numpy, ALL, rows, indices, 2),
-        variants(numpy, ALL, rows, indices, 1, seed=SEED + 1),
-        variants(numpy, ALL, rows, indices + 6, 1),
-    ]
-    assert len({row.tobytes() for rows in (first, *others) for row in rows}) == 24
+    changes = [{}, {"epoch": 2}, {"seed": SEED + 1}, {"indices": indices + 6}]
+    every = [variants(NUMPY, ALL, rows, **{"indices": indices, "epoch": 1, **change}) for change in changes]
+    assert len({row.tobytes() for rows in every for row in rows}) == 24
 
 
-def test_one_function_serves_several_threads(numpy):
+def test_one_function_serves_several_threads():
     rows = strokes(64)
-    augment = build_augmenter(arithmetic(numpy), ALL, 28, 28, SEED, numpy.from_host, 8)
+    augment = build_augmenter(arithmetic(NUMPY), ALL, 28, 28, SEED, NUMPY.from_host, 8)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda epoch: augment(rows, np.arange(64), epoch), [1, 2] * 4))
-    expected = [variants(numpy, ALL, rows, np.arange(64), epoch) for epoch in (1, 2)]
+    expected = [variants(NUMPY, ALL, rows, np.arange(64), epoch) for epoch in (1, 2)]
     assert np.array_equal(results, expected * 4)
 
 
@@ -288,12 +246,11 @@ def test_reproducible_arithmetic_gives_the_same_bytes_on_every_backend(backend):
 
 @JAX_IS_SLOW
 @pytest.mark.parametrize("native", ["native float32", "native float64"])
-def test_native_arithmetic_agrees_within_a_grey_in_999_of_1000_pixels(backend, numpy, native):
+def test_native_arithmetic_agrees_within_a_grey_in_999_of_1000_pixels(backend, native):
     rows, indices = strokes(100), np.arange(100)
-    expected = variants(numpy, ALL, rows, indices, 1).astype(int)
+    expected = variants(NUMPY, ALL, rows, indices, 1).astype(int)
     actual = variants(backend, ALL, rows, indices, 1, kind=native)
     assert np.mean(np.abs(actual - expected) <= 1) > 0.999
-    assert np.mean(actual == expected) > 0.99
 
 
 @pytest.mark.needs("torch")

@@ -95,8 +95,8 @@ def test_place_size_and_polarity_make_no_difference(sheet, top, left, factor, da
     assert nearest(form(255 - moved if dark else moved), form(sheet)) <= 1
 
 
-@settings(max_examples=40)
-@given(sheet=connected_strokes(), side=st.sampled_from([1, 3, 6, 8, 14, 28, 29, 56]))
+@settings(max_examples=20)
+@given(sheet=connected_strokes(), side=st.sampled_from([1, 3, 8, 14, 28, 29, 56]))
 def test_the_longer_side_fills_the_box_and_the_centre_of_mass_is_in_the_middle(sheet, side):
     actual = to_mnist_form(grey(sheet), side).astype(int)
     assert (actual.shape, actual.max()) == ((side, side), 255)
@@ -128,24 +128,19 @@ def test_a_photograph_of_paper_in_slanting_light_comes_out_as_the_drawing(tmp_pa
     assert nearest(read_digit(path), form(seven()), lambda a, b: np.abs(a.astype(int) - b).mean()) < 6
 
 
-def test_specks_are_no_part_of_the_digit_but_separate_strokes_are():
+def test_specks_are_no_part_of_the_digit_but_separate_strokes_are_and_a_thin_pen_is_made_thicker():
     sheet = seven()
     for x, y in [(280, 290), (10, 200), (290, 15)]:
         ImageDraw.Draw(sheet).rectangle((x, y, x + 4, y + 4), fill=0)
     assert difference(form(sheet), form(seven())) <= 6
     ImageDraw.Draw(sheet).line([(200, 120), (260, 120)], fill=INK, width=24)
     assert difference(form(sheet), form(seven())) > 100
-
-
-def test_a_thin_pen_leaves_as_much_ink_as_a_usual_one():
     assert form(seven(pen=2)).sum() == pytest.approx(form(seven(pen=16)).sum(), rel=0.3)
 
 
 BLANK = {
-    "white": np.full((40, 40), 255.0),
     "black": np.zeros((40, 40)),
     "one pixel": np.full((1, 1), 7.0),
-    "a line": np.full((1, 50), 7.0),
     "nearly white": np.where(np.arange(1600).reshape(40, 40) == 820, 240.0, 255.0),
     "noise": np.random.default_rng(0).normal(128, 20, (200, 200)),
     "a gradient": np.add.outer(np.arange(100.0), np.arange(100.0)),
@@ -165,6 +160,10 @@ def deep(image):
     return Image.fromarray((np.asarray(image).astype(np.uint16)) * 257)
 
 
+def enlarged(image):
+    return image.resize((2400, 2400), Image.Resampling.NEAREST)
+
+
 def with_alpha(image, colour=(20, 20, 60, 0)):
     """The ink alone, its strength in the alpha channel."""
     alpha = Image.fromarray(((PAPER - grey(image)) * 255 / (PAPER - INK)).astype(np.uint8))
@@ -181,37 +180,38 @@ def opaque_with_hidden_colours(image):
 
 
 @pytest.mark.parametrize(
-    ("name", "convert"),
+    ("name", "convert", "options"),
     [
-        ("grey.png", lambda image: image),
-        ("bits.png", lambda image: image.convert("1", dither=Image.Dither.NONE)),
-        ("deep.png", deep),
-        ("palette.png", lambda image: image.convert("RGB").quantize(8)),
-        ("transparent.png", with_alpha),
-        ("light-transparent.png", lambda image: with_alpha(image, (255, 250, 240, 0))),
-        ("transparent-corner.png", opaque_with_hidden_colours),
-        ("colour.jpeg", lambda image: image.convert("RGB")),
-        ("cmyk.jpg", lambda image: image.convert("CMYK")),
-        ("palette.gif", lambda image: image),
-        ("deep.tif", deep),
-        ("decimals.tif", lambda image: Image.fromarray(grey(image).astype(np.float32) / 255)),
-        ("transparent.webp", with_alpha),
-        ("grey.pgm", lambda image: image),
+        ("bits.png", lambda image: image.convert("1", dither=Image.Dither.NONE), {}),
+        ("deep.png", deep, {}),
+        ("palette.png", lambda image: image.convert("RGB").quantize(8), {}),
+        ("transparent.png", with_alpha, {}),
+        ("light-transparent.png", lambda image: with_alpha(image, (255, 250, 240, 0)), {}),
+        ("transparent-corner.png", opaque_with_hidden_colours, {}),
+        ("cmyk.jpg", lambda image: image.convert("CMYK"), {}),
+        (
+            "film.gif",
+            lambda image: image,
+            {"save_all": True, "append_images": [Image.new("L", (300, 300), PAPER)]},
+        ),
+        ("deep.tif", deep, {}),
+        ("decimals.tif", lambda image: Image.fromarray(grey(image).astype(np.float32) / 255), {}),
+        ("transparent.webp", with_alpha, {}),
+        ("grey.pgm", lambda image: image, {}),
+        ("exif.jpg", lambda image: image, {"exif": b"Exif\0\0II*\0\xff\xff\xff\xff garbage"}),
+        ("large.png", enlarged, {}),
+        ("large.jpg", enlarged, {}),
     ],
 )
-def test_every_form_of_file_gives_the_same_digit(tmp_path, name, convert):
-    path = saved(convert(seven()), tmp_path / name)
+def test_every_form_of_file_gives_the_same_digit(tmp_path, name, convert, options):
+    path = saved(convert(seven()), tmp_path / name, **options)
+    assert max(read_grey(path).shape) < 2 * WORKING_SIDE
     assert nearest(read_digit(path), form(seven())) <= 12
 
 
 @pytest.mark.parametrize(
     ("suffix", "orientation", "turn"),
-    [
-        ("jpg", 3, Image.Transpose.ROTATE_180),
-        ("png", 6, Image.Transpose.ROTATE_90),
-        ("webp", 8, Image.Transpose.ROTATE_270),
-        ("tif", 5, Image.Transpose.TRANSPOSE),
-    ],
+    [("jpg", 3, Image.Transpose.ROTATE_180), ("tif", 5, Image.Transpose.TRANSPOSE)],
 )
 def test_a_turned_camera_makes_no_difference(tmp_path, suffix, orientation, turn):
     exif = Image.Exif()
@@ -220,24 +220,6 @@ def test_a_turned_camera_makes_no_difference(tmp_path, suffix, orientation, turn
     path = saved(stored, tmp_path / f"turned.{suffix}", exif=exif)
     assert read_grey(path).shape == (300, 320)
     assert nearest(read_digit(path), form(seven(width=320))) <= 12
-
-
-def test_damaged_exif_spoils_nothing(tmp_path):
-    path = saved(seven(), tmp_path / "image.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
-    assert nearest(read_digit(path), form(seven())) <= 12
-
-
-@pytest.mark.parametrize("name", ["large.png", "large.jpg"])
-def test_large_pictures_are_reduced_and_give_the_same_digit(tmp_path, name):
-    path = saved(seven().resize((2400, 2400), Image.Resampling.NEAREST), tmp_path / name)
-    assert max(read_grey(path).shape) < 2 * WORKING_SIDE
-    assert nearest(read_digit(path), form(seven())) <= 12
-
-
-def test_of_a_film_the_first_frame_counts(tmp_path):
-    frames = [Image.new("L", (300, 300), PAPER)] * 3
-    path = saved(seven(), tmp_path / "film.gif", save_all=True, append_images=frames)
-    assert nearest(read_digit(path), form(seven())) <= 12
 
 
 # Files that are no pictures
@@ -267,20 +249,13 @@ DAMAGED = "the image is too large, damaged or cut short"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", NOT_AN_IMAGE),
         (b"a text\n" * 100, NOT_AN_IMAGE),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NOT_AN_IMAGE),
         (encoded(seven(), "PNG")[:600], DAMAGED),
-        (encoded(seven(), "JPEG")[:1500], DAMAGED),
-        (encoded(seven(), "TIFF")[:40000], DAMAGED),
         (png_header(10, 100), DAMAGED),
         (png_header(9000, 9000), rf"{DAMAGED} \(9000 x 9000 pixels, at most {MAX_PIXELS} are read"),
         (png_header(2**31 - 1, 2**31 - 1), rf"{DAMAGED} \(Image size"),
-        (
-            encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF"),
-            rf"{DAMAGED} \(a pixel is not finite",
-        ),
-        (encoded(Image.new("L", (90, 90), 255), "PNG"), "no digit found: nothing stands out"),
+        (encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF"), "a pixel is not finite"),
         (encoded(Image.new("RGBA", (90, 90)), "PNG"), "no digit found: nothing stands out"),
     ],
 )
@@ -293,19 +268,18 @@ def test_what_is_no_picture_of_a_digit_is_an_error_of_one_line(tmp_path, content
 
 
 def test_what_is_no_file_is_an_error(tmp_path):
-    if hasattr(os, "mkfifo"):
-        os.mkfifo(tmp_path / "pipe.png")
-        with pytest.raises(DataError, match="is not a regular file"):
-            read_digit(tmp_path / "pipe.png")
     with pytest.raises(DataError, match=r"absent\.png: no such file"):
         read_digit(tmp_path / "absent.png")
     with pytest.raises(DataError, match="is a folder, an image file was expected"):
         read_digit(tmp_path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")
+        with pytest.raises(DataError, match="is not a regular file"):
+            read_digit(tmp_path / "pipe.png")
 
 
-ORIGINALS = [
-    encoded(seven().resize((60, 60)), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
-]
+SMALL = seven().resize((60, 60))
+ORIGINALS = [encoded(SMALL, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")]
 
 
 @settings(max_examples=80)
@@ -319,16 +293,10 @@ def test_damaged_bytes_give_a_digit_or_an_error_of_one_line(tmp_path_factory, or
         content[at % len(content)] = value
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
-    result = digit_or_message(path)
-    if isinstance(result, str):
-        assert result.startswith(f"{path}: ")
-        assert "\n" not in result
-    else:
-        assert (result.shape, result.dtype) == ((FIELD, FIELD), np.uint8)
-
-
-def digit_or_message(path):
     try:
-        return read_digit(path)
+        digit, message = read_digit(path), f"{path}: "
     except DataError as error:
-        return str(error)
+        digit, message = np.zeros((FIELD, FIELD), np.uint8), str(error)
+    assert (digit.shape, digit.dtype) == ((FIELD, FIELD), np.uint8)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message

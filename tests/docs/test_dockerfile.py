@@ -41,34 +41,27 @@ def values(stage, word):
 COPIED = [source for rest in values(BUILD, "COPY") for source in shlex.split(rest)[:-1]]
 
 
-def test_both_stages_have_the_same_slim_python_that_xpnet_supports():
-    assert [values(stage, "FROM") for stage in (BUILD, FINAL)] == [
-        ["python:3.12-slim AS build"],
-        ["python:3.12-slim"],
-    ]
-    assert PROJECT["requires-python"] in (">=3.11", ">=3.12")
-
-
-def test_the_build_gets_the_copied_files_without_caches_and_nothing_else():
+def test_the_build_gets_what_the_wheel_is_made_of_without_caches_and_nothing_else():
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     everything, *kept, caches, compiled = [line for line in lines if line and not line.startswith("#")]
     assert (everything, caches, compiled) == ("*", "**/__pycache__", "**/*.py[cod]")
     assert sorted(kept) == sorted(f"!{source}" for source in COPIED)
     assert [source for source in COPIED if not (ROOT / source).exists()] == []
-
-
-def test_everything_that_the_wheel_is_made_of_is_copied():
     wheel = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = [PROJECT["readme"], *PROJECT["license-files"], *wheel["packages"], "pyproject.toml"]
     for path in [*needed, *wheel["force-include"]]:
         assert any(PurePosixPath(path).is_relative_to(source) for source in COPIED)
 
 
-def test_the_last_stage_takes_over_the_environment_only():
+def test_the_last_stage_has_the_same_python_takes_over_the_environment_and_trains_by_default():
+    assert values(BUILD, "FROM") == ["python:3.12-slim AS build"]
+    assert values(FINAL, "FROM") == ["python:3.12-slim"]
     assert values(FINAL, "COPY") == ["--from=build /opt/xpnet /opt/xpnet"]
     assert not re.search(r"\b(pip|apt|apt-get|gcc)\b", " ".join(values(FINAL, "RUN")))
-    (install,) = values(BUILD, "RUN")
-    assert "venv --without-pip /opt/xpnet" in install
+    assert "venv --without-pip /opt/xpnet" in values(BUILD, "RUN")[0]
+    assert values(FINAL, "ENTRYPOINT") + values(FINAL, "CMD") == ['["xpnet"]', '["train"]']
+    assert 'PATH="/opt/xpnet/bin:$PATH"' in values(FINAL, "ENV")[0]
+    assert values(FINAL, "STOPSIGNAL") == ["SIGINT"]  # docker stop is Ctrl-C
 
 
 def test_the_user_is_not_root_and_owns_the_folder_of_runs():
@@ -81,12 +74,6 @@ def test_the_user_is_not_root_and_owns_the_folder_of_runs():
     assert words.index("RUN") < words.index("USER") < words.index("ENTRYPOINT")
 
 
-def test_it_trains_by_default_and_docker_stop_is_ctrl_c():
-    assert values(FINAL, "ENTRYPOINT") + values(FINAL, "CMD") == ['["xpnet"]', '["train"]']
-    assert 'PATH="/opt/xpnet/bin:$PATH"' in values(FINAL, "ENV")[0]
-    assert values(FINAL, "STOPSIGNAL") == ["SIGINT"]
-
-
 def test_the_labels_agree_with_pyproject():
     labels = dict(word.split("=", 1) for word in shlex.split(values(FINAL, "LABEL")[0]))
     for name in ("description", "version"):
@@ -94,15 +81,12 @@ def test_the_labels_agree_with_pyproject():
     assert PROJECT["license"] in labels["org.opencontainers.image.licenses"]
 
 
-def test_extras_are_installed_only_if_the_build_argument_names_them_and_named_ones_exist():
+def test_extras_are_installed_only_if_named_and_the_page_names_extras_and_commands_that_exist():
     assert values(BUILD, "ARG") == ['EXTRAS=""']
     assert '".${EXTRAS:+[${EXTRAS}]}"' in values(BUILD, "RUN")[0]
     named = re.findall(r"EXTRAS=([\w,]+)", PAGE)
     (comment,) = re.findall(r"Extras of pyproject.toml: (\w+), or several as in ([\w,]+)\.", TEXT)
     extras = {extra for each in [*named, *comment] for extra in each.split(",")}
     assert {"cuda12", "torch", "jax"} <= extras <= set(PROJECT["optional-dependencies"])
-
-
-def test_the_commands_on_the_page_exist():
     used = re.findall(r"^    docker run .*\bxpnet(?::\S+)?(?: ([a-z]+)(?: .*)?)?$", PAGE, re.MULTILINE)
     assert {"", "doctor", "train"} <= set(used) <= {"", *COMMANDS}

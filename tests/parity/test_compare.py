@@ -21,16 +21,9 @@ from xpnet.training.trainer import Trainer
 CONFIG = TrainConfig(epochs=2, hidden=(5,))
 STEPS = replace(CONFIG, batch_size=16)  # of 40 samples: three steps an epoch
 EVERYTHING = replace(
-    STEPS,
-    batch_norm=True,
-    dropout=0.3,
-    input_dropout=0.1,
-    activation="leaky-relu",
-    label_smoothing=0.1,
-    optimizer="adam",
-    learning_rate=0.01,
-    validation=8,
+    STEPS, batch_norm=True, dropout=0.3, input_dropout=0.1, activation="leaky-relu", validation=8
 )
+EVERYTHING = replace(EVERYTHING, label_smoothing=0.1, optimizer="adam", learning_rate=0.01)
 VALIDATED, TWO_BLOCKS = replace(CONFIG, validation=8), replace(CONFIG, batch_size=1200)
 AUGMENTED = replace(EVERYTHING, augment_shift=1.0, augment_elastic_alpha=2.0)
 
@@ -81,7 +74,7 @@ def columns(operand):
     return operand.columns if hasattr(operand, "columns") else operand.shape[-1]
 
 
-EXP, LOG = broken("exp"), broken("log")
+EXP = broken("exp")
 PRODUCT = broken("matmul", lambda a, b: columns(a) == 5)  # by the weights of layer 1
 BACKWARD = broken("matmul", lambda a, b: columns(a) == 3)  # by these weights, transposed
 GRADIENTS = broken("weight_and_bias_gradients", lambda dz, a: dz.shape[-2] == 3)  # of layer 1
@@ -90,7 +83,9 @@ VALIDATION = broken("log", lambda x, *_: x.shape[-1] == 8)
 ONE_ULP = {"sqrt": lambda self, x: np.nextafter(Reproducible.sqrt(self, x), np.inf)}
 
 
-@pytest.mark.parametrize("config", [STEPS, AUGMENTED], ids=["plain", "everything"])
+@pytest.mark.parametrize(
+    "config", [AUGMENTED, replace(CONFIG, learning_rate=1e300)], ids=["all", "diverging"]
+)
 def test_reproducible_trainings_do_not_differ(config):
     assert first_difference(trainer(config), trainer(config, strict())) is None
 
@@ -114,12 +109,10 @@ def test_every_feature_can_be_compared_with_every_library(backend):
     [
         # The evaluation before the first epoch is the first to compute these,
         (CONFIG, 40, EXP, (0, None, 0, 0), "exp in cross_entropy"),
-        (CONFIG, 40, LOG, (0, None, 0, 0), "log in cross_entropy"),
         (CONFIG, 40, PRODUCT, (0, None, 0, 1), "matmul in linear"),
         # and does without these: call 0 is the last layer's, for they go backward.
         (CONFIG, 40, BACKWARD, (1, 0, 0, 0), "matmul in linear_backward_input"),
         (CONFIG, 40, GRADIENTS, (1, 0, 0, 0), "weight_and_bias_gradients in linear_backward"),
-        (AUGMENTED, 40, BACKWARD, (1, 0, 0, 0), "matmul in linear_backward_input"),
         (EVERYTHING, 40, ONE_ULP, (1, 0, 0, 0), "sqrt in _reciprocal_deviation"),
         (VALIDATED, 40, VALIDATION, (0, None, 0, 0), "log in cross_entropy of validation samples"),
         # A batch of two blocks, with 1,024 and 176 samples.
@@ -233,26 +226,17 @@ def test_blocks_may_be_stacked_on_one_side():
     assert (found.epoch, found.operation) == (0, "matmul in linear")
 
 
-def test_both_sides_may_diverge_alike():
-    config = replace(CONFIG, learning_rate=1e300, epochs=4)
-    assert first_difference(trainer(config), trainer(config)) is None
-
-
 @pytest.mark.parametrize(
     ("left", "right", "message"),
     [
         ({}, {"seed": 1}, "one seed, got 0 and 1"),
         ({}, {"hidden": (4,)}, r"one hidden, got \(5,\) and \(4,\)"),
-        ({}, {"dropout": 0.1}, "one dropout, got 0.0 and 0.1"),
         # An automatic dtype is the one it comes to.
         ({"arithmetic": "native"}, {}, "one dtype, got 'float32' and 'float64'"),
     ],
 )
-def test_other_settings_are_not_compared(left, right, message):
+def test_other_settings_and_data_are_not_compared(left, right, message):
     with pytest.raises(ConfigError, match=message):
         first_difference(trainer(replace(CONFIG, **left)), trainer(replace(CONFIG, **right)))
-
-
-def test_other_data_are_not_compared():
     with pytest.raises(ConfigError, match="the same data"):
         first_difference(trainer(), trainer(data=dataset(41)))

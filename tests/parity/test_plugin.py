@@ -1,6 +1,5 @@
 """The pytest plugin, in pytest sessions of its own."""
 
-import subprocess
 import sys
 
 import pytest
@@ -66,22 +65,18 @@ def names(result):
 
 
 @pytest.mark.parametrize(
-    ("words", "marked", "expected"),
+    ("words", "marked", "all_", "some"),
     [
-        ((), '"numpy"', ["test_all[numpy]", "test_all[array-api-strict]", "test_some[numpy]"]),
-        (("--xp-backends", "numpy"), '"array-api-strict", "numpy"', ["test_all[numpy]", "test_some[numpy]"]),
-        (
-            ("--xp-backends", STRICT_CPU),
-            '"array-api-strict"',
-            [f"test_all[{STRICT_CPU}]", f"test_some[{STRICT_CPU}]"],
-        ),
+        ((), '"numpy"', ["numpy", "array-api-strict"], "numpy"),
+        (("--xp-backends", "numpy"), '"array-api-strict", "numpy"', ["numpy"], "numpy"),
+        (("--xp-backends", STRICT_CPU), '"array-api-strict"', [STRICT_CPU], STRICT_CPU),
     ],
 )
-def test_option_and_marker_choose_the_libraries(session, here, words, marked, expected):
+def test_option_and_marker_choose_the_libraries(session, here, words, marked, all_, some):
     here("numpy", "array-api-strict")
     result = session(*words, marked=marked)
-    result.assert_outcomes(passed=len(expected))
-    assert names(result) == expected
+    assert names(result) == [*(f"test_all[{name}]" for name in all_), f"test_some[{some}]"]
+    result.assert_outcomes(passed=len(all_) + 1)
 
 
 @pytest.mark.parametrize(("marked", "expected"), [('"torch"', ["", ":cuda"]), ('"torch:cuda"', [":cuda"])])
@@ -98,12 +93,7 @@ def test_gpus_are_among_the_defaults_where_there_is_a_driver(session, here, mark
     [
         # An installed library that does not work skips; one that is asked for fails.
         ("torch", (), "skipped", "SKIPPED*torch on cpu: torch is broken; to fix it: pip install it"),
-        (
-            "numpy",
-            ("--xp-backends", "torch"),
-            "errors",
-            "*torch on cpu: torch is broken*--xp-backends names it*",
-        ),
+        ("numpy", ("--xp-backends", "torch"), "errors", "*torch is broken*--xp-backends names it*"),
         ("numpy", (), "skipped", "*the marker xp_backends leaves none of the backends"),
     ],
 )
@@ -114,21 +104,11 @@ def test_a_library_that_is_missing_is_named(session, here, installed, words, out
     result.stdout.fnmatch_lines([message])
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("numpy,keras", "unknown backend 'keras'"),
-        ("numpy:cuda", "unknown backend or device 'numpy:cuda'"),
-        (",", "expected at least one name"),
-    ],
-)
-def test_unknown_names_are_usage_errors(session, option, message):
-    result = session("--xp-backends", option)
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: --xp-backends: {message}*"])
-
-
-def test_an_unknown_name_in_a_marker_is_an_error(session):
+def test_unknown_names_are_usage_errors(session):
+    for option, message in (("numpy,keras", "unknown backend 'keras'"), (",", "expected at least one name")):
+        result = session("--xp-backends", option)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([f"ERROR: --xp-backends: {message}*"])
     result = session(marked='"keras"')
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["marker xp_backends: unknown backend 'keras': expected numpy, *"])
@@ -150,16 +130,11 @@ def test_a_test_runs_with_each_installed_library_whose_settings_stay_as_they_are
             result.stdout.fnmatch_lines([f"*::test_all[[]{case.value}] PASSED*"])
 
 
-def test_a_session_without_the_fixture_imports_no_array_library(tmp_path, monkeypatch):
+def test_a_session_without_the_fixture_imports_no_array_library(pytester, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    (tmp_path / "test_nothing.py").write_text("def test_nothing(): pass")
-    code = (
-        "import sys, pytest; pytest.main(['-p', 'xpnet.parity.plugin', '-q', '-s']);"
-        "import xpnet.parity; print(*sys.modules)"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-    loaded = set(result.stdout.split())
+    pytester.makepyfile("def test_nothing(): pass")
+    code = "import sys, pytest; pytest.main(['-p', 'xpnet.parity.plugin', '-q', '-s'])"
+    words = [sys.executable, "-c", f"{code}; import xpnet.parity; print(*sys.modules)"]
+    loaded = set(pytester.run(*words).stdout.str().split())
     assert {"1", "passed", "xpnet.parity.plugin"} <= loaded
     assert not {"numpy", "torch", "jax", "cupy", "array_api_strict", "array_api_compat"} & loaded

@@ -22,8 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KNOWN = fetch_mnist.SOURCES["mnist"].files
 RAW = {name: bytes([i]) + np.random.default_rng(i).bytes(5000) for i, name in enumerate(KNOWN)}
 FILES = {f"{name}.gz": gzip.compress(content) for name, content in RAW.items()}
-NAME = "train-images-idx3-ubyte"
-FILE, CONTENT = f"{NAME}.gz", RAW[NAME]
+FILE, CONTENT = "train-images-idx3-ubyte.gz", RAW["train-images-idx3-ubyte"]
 DOWN = "http://127.0.0.1:9"
 
 
@@ -98,10 +97,9 @@ def refusal(capsys):
     """Return what stderr holds, which must be one line."""
 
     def read():
-        message = capsys.readouterr().err
-        assert message.startswith("fetch_mnist: ")
-        assert message.count("\n") == 1
-        return message
+        (line,) = capsys.readouterr().err.splitlines(keepends=True)
+        assert line.startswith("fetch_mnist: ")
+        return line
 
     return read
 
@@ -110,37 +108,27 @@ def part_of(out, mirror):
     return out / f"{FILE}.{hashlib.sha256(f'{mirror.url}/{FILE}'.encode()).hexdigest()[:8]}.part"
 
 
-def test_fetches_the_four_files_however_they_are_packed(serve, tmp_path):
-    out = tmp_path / "new" / "folder"
-    assert fetch(out, serve({f"{name}.gz": gzip.compress(content, 0) for name, content in RAW.items()})) == 0
-    assert_fetched(out)
-
-
-@pytest.mark.parametrize("dataset", ["fashion-mnist", "kmnist"])
-def test_other_datasets_are_checked_as_they_are_packed(serve, tmp_path, monkeypatch, refusal, dataset):
-    assert set(fetch_mnist.SOURCES[dataset].files) == set(RAW)
-    raws = {
-        name: fetch_mnist.Raw(len(content), md5(FILES[f"{name}.gz"]), packed=True)
-        for name, content in RAW.items()
-    }
-    monkeypatch.setitem(fetch_mnist.SOURCES, dataset, fetch_mnist.Source((), raws))
+def test_other_datasets_are_checked_as_they_are_packed(serve, tmp_path, monkeypatch, refusal):
+    assert {*fetch_mnist.SOURCES["kmnist"].files} == {*fetch_mnist.SOURCES["fashion-mnist"].files} == {*RAW}
+    raws = {name: fetch_mnist.Raw(len(RAW[name]), md5(FILES[f"{name}.gz"]), packed=True) for name in RAW}
+    monkeypatch.setitem(fetch_mnist.SOURCES, "kmnist", fetch_mnist.Source((), raws))
     monkeypatch.chdir(tmp_path)
-    words = ["--dataset", dataset, "--mirror"]
+    words = ["--dataset", "kmnist", "--mirror"]
     assert fetch_mnist.main([*words, serve(FILES).url]) == 0
-    assert {path.name: path.read_bytes() for path in Path("data", dataset).iterdir()} == FILES
+    assert {path.name: path.read_bytes() for path in Path("data", "kmnist").iterdir()} == FILES
     repacked = {name: gzip.compress(RAW[name[:-3]], 1) for name in FILES}
     assert fetch_mnist.main([*words, serve(repacked).url, "--out", "other"]) == 2
     assert "its MD5 is" in refusal()
 
 
-def test_intact_files_are_not_fetched_again(serve, tmp_path):
-    mirror = serve(FILES)
-    assert fetch(tmp_path, mirror) == 0
-    (tmp_path / FILE).write_bytes(b"damaged")
+def test_the_four_files_are_fetched_however_they_are_packed_and_intact_ones_not_again(serve, tmp_path):
+    mirror, out = serve({name: gzip.compress(RAW[name[:-3]], 0) for name in FILES}), tmp_path / "new" / "out"
+    assert fetch(out, mirror) == 0
+    (out / FILE).write_bytes(b"damaged")
     mirror.requests.clear()
-    assert fetch(tmp_path, mirror) == 0
+    assert fetch(out, mirror) == 0
     assert mirror.requests == [(FILE, None)]
-    assert_fetched(tmp_path)
+    assert_fetched(out)
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -149,13 +137,9 @@ def test_a_cut_download_goes_on_at_once_and_in_a_later_call(serve, tmp_path, ran
     assert fetch(tmp_path, mirror) == 2
     assert "the connection failed (cut after 1000 of" in refusal()
     assert mirror.requests[:2] == [(FILE, None), (FILE, "bytes=1000-")]
-    reached = 3000 if ranges else 1000
-    assert [(path, path.stat().st_size) for path in tmp_path.iterdir()] == [
-        (part_of(tmp_path, mirror), reached)
-    ]
     mirror.requests.clear()
     assert fetch(tmp_path, mirror) == 0
-    assert mirror.requests[0] == (FILE, f"bytes={reached}-")
+    assert mirror.requests[0] == (FILE, f"bytes={3000 if ranges else 1000}-")
     assert_fetched(tmp_path)
 
 
@@ -169,25 +153,17 @@ def test_a_part_that_is_whole_is_used_and_a_wrong_one_is_fetched_afresh(serve, t
     assert_fetched(tmp_path)
 
 
-def test_one_mirrors_part_is_not_continued_from_another(serve, tmp_path):
-    first, second = serve(FILES, cuts=3), serve(FILES)
-    assert fetch(tmp_path, first, second) == 0
-    assert second.requests[0] == (FILE, None)
-    assert_fetched(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "the server answered 404 Not Found"),
         (gzip.compress(bytes(len(CONTENT))), "its MD5 is "),
         (gzip.compress(CONTENT + b"x"), "holds more than 5001 bytes"),
-        (gzip.compress(CONTENT[:-1]), "holds fewer than 5001 bytes"),
         (b"<html>please log in</html>", "is not an intact gzip file"),
         (FILES[FILE][:-20], "ends too early"),
         (bytes(10**6), "sends more than 70537 bytes"),
     ],
-    ids=["404", "wrong MD5", "longer", "shorter", "not gzip", "truncated", "endless"],
+    ids=["404", "wrong MD5", "longer", "not gzip", "truncated", "endless"],
 )
 def test_a_mirror_without_the_right_file_is_refused_and_the_next_one_asked(
     serve, tmp_path, refusal, content, message
@@ -200,24 +176,17 @@ def test_a_mirror_without_the_right_file_is_refused_and_the_next_one_asked(
     assert_fetched(tmp_path)
 
 
-def test_mirrors_that_are_down_or_silent_are_given_up(tmp_path, refusal):
+def test_mirrors_that_are_down_or_silent_and_folders_that_cannot_be_written_are_one_line(tmp_path, refusal):
     assert fetch(tmp_path, DOWN, f"{DOWN}/other") == 2
     assert refusal().count("Connection refused") == 2
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert fetch(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1) == 2
     assert "the connection failed (timed out)" in refusal()
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("mirror", ["file:///etc", "ftp://example.org", "example.org"])
-def test_a_mirror_must_be_http(tmp_path, refusal, mirror):
-    assert fetch(tmp_path, mirror) == 2
+    assert fetch(tmp_path, "file:///etc") == 2
     assert refusal().endswith("is not an http or https address\n")
-
-
-def test_a_folder_that_cannot_be_written(serve, tmp_path, refusal):
     (tmp_path / "file").touch()
-    assert fetch(tmp_path / "file", serve(FILES)) == 2
+    assert fetch(tmp_path / "file", DOWN) == 2
     assert "cannot be written (File exists)" in refusal()
 
 
@@ -230,38 +199,19 @@ def test_the_known_checksums_are_those_of_the_bundled_files():
 # export_csv
 
 
-@pytest.fixture
-def slice_of_mnist(monkeypatch):
+def test_export_writes_what_the_notebook_reads_or_one_line(monkeypatch, tmp_path, capsys):
     mnist = load()
     part = Dataset(
         mnist.x_train[:5000], mnist.y_train[:5000], mnist.x_test[:100], mnist.y_test[:100], "mnist"
     )
     monkeypatch.setattr(datasets, "load", lambda: part)
-    return part
-
-
-def test_export_writes_what_the_notebook_reads(slice_of_mnist, tmp_path):
-    out = tmp_path / "new"
-    assert export_csv.main(["--out", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["mnist_test.csv", "mnist_train.csv"]
-    train = pd.read_csv(out / "mnist_train.csv")
-    assert train.shape == (5000, 785)
-    assert [*train.columns[:3], *train.columns[-2:]] == ["label", "1x1", "1x2", "28x27", "28x28"]
-    np.testing.assert_array_equal(train.to_numpy()[:, 1:], slice_of_mnist.x_train)
-    np.testing.assert_array_equal(train.to_numpy()[:, 0], slice_of_mnist.y_train)
-    assert digest(load(out / "mnist_train.csv", out / "mnist_test.csv")) == digest(slice_of_mnist)
-
-
-def test_the_whole_export_has_the_notebooks_size():
-    mnist = load()
-    blocks = [*export_csv.csv_blocks(mnist.x_test, mnist.y_test)]
-    assert sum(map(len, blocks)) == 18_293_649
-    assert sum(block.count(b"\n") for block in blocks) == 10_001
-
-
-def test_export_into_a_folder_that_cannot_be_written(slice_of_mnist, tmp_path, capsys):
-    (tmp_path / "file").touch()
-    assert export_csv.main(["--out", str(tmp_path / "file")]) == 2
-    message = capsys.readouterr().err
-    assert message.startswith(f"export_csv: {tmp_path / 'file'}: cannot be written")
-    assert message.count("\n") == 1
+    assert export_csv.main(["--out", str(tmp_path / "new")]) == 0
+    test, train = sorted((tmp_path / "new").iterdir())
+    assert (test.name, train.name) == ("mnist_test.csv", "mnist_train.csv")
+    table = pd.read_csv(train)
+    assert table.shape == (5000, 785)
+    assert [*table.columns[:3], *table.columns[-2:]] == ["label", "1x1", "1x2", "28x27", "28x28"]
+    assert digest(load(train, test)) == digest(part)
+    assert export_csv.main(["--out", str(test)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"export_csv: {test}: cannot be written")

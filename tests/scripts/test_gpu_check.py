@@ -2,14 +2,12 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import gpu_check
 import numpy as np
 import pytest
-from backend_enum import BackendCase
 from benchmarks.peers import Images
 from gpu import runs, work
 
@@ -30,12 +28,11 @@ class Machine:
     def __init__(self):
         self.devices = {name: ["cuda:0"] for name in LIBRARIES}
         self.wrong, self.broken = {}, {}
-        self.started, self.limits = [], []
+        self.started = []
         self.before = self.after = lambda _: None
 
-    def work(self, words, seconds, on_result):
+    def work(self, words, _, on_result):
         self.started.append(words)
-        self.limits.append(seconds)
         self.before(words)
         what, name, *rest = words
         for result in getattr(self, what)(name, *rest):
@@ -65,9 +62,8 @@ class Machine:
         for batch in (60_000, 1024, 128):
             yield {"step": {"batch": batch, "rows": 60_000, "seconds": 1e-6 * batch, "runs": []}}
 
-    def command(self, words, seconds, **variables):
+    def command(self, words, _, **variables):
         self.started.append((words, variables))
-        self.limits.append(seconds)
         self.before(words)
         if "--json" in words:
             file = Path(words[words.index("--json") + 1])
@@ -109,13 +105,17 @@ def evidence(tmp_path):
 # Without a GPU
 
 
-def test_without_cuda_the_reasons_are_one_line_and_nothing_is_written(gpu, check, tmp_path, capsys):
+def test_without_cuda_or_a_folder_to_write_to_it_is_one_line_and_code_2(gpu, check, tmp_path, capsys):
+    (tmp_path / "new").touch()
+    assert check() == 2
+    error = capsys.readouterr().err
+    assert "cannot be written" in error
+    assert error.count("\n") == 1
+    assert [words[0] for words in gpu.started] == ["probe"] * 3
     gpu.devices = dict.fromkeys(LIBRARIES, ())
     assert check() == 2
-    out, err = capsys.readouterr()
     reasons = " | ".join(f"{name}: {name} is not installed; to fix it: pip {name}" for name in LIBRARIES)
-    assert (out, err) == ("", f"gpu_check: CUDA is not usable here: {reasons}\n")
-    assert not [*tmp_path.iterdir()]
+    assert capsys.readouterr() == ("", f"gpu_check: CUDA is not usable here: {reasons}\n")
 
 
 def test_a_library_that_is_missing_or_crashes_is_recorded_and_no_failure(gpu, check, evidence):
@@ -151,14 +151,9 @@ def test_a_gpu_that_agrees_gives_evidence_and_code_0(gpu, check, evidence, capsy
         "| hand-written torch | 60,000.0 | 1,024.0 | 128.0 |",
         "| floor | 23.6 | 0.4 | 0.1 |",
         "- jax: 561 passed in 93.10s",
-        "31.5 times (jax) as long as one in float32: slow, and the reproducible arithmetic needs float64.",
     ):
         assert f"{line}\n" in page
-    out, err = capsys.readouterr()
-    assert err == ""
-    assert out.splitlines()[-1].startswith("all agree; written to ")
-    kinds = [words[0] for words in gpu.started if isinstance(words, list)]
-    assert kinds == ["probe"] * 3 + ["fingerprints"] * 3 + ["speed"] * 3 + ["peer"] * 2
+    assert capsys.readouterr().out.splitlines()[-1].startswith("all agree; written to ")
 
 
 def test_every_finding_is_written_at_once_and_an_interrupt_leaves_it(gpu, check, evidence, tmp_path):
@@ -166,20 +161,19 @@ def test_every_finding_is_written_at_once_and_an_interrupt_leaves_it(gpu, check,
         if words[:2] == ["fingerprints", "torch"]:
             raise KeyboardInterrupt
 
-    contents = []
+    contents = set()
     gpu.before = interrupt
-    gpu.after = lambda _: contents.extend(file.read_text() for file in tmp_path.glob("new/out/*.json"))
+    gpu.after = lambda _: contents.update(file.read_text() for file in tmp_path.glob("new/out/*.json"))
     assert check() == 130
-    assert len(set(contents)) == 4
+    assert len(contents) == 4
     found, page = evidence()
-    stage = found["stages"]["fingerprints"]
-    assert stage["parts"]["cupy on cuda:0"]["100"]["fingerprint"] == RIGHT[100]
-    assert not stage["complete"]
-    assert "**not finished**" in page
+    assert not found["stages"]["fingerprints"]["complete"]
     assert page.startswith("# NVIDIA H100 80GB HBM3: agree so far: \n")
 
 
-def test_only_runs_the_stages_that_are_named_and_leaves_the_others_as_they_were(gpu, check, evidence):
+def test_only_runs_the_stages_that_are_named_and_leaves_the_others_as_they_were(
+    gpu, check, evidence, tmp_path
+):
     assert check("--only", "suite", "parity") == 0
     before = evidence()[0]["stages"]
     gpu.broken["fingerprints", "cupy"] = "out of memory"
@@ -187,37 +181,28 @@ def test_only_runs_the_stages_that_are_named_and_leaves_the_others_as_they_were(
     after, page = evidence()
     assert {name: after["stages"][name] for name in before} == before
     assert page.startswith("# NVIDIA H100 80GB HBM3: NOT all agree\n")
-    headings = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
-    assert headings == ["fingerprints", "parity", "suite"]
     gpu.broken.clear()
     assert check("--only", "fingerprints") == 0
     assert evidence()[1].startswith("# NVIDIA H100 80GB HBM3: agree so far: fingerprints, parity, suite\n")
-
-
-def test_a_damaged_file_of_an_earlier_check_is_replaced(gpu, check, evidence, tmp_path):
-    assert check("--only", "suite") == 0
     (file,) = tmp_path.glob("new/out/*.json")
-    file.write_text('{"stages": ')
+    file.write_text('{"stages": ')  # damaged: it is replaced
     assert check("--only", "parity") == 0
     assert list(evidence()[0]["stages"]) == ["parity"]
 
 
-def test_a_fingerprint_that_differs_gives_code_1_and_names_the_first(gpu, check, evidence, capsys):
-    gpu.wrong["torch"] = {10: "0" * 64, 100: "1" * 64}
-    assert check() == 1
-    found, page = evidence()
-    failure = f"torch on cuda:0: after 10 epochs the fingerprint is {'0' * 64}, not {RIGHT[10]}"
-    assert found["stages"]["fingerprints"]["failures"] == [failure]
-    assert "| torch on cuda:0 | same | same | DIFFERS | DIFFERS | 12.5 |" in page
-    assert capsys.readouterr().err == f"gpu_check: {failure}\n"
-
-
-def test_a_second_gpu_is_checked_for_ten_epochs(gpu, check, evidence):
+def test_a_fingerprint_that_differs_gives_code_1_and_a_second_gpu_is_checked(gpu, check, evidence, capsys):
     for devices in gpu.devices.values():
         devices.append("cuda:1")
-    assert check("--only", "fingerprints") == 0
-    parts = evidence()[0]["stages"]["fingerprints"]["parts"]
-    assert list(parts) == [f"{name} on {device}" for device in ("cuda:0", "cuda:1") for name in LIBRARIES]
+    gpu.wrong["torch"] = {100: "1" * 64}
+    assert check("--only", "fingerprints") == 1
+    found, page = evidence()
+    failure = f"torch on cuda:0: after 100 epochs the fingerprint is {'1' * 64}, not {RIGHT[100]}"
+    stage = found["stages"]["fingerprints"]
+    assert stage["failures"] == [failure]
+    assert "| torch on cuda:0 | same | same | same | DIFFERS | 12.5 |" in page
+    assert capsys.readouterr().err == f"gpu_check: {failure}\n"
+    pairs = [f"{name} on {device}" for device in ("cuda:0", "cuda:1") for name in LIBRARIES]
+    assert list(stage["parts"]) == pairs
     assert gpu.started[-1] == ["fingerprints", "jax", "cuda:1", "0", "1", "10"]
 
 
@@ -228,30 +213,11 @@ def test_a_failing_stage_gives_code_1_and_the_others_go_on(gpu, check, evidence,
     gpu.broken[broken] = "ended with code 1: 3 failed"
     assert check() == 1
     found, page = evidence()
-    failures = found["stages"][stage]["failures"]
-    assert failures
-    assert all(line.endswith(": ended with code 1: 3 failed") for line in failures)
-    assert all(not found["stages"][name]["failures"] for name in STAGES if name != stage)
-    assert all(each["complete"] for each in found["stages"].values())
-    assert f"- {failures[0]}\n" in page
+    failures = {name: found["stages"][name]["failures"] for name in STAGES}
+    assert [name for name in STAGES if failures[name]] == [stage]
+    assert all(line.endswith(": ended with code 1: 3 failed") for line in failures[stage])
+    assert f"- {failures[stage][0]}\n" in page
     assert ("FAILED tests/test_x.py::test_y" in page) == (stage != "speed")
-
-
-@pytest.mark.parametrize("installed", [True, False])
-def test_the_suite_has_the_plugin_and_the_processes_that_there_are(gpu, check, monkeypatch, installed):
-    points = [SimpleNamespace(value="xpnet.parity.plugin")] if installed else []
-    monkeypatch.setattr(gpu_check, "metadata", SimpleNamespace(entry_points=lambda group: points))
-    monkeypatch.setattr(gpu_check, "find_spec", lambda name: name if installed else None)
-    monkeypatch.setattr(gpu_check, "available_cpus", lambda: 16)
-    assert check("--only", "suite") == 0
-    cases = ["cupy", "torch:cuda", "jax:cuda"]
-    for (words, variables), case in zip(gpu.started[3:], cases, strict=True):
-        text = " ".join(words)
-        assert variables == {"XPNET_REQUIRE_BACKENDS": case}
-        assert text.startswith("-m pytest ")
-        assert text.endswith(
-            f" -m cuda{' -n 8' * installed}{' -p xpnet.parity.plugin' * (not installed)} -k {case}"
-        )
 
 
 def test_the_selector_selects_the_cases_on_the_gpu_alone(gpu, check):
@@ -268,70 +234,33 @@ def test_the_selector_selects_the_cases_on_the_gpu_alone(gpu, check):
 # Time
 
 
-def test_a_stage_shares_its_time_among_what_is_left(gpu, check, monkeypatch):
-    now, took = [0.0], iter([10.0, 80.0, 400.0])
-    monkeypatch.setattr(gpu_check, "time", SimpleNamespace(monotonic=lambda: now[0]))
-
-    def take(words):
-        if words[0] == "fingerprints":
-            now[0] += next(took)
-
-    gpu.before = take
-    assert check("--only", "fingerprints", "--minutes", "5") == 0
-    assert gpu.limits[-3:] == [100.0, 145.0, 210.0]
-
-
 ENDLESS = """
 import signal, subprocess, sys, time
-signal.signal(signal.SIGINT, signal.{})
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 subprocess.Popen(["sleep", "1000"])  # which holds the pipe open
 print("first", flush=True)
 time.sleep(1000)
 """
 
 
-@pytest.mark.parametrize(("handler", "timeouts"), [("default_int_handler", 1), ("SIG_IGN", 2)])
-def test_a_process_is_stopped_with_those_that_it_started(monkeypatch, handler, timeouts):
+def test_a_process_is_stopped_with_those_that_it_started(monkeypatch):
     timers, lines = [], []
 
-    def make_timer(seconds, function):
-        timers.append((seconds, function))
+    def make_timer(_, function):
+        timers.append(function)
         return SimpleNamespace(start=lambda: None, cancel=lambda: None)
 
     def line(text):
         lines.append(text)
-        for _, function in timers[:timeouts]:
+        for function in timers:  # the second one comes after the grace
             function()
 
     monkeypatch.setattr(runs, "Timer", make_timer)
-    ending = runs.run(["-S", "-c", ENDLESS.format(handler)], 5.0, line, subprocess.DEVNULL)
-    assert (ending, lines) == ("stopped after 5 s", ["first"])
-    assert [seconds for seconds, _ in timers] == [5.0, 5.0 + runs.GRACE]
+    ending = runs.run(["-S", "-c", ENDLESS], 5.0, line, subprocess.DEVNULL)
+    assert (ending, lines, len(timers)) == ("stopped after 5 s", ["first"], 2)
 
 
 # The files
-
-
-@pytest.mark.parametrize(
-    ("name", "slug"),
-    [
-        ("NVIDIA GeForce RTX™ 4090/D (24 GB)", "nvidia-geforce-rtx-4090-d-24-gb"),
-        ("../../etc", "etc"),
-        ("Tesla\0V100\n", "tesla-v100"),
-        ("显卡", "unknown"),
-    ],
-)
-def test_the_file_is_named_after_the_card_whatever_characters_it_has(name, slug):
-    assert gpu_check.slug(name) == slug
-
-
-def test_a_folder_that_cannot_be_made_is_one_line_before_anything_runs(gpu, check, tmp_path, capsys):
-    (tmp_path / "new").touch()
-    assert check() == 2
-    error = capsys.readouterr().err
-    assert "cannot be written" in error
-    assert error.count("\n") == 1
-    assert [words[0] for words in gpu.started] == ["probe"] * 3
 
 
 def test_the_golden_fingerprints_are_those_of_the_page(tmp_path):
@@ -354,9 +283,7 @@ ANSWER = """print('{"a": 1}', flush=True); """
     ("program", "problem", "count"),
     [
         (ANSWER, None, 1),
-        (f"{ANSWER}sys.exit('CUDA error: gone')", "ended with code 1: CUDA error: gone", 1),
         (f"{ANSWER}os.write(2, b'gone'); os.abort()", "ended by signal 6: gone", 1),
-        ("""print('{"error": "out of memory"}'); sys.exit(1)""", "out of memory", 0),
         ("""print('{"error": "out of memory"}'); print('{"a": ', end='')""", "out of memory", 0),
     ],
 )
@@ -367,19 +294,6 @@ def test_the_answers_of_a_process_are_passed_on_and_its_last_words_are_the_probl
     answers = []
     assert runs.work([], 60.0, answers.append) == problem
     assert answers == [{"a": 1}] * count
-
-
-def test_a_command_is_shown_and_recorded(monkeypatch, capsys):
-    program = (
-        "import os, sys; print('first'); print(os.environ['WORD'], flush=True);"
-        "print('== 1 failed ==', file=sys.stderr); sys.exit(3)"
-    )
-    assert runs.command(["-S", "-c", program], 60.0, WORD="naïve") == {
-        "problem": "ended with code 3: 1 failed",
-        "last_line": "1 failed",
-        "output": "first\nnaïve\n== 1 failed ==",
-    }
-    assert "naïve" in capsys.readouterr().out
 
 
 def test_real_processes_train_and_their_error_is_one_line():
@@ -408,22 +322,8 @@ def small(monkeypatch):
 def test_the_speed_of_a_library(small):
     answers = []
     work.speed("numpy", "cpu", small, answers.append)
-    assert answers[0]["bandwidth"] > 0
-    assert answers[1]["products"]["side"] == 32
-    assert min(answers[1]["products"].values()) > 0
+    assert min(answers[0]["bandwidth"], *answers[1]["products"].values()) > 0
     steps = [one["step"] for one in answers[2:]]
     kinds = [(batch, kind) for batch in (2048, 1024, 128) for kind in ("reproducible", "native")]
     assert [(step["batch"], step["arithmetic"]) for step in steps] == kinds
     assert all(len(step["runs"]) == 3 and min(step["runs"]) > 0 for step in steps)
-
-
-@pytest.mark.parametrize("case", [BackendCase.TORCH, BackendCase.JAX])
-def test_the_speed_of_what_users_write_by_hand(small, case):
-    answers = []
-    try:
-        work.peer(case.value, "cpu", small, answers.append)
-    finally:
-        if "jax" in sys.modules:
-            sys.modules["jax"].config.update("jax_default_device", None)
-    assert [one["step"]["batch"] for one in answers] == [2048, 1024, 128]
-    assert all("arithmetic" not in one["step"] for one in answers)

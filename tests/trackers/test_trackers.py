@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import importlib
 import io
 import json
 import os
@@ -22,7 +23,6 @@ from requirements import missing, required
 
 from xpnet import trackers, train
 from xpnet.config.settings import TrackerName
-from xpnet.errors import ConfigError
 from xpnet.storage.record import read_metrics, read_run
 
 NAMES = get_args(TrackerName)
@@ -57,86 +57,58 @@ def mirrored(tmp_path_factory):
     """Where a run is that all tested trackers have, interrupted and resumed, and what was printed."""
     folder = tmp_path_factory.mktemp("mirrored")
     small_data(folder)
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")},
-        "TRACKIO_DIR": str(folder / "trackio"),
-        "HOME": str(folder),  # what wandb leaves there
-    }
-    words = ["--data", "small.npz", "--name", "first try", "--epochs", "100", "--batch-size", "4"]
-    words += ["--hidden", "7", "--log-every", "10"]
-    words += ["--track", *(name for name in NAMES if not missing(name) or name in required())]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    environment |= {"TRACKIO_DIR": str(folder / "trackio"), "HOME": str(folder)}  # what wandb leaves there
     options = {"cwd": folder, "env": environment}
-    assert pressed(20, words, **options).returncode == 130
+    words = ["--data=small.npz", "--epochs=100", "--batch-size=4", "--hidden=7", "--log-every=10"]
+    words += ["--track", *(name for name in NAMES if not missing(name) or name in required())]
+    assert pressed(20, [*words, "--name", "first try"], **options).returncode == 130
     assert 3 <= len(read_metrics(folder / "runs/first try/metrics.jsonl")) < 11
-    again = subprocess.run(
-        [*COMMAND, "--resume", "runs/first try"], capture_output=True, text=True, check=True, **options
-    )
+    command = [*COMMAND, "--resume", "runs/first try"]
+    again = subprocess.run(command, capture_output=True, text=True, check=True, **options)
     assert again.stderr == ""
     return options, again.stdout
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.needs(name)) for name in NAMES], scope="module")
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.needs(name)) for name in NAMES])
 def tracked(request, mirrored):
     """The name of a tracker, what it holds of the run, the run's folder and the line that was printed."""
     options, printed = mirrored
     run = options["cwd"] / "runs/first try"
     name = json.loads((run / f"track-{request.param}.json").read_bytes())["name"]
     reader = Path(__file__).resolve().parents[1] / "helpers" / "read_trackers.py"
-    answer = subprocess.run(
-        [sys.executable, reader, request.param, name],
-        stdout=subprocess.PIPE, text=True, check=True, **options,
-    )  # fmt: skip
+    answer = subprocess.check_output([sys.executable, reader, request.param, name], text=True, **options)
     (line,) = [line for line in printed.splitlines() if line.startswith(f"{request.param} ")]
-    return request.param, json.loads(answer.stdout), run, line
+    return request.param, json.loads(answer), run, line
 
 
 @pytest.mark.slow
-class TestRealTracker:
-    def test_holds_the_settings_and_the_data(self, tracked):
-        name, held, run, _ = tracked
-        record = read_run(run)
-        used = {"backend_used": record["backend"], "data_sha256": record["data"]["sha256"]}
-        expected = {key: value for key, value in {**record["config"], **used}.items() if value is not None}
-        if name == "mlflow":  # its parameters are text
-            expected = {key: str(value) for key, value in expected.items()}
-        assert {key: held["config"].get(key) for key in expected} == expected
-
-    def test_holds_every_metric_of_both_sessions_once(self, tracked):
-        _, held, run, _ = tracked
-        rows = read_metrics(run / "metrics.jsonl")
-        logged = [(step, row["train_loss"]) for step, row in held["history"] if "train_loss" in row]
-        assert sorted(logged) == [(row["epoch"], row["train_loss"]) for row in rows]
-
-    def test_holds_result_files_and_ending(self, tracked):
-        _, held, run, _ = tracked
-        metrics = read_run(run)["metrics"]
-        last = {name: value for step, row in held["history"] if step == 100 for name, value in row.items()}
-        assert last.items() >= {name: metrics[name] for name in ("test_loss", "test_accuracy")}.items()
-        files = {file: sha256(run / file) for file in ("model.safetensors", "report.html")}
-        assert held["files"] == files
-        assert held["status"] == "completed"
-        assert held["fingerprint"] == read_run(run)["fingerprint"]
-
-    def test_holds_the_start_the_end_and_the_duration_of_the_training(self, tracked):
-        _, held, run, _ = tracked
-        record = read_run(run)
-        times = [datetime.fromisoformat(record[key]).timestamp() for key in ("started", "ended")]
-        for actual, expected in zip(held["times"], times, strict=True):
-            assert actual in (None, pytest.approx(1000 * expected, abs=2))  # trackio has no end
-        assert (
-            max(row["seconds"] for _, row in held["history"] if "seconds" in row)
-            == (record["metrics"]["seconds"])
-        )
-
-    def test_is_named_at_the_end(self, tracked):
-        name, _, run, line = tracked
-        state = json.loads((run / f"track-{name}.json").read_bytes())
-        places = {
-            "wandb": rf"runs/wandb/offline-run-\d+_\d+-{state['run']}",
-            "trackio": f"project xpnet, run {state['name']}",
-            "mlflow": f"experiment xpnet, run {state['name']}",
-        }
-        assert re.fullmatch(rf"{name:<14}{places[name]}", line)
+def test_a_real_tracker_holds_settings_data_metrics_files_times_and_ending(tracked):
+    name, held, run, line = tracked
+    record, rows = read_run(run), read_metrics(run / "metrics.jsonl")
+    used = {"backend_used": record["backend"], "data_sha256": record["data"]["sha256"]}
+    expected = {key: value for key, value in {**record["config"], **used}.items() if value is not None}
+    if name == "mlflow":  # its parameters are text
+        expected = {key: str(value) for key, value in expected.items()}
+    assert held["config"].items() >= expected.items()
+    logged = [(step, row["train_loss"]) for step, row in held["history"] if "train_loss" in row]
+    assert sorted(logged) == [(row["epoch"], row["train_loss"]) for row in rows]  # of both sessions, once
+    last = {name: value for step, row in held["history"] if step == 100 for name, value in row.items()}
+    assert last.items() >= {name: record["metrics"][name] for name in ("test_loss", "test_accuracy")}.items()
+    assert held["files"] == {file: sha256(run / file) for file in ("model.safetensors", "report.html")}
+    assert (held["status"], held["fingerprint"]) == ("completed", record["fingerprint"])
+    times = [datetime.fromisoformat(record[key]).timestamp() for key in ("started", "ended")]
+    for actual, expected in zip(held["times"], times, strict=True):
+        assert actual in (None, pytest.approx(1000 * expected, abs=2))  # trackio has no end
+    seconds = [row["seconds"] for _, row in held["history"] if "seconds" in row]
+    assert max(seconds) == record["metrics"]["seconds"]
+    state = json.loads((run / f"track-{name}.json").read_bytes())
+    places = {
+        "wandb": rf"runs/wandb/offline-run-\d+_\d+-{state['run']}",
+        "trackio": f"project xpnet, run {state['name']}",
+        "mlflow": f"experiment xpnet, run {state['name']}",
+    }
+    assert re.fullmatch(rf"{name:<14}{places[name]}", line)
 
 
 # A tracker that notes what it is told: a module of the name of one, which stands before it on the path
@@ -187,11 +159,10 @@ def copy(monkeypatch, name="wandb"):
 
 def run_tracker(echo=pytest.fail, during=lambda tracker: None, name="wandb", **options):
     """Let a tracker copy a finished run in its own process."""
-    tracker = trackers.Tracker(name, RUN_FOLDER, echo, **options)
-    tracker.on_train_begin(None)
-    during(tracker)
-    tracker.on_train_end(None)
-    tracker.close()
+    with contextlib.closing(trackers.Tracker(name, RUN_FOLDER, echo, **options)) as tracker:
+        tracker.on_train_begin(None)
+        during(tracker)
+        tracker.on_train_end(None)
 
 
 @pytest.fixture
@@ -255,28 +226,24 @@ def test_what_trackio_loses_is_a_warning(fake, monkeypatch, finished):
 
 # The process of a tracker
 
+SLEEP = "lambda *_, **__: time.sleep(600)"
 FAILURES = {
     "error": ("def init(**words): raise OSError('disk\\nfull')", "OSError: disk full"),
     "exit": ("raise SystemExit(3)", "SystemExit: 3"),
     "death": ("os._exit(7)", "no answer, exit code 7 (the limit is 120 s)"),
+    "hang": (f"import time; Run.finish = {SLEEP}", "no answer, exit code 1 (the limit is 0.5 s)"),
 }
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_tracker_that_fails_is_one_warning(capsys, fake, finished, failure):
+def test_a_tracker_that_fails_or_hangs_is_one_warning(capsys, fake, finished, monkeypatch, failure):
     more, reason = FAILURES[failure]
+    if failure == "hang":
+        monkeypatch.setattr(trackers, "LIMIT", 0.5)
     fake(more)
     run_tracker()
     consequence = "nothing is lost, runs/run has the whole record"
     assert capsys.readouterr().err == f"xpnet: warning: --track wandb: {reason}: {consequence}\n"
-
-
-@pytest.mark.parametrize("place", ["time.sleep(600)", "Run.finish = lambda *_, **__: time.sleep(600)"])
-def test_a_tracker_that_hangs_is_one_warning(capsys, fake, finished, monkeypatch, place):
-    monkeypatch.setattr(trackers, "LIMIT", 0.5)
-    fake(f"import time; {place}")
-    run_tracker()
-    assert "warning: --track wandb: no answer, exit code 1 (the limit is 0.5 s)" in capsys.readouterr().err
 
 
 def test_the_warning_comes_after_the_epoch_of_the_failure(capsys, fake, finished):
@@ -307,10 +274,20 @@ def test_a_tracker_that_fails_leaves_the_others_and_the_network_alone(capsys, fa
     assert train.main([*RUN, "--overwrite", "--track", "trackio", "wandb"]) == 0
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    beside = read_run(RUN_FOLDER)
-    assert beside["fingerprint"] == alone["fingerprint"]
-    assert beside["config"]["track"] == ["trackio", "wandb"]
+    assert read_run(RUN_FOLDER)["fingerprint"] == alone["fingerprint"]
     assert calls()[-1] == ["finish", 0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "key", "values"),
+    [("--repeats 2", "seed", (0, 1)), ("--lr 0.1 0.2 --validation 9", "learning_rate", (0.1, 0.2))],
+)
+def test_each_training_of_several_is_a_run_of_its_own(fake, flags, key, values):
+    assert train.main([*RUN, *flags.split(), "--epochs", "1", "--track", "wandb"]) == 0
+    (_, one, first), (_, two, second) = calls("init")
+    assert one != two
+    assert (first[key], second[key]) == values
+    assert calls("finish") == [["finish", 0]] * 2
 
 
 def test_after_ctrl_c_nobody_waits_for_the_trackers(fake, finished):
@@ -336,6 +313,14 @@ def test_one_process_at_a_time_makes_the_tables_of_mlflow(capsys, fake, finished
     assert "warning: --track mlflow: Timeout: " in capsys.readouterr().err
 
 
+def wait_for(condition):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not come in a minute")
+
+
 @pytest.mark.slow
 def test_when_the_training_is_killed_its_tracker_finishes(fake):
     words = [*RUN, "--epochs", "1000000", "--track", "wandb"]
@@ -347,26 +332,15 @@ def test_when_the_training_is_killed_its_tracker_finishes(fake):
     assert read_run(RUN_FOLDER)["status"] == "running"
 
 
-def wait_for(condition):
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.05)
-    pytest.fail("it did not come in a minute")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_tracker_that_is_not_installed_is_one_line_and_leaves_nothing(capsys, monkeypatch, name):
-    monkeypatch.setattr(trackers, "find_spec", lambda _: None)
-    assert train.main([*RUN, "--track", name]) == 2
-    fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
-    assert capsys.readouterr() == ("", f"xpnet: --track {name}: {name} is not installed: {fix}\n")
+def test_a_tracker_that_is_not_installed_is_one_line_and_leaves_nothing(capsys, monkeypatch):
+    """A folder of its name is no tracker: trackers leave such where Python looks for modules."""
+    for name in NAMES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        Path(name).mkdir()
+    monkeypatch.setattr(sys, "path", [str(Path.cwd())])
+    importlib.invalidate_caches()
+    for name in NAMES:
+        assert train.main([*RUN, "--track", name]) == 2
+        fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
+        assert capsys.readouterr() == ("", f"xpnet: --track {name}: {name} is not installed: {fix}\n")
     assert not Path("runs").exists()
-
-
-def test_a_folder_of_its_name_is_no_tracker(monkeypatch):
-    """Trackers leave folders of their names in the current one, where Python looks for modules."""
-    Path("no_tracker").mkdir()
-    monkeypatch.syspath_prepend(str(Path.cwd()))
-    with pytest.raises(ConfigError, match="no_tracker is not installed"):
-        trackers.check_installed(["no_tracker"])
