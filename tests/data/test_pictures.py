@@ -255,7 +255,10 @@ DAMAGED = "the image is too large, damaged or cut short"
         (png_header(10, 100), DAMAGED),
         (png_header(9000, 9000), rf"{DAMAGED} \(9000 x 9000 pixels, at most {MAX_PIXELS} are read"),
         (png_header(2**31 - 1, 2**31 - 1), rf"{DAMAGED} \(Image size"),
-        (encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF"), "a pixel is not finite"),
+        (
+            encoded(Image.fromarray(np.full((9, 9), np.nan, np.float32)), "TIFF"),
+            f"{DAMAGED} .a pixel is not f",
+        ),
         (encoded(Image.new("RGBA", (90, 90)), "PNG"), "no digit found: nothing stands out"),
     ],
 )

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -309,6 +310,12 @@ def test_long_and_many_values_are_cut():
     assert format_value("x" * 1000) == "x" * 300 + "…"
     assert format_value([1, 2.5, "a"]) == "1 2.5 a"
     assert [format_value(value) for value in (None, [], True, False, 0)] == ["none", "none", "yes", "no", "0"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_no_text_is_shown_as_far_as_it_is(run):
+    named = run.rename(Path(os.fsdecode(os.fsencode(run.parent) + b"/caf\xe9")))
+    assert parsed(write_report(named)).one("h1").text == "caf?"
 
 
 # Charts and images

@@ -367,3 +367,13 @@ def test_a_row_has_times_ratio_and_spread_and_the_worst_ratio_is_the_largest():
     assert line == "a step, batches of 32 100 µs 200 µs 1.000 1.000 - 1.500 1.000 - 2.000"
     pairs = [Pair("epoch", name, 1, [1.0], [new]) for name, new in (("a", 0.9), ("b", 1.1), ("c", 1.0))]
     assert against.worst(pairs) == "worst ratio: 1.100, b"
+
+
+def test_every_contender_has_the_same_threads_and_none_of_the_users_flags(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=here")
+    variables = runs.environment(3)
+    assert {variables[f"{library}_NUM_THREADS"] for library in ("OMP", "MKL", "OPENBLAS")} == {"3"}
+    assert variables["XLA_FLAGS"].endswith("intra_op_parallelism_threads=3")
+    assert "OPENBLAS_CORETYPE" not in variables
+    assert "dump" not in variables["XLA_FLAGS"]
