@@ -21,11 +21,7 @@ from xpnet.storage.record import read_metrics, read_run
 ROWS = 300
 X_ALL, Y_ALL = pixels(ROWS + 50, 12, 4)
 X, Y, X_TEST, Y_TEST = X_ALL[:ROWS], Y_ALL[:ROWS], X_ALL[ROWS:], Y_ALL[ROWS:]
-OTHERS = [
-    BackendCase.TORCH,
-    BackendCase.STRICT,
-    pytest.param(BackendCase.JAX, marks=pytest.mark.slow),
-]
+OTHERS = [BackendCase.TORCH, BackendCase.STRICT, pytest.param(BackendCase.JAX, marks=pytest.mark.slow)]
 """Backends other than NumPy."""
 
 

@@ -149,8 +149,7 @@ def test_probabilities_have_the_dtype_of_the_arithmetic(arithmetic, dtype):
 
 
 @pytest.mark.parametrize(
-    "case",
-    [BackendCase.TORCH, BackendCase.STRICT, pytest.param(BackendCase.JAX, marks=pytest.mark.slow)],
+    "case", [BackendCase.TORCH, BackendCase.STRICT, pytest.param(BackendCase.JAX, marks=pytest.mark.slow)]
 )
 def test_arrays_of_the_backend_are_taken(case):
     put, settings = case.make().from_host, {"epochs": 1, "batch_size": "full", "optimizer": "sgd"}
