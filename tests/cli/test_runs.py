@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import commands
@@ -146,13 +145,14 @@ def test_a_metric_has_a_column_where_a_run_has_it_and_the_list_shows_or_is_sorte
 
 @not_on_windows
 def test_a_list_has_the_runs_of_a_folder_and_those_three_levels_below_but_no_hidden_ones(capsys):
+    (RUNS / "pictures" / "old").mkdir(parents=True)
+    assert printed_with_note(capsys, "list", "--json") == ("[]\n", "no run in runs")
     for name in ("alone", "project/five/seed-1", "project/a/b/too-deep", ".hidden/run", "five/seed-0"):
         make(Path(name).name, RUNS / Path(name).parent)
     (RUNS / "five" / "summary.json").write_text("{}")
     (RUNS / "loop").symlink_to(RUNS.resolve())
     (RUNS / "notes.txt").write_text("mine")
     (RUNS / "metrics.jsonl").write_text("mine")
-    (RUNS / "pictures" / "old").mkdir(parents=True)
     names = ["id", "alone", "project/five/seed-1", "five/seed-0"]
     assert column(printed(capsys, "list")) == names
     assert column(printed(capsys, "list", RUNS)) == column(printed(capsys, "list", "--out", RUNS)) == names
@@ -202,11 +202,6 @@ def test_json_and_csv_say_what_the_list_says_and_every_metric(capsys):
     assert [row["best_epoch"] for row in rows] == ["", "3"]
 
 
-def test_a_folder_without_runs_is_an_empty_list_and_a_note(capsys):
-    (RUNS / "other").mkdir(parents=True)
-    assert printed_with_note(capsys, "list", "--json") == ("[]\n", "no run in runs")
-
-
 def test_a_pipe_gets_every_column_and_a_terminal_colours_and_only_the_columns_that_fit(capsys):
     make("a" * 40)
     make("b", status="interrupted")
@@ -228,9 +223,8 @@ def test_the_list_loads_no_array_library_and_escapes_what_the_output_cannot_enco
     make("größe")
     code = "import sys; from xpnet.__main__ import main; main(['runs', 'list']); print(*sys.modules)"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    out = subprocess.run(
-        [sys.executable, "-c", code], env=environment, check=True, capture_output=True
-    ).stdout
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
     *table, loaded = out.decode("ascii").splitlines()
     assert [line.split()[0] for line in table] == ["id", r"gr\xf6\xdfe"]
     assert not {"numpy", "pandas", "torch", "jax", "cupy", "safetensors"} & set(loaded.split())
@@ -244,19 +238,13 @@ print("started", flush=True); sys.stdin.read()
 """
 
 
-def age(folder, seconds=60.0):
-    """Let run.json be older than the time in which a run takes its lock."""
-    then = time.time() - seconds
-    os.utime(folder / "run.json", (then, then))
-
-
 def test_a_run_is_running_while_its_process_lives_and_killed_when_that_is(capsys):
     command = [sys.executable, "-c", WORK, str(Path(__file__).parent), str(Path(commands.__file__).parent)]
     pipe = subprocess.PIPE
     folder = RUNS / "worked-on"
     with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
         assert process.stdout.readline().strip() == b"started"
-        age(folder)
+        os.utime(folder / "run.json", (0, 0))  # older than the time in which a run takes its lock
         line = printed(capsys, "list").splitlines()[1].split()
         process.kill()
     assert line[:2] == ["worked-on", "running"]
@@ -271,22 +259,16 @@ def test_a_run_is_running_while_its_process_lives_and_killed_when_that_is(capsys
     assert Run.reopen(folder).id == "worked-on"  # the lock was tried, and is free
 
 
-def test_a_run_that_may_be_about_to_take_its_lock_is_left_in_peace(capsys, monkeypatch):
-    monkeypatch.setattr(find, "LOCK_GRACE", 600.0)
-    start("new")
-    monkeypatch.setattr(find, "is_locked", lambda _: pytest.fail("the lock was tried"))
-    assert column(printed(capsys, "list"), 1) == ["status", "running"]
-
-
-def test_a_run_that_ends_while_it_is_looked_at_has_ended(capsys, monkeypatch):
-    run = start("ending")
-
-    def worked_on(_):
-        run.finish("completed", metrics=METRICS, fingerprint=PRINTS["a"])
-        return False
-
-    monkeypatch.setattr(find, "_is_in_use", worked_on)
-    assert printed(capsys, "list").splitlines()[1].split()[:2] == ["ending", "completed"]
+def test_a_run_that_may_be_about_to_take_its_lock_is_left_in_peace_and_one_that_ends_meanwhile_has_ended(
+    capsys, monkeypatch
+):
+    run = start("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(find, "is_locked", lambda _: pytest.fail("the lock was tried"))
+        patch.setattr(find, "LOCK_GRACE", 600.0)
+        assert column(printed(capsys, "list"), 1) == ["status", "running"]
+    monkeypatch.setattr(find, "_is_in_use", lambda _: run.finish("completed"))
+    assert column(printed(capsys, "list"), 1) == ["status", "completed"]
 
 
 def huge(path):
@@ -318,15 +300,11 @@ def test_a_damaged_run_is_left_out_with_a_note_and_refused_by_name(capsys, put, 
     if os.path.lexists(RUNS / "bad" / "run.json"):
         for words in (("show", "bad"), ("compare", "good", "bad")):
             assert complaint(capsys, *words).startswith(f"runs/bad/run.json: {reason}")
-
-
-def test_the_note_names_three_damaged_runs_and_counts_the_others(capsys):
-    make("good")
-    for number in range(5):
-        (RUNS / f"bad-{number}").mkdir()
-        (RUNS / f"bad-{number}" / "run.json").touch()
+    for number in range(4):
+        (RUNS / f"worse-{number}").mkdir()
+        (RUNS / f"worse-{number}" / "run.json").touch()
     _, note = printed_with_note(capsys, "list")
-    assert note.startswith("5 damaged runs are left out: runs/bad-0/run.json: ")
+    assert note.startswith("5 damaged runs are left out: runs/bad/run.json: ")
     assert note.endswith("; and 2 more")
 
 
@@ -492,11 +470,10 @@ def test_a_long_history_is_shown_in_forty_lines_with_both_ends(capsys):
     run = start("long")
     for epoch in range(100):
         run.log({"epoch": epoch})
-    run.finish("completed", metrics=METRICS)
-    out = printed(capsys, "show", "long")
-    title, _, *rest = out[out.index("history") :].splitlines()
+    run.finish("completed")
+    title, _, *rest = printed(capsys, "show", "long").partition("history")[2].splitlines()
     epochs = [int(line) for line in rest[: rest.index("")]]
-    assert title == "history (40 of 100 lines; --csv gives all)"
+    assert title == " (40 of 100 lines; --csv gives all)"
     assert len(epochs) == details.LINES == len(set(epochs))
     assert (epochs[0], epochs[-1]) == (0, 99)
 
@@ -549,13 +526,10 @@ def test_compare_all_shows_what_is_equal_too_and_marks_what_differs(capsys):
     make("a", learning_rate=0.1)
     make("b", learning_rate=0.2)
     edit(RUNS / "b", backend="torch")
-    lines = [line.split() for line in printed(capsys, "compare", "a", "b", "--all").splitlines()]
-    assert ["*", "learning_rate", "0.1", "0.2"] in lines
-    assert ["optimizer", "sgd", "sgd"] in lines
-    assert ["*", "name", "a", "b"] in lines
-    assert ["*", "backend", "numpy", "torch"] in lines
-    assert ["device", "cpu", "cpu"] in lines
-    assert {line[0 if line[0] != "*" else 1] for line in lines if line} >= set(to_json(TrainConfig()))
+    lines = squeezed(printed(capsys, "compare", "a", "b", "--all"))
+    marked = {"* learning_rate 0.1 0.2", "* name a b", "* backend numpy torch"}
+    assert {"optimizer sgd sgd", "device cpu cpu"} | marked <= set(lines)
+    assert {line.removeprefix("* ").split()[0] for line in lines if line} >= set(to_json(TrainConfig()))
 
 
 def test_compare_highlights_on_a_terminal():
@@ -679,15 +653,4 @@ def test_bad_input_is_one_line_and_changes_nothing(capsys, words, message):
     Path("file").touch()
     before = tree(Path())
     assert complaint(capsys, *words).startswith(message)
-    assert tree(Path()) == before
-
-
-def test_no_command_changes_anything(capsys):
-    make("a")
-    make("b", RUNS / "five")
-    age(start("running").folder)
-    before = tree(Path())
-    for words in (["list"], ["show", "running"], ["show", "five"], ["compare", "a", "running"]):
-        assert main(words) == 0
-    assert main(["best", "--metric", "seconds"]) == 0
     assert tree(Path()) == before

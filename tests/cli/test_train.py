@@ -39,12 +39,9 @@ def no_gpu(monkeypatch):
 
 
 def run(*words):
-    """Train on the small data into runs/run, without a report; return the exit code."""
-    return run_with_report("--no-report", *words)
-
-
-def run_with_report(*words):
-    return train.main(["--data", "small.npz", "--name", "run", "--overwrite", *map(str, words)])
+    """Train on the small data into runs/run, by default without a report; return the exit code."""
+    settings = ["--data", "small.npz", "--name", "run", "--overwrite", "--no-report"]
+    return train.main([*settings, *map(str, words)])
 
 
 def record():
@@ -80,7 +77,7 @@ def test_a_run_prints_its_course_and_leaves_a_record_metrics_and_a_model(capsys)
     assert data == "small: 300 training and 50 test samples, 12 features, 4 classes"
     assert network.startswith("network 12-6-5-4, reproducible float64, batch size full, learning rate 0.1")
     rows = [(f"epoch {epoch:>5}", *values) for epoch, *values in history()]
-    rows += [("test         ", metrics["test_loss"], metrics["test_accuracy"])]
+    rows += [("test       ", metrics["test_loss"], metrics["test_accuracy"])]
     for line, (name, loss, accuracy) in zip(lines, rows, strict=False):
         assert line == f"{name}   loss {loss:.4f}   accuracy {accuracy:.4f}"
     for label, share in enumerate(metrics["test_accuracy_per_class"]):
@@ -92,16 +89,15 @@ def test_the_largest_label_there_can_be_trains_to_the_end(capsys):
     x, y = np.arange(24, dtype=np.uint8).reshape(6, 4), np.array([0, 65535] * 3)
     np.savez("wide.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     assert run("--data", "wide.npz", "--hidden", 2, "--epochs", 1) == 0
-    shares = record()["metrics"]["test_accuracy_per_class"]
-    assert [label for label, share in enumerate(shares) if share is not None] == [0, 65535]
+    assert len(record()["metrics"]["test_accuracy_per_class"]) == 65536
     assert "the accuracy of each of the 65536 classes is in run.json\n" in capsys.readouterr().out
 
 
 def test_the_last_line_names_the_report_and_a_quiet_run_has_one_too(capsys):
-    assert run_with_report("--epochs", 1) == 0
+    assert run("--report", "--epochs", 1) == 0
     out, err = capsys.readouterr()
     assert (err, out.splitlines()[-1]) == ("", f"report        {RUN / 'report.html'}")
-    assert run_with_report("--epochs", 1, "--quiet") == 0
+    assert run("--report", "--epochs", 1, "--quiet") == 0
     assert capsys.readouterr() == ("", "")
     assert (RUN / "report.html").read_bytes().lower().startswith(b"<!doctype html>")
 
@@ -112,7 +108,7 @@ def test_a_report_that_fails_is_one_warning(capsys, monkeypatch):
         raise RuntimeError(msg)
 
     monkeypatch.setattr("xpnet.report.write_report", fail)
-    assert run_with_report("--epochs", 1) == 0
+    assert run("--report", "--epochs", 1) == 0
     out, err = capsys.readouterr()
     assert err == "xpnet: warning: no report: RuntimeError: out of ink: xpnet report runs/run tries again\n"
     assert out.splitlines()[-1] == f"run           {RUN}"

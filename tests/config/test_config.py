@@ -212,12 +212,9 @@ def test_settings_that_go_together_are_taken(values: dict[str, Any]) -> None:
 def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config() -> None:
     assert command_of() == Command(TrainConfig(), print_config=False, explicit=frozenset())
     explicit = frozenset(name for name in NAMES if getattr(DEFAULT, name) is not None)
-    assert command_of("--print-config", *to_flags(DEFAULT)) == Command(
-        DEFAULT, print_config=True, explicit=explicit
-    )
-    assert (
-        parsed("--resume", "run", "--patience", "3").patience == 3
-    )  # the run to resume may have --validation
+    expected = Command(DEFAULT, print_config=True, explicit=explicit)
+    assert command_of("--print-config", *to_flags(DEFAULT)) == expected
+    assert parsed("--resume", "run", "--patience", "3").patience == 3  # the run may have --validation
 
 
 @pytest.mark.parametrize(

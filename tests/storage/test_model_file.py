@@ -88,24 +88,19 @@ def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path):
     np.testing.assert_array_equal(weight, expected.layers[0]["weight"], strict=True)
 
 
-def test_the_numbers_are_aligned_for_readers_that_map_the_file():
-    data = encode_model(model((2, 5, 1)))
+def test_the_same_model_gives_the_same_bytes_in_any_layout_and_aligned_for_readers_that_map_the_file():
+    plain = model((2, 5, 1))
+    turned = [
+        {name: np.asfortranarray(layer[name]).astype(">f4") for name in layer} for layer in plain.layers
+    ]
+    data = encode_model(plain)
+    assert encode_model(saved_model(turned)) == data
+    assert fingerprint(plain.layers) == fingerprint(saved_model(turned).layers)
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     del header["__metadata__"]
     assert (8 + length) % 8 == 0
-    for entry in header.values():
-        assert entry["data_offsets"][0] % {"F32": 4, "F64": 8}[entry["dtype"]] == 0
-
-
-def test_the_same_model_gives_the_same_bytes_in_any_layout():
-    plain = model()
-    turned = [
-        {name: np.asfortranarray(array).astype(">f4") for name, array in layer.items()}
-        for layer in plain.layers
-    ]
-    assert encode_model(plain) == encode_model(saved_model(turned))
-    assert fingerprint(plain.layers) == fingerprint(saved_model(turned).layers)
+    assert not any(entry["data_offsets"][0] % (int(entry["dtype"][1:]) // 8) for entry in header.values())
 
 
 def test_the_fingerprint_is_sha256_of_the_tensors_layer_by_layer_each_with_its_norm():
@@ -125,11 +120,8 @@ def test_parameters_that_are_not_finite_can_be_saved_but_not_loaded(tmp_path):
     save_model(tmp_path / "m", broken)
     with pytest.raises(DataError, match=r"m: layers\.1\.weight: 2 of its 6 numbers are NaN or infinite$"):
         load_model(tmp_path / "m")
-
-
-def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"absent/m: cannot be written \([^\n]*$"):
-        save_model(tmp_path / "absent" / "m", model())
+        save_model(tmp_path / "absent" / "m", broken)
 
 
 def ones(*shape, dtype="f4"):

@@ -112,26 +112,25 @@ def test_trainings_that_start_at_once_get_folders_of_their_own_but_one_a_name_or
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("kind", ["file", "empty folder", "other folder", "link", "dead link"])
-def test_what_is_no_run_is_never_replaced(tmp_path, kind, overwrite):
-    target = tmp_path / "runs" / "mine"
-    target.parent.mkdir()
-    if kind == "file":
-        target.write_bytes(b"precious")
-    elif kind == "link":
-        target.symlink_to(start(tmp_path / "elsewhere").folder)
-    elif kind == "dead link":
-        target.symlink_to(tmp_path / "absent")
-    else:
-        target.mkdir()
-    if kind == "other folder":
-        (target / "thesis.txt").write_bytes(b"precious")
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda path: path.write_bytes(b"precious"),
+        Path.mkdir,
+        lambda path: (path / "thesis").mkdir(parents=True),
+        lambda path: path.symlink_to(start(path.parents[1] / "elsewhere").folder),
+        lambda path: path.symlink_to("absent"),
+    ],
+    ids=["file", "empty folder", "other folder", "link", "dead link"],
+)
+def test_what_is_no_run_is_never_replaced(tmp_path, put, overwrite):
+    (tmp_path / "runs").mkdir()
+    put(tmp_path / "runs" / "mine")
     before = tree(tmp_path)
     reason = r"not a run \(no run.json in it\)" if overwrite else "exists already"
     with pytest.raises(ConfigError, match=rf"runs/mine: {reason}[^\n]*--overwrite[^\n]*$"):
         start(tmp_path / "runs", "mine", overwrite=overwrite)
     assert tree(tmp_path) == before
-    assert os.path.lexists(target)
 
 
 def test_a_run_is_replaced_only_where_overwrite_says_so(tmp_path):
@@ -193,11 +192,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
 
 def test_a_line_is_in_the_file_as_soon_as_it_is_logged_and_reads_back_exactly(tmp_path):
     run, logged = start(tmp_path), []
-    for line in (
-        {"epoch": 1, "loss": 0.1 + 0.2},
-        {},
-        {'ß"\n\u2028\ud800': [None, True, {"": [-0.0, 2**70]}]},
-    ):
+    odd = {'ß"\n\u2028\ud800': [None, True, {"": [-0.0, 2**70]}]}
+    for line in ({"epoch": 1, "loss": 0.1 + 0.2}, {}, odd):
         run.log(line)
         logged.append(line)
         assert repr(read_metrics(run.folder / "metrics.jsonl")) == repr(logged)
@@ -396,22 +392,18 @@ def test_a_stopped_run_goes_on_with_its_record_and_its_start(tmp_path):
     assert (len(read_run(folder)["resumed"]), read_run(folder)["fingerprint"]) == (2, "ef")
 
 
-def test_a_run_that_is_given_back_without_going_on_is_unchanged(tmp_path):
-    folder = stopped(tmp_path)
-    before = tree(folder)
+def test_a_run_that_is_given_back_without_going_on_or_complete_is_unchanged(tmp_path):
+    folder, complete = stopped(tmp_path), stopped(tmp_path, "completed", "complete")
+    before = tree(tmp_path)
     run = Run.reopen(folder)
-    assert tree(folder) == before | {".lock": b""}
+    assert tree(tmp_path) == before | {"mine/.lock": b""}
     run.release()
     Run.reopen(folder).finish("failed", error="other data")
-    assert tree(folder) == before
-
-
-def test_a_run_that_was_killed_before_its_first_checkpoint_can_go_on(tmp_path):
-    folder = start(tmp_path).folder
-    run = Run.reopen(folder)
-    assert not run.checkpoint.exists()
-    assert run.resume(0) == 0
-    assert set(tree(folder)) == {".lock", "run.json"}
+    with pytest.raises(ConfigError, match=r"complete: is complete: [^\n]*--init-from [^\n]*$"):
+        Run.reopen(complete)
+    assert tree(tmp_path) == before
+    killed = start(tmp_path).folder
+    assert Run.reopen(killed).resume(0) == 0  # it has no checkpoint
 
 
 def test_a_renamed_run_of_an_older_version_has_its_new_name(tmp_path, monkeypatch):
@@ -425,14 +417,6 @@ def test_a_renamed_run_of_an_older_version_has_its_new_name(tmp_path, monkeypatc
     run.resume(2)
     assert (run.id, read_run(tmp_path / "other")["id"]) == ("other", "other")
     assert len(read_run(tmp_path / "other")["resumed"]) == 1
-
-
-def test_a_complete_run_is_not_reopened(tmp_path):
-    folder = stopped(tmp_path, "completed")
-    before = tree(folder)
-    with pytest.raises(ConfigError, match=r"mine: is complete: [^\n]*--init-from [^\n]*$"):
-        Run.reopen(folder)
-    assert tree(folder) == before
 
 
 @pytest.mark.parametrize(
