@@ -470,7 +470,7 @@ def test_a_long_history_is_shown_in_forty_lines_with_both_ends(capsys):
     run = start("long")
     for epoch in range(100):
         run.log({"epoch": epoch})
-    run.finish("completed")
+    run.finish("completed", metrics=METRICS)
     title, _, *rest = printed(capsys, "show", "long").partition("history")[2].splitlines()
     epochs = [int(line) for line in rest[: rest.index("")]]
     assert title == " (40 of 100 lines; --csv gives all)"
