@@ -116,19 +116,13 @@ def test_tensors_are_taken_by_another_backend_and_with_a_gradient():
     assert model.fingerprint == xpnet.fit(X / 255, Y, epochs=1, device="cpu").fingerprint
 
 
-def test_settings_may_be_numpy_numbers_and_whole_numbers_are_pixels():
-    numbers = {"epochs": np.int64(2), "hidden": np.array([5]), "learning_rate": np.float32(0.5)}
-    plain = {"epochs": 2, "hidden": [5], "learning_rate": 0.5}
-    model = xpnet.fit(X.astype(np.int64), Y, **numbers)
-    assert model.fingerprint == xpnet.fit(X, Y, **plain).fingerprint
-
-
-def test_every_setting_of_the_command_that_is_not_about_files_is_taken_and_classes():
+def test_every_setting_of_the_command_that_is_not_about_files_is_taken_and_classes_and_numpy_numbers():
     settings = {field.name: field.default for field in fields(TrainConfig)}
     settings = {name: value for name, value in settings.items() if name not in COMMAND_LINE_ONLY}
-    model = xpnet.fit(X, Y, classes=6, **{**settings, "epochs": 1})
-    assert model.fingerprint == xpnet.fit(X, Y, classes=6, epochs=1).fingerprint
-    assert model.sizes == (12, 10, 6)
+    numbers = {"epochs": np.int64(1), "hidden": np.array([5]), "learning_rate": np.float32(0.5)}
+    model = xpnet.fit(X.astype(np.int64), Y, classes=6, **{**settings, **numbers})  # pixels, too
+    expected = xpnet.fit(X, Y, classes=6, epochs=1, hidden=[5], learning_rate=0.5)
+    assert (model.fingerprint, model.sizes) == (expected.fingerprint, (12, 5, 6))
 
 
 def test_validation_data_are_evaluated_and_not_trained_on():

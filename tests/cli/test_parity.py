@@ -113,12 +113,10 @@ def test_the_record_is_of_the_run_that_train_makes(run):
     assert results.count(("array-api-strict", "cpu")) == 3  # a required device has a row
 
 
-@pytest.mark.parametrize(
-    "words", [("--hidden",), ("--hidden", "4", "3", "--batch-size", "7"), ("--epochs", "0")]
-)
-def test_other_networks_and_batches(run, words, capsys):
-    assert run(*words, "--require", "numpy,array-api-strict") == 0
-    assert "parity holds" in capsys.readouterr().out
+def test_other_networks_and_batches(run, capsys):
+    for words in (["--hidden"], ["--hidden", "4", "3", "--batch-size", "7"], ["--epochs", "0"]):
+        assert run(*words, "--require", "numpy,array-api-strict") == 0
+        assert "parity holds" in capsys.readouterr().out
 
 
 def off_gradients(self, dz, a):

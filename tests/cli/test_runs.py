@@ -284,6 +284,7 @@ def huge(path):
         (lambda path: path.write_bytes(b'{"name": "another program\'s"}'), "schema_version: expected 1"),
         (huge, "has 8388609 bytes, more than 8388608"),
         (Path.mkdir, "cannot be read (Is a directory)"),
+        (os.mkfifo, "is not a regular file"),
         (lambda path: path.symlink_to("nowhere"), "cannot be read"),
         (lambda path: path.with_name("metrics.jsonl").touch(), "cannot be read"),
         (lambda path: path.with_name(".lock").touch(), "cannot be read"),
@@ -306,6 +307,7 @@ def test_a_damaged_run_is_left_out_with_a_note_and_refused_by_name(capsys, put, 
     _, note = printed_with_note(capsys, "list")
     assert note.startswith("5 damaged runs are left out: runs/bad/run.json: ")
     assert note.endswith("; and 2 more")
+    assert note.count("run.json") == 3
 
 
 ODD = [

@@ -327,9 +327,14 @@ def test_files_that_are_missing_are_refused_and_the_folder_stays_as_it_is(tmp_pa
             with pytest.raises(DataError, match=rf"{name}/run\.json{reason}"):
                 use(tmp_path / name)
     assert set(tree(tmp_path)) == {"photos"}
-    (tmp_path / "metrics.jsonl").symlink_to("absent")
+    path = tmp_path / "metrics.jsonl"
+    path.symlink_to("absent")
     with pytest.raises(DataError, match=r"metrics\.jsonl" + reason):
-        read_metrics(tmp_path / "metrics.jsonl")
+        read_metrics(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="is not a regular file: expected a metrics"):
+        read_metrics(path)
 
 
 @pytest.mark.parametrize(
