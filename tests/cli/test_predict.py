@@ -118,22 +118,18 @@ def test_a_model_file_is_a_network_by_any_name_and_flags_may_stand_anywhere(caps
         assert printed(capsys, *words, "-seven.png").startswith("-seven.png   ")
 
 
-def test_each_image_and_row_is_a_line_with_its_class_and_probability(capsys):
-    lines = printed(capsys, RUN, "one.png", "seven.png", "rows.npy").splitlines()
-    results = predictions(capsys, RUN, "one.png", "seven.png", "rows.npy")
-    names = ["one.png  ", "seven.png", "rows.npy:1", "rows.npy:2", "rows.npy:3"]
-    for name, line, result in zip(names, lines, results, strict=True):
-        assert line == f"{name}   {result['predicted']}   {result['probability']:.4f}"
-
-
-def test_all_probabilities_stand_under_their_classes(capsys):
-    heading, line = printed(capsys, RUN, "seven.png", "--all").splitlines()
-    (result,) = predictions(capsys, RUN, "seven.png")
-    shares = [f"{share:.4f}" for share in result["probabilities"]]
+def test_each_image_and_row_is_a_line_with_its_class_and_probability_or_all_of_them(capsys):
+    files = ("one.png", "seven.png", "rows.npy")
+    results, lines = predictions(capsys, RUN, *files), printed(capsys, RUN, *files).splitlines()
+    heading, *all_lines = printed(capsys, RUN, *files, "--all").splitlines()
     assert heading.split() == ["class", "probability", "p0", "p1", "p2", "p3"]
-    assert line.split() == ["seven.png", str(result["predicted"]), max(shares), *shares]
-    for label, share in enumerate(shares):
-        assert line[: heading.index(f"p{label}") + 2].endswith(share)
+    names = ["one.png  ", "seven.png", "rows.npy:1", "rows.npy:2", "rows.npy:3"]
+    for name, line, all_line, result in zip(names, lines, all_lines, results, strict=True):
+        assert line == f"{name}   {result['predicted']}   {result['probability']:.4f}"
+        shares = [f"{share:.4f}" for share in result["probabilities"]]
+        assert all_line.split() == [name.strip(), str(result["predicted"]), max(shares), *shares]
+    for label, share in enumerate(f"{share:.4f}" for share in results[0]["probabilities"]):
+        assert all_lines[0][: heading.index(f"p{label}") + 2].endswith(share)
 
 
 def make_model(path, features, **settings):
@@ -230,6 +226,10 @@ BAD_TABLES = [
     ("a.csv", b"1,2,3,4,5\n", "has 5 columns, the network takes 2 features: expected 2 co"),
     ("a.csv", b"1,2\n\n3\n", "line 3: has 1 values, the first line has 2"),
     ("a.csv", b"a,b\n1,2\n1,x\n", "line 3, column 2: 'x' is not a finite number"),
+    ("a.csv", b"1,2\n1_0,2\n", "line 2, column 1: '1_0' is not a finite number"),
+    ("a.csv", b"a,b\n", "has a header but no rows"),
+    ("a.csv", b"1.5,2,3\n", "line 1, column 1: label 1.5: a label is a whole number"),
+    ("a.csv", b"1,2\n\xff\xfe\0,1\n", "line 2, column 1: '"),
     ("a.csv", b"1e300,1e300\n", "the network's outputs are not all finite"),
     ("a.npy", b"\x93NUMPY\x01\0\x10\0garbage", "its .npy header is damaged"),
     ("a.npz", b"PK\x03\x04 and no more", "is not an intact .npz archive"),
