@@ -96,6 +96,9 @@ def test_every_changed_byte_and_every_truncation_is_noticed(tmp_path):
         refused(path)
         path.write_bytes(content[:position])
         assert refused(path).startswith("not a complete .safetensors file (")
+    for old, new in ((b'"I64"', b'"U64"'), (b"[2,3]", b"[3,2]")):
+        path.write_bytes(content.replace(old, new))
+        assert refused(path).endswith("(the checksum differs)")
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):
