@@ -148,7 +148,9 @@ def test_the_tables_are_printed_in_plain_text(capsys, copied):
     matrix = [list(map(int, line.split())) for line in lines[13:]]
     assert matrix == [[label, *row] for label, row in enumerate(result["confusion"])]
     assert not re.search(r"[^ -~\n]", out)
-    assert "(mean cross-entropy, label smoothing 0.1)" in printed(capsys, "runs/smoothed")
+    out = printed(capsys, "runs/smoothed", "--split", "train")
+    assert "data: 200 training samples\n" in out
+    assert "(mean cross-entropy, label smoothing 0.1)" in out
 
 
 @pytest.mark.parametrize(("classes", "shape"), [(31, (31, 31)), (1001, ())])
