@@ -16,15 +16,8 @@ from xpnet.config import TrainConfig
 
 pytestmark = pytest.mark.needs("sklearn")
 
-FOR_TABLES = {
-    "hidden": (100,),
-    "init": "he",
-    "normalize": "standardize",
-    "epochs": 50,
-    "batch_size": 32,
-    "optimizer": "adam",
-    "learning_rate": 0.005,
-}
+FOR_TABLES = {"hidden": (100,), "init": "he", "normalize": "standardize", "epochs": 50, "batch_size": 32}
+FOR_TABLES |= {"optimizer": "adam", "learning_rate": 0.005}
 """The defaults that differ from those of the command."""
 
 CHECKS = """
@@ -66,17 +59,13 @@ def test_every_check_of_scikit_learn_passes():
     assert statuses == "{'passed'}"
 
 
-@pytest.mark.parametrize(("name", "least"), [("iris", 0.93), ("digits", 0.96)])
-def test_the_defaults_learn_from_tables(name, least):
-    from sklearn import datasets
+def test_the_defaults_learn_from_tables():
+    from sklearn.datasets import load_digits
 
-    x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+    x, y = load_digits(return_X_y=True)
     test = np.arange(len(y)) % 4 == 0
     model = xpnet.XPNetClassifier(arithmetic="native").fit(x[~test], y[~test])
-    assert model.score(x[test], y[test]) >= least
-
-
-# Settings
+    assert model.score(x[test], y[test]) >= 0.96
 
 
 def test_the_parameters_are_the_settings_of_the_command():
@@ -101,19 +90,6 @@ def test_a_clone_is_untrained_and_trains_as_the_interface_does():
     assert np.array_equal(classifier.predict_proba(X), model.predict_proba(X))
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"epochs": -1}, "XPNetClassifier: epochs: expected a whole number, 0 or more, got -1"),
-        ({"patience": 3}, "--patience: needs --validation N"),
-        ({"random_state": -1}, "XPNetClassifier: seed: expected a whole number from 0"),
-    ],
-)
-def test_settings_that_cannot_be(settings, message):
-    with pytest.raises(xpnet.ConfigError, match=f"^{message}"):
-        xpnet.XPNetClassifier(**settings).fit(X, Y)
-
-
 def test_a_random_state_fixes_the_network():
     def network(state):
         return fingerprint(quick(random_state=state, epochs=0))
@@ -130,9 +106,6 @@ def test_a_batch_is_at_most_all_rows_and_beside_batch_norm_none_is_a_single_row(
     assert fingerprint(capped, slice(rows)) == fingerprint(expected, slice(rows))
 
 
-# Labels and arrays
-
-
 def test_labels_may_be_text():
     classifier = quick(epochs=10, learning_rate=0.02).fit(X, FLOWERS)
     assert classifier.classes_.tolist() == ["setosa", "versicolor", "virginica"]
@@ -141,16 +114,8 @@ def test_labels_may_be_text():
     assert np.array_equal(classifier.classes_[classifier.predict_proba(X).argmax(axis=1)], predicted)
 
 
-@pytest.mark.parametrize(("arithmetic", "dtype"), [("reproducible", np.float64), ("native", np.float32)])
-def test_probabilities_have_the_dtype_of_the_arithmetic(arithmetic, dtype):
-    probabilities = quick(arithmetic=arithmetic).fit(X, Y).predict_proba(X)
-    assert type(probabilities) is np.ndarray
-    assert (probabilities.dtype, probabilities.shape) == (dtype, (90, 3))
-
-
 @pytest.mark.parametrize(
-    "case",
-    [BackendCase.TORCH, BackendCase.STRICT, pytest.param(BackendCase.JAX, marks=pytest.mark.slow)],
+    "case", [BackendCase.TORCH, BackendCase.STRICT, pytest.param(BackendCase.JAX, marks=pytest.mark.slow)]
 )
 def test_arrays_of_the_backend_are_taken(case):
     put, settings = case.make().from_host, {"epochs": 1, "batch_size": "full", "optimizer": "sgd"}
@@ -171,9 +136,6 @@ def test_uint8_features_are_pixels(dtype, shape):
     assert quick(epochs=1).fit(x, Y).model_.network.normalization.shift.shape == shape
 
 
-# In scikit-learn's hands
-
-
 def test_a_pipeline_a_search_and_a_cross_validation():
     from sklearn.model_selection import GridSearchCV, cross_val_score
     from sklearn.pipeline import make_pipeline
@@ -187,14 +149,6 @@ def test_a_pipeline_a_search_and_a_cross_validation():
     assert cross_val_score(search.best_estimator_, X, FLOWERS, cv=2).mean() > 0.7
 
 
-@pytest.mark.slow
-def test_a_search_may_use_processes():
-    from sklearn.model_selection import GridSearchCV
-
-    search = GridSearchCV(quick(), {"epochs": np.array([1, 20])}, cv=2, n_jobs=2).fit(X, Y)
-    assert search.best_params_ == {"epochs": 20}
-
-
 def test_a_pickled_one_predicts_and_goes_on_the_same():
     classifier = quick().fit(X, Y)
     other = pickle.loads(pickle.dumps(classifier))  # noqa: S301
@@ -202,8 +156,6 @@ def test_a_pickled_one_predicts_and_goes_on_the_same():
     expected = classifier.partial_fit(X, Y).model_.fingerprint
     assert other.partial_fit(X, Y).model_.fingerprint == expected
 
-
-# Piece by piece
 
 PIECES = {
     "full batch": {"batch_size": "full"},
@@ -232,30 +184,17 @@ def test_pieces_may_lack_classes_and_differ_in_size():
     assert classifier.n_iter_ == 32
 
 
-def test_a_further_piece_keeps_the_normalisation_and_leaves_the_earlier_model_alone():
-    classifier = quick().partial_fit(X[:50], Y[:50], classes=[0, 1, 2])
-    first, before = classifier.model_, classifier.model_.fingerprint
-    classifier.partial_fit(X[50:] * 100, Y[50:])
-    assert first.fingerprint == before != classifier.model_.fingerprint
-    for name, statistic in vars(first.network.normalization).items():
-        assert np.array_equal(getattr(classifier.model_.network.normalization, name), statistic)
-
-
-@pytest.mark.parametrize(
-    ("y", "classes", "message"),
-    [
-        ([0, 1], None, "classes: expected all labels in the first call"),
-        ([0, 3], [0, 1], r"y: expected labels in \[0, 1\], got \[3\]"),
-    ],
-)
-def test_first_pieces_that_cannot_be(y, classes, message):
-    with pytest.raises(ValueError, match=message):
-        quick().partial_fit([[0.0], [1.0]], y, classes=classes)
-
-
-def test_later_pieces_must_go_with_the_first():
+def test_settings_and_pieces_that_cannot_be():
     x, y = [[0.0], [1.0]], [0, 1]
-    classifier = quick().partial_fit(x, y, classes=[0, 1])
+    with pytest.raises(xpnet.ConfigError, match=r"^XPNetClassifier: epochs: expected a whole number"):
+        quick(epochs=-1).fit(X, Y)
+    with pytest.raises(xpnet.ConfigError, match=r"^XPNetClassifier: seed: expected a whole number from 0"):
+        quick(random_state=-1).fit(X, Y)
+    with pytest.raises(ValueError, match="classes: expected all labels in the first call"):
+        quick().partial_fit(x, y)
+    with pytest.raises(ValueError, match=r"y: expected labels in \[0, 1\], got \[3\]"):
+        quick().partial_fit(x, [0, 3], classes=y)
+    classifier = quick().partial_fit(x, y, classes=y)
     with pytest.raises(ValueError, match="classes: expected those of the first call"):
         classifier.partial_fit(x, y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match="1 features"):
@@ -264,3 +203,12 @@ def test_later_pieces_must_go_with_the_first():
         classifier.set_params(hidden=(9,)).partial_fit(x, y)
     with pytest.raises(xpnet.ConfigError, match="validation: expected 0 for partial_fit"):
         classifier.set_params(validation=10).partial_fit(x, y)
+
+
+def test_a_further_piece_keeps_the_normalisation_and_leaves_the_earlier_model_alone():
+    classifier = quick().partial_fit(X[:50], Y[:50], classes=[0, 1, 2])
+    first, before = classifier.model_, classifier.model_.fingerprint
+    classifier.partial_fit(X[50:] * 100, Y[50:])
+    assert first.fingerprint == before != classifier.model_.fingerprint
+    for name, statistic in vars(first.network.normalization).items():
+        assert np.array_equal(getattr(classifier.model_.network.normalization, name), statistic)

@@ -77,9 +77,6 @@ def test_nothing_public_is_missing_or_has_another_default():
     assert [line for version in VERSIONS for line in broken(promise(version), surface)] == []
 
 
-# --- the comparison finds what breaks a promise, and lets pass what does not
-
-
 def changed(old, new):
     """Return the promise of 0.1.0 with the first such text replaced."""
     text = json.dumps(promise("0.1.0"))
@@ -97,21 +94,11 @@ def changed(old, new):
         ('"Epoch", ', "", "names: Epoch is missing"),
         ('"epochs": 100', '"epochs": 10', "settings epochs: 10 instead of 100"),
         ('"uniform", "he"', '"uniform"', "commands train --init: he is missing"),
+        ("(X, y, *", "(X, y, weights=None, *", "nothing"),
+        ("(path, *,", "(path, *more,", "nothing"),
+        ('"Epoch", ', '"Epoch", "tune", ', "nothing"),
     ],
 )
-def test_a_broken_promise_is_found(old, new, line):
-    first, *_ = broken(promise("0.1.0"), changed(old, new))
+def test_what_breaks_a_promise_is_found_and_more_than_was_promised_is_none_of_its_business(old, new, line):
+    first, *_ = [*broken(promise("0.1.0"), changed(old, new)), "nothing"]
     assert first.startswith(line)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("(X, y, *", "(X, y, weights=None, *"),
-        ("(path, *,", "(path, *more,"),
-        ('"Epoch", ', '"Epoch", "tune", '),
-        ('"uniform", "he"', '"uniform", "he", "lecun"'),
-    ],
-)
-def test_more_than_was_promised_is_none_of_its_business(old, new):
-    assert not broken(promise("0.1.0"), changed(old, new))

@@ -34,29 +34,21 @@ def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     x, y = pixels(1700, FEATURES, CLASSES)
     np.savez(folder / "data.npz", x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
-    data = (
-        "--data",
-        str(folder / "data.npz"),
-        "--out",
-        str(folder / "runs"),
-        "--epochs",
-        "30",
-        "--no-report",
-    )
+    data = f"--data {folder}/data.npz --out {folder}/runs --epochs 30 --no-report".split()
     for name, flags in RUNS.items():
         assert train.main([*data, *flags, "--name", name, "--device", "cpu", "--quiet"]) == 0
     return folder
-
-
-@pytest.fixture(autouse=True)
-def inside(work, monkeypatch):
-    monkeypatch.chdir(work)
 
 
 @pytest.fixture
 def copied(work, tmp_path):
     """A copy of the native run, to be damaged."""
     return shutil.copytree(work / RUN, tmp_path / "copy")
+
+
+@pytest.fixture(autouse=True)
+def inside(work, monkeypatch):
+    monkeypatch.chdir(work)
 
 
 def printed(capsys, *words):
@@ -76,11 +68,8 @@ def change_record(folder, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-# The metrics of the training
-
-
 @pytest.mark.parametrize("name", RUNS)
-def test_on_its_own_test_data_a_run_has_the_metrics_of_its_record(capsys, name):
+def test_on_its_own_data_a_run_has_the_metrics_of_its_record(capsys, name):
     result, expected = metrics_of(capsys, f"runs/{name}"), record(name)["metrics"]
     assert result["accuracy"] == expected["test_accuracy"]
     precision = 0 if result["arithmetic"] == "reproducible" else 1e-6
@@ -88,6 +77,19 @@ def test_on_its_own_test_data_a_run_has_the_metrics_of_its_record(capsys, name):
     assert [each["recall"] for each in result["classes"]] == expected["test_accuracy_per_class"]
     assert result["loss_name"] == ("squared-error" if name == "squared" else "cross-entropy")
     assert result["label_smoothing"] == (0.1 if name == "smoothed" else 0)
+    result = metrics_of(capsys, f"runs/{name}", "--split", "train")
+    assert (result["samples"], result["accuracy"]) == (200, expected["train_accuracy"])
+
+
+def test_without_a_run_it_is_the_newest_and_without_the_gpu_the_cpu(capsys, monkeypatch):
+    monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
+    newest = max(RUNS, key=lambda name: record(name)["started"])
+    assert main(["evaluate", "--json", "--device", "cuda"]) == 0
+    out, err = capsys.readouterr()
+    note, warning = err.splitlines()
+    assert note == f"xpnet: note: no RUN given: using the newest, runs/{newest}"
+    assert warning.startswith("xpnet: warning: --device cuda is not usable: ")
+    assert json.loads(out) == metrics_of(capsys, f"runs/{newest}")
 
 
 @pytest.mark.needs("array-api-strict")
@@ -97,23 +99,6 @@ def test_backend_and_arithmetic_are_those_that_the_flags_name(capsys):
     assert (result["loss"], result["backend"]) == (expected, "array-api-strict")
     assert metrics_of(capsys, RUN, "--arithmetic", "reproducible")["arithmetic"] == "reproducible"
     assert metrics_of(capsys, RUN)["arithmetic"] == "native"
-
-
-def test_the_training_half_of_an_interrupted_run_has_the_training_metrics(capsys, copied):
-    change_record(copied, status="interrupted")
-    result = metrics_of(capsys, copied, "--split", "train")
-    assert (result["samples"], result["accuracy"]) == (200, record("native")["metrics"]["train_accuracy"])
-
-
-def test_without_a_run_it_is_the_newest(capsys):
-    newest = max(RUNS, key=lambda name: record(name)["started"])
-    assert main(["evaluate", "--json", "--device", "cpu"]) == 0
-    out, err = capsys.readouterr()
-    assert err == f"xpnet: note: no RUN given: using the newest, runs/{newest}\n"
-    assert json.loads(out) == metrics_of(capsys, f"runs/{newest}")
-
-
-# Other data
 
 
 def test_a_model_file_is_evaluated_by_its_cross_entropy(capsys):
@@ -140,20 +125,21 @@ def test_a_data_set_and_a_single_file_of_its_test_samples_give_the_same(capsys, 
         columns = np.column_stack([data[f"y_{part}"], data[f"x_{part}"]])
         np.savetxt(tmp_path / f"{part}.csv", columns, fmt="%d", delimiter=",")
     np.savez(tmp_path / "test.npz", x=data["x_test"], y=data["y_test"])
+    np.savez(tmp_path / "one.npz", x=data["x_test"][:3], y=[0, 0, 0])
+    assert printed(capsys, RUN, "--data", tmp_path / "one.npz").splitlines()[7].split()[2] == "-"  # no recall
     for path in ("data.npz", tmp_path / "test.csv", tmp_path / "test.npz"):
         assert metrics_of(capsys, RUN, "--data", path) == {**expected, "data": str(path)}
     words = ("--data", tmp_path / "train.csv", "--test-data", tmp_path / "test.csv")
     assert metrics_of(capsys, RUN, *words) == {**expected, "data": str(tmp_path / "test.csv")}
 
 
-# What is printed and written
-
-
-def test_the_tables_are_printed_in_plain_text(capsys):
-    out, result = printed(capsys, RUN), metrics_of(capsys, RUN)
+def test_the_tables_are_printed_in_plain_text(capsys, copied):
+    data = shutil.copy("data.npz", copied.parent / "data\x1b]0;owned\x07.npz")
+    run = copied.rename(copied.parent / "run\x1b[2J[bold]")
+    out, result = printed(capsys, run, "--data", data), metrics_of(capsys, RUN)
     lines = out.splitlines()
-    assert lines[0].startswith("runs/native: 16-10-4, native, numpy ")
-    assert lines[1] == "data: 1500 test samples"
+    assert r"run\x1b[2J[bold]: 16-10-4, native, numpy " in lines[0]
+    assert lines[1].endswith(r"data\x1b]0;owned\x07.npz: 1500 test samples")
     assert lines[2] == f"accuracy   {result['accuracy']:.4f}"
     assert lines[3] == f"loss       {result['loss']:.4f} (mean cross-entropy)"
     for row, metrics in zip(lines[6:10], result["classes"], strict=True):
@@ -162,23 +148,9 @@ def test_the_tables_are_printed_in_plain_text(capsys):
     matrix = [list(map(int, line.split())) for line in lines[13:]]
     assert matrix == [[label, *row] for label, row in enumerate(result["confusion"])]
     assert not re.search(r"[^ -~\n]", out)
-    assert "(mean cross-entropy, label smoothing 0.1)" in printed(capsys, "runs/smoothed")
-
-
-def test_names_of_files_can_do_no_harm_in_a_terminal(capsys, work, tmp_path):
-    hostile = shutil.copytree(work / RUN, tmp_path / "run\x1b[2J[bold]")
-    data = shutil.copy("data.npz", tmp_path / "data\x1b]0;owned\x07.npz")
-    out = printed(capsys, hostile, "--data", data)
-    assert all(line.isprintable() for line in out.split("\n"))
-    assert r"run\x1b[2J[bold]: 16-10-4" in out
-    assert r"data\x1b]0;owned\x07.npz: 1500 test samples" in out
-
-
-def test_a_class_without_samples_has_no_recall(capsys, tmp_path):
-    np.savez(tmp_path / "one.npz", x=np.zeros((3, FEATURES), np.uint8), y=[0, 0, 0])
-    words = (RUN, "--data", tmp_path / "one.npz")
-    assert metrics_of(capsys, *words)["classes"][1]["recall"] is None
-    assert printed(capsys, *words).splitlines()[7].split()[2] == "-"
+    out = printed(capsys, "runs/smoothed", "--split", "train")
+    assert "data: 200 training samples\n" in out
+    assert "(mean cross-entropy, label smoothing 0.1)" in out
 
 
 @pytest.mark.parametrize(("classes", "shape"), [(31, (31, 31)), (1001, ())])
@@ -203,9 +175,6 @@ def test_the_predictions_of_each_sample_are_written_exactly(capsys, tmp_path):
     assert [tuple(map(int, row[:3])) for row in rows] == list(labels)
     np.testing.assert_array_equal(np.array([row[4:] for row in rows], np.float32), expected, strict=True)
     assert all(row[3] == row[4 + int(row[2])] for row in rows)
-
-
-# What is wrong
 
 
 def complaint(capsys, *words):
@@ -238,20 +207,22 @@ def test_a_damaged_run_is_one_line_and_nothing_changes(capsys, copied, tmp_path,
 
 
 X = np.zeros((3, FEATURES), np.uint8)
-WRONG_DATA = {
-    "other features": (
-        {"x": X[:, :9], "y": [0, 1, 2]},
-        "the network takes rows of 16 features, got an array of shape (3, 9)",
-    ),
-    "more classes": ({"x": X, "y": [0, 4, 9]}, "row 2: label 4: the network tells 4 classes, 0 to 3"),
-    "no labels": ({"x": X}, "has no labels to compare with"),
-    "fewer labels": ({"x": X, "y": [0]}, "they must be as many"),
-    "other names": ({"a": X, "b": [0]}, "expected x_test, or x, or a single array (found: a, b)"),
-    "far too large": ({"x": X + 1e300, "y": [0, 1, 2]}, "the network's outputs are not all finite"),
-}
 
 
-@pytest.mark.parametrize(("arrays", "message"), WRONG_DATA.values(), ids=WRONG_DATA)
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"x": X[:, :9], "y": [0, 1, 2]},
+            "the network takes rows of 16 features, got an array of shape (3, 9)",
+        ),
+        ({"x": X, "y": [0, 4, 9]}, "row 2: label 4: the network tells 4 classes, 0 to 3"),
+        ({"x": X}, "has no labels to compare with"),
+        ({"x": X, "y": [0]}, "they must be as many"),
+        ({"a": X, "b": [0]}, "expected x_test, or x, or a single array (found: a, b)"),
+        ({"x": X + 1e300, "y": [0, 1, 2]}, "the network's outputs are not all finite"),
+    ],
+)
 def test_data_that_do_not_fit_are_one_line(capsys, tmp_path, arrays, message):
     np.savez(tmp_path / "wrong.npz", **arrays)
     assert message in complaint(capsys, RUN, "--data", tmp_path / "wrong.npz")
@@ -273,11 +244,3 @@ def test_a_wrong_command_line_is_one_line_and_nothing_changes(capsys, work, word
     before = files(work)
     assert message in complaint(capsys, *words)
     assert files(work) == before
-
-
-def test_a_gpu_that_is_not_there_is_replaced_with_a_warning(capsys, monkeypatch):
-    monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
-    assert main(["evaluate", RUN, "--device", "cuda", "--json"]) == 0
-    out, err = capsys.readouterr()
-    assert err.startswith("xpnet: warning: --device cuda is not usable: ")
-    assert json.loads(out)["device"] == "cpu"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backend_enum import BackendCase
+from commands import complaint
 
 from xpnet import train
 from xpnet.__main__ import main
@@ -112,12 +113,10 @@ def test_the_record_is_of_the_run_that_train_makes(run):
     assert results.count(("array-api-strict", "cpu")) == 3  # a required device has a row
 
 
-@pytest.mark.parametrize(
-    "words", [("--hidden",), ("--hidden", "4", "3", "--batch-size", "7"), ("--epochs", "0")]
-)
-def test_other_networks_and_batches(run, words, capsys):
-    assert run(*words, "--require", "numpy,array-api-strict") == 0
-    assert "parity holds" in capsys.readouterr().out
+def test_other_networks_and_batches(run, capsys):
+    for words in (["--hidden"], ["--hidden", "4", "3", "--batch-size", "7"], ["--epochs", "0"]):
+        assert run(*words, "--require", "numpy,array-api-strict") == 0
+        assert "parity holds" in capsys.readouterr().out
 
 
 def off_gradients(self, dz, a):
@@ -137,12 +136,7 @@ def off_test_log(self, x, **known):
 @pytest.mark.parametrize(
     ("method", "epoch", "layer", "reason"),
     [
-        (
-            off_gradients,
-            1,
-            1,
-            "epoch 1, step 0, block 0: weight_and_bias_gradients in linear_backward, call 0, ",
-        ),
+        (off_gradients, 1, 1, "epoch 1, step 0, block 0: weight_and_bias_gradients in linear_backward, call"),
         (off_log, 0, None, "epoch 0, block 0: log in cross_entropy, call 0, differs first, at (0, 0): "),
         (off_test_log, None, None, "only the test metrics differ\n"),
     ],
@@ -192,18 +186,16 @@ def test_a_training_that_fails_elsewhere_fails_with_its_reason(run, broken, caps
     assert (first["fingerprint"], first["problem"].startswith(reason)) == (None, True)
 
 
-def test_a_training_that_diverges_with_numpy_is_exit_code_3(run, monkeypatch, capsys):
-    monkeypatch.setitem(ARITHMETICS, "native", type("Broken", (Native,), {"log": diverges}))
-    assert run() == 3
-    assert capsys.readouterr().err.startswith("xpnet: training diverged")
-
-
-def test_ctrl_c_ends_the_command(run, broken):
+def test_a_training_that_diverges_with_numpy_is_exit_code_3_and_ctrl_c_130(run, broken, monkeypatch, capsys):
     def interrupt(self, x):
         raise KeyboardInterrupt
 
     broken(Native, exp=interrupt)
     assert run() == 130
+    capsys.readouterr()
+    monkeypatch.setitem(ARITHMETICS, "native", type("Broken", (Native,), {"log": diverges}))
+    assert run() == 3
+    assert capsys.readouterr().err.startswith("xpnet: training diverged")
 
 
 @pytest.mark.parametrize(
@@ -211,38 +203,28 @@ def test_ctrl_c_ends_the_command(run, broken):
     [
         (("--epochs", "-1"), "--epochs: expected a whole number, 0 or more, got -1"),
         (("--batch-size", "61"), "--batch-size: expected at most the 60 training samples, got 61"),
-        (("--data", "none.npz"), "none.npz: "),
         (("--json", "none/parity.json"), "--json: the folder of none/parity.json does not exist"),
         (("--require", "numpy,keras"), "unknown backend 'keras': expected numpy, cupy, torch, jax"),
         (("--require", "numpy:cuda"), "unknown backend or device 'numpy:cuda': numpy never runs on cuda"),
-        (("--require", "torch:tpu"), "unknown backend or device 'torch:tpu': torch never runs on tpu"),
         (("--require", "cupy"), "--require: cupy on cuda:0: cupy is not installed; to fix it: pip install"),
-        (("--epoch-number", "3"), " (xpnet parity --help)\n"),
+        (("--epoch-number", "3"), " (xpnet parity --help)"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(run, words, message, capsys):
-    assert run(*words) == 2
-    out, err = capsys.readouterr()
-    assert (out, err[:7], err.count("\n")) == ("", "xpnet: ", 1)
-    assert message in err
+@pytest.mark.usefixtures("run")
+def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys):
+    assert message in complaint(capsys, "parity", *WORDS, *words)
 
 
 @pytest.mark.parametrize("name", PRECISION_VARIABLES)
-def test_variables_that_change_precision_are_refused_unless_they_are_0(run, monkeypatch, capsys, name):
-    monkeypatch.setenv(name, "1")
-    assert run("--require", "keras") == 2
-    err = capsys.readouterr().err
-    assert (err.startswith(f"xpnet: {name}=1: "), err.endswith(f"unset {name}\n")) == (True, True)
-    monkeypatch.setenv(name, "0")
-    assert run("--require", "keras") == 2
-    assert "unknown backend" in capsys.readouterr().err
+def test_variables_that_change_precision_are_refused_unless_they_are_0(monkeypatch, capsys, name):
+    for value, start, end in (("1", f"{name}=1: ", f"unset {name}"), ("0", "unknown backend", "")):
+        monkeypatch.setenv(name, value)
+        line = complaint(capsys, "parity", "--require", "keras")
+        assert (line.startswith(start), line.endswith(end)) == (True, True)
 
 
 ROW = runs.ParityResult(
-    *("array-api-strict", "2.13.0+cu126", "cuda:0", "native", "float32", 1e-4),
-    fingerprint="0123456789abcdef",
-    epoch=10,
-    layer=0,
+    *("array-api-strict", "2.13.0+cu126", "cuda:0", "native", "float32", 1e-4, "0123456789abcdef", 10, 0),
     max_ulp=3.2e12,
     max_relative=1.5e-3,
     seconds=123.4,
@@ -265,15 +247,6 @@ def test_infinities_are_text_in_the_record(run, monkeypatch):
     assert (record()["rows"][0]["max_ulp"], record()["rows"][0]["max_relative"]) == ("infinite", 1.5e-3)
 
 
-def test_the_table_is_whole_where_there_is_no_terminal(capsys):
-    parity.print_rows(
-        make_console(width=40), [ROW, replace(ROW, fingerprint=None, seconds=None, max_ulp=None)]
-    )
-    *_, first, second = (re.sub(" +", " ", line) for line in capsys.readouterr().out.splitlines())
-    assert first == "array-api-strict 2.13.0 cuda:0 0123456789ab 10 0 3.2e+12 1.5e-03 123.4 s FAIL"
-    assert second.endswith("cuda:0 - 10 0 - 1.5e-03 - FAIL")
-
-
 def test_a_terminal_shows_progress_and_colours(run, monkeypatch, capsys):
     monkeypatch.setattr(
         parity, "make_console", lambda **options: make_console(force_terminal=True, width=100, **options)
@@ -290,12 +263,10 @@ def test_a_terminal_shows_progress_and_colours(run, monkeypatch, capsys):
     ("name", "device", "short"),
     [
         ("torch", "cpu", "torch"),
-        ("torch:cpu", "cpu", "torch"),
         ("torch:cuda", "cuda:0", "torch:cuda"),
         (" jax:cuda:1", "cuda:1", "jax:cuda:1"),
         ("cupy", "cuda:0", "cupy"),
         ("array-api-strict", "device1", "array-api-strict"),
-        ("array-api-strict:cpu", "cpu", "array-api-strict:cpu"),
     ],
 )
 def test_names_of_devices(name, device, short):

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import commands
@@ -25,15 +24,8 @@ from xpnet.storage.run import Run
 
 RUNS = Path("runs")
 PRINTS = {"a": "aa" * 32, "b": "bb" * 32}
-METRICS = {
-    "train_loss": 0.25,
-    "train_accuracy": 0.9,
-    "test_loss": 0.5,
-    "test_accuracy": 0.8,
-    "test_accuracy_per_class": [0.75, 0.85],
-    "epochs": 5,
-    "seconds": 1.25,
-}
+METRICS = {"train_loss": 0.25, "train_accuracy": 0.9, "test_loss": 0.5, "test_accuracy": 0.8}
+METRICS |= {"test_accuracy_per_class": [0.75, 0.85], "epochs": 5, "seconds": 1.25}
 
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="has no such files and names")
 
@@ -48,16 +40,9 @@ def start(name, out=RUNS, **settings):
     """Start a run as training does; the record holds these settings beside the defaults."""
     config = to_json(TrainConfig(arithmetic="native", **settings, name=name, out=out))
     data = {"name": "tiny", "sha256": "cd" * 32, "training_samples": 6, "test_samples": 4}
-    info = {
-        "command": ["python -m xpnet.train", "--name", name],
-        "config": config,
-        "seed": 0,
-        "device_requested": "auto",
-        "device_used": "cpu",
-        "device_reason": "no driver",
-        "backend": "numpy",
-        "data": {**data, "features": 3, "classes": 2},
-    }
+    device = {"device_requested": "auto", "device_used": "cpu", "device_reason": "no driver"}
+    info = {"command": ["python -m xpnet.train", "--name", name], "config": config, "seed": 0, **device}
+    info |= {"backend": "numpy", "data": {**data, "features": 3, "classes": 2}}
     return Run.start(out, name, False, info)
 
 
@@ -135,9 +120,6 @@ def tree(folder):
     }
 
 
-# list
-
-
 def test_a_list_has_a_line_for_each_run_in_the_order_of_their_start(capsys):
     make("second-by-name", hidden=(7, 5))
     make("first-by-name", status="interrupted", fingerprint="b", dtype="float64")
@@ -163,19 +145,14 @@ def test_a_metric_has_a_column_where_a_run_has_it_and_the_list_shows_or_is_sorte
 
 @not_on_windows
 def test_a_list_has_the_runs_of_a_folder_and_those_three_levels_below_but_no_hidden_ones(capsys):
-    for name in (
-        "alone",
-        "project/five/seed-1",
-        "project/a/b/too-deep",
-        ".replaced-00/hidden",
-        "five/seed-0",
-    ):
+    (RUNS / "pictures" / "old").mkdir(parents=True)
+    assert printed_with_note(capsys, "list", "--json") == ("[]\n", "no run in runs")
+    for name in ("alone", "project/five/seed-1", "project/a/b/too-deep", ".hidden/run", "five/seed-0"):
         make(Path(name).name, RUNS / Path(name).parent)
     (RUNS / "five" / "summary.json").write_text("{}")
     (RUNS / "loop").symlink_to(RUNS.resolve())
     (RUNS / "notes.txt").write_text("mine")
     (RUNS / "metrics.jsonl").write_text("mine")
-    (RUNS / "pictures" / "old").mkdir(parents=True)
     names = ["id", "alone", "project/five/seed-1", "five/seed-0"]
     assert column(printed(capsys, "list")) == names
     assert column(printed(capsys, "list", RUNS)) == column(printed(capsys, "list", "--out", RUNS)) == names
@@ -184,25 +161,20 @@ def test_a_list_has_the_runs_of_a_folder_and_those_three_levels_below_but_no_hid
 
 
 @pytest.mark.parametrize(
-    ("sort", "order"),
+    ("sort", "order", "reverse"),
     [
-        ("test_accuracy", "high low none"),
-        ("test_loss", "low high none"),
-        ("best_epoch", "low high none"),
-        ("id", "high low none"),
-        ("status", "low high none"),
-        ("started", "none low high"),
+        ("test_accuracy", "high low none", "low high none"),
+        ("test_loss", "low high none", "high low none"),
+        ("status", "low high none", "none low high"),
+        ("started", "none low high", "high low none"),
     ],
 )
-def test_lists_are_sorted_by_any_metric_best_accuracy_first_and_nothing_last(capsys, sort, order):
+def test_lists_are_sorted_by_any_metric_best_accuracy_first_and_nothing_last(capsys, sort, order, reverse):
     start("none").finish("failed")
-    make("low", metrics={"test_accuracy": 0.1, "test_loss": 0.2, "best_epoch": 1})
-    make("high", metrics={"test_accuracy": 0.7, "test_loss": 0.9, "best_epoch": 4})
+    make("low", metrics={"test_accuracy": 0.1, "test_loss": 0.2})
+    make("high", metrics={"test_accuracy": 0.7, "test_loss": 0.9})
     assert column(printed(capsys, "list", "--sort", sort))[1:] == order.split()
-    known = [name for name in order.split() if sort in ("id", "status", "started") or name != "none"]
-    turned = known[::-1] if sort != "status" else ["none", "low", "high"]
-    expected = turned + [name for name in order.split() if name not in known]
-    assert column(printed(capsys, "list", "--sort", sort, "--reverse"))[1:] == expected
+    assert column(printed(capsys, "list", "--sort", sort, "--reverse"))[1:] == reverse.split()
 
 
 @pytest.mark.parametrize(("action", "flag"), [("list", "--sort"), ("best", "--metric")])
@@ -223,24 +195,11 @@ def test_json_and_csv_say_what_the_list_says_and_every_metric(capsys):
     assert [each["id"] for each in objects] == ["five/b", "a"]
     assert [row["id"] for row in rows] == ["a", "five/b"]
     metrics = {name: value for name, value in METRICS.items() if "class" not in name}
-    assert objects[1] == {
-        "id": "a",
-        "status": "completed",
-        "started": read_run(RUNS / "a")["started"],
-        "network": "3-10-2",
-        "arithmetic": "native float32",
-        "backend": "numpy",
-        "folder": "runs/a",
-        "fingerprint": PRINTS["a"],
-        "metrics": metrics,
-    }
+    expected = {"id": "a", "status": "completed", "started": read_run(RUNS / "a")["started"]}
+    expected |= {"network": "3-10-2", "arithmetic": "native float32", "backend": "numpy"}
+    assert objects[1] == expected | {"folder": "runs/a", "fingerprint": PRINTS["a"], "metrics": metrics}
     assert metrics.items() <= {name: json.loads(rows[0][name]) for name in metrics}.items()
     assert [row["best_epoch"] for row in rows] == ["", "3"]
-
-
-def test_a_folder_without_runs_is_an_empty_list_and_a_note(capsys):
-    (RUNS / "other").mkdir(parents=True)
-    assert printed_with_note(capsys, "list", "--json") == ("[]\n", "no run in runs")
 
 
 def test_a_pipe_gets_every_column_and_a_terminal_colours_and_only_the_columns_that_fit(capsys):
@@ -267,12 +226,9 @@ def test_the_list_loads_no_array_library_and_escapes_what_the_output_cannot_enco
     command = [sys.executable, "-c", code]
     out = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
     *table, loaded = out.decode("ascii").splitlines()
-    assert column("\n".join(table)) == ["id", r"gr\xf6\xdfe"]
+    assert [line.split()[0] for line in table] == ["id", r"gr\xf6\xdfe"]
     assert "xpnet.cli.runs.details" in loaded.split()
     assert not {"numpy", "pandas", "torch", "jax", "cupy", "safetensors"} & set(loaded.split())
-
-
-# Runs that have not ended
 
 
 WORK = """\
@@ -283,19 +239,13 @@ print("started", flush=True); sys.stdin.read()
 """
 
 
-def age(folder, seconds=60.0):
-    """Let run.json be older than the time in which a run takes its lock."""
-    then = time.time() - seconds
-    os.utime(folder / "run.json", (then, then))
-
-
 def test_a_run_is_running_while_its_process_lives_and_killed_when_that_is(capsys):
     command = [sys.executable, "-c", WORK, str(Path(__file__).parent), str(Path(commands.__file__).parent)]
     pipe = subprocess.PIPE
     folder = RUNS / "worked-on"
     with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
         assert process.stdout.readline().strip() == b"started"
-        age(folder)
+        os.utime(folder / "run.json", (0, 0))  # older than the time in which a run takes its lock
         line = printed(capsys, "list").splitlines()[1].split()
         process.kill()
     assert line[:2] == ["worked-on", "running"]
@@ -306,30 +256,20 @@ def test_a_run_is_running_while_its_process_lives_and_killed_when_that_is(capsys
     assert "  status                  killed\n" in output
     assert "metrics so far" in output
     assert "xpnet train --resume runs/worked-on" in output
-    assert printed_json(capsys, "show", "worked-on")["status"] == "killed"
     assert tree(folder) == before
     assert Run.reopen(folder).id == "worked-on"  # the lock was tried, and is free
 
 
-def test_a_run_that_may_be_about_to_take_its_lock_is_left_in_peace(capsys, monkeypatch):
-    monkeypatch.setattr(find, "LOCK_GRACE", 600.0)
-    start("new")
-    monkeypatch.setattr(find, "is_locked", lambda _: pytest.fail("the lock was tried"))
-    assert column(printed(capsys, "list"), 1) == ["status", "running"]
-
-
-def test_a_run_that_ends_while_it_is_looked_at_has_ended(capsys, monkeypatch):
-    run = start("ending")
-
-    def worked_on(_):
-        run.finish("completed", metrics=METRICS, fingerprint=PRINTS["a"])
-        return False
-
-    monkeypatch.setattr(find, "_is_in_use", worked_on)
-    assert printed(capsys, "list").splitlines()[1].split()[:2] == ["ending", "completed"]
-
-
-# Damaged and hostile folders
+def test_a_run_that_may_be_about_to_take_its_lock_is_left_in_peace_and_one_that_ends_meanwhile_has_ended(
+    capsys, monkeypatch
+):
+    run = start("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(find, "is_locked", lambda _: pytest.fail("the lock was tried"))
+        patch.setattr(find, "LOCK_GRACE", 600.0)
+        assert column(printed(capsys, "list"), 1) == ["status", "running"]
+    monkeypatch.setattr(find, "_is_in_use", lambda _: run.finish("completed"))
+    assert column(printed(capsys, "list"), 1) == ["status", "completed"]
 
 
 def huge(path):
@@ -345,6 +285,7 @@ def huge(path):
         (lambda path: path.write_bytes(b'{"name": "another program\'s"}'), "schema_version: expected 1"),
         (huge, "has 8388609 bytes, more than 8388608"),
         (Path.mkdir, "cannot be read (Is a directory)"),
+        (os.mkfifo, "is not a regular file"),
         (lambda path: path.symlink_to("nowhere"), "cannot be read"),
         (lambda path: path.with_name("metrics.jsonl").touch(), "cannot be read"),
         (lambda path: path.with_name(".lock").touch(), "cannot be read"),
@@ -366,10 +307,8 @@ def test_a_damaged_run_is_left_out_with_a_note_and_refused_by_name(capsys, put, 
 ODD = [
     {"config": {}, "data": {"name": "", "sha256": ""}, "versions": {}, "git": {"commit": 5, "dirty": True}},
     {"metrics": None, "fingerprint": None},
-    {"metrics": {}, "command": [], "resumed": ["", "x"]},
-    {"metrics": {"test_accuracy": None, "test_accuracy_per_class": [None, 1]}},
-    {"metrics": {"test_accuracy": 10**400, "seconds": -1e300, "epochs": 10**300}},
-    {"error": "x" * 10**6, "started": "", "backend": ""},
+    {"metrics": {"test_accuracy": None, "test_accuracy_per_class": [None, 1]}, "command": [], "started": ""},
+    {"metrics": {"test_accuracy": 10**400, "seconds": -1e300, "epochs": 10**300}, "error": "x" * 10**6},
 ]
 
 
@@ -377,7 +316,6 @@ ODD = [
 def test_a_record_that_says_little_or_much_is_shown_as_far_as_it_goes(capsys, changes):
     edit(make("odd"), **changes)
     make("good")
-    assert "odd" in column(printed(capsys, "list"))
     assert "odd" in column(printed(capsys, "list", "--sort", "test_accuracy"))
     assert printed(capsys, "show", "odd").startswith("odd\n")
     assert printed(capsys, "compare", "odd", "good", "--all").startswith("settings")
@@ -404,41 +342,26 @@ ESCAPED = r"\x1b]0;owned\x07\x1b[31mred\x9b2J\x7f\r\n\u202e[bold]b"
 @pytest.fixture
 def evil_run():
     """A run with control characters wherever text can be, its name among them, beside a good one."""
-    folder = make("evil")
-    evil = {EVIL: EVIL}
-    config = {**json.loads((folder / "run.json").read_text())["config"], **evil}
+    folder, evil = make("evil"), {EVIL: EVIL}
     (folder / "metrics.jsonl").write_text(json.dumps({"epoch": 1, EVIL: 2.0}) + "\n")
-    texts = ("id", "started", "ended", "backend", "device_used", "device_reason", "error")
-    edit(
-        folder,
-        **dict.fromkeys((*texts, "python", "platform", "fingerprint"), EVIL),
-        config={**config, "arithmetic": EVIL},
-        data={**evil, "name": EVIL, "sha256": EVIL},
-        versions=evil,
-        git={"commit": EVIL, "dirty": True},
-        command=[EVIL, EVIL],
-        resumed=[EVIL],
-        metrics={**METRICS, EVIL: 0.5, EVIL + "s": [0.5]},
-    )
+    texts = ("id", "started", "ended", "backend", "device_used", "device_reason", "error", "python")
+    changes = dict.fromkeys((*texts, "fingerprint"), EVIL) | {"command": [EVIL, EVIL], "resumed": [EVIL]}
+    changes |= {"data": {**evil, "name": EVIL, "sha256": EVIL}, "git": {"commit": EVIL, "dirty": True}}
+    changes |= {"config": {**read_run(folder)["config"], **evil, "arithmetic": EVIL}, "versions": evil}
+    edit(folder, **changes, metrics={**METRICS, EVIL: 0.5, EVIL + "s": [0.5]})
     make("good")
     return folder.rename(RUNS / EVIL)
 
 
+SORTED, COMPARED, BEST = ("list", "--sort", EVIL), ("compare", "good", EVIL), ("best", "--metric", EVIL)
+
+
 @not_on_windows
 @pytest.mark.parametrize(
-    "words",
-    [
-        ("list",),
-        ("list", "--sort", "epochs"),
-        ("list", "--sort", EVIL),
-        ("show", EVIL),
-        ("compare", "good", EVIL),
-        ("compare", "good", EVIL, "--all"),
-        ("best", "--metric", EVIL),
-    ],
-    ids=lambda words: plain(" ".join(words)),
+    "words", [("list",), SORTED, ("show", EVIL), (*COMPARED, "--all"), BEST], ids=lambda words: words[0]
 )
-def test_control_characters_never_reach_the_terminal(capsys, evil_run, words):
+@pytest.mark.usefixtures("evil_run")
+def test_control_characters_never_reach_the_terminal(capsys, words):
     for form in ([], ["--json"], ["--csv"]):
         out = printed(capsys, *words, *form)
         assert all(line.isprintable() for line in out.split("\n"))
@@ -447,98 +370,69 @@ def test_control_characters_never_reach_the_terminal(capsys, evil_run, words):
 
 
 @not_on_windows
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("show", EVIL),
-        ("show", f"no {EVIL}"),
-        ("compare", EVIL, EVIL),
-        ("list", EVIL),
-        ("list", "--sort", EVIL),
-        ("best", "--metric", EVIL),
-        (EVIL,),
-        ("list", f"--{EVIL}"),
-        ("list",),
-    ],
-    ids=lambda words: plain(" ".join(words)),
-)
-def test_control_characters_never_reach_the_terminal_in_messages_and_notes(capsys, evil_run, words):
+def test_control_characters_never_reach_the_terminal_in_messages_and_notes(capsys, evil_run):
     (evil_run / "run.json").write_text("damaged")
-    assert main([*words]) == (0 if words == ("list",) else 2)
-    err = capsys.readouterr().err
-    assert all(line.isprintable() for line in err.split("\n"))
-    assert r"\x1b]0;owned" in err.splitlines()[-1]
+    unknown = [("show", f"no {EVIL}"), ("list", EVIL), (EVIL,), ("list", f"--{EVIL}")]
+    for words in [("list",), SORTED, ("show", EVIL), COMPARED, BEST, *unknown]:
+        assert main([*words]) == (0 if words == ("list",) else 2)
+        err = capsys.readouterr().err
+        assert all(line.isprintable() for line in err.split("\n"))
+        assert r"\x1b]0;owned" in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("text", "output"),
-    [
-        ("plain text 1-2_ü", "plain text 1-2_ü"),
-        ("\x1b[0m a\tb\nc\r \x00\x7f\x9b", r"\x1b[0m a\tb\nc\r \x00\x7f\x9b"),
-        ("\u202e\u2028\u200b", r"\u202e\u2028\u200b"),
-        ("\ud800\U000e0001", r"\ud800\U000e0001"),
-    ],
-)
-def test_text_is_printable_and_otherwise_unchanged(text, output):
-    assert plain(text) == output
-
-
-def test_long_text_loses_its_middle():
+def test_text_is_printable_and_otherwise_unchanged_and_long_text_loses_its_middle():
+    assert plain("plain text 1-2_ü") == "plain text 1-2_ü"
+    assert plain("\x1b[0m\t\n\r\0\x7f\x9b\u2028\u200b") == r"\x1b[0m\t\n\r\x00\x7f\x9b\u2028\u200b"
+    assert plain("\ud800\U000e0001") == r"\ud800\U000e0001"
     assert format_value("a" * 44) == "a" * 44
     assert format_value("start" + "-" * 100 + "end") == "start---------------" + "..." + "-" * 18 + "end"
-
-
-# show
 
 
 def test_show_says_everything_about_a_run(capsys):
     make("a", hidden=(7,), learning_rate=0.25)
     out = printed(capsys, "show", "a")
-    record, samples = read_run(RUNS / "a"), "training_samples 6, test_samples 4, features 3, classes 2"
-    for line in [
-        "a",
-        "  status                  completed",
-        "  folder                  runs/a",
-        f"  started                 {record['started']}",
-        f"  ended                   {record['ended']}",
-        "  command                 python -m xpnet.train --name a",
-        "  network                 3-7-2",
-        "  device_used             cpu",
-        "  device_reason           no driver",
-        f"  data                    name tiny, sha256 {'cd' * 32}, {samples}",
-        f"  python                  {record['python']}",
-        f"  fingerprint             {PRINTS['a']}",
-        "* hidden                  [7]",
-        "* learning_rate           0.25",
-        "  momentum                -",
-        "  test_accuracy           0.8000",
-        "  class  test_accuracy_per_class",
-        "      1                   0.8500",
-        "  epoch  train_loss  seconds",
-        "      5      0.5000      1.2",
-        "evaluate                xpnet evaluate runs/a",
-    ]:
-        assert line in out.splitlines()
+    record = read_run(RUNS / "a")
+    for line in f"""
+a
+status completed
+folder runs/a
+started {record["started"]}
+ended {record["ended"]}
+command python -m xpnet.train --name a
+network 3-7-2
+device_reason no driver
+data name tiny, sha256 {"cd" * 32}, training_samples 6, test_samples 4, features 3, classes 2
+python {record["python"]}
+fingerprint {PRINTS["a"]}
+* hidden [7]
+* learning_rate 0.25
+momentum -
+test_accuracy 0.8000
+class test_accuracy_per_class
+1 0.8500
+epoch train_loss seconds
+5 0.5000 1.2
+evaluate xpnet evaluate runs/a""".strip().splitlines():
+        assert line in squeezed(out)
     assert set(record["config"]) <= {line[2:].split()[0] for line in out.splitlines() if line[2:]}
     assert "--resume" not in out
 
 
 def test_runs_are_named_by_their_id_or_their_folder(capsys, tmp_path):
     make("a", RUNS / "five")
-    for name in ("five/a", "runs/five/a", "./runs/five/a", "runs/five/a/"):
+    for name in ("five/a", "./runs/five/a/"):
         assert printed(capsys, "show", name).startswith("five/a\n")
     folder = make("a", tmp_path / "elsewhere")
     assert printed(capsys, "show", folder).startswith(f"{folder}\n")
     assert printed(capsys, "show", "a", "--out", "elsewhere").startswith("a\n")
 
 
-@pytest.mark.parametrize("out", ["runs", "elsewhere"])
-def test_show_without_a_name_shows_the_newest(capsys, out):
+def test_show_without_a_name_shows_the_newest(capsys):
     for folder, name, year in (("", "b", 2030), ("trials", "seed-0", 2031), ("", "a", 2029)):
-        edit(make(name, Path(out, folder)), started=f"{year}-01-01T00:00:00.000+00:00")
-    output, note = printed_with_note(capsys, "show", "--out", out, "--json")
-    assert note == f"no RUN given: using the newest, {out}/trials/seed-0"
-    assert output == printed(capsys, "show", "trials/seed-0", "--out", out, "--json")
+        edit(make(name, Path("elsewhere", folder)), started=f"{year}-01-01T00:00:00.000+00:00")
+    output, note = printed_with_note(capsys, "show", "--out", "elsewhere", "--json")
+    assert note == "no RUN given: using the newest, elsewhere/trials/seed-0"
+    assert output == printed(capsys, "show", "trials/seed-0", "--out", "elsewhere", "--json")
 
 
 @pytest.mark.parametrize("left_out", ["no model", "running", "failed", "damaged"])
@@ -573,17 +467,15 @@ def test_a_long_history_is_shown_in_forty_lines_with_both_ends(capsys):
     for epoch in range(100):
         run.log({"epoch": epoch})
     run.finish("completed", metrics=METRICS)
-    out = printed(capsys, "show", "long")
-    title, _, *rest = out[out.index("history") :].splitlines()
+    title, _, *rest = printed(capsys, "show", "long").partition("history")[2].splitlines()
     epochs = [int(line) for line in rest[: rest.index("")]]
-    assert title == "history (40 of 100 lines; --csv gives all)"
+    assert title == " (40 of 100 lines; --csv gives all)"
     assert len(epochs) == details.LINES == len(set(epochs))
     assert (epochs[0], epochs[-1]) == (0, 99)
 
 
-@pytest.mark.parametrize("status", ["interrupted", "failed"])
-def test_a_run_that_can_go_on_is_shown_with_the_command_for_it(capsys, status):
-    start("my run").finish(status, error="no more space")
+def test_a_run_that_can_go_on_is_shown_with_the_command_for_it(capsys):
+    start("my run").finish("failed", error="no more space")
     out = printed(capsys, "show", "my run")
     assert "xpnet train --resume 'runs/my run'\n" in out
     assert "  error                   no more space\n" in out
@@ -604,56 +496,36 @@ def test_trials_are_shown_with_their_summary(capsys):
     assert "best of all learning rates: lr-0.1\n" in printed(capsys, "show", "five")
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"over": 5', "[" * 9000])
-def test_a_damaged_summary_is_refused(capsys, content):
-    (make_trials(0) / "summary.json").write_text(content)
-    assert complaint(capsys, "show", "five").startswith("runs/five/summary.json: damaged")
-
-
-@pytest.mark.parametrize(
-    "content", ['{"over": 5, "figures": []}', '{"figures": {"a": 5, "b": {"mean": "x"}}, "best": 1}']
-)
-def test_a_summary_with_values_of_other_kinds_is_shown_as_far_as_it_goes(capsys, content):
-    (make_trials(0) / "summary.json").write_text(content)
-    assert "five/seed-0" in printed(capsys, "show", "five")
-
-
-# compare
+def test_a_damaged_summary_is_refused_and_one_of_other_kinds_of_values_shown_as_far_as_it_goes(capsys):
+    summary = make_trials(0) / "summary.json"
+    for content in ("", "[]", '{"over": 5', "[" * 9000):
+        summary.write_text(content)
+        assert complaint(capsys, "show", "five").startswith(f"{summary}: damaged")
+    for content in ('{"over": 5, "figures": []}', '{"figures": {"a": 5, "b": {"mean": "x"}}, "best": 1}'):
+        summary.write_text(content)
+        assert "five/seed-0" in printed(capsys, "show", "five")
 
 
 def test_compare_shows_the_settings_that_differ_and_the_metrics(capsys):
     make("a", learning_rate=0.1, optimizer="adam")
     make("b", learning_rate=0.2, optimizer="adam", metrics={"best_epoch": 4, "test_accuracy": 0.5})
-    assert squeezed(printed(capsys, "compare", "a", "b")) == [
-        "settings a b",
-        "learning_rate 0.1 0.2",
-        "",
-        "surroundings: no difference",
-        "",
-        "metrics a b",
-        "train_loss 0.2500 0.2500",
-        "train_accuracy 0.9000 0.9000",
-        "test_loss 0.5000 0.5000",
-        "test_accuracy 0.8000 0.5000",
-        "epochs 5 5",
-        "seconds 1.2 1.2",
-        "best_epoch - 4",
-        "",
-        "fingerprints agree: the parameters are the same, bit for bit",
-    ]
+    settings, surroundings, metrics, verdict = printed(capsys, "compare", "a", "b").split("\n\n")
+    assert squeezed(settings) == ["settings a b", "learning_rate 0.1 0.2"]
+    assert surroundings == "surroundings: no difference"
+    heading, *_, accuracy, _, seconds, best = squeezed(metrics)
+    assert (heading, accuracy) == ("metrics a b", "test_accuracy 0.8000 0.5000")
+    assert (seconds, best) == ("seconds 1.2 1.2", "best_epoch - 4")
+    assert verdict == "fingerprints agree: the parameters are the same, bit for bit\n"
 
 
 def test_compare_all_shows_what_is_equal_too_and_marks_what_differs(capsys):
     make("a", learning_rate=0.1)
     make("b", learning_rate=0.2)
     edit(RUNS / "b", backend="torch")
-    lines = [line.split() for line in printed(capsys, "compare", "a", "b", "--all").splitlines()]
-    assert ["*", "learning_rate", "0.1", "0.2"] in lines
-    assert ["optimizer", "sgd", "sgd"] in lines
-    assert ["*", "name", "a", "b"] in lines
-    assert ["*", "backend", "numpy", "torch"] in lines
-    assert ["device", "cpu", "cpu"] in lines
-    assert {line[0 if line[0] != "*" else 1] for line in lines if line} >= set(to_json(TrainConfig()))
+    lines = squeezed(printed(capsys, "compare", "a", "b", "--all"))
+    marked = {"* learning_rate 0.1 0.2", "* name a b", "* backend numpy torch"}
+    assert {"optimizer sgd sgd", "device cpu cpu"} | marked <= set(lines)
+    assert {line.removeprefix("* ").split()[0] for line in lines if line} >= set(to_json(TrainConfig()))
 
 
 def test_compare_highlights_on_a_terminal():
@@ -661,13 +533,10 @@ def test_compare_highlights_on_a_terminal():
     make("b", learning_rate=0.2, metrics={"test_accuracy": 0.5, "test_loss": 0.4})
     comparison = details.compare_runs(survey(RUNS).runs, everything=True)
     text = on_terminal(100, details.print_comparison, comparison, everything=True)
-    assert re.search("\x1b\\[33m0\\.1 *\x1b\\[0m", text)
     assert re.search("\x1b\\[33m\\* learning_rate *\x1b\\[0m", text)
     assert "\x1b[33m  optimizer" not in text
-    assert "\x1b[32m0.8000\x1b[0m" in text
-    assert "\x1b[32m0.4000\x1b[0m" in text
-    assert "\x1b[32m0.5000\x1b[0m" not in text
-    assert "\x1b[32m0.9000\x1b[0m" not in text  # both have it
+    green = re.findall("\x1b\\[32m(0\\.[0-9]+)\x1b", text)
+    assert sorted(green) == ["0.4000", "0.8000"]  # the best of those that differ
 
 
 def test_a_narrow_terminal_gets_several_tables():
@@ -699,13 +568,14 @@ def test_compare_says_whether_the_fingerprints_agree(capsys, prints, verdict, ag
 
 
 def test_compare_prints_json_and_csv_with_a_folder_of_trials_for_its_runs(capsys):
-    make("a", learning_rate=0.1)
-    make_trials(0, 1)
+    edit(make("a"), config={"seed": 0, "flag": True, "hidden": [10]})
+    edit(make_trials(0, 1) / "seed-1", config={"seed": 1, "flag": 1, "hidden": [4, 3]})
+    edit(RUNS / "five/seed-0", config={"seed": 0, "flag": True, "hidden": [10]})
     compared = printed_json(capsys, "compare", "a", "five")
-    default = TrainConfig().learning_rate
     assert compared["runs"] == ["a", "five/seed-0", "five/seed-1"]
-    assert compared["settings"].pop("seed") == [0, 0, 1]
-    assert compared["settings"] in ({}, {"learning_rate": [0.1, default, default]})
+    settings = {"flag": [True, True, 1], "hidden": [[10], [10], [4, 3]]}
+    settings |= {"seed": [0, 0, 1]}
+    assert repr(dict(sorted(compared["settings"].items()))) == repr(settings)  # true is not 1
     assert compared["surroundings"] == {}
     assert compared["metrics"]["test_accuracy"] == [0.8] * 3
     rows = list(csv.reader(io.StringIO(printed(capsys, "compare", "a", "five", "--csv"))))
@@ -713,16 +583,6 @@ def test_compare_prints_json_and_csv_with_a_folder_of_trials_for_its_runs(capsys
     assert ["setting", "seed", "0", "0", "1"] in rows
     assert ["metric", "epochs", "5", "5", "5"] in rows
     assert rows[-1] == ["fingerprint", "fingerprint", *[PRINTS["a"]] * 3]
-
-
-def test_true_and_one_differ_and_lists_are_values(capsys):
-    edit(make("a"), config={"flag": True, "hidden": [10]})
-    edit(make("b"), config={"flag": 1, "hidden": [4, 3]})
-    settings = printed_json(capsys, "compare", "a", "b")["settings"]
-    assert repr(settings) == repr({"flag": [True, 1], "hidden": [[10], [4, 3]]})
-
-
-# best
 
 
 def test_best_is_chosen_by_validation_accuracy_where_there_is_one(capsys):
@@ -750,24 +610,20 @@ def test_best_says_so_when_the_test_accuracy_has_to_decide(capsys):
     assert note.startswith("chosen by test_accuracy, ")
 
 
-@pytest.mark.parametrize(
-    ("metric", "name"), [("test_accuracy", "b"), ("test_loss", "c"), ("seconds", "a"), ("epochs", "d")]
-)
-def test_best_takes_any_metric_and_of_equal_runs_that_of_the_lower_loss_then_the_first(capsys, metric, name):
+def test_best_takes_any_metric_and_of_equal_runs_that_of_the_lower_loss_then_the_first(capsys):
     make("a", metrics={"test_accuracy": 0.1, "test_loss": 0.9, "seconds": 1.0})
     make("equal", metrics={"test_accuracy": 0.3, "test_loss": 0.9, "seconds": 2.0})
     make("b", metrics={"test_accuracy": 0.3, "test_loss": 0.8, "seconds": 2.0})
-    make("c", metrics={"test_accuracy": 0.2, "test_loss": 0.7, "seconds": 3.0})
-    for each in ("d", "e"):
+    for each in ("c", "d"):
         make(each, metrics={"test_accuracy": 0.2, "test_loss": 0.9, "epochs": 1})
-    best = printed_json(capsys, "best", "--metric", metric)
-    assert (best["id"], best["chosen_by"]) == (name, metric)
-    assert best["commands"]["evaluate"] == f"xpnet evaluate runs/{name}"
-    assert printed(capsys, "best", "--metric", metric).splitlines()[0] == name
-    assert printed(capsys, "best", "--metric", metric, "--csv").splitlines()[1].startswith(f"{name},compl")
-
-
-# Bad input
+    for metric, name in (("test_accuracy", "b"), ("test_loss", "b"), ("seconds", "a"), ("epochs", "c")):
+        best = printed_json(capsys, "best", "--metric", metric)
+        assert (best["id"], best["chosen_by"]) == (name, metric)
+        assert best["commands"]["evaluate"] == f"xpnet evaluate runs/{name}"
+        assert printed(capsys, "best", "--metric", metric).splitlines()[0] == name
+        assert (
+            printed(capsys, "best", "--metric", metric, "--csv").splitlines()[1].startswith(f"{name},compl")
+        )
 
 
 @pytest.mark.parametrize(
@@ -775,17 +631,13 @@ def test_best_takes_any_metric_and_of_equal_runs_that_of_the_lower_loss_then_the
     [
         ((), "the following arguments are required: ACTION (xpnet runs --help)"),
         (("fly",), "argument ACTION: invalid choice: 'fly'"),
-        (("show", "--out", "runs/empty"), "no run in runs/empty: xpnet train makes one; or give"),
         (("show", "--out", "absent"), "no run in absent: xpnet train makes one; or give RUN"),
         (("show", "--out", "file"), "file: cannot be read (Not a directory): expected a folder"),
-        (("list", "--colour"), "unrecognized arguments: --colour (xpnet runs --help)"),
         (("list", "--json", "--csv"), "argument --csv: not allowed with argument --json"),
-        (("list", "runs", "--out", "runs"), "argument --out: not allowed with argument FOLDER"),
         (("list", "absent"), "absent: cannot be read (No such file or directory): expected a folder"),
         (("list", "a\0b"), r"a\x00b: cannot be read (not a path): expected a folder"),
         (("show", "absent"), "absent: no such run in runs, and no such folder"),
         (("show", "empty"), "runs/empty: no run in it"),
-        (("show", "file"), "file: no such run in runs, and no such folder"),
         (("compare", "a"), "expected two runs or more to compare, got 1"),
         (("compare", "a", "empty"), "runs/empty: no run in it"),
         (("best", "runs/empty"), "no run here has ended with results"),
@@ -797,15 +649,4 @@ def test_bad_input_is_one_line_and_changes_nothing(capsys, words, message):
     Path("file").touch()
     before = tree(Path())
     assert complaint(capsys, *words).startswith(message)
-    assert tree(Path()) == before
-
-
-def test_no_command_changes_anything(capsys):
-    make("a")
-    make("b", RUNS / "five")
-    age(start("running").folder)
-    before = tree(Path())
-    for words in (["list"], ["show", "running"], ["show", "five"], ["compare", "a", "running"]):
-        assert main(words) == 0
-    assert main(["best", "--metric", "seconds"]) == 0
     assert tree(Path()) == before

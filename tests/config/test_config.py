@@ -1,8 +1,8 @@
 """Settings: flags, TOML files, their order of precedence, and what each value may be."""
 
 import inspect
-import itertools
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -47,9 +47,6 @@ def toml(tmp_path: Path) -> Any:
     return write
 
 
-# What each setting may be
-
-
 class Kind(NamedTuple):
     """What settings of a kind may be: the names, the rule in words, values that break it, allowed values."""
 
@@ -83,21 +80,7 @@ NAN, INFINITY = float("nan"), float("inf")
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 LETTERS = st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="/\\")
 NAME = st.text(LETTERS, min_size=1).filter(lambda name: bool(name.strip()) and not name.startswith("."))
-BAD_NAMES = [
-    "",
-    " ",
-    ".",
-    "..",
-    ".hidden",
-    "a/b",
-    "/a",
-    "a\\b",
-    "a\0b",
-    "a\nb",
-    "a\x1bb",
-    "a\x85b",
-    "a\u2028b",
-]
+BAD_NAMES = ["", " ", ".hidden", "a/b", "a\\b", "a\0b", "a\nb", "a\x1bb", "a\x85b", "a\u2028b"]
 FOLDER_NAME = "a folder name without / or \\, control characters or a leading dot"
 UNITS = st.lists(st.integers(1, 10**6), max_size=5).map(tuple)
 TRACKERS = st.lists(st.sampled_from(get_args(types.TrackerName)), unique=True).map(tuple)
@@ -106,6 +89,7 @@ SHARE, SHARES = "a number from 0 to below 1", st.floats(0, 1, exclude_max=True)
 ABOVE_0, POSITIVE = "a finite number above 0", st.floats(0, exclude_min=True, allow_infinity=False)
 RATES, RATE_LISTS = f"{ABOVE_0}, or several different ones", st.lists(POSITIVE, min_size=2, unique=True)
 BAD_RATES = (0.0, -0.1, NAN, INFINITY, True, (), (0.1, 0.0), (0.1, 0.1))
+UP_TO_1, SOME_TRACKERS = "a number above 0, at most 1", "some of wandb, trackio, mlflow, each once"
 SEED = f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})"
 OPTIMIZER = "one of sgd, momentum, nesterov, adam, adamw"
 SWITCHES = "batch_norm require_device overwrite report quiet debug"
@@ -125,9 +109,7 @@ KINDS = [
     Kind("clip_norm max_norm checkpoint_seconds", ABOVE_0, (0, 0.0, -2.0, NAN, INFINITY, 10**400), POSITIVE),
     Kind("learning_rate", RATES, BAD_RATES, POSITIVE | RATE_LISTS.map(tuple)),
     Kind("weight_decay", "a finite number, 0 or more", (-1e-4, INFINITY, NAN), st.just(0.0) | POSITIVE),
-    Kind(
-        "schedule_factor", "a number above 0, at most 1", (0.0, 1.5, NAN), st.floats(0, 1, exclude_min=True)
-    ),
+    Kind("schedule_factor", UP_TO_1, (0.0, 1.5, NAN), st.floats(0, 1, exclude_min=True)),
     limit("augment_shift", 1000, "pixels"),
     limit("augment_rotate", 180, "degrees"),
     limit("augment_scale", 0.9, "a share of the size"),
@@ -144,38 +126,29 @@ KINDS = [
     one_of("dtype", types.DType),
     one_of("backend", types.BackendName),
     Kind("device", "auto, cpu, cuda or cuda:N", ("", "cuda 1"), DEVICES),
-    Kind(
-        "track", "some of wandb, trackio, mlflow, each once", (("wand",), ("wandb",) * 2, "wandb"), TRACKERS
-    ),
+    Kind("track", SOME_TRACKERS, (("wand",), ("wandb",) * 2, "wandb"), TRACKERS),
     Kind("name", FOLDER_NAME, (*BAD_NAMES, "a\ud800b", 3), NAME),
     Kind(SWITCHES, "true or false", (1, 0, "no"), st.booleans()),
 ]
 KIND_OF = {name: kind for kind in KINDS for name in kind.names.split()}
 
 
-def test_every_setting_has_a_kind() -> None:
-    assert sorted(KIND_OF) == sorted(NAMES)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bad_value_is_refused_in_one_line_with_flag_and_what_is_allowed(name: str) -> None:
     kind, without = KIND_OF[name], (None,) if getattr(DEFAULT, name) is not None else ()
+    message = re.escape(f"{flag(name)}: expected {kind.expected}, got ")
     for value in (*kind.bad, *without):
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigError, match=f"^{message}[^\n]*$"):
             TrainConfig(**{name: value})
-        assert str(caught.value).startswith(f"{flag(name)}: expected {kind.expected}, got ")
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "got"),
     [
         ("data", Path("a\0b"), r'"a\u0000b"'),
-        ("hidden", (3, 0), "[3, 0]"),
         ("dropout", NAN, "NaN"),
         ("batch_norm", None, "null"),
         ("normalize", "standardise", '"standardise": did you mean standardize?'),
-        ("activation", "LeakyReLU", '"LeakyReLU": did you mean leaky-relu?'),
         ("activation", "x", '"x"'),
         ("name", "/" * 10_000, f'"{"/" * 56}...'),
     ],
@@ -184,8 +157,6 @@ def test_the_message_shows_the_value_and_the_nearest_word(name: str, value: Any,
     with pytest.raises(ConfigError, match=f", got {re.escape(got)}$"):
         TrainConfig(**{name: value})
 
-
-# Settings that contradict each other
 
 NO_LAYERS = "needs hidden layers: leave it out, or give --hidden their units"
 MODEL = Path("m.safetensors")
@@ -238,9 +209,7 @@ def test_every_constraint_has_a_row_of_its_own() -> None:
         {"test_data": Path("t.csv"), "data": Path("d.csv"), "seed": 2**64 - 3, "repeats": 3},
         {"input_dropout": 0.2, "hidden": (), "init": "glorot", "dtype": "float32", "arithmetic": "native"},
         {"batch_norm": True, "batch_size": 2, "patience": 3, "validation": 1, "warmup_epochs": 100},
-        {"augment_elastic_alpha": 34.0, "augment_elastic_sigma": 4.0},
         {**TWO_RATES, "momentum": 0.0, "optimizer": "momentum", "validation": 1},
-        {"schedule_factor": 0.1, "schedule": "step", "schedule_step_epochs": 1},
     ],
 )
 def test_settings_that_go_together_are_taken(values: dict[str, Any]) -> None:
@@ -248,51 +217,41 @@ def test_settings_that_go_together_are_taken(values: dict[str, Any]) -> None:
     assert {name: getattr(config, name) for name in values} == values
 
 
-def test_what_contradicts_is_not_known_before_the_run_to_resume_is_read() -> None:
-    assert parsed("--resume", "run", "--patience", "3").patience == 3
-    with pytest.raises(ConfigError, match=r"^--patience: expected "):
-        parsed("--resume", "run", "--patience", "0")
-
-
-# Flags
-
-
-def test_no_flags_mean_the_defaults() -> None:
+def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config() -> None:
     assert command_of() == Command(TrainConfig(), print_config=False, explicit=frozenset())
+    explicit = frozenset(name for name in NAMES if getattr(DEFAULT, name) is not None)
+    expected = Command(DEFAULT, print_config=True, explicit=explicit)
+    assert command_of("--print-config", *to_flags(DEFAULT)) == expected
+    assert parsed("--resume", "run", "--patience", "3").patience == 3  # the run may have --validation
 
 
 @pytest.mark.parametrize(
     ("words", "name", "value"),
     [
         ("--hidden", "hidden", ()),
-        ("--hidden --log-every 10", "hidden", ()),
         ("--batch_size=32", "batch_size", 32),
         ("--lr 1e-3", "learning_rate", 0.001),
         ("--name None", "name", "None"),
         ("--no-report", "report", False),
         ("--no-report --report", "report", True),
-        ("--track", "track", ()),
         ("--track mlflow --track wandb", "track", ("mlflow", "wandb")),
     ],
 )
 def test_the_forms_of_flags(words: str, name: str, value: object) -> None:
     command = command_of(*words.split())
     assert command.config == replace(DEFAULT, **{name: value})
-    assert name in command.explicit <= {name, "log_every"}
+    assert command.explicit == {name}
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--optimiser adam", "unrecognized arguments: --optimiser adam: did you mean --optimizer? ("),
-        ("--batch_sise=3", "unrecognized arguments: --batch-sise=3: did you mean --batch-size? ("),
         ("--conf absent.toml", "unrecognized arguments: --conf absent.toml: did you mean --config? ("),
         ("stray", "unrecognized arguments: stray (xpnet train --help)"),
         ("--epochs", "argument --epochs: expected one argument (xpnet train --help)"),
-        ("--quiet=yes", "argument --quiet/--no-quiet: ignored explicit argument 'yes' (xpnet train --help)"),
         ("--epochs 1.5", '--epochs: expected a whole number, 0 or more, got "1.5"'),
         ("--hidden 3 x", '--hidden: expected whole numbers, each 1 or more, got [3, "x"]'),
-        ("--clip-norm None", f'--clip-norm: expected {ABOVE_0}, got "None"'),
         ("--optimizer Adamv", f'--optimizer: expected {OPTIMIZER}, got "Adamv": did you mean adam?'),
         ("--warmup-epochs x --epochs 1", '--warmup-epochs: expected a whole number, 0 or more, got "x"'),
     ],
@@ -302,31 +261,21 @@ def test_a_flag_error_is_one_line_with_the_nearest_flag(words: str, message: str
         parsed(*words.split())
 
 
-def test_print_config_is_no_setting() -> None:
-    command = command_of("--print-config", "--epochs", "3")
-    assert command == Command(TrainConfig(epochs=3), print_config=True, explicit=frozenset({"epochs"}))
-    assert "print_config" not in to_json(command.config)
-
-
-# Files, and what wins
-
-
 def test_a_flag_wins_over_the_file_and_the_file_over_the_default(toml: Any) -> None:
     command = command_of("--epochs", "100", "--config", toml("epochs = 5\nlearning_rate = 0.2\n"))
     assert command.config == TrainConfig(epochs=100, learning_rate=0.2)
     assert command.explicit == {"epochs", "learning_rate"}
+    with pytest.raises(ConfigError, match=r"^--momentum: needs --optimizer "):
+        parsed("--config", toml("optimizer = 'adam'"), "--momentum", "0.5")
 
 
 @pytest.mark.parametrize(
     ("text", "words", "expected"),
     [
         ("quiet = true", "--no-quiet", TrainConfig(quiet=False)),
-        ("report = false", "--report", TrainConfig(report=True)),
         ("report = false", "--no_report", TrainConfig(report=False)),
-        ("track = ['wandb', 'mlflow']", "", TrainConfig(track=("wandb", "mlflow"))),
         ("track = ['wandb', 'mlflow']", "--track trackio --seed 0", TrainConfig(track=("trackio",))),
         ("track = ['wandb', 'mlflow']", "--track", TrainConfig(track=())),
-        ("overwrite = true", "--name a", TrainConfig(overwrite=True, name="a")),
         ("warmup_epochs = 5", "--epochs 5", TrainConfig(warmup_epochs=5, epochs=5)),
     ],
 )
@@ -336,13 +285,6 @@ def test_switches_and_lists_of_the_file_are_replaced_by_flags(
     command = command_of("--config", toml(text), *words.split())
     assert command.config == expected
     assert text.partition(" ")[0] in command.explicit
-
-
-def test_flags_and_file_together_are_checked(toml: Any) -> None:
-    with pytest.raises(ConfigError, match=r"^--overwrite: needs --name"):
-        parsed("--config", toml("overwrite = true"))
-    with pytest.raises(ConfigError, match=r"^--momentum: needs --optimizer "):
-        parsed("--config", toml("optimizer = 'adam'"), "--momentum", "0.5")
 
 
 @pytest.mark.parametrize(
@@ -364,11 +306,9 @@ def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values: di
 @pytest.mark.parametrize(
     ("text", "name", "value"),
     [
-        ("", "hidden", (10,)),
         ("hidden = [3, 4]", "hidden", (3, 4)),
         ("clip_norm = 5", "clip_norm", 5.0),
         ("learning_rate = 1", "learning_rate", 1.0),
-        ("learning_rate = [1]", "learning_rate", 1.0),
         ("learning_rate = [1, 2]\nvalidation = 1", "learning_rate", (1.0, 2.0)),
         ("data = 'a/../b'", "data", Path("a/../b")),
     ],
@@ -381,40 +321,32 @@ def test_a_file_gives_settings_of_their_own_types(toml: Any, text: str, name: st
     ("text", "message"),
     [
         ("epoch = 3", 'unknown key "epoch": did you mean epochs? Keys are the flags of '),
-        ("zzz = 3", 'unknown key "zzz": Keys are the flags of --help with _ for -'),
         ('"a\\nb" = 3', 'unknown key "a\\nb": Keys are the flags '),
-        ("config = 'other.toml'", 'unknown key "config": '),
         ("epochs = 3.0", "epochs: expected a whole number, 0 or more, got 3.0"),
         ("data = ''", 'data: expected a path, got ""'),
         ("learning_rate = 1" + "0" * 400, f"learning_rate: expected {RATES}, got 1000"),
-        ("dropout = 1", "dropout: expected a number from 0 to below 1, got 1"),
         ("name = 2020-01-01", "name: expected a folder name without / or \\, control characters "),
         ("epochs = ", "not a TOML file (Invalid value (at end of document)): expected lines such"),
-        ("seed = 1" + "0" * 5000, "not a TOML file ("),
         ("a = " + "[" * 5000, "not a TOML file ("),
     ],
 )
 def test_a_bad_file_is_refused_in_one_line_with_file_and_key(toml: Any, text: str, message: str) -> None:
     file = toml(text)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'{file}: {message}')}[^\n]*$"):
         parsed("--config", file)
-    assert str(caught.value).startswith(f"{file}: {message}")
-    assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="has no FIFOs")
 def test_a_file_that_cannot_be_read_or_is_not_text_is_refused_in_one_line(tmp_path: Path) -> None:
-    binary = tmp_path / "binary.toml"
-    binary.write_bytes(b"\xff\xfe\x00")
-    for path, reason in [
-        (tmp_path / "absent.toml", "cannot be read (No such file or directory): --config takes a TOML file"),
-        (tmp_path, "cannot be read (Is a directory): --config takes a TOML file"),
-        (binary, "not a TOML file ("),
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    os.mkfifo(tmp_path / "fifo.toml")
+    for name, reason in [
+        ("absent.toml", "cannot be read (No such file or directory): --config takes a TOML file"),
+        ("fifo.toml", "is not a regular file: --config takes a TOML file"),
+        ("binary.toml", "not a TOML file ("),
     ]:
-        with pytest.raises(XPNetError, match=f"^{re.escape(f'{path}: {reason}')}[^\n]*$"):
-            parsed("--config", str(path))
-
-
-# Settings as text and back
+        with pytest.raises(XPNetError, match=f"^{re.escape(f'{tmp_path / name}: {reason}')}[^\n]*$"):
+            parsed("--config", str(tmp_path / name))
 
 
 def made_consistent(values: dict[str, Any]) -> TrainConfig:
@@ -450,9 +382,7 @@ def to_flags(config: TrainConfig) -> list[str]:
 
 @EXAMPLES
 @given(config=CONFIGS)
-def test_settings_come_back_from_flags_from_toml_and_from_a_record(
-    tmp_path: Path, config: TrainConfig
-) -> None:
+def test_settings_come_back_from_flags_toml_and_a_record(tmp_path: Path, config: TrainConfig) -> None:
     assert parsed(*to_flags(config)) == config
     file = tmp_path / "printed.toml"
     file.write_bytes(to_toml(config).encode())
@@ -460,27 +390,17 @@ def test_settings_come_back_from_flags_from_toml_and_from_a_record(
     assert from_json(json.loads(json.dumps(to_json(config))), "run.json") == config
 
 
-def test_each_flag_is_explicit() -> None:
-    command = command_of(*to_flags(DEFAULT))
-    assert command.explicit == {name for name in NAMES if getattr(DEFAULT, name) is not None}
-
-
 def test_a_record_of_settings_is_checked_and_may_lack_some() -> None:
     assert from_json({"epochs": 3, "name": None}, "run.json") == TrainConfig(epochs=3)
     with pytest.raises(ConfigError, match=r'^run\.json: unknown key "epoch": did you mean epochs\? '):
         from_json({"epoch": 3}, "run.json")
-    with pytest.raises(
-        ConfigError, match=r'^run\.json: epochs: expected a whole number, 0 or more, got "3"$'
-    ):
+    with pytest.raises(ConfigError, match=r'^run\.json: epochs: expected a whole number, .*, got "3"$'):
         from_json({"epochs": "3"}, "run.json")
 
 
 def test_a_path_that_is_no_text_cannot_be_printed_as_toml() -> None:
     with pytest.raises(ConfigError, match=r"^--data: expected text that a TOML file can hold, "):
         to_toml(TrainConfig(data=Path("a\udcff")))
-
-
-# The help
 
 
 @pytest.fixture
@@ -492,57 +412,32 @@ def help_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     return capsys.readouterr().out
 
 
-def descriptions(text: str) -> dict[str, list[str]]:
-    """Return the lines that describe each flag in the help."""
-    result: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in text.splitlines():
-        if match := re.match(r"  --([a-z][a-z-]*)", line):
-            lines = result[match[1].replace("-", "_")] = []
-            lines += re.split(r" {2,}", line[2:])[1:]
-        elif line.startswith(" " * 24):
-            lines.append(line.strip())
-    return result
-
-
 def test_the_help_describes_every_flag_within_80_columns(help_text: str) -> None:
-    described = descriptions(help_text)
+    names = [name.replace("-", "_") for name in re.findall(r"^  --([a-z-]+)", help_text, re.MULTILINE)]
     after = NAMES.index("columns") + 1
     with_switches = [*NAMES[:after], "pixels", "features", *NAMES[after:]]
-    assert list(described) == ["recipe", "config", "print_config", *with_switches]
-    assert all(described.values())
+    assert names == ["recipe", "config", "print_config", *with_switches]
     assert "\n  --learning-rate, --lr FLOAT [FLOAT ...]\n" in help_text
     assert help_text.count("--no-") == len(SWITCHES.split())
     assert "None" not in help_text
     assert max(map(len, help_text.splitlines())) <= 80
-    for line, following in itertools.chain(*map(itertools.pairwise, described.values())):
-        assert len(f"{line} {following.split()[0]}") > 50, "broken before it is full"
 
 
 def test_the_help_names_the_defaults_that_are_elsewhere(help_text: str) -> None:
-    described = {
-        name: " ".join(lines).partition("(default: ")[2][:-1]
-        for name, lines in descriptions(help_text).items()
-    }
+    def default(flag: str) -> list[float]:
+        match = re.search(rf"  --{flag} .*?\(default:\s(.*?)\)", help_text, re.DOTALL)
+        return [float(number) for number in re.findall(r"[0-9.]+", match[1] if match else "")]
+
     options = schedules.ScheduleOptions(**TrainConfig(schedule="step").schedule_options)
-    assert float(described["augment_elastic_sigma"]) == augment.Augmentation().elastic_sigma
-    assert int(described["schedule_step_epochs"]) == options.step_epochs
-    step, exponential = (float(word) for word in re.findall(r"[0-9.]+", described["schedule_factor"]))
+    assert default("augment-elastic-sigma") == [augment.Augmentation().elastic_sigma]
+    assert default("schedule-step-epochs") == [options.step_epochs]
+    step, exponential = default("schedule-factor")
     for name, fall in (("step", step), ("exponential", schedules.power(exponential, 30))):
         assert schedules.build(name, 1.0, 1, 60, options)(30) == fall
 
 
-# What follows from the settings
-
-
 def default_of(function: Any, parameter: str) -> object:
     return inspect.signature(function).parameters[parameter].default
-
-
-def test_the_floating_point_type_follows_the_arithmetic() -> None:
-    assert TrainConfig().float_type == "float64"
-    assert TrainConfig(arithmetic="native").float_type == "float32"
-    assert TrainConfig(arithmetic="native", dtype="float64").float_type == "float64"
 
 
 def test_the_names_are_those_of_what_is_implemented() -> None:
@@ -560,7 +455,6 @@ def test_the_names_are_those_of_what_is_implemented() -> None:
     [
         ({}, {}),
         ({"optimizer": "momentum"}, {"decay": default_of(optim.momentum, "decay")}),
-        ({"optimizer": "nesterov"}, {"decay": default_of(optim.nesterov, "decay")}),
         ({"optimizer": "nesterov", "momentum": 0.0}, {"decay": 0.0}),
         ({"optimizer": "adamw"}, {"weight_decay": default_of(optim.adamw, "weight_decay")}),
         ({"optimizer": "adamw", "weight_decay": 0.0}, {"weight_decay": 0.0}),
@@ -583,8 +477,10 @@ def test_the_options_of_the_schedule_and_the_augmentation_are_the_settings() -> 
     assert result.augmentation == augment.Augmentation(**amounts)
 
 
-def test_seeds_follow_each_other_and_rates_are_those_given() -> None:
-    assert list(TrainConfig(seed=5).seeds) == [5]
+def test_seeds_follow_each_other_rates_are_those_given_and_the_float_type_follows_the_arithmetic() -> None:
     assert list(TrainConfig(seed=5, repeats=3).seeds) == [5, 6, 7]
     assert TrainConfig(learning_rate=(0.3,)).learning_rates == (0.3,)
     assert TrainConfig(learning_rate=(0.1, 0.3), validation=10).learning_rates == (0.1, 0.3)
+    assert TrainConfig().float_type == "float64"
+    assert TrainConfig(arithmetic="native").float_type == "float32"
+    assert TrainConfig(arithmetic="native", dtype="float64").float_type == "float64"

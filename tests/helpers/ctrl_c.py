@@ -25,9 +25,9 @@ def sigint(handler):
         signal.signal(signal.SIGINT, previous)
 
 
-def pressed(epoch, words, *, ignored=False, **options):
+def pressed(epoch, words, **options):
     """Return the completed process of a training in which Ctrl-C is pressed after an epoch."""
-    with sigint(signal.SIG_IGN if ignored else signal.default_int_handler):
+    with sigint(signal.default_int_handler):
         return subprocess.run(
             [sys.executable, __file__, str(epoch), *words],
             capture_output=True,

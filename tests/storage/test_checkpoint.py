@@ -1,6 +1,7 @@
 """Checkpoints: whole or refused, exact, and the trees of arrays that go into them."""
 
 import json
+import math
 import re
 import struct
 import zlib
@@ -10,17 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from networks import arithmetic
 from saved_models import saved_model
 
-from xpnet.backends.numpy import make
 from xpnet.errors import DataError
-from xpnet.nn.init import initialize
 from xpnet.nn.layers import Linear
-from xpnet.nn.optim import OPTIMIZERS, build
 from xpnet.storage.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
 from xpnet.storage.model_file import load_model, save_model
 
@@ -30,17 +24,12 @@ ARRAYS = {
     "step": np.array(7, np.int64),
     "mask": np.array([True, False]),
 }
-FACTS = {"epoch": 3, "best": 0.1, "words": ["weiß", None]}
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-ANY_ARRAY = st.sampled_from(DTYPES).flatmap(
-    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0))
-)
-NAMES = st.text(st.characters(codec="utf-8"), max_size=20).filter(lambda name: name != "__metadata__")
+FACTS = {
+    "epoch": 3,
+    "best": 0.1 + 0.2,
+    "words": ["weiß\n\ud800", None, {"": [-0.0, 2**70, True]}],
+    "nan": math.nan,
+}
 
 
 def assert_equal(actual, expected):
@@ -50,33 +39,19 @@ def assert_equal(actual, expected):
         assert actual[name].tobytes() == array.tobytes()
 
 
-@settings(
-    max_examples=40,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(
-    arrays=st.dictionaries(NAMES, ANY_ARRAY, max_size=5),
-    facts=st.dictionaries(st.text(), JSON_VALUES, max_size=4),
-)
-def test_arrays_and_facts_come_back_exactly(tmp_path, arrays, facts):
-    save_checkpoint(tmp_path / "s", arrays, facts)
-    actual, told = load_checkpoint(tmp_path / "s")
-    assert_equal(actual, arrays)
-    assert repr(told) == repr(facts)
-
-
-def test_every_dtype_comes_back_in_any_layout(tmp_path):
-    arrays, expected = {}, {}
+def test_every_dtype_comes_back_in_any_layout_and_the_facts_exactly(tmp_path):
+    arrays, expected = {"": np.zeros((0, 2)), "scalar\n": np.array(7)}, {}
     for dtype in DTYPES:
         plain = np.array([[0, 1, 1], [1, 0, 0]]).astype(dtype)
         mirrored = plain[:, ::-1]
         mirrored.flags.writeable = False
         arrays |= {f"{dtype} turned": np.asfortranarray(plain).astype(plain.dtype.newbyteorder(">"))}
         arrays |= {f"{dtype} mirrored": mirrored}
-        expected |= {f"{dtype} turned": plain, f"{dtype} mirrored": mirrored}
-    save_checkpoint(tmp_path / "s", arrays, {})
-    actual, _ = load_checkpoint(tmp_path / "s")
-    assert_equal(actual, expected)
+        expected |= {f"{dtype} turned": plain}
+    save_checkpoint(tmp_path / "s", arrays, FACTS)
+    actual, facts = load_checkpoint(tmp_path / "s")
+    assert_equal(actual, arrays | expected)
+    assert repr(facts) == repr(FACTS)
     actual["? mirrored"][0, 0] = 0
 
 
@@ -91,9 +66,6 @@ def test_the_bytes_depend_on_the_content_alone_and_other_tools_read_them(tmp_pat
     ("arrays", "facts", "error"),
     [
         ({"a": np.array([1j])}, {}, ValueError),
-        ({"a": np.array(["x"])}, {}, ValueError),
-        ({"a": np.array([None])}, {}, ValueError),
-        ({"a": np.zeros(1, np.longdouble)}, {}, ValueError),
         ({"__metadata__": np.zeros(1)}, {}, ValueError),
         ({}, {"path": Path("x")}, TypeError),
     ],
@@ -102,9 +74,6 @@ def test_what_the_file_cannot_hold_is_refused_before_anything_is_written(tmp_pat
     with pytest.raises(error):
         save_checkpoint(tmp_path / "s", arrays, facts)
     assert not list(tmp_path.iterdir())
-
-
-# Damage
 
 
 def refused(path):
@@ -127,14 +96,14 @@ def test_every_changed_byte_and_every_truncation_is_noticed(tmp_path):
         refused(path)
         path.write_bytes(content[:position])
         assert refused(path).startswith("not a complete .safetensors file (")
+    for old, new in ((b'"I64"', b'"U64"'), (b"[2,3]", b"[3,2]")):
+        path.write_bytes(content.replace(old, new))
+        assert refused(path).endswith("(the checksum differs)")
 
 
-def test_a_path_that_is_no_file_is_refused(tmp_path):
+def test_what_is_no_checkpoint_is_refused(tmp_path):
     assert refused(tmp_path) == "not a file: expected a .safetensors file"
     assert refused(tmp_path / "absent") == "no such file: expected a .safetensors file"
-
-
-def test_models_and_checkpoints_are_not_taken_for_each_other(tmp_path):
     save_model(tmp_path / "m", saved_model([{"weight": np.ones((2, 3)), "bias": np.zeros(2)}]))
     assert refused(tmp_path / "m") == (
         "not a checkpoint of a training that this xpnet can resume: format: expected xpnet-snapshot, got null"
@@ -165,10 +134,8 @@ def entry(dtype, shape, size):
         (header({}, format="pt"), 'not a checkpoint .*: format: expected xpnet-snapshot, got "pt"'),
         (header({}, format_version="2"), 'not a checkpoint .* format_version: expected 1, got "2"'),
         (header({"a": entry("BF16", [1], 2)}, b"12"), '"a": expected one of BOOL, .*, got BF16'),
-        (header({"a": entry("F8_E4M3", [1], 1)}, b"1"), '"a": expected one of .*, got F8_E4M3'),
         (header({"a": entry("I8", [1] * 100, 1)}, b"1"), '"a": cannot be read '),
         (header({"a": entry("I8", [2**62, 0], 0)}), '"a": cannot be read |damaged: '),
-        (header({"a": entry("I8", [2**63, 0], 0)}), '"a": cannot be read |damaged: '),
         (header({"x\ny": entry("I8", [1], 1)}, b"1"), "damaged: .* checksum"),
         (header({}, checksum="00000001"), "damaged: its content is not what was written .the checksum diff"),
     ],
@@ -177,9 +144,6 @@ def test_a_hostile_file_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "s"
     path.write_bytes(content)
     assert re.match(message, refused(path))
-
-
-# Trees
 
 
 class Pair(NamedTuple):
@@ -196,14 +160,10 @@ def test_arrays_are_named_by_the_way_to_them():
     again = unflatten(PATH, "state", tree, actual)
     assert repr(again) == repr(tree)
     assert [type(again), type(again[0]), type(again[1])] == [list, Pair, tuple]
-
-
-def test_a_single_array_and_an_empty_state_are_trees():
-    array = np.arange(3.0)
-    assert unflatten(PATH, "x", np.zeros(3), flatten("x", array)) is array
+    assert unflatten(PATH, "x", np.zeros(1), flatten("x", a)) is a
     for empty in ((), [None, ()]):
         assert flatten("x", empty) == {}
-        assert unflatten(PATH, "x", empty, {"y": array, "xx.0": array}) == empty
+        assert unflatten(PATH, "x", empty, {"y": a, "xx.0": a}) == empty
 
 
 PATH = Path("run/s")
@@ -214,11 +174,10 @@ GOOD = [Linear(np.zeros((2, 3)), np.zeros((2, 1))), None]
     ("changes", "message"),
     [
         (
-            {"p.0.bias": np.zeros((2, 1), np.float32)},
-            '"p.0.bias": expected float64 of shape (2, 1), got float32 of shape (2, 1)',
+            {"p.0.bias": np.zeros(2, "f4")},
+            '"p.0.bias": expected float64 of shape (2, 1), got float32 of shape (2,)',
         ),
         ({"p.0.bias": None}, '"p.0.bias": expected float64 of shape (2, 1), got no such array'),
-        ({"p.1": np.zeros(1)}, '"p.1": expected no such array, got float64 of shape (1,)'),
         ({"p.2.b\n": np.zeros(1)}, '"p.2.b\\n": expected no such array, got float64 of shape (1,)'),
     ],
 )
@@ -230,23 +189,3 @@ def test_the_first_array_that_does_not_fit_is_named(changes, message):
         f"run/s: not a checkpoint of this training: {message}: "
         "remove the file, and --resume starts from the first epoch"
     )
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_state_of_an_optimizer_goes_through_a_file(tmp_path, name):
-    ops = arithmetic(make("cpu"))
-    parameters = initialize((4, 3, 2), 0, batch_norm=True)
-    optimizer = build(ops, name)
-    gradients = [type(layer)(*(array + 0.5 for array in layer)) for layer in parameters]
-    state = optimizer.init(parameters)
-    for _ in range(2):
-        parameters, state = optimizer.update(gradients, state, parameters, 0.1)
-    save_checkpoint(tmp_path / "s", flatten("p", parameters) | flatten("state", state), {})
-    arrays, _ = load_checkpoint(tmp_path / "s")
-    initial = optimizer.init(parameters)
-    actual = optimizer.update(
-        gradients, unflatten(PATH, "state", initial, arrays), unflatten(PATH, "p", parameters, arrays), 0.1
-    )
-    expected = optimizer.update(gradients, state, parameters, 0.1)
-    assert repr(actual) == repr(expected)
-    assert_equal(flatten("", list(actual)), flatten("", list(expected)))

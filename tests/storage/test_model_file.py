@@ -24,39 +24,21 @@ from xpnet.storage.model_file import encode_model, fingerprint, load_model, save
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 
-Tensors = dict[str, np.ndarray]
-
 
 def model(sizes=(4, 3, 2), dtype=np.float32, *, norm=False, **options):
     rng = np.random.default_rng(7)
     layers = [
-        {
-            "weight": rng.normal(size=(units, inputs)).astype(dtype),
-            "bias": rng.normal(size=units).astype(dtype),
-        }
-        for inputs, units in itertools.pairwise(sizes)
+        {"weight": rng.normal(size=(m, n)).astype(dtype), "bias": rng.normal(size=m).astype(dtype)}
+        for n, m in itertools.pairwise(sizes)
     ]
     norms = [{name: rng.uniform(0.5, 2.0, units).astype(dtype) for name in NORM} for units in sizes[1:-1]]
     return saved_model(layers, norms=norms if norm else (), **options)
 
 
-STANDARDIZED = {
-    "normalize": "standardize",
-    "normalization": {"shift": np.arange(4.0), "scale": np.array(0.25)},
-}
-
-
-def assert_same(actual, expected):
-    assert (actual.network, actual.normalization.kind) == (expected.network, expected.normalization.kind)
-    pairs = [(actual.normalization.shift, expected.normalization.shift)]
-    pairs += [(actual.normalization.scale, expected.normalization.scale)]
-    for left, right in zip(actual.parameters, expected.parameters, strict=True):
-        assert type(left) is type(right)
-        pairs += zip(left, right, strict=True)
-    for left, right in zip(actual.statistics, expected.statistics, strict=True):
-        pairs += zip(left, right, strict=True)
-    for left, right in pairs:
-        np.testing.assert_array_equal(left, right, strict=True)
+def arrays(model):
+    """All arrays of a model."""
+    layers = [*model.parameters, *model.statistics]
+    return [model.normalization.shift, model.normalization.scale, *itertools.chain.from_iterable(layers)]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -64,29 +46,26 @@ def assert_same(actual, expected):
 @pytest.mark.parametrize(
     ("sizes", "options"),
     [
-        ((4, 2), STANDARDIZED),
+        ((4, 2), {"normalize": "standardize", "normalization": {"shift": np.arange(4.0), "scale": 0.25}}),
         ((1, 1), {"normalize": "none"}),
         ((2, *[3] * 11, 1), {}),
         *(((4, 3, 2), {"activation": name}) for name in ACTIVATIONS),
     ],
 )
-def test_a_saved_model_loads_bit_for_bit(tmp_path, sizes, dtype, norm, options):
+def test_a_saved_model_loads_bit_for_bit_and_can_be_changed(tmp_path, sizes, dtype, norm, options):
     expected = model(sizes, dtype, norm=norm, **options)
     save_model(tmp_path / "m", expected)
     loaded = load_model(tmp_path / "m")
-    assert_same(loaded, expected)
+    (tmp_path / "m").unlink()
+    assert (loaded.network, loaded.normalization.kind) == (expected.network, expected.normalization.kind)
+    assert list(map(type, loaded.parameters)) == list(map(type, expected.parameters))
+    for actual, array in zip(arrays(loaded), arrays(expected), strict=True):
+        np.testing.assert_array_equal(actual, array, strict=True)
     activation = options.get("activation", "relu")
     assert loaded.network == Network(sizes, activation, batch_norm=norm and len(sizes) > 2)
     assert loaded.classes == sizes[-1]
-
-
-def test_loaded_arrays_can_be_changed_and_outlive_the_file(tmp_path):
-    save_model(tmp_path / "m", model())
-    weight = load_model(tmp_path / "m").layers[0]["weight"]
-    (tmp_path / "m").unlink()
-    weight[:] = 1.0
-    assert weight.flags.c_contiguous
-    assert weight.sum() == 12.0
+    loaded.layers[0]["weight"][:] = 1.0
+    assert loaded.layers[0]["weight"].sum() == sizes[0] * sizes[1]
 
 
 def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path):
@@ -104,61 +83,35 @@ def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path):
         **{f"norms.0.{name}": (10,) for name in NORM},
         **{f"normalization.{name}": () for name in ("shift", "scale")},
     }
-    assert metadata == {
-        "format_version": "1",
-        "sizes": "[784, 10, 10]",
-        "classes": "10",
-        "activation": "relu",
-        "normalize": "scale",
-    }
+    described = {"sizes": "[784, 10, 10]", "classes": "10", "activation": "relu", "normalize": "scale"}
+    assert metadata == {"format_version": "1", **described}
     np.testing.assert_array_equal(weight, expected.layers[0]["weight"], strict=True)
 
 
-def test_the_numbers_are_aligned_for_readers_that_map_the_file():
-    data = encode_model(model((2, 5, 1)))
+def test_the_same_model_gives_the_same_bytes_in_any_layout_and_aligned_for_readers_that_map_the_file():
+    plain = model((2, 5, 1))
+    turned = [
+        {name: np.asfortranarray(layer[name]).astype(">f4") for name in layer} for layer in plain.layers
+    ]
+    data = encode_model(plain)
+    assert encode_model(saved_model(turned)) == data
+    assert fingerprint(plain.layers) == fingerprint(saved_model(turned).layers)
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     del header["__metadata__"]
     assert (8 + length) % 8 == 0
-    for entry in header.values():
-        assert entry["data_offsets"][0] % {"F32": 4, "F64": 8}[entry["dtype"]] == 0
+    assert not any(entry["data_offsets"][0] % (int(entry["dtype"][1:]) // 8) for entry in header.values())
 
 
-def test_the_same_model_gives_the_same_bytes_in_any_layout():
-    plain = model()
-    turned = saved_model(
-        [
-            {"weight": np.asfortranarray(layer["weight"]).astype(">f4"), "bias": layer["bias"].astype(">f4")}
-            for layer in plain.layers
-        ]
-    )
-    assert encode_model(plain) == encode_model(turned)
-    assert fingerprint(plain.layers) == fingerprint(turned.layers)
-
-
-def test_the_fingerprint_is_sha256_of_weight_and_bias_layer_by_layer_in_any_order():
+def test_the_fingerprint_is_sha256_of_the_tensors_layer_by_layer_each_with_its_norm():
     layers = [
         {"bias": np.array([5, 6], np.float32), "weight": np.array([[1, 2], [3, 4]], np.float32)},
-        {"weight": np.array([[7.0, 8.0]], np.float64), "bias": np.array([9.0], np.float64)},
+        {"weight": np.array([[11.0, 12.0]]), "bias": np.array([13.0])},
     ]
-    expected = struct.pack("<6f3d", 1, 2, 3, 4, 5, 6, 7, 8, 9)
-    assert fingerprint(layers) == hashlib.sha256(expected).hexdigest()
-
-
-def test_with_batch_normalisation_each_norm_follows_its_layer_in_the_fingerprint():
-    numbers = iter(range(1, 15))
-
-    def tensors(*names):
-        return {name: np.array([float(next(numbers))]) for name in names}
-
-    layers, norms = [], []
-    for _ in range(2):
-        layers.append(tensors("weight", "bias"))
-        norms.append(tensors(*NORM))
-    layers.append(tensors("weight", "bias"))
-    expected = struct.pack("<14d", *range(1, 15))
-    assert fingerprint(layers, norms) == hashlib.sha256(expected).hexdigest()
-    assert fingerprint(layers, norms[::-1]) != fingerprint(layers, norms)
+    norm = {name: np.array([float(number)]) for number, name in enumerate(NORM, start=7)}
+    for norms, numbers in (([], [*range(1, 7), 11, 12, 13]), ([norm], range(1, 14))):
+        expected = struct.pack(f"<6f{len(numbers) - 6}d", *numbers)
+        assert fingerprint(layers, norms) == hashlib.sha256(expected).hexdigest()
 
 
 def test_parameters_that_are_not_finite_can_be_saved_but_not_loaded(tmp_path):
@@ -167,14 +120,8 @@ def test_parameters_that_are_not_finite_can_be_saved_but_not_loaded(tmp_path):
     save_model(tmp_path / "m", broken)
     with pytest.raises(DataError, match=r"m: layers\.1\.weight: 2 of its 6 numbers are NaN or infinite$"):
         load_model(tmp_path / "m")
-
-
-def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"absent/m: cannot be written \([^\n]*$"):
-        save_model(tmp_path / "absent" / "m", model())
-
-
-# Files of other tools, and wrong ones
+        save_model(tmp_path / "absent" / "m", broken)
 
 
 def ones(*shape, dtype="f4"):
@@ -222,53 +169,39 @@ WRONG = [
         "layers.0.bias: missing: expected layers.0.weight (outputs, inputs), ",
     ),
     ({**good(), "a\nb": ones(3)}, 'unknown tensor "a\\nb": expected layers.0.weight (outputs, inputs)'),
-    ({**good(), "layers.00.bias": ones(3)}, 'unknown tensor "layers.00.bias": expected'),
     ({**good(), "layers.0.gain": ones(3)}, 'unknown tensor "layers.0.gain": expected'),
     (changed(layers_1_bias=None), "layers.1.bias: missing: expected layers.0.weight (outputs, inputs), "),
-    (renamed(".1.", ".2."), "layers.1.weight: missing: expected layers.0.weight (outputs, inputs), "),
     (renamed(".1.", ".999999."), "layers.1.weight: missing: expected layers.0.weight (outputs, inputs), "),
     (changed(layers_0_weight=ones(12)), "layers.0.weight: expected shape (outputs, inputs), got (12,)"),
-    (changed(layers_0_weight=ones(3, 0)), "layers.0.weight: expected shape (outputs, inputs), got"),
     (
         changed(layers_0_bias=ones(3, 1)),
-        "layers.0.bias: expected float32 of shape (3,), got float32 of shape (3, 1)",
+        "layers.0.bias: expected float32 of shape (3,), got float32 of shape (3,",
     ),
     (
         changed(layers_1_weight=ones(2, 4)),
         "layers.1.weight: expected float32 of shape (2, 3), got float32 of",
     ),
     (changed(layers_0_weight=ones(3, 4, dtype="f2")), "layers.0.weight: expected float32 or float64"),
-    (changed(layers_0_bias=ones(3, dtype="i4")), "layers.0.bias: expected float32 of shape (3,), got int32"),
     (changed(layers_0_weight=np.ones((3, 4))), "layers.0.bias: expected float64 of shape (3,), got float32"),
     (changed(layers_0_weight=np.full((3, 4), np.nan, "f4")), "layers.0.weight: 12 of its 12 numbers are NaN"),
     (changed(normalization_shift=np.zeros(())), "normalization.scale: missing, though needed to n"),
     (with_statistics(np.zeros(4), ones(4)), "normalization.scale: expected float64 of shape () or (4,)"),
     (with_statistics(np.zeros(5), np.ones(4)), "normalization.shift: expected float64 of shape () or (4,)"),
     (with_statistics(np.zeros(4), np.full(4, np.inf)), "normalization.scale: 4 of its 4 numbers are NaN"),
-    *(
-        (with_norm(**{name: None}), f"norms.0.{name}: missing: expected layers.0.weight (outputs, inputs), ")
-        for name in NORM
-    ),
+    *((with_norm(**{name: None}), f"norms.0.{name}: missing: expected layers.0.weight") for name in NORM),
     (changed(norms_1_bias=ones(3)), "norms.0.weight: missing: expected layers.0.weight (outputs, inputs), "),
-    ({**with_norm(), "norms.1.bias": ones(2)}, 'unknown tensor "norms.1.bias": expected layers.0.weight (o'),
     ({**with_norm(), "norms.999999.bias": ones(2)}, 'unknown tensor "norms.999999.bias": expected layers.'),
     (with_norm(gain=ones(3)), 'unknown tensor "norms.0.gain": expected layers.0.'),
-    (
-        with_norm(running_mean=ones(3, 1)),
-        "norms.0.running_mean: expected float32 of shape (3,), got float32 of shape (3, 1)",
-    ),
+    (with_norm(running_mean=ones(3, 1)), "norms.0.running_mean: expected float32 of shape (3,), got float32"),
     (with_norm(bias=np.ones(3)), "norms.0.bias: expected float32 of shape (3,), got float64"),
-    (with_norm(weight=ones(3, dtype="i8")), "norms.0.weight: expected float32 of shape (3,), got int64"),
     (with_norm(running_mean=np.float32([1, np.inf, np.nan])), "norms.0.running_mean: 2 of its 3 numb"),
     (with_norm(running_var=np.float32([1, -1e-30, 0])), "norms.0.running_var: 1 of its 3 variances"),
 ]
 MISFITS = [
     ({"sizes": "[4, 3, 3]"}, "sizes in the metadata: expected [4, 3, 2], got "),
-    ({"sizes": "["}, "sizes in the metadata: expected [4, 3, 2], got "),
     ({"sizes": "[" * 100_000}, "sizes in the metadata: expected [4, 3, 2], got "),
     ({"classes": "3"}, "classes in the metadata: expected 2, got "),
     ({"normalize": "x\ny"}, "normalize: expected one of scale, standardize, none, got "),
-    ({"activation": "Relu"}, "activation: expected one of relu, leaky-relu, tanh, sigmoid, got"),
     ({"activation": "x\ny"}, "activation: expected one of relu, leaky-relu, tanh, sigmoid, got"),
     ({"normalize": "standardize"}, "normalization.shift: missing, though needed to "),
     ({"format_version": "2"}, 'format_version in the metadata: expected 1, got "2"'),
@@ -293,11 +226,8 @@ def with_header(header):
 
 DAMAGED = {
     "empty": b"",
-    "short": b"\x01\x02",
     "truncated": encode_model(model())[:-1],
     "longer": encode_model(model()) + b"\0",
-    "pickle": b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x07pickled\x94.",
-    "header beyond the file": struct.pack("<Q", 90_000_000) + b"{}",
     "header of 2^64 - 1 bytes": b"\xff" * 8 + b"{}",
     "not JSON": with_header(b"{nonsense"),
     "not an object": with_header(b"[]"),
@@ -339,44 +269,27 @@ def test_any_changed_byte_gives_a_model_or_a_data_error(tmp_path_factory, positi
     assert re.fullmatch(r"\(4, 3, 2\)|refused: [^\n]+", outcome)
 
 
-# PyTorch, whose names these are
-
-
-def torch_network(sizes):
-    import torch
-
-    class Net(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            pairs = list(itertools.pairwise(sizes))
-            self.layers = torch.nn.ModuleList([torch.nn.Linear(*pair) for pair in pairs])
-            self.norms = torch.nn.ModuleList([torch.nn.BatchNorm1d(n) for n in sizes[1:-1]])
-
-        def forward(self, x):
-            for layer, norm in zip(self.layers, self.norms, strict=False):
-                x = torch.relu(norm(layer(x)))
-            return self.layers[-1](x)
-
-    return Net().double()
-
-
 @pytest.mark.needs("torch")
-@pytest.mark.parametrize("writer", ["xpnet", "torch"])
-def test_pytorch_and_xpnet_read_the_same_network_from_a_file(tmp_path, writer):
+def test_a_network_that_pytorch_saved_is_read(tmp_path):
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
-    sizes, x = (6, 5, 4, 3), np.random.default_rng(0).normal(size=(7, 6))
-    net = torch_network(sizes)
-    if writer == "xpnet":
-        save_model(tmp_path / "m", model(sizes, np.float64, norm=True))
-        assert net.load_state_dict(load_file(tmp_path / "m"), strict=False).missing_keys == []
-    else:
-        with torch.no_grad():
-            net(torch.tensor(x))  # updates the running statistics and counts the batch
-        save_file(net.state_dict(), tmp_path / "m")
-    expected = net.eval()(torch.tensor(x)).detach().numpy()
+    sizes, x = (6, 5, 4, 3), torch.tensor(np.random.default_rng(0).normal(size=(7, 6)))
+    layers = [torch.nn.Linear(*pair) for pair in itertools.pairwise(sizes)]
+    norms = [torch.nn.BatchNorm1d(units) for units in sizes[1:-1]]
+    parts = {"layers": torch.nn.ModuleList(layers), "norms": torch.nn.ModuleList(norms)}
+    net = torch.nn.ModuleDict(parts).double()
+
+    def outputs():
+        y = x
+        for layer, norm in zip(layers, norms, strict=False):
+            y = torch.relu(norm(layer(y)))
+        return layers[-1](y).detach().numpy()
+
+    outputs()  # updates the running statistics and counts the batch
+    save_file(net.state_dict(), tmp_path / "m")
+    net.eval()
     loaded, backend = load_model(tmp_path / "m"), make("cpu")
     ops = Native(backend.xp, backend.device, backend.xp.float64)
-    logits, _ = forward(ops, loaded.parameters, x.T, loaded.network, running=loaded.statistics)
-    np.testing.assert_allclose(logits.T, expected, rtol=1e-12, atol=1e-12)
+    logits, _ = forward(ops, loaded.parameters, x.numpy().T, loaded.network, running=loaded.statistics)
+    np.testing.assert_allclose(logits.T, outputs(), rtol=1e-12, atol=1e-12)

@@ -45,14 +45,11 @@ def test_the_page_prints_what_it_says(tmp_path, monkeypatch):
 
 NETWORKS = {
     "as by default": {},
-    "no hidden layer": {"hidden": []},
-    "several": {"hidden": [16, 12, 8], "init": "he"},
-    "leaky ReLU": {"activation": "leaky-relu"},
-    "tanh": {"activation": "tanh"},
+    "no hidden layer": {"hidden": [], "normalize": "standardize"},
+    "several": {"hidden": [16, 12, 8], "init": "he", "activation": "leaky-relu"},
+    "tanh": {"activation": "tanh", "normalize": "none", "learning_rate": 1e-4},
     "sigmoid": {"activation": "sigmoid"},
     "batch norm": {"hidden": [16, 12], "batch_norm": True, "batch_size": 50},
-    "standardised": {"normalize": "standardize"},
-    "raw": {"normalize": "none", "learning_rate": 1e-4},
     "in float32": {"arithmetic": "native", "batch_norm": True, "normalize": "standardize", "batch_size": 50},
 }
 

@@ -1,38 +1,31 @@
 """The record of a run: what it holds, and that nothing is lost or half-written."""
 
+import contextlib
 import itertools
 import json
 import os
 import re
 import shutil
 import threading
-from datetime import UTC, datetime, timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_type_hints
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from saved_models import saved_model
 
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import run
 from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.storage.model_file import load_model
-from xpnet.storage.record import CURVES, Record, read_metrics, read_run
+from xpnet.storage.record import Record, read_metrics, read_run
 from xpnet.storage.run import Run
 
-GIVEN = {
-    "command": ["python", "-m", "xpnet.train", "--data", "weiß"],
-    "config": {"hidden": [10], "learning_rate": 0.1, "name": None},
-    "seed": 2**64 - 1,
-    "device_requested": "cuda",
-    "device_used": "cpu",
-    "device_reason": "no driver",
-    "backend": "numpy",
-    "data": {"sha256": "ab", "name": "mnist", "train": 60000, "test": 10000},
-}
+GIVEN = {"command": ["xpnet", "train", "--data", "weiß"], "seed": 2**64 - 1, "backend": "numpy"}
+GIVEN |= {"device_requested": "cuda", "device_used": "cpu", "device_reason": "no driver"}
+GIVEN |= {"config": {"hidden": [10], "name": None}, "data": {"sha256": "ab", "name": "mnist", "train": 60000}}
 STATUSES = "one of running, completed, interrupted, failed"
 NO_SPACE = OSError(28, "No space left on device")
 IN_USE = r"mine: another process is working on this run: wait until it has ended$"
@@ -78,89 +71,66 @@ def expect(error):
     return pytest.raises(ConfigError if isinstance(error, OSError) else type(error))
 
 
-def at_once(count, work):
-    """The outcomes of the same work in so many threads at the same moment."""
-    outcomes = []
-    barrier = threading.Barrier(count)
+def winners(count, work):
+    """The runs that the same work gives in so many threads at the same moment; the others are refused."""
 
-    def thread():
+    def one(barrier):
         barrier.wait()
-        try:
-            outcomes.append(work())
-        except ConfigError as error:
-            outcomes.append(error)
+        with contextlib.suppress(ConfigError):
+            return work()
 
-    threads = [threading.Thread(target=thread) for _ in range(count)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert len(outcomes) == count
-    return outcomes
+    with ThreadPoolExecutor(count) as pool:
+        barrier = threading.Barrier(count)
+        return [run for run in pool.map(one, [barrier] * count) if run is not None]
 
 
-# Start
-
-
-def test_a_started_run_has_a_folder_with_a_running_record(tmp_path):
-    before = datetime.now(UTC) - timedelta(milliseconds=1)
+def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp_path):
+    before = datetime.now(UTC).replace(microsecond=0)
     run = start(tmp_path / "new" / "runs")
     record = read_run(run.folder)
-    assert run.folder.parent == tmp_path / "new" / "runs"
+    assert run.folder == tmp_path / "new" / "runs" / run.id
     assert record == run.record
     assert {key: record[key] for key in GIVEN} == GIVEN
     assert set(record) == set(get_type_hints(Record))
     assert (record["schema_version"], record["status"], record["resumed"]) == (1, "running", [])
-    assert before <= datetime.fromisoformat(record["started"]) <= datetime.now(UTC)
     assert record["started"].endswith("+00:00")
+    named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", run.id)[1], "%Y%m%dT%H%M%S%z")
+    assert before <= named <= datetime.fromisoformat(record["started"]) <= datetime.now(UTC)
     assert [record["ended"], record["metrics"], record["fingerprint"], record["error"]] == ([None] * 4)
     assert set(tree(run.folder)) == {".lock", "run.json"}
-    assert [path.name for path in run.folder.parent.iterdir()] == [run.id]
+    assert [path.name for path in run.folder.parent.iterdir()] == [run.id] == [record["id"]]
 
 
-def test_run_folders_sort_by_the_time_of_their_start(tmp_path):
-    before = datetime.now(UTC).replace(microsecond=0)
-    run = start(tmp_path)
-    match = re.fullmatch(r"(\d{8}T\d{6}Z)-[0-9a-f]{6}", run.id)
-    assert match
-    named = datetime.strptime(match[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    assert before <= named <= datetime.now(UTC)
-    assert read_run(run.folder)["id"] == run.id == run.folder.name
-
-
-def test_trainings_that_start_at_once_get_folders_of_their_own(tmp_path):
-    names = {run.id for run in at_once(8, lambda: start(tmp_path)) if isinstance(run, Run)}
+def test_trainings_that_start_at_once_get_folders_of_their_own_but_one_a_name_or_a_run(tmp_path):
+    names = {run.id for run in winners(8, lambda: start(tmp_path / "unnamed"))}
     assert len(names) == 8
-    assert {path.name for path in tmp_path.iterdir()} == names
-
-
-def test_of_trainings_that_want_one_name_at_once_one_gets_it(tmp_path):
-    outcomes = at_once(6, lambda: start(tmp_path, "first try"))
-    assert [run.id for run in outcomes if isinstance(run, Run)] == ["first try"]
-    assert [path.name for path in tmp_path.iterdir()] == ["first try"]
+    assert {path.name for path in (tmp_path / "unnamed").iterdir()} == names
+    assert [run.id for run in winners(6, lambda: start(tmp_path, "first try"))] == ["first try"]
+    folder = stopped(tmp_path)
+    assert [run.id for run in winners(8, lambda: Run.reopen(folder))] == ["mine"]
+    assert {path.name for path in tmp_path.iterdir()} == {"unnamed", "first try", "mine"}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("kind", ["file", "empty folder", "other folder", "link", "dead link"])
-def test_what_is_no_run_is_never_replaced(tmp_path, kind, overwrite):
-    target = tmp_path / "runs" / "mine"
-    target.parent.mkdir()
-    if kind == "file":
-        target.write_bytes(b"precious")
-    elif kind == "link":
-        target.symlink_to(start(tmp_path / "elsewhere").folder)
-    elif kind == "dead link":
-        target.symlink_to(tmp_path / "absent")
-    else:
-        target.mkdir()
-    if kind == "other folder":
-        (target / "thesis.txt").write_bytes(b"precious")
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda path: path.write_bytes(b"precious"),
+        Path.mkdir,
+        lambda path: (path / "thesis").mkdir(parents=True),
+        lambda path: path.symlink_to(start(path.parents[1] / "elsewhere").folder),
+        lambda path: path.symlink_to("absent"),
+    ],
+    ids=["file", "empty folder", "other folder", "link", "dead link"],
+)
+def test_what_is_no_run_is_never_replaced(tmp_path, put, overwrite):
+    (tmp_path / "runs").mkdir()
+    put(tmp_path / "runs" / "mine")
     before = tree(tmp_path)
     reason = r"not a run \(no run.json in it\)" if overwrite else "exists already"
     with pytest.raises(ConfigError, match=rf"runs/mine: {reason}[^\n]*--overwrite[^\n]*$"):
         start(tmp_path / "runs", "mine", overwrite=overwrite)
     assert tree(tmp_path) == before
-    assert os.path.lexists(target)
 
 
 def test_a_run_is_replaced_only_where_overwrite_says_so(tmp_path):
@@ -220,48 +190,27 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     assert set(tree(tmp_path)) == {"file", "runs"}
 
 
-# What is written on the way and at the end
-
-FREE_KEYS = st.text().filter(lambda key: key not in ("epoch", "seconds", *CURVES))
-"""Hypothesis draws strings of the package too; the values of these keys are numbers."""
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(lines=st.lists(st.dictionaries(FREE_KEYS, JSON_VALUES, max_size=4), max_size=4))
-def test_logged_values_read_back_exactly(tmp_path, lines):
-    run = start(tmp_path)
-    for line in lines:
+def test_a_line_is_in_the_file_as_soon_as_it_is_logged_and_reads_back_exactly(tmp_path):
+    run, logged = start(tmp_path), []
+    odd = {'ß"\n\u2028\ud800': [None, True, {"": [-0.0, 2**70]}]}
+    for line in ({"epoch": 1, "loss": 0.1 + 0.2}, {}, odd):
         run.log(line)
-    assert repr(read_metrics(run.folder / "metrics.jsonl")) == repr(lines)
+        logged.append(line)
+        assert repr(read_metrics(run.folder / "metrics.jsonl")) == repr(logged)
+    first, *_ = (run.folder / "metrics.jsonl").read_text().splitlines()
+    assert first == '{"epoch": 1, "loss": 0.30000000000000004}'
 
 
-def test_a_line_is_in_the_file_as_soon_as_it_is_logged(tmp_path):
-    run = start(tmp_path)
-    for epoch in (1, 2):
-        run.log({"epoch": epoch, "loss": 0.1 + 0.2})
-        lines = (run.folder / "metrics.jsonl").read_text().splitlines()
-        assert lines[-1] == f'{{"epoch": {epoch}, "loss": 0.30000000000000004}}'
-        assert len(lines) == epoch
-
-
-def test_numbers_that_json_lacks_become_null(tmp_path):
-    def refuse(text):
-        pytest.fail(f"not JSON: {text}")
-
-    run = start(tmp_path)
+def test_numbers_that_json_or_floats_lack_become_null(tmp_path):
+    run, huge = start(tmp_path), 10**400
     run.log({"loss": float("nan"), "deep": {"list": [1.0, (float("inf"),)]}})
     run.finish("failed", metrics={"train_loss": -float("inf")})
-    expected = {"loss": None, "deep": {"list": [1.0, [None]]}}
-    text = (run.folder / "metrics.jsonl").read_text()
-    assert json.loads(text, parse_constant=refuse) == expected
-    record = json.loads((run.folder / "run.json").read_text(), parse_constant=refuse)
+    line, path = (run.folder / "metrics.jsonl").read_text(), run.folder / "run.json"
+    assert json.loads(line, parse_constant=pytest.fail) == {"loss": None, "deep": {"list": [1.0, [None]]}}
+    record = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert record["metrics"] == {"train_loss": None}
+    path.write_text(json.dumps({**record, "metrics": {"a": float("nan"), "b": huge, "c": [1, -huge]}}))
+    assert read_run(run.folder)["metrics"] == {"a": None, "b": None, "c": [1, None]}
 
 
 @pytest.mark.parametrize(("status", "kept"), [("completed", False), ("interrupted", True), ("failed", True)])
@@ -336,9 +285,6 @@ def test_a_run_never_writes_into_the_folder_of_its_successor(tmp_path, how):
     assert tree(tmp_path) == before
 
 
-# What is read is whole, or refused
-
-
 @pytest.mark.parametrize(
     ("content", "lines"),
     [
@@ -346,8 +292,6 @@ def test_a_run_never_writes_into_the_folder_of_its_successor(tmp_path, how):
         (b'{"a": 1}\n{"a": 2}', [{"a": 1}, {"a": 2}]),
         (b'{"a": 1}\n{"a": "\xc3', [{"a": 1}]),
         (b'{"a": 1}\n\0\0\0\0', [{"a": 1}]),
-        (b'{"a": 1}\n3', [{"a": 1}]),
-        (b'{"a', []),
         (None, []),  # a run may not have logged a row
     ],
 )
@@ -362,14 +306,8 @@ def test_a_torn_last_line_is_left_out(tmp_path, content, lines):
     [
         (b'{"a\n{"a": 1}\n', r'line 1: expected a JSON object, got "{\"a"'),
         (b'{"a": 1}\n\n{"a": 1}\n', 'line 2: expected a JSON object, got ""'),
-        (b'{"a": 1}\n{"a": 1}\n3\n', 'line 3: expected a JSON object, got "3"'),
         (b'{"a": 1}\n\xff\x1b[31m\n', 'line 2: expected a JSON object, got "\\ufffd\\u001b[31m"'),
-        (b"[" * 100_000 + b"\n", 'line 1: expected a JSON object, got "' + "[" * 60 + '"'),
-        (
-            b'{"epoch": 0, "train_loss": NaN}\n{"epoch": true}',
-            "line 2: epoch: expected a number or null, got true",
-        ),
-        (b'{"train_loss": "low"}\n', 'line 1: train_loss: expected a number or null, got "low"'),
+        (b'{"train_loss": NaN}\n{"epoch": true}', "line 2: epoch: expected a number or null, got true"),
         (b'{"epoch": 1, "seconds": [1]}', "line 1: seconds: expected a number or null, got [1]"),
     ],
 )
@@ -389,44 +327,37 @@ def test_files_that_are_missing_are_refused_and_the_folder_stays_as_it_is(tmp_pa
             with pytest.raises(DataError, match=rf"{name}/run\.json{reason}"):
                 use(tmp_path / name)
     assert set(tree(tmp_path)) == {"photos"}
-    (tmp_path / "metrics.jsonl").symlink_to("absent")
+    path = tmp_path / "metrics.jsonl"
+    path.symlink_to("absent")
     with pytest.raises(DataError, match=r"metrics\.jsonl" + reason):
-        read_metrics(tmp_path / "metrics.jsonl")
+        read_metrics(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="is not a regular file: expected a metrics"):
+        read_metrics(path)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (b"", "not a run record: expected a JSON object"),
-        (b"[]", "not a run record: expected a JSON object"),
         (b'{"schema_version": 1', "not a run record: expected a JSON object"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not a run record: expected a JSON object"),
         ({"more": json.loads("[" * 30 + "]" * 30)}, "not a run record: expected a JSON object"),
-        (b"{}", "schema_version: expected 1, got null"),
         ({"schema_version": 2}, "schema_version: expected 1, got 2"),
         ({"status": "paused"}, f'status: expected {STATUSES}, got "paused"'),
-        ({"status": None}, f"status: expected {STATUSES}, got null"),
-        ({"status": ["running"]}, f'status: expected {STATUSES}, got ["running"]'),
         ({"config": []}, "config: expected an object of plain values, got []"),
         ({"config": {"a": {"b": 1}}}, 'config: expected an object of plain values, got {"a": {"b": 1}}'),
-        ({"config": {"hidden": 5}}, "config.hidden: expected a list of numbers or null, got 5"),
         ({"config": {"hidden": ["a"]}}, 'config.hidden: expected a list of numbers or null, got ["a"]'),
         ({"config": {"arithmetic": 7}}, "config.arithmetic: expected a string or null, got 7"),
-        ({"config": {"dtype": []}}, "config.dtype: expected a string or null, got []"),
-        ({"data": "ab"}, 'data: expected an object of plain values, got "ab"'),
         ({"data": {"name": "x"}}, "data.sha256: expected a string, got null"),
         ({"started": 3}, "started: expected a string, got 3"),
         ({"ended": 3}, "ended: expected a string or null, got 3"),
         ({"resumed": [5]}, "resumed: expected a list of strings, got [5]"),
         ({"command": "xpnet"}, 'command: expected a list of strings, got "xpnet"'),
-        ({"versions": {"numpy": {}}}, 'versions: expected an object of plain values, got {"numpy": {}}'),
         ({"git": []}, "git: expected an object of plain values or null, got []"),
-        ({"fingerprint": 5}, "fingerprint: expected a string or null, got 5"),
         ({"device_used": None}, "device_used: expected a string, got null"),
-        ({"backend": []}, "backend: expected a string, got []"),
         ({"metrics": []}, "metrics: expected an object or null, got []"),
         ({"metrics": {"a": "low"}}, 'metrics.a: expected a number, a list of numbers or null, got "low"'),
-        ({"metrics": {"a": True}}, "metrics.a: expected a number, a list of numbers or null, got true"),
         ({"metrics": {"\x1b": {}}}, r"metrics.\u001b: expected a number, a list of numbers or null, got {}"),
     ],
 )
@@ -444,23 +375,10 @@ def test_a_record_that_is_damaged_is_refused_and_not_reopened(tmp_path, changes,
     assert tree(folder) == before
 
 
-def test_numbers_that_no_float_has_are_null_in_a_record(tmp_path):
-    path = stopped(tmp_path) / "run.json"
-    record = json.loads(path.read_text())
-    huge = 10**400
-    path.write_text(json.dumps({**record, "metrics": {"a": float("nan"), "b": huge, "c": [1, -huge]}}))
-    assert read_run(path.parent)["metrics"] == {"a": None, "b": None, "c": [1, None]}
-
-
-# Runs that go on
-
-
-@pytest.mark.parametrize("status", ["interrupted", "failed"])
-def test_a_stopped_run_goes_on_with_its_record_and_its_start(tmp_path, status):
-    folder = stopped(tmp_path, status)
-    before, ended = tree(folder), read_run(folder)
+def test_a_stopped_run_goes_on_with_its_record_and_its_start(tmp_path):
+    folder = stopped(tmp_path)
+    ended = read_run(folder)
     run = Run.reopen(folder)
-    assert {name: content for name, content in tree(folder).items() if name != ".lock"} == before
     assert run.record == ended
     assert run.resume(2) == 2
     record = read_run(folder)
@@ -470,7 +388,7 @@ def test_a_stopped_run_goes_on_with_its_record_and_its_start(tmp_path, status):
     outcome = dict.fromkeys(["ended", "metrics", "fingerprint", "error"])
     assert record == {**ended, "status": "running", "resumed": [time], **outcome}
     run.log({"epoch": 2})
-    run.finish("interrupted")
+    run.finish("failed")
     again = Run.reopen(folder)
     again.resume(3)
     again.finish("completed", fingerprint="ef")
@@ -479,20 +397,18 @@ def test_a_stopped_run_goes_on_with_its_record_and_its_start(tmp_path, status):
     assert (len(read_run(folder)["resumed"]), read_run(folder)["fingerprint"]) == (2, "ef")
 
 
-def test_a_run_that_is_given_back_without_going_on_is_unchanged(tmp_path):
-    folder = stopped(tmp_path)
-    before = tree(folder)
-    Run.reopen(folder).release()
-    Run.reopen(folder).finish("failed", error="other data")
-    assert tree(folder) == before
-
-
-def test_a_run_that_was_killed_before_its_first_checkpoint_can_go_on(tmp_path):
-    folder = start(tmp_path).folder
+def test_a_run_that_is_given_back_without_going_on_or_complete_is_unchanged(tmp_path):
+    folder, complete = stopped(tmp_path), stopped(tmp_path, "completed", "complete")
+    before = tree(tmp_path)
     run = Run.reopen(folder)
-    assert not run.checkpoint.exists()
-    assert run.resume(0) == 0
-    assert set(tree(folder)) == {".lock", "run.json"}
+    assert tree(tmp_path) == before | {"mine/.lock": b""}
+    run.release()
+    Run.reopen(folder).finish("failed", error="other data")
+    with pytest.raises(ConfigError, match=r"complete: is complete: [^\n]*--init-from [^\n]*$"):
+        Run.reopen(complete)
+    assert tree(tmp_path) == before
+    killed = start(tmp_path).folder
+    assert Run.reopen(killed).resume(0) == 0  # it has no checkpoint
 
 
 def test_a_renamed_run_of_an_older_version_has_its_new_name(tmp_path, monkeypatch):
@@ -508,25 +424,14 @@ def test_a_renamed_run_of_an_older_version_has_its_new_name(tmp_path, monkeypatc
     assert len(read_run(tmp_path / "other")["resumed"]) == 1
 
 
-def test_a_complete_run_is_not_reopened(tmp_path):
-    folder = stopped(tmp_path, "completed")
-    before = tree(folder)
-    with pytest.raises(ConfigError, match=r"mine: is complete: [^\n]*--init-from [^\n]*$"):
-        Run.reopen(folder)
-    assert tree(folder) == before
-
-
 @pytest.mark.parametrize(
     ("content", "rows", "expected", "kept"),
     [
         (b'{"a": 1}\n{"a": 2}\n{"a": 3}\n', 2, b'{"a": 1}\n{"a": 2}\n', 2),
-        (b'{"a": 1}\n{"a": 2}\n', 2, b'{"a": 1}\n{"a": 2}\n', 2),
         (b'{"a": 1}\n{"a": 2}\n{"a', 2, b'{"a": 1}\n{"a": 2}\n', 2),
         (b'{"a": 1}\n{"a": 2}', 2, b'{"a": 1}\n{"a": 2}\n', 2),
-        (b'{"a": 1}\n{"a": 2}', 1, b'{"a": 1}\n', 1),
         (b'{"a": 1}\n\0\0\0', 2, b'{"a": 1}\n', 1),
         (b'{"a": 1}\nnonsense\n{"a": 3}\n', 1, b'{"a": 1}\n', 1),
-        (b'{"a', 0, b"", 0),
         (b"", 3, b"", 0),
         (None, 3, None, 0),
         ('{"a": 1.0, "weiß": 1e-05}\n'.encode(), 1, '{"a": 1.0, "weiß": 1e-05}\n'.encode(), 1),
@@ -543,24 +448,18 @@ def test_rows_that_the_checkpoint_does_not_know_are_cut_off(tmp_path, content, r
     assert len(read_metrics(path)) == kept + 1
 
 
-def test_a_damaged_row_that_is_to_stay_is_named_and_nothing_is_cut(tmp_path):
-    folder = stopped(tmp_path)
-    (folder / "metrics.jsonl").write_bytes(b'{"a": 1}\nnonsense\n{"a": 3}\n')
-    run = Run.reopen(folder)
-    before = tree(folder)
-    with pytest.raises(DataError, match=r'metrics\.jsonl: line 2: expected a JSON object, got "non'):
-        run.resume(2)
-    assert tree(folder) == before
-
-
 @failing
 def test_a_cut_that_fails_leaves_all_rows(tmp_path, monkeypatch, error):
     run = Run.reopen(stopped(tmp_path))
     before = tree(tmp_path)
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, expect(error):
         patch.setattr(os, "fsync", fail_with(error))
-        with expect(error):
-            run.resume(1)
+        run.resume(1)
+    assert tree(tmp_path) == before
+    (run.folder / "metrics.jsonl").write_bytes(b'{"a": 1}\nnonsense\n{"a": 3}\n')
+    before = tree(tmp_path)
+    with pytest.raises(DataError, match=r'metrics\.jsonl: line 2: expected a JSON object, got "non'):
+        run.resume(2)
     assert tree(tmp_path) == before
     assert run.resume(1) == 1
 
@@ -574,9 +473,6 @@ def test_going_on_removes_what_a_killed_process_was_writing_and_nothing_else(tmp
     run.resume(2)
     run.release()
     assert set(tree(folder)) == before | {".notes.tmp", "0123456789abcdef.tmp"}
-
-
-# One process at a time
 
 
 def test_a_run_under_way_is_neither_reopened_nor_overwritten(tmp_path):
@@ -601,9 +497,3 @@ def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path, monkeypatch
     monkeypatch.setattr(run.Lock, "take", fail_with(PermissionError(13, "Permission denied")))
     with pytest.raises(ConfigError, match=r"mine: cannot be written \(Permission denied\): free some"):
         Run.reopen(folder)
-
-
-def test_of_trainings_that_go_on_at_once_one_gets_the_run(tmp_path):
-    folder = stopped(tmp_path)
-    outcomes = at_once(8, lambda: Run.reopen(folder))
-    assert [type(outcome) for outcome in outcomes].count(Run) == 1
