@@ -61,7 +61,7 @@ def write_idx(folder: Path, arrays: Arrays = SMALL, *, packed: bool = False) -> 
     for name, array in zip(NAMES, arrays, strict=True):
         content = idx(array)
         if packed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1))
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1, mtime=0))
         else:
             (folder / name).write_bytes(content)
     return folder
@@ -192,7 +192,7 @@ def test_idx_files_under_other_names(tmp_path: Path, rename: Callable[[str], str
         path.rename(path.with_name(rename(path.name)))
     content = (tmp_path / rename(IMAGES)).read_bytes()
     assert_holds(load(tmp_path), SMALL, np.uint8)
-    members = gzip.compress(content[:20]) + gzip.compress(content[20:])
+    members = gzip.compress(content[:20], mtime=0) + gzip.compress(content[20:], mtime=0)
     (tmp_path / rename(IMAGES)).write_bytes(members)
     assert_holds(load(tmp_path), SMALL, np.uint8)
 
@@ -397,7 +397,7 @@ def flipped(content: bytes, position: int) -> bytes:
     return content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :]
 
 
-BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), np.uint8)))
+BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), np.uint8)), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), n
         (IMAGES, idx(SMALL.x_train) + b"\0", "its sizes 4x2x3 take 24 bytes, more follow"),
         (IMAGES, b"\0\0\x08\3" + b"\xff" * 12, r"announces \d+ bytes of values, \d+ bytes cannot"),
         (IMAGES, b"\0\0\x08\xff" + b"\xff" * 1020, r"announces \d+ bytes of values, \d+ bytes"),
-        (IMAGES, gzip.compress(b"\0\0\x0e\1\x3f\xff\xff\xff"), "compressed bytes cannot hold them"),
+        (IMAGES, gzip.compress(b"\0\0\x0e\1\x3f\xff\xff\xff", mtime=0), "compressed bytes cannot hold them"),
         (IMAGES, idx(SMALL.y_train), "1 dimension, features need at least 2 .*the labels?"),
         (LABELS, idx(SMALL.x_train), "its shape is 4x2x3, labels have one dimension: .*features?"),
         (IMAGES, idx(SMALL.x_train[:0]), "holds no values .*its shape is 0x2x3"),
@@ -647,15 +647,23 @@ def test_decompression_bombs_stay_small(tmp_path: Path) -> None:
     header, archive = b"\0\0\x08\2" + b"\0\0\xff\xff" * 2, header_only(f"({10**9}, 6)")
     for name, content, _ in (
         bombs := [
-            ("a", gzip.compress(idx(SMALL.x_train)) + gzip.compress(bytes(1 << 24)) * 16, "more follow"),
-            ("b", gzip.compress(header), "cannot hold"),
+            (
+                "a",
+                gzip.compress(idx(SMALL.x_train), mtime=0) + gzip.compress(bytes(1 << 24), mtime=0) * 16,
+                "more follow",
+            ),
+            ("b", gzip.compress(header, mtime=0), "cannot hold"),
             ("c.npz", npz_bytes(header_only("(4, 6)") + bytes(1 << 28)), "more follow"),
             ("d.npz", npz_bytes(archive), "cannot hold"),
-            ("e.csv.gz", gzip.compress(b"," * 15_000_000), "has more than 1048576 columns"),
-            ("f.csv.gz", gzip.compress(b"label,a\n" + b"0" * (1 << 25)), "has a line of more than"),
-            ("g.csv.gz", gzip.compress(bytes(1 << 27)), "is not a CSV file"),
-            ("h.csv.gz", gzip.compress(b"\n" * 50_000_000), "is empty"),
-            ("i.csv.gz", gzip.compress(b"label,a\n" + b" \n" * 25_000_000), "has a header but no rows"),
+            ("e.csv.gz", gzip.compress(b"," * 15_000_000, mtime=0), "has more than 1048576 columns"),
+            ("f.csv.gz", gzip.compress(b"label,a\n" + b"0" * (1 << 25), mtime=0), "has a line of more than"),
+            ("g.csv.gz", gzip.compress(bytes(1 << 27), mtime=0), "is not a CSV file"),
+            ("h.csv.gz", gzip.compress(b"\n" * 50_000_000, mtime=0), "is empty"),
+            (
+                "i.csv.gz",
+                gzip.compress(b"label,a\n" + b" \n" * 25_000_000, mtime=0),
+                "has a header but no rows",
+            ),
         ]
     ):
         path = tmp_path / name if "." in name else write_idx(tmp_path / name) / IMAGES

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.tooling
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = fetch_mnist.SOURCES["mnist"].files
 RAW = {name: bytes([i]) + np.random.default_rng(i).bytes(5000) for i, name in enumerate(KNOWN)}
-FILES = {f"{name}.gz": gzip.compress(content) for name, content in RAW.items()}
+FILES = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in RAW.items()}
 FILE, CONTENT = "train-images-idx3-ubyte.gz", RAW["train-images-idx3-ubyte"]
 DOWN = "http://127.0.0.1:9"
 
@@ -116,13 +116,16 @@ def test_other_datasets_are_checked_as_they_are_packed(serve, tmp_path, monkeypa
     words = ["--dataset", "kmnist", "--mirror"]
     assert fetch_mnist.main([*words, serve(FILES).url]) == 0
     assert {path.name: path.read_bytes() for path in Path("data", "kmnist").iterdir()} == FILES
-    repacked = {name: gzip.compress(RAW[name[:-3]], 1) for name in FILES}
+    repacked = {name: gzip.compress(RAW[name[:-3]], 1, mtime=0) for name in FILES}
     assert fetch_mnist.main([*words, serve(repacked).url, "--out", "other"]) == 2
     assert "its MD5 is" in refusal()
 
 
 def test_the_four_files_are_fetched_however_they_are_packed_and_intact_ones_not_again(serve, tmp_path):
-    mirror, out = serve({name: gzip.compress(RAW[name[:-3]], 0) for name in FILES}), tmp_path / "new" / "out"
+    mirror, out = (
+        serve({name: gzip.compress(RAW[name[:-3]], 0, mtime=0) for name in FILES}),
+        tmp_path / "new" / "out",
+    )
     assert fetch(out, mirror) == 0
     (out / FILE).write_bytes(b"damaged")
     mirror.requests.clear()
@@ -157,8 +160,8 @@ def test_a_part_that_is_whole_is_used_and_a_wrong_one_is_fetched_afresh(serve, t
     ("content", "message"),
     [
         (None, "the server answered 404 Not Found"),
-        (gzip.compress(bytes(len(CONTENT))), "its MD5 is "),
-        (gzip.compress(CONTENT + b"x"), "holds more than 5001 bytes"),
+        (gzip.compress(bytes(len(CONTENT)), mtime=0), "its MD5 is "),
+        (gzip.compress(CONTENT + b"x", mtime=0), "holds more than 5001 bytes"),
         (b"<html>please log in</html>", "is not an intact gzip file"),
         (FILES[FILE][:-20], "ends too early"),
         (bytes(10**6), "sends more than 70537 bytes"),
