@@ -14,7 +14,8 @@ from xpnet.arithmetic.elementary import LOWEST, powers_of_two
 from xpnet.backends.resolve import make
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproducibility.md"
-SMALLEST_NORMAL, LARGEST = 2.0**-1022, math.nextafter(math.inf, 0.0)
+INF, NAN = math.inf, math.nan
+SMALLEST_NORMAL, LARGEST = 2.0**-1022, math.nextafter(INF, 0.0)
 DIGITS = 40
 HIGHEST = 709.0
 """Where exp ends; the network needs it up to 0."""
@@ -72,24 +73,24 @@ def between_table_entries(generator, count):
     return (k + 0.5 + generator.uniform(-0.01, 0.01, count)) * step
 
 
-@pytest.mark.parametrize(
-    ("name", "points"),
-    [
-        pytest.param("exp", uniform(LOWEST, HIGHEST), id="exp"),
-        pytest.param("exp", uniform(LOWEST, LOWEST + 10), id="exp of the lowest"),
-        pytest.param("exp", uniform(-2.0, 2.0), id="exp around 0"),
-        pytest.param("exp", between_table_entries, id="exp between table entries"),
-        pytest.param("log", positive, id="log"),
-        pytest.param("log", uniform(0.5, 2.0), id="log around 1"),
-        pytest.param("log", uniform(0.7055, 0.7071), id="log where its terms cancel most"),
-        pytest.param("log", uniform(1.0 - 1e-3, 1.0 + 1e-3), id="log near 1"),
-        pytest.param("log", uniform(1.0 - 1e-12, 1.0 + 1e-12), id="log very near 1"),
-        pytest.param("sqrt", positive, id="sqrt"),
-        pytest.param("sqrt", uniform(1.0, 4.0), id="sqrt of 1 to 4"),
-    ],
-)
+POINTS = {
+    "exp": ("exp", uniform(LOWEST, HIGHEST)),
+    "exp of the lowest": ("exp", uniform(LOWEST, LOWEST + 10)),
+    "exp around 0": ("exp", uniform(-2.0, 2.0)),
+    "exp between table entries": ("exp", between_table_entries),
+    "log": ("log", positive),
+    "log around 1": ("log", uniform(0.5, 2.0)),
+    "log where its terms cancel most": ("log", uniform(0.7055, 0.7071)),
+    "log near 1": ("log", uniform(1.0 - 1e-3, 1.0 + 1e-3)),
+    "log very near 1": ("log", uniform(1.0 - 1e-12, 1.0 + 1e-12)),
+    "sqrt": ("sqrt", positive),
+    "sqrt of 1 to 4": ("sqrt", uniform(1.0, 4.0)),
+}
+
+
+@pytest.mark.parametrize(("name", "points"), POINTS.values(), ids=POINTS)
 def test_largest_error(name, points):
-    x = points(np.random.default_rng(0), 5_000)
+    x = points(np.random.default_rng(0), 2_000)
     pairs = zip(x.tolist(), compute(name, x).tolist(), strict=True)
     with localcontext(prec=DIGITS):
         ln2 = Decimal(2).ln()
@@ -160,46 +161,27 @@ def specified(name, x):
 
 # Special values
 
-SPECIAL = {
-    "exp": [
-        (0.0, 1.0),
-        (-0.0, 1.0),
-        (5e-324, 1.0),
-        (-5e-324, 1.0),
-        (-math.inf, 0.0),
-        (math.nan, math.nan),
-        (math.nextafter(LOWEST, -math.inf), 0.0),
-        (-LARGEST, 0.0),
-    ],
-    "log": [
-        (1.0, 0.0),
-        (0.0, -math.inf),
-        (-0.0, -math.inf),
-        (math.inf, math.inf),
-        (-math.inf, math.nan),
-        (-1.0, math.nan),
-        (-SMALLEST_NORMAL, math.nan),
-        (math.nan, math.nan),
-    ],
-    "sqrt": [
-        (0.0, 0.0),
-        (1.0, 1.0),
-        (SMALLEST_NORMAL, 2.0**-511),
-        (2.0**1022, 2.0**511),
-        (math.inf, math.inf),
-        (-math.inf, math.nan),
-        (-1.0, math.nan),
-        (-SMALLEST_NORMAL, math.nan),
-        (math.nan, math.nan),
-    ],
+SPECIAL = {  # arguments and values
+    "exp": {0.0: 1, 5e-324: 1, -5e-324: 1, -INF: 0, NAN: NAN, math.nextafter(LOWEST, -INF): 0, -LARGEST: 0},
+    "log": {1.0: 0, 0.0: -INF, INF: INF, -INF: NAN, -1.0: NAN, -SMALLEST_NORMAL: NAN, NAN: NAN},
+    "sqrt": {
+        0.0: 0,
+        1.0: 1,
+        SMALLEST_NORMAL: 2.0**-511,
+        2.0**1022: 2.0**511,
+        INF: INF,
+        -INF: NAN,
+        -1.0: NAN,
+        -SMALLEST_NORMAL: NAN,
+        NAN: NAN,
+    },
 }
 
 
 @pytest.mark.parametrize("name", SPECIAL)
 def test_special_values(backend, name):
-    x, expected = (np.array(column) for column in zip(*SPECIAL[name], strict=True))
-    result = compute(name, x, backend)
-    np.testing.assert_array_equal(result, expected)
+    result = compute(name, np.array(list(SPECIAL[name])), backend)
+    np.testing.assert_array_equal(result, list(SPECIAL[name].values()))
     assert not np.any(np.signbit(result[result == 0]))
 
 
@@ -210,18 +192,10 @@ def test_the_limits_of_exp_are_inside_and_every_result_is_normal():
 
 
 @pytest.mark.parametrize("largest", [1, 2, 3, 4, 10, 16, 17, 256, 65_536])
-def test_log_of_numbers_that_are_known_to_be_small_is_the_same(backend, largest):
-    x = np.random.default_rng(0).uniform(1.0, largest, 2000)
-    ends = [
-        1.0,
-        math.nextafter(1.0, 2.0),
-        float(largest),
-        math.nextafter(largest, math.inf),
-        math.nan,
-    ]
-    x = np.concatenate([x, ends])
-    with np.errstate(all="ignore"), backend.scope():
-        found = backend.to_host(elementary.log(backend.xp, backend.from_host(x), float(largest)))
+def test_log_of_numbers_that_are_known_to_be_small_is_the_same(largest):
+    ends = [1.0, math.nextafter(1.0, 2.0), float(largest), math.nextafter(largest, INF), NAN]
+    x = np.concatenate([np.random.default_rng(0).uniform(1.0, largest, 2000), ends])
+    found = elementary.log(make("numpy", "cpu").xp, x, float(largest))
     np.testing.assert_array_equal(found, compute("log", x))
 
 
@@ -237,7 +211,7 @@ def test_the_ends_of_the_normal_numbers_are_in_the_range(name):
 def values_of(name):
     """A few thousand arguments over the whole range, and the special ones."""
     generator = np.random.default_rng(0)
-    special = [x for x, _ in SPECIAL[name]]
+    special = list(SPECIAL[name])
     if name == "exp":
         parts = [
             generator.uniform(LOWEST, HIGHEST, 2000),
@@ -263,13 +237,12 @@ def test_every_backend_gives_the_bits_of_the_pages_formulas(backend, name):
 
 
 @pytest.mark.parametrize("name", ULPS)
-@pytest.mark.parametrize("shape", [(), (6,), (1, 6), (3, 2), (2, 1, 3), (0,), (2, 0)], ids=str)
-def test_shapes_are_kept_and_each_value_is_computed_alone(backend, name, shape):
-    x = np.linspace(0.5, 3.0, 6)[: math.prod(shape)].reshape(shape)
-    result = compute(name, x, backend)
+@pytest.mark.parametrize("shape", [(), (1, 6), (2, 1, 3), (0,), (2, 0)], ids=str)
+def test_shapes_are_kept(name, shape):
+    x = np.linspace(0.5, 3.0, 6)
+    result = compute(name, x[: math.prod(shape)].reshape(shape))
     assert result.shape == shape
-    alone = [compute(name, np.array(value)).item() for value in x.flat]
-    assert result.reshape(-1).tolist() == alone
+    assert result.reshape(-1).tolist() == compute(name, x)[: math.prod(shape)].tolist()
 
 
 # What follows from the formulas
@@ -283,11 +256,9 @@ def test_the_table_is_correctly_rounded():
         assert (twice - 1) ** 64 < 2 ** (53 * 64 + f) < (twice + 1) ** 64
 
 
-def test_the_table_repeats_in_every_doubling_and_is_exact_at_whole_exponents():
+def test_the_table_repeats_in_every_doubling():
     table = np.array(powers_of_two()).reshape(-1, 64)
-    exponents = range(-1022, 1024)
-    assert table[:, 0].tolist() == [math.ldexp(1.0, exponent) for exponent in exponents]
-    for row, exponent in zip(table, exponents, strict=True):
+    for row, exponent in zip(table, range(-1022, 1024), strict=True):
         assert np.array_equal(row, np.ldexp(table[1022], exponent))
 
 
@@ -301,7 +272,7 @@ def test_roots_of_powers_of_four_are_exact():
     [("exp", LOWEST, HIGHEST), ("exp", -1.0, 1.0), ("log", 0.5, 2.0), ("sqrt", 0.9, 4.1)],
 )
 def test_functions_increase(name, low, high):
-    assert np.all(np.diff(compute(name, np.linspace(low, high, 200_000))) > 0)
+    assert np.all(np.diff(compute(name, np.linspace(low, high, 20_000))) > 0)
 
 
 def test_exp_is_at_most_1_and_log_at_least_0_on_their_side_of_the_limit():

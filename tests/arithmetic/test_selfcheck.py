@@ -27,24 +27,24 @@ class Fused(np.ndarray):
     """An array whose a · b + a is rounded once."""
 
     def __mul__(self, other):
-        product = np.asarray(self) * np.asarray(other)
-        return Pending(product, np.asarray(self), np.asarray(other))
+        product = Product(np.asarray(self) * np.asarray(other))
+        product.exact = np.asarray(self, np.longdouble) * other
+        return product
 
 
-class Pending:
-    """A product that waits for its sum; compares like the rounded product."""
-
-    def __init__(self, product, a, b):
-        self.product, self.a, self.b = product, a, b
-
-    def __eq__(self, other):
-        return self.product == np.asarray(other)
+class Product:
+    """A rounded product that remembers the exact one for a sum."""
 
     __hash__ = None
 
+    def __init__(self, rounded):
+        self.rounded = rounded
+
+    def __eq__(self, other):
+        return self.rounded == np.asarray(other)
+
     def __add__(self, other):
-        wide = np.longdouble
-        return (self.a.astype(wide) * self.b + np.asarray(other)).astype(np.float64)
+        return (self.exact + np.asarray(other)).astype(np.float64)
 
 
 class Reciprocal(np.ndarray):

@@ -27,15 +27,9 @@ from xpnet.nn.network import gradients, loss
 OPS = arithmetic(make("cpu"))
 STEP = 1e-6
 GENERATOR = np.random.default_rng(3)
-A, W, B = (
-    GENERATOR.normal(size=(6, 9)),
-    GENERATOR.normal(size=(4, 6)),
-    GENERATOR.normal(size=(4, 1)),
-)
+A, W, B = (GENERATOR.normal(size=shape) for shape in ((6, 9), (4, 6), (4, 1)))
 LABELS = GENERATOR.integers(0, 4, size=9)
-Y = (np.arange(4)[:, None] == LABELS).astype(float)
 Z = GENERATOR.normal(size=(4, 9))
-ONES = np.ones((1, 9))
 
 
 def check(function, gradient, x):
@@ -45,11 +39,6 @@ def check(function, gradient, x):
     analytic = np.sum(gradient * direction)
     assert np.shape(gradient) == x.shape
     assert abs(analytic - numeric) <= 1e-7 * max(1.0, abs(numeric)), (analytic, numeric)
-
-
-def test_relu():
-    v = GENERATOR.normal(size=Z.shape)
-    check(lambda z: np.sum(v * F.relu(OPS, z)), F.relu_backward(OPS, v, Z), Z)
 
 
 @pytest.mark.parametrize("name", F.ACTIVATIONS)
@@ -66,11 +55,6 @@ def test_losses(name, smoothing):
     y, found = F.targets(OPS, LABELS, 4, smoothing), F.LOSSES[name]
     gradient = found.backward(OPS, F.softmax(OPS, Z), y)
     check(lambda z: np.sum(found.per_sample(OPS, z, y)), gradient, Z)
-
-
-def test_softmax_cross_entropy():
-    gradient = F.softmax_cross_entropy_backward(F.softmax(OPS, Z), Y)
-    check(lambda z: np.sum(F.cross_entropy(OPS, z, Y)), gradient, Z)
 
 
 def test_linear():
@@ -116,7 +100,7 @@ NETWORKS = [
 
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=str)
-@pytest.mark.parametrize("hidden", [(), (5,), (7, 5, 6)], ids=str)
+@pytest.mark.parametrize("hidden", [(), (7, 5, 6)], ids=str)
 def test_whole_network(hidden, settings):
     network = Network((6, *hidden, 4), **settings)
     layers = initialize(network.sizes, 0, batch_norm=network.batch_norm)
@@ -134,5 +118,6 @@ def test_whole_network(hidden, settings):
 
 
 def test_the_check_sees_a_wrong_gradient():
+    y = F.targets(OPS, LABELS, 4)
     with pytest.raises(AssertionError):
-        check(lambda z: np.sum(F.cross_entropy(OPS, z, Y)), -Y, Z)
+        check(lambda z: np.sum(F.cross_entropy(OPS, z, y)), -y, Z)
