@@ -23,35 +23,27 @@ def shortened(a, b):
     return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float64)
 
 
-class Fused(np.ndarray):
-    """An array whose a · b + a is rounded once."""
-
-    def __mul__(self, other):
-        product = Product(np.asarray(self) * np.asarray(other))
-        product.exact = np.asarray(self, np.longdouble) * other
-        return product
-
-
-class Product:
-    """A rounded product that remembers the exact one for a sum."""
-
-    __hash__ = None
-
-    def __init__(self, rounded):
-        self.rounded = rounded
-
-    def __eq__(self, other):
-        return self.rounded == np.asarray(other)
-
-    def __add__(self, other):
-        return (self.exact + np.asarray(other)).astype(np.float64)
-
-
 class Reciprocal(np.ndarray):
     """An array whose a / b is a · (1/b)."""
 
     def __truediv__(self, other):
         return np.asarray(self) * (1.0 / np.asarray(other))
+
+
+class Fused(np.ndarray):
+    """An array whose a · b + a is rounded once."""
+
+    def __mul__(self, other):
+        product = np.multiply(np.asarray(self), np.asarray(other)).view(Product)
+        product.exact = np.asarray(self).astype(np.longdouble) * np.asarray(other)
+        return product
+
+
+class Product(np.ndarray):
+    """A rounded product that remembers the exact one for a sum."""
+
+    def __add__(self, other):
+        return (self.exact + np.asarray(other)).astype(np.float64)
 
 
 def faulty(**replaced):

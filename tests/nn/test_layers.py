@@ -1,4 +1,4 @@
-"""Batch normalisation and dropout against their formulas, in every arithmetic (PyTorch: test_oracles.py)."""
+"""Batch normalisation where its formulas, which test_oracles.py holds to PyTorch's, are delicate."""
 
 import numpy as np
 import pytest
@@ -12,56 +12,31 @@ from xpnet.nn.layers import (
     RunningStatistics,
     batch_norm,
     batch_norm_backward,
-    dropout,
     mean_and_variance_factors,
     update_running_statistics,
 )
 
 GENERATOR = np.random.default_rng(0)
 Z = GENERATOR.normal(2.0, 3.0, size=(5, 77))
-CENTRED = Z - Z.mean(axis=1, keepdims=True)
-NORMALIZED = CENTRED / np.sqrt(Z.var(axis=1, keepdims=True) + 1e-5)
 LAYER = BatchNorm(*GENERATOR.normal(1.0, 0.5, size=(2, 5, 1)))
 ZERO, ONE = np.zeros((1, 1)), np.ones((1, 1))
-TOLERANCE = {"float32": 2e-5, "float64": 1e-13}
 
 
-@pytest.fixture(params=["float32", "float64", "reproducible"])
-def ops(request):
-    backend = make("cpu")
-    return reproducible(backend) if request.param == "reproducible" else arithmetic(backend, request.param)
-
-
-def layer_of(ops):
-    return BatchNorm(*(array.astype(ops.dtype) for array in LAYER))
-
-
-def assert_close(ops, found, expected, scale=1.0):
-    tolerance = TOLERANCE[ops.dtype.__name__] * scale
-    assert found.dtype == ops.dtype
-    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
-
-
-def test_batch_norm_gives_each_unit_mean_beta_and_deviation_gamma(ops):
-    y, normalized = batch_norm(ops, layer_of(ops), Z.astype(ops.dtype))
-    assert_close(ops, normalized.values, NORMALIZED)
-    assert_close(ops, y, LAYER.gamma * NORMALIZED + LAYER.beta)
-    assert_close(ops, normalized.sums.values, Z.sum(axis=1, keepdims=True), 100.0)
-    assert_close(ops, normalized.sums.squares, (CENTRED**2).sum(axis=1, keepdims=True), 100.0)
+@pytest.mark.parametrize(
+    "ops", [arithmetic(make("cpu")), reproducible(make("cpu"))], ids=lambda ops: ops.name
+)
+@pytest.mark.parametrize("z", [np.full((5, 64), 3.0), Z[:, :1]], ids=["constant units", "a single sample"])
+def test_what_does_not_vary_becomes_beta_and_has_no_gradient(ops, z):
+    y, normalized = batch_norm(ops, LAYER, z)
+    np.testing.assert_allclose(y, LAYER.beta + 0.0 * z, atol=1e-13)
+    _, dz = batch_norm_backward(ops, LAYER, normalized, np.ones_like(z))
+    np.testing.assert_allclose(dz, 0.0 * z, atol=1e-13)
 
 
 def test_batch_norm_keeps_its_digits_beside_a_large_mean():
     _, normalized = batch_norm(reproducible(make("cpu")), LAYER, Z + 1e6)
-    np.testing.assert_allclose(normalized.values, NORMALIZED, rtol=0, atol=1e-8)
-
-
-@pytest.mark.parametrize("z", [np.full((5, 64), 3.0), Z[:, :1]], ids=["constant units", "a single sample"])
-def test_what_does_not_vary_becomes_beta_and_has_no_gradient(ops, z):
-    layer = layer_of(ops)
-    y, normalized = batch_norm(ops, layer, z.astype(ops.dtype))
-    assert_close(ops, y, LAYER.beta + 0.0 * z)
-    _, dz = batch_norm_backward(ops, layer, normalized, np.ones_like(z, dtype=ops.dtype))
-    assert_close(ops, dz, 0.0 * z)
+    expected = (Z - Z.mean(axis=1, keepdims=True)) / np.sqrt(Z.var(axis=1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(normalized.values, expected, rtol=0, atol=1e-8)
 
 
 def test_the_variance_over_several_blocks_has_no_bias():
@@ -84,8 +59,3 @@ def test_the_running_statistics_of_a_dead_unit_never_become_subnormal():
         for statistic in running:
             assert statistic.item() == 0.0 or statistic.item() >= 2.0**-953
     assert max(running.mean.item(), running.variance.item()) < 2.0**-940
-
-
-def test_dropout_scales_what_it_keeps(ops):
-    mask, a = GENERATOR.random(Z.shape) > 0.5, Z.astype(ops.dtype)
-    assert np.array_equal(dropout(ops, a, mask, 2.0), np.where(mask, 2.0 * a, 0.0))

@@ -3,7 +3,6 @@
 import math
 import warnings
 from decimal import Decimal, localcontext
-from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -37,33 +36,17 @@ def linear(schedulers, optimizer):
     return schedulers.LinearLR(optimizer, start_factor=0.2, end_factor=1.0, total_iters=4)
 
 
-def chained(make):
-    return lambda s, o: s.ChainedScheduler([linear(s, o), make(s, o)], optimizer=o)
-
-
-TORCH = {
-    "constant": (constant(0.1), lambda s, o: s.ConstantLR(o, factor=1.0), 1),
-    "step": (step_decay(0.1, 7, 0.3), lambda s, o: s.StepLR(o, step_size=7, gamma=0.3), 1),
-    "exponential": (exponential(0.1, 4, 0.95), lambda s, o: s.ExponentialLR(o, gamma=0.95), 4),
-    "cosine": (cosine(0.1, 100), lambda s, o: s.CosineAnnealingLR(o, T_max=100), 1),
-    "cosine to 0.01": (
-        cosine(0.1, 100, 0.01),
-        lambda s, o: s.CosineAnnealingLR(o, T_max=100, eta_min=0.01),
-        1,
-    ),
-    "warm-up": (warmup(constant(0.1), 5), linear, 1),
+TORCH = {  # a schedule, and PyTorch's
+    "constant": (constant(0.1), lambda s, o: s.ConstantLR(o, factor=1.0)),
+    "step": (step_decay(0.1, 7, 0.3), lambda s, o: s.StepLR(o, step_size=7, gamma=0.3)),
+    "exponential": (exponential(0.1, 4, 0.95), lambda s, o: s.StepLR(o, step_size=4, gamma=0.95)),
+    "cosine": (cosine(0.1, 100, 0.01), lambda s, o: s.CosineAnnealingLR(o, T_max=100, eta_min=0.01)),
+    "warm-up": (warmup(constant(0.1), 5), linear),
     "warm-up of step": (
         warmup(step_decay(0.1, 3, 0.5), 5),
-        chained(lambda s, o: s.StepLR(o, step_size=3, gamma=0.5)),
-        1,
-    ),
-    "warm-up of exponential": (
-        warmup(exponential(0.1, 1, 0.9), 5),
-        chained(lambda s, o: s.ExponentialLR(o, gamma=0.9)),
-        1,
+        lambda s, o: s.ChainedScheduler([linear(s, o), s.StepLR(o, step_size=3, gamma=0.5)], optimizer=o),
     ),
 }
-"""A schedule, PyTorch's, and the number of steps after which PyTorch's is stepped."""
 
 
 @pytest.mark.needs("torch")
@@ -71,26 +54,22 @@ TORCH = {
 def test_schedules_are_pytorchs(name):
     import torch
 
-    schedule, make, steps_per_epoch = TORCH[name]
+    schedule, make = TORCH[name]
     optimizer, expected = torch.optim.SGD([torch.zeros(1)], lr=0.1), []
     scheduler = make(torch.optim.lr_scheduler, optimizer)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the optimiser makes no steps
-        for step in range(1, 101):
+        for _ in range(100):
             expected.append(optimizer.param_groups[0]["lr"])
-            if step % steps_per_epoch == 0:
-                scheduler.step()
+            scheduler.step()
     assert ours(schedule, 100) == pytest.approx(expected, rel=1e-12, abs=1e-13)
 
 
 # Closed forms
 
 
-def test_cosine_starts_at_the_rate_and_ends_at_the_final_rate():
-    schedule = cosine(0.3, 10, 0.001)
-    assert schedule(0) == 0.3
-    assert schedule(5) == pytest.approx((0.3 + 0.001) / 2, rel=1e-15)
-    assert schedule(10) == schedule(11) == schedule(1000) == 0.001
+def test_cosine_stays_at_the_final_rate():
+    assert ours(cosine(0.3, 10, 0.001), 13)[9:] == [pytest.approx(0.0083, abs=1e-4), 0.001, 0.001, 0.001]
 
 
 def true_share(step, steps):
@@ -117,13 +96,6 @@ def test_the_cosine_is_correctly_rounded_all_along():
         assert shares == sorted(shares, reverse=True)
     assert cosine_share(10**7 - 1, 10**7) == float(true_share(10**7 - 1, 10**7))
     assert (cosine_share(1, 3), cosine_share(1, 2), cosine_share(2, 3)) == (0.75, 0.5, 0.25)
-
-
-@given(st.floats(0.01, 1.0), st.integers(0, 500))
-def test_power_is_near_the_exact_power(base, exponent):
-    exact = Fraction(base) ** exponent
-    tiny = Fraction(2) ** -1000
-    assert abs(Fraction(power(base, exponent)) - exact) <= max(exact, tiny) * (exponent + 1) * 2**-53
 
 
 def test_power_is_repeated_squaring():

@@ -12,7 +12,6 @@ from networks import (
     fitted,
     gradients_of,
     loader_for,
-    on_device,
     pixels,
     rows_on_backends,
     train,
@@ -27,7 +26,6 @@ from xpnet.errors import DivergedError
 from xpnet.nn.init import initialize
 from xpnet.nn.optim import sgd
 from xpnet.storage.model_file import fingerprint
-from xpnet.training import step
 from xpnet.training.batches import Samples, gather_rows
 from xpnet.training.callbacks import Callback, Evaluate
 from xpnet.training.evaluation import evaluate
@@ -115,44 +113,12 @@ def test_a_step_compiled_as_a_whole_has_the_same_bits(backend, name):
 # Batches and evaluation
 
 
-def assert_near(found, expected):
-    for array, right in zip(leaves(found), leaves(expected), strict=True):
-        np.testing.assert_allclose(array, right, rtol=1e-10, atol=1e-14)
-
-
-def test_a_batch_over_many_blocks_is_the_mean_over_its_samples(monkeypatch):
-    context = context_for(NUMPY, X)
-    gradients = gradients_of(context, LAYERS, SAMPLES)
-    monkeypatch.setattr(step, "block_chunks", lambda count, stack: [[blocks.Group(0, count, 1)]])
-    assert_near(gradients, gradients_of(context, LAYERS, SAMPLES))
-
-
-def test_a_batch_of_chosen_samples_is_the_batch_of_those_rows():
-    context, chosen = context_for(NUMPY, X), np.array([5, 2599, 0, 17])
-    found = gradients_of(context, LAYERS, SAMPLES, chosen)
-    assert_near(found, gradients_of(context, LAYERS, Samples(X[chosen], LABELS[chosen])))
-
-
-@pytest.mark.parametrize("is_ordered", [False, True])
-def test_stacked_blocks_are_the_blocks(is_ordered):
-    x, labels = pixels(3 * 1024 + 5, 20, 5)
-    samples, order = Samples(x, labels), np.arange(len(labels))[::-1] if is_ordered else None
-    contexts = context_for(NUMPY, x), replace(context_for(NUMPY, x), stack=2)
-    assert_near(*(gradients_of(context, LAYERS, samples, order) for context in contexts))
-    alone, together = (evaluate(context, LAYERS, samples, (), order) for context in contexts)
-    assert together.loss == pytest.approx(alone.loss, rel=1e-13)
-    assert together.accuracy == alone.accuracy
-    assert np.array_equal(together.predictions, alone.predictions)
-
-
-def test_evaluation_drops_no_sample(backend):
-    samples = Samples(backend.from_host(X), backend.from_host(LABELS))
-    evaluation = evaluate(context_for(backend, X), on_device(backend, LAYERS), samples)
+def test_evaluation_drops_no_sample():
+    evaluation = evaluate(context_for(NUMPY, X), LAYERS, SAMPLES)
     z1 = LAYERS[0].weight @ (X.T / 255.0) + LAYERS[0].bias
     z2 = LAYERS[1].weight @ np.maximum(z1, 0) + LAYERS[1].bias
-    predicted = backend.to_host(evaluation.predictions)
-    assert predicted.tolist() == np.argmax(z2, axis=0).tolist()
-    assert evaluation.accuracy == np.mean(predicted == LABELS)
+    assert evaluation.predictions.tolist() == np.argmax(z2, axis=0).tolist()
+    assert evaluation.accuracy == np.mean(evaluation.predictions == LABELS)
     losses = np.log(np.sum(np.exp(z2), axis=0)) - z2[LABELS, np.arange(len(LABELS))]
     assert evaluation.loss == pytest.approx(losses.mean(), rel=1e-12)
 
