@@ -13,13 +13,14 @@ from xpnet.inference.context import ComputeContext
 from xpnet.nn.init import initialize
 from xpnet.nn.inputs import fit_normalization
 from xpnet.nn.layers import Linear
+from xpnet.nn.network import forward, sample_losses
 from xpnet.nn.optim import sgd
 from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import evaluate
 from xpnet.training.loop import fit
-from xpnet.training.state import initial_state
+from xpnet.training.state import TrainState, Variables
 from xpnet.training.step import Step
 
 BASE = TrainConfig(epochs=3, batch_size=32, hidden=(8, 6), learning_rate=0.05)
@@ -138,6 +139,12 @@ def gradients_of(context, parameters, samples, order=None):
     return Step(context, sgd()).gradients(parameters, single_batch(context.ops, samples, order))
 
 
+def total_loss(ops, layers, x, labels, network, masks=()):
+    """The loss summed over the samples."""
+    logits, _ = forward(ops, layers, x, network, masks=masks)
+    return ops.sum(sample_losses(ops, logits, labels, network), axis=-1)
+
+
 class OnEpoch(Callback):
     """Calls a function with the log of each epoch."""
 
@@ -151,7 +158,7 @@ def fitted(context, layers, loader, *, epochs, learning_rate=0.1, callbacks=()):
         Step(context, sgd()),
         loader,
         constant(learning_rate),
-        initial_state(layers, [], sgd()),
+        TrainState(Variables(layers, [], ())),
         epochs=epochs,
         callbacks=callbacks,
     )

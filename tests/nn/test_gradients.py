@@ -5,14 +5,14 @@ The gradient along a random direction u is compared with (f(x + εu) - f(x - εu
 
 import numpy as np
 import pytest
-from networks import arithmetic
+from networks import arithmetic, total_loss
 
 from xpnet.backends.numpy import make
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.init import initialize
-from xpnet.nn.network import gradients, loss
+from xpnet.nn.network import gradients_and_moments
 
 OPS = arithmetic(make("cpu"))
 STEP = 1e-6
@@ -42,14 +42,14 @@ def test_gradients_are_finite_differences_of_the_loss(hidden, settings):
     x, labels = generator.normal(size=(6, 9)), generator.integers(0, 4, size=9)
     layers = initialize(network.sizes, 0, batch_norm=network.batch_norm)
     masks = dropout_masks(network, 0, 1, 0, 9).hidden
-    found = gradients(OPS, layers, x, labels, network, masks=masks)
+    found, _ = gradients_and_moments(OPS, layers, x, labels, network, masks=masks)
     for index, (layer, gradient) in enumerate(zip(layers, found, strict=True)):
         for name in layer._fields:
 
             def changed_loss(value, index=index, name=name):
                 changed = list(layers)
                 changed[index] = layers[index]._replace(**{name: value})
-                return loss(OPS, changed, x, labels, network, masks=masks).item()
+                return total_loss(OPS, changed, x, labels, network, masks).item()
 
             check(changed_loss, getattr(gradient, name), getattr(layer, name))
 

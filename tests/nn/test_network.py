@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 from backend_enum import BackendCase
-from networks import arithmetic, pixels, reproducible, rows_on_backends
+from networks import arithmetic, pixels, reproducible, rows_on_backends, total_loss
 
 from xpnet._lib.tree import leaves, tree_map
 from xpnet.arithmetic import random
@@ -25,7 +25,7 @@ from xpnet.nn.layers import (
     mean_and_variance_factors,
     update_running_statistics,
 )
-from xpnet.nn.network import forward, gradients, gradients_and_moments, loss, prepare, sample_losses
+from xpnet.nn.network import forward, gradients_and_moments, prepare, sample_losses
 
 SIZES = (20, 9, 8, 5)
 EVERYTHING = {"batch_norm": True, "input_dropout": 0.2, "hidden_dropout": 0.5, "label_smoothing": 0.1}
@@ -158,7 +158,7 @@ def training(ops, network):
     def of_block(parameters, x, labels, masks):
         layers, operand = prepare(ops, parameters), inputs(ops, network, x, masks.inputs)
         found = gradients_and_moments(ops, layers, operand, labels, network, masks=masks.hidden)
-        return loss(ops, layers, operand, labels, network, masks=masks.hidden), *found
+        return total_loss(ops, layers, operand, labels, network, masks.hidden), *found
 
     return of_block
 
@@ -278,14 +278,8 @@ def test_xla_compiles_the_native_arithmetic(name, dtype):
 
 def test_the_defaults_are_the_notebooks_network():
     ops, network = arithmetic(NUMPY), NETWORKS["plain"]
-    parameters, x, labels, _, _ = host_data(network)
+    parameters, x, *_ = host_data(network)
     operand = inputs(ops, network, x, None)
-    for one, other in zip(
-        leaves(gradients(ops, parameters, operand, labels)),
-        leaves(gradients(ops, parameters, operand, labels, network)),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(one, other)
     _, cache = forward(ops, parameters, operand)
     for index, (a, z) in enumerate(cache[:-1]):
         assert np.array_equal(cache[index + 1][0], np.maximum(z, 0.0))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fingerprints import real_data
-from networks import arithmetic, pixels, reproducible, train
+from networks import arithmetic, pixels, reproducible, total_loss, train
 
 from xpnet.backends.numpy import make
 from xpnet.config import TrainConfig
@@ -16,7 +16,7 @@ from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import dropout_masks, dropout_scale
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.layers import BatchNorm, mean_and_variance_factors, update_running_statistics
-from xpnet.nn.network import forward, gradients_and_moments, loss, prepare
+from xpnet.nn.network import forward, gradients_and_moments, prepare
 from xpnet.training.trainer import Trainer
 
 NUMPY = make("cpu")
@@ -108,7 +108,7 @@ def test_networks_of_every_kind_are_those_of_autograd(settings, arithmetic_of):
 
     ops, tolerance = arithmetic_of(NUMPY), 1e-12 if arithmetic_of is arithmetic else 1e-6
     operand, ours = ops.integers(kept.T, factor), prepare(ops, layers)
-    found = loss(ops, ours, operand, labels, network, masks=masks.hidden)
+    found = total_loss(ops, ours, operand, labels, network, masks.hidden)
     np.testing.assert_allclose(found.item(), expected.item(), rtol=tolerance)
     found, moments = gradients_and_moments(ops, ours, operand, labels, network, masks=masks.hidden)
     for layer, tensors in zip(found, theirs.tensors, strict=True):

@@ -32,6 +32,7 @@ def test_the_page_has_the_fingerprints():
         *(pytest.param(case, 100, marks=pytest.mark.slow) for case in BackendCase),
     ],
     indirect=["backend"],
+    ids=lambda value: getattr(value, "value", value),
 )
 def test_the_default_run(backend, epochs):
     found = {}
