@@ -4,7 +4,6 @@ On NumPy: tests/arithmetic/test_closed_world.py shows that the other libraries c
 """
 
 import math
-from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -38,9 +37,6 @@ LOSSES = {  # name: its formula in the probabilities and the targets
     "cross-entropy": lambda a, y: -np.sum(y * np.log(a), axis=0, keepdims=True),
     "squared-error": lambda a, y: 0.5 * np.sum((a - y) ** 2, axis=0, keepdims=True),
 }
-ULPS = {"tanh": 1.9, "sigmoid": 3.3}
-"""Largest errors in the reproducible arithmetic; a search of 8 · 10^6 points in each of several ranges found
-1.79 and 3.19."""
 
 
 @pytest.fixture(params=["float32", "float64", "reproducible"])
@@ -81,7 +77,7 @@ def test_activations_of_large_and_missing_numbers(ops, name):
     assert (found[0], found[-1]) == (low, high)
     assert np.isnan(found[3])
     assert np.isfinite(found[[1, 2, 4, 5]]).all()
-    if name in ULPS:
+    if np.isfinite(high):
         assert found[[1, 2, 4, 5]].tolist() == [low, low, high, high]
 
 
@@ -90,38 +86,6 @@ def test_activations_overflow_nowhere_on_the_way(name):
     z = np.array([[0.0, np.nan, -np.inf, np.inf, -1e300, 1e300, 709.0, -709.0]])
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         assert F.ACTIVATIONS[name].forward(reproducible(make("cpu")), z).shape == z.shape
-
-
-def decimal_tanh(x):
-    t = (-2 * abs(x)).exp()
-    return ((1 - t) / (1 + t)).copy_sign(x)
-
-
-def decimal_sigmoid(x):
-    return 1 / (1 + (-x).exp())
-
-
-@pytest.mark.parametrize(
-    ("name", "true", "low", "high"),
-    [
-        ("tanh", decimal_tanh, -1e-3, 1e-3),
-        ("tanh", decimal_tanh, -0.7, 0.7),
-        ("tanh", decimal_tanh, 0.62, 0.8),
-        ("tanh", decimal_tanh, -20.0, 20.0),
-        ("sigmoid", decimal_sigmoid, -2.8, -2.6),
-        ("sigmoid", decimal_sigmoid, -30.0, 30.0),
-        ("sigmoid", decimal_sigmoid, -669.0, -600.0),
-    ],
-)
-def test_largest_error(name, true, low, high):
-    z = np.random.default_rng(0).uniform(low, high, size=(1, 2000))
-    (a,) = F.ACTIVATIONS[name].forward(reproducible(make("cpu")), z)
-    with localcontext(prec=50):
-        true_values = [true(Decimal(x)) for x in z[0].tolist()]
-        errors = [
-            abs(Decimal(y) - t) / Decimal(math.ulp(float(t))) for y, t in zip(a, true_values, strict=True)
-        ]
-    assert 0.1 < max(errors) <= ULPS[name]
 
 
 @pytest.mark.parametrize(("smoothing", "expected"), [(0.0, Y), (0.3, 0.7 * Y + 0.3 / 7)])

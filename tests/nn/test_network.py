@@ -220,15 +220,6 @@ def test_every_backend_gives_the_same_bits(backend, name):
 
 
 @rows_on_backends("name", NETWORKS, "everything", jax=False)
-def test_every_backend_gives_nearly_the_same_natively(backend, name):
-    for dtype, tolerance in (("float32", 2e-3), ("float64", 1e-5)):
-        found = results(backend, arithmetic(backend, dtype), name)
-        for array, expected in zip(found, expected_results(name), strict=True):
-            assert array.dtype == getattr(backend.xp, dtype)
-            np.testing.assert_allclose(backend.to_host(array), expected, rtol=tolerance, atol=tolerance)
-
-
-@rows_on_backends("name", NETWORKS, "everything", jax=False)
 def test_blocks_may_be_computed_in_one_call(backend, name):
     network, blocks, size = NETWORKS[name], 3, 37
     parameters, *parts, _ = host_data(network, size * blocks)

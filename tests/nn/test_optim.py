@@ -134,32 +134,6 @@ def test_twenty_steps_of_pytorch(name, extras):
             np.testing.assert_allclose(array, oracle, rtol=1e-12, atol=1e-14)
 
 
-OPTIONS = {
-    "momentum": ({"decay": 0.5}, "SGD", {"momentum": 0.5}),
-    "nesterov": ({"decay": 0.5}, "SGD", {"momentum": 0.5, "nesterov": True}),
-    "adam": ({"b1": 0.8, "b2": 0.9, "eps": 1e-3}, "Adam", {"betas": (0.8, 0.9), "eps": 1e-3}),
-    "adamw": ({"b1": 0.8, "b2": 0.9, "eps": 1e-3}, "AdamW", {"betas": (0.8, 0.9), "eps": 1e-3}),
-}
-
-
-@pytest.mark.needs("torch")
-@pytest.mark.parametrize("name", OPTIONS)
-def test_the_options_of_the_rules_reach_them(name):
-    import torch
-
-    options, rule, torch_options = OPTIONS[name]
-    parameter = torch.ones(4, 3, dtype=torch.float64, requires_grad=True)
-    oracle = getattr(torch.optim, rule)([parameter], lr=0.1, weight_decay=0.2, **torch_options)
-    optimizer = build(arithmetic(NUMPY), name, weight_decay=0.2, **options)
-    layers = [Linear(np.ones((4, 3)), np.ones((4, 1)))]
-    state = optimizer.init(layers)
-    for g in np.random.default_rng(3).normal(size=(5, 4, 3)):
-        parameter.grad = torch.asarray(g)
-        oracle.step()
-        layers, state = optimizer.update([Linear(g, g[:, :1])], state, layers, 0.1)
-    np.testing.assert_allclose(layers[0].weight, parameter.detach().numpy(), rtol=1e-13)
-
-
 # The same bits everywhere
 
 
@@ -192,20 +166,6 @@ def test_the_same_bits_on_every_backend_even_of_what_fades_away(backend, name):
         for array, expected in zip(found, fading_on_numpy(name, index), strict=True):
             assert array.tobytes() == expected.tobytes()
             assert not np.any((array != 0.0) & (np.abs(array) < 2.0**-1022))
-
-
-@rows_on_backends("name", OPTIMIZERS, "adam", jax=False)
-def test_native_steps_stay_on_the_device_in_their_dtype(backend, name):
-    def stepped(backend, dtype):
-        optimizer, start = (
-            build(arithmetic(backend, dtype), name, **EXTRAS["all"]),
-            put(backend, initial(), dtype),
-        )
-        return leaves(steps(optimizer.update, start, optimizer.init(start), 5))
-
-    for dtype, rtol in (("float32", 1e-4), ("float64", 1e-12)):
-        for array, oracle in zip(stepped(backend, dtype), stepped(NUMPY, "float64"), strict=True):
-            assert_same(array, oracle.astype(dtype), backend, rtol=rtol, atol=rtol * 1e-2)
 
 
 @rows_on_backends("name", OPTIMIZERS, "momentum", jax=False)
