@@ -36,7 +36,7 @@ NETWORKS = {
 }
 
 
-def real_data(train: int = 3000, test: int = 500) -> Dataset:
+def real_data(train: int = 2100, test: int = 300) -> Dataset:
     """Return the first images of MNIST."""
     data = datasets.load()
     return replace(

@@ -127,17 +127,19 @@ def _kind(arg: Any, dtype: np.dtype, shape: tuple[int, ...] | None) -> str:
 
 
 def _is_exact(a: np.ndarray, b: np.ndarray | None = None, axis: int | None = None, **_: Any) -> bool:
-    """Return whether each partial sum is a multiple of one step below 2^53 of them."""
+    """Return whether each partial sum is a multiple of one step below 2^53 of them; not for sums of all."""
     if a.dtype != np.float64:
         return a.dtype.kind in "iu"
-    if b is None:
+    if b is not None:
+        steps, size = _step(a, -1) * _step(b, -2), np.matmul(np.abs(a), np.abs(b))
+    elif axis is not None:
         steps, size = _step(a, axis), np.sum(np.abs(a), axis=axis, keepdims=True)
     else:
-        steps, size = _step(a, -1) * _step(b, -2), np.matmul(np.abs(a), np.abs(b))
+        return False
     return bool(np.all(~np.isfinite(size) | (size <= steps * 2.0**53)))
 
 
-def _step(x: np.ndarray, axis: int | None) -> np.ndarray:
+def _step(x: np.ndarray, axis: int) -> np.ndarray:
     """Return the largest power of two of which all entries along an axis are multiples."""
     fraction, exponent = np.frexp(np.where(np.isfinite(x), x, 0.0))
     integer = (fraction * 2.0**53).astype(np.int64)

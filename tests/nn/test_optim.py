@@ -145,7 +145,7 @@ def fading(backend, name, extras):
     """
     optimizer = build(reproducible(backend), name, **extras)
     weight = np.array([[1.0, 2.0**-940, -(2.0**-941)]] * 2)
-    layers = put(backend, [Linear(weight, np.full((2, 1), 0.5)), *initial()])
+    layers = put(backend, [Linear(weight, np.full((2, 1), 0.5)), initial()[1]])
     state, arrays = optimizer.init(layers), []
     for step in range(40):
         bias = np.full((2, 1), 0.0 if step else 2.0**-950)
@@ -257,6 +257,12 @@ def test_decoupled_decay_does_not_enter_the_averages():
     )
     for a, b in zip(*map(leaves, averages), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_totals_of_adam_are_what_bias_correction_divides_by():
+    _, state = steps(adam(OPS).update, initial(), adam(OPS).init(initial()), 10)
+    totals = [state.m_total.item(), state.v_total.item()]
+    np.testing.assert_allclose(totals, [1.0 - 0.9**10, 1.0 - 0.999**10], rtol=1e-11)
 
 
 def test_max_norm_leaves_a_unit_within_the_limit_as_it_is():
