@@ -113,13 +113,14 @@ def test_a_step_compiled_as_a_whole_has_the_same_bits(backend, name):
 # Batches and evaluation
 
 
-def test_evaluation_drops_no_sample():
-    evaluation = evaluate(context_for(NUMPY, X), LAYERS, SAMPLES)
-    z1 = LAYERS[0].weight @ (X.T / 255.0) + LAYERS[0].bias
+def test_evaluation_drops_no_sample_and_keeps_their_order():
+    x, labels = np.tile(X, (2, 1)), np.tile(LABELS, 2)  # six blocks, in two chunks
+    evaluation = evaluate(context_for(NUMPY, X), LAYERS, Samples(x, labels))
+    z1 = LAYERS[0].weight @ (x.T / 255.0) + LAYERS[0].bias
     z2 = LAYERS[1].weight @ np.maximum(z1, 0) + LAYERS[1].bias
     assert evaluation.predictions.tolist() == np.argmax(z2, axis=0).tolist()
-    assert evaluation.accuracy == np.mean(evaluation.predictions == LABELS)
-    losses = np.log(np.sum(np.exp(z2), axis=0)) - z2[LABELS, np.arange(len(LABELS))]
+    assert evaluation.accuracy == np.mean(evaluation.predictions == labels)
+    losses = np.log(np.sum(np.exp(z2), axis=0)) - z2[labels, np.arange(len(labels))]
     assert evaluation.loss == pytest.approx(losses.mean(), rel=1e-12)
 
 
