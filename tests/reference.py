@@ -1,40 +1,35 @@
 """A second implementation of docs/reproducibility.md, written from that page alone.
 
-It trains the default network (784-10-10, seed 0, learning rate 0.1, full batch, pixels
-normalised with ``scale``) on the first images of MNIST and gives the fingerprint of its
-parameters. Read it beside the page: every docstring names the section that it follows.
+It trains the default network (784-10-10, seed 0, learning rate 0.1, full batch, pixels normalised with
+``scale``) on the first images of MNIST and gives the fingerprint of its parameters. Read it beside the page:
+every docstring names the section that it follows.
 
-It uses the standard library only. Contractions are sums of Python integers, which are exact by
-nature; everything else is Python's float, which is IEEE 754 binary64, one rounded operation at
-a time. Left out, because this run does not need them: two slices, log, sqrt, mini-batches,
-other normalisations, and magnitudes out of range (which raise instead of giving NaN).
+It uses the standard library only. Contractions are sums of Python integers, which are exact by nature;
+everything else is Python's float, which is IEEE 754 binary64, one rounded operation at a time. Left out:
+mini-batches, other normalisations, and magnitudes out of range (which raise instead of giving NaN).
 """
 
 import gzip
 import hashlib
 import math
+import operator
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import NamedTuple
 
 MNIST = Path(__file__).parent.parent / "data" / "mnist"
-
-# The default network and its training.
 FEATURES, HIDDEN, CLASSES = 784, 10, 10
 SEED = 0
 LEARNING_RATE = 0.1
-
-# The page's numbers.
 BLOCK = 1024
-PIXEL_BITS, PIXEL_FACTOR = 8, 1 / 255
+PIXEL_FACTOR = 1 / 255
 INITIALISATION, ORDER = 1, 2
 
-# One row per unit (or feature), one column per sample.
+Vector = Sequence[float]
 Matrix = list[list[float]]
-# A vector of pixels along the contracted index: (index, pixel) where the pixel is not 0.
-Pixels = list[tuple[int, int]]
+"""One row per unit (or feature), one column per sample."""
 
 
 class Layer(NamedTuple):
@@ -47,14 +42,12 @@ class Layer(NamedTuple):
 Network = list[Layer]
 
 
-def transpose(matrix: Matrix) -> Matrix:
+def transpose(matrix: Sequence[Vector]) -> Matrix:
     """Return the columns of a matrix as rows."""
     return [list(column) for column in zip(*matrix, strict=True)]
 
 
-# --------------------------------------------------------------------------------------
 # Random numbers
-# --------------------------------------------------------------------------------------
 
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -63,33 +56,25 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
     x0, x1, x2, x3 = counter
     k0, k1 = key
     for _ in range(10):
-        product0 = x0 * 0xD2E7470EE14C6C93
-        product1 = x2 * 0xCA5A826395121157
-        x0, x1, x2, x3 = (
-            (product1 >> 64) ^ x1 ^ k0,
-            product1 & low,
-            (product0 >> 64) ^ x3 ^ k1,
-            product0 & low,
-        )
-        k0 = (k0 + 0x9E3779B97F4A7C15) & low
-        k1 = (k1 + 0xBB67AE8584CAA73B) & low
+        p0, p1 = x0 * 0xD2E7470EE14C6C93, x2 * 0xCA5A826395121157
+        x0, x1, x2, x3 = (p1 >> 64) ^ x1 ^ k0, p1 & low, (p0 >> 64) ^ x3 ^ k1, p0 & low
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & low, (k1 + 0xBB67AE8584CAA73B) & low
     return x0, x1, x2, x3
 
 
-def words(purpose: int, *, index: int, epoch: int) -> Iterator[int]:
+def words(purpose: int, *, index: int, epoch: int, seed: int = SEED) -> Iterator[int]:
     """Yield the words of a purpose, index and epoch, without end ("Random numbers")."""
     c0 = 0
     while True:
         c0 += 1
-        yield from philox((c0, index, epoch, purpose), (SEED, 0))
+        yield from philox((c0, index, epoch, purpose), (seed, 0))
 
 
 def initial_layer(index: int, units: int, inputs: int) -> Layer:
     """Return a layer's first parameters ("Random numbers", Initialisation)."""
     numbers = ((w >> 40) * 2.0**-24 - 0.5 for w in words(INITIALISATION, index=index, epoch=0))
     weight = [[next(numbers) for _ in range(inputs)] for _ in range(units)]
-    bias = [next(numbers) for _ in range(units)]
-    return Layer(weight, bias)
+    return Layer(weight, [next(numbers) for _ in range(units)])
 
 
 def initial_network() -> Network:
@@ -98,18 +83,13 @@ def initial_network() -> Network:
 
 
 def order_of_the_samples(samples: int) -> list[int]:
-    """Return the positions of the samples as they are visited ("Order of the samples").
-
-    Full-batch training: the order of epoch 0 serves every epoch.
-    """
+    """Return the positions of the samples as full-batch training visits them ("Order of the samples")."""
     source = words(ORDER, index=0, epoch=0)
     keys = [next(source) for _ in range(samples)]
     return sorted(range(samples), key=keys.__getitem__)  # Python's sort is stable.
 
 
-# --------------------------------------------------------------------------------------
 # Contractions
-# --------------------------------------------------------------------------------------
 
 
 class Rounded(NamedTuple):
@@ -118,25 +98,29 @@ class Rounded(NamedTuple):
     integers: list[int]
     exponent: int
 
+    def sum(self) -> float:
+        """Return the exact sum."""
+        return math.ldexp(sum(self.integers), self.exponent)
 
-def free_bits(terms: int) -> int:
-    """Return 53 − c with c = ceil(log2 K) ("The budget")."""
-    return 53 - (terms - 1).bit_length()
-
-
-def budget(terms: int) -> tuple[int, int]:
-    """Return the bits of the first and of the second operand ("The budget")."""
-    free = free_bits(terms)
-    first = free // 2
-    assert first >= 20, "this contraction takes two slices"
-    return first, free - first
+    def dot(self, other: "Rounded") -> float:
+        """Return the exact scalar product."""
+        terms = map(operator.mul, self.integers, other.integers)
+        return math.ldexp(sum(terms), self.exponent + other.exponent)
 
 
-def budget_beside_pixels(terms: int) -> int:
-    """Return the bits of the operand that is not pixels ("The budget")."""
-    bits = free_bits(terms) - PIXEL_BITS
-    assert bits >= 20, "this contraction takes two slices"
-    return bits
+class Budget(NamedTuple):
+    """The bits of each slice of the first and of the second operand, and the number of slices."""
+
+    first: int
+    second: int
+    slices: int
+
+
+def budget(terms: int, *, pixels: bool = False) -> Budget:
+    """Return the shares of the bits; ``pixels`` says that the second operand is of pixels ("The budget")."""
+    free = 53 - (terms - 1).bit_length()
+    first, second = (free - 8, 8) if pixels else (free // 2, free - free // 2)
+    return Budget(first, second, 1 if first >= 20 else 2)
 
 
 def power_of_two_above(magnitude: float) -> int:
@@ -150,84 +134,72 @@ def power_of_two_above(magnitude: float) -> int:
     return max(exponent, -400)
 
 
-def rounded(vector: list[float], bits: int) -> Rounded:
-    """Round a vector to multiples of p · 2^-bits, ties to the even multiple ("Rounding")."""
-    exponent = power_of_two_above(max(abs(v) for v in vector)) - bits
-    return Rounded([round(math.ldexp(v, -exponent)) for v in vector], exponent)
-
-
-def contract(rows: Matrix, columns: Matrix) -> Matrix:
-    """Contract each row of the first operand with each column of the second ("The product").
-
-    Both are given as vectors along the contracted index: a first operand by its rows, a second
-    one by its columns.
-    """
-    first_bits, second_bits = budget(len(rows[0]))
-    first = [rounded(row, first_bits) for row in rows]
-    second = [rounded(column, second_bits) for column in columns]
-    return [
-        [
-            math.ldexp(
-                sum(x * y for x, y in zip(a.integers, b.integers, strict=True)),
-                a.exponent + b.exponent,
-            )
-            for b in second
-        ]
-        for a in first
-    ]
-
-
-def contract_with_pixels(rows: Matrix, columns: list[Pixels]) -> Matrix:
-    """Contract with a second operand of pixels, which carries a factor ("The product")."""
-    bits = budget_beside_pixels(len(rows[0]))
-    result = []
-    for row in rows:
-        integers, exponent = rounded(row, bits)
-        sums = (sum(integers[k] * pixel for k, pixel in column) for column in columns)
-        result.append([math.ldexp(total, exponent) * PIXEL_FACTOR for total in sums])
+def rounded(vector: Vector, bits: int, slices: int = 1) -> list[Rounded]:
+    """Round a vector to multiples of p · 2^-bits, ties to the even multiple, and the rest ("Rounding")."""
+    power, result = power_of_two_above(max(map(abs, vector))), []
+    for index in range(slices):
+        exponent = power - bits * (index + 1)
+        integers = [round(math.ldexp(v, -exponent)) for v in vector]
+        result.append(Rounded(integers, exponent))
+        vector = [v - math.ldexp(n, exponent) for v, n in zip(vector, integers, strict=True)]
     return result
 
 
-def sums_over_samples(dz: Matrix, bits: int) -> list[float]:
-    """Sum the same rounded dz that the product dZ Aᵀ uses ("Sums over samples")."""
-    rows = (rounded(row, bits) for row in dz)
-    return [math.ldexp(sum(row.integers), row.exponent) for row in rows]
+def of_pixels(vector: Sequence[int]) -> list[Rounded]:
+    """Return a vector of pixels, which is not rounded ("The budget")."""
+    return [Rounded(list(map(int, vector)), 0)]
 
 
-# --------------------------------------------------------------------------------------
+def contract(rows: Sequence[list[Rounded]], columns: Sequence[list[Rounded]], factor: float = 1.0) -> Matrix:
+    """Contract each row of the first operand with each column of the second ("The product")."""
+
+    def product(a: list[Rounded], b: list[Rounded]) -> float:
+        low = [part.dot(b[0]) for part in a[1:]] + [a[0].dot(part) for part in b[1:]]
+        value = a[0].dot(b[0])
+        return ((value + sum(low)) if low else value) * factor + 0.0
+
+    return [[product(a, b) for b in columns] for a in rows]
+
+
+def product(rows: Sequence[Vector], columns: Sequence[Vector]) -> Matrix:
+    """Return the product of two matrices, of the first the rows, of the second the columns."""
+    share = budget(len(rows[0]))
+    return contract(
+        [rounded(row, share.first, share.slices) for row in rows],
+        [rounded(column, share.second, share.slices) for column in columns],
+    )
+
+
 # Other sums
-# --------------------------------------------------------------------------------------
 
 
 def folded_sum(terms: list[float]) -> float:
     """Pad with +0 to a power of two and fold the halves ("Other sums")."""
-    size = 1 << (len(terms) - 1).bit_length()
-    terms = terms + [0.0] * (size - len(terms))
+    terms = terms + [0.0] * ((1 << (len(terms) - 1).bit_length()) - len(terms))
     while len(terms) > 1:
         half = len(terms) // 2
         terms = [terms[j] + terms[j + half] for j in range(half)]
     return terms[0]
 
 
-# --------------------------------------------------------------------------------------
 # exp, log, square root
-# --------------------------------------------------------------------------------------
 
-with localcontext() as _context:
-    _context.prec = 80
+with localcontext(prec=80):
     _LN2 = Decimal(2).ln()
     EXP_64_BY_LN2 = float(64 / _LN2)
     EXP_H = math.ldexp(math.floor(_LN2 / 64 * 2**42), -42)
     EXP_L = float(_LN2 / 64 - Decimal(EXP_H))
     EXP_T = [float((_LN2 * f / 64).exp()) for f in range(64)]  # fl(2^(f/64))
+    LOG_H = math.ldexp(math.floor(_LN2 * 2**40), -40)
+    LOG_L = float(_LN2 - Decimal(LOG_H))
 
 TO_WHOLE = 1.5 * 2.0**52
 
 
 def exp(x: float) -> float:
     """Return e^x for x ≤ 709 ("exp, log, square root")."""
-    if x < -670:
-        return 0.0
+    if not x >= -670:
+        return x if math.isnan(x) else 0.0
     k = (x * EXP_64_BY_LN2 + TO_WHOLE) - TO_WHOLE
     r = (x - k * EXP_H) - k * EXP_L
     q = ((r * (1 / 120) + 1 / 24) * r + 1 / 6) * r + 1 / 2
@@ -236,22 +208,38 @@ def exp(x: float) -> float:
     return t + t * (q * (r * r) + r)
 
 
-# --------------------------------------------------------------------------------------
+def log(x: float) -> float:
+    """Return the natural logarithm ("exp, log, square root")."""
+    if not 0 < x < math.inf:
+        return -math.inf if x == 0 else x if x == math.inf else math.nan
+    m, e = math.frexp(x)
+    m, e = 2 * m, e - 1
+    if m > 1.4142135623730951:
+        m, e = m / 2, e + 1
+    s = (m - 1) / (m + 1)
+    z = s * s
+    q = z * (1 / 21) + 1 / 19
+    for d in (17, 15, 13, 11, 9, 7, 5, 3):
+        q = q * z + 1 / d
+    return e * LOG_H + (e * LOG_L + (2 * s + 2 * s * (z * q)))
+
+
+def sqrt(x: float) -> float:
+    """Return the square root ("exp, log, square root")."""
+    if not 0 < x < math.inf:
+        return math.nan if x < 0 else x
+    e = (math.frexp(x)[1] - 1) // 2
+    m = math.ldexp(x, -2 * e)
+    y = m * (1 / 3) + 11 / 16
+    for _ in range(4):
+        y = 0.5 * (y + m / y)
+    return math.ldexp(y, e)
+
+
 # The network
-# --------------------------------------------------------------------------------------
 
 
-def add_bias(product: Matrix, bias: list[float]) -> Matrix:
-    """Return W A + b from W A ("The network")."""
-    return [[z + b for z in row] for row, b in zip(product, bias, strict=True)]
-
-
-def relu(z: Matrix) -> Matrix:
-    """Return max(z, 0), elementwise ("The network")."""
-    return [[max(value, 0.0) for value in row] for row in z]
-
-
-def softmax(column: list[float]) -> list[float]:
+def softmax(column: Vector) -> list[float]:
     """Return the probabilities of one sample ("The network")."""
     largest = max(column)
     e = [exp(z - largest) for z in column]
@@ -259,54 +247,40 @@ def softmax(column: list[float]) -> list[float]:
     return [value * reciprocal for value in e]
 
 
-def one_hot(label: int) -> list[float]:
-    """Return a label's column of Y ("The network")."""
-    return [1.0 if unit == label else 0.0 for unit in range(CLASSES)]
+def add_bias(matrix: Matrix, bias: list[float]) -> Matrix:
+    """Return W A + b from W A ("The network")."""
+    return [[z + b for z in row] for row, b in zip(matrix, bias, strict=True)]
 
 
-def columns_of_transposed(images: list[Pixels]) -> list[Pixels]:
-    """Return the columns of Xᵀ, one per feature, from those of X, one per sample."""
-    columns: list[Pixels] = [[] for _ in range(FEATURES)]
-    for sample, image in enumerate(images):
-        for feature, pixel in image:
-            columns[feature].append((sample, pixel))
-    return columns
-
-
-def gradient(network: Network, images: list[Pixels], labels: list[int]) -> Network:
+def gradient(network: Network, images: list[bytes], labels: list[int]) -> Network:
     """Return dW and db of both layers, summed over a block ("The network", forward, backward)."""
     (w1, b1), (w2, b2) = network
-    z1 = add_bias(contract_with_pixels(w1, images), b1)
-    a1 = relu(z1)
-    z2 = add_bias(contract(w2, transpose(a1)), b2)
-    # From here on transposed: a row per sample.
-    a2 = [softmax(column) for column in transpose(z2)]
+    bits_of_weights, bits_of_samples = (budget(terms, pixels=True).first for terms in (FEATURES, len(images)))
+    rows, columns = [rounded(row, bits_of_weights) for row in w1], [of_pixels(image) for image in images]
+    z1 = add_bias(contract(rows, columns, PIXEL_FACTOR), b1)
+    a1 = [[max(value, 0.0) for value in row] for row in z1]
+    z2 = add_bias(product(w2, transpose(a1)), b2)
     dz2_columns = [
-        [a - y for a, y in zip(column, one_hot(label), strict=True)]
-        for column, label in zip(a2, labels, strict=True)
+        [a - (unit == label) for unit, a in enumerate(softmax(column))]
+        for column, label in zip(transpose(z2), labels, strict=True)
     ]
     dz2 = transpose(dz2_columns)
-    da1 = contract(transpose(w2), dz2_columns)
+    da1 = product(transpose(w2), dz2_columns)
     dz1 = [
         [d if z > 0 else 0.0 for d, z in zip(d_row, z_row, strict=True)]
         for d_row, z_row in zip(da1, z1, strict=True)
     ]
-    samples = len(images)
+    rounded_dz1 = [rounded(row, bits_of_samples) for row in dz1]
+    rounded_dz2 = [rounded(row, budget(len(images)).first) for row in dz2]
+    features = [of_pixels(column) for column in zip(*images, strict=True)]
     return [
-        Layer(
-            contract_with_pixels(dz1, columns_of_transposed(images)),
-            sums_over_samples(dz1, budget_beside_pixels(samples)),
-        ),
-        Layer(
-            contract(dz2, a1),  # The rows of A are the columns of Aᵀ.
-            sums_over_samples(dz2, budget(samples)[0]),
-        ),
+        # "Sums over samples": those of the rounded dz that the products take.
+        Layer(contract(rounded_dz1, features, PIXEL_FACTOR), [row[0].sum() for row in rounded_dz1]),
+        Layer(product(dz2, a1), [row[0].sum() for row in rounded_dz2]),
     ]
 
 
-# --------------------------------------------------------------------------------------
 # Blocks and the tree
-# --------------------------------------------------------------------------------------
 
 
 def elementwise(operation: Callable[[float, float], float], left: Network, right: Network) -> Network:
@@ -320,27 +294,22 @@ def elementwise(operation: Callable[[float, float], float], left: Network, right
     ]
 
 
-def add(left: Network, right: Network) -> Network:
-    """Return left + right, elementwise ("Blocks and the tree")."""
-    return elementwise(lambda a, b: a + b, left, right)
-
-
 def tree_sum(gradients: Iterator[Network]) -> Network:
     """Add the blocks' gradients in a binary tree ("Blocks and the tree")."""
     waiting: list[tuple[int, Network]] = []  # (number of blocks, their sum), falling numbers
     for block_gradient in gradients:
         count, total = 1, block_gradient
         while waiting and waiting[-1][0] == count:
-            total = add(waiting.pop()[1], total)
+            total = elementwise(operator.add, waiting.pop()[1], total)
             count *= 2
         waiting.append((count, total))
     _, total = waiting.pop()
     while waiting:
-        total = add(waiting.pop()[1], total)
+        total = elementwise(operator.add, waiting.pop()[1], total)
     return total
 
 
-def train_epoch(network: Network, images: list[Pixels], labels: list[int]) -> Network:
+def train_epoch(network: Network, images: list[bytes], labels: list[int]) -> Network:
     """Return the network after one step over the whole batch ("Blocks and the tree", Update)."""
     samples = len(images)
     total = tree_sum(
@@ -351,9 +320,7 @@ def train_epoch(network: Network, images: list[Pixels], labels: list[int]) -> Ne
     return elementwise(lambda w, dw: w - LEARNING_RATE * (dw * mean), network, total)
 
 
-# --------------------------------------------------------------------------------------
 # The fingerprint
-# --------------------------------------------------------------------------------------
 
 
 def fingerprint_of(network: Network) -> str:
@@ -371,36 +338,18 @@ def read_idx(name: str, header: int, size: int) -> bytes:
         return file.read(header + size)[header:]
 
 
-def training_images(samples: int) -> list[Pixels]:
-    """Return the first training images."""
-    data = read_idx("train-images-idx3-ubyte.gz", 16, samples * FEATURES)
-    return [
-        [(k, pixel) for k, pixel in enumerate(data[start : start + FEATURES]) if pixel]
-        for start in range(0, len(data), FEATURES)
-    ]
-
-
-def training_labels(samples: int) -> list[int]:
-    """Return the first training labels."""
-    return list(read_idx("train-labels-idx1-ubyte.gz", 8, samples))
-
-
-def initial_fingerprint() -> str:
-    """Return the fingerprint of the default network before training."""
-    return fingerprint_of(initial_network())
-
-
 def fingerprint(samples: int = 200, epochs: int = 1) -> str:
     """Return the fingerprint after training on the first images."""
-    images, labels = training_images(samples), training_labels(samples)
+    pixels = read_idx("train-images-idx3-ubyte.gz", 16, samples * FEATURES)
+    labels = read_idx("train-labels-idx1-ubyte.gz", 8, samples)
     order = order_of_the_samples(samples)
-    images, labels = [images[i] for i in order], [labels[i] for i in order]
+    images = [pixels[FEATURES * i : FEATURES * (i + 1)] for i in order]
     network = initial_network()
     for _ in range(epochs):
-        network = train_epoch(network, images, labels)
+        network = train_epoch(network, images, [labels[i] for i in order])
     return fingerprint_of(network)
 
 
 if __name__ == "__main__":
-    print("initial                    ", initial_fingerprint())
+    print("initial                    ", fingerprint_of(initial_network()))
     print("after 1 epoch on 200 images", fingerprint())

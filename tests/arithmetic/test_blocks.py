@@ -1,20 +1,17 @@
 """The blocks of a batch, and the tree that adds them."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds, block_chunks, block_groups, tree_sum
 
 
-@dataclass(frozen=True)
-class Term:
-    """Writes down how it was added."""
+class Sum(str):
+    """A sum written out, with all its parentheses."""
 
-    text: str
+    __slots__ = ()
 
     def __add__(self, other):
-        return Term(f"({self.text}+{other.text})")
+        return Sum(f"({self}+{other})")
 
 
 @pytest.mark.parametrize(
@@ -55,10 +52,8 @@ def test_groups_are_of_full_blocks_and_a_short_one_stands_alone(count, stack, gr
     ],
 )
 def test_the_tree_is_fixed_by_the_number_of_terms(count, tree):
-    terms = [[Term(letter), Term(letter.upper())] for letter in "abcdefgh"[:count]]
-    first, second = tree_sum(iter(terms))
-    assert first.text == tree
-    assert second.text == tree.upper()
+    terms = [[Sum(letter), Sum(letter.upper())] for letter in "abcdefgh"[:count]]
+    assert tree_sum(iter(terms)) == [tree, tree.upper()]
 
 
 def test_a_sum_of_nothing_is_an_error():
@@ -66,17 +61,8 @@ def test_a_sum_of_nothing_is_an_error():
         tree_sum([])
 
 
-class Sum(str):
-    """A sum written out, with all its parentheses."""
-
-    __slots__ = ()
-
-    def __add__(self, other):
-        return Sum(f"({self}+{other})")
-
-
 @pytest.mark.parametrize("stack", [1, 2, 3, 4, 16, 1000])
-@pytest.mark.parametrize("blocks", [*range(1, 40), 59, 64, 100])
+@pytest.mark.parametrize("blocks", [*range(1, 18), 31, 32, 33, 59, 64, 100])
 def test_sums_of_chunks_make_the_same_tree(blocks, stack):
     terms = [[Sum(block)] for block in range(blocks)]
     chunks = block_chunks(blocks * BLOCK_SIZE - 7, stack)

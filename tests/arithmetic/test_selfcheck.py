@@ -23,35 +23,27 @@ def shortened(a, b):
     return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float64)
 
 
-class Fused(np.ndarray):
-    """An array whose a · b + a is rounded once."""
-
-    def __mul__(self, other):
-        product = np.asarray(self) * np.asarray(other)
-        return Pending(product, np.asarray(self), np.asarray(other))
-
-
-class Pending:
-    """A product that waits for its sum; compares like the rounded product."""
-
-    def __init__(self, product, a, b):
-        self.product, self.a, self.b = product, a, b
-
-    def __eq__(self, other):
-        return self.product == np.asarray(other)
-
-    __hash__ = None
-
-    def __add__(self, other):
-        wide = np.longdouble
-        return (self.a.astype(wide) * self.b + np.asarray(other)).astype(np.float64)
-
-
 class Reciprocal(np.ndarray):
     """An array whose a / b is a · (1/b)."""
 
     def __truediv__(self, other):
         return np.asarray(self) * (1.0 / np.asarray(other))
+
+
+class Fused(np.ndarray):
+    """An array whose a · b + a is rounded once."""
+
+    def __mul__(self, other):
+        product = np.multiply(np.asarray(self), np.asarray(other)).view(Product)
+        product.exact = np.asarray(self).astype(np.longdouble) * np.asarray(other)
+        return product
+
+
+class Product(np.ndarray):
+    """A rounded product that remembers the exact one for a sum."""
+
+    def __add__(self, other):
+        return (self.exact + np.asarray(other)).astype(np.float64)
 
 
 def faulty(**replaced):

@@ -129,64 +129,6 @@ def test_strict_refuses_shapes_that_depend_on_values_conversions_and_other_devic
         x + backend.xp.asarray(np.arange(3.0))
 
 
-# The primitives that the mathematics is written in: name -> f(xp, x), with x (4, 3)
-
-SAMPLE = np.asarray([[1.5, -2.0, 3.0], [-0.5, 3.0, 3.0], [0.25, 0.0, -1.0], [2.0, 0.5, 0.75]])
-PRIMITIVES: dict[str, Callable[[Any, Any], Any]] = {
-    "abs": lambda xp, x: xp.abs(x),
-    "add": lambda _, x: x + x,
-    "argmax": lambda xp, x: xp.argmax(x, axis=1),
-    "astype": lambda xp, x: xp.astype(x > 0, x.dtype),
-    "broadcast_to": lambda xp, x: xp.broadcast_to(x[:, :1], (4, 3)),
-    "compare": lambda _, x: x >= 0.5,
-    "concat": lambda xp, x: xp.concat([x, x], axis=0),
-    "count": lambda xp, x: xp.sum(xp.astype(x > 0, xp.int32), dtype=xp.int32),
-    "divide": lambda xp, x: xp.ones_like(x) / (x * x + 1.0),
-    "expand_dims": lambda xp, x: xp.expand_dims(x, axis=1),
-    "max": lambda xp, x: xp.max(x, axis=1, keepdims=True),
-    "maximum_of_a_scalar": lambda xp, x: xp.maximum(x, 0.0),
-    "multiply_by_a_scalar": lambda _, x: x * 0.5,
-    "permute_dims": lambda xp, x: xp.permute_dims(x, (1, 0)),
-    "reshape": lambda xp, x: xp.reshape(x, (2, 6)),
-    "scalar_minus": lambda _, x: 1.0 - x,
-    "slice": lambda _, x: x[1:3, :],
-    "stack": lambda xp, x: xp.stack([x, x]),
-    "sum": lambda xp, x: xp.sum(x, axis=0, keepdims=True),
-    "sum_of_all": lambda xp, x: xp.sum(x),
-    "where": lambda xp, x: xp.where(x > 0, x, xp.zeros_like(x)),
-    "where_with_a_scalar": lambda xp, x: xp.where(x > 0, x, 0.0),
-    "matrix_transpose": lambda xp, x: xp.matrix_transpose(x),
-    "matmul": lambda xp, x: xp.matmul(x, x[:3, :]),
-    "matmul_of_a_transposed_left": lambda xp, x: xp.matmul(xp.matrix_transpose(x), x),
-    "matmul_of_a_transposed_right": lambda xp, x: xp.matmul(x, xp.matrix_transpose(x)),
-    "matmul_stacked": lambda xp, x: xp.matmul(xp.reshape(x, (2, 2, 3)), x[:3, :]),
-}
-ROUNDED: dict[str, Callable[[Any, Any], Any]] = {
-    "exp": lambda xp, x: xp.exp(x),
-    "log": lambda xp, x: xp.log(x * x + 0.5),
-    "sqrt": lambda xp, x: xp.sqrt(x * x),
-}
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", PRIMITIVES)
-def test_primitive_agrees_exactly_with_numpy(backend: Backend, name: str, dtype: str) -> None:
-    host = SAMPLE.astype(dtype)
-    expected = np.asarray(PRIMITIVES[name](BackendCase.NUMPY.make().xp, host))
-    actual = PRIMITIVES[name](backend.xp, backend.from_host(host))
-    if name == "argmax":
-        actual = backend.xp.astype(actual, backend.xp.int64)
-    assert_same(actual, expected, backend)
-
-
-@pytest.mark.parametrize(("dtype", "rtol"), [("float32", 3e-7), ("float64", 5e-16)])
-@pytest.mark.parametrize("name", ROUNDED)
-def test_rounded_primitive_agrees_with_numpy(backend: Backend, name: str, dtype: str, rtol: float) -> None:
-    host = SAMPLE.astype(dtype)
-    expected = ROUNDED[name](BackendCase.NUMPY.make().xp, host)
-    assert_same(ROUNDED[name](backend.xp, backend.from_host(host)), expected, backend, rtol=rtol)
-
-
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 @pytest.mark.parametrize("index", ["int32", "int64"])
 def test_take_gathers_rows(backend: Backend, dtype: str, index: str) -> None:

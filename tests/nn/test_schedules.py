@@ -1,44 +1,19 @@
 """Schedules: against PyTorch's, closed forms in high precision, and their exact bits."""
 
-import math
 import warnings
 from decimal import Decimal, localcontext
-from fractions import Fraction
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from xpnet.arithmetic.host import cosine_share, power
-from xpnet.errors import ConfigError
 from xpnet.nn.schedules import (
     SCHEDULES,
-    ScheduleOptions,
     build,
     constant,
     cosine,
-    exponential,
     step_decay,
     warmup,
 )
-
-# Against PyTorch
-
-
-def torch_rates(make, rate, count, steps_per_epoch=1):
-    """The learning rates of so many steps, when PyTorch's scheduler is stepped once an epoch."""
-    import torch
-
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=rate)
-    scheduler = make(torch.optim.lr_scheduler, optimizer)
-    rates = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the optimiser makes no steps
-        for step in range(1, count + 1):
-            rates.append(optimizer.param_groups[0]["lr"])
-            if step % steps_per_epoch == 0:
-                scheduler.step()
-    return rates
 
 
 def ours(schedule, count):
@@ -47,27 +22,7 @@ def ours(schedule, count):
     return rates
 
 
-def test_constant():
-    assert ours(constant(0.3), 5) == [0.3] * 5
-
-
-@pytest.mark.needs("torch")
-def test_step_decay_is_step_lr():
-    expected = torch_rates(lambda s, o: s.StepLR(o, step_size=7, gamma=0.3), 0.1, 100)
-    assert ours(step_decay(0.1, 7, 0.3), 100) == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.needs("torch")
-def test_exponential_is_exponential_lr_stepped_each_epoch():
-    expected = torch_rates(lambda s, o: s.ExponentialLR(o, gamma=0.95), 0.1, 400, 4)
-    assert ours(exponential(0.1, 4, 0.95), 400) == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.needs("torch")
-@pytest.mark.parametrize("final", [0.0, 0.01])
-def test_cosine_is_cosine_annealing_lr(final):
-    expected = torch_rates(lambda s, o: s.CosineAnnealingLR(o, T_max=100, eta_min=final), 0.1, 101)
-    assert ours(cosine(0.1, 100, final), 101) == pytest.approx(expected, rel=1e-12, abs=1e-13)
+# Against PyTorch
 
 
 def linear(schedulers, optimizer):
@@ -75,34 +30,43 @@ def linear(schedulers, optimizer):
     return schedulers.LinearLR(optimizer, start_factor=0.2, end_factor=1.0, total_iters=4)
 
 
-@pytest.mark.needs("torch")
-def test_warmup_is_linear_lr():
-    expected = torch_rates(linear, 0.1, 20)
-    assert ours(warmup(constant(0.1), 5), 20) == pytest.approx(expected, rel=1e-12)
+TORCH = {  # a schedule, and PyTorch's
+    "constant": (constant(0.1), lambda s, o: s.ConstantLR(o, factor=1.0)),
+    "step": (step_decay(0.1, 7, 0.3), lambda s, o: s.StepLR(o, step_size=7, gamma=0.3)),
+    "exponential": (
+        build("exponential", 0.1, 1, 100, factor=0.9),
+        lambda s, o: s.ExponentialLR(o, gamma=0.9),
+    ),
+    "cosine": (cosine(0.1, 100, 0.01), lambda s, o: s.CosineAnnealingLR(o, T_max=100, eta_min=0.01)),
+    "warm-up": (warmup(constant(0.1), 5), linear),
+    "warm-up of step": (
+        warmup(step_decay(0.1, 3, 0.5), 5),
+        lambda s, o: s.ChainedScheduler([linear(s, o), s.StepLR(o, step_size=3, gamma=0.5)], optimizer=o),
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("schedule", "make"),
-    [
-        (step_decay(0.1, 3, 0.5), lambda s, o: s.StepLR(o, step_size=3, gamma=0.5)),
-        (exponential(0.1, 1, 0.9), lambda s, o: s.ExponentialLR(o, gamma=0.9)),
-    ],
-    ids=["step", "exponential"],
-)
 @pytest.mark.needs("torch")
-def test_warmup_is_linear_lr_chained_with_the_schedule(schedule, make):
-    expected = torch_rates(lambda s, o: s.ChainedScheduler([linear(s, o), make(s, o)], optimizer=o), 0.1, 20)
-    assert ours(warmup(schedule, 5), 20) == pytest.approx(expected, rel=1e-12)
+@pytest.mark.parametrize("name", TORCH)
+def test_schedules_are_pytorchs(name):
+    import torch
+
+    schedule, make = TORCH[name]
+    optimizer, expected = torch.optim.SGD([torch.zeros(1)], lr=0.1), []
+    scheduler = make(torch.optim.lr_scheduler, optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the optimiser makes no steps
+        for _ in range(100):
+            expected.append(optimizer.param_groups[0]["lr"])
+            scheduler.step()
+    assert ours(schedule, 100) == pytest.approx(expected, rel=1e-12, abs=1e-13)
 
 
 # Closed forms
 
 
-def test_cosine_starts_at_the_rate_and_ends_at_the_final_rate():
-    schedule = cosine(0.3, 10, 0.001)
-    assert schedule(0) == 0.3
-    assert schedule(5) == pytest.approx((0.3 + 0.001) / 2, rel=1e-15)
-    assert schedule(10) == schedule(11) == schedule(1000) == 0.001
+def test_cosine_stays_at_the_final_rate():
+    assert ours(cosine(0.3, 10, 0.001), 13)[9:] == [pytest.approx(0.0083, abs=1e-4), 0.001, 0.001, 0.001]
 
 
 def true_share(step, steps):
@@ -117,43 +81,25 @@ def true_share(step, steps):
         return (1 + total) / 2
 
 
-@given(st.integers(1, 10**7).flatmap(lambda n: st.tuples(st.integers(0, n - 1), st.just(n))))
-def test_the_cosine_is_correctly_rounded(pair):
-    assert cosine_share(*pair) == float(true_share(*pair))
-
-
-def test_the_cosine_is_correctly_rounded_all_along():
-    for steps in (1, 2, 3, 7, 100, 1875):
+def test_the_cosine_is_correctly_rounded():
+    for steps in (1, 2, 3, 7, 100, 500):
         shares = [cosine_share(step, steps) for step in range(steps)]
         assert shares == [float(true_share(step, steps)) for step in range(steps)]
         assert shares == sorted(shares, reverse=True)
-    for steps in (10**6, 10**7):
-        assert cosine_share(steps - 1, steps) == float(true_share(steps - 1, steps))
+    assert cosine_share(10**7 - 1, 10**7) == float(true_share(10**7 - 1, 10**7))
     assert (cosine_share(1, 3), cosine_share(1, 2), cosine_share(2, 3)) == (0.75, 0.5, 0.25)
-
-
-@given(st.floats(0.01, 1.0), st.integers(0, 500))
-def test_power_is_near_the_exact_power(base, exponent):
-    exact = Fraction(base) ** exponent
-    if exact < Fraction(2) ** -1000:
-        return
-    assert abs(Fraction(power(base, exponent)) - exact) <= exact * (exponent + 1) * 2**-53
 
 
 def test_power_is_repeated_squaring():
     b = 0.1
-    assert power(b, 0) == 1.0
-    assert power(b, 1) == b
+    assert (power(b, 0), power(b, 1)) == (1.0, b)
     assert power(b, 6) == (b * b * b) * (b * b * b)
     assert power(b, 13) == ((b * b * b) * (b * b * b)) * ((b * b * b) * (b * b * b)) * b
 
 
-# The exact bits
-
-
 GOLDEN = [
     (step_decay(0.1, 7, 0.3), 50, "0x1.6eeaef4ca97bep-16"),
-    (exponential(0.1, 4, 0.95), 399, "0x1.46be505121e98p-11"),
+    (build("exponential", 0.1, 4, 100), 399, "0x1.46be505121e98p-11"),
     (cosine(0.1, 1875), 1, "0x1.999986c29a7b0p-4"),
     (cosine(0.1, 1875), 937, "0x1.99f171fe58e0cp-5"),
     (cosine(0.1, 1875), 1874, "0x1.2d6ff1e9bf847p-24"),
@@ -171,51 +117,21 @@ def test_exact_bits(schedule, step, expected):
 
 
 def test_schedules_by_name():
-    options = ScheduleOptions(step_epochs=2, factor=0.5)
+    options = {"step_epochs": 2, "factor": 0.5}
     expected = {
         "constant": constant(0.2),
         "step": step_decay(0.2, 20, 0.5),
-        "exponential": exponential(0.2, 10, 0.5),
+        "exponential": step_decay(0.2, 10, 0.5),
         "cosine": cosine(0.2, 60),
     }
     assert set(expected) == set(SCHEDULES)
     for name, schedule in expected.items():
-        assert ours(build(name, 0.2, 10, 6, options), 60) == ours(schedule, 60)
+        assert ours(build(name, 0.2, 10, 6, **options), 60) == ours(schedule, 60)
+        warm = build(name, 0.2, 10, 6, **options, warmup_epochs=2)
+        assert ours(warm, 60) == ours(warmup(schedule, 20), 60)
+        build(name, 0.2, 10, 0, **options)  # no epochs need no rate
 
 
-def test_warmup_by_name_counts_epochs():
-    schedule = build("cosine", 0.2, 10, 6, ScheduleOptions(warmup_epochs=2))
-    assert ours(schedule, 60) == ours(warmup(cosine(0.2, 60), 20), 60)
-    assert schedule(0) == 0.2 * 0.05
-
-
-def test_the_factor_has_a_default_for_each_schedule():
-    options = ScheduleOptions()
-    assert build("step", 1.0, 1, 90, options)(30) == 0.1
-    assert build("exponential", 1.0, 1, 90, options)(1) == 0.95
-
-
-def test_no_epochs_need_no_rate():
-    for name in SCHEDULES:
-        build(name, 0.1, 10, 0, ScheduleOptions())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"step_epochs": 0}, "--schedule-step-epochs: expected a whole number from 1, got 0"),
-        ({"factor": 0.0}, "--schedule-factor: expected a number above 0 and up to 1, got 0.0"),
-        ({"factor": 1.5}, "--schedule-factor: expected a number above 0 and up to 1, got 1.5"),
-        ({"factor": math.nan}, "--schedule-factor: expected a number above 0 and up to 1, got nan"),
-        ({"warmup_epochs": -1}, "--warmup-epochs: expected a whole number from 0, got -1"),
-    ],
-)
-def test_options_out_of_range(options, message):
-    with pytest.raises(ConfigError) as caught:
-        ScheduleOptions(**options)
-    assert str(caught.value) == message
-
-
-def test_an_unknown_schedule_names_the_known_ones():
-    with pytest.raises(ConfigError, match=r"--schedule: expected one of constant, .* got 'poly'"):
-        build("poly", 0.1, 1, 1, ScheduleOptions())
+def test_the_options_have_defaults():
+    assert [build("step", 1.0, 1, 90)(step) for step in (29, 30)] == [1.0, 0.1]
+    assert build("exponential", 1.0, 1, 90)(1) == 0.95

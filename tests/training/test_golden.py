@@ -5,51 +5,56 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from backend_enum import BackendCase
+from networks import OnEpoch
 
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.data import datasets
 from xpnet.parity import first_difference
 from xpnet.storage.model_file import fingerprint
-from xpnet.training.callbacks import Callback
 from xpnet.training.trainer import Trainer
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproducibility.md"
 ROW = re.compile(r"^\| (?:initial|after (\d+) epochs?) \| `([0-9a-f]{64})` \|$", re.MULTILINE)
-
-
-def golden():
-    """The fingerprints in the page's table, by epoch."""
-    return {int(epoch or 0): digest for epoch, digest in ROW.findall(PAGE.read_text())}
+GOLDEN = {int(epoch or 0): digest for epoch, digest in ROW.findall(PAGE.read_text())}
+"""The fingerprints in the page's table, by epoch."""
 
 
 def test_the_page_has_the_fingerprints():
-    assert sorted(golden()) == [0, 1, 10, 100]
+    assert sorted(GOLDEN) == [0, 1, 10, 100]
 
 
-def test_the_default_run(backend):
-    expected = golden()
+@pytest.mark.parametrize(
+    ("backend", "epochs"),
+    [
+        (BackendCase.NUMPY, 10),
+        *(pytest.param(case, 100, marks=pytest.mark.slow) for case in BackendCase),
+    ],
+    indirect=["backend"],
+    ids=lambda value: getattr(value, "value", value),
+)
+def test_the_default_run(backend, epochs):
     found = {}
 
-    class Keep(Callback):
-        def on_epoch_end(self, log):
-            if log.epoch in expected:
-                found[log.epoch] = fingerprint(trainer.model(log.state).layers)
+    def keep(log):
+        if log.epoch in GOLDEN:
+            found[log.epoch] = fingerprint(trainer.model(log.state).layers)
 
-    with Trainer.open(TrainConfig(log_every=100), datasets.load(), backend) as trainer:
-        trainer.fit([Keep()])
-    if found != expected:
+    with Trainer.open(TrainConfig(epochs=epochs, log_every=100), datasets.load(), backend) as trainer:
+        trainer.fit([OnEpoch(keep)])
+    if found != {epoch: digest for epoch, digest in GOLDEN.items() if epoch <= epochs}:
         with Trainer.open(trainer.config, datasets.load(), make("numpy", "cpu")) as reference:
             difference = first_difference(reference, trainer)
         pytest.fail(f"found {found}; beside NumPy: {difference}")
 
 
+@pytest.mark.slow
 def test_after_a_hundred_epochs_the_parameters_are_those_of_plain_float64():
-    numpy, data = make("numpy", "cpu"), datasets.load()
     trained = []
     for arithmetic in ("reproducible", "native"):
         config = TrainConfig(arithmetic=arithmetic, dtype="float64", log_every=100)
-        with Trainer.open(config, data, numpy) as trainer:
+        with Trainer.open(config, datasets.load(), make("numpy", "cpu")) as trainer:
             trained.append(trainer.model(trainer.fit().state).layers)
     for ours, plain in zip(*trained, strict=True):
         for name, tensor in ours.items():

@@ -1,6 +1,6 @@
 """The same bits everywhere, tested as equality: docs/reproducibility.md lists what must not matter.
 
-Every test compares with one table, computed by NumPy in this process.
+Every test compares with NumPy in this process.
 """
 
 import json
@@ -14,46 +14,92 @@ from pathlib import Path
 import fingerprints
 import numpy as np
 import pytest
-from fingerprints import NETWORKS, all_fingerprints, probabilities, real_data, trained
+from fingerprints import NETWORKS, leave_unrounded, probabilities, real_data, trained
+from networks import rows_on_backends
 
+from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
 from xpnet.training.trainer import Trainer
 
-SCRIPT = [sys.executable, fingerprints.__file__]
 OLDEST = "XPNET_OLDEST_PYTHON"
 """Names a Python that has the oldest NumPy that xpnet admits."""
 
 
-@pytest.fixture(scope="module")
-def table():
-    return all_fingerprints(make("numpy", "cpu"))
+@cache
+def on_numpy(name):
+    return trained(name, make("numpy", "cpu"))
 
 
-def in_process(*words, python=None, **environment):
-    """The table of a process with these environment variables."""
-    command = [python, *SCRIPT[1:], *words] if python else [*SCRIPT, *words]
-    result = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+@rows_on_backends("name", NETWORKS, "no hidden layer", strict=False, jax=False)
+def test_every_backend_gives_the_same_bits(backend, name):
+    assert trained(name, backend) == on_numpy(name)
 
 
-def flags():
-    """The processor's features, as Linux names them."""
+@pytest.mark.needs("array-api-strict")
+def test_the_other_device_of_array_api_strict_gives_the_same_bits():
+    assert trained("no hidden layer", make("array-api-strict", "cpu")) == on_numpy("no hidden layer")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_the_number_of_workers_does_not_matter(name, workers):
+    assert trained(name, make("numpy", "cpu"), workers=workers) == on_numpy(name)
+
+
+@rows_on_backends("stack", [1, 2, 1000], 2, strict=False, jax=False)
+def test_blocks_may_be_computed_one_by_one_or_in_one_call(backend, stack):
+    assert trained("default", backend, stack=stack) == on_numpy("default")
+
+
+@pytest.mark.parametrize("name", ["default", "standardized"])
+def test_the_memory_order_of_the_inputs_does_not_matter(name):
+    data = real_data()
+    other = replace(data, x_train=np.asfortranarray(data.x_train), x_test=np.asfortranarray(data.x_test))
+    assert trained(name, make("numpy", "cpu"), other) == on_numpy(name)
+
+
+@pytest.mark.needs("torch")
+def test_settings_of_pytorch_do_not_matter():
+    import torch
+
+    data = real_data(300, 50)
+    torch.set_default_dtype(torch.float16)
+    torch.use_deterministic_algorithms(True)
+    torch.set_flush_denormal(True)
+    torch.set_float32_matmul_precision("medium")
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
+        found = trained("default", make("torch", "cpu"), data)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.use_deterministic_algorithms(False)
+        torch.set_flush_denormal(False)
+        torch.set_float32_matmul_precision("highest")
+    assert found == trained("default", make("numpy", "cpu"), data)
 
 
-def numpy_features():
-    """The features for which NumPy chooses code at run time and which this processor has."""
-    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+@rows_on_backends("units", [30], 30, jax=False)
+def test_a_samples_probabilities_do_not_depend_on_its_neighbours(backend, units):
+    trainer = Trainer(TrainConfig(hidden=(units,)), real_data(100), backend)
+    state = trainer.initial_state()
+    together = probabilities(trainer, state)
+    for rows in (slice(0, 1), slice(100, 203)):
+        alone = probabilities(trainer, state, rows)
+        assert alone.tobytes() == np.ascontiguousarray(together[:, rows]).tobytes()
 
-    return " ".join(name for name in __cpu_dispatch__ if __cpu_features__[name])
+
+# The environment of the process
+
+
+def features(name):
+    """The processor's features as Linux names them, or those for which NumPy has code of its own."""
+    if name == "numpy":
+        from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+        return [feature for feature in __cpu_dispatch__ if __cpu_features__[feature]]
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line for line in lines if line.startswith("flags")), "").split()
 
 
 ENVIRONMENTS = {
@@ -62,7 +108,7 @@ ENVIRONMENTS = {
     "Nehalem kernels": {"OPENBLAS_CORETYPE": "Nehalem"},
     "Haswell kernels": {"OPENBLAS_CORETYPE": "Haswell"},
     "SkylakeX kernels": {"OPENBLAS_CORETYPE": "SkylakeX"},
-    "NumPy without vector instructions": {"NPY_DISABLE_CPU_FEATURES": numpy_features()},
+    "NumPy without vector instructions": {"NPY_DISABLE_CPU_FEATURES": " ".join(features("numpy"))},
     "C library without FMA and AVX2": {
         "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-AVX2_Usable,-FMA,-FMA_Usable,-FMA4,-AVX512F"
     },
@@ -77,113 +123,57 @@ for rows, inner, columns in [(300, 300, 300), (400, 400, 400), (1024, 784, 128),
 """Plain float64 products, of the shapes among others for which forced kernels were seen to crash."""
 
 
-def environment(name):
-    needed = NEEDS.get(name)
-    if needed is not None and needed not in flags():
-        pytest.skip(f"this processor has no {needed}")
-    if numpy_crashes(name):
-        pytest.skip(f"{name}: a plain product of NumPy {np.__version__} crashes with them here")
-    return ENVIRONMENTS[name]
+def in_process(*words, python=sys.executable, **environment):
+    """The table of a process with these environment variables.
 
-
-@cache
-def numpy_crashes(name):
-    """Whether a process with these environment variables dies of a product that is none of xpnet's.
-
-    NumPy 2.5.5 does, with OPENBLAS_CORETYPE=Haswell on processors with AVX-512.
+    NumPy 2.5.5 crashes with OPENBLAS_CORETYPE=Haswell on processors with AVX-512, in any product.
     """
-    variables = {**os.environ, **ENVIRONMENTS[name]}
-    code = subprocess.run([sys.executable, "-c", PRODUCT], env=variables, check=False).returncode
-    assert code <= 0, f"{name}: the plain product ended with code {code}"
-    return code < 0
+    variables = {**os.environ, **environment}
+    result = subprocess.run(
+        [python, fingerprints.__file__, *words], env=variables, capture_output=True, text=True, check=False
+    )
+    if (
+        result.returncode < 0
+        and subprocess.run([python, "-c", PRODUCT], env=variables, check=False).returncode < 0
+    ):
+        pytest.skip(f"a plain product of NumPy {np.__version__} crashes here with {environment}")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
-def test_every_backend_gives_the_same_bits(backend, table):
-    assert all_fingerprints(backend) == table
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "Nehalem kernels" else pytest.param(name, marks=pytest.mark.slow)
+        for name in ENVIRONMENTS
+    ],
+)
+def test_the_environment_of_the_process_does_not_matter(name):
+    if NEEDS.get(name, "") not in ["", *features("processor")]:
+        pytest.skip(f"this processor has no {NEEDS[name]}")
+    assert in_process(**ENVIRONMENTS[name]) == {network: on_numpy(network) for network in NETWORKS}
 
 
-@pytest.mark.needs("array-api-strict")
-def test_the_other_device_of_array_api_strict_gives_the_same_bits(table):
-    backend, data = make("array-api-strict", "cpu"), real_data()
-    for name in ("default", "deep", "standardized"):
-        assert trained(NETWORKS[name], data, backend) == table[name]
-
-
-@pytest.mark.parametrize("workers", [2, 3, 4])
-def test_the_number_of_workers_does_not_matter(table, workers):
-    assert all_fingerprints(make("numpy", "cpu"), workers=workers) == table
-
-
-@pytest.mark.parametrize("stack", [1, 2, 1000])
-def test_blocks_may_be_computed_one_by_one_or_in_one_call(backend, table, stack):
-    data = real_data()
-    for name in ("default", "deep"):
-        assert trained(NETWORKS[name], data, backend, stack=stack) == table[name]
-
-
-@pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_the_environment_of_the_process_does_not_matter(table, name):
-    assert in_process(**environment(name)) == table
-
-
-def test_the_oldest_numpy_gives_the_same_bits(table):
+@pytest.mark.slow
+def test_the_oldest_numpy_gives_the_same_bits():
     if OLDEST not in os.environ:
         pytest.skip(f"{OLDEST} names no Python with the oldest NumPy")
-    assert in_process(python=os.environ[OLDEST]) == table
+    found = in_process(python=os.environ[OLDEST])
+    assert found == {network: on_numpy(network) for network in NETWORKS}
 
 
-def test_the_memory_order_of_the_inputs_does_not_matter(table):
-    data = real_data()
-    other = replace(data, x_train=np.asfortranarray(data.x_train), x_test=np.asfortranarray(data.x_test))
-    for name in ("default", "standardized"):
-        assert trained(NETWORKS[name], other, make("numpy", "cpu")) == table[name]
+# These tests can fail
 
 
 @pytest.mark.needs("torch")
-def test_settings_of_pytorch_do_not_matter(table):
-    import torch
-
-    data, backend = real_data(), make("torch", "cpu")
-    torch.set_default_dtype(torch.float16)
-    torch.use_deterministic_algorithms(True)
-    torch.set_flush_denormal(True)
-    torch.set_float32_matmul_precision("medium")
-    try:
-        assert trained(NETWORKS["default"], data, backend) == table["default"]
-    finally:
-        torch.set_default_dtype(torch.float32)
-        torch.use_deterministic_algorithms(False)
-        torch.set_flush_denormal(False)
-        torch.set_float32_matmul_precision("highest")
-
-
-def test_a_samples_probabilities_do_not_depend_on_its_neighbours(backend):
-    trainer = Trainer(TrainConfig(hidden=(30,)), real_data(), backend)
-    state = trainer.initial_state()
-    together = probabilities(trainer, state)
-    for rows in (slice(0, 1), slice(7, 8), slice(100, 303)):
-        alone = probabilities(trainer, state, rows)
-        assert alone.tobytes() == np.ascontiguousarray(together[:, rows]).tobytes()
-
-
-@pytest.fixture
-def unrounded(monkeypatch):
-    """Operands are left as they are, so that sums depend on their order."""
-    rounded = fingerprints.Reproducible._round_to_grid
-    fingerprints.without_rounding()
-    yield
-    fingerprints.Reproducible._round_to_grid = rounded
-
-
-@pytest.mark.needs("torch")
-def test_without_rounding_backends_differ(unrounded):
-    data = real_data()
-    ours, theirs = (trained(NETWORKS["deep"], data, make(name, "cpu")) for name in ("numpy", "torch"))
+def test_without_rounding_backends_differ(monkeypatch):
+    monkeypatch.setattr(Reproducible, "_round_to_grid", leave_unrounded)
+    ours, theirs = (trained("deep", make(name, "cpu"), real_data(300, 50)) for name in ("numpy", "torch"))
     assert ours != theirs
 
 
+@pytest.mark.slow
 def test_without_rounding_kernels_differ():
-    if "avx2" not in flags():
+    if "avx2" not in features("processor"):
         pytest.skip("this processor has no avx2, and may choose Nehalem's kernels itself")
-    own = in_process("--unrounded")
-    assert in_process("--unrounded", **environment("Nehalem kernels")) != own
+    assert in_process("--unrounded", **ENVIRONMENTS["Nehalem kernels"]) != in_process("--unrounded")

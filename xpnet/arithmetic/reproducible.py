@@ -71,17 +71,12 @@ class Reproducible(Arithmetic):
             k is so large that too few bits are left for the operands.
         """
         a, b = _as_operand(a), _as_operand(b)
-        budget = bit_budget(a.columns, a.integer, b.integer)
-        left = self._slices(a, -1, budget.a, budget.slices)
-        right = self._slices(b, -2, budget.b, budget.slices)
-        return self._product(left, right, a.factor * b.factor)
+        return self._product(*self._round_factors(a, b), a.factor * b.factor)
 
     def weight_and_bias_gradients(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
         """Return dZ Aᵀ and Σ dZ over the samples, both exact, from the same rounding of dZ."""
-        gradient, inputs = _as_operand(dz), self.transpose(a)
-        budget = bit_budget(gradient.columns, gradient.integer, inputs.integer)
-        left = self._slices(gradient, -1, budget.a, budget.slices)
-        right = self._slices(inputs, -2, budget.b, budget.slices)
+        inputs = self.transpose(a)
+        left, right = self._round_factors(Operand(dz), inputs)
         sums = [self.xp.sum(part, axis=-1, keepdims=True) for part in reversed(left)]
         return self._product(left, right, inputs.factor), reduce(operator.add, sums) + 0.0
 
@@ -116,6 +111,12 @@ class Reproducible(Arithmetic):
     def _powers_of_two(self) -> Array:
         table = elementary.powers_of_two()
         return self.xp.asarray(table, dtype=self.dtype, device=self.device)
+
+    def _round_factors(self, a: Operand, b: Operand) -> tuple[list[Array], list[Array]]:
+        """Return the slices of both operands of a product, rounded to their shares of the bits."""
+        budget = bit_budget(a.columns, a.integer, b.integer)
+        left = self._slices(a, -1, budget.a, budget.slices)
+        return left, self._slices(b, -2, budget.b, budget.slices)
 
     def _product(self, left: list[Array], right: list[Array], factor: float) -> Array:
         """Multiply two operands in slices, without the product of the two low slices."""

@@ -92,7 +92,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
 
     @property
     def schedule_options(self) -> dict[str, Any]:
-        """The options of the schedule, the arguments of ``xpnet.nn.schedules.ScheduleOptions``."""
+        """The options of the schedule, the arguments of ``xpnet.nn.schedules.build``."""
         options = {"factor": self.schedule_factor, "warmup_epochs": self.warmup_epochs}
         step_epochs = self.schedule_step_epochs
         return options if step_epochs is None else {**options, "step_epochs": step_epochs}

@@ -114,7 +114,7 @@ def softmax(ops: Arithmetic, z: Array) -> Array:
     The largest logit of each sample is subtracted first, which changes nothing but keeps exp in range.
     """
     exponentials = ops.exp(_subtract_maximum(ops, z))
-    return exponentials * _reciprocal(ops, ops.sum(exponentials, axis=-2))
+    return exponentials * reciprocal(ops, ops.sum(exponentials, axis=-2))
 
 
 def cross_entropy(ops: Arithmetic, z: Array, y: Array) -> Array:
@@ -192,6 +192,9 @@ def _subtract_maximum(ops: Arithmetic, z: Array) -> Array:
     return z - ops.xp.max(z, axis=-2, keepdims=True)
 
 
-def _reciprocal(ops: Arithmetic, x: Array) -> Array:
-    # Equal shapes: libraries that divide by a broadcast operand may multiply by its reciprocal instead.
-    return ops.xp.ones_like(x) / x
+def reciprocal(ops: Arithmetic, x: Array, numerator: float = 1.0) -> Array:
+    """Return 1 / x, or another number by x, elementwise.
+
+    Division is of equal shapes: libraries that divide by a broadcast operand may multiply by its reciprocal.
+    """
+    return ops.xp.full_like(x, numerator) / x

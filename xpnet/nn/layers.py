@@ -146,8 +146,7 @@ def _update_average(running: Array, batch: Array) -> Array:
 
 
 def _reciprocal_deviation(ops: Arithmetic, variance: Array) -> Array:
-    deviation = ops.sqrt(variance + EPSILON)
-    return ops.xp.ones_like(deviation) / deviation
+    return F.reciprocal(ops, ops.sqrt(variance + EPSILON))
 
 
 def dropout(ops: Arithmetic, a: Array, mask: Array, scale: float) -> Array:

@@ -116,38 +116,6 @@ def sample_losses(ops: Arithmetic, logits: Array, labels: Array, network: Networ
     return F.LOSSES[network.loss].per_sample(ops, logits, y)
 
 
-def loss(
-    ops: Arithmetic,
-    layers: Sequence[PreparedLayer],
-    x: Array | Operand,
-    labels: Array,
-    network: Network = NOTEBOOK,
-    *,
-    running: Sequence[RunningStatistics] = (),
-    masks: Sequence[Array] = (),
-) -> Array:
-    """Return the loss summed over the samples, (..., 1, 1).
-
-    ``x`` are the inputs (..., features, samples), ``labels`` are (..., samples) integers; the rest is as in
-    ``forward``.
-    """
-    logits, _ = forward(ops, layers, x, network, running=running, masks=masks)
-    return ops.sum(sample_losses(ops, logits, labels, network), axis=-1)
-
-
-def gradients(
-    ops: Arithmetic,
-    layers: Sequence[PreparedLayer],
-    x: Array | Operand,
-    labels: Array,
-    network: Network = NOTEBOOK,
-    *,
-    masks: Sequence[Array] = (),
-) -> Parameters:
-    """Return the gradients of ``loss`` with respect to all parameters."""
-    return gradients_and_moments(ops, layers, x, labels, network, masks=masks)[0]
-
-
 def gradients_and_moments(
     ops: Arithmetic,
     layers: Sequence[PreparedLayer],
@@ -157,9 +125,10 @@ def gradients_and_moments(
     *,
     masks: Sequence[Array] = (),
 ) -> tuple[Parameters, list[BatchMoments]]:
-    """Return the gradients of ``loss``, and the moments of each batch normalisation over the samples.
+    """Return the gradients of the summed loss, and the moments of each batch normalisation over the samples.
 
-    Added up over the blocks of a batch, the moments go to ``layers.update_running_statistics``.
+    ``x`` are the inputs (..., features, samples), ``labels`` are (..., samples) integers. Added up over the
+    blocks of a batch, the moments go to ``layers.update_running_statistics``.
     """
     logits, cache = forward(ops, layers, x, network, masks=masks)
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)

@@ -13,12 +13,12 @@ only the fields named ``weight`` decay and have their norm limited.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
-from xpnet.errors import ConfigError
-from xpnet.nn.functional import flush_tiny
+from xpnet.nn.functional import flush_tiny, reciprocal
 from xpnet.nn.layers import Parameters
 
 
@@ -67,22 +67,13 @@ def sgd() -> Optimizer[tuple[()]]:
     return Optimizer(init, update)
 
 
-def momentum(ops: Arithmetic, decay: float = 0.9) -> Optimizer[Parameters]:
+def momentum(ops: Arithmetic, decay: float = 0.9, *, nesterov: bool = False) -> Optimizer[Parameters]:
     """Gradient descent with momentum μ (``decay``): v := μ v + g, p := p - α v (Polyak 1964).
 
-    The state is v, which starts at 0. As in PyTorch, α is outside of v.
+    The state is v, which starts at 0. As in PyTorch, α is outside of v. With ``nesterov``, the step is
+    p := p - α (g + μ v) (Nesterov's momentum, Sutskever et al. 2013, as in PyTorch).
     """
-    return _momentum_rule(ops, decay, lambda _, v: v)
 
-
-def nesterov(ops: Arithmetic, decay: float = 0.9) -> Optimizer[Parameters]:
-    """Nesterov's momentum: v := μ v + g, p := p - α (g + μ v) (Sutskever et al. 2013, as in PyTorch)."""
-    return _momentum_rule(ops, decay, lambda g, v: g + decay * v)
-
-
-def _momentum_rule(
-    ops: Arithmetic, decay: float, direction: Callable[[Array, Array], Array]
-) -> Optimizer[Parameters]:
     def init(parameters: Parameters) -> Parameters:
         return _zeros_like(ops, parameters)
 
@@ -90,8 +81,8 @@ def _momentum_rule(
         gradients: Parameters, state: Parameters, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, Parameters]:
         velocity = _map(lambda v, g: flush_tiny(decay * v + g), state, gradients)
-        stepped = _map(lambda p, g, v: p - learning_rate * direction(g, v), parameters, gradients, velocity)
-        return stepped, velocity
+        directions = _map(lambda g, v: g + decay * v, gradients, velocity) if nesterov else velocity
+        return _map(lambda p, d: p - learning_rate * d, parameters, directions), velocity
 
     return Optimizer(init, update)
 
@@ -124,8 +115,8 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
             average(state.m_total, 1.0, b1),
             average(state.v_total, 1.0, b2),
         )
-        rate = learning_rate * _divide(ops, 1.0, state.m_total)
-        unbias = _divide(ops, 1.0, state.v_total)
+        rate = learning_rate * reciprocal(ops, state.m_total)
+        unbias = reciprocal(ops, state.v_total)
 
         def step(p: Array, m: Array, v: Array) -> Array:
             return p - rate * (m / (ops.sqrt(v * unbias) + eps))
@@ -133,17 +124,6 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
         return _map(step, parameters, state.m, state.v), state
 
     return Optimizer(init, update)
-
-
-def adamw(
-    ops: Arithmetic,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.01,
-) -> Optimizer[AdamState]:
-    """AdamW (Loshchilov & Hutter 2019, algorithm 2, as in PyTorch): ``adam`` with decoupled decay."""
-    return with_decoupled_decay(adam(ops, b1, b2, eps), weight_decay)
 
 
 # Extensions of a rule
@@ -169,7 +149,8 @@ def with_weight_decay(optimizer: Optimizer[State], weight_decay: float) -> Optim
 def with_decoupled_decay(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State]:
     """Shrink the weights beside the step, not through the gradients: first W := W - α λ W.
 
-    With 0, return the optimiser unchanged.
+    With ``adam`` it is AdamW (Loshchilov & Hutter 2019, algorithm 2, as in PyTorch). With 0, return the
+    optimiser unchanged.
     """
     if weight_decay == 0.0:
         return optimizer
@@ -219,21 +200,14 @@ def with_max_norm(optimizer: Optimizer[State], ops: Arithmetic, limit: float) ->
 # By name
 
 
-def _accept_weight_decay(rule: Callable[..., Optimizer[State]]) -> Callable[..., Optimizer[State]]:
-    def factory(ops: Arithmetic, weight_decay: float = 0.0, **options: float) -> Optimizer[State]:
-        return with_weight_decay(rule(ops, **options), weight_decay)
-
-    return factory
-
-
 OPTIMIZERS: dict[str, Callable[..., Optimizer[Any]]] = {
-    "sgd": _accept_weight_decay(lambda _: sgd()),
-    "momentum": _accept_weight_decay(momentum),
-    "nesterov": _accept_weight_decay(nesterov),
-    "adam": _accept_weight_decay(adam),
-    "adamw": adamw,
+    "sgd": lambda _: sgd(),
+    "momentum": momentum,
+    "nesterov": partial(momentum, nesterov=True),
+    "adam": adam,
+    "adamw": adam,  # whose weights decay beside the step
 }
-"""Factories of optimisers by name, called as ``(ops, weight_decay=..., **options)`` of the rule."""
+"""Factories of rules by name, called as ``(ops, **options)``."""
 
 
 def build(
@@ -255,16 +229,9 @@ def build(
     clip_norm : the largest global norm of the gradients, None for any
     max_norm : the largest norm of a unit's incoming weights, None for any
     options : the rule's own: ``decay`` of momentum and nesterov; ``b1``, ``b2`` and ``eps`` of adam and adamw
-
-    Raises
-    ------
-    ConfigError
-        There is no optimiser of that name.
     """
-    if name not in OPTIMIZERS:
-        msg = f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {name!r}"
-        raise ConfigError(msg)
-    optimizer = OPTIMIZERS[name](ops, weight_decay=weight_decay, **options)
+    with_decay = with_decoupled_decay if name == "adamw" else with_weight_decay
+    optimizer = with_decay(OPTIMIZERS[name](ops, **options), weight_decay)
     if clip_norm is not None:
         optimizer = with_gradient_clipping(optimizer, ops, clip_norm)
     if max_norm is not None:
@@ -297,9 +264,4 @@ def _zeros_like(ops: Arithmetic, parameters: Parameters) -> Parameters:
 def _norm_factor(ops: Arithmetic, x: Array, limit: float) -> Array:
     """Return c / max(c, ‖x‖) for each row of ``x``, (rows, 1), with c the limit."""
     norm = ops.sqrt(ops.sum(x * x, axis=-1))
-    return _divide(ops, limit, ops.xp.maximum(norm, limit))
-
-
-def _divide(ops: Arithmetic, number: float, x: Array) -> Array:
-    # Equal shapes: libraries that divide a scalar or by one may multiply by a reciprocal instead.
-    return ops.xp.full_like(x, number) / x
+    return reciprocal(ops, ops.xp.maximum(norm, limit), limit)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from xpnet._lib.tree import tree_map
 from xpnet._typing import Array, MapBlocks
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_bounds, block_groups
@@ -151,15 +152,7 @@ class BatchLoader:
         if self.augment is not None:
             x = self.augment(x, order.host[begin:end], epoch)
         masks = NO_MASKS if self.masks is None else self.masks(epoch, begin, end)
-        if blocks == 1:
-            return Block(x, labels, None, masks)
-
-        def stack_blocks(array: Array) -> Array:
-            return self.ops.xp.reshape(array, (blocks, -1, *array.shape[1:]))
-
-        inputs = None if masks.inputs is None else stack_blocks(masks.inputs)
-        hidden = [stack_blocks(mask) for mask in masks.hidden]
-        return Block(stack_blocks(x), stack_blocks(labels), None, Masks(inputs, hidden))
+        return _stack_blocks(self.ops, Block(x, labels, None, masks), blocks)
 
 
 def gather_rows(ops: Arithmetic, block: Block) -> Samples:
@@ -177,8 +170,9 @@ def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) 
 
     def load_block(group: Group) -> Block:
         block = Block(*samples, order[group.start : group.stop])
-        whole = group._replace(start=0, stop=group.stop - group.start)
-        return block if group.blocks == 1 else _slice_group(ops, gather_rows(ops, block), whole)
+        return (
+            block if group.blocks == 1 else _stack_blocks(ops, Block(*gather_rows(ops, block)), group.blocks)
+        )
 
     return Batch(int(order.shape[0]), load_block)
 
@@ -201,8 +195,11 @@ def _single_block_batch(count: int, block: Block) -> Batch:
 def _slice_group(ops: Arithmetic, samples: Samples, group: Group) -> Block:
     """Return neighbouring samples, with the blocks as first axis if the group has several."""
     start, stop, blocks = group
-    x, labels = samples.x[start:stop, :], samples.labels[start:stop]
-    if blocks > 1:
-        x = ops.xp.reshape(x, (blocks, -1, x.shape[1]))
-        labels = ops.xp.reshape(labels, (blocks, -1))
-    return Block(x, labels)
+    return _stack_blocks(ops, Block(samples.x[start:stop, :], samples.labels[start:stop]), blocks)
+
+
+def _stack_blocks(ops: Arithmetic, block: Block, blocks: int) -> Block:
+    """Return the samples of a block as several blocks, along a new first axis, unless it is one."""
+    if blocks == 1:
+        return block
+    return tree_map(lambda array: ops.xp.reshape(array, (blocks, -1, *array.shape[1:])), block)

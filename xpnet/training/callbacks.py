@@ -225,10 +225,6 @@ class SaveCheckpoints(Callback):
         self._metrics, self._stopping = metrics, stopping
         self._last_save = time.perf_counter()
 
-    def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
-        """Start the clock."""
-        self._last_save = time.perf_counter()
-
     def on_step_end(self, state: TrainState) -> None:
         """Save a checkpoint if the last one is `checkpoint_seconds` old."""
         interval = self._trainer.config.checkpoint_seconds

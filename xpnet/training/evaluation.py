@@ -1,8 +1,7 @@
 """Loss, accuracy and predictions of parameters on samples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
@@ -34,28 +33,23 @@ def evaluate(
 ) -> Evaluation:
     """Return loss, accuracy and predictions for all samples, or those with the indices in ``order``."""
     batch = single_batch(context.ops, samples, order)
-    predictions: list[Array] = []
-
-    def evaluate_group(group: Group) -> tuple[list[list[Array]], Array]:
-        x, labels = gather_rows(context.ops, batch.block(group))
-        loss, correct, predicted = context.block_evaluation(parameters, statistics, x, labels)
-        # Counts are small whole numbers: their sums are exact.
-        return unstack(group, [loss, correct]), predicted
 
     def evaluate_chunk(groups: list[Group]) -> tuple[list[Array], list[Array]]:
-        sums, predicted = zip(*map(evaluate_group, groups), strict=True)
-        return tree_sum(chain.from_iterable(sums)), list(predicted)
+        sums, predictions = [], []
+        for group in groups:
+            x, labels = gather_rows(context.ops, batch.block(group))
+            loss, correct, predicted = context.block_evaluation(parameters, statistics, x, labels)
+            # Counts are small whole numbers: their sums are exact.
+            sums += unstack(group, [loss, correct])
+            predictions.append(predicted)
+        return tree_sum(sums), predictions
 
-    def chunk_sums() -> Iterator[list[Array]]:
-        for sums, predicted in context.map_blocks(evaluate_chunk, block_chunks(batch.size, context.stack)):
-            predictions.extend(predicted)
-            yield sums
-
-    loss, correct = tree_sum(chunk_sums())
+    chunks = list(context.map_blocks(evaluate_chunk, block_chunks(batch.size, context.stack)))
+    loss, correct = tree_sum(sums for sums, _ in chunks)
     return Evaluation(
         loss=to_float(context.ops, loss) * (1.0 / batch.size),
         accuracy=round(to_float(context.ops, correct)) / batch.size,
-        predictions=context.ops.xp.concat(predictions),
+        predictions=context.ops.xp.concat([part for _, predictions in chunks for part in predictions]),
     )
 
 

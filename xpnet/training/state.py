@@ -2,9 +2,8 @@
 
 from typing import NamedTuple
 
-from xpnet._lib.tree import tree_map
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.nn.optim import Optimizer, OptimizerState
+from xpnet.nn.optim import OptimizerState
 
 
 class Variables(NamedTuple):
@@ -21,11 +20,3 @@ class TrainState(NamedTuple):
     variables: Variables
     epoch: int = 0  # epochs completed
     batch: int = 0  # steps taken in the next epoch
-
-
-def initial_state(
-    parameters: Parameters, statistics: list[RunningStatistics], optimizer: Optimizer[OptimizerState]
-) -> TrainState:
-    """Return the state before the first step, with copies: a step may reuse the memory of its variables."""
-    layers, running = tree_map(lambda array: array * 1.0, (parameters, statistics))
-    return TrainState(Variables(layers, running, optimizer.init(layers)))

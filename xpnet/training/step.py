@@ -40,13 +40,12 @@ class Step:
         self._compiled_block_sums = context.compile(self.block_sums)
         self._compiled_add = context.compile(add)
         self._compiled_update = context.compile(self._apply_update, donated=(0,))
-        whole_step = context.whole_steps
-        self._compiled_step = context.compile(self._step_block, donated=(0,)) if whole_step else None
+        self._compiled_step = context.compile(self._step_block, donated=(0,))
 
     def __call__(self, variables: Variables, batch: Batch, learning_rate: float) -> Variables:
         """Return the variables after a step, which may reuse the memory of those before it."""
         # A batch of one block needs no tree: gradients and update are compiled as one function.
-        if self._compiled_step is not None and batch.size <= BLOCK_SIZE:
+        if self.context.whole_steps and batch.size <= BLOCK_SIZE:
             block = batch.block(Group(0, batch.size, 1))
             return self._compiled_step(variables, *block, learning_rate)
         sums = self._batch_sums(variables.parameters, batch)

@@ -34,7 +34,7 @@ from xpnet.training.batches import BatchLoader, SampleOrder, Samples
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.loop import FitResult, fit
-from xpnet.training.state import TrainState, initial_state
+from xpnet.training.state import TrainState, Variables
 from xpnet.training.step import Step
 
 REQUIRE_DEVICE_VARIABLE = "XPNET_REQUIRE_DEVICE"
@@ -96,7 +96,10 @@ class Trainer:
         self.network = _build_network(config, data)
         split = _split_samples(config, len(data.y_train))
         _check_sizes(config, self.network.sizes, len(data.y_train) - config.validation)
-        self.normalization = normalization or _fit_normalization(config, data, split)
+        if normalization is None:
+            x = data.x_train if split.training is None else data.x_train[split.training]
+            normalization = fit_normalization(config.normalize, x)
+        self.normalization = normalization
         self.context = build_context(
             config.arithmetic, config.float_type, backend, self.network, self.normalization
         )
@@ -114,7 +117,7 @@ class Trainer:
             config.learning_rates[0],
             len(self.loader.bounds),
             config.epochs,
-            schedules.ScheduleOptions(**config.schedule_options),
+            **config.schedule_options,
         )
         self._evaluated: tuple[TrainState, Evaluation] | None = None  # the last, of training samples
 
@@ -143,10 +146,10 @@ class Trainer:
 
     def initial_state(self) -> TrainState:
         """Return the state before the first step."""
-        dtype = self.config.float_type
-        put = self.backend.from_host
-        layers, statistics = tree_map(lambda array: put(array.astype(dtype) + 0.0), self._initial_parameters)
-        return initial_state(layers, statistics, self.optimizer)
+        dtype, put = self.config.float_type, self.backend.from_host
+        # The sum is a copy, whose memory a step may reuse, and has no negative zeros.
+        layers, statistics = tree_map(lambda array: put(array.astype(dtype)) + 0.0, self._initial_parameters)
+        return TrainState(Variables(layers, statistics, self.optimizer.init(layers)))
 
     def fit(
         self,
@@ -304,11 +307,6 @@ def _split_samples(config: TrainConfig, count: int) -> TrainValidationSplit:
         msg = f"--validation: expected fewer than the {count} training samples, got {config.validation}"
         raise ConfigError(msg)
     return TrainValidationSplit(*random.split(config.seed, count, config.validation))
-
-
-def _fit_normalization(config: TrainConfig, data: Dataset, split: TrainValidationSplit) -> Normalization:
-    x = data.x_train if split.training is None else data.x_train[split.training]
-    return fit_normalization(config.normalize, x)
 
 
 def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Parameters, list[RunningStatistics]]:
