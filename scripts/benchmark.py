@@ -101,9 +101,7 @@ def parse_options(argv: Sequence[str]) -> Options:
     codes = "Exit codes: 0 done, 1 a contender failed, 2 bad input, 130 interrupted."
     parser = Parser(debug=False, prog="benchmark.py", description=__doc__, epilog=codes, allow_abbrev=False)
     parser.add_argument(
-        "--runs",
-        type=whole_number,
-        help="counted runs of each contender (default: 5, or 9 with --against)",
+        "--runs", type=whole_number, help="counted runs of each contender (default: 5, or 9 with --against)"
     )
     parser.add_argument("--quick", action="store_true", help="a smoke run: everything once, in a few steps")
     parser.add_argument(

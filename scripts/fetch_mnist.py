@@ -183,12 +183,7 @@ def _continue(url: str, part: Path, limit: int, timeout: float) -> None:
             error.close()
             msg = f"the server answered {error.code} {' '.join(str(error.reason).split())}"
             raise FetchError(msg) from error
-        except (
-            urllib.error.URLError,
-            http.client.HTTPException,
-            ConnectionError,
-            TimeoutError,
-        ) as error:
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             if attempt == ATTEMPTS - 1:
                 reason = " ".join(str(getattr(error, "reason", error)).split())
                 msg = f"the connection failed ({reason or type(error).__name__})"

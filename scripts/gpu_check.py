@@ -131,12 +131,7 @@ def golden(path: Path) -> dict[int, str]:
 
 def probe_library(name: str) -> dict[str, Any]:
     """Return whether a library can use the GPU, its version and devices, or the reason and a remedy."""
-    probe: dict[str, Any] = {
-        "usable": False,
-        "version": None,
-        "devices": [],
-        "fix": "see the reason",
-    }
+    probe: dict[str, Any] = {"usable": False, "version": None, "devices": [], "fix": "see the reason"}
     problem = work(["probe", name, FIRST], PROBE_SECONDS, probe.update)
     return probe if problem is None else {**probe, "usable": False, "reason": problem}
 

@@ -178,10 +178,7 @@ def commands(*, quick: bool) -> list[tuple[str, Command]]:
     help_ = [*TRAIN, "--help"]
     return [
         ("main", Command("", "xpnet reproducible, NumPy: the main job", job)),
-        (
-            "main",
-            Command("", "xpnet native, NumPy: the main job", [*job, "--arithmetic", "native"]),
-        ),
+        ("main", Command("", "xpnet native, NumPy: the main job", [*job, "--arithmetic", "native"])),
         ("startup", Command("", "--help", help_)),
         ("startup", Command("", "import xpnet", [PYTHON, "-c", _IMPORT], reports=True)),
     ]

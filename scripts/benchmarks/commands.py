@@ -29,8 +29,7 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.gz")):
 """,
 )
 _PLAIN_CSV = _TIMED.format(
-    imports="import pandas",
-    work="train, test = pandas.read_csv(sys.argv[1]), pandas.read_csv(sys.argv[2])",
+    imports="import pandas", work="train, test = pandas.read_csv(sys.argv[1]), pandas.read_csv(sys.argv[2])"
 )
 _XPNET = _TIMED.format(
     imports="from pathlib import Path\nfrom xpnet.data import datasets",
@@ -76,11 +75,7 @@ def groups(folder: Path, idx: Path, variables: Mapping[str, str]) -> tuple[Group
             "Process start to the first epoch's line",
             (Command("xpnet", "xpnet reproducible", first_epoch, stop_at=b"epoch     0"),),
         ),
-        Group(
-            "startup",
-            "--help, process start to exit",
-            (Command("xpnet", "xpnet", [*TRAIN, "--help"]),),
-        ),
+        Group("startup", "--help, process start to exit", (Command("xpnet", "xpnet", [*TRAIN, "--help"]),)),
         Group(
             "loading",
             "Loading MNIST from its four IDX.gz files",

@@ -173,12 +173,7 @@ def prepared(
     passes = passes_within(timed, target) if rows == task.rows else 1
 
     def run() -> dict[str, float]:
-        return {
-            "seconds": timed(passes),
-            "passes": passes,
-            "rows": rows,
-            "mebibytes": peak_memory() / 2**20,
-        }
+        return {"seconds": timed(passes), "passes": passes, "rows": rows, "mebibytes": peak_memory() / 2**20}
 
     return run
 

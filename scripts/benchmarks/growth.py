@@ -90,12 +90,7 @@ def figure(growth: Sequence[tuple[Series, Sequence[Point]]]) -> bytes:
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    style = {
-        "svg.hashsalt": "xpnet",
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
+    style = {"svg.hashsalt": "xpnet", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
     with mpl.rc_context(style):
         drawing, grid = plt.subplots(2, 2, figsize=(9.5, 7.5), layout="constrained")
         panels = list(grid.flat)

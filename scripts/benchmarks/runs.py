@@ -250,11 +250,7 @@ class Command:
         """
         begin = time.perf_counter()
         with subprocess.Popen(
-            self.words,
-            cwd=folder,
-            env=variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            self.words, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
             seconds, line = None, b""
             for line in process.stdout or ():

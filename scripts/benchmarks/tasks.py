@@ -93,18 +93,8 @@ _NETWORKS = ("torch", "torch-compile", "jax", *OWN)
 WORKLOADS = (
     Workload("epoch", (Task(),), ("notebook", *_NETWORKS)),
     Workload(
-        "steps",
-        tuple(Task(batch=size) for size in (32, 128, 200, 512)),
-        ("notebook", "sklearn", *_NETWORKS),
+        "steps", tuple(Task(batch=size) for size in (32, 128, 200, 512)), ("notebook", "sklearn", *_NETWORKS)
     ),
-    Workload(
-        "wide",
-        (Task(hidden=(800,), batch=256, learning_rate=TIMING_RATE),),
-        ("sklearn", *_NETWORKS),
-    ),
-    Workload(
-        "inference",
-        (Task("predict", rows=TEST_IMAGES),),
-        ("notebook", "sklearn", *_NETWORKS),
-    ),
+    Workload("wide", (Task(hidden=(800,), batch=256, learning_rate=TIMING_RATE),), ("sklearn", *_NETWORKS)),
+    Workload("inference", (Task("predict", rows=TEST_IMAGES),), ("notebook", "sklearn", *_NETWORKS)),
 )

@@ -90,10 +90,7 @@ def run(
             stopped = True
             _signal(process, signal.SIGINT)
 
-        timers = [
-            Timer(seconds, stop),
-            Timer(seconds + GRACE, partial(_signal, process, signal.SIGKILL)),
-        ]
+        timers = [Timer(seconds, stop), Timer(seconds + GRACE, partial(_signal, process, signal.SIGKILL))]
         for timer in timers:
             timer.start()
         try:

@@ -15,13 +15,7 @@ class Sum(str):
 
 
 @pytest.mark.parametrize(
-    ("count", "bounds"),
-    [
-        (1, [(0, 1)]),
-        (3, [(0, 3)]),
-        (4, [(0, 4)]),
-        (9, [(0, 4), (4, 8), (8, 9)]),
-    ],
+    ("count", "bounds"), [(1, [(0, 1)]), (3, [(0, 3)]), (4, [(0, 4)]), (9, [(0, 4), (4, 8), (8, 9)])]
 )
 def test_bounds_cover_a_batch_in_order(count, bounds):
     assert block_bounds(count, size=4) == bounds

@@ -83,9 +83,7 @@ PATTERNS = {
     "negative zeros": lambda g, shape: np.full(shape, -0.0),
     "all equal": lambda g, shape: np.full(shape, g.normal()),
     "one huge among tiny": lambda g, shape: np.where(
-        g.permutation(math.prod(shape)).reshape(shape) == 0,
-        g.normal(),
-        g.normal(size=shape) * 1e-30,
+        g.permutation(math.prod(shape)).reshape(shape) == 0, g.normal(), g.normal(size=shape) * 1e-30
     ),
     "all magnitudes": lambda g, shape: np.ldexp(g.normal(size=shape), g.integers(-300, 1, shape)),
     "sparse": lambda g, shape: g.normal(size=shape) * (g.random(shape) < 0.2),

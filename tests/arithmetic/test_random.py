@@ -17,8 +17,7 @@ def first_words(seed, purpose, epoch, index, count):
 
 
 @pytest.mark.parametrize(
-    ("seed", "purpose", "epoch", "index"),
-    [(0, 1, 0, 0), (0, 1, 0, 3), (7, 2, 5, 0), (MASK, 2, 1, 1)],
+    ("seed", "purpose", "epoch", "index"), [(0, 1, 0, 0), (0, 1, 0, 3), (7, 2, 5, 0), (MASK, 2, 1, 1)]
 )
 def test_words_are_philox_with_the_documented_key_and_counter(seed, purpose, epoch, index):
     words = random.words(seed, random.Purpose(purpose), 11, epoch=epoch, index=index)

@@ -283,11 +283,7 @@ def test_a_second_map_for_reading_in_any_order(tmp_path: Path, map_all: None) ->
 def any_arrays(draw: st.DrawFn, dtype: str) -> Arrays:
     features = draw(st.integers(1, 5))
     limits: dict[str, Any] = {"allow_nan": False, "allow_infinity": False}
-    value = {
-        "u1": st.integers(0, 255),
-        "f4": st.floats(width=32, **limits),
-        "f8": st.floats(**limits),
-    }[dtype]
+    value = {"u1": st.integers(0, 255), "f4": st.floats(width=32, **limits), "f8": st.floats(**limits)}[dtype]
 
     def half() -> tuple[Array, Array]:
         rows = draw(st.lists(st.lists(value, min_size=features, max_size=features), min_size=1, max_size=6))

@@ -253,8 +253,7 @@ def test_numpys_plans_change_no_bit(name, ops):
 @pytest.mark.needs("jax")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "name",
-    [name if name == "plain" else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS],
+    "name", [name if name == "plain" else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 )
 def test_xla_compiles_the_native_arithmetic(name, dtype):
     backend, tolerance = BackendCase.JAX.make(), {"float32": 1e-4, "float64": 1e-11}[dtype]

@@ -6,14 +6,7 @@ from decimal import Decimal, localcontext
 import pytest
 
 from xpnet.arithmetic.host import cosine_share, power
-from xpnet.nn.schedules import (
-    SCHEDULES,
-    build,
-    constant,
-    cosine,
-    step_decay,
-    warmup,
-)
+from xpnet.nn.schedules import SCHEDULES, build, constant, cosine, step_decay, warmup
 
 
 def ours(schedule, count):

@@ -6,16 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from networks import (
-    OnEpoch,
-    context_for,
-    fitted,
-    gradients_of,
-    loader_for,
-    pixels,
-    rows_on_backends,
-    train,
-)
+from networks import OnEpoch, context_for, fitted, gradients_of, loader_for, pixels, rows_on_backends, train
 
 from xpnet._lib.tree import leaves
 from xpnet.arithmetic import blocks

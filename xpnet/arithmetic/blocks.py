@@ -65,8 +65,7 @@ def add(left: Sequence[Array], right: Sequence[Array]) -> list[Array]:
 
 
 def tree_sum(
-    terms: Iterable[Sequence[Array]],
-    add: Callable[[list[Array], list[Array]], list[Array]] = add,
+    terms: Iterable[Sequence[Array]], add: Callable[[list[Array], list[Array]], list[Array]] = add
 ) -> list[Array]:
     """Add up sequences of arrays, elementwise, in a fixed binary tree.
 

@@ -38,12 +38,7 @@ def _draw(probability: float, units: int, layer: int, seed: int, epoch: int, sta
     """
     fours = -(-units // 16)
     words = random.words(
-        seed,
-        random.Purpose.DROPOUT,
-        4 * fours * (stop - start),
-        epoch=epoch,
-        index=layer,
-        skip=start * fours,
+        seed, random.Purpose.DROPOUT, 4 * fours * (stop - start), epoch=epoch, index=layer, skip=start * fours
     )
     bits = words.astype("<u8", copy=False).view("<u2").reshape(stop - start, 16 * fours)
     return as_array(bits[:, :units] >= _round_probability(probability))

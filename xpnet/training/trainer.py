@@ -84,11 +84,7 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        config: TrainConfig,
-        data: Dataset,
-        backend: Backend,
-        normalization: Normalization | None = None,
+        self, config: TrainConfig, data: Dataset, backend: Backend, normalization: Normalization | None = None
     ) -> None:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
@@ -124,11 +120,7 @@ class Trainer:
     @classmethod
     @contextmanager
     def open(
-        cls,
-        config: TrainConfig,
-        data: Dataset,
-        backend: Backend,
-        normalization: Normalization | None = None,
+        cls, config: TrainConfig, data: Dataset, backend: Backend, normalization: Normalization | None = None
     ) -> Iterator["Trainer"]:
         """Build a trainer inside the backend's scope and with its workers; errors as in the constructor."""
         with backend.scope(), backend.workers(worker_count(config, backend)):
@@ -152,10 +144,7 @@ class Trainer:
         return TrainState(Variables(layers, statistics, self.optimizer.init(layers)))
 
     def fit(
-        self,
-        callbacks: Sequence[Callback] = (),
-        state: TrainState | None = None,
-        epochs: int | None = None,
+        self, callbacks: Sequence[Callback] = (), state: TrainState | None = None, epochs: int | None = None
     ) -> FitResult:
         """Train, calling the callbacks.
 
