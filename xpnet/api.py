@@ -20,7 +20,7 @@ from xpnet.config import TrainConfig, from_json
 from xpnet.config.rules import integer_from
 from xpnet.config.settings import Arithmetic, RunSettings
 from xpnet.config.training import TABLE_SETTINGS
-from xpnet.data.arrays import make_table, to_features
+from xpnet.data.arrays import table_from_arrays, to_features
 from xpnet.data.datasets import Dataset, join_halves
 from xpnet.data.table import Table
 from xpnet.errors import ConfigError, DataError
@@ -138,7 +138,7 @@ class Model:
         DataError
             As in `predict`; or rows and labels differ in number, or a label is none of the classes.
         """
-        table = make_table(X, y, self.predictor.backend, columns=self.network.columns)
+        table = table_from_arrays(X, y, self.predictor.backend, columns=self.network.columns)
         return evaluate(self.predictor, table.x, table.y)
 
     def save(self, path: str | Path) -> None:
@@ -243,10 +243,10 @@ def fit(
     if classes is not None:
         integer_from(1).check("fit: classes", _to_python(classes), classes)
     backend = backend_from_settings(config)
-    training, validation = make_table(X, y, backend), None
+    training, validation = table_from_arrays(X, y, backend), None
     if validation_data is not None:
         source = " in validation_data"
-        validation = make_table(*validation_data, backend, source, columns=training.columns)
+        validation = table_from_arrays(*validation_data, backend, source, columns=training.columns)
     data = make_dataset(training, validation, classes)
     return train(config, backend, data, patience=patience, callback=callback)[0]
 

@@ -122,8 +122,7 @@ def _is_network(path: Path) -> bool:
         return True
     if not os.path.exists(path):  # noqa: PTH110
         files = "a .safetensors file, or an image or table, for which the newest run is used"
-        msg = f"{path}: no such file or folder: expected the folder of a run, {files}"
-        raise DataError(msg)
+        raise DataError.at(path, f"no such file or folder: expected the folder of a run, {files}")
     with suppress(OSError):  # reported when it is read as a FILE
         if path.is_file():
             with path.open("rb") as file:  # the length of a JSON header, and its first character

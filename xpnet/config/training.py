@@ -77,8 +77,8 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
 
     @property
     def table_options(self) -> dict[str, Any]:
-        """How CSV files are read, keyword arguments of ``xpnet.data.datasets.load``."""
-        return {name: getattr(self, name) for name in TABLE_SETTINGS}
+        """The settings of CSV files, keyword arguments of ``xpnet.data.datasets.load``."""
+        return read_table_options(vars(self))
 
     @property
     def optimizer_options(self) -> dict[str, Any]:

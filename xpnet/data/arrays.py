@@ -20,7 +20,7 @@ def host_array(array: object, backend: Backend) -> object:
     return backend.to_host(cast("Array", array)) if backend.owns(array) else array
 
 
-def make_table(
+def table_from_arrays(
     X: object, y: object, backend: Backend, source: str = "", columns: Columns | None = None
 ) -> Table:
     """Return rows and labels as a table; `columns` are those of the training, if they are others.
@@ -62,7 +62,13 @@ def _read_names(X: object) -> tuple[str, ...] | None:
 def to_features(
     X: object, backend: Backend, source: str = "X", columns: Columns = NO_COLUMNS
 ) -> NDArray[np.generic]:
-    """Return the features of rows, in the order of the training's `columns`; errors as in `make_table`."""
+    """Return the features of rows, in the order of the columns of the training.
+
+    Raises
+    ------
+    DataError
+        The rows are no numbers, or their columns are not those of the training.
+    """
     numbers = _to_numbers(X, backend, source)
     rows = as_features(numbers, numbers.shape, source)
     names = _read_names(X)

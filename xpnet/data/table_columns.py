@@ -12,7 +12,7 @@ LABEL_NAMES = ("label", "target", "class")  # the names by which the column of t
 
 
 class TableOptions(NamedTuple):
-    """How a table is read."""
+    """Options for reading a table."""
 
     label: str | None = None  # the name of the label's column, or its number, from 1
     columns: str = "auto"
