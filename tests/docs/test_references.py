@@ -1,6 +1,7 @@
 """The pages name modules, functions and files that exist, and link to such."""
 
 import re
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def test_contributing_is_short_and_names_files_that_exist():
 def test_links_lead_to_files_that_exist(page):
     links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_extras_and_the_photo_are_those_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = {
+        name
+        for page in PAGES
+        for extras in re.findall(r"\.\[([\w,]+)\]", page.read_text())
+        for name in extras.split(",")
+    }
+    assert {"test", "torch", "mlflow"} <= named <= set(project["project"]["optional-dependencies"])
+    assert "/examples" in project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert (ROOT / "examples" / "seven.jpg").stat().st_size < 100_000
 
 
 def test_nothing_installs_xpnet_from_an_index():

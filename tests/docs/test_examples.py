@@ -1,0 +1,160 @@
+"""The blocks of the pages are run in order, and print what the pages show.
+
+```` ```sh ```` is run by bash, ```` ```python ```` by Python, each page in an empty folder of its own with links
+to the checkout's examples, scripts and data. A block without a language is the output of the block before it;
+a line ``…`` in it stands for any lines. Names of runs, versions, and the reason for the CPU may differ. Comments
+before a block say what else holds for it:
+
+    <!-- skip: next "reason" -->           it is not run, and its output is not compared
+    <!-- run with: A for B -->             it is run with A in place of B
+    <!-- exit: 2 -->                       its exit code, if that is not 0
+    <!-- varies: REGEX -->                 what matches in the output may differ
+    <!-- within: 0.02 -->                  numbers in the output may differ by this much
+    <!-- prepare: COMMAND -->              a command that the page does not show
+"""
+
+import contextlib
+import difflib
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from unittest import SkipTest
+
+import pytest
+from sklearn.datasets import load_iris
+from sybil import Region
+from sybil.document import Document
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
+from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, RawFencedCodeBlockLexer
+
+pytestmark = pytest.mark.tooling
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+SHOWN = ("examples", "scripts", "data", "README.md")
+VARIES = (
+    r"\d{8}T\d{6}Z-[0-9a-f]{6}",
+    r"(?<=: )\w+ \d+\.\d+\.\S+ on cpu(?: \(.*\))?",
+    r"(?<=, )numpy \d+\.\d+\.\d+(?= on cpu)",
+)
+NUMBER = r"\d+\.\d+"
+MARKS = ("run with", "exit", "varies", "within", "prepare")
+
+
+def run(command):
+    """Run commands, which print on one stream and have no terminal."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+    return subprocess.run(["bash", "-ec", command], env=environment, text=True, check=False, **streams)
+
+
+def run_shell(example):
+    marks = example.namespace.pop("marks", {})
+    command = example.parsed
+    if "run with" in marks:
+        new, old = marks["run with"].split(" for ")
+        assert old in command, f"{example.path}:{example.line}: {old!r} is not in the block"
+        command = command.replace(old, new)
+    result = run(command)
+    example.namespace["output"] = result.stdout
+    expected = int(marks.get("exit", 0))
+    return None if result.returncode == expected else f"exit code {result.returncode}: {result.stdout}"
+
+
+def run_python(example):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        PythonEvaluator()(example)
+    example.namespace["output"] = printed.getvalue()
+
+
+def mark(example):
+    name, value = example.parsed
+    if name == "prepare":
+        run(value).check_returncode()
+    else:
+        example.namespace.setdefault("marks", {})[name] = value
+
+
+def squeeze(text):
+    """Return the text without the blanks that fill columns, which move with what varies."""
+    return "".join(f"{' '.join(line.split())}\n" for line in text.splitlines())
+
+
+def compare(example):
+    marks, output = example.namespace.pop("marks", {}), example.namespace["output"]
+    if output is None:
+        return None
+    varies = [*VARIES, *filter(None, [marks.get("varies")])]
+    tokens = {"gap": r"^…\n", "varying": "|".join(varies)}
+    if "within" in marks:
+        tokens["number"] = NUMBER
+    pattern, position, numbers = "", 0, []
+    expected = squeeze(example.parsed)
+    for match in re.finditer("|".join(f"(?P<{n}>{t})" for n, t in tokens.items()), expected, re.MULTILINE):
+        kind = match.lastgroup
+        numbers += [float(match[0])] if kind == "number" else []
+        put = {"gap": "(?:.*\n)*?", "varying": f"(?:{tokens['varying']})", "number": f"({NUMBER})"}[kind]
+        pattern += re.escape(expected[position : match.start()]) + put
+        position = match.end()
+    found = re.fullmatch(pattern + re.escape(expected[position:]), squeeze(output))
+    if found:
+        close = float(marks.get("within", 0))
+        found = all(abs(float(new) - old) <= close for new, old in zip(found.groups(), numbers, strict=True))
+    if not found:
+        return "\n".join(
+            difflib.unified_diff(example.parsed.splitlines(), output.splitlines(), "page", "run")
+        )
+    return None
+
+
+def parse_marks(document):
+    for region in DirectiveInHTMLCommentLexer("|".join(MARKS))(document):
+        found = region.lexemes
+        yield Region(region.start, region.end, (found["directive"], found["arguments"]), mark)
+
+
+def parse_outputs(document):
+    for region in RawFencedCodeBlockLexer()(document):
+        yield Region(region.start, region.end, region.lexemes["source"], compare)
+
+
+PARSERS = (
+    CodeBlockParser("sh", run_shell),
+    CodeBlockParser("python", run_python),
+    SkipParser(),
+    parse_marks,
+    parse_outputs,
+)
+
+
+def make_folder(folder):
+    """Put into a folder what the pages use: links into the checkout, and a table."""
+    for name in SHOWN:
+        (folder / name).symlink_to(ROOT / name)
+    iris = load_iris(as_frame=True)
+    columns = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+    table = iris.data.set_axis(columns, axis=1).assign(species=iris.target_names[iris.target])
+    table.to_csv(folder / "iris.csv", index=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.needs("torch", "jax", "array-api-strict", "sklearn", "wandb", "trackio", "mlflow")
+def test_the_blocks_print_what_the_page_shows(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path)
+    for example in Document.parse(str(page), *PARSERS):
+        try:
+            example.evaluate()
+        except SkipTest:
+            example.namespace["output"] = None
+
+
+def test_no_block_of_commands_is_left_out():
+    left_out = re.compile(r"(?<=\n\n)(?: {4}|\$ )(xpnet|python|pip|docker) .*", re.MULTILINE)
+    assert [(page.name, match[0]) for page in PAGES for match in left_out.finditer(page.read_text())] == []
