@@ -1,0 +1,138 @@
+"""What a training prints: lines of metrics, above a progress bar on a terminal and in Jupyter."""
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, Progress, ProgressColumn, Task
+from rich.text import Text
+
+from xpnet._lib.terminal import make_console, style_text
+from xpnet._lib.text import plain
+from xpnet.training.callbacks import Callback, EpochLog
+from xpnet.training.evaluation import Evaluation
+from xpnet.training.state import TrainState
+
+if TYPE_CHECKING:
+    from xpnet.training.trainer import Trainer
+
+MOST_CLASSES = 100
+"""The largest number of classes for which the accuracies by class are printed."""
+
+LOSS_SECONDS = 1.0
+"""Seconds from one computation of the running loss to the next; it takes an evaluation of 1,024 samples."""
+
+MOVE_SECONDS = 0.1
+"""Seconds from one movement of the progress bar to the next."""
+
+
+class TrainingConsole(Callback):
+    """Prints the metrics of a training on standard output, with a progress bar on a terminal or in Jupyter.
+
+    The bar shows the loss on 1,024 training samples, computed every second, and the last accuracy evaluated:
+    that of the validation samples, if there are any.
+
+    Parameters
+    ----------
+    trainer
+        Evaluates the running loss.
+    epochs
+        The last epoch.
+    quiet
+        Print nothing.
+    """
+
+    def __init__(self, trainer: "Trainer", epochs: int, *, quiet: bool = False) -> None:
+        self._trainer, self._steps = trainer, len(trainer.loader.bounds)
+        self._console = make_console(quiet=quiet)
+        jupyter = self._console.is_jupyter and find_spec("ipywidgets") is not None
+        self._hidden = quiet or not (self._console.is_terminal or jupyter)
+        columns = (_Epoch(), BarColumn(bar_width=None), _Metrics())
+        self._progress = Progress(
+            *columns, console=self._console, transient=True, expand=True, disable=self._hidden
+        )
+        self._task = self._progress.add_task("train", total=epochs * self._steps, epochs=epochs, epoch=0)
+        self._next_move = self._next_loss = 0.0
+
+    def print_line(self, text: str) -> None:
+        """Print one line, above the progress bar if there is one."""
+        self._console.print(style_text(text))
+
+    def on_train_begin(self, state: TrainState) -> None:
+        """Show the progress bar."""
+        self._move(state)
+        self._progress.start()
+
+    def on_step_end(self, state: TrainState) -> None:
+        """Move the progress bar, a few times a second."""
+        now = time.monotonic()
+        if self._hidden or now < self._next_move:
+            return
+        self._next_move = now + MOVE_SECONDS
+        self._move(state)
+        if now >= self._next_loss:
+            self._progress.update(self._task, loss=self._trainer.estimate_loss(state))
+            self._next_loss = time.monotonic() + LOSS_SECONDS
+
+    def on_epoch_end(self, log: EpochLog) -> None:
+        """Print the metrics of a logged epoch."""
+        self._move(log.state)
+        latest = log.validation or log.training
+        if latest is not None:
+            self._progress.update(self._task, accuracy=latest.accuracy)
+        if log.training is not None:
+            held_out = "" if log.validation is None else f"   validation {log.validation.accuracy:.4f}"
+            self.print_line(f"epoch {log.epoch:>5}   {_format_evaluation(log.training)}{held_out}")
+
+    def close(self) -> None:
+        """Remove the progress bar."""
+        self._progress.live.stop()  # Progress.stop may print an empty line
+
+    def print_evaluation(self, name: str, evaluation: Evaluation) -> None:
+        """Print loss and accuracy on a set of samples."""
+        self.print_line(f"{name:<14}{_format_evaluation(evaluation)}")
+
+    def print_test_evaluation(
+        self, evaluation: Evaluation, per_class: Sequence[float | None], names: Sequence[str] | None = None
+    ) -> None:
+        """Print loss, accuracy and the accuracies by class on the test data."""
+        self.print_evaluation("test", evaluation)
+        if len(per_class) > MOST_CLASSES:
+            self.print_line(f"  the accuracy of each of the {len(per_class)} classes is in run.json")
+            return
+        names = list(map(plain, range(len(per_class)) if names is None else names))
+        width = max(map(len, ["   ", *names]))
+        for name, accuracy in zip(names, per_class, strict=True):
+            text = "none in the test data" if accuracy is None else f"{accuracy:.4f}"
+            self.print_line(f"  class {name:>{width}}                accuracy {text}")
+
+    def _move(self, state: TrainState) -> None:
+        completed = state.epoch * self._steps + state.batch
+        self._progress.update(self._task, completed=completed, epoch=state.epoch)
+
+
+class _Epoch(ProgressColumn):
+    """The number of complete epochs, and of all."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"epoch {task.fields['epoch']}/{task.fields['epochs']}")
+
+
+class _Metrics(ProgressColumn):
+    """Running loss, last accuracy, elapsed and remaining time."""
+
+    def render(self, task: Task) -> Text:
+        parts = [f"{name} {task.fields[name]:.4f}" for name in ("loss", "accuracy") if name in task.fields]
+        parts.append(f"elapsed {_format_seconds(task.elapsed)}")
+        parts.append(f"remaining {_format_seconds(task.time_remaining)}")
+        return Text(", ".join(parts))
+
+
+def _format_seconds(seconds: float | None) -> str:
+    return "?" if seconds is None else str(timedelta(seconds=int(seconds))).removeprefix("0:")
+
+
+def _format_evaluation(evaluation: Evaluation) -> str:
+    return f"loss {evaluation.loss:.4f}   accuracy {evaluation.accuracy:.4f}"
