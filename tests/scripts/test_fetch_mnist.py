@@ -34,12 +34,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         mirror, name, asked = self.server, self.path.strip("/"), self.headers.get("Range")
         mirror.requests.append((name, asked))
-        content, partial = mirror.files.get(name), asked is not None and mirror.ranges
-        start = int(asked[6:-1]) if partial else 0
+        content, start = mirror.files.get(name), int(asked[6:-1]) if asked and mirror.ranges else 0
         if content is None or start >= len(content):
             self.send_error(404 if content is None else 416)
             return
-        self.send_response(206 if partial else 200)
+        self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         stop = start + 1000 if mirror.cuts else len(content)
@@ -94,19 +93,7 @@ def refusal(capsys):
     return line
 
 
-def test_other_datasets_are_checked_as_they_are_packed(serve, tmp_path, monkeypatch, capsys):
-    assert {*fetch_mnist.SOURCES["kmnist"].files} == {*fetch_mnist.SOURCES["fashion-mnist"].files} == {*RAW}
-    raws = {name: fetch_mnist.Raw(len(RAW[name]), md5(FILES[f"{name}.gz"]), packed=True) for name in RAW}
-    monkeypatch.setitem(fetch_mnist.SOURCES, "kmnist", fetch_mnist.Source((), raws))
-    monkeypatch.chdir(tmp_path)
-    words = ["--dataset", "kmnist", "--mirror"]
-    assert fetch_mnist.main([*words, serve(FILES).url]) == 0
-    assert {path.name: path.read_bytes() for path in Path("data", "kmnist").iterdir()} == FILES
-    assert fetch_mnist.main([*words, serve(REPACKED).url, "--out", "other"]) == 2
-    assert "its MD5 is" in refusal(capsys)
-
-
-def test_the_four_files_are_fetched_however_they_are_packed_and_intact_ones_not_again(serve, tmp_path):
+def test_mnist_is_fetched_however_it_is_packed_and_intact_files_not_again(serve, tmp_path):
     mirror, out = serve(REPACKED), tmp_path / "new" / "out"
     assert fetch(out, mirror) == 0
     (out / FILE).write_bytes(b"damaged")
@@ -114,6 +101,17 @@ def test_the_four_files_are_fetched_however_they_are_packed_and_intact_ones_not_
     assert fetch(out, mirror) == 0
     assert mirror.requests == [(FILE, None)]
     assert_fetched(out)
+
+
+def test_other_datasets_are_checked_as_they_are_packed(serve, tmp_path, monkeypatch, capsys):
+    assert {*fetch_mnist.SOURCES["kmnist"].files} == {*fetch_mnist.SOURCES["fashion-mnist"].files} == {*RAW}
+    raws = {name: fetch_mnist.Raw(len(RAW[name]), md5(FILES[f"{name}.gz"]), packed=True) for name in RAW}
+    monkeypatch.setitem(fetch_mnist.SOURCES, "kmnist", fetch_mnist.Source((), raws))
+    monkeypatch.chdir(tmp_path)
+    for files, code in ((REPACKED, 2), (FILES, 0)):
+        assert fetch_mnist.main(["--dataset", "kmnist", "--mirror", serve(files).url]) == code
+    assert "its MD5 is" in refusal(capsys)
+    assert {path.name: path.read_bytes() for path in Path("data", "kmnist").iterdir()} == FILES
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,16 @@
 """scripts/gpu_check.py: its refusal without a GPU, the stages on a stand-in for one, and its processes."""
 
 import json
-import subprocess
 from functools import partial
 from pathlib import Path
 
 import gpu_check
 import pytest
+from backend_enum import BackendCase
 from benchmarks.peers import Images
 from benchmarks.tasks import Task
 from gpu import runs, work
 from networks import pixels
-
-from xpnet.errors import XPNetError
 
 pytestmark = pytest.mark.tooling
 
@@ -21,13 +19,14 @@ CARD = {"name": "NVIDIA H100 80GB HBM3", "memory_gib": 79.2, "float32_to_float64
 CARD |= {"driver": "580.65", "cuda": "13.0"}
 RIGHT = gpu_check.golden(gpu_check.GOLDEN)
 STAGES = ["fingerprints", "parity", "speed", "suite"]
+CASES = {case.value for case in BackendCase}
 
 
 class Machine:
     """A machine with a GPU, whose processes find what is right, except for those `wrong` or `broken`."""
 
     def __init__(self, out):
-        self.out, self.started = out, []
+        self.out, self.started, self.commands = out, [], []
         self.devices = {name: ["cuda:0"] for name in LIBRARIES}
         self.wrong, self.broken = {}, {}
 
@@ -58,18 +57,16 @@ class Machine:
             yield {"epochs": epochs, "fingerprint": digest, "seconds": epochs / 8}
 
     def speed(self, *_):
-        yield {"bandwidth": 2e12}
-        yield {"products": {"side": 2048, "float32": 1e-3, "float64": 31.5e-3, "ratio": 31.5}}
-        for arithmetic in ("reproducible", "native"):
-            for result in self.peer():
-                yield {"step": {"arithmetic": arithmetic, **result["step"]}}
+        yield {"bandwidth": 2e12, "products": {"ratio": 31.5}}
+        for result in self.peer():
+            yield {"step": {"arithmetic": "reproducible", **result["step"]}}
 
     def peer(self, *_):
         for batch in (60_000, 1024, 128):
-            yield {"step": {"batch": batch, "rows": 60_000, "seconds": 1e-6 * batch, "runs": []}}
+            yield {"step": {"batch": batch, "seconds": 1e-6 * batch}}
 
     def command(self, words, _, **variables):
-        self.started.append((words, variables))
+        self.commands.append((words, variables))
         if "--json" in words:
             Path(words[-1]).write_text('{"rows": [{"device": "cuda:0"}]}')
         problem = self.broken.get(words[1])
@@ -80,55 +77,54 @@ class Machine:
 @pytest.fixture
 def gpu(monkeypatch, tmp_path):
     machine = Machine(tmp_path / "new" / "out")
-    environment = {"python": "CPython 3", "platform": "Linux", "git": {"commit": "abc", "dirty": False}}
     monkeypatch.setattr(gpu_check, "work", machine.work)
     monkeypatch.setattr(gpu_check, "command", machine.command)
     monkeypatch.setattr(gpu_check, "card", lambda: dict(CARD))
-    monkeypatch.setattr(gpu_check, "collect_environment", lambda: environment)
     return machine
 
 
-def test_without_cuda_or_a_folder_to_write_to_it_is_one_line_and_code_2(gpu, capsys):
+def test_without_cuda_the_fingerprints_or_a_folder_to_write_to_it_is_one_line_and_code_2(
+    gpu, monkeypatch, tmp_path, capsys
+):
+    def refusal():
+        assert gpu.check() == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
     gpu.out.parent.touch()
-    assert gpu.check() == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "cannot be written" in line
-    assert [words[0] for words in gpu.started] == ["probe"] * 3
+    assert "cannot be written" in refusal()
     gpu.devices = dict.fromkeys(LIBRARIES, ())
-    assert gpu.check() == 2
     reasons = " | ".join(f"{name}: {name} is not installed; to fix it: pip" for name in LIBRARIES)
-    assert capsys.readouterr() == ("", f"gpu_check: CUDA is not usable here: {reasons}\n")
+    assert refusal() == f"gpu_check: CUDA is not usable here: {reasons}"
+    assert [words[0] for words in gpu.started] == ["probe"] * 6
+    golden, page = gpu_check.GOLDEN, tmp_path / "page.md"
+    monkeypatch.setattr(gpu_check, "GOLDEN", page)
+    assert "page.md: cannot be read" in refusal()
+    page.write_text(golden.read_text().replace("| after 10 epochs |", "| later |"))
+    assert refusal().endswith("page.md: lacks the fingerprint of the default run after 10 epochs")
 
 
-def test_a_library_that_is_missing_or_crashes_is_recorded_and_no_failure(gpu):
+def test_gpu_libraries_that_agree_give_evidence_and_code_0_without_those_that_are_missing(gpu, capsys):
     gpu.devices["jax"] = []
-    gpu.broken["probe", "torch"] = "ended by signal 11: no output"
-    assert gpu.check("--only", "fingerprints", "speed", "parity") == 0
-    evidence, page = gpu.evidence()
-    assert evidence["libraries"]["jax"]["reason"] == "jax is not installed"
-    assert "- torch not usable: ended by signal 11: no output\n" in page
-    assert list(evidence["stages"]["fingerprints"]["parts"]) == ["cupy on cuda:0"]
-    assert list(evidence["stages"]["speed"]["parts"]) == ["cupy"]
-    assert gpu.started[-1][0][:5] == ["-m", "xpnet", "parity", "--require", "numpy,cupy"]
-
-
-def test_a_gpu_that_agrees_gives_evidence_and_code_0(gpu, capsys):
     assert gpu.check() == 0
     evidence, page = gpu.evidence()
     assert evidence["card"] == CARD
-    assert {name: stage["complete"] for name, stage in evidence["stages"].items()} == dict.fromkeys(
-        STAGES, True
-    )
+    assert evidence["libraries"]["jax"]["reason"] == "jax is not installed"
+    assert [name for name, stage in evidence["stages"].items() if stage["complete"]] == STAGES
     assert evidence["stages"]["parity"]["parts"]["table"]["report"] == {"rows": [{"device": "cuda:0"}]}
+    (parity, _), *suite = gpu.commands
+    assert parity[3:5] == ["--require", "numpy,cupy,torch:cuda"]
+    assert all(words[-1] == variables["XPNET_REQUIRE_BACKENDS"] in CASES for words, variables in suite)
     assert page.startswith("# NVIDIA H100 80GB HBM3: all agree\n")
     for line in (
         "- 79.2 GiB, driver 580.65, CUDA 13.0",
-        "| jax on cuda:0 | same | same | same | same | 12.5 |",
+        "- jax not usable: jax is not installed",
+        "| torch on cuda:0 | same | same | same | same | 12.5 |",
         "a table",
         "| xpnet on cupy, reproducible | 60,000.0 | 1,024.0 | 128.0 |",
         "| hand-written torch | 60,000.0 | 1,024.0 | 128.0 |",
         "| floor | 23.6 | 0.4 | 0.1 |",
-        "- jax: 561 passed in 93.10s",
+        "- torch: 561 passed in 93.10s",
     ):
         assert f"{line}\n" in page
     assert capsys.readouterr().out.splitlines()[-1].startswith("all agree; written to ")
@@ -157,96 +153,50 @@ def test_each_stage_that_differs_or_fails_is_named_and_the_others_go_on_on_both_
     for devices in gpu.devices.values():
         devices.append("cuda:1")
     gpu.wrong["torch"] = {100: "1" * 64}
-    gpu.broken = dict.fromkeys(["pytest", "xpnet", ("speed", "cupy")], "ended with code 1: 3 failed")
+    ended = "ended with code 1: 3 failed"
+    gpu.broken = dict.fromkeys(["pytest", "xpnet", ("speed", "cupy")], ended)
+    gpu.broken["probe", "jax"] = "ended by signal 11: no output"
     assert gpu.check() == 1
     evidence, page = gpu.evidence()
     differs = f"torch on cuda:0: after 100 epochs the fingerprint is {'1' * 64}, not {RIGHT[100]}"
-    failures = {
-        "fingerprints": [differs],
-        "parity": ["table: ended with code 1: 3 failed"],
-        "speed": ["cupy: ended with code 1: 3 failed"],
-        "suite": [f"{name}: ended with code 1: 3 failed" for name in LIBRARIES],
-    }
-    assert {name: stage["failures"] for name, stage in evidence["stages"].items()} == failures
+    failures = [differs, f"table: {ended}", f"cupy: {ended}", f"cupy: {ended}", f"torch: {ended}"]
+    assert [line for stage in evidence["stages"].values() for line in stage["failures"]] == failures
+    assert capsys.readouterr().err.splitlines() == [f"gpu_check: {line}" for line in failures]
     assert page.startswith("# NVIDIA H100 80GB HBM3: NOT all agree\n")
     for line in (
+        "- jax not usable: ended by signal 11: no output",
         "| torch on cuda:0 | same | same | same | DIFFERS | 12.5 |",
-        *(f"- {x[0]}" for x in failures.values()),
+        f"- table: {ended}",
+        "  - `FAILED tests/test_x.py::test_y`",
     ):
         assert f"{line}\n" in page
-    assert "FAILED tests/test_x.py::test_y" in page
-    assert f"gpu_check: {differs}\n" in capsys.readouterr().err
-    pairs = [f"{name} on {device}" for device in ("cuda:0", "cuda:1") for name in LIBRARIES]
+    pairs = [f"{name} on {device}" for device in ("cuda:0", "cuda:1") for name in ("cupy", "torch")]
     assert list(evidence["stages"]["fingerprints"]["parts"]) == pairs
-    assert ["fingerprints", "jax", "cuda:1", "0", "1", "10"] in gpu.started
+    assert ["fingerprints", "torch", "cuda:1", "0", "1", "10"] in gpu.started
 
 
-def test_the_selector_selects_the_cases_on_the_gpu_alone(gpu):
-    assert gpu.check("--only", "suite") == 0
-    words, variables = gpu.started[-1]
-    lines, path = [], "tests/backends/test_backends.py"
-    words = [
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        "cuda",
-        "--collect-only",
-        "-p",
-        "no:cacheprovider",
-        *words[-2:],
-        path,
-    ]
-    runs.run(words, 60.0, lines.append, subprocess.DEVNULL, variables)
-    selected = [line for line in lines if "::" in line]
-    assert len(selected) > 20
-    assert all("[jax:cuda" in line or "-jax:cuda" in line for line in selected)
-
-
-def test_the_golden_fingerprints_are_those_of_the_page(tmp_path):
-    assert sorted(RIGHT) == [0, 1, 10, 100]
-    page = tmp_path / "page.md"
-    with pytest.raises(XPNetError, match="cannot be read"):
-        gpu_check.golden(page)
-    page.write_text(gpu_check.GOLDEN.read_text().replace("| after 10 epochs |", "| later |"))
-    with pytest.raises(XPNetError, match="after 10 epochs"):
-        gpu_check.golden(page)
-
-
-# Processes of their own, here on the CPU
-
-
-ENDLESS = """
-import signal, subprocess, time
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+ANSWER = """print('{"a": 1}', flush=True); """
+ENDLESS = """signal.signal(signal.SIGINT, signal.SIG_IGN)
 subprocess.Popen(["sleep", "1000"])  # which holds the pipe open
 time.sleep(1000)
 """
 
 
-def test_a_process_is_stopped_with_those_that_it_started(monkeypatch):
-    monkeypatch.setattr(runs, "WORK", ["-S", "-c", ENDLESS])
-    monkeypatch.setattr(runs, "GRACE", 0.1)
-    assert runs.work([], 1.0, print) == "stopped after 1 s"
-
-
-ANSWER = """print('{"a": 1}', flush=True); """
-
-
 @pytest.mark.parametrize(
-    ("program", "problem", "count"),
+    ("program", "seconds", "problem", "count"),
     [
-        (ANSWER, None, 1),
-        (f"{ANSWER}os.write(2, b'gone'); os.abort()", "ended by signal 6: gone", 1),
-        ("""print('{"error": "out of memory"}'); print('{"a": ', end='')""", "out of memory", 0),
+        (f"{ANSWER}os.write(2, b'gone'); os.abort()", 60.0, "ended by signal 6: gone", 1),
+        ("""print('{"error": "out of memory"}'); print('{"a": ', end='')""", 60.0, "out of memory", 0),
+        (ENDLESS, 1.0, "stopped after 1 s", 0),
     ],
 )
-def test_the_answers_of_a_process_are_passed_on_and_its_last_words_are_the_problem(
-    monkeypatch, program, problem, count
+def test_the_answers_of_a_process_are_passed_on_and_its_last_words_or_its_limit_are_the_problem(
+    monkeypatch, program, seconds, problem, count
 ):
-    monkeypatch.setattr(runs, "WORK", ["-S", "-c", f"import os, sys; {program}"])
+    monkeypatch.setattr(runs, "GRACE", 0.1)
+    monkeypatch.setattr(runs, "WORK", ["-S", "-c", f"import os, signal, subprocess, time; {program}"])
     answers = []
-    assert runs.work([], 60.0, answers.append) == problem
+    assert runs.work([], seconds, answers.append) == problem
     assert answers == [{"a": 1}] * count
 
 
