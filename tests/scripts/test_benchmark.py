@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import count
 from types import SimpleNamespace
 
 import benchmark
@@ -31,7 +32,10 @@ pytestmark = pytest.mark.tooling
 
 LIMITS = Limits(float32=100e9, float64=50e9, bandwidth=10e9, blas="openblas 1.2 Kernel")
 NATIVE = "xpnet:native:numpy"
-LIBRARIES = ("xpnet:native:jax", "torch", "sklearn", "jax")
+WITH_LIBRARIES = [
+    pytest.param(who, marks=pytest.mark.needs(who.split(":")[-1]))
+    for who in ("xpnet:native:jax", "torch", "sklearn", "jax")
+]
 
 
 def test_the_floor_is_the_larger_of_the_products_and_of_reading_at_the_better_of_two_limits():
@@ -67,14 +71,7 @@ def test_as_many_epochs_of_xpnet_are_trained_as_are_timed(monkeypatch, small):
     assert not one.current.is_alive()
 
 
-@pytest.mark.parametrize(
-    "who",
-    [
-        "notebook",
-        NATIVE,
-        *(pytest.param(who, marks=pytest.mark.needs(who.split(":")[-1])) for who in LIBRARIES),
-    ],
-)
+@pytest.mark.parametrize("who", ["notebook", NATIVE, *WITH_LIBRARIES])
 def test_a_contender_does_every_task(who, small):
     one = contenders.contender(who, contenders.resized(small, 100))
     with getattr(one, "contexts", nullcontext()):
@@ -120,27 +117,23 @@ def test_the_process_that_measures_loads_no_array_library():
     assert not {"numpy", "pandas", "torch", "jax", "sklearn", "matplotlib"} & set(loaded.stdout.split())
 
 
-@pytest.mark.parametrize(
-    ("code", "options", "seconds"),
-    [
-        ("print('ready')", {}, 3.0),
-        ("print('ready'); print(12.5)", {"reports": True}, 12.5),
-        ("print('ready', flush=True); print('later')", {"stop_at": b"ready"}, 3.0),
-        ("raise SystemExit(3)", {}, "ended with code 3"),
-        ("print('else')", {"stop_at": b"ready"}, "printed no line that starts with b'ready'"),
-    ],
-)
-def test_a_command_is_measured_to_its_end_to_a_line_or_by_itself(
-    tmp_path, monkeypatch, code, options, seconds
-):
-    readings = iter([1.0, 4.0, 8.0])
-    monkeypatch.setattr(commands, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
-    command = Command("x", "a command", [sys.executable, "-S", "-c", code], **options)
-    failure = pytest.raises(ContenderError, match=seconds) if isinstance(seconds, str) else nullcontext()
-    with failure:
-        measured, memory = command.run(tmp_path, runs.environment(1))
-        assert measured == seconds
-        assert 1 < memory < 100_000  # MiB: a child's peak includes that of this process
+def test_a_command_is_measured_to_its_end_to_a_line_or_by_itself(tmp_path, monkeypatch):
+    clock = count(1.0, 3.0)
+    monkeypatch.setattr(commands, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+
+    def measured(code, **options):
+        command = Command("x", "a command", [sys.executable, "-S", "-c", code], **options)
+        return command.run(tmp_path, runs.environment(1))
+
+    seconds, memory = measured("print('ready')")
+    assert seconds == 3.0
+    assert 1 < memory < 100_000  # MiB: a child's peak includes that of this process
+    assert measured("print('ready', flush=True); print('later')", stop_at=b"ready")[0] == 3.0
+    assert measured("print('ready'); print(12.5)", reports=True)[0] == 12.5
+    with pytest.raises(ContenderError, match="a command ended with code 3"):
+        measured("raise SystemExit(3)")
+    with pytest.raises(ContenderError, match="printed no line that starts with b'ready'"):
+        measured("print('else')", stop_at=b"ready")
 
 
 LINES = [
@@ -223,7 +216,7 @@ def test_bad_input_is_one_line_and_code_2(words, message, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "out", "count"),
+    ("words", "out", "rounds"),
     [
         ([], benchmark.DOCS, 5),
         (["--quick"], None, 1),
@@ -231,9 +224,9 @@ def test_bad_input_is_one_line_and_code_2(words, message, capsys):
         (["--against", "HEAD", "--runs", "3"], None, 3),
     ],
 )
-def test_only_a_full_run_writes_the_page_of_the_repository(words, out, count):
+def test_only_a_full_run_writes_the_page_of_the_repository(words, out, rounds):
     options = benchmark.parse_options(words)
-    assert (options.out, options.runs) == (out, count)
+    assert (options.out, options.runs) == (out, rounds)
 
 
 def test_a_quick_run_measures_and_writes(tmp_path, monkeypatch, capsys):
@@ -275,14 +268,14 @@ def test_two_commits_are_compared_each_with_its_own_code(commits, tmp_path, monk
     monkeypatch.setattr(against, "CONTENDERS", {NATIVE: 1})
     assert benchmark.main(["--against", "HEAD~1", "--quick", "--only", "steps,startup"]) == 0
     head, columns, *lines, last = capsys.readouterr().out.splitlines()
-    old, new = (git(commits, "rev-parse", name) for name in ("HEAD~1", "HEAD"))
+    old, new = against.commits("HEAD~1")
     assert head == f"old {old[:12]}, new {new[:12]}, 1 round, {available_cpus()} threads"
     assert columns.split() == ["old", "new", "new/old", "quartiles", "min", "-", "max"]
     titles = [f"xpnet native, NumPy: a step, batches of {size}" for size in ("32", "128", "1,024")]
     assert [line.partition("  ")[0] for line in lines] == [*titles, "--help", "import xpnet"]
     assert last.startswith("worst ratio: ")
     assert git(commits, "status", "--porcelain", "--ignored") == ""
-    with against.unpacked(*against.commits("HEAD~1")) as roots:
+    with against.unpacked(old, new) as roots:
         assert ["'old'" in (root / "xpnet" / "side.py").read_text() for root in roots] == [True, False]
         for root in roots:
             against.check_origin(root, tmp_path, runs.environment(1, root))

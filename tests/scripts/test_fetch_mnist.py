@@ -13,6 +13,7 @@ import fetch_mnist
 import numpy as np
 import pandas as pd
 import pytest
+from networks import pixels
 from shared import ROOT
 
 from xpnet.data import datasets
@@ -93,16 +94,6 @@ def refusal(capsys):
     return line
 
 
-def test_mnist_is_fetched_however_it_is_packed_and_intact_files_not_again(serve, tmp_path):
-    mirror, out = serve(REPACKED), tmp_path / "new" / "out"
-    assert fetch(out, mirror) == 0
-    (out / FILE).write_bytes(b"damaged")
-    mirror.requests.clear()
-    assert fetch(out, mirror) == 0
-    assert mirror.requests == [(FILE, None)]
-    assert_fetched(out)
-
-
 def test_other_datasets_are_checked_as_they_are_packed(serve, tmp_path, monkeypatch, capsys):
     assert {*fetch_mnist.SOURCES["kmnist"].files} == {*fetch_mnist.SOURCES["fashion-mnist"].files} == {*RAW}
     raws = {name: fetch_mnist.Raw(len(RAW[name]), md5(FILES[f"{name}.gz"]), packed=True) for name in RAW}
@@ -140,6 +131,15 @@ def test_a_cut_download_goes_on_in_the_next_call_and_a_wrong_part_is_fetched_afr
     assert_fetched(tmp_path)
 
 
+def test_intact_files_are_not_fetched_again(serve, tmp_path):
+    mirror = serve(FILES)
+    assert fetch(tmp_path, mirror) == 0
+    (tmp_path / FILE).write_bytes(b"damaged")
+    assert fetch(tmp_path, mirror) == 0
+    assert mirror.requests == [(name, None) for name in [*FILES, FILE]]
+    assert_fetched(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -152,14 +152,14 @@ def test_a_cut_download_goes_on_in_the_next_call_and_a_wrong_part_is_fetched_afr
     ],
     ids=["404", "wrong MD5", "longer", "not gzip", "truncated", "endless"],
 )
-def test_a_mirror_without_the_right_file_is_refused_and_the_next_one_asked(
+def test_a_mirror_without_the_right_file_is_refused_and_the_next_one_asked_however_it_packs_files(
     serve, tmp_path, capsys, content, message
 ):
     broken = serve({**FILES, FILE: content})
     assert fetch(tmp_path, broken) == 2
     assert f"{FILE}: no mirror gave it; {broken.url}/{FILE}: {message}" in refusal(capsys)
     assert not (tmp_path / FILE).exists()
-    assert fetch(tmp_path, broken, serve(FILES)) == 0
+    assert fetch(tmp_path, broken, serve(REPACKED)) == 0
     assert_fetched(tmp_path)
 
 
@@ -184,10 +184,8 @@ def test_the_known_checksums_are_those_of_the_bundled_files():
 
 
 def test_export_writes_what_the_notebook_reads_or_one_line(monkeypatch, tmp_path, capsys):
-    mnist = load()
-    part = Dataset(
-        mnist.x_train[:5000], mnist.y_train[:5000], mnist.x_test[:100], mnist.y_test[:100], "mnist"
-    )
+    x, y = pixels(5000, 784, 10)
+    part = Dataset(x, y, x[:100], y[:100], "digits")
     monkeypatch.setattr(datasets, "load", lambda: part)
     assert export_csv.main(["--out", str(tmp_path / "new")]) == 0
     test, train = sorted((tmp_path / "new").iterdir())

@@ -210,8 +210,9 @@ def test_real_processes_train_and_their_error_is_one_line():
 
 
 def test_the_speed_of_a_library(monkeypatch):
-    amounts = {"COPIED": 1 << 16, "SIDE": 32, "RUNS": 3, "Task": partial(Task, rows=2048)}
-    for name, value in (amounts | {"EFFORT": {"target": 0.001, "longest": 0.01, "trial": 1}}).items():
+    effort = {"target": 0.001, "longest": 0.01, "trial": 1}
+    small = {"COPIED": 1 << 16, "SIDE": 32, "RUNS": 3, "EFFORT": effort, "Task": partial(Task, rows=2048)}
+    for name, value in small.items():
         monkeypatch.setattr(work, name, value)
     (x, y), answers = pixels(2048, 784, 10), []
     work.speed("numpy", "cpu", Images(x, y, x[:10], y[:10]), answers.append)
