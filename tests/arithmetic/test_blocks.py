@@ -2,7 +2,7 @@
 
 import pytest
 
-from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds, block_chunks, block_groups, tree_sum
+from xpnet.arithmetic.blocks import BLOCK_SIZE, block_chunks, block_groups, tree_sum
 
 
 class Sum(str):
@@ -12,13 +12,6 @@ class Sum(str):
 
     def __add__(self, other):
         return Sum(f"({self}+{other})")
-
-
-@pytest.mark.parametrize(
-    ("count", "bounds"), [(1, [(0, 1)]), (3, [(0, 3)]), (4, [(0, 4)]), (9, [(0, 4), (4, 8), (8, 9)])]
-)
-def test_bounds_cover_a_batch_in_order(count, bounds):
-    assert block_bounds(count, size=4) == bounds
 
 
 @pytest.mark.parametrize(
