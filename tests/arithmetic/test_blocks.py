@@ -43,11 +43,6 @@ def test_the_tree_is_fixed_by_the_number_of_terms(count, tree):
     assert tree_sum(iter(terms)) == [tree, tree.upper()]
 
 
-def test_a_sum_of_nothing_is_an_error():
-    with pytest.raises(ValueError, match="at least one block"):
-        tree_sum([])
-
-
 @pytest.mark.parametrize("stack", [1, 2, 3, 4, 16, 1000])
 @pytest.mark.parametrize("blocks", [*range(1, 18), 31, 32, 33, 59, 64, 100])
 def test_sums_of_chunks_make_the_same_tree(blocks, stack):
