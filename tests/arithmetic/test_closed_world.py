@@ -148,6 +148,7 @@ def result_of(name, args, keywords, backend):
 def test_every_call_has_the_bits_of_numpys_or_is_near(backend, world, arithmetic):
     generator = np.random.default_rng(0)
     for (form, dtype), (recorded, keywords) in world[arithmetic].items():
+        print(form, dtype)  # shown if a comparison fails
         operation = form.partition("(")[0]
         name = operation.removeprefix("exact ")
         change = of_many_magnitudes if name in ELEMENTWISE else lambda value, _: value

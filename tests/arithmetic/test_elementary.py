@@ -159,12 +159,3 @@ def test_every_backend_gives_the_bits_of_the_pages_formulas(backend, name):
     nan = np.isnan(expected)  # whose bits are not specified
     assert np.array_equal(np.isnan(result), nan)
     assert result[~nan].tobytes() == expected[~nan].tobytes()
-
-
-@pytest.mark.parametrize("name", SPECIAL)
-@pytest.mark.parametrize("shape", [(), (1, 6), (2, 1, 3), (0,), (2, 0)], ids=str)
-def test_shapes_are_kept(name, shape):
-    x = np.linspace(0.5, 3.0, 6)
-    result = compute(name, x[: math.prod(shape)].reshape(shape))
-    assert result.shape == shape
-    assert result.reshape(-1).tolist() == compute(name, x)[: math.prod(shape)].tolist()

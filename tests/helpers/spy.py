@@ -2,14 +2,13 @@
 
 A call is a pair of its form, such as ``add(x, broadcast)`` or ``sum(x, axis, keepdims)``, and the dtype of
 its first operand. In the forms of elementwise operations, ``x`` is an operand of the result's shape,
-``broadcast`` a smaller one and ``number`` one of Python's. Products of matrices and sums are ``exact`` if no
-order of their terms could round.
+and ``broadcast`` a smaller one. Products of matrices and sums are ``exact`` if no order of their terms could
+round.
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
-from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat.numpy as numpy_namespace
@@ -129,14 +128,9 @@ def _kind(arg: Any, dtype: np.dtype, shape: tuple[int, ...] | None) -> str:
     if isinstance(arg, np.ndarray):
         place = "broadcast" if shape is not None and arg.shape != shape else "x"
         return place if arg.dtype == dtype else f"{arg.dtype.name} {place}"
-    if isinstance(arg, list):
-        return "arrays" if isinstance(arg[0], np.ndarray) else "numbers"
-    index = arg if isinstance(arg, tuple) else (arg,)
-    if any(isinstance(part, slice | EllipsisType) for part in index):
-        return ", ".join("..." if part is ... else ":" if isinstance(part, slice) else "0" for part in index)
-    if isinstance(arg, tuple):
-        return "shape"
-    return "number" if isinstance(arg, int | float) else np.dtype(arg).name
+    if isinstance(arg, type | np.dtype):
+        return np.dtype(arg).name
+    return " ".join(type(part).__name__ for part in (arg if isinstance(arg, tuple) else [arg]))
 
 
 def _is_exact(a: np.ndarray, b: np.ndarray | None = None, axis: int | None = None, **_: Any) -> bool:

@@ -81,11 +81,6 @@ def test_activations_of_large_and_missing_numbers(ops, name):
         assert found[[1, 2, 4, 5]].tolist() == [low, low, high, high]
 
 
-@pytest.mark.parametrize(("smoothing", "expected"), [(0.0, Y), (0.3, 0.7 * Y + 0.3 / 7)])
-def test_targets_are_pytorchs_smoothed_labels(ops, smoothing, expected):
-    assert_close(ops, F.targets(ops, LABELS, 7, smoothing), expected)
-
-
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_losses(ops, name, smoothing):

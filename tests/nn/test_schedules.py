@@ -5,7 +5,7 @@ from decimal import Decimal, localcontext
 
 import pytest
 
-from xpnet.arithmetic.host import cosine_share, power
+from xpnet.arithmetic.host import cosine_share
 from xpnet.nn.schedules import SCHEDULES, build, constant, cosine, step_decay, warmup
 
 
@@ -81,13 +81,6 @@ def test_the_cosine_is_correctly_rounded():
         assert shares == sorted(shares, reverse=True)
     assert cosine_share(10**7 - 1, 10**7) == float(true_share(10**7 - 1, 10**7))
     assert (cosine_share(1, 3), cosine_share(1, 2), cosine_share(2, 3)) == (0.75, 0.5, 0.25)
-
-
-def test_power_is_repeated_squaring():
-    b = 0.1
-    assert (power(b, 0), power(b, 1)) == (1.0, b)
-    assert power(b, 6) == (b * b * b) * (b * b * b)
-    assert power(b, 13) == ((b * b * b) * (b * b * b)) * ((b * b * b) * (b * b * b)) * b
 
 
 GOLDEN = [
