@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from xpnet import errors, train
-from xpnet.nn import network
+from xpnet.nn import layers
 
 PACKAGE = Path(__file__).resolve().parents[1] / "xpnet"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -65,7 +65,7 @@ def test_public_functions_document_the_errors_they_raise():
 
 
 def test_a_step_is_few_calls_from_the_command_to_the_product(tmp_path, monkeypatch):
-    random, stacks, linear = np.random.default_rng(0), [], network.linear
+    random, stacks, linear = np.random.default_rng(0), [], layers.linear
     parts = {f"x_{part}": random.integers(0, 256, (2000, 4)).astype(np.uint8) for part in ("train", "test")}
     labels = {f"y_{part}": np.arange(2000) % 3 for part in ("train", "test")}
     np.savez(tmp_path / "data.npz", **parts, **labels)
@@ -80,7 +80,7 @@ def test_a_step_is_few_calls_from_the_command_to_the_product(tmp_path, monkeypat
         stacks.append(stack[::-1])
         return linear(*arguments, **options)
 
-    monkeypatch.setattr(network, "linear", watched)
+    monkeypatch.setattr(layers, "linear", watched)
     words = ["--workers", "1", "--batch-size", "1000", "--epochs", "1", "--quiet", "--no-report"]
     words += ["--backend", "numpy", "--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "runs")]
     assert train.main(words) == 0

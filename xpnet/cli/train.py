@@ -20,7 +20,7 @@ from xpnet.config.rules import flag
 from xpnet.data import datasets
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
-from xpnet.nn.metrics import accuracy_per_class
+from xpnet.nn.metrics import class_metrics
 from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import SUMMARY_FILE, RunInfo
 from xpnet.storage.run import Run, make_run_id
@@ -174,7 +174,7 @@ class RecordOutcome(callbacks.Callback):
             self.console.print_evaluation("validation", validation)
             metrics |= validation.metrics("validation")
         predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
-        per_class = accuracy_per_class(predicted, labels, trainer.sizes[-1])
+        per_class = [each.recall for each in class_metrics(predicted, labels, trainer.sizes[-1])]
         self.console.print_test_evaluation(test, per_class, self.data.class_names)
         return {**metrics, **test.metrics("test"), "test_accuracy_per_class": per_class}
 
