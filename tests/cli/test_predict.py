@@ -123,7 +123,7 @@ def test_each_image_and_row_is_a_line_with_its_class_and_probability_or_all_of_t
     results, lines = predictions(capsys, RUN, *files), printed(capsys, RUN, *files).splitlines()
     heading, *all_lines = printed(capsys, RUN, *files, "--all").splitlines()
     assert heading.split() == ["class", "probability", "p0", "p1", "p2", "p3"]
-    names = ["one.png  ", "seven.png", "rows.npy:1", "rows.npy:2", "rows.npy:3"]
+    names = ["one.png   ", "seven.png ", "rows.npy:1", "rows.npy:2", "rows.npy:3"]
     for name, line, all_line, result in zip(names, lines, all_lines, results, strict=True):
         assert line == f"{name}   {result['predicted']}   {result['probability']:.4f}"
         shares = [f"{share:.4f}" for share in result["probabilities"]]
