@@ -65,10 +65,10 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     arguments = _build_parser(prog).parse_args(map(replace_underscores, argv))
     flags = get_settings(arguments)
     file, recipe = ({}, None) if arguments.config is None else read_toml(arguments.config)
-    recipe = arguments.recipe or recipe
     for name, value in flags.items():
         RULES[name].check(flag(name), value)
-    values, explicit = merge_settings(DEFAULTS, [{} if recipe is None else read_recipe(recipe), file, flags])
+    sources = [read_recipe(arguments.recipe or recipe or "notebook"), file, flags]
+    values, explicit = merge_settings(DEFAULTS, sources)
     return Command(TrainConfig(**vars(values)), arguments.print_config, explicit)
 
 
