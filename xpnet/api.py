@@ -33,10 +33,8 @@ from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
 from xpnet.training.state import TrainState
 from xpnet.training.trainer import Trainer, select_backend
 
-COMMAND_LINE_ONLY = {"data", "test_data", *TABLE_SETTINGS, "repeats"} | {
-    field.name for field in fields(RunSettings)
-}
-COMMAND_LINE_ONLY -= {"log_every"}
+COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"}
+COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats"}
 """Settings of files and output, which ``fit`` does not take."""
 
 
@@ -238,14 +236,12 @@ def fit(
         settings["validation"] = 1  # which a patience needs
     config = parse_settings(settings, "fit")
     patience = config.patience
-    if validation_data is not None:
-        config = replace(config, patience=None, validation=0)
     if classes is not None:
         integer_from(1).check("fit: classes", _to_python(classes))
     backend = backend_from_settings(config)
     training, validation = table_from_arrays(X, y, backend), None
     if validation_data is not None:
-        source = " in validation_data"
+        config, source = replace(config, patience=None, validation=0), " in validation_data"
         validation = table_from_arrays(*validation_data, backend, source, columns=training.columns)
     data = make_dataset(training, validation, classes)
     return train(config, backend, data, patience=patience, callback=callback)[0]

@@ -208,9 +208,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _parse_settings(self) -> TrainConfig:
         parameters = self.get_params(deep=False)
         state = parameters.pop("random_state")
-        whole = isinstance(state, int | np.integer)
-        seed = state if whole else check_random_state(state).randint(2**31 - 1)
-        return parse_settings({**parameters, "seed": seed}, type(self).__name__)
+        if not isinstance(state, int | np.integer):
+            state = check_random_state(state).randint(2**31 - 1)
+        return parse_settings({**parameters, "seed": state}, type(self).__name__)
 
     def _validate_samples(
         self, X: object, y: object, backend: Backend, *, reset: bool

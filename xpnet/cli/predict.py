@@ -174,11 +174,9 @@ def _print_lines(predictions: Iterable[Prediction], names: Sequence[str | int], 
 
 
 def _to_json(prediction: Prediction, names: Sequence[str | int]) -> dict[str, object]:
-    values = prediction._asdict()
-    probabilities = values.pop("probabilities").tolist()
-    predicted = prediction.predicted
-    values["predicted"] = names[predicted]
-    return {**values, "probability": probabilities[predicted], "probabilities": probabilities}
+    predicted, probabilities = prediction.predicted, prediction.probabilities.tolist()
+    best = {"predicted": names[predicted], "probability": probabilities[predicted]}
+    return {**prediction._asdict(), **best, "probabilities": probabilities}
 
 
 # Shared with xpnet evaluate
