@@ -84,10 +84,7 @@ def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_de
     assert (config.dropout, config.input_dropout) == (0.0, recipe.input_dropout)
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [("quik", ": did you mean quick?"), ("Simard-800", ": did you mean simard-800?"), ("../x", "")],
-)
+@pytest.mark.parametrize(("name", "hint"), [("Quik", ": did you mean quick?"), ("../x", "")])
 def test_an_unknown_recipe_is_refused_with_the_names(name: str, hint: str, mine: Path) -> None:
     reason = f'expected one of {", ".join(list_recipes())}, got "{name}"{hint}'
     with pytest.raises(ConfigError, match=f"^{re.escape(f'--recipe: {reason}')}$"):
@@ -98,10 +95,3 @@ def test_an_unknown_recipe_is_refused_with_the_names(name: str, hint: str, mine:
     mine.write_text("recipe = [3]", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"mine\.toml: recipe: expected one of .*, got \[3\]$"):
         parsed("--config", mine)
-
-
-def test_the_help_names_the_recipes(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parsed("--help")
-    text = capsys.readouterr().out
-    assert all(name in text for name in list_recipes())
