@@ -23,15 +23,6 @@ def test_the_page_is_up_to_date(capsys):
     assert cli_reference.run(["--check"]) == 0, capsys.readouterr().err
 
 
-def test_every_command_and_action_has_a_section_with_its_help(page):
-    text = page.read_text(encoding="utf-8")
-    for command in program.COMMANDS:
-        assert f"\n## xpnet {command}\n\n```\nusage: xpnet {command} " in text
-    for action in ("list", "show", "compare", "best"):
-        assert f"\n### xpnet runs {action}\n\n```\nusage: xpnet runs {action} " in text
-    assert text.count("\n### ") == 4
-
-
 def test_the_layout_and_the_width_of_the_terminal_do_not_count_but_the_words_do(monkeypatch, page):
     text = page.read_text()
     page.write_text(text.replace("│", " ").replace("    ", "\n  "))

@@ -63,7 +63,6 @@ def work(tmp_path_factory):
     idx = struct.pack(">4B3I", 0, 0, 8, 3, *images.shape) + images.tobytes()
     (folder / "images-idx3-ubyte").write_bytes(idx)
     (folder / "images-idx3-ubyte.gz").write_bytes(gzip.compress(idx, mtime=0))
-    shutil.copy(folder / "seven.png", folder / "bad.safetensors")
     shutil.copy(folder / "seven.png", folder / "-seven.png")
     shutil.copy(folder / RUN / "model.safetensors", folder / "model.bin")
     return folder
@@ -72,10 +71,6 @@ def work(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def inside(work, monkeypatch):
     monkeypatch.chdir(work)
-
-
-def run(*words):
-    return main(["predict", *map(str, words), "--device", "cpu"])
 
 
 def printed(capsys, *words):
@@ -96,7 +91,7 @@ def probabilities_of(model, x):
 
 def test_without_a_run_it_is_the_newest_if_there_is_one(capsys, tmp_path, monkeypatch):
     words = ("rows.csv", "--all", "one.png")
-    assert run(*words) == 0
+    assert main(["predict", *words, "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert err == f"xpnet: note: no RUN given: using the newest, {RUN}\n"
     assert out == printed(capsys, RUN, *words)
@@ -195,7 +190,7 @@ def test_out_writes_a_row_for_each_sample_and_prints_nothing(capsys, tmp_path):
             assert row[key] == ("" if result[key] is None else str(result[key]))
         assert [float(np.float32(row[name])) for name in columns] == result["probabilities"]
         assert row["probability"] == row[f"p{row['predicted']}"]
-    assert run(RUN, "seven.png", "absent.png", "--out", out) == 2
+    assert main(["predict", str(RUN), "seven.png", "absent.png", "--out", str(out)]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == f"xpnet: {out}: is not written, as a file could not be read"
     assert out.read_text() == text
@@ -206,7 +201,7 @@ def test_of_several_files_the_good_ones_are_printed_and_each_bad_one_is_named(ca
     text = tmp_path / "text.png"
     text.write_text("no picture")
     good = shutil.copy("seven.png", tmp_path / "se\x1b[2Jven\n.png")
-    assert run(RUN, text, good, "absent\x1b[2J.png", *form) == 2
+    assert main(["predict", str(RUN), str(text), str(good), "absent\x1b[2J.png", *form]) == 2
     out, err = capsys.readouterr()
     assert len(json.loads(out)["predictions"] if form else out.splitlines()) == 1
     assert form or r"se\x1b[2Jven\n.png" in out
@@ -215,21 +210,16 @@ def test_of_several_files_the_good_ones_are_printed_and_each_bad_one_is_named(ca
     assert second == r"xpnet: absent\x1b[2J.png: no such file"
 
 
-BAD_TABLES = [
-    ("a.csv", b"", "is empty"),
-    ("a.csv", b"1,2,3,4,5\n", "has 5 columns, the network takes 2 features: expected 2 co"),
-    ("a.csv", b"1,2\n\n3\n", "line 3: has 1 values, the first line has 2"),
-    ("a.csv", b"1,2\n1_0,2\n", "line 2, column 1 (1): '1_0' is not a finite number"),
-    ("a.csv", b"a,b\n", "has a header but no rows"),
-    ("a.csv", b"1.5,2,3\n", "line 1, column 1: label '1.5': a label is a whole number"),
-    ("a.csv", b"1,2\n\xff\xfe\0,1\n", "is not a CSV file, nor any text in UTF-8"),
-    ("a.csv", b"1e300,1e300\n", "the network's outputs are not all finite"),
-    ("a.npy", b"\x93NUMPY\x01\0\x10\0garbage", "its .npy header is damaged"),
-    ("a.npz", b"PK\x03\x04 and no more", "is not an intact .npz archive"),
-]
-
-
-@pytest.mark.parametrize(("name", "content", "message"), BAD_TABLES)
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"1,2,3,4,5\n", "has 5 columns, the network takes 2 features: expected 2 co"),
+        ("a.csv", b"1,2\n1_0,2\n", "line 2, column 1 (1): '1_0' is not a finite number"),
+        ("a.csv", b"1.5,2,3\n", "line 1, column 1: label '1.5': a label is a whole number"),
+        ("a.csv", b"1e300,1e300\n", "the network's outputs are not all finite"),
+        ("a.npz", b"PK\x03\x04 and no more", "is not an intact .npz archive"),
+    ],
+)
 def test_a_bad_table_is_one_line_that_says_where(capsys, tmp_path, name, content, message):
     model, path = tmp_path / "tiny.safetensors", tmp_path / name
     layers = [{"weight": np.full((2, 2), 1e9), "bias": np.zeros(2)}]
@@ -244,9 +234,7 @@ def test_a_bad_table_is_one_line_that_says_where(capsys, tmp_path, name, content
     ("words", "message"),
     [
         ((), "the following arguments are required: FILE (xpnet predict --help)"),
-        ((RUN, "seven.png", "--bogus"), "unrecognized arguments: --bogus"),
         (("absent", "seven.png"), "absent: no such file or folder: expected the folder of a run"),
-        (("bad.safetensors", "seven.png"), "bad.safetensors: not a complete .safetensors file"),
         (("runs", "seven.png"), "run.json"),
         ((RUN, "seven.png", "--out", "seven.png"), "--out: expected a file name that ends in .csv"),
         ((RUN, "seven.png", "--out", "absent/a.csv"), "absent/a.csv: cannot be written"),

@@ -203,7 +203,6 @@ def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config()
         ("--batch_size=32", "batch_size", 32),
         ("--lr 1e-3", "learning_rate", 0.001),
         ("--name None", "name", "None"),
-        ("--no-report", "report", False),
         ("--no-report --report", "report", True),
         ("--track mlflow --track wandb", "track", ("mlflow", "wandb")),
     ],
@@ -219,9 +218,7 @@ def test_the_forms_of_flags(words: str, name: str, value: object) -> None:
     [
         ("--optimiser adam", "unrecognized arguments: --optimiser adam: did you mean --optimizer? ("),
         ("--conf absent.toml", "unrecognized arguments: --conf absent.toml: did you mean --config? ("),
-        ("stray", "unrecognized arguments: stray (xpnet train --help)"),
         ("--epochs", "argument --epochs: expected one argument (xpnet train --help)"),
-        ("--epochs 1.5", '--epochs: expected a whole number, 0 or more, got "1.5"'),
         ("--hidden 3 x", '--hidden: expected whole numbers, each 1 or more, got [3, "x"]'),
         ("--optimizer Adamv", f'--optimizer: expected {OPTIMIZER}, got "Adamv": did you mean adam?'),
         ("--warmup-epochs x --epochs 1", '--warmup-epochs: expected a whole number, 0 or more, got "x"'),
