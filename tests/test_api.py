@@ -76,8 +76,7 @@ def check_form(form, **settings):
     assert model.fingerprint == expected.fingerprint
     predicted, probable = model.predict(form(x_test)), model.predict_proba(form(x_test))
     assert type(predicted) is type(probable) is np.ndarray
-    assert predicted.dtype == np.int64
-    assert np.array_equal(predicted, expected.predict(x_test))
+    np.testing.assert_array_equal(predicted, expected.predict(x_test), strict=True)
     assert np.array_equal(probable, expected.predict_proba(x_test))
     assert model.evaluate(form(x_test), form(Y_TEST)).accuracy == np.mean(predicted == Y_TEST)
 

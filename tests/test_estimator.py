@@ -1,5 +1,6 @@
 """The scikit-learn estimator: scikit-learn's own checks, and what they do not look at."""
 
+import copy
 import os
 import pickle
 import subprocess
@@ -108,10 +109,9 @@ def test_arrays_of_the_backend_are_taken(case):
     classifier = quick(backend=case.backend_name, **{**settings, "device": case.device})
     classifier.fit(put(X), put(Y))
     assert classifier.model_.fingerprint == expected.model_.fingerprint
-    predicted, probable = classifier.predict(put(X)), classifier.predict_proba(put(X))
-    assert type(predicted) is type(probable) is np.ndarray
-    assert np.array_equal(predicted, expected.predict(X))
-    assert np.array_equal(probable, expected.predict_proba(X))
+    for method in ("predict", "predict_proba"):
+        np.testing.assert_array_equal(getattr(classifier, method)(put(X)), getattr(expected, method)(X))
+        assert type(getattr(classifier, method)(put(X))) is np.ndarray
     assert classifier.score(put(X), put(Y)) == expected.score(X, Y)
 
 
@@ -172,23 +172,20 @@ def test_pieces_may_lack_classes_and_differ_in_size_and_labels_may_be_text():
 
 def test_settings_and_pieces_that_cannot_be():
     x, y = [[0.0], [1.0]], [0, 1]
-    with pytest.raises(xpnet.ConfigError, match=r"^XPNetClassifier: epochs: expected a whole number"):
-        quick(epochs=-1).fit(X, Y)
-    with pytest.raises(xpnet.ConfigError, match=r"^XPNetClassifier: seed: expected a whole number from 0"):
-        quick(random_state=-1).fit(X, Y)
-    with pytest.raises(ValueError, match="classes: expected all labels in the first call"):
-        quick().partial_fit(x, y)
-    with pytest.raises(ValueError, match=r"y: expected labels in \[0, 1\], got \[3\]"):
-        quick().partial_fit(x, [0, 3], classes=y)
-    classifier = quick().partial_fit(x, y, classes=y)
-    with pytest.raises(ValueError, match="classes: expected those of the first call"):
-        classifier.partial_fit(x, y, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match="1 features"):
-        classifier.partial_fit([[0.0, 1.0]], [0])
-    with pytest.raises(xpnet.ConfigError, match="expected those that the training began with"):
-        classifier.set_params(hidden=(9,)).partial_fit(x, y)
-    with pytest.raises(xpnet.ConfigError, match="validation: expected 0 for partial_fit"):
-        classifier.set_params(validation=10).partial_fit(x, y)
+    one, config = quick().partial_fit(x, y, classes=y), xpnet.ConfigError
+    other = copy.deepcopy(one).set_params(hidden=(9,))
+    for error, message, call in (
+        (config, "^XPNetClassifier: epochs: expected a whole number", lambda: quick(epochs=-1).fit(X, Y)),
+        (config, "^XPNetClassifier: seed: expected a whole", lambda: quick(random_state=-1).fit(X, Y)),
+        (ValueError, "classes: expected all labels in the first", lambda: quick().partial_fit(x, y)),
+        (ValueError, r"labels in \[0, 1\], got \[3\]", lambda: quick().partial_fit(x, [0, 3], classes=y)),
+        (ValueError, "those of the first call", lambda: one.partial_fit(x, y, classes=[0, 1, 2])),
+        (ValueError, "1 features", lambda: one.partial_fit([[0.0, 1.0]], [0])),
+        (config, "expected those that the training began with", lambda: other.partial_fit(x, y)),
+        (config, "validation: expected 0 for", lambda: quick(validation=10).partial_fit(x, y)),
+    ):
+        with pytest.raises(error, match=message):
+            call()
 
 
 def test_a_further_piece_keeps_the_normalisation_and_leaves_the_earlier_model_alone():

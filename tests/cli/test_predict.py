@@ -235,7 +235,6 @@ def test_a_bad_table_is_one_line_that_says_where(capsys, tmp_path, name, content
     [
         ((), "the following arguments are required: FILE (xpnet predict --help)"),
         (("absent", "seven.png"), "absent: no such file or folder: expected the folder of a run"),
-        (("runs", "seven.png"), "run.json"),
         ((RUN, "seven.png", "--out", "seven.png"), "--out: expected a file name that ends in .csv"),
         ((RUN, "seven.png", "--out", "absent/a.csv"), "absent/a.csv: cannot be written"),
     ],

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -85,17 +86,13 @@ def test_the_largest_label_there_can_be_trains_to_the_end(capsys):
 
 
 def test_the_last_line_names_the_report_and_a_quiet_run_has_one_too(capsys, monkeypatch):
-    def fail(*_, **__):
-        msg = "out of\nink"
-        raise RuntimeError(msg)
-
     assert run("--report", "--epochs", 1) == 0
     out, err = capsys.readouterr()
     assert (err, out.splitlines()[-1]) == ("", f"report        {RUN / 'report.html'}")
     assert run("--report", "--epochs", 1, "--quiet") == 0
     assert capsys.readouterr() == ("", "")
     assert (RUN / "report.html").read_bytes().lower().startswith(b"<!doctype html>")
-    monkeypatch.setattr("xpnet.report.write_report", fail)
+    monkeypatch.setattr("xpnet.report.write_report", Mock(side_effect=RuntimeError("out of\nink")))
     assert run("--report", "--epochs", 1, "--quiet") == 0
     err = capsys.readouterr().err
     assert err == "xpnet: warning: no report: RuntimeError: out of ink: xpnet report runs/run tries again\n"
@@ -142,7 +139,7 @@ def test_without_a_gpu_cuda_falls_back_with_a_warning_unless_it_is_required(caps
 def test_a_gpu_with_slow_float64_is_noted(capsys, monkeypatch):
     monkeypatch.setattr(runner, "cuda_index", lambda _: 0)
     for ratio, noted in ((2, False), (64, True)):
-        monkeypatch.setattr(runner, "float64_ratio", lambda _, ratio=ratio: ratio)
+        monkeypatch.setattr(runner, "float64_ratio", Mock(return_value=ratio))
         assert run("--epochs", 0) == 0
         assert ("float64 is 1/64 as fast as float32 on this GPU" in capsys.readouterr().out) is noted
 
@@ -175,11 +172,7 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(capsys, words, message):
 
 
 def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
-    def fail():
-        msg = "out of\nluck"
-        raise RuntimeError(msg)
-
-    monkeypatch.setattr(trainer, "available_cpus", fail)
+    monkeypatch.setattr(trainer, "available_cpus", Mock(side_effect=RuntimeError("out of\nluck")))
     assert run() == 1
     expected = "xpnet: unexpected RuntimeError: out of luck (--debug shows where)\n"
     assert capsys.readouterr().err == expected
@@ -190,10 +183,7 @@ def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
 
 
 def test_ctrl_c_before_training_leaves_nothing(capsys, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("xpnet.data.datasets.digest", interrupt)
+    monkeypatch.setattr("xpnet.data.datasets.digest", Mock(side_effect=KeyboardInterrupt))
     assert run() == 130
     assert capsys.readouterr() == ("", "")
     assert not Path("runs").exists()

@@ -1,9 +1,10 @@
-"""Settings: flags, TOML files, their order of precedence, and what each value may be."""
+"""Settings: flags, TOML files, recipes, their order of precedence, and what each value may be."""
 
 import inspect
 import json
 import os
 import re
+import tomllib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
+from xpnet import train
 from xpnet.arithmetic import ARITHMETICS
 from xpnet.config import Command, TrainConfig, constraints, from_json, list_recipes, parse, to_json, to_toml
 from xpnet.config import settings as types
 from xpnet.config.rules import flag
-from xpnet.config.training import RULES
+from xpnet.config.training import RULES, read_recipe
 from xpnet.data import augment
 from xpnet.errors import ConfigError, XPNetError
 from xpnet.nn import functional, init, optim, schedules
@@ -51,6 +53,7 @@ ABOVE_0, RATES = "a finite number above 0", "a finite number above 0, or several
 BAD_RATES = [0.0, -0.1, NAN, INFINITY, True, (), (0.1, 0.0), (0.1, 0.1)]
 TRACKERS = "some of wandb, trackio, mlflow, each once"
 SEED = f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})"
+LOSSES = "expected one of cross-entropy, squared-error"
 SWITCHES = "batch_norm require_device overwrite report quiet debug"
 COUNT, WHOLE = "a whole number, 0 or more", "a whole number, 1 or more"
 LITERALS = {name: hint for name, hint in get_type_hints(TrainConfig).items() if get_origin(hint) is Literal}
@@ -91,13 +94,12 @@ KIND_OF = {name: kind for names, *kind in KINDS for name in names.split()}
 @pytest.mark.parametrize("name", NAMES)
 def test_each_value_is_allowed_or_refused_in_one_line_with_flag_and_what_is_allowed(name: str) -> None:
     expected, bad, good = KIND_OF[name]
+    message = re.escape(f"{flag(name)}: expected {expected}, got ")
     has_default = getattr(DEFAULT, name) is not None
     for value in (*good, *(() if has_default else (None,))):
         RULES[name].check(flag(name), value)
     for value in (*bad, *((None,) if has_default else ())):
-        with pytest.raises(
-            ConfigError, match=f"^{re.escape(f'{flag(name)}: expected {expected}, got ')}[^\n]*$"
-        ):
+        with pytest.raises(ConfigError, match=f"^{message}[^\n]*$"):
             TrainConfig(**{name: value})
 
 
@@ -201,24 +203,13 @@ def test_the_forms_of_flags(words: str, name: str, value: object) -> None:
         ("--conf absent.toml", "unrecognized arguments: --conf absent.toml: did you mean --config? ("),
         ("--epochs", "argument --epochs: expected one argument (xpnet train --help)"),
         ("--hidden 3 x", '--hidden: expected whole numbers, each 1 or more, got [3, "x"]'),
-        (
-            "--optimizer Adamv",
-            f'--optimizer: expected {KIND_OF["optimizer"][0]}, got "Adamv": did you mean adam?',
-        ),
+        ("--loss Cross-entropi", f'--loss: {LOSSES}, got "Cross-entropi": did you mean cross-entropy?'),
         ("--warmup-epochs x --epochs 1", '--warmup-epochs: expected a whole number, 0 or more, got "x"'),
     ],
 )
 def test_a_flag_error_is_one_line_with_the_nearest_flag(words: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}[^\n]*$"):
         parsed(*words.split())
-
-
-def test_a_flag_wins_over_the_file_and_the_file_over_the_default(toml: Any) -> None:
-    command = command_of("--epochs", "100", "--config", toml("epochs = 5\nlearning_rate = 0.2\n"))
-    assert command.config == TrainConfig(epochs=100, learning_rate=0.2)
-    assert command.explicit == {"epochs", "learning_rate"}
-    with pytest.raises(ConfigError, match=r"^--momentum: needs --optimizer "):
-        parsed("--config", toml("optimizer = 'adam'"), "--momentum", "0.5")
 
 
 def test_switches_and_lists_of_the_file_are_replaced_by_flags(toml: Any) -> None:
@@ -245,15 +236,9 @@ def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values: di
     assert name in explicit
 
 
-@pytest.mark.parametrize(
-    ("text", "name", "value"),
-    [
-        ("clip_norm = 5", "clip_norm", 5.0),
-        ("learning_rate = [1, 2]\nvalidation = 1", "learning_rate", (1.0, 2.0)),
-    ],
-)
-def test_a_file_gives_settings_of_their_own_types(toml: Any, text: str, name: str, value: object) -> None:
-    assert repr(getattr(parsed("--config", toml(text)), name)) == repr(value)
+def test_a_file_gives_settings_of_their_own_types(toml: Any) -> None:
+    config = parsed("--config", toml("clip_norm = 5\nlearning_rate = [1, 2]\nvalidation = 1"))
+    assert repr((config.clip_norm, config.learning_rate)) == "(5.0, (1.0, 2.0))"
 
 
 @pytest.mark.parametrize(
@@ -400,10 +385,69 @@ def test_the_options_of_optimizer_schedule_and_augmentation_are_the_settings() -
     assert result.augmentation == augment.Augmentation(shear=0.4, elastic_alpha=5.0, elastic_sigma=6.0)
 
 
-def test_seeds_follow_each_other_rates_are_those_given_and_the_float_type_follows_the_arithmetic() -> None:
-    assert list(TrainConfig(seed=5, repeats=3).seeds) == [5, 6, 7]
-    assert TrainConfig(learning_rate=(0.3,)).learning_rates == (0.3,)
-    assert TrainConfig(learning_rate=(0.1, 0.3), validation=10).learning_rates == (0.1, 0.3)
-    assert TrainConfig().float_type == "float64"
-    assert TrainConfig(arithmetic="native").float_type == "float32"
-    assert TrainConfig(arithmetic="native", dtype="float64").float_type == "float64"
+RECIPES = Path(types.__file__).parent / "recipes"
+PROMISED = {
+    "notebook": {},
+    "quick": {"hidden": (10,), "arithmetic": "native", "float_type": "float32"},
+    "best-10": {"hidden": (10,), "arithmetic": "native"},
+    "simard-800": {"hidden": (800,), "arithmetic": "native"},
+    "dropout-1024": {"hidden": (1024, 1024, 1024), "arithmetic": "native"},
+}
+"""What the names of the recipes say."""
+LEFT_TO_THE_USER = {"data", "test_data", "device", "backend", "workers", "seed", "repeats"}
+LEFT_TO_THE_USER |= {"out", "name", "overwrite", "resume", "init_from", "quiet", "debug"}
+
+
+def from_recipe(name: str) -> TrainConfig:
+    return TrainConfig(**read_recipe(name))
+
+
+def test_the_recipes_are_these_and_the_notebooks_is_the_default() -> None:
+    assert set(list_recipes()) == set(PROMISED)
+    assert from_recipe("notebook") == TrainConfig()
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_recipe_is_what_its_name_says_and_nothing_about_places(name: str) -> None:
+    config, text = from_recipe(name), (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
+    assert {key: getattr(config, key) for key in PROMISED[name]} == PROMISED[name]
+    assert not LEFT_TO_THE_USER & tomllib.loads(text).keys()
+    assert text.startswith("# ")
+    assert (config.dropout > 0) == (name == "dropout-1024")
+    assert (config.augmentation.elastic_alpha > 0) == (name == "simard-800")
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_the_flag_gives_the_recipe_and_printed_it_reads_back(
+    name: str, toml: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["--recipe", name, "--print-config"]) == 0
+    assert list(tmp_path.iterdir()) == []  # nothing is trained
+    assert parsed("--recipe", name) == from_recipe(name) == parsed("--config", toml(capsys.readouterr().out))
+
+
+def test_a_flag_wins_over_the_file_the_file_over_the_recipe_and_that_over_the_default(toml: Any) -> None:
+    quick, mine = from_recipe("quick"), toml('recipe = "quick"\nepochs = 7\n')
+    assert quick.epochs not in (7, 9, DEFAULT.epochs)
+    assert quick.optimizer != DEFAULT.optimizer
+    command = command_of("--config", mine)
+    assert command.config == replace(quick, epochs=7)
+    assert command.explicit >= {"epochs", "optimizer"}
+    config = parsed("--config", mine, "--epochs", "9", "--optimizer", "sgd")
+    assert config == replace(quick, epochs=9, optimizer="sgd")
+    assert parsed("--config", mine, "--recipe=simard-800") == replace(from_recipe("simard-800"), epochs=7)
+    config, recipe = parsed("--recipe", "dropout-1024", "--hidden"), from_recipe("dropout-1024")
+    assert (config.dropout, config.input_dropout) == (0.0, recipe.input_dropout)
+    with pytest.raises(ConfigError, match=r"^--momentum: needs --optimizer "):
+        parsed("--config", toml("optimizer = 'adam'"), "--momentum", "0.5")
+
+
+@pytest.mark.parametrize(("name", "hint"), [("Quik", ": did you mean quick?"), ("../x", "")])
+def test_an_unknown_recipe_is_refused_with_the_names(name: str, hint: str, toml: Any) -> None:
+    reason = f'recipe: expected one of {", ".join(list_recipes())}, got "{name}"{hint}'
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'--{reason}')}$"):
+        parsed("--recipe", name)
+    file = toml(f'recipe = "{name}"')
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'{file}: {reason}')}$"):
+        parsed("--config", file)
