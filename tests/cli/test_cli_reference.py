@@ -6,19 +6,16 @@ import pytest
 pytestmark = pytest.mark.tooling
 
 
-@pytest.fixture
-def page(tmp_path):
-    """A page that has just been written."""
-    path = tmp_path / "cli.md"
-    assert cli_reference.run(["--page", str(path)]) == 0
-    return path
-
-
 def test_the_page_is_up_to_date(capsys):
     assert cli_reference.run(["--check"]) == 0, capsys.readouterr().err
 
 
-def test_the_layout_and_the_width_of_the_terminal_do_not_count_but_the_words_do(monkeypatch, page, capsys):
+def test_the_layout_and_the_width_of_the_terminal_do_not_count_but_the_words_do(
+    monkeypatch, tmp_path, capsys
+):
+    page = tmp_path / "cli.md"
+    assert cli_reference.run(["--page", str(page)]) == 0
+    assert capsys.readouterr().out == f"{page}\n"
     text = page.read_text()
     page.write_text(text.replace("│", " ").replace("    ", "\n  "))
     monkeypatch.setenv("COLUMNS", "50")

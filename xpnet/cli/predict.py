@@ -65,12 +65,8 @@ def main(words: Sequence[str]) -> int:
             complete = False
     if arguments.json:
         classes = {} if isinstance(names, range) else {"classes": list(names)}
-        result = {
-            "model": model.name,
-            **classes,
-            "predictions": [_to_json(row, names) for row in predictions],
-        }
-        sys.stdout.write(format_json(result))
+        results = [_to_json(prediction, names) for prediction in predictions]
+        sys.stdout.write(format_json({"model": model.name, **classes, "predictions": results}))
     if arguments.out is not None:
         if not complete:
             msg = f"{arguments.out}: is not written, as a file could not be read"
