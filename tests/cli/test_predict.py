@@ -214,6 +214,7 @@ def test_of_several_files_the_good_ones_are_printed_and_each_bad_one_is_named(ca
     ("name", "content", "message"),
     [
         ("a.csv", b"1,2,3,4,5\n", "has 5 columns, the network takes 2 features: expected 2 co"),
+        ("a.csv", b"1,2\n\n3\n", "line 3: has 1 values, the first line has 2"),
         ("a.csv", b"1,2\n1_0,2\n", "line 2, column 1 (1): '1_0' is not a finite number"),
         ("a.csv", b"1.5,2,3\n", "line 1, column 1: label '1.5': a label is a whole number"),
         ("a.csv", b"1e300,1e300\n", "the network's outputs are not all finite"),
