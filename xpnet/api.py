@@ -33,10 +33,8 @@ from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
 from xpnet.training.state import TrainState
 from xpnet.training.trainer import Trainer, select_backend
 
-COMMAND_LINE_ONLY = {"data", "test_data", *TABLE_SETTINGS, "repeats"} | {
-    field.name for field in fields(RunSettings)
-}
-COMMAND_LINE_ONLY -= {"log_every"}
+COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"}
+COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats"}
 """Settings of files and output, which ``fit`` does not take."""
 
 
@@ -238,14 +236,12 @@ def fit(
         settings["validation"] = 1  # which a patience needs
     config = parse_settings(settings, "fit")
     patience = config.patience
-    if validation_data is not None:
-        config = replace(config, patience=None, validation=0)
     if classes is not None:
-        integer_from(1).check("fit: classes", _to_python(classes), classes)
+        integer_from(1).check("fit: classes", _to_python(classes))
     backend = backend_from_settings(config)
     training, validation = table_from_arrays(X, y, backend), None
     if validation_data is not None:
-        source = " in validation_data"
+        config, source = replace(config, patience=None, validation=0), " in validation_data"
         validation = table_from_arrays(*validation_data, backend, source, columns=training.columns)
     data = make_dataset(training, validation, classes)
     return train(config, backend, data, patience=patience, callback=callback)[0]
@@ -335,19 +331,17 @@ def train(
     start: TrainingProgress | None = None,
     epochs: int | None = None,
 ) -> tuple[Model, TrainingProgress]:
-    """Train from the initial state or from ``start``, for so many epochs or up to those of the settings.
+    """Train from the initial state or from ``start`` to epoch ``epochs``, by default that of the settings.
 
     Return the best network, and the progress at the end; errors as in ``fit``.
     """
     normalization = None if start is None else start.normalization
     with Trainer.open(config, data, backend, normalization) as trainer:
         state = None if start is None else _restore_state(trainer, start.state)
-        last = epochs if epochs is None or state is None else epochs + state.epoch
         validate = trainer.evaluate_test if len(data.y_test) else None
+        evaluation = Evaluate(trainer, validate, max(config.epochs, epochs or 0))
         history = _RecordHistory(callback)
-        evaluation = Evaluate(trainer, validate, max(config.epochs, last or 0))
-        callbacks = [evaluation, EarlyStopping(patience), history]
-        result = trainer.fit(callbacks, state, last)
+        result = trainer.fit([evaluation, EarlyStopping(patience), history], state, epochs)
         if result.interrupted:
             raise KeyboardInterrupt
         state = result.state._replace(variables=trainer.to_host(result.state.variables))

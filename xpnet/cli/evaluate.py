@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xpnet._lib.parser import Parser, path_ending_in
 from xpnet._lib.text import format_json, plain
-from xpnet.cli.predictions import build_network_parser, write_predictions
+from xpnet.cli.predict import build_network_parser, write_predictions
 from xpnet.cli.tables import format_metric, make_columns, make_console, print_table
 from xpnet.errors import DataError
 

@@ -36,9 +36,6 @@ DEVICE_SETTINGS = {"backend", "device", "require_device", "workers"}
 CHANGEABLE_SETTINGS = DEVICE_SETTINGS | {"checkpoint_seconds", "debug", "quiet", "report", "track"}
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
 
-Trial = dict[str, Any]
-"""The entry of a run in the summary: its name, fingerprint and metrics."""
-
 
 def resume(command: Command, folder: Path, line: list[str]) -> Run:
     """Resume the run in a folder, with its own settings, and return it.
@@ -244,7 +241,7 @@ def _describe_training(selection: Selection, data: datasets.Dataset, trainer: Tr
     yield f"network {network}, batch size {config.batch_size}, {rate}, seed {config.seed}"
 
 
-def _summarize_seeds(trials: list[Trial]) -> tuple[dict[str, object], list[str]]:
+def _summarize_seeds(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
     """Return mean and sample standard deviation (n - 1) of the metrics over the seeds, and lines to print."""
     summary, lines = {}, ["== all seeds, mean ± standard deviation"]
     for name in trials[0]["metrics"]:
@@ -257,13 +254,10 @@ def _summarize_seeds(trials: list[Trial]) -> tuple[dict[str, object], list[str]]
     return {"over": "seeds", "figures": summary}, lines
 
 
-def _select_best(trials: list[Trial]) -> tuple[dict[str, object], list[str]]:
+def _select_best(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
     """Return the trial with the highest validation accuracy, then the lowest loss, and a line to print."""
-
-    def quality(trial: Trial) -> tuple[float, float]:
-        return trial["metrics"]["validation_accuracy"], -trial["metrics"]["validation_loss"]
-
-    best = max(trials, key=quality)
+    ranked = sorted(trials, key=lambda trial: trial["metrics"]["validation_loss"])
+    best = max(ranked, key=lambda trial: trial["metrics"]["validation_accuracy"])
     accuracy, test = (best["metrics"][f"{part}_accuracy"] for part in ("validation", "test"))
     line = f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}"
     return {"over": "learning rates", "best": best}, [line]
