@@ -9,9 +9,9 @@ from PIL import Image
 from report_pages import save_data, trained
 from requirements import chromium
 
+import xpnet
 from xpnet.data import datasets
 from xpnet.data.pictures import to_mnist_form
-from xpnet.inference.predictor import Predictor
 from xpnet.report import write_report
 
 pytestmark = [pytest.mark.needs("browser"), pytest.mark.slow]
@@ -38,8 +38,7 @@ def test_the_page_computes_what_python_does_for_1000_images(tmp_path, opened, mn
     arguments = [base64.b64encode(pixels.tobytes()).decode(), pixels.shape[1], divisor]
     values = opened(write_report(run)).evaluate(LOGITS, arguments)
     logits, probabilities = np.moveaxis(np.array(values), 1, 0)
-    predictor = Predictor.load(run, device="cpu", backend="numpy")
-    expected, expected_probabilities = predictor.outputs(arrays["x_test"])
+    expected, expected_probabilities = xpnet.load(run, device="cpu").predictor.outputs(arrays["x_test"])
     assert logits.shape == expected.shape == (IMAGES, 10)
     assert np.abs(probabilities - expected_probabilities).max() <= 1e-5
     largest = np.maximum(np.abs(expected).max(axis=1, keepdims=True), 1.0)

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
-from xpnet._typing import AnyFunction, Array, Compile, MapBlocks, uncompiled
+from xpnet._typing import Array, Compile, MapBlocks, uncompiled
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
@@ -64,8 +64,9 @@ def build_context(
         The device does not support the dtype, or does not compute exactly.
     """
     if dtype == "float64" and not backend.has_float64:
-        remedy = "use --arithmetic native --dtype float32"
-        msg = f"{backend.name} has no float64 on {backend.device_name}: {remedy}"
+        msg = (
+            f"{backend.name} has no float64 on {backend.device_name}: use --arithmetic native --dtype float32"
+        )
         raise BackendError(msg)
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
     exact = isinstance(ops, Reproducible)
@@ -77,7 +78,5 @@ def build_context(
     inputs = normalization.on_device(ops, backend.from_host)
     stack = backend.stack if exact else backend.compiled_stack
 
-    def compiled(function: AnyFunction, *, donated: Sequence[int] = ()) -> AnyFunction:
-        return backend.compile(function, exact=exact, donated=donated)
-
+    compiled = partial(backend.compile, exact=exact)
     return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network, backend.whole_steps)

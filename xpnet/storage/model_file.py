@@ -41,8 +41,6 @@ TENSORS = {"layers": ("weight", "bias"), "norms": ("weight", "bias", "running_me
 """Tensors of a layer, and of the batch normalisation that follows it, in the order of `fingerprint`."""
 STATISTICS = ("normalization.shift", "normalization.scale")
 NORMALIZATIONS = ("scale", "standardize", "none")
-PIXEL_SCALE = 1.0 / 255.0
-"""Factor of the inputs in files with the normalization "scale" that do not hold it."""
 
 _UNUSED = re.compile(r"norms\.[0-9]+\.num_batches_tracked")
 """The batch counter of PyTorch's batch normalisation, which inference does not use."""
@@ -204,7 +202,7 @@ def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
             parameters.append(BatchNorm(gamma, beta))
             statistics.append(RunningStatistics(*running))
     normalize = metadata["normalize"]
-    defaults = 0.0, PIXEL_SCALE if normalize == "scale" else 1.0
+    defaults = 0.0, 1.0 / 255.0 if normalize == "scale" else 1.0
     pairs = zip(STATISTICS, defaults, strict=True)
     shift, scale = (tensors.get(name, np.asarray(default)) for name, default in pairs)
     normalization = Normalization(cast("Kind", normalize), shift, scale)
