@@ -14,12 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from saved_models import saved_model
 
-from xpnet.arithmetic import Native
-from xpnet.backends.numpy import make
+import xpnet
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.architecture import Network
 from xpnet.nn.functional import ACTIVATIONS
-from xpnet.nn.network import forward
 from xpnet.storage.model_file import fingerprint, load_model, save_model
 
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -37,8 +35,8 @@ def model(sizes=(4, 3, 2), dtype=np.float32, *, norm=False, **options):
 
 def arrays(model):
     """All arrays of a model."""
-    layers = [*model.parameters, *model.statistics]
-    return [model.normalization.shift, model.normalization.scale, *itertools.chain.from_iterable(layers)]
+    inputs = model.normalization
+    return [inputs.shift, inputs.scale, *itertools.chain(*model.parameters, *model.statistics)]
 
 
 @pytest.mark.parametrize(
@@ -135,23 +133,17 @@ def ones(*shape, dtype="f4"):
     return np.ones(shape, dtype)
 
 
-def good():
-    shapes = {
-        "layers.0.weight": (3, 4),
-        "layers.1.weight": (2, 3),
-        "layers.0.bias": (3,),
-        "layers.1.bias": (2,),
-    }
-    return {name: ones(*shape) for name, shape in shapes.items()}
+W0, W1, B0, B1 = "layers.0.weight", "layers.1.weight", "layers.0.bias", "layers.1.bias"
+GOOD = {W0: ones(3, 4), W1: ones(2, 3), B0: ones(3), B1: ones(2)}
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"sizes": "[4,3,2]"}])
 def test_a_file_of_another_tool_is_taken_as_scaled(tmp_path, metadata):
-    safetensors.numpy.save_file(good(), tmp_path / "m", metadata)
+    safetensors.numpy.save_file(GOOD, tmp_path / "m", metadata)
     loaded = load_model(tmp_path / "m")
     assert (loaded.sizes, loaded.activation, loaded.norms) == ((4, 3, 2), "relu", [])
-    assert (loaded.normalization.kind, loaded.normalization.scale) == ("scale", 1 / 255)
-    assert loaded.normalization.shift == 0
+    inputs = loaded.normalization
+    assert (inputs.kind, inputs.shift, inputs.scale) == ("scale", 0, 1 / 255)
 
 
 def norm(**changes):
@@ -163,7 +155,6 @@ def statistics(shift, scale):
     return {"normalization.shift": shift, "normalization.scale": scale}
 
 
-W0, W1, B0, B1 = good()
 SHAPE = f"{W0}: expected F32 or F64 of shape (outputs, inputs), got"
 ABSENT = "expected no such tensor, got F32"
 WRONG = [
@@ -204,14 +195,12 @@ MISFITS = [
     ({"normalize": "standardize"}, '"normalization.shift": expected F64 of shape (4,), got no such tensor'),
     ({"format_version": "2"}, 'format_version in the metadata: expected 1, got "2"'),
 ]
-
-
 ROWS = [(changes, None, message) for changes, message in WRONG] + [({}, *row) for row in MISFITS]
 
 
 @pytest.mark.parametrize(("changes", "metadata", "message"), ROWS)
 def test_what_makes_no_network_is_refused_in_one_line(tmp_path, changes, metadata, message):
-    path, tensors = tmp_path / "m.safetensors", good() | changes
+    path, tensors = tmp_path / "m.safetensors", GOOD | changes
     present = {name: array for name, array in tensors.items() if array is not None}
     safetensors.numpy.save_file(present, path, metadata)
     with pytest.raises(DataError, match=f"^{re.escape(f'{path}: {message}')}[^\n]*$"):
@@ -224,23 +213,15 @@ def whole(tmp_path_factory):
     return saved_bytes(tmp_path_factory.mktemp("whole") / "m", model(norm=True))
 
 
-def with_header(header):
-    return struct.pack("<Q", len(header)) + header
-
-
-DAMAGED = {
-    "empty": b"",
-    "header of 2^64 - 1 bytes": b"\xff" * 8 + b"{}",
-    "not JSON": with_header(b"{nonsense"),
-    "not an object": with_header(b"[]"),
-    "deeply nested": with_header(b'{"a":' * 50_000),
-    "offsets beyond the file": with_header(
-        b'{"layers.0.weight":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4000000000000]}}'
-    ),
-    "shape that overflows": with_header(
-        b'{"layers.0.weight":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}'
-    ),
+HEADERS = {
+    "not JSON": b"{nonsense",
+    "not an object": b"[]",
+    "deeply nested": b'{"a":' * 50_000,
+    "offsets beyond the file": b'{"a":{"dtype":"F32","shape":[1000000,1000],"data_offsets":[0,4000000000]}}',
+    "shape that overflows": b'{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}',
 }
+DAMAGED = {name: struct.pack("<Q", len(header)) + header for name, header in HEADERS.items()}
+DAMAGED |= {"empty": b"", "header of 2^64 - 1 bytes": b"\xff" * 8 + b"{}"}
 
 
 @pytest.mark.parametrize("damage", [*DAMAGED, "truncated", "longer"])
@@ -275,10 +256,9 @@ def test_a_network_that_pytorch_saved_is_read(tmp_path):
     from safetensors.torch import save_file
 
     sizes, x = (6, 5, 4, 3), torch.tensor(np.random.default_rng(0).normal(size=(7, 6)))
-    layers = [torch.nn.Linear(*pair) for pair in itertools.pairwise(sizes)]
-    norms = [torch.nn.BatchNorm1d(units) for units in sizes[1:-1]]
-    parts = {"layers": torch.nn.ModuleList(layers), "norms": torch.nn.ModuleList(norms)}
-    net = torch.nn.ModuleDict(parts).double()
+    layers = torch.nn.ModuleList(torch.nn.Linear(*pair) for pair in itertools.pairwise(sizes))
+    norms = torch.nn.ModuleList(torch.nn.BatchNorm1d(units) for units in sizes[1:-1])
+    net = torch.nn.ModuleDict({"layers": layers, "norms": norms}).double()
 
     def outputs():
         y = x
@@ -289,7 +269,5 @@ def test_a_network_that_pytorch_saved_is_read(tmp_path):
     outputs()  # updates the running statistics and counts the batch
     save_file(net.state_dict(), tmp_path / "m")
     net.eval()
-    loaded, backend = load_model(tmp_path / "m"), make("cpu")
-    ops = Native(backend.xp, backend.device, backend.xp.float64)
-    logits, _ = forward(ops, loaded.parameters, x.numpy().T, loaded.network, running=loaded.statistics)
-    np.testing.assert_allclose(logits.T, outputs(), rtol=1e-12, atol=1e-12)
+    logits = xpnet.load(tmp_path / "m", device="cpu", arithmetic="native").logits(x.numpy() * 255)
+    np.testing.assert_allclose(logits, outputs(), rtol=1e-12, atol=1e-12)
