@@ -206,12 +206,15 @@ def page_field(page, ink, side=28):
     return None if field is None else np.reshape(field, (side, side))
 
 
+BOXES = [
+    [(90, 130, 30, 270)],  # wide
+    [(8, 190, 250, 270)],  # tall and off the centre
+    [(20, 40, 20, 250), (20, 140, 20, 80)],  # heavy at one end
+]
+
+
 @pytest.mark.parametrize("side", [28, 14])
-@pytest.mark.parametrize(
-    "boxes",
-    [[(90, 130, 30, 270)], [(8, 190, 250, 270)], [(20, 40, 20, 250), (20, 140, 20, 80)]],
-    ids=["wide", "tall and off the centre", "heavy at one end"],
-)
+@pytest.mark.parametrize("boxes", BOXES)
 def test_a_drawing_is_boxed_reduced_and_centred_as_pictures_are(quick, opened, boxes, side):
     page, ink = opened(quick), np.zeros((200, 300), np.uint8)
     for top, bottom, left, right in boxes:

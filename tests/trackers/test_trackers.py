@@ -70,21 +70,15 @@ def mirrored(tmp_path_factory):
     return options, again.stdout
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.needs(name)) for name in NAMES])
-def tracked(request, mirrored):
-    """The name of a tracker, what it holds of the run, the run's folder and the line that was printed."""
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in NAMES])
+def test_a_real_tracker_holds_settings_data_metrics_files_times_and_ending(mirrored, name):
     options, printed = mirrored
     run = options["cwd"] / "runs/first try"
-    name = json.loads((run / f"track-{request.param}.json").read_bytes())["name"]
+    state = json.loads((run / f"track-{name}.json").read_bytes())
     reader = Path(__file__).resolve().parents[1] / "helpers" / "read_trackers.py"
-    answer = subprocess.check_output([sys.executable, reader, request.param, name], text=True, **options)
-    (line,) = [line for line in printed.splitlines() if line.startswith(f"{request.param} ")]
-    return request.param, json.loads(answer), run, line
-
-
-@pytest.mark.slow
-def test_a_real_tracker_holds_settings_data_metrics_files_times_and_ending(tracked):
-    name, held, run, line = tracked
+    command = [sys.executable, reader, name, state["name"]]
+    held = json.loads(subprocess.check_output(command, text=True, **options))
     record, rows = read_run(run), read_metrics(run / "metrics.jsonl")
     used = {"backend_used": record["backend"], "data_sha256": record["data"]["sha256"]}
     expected = {key: value for key, value in {**record["config"], **used}.items() if value is not None}
@@ -102,13 +96,12 @@ def test_a_real_tracker_holds_settings_data_metrics_files_times_and_ending(track
         assert actual in (None, pytest.approx(1000 * expected, abs=2))  # trackio has no end
     seconds = [row["seconds"] for _, row in held["history"] if "seconds" in row]
     assert max(seconds) == record["metrics"]["seconds"]
-    state = json.loads((run / f"track-{name}.json").read_bytes())
     places = {
         "wandb": rf"runs/wandb/offline-run-\d+_\d+-{state['run']}",
         "trackio": f"project xpnet, run {state['name']}",
         "mlflow": f"experiment xpnet, run {state['name']}",
     }
-    assert re.fullmatch(rf"{name:<14}{places[name]}", line)
+    assert re.search(rf"^{name:<14}{places[name]}$", printed, re.MULTILINE)
 
 
 # A tracker that notes what it is told: a module of the name of one, which stands before it on the path
@@ -155,13 +148,6 @@ def copy(monkeypatch, name="wandb"):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     monkeypatch.setattr(os, "environ", dict(os.environ))
     return trackers.copy_to_wandb(trackers.TrackedRun(name, RUN_FOLDER))
-
-
-def run_tracker(echo=pytest.fail, during=lambda tracker: None, name="wandb", **options):
-    """Let a tracker copy a finished run in its own process."""
-    with contextlib.closing(trackers.Tracker(name, RUN_FOLDER, echo, **options)) as tracker:
-        during(tracker)
-        tracker.on_train_end(None)
 
 
 @pytest.fixture
@@ -235,45 +221,35 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("failure", FAILURES)
-def test_a_tracker_that_fails_or_hangs_is_one_warning_after_the_epoch_or_at_the_end(
-    capsys, fake, finished, failure
-):
-    more, reason = FAILURES[failure]
+@pytest.mark.parametrize(("more", "reason"), FAILURES.values(), ids=FAILURES)
+def test_a_tracker_that_fails_or_hangs_is_one_warning_after_the_epoch(capsys, fake, finished, more, reason):
     fake(more)
-    warning = f"xpnet: warning: --track wandb: {reason}: nothing is lost, runs/run has the whole record\n"
-
-    def end_epoch(tracker):
+    with contextlib.closing(trackers.Tracker("wandb", RUN_FOLDER, pytest.fail)) as tracker:
+        tracker.on_train_end(None)  # until which none hangs
         tracker._process.wait()
         tracker.on_epoch_end(None)
-        assert capsys.readouterr().err == warning
-
-    run_tracker() if failure == "hang" else run_tracker(during=end_epoch)
-    assert capsys.readouterr().err == (warning if failure == "hang" else "")
+        consequence = "nothing is lost, runs/run has the whole record"
+        assert capsys.readouterr().err == f"xpnet: warning: --track wandb: {reason}: {consequence}\n"
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("debug", [False, True])
 def test_what_a_tracker_prints_is_shown_with_debug(capfd, fake, finished, debug):
     fake("print('hello'); os.write(1, b'hello')")
     lines = []
-    run_tracker(lines.append, debug=debug)
+    trackers.Tracker("wandb", RUN_FOLDER, lines.append, debug=debug).close()
     out, err = capfd.readouterr()
     assert ("hello" in err, "hello" in out) == (debug, False)
     assert lines == ["wandb         runs/wandb/offline-run"]
 
 
-def test_a_tracker_that_fails_leaves_the_others_and_the_network_alone(capsys, fake, finished):
-    alone = read_run(RUN_FOLDER)
+def test_each_training_is_a_run_and_a_tracker_that_fails_leaves_all_else_alone(capsys, fake, finished):
     fake("raise OSError", name="trackio")
-    assert train.main([*RUN, "--overwrite", "--track", "trackio", "wandb"]) == 0
+    words = ["--name", "seeds", "--repeats", "2", "--track", "trackio", "wandb"]
+    assert train.main([*RUN, *words]) == 0
     out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert read_run(RUN_FOLDER)["fingerprint"] == alone["fingerprint"]
-    assert calls()[-1] == ["finish", 0]
-
-
-def test_each_training_of_several_is_a_run_of_its_own(fake):
-    assert train.main([*RUN, "--repeats", "2", "--epochs", "1", "--track", "wandb"]) == 0
+    assert (out, err.count("\n")) == ("", 2)
+    assert read_run(Path("runs/seeds/seed-0"))["fingerprint"] == read_run(RUN_FOLDER)["fingerprint"]
     (_, one, first), (_, two, second) = calls("init")
     assert one != two
     assert (first["seed"], second["seed"]) == (0, 1)
@@ -294,7 +270,7 @@ def test_after_ctrl_c_nobody_waits_for_the_trackers(fake, finished):
 def test_one_process_at_a_time_makes_the_tables_of_mlflow(capsys, fake, finished):
     take = 'filelock.FileLock("runs/.mlflow.lock", blocking=False).acquire()'
     fake(f"import filelock\nclass MlflowClient:\n    def __init__(self): {take}", name="mlflow")
-    run_tracker(name="mlflow")
+    trackers.Tracker("mlflow", RUN_FOLDER, pytest.fail).close()
     assert "warning: --track mlflow: Timeout: " in capsys.readouterr().err
 
 
