@@ -27,8 +27,9 @@ NETWORKS = [
 
 
 @pytest.mark.parametrize(("kind", "divisor", "flags"), NETWORKS)
-def test_the_page_computes_what_python_does_for_1000_images(tmp_path, opened, mnist, kind, divisor, flags):
+def test_the_page_computes_what_python_does_for_1000_images(tmp_path, opened, kind, divisor, flags):
     """Logits and probabilities, of every kind of network, for the raw rows pixels / divisor."""
+    mnist = datasets.load()
     arrays = {name: getattr(mnist, name)[:IMAGES] for name in ("x_train", "y_train", "x_test", "y_test")}
     if kind == "floats":
         arrays |= {name: arrays[name] / 255.0 for name in ("x_train", "x_test")}
@@ -80,12 +81,11 @@ def browser():
 @pytest.fixture
 def opened(browser):
     """A function that opens a report; afterwards there must be no message, error or request."""
-    contexts, trouble = [], []
+    trouble = []
 
     def open_page(path, **options):
         context = browser.new_context(**{"viewport": {"width": 1100, "height": 900}, **options})
         context.set_offline(True)
-        contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: trouble.append(message.text))
         page.on("pageerror", lambda error: trouble.append(str(error)))
@@ -95,7 +95,7 @@ def opened(browser):
         return page
 
     yield open_page
-    for context in contexts:
+    for context in browser.contexts:
         context.close()
     allowed = ("file:", "data:,", "data:image/png")
     assert [text for text in trouble if not text.startswith(allowed)] == []
@@ -106,13 +106,6 @@ def quick(browser, tmp_path_factory):
     """The report of a run with the recipe quick on MNIST."""
     return write_report(trained(tmp_path_factory.mktemp("browser") / "quick", "--recipe", "quick"))
 
-
-@pytest.fixture(scope="module")
-def mnist():
-    return datasets.load()
-
-
-# Drawing
 
 STROKES = {
     0: [[(14, 4), (8, 8), (7, 15), (10, 22), (15, 23), (20, 18), (20, 9), (14, 4)]],
@@ -197,9 +190,6 @@ def test_a_finger_draws_without_scrolling_the_page(quick, opened):
     assert page.evaluate("scrollY") == before
 
 
-# How a drawing becomes an input
-
-
 def page_field(page, ink, side=28):
     """The input (side, side) that the page makes of ink; None for an empty drawing."""
     field = page.evaluate(FIELD, [encoded(ink), ink.shape[1], ink.shape[0], side])
@@ -224,9 +214,6 @@ def test_a_drawing_is_boxed_reduced_and_centred_as_pictures_are(quick, opened, b
     rows, columns = (np.flatnonzero(field.any(axis=axis)) for axis in (1, 0))
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20 * side // 28
     assert page_field(page, np.zeros((20, 20), np.uint8)) is None
-
-
-# The rest of the page
 
 
 def test_pointing_at_a_cell_shows_its_count_and_nothing_is_wider_than_the_screen(quick, opened):

@@ -49,9 +49,6 @@ def empty_folder(tmp_path, monkeypatch):
             monkeypatch.delenv(variable)
 
 
-# The real libraries
-
-
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory):
     """Where a run is that all tested trackers have, interrupted and resumed, and what was printed."""
@@ -104,8 +101,6 @@ def test_a_real_tracker_holds_settings_data_metrics_files_times_and_ending(mirro
     assert re.search(rf"^{name:<14}{places[name]}$", printed, re.MULTILINE)
 
 
-# A tracker that notes what it is told: a module of the name of one, which stands before it on the path
-
 RECORDER = """
     import json, os
 
@@ -124,7 +119,7 @@ RECORDER = """
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Put a tracker before the real one that notes the calls in calls.jsonl, and does ``more``."""
+    """Put a module before the real one on the path that notes the calls in calls.jsonl, and does ``more``."""
 
     def install(more="", name="wandb"):
         Path("fakes").mkdir(exist_ok=True)
@@ -207,8 +202,6 @@ def test_what_trackio_loses_is_a_warning(fake, monkeypatch, finished):
     with pytest.raises(RuntimeError, match="could not flush"):
         copy(monkeypatch, "trackio")
 
-
-# The process of a tracker
 
 FAILURES = {
     "error": ("def init(**words): raise OSError('disk\\nfull')", "OSError: disk full"),
