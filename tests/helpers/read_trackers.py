@@ -1,8 +1,7 @@
 """What a tracker holds of a run, read with its own library or from its documented store, as JSON.
 
-``python read_trackers.py TRACKER NAME``, in the folder that holds ``runs``, prints an object with config,
-history (a list of [epoch, metrics]), files (their SHA-256 by name), status, fingerprint, and times (start and
-end in milliseconds). As a process of its own it keeps what the libraries warn of away from the tests.
+``python read_trackers.py TRACKER NAME``, in the folder that holds ``runs``, prints an object. Times are start
+and end in milliseconds. As a process of its own it keeps what the libraries warn of away from the tests.
 """
 
 import hashlib
@@ -14,8 +13,6 @@ import sys
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-
-BLOCK = 32768
 
 
 def sha256(path):
@@ -53,7 +50,7 @@ def wandb_records(data):
 
     at, whole = 7, b""
     while at + 7 <= len(data):
-        if (left := BLOCK - at % BLOCK) < 7:  # too little for a header: the next block
+        if (left := 32768 - at % 32768) < 7:  # too little for a header: the next block
             at += left
             continue
         _, length, kind = struct.unpack_from("<IHB", data, at)

@@ -14,10 +14,9 @@ FEATURES, HIDDEN, CLASSES = 12, 7, 5
 
 def model(dtype=np.float64, **settings):
     """A network 12-7-5 with random parameters."""
-    generator = np.random.default_rng(0)
-    sizes = ((HIDDEN, FEATURES), (CLASSES, HIDDEN))
-    shapes = ({"weight": size, "bias": size[0]} for size in sizes)
-    layers = [{name: generator.normal(size=n).astype(dtype) for name, n in shape.items()} for shape in shapes]
+    normal = np.random.default_rng(0).normal
+    shapes = [{"weight": (m, n), "bias": m} for m, n in ((HIDDEN, FEATURES), (CLASSES, HIDDEN))]
+    layers = [{name: normal(size=size).astype(dtype) for name, size in shape.items()} for shape in shapes]
     return saved_model(layers, **settings)
 
 
@@ -71,18 +70,17 @@ def test_logits_are_those_of_the_formula(settings, arithmetic):
         assert logits.dtype == probabilities.dtype == np.float64
         tolerance = TOLERANCE[arithmetic] * np.abs(expected).max()
         np.testing.assert_allclose(logits, expected, rtol=0, atol=tolerance)
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        np.testing.assert_allclose(
-            probabilities, exponentials / exponentials.sum(1, keepdims=True), atol=1e-12
-        )
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(probabilities, shares, atol=1e-12)
 
 
 def test_every_backend_gives_the_same_bits_or_natively_agrees_within_rounding(backend):
     x, _ = pixels(30, FEATURES, CLASSES)
     saved = model(norms=[NORM], activation="tanh")
     expected = numpy_predictor(saved, "reproducible").outputs(x)
-    for actual, wanted in zip(Predictor(saved, backend, "reproducible").outputs(x), expected, strict=True):
-        np.testing.assert_array_equal(actual, wanted, strict=True)
+    actual = Predictor(saved, backend, "reproducible").outputs(x)
+    np.testing.assert_array_equal(actual, expected, strict=True)
     saved = model(np.float32)
     native, _ = Predictor(saved, backend).outputs(x)
     assert native.dtype == np.float32

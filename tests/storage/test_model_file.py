@@ -99,10 +99,8 @@ def test_the_same_model_gives_the_same_bytes_in_any_layout_and_aligned_for_reade
 
 
 def test_the_fingerprint_is_sha256_of_the_tensors_layer_by_layer_each_with_its_norm():
-    layers = [
-        {"bias": np.array([5, 6], np.float32), "weight": np.array([[1, 2], [3, 4]], np.float32)},
-        {"weight": np.array([[11.0, 12.0]]), "bias": np.array([13.0])},
-    ]
+    first = {"bias": np.array([5, 6], np.float32), "weight": np.array([[1, 2], [3, 4]], np.float32)}
+    layers = [first, {"weight": np.array([[11.0, 12.0]]), "bias": np.array([13.0])}]
     norm = {name: np.array([float(number)]) for number, name in enumerate(NORM, start=7)}
     for norms, numbers in (([], [*range(1, 7), 11, 12, 13]), ([norm], range(1, 14))):
         expected = struct.pack(f"<6f{len(numbers) - 6}d", *numbers)
@@ -185,10 +183,12 @@ MISFITS = [
     ({"normalize": "standardize"}, '"normalization.shift": expected F64 of shape (4,), got no such tensor'),
     ({"format_version": "2"}, 'format_version in the metadata: expected 1, got "2"'),
 ]
-WRONG = [(changes, None, message) for changes, message in WRONG] + [({}, *row) for row in MISFITS]
 
 
-@pytest.mark.parametrize(("changes", "metadata", "message"), WRONG)
+@pytest.mark.parametrize(
+    ("changes", "metadata", "message"),
+    [(changes, None, message) for changes, message in WRONG] + [({}, *row) for row in MISFITS],
+)
 def test_what_makes_no_network_is_refused_in_one_line(tmp_path, changes, metadata, message):
     path, tensors = tmp_path / "m.safetensors", GOOD | changes
     present = {name: array for name, array in tensors.items() if array is not None}
