@@ -46,16 +46,12 @@ class Element:
         self.name, self.attributes, self.parts = name, dict(attributes), []
 
     @property
-    def children(self):
-        return [part for part in self.parts if isinstance(part, Element)]
-
-    @property
     def text(self):
         return "".join(part if isinstance(part, str) else part.text for part in self.parts)
 
     def all(self, name=None, class_=None, **attributes):
         """Every element within this one, in order, of that name and class and with these attributes."""
-        for child in self.children:
+        for child in (part for part in self.parts if isinstance(part, Element)):
             classes = child.attributes.get("class", "").split()
             is_wanted = name in (None, child.name) and class_ in (None, *classes)
             if is_wanted and attributes.items() <= child.attributes.items():

@@ -40,7 +40,6 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def run(made, tmp_path):
-    """A copy of that run, to change."""
     return Path(shutil.copytree(made, tmp_path / "run"))
 
 
@@ -51,13 +50,11 @@ def page(made):
 
 @pytest.fixture(scope="module")
 def evaluated(made):
-    """The data, and what the network makes of the test samples."""
     data, model = datasets.load(made.parent / "blobs.npz"), xpnet.load(made, device="cpu")
     return data, model.predict(data.x_test), model.predict_proba(data.x_test)
 
 
 def initialised(folder, data, *flags):
-    """The folder of a run whose network is as it was initialised."""
     return trained(folder / "run", "--data", data, "--epochs", 0, *flags)
 
 
@@ -136,7 +133,7 @@ def test_each_class_has_its_metrics_and_the_confusion_matrix_a_count_in_each_cel
         shares = [f"{100 * share:.1f}\u00a0%" for share in (scores.precision, scores.recall, scores.f1)]
         misread = np.where(np.arange(3) == index, -1, confusion[index])
         most = f"{misread.argmax()} ({misread.max()})"
-        assert [cell.text for cell in row.children] == [str(index), str(scores.support), *shares, most]
+        assert [cell.text for cell in row.all()] == [str(index), str(scores.support), *shares, most]
     totals = confusion.sum(axis=1)
     assert [cell.one("title").text for cell in page.one(id="confusion").all("g", class_="cell")] == [
         f"{i} read as {j}: {confusion[i, j]} of {totals[i]} ({100 * confusion[i, j] / totals[i]:.1f} %)"
@@ -160,7 +157,8 @@ def test_the_first_layers_weights_are_images(made, page):
     for row, image in zip(weights, section(page, "weights").all("img"), strict=True):
         red, _, blue, alpha = np.asarray(image_of(image).convert("RGBA")).reshape(-1, 4).T
         shares = row / np.abs(row).max()
-        assert np.array_equal((blue > red)[np.abs(shares) > 0.02], (row > 0)[np.abs(shares) > 0.02])
+        strong = np.abs(shares) > 0.02
+        assert np.array_equal((blue > red)[strong], (row > 0)[strong])
         assert np.abs(alpha / 255 - np.abs(shares)).max() < 0.01
 
 

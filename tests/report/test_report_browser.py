@@ -119,7 +119,6 @@ STROKES = {
 
 
 def draw(page, *lines):
-    """Draw lines with the mouse."""
     box = page.locator("#pad").bounding_box()
     for line in lines:
         for place, (x, y) in enumerate(line):
@@ -136,7 +135,6 @@ def shares_of(page):
 
 
 def reading(page):
-    """The digit whose probability the page shows as the largest."""
     shares_of(page)
     return int(page.locator("#bars .first span").first.inner_text())
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from saved_models import saved_model
 
 import xpnet
-from xpnet.errors import ConfigError, DataError
+from xpnet._lib.tree import leaves
+from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.storage.model_file import fingerprint, load_model, save_model
@@ -34,9 +35,8 @@ def model(sizes=(4, 3, 2), dtype=np.float32, *, norm=False, **options):
 
 
 def arrays(model):
-    """All arrays of a model."""
     inputs = model.normalization
-    return [inputs.shift, inputs.scale, *itertools.chain(*model.parameters, *model.statistics)]
+    return [inputs.shift, inputs.scale, *leaves((model.parameters, model.statistics))]
 
 
 MODELS = [
@@ -107,16 +107,6 @@ def test_the_fingerprint_is_sha256_of_the_tensors_layer_by_layer_each_with_its_n
         assert fingerprint(layers, norms) == hashlib.sha256(expected).hexdigest()
 
 
-def test_parameters_that_are_not_finite_can_be_saved_but_not_loaded(tmp_path):
-    broken = model()
-    broken.layers[1]["weight"][0, :2] = [np.nan, np.inf]
-    save_model(tmp_path / "m", broken)
-    with pytest.raises(DataError, match=r"m: layers\.1\.weight: 2 of its 6 numbers are NaN, infinite or"):
-        load_model(tmp_path / "m")
-    with pytest.raises(ConfigError, match=r"absent/m: cannot be written \([^\n]*$"):
-        save_model(tmp_path / "absent" / "m", broken)
-
-
 def ones(*shape, dtype="f4"):
     return np.ones(shape, dtype)
 
@@ -155,7 +145,6 @@ WRONG = [
     ({W0: ones(3, 4, dtype="f2")}, f"{SHAPE} F16 of shape (3, 4): a model file has "),
     ({W0: np.ones((3, 4))}, f'"{B0}": expected F64 of shape (3,), got F32 of shape (3,): a model file has '),
     ({W1: ones(2, 4)}, f'"{W1}": expected F32 of shape (2, 3), got F32 of shape (2, 4): a model file has '),
-    ({B0: ones(3, 1)}, f'"{B0}": expected F32 of shape (3,), got F32 of shape (3, 1): a model file has '),
     ({B1: None}, f'"{B1}": expected F32 of shape (2,), got no such tensor: a model file has '),
     ({B1: np.float32([np.nan, np.inf])}, f"{B1}: 2 of its 2 numbers are NaN, "),
     ({"a\nb": ones(3)}, f'"a\\nb": {ABSENT} of shape (3,): a model file has '),
@@ -205,7 +194,6 @@ def whole(tmp_path_factory):
 
 HEADERS = {
     "not JSON": b"{nonsense",
-    "not an object": b"[]",
     "deeply nested": b'{"a":' * 50_000,
     "offsets beyond the file": b'{"a":{"dtype":"F32","shape":[1000000,1000],"data_offsets":[0,4000000000]}}',
     "shape that overflows": b'{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}',
@@ -228,10 +216,9 @@ def test_a_damaged_file_is_refused_in_one_line_and_little_memory(tmp_path, whole
 
 
 @settings(max_examples=60)
-@given(share=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
-def test_any_changed_byte_gives_a_model_or_a_data_error(tmp_path_factory, whole, share, value):
-    path = tmp_path_factory.getbasetemp() / "changed.safetensors"
-    position = int(share * len(whole))
+@given(position=st.integers(0, 2**32), value=st.integers(0, 255))
+def test_any_changed_byte_gives_a_model_or_a_data_error(tmp_path_factory, whole, position, value):
+    path, position = tmp_path_factory.getbasetemp() / "changed.safetensors", position % len(whole)
     path.write_bytes(whole[:position] + bytes([value]) + whole[position + 1 :])
     try:
         outcome = str(load_model(path).sizes)

@@ -22,13 +22,11 @@ FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 EXPECTED = {
     path.parent.name: json.loads(path.read_text()) for path in sorted(FIXTURES.glob("*/expected.json"))
 }
-"""What the files of each version gave when it wrote them."""
 ROUNDED = 1e-4
 """How near float32 in native arithmetic, whose last digits depend on the machine, is to what it was."""
 
 DATA = "shapes.npz"
 SMALL = f"--data {DATA} --device cpu --hidden 12 --batch-size 16 --no-report --name next".split()
-"""The settings of the models, as in make.py."""
 
 MODELS = [(version, name) for version, then in EXPECTED.items() for name in then["models"]]
 
@@ -46,7 +44,6 @@ def then(version, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run_json(capsys):
-    """What ``xpnet WORDS --json`` prints."""
     return lambda *words: json.loads(printed(capsys, *words, "--json"))
 
 

@@ -34,7 +34,6 @@ RUN_FOLDER = Path("runs/run")
 
 
 def small_data(folder):
-    """Write small.npz: 40 + 20 images of 6 by 6 pixels, 4 classes."""
     x, y = pixels(60, 36, 4)
     save_data(folder / "small.npz", x[:40], y[:40], x[40:], y[40:])
 
@@ -147,7 +146,6 @@ def copy(monkeypatch, name="wandb"):
 
 @pytest.fixture
 def finished():
-    """A finished run."""
     assert train.main(RUN) == 0
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from xpnet._lib.tree import leaves
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig, to_json
 from xpnet.config.training import read_table_options
@@ -55,7 +56,7 @@ def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None)
         fingerprint=fingerprint(model.layers, model.norms),
         style=_read_source("style.css"),
         script=_read_source("page.js"),
-        parameters=sum(math.prod(array.shape) for layer in model.parameters for array in layer),
+        parameters=sum(math.prod(array.shape) for array in leaves(model.parameters)),
         names=names,
         side=side,
         no_drawing=reason,
