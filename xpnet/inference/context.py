@@ -64,10 +64,8 @@ def build_context(
         The device does not support the dtype, or does not compute exactly.
     """
     if dtype == "float64" and not backend.has_float64:
-        msg = (
-            f"{backend.name} has no float64 on {backend.device_name}: use --arithmetic native --dtype float32"
-        )
-        raise BackendError(msg)
+        where = f"{backend.name} has no float64 on {backend.device_name}"
+        raise BackendError.at(where, "use --arithmetic native --dtype float32")
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
     exact = isinstance(ops, Reproducible)
     if exact:
@@ -77,6 +75,5 @@ def build_context(
         selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
     inputs = normalization.on_device(ops, backend.from_host)
     stack = backend.stack if exact else backend.compiled_stack
-
     compiled = partial(backend.compile, exact=exact)
     return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network, backend.whole_steps)

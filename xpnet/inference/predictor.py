@@ -199,9 +199,8 @@ def load_run_model(folder: Path, record: Record) -> SavedModel:
     expected = record["fingerprint"] or ("none" if record["status"] == "completed" else digest)
     if digest != expected:
         difference = f"its model has the fingerprint {digest[:16]}…, run.json says {expected[:16]}…"
-        raise DataError.at(
-            folder, f"{difference}: predict and evaluate take the .safetensors file all the same"
-        )
+        remedy = "predict and evaluate take the .safetensors file all the same"
+        raise DataError.at(folder, f"{difference}: {remedy}")
     return model
 
 

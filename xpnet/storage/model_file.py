@@ -202,9 +202,8 @@ def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
             parameters.append(BatchNorm(gamma, beta))
             statistics.append(RunningStatistics(*running))
     normalize = metadata["normalize"]
-    defaults = 0.0, 1.0 / 255.0 if normalize == "scale" else 1.0
-    pairs = zip(STATISTICS, defaults, strict=True)
-    shift, scale = (tensors.get(name, np.asarray(default)) for name, default in pairs)
+    factor = 1.0 / 255.0 if normalize == "scale" else 1.0
+    shift, scale = tensors.get(STATISTICS[0], np.zeros(())), tensors.get(STATISTICS[1], np.asarray(factor))
     normalization = Normalization(cast("Kind", normalize), shift, scale)
     model = SavedModel(parameters, statistics, normalization, metadata["activation"])
     features, *_, classes = model.sizes
