@@ -241,8 +241,8 @@ def test_a_run_named_like_markup_or_no_text_is_harmless(run, name):
 
 def test_every_text_of_the_record_and_the_model_is_escaped(run):
     names = (EVIL, "<!-- & \ud800", "b")
-    model = load_model(run / "model.safetensors")
-    save_model(run / "model.safetensors", replace(model, columns=Columns(classes=names)))
+    path = run / "model.safetensors"
+    save_model(path, replace(load_model(path), columns=Columns(classes=names)))
     record, harmless = record_of(run), {element.name for element in parsed(write_report(run)).all()}
     texts = ("started", "ended", "device_requested", "device_used", "device_reason")
     rewrite(

@@ -1,7 +1,5 @@
 """The page about Python prints what it says, and its few lines read a model file into PyTorch."""
 
-import contextlib
-import io
 import re
 from pathlib import Path
 
@@ -24,14 +22,12 @@ def blocks():
     return pairs
 
 
-def test_the_page_prints_what_it_says(tmp_path, monkeypatch):
+def test_the_page_prints_what_it_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}
     for code, expected in blocks():
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(code, names)  # noqa: S102
-        assert printed.getvalue() == expected, code
+        exec(code, names)  # noqa: S102
+        assert capsys.readouterr().out == expected, code
 
 
 NETWORKS = {
