@@ -161,8 +161,8 @@ def load_model(path: Path) -> SavedModel:
             raise DataError.at(path, problem)
         tensors = read_arrays(path, file, names)
     for name, array in tensors.items():
-        lowest = 0.0 if name.endswith(".running_var") else -np.inf
-        if bad := np.count_nonzero(~(np.isfinite(array) & (array >= lowest))):
+        allowed = np.where(array < 0, np.nan, array) if name.endswith(".running_var") else array
+        if bad := array.size - np.count_nonzero(np.isfinite(allowed)):
             problem = f"{name}: {bad} of its {array.size} numbers are NaN, infinite or negative variances"
             raise DataError.at(path, problem)
     try:
