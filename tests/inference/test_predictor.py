@@ -8,6 +8,7 @@ from saved_models import saved_model
 from xpnet.backends.resolve import make
 from xpnet.errors import DataError
 from xpnet.inference.predictor import Predictor
+from xpnet.storage.model_file import TENSORS
 
 FEATURES, HIDDEN, CLASSES = 12, 7, 5
 
@@ -43,8 +44,7 @@ def formula(saved, x):
     return ACTIVATIONS[saved.activation](z) @ second["weight"].T + second["bias"]
 
 
-NAMES = ("weight", "bias", "running_mean", "running_var")
-NORM = dict(zip(NAMES, np.random.default_rng(1).uniform(0.5, 1.5, (4, HIDDEN)), strict=True))
+NORM = dict(zip(TENSORS["norms"], np.random.default_rng(1).uniform(0.5, 1.5, (4, HIDDEN)), strict=True))
 SHIFTS, SCALES = np.linspace(100, 150, FEATURES), np.linspace(0.01, 0.02, FEATURES)
 VARIANTS = {
     **{name: {"activation": name} for name in ACTIVATIONS},
@@ -53,10 +53,8 @@ VARIANTS = {
     "standardized": {"normalize": "standardize", "normalization": {"shift": SHIFTS, "scale": SCALES}},
     "raw": {"normalize": "none"},
 }
-
-
+# Of the largest logit. The reproducible arithmetic rounds what it multiplies to a grid.
 TOLERANCE = {"native": 1e-13, "reproducible": 1e-6}
-"""Of the largest logit. The reproducible arithmetic rounds what it multiplies to a grid."""
 
 
 @pytest.mark.parametrize("arithmetic", TOLERANCE)
