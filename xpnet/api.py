@@ -114,7 +114,7 @@ class Model:
         DataError
             The rows are not numbers, or do not have the network's features.
         """
-        numbers = self.predictor.predict(self._to_features(X))
+        numbers: NDArray[np.int64] = self.logits(X).argmax(axis=1)
         return numbers if self.class_names is None else np.array(self.class_names)[numbers]
 
     def predict_proba(self, X: object) -> NDArray[np.floating]:
@@ -122,11 +122,11 @@ class Model:
 
         float64 in reproducible arithmetic, else of the dtype of the parameters.
         """
-        return self.predictor.probabilities(self._to_features(X))
+        return self.predictor.outputs(self._to_features(X))[1]
 
     def logits(self, X: object) -> NDArray[np.floating]:
         """Return the logits, the inputs of the softmax, (m, classes); dtype and errors as `predict_proba`."""
-        return self.predictor.logits(self._to_features(X))
+        return self.predictor.outputs(self._to_features(X))[0]
 
     def evaluate(self, X: object, y: object) -> Evaluation:
         """Return metrics on rows (m, features) with labels (m,); the loss is the cross-entropy.

@@ -12,9 +12,9 @@ import pytest
 from networks import pixels
 from saved_models import saved_model
 
+import xpnet
 from xpnet import train
 from xpnet.__main__ import main
-from xpnet.inference.predictor import Predictor
 from xpnet.storage.model_file import save_model
 
 FEATURES, CLASSES = 16, 4
@@ -104,7 +104,7 @@ def test_backend_and_arithmetic_are_those_that_the_flags_name(capsys):
 def test_a_model_file_is_evaluated_by_its_cross_entropy(capsys):
     path, test = Path("runs/squared/model.safetensors"), np.load("data.npz")
     result = metrics_of(capsys, path, "--data", "data.npz")
-    probabilities = Predictor.load(path, device="cpu").probabilities(test["x_test"])
+    probabilities = xpnet.load(path, device="cpu").predict_proba(test["x_test"])
     right = probabilities[np.arange(len(probabilities)), test["y_test"]]
     assert result["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-9)
     assert result["loss_name"] == "cross-entropy"
@@ -170,7 +170,7 @@ def test_the_predictions_of_each_sample_are_written_exactly(capsys, tmp_path):
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
     assert header == ["index", "label", "predicted", "probability", "p0", "p1", "p2", "p3"]
-    expected = Predictor.load(Path(RUN), device="cpu").probabilities(test["x_test"])
+    expected = xpnet.load(RUN, device="cpu").predict_proba(test["x_test"])
     labels = zip(range(1500), test["y_test"], expected.argmax(axis=1), strict=True)
     assert [tuple(map(int, row[:3])) for row in rows] == list(labels)
     np.testing.assert_array_equal(np.array([row[4:] for row in rows], np.float32), expected, strict=True)

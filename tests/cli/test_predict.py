@@ -15,11 +15,11 @@ from networks import pixels
 from PIL import Image, ImageDraw
 from saved_models import saved_model
 
+import xpnet
 from xpnet import train
 from xpnet.__main__ import main
 from xpnet.data import datasets
 from xpnet.data.pictures import read_digit
-from xpnet.inference.predictor import Predictor
 from xpnet.storage.model_file import save_model
 
 RUN = Path("runs/small")
@@ -86,7 +86,7 @@ def predictions(capsys, *words):
 
 
 def probabilities_of(model, x):
-    return Predictor.load(model, device="cpu").probabilities(x).tolist()
+    return xpnet.load(model, device="cpu").predict_proba(x).tolist()
 
 
 def test_without_a_run_it_is_the_newest_if_there_is_one(capsys, tmp_path, monkeypatch):
@@ -161,7 +161,7 @@ def test_digits_are_found_as_well_as_plain_test_images(capsys, tmp_path):
         large = Image.fromarray(255 - sheet).resize((250, 300), Image.Resampling.BILINEAR)
         large.save(tmp_path / f"{index:03}.png")
     results = predictions(capsys, tmp_path / "mnist", *sorted(tmp_path.glob("*.png")))
-    plain = Predictor.load(tmp_path / "mnist", device="cpu").predict(x)
+    plain = xpnet.load(tmp_path / "mnist", device="cpu").predict(x)
     assert np.mean([result["predicted"] for result in results] == y) >= np.mean(plain == y) - 0.03
 
 

@@ -12,8 +12,8 @@ from xpnet.cli import tables
 from xpnet.cli.tables import Cell, Column, format_metric, format_value, print_pairs, style_text
 from xpnet.config import TrainConfig, to_json
 from xpnet.errors import ConfigError
+from xpnet.report import BOOKKEEPING, format_command_line
 from xpnet.report.charts import select_evenly
-from xpnet.report.settings import BOOKKEEPING, format_command_line
 from xpnet.storage.find import FoundRun
 from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, is_number, read_json
 
