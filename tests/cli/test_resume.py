@@ -17,7 +17,7 @@ from networks import pixels
 
 import xpnet
 from xpnet import train
-from xpnet.storage.checkpoint import load_checkpoint, save_checkpoint
+from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
 from xpnet.storage.record import read_metrics, read_run
 from xpnet.training import callbacks
 
@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_is_named_with_a_remedy_that_helps(capsys):
     arrays, facts = load_checkpoint(CHECKPOINT)
     name = next(name for name in arrays if name.startswith("state.2."))
     del arrays[name]
-    save_checkpoint(CHECKPOINT, arrays, facts)
+    CHECKPOINT.write_bytes(encode_checkpoint(arrays, facts))
     line = complaint(capsys, "train", "--resume", RUN)
     assert line.startswith(f'{CHECKPOINT}: not a checkpoint of this training: "{name}": expected float64 of')
     assert line.endswith("got no such array: remove the file, and --resume starts from the first epoch")

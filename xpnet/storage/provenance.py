@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,20 +62,19 @@ def collect_environment() -> Environment:
 
 def _describe_commit(root: Path) -> dict[str, str | bool] | None:
     """Return commit and dirty flag of the git checkout `root`, None if it is none."""
-    git = shutil.which("git")
-    if git is None or not (root / ".git").exists():
+    if not (root / ".git").exists():
         return None
     # GIT_DIR of a hook would select another repository; --no-optional-locks and fsmonitor=false keep git
     # from taking locks and starting daemons.
     variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     words = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root), "describe", "--always")
-    command = [git, *words, "--dirty", "--abbrev=64", "--exclude=*"]
+    command = ["git", *words, "--dirty", "--abbrev=64", "--exclude=*"]
     null = subprocess.DEVNULL
     try:
         answer = subprocess.check_output(  # noqa: S603 - the arguments are constants and our own path
             command, env=variables, stdin=null, stderr=null, timeout=GIT_TIMEOUT
         )
-    except (OSError, subprocess.SubprocessError):  # such as in a repository without commits
+    except (OSError, subprocess.SubprocessError):  # no git, or a repository without commits
         return None
     commit, _, dirty = answer.decode(errors="replace").strip().partition("-")
     return {"commit": commit, "dirty": bool(dirty)}
