@@ -1,12 +1,10 @@
 """Locks between processes: one holder at a time, and none that has died."""
 
 import errno
-import os
 import subprocess
 import sys
 
 import pytest
-from filelock import FileLock
 
 from xpnet._lib.locks import Lock, is_locked
 
@@ -39,17 +37,11 @@ def test_a_lock_on_a_file_that_is_gone_or_another_one_removes_nothing(path):
     assert not path.exists()
 
 
-def test_whether_a_lock_is_held_is_told_without_making_removing_or_writing_the_file(path, monkeypatch):
-    pytest.importorskip("fcntl")
+def test_whether_a_lock_is_held_is_told_without_making_removing_or_writing_the_file(path):
     assert not is_locked(path)
     assert not path.exists()
     held = Lock.take(path)
-    assert is_locked(path)
-
-    def refuse(*_):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(FileLock, "acquire", refuse)
+    path.chmod(0o400)
     assert is_locked(path)
     held.release()
     path.touch()
@@ -102,10 +94,9 @@ def test_a_lock_and_that_of_version_0_1_0_exclude_each_other(path):
     held.release()
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_without_locks_in_the_file_system_everybody_has_one(path, monkeypatch, code):
+def test_without_locks_in_the_file_system_everybody_has_one(path, monkeypatch):
     def fail(*_):
-        raise OSError(code, os.strerror(code))
+        raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", fail)
     assert Lock.take(path) is not None

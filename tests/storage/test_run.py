@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+from filelock import FileLock
 
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import run
@@ -75,26 +76,26 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
     before = datetime.now(UTC).replace(microsecond=0)
     run = start(tmp_path / "new" / "runs")
     record = read_run(run.folder)
-    assert run.folder == tmp_path / "new" / "runs" / run.id
+    assert run.folder == tmp_path / "new" / "runs" / run.record["id"]
     assert record == run.record
     assert {key: record[key] for key in GIVEN} == GIVEN
     assert set(record) == set(get_type_hints(Record))
     assert (record["schema_version"], record["status"], record["resumed"]) == (1, "running", [])
     assert record["started"].endswith("+00:00")
-    named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", run.id)[1], "%Y%m%dT%H%M%S%z")
+    named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", run.record["id"])[1], "%Y%m%dT%H%M%S%z")
     assert before <= named <= datetime.fromisoformat(record["started"]) <= datetime.now(UTC)
     assert [record["ended"], record["metrics"], record["fingerprint"], record["error"]] == ([None] * 4)
     assert set(tree(run.folder)) == {".lock", "run.json"}
-    assert [path.name for path in run.folder.parent.iterdir()] == [run.id] == [record["id"]]
+    assert [path.name for path in run.folder.parent.iterdir()] == [run.record["id"]] == [record["id"]]
 
 
 def test_trainings_that_start_at_once_get_folders_of_their_own_but_one_a_name_or_a_run(tmp_path):
-    names = {run.id for run in winners(8, lambda: start(tmp_path / "unnamed"))}
+    names = {run.record["id"] for run in winners(8, lambda: start(tmp_path / "unnamed"))}
     assert len(names) == 8
     assert {path.name for path in (tmp_path / "unnamed").iterdir()} == names
-    assert [run.id for run in winners(6, lambda: start(tmp_path, "first try"))] == ["first try"]
+    assert [run.record["id"] for run in winners(6, lambda: start(tmp_path, "first try"))] == ["first try"]
     folder = stopped(tmp_path)
-    assert [run.id for run in winners(8, lambda: Run.reopen(folder))] == ["mine"]
+    assert [run.record["id"] for run in winners(8, lambda: Run.reopen(folder))] == ["mine"]
     assert {path.name for path in tmp_path.iterdir()} == {"unnamed", "first try", "mine"}
 
 
@@ -357,7 +358,7 @@ def test_a_renamed_run_of_an_older_version_has_its_new_name(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path / "other")
     run = Run.reopen(Path())
     run.resume(2)
-    assert (run.id, read_run(tmp_path / "other")["id"]) == ("other", "other")
+    assert (run.record["id"], read_run(tmp_path / "other")["id"]) == ("other", "other")
     assert len(read_run(tmp_path / "other")["resumed"]) == 1
 
 
@@ -403,6 +404,6 @@ def test_a_cut_that_fails_leaves_all_rows(tmp_path, monkeypatch):
 
 def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path, monkeypatch):
     folder = stopped(tmp_path)
-    monkeypatch.setattr(run.Lock, "take", fail_with(PermissionError(13, "Permission denied")))
-    with pytest.raises(ConfigError, match=r"mine: cannot be written \(Permission denied\): free some"):
+    monkeypatch.setattr(FileLock, "acquire", fail_with(PermissionError(13, "Permission denied")))
+    with pytest.raises(ConfigError, match=r"mine/.lock: cannot be written \(Permission denied\): free some"):
         Run.reopen(folder)

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
     from xpnet.inference.predictor import Evaluation, LoadedModel
 
-    Samples = tuple[str, NDArray[np.generic], NDArray[np.int32]]
-
 # The imports inside the functions load NumPy, which --help does not need.
 
 WIDEST = 30
 """The largest number of classes for which the confusion matrix is printed."""
+
+HEADINGS = ("class", "precision", "recall", "F1", "support")
+"""The columns of the table of metrics by class."""
 
 DESCRIPTION = "Evaluate a trained network on the test data of its training, or on other data."
 EPILOG = """\
@@ -74,7 +75,9 @@ def _build_parser() -> Parser:
     return parser
 
 
-def _load_samples(model: "LoadedModel", arguments: argparse.Namespace) -> "Samples":
+def _load_samples(
+    model: "LoadedModel", arguments: argparse.Namespace
+) -> "tuple[str, NDArray[np.generic], NDArray[np.int32]]":
     """Return the name of the data that the arguments select, x (m, features) and labels (m,).
 
     Raises
@@ -138,10 +141,9 @@ def _print_result(result: Mapping[str, Any], model: "LoadedModel") -> None:
     console.print(plain(f"{result['data']}: {result['samples']} {part} samples"))
     console.print(f"accuracy   {result['accuracy']:.4f}")
     console.print(f"loss       {result['loss']:.4f} (mean {result['loss_name']}{smoothed})\n")
-    keys = ("precision", "recall", "f1", "support")
     names = [str(metrics["class"]) for metrics in classes]
-    rows = [[str(row["class"]), *(format_metric(key, row[key]) for key in keys)] for row in classes]
-    print_table(console, make_columns(("class", "precision", "recall", "F1", "support"), rows))
+    rows = [[format_metric(key, metrics[key.lower()]) for key in HEADINGS] for metrics in classes]
+    print_table(console, make_columns(HEADINGS, rows))
     if confusion is None or len(classes) > WIDEST:
         console.print("\nThe confusion matrix is in --json, for up to 1,000 classes.")
     else:

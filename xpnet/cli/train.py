@@ -121,7 +121,7 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
         if runs[-1].record["status"] == "interrupted":
             return runs
     trials = [
-        {"run": run.id, "fingerprint": run.record["fingerprint"], "metrics": run.record["metrics"]}
+        {"run": run.record["id"], "fingerprint": run.record["fingerprint"], "metrics": run.record["metrics"]}
         for run in runs
     ]
     summary, lines = _select_best(trials) if len(rates) > 1 else _summarize_seeds(trials)

@@ -1,7 +1,9 @@
-"""Reading and checking of a run's record: run.json and metrics.jsonl."""
+"""The record of a run, run.json and metrics.jsonl: reading, checking, and the environment in it."""
 
 import json
 import os
+import platform
+import subprocess
 import sys
 from collections.abc import Mapping
 from inspect import formatannotation
@@ -10,7 +12,6 @@ from typing import Any, Literal, Required, TypedDict, TypeGuard, cast, get_args,
 
 from xpnet._lib.files import read_regular_file
 from xpnet.errors import DataError
-from xpnet.storage.provenance import Environment
 
 RECORD_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
@@ -25,6 +26,14 @@ RECORD_LIMIT, METRICS_LIMIT = 8 * 2**20, 256 * 2**20
 
 CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
 """The metrics of an epoch."""
+
+
+GIT_TIMEOUT = 2.0
+"""Seconds to wait for git; after that the record lacks the commit."""
+
+ARRAY_LIBRARIES = ("numpy", "cupy", "jax", "jaxlib", "torch")
+LIBRARIES = ("xpnet", *ARRAY_LIBRARIES, "pandas", "array_api_compat", "array_api_strict", "safetensors")
+"""Modules whose versions a record names if they are loaded."""
 
 
 class DataInfo(TypedDict, total=False):
@@ -63,6 +72,27 @@ class RunInfo(TypedDict):
     device_reason: str | None
     backend: str
     data: DataInfo
+
+
+class Environment(TypedDict):
+    """The environment of a run.
+
+    Attributes
+    ----------
+    python
+        Implementation and version.
+    platform
+        Operating system, its version and the processor.
+    versions
+        Versions of the loaded libraries, by module name.
+    git
+        commit (hexadecimal) and dirty (True if tracked files were changed); None outside a checkout.
+    """
+
+    python: str
+    platform: str
+    versions: dict[str, str]
+    git: dict[str, str | bool] | None
 
 
 class Outcome(TypedDict):
@@ -109,6 +139,38 @@ _ROW_KINDS: Mapping[str, object] = dict.fromkeys(("epoch", "seconds", *CURVES), 
 def is_number(value: object) -> TypeGuard[float]:
     """Return True if a JSON value is a number; booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def collect_environment() -> Environment:
+    """Return Python, platform, the versions of the loaded libraries and the git commit.
+
+    Loads no library and never raises.
+    """
+    versions = {name: getattr(sys.modules.get(name), "__version__", None) for name in LIBRARIES}
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "platform": platform.platform(),
+        "versions": {name: str(version) for name, version in versions.items() if version},
+        "git": _describe_commit(Path(__file__).resolve().parents[2]),
+    }
+
+
+def _describe_commit(root: Path) -> dict[str, str | bool] | None:
+    """Return commit and dirty flag of the git checkout `root`, None if it is none."""
+    if not (root / ".git").exists():
+        return None
+    # GIT_DIR of a hook would select another repository; --no-optional-locks and fsmonitor=false keep git
+    # from taking locks and starting daemons.
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    words = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root), "describe", "--always")
+    command = ["git", *words, "--dirty", "--abbrev=64", "--exclude=*"]
+    null = subprocess.DEVNULL
+    try:
+        answer = subprocess.check_output(command, env=variables, stdin=null, stderr=null, timeout=GIT_TIMEOUT)  # noqa: S603 - a constant command
+    except (OSError, subprocess.SubprocessError):  # no git, or a repository without commits
+        return None
+    commit, _, dirty = answer.decode(errors="replace").strip().partition("-")
+    return {"commit": commit, "dirty": bool(dirty)}
 
 
 def read_run(folder: Path) -> Record:

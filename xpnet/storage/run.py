@@ -21,8 +21,7 @@ from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.locks import Lock
 from xpnet.errors import ConfigError
 from xpnet.storage import record as records
-from xpnet.storage.provenance import collect_environment
-from xpnet.storage.record import Outcome, Record, RunInfo
+from xpnet.storage.record import Outcome, Record, RunInfo, collect_environment
 
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None}
 
@@ -40,11 +39,6 @@ class Run:
     """The current content of run.json."""
     _identity: tuple[int, int] | None
     _lock: Lock = field(repr=False)
-
-    @property
-    def id(self) -> str:
-        """The name of the run's folder."""
-        return self.record["id"]
 
     @property
     def checkpoint(self) -> Path:
@@ -207,10 +201,7 @@ def _read_resumable(folder: Path) -> Record:
 
 def _acquire_lock(folder: Path) -> Lock:
     """Lock a run's folder; raise ConfigError if another process holds the lock or it cannot be created."""
-    try:
-        lock = Lock.take(folder / records.LOCK_FILE)
-    except OSError as error:
-        raise make_write_error(folder, error) from error
+    lock = Lock.take(folder / records.LOCK_FILE)
     if lock is None:
         problem = "another process is working on this run: wait until it has ended"
         raise ConfigError.at(folder, problem)

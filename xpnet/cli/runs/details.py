@@ -102,8 +102,7 @@ def find_best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, s
         msg = "no run here has ended with results: train one first (xpnet train)"
         raise ConfigError(msg)
     names = list_metrics(ended)
-    if metric is None:
-        metric = "validation_accuracy" if "validation_accuracy" in names else "test_accuracy"
+    metric = metric or ("validation_accuracy" if "validation_accuracy" in names else "test_accuracy")
     _check_name("--metric", metric, names)
     candidates = [run for run in ended if metric in run.metrics]
     sign = -1 if higher_is_better(metric) else 1
@@ -342,12 +341,11 @@ def _format_metric_row(name: str, values: Sequence[float | None]) -> list[Cell]:
 
 
 def _format_verdict(comparison: Mapping[str, Any], names: Sequence[str]) -> str:
-    agree = comparison["fingerprints_agree"]
-    if agree:
+    if comparison["fingerprints_agree"]:
         return "fingerprints agree: the parameters are the same, bit for bit"
     groups: dict[str, list[str]] = {}
     for fingerprint, name in zip(comparison["fingerprints"], names, strict=True):
         groups.setdefault(fingerprint or "none", []).append(name)
     parts = [f"{plain(digest)[:FINGERPRINT_DIGITS]} {', '.join(group)}" for digest, group in groups.items()]
-    start = "fingerprints differ" if agree is False else "not every run has a fingerprint"
+    start = "not every run has a fingerprint" if "none" in groups else "fingerprints differ"
     return f"{start}: {'; '.join(parts)}"
