@@ -115,8 +115,7 @@ def test_a_model_file_alone_is_evaluated_on_the_bundled_mnist(capsys, tmp_path):
     layers = [{"weight": np.zeros((10, 784)), "bias": (np.arange(10) == 7).astype(float)}]
     save_model(tmp_path / "sevens.safetensors", saved_model(layers))
     result = metrics_of(capsys, tmp_path / "sevens.safetensors")
-    assert (result["data"], result["split"], result["samples"]) == ("mnist", "test", 10000)
-    assert result["accuracy"] == 0.1028  # the share of sevens
+    assert (result["data"], result["samples"], result["accuracy"]) == ("mnist", 10000, 0.1028)
 
 
 def test_a_data_set_and_a_single_file_of_its_test_samples_give_the_same(capsys, tmp_path):
@@ -153,13 +152,12 @@ def test_the_tables_are_printed_in_plain_text(capsys, copied):
     assert "(mean cross-entropy, label smoothing 0.1)" in out
 
 
-@pytest.mark.parametrize(("classes", "shape"), [(31, (31, 31)), (1001, ())])
-def test_many_classes_have_their_matrix_in_the_json_alone_or_none(capsys, tmp_path, classes, shape):
-    layers = [{"weight": np.zeros((classes, FEATURES)), "bias": np.zeros(classes)}]
-    words = (tmp_path / "wide.safetensors", "--data", "data.npz")
-    save_model(words[0], saved_model(layers))
-    assert np.shape(metrics_of(capsys, *words)["confusion"]) == shape
-    if shape:
+def test_many_classes_have_their_matrix_in_the_json_alone_or_none(capsys, tmp_path):
+    for classes, shape in ((31, (31, 31)), (1001, ())):
+        layers = [{"weight": np.zeros((classes, FEATURES)), "bias": np.zeros(classes)}]
+        words = (tmp_path / f"{classes}.safetensors", "--data", "data.npz")
+        save_model(words[0], saved_model(layers))
+        assert np.shape(metrics_of(capsys, *words)["confusion"]) == shape
         note = "The confusion matrix is in --json, for up to 1,000 classes."
         assert printed(capsys, *words).endswith(f"\n{note}\n")
 
@@ -187,18 +185,19 @@ def files(folder):
 
 
 OTHER_MODEL, OTHER_DATA = "runs/smoothed/model.safetensors", {"name": "x", "sha256": "0" * 64}
-DAMAGE = {
-    "truncated record": (lambda run: (run / "run.json").write_text('{"id": '), "not a run record"),
-    "truncated model": (lambda run: (run / "model.safetensors").write_bytes(b"\x80"), "not a complete .saf"),
-    "running": (lambda run: change_record(run, status="running"), "is still running, or was killed: wait"),
-    "failed": (lambda run: change_record(run, status="failed"), "holds no trained network, as the training"),
-    "another model": (lambda run: shutil.copy(OTHER_MODEL, run), "its model has the fingerprint"),
-    "no fingerprint": (lambda run: change_record(run, fingerprint=None), "run.json says none"),
-    "other data": (lambda run: change_record(run, data=OTHER_DATA), "is no longer what"),
-}
 
 
-@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "model.safetensors").write_bytes(b"\x80"), "not a complete .saf"),
+        (lambda run: change_record(run, status="running"), "is still running, or was killed: wait"),
+        (lambda run: change_record(run, status="failed"), "holds no trained network, as the training"),
+        (lambda run: shutil.copy(OTHER_MODEL, run), "its model has the fingerprint"),
+        (lambda run: change_record(run, fingerprint=None), "run.json says none"),
+        (lambda run: change_record(run, data=OTHER_DATA), "is no longer what"),
+    ],
+)
 def test_a_damaged_run_is_one_line_and_nothing_changes(capsys, copied, tmp_path, damage, message):
     damage(copied)
     before = files(tmp_path)
@@ -220,7 +219,6 @@ X = np.zeros((3, FEATURES), np.uint8)
         ({"x": X}, "has no labels to compare with"),
         ({"x": X, "y": [0]}, "they must be as many"),
         ({"a": X, "b": [0]}, "expected x_test, or x, or a single array (found: a, b)"),
-        ({"x": X + 1e300, "y": [0, 1, 2]}, "the network's outputs are not all finite"),
     ],
 )
 def test_data_that_do_not_fit_are_one_line(capsys, tmp_path, arrays, message):
@@ -231,7 +229,6 @@ def test_data_that_do_not_fit_are_one_line(capsys, tmp_path, arrays, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((RUN, "--split", "both"), "argument --split: invalid choice: 'both'"),
         (("runs/absent",), "runs/absent: no such file or folder: expected the folder of a run"),
         ((RUN, "--data", "absent"), "absent: no such file or folder"),
         ((RUN, "--test-data", "a.csv"), "--test-data a.csv: goes with --data TRAIN.csv"),

@@ -51,11 +51,10 @@ def test_a_training_goes_on_to_its_end(command, code, error):
     assert Path("runs/run/model.safetensors").exists()
 
 
-@pytest.mark.parametrize("words", ["--help", "runs --help", "train --print-config"])
-def test_every_other_command_says_it_in_one_line_too(words):
-    assert shell(f"{{xpnet}} {words} > /dev/full")[1] == FULL
-    assert shell(f"{{xpnet}} {words} >&-") == (0, "")
-    assert shell(f"{{xpnet}} {words} | true; {BROKEN}") == (0, "")
+def test_every_other_command_says_it_in_one_line_too():
+    assert shell("{xpnet} runs --help > /dev/full")[1] == FULL
+    assert shell("{xpnet} --help >&-") == (0, "")
+    assert shell(f"{{xpnet}} train --print-config | true; {BROKEN}") == (0, "")
 
 
 def test_no_file_takes_the_descriptor_of_a_closed_stream():

@@ -115,7 +115,7 @@ def tree(folder):
     }
 
 
-def test_a_list_has_a_line_for_each_run_in_the_order_of_their_start(capsys):
+def test_a_list_has_a_line_for_each_run_in_the_order_of_their_start_and_a_column_for_what_a_run_has(capsys):
     make("second-by-name", hidden=(7, 5))
     make("first-by-name", status="interrupted", fingerprint="b", dtype="float64")
     out = printed(capsys, "list")
@@ -125,16 +125,11 @@ def test_a_list_has_a_line_for_each_run_in_the_order_of_their_start(capsys):
         "first-by-name interrupted 3-10-2 native float64 numpy 5 1.2 0.9000 0.8000 bbbbbbbbbbbb",
     ]
     assert not any(line.endswith(" ") for line in out.splitlines())
-
-
-def test_a_metric_has_a_column_where_a_run_has_it_and_the_list_shows_or_is_sorted_by_it(capsys):
-    make("without")
+    assert column(printed(capsys, "list", "--sort", "test_loss"), -1)[:2] == ["test_loss", "0.5000"]
     make("with", metrics={"validation_accuracy": 0.7})
     heading, *lines = printed(capsys, "list").splitlines()
-    column_start = heading.index("valid acc")
-    assert [line[column_start : column_start + 9].strip() for line in lines] == ["-", "0.7000"]
-    heading, line, _ = printed(capsys, "list", "--sort", "test_loss").splitlines()
-    assert (heading.split()[-1], line.split()[-1]) == ("test_loss", "0.5000")
+    start = heading.index("valid acc")
+    assert [line[start : start + 9].strip() for line in lines] == ["-", "-", "0.7000"]
 
 
 @not_on_windows
@@ -280,23 +275,23 @@ def test_a_record_that_says_little_or_much_is_shown_as_far_as_it_goes(capsys, ch
             printed(capsys, *words, form)
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [(b"no\n{}\n", "line 1: expected"), (b"x" * 1001, "has 1001 bytes, more than 1000")],
-)
-def test_a_damaged_history_is_refused(capsys, monkeypatch, content, reason):
-    monkeypatch.setattr("xpnet.storage.record.METRICS_LIMIT", 1000)
-    (make("a") / "metrics.jsonl").write_bytes(content)
-    assert complaint(capsys, "show", "a").startswith(f"runs/a/metrics.jsonl: {reason}")
+def test_a_history_that_is_damaged_or_too_large_is_refused(capsys, monkeypatch):
+    path = make("a") / "metrics.jsonl"
+    path.write_bytes(b"no\n{}\n")
+    assert complaint(capsys, "show", "a").startswith(f"{path}: line 1: expected")
+    monkeypatch.setattr("xpnet.storage.record.METRICS_LIMIT", 5)
+    assert complaint(capsys, "show", "a").startswith(f"{path}: has 6 bytes, more than 5")
 
 
 EVIL = "\x1b]0;owned\x07\x1b[31mred\x9b2J\x7f\r\n\u202e[bold]b"
 ESCAPED = r"\x1b]0;owned\x07\x1b[31mred\x9b2J\x7f\r\n\u202e[bold]b"
 
 
-@pytest.fixture
-def evil_run():
-    """A run with control characters wherever text can be, its name among them, beside a good one."""
+SORTED, COMPARED, BEST = ("list", "--sort", EVIL), ("compare", "good", EVIL), ("best", "--metric", EVIL)
+
+
+@not_on_windows
+def test_control_characters_never_reach_the_terminal(capsys):
     folder, evil = make("evil"), {EVIL: EVIL}
     (folder / "metrics.jsonl").write_text(json.dumps({"epoch": 1, EVIL: 2.0}) + "\n")
     texts = ("id", "started", "ended", "backend", "device_used", "device_reason", "error", "python")
@@ -305,28 +300,14 @@ def evil_run():
     changes |= {"config": {**read_run(folder)["config"], **evil, "arithmetic": EVIL}, "versions": evil}
     edit(folder, **changes, metrics={**METRICS, EVIL: 0.5, EVIL + "s": [0.5]})
     make("good")
-    return folder.rename(RUNS / EVIL)
-
-
-SORTED, COMPARED, BEST = ("list", "--sort", EVIL), ("compare", "good", EVIL), ("best", "--metric", EVIL)
-
-
-@not_on_windows
-@pytest.mark.parametrize(
-    "words", [("list",), SORTED, ("show", EVIL), (*COMPARED, "--all"), BEST], ids=lambda words: words[0]
-)
-@pytest.mark.usefixtures("evil_run")
-def test_control_characters_never_reach_the_terminal(capsys, words):
-    for form in ([], ["--json"], ["--csv"]):
-        out = printed(capsys, *words, *form)
-        assert all(line.isprintable() for line in out.split("\n"))
-        assert "owned" in out
-        assert form == ["--json"] or ESCAPED[:20] in out
-
-
-@not_on_windows
-def test_control_characters_never_reach_the_terminal_in_messages_and_notes(capsys, evil_run):
-    (evil_run / "run.json").write_text("damaged")
+    folder = folder.rename(RUNS / EVIL)
+    for words in (["list"], SORTED, ("show", EVIL), (*COMPARED, "--all"), BEST):
+        for form in ([], ["--json"], ["--csv"]):
+            out = printed(capsys, *words, *form)
+            assert all(line.isprintable() for line in out.split("\n"))
+            assert "owned" in out
+            assert form == ["--json"] or ESCAPED[:20] in out
+    (folder / "run.json").write_text("damaged")
     unknown = [("show", f"no {EVIL}"), ("list", EVIL), (EVIL,), ("list", f"--{EVIL}")]
     for words in [("list",), SORTED, ("show", EVIL), COMPARED, BEST, *unknown]:
         assert xpnet(["runs", *words]) == (0 if words == ("list",) else 2)
@@ -375,21 +356,15 @@ evaluate xpnet evaluate runs/a""".strip().splitlines():
     assert "--resume" not in out
 
 
-def test_runs_are_named_by_their_id_or_their_folder(capsys, tmp_path):
-    make("a", RUNS / "five")
-    for name in ("five/a", "./runs/five/a/"):
-        assert printed(capsys, "show", name).startswith("five/a\n")
-    folder = make("a", tmp_path / "elsewhere")
-    assert printed(capsys, "show", folder).startswith(f"{folder}\n")
-    assert printed(capsys, "show", "a", "--out", "elsewhere").startswith("a\n")
-
-
-def test_show_without_a_name_shows_the_newest(capsys):
+def test_a_run_is_named_by_its_id_or_its_folder_or_is_the_newest(capsys):
     for folder, name, year in (("", "b", 2030), ("trials", "seed-0", 2031), ("", "a", 2029)):
         edit(make(name, Path("elsewhere", folder)), started=f"{year}-01-01T00:00:00.000+00:00")
     output, note = printed_with_note(capsys, "show", "--out", "elsewhere", "--json")
     assert note == "no RUN given: using the newest, elsewhere/trials/seed-0"
     assert output == printed(capsys, "show", "trials/seed-0", "--out", "elsewhere", "--json")
+    for name in ("trials/seed-0", "./elsewhere/trials/seed-0/"):
+        assert printed(capsys, "show", name, "--out", "elsewhere").startswith("trials/seed-0\n")
+    assert printed(capsys, "show", "elsewhere/b").startswith("elsewhere/b\n")
 
 
 def test_the_newest_trained_run_has_ended_and_has_a_model(capsys):
@@ -416,23 +391,19 @@ def test_show_json_is_the_record_with_the_history_and_csv_the_history(capsys):
     assert printed(capsys, "show", "a", "--csv") == "epoch,train_loss,seconds\n0,3.0,0.0\n5,0.5,1.25\n"
 
 
-def test_a_long_history_is_shown_in_forty_lines_with_both_ends(capsys):
-    run = start("long")
+def test_a_failed_run_is_shown_with_its_error_forty_lines_of_a_long_history_and_the_command_to_go_on(capsys):
+    run = start("my run")
     for epoch in range(100):
         run.log({"epoch": epoch})
-    run.finish("completed", metrics=METRICS)
-    title, _, *rest = printed(capsys, "show", "long").partition("history")[2].splitlines()
+    run.finish("failed", error="no more space")
+    record, _, history = printed(capsys, "show", "my run").partition("history")
+    assert "  error                   no more space\n" in record
+    title, _, *rest = history.splitlines()
     epochs = [int(line) for line in rest[: rest.index("")]]
     assert title == " (40 of 100 lines; --csv gives all)"
     assert len(epochs) == details.LINES == len(set(epochs))
     assert (epochs[0], epochs[-1]) == (0, 99)
-
-
-def test_a_run_that_can_go_on_is_shown_with_the_command_for_it(capsys):
-    start("my run").finish("failed", error="no more space")
-    out = printed(capsys, "show", "my run")
-    assert "xpnet train --resume 'runs/my run'\n" in out
-    assert "  error                   no more space\n" in out
+    assert rest[-1].split(maxsplit=1) == ["resume", "xpnet train --resume 'runs/my run'"]
 
 
 def test_trials_are_shown_with_their_summary(capsys):
@@ -472,19 +443,14 @@ def test_compare_shows_the_settings_that_differ_and_the_metrics(capsys):
     assert verdict == "fingerprints agree: the parameters are the same, bit for bit\n"
 
 
-def test_compare_all_shows_what_is_equal_too_and_marks_what_differs(capsys):
+def test_compare_all_shows_what_is_equal_too_and_marks_what_differs_and_the_best(capsys):
     make("a", learning_rate=0.1)
-    make("b", learning_rate=0.2)
+    make("b", learning_rate=0.2, metrics={"test_accuracy": 0.5, "test_loss": 0.4})
     edit(RUNS / "b", backend="torch")
     lines = squeezed(printed(capsys, "compare", "a", "b", "--all"))
     marked = {"* learning_rate 0.1 0.2", "* name a b", "* backend numpy torch"}
     assert {"optimizer sgd sgd", "device cpu cpu"} | marked <= set(lines)
     assert {line.removeprefix("* ").split()[0] for line in lines if line} >= set(to_json(TrainConfig()))
-
-
-def test_compare_highlights_on_a_terminal():
-    make("a", learning_rate=0.1)
-    make("b", learning_rate=0.2, metrics={"test_accuracy": 0.5, "test_loss": 0.4})
     comparison = details.compare_runs(survey(RUNS).runs, everything=True)
     text = on_terminal(100, details.print_comparison, comparison, everything=True)
     assert re.search("\x1b\\[33m\\* learning_rate *\x1b\\[0m", text)

@@ -24,12 +24,7 @@ ARRAYS = {
     "step": np.array(7, np.int64),
     "mask": np.array([True, False]),
 }
-FACTS = {
-    "epoch": 3,
-    "best": 0.1 + 0.2,
-    "words": ["weiß\n\ud800", None, {"": [-0.0, 2**70, True]}],
-    "nan": math.nan,
-}
+FACTS = {"best": 0.1 + 0.2, "words": ["weiß\n\ud800", None, {"": [-0.0, 2**70, True]}], "nan": math.nan}
 
 
 def assert_equal(actual, expected):
@@ -109,13 +104,10 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         load_model(tmp_path / "s")
 
 
-WHOLE = {"format": "xpnet-snapshot", "format_version": "1", "facts": "{}"}
-
-
 def header(entries, body=b"", **metadata):
     """A file's content; the checksum is right if there are no arrays."""
-    whole = WHOLE | metadata
-    whole = {"checksum": f"{zlib.crc32(whole['facts'].encode()):08x}"} | whole
+    whole = {"format": "xpnet-snapshot", "format_version": "1", "facts": "{}"}
+    whole |= {"checksum": f"{zlib.crc32(b'{}'):08x}", **metadata}
     text = json.dumps({"__metadata__": whole, **entries}).encode()
     return struct.pack("<Q", len(text)) + text + body
 
@@ -131,7 +123,6 @@ def entry(dtype, shape, size):
         (header({"a": entry("BF16", [1], 2)}, b"12"), '"a": expected one of BOOL, .*, got BF16'),
         (header({"a": entry("I8", [1] * 100, 1)}, b"1"), '"a": cannot be read '),
         (header({"a": entry("I8", [2**62, 0], 0)}), '"a": cannot be read |damaged: '),
-        (header({"x\ny": entry("I8", [1], 1)}, b"1"), "damaged: .* checksum"),
         (header({}, checksum="00000001"), "damaged: its content is not what was written .the checksum diff"),
     ],
 )
