@@ -7,16 +7,10 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from folders import fail_with
 
 from xpnet._lib.files import read_regular_file, save, write_atomic
 from xpnet.errors import ConfigError, DataError
-
-
-def fail_with(error):
-    def fail(*_):
-        raise error
-
-    return fail
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")

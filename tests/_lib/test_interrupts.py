@@ -2,7 +2,7 @@
 
 import os
 import signal
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from ctrl_c import sigint
@@ -54,13 +54,9 @@ def test_another_handler_stays(handler):
 
 
 def test_outside_the_main_thread_nothing_is_put_off():
-    answers = []
-
-    def work():
+    def pressed():
         with defer_interrupts(lambda: None) as stop:
-            answers.append(stop())
+            return stop()
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert answers == [False]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(pressed).result() is False

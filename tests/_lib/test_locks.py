@@ -80,20 +80,6 @@ def test_a_lock_on_a_file_that_its_holder_has_just_removed_is_none(path, monkeyp
     assert Lock.take(path) is None
 
 
-def test_a_lock_and_that_of_version_0_1_0_exclude_each_other(path):
-    fcntl = pytest.importorskip("fcntl")
-    path.touch()
-    exclusive = fcntl.LOCK_EX | fcntl.LOCK_NB
-    with path.open("r+b") as file:
-        fcntl.flock(file, exclusive)
-        assert Lock.take(path) is None
-        assert is_locked(path)
-    held = Lock.take(path)
-    with path.open("r+b") as file, pytest.raises(BlockingIOError):
-        fcntl.flock(file, exclusive)
-    held.release()
-
-
 def test_without_locks_in_the_file_system_everybody_has_one(path, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOLCK, "No locks available")

@@ -134,28 +134,21 @@ def test_what_only_says_where_to_compute_and_what_to_write_may_change():
     assert Path(RUN, "report.html").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["runs/run", "--lr", "0.5"], "--learning-rate: runs/run was started with 0.01, got 0.5: leave it"),
-        (["runs/whole"], "runs/whole: is complete"),
-        (["nowhere"], "nowhere/run.json: cannot be read"),
-    ],
-)
-def test_what_cannot_go_on_is_refused_and_stays_as_it_is(capsys, words, message):
+def test_what_cannot_go_on_is_refused_and_stays_as_it_is(capsys):
     before = Path(RUN, "run.json").read_bytes()
-    assert message in complaint(capsys, "train", "--resume", *words)
-    assert Path(RUN, "run.json").read_bytes() == before
-
-
-def test_other_data_are_refused(capsys):
+    for message, *words in (
+        ("--learning-rate: runs/run was started with 0.01, got 0.5: leave it", RUN, "--lr", "0.5"),
+        ("runs/whole: is complete", "runs/whole"),
+        ("nowhere/run.json: cannot be read", "nowhere"),
+    ):
+        assert complaint(capsys, "train", "--resume", *words).startswith(message)
     with np.load("small.npz") as data:
         arrays = dict(data)
     arrays["x_train"][0, 0] ^= 1
     np.savez("small.npz", **arrays)
     line = complaint(capsys, "train", "--resume", RUN)
     assert line.startswith("--resume: runs/run was trained on other data: small with SHA-256")
-    assert read_run(RUN)["status"] == "interrupted"
+    assert Path(RUN, "run.json").read_bytes() == before
 
 
 def test_a_damaged_checkpoint_is_named_with_a_remedy_that_helps(capsys):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import commands
 import pytest
+from folders import tree
 
 from xpnet.__main__ import main as xpnet
 from xpnet._lib.text import plain
@@ -105,14 +106,6 @@ def plain_lines(text):
     lines = re.sub("\x1b\\[[0-9;]*m", "", text).splitlines()
     assert not any("\x1b" in line for line in lines)
     return lines
-
-
-def tree(folder):
-    """Every path below a folder, with its content and the time of its last change."""
-    return {
-        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
-        for path in sorted(folder.rglob("*"))
-    }
 
 
 def test_a_list_has_a_line_for_each_run_in_the_order_of_their_start_and_a_column_for_what_a_run_has(capsys):
@@ -431,9 +424,9 @@ def test_a_damaged_summary_is_refused(capsys, content):
     assert complaint(capsys, "show", "five").startswith(f"{summary}: damaged")
 
 
-def test_compare_shows_the_settings_that_differ_and_the_metrics(capsys):
-    make("a", learning_rate=0.1, optimizer="adam")
-    make("b", learning_rate=0.2, optimizer="adam", metrics={"best_epoch": 4, "test_accuracy": 0.5})
+def test_compare_shows_the_settings_that_differ_and_the_metrics_with_all_what_is_equal_too(capsys):
+    make("a", learning_rate=0.1)
+    make("b", learning_rate=0.2, metrics={"best_epoch": 4, "test_accuracy": 0.5, "test_loss": 0.4})
     settings, surroundings, metrics, verdict = printed(capsys, "compare", "a", "b").split("\n\n")
     assert squeezed(settings) == ["settings a b", "learning_rate 0.1 0.2"]
     assert surroundings == "surroundings: no difference"
@@ -441,11 +434,6 @@ def test_compare_shows_the_settings_that_differ_and_the_metrics(capsys):
     assert (heading, accuracy) == ("metrics a b", "test_accuracy 0.8000 0.5000")
     assert (seconds, best) == ("seconds 1.2 1.2", "best_epoch - 4")
     assert verdict == "fingerprints agree: the parameters are the same, bit for bit\n"
-
-
-def test_compare_all_shows_what_is_equal_too_and_marks_what_differs_and_the_best(capsys):
-    make("a", learning_rate=0.1)
-    make("b", learning_rate=0.2, metrics={"test_accuracy": 0.5, "test_loss": 0.4})
     edit(RUNS / "b", backend="torch")
     lines = squeezed(printed(capsys, "compare", "a", "b", "--all"))
     marked = {"* learning_rate 0.1 0.2", "* name a b", "* backend numpy torch"}
@@ -505,10 +493,14 @@ def test_compare_prints_json_and_csv_with_a_folder_of_trials_for_its_runs(capsys
     assert rows[-1] == ["fingerprint", "fingerprint", *[PRINTS["a"]] * 3]
 
 
-def test_best_is_chosen_by_validation_accuracy_where_there_is_one(capsys):
+def test_best_is_chosen_by_validation_accuracy_and_else_by_test_accuracy_with_a_note(capsys):
+    make("neither", status="interrupted")
+    out, note = printed_with_note(capsys, "best")
+    assert out.startswith("neither\nthe only run with test_accuracy\n")
+    assert "resume      xpnet train --resume runs/neither\n" in out
+    assert note.startswith("chosen by test_accuracy, ")
     make("test-says", metrics={"validation_accuracy": 0.6, "test_accuracy": 0.9})
     make("validation says", metrics={"validation_accuracy": 0.7, "test_accuracy": 0.5})
-    make("neither", metrics={"test_accuracy": 0.99})
     start("not ended").log({"epoch": 1, "validation_accuracy": 0.9})
     lines = printed(capsys, "best").splitlines()
     assert lines[:2] == ["validation says", "the best of 2 runs with validation_accuracy"]
@@ -519,15 +511,6 @@ def test_best_is_chosen_by_validation_accuracy_where_there_is_one(capsys):
         "predict     xpnet predict 'runs/validation says' IMAGE",
         "start from  xpnet train --init-from 'runs/validation says/model.safetensors'",
     ]
-
-
-def test_best_says_so_when_the_test_accuracy_has_to_decide(capsys):
-    make("a", status="interrupted")
-    out, note = printed_with_note(capsys, "best")
-    assert out.startswith("a\nthe only run with test_accuracy\n")
-    assert "resume      xpnet train --resume runs/a\n" in out
-    assert "evaluate    xpnet evaluate runs/a\n" in out
-    assert note.startswith("chosen by test_accuracy, ")
 
 
 def test_best_takes_any_metric_and_of_equal_runs_that_of_the_lower_loss_then_the_first(capsys):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import complaint, printed
+from safetensors.numpy import load_file, save_file
 
 import xpnet
 from xpnet.__main__ import main
@@ -148,12 +149,7 @@ def test_a_run_of_0_1_0_is_read_by_the_rule_it_was_made_with(tmp_path, monkeypat
 )
 def test_a_model_with_damaged_names_is_refused(flowers, columns):
     path = flowers / "run" / "model.safetensors"
-    content = path.read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header["__metadata__"]["columns"] = columns
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
+    save_file(load_file(path), path, {"columns": columns})
     message = "columns in the metadata: expected the names of 2 features and 2"
     with pytest.raises(xpnet.DataError, match=message):
         load_model(path)

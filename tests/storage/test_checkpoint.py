@@ -56,26 +56,19 @@ def test_the_bytes_depend_on_the_content_alone_and_other_tools_read_them():
     assert_equal(safetensors.numpy.load(content), ARRAYS)
 
 
-@pytest.mark.parametrize(
-    ("arrays", "facts", "error"),
-    [
-        ({"a": np.array([1j])}, {}, ValueError),
-        ({"__metadata__": np.zeros(1)}, {}, ValueError),
-        ({}, {"path": Path("x")}, TypeError),
-    ],
-)
-def test_what_the_file_cannot_hold_is_refused(arrays, facts, error):
-    with pytest.raises(error):
-        encode_checkpoint(arrays, facts)
+def test_what_the_file_cannot_hold_is_refused():
+    for name, array in (("a", np.array([1j])), ("__metadata__", np.zeros(1))):
+        with pytest.raises(ValueError, match="has no place in a"):
+            encode_checkpoint({name: array}, {})
 
 
 def refused(path):
     with pytest.raises(DataError) as caught:
         load_checkpoint(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message.removeprefix(f"{path}: ")
+    place, _, problem = str(caught.value).partition(": ")
+    assert place == str(path)
+    assert "\n" not in problem
+    return problem
 
 
 def test_every_changed_byte_and_every_truncation_is_noticed(tmp_path):

@@ -1,7 +1,6 @@
 """The record of a run: what it holds, and that nothing is lost or half-written."""
 
 import contextlib
-import itertools
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from typing import get_type_hints
 
 import pytest
 from filelock import FileLock
+from folders import fail_with, tree
 
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import run
@@ -42,21 +42,6 @@ def stopped(out, status="interrupted", name="mine"):
     run.write("checkpoint.safetensors", b"state")
     run.finish(status, metrics={"train_loss": 0.5}, fingerprint="cd", error="why")
     return run.folder
-
-
-def tree(folder):
-    """Return every path below a folder, with the content of the files."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }
-
-
-def fail_with(error):
-    def fail(*_, **__):
-        raise error
-
-    return fail
 
 
 def winners(count, work):
@@ -143,27 +128,22 @@ def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_
         shutil.rmtree(new.folder, ignore_errors=True)
 
 
-def failing_rename(number, error):
-    rename, calls = Path.rename, itertools.count(1)
+@pytest.mark.parametrize("error", [NO_SPACE, KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
+@pytest.mark.parametrize("step", ["write", ".replaced", ".starting"])
+def test_a_failed_start_leaves_the_old_run_and_nothing_else(tmp_path, monkeypatch, step, error):
+    stopped(tmp_path)
+    before, rename = tree(tmp_path), Path.rename
 
-    def patched(self, target):
-        if next(calls) == number:
+    def failing_rename(self, target):
+        if self.name.startswith(step) or target.name.startswith(step):
             raise error
         return rename(self, target)
 
-    return patched
-
-
-@pytest.mark.parametrize("error", [NO_SPACE, KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
-@pytest.mark.parametrize("step", ["write", "move aside", "move in"])
-def test_a_failed_start_leaves_the_old_run_and_nothing_else(tmp_path, monkeypatch, step, error):
-    stopped(tmp_path)
-    before = tree(tmp_path)
     with monkeypatch.context() as patch:
         if step == "write":
             patch.setattr(run, "write_atomic", fail_with(error))
         else:
-            patch.setattr(Path, "rename", failing_rename(1 if step == "move aside" else 2, error))
+            patch.setattr(Path, "rename", failing_rename)
         with pytest.raises((ConfigError, KeyboardInterrupt)):
             start(tmp_path, "mine", overwrite=True)
     assert tree(tmp_path) == before
@@ -174,7 +154,6 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     message = "--out: no run can be written in {} ({}): choose another folder"
     for out, name, reason in [
         ("file", None, "is a file"),
-        ("file/below", None, "Not a directory"),
         ("runs", "n" * 300, "File name too long"),
         ("runs", None, "No space left on device"),
     ]:
@@ -186,24 +165,24 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     assert set(tree(tmp_path)) == {"file", "runs"}
 
 
-def test_a_line_is_in_the_file_as_soon_as_it_is_logged_and_reads_back_exactly(tmp_path):
-    run, logged = start(tmp_path), []
-    odd = {'ß"\n\u2028\ud800': [None, True, {"": [-0.0, 2**70]}]}
-    for line in ({"epoch": 1, "loss": 0.1 + 0.2}, {}, odd):
+def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_exactly_but_with_null_for_nan(
+    tmp_path,
+):
+    run = start(tmp_path)
+    path, logged = run.folder / "metrics.jsonl", []
+    for line in ({"loss": 0.1 + 0.2}, {}, {'ß"\n\u2028\ud800': [None, True, {"": [-0.0, 2**70]}]}):
         run.log(line)
         logged.append(line)
-        assert repr(read_metrics(run.folder / "metrics.jsonl")) == repr(logged)
-
-
-def test_numbers_that_json_or_floats_lack_become_null(tmp_path):
-    run, huge = start(tmp_path), 10**400
+        assert repr(read_metrics(path)) == repr(logged)
     run.log({"loss": float("nan"), "deep": {"list": [1.0, (float("inf"),)]}})
+    assert path.read_text().splitlines()[-1] == '{"loss": null, "deep": {"list": [1.0, [null]]}}'
     run.finish("failed", metrics={"train_loss": -float("inf")})
-    line, path = (run.folder / "metrics.jsonl").read_text(), run.folder / "run.json"
-    assert line == '{"loss": null, "deep": {"list": [1.0, [null]]}}\n'
+    path = run.folder / "run.json"
     record = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert record["metrics"] == {"train_loss": None}
-    path.write_text(json.dumps({**record, "metrics": {"a": float("nan"), "b": huge, "c": [1, -huge]}}))
+    path.write_text(
+        json.dumps({**record, "metrics": {"a": float("nan"), "b": 10**400, "c": [1, -(10**400)]}})
+    )
     assert read_run(run.folder)["metrics"] == {"a": None, "b": None, "c": [1, None]}
 
 
@@ -263,19 +242,14 @@ def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
 
 def test_files_that_are_missing_are_refused_and_the_folder_stays_as_it_is(tmp_path):
     reason = r": cannot be read \(No such file or directory\): expected [^\n]*$"
-    (tmp_path / "photos").mkdir()
     for use in (read_run, Run.reopen):
-        for name in ("absent", "photos"):
-            with pytest.raises(DataError, match=rf"{name}/run\.json{reason}"):
-                use(tmp_path / name)
-    assert set(tree(tmp_path)) == {"photos"}
+        for folder in (tmp_path / "absent", tmp_path):
+            with pytest.raises(DataError, match=rf"{folder}/run\.json{reason}"):
+                use(folder)
+    assert not tree(tmp_path)
     path = tmp_path / "metrics.jsonl"
     path.symlink_to("absent")
     with pytest.raises(DataError, match=r"metrics\.jsonl" + reason):
-        read_metrics(path)
-    path.unlink()
-    os.mkfifo(path)
-    with pytest.raises(DataError, match="is not a regular file: expected a metrics"):
         read_metrics(path)
 
 
@@ -371,9 +345,7 @@ def test_a_renamed_run_of_an_older_version_has_its_new_name(tmp_path, monkeypatc
         (b'{"a": 1}\n{"a": "\xc3', 2, b'{"a": 1}\n', 1),
         (b'{"a": 1}\n\0\0\0', 2, b'{"a": 1}\n', 1),
         (b'{"a": 1}\nnonsense\n{"a": 3}\n', 1, b'{"a": 1}\n', 1),
-        (b"", 3, b"", 0),
         (None, 3, None, 0),
-        ('{"a": 1.0, "weiß": 1e-05}\n'.encode(), 1, '{"a": 1.0, "weiß": 1e-05}\n'.encode(), 1),
     ],
 )
 def test_rows_that_the_checkpoint_does_not_know_are_cut_off(tmp_path, content, rows, expected, kept):

@@ -107,8 +107,8 @@ def find_best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, s
     candidates = [run for run in ended if metric in run.metrics]
     sign = -1 if higher_is_better(metric) else 1
     loss = metric.replace("accuracy", "loss")
-    winner = min(candidates, key=lambda run: (sign * run.metrics[metric], run.metrics.get(loss, 0.0)))
-    return winner, metric, len(candidates)
+    best = min(candidates, key=lambda run: (sign * run.metrics[metric], run.metrics.get(loss, 0.0)))
+    return best, metric, len(candidates)
 
 
 def print_best(console: Console, run: FoundRun, metric: str, count: int) -> None:
