@@ -144,6 +144,7 @@ def test_a_list_has_the_runs_of_a_folder_and_those_three_levels_below_but_no_hid
 
 def test_lists_are_sorted_by_any_metric_best_accuracy_first_and_nothing_last(capsys):
     start("none").finish("failed")
+    assert "history" not in printed(capsys, "show", "none")
     make("low", metrics={"test_accuracy": 0.1, "test_loss": 0.2})
     make("high", metrics={"test_accuracy": 0.7, "test_loss": 0.9})
     for sort, order, reverse in (
@@ -401,6 +402,7 @@ def test_a_failed_run_is_shown_with_its_error_forty_lines_of_a_long_history_and_
 
 def test_trials_are_shown_with_their_summary(capsys):
     folder = make_trials(0, 1)
+    assert printed(capsys, "show", "five").startswith("runs/five\n\nid ")
     metrics = {"test_accuracy": {"mean": 0.8, "standard_deviation": 0.0125}}
     (folder / "summary.json").write_text(json.dumps({"over": "seeds", "figures": metrics, "trials": []}))
     out = printed(capsys, "show", "five")

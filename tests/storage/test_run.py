@@ -47,40 +47,42 @@ def stopped(out, status="interrupted", name="mine"):
 def winners(count, work):
     """The runs that the same work gives in so many threads at the same moment; the others are refused."""
 
-    def one(barrier):
+    barrier = threading.Barrier(count)
+
+    def one(_):
         barrier.wait()
         with contextlib.suppress(ConfigError):
             return work()
 
     with ThreadPoolExecutor(count) as pool:
-        barrier = threading.Barrier(count)
-        return [run for run in pool.map(one, [barrier] * count) if run is not None]
+        return [run for run in pool.map(one, range(count)) if run is not None]
 
 
 def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp_path):
     before = datetime.now(UTC).replace(microsecond=0)
     run = start(tmp_path / "new" / "runs")
     record = read_run(run.folder)
-    assert run.folder == tmp_path / "new" / "runs" / run.record["id"]
-    assert record == run.record
-    assert {key: record[key] for key in GIVEN} == GIVEN
+    assert record == run.record == record | GIVEN
     assert set(record) == set(get_type_hints(Record))
     assert (record["schema_version"], record["status"], record["resumed"]) == (1, "running", [])
     assert record["started"].endswith("+00:00")
     named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", run.record["id"])[1], "%Y%m%dT%H%M%S%z")
     assert before <= named <= datetime.fromisoformat(record["started"]) <= datetime.now(UTC)
-    assert [record["ended"], record["metrics"], record["fingerprint"], record["error"]] == ([None] * 4)
+    assert all(record[name] is None for name in ("ended", "metrics", "fingerprint", "error"))
     assert set(tree(run.folder)) == {".lock", "run.json"}
     assert [path.name for path in run.folder.parent.iterdir()] == [run.record["id"]] == [record["id"]]
 
 
-def test_trainings_that_start_at_once_get_folders_of_their_own_but_one_a_name_or_a_run(tmp_path):
+def test_trainings_that_start_at_once_get_folders_of_their_own_but_one_a_name_or_a_run(tmp_path, monkeypatch):
     names = {run.record["id"] for run in winners(8, lambda: start(tmp_path / "unnamed"))}
     assert len(names) == 8
     assert {path.name for path in (tmp_path / "unnamed").iterdir()} == names
     assert [run.record["id"] for run in winners(6, lambda: start(tmp_path, "first try"))] == ["first try"]
     folder = stopped(tmp_path)
     assert [run.record["id"] for run in winners(8, lambda: Run.reopen(folder))] == ["mine"]
+    monkeypatch.setattr(os.path, "lexists", lambda _: False)  # another takes the name after it was free
+    with pytest.raises(ConfigError, match="first try: exists already"):
+        start(tmp_path, "first try")
     assert {path.name for path in tmp_path.iterdir()} == {"unnamed", "first try", "mine"}
 
 
@@ -121,10 +123,8 @@ def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_
     new = start(tmp_path, "mine", overwrite=True)
     assert set(tree(tmp_path)) == {"mine", "mine/.lock", "mine/run.json"}
     for lost in (old, new):
-        writes = partial(lost.log, {}), partial(lost.write, "x", b""), partial(lost.finish, "failed")
-        refused(
-            "mine: was replaced or removed while this run was using it$", *writes, partial(lost.resume, 0)
-        )
+        writes = partial(lost.log, {}), partial(lost.finish, "failed"), partial(lost.resume, 0)
+        refused("mine: was replaced or removed while this run was using it$", *writes)
         shutil.rmtree(new.folder, ignore_errors=True)
 
 

@@ -142,7 +142,8 @@ def _print_result(result: Mapping[str, Any], model: "LoadedModel") -> None:
     console.print(f"accuracy   {result['accuracy']:.4f}")
     console.print(f"loss       {result['loss']:.4f} (mean {result['loss_name']}{smoothed})\n")
     names = [str(metrics["class"]) for metrics in classes]
-    rows = [[format_metric(key, metrics[key.lower()]) for key in HEADINGS] for metrics in classes]
+    cells = [[format_metric(key, metrics[key.lower()]) for key in HEADINGS[1:]] for metrics in classes]
+    rows = [[name, *row] for name, row in zip(names, cells, strict=True)]
     print_table(console, make_columns(HEADINGS, rows))
     if confusion is None or len(classes) > WIDEST:
         console.print("\nThe confusion matrix is in --json, for up to 1,000 classes.")

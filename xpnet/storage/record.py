@@ -132,7 +132,6 @@ class Record(RunInfo, Environment, Outcome):
 
 _KINDS = get_type_hints(Record) | {"data": dict[str, object], "id": object, "seed": object}
 """The types of the values in run.json."""
-_DATA_KINDS = {"name": str, "sha256": str}
 _ROW_KINDS: Mapping[str, object] = dict.fromkeys(("epoch", "seconds", *CURVES), float | None)
 
 
@@ -192,7 +191,7 @@ def read_run(folder: Path) -> Record:
         values.setdefault(name, None)
     _check_values(path, "", values, _KINDS)
     record = cast("Record", values)
-    _check_values(path, "data.", record["data"], _DATA_KINDS)
+    _check_values(path, "data.", record["data"], {"name": str, "sha256": str})
     if str(record["config"].get("data")).lower().endswith((".csv", ".csv.gz")):
         record["config"].setdefault("columns", "0.1.0")
     return record
