@@ -9,7 +9,7 @@ from pathlib import Path
 import commands
 import numpy as np
 import pytest
-from folders import tree
+from folders import change_record, tree
 from networks import pixels
 from saved_models import saved_model
 
@@ -66,11 +66,6 @@ def complaint(capsys, *words):
 
 def record(name):
     return json.loads(Path("runs", name, "run.json").read_text())
-
-
-def change_record(folder, **changes):
-    path = folder / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 @pytest.mark.parametrize("name", RUNS)

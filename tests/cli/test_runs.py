@@ -10,7 +10,7 @@ from pathlib import Path
 
 import commands
 import pytest
-from folders import tree
+from folders import change_record, tree
 
 from xpnet.__main__ import main as xpnet
 from xpnet._lib.text import plain
@@ -59,12 +59,6 @@ def make_trials(*seeds):
     for seed in seeds:
         make(f"seed-{seed}", RUNS / "five", seed=seed)
     return RUNS / "five"
-
-
-def edit(folder, **changes):
-    """Replace keys of a run.json."""
-    path = folder / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def printed(capsys, *words):
@@ -258,7 +252,7 @@ ODD = [
 
 @pytest.mark.parametrize("changes", ODD, ids=" ".join)
 def test_a_record_that_says_little_or_much_is_shown_as_far_as_it_goes(capsys, changes):
-    edit(make("odd"), **changes)
+    change_record(make("odd"), **changes)
     make("good")
     assert "odd" in column(printed(capsys, "list", "--sort", "test_accuracy"))
     assert "odd" in column(printed(capsys, "list", "--sort", "arithmetic"))
@@ -292,7 +286,7 @@ def test_control_characters_never_reach_the_terminal(capsys):
     changes = dict.fromkeys((*texts, "fingerprint"), EVIL) | {"command": [EVIL, EVIL], "resumed": [EVIL]}
     changes |= {"data": {**evil, "name": EVIL, "sha256": EVIL}, "git": {"commit": EVIL, "dirty": True}}
     changes |= {"config": {**read_run(folder)["config"], **evil, "arithmetic": EVIL}, "versions": evil}
-    edit(folder, **changes, metrics={**METRICS, EVIL: 0.5, EVIL + "s": [0.5]})
+    change_record(folder, **changes, metrics={**METRICS, EVIL: 0.5, EVIL + "s": [0.5]})
     make("good")
     folder = folder.rename(RUNS / EVIL)
     for words in (["list"], SORTED, ("show", EVIL), (*COMPARED, "--all"), BEST):
@@ -352,7 +346,7 @@ evaluate xpnet evaluate runs/a""".strip().splitlines():
 
 def test_a_run_is_named_by_its_id_or_its_folder_or_is_the_newest(capsys):
     for folder, name, year in (("", "b", 2030), ("trials", "seed-0", 2031), ("", "a", 2029)):
-        edit(make(name, Path("elsewhere", folder)), started=f"{year}-01-01T00:00:00.000+00:00")
+        change_record(make(name, Path("elsewhere", folder)), started=f"{year}-01-01T00:00:00.000+00:00")
     output, note = printed_with_note(capsys, "show", "--out", "elsewhere", "--json")
     assert note == "no RUN given: using the newest, elsewhere/trials/seed-0"
     assert output == printed(capsys, "show", "trials/seed-0", "--out", "elsewhere", "--json")
@@ -366,8 +360,8 @@ def test_the_newest_trained_run_has_ended_and_has_a_model(capsys):
         (make(name) / "model.safetensors").touch()
     assert find_newest_run().folder == RUNS / "damaged"
     (RUNS / "no model/model.safetensors").unlink()
-    edit(RUNS / "running", status="running")
-    edit(RUNS / "failed", status="failed")
+    change_record(RUNS / "running", status="running")
+    change_record(RUNS / "failed", status="failed")
     (RUNS / "damaged/run.json").write_text("{")
     capsys.readouterr()
     assert find_newest_run().folder == RUNS / "trained"
@@ -436,7 +430,7 @@ def test_compare_shows_the_settings_that_differ_and_the_metrics_with_all_what_is
     assert (heading, accuracy) == ("metrics a b", "test_accuracy 0.8000 0.5000")
     assert (seconds, best) == ("seconds 1.2 1.2", "best_epoch - 4")
     assert verdict == "fingerprints agree: the parameters are the same, bit for bit\n"
-    edit(RUNS / "b", backend="torch")
+    change_record(RUNS / "b", backend="torch")
     lines = squeezed(printed(capsys, "compare", "a", "b", "--all"))
     marked = {"* learning_rate 0.1 0.2", "* name a b", "* backend numpy torch"}
     assert {"optimizer sgd sgd", "device cpu cpu"} | marked <= set(lines)
@@ -463,7 +457,7 @@ def test_a_narrow_terminal_gets_several_tables():
 
 def test_compare_says_whether_the_fingerprints_agree(capsys):
     for number, fingerprint in enumerate("aba-"):
-        edit(make(f"run-{number}"), fingerprint=PRINTS.get(fingerprint))
+        change_record(make(f"run-{number}"), fingerprint=PRINTS.get(fingerprint))
     for names, verdict, agree in (
         (("run-0", "run-2"), "fingerprints agree: the parameters are the same, bit for bit", True),
         (
@@ -478,9 +472,9 @@ def test_compare_says_whether_the_fingerprints_agree(capsys):
 
 
 def test_compare_prints_json_and_csv_with_a_folder_of_trials_for_its_runs(capsys):
-    edit(make("a"), config={"seed": 0, "flag": True, "hidden": [10]})
-    edit(make_trials(0, 1) / "seed-1", config={"seed": 1, "flag": 1, "hidden": [4, 3]})
-    edit(RUNS / "five/seed-0", config={"seed": 0, "flag": True, "hidden": [10]})
+    change_record(make("a"), config={"seed": 0, "flag": True, "hidden": [10]})
+    change_record(make_trials(0, 1) / "seed-1", config={"seed": 1, "flag": 1, "hidden": [4, 3]})
+    change_record(RUNS / "five/seed-0", config={"seed": 0, "flag": True, "hidden": [10]})
     compared = printed_json(capsys, "compare", "a", "five")
     assert compared["runs"] == ["a", "five/seed-0", "five/seed-1"]
     settings = {"flag": [True, True, 1], "hidden": [[10], [10], [4, 3]]}

@@ -1,4 +1,6 @@
-"""The content of folders, and functions that fail."""
+"""The content of folders, changed records of runs, and functions that fail."""
+
+import json
 
 
 def tree(folder):
@@ -7,6 +9,12 @@ def tree(folder):
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
     }
+
+
+def change_record(folder, **changes):
+    """Replace keys of a run.json."""
+    path = folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def fail_with(error):

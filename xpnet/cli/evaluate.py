@@ -96,8 +96,7 @@ def _load_samples(
         table = test_data if split == "test" and test_data is not None else data
         rows = read_rows(table, model.features, model.predictor.model.columns)
         if rows.labels is None:
-            msg = f"{table}: has no labels to compare with: xpnet predict takes such files"
-            raise DataError(msg)
+            raise DataError.at(table, "has no labels to compare with: xpnet predict takes such files")
         return str(table), rows.x, rows.labels
     by_default, options = data is None and test_data is None, {}
     if by_default and model.config is not None:
@@ -105,8 +104,7 @@ def _load_samples(
     dataset = datasets.load(data, test_data, **options)
     if by_default and model.data_sha256 not in (None, datasets.digest(dataset)):
         remedy = "name it with --data to evaluate on it all the same"
-        msg = f"{dataset.name}: is no longer what {model.name} was trained on: {remedy}"
-        raise DataError(msg)
+        raise DataError.at(dataset.name, f"is no longer what {model.name} was trained on: {remedy}")
     return dataset.name, getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
 
 

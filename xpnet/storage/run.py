@@ -203,8 +203,7 @@ def _acquire_lock(folder: Path) -> Lock:
     """Lock a run's folder; raise ConfigError if another process holds the lock or it cannot be created."""
     lock = Lock.take(folder / records.LOCK_FILE)
     if lock is None:
-        problem = "another process is working on this run: wait until it has ended"
-        raise ConfigError.at(folder, problem)
+        raise ConfigError.at(folder, "another process is working on this run: wait until it has ended")
     return lock
 
 

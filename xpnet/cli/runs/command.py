@@ -146,12 +146,11 @@ def _read_runs(name: str, out: Path) -> tuple[Path, list[FoundRun]]:
     order = (path, inside) if os.path.lexists(path / RECORD_FILE) else (inside, path)
     folder = next(filter(Path.is_dir, order), None)
     if folder is None:
-        msg = f"{name}: no such run in {out}, and no such folder: xpnet runs list shows what there is"
-        raise DataError(msg)
+        problem = f"no such run in {out}, and no such folder: xpnet runs list shows what there is"
+        raise DataError.at(name, problem)
     if os.path.lexists(folder / RECORD_FILE):
         return folder, [read_found_run(folder, out)]
     runs = [replace(run, id=name_relative_to(run.folder, out)) for run in find_runs(folder)]
     if not runs:
-        msg = f"{folder}: no run in it: xpnet runs list shows those there are"
-        raise DataError(msg)
+        raise DataError.at(folder, "no run in it: xpnet runs list shows those there are")
     return folder, runs

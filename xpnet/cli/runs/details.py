@@ -145,8 +145,7 @@ def _check_name(flag: str, name: str, names: Sequence[str]) -> None:
     if name not in names:
         known = list(map(format_value, names))
         expected = f"{', '.join(known)}{did_you_mean(name, known)}"
-        msg = f"{flag}: no run has {format_value(name)!r}: expected one of {expected}"
-        raise ConfigError(msg)
+        raise ConfigError.at(flag, f"no run has {format_value(name)!r}: expected one of {expected}")
 
 
 def _format_cell(name: str, value: Any) -> Cell:
