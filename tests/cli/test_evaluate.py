@@ -17,6 +17,7 @@ from xpnet import train
 from xpnet.__main__ import main
 from xpnet.inference.predictor import Predictor
 from xpnet.storage.model_file import save_model
+from xpnet.storage.record import read_run
 
 FEATURES, CLASSES = 16, 4
 RUNS = {
@@ -64,13 +65,9 @@ def complaint(capsys, *words):
     return commands.complaint(capsys, "evaluate", "--device", "cpu", *words)
 
 
-def record(name):
-    return json.loads(Path("runs", name, "run.json").read_text())
-
-
 @pytest.mark.parametrize("name", RUNS)
 def test_on_its_own_data_a_run_has_the_metrics_of_its_record(capsys, name):
-    result, expected = metrics_of(capsys, f"runs/{name}"), record(name)["metrics"]
+    result, expected = metrics_of(capsys, f"runs/{name}"), read_run(Path("runs", name))["metrics"]
     assert result["accuracy"] == expected["test_accuracy"]
     precision = 0 if result["arithmetic"] == "reproducible" else 1e-6
     assert result["loss"] == pytest.approx(expected["test_loss"], rel=precision, abs=0)
@@ -83,7 +80,7 @@ def test_on_its_own_data_a_run_has_the_metrics_of_its_record(capsys, name):
 
 def test_without_a_run_it_is_the_newest_and_without_the_gpu_the_cpu(capsys, monkeypatch):
     monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
-    newest = max(RUNS, key=lambda name: record(name)["started"])
+    newest = max(RUNS, key=lambda name: read_run(Path("runs", name))["started"])
     assert main(["evaluate", "--json", "--device", "cuda"]) == 0
     out, err = capsys.readouterr()
     note, warning = err.splitlines()
@@ -94,7 +91,7 @@ def test_without_a_run_it_is_the_newest_and_without_the_gpu_the_cpu(capsys, monk
 
 @pytest.mark.needs("array-api-strict")
 def test_backend_and_arithmetic_are_those_that_the_flags_name(capsys):
-    expected = record("reproducible")["metrics"]["test_loss"]
+    expected = read_run(Path("runs/reproducible"))["metrics"]["test_loss"]
     result = metrics_of(capsys, "runs/reproducible", "--backend", "array-api-strict")
     assert (result["loss"], result["backend"]) == (expected, "array-api-strict")
     assert metrics_of(capsys, RUN, "--arithmetic", "reproducible")["arithmetic"] == "reproducible"

@@ -27,9 +27,9 @@ def small_data(tmp_path, monkeypatch):
 
 
 def shell(command):
-    """Exit code and standard error of ``xpnet``, in a shell command with {xpnet} in it."""
-    line = command.format(xpnet=f"{sys.executable} -m xpnet")
-    done = subprocess.run(["bash", "-c", line], stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    """Exit code and standard error of a shell command, in which {xpnet} stands for the command line's."""
+    words = ["bash", "-c", command.format(xpnet=f"{sys.executable} -m xpnet")]
+    done = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     return done.returncode, done.stderr
 
 

@@ -21,7 +21,6 @@ from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
 from xpnet.storage.record import read_metrics, read_run
 from xpnet.training import callbacks
 
-COMMAND = [sys.executable, "-m", "xpnet.train"]
 EPOCHS, STEPS = 5, 28  # in an epoch
 SETTINGS = [
     *("--data", "small.npz", "--hidden", "24", "--epochs", str(EPOCHS), "--batch-size", "16"),
@@ -78,7 +77,9 @@ def killed(words, checkpoint, wait):
             return checkpoint.stat().st_mtime_ns
 
     before = changed_at()
-    with subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "xpnet.train", *words], stdout=subprocess.DEVNULL
+    ) as process:
         while process.poll() is None and changed_at() == before:
             time.sleep(0.002)
         time.sleep(wait)
