@@ -27,7 +27,6 @@ RECORD_LIMIT, METRICS_LIMIT = 8 * 2**20, 256 * 2**20
 CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
 """The metrics of an epoch."""
 
-
 GIT_TIMEOUT = 2.0
 """Seconds to wait for git; after that the record lacks the commit."""
 
@@ -275,4 +274,4 @@ def _matches(value: object, kind: Any) -> bool:
         return isinstance(value, dict) and all(_matches(item, options[1]) for item in value.values())
     if options:
         return any(_matches(value, option) for option in options)
-    return is_number(value) if kind in (int, float) else isinstance(value, kind)
+    return is_number(value) if kind is float else isinstance(value, kind)
