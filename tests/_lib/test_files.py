@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from folders import fail_with
 
-from xpnet._lib.files import read_regular_file, save, write_atomic
-from xpnet.errors import ConfigError, DataError
+from xpnet._lib.files import read_regular_file, write_atomic
+from xpnet.errors import DataError
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")
@@ -48,13 +48,6 @@ def test_a_failure_keeps_the_old_content_and_leaves_nothing_behind(tmp_path, mon
         write_atomic(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_save_says_in_one_line_where_and_why_it_cannot_write(tmp_path):
-    with pytest.raises(ConfigError) as caught:
-        save(tmp_path / "absent" / "file", b"x")
-    reason = "(No such file or directory): free some space or choose another folder"
-    assert str(caught.value) == f"{tmp_path}/absent/file: cannot be written {reason}"
 
 
 def test_reads_a_regular_file_and_through_links_in_little_memory(tmp_path):

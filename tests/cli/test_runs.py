@@ -527,14 +527,11 @@ def test_best_takes_any_metric_and_of_equal_runs_that_of_the_lower_loss_then_the
     [
         (("fly",), "argument ACTION: invalid choice: 'fly'"),
         (("show", "--out", "absent"), "no run in absent: xpnet train makes one; or give RUN"),
-        (("show", "--out", "file"), "file: cannot be read (Not a directory): expected a folder"),
-        (("list", "--json", "--csv"), "argument --csv: not allowed with argument --json"),
-        (("list", "absent"), "absent: cannot be read (No such file or directory): expected a folder"),
+        (("list", "file"), "file: cannot be read (Not a directory): expected a folder"),
         (("list", "a\0b"), r"a\x00b: cannot be read (not a path): expected a folder"),
         (("show", "absent"), "absent: no such run in runs, and no such folder"),
         (("show", "empty"), "runs/empty: no run in it"),
         (("compare", "a"), "expected two runs or more to compare, got 1"),
-        (("compare", "a", "empty"), "runs/empty: no run in it"),
         (("best", "runs/empty"), "no run here has ended with results"),
     ],
 )

@@ -45,21 +45,17 @@ def flowers(trained, tmp_path, monkeypatch):
     return folder
 
 
-def test_the_model_and_the_record_keep_the_names(flowers):
-    columns = load_model(flowers / "run" / "model.safetensors").columns
-    assert (columns.features, columns.label) == (("petal", "sepal"), "kind")
-    assert columns.classes == ("iris", "rose")
-    assert columns.means is not None
-    data = read_run(flowers / "run")["data"]
-    assert (data["feature_names"], data["class_names"]) == (["petal", "sepal"], ["iris", "rose"])
-    assert (data["training_samples"], data["test_samples"]) == (45, 15)
-
-
-def test_training_says_what_it_reads_and_names_the_classes(flowers, capsys):
-    output = printed(capsys, *TRAIN, "--data", "flowers.csv", "--out", "next")
+def test_training_says_what_it_reads_and_model_and_record_keep_the_names(flowers, capsys):
+    output = printed(capsys, *TRAIN, "--data", "flowers.csv", "--out", ".", "--name", "next")
     assert "flowers.csv: 2 feature columns, label column 'kind', 2 classes\n" in output
     for name in ("iris", "rose"):
         assert f"  class {name}                accuracy 1.0000\n" in output
+    columns, data = load_model(flowers / "next/model.safetensors").columns, read_run(flowers / "next")["data"]
+    assert (columns.features, columns.label) == (("petal", "sepal"), "kind")
+    assert columns.classes == ("iris", "rose")
+    assert columns.means is not None
+    assert (data["feature_names"], data["class_names"]) == (["petal", "sepal"], ["iris", "rose"])
+    assert (data["training_samples"], data["test_samples"]) == (45, 15)
 
 
 def test_evaluate_names_the_classes(flowers, capsys):
