@@ -103,8 +103,7 @@ def _compare_runs(arguments: Namespace) -> Result:
 
 
 def _find_best_run(arguments: Namespace) -> Result:
-    runs = find_runs(arguments.folder or arguments.out)
-    run, metric, count = details.find_best(runs, arguments.metric)
+    run, metric, count = details.find_best(find_runs(arguments.folder or arguments.out), arguments.metric)
     if arguments.metric is None and metric == "test_accuracy":
         reason = "no run here has a validation_accuracy (train with --validation 10000)"
         complain(f"note: chosen by test_accuracy, which flatters what it chooses: {reason}")
