@@ -21,8 +21,8 @@ from xpnet.data import datasets
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.metrics import class_metrics
-from xpnet.storage.model_file import fingerprint
-from xpnet.storage.record import SUMMARY_FILE, RunInfo
+from xpnet.storage.model_file import encode_model, fingerprint
+from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, RunInfo
 from xpnet.storage.run import Run, make_run_id
 from xpnet.trackers import Tracker, check_installed
 from xpnet.training import callbacks
@@ -72,7 +72,7 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
         if resumed is not None:
             _check_data(resumed, data)
         run = resumed or _start_run(config, command, selection, data)
-        with run.fail_on_error():
+        try:
             metrics, early = callbacks.RecordMetrics(run), callbacks.EarlyStopping(config.patience)
             checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, early)
             state = None if resumed is None else checkpoints.restore()
@@ -83,6 +83,9 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
             outcome = RecordOutcome(trainer, run, data, metrics, early, console)
             trackers = [Tracker(name, run.folder, print_line, debug=config.debug) for name in config.track]
             trainer.fit([evaluate, early, stop, metrics, console, checkpoints, outcome, *trackers], state)
+        except BaseException as error:
+            run.fail(error)
+            raise
     return run
 
 
@@ -115,7 +118,7 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
         if runs[-1].record["status"] == "interrupted":
             return runs
     trials = [
-        {"run": run.id, "fingerprint": run.record["fingerprint"], "metrics": run.record["metrics"]}
+        {"run": run.record["id"], "fingerprint": run.record["fingerprint"], "metrics": run.record["metrics"]}
         for run in runs
     ]
     summary, lines = _select_best(trials) if len(rates) > 1 else _summarize_seeds(trials)
@@ -141,7 +144,7 @@ class RecordOutcome(callbacks.Callback):
         trainer, run, print_line = self.trainer, self.run, self.console.print_line
         seconds, epochs = self.metrics.seconds, result.state.epoch
         model = trainer.model(result.best)
-        run.save_model(model)
+        run.write(MODEL_FILE, encode_model(model))
         digest = fingerprint(model.layers, model.norms)
         metrics = {**self._evaluate(result), "epochs": epochs, "seconds": seconds}
         if self.early.best is not None:

@@ -116,13 +116,18 @@ class SavedModel:
 
 
 def save_model(path: Path, model: SavedModel) -> None:
-    """Write `model` to `path`, atomically; the bytes depend on nothing but the model.
+    """Write `model` to `path`, atomically.
 
     Raises
     ------
     ConfigError
         The file cannot be written.
     """
+    save(path, encode_model(model))
+
+
+def encode_model(model: SavedModel) -> bytes:
+    """Return the bytes of the .safetensors file of `model`, which depend on nothing else."""
     metadata = {
         "format_version": FORMAT_VERSION,
         "sizes": json.dumps(list(model.sizes)),
@@ -137,7 +142,7 @@ def save_model(path: Path, model: SavedModel) -> None:
     for kind, parts in ("layers", model.layers), ("norms", model.norms):
         for index, part in enumerate(parts):
             tensors |= {f"{kind}.{index}.{name}": array for name, array in part.items()}
-    save(path, encode_tensors(tensors, metadata))
+    return encode_tensors(tensors, metadata)
 
 
 def load_model(path: Path) -> SavedModel:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DivergedError
-from xpnet.storage.checkpoint import flatten, load_checkpoint, unflatten
+from xpnet.storage.checkpoint import encode_checkpoint, flatten, load_checkpoint, unflatten
 from xpnet.storage.run import Run
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState, Variables
@@ -279,5 +279,5 @@ class SaveCheckpoints(Callback):
             "seconds": self._metrics.seconds,
             "best": [stopping.best_epoch, stopping.best_accuracy, stopping.best_loss],
         }
-        self._run.save_checkpoint(arrays, progress)
+        self._run.write(self._run.checkpoint.name, encode_checkpoint(arrays, progress))
         self._last_save = time.perf_counter()
