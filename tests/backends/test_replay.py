@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import pixels
+from networks import gradients_of, pixels
 
 from xpnet.arithmetic import Native, Reproducible
 from xpnet.backends.numpy import make
@@ -19,10 +19,8 @@ from xpnet.inference.context import ComputeContext
 from xpnet.nn.init import initialize
 from xpnet.nn.inputs import fit_normalization
 from xpnet.nn.layers import Linear
-from xpnet.nn.optim import sgd
-from xpnet.training.batches import Samples, single_batch
+from xpnet.training.batches import Samples
 from xpnet.training.evaluation import evaluate
-from xpnet.training.step import Step
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(2, 5, 7))
@@ -221,10 +219,8 @@ def test_a_network_is_the_same_compiled(sizes, samples, normalize, arithmetic, d
     generic = ComputeContext(ops, inputs, backend.map_blocks)
     fast = ComputeContext(ops, inputs, backend.map_blocks, compile=partial(backend.compile, exact=True))
     data = Samples(x, labels)
-    batch = single_batch(ops, data)
-    steps = Step(generic, sgd()), Step(fast, sgd())
     for _ in range(2):
-        expected, found = (step.gradients(parameters, batch) for step in steps)
+        expected, found = (gradients_of(context, parameters, data) for context in (generic, fast))
         for layer, expected_layer in zip(found, expected, strict=True):
             for array, expected_array in zip(layer, expected_layer, strict=True):
                 scale = float(np.max(np.abs(expected_array)))

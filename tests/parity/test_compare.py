@@ -221,7 +221,6 @@ def test_blocks_may_be_stacked_on_one_side():
     data, config = dataset(2100), replace(CONFIG, epochs=1)
     right = trainer(config, data=data, **PRODUCT)
     right.context = replace(right.context, stack=2)
-    right.loader = replace(right.loader, stack=2)
     found = first_difference(trainer(config, data=data), right)
     assert (found.epoch, found.operation) == (0, "matmul in linear")
 
