@@ -19,14 +19,8 @@ NO_DEVICE = 100
 RUNTIME_PROBLEMS = {
     35: Problem("the NVIDIA driver is missing or too old for this CuPy", DRIVER_FIX),
     NO_DEVICE: Problem("the NVIDIA driver sees no GPU", NO_GPU_FIX),
-    802: Problem(
-        "the NVIDIA driver is not ready",
-        "wait, or start the fabric manager: sudo systemctl start nvidia-fabricmanager",
-    ),
-    803: Problem(
-        "the NVIDIA driver's library and its kernel module differ in version",
-        "restart the machine: sudo reboot",
-    ),
+    802: Problem("the NVIDIA driver is not ready", "sudo systemctl start nvidia-fabricmanager, or wait"),
+    803: Problem("the NVIDIA driver's library and kernel module differ in version", "sudo reboot"),
     999: Problem(
         "the NVIDIA driver reports an unknown error",
         "reload its module, sudo modprobe -r nvidia_uvm && sudo modprobe nvidia_uvm, or restart",

@@ -71,7 +71,7 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
     BackendError
         The named backend cannot run on the device; or `require_device` and the GPU is not usable.
     """
-    _check_request(device, backend)
+    check_request(device, backend)
     cuda_device = "cuda:0" if device == "auto" else expand_device(device)
     if cuda_index(cuda_device) is None:
         return Selection(make("numpy" if backend == "auto" else backend, device), device, device)
@@ -113,8 +113,16 @@ def _import_backend(backend: str) -> ModuleType:
     return importlib.import_module(BACKENDS[backend])
 
 
-def _check_request(device: str, backend: str) -> None:
-    """Check that there are a device and a backend of these names, and that the one may run on the other."""
+def check_request(device: str, backend: str) -> None:
+    """Check that there are a device and a backend of these names, and that the one may run on the other.
+
+    Raises
+    ------
+    ConfigError
+        There is no device or backend of that name.
+    BackendError
+        The backend never runs on such a device.
+    """
     if backend not in BACKENDS and backend != "auto":
         msg = f"unknown backend {backend!r}: expected auto, {', '.join(BACKENDS)}"
         raise ConfigError(msg)

@@ -85,7 +85,7 @@ def _check_same_run(left: Trainer, right: Trainer) -> None:
         if a != b:
             msg = f"two runs can be compared if they have one {name}, got {a!r} and {b!r}"
             raise ConfigError(msg)
-    if left.network.sizes != right.network.sizes or left.samples.size != right.samples.size:
+    if (left.network, left.samples.x.shape) != (right.network, right.samples.x.shape):
         msg = "two runs can be compared if they have the same data"
         raise ConfigError(msg)
 

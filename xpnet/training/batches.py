@@ -26,11 +26,6 @@ class Samples(NamedTuple):
     x: Array  # (samples, features), uint8 or floats
     labels: Array  # (samples,), int32
 
-    @property
-    def size(self) -> int:
-        """The number of samples."""
-        return int(self.x.shape[0])
-
 
 class SampleOrder(NamedTuple):
     """The indices of samples in the order of an epoch, (m,) int64, on the host and on the device."""
@@ -165,7 +160,7 @@ def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) 
             block = Block(*gather_rows(ops, Block(*samples, order[start:stop])))
         return _stack_blocks(ops, block, blocks)
 
-    return Batch(samples.size if order is None else int(order.shape[0]), load)
+    return Batch(int((samples.labels if order is None else order).shape[0]), load)
 
 
 def batch_indices(ops: Arithmetic, order: Array, size: int) -> list[Array]:
