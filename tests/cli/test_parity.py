@@ -257,16 +257,3 @@ def test_names_of_devices():
     targets = devices.parse_list(", ".join(["torch:cpu", *NAMES, "cupy:cuda"]))
     assert targets == [*NAMES.values()]
     assert [str(target) for target in targets] == [*NAMES]
-
-
-def test_every_gpu_is_probed_and_a_missing_library_once(monkeypatch):
-    def probe(backend, device):
-        if backend == "jax":
-            return GONE
-        gpus = () if backend == "numpy" else ("cuda:0", "cuda:1")
-        names = gpus if backend == "cupy" else ("cpu", *gpus)
-        return Probe(device in names, "1.0", names, None, None)
-
-    monkeypatch.setattr(devices, "probe", probe)
-    names = [str(device) for device, _ in devices.probe_all(["numpy", "cupy", "torch", "jax"])]
-    assert names == ["numpy", "cupy", "cupy:cuda:1", "torch", "torch:cuda", "torch:cuda:1", "jax"]
