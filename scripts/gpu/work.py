@@ -125,13 +125,25 @@ def product_seconds(backend: Backend, dtype: str, side: int) -> float:
     return _shortest(backend, lambda: xp.matmul(a, a))
 
 
+def _synchronize(backend: Backend) -> None:
+    """Wait until the device has finished its work."""
+    library = backend.library
+    with backend.scope():
+        if backend.name == "jax":
+            library.block_until_ready(library.live_arrays())
+        elif backend.name == "cupy":
+            library.cuda.Device().synchronize()
+        elif backend.name == "torch" and backend.device_name != "cpu":
+            library.cuda.synchronize()
+
+
 def _shortest(backend: Backend, compute: Callable[[], Any]) -> float:
     times = []
     for _ in range(6):  # the first loads the library
-        backend.synchronize()
+        _synchronize(backend)
         begin = time.perf_counter()
         result = compute()
-        backend.synchronize()  # JAX waits for arrays that are still in use
+        _synchronize(backend)  # JAX waits for arrays that are still in use
         times.append(time.perf_counter() - begin)
         del result
     return min(times[1:])
@@ -148,10 +160,10 @@ class _Synchronized:
         timed = self.one.training(task)
 
         def run(passes: int) -> float:
-            self.backend.synchronize()
+            _synchronize(self.backend)
             begin = time.perf_counter()
             timed(passes)
-            self.backend.synchronize()
+            _synchronize(self.backend)
             return time.perf_counter() - begin
 
         return run

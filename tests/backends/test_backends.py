@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import subprocess
@@ -45,30 +44,12 @@ def test_arrays_and_views_go_to_the_device_and_back_with_dtype_shape_and_values(
         np.testing.assert_array_equal(back, host, strict=True)
 
 
-def test_a_backend_describes_itself_waits_and_owns_the_arrays_of_its_library_alone(backend: Backend) -> None:
+def test_a_backend_describes_itself_and_owns_the_arrays_of_its_library_alone(backend: Backend) -> None:
     assert backend.has_float64
     assert repr(backend) == f"<{backend.name} {backend.version} on {backend.device_name}>"
-    assert backend.synchronize() is None
     assert backend.owns(backend.from_host(np.ones(2)))
     assert backend.owns(np.ones(2)) is (backend.name == "numpy")
     assert not any(backend.owns(value) for value in ([1.0, 2.0], 3.0, None))
-
-
-@pytest.mark.needs("jax")
-@pytest.mark.parametrize(("rows", "laid_out"), [(10, False), (256, True)])
-def test_jax_lays_out_the_operands_of_large_compiled_products(rows: int, laid_out: bool) -> None:
-    backend = BackendCase.JAX.make()
-    jax = importlib.import_module("jax")
-    w, x = (np.arange(6.0 * n).reshape(n, 6) for n in (rows, 4))
-
-    def product(w: Any, x: Any) -> Any:
-        return backend.xp.matmul(w, backend.xp.matrix_transpose(x))
-
-    with backend.scope():
-        assert ("optimization_barrier" in str(jax.make_jaxpr(product)(w, x))) is laid_out
-        for function in (product, backend.compile(product, exact=False)):
-            result = function(backend.from_host(w), backend.from_host(x))
-            assert_same(result, w @ x.T, backend, rtol=1e-12)
 
 
 @pytest.mark.needs("jax")
@@ -90,7 +71,7 @@ def test_jax_has_64_bits_inside_the_scope_and_in_its_thread_only() -> None:
 
 
 @pytest.mark.needs("array-api-strict")
-def test_strict_refuses_shapes_that_depend_on_values_conversions_and_other_devices() -> None:
+def test_strict_refuses_shapes_that_depend_on_values() -> None:
     backend = BackendCase.STRICT.make()
     x = backend.from_host(np.arange(3.0))
     with backend.scope():
@@ -98,35 +79,6 @@ def test_strict_refuses_shapes_that_depend_on_values_conversions_and_other_devic
             x[x > 1]
         with pytest.raises(RuntimeError, match="data-dependent"):
             backend.xp.nonzero(x)
-    with pytest.raises((RuntimeError, TypeError)):
-        np.asarray(x)
-    with pytest.raises(ValueError, match="device"):
-        x + backend.xp.asarray(np.arange(3.0))
-
-
-# The comparison that the other tests rely on
-
-
-def ones(backend: Backend) -> Any:
-    return backend.from_host(np.ones(2))
-
-
-@pytest.mark.parametrize(
-    ("actual", "expected", "rtol", "message"),
-    [
-        (ones, np.ones(2, dtype=np.float32), None, "dtype is"),
-        (ones, np.ones((2, 1)), None, r"shape is \(2,\)"),
-        (ones, np.asarray([1.0, 1.0 + 2**-52]), None, "not equal"),
-        (ones, np.asarray([1.0, 1.0 + 1e-7]), 1e-8, "Not equal to tolerance"),
-        (lambda _: np.ones(2), np.ones(2), None, "not an array of"),
-        (lambda backend: backend.xp.asarray(np.ones(2)), np.ones(2), None, "device is"),
-    ],
-)
-@pytest.mark.needs("array-api-strict")
-def test_assert_same_fails_on_a_difference(actual: Any, expected: Any, rtol: Any, message: str) -> None:
-    backend = BackendCase.STRICT.make()
-    with pytest.raises(AssertionError, match=message):
-        assert_same(actual(backend), expected, backend, rtol=rtol)
 
 
 # The selection of the tests that can run

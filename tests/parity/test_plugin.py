@@ -51,7 +51,8 @@ def here(monkeypatch):
     """Choose the libraries that are installed, and whether there is an NVIDIA driver; torch does not work."""
 
     def choose(*names, driver=None):
-        monkeypatch.setattr(devices, "is_installed", lambda backend: backend in names)
+        found = {name.replace("-", "_") for name in names}
+        monkeypatch.setattr(devices, "find_spec", lambda name: True if name in found else None)
         monkeypatch.setattr(devices, "cuda_driver_version", lambda: driver)
         works, gone = Probe(True, "2", ("cpu",)), Probe(False, "2", (), "torch is broken", "pip install it")
         probe = "xpnet.backends.resolve.probe"

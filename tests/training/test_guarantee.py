@@ -36,11 +36,6 @@ def test_every_backend_gives_the_same_bits(backend, name):
     assert trained(name, backend) == on_numpy(name)
 
 
-@pytest.mark.needs("array-api-strict")
-def test_the_other_device_of_array_api_strict_gives_the_same_bits():
-    assert trained("no hidden layer", make("array-api-strict", "cpu")) == on_numpy("no hidden layer")
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_number_of_workers_does_not_matter(name, workers):

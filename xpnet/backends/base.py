@@ -62,9 +62,6 @@ class Backend(ABC):
         computing it.
     compiled_stack
         The same for compiled functions.
-    whole_steps
-        True if the step of a single-block batch is best compiled as one function, because starting two
-        takes a large part of a small step's time.
     hidden_devices
         Devices of the library that are not offered to users.
     """
@@ -80,7 +77,6 @@ class Backend(ABC):
     parallel_blocks: bool = False
     stack: int = 1
     compiled_stack: int = 1
-    whole_steps: bool = False
     hidden_devices: tuple[str, ...] = ()
 
     def __init__(self, device: str) -> None:
@@ -182,10 +178,6 @@ class Backend(ABC):
 
         The result may share memory with `array` and may be read-only.
         """
-
-    @abstractmethod
-    def synchronize(self) -> None:
-        """Wait until the device has finished its work."""
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply `function` to each item and yield the results in the order of the items."""

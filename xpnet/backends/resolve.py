@@ -80,16 +80,12 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
     name, problem = _find_cuda_backend(cuda_device, backend)
     if problem is None or backend == "cupy":  # CuPy cannot use the CPU: make() raises with the reason
         return Selection(make(name, cuda_device), device, cuda_device)
-    if device == "auto":
-        return Selection(make(name, "cpu"), device, "cpu", problem.reason)
-    if require_device:
+    if require_device and device != "auto":
         subject = "no backend can" if backend == "auto" else f"the {backend} backend cannot"
         msg = f"{subject} run on {cuda_device}: {problem.reason}; to fix it: {problem.fix}"
         raise BackendError(msg)
-    warning = (
-        f"--device {device} is not usable: {problem.reason}; "
-        f"running on the CPU with {name}; to fix it: {problem.fix}"
-    )
+    remedy = f"running on the CPU with {name}; to fix it: {problem.fix}"
+    warning = None if device == "auto" else f"--device {device} is not usable: {problem.reason}; {remedy}"
     return Selection(make(name, "cpu"), device, "cpu", problem.reason, warning)
 
 

@@ -30,9 +30,8 @@ class TorchBackend(Backend):
         super().__init__(device)
         self.xp = importlib.import_module("array_api_compat.torch")
         self.device = self.library.device(device)
-        self._on_gpu = cuda_index(device) is not None
         self._current: Callable[[], AbstractContextManager[object]] = nullcontext
-        if self._on_gpu:
+        if cuda_index(device) is not None:
             self._current = partial(self.library.cuda.device, self.device)  # makes it the current GPU
             self.stack = self.compiled_stack = GPU_STACK
 
@@ -57,11 +56,6 @@ class TorchBackend(Backend):
         """Return `array` as a NumPy array, waiting for the device."""
         with self._current():
             return cast("HostArray", array.numpy(force=True))
-
-    def synchronize(self) -> None:
-        """Wait for the GPU; on the CPU, operations are synchronous."""
-        if self._on_gpu:
-            self.library.cuda.synchronize(self.device)
 
     @classmethod
     def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:

@@ -28,7 +28,6 @@ class ComputeContext:
     stack: int = 1  # number of full blocks computed in one call
     compile: Compile = uncompiled
     network: Network = NOTEBOOK
-    whole_steps: bool = False  # as in ``xpnet.backends.base.Backend``
 
     @cached_property
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
@@ -80,4 +79,4 @@ def build_context(
     def compiled(function: AnyFunction, *, donated: Sequence[int] = ()) -> AnyFunction:
         return backend.compile(function, exact=exact, donated=donated)
 
-    return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network, backend.whole_steps)
+    return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network)

@@ -1,7 +1,7 @@
 """The backends and devices on which parity can be tested."""
 
-import importlib.util
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Final, NamedTuple
 
 from xpnet.backends.probing import Probe, cuda_driver_version, expand_device
@@ -83,12 +83,8 @@ def find_installed() -> list[BackendDevice]:
     targets = [BackendDevice(*item) for item in DEFAULT_DEVICES.items()]
     if cuda_driver_version() is not None:
         targets += [BackendDevice(backend, "cuda:0") for backend in CUDA_BACKENDS]
-    return [target for target in dict.fromkeys(targets) if is_installed(target.backend)]
-
-
-def is_installed(backend: str) -> bool:
-    """Tell whether a library is installed; it is not imported."""
-    return importlib.util.find_spec(backend.replace("-", "_")) is not None
+    is_installed = {name: find_spec(name.replace("-", "_")) is not None for name in BACKENDS}
+    return [target for target in dict.fromkeys(targets) if is_installed[target.backend]]
 
 
 def probe_devices(backend: str, first: str) -> dict[str, Probe]:

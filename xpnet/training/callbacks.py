@@ -138,8 +138,7 @@ class EarlyStopping(Callback):
         """Make the best parameters those of ``result.best``."""
         if self.best is not None:
             parameters, statistics = self.best
-            last = result.state.variables
-            best = last._replace(parameters=parameters, statistics=statistics)
+            best = result.state.variables._replace(parameters=parameters, statistics=statistics)
             result.best = result.state._replace(variables=best)
 
     def _update_stop(self, epoch: int) -> None:

@@ -37,8 +37,9 @@ class Step:
 
     def __call__(self, variables: Variables, batch: Batch, learning_rate: float) -> Variables:
         """Return the variables after a step, which may reuse the memory of those before it."""
-        # A batch of one block needs no tree: gradients and update are compiled as one function.
-        if self.context.whole_steps and batch.size <= BLOCK_SIZE:
+        # A batch of one block needs no tree: gradients and update are compiled as one function, because
+        # starting two takes a large part of a small step's time.
+        if batch.size <= BLOCK_SIZE:
             block = batch.block(Group(0, batch.size, 1))
             return self._compiled_step(variables, *block, learning_rate)
         sums = self._batch_sums(variables.parameters, batch)
