@@ -200,16 +200,11 @@ OLD_DRIVER = "CUDA initialization: The NVIDIA driver\n is too old."
     ],
 )
 def test_the_first_problem_is_reported_with_its_fix(install, name, state, reason, fix):
-    library = install(name, **state)
-    probe = library.probe("cuda:1")
+    probe = install(name, **state).probe("cuda:1")
     assert (probe.usable, probe.version) == (False, "1.2")
     assert reason in probe.reason
     assert fix in probe.fix
-    with pytest.raises(BackendError) as caught:
-        library.make("cuda:1")
-    message = f"the {name} backend cannot run on cuda:1: {probe.reason}; to fix it: {probe.fix}"
-    assert str(caught.value) == message
-    assert "\n" not in message
+    assert "\n" not in probe.reason + probe.fix
 
 
 BROKEN = "installed but does not import"

@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-from backend_enum import BackendCase
 
 from xpnet.backends.probing import Probe
 from xpnet.parity import devices
@@ -114,21 +113,6 @@ def test_unknown_names_are_usage_errors(session):
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["marker xp_backends: unknown backend 'keras': expected numpy, *"])
     result.stdout.no_fnmatch_line("*Traceback*")
-
-
-@pytest.mark.slow
-def test_a_test_runs_with_each_installed_library_whose_settings_stay_as_they_are(session, pytester):
-    outside = """
-    def test_outside():
-        np, jax = pytest.importorskip("numpy"), pytest.importorskip("jax")
-        assert jax.numpy.asarray(np.ones(1)).dtype == jax.numpy.float32
-        assert np.geterr()["divide"] == "warn"
-    """
-    result = session(tests=MARKED + outside, run=pytester.runpytest_subprocess)
-    assert result.ret == 0
-    for case in BackendCase:
-        if case.probe().usable:
-            result.stdout.fnmatch_lines([f"*::test_all[[]{case.value}] PASSED*"])
 
 
 def test_a_session_without_the_fixture_imports_no_array_library(pytester, monkeypatch):

@@ -35,12 +35,9 @@ def test_reference_imports_only_the_standard_library():
     assert modules <= sys.stdlib_module_names
 
 
-def test_initial_fingerprint():
-    assert reference.fingerprint_of(reference.initial_network()) == on_the_page(r"\| initial \| ")
-
-
 @pytest.mark.parametrize("images", [200, pytest.param(5500, marks=pytest.mark.slow)])
-def test_fingerprints_after_one_epoch(images):
+def test_fingerprints_at_the_start_and_after_one_epoch(images):
+    assert reference.fingerprint_of(reference.initial_network()) == on_the_page(r"\| initial \| ")
     expected = on_the_page(rf"\| {images:,} images \| ")
     assert reference.fingerprint(samples=images, epochs=1) == expected
     trainer = Trainer(TrainConfig(epochs=1), real_data(images), make("numpy", "cpu"))
