@@ -44,9 +44,7 @@ def test_arrays_and_views_go_to_the_device_and_back_with_dtype_shape_and_values(
         np.testing.assert_array_equal(back, host, strict=True)
 
 
-def test_a_backend_describes_itself_and_owns_the_arrays_of_its_library_alone(backend: Backend) -> None:
-    assert backend.has_float64
-    assert repr(backend) == f"<{backend.name} {backend.version} on {backend.device_name}>"
+def test_a_backend_owns_the_arrays_of_its_library_alone(backend: Backend) -> None:
     assert backend.owns(backend.from_host(np.ones(2)))
     assert backend.owns(np.ones(2)) is (backend.name == "numpy")
     assert not any(backend.owns(value) for value in ([1.0, 2.0], 3.0, None))

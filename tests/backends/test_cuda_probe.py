@@ -165,9 +165,6 @@ def install(monkeypatch, driver):
     return replace
 
 
-# The reasons
-
-
 @pytest.mark.parametrize("name", FAKES)
 def test_a_library_is_usable_if_every_step_succeeds(install, name):
     devices = ("cuda:0", "cuda:1") if name == "cupy" else ("cpu", "cuda:0", "cuda:1")
@@ -231,9 +228,6 @@ def test_a_missing_or_damaged_library_names_its_installation(
 def test_every_backend_names_a_device_that_it_has(name):
     with pytest.raises(BackendError, match=f"the {name} backend cannot run on nowhere: .*; to fix it: "):
         make(name, "nowhere")
-
-
-# The driver
 
 
 def fill(value, status=0):

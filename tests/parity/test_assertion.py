@@ -9,7 +9,7 @@ from backend_enum import BackendCase
 
 from xpnet.backends.probing import Probe
 from xpnet.errors import BackendError, ConfigError
-from xpnet.parity import assert_parity, assertion, devices
+from xpnet.parity import assert_parity, devices
 
 X = np.asarray([[0.5, -1.5, 2.0], [0.25, 3.0, -0.125]])
 SPECIAL = np.asarray([np.nan, 1.0, np.inf])
@@ -24,10 +24,8 @@ def usable(monkeypatch):
     def replace(*names):
         yes = Probe(usable=True, version="1", devices=())
         monkeypatch.setattr(devices, "probe_all", lambda: [(devices.parse(name), yes) for name in names])
-        assertion._find_targets.cache_clear()
 
-    yield replace
-    assertion._find_targets.cache_clear()
+    return replace
 
 
 def on_others(change, x):

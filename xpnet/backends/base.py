@@ -205,9 +205,6 @@ class Backend(ABC):
             return False
         return getattr(namespace, "__name__", None) == getattr(self.xp, "__name__", None)
 
-    def __repr__(self) -> str:
-        return f"<{self.name} {self.version} on {self.device_name}>"
-
 
 PRECISION_VARIABLES: Final = {
     "CUPY_TF32": "CuPy then shortens float32 operands to 10 bits",

@@ -20,10 +20,7 @@ class TorchBackend(Backend):
 
     name = module = "torch"
     install = "pip install torch"
-    install_gpu = (
-        "pip install --force-reinstall torch, the build for your CUDA version: "
-        "https://pytorch.org/get-started/locally"
-    )
+    install_gpu = "pip install --force-reinstall torch for your CUDA: https://pytorch.org/get-started/locally"
     hidden_devices = ("meta",)
 
     def __init__(self, device: str) -> None:

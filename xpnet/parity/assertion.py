@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -80,7 +80,6 @@ def _require(condition: bool, message: str) -> None:  # noqa: FBT001
         raise AssertionError(message)
 
 
-@cache
 def _find_targets() -> list[devices.BackendDevice]:
     probes = devices.probe_all()
     targets = [target for target, probe in probes if probe.usable and target != devices.NUMPY]

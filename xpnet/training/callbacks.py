@@ -196,10 +196,6 @@ class RecordMetrics(Callback):
         """The seconds of training so far."""
         return round(self.earlier_seconds + time.perf_counter() - self._start, 3)
 
-    def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
-        """Start the clock."""
-        self._start = time.perf_counter()
-
     def on_epoch_end(self, log: EpochLog) -> None:
         """Write the row."""
         if metrics := log.metrics:

@@ -36,8 +36,6 @@ from xpnet.training.loop import FitResult, fit
 from xpnet.training.state import TrainState, Variables
 from xpnet.training.step import Step
 
-REQUIRE_DEVICE_VARIABLE = "XPNET_REQUIRE_DEVICE"
-
 
 class Trainer:
     """A network in training. Build and use it inside the backend's scope, or by ``Trainer.open``.
@@ -225,7 +223,7 @@ def select_backend(config: TrainConfig) -> Selection:
     BackendError
         The backend or device is not usable here.
     """
-    require_device = config.require_device or os.environ.get(REQUIRE_DEVICE_VARIABLE) == "1"
+    require_device = config.require_device or os.environ.get("XPNET_REQUIRE_DEVICE") == "1"
     return resolve(config.device, config.backend, require_device=require_device)
 
 
