@@ -35,12 +35,12 @@ class CuPyBackend(Backend):
     def __init__(self, device: str) -> None:
         super().__init__(device)
         self.xp = importlib.import_module("array_api_compat.cupy")
-        self._index = cuda_index(device)
-        self.device = self.library.cuda.Device(self._index)
+        self.device = self.library.cuda.Device(cuda_index(device))
 
     def scope(self) -> AbstractContextManager[object]:
         """Return the context in which this GPU is the current one, on which CuPy puts its results."""
-        return cast("AbstractContextManager[object]", self.library.cuda.Device(self._index))
+        gpu = self.library.cuda.Device(cuda_index(self.device_name))
+        return cast("AbstractContextManager[object]", gpu)
 
     def from_host(self, array: HostArray) -> Array:
         """Copy a NumPy array to the GPU, keeping its dtype."""

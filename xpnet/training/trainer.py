@@ -76,19 +76,17 @@ class Trainer:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
         self.config, self.backend, self._columns = config, backend, data.columns
-        self.network = _build_network(config, data)
+        self.network = network = _build_network(config, data)
         training, validation = _split_samples(config, len(data.y_train))
-        _check_sizes(config, self.network.sizes, len(data.y_train) - config.validation)
+        _check_sizes(config, network.sizes, len(data.y_train) - config.validation)
         if normalization is None:
             x = data.x_train if training is None else data.x_train[training]
             normalization = fit_normalization(config.normalize, x)
         self.normalization = normalization
-        self.context = build_context(
-            config.arithmetic, config.float_type, backend, self.network, normalization
-        )
+        self.context = build_context(config.arithmetic, config.float_type, backend, network, normalization)
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
         put = backend.from_host
-        self._initial_parameters = _initial_parameters(config, self.network)
+        self._initial_parameters = _initial_parameters(config, network)
         self.samples = Samples(put(data.x_train), put(data.y_train))
         self.test = Samples(put(data.x_test), put(data.y_test))
         self.training_indices, self.validation_indices = (
