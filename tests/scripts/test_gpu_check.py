@@ -227,7 +227,7 @@ def test_the_selector_selects_the_cases_on_the_gpu_alone(gpu, check):
     lines = []
     runs.run([*words, "tests/backends/test_backends.py"], 60.0, lines.append, subprocess.DEVNULL, variables)
     selected = [line for line in lines if "::" in line]
-    assert len(selected) > 20
+    assert len(selected) > 5
     assert all("[jax:cuda" in line or "-jax:cuda" in line for line in selected)
 
 
