@@ -373,7 +373,7 @@ def _restore_state(trainer: Trainer, state: TrainState) -> TrainState:
     if tree_map(np.shape, state.variables) != expected:
         msg = "hidden, batch_norm, optimizer: expected those that the training began with"
         raise ConfigError(msg)
-    return trainer.state_to_device(state)
+    return state._replace(variables=trainer.to_device(state.variables))
 
 
 # Conversion of arguments

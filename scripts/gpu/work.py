@@ -126,8 +126,20 @@ def product_seconds(backend: Backend, dtype: str, side: int) -> float:
     return _shortest(backend, lambda: xp.matmul(a, a))
 
 
+def _synchronize(backend: Backend) -> None:
+    """Wait until the device has finished its work."""
+    library = backend.library
+    with backend.scope():
+        if backend.name == "jax":
+            library.block_until_ready(library.live_arrays())
+        elif backend.name == "cupy":
+            library.cuda.Device().synchronize()
+        elif backend.name == "torch" and backend.device_name != "cpu":
+            library.cuda.synchronize(backend.device)
+
+
 def _shortest(backend: Backend, compute: Callable[[], Any]) -> float:
-    return shortest(lambda: (compute(), backend.synchronize()), 5)  # JAX waits for arrays still in use
+    return shortest(lambda: (compute(), _synchronize(backend)), 5)  # JAX waits for arrays still in use
 
 
 class _Synchronized:
@@ -141,10 +153,10 @@ class _Synchronized:
         timed = self.one.training(task)
 
         def run(passes: int) -> float:
-            self.backend.synchronize()
+            _synchronize(self.backend)
             begin = time.perf_counter()
             timed(passes)
-            self.backend.synchronize()
+            _synchronize(self.backend)
             return time.perf_counter() - begin
 
         return run

@@ -14,7 +14,7 @@ from xpnet.inference.context import ComputeContext
 from xpnet.nn.init import initialize
 from xpnet.nn.inputs import fit_normalization
 from xpnet.nn.network import forward, sample_losses
-from xpnet.nn.optim import sgd
+from xpnet.nn.optim import Optimizer, sgd
 from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
 from xpnet.training.callbacks import Callback
@@ -137,7 +137,9 @@ def loader_for(context, backend, x, labels, order=None, *, seed=0, batch_size=No
 
 def gradients_of(context, parameters, samples, order=None):
     """The gradients of the mean loss of samples, all or those with the indices in `order`."""
-    return Step(context, sgd()).gradients(parameters, single_batch(context.ops, samples, order))
+    gradients_alone = Optimizer(lambda _: (), lambda gradients, state, *_: (gradients, state))
+    step, batch = Step(context, gradients_alone), single_batch(context.ops, samples, order)
+    return step(Variables(parameters, [], ()), batch, 0.0).parameters
 
 
 def total_loss(ops, layers, x, labels, network, masks=()):

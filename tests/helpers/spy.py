@@ -94,9 +94,6 @@ class SpyBackend(Backend):
     def to_host(self, array: SpyArray) -> np.ndarray:
         return array.array
 
-    def synchronize(self) -> None:
-        """Do nothing."""
-
 
 def unwrap(value: Any) -> Any:
     """Return the NumPy array of a `SpyArray`, and anything else as it is."""

@@ -174,7 +174,7 @@ class RecordOutcome(callbacks.Callback):
             self.console.print_evaluation("validation", validation)
             metrics |= validation.metrics("validation")
         predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
-        per_class = [each.recall for each in class_metrics(predicted, labels, trainer.sizes[-1])]
+        per_class = [each.recall for each in class_metrics(predicted, labels, trainer.network.sizes[-1])]
         self.console.print_test_evaluation(test, per_class, self.data.class_names)
         return {**metrics, **test.metrics("test"), "test_accuracy_per_class": per_class}
 
@@ -239,7 +239,7 @@ def _describe_training(selection: Selection, data: datasets.Dataset, trainer: Tr
     yield from data.notes
     samples = f"{len(data.y_train)} training and {len(data.y_test)} test samples"
     yield f"{data.name}: {samples}, {data.features} features, {data.classes} classes"
-    network = f"{format_sizes(trainer.sizes)}, {config.arithmetic} {config.float_type}"
+    network = f"{format_sizes(trainer.network.sizes)}, {config.arithmetic} {config.float_type}"
     rate = f"learning rate {config.learning_rate}"
     yield f"network {network}, batch size {config.batch_size}, {rate}, seed {config.seed}"
 

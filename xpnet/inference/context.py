@@ -28,7 +28,6 @@ class ComputeContext:
     stack: int = 1  # number of full blocks computed in one call
     compile: Compile = uncompiled
     network: Network = NOTEBOOK
-    whole_steps: bool = False  # as in ``xpnet.backends.base.Backend``
 
     @cached_property
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
@@ -76,4 +75,4 @@ def build_context(
     inputs = normalization.on_device(ops, backend.from_host)
     stack = backend.stack if exact else backend.compiled_stack
     compiled = partial(backend.compile, exact=exact)
-    return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network, backend.whole_steps)
+    return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network)
