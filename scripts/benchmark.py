@@ -11,26 +11,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
 from benchmarks import against
-from benchmarks.commands import Group, export_csv, groups
+from benchmarks.commands import export_csv, groups, measure
 from benchmarks.growth import CONTENDERS, FIGURE, Point, Series, all_series, figure, slope_of
 from benchmarks.limits import Limits, better
 from benchmarks.page import Results, page
 from benchmarks.runs import (
     PYTHON,
-    Command,
     ContenderError,
     Effort,
     Table,
     entrants,
     environment,
-    measure_commands,
     processes,
     run_in_turn,
 )
@@ -77,23 +75,14 @@ class Session:
     """One run of the benchmark, while it goes on."""
 
     options: Options
-    threads: int
     variables: dict[str, str]
-    limits: Limits | None = None
-    tables: list[Table] = field(default_factory=list)
-    growth: list[tuple[Series, list[Point]]] = field(default_factory=list)
-    missing: dict[str, str] = field(default_factory=dict)
-    begin: float = field(default_factory=time.perf_counter)
+    results: Results
 
     def add(self, table: Table) -> None:
         """Keep a table, and show its times."""
-        self.tables.append(table)
+        self.results.tables.append(table)
         times = (f"  {line.name}: {line.median:.4g} s" for line in table.lines)
-        print(f"{self.clock()} {table.title}", *times, sep="\n", flush=True)
-
-    def clock(self) -> str:
-        """Return the minutes since the beginning."""
-        return f"[{(time.perf_counter() - self.begin) / 60:4.1f} min]"
+        print(table.title, *times, sep="\n", flush=True)
 
 
 def parse_options(argv: Sequence[str]) -> Options:
@@ -138,11 +127,12 @@ def parse_options(argv: Sequence[str]) -> Options:
     )
 
 
-def run_session(options: Options) -> Session:
+def run_session(options: Options) -> Results:
     """Measure everything that the options ask for."""
-    threads = available_cpus()
-    session = Session(options, threads, environment(threads))
-    session.limits = measure_limits(session)
+    begin, threads = time.perf_counter(), available_cpus()
+    variables = environment(threads)
+    results = Results(options.runs, threads, measure_limits(options, threads, variables))
+    session = Session(options, variables, results)
     for workload in WORKLOADS:
         if workload.key in options.only:
             measure_workload(session, workload)
@@ -150,27 +140,28 @@ def run_session(options: Options) -> Session:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             export_csv(folder)
-            for group in groups(folder, IMAGES, session.variables):
+            for group in groups(folder, IMAGES):
                 if group.key in options.only:
-                    session.add(measure_group(session, group, folder))
+                    session.add(measure(group, folder, variables, options.effort))
     if "growth" in options.only:
         for series in all_series(quick=options.quick):
-            session.growth.append((series, measure_series(session, series)))
-    session.limits = better(session.limits, measure_limits(session))
-    return session
+            results.growth.append((series, measure_series(session, series)))
+    results.limits = better(results.limits, measure_limits(options, threads, variables))
+    results.about = about(threads, time.perf_counter() - begin)
+    return results
 
 
-def measure_limits(session: Session) -> Limits:
+def measure_limits(options: Options, threads: int, variables: dict[str, str]) -> Limits:
     """Measure what the machine can do, in a process of its own."""
-    size, mebibytes, repeats = (512, 128, 2) if session.options.quick else (2048, 1024, 7)
-    words = [PYTHON, "-m", "benchmarks.limits", *map(str, (session.threads, size, mebibytes, repeats))]
-    answer = subprocess.run(words, env=session.variables, check=True, capture_output=True, text=True)
+    size, mebibytes, repeats = (512, 128, 2) if options.quick else (2048, 1024, 7)
+    words = [PYTHON, "-m", "benchmarks.limits", *map(str, (threads, size, mebibytes, repeats))]
+    answer = subprocess.run(words, env=variables, check=True, capture_output=True, text=True)
     return Limits(**json.loads(answer.stdout))
 
 
 def measure_workload(session: Session, workload: Workload) -> None:
     """Measure a workload's tasks in the processes of its contenders."""
-    effort = session.options.effort
+    effort, absent = session.options.effort, session.results.missing
     with tempfile.TemporaryDirectory() as compiled:
         variables = {**session.variables, "TORCHINDUCTOR_CACHE_DIR": compiled}
         names = [
@@ -180,24 +171,14 @@ def measure_workload(session: Session, workload: Workload) -> None:
         ]
         with processes(names, variables) as running:
             for task in workload.tasks[:1] if session.options.quick else workload.tasks:
-                able = [pair for pair in running if pair[0] not in session.missing]
+                able = [pair for pair in running if pair[0] not in absent]
                 ready, missing = entrants(task, able, effort)
+                absent |= missing
                 for who, why in missing.items():
-                    session.missing[who] = why
                     print(f"{NAMES[who]} does not take part: {why}", file=sys.stderr)
                 run_in_turn(ready, effort.runs)
                 lines = [entrant.line for entrant in ready]
                 session.add(Table(workload.key, title(task), lines, task))
-
-
-def measure_group(session: Session, group: Group, folder: Path) -> Table:
-    """Measure commands."""
-
-    def run(command: Command) -> tuple[float, float]:
-        return command.run(folder, session.variables)
-
-    effort = session.options.effort
-    return measure_commands(group.key, group.title, group.commands, effort, run)
 
 
 def measure_series(session: Session, series: Series) -> list[Point]:
@@ -211,21 +192,21 @@ def measure_series(session: Session, series: Series) -> list[Point]:
             first = index * len(CONTENDERS)
             ready, _ = entrants(task, running[first : first + len(CONTENDERS)], effort)
             lines = [entrant.line for entrant in ready]
-            points.append(Point(x, Table(series.key, title(task), lines, task)))
+            points.append(Point(x, task, Table(series.key, title(task), lines, task)))
             everyone += ready
         run_in_turn(everyone, effort.runs)
     for who in CONTENDERS:
         slope = slope_of(series, points, who)
-        print(f"{session.clock()} time by {series.key}, {NAMES[who]}: slope {slope:.3f}", flush=True)
+        print(f"time by {series.key}, {NAMES[who]}: slope {slope:.3f}", flush=True)
     return points
 
 
-def about(session: Session, seconds: float) -> dict[str, str]:
+def about(threads: int, seconds: float) -> dict[str, str]:
     """Return what the figures depend on."""
     libraries = [f"{name} {_version(name)}" for name in LIBRARIES]
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}, in {seconds / 60:.0f} minutes",
-        "machine": f"{processor()}, {session.threads} processors for this process, "
+        "machine": f"{processor()}, {threads} processors for this process, "
         f"{platform.system()} {platform.machine()}",
         "versions": f"xpnet {_version('xpnet')}, Python {platform.python_version()}, {', '.join(libraries)}",
     }
@@ -252,7 +233,7 @@ def record(results: Results) -> dict[str, Any]:
     return {
         "about": dict(results.about),
         "threads": results.threads,
-        "limits": None if results.limits is None else asdict(results.limits),
+        "limits": asdict(results.limits),
         "missing": dict(results.missing),
         "tables": [_table_record(table, results.limits) for table in results.tables],
         "growth": [
@@ -266,9 +247,9 @@ def record(results: Results) -> dict[str, Any]:
     }
 
 
-def _table_record(table: Table, limits: Limits | None) -> dict[str, Any]:
+def _table_record(table: Table, limits: Limits) -> dict[str, Any]:
     content: dict[str, Any] = asdict(table)
-    if table.task is not None and limits is not None:
+    if table.task is not None:
         content["steps"] = table.task.steps
         content["floors"] = {kind: limits.floor(table.task, kind) for kind in ("native", "reproducible")}
     return content
@@ -281,16 +262,7 @@ def run(options: Options) -> None:
             msg = 'the figure needs matplotlib: pip install -e ".[bench]"'
             raise ConfigError(msg)
         make_folder(options.out)
-    session = run_session(options)
-    results = Results(
-        about(session, time.perf_counter() - session.begin),
-        session.limits,
-        session.tables,
-        session.growth,
-        session.missing,
-        options.runs,
-        session.threads,
-    )
+    results = run_session(options)
     print(f"\n{page(results)}")
     if options.out is not None:
         write_results(results, options.out)

@@ -10,14 +10,15 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 from xpnet.__main__ import COMMANDS, main
 from xpnet._lib.files import write_atomic
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
-COLUMNS = 100
+TERMINAL = {"COLUMNS": "100", "NO_COLOR": "1"}
 REMEDY = "python scripts/cli_reference.py"
 
 INTRODUCTION = f"""\
@@ -45,7 +46,7 @@ def page() -> str:
 def help_of(*words: str) -> str:
     """Return what ``xpnet WORDS --help`` prints at a width of 100 columns."""
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n")
-    with _width(COLUMNS), contextlib.redirect_stdout(out):
+    with patch.dict(os.environ, TERMINAL), contextlib.redirect_stdout(out):
         try:
             code = main([*words, "--help"])
         except SystemExit as ended:
@@ -78,22 +79,6 @@ def _words(text: str) -> list[str]:
 
 def _section(level: int, title: str, text: str) -> str:
     return f"{'#' * level} {title}\n\n```\n{text}```\n"
-
-
-@contextlib.contextmanager
-def _width(columns: int) -> Iterator[None]:
-    """Let help texts be as wide as this, and without colours, whatever the terminal is."""
-    settings = {"COLUMNS": str(columns), "NO_COLOR": "1"}
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -8,16 +8,15 @@ Exit codes: 0 done, 2 bad input or a training failed, 130 interrupted.
 """
 
 import argparse
+import itertools
 import json
 import platform
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from papers.page import Candidate, Results, RowResults, SeedResult, network, page, percent_wrong, spoken
+from papers.page import Candidate, Results, RowResults, SeedResult, page, spoken
 from papers.record import record, with_earlier
 from papers.rows import ROWS, Row
 from papers.runs import Job, candidate_job, completed, cost, final_job, train
@@ -34,18 +33,6 @@ OUT = ROOT / "runs" / "mnist-table"
 FEATURES, CLASSES = 784, 10
 PAGE_FILE, RECORD_FILE = "results.md", "results.json"
 INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks for."""
-
-    rows: tuple[Row, ...]
-    seeds: int | None  # of each row; None: as many as the row says
-    out: Path
-    choose: Row | None
-    backend: str  # as in xpnet train
-    page: bool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse_options(argv: Sequence[str]) -> Options:
-    """Return the options; ConfigError if they are wrong."""
+def parse_options(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the options: rows, seeds, out, choose, backend and page; ConfigError if they are wrong."""
     parser = Parser(
         debug=False, prog="reproduce_mnist_table.py", description=__doc__, epilog="", allow_abbrev=False
     )
@@ -93,13 +80,13 @@ def parse_options(argv: Sequence[str]) -> Options:
     )
     parser.add_argument("--backend", default="auto", metavar="NAME", help="of xpnet train (default: auto)")
     parser.add_argument("--page", action="store_true", help="train nothing, write docs/results.md and .json")
-    arguments = parser.parse_args(argv)
-    if arguments.page and (arguments.choose or arguments.rows or arguments.seeds):
+    options = parser.parse_args(argv)
+    if options.page and (options.choose or options.rows or options.seeds):
         parser.error("--page takes all that is there: leave --rows, --seeds and --choose out")
-    if arguments.choose and (arguments.rows or arguments.seeds):
+    if options.choose and (options.rows or options.seeds):
         parser.error("--choose takes one row and seed 0: leave --rows and --seeds out")
-    rows = tuple(dict.fromkeys(arguments.rows or ROWS))
-    return Options(rows, arguments.seeds, arguments.out, arguments.choose, arguments.backend, arguments.page)
+    options.rows = tuple(dict.fromkeys(options.rows or ROWS))
+    return options
 
 
 def _row(name: str) -> Row:
@@ -110,22 +97,21 @@ def _row(name: str) -> Row:
     raise argparse.ArgumentTypeError(msg)
 
 
-def train_rows(options: Options) -> None:
+def train_rows(options: argparse.Namespace) -> None:
     """Train what is missing: every row with its first seed, then every row with its second, and so on."""
     wanted = {row.key: options.seeds or row.seeds for row in options.rows}
     for seed in range(max(wanted.values())):
         for row in options.rows:
             if seed < wanted[row.key]:
-                _train_one(row, seed, options)
+                _train_one(row, seed, options.out, options.backend)
 
 
-def _train_one(row: Row, seed: int, options: Options) -> None:
-    out = options.out
+def _train_one(row: Row, seed: int, out: Path, backend: str) -> None:
     job = final_job(out, row, seed)
     name = f"{row.key}, seed {seed}"
     if completed(job) is None:
         print(f"{name}: training", flush=True)
-        train(job, options.backend)
+        train(job, backend)
         write(results(out), out)
     result = _trained(job, seed)
     if result is not None:
@@ -146,7 +132,7 @@ def choose(row: Row, out: Path, backend: str) -> None:
         raise DataError(msg)
     for flags in row.candidates:
         run = train(candidate_job(out, row, flags), backend)
-        print(f"{_validation_error(run):5.2f} %  {flags}", flush=True)
+        print(f"{_error(run, 'validation'):5.2f} %  {flags}", flush=True)
 
 
 def results(out: Path) -> Results:
@@ -166,12 +152,10 @@ def row_results(out: Path, row: Row) -> RowResults:
     folders = (out / "runs").glob(f"{row.key}-seed-*")
     seeds = sorted(int(name) for folder in folders if (name := folder.name.rpartition("-")[2]).isdecimal())
     trained = [_trained(final_job(out, row, seed), seed) for seed in seeds]
-    sizes, _ = network(
-        {"hidden": final_job(out, row, 0).config.hidden, "batch_norm": False}, FEATURES, CLASSES
-    )
+    sizes = (FEATURES, *final_job(out, row, 0).config.hidden, CLASSES)
     return RowResults(
         row,
-        sizes,
+        "-".join(map(str, sizes)),
         [result for result in trained if result is not None],
         [candidate for flags in row.candidates for candidate in _candidate(out, row, flags)],
     )
@@ -182,13 +166,12 @@ def _trained(job: Job, seed: int) -> SeedResult | None:
     if run is None:
         return None
     spent = cost(job.folder)
-    _, parameters = network(run["config"], run["data"]["features"], run["data"]["classes"])
     return SeedResult(
         seed,
-        percent_wrong(_metrics(run)["test_accuracy"]),
+        _error(run, "test"),
         spent and spent.wall,
         spent and spent.cpu,
-        parameters,
+        _parameter_count(run),
         str(run["fingerprint"]),
         run["backend"],
     )
@@ -200,15 +183,19 @@ def _candidate(out: Path, row: Row, flags: str) -> list[Candidate]:
     if run is None:
         return []
     spent = cost(job.folder)
-    return [Candidate(flags, _validation_error(run), job.config.epochs, spent and spent.cpu)]
+    return [Candidate(flags, _error(run, "validation"), job.config.epochs, spent and spent.cpu)]
 
 
-def _validation_error(run: Record) -> float:
-    return percent_wrong(_metrics(run)["validation_accuracy"])
+def _error(run: Record, part: str) -> float:
+    """Return the error on a part of the images in per cent, free of the noise of binary fractions."""
+    return round(100.0 * (1.0 - run["metrics"][f"{part}_accuracy"]), 6)
 
 
-def _metrics(run: Record) -> dict[str, Any]:
-    return run["metrics"] or {}
+def _parameter_count(run: Record) -> int:
+    hidden = run["config"]["hidden"]
+    sizes = [run["data"]["features"], *hidden, run["data"]["classes"]]
+    of_layers = sum((inputs + 1) * units for inputs, units in itertools.pairwise(sizes))
+    return of_layers + (2 * sum(hidden) if run["config"]["batch_norm"] else 0)
 
 
 def _about(out: Path) -> str:

@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from xpnet._lib.files import make_write_error
 
@@ -31,6 +32,19 @@ def make_folder(path: Path) -> None:
 def python_path(root: Path = ROOT) -> str:
     """Return the PYTHONPATH of a process that imports xpnet of a checkout, and the scripts of this one."""
     return os.pathsep.join(filter(None, (str(root), str(SCRIPTS), os.environ.get("PYTHONPATH"))))
+
+
+def last_line(lines: Sequence[str]) -> str:
+    """Return the last line that says something, without the rules that pytest draws around it."""
+    filled = [line.strip("= \n") for line in lines if line.strip("= \n")]
+    return filled[-1] if filled else "no output"
+
+
+def take_stdout() -> IO[str]:
+    """Return a stream to standard output; what libraries print there goes to standard error from now on."""
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return stream
 
 
 def processor() -> str:

@@ -70,16 +70,14 @@ def words(purpose: int, *, index: int, epoch: int, seed: int = SEED) -> Iterator
         yield from philox((c0, index, epoch, purpose), (seed, 0))
 
 
-def initial_layer(index: int, units: int, inputs: int) -> Layer:
-    """Return a layer's first parameters ("Random numbers", Initialisation)."""
-    numbers = ((w >> 40) * 2.0**-24 - 0.5 for w in words(INITIALISATION, index=index, epoch=0))
-    weight = [[next(numbers) for _ in range(inputs)] for _ in range(units)]
-    return Layer(weight, [next(numbers) for _ in range(units)])
-
-
 def initial_network() -> Network:
-    """Return the first parameters of the default network."""
-    return [initial_layer(0, HIDDEN, FEATURES), initial_layer(1, CLASSES, HIDDEN)]
+    """Return the first parameters ("Random numbers", Initialisation)."""
+    network = []
+    for index, (inputs, units) in enumerate([(FEATURES, HIDDEN), (HIDDEN, CLASSES)]):
+        numbers = ((w >> 40) * 2.0**-24 - 0.5 for w in words(INITIALISATION, index=index, epoch=0))
+        weight = [[next(numbers) for _ in range(inputs)] for _ in range(units)]
+        network.append(Layer(weight, [next(numbers) for _ in range(units)]))
+    return network
 
 
 def order_of_the_samples(samples: int) -> list[int]:
@@ -108,19 +106,14 @@ class Rounded(NamedTuple):
         return math.ldexp(sum(terms), self.exponent + other.exponent)
 
 
-class Budget(NamedTuple):
-    """The bits of each slice of the first and of the second operand, and the number of slices."""
+def budget(terms: int, *, pixels: bool = False) -> tuple[int, int, int]:
+    """Return the bits of a slice of each operand, and the number of slices ("The budget").
 
-    first: int
-    second: int
-    slices: int
-
-
-def budget(terms: int, *, pixels: bool = False) -> Budget:
-    """Return the shares of the bits; ``pixels`` says that the second operand is of pixels ("The budget")."""
+    ``pixels`` says that the second operand is of pixels.
+    """
     free = 53 - (terms - 1).bit_length()
     first, second = (free - 8, 8) if pixels else (free // 2, free - free // 2)
-    return Budget(first, second, 1 if first >= 20 else 2)
+    return first, second, 1 if first >= 20 else 2
 
 
 def power_of_two_above(magnitude: float) -> int:
@@ -163,10 +156,9 @@ def contract(rows: Sequence[list[Rounded]], columns: Sequence[list[Rounded]], fa
 
 def product(rows: Sequence[Vector], columns: Sequence[Vector]) -> Matrix:
     """Return the product of two matrices, of the first the rows, of the second the columns."""
-    share = budget(len(rows[0]))
+    first, second, slices = budget(len(rows[0]))
     return contract(
-        [rounded(row, share.first, share.slices) for row in rows],
-        [rounded(column, share.second, share.slices) for column in columns],
+        [rounded(row, first, slices) for row in rows], [rounded(column, second, slices) for column in columns]
     )
 
 
@@ -255,7 +247,7 @@ def add_bias(matrix: Matrix, bias: list[float]) -> Matrix:
 def gradient(network: Network, images: list[bytes], labels: list[int]) -> Network:
     """Return dW and db of both layers, summed over a block ("The network", forward, backward)."""
     (w1, b1), (w2, b2) = network
-    bits_of_weights, bits_of_samples = (budget(terms, pixels=True).first for terms in (FEATURES, len(images)))
+    bits_of_weights, bits_of_samples = (budget(terms, pixels=True)[0] for terms in (FEATURES, len(images)))
     rows, columns = [rounded(row, bits_of_weights) for row in w1], [of_pixels(image) for image in images]
     z1 = add_bias(contract(rows, columns, PIXEL_FACTOR), b1)
     a1 = [[max(value, 0.0) for value in row] for row in z1]
@@ -271,7 +263,7 @@ def gradient(network: Network, images: list[bytes], labels: list[int]) -> Networ
         for d_row, z_row in zip(da1, z1, strict=True)
     ]
     rounded_dz1 = [rounded(row, bits_of_samples) for row in dz1]
-    rounded_dz2 = [rounded(row, budget(len(images)).first) for row in dz2]
+    rounded_dz2 = [rounded(row, budget(len(images))[0]) for row in dz2]
     features = [of_pixels(column) for column in zip(*images, strict=True)]
     return [
         # "Sums over samples": those of the rounded dz that the products take.
@@ -348,8 +340,3 @@ def fingerprint(samples: int = 200, epochs: int = 1) -> str:
     for _ in range(epochs):
         network = train_epoch(network, images, [labels[i] for i in order])
     return fingerprint_of(network)
-
-
-if __name__ == "__main__":
-    print("initial                    ", fingerprint_of(initial_network()))
-    print("after 1 epoch on 200 images", fingerprint())

@@ -5,6 +5,7 @@ import pickle
 import re
 from dataclasses import fields
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ import xpnet
 from xpnet import train
 from xpnet.api import COMMAND_LINE_ONLY
 from xpnet.config import TrainConfig
-from xpnet.storage.record import read_metrics, read_run
+from xpnet.storage.record import read_run
 
 ROWS = 300
 X_ALL, Y_ALL = pixels(ROWS + 50, 12, 4)
@@ -31,17 +32,6 @@ def empty_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("XPNET_REQUIRE_DEVICE", raising=False)
 
 
-def command(*words):
-    """What the command writes when it trains on the same data: its record and its metrics."""
-    np.savez("small.npz", x_train=X, y_train=Y, x_test=X_TEST, y_test=Y_TEST)
-    assert train.main(["--data", "small.npz", "--name", "run", "--quiet", "--no-report", *words]) == 0
-    return read_run(Path("runs/run")), without_seconds(read_metrics(Path("runs/run/metrics.jsonl")))
-
-
-def without_seconds(rows):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-
-
 SAME = {
     "the defaults": {"epochs": 12},
     "small batches": {"hidden": [8, 6], "batch_size": 32, "optimizer": "adam", "epochs": 3, "dropout": 0.2},
@@ -52,25 +42,21 @@ SAME = {
 
 @pytest.mark.parametrize("settings", SAME.values(), ids=SAME)
 def test_the_command_gives_the_same_network_and_history_and_a_folder_to_load(settings):
-    words = []
+    np.savez("small.npz", x_train=X, y_train=Y, x_test=X_TEST, y_test=Y_TEST)
+    words = ["--data", "small.npz", "--name", "run", "--quiet", "--no-report"]
     for name, value in settings.items():
         words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
-    record, history = command(*words)
+    assert train.main(words) == 0
+    record = read_run(Path("runs/run"))
     model, loaded = xpnet.fit(X, Y, **settings), xpnet.load("runs/run")
     assert model.fingerprint == loaded.fingerprint == record["fingerprint"]
-    assert model.history == history == without_seconds(loaded.history)
+    assert model.history == [{key: row[key] for key in row if key != "seconds"} for row in loaded.history]
     evaluation, metrics = model.evaluate(X_TEST, Y_TEST), record["metrics"]
     assert evaluation.accuracy == metrics["test_accuracy"]
     precision = 1e-6 if settings.get("arithmetic") == "native" else 0
     assert evaluation.loss == pytest.approx(metrics["test_loss"], rel=precision, abs=0)
     assert [each.recall for each in evaluation.classes] == metrics["test_accuracy_per_class"]
     assert evaluation.confusion[1, 2] == np.sum((Y_TEST == 1) & (model.predict(X_TEST) == 2))
-
-
-def test_nothing_is_written_and_nothing_printed(capsys):
-    xpnet.fit(X, Y, epochs=2)
-    assert not list(Path().iterdir())
-    assert capsys.readouterr() == ("", "")
 
 
 FORMS = {
@@ -90,8 +76,7 @@ def check_form(form, **settings):
     assert model.fingerprint == expected.fingerprint
     predicted, probable = model.predict(form(x_test)), model.predict_proba(form(x_test))
     assert type(predicted) is type(probable) is np.ndarray
-    assert predicted.dtype == np.int64
-    assert np.array_equal(predicted, expected.predict(x_test))
+    np.testing.assert_array_equal(predicted, expected.predict(x_test), strict=True)
     assert np.array_equal(probable, expected.predict_proba(x_test))
     assert model.evaluate(form(x_test), form(Y_TEST)).accuracy == np.mean(predicted == Y_TEST)
 
@@ -142,13 +127,14 @@ def test_validation_data_tell_when_to_stop_and_the_best_epoch_is_kept():
     assert model.fingerprint == xpnet.fit(X, Y, epochs=best["epoch"], **settings).fingerprint
 
 
-def test_the_callback_sees_every_epoch():
+def test_the_callback_sees_every_epoch_and_nothing_is_written_or_printed(capsys):
     seen = []
     model = xpnet.fit(X, Y, epochs=4, log_every=2, callback=seen.append)
     assert [epoch.epoch for epoch in seen] == [0, 1, 2, 3, 4]
     names = [set(epoch.metrics) for epoch in seen]
     assert names == [{"train_loss", "train_accuracy"}, set()] * 2 + [{"train_loss", "train_accuracy"}]
     assert [{"epoch": epoch.epoch, **epoch.metrics} for epoch in seen[::2]] == model.history
+    assert (list(Path().iterdir()), capsys.readouterr()) == ([], ("", ""))
     with pytest.warns(DeprecationWarning, match=r"Epoch\.metrics"):
         assert seen[0].figures == seen[0].metrics
 
@@ -162,12 +148,8 @@ def test_training_ends_if_the_callback_returns_true_and_nothing_else(answer, las
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_what_the_callback_raises_ends_the_training(error):
-    def fail(epoch):
-        if epoch.epoch == 2:
-            raise error
-
     with pytest.raises(error):
-        xpnet.fit(X, Y, callback=fail)
+        xpnet.fit(X, Y, callback=Mock(side_effect=[None, None, error]))
 
 
 @pytest.fixture(scope="module")
@@ -175,21 +157,15 @@ def model():
     return xpnet.fit(X, Y, epochs=5, batch_norm=True, batch_size=50)
 
 
-def saved_and_loaded(model):
+def test_a_model_comes_back_from_a_file_a_copy_and_a_pickle(model):
+    expected = model.logits(X_TEST)
     model.save("model.safetensors")
-    return xpnet.load("model.safetensors")
-
-
-def pickled(model):
-    return pickle.loads(pickle.dumps(model))  # noqa: S301
-
-
-@pytest.mark.parametrize("way", [saved_and_loaded, copy.deepcopy, pickled])
-def test_a_model_comes_back_from_a_file_a_copy_and_a_pickle(model, way):
-    expected, again = model.logits(X_TEST), way(model)
-    assert again.history == ([] if way is saved_and_loaded else model.history)
-    assert np.array_equal(again.logits(X_TEST), expected)
-    assert repr(again) == f"<xpnet.Model 12-10-4, fingerprint {model.fingerprint[:16]}>"
+    loaded, copied = xpnet.load("model.safetensors"), copy.deepcopy(model)
+    pickled = pickle.loads(pickle.dumps(model))  # noqa: S301
+    assert (loaded.history, copied.history, pickled.history) == ([], model.history, model.history)
+    for again in (loaded, copied, pickled):
+        assert np.array_equal(again.logits(X_TEST), expected)
+        assert repr(again) == f"<xpnet.Model 12-10-4, fingerprint {model.fingerprint[:16]}>"
 
 
 @pytest.mark.needs("array-api-strict")
@@ -210,7 +186,6 @@ GOOD = np.zeros((4, 3), np.uint8)
         (X, Y, {"learning_rate": [0.1, 0.2]}, "fit: learning_rate: expected one number, got [0.1, 0.2]"),
         (X, Y, {"patience": 3}, "--patience: needs --validation N"),
         (X, Y, {"validation": 9, "validation_data": (X, Y)}, "fit: validation: takes rows out of X, but t"),
-        (X, Y, {"batch_size": 301}, "--batch-size: expected at most the 300 training samples"),
         (X, Y, {"out": "here"}, "fit: out: belongs to xpnet train"),
         ([["a", "b"]], [0], {}, "X: expected an array of numbers, got <U1"),
         ([], [], {}, "X: 1 dimension"),
@@ -220,7 +195,6 @@ GOOD = np.zeros((4, 3), np.uint8)
         (GOOD, [0, 1], {}, "X holds 4 samples, y holds 2 labels"),
         (GOOD, ["a", "b", "1", "a"], {}, "y: label '1': a label is text here"),
         (GOOD, [0, 1, 0.5, 1], {}, "y, row 3: label 0.5: a label is a whole number"),
-        (GOOD, GOOD, {}, "y: its shape is 4x3, labels have one dimension"),
     ],
 )
 def test_settings_and_data_that_cannot_be(x, y, settings, message):
@@ -229,21 +203,11 @@ def test_settings_and_data_that_cannot_be(x, y, settings, message):
         xpnet.fit(x, y, **settings)
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "message"),
-    [
-        (GOOD[:, :2], [0] * 4, "X in validation_data: has 2 features a sample, X has 3"),
-        (GOOD * 0.5, [0] * 4, r"X: holds whole numbers \(pixels\), X in validation_data decimals"),
-        (GOOD, [0], "X in validation_data holds 4 samples, y in validation_data holds 1"),
-        (GOOD, [0, 1, 2, 3], "y in validation_data: expected labels from 0 to 1, got 3"),
-    ],
-)
-def test_validation_data_that_do_not_go_with_the_others(x, y, message):
-    with pytest.raises(xpnet.DataError, match=message):
-        xpnet.fit(GOOD, [0, 1, 0, 1], validation_data=(x, y), classes=2)
-
-
 def test_calls_that_cannot_be(model):
+    with pytest.raises(xpnet.DataError, match="X in validation_data: has 2 features a sample, X has 3"):
+        xpnet.fit(GOOD, [0, 1, 0, 1], validation_data=(GOOD[:, :2], [0] * 4))
+    with pytest.raises(xpnet.DataError, match="y in validation_data: expected labels from 0 to 1, got 3"):
+        xpnet.fit(GOOD, [0, 1, 0, 1], validation_data=(GOOD, [0, 1, 2, 3]), classes=2)
     with pytest.raises(xpnet.DataError, match="takes rows of 12 features"):
         model.predict(GOOD)
     with pytest.raises(xpnet.DataError, match="label 4: the network tells 4 classes"):

@@ -30,13 +30,12 @@ __all__ = [
     "load",
 ]
 
-_NAMES = {
-    "api": ("Epoch", "Model", "fit", "load"),
-    "errors": ("BackendError", "ConfigError", "DataError", "DivergedError", "XPNetError"),
-    "estimator": ("XPNetClassifier",),
-    "inference.predictor": ("Evaluation",),
+_MODULES = {
+    **dict.fromkeys(("Epoch", "Model", "fit", "load"), "api"),
+    **dict.fromkeys(("BackendError", "ConfigError", "DataError", "DivergedError", "XPNetError"), "errors"),
+    "XPNetClassifier": "estimator",
+    "Evaluation": "inference.predictor",
 }
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 if not TYPE_CHECKING:  # a type checker would accept any attribute

@@ -33,10 +33,8 @@ from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
 from xpnet.training.state import TrainState
 from xpnet.training.trainer import Trainer, select_backend
 
-COMMAND_LINE_ONLY = {"data", "test_data", *TABLE_SETTINGS, "repeats"} | {
-    field.name for field in fields(RunSettings)
-}
-COMMAND_LINE_ONLY -= {"log_every"}
+COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"}
+COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats"}
 """Settings of files and output, which ``fit`` does not take."""
 
 
@@ -116,7 +114,7 @@ class Model:
         DataError
             The rows are not numbers, or do not have the network's features.
         """
-        numbers = self.predictor.predict(self._to_features(X))
+        numbers: NDArray[np.int64] = self.logits(X).argmax(axis=1)
         return numbers if self.class_names is None else np.array(self.class_names)[numbers]
 
     def predict_proba(self, X: object) -> NDArray[np.floating]:
@@ -124,11 +122,11 @@ class Model:
 
         float64 in reproducible arithmetic, else of the dtype of the parameters.
         """
-        return self.predictor.probabilities(self._to_features(X))
+        return self.predictor.outputs(self._to_features(X))[1]
 
     def logits(self, X: object) -> NDArray[np.floating]:
         """Return the logits, the inputs of the softmax, (m, classes); dtype and errors as `predict_proba`."""
-        return self.predictor.logits(self._to_features(X))
+        return self.predictor.outputs(self._to_features(X))[0]
 
     def evaluate(self, X: object, y: object) -> Evaluation:
         """Return metrics on rows (m, features) with labels (m,); the loss is the cross-entropy.
@@ -238,14 +236,12 @@ def fit(
         settings["validation"] = 1  # which a patience needs
     config = parse_settings(settings, "fit")
     patience = config.patience
-    if validation_data is not None:
-        config = replace(config, patience=None, validation=0)
     if classes is not None:
-        integer_from(1).check("fit: classes", _to_python(classes), classes)
+        integer_from(1).check("fit: classes", _to_python(classes))
     backend = backend_from_settings(config)
     training, validation = table_from_arrays(X, y, backend), None
     if validation_data is not None:
-        source = " in validation_data"
+        config, source = replace(config, patience=None, validation=0), " in validation_data"
         validation = table_from_arrays(*validation_data, backend, source, columns=training.columns)
     data = make_dataset(training, validation, classes)
     return train(config, backend, data, patience=patience, callback=callback)[0]
@@ -335,19 +331,17 @@ def train(
     start: TrainingProgress | None = None,
     epochs: int | None = None,
 ) -> tuple[Model, TrainingProgress]:
-    """Train from the initial state or from ``start``, for so many epochs or up to those of the settings.
+    """Train from the initial state or from ``start`` to epoch ``epochs``, by default that of the settings.
 
     Return the best network, and the progress at the end; errors as in ``fit``.
     """
     normalization = None if start is None else start.normalization
     with Trainer.open(config, data, backend, normalization) as trainer:
         state = None if start is None else _restore_state(trainer, start.state)
-        last = epochs if epochs is None or state is None else epochs + state.epoch
         validate = trainer.evaluate_test if len(data.y_test) else None
+        evaluation = Evaluate(trainer, validate, max(config.epochs, epochs or 0))
         history = _RecordHistory(callback)
-        evaluation = Evaluate(trainer, validate, max(config.epochs, last or 0))
-        callbacks = [evaluation, EarlyStopping(patience), history]
-        result = trainer.fit(callbacks, state, last)
+        result = trainer.fit([evaluation, EarlyStopping(patience), history], state, epochs)
         if result.interrupted:
             raise KeyboardInterrupt
         state = result.state._replace(variables=trainer.to_host(result.state.variables))
@@ -379,7 +373,7 @@ def _restore_state(trainer: Trainer, state: TrainState) -> TrainState:
     if tree_map(np.shape, state.variables) != expected:
         msg = "hidden, batch_norm, optimizer: expected those that the training began with"
         raise ConfigError(msg)
-    return trainer.state_to_device(state)
+    return state._replace(variables=trainer.to_device(state.variables))
 
 
 # Conversion of arguments

@@ -100,9 +100,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         # scikit-learn expects each parameter as an attribute of the same name.
-        parameters = locals().copy()
-        del parameters["self"]
-        self.__dict__.update(parameters)
+        self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
 
     def fit(self, X: object, y: object) -> Self:
         """Train on rows (m, features) with labels (m,), from the start.
@@ -201,7 +199,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels = np.searchsorted(self.classes_, y).astype(np.int32)
         table = Table(as_features(X, X.shape, "X"), labels, "X", "y")
         data = make_dataset(table, classes=len(self.classes_))
-        start, epochs = (getattr(self, "_progress", None), 1) if one_epoch else (None, None)
+        start = getattr(self, "_progress", None) if one_epoch else None
+        epochs = getattr(self, "n_iter_", 0) + 1 if one_epoch else None
         result = train(config, backend, data, patience=config.patience, start=start, epochs=epochs)
         self.model_, self._progress = result
         self.n_iter_ = self._progress.state.epoch
@@ -209,9 +208,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _parse_settings(self) -> TrainConfig:
         parameters = self.get_params(deep=False)
         state = parameters.pop("random_state")
-        whole = isinstance(state, int | np.integer)
-        seed = state if whole else check_random_state(state).randint(2**31 - 1)
-        return parse_settings({**parameters, "seed": seed}, type(self).__name__)
+        if not isinstance(state, int | np.integer):
+            state = check_random_state(state).randint(2**31 - 1)
+        return parse_settings({**parameters, "seed": state}, type(self).__name__)
 
     def _validate_samples(
         self, X: object, y: object, backend: Backend, *, reset: bool

@@ -1,7 +1,7 @@
 """Copies of a run in experiment trackers: Weights & Biases, trackio and MLflow.
 
 The folder of the run holds the complete record, with or without trackers. A child process
-(``python -m xpnet.trackers NAME FOLDER LIMIT``) copies it to each tracker, because their libraries print,
+(``python -m xpnet.trackers NAME FOLDER``) copies it to each tracker, because their libraries print,
 crash, and wait for servers, even at the exit of the interpreter: training neither stops nor slows down.
 """
 
@@ -26,7 +26,6 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.storage.record import METRICS_FILE, MODEL_FILE, is_number, read_metrics, read_run
 from xpnet.training.callbacks import Callback, EpochLog
 from xpnet.training.loop import FitResult
-from xpnet.training.state import TrainState
 
 FILES = (MODEL_FILE, "report.html")
 """The files that the trackers receive."""
@@ -60,16 +59,12 @@ class Tracker(Callback):
     """
 
     def __init__(self, name: str, folder: Path, echo: Callable[[str], None], *, debug: bool = False) -> None:
-        self._name, self._run, self._echo, self._debug = name, folder, echo, debug
-        self._process: subprocess.Popen[str] | None = None
-
-    def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
-        """Start the child process."""
+        self._name, self._run, self._echo, self._closed = name, folder, echo, False
         self._process = subprocess.Popen(  # noqa: S603 - the arguments are validated settings
-            [sys.executable, "-P", "-u", "-m", "xpnet.trackers", self._name, self._run, str(LIMIT)],
+            [sys.executable, "-P", "-u", "-m", "xpnet.trackers", name, folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=None if self._debug else subprocess.DEVNULL,
+            stderr=None if debug else subprocess.DEVNULL,
             encoding="utf-8",
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             start_new_session=True,  # does not receive Ctrl-C
@@ -77,25 +72,25 @@ class Tracker(Callback):
 
     def on_epoch_end(self, log: EpochLog) -> None:  # noqa: ARG002
         """Warn if the child process has died."""
-        if self._process is not None and self._process.poll() is not None:
+        if self._process.poll() is not None:
             self.close()
 
     def on_train_end(self, result: FitResult) -> None:  # noqa: ARG002
         """Signal the child process that the record is complete."""
-        if self._process is not None and self._process.stdin is not None:
+        if self._process.stdin is not None:
             self._process.stdin.close()
             self._process.stdin = None
 
     def close(self) -> None:
         """Let the child process finish, and print its answer; after Ctrl-C, do not wait for it."""
-        if self._process is None or isinstance(sys.exception(), KeyboardInterrupt):
+        if self._closed or isinstance(sys.exception(), KeyboardInterrupt):
             return
-        process, self._process = self._process, None
-        answer, _ = process.communicate()
-        if process.returncode == 0:
+        self._closed = True
+        answer, _ = self._process.communicate()
+        if self._process.returncode == 0:
             self._echo(f"{self._name:<14}{answer}")
             return
-        cause = answer or f"no answer, exit code {process.returncode} (the limit is {LIMIT:g} s)"
+        cause = answer or f"no answer, exit code {self._process.returncode} (the limit is {LIMIT:g} s)"
         complain(f"warning: --track {self._name}: {cause}: nothing is lost, {self._run} has the whole record")
 
 
@@ -104,7 +99,7 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)  # what the libraries print goes to standard error
         try:
-            source = TrackedRun(*sys.argv[1:])
+            source = TrackedRun(sys.argv[1], Path(sys.argv[2]))
             answer.write(copy_to_mlflow(source) if source.tracker == "mlflow" else copy_to_wandb(source))
         except BaseException as error:
             answer.write(" ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")[:300])
@@ -127,18 +122,18 @@ class TrackedRun:
         track-NAME.json, so that a resumed run continues the copy.
     """
 
-    def __init__(self, tracker: str, folder: str, limit: str) -> None:
-        self.tracker, self.folder, self._limit = tracker, Path(folder), float(limit)
-        self.record = record = read_run(self.folder)
-        self._path = self.folder / f"track-{tracker}.json"
+    def __init__(self, tracker: str, folder: Path) -> None:
+        self.tracker, self.folder = tracker, folder
+        self.record = record = read_run(folder)
+        self._path = folder / f"track-{tracker}.json"
         self.started = int(datetime.fromisoformat(record["started"]).timestamp() * 1000)
         data = {f"data_{name}": value for name, value in record["data"].items()}
         used = {"backend_used": record["backend"], "device_used": record["device_used"]}
         self.settings = {**record["config"], **data, **used, "started": record["started"]}
         unique = f"{self.started:x}"[-8:]
         saved = json.loads(self._path.read_bytes()) if self._path.exists() else {}
-        self.state = {"name": f"{self.folder.name}-{unique}", "run": unique, "epoch": -1, **saved}
-        faulthandler.dump_traceback_later(self._limit, exit=True)
+        self.state = {"name": f"{folder.name}-{unique}", "run": unique, "epoch": -1, **saved}
+        faulthandler.dump_traceback_later(LIMIT, exit=True)
 
     def read_rows(self) -> Iterator[tuple[int, int, dict[str, object]]]:
         """Yield epoch, time and metrics of each epoch that is not copied yet, and at last of the result.
@@ -157,7 +152,7 @@ class TrackedRun:
         while not ended:
             training.join(1.0)
             ended = not training.is_alive()
-            faulthandler.dump_traceback_later(self._limit, exit=True)
+            faulthandler.dump_traceback_later(LIMIT, exit=True)
             self.record = record = read_run(self.folder)
             if record["started"] != self.settings["started"]:
                 raise DataError.at(self.folder, "holds another run now")

@@ -22,17 +22,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
 
-from shared import ROOT
+from shared import ROOT, last_line
 
-from benchmarks.commands import TRAIN
+from benchmarks.commands import TRAIN, Command, CommandEntrant, warm_up
 from benchmarks.page import UNITS, number
 from benchmarks.runs import (
     PYTHON,
-    Command,
     ContenderError,
     Effort,
+    Entrant,
     Line,
     entrants,
     environment,
@@ -90,30 +89,6 @@ class Pair:
         ratios = self.ratios if len(self.ratios) > 1 else self.ratios * 2
         low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
         return low, high
-
-
-class Runs(Protocol):
-    """What one side does: ``run`` does it once and adds the time to the line."""
-
-    line: Line
-
-    def run(self) -> None:
-        """Run once."""
-
-
-@dataclass
-class OneCommand:
-    """A command on one side."""
-
-    line: Line
-    command: Command
-    folder: Path
-    variables: dict[str, str]
-
-    def run(self) -> None:
-        """Run it once."""
-        seconds, _ = self.command.run(self.folder, self.variables)
-        self.line.seconds.append(seconds)
 
 
 Sides = tuple[dict[str, str], dict[str, str]]
@@ -187,16 +162,14 @@ def commands(*, quick: bool) -> list[tuple[str, Command]]:
 def one_command(key: str, command: Command, effort: Effort, folder: Path, sides: Sides) -> Pair:
     """Time a command; those of an instant, which a busy moment disturbs most, three times as often."""
     pair = Pair(key, command.name)
-    both = [OneCommand(Line("", command.name), command, folder, variables) for variables in sides]
+    both = [CommandEntrant(Line("", command.name), command, folder, variables) for variables in sides]
     if effort.warm_up:
-        run_in_turn(both, 1)
-        for side in both:
-            side.line.seconds.clear()
+        warm_up(both)
     alternate(pair, both, range(effort.runs * (3 if key == "startup" else 1)))
     return pair
 
 
-def alternate(pair: Pair, both: Sequence[Runs], rounds: range) -> None:
+def alternate(pair: Pair, both: Sequence[Entrant], rounds: range) -> None:
     """Run both sides in each round: the old one first in those of an even number, else the new one."""
     for index in rounds:
         run_in_turn(both if index % 2 == 0 else both[::-1], 1)
@@ -209,7 +182,7 @@ def check_origin(root: Path, folder: Path, variables: dict[str, str]) -> None:
     command = [PYTHON, "-c", "import xpnet.train, xpnet; print(xpnet.__file__)"]
     answer = subprocess.run(command, cwd=folder, env=variables, check=False, capture_output=True, text=True)
     if answer.returncode or not Path(answer.stdout.strip()).is_relative_to(root):
-        *_, reason = ["", *(answer.stdout + answer.stderr).strip().splitlines()]
+        reason = last_line((answer.stdout + answer.stderr).splitlines())
         msg = f"{root}: expected import xpnet to find the package there: {reason}"
         raise ContenderError(msg)
 

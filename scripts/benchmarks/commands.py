@@ -1,16 +1,20 @@
 """The commands that are measured from the start of their process: the main job, the start, and loading."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared import SCRIPTS
 
-from benchmarks.runs import PYTHON, Command
+from benchmarks.runs import PYTHON, ContenderError, Effort, Line, Table, run_in_turn
 
 TRAIN = [PYTHON, "-m", "xpnet.train"]
+SHORT = 4.0
+"""Seconds that a round of all commands takes at most to be repeated three times as often."""
 
 _TIMED = """
 import sys, time
@@ -37,6 +41,64 @@ _XPNET = _TIMED.format(
 )
 
 
+@dataclass
+class Command:
+    """A command whose process is measured."""
+
+    who: str
+    name: str
+    words: list[str]
+    stop_at: bytes | None = None  # measure to the line that starts so, rather than to the end
+    reports: bool = False  # the last line is the seconds that the command measured itself
+
+    def run(self, folder: Path, variables: dict[str, str]) -> tuple[float, float]:
+        """Run the command once in ``folder`` and return its seconds and peak MiB.
+
+        Raises
+        ------
+        ContenderError
+            The command failed.
+        """
+        begin = time.perf_counter()
+        with subprocess.Popen(
+            self.words, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            seconds, line = None, b""
+            for line in process.stdout or ():
+                if self.stop_at is not None and line.startswith(self.stop_at):
+                    seconds = time.perf_counter() - begin
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            msg = f"{self.name} ended with code {process.returncode}: {' '.join(self.words)}"
+            raise ContenderError(msg)
+        if self.stop_at is not None and seconds is None:
+            msg = f"{self.name} printed no line that starts with {self.stop_at!r}"
+            raise ContenderError(msg)
+        if self.reports:
+            seconds = float(line)
+        elif seconds is None:
+            seconds = time.perf_counter() - begin
+        unit = 2**20 if sys.platform == "darwin" else 1024
+        return seconds, usage.ru_maxrss / unit
+
+
+@dataclass
+class CommandEntrant:
+    """A command that is to run in a folder, and its line in a table."""
+
+    line: Line
+    command: Command
+    folder: Path
+    variables: dict[str, str]
+
+    def run(self) -> None:
+        """Run the command once."""
+        seconds, mebibytes = self.command.run(self.folder, self.variables)
+        self.line.seconds.append(seconds)
+        self.line.mebibytes.append(mebibytes)
+
+
 @dataclass(frozen=True)
 class Group:
     """Commands that do the same."""
@@ -46,10 +108,32 @@ class Group:
     commands: tuple[Command, ...]
 
 
-def groups(folder: Path, idx: Path, variables: Mapping[str, str]) -> tuple[Group, ...]:
+def warm_up(ready: Sequence[CommandEntrant]) -> float:
+    """Run commands once, uncounted, and return the seconds that all took."""
+    begin = time.perf_counter()
+    for entrant in ready:
+        entrant.command.run(entrant.folder, entrant.variables)
+    return time.perf_counter() - begin
+
+
+def measure(group: Group, folder: Path, variables: dict[str, str], effort: Effort) -> Table:
+    """Run commands in turn, once to warm up and then as often as the effort says.
+
+    Those of a few seconds, which a busy moment disturbs most, run three times as often.
+    """
+    ready = [
+        CommandEntrant(Line(command.who, command.name), command, folder, variables)
+        for command in group.commands
+    ]
+    short = effort.warm_up and warm_up(ready) < SHORT
+    run_in_turn(ready, effort.runs * (3 if short else 1))
+    return Table(group.key, group.title, [entrant.line for entrant in ready])
+
+
+def groups(folder: Path, idx: Path) -> tuple[Group, ...]:
     """Return what is measured, of the notebook's CSV files in ``folder`` and the IDX files in ``idx``."""
     csv = [str(folder / f"mnist_{half}.csv") for half in ("train", "test")]
-    train = [*TRAIN, "--device", "cpu", *_without_report(variables)]
+    train = [*TRAIN, "--device", "cpu", "--no-report"]  # the notebook writes none either
     native = [*train, "--arithmetic", "native"]
     same_csv = [*train, "--data", csv[0], "--test-data", csv[1]]
     notebook = [PYTHON, "-m", "benchmarks.notebook", str(folder)]
@@ -99,11 +183,3 @@ def export_csv(folder: Path) -> None:
     """Write the notebook's CSV files."""
     command = [PYTHON, str(SCRIPTS / "export_csv.py"), "--out", str(folder)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-def _without_report(variables: Mapping[str, str]) -> list[str]:
-    """Return the flag that leaves the report out, which the notebook does not write either."""
-    answer = subprocess.run([*TRAIN, "--help"], env=variables, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        sys.stderr.write(answer.stderr)
-    return ["--no-report"] if "--no-report" in answer.stdout else []

@@ -10,7 +10,6 @@ The argument is a name of ``benchmarks.tasks.NAMES``.
 
 import contextlib
 import json
-import os
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from queue import Queue
 from typing import IO, Any
 
 import numpy as np
+from shared import take_stdout
 
 import xpnet
 from benchmarks.peers import MAKERS, Contender, Images, Timed, images, repeated
@@ -249,10 +249,8 @@ def _failure(error: Exception) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve on standard input and output; what libraries print goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    serve(sys.argv[1], sys.stdin, answers)
+    """Serve on standard input and output."""
+    serve(sys.argv[1], sys.stdin, take_stdout())
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ class Point:
     """A number, and what the contenders took there."""
 
     x: int
+    task: Task
     table: Table
 
 
@@ -63,11 +64,8 @@ def all_series(*, quick: bool = False) -> tuple[Series, ...]:
 
 def seconds(series: Series, point: Point, who: str) -> float:
     """Return the median time of an epoch or a step at a point."""
-    line, task = point.table.of(who), point.table.task
-    if line is None or task is None:
-        msg = f"{series.key} {point.x}: {who} was not measured"
-        raise ValueError(msg)
-    return line.median / (task.steps if series.per == "a step" else 1)
+    steps = point.task.steps if series.per == "a step" else 1
+    return point.table.by_contender[who].median / steps
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -100,7 +98,7 @@ def figure(growth: Sequence[tuple[Series, Sequence[Point]]]) -> bytes:
             slopes = (f"{slope_of(series, points, who):.2f} {_arithmetic(who)}" for who in CONTENDERS)
             axes.set_title(f"slope: {', '.join(slopes)}", fontsize=9, loc="right", color="#444444")
         series, points = growth[0]
-        peaks = {who: [_peak(point, who) for point in points] for who in CONTENDERS}
+        peaks = {who: [point.table.by_contender[who].peak for point in points] for who in CONTENDERS}
         _draw(panels[1], series, points, peaks, "peak memory of the process (MiB)")
         panels[0].legend(frameon=False, loc="upper left")
         content = io.BytesIO()
@@ -111,11 +109,6 @@ def figure(growth: Sequence[tuple[Series, Sequence[Point]]]) -> bytes:
 
 def _arithmetic(who: str) -> str:
     return who.split(":")[1]
-
-
-def _peak(point: Point, who: str) -> float:
-    line = point.table.of(who)
-    return math.nan if line is None else line.peak
 
 
 def _draw(

@@ -81,9 +81,9 @@ def rate(work: Callable[[int], object], threads: int, amount: float, repeats: in
     """Return the best rate of ``work(index)``, which does so much: once, or in all threads at a time."""
     from threadpoolctl import threadpool_limits
 
-    best = amount / _shortest(partial(work, 0), repeats)
+    best = amount / shortest(partial(work, 0), repeats)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        seconds = _shortest(lambda: list(pool.map(work, range(threads))), repeats)
+        seconds = shortest(lambda: list(pool.map(work, range(threads))), repeats)
     return max(best, threads * amount / seconds)
 
 
@@ -96,9 +96,10 @@ def _blas() -> str:
     return " ".join(str(word) for word in words if word) or "unknown"
 
 
-def _shortest(call: Callable[[], object], repeats: int) -> float:
+def shortest(call: Callable[[], object], repeats: int) -> float:
+    """Return the shortest of the seconds that some calls take, after one to warm up."""
     times = []
-    for _ in range(repeats + 1):  # the first one warms up
+    for _ in range(repeats + 1):
         begin = time.perf_counter()
         call()
         times.append(time.perf_counter() - begin)

@@ -1,14 +1,14 @@
 """Writes the results as a page of Markdown."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from shared import markdown
 
 from benchmarks.growth import CONTENDERS, FIGURE, Point, Series, seconds, slope_of
 from benchmarks.limits import Limits
 from benchmarks.runs import Line, Table
-from benchmarks.tasks import NAMES, OWN
+from benchmarks.tasks import NAMES, OWN, Task
 
 REFERENCES = {
     "notebook": "× notebook",
@@ -23,24 +23,22 @@ UNITS = (("s", 1.0, 1.0), ("ms", 1e3, 1e-3), ("µs", 1e6, 0.0))
 """Names of units of time, how many make a second, and the least time that each is used for."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Results:
-    """All that a run of the benchmark found."""
+    """All that a run of the benchmark finds."""
 
-    about: Mapping[str, str]  # what ran, where: one line each
-    limits: Limits | None
-    tables: Sequence[Table]
-    growth: Sequence[tuple[Series, Sequence[Point]]]
-    missing: Mapping[str, str]  # contenders that did not take part -> why
     runs: int
     threads: int
+    limits: Limits
+    about: dict[str, str] = field(default_factory=dict)  # what ran, where: one line each
+    tables: list[Table] = field(default_factory=list)
+    growth: list[tuple[Series, Sequence[Point]]] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)  # contenders that did not take part -> why
 
 
 def page(results: Results) -> str:
     """Return the page."""
-    parts = [_introduction(results), _machine(results)]
-    if results.limits is not None:
-        parts.append(_limits(results.limits, results.tables))
+    parts = [_introduction(results), _machine(results), _limits(results.limits, results.tables)]
     parts += [table_section(table, results.limits) for table in results.tables]
     if results.growth:
         parts.append(_growth(results.growth))
@@ -48,13 +46,14 @@ def page(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def table_section(table: Table, limits: Limits | None) -> str:
+def table_section(table: Table, limits: Limits) -> str:
     """Return a table under its heading."""
     parts = _parts(table)
     fastest = min(line.median for line in table.lines) / parts
     name, factor, _ = next(unit for unit in UNITS if fastest >= unit[2])
-    references = [who for who in REFERENCES if table.of(who)]
-    with_floor = table.task is not None and limits is not None
+    lines = table.by_contender
+    references = [who for who in REFERENCES if who in lines]
+    with_floor = table.task is not None
     with_memory = all(line.mebibytes for line in table.lines) and parts == 1
     head = ["", f"{name} {_per(table)}".strip(), "min - max"]
     head += [REFERENCES[who] for who in references]
@@ -63,22 +62,20 @@ def table_section(table: Table, limits: Limits | None) -> str:
     for line in table.lines:
         scaled = [factor * x / parts for x in (line.median, min(line.seconds), max(line.seconds))]
         row = [line.name, number(scaled[0]), f"{number(scaled[1])} - {number(scaled[2])}"]
-        for who in references:
-            peer = table.of(who)
-            row.append("" if peer is None or peer is line else number(line.ratio(peer)))
+        row += ["" if lines[who] is line else number(line.ratio(lines[who])) for who in references]
         if with_floor:
-            row.append(times_floor(table, line, limits))
+            row.append(_times_floor(table.task, line, limits))
         if with_memory:
             row.append(f"{line.peak:.0f}")
         rows.append(row)
     return f"## {table.title}\n\n{markdown(head, rows)}"
 
 
-def times_floor(table: Table, line: Line, limits: Limits | None) -> str:
+def _times_floor(task: Task, line: Line, limits: Limits) -> str:
     """Return how many times the floor of its arithmetic a line of xpnet takes, else nothing."""
-    if line.who not in OWN or table.task is None or limits is None:
+    if line.who not in OWN:
         return ""
-    return number(line.median / limits.floor(table.task, line.who.split(":")[1]))
+    return number(line.median / limits.floor(task, line.who.split(":")[1]))
 
 
 def number(x: float) -> str:
@@ -170,10 +167,7 @@ def _growth(growth: Sequence[tuple[Series, Sequence[Point]]]) -> str:
 def _growth_row(series: Series, point: Point, *, with_memory: bool) -> list[str]:
     row = [f"{point.x:,}"]
     for who in CONTENDERS:
-        line = point.table.of(who)
-        if line is None:
-            row += [""] * (2 + with_memory)
-            continue
+        line = point.table.by_contender[who]
         scale = 1000 * seconds(series, point, who) / line.median
         row.append(number(scale * line.median))
         row.append(f"{number(scale * min(line.seconds))} - {number(scale * max(line.seconds))}")

@@ -12,12 +12,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
-from shared import ROOT, python_path
+from shared import ROOT, last_line, python_path
 
 from benchmarks.tasks import NAMES, OWN, Task, steps, title
 
@@ -28,9 +28,6 @@ PATIENCE = 600.0
 
 PAUSE = 0.05
 """Seconds between two runs, in which the threads of the last one go to sleep."""
-
-SHORT = 4.0
-"""Seconds that a round of all commands takes at most to be repeated three times as often."""
 
 
 class ContenderError(Exception):
@@ -71,9 +68,10 @@ class Table:
     lines: list[Line] = field(default_factory=list)
     task: Task | None = None
 
-    def of(self, who: str) -> Line | None:
-        """Return the line of a contender, if it has one."""
-        return next((line for line in self.lines if line.who == who), None)
+    @property
+    def by_contender(self) -> dict[str, Line]:
+        """The lines by the names of the contenders."""
+        return {line.who: line for line in self.lines}
 
 
 @dataclass(frozen=True)
@@ -156,9 +154,9 @@ class Process:
     def _last_words(self) -> str:
         code = self.popen.wait()
         self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing printed")
-        return f"ended with code {code}: {last}"
+        return (
+            f"ended with code {code}: {last_line(self.errors.read().decode(errors='replace').splitlines())}"
+        )
 
 
 @contextlib.contextmanager
@@ -173,8 +171,17 @@ def processes(contenders: Sequence[str], variables: dict[str, str]) -> Iterator[
         yield started
 
 
+class Entrant(Protocol):
+    """A contender or command that is ready: ``run`` runs it once and adds what it took to its line."""
+
+    line: Line
+
+    def run(self) -> None:
+        """Run once."""
+
+
 @dataclass
-class Entrant:
+class TaskEntrant:
     """A contender that is ready to run a task, and its line in the task's table."""
 
     line: Line
@@ -194,7 +201,7 @@ class Entrant:
 
 def entrants(
     task: Task, running: Sequence[tuple[str, Process]], effort: Effort
-) -> tuple[list[Entrant], dict[str, str]]:
+) -> tuple[list[TaskEntrant], dict[str, str]]:
     """Prepare a task in each process; return those that can do it, and why the others cannot.
 
     Raises
@@ -213,7 +220,7 @@ def entrants(
                 raise ContenderError(msg) from error
             missing[who] = str(error)
         else:
-            ready.append(Entrant(Line(who, NAMES[who]), process, task))
+            ready.append(TaskEntrant(Line(who, NAMES[who]), process, task))
     return ready, missing
 
 
@@ -228,72 +235,3 @@ def seconds_of_pass(task: Task, answer: dict[str, Any]) -> float:
     """Return the seconds of a whole pass, from a run of some passes over part of its steps."""
     share = steps(answer["rows"], task.batch) / task.steps
     return float(answer["seconds"]) / answer["passes"] / share
-
-
-@dataclass
-class Command:
-    """A command whose process is measured."""
-
-    who: str
-    name: str
-    words: list[str]
-    stop_at: bytes | None = None  # measure to the line that starts so, rather than to the end
-    reports: bool = False  # the last line is the seconds that the command measured itself
-
-    def run(self, folder: Path, variables: dict[str, str]) -> tuple[float, float]:
-        """Run the command once in ``folder`` and return its seconds and peak MiB.
-
-        Raises
-        ------
-        ContenderError
-            The command failed.
-        """
-        begin = time.perf_counter()
-        with subprocess.Popen(
-            self.words, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
-            seconds, line = None, b""
-            for line in process.stdout or ():
-                if self.stop_at is not None and line.startswith(self.stop_at):
-                    seconds = time.perf_counter() - begin
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            msg = f"{self.name} ended with code {process.returncode}: {' '.join(self.words)}"
-            raise ContenderError(msg)
-        if self.stop_at is not None and seconds is None:
-            msg = f"{self.name} printed no line that starts with {self.stop_at!r}"
-            raise ContenderError(msg)
-        if self.reports:
-            seconds = float(line)
-        elif seconds is None:
-            seconds = time.perf_counter() - begin
-        unit = 2**20 if sys.platform == "darwin" else 1024
-        return seconds, usage.ru_maxrss / unit
-
-
-def measure_commands(
-    key: str,
-    title: str,
-    commands: Sequence[Command],
-    effort: Effort,
-    run: Callable[[Command], tuple[float, float]],
-) -> Table:
-    """Run commands in turn, once to warm up and then as often as the effort says.
-
-    Those of a few seconds, which a busy moment disturbs most, run three times as often.
-    """
-    table = Table(key, title, [Line(command.who, command.name) for command in commands])
-    rounds = effort.runs
-    if effort.warm_up:
-        begin = time.perf_counter()
-        for command in commands:
-            run(command)
-        if time.perf_counter() - begin < SHORT:
-            rounds *= 3
-    for _ in range(rounds):
-        for command, line in zip(commands, table.lines, strict=True):
-            seconds, mebibytes = run(command)
-            line.seconds.append(seconds)
-            line.mebibytes.append(mebibytes)
-    return table

@@ -12,7 +12,7 @@ from functools import partial
 from threading import Timer
 from typing import IO, Any
 
-from shared import ROOT, python_path
+from shared import ROOT, last_line, python_path
 
 WORK = ("-m", "gpu.work")
 GRACE = 15.0
@@ -111,9 +111,3 @@ def run(
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
-
-
-def last_line(lines: list[str]) -> str:
-    """Return the last line that says something."""
-    filled = [line.strip("= \n") for line in lines if line.strip("= \n")]
-    return filled[-1] if filled else "no output"

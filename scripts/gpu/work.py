@@ -9,7 +9,6 @@ Each finding is a JSON object on a line of its own of standard output, as soon a
 """
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -18,8 +17,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.contenders import XPNet, prepared
+from benchmarks.limits import shortest
 from benchmarks.peers import Contender, Images, Jax, Timed, Torch, images
 from benchmarks.tasks import Task, steps
+from shared import take_stdout
 
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
@@ -125,16 +126,20 @@ def product_seconds(backend: Backend, dtype: str, side: int) -> float:
     return _shortest(backend, lambda: xp.matmul(a, a))
 
 
+def _synchronize(backend: Backend) -> None:
+    """Wait until the device has finished its work."""
+    library = backend.library
+    with backend.scope():
+        if backend.name == "jax":
+            library.block_until_ready(library.live_arrays())
+        elif backend.name == "cupy":
+            library.cuda.Device().synchronize()
+        elif backend.name == "torch" and backend.device_name != "cpu":
+            library.cuda.synchronize(backend.device)
+
+
 def _shortest(backend: Backend, compute: Callable[[], Any]) -> float:
-    times = []
-    for _ in range(6):  # the first loads the library
-        backend.synchronize()
-        begin = time.perf_counter()
-        result = compute()
-        backend.synchronize()  # JAX waits for arrays that are still in use
-        times.append(time.perf_counter() - begin)
-        del result
-    return min(times[1:])
+    return shortest(lambda: (compute(), _synchronize(backend)), 5)  # JAX waits for arrays still in use
 
 
 class _Synchronized:
@@ -148,10 +153,10 @@ class _Synchronized:
         timed = self.one.training(task)
 
         def run(passes: int) -> float:
-            self.backend.synchronize()
+            _synchronize(self.backend)
             begin = time.perf_counter()
             timed(passes)
-            self.backend.synchronize()
+            _synchronize(self.backend)
             return time.perf_counter() - begin
 
         return run
@@ -187,7 +192,5 @@ def main(words: list[str], answer: Answer) -> int:
 
 
 if __name__ == "__main__":
-    # What libraries print goes to standard error.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answers = take_stdout()
     sys.exit(main(sys.argv[1:], lambda result: print(json.dumps(result), file=answers, flush=True)))

@@ -1,10 +1,8 @@
 """Writes what the trainings of the table reached as a page of Markdown."""
 
-import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from shared import markdown
 
@@ -232,16 +230,3 @@ def shared_flags(candidates: Sequence[str]) -> list[str]:
 def without(flags: str, shared: Sequence[str]) -> str:
     """Return flags without those that are shared."""
     return " ".join(flag for flag in settings(flags) if flag not in shared)
-
-
-def network(config: Mapping[str, Any], features: int, classes: int) -> tuple[str, int]:
-    """Return the sizes of a network as they are written, 784-10-10, and the number of its parameters."""
-    sizes = [features, *config["hidden"], classes]
-    count = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
-    of_batch_norm = 2 * sum(config["hidden"]) if config["batch_norm"] else 0
-    return "-".join(map(str, sizes)), count + of_batch_norm
-
-
-def percent_wrong(accuracy: float) -> float:
-    """Return the error in per cent, free of the noise of binary fractions."""
-    return round(100.0 * (1.0 - accuracy), 6)

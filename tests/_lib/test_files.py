@@ -7,16 +7,10 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from folders import fail_with
 
-from xpnet._lib.files import read_regular_file, save, write_atomic
-from xpnet.errors import ConfigError, DataError
-
-
-def fail_with(error):
-    def fail(*_):
-        raise error
-
-    return fail
+from xpnet._lib.files import read_regular_file, write_atomic
+from xpnet.errors import DataError
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")
@@ -33,22 +27,16 @@ def test_writes_exactly_the_bytes_as_an_ordinary_file_and_nothing_beside_it(tmp_
 
 
 def test_the_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
-    steps = []
-    fsync, replace = os.fsync, Path.replace
+    steps, fsync, replace = [], os.fsync, Path.replace
 
     def noted_fsync(descriptor):
         steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "bytes")
         fsync(descriptor)
 
-    def noted_replace(self, target):
-        steps.append("name")
-        return replace(self, target)
-
     monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(Path, "replace", noted_replace)
+    monkeypatch.setattr(Path, "replace", lambda *paths: (steps.append("name"), replace(*paths)))
     write_atomic(tmp_path / "file", b"x")
-    assert steps[:2] == ["bytes", "name"]
-    assert steps[2:] == (["folder"] if os.name == "posix" else [])
+    assert steps == ["bytes", "name", *(["folder"] if os.name == "posix" else [])]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -60,15 +48,6 @@ def test_a_failure_keeps_the_old_content_and_leaves_nothing_behind(tmp_path, mon
         write_atomic(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_save_writes_or_says_in_one_line_where_and_why_not(tmp_path):
-    save(tmp_path / "file", b"x")
-    assert (tmp_path / "file").read_bytes() == b"x"
-    with pytest.raises(ConfigError) as caught:
-        save(tmp_path / "absent" / "file", b"x")
-    reason = "(No such file or directory): free some space or choose another folder"
-    assert str(caught.value) == f"{tmp_path}/absent/file: cannot be written {reason}"
 
 
 def test_reads_a_regular_file_and_through_links_in_little_memory(tmp_path):

@@ -2,7 +2,7 @@
 
 import os
 import signal
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from ctrl_c import sigint
@@ -27,7 +27,6 @@ def test_the_first_press_is_noted_and_the_second_interrupts():
         assert not stop()
         press()
         assert stop()
-        assert notices == [1]
         with pytest.raises(KeyboardInterrupt):
             press()
     assert notices == [1]
@@ -36,10 +35,8 @@ def test_the_first_press_is_noted_and_the_second_interrupts():
 
 
 def test_a_notice_that_cannot_be_printed_now_is_left_out():
-    """As where Ctrl-C is pressed while the main thread is printing to the same stream."""
-
     def notice():
-        msg = "reentrant call inside <_io.BufferedWriter name='<stdout>'>"
+        msg = "reentrant call inside <_io.BufferedWriter name='<stdout>'>"  # the main thread was printing
         raise RuntimeError(msg)
 
     with defer_interrupts(notice) as stop:
@@ -47,27 +44,19 @@ def test_a_notice_that_cannot_be_printed_now_is_left_out():
         assert stop()
 
 
-@pytest.mark.parametrize("kind", ["another handler", "ignored"])
-def test_another_handler_stays(kind):
-    pressed = []
-    handler = signal.SIG_IGN if kind == "ignored" else lambda *_: pressed.append(1)
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
+def test_another_handler_stays(handler):
     with sigint(handler):
         with defer_interrupts(lambda: pytest.fail("not ours")) as stop:
             press()
-            press()
             assert not stop()
         assert signal.getsignal(signal.SIGINT) is handler
-    assert len(pressed) == (0 if kind == "ignored" else 2)
 
 
 def test_outside_the_main_thread_nothing_is_put_off():
-    answers = []
-
-    def work():
+    def pressed():
         with defer_interrupts(lambda: None) as stop:
-            answers.append(stop())
+            return stop()
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert answers == [False]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(pressed).result() is False

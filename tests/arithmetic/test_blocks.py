@@ -2,7 +2,7 @@
 
 import pytest
 
-from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds, block_chunks, block_groups, tree_sum
+from xpnet.arithmetic.blocks import BLOCK_SIZE, block_chunks, block_groups, tree_sum
 
 
 class Sum(str):
@@ -12,13 +12,6 @@ class Sum(str):
 
     def __add__(self, other):
         return Sum(f"({self}+{other})")
-
-
-@pytest.mark.parametrize(
-    ("count", "bounds"), [(1, [(0, 1)]), (3, [(0, 3)]), (4, [(0, 4)]), (9, [(0, 4), (4, 8), (8, 9)])]
-)
-def test_bounds_cover_a_batch_in_order(count, bounds):
-    assert block_bounds(count, size=4) == bounds
 
 
 @pytest.mark.parametrize(
@@ -48,11 +41,6 @@ def test_groups_are_of_full_blocks_and_a_short_one_stands_alone(count, stack, gr
 def test_the_tree_is_fixed_by_the_number_of_terms(count, tree):
     terms = [[Sum(letter), Sum(letter.upper())] for letter in "abcdefgh"[:count]]
     assert tree_sum(iter(terms)) == [tree, tree.upper()]
-
-
-def test_a_sum_of_nothing_is_an_error():
-    with pytest.raises(ValueError, match="at least one block"):
-        tree_sum([])
 
 
 @pytest.mark.parametrize("stack", [1, 2, 3, 4, 16, 1000])

@@ -2,27 +2,15 @@
 
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import pixels
 
-from xpnet.arithmetic import Native, Reproducible
-from xpnet.backends.numpy import make
 from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
-from xpnet.inference.context import ComputeContext
-from xpnet.nn.init import initialize
-from xpnet.nn.inputs import fit_normalization
-from xpnet.nn.layers import Linear
-from xpnet.nn.optim import sgd
-from xpnet.training.batches import Samples, single_batch
-from xpnet.training.evaluation import evaluate
-from xpnet.training.step import Step
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(2, 5, 7))
@@ -45,12 +33,10 @@ def assert_same_tree(found, expected):
 
 
 FUNCTIONS = {
-    "elementwise": lambda a, b: (a + b) * a - b * 2.0 + -a,
     "operand used again": lambda a, b: ((a + b) * (a - b), (a + b) + 1.0),
-    "product": lambda a, b: xp.matmul(a, xp.matrix_transpose(b)) + 1.0,
     "reductions": lambda a, b: xp.sum(a * b, axis=-1, keepdims=True) * xp.max(a - b, axis=0),
     "reduction to a number": lambda a, b: xp.sum(a * b) + b,
-    "comparison": lambda a, b: xp.where((a > b) & (a >= 0.0), a * 2.0, b * 3.0) + a,
+    "comparison": lambda a, b: xp.where((a > b) & (a >= 0.0), a * 2.0, b * 3.0) + -a,
     "conversion": lambda a, b: xp.astype(a * 10.0, xp.int32) + xp.astype(a > b, xp.int32),
     "views": lambda a, b: xp.reshape(a + b, (7, 5))[1:3, ::2] * 2.0 + (a + b)[:2, :3],
     "reshape that copies": lambda a, b: xp.reshape(xp.matrix_transpose(a + b), (-1,)) * 2.0,
@@ -62,7 +48,6 @@ FUNCTIONS = {
     "view as result": lambda a, b: xp.matrix_transpose(a * b)[2:, :],
     "unused": lambda a, b: (a + b, (a - b) * (a - b))[0],
     "structure": lambda a, b: [Pair(a + b, None), (a * b,), [], 3],
-    "exponential": lambda a, b: xp.exp(a) / (xp.log(b * b + 1.0) + 1.0),
 }
 
 
@@ -201,38 +186,3 @@ def test_products_with_integers_are_exact_however_they_are_cut(units, columns):
     fast = compile_replay(function)
     for _ in range(2):
         assert_same_tree(fast(weight, x), function(weight, x))
-
-
-@pytest.mark.parametrize(
-    ("sizes", "samples", "normalize"),
-    [((20, 5), 7, "standardize"), ((784, 10, 10), 1024, "scale"), ((50, 40, 30, 10), 1300, "standardize")],
-    ids=str,
-)
-@pytest.mark.parametrize(
-    ("arithmetic", "dtype", "tolerance"),
-    [(Reproducible, "float64", 0.0), (Native, "float64", 1e-13), (Native, "float32", 1e-5)],
-)
-def test_a_network_is_the_same_compiled(sizes, samples, normalize, arithmetic, dtype, tolerance):
-    backend = make("cpu")
-    x, labels = pixels(samples, sizes[0], sizes[-1])
-    ops = arithmetic(backend.xp, backend.device, getattr(np, dtype))
-    inputs = fit_normalization(normalize, x).on_device(ops, backend.from_host)
-    parameters = [Linear(*(a.astype(dtype) for a in layer)) for layer in initialize(sizes, 0)]
-    generic = ComputeContext(ops, inputs, backend.map_blocks)
-    fast = ComputeContext(ops, inputs, backend.map_blocks, compile=partial(backend.compile, exact=True))
-    data = Samples(x, labels)
-    batch = single_batch(ops, data)
-    steps = Step(generic, sgd()), Step(fast, sgd())
-    for _ in range(2):
-        expected, found = (step.gradients(parameters, batch) for step in steps)
-        for layer, expected_layer in zip(found, expected, strict=True):
-            for array, expected_array in zip(layer, expected_layer, strict=True):
-                scale = float(np.max(np.abs(expected_array)))
-                np.testing.assert_allclose(array, expected_array, rtol=0, atol=tolerance * scale)
-                assert array.dtype == expected_array.dtype
-        found, right = evaluate(fast, parameters, data), evaluate(generic, parameters, data)
-        assert found.loss == pytest.approx(right.loss, rel=max(tolerance, 1e-15))
-        assert np.mean(found.predictions != right.predictions) <= (tolerance > 0) * 0.001
-        parameters = [
-            Linear(w - 0.1 * g, b - 0.1 * h) for (w, b), (g, h) in zip(parameters, expected, strict=True)
-        ]

@@ -11,44 +11,33 @@ from xpnet.backends import numpy as library
 NUMPY = library.make("cpu")
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-@pytest.mark.parametrize("items", [0, 1, 2, 100])
-def test_results_come_in_order(count, items):
+@pytest.mark.parametrize("count", [1, 3])
+def test_results_come_in_order(count):
     with NUMPY.workers(count):
-        assert list(NUMPY.map_blocks(lambda x: x * x, range(items))) == [x * x for x in range(items)]
+        for items in (0, 1, 100):
+            assert list(NUMPY.map_blocks(lambda x: x * x, range(items))) == [x * x for x in range(items)]
 
 
-def test_two_workers_work_at_the_same_time():
-    meeting = threading.Barrier(2, timeout=30)
+def test_two_workers_work_at_the_same_time_few_results_wait_and_errors_reach_the_caller():
+    meeting, started = threading.Barrier(2, timeout=30), []
     with NUMPY.workers(2):
         assert len(list(NUMPY.map_blocks(lambda _: meeting.wait(), range(4)))) == 4
-
-
-def test_few_results_wait_at_a_time():
-    started = []
-    with NUMPY.workers(2):
-        results = NUMPY.map_blocks(started.append, range(1000))
-        next(results)
+        next(NUMPY.map_blocks(started.append, range(1000)))
         assert len(started) <= library.MAX_PENDING
-
-
-def test_an_error_in_a_block_reaches_the_caller():
-    with NUMPY.workers(2), pytest.raises(ZeroDivisionError):
-        list(NUMPY.map_blocks(lambda x: 1 // x, [1, 0, 1]))
+        with pytest.raises(ZeroDivisionError):
+            list(NUMPY.map_blocks(lambda x: 1 // x, [1, 0, 1]))
 
 
 def test_no_worker_warns_of_infinities():
     with NUMPY.scope(), NUMPY.workers(2):
         results = list(NUMPY.map_blocks(lambda x: np.log(np.asarray([x])), [0.0, -1.0]))
-    assert np.isneginf(results[0]).all()
-    assert np.isnan(results[1]).all()
+    np.testing.assert_array_equal(results, [[-np.inf], [np.nan]])
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_training_with_workers_gives_the_same_network(count):
+def test_training_with_workers_gives_the_same_network():
     x, labels = pixels(5000, 20, 5)
     expected, _ = train(NUMPY, x, labels, (20, 10, 5), epochs=3)
-    with NUMPY.workers(count):
+    with NUMPY.workers(3):
         layers, _ = train(NUMPY, x, labels, (20, 10, 5), epochs=3)
     for layer, expected_layer in zip(layers, expected, strict=True):
         np.testing.assert_allclose(layer.weight, expected_layer.weight, rtol=1e-12)

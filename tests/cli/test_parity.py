@@ -88,7 +88,6 @@ def test_the_table_and_the_summary(run, capsys):
     assert re.fullmatch(row.format("numpy", "cpu"), lines[5])
     assert re.fullmatch(row.format("array-api-strict", "device1"), lines[6])
     assert lines[8] == "native float32: within 1e-4 of NumPy, relative to each tensor's largest"
-    assert lines[12] == "native float64: within 1e-7 of NumPy, relative to each tensor's largest"
     assert lines[16:] == [
         "absent (xpnet doctor says how to fix it):",
         *("cupy on cuda:0: cupy is not installed", ""),
@@ -105,18 +104,11 @@ def test_the_record_is_of_the_run_that_train_makes(run):
     assert report["passed"] is True
     assert (report["seed"], report["batch_size"], report["epochs"], report["hidden"]) == (7, 16, 2, [5])
     assert re.fullmatch("[0-9a-f]{64}", report["data"]["sha256"])
-    cupy = {"backend": "cupy", "device": "cuda:0", **vars(GONE), "devices": []}
-    assert report["absent"] == [cupy]
+    assert report["absent"] == [{"backend": "cupy", "device": "cuda:0", **vars(GONE), "devices": []}]
     assert (first["arithmetic"], first["dtype"], first["tolerance"]) == ("reproducible", "float64", None)
     assert first["fingerprint"] == read_run(Path("runs", "run"))["fingerprint"]
     results = [(row["backend"], row["device"]) for row in report["rows"]]
     assert results.count(("array-api-strict", "cpu")) == 3  # a required device has a row
-
-
-def test_other_networks_and_batches(run, capsys):
-    for words in (["--hidden"], ["--hidden", "4", "3", "--batch-size", "7"], ["--epochs", "0"]):
-        assert run(*words, "--require", "numpy,array-api-strict") == 0
-        assert "parity holds" in capsys.readouterr().out
 
 
 def off_gradients(self, dz, a):
@@ -168,22 +160,16 @@ def test_the_native_tolerances_decide(run, broken, capsys, error, failures):
     assert len(re.findall(reason, out)) == min(failures, 1)
 
 
-def breaks_down(self, x, **known):
-    msg = "out of\nmemory."
-    raise RuntimeError(msg)
-
-
 def diverges(self, x, **known):
     return x * float("nan")
 
 
-@pytest.mark.parametrize(("log", "reason"), [(breaks_down, "out of memory"), (diverges, "training diverged")])
-def test_a_training_that_fails_elsewhere_fails_with_its_reason(run, broken, capsys, log, reason):
-    broken(Native, log=log)
+def test_a_training_that_fails_elsewhere_fails_with_its_reason(run, broken, capsys):
+    broken(Native, log=diverges)
     assert run("--json", "parity.json") == 1
-    assert f"array-api-strict on device1, native float32: {reason}" in capsys.readouterr().out
+    assert "array-api-strict on device1, native float32: training diverged" in capsys.readouterr().out
     first, _ = (row for row in record()["rows"] if row["verdict"] == "FAIL")
-    assert (first["fingerprint"], first["problem"].startswith(reason)) == (None, True)
+    assert (first["fingerprint"], first["problem"].startswith("training diverged")) == (None, True)
 
 
 def test_a_training_that_diverges_with_numpy_is_exit_code_3_and_ctrl_c_130(run, broken, monkeypatch, capsys):
@@ -201,11 +187,10 @@ def test_a_training_that_diverges_with_numpy_is_exit_code_3_and_ctrl_c_130(run, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--epochs", "-1"), "--epochs: expected a whole number, 0 or more, got -1"),
         (("--batch-size", "61"), "--batch-size: expected at most the 60 training samples, got 61"),
         (("--json", "none/parity.json"), "--json: the folder of none/parity.json does not exist"),
         (("--require", "numpy,keras"), "unknown backend 'keras': expected numpy, cupy, torch, jax"),
-        (("--require", "numpy:cuda"), "unknown backend or device 'numpy:cuda': numpy never runs on cuda"),
+        (("--require", "numpy:cuda"), "the numpy backend cannot run on cuda:0, only on the CPU: use"),
         (("--require", "cupy"), "--require: cupy on cuda:0: cupy is not installed; to fix it: pip install"),
         (("--epoch-number", "3"), " (xpnet parity --help)"),
     ],
@@ -224,7 +209,7 @@ def test_variables_that_change_precision_are_refused_unless_they_are_0(monkeypat
 
 
 ROW = runs.ParityResult(
-    *("array-api-strict", "2.13.0+cu126", "cuda:0", "native", "float32", 1e-4, "0123456789abcdef", 10, 0),
+    *(BackendDevice("array-api-strict", "cuda:0"), "2.13.0+cu126", runs.KINDS[1], "0123456789abcdef", 10, 0),
     max_ulp=3.2e12,
     max_relative=1.5e-3,
     seconds=123.4,
@@ -259,29 +244,16 @@ def test_a_terminal_shows_progress_and_colours(run, monkeypatch, capsys):
     assert "\x1b[32msame" in out
 
 
-@pytest.mark.parametrize(
-    ("name", "device", "short"),
-    [
-        ("torch", "cpu", "torch"),
-        ("torch:cuda", "cuda:0", "torch:cuda"),
-        (" jax:cuda:1", "cuda:1", "jax:cuda:1"),
-        ("cupy", "cuda:0", "cupy"),
-        ("array-api-strict", "device1", "array-api-strict"),
-    ],
-)
-def test_names_of_devices(name, device, short):
-    target = devices.parse(name)
-    assert (target, str(target)) == (BackendDevice(short.partition(":")[0], device), short)
+NAMES = {
+    "torch": ("torch", "cpu"),
+    "torch:cuda": ("torch", "cuda:0"),
+    "jax:cuda:1": ("jax", "cuda:1"),
+    "cupy": ("cupy", "cuda:0"),
+    "array-api-strict": ("array-api-strict", "device1"),
+}
 
 
-def test_every_gpu_is_probed_and_a_missing_library_once(monkeypatch):
-    def probe(backend, device):
-        if backend == "jax":
-            return GONE
-        gpus = () if backend == "numpy" else ("cuda:0", "cuda:1")
-        names = gpus if backend == "cupy" else ("cpu", *gpus)
-        return Probe(device in names, "1.0", names, None, None)
-
-    monkeypatch.setattr(devices, "probe", probe)
-    names = [str(device) for device, _ in devices.probe_all(["numpy", "cupy", "torch", "jax"])]
-    assert names == ["numpy", "cupy", "cupy:cuda:1", "torch", "torch:cuda", "torch:cuda:1", "jax"]
+def test_names_of_devices():
+    targets = devices.parse_list(", ".join(["torch:cpu", *NAMES, "cupy:cuda"]))
+    assert targets == [*NAMES.values()]
+    assert [str(target) for target in targets] == [*NAMES]

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import commands
 import numpy as np
+import pandas as pd
 import pytest
 from networks import pixels
 from PIL import Image, ImageDraw
 from saved_models import saved_model
 
+import xpnet
 from xpnet import train
 from xpnet.__main__ import main
 from xpnet.data import datasets
 from xpnet.data.pictures import read_digit
-from xpnet.inference.predictor import Predictor
-from xpnet.storage.model_file import load_model, save_model
+from xpnet.storage.model_file import save_model
 
 RUN = Path("runs/small")
 SIDE, CLASSES, ROWS = 4, 4, 3
@@ -48,36 +49,28 @@ def work(tmp_path_factory):
     assert train.main([*words, "--name", RUN.name, "--out", str(folder / "runs"), "--quiet"]) == 0
     for name in STROKES:
         draw(folder / name)
-    images = TABLE.reshape(-1, SIDE, SIDE)
+    images, rows = TABLE.reshape(-1, SIDE, SIDE), pd.DataFrame(TABLE).add_prefix("pixel")
     np.save(folder / "rows.npy", TABLE)
     np.save(folder / "images.npy", images)
     np.savez(folder / "rows.npz", x=TABLE)
     np.savez_compressed(folder / "labelled.npz", x=TABLE, y=LABELS)
     np.savez(folder / "single.npz", TABLE)
-    plain = "".join(f"{','.join(map(str, row))}\n" for row in TABLE)
-    labelled = "".join(f"{','.join(map(str, row))}\n" for row in np.column_stack([LABELS, TABLE]))
-    names = ",".join(f"pixel{index}" for index in range(SIDE * SIDE))
-    (folder / "rows.csv").write_text(plain.rstrip("\n"))
-    (folder / "named.csv").write_text(f"{names}\n{plain}\n\n")
-    (folder / "counted.csv").write_text(f"{','.join(map(str, range(SIDE * SIDE)))}\n{plain}")
-    (folder / "rows.csv.gz").write_bytes(gzip.compress(plain.encode(), mtime=0))
-    (folder / "labelled.csv").write_text(f"label,{names}\n{labelled}")
+    rows.to_csv(folder / "rows.csv", index=False, header=False)
+    rows.to_csv(folder / "rows.csv.gz", index=False, header=False)
+    rows.to_csv(folder / "counted.csv", index=False, header=list(map(str, range(SIDE * SIDE))))
+    rows.assign(label=LABELS)[["label", *rows]].to_csv(folder / "labelled.csv", index=False)
+    (folder / "named.csv").write_text(rows.to_csv(index=False) + "\n\n")
     idx = struct.pack(">4B3I", 0, 0, 8, 3, *images.shape) + images.tobytes()
     (folder / "images-idx3-ubyte").write_bytes(idx)
     (folder / "images-idx3-ubyte.gz").write_bytes(gzip.compress(idx, mtime=0))
-    (folder / "bad.safetensors").write_bytes((folder / "seven.png").read_bytes())
-    (folder / "-seven.png").write_bytes((folder / "seven.png").read_bytes())
-    (folder / "model.bin").write_bytes((folder / RUN / "model.safetensors").read_bytes())
+    shutil.copy(folder / "seven.png", folder / "-seven.png")
+    shutil.copy(folder / RUN / "model.safetensors", folder / "model.bin")
     return folder
 
 
 @pytest.fixture(autouse=True)
 def inside(work, monkeypatch):
     monkeypatch.chdir(work)
-
-
-def run(*words):
-    return main(["predict", *map(str, words), "--device", "cpu"])
 
 
 def printed(capsys, *words):
@@ -93,15 +86,15 @@ def predictions(capsys, *words):
 
 
 def probabilities_of(model, x):
-    return Predictor.load(model, device="cpu").probabilities(x).tolist()
+    return xpnet.load(model, device="cpu").predict_proba(x).tolist()
 
 
 def test_without_a_run_it_is_the_newest_if_there_is_one(capsys, tmp_path, monkeypatch):
-    for words in (["seven.png", "--all", "one.png"], ["rows.csv", "seven.png", "--json"]):
-        assert run(*words) == 0
-        out, err = capsys.readouterr()
-        assert err == f"xpnet: note: no RUN given: using the newest, {RUN}\n"
-        assert out == printed(capsys, RUN, *words)
+    words = ("rows.csv", "--all", "one.png")
+    assert main(["predict", *words, "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert err == f"xpnet: note: no RUN given: using the newest, {RUN}\n"
+    assert out == printed(capsys, RUN, *words)
     monkeypatch.chdir(tmp_path)
     draw(Path("seven.png"))
     message = "no trained run in runs: xpnet train makes one; or give RUN, the folder of a run"
@@ -123,7 +116,7 @@ def test_each_image_and_row_is_a_line_with_its_class_and_probability_or_all_of_t
     results, lines = predictions(capsys, RUN, *files), printed(capsys, RUN, *files).splitlines()
     heading, *all_lines = printed(capsys, RUN, *files, "--all").splitlines()
     assert heading.split() == ["class", "probability", "p0", "p1", "p2", "p3"]
-    names = ["one.png  ", "seven.png", "rows.npy:1", "rows.npy:2", "rows.npy:3"]
+    names = ["one.png   ", "seven.png ", "rows.npy:1", "rows.npy:2", "rows.npy:3"]
     for name, line, all_line, result in zip(names, lines, all_lines, results, strict=True):
         assert line == f"{name}   {result['predicted']}   {result['probability']:.4f}"
         shares = [f"{share:.4f}" for share in result["probabilities"]]
@@ -136,27 +129,22 @@ def make_model(path, features, **settings):
     """Save a network without hidden layers and with two classes: the second if there is much ink."""
     layers = [{"weight": np.array([[0.0] * features, [1.0] * features]), "bias": np.array([1.0, 0.0])}]
     save_model(path, saved_model(layers, **settings))
-    return load_model(path)
 
 
-def test_the_network_sees_the_digit_in_its_own_size(capsys, tmp_path):
+def test_the_network_sees_the_digit_in_its_own_size_and_range(capsys, tmp_path):
     path = tmp_path / "tiny.safetensors"
     make_model(path, 64)
     (expected,) = probabilities_of(path, read_digit(Path("seven.png"), 8).reshape(1, -1))
     (result,) = predictions(capsys, path, "seven.png")
     best = {"predicted": int(np.argmax(expected)), "probability": max(expected)}
     assert result == {"file": "seven.png", "row": None, "label": None, **best, "probabilities": expected}
-    make_model(path, 12)
-    assert "the network takes 12 features, which make no square image" in complaint(capsys, path, "seven.png")
-
-
-def test_a_network_trained_on_numbers_up_to_one_gets_such_numbers(capsys, tmp_path):
-    path = tmp_path / "ones.safetensors"
     make_model(path, 784, normalization={"shift": np.array(0.0), "scale": np.array(1.0)})
     (result,) = predictions(capsys, path, "seven.png")
     (expected,) = probabilities_of(path, read_digit(Path("seven.png")).reshape(1, -1) / 255.0)
     assert result["probabilities"] == pytest.approx(expected, rel=1e-12)
-    assert 0 < result["probabilities"][0] < 1
+    assert 0 < expected[0] < 1
+    make_model(path, 12)
+    assert "the network takes 12 features, which make no square image" in complaint(capsys, path, "seven.png")
 
 
 @pytest.mark.slow
@@ -173,21 +161,22 @@ def test_digits_are_found_as_well_as_plain_test_images(capsys, tmp_path):
         large = Image.fromarray(255 - sheet).resize((250, 300), Image.Resampling.BILINEAR)
         large.save(tmp_path / f"{index:03}.png")
     results = predictions(capsys, tmp_path / "mnist", *sorted(tmp_path.glob("*.png")))
-    plain = Predictor.load(tmp_path / "mnist", device="cpu").predict(x)
+    plain = xpnet.load(tmp_path / "mnist", device="cpu").predict(x)
     assert np.mean([result["predicted"] for result in results] == y) >= np.mean(plain == y) - 0.03
 
 
-WITHOUT_LABELS = ["rows.csv", "named.csv", "counted.csv", "rows.csv.gz", "rows.npy", "images.npy", "rows.npz"]
-WITHOUT_LABELS += ["single.npz", "images-idx3-ubyte", "images-idx3-ubyte.gz"]
-
-
-@pytest.mark.parametrize("name", [*WITHOUT_LABELS, "labelled.csv", "labelled.npz", "set.npz"])
-def test_every_form_of_table_gives_the_same_classes_and_probabilities(capsys, name):
-    results = predictions(capsys, RUN, name)
-    assert [result["probabilities"] for result in results] == probabilities_of(RUN, TABLE)
-    assert [result["row"] for result in results] == [1, 2, 3]
-    labels = [None] * ROWS if name in WITHOUT_LABELS else LABELS.tolist()
-    assert [result["label"] for result in results] == labels
+def test_every_form_of_table_gives_the_same_classes_and_probabilities(capsys):
+    tables = ["rows.csv", "named.csv", "counted.csv", "rows.csv.gz", "rows.npy", "images.npy", "rows.npz"]
+    tables += ["single.npz", "images-idx3-ubyte", "images-idx3-ubyte.gz"]
+    labelled = ["labelled.csv", "labelled.npz", "set.npz"]
+    results, expected = predictions(capsys, RUN, *tables, *labelled), probabilities_of(RUN, TABLE)
+    columns = [[result[key] for result in results] for key in ("file", "row", "label", "probabilities")]
+    assert columns == [
+        [name for name in (*tables, *labelled) for _ in range(ROWS)],
+        [1, 2, 3] * 13,
+        [None] * ROWS * 10 + LABELS.tolist() * 3,
+        expected * 13,
+    ]
 
 
 def test_out_writes_a_row_for_each_sample_and_prints_nothing(capsys, tmp_path):
@@ -201,7 +190,7 @@ def test_out_writes_a_row_for_each_sample_and_prints_nothing(capsys, tmp_path):
             assert row[key] == ("" if result[key] is None else str(result[key]))
         assert [float(np.float32(row[name])) for name in columns] == result["probabilities"]
         assert row["probability"] == row[f"p{row['predicted']}"]
-    assert run(RUN, "seven.png", "absent.png", "--out", out) == 2
+    assert main(["predict", str(RUN), "seven.png", "absent.png", "--out", str(out)]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == f"xpnet: {out}: is not written, as a file could not be read"
     assert out.read_text() == text
@@ -212,7 +201,7 @@ def test_of_several_files_the_good_ones_are_printed_and_each_bad_one_is_named(ca
     text = tmp_path / "text.png"
     text.write_text("no picture")
     good = shutil.copy("seven.png", tmp_path / "se\x1b[2Jven\n.png")
-    assert run(RUN, text, good, "absent\x1b[2J.png", *form) == 2
+    assert main(["predict", str(RUN), str(text), str(good), "absent\x1b[2J.png", *form]) == 2
     out, err = capsys.readouterr()
     assert len(json.loads(out)["predictions"] if form else out.splitlines()) == 1
     assert form or r"se\x1b[2Jven\n.png" in out
@@ -221,22 +210,17 @@ def test_of_several_files_the_good_ones_are_printed_and_each_bad_one_is_named(ca
     assert second == r"xpnet: absent\x1b[2J.png: no such file"
 
 
-BAD_TABLES = [
-    ("a.csv", b"", "is empty"),
-    ("a.csv", b"1,2,3,4,5\n", "has 5 columns, the network takes 2 features: expected 2 co"),
-    ("a.csv", b"1,2\n\n3\n", "line 3: has 1 values, the first line has 2"),
-    ("a.csv", b"a,b\n1,2\n1,x\n", "line 3, column 2 (b): 'x' is not a finite number"),
-    ("a.csv", b"1,2\n1_0,2\n", "line 2, column 1 (1): '1_0' is not a finite number"),
-    ("a.csv", b"a,b\n", "has a header but no rows"),
-    ("a.csv", b"1.5,2,3\n", "line 1, column 1: label '1.5': a label is a whole number"),
-    ("a.csv", b"1,2\n\xff\xfe\0,1\n", "is not a CSV file, nor any text in UTF-8"),
-    ("a.csv", b"1e300,1e300\n", "the network's outputs are not all finite"),
-    ("a.npy", b"\x93NUMPY\x01\0\x10\0garbage", "its .npy header is damaged"),
-    ("a.npz", b"PK\x03\x04 and no more", "is not an intact .npz archive"),
-]
-
-
-@pytest.mark.parametrize(("name", "content", "message"), BAD_TABLES)
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"1,2,3,4,5\n", "has 5 columns, the network takes 2 features: expected 2 co"),
+        ("a.csv", b"1,2\n\n3\n", "line 3: has 1 values, the first line has 2"),
+        ("a.csv", b"1,2\n1_0,2\n", "line 2, column 1 (1): '1_0' is not a finite number"),
+        ("a.csv", b"1.5,2,3\n", "line 1, column 1: label '1.5': a label is a whole number"),
+        ("a.csv", b"1e300,1e300\n", "the network's outputs are not all finite"),
+        ("a.npz", b"PK\x03\x04 and no more", "is not an intact .npz archive"),
+    ],
+)
 def test_a_bad_table_is_one_line_that_says_where(capsys, tmp_path, name, content, message):
     model, path = tmp_path / "tiny.safetensors", tmp_path / name
     layers = [{"weight": np.full((2, 2), 1e9), "bias": np.zeros(2)}]
@@ -251,10 +235,7 @@ def test_a_bad_table_is_one_line_that_says_where(capsys, tmp_path, name, content
     ("words", "message"),
     [
         ((), "the following arguments are required: FILE (xpnet predict --help)"),
-        ((RUN, "seven.png", "--bogus"), "unrecognized arguments: --bogus"),
         (("absent", "seven.png"), "absent: no such file or folder: expected the folder of a run"),
-        (("bad.safetensors", "seven.png"), "bad.safetensors: not a complete .safetensors file"),
-        (("runs", "seven.png"), "run.json"),
         ((RUN, "seven.png", "--out", "seven.png"), "--out: expected a file name that ends in .csv"),
         ((RUN, "seven.png", "--out", "absent/a.csv"), "absent/a.csv: cannot be written"),
     ],

@@ -7,6 +7,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from commands import complaint, printed
+from safetensors.numpy import load_file, save_file
 
 import xpnet
 from xpnet.__main__ import main
@@ -15,27 +17,23 @@ from xpnet.storage.record import read_run
 
 ROWS = 60
 SETTINGS = ("--device", "cpu", "--hidden", "4", "--epochs", "20", "--lr", "0.5", "--normalize", "standardize")
+TRAIN = ("train", "--label", "kind", "--test-split", "0.25", "--missing", "mean", *SETTINGS)
 
 
 def write_flowers(path):
     """Write a table of two kinds, apart in petal, of which one value is missing."""
     kind = np.arange(ROWS) % 2
     petal, sepal = kind + np.linspace(0.0, 0.5, ROWS), np.linspace(3.0, 4.0, ROWS)
+    sepal[7] = np.nan
     frame = pd.DataFrame({"petal": petal, "kind": np.array(["iris", "rose"])[kind], "sepal": sepal})
-    frame.loc[7, "sepal"] = None
     frame.to_csv(path, sep=";", index=False)
-    return frame
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("flowers")
     write_flowers(folder / "flowers.csv")
-    words = ("--label", "kind", "--test-split", "0.25", "--missing", "mean", *SETTINGS)
-    assert (
-        main(["train", "--data", str(folder / "flowers.csv"), "--out", str(folder), "--name", "run", *words])
-        == 0
-    )
+    assert main([*TRAIN, "--data", str(folder / "flowers.csv"), "--out", str(folder), "--name", "run"]) == 0
     return folder
 
 
@@ -47,33 +45,17 @@ def flowers(trained, tmp_path, monkeypatch):
     return folder
 
 
-def printed(capsys, *words):
-    assert main(list(map(str, words))) == 0
-    return capsys.readouterr().out
-
-
-def test_the_model_and_the_record_keep_the_names(flowers):
-    columns, data = (
-        load_model(flowers / "run" / "model.safetensors").columns,
-        read_run(flowers / "run")["data"],
-    )
-    assert (columns.features, columns.label, columns.classes) == (
-        ("petal", "sepal"),
-        "kind",
-        ("iris", "rose"),
-    )
+def test_training_says_what_it_reads_and_model_and_record_keep_the_names(flowers, capsys):
+    output = printed(capsys, *TRAIN, "--data", "flowers.csv", "--out", ".", "--name", "next")
+    assert "flowers.csv: 2 feature columns, label column 'kind', 2 classes\n" in output
+    for name in ("iris", "rose"):
+        assert f"  class {name}                accuracy 1.0000\n" in output
+    columns, data = load_model(flowers / "next/model.safetensors").columns, read_run(flowers / "next")["data"]
+    assert (columns.features, columns.label) == (("petal", "sepal"), "kind")
+    assert columns.classes == ("iris", "rose")
     assert columns.means is not None
     assert (data["feature_names"], data["class_names"]) == (["petal", "sepal"], ["iris", "rose"])
     assert (data["training_samples"], data["test_samples"]) == (45, 15)
-
-
-def test_training_says_what_it_reads_and_names_the_classes(flowers, capsys):
-    words = ("--label", "kind", "--test-split", "0.25", "--missing", "mean", *SETTINGS, "--out", "next")
-    output = printed(capsys, "train", "--data", "flowers.csv", *words)
-    assert "flowers.csv: 2 feature columns, label column 'kind', 2 classes\n" in output
-    assert (
-        "  class iris                accuracy 1.0000\n  class rose                accuracy 1.0000\n" in output
-    )
 
 
 def test_evaluate_names_the_classes(flowers, capsys):
@@ -98,8 +80,8 @@ def test_predict_finds_the_columns_by_name_and_names_the_classes(flowers, capsys
     result = json.loads(printed(capsys, "predict", "run", "flowers.csv", "--json"))
     assert (result["classes"], result["predictions"][1]["label"]) == (["iris", "rose"], "rose")
     (flowers / "rows.csv").write_text("sepal,stem\n3.5,0.1\n")
-    assert main(["predict", "run", "rows.csv"]) == 2
-    assert "its columns are not those of the training: without petal, with stem" in capsys.readouterr().err
+    problem = "its columns are not those of the training: without petal, with stem"
+    assert problem in complaint(capsys, "predict", "run", "rows.csv")
 
 
 def test_the_report_names_the_classes(flowers, capsys):
@@ -136,11 +118,8 @@ def test_a_run_of_0_1_0_is_read_by_the_rule_it_was_made_with(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     for name in ("train", "test"):
         (tmp_path / f"{name}.csv").write_text("species,a,b\n" + "1,2,3\n0,255,7\n" * 8)
-    words = ("--test-data", "test.csv", *SETTINGS, "--no-report")
-    assert (
-        main(["train", "--data", "train.csv", *words, "--columns", "0.1.0", "--out", ".", "--name", "run"])
-        == 0
-    )
+    words = ("train", "--data", "train.csv", "--test-data", "test.csv", *SETTINGS, "--no-report")
+    printed(capsys, *words, "--columns", "0.1.0", "--out", ".", "--name", "run")
     path = tmp_path / "run" / "run.json"
     record = json.loads(path.read_text())
     for name in ("label", "test_split", "missing", "columns"):
@@ -148,24 +127,25 @@ def test_a_run_of_0_1_0_is_read_by_the_rule_it_was_made_with(tmp_path, monkeypat
     path.write_text(json.dumps(record))
     assert "accuracy   1.0000" in printed(capsys, "evaluate", "run")
     printed(capsys, "report", "run")
-    assert main(["train", "--data", "train.csv", *words]) == 2
-    assert "train.csv: has no column named label, target or class" in capsys.readouterr().err
+    assert "train.csv: has no column named label, target or class" in complaint(capsys, *words)
 
 
-DAMAGED = ["[]", "{", '{"features": ["a"]}', '{"classes": ["a", 1]}', '{"means": [NaN, 0.0]}']
-DAMAGED += ['{"label": 3}', '{"position": "x"}', '{"other": 1}']
-
-
-@pytest.mark.parametrize("columns", DAMAGED)
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "[]",
+        "{",
+        '{"features": ["a"]}',
+        '{"classes": ["a", 1]}',
+        '{"means": [NaN, 0.0]}',
+        '{"label": 3}',
+        '{"position": "x"}',
+        '{"other": 1}',
+    ],
+)
 def test_a_model_with_damaged_names_is_refused(flowers, columns):
     path = flowers / "run" / "model.safetensors"
-    content = path.read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header["__metadata__"]["columns"] = columns
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
-    with pytest.raises(
-        xpnet.DataError, match="columns in the metadata: expected the names of 2 features and 2"
-    ):
+    save_file(load_file(path), path, {"columns": columns})
+    message = "columns in the metadata: expected the names of 2 features and 2"
+    with pytest.raises(xpnet.DataError, match=message):
         load_model(path)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -33,11 +34,6 @@ def small_data(tmp_path, monkeypatch):
     monkeypatch.delenv("XPNET_REQUIRE_DEVICE", raising=False)
 
 
-@pytest.fixture
-def no_gpu(monkeypatch):
-    monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
-
-
 def run(*words):
     """Train on the small data into runs/run, by default without a report; return the exit code."""
     settings = ["--data", "small.npz", "--name", "run", "--overwrite", "--no-report"]
@@ -48,10 +44,6 @@ def record():
     return read_run(RUN)
 
 
-def saved_model():
-    return load_model(RUN / "model.safetensors")
-
-
 def history():
     """The losses and accuracies of metrics.jsonl."""
     lines = read_metrics(RUN / "metrics.jsonl")
@@ -60,7 +52,7 @@ def history():
 
 def test_a_run_prints_its_course_and_leaves_a_record_metrics_and_a_model(capsys):
     assert run("--epochs", 12, "--hidden", 6, 5, "--seed", 3) == 0
-    content, metrics, model = record(), record()["metrics"], saved_model()
+    content, metrics, model = record(), record()["metrics"], load_model(RUN / "model.safetensors")
     assert (content["status"], content["seed"], content["device_requested"]) == ("completed", 3, "auto")
     assert content["config"]["hidden"] == [6, 5]
     assert (content["data"]["name"], len(content["data"]["sha256"])) == ("small", 64)
@@ -94,17 +86,13 @@ def test_the_largest_label_there_can_be_trains_to_the_end(capsys):
 
 
 def test_the_last_line_names_the_report_and_a_quiet_run_has_one_too(capsys, monkeypatch):
-    def fail(*_, **__):
-        msg = "out of\nink"
-        raise RuntimeError(msg)
-
     assert run("--report", "--epochs", 1) == 0
     out, err = capsys.readouterr()
     assert (err, out.splitlines()[-1]) == ("", f"report        {RUN / 'report.html'}")
     assert run("--report", "--epochs", 1, "--quiet") == 0
     assert capsys.readouterr() == ("", "")
     assert (RUN / "report.html").read_bytes().lower().startswith(b"<!doctype html>")
-    monkeypatch.setattr("xpnet.report.write_report", fail)
+    monkeypatch.setattr("xpnet.report.write_report", Mock(side_effect=RuntimeError("out of\nink")))
     assert run("--report", "--epochs", 1, "--quiet") == 0
     err = capsys.readouterr().err
     assert err == "xpnet: warning: no report: RuntimeError: out of ink: xpnet report runs/run tries again\n"
@@ -121,7 +109,8 @@ def test_training_goes_on_from_a_saved_model_and_no_epochs_save_the_initial_para
     assert run("--init-from", "half.safetensors", "--hidden", 7) == 2
     assert "holds a 12-10-4 network, but the settings and the data make it a 12-7" in capsys.readouterr().err
     assert run("--epochs", 0, "--seed", 5) == 0
-    assert np.array_equal(saved_model().layers[1]["weight"], initialize((12, 10, 4), 5)[1].weight)
+    layers = load_model(RUN / "model.safetensors").layers
+    assert np.array_equal(layers[1]["weight"], initialize((12, 10, 4), 5)[1].weight)
 
 
 @pytest.mark.parametrize("case", [BackendCase.STRICT, BackendCase.TORCH], ids=lambda case: case.value)
@@ -133,36 +122,31 @@ def test_every_backend_trains_to_the_same_metrics(case):
     assert (history(), record()["fingerprint"]) == expected
 
 
-@pytest.mark.usefixtures("no_gpu")
-def test_without_a_gpu_cuda_falls_back_with_a_warning(capsys):
+def test_without_a_gpu_cuda_falls_back_with_a_warning_unless_it_is_required(capsys, monkeypatch):
+    monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
+    assert run("--device", "cuda", "--require-device") == 2
+    assert "no NVIDIA driver" in capsys.readouterr().err
+    assert not RUN.exists()
     assert run("--epochs", 1, "--device", "cuda") == 0
     err = capsys.readouterr().err
     assert re.fullmatch(r"xpnet: warning: --device cuda .* no NVIDIA driver.*to fix it: .*\n", err)
     assert (record()["device_requested"], record()["device_used"]) == ("cuda", "cpu")
     assert "no NVIDIA driver" in record()["device_reason"]
-
-
-@pytest.mark.usefixtures("no_gpu")
-def test_a_required_device_is_not_replaced(capsys, monkeypatch):
-    for words in (["--require-device"], []):
-        assert run("--device", "cuda", *words) == 2
-        assert "no NVIDIA driver" in capsys.readouterr().err
-        assert not RUN.exists()
-        monkeypatch.setenv("XPNET_REQUIRE_DEVICE", "1")
+    monkeypatch.setenv("XPNET_REQUIRE_DEVICE", "1")
+    assert run("--device", "cuda") == 2
 
 
 def test_a_gpu_with_slow_float64_is_noted(capsys, monkeypatch):
     monkeypatch.setattr(runner, "cuda_index", lambda _: 0)
     for ratio, noted in ((2, False), (64, True)):
-        monkeypatch.setattr(runner, "float64_ratio", lambda _, ratio=ratio: ratio)
+        monkeypatch.setattr(runner, "float64_ratio", Mock(return_value=ratio))
         assert run("--epochs", 0) == 0
         assert ("float64 is 1/64 as fast as float32 on this GPU" in capsys.readouterr().out) is noted
 
 
 def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
     assert run("--lr", "1e300", "--epochs", 5) == 3
-    err = capsys.readouterr().err
-    assert re.fullmatch(r"xpnet: training diverged: the loss is not finite in epoch \d: .*\n", err)
+    assert re.fullmatch(r"xpnet: training diverged: .* in epoch \d: .*\n", capsys.readouterr().err)
     assert (record()["status"], record()["fingerprint"]) == ("failed", None)
     assert "diverged" in record()["error"]
     assert not (RUN / "model.safetensors").exists()
@@ -175,7 +159,6 @@ def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
         ("--hidden 1000000000000", "--hidden: a 12-1000000000000-4 network has"),
         ("--data absent", "absent: no such file or folder"),
         ("--backend cupy --device cpu", "the cupy backend cannot run on cpu"),
-        ("--device gpu", "unknown device 'gpu': expected auto, cpu, cuda or cuda:N"),
         pytest.param(f"{ON_STRICT} --workers 2", "--workers: the array-api-strict backend", marks=STRICT),
         pytest.param(f"{ON_STRICT} --device no_float64", "array-api-strict has no float64", marks=STRICT),
     ],
@@ -189,11 +172,7 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(capsys, words, message):
 
 
 def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
-    def fail():
-        msg = "out of\nluck"
-        raise RuntimeError(msg)
-
-    monkeypatch.setattr(trainer, "available_cpus", fail)
+    monkeypatch.setattr(trainer, "available_cpus", Mock(side_effect=RuntimeError("out of\nluck")))
     assert run() == 1
     expected = "xpnet: unexpected RuntimeError: out of luck (--debug shows where)\n"
     assert capsys.readouterr().err == expected
@@ -204,10 +183,7 @@ def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
 
 
 def test_ctrl_c_before_training_leaves_nothing(capsys, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("xpnet.data.datasets.digest", interrupt)
+    monkeypatch.setattr("xpnet.data.datasets.digest", Mock(side_effect=KeyboardInterrupt))
     assert run() == 130
     assert capsys.readouterr() == ("", "")
     assert not Path("runs").exists()

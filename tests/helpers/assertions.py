@@ -22,16 +22,9 @@ def assert_same(
     rtol: float | None = None,
     atol: float | None = None,
 ) -> None:
-    """Assert that `actual` is `expected` on the backend: library, device, dtype, shape, values.
+    """Assert that `actual` is NumPy's `expected` on the backend: library, device, dtype, shape, values.
 
-    Parameters
-    ----------
-    actual
-        An array of the backend's library.
-    expected
-        The same numbers in NumPy.
-    rtol, atol
-        As in ``numpy.testing.assert_allclose``; with neither, the values must be equal.
+    ``rtol`` and ``atol`` are those of ``numpy.testing.assert_allclose``; with neither, values must be equal.
     """
     expected = np.asarray(expected)
     assert_on_backend(actual, backend)

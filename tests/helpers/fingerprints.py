@@ -58,7 +58,6 @@ def trained(
         trainer = Trainer(config, data, backend)
         if stack is not None:
             trainer.context = replace(trainer.context, stack=stack)
-            trainer.loader = replace(trainer.loader, stack=stack)
         history: list[float] = []
 
         class Keep(Callback):

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from backend_enum import BackendCase
 
+from xpnet._lib.tree import tree_map
 from xpnet.arithmetic import Native, Reproducible, random
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
 from xpnet.inference.context import ComputeContext
 from xpnet.nn.init import initialize
 from xpnet.nn.inputs import fit_normalization
-from xpnet.nn.layers import Linear
 from xpnet.nn.network import forward, sample_losses
-from xpnet.nn.optim import sgd
+from xpnet.nn.optim import Optimizer, sgd
 from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
 from xpnet.training.callbacks import Callback
@@ -110,14 +110,14 @@ def reproducible(backend):
     return Reproducible(backend.xp, backend.device, backend.xp.float64)
 
 
-def on_device(backend, layers, dtype="float64"):
+def on_device(backend, layers):
     """Copy host layers to the backend."""
-    return [Linear(*(backend.from_host(array.astype(dtype)) for array in layer)) for layer in layers]
+    return tree_map(backend.from_host, layers)
 
 
-def context_for(backend, x, dtype="float64"):
+def context_for(backend, x):
     """The context that computes natively with inputs scaled for `x`."""
-    ops = arithmetic(backend, dtype)
+    ops = arithmetic(backend)
     inputs = fit_normalization("scale", x).on_device(ops, backend.from_host)
     return ComputeContext(ops, inputs, backend.map_blocks)
 
@@ -137,7 +137,9 @@ def loader_for(context, backend, x, labels, order=None, *, seed=0, batch_size=No
 
 def gradients_of(context, parameters, samples, order=None):
     """The gradients of the mean loss of samples, all or those with the indices in `order`."""
-    return Step(context, sgd()).gradients(parameters, single_batch(context.ops, samples, order))
+    gradients_alone = Optimizer(lambda _: (), lambda gradients, state, *_: (gradients, state))
+    step, batch = Step(context, gradients_alone), single_batch(context.ops, samples, order)
+    return step(Variables(parameters, [], ()), batch, 0.0).parameters
 
 
 def total_loss(ops, layers, x, labels, network, masks=()):
@@ -166,10 +168,10 @@ def fitted(context, layers, loader, *, epochs, learning_rate=0.1, callbacks=()):
     return result, result.state.variables.parameters
 
 
-def train(backend, x, labels, sizes, *, epochs, batch_size=None, dtype="float64", seed=0, log_every=1):
-    """Train natively from a seed's parameters; return layers (on the device) and [(loss, accuracy), …]."""
-    context = context_for(backend, x, dtype)
-    loader = loader_for(context, backend, x, labels, seed=seed, batch_size=batch_size)
+def train(backend, x, labels, sizes, *, epochs, batch_size=None, log_every=1):
+    """Train natively from the parameters of seed 0; return layers and [(loss, accuracy), …]."""
+    context = context_for(backend, x)
+    loader = loader_for(context, backend, x, labels, batch_size=batch_size)
     history = []
 
     def keep(log):
@@ -177,5 +179,5 @@ def train(backend, x, labels, sizes, *, epochs, batch_size=None, dtype="float64"
             evaluation = evaluate(context, log.state.variables.parameters, loader.samples)
             history.append((evaluation.loss, evaluation.accuracy))
 
-    layers = on_device(backend, initialize(sizes, seed), dtype)
+    layers = on_device(backend, initialize(sizes, 0))
     return fitted(context, layers, loader, epochs=epochs, callbacks=[OnEpoch(keep)])[1], history

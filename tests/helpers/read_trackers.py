@@ -1,8 +1,7 @@
 """What a tracker holds of a run, read with its own library or from its documented store, as JSON.
 
-``python read_trackers.py TRACKER NAME``, in the folder that holds ``runs``, prints an object with config,
-history (a list of [epoch, metrics]), files (their SHA-256 by name), status, fingerprint, and times (start and
-end in milliseconds). As a process of its own it keeps what the libraries warn of away from the tests.
+``python read_trackers.py TRACKER NAME``, in the folder that holds ``runs``, prints an object. Times are start
+and end in milliseconds. As a process of its own it keeps what the libraries warn of away from the tests.
 """
 
 import hashlib
@@ -15,8 +14,6 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-BLOCK = 32768
-
 
 def sha256(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -26,21 +23,22 @@ def wandb(name):
     """The transaction logs that `wandb sync` uploads, of all sessions of the run."""
     logs = sorted(Path("runs/wandb").glob(f"offline-run-*-{name.rpartition('-')[2]}/*.wandb"))
     records = [record for log in logs for record in wandb_records(log.read_bytes())]
-    artifacts = [record.artifact for record in records if record.HasField("artifact")]
-    exits = [record.exit.exit_code for record in records if record.HasField("exit")]
-    sessions = [record.run for record in records if record.HasField("run")]
+
+    def parts(kind):
+        return [getattr(record, kind) for record in records if record.HasField(kind)]
+
+    sessions = parts("run")
     assert {run.display_name for run in sessions} == {name}
     rows = [
-        {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
-        for record in records
-        if record.HasField("history")
+        {item.key or item.nested_key[0]: json.loads(item.value_json) for item in history.item}
+        for history in parts("history")
     ]
-    entries = [entry for artifact in artifacts for entry in artifact.manifest.contents]
+    entries = [entry for artifact in parts("artifact") for entry in artifact.manifest.contents]
     return {
         "config": {item.key: json.loads(item.value_json) for item in sessions[0].config.update},
         "history": [[row["_step"], {key: row[key] for key in row if key[0] != "_"}] for row in rows],
         "files": {entry.path: sha256(entry.local_path) for entry in entries},
-        "status": "failed" if exits[-1] else "completed",
+        "status": "failed" if parts("exit")[-1].exit_code else "completed",
         "fingerprint": rows[-1]["fingerprint"],
         "times": [1000 * (rows[0]["_timestamp"] - rows[0]["seconds"]), 1000 * rows[-1]["_timestamp"]],
     }
@@ -50,20 +48,17 @@ def wandb_records(data):
     """The records of a transaction log: LevelDB's log format after a header of seven bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    at, parts = 7, []
+    at, whole = 7, b""
     while at + 7 <= len(data):
-        left = BLOCK - at % BLOCK
-        if left < 7:
+        if (left := 32768 - at % 32768) < 7:  # too little for a header: the next block
             at += left
             continue
         _, length, kind = struct.unpack_from("<IHB", data, at)
-        parts.append(data[at + 7 : at + 7 + length])
+        whole += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # a whole record, or the last part of one
-            record = Record()
-            record.ParseFromString(b"".join(parts))
-            parts = []
-            yield record
+            yield Record.FromString(whole)
+            whole = b""
 
 
 def trackio(name):

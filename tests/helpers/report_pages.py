@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -19,13 +18,12 @@ def save_data(path, x_train, y_train, x_test, y_test):
     return path
 
 
-def blobs(path, features=144, classes=3, samples=300, seed=0, dtype=np.uint8):
+def blobs(path, features=144, classes=3, samples=300, seed=0, dtype=np.uint8, least=0):
     """Write a data set of noisy patterns, one a class, which a network tells apart in part."""
     generator = np.random.default_rng(seed)
-    patterns = generator.uniform(0, 255, (classes, features))
+    patterns = generator.uniform(least, 255, (classes, features))
     y = np.arange(2 * samples) % classes
-    noise = generator.uniform(0, 255, (2 * samples, features))
-    x = (0.15 * patterns[y] + 0.85 * noise).astype(dtype)
+    x = (0.15 * patterns[y] + 0.85 * generator.uniform(least, 255, (2 * samples, features))).astype(dtype)
     return save_data(path, x[:samples], y[:samples], x[samples:], y[samples:])
 
 
@@ -42,31 +40,27 @@ def rewrite(path, **changes):
 
 
 class Element:
-    def __init__(self, name, attributes, parent):
-        self.name, self.attributes, self.parent = name, attributes, parent
-        self.children, self.texts = [], []
+    """An element of a page; its parts are texts and elements."""
+
+    def __init__(self, name, attributes):
+        self.name, self.attributes, self.parts = name, dict(attributes), []
 
     @property
     def text(self):
-        return "".join(part if isinstance(part, str) else part.text for part in self.texts)
+        return "".join(part if isinstance(part, str) else part.text for part in self.parts)
 
-    def all(self, name=None, **attributes):
-        """Every element within this one, in order, of that name and with these attributes."""
-        for child in self.children:
-            wanted = all(
-                value in child.attributes.get(key.rstrip("_"), "").split()
-                if key == "class_"
-                else child.attributes.get(key) == value
-                for key, value in attributes.items()
-            )
-            if name in (None, child.name) and wanted:
+    def all(self, name=None, class_=None, **attributes):
+        """Every element within this one, in order, of that name and class and with these attributes."""
+        for child in (part for part in self.parts if isinstance(part, Element)):
+            classes = child.attributes.get("class", "").split()
+            is_wanted = name in (None, child.name) and class_ in (None, *classes)
+            if is_wanted and attributes.items() <= child.attributes.items():
                 yield child
-            yield from child.all(name, **attributes)
+            yield from child.all(name, class_, **attributes)
 
-    def one(self, name=None, **attributes):
-        found = list(self.all(name, **attributes))
-        assert len(found) == 1, (name, attributes, len(found))
-        return found[0]
+    def one(self, name=None, class_=None, **attributes):
+        (element,) = self.all(name, class_, **attributes)
+        return element
 
 
 class Page(HTMLParser):
@@ -74,24 +68,23 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.root = self.here = Element("document", {}, None)
+        self.root = Element("document", {})
+        self.open = [self.root]
         self.feed(text)
         self.close()
-        assert self.here is self.root, f"{self.here.name} is not closed"
+        assert self.open == [self.root]
 
     def handle_starttag(self, name, attributes):
-        made = Element(name, dict(attributes), self.here)
-        self.here.children.append(made)
-        self.here.texts.append(made)
+        element = Element(name, attributes)
+        self.open[-1].parts.append(element)
         if name not in VOID:
-            self.here = made
+            self.open.append(element)
 
     def handle_endtag(self, name):
-        assert name == self.here.name, f"</{name}> within <{self.here.name}>"
-        self.here = self.here.parent
+        assert name == self.open.pop().name
 
     def handle_data(self, text):
-        self.here.texts.append(text)
+        self.open[-1].parts.append(text)
 
 
 def parsed(path):
@@ -104,28 +97,6 @@ def section(page, identifier):
 
 def image_of(element):
     """The decoded PNG of an img element."""
-    address = element.attributes["src"]
-    start = "data:image/png;base64,"
-    assert address.startswith(start)
-    return Image.open(io.BytesIO(base64.b64decode(address.removeprefix(start))))
-
-
-def embedded_network(page):
-    """What the page's script computes with, decoded."""
-    value = json.loads(page.one("script", id="network").text)
-    network = value["network"]
-
-    def numbers(text, dtype):
-        return np.frombuffer(base64.b64decode(text), dtype).astype(np.float64)
-
-    network["shift"], network["scale"] = (numbers(network[name], "<f8") for name in ("shift", "scale"))
-    for layer in network["layers"]:
-        layer["bias"] = numbers(layer["bias"], "<f8")
-        layer["weight"] = numbers(layer["weight"], "<f4").reshape(len(layer["bias"]), -1)
-    return value
-
-
-def outside_addresses(text):
-    """Whatever in a page would load something that is not in it."""
-    found = re.findall(r"""(?:src|href|action|url)\s*[=(]\s*["']?([^"')\s>]+)""", text)
-    return [address for address in found if not address.startswith(("data:", "#"))]
+    start, data = element.attributes["src"].split(",")
+    assert start == "data:image/png;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))

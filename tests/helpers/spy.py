@@ -2,18 +2,19 @@
 
 A call is a pair of its form, such as ``add(x, broadcast)`` or ``sum(x, axis, keepdims)``, and the dtype of
 its first operand. In the forms of elementwise operations, ``x`` is an operand of the result's shape,
-``broadcast`` a smaller one and ``number`` one of Python's. Products of matrices and sums are ``exact`` if no
-order of their terms could round.
+and ``broadcast`` a smaller one. Products of matrices and sums are ``exact`` if no order of their terms could
+round.
 """
 
 from __future__ import annotations
 
-from types import EllipsisType
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
+from xpnet._lib.tree import leaves, tree_map
 from xpnet.backends.base import Backend
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ Call = tuple[str, str]
 """The form of a call, and the dtype of its first operand."""
 
 OPERATORS = ["add", "sub", "mul", "truediv", "and", "rshift", "lshift", "lt", "le", "gt", "ge", "eq"]
-ELEMENTWISE = {*OPERATORS, *(f"r{name}" for name in OPERATORS), "where", "maximum", "minimum"}
 METHODS = [*OPERATORS, "radd", "rsub", "rmul", "rtruediv", "neg", "getitem", "float", "bool"]
+ELEMENTWISE = {*METHODS, "abs", "where", "maximum", "minimum"} - {"getitem", "float", "bool"}
 
 
 class SpyArray:
@@ -50,10 +51,10 @@ for _name in METHODS:
 
 
 class SpyNamespace:
-    """NumPy's array-API namespace, whose functions are recorded in ``calls``."""
+    """NumPy's array-API namespace; ``calls`` has the arguments of the largest call of each form."""
 
     def __init__(self) -> None:
-        self.calls: set[Call] = set()
+        self.calls: dict[Call, tuple[list[Any], dict[str, Any]]] = {}
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(numpy_namespace, name)
@@ -63,12 +64,16 @@ class SpyNamespace:
 
     def call(self, name: str, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         """Call a function on the arrays themselves, and record it."""
-        arrays = [unwrap(value) for value in args]
-        result = function(*arrays, **keywords)
-        self.calls.add(describe(name, arrays, keywords))
-        if isinstance(result, tuple | list):
-            return [SpyArray(part, self) for part in result]
-        return SpyArray(result, self) if isinstance(result, np.ndarray | np.generic) else result
+        args = tree_map(unwrap, list(args))
+        result = function(*args, **keywords)
+        form = describe(name, args, keywords)
+        if form not in self.calls or size(args) > size(self.calls[form][0]):
+            self.calls[form] = deepcopy(args), keywords
+        return tree_map(self.wrap, result)
+
+    def wrap(self, value: Any) -> Any:
+        """Return arrays as arrays whose operators are recorded."""
+        return SpyArray(value, self) if isinstance(value, np.ndarray | np.generic) else value
 
 
 class SpyBackend(Backend):
@@ -89,21 +94,25 @@ class SpyBackend(Backend):
     def to_host(self, array: SpyArray) -> np.ndarray:
         return array.array
 
-    def synchronize(self) -> None:
-        """Do nothing."""
-
 
 def unwrap(value: Any) -> Any:
-    """Return the NumPy array, or the list of them."""
-    if isinstance(value, list):
-        return [unwrap(part) for part in value]
+    """Return the NumPy array of a `SpyArray`, and anything else as it is."""
     return value.array if isinstance(value, SpyArray) else value
+
+
+def arrays_of(args: list[Any]) -> list[np.ndarray]:
+    """Return the arrays among arguments."""
+    return [value for value in leaves(args) if isinstance(value, np.ndarray)]
+
+
+def size(args: list[Any]) -> int:
+    """Return the number of entries of all arrays among arguments."""
+    return sum(array.size for array in arrays_of(args))
 
 
 def describe(name: str, args: list[Any], keywords: dict[str, Any]) -> Call:
     """Return the form and the dtype of a call."""
-    operands = [value for arg in args for value in (arg if isinstance(arg, list) else [arg])]
-    arrays = [value for value in operands if isinstance(value, np.ndarray)]
+    arrays = arrays_of(args)
     numbers = [array for array in arrays if array.dtype != bool] or arrays
     dtype = numbers[0].dtype if numbers else np.dtype(keywords["dtype"])
     shape = np.broadcast_shapes(*(array.shape for array in arrays)) if name in ELEMENTWISE else None
@@ -116,14 +125,9 @@ def _kind(arg: Any, dtype: np.dtype, shape: tuple[int, ...] | None) -> str:
     if isinstance(arg, np.ndarray):
         place = "broadcast" if shape is not None and arg.shape != shape else "x"
         return place if arg.dtype == dtype else f"{arg.dtype.name} {place}"
-    if isinstance(arg, list):
-        return "arrays" if isinstance(arg[0], np.ndarray) else "numbers"
-    index = arg if isinstance(arg, tuple) else (arg,)
-    if any(isinstance(part, slice | EllipsisType) for part in index):
-        return ", ".join("..." if part is ... else ":" if isinstance(part, slice) else "0" for part in index)
-    if isinstance(arg, tuple):
-        return "shape"
-    return "number" if isinstance(arg, int | float) else np.dtype(arg).name
+    if isinstance(arg, type | np.dtype):
+        return np.dtype(arg).name
+    return " ".join(type(part).__name__ for part in (arg if isinstance(arg, tuple) else [arg]))
 
 
 def _is_exact(a: np.ndarray, b: np.ndarray | None = None, axis: int | None = None, **_: Any) -> bool:

@@ -7,19 +7,17 @@ from saved_models import saved_model
 
 from xpnet.backends.resolve import make
 from xpnet.errors import DataError
-from xpnet.inference.predictor import Predictor, model_path
-from xpnet.storage.model_file import save_model
-from xpnet.storage.record import MODEL_FILE
+from xpnet.inference.predictor import Predictor
+from xpnet.storage.model_file import TENSORS
 
 FEATURES, HIDDEN, CLASSES = 12, 7, 5
 
 
 def model(dtype=np.float64, **settings):
     """A network 12-7-5 with random parameters."""
-    generator = np.random.default_rng(0)
-    sizes = ((HIDDEN, FEATURES), (CLASSES, HIDDEN))
-    shapes = ({"weight": size, "bias": size[0]} for size in sizes)
-    layers = [{name: generator.normal(size=n).astype(dtype) for name, n in shape.items()} for shape in shapes]
+    normal = np.random.default_rng(0).normal
+    shapes = [{"weight": (m, n), "bias": m} for m, n in ((HIDDEN, FEATURES), (CLASSES, HIDDEN))]
+    layers = [{name: normal(size=size).astype(dtype) for name, size in shape.items()} for shape in shapes]
     return saved_model(layers, **settings)
 
 
@@ -46,8 +44,7 @@ def formula(saved, x):
     return ACTIVATIONS[saved.activation](z) @ second["weight"].T + second["bias"]
 
 
-NAMES = ("weight", "bias", "running_mean", "running_var")
-NORM = dict(zip(NAMES, np.random.default_rng(1).uniform(0.5, 1.5, (4, HIDDEN)), strict=True))
+NORM = dict(zip(TENSORS["norms"], np.random.default_rng(1).uniform(0.5, 1.5, (4, HIDDEN)), strict=True))
 SHIFTS, SCALES = np.linspace(100, 150, FEATURES), np.linspace(0.01, 0.02, FEATURES)
 VARIANTS = {
     **{name: {"activation": name} for name in ACTIVATIONS},
@@ -56,10 +53,8 @@ VARIANTS = {
     "standardized": {"normalize": "standardize", "normalization": {"shift": SHIFTS, "scale": SCALES}},
     "raw": {"normalize": "none"},
 }
-
-
+# Of the largest logit. The reproducible arithmetic rounds what it multiplies to a grid.
 TOLERANCE = {"native": 1e-13, "reproducible": 1e-6}
-"""Of the largest logit. The reproducible arithmetic rounds what it multiplies to a grid."""
 
 
 @pytest.mark.parametrize("arithmetic", TOLERANCE)
@@ -68,32 +63,24 @@ def test_logits_are_those_of_the_formula(settings, arithmetic):
     saved = model(**settings)
     pixel_rows, _ = pixels(30, FEATURES, CLASSES)
     for x in (pixel_rows, np.random.default_rng(2).normal(size=(30, FEATURES))):
-        actual, expected = numpy_predictor(saved, arithmetic).logits(x), formula(saved, x)
-        assert actual.dtype == np.float64
+        logits, probabilities = numpy_predictor(saved, arithmetic).outputs(x)
+        expected = formula(saved, x)
+        assert logits.dtype == probabilities.dtype == np.float64
         tolerance = TOLERANCE[arithmetic] * np.abs(expected).max()
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
-
-
-def test_probabilities_are_the_softmax_of_the_logits_and_classes_their_largest():
-    predictor = numpy_predictor(model())
-    x, _ = pixels(30, FEATURES, CLASSES)
-    logits, probabilities = predictor.outputs(x)
-    exponentials = np.exp(logits)
-    np.testing.assert_allclose(probabilities, exponentials / exponentials.sum(1, keepdims=True))
-    np.testing.assert_array_equal(predictor.probabilities(x), probabilities)
-    np.testing.assert_array_equal(predictor.logits(x), logits)
-    assert predictor.predict(x).tolist() == logits.argmax(axis=1).tolist()
-    assert predictor.classes == CLASSES
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=tolerance)
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(probabilities, shares, atol=1e-12)
 
 
 def test_every_backend_gives_the_same_bits_or_natively_agrees_within_rounding(backend):
     x, _ = pixels(30, FEATURES, CLASSES)
     saved = model(norms=[NORM], activation="tanh")
     expected = numpy_predictor(saved, "reproducible").outputs(x)
-    for actual, wanted in zip(Predictor(saved, backend, "reproducible").outputs(x), expected, strict=True):
-        np.testing.assert_array_equal(actual, wanted, strict=True)
+    actual = Predictor(saved, backend, "reproducible").outputs(x)
+    np.testing.assert_array_equal(actual, expected, strict=True)
     saved = model(np.float32)
-    native = Predictor(saved, backend).logits(x)
+    native, _ = Predictor(saved, backend).outputs(x)
     assert native.dtype == np.float32
     np.testing.assert_allclose(native, formula(saved, x), rtol=1e-4, atol=1e-4)
 
@@ -101,10 +88,10 @@ def test_every_backend_gives_the_same_bits_or_natively_agrees_within_rounding(ba
 def test_a_sample_has_the_same_outputs_alone_and_among_thousands():
     predictor = numpy_predictor(model())
     x, _ = pixels(2500, FEATURES, CLASSES)
-    all_at_once = predictor.logits(x)
+    logits, _ = predictor.outputs(x)
     for row in (0, 1023, 1024, 2499):
-        np.testing.assert_array_equal(predictor.logits(x[row : row + 1])[0], all_at_once[row])
-    assert predictor.predict(x[:0]).shape == (0,)
+        np.testing.assert_array_equal(predictor.outputs(x[row : row + 1])[0][0], logits[row])
+    assert predictor.outputs(x[:0])[0].shape == (0, CLASSES)
 
 
 @pytest.mark.parametrize(("dtype", "default"), [(np.float64, "reproducible"), (np.float32, "native")])
@@ -114,20 +101,9 @@ def test_the_arithmetic_follows_the_parameters_unless_it_is_named(dtype, default
         assert numpy_predictor(model(dtype), name).arithmetic == name
 
 
-def test_rows_of_another_shape_are_an_error():
-    for shape in [(3, FEATURES - 1), (3, FEATURES + 1), (FEATURES,), (3, 4, 3)]:
-        with pytest.raises(DataError, match=f"takes rows of {FEATURES} features, got an array of shape"):
-            numpy_predictor(model()).logits(np.zeros(shape, np.uint8))
-
-
-def test_a_folder_and_its_model_file_give_the_same_network_and_without_one_it_is_an_error(tmp_path):
-    save_model(tmp_path / MODEL_FILE, model())
-    x, _ = pixels(5, FEATURES, CLASSES)
-    for path in (tmp_path, tmp_path / MODEL_FILE):
-        actual = Predictor.load(path, device="cpu").logits(x)
-        np.testing.assert_array_equal(actual, numpy_predictor(model()).logits(x))
-    (tmp_path / MODEL_FILE).unlink()
-    with pytest.raises(DataError, match=f"holds no {MODEL_FILE}: expected the folder of a run"):
-        model_path(tmp_path)
-    with pytest.raises(DataError, match="no such file or folder: expected the folder of a run"):
-        model_path(tmp_path / "absent")
+@pytest.mark.parametrize("shape", [(3, FEATURES + 1), (FEATURES,), (3, 4, 3)])
+def test_rows_of_another_shape_are_an_error(shape):
+    with pytest.raises(
+        DataError, match=f"^rows: .* takes rows of {FEATURES} features, got an array of shape"
+    ):
+        numpy_predictor(model()).outputs(np.zeros(shape, np.uint8), "rows")

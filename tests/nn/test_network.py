@@ -1,4 +1,4 @@
-"""Networks of every kind: their settings, starts and masks, and the same bits however they are computed."""
+"""Networks of every kind: their settings, starts and masks, and the same bits on every backend."""
 
 import itertools
 import math
@@ -7,15 +7,14 @@ from functools import cache
 import numpy as np
 import pytest
 import reference
-from backend_enum import BackendCase
-from networks import arithmetic, pixels, reproducible, rows_on_backends, total_loss
+from networks import pixels, reproducible, rows_on_backends, total_loss
 
 from xpnet._lib.tree import leaves, tree_map
 from xpnet.arithmetic import random
 from xpnet.backends.numpy import make
 from xpnet.errors import ConfigError
 from xpnet.nn import functional as F
-from xpnet.nn.architecture import NOTEBOOK, Network
+from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import Masks, dropout_masks, dropout_scale
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.layers import (
@@ -42,15 +41,6 @@ NETWORKS = {
     "everything else": Network(SIZES, activation="sigmoid", **EVERYTHING),
 }
 NUMPY = make("cpu")
-every_network = pytest.mark.parametrize("name", NETWORKS)
-
-
-# What a network is
-
-
-def test_networks_are_values():
-    assert len({Network(SIZES), Network(SIZES), Network(SIZES, batch_norm=True)}) == 2
-    assert Network((784, 10, 10)) == NOTEBOOK
 
 
 @pytest.mark.parametrize(
@@ -142,135 +132,59 @@ def test_the_scale_is_that_of_the_probability_that_the_masks_have(probability, s
     assert np.array_equal(mask[:, 0], bits >= steps)
 
 
-# However it is computed
+# The same bits
+
+BLOCKS, SAMPLES = 3, 37
 
 
-def inputs(ops, network, x, mask):
-    """Pixels by rows (..., samples, features) as the operand of the first layer, after dropout."""
-    kept = x if mask is None else x * ops.xp.astype(mask, ops.xp.uint8)
-    scale = dropout_scale(network.input_dropout)
-    return ops.integers(ops.xp.matrix_transpose(kept), scale / 255.0)
-
-
-def training(ops, network):
-    """The function from parameters, pixels, labels and masks to loss, gradients and sums of a block."""
-
-    def of_block(parameters, x, labels, masks):
-        layers, operand = prepare(ops, parameters), inputs(ops, network, x, masks.inputs)
-        found = gradients_and_moments(ops, layers, operand, labels, network, masks=masks.hidden)
-        return total_loss(ops, layers, operand, labels, network, masks.hidden), *found
-
-    return of_block
-
-
-def evaluation(ops, network):
-    """The function from parameters, pixels, labels and statistics to losses and logits."""
-
-    def of_block(parameters, x, labels, running):
-        operand = inputs(ops, network, x, None)
-        logits, _ = forward(ops, prepare(ops, parameters), operand, network, running=running)
-        return sample_losses(ops, logits, labels, network), logits
-
-    return of_block
-
-
-def host_data(network, samples=37):
-    """Parameters, pixels, labels, masks and statistics, as NumPy arrays."""
-    generator = np.random.default_rng(1)
+@cache
+def host_data(network):
+    """Parameters, running statistics, and the stacked blocks of pixels, labels and masks, as NumPy arrays."""
+    generator, samples = np.random.default_rng(1), BLOCKS * SAMPLES
     parameters = tree_map(
         lambda p: p + 0.1 * generator.normal(size=p.shape),
         initialize(network.sizes, 0, "he", batch_norm=network.batch_norm),
     )
-    x, labels = pixels(samples, network.sizes[0], network.sizes[-1])
     running = [
         RunningStatistics(generator.normal(size=s.mean.shape), generator.uniform(0.5, 2.0, s.mean.shape))
         for s in initial_running_statistics(network)
     ]
-    return parameters, x, labels, dropout_masks(network, 0, 1, 0, samples), running
+    data = *pixels(samples, network.sizes[0], network.sizes[-1]), dropout_masks(network, 0, 1, 0, samples)
+    return parameters, running, tree_map(lambda a: a.reshape(BLOCKS, SAMPLES, *a.shape[1:]), data)
 
 
-def results(backend, ops, name, samples=37, wrap=lambda f: f):
-    """Everything that a network computes from the data, as arrays on the backend."""
-    network, dtype = NETWORKS[name], "float32" if ops.dtype == backend.xp.float32 else "float64"
-
-    def put(array):
-        return backend.from_host(array.astype(dtype) if array.dtype == np.float64 else array)
-
-    parameters, x, labels, masks, running = tree_map(put, host_data(network, samples))
-    trained = wrap(training(ops, network))(parameters, x, labels, masks)
+def results(backend, name, blocks):
+    """Everything that a network computes from one block, or from several stacked ones."""
+    network, ops = NETWORKS[name], reproducible(backend)
+    parameters, running, data = host_data(network)
+    layers, running = (
+        prepare(ops, tree_map(backend.from_host, parameters)),
+        tree_map(backend.from_host, running),
+    )
+    x, labels, masks = tree_map(lambda array: backend.from_host(array[blocks]), data)
+    columns, scale = ops.xp.matrix_transpose, dropout_scale(network.input_dropout)
+    kept = x if masks.inputs is None else x * ops.xp.astype(masks.inputs, ops.xp.uint8)
+    operand = ops.integers(columns(kept), scale / 255.0)
+    loss = total_loss(ops, layers, operand, labels, network, masks.hidden)
+    gradients, moments = gradients_and_moments(ops, layers, operand, labels, network, masks=masks.hidden)
     updated = [
-        update_running_statistics(statistics, sums, *mean_and_variance_factors(samples))
-        for statistics, sums in zip(running, trained[2], strict=True)
+        update_running_statistics(*pair, *mean_and_variance_factors(SAMPLES))
+        for pair in zip(running, moments, strict=True)
     ]
-    evaluated = wrap(evaluation(ops, network))(parameters, x, labels, updated)
-    return list(leaves([trained, updated, evaluated]))
+    logits, _ = forward(ops, layers, ops.integers(columns(x), 1 / 255.0), network, running=updated)
+    evaluated = sample_losses(ops, logits, labels, network), logits
+    return map(backend.to_host, leaves([loss, gradients, updated, evaluated]))
 
 
 @cache
-def expected_results(name):
+def results_on_numpy(name, block):
     with NUMPY.scope():
-        return results(NUMPY, reproducible(NUMPY), name)
+        return list(results(NUMPY, name, block))
 
 
 @rows_on_backends("name", NETWORKS, "no hidden layer")
-def test_every_backend_gives_the_same_bits(backend, name):
-    found = results(backend, reproducible(backend), name)
-    for array, expected in zip(found, expected_results(name), strict=True):
-        assert np.ascontiguousarray(backend.to_host(array)).tobytes() == expected.tobytes()
-
-
-@rows_on_backends("name", NETWORKS, "everything", jax=False)
-def test_blocks_may_be_computed_in_one_call(backend, name):
-    network, blocks, size = NETWORKS[name], 3, 37
-    parameters, *parts, _ = host_data(network, size * blocks)
-    parameters, of_block = tree_map(backend.from_host, parameters), training(reproducible(backend), network)
-
-    def compute(change):
-        return leaves(of_block(parameters, *tree_map(lambda array: backend.from_host(change(array)), parts)))
-
-    together = list(compute(lambda array: array.reshape(blocks, size, *array.shape[1:])))
-    for index in range(blocks):
-        alone = compute(lambda array, start=size * index: array[start : start + size])
-        for one, other in zip(together, alone, strict=True):
-            assert np.array_equal(backend.to_host(one)[index], backend.to_host(other))
-
-
-@every_network
-@pytest.mark.parametrize("ops", [reproducible(NUMPY), arithmetic(NUMPY)], ids=lambda ops: ops.name)
-def test_numpys_plans_change_no_bit(name, ops):
-    compiled = {}
-
-    def wrap(function):
-        return compiled.setdefault(function.__qualname__, NUMPY.compile(function, exact=True))
-
-    for samples in (64, 37, 64, 1):
-        expected, found = (results(NUMPY, ops, name, samples, *wraps) for wraps in ((), (wrap,)))
-        for one, other in zip(found, expected, strict=True):
-            assert one.dtype == other.dtype
-            np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.needs("jax")
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(
-    "name", [name if name == "plain" else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
-)
-def test_xla_compiles_the_native_arithmetic(name, dtype):
-    backend, tolerance = BackendCase.JAX.make(), {"float32": 1e-4, "float64": 1e-11}[dtype]
-    with backend.scope():
-        ops = arithmetic(backend, dtype)
-        expected = results(backend, ops, name)
-        found = results(backend, ops, name, 37, lambda f: backend.compile(f, exact=False))
-        for one, other in zip(found, expected, strict=True):
-            assert one.dtype == other.dtype
-            np.testing.assert_allclose(one, other, rtol=tolerance, atol=10 * tolerance)
-
-
-def test_the_defaults_are_the_notebooks_network():
-    ops, network = arithmetic(NUMPY), NETWORKS["plain"]
-    parameters, x, *_ = host_data(network)
-    operand = inputs(ops, network, x, None)
-    _, cache = forward(ops, parameters, operand)
-    for index, (a, z) in enumerate(cache[:-1]):
-        assert np.array_equal(cache[index + 1][0], np.maximum(z, 0.0))
-        assert (a is operand) == (index == 0)
+def test_every_backend_gives_the_same_bits_and_blocks_may_be_computed_in_one_call(backend, name):
+    together = list(results(backend, name, slice(None)))
+    for block in range(BLOCKS):
+        for array, expected in zip(together, results_on_numpy(name, block), strict=True):
+            assert array[block].tobytes() == expected.tobytes()

@@ -11,7 +11,7 @@ from networks import arithmetic, pixels, reproducible, total_loss, train
 
 from xpnet.backends.numpy import make
 from xpnet.config import TrainConfig
-from xpnet.data.datasets import Dataset, load
+from xpnet.data.datasets import load
 from xpnet.nn.architecture import Network
 from xpnet.nn.dropout import dropout_masks, dropout_scale
 from xpnet.nn.init import initial_running_statistics, initialize
@@ -126,21 +126,6 @@ def test_networks_of_every_kind_are_those_of_autograd(settings, arithmetic_of):
     logits, _ = forward(ops, ours, ops.integers(x.T, 1.0 / 255.0), network, running=running)
     evaluated = theirs.logits(x / 255.0, training=False).detach().numpy().T
     np.testing.assert_allclose(logits, evaluated, rtol=0, atol=tolerance * 100)
-
-
-def test_a_deep_network_learns_with_batch_norm_and_dropout():
-    x, y = pixels(2000, 20, 5)
-    config = TrainConfig(
-        epochs=10,
-        hidden=(64, 64, 64),
-        activation="tanh",
-        init="glorot",
-        batch_norm=True,
-        dropout=0.2,
-        batch_size=100,
-    )
-    with Trainer.open(config, Dataset(x[:1500], y[:1500], x[1500:], y[1500:], "small"), NUMPY) as trainer:
-        assert trainer.evaluate_test(trainer.fit().state).accuracy > 0.75
 
 
 def test_a_hundred_epochs_are_those_of_the_notebook():

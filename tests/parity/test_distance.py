@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpnet.parity.distance import first_mismatch, relative_difference, ulp_distance, unequal_bits
+from xpnet.parity.distance import relative_difference, ulp_distance, unequal_bits
 
 LARGEST, INF, NAN = np.finfo("float64").max, np.inf, np.nan
 
@@ -34,21 +34,6 @@ def test_what_is_special():
     a, b = np.asarray([1 + 1j, NAN + 0j]), np.asarray([1 + np.nextafter(1.0, 2.0) * 1j, NAN + 0j])
     assert ulp_distance(a, b).tolist() == [1, 0]
     assert unequal_bits(a, b).tolist() == [True, False]
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "index", "values", "distance"),
-    [
-        ([[0.0, 0.0], [0.0, 1.0]], [[0.0, 2.0], [1.0, 1.0]], (0, 1), (0.0, 2.0), "4.6e+18 ulp"),
-        ([1.0, 0.0], [1.0, -0.0], (1,), (0.0, -0.0), "0 ulp, but of another sign"),
-        ([1, 2], [1, 3], (1,), (2, 3), "unequal"),
-    ],
-)
-def test_the_first_mismatch_in_row_order_is_found(a, b, index, values, distance):
-    a, b = np.asarray(a), np.asarray(b)
-    found = first_mismatch(unequal_bits(a, b), a, b)
-    assert (found.index, (found.left, found.right), found.distance) == (index, values, distance)
-    assert first_mismatch(unequal_bits(a, a), a, a) is None
 
 
 def test_relative_difference_is_relative_to_the_largest():

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import socket
 import threading
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,40 +13,33 @@ import fetch_mnist
 import numpy as np
 import pandas as pd
 import pytest
+from networks import pixels
+from shared import ROOT
 
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset, digest, load
 
 pytestmark = pytest.mark.tooling
 
-ROOT = Path(__file__).resolve().parents[2]
 KNOWN = fetch_mnist.SOURCES["mnist"].files
 RAW = {name: bytes([i]) + np.random.default_rng(i).bytes(5000) for i, name in enumerate(KNOWN)}
 FILES = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in RAW.items()}
+REPACKED = {f"{name}.gz": gzip.compress(content, 0, mtime=0) for name, content in RAW.items()}
 FILE, CONTENT = "train-images-idx3-ubyte.gz", RAW["train-images-idx3-ubyte"]
 DOWN = "http://127.0.0.1:9"
 
 
-class Mirror(ThreadingHTTPServer):
-    """A server of files that can ignore ranges, and cut some answers after a thousand bytes."""
-
-    def __init__(self, files, *, ranges=True, cuts=0):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.ranges, self.cuts, self.requests = files, ranges, cuts, []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-
-
 class Handler(BaseHTTPRequestHandler):
+    """Serves files; the server may ignore ranges, and cut some answers after a thousand bytes."""
+
     def do_GET(self):
         mirror, name, asked = self.server, self.path.strip("/"), self.headers.get("Range")
         mirror.requests.append((name, asked))
-        content, partial = mirror.files.get(name), asked is not None and mirror.ranges
-        start = int(asked[6:-1]) if partial else 0
+        content, start = mirror.files.get(name), int(asked[6:-1]) if asked and mirror.ranges else 0
         if content is None or start >= len(content):
             self.send_error(404 if content is None else 416)
             return
-        self.send_response(206 if partial else 200)
+        self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         stop = start + 1000 if mirror.cuts else len(content)
@@ -59,16 +53,17 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def serve():
     """Start mirrors, and close them in the end."""
-    servers = []
+    with ExitStack() as stack:
 
-    def start(*arguments, **options):
-        servers.append(Mirror(*arguments, **options))
-        return servers[-1]
+        def start(files, *, ranges=True, cuts=0):
+            mirror = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+            mirror.files, mirror.ranges, mirror.cuts, mirror.requests = files, ranges, cuts, []
+            mirror.url = f"http://127.0.0.1:{mirror.server_port}"
+            threading.Thread(target=mirror.serve_forever, args=(0.01,), daemon=True).start()
+            stack.callback(mirror.shutdown)
+            return mirror
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 def md5(content):
@@ -77,9 +72,11 @@ def md5(content):
 
 @pytest.fixture(autouse=True)
 def small_source(monkeypatch):
-    """Stand small files in for MNIST, with their true checksums."""
+    """Stand small files in for MNIST and KMNIST, with their true checksums."""
     raws = {name: fetch_mnist.Raw(len(content), md5(content)) for name, content in RAW.items()}
-    monkeypatch.setitem(fetch_mnist.SOURCES, "mnist", fetch_mnist.Source((f"{DOWN}/",), raws))
+    packed = {name: raw._replace(md5=md5(FILES[f"{name}.gz"]), packed=True) for name, raw in raws.items()}
+    for name, files in (("mnist", raws), ("kmnist", packed)):
+        monkeypatch.setitem(fetch_mnist.SOURCES, name, fetch_mnist.Source((DOWN,), files))
 
 
 def fetch(out, *mirrors, timeout=60):
@@ -92,67 +89,53 @@ def assert_fetched(out):
     assert {name: gzip.decompress((out / f"{name}.gz").read_bytes()) for name in RAW} == RAW
 
 
-@pytest.fixture
 def refusal(capsys):
     """Return what stderr holds, which must be one line."""
-
-    def read():
-        (line,) = capsys.readouterr().err.splitlines(keepends=True)
-        assert line.startswith("fetch_mnist: ")
-        return line
-
-    return read
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fetch_mnist: ")
+    return line
 
 
-def part_of(out, mirror):
-    return out / f"{FILE}.{hashlib.sha256(f'{mirror.url}/{FILE}'.encode()).hexdigest()[:8]}.part"
-
-
-def test_other_datasets_are_checked_as_they_are_packed(serve, tmp_path, monkeypatch, refusal):
-    assert {*fetch_mnist.SOURCES["kmnist"].files} == {*fetch_mnist.SOURCES["fashion-mnist"].files} == {*RAW}
-    raws = {name: fetch_mnist.Raw(len(RAW[name]), md5(FILES[f"{name}.gz"]), packed=True) for name in RAW}
-    monkeypatch.setitem(fetch_mnist.SOURCES, "kmnist", fetch_mnist.Source((), raws))
+def test_other_datasets_are_checked_as_they_are_packed(serve, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = ["--dataset", "kmnist", "--mirror"]
-    assert fetch_mnist.main([*words, serve(FILES).url]) == 0
+    for files, code in ((REPACKED, 2), (FILES, 0)):
+        assert fetch_mnist.main(["--dataset", "kmnist", "--mirror", serve(files).url]) == code
+    assert "its MD5 is" in refusal(capsys)
     assert {path.name: path.read_bytes() for path in Path("data", "kmnist").iterdir()} == FILES
-    repacked = {name: gzip.compress(RAW[name[:-3]], 1, mtime=0) for name in FILES}
-    assert fetch_mnist.main([*words, serve(repacked).url, "--out", "other"]) == 2
-    assert "its MD5 is" in refusal()
 
 
-def test_the_four_files_are_fetched_however_they_are_packed_and_intact_ones_not_again(serve, tmp_path):
-    mirror, out = (
-        serve({name: gzip.compress(RAW[name[:-3]], 0, mtime=0) for name in FILES}),
-        tmp_path / "new" / "out",
-    )
-    assert fetch(out, mirror) == 0
-    (out / FILE).write_bytes(b"damaged")
-    mirror.requests.clear()
-    assert fetch(out, mirror) == 0
-    assert mirror.requests == [(FILE, None)]
-    assert_fetched(out)
-
-
-@pytest.mark.parametrize("ranges", [True, False])
-def test_a_cut_download_goes_on_at_once_and_in_a_later_call(serve, tmp_path, ranges, refusal):
+@pytest.mark.parametrize(
+    ("ranges", "part", "asked"),
+    [
+        (True, FILES[FILE][:3000], ["bytes=3000-"]),
+        (False, FILES[FILE][:1000], ["bytes=1000-"]),
+        (True, FILES[FILE], [f"bytes={len(FILES[FILE])}-"]),
+        (True, bytes(100), ["bytes=100-", None]),
+    ],
+    ids=["continued", "without ranges", "whole", "wrong"],
+)
+def test_a_cut_download_goes_on_in_the_next_call_and_a_wrong_part_is_fetched_afresh(
+    serve, tmp_path, capsys, ranges, part, asked
+):
     mirror = serve(FILES, ranges=ranges, cuts=3)
     assert fetch(tmp_path, mirror) == 2
-    assert "the connection failed (cut after 1000 of" in refusal()
+    assert "the connection failed (cut after 1000 of" in refusal(capsys)
     assert mirror.requests[:2] == [(FILE, None), (FILE, "bytes=1000-")]
+    (left,) = tmp_path.iterdir()
+    assert left.read_bytes() == FILES[FILE][: 3000 if ranges else 1000]
+    left.write_bytes(part)
     mirror.requests.clear()
     assert fetch(tmp_path, mirror) == 0
-    assert mirror.requests[0] == (FILE, f"bytes={3000 if ranges else 1000}-")
+    assert [header for name, header in mirror.requests if name == FILE] == asked
     assert_fetched(tmp_path)
 
 
-@pytest.mark.parametrize("part", [FILES[FILE], bytes(100), bytes(10**5)], ids=["whole", "wrong", "too long"])
-def test_a_part_that_is_whole_is_used_and_a_wrong_one_is_fetched_afresh(serve, tmp_path, part):
+def test_intact_files_are_not_fetched_again(serve, tmp_path):
     mirror = serve(FILES)
-    part_of(tmp_path, mirror).write_bytes(part)
     assert fetch(tmp_path, mirror) == 0
-    asked = [asked for name, asked in mirror.requests if name == FILE]
-    assert asked == [f"bytes={len(part)}-"] + [None] * (part != FILES[FILE])
+    (tmp_path / FILE).write_bytes(b"damaged")
+    assert fetch(tmp_path, mirror) == 0
+    assert mirror.requests == [(name, None) for name in [*FILES, FILE]]
     assert_fetched(tmp_path)
 
 
@@ -168,29 +151,29 @@ def test_a_part_that_is_whole_is_used_and_a_wrong_one_is_fetched_afresh(serve, t
     ],
     ids=["404", "wrong MD5", "longer", "not gzip", "truncated", "endless"],
 )
-def test_a_mirror_without_the_right_file_is_refused_and_the_next_one_asked(
-    serve, tmp_path, refusal, content, message
+def test_a_mirror_without_the_right_file_is_refused_and_the_next_one_asked_however_it_packs_files(
+    serve, tmp_path, capsys, content, message
 ):
     broken = serve({**FILES, FILE: content})
     assert fetch(tmp_path, broken) == 2
-    assert f"{FILE}: no mirror gave it; {broken.url}/{FILE}: {message}" in refusal()
+    assert f"{FILE}: no mirror gave it; {broken.url}/{FILE}: {message}" in refusal(capsys)
     assert not (tmp_path / FILE).exists()
-    assert fetch(tmp_path, broken, serve(FILES)) == 0
+    assert fetch(tmp_path, broken, serve(REPACKED)) == 0
     assert_fetched(tmp_path)
 
 
-def test_mirrors_that_are_down_or_silent_and_folders_that_cannot_be_written_are_one_line(tmp_path, refusal):
+def test_mirrors_that_are_down_or_silent_and_folders_that_cannot_be_written_are_one_line(tmp_path, capsys):
     assert fetch(tmp_path, DOWN, f"{DOWN}/other") == 2
-    assert refusal().count("Connection refused") == 2
+    assert refusal(capsys).count("Connection refused") == 2
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert fetch(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.1) == 2
-    assert "the connection failed (timed out)" in refusal()
+    assert "the connection failed (timed out)" in refusal(capsys)
     assert list(tmp_path.iterdir()) == []
     assert fetch(tmp_path, "file:///etc") == 2
-    assert refusal().endswith("is not an http or https address\n")
+    assert refusal(capsys).endswith("is not an http or https address")
     (tmp_path / "file").touch()
     assert fetch(tmp_path / "file", DOWN) == 2
-    assert "cannot be written (File exists)" in refusal()
+    assert "cannot be written (File exists)" in refusal(capsys)
 
 
 def test_the_known_checksums_are_those_of_the_bundled_files():
@@ -199,14 +182,9 @@ def test_the_known_checksums_are_those_of_the_bundled_files():
         assert raw == (len(content), md5(content), False)
 
 
-# export_csv
-
-
 def test_export_writes_what_the_notebook_reads_or_one_line(monkeypatch, tmp_path, capsys):
-    mnist = load()
-    part = Dataset(
-        mnist.x_train[:5000], mnist.y_train[:5000], mnist.x_test[:100], mnist.y_test[:100], "mnist"
-    )
+    x, y = pixels(5000, 784, 10)
+    part = Dataset(x, y, x[:100], y[:100], "digits")
     monkeypatch.setattr(datasets, "load", lambda: part)
     assert export_csv.main(["--out", str(tmp_path / "new")]) == 0
     test, train = sorted((tmp_path / "new").iterdir())

@@ -15,7 +15,7 @@ from saved_models import saved_model
 
 from xpnet.errors import DataError
 from xpnet.nn.layers import Linear
-from xpnet.storage.checkpoint import flatten, load_checkpoint, save_checkpoint, unflatten
+from xpnet.storage.checkpoint import encode_checkpoint, flatten, load_checkpoint, unflatten
 from xpnet.storage.model_file import load_model, save_model
 
 DTYPES = ["?", *(f"{kind}{width}" for kind in "iu" for width in (1, 2, 4, 8)), "f2", "f4", "f8"]
@@ -24,12 +24,7 @@ ARRAYS = {
     "step": np.array(7, np.int64),
     "mask": np.array([True, False]),
 }
-FACTS = {
-    "epoch": 3,
-    "best": 0.1 + 0.2,
-    "words": ["weiß\n\ud800", None, {"": [-0.0, 2**70, True]}],
-    "nan": math.nan,
-}
+FACTS = {"best": 0.1 + 0.2, "words": ["weiß\n\ud800", None, {"": [-0.0, 2**70, True]}], "nan": math.nan}
 
 
 def assert_equal(actual, expected):
@@ -48,46 +43,37 @@ def test_every_dtype_comes_back_in_any_layout_and_the_facts_exactly(tmp_path):
         arrays |= {f"{dtype} turned": np.asfortranarray(plain).astype(plain.dtype.newbyteorder(">"))}
         arrays |= {f"{dtype} mirrored": mirrored}
         expected |= {f"{dtype} turned": plain}
-    save_checkpoint(tmp_path / "s", arrays, FACTS)
+    (tmp_path / "s").write_bytes(encode_checkpoint(arrays, FACTS))
     actual, facts = load_checkpoint(tmp_path / "s")
     assert_equal(actual, arrays | expected)
     assert repr(facts) == repr(FACTS)
     actual["? mirrored"][0, 0] = 0
 
 
-def test_the_bytes_depend_on_the_content_alone_and_other_tools_read_them(tmp_path):
-    save_checkpoint(tmp_path / "one", ARRAYS, FACTS)
-    save_checkpoint(tmp_path / "other", dict(reversed(ARRAYS.items())), FACTS)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
-    assert_equal(safetensors.numpy.load_file(tmp_path / "one"), ARRAYS)
+def test_the_bytes_depend_on_the_content_alone_and_other_tools_read_them():
+    content = encode_checkpoint(ARRAYS, FACTS)
+    assert content == encode_checkpoint(dict(reversed(ARRAYS.items())), FACTS)
+    assert_equal(safetensors.numpy.load(content), ARRAYS)
 
 
-@pytest.mark.parametrize(
-    ("arrays", "facts", "error"),
-    [
-        ({"a": np.array([1j])}, {}, ValueError),
-        ({"__metadata__": np.zeros(1)}, {}, ValueError),
-        ({}, {"path": Path("x")}, TypeError),
-    ],
-)
-def test_what_the_file_cannot_hold_is_refused_before_anything_is_written(tmp_path, arrays, facts, error):
-    with pytest.raises(error):
-        save_checkpoint(tmp_path / "s", arrays, facts)
-    assert not list(tmp_path.iterdir())
+def test_what_the_file_cannot_hold_is_refused():
+    for name, array in (("a", np.array([1j])), ("__metadata__", np.zeros(1))):
+        with pytest.raises(ValueError, match="has no place in a"):
+            encode_checkpoint({name: array}, {})
 
 
 def refused(path):
     with pytest.raises(DataError) as caught:
         load_checkpoint(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message.removeprefix(f"{path}: ")
+    place, _, problem = str(caught.value).partition(": ")
+    assert place == str(path)
+    assert "\n" not in problem
+    return problem
 
 
 def test_every_changed_byte_and_every_truncation_is_noticed(tmp_path):
     path = tmp_path / "s"
-    save_checkpoint(path, ARRAYS, FACTS)
+    path.write_bytes(encode_checkpoint(ARRAYS, FACTS))
     content = path.read_bytes()
     for position in range(len(content)):
         changed = bytearray(content)
@@ -105,21 +91,16 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     assert refused(tmp_path) == "not a file: expected a .safetensors file"
     assert refused(tmp_path / "absent") == "no such file: expected a .safetensors file"
     save_model(tmp_path / "m", saved_model([{"weight": np.ones((2, 3)), "bias": np.zeros(2)}]))
-    assert refused(tmp_path / "m") == (
-        "not a checkpoint of a training that this xpnet can resume: format: expected xpnet-snapshot, got null"
-    )
-    save_checkpoint(tmp_path / "s", ARRAYS, FACTS)
-    with pytest.raises(DataError, match=r"s: layers\.0\.weight: missing: expected layers\.0\.weight"):
+    assert refused(tmp_path / "m") == "not a checkpoint of a training that this xpnet can resume"
+    (tmp_path / "s").write_bytes(encode_checkpoint(ARRAYS, FACTS))
+    with pytest.raises(DataError, match=r"s: layers\.0\.weight: expected F32 or F64 of shape"):
         load_model(tmp_path / "s")
-
-
-WHOLE = {"format": "xpnet-snapshot", "format_version": "1", "facts": "{}"}
 
 
 def header(entries, body=b"", **metadata):
     """A file's content; the checksum is right if there are no arrays."""
-    whole = WHOLE | metadata
-    whole = {"checksum": f"{zlib.crc32(whole['facts'].encode()):08x}"} | whole
+    whole = {"format": "xpnet-snapshot", "format_version": "1", "facts": "{}"}
+    whole |= {"checksum": f"{zlib.crc32(b'{}'):08x}", **metadata}
     text = json.dumps({"__metadata__": whole, **entries}).encode()
     return struct.pack("<Q", len(text)) + text + body
 
@@ -131,12 +112,10 @@ def entry(dtype, shape, size):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (header({}, format="pt"), 'not a checkpoint .*: format: expected xpnet-snapshot, got "pt"'),
-        (header({}, format_version="2"), 'not a checkpoint .* format_version: expected 1, got "2"'),
+        (header({}, format_version="2"), "not a checkpoint of a training that this xpnet can resume"),
         (header({"a": entry("BF16", [1], 2)}, b"12"), '"a": expected one of BOOL, .*, got BF16'),
         (header({"a": entry("I8", [1] * 100, 1)}, b"1"), '"a": cannot be read '),
         (header({"a": entry("I8", [2**62, 0], 0)}), '"a": cannot be read |damaged: '),
-        (header({"x\ny": entry("I8", [1], 1)}, b"1"), "damaged: .* checksum"),
         (header({}, checksum="00000001"), "damaged: its content is not what was written .the checksum diff"),
     ],
 )
@@ -174,8 +153,8 @@ GOOD = [Linear(np.zeros((2, 3)), np.zeros((2, 1))), None]
     ("changes", "message"),
     [
         (
-            {"p.0.bias": np.zeros(2, "f4")},
-            '"p.0.bias": expected float64 of shape (2, 1), got float32 of shape (2,)',
+            {"p.0.bias": np.zeros(2)},
+            '"p.0.bias": expected float64 of shape (2, 1), got float64 of shape (2,)',
         ),
         ({"p.0.bias": None}, '"p.0.bias": expected float64 of shape (2, 1), got no such array'),
         ({"p.2.b\n": np.zeros(1)}, '"p.2.b\\n": expected no such array, got float64 of shape (1,)'),

@@ -10,10 +10,10 @@ import shutil
 import tomllib
 from pathlib import Path
 
-import commands
 import numpy as np
 import pytest
 from backend_enum import BackendCase
+from commands import printed
 
 import xpnet
 from xpnet.__main__ import main
@@ -22,22 +22,10 @@ FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 EXPECTED = {
     path.parent.name: json.loads(path.read_text()) for path in sorted(FIXTURES.glob("*/expected.json"))
 }
-"""What the files of each version gave when it wrote them."""
-ROUNDED = 1e-4
-"""How near float32 in native arithmetic, whose last digits depend on the machine, is to what it was."""
-
 DATA = "shapes.npz"
-SMALL = (
-    *("--data", DATA, "--device", "cpu", "--hidden", "12", "--batch-size", "16"),
-    *("--no-report", "--name", "next"),
-)
-"""The settings of the models, as in make.py."""
+SMALL = f"--data {DATA} --device cpu --hidden 12 --batch-size 16 --no-report --name next".split()
 
-
-def for_each(kind):
-    """Parameters for each model, or each run that goes on, of each version."""
-    names = [(version, name) for version, then in EXPECTED.items() for name in then[kind]]
-    return pytest.mark.parametrize(("version", "name"), names)
+MODELS = [(version, name) for version, then in EXPECTED.items() for name in then["models"]]
 
 
 @pytest.fixture
@@ -52,15 +40,8 @@ def then(version, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(capsys):
-    """Run ``xpnet WORDS``, and return what it prints."""
-    return lambda *words: commands.printed(capsys, *words)
-
-
-@pytest.fixture
-def run_json(command):
-    """What ``xpnet WORDS --json`` prints."""
-    return lambda *words: json.loads(command(*words, "--json"))
+def run_json(capsys):
+    return lambda *words: json.loads(printed(capsys, *words, "--json"))
 
 
 def holds(now, before):
@@ -73,7 +54,6 @@ def holds(now, before):
 
 
 def record(name):
-    """The record of a run."""
     return json.loads(Path("runs", name, "run.json").read_text())
 
 
@@ -83,10 +63,10 @@ def rows(name):
     return [{**json.loads(line), "seconds": None} for line in lines]
 
 
-@for_each("models")
-def test_a_model_gives_what_it_gave(then, name, run_json):
+@pytest.mark.parametrize(("version", "name"), MODELS)
+def test_a_model_gives_what_it_gave_and_training_starts_from_it(then, name, capsys, run_json):
     before, path = then["models"][name], f"models/{name}.safetensors"
-    tolerance = 0 if before["exact"] else ROUNDED
+    tolerance = 0 if before["exact"] else 1e-4  # of float32, whose last digits depend on the machine
     model = xpnet.load(path, device="cpu")
     assert (list(model.sizes), model.fingerprint) == (before["sizes"], before["fingerprint"])
     with np.load(DATA) as data, np.load("probabilities.npz") as probabilities:
@@ -97,28 +77,23 @@ def test_a_model_gives_what_it_gave(then, name, run_json):
     evaluation = run_json("evaluate", path, "--data", DATA, "--device", "cpu")
     assert (evaluation["confusion"], evaluation["accuracy"]) == (before["confusion"], before["accuracy"])
     assert evaluation["loss"] == pytest.approx(before["loss"], rel=tolerance, abs=0)
-
-
-@for_each("models")
-def test_training_starts_from_a_model(then, name, command):
-    before = then["models"][name]
-    words = ("train", "--init-from", f"models/{name}.safetensors", *SMALL, *before["settings"])
-    command(*words, "--epochs", "0")
+    words = ("train", "--init-from", path, *SMALL, *before["settings"])
+    printed(capsys, *words, "--epochs", "0")
     assert record("next")["fingerprint"] == before["fingerprint"]
     if "native" not in before["settings"]:
-        command(*words, "--epochs", "2", "--overwrite")
+        printed(capsys, *words, "--epochs", "2", "--overwrite")
         assert record("next")["fingerprint"] == before["fingerprint_two_epochs_later"]
 
 
 @pytest.mark.parametrize("version", EXPECTED)
-def test_runs_are_listed_shown_and_compared_as_they_were(then, command, run_json):
+def test_runs_are_listed_shown_and_compared_as_they_were(then, capsys, run_json):
     assert holds(run_json("runs", "list"), then["listed"])
     for name in ("complete", "stopped", "killed", "failed"):
         content = run_json("runs", "show", name)
         assert holds(content, {**record(name), "status": content["status"]})
-        assert record(name)["started"] in command("runs", "show", name)
+        assert record(name)["started"] in printed(capsys, "runs", "show", name)
     for name in ("seeds", "rates"):
-        text = command("runs", "show", name)
+        text = printed(capsys, "runs", "show", name)
         for trial in json.loads(Path("runs", name, "summary.json").read_text())["trials"]:
             assert f"{name}/{trial['run']}" in text
             assert trial["fingerprint"][:12] in text
@@ -129,9 +104,9 @@ def test_runs_are_listed_shown_and_compared_as_they_were(then, command, run_json
 
 
 @pytest.mark.parametrize("version", EXPECTED)
-def test_a_run_is_evaluated_and_predicts_and_has_its_history(then, command, run_json):
+def test_a_run_is_evaluated_predicts_and_has_its_history_and_a_report(then, capsys, run_json):
     assert holds(run_json("evaluate", "runs/complete"), then["evaluated"])
-    command("evaluate", "runs/stopped", "--split", "train")
+    printed(capsys, "evaluate", "runs/stopped", "--split", "train")
     model = xpnet.load("runs/complete", device="cpu")
     assert model.fingerprint == record("complete")["fingerprint"]
     assert [{**row, "seconds": None} for row in model.history] == rows("complete")
@@ -139,26 +114,17 @@ def test_a_run_is_evaluated_and_predicts_and_has_its_history(then, command, run_
     with np.load(DATA) as data:
         probabilities = model.predict_proba(data["x_test"])
     assert [prediction["probabilities"] for prediction in predictions] == probabilities.tolist()
+    for name in ("complete", "stopped", "seeds/seed-1"):
+        printed(capsys, "report", f"runs/{name}", "--out", "page.html")
+        assert record(name)["fingerprint"] in Path("page.html").read_text()
 
 
-@pytest.mark.parametrize("version", EXPECTED)
-@pytest.mark.parametrize("name", ["complete", "stopped", "seeds/seed-1"])
-def test_a_run_has_a_report(then, name, command):
-    command("report", f"runs/{name}", "--out", "page.html")
-    page = Path("page.html").read_text()
-    assert record(name)["fingerprint"] in page
-    assert "</html>" in page
+RESUMED = [(each, name, BackendCase.NUMPY) for each, then in EXPECTED.items() for name in then["resumed"]]
+for case in (BackendCase.STRICT, BackendCase.TORCH):
+    RESUMED += [pytest.param(each, "killed", case, marks=pytest.mark.slow) for each in EXPECTED]
 
 
-def goes_on():
-    """Parameters for each run of each version that goes on, and for a killed one with other backends."""
-    rows = [(each, name, BackendCase.NUMPY) for each, then in EXPECTED.items() for name in then["resumed"]]
-    for case in (BackendCase.STRICT, BackendCase.TORCH):
-        rows += [pytest.param(each, "killed", case, marks=pytest.mark.slow) for each in EXPECTED]
-    return pytest.mark.parametrize(("version", "name", "backend"), rows)
-
-
-@goes_on()
+@pytest.mark.parametrize(("version", "name", "backend"), RESUMED)
 def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, name, backend):
     assert main(["train", "--resume", f"runs/{name}", "--backend", backend.backend_name, "--quiet"]) == 0
     content, expected = record(name), then["resumed"][name]
@@ -170,8 +136,7 @@ def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, name, backend)
 
 
 @pytest.mark.parametrize("version", EXPECTED)
-@pytest.mark.parametrize("name", ["printed", "by-hand"])
-def test_settings_mean_what_they_meant(then, name, command):
-    content = tomllib.loads(command("train", "--config", f"{name}.toml", "--print-config"))
-    printed = "by-hand-printed.toml" if name == "by-hand" else "printed.toml"
-    assert holds(content, tomllib.loads(Path(printed).read_text()))
+def test_settings_mean_what_they_meant(then, capsys):
+    for name, file in (("printed.toml", "printed.toml"), ("by-hand.toml", "by-hand-printed.toml")):
+        content = tomllib.loads(printed(capsys, "train", "--config", name, "--print-config"))
+        assert holds(content, tomllib.loads(Path(file).read_text()))

@@ -1,7 +1,5 @@
 """The page about Python prints what it says, and its few lines read a model file into PyTorch."""
 
-import contextlib
-import io
 import re
 from pathlib import Path
 
@@ -24,23 +22,12 @@ def blocks():
     return pairs
 
 
-@pytest.fixture(scope="module")
-def as_torch():
-    """The function of the page."""
-    (code,) = (code for code, _ in blocks() if "def as_torch" in code)
-    names = {}
-    exec(code, names)  # noqa: S102
-    return names["as_torch"]
-
-
-def test_the_page_prints_what_it_says(tmp_path, monkeypatch):
+def test_the_page_prints_what_it_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}
     for code, expected in blocks():
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(code, names)  # noqa: S102
-        assert printed.getvalue() == expected, code
+        exec(code, names)  # noqa: S102
+        assert capsys.readouterr().out == expected, code
 
 
 NETWORKS = {
@@ -55,9 +42,11 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("settings", NETWORKS.values(), ids=NETWORKS)
-def test_pytorch_gives_the_same_logits(as_torch, tmp_path, settings):
+def test_pytorch_gives_the_same_logits(tmp_path, settings):
     import torch
 
+    names = {}
+    exec(*(code for code, _ in blocks() if "def as_torch" in code), names)  # noqa: S102
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, (ROWS, FEATURES), np.uint8)
     y = np.argmax((x / 255 - 0.5) @ generator.normal(size=(FEATURES, CLASSES)), axis=1)
@@ -65,7 +54,7 @@ def test_pytorch_gives_the_same_logits(as_torch, tmp_path, settings):
     for rows in (x, x * generator.uniform(0.01, 10.0, FEATURES)):
         model = xpnet.fit(rows, y, epochs=5, device="cpu", **settings)
         model.save(path)
-        network, inputs = as_torch(path)
+        network, inputs = names["as_torch"](path)
         with torch.no_grad():
             logits = network(inputs(torch.from_numpy(rows))).numpy()
         native = xpnet.load(path, device="cpu", arithmetic="native").logits(rows)

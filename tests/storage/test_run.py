@@ -1,7 +1,6 @@
 """The record of a run: what it holds, and that nothing is lost or half-written."""
 
 import contextlib
-import itertools
 import json
 import os
 import re
@@ -9,28 +8,26 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import get_type_hints
 
-import numpy as np
 import pytest
-from saved_models import saved_model
+from filelock import FileLock
+from folders import change_record, fail_with, tree
 
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import run
-from xpnet.storage.checkpoint import load_checkpoint
-from xpnet.storage.model_file import load_model
 from xpnet.storage.record import Record, read_metrics, read_run
 from xpnet.storage.run import Run
 
 GIVEN = {"command": ["xpnet", "train", "--data", "weiß"], "seed": 2**64 - 1, "backend": "numpy"}
 GIVEN |= {"device_requested": "cuda", "device_used": "cpu", "device_reason": "no driver"}
 GIVEN |= {"config": {"hidden": [10], "name": None}, "data": {"sha256": "ab", "name": "mnist", "train": 60000}}
-STATUSES = "one of running, completed, interrupted, failed"
+STATUSES = "one of ['running', 'completed', 'interrupted', 'failed']"
+METRICS = "dict[str, float | list[float | None] | None] | None"
 NO_SPACE = OSError(28, "No space left on device")
 IN_USE = r"mine: another process is working on this run: wait until it has ended$"
-
-failing = pytest.mark.parametrize("error", [NO_SPACE, KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
 
 
 def start(out, name=None, *, overwrite=False):
@@ -42,133 +39,112 @@ def stopped(out, status="interrupted", name="mine"):
     run = start(out, name)
     for epoch in range(2):
         run.log({"epoch": epoch})
-    run.save_checkpoint({"w": np.arange(3.0)}, {"rows": 2})
+    run.write("checkpoint.safetensors", b"state")
     run.finish(status, metrics={"train_loss": 0.5}, fingerprint="cd", error="why")
     return run.folder
-
-
-def tree(folder):
-    """Return every path below a folder, with the content of the files."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }
-
-
-def a_model():
-    return saved_model([{"weight": np.ones((2, 3), np.float32), "bias": np.zeros(2, np.float32)}])
-
-
-def fail_with(error):
-    def fail(*_, **__):
-        raise error
-
-    return fail
-
-
-def expect(error):
-    """Expect what a command makes of an error of the system."""
-    return pytest.raises(ConfigError if isinstance(error, OSError) else type(error))
 
 
 def winners(count, work):
     """The runs that the same work gives in so many threads at the same moment; the others are refused."""
 
-    def one(barrier):
+    barrier = threading.Barrier(count)
+
+    def one(_):
         barrier.wait()
         with contextlib.suppress(ConfigError):
             return work()
 
     with ThreadPoolExecutor(count) as pool:
-        barrier = threading.Barrier(count)
-        return [run for run in pool.map(one, [barrier] * count) if run is not None]
+        return [run for run in pool.map(one, range(count)) if run is not None]
 
 
 def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp_path):
     before = datetime.now(UTC).replace(microsecond=0)
     run = start(tmp_path / "new" / "runs")
     record = read_run(run.folder)
-    assert run.folder == tmp_path / "new" / "runs" / run.id
-    assert record == run.record
-    assert {key: record[key] for key in GIVEN} == GIVEN
+    assert record == run.record == record | GIVEN
     assert set(record) == set(get_type_hints(Record))
     assert (record["schema_version"], record["status"], record["resumed"]) == (1, "running", [])
     assert record["started"].endswith("+00:00")
-    named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", run.id)[1], "%Y%m%dT%H%M%S%z")
+    named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", run.record["id"])[1], "%Y%m%dT%H%M%S%z")
     assert before <= named <= datetime.fromisoformat(record["started"]) <= datetime.now(UTC)
-    assert [record["ended"], record["metrics"], record["fingerprint"], record["error"]] == ([None] * 4)
+    assert all(record[name] is None for name in ("ended", "metrics", "fingerprint", "error"))
     assert set(tree(run.folder)) == {".lock", "run.json"}
-    assert [path.name for path in run.folder.parent.iterdir()] == [run.id] == [record["id"]]
+    assert [path.name for path in run.folder.parent.iterdir()] == [run.record["id"]] == [record["id"]]
 
 
-def test_trainings_that_start_at_once_get_folders_of_their_own_but_one_a_name_or_a_run(tmp_path):
-    names = {run.id for run in winners(8, lambda: start(tmp_path / "unnamed"))}
+def test_trainings_that_start_at_once_get_folders_of_their_own_but_one_a_name_or_a_run(tmp_path, monkeypatch):
+    names = {run.record["id"] for run in winners(8, lambda: start(tmp_path / "unnamed"))}
     assert len(names) == 8
     assert {path.name for path in (tmp_path / "unnamed").iterdir()} == names
-    assert [run.id for run in winners(6, lambda: start(tmp_path, "first try"))] == ["first try"]
+    assert [run.record["id"] for run in winners(6, lambda: start(tmp_path, "first try"))] == ["first try"]
     folder = stopped(tmp_path)
-    assert [run.id for run in winners(8, lambda: Run.reopen(folder))] == ["mine"]
+    assert [run.record["id"] for run in winners(8, lambda: Run.reopen(folder))] == ["mine"]
+    monkeypatch.setattr(os.path, "lexists", lambda _: False)  # another takes the name after it was free
+    with pytest.raises(ConfigError, match="first try: exists already"):
+        start(tmp_path, "first try")
     assert {path.name for path in tmp_path.iterdir()} == {"unnamed", "first try", "mine"}
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize(
     "put",
     [
         lambda path: path.write_bytes(b"precious"),
         Path.mkdir,
-        lambda path: (path / "thesis").mkdir(parents=True),
         lambda path: path.symlink_to(start(path.parents[1] / "elsewhere").folder),
         lambda path: path.symlink_to("absent"),
     ],
-    ids=["file", "empty folder", "other folder", "link", "dead link"],
+    ids=["file", "folder", "link", "dead link"],
 )
-def test_what_is_no_run_is_never_replaced(tmp_path, put, overwrite):
+def test_what_is_no_run_is_never_replaced(tmp_path, put):
     (tmp_path / "runs").mkdir()
     put(tmp_path / "runs" / "mine")
     before = tree(tmp_path)
-    reason = r"not a run \(no run.json in it\)" if overwrite else "exists already"
-    with pytest.raises(ConfigError, match=rf"runs/mine: {reason}[^\n]*--overwrite[^\n]*$"):
-        start(tmp_path / "runs", "mine", overwrite=overwrite)
+    for overwrite, reason in (False, "exists already"), (True, r"not a run \(no run.json in it\)"):
+        with pytest.raises(ConfigError, match=rf"runs/mine: {reason}[^\n]*--overwrite[^\n]*$"):
+            start(tmp_path / "runs", "mine", overwrite=overwrite)
     assert tree(tmp_path) == before
 
 
-def test_a_run_is_replaced_only_where_overwrite_says_so(tmp_path):
+def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_into_its_successor(tmp_path):
     old = start(tmp_path, "mine", overwrite=True)  # there is none yet
     old.log({"epoch": 1})
+
+    def refused(match, *actions):
+        before = tree(tmp_path)
+        for action in actions:
+            with pytest.raises(ConfigError, match=match):
+                action()
+        assert tree(tmp_path) == before
+
+    refused(IN_USE, lambda: Run.reopen(old.folder), lambda: start(tmp_path, "mine", overwrite=True))
+    refused("mine: exists already: choose another --name, or ", lambda: start(tmp_path, "mine"))
     old.release()
-    before = tree(tmp_path)
-    with pytest.raises(ConfigError, match=r"mine: exists already: choose another --name, or "):
-        start(tmp_path, "mine")
-    assert tree(tmp_path) == before
-    run = start(tmp_path, "mine", overwrite=True)
+    new = start(tmp_path, "mine", overwrite=True)
     assert set(tree(tmp_path)) == {"mine", "mine/.lock", "mine/run.json"}
-    run.release()
-    assert set(tree(tmp_path)) == {"mine", "mine/run.json"}
+    for lost in (old, new):
+        writes = partial(lost.log, {}), partial(lost.finish, "failed"), partial(lost.resume, 0)
+        refused("mine: was replaced or removed while this run was using it$", *writes)
+        shutil.rmtree(new.folder, ignore_errors=True)
 
 
-def failing_rename(number, error):
-    rename, calls = Path.rename, itertools.count(1)
+@pytest.mark.parametrize("error", [NO_SPACE, KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
+@pytest.mark.parametrize("step", ["write", ".replaced", ".starting"])
+def test_a_failed_start_leaves_the_old_run_and_nothing_else(tmp_path, monkeypatch, step, error):
+    stopped(tmp_path)
+    before, rename = tree(tmp_path), Path.rename
 
-    def patched(self, target):
-        if next(calls) == number:
+    def failing_rename(self, target):
+        if self.name.startswith(step) or target.name.startswith(step):
             raise error
         return rename(self, target)
 
-    return patched
-
-
-@failing
-@pytest.mark.parametrize("step", ["write", "move aside", "move in"])
-def test_a_failed_start_leaves_the_old_run_and_nothing_else(tmp_path, monkeypatch, step, error):
-    start(tmp_path, "mine").log({"epoch": 1})
-    before = tree(tmp_path)
     with monkeypatch.context() as patch:
         if step == "write":
             patch.setattr(run, "write_atomic", fail_with(error))
         else:
-            patch.setattr(Path, "rename", failing_rename(1 if step == "move aside" else 2, error))
-        with expect(error):
+            patch.setattr(Path, "rename", failing_rename)
+        with pytest.raises((ConfigError, KeyboardInterrupt)):
             start(tmp_path, "mine", overwrite=True)
     assert tree(tmp_path) == before
 
@@ -178,7 +154,6 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     message = "--out: no run can be written in {} ({}): choose another folder"
     for out, name, reason in [
         ("file", None, "is a file"),
-        ("file/below", None, "Not a directory"),
         ("runs", "n" * 300, "File name too long"),
         ("runs", None, "No space left on device"),
     ]:
@@ -190,50 +165,33 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     assert set(tree(tmp_path)) == {"file", "runs"}
 
 
-def test_a_line_is_in_the_file_as_soon_as_it_is_logged_and_reads_back_exactly(tmp_path):
-    run, logged = start(tmp_path), []
-    odd = {'ß"\n\u2028\ud800': [None, True, {"": [-0.0, 2**70]}]}
-    for line in ({"epoch": 1, "loss": 0.1 + 0.2}, {}, odd):
+def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null_for_nan(tmp_path):
+    run = start(tmp_path)
+    path, logged = run.folder / "metrics.jsonl", []
+    for line in ({"loss": 0.1 + 0.2}, {}, {'ß"\n\u2028\ud800': [None, True, {"": [-0.0, 2**70]}]}):
         run.log(line)
         logged.append(line)
-        assert repr(read_metrics(run.folder / "metrics.jsonl")) == repr(logged)
-    first, *_ = (run.folder / "metrics.jsonl").read_text().splitlines()
-    assert first == '{"epoch": 1, "loss": 0.30000000000000004}'
-
-
-def test_numbers_that_json_or_floats_lack_become_null(tmp_path):
-    run, huge = start(tmp_path), 10**400
+        assert repr(read_metrics(path)) == repr(logged)
     run.log({"loss": float("nan"), "deep": {"list": [1.0, (float("inf"),)]}})
+    assert path.read_text().splitlines()[-1] == '{"loss": null, "deep": {"list": [1.0, [null]]}}'
     run.finish("failed", metrics={"train_loss": -float("inf")})
-    line, path = (run.folder / "metrics.jsonl").read_text(), run.folder / "run.json"
-    assert json.loads(line, parse_constant=pytest.fail) == {"loss": None, "deep": {"list": [1.0, [None]]}}
-    record = json.loads(path.read_text(), parse_constant=pytest.fail)
+    record = json.loads((run.folder / "run.json").read_text(), parse_constant=pytest.fail)
     assert record["metrics"] == {"train_loss": None}
-    path.write_text(json.dumps({**record, "metrics": {"a": float("nan"), "b": huge, "c": [1, -huge]}}))
+    change_record(run.folder, metrics={"a": float("nan"), "b": 10**400, "c": [1, -(10**400)]})
     assert read_run(run.folder)["metrics"] == {"a": None, "b": None, "c": [1, None]}
 
 
 @pytest.mark.parametrize(("status", "kept"), [("completed", False), ("interrupted", True), ("failed", True)])
 def test_finish_completes_the_record_and_keeps_the_checkpoint_of_a_run_that_can_go_on(tmp_path, status, kept):
     run = start(tmp_path)
-    run.save_model(a_model())
-    run.save_checkpoint({"w": np.arange(3.0)}, {"rows": 2})
+    run.write("checkpoint.safetensors", b"state")
     started = read_run(run.folder)
-    run.finish(status, metrics={"test_accuracy": 0.5}, fingerprint="cd", error="why")
+    outcome = {"metrics": {"test_accuracy": 0.5}, "fingerprint": "cd", "error": "why"}
+    run.finish(status, **outcome)
     record = read_run(run.folder)
-    changed = {key for key in record if record[key] != started[key]}
-    assert changed == {"status", "ended", "metrics", "fingerprint", "error"}
-    assert (record["status"], record["metrics"]) == (status, {"test_accuracy": 0.5})
-    assert (record["fingerprint"], record["error"]) == ("cd", "why")
+    assert run.record == record == {**started, "status": status, "ended": record["ended"], **outcome}
     assert (record["ended"] or "") >= record["started"]
-    assert run.record == record
-    assert load_model(run.folder / "model.safetensors").sizes == (3, 2)
-    expected = {"run.json", "model.safetensors"} | ({"checkpoint.safetensors"} if kept else set())
-    assert set(tree(run.folder)) == expected
-    if kept:
-        arrays, facts = load_checkpoint(run.checkpoint)
-        np.testing.assert_array_equal(arrays["w"], np.arange(3.0), strict=True)
-        assert facts == {"rows": 2}
+    assert set(tree(run.folder)) == {"run.json"} | ({"checkpoint.safetensors"} if kept else set())
     before = tree(tmp_path)
     run.finish("interrupted")  # it ends once
     assert tree(tmp_path) == before
@@ -242,19 +200,17 @@ def test_finish_completes_the_record_and_keeps_the_checkpoint_of_a_run_that_can_
 def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, monkeypatch):
     run = start(tmp_path)
     run.log({"epoch": 1})
-    run.save_model(a_model())
-    run.save_checkpoint({}, {})
+    run.write("model.safetensors", b"old")
     before = tree(tmp_path)
     expected = r"/{}: cannot be written \(No space left on device\): [^\n]*$"
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail_with(NO_SPACE))
-        for name, write in [
-            ("model.safetensors", lambda: run.save_model(a_model())),
-            ("checkpoint.safetensors", lambda: run.save_checkpoint({"w": np.ones(2)}, {})),
-            ("run.json", lambda: run.finish("completed")),
-        ]:
-            with pytest.raises(ConfigError, match=expected.format(name)):
-                write()
+        with pytest.raises(ConfigError, match=expected.format("model.safetensors")):
+            run.write("model.safetensors", b"new")
+        with pytest.raises(ConfigError, match=expected.format("run.json")):
+            run.finish("completed")
+        with pytest.raises(ConfigError, match=expected.format("metrics.jsonl")):
+            run.resume(0)
         patch.setattr(Path, "open", fail_with(NO_SPACE))
         with pytest.raises(ConfigError, match=expected.format("metrics.jsonl")):
             run.log({"epoch": 2})
@@ -264,51 +220,13 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, monkeypatc
     assert read_run(run.folder)["status"] == "failed"
 
 
-@pytest.mark.parametrize("how", ["replaced", "removed"])
-def test_a_run_never_writes_into_the_folder_of_its_successor(tmp_path, how):
-    old = start(tmp_path, "mine")
-    if how == "replaced":
-        old.release()
-        start(tmp_path, "mine", overwrite=True)
-    else:
-        shutil.rmtree(old.folder)
-    before = tree(tmp_path)
-    for write in (
-        lambda: old.log({"epoch": 1}),
-        lambda: old.save_model(a_model()),
-        lambda: old.save_checkpoint({}, {}),
-        lambda: old.resume(0),
-        lambda: old.finish("completed"),
-    ):
-        with pytest.raises(ConfigError, match=r"mine: was replaced or removed while this run was using it$"):
-            write()
-    assert tree(tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    ("content", "lines"),
-    [
-        (b"", []),
-        (b'{"a": 1}\n{"a": 2}', [{"a": 1}, {"a": 2}]),
-        (b'{"a": 1}\n{"a": "\xc3', [{"a": 1}]),
-        (b'{"a": 1}\n\0\0\0\0', [{"a": 1}]),
-        (None, []),  # a run may not have logged a row
-    ],
-)
-def test_a_torn_last_line_is_left_out(tmp_path, content, lines):
-    if content is not None:
-        (tmp_path / "metrics.jsonl").write_bytes(content)
-    assert read_metrics(tmp_path / "metrics.jsonl") == lines
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b'{"a\n{"a": 1}\n', r'line 1: expected a JSON object, got "{\"a"'),
         (b'{"a": 1}\n\n{"a": 1}\n', 'line 2: expected a JSON object, got ""'),
         (b'{"a": 1}\n\xff\x1b[31m\n', 'line 2: expected a JSON object, got "\\ufffd\\u001b[31m"'),
-        (b'{"train_loss": NaN}\n{"epoch": true}', "line 2: epoch: expected a number or null, got true"),
-        (b'{"epoch": 1, "seconds": [1]}', "line 1: seconds: expected a number or null, got [1]"),
+        (b'{"train_loss": NaN}\n{"epoch": true}', "line 2: epoch: expected float | None, got true"),
     ],
 )
 def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
@@ -321,19 +239,14 @@ def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
 
 def test_files_that_are_missing_are_refused_and_the_folder_stays_as_it_is(tmp_path):
     reason = r": cannot be read \(No such file or directory\): expected [^\n]*$"
-    (tmp_path / "photos").mkdir()
     for use in (read_run, Run.reopen):
-        for name in ("absent", "photos"):
-            with pytest.raises(DataError, match=rf"{name}/run\.json{reason}"):
-                use(tmp_path / name)
-    assert set(tree(tmp_path)) == {"photos"}
+        for folder in (tmp_path / "absent", tmp_path):
+            with pytest.raises(DataError, match=rf"{folder}/run\.json{reason}"):
+                use(folder)
+    assert not tree(tmp_path)
     path = tmp_path / "metrics.jsonl"
     path.symlink_to("absent")
     with pytest.raises(DataError, match=r"metrics\.jsonl" + reason):
-        read_metrics(path)
-    path.unlink()
-    os.mkfifo(path)
-    with pytest.raises(DataError, match="is not a regular file: expected a metrics"):
         read_metrics(path)
 
 
@@ -342,31 +255,26 @@ def test_files_that_are_missing_are_refused_and_the_folder_stays_as_it_is(tmp_pa
     [
         (b'{"schema_version": 1', "not a run record: expected a JSON object"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not a run record: expected a JSON object"),
-        ({"more": json.loads("[" * 30 + "]" * 30)}, "not a run record: expected a JSON object"),
-        ({"schema_version": 2}, "schema_version: expected 1, got 2"),
+        (b"[" * 9000, "not a run record: expected a JSON object"),
+        ({"schema_version": 2}, "schema_version: expected one of [1], got 2"),
         ({"status": "paused"}, f'status: expected {STATUSES}, got "paused"'),
-        ({"config": []}, "config: expected an object of plain values, got []"),
-        ({"config": {"a": {"b": 1}}}, 'config: expected an object of plain values, got {"a": {"b": 1}}'),
-        ({"config": {"hidden": ["a"]}}, 'config.hidden: expected a list of numbers or null, got ["a"]'),
-        ({"config": {"arithmetic": 7}}, "config.arithmetic: expected a string or null, got 7"),
-        ({"data": {"name": "x"}}, "data.sha256: expected a string, got null"),
-        ({"started": 3}, "started: expected a string, got 3"),
-        ({"ended": 3}, "ended: expected a string or null, got 3"),
-        ({"resumed": [5]}, "resumed: expected a list of strings, got [5]"),
-        ({"command": "xpnet"}, 'command: expected a list of strings, got "xpnet"'),
-        ({"git": []}, "git: expected an object of plain values or null, got []"),
-        ({"device_used": None}, "device_used: expected a string, got null"),
-        ({"metrics": []}, "metrics: expected an object or null, got []"),
-        ({"metrics": {"a": "low"}}, 'metrics.a: expected a number, a list of numbers or null, got "low"'),
-        ({"metrics": {"\x1b": {}}}, r"metrics.\u001b: expected a number, a list of numbers or null, got {}"),
+        ({"config": []}, "config: expected dict[str, object], got []"),
+        ({"data": {"name": "x"}}, "data.sha256: expected str, got null"),
+        ({"started": 3}, "started: expected str, got 3"),
+        ({"ended": 3}, "ended: expected str | None, got 3"),
+        ({"resumed": [5]}, "resumed: expected list[str], got [5]"),
+        ({"command": "xpnet"}, 'command: expected list[str], got "xpnet"'),
+        ({"metrics": {"a": "low"}}, f'metrics: expected {METRICS}, got {{"a": "low"}}'),
+        ({"metrics": {"a": [True]}}, f'metrics: expected {METRICS}, got {{"a": [true]}}'),
     ],
 )
 def test_a_record_that_is_damaged_is_refused_and_not_reopened(tmp_path, changes, message):
     folder = stopped(tmp_path)
     path = folder / "run.json"
     if isinstance(changes, dict):
-        changes = json.dumps({**json.loads(path.read_text()), **changes}).encode()
-    path.write_bytes(changes)
+        change_record(folder, **changes)
+    else:
+        path.write_bytes(changes)
     before = tree(folder)
     for use in (read_run, Run.reopen):
         with pytest.raises(DataError) as caught:
@@ -375,24 +283,28 @@ def test_a_record_that_is_damaged_is_refused_and_not_reopened(tmp_path, changes,
     assert tree(folder) == before
 
 
-def test_a_stopped_run_goes_on_with_its_record_and_its_start(tmp_path):
-    folder = stopped(tmp_path)
-    ended = read_run(folder)
-    run = Run.reopen(folder)
-    assert run.record == ended
+def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path, monkeypatch):
+    ended = read_run(stopped(tmp_path))
+    folder = (tmp_path / "mine").rename(tmp_path / "other")
+    (folder / "run.json").write_text(json.dumps({key: ended[key] for key in ended if key != "resumed"}))
+    for name in (".0123456789abcdef.tmp", ".notes.tmp", "0123456789abcdef.tmp"):
+        (folder / name).touch()  # the first is what a killed process was writing
+    monkeypatch.chdir(folder)
+    run = Run.reopen(Path())
+    assert run.record == {**ended, "id": "other"}
     assert run.resume(2) == 2
     record = read_run(folder)
     assert run.record == record
     (time,) = record["resumed"]
     assert datetime.fromisoformat(time) >= datetime.fromisoformat(ended["ended"] or "")
     outcome = dict.fromkeys(["ended", "metrics", "fingerprint", "error"])
-    assert record == {**ended, "status": "running", "resumed": [time], **outcome}
+    assert record == {**ended, "id": "other", "status": "running", "resumed": [time], **outcome}
     run.log({"epoch": 2})
     run.finish("failed")
     again = Run.reopen(folder)
     again.resume(3)
     again.finish("completed", fingerprint="ef")
-    assert set(tree(folder)) == {"run.json", "metrics.jsonl"}
+    assert set(tree(folder)) == {"run.json", "metrics.jsonl", ".notes.tmp", "0123456789abcdef.tmp"}
     assert [row["epoch"] for row in read_metrics(folder / "metrics.jsonl")] == [0, 1, 2]
     assert (len(read_run(folder)["resumed"]), read_run(folder)["fingerprint"]) == (2, "ef")
 
@@ -402,26 +314,13 @@ def test_a_run_that_is_given_back_without_going_on_or_complete_is_unchanged(tmp_
     before = tree(tmp_path)
     run = Run.reopen(folder)
     assert tree(tmp_path) == before | {"mine/.lock": b""}
+    with pytest.raises(ConfigError, match=IN_USE):
+        Run.reopen(folder)
     run.release()
     Run.reopen(folder).finish("failed", error="other data")
     with pytest.raises(ConfigError, match=r"complete: is complete: [^\n]*--init-from [^\n]*$"):
         Run.reopen(complete)
     assert tree(tmp_path) == before
-    killed = start(tmp_path).folder
-    assert Run.reopen(killed).resume(0) == 0  # it has no checkpoint
-
-
-def test_a_renamed_run_of_an_older_version_has_its_new_name(tmp_path, monkeypatch):
-    path = stopped(tmp_path) / "run.json"
-    record = json.loads(path.read_text())
-    del record["resumed"]  # which is younger than the schema
-    path.write_text(json.dumps(record))
-    path.parent.rename(tmp_path / "other")
-    monkeypatch.chdir(tmp_path / "other")
-    run = Run.reopen(Path())
-    run.resume(2)
-    assert (run.id, read_run(tmp_path / "other")["id"]) == ("other", "other")
-    assert len(read_run(tmp_path / "other")["resumed"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -430,11 +329,10 @@ def test_a_renamed_run_of_an_older_version_has_its_new_name(tmp_path, monkeypatc
         (b'{"a": 1}\n{"a": 2}\n{"a": 3}\n', 2, b'{"a": 1}\n{"a": 2}\n', 2),
         (b'{"a": 1}\n{"a": 2}\n{"a', 2, b'{"a": 1}\n{"a": 2}\n', 2),
         (b'{"a": 1}\n{"a": 2}', 2, b'{"a": 1}\n{"a": 2}\n', 2),
+        (b'{"a": 1}\n{"a": "\xc3', 2, b'{"a": 1}\n', 1),
         (b'{"a": 1}\n\0\0\0', 2, b'{"a": 1}\n', 1),
         (b'{"a": 1}\nnonsense\n{"a": 3}\n', 1, b'{"a": 1}\n', 1),
-        (b"", 3, b"", 0),
         (None, 3, None, 0),
-        ('{"a": 1.0, "weiß": 1e-05}\n'.encode(), 1, '{"a": 1.0, "weiß": 1e-05}\n'.encode(), 1),
     ],
 )
 def test_rows_that_the_checkpoint_does_not_know_are_cut_off(tmp_path, content, rows, expected, kept):
@@ -448,52 +346,8 @@ def test_rows_that_the_checkpoint_does_not_know_are_cut_off(tmp_path, content, r
     assert len(read_metrics(path)) == kept + 1
 
 
-@failing
-def test_a_cut_that_fails_leaves_all_rows(tmp_path, monkeypatch, error):
-    run = Run.reopen(stopped(tmp_path))
-    before = tree(tmp_path)
-    with monkeypatch.context() as patch, expect(error):
-        patch.setattr(os, "fsync", fail_with(error))
-        run.resume(1)
-    assert tree(tmp_path) == before
-    (run.folder / "metrics.jsonl").write_bytes(b'{"a": 1}\nnonsense\n{"a": 3}\n')
-    before = tree(tmp_path)
-    with pytest.raises(DataError, match=r'metrics\.jsonl: line 2: expected a JSON object, got "non'):
-        run.resume(2)
-    assert tree(tmp_path) == before
-    assert run.resume(1) == 1
-
-
-def test_going_on_removes_what_a_killed_process_was_writing_and_nothing_else(tmp_path):
-    folder = stopped(tmp_path)
-    before = set(tree(folder))
-    for name in (".0123456789abcdef.tmp", ".notes.tmp", "0123456789abcdef.tmp"):
-        (folder / name).touch()
-    run = Run.reopen(folder)
-    run.resume(2)
-    run.release()
-    assert set(tree(folder)) == before | {".notes.tmp", "0123456789abcdef.tmp"}
-
-
-def test_a_run_under_way_is_neither_reopened_nor_overwritten(tmp_path):
-    run = start(tmp_path, "mine")
-    run.log({"epoch": 1})
-    before = tree(tmp_path)
-    for attempt in (lambda: Run.reopen(run.folder), lambda: start(tmp_path, "mine", overwrite=True)):
-        with pytest.raises(ConfigError, match=IN_USE):
-            attempt()
-    assert tree(tmp_path) == before
-    run.finish("interrupted")
-    again = Run.reopen(run.folder)
-    again.resume(0)
-    with pytest.raises(ConfigError, match=IN_USE):
-        Run.reopen(run.folder)
-    again.release()
-    assert start(tmp_path, "mine", overwrite=True).record["status"] == "running"
-
-
 def test_a_folder_in_which_no_lock_can_be_made_is_one_line(tmp_path, monkeypatch):
     folder = stopped(tmp_path)
-    monkeypatch.setattr(run.Lock, "take", fail_with(PermissionError(13, "Permission denied")))
-    with pytest.raises(ConfigError, match=r"mine: cannot be written \(Permission denied\): free some"):
+    monkeypatch.setattr(FileLock, "acquire", fail_with(PermissionError(13, "Permission denied")))
+    with pytest.raises(ConfigError, match=r"mine/.lock: cannot be written \(Permission denied\): free some"):
         Run.reopen(folder)

@@ -15,10 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import pytest
+from commands import complaint
 from ctrl_c import pressed
+from networks import pixels
 from read_trackers import sha256
+from report_pages import rewrite, save_data
 from requirements import missing, required
 
 from xpnet import trackers, train
@@ -32,11 +34,8 @@ RUN_FOLDER = Path("runs/run")
 
 
 def small_data(folder):
-    """Write small.npz: 40 + 20 images of 6 by 6 pixels, 4 classes."""
-    generator = np.random.default_rng(0)
-    x = generator.integers(0, 256, size=(60, 36), dtype=np.uint8)
-    y = np.arange(60) % 4
-    np.savez(folder / "small.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    x, y = pixels(60, 36, 4)
+    save_data(folder / "small.npz", x[:40], y[:40], x[40:], y[40:])
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +46,6 @@ def empty_folder(tmp_path, monkeypatch):
     for variable in list(os.environ):
         if variable.startswith(("WANDB_", "TRACKIO_", "MLFLOW_")):
             monkeypatch.delenv(variable)
-
-
-# The real libraries
 
 
 @pytest.fixture(scope="module")
@@ -70,21 +66,15 @@ def mirrored(tmp_path_factory):
     return options, again.stdout
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.needs(name)) for name in NAMES])
-def tracked(request, mirrored):
-    """The name of a tracker, what it holds of the run, the run's folder and the line that was printed."""
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in NAMES])
+def test_a_real_tracker_holds_settings_data_metrics_files_times_and_ending(mirrored, name):
     options, printed = mirrored
     run = options["cwd"] / "runs/first try"
-    name = json.loads((run / f"track-{request.param}.json").read_bytes())["name"]
+    state = json.loads((run / f"track-{name}.json").read_bytes())
     reader = Path(__file__).resolve().parents[1] / "helpers" / "read_trackers.py"
-    answer = subprocess.check_output([sys.executable, reader, request.param, name], text=True, **options)
-    (line,) = [line for line in printed.splitlines() if line.startswith(f"{request.param} ")]
-    return request.param, json.loads(answer), run, line
-
-
-@pytest.mark.slow
-def test_a_real_tracker_holds_settings_data_metrics_files_times_and_ending(tracked):
-    name, held, run, line = tracked
+    command = [sys.executable, reader, name, state["name"]]
+    held = json.loads(subprocess.check_output(command, text=True, **options))
     record, rows = read_run(run), read_metrics(run / "metrics.jsonl")
     used = {"backend_used": record["backend"], "data_sha256": record["data"]["sha256"]}
     expected = {key: value for key, value in {**record["config"], **used}.items() if value is not None}
@@ -102,16 +92,13 @@ def test_a_real_tracker_holds_settings_data_metrics_files_times_and_ending(track
         assert actual in (None, pytest.approx(1000 * expected, abs=2))  # trackio has no end
     seconds = [row["seconds"] for _, row in held["history"] if "seconds" in row]
     assert max(seconds) == record["metrics"]["seconds"]
-    state = json.loads((run / f"track-{name}.json").read_bytes())
     places = {
         "wandb": rf"runs/wandb/offline-run-\d+_\d+-{state['run']}",
         "trackio": f"project xpnet, run {state['name']}",
         "mlflow": f"experiment xpnet, run {state['name']}",
     }
-    assert re.fullmatch(rf"{name:<14}{places[name]}", line)
+    assert re.search(rf"^{name:<14}{places[name]}$", printed, re.MULTILINE)
 
-
-# A tracker that notes what it is told: a module of the name of one, which stands before it on the path
 
 RECORDER = """
     import json, os
@@ -131,7 +118,7 @@ RECORDER = """
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Put a tracker before the real one that notes the calls in calls.jsonl, and does ``more``."""
+    """Put a module before the real one on the path that notes the calls in calls.jsonl, and does ``more``."""
 
     def install(more="", name="wandb"):
         Path("fakes").mkdir(exist_ok=True)
@@ -145,7 +132,7 @@ def fake(monkeypatch):
 
 
 def calls(*names):
-    rows = [json.loads(line) for line in Path("calls.jsonl").read_text().splitlines()]
+    rows = map(json.loads, Path("calls.jsonl").read_text().splitlines())
     return [row for row in rows if not names or row[0] in names]
 
 
@@ -154,20 +141,11 @@ def copy(monkeypatch, name="wandb"):
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: None)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    return trackers.copy_to_wandb(trackers.TrackedRun(name, str(RUN_FOLDER), "60"))
-
-
-def run_tracker(echo=pytest.fail, during=lambda tracker: None, name="wandb", **options):
-    """Let a tracker copy a finished run in its own process."""
-    with contextlib.closing(trackers.Tracker(name, RUN_FOLDER, echo, **options)) as tracker:
-        tracker.on_train_begin(None)
-        during(tracker)
-        tracker.on_train_end(None)
+    return trackers.copy_to_wandb(trackers.TrackedRun(name, RUN_FOLDER))
 
 
 @pytest.fixture
 def finished():
-    """A finished run."""
     assert train.main(RUN) == 0
 
 
@@ -203,8 +181,7 @@ def test_a_copy_that_goes_on_leaves_out_what_was_copied(fake, monkeypatch, finis
 
 @pytest.mark.parametrize("status", ["failed", "interrupted", "running"])  # running: the training was killed
 def test_a_training_that_does_not_complete_is_a_failed_run(fake, monkeypatch, finished, status):
-    path = RUN_FOLDER / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_bytes()), "status": status, "ended": None}))
+    rewrite(RUN_FOLDER / "run.json", status=status, ended=None)
     copy(monkeypatch)
     assert calls()[-1] == ["finish", 1]
 
@@ -224,37 +201,26 @@ def test_what_trackio_loses_is_a_warning(fake, monkeypatch, finished):
         copy(monkeypatch, "trackio")
 
 
-# The process of a tracker
-
-SLEEP = "lambda *_, **__: time.sleep(600)"
 FAILURES = {
     "error": ("def init(**words): raise OSError('disk\\nfull')", "OSError: disk full"),
     "exit": ("raise SystemExit(3)", "SystemExit: 3"),
     "death": ("os._exit(7)", "no answer, exit code 7 (the limit is 120 s)"),
-    "hang": (f"import time; Run.finish = {SLEEP}", "no answer, exit code 1 (the limit is 0.5 s)"),
+    "hang": (
+        "import __main__, time; __main__.LIMIT = 0.5; Run.finish = lambda *_, **__: time.sleep(600)",
+        "no answer, exit code 1 (the limit is 120 s)",
+    ),
 }
 
 
-@pytest.mark.parametrize("failure", FAILURES)
-def test_a_tracker_that_fails_or_hangs_is_one_warning(capsys, fake, finished, monkeypatch, failure):
-    more, reason = FAILURES[failure]
-    if failure == "hang":
-        monkeypatch.setattr(trackers, "LIMIT", 0.5)
+@pytest.mark.parametrize(("more", "reason"), FAILURES.values(), ids=FAILURES)
+def test_a_tracker_that_fails_or_hangs_is_one_warning_after_the_epoch(capsys, fake, finished, more, reason):
     fake(more)
-    run_tracker()
-    consequence = "nothing is lost, runs/run has the whole record"
-    assert capsys.readouterr().err == f"xpnet: warning: --track wandb: {reason}: {consequence}\n"
-
-
-def test_the_warning_comes_after_the_epoch_of_the_failure(capsys, fake, finished):
-    fake("raise OSError('full')")
-
-    def epoch(tracker):
+    with contextlib.closing(trackers.Tracker("wandb", RUN_FOLDER, pytest.fail)) as tracker:
+        tracker.on_train_end(None)  # until which none hangs
         tracker._process.wait()
         tracker.on_epoch_end(None)
-        assert "warning: --track wandb: OSError: full: " in capsys.readouterr().err
-
-    run_tracker(during=epoch)
+        consequence = "nothing is lost, runs/run has the whole record"
+        assert capsys.readouterr().err == f"xpnet: warning: --track wandb: {reason}: {consequence}\n"
     assert capsys.readouterr().err == ""
 
 
@@ -262,38 +228,28 @@ def test_the_warning_comes_after_the_epoch_of_the_failure(capsys, fake, finished
 def test_what_a_tracker_prints_is_shown_with_debug(capfd, fake, finished, debug):
     fake("print('hello'); os.write(1, b'hello')")
     lines = []
-    run_tracker(lines.append, debug=debug)
+    trackers.Tracker("wandb", RUN_FOLDER, lines.append, debug=debug).close()
     out, err = capfd.readouterr()
     assert ("hello" in err, "hello" in out) == (debug, False)
     assert lines == ["wandb         runs/wandb/offline-run"]
 
 
-def test_a_tracker_that_fails_leaves_the_others_and_the_network_alone(capsys, fake, finished):
-    alone = read_run(RUN_FOLDER)
+def test_each_training_is_a_run_and_a_tracker_that_fails_leaves_all_else_alone(capsys, fake, finished):
     fake("raise OSError", name="trackio")
-    assert train.main([*RUN, "--overwrite", "--track", "trackio", "wandb"]) == 0
+    words = ["--name", "seeds", "--repeats", "2", "--track", "trackio", "wandb"]
+    assert train.main([*RUN, *words]) == 0
     out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert read_run(RUN_FOLDER)["fingerprint"] == alone["fingerprint"]
-    assert calls()[-1] == ["finish", 0]
-
-
-@pytest.mark.parametrize(
-    ("flags", "key", "values"),
-    [("--repeats 2", "seed", (0, 1)), ("--lr 0.1 0.2 --validation 9", "learning_rate", (0.1, 0.2))],
-)
-def test_each_training_of_several_is_a_run_of_its_own(fake, flags, key, values):
-    assert train.main([*RUN, *flags.split(), "--epochs", "1", "--track", "wandb"]) == 0
+    assert (out, err.count("\n")) == ("", 2)
+    assert read_run(Path("runs/seeds/seed-0"))["fingerprint"] == read_run(RUN_FOLDER)["fingerprint"]
     (_, one, first), (_, two, second) = calls("init")
     assert one != two
-    assert (first[key], second[key]) == values
+    assert (first["seed"], second["seed"]) == (0, 1)
     assert calls("finish") == [["finish", 0]] * 2
 
 
 def test_after_ctrl_c_nobody_waits_for_the_trackers(fake, finished):
     fake("import sys; sys.stdin.read()")  # until the training says that it has ended
     tracker = trackers.Tracker("wandb", RUN_FOLDER, pytest.fail)
-    tracker.on_train_begin(None)
     process = tracker._process
     with pytest.raises(KeyboardInterrupt), contextlib.closing(tracker):
         raise KeyboardInterrupt
@@ -303,13 +259,9 @@ def test_after_ctrl_c_nobody_waits_for_the_trackers(fake, finished):
 
 
 def test_one_process_at_a_time_makes_the_tables_of_mlflow(capsys, fake, finished):
-    take = """
-        import filelock
-        class MlflowClient:
-            def __init__(self): filelock.FileLock("runs/.mlflow.lock", blocking=False).acquire()
-    """
-    fake(take, name="mlflow")
-    run_tracker(name="mlflow")
+    take = 'filelock.FileLock("runs/.mlflow.lock", blocking=False).acquire()'
+    fake(f"import filelock\nclass MlflowClient:\n    def __init__(self): {take}", name="mlflow")
+    trackers.Tracker("mlflow", RUN_FOLDER, pytest.fail).close()
     assert "warning: --track mlflow: Timeout: " in capsys.readouterr().err
 
 
@@ -340,7 +292,7 @@ def test_a_tracker_that_is_not_installed_is_one_line_and_leaves_nothing(capsys, 
     monkeypatch.setattr(sys, "path", [str(Path.cwd())])
     importlib.invalidate_caches()
     for name in NAMES:
-        assert train.main([*RUN, "--track", name]) == 2
         fix = f'pip install -e ".[{name}]" in the checkout of xpnet'
-        assert capsys.readouterr() == ("", f"xpnet: --track {name}: {name} is not installed: {fix}\n")
+        expected = f"--track {name}: {name} is not installed: {fix}"
+        assert complaint(capsys, "train", *RUN, "--track", name) == expected
     assert not Path("runs").exists()

@@ -39,8 +39,7 @@ def read_regular_file(path: Path, limit: int, hint: str) -> bytes:
                 raise DataError.at(path, f"has {status.st_size} bytes, more than {limit}: {hint}")
             return file.read(status.st_size)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise DataError.at(path, f"cannot be read ({reason}): {hint}") from error
+        raise make_read_error(path, error, hint) from error
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -73,6 +72,12 @@ def save(path: Path, data: bytes) -> None:
         write_atomic(path, data)
     except OSError as error:
         raise make_write_error(path, error) from error
+
+
+def make_read_error(path: Path, error: OSError | ValueError, hint: str) -> DataError:
+    """Return the one-line error, which ends with `hint`, for a file or folder that cannot be read."""
+    reason = error.strerror if isinstance(error, OSError) else "not a path"
+    return DataError.at(path, f"cannot be read ({reason}): {hint}")
 
 
 def make_write_error(path: Path, error: OSError) -> ConfigError:

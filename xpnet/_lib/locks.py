@@ -9,6 +9,8 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from xpnet._lib.files import make_write_error
+
 if sys.platform != "win32":
     import fcntl
 
@@ -29,22 +31,22 @@ class Lock:
         self._path, self._lock, self._file = path, lock, path.stat()
 
     @classmethod
-    def take(cls, path: Path, wait: float = WAIT) -> Self | None:
-        """Lock `path`, creating the file if needed; return None if it stays locked for `wait` seconds.
+    def take(cls, path: Path) -> Self | None:
+        """Lock `path`, creating the file if needed; return None if it stays locked for `WAIT` seconds.
 
         Raises
         ------
-        OSError
+        ConfigError
             The file can be neither created nor opened.
         """
-        lock = FileLock(path, wait, poll_interval=0.01, thread_local=False, fallback_to_soft=False)
+        lock = FileLock(path, WAIT, poll_interval=0.01, thread_local=False, fallback_to_soft=False)
         try:
             lock.acquire()
         except Timeout:
             return None
         except OSError as error:
             if error.errno not in UNSUPPORTED:
-                raise
+                raise make_write_error(path, error) from error
         return cls(path, lock)
 
     def release(self) -> None:
@@ -58,20 +60,16 @@ class Lock:
 
 
 def is_locked(path: Path) -> bool:
-    """Return True if `path` is locked, or may be; the file is not removed."""
+    """Return True if `path` is locked, or may be; the file is neither written nor removed."""
     if not path.is_file():
         return False
     try:
-        with FileLock(path, blocking=False, fallback_to_soft=False):
+        if sys.platform == "win32":
+            with FileLock(path, blocking=False, fallback_to_soft=False):
+                return False
+        with path.open("rb") as file:
+            # Shared, because NFS has exclusive locks only of files that are open for writing.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-    except Timeout:
-        return True
     except OSError as error:
-        if error.errno in UNSUPPORTED:
-            return False
-    if sys.platform != "win32":
-        # FileLock opens the file for writing, which fails in runs of other users.
-        with suppress(OSError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-    return True
+        return error.errno not in UNSUPPORTED

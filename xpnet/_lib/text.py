@@ -13,12 +13,10 @@ def plain(text: object) -> str:
 
     Characters that standard output cannot encode are escaped too, as in ``\x1b``.
     """
-    escaped = str(text)
-    if not escaped.isprintable():
-        escaped = "".join(
-            character if character.isprintable() else character.encode("unicode_escape").decode()
-            for character in escaped
-        )
+    escaped = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in str(text)
+    )
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return escaped.encode(encoding, "backslashreplace").decode(encoding)
 

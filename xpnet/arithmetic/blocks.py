@@ -71,12 +71,7 @@ def tree_sum(
 
     Neighbouring sums over the same number of terms (1, 2, 4, …) are added as soon as both exist, left +
     right; the remaining sums are added from the right. At most log2(number of terms) + 1 partial sums exist
-    at any time.
-
-    Raises
-    ------
-    ValueError
-        There are no terms.
+    at any time. There must be at least one term.
     """
     stack: list[tuple[int, list[Array]]] = []
     for term in terms:
@@ -85,9 +80,6 @@ def tree_sum(
             total = add(stack.pop()[1], total)
             count *= 2
         stack.append((count, total))
-    if not stack:
-        msg = "a sum over blocks needs at least one block"
-        raise ValueError(msg)
     total = stack.pop()[1]
     while stack:
         total = add(stack.pop()[1], total)

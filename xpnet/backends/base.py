@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import array_api_compat
 
-from xpnet.backends import probing
-from xpnet.backends.probing import Probe, Problem, cuda_index, expand_device
+from xpnet.backends.probing import Probe, Problem, cuda_index, cuda_major, expand_device, one_line
 from xpnet.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
@@ -63,9 +62,6 @@ class Backend(ABC):
         computing it.
     compiled_stack
         The same for compiled functions.
-    whole_steps
-        True if the step of a single-block batch is best compiled as one function, because starting two
-        takes a large part of a small step's time.
     hidden_devices
         Devices of the library that are not offered to users.
     """
@@ -81,7 +77,6 @@ class Backend(ABC):
     parallel_blocks: bool = False
     stack: int = 1
     compiled_stack: int = 1
-    whole_steps: bool = False
     hidden_devices: tuple[str, ...] = ()
 
     def __init__(self, device: str) -> None:
@@ -91,18 +86,24 @@ class Backend(ABC):
     @classmethod
     def probe(cls, device: str) -> Probe:
         """Report whether the library can run on `device`, and if not, the reason and how to fix it."""
-        library = probing.import_library(cls.module, cls.install.format(probing.cuda_major()))
-        if isinstance(library, Problem):
-            return Probe.of(library, None)
-        devices, problem = cls.host_devices(library), None
+        try:
+            library = importlib.import_module(cls.module)
+        except Exception as error:  # noqa: BLE001  a damaged binary raises anything, OSError included
+            missing = isinstance(error, ModuleNotFoundError) and error.name == cls.module
+            reason = "not installed" if missing else f"installed but does not import: {one_line(error)}"
+            fix = cls.install.format(cuda_major())
+            return Probe(usable=False, version=None, devices=(), reason=f"{cls.module} is {reason}", fix=fix)
         device, on_gpu = expand_device(device), cuda_index(device) is not None
-        if on_gpu:
-            count, problem = cls.count_gpus(library)
-            devices += tuple(f"cuda:{index}" for index in range(count))
-        problem = problem or probing.find_device_problem(cls.name, device, devices + cls.hidden_devices)
-        if on_gpu and not problem:
+        count, problem = cls.count_gpus(library) if on_gpu else (0, None)
+        gpus = tuple(f"cuda:{index}" for index in range(count))
+        devices = cls.host_devices(library) + gpus
+        if problem is None and device not in devices + cls.hidden_devices:
+            names = gpus or devices or ("cuda",)
+            reason = f"{cls.name} has no {device} here, only {', '.join(names)}"
+            problem = Problem(reason, f"--device {names[0]}")
+        if problem is None and on_gpu:
             problem = cls(device).run_smoke_test()
-        return Probe.of(problem, str(library.__version__), devices)
+        return Probe(problem is None, str(library.__version__), devices, *(problem or ()))
 
     @classmethod
     def make(cls, device: str) -> Self:
@@ -139,12 +140,12 @@ class Backend(ABC):
                 x = self.xp.ones((2, 2), dtype=self.xp.float32, device=self.device)
                 total = float(self.xp.sum(x @ x + 1.0))
         except Exception as error:  # noqa: BLE001  each library raises its own errors
-            reason = f"failed: {probing.one_line(error)}"
+            reason = f"failed: {one_line(error)}"
         else:
             if total == 12.0:
                 return None
             reason = f"gave {total} where 12 is right"
-        return Problem(f"a test computation {reason}", self.install_gpu.format(probing.cuda_major()))
+        return Problem(f"a test computation {reason}", self.install_gpu.format(cuda_major()))
 
     def scope(self) -> AbstractContextManager[object]:
         """Return the context in which to compute with this backend."""
@@ -178,10 +179,6 @@ class Backend(ABC):
         The result may share memory with `array` and may be read-only.
         """
 
-    @abstractmethod
-    def synchronize(self) -> None:
-        """Wait until the device has finished its work."""
-
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply `function` to each item and yield the results in the order of the items."""
         return map(function, items)
@@ -207,9 +204,6 @@ class Backend(ABC):
         except TypeError:
             return False
         return getattr(namespace, "__name__", None) == getattr(self.xp, "__name__", None)
-
-    def __repr__(self) -> str:
-        return f"<{self.name} {self.version} on {self.device_name}>"
 
 
 PRECISION_VARIABLES: Final = {

@@ -19,18 +19,9 @@ NO_DEVICE = 100
 RUNTIME_PROBLEMS = {
     35: Problem("the NVIDIA driver is missing or too old for this CuPy", DRIVER_FIX),
     NO_DEVICE: Problem("the NVIDIA driver sees no GPU", NO_GPU_FIX),
-    802: Problem(
-        "the NVIDIA driver is not ready",
-        "wait, or start the fabric manager: sudo systemctl start nvidia-fabricmanager",
-    ),
-    803: Problem(
-        "the NVIDIA driver's library and its kernel module differ in version",
-        "restart the machine: sudo reboot",
-    ),
-    999: Problem(
-        "the NVIDIA driver reports an unknown error",
-        "reload its module, sudo modprobe -r nvidia_uvm && sudo modprobe nvidia_uvm, or restart",
-    ),
+    802: Problem("the NVIDIA driver is not ready", "sudo systemctl start nvidia-fabricmanager, or wait"),
+    803: Problem("the NVIDIA driver's library and kernel module differ in version", "sudo reboot"),
+    999: Problem("the NVIDIA driver reports an unknown error", "sudo modprobe -r nvidia_uvm, or sudo reboot"),
 }
 
 
@@ -44,11 +35,12 @@ class CuPyBackend(Backend):
     def __init__(self, device: str) -> None:
         super().__init__(device)
         self.xp = importlib.import_module("array_api_compat.cupy")
-        self.device = self._gpu = self.library.cuda.Device(cuda_index(device))
+        self.device = self.library.cuda.Device(cuda_index(device))
 
     def scope(self) -> AbstractContextManager[object]:
         """Return the context in which this GPU is the current one, on which CuPy puts its results."""
-        return cast("AbstractContextManager[object]", self.library.cuda.Device(self._gpu.id))
+        gpu = self.library.cuda.Device(cuda_index(self.device_name))
+        return cast("AbstractContextManager[object]", gpu)
 
     def from_host(self, array: HostArray) -> Array:
         """Copy a NumPy array to the GPU, keeping its dtype."""
@@ -59,11 +51,6 @@ class CuPyBackend(Backend):
         """Copy `array` to a NumPy array, waiting for the GPU."""
         with self.scope():
             return cast("HostArray", self.library.asnumpy(array))
-
-    def synchronize(self) -> None:
-        """Wait for the GPU."""
-        with self.scope():
-            self._gpu.synchronize()
 
     @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003

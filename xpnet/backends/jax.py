@@ -25,7 +25,6 @@ class JaxBackend(Backend):
 
     name = module = "jax"
     install, install_gpu = "pip install jax", 'pip install "jax[cuda{}]"'
-    whole_steps = True
     stack = 4  # dispatching an operation costs JAX more than the arithmetic of a block
 
     def __init__(self, device: str) -> None:
@@ -65,10 +64,6 @@ class JaxBackend(Backend):
     def to_host(self, array: Array) -> HostArray:
         """Return `array` as a read-only NumPy array, waiting for the device."""
         return np.asarray(array)
-
-    def synchronize(self) -> None:
-        """Wait for all live arrays."""
-        self.library.block_until_ready(self.library.live_arrays())
 
     @classmethod
     def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:

@@ -30,7 +30,6 @@ class NumPyBackend(Backend):
     device = "cpu"
     on_host = True
     parallel_blocks = True
-    whole_steps = True
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
@@ -92,9 +91,6 @@ class NumPyBackend(Backend):
     def to_host(self, array: Array) -> HostArray:
         """Return `array` itself."""
         return np.asarray(array)
-
-    def synchronize(self) -> None:
-        """Do nothing: NumPy has finished when it returns."""
 
 
 probe, make = NumPyBackend.probe, NumPyBackend.make

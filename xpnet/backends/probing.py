@@ -1,12 +1,10 @@
 """Probing of libraries and devices: the reason why a library cannot run on a device, and how to fix it."""
 
 import ctypes
-import importlib
 import re
 import sys
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 DRIVER_FIX: Final = "install or update the NVIDIA driver: https://www.nvidia.com/drivers"
 NO_GPU_FIX: Final = "run nvidia-smi; it must list a GPU, and CUDA_VISIBLE_DEVICES must not hide it"
@@ -41,26 +39,11 @@ class Probe:
     reason: str | None = None
     fix: str | None = None
 
-    @classmethod
-    def of(cls, problem: Problem | None, version: str | None, devices: tuple[str, ...] = ()) -> Self:
-        """Return the probe of a library with a problem, or of a usable one if `problem` is None."""
-        return cls(problem is None, version, devices, *(problem or ()))
-
 
 def one_line(error: BaseException | str) -> str:
     """Return an error's text on one line, without a final full stop."""
     text = " ".join(str(error).split()).removesuffix(".")
     return text or type(error).__name__
-
-
-def import_library(name: str, install_command: str) -> ModuleType | Problem:
-    """Import a library; return it, or the problem that prevents the import."""
-    try:
-        return importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001  a damaged binary raises anything, OSError included
-        if isinstance(error, ModuleNotFoundError) and error.name == name:
-            return Problem(f"{name} is not installed", install_command)
-        return Problem(f"{name} is installed but does not import: {one_line(error)}", install_command)
 
 
 def cuda_index(device: str) -> int | None:
@@ -117,12 +100,3 @@ def missing_driver_or(problem: Problem) -> Problem:
     if cuda_driver_version() is not None:
         return problem
     return Problem(f"there is no NVIDIA driver, and {problem.reason}", DRIVER_FIX)
-
-
-def find_device_problem(library: str, device: str, devices: tuple[str, ...]) -> Problem | None:
-    """Return the problem that `device` is not in `devices`, None if it is."""
-    if device in devices:
-        return None
-    gpus = [name for name in devices if cuda_index(name) is not None]
-    usable = gpus or devices or ["cuda"]
-    return Problem(f"{library} has no {device} here, only {', '.join(usable)}", f"--device {usable[0]}")

@@ -71,7 +71,7 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
     BackendError
         The named backend cannot run on the device; or `require_device` and the GPU is not usable.
     """
-    _check_request(device, backend)
+    check_request(device, backend)
     cuda_device = "cuda:0" if device == "auto" else expand_device(device)
     if cuda_index(cuda_device) is None:
         return Selection(make("numpy" if backend == "auto" else backend, device), device, device)
@@ -80,16 +80,12 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
     name, problem = _find_cuda_backend(cuda_device, backend)
     if problem is None or backend == "cupy":  # CuPy cannot use the CPU: make() raises with the reason
         return Selection(make(name, cuda_device), device, cuda_device)
-    if device == "auto":
-        return Selection(make(name, "cpu"), device, "cpu", problem.reason)
-    if require_device:
+    if require_device and device != "auto":
         subject = "no backend can" if backend == "auto" else f"the {backend} backend cannot"
         msg = f"{subject} run on {cuda_device}: {problem.reason}; to fix it: {problem.fix}"
         raise BackendError(msg)
-    warning = (
-        f"--device {device} is not usable: {problem.reason}; "
-        f"running on the CPU with {name}; to fix it: {problem.fix}"
-    )
+    remedy = f"running on the CPU with {name}; to fix it: {problem.fix}"
+    warning = None if device == "auto" else f"--device {device} is not usable: {problem.reason}; {remedy}"
     return Selection(make(name, "cpu"), device, "cpu", problem.reason, warning)
 
 
@@ -113,8 +109,16 @@ def _import_backend(backend: str) -> ModuleType:
     return importlib.import_module(BACKENDS[backend])
 
 
-def _check_request(device: str, backend: str) -> None:
-    """Check that there are a device and a backend of these names, and that the one may run on the other."""
+def check_request(device: str, backend: str) -> None:
+    """Check that there are a device and a backend of these names, and that the one may run on the other.
+
+    Raises
+    ------
+    ConfigError
+        There is no device or backend of that name.
+    BackendError
+        The backend never runs on such a device.
+    """
     if backend not in BACKENDS and backend != "auto":
         msg = f"unknown backend {backend!r}: expected auto, {', '.join(BACKENDS)}"
         raise ConfigError(msg)

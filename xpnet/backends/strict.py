@@ -45,9 +45,6 @@ class StrictBackend(Backend):
         """Return `array` as a NumPy array, via the one device that allows the conversion."""
         return np.asarray(array.to_device(self.library.Device(CPU_DEVICE)))
 
-    def synchronize(self) -> None:
-        """Do nothing: the library has finished when it returns."""
-
     @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
         """Return the names of the CPU and of the simulated devices."""

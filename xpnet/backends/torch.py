@@ -20,19 +20,15 @@ class TorchBackend(Backend):
 
     name = module = "torch"
     install = "pip install torch"
-    install_gpu = (
-        "pip install --force-reinstall torch, the build for your CUDA version: "
-        "https://pytorch.org/get-started/locally"
-    )
+    install_gpu = "pip install --force-reinstall torch for your CUDA: https://pytorch.org/get-started/locally"
     hidden_devices = ("meta",)
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
         self.xp = importlib.import_module("array_api_compat.torch")
         self.device = self.library.device(device)
-        self._on_gpu = cuda_index(device) is not None
         self._current: Callable[[], AbstractContextManager[object]] = nullcontext
-        if self._on_gpu:
+        if cuda_index(device) is not None:
             self._current = partial(self.library.cuda.device, self.device)  # makes it the current GPU
             self.stack = self.compiled_stack = GPU_STACK
 
@@ -57,11 +53,6 @@ class TorchBackend(Backend):
         """Return `array` as a NumPy array, waiting for the device."""
         with self._current():
             return cast("HostArray", array.numpy(force=True))
-
-    def synchronize(self) -> None:
-        """Wait for the GPU; on the CPU, operations are synchronous."""
-        if self._on_gpu:
-            self.library.cuda.synchronize(self.device)
 
     @classmethod
     def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:

@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xpnet._lib.parser import Parser, path_ending_in
 from xpnet._lib.text import format_json, plain
-from xpnet.cli.predictions import build_network_parser, write_predictions
+from xpnet.cli.predict import build_network_parser, write_predictions
 from xpnet.cli.tables import format_metric, make_columns, make_console, print_table
 from xpnet.errors import DataError
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
     from xpnet.inference.predictor import Evaluation, LoadedModel
 
-    Samples = tuple[str, NDArray[np.generic], NDArray[np.int32]]
-
 # The imports inside the functions load NumPy, which --help does not need.
 
 WIDEST = 30
 """The largest number of classes for which the confusion matrix is printed."""
+
+HEADINGS = ("class", "precision", "recall", "F1", "support")
+"""The columns of the table of metrics by class."""
 
 DESCRIPTION = "Evaluate a trained network on the test data of its training, or on other data."
 EPILOG = """\
@@ -48,14 +49,15 @@ def main(words: Sequence[str]) -> int:
     loss, smoothing = ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
     evaluation = evaluate(model.predictor, x, labels, name=name, loss=loss, label_smoothing=smoothing)
     if arguments.predictions is not None:
-        keys = ((index, model.class_names[label]) for index, label in enumerate(labels.tolist()))
-        rows = zip(keys, evaluation.predicted.tolist(), evaluation.probabilities, strict=True)
         names = model.class_names
+        keys = ((index, names[label]) for index, label in enumerate(labels.tolist()))
+        rows = zip(keys, evaluation.predicted.tolist(), evaluation.probabilities, strict=True)
         write_predictions(arguments.predictions, ("index", "label"), rows, names)
+    result = _to_json(model, evaluation, name, arguments.split)
     if arguments.json:
-        sys.stdout.write(format_json(_to_json(model, evaluation, name, arguments.split)))
+        sys.stdout.write(format_json(result))
     else:
-        _print_evaluation(model, evaluation, name, arguments.split)
+        _print_result(result, model)
     return 0
 
 
@@ -73,7 +75,9 @@ def _build_parser() -> Parser:
     return parser
 
 
-def _load_samples(model: "LoadedModel", arguments: argparse.Namespace) -> "Samples":
+def _load_samples(
+    model: "LoadedModel", arguments: argparse.Namespace
+) -> "tuple[str, NDArray[np.generic], NDArray[np.int32]]":
     """Return the name of the data that the arguments select, x (m, features) and labels (m,).
 
     Raises
@@ -92,8 +96,7 @@ def _load_samples(model: "LoadedModel", arguments: argparse.Namespace) -> "Sampl
         table = test_data if split == "test" and test_data is not None else data
         rows = read_rows(table, model.features, model.predictor.model.columns)
         if rows.labels is None:
-            msg = f"{table}: has no labels to compare with: xpnet predict takes such files"
-            raise DataError(msg)
+            raise DataError.at(table, "has no labels to compare with: xpnet predict takes such files")
         return str(table), rows.x, rows.labels
     by_default, options = data is None and test_data is None, {}
     if by_default and model.config is not None:
@@ -101,13 +104,14 @@ def _load_samples(model: "LoadedModel", arguments: argparse.Namespace) -> "Sampl
     dataset = datasets.load(data, test_data, **options)
     if by_default and model.data_sha256 not in (None, datasets.digest(dataset)):
         remedy = "name it with --data to evaluate on it all the same"
-        msg = f"{dataset.name}: is no longer what {model.name} was trained on: {remedy}"
-        raise DataError(msg)
+        raise DataError.at(dataset.name, f"is no longer what {model.name} was trained on: {remedy}")
     return dataset.name, getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
 
 
-def _to_json(model: "LoadedModel", evaluation: "Evaluation", name: str, split: str) -> dict[str, object]:
+def _to_json(model: "LoadedModel", evaluation: "Evaluation", name: str, split: str) -> dict[str, Any]:
+    """Return the metrics as a JSON object."""
     predictor, confusion = model.predictor, evaluation.confusion
+    classes = zip(model.class_names, evaluation.classes, strict=True)
     return {
         "model": model.name,
         "arithmetic": predictor.arithmetic,
@@ -117,35 +121,31 @@ def _to_json(model: "LoadedModel", evaluation: "Evaluation", name: str, split: s
         "split": split,
         "samples": len(evaluation.predicted),
         **{key: getattr(evaluation, key) for key in ("accuracy", "loss", "loss_name", "label_smoothing")},
-        "classes": [
-            {"class": name, **asdict(metrics)}
-            for name, metrics in zip(model.class_names, evaluation.classes, strict=True)
-        ],
+        "classes": [{"class": label, **asdict(metrics)} for label, metrics in classes],
         "confusion": None if confusion is None else confusion.tolist(),
     }
 
 
-def _print_evaluation(model: "LoadedModel", evaluation: "Evaluation", name: str, split: str) -> None:
+def _print_result(result: Mapping[str, Any], model: "LoadedModel") -> None:
+    """Print the metrics, a table of those by class, and the confusion matrix."""
     from xpnet.nn.architecture import format_sizes
 
-    console, predictor = make_console(), model.predictor
-    classes, confusion, smoothing = evaluation.classes, evaluation.confusion, evaluation.label_smoothing
-    part = "training" if split == "train" else split
-    smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
-    network = f"{format_sizes(predictor.model.sizes)}, {predictor.arithmetic}"
-    library = f"{predictor.backend.name} {predictor.backend.version} on {predictor.backend.device_name}"
-    console.print(plain(f"{model.name}: {network}, {library}"))
-    console.print(plain(f"{name}: {len(evaluation.predicted)} {part} samples"))
-    console.print(f"accuracy   {evaluation.accuracy:.4f}")
-    console.print(f"loss       {evaluation.loss:.4f} (mean {evaluation.loss_name}{smoothed})\n")
-    keys = ("precision", "recall", "f1", "support")
-    cells = [[format_metric(key, getattr(metrics, key)) for key in keys] for metrics in classes]
-    names = list(map(str, model.class_names))
+    console, classes, confusion = make_console(), result["classes"], result["confusion"]
+    network = f"{format_sizes(model.predictor.model.sizes)}, {result['arithmetic']}"
+    library = f"{result['backend']} {model.predictor.backend.version} on {result['device']}"
+    part = "training" if result["split"] == "train" else result["split"]
+    smoothed = f", label smoothing {result['label_smoothing']:g}" if result["label_smoothing"] else ""
+    console.print(plain(f"{result['model']}: {network}, {library}"))
+    console.print(plain(f"{result['data']}: {result['samples']} {part} samples"))
+    console.print(f"accuracy   {result['accuracy']:.4f}")
+    console.print(f"loss       {result['loss']:.4f} (mean {result['loss_name']}{smoothed})\n")
+    names = [str(metrics["class"]) for metrics in classes]
+    cells = [[format_metric(key, metrics[key.lower()]) for key in HEADINGS[1:]] for metrics in classes]
     rows = [[name, *row] for name, row in zip(names, cells, strict=True)]
-    print_table(console, make_columns(("class", "precision", "recall", "F1", "support"), rows))
+    print_table(console, make_columns(HEADINGS, rows))
     if confusion is None or len(classes) > WIDEST:
         console.print("\nThe confusion matrix is in --json, for up to 1,000 classes.")
     else:
         console.print("\nconfusion matrix: a row for each class, a column for each prediction")
-        rows = [[name, *map(str, row)] for name, row in zip(names, confusion.tolist(), strict=True)]
+        rows = [[name, *map(str, row)] for name, row in zip(names, confusion, strict=True)]
         print_table(console, make_columns(["class", *names], rows))

@@ -15,6 +15,7 @@ from xpnet import __version__
 from xpnet._lib.files import save
 from xpnet._lib.parser import Parser
 from xpnet._lib.text import format_json, plain
+from xpnet.backends import resolve
 from xpnet.backends.base import check_environment
 from xpnet.backends.probing import Probe
 from xpnet.cli.tables import Cell, Column, fits, format_value, make_console, render_table, style_text
@@ -81,16 +82,15 @@ def main(words: Sequence[str]) -> int:
         console.print(f"  {device.where}: {probe.reason}")
     failed = [row for row in rows if row.verdict == "FAIL"]
     for row in failed:
-        reason = row.problem or "failed"
-        if row.fingerprint is not None and row.tolerance is None:
-            reason = runs.first_operation(config, data, row)
-        console.print(f"\n{row.backend} on {row.device}, {row.kind}: {reason}")
-    exact = sum(row.tolerance is None for row in rows)
-    verdict = f"parity holds: {exact} reproducible runs with one fingerprint and history"
-    verdict += f", {len(rows) - exact} native runs within tolerance"
+        is_located = row.fingerprint is not None and row.kind.tolerance is None
+        reason = runs.first_operation(config, data, row) if is_located else row.problem
+        console.print(f"\n{row}: {reason}")
     if failed:
-        verdict = f"parity does not hold: {len(failed)} of {len(rows)} runs fail"
-    console.print(f"\n{verdict}")
+        console.print(f"\nparity does not hold: {len(failed)} of {len(rows)} runs fail")
+    else:
+        exact = sum(row.kind.tolerance is None for row in rows)
+        verdict = f"parity holds: {exact} reproducible runs with one fingerprint and history"
+        console.print(f"\n{verdict}, {len(rows) - exact} native runs within tolerance")
     if file is not None:
         save(file, format_json(_to_json(config, data, rows, absent)).encode())
     return 1 if failed else 0
@@ -124,9 +124,9 @@ def describe_kind(kind: ArithmeticKind) -> str:
 def _format_row(row: ParityResult) -> dict[str, Cell]:
     relative, seconds = row.max_relative, row.seconds
     return {
-        "backend": row.backend,
+        "backend": row.target.backend,
         "version": row.version.partition("+")[0],
-        "device": row.device,
+        "device": row.target.device,
         "fingerprint": (row.fingerprint or "-")[:12],
         "epoch": format_value(row.epoch),
         "layer": format_value(row.layer),
@@ -157,7 +157,7 @@ def _probe_devices(required: list[BackendDevice]) -> tuple[list[BackendDevice], 
     """
     probes = dict(devices.probe_all())
     for device in required:
-        probe = probes[device] = probes.get(device) or device.probe()
+        probe = probes[device] = probes.get(device) or resolve.probe(*device)
         if not probe.usable:
             msg = f"--require: {device.where}: {probe.reason}; to fix it: {probe.fix}"
             raise BackendError(msg)
@@ -176,11 +176,13 @@ def _to_json(
         "data": {"name": data.name, "sha256": datasets.digest(data)},
         **{name: getattr(config, name) for name in settings},
         "passed": all(row.verdict != "FAIL" for row in rows),
-        "rows": [{key: _without_infinity(value) for key, value in asdict(row).items()} for row in rows],
-        "absent": [asdict(device) | asdict(probe) for device, probe in absent.items()],
+        "rows": [_row_to_json(row) for row in rows],
+        "absent": [device._asdict() | asdict(probe) for device, probe in absent.items()],
     }
 
 
-def _without_infinity(value: object) -> object:
-    """Replace infinity, which JSON cannot represent, by text."""
-    return "infinite" if value == float("inf") else value
+def _row_to_json(row: ParityResult) -> dict[str, object]:
+    values = asdict(row)
+    values = {**values.pop("target")._asdict(), **values.pop("kind")._asdict(), **values}
+    # JSON cannot represent infinity.
+    return {name: "infinite" if value == float("inf") else value for name, value in values.items()}

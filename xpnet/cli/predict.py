@@ -1,6 +1,8 @@
 """``xpnet predict``: predictions of a trained network for images and for tables of samples."""
 
 import argparse
+import csv
+import io
 import math
 import os
 import sys
@@ -9,15 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xpnet._lib.parser import path_ending_in
+from xpnet._lib.files import save
+from xpnet._lib.parser import Parser, path_ending_in
 from xpnet._lib.text import complain, format_json, plain
-from xpnet.cli.predictions import build_network_parser, probability_name, write_predictions
+from xpnet._typing import HostArray
 from xpnet.errors import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from xpnet.inference.predictor import LoadedModel
 
 # The imports inside the functions load NumPy, which --help does not need.
@@ -41,7 +41,7 @@ class Prediction(NamedTuple):
     row: int | None  # from 1 in a table; None for an image
     label: int | str | None  # None if the file has no labels
     predicted: int
-    probabilities: "NDArray[np.floating]"  # (classes,)
+    probabilities: HostArray  # (classes,)
 
 
 def main(words: Sequence[str]) -> int:
@@ -56,38 +56,25 @@ def main(words: Sequence[str]) -> int:
     from xpnet.inference.predictor import load_for_inference
 
     model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
-    names = model.class_names
-    as_text = not arguments.json and arguments.out is None
-    width = max(len(plain(file)) for file in arguments.files)
-    if as_text and arguments.all:
-        class_head = f"{'class':>{max(5, *map(len, map(plain, names)))}}"
-        sys.stdout.write(f"{'':{width}}   {class_head}   probability{''.join(_format_heads(names))}\n")
-    predictions, complete = [], True
+    names, predictions, complete = model.class_names, [], True
     for file in arguments.files:
         try:
-            file_predictions = list(_predict_file(model, file))
+            predictions += list(_predict_file(model, file))
         except DataError as error:
             complain(" ".join(str(error).split()))
             complete = False
-            continue
-        predictions += file_predictions
-        if as_text:
-            for line in _format_predictions(file_predictions, width, names, all_classes=arguments.all):
-                sys.stdout.write(f"{line}\n")
     if arguments.json:
         classes = {} if isinstance(names, range) else {"classes": list(names)}
-        result = {
-            "model": model.name,
-            **classes,
-            "predictions": [_to_json(row, names) for row in predictions],
-        }
-        sys.stdout.write(format_json(result))
+        results = [_to_json(prediction, names) for prediction in predictions]
+        sys.stdout.write(format_json({"model": model.name, **classes, "predictions": results}))
     if arguments.out is not None:
         if not complete:
             msg = f"{arguments.out}: is not written, as a file could not be read"
             raise DataError(msg)
         rows = ((row[:3], row.predicted, row.probabilities) for row in predictions)
         write_predictions(arguments.out, Prediction._fields[:3], rows, names)
+    elif not arguments.json:
+        _print_lines(predictions, names, all_classes=arguments.all)
     return 0 if complete else 2
 
 
@@ -151,7 +138,7 @@ def _predict_file(model: "LoadedModel", file: Path) -> Iterator[Prediction]:
         yield Prediction(str(file), row if is_many else None, *values)
 
 
-def _read_image(model: "LoadedModel", file: Path) -> "NDArray[np.generic]":
+def _read_image(model: "LoadedModel", file: Path) -> HostArray:
     """Return the digit in an image file as a row of features, (1, features)."""
     from xpnet.data.pictures import read_digit
     from xpnet.data.rows import FILE_FORMATS
@@ -169,29 +156,73 @@ def _read_image(model: "LoadedModel", file: Path) -> "NDArray[np.generic]":
     return digit if largest == 255.0 else digit * (largest / 255.0)
 
 
-def _format_heads(names: "Sequence[str | int]") -> list[str]:
-    """Return the headings of the probabilities, each as wide as its column."""
-    return [f"  {plain(probability_name(name)):>7}" for name in names]
-
-
-def _format_predictions(
-    predictions: Iterable[Prediction], width: int, names: "Sequence[str | int]", *, all_classes: bool
-) -> Iterator[str]:
-    """Yield a line for each sample: file, class, probability, and with `all_classes` all probabilities."""
-    class_width, p_width = max(map(len, map(plain, names))), 6
-    heads = _format_heads(names) if all_classes else []
-    if all_classes:
-        class_width, p_width = max(5, class_width), 11
+def _print_lines(predictions: Iterable[Prediction], names: Sequence[str | int], *, all_classes: bool) -> None:
+    """Print a line for each sample: file, class, probability, and with `all_classes` all probabilities."""
+    lines = [["", "class", "probability", *map(plain, map(probability_name, names))]] if all_classes else []
     for file, row, _, predicted, probabilities in predictions:
-        name = plain(file) if row is None else f"{plain(file)}:{row}"
-        shares = [f"{probabilities[predicted]:{p_width}.4f}"]
-        shares += [f"{share:{len(head)}.4f}" for head, share in zip(heads, probabilities, strict=False)]
-        yield f"{name:{width}}   {plain(names[predicted]):>{class_width}}   {''.join(shares)}"
+        place = plain(file) if row is None else f"{plain(file)}:{row}"
+        shares = [probabilities[predicted], *(probabilities if all_classes else ())]
+        lines.append([place, plain(names[predicted]), *(f"{share:.4f}" for share in shares)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for place, *cells in lines:
+        columns = [place.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]
+        sys.stdout.write("   ".join(columns) + "\n")
 
 
-def _to_json(prediction: Prediction, names: "Sequence[str | int]") -> dict[str, object]:
-    values = prediction._asdict()
-    probabilities = values.pop("probabilities").tolist()
-    predicted = prediction.predicted
-    values["predicted"] = names[predicted]
-    return {**values, "probability": probabilities[predicted], "probabilities": probabilities}
+def _to_json(prediction: Prediction, names: Sequence[str | int]) -> dict[str, object]:
+    predicted, probabilities = prediction.predicted, prediction.probabilities.tolist()
+    best = {"predicted": names[predicted], "probability": probabilities[predicted]}
+    return {**prediction._asdict(), **best, "probabilities": probabilities}
+
+
+# Shared with xpnet evaluate
+
+
+def build_network_parser(command: str, description: str, epilog: str, usage: str | None = None) -> Parser:
+    """Return the parser of a command that uses a network, with flags of device, backend and arithmetic."""
+    parser = Parser(prog=f"xpnet {command}", usage=usage, description=description, epilog=epilog)
+    add = parser.add_argument
+    add("--device", default="auto", metavar="{auto,cpu,cuda,cuda:N}", help="as in xpnet train")
+    add("--backend", default="auto", help="the array library, as in xpnet train")
+    arithmetic = "as in xpnet train (default: that of the training)"
+    add("--arithmetic", choices=("reproducible", "native"), help=arithmetic)
+    return parser
+
+
+def probability_name(name: str | int) -> str:
+    """Return the heading of the probabilities of a class: p7, or p_cat."""
+    return f"p_{name}" if isinstance(name, str) else f"p{name}"
+
+
+def write_predictions(
+    path: Path,
+    keys: Sequence[str],
+    rows: Iterable[tuple[Sequence[object], int, HostArray]],
+    names: Sequence[str | int],
+) -> None:
+    """Write a CSV file of predictions, completely or not at all.
+
+    Parameters
+    ----------
+    path
+        The file.
+    keys
+        The names of the first columns; predicted, probability, and p with the name of each class follow.
+    rows
+        For each sample the values of the first columns, the predicted class, and the probabilities
+        (classes,), which are written with the fewest digits that read back exactly in their dtype.
+    names
+        The names or numbers of the classes.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*keys, "predicted", "probability", *map(probability_name, names)])
+    for values, predicted, probabilities in rows:
+        numbers = list(map(str, probabilities))
+        writer.writerow([*values, names[predicted], numbers[predicted], *numbers])
+    save(path, text.getvalue().encode(errors="surrogateescape"))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -97,8 +97,8 @@ def render_table(console: Console, columns: Sequence[Column]) -> list[Text]:
 def _build_table(columns: Sequence[Column]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
-        justify: Literal["left", "right"] = "right" if column.right else "left"
-        table.add_column(style_text(column.heading), justify=justify, vertical="bottom", no_wrap=True)
+        side: Any = "right" if column.right else "left"
+        table.add_column(style_text(column.heading), justify=side, vertical="bottom", no_wrap=True)
     for cells in zip_longest(*(column.cells for column in columns), fillvalue="-"):
         table.add_row(*map(style_text, cells))
     return table

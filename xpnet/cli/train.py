@@ -20,9 +20,9 @@ from xpnet.config.rules import flag
 from xpnet.data import datasets
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
-from xpnet.nn.metrics import accuracy_per_class
-from xpnet.storage.model_file import fingerprint
-from xpnet.storage.record import SUMMARY_FILE, RunInfo
+from xpnet.nn.metrics import class_metrics
+from xpnet.storage.model_file import encode_model, fingerprint
+from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, RunInfo
 from xpnet.storage.run import Run, make_run_id
 from xpnet.trackers import Tracker, check_installed
 from xpnet.training import callbacks
@@ -35,9 +35,6 @@ SLOW_FLOAT64 = 4
 DEVICE_SETTINGS = {"backend", "device", "require_device", "workers"}
 CHANGEABLE_SETTINGS = DEVICE_SETTINGS | {"checkpoint_seconds", "debug", "quiet", "report", "track"}
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
-
-Trial = dict[str, Any]
-"""The entry of a run in the summary: its name, fingerprint and metrics."""
 
 
 def resume(command: Command, folder: Path, line: list[str]) -> Run:
@@ -75,7 +72,7 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
         if resumed is not None:
             _check_data(resumed, data)
         run = resumed or _start_run(config, command, selection, data)
-        with run.fail_on_error():
+        try:
             metrics, early = callbacks.RecordMetrics(run), callbacks.EarlyStopping(config.patience)
             checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, early)
             state = None if resumed is None else checkpoints.restore()
@@ -86,6 +83,9 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
             outcome = RecordOutcome(trainer, run, data, metrics, early, console)
             trackers = [Tracker(name, run.folder, print_line, debug=config.debug) for name in config.track]
             trainer.fit([evaluate, early, stop, metrics, console, checkpoints, outcome, *trackers], state)
+        except BaseException as error:
+            run.fail(error)
+            raise
     return run
 
 
@@ -118,7 +118,7 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
         if runs[-1].record["status"] == "interrupted":
             return runs
     trials = [
-        {"run": run.id, "fingerprint": run.record["fingerprint"], "metrics": run.record["metrics"]}
+        {"run": run.record["id"], "fingerprint": run.record["fingerprint"], "metrics": run.record["metrics"]}
         for run in runs
     ]
     summary, lines = _select_best(trials) if len(rates) > 1 else _summarize_seeds(trials)
@@ -144,7 +144,7 @@ class RecordOutcome(callbacks.Callback):
         trainer, run, print_line = self.trainer, self.run, self.console.print_line
         seconds, epochs = self.metrics.seconds, result.state.epoch
         model = trainer.model(result.best)
-        run.save_model(model)
+        run.write(MODEL_FILE, encode_model(model))
         digest = fingerprint(model.layers, model.norms)
         metrics = {**self._evaluate(result), "epochs": epochs, "seconds": seconds}
         if self.early.best is not None:
@@ -174,7 +174,7 @@ class RecordOutcome(callbacks.Callback):
             self.console.print_evaluation("validation", validation)
             metrics |= validation.metrics("validation")
         predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
-        per_class = accuracy_per_class(predicted, labels, trainer.sizes[-1])
+        per_class = [each.recall for each in class_metrics(predicted, labels, trainer.network.sizes[-1])]
         self.console.print_test_evaluation(test, per_class, self.data.class_names)
         return {**metrics, **test.metrics("test"), "test_accuracy_per_class": per_class}
 
@@ -239,12 +239,12 @@ def _describe_training(selection: Selection, data: datasets.Dataset, trainer: Tr
     yield from data.notes
     samples = f"{len(data.y_train)} training and {len(data.y_test)} test samples"
     yield f"{data.name}: {samples}, {data.features} features, {data.classes} classes"
-    network = f"{format_sizes(trainer.sizes)}, {config.arithmetic} {config.float_type}"
+    network = f"{format_sizes(trainer.network.sizes)}, {config.arithmetic} {config.float_type}"
     rate = f"learning rate {config.learning_rate}"
     yield f"network {network}, batch size {config.batch_size}, {rate}, seed {config.seed}"
 
 
-def _summarize_seeds(trials: list[Trial]) -> tuple[dict[str, object], list[str]]:
+def _summarize_seeds(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
     """Return mean and sample standard deviation (n - 1) of the metrics over the seeds, and lines to print."""
     summary, lines = {}, ["== all seeds, mean ± standard deviation"]
     for name in trials[0]["metrics"]:
@@ -257,13 +257,10 @@ def _summarize_seeds(trials: list[Trial]) -> tuple[dict[str, object], list[str]]
     return {"over": "seeds", "figures": summary}, lines
 
 
-def _select_best(trials: list[Trial]) -> tuple[dict[str, object], list[str]]:
+def _select_best(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
     """Return the trial with the highest validation accuracy, then the lowest loss, and a line to print."""
-
-    def quality(trial: Trial) -> tuple[float, float]:
-        return trial["metrics"]["validation_accuracy"], -trial["metrics"]["validation_loss"]
-
-    best = max(trials, key=quality)
+    ranked = sorted(trials, key=lambda trial: trial["metrics"]["validation_loss"])
+    best = max(ranked, key=lambda trial: trial["metrics"]["validation_accuracy"])
     accuracy, test = (best["metrics"][f"{part}_accuracy"] for part in ("validation", "test"))
     line = f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}"
     return {"over": "learning rates", "best": best}, [line]

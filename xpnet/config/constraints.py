@@ -24,8 +24,7 @@ class Violation(NamedTuple):
 
 def find_violations(config: "TrainConfig | SimpleNamespace") -> Iterator[Violation]:
     """Yield the violated constraints, lazily: each is evaluated with the attributes as they are by then."""
-    checks = chain(_check_data(config), _check_network(config), _check_training(config))
-    return (Violation(*violation) for violation in checks)
+    return map(Violation._make, chain(_check_data(config), _check_network(config), _check_training(config)))
 
 
 def _check_data(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:

@@ -1,17 +1,15 @@
 """Settings from the command line."""
 
 import argparse
-import ast
 import inspect
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from xpnet._lib.parser import Parser
-from xpnet.config import settings
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import SWITCH, flag
 from xpnet.config.training import RULES, TrainConfig, list_recipes, read_recipe, read_toml
@@ -67,10 +65,10 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     arguments = _build_parser(prog).parse_args(map(replace_underscores, argv))
     flags = get_settings(arguments)
     file, recipe = ({}, None) if arguments.config is None else read_toml(arguments.config)
-    recipe = arguments.recipe or recipe
     for name, value in flags.items():
         RULES[name].check(flag(name), value)
-    values, explicit = merge_settings(DEFAULTS, [{} if recipe is None else read_recipe(recipe), file, flags])
+    sources = [read_recipe(arguments.recipe or recipe or "notebook"), file, flags]
+    values, explicit = merge_settings(DEFAULTS, sources)
     return Command(TrainConfig(**vars(values)), arguments.print_config, explicit)
 
 
@@ -83,7 +81,7 @@ def add_settings(
     """
     texts = _read_help_texts()
     for name in names:
-        rule, default, text = RULES[name], defaults[name], texts[name]
+        rule, default, text = RULES[name], defaults[name], texts.get(name, "")
         if default not in (None, ()) and default is not False:
             words = default if isinstance(default, tuple) else (default,)
             text = f"{text.partition(' (default: ')[0]} (default: {' '.join(map(str, words))})"
@@ -123,8 +121,9 @@ def _build_parser(prog: str) -> Parser:
     add("--print-config", action="store_true", help="Print the resulting settings as a TOML file and stop.")
     for group in reversed(TrainConfig.__bases__):
         title = f"{group.__name__.removesuffix('Settings').lower()} options"
+        description = str(group.__doc__).partition("\n")[0]
         names = [field.name for field in fields(group)]
-        add_settings(parser.add_argument_group(title, group.__doc__), names)
+        add_settings(parser.add_argument_group(title, description), names)
     return parser
 
 
@@ -135,11 +134,6 @@ def replace_underscores(word: str) -> str:
 
 
 def _read_help_texts() -> dict[str, str]:
-    """Return the string below each setting in the source code, which is its help, by name."""
-    groups = [node for node in ast.parse(inspect.getsource(settings)).body if isinstance(node, ast.ClassDef)]
-    texts = {}
-    for pair in (pair for group in groups for pair in pairwise(group.body)):
-        match pair:
-            case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
-                texts[name] = text
-    return texts
+    """Return the help of each setting, from the docstring of its class; python -OO has none."""
+    docstrings = "\n\n".join(filter(None, map(inspect.getdoc, TrainConfig.__bases__)))
+    return dict(re.findall(r"^(\w+)\n((?:    .+\n?)+)", docstrings, re.MULTILINE))

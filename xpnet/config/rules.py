@@ -55,20 +55,18 @@ class Rule:
             return float(raw)  # an integer stands for a decimal, as in dropout = 0
         return Path(raw) if self.kind is Path and isinstance(raw, str) and raw else raw
 
-    def check(self, where: str, value: object, raw: object = None) -> None:
+    def check(self, where: str, value: object) -> None:
         """Check a value.
 
         Raises
         ------
         ConfigError
-            The value is not allowed; the message shows `raw`, from which it was read.
+            The value is not allowed.
         """
-        if self.allows(value):
-            return
-        raw = value if raw is None else raw
-        hint = did_you_mean(raw.lower(), self.choices) if isinstance(raw, str) else ""
-        msg = f"{where}: expected {self.expected}, got {format_value(raw)}{hint}"
-        raise ConfigError(msg)
+        if not self.allows(value):
+            hint = did_you_mean(value.lower(), self.choices) if isinstance(value, str) else ""
+            msg = f"{where}: expected {self.expected}, got {format_value(value)}{hint}"
+            raise ConfigError(msg)
 
 
 def collect_rules(settings: type) -> dict[str, Rule]:
@@ -169,13 +167,14 @@ UNITS = Rule("whole numbers, each 1 or more", _are_units, int, nargs="*")
 
 def _text_rule(expected: str, pattern: str, metavar: str | None = None) -> Rule:
     """Return the rule that allows strings that match a regular expression."""
-    allowed = re.compile(pattern)
-    return Rule(
-        expected, lambda value: isinstance(value, str) and bool(allowed.fullmatch(value)), metavar=metavar
-    )
+
+    def is_allowed(value: object) -> bool:
+        return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+    return Rule(expected, is_allowed, metavar=metavar)
 
 
-COLUMN = Rule("the name or the number of a column", lambda value: isinstance(value, str) and bool(value))
+COLUMN = _text_rule("the name or the number of a column", r"(?s).+")
 PATH = Rule("a path", lambda value: isinstance(value, Path) and "\0" not in str(value), Path)
 FOLDER_NAME = _text_rule(
     "a folder name without / or \\, control characters or a leading dot",

@@ -199,5 +199,5 @@ def _convert(table: Mapping[str, object], source: str) -> dict[str, Any]:
             msg = f"{source}: unknown key {format_value(key)}{hint} Keys are the flags of --help with _ for -"
             raise ConfigError(msg)
         settings[key] = RULES[key].read(raw)
-        RULES[key].check(f"{source}: {key}", settings[key], raw)
+        RULES[key].check(f"{source}: {key}", settings[key])
     return settings

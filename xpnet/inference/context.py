@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
-from xpnet._typing import AnyFunction, Array, Compile, MapBlocks, uncompiled
+from xpnet._typing import Array, Compile, MapBlocks, uncompiled
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
@@ -28,7 +28,6 @@ class ComputeContext:
     stack: int = 1  # number of full blocks computed in one call
     compile: Compile = uncompiled
     network: Network = NOTEBOOK
-    whole_steps: bool = False  # as in ``xpnet.backends.base.Backend``
 
     @cached_property
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
@@ -64,9 +63,8 @@ def build_context(
         The device does not support the dtype, or does not compute exactly.
     """
     if dtype == "float64" and not backend.has_float64:
-        remedy = "use --arithmetic native --dtype float32"
-        msg = f"{backend.name} has no float64 on {backend.device_name}: {remedy}"
-        raise BackendError(msg)
+        where = f"{backend.name} has no float64 on {backend.device_name}"
+        raise BackendError.at(where, "use --arithmetic native --dtype float32")
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
     exact = isinstance(ops, Reproducible)
     if exact:
@@ -76,8 +74,5 @@ def build_context(
         selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
     inputs = normalization.on_device(ops, backend.from_host)
     stack = backend.stack if exact else backend.compiled_stack
-
-    def compiled(function: AnyFunction, *, donated: Sequence[int] = ()) -> AnyFunction:
-        return backend.compile(function, exact=exact, donated=donated)
-
-    return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network, backend.whole_steps)
+    compiled = partial(backend.compile, exact=exact)
+    return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network)

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import complain
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array, as_array
-from xpnet.arithmetic import ARITHMETICS
+from xpnet._typing import Array
 from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds, tree_sum
 from xpnet.backends.base import Backend
-from xpnet.backends.resolve import make, resolve
+from xpnet.backends.resolve import resolve
 from xpnet.config import TrainConfig, from_json
 from xpnet.config.settings import Arithmetic
 from xpnet.errors import DataError
@@ -54,6 +53,7 @@ class Predictor:
         self._dtype = dtype = np.dtype("f8" if double or self.arithmetic == "reproducible" else "f4")
         with backend.scope():
             context = build_context(self.arithmetic, dtype.name, backend, model.network, model.normalization)
+            self.ops = context.ops
 
             def on_device(array: NDArray[np.generic]) -> Array:
                 return backend.from_host(array.astype(dtype) + 0.0)
@@ -66,46 +66,6 @@ class Predictor:
             return ops.xp.matrix_transpose(logits), ops.xp.matrix_transpose(F.softmax(ops, logits))
 
         self._compute = context.compile(compute)
-
-    @classmethod
-    def load(
-        cls, path: Path, *, device: str = "auto", backend: str = "auto", arithmetic: Arithmetic | None = None
-    ) -> "Predictor":
-        """Load the network of a run folder or a .safetensors file.
-
-        Raises
-        ------
-        DataError
-            The model is missing or damaged.
-        BackendError
-            The backend or device is not usable on this machine.
-        """
-        model = load_model(model_path(path))
-        return cls(model, resolve(device, backend).backend, arithmetic)
-
-    @property
-    def classes(self) -> int:
-        """The number of classes."""
-        return self.model.classes
-
-    def logits(self, x: NDArray[np.generic]) -> NDArray[np.floating]:
-        """Return the logits (m, classes), in the dtype of the computation, of raw rows (m, features).
-
-        Raises
-        ------
-        DataError
-            The number of features differs from the network's.
-        """
-        return self.outputs(x)[0]
-
-    def probabilities(self, x: NDArray[np.generic]) -> NDArray[np.floating]:
-        """Return the softmax of the logits, (m, classes); errors as in ``logits``."""
-        return self.outputs(x)[1]
-
-    def predict(self, x: NDArray[np.generic]) -> NDArray[np.int64]:
-        """Return the class of each row, (m,); errors as in ``logits``."""
-        classes: NDArray[np.int64] = np.argmax(self.logits(x), axis=1)
-        return classes
 
     def outputs(
         self, x: NDArray[np.generic], name: str = "x"
@@ -126,7 +86,7 @@ class Predictor:
             rows = backend.from_host(np.ascontiguousarray(x[slice(*bounds)]))
             return self._compute(self._parameters, self._statistics, rows)
 
-        logits, probabilities = (np.empty((len(x), self.classes), self._dtype) for _ in range(2))
+        logits, probabilities = (np.empty((len(x), self.model.classes), self._dtype) for _ in range(2))
         bounds = block_bounds(len(x), BLOCK_SIZE)
         with backend.scope(), backend.workers(available_cpus()):
             for (begin, end), block in zip(bounds, backend.map_blocks(compute, bounds), strict=True):
@@ -180,7 +140,7 @@ class LoadedModel:
     @property
     def class_names(self) -> Sequence[str | int]:
         """The names of the classes, or their numbers if they have no names."""
-        return self.predictor.model.columns.classes or range(self.predictor.classes)
+        return self.predictor.model.columns.classes or range(self.predictor.model.classes)
 
 
 def load_for_inference(
@@ -209,7 +169,13 @@ def load_for_inference(
     path = find_newest_run().folder if run is None else run
     config = sha256 = None
     if path.is_dir():
-        record, model = _load_run(path)
+        record = read_run(path)
+        if record["status"] == "running":
+            remedy = f"wait until it has ended, or go on with xpnet train --resume {path}"
+            raise DataError.at(path, f"is still running, or was killed: {remedy}")
+        if record["status"] == "failed":
+            raise DataError.at(path, "holds no trained network, as the training has failed")
+        model = load_run_model(path, record)
         config, sha256 = from_json(record["config"], str(path / RECORD_FILE)), record["data"]["sha256"]
         arithmetic = arithmetic or config.arithmetic
     else:
@@ -220,27 +186,22 @@ def load_for_inference(
     return LoadedModel(str(path), Predictor(model, selection.backend, arithmetic), config, sha256)
 
 
-def _load_run(folder: Path) -> tuple[Record, SavedModel]:
-    """Return the record and the model of a run that has ended.
+def load_run_model(folder: Path, record: Record) -> SavedModel:
+    """Load the model of a run, which may lack a fingerprint only if it is not completed.
 
     Raises
     ------
     DataError
-        One of the two is missing or damaged, the run has not ended or has failed, or the model is not the
-        one that the record names.
+        The model is missing or damaged, or is not the one that the record names.
     """
-    record = read_run(folder)
-    if record["status"] == "running":
-        remedy = f"wait until it has ended, or go on with xpnet train --resume {folder}"
-        raise DataError.at(folder, f"is still running, or was killed: {remedy}")
-    if record["status"] == "failed":
-        raise DataError.at(folder, "holds no trained network, as the training has failed")
     model = load_model(model_path(folder))
-    digest, expected = fingerprint(model.layers, model.norms), record["fingerprint"] or "none"
+    digest = fingerprint(model.layers, model.norms)
+    expected = record["fingerprint"] or ("none" if record["status"] == "completed" else digest)
     if digest != expected:
         difference = f"its model has the fingerprint {digest[:16]}…, run.json says {expected[:16]}…"
-        raise DataError.at(folder, f"{difference}: name the .safetensors file to use it all the same")
-    return record, model
+        remedy = "predict and evaluate take the .safetensors file all the same"
+        raise DataError.at(folder, f"{difference}: {remedy}")
+    return model
 
 
 def model_path(path: Path) -> Path:
@@ -249,16 +210,12 @@ def model_path(path: Path) -> Path:
     Raises
     ------
     DataError
-        The model file or `path` does not exist.
+        `path` does not exist.
     """
-    if path.is_dir():
-        if not (path / MODEL_FILE).is_file():
-            raise DataError.at(path, f"holds no {MODEL_FILE}: expected the folder of a run that has ended")
-        return path / MODEL_FILE
-    if not path.is_file():
+    if not path.exists():
         problem = "no such file or folder: expected the folder of a run, or a .safetensors file"
         raise DataError.at(path, problem)
-    return path
+    return path / MODEL_FILE if path.is_dir() else path
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,7 +271,7 @@ def evaluate(
         The number of features differs from the network's, an output is not finite, or a label is not
         below the number of classes.
     """
-    classes = predictor.classes
+    classes = predictor.model.classes
     if int(labels.max()) >= classes:
         row = int((labels >= classes).argmax())
         problem = f"label {labels[row]}: the network tells {classes} classes, 0 to {classes - 1}"
@@ -323,7 +280,7 @@ def evaluate(
     network = replace(predictor.model.network, loss=loss, label_smoothing=label_smoothing)
     return Evaluation(
         int((predicted == labels).sum()) / len(labels),
-        _mean_loss(predictor.arithmetic, network, logits, labels),
+        _mean_loss(predictor, network, logits, labels),
         loss,
         label_smoothing,
         confusion_matrix(predicted, labels, classes),
@@ -334,17 +291,15 @@ def evaluate(
 
 
 def _mean_loss(
-    arithmetic: str, network: Network, logits: NDArray[np.floating], labels: NDArray[np.int32]
+    predictor: Predictor, network: Network, logits: NDArray[np.floating], labels: NDArray[np.int32]
 ) -> float:
     """Return the mean loss, summed in the order of training: bit-identical in reproducible arithmetic."""
-    backend = make("numpy", "cpu")
-    ops = ARITHMETICS[arithmetic](backend.xp, backend.device, logits.dtype)
+    ops, from_host = predictor.ops, predictor.backend.from_host
 
     def block_loss(begin: int, end: int) -> list[Array]:
-        columns, targets = as_array(logits[begin:end].T.copy()), as_array(labels[begin:end])
-        losses = sample_losses(ops, columns, targets, network)
-        return [ops.sum(losses, axis=-1)]
+        columns, targets = from_host(logits[begin:end].T.copy()), from_host(labels[begin:end])
+        return [ops.sum(sample_losses(ops, columns, targets, network), axis=-1)]
 
-    with backend.scope():
+    with predictor.backend.scope():
         (total,) = tree_sum(block_loss(*bounds) for bounds in block_bounds(len(labels)))
-    return float(ops.xp.reshape(total, ())) * (1.0 / len(labels))
+        return float(ops.xp.reshape(total, ())) * (1.0 / len(labels))

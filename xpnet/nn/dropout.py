@@ -23,25 +23,24 @@ def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int
     A unit's mask depends only on the seed, the epoch, the sample's position in that order, the layer and the
     unit.
     """
-    hidden = list(enumerate(network.sizes[1:-1], 1)) if network.hidden_dropout else []
-    samples = seed, epoch, start, stop
+
+    def draw(probability: float, layer: int) -> Array:
+        """Return a mask, (samples, units): true if the 16 bits of a unit are at or above the probability.
+
+        Each sample takes as many groups of four words as its units need, in the order of the layer's stream.
+        """
+        units, samples = network.sizes[layer], stop - start
+        fours = -(-units // 16)
+        count, skip = 4 * fours * samples, start * fours
+        words = random.words(seed, random.Purpose.DROPOUT, count, epoch=epoch, index=layer, skip=skip)
+        bits = words.astype("<u8", copy=False).view("<u2").reshape(samples, 16 * fours)
+        return as_array(bits[:, :units] >= _round_probability(probability))
+
+    hidden = range(1, len(network.sizes) - 1) if network.hidden_dropout else ()
     return Masks(
-        _draw(network.input_dropout, network.sizes[0], 0, *samples) if network.input_dropout else None,
-        [_draw(network.hidden_dropout, units, layer, *samples) for layer, units in hidden],
+        draw(network.input_dropout, 0) if network.input_dropout else None,
+        [draw(network.hidden_dropout, layer) for layer in hidden],
     )
-
-
-def _draw(probability: float, units: int, layer: int, seed: int, epoch: int, start: int, stop: int) -> Array:
-    """Return a mask, (samples, units): true if the 16 bits of a unit are at or above the probability.
-
-    Each sample takes as many groups of four words as its units need, in the order of the layer's stream.
-    """
-    fours = -(-units // 16)
-    words = random.words(
-        seed, random.Purpose.DROPOUT, 4 * fours * (stop - start), epoch=epoch, index=layer, skip=start * fours
-    )
-    bits = words.astype("<u8", copy=False).view("<u2").reshape(stop - start, 16 * fours)
-    return as_array(bits[:, :units] >= _round_probability(probability))
 
 
 def dropout_scale(probability: float) -> float:

@@ -53,10 +53,5 @@ def class_metrics(predicted: Labels, labels: Labels, classes: int) -> list[Class
     ]
 
 
-def accuracy_per_class(predicted: Labels, labels: Labels, classes: int) -> list[float | None]:
-    """Return the share of correct predictions among the samples of each class; None without samples."""
-    return [metrics.recall for metrics in class_metrics(predicted, labels, classes)]
-
-
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None

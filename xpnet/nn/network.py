@@ -10,47 +10,30 @@ from typing import TypeAlias, cast
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.nn import functional as F
+from xpnet.nn import layers as L
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.dropout import dropout_scale
-from xpnet.nn.layers import (
-    BatchMoments,
-    BatchNorm,
-    Layer,
-    Linear,
-    Normalized,
-    Parameters,
-    PreparedLayer,
-    PreparedLinear,
-    RunningStatistics,
-    batch_norm,
-    batch_norm_backward,
-    batch_norm_inference,
-    dropout,
-    linear,
-    linear_backward,
-    linear_backward_input,
-)
 
-Cache: TypeAlias = "list[tuple[Array | Operand | Normalized | None, Array]]"
+Cache: TypeAlias = "list[tuple[Array | Operand | L.Normalized | None, Array]]"
 """For the backward pass, from each layer: its input A, before dropout, and its output Z; from a batch
 normalisation, the cache that ``batch_norm`` returns, and Y."""
 
 
-def prepare(ops: Arithmetic, parameters: Parameters) -> list[PreparedLayer]:
+def prepare(ops: Arithmetic, parameters: L.Parameters) -> list[L.PreparedLayer]:
     """Prepare the weights for products, once for the forward and the backward pass."""
     return [
-        PreparedLinear(ops.operand(layer.weight), layer.bias) if isinstance(layer, Linear) else layer
+        L.PreparedLinear(ops.operand(layer.weight), layer.bias) if isinstance(layer, L.Linear) else layer
         for layer in parameters
     ]
 
 
 def forward(
     ops: Arithmetic,
-    layers: Sequence[PreparedLayer],
+    layers: Sequence[L.PreparedLayer],
     x: Array | Operand,
     network: Network = NOTEBOOK,
     *,
-    running: Sequence[RunningStatistics] = (),
+    running: Sequence[L.RunningStatistics] = (),
     masks: Sequence[Array] = (),
 ) -> tuple[Array, Cache]:
     """Return the logits of the last layer, (classes, samples), and the cache of the backward pass.
@@ -66,26 +49,31 @@ def forward(
     running_statistics, hidden_masks = iter(running), iter(masks)
     cache: Cache = []
     for layer in layers:
-        if isinstance(layer, BatchNorm):
-            cache.append(_apply_batch_norm(ops, layer, cache[-1][1], next(running_statistics, None)))
+        if isinstance(layer, L.BatchNorm):
+            z, statistics = cache[-1][1], next(running_statistics, None)
+            if statistics is None:
+                y, normalized = L.batch_norm(ops, layer, z)
+                cache.append((normalized, y))
+            else:
+                cache.append((None, L.batch_norm_inference(ops, layer, statistics, z)))
         elif not cache:
-            cache.append((x, linear(ops, layer, x)))
+            cache.append((x, L.linear(ops, layer, x)))
         else:
             a = activate(ops, cache[-1][1])
             dropped = _apply_dropout(ops, network, a, next(hidden_masks, None))
-            cache.append((a, linear(ops, layer, dropped)))
+            cache.append((a, L.linear(ops, layer, dropped)))
     return cache[-1][1], cache
 
 
 def backward(
     ops: Arithmetic,
-    layers: Sequence[PreparedLayer],
+    layers: Sequence[L.PreparedLayer],
     cache: Cache,
     dz: Array,
     network: Network = NOTEBOOK,
     *,
     masks: Sequence[Array] = (),
-) -> Parameters:
+) -> L.Parameters:
     """Return the gradients with respect to all parameters, summed over the samples.
 
     ``dz`` (classes, samples) is the gradient of the summed loss with respect to the logits; ``cache`` and
@@ -93,18 +81,18 @@ def backward(
     """
     activation_backward = F.ACTIVATIONS[network.activation].backward
     hidden_masks = iter(masks[::-1])
-    gradients: Parameters = []
+    gradients: L.Parameters = []
     for index in reversed(range(len(layers))):
         layer, cached = layers[index], cache[index][0]
-        gradient: Layer
-        if isinstance(layer, BatchNorm):
-            gradient, dz = batch_norm_backward(ops, layer, cast("Normalized", cached), dz)
+        gradient: L.Layer
+        if isinstance(layer, L.BatchNorm):
+            gradient, dz = L.batch_norm_backward(ops, layer, cast("L.Normalized", cached), dz)
         elif index == 0:
-            gradient = linear_backward(ops, cast("Array | Operand", cached), dz)
+            gradient = L.linear_backward(ops, cast("Array | Operand", cached), dz)
         else:
             a, z, mask = cast("Array", cached), cache[index - 1][1], next(hidden_masks, None)
-            gradient = linear_backward(ops, _apply_dropout(ops, network, a, mask), dz)
-            da = _apply_dropout(ops, network, linear_backward_input(ops, layer, dz), mask)
+            gradient = L.linear_backward(ops, _apply_dropout(ops, network, a, mask), dz)
+            da = _apply_dropout(ops, network, L.linear_backward_input(ops, layer, dz), mask)
             dz = activation_backward(ops, da, z, a)
         gradients.append(gradient)
     return gradients[::-1]
@@ -118,13 +106,13 @@ def sample_losses(ops: Arithmetic, logits: Array, labels: Array, network: Networ
 
 def gradients_and_moments(
     ops: Arithmetic,
-    layers: Sequence[PreparedLayer],
+    layers: Sequence[L.PreparedLayer],
     x: Array | Operand,
     labels: Array,
     network: Network = NOTEBOOK,
     *,
     masks: Sequence[Array] = (),
-) -> tuple[Parameters, list[BatchMoments]]:
+) -> tuple[L.Parameters, list[L.BatchMoments]]:
     """Return the gradients of the summed loss, and the moments of each batch normalisation over the samples.
 
     ``x`` are the inputs (..., features, samples), ``labels`` are (..., samples) integers. Added up over the
@@ -133,21 +121,12 @@ def gradients_and_moments(
     logits, cache = forward(ops, layers, x, network, masks=masks)
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)
     dz = F.LOSSES[network.loss].backward(ops, F.softmax(ops, logits), y)
-    moments = [cached.sums for cached, _ in cache if isinstance(cached, Normalized)]
+    moments = [cached.sums for cached, _ in cache if isinstance(cached, L.Normalized)]
     return backward(ops, layers, cache, dz, network, masks=masks), moments
-
-
-def _apply_batch_norm(
-    ops: Arithmetic, layer: BatchNorm, z: Array, running: RunningStatistics | None
-) -> tuple[Normalized | None, Array]:
-    if running is not None:
-        return None, batch_norm_inference(ops, layer, running, z)
-    y, normalized = batch_norm(ops, layer, z)
-    return normalized, y
 
 
 def _apply_dropout(ops: Arithmetic, network: Network, a: Array, mask: Array | None) -> Array:
     if mask is None:
         return a
     columns = ops.xp.matrix_transpose(mask)
-    return dropout(ops, a, columns, dropout_scale(network.hidden_dropout))
+    return L.dropout(ops, a, columns, dropout_scale(network.hidden_dropout))

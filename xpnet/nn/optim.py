@@ -56,15 +56,12 @@ class Optimizer(NamedTuple, Generic[State]):
 def sgd() -> Optimizer[tuple[()]]:
     """Gradient descent: W := W - α dW, b := b - α db."""
 
-    def init(parameters: Parameters) -> tuple[()]:  # noqa: ARG001
-        return ()
-
     def update(
         gradients: Parameters, state: tuple[()], parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, tuple[()]]:
         return _map(lambda p, g: p - learning_rate * g, parameters, gradients), state
 
-    return Optimizer(init, update)
+    return Optimizer(lambda _: (), update)
 
 
 def momentum(ops: Arithmetic, decay: float = 0.9, *, nesterov: bool = False) -> Optimizer[Parameters]:
@@ -74,9 +71,6 @@ def momentum(ops: Arithmetic, decay: float = 0.9, *, nesterov: bool = False) -> 
     p := p - α (g + μ v) (Nesterov's momentum, Sutskever et al. 2013, as in PyTorch).
     """
 
-    def init(parameters: Parameters) -> Parameters:
-        return _zeros_like(ops, parameters)
-
     def update(
         gradients: Parameters, state: Parameters, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, Parameters]:
@@ -84,7 +78,7 @@ def momentum(ops: Arithmetic, decay: float = 0.9, *, nesterov: bool = False) -> 
         directions = _map(lambda g, v: g + decay * v, gradients, velocity) if nesterov else velocity
         return _map(lambda p, d: p - learning_rate * d, parameters, directions), velocity
 
-    return Optimizer(init, update)
+    return Optimizer(partial(_zeros_like, ops), update)
 
 
 def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer[AdamState]:

@@ -3,14 +3,14 @@
 import inspect
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import HostArray
-from xpnet.backends.base import Backend
+from xpnet.backends.resolve import make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
 from xpnet.parity.distance import first_mismatch, format_count, ulp_distance, unequal_bits
@@ -65,17 +65,14 @@ def assert_parity(
             )
             raise TypeError(msg)
     targets = _find_targets() if backends is None else [devices.parse(name) for name in backends]
-    expected = _call_on(devices.NUMPY.make(), function, arrays)
+    expected = _call_on(devices.NUMPY, function, arrays)
     for target in targets:
-        backend = target.make()
-        where = f"{backend.name} on {backend.device_name}"
-        with backend.scope():
-            outputs = _call_on(backend, function, arrays)
-            names = f"{where} returns {', '.join(outputs)}, NumPy {', '.join(expected)}"
-            _require(outputs.keys() == expected.keys(), names)
-            for path, array in expected.items():
-                problem = _find_difference(backend.to_host(outputs[path]), array, *tolerance)
-                _require(problem is None, f"{where}: {path} {problem}")
+        outputs = _call_on(target, function, arrays)
+        names = f"{target.where} returns {', '.join(outputs)}, NumPy {', '.join(expected)}"
+        _require(outputs.keys() == expected.keys(), names)
+        for path, array in expected.items():
+            problem = _find_difference(outputs[path], array, *tolerance)
+            _require(problem is None, f"{target.where}: {path} {problem}")
 
 
 def _require(condition: bool, message: str) -> None:  # noqa: FBT001
@@ -83,7 +80,6 @@ def _require(condition: bool, message: str) -> None:  # noqa: FBT001
         raise AssertionError(message)
 
 
-@cache
 def _find_targets() -> list[devices.BackendDevice]:
     probes = devices.probe_all()
     targets = [target for target, probe in probes if probe.usable and target != devices.NUMPY]
@@ -121,16 +117,16 @@ def _parse_tolerance(
 
 
 def _call_on(
-    backend: Backend, function: Callable[..., object], arrays: Sequence[HostArray]
-) -> dict[str, Any]:
-    """Return the outputs by path, after checking that they are arrays of the backend on its device.
+    target: devices.BackendDevice, function: Callable[..., object], arrays: Sequence[HostArray]
+) -> dict[str, HostArray]:
+    """Return the outputs by path, on the host, after checking that they are the backend's on its device.
 
     Raises
     ------
     AssertionError
         There are no outputs, or one is another kind of object or on another device.
     """
-    where = f"{backend.name} on {backend.device_name}"
+    backend, where = make(*target), target.where
     with backend.scope(), np.errstate(all="ignore"):  # array-api-strict computes with NumPy, too
         copies = [backend.from_host(array.copy()) for array in arrays]
         keywords = {"xp": backend.xp} if _accepts_xp(function, arrays) else {}
@@ -139,13 +135,13 @@ def _call_on(
         except Exception as error:
             error.add_note(f"raised with {where}")
             raise
-    _require(bool(outputs), f"{where}: the function returns no array")
-    for path, array in outputs.items():
-        kind = f"{type(array).__module__}.{type(array).__qualname__}"
-        _require(backend.owns(array), f"{where}: {path} is a {kind}, not an array of {backend.name}")
-        device = array.device
-        _require(device == backend.device, f"{where}: {path} is on device {device}, not {backend.device}")
-    return outputs
+        _require(bool(outputs), f"{where}: the function returns no array")
+        for path, array in outputs.items():
+            kind = f"{type(array).__module__}.{type(array).__qualname__}"
+            _require(backend.owns(array), f"{where}: {path} is a {kind}, not an array of {backend.name}")
+            on_device = f"{path} is on device {array.device}, not {backend.device}"
+            _require(array.device == backend.device, f"{where}: {on_device}")
+        return {path: backend.to_host(array) for path, array in outputs.items()}
 
 
 def _accepts_xp(function: Callable[..., object], arrays: Sequence[HostArray]) -> bool:

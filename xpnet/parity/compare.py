@@ -18,7 +18,7 @@ from xpnet.errors import ConfigError
 from xpnet.inference.context import ComputeContext
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.storage.checkpoint import flatten
-from xpnet.training.batches import Batch, Block, gather_rows, single_batch
+from xpnet.training.batches import Batch, Block, single_batch
 from xpnet.training.callbacks import EpochLog
 from xpnet.training.state import TrainState, Variables
 from xpnet.training.step import Step
@@ -70,11 +70,10 @@ def first_difference(left: Trainer, right: Trainer) -> Difference | None:
         The two differ in data, dtype or settings other than those of device and arithmetic.
     """
     _check_same_run(left, right)
-    for sides in zip(_training_points(left), _training_points(right), strict=True):
-        difference = _first_unequal_pair(sides[0].epoch, *(side.results for side in sides))
+    for a, b in zip(_training_points(left), _training_points(right), strict=True):
+        difference = _first_unequal_pair(a, a.results, b.results)
         if difference is not None:
-            operations = (side.compute_operations() for side in sides)
-            return _first_unequal_pair(difference.epoch, *operations) or difference
+            return _first_unequal_pair(a, a.compute_operations(), b.compute_operations()) or difference
     return None
 
 
@@ -86,7 +85,7 @@ def _check_same_run(left: Trainer, right: Trainer) -> None:
         if a != b:
             msg = f"two runs can be compared if they have one {name}, got {a!r} and {b!r}"
             raise ConfigError(msg)
-    if left.sizes != right.sizes or left.samples.size != right.samples.size:
+    if (left.network, left.samples.x.shape) != (right.network, right.samples.x.shape):
         msg = "two runs can be compared if they have the same data"
         raise ConfigError(msg)
 
@@ -96,15 +95,15 @@ class _Value(NamedTuple):
 
     operation: str  # such as "matmul in linear"
     array: HostArray  # a copy on the host
-    call: int | None = None  # among the calls of that operation, from 0
-    step: int | None = None  # in the epoch
     block: int | None = None  # in the step or the evaluation
+    call: int | None = None  # among the calls of that operation in the block, from 0
 
 
 class _Point(NamedTuple):
     """The results of a step or an evaluation, and a function that computes its operations."""
 
     epoch: int
+    step: int | None  # in the epoch; None for an evaluation
     results: Iterable[_Value]
     compute_operations: Callable[[], Iterable[_Value]] = tuple
 
@@ -113,7 +112,7 @@ def _training_points(trainer: Trainer) -> Iterator[_Point]:
     """Train, and yield the points of the training run: initial variables, steps and evaluations."""
     with trainer.backend.scope():
         variables = trainer.to_host(trainer.initial_state().variables)
-    yield _Point(0, _named_values(variables._asdict()))
+    yield _Point(0, None, _named_values(variables._asdict()))
     yield _evaluation_point(trainer, variables, 0)
     steps = len(trainer.loader.bounds)
     for epoch in range(1, trainer.config.epochs + 1):
@@ -122,11 +121,8 @@ def _training_points(trainer: Trainer) -> Iterator[_Point]:
             before, rate = variables, trainer.learning_rate((epoch - 1) * steps + step)
             with trainer.backend.scope():
                 variables = trainer.to_host(trainer.step(trainer.to_device(before), next(batches), rate))
-            results = (
-                value._replace(operation=f"{value.operation} after the update", step=step)
-                for value in _named_values(variables._asdict())
-            )
-            yield _Point(epoch, results, partial(_step_operations, trainer, before, epoch, step))
+            results = _named_values(variables._asdict(), " after the update")
+            yield _Point(epoch, step, results, partial(_step_operations, trainer, before, epoch, step))
         yield _evaluation_point(trainer, variables, epoch)
 
 
@@ -134,18 +130,24 @@ def _evaluation_point(trainer: Trainer, variables: Variables, epoch: int) -> _Po
     with trainer.backend.scope():
         state = TrainState(trainer.to_device(variables))
         log = EpochLog(state, trainer.evaluate(state), trainer.validate(state))
-    metrics = [_Value(name, np.asarray(value)) for name, value in log.metrics.items()]
-    return _Point(epoch, metrics, partial(_evaluation_operations, trainer, variables))
+    metrics = _named_values(log.metrics)
+    return _Point(epoch, None, metrics, partial(_evaluation_operations, trainer, variables))
 
 
-def _first_unequal_pair(epoch: int, *sides: Iterable[_Value]) -> Difference | None:
+def _first_unequal_pair(point: _Point, *sides: Iterable[_Value]) -> Difference | None:
     """Return the first difference between the values of the two sides, which are in the same order."""
-    for (operation, a, call, step, block), (_, b, *_) in zip(*sides, strict=True):
+    for (operation, a, block, call), (_, b, *_) in zip(*sides, strict=True):
         mismatch = first_mismatch(unequal_bits(a, b), a, b)
         if mismatch is not None:
-            location = {"epoch": epoch, "step": step, "block": block, "call": call}
+            location = {"epoch": point.epoch, "step": point.step, "block": block, "call": call}
             return Difference(**vars(mismatch), operation=operation, **location)
     return None
+
+
+def _named_values(trees: Mapping[str, object], suffix: str = "") -> list[_Value]:
+    """Return the arrays of trees on the host by their names, such as parameters.0.weight."""
+    arrays = [item for name, tree in trees.items() for item in flatten(name, tree).items()]
+    return [_Value(path + suffix, array) for path, array in arrays]
 
 
 # The operations of one run, in order, from variables on the host
@@ -155,30 +157,27 @@ def _evaluation_operations(trainer: Trainer, variables: Variables) -> Iterator[_
     """Yield the operations of an evaluation block by block, and their results."""
 
     def evaluation(context: ComputeContext, variables: Variables, block: Block) -> dict[str, object]:
-        compute, samples = context.block_evaluation, gather_rows(context.ops, block)
-        results = compute(variables.parameters, variables.statistics, *samples)
+        parameters, statistics, _ = variables
+        results = context.block_evaluation(parameters, statistics, block.x, block.labels)
         return dict(zip(("loss", "correct", "predictions"), results, strict=True))
 
-    ops, samples = trainer.context.ops, trainer.samples
-    training = single_batch(ops, samples, trainer.training_indices)
-    yield from _block_values(trainer, evaluation, variables, training)
-    if trainer.validation_indices is not None:
-        held_out = single_batch(ops, samples, trainer.validation_indices)
-        for value in _block_values(trainer, evaluation, variables, held_out):
-            yield value._replace(operation=f"{value.operation} of validation samples")
+    orders = {"": trainer.training_indices, " of validation samples": trainer.validation_indices}
+    for suffix, order in orders.items():
+        if order is not None or not suffix:
+            batch = single_batch(trainer.context.ops, trainer.samples, order)
+            for value in _block_values(trainer, evaluation, variables, batch):
+                yield value._replace(operation=value.operation + suffix)
 
 
 def _step_operations(trainer: Trainer, variables: Variables, epoch: int, step: int) -> Iterator[_Value]:
-    """Yield the operations of a step block by block, and the sums over each block."""
+    """Return the operations of a step block by block, and the sums over each block."""
 
     def gradients(context: ComputeContext, variables: Variables, block: Block) -> dict[str, object]:
-        compute = Step(context, trainer.optimizer).block_sums
-        return {"sums": compute(variables.parameters, *block)}
+        return {"sums": Step(context, trainer.optimizer).block_sums(variables.parameters, *block)}
 
-    with trainer.backend.scope():  # without stacks, so that blocks can be loaded one by one
-        batch = next(replace(trainer.loader, stack=1).batches(epoch, skip=step))
-    for value in _block_values(trainer, gradients, variables, batch):
-        yield value._replace(step=step)
+    with trainer.backend.scope():
+        batch = next(trainer.loader.batches(epoch, skip=step))
+    return _block_values(trainer, gradients, variables, batch)
 
 
 def _block_values(
@@ -198,12 +197,6 @@ def _block_values(
         yield from (value._replace(block=number) for value in record)
 
 
-def _named_values(trees: Mapping[str, object]) -> Iterator[_Value]:
-    """Yield the arrays of trees on the host by their names, such as parameters.0.weight."""
-    for name, tree in trees.items():
-        yield from (_Value(path, array) for path, array in flatten(name, tree).items())
-
-
 def _record_operations(
     ops: Arithmetic, to_host: Callable[[Array], HostArray], record: list[_Value]
 ) -> Arithmetic:
@@ -215,11 +208,11 @@ def _record_operations(
     calls: Counter[str] = Counter()
     is_nested = False
 
-    def copy_arrays(tree: object) -> Iterator[HostArray]:
+    def record_arrays(operation: str, tree: object, call: int) -> None:
         for leaf in leaves(tree):
             array = leaf.values if isinstance(leaf, Operand) else leaf
             if hasattr(array, "shape"):
-                yield np.array(to_host(array))
+                record.append(_Value(operation, np.array(to_host(array)), call=call))
 
     def record_method(name: str) -> Callable[..., object]:
         method = getattr(type(ops), name)
@@ -229,13 +222,11 @@ def _record_operations(
             if is_nested:
                 return method(self, *args, **kwargs)
             label = f"{name} in {sys._getframe(1).f_code.co_name}"
-            record.extend(_Value(f"operand of {label}", array, calls[label]) for array in copy_arrays(args))
+            record_arrays(f"operand of {label}", args, calls[label])
             is_nested = True
-            try:
-                result = method(self, *args, **kwargs)
-            finally:
-                is_nested = False
-            record.extend(_Value(label, array, calls[label]) for array in copy_arrays(result))
+            result = method(self, *args, **kwargs)
+            is_nested = False
+            record_arrays(label, result, calls[label])
             calls[label] += 1
             return result
 

@@ -1,13 +1,11 @@
 """The backends and devices on which parity can be tested."""
 
-import importlib.util
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from importlib.util import find_spec
+from typing import Final, NamedTuple
 
-from xpnet.backends.base import Backend
-from xpnet.backends.probing import Probe, cuda_driver_version, cuda_index, expand_device
-from xpnet.backends.resolve import BACKENDS, CPU_BACKENDS, CUDA_BACKENDS, STRICT_DEVICES, make, probe
+from xpnet.backends.probing import Probe, cuda_driver_version, expand_device
+from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, check_request, probe
 from xpnet.errors import ConfigError
 
 STRICT: Final = "array-api-strict"
@@ -15,8 +13,7 @@ DEFAULT_DEVICES: Final = dict.fromkeys(BACKENDS, "cpu") | {"cupy": "cuda:0", STR
 """The default device of each backend."""
 
 
-@dataclass(frozen=True)
-class BackendDevice:
+class BackendDevice(NamedTuple):
     """A library on a device; as text it is ``torch``, ``torch:cuda:1``, ``array-api-strict:cpu``."""
 
     backend: str
@@ -32,20 +29,6 @@ class BackendDevice:
         """A description for messages: torch on cuda:0."""
         return f"{self.backend} on {self.device}"
 
-    def probe(self) -> Probe:
-        """Import the library and report whether it can run on the device."""
-        return probe(self.backend, self.device)
-
-    def make(self) -> Backend:
-        """Return the backend.
-
-        Raises
-        ------
-        BackendError
-            It cannot run there; the message holds the reason and the fix.
-        """
-        return make(self.backend, self.device)
-
 
 NUMPY: Final = BackendDevice("numpy", "cpu")
 """The reference that all others are compared with."""
@@ -60,18 +43,16 @@ def parse(name: str) -> BackendDevice:
     Raises
     ------
     ConfigError
-        There is no such library, or it does not support such a device.
+        There is no such library or device.
+    BackendError
+        The library never runs on such a device.
     """
     backend, _, device = name.strip().partition(":")
     if backend not in BACKENDS:
         msg = f"unknown backend {backend!r}: expected {', '.join(BACKENDS)}, or one with :cuda or :cuda:N"
         raise ConfigError(msg)
     target = BackendDevice(backend, expand_device(device) or DEFAULT_DEVICES[backend])
-    others = {"cpu": CPU_BACKENDS, **dict.fromkeys(STRICT_DEVICES, (STRICT,))}
-    is_gpu = cuda_index(target.device) is not None
-    if backend not in (CUDA_BACKENDS if is_gpu else others.get(target.device, ())):
-        msg = f"unknown backend or device {name.strip()!r}: {backend} never runs on {device}"
-        raise ConfigError(msg)
+    check_request(target.device, backend)
     return target
 
 
@@ -102,12 +83,8 @@ def find_installed() -> list[BackendDevice]:
     targets = [BackendDevice(*item) for item in DEFAULT_DEVICES.items()]
     if cuda_driver_version() is not None:
         targets += [BackendDevice(backend, "cuda:0") for backend in CUDA_BACKENDS]
-    return [target for target in dict.fromkeys(targets) if is_installed(target.backend)]
-
-
-def is_installed(backend: str) -> bool:
-    """Tell whether a library is installed; it is not imported."""
-    return importlib.util.find_spec(backend.replace("-", "_")) is not None
+    is_installed = {name: find_spec(name.replace("-", "_")) is not None for name in BACKENDS}
+    return [target for target in dict.fromkeys(targets) if is_installed[target.backend]]
 
 
 def probe_devices(backend: str, first: str) -> dict[str, Probe]:

@@ -49,17 +49,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the tests that use the fixture with their backends."""
+    """Parametrize the tests that use the fixture with their backends; pytest skips one that has none."""
     if FIXTURE not in metafunc.fixturenames:
         return
     targets = _selected_targets(metafunc.config)
     for marker in metafunc.definition.iter_markers(MARKER):
         targets = [target for target in targets if _allows(marker, target)]
-    if targets:
-        metafunc.parametrize(FIXTURE, targets, ids=str, indirect=True)
-    else:
-        skip = pytest.mark.skip(reason=f"the marker {MARKER} leaves none of the backends")
-        metafunc.parametrize(FIXTURE, [pytest.param(None, marks=skip, id="none")], indirect=True)
+    metafunc.parametrize(FIXTURE, targets, ids=str, indirect=True)
 
 
 @pytest.fixture
@@ -69,14 +65,16 @@ def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     If an installed library cannot run here, such as CuPy without a GPU, the test is skipped; it fails if
     ``--xp-backends`` names the library.
     """
+    from xpnet.backends.resolve import make, probe
+
     target: BackendDevice = request.param
-    probe = target.probe()
-    if not probe.usable:
-        message = f"{target.where}: {probe.reason}; to fix it: {probe.fix}"
+    outcome = probe(*target)
+    if not outcome.usable:
+        message = f"{target.where}: {outcome.reason}; to fix it: {outcome.fix}"
         if request.config.getoption(OPTION) is not None:
             pytest.fail(f"{message} ({OPTION} names it)", pytrace=False)
         pytest.skip(message)
-    backend = target.make()
+    backend = make(*target)
     with backend.scope():
         yield backend
 
@@ -98,11 +96,11 @@ def _allows(marker: pytest.Mark, target: BackendDevice) -> bool:
 
 def _parse(names: Sequence[str], source: str, error_class: type[Exception]) -> list[BackendDevice]:
     """Parse the names of backends, without duplicates; an unknown one is an error of pytest's."""
-    from xpnet.errors import ConfigError
+    from xpnet.errors import XPNetError
     from xpnet.parity import devices
 
     try:
         return devices.parse_list(",".join(names))
-    except ConfigError as error:
+    except XPNetError as error:
         msg = f"{source}: {error}"
         raise error_class(msg) from error

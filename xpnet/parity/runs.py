@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from xpnet._lib.tree import leaves
 from xpnet.backends.probing import one_line
+from xpnet.backends.resolve import make, probe
 from xpnet.config import TrainConfig
 from xpnet.config.settings import Arithmetic
 from xpnet.data.datasets import Dataset
@@ -22,14 +23,12 @@ from xpnet.storage.model_file import fingerprint
 from xpnet.training.callbacks import Callback, EpochLog, Evaluate
 from xpnet.training.trainer import Trainer
 
-FloatType = Literal["float32", "float64"]
-
 
 class ArithmeticKind(NamedTuple):
     """An arithmetic, its dtype, and the tolerance of its parameters."""
 
     arithmetic: Arithmetic
-    dtype: FloatType
+    dtype: Literal["float32", "float64"]
     tolerance: float | None  # relative to the largest parameter of the tensor; None: the same bits
 
     def __str__(self) -> str:
@@ -70,12 +69,9 @@ class ParityResult:
         The reason for FAIL, else None.
     """
 
-    backend: str
+    target: BackendDevice
     version: str
-    device: str
-    arithmetic: Arithmetic
-    dtype: FloatType
-    tolerance: float | None
+    kind: ArithmeticKind
     fingerprint: str | None = None
     epoch: int | None = None
     layer: int | None = None
@@ -85,10 +81,8 @@ class ParityResult:
     verdict: Literal["same", "close", "FAIL"] = "FAIL"
     problem: str | None = None
 
-    @property
-    def kind(self) -> ArithmeticKind:
-        """The arithmetic and its dtype."""
-        return ArithmeticKind(self.arithmetic, self.dtype, self.tolerance)
+    def __str__(self) -> str:
+        return f"{self.target.where}, {self.kind}"
 
 
 class _RecordEpochs(Callback):
@@ -96,19 +90,20 @@ class _RecordEpochs(Callback):
 
     def __init__(self, trainer: Trainer, notify: Callable[[int], None]) -> None:
         self._trainer, self._notify = trainer, notify
-        self.epochs: list[tuple[str, ...]] = []
+        self.epochs: list[list[tuple[int | None, str]]] = []
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Record digests of each layer, of the other variables and of the metrics."""
         self._notify(log.epoch)
         parameters, *variables = self._trainer.to_host(log.state.variables)
+        layers = enumerate(map(_hash_arrays, parameters))
         # In the text of the metrics NaN equals NaN and the two zeros differ.
-        self.epochs.append((*map(_hash_arrays, parameters), _hash_arrays(variables), repr(log.metrics)))
+        self.epochs.append([*layers, (None, _hash_arrays(variables)), (None, repr(log.metrics))])
 
 
 class _Run(NamedTuple):
     version: str
-    epochs: list[tuple[str, ...]]
+    epochs: list[list[tuple[int | None, str]]]
     parameters: list[NDArray[np.floating]]
     fingerprint: str
     test: tuple[float, float]
@@ -116,10 +111,7 @@ class _Run(NamedTuple):
 
 
 def compare_backends(
-    config: TrainConfig,
-    data: Dataset,
-    targets: Sequence[BackendDevice],
-    show: Callable[[str], None] = lambda _: None,
+    config: TrainConfig, data: Dataset, targets: Sequence[BackendDevice], show: Callable[[str], None]
 ) -> Iterator[ParityResult]:
     """Train on each backend in each arithmetic, NumPy first, and yield the results; ``show`` the progress.
 
@@ -136,9 +128,7 @@ def compare_backends(
         except Exception as error:  # each library raises its own errors
             if target == NUMPY:
                 raise
-            version = target.probe().version or "-"
-            place = target.backend, version, target.device
-            yield ParityResult(*place, kind.arithmetic, kind.dtype, kind.tolerance, problem=one_line(error))
+            yield ParityResult(target, probe(*target).version or "-", kind, problem=one_line(error))
             continue
         if target == NUMPY:
             reference = run
@@ -149,10 +139,10 @@ def first_operation(config: TrainConfig, data: Dataset, row: ParityResult) -> st
     """Describe, in one line, the first operation in which a reproducible run differs from NumPy's."""
     if row.epoch is None:
         return "only the test metrics differ"
-    settings, target = _with_arithmetic(KINDS[0], config), BackendDevice(row.backend, row.device)
+    settings = _with_arithmetic(row.kind, config)
     with (
-        Trainer.open(settings, data, NUMPY.make()) as left,
-        Trainer.open(settings, data, target.make()) as right,
+        Trainer.open(settings, data, make(*NUMPY)) as left,
+        Trainer.open(settings, data, make(*row.target)) as right,
     ):
         difference = first_difference(left, right)
     if difference is None:
@@ -168,7 +158,7 @@ def _train(
     target: BackendDevice, settings: TrainConfig, data: Dataset, heading: str, show: Callable[[str], None]
 ) -> _Run:
     show(heading)
-    backend = target.make()
+    backend = make(*target)
     with Trainer.open(settings, data, backend) as trainer:
         start = time.perf_counter()
         record = _RecordEpochs(trainer, lambda epoch: show(f"{heading}: epoch {epoch} of {settings.epochs}"))
@@ -189,14 +179,12 @@ def _hash_arrays(tree: object) -> str:
 
 def _compare(target: BackendDevice, kind: ArithmeticKind, run: _Run, reference: _Run) -> ParityResult:
     differences = (
-        (epoch, part)
+        (epoch, layer)
         for epoch, digests in enumerate(zip(run.epochs, reference.epochs, strict=True))
-        for part, (a, b) in enumerate(zip(*digests, strict=True))
+        for (layer, a), (_, b) in zip(*digests, strict=True)
         if a != b
     )
     epoch, layer = next(differences, (None, None))
-    if layer is not None and layer >= len(run.epochs[0]) - 2:  # other variables, or the metrics
-        layer = None
     pairs = list(zip(run.parameters, reference.parameters, strict=True))
     relative = max(relative_difference(a, b) for a, b in pairs)
     same = epoch is None and run.test == reference.test
@@ -205,7 +193,9 @@ def _compare(target: BackendDevice, kind: ArithmeticKind, run: _Run, reference: 
     if kind.tolerance is not None:
         problem = f"{relative:.1e} from NumPy, more than {format_tolerance(kind.tolerance)}"
     return ParityResult(
-        *(target.backend, run.version, target.device, *kind),
+        target,
+        run.version,
+        kind,
         fingerprint=run.fingerprint,
         epoch=epoch,
         layer=layer,

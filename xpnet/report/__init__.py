@@ -1,11 +1,12 @@
 """``xpnet report``: the report of a run as one self-contained HTML page.
 
 ``page`` reads the run, evaluates its network, and prepares the variables of the templates in templates/, with
-``charts``, ``images`` (also of the network, for the script of the page) and ``settings``.
+``charts`` and ``images`` (also of the network, for the script of the page).
 """
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from xpnet._lib.files import save
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
     from xpnet.data.datasets import Dataset
 
-__all__ = ["REPORT_FILE", "write_report"]
-
 REPORT_FILE = "report.html"
+BOOKKEEPING = {"debug", "name", "out", "overwrite", "print_config", "quiet", "report", "resume", "track"}
+"""Settings that do not affect training."""
 
 
 def write_report(
@@ -48,3 +49,8 @@ def write_report(
     path = folder / REPORT_FILE if out is None else out
     save(path, render_page(folder, data, sha256))
     return path
+
+
+def format_command_line(words: list[str]) -> str:
+    """Join the words of a command, quoted for a shell; the first word is the program with its arguments."""
+    return " ".join([*words[:1], shlex.join(words[1:])])

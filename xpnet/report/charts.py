@@ -13,8 +13,6 @@ LEFT, RIGHT, TOP, BOTTOM = 52, WIDTH - 12, 12, HEIGHT - 34
 """The edges of the plotting area of a line chart."""
 MOST_POINTS = 400
 """The largest number of points of a line; of more, evenly spaced ones are selected."""
-MOST_DOTS = 30
-"""The largest number of points of a line that are marked with dots."""
 
 
 def build_learning_curves(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, object]]:
@@ -48,23 +46,14 @@ def build_line_chart(lines: Mapping[str, Points], format_value: Callable[[float]
     xs, ys = zip(*chain.from_iterable(trained.values()), strict=True)
     across, up = _make_axis(xs, LEFT, RIGHT), _make_axis(ys, BOTTOM, TOP)
     return {
-        "width": WIDTH,
-        "height": HEIGHT,
-        "left": LEFT,
-        "right": RIGHT,
+        "area": (WIDTH, HEIGHT, LEFT, RIGHT),
         "grid": [(up(y), format_value(y)) for y in choose_ticks(min(ys), max(ys))],
         "epochs": [(across(x), f"{x:,.0f}") for x in choose_ticks(min(xs), max(xs), whole=True)],
         "before": [(name, format_value(y)) for name, (points, _) in parts.items() for _, y in points],
         "last": [(name, format_value(points[-1][1])) for name, points in trained.items()],
-        "paths": [
-            (name, "M" + "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in points))
+        "lines": [
+            (name, [(across(x), up(y), x, format_value(y)) for x, y in points])
             for name, points in trained.items()
-        ],
-        "dots": [
-            (name, across(x), up(y), f"epoch {x:g}, {name} {format_value(y)}")
-            for name, points in trained.items()
-            if len(points) <= MOST_DOTS
-            for x, y in points
         ],
     }
 
@@ -96,27 +85,6 @@ def choose_ticks(low: float, high: float, *, whole: bool = False) -> list[float]
         step = max(1.0, float(round(step)))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [index * step for index in range(first, last + 1)] or [low]
-
-
-def build_confusion_cells(counts: Sequence[Sequence[int]]) -> list[dict[str, object]]:
-    """Return the nonzero cells of a confusion matrix, row by row.
-
-    The opacity grows with the cell's share of its row, relative to 1 on the diagonal and to the largest share
-    off the diagonal elsewhere, so that the mistakes stand out.
-    """
-    totals = [sum(row) for row in counts]
-    shares = {(i, j): n / totals[i] for i, row in enumerate(counts) for j, n in enumerate(row) if n}
-    worst = max((share for (i, j), share in shares.items() if i != j), default=1.0)
-    return [
-        {
-            "label": i,
-            "predicted": j,
-            "count": counts[i][j],
-            "total": totals[i],
-            "opacity": 0.06 + 0.5 * (share if i == j else share / worst),
-        }
-        for (i, j), share in shares.items()
-    ]
 
 
 def _format_accuracy(share: float) -> str:

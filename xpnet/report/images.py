@@ -34,16 +34,10 @@ def image_side(features: int) -> int | None:
     return side if side >= SMALLEST_SIDE and side * side == features else None
 
 
-def explain_no_image(features: int) -> str:
-    """Return the reason why `features` are not treated as an image."""
-    size = f"{SMALLEST_SIDE} × {SMALLEST_SIDE}"
-    return f"{features} feature{'s' * (features != 1)} are no square image of at least {size} pixels"
-
-
 def draw_ink_image(pixels: NDArray[np.generic], full: float) -> str:
     """Return (features,) pixels as a data URL, white on black: `full` is white, 0 or less is black."""
     levels = np.clip(pixels.astype(np.float64) * (255.0 / full), 0.0, 255.0)
-    return _encode_data_url(_make_grey_image(levels), {})
+    return _encode_data_url(_make_grey_image(levels))
 
 
 def draw_weight_image(weights: NDArray[np.floating]) -> str:
@@ -52,29 +46,26 @@ def draw_weight_image(weights: NDArray[np.floating]) -> str:
     image = _make_grey_image(128.0 + weights.astype(np.float64) / largest * 127.0)
     image.putpalette([part for value in range(256) for part in (POSITIVE if value >= 128 else NEGATIVE)])
     opacities = bytes(min(255, abs(value - 128) * 2) for value in range(256))
-    return _encode_data_url(image, {"transparency": opacities})
+    return _encode_data_url(image, transparency=opacities)
 
 
 def _make_grey_image(levels: NDArray[np.float64]) -> Image.Image:
     """Return (side²,) grey levels from 0 to 255 as a square image, reduced to LARGEST_SIDE if larger."""
     side = math.isqrt(levels.size)
     image = Image.fromarray(np.rint(levels).astype(np.uint8).reshape(side, side))
-    if side > LARGEST_SIDE:
-        return image.resize((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX)
+    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX, reducing_gap=None)
     return image
 
 
-def _encode_data_url(image: Image.Image, options: dict[str, bytes]) -> str:
+def _encode_data_url(image: Image.Image, **options: bytes) -> str:
     png = io.BytesIO()
     image.save(png, "PNG", optimize=True, **options)
     return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
 
 
 def explain_no_drawing(model: SavedModel, data: Dataset) -> str | None:
-    """Return the reason why a page has no field to draw in; None if it has one."""
+    """Return the reason why a page of images has no field to draw in; None if it has one."""
     size = sum(4 * layer["weight"].size for layer in model.layers)
-    if image_side(data.features) is None:
-        return explain_no_image(data.features)
     if data.x_test.dtype != np.uint8 and float(data.x_test.min()) < 0:
         return "the features are not ink on an empty field, for some are below 0"
     if model.classes > MOST_BARS:

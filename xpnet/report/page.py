@@ -2,19 +2,24 @@
 
 import base64
 import hashlib
+import math
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
 
+from xpnet._lib.tree import leaves
+from xpnet.backends.resolve import make
+from xpnet.config import TrainConfig, to_json
 from xpnet.config.training import read_table_options
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
-from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
-from xpnet.report import images
-from xpnet.report.charts import build_confusion_cells, build_learning_curves
-from xpnet.report.settings import format_command_line, format_value, list_training_settings
+from xpnet.inference.predictor import Evaluation, Predictor, evaluate, load_run_model
+from xpnet.report import BOOKKEEPING, format_command_line, images
+from xpnet.report.charts import build_learning_curves
 from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import METRICS_FILE, Record, read_metrics, read_run
 
@@ -23,6 +28,8 @@ MOST_CELLS = 64
 MOST_ROWS = 100
 """The largest number of classes in the table; of more, it shows those with the lowest F1."""
 MOST_MISTAKES = 20
+LONGEST = 300
+"""The largest number of characters of a value."""
 MOST_UNITS = 40
 """The largest number of units of the first layer whose weights are shown."""
 
@@ -30,36 +37,36 @@ MOST_UNITS = 40
 def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None) -> bytes:
     """Return the HTML page of a run as UTF-8; parameters and errors as in ``xpnet.report.write_report``."""
     record = read_run(folder)
-    predictor, digest = _load_predictor(folder, record)
+    model = load_run_model(folder, record)
     data = _read_data(folder, record) if data is None else data
     _check_data(folder, record, data, sha256 or datasets.digest(data))
+    is_native = record["config"].get("arithmetic") == "native"  # else that of the parameters' dtype
+    predictor = Predictor(model, make("numpy", "cpu"), "native" if is_native else None)
     evaluation = evaluate(predictor, data.x_test, data.y_test, name=data.name)
-    model, side = predictor.model, images.image_side(data.features)
+    side = images.image_side(data.features)
     reason = images.explain_no_drawing(model, data)
     names = [str(name) for name in model.columns.classes or range(model.classes)]
     shown = model.layers[0]["weight"][:MOST_UNITS]
-    arrays = [part[name] for part in (*model.layers, *model.norms) for name in ("weight", "bias")]
     text = make_environment().get_template("page.html").render(
         name=folder.resolve().name,
         record=record,
         model=model,
         data=data,
         evaluation=evaluation,
-        fingerprint=digest,
+        fingerprint=fingerprint(model.layers, model.norms),
         style=_read_source("style.css"),
         script=_read_source("page.js"),
-        parameters=sum(array.size for array in arrays),
+        parameters=sum(math.prod(array.shape) for array in leaves(model.parameters)),
         names=names,
         side=side,
-        no_image=images.explain_no_image(data.features),
         no_drawing=reason,
-        network=None if reason else images.encode_network(model, data) | {"names": names},
+        network=None if side is None or reason else images.encode_network(model, data) | {"names": names},
         charts=build_learning_curves(read_metrics(folder / METRICS_FILE)),
         classes=_summarize_classes(evaluation),
-        mistakes=_select_mistakes(data, evaluation),
+        mistakes=list(_select_mistakes(data, evaluation)),
         weights=[] if side is None else list(map(images.draw_weight_image, shown)),
         command=format_command_line(record["command"]),
-        settings=list_training_settings(record["config"]),
+        settings=_list_settings(record["config"]),
     )  # fmt: skip
     # Names of folders may contain lone surrogates, which UTF-8 cannot encode.
     return text.encode("utf-8", "replace")
@@ -85,6 +92,16 @@ def make_environment() -> Environment:
     return templates
 
 
+def format_value(value: object) -> str:
+    """Format a value of a record."""
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
 def format_percent(share: float | None, digits: int = 2) -> str:
     """Format a share: 0.9385 as 93.85 %, None as a dash."""
     return "\u2013" if share is None else f"{100.0 * share:.{digits}f}\u00a0%"
@@ -95,22 +112,6 @@ def format_duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.3g}\u00a0s"
     return f"{seconds / 60:.0f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h"
-
-
-def _load_predictor(folder: Path, record: Record) -> tuple[Predictor, str]:
-    """Return the trained network and its fingerprint; raise DataError if it is not that of the record."""
-    arithmetic = record["config"].get("arithmetic")
-    predictor = Predictor.load(
-        folder,
-        device="cpu",
-        backend="numpy",
-        arithmetic=arithmetic if arithmetic in ("native", "reproducible") else None,
-    )
-    digest = fingerprint(predictor.model.layers, predictor.model.norms)
-    if record["fingerprint"] not in (None, digest):
-        problem = f"is not the model of which run.json tells: its fingerprint is {digest[:16]}…"
-        raise DataError.at(model_path(folder), problem)
-    return predictor, digest
 
 
 def _read_data(folder: Path, record: Record) -> datasets.Dataset:
@@ -139,6 +140,13 @@ def _read_source(name: str) -> dict[str, str]:
     return {"text": text, "hash": f"sha256-{digest}"}
 
 
+def _list_settings(config: Mapping[str, object]) -> list[tuple[str, object, bool]]:
+    """Return name and value of each setting of the training, and True if it differs from the default."""
+    defaults = to_json(TrainConfig())
+    settings = ((name, value) for name, value in config.items() if name not in BOOKKEEPING)
+    return [(name, value, value != defaults.get(name, value)) for name, value in settings]
+
+
 def _summarize_classes(evaluation: Evaluation) -> dict[str, object] | None:
     """Return the metrics of each class, the most frequent mistakes, and the cells of the confusion matrix.
 
@@ -157,23 +165,30 @@ def _summarize_classes(evaluation: Evaluation) -> dict[str, object] | None:
     return {
         "rows": [(index, metrics[index], mistakes[index].argmax(), mistakes[index].max()) for index in order],
         "frequent": [(*index, mistakes[index]) for index in indices if mistakes[index]],
-        "cells": build_confusion_cells(confusion.tolist()) if len(metrics) <= MOST_CELLS else None,
+        "cells": _make_cells(confusion) if len(metrics) <= MOST_CELLS else None,
     }
 
 
-def _select_mistakes(data: datasets.Dataset, evaluation: Evaluation) -> list[dict[str, object]]:
-    """Return the misclassified test samples with the highest probabilities, in descending order."""
+def _make_cells(confusion: NDArray[np.int64]) -> Iterator[tuple[object, ...]]:
+    """Yield label, prediction, count, total and opacity of each nonzero cell of a confusion matrix.
+
+    The opacity grows with the cell's share of its row, relative to 1 on the diagonal and to the largest share
+    off the diagonal elsewhere, so that the mistakes stand out.
+    """
+    totals = confusion.sum(axis=1)
+    shares = confusion / np.maximum(totals, 1)[:, None]
+    worst = np.max(shares, where=~np.eye(len(totals), dtype=bool), initial=0.0)
+    for i, j in np.argwhere(confusion):
+        relative = shares[i, j] / (1.0 if i == j else worst)
+        yield i, j, confusion[i, j], totals[i], 0.06 + 0.5 * relative
+
+
+def _select_mistakes(data: datasets.Dataset, evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
+    """Yield row, label, prediction, probabilities and image of the most confident mistakes."""
     predicted, probabilities = evaluation.predicted, evaluation.probabilities
     wrong = np.flatnonzero(predicted != data.y_test)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[:MOST_MISTAKES]
     has_image = images.image_side(data.features) is not None
-    return [
-        {
-            "row": row,
-            "label": data.y_test[row],
-            "predicted": predicted[row],
-            "probabilities": probabilities[row],
-            "image": images.draw_ink_image(data.x_test[row], images.full_ink(data)) if has_image else None,
-        }
-        for row in wrong[order].tolist()
-    ]
+    for row in wrong[order].tolist():
+        image = images.draw_ink_image(data.x_test[row], images.full_ink(data)) if has_image else None
+        yield row, data.y_test[row], predicted[row], probabilities[row], image

@@ -5,8 +5,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from xpnet._lib.files import make_read_error
 from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, plain
 from xpnet.errors import DataError
@@ -52,36 +55,32 @@ class FoundRun:
         """True if the metrics are the final ones, those of the saved model."""
         return self.record["metrics"] is not None
 
-    @property
-    def started(self) -> str:
-        """The start time, ISO 8601 in UTC."""
-        return self.record["started"]
+    @cached_property
+    def fields(self) -> dict[str, str | None]:
+        """The values of the run in a list besides its metrics; those that the record lacks are None.
 
-    @property
-    def network(self) -> str | None:
-        """Sizes of the layers, such as 784-10-10; None if the record lacks them."""
-        data, hidden = self.record["data"], self.record["config"].get("hidden")
+        They are id, status, started (ISO 8601, UTC), network (the sizes of the layers, such as 784-10-10),
+        arithmetic (with the dtype if native), and backend (with the device if that is not the CPU).
+        """
+        record, data = self.record, self.record["data"]
+        hidden, arithmetic, dtype = (record["config"].get(name) for name in ("hidden", "arithmetic", "dtype"))
         sizes = [data.get("features"), *(hidden if isinstance(hidden, list) else [None]), data.get("classes")]
-        return None if None in sizes else "-".join(map(str, sizes))
+        if arithmetic == "native":
+            arithmetic = "native float32" if dtype == "auto" else f"native {dtype}"
+        device = "" if record["device_used"] == "cpu" else f" {record['device_used']}"
+        return {
+            "id": self.id,
+            "status": self.status,
+            "started": record["started"],
+            "network": None if None in sizes else "-".join(map(str, sizes)),
+            "arithmetic": None if arithmetic is None else str(arithmetic),
+            "backend": record["backend"] + device,
+        }
 
-    @property
-    def arithmetic(self) -> str | None:
-        """The arithmetic, with the dtype if it is native; None if the record lacks it."""
-        arithmetic, dtype = (self.record["config"].get(name) for name in ("arithmetic", "dtype"))
-        if arithmetic != "native":
-            return None if arithmetic is None else str(arithmetic)
-        return "native float32" if dtype == "auto" else f"native {dtype}"
-
-    @property
-    def backend(self) -> str:
-        """The array library, with the device if that is not the CPU."""
-        backend, device = self.record["backend"], self.record["device_used"]
-        return backend if device == "cpu" else f"{backend} {device}"
-
-    @property
-    def fingerprint(self) -> str | None:
-        """SHA-256 of the parameters, if the run has ended."""
-        return self.record["fingerprint"]
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The fields, the metrics and the fingerprint, by name."""
+        return {**self.metrics, **self.fields, "fingerprint": self.record["fingerprint"]}
 
 
 @dataclass(frozen=True)
@@ -103,18 +102,16 @@ def survey(root: Path) -> Survey:
         The folder is missing or cannot be read.
     """
     try:
-        os.scandir(root).close()
+        folders = list(_find_candidates(root, MAX_DEPTH, set()))
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        hint = "expected a folder with runs, as --out of training"
-        raise DataError.at(root, f"cannot be read ({reason}): {hint}") from error
+        raise make_read_error(root, error, "expected a folder with runs, as --out of training") from error
     runs, damaged = [], []
-    for folder in _find_candidates(root, MAX_DEPTH, set()):
+    for folder in folders:
         try:
             runs.append(read_found_run(folder, root))
         except DataError as error:
             damaged.append(str(error))
-    return Survey(tuple(sorted(runs, key=lambda run: (run.started, run.id))), tuple(damaged))
+    return Survey(tuple(sorted(runs, key=lambda run: (run.record["started"], run.id))), tuple(damaged))
 
 
 def find_runs(folder: Path) -> list[FoundRun]:
@@ -181,11 +178,14 @@ def name_relative_to(folder: Path, root: Path) -> str:
 
 
 def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Yield the folders that hold a record, or other files of a run whose record is missing."""
-    try:
-        status, names = folder.stat(), sorted(path.name for path in folder.iterdir())
-    except OSError:  # a file, a folder removed meanwhile, or one without permission to read
-        return
+    """Yield the folders that hold a record, or other files of a run whose record is missing.
+
+    Raises
+    ------
+    OSError, ValueError
+        `folder` cannot be read; folders in it that cannot are skipped.
+    """
+    status, names = folder.stat(), sorted(path.name for path in folder.iterdir())
     if (status.st_dev, status.st_ino) in seen:  # a symbolic link to a folder above
         return
     seen.add((status.st_dev, status.st_ino))
@@ -196,7 +196,8 @@ def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> It
     elif depth > 0:
         for name in names:
             if not name.startswith("."):
-                yield from _find_candidates(folder / name, depth - 1, seen)
+                with suppress(OSError):  # a file, a folder removed meanwhile, or one without permission
+                    yield from _find_candidates(folder / name, depth - 1, seen)
 
 
 def _is_in_use(folder: Path) -> bool:

@@ -18,9 +18,9 @@ a JSON object, if the features or classes of the training have names.
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import count, pairwise, takewhile, zip_longest
 from pathlib import Path
 from typing import cast
 
@@ -41,19 +41,18 @@ TENSORS = {"layers": ("weight", "bias"), "norms": ("weight", "bias", "running_me
 """Tensors of a layer, and of the batch normalisation that follows it, in the order of `fingerprint`."""
 STATISTICS = ("normalization.shift", "normalization.scale")
 NORMALIZATIONS = ("scale", "standardize", "none")
-PIXEL_SCALE = 1.0 / 255.0
-"""Factor of the inputs in files with the normalization "scale" that do not hold it."""
 
-_KEY = re.compile(r"(layers|norms)\.(0|[1-9][0-9]{0,5})\.\w+")
 _UNUSED = re.compile(r"norms\.[0-9]+\.num_batches_tracked")
 """The batch counter of PyTorch's batch normalisation, which inference does not use."""
-_EXPECTED = (
-    "expected layers.0.weight (outputs, inputs), layers.0.bias (outputs), layers.1.weight ..., and with "
+_LAYOUT = (
+    "a model file has layers.0.weight (outputs, inputs), layers.0.bias (outputs), layers.1.weight ..., with "
     "batch normalisation of hidden layers norms.0.weight, .bias, .running_mean, .running_var (outputs) ..."
 )
 
 Tensors = Mapping[str, np.ndarray]
 """Tensors by name: of a layer, of a batch normalisation, or of a file."""
+Entry = tuple[str, tuple[int, ...]]
+"""The dtype of a tensor, F32 or F64, and its shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +137,8 @@ def encode_model(model: SavedModel) -> bytes:
     }
     if (columns := model.columns.to_json()) is not None:
         metadata["columns"] = columns
-    statistics = np.asarray(model.normalization.shift), np.asarray(model.normalization.scale)
-    tensors = dict(zip(STATISTICS, statistics, strict=True))
+    statistics = model.normalization.shift, model.normalization.scale
+    tensors = dict(zip(STATISTICS, map(np.asarray, statistics), strict=True))
     for kind, parts in ("layers", model.layers), ("norms", model.norms):
         for index, part in enumerate(parts):
             tensors |= {f"{kind}.{index}.{name}": array for name, array in part.items()}
@@ -161,11 +160,16 @@ def load_model(path: Path) -> SavedModel:
     with open_tensors(path) as file:
         names = [name for name in file.keys() if not _UNUSED.fullmatch(name)]  # noqa: SIM118 - not a mapping
         metadata = {"activation": "relu", "normalize": "scale"} | (file.metadata() or {})
-        for problem in _find_name_problems(names):  # before any number is read
+        slices = {name: file.get_slice(name) for name in names}
+        entries = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+        for problem in _find_layout_problems(entries, metadata):  # before any number is read
             raise DataError.at(path, problem)
         tensors = read_arrays(path, file, names)
-    for problem in _find_problems(tensors, metadata):
-        raise DataError.at(path, problem)
+    for name, array in tensors.items():
+        allowed = np.where(array < 0, np.nan, array) if name.endswith(".running_var") else array
+        if bad := array.size - np.count_nonzero(np.isfinite(allowed)):
+            problem = f"{name}: {bad} of its {array.size} numbers are NaN, infinite or negative variances"
+            raise DataError.at(path, problem)
     try:
         return _build_model(tensors, metadata)
     except ValueError as error:  # of the columns
@@ -189,29 +193,26 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
 
 def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
     """Build the model in a file; raise ValueError if its columns do not fit."""
+
+    def take(kind: str, index: int) -> list[Array]:
+        arrays = (tensors[f"{kind}.{index}.{name}"] for name in TENSORS[kind])
+        return [as_array(array.reshape(len(array), -1)) for array in arrays]
+
     parameters: Parameters = []
     statistics = []
-    for index in range(_count_parts(tensors, "layers")):
-        weight, bias = (tensors[f"layers.{index}.{name}"] for name in TENSORS["layers"])
-        parameters.append(Linear(as_array(weight), _as_column(bias)))
+    for index in range(len(_weight_names(tensors))):
+        parameters.append(Linear(*take("layers", index)))
         if f"norms.{index}.weight" in tensors:
-            columns = (_as_column(tensors[f"norms.{index}.{name}"]) for name in TENSORS["norms"])
-            gamma, beta, mean, variance = columns
+            gamma, beta, *running = take("norms", index)
             parameters.append(BatchNorm(gamma, beta))
-            statistics.append(RunningStatistics(mean, variance))
+            statistics.append(RunningStatistics(*running))
     normalize = metadata["normalize"]
-    defaults = 0.0, PIXEL_SCALE if normalize == "scale" else 1.0
-    pairs = zip(STATISTICS, defaults, strict=True)
-    shift, scale = (tensors.get(name, np.asarray(default)) for name, default in pairs)
+    factor = 1.0 / 255.0 if normalize == "scale" else 1.0
+    shift, scale = tensors.get(STATISTICS[0], np.zeros(())), tensors.get(STATISTICS[1], np.asarray(factor))
     normalization = Normalization(cast("Kind", normalize), shift, scale)
     model = SavedModel(parameters, statistics, normalization, metadata["activation"])
     features, *_, classes = model.sizes
     return replace(model, columns=Columns.from_json(metadata.get("columns"), features, classes))
-
-
-def _as_column(values: np.ndarray) -> Array:
-    """Return (n,) values in shape (n, 1)."""
-    return as_array(values.reshape(-1, 1))
 
 
 def _as_row(values: Array) -> np.ndarray:
@@ -219,56 +220,46 @@ def _as_row(values: Array) -> np.ndarray:
     return np.asarray(values).reshape(-1)
 
 
-# Checks of names, shapes, dtypes, numbers and metadata
+# Checks of names, shapes, dtypes and metadata
 
 
-def _count_parts(keys: Iterable[str], kind: str) -> int:
-    """Return the number of layers or norms: the highest index plus one."""
-    matches = filter(None, map(_KEY.fullmatch, keys))
-    return max((int(match[2]) + 1 for match in matches if match[1] == kind), default=0)
+def _weight_names(names: Container[str]) -> list[str]:
+    """Return those of `names` that are weights of the layers 0, 1 and so on, without a gap."""
+    return list(takewhile(names.__contains__, map("layers.{}.weight".format, count())))
 
 
-def _parameter_names(keys: Collection[str]) -> Iterator[str]:
-    """Yield the parameter names of the network that `keys` belong to, in the order of `fingerprint`.
-
-    Batch normalisation follows every hidden layer, or none.
-    """
-    layers, norms = _count_parts(keys, "layers") or 1, _count_parts(keys, "norms")
-    for index in range(layers):
-        for kind in ("layers", "norms") if norms and index < layers - 1 else ("layers",):
-            yield from (f"{kind}.{index}.{name}" for name in TENSORS[kind])
-
-
-# Each generator yields problems and is not resumed after the first: later checks rely on earlier ones.
-
-
-def _find_name_problems(names: Collection[str]) -> Iterator[str]:
-    for key in _parameter_names(names):
-        if key not in names:
-            yield f"{key}: missing: {_EXPECTED}"
-    known = {*_parameter_names(names), *STATISTICS}
-    for key in names:
-        if key not in known:
-            yield f"unknown tensor {json.dumps(key)}: {_EXPECTED}"
+def _make_layout(dtype: str, sizes: Sequence[int], *, norms: bool) -> dict[str, Entry]:
+    """Return the entry of each parameter; a batch normalisation follows every hidden layer, or none."""
+    layout: dict[str, Entry] = {}
+    for index, (inputs, units) in enumerate(pairwise(sizes)):
+        layout |= {
+            f"layers.{index}.weight": (dtype, (units, inputs)),
+            f"layers.{index}.bias": (dtype, (units,)),
+        }
+        if norms and index < len(sizes) - 2:
+            layout |= {f"norms.{index}.{name}": (dtype, (units,)) for name in TENSORS["norms"]}
+    return layout
 
 
-def _find_problems(tensors: Tensors, metadata: Mapping[str, str]) -> Iterator[str]:
-    weights = [tensors[f"layers.{index}.weight"] for index in range(_count_parts(tensors, "layers"))]
-    for index, weight in enumerate(weights):
-        if weight.ndim != 2 or weight.size == 0:
-            yield f"layers.{index}.weight: expected shape (outputs, inputs), got {weight.shape}"
-    sizes = [weights[0].shape[1], *map(len, weights)]
+def _find_layout_problems(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> Iterator[str]:
+    """Yield problems; the caller does not resume after the first, on whose absence later checks rely."""
+    names = ["layers.0.weight", *_weight_names(entries)[1:]]
+    weights = {name: entries.get(name, ("", ())) for name in names}
+    for name, (dtype, shape) in weights.items():
+        if dtype not in ("F32", "F64") or len(shape) != 2 or 0 in shape:
+            actual = _describe(entries.get(name))
+            yield f"{name}: expected F32 or F64 of shape (outputs, inputs), got {actual}: {_LAYOUT}"
+    dtype, (_, features) = weights["layers.0.weight"]
+    sizes = [features, *(shape[0] for _, shape in weights.values())]
+    layout = _make_layout(dtype, sizes, norms=any(name.startswith("norms.") for name in entries))
+    if metadata["normalize"] == "standardize" or not entries.keys().isdisjoint(STATISTICS):
+        scalar, vector = ("F64", ()), ("F64", (features,))
+        layout |= {name: scalar if entries.get(name) == scalar else vector for name in STATISTICS}
+    for name in (*layout, *entries):
+        expected, actual = (_describe(tensors.get(name)) for tensors in (layout, entries))
+        if expected != actual:
+            yield f"{json.dumps(name)[:60]}: expected {expected}, got {actual}: {_LAYOUT}"
     yield from _find_metadata_problems(metadata, sizes)
-    if metadata["normalize"] == "standardize" or not tensors.keys().isdisjoint(STATISTICS):
-        for key in STATISTICS:
-            if key not in tensors:
-                yield f"{key}: missing, though needed to normalize inputs ({metadata['normalize']})"
-    yield from _find_shape_problems(tensors, sizes)
-    for key, array in tensors.items():
-        if bad := array.size - np.count_nonzero(np.isfinite(array)):
-            yield f"{key}: {bad} of its {array.size} numbers are NaN or infinite"
-        if key.endswith(".running_var") and (bad := np.count_nonzero(array < 0)):
-            yield f"{key}: {bad} of its {array.size} variances are negative"
 
 
 def _find_metadata_problems(metadata: Mapping[str, str], sizes: Sequence[int]) -> Iterator[str]:
@@ -281,17 +272,5 @@ def _find_metadata_problems(metadata: Mapping[str, str], sizes: Sequence[int]) -
             yield f"{name} in the metadata: expected {expected}, got {json.dumps(text)[:60]}"
 
 
-def _find_shape_problems(tensors: Tensors, sizes: Sequence[int]) -> Iterator[str]:
-    """Yield the problems of shapes and dtypes: one dtype for all parameters, float64 for the statistics."""
-    dtype = tensors["layers.0.weight"].dtype
-    if dtype not in (np.float32, np.float64):
-        yield f"layers.0.weight: expected float32 or float64, got {dtype}"
-    for key, array in tensors.items():
-        expected, shapes = np.dtype(np.float64), [(), (sizes[0],)]
-        if match := _KEY.fullmatch(key):
-            layer, expected = int(match[2]), dtype
-            is_weight = key == f"layers.{layer}.weight"
-            shapes = [(sizes[layer + 1], sizes[layer]) if is_weight else (sizes[layer + 1],)]
-        if array.dtype != expected or array.shape not in shapes:
-            choices = " or ".join(map(str, shapes))
-            yield f"{key}: expected {expected} of shape {choices}, got {array.dtype} of shape {array.shape}"
+def _describe(entry: Entry | None) -> str:
+    return "no such tensor" if entry is None else f"{entry[0]} of shape {entry[1]}"

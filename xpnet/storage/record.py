@@ -1,18 +1,17 @@
-"""Reading and checking of a run's record: run.json and metrics.jsonl."""
+"""The record of a run, run.json and metrics.jsonl: reading, checking, and the environment in it."""
 
 import json
 import os
+import platform
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from inspect import formatannotation
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict, TypeGuard, cast
+from typing import Any, Literal, Required, TypedDict, TypeGuard, cast, get_args, get_origin, get_type_hints
 
 from xpnet._lib.files import read_regular_file
 from xpnet.errors import DataError
-from xpnet.storage.provenance import Environment
-
-SCHEMA_VERSION = 1
-STATUSES = ("running", "completed", "interrupted", "failed")
 
 RECORD_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
@@ -24,11 +23,16 @@ SUMMARY_FILE = "summary.json"
 
 RECORD_LIMIT, METRICS_LIMIT = 8 * 2**20, 256 * 2**20
 """Maximum sizes of run.json and metrics.jsonl, in bytes."""
-NESTING = 20
-"""Maximum nesting depth of objects and lists in a file."""
 
 CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
 """The metrics of an epoch."""
+
+GIT_TIMEOUT = 2.0
+"""Seconds to wait for git; after that the record lacks the commit."""
+
+ARRAY_LIBRARIES = ("numpy", "cupy", "jax", "jaxlib", "torch")
+LIBRARIES = ("xpnet", *ARRAY_LIBRARIES, "pandas", "array_api_compat", "array_api_strict", "safetensors")
+"""Modules whose versions a record names if they are loaded."""
 
 
 class DataInfo(TypedDict, total=False):
@@ -69,6 +73,27 @@ class RunInfo(TypedDict):
     data: DataInfo
 
 
+class Environment(TypedDict):
+    """The environment of a run.
+
+    Attributes
+    ----------
+    python
+        Implementation and version.
+    platform
+        Operating system, its version and the processor.
+    versions
+        Versions of the loaded libraries, by module name.
+    git
+        commit (hexadecimal) and dirty (True if tracked files were changed); None outside a checkout.
+    """
+
+    python: str
+    platform: str
+    versions: dict[str, str]
+    git: dict[str, str | bool] | None
+
+
 class Outcome(TypedDict):
     """The part of a run's record that is set when the run ends."""
 
@@ -97,15 +122,16 @@ class Record(RunInfo, Environment, Outcome):
         The times at which the run was resumed.
     """
 
-    schema_version: int
+    schema_version: Literal[1]
     id: str
     status: Literal["running", "completed", "interrupted", "failed"]
     started: str
     resumed: list[str]
 
 
-Rule = tuple[Callable[[object], bool], str]
-"""A predicate of values, and its description for messages."""
+_KINDS = get_type_hints(Record) | {"data": dict[str, object], "id": object, "seed": object}
+"""The types of the values in run.json."""
+_ROW_KINDS: Mapping[str, object] = dict.fromkeys(("epoch", "seconds", *CURVES), float | None)
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -113,43 +139,36 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_scalar_or_list(value: object) -> bool:
-    """Return True if a JSON value is a scalar or a list of scalars."""
-    items = value if isinstance(value, list) else [value]
-    return not any(isinstance(item, list | dict) for item in items)
+def collect_environment() -> Environment:
+    """Return Python, platform, the versions of the loaded libraries and the git commit.
+
+    Loads no library and never raises.
+    """
+    versions = {name: getattr(sys.modules.get(name), "__version__", None) for name in LIBRARIES}
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "platform": platform.platform(),
+        "versions": {name: str(version) for name, version in versions.items() if version},
+        "git": _describe_commit(Path(__file__).resolve().parents[2]),
+    }
 
 
-def _list_of(rule: Rule, expected: str) -> Rule:
-    return lambda value: isinstance(value, list) and all(map(rule[0], value)), expected
-
-
-def _or_null(rule: Rule) -> Rule:
-    return lambda value: value is None or rule[0](value), f"{rule[1]} or null"
-
-
-_TEXT: Rule = (lambda value: isinstance(value, str), "a string")
-_TEXTS, _TEXT_OR_NULL = _list_of(_TEXT, "a list of strings"), _or_null(_TEXT)
-_NUMBER_OR_NULL = _or_null((is_number, "a number"))
-_NUMBERS = _list_of(_NUMBER_OR_NULL, "a list of numbers")
-_OBJECT: Rule = (
-    lambda value: isinstance(value, dict) and all(map(_is_scalar_or_list, value.values())),
-    "an object of plain values",
-)
-_METRIC = _or_null((lambda value: is_number(value) or _NUMBERS[0](value), "a number, a list of numbers"))
-
-_RULES: Mapping[str, Rule] = {
-    "schema_version": (lambda value: value == SCHEMA_VERSION, str(SCHEMA_VERSION)),
-    "status": (lambda value: value in STATUSES, f"one of {', '.join(STATUSES)}"),
-    **dict.fromkeys(("started", "device_requested", "device_used", "backend", "python", "platform"), _TEXT),
-    **dict.fromkeys(("ended", "device_reason", "fingerprint", "error"), _TEXT_OR_NULL),
-    **dict.fromkeys(("command", "resumed"), _TEXTS),
-    **dict.fromkeys(("config", "data", "versions"), _OBJECT),
-    "git": _or_null(_OBJECT),
-    "metrics": _or_null((lambda value: isinstance(value, dict), "an object")),
-}
-_CONFIG_RULES = {"hidden": _or_null(_NUMBERS), "arithmetic": _TEXT_OR_NULL, "dtype": _TEXT_OR_NULL}
-_DATA_RULES = {"name": _TEXT, "sha256": _TEXT, "features": _NUMBER_OR_NULL, "classes": _NUMBER_OR_NULL}
-_ROW_RULES = dict.fromkeys(("epoch", "seconds", *CURVES), _NUMBER_OR_NULL)
+def _describe_commit(root: Path) -> dict[str, str | bool] | None:
+    """Return commit and dirty flag of the git checkout `root`, None if it is none."""
+    if not (root / ".git").exists():
+        return None
+    # GIT_DIR of a hook would select another repository; --no-optional-locks and fsmonitor=false keep git
+    # from taking locks and starting daemons.
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    words = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root), "describe", "--always")
+    command = ["git", *words, "--dirty", "--abbrev=64", "--exclude=*"]
+    null = subprocess.DEVNULL
+    try:
+        answer = subprocess.check_output(command, env=variables, stdin=null, stderr=null, timeout=GIT_TIMEOUT)  # noqa: S603 - a constant command
+    except (OSError, subprocess.SubprocessError):  # no git, or a repository without commits
+        return None
+    commit, _, dirty = answer.decode(errors="replace").strip().partition("-")
+    return {"commit": commit, "dirty": bool(dirty)}
 
 
 def read_run(folder: Path) -> Record:
@@ -167,16 +186,13 @@ def read_run(folder: Path) -> Record:
     path = folder / RECORD_FILE
     values = read_json(path, "not a run record", "expected a folder of a run")
     values.setdefault("resumed", [])
-    for name in _RULES:
+    for name in _KINDS:
         values.setdefault(name, None)
-    _check_values(path, "", values, _RULES)
+    _check_values(path, "", values, _KINDS)
     record = cast("Record", values)
+    _check_values(path, "data.", record["data"], {"name": str, "sha256": str})
     if str(record["config"].get("data")).lower().endswith((".csv", ".csv.gz")):
         record["config"].setdefault("columns", "0.1.0")
-    _check_values(path, "config.", record["config"], _CONFIG_RULES)
-    _check_values(path, "data.", record["data"], _DATA_RULES)
-    metrics = record["metrics"] or {}
-    _check_values(path, "metrics.", metrics, dict.fromkeys(metrics, _METRIC))
     return record
 
 
@@ -216,29 +232,18 @@ def read_metrics(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
         if row is None:
             quoted = json.dumps(text[:60].decode(errors="replace"))
             raise DataError.at(path, f"line {number}: expected a JSON object, got {quoted}")
-        _check_values(path, f"line {number}: ", row, _ROW_RULES)
+        _check_values(path, f"line {number}: ", row, _ROW_KINDS)
         rows.append(row)
     return rows
 
 
-def replace_nonfinite(value: object, levels: int = NESTING) -> object:
-    """Return a JSON value with None for numbers that are not finite or too large for a float.
-
-    Raises
-    ------
-    ValueError
-        Objects and lists are nested more than `levels` deep.
-    """
+def replace_nonfinite(value: object) -> object:
+    """Return a JSON value with None for numbers that are not finite or too large for a float."""
     if isinstance(value, int | float):
         return value if abs(value) <= sys.float_info.max else None
-    if not isinstance(value, Mapping | list | tuple):
-        return value
-    if levels == 0:
-        msg = f"more than {NESTING} objects inside each other"
-        raise ValueError(msg)
     if isinstance(value, Mapping):
-        return {key: replace_nonfinite(item, levels - 1) for key, item in value.items()}
-    return [replace_nonfinite(item, levels - 1) for item in value]
+        return {key: replace_nonfinite(item) for key, item in value.items()}
+    return [replace_nonfinite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _parse_object(text: bytes) -> dict[str, object] | None:
@@ -250,9 +255,23 @@ def _parse_object(text: bytes) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def _check_values(path: Path, where: str, values: Mapping[str, object], rules: Mapping[str, Rule]) -> None:
-    """Raise DataError for the first value that breaks its rule; `where` stands before its name."""
-    for name, (holds, expected) in rules.items():
-        if not holds(value := values.get(name)):
-            quoted = json.dumps(name)[1:-1]  # escapes control characters
-            raise DataError.at(path, f"{where}{quoted}: expected {expected}, got {json.dumps(value)[:60]}")
+def _check_values(path: Path, where: str, values: Mapping[str, object], kinds: Mapping[str, object]) -> None:
+    """Raise DataError for the first value that is not of its type; `where` stands before its name."""
+    for name, kind in kinds.items():
+        if not _matches(value := values.get(name), kind):
+            expected, quoted = formatannotation(kind).replace("Literal", "one of "), json.dumps(value)[:60]
+            raise DataError.at(path, f"{where}{name}: expected {expected}, got {quoted}")
+
+
+def _matches(value: object, kind: Any) -> bool:
+    """Return True if a JSON value is of a type: a class, a Literal, a list, an object, or a union of such."""
+    options, origin = get_args(kind), get_origin(kind)
+    if origin is Literal:
+        return value in options
+    if origin is list:
+        return isinstance(value, list) and all(_matches(item, options[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_matches(item, options[1]) for item in value.values())
+    if options:
+        return any(_matches(value, option) for option in options)
+    return is_number(value) if kind is float else isinstance(value, kind)

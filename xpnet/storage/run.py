@@ -18,13 +18,10 @@ from pathlib import Path
 from typing import Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
-from xpnet._lib.locks import Lock, is_locked
+from xpnet._lib.locks import Lock
 from xpnet.errors import ConfigError
 from xpnet.storage import record as records
-from xpnet.storage.checkpoint import Arrays, save_checkpoint
-from xpnet.storage.model_file import SavedModel, save_model
-from xpnet.storage.provenance import collect_environment
-from xpnet.storage.record import Outcome, Record, RunInfo
+from xpnet.storage.record import Outcome, Record, RunInfo, collect_environment
 
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None}
 
@@ -42,11 +39,6 @@ class Run:
     """The current content of run.json."""
     _identity: tuple[int, int] | None
     _lock: Lock = field(repr=False)
-
-    @property
-    def id(self) -> str:
-        """The name of the run's folder."""
-        return self.record["id"]
 
     @property
     def checkpoint(self) -> Path:
@@ -70,11 +62,10 @@ class Run:
         folder, prepared = out / name, out / f".starting-{os.urandom(8).hex()}"
         try:
             out.mkdir(parents=True, exist_ok=True)
-            _check_name_is_free(folder, overwrite=overwrite)
             prepared.mkdir()
             identity = _folder_identity(prepared)
             first: Record = {
-                "schema_version": records.SCHEMA_VERSION,
+                "schema_version": 1,
                 "id": name,
                 "status": "running",
                 "started": _timestamp(),
@@ -126,11 +117,11 @@ class Run:
         DataError
             One of these rows is damaged.
         """
-        with self._writable_path(records.METRICS_FILE) as path:
-            kept = len(records.read_metrics(path, rows))
-            if path.exists():
-                lines = path.read_bytes().split(b"\n")[:kept]
-                write_atomic(path, b"".join(line + b"\n" for line in lines))
+        path = self.folder / records.METRICS_FILE
+        kept = len(records.read_metrics(path, rows))
+        if path.exists():
+            lines = path.read_bytes().split(b"\n")[:kept]
+            self.write(path.name, b"".join(line + b"\n" for line in lines))
         resumed = [*self.record["resumed"], _timestamp()]
         self._write_record({"status": "running", "resumed": resumed, **NO_OUTCOME})
         for path in self.folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
@@ -144,15 +135,10 @@ class Run:
         with self._writable_path(records.METRICS_FILE) as path, path.open("ab") as file:
             file.write(line.encode())
 
-    def save_model(self, model: SavedModel) -> None:
-        """Write model.safetensors, atomically."""
-        with self._writable_path(records.MODEL_FILE) as path:
-            save_model(path, model)
-
-    def save_checkpoint(self, arrays: Arrays, facts: Mapping[str, object]) -> None:
-        """Replace checkpoint.safetensors, atomically."""
-        with self._writable_path(records.CHECKPOINT_FILE) as path:
-            save_checkpoint(path, arrays, facts)
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file in the folder, atomically: on failure, an earlier one stays."""
+        with self._writable_path(name) as path:
+            write_atomic(path, data)
 
     def finish(
         self,
@@ -181,15 +167,6 @@ class Run:
         reason = None if interrupted else " ".join(str(error).split())
         self.finish("interrupted" if interrupted else "failed", error=reason)
 
-    @contextmanager
-    def fail_on_error(self) -> Iterator[None]:
-        """Mark the run failed or interrupted if the body raises."""
-        try:
-            yield
-        except BaseException as error:
-            self.fail(error)
-            raise
-
     def release(self) -> None:
         """Release the lock on the run."""
         self._lock.release()
@@ -197,8 +174,7 @@ class Run:
     def _write_record(self, changes: Mapping[str, object]) -> None:
         """Update the record in run.json, then in memory."""
         changed = cast("Record", {**self.record, **changes})
-        with self._writable_path(records.RECORD_FILE) as path:
-            write_atomic(path, _encode_json(changed))
+        self.write(records.RECORD_FILE, _encode_json(changed))
         self.record.update(changed)
 
     @contextmanager
@@ -225,44 +201,31 @@ def _read_resumable(folder: Path) -> Record:
 
 def _acquire_lock(folder: Path) -> Lock:
     """Lock a run's folder; raise ConfigError if another process holds the lock or it cannot be created."""
-    try:
-        lock = Lock.take(folder / records.LOCK_FILE)
-    except OSError as error:
-        raise make_write_error(folder, error) from error
+    lock = Lock.take(folder / records.LOCK_FILE)
     if lock is None:
-        raise _make_in_use_error(folder)
+        raise ConfigError.at(folder, "another process is working on this run: wait until it has ended")
     return lock
 
 
-def _make_in_use_error(folder: Path) -> ConfigError:
-    """Return the error for a run that another process works on."""
-    return ConfigError.at(folder, "another process is working on this run: wait until it has ended")
-
-
-def _check_name_is_free(folder: Path, *, overwrite: bool) -> None:
-    """Raise ConfigError if `folder` exists, unless it is a run and `overwrite` is set."""
-    if not os.path.lexists(folder):
-        return
-    if not overwrite:
-        raise ConfigError.at(folder, "exists already: choose another --name, or replace it with --overwrite")
-    if folder.is_symlink() or not (folder / records.RECORD_FILE).is_file():
-        problem = f"not a run (no {records.RECORD_FILE} in it), so --overwrite leaves it alone"
-        raise ConfigError.at(folder, problem)
-
-
 def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
-    """Rename the folder `prepared` to `folder`.
+    """Rename the folder `prepared` to `folder`, which is free, or a run that `overwrite` allows to replace.
 
     Renaming onto a folder that holds files fails, so that only one of two concurrent runs succeeds.
 
     Raises
     ------
     ConfigError
-        Another process is working on the run that would be replaced, or has just taken the name.
+        The folder may not be replaced, or another run has just taken the name.
     """
+    taken = ConfigError.at(folder, "exists already: choose another --name, or replace it with --overwrite")
+    if os.path.lexists(folder):
+        if not overwrite:
+            raise taken
+        if folder.is_symlink() or not (folder / records.RECORD_FILE).is_file():
+            problem = f"not a run (no {records.RECORD_FILE} in it), so --overwrite leaves it alone"
+            raise ConfigError.at(folder, problem)
+        _acquire_lock(folder).release()
     aside = folder.with_name(f".replaced-{os.urandom(8).hex()}")
-    if overwrite and is_locked(folder / records.LOCK_FILE):
-        raise _make_in_use_error(folder)
     try:
         if overwrite and folder.exists():
             folder.rename(aside)
@@ -271,8 +234,7 @@ def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
         if aside.exists() and not folder.exists():
             aside.rename(folder)
         if isinstance(error, OSError) and error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
-            problem = "another run has just taken this name: choose another --name"
-            raise ConfigError.at(folder, problem) from error
+            raise taken from error
         raise
     # The new run is in place; files of the old one that cannot be deleted are left behind.
     shutil.rmtree(aside, ignore_errors=True)

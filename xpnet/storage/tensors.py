@@ -16,12 +16,11 @@ from safetensors import SafetensorError, safe_open
 
 from xpnet.errors import DataError
 
-DTYPES: Mapping[str, np.dtype[np.generic]] = {"BOOL": np.dtype("?")} | {
-    f"{name[0].upper()}{8 * int(name[1])}": np.dtype(f"<{name}")
+CODES = {"|b1": "BOOL"} | {
+    np.dtype(f"<{name}").str: f"{name[0].upper()}{8 * int(name[1])}"
     for name in ("i1", "u1", "i2", "u2", "f2", "i4", "u4", "f4", "i8", "u8", "f8")
 }
-"""NumPy dtypes by their names in the format."""
-_CODES = {dtype: code for code, dtype in DTYPES.items()}
+"""The format's names of NumPy's dtypes, such as F32 of "<f4"."""
 
 
 def to_little_endian(array: np.ndarray) -> np.ndarray:
@@ -39,25 +38,21 @@ def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
     ValueError
         The format does not support the name or the dtype of an array.
     """
-    whole = {name: to_little_endian(array) for name, array in arrays.items()}
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
     # Sorting by item size keeps each array aligned.
-    names = sorted(whole, key=lambda name: (-whole[name].itemsize, name))
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    whole = {name: to_little_endian(arrays[name]) for name in names}
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
     offset = 0
-    for name in names:
-        array = whole[name]
-        if array.dtype not in _CODES or name in header:
+    for name, array in whole.items():
+        if array.dtype.str not in CODES or name in header:
             msg = f"{name!r} of dtype {array.dtype}: has no place in a .safetensors file"
             raise ValueError(msg)
-        header[name] = {
-            "dtype": _CODES[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [offset, offset + array.nbytes],
-        }
-        offset += array.nbytes
+        begin, offset = offset, offset + array.nbytes
+        code, shape = CODES[array.dtype.str], list(array.shape)
+        header[name] = {"dtype": code, "shape": shape, "data_offsets": [begin, offset]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join([struct.pack("<Q", len(text)), text, *(whole[name].data for name in names)])
+    return b"".join([struct.pack("<Q", len(text)), text, *(array.data for array in whole.values())])
 
 
 @contextmanager
@@ -93,8 +88,8 @@ def read_arrays(path: Path, file: Any, names: Iterable[str]) -> dict[str, np.nda
     arrays = {}
     for name in names:
         where, code = f"{path}: {json.dumps(name)[:60]}", file.get_slice(name).get_dtype()
-        if code not in DTYPES:
-            raise DataError.at(where, f"expected one of {', '.join(DTYPES)}, got {code}")
+        if code not in CODES.values():
+            raise DataError.at(where, f"expected one of {', '.join(CODES.values())}, got {code}")
         try:
             arrays[name] = np.array(file.get_tensor(name), order="C")
         except (ValueError, OverflowError) as error:  # more or longer axes than NumPy supports

@@ -1,14 +1,14 @@
 """Mini-batches: samples in the order of an epoch, with augmentation and dropout masks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet._lib.tree import tree_map
 from xpnet._typing import Array, MapBlocks
 from xpnet.arithmetic.base import Arithmetic
-from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_bounds, block_groups
+from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_bounds
 from xpnet.data.augment import Augmenter
 from xpnet.nn.dropout import Masks
 
@@ -25,11 +25,6 @@ class Samples(NamedTuple):
 
     x: Array  # (samples, features), uint8 or floats
     labels: Array  # (samples,), int32
-
-    @property
-    def size(self) -> int:
-        """The number of samples."""
-        return int(self.x.shape[0])
 
 
 class SampleOrder(NamedTuple):
@@ -61,7 +56,7 @@ class BatchLoader:
 
     Attributes
     ----------
-    ops, map_blocks, stack
+    ops, map_blocks
         As in ``xpnet.inference.context.ComputeContext``.
     samples
         All samples; the order indexes them.
@@ -89,7 +84,6 @@ class BatchLoader:
     masks: Callable[[int, int, int], Masks] | None = None
     in_memory: bool = True
     map_blocks: MapBlocks = map
-    stack: int = 1
 
     @property
     def samples_per_step(self) -> int:
@@ -108,25 +102,22 @@ class BatchLoader:
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, counted from 1, without the first ``skip``."""
-        order = self.order(epoch if self.batch_size else 0)
-        bounds = self.bounds[skip:]
+        order, bounds = self.order(epoch if self.batch_size else 0), self.bounds[skip:]
         if not self.single_block:
-            blocks = self._fixed_blocks
             for begin, end in bounds:
-                yield Batch(end - begin, blocks or self._block_loader(order, epoch, begin))
-        elif self._is_plain:
+                yield Batch(end - begin, self._fixed_blocks or partial(self._load, order, epoch, begin))
+            return
+        blocks: Iterable[Block]
+        if self._is_plain:
             indices_of_steps = batch_indices(self.ops, order.device, self.samples_per_step)
-            for (begin, end), indices in zip(bounds, indices_of_steps[skip:], strict=True):
-                yield _single_block_batch(end - begin, Block(*self.samples, indices))
+            blocks = (Block(*self.samples, indices) for indices in indices_of_steps[skip:])
         else:
-
-            def load_block(bound: tuple[int, int]) -> Block:
-                return self._load(order, epoch, *bound)
-
             # Augmentation takes about as long as a step: prepare the next batches in the meantime.
             map_batches = self.map_blocks if self.augment else map
-            for (begin, end), block in zip(bounds, map_batches(load_block, bounds), strict=True):
-                yield _single_block_batch(end - begin, block)
+            groups = [Group(begin, end, 1) for begin, end in bounds]
+            blocks = map_batches(partial(self._load, order, epoch, 0), groups)
+        for (begin, end), block in zip(bounds, blocks, strict=True):
+            yield Batch(end - begin, _constant(block))
 
     @property
     def _is_plain(self) -> bool:
@@ -135,24 +126,19 @@ class BatchLoader:
 
     @cached_property
     def _fixed_blocks(self) -> Callable[[Group], Block] | None:
-        """The blocks of all samples if they are the same in every epoch, else None."""
+        """Loads each group of a full batch once, if it is the same in every epoch; else None."""
         if self.batch_size or not (self._is_plain and self.in_memory):
             return None
-        all_samples = Block(*self.samples, self.order(0).device)
-        copy = Samples(*gather_rows(self.ops, all_samples))
-        groups = block_groups(self.samples_per_epoch, self.stack)
-        return {group: _slice_group(self.ops, copy, group) for group in groups}.__getitem__
+        return cache(partial(self._load, self.order(0), 0, 0))
 
-    def _block_loader(self, order: SampleOrder, epoch: int, begin: int) -> Callable[[Group], Block]:
-        return lambda group: self._load(order, epoch, begin + group.start, begin + group.stop, group.blocks)
-
-    def _load(self, order: SampleOrder, epoch: int, begin: int, end: int, blocks: int = 1) -> Block:
-        """Return the samples from ``begin`` to ``end`` in an epoch's order, as one block or stacked."""
-        x, labels = gather_rows(self.ops, Block(*self.samples, order.device[begin:end]))
+    def _load(self, order: SampleOrder, epoch: int, begin: int, group: Group) -> Block:
+        """Return a group of the batch that begins at the position ``begin`` in an epoch's order."""
+        start, stop = begin + group.start, begin + group.stop
+        x, labels = gather_rows(self.ops, Block(*self.samples, order.device[start:stop]))
         if self.augment is not None:
-            x = self.augment(x, order.host[begin:end], epoch)
-        masks = NO_MASKS if self.masks is None else self.masks(epoch, begin, end)
-        return _stack_blocks(self.ops, Block(x, labels, None, masks), blocks)
+            x = self.augment(x, order.host[start:stop], epoch)
+        masks = NO_MASKS if self.masks is None else self.masks(epoch, start, stop)
+        return _stack_blocks(self.ops, Block(x, labels, None, masks), group.blocks)
 
 
 def gather_rows(ops: Arithmetic, block: Block) -> Samples:
@@ -165,16 +151,16 @@ def gather_rows(ops: Arithmetic, block: Block) -> Samples:
 
 def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) -> Batch:
     """Return samples as one batch: all of them, or those with the indices in ``order``."""
-    if order is None:
-        return Batch(samples.size, lambda group: _slice_group(ops, samples, group))
 
-    def load_block(group: Group) -> Block:
-        block = Block(*samples, order[group.start : group.stop])
-        return (
-            block if group.blocks == 1 else _stack_blocks(ops, Block(*gather_rows(ops, block)), group.blocks)
-        )
+    def load(group: Group) -> Block:
+        start, stop, blocks = group
+        if order is None:
+            block = Block(samples.x[start:stop, :], samples.labels[start:stop])
+        else:
+            block = Block(*gather_rows(ops, Block(*samples, order[start:stop])))
+        return _stack_blocks(ops, block, blocks)
 
-    return Batch(int(order.shape[0]), load_block)
+    return Batch(int((samples.labels if order is None else order).shape[0]), load)
 
 
 def batch_indices(ops: Arithmetic, order: Array, size: int) -> list[Array]:
@@ -188,14 +174,8 @@ def batch_indices(ops: Arithmetic, order: Array, size: int) -> list[Array]:
     return [*batches, last] if last.shape[0] else [*batches]
 
 
-def _single_block_batch(count: int, block: Block) -> Batch:
-    return Batch(count, lambda _: block)
-
-
-def _slice_group(ops: Arithmetic, samples: Samples, group: Group) -> Block:
-    """Return neighbouring samples, with the blocks as first axis if the group has several."""
-    start, stop, blocks = group
-    return _stack_blocks(ops, Block(samples.x[start:stop, :], samples.labels[start:stop]), blocks)
+def _constant(block: Block) -> Callable[[Group], Block]:
+    return lambda _: block
 
 
 def _stack_blocks(ops: Arithmetic, block: Block, blocks: int) -> Block:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DivergedError
-from xpnet.storage.checkpoint import flatten, load_checkpoint, unflatten
+from xpnet.storage.checkpoint import encode_checkpoint, flatten, load_checkpoint, unflatten
 from xpnet.storage.run import Run
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState, Variables
@@ -81,8 +81,6 @@ class Evaluate(Callback):
         Evaluates a state on validation samples; by default on those that the settings hold out.
     last
         The last epoch, which is logged like epoch 0; by default that of the settings.
-    every
-        The number of epochs from one logged epoch to the next; by default that of the settings.
     """
 
     def __init__(
@@ -90,10 +88,8 @@ class Evaluate(Callback):
         trainer: "Trainer",
         validate: Callable[[TrainState], Evaluation | None] | None = None,
         last: int | None = None,
-        every: int | None = None,
     ) -> None:
         self._trainer, self._validate = trainer, validate or trainer.validate
-        self._every = every or trainer.config.log_every
         self._last = trainer.config.epochs if last is None else last
 
     def on_epoch_end(self, log: EpochLog) -> None:
@@ -104,7 +100,7 @@ class Evaluate(Callback):
         DivergedError
             The training loss is not finite.
         """
-        if log.epoch % self._every == 0 or log.epoch == self._last:
+        if log.epoch % self._trainer.config.log_every == 0 or log.epoch == self._last:
             log.training = self._trainer.evaluate(log.state)
             if not math.isfinite(log.training.loss):
                 raise DivergedError.in_epoch(log.epoch)
@@ -142,8 +138,7 @@ class EarlyStopping(Callback):
         """Make the best parameters those of ``result.best``."""
         if self.best is not None:
             parameters, statistics = self.best
-            last = result.state.variables
-            best = last._replace(parameters=parameters, statistics=statistics)
+            best = result.state.variables._replace(parameters=parameters, statistics=statistics)
             result.best = result.state._replace(variables=best)
 
     def _update_stop(self, epoch: int) -> None:
@@ -188,27 +183,18 @@ class RecordMetrics(Callback):
 
     Attributes
     ----------
-    rows
-        The number of rows written.
+    rows, earlier_seconds
+        The number of rows written, and the seconds of training before a resumed run was started.
     """
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self.rows = 0
-        self._earlier_seconds, self._start = 0.0, time.perf_counter()
-
-    def continue_from(self, rows: int, seconds: float) -> None:
-        """Continue a record of so many rows, after so many seconds of training."""
-        self.rows, self._earlier_seconds = rows, seconds
+        self.rows, self.earlier_seconds, self._start = 0, 0.0, time.perf_counter()
 
     @property
     def seconds(self) -> float:
         """The seconds of training so far."""
-        return round(self._earlier_seconds + time.perf_counter() - self._start, 3)
-
-    def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
-        """Start the clock."""
-        self._start = time.perf_counter()
+        return round(self.earlier_seconds + time.perf_counter() - self._start, 3)
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Write the row."""
@@ -263,9 +249,9 @@ class SaveCheckpoints(Callback):
             stopping.best = trainer.to_device(unflatten(path, "best", template, arrays))
         # A checkpoint before the first step: the row of epoch 0 is written again.
         rows = int(progress["rows"]) if state.epoch or state.batch else 0
-        self._metrics.continue_from(rows, float(progress["seconds"]))
+        self._metrics.rows, self._metrics.earlier_seconds = rows, float(progress["seconds"])
         self._run.resume(rows)
-        return trainer.state_to_device(state)
+        return state._replace(variables=trainer.to_device(variables))
 
     def _save(self, state: TrainState) -> None:
         stopping, to_host = self._stopping, self._trainer.to_host
@@ -279,5 +265,5 @@ class SaveCheckpoints(Callback):
             "seconds": self._metrics.seconds,
             "best": [stopping.best_epoch, stopping.best_accuracy, stopping.best_loss],
         }
-        self._run.save_checkpoint(arrays, progress)
+        self._run.write(self._run.checkpoint.name, encode_checkpoint(arrays, progress))
         self._last_save = time.perf_counter()

@@ -8,7 +8,7 @@ from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import Group, block_chunks, tree_sum, unstack
 from xpnet.inference.context import ComputeContext
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.training.batches import Samples, gather_rows, single_batch
+from xpnet.training.batches import Samples, single_batch
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def evaluate(
     def evaluate_chunk(groups: list[Group]) -> tuple[list[Array], list[Array]]:
         sums, predictions = [], []
         for group in groups:
-            x, labels = gather_rows(context.ops, batch.block(group))
+            x, labels, *_ = batch.block(group)
             loss, correct, predicted = context.block_evaluation(parameters, statistics, x, labels)
             # Counts are small whole numbers: their sums are exact.
             sums += unstack(group, [loss, correct])

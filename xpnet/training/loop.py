@@ -100,7 +100,7 @@ def _train(
     steps = len(loader.bounds)
     try:
         if state.epoch == state.batch == 0:
-            _end_epoch(state, callbacks)
+            _end_epoch(step, state, callbacks)
         while state.epoch < epochs:
             for batch in loader.batches(state.epoch + 1, skip=state.batch):
                 for callback in callbacks:
@@ -112,27 +112,20 @@ def _train(
                 for callback in callbacks:
                     callback.on_step_end(state)
             state = TrainState(state.variables, state.epoch + 1)
-            _check_finite(step, state)
-            _end_epoch(state, callbacks)
+            _end_epoch(step, state, callbacks)
     except KeyboardInterrupt:
         return state, INTERRUPTED
     return state, None
 
 
-def _end_epoch(state: TrainState, callbacks: Sequence[Callback]) -> None:
-    log = EpochLog(state)
-    for callback in callbacks:
-        callback.on_epoch_end(log)
+def _end_epoch(step: Step, state: TrainState, callbacks: Sequence[Callback]) -> None:
+    """Call the callbacks, unless a bias of the output layer is not finite: that is a DivergedError.
 
-
-def _check_finite(step: Step, state: TrainState) -> None:
-    """Check the output layer's biases, which are few: NaN and infinities reach them in the same step.
-
-    Raises
-    ------
-    DivergedError
-        A bias is not finite.
+    These biases are few, and NaN and infinities reach them in the same step.
     """
     ops, output = step.context.ops, cast("Linear", state.variables.parameters[-1])
     if not math.isfinite(to_float(ops, ops.xp.sum(output.bias))):
         raise DivergedError.in_epoch(state.epoch)
+    log = EpochLog(state)
+    for callback in callbacks:
+        callback.on_epoch_end(log)

@@ -1,19 +1,12 @@
 """One training step: mean gradients as a sum over the blocks of a batch, and the update."""
 
-from collections.abc import Sequence
 from itertools import chain
 
 from xpnet._typing import Array
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, block_chunks, tree_sum, unstack
 from xpnet.inference.context import ComputeContext
 from xpnet.nn.dropout import Masks, dropout_scale
-from xpnet.nn.layers import (
-    BatchMoments,
-    Parameters,
-    RunningStatistics,
-    mean_and_variance_factors,
-    update_running_statistics,
-)
+from xpnet.nn.layers import BatchMoments, Parameters, mean_and_variance_factors, update_running_statistics
 from xpnet.nn.network import gradients_and_moments, prepare
 from xpnet.nn.optim import Optimizer, OptimizerState
 from xpnet.training.batches import NO_MASKS, Batch, Block, gather_rows
@@ -44,16 +37,13 @@ class Step:
 
     def __call__(self, variables: Variables, batch: Batch, learning_rate: float) -> Variables:
         """Return the variables after a step, which may reuse the memory of those before it."""
-        # A batch of one block needs no tree: gradients and update are compiled as one function.
-        if self.context.whole_steps and batch.size <= BLOCK_SIZE:
+        # A batch of one block needs no tree: gradients and update are compiled as one function, because
+        # starting two takes a large part of a small step's time.
+        if batch.size <= BLOCK_SIZE:
             block = batch.block(Group(0, batch.size, 1))
             return self._compiled_step(variables, *block, learning_rate)
         sums = self._batch_sums(variables.parameters, batch)
         return self._compiled_update(variables, sums, *mean_and_variance_factors(batch.size), learning_rate)
-
-    def gradients(self, parameters: Parameters, batch: Batch) -> Parameters:
-        """Return the gradients of the mean loss of a batch with respect to all parameters."""
-        return _split_sums(parameters, (), self._batch_sums(parameters, batch), 1.0 / batch.size)[0]
 
     def block_sums(
         self,
@@ -107,21 +97,13 @@ class Step:
         variance_factor: float,
         learning_rate: float,
     ) -> Variables:
-        means, moments = _split_sums(variables.parameters, variables.statistics, sums, mean_factor)
-        running = [
+        parameters, statistics, state = variables
+        arrays = iter(sums)  # in the order of `block_sums`
+        gradients = [type(layer)(*(next(arrays) * mean_factor for _ in layer)) for layer in parameters]
+        moments = [BatchMoments(next(arrays), next(arrays)) for _ in statistics]
+        statistics = [
             update_running_statistics(old, new, mean_factor, variance_factor)
-            for old, new in zip(variables.statistics, moments, strict=True)
+            for old, new in zip(statistics, moments, strict=True)
         ]
-        parameters, optimizer = self.optimizer.update(
-            means, variables.optimizer, variables.parameters, learning_rate
-        )
-        return Variables(parameters, running, optimizer)
-
-
-def _split_sums(
-    parameters: Parameters, statistics: Sequence[RunningStatistics], sums: list[Array], mean_factor: float
-) -> tuple[Parameters, list[BatchMoments]]:
-    """Split the flat list of `block_sums` into mean gradients and the moments of each batch normalisation."""
-    arrays = iter(sums)
-    means = [type(layer)(*(next(arrays) * mean_factor for _ in layer)) for layer in parameters]
-    return means, [BatchMoments(next(arrays), next(arrays)) for _ in statistics]
+        parameters, state = self.optimizer.update(gradients, state, parameters, learning_rate)
+        return Variables(parameters, statistics, state)

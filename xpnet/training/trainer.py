@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,18 +35,6 @@ from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.loop import FitResult, fit
 from xpnet.training.state import TrainState, Variables
 from xpnet.training.step import Step
-
-REQUIRE_DEVICE_VARIABLE = "XPNET_REQUIRE_DEVICE"
-
-
-class TrainValidationSplit(NamedTuple):
-    """The indices of the samples to train on and to validate with, on the host.
-
-    None stands for all samples, or for none to validate with.
-    """
-
-    training: NDArray[np.int64] | None
-    validation: NDArray[np.int64] | None
 
 
 class Trainer:
@@ -89,32 +76,25 @@ class Trainer:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
         self.config, self.backend, self._columns = config, backend, data.columns
-        self.network = _build_network(config, data)
-        split = _split_samples(config, len(data.y_train))
-        _check_sizes(config, self.network.sizes, len(data.y_train) - config.validation)
+        self.network = network = _build_network(config, data)
+        training, validation = _split_samples(config, len(data.y_train))
+        _check_sizes(config, network.sizes, len(data.y_train) - config.validation)
         if normalization is None:
-            x = data.x_train if split.training is None else data.x_train[split.training]
+            x = data.x_train if training is None else data.x_train[training]
             normalization = fit_normalization(config.normalize, x)
         self.normalization = normalization
-        self.context = build_context(
-            config.arithmetic, config.float_type, backend, self.network, self.normalization
-        )
+        self.context = build_context(config.arithmetic, config.float_type, backend, network, normalization)
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
         put = backend.from_host
-        self._initial_parameters = _initial_parameters(config, self.network)
+        self._initial_parameters = _initial_parameters(config, network)
         self.samples = Samples(put(data.x_train), put(data.y_train))
         self.test = Samples(put(data.x_test), put(data.y_test))
         self.training_indices, self.validation_indices = (
-            None if indices is None else put(indices) for indices in split
+            None if indices is None else put(indices) for indices in (training, validation)
         )
-        self.loader = self._build_loader(data, split)
-        self.learning_rate = schedules.build(
-            config.schedule,
-            config.learning_rates[0],
-            len(self.loader.bounds),
-            config.epochs,
-            **config.schedule_options,
-        )
+        self.loader = self._build_loader(data, training)
+        schedule, rate, steps = config.schedule, config.learning_rates[0], len(self.loader.bounds)
+        self.learning_rate = schedules.build(schedule, rate, steps, config.epochs, **config.schedule_options)
         self._evaluated: tuple[TrainState, Evaluation] | None = None  # the last, of training samples
 
     @classmethod
@@ -125,11 +105,6 @@ class Trainer:
         """Build a trainer inside the backend's scope and with its workers; errors as in the constructor."""
         with backend.scope(), backend.workers(worker_count(config, backend)):
             yield cls(config, data, backend, normalization)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Features and the units of each layer; the last are the classes."""
-        return self.network.sizes
 
     @cached_property
     def step(self) -> Step:
@@ -162,18 +137,12 @@ class Trainer:
         DivergedError
             The loss or the parameters are no longer finite.
         """
-        loader = self.loader
-        multiplications = loader.samples_per_step * sum(a * b for a, b in pairwise(self.sizes))
+        loader, start = self.loader, self.initial_state() if state is None else state
+        last = self.config.epochs if epochs is None else epochs
+        multiplications = loader.samples_per_step * sum(a * b for a, b in pairwise(self.network.sizes))
         blas_context = self.backend.single_blocks(multiplications) if loader.single_block else nullcontext()
         with blas_context:
-            return fit(
-                self.step,
-                loader,
-                self.learning_rate,
-                self.initial_state() if state is None else state,
-                epochs=self.config.epochs if epochs is None else epochs,
-                callbacks=callbacks,
-            )
+            return fit(self.step, loader, self.learning_rate, start, epochs=last, callbacks=callbacks)
 
     def evaluate(self, state: TrainState) -> Evaluation:
         """Evaluate on the training samples; the last result is kept for its state."""
@@ -205,23 +174,19 @@ class Trainer:
         """Return copies on the device: a step may reuse their memory."""
         return tree_map(lambda array: self.backend.from_host(array.copy()), tree)
 
-    def state_to_device(self, state: TrainState) -> TrainState:
-        """Return a state whose arrays are on the host, with copies of them on the device."""
-        return state._replace(variables=self.to_device(state.variables))
-
     def _evaluate(self, state: TrainState, samples: Samples, order: Array | None) -> Evaluation:
         variables = state.variables
         return evaluate(self.context, variables.parameters, samples, variables.statistics, order)
 
-    def _build_loader(self, data: Dataset, split: TrainValidationSplit) -> BatchLoader:
+    def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None) -> BatchLoader:
         config, network, put = self.config, self.network, self.backend.from_host
-        count = len(data.y_train) if split.training is None else len(split.training)
+        count = len(data.y_train) - config.validation
         memory_mapped = is_mapped(data.x_train)
 
         @lru_cache(maxsize=1)
         def order(epoch: int) -> SampleOrder:
             positions = random.permutation(config.seed, count, epoch=epoch)
-            host = positions if split.training is None else split.training[positions]
+            host = positions if training is None else training[positions]
             return SampleOrder(host, put(host))
 
         def masks(epoch: int, begin: int, end: int) -> Masks:
@@ -245,7 +210,6 @@ class Trainer:
             masks=masks if network.input_dropout or network.hidden_dropout else None,
             in_memory=not memory_mapped,
             map_blocks=self.context.map_blocks,
-            stack=self.context.stack,
         )
 
 
@@ -257,7 +221,7 @@ def select_backend(config: TrainConfig) -> Selection:
     BackendError
         The backend or device is not usable here.
     """
-    require_device = config.require_device or os.environ.get(REQUIRE_DEVICE_VARIABLE) == "1"
+    require_device = config.require_device or os.environ.get("XPNET_REQUIRE_DEVICE") == "1"
     return resolve(config.device, config.backend, require_device=require_device)
 
 
@@ -289,13 +253,14 @@ def _build_network(config: TrainConfig, data: Dataset) -> Network:
     )
 
 
-def _split_samples(config: TrainConfig, count: int) -> TrainValidationSplit:
+def _split_samples(config: TrainConfig, count: int) -> tuple[NDArray[np.int64] | None, ...]:
+    """Return the indices of the samples to train on and to validate with; None stands for all and none."""
     if not config.validation:
-        return TrainValidationSplit(None, None)
+        return None, None
     if config.validation >= count:
         msg = f"--validation: expected fewer than the {count} training samples, got {config.validation}"
         raise ConfigError(msg)
-    return TrainValidationSplit(*random.split(config.seed, count, config.validation))
+    return random.split(config.seed, count, config.validation)
 
 
 def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Parameters, list[RunningStatistics]]:

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ METRIC_HELP = """
 what counts: the highest accuracy, the lowest of anything else (default: validation_accuracy if a run has it,
 else test_accuracy)"""
 
-Result = tuple[object, list[list[object]], Callable[[Console], None]]
+Result = tuple[object, Sequence[Iterable[object]], Callable[[Console], None]]
 """The result of an action: a JSON value, the rows of a CSV file, heading first, and a print function."""
 
 
@@ -80,30 +80,30 @@ def _list_runs(arguments: Namespace) -> Result:
 
 
 def _show_run(arguments: Namespace) -> Result:
-    name, out = arguments.name, arguments.out
-    folder = find_newest_run(out, trained=False).folder if name is None else _find_folder(name, out)
-    if not _is_run(folder):
-        runs = _read_runs(folder, out)
+    if arguments.name is None:
+        runs = [find_newest_run(arguments.out, trained=False)]
+        folder = runs[0].folder
+    else:
+        folder, runs = _read_runs(arguments.name, arguments.out)
+    run = runs[0]
+    if run.folder != folder:
         return _make_list(runs, partial(details.print_trials, folder=folder, runs=runs))
-    run = read_found_run(folder, out)
     history = read_metrics(run.folder / METRICS_FILE)
     value = {**run.record, "status": run.status, "folder": str(run.folder), "history": history}
     columns = details.to_columns(history)
-    rows: list[list[object]] = [[*columns], *map(list, zip(*columns.values(), strict=True))]
+    rows = [[*columns], *zip(*columns.values(), strict=True)]
     return value, rows, partial(details.print_details, run=run, history=history)
 
 
 def _compare_runs(arguments: Namespace) -> Result:
-    folders = [_find_folder(name, arguments.out) for name in arguments.names]
-    runs = [run for folder in folders for run in _read_runs(folder, arguments.out)]
+    runs = [run for name in arguments.names for run in _read_runs(name, arguments.out)[1]]
     value = details.compare_runs(runs, everything=arguments.all)
     show = partial(details.print_comparison, comparison=value, everything=arguments.all)
     return value, details.comparison_to_csv_rows(value), show
 
 
 def _find_best_run(arguments: Namespace) -> Result:
-    runs = find_runs(arguments.folder or arguments.out)
-    run, metric, count = details.find_best(runs, arguments.metric)
+    run, metric, count = details.find_best(find_runs(arguments.folder or arguments.out), arguments.metric)
     if arguments.metric is None and metric == "test_accuracy":
         reason = "no run here has a validation_accuracy (train with --validation 10000)"
         complain(f"note: chosen by test_accuracy, which flatters what it chooses: {reason}")
@@ -131,38 +131,25 @@ def _format_field(value: object) -> object:
     return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def _find_folder(name: str, out: Path) -> Path:
-    """Return the path `name` if it holds a run, else the folder ``out/name``, else the folder `name`.
+def _read_runs(name: str, out: Path) -> tuple[Path, list[FoundRun]]:
+    """Return a folder, and the run in it or the runs below it.
+
+    The folder is the path `name` if it holds a run, else ``out/name``, else the path `name`.
 
     Raises
     ------
     DataError
-        Neither folder exists.
+        Neither folder exists, or there is no run in it.
     """
     path, inside = Path(name), out / name
-    for folder in (path, inside) if _is_run(path) else (inside, path):
-        if folder.is_dir():
-            return folder
-    msg = f"{name}: no such run in {out}, and no such folder: xpnet runs list shows what there is"
-    raise DataError(msg)
-
-
-def _is_run(folder: Path) -> bool:
-    return os.path.lexists(folder / RECORD_FILE)
-
-
-def _read_runs(folder: Path, out: Path) -> list[FoundRun]:
-    """Return the run in `folder`, or the runs below it.
-
-    Raises
-    ------
-    DataError
-        There is no run in the folder.
-    """
-    if _is_run(folder):
-        return [read_found_run(folder, out)]
+    order = (path, inside) if os.path.lexists(path / RECORD_FILE) else (inside, path)
+    folder = next(filter(Path.is_dir, order), None)
+    if folder is None:
+        problem = f"no such run in {out}, and no such folder: xpnet runs list shows what there is"
+        raise DataError.at(name, problem)
+    if os.path.lexists(folder / RECORD_FILE):
+        return folder, [read_found_run(folder, out)]
     runs = [replace(run, id=name_relative_to(run.folder, out)) for run in find_runs(folder)]
     if not runs:
-        msg = f"{folder}: no run in it: xpnet runs list shows those there are"
-        raise DataError(msg)
-    return runs
+        raise DataError.at(folder, "no run in it: xpnet runs list shows those there are")
+    return folder, runs

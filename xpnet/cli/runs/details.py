@@ -1,7 +1,7 @@
 """Lists, details and comparisons of runs, and the best run: as tables and as values."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ from xpnet._lib.text import did_you_mean, plain
 from xpnet.cli import tables
 from xpnet.cli.tables import Cell, Column, format_metric, format_value, print_pairs, style_text
 from xpnet.config import TrainConfig, to_json
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, DataError
+from xpnet.report import BOOKKEEPING, format_command_line
 from xpnet.report.charts import select_evenly
-from xpnet.report.settings import BOOKKEEPING, format_command_line
 from xpnet.storage.find import FoundRun
-from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, is_number, read_json
+from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, read_json
 
 FIELDS = ("id", "status", "started", "network", "arithmetic", "backend")
 """The fields of a run that runs can be sorted by besides metrics."""
@@ -29,13 +29,8 @@ COLUMNS = (*(name for name in FIELDS if name != "started"), "epochs", "seconds",
 DISPENSABLE = ("fingerprint", "seconds", "train_accuracy", "backend", "arithmetic", "network")
 """The columns left out on a narrow terminal, in this order."""
 
-STYLES = {
-    "completed": "green",
-    "running": "cyan",
-    "failed": "red",
-    "interrupted": "yellow",
-    "killed": "yellow",
-}
+STYLES = {"completed": "green", "running": "cyan", "failed": "red"}
+STYLES |= dict.fromkeys(("interrupted", "killed"), "yellow")
 
 FINGERPRINT_DIGITS = 12
 
@@ -45,11 +40,13 @@ LINES = 40
 
 def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
     """Print a table of the runs; the field or metric `sort` always has a column."""
-    names = dict.fromkeys(COLUMNS if sort == "started" else (*COLUMNS, sort))
+    values = to_columns([run.values for run in runs])
     columns = {
-        name: Column(HEADINGS.get(name, name), [_make_cell(run, name) for run in runs], name not in FIELDS)
-        for name in names
-        if name in (*FIELDS, "test_accuracy", sort) or any(_get_value(run, name) is not None for run in runs)
+        name: Column(
+            HEADINGS.get(name, name), [_format_cell(name, v) for v in values[name]], name not in FIELDS
+        )
+        for name in dict.fromkeys(COLUMNS if sort == "started" else (*COLUMNS, sort))
+        if any(value is not None for value in values.get(name, ()))
     }
     for name in DISPENSABLE:
         if name != sort and not tables.fits(console, [*columns.values()]):
@@ -59,14 +56,14 @@ def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
 
 def to_object(run: FoundRun) -> dict[str, object]:
     """Return the fields and metrics of a run as a JSON object."""
-    values = {name: getattr(run, name) for name in FIELDS}
-    return {**values, "folder": str(run.folder), "fingerprint": run.fingerprint, "metrics": dict(run.metrics)}
+    fingerprint = run.record["fingerprint"]
+    return {**run.fields, "folder": str(run.folder), "fingerprint": fingerprint, "metrics": run.metrics}
 
 
 def to_csv_rows(runs: Sequence[FoundRun]) -> list[list[object]]:
     """Return the rows of a CSV file, the heading first: fields, metrics and fingerprint."""
     names = [*FIELDS, *list_metrics(runs), "fingerprint"]
-    return [[*names], *([_get_value(run, name) for name in names] for run in runs)]
+    return [[*names], *([run.values.get(name) for name in names] for run in runs)]
 
 
 def list_metrics(runs: Sequence[FoundRun]) -> list[str]:
@@ -84,9 +81,9 @@ def sort_runs(runs: Sequence[FoundRun], sort: str, *, reverse: bool) -> list[Fou
     """
     if runs:
         _check_name("--sort", sort, [*list_metrics(runs), *FIELDS])
-    known = [run for run in runs if _get_value(run, sort) is not None]
-    known.sort(key=lambda run: _get_value(run, sort), reverse=reverse != higher_is_better(sort))
-    return known + [run for run in runs if _get_value(run, sort) is None]
+    known = [run for run in runs if run.values.get(sort) is not None]
+    known.sort(key=lambda run: run.values[sort], reverse=reverse != higher_is_better(sort))
+    return known + [run for run in runs if run.values.get(sort) is None]
 
 
 def find_best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, int]:
@@ -105,14 +102,13 @@ def find_best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, s
         msg = "no run here has ended with results: train one first (xpnet train)"
         raise ConfigError(msg)
     names = list_metrics(ended)
-    if metric is None:
-        metric = "validation_accuracy" if "validation_accuracy" in names else "test_accuracy"
+    metric = metric or ("validation_accuracy" if "validation_accuracy" in names else "test_accuracy")
     _check_name("--metric", metric, names)
     candidates = [run for run in ended if metric in run.metrics]
     sign = -1 if higher_is_better(metric) else 1
     loss = metric.replace("accuracy", "loss")
-    winner = min(candidates, key=lambda run: (sign * run.metrics[metric], run.metrics.get(loss, 0.0)))
-    return winner, metric, len(candidates)
+    best = min(candidates, key=lambda run: (sign * run.metrics[metric], run.metrics.get(loss, 0.0)))
+    return best, metric, len(candidates)
 
 
 def print_best(console: Console, run: FoundRun, metric: str, count: int) -> None:
@@ -121,7 +117,7 @@ def print_best(console: Console, run: FoundRun, metric: str, count: int) -> None
     among = "the only run" if count == 1 else f"the best of {count} runs"
     console.print(f"{among} with {plain(metric)}\n")
     cells: dict[str, Cell] = {name: format_metric(name, value) for name, value in run.metrics.items()}
-    cells |= {metric: style_text(cells[metric], "bold green"), "fingerprint": str(run.fingerprint)}
+    cells |= {metric: style_text(cells[metric], "bold green"), "fingerprint": str(run.record["fingerprint"])}
     print_pairs(console, cells, width=22)
     console.print()
     print_pairs(console, suggest_commands(run), indent="", width=12)
@@ -130,8 +126,9 @@ def print_best(console: Console, run: FoundRun, metric: str, count: int) -> None
 def suggest_commands(run: FoundRun) -> dict[str, str]:
     """Return command lines that use the run, by a word for their purpose."""
     folder, model = (plain(shlex.quote(str(path))) for path in (run.folder, run.folder / MODEL_FILE))
-    resumable = run.status in ("killed", "interrupted", "failed")
-    commands = {"resume": f"xpnet train --resume {folder}"} if resumable else {}
+    commands = (
+        {"resume": f"xpnet train --resume {folder}"} if run.status not in ("running", "completed") else {}
+    )
     if run.ended:
         commands["evaluate"] = f"xpnet evaluate {folder}"
         commands["predict"] = f"xpnet predict {folder} IMAGE"
@@ -148,19 +145,12 @@ def _check_name(flag: str, name: str, names: Sequence[str]) -> None:
     if name not in names:
         known = list(map(format_value, names))
         expected = f"{', '.join(known)}{did_you_mean(name, known)}"
-        msg = f"{flag}: no run has {format_value(name)!r}: expected one of {expected}"
-        raise ConfigError(msg)
+        raise ConfigError.at(flag, f"no run has {format_value(name)!r}: expected one of {expected}")
 
 
-def _get_value(run: FoundRun, name: str) -> Any:
-    """Return a field or a metric of a run; None if the run does not have it."""
-    return getattr(run, name) if name in (*FIELDS, "fingerprint") else run.metrics.get(name)
-
-
-def _make_cell(run: FoundRun, name: str) -> Cell:
-    value = _get_value(run, name)
+def _format_cell(name: str, value: Any) -> Cell:
     if name == "id":
-        return run.id
+        return str(value)
     text = format_metric(name, value)
     return style_text(text[:FINGERPRINT_DIGITS] if name == "fingerprint" else text, STYLES.get(value, ""))
 
@@ -173,14 +163,14 @@ def print_details(console: Console, run: FoundRun, history: Sequence[Mapping[str
     console.print(style_text(run.id, "bold"))
     print_pairs(console, _format_record(run))
     console.print("\nsettings (* not the default)", style="bold")
-    print_pairs(console, dict(_format_settings(run.record["config"])), indent="", width=26)
+    print_pairs(console, _format_settings(run.record["config"]), indent="", width=26)
     if run.metrics:
         console.print(f"\nmetrics{'' if run.ended else ' so far'}", style="bold")
     print_pairs(console, {name: format_metric(name, value) for name, value in run.metrics.items()})
     lists = {name: value for name, value in (run.record["metrics"] or {}).items() if isinstance(value, list)}
     if any(lists.values()):
         console.print()
-        _print_numbers(console, {"class": list(range(max(map(len, lists.values())))), **lists})
+        _print_numbers(console, {"class": range(max(map(len, lists.values()))), **lists})
     if history:
         cut = f" ({LINES} of {len(history)} lines; --csv gives all)" if len(history) > LINES else ""
         console.print(f"\nhistory{cut}", style="bold")
@@ -204,21 +194,17 @@ def print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> No
     DataError
         The summary is damaged.
     """
-    path, summary = folder / SUMMARY_FILE, {}
+    path, lines = folder / SUMMARY_FILE, []
     if path.exists():
-        summary = read_json(path, "damaged", "expected the summary of several trainings")
-    best, metrics = _get_object(summary, "best"), _get_object(summary, "figures")
-    over = format_value(summary.get("over"))
+        expected = "expected the summary of several trainings"
+        summary = read_json(path, "damaged", expected)
+        try:
+            lines = _format_summary(summary)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError.at(path, f"damaged: {expected}") from error
     console.print(style_text(folder, "bold"))
-    if best:
-        console.print(f"best of all {over}: {format_value(best.get('run'))}")
-    if metrics:
-        console.print(plain(f"all {over}, mean ± standard deviation"))
-    for name in metrics:
-        metric = _get_object(metrics, name)
-        numbers = [_format_number(name, metric.get(key)) for key in ("mean", "standard_deviation")]
-        print_pairs(console, {name: " ± ".join(numbers)}, width=22)
-    console.print()
+    for line in [*lines, ""]:
+        console.print(style_text(line))
     print_list(console, runs, "started")
 
 
@@ -245,7 +231,7 @@ def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any
         kept = {name: line for name, line in columns if _differs(line) and name not in BOOKKEEPING}
         return dict(columns) if everything else kept
 
-    fingerprints = [run.fingerprint for run in runs]
+    fingerprints = [run.record["fingerprint"] for run in runs]
     return {
         "runs": [run.id for run in runs],
         "settings": select([run.record["config"] for run in runs]),
@@ -282,22 +268,23 @@ def print_comparison(console: Console, comparison: Mapping[str, Any], *, everyth
     console.print(_format_verdict(comparison, runs))
 
 
-def _get_object(content: Mapping[str, object], key: str) -> dict[str, object]:
-    """Return the object at `key` of a summary; an empty one if the value is no object."""
-    value = content.get(key)
-    return value if isinstance(value, dict) else {}
+def _format_summary(summary: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a summary: the best run, or mean and standard deviation of each metric."""
+    over = format_value(summary["over"])
+    if "best" in summary:
+        return [f"best of all {over}: {format_value(summary['best']['run'])}"]
+    lines = [f"all {over}, mean ± standard deviation"]
+    for name, metric in summary["figures"].items():
+        mean, deviation = (format_metric(name, metric[key]) for key in ("mean", "standard_deviation"))
+        lines.append(f"  {format_value(name):<22}{mean} ± {deviation}")
+    return lines
 
 
 def _format_record(run: FoundRun) -> dict[str, Cell]:
     """Return the values of the record besides settings and metrics, without empty ones."""
-    values: dict[str, object] = {
-        "status": style_text(run.status, STYLES.get(run.status, "")),
-        "folder": run.folder,
-        "network": run.network,
-        "arithmetic": run.arithmetic,
-        **{name: value for name, value in run.record.items() if name not in ("status", "config", "metrics")},
-        "command": format_command_line(run.record["command"]),
-    }
+    values: dict[str, object] = {**run.fields, "folder": run.folder, **run.record}
+    values |= {"status": style_text(run.status, STYLES[run.status]), "config": None, "metrics": None}
+    values["command"] = format_command_line(run.record["command"])
     return {name: style_text(_join_items(value)) for name, value in values.items() if value or value == 0}
 
 
@@ -308,22 +295,20 @@ def _join_items(value: object) -> object:
     return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
-def _format_settings(config: Mapping[str, object]) -> Iterator[tuple[str, Cell]]:
-    """Yield name and value of the settings; a star marks those that differ from the default."""
+def _format_settings(config: Mapping[str, object]) -> dict[str, Cell]:
+    """Return the values of the settings by name; a star marks those that differ from the default."""
+    cells: dict[str, Cell] = {}
     defaults = to_json(TrainConfig())
     for name, value in config.items():
         changed = name not in defaults or defaults[name] != value
-        yield ("* " if changed else "  ") + name, style_text(format_value(value), "bold" if changed else "")
+        cells[("* " if changed else "  ") + name] = style_text(format_value(value), "bold" if changed else "")
+    return cells
 
 
 def _print_numbers(console: Console, columns: Mapping[str, Sequence[object]]) -> None:
-    """Print a table of numbers, with a dash for other values."""
-    cells = {name: [_format_number(name, value) for value in values] for name, values in columns.items()}
+    """Print columns of numbers as a table."""
+    cells = {name: [format_metric(name, value) for value in values] for name, values in columns.items()}
     tables.print_table(console, [Column(format_value(name), cells[name]) for name in cells], indent="  ")
-
-
-def _format_number(name: str, value: object) -> str:
-    return format_metric(name, value if is_number(value) else None)
 
 
 def _differs(values: Sequence[object]) -> bool:
@@ -331,17 +316,11 @@ def _differs(values: Sequence[object]) -> bool:
 
 
 def _get_surroundings(run: FoundRun) -> dict[str, object]:
-    record, git = run.record, run.record["git"] or {}
-    return {
-        "status": run.status,
-        "backend": record["backend"],
-        "device": record["device_used"],
-        **{f"data {name}": value for name, value in record["data"].items()},
-        "python": record["python"],
-        "platform": record["platform"],
-        **{f"version {name}": version for name, version in record["versions"].items()},
-        **{f"git {name}": value for name, value in git.items()},
-    }
+    record: Mapping[str, Any] = run.record
+    groups = {"data": record["data"], "version": record["versions"], "git": record["git"] or {}}
+    items = {f"{group} {name}": value for group, values in groups.items() for name, value in values.items()}
+    names = ("backend", "python", "platform")
+    return {"status": run.status, "device": record["device_used"]} | {n: record[n] for n in names} | items
 
 
 def _format_setting_row(name: str, values: Sequence[object], *, marked: bool) -> list[Cell]:
@@ -361,12 +340,11 @@ def _format_metric_row(name: str, values: Sequence[float | None]) -> list[Cell]:
 
 
 def _format_verdict(comparison: Mapping[str, Any], names: Sequence[str]) -> str:
-    agree = comparison["fingerprints_agree"]
-    if agree:
+    if comparison["fingerprints_agree"]:
         return "fingerprints agree: the parameters are the same, bit for bit"
     groups: dict[str, list[str]] = {}
     for fingerprint, name in zip(comparison["fingerprints"], names, strict=True):
         groups.setdefault(fingerprint or "none", []).append(name)
     parts = [f"{plain(digest)[:FINGERPRINT_DIGITS]} {', '.join(group)}" for digest, group in groups.items()]
-    start = "fingerprints differ" if agree is False else "not every run has a fingerprint"
+    start = "not every run has a fingerprint" if "none" in groups else "fingerprints differ"
     return f"{start}: {'; '.join(parts)}"
