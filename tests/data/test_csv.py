@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xpnet.data import csv
-from xpnet.data.csv import read_csv
+from xpnet.data.csv import TableOptions, read_csv
 from xpnet.data.datasets import load
 from xpnet.data.rows import read_rows
 from xpnet.data.table import MISSING, NUMBER, Table
-from xpnet.data.table_columns import TableOptions
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import Columns
 
@@ -111,9 +110,7 @@ def test_pixels_are_whole_numbers_in_a_square_of_columns_without_other_names(
     assert table.x.tolist() == [[float(cell) for cell in row.split(",")]] * 2
 
 
-@pytest.mark.parametrize("wide", [1, 4096])
-def test_numbers(path: Path, monkeypatch: pytest.MonkeyPatch, wide: int) -> None:
-    monkeypatch.setattr(csv, "_WIDE", wide)
+def test_numbers(path: Path) -> None:
     table = read(path, "0, -1e1 ,.5\n65535,1e30,5.\n3.0,-0,1e-320\n")
     assert table.x.tolist() == [[-10.0, 0.5], [1e30, 5.0], [-0.0, 1e-320]]
     assert table.y.tolist() == [0, 65535, 3]
@@ -192,7 +189,7 @@ def test_a_corrupted_cell_is_found_at_its_row_and_column(
     path.write_text("".join(f"{','.join(cells)}\n" for cells in rows))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv, "PIECE_SIZE", 64)
-        message = refused(read_csv, path)
+        message = refused(read_csv, path, TableOptions())
     expected = f"{path}, line {row + 1}, column {column + 1} ({rows[0][column]}): "
     # Of the first label, which decides what the others are, text is no defect.
     assert message.startswith(expected) or (row, column) == (1, 0)

@@ -10,19 +10,18 @@ from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
 from xpnet.arithmetic import random
-from xpnet.data.csv import read_csv
+from xpnet.data.csv import TableOptions, read_csv
 from xpnet.data.idx import FILE_NAMES, read_idx_folder
 from xpnet.data.memmap import is_mapped
 from xpnet.data.npy import read_npy_folder, read_npz
 from xpnet.data.source import MAPPING_HINT, check_memory
 from xpnet.data.table import ROLES, Table
-from xpnet.data.table_columns import DEFAULTS, TableOptions
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns, format_names, shorten
 
 _FORMS = "a folder of four IDX or .npy files, a .csv or .csv.gz file, or an .npz archive"
 _HASHED_AT_ONCE = 1 << 24
-_OLD = TableOptions(columns="0.1.0")
+_DEFAULTS = (TableOptions(), TableOptions(columns="0.1.0"))
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def _read_dataset(
 ) -> Dataset:
     """Read a dataset, by the kind of `data`."""
     is_table = data is not None and is_csv(data) and not data.is_dir()
-    if not is_table and (test_split is not None or options not in (DEFAULTS, _OLD)):
+    if not is_table and (test_split is not None or options not in _DEFAULTS):
         msg = "--label, --test-split, --missing, --pixels, --features: go with a CSV file in --data"
         raise ConfigError(msg)
     if data is None:

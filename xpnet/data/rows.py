@@ -6,12 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.csv import read_csv
+from xpnet.data.csv import TableOptions, read_csv
 from xpnet.data.idx import DTYPES, read_idx
 from xpnet.data.npy import open_archive, read_npy
 from xpnet.data.source import GZIP_MAGIC
 from xpnet.data.table import as_features, make_table
-from xpnet.data.table_columns import TableOptions
 from xpnet.errors import DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns
 

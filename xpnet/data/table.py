@@ -53,14 +53,15 @@ class LabelCodes:
 
     Parameters
     ----------
-    numeric
-        True if the labels must be numbers, False if they must be text.
-    classes
-        The only text labels that are allowed; None for any.
+    known
+        The columns of the training, whose labels are of the same kind, if the table is another one.
+    allow_new
+        True if text may also be a class that the training does not have.
     """
 
-    def __init__(self, *, numeric: bool | None = None, classes: tuple[str, ...] | None = None) -> None:
-        self._numeric, self._classes = numeric, classes
+    def __init__(self, known: Columns | None, *, allow_new: bool) -> None:
+        self._numeric = None if known is None else known.classes is None
+        self._classes = None if known is None or allow_new else known.classes
         self._codes: dict[str, int] = {}
 
     def encode(self, labels: Iterable[str]) -> list[int]:
