@@ -199,7 +199,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train from the start, or for one more epoch."""
         config = _adapt_batch_size(config, len(X))
         labels = np.searchsorted(self.classes_, y).astype(np.int32)
-        table = Table(as_features(X, X.shape, "X"), labels, "X", "y")
+        table = Table(as_features(X, "X"), labels, "X", "y")
         data = make_dataset(table, classes=len(self.classes_))
         start, epochs = (getattr(self, "_progress", None), 1) if one_epoch else (None, None)
         result = train(config, backend, data, patience=config.patience, start=start, epochs=epochs)

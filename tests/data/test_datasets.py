@@ -466,6 +466,7 @@ ARRAY_DEFECTS: list[tuple[bytes, str]] = [
     (header_only("(4, 6"), "its .npy header is damaged"),
     (header_only("(4, 6)", "__import__('os')"), "its .npy header is damaged"),
     (header_only("(-4, -6)"), r"its shape \(-4, -6\) is not possible"),
+    (header_only(f"({'1, ' * 65})") + b"0", "its shape of 65 dimensions is not possible"),
     (npy(np.zeros(4, np.uint8)), "1 dimension, features need at least 2"),
     (npy(np.zeros((0, 6), np.uint8)), "holds no values .its shape is 0x6"),
     (npy(np.zeros((3, 6), np.uint8)), r"holds 3 samples, .*y_train(\.npy)? holds 4 labels"),
@@ -518,7 +519,7 @@ def test_folders_that_miss_a_file_or_hold_two(tmp_path: Path, write: Callable[[P
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x_test": None, "y_test": None}, "has no x_test, y_test; it needs x_train, y_train, x_test"),
+        ({"x_test": None, "y_test": None}, r"x_train, y_train, x_test, y_test \(found: x_train, y_train\)"),
         ({"y_test": np.array([1, -1])}, "y_test, row 2: label -1: a label is a whole number"),
         ({"y_test": np.array([1, 0.5])}, "y_test, row 2: label 0.5: a label is a whole number"),
         ({"y_test": np.array([[1, 0]])}, "y_test: its shape is 1x2, labels have one dimension"),

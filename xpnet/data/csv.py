@@ -83,7 +83,7 @@ def read_csv(path: Path, options: TableOptions) -> Table:
         for number, piece in chain([start], pieces):
             more, block = _read_block(layout, number, piece)
             codes += more
-            blocks.append(block)
+            blocks.append(np.ascontiguousarray(block))
             rows += len(block)
             check_memory(path, rows * len(layout.features) * (1 if layout.pixels else 8))
     if not rows:

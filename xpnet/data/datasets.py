@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
 from xpnet.arithmetic import random
+from xpnet.data.array_files import read_folder, read_npz
 from xpnet.data.csv import TableOptions, read_csv
-from xpnet.data.idx import FILE_NAMES, read_idx_folder
 from xpnet.data.memmap import is_mapped
-from xpnet.data.npy import read_npy_folder, read_npz
 from xpnet.data.source import MAPPING_HINT, check_memory
-from xpnet.data.table import ROLES, Table
+from xpnet.data.table import ROLES, Table, make_halves
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns, format_names, shorten
 
@@ -167,7 +166,7 @@ def _read_dataset(
         if test_data is not None:
             msg = f"--test-data {test_data}: goes with --data TRAIN.csv"
             raise ConfigError(msg)
-        return join_halves("mnist", *read_idx_folder(find_bundled_folder()))
+        return join_halves("mnist", *read_folder(find_bundled_folder()))
     if data is not None and is_table:
         if test_data is not None and not is_csv(test_data):
             msg = f"--test-data {test_data}: is not a .csv or .csv.gz file"
@@ -177,28 +176,12 @@ def _read_dataset(
         msg = f"--test-data {test_data}: goes with a CSV file in --data; {data} holds its own test samples"
         raise ConfigError(msg)
     if data.is_dir():
-        return join_halves(data.resolve().name, *_read_folder(data))
+        return join_halves(data.resolve().name, *read_folder(data))
     if data.exists() and data.suffix.lower() == ".npz":
-        return join_halves(_stem(data), *read_npz(data))
+        arrays = read_npz(data, ", ".join(ROLES), lambda keys: ROLES if set(ROLES) <= set(keys) else ())
+        return join_halves(_stem(data), *make_halves(arrays))
     problem = "is none of what --data takes:" if data.exists() else "no such file or folder; --data takes"
     raise DataError.at(data, f"{problem} {_FORMS}")
-
-
-def _read_folder(folder: Path) -> tuple[Table, Table]:
-    """Read a folder of IDX files, or of .npy files if it has x_train.npy.
-
-    Raises
-    ------
-    DataError
-        The folder has training features in both formats, or a file cannot be read.
-    """
-    if not (folder / "x_train.npy").exists():
-        return read_idx_folder(folder)
-    stem, _ = FILE_NAMES["x_train"]
-    both = sorted(path.name for path in folder.glob(f"{stem}*"))
-    if both:
-        raise DataError.at(folder, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
-    return read_npy_folder(folder)
 
 
 def _read_csv_dataset(

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.data.array_files import IDX_TYPES, read_array, read_npz
 from xpnet.data.csv import TableOptions, read_csv
-from xpnet.data.idx import DTYPES, read_idx
-from xpnet.data.npy import open_archive, read_npy
 from xpnet.data.source import GZIP_MAGIC
 from xpnet.data.table import as_features, make_table
 from xpnet.errors import DataError
@@ -36,7 +35,7 @@ def is_table(path: Path) -> bool:
             start = file.read(3)
     except OSError:
         return False
-    is_idx = len(start) == 3 and start.startswith(b"\0\0") and start[2] in DTYPES
+    is_idx = len(start) == 3 and start.startswith(b"\0\0") and start[2] in IDX_TYPES
     return is_idx or start.startswith(GZIP_MAGIC)
 
 
@@ -64,8 +63,7 @@ def read_rows(path: Path, expected: int, columns: Columns = NO_COLUMNS) -> Rows:
             return _read_csv_rows(path, expected, columns)
         if name.endswith(".npz"):
             return _read_npz_rows(path)
-        read = read_npy if name.endswith(".npy") else read_idx
-        return Rows(as_features(*read(path)), None)
+        return Rows(as_features(*read_array(path)), None)
     except MemoryError as error:
         raise DataError.at(path, "does not fit in this machine's memory: split it") from error
 
@@ -81,15 +79,14 @@ def _read_csv_rows(path: Path, expected: int, columns: Columns) -> Rows:
 
 def _read_npz_rows(path: Path) -> Rows:
     """Read samples, and labels if present, from an .npz archive."""
-    with open_archive(path) as archive:
-        keys = archive.keys
+
+    def choose(keys: list[str]) -> list[str]:
         names = ["x_test", "x", *(keys if len(keys) == 1 else ())]
-        key = next((name for name in names if name in keys), None)
-        if key is None:
-            problem = f"expected x_test, or x, or a single array (found: {archive.contents})"
-            raise DataError.at(path, problem)
-        label_key = "y_test" if key == "x_test" else "y"
-        if label_key not in keys:
-            return Rows(as_features(*archive.read(key)), None)
-        table = make_table(archive.read(key), archive.read(label_key))
-        return Rows(table.x, table.y)
+        key = next((name for name in names if name in keys), "")
+        return [name for name in (key, {"x_test": "y_test", "x": "y"}.get(key)) if name in keys]
+
+    x, *labels = read_npz(path, "x_test, or x, or a single array", choose)
+    if not labels:
+        return Rows(as_features(*x), None)
+    table = make_table(x, *labels)
+    return Rows(table.x, table.y)
