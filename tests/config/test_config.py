@@ -428,7 +428,7 @@ def test_the_help_names_the_defaults_that_are_elsewhere(help_text: str) -> None:
         match = re.search(rf"  --{flag} .*?\(default:\s(.*?)\)", help_text, re.DOTALL)
         return [float(number) for number in re.findall(r"[0-9.]+", match[1] if match else "")]
 
-    assert default("augment-elastic-sigma") == [augment.Augmentation().elastic_sigma]
+    assert default("augment-elastic-sigma") == [augment.ELASTIC_SIGMA]
     assert default("schedule-step-epochs") == [default_of(schedules.build, "step_epochs")]
     step, exponential = default("schedule-factor")
     for name, fall in (("step", step), ("exponential", schedules.power(exponential, 30))):
@@ -465,15 +465,10 @@ def test_the_options_of_an_optimizer(values: dict[str, Any], options: dict[str, 
     assert result == {"weight_decay": 0.0, "clip_norm": None, "max_norm": None, **options}
 
 
-def test_the_options_of_the_schedule_and_the_augmentation_are_the_settings() -> None:
+def test_the_options_of_the_schedule_are_the_settings() -> None:
     assert DEFAULT.schedule_options == {"factor": None, "warmup_epochs": 0}
     result = TrainConfig(schedule="step", schedule_step_epochs=5, schedule_factor=0.5, warmup_epochs=3)
     assert result.schedule_options == {"step_epochs": 5, "factor": 0.5, "warmup_epochs": 3}
-    assert DEFAULT.augmentation == augment.Augmentation()
-    amounts = {"shift": 1.0, "rotate": 2.0, "scale": 0.3, "shear": 0.4, "elastic_alpha": 5.0}
-    amounts |= {"elastic_sigma": 6.0}
-    result = TrainConfig(**{f"augment_{name}": amount for name, amount in amounts.items()})
-    assert result.augmentation == augment.Augmentation(**amounts)
 
 
 def test_seeds_follow_each_other_rates_are_those_given_and_the_float_type_follows_the_arithmetic() -> None:

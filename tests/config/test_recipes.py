@@ -53,7 +53,7 @@ def test_a_recipe_is_what_its_name_says_and_nothing_about_places(name: str) -> N
     assert not LEFT_TO_THE_USER & tomllib.loads(text).keys()
     assert text.startswith("# ")
     assert (config.dropout > 0) == (name == "dropout-1024")
-    assert (config.augmentation.elastic_alpha > 0) == (name == "simard-800")
+    assert (config.augment_elastic_alpha > 0) == (name == "simard-800")
 
 
 @pytest.mark.parametrize("name", PROMISED)

@@ -14,11 +14,14 @@ from backend_enum import BackendCase
 
 from xpnet.arithmetic import Native, Reproducible, host, random
 from xpnet.backends.resolve import make
-from xpnet.config.augmentation import Augmentation
+from xpnet.config.settings import AugmentationSettings
+from xpnet.data import augment
 from xpnet.data.augment import build_augmenter, compute_transforms
 from xpnet.data.resample import build_warper
 
-ALL = Augmentation(shift=2, rotate=15, scale=0.15, shear=0.15, elastic_alpha=34, elastic_sigma=4)
+ALL = AugmentationSettings(
+    augment_shift=2, augment_rotate=15, augment_scale=0.15, augment_shear=0.15, augment_elastic_alpha=34
+)
 SEED = 3
 KINDS = {
     "reproducible": (Reproducible, "float64"),
@@ -96,7 +99,7 @@ def test_sine_and_cosine():
 
 
 def test_transforms_invert_slant_scale_rotation_and_shift():
-    settings = Augmentation(shift=4, rotate=170, scale=0.5, shear=0.8)
+    settings = AugmentationSettings(augment_shift=4, augment_rotate=170, augment_scale=0.5, augment_shear=0.8)
     amounts = np.random.default_rng(0).uniform(-1, 1, (50, 5))
     actual = compute_transforms(settings, 20, 30, amounts)
     for i, (across, down, rotation, scale, shear) in enumerate(amounts):
@@ -186,8 +189,8 @@ def documented_variant(image, index, epoch, settings):
         quarters = [(word >> bits) & 0xFFFF for bits in (0, 16, 32, 48)]
         noise += [q - 2**16 if q >= 2**15 else q for q in quarters]
     noise = np.reshape(noise[: 2 * height * width], (width, 2, height))
-    across, down = (gaussian_matrix(size, settings.elastic_sigma) for size in (width, height))
-    amplitude = settings.elastic_alpha / 2**15
+    across, down = (gaussian_matrix(size, augment.ELASTIC_SIGMA) for size in (width, height))
+    amplitude = settings.augment_elastic_alpha / 2**15
     displacement = amplitude * np.einsum("xX,Xcy,yY->cYx", across, noise, down, optimize=True)
     return resampled(image, transform, displacement)
 
@@ -205,7 +208,9 @@ def test_variants_follow_from_the_documented_words(backend, size):
 
 
 @JAX_IS_SLOW
-@pytest.mark.parametrize("augmentation", [ALL, replace(ALL, elastic_alpha=0)], ids=["elastic", "affine"])
+@pytest.mark.parametrize(
+    "augmentation", [ALL, replace(ALL, augment_elastic_alpha=0)], ids=["elastic", "affine"]
+)
 def test_variants_depend_on_neither_batch_nor_order_nor_chunk(backend, augmentation):
     rows, indices = strokes(20), np.arange(1000, 1020)
     whole = variants(backend, augmentation, rows, indices, 2)

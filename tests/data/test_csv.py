@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from xpnet.data import csv
 from xpnet.data.csv import TableOptions, read_csv
-from xpnet.data.datasets import load
-from xpnet.data.rows import read_rows
+from xpnet.data.datasets import load, read_rows
 from xpnet.data.table import MISSING, NUMBER, Table
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import Columns
@@ -290,7 +289,7 @@ def pair(folder: Path, train: str, test: str, **options: Any) -> Any:
 def test_columns_in_another_order_are_found_by_their_names(tmp_path: Path) -> None:
     data = pair(tmp_path, "label,a,b\n0,1.5,2\n", "b,label,a\n4,1,3\n")
     assert (data.x_test.tolist(), data.y_test.tolist()) == ([[3, 4]], [1])
-    assert data.feature_names == ("a", "b")
+    assert data.columns.features == ("a", "b")
 
 
 def test_test_data_without_a_header_have_the_columns_of_the_training(tmp_path: Path) -> None:
@@ -324,7 +323,7 @@ def test_whole_numbers_are_features_where_the_training_has_decimals(tmp_path: Pa
 
 def test_the_names_of_both_files_are_the_classes(tmp_path: Path) -> None:
     data = pair(tmp_path, "label,a\ndog,1.5\nbee,2\n", "label,a\ncat,1\nbee,2\n")
-    assert data.class_names == ("bee", "cat", "dog")
+    assert data.columns.classes == ("bee", "cat", "dog")
     assert (data.y_train.tolist(), data.y_test.tolist(), data.classes) == ([2, 0], [1, 0], 3)
 
 
@@ -386,7 +385,7 @@ def test_a_table_of_0_1_0_is_read_by_its_rule(tmp_path: Path) -> None:
         [[2, 3], [255, 7]],
         [1, 0],
     )
-    assert (data.columns, data.feature_names) == (Columns(), None)
+    assert data.columns == Columns()
 
 
 # Rows to predict

@@ -84,7 +84,7 @@ def _load_samples(model: "LoadedModel", arguments: argparse.Namespace) -> "Sampl
         The arguments contradict each other.
     """
     from xpnet.data import datasets
-    from xpnet.data.rows import read_rows
+    from xpnet.data.datasets import read_rows
 
     data, test_data, split = arguments.data, arguments.test_data, arguments.split
     is_table = data is not None and test_data is None and split == "test" and data.is_file()

@@ -35,11 +35,7 @@ def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             file.seek(0)
-            if packed:
-                with gzip.GzipFile(fileobj=file) as unpacked:
-                    yield cast("BinaryIO", unpacked)
-            else:
-                yield file
+            yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if packed else file
     except EOFError as error:
         raise DataError.at(path, "the gzip data ends too early: download the file again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -52,7 +48,7 @@ def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
         raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
 
 
-def check_memory(where: str | Path, declared: int) -> None:
+def check_memory(where: str | Path, declared: int, hint: str = MAPPING_HINT) -> None:
     """Raise DataError if values of `declared` bytes exceed the available memory, as far as that is known.
 
     Raises
@@ -62,7 +58,5 @@ def check_memory(where: str | Path, declared: int) -> None:
     """
     memory = available_memory()
     if memory is not None and declared > memory > 0:
-        raise DataError.at(
-            where,
-            f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {MAPPING_HINT}",
-        )
+        problem = f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {hint}"
+        raise DataError.at(where, problem)
