@@ -48,12 +48,9 @@ FORMS: dict[str, Callable[[str], str]] = {
     "header": lambda text: text,
     "no header": lambda text: text.split("\n", 1)[1],
     "no last line end": lambda text: text.removesuffix("\n"),
-    "blank lines": lambda text: "\n \n" + text.replace("\n", "\n\n", 3) + "\n\n",
-    "lines of blanks": lambda text: text.replace("\n", "\n   \n", 2),
+    "blank lines": lambda text: "\n \n" + text.replace("\n", "\n\n   \n", 3) + "\n\n",
     "Windows line ends": lambda text: text.replace("\n", "\r\n") + "\r\n\r\n",
     "byte-order mark": lambda text: "\ufeff" + text,
-    "byte-order mark, no header": lambda text: "\ufeff" + text.split("\n", 1)[1],
-    "quoted cells": lambda text: re.sub(r"[^,\n]+", r'"\g<0>"', text),
     "quoted cells, no header": lambda text: re.sub(r"[^,\n]+", r'"\g<0>"', text.split("\n", 1)[1]),
     "a quoted name with a comma": lambda text: text.replace("label", '"label, or so"'),
     "spaces": lambda text: text.replace(",", ", "),
@@ -82,19 +79,15 @@ def test_forms(path: Path, monkeypatch: pytest.MonkeyPatch, form: str, packed: b
     [
         ("", "1,2,3,255", {}, True),
         ("", "1,2,3,256", {}, False),
-        ("", "1,-2,3,255", {}, False),
         ("", "1,2.5,3,255", {}, False),
         ("", "1,2,3", {}, False),
         ("", "1,2,3", {"columns": "pixels"}, True),
         ("", "1,2,3,4", {"columns": "features"}, False),
-        ("pixel0,pixel1,pixel2,pixel3", "1,2,3,4", {}, True),
-        ("px_0_0,px_0_1,px_1_0,px_1_1", "1,2,3,4", {}, True),
+        ("pixel0,px_0_1,pix-2,1x1", "1,2,3,4", {}, True),
         ("1x1,1x2,2x1,2x2", "1,2,3,4", {}, True),
         ("1,2,3,4", "1,2,3,4", {}, True),
         ("age,height,weight,shoes", "1,2,3,4", {}, False),
         ("age,height,weight,shoes", "1,2,3,4", {"columns": "pixels"}, True),
-        ("pixel0,pixel1,pixel2,pixel3", "1,2,3,4", {"columns": "features"}, False),
-        ("", "1,2,3", {"columns": "0.1.0"}, True),
         ("a,b,c,d", "1,2,3,4", {"columns": "0.1.0"}, True),
         ("", "1,2.0,3,4", {"columns": "0.1.0"}, False),
         ("", "1,2.0,3,4", {}, True),
@@ -120,12 +113,10 @@ def test_numbers(path: Path) -> None:
     [
         ("a,b,label", None, 2),
         ("a,Target,b", None, 1),
-        ("CLASS,a,b", None, 0),
         ("a,species,b", "species", 1),
         ("a,species,b", "3", 2),
         ("label,a,b", "b", 2),
         ("a,b,c", "2", 1),
-        (None, None, 0),
         (None, "3", 2),
     ],
 )
@@ -142,9 +133,6 @@ def test_text_labels_are_sorted_and_their_names_are_kept(path: Path) -> None:
     table = read(path, TEXT, "kind")
     assert table.y.tolist() == [1, 0, 1]
     assert table.columns == Columns(("a", "b"), "kind", 2, ("cat", "dog"))
-
-
-def test_numbers_without_a_header_have_no_names(path: Path) -> None:
     assert read(path, "0,1.5,2\n").columns == Columns()
 
 
@@ -203,34 +191,22 @@ LONG_NAMES = ",".join(f"a{i:050000}" for i in range(30))
 DEFECTS: list[tuple[str | bytes, str]] = [
     ("", ": is empty"),
     ("\n\r\n \n", ": is empty"),
-    ("\ufeff", ": is empty"),
     (HEAD + "\n\n", ": has a header but no rows"),
     (HEAD + "0,1,2\n\n1,x,4\n", ", line 4, column 2 (1x1): 'x' is not a finite number"),
-    ("0,1,2\n1,3,x\n", ", line 2, column 3: 'x' is not a finite number"),
     (HEAD + "0,1\n1,2,3\n", ", line 2: has 2 values, the first line has 3"),
     (HEAD + "0,1,2\n1,2,3,4\n", ", line 3: has 4 values, the first line has 3"),
-    (HEAD + "0,1,2,\n", ", line 2: has 4 values, the first line has 3"),
-    (HEAD + "0,1\n1,2,3,4\n", ", line 2: has 2 values, the first line has 3"),
     ("1,2,label\n0,1,2\n3,4\n", ", line 3: has 2 values, the first line has 3"),
     (HEAD + "0,1,\n", f", line 2, column 3 (1x2): is empty{MEAN}"),
     (HEAD + "0,1,NaN\n", f", line 2, column 3 (1x2): 'NaN' is not a finite number{MEAN}"),
-    (HEAD + "0,1,?\n", f", line 2, column 3 (1x2): '?' is not a finite number{MEAN}"),
     (HEAD + "0,1.5,-inf\n", ", line 2, column 3 (1x2): '-inf' is not a finite number"),
-    (HEAD + "0,1.5,1e999\n", ", line 2, column 3 (1x2): '1e999' is not a finite number"),
     (HEAD + "0,1.5,\x1b[2J\n", ", line 2, column 3 (1x2): '\\x1b[2J' is not a finite number"),
     (HEAD + "0,1," + "y" * 100, f", line 2, column 3 (1x2): '{'y' * 40}…' is not a finite number"),
-    (HEAD + "0,1,x\n0,1\n0,1,y\n", ", line 2, column 3 (1x2): 'x' is not a finite number"),
-    (HEAD + "-1,1,2\n", f", line 2, column 1 (label): label '-1': {LABEL}"),
-    (HEAD + "0.5,1,2\n", f", line 2, column 1 (label): label '0.5': {LABEL}"),
     (HEAD + "65536,1,2\n", f", line 2, column 1 (label): label '65536': {LABEL}"),
     ("1e30,1,2\n", f", line 1, column 1: label '1e30': {LABEL}"),
     (HEAD + "0,1,2\ncat,1,2\n", f", line 3, column 1 (label): label 'cat': {LABEL}"),
     (HEAD + "cat,1,2\n7,1,2\n", ", line 3, column 1 (label): label '7': a label is text here"),
-    (HEAD + "0,1,2\nnan,1,2\n", f", line 3, column 1 (label): label 'nan': {LABEL}"),
     (HEAD + "cat,1,2\nNA,1,2\n", ", line 3, column 1 (label): label 'NA': a label is text here"),
     (HEAD + ",1,2\n0,1,2\n", ", line 2, column 1 (label): is empty: a label is"),
-    (HEAD + "0,1,2\n ,1.5,2\n", f", line 3, column 1 (label): is empty: {LABEL}"),
-    (HEAD + '0,1,2\n"",1,2\n', f", line 3, column 1 (label): is empty: {LABEL}"),
     (HEAD + '0,1,"2\n0,1,2\n', ", line 2: has a line break inside a cell, or quotes that do not match"),
     (HEAD + '"a\nb",1,2\n', ", line 2: has a line break inside a cell, or quotes that do not match"),
     (HEAD + "0,1,2\r0,1,2\n", ", line 2: has a line break inside a cell, or quotes that do not match"),
@@ -248,33 +224,21 @@ DEFECTS: list[tuple[str | bytes, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("content", "message"), DEFECTS)
-def test_defects(path: Path, content: str | bytes, message: str) -> None:
-    assert refused(read, path, content).startswith(f"{path}{message}")
+DEFECTS_UNDER_SETTINGS: list[tuple[str, str, dict[str, str]]] = [
+    (HEAD + "0,1,2.5\n", ", line 2, column 3 (1x2): '2.5' is not a pixel, a", {"columns": "pixels"}),
+    (HEAD + "0,1,\n", ", line 2, column 3 (1x2): is empty; --feat", {"columns": "pixels", "missing": "mean"}),
+    (HEAD + "0,1.5\n", ", line 2: has 2 values, the first line has 3", {"missing": "mean"}),
+    (HEAD + "0,inf,NaN\n", ", line 2, column 2 (1x1): 'inf' is not a finite number", {"missing": "mean"}),
+    (TEXT, ": has no column named kinds: --label takes the name or the", {"label": "kinds"}),
+    ("1,2\n3,4\n", ": has no column named 3: --label takes the name or the", {"label": "3"}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "message"),
-    [
-        (HEAD + "0,1,2.5\n", {"columns": "pixels"}, ", line 2, column 3 (1x2): '2.5' is not a pixel, a"),
-        (HEAD + "0,1,\n", {"columns": "pixels", "missing": "mean"}, ", line 2, column 3 (1x2): is empty"),
-        (TEXT, {"label": "kinds"}, ": has no column named kinds: --label takes the name or the"),
-        ("1,2\n3,4\n", {"label": "3"}, ": has no column named 3: --label takes the name or the"),
-        ("0," * 4000 + "x\n" + "0," * 4000 + "1\n", {"label": "1"}, ", line 1, column 4001: 'x' is not a"),
-    ],
-)  # fmt: skip
-def test_defects_under_other_settings(
-    path: Path, content: str, options: dict[str, str], message: str
-) -> None:
+    ("content", "message", "options"), [*((*row, {}) for row in DEFECTS), *DEFECTS_UNDER_SETTINGS]
+)
+def test_defects(path: Path, content: str | bytes, message: str, options: dict[str, str]) -> None:
     assert refused(read, path, content, **options).startswith(f"{path}{message}")
-
-
-@pytest.mark.parametrize("line", [2, 3, 50, 101])
-def test_the_defect_is_found_anywhere(path: Path, monkeypatch: pytest.MonkeyPatch, line: int) -> None:
-    monkeypatch.setattr(csv, "PIECE_SIZE", 64)
-    lines = ["label,a,b", *["1,2,3"] * 100]
-    lines[line - 1] = "1,2,!"
-    assert f"line {line}, column 3 (b): '!' is not" in refused(read, path, "\n".join(lines))
 
 
 # Training and test data
@@ -286,22 +250,35 @@ def pair(folder: Path, train: str, test: str, **options: Any) -> Any:
     return load(folder / "train.csv", folder / "test.csv", **options)
 
 
-def test_columns_in_another_order_are_found_by_their_names(tmp_path: Path) -> None:
-    data = pair(tmp_path, "label,a,b\n0,1.5,2\n", "b,label,a\n4,1,3\n")
-    assert (data.x_test.tolist(), data.y_test.tolist()) == ([[3, 4]], [1])
-    assert data.columns.features == ("a", "b")
-
-
-def test_test_data_without_a_header_have_the_columns_of_the_training(tmp_path: Path) -> None:
-    data = pair(tmp_path, TEXT, "5,6,dog\n", label="kind")
-    assert (data.x_test.tolist(), data.y_test.tolist()) == ([[5, 6]], [1])
+@pytest.mark.parametrize(
+    ("train", "test", "label", "x", "y", "classes"),
+    [
+        ("label,a,b\n0,1.5,2\n", "b,label,a\n4,1,3\n", None, [[3, 4]], [1], None),
+        (TEXT, "5,6,dog\n", "kind", [[5, 6]], [1], ("cat", "dog")),
+        ("0,1.5,2,3,4\n", "1,2,3,4,5\n", None, [[2, 3, 4, 5]], [1], None),
+        (
+            "label,a\ndog,1.5\nbee,2\n",
+            "label,a\ncat,1\nbee,2\n",
+            None,
+            [[1], [2]],
+            [1, 0],
+            ("bee", "cat", "dog"),
+        ),
+    ],
+    ids=["other order", "no header", "whole numbers", "other classes"],
+)
+def test_test_data_have_the_columns_and_the_classes_of_the_training(
+    tmp_path: Path, train: str, test: str, label: str | None, x: Any, y: Any, classes: Any
+) -> None:
+    data = pair(tmp_path, train, test, label=label)
+    assert (data.x_train.dtype, data.x_test.dtype) == (np.float64, np.float64)
+    assert (data.x_test.tolist(), data.y_test.tolist(), data.columns.classes) == (x, y, classes)
 
 
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
         ("label,a,b\n0,1,2\n", "label,a,c\n0,1,2\n", "its columns are not .* training: without b, with c"),
-        ("label,a\n0,1\n", "label,a,c\n0,1,2\n", "its columns are not those of the training: with c"),
         ("0,1,2\n", "0,1,2,3\n", "has 3 features a sample, .*train.csv has 2"),
         ("0,1,2,3,4\n", "0,1,2,3,4.5\n", "line 1, column 5: '4.5' is not a pixel"),
         ("label,a\n0,1.5\n", "label,a\ncat,1\n", f"line 2, column 1 .label.: label 'cat': {LABEL}"),
@@ -314,17 +291,6 @@ def test_test_data_that_do_not_belong_to_the_training(
     actual = refused(pair, tmp_path, train, test)
     assert actual.startswith(str(tmp_path / "test.csv"))
     assert re.search(message, actual), actual
-
-
-def test_whole_numbers_are_features_where_the_training_has_decimals(tmp_path: Path) -> None:
-    data = pair(tmp_path, "0,1.5,2,3,4\n", "1,2,3,4,5\n")
-    assert (data.x_train.dtype, data.x_test.dtype) == (np.float64, np.float64)
-
-
-def test_the_names_of_both_files_are_the_classes(tmp_path: Path) -> None:
-    data = pair(tmp_path, "label,a\ndog,1.5\nbee,2\n", "label,a\ncat,1\nbee,2\n")
-    assert data.columns.classes == ("bee", "cat", "dog")
-    assert (data.y_train.tolist(), data.y_test.tolist(), data.classes) == ([2, 0], [1, 0], 3)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +322,6 @@ def test_missing_values_become_the_mean_of_the_training_rows(tmp_path: Path, pat
     assert read_rows(path, 2, data.columns).x.tolist() == [[2, 8]]
     message = refused(pair, tmp_path, "label,a,b\n0,1.5,\n", train, missing="mean")
     assert message == f"{tmp_path / 'train.csv'}: feature b has no value in the training rows: remove it"
-    assert "line 2: has 2 values" in refused(pair, tmp_path, "label,a,b\n0,1\n", train, missing="mean")
 
 
 def test_test_rows_are_a_share_of_one_file_and_the_same_each_time(path: Path) -> None:
@@ -369,22 +334,17 @@ def test_test_rows_are_a_share_of_one_file_and_the_same_each_time(path: Path) ->
     assert refused(load, path).endswith("needs --test-data TEST.csv beside it, or --test-split 0.2")
 
 
-@pytest.mark.parametrize(
-    "option", [{"label": "a"}, {"test_split": 0.2}, {"missing": "mean"}, {"columns": "pixels"}]
-)
-def test_settings_of_tables_go_with_tables(tmp_path: Path, option: dict[str, Any]) -> None:
-    assert "go with a CSV file in --data" in refused(load, **option)
-    assert "go with a CSV file in --data" in refused(load, tmp_path, **option)
+def test_settings_of_tables_go_with_tables(tmp_path: Path) -> None:
+    for option in ({"label": "a"}, {"test_split": 0.2}, {"missing": "mean"}, {"columns": "pixels"}):
+        for data in (None, tmp_path):
+            assert "go with a CSV file in --data" in refused(load, data, **option)
 
 
 def test_a_table_of_0_1_0_is_read_by_its_rule(tmp_path: Path) -> None:
     table = "species,a,b\n1,2,3\n0,255,7\n"
     data = pair(tmp_path, table, table, columns="0.1.0")
-    assert (data.x_train.dtype, data.x_train.tolist(), data.y_train.tolist()) == (
-        np.uint8,
-        [[2, 3], [255, 7]],
-        [1, 0],
-    )
+    assert (data.x_train.tolist(), data.y_train.tolist()) == ([[2, 3], [255, 7]], [1, 0])
+    assert data.x_train.dtype == np.uint8
     assert data.columns == Columns()
 
 

@@ -1,6 +1,7 @@
 """Reading datasets: what comes out, whatever the format, and one clear line for each defect."""
 
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -80,19 +81,13 @@ def write_npy(folder: Path, arrays: Arrays = SMALL) -> Path:
     return folder
 
 
-def table(x: Array, y: Array, *, header: bool = True, end: str = "\n") -> str:
-    rows = x.reshape(len(x), -1)
-    lines = [",".join(["label", *(f"1x{i + 1}" for i in range(rows.shape[1]))])] if header else []
-    lines += [
-        ",".join([str(int(label)), *map(repr, row)]) for label, row in zip(y, rows.tolist(), strict=True)
-    ]
-    return end.join(lines) + end
-
-
-def write_csv(folder: Path, arrays: Arrays = SMALL, **form: Any) -> tuple[Path, Path]:
+def write_csv(folder: Path, arrays: Arrays = SMALL, *, header: bool = True) -> tuple[Path, Path]:
     train, test = folder / "train.csv", folder / "test.csv"
-    train.write_text(table(arrays.x_train, arrays.y_train, **form), newline="")
-    test.write_text(table(arrays.x_test, arrays.y_test, **form), newline="")
+    for path, x, y in ((train, arrays.x_train, arrays.y_train), (test, arrays.x_test, arrays.y_test)):
+        rows = x.reshape(len(x), -1).tolist()
+        lines = [",".join(["label", *(f"1x{i}" for i in range(len(rows[0])))])] * header
+        lines += [",".join([str(int(label)), *map(repr, row)]) for label, row in zip(y, rows, strict=True)]
+        path.write_text("\n".join(lines) + "\n")
     return train, test
 
 
@@ -103,22 +98,21 @@ def assert_holds(dataset: Dataset, arrays: Arrays, dtype: Any) -> None:
         assert actual.dtype == (dtype if is_features else np.int32)
         assert actual.flags.c_contiguous
         assert actual.dtype.isnative
-        np.testing.assert_array_equal(
-            actual, expected.reshape(len(expected), -1) if is_features else expected.reshape(-1)
-        )
-
-
-@pytest.fixture(params=["read", "mapped"])
-def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Small files are read; in the second variant they are treated as large ones are."""
-    if request.param == "mapped":
-        monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 1)
-    return str(request.param)
+        shape = (len(expected), -1) if is_features else -1
+        np.testing.assert_array_equal(actual, expected.reshape(shape))
 
 
 @pytest.fixture
 def map_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat small files as large ones are."""
     monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 1)
+
+
+@pytest.fixture(params=["read", "mapped"])
+def form(request: pytest.FixtureRequest) -> str:
+    if request.param == "mapped":
+        request.getfixturevalue("map_all")
+    return str(request.param)
 
 
 def by_message(value: object) -> str:
@@ -137,16 +131,10 @@ def test_the_bundled_mnist_is_the_notebooks_data() -> None:
     assert mnist.y_train[:5].tolist() == [5, 0, 4, 1, 9]
     assert mnist.y_test[:5].tolist() == [7, 2, 1, 0, 4]
     assert digest(mnist) == "fc3039553925eb928d6fb02df79eca7e79f972545ff90f81171969b384827235"
-
-
-def test_the_bundled_files_match_their_checksums() -> None:
-    import hashlib
-
-    folder = ROOT / "data" / "mnist"
+    folder = datasets.find_bundled_folder()
     lines = (folder / "SHA256SUMS").read_text().splitlines()
     assert len(lines) == 4
-    for line in lines:
-        expected, name = line.split()
+    for expected, name in map(str.split, lines):
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected
 
 
@@ -170,19 +158,11 @@ def test_pandas_is_imported_only_for_decimals_in_csv_files() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("form", ["idx", "idx.gz", "npy", "compressed npz"])
-def test_a_dataset_in_each_form(tmp_path: Path, form: str) -> None:
-    path = tmp_path / ("digits.npz" if form.endswith("npz") else "digits")
-    if path.suffix:
-        np.savez_compressed(path, **SMALL._asdict())
-    elif form == "npy":
-        write_npy(path)
-    else:
-        write_idx(path, packed=form == "idx.gz")
-    dataset = load(path)
-    assert_holds(dataset, SMALL, np.uint8)
-    assert (dataset.name, dataset.features, dataset.classes) == ("digits", 6, 3)
-    assert (dataset.columns.features, dataset.columns.classes) == (None, None)
+def test_a_dataset_has_the_name_of_its_file_and_a_class_more_than_the_largest_label(tmp_path: Path) -> None:
+    for path in (write_npz(tmp_path / "digits.npz"), write_idx(tmp_path / "digits")):
+        dataset = load(path)
+        assert (dataset.name, dataset.features, dataset.classes) == ("digits", 6, 3)
+        assert (dataset.columns.features, dataset.columns.classes) == (None, None)
     assert load(write_npz(tmp_path / "a.npz", y_test=np.array([7, 1]))).classes == 8
 
 
@@ -236,15 +216,6 @@ def test_features_that_need_no_conversion_are_mapped(
     assert not is_mapped(dataset.y_train)
 
 
-def test_a_map_is_a_plain_array_that_cannot_be_written(tmp_path: Path, map_all: None) -> None:
-    x = load(write_idx(tmp_path)).x_train
-    assert type(x) is np.ndarray
-    with pytest.raises(ValueError, match="read-only"):
-        x[0, 0] = 1
-    with pytest.raises(ValueError, match="WRITEABLE"):
-        x.flags.writeable = True
-
-
 def test_compressed_and_small_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", SMALL.x_train.nbytes)
     dataset = load(write_idx(tmp_path / "plain"))
@@ -263,8 +234,13 @@ def test_floats_that_do_not_lie_on_their_boundaries_are_read(tmp_path: Path, map
     assert dataset.x_train.tolist() == x.reshape(4, 6).tolist()
 
 
-def test_a_second_map_for_reading_in_any_order(tmp_path: Path, map_all: None) -> None:
+def test_a_map_cannot_be_written_and_has_a_second_one_for_reading_in_any_order(
+    tmp_path: Path, map_all: None
+) -> None:
     x = load(write_npy(tmp_path)).x_train
+    assert type(x) is np.ndarray
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        x.flags.writeable = True
     for view in (x, x[1:3], x[3:]):
         shuffled = with_random_access(view)
         assert is_mapped(shuffled)
@@ -301,7 +277,8 @@ def test_every_format_gives_the_same_arrays_and_digest(
     @given(any_arrays(dtype), st.booleans())
     def check(arrays: Arrays, option: bool) -> None:
         folder = tmp_path_factory.mktemp("formats")
-        np.savez(folder / "a.npz", **arrays._asdict())
+        save = np.savez_compressed if option else np.savez
+        save(folder / "a.npz", **arrays._asdict())
         loaded = [load(folder / "a.npz"), load(write_idx(folder, arrays, packed=option))]
         loaded.append(load(write_npy(folder / "npy", arrays)))
         assert is_mapped(loaded[-1].x_train) == (form == "mapped")
@@ -329,7 +306,7 @@ def test_the_digest_depends_on_values_types_and_shapes() -> None:
     assert digest(variants[0]) == digest(Dataset(x, y, x, y, "another name"))
 
 
-@pytest.mark.parametrize("size", [1, 19, 20, 61, 1000])
+@pytest.mark.parametrize("size", [1, 20, 61])
 def test_the_digest_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     x, y = np.arange(35, dtype=np.float32).reshape(7, 5), np.arange(7, dtype=np.int32)
     dataset = Dataset(x, y, x[::-1], y[::-1], "a")
@@ -368,19 +345,13 @@ def test_arguments_that_do_not_go_together(tmp_path: Path) -> None:
     assert refused(train, test) == f"{test}: no such file"
 
 
-def test_a_folder_where_a_file_is_expected(tmp_path: Path) -> None:
+def test_a_folder_where_a_file_is_expected_or_a_file_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train, test = write_csv(tmp_path)
     test.unlink()
     test.mkdir()
     assert refused(train, test) == f"{test}: is a folder, a file was expected"
-    folder = write_idx(tmp_path / "idx")
-    (folder / LABELS).unlink()
-    (folder / LABELS).mkdir()
-    assert refused(folder) == f"{folder / LABELS}: is a folder, a file was expected"
-
-
-def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, test = write_csv(tmp_path)
 
     def forbid(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
@@ -406,7 +377,6 @@ BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), n
         (IMAGES, idx(SMALL.x_train)[:-1], "its sizes 4x2x3 take 24 bytes, only 23"),
         (IMAGES, idx(SMALL.x_train) + b"\0", "its sizes 4x2x3 take 24 bytes, more follow"),
         (IMAGES, b"\0\0\x08\3" + b"\xff" * 12, r"announces \d+ bytes of values, \d+ bytes cannot"),
-        (IMAGES, b"\0\0\x08\xff" + b"\xff" * 1020, r"announces \d+ bytes of values, \d+ bytes"),
         (IMAGES, gzip.compress(b"\0\0\x0e\1\x3f\xff\xff\xff", mtime=0), "compressed bytes cannot hold them"),
         (IMAGES, idx(SMALL.y_train), "1 dimension, features need at least 2 .*the labels?"),
         (LABELS, idx(SMALL.x_train), "its shape is 4x2x3, labels have one dimension: .*features?"),
@@ -414,12 +384,9 @@ BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), n
         (IMAGES, BIG[:-200], "the gzip data ends too early: download the file again"),
         (IMAGES, flipped(BIG, len(BIG) - 8), r"the gzip data is damaged \(CRC check failed"),
         (IMAGES, flipped(BIG, 500), "the gzip data is damaged"),
-        (IMAGES, BIG + b"junk", r"the gzip data is damaged \(Not a gzipped file"),
         (IMAGES, idx(SMALL.x_train[:3]), r"holds 3 samples, .*{labels} holds 4 labels"),
         (LABELS, idx(SMALL.y_train.astype("i1") - np.int8(1)), "row 1: label -1: a label is a whole"),
         (LABELS, idx(np.array([0, 2, 1.5, 0])), "row 3: label 1.5: a label is a whole number"),
-        (LABELS, idx(np.array([0, 65536, 1, 0], "i4")), "row 2: label 65536: a label is .* 65535"),
-        (IMAGES, idx(np.array([[0, 1], [2, 256]] * 2, "i2")), "row 2, column 2: 256 is outside 0 to"),
         (IMAGES, idx(np.array([[0, 1], [-2, 5]] * 2, "i1")), "row 2, column 1: -2 is outside 0 to 255"),
         (IMAGES, idx(np.array([[0, 1], [2, np.nan]] * 2)), "row 2, column 2: nan is not a finite"),
         (TEST_IMAGES, idx(SMALL.x_test[:, :1]), "has 3 features a sample, .*{images} has 6"),
@@ -459,20 +426,13 @@ def header_only(shape: str, descr: str = "'|u1'", width: int = 117) -> bytes:
 ARRAY_DEFECTS: list[tuple[bytes, str]] = [
     (npy(np.array([[{}, 1]], object), allow_pickle=True), "holds Python objects, which are never"),
     (npy(np.array([["1", "2"]])), "its type <U1 is neither an integer nor a float"),
-    (npy(np.zeros((4, 6), complex)), "its type complex128 is neither"),
-    (npy(np.zeros((4, 6), "f8,f8")), "is neither an integer nor a float"),
     (npy(np.zeros((4, 6), np.float64), version=(2, 0)), r"\.npy version \(2, 0\) is not that"),
     (b"junk" * 9, "its .npy header is damaged"),
     (header_only("(4, 6"), "its .npy header is damaged"),
     (header_only("(4, 6)", "__import__('os')"), "its .npy header is damaged"),
     (header_only("(-4, -6)"), r"its shape \(-4, -6\) is not possible"),
     (header_only(f"({'1, ' * 65})") + b"0", "its shape of 65 dimensions is not possible"),
-    (npy(np.zeros(4, np.uint8)), "1 dimension, features need at least 2"),
-    (npy(np.zeros((0, 6), np.uint8)), "holds no values .its shape is 0x6"),
-    (npy(np.zeros((3, 6), np.uint8)), r"holds 3 samples, .*y_train(\.npy)? holds 4 labels"),
     (npy(np.full((4, 6), 1000)), "row 1, column 1: 1000 is outside 0 to 255"),
-    (npy(np.array([[0.5, np.inf]] * 4)), "row 1, column 2: inf is not a finite number"),
-    (b"", "its .npy header is damaged"),
     (header_only("(4, 6)"), "its sizes 4x6 take 24 bytes, only 0 follow"),
     (header_only("(4, 6)") + bytes(25), "its sizes 4x6 take 24 bytes, more follow"),
     (header_only(f"({10**12}, 6)"), r"announces 6000000000000 bytes of values, \d+ (compressed )?bytes ca"),
@@ -520,11 +480,8 @@ def test_folders_that_miss_a_file_or_hold_two(tmp_path: Path, write: Callable[[P
     ("changes", "message"),
     [
         ({"x_test": None, "y_test": None}, r"x_train, y_train, x_test, y_test \(found: x_train, y_train\)"),
-        ({"y_test": np.array([1, -1])}, "y_test, row 2: label -1: a label is a whole number"),
         ({"y_test": np.array([1, 0.5])}, "y_test, row 2: label 0.5: a label is a whole number"),
-        ({"y_test": np.array([[1, 0]])}, "y_test: its shape is 1x2, labels have one dimension"),
         ({"y_test": np.array([1, 2, 0])}, "x_test holds 2 samples, .*y_test holds 3 labels"),
-        ({"x_test": SMALL.x_test[:, :1]}, "x_test: has 3 features a sample, .*x_train has 6"),
     ],
     ids=by_message,
 )  # fmt: skip
