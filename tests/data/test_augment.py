@@ -17,7 +17,6 @@ from xpnet.backends.resolve import make
 from xpnet.config.settings import AugmentationSettings
 from xpnet.data import augment
 from xpnet.data.augment import build_augmenter, compute_transforms
-from xpnet.data.resample import build_warper
 
 ALL = AugmentationSettings(
     augment_shift=2, augment_rotate=15, augment_scale=0.15, augment_shear=0.15, augment_elastic_alpha=34
@@ -57,33 +56,13 @@ def strokes(count, height=28, width=28, seed=0):
 
 
 def variants(
-    backend, augmentation, rows, indices, epoch, kind="reproducible", size=(28, 28), seed=SEED, **options
+    backend, settings, rows, indices, epoch, kind="reproducible", size=(28, 28), seed=SEED, **options
 ):
     """Variants as NumPy."""
-    augment = build_augmenter(
-        arithmetic(backend, kind), augmentation, *size, seed, backend.from_host, **options
-    )
+    augment = build_augmenter(arithmetic(backend, kind), settings, *size, seed, backend.from_host, **options)
     result = augment(backend.from_host(rows), np.asarray(indices), epoch)
     assert_on_backend(result, backend)
     return backend.to_host(result)
-
-
-def warped(backend, images, transforms, displacements=None, kind="reproducible"):
-    """Images (m, height, width) resampled on a backend; displacements are in pixels."""
-    warp = build_warper(arithmetic(backend, kind), *images.shape[1:])
-    if displacements is not None:
-        displacements = backend.from_host((displacements * 128.0).astype(KINDS[kind][1]))
-    result = warp(backend.from_host(images), backend.from_host(transforms), displacements)
-    assert_on_backend(result, backend)
-    return backend.to_host(result)
-
-
-def transforms_of(matrices, size, shifts=(0.0, 0.0)):
-    """(2, m, 3) transforms of (m, 2, 2) backward matrices about the centre, then a backward shift."""
-    matrices = np.asarray(matrices, dtype=float)
-    centre = (np.array(size[::-1]) - 1) / 2
-    offsets = np.broadcast_to(centre + np.asarray(shifts), (len(matrices), 2))
-    return np.concatenate([np.moveaxis(matrices, 1, 0), offsets.T[:, :, None]], axis=2)
 
 
 # Geometry
@@ -112,21 +91,7 @@ def test_transforms_invert_slant_scale_rotation_and_shift():
         assert (column, row) == pytest.approx((source[0] + 14.5, source[1] + 9.5), abs=1e-12)
 
 
-@JAX_IS_SLOW
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("right", "down"), [(-3, 2), (8, 5), (500, 0)])
-def test_whole_shifts_move_pixels_unchanged(backend, kind, right, down):
-    images = np.random.default_rng(0).integers(0, 256, (4, 7, 9), dtype=np.uint8)
-    padded = np.pad(images, ((0, 0), (1000, 1000), (1000, 1000)))
-    expected = padded[:, 1000 - down : 1007 - down, 1000 - right : 1009 - right]
-    transforms = transforms_of([np.eye(2)] * 4, (7, 9), (-right, -down))
-    assert np.array_equal(warped(backend, images, transforms, kind=kind), expected)
-    displacements = np.zeros((2, 4, 7, 9)) - np.reshape([right, down], (2, 1, 1, 1))
-    still = transforms_of([np.eye(2)] * 4, (7, 9))
-    assert np.array_equal(warped(backend, images, still, displacements, kind), expected)
-
-
-# Interpolation
+# Resampling
 
 
 def bilinear(image, column, row):

@@ -2,9 +2,6 @@
 
 import gzip
 import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,22 +12,22 @@ from hypothesis import strategies as st
 from xpnet.data import csv
 from xpnet.data.csv import TableOptions, read_csv
 from xpnet.data.datasets import load, read_rows
-from xpnet.data.table import MISSING, NUMBER, Table
+from xpnet.data.table import MISSING, NUMBER
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import Columns
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path):
     return tmp_path / "a.csv"
 
 
-def read(path: Path, content: str | bytes, *options: Any, **more: Any) -> Table:
+def read(path, content, *options, **more):
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return read_csv(path, TableOptions(*options, **more))
 
 
-def refused(read: Callable[..., object], *arguments: Any, **options: Any) -> str:
+def refused(read, *arguments, **options):
     """Return the message of the refusal, which must be one line."""
     with pytest.raises((DataError, ConfigError)) as caught:
         read(*arguments, **options)
@@ -44,7 +41,7 @@ def refused(read: Callable[..., object], *arguments: Any, **options: Any) -> str
 PLAIN = "label,1x1,1x2,2x1,2x2\n0,1,2,3,4\n2,5,60,7,255\n1,0,0,0,9\n"
 X, Y = [[1, 2, 3, 4], [5, 60, 7, 255], [0, 0, 0, 9]], [0, 2, 1]
 
-FORMS: dict[str, Callable[[str], str]] = {
+FORMS = {
     "header": lambda text: text,
     "no header": lambda text: text.split("\n", 1)[1],
     "no last line end": lambda text: text.removesuffix("\n"),
@@ -65,7 +62,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("piece", [1, 1 << 22])
-def test_forms(path: Path, monkeypatch: pytest.MonkeyPatch, form: str, packed: bool, piece: int) -> None:
+def test_forms(path, monkeypatch, form, packed, piece):
     monkeypatch.setattr(csv, "PIECE_SIZE", piece)
     content = FORMS[form](PLAIN).encode()
     label = "label, or so" if "label, or so" in content.decode() else None
@@ -94,15 +91,15 @@ def test_forms(path: Path, monkeypatch: pytest.MonkeyPatch, form: str, packed: b
     ],
 )
 def test_pixels_are_whole_numbers_in_a_square_of_columns_without_other_names(
-    path: Path, names: str, row: str, options: dict[str, str], pixels: bool
-) -> None:
+    path, names, row, options, pixels
+):
     header = f"label,{names}\n" if names else ""
     table = read(path, f"{header}0,{row}\n1,{row}\n", **options)
     assert table.x.dtype == (np.uint8 if pixels else np.float64)
     assert table.x.tolist() == [[float(cell) for cell in row.split(",")]] * 2
 
 
-def test_numbers(path: Path) -> None:
+def test_numbers(path):
     table = read(path, "0, -1e1 ,.5\n65535,1e30,5.\n3.0,-0,1e-320\n")
     assert table.x.tolist() == [[-10.0, 0.5], [1e30, 5.0], [-0.0, 1e-320]]
     assert table.y.tolist() == [0, 65535, 3]
@@ -120,7 +117,7 @@ def test_numbers(path: Path) -> None:
         (None, "3", 2),
     ],
 )
-def test_the_column_of_the_labels(path: Path, header: str | None, label: str | None, place: int) -> None:
+def test_the_column_of_the_labels(path, header, label, place):
     table, row = read(path, f"{header or ''}\n7,8,9\n", label), [7.0, 8.0, 9.0]
     assert table.y.tolist() == [row.pop(place)]
     assert table.x.tolist() == [row]
@@ -129,7 +126,7 @@ def test_the_column_of_the_labels(path: Path, header: str | None, label: str | N
 TEXT = "a,b,kind\n1.5,2,dog\n3,4,cat\n5,6,dog\n"
 
 
-def test_text_labels_are_sorted_and_their_names_are_kept(path: Path) -> None:
+def test_text_labels_are_sorted_and_their_names_are_kept(path):
     table = read(path, TEXT, "kind")
     assert table.y.tolist() == [1, 0, 1]
     assert table.columns == Columns(("a", "b"), "kind", 2, ("cat", "dog"))
@@ -137,9 +134,7 @@ def test_text_labels_are_sorted_and_their_names_are_kept(path: Path) -> None:
 
 
 @given(st.data())
-def test_a_table_that_pandas_writes_is_read_back_exactly(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_a_table_that_pandas_writes_is_read_back_exactly(tmp_path_factory, data):
     rows, width = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
     text = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=6)
     is_label = lambda label: label not in MISSING and not NUMBER.fullmatch(label)  # noqa: E731
@@ -167,9 +162,7 @@ def test_a_table_that_pandas_writes_is_read_back_exactly(
 @given(
     st.integers(1, 40), st.integers(0, 4), st.sampled_from(["x", "1_0", "0x1F", "", "nan", "-inf", "1e999"])
 )
-def test_a_corrupted_cell_is_found_at_its_row_and_column(
-    tmp_path_factory: pytest.TempPathFactory, row: int, column: int, cell: str
-) -> None:
+def test_a_corrupted_cell_is_found_at_its_row_and_column(tmp_path_factory, row, column, cell):
     rows = [["label", "a", "b", "c", "d"], *([str(i % 3), "1", "2.5", "3", "4"] for i in range(40))]
     rows[row][column] = cell
     path = tmp_path_factory.getbasetemp() / "corrupted.csv"
@@ -188,7 +181,7 @@ HEAD = "label,1x1,1x2\n"
 LABEL = "a label is a whole number from 0 to 65535"
 MEAN = "; --missing mean puts the mean of the column in its place"
 LONG_NAMES = ",".join(f"a{i:050000}" for i in range(30))
-DEFECTS: list[tuple[str | bytes, str]] = [
+DEFECTS = [
     ("", ": is empty"),
     ("\n\r\n \n", ": is empty"),
     (HEAD + "\n\n", ": has a header but no rows"),
@@ -224,7 +217,7 @@ DEFECTS: list[tuple[str | bytes, str]] = [
 ]  # fmt: skip
 
 
-DEFECTS_UNDER_SETTINGS: list[tuple[str, str, dict[str, str]]] = [
+DEFECTS_UNDER_SETTINGS = [
     (HEAD + "0,1,2.5\n", ", line 2, column 3 (1x2): '2.5' is not a pixel, a", {"columns": "pixels"}),
     (HEAD + "0,1,\n", ", line 2, column 3 (1x2): is empty; --feat", {"columns": "pixels", "missing": "mean"}),
     (HEAD + "0,1.5\n", ", line 2: has 2 values, the first line has 3", {"missing": "mean"}),
@@ -237,14 +230,14 @@ DEFECTS_UNDER_SETTINGS: list[tuple[str, str, dict[str, str]]] = [
 @pytest.mark.parametrize(
     ("content", "message", "options"), [*((*row, {}) for row in DEFECTS), *DEFECTS_UNDER_SETTINGS]
 )
-def test_defects(path: Path, content: str | bytes, message: str, options: dict[str, str]) -> None:
+def test_defects(path, content, message, options):
     assert refused(read, path, content, **options).startswith(f"{path}{message}")
 
 
 # Training and test data
 
 
-def pair(folder: Path, train: str, test: str, **options: Any) -> Any:
+def pair(folder, train, test, **options):
     (folder / "train.csv").write_text(train)
     (folder / "test.csv").write_text(test)
     return load(folder / "train.csv", folder / "test.csv", **options)
@@ -268,8 +261,8 @@ def pair(folder: Path, train: str, test: str, **options: Any) -> Any:
     ids=["other order", "no header", "whole numbers", "other classes"],
 )
 def test_test_data_have_the_columns_and_the_classes_of_the_training(
-    tmp_path: Path, train: str, test: str, label: str | None, x: Any, y: Any, classes: Any
-) -> None:
+    tmp_path, train, test, label, x, y, classes
+):
     data = pair(tmp_path, train, test, label=label)
     assert (data.x_train.dtype, data.x_test.dtype) == (np.float64, np.float64)
     assert (data.x_test.tolist(), data.y_test.tolist(), data.columns.classes) == (x, y, classes)
@@ -285,9 +278,7 @@ def test_test_data_have_the_columns_and_the_classes_of_the_training(
         ("label,a\ncat,1.5\n", "label,a\n0,1\n", "line 2, column 1 .label.: label '0': a label is text here"),
     ],
 )  # fmt: skip
-def test_test_data_that_do_not_belong_to_the_training(
-    tmp_path: Path, train: str, test: str, message: str
-) -> None:
+def test_test_data_that_do_not_belong_to_the_training(tmp_path, train, test, message):
     actual = refused(pair, tmp_path, train, test)
     assert actual.startswith(str(tmp_path / "test.csv"))
     assert re.search(message, actual), actual
@@ -305,14 +296,12 @@ def test_test_data_that_do_not_belong_to_the_training(
           "notice: no training samples of class 1, 2, 3"]),
     ],
 )  # fmt: skip
-def test_one_line_says_what_was_read_and_another_which_classes_are_empty(
-    tmp_path: Path, train: str, test: str, notes: list[str]
-) -> None:
+def test_one_line_says_what_was_read_and_another_which_classes_are_empty(tmp_path, train, test, notes):
     first, *others = pair(tmp_path, train, test, label="kind" if train is TEXT else None).notes
     assert [first, *others] == [f"train.csv: {notes[0]}", *notes[1:]]
 
 
-def test_missing_values_become_the_mean_of_the_training_rows(tmp_path: Path, path: Path) -> None:
+def test_missing_values_become_the_mean_of_the_training_rows(tmp_path, path):
     train = "label,a,b\n0,1.5,NA\n1,,7\n0,2.5,9\n0, ? ,8\n"
     data = pair(tmp_path, train, "b,a,label\n,100,0\n5,nan,1\n", missing="mean")
     assert data.x_train.tolist() == [[1.5, 8], [2, 7], [2.5, 9], [2, 8]]
@@ -324,7 +313,7 @@ def test_missing_values_become_the_mean_of_the_training_rows(tmp_path: Path, pat
     assert message == f"{tmp_path / 'train.csv'}: feature b has no value in the training rows: remove it"
 
 
-def test_test_rows_are_a_share_of_one_file_and_the_same_each_time(path: Path) -> None:
+def test_test_rows_are_a_share_of_one_file_and_the_same_each_time(path):
     path.write_text("".join(f"{i % 2},{i},0.5\n" for i in range(50)))
     data = load(path, test_split=0.2)
     train, test = data.x_train[:, 0].tolist(), data.x_test[:, 0].tolist()
@@ -334,13 +323,13 @@ def test_test_rows_are_a_share_of_one_file_and_the_same_each_time(path: Path) ->
     assert refused(load, path).endswith("needs --test-data TEST.csv beside it, or --test-split 0.2")
 
 
-def test_settings_of_tables_go_with_tables(tmp_path: Path) -> None:
+def test_settings_of_tables_go_with_tables(tmp_path):
     for option in ({"label": "a"}, {"test_split": 0.2}, {"missing": "mean"}, {"columns": "pixels"}):
         for data in (None, tmp_path):
             assert "go with a CSV file in --data" in refused(load, data, **option)
 
 
-def test_a_table_of_0_1_0_is_read_by_its_rule(tmp_path: Path) -> None:
+def test_a_table_of_0_1_0_is_read_by_its_rule(tmp_path):
     table = "species,a,b\n1,2,3\n0,255,7\n"
     data = pair(tmp_path, table, table, columns="0.1.0")
     assert (data.x_train.tolist(), data.y_train.tolist()) == ([[2, 3], [255, 7]], [1, 0])
@@ -363,7 +352,7 @@ KNOWN = Columns(("a", "b"), "kind", 2, ("cat", "dog"))
         ("1,2,dog\n", [[1, 2]], [1]),
     ],
 )
-def test_rows_are_read_by_the_columns_of_the_training(path: Path, content: str, x: Any, labels: Any) -> None:
+def test_rows_are_read_by_the_columns_of_the_training(path, content, x, labels):
     path.write_text(content)
     rows = read_rows(path, 2, KNOWN)
     assert (rows.x.tolist(), None if rows.labels is None else rows.labels.tolist()) == (x, labels)
@@ -381,6 +370,6 @@ def test_rows_are_read_by_the_columns_of_the_training(path: Path, content: str, 
         ),
     ],
 )
-def test_rows_that_do_not_belong_to_the_training(path: Path, content: str, message: str) -> None:
+def test_rows_that_do_not_belong_to_the_training(path, content, message):
     path.write_text(content)
     assert refused(read_rows, path, 2, KNOWN).startswith(f"{path}{message}")
