@@ -139,15 +139,15 @@ def test_a_table_that_pandas_writes_is_read_back_exactly(tmp_path_factory, data)
     text = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=6)
     is_label = lambda label: label not in MISSING and not NUMBER.fullmatch(label)  # noqa: E731
     kind = data.draw(st.sampled_from([text.filter(is_label), st.integers(0, 65535)]))
-    floats = st.floats(allow_nan=False, allow_infinity=False)
-    cells = data.draw(st.sampled_from([floats, st.integers(0, 255)]))
+    cells = data.draw(
+        st.sampled_from([st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 255)])
+    )
     x = [data.draw(st.lists(cells, min_size=width, max_size=width)) for _ in range(rows)]
     y = data.draw(st.lists(kind, min_size=rows, max_size=rows))
     names = data.draw(st.lists(text.filter(is_label), min_size=width + 1, max_size=width + 1, unique=True))
     frame, place = pd.DataFrame(x, columns=names[1:]), data.draw(st.integers(0, width))
     frame.insert(place, names[0], y)
-    header = data.draw(st.booleans())
-    path = tmp_path_factory.getbasetemp() / "written.csv"
+    path, header = tmp_path_factory.getbasetemp() / "written.csv", data.draw(st.booleans())
     # Of several delimiters in the first line, outside quotes, one that is not meant may be taken.
     has_delimiters = not set(",;\t").isdisjoint("".join(map(str, names + y)))
     quoting, sep = data.draw(st.integers(has_delimiters, 2)), data.draw(st.sampled_from(",;\t"))
@@ -201,12 +201,10 @@ DEFECTS = [
     (HEAD + "cat,1,2\nNA,1,2\n", ", line 3, column 1 (label): label 'NA': a label is text here"),
     (HEAD + ",1,2\n0,1,2\n", ", line 2, column 1 (label): is empty: a label is"),
     (HEAD + '0,1,"2\n0,1,2\n', ", line 2: has a line break inside a cell, or quotes that do not match"),
-    (HEAD + '"a\nb",1,2\n', ", line 2: has a line break inside a cell, or quotes that do not match"),
     (HEAD + "0,1,2\r0,1,2\n", ", line 2: has a line break inside a cell, or quotes that do not match"),
     (HEAD.encode() + b"0,1,\xff\xfe\n", ", line 2: is not text in UTF-8"),
     ("étiquette,1x1\n0,1\n".encode("latin-1"), ", line 1: is not text in UTF-8"),
     ("label,1x1\n0,1\n".encode("utf-16"), ": is not a CSV file, nor any text in UTF-8"),
-    (HEAD + "0,1,2\n1,3\0,4\n", ": is not a CSV file, nor any text in UTF-8"),
     ("0\n1\n", ": has one column; a row is a label and its features, separated by commas, semicolons or t"),
     (",a,b\n0,1,2\n", ", column 1: has no name: name it, or remove it if it only counts the rows"),
     ("label,a,a\n0,1,2\n", ": has 2 columns named a: rename them"),
@@ -215,8 +213,6 @@ DEFECTS = [
     ("class,b,label\n1,2,3\n", ": has two columns named label, target or class: --label takes"),
     (gzip.compress(b"0,1\n" * 900, mtime=0)[:-9], ": the gzip data ends too early"),
 ]  # fmt: skip
-
-
 DEFECTS_UNDER_SETTINGS = [
     (HEAD + "0,1,2.5\n", ", line 2, column 3 (1x2): '2.5' is not a pixel, a", {"columns": "pixels"}),
     (HEAD + "0,1,\n", ", line 2, column 3 (1x2): is empty; --feat", {"columns": "pixels", "missing": "mean"}),
@@ -249,14 +245,7 @@ def pair(folder, train, test, **options):
         ("label,a,b\n0,1.5,2\n", "b,label,a\n4,1,3\n", None, [[3, 4]], [1], None),
         (TEXT, "5,6,dog\n", "kind", [[5, 6]], [1], ("cat", "dog")),
         ("0,1.5,2,3,4\n", "1,2,3,4,5\n", None, [[2, 3, 4, 5]], [1], None),
-        (
-            "label,a\ndog,1.5\nbee,2\n",
-            "label,a\ncat,1\nbee,2\n",
-            None,
-            [[1], [2]],
-            [1, 0],
-            ("bee", "cat", "dog"),
-        ),
+        ("label,a\nc,1.5\na,2\n", "label,a\nb,1\na,2\n", None, [[1], [2]], [1, 0], ("a", "b", "c")),
     ],
     ids=["other order", "no header", "whole numbers", "other classes"],
 )
@@ -297,8 +286,8 @@ def test_test_data_that_do_not_belong_to_the_training(tmp_path, train, test, mes
     ],
 )  # fmt: skip
 def test_one_line_says_what_was_read_and_another_which_classes_are_empty(tmp_path, train, test, notes):
-    first, *others = pair(tmp_path, train, test, label="kind" if train is TEXT else None).notes
-    assert [first, *others] == [f"train.csv: {notes[0]}", *notes[1:]]
+    data = pair(tmp_path, train, test, label="kind" if train is TEXT else None)
+    assert data.notes == (f"train.csv: {notes[0]}", *notes[1:])
 
 
 def test_missing_values_become_the_mean_of_the_training_rows(tmp_path, path):
@@ -364,10 +353,7 @@ def test_rows_are_read_by_the_columns_of_the_training(path, content, x, labels):
         ("a,c\n1,2\n", ": its columns are not those of the training: without b, with c"),
         ("a,b,kind\n1,2,lion\n", ", line 2, column 3 (kind): label 'lion': the classes are cat, dog"),
         ("a,b,c\n1,2,3\n", ": has no column named label, target or class"),
-        (
-            "1,2,3,4\n",
-            ": has 4 columns, the network takes 2 features: expected 2 columns, or one more with the",
-        ),
+        ("1,2,3,4\n", ": has 4 columns, the network takes 2 features: expected 2 columns, or one more with"),
     ],
 )
 def test_rows_that_do_not_belong_to_the_training(path, content, message):

@@ -125,9 +125,6 @@ def test_what_reads_all_data_allocates_little(largest):
     assert peak < x.nbytes // 16
 
 
-# scripts/tile_mnist.py
-
-
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch, capsys):
     def fill_disk(*_):
         raise OSError(28, "No space left on device")

@@ -205,15 +205,11 @@ def test_every_form_of_file_gives_the_same_digit(tmp_path, name, convert, option
     assert nearest(read_digit(path), form(seven())) <= 12
 
 
-@pytest.mark.parametrize(
-    ("suffix", "orientation", "turn"),
-    [("jpg", 3, Image.Transpose.ROTATE_180), ("tif", 5, Image.Transpose.TRANSPOSE)],
-)
-def test_a_turned_camera_makes_no_difference(tmp_path, suffix, orientation, turn):
+def test_a_turned_camera_makes_no_difference(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = seven(width=320).transpose(turn).convert("RGB")
-    path = saved(stored, tmp_path / f"turned.{suffix}", exif=exif)
+    exif[0x0112] = 5
+    stored = seven(width=320).transpose(Image.Transpose.TRANSPOSE).convert("RGB")
+    path = saved(stored, tmp_path / "turned.jpg", exif=exif)
     assert read_grey(path).shape == (300, 320)
     assert nearest(read_digit(path), form(seven(width=320))) <= 12
 
@@ -223,13 +219,11 @@ def test_a_turned_camera_makes_no_difference(tmp_path, suffix, orientation, turn
 
 def png_header(width, height):
     """A PNG file that says how large it is and has next to nothing in it."""
-
-    def chunk(kind, data):
-        check = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)}
+    parts |= {b"IDAT": zlib.compress(b"\0" * 100), b"IEND": b""}
+    size = struct.Struct(">I").pack
+    chunks = (size(len(part)) + key + part + size(zlib.crc32(key + part)) for key, part in parts.items())
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def encoded(image, kind):
@@ -277,13 +271,10 @@ ORIGINALS = [encoded(SMALL, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIF
 
 
 @settings(max_examples=80)
-@given(
-    original=st.sampled_from(ORIGINALS),
-    changes=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=6),
-)
+@given(st.sampled_from(ORIGINALS), st.dictionaries(st.integers(0, 4000), st.integers(0, 255), min_size=1))
 def test_damaged_bytes_give_a_digit_or_an_error_of_one_line(tmp_path_factory, original, changes):
     content = bytearray(original)
-    for at, value in changes:
+    for at, value in changes.items():
         content[at % len(content)] = value
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
