@@ -99,7 +99,10 @@ def test_pixels_are_whole_numbers_in_a_square_of_columns_without_other_names(
     assert table.x.tolist() == [[float(cell) for cell in row.split(",")]] * 2
 
 
-def test_numbers(path):
+@pytest.mark.parametrize("wide", [1, 4096])
+def test_numbers(path, monkeypatch, wide):
+    monkeypatch.setattr(csv, "_WIDE", wide)
+    assert "line 1, column 3: 'nan' is not" in refused(read, path, "0,1.5,nan\n")
     table = read(path, "0, -1e1 ,.5\n65535,1e30,5.\n3.0,-0,1e-320\n")
     assert table.x.tolist() == [[-10.0, 0.5], [1e30, 5.0], [-0.0, 1e-320]]
     assert table.y.tolist() == [0, 65535, 3]

@@ -26,6 +26,7 @@ from xpnet.errors import DataError
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
 
 PIECE_SIZE, LONGEST_LINE, MOST_COLUMNS = 1 << 23, 1 << 24, 1 << 20
+_WIDE = 4096  # the number of columns from which NumPy is faster than pandas, which converts them one by one
 _LABEL_NAMES = ("label", "target", "class")  # the names by which the column of the labels is found
 _PIXEL_NAME = re.compile(r"(?:(?:pixel|pix|px)[ _.-]?)?\d+(?:[x_ .-]\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -194,13 +195,13 @@ def _read_block(layout: _Layout, line: int, text: bytes) -> Block:
     if not text.strip(b" \n"):
         return [], np.empty((0, len(layout.features)), np.uint8)
     readers = [_read_by_numpy] * layout.pixels + [_read_by_pandas] * (layout.options.columns != "pixels")
-    # They disagree about line breaks in quotes, which are refused.
     if b"\r" in text or (b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n"))):
-        readers.clear()
+        readers.clear()  # they disagree about line breaks in quotes, which are refused
     for read in readers:
         with suppress(ValueError, TypeError, OverflowError, Warning), warnings.catch_warnings(action="error"):
             codes, x = read(layout, text)
-            break
+            if not (np.isinf(x) if layout.options.missing == "mean" else ~np.isfinite(x)).any():
+                break
     else:
         codes, x = _read_cells(layout, line, text)
     if layout.pixels and x.dtype != np.uint8:
@@ -213,8 +214,8 @@ def _read_block(layout: _Layout, line: int, text: bytes) -> Block:
     return codes, x
 
 
-def _read_by_numpy(layout: _Layout, text: bytes) -> Block:
-    """Read rows of pixels; ValueError or a warning for anything else."""
+def _read_by_numpy(layout: _Layout, text: bytes, dtype: type[np.generic] = np.uint8) -> Block:
+    """Read rows of numbers; ValueError or a warning (of an old NumPy, of 1.5 as uint8) for anything else."""
     labels: list[str] = []
 
     def take_label(cell: str) -> int:
@@ -223,7 +224,7 @@ def _read_by_numpy(layout: _Layout, text: bytes) -> Block:
 
     form: dict[str, Any] = {"delimiter": layout.delimiter, "quotechar": '"', "comments": None, "ndmin": 2}
     form["converters"] = None if layout.label is None else {layout.label: take_label}
-    cells = np.loadtxt(text.decode().split("\n"), np.uint8, **form)  # an old one warns of 1.5, and reads 1
+    cells: NDArray[Any] = np.loadtxt(text.decode().split("\n"), dtype, **form)
     if cells.shape[1] != layout.width:
         raise ValueError
     return layout.labels.encode(labels), cells[:, layout.features]
@@ -233,6 +234,8 @@ def _read_by_pandas(layout: _Layout, text: bytes) -> Block:
     """Read rows of numbers, perhaps with missing values; ValueError or a warning for anything else."""
     import pandas as pd
 
+    if layout.width >= _WIDE:
+        return _read_by_numpy(layout, text, np.float64)
     fills, mark = layout.options.missing == "mean", layout.delimiter.encode()
     if fills and any(row.count(mark) != layout.width - 1 for row in text.split(b"\n") if row.strip(b" ")):
         raise ValueError  # pandas takes what a short row lacks for missing values, and warns of a long row
@@ -243,10 +246,8 @@ def _read_by_pandas(layout: _Layout, text: bytes) -> Block:
     if np.lib.NumpyVersion(pd.__version__) < "3.1.0":
         form["float_precision"] = "round_trip"
     frame = pd.read_csv(io.BytesIO(text), **form)
-    x = frame[layout.features].to_numpy(np.float64)
-    if np.isinf(x).any() or (np.isnan(x).any() and not fills):
-        raise ValueError
-    return layout.labels.encode(() if layout.label is None else map(str.strip, frame[layout.label])), x
+    labels = () if layout.label is None else map(str.strip, frame[layout.label])
+    return layout.labels.encode(labels), frame[layout.features].to_numpy(np.float64)
 
 
 def _read_cells(layout: _Layout, line: int, piece: bytes) -> Block:
