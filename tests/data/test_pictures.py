@@ -111,9 +111,6 @@ def test_the_longer_side_fills_the_box_and_the_centre_of_mass_is_in_the_middle(s
         assert int(centre) == side // 2 or clamped
 
 
-# Light
-
-
 @pytest.mark.parametrize(("paper", "ink"), [(0, 255), (200, 120), (40, 80)])
 def test_contrast_makes_little_difference(paper, ink):
     assert difference(form(seven(paper=paper, ink=ink)), form(seven())) <= 6
