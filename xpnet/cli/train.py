@@ -175,7 +175,7 @@ class RecordOutcome(callbacks.Callback):
             metrics |= validation.metrics("validation")
         predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
         per_class = [each.recall for each in class_metrics(predicted, labels, trainer.network.sizes[-1])]
-        self.console.print_test_evaluation(test, per_class, self.data.class_names)
+        self.console.print_test_evaluation(test, per_class, self.data.columns.classes)
         return {**metrics, **test.metrics("test"), "test_accuracy_per_class": per_class}
 
     def _write_report(self) -> None:
@@ -211,10 +211,10 @@ def _start_run(config: TrainConfig, command: list[str], selection: Selection, da
             "classes": data.classes,
         },
     }
-    if data.feature_names is not None:
-        info["data"]["feature_names"] = list(data.feature_names)
-    if data.class_names is not None:
-        info["data"]["class_names"] = list(data.class_names)
+    if data.columns.features is not None:
+        info["data"]["feature_names"] = list(data.columns.features)
+    if data.columns.classes is not None:
+        info["data"]["class_names"] = list(data.columns.classes)
     return Run.start(config.out, config.name, config.overwrite, info)
 
 

@@ -17,7 +17,7 @@ from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, resolve
 from xpnet.config import TrainConfig
-from xpnet.data.augment import build_augmenter, square_side
+from xpnet.data.augment import build_augmenter, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
 from xpnet.data.memmap import is_mapped, with_random_access
 from xpnet.errors import ConfigError
@@ -197,9 +197,9 @@ class Trainer:
         if memory_mapped and self.backend.on_host:
             samples = samples._replace(x=as_array(with_random_access(data.x_train)))
         augment = None
-        if config.augmentation.enabled:
+        if is_augmented(config):
             side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
-            augment = build_augmenter(self.context.ops, config.augmentation, side, side, config.seed, put)
+            augment = build_augmenter(self.context.ops, config, side, side, config.seed, put)
         return BatchLoader(
             self.context.ops,
             samples,
