@@ -50,7 +50,7 @@ native=$(dpkg --print-architecture)
 PYTHON=$(command -v "$PYTHON") || fail "no such Python: name one with --python"
 [[ $("$PYTHON" -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null) == True ]] ||
     fail "$PYTHON is no Python 3.11 or newer: name one with --python"
-"$PYTHON" -c 'import pip, xpnet.cli.console, xpnet.data.datasets, rich, filelock, jinja2, tomli_w, threadpoolctl' 2>/dev/null ||
+"$PYTHON" -c 'import pip, xpnet.training.console, xpnet.data.datasets, rich, filelock, jinja2, tomli_w, threadpoolctl' 2>/dev/null ||
     fail "$PYTHON lacks pip or a dependency of xpnet: name another with --python, or pip install ."
 
 if [[ -z $WORK ]]; then

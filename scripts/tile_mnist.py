@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from xpnet._lib.files import make_write_error
 from xpnet.data import datasets
-from xpnet.data.idx import FILE_NAMES
+from xpnet.data.array_files import IDX_NAMES
 from xpnet.errors import ConfigError, XPNetError
 
 ROWS_AT_ONCE = 4096
@@ -105,7 +105,7 @@ def write_folder(out: Path, count: int, form: str, seed: int) -> None:
         temporary.mkdir(parents=True)
         _check_space(out, sum(int(np.prod(sizes)) for sizes, _ in arrays.values()))
         for key, (sizes, blocks) in arrays.items():
-            name = f"{key}.npy" if form == "npy" else "-".join(FILE_NAMES[key])
+            name = f"{key}.npy" if form == "npy" else "-".join(IDX_NAMES[key])
             write(temporary / name, header(form, sizes), blocks)
         temporary.replace(out)
     except OSError as error:

@@ -197,7 +197,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train from the start, or for one more epoch."""
         config = _adapt_batch_size(config, len(X))
         labels = np.searchsorted(self.classes_, y).astype(np.int32)
-        table = Table(as_features(X, X.shape, "X"), labels, "X", "y")
+        table = Table(as_features(X, "X"), labels, "X", "y")
         data = make_dataset(table, classes=len(self.classes_))
         start = getattr(self, "_progress", None) if one_epoch else None
         epochs = getattr(self, "n_iter_", 0) + 1 if one_epoch else None

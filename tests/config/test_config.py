@@ -347,7 +347,7 @@ def test_the_help_names_the_defaults_that_are_elsewhere(help_text: str) -> None:
         match = re.search(rf"  --{flag} .*?\(default:\s(.*?)\)", help_text, re.DOTALL)
         return [float(number) for number in re.findall(r"[0-9.]+", match[1] if match else "")]
 
-    assert default("augment-elastic-sigma") == [augment.Augmentation().elastic_sigma]
+    assert default("augment-elastic-sigma") == [augment.ELASTIC_SIGMA]
     assert default("schedule-step-epochs") == [default_of(schedules.build, "step_epochs")]
     step, exponential = default("schedule-factor")
     for name, fall in (("step", step), ("exponential", schedules.power(exponential, 30))):
@@ -380,9 +380,6 @@ def test_the_options_of_optimizer_schedule_and_augmentation_are_the_settings() -
     assert DEFAULT.schedule_options == {"factor": None, "warmup_epochs": 0}
     result = TrainConfig(schedule="step", schedule_step_epochs=5, schedule_factor=0.5, warmup_epochs=3)
     assert result.schedule_options == {"step_epochs": 5, "factor": 0.5, "warmup_epochs": 3}
-    assert DEFAULT.augmentation == augment.Augmentation()
-    result = TrainConfig(augment_shear=0.4, augment_elastic_alpha=5.0, augment_elastic_sigma=6.0)
-    assert result.augmentation == augment.Augmentation(shear=0.4, elastic_alpha=5.0, elastic_sigma=6.0)
 
 
 RECIPES = Path(types.__file__).parent / "recipes"
@@ -414,7 +411,7 @@ def test_a_recipe_is_what_its_name_says_and_nothing_about_places(name: str) -> N
     assert not LEFT_TO_THE_USER & tomllib.loads(text).keys()
     assert text.startswith("# ")
     assert (config.dropout > 0) == (name == "dropout-1024")
-    assert (config.augmentation.elastic_alpha > 0) == (name == "simard-800")
+    assert (config.augment_elastic_alpha > 0) == (name == "simard-800")
 
 
 @pytest.mark.parametrize("name", PROMISED)

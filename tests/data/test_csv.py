@@ -2,9 +2,6 @@
 
 import gzip
 import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,26 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xpnet.data import csv
-from xpnet.data.csv import read_csv
-from xpnet.data.datasets import load
-from xpnet.data.rows import read_rows
-from xpnet.data.table import MISSING, NUMBER, Table
-from xpnet.data.table_columns import TableOptions
+from xpnet.data.csv import TableOptions, read_csv
+from xpnet.data.datasets import load, read_rows
+from xpnet.data.table import MISSING, NUMBER
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import Columns
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path):
     return tmp_path / "a.csv"
 
 
-def read(path: Path, content: str | bytes, *options: Any, **more: Any) -> Table:
+def read(path, content, *options, **more):
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return read_csv(path, TableOptions(*options, **more))
 
 
-def refused(read: Callable[..., object], *arguments: Any, **options: Any) -> str:
+def refused(read, *arguments, **options):
     """Return the message of the refusal, which must be one line."""
     with pytest.raises((DataError, ConfigError)) as caught:
         read(*arguments, **options)
@@ -46,16 +41,13 @@ def refused(read: Callable[..., object], *arguments: Any, **options: Any) -> str
 PLAIN = "label,1x1,1x2,2x1,2x2\n0,1,2,3,4\n2,5,60,7,255\n1,0,0,0,9\n"
 X, Y = [[1, 2, 3, 4], [5, 60, 7, 255], [0, 0, 0, 9]], [0, 2, 1]
 
-FORMS: dict[str, Callable[[str], str]] = {
+FORMS = {
     "header": lambda text: text,
     "no header": lambda text: text.split("\n", 1)[1],
     "no last line end": lambda text: text.removesuffix("\n"),
-    "blank lines": lambda text: "\n \n" + text.replace("\n", "\n\n", 3) + "\n\n",
-    "lines of blanks": lambda text: text.replace("\n", "\n   \n", 2),
+    "blank lines": lambda text: "\n \n" + text.replace("\n", "\n\n   \n", 3) + "\n\n",
     "Windows line ends": lambda text: text.replace("\n", "\r\n") + "\r\n\r\n",
     "byte-order mark": lambda text: "\ufeff" + text,
-    "byte-order mark, no header": lambda text: "\ufeff" + text.split("\n", 1)[1],
-    "quoted cells": lambda text: re.sub(r"[^,\n]+", r'"\g<0>"', text),
     "quoted cells, no header": lambda text: re.sub(r"[^,\n]+", r'"\g<0>"', text.split("\n", 1)[1]),
     "a quoted name with a comma": lambda text: text.replace("label", '"label, or so"'),
     "spaces": lambda text: text.replace(",", ", "),
@@ -70,7 +62,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("piece", [1, 1 << 22])
-def test_forms(path: Path, monkeypatch: pytest.MonkeyPatch, form: str, packed: bool, piece: int) -> None:
+def test_forms(path, monkeypatch, form, packed, piece):
     monkeypatch.setattr(csv, "PIECE_SIZE", piece)
     content = FORMS[form](PLAIN).encode()
     label = "label, or so" if "label, or so" in content.decode() else None
@@ -84,27 +76,23 @@ def test_forms(path: Path, monkeypatch: pytest.MonkeyPatch, form: str, packed: b
     [
         ("", "1,2,3,255", {}, True),
         ("", "1,2,3,256", {}, False),
-        ("", "1,-2,3,255", {}, False),
         ("", "1,2.5,3,255", {}, False),
         ("", "1,2,3", {}, False),
         ("", "1,2,3", {"columns": "pixels"}, True),
         ("", "1,2,3,4", {"columns": "features"}, False),
-        ("pixel0,pixel1,pixel2,pixel3", "1,2,3,4", {}, True),
-        ("px_0_0,px_0_1,px_1_0,px_1_1", "1,2,3,4", {}, True),
+        ("pixel0,px_0_1,pix-2,1x1", "1,2,3,4", {}, True),
         ("1x1,1x2,2x1,2x2", "1,2,3,4", {}, True),
         ("1,2,3,4", "1,2,3,4", {}, True),
         ("age,height,weight,shoes", "1,2,3,4", {}, False),
         ("age,height,weight,shoes", "1,2,3,4", {"columns": "pixels"}, True),
-        ("pixel0,pixel1,pixel2,pixel3", "1,2,3,4", {"columns": "features"}, False),
-        ("", "1,2,3", {"columns": "0.1.0"}, True),
         ("a,b,c,d", "1,2,3,4", {"columns": "0.1.0"}, True),
         ("", "1,2.0,3,4", {"columns": "0.1.0"}, False),
         ("", "1,2.0,3,4", {}, True),
     ],
 )
 def test_pixels_are_whole_numbers_in_a_square_of_columns_without_other_names(
-    path: Path, names: str, row: str, options: dict[str, str], pixels: bool
-) -> None:
+    path, names, row, options, pixels
+):
     header = f"label,{names}\n" if names else ""
     table = read(path, f"{header}0,{row}\n1,{row}\n", **options)
     assert table.x.dtype == (np.uint8 if pixels else np.float64)
@@ -112,8 +100,9 @@ def test_pixels_are_whole_numbers_in_a_square_of_columns_without_other_names(
 
 
 @pytest.mark.parametrize("wide", [1, 4096])
-def test_numbers(path: Path, monkeypatch: pytest.MonkeyPatch, wide: int) -> None:
+def test_numbers(path, monkeypatch, wide):
     monkeypatch.setattr(csv, "_WIDE", wide)
+    assert "line 1, column 3: 'nan' is not" in refused(read, path, "0,1.5,nan\n")
     table = read(path, "0, -1e1 ,.5\n65535,1e30,5.\n3.0,-0,1e-320\n")
     assert table.x.tolist() == [[-10.0, 0.5], [1e30, 5.0], [-0.0, 1e-320]]
     assert table.y.tolist() == [0, 65535, 3]
@@ -124,16 +113,14 @@ def test_numbers(path: Path, monkeypatch: pytest.MonkeyPatch, wide: int) -> None
     [
         ("a,b,label", None, 2),
         ("a,Target,b", None, 1),
-        ("CLASS,a,b", None, 0),
         ("a,species,b", "species", 1),
         ("a,species,b", "3", 2),
         ("label,a,b", "b", 2),
         ("a,b,c", "2", 1),
-        (None, None, 0),
         (None, "3", 2),
     ],
 )
-def test_the_column_of_the_labels(path: Path, header: str | None, label: str | None, place: int) -> None:
+def test_the_column_of_the_labels(path, header, label, place):
     table, row = read(path, f"{header or ''}\n7,8,9\n", label), [7.0, 8.0, 9.0]
     assert table.y.tolist() == [row.pop(place)]
     assert table.x.tolist() == [row]
@@ -142,33 +129,28 @@ def test_the_column_of_the_labels(path: Path, header: str | None, label: str | N
 TEXT = "a,b,kind\n1.5,2,dog\n3,4,cat\n5,6,dog\n"
 
 
-def test_text_labels_are_sorted_and_their_names_are_kept(path: Path) -> None:
+def test_text_labels_are_sorted_and_their_names_are_kept(path):
     table = read(path, TEXT, "kind")
     assert table.y.tolist() == [1, 0, 1]
     assert table.columns == Columns(("a", "b"), "kind", 2, ("cat", "dog"))
-
-
-def test_numbers_without_a_header_have_no_names(path: Path) -> None:
     assert read(path, "0,1.5,2\n").columns == Columns()
 
 
 @given(st.data())
-def test_a_table_that_pandas_writes_is_read_back_exactly(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_a_table_that_pandas_writes_is_read_back_exactly(tmp_path_factory, data):
     rows, width = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
     text = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=6)
     is_label = lambda label: label not in MISSING and not NUMBER.fullmatch(label)  # noqa: E731
     kind = data.draw(st.sampled_from([text.filter(is_label), st.integers(0, 65535)]))
-    floats = st.floats(allow_nan=False, allow_infinity=False)
-    cells = data.draw(st.sampled_from([floats, st.integers(0, 255)]))
+    cells = data.draw(
+        st.sampled_from([st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 255)])
+    )
     x = [data.draw(st.lists(cells, min_size=width, max_size=width)) for _ in range(rows)]
     y = data.draw(st.lists(kind, min_size=rows, max_size=rows))
     names = data.draw(st.lists(text.filter(is_label), min_size=width + 1, max_size=width + 1, unique=True))
     frame, place = pd.DataFrame(x, columns=names[1:]), data.draw(st.integers(0, width))
     frame.insert(place, names[0], y)
-    header = data.draw(st.booleans())
-    path = tmp_path_factory.getbasetemp() / "written.csv"
+    path, header = tmp_path_factory.getbasetemp() / "written.csv", data.draw(st.booleans())
     # Of several delimiters in the first line, outside quotes, one that is not meant may be taken.
     has_delimiters = not set(",;\t").isdisjoint("".join(map(str, names + y)))
     quoting, sep = data.draw(st.integers(has_delimiters, 2)), data.draw(st.sampled_from(",;\t"))
@@ -183,16 +165,14 @@ def test_a_table_that_pandas_writes_is_read_back_exactly(
 @given(
     st.integers(1, 40), st.integers(0, 4), st.sampled_from(["x", "1_0", "0x1F", "", "nan", "-inf", "1e999"])
 )
-def test_a_corrupted_cell_is_found_at_its_row_and_column(
-    tmp_path_factory: pytest.TempPathFactory, row: int, column: int, cell: str
-) -> None:
+def test_a_corrupted_cell_is_found_at_its_row_and_column(tmp_path_factory, row, column, cell):
     rows = [["label", "a", "b", "c", "d"], *([str(i % 3), "1", "2.5", "3", "4"] for i in range(40))]
     rows[row][column] = cell
     path = tmp_path_factory.getbasetemp() / "corrupted.csv"
     path.write_text("".join(f"{','.join(cells)}\n" for cells in rows))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv, "PIECE_SIZE", 64)
-        message = refused(read_csv, path)
+        message = refused(read_csv, path, TableOptions())
     expected = f"{path}, line {row + 1}, column {column + 1} ({rows[0][column]}): "
     # Of the first label, which decides what the others are, text is no defect.
     assert message.startswith(expected) or (row, column) == (1, 0)
@@ -204,44 +184,30 @@ HEAD = "label,1x1,1x2\n"
 LABEL = "a label is a whole number from 0 to 65535"
 MEAN = "; --missing mean puts the mean of the column in its place"
 LONG_NAMES = ",".join(f"a{i:050000}" for i in range(30))
-DEFECTS: list[tuple[str | bytes, str]] = [
+DEFECTS = [
     ("", ": is empty"),
     ("\n\r\n \n", ": is empty"),
-    ("\ufeff", ": is empty"),
     (HEAD + "\n\n", ": has a header but no rows"),
     (HEAD + "0,1,2\n\n1,x,4\n", ", line 4, column 2 (1x1): 'x' is not a finite number"),
-    ("0,1,2\n1,3,x\n", ", line 2, column 3: 'x' is not a finite number"),
     (HEAD + "0,1\n1,2,3\n", ", line 2: has 2 values, the first line has 3"),
     (HEAD + "0,1,2\n1,2,3,4\n", ", line 3: has 4 values, the first line has 3"),
-    (HEAD + "0,1,2,\n", ", line 2: has 4 values, the first line has 3"),
-    (HEAD + "0,1\n1,2,3,4\n", ", line 2: has 2 values, the first line has 3"),
     ("1,2,label\n0,1,2\n3,4\n", ", line 3: has 2 values, the first line has 3"),
     (HEAD + "0,1,\n", f", line 2, column 3 (1x2): is empty{MEAN}"),
     (HEAD + "0,1,NaN\n", f", line 2, column 3 (1x2): 'NaN' is not a finite number{MEAN}"),
-    (HEAD + "0,1,?\n", f", line 2, column 3 (1x2): '?' is not a finite number{MEAN}"),
     (HEAD + "0,1.5,-inf\n", ", line 2, column 3 (1x2): '-inf' is not a finite number"),
-    (HEAD + "0,1.5,1e999\n", ", line 2, column 3 (1x2): '1e999' is not a finite number"),
     (HEAD + "0,1.5,\x1b[2J\n", ", line 2, column 3 (1x2): '\\x1b[2J' is not a finite number"),
     (HEAD + "0,1," + "y" * 100, f", line 2, column 3 (1x2): '{'y' * 40}…' is not a finite number"),
-    (HEAD + "0,1,x\n0,1\n0,1,y\n", ", line 2, column 3 (1x2): 'x' is not a finite number"),
-    (HEAD + "-1,1,2\n", f", line 2, column 1 (label): label '-1': {LABEL}"),
-    (HEAD + "0.5,1,2\n", f", line 2, column 1 (label): label '0.5': {LABEL}"),
     (HEAD + "65536,1,2\n", f", line 2, column 1 (label): label '65536': {LABEL}"),
     ("1e30,1,2\n", f", line 1, column 1: label '1e30': {LABEL}"),
     (HEAD + "0,1,2\ncat,1,2\n", f", line 3, column 1 (label): label 'cat': {LABEL}"),
     (HEAD + "cat,1,2\n7,1,2\n", ", line 3, column 1 (label): label '7': a label is text here"),
-    (HEAD + "0,1,2\nnan,1,2\n", f", line 3, column 1 (label): label 'nan': {LABEL}"),
     (HEAD + "cat,1,2\nNA,1,2\n", ", line 3, column 1 (label): label 'NA': a label is text here"),
     (HEAD + ",1,2\n0,1,2\n", ", line 2, column 1 (label): is empty: a label is"),
-    (HEAD + "0,1,2\n ,1.5,2\n", f", line 3, column 1 (label): is empty: {LABEL}"),
-    (HEAD + '0,1,2\n"",1,2\n', f", line 3, column 1 (label): is empty: {LABEL}"),
     (HEAD + '0,1,"2\n0,1,2\n', ", line 2: has a line break inside a cell, or quotes that do not match"),
-    (HEAD + '"a\nb",1,2\n', ", line 2: has a line break inside a cell, or quotes that do not match"),
     (HEAD + "0,1,2\r0,1,2\n", ", line 2: has a line break inside a cell, or quotes that do not match"),
     (HEAD.encode() + b"0,1,\xff\xfe\n", ", line 2: is not text in UTF-8"),
     ("étiquette,1x1\n0,1\n".encode("latin-1"), ", line 1: is not text in UTF-8"),
     ("label,1x1\n0,1\n".encode("utf-16"), ": is not a CSV file, nor any text in UTF-8"),
-    (HEAD + "0,1,2\n1,3\0,4\n", ": is not a CSV file, nor any text in UTF-8"),
     ("0\n1\n", ": has one column; a row is a label and its features, separated by commas, semicolons or t"),
     (",a,b\n0,1,2\n", ", column 1: has no name: name it, or remove it if it only counts the rows"),
     ("label,a,a\n0,1,2\n", ": has 2 columns named a: rename them"),
@@ -250,85 +216,64 @@ DEFECTS: list[tuple[str | bytes, str]] = [
     ("class,b,label\n1,2,3\n", ": has two columns named label, target or class: --label takes"),
     (gzip.compress(b"0,1\n" * 900, mtime=0)[:-9], ": the gzip data ends too early"),
 ]  # fmt: skip
-
-
-@pytest.mark.parametrize(("content", "message"), DEFECTS)
-def test_defects(path: Path, content: str | bytes, message: str) -> None:
-    assert refused(read, path, content).startswith(f"{path}{message}")
+DEFECTS_UNDER_SETTINGS = [
+    (HEAD + "0,1,2.5\n", ", line 2, column 3 (1x2): '2.5' is not a pixel, a", {"columns": "pixels"}),
+    (HEAD + "0,1,\n", ", line 2, column 3 (1x2): is empty; --feat", {"columns": "pixels", "missing": "mean"}),
+    (HEAD + "0,1.5\n", ", line 2: has 2 values, the first line has 3", {"missing": "mean"}),
+    (HEAD + "0,inf,NaN\n", ", line 2, column 2 (1x1): 'inf' is not a finite number", {"missing": "mean"}),
+    (TEXT, ": has no column named kinds: --label takes the name or the", {"label": "kinds"}),
+    ("1,2\n3,4\n", ": has no column named 3: --label takes the name or the", {"label": "3"}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "message"),
-    [
-        (HEAD + "0,1,2.5\n", {"columns": "pixels"}, ", line 2, column 3 (1x2): '2.5' is not a pixel, a"),
-        (HEAD + "0,1,\n", {"columns": "pixels", "missing": "mean"}, ", line 2, column 3 (1x2): is empty"),
-        (TEXT, {"label": "kinds"}, ": has no column named kinds: --label takes the name or the"),
-        ("1,2\n3,4\n", {"label": "3"}, ": has no column named 3: --label takes the name or the"),
-        ("0," * 4000 + "x\n" + "0," * 4000 + "1\n", {"label": "1"}, ", line 1, column 4001: 'x' is not a"),
-    ],
-)  # fmt: skip
-def test_defects_under_other_settings(
-    path: Path, content: str, options: dict[str, str], message: str
-) -> None:
+    ("content", "message", "options"), [*((*row, {}) for row in DEFECTS), *DEFECTS_UNDER_SETTINGS]
+)
+def test_defects(path, content, message, options):
     assert refused(read, path, content, **options).startswith(f"{path}{message}")
-
-
-@pytest.mark.parametrize("line", [2, 3, 50, 101])
-def test_the_defect_is_found_anywhere(path: Path, monkeypatch: pytest.MonkeyPatch, line: int) -> None:
-    monkeypatch.setattr(csv, "PIECE_SIZE", 64)
-    lines = ["label,a,b", *["1,2,3"] * 100]
-    lines[line - 1] = "1,2,!"
-    assert f"line {line}, column 3 (b): '!' is not" in refused(read, path, "\n".join(lines))
 
 
 # Training and test data
 
 
-def pair(folder: Path, train: str, test: str, **options: Any) -> Any:
+def pair(folder, train, test, **options):
     (folder / "train.csv").write_text(train)
     (folder / "test.csv").write_text(test)
     return load(folder / "train.csv", folder / "test.csv", **options)
 
 
-def test_columns_in_another_order_are_found_by_their_names(tmp_path: Path) -> None:
-    data = pair(tmp_path, "label,a,b\n0,1.5,2\n", "b,label,a\n4,1,3\n")
-    assert (data.x_test.tolist(), data.y_test.tolist()) == ([[3, 4]], [1])
-    assert data.feature_names == ("a", "b")
-
-
-def test_test_data_without_a_header_have_the_columns_of_the_training(tmp_path: Path) -> None:
-    data = pair(tmp_path, TEXT, "5,6,dog\n", label="kind")
-    assert (data.x_test.tolist(), data.y_test.tolist()) == ([[5, 6]], [1])
+@pytest.mark.parametrize(
+    ("train", "test", "label", "x", "y", "classes"),
+    [
+        ("label,a,b\n0,1.5,2\n", "b,label,a\n4,1,3\n", None, [[3, 4]], [1], None),
+        (TEXT, "5,6,dog\n", "kind", [[5, 6]], [1], ("cat", "dog")),
+        ("0,1.5,2,3,4\n", "1,2,3,4,5\n", None, [[2, 3, 4, 5]], [1], None),
+        ("label,a\nc,1.5\na,2\n", "label,a\nb,1\na,2\n", None, [[1], [2]], [1, 0], ("a", "b", "c")),
+    ],
+    ids=["other order", "no header", "whole numbers", "other classes"],
+)
+def test_test_data_have_the_columns_and_the_classes_of_the_training(
+    tmp_path, train, test, label, x, y, classes
+):
+    data = pair(tmp_path, train, test, label=label)
+    assert (data.x_train.dtype, data.x_test.dtype) == (np.float64, np.float64)
+    assert (data.x_test.tolist(), data.y_test.tolist(), data.columns.classes) == (x, y, classes)
 
 
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
         ("label,a,b\n0,1,2\n", "label,a,c\n0,1,2\n", "its columns are not .* training: without b, with c"),
-        ("label,a\n0,1\n", "label,a,c\n0,1,2\n", "its columns are not those of the training: with c"),
         ("0,1,2\n", "0,1,2,3\n", "has 3 features a sample, .*train.csv has 2"),
         ("0,1,2,3,4\n", "0,1,2,3,4.5\n", "line 1, column 5: '4.5' is not a pixel"),
         ("label,a\n0,1.5\n", "label,a\ncat,1\n", f"line 2, column 1 .label.: label 'cat': {LABEL}"),
         ("label,a\ncat,1.5\n", "label,a\n0,1\n", "line 2, column 1 .label.: label '0': a label is text here"),
     ],
 )  # fmt: skip
-def test_test_data_that_do_not_belong_to_the_training(
-    tmp_path: Path, train: str, test: str, message: str
-) -> None:
+def test_test_data_that_do_not_belong_to_the_training(tmp_path, train, test, message):
     actual = refused(pair, tmp_path, train, test)
     assert actual.startswith(str(tmp_path / "test.csv"))
     assert re.search(message, actual), actual
-
-
-def test_whole_numbers_are_features_where_the_training_has_decimals(tmp_path: Path) -> None:
-    data = pair(tmp_path, "0,1.5,2,3,4\n", "1,2,3,4,5\n")
-    assert (data.x_train.dtype, data.x_test.dtype) == (np.float64, np.float64)
-
-
-def test_the_names_of_both_files_are_the_classes(tmp_path: Path) -> None:
-    data = pair(tmp_path, "label,a\ndog,1.5\nbee,2\n", "label,a\ncat,1\nbee,2\n")
-    assert data.class_names == ("bee", "cat", "dog")
-    assert (data.y_train.tolist(), data.y_test.tolist(), data.classes) == ([2, 0], [1, 0], 3)
 
 
 @pytest.mark.parametrize(
@@ -343,14 +288,12 @@ def test_the_names_of_both_files_are_the_classes(tmp_path: Path) -> None:
           "notice: no training samples of class 1, 2, 3"]),
     ],
 )  # fmt: skip
-def test_one_line_says_what_was_read_and_another_which_classes_are_empty(
-    tmp_path: Path, train: str, test: str, notes: list[str]
-) -> None:
-    first, *others = pair(tmp_path, train, test, label="kind" if train is TEXT else None).notes
-    assert [first, *others] == [f"train.csv: {notes[0]}", *notes[1:]]
+def test_one_line_says_what_was_read_and_another_which_classes_are_empty(tmp_path, train, test, notes):
+    data = pair(tmp_path, train, test, label="kind" if train is TEXT else None)
+    assert data.notes == (f"train.csv: {notes[0]}", *notes[1:])
 
 
-def test_missing_values_become_the_mean_of_the_training_rows(tmp_path: Path, path: Path) -> None:
+def test_missing_values_become_the_mean_of_the_training_rows(tmp_path, path):
     train = "label,a,b\n0,1.5,NA\n1,,7\n0,2.5,9\n0, ? ,8\n"
     data = pair(tmp_path, train, "b,a,label\n,100,0\n5,nan,1\n", missing="mean")
     assert data.x_train.tolist() == [[1.5, 8], [2, 7], [2.5, 9], [2, 8]]
@@ -360,10 +303,9 @@ def test_missing_values_become_the_mean_of_the_training_rows(tmp_path: Path, pat
     assert read_rows(path, 2, data.columns).x.tolist() == [[2, 8]]
     message = refused(pair, tmp_path, "label,a,b\n0,1.5,\n", train, missing="mean")
     assert message == f"{tmp_path / 'train.csv'}: feature b has no value in the training rows: remove it"
-    assert "line 2: has 2 values" in refused(pair, tmp_path, "label,a,b\n0,1\n", train, missing="mean")
 
 
-def test_test_rows_are_a_share_of_one_file_and_the_same_each_time(path: Path) -> None:
+def test_test_rows_are_a_share_of_one_file_and_the_same_each_time(path):
     path.write_text("".join(f"{i % 2},{i},0.5\n" for i in range(50)))
     data = load(path, test_split=0.2)
     train, test = data.x_train[:, 0].tolist(), data.x_test[:, 0].tolist()
@@ -373,23 +315,18 @@ def test_test_rows_are_a_share_of_one_file_and_the_same_each_time(path: Path) ->
     assert refused(load, path).endswith("needs --test-data TEST.csv beside it, or --test-split 0.2")
 
 
-@pytest.mark.parametrize(
-    "option", [{"label": "a"}, {"test_split": 0.2}, {"missing": "mean"}, {"columns": "pixels"}]
-)
-def test_settings_of_tables_go_with_tables(tmp_path: Path, option: dict[str, Any]) -> None:
-    assert "go with a CSV file in --data" in refused(load, **option)
-    assert "go with a CSV file in --data" in refused(load, tmp_path, **option)
+def test_settings_of_tables_go_with_tables(tmp_path):
+    for option in ({"label": "a"}, {"test_split": 0.2}, {"missing": "mean"}, {"columns": "pixels"}):
+        for data in (None, tmp_path):
+            assert "go with a CSV file in --data" in refused(load, data, **option)
 
 
-def test_a_table_of_0_1_0_is_read_by_its_rule(tmp_path: Path) -> None:
+def test_a_table_of_0_1_0_is_read_by_its_rule(tmp_path):
     table = "species,a,b\n1,2,3\n0,255,7\n"
     data = pair(tmp_path, table, table, columns="0.1.0")
-    assert (data.x_train.dtype, data.x_train.tolist(), data.y_train.tolist()) == (
-        np.uint8,
-        [[2, 3], [255, 7]],
-        [1, 0],
-    )
-    assert (data.columns, data.feature_names) == (Columns(), None)
+    assert (data.x_train.tolist(), data.y_train.tolist()) == ([[2, 3], [255, 7]], [1, 0])
+    assert data.x_train.dtype == np.uint8
+    assert data.columns == Columns()
 
 
 # Rows to predict
@@ -407,7 +344,7 @@ KNOWN = Columns(("a", "b"), "kind", 2, ("cat", "dog"))
         ("1,2,dog\n", [[1, 2]], [1]),
     ],
 )
-def test_rows_are_read_by_the_columns_of_the_training(path: Path, content: str, x: Any, labels: Any) -> None:
+def test_rows_are_read_by_the_columns_of_the_training(path, content, x, labels):
     path.write_text(content)
     rows = read_rows(path, 2, KNOWN)
     assert (rows.x.tolist(), None if rows.labels is None else rows.labels.tolist()) == (x, labels)
@@ -419,12 +356,9 @@ def test_rows_are_read_by_the_columns_of_the_training(path: Path, content: str, 
         ("a,c\n1,2\n", ": its columns are not those of the training: without b, with c"),
         ("a,b,kind\n1,2,lion\n", ", line 2, column 3 (kind): label 'lion': the classes are cat, dog"),
         ("a,b,c\n1,2,3\n", ": has no column named label, target or class"),
-        (
-            "1,2,3,4\n",
-            ": has 4 columns, the network takes 2 features: expected 2 columns, or one more with the",
-        ),
+        ("1,2,3,4\n", ": has 4 columns, the network takes 2 features: expected 2 columns, or one more with"),
     ],
 )
-def test_rows_that_do_not_belong_to_the_training(path: Path, content: str, message: str) -> None:
+def test_rows_that_do_not_belong_to_the_training(path, content, message):
     path.write_text(content)
     assert refused(read_rows, path, 2, KNOWN).startswith(f"{path}{message}")

@@ -1,6 +1,7 @@
 """Reading datasets: what comes out, whatever the format, and one clear line for each defect."""
 
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -9,7 +10,7 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,13 +51,13 @@ SMALL = Arrays(
 )
 
 
-def idx(array: Array) -> bytes:
+def idx(array):
     header = bytes([0, 0, IDX_TYPES[array.dtype.str[1:]], array.ndim])
     sizes = struct.pack(f">{array.ndim}I", *array.shape)
     return header + sizes + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
-def write_idx(folder: Path, arrays: Arrays = SMALL, *, packed: bool = False) -> Path:
+def write_idx(folder, arrays=SMALL, *, packed=False):
     folder.mkdir(exist_ok=True)
     for name, array in zip(NAMES, arrays, strict=True):
         content = idx(array)
@@ -67,61 +68,54 @@ def write_idx(folder: Path, arrays: Arrays = SMALL, *, packed: bool = False) -> 
     return folder
 
 
-def write_npz(path: Path, **changes: Any) -> Path:
+def write_npz(path, **changes):
     arrays = SMALL._asdict() | changes
     np.savez(path, **{key: array for key, array in arrays.items() if array is not None})
     return path
 
 
-def write_npy(folder: Path, arrays: Arrays = SMALL) -> Path:
+def write_npy(folder, arrays=SMALL):
     folder.mkdir(exist_ok=True)
     for key, array in arrays._asdict().items():
         np.save(folder / f"{key}.npy", array)
     return folder
 
 
-def table(x: Array, y: Array, *, header: bool = True, end: str = "\n") -> str:
-    rows = x.reshape(len(x), -1)
-    lines = [",".join(["label", *(f"1x{i + 1}" for i in range(rows.shape[1]))])] if header else []
-    lines += [
-        ",".join([str(int(label)), *map(repr, row)]) for label, row in zip(y, rows.tolist(), strict=True)
-    ]
-    return end.join(lines) + end
-
-
-def write_csv(folder: Path, arrays: Arrays = SMALL, **form: Any) -> tuple[Path, Path]:
+def write_csv(folder, arrays=SMALL, *, header=True):
     train, test = folder / "train.csv", folder / "test.csv"
-    train.write_text(table(arrays.x_train, arrays.y_train, **form), newline="")
-    test.write_text(table(arrays.x_test, arrays.y_test, **form), newline="")
+    for path, x, y in ((train, arrays.x_train, arrays.y_train), (test, arrays.x_test, arrays.y_test)):
+        rows = x.reshape(len(x), -1).tolist()
+        lines = [",".join(["label", *(f"1x{i}" for i in range(len(rows[0])))])] * header
+        lines += [",".join([str(int(label)), *map(repr, row)]) for label, row in zip(y, rows, strict=True)]
+        path.write_text("\n".join(lines) + "\n")
     return train, test
 
 
-def assert_holds(dataset: Dataset, arrays: Arrays, dtype: Any) -> None:
+def assert_holds(dataset, arrays, dtype):
     for name, expected in arrays._asdict().items():
         actual = getattr(dataset, name)
         is_features = name.startswith("x")
         assert actual.dtype == (dtype if is_features else np.int32)
         assert actual.flags.c_contiguous
         assert actual.dtype.isnative
-        np.testing.assert_array_equal(
-            actual, expected.reshape(len(expected), -1) if is_features else expected.reshape(-1)
-        )
-
-
-@pytest.fixture(params=["read", "mapped"])
-def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Small files are read; in the second variant they are treated as large ones are."""
-    if request.param == "mapped":
-        monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 1)
-    return str(request.param)
+        shape = (len(expected), -1) if is_features else -1
+        np.testing.assert_array_equal(actual, expected.reshape(shape))
 
 
 @pytest.fixture
-def map_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def map_all(monkeypatch):
+    """Treat small files as large ones are."""
     monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 1)
 
 
-def by_message(value: object) -> str:
+@pytest.fixture(params=["read", "mapped"])
+def form(request):
+    if request.param == "mapped":
+        request.getfixturevalue("map_all")
+    return str(request.param)
+
+
+def by_message(value):
     """Name a case of a table by the message it expects."""
     return value[:70] if isinstance(value, str) else "_"
 
@@ -129,7 +123,7 @@ def by_message(value: object) -> str:
 # What is read
 
 
-def test_the_bundled_mnist_is_the_notebooks_data() -> None:
+def test_the_bundled_mnist_is_the_notebooks_data():
     mnist = load()
     assert (mnist.x_train.shape, mnist.x_test.shape) == ((60000, 784), (10000, 784))
     assert (mnist.x_train.dtype.str, mnist.y_train.dtype.kind) == ("|u1", "i")
@@ -137,57 +131,38 @@ def test_the_bundled_mnist_is_the_notebooks_data() -> None:
     assert mnist.y_train[:5].tolist() == [5, 0, 4, 1, 9]
     assert mnist.y_test[:5].tolist() == [7, 2, 1, 0, 4]
     assert digest(mnist) == "fc3039553925eb928d6fb02df79eca7e79f972545ff90f81171969b384827235"
-
-
-def test_the_bundled_files_match_their_checksums() -> None:
-    import hashlib
-
-    folder = ROOT / "data" / "mnist"
+    folder = datasets.find_bundled_folder()
     lines = (folder / "SHA256SUMS").read_text().splitlines()
     assert len(lines) == 4
-    for line in lines:
-        expected, name = line.split()
+    for expected, name in map(str.split, lines):
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected
 
 
-def test_the_bundled_mnist_is_found_in_a_wheel_then_in_a_checkout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bundled_mnist_is_found_in_a_wheel_then_in_a_checkout(tmp_path, monkeypatch):
     package = tmp_path / "xpnet"
     monkeypatch.setattr(datasets, "__file__", str(package / "datasets" / "__init__.py"))
     with pytest.raises(DataError, match="the bundled MNIST is missing"):
         datasets.find_bundled_folder()
-    checkout = tmp_path / "data" / "mnist"
-    checkout.mkdir(parents=True)
-    assert datasets.find_bundled_folder() == checkout
-    wheel = package / "_data" / "mnist"
-    wheel.mkdir(parents=True)
-    assert datasets.find_bundled_folder() == wheel
+    for folder in (tmp_path / "data" / "mnist", package / "_data" / "mnist"):
+        folder.mkdir(parents=True)
+        assert datasets.find_bundled_folder() == folder
 
 
-def test_pandas_is_imported_only_for_decimals_in_csv_files() -> None:
+def test_pandas_is_imported_only_for_decimals_in_csv_files():
     code = "import sys; from xpnet import datasets; datasets.load(); sys.exit('pandas' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("form", ["idx", "idx.gz", "npy", "compressed npz"])
-def test_a_dataset_in_each_form(tmp_path: Path, form: str) -> None:
-    path = tmp_path / ("digits.npz" if form.endswith("npz") else "digits")
-    if path.suffix:
-        np.savez_compressed(path, **SMALL._asdict())
-    elif form == "npy":
-        write_npy(path)
-    else:
-        write_idx(path, packed=form == "idx.gz")
-    dataset = load(path)
-    assert_holds(dataset, SMALL, np.uint8)
-    assert (dataset.name, dataset.features, dataset.classes) == ("digits", 6, 3)
-    assert (dataset.feature_names, dataset.class_names) == (None, None)
+def test_a_dataset_has_the_name_of_its_file_and_a_class_more_than_the_largest_label(tmp_path):
+    for path in (write_npz(tmp_path / "digits.npz"), write_idx(tmp_path / "digits")):
+        dataset = load(path)
+        assert (dataset.name, dataset.features, dataset.classes) == ("digits", 6, 3)
+        assert (dataset.columns.features, dataset.columns.classes) == (None, None)
     assert load(write_npz(tmp_path / "a.npz", y_test=np.array([7, 1]))).classes == 8
 
 
 @pytest.mark.parametrize("rename", [lambda name: name.replace("-idx", ".idx"), lambda name: f"{name}.gz"])
-def test_idx_files_under_other_names(tmp_path: Path, rename: Callable[[str], str]) -> None:
+def test_idx_files_under_other_names(tmp_path, rename):
     for path in write_idx(tmp_path).iterdir():
         path.rename(path.with_name(rename(path.name)))
     content = (tmp_path / rename(IMAGES)).read_bytes()
@@ -197,13 +172,10 @@ def test_idx_files_under_other_names(tmp_path: Path, rename: Callable[[str], str
     assert_holds(load(tmp_path), SMALL, np.uint8)
 
 
-BIG_ENDIAN: Callable[[Array], Array] = lambda array: array.astype(array.dtype.newbyteorder(">"))  # noqa: E731
-
-
 @pytest.mark.parametrize(
     ("x_train", "x_test", "dtype"),
     [
-        (BIG_ENDIAN(SMALL.x_train / 4), SMALL.x_test / 4, np.float64),
+        ((SMALL.x_train / 4).astype(">f8"), SMALL.x_test / 4, np.float64),
         (np.asfortranarray(SMALL.x_train / 4), SMALL.x_test / 4, np.float64),
         (SMALL.x_train.astype(np.float16), SMALL.x_test.astype(np.float16), np.float32),
         (SMALL.x_train.astype(np.float32), SMALL.x_test.astype(np.float64), np.float64),
@@ -211,7 +183,7 @@ BIG_ENDIAN: Callable[[Array], Array] = lambda array: array.astype(array.dtype.ne
     ],
     ids=["big-endian", "Fortran order", "float16", "float32 and float64", "booleans"],
 )
-def test_arrays_in_other_types(tmp_path: Path, x_train: Array, x_test: Array, dtype: Any, form: str) -> None:
+def test_arrays_in_other_types(tmp_path, x_train, x_test, dtype, form):
     labels = SMALL.y_train.reshape(-1, 1).astype(np.float64)
     arrays = SMALL._replace(x_train=x_train, x_test=x_test, y_train=labels)
     for path in (write_npz(tmp_path / "a.npz", **arrays._asdict()), write_npy(tmp_path / "npy", arrays)):
@@ -223,9 +195,7 @@ def test_arrays_in_other_types(tmp_path: Path, x_train: Array, x_test: Array, dt
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "i4", "f4", "f8"])
 @pytest.mark.parametrize("write", [write_npy, write_idx])
-def test_features_that_need_no_conversion_are_mapped(
-    tmp_path: Path, map_all: None, write: Callable[[Path, Arrays], Path], dtype: str
-) -> None:
+def test_features_that_need_no_conversion_are_mapped(tmp_path, map_all, write, dtype):
     arrays = SMALL._replace(x_train=SMALL.x_train.astype(dtype), x_test=SMALL.x_test.astype(dtype))
     dataset = load(write(tmp_path, arrays))
     assert_holds(dataset, arrays, dtype if dtype[0] == "f" else np.uint8)
@@ -236,35 +206,25 @@ def test_features_that_need_no_conversion_are_mapped(
     assert not is_mapped(dataset.y_train)
 
 
-def test_a_map_is_a_plain_array_that_cannot_be_written(tmp_path: Path, map_all: None) -> None:
-    x = load(write_idx(tmp_path)).x_train
-    assert type(x) is np.ndarray
-    with pytest.raises(ValueError, match="read-only"):
-        x[0, 0] = 1
-    with pytest.raises(ValueError, match="WRITEABLE"):
-        x.flags.writeable = True
-
-
-def test_compressed_and_small_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_compressed_small_or_not_aligned_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", SMALL.x_train.nbytes)
     dataset = load(write_idx(tmp_path / "plain"))
     assert (is_mapped(dataset.x_train), is_mapped(dataset.x_test)) == (True, False)
     assert not is_mapped(load(write_idx(tmp_path / "packed", packed=True)).x_train)
     assert not is_mapped(load(write_npz(tmp_path / "a.npz")).x_train)
-
-
-def test_floats_that_do_not_lie_on_their_boundaries_are_read(tmp_path: Path, map_all: None) -> None:
     x = SMALL.x_train / 4
-    path = write_npy(tmp_path, SMALL._replace(x_train=x, x_test=SMALL.x_test / 4)) / "x_train.npy"
-    path.write_bytes(header_only("(4, 2, 3)", "'<f8'", 115) + x.tobytes())
-    dataset = load(tmp_path)
-    assert not is_mapped(dataset.x_train)
-    assert dataset.x_train.flags.aligned
-    assert dataset.x_train.tolist() == x.reshape(4, 6).tolist()
+    folder = write_npy(tmp_path / "npy", SMALL._replace(x_train=x, x_test=SMALL.x_test / 4))
+    (folder / "x_train.npy").write_bytes(header_only("(4, 2, 3)", "'<f8'", 115) + x.tobytes())
+    x_train = load(folder).x_train
+    assert (is_mapped(x_train), x_train.flags.aligned) == (False, True)
+    assert x_train.tolist() == x.reshape(4, 6).tolist()
 
 
-def test_a_second_map_for_reading_in_any_order(tmp_path: Path, map_all: None) -> None:
+def test_a_map_cannot_be_written_and_has_a_second_one_for_reading_in_any_order(tmp_path, map_all):
     x = load(write_npy(tmp_path)).x_train
+    assert type(x) is np.ndarray
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        x.flags.writeable = True
     for view in (x, x[1:3], x[3:]):
         shuffled = with_random_access(view)
         assert is_mapped(shuffled)
@@ -280,12 +240,12 @@ def test_a_second_map_for_reading_in_any_order(tmp_path: Path, map_all: None) ->
 
 
 @st.composite
-def any_arrays(draw: st.DrawFn, dtype: str) -> Arrays:
+def any_arrays(draw, dtype):
     features = draw(st.integers(1, 5))
-    limits: dict[str, Any] = {"allow_nan": False, "allow_infinity": False}
+    limits = {"allow_nan": False, "allow_infinity": False}
     value = {"u1": st.integers(0, 255), "f4": st.floats(width=32, **limits), "f8": st.floats(**limits)}[dtype]
 
-    def half() -> tuple[Array, Array]:
+    def half():
         rows = draw(st.lists(st.lists(value, min_size=features, max_size=features), min_size=1, max_size=6))
         labels = draw(st.lists(st.integers(0, 65535), min_size=len(rows), max_size=len(rows)))
         return np.array(rows, dtype), np.array(labels, np.int32)
@@ -294,14 +254,13 @@ def any_arrays(draw: st.DrawFn, dtype: str) -> Arrays:
 
 
 @pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
-def test_every_format_gives_the_same_arrays_and_digest(
-    tmp_path_factory: pytest.TempPathFactory, dtype: str, form: str
-) -> None:
+def test_every_format_gives_the_same_arrays_and_digest(tmp_path_factory, dtype, form):
     @settings(max_examples=10)
     @given(any_arrays(dtype), st.booleans())
-    def check(arrays: Arrays, option: bool) -> None:
+    def check(arrays, option):
         folder = tmp_path_factory.mktemp("formats")
-        np.savez(folder / "a.npz", **arrays._asdict())
+        save = np.savez_compressed if option else np.savez
+        save(folder / "a.npz", **arrays._asdict())
         loaded = [load(folder / "a.npz"), load(write_idx(folder, arrays, packed=option))]
         loaded.append(load(write_npy(folder / "npy", arrays)))
         assert is_mapped(loaded[-1].x_train) == (form == "mapped")
@@ -315,52 +274,36 @@ def test_every_format_gives_the_same_arrays_and_digest(
     check()
 
 
-def test_the_digest_depends_on_values_types_and_shapes() -> None:
-    x, y = np.zeros((2, 6), np.uint8), np.zeros(2, np.int32)
-    variants = [
-        Dataset(x, y, x, y, "a"),
-        Dataset(x + np.uint8(1), y, x, y, "a"),
-        Dataset(x, y + np.int32(1), x, y, "a"),
-        Dataset(x, y, x + np.uint8(1), y, "a"),
-        Dataset(x.astype(np.float32), y, x.astype(np.float32), y, "a"),
-        Dataset(x.reshape(4, 3), np.zeros(4, np.int32), x, y, "a"),
-    ]
-    assert len({digest(dataset) for dataset in variants}) == len(variants)
-    assert digest(variants[0]) == digest(Dataset(x, y, x, y, "another name"))
-
-
-@pytest.mark.parametrize("size", [1, 19, 20, 61, 1000])
-def test_the_digest_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    x, y = np.arange(35, dtype=np.float32).reshape(7, 5), np.arange(7, dtype=np.int32)
-    dataset = Dataset(x, y, x[::-1], y[::-1], "a")
-    whole = digest(dataset)
+@pytest.mark.parametrize("size", [1, 20, 61, 1 << 24])
+def test_the_digest_is_that_of_names_types_shapes_and_values(monkeypatch, size):
     monkeypatch.setattr(datasets, "_HASHED_AT_ONCE", size)
-    assert digest(dataset) == whole
+    x, y = np.arange(35, dtype=np.float32).reshape(7, 5), np.arange(7, dtype=np.int32)
+    heads = ("x_train <f4 7x5", "y_train <i4 7", "x_test <f4 7x5", "y_test <i4 7")
+    arrays = zip(heads, (x, y, x[::-1], y), strict=True)
+    content = b"".join(f"{head}\n".encode() + array.tobytes() for head, array in arrays)
+    assert digest(Dataset(x.astype(">f4"), y, x[::-1], y, "any")) == hashlib.sha256(content).hexdigest()
 
 
 # Defects: which arguments, then IDX, CSV, NPZ
 
 
-def refused(data: Path | None, test_data: Path | None = None) -> str:
+def refused(data, test_data=None):
     """Return the message of the refusal, which must be one line."""
     with pytest.raises((DataError, ConfigError)) as caught:
         load(data, test_data)
     message = str(caught.value)
-    assert message
     assert message.isprintable()
     return message
 
 
-def test_arguments_that_do_not_go_together(tmp_path: Path) -> None:
+def test_arguments_that_do_not_go_together(tmp_path):
     train, test = write_csv(tmp_path)
     npz, folder = write_npz(tmp_path / "a.npz"), write_idx(tmp_path / "idx")
     (tmp_path / "notes.txt").write_text("notes")
-    assert refused(None, test) == f"--test-data {test}: goes with --data TRAIN.csv"
+    for data in (None, npz, folder):
+        assert refused(data, test) == f"--test-data {test}: goes with --data TRAIN.csv"
     assert refused(train, npz) == f"--test-data {npz}: is not a .csv or .csv.gz file"
-    for data in (npz, folder):
-        assert f"{data} holds its own test samples" in refused(data, test)
     assert "is none of what --data takes: a folder of four" in refused(tmp_path / "notes.txt")
-    assert "is none of what --data takes" in refused(folder / IMAGES)
     nowhere, long = tmp_path / "nowhere.npz", tmp_path / ("x" * 300)
     assert refused(nowhere).startswith(f"{nowhere}: no such file or folder; --data takes a folder")
     assert refused(long) == f"{long}: cannot be read (File name too long)"
@@ -368,28 +311,20 @@ def test_arguments_that_do_not_go_together(tmp_path: Path) -> None:
     assert refused(train, test) == f"{test}: no such file"
 
 
-def test_a_folder_where_a_file_is_expected(tmp_path: Path) -> None:
+def test_a_folder_where_a_file_is_expected_or_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     train, test = write_csv(tmp_path)
     test.unlink()
     test.mkdir()
     assert refused(train, test) == f"{test}: is a folder, a file was expected"
-    folder = write_idx(tmp_path / "idx")
-    (folder / LABELS).unlink()
-    (folder / LABELS).mkdir()
-    assert refused(folder) == f"{folder / LABELS}: is a folder, a file was expected"
 
-
-def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, test = write_csv(tmp_path)
-
-    def forbid(*_: Any, **__: Any) -> None:
+    def forbid(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", forbid)
     assert refused(train, test) == f"{train}: cannot be read (Permission denied)"
 
 
-def flipped(content: bytes, position: int) -> bytes:
+def flipped(content, position):
     return content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :]
 
 
@@ -406,7 +341,6 @@ BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), n
         (IMAGES, idx(SMALL.x_train)[:-1], "its sizes 4x2x3 take 24 bytes, only 23"),
         (IMAGES, idx(SMALL.x_train) + b"\0", "its sizes 4x2x3 take 24 bytes, more follow"),
         (IMAGES, b"\0\0\x08\3" + b"\xff" * 12, r"announces \d+ bytes of values, \d+ bytes cannot"),
-        (IMAGES, b"\0\0\x08\xff" + b"\xff" * 1020, r"announces \d+ bytes of values, \d+ bytes"),
         (IMAGES, gzip.compress(b"\0\0\x0e\1\x3f\xff\xff\xff", mtime=0), "compressed bytes cannot hold them"),
         (IMAGES, idx(SMALL.y_train), "1 dimension, features need at least 2 .*the labels?"),
         (LABELS, idx(SMALL.x_train), "its shape is 4x2x3, labels have one dimension: .*features?"),
@@ -414,12 +348,9 @@ BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), n
         (IMAGES, BIG[:-200], "the gzip data ends too early: download the file again"),
         (IMAGES, flipped(BIG, len(BIG) - 8), r"the gzip data is damaged \(CRC check failed"),
         (IMAGES, flipped(BIG, 500), "the gzip data is damaged"),
-        (IMAGES, BIG + b"junk", r"the gzip data is damaged \(Not a gzipped file"),
         (IMAGES, idx(SMALL.x_train[:3]), r"holds 3 samples, .*{labels} holds 4 labels"),
         (LABELS, idx(SMALL.y_train.astype("i1") - np.int8(1)), "row 1: label -1: a label is a whole"),
         (LABELS, idx(np.array([0, 2, 1.5, 0])), "row 3: label 1.5: a label is a whole number"),
-        (LABELS, idx(np.array([0, 65536, 1, 0], "i4")), "row 2: label 65536: a label is .* 65535"),
-        (IMAGES, idx(np.array([[0, 1], [2, 256]] * 2, "i2")), "row 2, column 2: 256 is outside 0 to"),
         (IMAGES, idx(np.array([[0, 1], [-2, 5]] * 2, "i1")), "row 2, column 1: -2 is outside 0 to 255"),
         (IMAGES, idx(np.array([[0, 1], [2, np.nan]] * 2)), "row 2, column 2: nan is not a finite"),
         (TEST_IMAGES, idx(SMALL.x_test[:, :1]), "has 3 features a sample, .*{images} has 6"),
@@ -427,7 +358,7 @@ BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), n
     ],
     ids=by_message,
 )  # fmt: skip
-def test_defects_of_idx(tmp_path: Path, name: str, content: bytes, message: str, form: str) -> None:
+def test_defects_of_idx(tmp_path, name, content, message, form):
     (write_idx(tmp_path) / name).write_bytes(content)
     actual = refused(tmp_path)
     assert str(tmp_path / name) in actual
@@ -435,13 +366,13 @@ def test_defects_of_idx(tmp_path: Path, name: str, content: bytes, message: str,
     assert re.search(expected, actual), actual
 
 
-def npy(array: Array, **kwargs: Any) -> bytes:
+def npy(array, **kwargs):
     file = io.BytesIO()
     np.lib.format.write_array(file, array, **kwargs)
     return file.getvalue()
 
 
-def npz_bytes(x_train: bytes, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+def npz_bytes(x_train, compression=zipfile.ZIP_DEFLATED):
     """Return an archive whose x_train.npy is made of the given bytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
@@ -451,27 +382,21 @@ def npz_bytes(x_train: bytes, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     return file.getvalue()
 
 
-def header_only(shape: str, descr: str = "'|u1'", width: int = 117) -> bytes:
+def header_only(shape, descr="'|u1'", width=117):
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(width) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
-ARRAY_DEFECTS: list[tuple[bytes, str]] = [
+ARRAY_DEFECTS = [
     (npy(np.array([[{}, 1]], object), allow_pickle=True), "holds Python objects, which are never"),
     (npy(np.array([["1", "2"]])), "its type <U1 is neither an integer nor a float"),
-    (npy(np.zeros((4, 6), complex)), "its type complex128 is neither"),
-    (npy(np.zeros((4, 6), "f8,f8")), "is neither an integer nor a float"),
     (npy(np.zeros((4, 6), np.float64), version=(2, 0)), r"\.npy version \(2, 0\) is not that"),
     (b"junk" * 9, "its .npy header is damaged"),
     (header_only("(4, 6"), "its .npy header is damaged"),
     (header_only("(4, 6)", "__import__('os')"), "its .npy header is damaged"),
     (header_only("(-4, -6)"), r"its shape \(-4, -6\) is not possible"),
-    (npy(np.zeros(4, np.uint8)), "1 dimension, features need at least 2"),
-    (npy(np.zeros((0, 6), np.uint8)), "holds no values .its shape is 0x6"),
-    (npy(np.zeros((3, 6), np.uint8)), r"holds 3 samples, .*y_train(\.npy)? holds 4 labels"),
+    (header_only(f"({'1, ' * 65})") + b"0", "its shape of 65 dimensions is not possible"),
     (npy(np.full((4, 6), 1000)), "row 1, column 1: 1000 is outside 0 to 255"),
-    (npy(np.array([[0.5, np.inf]] * 4)), "row 1, column 2: inf is not a finite number"),
-    (b"", "its .npy header is damaged"),
     (header_only("(4, 6)"), "its sizes 4x6 take 24 bytes, only 0 follow"),
     (header_only("(4, 6)") + bytes(25), "its sizes 4x6 take 24 bytes, more follow"),
     (header_only(f"({10**12}, 6)"), r"announces 6000000000000 bytes of values, \d+ (compressed )?bytes ca"),
@@ -480,9 +405,7 @@ ARRAY_DEFECTS: list[tuple[bytes, str]] = [
 
 @pytest.mark.parametrize(("x_train", "message"), ARRAY_DEFECTS, ids=by_message)
 @pytest.mark.parametrize("container", ["npy", zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_defects_of_an_array(
-    tmp_path: Path, x_train: bytes, message: str, container: int | str, form: str
-) -> None:
+def test_defects_of_an_array(tmp_path, x_train, message, container, form):
     path = tmp_path / "a.npz"
     if isinstance(container, int):
         path.write_bytes(npz_bytes(x_train, container))
@@ -495,173 +418,115 @@ def test_defects_of_an_array(
     assert re.search(message, actual), actual
 
 
-def test_a_defect_far_down_in_mapped_features(tmp_path: Path, map_all: None) -> None:
+def test_a_defect_far_down_in_mapped_features(tmp_path, map_all):
     x = np.zeros((3000, 6))
     x[2500, 4] = x[2999, 1] = np.nan
     path = write_npy(tmp_path, SMALL._replace(x_train=x, y_train=np.zeros(3000))) / "x_train.npy"
     assert refused(tmp_path) == f"{path}, row 2501, column 5: nan is not a finite number"
 
 
-@pytest.mark.parametrize("write", [write_npy, write_idx])
-def test_folders_that_miss_a_file_or_hold_two(tmp_path: Path, write: Callable[[Path], Path]) -> None:
-    names = NAMES if write is write_idx else [f"{key}.npy" for key in ("y_train", "x_test", "y_test")]
-    for name in names:
-        (write(tmp_path) / name).unlink()
-        place = f"{tmp_path}: has no {name}" if write is write_idx else f"{tmp_path / name}: no such file"
-        assert refused(tmp_path).startswith(place)
-    write_npy(write_idx(tmp_path))
-    assert refused(tmp_path) == (
-        f"{tmp_path}: holds both x_train.npy and {IMAGES}: keep one of them in this folder"
-    )
+def test_folders_and_archives_that_miss_an_array_or_hold_two(tmp_path):
+    folder = write_idx(tmp_path / "idx")
+    for name in NAMES:
+        (write_idx(folder) / name).unlink()
+        assert refused(folder).startswith(f"{folder}: has no {name}")
+    write_npy(write_idx(folder))
+    assert refused(folder).startswith(f"{folder}: holds both x_train.npy and {IMAGES}: keep one of them")
+    (write_npy(tmp_path / "npy") / "y_test.npy").unlink()
+    assert refused(tmp_path / "npy") == f"{tmp_path / 'npy' / 'y_test.npy'}: no such file"
+    path, found = write_npz(tmp_path / "a.npz", x_test=None), "x_train, y_test, y_train"
+    assert refused(path) == f"{path}: expected x_train, y_train, x_test, y_test (found: {found})"
+    arrays = f"{path}, x_test holds 2 samples, {path}, y_test holds 3 labels"
+    assert refused(write_npz(path, y_test=np.zeros(3))) == f"{arrays}: they must be as many"
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"x_test": None, "y_test": None}, "has no x_test, y_test; it needs x_train, y_train, x_test"),
-        ({"y_test": np.array([1, -1])}, "y_test, row 2: label -1: a label is a whole number"),
-        ({"y_test": np.array([1, 0.5])}, "y_test, row 2: label 0.5: a label is a whole number"),
-        ({"y_test": np.array([[1, 0]])}, "y_test: its shape is 1x2, labels have one dimension"),
-        ({"y_test": np.array([1, 2, 0])}, "x_test holds 2 samples, .*y_test holds 3 labels"),
-        ({"x_test": SMALL.x_test[:, :1]}, "x_test: has 3 features a sample, .*x_train has 6"),
-    ],
-    ids=by_message,
-)  # fmt: skip
-def test_npz_arrays_that_do_not_go_together(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    assert re.search(message, refused(write_npz(tmp_path / "a.npz", **changes)))
-
-
-@pytest.mark.parametrize("form", ["npz", "npy"])
-def test_a_pickle_is_not_executed(tmp_path: Path, form: str) -> None:
+def test_a_pickle_is_not_executed(tmp_path):
     class Trap:
-        def __reduce__(self) -> tuple[Any, ...]:
+        def __reduce__(self):
             return (Path.touch, (tmp_path / "executed",))
 
     trap = np.array([Trap()], object)
-    path = write_npz(tmp_path / "a.npz", y_train=trap) if form == "npz" else write_npy(tmp_path)
-    if form == "npy":
-        np.save(path / "y_train.npy", trap, allow_pickle=True)
-    assert "holds Python objects" in refused(path)
+    folder, archive = write_npy(tmp_path / "npy"), write_npz(tmp_path / "a.npz", y_train=trap)
+    np.save(folder / "y_train.npy", trap, allow_pickle=True)
+    for path in (folder, archive):
+        assert "holds Python objects" in refused(path)
     assert not (tmp_path / "executed").exists()
 
 
-def test_damaged_npz_files(tmp_path: Path) -> None:
+def test_npz_files_that_are_damaged_or_encrypted(tmp_path):
     path = tmp_path / "a.npz"
     whole = write_npz(path).read_bytes()
-    for content in (b"", b"junk", whole[:-30], whole[: len(whole) // 2]):
+    for content in (b"", b"junk", whole[: len(whole) // 2]):
         path.write_bytes(content)
         assert refused(path).startswith(f"{path}: is not an intact .npz archive")
-    position = whole.index(SMALL.x_train.tobytes())
-    path.write_bytes(flipped(whole, position + 5))
+    path.write_bytes(flipped(whole, whole.index(SMALL.x_train.tobytes()) + 5))
     assert "Bad CRC-32" in refused(path)
-
-
-def test_an_npz_that_is_encrypted_or_packed_otherwise(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    content = bytearray(npz_bytes(npy(SMALL.x_train)))
-    content[6] |= 1
-    content[content.index(b"PK\1\2") + 8] |= 1
-    path.write_bytes(content)
+    encrypted = bytearray(npz_bytes(npy(SMALL.x_train)))
+    encrypted[6] |= 1
+    encrypted[encrypted.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(encrypted)
     assert refused(path).startswith(f"{path}, x_train: cannot be unpacked (")
 
 
 @settings(max_examples=150)
 @given(st.data())
-def test_no_damage_escapes_as_anything_but_a_data_error(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_no_damage_escapes_as_anything_but_a_data_error(tmp_path_factory, data):
     """A byte changed or a tail lost: the file still loads, or one line says why it does not."""
     folder = tmp_path_factory.getbasetemp() / "damage"
     write_idx(folder, packed=data.draw(st.booleans()))
     train, test = write_csv(folder)
-    candidates = [write_npz(folder / "a.npz"), train, *folder.glob("train-*")]
-    candidates.append(write_npy(folder / "npy") / "x_train.npy")
-    victim = candidates[data.draw(st.integers(0, len(candidates) - 1))]
+    npz, x_train = write_npz(folder / "a.npz"), write_npy(folder / "npy") / "x_train.npy"
+    victim = data.draw(st.sampled_from([npz, x_train, train, *sorted(folder.glob("train-*"))]))
     content = victim.read_bytes()
     position = data.draw(st.integers(0, len(content) - 1))
-    if data.draw(st.booleans()):
-        victim.write_bytes(content[:position])
-    else:
-        victim.write_bytes(flipped(content, position))
-    arguments = {".npz": (victim,), ".csv": (train, test)}.get(victim.suffix, (victim.parent,))
+    victim.write_bytes(content[:position] if data.draw(st.booleans()) else flipped(content, position))
+    arguments = {npz: (npz,), train: (train, test)}.get(victim, (victim.parent,))
     message = "it still loads"
-    mapped = data.draw(st.sampled_from([1, 1 << 26]))
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(memmap, "MIN_MAPPED_BYTES", mapped)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memmap, "MIN_MAPPED_BYTES", data.draw(st.sampled_from([1, 1 << 26])))
+        try:
             load(*arguments)
-    except XPNetError as error:
-        message = str(error)
-    finally:
-        shutil.rmtree(folder)
+        except XPNetError as error:
+            message = str(error)
+    shutil.rmtree(folder)
     assert message.isprintable()
 
 
 # Memory
 
 
-def test_values_beyond_the_machines_memory_are_refused_before_they_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_mapped_values_need_not_fit_in_the_machines_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sysconf", lambda _: 4)
-    write_idx(tmp_path)
-    assert refused(tmp_path).endswith(
-        "holds 24 bytes of values, this machine has 16 bytes of memory: uncompressed IDX or .npy files"
-        " of pixels need not fit"
-    )
-    train, test = write_csv(tmp_path)
-    assert "this machine has 16 bytes of memory" in refused(train, test)
-    assert "this machine has 16 bytes of memory" in refused(write_npz(tmp_path / "a.npz"))
-
-
-def test_mapped_values_need_not_fit_in_the_machines_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "sysconf", lambda _: 4)
+    idx_folder, (train, test), npz = write_idx(tmp_path), write_csv(tmp_path), write_npz(tmp_path / "a.npz")
+    message = "holds 24 bytes of values, this machine has 16 bytes of memory: uncompressed IDX or .npy files"
+    assert message in refused(idx_folder)
+    for arguments in ((train, test), (npz,)):
+        assert "this machine has 16 bytes of memory" in refused(*arguments)
     monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 12)
-    dataset = load(write_idx(tmp_path))
+    dataset = load(idx_folder)
     assert_holds(dataset, SMALL, np.uint8)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"holds 36 bytes .*: the torch backend copies them"):
         check_copy_memory(dataset, "torch")
-    assert str(caught.value) == (
-        f"{tmp_path.name}: holds 0.0 GiB of features, which the torch backend copies, and this machine"
-        " has 0.0 GiB of memory: --backend numpy reads them block by block"
-    )
-
-
-def test_maps_of_two_float_types_are_widened_only_where_they_fit(
-    tmp_path: Path, map_all: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    x = SMALL.x_train.astype(np.float32)
-    write_npy(tmp_path, SMALL._replace(x_train=x, x_test=SMALL.x_test.astype(np.float64)))
-    monkeypatch.setattr(os, "sysconf", lambda _: 13)  # 169 bytes, and 24 float64 are 192
-    assert "x_train.npy: holds 192 bytes of values, this machine has 169" in refused(tmp_path)
+    write_npy(tmp_path / "npy", SMALL._replace(x_train=SMALL.x_train / 2, x_test=SMALL.x_test.astype("f4")))
+    monkeypatch.setattr(os, "sysconf", lambda _: 9)
+    assert "x_train.npy: holds 192 bytes of values, this machine has 81" in refused(tmp_path / "npy")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/status is Linux's")
-def test_decompression_bombs_stay_small(tmp_path: Path) -> None:
-    header, archive = b"\0\0\x08\2" + b"\0\0\xff\xff" * 2, header_only(f"({10**9}, 6)")
-    for name, content, _ in (
-        bombs := [
-            (
-                "a",
-                gzip.compress(idx(SMALL.x_train), mtime=0) + gzip.compress(bytes(1 << 24), mtime=0) * 16,
-                "more follow",
-            ),
-            ("b", gzip.compress(header, mtime=0), "cannot hold"),
-            ("c.npz", npz_bytes(header_only("(4, 6)") + bytes(1 << 28)), "more follow"),
-            ("d.npz", npz_bytes(archive), "cannot hold"),
-            ("e.csv.gz", gzip.compress(b"," * 15_000_000, mtime=0), "has more than 1048576 columns"),
-            ("f.csv.gz", gzip.compress(b"label,a\n" + b"0" * (1 << 25), mtime=0), "has a line of more than"),
-            ("g.csv.gz", gzip.compress(bytes(1 << 27), mtime=0), "is not a CSV file"),
-            ("h.csv.gz", gzip.compress(b"\n" * 50_000_000, mtime=0), "is empty"),
-            (
-                "i.csv.gz",
-                gzip.compress(b"label,a\n" + b" \n" * 25_000_000, mtime=0),
-                "has a header but no rows",
-            ),
-        ]
-    ):
+def test_decompression_bombs_stay_small(tmp_path):
+    packed = partial(gzip.compress, mtime=0)
+    bombs = {
+        "a": (packed(idx(SMALL.x_train)) + packed(bytes(1 << 24)) * 16, "more follow"),
+        "b": (packed(b"\0\0\x08\2" + b"\0\0\xff\xff" * 2), "cannot hold"),
+        "c.npz": (npz_bytes(header_only("(4, 6)") + bytes(1 << 28)), "more follow"),
+        "d.npz": (npz_bytes(header_only(f"({10**9}, 6)")), "cannot hold"),
+        "e.csv.gz": (packed(b"," * 15_000_000), "has more than 1048576 columns"),
+        "f.csv.gz": (packed(b"label,a\n" + b"0" * (1 << 25)), "has a line of more than"),
+        "g.csv.gz": (packed(bytes(1 << 27)), "is not a CSV file"),
+        "h.csv.gz": (packed(b"\n" * 50_000_000), "is empty"),
+        "i.csv.gz": (packed(b"label,a\n" + b" \n" * 25_000_000), "has a header but no rows"),
+    }
+    for name, (content, _) in bombs.items():
         path = tmp_path / name if "." in name else write_idx(tmp_path / name) / IMAGES
         path.write_bytes(content)
     code = """
@@ -677,6 +542,6 @@ print(peak() - before)
     words = [sys.executable, "-c", code, *map(str, tmp_path.iterdir())]
     output = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     *messages, grown = output.splitlines()
-    expected = [message for _, _, message in bombs]
-    assert [text in message for text, message in zip(expected, messages, strict=True)] == [True] * len(bombs)
+    for message, (_, expected) in zip(messages, bombs.values(), strict=True):
+        assert expected in message
     assert int(grown) < 200 << 10

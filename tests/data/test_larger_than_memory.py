@@ -4,26 +4,24 @@ Private memory is limited with RLIMIT_DATA, which counts what a process allocate
 included, and not the pages of a read-only map of a file.
 """
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+import tile_mnist
 
 from xpnet import train
 from xpnet.data import memmap
 from xpnet.data.datasets import Dataset, digest, load
 from xpnet.nn.inputs import fit_normalization
 
-ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 MIB = 1 << 20
 ROWS = 800_000
 """They take 598 MiB."""
@@ -36,105 +34,63 @@ Otherwise glibc keeps what each thread frees, which is 50 to 200 MiB more, depen
 faster: enough to exceed the limit now and then.
 """
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts maps on Linux only")
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tile_mnist = script("tile_mnist")
-
-
-def limited(memory: int | None, code: str, *words: object) -> subprocess.CompletedProcess[str]:
-    """Run Python code, with at most so many bytes of private memory."""
-    if memory is not None:
-        limit = f"import resource; resource.setrlimit(resource.RLIMIT_DATA, ({memory}, {memory}))"
-        code = f"{limit}\n{code}"
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2", **MALLOC},
-    )
-
 
 TRAIN = "import sys; from xpnet.train import main; sys.exit(main(sys.argv[1:]))"
 READ_ALL = "from xpnet.data import memmap; memmap.MIN_MAPPED_BYTES = 1 << 62\n"
 """Code that makes the same files come into memory."""
 
 
-def trained(
-    memory: int | None, data: Path, out: Path, *words: object, code: str = TRAIN
-) -> subprocess.CompletedProcess[str]:
-    arguments = ["--data", data, "--out", out, "--name", "run", "--overwrite", "--device", "cpu"]
-    return limited(memory, code, *arguments, "--epochs", 1, "--workers", 2, *words)
+def run(memory, code, *words):
+    """Run Python code, with at most so many bytes of private memory."""
+    if memory is not None:
+        code = f"import resource; resource.setrlimit(resource.RLIMIT_DATA, ({memory}, {memory}))\n{code}"
+    command = [sys.executable, "-c", code, *map(str, words)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2", **MALLOC}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
-def fingerprint(run: subprocess.CompletedProcess[str], out: Path) -> str:
-    """Return the fingerprint of a training that went well."""
-    assert (run.returncode, run.stderr) == (0, "")
-    record = json.loads((out / "run" / "run.json").read_text())
-    assert record["data"]["training_samples"] == ROWS
-    return str(record["fingerprint"])
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of uncompressed IDX files, larger than the limit."""
-    folder = tmp_path_factory.mktemp("large") / "idx"
-    run = limited(
-        LIMIT,
-        "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')",
-        ROOT / "scripts" / "tile_mnist.py", ROWS, "--out", folder,
-    )  # fmt: skip
-    assert (run.returncode, run.stderr) == (0, "")
-    assert (folder / "train-images-idx3-ubyte").stat().st_size > LIMIT
-    yield folder
-    shutil.rmtree(folder)
-
-
-@linux
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_size", [1000, "full"])
-def test_training_takes_less_memory_than_the_data_and_gives_the_same_bits(
-    large: Path, tmp_path: Path, batch_size: object
-) -> None:
-    words = ("--batch-size", batch_size)
-    actual = fingerprint(trained(LIMIT, large, tmp_path, *words), tmp_path)
-    in_memory = trained(None, large, tmp_path, *words, code=READ_ALL + TRAIN)
-    assert actual == fingerprint(in_memory, tmp_path)
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts maps on Linux only")
+def test_training_takes_less_memory_than_the_data_and_gives_the_same_bits(tmp_path):
+    data, out = tmp_path / "idx", tmp_path / "run"
 
+    def fingerprint(memory, code, *words):
+        settings = (
+            "--out",
+            tmp_path,
+            "--name",
+            "run",
+            "--overwrite",
+            "--device",
+            "cpu",
+            "--batch-size",
+            1000,
+        )
+        done = run(memory, code, "--data", data, *settings, "--epochs", 1, "--workers", 2, *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        record = json.loads((out / "run.json").read_text())
+        assert record["data"]["training_samples"] == ROWS
+        return record["fingerprint"]
 
-@linux
-@pytest.mark.slow
-def test_standardizing_takes_less_memory_than_the_data(large: Path, tmp_path: Path) -> None:
-    # Of several workers, more or fewer would be where they need most memory at the same time.
-    words = ("--batch-size", 1000, "--epochs", 0, "--normalize", "standardize", "--workers", 1)
-    fingerprint(trained(LIMIT, large, tmp_path, *words), tmp_path)
-
-
-@linux
-@pytest.mark.slow
-def test_the_same_data_in_memory_exceed_the_limit(large: Path, tmp_path: Path) -> None:
-    run = trained(LIMIT, large, tmp_path, "--batch-size", 1000, code=READ_ALL + TRAIN)
-    assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == (
-        f"xpnet: {large}: does not fit in this machine's memory:"
-        " uncompressed IDX or .npy files of pixels need not fit\n"
+    tile = "import sys, tile_mnist; sys.exit(tile_mnist.main(sys.argv[1:]))"
+    assert (
+        run(LIMIT, f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n{tile}", ROWS, "--out", data).stderr
+        == ""
     )
+    assert (data / "train-images-idx3-ubyte").stat().st_size > LIMIT
+    for words in ((), ("--batch-size", "full")):
+        assert fingerprint(LIMIT, TRAIN, *words) == fingerprint(None, READ_ALL + TRAIN, *words)
+    # Of several workers, more or fewer would be where they need most memory at the same time.
+    fingerprint(LIMIT, TRAIN, "--epochs", 0, "--normalize", "standardize", "--workers", 1)
+    failed = run(LIMIT, READ_ALL + TRAIN, "--data", data, "--out", tmp_path, "--device", "cpu")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    hint = "uncompressed IDX or .npy files of pixels need not fit"
+    assert failed.stderr == f"xpnet: {data}: does not fit in this machine's memory: {hint}\n"
+    shutil.rmtree(data)
 
 
 @pytest.mark.parametrize("batch_size", ["7", "1500", "full"])
-def test_mapped_files_give_the_parameters_of_the_same_rows_in_an_npz(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: str
-) -> None:
+def test_mapped_files_give_the_parameters_of_the_same_rows_in_an_npz(tmp_path, monkeypatch, batch_size):
     rows = "3000" if batch_size != "7" else "100"
     for form in ("idx", "npy"):
         assert tile_mnist.main([rows, "--out", str(tmp_path / form), "--form", form]) == 0
@@ -153,7 +109,7 @@ def test_mapped_files_give_the_parameters_of_the_same_rows_in_an_npz(
 
 
 @pytest.mark.parametrize("largest", [-3.0, 2.5])
-def test_what_reads_all_data_allocates_little(largest: float) -> None:
+def test_what_reads_all_data_allocates_little(largest):
     x = np.zeros((1 << 16, 64), np.float32)
     x[5, 7], x[1000, 3] = largest, -2.0
     y = np.zeros(len(x), np.int32)
@@ -169,41 +125,20 @@ def test_what_reads_all_data_allocates_little(largest: float) -> None:
     assert peak < x.nbytes // 16
 
 
-# scripts/tile_mnist.py
+def test_a_failure_leaves_nothing(tmp_path, monkeypatch, capsys):
+    def fill_disk(*_):
+        raise OSError(28, "No space left on device")
 
-
-def full_disk(*_: object) -> None:
-    raise OSError(28, "No space left on device")
-
-
-def interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("failure", [full_disk, interrupt])
-def test_a_failure_leaves_nothing(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    failure: Callable[..., None],
-) -> None:
-    monkeypatch.setattr(os, "fsync", failure)
-    words = ["100", "--out", str(tmp_path / "data")]
-    if failure is interrupt:
-        with pytest.raises(KeyboardInterrupt):
-            tile_mnist.main(words)
-    else:
-        assert tile_mnist.main(words) == 2
-        assert capsys.readouterr().err == (
-            f"tile_mnist: {tmp_path / 'data'}: cannot be written (No space left on device):"
-            " free some space or choose another folder\n"
-        )
+    monkeypatch.setattr(os, "fsync", fill_disk)
+    assert tile_mnist.main(["100", "--out", str(tmp_path / "data")]) == 2
+    assert capsys.readouterr().err == (
+        f"tile_mnist: {tmp_path / 'data'}: cannot be written (No space left on device):"
+        " free some space or choose another folder\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_row_is_an_image_moved_and_darkened_whatever_is_written_with_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_each_row_is_an_image_moved_and_darkened_whatever_is_written_with_it(monkeypatch):
     images = np.zeros((3, 784), np.uint8)
     images[:, 14 * 28 + 14] = [255, 200, 150]
     rows = np.concatenate([*tile_mnist.image_blocks(images, 100, seed=0)])
@@ -220,7 +155,7 @@ def test_each_row_is_an_image_moved_and_darkened_whatever_is_written_with_it(
     assert labels.tolist() == [[5, 0, 4][index % 3] for index in range(40)]
 
 
-def test_what_cannot_be_written_is_noticed_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_written_is_noticed_before(tmp_path, capsys):
     (tmp_path / "mine").write_text("mine")
     assert tile_mnist.main(["100", "--out", str(tmp_path)]) == 2
     assert "exists already: remove it, or choose another folder" in capsys.readouterr().err

@@ -1,9 +1,9 @@
 """The blocks of the pages are run in order, and print what the pages show.
 
-```` ```sh ```` is run by bash, ```` ```python ```` by Python, each page in an empty folder of its own with links
-to the checkout's examples, scripts and data. A block without a language is the output of the block before it;
-a line ``…`` in it stands for any lines. Names of runs, versions, and the reason for the CPU may differ. Comments
-before a block say what else holds for it:
+A block of ``sh`` is run by bash, one of ``python`` by Python, each page in an empty folder of its own with
+links to the checkout's examples, scripts and data. A block without a language is the output of the block
+before it; a line ``…`` in it stands for any lines. Names of runs, versions, and the reason for the CPU may
+differ. Comments before a block say what else holds for it:
 
     <!-- skip: next "reason" -->           it is not run, and its output is not compared
     <!-- run with: A for B -->             it is run with A in place of B

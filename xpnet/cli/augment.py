@@ -3,13 +3,14 @@
 import io
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 
 from xpnet._lib.files import save
 from xpnet._lib.parser import Parser, path_ending_in
 from xpnet._typing import HostArray, as_array
 from xpnet.config import TrainConfig
 from xpnet.config.flags import add_settings, get_settings, replace_underscores
-from xpnet.config.rules import flag
+from xpnet.config.settings import AugmentationSettings
 from xpnet.config.training import TABLE_SETTINGS
 from xpnet.errors import ConfigError
 
@@ -25,7 +26,7 @@ DESCRIPTION = """\
 Draw the first training images, one a row: the original, then the variants that training with
 the same --augment flags and seed makes of it in epochs 1 to 9."""
 
-AMOUNTS = [f"augment_{name}" for name in ("shift", "rotate", "scale", "shear", "elastic_alpha")]
+AMOUNTS = [field.name for field in fields(AugmentationSettings)]
 
 
 def main(words: Sequence[str]) -> int:
@@ -41,12 +42,11 @@ def main(words: Sequence[str]) -> int:
     parser = Parser(prog="xpnet augment", description=DESCRIPTION)
     add, picture = parser.add_argument, path_ending_in(".png")
     add("--preview", type=picture, metavar="FILE.png", required=True, help="The picture to write.")
-    add_settings(parser, ("data", "test_data", *TABLE_SETTINGS, *AMOUNTS, "augment_elastic_sigma", "seed"))
+    add_settings(parser, ("data", "test_data", *TABLE_SETTINGS, *AMOUNTS, "seed"))
     arguments = parser.parse_args(map(replace_underscores, words))
     path, settings = arguments.preview, get_settings(arguments)
     if not any(settings.get(name) for name in AMOUNTS):
-        flags = ", ".join(map(flag, AMOUNTS))
-        msg = f"nothing to show: give one or more of {flags}, such as --augment-rotate 15"
+        msg = "nothing to show: give a setting of the distortions, such as --augment-rotate 15"
         raise ConfigError(msg)
     png = io.BytesIO()
     Image.fromarray(_draw_picture(TrainConfig(**settings))).save(png, "PNG")
@@ -70,7 +70,7 @@ def _draw_picture(config: TrainConfig) -> HostArray:
     backend = make("numpy", "cpu")
     with backend.scope():
         ops = Reproducible(backend.xp, backend.device, backend.xp.float64)
-        augment = build_augmenter(ops, config.augmentation, side, side, config.seed, backend.from_host)
+        augment = build_augmenter(ops, config, side, side, config.seed, backend.from_host)
         images, indices = as_array(originals), np.arange(len(originals))
         variants = [np.asarray(augment(images, indices, epoch)) for epoch in range(1, VARIANTS + 1)]
     columns = np.stack([rows.reshape(-1, side, side) for rows in (originals, *variants)])

@@ -8,10 +8,11 @@ from typing import Any
 
 from xpnet import __version__
 from xpnet._lib.parser import Parser
+from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import format_json
 from xpnet.backends.probing import cuda_driver_version
 from xpnet.backends.resolve import BACKENDS
-from xpnet.cli.tables import Cell, make_columns, make_console, print_table, style_text
+from xpnet.cli.tables import Cell, make_columns, print_table
 from xpnet.parity.devices import probe_devices
 
 

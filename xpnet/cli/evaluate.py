@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet._lib.parser import Parser, path_ending_in
+from xpnet._lib.terminal import make_console
 from xpnet._lib.text import format_json, plain
 from xpnet.cli.predict import build_network_parser, write_predictions
-from xpnet.cli.tables import format_metric, make_columns, make_console, print_table
+from xpnet.cli.tables import format_metric, make_columns, print_table
 from xpnet.errors import DataError
 
 if TYPE_CHECKING:
@@ -88,13 +89,12 @@ def _load_samples(
         The arguments contradict each other.
     """
     from xpnet.data import datasets
-    from xpnet.data.rows import read_rows
 
     data, test_data, split = arguments.data, arguments.test_data, arguments.split
     is_table = data is not None and test_data is None and split == "test" and data.is_file()
     if is_table or (data is not None and datasets.is_csv(data) and not data.is_dir()):
         table = test_data if split == "test" and test_data is not None else data
-        rows = read_rows(table, model.features, model.predictor.model.columns)
+        rows = datasets.read_rows(table, model.features, model.predictor.model.columns)
         if rows.labels is None:
             raise DataError.at(table, "has no labels to compare with: xpnet predict takes such files")
         return str(table), rows.x, rows.labels

@@ -14,11 +14,12 @@ from rich.text import Text
 from xpnet import __version__
 from xpnet._lib.files import save
 from xpnet._lib.parser import Parser
+from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import format_json, plain
 from xpnet.backends import resolve
 from xpnet.backends.base import check_environment
 from xpnet.backends.probing import Probe
-from xpnet.cli.tables import Cell, Column, fits, format_value, make_console, render_table, style_text
+from xpnet.cli.tables import Cell, Column, fits, format_value, render_table
 from xpnet.config import TrainConfig
 from xpnet.config.flags import DEFAULTS, add_settings, get_settings
 from xpnet.config.training import TABLE_SETTINGS

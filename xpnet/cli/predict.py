@@ -125,7 +125,7 @@ def _predict_file(model: "LoadedModel", file: Path) -> Iterator[Prediction]:
     DataError
         The file cannot be read, or its samples do not fit the network.
     """
-    from xpnet.data.rows import Rows, is_table, read_rows
+    from xpnet.data.datasets import Rows, is_table, read_rows
 
     is_many, columns = is_table(file), model.predictor.model.columns
     rows = read_rows(file, model.features, columns) if is_many else Rows(_read_image(model, file), None)
@@ -140,8 +140,8 @@ def _predict_file(model: "LoadedModel", file: Path) -> Iterator[Prediction]:
 
 def _read_image(model: "LoadedModel", file: Path) -> HostArray:
     """Return the digit in an image file as a row of features, (1, features)."""
+    from xpnet.data.datasets import FILE_FORMATS
     from xpnet.data.pictures import read_digit
-    from xpnet.data.rows import FILE_FORMATS
 
     side = math.isqrt(model.features)
     if side * side != model.features:

@@ -10,6 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from xpnet._lib.terminal import style_text
 from xpnet._lib.text import plain
 
 LONGEST = 44
@@ -33,16 +34,6 @@ def make_columns(headings: Iterable[Cell], rows: Iterable[Sequence[Cell]], *, le
     """Return the columns of a table of rows; the first `left` of them are left-aligned."""
     columns = enumerate(zip(headings, *rows, strict=True))
     return [Column(heading, cells, right=number >= left) for number, (heading, *cells) in columns]
-
-
-def make_console(**options: Any) -> Console:
-    """Return a console on standard output that neither wraps lines nor interprets markup."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
-
-
-def style_text(text: object, style: str = "") -> Text:
-    """Escape control characters and apply a colour."""
-    return text if isinstance(text, Text) else Text(plain(text), style)
 
 
 def format_value(value: object) -> str:

@@ -10,11 +10,10 @@ from typing import Any
 
 from xpnet import __version__
 from xpnet._lib.files import save
+from xpnet._lib.terminal import make_console
 from xpnet._lib.text import complain
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
-from xpnet.cli.console import TrainingConsole
-from xpnet.cli.tables import make_console
 from xpnet.config import Command, TrainConfig, from_json, to_json
 from xpnet.config.rules import flag
 from xpnet.data import datasets
@@ -26,6 +25,7 @@ from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, RunInfo
 from xpnet.storage.run import Run, make_run_id
 from xpnet.trackers import Tracker, check_installed
 from xpnet.training import callbacks
+from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import FitResult
 from xpnet.training.trainer import Trainer, select_backend
 
@@ -67,12 +67,12 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     data = datasets.load(config.data, config.test_data, **config.table_options)
-    console = TrainingConsole(config.epochs, quiet=config.quiet)
     with Trainer.open(config, data, selection.backend) as trainer:
         if resumed is not None:
             _check_data(resumed, data)
         run = resumed or _start_run(config, command, selection, data)
         try:
+            console = TrainingConsole(trainer, config.epochs, quiet=config.quiet)
             metrics, early = callbacks.RecordMetrics(run), callbacks.EarlyStopping(config.patience)
             checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, early)
             state = None if resumed is None else checkpoints.restore()
@@ -175,7 +175,7 @@ class RecordOutcome(callbacks.Callback):
             metrics |= validation.metrics("validation")
         predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
         per_class = [each.recall for each in class_metrics(predicted, labels, trainer.network.sizes[-1])]
-        self.console.print_test_evaluation(test, per_class, self.data.class_names)
+        self.console.print_test_evaluation(test, per_class, self.data.columns.classes)
         return {**metrics, **test.metrics("test"), "test_accuracy_per_class": per_class}
 
     def _write_report(self) -> None:
@@ -211,10 +211,10 @@ def _start_run(config: TrainConfig, command: list[str], selection: Selection, da
             "classes": data.classes,
         },
     }
-    if data.feature_names is not None:
-        info["data"]["feature_names"] = list(data.feature_names)
-    if data.class_names is not None:
-        info["data"]["class_names"] = list(data.class_names)
+    if data.columns.features is not None:
+        info["data"]["feature_names"] = list(data.columns.features)
+    if data.columns.classes is not None:
+        info["data"]["class_names"] = list(data.columns.classes)
     return Run.start(config.out, config.name, config.overwrite, info)
 
 

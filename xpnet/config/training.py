@@ -3,14 +3,13 @@
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xpnet._lib.files import read_regular_file
 from xpnet._lib.text import did_you_mean
 from xpnet.config import settings
-from xpnet.config.augmentation import Augmentation
 from xpnet.config.constraints import find_violations
 from xpnet.config.rules import collect_rules, flag, format_value, one_of
 from xpnet.errors import ConfigError
@@ -96,12 +95,6 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
         options = {"factor": self.schedule_factor, "warmup_epochs": self.warmup_epochs}
         step_epochs = self.schedule_step_epochs
         return options if step_epochs is None else {**options, "step_epochs": step_epochs}
-
-    @property
-    def augmentation(self) -> Augmentation:
-        """The limits of the distortions of images."""
-        amounts = {field.name: getattr(self, f"augment_{field.name}") for field in fields(Augmentation)}
-        return Augmentation(**{name: amount for name, amount in amounts.items() if amount is not None})
 
 
 RULES = collect_rules(TrainConfig)

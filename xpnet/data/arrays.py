@@ -43,10 +43,9 @@ def _to_labels(
 ) -> tuple[NDArray[np.int32], tuple[str, ...] | None]:
     """Return the numbers of labels, and the names of the classes if the labels are text."""
     labels = _to_numbers(y, backend, source, allow_text=True)
-    known = None if columns is None else columns.classes
-    if known is None and not _is_text(labels):
-        return as_labels(labels, labels.shape, source), None
-    codes = LabelCodes(numeric=None if columns is None else known is None, classes=known)
+    if (columns is None or columns.classes is None) and not _is_text(labels):
+        return as_labels(labels, source), None
+    codes = LabelCodes(columns, allow_new=False)
     try:
         return codes.finish(codes.encode(map(str, labels.reshape(-1).tolist())), source)
     except ValueError as error:
@@ -69,8 +68,7 @@ def to_features(
     DataError
         The rows are no numbers, or their columns are not those of the training.
     """
-    numbers = _to_numbers(X, backend, source)
-    rows = as_features(numbers, numbers.shape, source)
+    rows = as_features(_to_numbers(X, backend, source), source)
     names = _read_names(X)
     if columns.features is not None and names is not None:
         rows = np.ascontiguousarray(rows[:, columns.order(names, source)])

@@ -1,8 +1,7 @@
 """Reading of CSV files: in each row a label and features, separated by commas, semicolons or tabs.
 
-A file is read in pieces of whole lines: pixels by NumPy's ``loadtxt``, other numbers by pandas, each the
-faster one there, and strict. A piece that they refuse is read again cell by cell, with Python's ``csv``, to
-find its first defect.
+Pieces of whole lines are read by NumPy if they hold pixels, else by pandas, each the faster one there. One
+that both refuse is read again cell by cell, with Python's ``csv``, to find its first defect.
 """
 
 import csv
@@ -10,31 +9,38 @@ import io
 import math
 import re
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.source import check_memory, open_data_file
 from xpnet.data.table import MISSING, NUMBER, LabelCodes, Table
-from xpnet.data.table_columns import DEFAULTS, LABEL_NAMES, TableOptions, find_columns
 from xpnet.errors import DataError
-from xpnet.nn.columns import NO_COLUMNS, Columns, quote, shorten
+from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
 
-PIECE_SIZE, LONGEST_LINE, MOST_COLUMNS = 1 << 22, 1 << 24, 1 << 20
+PIECE_SIZE, LONGEST_LINE, MOST_COLUMNS = 1 << 23, 1 << 24, 1 << 20
+_WIDE = 4096  # the number of columns from which NumPy is faster than pandas, which converts them one by one
+_LABEL_NAMES = ("label", "target", "class")  # the names by which the column of the labels is found
 _PIXEL_NAME = re.compile(r"(?:(?:pixel|pix|px)[ _.-]?)?\d+(?:[x_ .-]\d+)?", re.ASCII | re.IGNORECASE)
-# The number of columns from which NumPy is faster than pandas, which converts columns one by one.
-_WIDE = 4096
 
-# The codes of the labels of some rows, none without labels, and the features (m, features).
-Block = tuple[list[int], NDArray[Any]]
+Block = tuple[list[int], NDArray[Any]]  # the codes of m labels, if there are any, and features (m, features)
+
+
+class TableOptions(NamedTuple):
+    """Options for reading a table."""
+
+    label: str | None = None  # the name of the label's column, or its number, from 1
+    columns: str = "auto"  # as in the setting; or "any": pixels if all numbers can be, whatever their columns
+    missing: str = "error"  # as in the setting
+    known: Columns | None = None  # the columns of the training, if the table is another one
+    predicted: int | None = None  # the network's number of features, for a table that may have no labels
 
 
 @dataclass
@@ -52,15 +58,8 @@ class _Layout:
     labels: LabelCodes
     reason: str = ""  # why the features are no pixels
 
-    def defect(self, problem: object, line: int, column: int | None = None) -> DataError:
-        """Return the error for a line, or for a cell of it."""
-        place: dict[str, object] = {"line": line}
-        if column is not None:
-            place["column"] = f"{column + 1} ({shorten(self.names[column])})" if self.names else column + 1
-        return DataError.at(self.path, problem, **place)
 
-
-def read_csv(path: Path, options: TableOptions = DEFAULTS) -> Table:
+def read_csv(path: Path, options: TableOptions) -> Table:
     """Read a CSV file, gzipped or not, with a header or not.
 
     The features are uint8 if they are pixels, else float64, with NaN for missing values that are to be
@@ -71,45 +70,35 @@ def read_csv(path: Path, options: TableOptions = DEFAULTS) -> Table:
     DataError
         The columns are not as expected, or the first defect: its line and its column, from 1.
     """
+    codes, blocks, rows = [], [], 0
     with open_data_file(path) as file:
         pieces = _read_pieces(path, file)
-        line, text = next((piece for piece in pieces if piece[1].strip(b" \r\n")), (0, b""))
+        line, text = next((piece for piece in pieces if piece[1].strip(b" \n")), (0, b""))
         if not text:
             raise DataError.at(path, "is empty")
-        start = re.match(rb"(?:[ \r]*\n)*", text).end()  # type: ignore[union-attr]
-        end = text.find(b"\n", start) + 1 or len(text)
-        line += text.count(b"\n", 0, start)
-        layout = _read_layout(path, line, text[start:end].strip(b"\r\n"), options)
-        if layout.names:
-            line, start = line + 1, end
-        codes, blocks, rows = [], [], 0
-        for number, piece in chain([(line, text[start:])], pieces):
+        rest = text.lstrip(b" \n")
+        line += text.count(b"\n", 0, len(text) - len(rest))
+        first, _, others = rest.partition(b"\n")
+        layout = _read_layout(path, line, first, options)
+        start = (line + 1, others) if layout.names else (line, rest)
+        for number, piece in chain([start], pieces):
             more, block = _read_block(layout, number, piece)
             codes += more
-            blocks.append(block)
+            blocks.append(np.ascontiguousarray(block))
             rows += len(block)
             check_memory(path, rows * len(layout.features) * (1 if layout.pixels else 8))
     if not rows:
         raise DataError.at(path, "has a header but no rows")
-    x = np.empty((rows, len(layout.features)), np.uint8 if layout.pixels else np.float64)
-    while blocks:
-        x[rows - len(blocks[-1]) : rows] = blocks[-1]
-        rows -= len(blocks.pop())
-    y, classes = np.full(len(x), -1, np.int32), None
+    y, classes, place, names = np.full(rows, -1, np.int32), None, layout.label or 0, layout.names
     if layout.label is not None:
         y, classes = layout.labels.finish(codes, path)
-    return Table(x, y, str(path), str(path), *_describe(layout, classes))
-
-
-def _describe(layout: _Layout, classes: tuple[str, ...] | None) -> tuple[Columns, str]:
-    """Return the columns to remember, and what they were read as, in words."""
-    names, place = layout.names, layout.label or 0
     columns = Columns(position=place, classes=classes)
-    if names and layout.options.columns != "0.1.0":
+    if names and options.columns != "0.1.0":
         columns = replace(columns, features=tuple(names[i] for i in layout.features), label=names[place])
     count, kind = len(layout.features), "pixel" if layout.pixels else "feature"
-    kind = f"{count} {kind} column{'s' * (count != 1)}{layout.reason}"
-    return columns, f"{kind}, label column {quote(names[place]) if names else place + 1}"
+    note = f"{count} {kind} column{'s' * (count != 1)}{layout.reason}"
+    note += f", label column {quote(names[place]) if names else place + 1}"
+    return Table(np.concatenate(blocks), y, str(path), str(path), columns, note)
 
 
 def _read_pieces(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -124,7 +113,7 @@ def _read_pieces(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             raise DataError.at(path, "is not a CSV file, nor any text in UTF-8")
         if len(rest) == LONGEST_LINE:
             raise DataError.at(path, f"has a line of more than {LONGEST_LINE} bytes")
-        yield number, text
+        yield number, text.replace(b"\r\n", b"\n")
         number += text.count(b"\n")
 
 
@@ -136,64 +125,97 @@ def _read_layout(path: Path, line: int, text: bytes, options: TableOptions) -> _
         raise DataError.at(path, f"has more than {MOST_COLUMNS} columns")
     cells = _split_line(path, line, text, delimiter)
     names = cells if _is_header(cells, options) else None
-    label, places = find_columns(path, names, len(cells), options)
+    known, predicted, width = options.known or NO_COLUMNS, options.predicted, len(cells)
+    if names and options.columns != "0.1.0":
+        _check_names(path, names)
+    label = None if width == predicted else _find_label(path, names, width, options)
+    places = [place for place in range(width) if place != label]
+    if names and known.features:
+        places = [places[i] for i in known.order([names[place] for place in places], path)]
+    if predicted not in (None, len(places)):
+        problem = f"has {width} columns, the network takes {predicted} features"
+        raise DataError.at(path, f"{problem}: expected {predicted} columns, or one more with the label")
     pixels = math.isqrt(len(places)) ** 2 == len(places)
     pixels &= names is None or all(_PIXEL_NAME.fullmatch(names[place]) for place in places)
     if options.columns != "auto":
         pixels = options.columns != "features"
-    known = options.known
-    numeric = None if known is None else known.classes is None
-    codes = LabelCodes(numeric=numeric, classes=known.classes if known and options.predicted else None)
-    return _Layout(path, options, delimiter, names, len(cells), label, places, pixels, codes)
+    labels = LabelCodes(options.known, allow_new=predicted is None)
+    return _Layout(path, options, delimiter, names, width, label, places, pixels, labels)
 
 
 def _is_header(cells: list[str], options: TableOptions) -> bool:
     """Return True if the cells are names: no numbers, or features counted from 0 or 1 beside the label."""
     if not any(map(NUMBER.fullmatch, cells)):
         return True
-    known, is_old = options.known or NO_COLUMNS, options.columns == "0.1.0"
-    labels = {*LABEL_NAMES, options.label, known.label}
-    if is_old and not NUMBER.fullmatch(cells[0]):
+    known = options.known or NO_COLUMNS
+    labels = {*_LABEL_NAMES, options.label, known.label}
+    if options.columns == "0.1.0" and not NUMBER.fullmatch(cells[0]):
         labels.add(cells[0].lower())
     counted = [cell for cell in cells if cell not in labels and cell.lower() not in labels]
-    is_unlabelled = len(counted) == options.predicted and known.features in (None, tuple(cells))
-    is_complete = len(counted) == len(cells) - 1 or is_unlabelled
+    is_complete = len(counted) == len(cells) - 1
+    is_complete |= len(counted) == options.predicted and known.features in (None, tuple(cells))
     return is_complete and counted in [[str(first + i) for i in range(len(counted))] for first in (0, 1)]
 
 
-def _read_block(layout: _Layout, line: int, piece: bytes) -> Block:
+def _check_names(path: Path, names: list[str]) -> None:
+    name, count = Counter(names).most_common(1)[0]
+    if "" in names:
+        problem = "has no name: name it, or remove it if it only counts the rows"
+        raise DataError.at(path, problem, column=names.index("") + 1)
+    if count > 1:
+        raise DataError.at(path, f"has {count} columns named {format_names([name])}: rename them")
+    if sum(map(len, names)) > LONGEST_NAMES:
+        raise DataError.at(path, f"the names of its columns have more than {LONGEST_NAMES} characters")
+
+
+def _find_label(path: Path, names: list[str] | None, width: int, options: TableOptions) -> int:
+    """Return the place of the label's column: that of the training, or by `--label`, or by its name."""
+    known, wanted = options.known or NO_COLUMNS, options.label
+    if width < 2:
+        problem = "has one column; a row is a label and its features, separated by commas, semicolons or tabs"
+        raise DataError.at(path, problem)
+    if names and known.label in names:
+        return names.index(known.label)
+    if (options.known or wanted is None) and (names is None or options.columns == "0.1.0"):
+        return min(known.position, width - 1)
+    if wanted is not None and wanted.isdecimal() and 1 <= int(wanted) <= width:
+        return int(wanted) - 1
+    if names and wanted in names:
+        return names.index(wanted)
+    places = [i for i, name in enumerate(names or ()) if name.lower() in _LABEL_NAMES and wanted is None]
+    if len(places) == 1:
+        return places[0]
+    problem = f"has {'two columns' if places else 'no column'} named {wanted or 'label, target or class'}"
+    hint = f"--label takes the name or the number of one of its {width} columns"
+    raise DataError.at(path, f"{problem}: {hint}{f': {format_names(names)}' if names else ''}")
+
+
+def _read_block(layout: _Layout, line: int, text: bytes) -> Block:
     """Read a piece of whole lines, the first of which has the number `line`."""
-    text, fills = piece.replace(b"\r\n", b"\n") if b"\r" in piece else piece, layout.options.missing == "mean"
-    while b"\n\n" in text:
-        text = text.replace(b"\n\n", b"\n")
-    text = text.lstrip(b"\n")
     if not text.strip(b" \n"):
         return [], np.empty((0, len(layout.features)), np.uint8)
-    readers: list[Callable[[_Layout, bytes], Block]] = [partial(_read_by_numpy, np.uint8)] * layout.pixels
-    if layout.options.columns != "pixels":
-        readers.append(_read_by_pandas if layout.width < _WIDE else partial(_read_by_numpy, np.float64))
-    # The readers disagree about line breaks in quotes, which are refused.
-    if b"\r" in text or (b'"' in text and any(line.count(b'"') % 2 for line in text.split(b"\n"))):
-        readers.clear()
+    readers = [_read_by_numpy] * layout.pixels + [_read_by_pandas] * (layout.options.columns != "pixels")
+    if b"\r" in text or (b'"' in text and any(row.count(b'"') % 2 for row in text.split(b"\n"))):
+        readers.clear()  # they disagree about line breaks in quotes, which are refused
     for read in readers:
-        with suppress(ValueError, TypeError, OverflowError, Warning):
+        with suppress(ValueError, TypeError, OverflowError, Warning), warnings.catch_warnings(action="error"):
             codes, x = read(layout, text)
-            if np.isfinite(x).all() or (fills and not np.isinf(x).any()):
+            if not (np.isinf(x) if layout.options.missing == "mean" else ~np.isfinite(x)).any():
                 break
     else:
-        codes, x = _read_cells(layout, line, piece)
+        codes, x = _read_cells(layout, line, text)
     if layout.pixels and x.dtype != np.uint8:
-        wrong = np.argwhere(~((x >= 0) & (x <= 255) & (x == np.floor(x))))
-        layout.pixels = not len(wrong) and layout.options.columns != "0.1.0"
+        is_pixel = (x >= 0) & (x <= 255) & (x == np.floor(x)) & (layout.options.columns != "0.1.0")
+        layout.pixels = bool(is_pixel.all())
         if layout.pixels:
             return codes, x.astype(np.uint8)
-        row, feature = wrong[0] if len(wrong) else (0, 0)
+        row, feature = np.argwhere(~is_pixel)[0]
         layout.reason = f" ({x[row, feature]:g} in column {layout.features[feature] + 1} is no pixel)"
     return codes, x
 
 
-def _read_by_numpy(dtype: type[np.generic], layout: _Layout, text: bytes) -> Block:
-    """Read rows of numbers; ValueError or a warning for anything else."""
+def _read_by_numpy(layout: _Layout, text: bytes, dtype: type[np.generic] = np.uint8) -> Block:
+    """Read rows of numbers; ValueError or a warning (of an old NumPy, of 1.5 as uint8) for anything else."""
     labels: list[str] = []
 
     def take_label(cell: str) -> int:
@@ -202,9 +224,7 @@ def _read_by_numpy(dtype: type[np.generic], layout: _Layout, text: bytes) -> Blo
 
     form: dict[str, Any] = {"delimiter": layout.delimiter, "quotechar": '"', "comments": None, "ndmin": 2}
     form["converters"] = None if layout.label is None else {layout.label: take_label}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # an old NumPy reads 1.5 as the integer 1
-        cells: NDArray[np.generic] = np.loadtxt(text.decode().split("\n"), dtype, **form)
+    cells: NDArray[Any] = np.loadtxt(text.decode().split("\n"), dtype, **form)
     if cells.shape[1] != layout.width:
         raise ValueError
     return layout.labels.encode(labels), cells[:, layout.features]
@@ -214,20 +234,18 @@ def _read_by_pandas(layout: _Layout, text: bytes) -> Block:
     """Read rows of numbers, perhaps with missing values; ValueError or a warning for anything else."""
     import pandas as pd
 
-    form: dict[str, Any] = {"names": range(layout.width), "header": None, "index_col": False}
-    form |= {"sep": layout.delimiter, "skip_blank_lines": False, "na_filter": False}
+    if layout.width >= _WIDE:
+        return _read_by_numpy(layout, text, np.float64)
+    fills, mark = layout.options.missing == "mean", layout.delimiter.encode()
+    if fills and any(row.count(mark) != layout.width - 1 for row in text.split(b"\n") if row.strip(b" ")):
+        raise ValueError  # pandas takes what a short row lacks for missing values, and warns of a long row
+    form: dict[str, Any] = {"sep": layout.delimiter, "names": range(layout.width), "header": None}
+    form |= {"index_col": False, "na_filter": fills, "keep_default_na": False}
+    form["na_values"] = dict.fromkeys(layout.features, MISSING)
     form["dtype"] = defaultdict(lambda: np.float64, {layout.label: object})
     if np.lib.NumpyVersion(pd.__version__) < "3.1.0":
         form["float_precision"] = "round_trip"
-    if layout.options.missing == "mean":
-        marks = {line.count(layout.delimiter.encode()) for line in text.removesuffix(b"\n").split(b"\n")}
-        if marks != {layout.width - 1}:
-            raise ValueError  # pandas takes what a short row lacks for missing values
-        form |= {"na_filter": True, "keep_default_na": False}
-        form["na_values"] = dict.fromkeys(layout.features, MISSING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # of a long row
-        frame = pd.read_csv(io.BytesIO(text), **form)
+    frame = pd.read_csv(io.BytesIO(text), **form)
     labels = () if layout.label is None else map(str.strip, frame[layout.label])
     return layout.labels.encode(labels), frame[layout.features].to_numpy(np.float64)
 
@@ -238,10 +256,10 @@ def _read_cells(layout: _Layout, line: int, piece: bytes) -> Block:
     for number, text in enumerate(piece.split(b"\n"), line):
         if not text.strip(b" \r"):
             continue
-        cells = _split_line(layout.path, number, text.removesuffix(b"\r"), layout.delimiter)
+        cells = _split_line(layout.path, number, text, layout.delimiter)
         if len(cells) != layout.width:
             problem = f"has {len(cells)} values, the first line has {layout.width}"
-            raise layout.defect(problem, number)
+            raise DataError.at(layout.path, problem, line=number)
         rows.append([0.0] * layout.width)
         for column, cell in enumerate(cells):
             try:
@@ -250,34 +268,33 @@ def _read_cells(layout: _Layout, line: int, piece: bytes) -> Block:
                 else:
                     rows[-1][column] = _parse_number(layout.options, cell)
             except ValueError as error:
-                raise layout.defect(error, number, column) from None
+                name = f" ({shorten(layout.names[column])})" if layout.names else ""
+                raise DataError.at(layout.path, error, line=number, column=f"{column + 1}{name}") from None
     return codes, np.array(rows).reshape(-1, layout.width)[:, layout.features]
 
 
 def _split_line(path: Path, number: int, line: bytes, delimiter: str) -> list[str]:
     """Return the cells of a line, without blanks around them."""
-    problem = "has a line break inside a cell, or quotes that do not match"
-    with suppress(csv.Error):
-        try:
-            text = line.decode()
-            if "\r" not in text and text.count('"') % 2 == 0:
-                return [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter))]
-        except UnicodeDecodeError:
-            problem = "is not text in UTF-8"
+    try:
+        text = line.removesuffix(b"\r").decode()
+        if "\r" not in text and text.count('"') % 2 == 0:
+            return [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter))]
+        problem = "has a line break inside a cell, or quotes that do not match"
+    except (UnicodeDecodeError, csv.Error) as error:
+        problem = "is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
     raise DataError.at(path, problem, line=number)
 
 
 def _parse_number(options: TableOptions, cell: str) -> float:
     """Return a feature, NaN for a missing one; ValueError with the problem for anything else."""
-    pixels = options.columns == "pixels"
-    if cell in MISSING and options.missing == "mean" and not pixels:
+    pixels, is_missing = options.columns == "pixels", cell in MISSING
+    if is_missing and options.missing == "mean" and not pixels:
         return math.nan
     value = float(cell) if NUMBER.fullmatch(cell) else math.nan
     if math.isfinite(value) and not (pixels and (value < 0 or value > 255 or value % 1)):
         return value
-    hint = "; --features reads other numbers" if pixels else ""
-    if cell in MISSING and not pixels:
-        hint = "; --missing mean puts the mean of the column in its place"
-    kind = "a pixel, a whole number from 0 to 255" if pixels else "a finite number"
+    kind, hint = "a finite number", "; --missing mean puts the mean of the column in its place" * is_missing
+    if pixels:
+        kind, hint = "a pixel, a whole number from 0 to 255", "; --features reads other numbers"
     msg = f"{quote(cell)} is not {kind}{hint}" if cell else f"is empty{hint}"
     raise ValueError(msg)

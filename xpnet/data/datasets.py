@@ -1,28 +1,30 @@
-"""Reading of datasets: the bundled MNIST, folders of IDX or .npy files, CSV files, .npz archives."""
+"""Reading of datasets for training, and of samples for inference, by the kind of file."""
 
 import hashlib
 import math
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._lib.machine import available_memory
 from xpnet.arithmetic import random
-from xpnet.data.csv import read_csv
-from xpnet.data.idx import FILE_NAMES, read_idx_folder
+from xpnet.data.array_files import IDX_TYPES, read_array, read_folder, read_npz
+from xpnet.data.csv import TableOptions, read_csv
 from xpnet.data.memmap import is_mapped
-from xpnet.data.npy import read_npy_folder, read_npz
-from xpnet.data.source import MAPPING_HINT, check_memory
-from xpnet.data.table import ROLES, Table
-from xpnet.data.table_columns import DEFAULTS, TableOptions
+from xpnet.data.source import GZIP_MAGIC, MAPPING_HINT, check_memory
+from xpnet.data.table import ROLES, Table, as_features, make_halves, make_table
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns, format_names, shorten
 
+FILE_FORMATS = ".csv, .csv.gz, .npy, .npz and IDX files"
+"""The formats of tables, for messages."""
 _FORMS = "a folder of four IDX or .npy files, a .csv or .csv.gz file, or an .npz archive"
 _HASHED_AT_ONCE = 1 << 24
-_OLD = TableOptions(columns="0.1.0")
+_DEFAULTS = (TableOptions(), TableOptions(columns="0.1.0"))
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,6 @@ class Dataset:
     notes: tuple[str, ...] = ()  # what was read, in words
 
     @property
-    def feature_names(self) -> tuple[str, ...] | None:
-        """The names of the features; None if they have none."""
-        return self.columns.features
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """The names of the classes; None if labels are numbers."""
-        return self.columns.classes
-
-    @property
     def features(self) -> int:
         """The number of features of a sample."""
         return int(self.x_train.shape[1])
@@ -58,8 +50,8 @@ class Dataset:
     @property
     def classes(self) -> int:
         """The number of classes: one more than the largest label."""
-        if self.class_names is not None:
-            return len(self.class_names)
+        if self.columns.classes is not None:
+            return len(self.columns.classes)
         return int(max(self.y_train.max(), self.y_test.max())) + 1
 
 
@@ -128,15 +120,10 @@ def check_copy_memory(dataset: Dataset, backend: str) -> None:
     DataError
         The mapped features are larger than the available memory.
     """
-    halves = dataset.x_train, dataset.x_test
-    needed, memory = sum(x.nbytes for x in halves if is_mapped(x)), available_memory()
-    if memory is not None and needed > memory:
-        raise DataError.at(
-            dataset.name,
-            f"holds {needed / 2**30:.1f} GiB of features, which the {backend} backend"
-            f" copies, and this machine has {memory / 2**30:.1f} GiB of memory: --backend numpy reads"
-            " them block by block",
-        )
+    mapped = sum(x.nbytes for x in (dataset.x_train, dataset.x_test) if is_mapped(x))
+    check_memory(
+        dataset.name, mapped, f"the {backend} backend copies them, --backend numpy reads them in blocks"
+    )
 
 
 def find_bundled_folder() -> Path:
@@ -160,46 +147,23 @@ def _read_dataset(
     data: Path | None, test_data: Path | None, options: TableOptions, test_split: float | None
 ) -> Dataset:
     """Read a dataset, by the kind of `data`."""
-    is_table = data is not None and is_csv(data) and not data.is_dir()
-    if not is_table and (test_split is not None or options not in (DEFAULTS, _OLD)):
+    if data is not None and is_csv(data) and not data.is_dir():
+        return _read_csv_dataset(data, test_data, options, test_split)
+    if test_split is not None or options not in _DEFAULTS:
         msg = "--label, --test-split, --missing, --pixels, --features: go with a CSV file in --data"
         raise ConfigError(msg)
-    if data is None:
-        if test_data is not None:
-            msg = f"--test-data {test_data}: goes with --data TRAIN.csv"
-            raise ConfigError(msg)
-        return join_halves("mnist", *read_idx_folder(find_bundled_folder()))
-    if data is not None and is_table:
-        if test_data is not None and not is_csv(test_data):
-            msg = f"--test-data {test_data}: is not a .csv or .csv.gz file"
-            raise ConfigError(msg)
-        return _read_csv_dataset(data, test_data, options, test_split)
     if test_data is not None:
-        msg = f"--test-data {test_data}: goes with a CSV file in --data; {data} holds its own test samples"
+        msg = f"--test-data {test_data}: goes with --data TRAIN.csv"
         raise ConfigError(msg)
+    if data is None:
+        return join_halves("mnist", *read_folder(find_bundled_folder()))
     if data.is_dir():
-        return join_halves(data.resolve().name, *_read_folder(data))
+        return join_halves(data.resolve().name, *read_folder(data))
     if data.exists() and data.suffix.lower() == ".npz":
-        return join_halves(_stem(data), *read_npz(data))
+        arrays = read_npz(data, ", ".join(ROLES), lambda keys: ROLES if set(ROLES) <= set(keys) else ())
+        return join_halves(_stem(data), *make_halves(arrays))
     problem = "is none of what --data takes:" if data.exists() else "no such file or folder; --data takes"
     raise DataError.at(data, f"{problem} {_FORMS}")
-
-
-def _read_folder(folder: Path) -> tuple[Table, Table]:
-    """Read a folder of IDX files, or of .npy files if it has x_train.npy.
-
-    Raises
-    ------
-    DataError
-        The folder has training features in both formats, or a file cannot be read.
-    """
-    if not (folder / "x_train.npy").exists():
-        return read_idx_folder(folder)
-    stem, _ = FILE_NAMES["x_train"]
-    both = sorted(path.name for path in folder.glob(f"{stem}*"))
-    if both:
-        raise DataError.at(folder, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
-    return read_npy_folder(folder)
 
 
 def _read_csv_dataset(
@@ -208,6 +172,9 @@ def _read_csv_dataset(
     """Read a table, and the test samples from another one or from some of its rows."""
     if test_data is None and test_split is None:
         msg = f"--data {data}: a CSV file needs --test-data TEST.csv beside it, or --test-split 0.2"
+        raise ConfigError(msg)
+    if test_data is not None and not is_csv(test_data):
+        msg = f"--test-data {test_data}: is not a .csv or .csv.gz file"
         raise ConfigError(msg)
     train = read_csv(data, options)
     if test_data is not None:
@@ -300,3 +267,66 @@ def join_halves(name: str, train: Table, test: Table) -> Dataset:
         check_memory(train.x_from, np.dtype(np.float64).itemsize * x_train.size)
         x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
     return Dataset(x_train, train.y, x_test, test.y, name, train.columns)
+
+
+class Rows(NamedTuple):
+    """Samples of a table."""
+
+    x: NDArray[np.generic]  # (m, features)
+    labels: NDArray[np.int32] | None  # (m,); None if the file has none
+
+
+def is_table(path: Path) -> bool:
+    """Return True if a file is a table, by its name, or by the first bytes of IDX and gzip."""
+    if path.name.lower().endswith((".csv", ".csv.gz", ".npy", ".npz")):
+        return True
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                start = file.read(3)
+            return start.startswith((GZIP_MAGIC, *(bytes([0, 0, kind]) for kind in IDX_TYPES)))
+    return False
+
+
+def read_rows(path: Path, expected: int, columns: Columns = NO_COLUMNS) -> Rows:
+    """Read the samples of a table.
+
+    Parameters
+    ----------
+    path
+        A CSV file, gzipped or not, of features, or of labels and features; a .npy or IDX file of
+        features; or an .npz archive with x_test (and y_test), or x (and y), or a single array.
+    expected
+        The number of features of a sample; a CSV file with one more column has labels.
+    columns
+        The columns of the training, to which those of a CSV file must belong.
+
+    Raises
+    ------
+    DataError
+        The file is missing, damaged, or of another format.
+    """
+    try:
+        if is_csv(path):
+            missing = "error" if columns.means is None else "mean"
+            table = read_csv(path, TableOptions(None, "any", missing, known=columns, predicted=expected))
+            if columns.means is not None:
+                np.copyto(table.x, columns.means, where=np.isnan(table.x), casting="unsafe")
+            return Rows(table.x, None if table.y[0] < 0 else table.y)
+        is_npz = path.name.lower().endswith(".npz")
+        arrays = (
+            read_npz(path, "x_test, or x, or a single array", _choose_rows) if is_npz else [read_array(path)]
+        )
+        if len(arrays) == 1:
+            return Rows(as_features(*arrays[0]), None)
+        table = make_table(*arrays)
+        return Rows(table.x, table.y)
+    except MemoryError as error:
+        raise DataError.at(path, "does not fit in this machine's memory: split it") from error
+
+
+def _choose_rows(keys: Sequence[str]) -> list[str]:
+    """Return the name of the features in an archive, and that of their labels if it has them."""
+    names = ["x_test", "x", *(keys if len(keys) == 1 else ())]
+    key = next((name for name in names if name in keys), "")
+    return [name for name in (key, {"x_test": "y_test", "x": "y"}.get(key, "")) if name in keys]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,8 @@ NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 MISSING = ("", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NULL", "null", "None", "?")
 _ROWS_AT_ONCE = 1024
 
-
-class Values(NamedTuple):
-    """The values of an array in any shape, the array's shape, and its file for messages."""
-
-    values: NDArray[np.generic]
-    shape: tuple[int, ...]
-    where: str
+Source = tuple[NDArray[Any], str]
+"""An array as it was read, and its file for messages."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +48,15 @@ class LabelCodes:
 
     Parameters
     ----------
-    numeric
-        True if the labels must be numbers, False if they must be text.
-    classes
-        The only text labels that are allowed; None for any.
+    known
+        The columns of the training, whose labels are of the same kind, if the table is another one.
+    allow_new
+        True if text may also be a class that the training does not have.
     """
 
-    def __init__(self, *, numeric: bool | None = None, classes: tuple[str, ...] | None = None) -> None:
-        self._numeric, self._classes = numeric, classes
+    def __init__(self, known: Columns | None, *, allow_new: bool) -> None:
+        self._numeric = None if known is None else known.classes is None
+        self._classes = None if known is None or allow_new else known.classes
         self._codes: dict[str, int] = {}
 
     def encode(self, labels: Iterable[str]) -> list[int]:
@@ -106,26 +102,24 @@ class LabelCodes:
         return self._codes.setdefault(label, len(self._codes))
 
 
-def make_table(x: Values, y: Values) -> Table:
+def make_table(x: Source, y: Source) -> Table:
     """Check features and labels as they were read, and return their table."""
-    return Table(as_features(*x), as_labels(*y), x.where, y.where)
+    return Table(as_features(*x), as_labels(*y), x[1], y[1])
 
 
-def make_halves(arrays: Iterable[Values]) -> tuple[Table, Table]:
+def make_halves(arrays: Iterable[Source]) -> tuple[Table, Table]:
     """Return the tables (train, test) of a dataset from its arrays in the order of `ROLES`."""
     ordered = iter(arrays)
     return make_table(next(ordered), next(ordered)), make_table(next(ordered), next(ordered))
 
 
-def as_features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.generic]:
+def as_features(values: NDArray[Any], where: str | Path) -> NDArray[np.generic]:
     """Check features; return them as rows (m, features), uint8 pixels or finite float32 or float64.
 
     Parameters
     ----------
     values
-        An array of prod(`shape`) booleans, integers or floats, in any byte order.
-    shape
-        The shape (m, ...), of which all axes but the first are flattened.
+        Booleans, integers or floats (m, ...), of which all axes but the first are flattened.
     where
         The file and the array in it, for messages, in which rows and columns count from 1.
 
@@ -134,14 +128,14 @@ def as_features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path)
     DataError
         The array is empty or 1-D, or holds integers that are not pixels, NaN or infinity.
     """
-    if len(shape) < 2:
-        raise DataError.at(
-            where,
-            f"{len(shape)} dimension, features need at least 2 (samples, values): are these the labels?",
+    if values.ndim < 2:
+        problem = (
+            f"{values.ndim} dimension, features need at least 2 (samples, values): are these the labels?"
         )
+        raise DataError.at(where, problem)
     if values.size == 0:
-        raise DataError.at(where, f"holds no values (its shape is {format_shape(shape)})")
-    rows = values.reshape(shape[0], -1)
+        raise DataError.at(where, f"holds no values (its shape is {format_shape(values.shape)})")
+    rows = values.reshape(len(values), -1)
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         if rows.min() < 0 or rows.max() > 255:
             problem = f"is outside 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
@@ -154,7 +148,7 @@ def as_features(values: NDArray[Any], shape: tuple[int, ...], where: str | Path)
     return np.ascontiguousarray(rows, dtype=np.uint8)
 
 
-def as_labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -> NDArray[np.int32]:
+def as_labels(values: NDArray[Any], where: str | Path) -> NDArray[np.int32]:
     """Check labels of shape (m,) or (m, 1); return them as int32 (m,).
 
     Raises
@@ -162,10 +156,11 @@ def as_labels(values: NDArray[Any], shape: tuple[int, ...], where: str | Path) -
     DataError
         The shape differs, or a label is negative, not whole or above 65535.
     """
-    if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
-        raise DataError.at(
-            where, f"its shape is {format_shape(shape)}, labels have one dimension: are these the features?"
+    if values.ndim != 1 and values.shape[1:] != (1,):
+        problem = (
+            f"its shape is {format_shape(values.shape)}, labels have one dimension: are these the features?"
         )
+        raise DataError.at(where, problem)
     column = values.reshape(-1)
     allowed = (column >= 0) & (column <= LARGEST_LABEL)
     if column.dtype.kind == "f":

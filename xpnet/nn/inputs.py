@@ -75,10 +75,7 @@ def _pixel_statistics(x: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDAr
     histogram = np.zeros(256, dtype=np.int64)
     for start in range(0, x.shape[0], 1024):
         histogram += np.bincount(x[start : start + 1024].ravel(), minlength=256)
-    counts = histogram.tolist()
-    n = sum(counts)
-    total = sum(value * count for value, count in enumerate(counts))
-    squares = sum(value * value * count for value, count in enumerate(counts))
+    n, total, squares = (int(histogram @ np.arange(256) ** power) for power in range(3))
     variance = (n * squares - total * total) / (n * n)
     return np.asarray(total / n), np.asarray(math.sqrt(variance))
 

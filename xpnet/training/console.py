@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
+from rich.table import Column
 from rich.text import Text
 
 from xpnet._lib.terminal import make_console, style_text
@@ -49,7 +50,7 @@ class TrainingConsole(Callback):
         self._console = make_console(quiet=quiet)
         jupyter = self._console.is_jupyter and find_spec("ipywidgets") is not None
         self._hidden = quiet or not (self._console.is_terminal or jupyter)
-        columns = (_Epoch(), BarColumn(bar_width=None), _Metrics())
+        columns = (_Epoch(), BarColumn(bar_width=None, table_column=Column(ratio=1)), _Metrics())
         self._progress = Progress(
             *columns, console=self._console, transient=True, expand=True, disable=self._hidden
         )
@@ -113,14 +114,22 @@ class TrainingConsole(Callback):
         self._progress.update(self._task, completed=completed, epoch=state.epoch)
 
 
-class _Epoch(ProgressColumn):
+class _TextColumn(ProgressColumn):
+    """Text on one line."""
+
+    def get_table_column(self) -> Column:
+        """Return the column, which is never wrapped."""
+        return Column(no_wrap=True)
+
+
+class _Epoch(_TextColumn):
     """The number of complete epochs, and of all."""
 
     def render(self, task: Task) -> Text:
         return Text(f"epoch {task.fields['epoch']}/{task.fields['epochs']}")
 
 
-class _Metrics(ProgressColumn):
+class _Metrics(_TextColumn):
     """Running loss, last accuracy, elapsed and remaining time."""
 
     def render(self, task: Task) -> Text:

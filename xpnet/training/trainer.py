@@ -17,7 +17,7 @@ from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, resolve
 from xpnet.config import TrainConfig
-from xpnet.data.augment import build_augmenter, square_side
+from xpnet.data.augment import build_augmenter, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
 from xpnet.data.memmap import is_mapped, with_random_access
 from xpnet.errors import ConfigError
@@ -156,6 +156,13 @@ class Trainer:
             return None
         return self._evaluate(state, self.samples, self.validation_indices)
 
+    def estimate_loss(self, state: TrainState) -> float:
+        """Return the loss on the first block of training samples, which takes little time."""
+        if self.training_indices is not None:
+            return self._evaluate(state, self.samples, self.training_indices[:BLOCK_SIZE]).loss
+        x, labels = self.samples
+        return self._evaluate(state, Samples(x[:BLOCK_SIZE, :], labels[:BLOCK_SIZE]), None).loss
+
     def evaluate_test(self, state: TrainState) -> Evaluation:
         """Evaluate on the test samples."""
         return self._evaluate(state, self.test, None)
@@ -197,9 +204,9 @@ class Trainer:
         if memory_mapped and self.backend.on_host:
             samples = samples._replace(x=as_array(with_random_access(data.x_train)))
         augment = None
-        if config.augmentation.enabled:
+        if is_augmented(config):
             side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
-            augment = build_augmenter(self.context.ops, config.augmentation, side, side, config.seed, put)
+            augment = build_augmenter(self.context.ops, config, side, side, config.seed, put)
         return BatchLoader(
             self.context.ops,
             samples,

@@ -13,9 +13,9 @@ from pathlib import Path
 from rich.console import Console
 
 from xpnet._lib.parser import Parser
+from xpnet._lib.terminal import make_console
 from xpnet._lib.text import complain, format_json, plain
 from xpnet.cli.runs import details
-from xpnet.cli.tables import make_console
 from xpnet.errors import DataError
 from xpnet.storage.find import OUT, FoundRun, find_newest_run, find_runs, name_relative_to, read_found_run
 from xpnet.storage.record import METRICS_FILE, RECORD_FILE, read_metrics

@@ -7,9 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
+from xpnet._lib.terminal import style_text
 from xpnet._lib.text import did_you_mean, plain
 from xpnet.cli import tables
-from xpnet.cli.tables import Cell, Column, format_metric, format_value, print_pairs, style_text
+from xpnet.cli.tables import Cell, Column, format_metric, format_value, print_pairs
 from xpnet.config import TrainConfig, to_json
 from xpnet.errors import ConfigError, DataError
 from xpnet.report import BOOKKEEPING, format_command_line

@@ -1,0 +1,189 @@
+"""Reading of arrays in IDX files, .npy files and .npz archives, without trust in their headers.
+
+IDX is the format of MNIST: http://yann.lecun.com/exdb/mnist/.
+"""
+
+import math
+import tokenize
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from io import BufferedReader
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.lib import format  # noqa: A004 (NumPy's name)
+from numpy.typing import NDArray
+
+from xpnet.data.memmap import map_values, should_map
+from xpnet.data.source import check_memory, open_data_file
+from xpnet.data.table import ROLES, Source, Table, format_shape, make_halves
+from xpnet.errors import DataError
+
+IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+IDX_NAMES = {
+    "x_train": ("train-images", "idx3-ubyte"),
+    "y_train": ("train-labels", "idx1-ubyte"),
+    "x_test": ("t10k-images", "idx3-ubyte"),
+    "y_test": ("t10k-labels", "idx1-ubyte"),
+}
+MAX_EXPANSION = 1032
+"""Maximum expansion factor of deflate (zlib technical notes)."""
+_HEADER_ERRORS = (
+    ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError,
+)  # fmt: skip
+
+
+class _Header(NamedTuple):
+    """The header of an array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    fortran: bool = False  # the order of the values
+
+
+def read_folder(folder: Path) -> tuple[Table, Table]:
+    """Read four .npy files, x_train.npy and so on, or IDX files named as those of MNIST, into (train, test).
+
+    Raises
+    ------
+    DataError
+        A file is missing or damaged, the files do not match, or training features are there in both formats.
+    """
+    if not (folder / "x_train.npy").exists():
+        return make_halves(read_array(_find_idx_file(folder, *name)) for name in IDX_NAMES.values())
+    both = sorted(path.name for path in folder.glob(f"{IDX_NAMES['x_train'][0]}*"))
+    if both:
+        raise DataError.at(folder, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
+    return make_halves(read_array(folder / f"{role}.npy") for role in ROLES)
+
+
+def read_array(path: Path) -> Source:
+    """Read or map an IDX file, gzipped or not, or a .npy file.
+
+    Raises
+    ------
+    DataError
+        The header is damaged, the array holds Python objects, or its shape contradicts the number of bytes.
+    """
+    read_header = _read_npy_header if path.name.lower().endswith(".npy") else _read_idx_header
+    with open_data_file(path) as file:
+        return _read_values(file, str(path), path.stat().st_size, read_header(file, str(path))), str(path)
+
+
+def read_npz(path: Path, expected: str, choose: Callable[[list[str]], Sequence[str]]) -> list[Source]:
+    """Read the arrays of a .npz archive that are chosen from the names in it.
+
+    Raises
+    ------
+    DataError
+        The file is not a zip file, none is chosen, or an array is damaged or holds Python objects.
+    """
+    arrays: list[Source] = []
+    with open_data_file(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+                names = choose(keys)
+                if not names:
+                    contents = ", ".join(sorted(keys)[:8]) or "nothing"
+                    raise DataError.at(path, f"expected {expected} (found: {contents})")
+                for name in names:
+                    where = f"{path}, {name}"
+                    with archive.open(f"{name}.npy") as member:
+                        header = _read_npy_header(member, where)
+                        arrays.append((_read_values(member, where, path.stat().st_size, header), where))
+        except zipfile.BadZipFile as error:
+            raise DataError.at(path, f"is not an intact .npz archive ({error})") from error
+        except (EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+            raise DataError.at(where, f"cannot be unpacked ({error or 'its data end too early'})") from error
+    return arrays
+
+
+def _find_idx_file(folder: Path, stem: str, ending: str) -> Path:
+    """Return the path of a file under one of its usual names; raise DataError if it is missing."""
+    for form in ("-{}", "-{}.gz", ".{}", ".{}.gz"):
+        path = folder / (stem + form.format(ending))
+        if path.exists():
+            return path
+    raise DataError.at(
+        folder,
+        f"has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds"
+        f" {', '.join('-'.join(name) for name in IDX_NAMES.values())}, or x_train.npy and so on",
+    )
+
+
+def _read_idx_header(file: IO[bytes], where: str) -> _Header:
+    magic = file.read(4)
+    if not magic:
+        raise DataError.at(where, "is empty")
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or magic[3] == 0:
+        raise DataError.at(
+            where,
+            f"begins with 0x{magic.hex()}, the magic number of an IDX file is"
+            " 0x0000, a type (08, 09, 0b to 0e) and the number of dimensions",
+        )
+    sizes = file.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
+        raise DataError.at(where, "ends inside its header")
+    return _Header(tuple(np.frombuffer(sizes, ">u4").tolist()), np.dtype(IDX_TYPES[magic[2]]))
+
+
+def _read_npy_header(file: IO[bytes], where: str) -> _Header:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            version = format.read_magic(file)
+            if version != (1, 0):
+                raise DataError.at(where, f".npy version {version} is not that of a plain array")
+            shape, fortran, dtype = format.read_array_header_1_0(file)
+    except _HEADER_ERRORS as error:
+        raise DataError.at(where, "its .npy header is damaged") from error
+    if dtype.hasobject:
+        raise DataError.at(where, "holds Python objects, which are never loaded: save numbers")
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise DataError.at(where, f"its type {dtype} is neither an integer nor a float of 64 bits")
+    if min(shape, default=0) < 0:
+        raise DataError.at(where, f"its shape {shape} is not possible")
+    return _Header(shape, dtype, fortran)
+
+
+def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> NDArray[np.generic]:
+    """Read the values after the header from a file, or a member of an archive, that takes `stored` bytes.
+
+    Large values that need no conversion, in a file that is not compressed, are returned as a read-only
+    memory map, and need not fit in memory. Others are converted to native byte order.
+
+    Raises
+    ------
+    DataError
+        The number of bytes contradicts the header, or values that are not mapped exceed the available
+        memory. Sizes in the header are checked before memory is allocated.
+    """
+    shape, dtype, fortran = header
+    declared, start = math.prod(shape) * dtype.itemsize, file.tell()
+    packed = not isinstance(file, BufferedReader)
+    if declared > stored * (MAX_EXPANSION if packed else 1):
+        raise DataError.at(
+            where,
+            f"its header announces {declared} bytes of values,"
+            f" {stored} {'compressed ' if packed else ''}bytes cannot hold them",
+        )
+    follow, is_mapped = stored - start, not packed and not fortran and should_map(dtype, declared, start)
+    if not is_mapped:
+        check_memory(where, declared)
+        buffer, follow = np.empty(declared, np.uint8), 0
+        while count := file.readinto(buffer[follow : follow + (1 << 20)].data):  # type: ignore[attr-defined]
+            follow += count
+        follow += len(file.read(1))
+    if follow != declared:
+        problem = f"only {follow} follow" if follow < declared else "more follow"
+        raise DataError.at(where, f"its sizes {format_shape(shape)} take {declared} bytes, {problem}")
+    values = map_values(file, start, declared, dtype) if is_mapped else buffer.view(dtype)
+    try:
+        return values.astype(dtype.newbyteorder("="), copy=False).reshape(
+            shape, order="F" if fortran else "C"
+        )
+    except (ValueError, OverflowError) as error:
+        raise DataError.at(where, f"its shape of {len(shape)} dimensions is not possible") from error
