@@ -6,6 +6,7 @@ import io
 import math
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -148,7 +149,11 @@ def _read_image(model: "LoadedModel", file: Path) -> HostArray:
         problem = f"the network takes {model.features} features, which make no square image"
         msg = f"{file}: {problem}: predict takes tables for it ({FILE_FORMATS})"
         raise DataError(msg)
-    digit, normalization = read_digit(file, side).reshape(1, -1), model.predictor.model.normalization
+    with warnings.catch_warnings(action="always", record=True) as doubts:
+        digit = read_digit(file, side).reshape(1, -1)
+    for doubt in doubts:
+        complain(f"note: {file}: {doubt.message}")
+    normalization = model.predictor.model.normalization
     scale = normalization.scale
     if normalization.kind != "scale" or scale.ndim or scale in (0.0, 1.0 / 255.0):
         return digit

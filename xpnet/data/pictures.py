@@ -51,6 +51,10 @@ DIGIT_THRESHOLD, DUST_THRESHOLD = 0.2, 0.03
 SPECK_THRESHOLD = 0.02
 """Fraction of the largest stroke's mass below which a separate stroke is a speck."""
 
+PART_THRESHOLD, MANY_PARTS, WIDE = 0.1, 4, 1.5
+"""Fraction of that mass from which a stroke counts as a part; numbers of parts and width over height, with at
+least two parts, from which the ink is not one digit. None of MNIST's 10,000 test images is beyond either."""
+
 MIN_STROKE_WIDTH = 0.08
 """Minimum width of strokes, as a fraction of the digit's longer side; thinner ones are thickened."""
 
@@ -155,7 +159,8 @@ def _choose_backdrop(visible: Grey, opacity: Grey) -> float:
 def to_mnist_form(grey: Grey, side: int = FIELD) -> NDArray[np.uint8]:
     """Convert grey levels (height, width), 0 to 255, of a digit to the form of MNIST, uint8 (side, side).
 
-    For another side than 28, the sizes of the form are scaled by side / 28.
+    For another side than 28, the sizes of the form are scaled by side / 28. A UserWarning says if the image
+    shows clearly more than one digit.
 
     Raises
     ------
@@ -168,10 +173,13 @@ def to_mnist_form(grey: Grey, side: int = FIELD) -> NDArray[np.uint8]:
         msg = "no digit found: nothing stands out from the border of the picture"
         raise DataError(msg)
     full = float(np.percentile(ink[ink > strongest / 2], 95))
-    digit = _remove_specks(ink, ink > max(DIGIT_THRESHOLD * full, _NOISE * noise))
+    digit, parts = _remove_specks(ink, ink > max(DIGIT_THRESHOLD * full, _NOISE * noise))
     ink[ink < max(DUST_THRESHOLD * full, _NOISE * noise)] = 0.0
     ink = np.minimum(ink, full) * (255.0 / full)
     start, stop = _bounding_box(digit)
+    height, width = stop - start
+    if parts >= MANY_PARTS or (parts > 1 and width > WIDE * height):
+        warnings.warn(f"shows {parts} separate shapes, expected one digit", stacklevel=2)
     grown = round((MIN_STROKE_WIDTH * (stop - start).max() - _stroke_width(digit & (ink > 127.5))) / 2)
     if grown > 0:
         ink, stop = _maximum_filter(np.pad(ink, grown), grown), stop + 2 * grown
@@ -215,8 +223,8 @@ def _robust_deviation(rest: NDArray[np.float64]) -> float:
     return _DEVIATION * float(np.median(np.abs(rest)))
 
 
-def _remove_specks(ink: Grey, digit: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask `digit` without strokes of little ink."""
+def _remove_specks(ink: Grey, digit: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
+    """Return the mask `digit` without strokes of little ink, and the number of its parts."""
     height, width = ink.shape
     cell = -(-max(ink.shape) // _COARSE)
     padded = np.pad(np.where(digit, ink, 0.0), [(0, -height % cell), (0, -width % cell)])
@@ -226,7 +234,7 @@ def _remove_specks(ink: Grey, digit: NDArray[np.bool_]) -> NDArray[np.bool_]:
     large = mass >= SPECK_THRESHOLD * mass.max()
     large[0] = False  # the background
     kept = large[strokes].repeat(cell, axis=0).repeat(cell, axis=1)
-    return np.asarray(digit & kept[:height, :width])
+    return digit & kept[:height, :width], int(np.count_nonzero(mass[1:] >= PART_THRESHOLD * mass.max()))
 
 
 def _label_components(cells: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -1,11 +1,13 @@
 """What a training prints: lines of metrics, above a progress bar on a terminal and in Jupyter."""
 
+import math
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.table import Column
 from rich.text import Text
@@ -17,6 +19,7 @@ from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState
 
 if TYPE_CHECKING:
+    from xpnet.training.loop import FitResult
     from xpnet.training.trainer import Trainer
 
 MOST_CLASSES = 100
@@ -86,6 +89,19 @@ class TrainingConsole(Callback):
         if log.training is not None:
             held_out = "" if log.validation is None else f"   validation {log.validation.accuracy:.4f}"
             self.print_line(f"epoch {log.epoch:>5}   {_format_evaluation(log.training)}{held_out}")
+
+    def on_train_end(self, result: "FitResult") -> None:
+        """Print a hint if the network has learned nothing."""
+        labels = self._trainer.backend.to_host(self._trainer.samples.labels)
+        chance, accuracy = (
+            np.bincount(labels).max() / len(labels),
+            self._trainer.evaluate(result.best).accuracy,
+        )
+        noise = math.sqrt(chance * (1.0 - chance) / len(labels))
+        if result.state.epoch and accuracy <= chance + 2.0 * noise:
+            remedy = "another learning rate, standardised features or more epochs may help"
+            level = f"{chance:.4f} of the samples are of the largest class"
+            self.print_line(f"note: training accuracy {accuracy:.4f} is at chance ({level}): {remedy}")
 
     def close(self) -> None:
         """Remove the progress bar."""
