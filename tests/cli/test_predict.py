@@ -143,6 +143,13 @@ def test_the_network_sees_the_digit_in_its_own_size_and_range(capsys, tmp_path):
     (expected,) = probabilities_of(path, read_digit(Path("seven.png")).reshape(1, -1) / 255.0)
     assert result["probabilities"] == pytest.approx(expected, rel=1e-12)
     assert 0 < expected[0] < 1
+    with Image.open("seven.png") as seven:
+        both = np.hstack([np.asarray(seven.convert("L"))] * 3)
+    Image.fromarray(both).save("three.png")
+    assert main(["predict", str(path), "three.png"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("three.png   ")
+    assert err == "xpnet: note: three.png: shows 3 separate shapes, expected one digit\n"
     make_model(path, 12)
     assert "the network takes 12 features, which make no square image" in complaint(capsys, path, "seven.png")
 

@@ -1,0 +1,83 @@
+"""What a training prints on a terminal, and elsewhere."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+from networks import image_data
+from rich.console import Console
+
+from xpnet.backends.resolve import make
+from xpnet.config import TrainConfig
+from xpnet.training import console as console_module
+from xpnet.training.callbacks import Evaluate
+from xpnet.training.console import TrainingConsole
+from xpnet.training.trainer import Trainer
+
+
+def separable():
+    """Images of three classes, each with pixels of its own."""
+    data = image_data(100, 20)
+    data.y_train[:] = np.arange(100) % 3
+    data.x_train[:] = 255 * (np.arange(data.features) % 3 == data.y_train[:, None])
+    return data
+
+
+@pytest.fixture
+def train(monkeypatch):
+    """Train a small network and return what is printed, without escape sequences."""
+
+    def train(*, terminal, data=None, width=100, **settings):
+        output = io.StringIO()
+        console = Console(file=output, force_terminal=terminal, width=width, soft_wrap=True)
+        monkeypatch.setattr(console_module, "make_console", lambda **_: console)
+        monkeypatch.setattr(console_module, "MOVE_SECONDS", 0.0)
+        monkeypatch.setattr(console_module, "LOSS_SECONDS", 0.0)
+        config = TrainConfig(
+            **{"epochs": 2, "batch_size": 20, "log_every": 1, "init": "he", "learning_rate": 0.5, **settings}
+        )
+        with Trainer.open(config, data or separable(), make("numpy", "cpu")) as trainer:
+            steps, move = [], console_module.TrainingConsole._move
+
+            def watch(self, state):
+                move(self, state)
+                steps.append((state.epoch, state.batch, self._progress.tasks[0].completed))
+                self._progress.refresh()
+
+            monkeypatch.setattr(TrainingConsole, "_move", watch)
+            trainer.fit([Evaluate(trainer), TrainingConsole(trainer, config.epochs)])
+        text = re.sub(r"\x1b\[[0-9;]*m", "", output.getvalue())  # colours, and then movements of the cursor
+        return re.sub(r"(\x1b\[[0-9;?]*[A-Za-z]|\r)+", "\n", text), steps
+
+    return train
+
+
+def test_the_bar_moves_within_an_epoch_and_tells_loss_accuracy_and_times(train):
+    text, steps = train(terminal=True)
+    assert [(epoch * 5 + batch) == completed for epoch, batch, completed in steps] == [True] * len(steps)
+    assert {(0, 3), (1, 2)} <= {(epoch, batch) for epoch, batch, _ in steps}
+    assert re.search(
+        r"epoch 1/2 \S+ loss \d\.\d{4}, accuracy 0\.\d{4}, elapsed 00:0\d, remaining (?:00:0\d|\?)", text
+    )
+    assert len(re.findall(r"^epoch +\d   loss ", text, re.MULTILINE)) == 3
+
+
+def test_a_narrow_terminal_has_the_bar_on_one_line(train):
+    text, _ = train(terminal=True, width=60)
+    assert max(map(len, text.splitlines())) <= 60
+
+
+def test_elsewhere_there_are_lines_only(train):
+    text, _ = train(terminal=False)
+    assert [line[:11] for line in text.splitlines()] == ["epoch     0", "epoch     1", "epoch     2"]
+
+
+def test_a_network_that_learns_nothing_gets_one_hint(train):
+    data = separable()
+    data.x_train[:] = 7
+    text, _ = train(terminal=False, data=data)
+    (hint,) = [line for line in text.splitlines() if line.startswith("note: ")]
+    assert hint.startswith("note: training accuracy 0.3")
+    assert "at chance (0.3400 of the samples are of the largest class)" in hint
+    assert "note" not in train(terminal=False, data=data, epochs=0)[0]
