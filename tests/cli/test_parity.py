@@ -12,11 +12,11 @@ from commands import complaint
 
 from xpnet import train
 from xpnet.__main__ import main
+from xpnet._lib.terminal import make_console
 from xpnet.arithmetic import ARITHMETICS, Native, Reproducible
 from xpnet.backends.base import PRECISION_VARIABLES
 from xpnet.backends.probing import Probe
 from xpnet.cli import parity
-from xpnet.cli.tables import make_console
 from xpnet.parity import devices, runs
 from xpnet.parity.devices import NUMPY, BackendDevice
 from xpnet.storage.record import read_run

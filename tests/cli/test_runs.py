@@ -13,9 +13,10 @@ import pytest
 from folders import change_record, tree
 
 from xpnet.__main__ import main as xpnet
+from xpnet._lib.terminal import make_console
 from xpnet._lib.text import plain
 from xpnet.cli.runs import details
-from xpnet.cli.tables import format_value, make_console
+from xpnet.cli.tables import format_value
 from xpnet.config import TrainConfig, to_json
 from xpnet.storage import find
 from xpnet.storage.find import find_newest_run, survey

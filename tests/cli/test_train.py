@@ -64,7 +64,7 @@ def test_a_run_prints_its_course_and_leaves_a_record_metrics_and_a_model(capsys)
     assert not (RUN / "report.html").exists()
     out, err = capsys.readouterr()
     assert err == ""
-    version, data, network, *lines = out.splitlines()
+    version, data, network, *lines = (line for line in out.splitlines() if not line.startswith("note: "))
     assert re.fullmatch(r"xpnet \S+: numpy \S+ on cpu.*", version)
     assert data == "small: 300 training and 50 test samples, 12 features, 4 classes"
     assert network.startswith("network 12-6-5-4, reproducible float64, batch size full, learning rate 0.1")
