@@ -223,7 +223,7 @@ def test_pointing_at_a_cell_shows_its_count_and_nothing_is_wider_than_the_screen
     cell.hover()
     title = cell.locator("title").text_content()
     assert page.locator("#readout").inner_text() == title
-    assert " read as " in title
+    assert " predicted as " in title
 
 
 def test_the_page_is_dark_where_the_system_is(quick, opened):
