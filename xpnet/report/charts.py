@@ -59,35 +59,30 @@ def build_line_chart(lines: Mapping[str, Points], format_value: Callable[[float]
     Parameters
     ----------
     lines
-        The (epoch, value) pairs of each line, at least one; lines without any are left out.
+        The (epoch, value) pairs of each line, at least one of all. Those before the first epoch are split off
+        if a line has two points of later ones; lines without any other are left out.
     format_value
         Formats a value as text.
     """
-    parts = {name: split_before_training(points) for name, points in lines.items() if points}
-    most = min(MOST_POINTS, MOST_IN_CHART // len(parts))
-    trained = {name: select_evenly(points, most) for name, (_, points) in parts.items()}
+    begun = any(sum(epoch > 0 for epoch, _ in points) > 1 for points in lines.values())
+    first = 0 if begun else -math.inf  # values before training would dominate the scale of the others
+    before = [(name, y) for name, points in lines.items() for epoch, y in points if epoch <= first]
+    parts = {name: [point for point in points if point[0] > first] for name, points in lines.items()}
+    most = min(MOST_POINTS, MOST_IN_CHART // len(lines))
+    trained = {name: select_evenly(points, most) for name, points in parts.items() if points}
     xs, ys = zip(*chain.from_iterable(trained.values()), strict=True)
     across, up = _make_axis(xs, LEFT, RIGHT), _make_axis(ys, BOTTOM, TOP)
     return {
         "area": (WIDTH, HEIGHT, LEFT, RIGHT),
         "grid": [(up(y), format_value(y)) for y in choose_ticks(min(ys), max(ys))],
         "epochs": [(across(x), f"{x:,.0f}") for x in choose_ticks(min(xs), max(xs), whole=True)],
-        "before": [(name, format_value(y)) for name, (points, _) in parts.items() for _, y in points],
+        "before": [(name, format_value(y)) for name, y in before],
         "last": [(name, format_value(points[-1][1])) for name, points in trained.items()],
         "lines": [
             (name, [(across(x), up(y), x, format_value(y)) for x, y in points])
             for name, points in trained.items()
         ],
     }
-
-
-def split_before_training(points: Points) -> tuple[Points, Points]:
-    """Split off the points before the first epoch, whose values would dominate the scale of the rest.
-
-    If the rest has fewer than two points, nothing is split off.
-    """
-    count = sum(epoch <= 0 for epoch, _ in points)  # epochs ascend
-    return ([], points) if len(points) - count < 2 else (points[:count], points[count:])
 
 
 def select_evenly(items: Sequence[Item], most: int) -> Sequence[Item]:

@@ -57,8 +57,8 @@ def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None)
         data=data,
         evaluation=evaluation,
         fingerprint=fingerprint(model.layers, model.norms),
-        style=_read_source("style.css"),
-        script=_read_source("page.js"),
+        style=read_source("style.css"),
+        script=read_source("page.js"),
         parameters=sum(math.prod(array.shape) for array in leaves(model.parameters)),
         names=names,
         side=side,
@@ -135,7 +135,7 @@ def _check_data(folder: Path, record: Record, data: datasets.Dataset, sha256: st
         raise DataError.at(folder, f"was trained on {difference}: name the data of the training with --data")
 
 
-def _read_source(name: str) -> dict[str, str]:
+def read_source(name: str) -> dict[str, str]:
     """Return the text of an inline style or script, and its hash for the page's Content-Security-Policy."""
     text = files("xpnet.report").joinpath("templates", name).read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
