@@ -11,7 +11,7 @@ from xpnet._lib.files import save
 from xpnet.errors import DataError
 from xpnet.report import REPORT_FILE
 from xpnet.report.charts import build_overlays
-from xpnet.report.page import format_duration, format_percent, make_environment, read_source
+from xpnet.report.page import make_environment, read_source
 from xpnet.storage.find import FoundRun, read_found_run
 from xpnet.storage.record import METRICS_FILE, SUMMARY_FILE, is_number, read_json, read_metrics
 
@@ -19,12 +19,6 @@ MOST_RUNS = 40
 """The largest number of runs that a page shows."""
 COLOURS = 12
 """The number of colours; of more runs, the lines are dashed differently in each round of colours."""
-FINGERPRINT_DIGITS = 12
-VERDICTS = {
-    True: "The fingerprints are equal: the parameters are the same, bit for bit.",
-    False: "The fingerprints differ.",
-    None: "Not every run has a fingerprint.",
-}
 
 
 @dataclass(frozen=True)
@@ -38,13 +32,12 @@ class Summary:
     best
         The name of the best run; None of seeds.
     figures
-        Label, value and standard deviation of each metric: the means, or those of the best run without a
-        deviation.
+        Value and standard deviation of each metric: the means, or those of the best run without a deviation.
     """
 
     over: str
     best: str | None
-    figures: Sequence[tuple[str, str, str | None]]
+    figures: Mapping[str, tuple[float, float | None]]
 
 
 def read_trials(folder: Path, root: Path) -> tuple[Summary, list[FoundRun]]:
@@ -99,71 +92,30 @@ def write_comparison(
     shown = runs[:MOST_RUNS]
     keys = [f"run c{index % COLOURS} round{index // COLOURS}" for index in range(len(shown))]
     histories = {key: read_metrics(run.folder / METRICS_FILE) for key, run in zip(keys, shown, strict=True)}
-    differences = comparison["settings"] | comparison["surroundings"]
-    rows = [
-        {
-            "name": run.id,
-            "key": key,
-            "link": _link_report(run.folder, out),
-            "status": run.status,
-            "metrics": _format_metrics(run, comparison),
-            "fingerprint": (run.record["fingerprint"] or "\u2013")[:FINGERPRINT_DIGITS],
-        }
-        for key, run in zip(keys, shown, strict=True)
-    ]
     text = make_environment().get_template("comparison.html").render(
         name=name,
         style=read_source("style.css"),
         script=None,
         summary=summary,
+        comparison=comparison,
         count=len(runs),
-        verdict=VERDICTS[comparison["fingerprints_agree"]],
-        best=any(value is not None for value in comparison["best"].values()),
-        labels=list(map(_format_label, comparison["metrics"])),
-        runs=rows,
-        names={row["key"]: row["name"] for row in rows},
-        differences={name: values[:MOST_RUNS] for name, values in differences.items() if name != "status"},
+        runs=[(run, key, _link_report(run.folder, out)) for run, key in zip(shown, keys, strict=True)],
+        names={key: run.id for run, key in zip(shown, keys, strict=True)},
         charts=build_overlays(histories),
     )  # fmt: skip
     save(out, text.encode("utf-8", "replace"))
     return out
 
 
-def format_metric(name: str, value: float | None) -> str:
-    """Format a metric: accuracies in percent, seconds as a duration, None as a dash."""
-    if value is None or name.endswith("accuracy"):
-        return format_percent(value)
-    if name == "seconds":
-        return format_duration(value)
-    if "epoch" in name:
-        return f"{round(value, 1):,.10g}"
-    return f"{value:.4f}" if value >= 0.001 else f"{value:.2g}"
-
-
 def _make_summary(content: Mapping[str, Any]) -> Summary:
-    best = content.get("best")
+    over, best = content["over"], content.get("best")
     if best is None:
-        triples = (
-            (name, each["mean"], each["standard_deviation"]) for name, each in content["figures"].items()
-        )
-    else:
-        triples = ((name, value, None) for name, value in best["metrics"].items() if is_number(value))
-    figures = [
-        (_format_label(name), format_metric(name, value), deviation and format_metric(name, deviation))
-        for name, value, deviation in triples
-    ]
-    return Summary(content["over"], best and best["run"], figures)
-
-
-def _format_label(name: str) -> str:
-    return "training time" if name == "seconds" else name.replace("train_", "training_").replace("_", " ")
-
-
-def _format_metrics(run: FoundRun, comparison: Mapping[str, Any]) -> list[tuple[str, bool]]:
-    """Return each metric as text, and True if it is the best value."""
-    values = {name: run.metrics.get(name) for name in comparison["metrics"]}
-    best = comparison["best"]
-    return [(format_metric(name, v), v is not None and v == best[name]) for name, v in values.items()]
+        pairs = {
+            name: (each["mean"], each["standard_deviation"]) for name, each in content["figures"].items()
+        }
+        return Summary(over, None, {name: (float(mean), float(sd)) for name, (mean, sd) in pairs.items()})
+    metrics = {name: (value, None) for name, value in best["metrics"].items() if is_number(value)}
+    return Summary(over, best["run"], metrics)
 
 
 def _link_report(folder: Path, out: Path) -> str | None:

@@ -86,6 +86,8 @@ def make_environment() -> Environment:
     templates.filters |= {
         "decimal": "{:.1f}".format,
         "duration": format_duration,
+        "label": format_label,
+        "metric": format_metric,
         "percent": format_percent,
         "thousands": "{:,}".format,
         "value": format_value,
@@ -114,6 +116,22 @@ def format_duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.3g}\u00a0s"
     return f"{seconds / 60:.0f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h"
+
+
+def format_metric(value: float | None, name: str) -> str:
+    """Format a metric: accuracies in percent, seconds as a duration, None as a dash."""
+    if value is None or name.endswith("accuracy"):
+        return format_percent(value)
+    if name == "seconds":
+        return format_duration(value)
+    if "epoch" in name:
+        return f"{round(value, 1):,.10g}"
+    return f"{value:.4f}" if value >= 0.001 else f"{value:.2g}"
+
+
+def format_label(name: str) -> str:
+    """Format the name of a metric as a label."""
+    return "training time" if name == "seconds" else name.replace("train_", "training_").replace("_", " ")
 
 
 def _read_data(folder: Path, record: Record) -> datasets.Dataset:
