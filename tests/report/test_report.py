@@ -363,6 +363,15 @@ def test_a_long_line_is_thinned_and_keeps_its_ends_and_a_single_point_is_in_the_
     assert (dot["cx"], dot["cy"]) == ("240.0", "114.0")
 
 
+def test_values_before_training_do_not_set_the_scale_if_a_line_goes_on():
+    chart = build_line_chart(
+        {"a": [(0, 9.0), (1, 2.0), (2, 1.0)], "b": [(0, 9.0), (2, 3.0)], "c": [(0, 9.0)]}, str
+    )
+    points = {name: [(epoch, text) for *_, epoch, text in line] for name, line in chart["lines"]}
+    assert points == {"a": [(1, "2.0"), (2, "1.0")], "b": [(2, "3.0")]}
+    assert chart["before"] == [(name, "9.0") for name in "abc"]
+
+
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
 def test_a_run_that_has_a_model_has_a_report(run, status):
     rewrite(run / "run.json", status=status, ended=None, metrics=None, fingerprint=None)

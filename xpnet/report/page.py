@@ -33,7 +33,7 @@ LONGEST = 300
 """The largest number of characters of a value."""
 MOST_UNITS, MOST_FEATURES = 40, 20
 """The largest number of units whose weights are images, and of features whose weights are bars."""
-MOST_SAMPLES = 10_000
+MOST_SAMPLES = 1000
 """The largest number of samples of which standard deviations are computed."""
 
 
