@@ -35,7 +35,7 @@ def image_side(data: Dataset) -> int | None:
     Features whose names differ in more than their digits, unlike pixel0 and pixel1, are no pixels.
     """
     side = math.isqrt(data.features)
-    is_table = len({re.sub(r"\d", "", name) for name in data.feature_names or ()}) > 1
+    is_table = len({re.sub(r"\d", "", name) for name in data.columns.features or ()}) > 1
     return side if side >= SMALLEST_SIDE and side * side == data.features and not is_table else None
 
 
