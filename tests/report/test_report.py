@@ -192,7 +192,7 @@ PARTS = [
     (LARGE, "--hidden 640", 11 + 40, {"draw": None, "weights": "The first 40 of 640."}),
     ({"dtype": float, "least": -9}, "", 20 + 10, {"draw": None}),
     ({"features": 20}, "", 0, {"draw": None, "weights": "How much the features weigh"}),
-    ({**MANY, "classes": 30}, "", 20 + 10, {"draw": None, "classes": "Point at a cell for its count.\n\n"}),
+    ({**MANY, "classes": 26}, "", 20 + 10, {"draw": None, "classes": "Point at a cell for its count.\n\n"}),
     (
         {**MANY, "classes": 70},
         "",

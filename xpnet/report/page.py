@@ -24,7 +24,7 @@ from xpnet.report.charts import build_learning_curves
 from xpnet.storage.model_file import SavedModel, fingerprint
 from xpnet.storage.record import METRICS_FILE, Record, read_metrics, read_run
 
-MOST_WHOLE, MOST_CONFUSED = 30, 20
+MOST_WHOLE, MOST_CONFUSED = 26, 20
 """The largest number of classes of a whole confusion matrix, and the number of a part of a larger one."""
 MOST_ROWS = 100
 """The largest number of classes in the table; of more, it shows those with the lowest F1."""
