@@ -194,10 +194,10 @@ PARTS = [
     ({"features": 20}, "", 0, {"draw": None, "weights": "How much the features weigh"}),
     ({**MANY, "classes": 26}, "", 20 + 10, {"draw": None, "classes": "Point at a cell for its count.\n\n"}),
     (
-        {**MANY, "classes": 70},
+        {**MANY, "classes": 27},
         "",
         20 + 10,
-        {"draw": None, "classes": "Only the 20 of 70 classes with the most m"},
+        {"draw": None, "classes": "Only the 20 of 27 classes with the most m"},
     ),
     (
         {**MANY, "classes": 120},
