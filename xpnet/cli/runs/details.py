@@ -141,6 +141,14 @@ def higher_is_better(name: str) -> bool:
     return name.endswith(("accuracy", "precision", "recall", "f1", "score"))
 
 
+def get_best_value(name: str, values: Sequence[float | None]) -> float | None:
+    """Return the best value of a metric; None if all are equal, and for epochs."""
+    known = [value for value in values if value is not None]
+    if "epoch" in name or not _differs(values):
+        return None
+    return max(known) if higher_is_better(name) else min(known)
+
+
 def _check_name(flag: str, name: str, names: Sequence[str]) -> None:
     if name not in names:
         known = list(map(format_value, names))
@@ -332,10 +340,8 @@ def _format_setting_row(name: str, values: Sequence[object], *, marked: bool) ->
 
 def _format_metric_row(name: str, values: Sequence[float | None]) -> list[Cell]:
     """Return the cells of a metric, with the best value in green except for epochs."""
-    known = [value for value in values if value is not None]
-    best = max(known) if higher_is_better(name) else min(known)
-    marked = _differs(values) and "epoch" not in name
-    styles = ["green" if marked and value == best else "" for value in values]
+    best = get_best_value(name, values)
+    styles = ["green" if value is not None and value == best else "" for value in values]
     return [format_value(name), *map(style_text, [format_metric(name, value) for value in values], styles)]
 
 
