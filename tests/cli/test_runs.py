@@ -254,7 +254,7 @@ ODD = [
     {"metrics": {"test_accuracy": None, "test_accuracy_per_class": [None, 1]}, "command": [], "started": ""},
     {"metrics": {"test_accuracy": 10**400, "seconds": -1e300, "epochs": 10**300}, "error": "x" * 10**6},
     {
-        "config": {"hidden": [["a"]], "arithmetic": 7, "more": {"b": 1}},
+        "config": {"hidden": [["a"]], "arithmetic": 7, "learning_rate": "x", "more": {"b": 1}, "tags": [{}]},
         "data": {"name": "", "sha256": "", "classes": None},
     },
 ]
@@ -264,8 +264,8 @@ ODD = [
 def test_a_record_that_says_little_or_much_is_shown_as_far_as_it_goes(capsys, changes):
     change_record(make("odd"), **changes)
     make("good")
-    assert "odd" in column(printed(capsys, "list", "--sort", "test_accuracy"))
-    assert "odd" in column(printed(capsys, "list", "--sort", "arithmetic"))
+    for sort in ("test_accuracy", "arithmetic", "learning_rate"):
+        assert "odd" in column(printed(capsys, "list", "--sort", sort))
     assert printed(capsys, "show", "odd").startswith("odd\n")
     assert printed(capsys, "compare", "odd", "good", "--all").startswith("settings")
     for form in ("--json", "--csv"):
@@ -431,7 +431,7 @@ def test_a_damaged_summary_is_refused(capsys, content):
 
 
 def test_compare_shows_the_settings_that_differ_and_the_metrics_with_all_what_is_equal_too(capsys):
-    make("a", learning_rate=0.1)
+    make("a", learning_rate=0.1, tags=("first",))
     make("b", learning_rate=0.2, metrics={"best_epoch": 4, "test_accuracy": 0.5, "test_loss": 0.4})
     settings, surroundings, metrics, verdict = printed(capsys, "compare", "a", "b").split("\n\n")
     assert squeezed(settings) == ["settings a b", "learning_rate 0.1 0.2"]
