@@ -17,16 +17,19 @@ from xpnet.report.charts import select_evenly
 from xpnet.storage.find import FoundRun
 from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, read_json
 
-FIELDS = ("id", "status", "started", "network", "arithmetic", "backend")
+FIELDS: tuple[str, ...] = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
+FIELDS += ("arithmetic", "backend", "tags")
 """The fields of a run that runs can be sorted by besides metrics."""
 
-HEADINGS = {"train_accuracy": "train acc", "validation_accuracy": "valid acc", "test_accuracy": "test acc"}
+HEADINGS = {"learning_rate": "lr", "train_accuracy": "train acc", "validation_accuracy": "valid acc"}
+HEADINGS |= {"test_accuracy": "test acc"}
 """Headings of columns that differ from the name of the field or metric."""
 
 COLUMNS = (*(name for name in FIELDS if name != "started"), "epochs", "seconds", *HEADINGS, "fingerprint")
 """The columns of the table; those without a value are left out."""
 
-DISPENSABLE = ("fingerprint", "seconds", "train_accuracy", "backend", "arithmetic", "network")
+DISPENSABLE: tuple[str, ...] = ("fingerprint", "seconds", "train_accuracy", "backend", "arithmetic")
+DISPENSABLE += ("learning_rate", "optimizer", "network", "epochs", "tags", "validation_accuracy")
 """The columns left out on a narrow terminal, in this order."""
 
 STYLES = {"completed": "green", "running": "cyan", "failed": "red"}
@@ -46,7 +49,7 @@ def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
             HEADINGS.get(name, name), [_format_cell(name, v) for v in values[name]], name not in FIELDS
         )
         for name in dict.fromkeys(COLUMNS if sort == "started" else (*COLUMNS, sort))
-        if any(value is not None for value in values.get(name, ()))
+        if any(value not in (None, []) for value in values.get(name, ()))
     }
     for name in DISPENSABLE:
         if name != sort and not tables.fits(console, [*columns.values()]):
@@ -86,20 +89,26 @@ def sort_runs(runs: Sequence[FoundRun], sort: str, *, reverse: bool) -> list[Fou
     return known + [run for run in runs if run.values.get(sort) is None]
 
 
-def find_best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, int]:
+def find_best(runs: Sequence[FoundRun], metric: str | None, place: str) -> tuple[FoundRun, str, int]:
     """Return the best finished run, the metric that was compared, and the number of runs compared.
 
     Ties are broken by the lower loss, then by the order of the runs. The default metric is
-    validation_accuracy, or test_accuracy if no run has the former.
+    validation_accuracy, or test_accuracy if no run has the former. The error messages name the `place`.
 
     Raises
     ------
     ConfigError
-        No run has ended, or no finished run has the metric.
+        No run has ended, they are runs of several data sets, or none of them has the metric.
     """
     ended = [run for run in runs if run.ended]
     if not ended:
-        msg = "no run here has ended with results: train one first (xpnet train)"
+        msg = f"no run {place} has ended with results: train one first (xpnet train)"
+        raise ConfigError(msg)
+    data = {run.record["data"]["sha256"][:FINGERPRINT_DIGITS]: run.record["data"]["name"] for run in ended}
+    if len(data) > 1:
+        listed = ", ".join(f"{format_value(name)} ({digest})" for digest, name in data.items())
+        choice = "--where data=NAME, or data_sha256=DIGITS if several have that name"
+        msg = f"the runs {place} are of several data sets, {listed}: choose one with {choice}"
         raise ConfigError(msg)
     names = list_metrics(ended)
     metric = metric or ("validation_accuracy" if "validation_accuracy" in names else "test_accuracy")
@@ -159,8 +168,8 @@ def _check_name(flag: str, name: str, names: Sequence[str]) -> None:
 def _format_cell(name: str, value: Any) -> Cell:
     if name == "id":
         return str(value)
-    text = format_metric(name, value)
-    return style_text(text[:FINGERPRINT_DIGITS] if name == "fingerprint" else text, STYLES.get(value, ""))
+    text = format_value(_join_items(value)) if name in FIELDS else format_metric(name, value)
+    return style_text(text[:FINGERPRINT_DIGITS] if name == "fingerprint" else text, STYLES.get(text, ""))
 
 
 # Details and comparisons
@@ -297,10 +306,10 @@ def _format_record(run: FoundRun) -> dict[str, Cell]:
 
 
 def _join_items(value: object) -> object:
-    """Return the items of a list or an object as one text; other values as they are."""
+    """Return the items of a list or an object as one text, None if a list is empty; else the value."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {item}" for name, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+    return ", ".join(map(str, value)) or None if isinstance(value, list) else value
 
 
 def _format_settings(config: Mapping[str, object]) -> dict[str, Cell]:
