@@ -3,16 +3,12 @@
 tests/fixtures/VERSION/public-names.txt is the promise of a version; there may be more than it says.
 """
 
-import sys
 from pathlib import Path
 
+import public_names
 import pytest
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
-sys.path.insert(0, str(FIXTURES))
-
-import public_names  # noqa: E402
-
 RENAMED = {"xpnet.Epoch: 1 figures", "xpnet.Epoch: requires epoch, figures"}
 """Lines of 0.1.0 that hold no longer; the attribute of that name does."""
 

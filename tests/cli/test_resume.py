@@ -130,7 +130,8 @@ def test_after_ctrl_c_between_epoch_0_and_the_first_step_no_row_stands_twice():
 def test_what_only_says_where_to_compute_and_what_to_write_may_change():
     assert not Path(RUN, "report.html").exists()
     words = ["--resume", str(RUN), "--backend", "array-api-strict", "--report", "--quiet"]
-    assert train.main(words) == 0
+    assert train.main([*words, "--tag", "first", "--tag", "again"]) == 0
+    assert read_run(RUN)["config"]["tags"] == ["first", "again"]
     assert outcome("run") == outcome("whole")
     assert Path(RUN, "report.html").exists()
 

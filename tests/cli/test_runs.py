@@ -25,6 +25,7 @@ from xpnet.storage.run import Run
 
 RUNS = Path("runs")
 PRINTS = {"a": "aa" * 32, "b": "bb" * 32}
+IRIS = {"name": "iris", "sha256": "ef" * 32}
 METRICS = {"train_loss": 0.25, "train_accuracy": 0.9, "test_loss": 0.5, "test_accuracy": 0.8}
 METRICS |= {"test_accuracy_per_class": [0.75, 0.85], "epochs": 5, "seconds": 1.25}
 
@@ -107,10 +108,11 @@ def test_a_list_has_a_line_for_each_run_in_the_order_of_their_start_and_a_column
     make("second-by-name", hidden=(7, 5))
     make("first-by-name", status="interrupted", fingerprint="b", dtype="float64")
     out = printed(capsys, "list")
+    columns = "id status data network optimizer lr arithmetic backend epochs seconds train acc test acc"
     assert squeezed(out) == [
-        "id status network arithmetic backend epochs seconds train acc test acc fingerprint",
-        "second-by-name completed 3-7-5-2 native float32 numpy 5 1.2 0.9000 0.8000 aaaaaaaaaaaa",
-        "first-by-name interrupted 3-10-2 native float64 numpy 5 1.2 0.9000 0.8000 bbbbbbbbbbbb",
+        f"{columns} fingerprint",
+        "second-by-name completed tiny 3-7-5-2 sgd 0.1 native float32 numpy 5 1.2 0.9000 0.8000 aaaaaaaaaaaa",
+        "first-by-name interrupted tiny 3-10-2 sgd 0.1 native float64 numpy 5 1.2 0.9000 0.8000 bbbbbbbbbbbb",
     ]
     assert not any(line.endswith(" ") for line in out.splitlines())
     assert column(printed(capsys, "list", "--sort", "test_loss"), -1)[:2] == ["test_loss", "0.5000"]
@@ -140,18 +142,22 @@ def test_a_list_has_the_runs_of_a_folder_and_those_three_levels_below_but_no_hid
 def test_lists_are_sorted_by_any_metric_best_accuracy_first_and_nothing_last(capsys):
     start("none").finish("failed")
     assert "history" not in printed(capsys, "show", "none")
-    make("low", metrics={"test_accuracy": 0.1, "test_loss": 0.2})
-    make("high", metrics={"test_accuracy": 0.7, "test_loss": 0.9})
+    make("low", optimizer="adam", learning_rate=1e-5, metrics={"test_accuracy": 0.1, "test_loss": 0.2})
+    metrics = {"test_accuracy": 0.7, "test_loss": 0.9}
+    change_record(make("high", metrics=metrics, learning_rate=2.0), data=IRIS)
     for sort, order, reverse in (
         ("test_accuracy", "high low none", "low high none"),
         ("test_loss", "low high none", "high low none"),
         ("status", "low high none", "none low high"),
         ("started", "none low high", "high low none"),
+        ("data", "high none low", "none low high"),
+        ("optimizer", "low none high", "none high low"),
+        ("learning_rate", "low none high", "high none low"),
     ):
         assert column(printed(capsys, "list", "--sort", sort))[1:] == order.split()
         assert column(printed(capsys, "list", "--sort", sort, "--reverse"))[1:] == reverse.split()
     for words in ("list", "--sort"), ("best", "--metric"):
-        line = complaint(capsys, *words, "test_acuracy")
+        line = complaint(capsys, *words, "test_acuracy", "--where", "data=tiny")
         assert line.startswith(f"{words[1]}: no run has 'test_acuracy': expected one of train_loss, ")
         assert line.endswith(": did you mean test_accuracy?")
         assert "per_class" not in line
@@ -167,9 +173,11 @@ def test_json_and_csv_say_what_the_list_says_and_every_metric(capsys):
     metrics = {name: value for name, value in METRICS.items() if "class" not in name}
     expected = {"id": "a", "status": "completed", "started": read_run(RUNS / "a")["started"]}
     expected |= {"network": "3-10-2", "arithmetic": "native float32", "backend": "numpy"}
+    expected |= {"data": "tiny", "optimizer": "sgd", "learning_rate": 0.1, "tags": []}
     assert objects[1] == expected | {"folder": "runs/a", "fingerprint": PRINTS["a"], "metrics": metrics}
     assert metrics.items() <= {name: json.loads(rows[0][name]) for name in metrics}.items()
     assert [row["best_epoch"] for row in rows] == ["", "3"]
+    assert [*rows[0].values()][3:7] == ["tiny", "3-10-2", "sgd", "0.1"]
 
 
 def test_a_pipe_gets_every_column_and_a_terminal_colours_and_only_the_columns_that_fit(capsys):
@@ -187,6 +195,8 @@ def test_a_pipe_gets_every_column_and_a_terminal_colours_and_only_the_columns_th
     assert max(map(len, narrow)) <= 80
     assert {"acc", "seconds"} < set(narrow[0].split())
     assert "fingerprint" not in narrow[0]
+    heading, *rows = plain_lines(on_terminal(80, details.print_list, runs, "started"))
+    assert (" ".join(heading.split()), len(rows)) == ("id status data epochs test acc", 2)
 
 
 def test_a_run_is_running_while_its_lock_is_held_and_killed_when_it_is_not(capsys, monkeypatch):
@@ -245,7 +255,7 @@ ODD = [
     {"metrics": {"test_accuracy": None, "test_accuracy_per_class": [None, 1]}, "command": [], "started": ""},
     {"metrics": {"test_accuracy": 10**400, "seconds": -1e300, "epochs": 10**300}, "error": "x" * 10**6},
     {
-        "config": {"hidden": [["a"]], "arithmetic": 7, "more": {"b": 1}},
+        "config": {"hidden": [["a"]], "arithmetic": 7, "learning_rate": "x", "more": {"b": 1}, "tags": [{}]},
         "data": {"name": "", "sha256": "", "classes": None},
     },
 ]
@@ -255,8 +265,8 @@ ODD = [
 def test_a_record_that_says_little_or_much_is_shown_as_far_as_it_goes(capsys, changes):
     change_record(make("odd"), **changes)
     make("good")
-    assert "odd" in column(printed(capsys, "list", "--sort", "test_accuracy"))
-    assert "odd" in column(printed(capsys, "list", "--sort", "arithmetic"))
+    for sort in ("test_accuracy", "arithmetic", "learning_rate"):
+        assert "odd" in column(printed(capsys, "list", "--sort", sort))
     assert printed(capsys, "show", "odd").startswith("odd\n")
     assert printed(capsys, "compare", "odd", "good", "--all").startswith("settings")
     for form in ("--json", "--csv"):
@@ -288,7 +298,7 @@ def test_control_characters_never_reach_the_terminal(capsys):
     changes |= {"data": {**evil, "name": EVIL, "sha256": EVIL}, "git": {"commit": EVIL, "dirty": True}}
     changes |= {"config": {**read_run(folder)["config"], **evil, "arithmetic": EVIL}, "versions": evil}
     change_record(folder, **changes, metrics={**METRICS, EVIL: 0.5, EVIL + "s": [0.5]})
-    make("good")
+    change_record(make("good"), data=changes["data"])
     folder = folder.rename(RUNS / EVIL)
     for words in (["list"], SORTED, ("show", EVIL), (*COMPARED, "--all"), BEST):
         for form in ([], ["--json"], ["--csv"]):
@@ -422,7 +432,7 @@ def test_a_damaged_summary_is_refused(capsys, content):
 
 
 def test_compare_shows_the_settings_that_differ_and_the_metrics_with_all_what_is_equal_too(capsys):
-    make("a", learning_rate=0.1)
+    make("a", learning_rate=0.1, tags=("first",))
     make("b", learning_rate=0.2, metrics={"best_epoch": 4, "test_accuracy": 0.5, "test_loss": 0.4})
     settings, surroundings, metrics, verdict = printed(capsys, "compare", "a", "b").split("\n\n")
     assert squeezed(settings) == ["settings a b", "learning_rate 0.1 0.2"]
@@ -523,6 +533,54 @@ def test_best_takes_any_metric_and_of_equal_runs_that_of_the_lower_loss_then_the
     assert printed(capsys, "best", "--metric", "epochs", "--csv").splitlines()[1].startswith("c,completed,")
 
 
+SELECTED = {
+    "small": "learning_rate=1e-1; test_accuracy<=0.3; hidden=[7, 5]; tags=plain",
+    "large": "epochs=-; batch_norm=true; arithmetic=native float64; optimizer=adam & data=tiny",
+    "iris": "data=iris; data_sha256=efef; learning_rate<0.1; tags!=first; test_accuracy>0.3 & epochs=5",
+    "small large": "data!=iris; tags=first; seed!=18446744073709551615; seed=0 & momentum=-",
+    "small iris": "epochs >= 5; epochs<6",  # as listed: large has none yet, whatever its setting
+    "": "status>0; data=tiny & test_accuracy=0.8",
+}
+
+
+@pytest.mark.parametrize("names", SELECTED)
+def test_where_selects_the_runs_that_fulfil_every_condition(capsys, names):
+    make("small", hidden=(7, 5), metrics={"test_accuracy": 0.3}, tags=("first", "plain"))
+    start("large", optimizer="adam", learning_rate=2.0, dtype="float64", batch_norm=True, tags=("first",))
+    change_record(make("iris", optimizer="adam", learning_rate=0.01, seed=2**64 - 1), data=IRIS)
+    for conditions in SELECTED[names].split("; "):
+        words = [word for each in conditions.split(" & ") for word in ("--where", each)]
+        assert xpnet(["runs", "list", "--csv", *words]) == 0
+        out, err = capsys.readouterr()
+        assert [line.partition(",")[0] for line in out.splitlines()] == ["id", *names.split()]
+        assert err[:-1] == ("" if names else "xpnet: note: no run in runs with " + " with ".join(words[1::2]))
+
+
+def test_tags_are_shown_and_select_runs(capsys):
+    make("no")
+    assert "tags" not in printed(capsys, "list")
+    make("both", tags=("first", "wide"), metrics={"validation_accuracy": 0.1})
+    make("wide", tags=("wide",), metrics={"validation_accuracy": 0.2})
+    heading, *lines = printed(capsys, "list").splitlines()
+    assert [line[heading.index("tags") :].split("  ")[0] for line in lines] == ["-", "first, wide", "wide"]
+    assert "tags first, wide" in squeezed(printed(capsys, "show", "both"))
+    assert column(printed(capsys, "list", "--tag", "wide", "--tag", "first")) == ["id", "both"]
+    assert printed(capsys, "best", "--tag", "first").startswith("both\n")
+    assert printed_json(capsys, "compare", "no", "both", "wide", "--tag", "wide")["runs"] == ["both", "wide"]
+
+
+def test_best_compares_runs_of_the_same_data_only(capsys):
+    for name in ("a", "b"):
+        make(name, metrics={"validation_accuracy": 0.5})
+    change_record(start("failed").folder, data={"name": "other", "sha256": "01" * 32})
+    assert printed(capsys, "best").startswith("a\nthe best of 2 runs")
+    change_record(RUNS / "a", data=IRIS)
+    sets = "iris (efefefefefef), tiny (cdcdcdcdcdcd)"
+    assert f"several data sets, {sets}: choose one with --where data=NAME, or" in complaint(capsys, "best")
+    for condition, name in (("data=tiny", "b"), ("data_sha256=efefefefefef", "a")):
+        assert printed(capsys, "best", "--where", condition).startswith(f"{name}\nthe only run")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -533,7 +591,11 @@ def test_best_takes_any_metric_and_of_equal_runs_that_of_the_lower_loss_then_the
         (("show", "absent"), "absent: no such run in runs, and no such folder"),
         (("show", "empty"), "runs/empty: no run in it"),
         (("compare", "a"), "expected two runs or more to compare, got 1"),
-        (("best", "runs/empty"), "no run here has ended with results"),
+        (("best", "runs/empty"), "no run in runs/empty has ended with results"),
+        (("best", "--where", "data=b"), "no run in runs with data=b has ended with results"),
+        (("list", "--where", "optimiser=sgd"), "--where: no run has 'optimiser': did you mean optimizer?"),
+        (("best", "--where", "xyz=1"), "--where: no run has 'xyz': xpnet runs show prints the names"),
+        (("list", "--where", "epochs>=x"), "--where: expected NAME=VALUE or NAME!=VALUE, or <, <=, >, >="),
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(capsys, words, message):

@@ -51,6 +51,7 @@ FOLDER_NAME = "a folder name without / or \\, control characters or a leading do
 SHARE, UP_TO_1 = "a number from 0 to below 1", "a number above 0, at most 1"
 ABOVE_0, RATES = "a finite number above 0", "a finite number above 0, or several different ones"
 BAD_RATES = [0.0, -0.1, NAN, INFINITY, True, (), (0.1, 0.0), (0.1, 0.1)]
+TAGS = "words of at most 64 letters, digits and _ . : -, each once"
 TRACKERS = "some of wandb, trackio, mlflow, each once"
 SEED = f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})"
 LOSSES = "expected one of cross-entropy, squared-error"
@@ -85,6 +86,7 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     ("schedule_factor", UP_TO_1, [0.0, 1.5, NAN], [5e-324, 1.0]),
     ("device", "auto, cpu, cuda or cuda:N", ["", "cuda 1"], ["cuda:3", "device1"]),
     ("track", TRACKERS, [("wand",), ("wandb",) * 2, "wandb"], [(), ("mlflow", "wandb")]),
+    ("tags", TAGS, [("a b",), ("-a",), ("a",) * 2, ("a" * 65,), ({},), "a"], [(), ("a" * 64, "ü.1:x-_")]),
     ("name", FOLDER_NAME, BAD_NAMES, ["é b", "a.b", "-"]),
     (SWITCHES, "true or false", [1, 0, "no"], [True, False]),
 ]
@@ -294,7 +296,7 @@ EVERYTHING = """
 --schedule-step-epochs=3 --schedule-factor=0.5 --warmup-epochs=2 --weight-decay=1e-5 --clip-norm=1e300
 --max-norm=2 --arithmetic=native --dtype=float64 --device=cuda:1 --backend=torch --workers=3
 --require-device --log-every=2 --checkpoint-seconds=9.5 --out=-out --name=None --overwrite --no-report
---track mlflow wandb --quiet --debug"""
+--track mlflow wandb --tag a --tag b --quiet --debug"""
 THE_REST = "--data=d.csv --test-data=t.csv --init-from=m --repeats=3 --resume=runs/x"
 
 

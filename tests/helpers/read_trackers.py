@@ -37,6 +37,7 @@ def wandb(name):
     return {
         "config": {item.key: json.loads(item.value_json) for item in sessions[0].config.update},
         "history": [[row["_step"], {key: row[key] for key in row if key[0] != "_"}] for row in rows],
+        "tags": list(sessions[-1].tags),
         "files": {entry.path: sha256(entry.local_path) for entry in entries},
         "status": "failed" if parts("exit")[-1].exit_code else "completed",
         "fingerprint": rows[-1]["fingerprint"],
@@ -97,6 +98,7 @@ def mlflow(name):
     return {
         "config": run.data.params,
         "history": [[value.step, {value.key: value.value}] for value in values],
+        "tags": sorted(key for key, value in run.data.tags.items() if value == "true"),
         "files": {file.path: sha256(client.download_artifacts(run.info.run_id, file.path)) for file in files},
         "status": {"FINISHED": "completed"}.get(run.info.status, run.info.status),
         "fingerprint": run.data.tags["fingerprint"],

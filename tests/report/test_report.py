@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from commands import complaint, printed
 from report_pages import Page, blobs, image_of, parsed, rewrite, save_data, section, trained
@@ -19,12 +20,13 @@ from saved_models import saved_model
 import xpnet
 from xpnet.__main__ import main
 from xpnet.data import datasets
+from xpnet.inference.predictor import Evaluation
 from xpnet.nn import metrics
 from xpnet.nn.columns import Columns
 from xpnet.nn.metrics import class_metrics, confusion_matrix
 from xpnet.report import write_report
 from xpnet.report.charts import build_line_chart, choose_ticks
-from xpnet.report.page import format_value, make_environment
+from xpnet.report.page import format_value, make_environment, summarize_classes
 from xpnet.storage.model_file import load_model, save_model
 
 SETTINGS = ("--epochs", 6, "--log-every", 1, "--batch-size", 50, "--lr", 0.05, "--validation", 60)
@@ -125,6 +127,17 @@ def test_the_curves_have_every_point_of_training_and_validation(made, page):
             assert f"{name} {values[-1]}" in figure.one("figcaption").text
 
 
+def test_the_curves_have_the_epochs_for_which_both_parts_are_recorded(tmp_path):
+    words = ("--epochs", 7, "--log-every", 3, "--validation", 60)
+    run = trained(tmp_path / "run", "--data", blobs(tmp_path / "blobs.npz"), *words)
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 8
+    for figure in section(parsed(write_report(run)), "curves").all("figure"):
+        for name in ("train", "validation"):
+            titles = [dot.text.split(",")[0] for dot in figure.all("circle", class_=name)]
+            assert titles == ["epoch 3", "epoch 6", "epoch 7"]
+            assert "before the first: train" in figure.one("p").text
+
+
 def test_each_class_has_its_metrics_and_the_confusion_matrix_a_count_in_each_cell(page, evaluated):
     data, predicted, _ = evaluated
     confusion = confusion_matrix(predicted, data.y_test, 3)
@@ -136,7 +149,7 @@ def test_each_class_has_its_metrics_and_the_confusion_matrix_a_count_in_each_cel
         assert [cell.text for cell in row.all()] == [str(index), str(scores.support), *shares, most]
     totals = confusion.sum(axis=1)
     assert [cell.one("title").text for cell in page.one(id="confusion").all("g", class_="cell")] == [
-        f"{i} read as {j}: {confusion[i, j]} of {totals[i]} ({100 * confusion[i, j] / totals[i]:.1f} %)"
+        f"{i} predicted as {j}: {confusion[i, j]} of {totals[i]} ({100 * confusion[i, j] / totals[i]:.1f} %)"
         for i, j in np.argwhere(confusion)
     ]
 
@@ -166,38 +179,91 @@ def test_without_a_mistake_the_page_says_so(tmp_path):
     x, y = np.repeat(np.eye(2, 64, dtype=np.uint8) * 255, 10, axis=0), np.repeat([0, 1], 10)
     data = save_data(tmp_path / "easy.npz", x, y, x, y)
     page = parsed(write_report(initialised(tmp_path, data, "--hidden", "--lr", 5, "--epochs", 20)))
-    assert "every test sample is read right" in section(page, "mistakes").text
-    assert "Every test sample is read right" in section(page, "classes").text
+    assert "every test sample is classified correctly" in section(page, "mistakes").text
+    assert "Every test sample is classified correctly" in section(page, "classes").text
 
 
-NO_IMAGE = "20 features are no square image of at least 8 × 8 pixels"
-NO_ROOM = "the network's weights take 2.0 MB, and a page holds up to 2 MB"
+SECTIONS = ["draw", "curves", "classes", "mistakes", "weights", "record"]
 LARGE = {"features": 784, "samples": 20}
 MANY = {"features": 64, "samples": 260}
-LEFT_OUT = [
-    ({"features": 20}, "", 0, {"draw": NO_IMAGE, "mistakes": NO_IMAGE, "weights": NO_IMAGE}),
-    (LARGE, "--hidden 640", 11, {"draw": NO_ROOM, "weights": "The first 40 of 640."}),
-    ({"dtype": float, "least": -9}, "", 20, {"draw": "some are below 0"}),
-    ({**MANY, "classes": 70}, "", 20, {"classes": "With 70 classes, there is no room for the confusion m"}),
-    ({**MANY, "classes": 120}, "", 20, {"classes": "The 100 of 120 classes that are told worst."}),
-    ({**MANY, "classes": 130}, "", 20, {"classes": "With 130 classes, this part is left out."}),
+PARTS = [
+    ({"classes": 10}, "", 20 + 10, {"draw": "Draw a digit"}),
+    ({}, "", 20 + 10, {"draw": "Draw an image"}),
+    (LARGE, "--hidden 640", 11 + 40, {"draw": None, "weights": "The first 40 of 640."}),
+    ({"dtype": float, "least": -9}, "", 20 + 10, {"draw": None}),
+    ({"features": 20}, "", 0, {"draw": None, "weights": "How much the features weigh"}),
+    ({**MANY, "classes": 26}, "", 20 + 10, {"draw": None, "classes": "Point at a cell for its count.\n\n"}),
+    (
+        {**MANY, "classes": 27},
+        "",
+        20 + 10,
+        {"draw": None, "classes": "Only the 20 of 27 classes with the most m"},
+    ),
+    (
+        {**MANY, "classes": 120},
+        "",
+        20 + 10,
+        {"draw": None, "classes": "The 100 of 120 classes with the lowest F1."},
+    ),
 ]
 
 
-@pytest.mark.parametrize(("data", "flags", "images", "texts"), LEFT_OUT)
-def test_what_has_no_room_or_no_sense_is_left_out_and_a_note_says_so(
-    tmp_path, monkeypatch, data, flags, images, texts
-):
-    monkeypatch.setattr(metrics, "MAX_CONFUSION_CLASSES", 125)
+@pytest.mark.parametrize(("data", "flags", "images", "texts"), PARTS)
+def test_the_page_has_the_sections_that_fit_the_data(tmp_path, monkeypatch, data, flags, images, texts):
+    monkeypatch.setattr(metrics, "MAX_CONFUSION_CLASSES", 100)
     path = write_report(initialised(tmp_path, blobs(tmp_path / "blobs.npz", **data), *flags.split()))
     page = parsed(path)
-    for identifier, text in texts.items():
-        assert text in section(page, identifier).text
-    if (classes := data.get("classes")) is not None:
-        assert f"the network tells {classes} classes, and there is room for 20" in section(page, "draw").text
-    assert not list(page.all(id="network"))
-    assert len(list(section(page, "mistakes").all("img"))) == images
+    absent = [identifier for identifier, text in texts.items() if text is None]
+    sections = [each.attributes["id"] for each in page.all("section")]
+    assert sections == [identifier for identifier in SECTIONS if identifier not in absent]
+    for identifier in texts.keys() - set(absent):
+        assert texts[identifier] in section(page, identifier).text
+    assert len(list(page.all(id="network"))) == ("draw" not in absent)
+    assert len(list(page.all("img"))) == images
     assert path.stat().st_size < 300_000
+
+
+def test_a_table_has_its_names_in_place_of_images(tmp_path):
+    """Also one of 64 features, a square."""
+    generator, names = np.random.default_rng(0), ["<b>ash</b>", *(f"acid {index}" for index in range(63))]
+    kinds = np.repeat(["red", "white"], 100)
+    table = pd.DataFrame(generator.normal(size=(200, 64)), columns=names) * np.arange(64, 0, -1)
+    table.assign(label=kinds).to_csv(tmp_path / "wine.csv", index=False)
+    run = initialised(tmp_path, tmp_path / "wine.csv", "--test-split", 0.5)
+    page, model = parsed(write_report(run)), xpnet.load(run, device="cpu")
+    data = datasets.load(tmp_path / "wine.csv", test_split=0.5)
+    assert [each.attributes["id"] for each in page.all("section")] == SECTIONS[1:]
+    assert not list(page.all("img"))
+    probabilities = model.predict_proba(data.x_test)
+    predicted = probabilities.argmax(axis=1)
+    rows = [[cell.text for cell in row.all()] for row in section(page, "mistakes").one("tbody").all("tr")]
+    wrong = np.flatnonzero(predicted != data.y_test)
+    surest = sorted(wrong, key=lambda index: -probabilities[index].max())[:20]
+    kinds = ("red", "white")
+    assert rows == [
+        [str(index), kinds[data.y_test[index]], kinds[predicted[index]]]
+        + [f"{100 * probabilities[index, c]:.1f}\u00a0%" for c in (data.y_test[index], predicted[index])]
+        for index in surest
+    ]
+    weights = np.sqrt(np.mean(model.network.layers[0]["weight"] ** 2, axis=0)) * data.x_test.std(axis=0)
+    order = np.argsort(-weights)[:20]
+    bars = [[span.text for span in bar.all("span")] for bar in section(page, "weights").all("li")]
+    assert bars == [[names[i], f"{weights[i] / weights.max():.3f}"] for i in order]
+    assert "<b>ash</b>" in dict(bars)
+    assert "The 20 of 64 features that weigh most." in section(page, "weights").text
+
+
+def test_a_large_confusion_matrix_shows_the_classes_with_the_most_mistakes(tmp_path):
+    """Of 70 classes, only those from 50 on are confused: 21 of them, and class 69 the least."""
+    labels = np.repeat(np.arange(70), 4)
+    predicted = labels.copy()
+    predicted[200::4] = np.roll(np.arange(50, 70), 1)
+    predicted[4] = 69
+    evaluation = Evaluation(0, 0, "", 0, None, class_metrics(predicted, labels, 70), predicted, predicted)
+    classes = summarize_classes(labels, evaluation, [f"class {index}" for index in range(70)])
+    assert classes["shown"] == [f"class {index}" for index in range(50, 70)]
+    cells = [cell[:4] for cell in classes["cells"]]
+    assert cells == sorted([(i, i, 3, 4) for i in range(20)] + [(i, (i - 1) % 20, 1, 4) for i in range(20)])
 
 
 NETWORKS = [
@@ -295,6 +361,15 @@ def test_a_long_line_is_thinned_and_keeps_its_ends_and_a_single_point_is_in_the_
     assert path.endswith("L428.0 216.0")
     dot = draw([(0.0, 0.5)]).one("circle").attributes
     assert (dot["cx"], dot["cy"]) == ("240.0", "114.0")
+
+
+def test_values_before_training_do_not_set_the_scale_if_a_line_goes_on():
+    chart = build_line_chart(
+        {"a": [(0, 9.0), (1, 2.0), (2, 1.0)], "b": [(0, 9.0), (2, 3.0)], "c": [(0, 9.0)]}, str
+    )
+    points = {name: [(epoch, text) for *_, epoch, text in line] for name, line in chart["lines"]}
+    assert points == {"a": [(1, "2.0"), (2, "1.0")], "b": [(2, "3.0")]}
+    assert chart["before"] == [(name, "9.0") for name in "abc"]
 
 
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])

@@ -4,12 +4,14 @@ import base64
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from report_pages import save_data, trained
 from requirements import chromium
 
 import xpnet
+from xpnet.__main__ import main
 from xpnet.data import datasets
 from xpnet.data.pictures import to_mnist_form
 from xpnet.report import write_report
@@ -223,7 +225,27 @@ def test_pointing_at_a_cell_shows_its_count_and_nothing_is_wider_than_the_screen
     cell.hover()
     title = cell.locator("title").text_content()
     assert page.locator("#readout").inner_text() == title
-    assert " read as " in title
+    assert " predicted as " in title
+
+
+def test_pages_of_tables_and_of_several_runs_fit_a_phone_and_have_a_colour_a_run(tmp_path, opened):
+    features = np.random.default_rng(0).normal(size=(150, 13))
+    table = pd.DataFrame(features, columns=[f"a feature with a long name {index}" for index in range(13)])
+    table.assign(label=np.arange(150) % 3).to_csv(tmp_path / "table.csv", index=False)
+    words = ("--data", tmp_path / "table.csv", "--test-split", 0.5, "--epochs", 3, "--log-every", 1)
+    folder = trained(tmp_path / "three", *words, "--repeats", 3)
+    assert main(["report", str(folder)]) == 0
+    for path in (folder / "report.html", write_report(folder / "seed-0")):
+        page = opened(path, viewport={"width": 320, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    widths = "(bars) => bars.map((bar) => bar.getBoundingClientRect().width)"
+    bars = page.locator(".features .bar").evaluate_all(widths)
+    assert bars == sorted(bars, reverse=True)
+    assert bars[-1] > 0
+    strokes = "(lines) => lines.map((line) => getComputedStyle(line).stroke)"
+    colours = opened(folder / "report.html").locator("#curves .line").evaluate_all(strokes)
+    assert len(set(colours)) == 3
+    assert colours[:3] == colours[3:]
 
 
 def test_the_page_is_dark_where_the_system_is(quick, opened):

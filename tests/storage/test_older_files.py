@@ -1,6 +1,6 @@
 """Files that earlier versions wrote: this version reads them, and they give what they gave then.
 
-tests/fixtures/make.py wrote a folder for each version. All tests go through the commands and
+scripts/make_fixtures.py wrote a folder for each version. All tests go through the commands and
 the public names, and work on a copy.
 """
 
@@ -88,6 +88,7 @@ def test_a_model_gives_what_it_gave_and_training_starts_from_it(then, name, caps
 @pytest.mark.parametrize("version", EXPECTED)
 def test_runs_are_listed_shown_and_compared_as_they_were(then, capsys, run_json):
     assert holds(run_json("runs", "list"), then["listed"])
+    assert run_json("runs", "best", "--where", "data=shapes", "--where", "optimizer=adam")["data"] == "shapes"
     for name in ("complete", "stopped", "killed", "failed"):
         content = run_json("runs", "show", name)
         assert holds(content, {**record(name), "status": content["status"]})

@@ -58,7 +58,7 @@ def mirrored(tmp_path_factory):
     options = {"cwd": folder, "env": environment}
     words = ["--data=small.npz", "--epochs=100", "--batch-size=4", "--hidden=7", "--log-every=10"]
     words += ["--track", *(name for name in NAMES if not missing(name) or name in required())]
-    assert pressed(20, [*words, "--name", "first try"], **options).returncode == 130
+    assert pressed(20, [*words, "--name", "first try", "--tag=größe-1.5"], **options).returncode == 130
     assert 3 <= len(read_metrics(folder / "runs/first try/metrics.jsonl")) < 11
     command = [*COMMAND, "--resume", "runs/first try"]
     again = subprocess.run(command, capture_output=True, text=True, check=True, **options)
@@ -86,6 +86,7 @@ def test_a_real_tracker_holds_settings_data_metrics_files_times_and_ending(mirro
     last = {name: value for step, row in held["history"] if step == 100 for name, value in row.items()}
     assert last.items() >= {name: record["metrics"][name] for name in ("test_loss", "test_accuracy")}.items()
     assert held["files"] == {file: sha256(run / file) for file in ("model.safetensors", "report.html")}
+    assert held.get("tags") == (None if name == "trackio" else ["größe-1.5"])
     assert (held["status"], held["fingerprint"]) == ("completed", record["fingerprint"])
     times = [datetime.fromisoformat(record[key]).timestamp() for key in ("started", "ended")]
     for actual, expected in zip(held["times"], times, strict=True):
@@ -105,7 +106,7 @@ RECORDER = """
 
     class Run:
         url, dir = None, "runs/wandb/offline-run/files"
-        def __init__(self, **words): self.note("init", words["name"], words["config"])
+        def __init__(self, **words): self.note("init", words["name"], words["config"], words.get("tags"))
         def note(self, *what):
             with open("calls.jsonl", "a") as file: file.write(json.dumps(what) + "\\n")
         def log(self, metrics, step): self.note("log", step, metrics)
@@ -150,12 +151,12 @@ def finished():
 
 
 def test_a_tracker_is_told_settings_epochs_result_files_and_end(fake, monkeypatch):
-    assert train.main([*RUN, "--validation", "10"]) == 0
+    assert train.main([*RUN, "--validation", "10", "--tag", "first"]) == 0
     record, rows = read_run(RUN_FOLDER), read_metrics(RUN_FOLDER / "metrics.jsonl")
     assert copy(monkeypatch) == "runs/wandb/offline-run"
-    (begin, name, config), *epochs, (_, last, result), artifact, end = calls()
+    (begin, name, config, tags), *epochs, (_, last, result), artifact, end = calls()
     assert (begin, artifact, end) == ("init", ["artifact", "model.safetensors", "model"], ["finish", 0])
-    assert re.fullmatch(r"run-[0-9a-f]{8}", name)
+    assert (bool(re.fullmatch(r"run-[0-9a-f]{8}", name)), tags) == (True, ["first"])
     assert config.items() >= {**record["config"], "started": record["started"]}.items()
     for row, (_, epoch, metrics) in zip(rows, epochs, strict=True):
         assert {"epoch": epoch, **metrics}.items() >= row.items()
@@ -241,7 +242,7 @@ def test_each_training_is_a_run_and_a_tracker_that_fails_leaves_all_else_alone(c
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 2)
     assert read_run(Path("runs/seeds/seed-0"))["fingerprint"] == read_run(RUN_FOLDER)["fingerprint"]
-    (_, one, first), (_, two, second) = calls("init")
+    (_, one, first, _), (_, two, second, _) = calls("init")
     assert one != two
     assert (first["seed"], second["seed"]) == (0, 1)
     assert calls("finish") == [["finish", 0]] * 2

@@ -1,25 +1,49 @@
-"""``xpnet report``: write the report of a run."""
+"""``xpnet report``: write the report of a run, or a page that compares several."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from xpnet._lib.parser import Parser
-from xpnet.report import write_report
-from xpnet.storage.find import find_newest_run
+from xpnet.errors import ConfigError
+from xpnet.report import REPORT_FILE, write_report
+from xpnet.storage.find import OUT, find_newest_run, read_found_run
+from xpnet.storage.record import SUMMARY_FILE
 
 DESCRIPTION = """\
 Write what a run did as one page, RUN/report.html, which needs no other file and no network: learning
-curves, figures by class, the worst mistakes, and a field to draw digits for the network."""
+curves, metrics by class, the worst mistakes, and a field to draw images for the network. Of several runs,
+or of a folder of several trained together, the page compares metrics, settings and learning curves."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Write the report and return the exit code."""
+    """Write the page, print its path, and return the exit code.
+
+    Raises
+    ------
+    ConfigError
+        Data are named for several runs.
+    """
     arguments = _build_parser().parse_args(words)
-    run = find_newest_run().folder if arguments.run is None else arguments.run
+    folders = arguments.runs or [find_newest_run().folder]
+    has_data = arguments.data is not None or arguments.test_data is not None
+    if len(folders) == 1 and not _is_summary(folders[0]):
+        path = _write_report(folders[0], arguments, has_data=has_data)
+    elif has_data:
+        msg = "--data: is for the report of one run: a comparison reads no data"
+        raise ConfigError(msg)
+    else:
+        path = _write_comparison(folders, arguments.out)
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _write_report(run: Path, arguments: argparse.Namespace, *, has_data: bool) -> Path:
+    """Write the report of a run and return its path."""
     data = None
-    if arguments.data is not None or arguments.test_data is not None:
+    if has_data:
         from xpnet.config.training import read_table_options
         from xpnet.data import datasets
         from xpnet.storage.record import read_run
@@ -27,16 +51,45 @@ def main(words: Sequence[str]) -> int:
         is_table = arguments.data is not None and datasets.is_csv(arguments.data)
         options = read_table_options(read_run(run)["config"]) if is_table else {}
         data = datasets.load(arguments.data, arguments.test_data, **options)
-    sys.stdout.write(f"{write_report(run, data, arguments.out)}\n")
-    return 0
+    return write_report(run, data, arguments.out)
+
+
+def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
+    """Write the page of several runs, or of folders of runs trained together, and return its path."""
+    from xpnet.cli.runs import details
+    from xpnet.report.comparison import read_trials, write_comparison
+
+    runs, summary, is_one = [], None, len(folders) == 1
+    for folder in folders:
+        if _is_summary(folder):
+            summary, trials = read_trials(folder, folder if is_one else OUT)
+            runs += trials
+        else:
+            runs.append(read_found_run(folder, OUT))
+    places = [run.folder.resolve() for run in runs]
+    for run, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
+            raise ConfigError.at(run.folder, "is named twice: expected different runs")
+    comparison = details.compare_runs(runs, everything=False)
+    best = {name: details.get_best_value(name, values) for name, values in comparison["metrics"].items()}
+    path = out or (folders[0] / REPORT_FILE if is_one else Path("comparison.html"))
+    name = folders[0].resolve().name if is_one else "Comparison"
+    summary = summary if is_one else None
+    return write_comparison(runs, comparison | {"best": best}, path, name=name, summary=summary)
+
+
+def _is_summary(folder: Path) -> bool:
+    """Return True if a folder is one of several trainings."""
+    return os.path.lexists(folder / SUMMARY_FILE)
 
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="xpnet report", description=DESCRIPTION)
     add = parser.add_argument
-    run = "the folder of a run, such as runs/first (default: the newest trained run in runs)"
-    add("run", type=Path, metavar="RUN", nargs="?", help=run)
-    add("--out", type=Path, metavar="FILE", help="the page to write (default: RUN/report.html)")
+    runs = "folders of runs, or of several trained together (default: the newest trained run in runs)"
+    add("runs", type=Path, metavar="RUN", nargs="*", help=runs)
+    out = "the page to write (default: RUN/report.html; of several RUNs, comparison.html)"
+    add("--out", type=Path, metavar="FILE", help=out)
     add("--data", type=Path, help="the data of the training, if they are not where they were")
     add("--test-data", type=Path, help="the test data, where --data is a CSV file")
     return parser

@@ -33,7 +33,7 @@ SLOW_FLOAT64 = 4
 """Ratio of float32 to float64 speed on a GPU above which a note is printed."""
 
 DEVICE_SETTINGS = {"backend", "device", "require_device", "workers"}
-CHANGEABLE_SETTINGS = DEVICE_SETTINGS | {"checkpoint_seconds", "debug", "quiet", "report", "track"}
+CHANGEABLE_SETTINGS = DEVICE_SETTINGS | {"checkpoint_seconds", "debug", "quiet", "report", "tags", "track"}
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
 
 
@@ -55,7 +55,9 @@ def resume(command: Command, folder: Path, line: list[str]) -> Run:
                 msg = f"{flag(name)}: {difference}: leave it out, or start a new run"
                 raise ConfigError(msg)
         changes = {name: getattr(command.config, name) for name in command.explicit & CHANGEABLE_SETTINGS}
-        return train(replace(config, **changes), line, resumed=run)
+        config = replace(config, **changes)
+        run.record["config"]["tags"] = list(config.tags)
+        return train(config, line, resumed=run)
     finally:
         run.release()
 

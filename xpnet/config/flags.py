@@ -25,6 +25,7 @@ CONFIG_HELP = """
 Read settings from this TOML file. Keys are recipe and the flags with _ for -, as in batch_size = 32. Flags
 win over the file, the file over the recipe; paths are relative to the current folder."""
 
+SHORT_FLAGS = {"learning_rate": ["--lr"], "tags": ["--tag"]}
 DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(TrainConfig)}
 
 
@@ -85,12 +86,12 @@ def add_settings(
         if default not in (None, ()) and default is not False:
             words = default if isinstance(default, tuple) else (default,)
             text = f"{text.partition(' (default: ')[0]} (default: {' '.join(map(str, words))})"
-        names = [flag(name), "--lr"] if name == "learning_rate" else [flag(name)]
+        names = [flag(name), *SHORT_FLAGS.get(name, ())]
         add = partial(parser.add_argument, *names, default=argparse.SUPPRESS, help=text.replace("%", "%%"))
         if rule is SWITCH:
             add(action=argparse.BooleanOptionalAction)
         else:
-            action = "extend" if name == "track" else "store"
+            action = "extend" if name in ("tags", "track") else "store"
             metavar = rule.metavar or rule.kind.__name__.upper()
             add(action=action, type=rule.parse, nargs=rule.nargs, metavar=metavar)
         if name == "columns":

@@ -180,6 +180,14 @@ FOLDER_NAME = _text_rule(
     "a folder name without / or \\, control characters or a leading dot",
     r"(?![.])(?=.*\S)[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+",
 )
+_TAG = _text_rule("words of at most 64 letters, digits and _ . : -, each once", r"\w[\w.:-]{0,63}", "NAME")
+
+
+def _are_tags(value: object) -> bool:
+    return isinstance(value, tuple) and all(map(_TAG.allows, value)) and len(set(value)) == len(value)
+
+
+TAGS = replace(_TAG, allows=_are_tags, nargs="*")
 DEVICE = _text_rule("auto, cpu, cuda or cuda:N", r"[\w:.-]+", "{auto,cpu,cuda,cuda:N}")
 """A name without blanks; the backends check the name itself."""
 

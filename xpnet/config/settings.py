@@ -246,6 +246,8 @@ class RunSettings:
         Name of the folder of this run. (default: date and time)
     overwrite
         Replace the run that --name names, if there is one.
+    tags
+        Words to find the run by, as in xpnet runs list --tag NAME. (default: none)
     report
         Write report.html, the page that shows the run in a browser.
     track
@@ -263,6 +265,7 @@ class RunSettings:
     out: Annotated[Path, rules.PATH] = Path("runs")
     name: Annotated[str | None, rules.FOLDER_NAME] = None
     overwrite: bool = False
+    tags: Annotated[tuple[str, ...], rules.TAGS] = ()
     report: bool = True
     track: Annotated[tuple[TrackerName, ...], rules.some_of(get_args(TrackerName))] = ()
     quiet: bool = False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xpnet.data.datasets import Dataset
 
 REPORT_FILE = "report.html"
-BOOKKEEPING = {"debug", "name", "out", "overwrite", "print_config", "quiet", "report", "resume", "track"}
+BOOKKEEPING = {"debug", "name", "out", "overwrite", "quiet", "report", "resume", "tags", "track"}
 """Settings that do not affect training."""
 
 

@@ -1,33 +1,55 @@
 """The geometry of the charts; templates/charts.html draws them as SVG."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Points = Sequence[tuple[float, float]]
+Rows = Sequence[Mapping[str, Any]]
+"""The rows of metrics.jsonl."""
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, WIDTH - 12, 12, HEIGHT - 34
 """The edges of the plotting area of a line chart."""
 MOST_POINTS = 400
 """The largest number of points of a line; of more, evenly spaced ones are selected."""
+MOST_IN_CHART = 2400
+"""The largest number of points of all lines."""
+PARTS = {"train": "training", "validation": "validation"}
+FORMATS: Mapping[str, Callable[[float], str]] = {
+    "loss": "{:.3g}".format,
+    "accuracy": lambda share: f"{100 * share:.4g}\u00a0%",
+}
+"""The metrics of the charts, and the functions that format their values."""
 
 
-def build_learning_curves(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, object]]:
+def build_learning_curves(rows: Rows) -> list[dict[str, object]]:
     """Return the line charts of loss and accuracy by epoch from the rows of metrics.jsonl.
 
-    Values that are None are left out, and so are charts without a point.
+    The lines have the epochs for which there are both training and validation values; those of training alone
+    if there is no validation. Charts without a point are left out.
     """
-    charts: list[dict[str, object]] = []
-    for title, format_value in (("Loss", "{:.3g}".format), ("Accuracy", _format_accuracy)):
-        lines: dict[str, Points] = {}
-        for part in ("train", "validation"):
-            pairs: list[Any] = [(row.get("epoch"), row.get(f"{part}_{title.lower()}")) for row in rows]
-            lines[part] = [pair for pair in pairs if None not in pair]
-        if any(lines.values()):
-            charts.append({"title": title, **build_line_chart(lines, format_value)})
+    lines = {metric: _read_lines(rows, metric) for metric in FORMATS}
+    return [_make_chart(metric, metric, lines[metric]) for metric in FORMATS if lines[metric]]
+
+
+def build_overlays(histories: Mapping[str, Rows]) -> list[dict[str, object]]:
+    """Return the charts of ``build_learning_curves`` with a line for each run, a chart for each metric.
+
+    Parameters
+    ----------
+    histories
+        The rows of metrics.jsonl by the name of the line.
+    """
+    charts = []
+    for metric in FORMATS:
+        lines = {name: _read_lines(rows, metric) for name, rows in histories.items()}
+        for part, title in PARTS.items():
+            points = {name: parts[part] for name, parts in lines.items() if part in parts}
+            if points:
+                charts.append(_make_chart(f"{title} {metric}", metric, points))
     return charts
 
 
@@ -37,34 +59,30 @@ def build_line_chart(lines: Mapping[str, Points], format_value: Callable[[float]
     Parameters
     ----------
     lines
-        The (epoch, value) pairs of each line, at least one; lines without any are left out.
+        The (epoch, value) pairs of each line, at least one of all. Those before the first epoch are split off
+        if a line has two points of later ones; lines without any other are left out.
     format_value
         Formats a value as text.
     """
-    parts = {name: split_before_training(points) for name, points in lines.items() if points}
-    trained = {name: select_evenly(points, MOST_POINTS) for name, (_, points) in parts.items()}
+    begun = any(sum(epoch > 0 for epoch, _ in points) > 1 for points in lines.values())
+    first = 0 if begun else -math.inf  # values before training would dominate the scale of the others
+    before = [(name, y) for name, points in lines.items() for epoch, y in points if epoch <= first]
+    parts = {name: [point for point in points if point[0] > first] for name, points in lines.items()}
+    most = min(MOST_POINTS, MOST_IN_CHART // len(lines))
+    trained = {name: select_evenly(points, most) for name, points in parts.items() if points}
     xs, ys = zip(*chain.from_iterable(trained.values()), strict=True)
     across, up = _make_axis(xs, LEFT, RIGHT), _make_axis(ys, BOTTOM, TOP)
     return {
         "area": (WIDTH, HEIGHT, LEFT, RIGHT),
         "grid": [(up(y), format_value(y)) for y in choose_ticks(min(ys), max(ys))],
         "epochs": [(across(x), f"{x:,.0f}") for x in choose_ticks(min(xs), max(xs), whole=True)],
-        "before": [(name, format_value(y)) for name, (points, _) in parts.items() for _, y in points],
+        "before": [(name, format_value(y)) for name, y in before],
         "last": [(name, format_value(points[-1][1])) for name, points in trained.items()],
         "lines": [
             (name, [(across(x), up(y), x, format_value(y)) for x, y in points])
             for name, points in trained.items()
         ],
     }
-
-
-def split_before_training(points: Points) -> tuple[Points, Points]:
-    """Split off the points before the first epoch, whose values would dominate the scale of the rest.
-
-    If the rest has fewer than two points, nothing is split off.
-    """
-    count = sum(epoch <= 0 for epoch, _ in points)  # epochs ascend
-    return ([], points) if len(points) - count < 2 else (points[:count], points[count:])
 
 
 def select_evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
@@ -87,8 +105,16 @@ def choose_ticks(low: float, high: float, *, whole: bool = False) -> list[float]
     return [index * step for index in range(first, last + 1)] or [low]
 
 
-def _format_accuracy(share: float) -> str:
-    return f"{100 * share:.4g}\u00a0%"
+def _read_lines(rows: Rows, metric: str) -> dict[str, Points]:
+    """Return the points of training and validation, at the same epochs; nothing if there are none."""
+    names = [f"{part}_{metric}" for part in PARTS]
+    recorded = [name for name in names if any(row.get(name) is not None for row in rows)]
+    kept = [row for row in rows if None not in (row.get("epoch"), *map(row.get, recorded))]
+    return {name.split("_")[0]: [(row["epoch"], row[name]) for row in kept] for name in recorded if kept}
+
+
+def _make_chart(title: str, metric: str, lines: Mapping[str, Points]) -> dict[str, object]:
+    return {"title": title.capitalize(), **build_line_chart(lines, FORMATS[metric])}
 
 
 def _make_axis(values: Sequence[float], begin: float, end: float) -> Callable[[float], float]:

@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import re
 from collections.abc import Iterator
 from itertools import zip_longest
 
@@ -28,10 +29,14 @@ POSITIVE, NEGATIVE = (59, 130, 246), (234, 110, 40)
 """Colours of weights, for light and dark pages alike; the magnitude is the opacity."""
 
 
-def image_side(features: int) -> int | None:
-    """Return the side of the square image with so many features; None if they form no such image."""
-    side = math.isqrt(features)
-    return side if side >= SMALLEST_SIDE and side * side == features else None
+def image_side(data: Dataset) -> int | None:
+    """Return the side of the square images that the samples are; None if they are none.
+
+    Features whose names differ in more than their digits, unlike pixel0 and pixel1, are no pixels.
+    """
+    side = math.isqrt(data.features)
+    is_table = len({re.sub(r"\d", "", name) for name in data.columns.features or ()}) > 1
+    return side if side >= SMALLEST_SIDE and side * side == data.features and not is_table else None
 
 
 def draw_ink_image(pixels: NDArray[np.generic], full: float) -> str:
@@ -63,17 +68,11 @@ def _encode_data_url(image: Image.Image, **options: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
 
 
-def explain_no_drawing(model: SavedModel, data: Dataset) -> str | None:
-    """Return the reason why a page of images has no field to draw in; None if it has one."""
+def can_draw(model: SavedModel, data: Dataset) -> bool:
+    """Return True if a page of images has a field to draw in: they are ink, and the network fits."""
+    is_ink = data.x_test.dtype == np.uint8 or float(data.x_test.min()) >= 0
     size = sum(4 * layer["weight"].size for layer in model.layers)
-    if data.x_test.dtype != np.uint8 and float(data.x_test.min()) < 0:
-        return "the features are not ink on an empty field, for some are below 0"
-    if model.classes > MOST_BARS:
-        return f"the network tells {model.classes} classes, and there is room for {MOST_BARS}"
-    if size > WEIGHT_LIMIT:
-        limit = f"{WEIGHT_LIMIT / 1e6:.0f} MB"
-        return f"the network's weights take {size / 1e6:.1f} MB, and a page holds up to {limit}"
-    return None
+    return is_ink and model.classes <= MOST_BARS and size <= WEIGHT_LIMIT
 
 
 def full_ink(data: Dataset) -> float:
@@ -100,7 +99,7 @@ def encode_network(model: SavedModel, data: Dataset) -> dict[str, object]:
             for weight, bias in _fold_batch_norm(model)
         ],
     }
-    return {"side": image_side(data.features), "full": full_ink(data), "network": network}
+    return {"side": image_side(data), "full": full_ink(data), "network": network}
 
 
 def _fold_batch_norm(model: SavedModel) -> Iterator[tuple[NDArray[np.floating], NDArray[np.floating]]]:

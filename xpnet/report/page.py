@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,20 +18,23 @@ from xpnet.config.training import read_table_options
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, load_run_model
+from xpnet.nn.metrics import Labels
 from xpnet.report import BOOKKEEPING, format_command_line, images
 from xpnet.report.charts import build_learning_curves
-from xpnet.storage.model_file import fingerprint
+from xpnet.storage.model_file import SavedModel, fingerprint
 from xpnet.storage.record import METRICS_FILE, Record, read_metrics, read_run
 
-MOST_CELLS = 64
-"""The largest number of classes for which the confusion matrix is drawn."""
+MOST_WHOLE, MOST_CONFUSED = 26, 20
+"""The largest number of classes of a whole confusion matrix, and the number of a part of a larger one."""
 MOST_ROWS = 100
 """The largest number of classes in the table; of more, it shows those with the lowest F1."""
 MOST_MISTAKES = 20
 LONGEST = 300
 """The largest number of characters of a value."""
-MOST_UNITS = 40
-"""The largest number of units of the first layer whose weights are shown."""
+MOST_UNITS, MOST_FEATURES = 40, 20
+"""The largest number of units whose weights are images, and of features whose weights are bars."""
+MOST_SAMPLES = 1000
+"""The largest number of samples of which standard deviations are computed."""
 
 
 def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None) -> bytes:
@@ -43,8 +46,8 @@ def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None)
     is_native = record["config"].get("arithmetic") == "native"  # else that of the parameters' dtype
     predictor = Predictor(model, make("numpy", "cpu"), "native" if is_native else None)
     evaluation = evaluate(predictor, data.x_test, data.y_test, name=data.name)
-    side = images.image_side(data.features)
-    reason = images.explain_no_drawing(model, data)
+    side = images.image_side(data)
+    has_field = side is not None and images.can_draw(model, data)
     names = [str(name) for name in model.columns.classes or range(model.classes)]
     shown = model.layers[0]["weight"][:MOST_UNITS]
     text = make_environment().get_template("page.html").render(
@@ -54,17 +57,16 @@ def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None)
         data=data,
         evaluation=evaluation,
         fingerprint=fingerprint(model.layers, model.norms),
-        style=_read_source("style.css"),
-        script=_read_source("page.js"),
+        style=read_source("style.css"),
+        script=read_source("page.js"),
         parameters=sum(math.prod(array.shape) for array in leaves(model.parameters)),
         names=names,
         side=side,
-        no_drawing=reason,
-        network=None if side is None or reason else images.encode_network(model, data) | {"names": names},
+        network=images.encode_network(model, data) | {"names": names} if has_field else None,
         charts=build_learning_curves(read_metrics(folder / METRICS_FILE)),
-        classes=_summarize_classes(evaluation),
+        classes=summarize_classes(data.y_test, evaluation, names),
         mistakes=list(_select_mistakes(data, evaluation)),
-        weights=[] if side is None else list(map(images.draw_weight_image, shown)),
+        weights=list(_weigh_features(model, data) if side is None else map(images.draw_weight_image, shown)),
         command=format_command_line(record["command"]),
         settings=_list_settings(record["config"]),
     )  # fmt: skip
@@ -84,6 +86,8 @@ def make_environment() -> Environment:
     templates.filters |= {
         "decimal": "{:.1f}".format,
         "duration": format_duration,
+        "label": format_label,
+        "metric": format_metric,
         "percent": format_percent,
         "thousands": "{:,}".format,
         "value": format_value,
@@ -114,6 +118,22 @@ def format_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h"
 
 
+def format_metric(value: float | None, name: str) -> str:
+    """Format a metric: accuracies in percent, seconds as a duration, None as a dash."""
+    if value is None or name.endswith("accuracy"):
+        return format_percent(value)
+    if name == "seconds":
+        return format_duration(value)
+    if "epoch" in name:
+        return f"{round(value, 1):,.10g}"
+    return f"{value:.4f}" if value >= 0.001 else f"{value:.2g}"
+
+
+def format_label(name: str) -> str:
+    """Format the name of a metric as a label."""
+    return "training time" if name == "seconds" else name.replace("train_", "training_").replace("_", " ")
+
+
 def _read_data(folder: Path, record: Record) -> datasets.Dataset:
     """Read the data again from the path in the record."""
     config = record["config"]
@@ -133,7 +153,7 @@ def _check_data(folder: Path, record: Record, data: datasets.Dataset, sha256: st
         raise DataError.at(folder, f"was trained on {difference}: name the data of the training with --data")
 
 
-def _read_source(name: str) -> dict[str, str]:
+def read_source(name: str) -> dict[str, str]:
     """Return the text of an inline style or script, and its hash for the page's Content-Security-Policy."""
     text = files("xpnet.report").joinpath("templates", name).read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
@@ -147,35 +167,48 @@ def _list_settings(config: Mapping[str, object]) -> list[tuple[str, object, bool
     return [(name, value, value != defaults.get(name, value)) for name, value in settings]
 
 
-def _summarize_classes(evaluation: Evaluation) -> dict[str, object] | None:
-    """Return the metrics of each class, the most frequent mistakes, and the cells of the confusion matrix.
+def summarize_classes(labels: Labels, evaluation: Evaluation, names: Sequence[str]) -> dict[str, object]:
+    """Return the metrics of each class, the most frequent mistakes, and cells of the confusion matrix.
 
-    Return None if there is no confusion matrix.
+    Of many classes, the cells are those of the classes with the most mistakes, as labels or predictions.
     """
-    metrics, confusion = evaluation.classes, evaluation.confusion
-    if confusion is None:
-        return None
-    order = list(range(len(metrics)))
-    if len(order) > MOST_ROWS:
-        order = sorted(order, key=lambda index: metrics[index].f1 or 0.0)[:MOST_ROWS]
-    mistakes = confusion.copy()
-    np.fill_diagonal(mistakes, 0)
-    frequent = np.argsort(-mistakes, axis=None, kind="stable")[:3]
-    indices = zip(*np.unravel_index(frequent, mistakes.shape), strict=True)
+    metrics, predicted = evaluation.classes, evaluation.predicted
+    count = len(metrics)
+    wrong = np.stack([labels, predicted])[:, predicted != labels]
+    pairs, times = np.unique(wrong, axis=1, return_counts=True)
+    order = np.argsort(-times, kind="stable")
+    mistakes = [
+        (*pair, number) for pair, number in zip(pairs.T[order].tolist(), times[order].tolist(), strict=True)
+    ]
+    mistaken_for = {label: (prediction, number) for label, prediction, number in reversed(mistakes)}
+    rows = list(range(count))
+    if count > MOST_ROWS:
+        rows = sorted(rows, key=lambda index: metrics[index].f1 or 0.0)[:MOST_ROWS]
+    shown = np.arange(count)
+    if count > MOST_WHOLE:
+        confused = np.argsort(-np.bincount(wrong.reshape(-1), minlength=count), kind="stable")
+        shown = np.sort(confused[:MOST_CONFUSED])
     return {
-        "rows": [(index, metrics[index], mistakes[index].argmax(), mistakes[index].max()) for index in order],
-        "frequent": [(*index, mistakes[index]) for index in indices if mistakes[index]],
-        "cells": _make_cells(confusion) if len(metrics) <= MOST_CELLS else None,
+        "rows": [(index, metrics[index], *mistaken_for.get(index, (None, 0))) for index in rows],
+        "frequent": mistakes[:3],
+        "shown": [names[index] for index in shown.tolist()],
+        "cells": _make_cells(shown, labels, evaluation),
     }
 
 
-def _make_cells(confusion: NDArray[np.int64]) -> Iterator[tuple[object, ...]]:
-    """Yield label, prediction, count, total and opacity of each nonzero cell of a confusion matrix.
+def _make_cells(
+    shown: NDArray[np.integer], labels: Labels, evaluation: Evaluation
+) -> Iterator[tuple[object, ...]]:
+    """Yield row, column, count, total and opacity of each nonzero cell of the shown, ascending classes.
 
-    The opacity grows with the cell's share of its row, relative to 1 on the diagonal and to the largest share
-    off the diagonal elsewhere, so that the mistakes stand out.
+    The total is the number of samples of the label. The opacity grows with the cell's share of it, relative
+    to 1 on the diagonal and to the largest share off the diagonal elsewhere, so that the mistakes stand out.
     """
-    totals = confusion.sum(axis=1)
+    is_shown = np.isin(labels, shown) & np.isin(evaluation.predicted, shown)
+    confusion = np.zeros((len(shown), len(shown)), np.int64)
+    rows, columns = (np.searchsorted(shown, each[is_shown]) for each in (labels, evaluation.predicted))
+    np.add.at(confusion, (rows, columns), 1)
+    totals = np.array([evaluation.classes[index].support for index in shown])
     shares = confusion / np.maximum(totals, 1)[:, None]
     worst = np.max(shares, where=~np.eye(len(totals), dtype=bool), initial=0.0)
     for i, j in np.argwhere(confusion):
@@ -183,12 +216,25 @@ def _make_cells(confusion: NDArray[np.int64]) -> Iterator[tuple[object, ...]]:
         yield i, j, confusion[i, j], totals[i], 0.06 + 0.5 * relative
 
 
+def _weigh_features(model: SavedModel, data: datasets.Dataset) -> Iterator[tuple[str, float]]:
+    """Yield name and weight of the features with the largest weights in the first layer.
+
+    The weight is the root mean square over the units, times the standard deviation of the normalised feature,
+    relative to the largest.
+    """
+    deviations = data.x_test[:MOST_SAMPLES].std(axis=0, dtype=np.float64) * model.normalization.scale
+    weights = np.sqrt(np.mean(np.square(model.layers[0]["weight"], dtype=np.float64), axis=0)) * deviations
+    names = model.columns.features or [f"feature {index}" for index in range(len(weights))]
+    for index in np.argsort(-weights, kind="stable")[:MOST_FEATURES]:
+        yield names[index], float(weights[index] / (weights.max() or 1.0))
+
+
 def _select_mistakes(data: datasets.Dataset, evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
     """Yield row, label, prediction, probabilities and image of the most confident mistakes."""
     predicted, probabilities = evaluation.predicted, evaluation.probabilities
     wrong = np.flatnonzero(predicted != data.y_test)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[:MOST_MISTAKES]
-    has_image = images.image_side(data.features) is not None
+    has_image = images.image_side(data) is not None
     for row in wrong[order].tolist():
         image = images.draw_ink_image(data.x_test[row], images.full_ink(data)) if has_image else None
         yield row, data.y_test[row], predicted[row], probabilities[row], image

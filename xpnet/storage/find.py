@@ -1,18 +1,21 @@
-"""Search of a folder for training runs."""
+"""Search of a folder for training runs, and selection of runs by conditions."""
 
+import json
+import operator
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from xpnet._lib.files import make_read_error
 from xpnet._lib.locks import is_locked
-from xpnet._lib.text import complain, plain
-from xpnet.errors import DataError
+from xpnet._lib.text import complain, did_you_mean, plain
+from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.record import Record
 
@@ -22,6 +25,7 @@ OUT = Path("runs")
 MAX_DEPTH = 3
 """Levels of folders below the searched one: out/project/repeats/seed-0."""
 
+ORDERINGS: dict[str, Any] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 LOCK_GRACE = 2.0
 """Seconds after the writing of run.json in which its lock is not tested: the run may be about to take it."""
 
@@ -56,14 +60,15 @@ class FoundRun:
         return self.record["metrics"] is not None
 
     @cached_property
-    def fields(self) -> dict[str, str | None]:
+    def fields(self) -> dict[str, Any]:
         """The values of the run in a list besides its metrics; those that the record lacks are None.
 
-        They are id, status, started (ISO 8601, UTC), network (the sizes of the layers, such as 784-10-10),
-        arithmetic (with the dtype if native), and backend (with the device if that is not the CPU).
+        They are id, status, started (ISO 8601, UTC), data (its name), network (the sizes of the layers, such
+        as 784-10-10), optimizer, learning_rate (a number), arithmetic (with the dtype if native), backend
+        (with the device if that is not the CPU), and tags (a list).
         """
-        record, data = self.record, self.record["data"]
-        hidden, arithmetic, dtype = (record["config"].get(name) for name in ("hidden", "arithmetic", "dtype"))
+        record, data, get = self.record, self.record["data"], self.record["config"].get
+        hidden, arithmetic, dtype, tags = map(get, ("hidden", "arithmetic", "dtype", "tags"))
         sizes = [data.get("features"), *(hidden if isinstance(hidden, list) else [None]), data.get("classes")]
         if arithmetic == "native":
             arithmetic = "native float32" if dtype == "auto" else f"native {dtype}"
@@ -72,9 +77,13 @@ class FoundRun:
             "id": self.id,
             "status": self.status,
             "started": record["started"],
+            "data": data["name"],
             "network": None if None in sizes else "-".join(map(str, sizes)),
+            "optimizer": None if get("optimizer") is None else str(get("optimizer")),
+            "learning_rate": get("learning_rate") if records.is_number(get("learning_rate")) else None,
             "arithmetic": None if arithmetic is None else str(arithmetic),
             "backend": record["backend"] + device,
+            "tags": list(map(str, tags)) if isinstance(tags, list) else [],
         }
 
     @cached_property
@@ -83,8 +92,7 @@ class FoundRun:
         return {**self.metrics, **self.fields, "fingerprint": self.record["fingerprint"]}
 
 
-@dataclass(frozen=True)
-class Survey:
+class Survey(NamedTuple):
     """The runs in a folder, sorted by start time, and the errors of damaged ones."""
 
     runs: tuple[FoundRun, ...]
@@ -175,6 +183,68 @@ def name_relative_to(folder: Path, root: Path) -> str:
     if folder == root:
         return folder.resolve().name
     return (folder.relative_to(root) if folder.is_relative_to(root) else folder).as_posix()
+
+
+class Condition(NamedTuple):
+    """A condition on a value of a run: its name, = or != or an ordering, and a text to compare with."""
+
+    name: str
+    sign: str
+    text: str
+
+    def holds(self, value: object) -> bool:
+        """Return whether the value fulfils the condition: numbers as numbers, all else as `show` prints it.
+
+        A list also equals the text of one of its items, and a digest its first digits. Only numbers fulfil
+        orderings.
+        """
+        if self.sign in ORDERINGS:
+            return records.is_number(value) and ORDERINGS[self.sign](value, float(self.text))
+        shown = "-" if value is None else value if isinstance(value, str) else json.dumps(value)
+        equal = shown == self.text or (isinstance(value, list) and self.text in value)
+        equal |= self.name in ("fingerprint", "data_sha256") and shown.startswith(self.text)
+        with suppress(ValueError):
+            equal |= records.is_number(value) and value == float(self.text)
+        return equal == (self.sign == "=")
+
+
+def read_condition(word: str) -> Condition:
+    """Return a condition from its text, such as ``optimizer=adam`` or ``epochs>=20``.
+
+    Raises
+    ------
+    ConfigError
+        It is none.
+    """
+    match = re.fullmatch(r"(?s)(.+?)\s*(!=|<=|>=|=|<|>)\s*(.+)", word)
+    with suppress(ValueError):
+        if match and (match[2] not in ORDERINGS or float(match[3]) is not None):
+            return Condition(*match.groups())
+    msg = f"--where: expected NAME=VALUE or NAME!=VALUE, or <, <=, >, >= and a number, got {word}"
+    raise ConfigError(msg)
+
+
+def select_runs(runs: Sequence[FoundRun], conditions: Sequence[Condition]) -> list[FoundRun]:
+    """Return the runs that fulfil all conditions.
+
+    A name is that of a field or metric or the fingerprint if a run has such, else that of a setting, or
+    data_sha256.
+
+    Raises
+    ------
+    ConfigError
+        No run has a value of that name.
+    """
+    listed = dict.fromkeys(name for run in runs for name in run.values)
+    settings = ({"data_sha256": run.record["data"]["sha256"], **run.record["config"]} for run in runs)
+    values = [{**own, **listed, **run.values} for own, run in zip(settings, runs, strict=True)]
+    known = sorted({name for names in values for name in names})
+    for name in (each.name for each in conditions if runs and each.name not in known):
+        hint = did_you_mean(name, known) or ": xpnet runs show prints the names"
+        msg = f"--where: no run has {name!r}{hint}"
+        raise ConfigError(msg)
+    pairs = zip(runs, values, strict=True)
+    return [run for run, own in pairs if all(each.holds(own.get(each.name)) for each in conditions)]
 
 
 def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:

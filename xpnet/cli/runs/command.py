@@ -17,13 +17,14 @@ from xpnet._lib.terminal import make_console
 from xpnet._lib.text import complain, format_json, plain
 from xpnet.cli.runs import details
 from xpnet.errors import DataError
-from xpnet.storage.find import OUT, FoundRun, find_newest_run, find_runs, name_relative_to, read_found_run
+from xpnet.storage import find
 from xpnet.storage.record import METRICS_FILE, RECORD_FILE, read_metrics
 
 DESCRIPTION = "List, show and compare runs, and name the best, from what their folders hold."
 SORT_HELP = """
-id, status, started, network, arithmetic, backend or a metric such as test_accuracy: accuracies from the best
-on, all else ascending (default: started)"""
+id, status, started, data, network, optimizer, learning_rate, arithmetic, backend, tags or a metric such as
+test_accuracy: accuracies from the best on, all else ascending (default: started)"""
+WHERE_HELP = "only runs where this holds: NAME is data, a metric or a setting; also != < <= > >=; repeatable"
 NAMES_HELP = "names or folders; a folder of several trained together stands for all of them"
 METRIC_HELP = """
 what counts: the highest accuracy, the lowest of anything else (default: validation_accuracy if a run has it,
@@ -49,15 +50,20 @@ def main(words: Sequence[str]) -> int:
 def _build_parser() -> Parser:
     parser = Parser(prog="xpnet runs", description=DESCRIPTION)
     subparsers = parser.add_subparsers(metavar="ACTION", required=True)
-    folder_help = f"where the runs are (default: {OUT})"
+    folder_help = f"where the runs are (default: {find.OUT})"
     add = {}
     for name, (run, summary) in ACTIONS.items():
         action = subparsers.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
         action.set_defaults(run=run)
         root, form = action.add_mutually_exclusive_group(), action.add_mutually_exclusive_group()
-        root.add_argument("--out", default=OUT, metavar="FOLDER", type=Path, help=folder_help)
+        root.add_argument("--out", default=find.OUT, metavar="FOLDER", type=Path, help=folder_help)
         if name in ("list", "best"):
             root.add_argument("folder", nargs="?", metavar="FOLDER", type=Path, help=folder_help)
+        if name != "show":
+            add_condition = partial(action.add_argument, dest="where", action="append", default=[])
+            add_condition("--where", metavar="NAME=VALUE", type=find.read_condition, help=WHERE_HELP)
+            tag = partial(find.Condition, "tags", "=")
+            add_condition("--tag", metavar="NAME", type=tag, help="only runs with this tag; repeatable")
         form.add_argument("--json", action="store_true", help="print JSON")
         form.add_argument("--csv", action="store_true", help="print CSV")
         add[name] = action.add_argument
@@ -71,17 +77,16 @@ def _build_parser() -> Parser:
 
 
 def _list_runs(arguments: Namespace) -> Result:
-    folder, sort = arguments.folder or arguments.out, arguments.sort
-    runs = find_runs(folder)
+    runs, place = _find_selected_runs(arguments)
     if not runs:
-        complain(f"note: no run in {folder}")
-    runs = details.sort_runs(runs, sort, reverse=arguments.reverse)
-    return _make_list(runs, partial(details.print_list, runs=runs, sort=sort))
+        complain(f"note: no run {place}")
+    runs = details.sort_runs(runs, arguments.sort, reverse=arguments.reverse)
+    return _make_list(runs, partial(details.print_list, runs=runs, sort=arguments.sort))
 
 
 def _show_run(arguments: Namespace) -> Result:
     if arguments.name is None:
-        runs = [find_newest_run(arguments.out, trained=False)]
+        runs = [find.find_newest_run(arguments.out, trained=False)]
         folder = runs[0].folder
     else:
         folder, runs = _read_runs(arguments.name, arguments.out)
@@ -97,13 +102,15 @@ def _show_run(arguments: Namespace) -> Result:
 
 def _compare_runs(arguments: Namespace) -> Result:
     runs = [run for name in arguments.names for run in _read_runs(name, arguments.out)[1]]
+    runs = find.select_runs(runs, arguments.where)
     value = details.compare_runs(runs, everything=arguments.all)
     show = partial(details.print_comparison, comparison=value, everything=arguments.all)
     return value, details.comparison_to_csv_rows(value), show
 
 
 def _find_best_run(arguments: Namespace) -> Result:
-    run, metric, count = details.find_best(find_runs(arguments.folder or arguments.out), arguments.metric)
+    runs, place = _find_selected_runs(arguments)
+    run, metric, count = details.find_best(runs, arguments.metric, place)
     if arguments.metric is None and metric == "test_accuracy":
         reason = "no run here has a validation_accuracy (train with --validation 10000)"
         complain(f"note: chosen by test_accuracy, which flatters what it chooses: {reason}")
@@ -112,7 +119,14 @@ def _find_best_run(arguments: Namespace) -> Result:
     return value, details.to_csv_rows([run]), show
 
 
-def _make_list(runs: Sequence[FoundRun], show: Callable[[Console], None]) -> Result:
+def _find_selected_runs(arguments: Namespace) -> tuple[list[find.FoundRun], str]:
+    """Return the runs in the folder that fulfil the conditions, and both in words."""
+    folder = arguments.folder or arguments.out
+    runs = find.select_runs(find.find_runs(folder), arguments.where)
+    return runs, f"in {' with '.join([str(folder), *map(''.join, arguments.where)])}"
+
+
+def _make_list(runs: Sequence[find.FoundRun], show: Callable[[Console], None]) -> Result:
     return list(map(details.to_object, runs)), details.to_csv_rows(runs), show
 
 
@@ -131,7 +145,7 @@ def _format_field(value: object) -> object:
     return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def _read_runs(name: str, out: Path) -> tuple[Path, list[FoundRun]]:
+def _read_runs(name: str, out: Path) -> tuple[Path, list[find.FoundRun]]:
     """Return a folder, and the run in it or the runs below it.
 
     The folder is the path `name` if it holds a run, else ``out/name``, else the path `name`.
@@ -148,8 +162,8 @@ def _read_runs(name: str, out: Path) -> tuple[Path, list[FoundRun]]:
         problem = f"no such run in {out}, and no such folder: xpnet runs list shows what there is"
         raise DataError.at(name, problem)
     if os.path.lexists(folder / RECORD_FILE):
-        return folder, [read_found_run(folder, out)]
-    runs = [replace(run, id=name_relative_to(run.folder, out)) for run in find_runs(folder)]
+        return folder, [find.read_found_run(folder, out)]
+    runs = [replace(run, id=find.name_relative_to(run.folder, out)) for run in find.find_runs(folder)]
     if not runs:
         raise DataError.at(folder, "no run in it: xpnet runs list shows those there are")
     return folder, runs

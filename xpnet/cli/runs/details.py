@@ -18,16 +18,19 @@ from xpnet.report.charts import select_evenly
 from xpnet.storage.find import FoundRun
 from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, read_json
 
-FIELDS = ("id", "status", "started", "network", "arithmetic", "backend")
+FIELDS: tuple[str, ...] = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
+FIELDS += ("arithmetic", "backend", "tags")
 """The fields of a run that runs can be sorted by besides metrics."""
 
-HEADINGS = {"train_accuracy": "train acc", "validation_accuracy": "valid acc", "test_accuracy": "test acc"}
+HEADINGS = {"learning_rate": "lr", "train_accuracy": "train acc", "validation_accuracy": "valid acc"}
+HEADINGS |= {"test_accuracy": "test acc"}
 """Headings of columns that differ from the name of the field or metric."""
 
 COLUMNS = (*(name for name in FIELDS if name != "started"), "epochs", "seconds", *HEADINGS, "fingerprint")
 """The columns of the table; those without a value are left out."""
 
-DISPENSABLE = ("fingerprint", "seconds", "train_accuracy", "backend", "arithmetic", "network")
+DISPENSABLE: tuple[str, ...] = ("fingerprint", "seconds", "train_accuracy", "backend", "arithmetic")
+DISPENSABLE += ("learning_rate", "optimizer", "network", "epochs", "tags", "validation_accuracy")
 """The columns left out on a narrow terminal, in this order."""
 
 STYLES = {"completed": "green", "running": "cyan", "failed": "red"}
@@ -47,7 +50,7 @@ def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
             HEADINGS.get(name, name), [_format_cell(name, v) for v in values[name]], name not in FIELDS
         )
         for name in dict.fromkeys(COLUMNS if sort == "started" else (*COLUMNS, sort))
-        if any(value is not None for value in values.get(name, ()))
+        if any(value not in (None, []) for value in values.get(name, ()))
     }
     for name in DISPENSABLE:
         if name != sort and not tables.fits(console, [*columns.values()]):
@@ -87,20 +90,26 @@ def sort_runs(runs: Sequence[FoundRun], sort: str, *, reverse: bool) -> list[Fou
     return known + [run for run in runs if run.values.get(sort) is None]
 
 
-def find_best(runs: Sequence[FoundRun], metric: str | None) -> tuple[FoundRun, str, int]:
+def find_best(runs: Sequence[FoundRun], metric: str | None, place: str) -> tuple[FoundRun, str, int]:
     """Return the best finished run, the metric that was compared, and the number of runs compared.
 
     Ties are broken by the lower loss, then by the order of the runs. The default metric is
-    validation_accuracy, or test_accuracy if no run has the former.
+    validation_accuracy, or test_accuracy if no run has the former. The error messages name the `place`.
 
     Raises
     ------
     ConfigError
-        No run has ended, or no finished run has the metric.
+        No run has ended, they are runs of several data sets, or none of them has the metric.
     """
     ended = [run for run in runs if run.ended]
     if not ended:
-        msg = "no run here has ended with results: train one first (xpnet train)"
+        msg = f"no run {place} has ended with results: train one first (xpnet train)"
+        raise ConfigError(msg)
+    data = {run.record["data"]["sha256"][:FINGERPRINT_DIGITS]: run.record["data"]["name"] for run in ended}
+    if len(data) > 1:
+        listed = ", ".join(f"{format_value(name)} ({digest})" for digest, name in data.items())
+        choice = "--where data=NAME, or data_sha256=DIGITS if several have that name"
+        msg = f"the runs {place} are of several data sets, {listed}: choose one with {choice}"
         raise ConfigError(msg)
     names = list_metrics(ended)
     metric = metric or ("validation_accuracy" if "validation_accuracy" in names else "test_accuracy")
@@ -142,6 +151,14 @@ def higher_is_better(name: str) -> bool:
     return name.endswith(("accuracy", "precision", "recall", "f1", "score"))
 
 
+def get_best_value(name: str, values: Sequence[float | None]) -> float | None:
+    """Return the best value of a metric; None if all are equal, and for epochs."""
+    known = [value for value in values if value is not None]
+    if "epoch" in name or not _differs(values):
+        return None
+    return max(known) if higher_is_better(name) else min(known)
+
+
 def _check_name(flag: str, name: str, names: Sequence[str]) -> None:
     if name not in names:
         known = list(map(format_value, names))
@@ -152,8 +169,8 @@ def _check_name(flag: str, name: str, names: Sequence[str]) -> None:
 def _format_cell(name: str, value: Any) -> Cell:
     if name == "id":
         return str(value)
-    text = format_metric(name, value)
-    return style_text(text[:FINGERPRINT_DIGITS] if name == "fingerprint" else text, STYLES.get(value, ""))
+    text = format_value(_join_items(value)) if name in FIELDS else format_metric(name, value)
+    return style_text(text[:FINGERPRINT_DIGITS] if name == "fingerprint" else text, STYLES.get(text, ""))
 
 
 # Details and comparisons
@@ -290,10 +307,10 @@ def _format_record(run: FoundRun) -> dict[str, Cell]:
 
 
 def _join_items(value: object) -> object:
-    """Return the items of a list or an object as one text; other values as they are."""
+    """Return the items of a list or an object as one text, None if a list is empty; else the value."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {item}" for name, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+    return ", ".join(map(str, value)) or None if isinstance(value, list) else value
 
 
 def _format_settings(config: Mapping[str, object]) -> dict[str, Cell]:
@@ -333,10 +350,8 @@ def _format_setting_row(name: str, values: Sequence[object], *, marked: bool) ->
 
 def _format_metric_row(name: str, values: Sequence[float | None]) -> list[Cell]:
     """Return the cells of a metric, with the best value in green except for epochs."""
-    known = [value for value in values if value is not None]
-    best = max(known) if higher_is_better(name) else min(known)
-    marked = _differs(values) and "epoch" not in name
-    styles = ["green" if marked and value == best else "" for value in values]
+    best = get_best_value(name, values)
+    styles = ["green" if value is not None and value == best else "" for value in values]
     return [format_value(name), *map(style_text, [format_metric(name, value) for value in values], styles)]
 
 

@@ -170,6 +170,7 @@
     const [pad, seen] = [byId("pad"), byId("seen")];
     const context = pad.getContext("2d", { willReadFrequently: true });
     const preview = seen.getContext("2d");
+    const prompt = byId("reading").textContent;
     const strokes = [];
     let stroke = null;
     let scheduled = false;
@@ -217,7 +218,7 @@
       });
       byId("reading").textContent = shares
         ? `Reads as ${names[first]}, with a probability of ${percent(shares[first])}.`
-        : "Draw a digit; the network in this page reads it as you draw.";
+        : prompt;
     }
 
     const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;

@@ -1,0 +1,226 @@
+"""The page of several runs: what it says is what their records hold, its texts are harmless."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import complaint, printed
+from report_pages import blobs, parsed, rewrite, section, trained
+
+from xpnet.report import write_report
+
+METRICS = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
+METRICS += ["test_loss", "test_accuracy", "epochs", "seconds"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Three runs over seeds, three over learning rates, and one of other settings, which nobody changes."""
+    folder = tmp_path_factory.mktemp("comparison")
+    words = ["--data", blobs(folder / "blobs.npz"), "--epochs", 5, "--log-every", 2, "--validation", 60]
+    trained(folder / "five", *words, "--repeats", 3)
+    trained(folder / "rates", *words, "--lr", "0.001", "0.01", "0.1")
+    trained(folder / "other", *words[:4], "--hidden", 7, "--log-every", 1)
+    write_report(folder / "five" / "seed-0")
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(made, tmp_path / "runs"))
+    return Path()
+
+
+def load(path):
+    return json.loads(path.read_text())
+
+
+def text_of(name, value):
+    """The text of a metric; None for a training time, which is tested elsewhere."""
+    if name.endswith("accuracy"):
+        return f"{100 * value:.2f}\u00a0%"
+    return None if name == "seconds" else f"{value:g}" if name == "epochs" else f"{value:.4f}"
+
+
+def rows_of(page, identifier):
+    table = section(page, identifier).one("tbody").all("tr")
+    return {row.one("th").text: [cell.text for cell in row.all("td")] for row in table}
+
+
+def figures_of(page):
+    return {each.one("dt").text: each.one("dd").text for each in page.one("dl").all("div")}
+
+
+def is_as_recorded(row, run):
+    """Assert that the cells of a run are its status, its metrics and the start of its fingerprint."""
+    record = load(run / "run.json")
+    texts = [
+        text_of(name, value) for name, value in record["metrics"].items() if isinstance(value, int | float)
+    ]
+    expected = [record["status"], *texts, record["fingerprint"][:12]]
+    assert [None if text is None else cell for cell, text in zip(row, expected, strict=True)] == expected
+
+
+def test_runs_over_seeds_have_one_page_with_mean_and_deviation_links_and_curves(folder, capsys):
+    assert printed(capsys, "report", "five") == "five/report.html\n"
+    path, summary = Path("five/report.html"), load(Path("five/summary.json"))["figures"]
+    page, figures = parsed(path), figures_of(parsed(path))
+    assert page.one("h1").text == "five"
+    assert "3 runs over seeds · mean ± standard deviation" in page.one("header").text
+    for name in METRICS[:-1]:
+        mean, deviation = (summary[name][key] for key in ("mean", "standard_deviation"))
+        label = name.replace("train_", "training_").replace("_", " ")
+        if name != "epochs":
+            assert figures[label] == f"{text_of(name, mean)}± {text_of(name, deviation)}"
+    rows = rows_of(page, "runs")
+    assert [*rows] == ["seed-0", "seed-1", "seed-2"]
+    for name, row in rows.items():
+        is_as_recorded(row, Path("five", name))
+    assert [link.attributes["href"] for link in page.all("a")] == ["seed-0/report.html"]
+    assert rows_of(page, "differences") == {"seed": ["0", "1", "2"]}
+    assert "The fingerprints differ." in section(page, "runs").text
+    keys = {key.text: key.attributes["class"] for key in section(page, "curves").all("span")}
+    assert [*keys] == [*rows]
+    charts = {chart.one("h3").text: chart for chart in section(page, "curves").all("figure")}
+    assert [*charts] == ["Training loss", "Validation loss", "Training accuracy", "Validation accuracy"]
+    for chart in charts.values():
+        lines = {line.one("title").text: line for line in chart.all("path", class_="line")}
+        classes = {name: line.attributes["class"].replace("line", "key") for name, line in lines.items()}
+        assert classes == keys
+        assert all(line.attributes["d"].count("L") == 2 for line in lines.values())  # epochs 2, 4 and 5
+    (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert re.fullmatch(
+        "default-src 'none'; img-src data:; style-src 'sha256-[^']+'", policy.attributes["content"]
+    )
+
+
+def test_runs_over_learning_rates_have_the_best_one(folder, capsys):
+    printed(capsys, "report", "rates", "--out", "page.html")
+    page, best = parsed(Path("page.html")), load(Path("rates/summary.json"))["best"]
+    assert (
+        f"3 runs over learning rates · best by validation accuracy: {best['run']}" in page.one("header").text
+    )
+    accuracy = text_of("validation_accuracy", best["metrics"]["validation_accuracy"])
+    assert page.one("div", class_="main").text.split("\n") == [f"validation accuracy{accuracy}"]
+    assert rows_of(page, "differences") == {"learning_rate": ["0.001", "0.01", "0.1"]}
+    assert "page.html" not in section(page, "runs").text
+
+
+def test_runs_are_compared_with_what_differs_and_the_best_marked(folder, capsys):
+    assert printed(capsys, "report", "five/seed-1", "other") == "comparison.html\n"
+    page = parsed(Path("comparison.html"))
+    rows, differences = rows_of(page, "runs"), rows_of(page, "differences")
+    assert [*rows] == ["five/seed-1", "other"]
+    expected = {"validation": ["60", "0"], "hidden": ["10", "7"], "log_every": ["2", "1"], "seed": ["1", "0"]}
+    assert differences == expected
+    for name, row in rows.items():
+        is_as_recorded([cell for cell in row if cell != "\u2013"], Path(name))
+
+
+def test_the_best_value_of_each_metric_is_marked(folder, capsys):
+    metrics = {"test_accuracy": 0.5, "test_loss": 0.2, "seconds": 1.5, "epochs": 3}
+    rewrite(Path("rates/lr-0.1/run.json"), metrics=metrics)
+    metrics = {"test_accuracy": 0.75, "test_loss": 0.3, "seconds": 1.5, "epochs": 4000, "train_loss": 1e-5}
+    rewrite(Path("other/run.json"), metrics=metrics)
+    printed(capsys, "report", "rates/lr-0.1", "other")
+    rows = section(parsed(Path("comparison.html")), "runs").one("tbody").all("tr")
+    cells = [["*" * ("class" in cell.attributes) + cell.text for cell in row.all("td")][1:-1] for row in rows]
+    dash, share, second = "\u2013", "\u00a0%", "\u00a0s"
+    assert cells == [
+        [f"50.00{share}", "*0.2000", f"1.5{second}", "3", dash],
+        [f"*75.00{share}", "0.3000", f"1.5{second}", "4,000", "*1e-05"],
+    ]
+
+
+def test_the_page_says_whether_the_fingerprints_are_equal(folder, capsys):
+    shutil.copytree("other", "same")
+    printed(capsys, "report", "other", "same")
+    page = parsed(Path("comparison.html"))
+    assert "The fingerprints are equal: the parameters are the same, bit for bit." in page.text
+    assert "None." in section(page, "differences").text
+    assert "best" not in section(page, "runs").text
+
+
+def test_a_run_without_a_model_that_has_not_ended_is_compared_as_far_as_its_record_goes(folder, capsys):
+    rewrite(Path("other/run.json"), status="running", ended=None, metrics=None, fingerprint=None)
+    Path("other/model.safetensors").unlink()
+    lines = Path("other/metrics.jsonl").read_text().splitlines(keepends=True)[:4]
+    Path("other/metrics.jsonl").write_text("".join(lines))
+    shutil.copytree("other", "empty")
+    Path("empty/metrics.jsonl").unlink()
+    printed(capsys, "report", "five/seed-0", "other", "empty", "--out", "page.html")
+    page = parsed(Path("page.html"))
+    rows, last = rows_of(page, "runs"), json.loads(lines[-1])
+    assert rows["other"][1:3] == [text_of(name, last[name]) for name in METRICS[:2]]
+    assert (rows["other"][-1], set(rows["empty"][1:])) == ("\u2013", {"\u2013"})
+    assert "Not every run has a fingerprint." in section(page, "runs").text
+    first = next(section(page, "curves").all("figure"))
+    assert [line.one("title").text for line in first.all("path", class_="line")] == ["five/seed-0", "other"]
+
+
+def test_names_like_markup_are_harmless_in_texts_and_links(folder, capsys):
+    name = "<b> & 'x' #1?"
+    shutil.copytree("five/seed-0", name)
+    rewrite(Path(name, "run.json"), config={**load(Path(name, "run.json"))["config"], "<i>": "<script>"})
+    printed(capsys, "report", "other", name)
+    page = parsed(Path("comparison.html"))
+    assert page.one("a").text == name
+    assert page.one("a").attributes["href"] == "%3Cb%3E%20%26%20%27x%27%20%231%3F/report.html"
+    assert rows_of(page, "differences")["<i>"] == ["none", "<script>"]
+    assert not list(page.all("script"))
+
+
+def test_of_many_runs_the_page_shows_40_each_with_a_line_of_its_own(folder, capsys):
+    rows = [
+        {"epoch": epoch, "train_loss": 1 / epoch, "train_accuracy": 1 - 1 / epoch} for epoch in range(1, 401)
+    ]
+    Path("other/metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    names = [f"run-{index}" for index in range(45)]
+    for name in names:
+        shutil.copytree("other", name)
+    printed(capsys, "report", *names)
+    page = parsed(Path("comparison.html"))
+    assert [*rows_of(page, "runs")] == names[:40]
+    assert "The first 40 of 45 runs." in section(page, "runs").text
+    keys = {key.attributes["class"] for key in section(page, "curves").all("span")}
+    assert len(keys) == 40
+    assert Path("comparison.html").stat().st_size < 300_000
+
+
+def damage(value):
+    return lambda: Path("five/summary.json").write_text(json.dumps(value))
+
+
+GONE = {"over": "seeds", "figures": {}, "trials": [{"run": "gone"}]}
+TEXT = {"over": "seeds", "figures": {"a": {"mean": "x", "standard_deviation": 1}}, "trials": []}
+WRONG = [
+    (
+        "other gone",
+        None,
+        "gone/run.json: cannot be read (No such file or directory): expected a folder of a run",
+    ),
+    ("other ./other", None, "other: is named twice: expected different runs"),
+    ("five five/seed-1", None, "five/seed-1: is named twice: expected different runs"),
+    ("five", damage([]), "five/summary.json: damaged: expected a JSON object"),
+    ("five", damage({}), "five/summary.json: damaged: expected the summary of several trainings"),
+    ("five", damage(TEXT), "five/summary.json: damaged: expected the summary of several trainings"),
+    ("five", damage(GONE), "five/gone/run.json: cannot be read (No such file or directory)"),
+    ("five", damage(GONE | {"trials": []}), "expected two runs or more to compare, got 0"),
+    ("other five/seed-0 --data blobs.npz", None, "--data: is for the report of one run"),
+    ("five --out none/page.html", None, "none/page.html: cannot be written (No such file or directory)"),
+    (
+        "other five/seed-0",
+        lambda: Path("other/metrics.jsonl").write_text("x\n"),
+        "metrics.jsonl: line 1: expected",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "change", "message"), WRONG, ids=[message for *_, message in WRONG])
+def test_bad_input_is_one_line_and_writes_nothing(folder, capsys, words, change, message):
+    if change is not None:
+        change()
+    assert message in complaint(capsys, "report", *words.split())
+    assert not list(folder.glob("*.html"))
