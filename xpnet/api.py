@@ -47,7 +47,7 @@ class Epoch:
 
     metrics: dict[str, float]
     """train_loss, train_accuracy, validation_loss and validation_accuracy. Those of the training samples are
-    present every `log_every` epochs and at the end, those of validation samples, if there are any, always."""
+    present in the epochs that `log_every` logs, those of validation samples, if there are any, always."""
 
     @property
     def figures(self) -> dict[str, float]:

@@ -96,7 +96,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         backend: settings.BackendName = "auto",
         require_device: bool = False,
         workers: Literal["auto"] | int = "auto",
-        log_every: int = 10,
+        log_every: Literal["auto"] | int = "auto",
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         # scikit-learn expects each parameter as an attribute of the same name.

@@ -51,7 +51,7 @@ def history():
 
 
 def test_a_run_prints_its_course_and_leaves_a_record_metrics_and_a_model(capsys):
-    assert run("--epochs", 12, "--hidden", 6, 5, "--seed", 3) == 0
+    assert run("--epochs", 12, "--log-every", 10, "--hidden", 6, 5, "--seed", 3) == 0
     content, metrics, model = record(), record()["metrics"], load_model(RUN / "model.safetensors")
     assert (content["status"], content["seed"], content["device_requested"]) == ("completed", 3, "auto")
     assert content["config"]["hidden"] == [6, 5]

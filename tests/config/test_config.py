@@ -73,9 +73,9 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     ("test_split", "a number between 0 and 1", [0.0, 1.0, NAN, True], [0.01, 0.99]),
     ("label", "the name or the number of a column", ["", 1], ["a\nb"]),
     ("validation epochs warmup_epochs", COUNT, [-1, 1.5, 2.0, True, "3"], [0, 10**9]),
-    ("patience repeats schedule_step_epochs log_every", WHOLE, [0, 1.5, True], [1, 10**9]),
+    ("patience repeats schedule_step_epochs", WHOLE, [0, 1.5, True], [1, 10**9]),
     ("batch_size", f"full or {WHOLE}", [0, 1.5, "all", True], ["full", 1]),
-    ("workers", f"auto or {WHOLE}", [0, "all"], ["auto", 1]),
+    ("workers log_every", f"auto or {WHOLE}", [0, "all"], ["auto", 1]),
     ("seed", SEED, [-1, 2**64, 1.5], [0, 2**64 - 1]),
     ("hidden", "whole numbers, each 1 or more", [(3, 0), (True,), (3.0,), 3], [(), (1, 10**6)]),
     ("dropout input_dropout label_smoothing momentum", SHARE, [1.0, 1, -0.1, NAN, True, "0.5"], [0.0, 0.999]),
@@ -383,6 +383,12 @@ def test_the_options_of_optimizer_schedule_and_augmentation_are_the_settings() -
     assert DEFAULT.augmentation == augment.Augmentation()
     result = TrainConfig(augment_shear=0.4, augment_elastic_alpha=5.0, augment_elastic_sigma=6.0)
     assert result.augmentation == augment.Augmentation(shear=0.4, elastic_alpha=5.0, elastic_sigma=6.0)
+
+
+@pytest.mark.parametrize(("epochs", "interval"), [(0, 1), (20, 1), (21, 2), (100, 10), (1009, 100)])
+def test_every_epoch_is_logged_up_to_20_and_every_tenth_part_of_more(epochs: int, interval: int) -> None:
+    assert TrainConfig(epochs=epochs).log_interval == interval
+    assert TrainConfig(epochs=epochs, log_every=7).log_interval == 7
 
 
 RECIPES = Path(types.__file__).parent / "recipes"

@@ -205,7 +205,7 @@ def test_callbacks_are_closed_after_an_error():
 
 @pytest.mark.parametrize(
     ("epochs", "log_every", "logged"),
-    [(0, 10, [0]), (3, 10, [0, 3]), (20, 10, [0, 10, 20]), (5, 2, [0, 2, 4, 5])],
+    [(0, 10, [0]), (3, 10, [0, 3]), (20, 10, [0, 10, 20]), (5, 2, [0, 2, 4, 5]), (3, "auto", [0, 1, 2, 3])],
 )
 def test_evaluations_are_those_of_the_logged_epochs(epochs, log_every, logged):
     config, logs = TrainConfig(epochs=epochs, log_every=log_every, hidden=(4,)), []

@@ -235,7 +235,8 @@ class RunSettings:
     Attributes
     ----------
     log_every
-        Epochs from one printed and recorded line to the next.
+        Epochs from one printed and recorded line to the next; auto makes it 1 for up to 20 epochs, else a
+        tenth of them. The last epoch always has a line.
     checkpoint_seconds
         Save a checkpoint after so many seconds too. (default: at the end of each epoch)
     resume
@@ -257,7 +258,7 @@ class RunSettings:
         Show the whole traceback of an error.
     """
 
-    log_every: Annotated[int, rules.integer_from(1)] = 10
+    log_every: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = "auto"
     checkpoint_seconds: Annotated[float | None, rules.POSITIVE] = None
     resume: Annotated[Path | None, rules.PATH] = None
     out: Annotated[Path, rules.PATH] = Path("runs")

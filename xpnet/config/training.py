@@ -17,6 +17,8 @@ from xpnet.errors import ConfigError
 
 ADAMW_WEIGHT_DECAY = 0.01
 MOMENTUM = 0.9
+MOST_LOGGED = 20
+"""The largest number of epochs of which each is logged, with `log_every` "auto"."""
 TABLE_SETTINGS = ("test_split", "label", "missing", "columns")
 """The settings of CSV files."""
 
@@ -63,6 +65,13 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
         if self.dtype == "auto":
             return "float64" if self.arithmetic == "reproducible" else "float32"
         return self.dtype
+
+    @property
+    def log_interval(self) -> int:
+        """Epochs from one logged epoch to the next, with `log_every` "auto" resolved."""
+        if self.log_every == "auto":
+            return 1 if self.epochs <= MOST_LOGGED else self.epochs // 10
+        return self.log_every
 
     @property
     def learning_rates(self) -> tuple[float, ...]:

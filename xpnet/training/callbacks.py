@@ -93,7 +93,7 @@ class Evaluate(Callback):
         every: int | None = None,
     ) -> None:
         self._trainer, self._validate = trainer, validate or trainer.validate
-        self._every = every or trainer.config.log_every
+        self._every = every or trainer.config.log_interval
         self._last = trainer.config.epochs if last is None else last
 
     def on_epoch_end(self, log: EpochLog) -> None:
