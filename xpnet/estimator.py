@@ -1,6 +1,5 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
-from dataclasses import replace
 from typing import Literal, Self
 
 import numpy as np
@@ -39,9 +38,6 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     random_state
         The seed of the initial weights and the order of the samples. The same number gives the same bits
         in reproducible arithmetic. None draws a seed from NumPy's global generator.
-    batch_size
-        Samples in a step, capped at the number of samples. With batch_norm it is increased if the last
-        batch would be a single sample.
     hidden, activation, ...
         The settings of `xpnet train` of the same names; some defaults differ, to suit tables.
 
@@ -195,7 +191,6 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, config: TrainConfig, backend: Backend, X: HostArray, y: HostArray, *, one_epoch: bool = False
     ) -> None:
         """Train from the start, or for one more epoch."""
-        config = _adapt_batch_size(config, len(X))
         labels = np.searchsorted(self.classes_, y).astype(np.int32)
         table = Table(as_features(X, X.shape, "X"), labels, "X", "y")
         data = make_dataset(table, classes=len(self.classes_))
@@ -226,14 +221,3 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = host_array(X, self.model_.predictor.backend)
         rows: HostArray = validate_data(self, X, dtype=DTYPES, reset=False)
         return rows
-
-
-def _adapt_batch_size(config: TrainConfig, rows: int) -> TrainConfig:
-    """Return the settings with a batch size that suits the number of rows."""
-    if config.batch_size == "full":
-        return config
-    count = max(1, rows - config.validation)
-    size = min(config.batch_size, count)
-    while config.batch_norm and size > 1 and count % size == 1:
-        size += 1
-    return replace(config, batch_size=size)

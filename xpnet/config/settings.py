@@ -135,7 +135,8 @@ class TrainingSettings:
     epochs
         Passes over the training data; 0 saves the initial parameters.
     batch_size
-        Samples in each gradient step; full takes all of them at once.
+        Samples in each gradient step, at most all there are; full takes all of them at once. With
+        --batch-norm it is increased where the last step of an epoch would have a single sample.
     loss
         Loss that is minimised, a function of the softmax outputs.
     label_smoothing

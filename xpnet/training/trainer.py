@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,8 @@ class Trainer:
     ----------
     network, normalization, context, optimizer, learning_rate
         Built from the settings and the data.
+    batch_size
+        The samples of a step, or "full": see `batch_size` of the settings.
     samples, test
         All training samples, including those held out for validation, and the test samples.
     training_indices, validation_indices
@@ -91,7 +93,7 @@ class Trainer:
         self.config, self.backend, self._columns = config, backend, data.columns
         self.network = _build_network(config, data)
         split = _split_samples(config, len(data.y_train))
-        _check_sizes(config, self.network.sizes, len(data.y_train) - config.validation)
+        _check_memory(self.network.sizes)
         if normalization is None:
             x = data.x_train if split.training is None else data.x_train[split.training]
             normalization = fit_normalization(config.normalize, x)
@@ -216,6 +218,7 @@ class Trainer:
     def _build_loader(self, data: Dataset, split: TrainValidationSplit) -> BatchLoader:
         config, network, put = self.config, self.network, self.backend.from_host
         count = len(data.y_train) if split.training is None else len(split.training)
+        self.batch_size = _fit_batch_size(config, count)
         memory_mapped = is_mapped(data.x_train)
 
         @lru_cache(maxsize=1)
@@ -240,7 +243,7 @@ class Trainer:
             samples,
             order,
             samples_per_epoch=count,
-            batch_size=None if config.batch_size == "full" else config.batch_size,
+            batch_size=None if self.batch_size == "full" else self.batch_size,
             augment=augment,
             masks=masks if network.input_dropout or network.hidden_dropout else None,
             in_memory=not memory_mapped,
@@ -313,17 +316,18 @@ def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Paramete
     return model.parameters, model.statistics
 
 
-def _check_sizes(config: TrainConfig, sizes: tuple[int, ...], samples: int) -> None:
-    """Raise ConfigError if batches do not fit the samples, or the network does not fit into memory."""
-    if config.batch_size != "full" and config.batch_size > samples:
-        msg = f"--batch-size: expected at most the {samples} training samples, got {config.batch_size}"
-        raise ConfigError(msg)
-    if config.batch_norm and config.batch_size != "full" and samples % config.batch_size == 1:
-        msg = (
-            f"--batch-size: {config.batch_size} leaves a last batch of one sample, which --batch-norm "
-            "cannot normalise: use another"
-        )
-        raise ConfigError(msg)
+def _fit_batch_size(config: TrainConfig, samples: int) -> Literal["full"] | int:
+    """Return the batch size, at most `samples`, and such that batch norm has two samples in each batch."""
+    if config.batch_size == "full":
+        return "full"
+    size = min(config.batch_size, samples)
+    while config.batch_norm and size > 1 and samples % size == 1:
+        size += 1
+    return size
+
+
+def _check_memory(sizes: tuple[int, ...]) -> None:
+    """Raise ConfigError if the network does not fit into memory."""
     parameters = sum(units * (inputs + 1) for inputs, units in pairwise(sizes))
     # Eight bytes each for parameters, gradients, initial values and a block's activations.
     needed_bytes = 8 * (4 * parameters + 4 * BLOCK_SIZE * sum(sizes[1:]))
