@@ -36,6 +36,7 @@ SAME = {
     "the defaults": {"epochs": 12},
     "small batches": {"hidden": [8, 6], "batch_size": 32, "optimizer": "adam", "epochs": 3, "dropout": 0.2},
     "native": {"arithmetic": "native", "normalize": "standardize", "epochs": 3, "seed": 7},
+    "a recipe": {"recipe": "quick", "epochs": 2, "dropout": 0.1},
     "early stopping": {"validation": 60, "patience": 3, "batch_size": 8, "learning_rate": 2.0, "epochs": 60},
 }
 
@@ -53,10 +54,20 @@ def test_the_command_gives_the_same_network_and_history_and_a_folder_to_load(set
     assert model.history == [{key: row[key] for key in row if key != "seconds"} for row in loaded.history]
     evaluation, metrics = model.evaluate(X_TEST, Y_TEST), record["metrics"]
     assert evaluation.accuracy == metrics["test_accuracy"]
-    precision = 1e-6 if settings.get("arithmetic") == "native" else 0
+    precision = 0 if record["config"]["arithmetic"] == "reproducible" else 1e-6
     assert evaluation.loss == pytest.approx(metrics["test_loss"], rel=precision, abs=0)
     assert [each.recall for each in evaluation.classes] == metrics["test_accuracy_per_class"]
     assert evaluation.confusion[1, 2] == np.sum((Y_TEST == 1) & (model.predict(X_TEST) == 2))
+
+
+def test_a_file_of_settings_is_a_recipe_of_which_those_of_files_and_output_are_ignored():
+    Path("mine.toml").write_text("recipe = 'tabular'\nepochs = 2\npatience = 1\nvalidation = 9\nname = 'run'")
+    expected = xpnet.fit(X, Y, recipe="tabular", epochs=2, patience=1, validation=9).fingerprint
+    assert xpnet.fit(X, Y, recipe="mine.toml").fingerprint == expected
+    assert xpnet.fit(X, Y, recipe=Path("mine.toml")).fingerprint == expected
+    again = xpnet.fit(X, Y, recipe="mine.toml", patience=None, validation=0)
+    assert again.fingerprint == xpnet.fit(X, Y, recipe="tabular", epochs=2).fingerprint
+    assert list(Path().iterdir()) == [Path("mine.toml")]
 
 
 FORMS = {
@@ -187,6 +198,8 @@ GOOD = np.zeros((4, 3), np.uint8)
         (X, Y, {"patience": 3}, "--patience: needs --validation N"),
         (X, Y, {"validation": 9, "validation_data": (X, Y)}, "fit: validation: takes rows out of X, but t"),
         (X, Y, {"out": "here"}, "fit: out: belongs to xpnet train"),
+        (X, Y, {"recipe": "tabluar"}, "--recipe: expected one of best-10, "),
+        (X, Y, {"recipe": 3}, "--recipe: expected one of best-10, "),
         ([["a", "b"]], [0], {}, "X: expected an array of numbers, got <U1"),
         ([], [], {}, "X: 1 dimension"),
         ([[1, 2], [3]], [0, 1], {}, "X: expected an array of numbers, got a list: "),

@@ -14,12 +14,9 @@ from backend_enum import BackendCase
 import xpnet
 from xpnet.api import COMMAND_LINE_ONLY
 from xpnet.config import TrainConfig
+from xpnet.config.training import read_recipe
 
 pytestmark = pytest.mark.needs("sklearn")
-
-FOR_TABLES = {"hidden": (100,), "init": "he", "normalize": "standardize", "epochs": 50, "batch_size": 32}
-FOR_TABLES |= {"optimizer": "adam", "learning_rate": 0.005}
-"""The defaults that differ from those of the command."""
 
 CHECKS = """
 from sklearn.utils.estimator_checks import check_estimator
@@ -63,10 +60,20 @@ def test_the_defaults_learn_from_tables():
     assert model.score(x[test], y[test]) >= 0.96
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "accuracy"), [("wine", 0.97), ("breast_cancer", 0.97), ("digits", 0.94)])
+def test_the_defaults_reach_this_accuracy_in_cross_validation(name, accuracy):
+    from sklearn import datasets
+    from sklearn.model_selection import cross_val_score
+
+    x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+    assert cross_val_score(xpnet.XPNetClassifier(), x, y, cv=5).mean() >= accuracy
+
+
 def test_the_parameters_are_the_settings_of_the_command():
     left_out = COMMAND_LINE_ONLY | {"seed", "init_from"}
     settings = {field.name: field.default for field in fields(TrainConfig) if field.name not in left_out}
-    assert xpnet.XPNetClassifier().get_params() == {**settings, **FOR_TABLES, "random_state": 0}
+    assert xpnet.XPNetClassifier().get_params() == {**settings, **read_recipe("tabular"), "random_state": 0}
 
 
 def test_a_clone_is_untrained_and_trains_as_the_interface_does():
@@ -79,7 +86,7 @@ def test_a_clone_is_untrained_and_trains_as_the_interface_does():
     with pytest.raises(NotFittedError):
         classifier.predict(X)
     classifier.fit(X, Y)
-    model = xpnet.fit(X, Y, seed=3, **{**FOR_TABLES, **settings})
+    model = xpnet.fit(X, Y, seed=3, recipe="tabular", **settings)
     assert classifier.model_.fingerprint == model.fingerprint
     assert classifier.model_.history == model.history
     assert np.array_equal(classifier.predict_proba(X), model.predict_proba(X))

@@ -5,7 +5,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from xpnet._lib.tree import tree_map
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
-from xpnet.config import TrainConfig, from_json
+from xpnet.config import TrainConfig
+from xpnet.config.keywords import COMMAND_LINE_ONLY, from_keywords
 from xpnet.config.rules import integer_from
-from xpnet.config.settings import Arithmetic, RunSettings
-from xpnet.config.training import TABLE_SETTINGS
+from xpnet.config.settings import Arithmetic
 from xpnet.data.arrays import table_from_arrays, to_features
 from xpnet.data.datasets import Dataset, join_halves
 from xpnet.data.table import Table
@@ -32,10 +32,6 @@ from xpnet.storage.record import METRICS_FILE, read_metrics
 from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
 from xpnet.training.state import TrainState
 from xpnet.training.trainer import Trainer, select_backend
-
-COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"}
-COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats"}
-"""Settings of files and output, which ``fit`` does not take."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +182,7 @@ def fit(
     X: object,
     y: object,
     *,
+    recipe: str | Path | None = None,
     validation_data: tuple[object, object] | None = None,
     classes: int | None = None,
     callback: EpochFunction | None = None,
@@ -200,6 +197,9 @@ def fit(
         NumPy arrays, lists, pandas data frames, or arrays of the backend.
     y
         (m,) labels: 0, 1, 2 and so on, or text, whose names the model keeps.
+    recipe
+        The name of a recipe, such as "tabular", or the path of a TOML file as for `--config`, whose settings
+        of files and output are ignored. `settings` override it, as flags do.
     validation_data
         Validation samples: rows and labels. They are evaluated after each epoch, and `patience` stops
         training by them. `validation=N` holds out N of the rows in `X` instead.
@@ -208,7 +208,7 @@ def fit(
     callback
         Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
     **settings
-        The settings of `xpnet train`, with their defaults, except those of files and output.
+        The settings of `xpnet train`, except those of files and output; None is the default.
 
     Returns
     -------
@@ -234,7 +234,7 @@ def fit(
             msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
             raise ConfigError(msg)
         settings["validation"] = 1  # which a patience needs
-    config = parse_settings(settings, "fit")
+    config, _ = parse_settings(settings, "fit", recipe)
     patience = config.patience
     if classes is not None:
         integer_from(1).check("fit: classes", _to_python(classes))
@@ -291,20 +291,11 @@ def make_dataset(training: Table, validation: Table | None = None, classes: int 
     return ArrayData(**vars(data), number_of_classes=classes)
 
 
-def parse_settings(arguments: Mapping[str, object], source: str) -> TrainConfig:
-    """Build and validate settings from Python's or NumPy's values; None stands for the default.
-
-    Raises
-    ------
-    ConfigError
-        A setting is unknown, out of range or contradicts another: one line that begins with `source`.
-    """
-    settings = {name: _to_python(value) for name, value in arguments.items()}
-    rates = settings.get("learning_rate")
-    if isinstance(rates, list) and len(rates) > 1:
-        msg = f"{source}: learning_rate: expected one number, got {rates}"
-        raise ConfigError(msg)
-    return from_json(settings, source)
+def parse_settings(
+    arguments: Mapping[str, object], source: str, recipe: str | Path | None = None
+) -> tuple[TrainConfig, frozenset[str]]:
+    """Return the settings from Python's or NumPy's values, as ``from_keywords`` does, with its errors."""
+    return from_keywords({name: _to_python(value) for name, value in arguments.items()}, source, recipe)
 
 
 def backend_from_settings(config: TrainConfig) -> Backend:

@@ -39,7 +39,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The seed of the initial weights and the order of the samples. The same number gives the same bits
         in reproducible arithmetic. None draws a seed from NumPy's global generator.
     hidden, activation, ...
-        The settings of `xpnet train` of the same names; some defaults differ, to suit tables.
+        The settings of `xpnet train` of the same names, with the defaults of the recipe "tabular".
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         schedule_step_epochs: int | None = None,
         schedule_factor: float | None = None,
         warmup_epochs: int = 0,
-        weight_decay: float | None = None,
+        weight_decay: float | None = 0.001,
         clip_norm: float | None = None,
         max_norm: float | None = None,
         augment_shift: float = 0.0,
@@ -205,7 +205,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         state = parameters.pop("random_state")
         if not isinstance(state, int | np.integer):
             state = check_random_state(state).randint(2**31 - 1)
-        return parse_settings({**parameters, "seed": state}, type(self).__name__)
+        return parse_settings({**parameters, "seed": state}, type(self).__name__)[0]
 
     def _validate_samples(
         self, X: object, y: object, backend: Backend, *, reset: bool

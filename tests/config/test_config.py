@@ -264,8 +264,8 @@ def test_a_file_that_cannot_be_read_or_is_not_text_is_refused_in_one_line(tmp_pa
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     os.mkfifo(tmp_path / "fifo.toml")
     for name, reason in [
-        ("absent.toml", "cannot be read (No such file or directory): --config takes a TOML file"),
-        ("fifo.toml", "is not a regular file: --config takes a TOML file"),
+        ("absent.toml", "cannot be read (No such file or directory): expected a TOML file"),
+        ("fifo.toml", "is not a regular file: expected a TOML file"),
         ("binary.toml", "not a TOML file ("),
     ]:
         with pytest.raises(XPNetError, match=f"^{re.escape(f'{tmp_path / name}: {reason}')}[^\n]*$"):
@@ -396,6 +396,7 @@ PROMISED = {
     "notebook": {},
     "quick": {"hidden": (10,), "arithmetic": "native", "float_type": "float32"},
     "best-10": {"hidden": (10,), "arithmetic": "native"},
+    "tabular": {"hidden": (100,), "normalize": "standardize", "patience": None},
     "simard-800": {"hidden": (800,), "arithmetic": "native"},
     "dropout-1024": {"hidden": (1024, 1024, 1024), "arithmetic": "native"},
 }

@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
         return Augmentation(**{name: amount for name, amount in amounts.items() if amount is not None})
 
 
+DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(TrainConfig)}
 RULES = collect_rules(TrainConfig)
 """The rule of each setting, by name."""
 
@@ -155,7 +156,7 @@ def read_toml(file: Path) -> tuple[dict[str, object], str | None]:
     ConfigError
         It is no TOML, or a key or value is wrong: one line with file and key.
     """
-    content = read_regular_file(file, LARGEST, "--config takes a TOML file")
+    content = read_regular_file(file, LARGEST, "expected a TOML file")
     try:
         table = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
@@ -165,7 +166,7 @@ def read_toml(file: Path) -> tuple[dict[str, object], str | None]:
     recipe = table.pop("recipe", None)
     if recipe is not None:
         one_of(list_recipes()).check(f"{file}: recipe", recipe)
-    return _convert(table, str(file)), recipe
+    return convert(table, str(file)), recipe
 
 
 def list_recipes() -> tuple[str, ...]:
@@ -185,6 +186,25 @@ def read_recipe(name: str) -> dict[str, object]:
     return read_toml(_RECIPES / f"{name}.toml")[0]
 
 
+def read_settings(recipe: str | Path) -> list[dict[str, object]]:
+    """Return the settings of a recipe by its name, or of the recipe of a TOML file and of the file.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    ConfigError
+        There is no such recipe, or the file is wrong.
+    """
+    names = list_recipes()
+    if isinstance(recipe, Path) or (isinstance(recipe, str) and recipe.endswith(".toml")):
+        file, name = read_toml(Path(recipe))
+        return [read_recipe(name or "notebook"), file]
+    expected = f"one of {', '.join(names)}, or the path of a .toml file"
+    replace(one_of(names), expected=expected).check("--recipe", recipe)
+    return [read_recipe(recipe)]
+
+
 def from_json(settings: Mapping[str, object], source: str) -> TrainConfig:
     """Return the settings from the JSON object that ``to_json`` returns.
 
@@ -196,11 +216,17 @@ def from_json(settings: Mapping[str, object], source: str) -> TrainConfig:
         A key or value is wrong, or two settings contradict each other: one line with the source.
     """
     values = {name: value for name, value in settings.items() if value is not None}
-    return TrainConfig(**_convert(values, source))
+    return TrainConfig(**convert(values, source))
 
 
-def _convert(table: Mapping[str, object], source: str) -> dict[str, Any]:
-    """Convert TOML or JSON values to the types of the settings, and check them."""
+def convert(table: Mapping[str, object], source: str) -> dict[str, Any]:
+    """Convert TOML, JSON or Python values to the types of the settings, and check them.
+
+    Raises
+    ------
+    ConfigError
+        A key or value is wrong: one line with `source`.
+    """
     settings = {}
     for key, raw in table.items():
         if key not in RULES:
