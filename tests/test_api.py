@@ -37,6 +37,7 @@ SAME = {
     "small batches": {"hidden": [8, 6], "batch_size": 32, "optimizer": "adam", "epochs": 3, "dropout": 0.2},
     "native": {"arithmetic": "native", "normalize": "standardize", "epochs": 3, "seed": 7},
     "a recipe": {"recipe": "quick", "epochs": 2, "dropout": 0.1},
+    "a share to validate with": {"validation": 0.1, "epochs": 2},
     "early stopping": {"validation": 60, "patience": 3, "batch_size": 8, "learning_rate": 2.0, "epochs": 60},
 }
 
@@ -49,6 +50,7 @@ def test_the_command_gives_the_same_network_and_history_and_a_folder_to_load(set
         words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
     assert train.main(words) == 0
     record = read_run(Path("runs/run"))
+    assert record["config"]["validation"] == settings.get("validation", 0)
     model, loaded = xpnet.fit(X, Y, **settings), xpnet.load("runs/run")
     assert model.fingerprint == loaded.fingerprint == record["fingerprint"]
     assert model.history == [{key: row[key] for key in row if key != "seconds"} for row in loaded.history]
@@ -119,6 +121,11 @@ def test_every_setting_of_the_command_that_is_not_about_files_is_taken_and_class
     model = xpnet.fit(X.astype(np.int64), Y, classes=6, **{**settings, **numbers})  # pixels, too
     expected = xpnet.fit(X, Y, classes=6, epochs=1, hidden=[5], learning_rate=0.5)
     assert (model.fingerprint, model.sizes) == (expected.fingerprint, (12, 5, 6))
+
+
+def test_a_share_is_the_same_as_that_number_of_samples():
+    numbers = [xpnet.fit(X, Y, epochs=2, validation=held_out).fingerprint for held_out in (0.1, 30)]
+    assert numbers[0] == numbers[1] != xpnet.fit(X, Y, epochs=2).fingerprint
 
 
 def test_validation_data_are_evaluated_and_not_trained_on():

@@ -202,7 +202,7 @@ def fit(
         of files and output are ignored. `settings` override it, as flags do.
     validation_data
         Validation samples: rows and labels. They are evaluated after each epoch, and `patience` stops
-        training by them. `validation=N` holds out N of the rows in `X` instead.
+        training by them. `validation=N` holds out N of the rows in `X` instead, `validation=0.1` a tenth.
     classes
         The number of classes; by default one more than the largest label.
     callback

@@ -64,7 +64,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         input_dropout: float = 0.0,
         init: settings.Initialization = "he",
         normalize: settings.Normalize = "standardize",
-        validation: int = 0,
+        validation: float = 0,
         patience: int | None = None,
         epochs: int = 50,
         batch_size: Literal["full"] | int = 32,

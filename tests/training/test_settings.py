@@ -107,6 +107,11 @@ DECIMALS = replace(DATA, x_train=DATA.x_train / 255, x_test=DATA.x_test / 255)
     ("changes", "data", "message"),
     [
         ({"validation": 180}, DATA, r"--validation: expected fewer than the 180 training samples, got 180"),
+        (
+            {"validation": 0.999},
+            DATA,
+            r"--validation: expected fewer than the 180 training samples, got 0.999",
+        ),
         ({"augment_shift": 1.0}, WIDE, "35 features make no square"),
         ({"augment_shift": 1.0}, DECIMALS, "needs images of pixels"),
     ],

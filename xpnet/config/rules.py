@@ -24,7 +24,7 @@ class Rule:
     allows
         Predicate that takes a value of any type and returns True if the setting may have it.
     kind
-        The type of a value: int, float, str or Path.
+        The type of a value: int, float, str or Path; or another function that makes one of a word.
     nargs
         The number of words that its flag takes, as in argparse; None for one.
     metavar
@@ -35,7 +35,7 @@ class Rule:
 
     expected: str
     allows: Callable[[object], bool]
-    kind: type = str
+    kind: Callable[[str], object] = str
     nargs: str | None = None
     metavar: str | None = None
     choices: tuple[str, ...] = ()
@@ -136,6 +136,13 @@ def integer_or(word: str) -> Rule:
     return Rule(expected, lambda value: value == word or _is_int(value, 1), int, metavar=f"{{{word}}}|INT")
 
 
+def _int_or_float(word: str) -> int | float:
+    try:
+        return int(word)
+    except ValueError:
+        return float(word)
+
+
 def between(lowest: float, highest: float, unit: str) -> Rule:
     """Return the rule that allows numbers from `lowest` to `highest`; `unit` appears in the message."""
     expected = f"a number from {lowest:g} to {highest:g} ({unit})"
@@ -146,6 +153,12 @@ NOT_NEGATIVE = _number_rule("a finite number, 0 or more", lambda value: value >=
 POSITIVE = _number_rule("a finite number above 0", lambda value: value > 0)
 PROPER_SHARE = _number_rule("a number from 0 to below 1", lambda value: 0 <= value < 1)
 SHARE = _number_rule("a number between 0 and 1", lambda value: 0 < value < 1)
+SAMPLES = Rule(
+    "a number of samples, 0 or more (1 is one sample), or a share of them, above 0.0 and below 1.0",
+    lambda value: _is_int(value, 0) or (isinstance(value, float) and 0 < value < 1),
+    _int_or_float,
+    metavar="INT|SHARE",
+)
 FACTOR = _number_rule("a number above 0, at most 1", lambda value: 0 < value <= 1)
 SEED = Rule(f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})", lambda value: _is_int(value, 0, 2**64), int)
 

@@ -49,7 +49,8 @@ class DataSettings:
         numbers from 0 to 255 for pixels where the columns are a square number without names, or named like
         pixels; 0.1.0 is the rule of that version. --pixels and --features are short for the two.
     validation
-        Training samples held out to judge the training by.
+        Training samples held out to judge the training by: their number, or with a decimal point their
+        share, as in 0.1.
     normalize
         Normalisation of the inputs: scale divides pixels by 255 and other numbers by the largest,
         standardize makes their mean 0 and variance 1, none leaves them as they are.
@@ -61,7 +62,7 @@ class DataSettings:
     label: Annotated[str | None, rules.COLUMN] = None
     missing: Missing = "error"
     columns: ColumnKind = "auto"
-    validation: Annotated[int, rules.integer_from(0)] = 0
+    validation: Annotated[float, rules.SAMPLES] = 0
     normalize: Normalize = "scale"
 
 

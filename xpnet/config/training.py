@@ -73,6 +73,12 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
             return 1 if self.epochs <= MOST_LOGGED else self.epochs // 10
         return self.log_every
 
+    def validation_samples(self, count: int) -> int:
+        """Return how many of the `count` training samples are held out for validation."""
+        if isinstance(self.validation, int):
+            return self.validation
+        return max(1, round(self.validation * count))
+
     @property
     def learning_rates(self) -> tuple[float, ...]:
         """The learning rates to compare, or the only one."""

@@ -295,10 +295,11 @@ def _build_network(config: TrainConfig, data: Dataset) -> Network:
 def _split_samples(config: TrainConfig, count: int) -> TrainValidationSplit:
     if not config.validation:
         return TrainValidationSplit(None, None)
-    if config.validation >= count:
+    held_out = config.validation_samples(count)
+    if held_out >= count:
         msg = f"--validation: expected fewer than the {count} training samples, got {config.validation}"
         raise ConfigError(msg)
-    return TrainValidationSplit(*random.split(config.seed, count, config.validation))
+    return TrainValidationSplit(*random.split(config.seed, count, held_out))
 
 
 def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Parameters, list[RunningStatistics]]:
