@@ -128,6 +128,50 @@ def test_a_share_is_the_same_as_that_number_of_samples():
     assert numbers[0] == numbers[1] != xpnet.fit(X, Y, epochs=2).fingerprint
 
 
+def features(*deviations, rows=40):
+    """Rows of features with these standard deviations and mean 3, and labels."""
+    signs = np.where(np.arange(rows)[:, None] % 2 == 0, -1.0, 1.0)
+    return signs * np.array(deviations) + 3, np.arange(rows) % 3
+
+
+UNLIKE = features(0.5, 0, 200)
+ADVICE = "the features differ in scale (standard deviations from 0.5 to 200): use {}standardize{}tabular"
+WARNING = ADVICE.format('normalize="', '", or recipe="') + '"'
+
+
+def test_features_on_different_scales_bring_one_warning_in_the_line_of_the_caller_or_one_note(capsys):
+    with pytest.warns(UserWarning, match=f"^{re.escape(WARNING)}$") as caught:
+        xpnet.fit(*UNLIKE, epochs=0)
+    assert [warning.filename for warning in caught] == [__file__]
+    x, y = UNLIKE
+    np.savez("table.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    words = ["--data", "table.npz", "--epochs", "0", "--no-report"]
+    assert train.main([*words, "--repeats", "2"]) == 0
+    note = ADVICE.format("--normalize ", ", or --recipe ")
+    assert capsys.readouterr().err == f"xpnet: note: {note}\n"
+    for given in (["--normalize", "scale"], ["--recipe", "tabular"], ["--quiet"]):
+        assert train.main([*words, *given]) == 0
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "settings"),
+    [
+        (UNLIKE, {"normalize": "scale"}),
+        (UNLIKE, {"recipe": "tabular"}),
+        (features(1, 9.9), {}),
+        (features(0, 0), {}),
+        ((np.array([[0, 0], [1, 200]] * 4, np.uint8), [0, 1] * 4), {}),
+        ((np.array([[0, 0], [1, 200]] * 4), [0, 1] * 4), {}),
+        ((np.array([[0, 0, 0, 0], [1, 200, 0, 9]] * 4, np.float64), [0, 1] * 4), {}),
+        ((np.array([[0, 0, 0, 0], [1, 200, 0, 9]] * 4) / 255, [0, 1] * 4), {}),
+    ],
+)
+def test_there_is_no_warning_of_scales(data, settings):
+    """With a normalisation in the settings, on similar scales, and for pixels: any warning fails a test."""
+    xpnet.fit(*data, epochs=0, **settings)
+
+
 def test_validation_data_are_evaluated_and_not_trained_on():
     model = xpnet.fit(X, Y, validation_data=(X_TEST, Y_TEST), epochs=4, log_every=2)
     assert model.fingerprint == xpnet.fit(X, Y, epochs=4).fingerprint

@@ -17,7 +17,7 @@ from xpnet._lib.tree import tree_map
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
 from xpnet.config import TrainConfig
-from xpnet.config.keywords import COMMAND_LINE_ONLY, from_keywords
+from xpnet.config.keywords import COMMAND_LINE_ONLY, from_keywords, name_keywords
 from xpnet.config.rules import integer_from
 from xpnet.config.settings import Arithmetic
 from xpnet.data.arrays import table_from_arrays, to_features
@@ -26,7 +26,7 @@ from xpnet.data.table import Table
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
-from xpnet.nn.inputs import Normalization
+from xpnet.nn.inputs import Normalization, scale_note
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model, save_model
 from xpnet.storage.record import METRICS_FILE, read_metrics
 from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
@@ -215,6 +215,11 @@ def fit(
     Model
         The network after the last epoch; with `patience`, of the best epoch.
 
+    Warns
+    -----
+    UserWarning
+        The features differ in scale, and no setting says how to normalise them.
+
     Raises
     ------
     ConfigError
@@ -234,12 +239,15 @@ def fit(
             msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
             raise ConfigError(msg)
         settings["validation"] = 1  # which a patience needs
-    config, _ = parse_settings(settings, "fit", recipe)
+    config, explicit = parse_settings(settings, "fit", recipe)
     patience = config.patience
     if classes is not None:
         integer_from(1).check("fit: classes", _to_python(classes))
     backend = backend_from_settings(config)
     training, validation = table_from_arrays(X, y, backend), None
+    note = None if "normalize" in explicit else scale_note(training.x)
+    if note is not None:
+        warnings.warn(name_keywords(note), stacklevel=2)
     if validation_data is not None:
         config, source = replace(config, patience=None, validation=0), " in validation_data"
         validation = table_from_arrays(*validation_data, backend, source, columns=training.columns)

@@ -20,6 +20,7 @@ from xpnet.config.rules import flag
 from xpnet.data import datasets
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
+from xpnet.nn.inputs import scale_note
 from xpnet.nn.metrics import class_metrics
 from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import SUMMARY_FILE, RunInfo
@@ -60,13 +61,21 @@ def resume(command: Command, folder: Path, line: list[str]) -> Run:
         run.release()
 
 
-def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None) -> Run:
-    """Train, print and record a run, or continue ``resumed``; return the run."""
+def train(
+    config: TrainConfig, command: list[str], *, resumed: Run | None = None, advise: bool = False
+) -> Run:
+    """Train, print and record a run, or continue ``resumed``; return the run.
+
+    With ``advise``, print a note if the features differ in scale.
+    """
     check_installed(config.track)
     selection = select_backend(config)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     data = datasets.load(config.data, config.test_data, **config.table_options)
+    note = scale_note(data.x_train) if advise and not config.quiet else None
+    if note is not None:
+        complain(f"note: {note}")
     console = TrainingConsole(config.epochs, quiet=config.quiet)
     with Trainer.open(config, data, selection.backend) as trainer:
         if resumed is not None:
@@ -86,7 +95,7 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
     return run
 
 
-def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
+def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False) -> list[Run]:
     """Train once for each seed or learning rate, print a summary, and return the runs.
 
     The runs are subfolders of ``out/name``, which also receives a summary.json. Training stops after an
@@ -111,7 +120,7 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
     runs: list[Run] = []
     for trial in settings:
         console.print(f"== {str(trial.name).replace('-', ' ', 1)}")
-        runs.append(train(trial, command))
+        runs.append(train(trial, command, advise=advise and not runs))
         if runs[-1].record["status"] == "interrupted":
             return runs
     trials = [

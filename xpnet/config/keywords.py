@@ -1,17 +1,46 @@
-"""Settings as keyword arguments of Python functions."""
+"""Settings as keyword arguments of Python functions, and messages that name them so."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 from xpnet.config.constraints import merge_settings
 from xpnet.config.settings import RunSettings
-from xpnet.config.training import DEFAULTS, TABLE_SETTINGS, TrainConfig, convert, read_settings
+from xpnet.config.training import (
+    DEFAULTS,
+    RULES,
+    TABLE_SETTINGS,
+    TrainConfig,
+    convert,
+    list_recipes,
+    read_settings,
+)
 from xpnet.errors import ConfigError
 
 COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"}
 COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats"}
 """Settings of files and output, which ``xpnet.fit`` does not take."""
+
+_FLAG = re.compile(r"(?<![^ (])--([a-z][a-z-]*[a-z*])(?: (\w[\w-]*))?")
+
+
+def name_keywords(message: str) -> str:
+    """Replace the flags in a message: --batch-size becomes batch_size, --init he becomes init="he"."""
+    return _FLAG.sub(_flag_to_keyword, message)
+
+
+def _flag_to_keyword(match: re.Match[str]) -> str:
+    name, word = match[1].replace("-", "_"), match[2]
+    choices = {"recipe": list_recipes(), "device": ("auto", "cpu", "cuda")}
+    choices |= {setting: rule.choices for setting, rule in RULES.items() if rule.choices}
+    if name not in {*RULES, *choices} and not name.endswith("*"):
+        return match[0]
+    if word is None:
+        return name
+    if word.isupper():
+        return f"{name}={word}"
+    return f'{name}="{word}"' if word in choices.get(name, ()) else f"{name} {word}"
 
 
 def from_keywords(
