@@ -15,8 +15,8 @@ from networks import pixels
 
 import xpnet
 from xpnet import train
-from xpnet.api import COMMAND_LINE_ONLY
-from xpnet.config import TrainConfig
+from xpnet.config import TrainConfig, list_recipes
+from xpnet.config.keywords import COMMAND_LINE_ONLY
 from xpnet.storage.record import read_run
 
 ROWS = 300
@@ -244,13 +244,9 @@ GOOD = np.zeros((4, 3), np.uint8)
 @pytest.mark.parametrize(
     ("x", "y", "settings", "message"),
     [
-        (X, Y, {"hiden": [5]}, 'fit: unknown key "hiden": did you mean hidden?'),
         (X, Y, {"learning_rate": [0.1, 0.2]}, "fit: learning_rate: expected one number, got [0.1, 0.2]"),
-        (X, Y, {"patience": 3}, "--patience: needs --validation N"),
         (X, Y, {"validation": 9, "validation_data": (X, Y)}, "fit: validation: takes rows out of X, but t"),
         (X, Y, {"out": "here"}, "fit: out: belongs to xpnet train"),
-        (X, Y, {"recipe": "tabluar"}, "--recipe: expected one of best-10, "),
-        (X, Y, {"recipe": 3}, "--recipe: expected one of best-10, "),
         ([["a", "b"]], [0], {}, "X: expected an array of numbers, got <U1"),
         ([], [], {}, "X: 1 dimension"),
         ([[1, 2], [3]], [0, 1], {}, "X: expected an array of numbers, got a list: "),
@@ -265,6 +261,61 @@ def test_settings_and_data_that_cannot_be(x, y, settings, message):
     error = xpnet.ConfigError if settings else xpnet.DataError
     with pytest.raises(error, match=f"^{re.escape(message)}[^\n]*$"):
         xpnet.fit(x, y, **settings)
+
+
+UNKNOWN, RECIPES = "fit: unknown setting ", ", ".join(list_recipes())
+WRONG = [
+    ({"hiden": [5]}, f"{UNKNOWN}'hiden': did you mean hidden?"),
+    ({"lr": 0.1}, f"{UNKNOWN}'lr': did you mean learning_rate?"),
+    ({"random_state": 1}, f"{UNKNOWN}'random_state': did you mean seed?"),
+    ({"calback": print}, f"{UNKNOWN}'calback': did you mean callback?"),
+    ({"xyz": 1}, f"{UNKNOWN}'xyz': expected one of those of xpnet train"),
+    ({"hidden": True}, "fit: hidden: expected whole numbers, each 1 or more, got [true]"),
+    ({"loss": "l2"}, 'fit: loss: expected one of cross-entropy, squared-error, got "l2"'),
+    ({"validation": 1.0}, "fit: validation: expected a number of samples, 0 or more (1 is one sample), or a"),
+    ({"validation": 300}, "validation: expected fewer than the 300 training samples, got 300"),
+    (
+        {"recipe": "tabluar"},
+        f'recipe: expected one of {RECIPES}, or the path of a .toml file, got "tabluar": ',
+    ),
+    ({"recipe": 3}, f"recipe: expected one of {RECIPES}, or the path of a .toml file, got 3"),
+    ({"recipe": "absent.toml"}, "absent.toml: cannot be read (No such file or directory): expected a TOML f"),
+    (
+        {"recipe": "wrong.toml"},
+        'wrong.toml: unknown key "hiden": did you mean hidden? Keys are the flags of xp',
+    ),
+    ({"patience": 3}, "patience: needs validation, the samples that tell when to stop"),
+    (
+        {"dropout": 0.5, "hidden": ()},
+        "dropout: needs hidden layers: give hidden their units; input_dropout d",
+    ),
+    ({"momentum": 0.9}, 'momentum: needs optimizer="momentum" or nesterov, got sgd'),
+    ({"dtype": "float32"}, "dtype: reproducible arithmetic takes auto or float64, got float32: add arithm"),
+    ({"hidden": 10**9}, "hidden: a 12-1000000000-4 network has"),
+    ({"augment_shift": 1}, "augment_*: needs square images; 12 features"),
+    (
+        {"backend": "cupy", "device": "cpu"},
+        'the cupy backend cannot run on cpu, only on a GPU: use backend="num',
+    ),
+    ({"learning_rate": 1e300}, "training diverged: the loss is not finite in epoch"),
+    (lambda: xpnet.load("absent"), "absent: no such file or folder"),
+    (
+        lambda: xpnet.Model(xpnet.fit(X, Y, epochs=0).network, backend="cupy", device="cpu").predict(X),
+        "the cupy backend cannot run",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG)
+def test_messages_name_keywords_in_place_of_flags(call, message):
+    Path("wrong.toml").write_text("hiden = 3")
+    with pytest.raises(xpnet.XPNetError, match=f"^{re.escape(message)}[^\n]*$") as caught:
+        call() if callable(call) else xpnet.fit(X, Y, **call)
+    assert "--" not in str(caught.value)
+
+
+def test_one_number_of_units_is_one_layer():
+    assert xpnet.fit(X, Y, epochs=0, hidden=np.int64(3)).sizes == (12, 3, 4)
 
 
 def test_calls_that_cannot_be(model):
@@ -286,7 +337,7 @@ def test_calls_that_cannot_be(model):
 
 def test_the_cpu_takes_the_place_of_a_gpu_with_a_warning_in_the_line_of_the_caller(monkeypatch):
     monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
-    with pytest.warns(UserWarning, match="--device cuda is not usable.*running on the CPU") as caught:
+    with pytest.warns(UserWarning, match='^device="cuda" is not usable.*running on the CPU') as caught:
         model = xpnet.fit(X, Y, epochs=0, device="cuda")
     assert caught[0].filename == __file__
     assert model.predict(X_TEST).shape == (50,)

@@ -12,8 +12,8 @@ import pytest
 from backend_enum import BackendCase
 
 import xpnet
-from xpnet.api import COMMAND_LINE_ONLY
 from xpnet.config import TrainConfig
+from xpnet.config.keywords import COMMAND_LINE_ONLY
 from xpnet.config.training import read_recipe
 
 pytestmark = pytest.mark.needs("sklearn")
@@ -177,13 +177,31 @@ def test_pieces_may_lack_classes_and_differ_in_size_and_labels_may_be_text():
     assert classifier.score(X, FLOWERS) == np.mean(predicted == FLOWERS) > 0.6
 
 
+UNKNOWN = "^XPNetClassifier: unknown setting "
+DIVERGING = {"learning_rate": 1e300, "optimizer": "sgd"}
+
+
 def test_settings_and_pieces_that_cannot_be():
     x, y = [[0.0], [1.0]], [0, 1]
     one, config = quick().partial_fit(x, y, classes=y), xpnet.ConfigError
     other = copy.deepcopy(one).set_params(hidden=(9,))
     for error, message, call in (
         (config, "^XPNetClassifier: epochs: expected a whole number", lambda: quick(epochs=-1).fit(X, Y)),
-        (config, "^XPNetClassifier: seed: expected a whole", lambda: quick(random_state=-1).fit(X, Y)),
+        (
+            config,
+            "^XPNetClassifier: random_state: expected a whole",
+            lambda: quick(random_state=-1).fit(X, Y),
+        ),
+        (config, f"{UNKNOWN}'hiden': did you mean hidden\\?$", lambda: quick(hiden=3)),
+        (config, f"{UNKNOWN}'lr': did you mean learning_rate\\?$", lambda: quick(lr=0.1)),
+        (config, f"{UNKNOWN}'seed': did you mean random_state\\?$", lambda: quick(seed=3)),
+        (config, "^patience: needs validation, the", lambda: quick(patience=3).fit(X, Y)),
+        (config, "^validation: expected fewer than", lambda: quick(validation=90).fit(X, Y)),
+        (
+            xpnet.DivergedError,
+            'smaller learning_rate, or normalize="scale"$',
+            lambda: quick(**DIVERGING).fit(X, Y),
+        ),
         (ValueError, "classes: expected all labels in the first", lambda: quick().partial_fit(x, y)),
         (ValueError, r"labels in \[0, 1\], got \[3\]", lambda: quick().partial_fit(x, [0, 3], classes=y)),
         (ValueError, "those of the first call", lambda: one.partial_fit(x, y, classes=[0, 1, 2])),
@@ -191,8 +209,9 @@ def test_settings_and_pieces_that_cannot_be():
         (config, "expected those that the training began with", lambda: other.partial_fit(x, y)),
         (config, "validation: expected 0 for", lambda: quick(validation=10).partial_fit(x, y)),
     ):
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=message) as caught:
             call()
+        assert "--" not in str(caught.value)
 
 
 def test_a_further_piece_keeps_the_normalisation_and_leaves_the_earlier_model_alone():

@@ -17,7 +17,7 @@ from xpnet._lib.tree import tree_map
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
 from xpnet.config import TrainConfig
-from xpnet.config.keywords import COMMAND_LINE_ONLY, from_keywords, name_keywords
+from xpnet.config.keywords import OF_FIT, check_names, from_keywords, name_keywords, with_keywords
 from xpnet.config.rules import integer_from
 from xpnet.config.settings import Arithmetic
 from xpnet.data.arrays import table_from_arrays, to_features
@@ -146,6 +146,7 @@ class Model:
         save_model(Path(path), self.network)
 
     @cached_property
+    @with_keywords
     def predictor(self) -> Predictor:
         """The network on its backend; built at first use."""
         backend = resolve(self.device, self.backend).backend
@@ -162,6 +163,7 @@ class Model:
         return f"<xpnet.Model {format_sizes(self.sizes)}, fingerprint {self.fingerprint[:16]}>"
 
 
+@with_keywords
 def load(
     path: str | Path, *, device: str = "auto", backend: str = "auto", arithmetic: Arithmetic | None = None
 ) -> Model:
@@ -178,6 +180,7 @@ def load(
     return Model(network, rows, device=device, backend=backend, arithmetic=arithmetic)
 
 
+@with_keywords
 def fit(
     X: object,
     y: object,
@@ -231,9 +234,7 @@ def fit(
     DivergedError
         The loss became infinite or NaN.
     """
-    for name in sorted(COMMAND_LINE_ONLY & settings.keys()):
-        msg = f"fit: {name}: belongs to xpnet train, for it is about files or output: leave it out"
-        raise ConfigError(msg)
+    check_names(settings, OF_FIT, "fit")
     if validation_data is not None:
         if settings.get("validation"):
             msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
@@ -247,7 +248,7 @@ def fit(
     training, validation = table_from_arrays(X, y, backend), None
     note = None if "normalize" in explicit else scale_note(training.x)
     if note is not None:
-        warnings.warn(name_keywords(note), stacklevel=2)
+        warnings.warn(name_keywords(note), stacklevel=3)
     if validation_data is not None:
         config, source = replace(config, patience=None, validation=0), " in validation_data"
         validation = table_from_arrays(*validation_data, backend, source, columns=training.columns)
@@ -316,7 +317,7 @@ def backend_from_settings(config: TrainConfig) -> Backend:
     """
     selection = select_backend(config)
     if selection.warning is not None:
-        warnings.warn(selection.warning, stacklevel=3)
+        warnings.warn(name_keywords(selection.warning), stacklevel=4)
     return selection.backend
 
 

@@ -9,6 +9,8 @@ from xpnet._typing import HostArray
 from xpnet.api import backend_from_settings, make_dataset, parse_settings, train
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig, settings
+from xpnet.config.keywords import check_names, with_keywords
+from xpnet.config.training import RULES
 from xpnet.data.arrays import host_array
 from xpnet.data.table import Table, as_features
 from xpnet.errors import ConfigError
@@ -94,10 +96,14 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         workers: Literal["auto"] | int = "auto",
         log_every: Literal["auto"] | int = "auto",
         random_state: int | np.random.RandomState | None = 0,
+        **unknown: object,
     ) -> None:
         # scikit-learn expects each parameter as an attribute of the same name.
-        self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
+        parameters = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
+        check_names(unknown, parameters, type(self).__name__)
+        self.__dict__.update(parameters)
 
+    @with_keywords
     def fit(self, X: object, y: object) -> Self:
         """Train on rows (m, features) with labels (m,), from the start.
 
@@ -119,6 +125,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._train(config, backend, X, y)
         return self
 
+    @with_keywords
     def partial_fit(self, X: object, y: object, classes: object = None) -> Self:
         """Train for one more epoch on these rows.
 
@@ -205,7 +212,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         state = parameters.pop("random_state")
         if not isinstance(state, int | np.integer):
             state = check_random_state(state).randint(2**31 - 1)
-        return parse_settings({**parameters, "seed": state}, type(self).__name__)[0]
+        name, seed = type(self).__name__, np.asarray(state).item()
+        RULES["seed"].check(f"{name}: random_state", seed)
+        return parse_settings({**parameters, "seed": seed}, name)[0]
 
     def _validate_samples(
         self, X: object, y: object, backend: Backend, *, reset: bool

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
         else:
             from xpnet.cli.train import resume, run_trials, train
 
-            advise = "normalize" not in command.explicit
+            advise = not config.quiet and "normalize" not in command.explicit
             if config.resume is not None:
                 runs = [resume(command, config.resume, line)]
             elif config.repeats > 1 or len(config.learning_rates) > 1:

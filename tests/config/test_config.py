@@ -133,11 +133,11 @@ WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"batch_norm": True, "batch_size": 1}, "--batch-norm: needs a --batch-size of 2 or more, got 1: one "),
     ({"dropout": 0.5, "hidden": ()}, "--dropout: needs hidden layers: give --hidden their units; --input-"),
     ({"init": "he", "init_from": MODEL}, "--init: the initial parameters come from --init-from: give one "),
-    ({"patience": 3}, "--patience: needs --validation N, the samples that tell when to stop"),
+    ({"patience": 3}, "--patience: needs --validation, the samples that tell when to stop"),
     ({"seed": 2**64 - 2, "repeats": 3}, "--repeats: the last seed is above 2^64 - 1: use a smaller --seed"),
     ({**TWO_RATES, "repeats": 3, "validation": 10}, "--repeats: expected 1 with several learning rates: "),
     ({"momentum": 0.9}, "--momentum: needs --optimizer momentum or nesterov, got sgd"),
-    (TWO_RATES, "--learning-rate: several need --validation N, the samples to compare "),
+    (TWO_RATES, "--learning-rate: several need --validation, the samples to compare them "),
     ({"schedule_step_epochs": 30}, "--schedule-step-epochs: needs --schedule step, got constant"),
     ({"schedule_factor": 0.1}, "--schedule-factor: needs --schedule step or exponential, got constant"),
     ({"warmup_epochs": 6, "epochs": 5}, "--warmup-epochs: expected at most the number of --epochs, 5, got 6"),
@@ -242,8 +242,9 @@ def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values: di
 
 
 def test_a_file_gives_settings_of_their_own_types(toml: Any) -> None:
-    config = parsed("--config", toml("clip_norm = 5\nlearning_rate = [1, 2]\nvalidation = 1"))
-    assert repr((config.clip_norm, config.learning_rate, config.validation)) == "(5.0, (1.0, 2.0), 1)"
+    config = parsed("--config", toml("clip_norm = 5\nlearning_rate = [1, 2]\nvalidation = 1\nhidden = 32"))
+    values = config.clip_norm, config.learning_rate, config.validation, config.hidden
+    assert repr(values) == "(5.0, (1.0, 2.0), 1, (32,))"
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,7 @@ def train(
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     data = datasets.load(config.data, config.test_data, **config.table_options)
-    note = scale_note(data.x_train) if advise and not config.quiet else None
-    if note is not None:
+    if advise and (note := scale_note(data.x_train)) is not None:
         complain(f"note: {note}")
     console = TrainingConsole(config.epochs, quiet=config.quiet)
     with Trainer.open(config, data, selection.backend) as trainer:

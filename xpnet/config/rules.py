@@ -136,13 +136,6 @@ def integer_or(word: str) -> Rule:
     return Rule(expected, lambda value: value == word or _is_int(value, 1), int, metavar=f"{{{word}}}|INT")
 
 
-def _int_or_float(word: str) -> int | float:
-    try:
-        return int(word)
-    except ValueError:
-        return float(word)
-
-
 def between(lowest: float, highest: float, unit: str) -> Rule:
     """Return the rule that allows numbers from `lowest` to `highest`; `unit` appears in the message."""
     expected = f"a number from {lowest:g} to {highest:g} ({unit})"
@@ -156,7 +149,7 @@ SHARE = _number_rule("a number between 0 and 1", lambda value: 0 < value < 1)
 SAMPLES = Rule(
     "a number of samples, 0 or more (1 is one sample), or a share of them, above 0.0 and below 1.0",
     lambda value: _is_int(value, 0) or (isinstance(value, float) and 0 < value < 1),
-    _int_or_float,
+    lambda word: float(word) if "." in word else int(word),
     metavar="INT|SHARE",
 )
 FACTOR = _number_rule("a number above 0, at most 1", lambda value: 0 < value <= 1)
@@ -194,6 +187,7 @@ FOLDER_NAME = _text_rule(
     r"(?![.])(?=.*\S)[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+",
 )
 DEVICE = _text_rule("auto, cpu, cuda or cuda:N", r"[\w:.-]+", "{auto,cpu,cuda,cuda:N}")
+DEVICE = replace(DEVICE, choices=("auto", "cpu", "cuda"))
 """A name without blanks; the backends check the name itself."""
 
 # For messages

@@ -17,8 +17,6 @@ from xpnet.errors import ConfigError
 
 ADAMW_WEIGHT_DECAY = 0.01
 MOMENTUM = 0.9
-MOST_LOGGED = 20
-"""The largest number of epochs of which each is logged, with `log_every` "auto"."""
 TABLE_SETTINGS = ("test_split", "label", "missing", "columns")
 """The settings of CSV files."""
 
@@ -70,7 +68,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     def log_interval(self) -> int:
         """Epochs from one logged epoch to the next, with `log_every` "auto" resolved."""
         if self.log_every == "auto":
-            return 1 if self.epochs <= MOST_LOGGED else self.epochs // 10
+            return 1 if self.epochs <= 20 else self.epochs // 10
         return self.log_every
 
     def validation_samples(self, count: int) -> int:
@@ -239,6 +237,7 @@ def convert(table: Mapping[str, object], source: str) -> dict[str, Any]:
             hint = did_you_mean(key, RULES) or ":"
             msg = f"{source}: unknown key {format_value(key)}{hint} Keys are the flags of --help with _ for -"
             raise ConfigError(msg)
-        settings[key] = RULES[key].read(raw)
+        one_layer = key == "hidden" and isinstance(raw, int)  # as in hidden = 32
+        settings[key] = RULES[key].read([raw] if one_layer else raw)
         RULES[key].check(f"{source}: {key}", settings[key])
     return settings
