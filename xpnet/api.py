@@ -17,7 +17,7 @@ from xpnet._lib.tree import tree_map
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
 from xpnet.config import TrainConfig
-from xpnet.config.keywords import OF_FIT, check_names, from_keywords, name_keywords, with_keywords
+from xpnet.config.keywords import OF_FIT, check_names, from_keywords, name_keywords, to_python, with_keywords
 from xpnet.config.rules import integer_from
 from xpnet.config.settings import Arithmetic
 from xpnet.data.arrays import table_from_arrays, to_features
@@ -240,10 +240,10 @@ def fit(
             msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
             raise ConfigError(msg)
         settings["validation"] = 1  # which a patience needs
-    config, explicit = parse_settings(settings, "fit", recipe)
+    config, explicit = from_keywords(settings, "fit", recipe)
     patience = config.patience
     if classes is not None:
-        integer_from(1).check("fit: classes", _to_python(classes))
+        integer_from(1).check("fit: classes", to_python(classes))
     backend = backend_from_settings(config)
     training, validation = table_from_arrays(X, y, backend), None
     note = None if "normalize" in explicit else scale_note(training.x)
@@ -298,13 +298,6 @@ def make_dataset(training: Table, validation: Table | None = None, classes: int 
         raise DataError(msg)
     data = join_halves("arrays", training, test)
     return ArrayData(**vars(data), number_of_classes=classes)
-
-
-def parse_settings(
-    arguments: Mapping[str, object], source: str, recipe: str | Path | None = None
-) -> tuple[TrainConfig, frozenset[str]]:
-    """Return the settings from Python's or NumPy's values, as ``from_keywords`` does, with its errors."""
-    return from_keywords({name: _to_python(value) for name, value in arguments.items()}, source, recipe)
 
 
 def backend_from_settings(config: TrainConfig) -> Backend:
@@ -374,13 +367,3 @@ def _restore_state(trainer: Trainer, state: TrainState) -> TrainState:
         msg = "hidden, batch_norm, optimizer: expected those that the training began with"
         raise ConfigError(msg)
     return trainer.state_to_device(state)
-
-
-# Conversion of arguments
-
-
-def _to_python(value: object) -> object:
-    """Convert NumPy numbers to Python numbers, and arrays and tuples to lists."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    return [_to_python(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,15 +1,18 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import HostArray
-from xpnet.api import backend_from_settings, make_dataset, parse_settings, train
+from xpnet.api import backend_from_settings, make_dataset, train
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig, settings
-from xpnet.config.keywords import check_names, with_keywords
+from xpnet.config.keywords import P, check_names, from_keywords, with_keywords
 from xpnet.config.training import RULES
 from xpnet.data.arrays import host_array
 from xpnet.data.table import Table, as_features
@@ -26,6 +29,20 @@ except ImportError as error:
 
 DTYPES = (np.float64, np.float32, np.uint8)
 """The dtypes that features keep; others are converted to the first."""
+
+
+def _refuse_unknown(init: Callable[P, None]) -> Callable[P, None]:
+    """Decorate a constructor that is to name the nearest keyword for one that it does not have.
+
+    scikit-learn reads the keywords from the signature, which therefore stays without a ``**`` parameter.
+    """
+
+    @wraps(init)
+    def call(*args: P.args, **parameters: P.kwargs) -> None:
+        check_names(parameters, signature(init).parameters, "XPNetClassifier")
+        init(*args, **parameters)
+
+    return call
 
 
 class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -56,6 +73,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         As in every scikit-learn estimator.
     """
 
+    @_refuse_unknown
     def __init__(
         self,
         *,
@@ -96,12 +114,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         workers: Literal["auto"] | int = "auto",
         log_every: Literal["auto"] | int = "auto",
         random_state: int | np.random.RandomState | None = 0,
-        **unknown: object,
     ) -> None:
         # scikit-learn expects each parameter as an attribute of the same name.
-        parameters = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
-        check_names(unknown, parameters, type(self).__name__)
-        self.__dict__.update(parameters)
+        self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
 
     @with_keywords
     def fit(self, X: object, y: object) -> Self:
@@ -214,7 +229,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             state = check_random_state(state).randint(2**31 - 1)
         name, seed = type(self).__name__, np.asarray(state).item()
         RULES["seed"].check(f"{name}: random_state", seed)
-        return parse_settings({**parameters, "seed": seed}, name)[0]
+        return from_keywords({**parameters, "seed": seed}, name)[0]
 
     def _validate_samples(
         self, X: object, y: object, backend: Backend, *, reset: bool

@@ -246,10 +246,8 @@ def _describe_training(selection: Selection, data: datasets.Dataset, trainer: Tr
     yield f"{data.name}: {samples}, {data.features} features, {data.classes} classes"
     network = f"{format_sizes(trainer.sizes)}, {config.arithmetic} {config.float_type}"
     rate = f"learning rate {config.learning_rate}"
-    size = f"batch size {trainer.batch_size}"
-    if trainer.batch_size != config.batch_size:
-        size += f" in place of {config.batch_size}"
-    yield f"network {network}, {size}, {rate}, seed {config.seed}"
+    asked = "" if trainer.batch_size == config.batch_size else f" in place of {config.batch_size}"
+    yield f"network {network}, batch size {trainer.batch_size}{asked}, {rate}, seed {config.seed}"
 
 
 def _summarize_seeds(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:

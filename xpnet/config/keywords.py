@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from xpnet._lib.text import did_you_mean
 from xpnet.config import list_recipes
@@ -74,13 +74,20 @@ def with_keywords(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+def to_python(value: Any) -> object:
+    """Convert NumPy numbers to Python numbers, and arrays and tuples to lists."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return list(map(to_python, value)) if isinstance(value, list | tuple) else value
+
+
 def from_keywords(
-    keywords: Mapping[str, object], source: str, recipe: str | Path | None = None
+    arguments: Mapping[str, object], source: str, recipe: str | Path | None = None
 ) -> tuple[TrainConfig, frozenset[str]]:
     """Return the settings from keyword arguments and a recipe, and the names of those that either sets.
 
-    Keywords override the recipe, a name or the path of a TOML file, as flags do; None stands for the default.
-    Settings of files and output in the recipe are ignored.
+    Values are Python's or NumPy's; None stands for the default. They override the recipe, a name or the path
+    of a TOML file, as flags do. Settings of files and output in the recipe are ignored.
 
     Raises
     ------
@@ -89,6 +96,7 @@ def from_keywords(
     DataError
         The TOML file cannot be read.
     """
+    keywords = {name: to_python(value) for name, value in arguments.items()}
     ignored = COMMAND_LINE_ONLY | {name for name, value in keywords.items() if value is None}
     settings = {name: value for name, value in keywords.items() if value is not None}
     sources = [

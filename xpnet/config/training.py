@@ -200,12 +200,11 @@ def read_settings(recipe: str | Path) -> list[dict[str, object]]:
     ConfigError
         There is no such recipe, or the file is wrong.
     """
-    names = list_recipes()
     if isinstance(recipe, Path) or (isinstance(recipe, str) and recipe.endswith(".toml")):
         file, name = read_toml(Path(recipe))
         return [read_recipe(name or "notebook"), file]
-    expected = f"one of {', '.join(names)}, or the path of a .toml file"
-    replace(one_of(names), expected=expected).check("--recipe", recipe)
+    names = one_of(list_recipes())
+    replace(names, expected=f"{names.expected}, or the path of a .toml file").check("--recipe", recipe)
     return [read_recipe(recipe)]
 
 
