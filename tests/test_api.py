@@ -154,6 +154,9 @@ def test_features_on_different_scales_bring_one_warning_in_the_line_of_the_calle
         assert capsys.readouterr().err == ""
 
 
+SPOTS = np.array([[0] * 64, [1, 200] * 32] * 4, np.uint8)
+
+
 @pytest.mark.parametrize(
     ("data", "settings"),
     [
@@ -161,10 +164,10 @@ def test_features_on_different_scales_bring_one_warning_in_the_line_of_the_calle
         (UNLIKE, {"recipe": "tabular"}),
         (features(1, 9.9), {}),
         (features(0, 0), {}),
-        ((np.array([[0, 0], [1, 200]] * 4, np.uint8), [0, 1] * 4), {}),
-        ((np.array([[0, 0], [1, 200]] * 4), [0, 1] * 4), {}),
-        ((np.array([[0, 0, 0, 0], [1, 200, 0, 9]] * 4, np.float64), [0, 1] * 4), {}),
-        ((np.array([[0, 0, 0, 0], [1, 200, 0, 9]] * 4) / 255, [0, 1] * 4), {}),
+        ((SPOTS, [0, 1] * 4), {}),
+        ((SPOTS.astype(int), [0, 1] * 4), {}),
+        ((SPOTS.astype(float), [0, 1] * 4), {}),
+        ((SPOTS / 255, [0, 1] * 4), {}),
     ],
 )
 def test_there_is_no_warning_of_scales(data, settings):

@@ -80,7 +80,7 @@ def test_a_clone_is_untrained_and_trains_as_the_interface_does():
     from sklearn.base import clone
     from sklearn.exceptions import NotFittedError
 
-    settings = {"hidden": [7], "activation": "tanh", "init": "glorot", "schedule": "cosine"}
+    settings = {"hidden": 7, "activation": "tanh", "init": "glorot", "schedule": "cosine"}
     settings |= {"epochs": 4, "dropout": 0.1, "validation": 0.3, "patience": 2, "device": "cpu"}
     classifier = clone(xpnet.XPNetClassifier(random_state=3, **settings).fit(X, Y))
     with pytest.raises(NotFittedError):
