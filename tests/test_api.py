@@ -37,6 +37,12 @@ SAME = {
     "small batches": {"hidden": [8, 6], "batch_size": 32, "optimizer": "adam", "epochs": 3, "dropout": 0.2},
     "native": {"arithmetic": "native", "normalize": "standardize", "epochs": 3, "seed": 7},
     "a recipe": {"recipe": "quick", "epochs": 2, "dropout": 0.1},
+    "a recipe whose dropout falls": {
+        "recipe": "dropout-1024",
+        "hidden": [],
+        "label_smoothing": 0,
+        "epochs": 1,
+    },
     "a share to validate with": {"validation": 0.1, "epochs": 2},
     "early stopping": {"validation": 60, "patience": 3, "batch_size": 8, "learning_rate": 2.0, "epochs": 60},
 }
