@@ -1,15 +1,19 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import HostArray
-from xpnet.api import backend_from_settings, make_dataset, parse_settings, train
+from xpnet.api import backend_from_settings, make_dataset, train
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig, settings
+from xpnet.config.keywords import P, check_names, from_keywords, with_keywords
+from xpnet.config.training import RULES
 from xpnet.data.arrays import host_array
 from xpnet.data.table import Table, as_features
 from xpnet.errors import ConfigError
@@ -27,6 +31,20 @@ DTYPES = (np.float64, np.float32, np.uint8)
 """The dtypes that features keep; others are converted to the first."""
 
 
+def _refuse_unknown(init: Callable[P, None]) -> Callable[P, None]:
+    """Decorate a constructor that is to name the nearest keyword for one that it does not have.
+
+    scikit-learn reads the keywords from the signature, which therefore stays without a ``**`` parameter.
+    """
+
+    @wraps(init)
+    def call(*args: P.args, **parameters: P.kwargs) -> None:
+        check_names(parameters, signature(init).parameters, "XPNetClassifier")
+        init(*args, **parameters)
+
+    return call
+
+
 class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A neural network that classifies the rows of a table.
 
@@ -39,11 +57,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     random_state
         The seed of the initial weights and the order of the samples. The same number gives the same bits
         in reproducible arithmetic. None draws a seed from NumPy's global generator.
-    batch_size
-        Samples in a step, capped at the number of samples. With batch_norm it is increased if the last
-        batch would be a single sample.
     hidden, activation, ...
-        The settings of `xpnet train` of the same names; some defaults differ, to suit tables.
+        The settings of `xpnet train` of the same names, with the defaults of the recipe "tabular".
 
     Attributes
     ----------
@@ -58,6 +73,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         As in every scikit-learn estimator.
     """
 
+    @_refuse_unknown
     def __init__(
         self,
         *,
@@ -68,7 +84,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         input_dropout: float = 0.0,
         init: settings.Initialization = "he",
         normalize: settings.Normalize = "standardize",
-        validation: int = 0,
+        validation: float = 0,
         patience: int | None = None,
         epochs: int = 50,
         batch_size: Literal["full"] | int = 32,
@@ -81,7 +97,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         schedule_step_epochs: int | None = None,
         schedule_factor: float | None = None,
         warmup_epochs: int = 0,
-        weight_decay: float | None = None,
+        weight_decay: float | None = 0.001,
         clip_norm: float | None = None,
         max_norm: float | None = None,
         augment_shift: float = 0.0,
@@ -96,12 +112,13 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         backend: settings.BackendName = "auto",
         require_device: bool = False,
         workers: Literal["auto"] | int = "auto",
-        log_every: int = 10,
+        log_every: Literal["auto"] | int = "auto",
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         # scikit-learn expects each parameter as an attribute of the same name.
         self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
 
+    @with_keywords
     def fit(self, X: object, y: object) -> Self:
         """Train on rows (m, features) with labels (m,), from the start.
 
@@ -123,6 +140,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._train(config, backend, X, y)
         return self
 
+    @with_keywords
     def partial_fit(self, X: object, y: object, classes: object = None) -> Self:
         """Train for one more epoch on these rows.
 
@@ -195,7 +213,6 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, config: TrainConfig, backend: Backend, X: HostArray, y: HostArray, *, one_epoch: bool = False
     ) -> None:
         """Train from the start, or for one more epoch."""
-        config = _adapt_batch_size(config, len(X))
         labels = np.searchsorted(self.classes_, y).astype(np.int32)
         table = Table(as_features(X, "X"), labels, "X", "y")
         data = make_dataset(table, classes=len(self.classes_))
@@ -210,7 +227,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         state = parameters.pop("random_state")
         if not isinstance(state, int | np.integer):
             state = check_random_state(state).randint(2**31 - 1)
-        return parse_settings({**parameters, "seed": state}, type(self).__name__)
+        name, seed = type(self).__name__, np.asarray(state).item()
+        RULES["seed"].check(f"{name}: random_state", seed)
+        return from_keywords({**parameters, "seed": seed}, name)[0]
 
     def _validate_samples(
         self, X: object, y: object, backend: Backend, *, reset: bool
@@ -226,14 +245,3 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = host_array(X, self.model_.predictor.backend)
         rows: HostArray = validate_data(self, X, dtype=DTYPES, reset=False)
         return rows
-
-
-def _adapt_batch_size(config: TrainConfig, rows: int) -> TrainConfig:
-    """Return the settings with a batch size that suits the number of rows."""
-    if config.batch_size == "full":
-        return config
-    count = max(1, rows - config.validation)
-    size = min(config.batch_size, count)
-    while config.batch_norm and size > 1 and count % size == 1:
-        size += 1
-    return replace(config, batch_size=size)
