@@ -23,6 +23,7 @@ from xpnet.config.training import TABLE_SETTINGS
 from xpnet.data.arrays import table_from_arrays, to_features
 from xpnet.data.datasets import Dataset, join_halves
 from xpnet.data.table import Table
+from xpnet.data.weights import ClassWeight, weigh_samples
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
@@ -188,6 +189,8 @@ def fit(
     *,
     validation_data: tuple[object, object] | None = None,
     classes: int | None = None,
+    sample_weight: object = None,
+    class_weight: ClassWeight = None,
     callback: EpochFunction | None = None,
     **settings: object,
 ) -> Model:
@@ -205,6 +208,12 @@ def fit(
         training by them. `validation=N` holds out N of the rows in `X` instead.
     classes
         The number of classes; by default one more than the largest label.
+    sample_weight
+        (m,) weights of the samples in the loss that is minimised: finite numbers, 0 or more, of which only
+        the ratios matter. A sample of weight 0 is left out. Evaluation has no weights.
+    class_weight
+        A dict from label to weight, 1 for labels that it lacks, or "balanced": all classes weigh the same in
+        total. A sample's weight is multiplied by that of its class.
     callback
         Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
     **settings
@@ -234,7 +243,7 @@ def fit(
             msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
             raise ConfigError(msg)
         settings["validation"] = 1  # which a patience needs
-    config = parse_settings(settings, "fit")
+    config = parse_settings({**settings, "class_weight": class_weight}, "fit")
     patience = config.patience
     if classes is not None:
         integer_from(1).check("fit: classes", _to_python(classes))
@@ -244,7 +253,9 @@ def fit(
         config, source = replace(config, patience=None, validation=0), " in validation_data"
         validation = table_from_arrays(*validation_data, backend, source, columns=training.columns)
     data = make_dataset(training, validation, classes)
-    return train(config, backend, data, patience=patience, callback=callback)[0]
+    labels = data.columns.classes or range(data.classes)
+    weighted = weigh_samples(data, sample_weight, class_weight, labels, backend)
+    return train(config, backend, weighted, patience=patience, callback=callback)[0]
 
 
 # Shared with the estimator
@@ -300,6 +311,8 @@ def parse_settings(arguments: Mapping[str, object], source: str) -> TrainConfig:
         A setting is unknown, out of range or contradicts another: one line that begins with `source`.
     """
     settings = {name: _to_python(value) for name, value in arguments.items()}
+    if isinstance(settings.get("class_weight"), Mapping):  # which is part of the data
+        del settings["class_weight"]
     rates = settings.get("learning_rate")
     if isinstance(rates, list) and len(rates) > 1:
         msg = f"{source}: learning_rate: expected one number, got {rates}"
@@ -324,7 +337,7 @@ def backend_from_settings(config: TrainConfig) -> Backend:
 def train(
     config: TrainConfig,
     backend: Backend,
-    data: ArrayData,
+    data: Dataset,
     *,
     patience: int | None = None,
     callback: EpochFunction | None = None,
