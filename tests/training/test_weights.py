@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from networks import image_data, pixels
+from networks import context_for, gradients_of, image_data, pixels
 
 import xpnet
 from xpnet._lib.tree import leaves
 from xpnet.backends.numpy import make
 from xpnet.config import TrainConfig
 from xpnet.data.weights import normalize_weights
-from xpnet.training.trainer import Trainer
+from xpnet.nn.init import initialize
+from xpnet.training.batches import Samples
 
 X, Y = pixels(120, 12, 3)
 NAMES = np.array(["a", "b", "c"])[Y]
@@ -33,10 +34,7 @@ SAME = {
     "ratios": ({"sample_weight": WEIGHTS}, {"sample_weight": WEIGHTS * 2.0**1000}),
     "by label": ({"sample_weight": DOUBLE}, {"class_weight": {1: np.float32(2)}}),
     "by name": ({"sample_weight": DOUBLE, "y": NAMES}, {"class_weight": {"b": 2}, "y": NAMES}),
-    "product": (
-        {"sample_weight": WEIGHTS * DOUBLE},
-        {"sample_weight": WEIGHTS, "class_weight": {0: 1, 1: 2}},
-    ),
+    "product": ({"sample_weight": WEIGHTS * DOUBLE}, {"sample_weight": WEIGHTS, "class_weight": {1: 2}}),
 }
 
 
@@ -63,33 +61,25 @@ def test_integer_weights_in_full_batch_are_repeated_samples(optimizer, arithmeti
 
 
 @pytest.mark.parametrize("training", [None, np.arange(0, 120, 2)], ids=["all", "half"])
-@pytest.mark.parametrize("weights", [None, np.linspace(0.01, 1.0, 120)], ids=["equal", "weights"])
-def test_factors_have_the_mean_1_and_balanced_classes_the_same_total(weights, training):
+def test_factors_have_the_mean_1_and_balanced_classes_the_same_total(training):
     rows = slice(None) if training is None else training
-    m, labels = len(Y[rows]), Y[rows]
-    data = replace(image_data(), x_train=X, y_train=Y, weights=weights)
-    balanced = normalize_weights(data, training, TrainConfig(class_weight="balanced"))[rows]
-    np.testing.assert_allclose(np.bincount(labels, balanced), m / 3, rtol=1e-14)
-    if weights is None:
-        assert normalize_weights(data, training, TrainConfig()) is None
-        np.testing.assert_allclose(balanced, m / (3 * np.bincount(labels)[labels]), rtol=1e-14)
-    else:
-        factors = normalize_weights(data, training, TrainConfig())[rows]
-        np.testing.assert_allclose(factors, weights[rows] / weights[rows].mean(), rtol=1e-14)
+    labels, weights, balanced = Y[rows], np.linspace(0.01, 1.0, 120), TrainConfig(class_weight="balanced")
+    data = replace(image_data(), x_train=X, y_train=Y)
+    assert normalize_weights(data, training, TrainConfig()) is None
+    factors = normalize_weights(data, training, balanced)[rows]
+    np.testing.assert_allclose(factors, len(labels) / (3 * np.bincount(labels)[labels]), rtol=1e-14)
+    data = replace(data, weights=weights)
+    totals = np.bincount(labels, normalize_weights(data, training, balanced)[rows])
+    np.testing.assert_allclose(totals, len(labels) / 3, rtol=1e-14)
+    factors = normalize_weights(data, training, TrainConfig())[rows]
+    np.testing.assert_allclose(factors, weights[rows] / weights[rows].mean(), rtol=1e-14)
 
 
-@pytest.mark.parametrize("batch_size", ["full", 1500, 128])
-def test_workers_and_stacked_blocks_change_no_bit(batch_size):
-    x, labels = pixels(2600, 36, 4)
-    data = replace(image_data(), x_train=x, y_train=labels, weights=np.linspace(0.01, 1.0, 2600))
-    results = set()
-    for workers, stack in [(1, 1), (1, 2), (2, 1)]:
-        config = TrainConfig(epochs=2, hidden=(8,), batch_size=batch_size, workers=workers)
-        with Trainer.open(config, data, make("cpu")) as trainer:
-            trainer.context = replace(trainer.context, stack=stack)
-            parameters = trainer.fit().state.variables.parameters
-            results.add(b"".join(array.tobytes() for array in leaves(parameters)))
-    assert len(results) == 1
+def test_gradients_are_divided_by_the_batch_size_not_by_the_sum_of_the_weights():
+    context, parameters = context_for(make("cpu"), X), initialize((12, 8, 3), 0)
+    samples = Samples(X, Y), Samples(X, Y, np.full(120, 2.0))
+    plain, doubled = (leaves(gradients_of(context, parameters, each)) for each in samples)
+    assert all(np.array_equal(b, 2.0 * a) for a, b in zip(plain, doubled, strict=True))
 
 
 NUMBER, COUNT = "expected a finite number, 0 or more, got", "expected 120 numbers, one for each sample, got"
@@ -101,12 +91,11 @@ RULE = "a label is a whole number from 0 to 65535"
     [
         ({"sample_weight": [1] * 119}, f"sample_weight: {COUNT} 119"),
         ({"sample_weight": np.ones((120, 2))}, f"sample_weight: {COUNT} 120x2"),
-        ({"sample_weight": "heavy"}, "sample_weight: expected an array of numbers, got <U5"),
         ({"sample_weight": -DOUBLE}, f"sample_weight[0]: {NUMBER} "),
         ({"sample_weight": [1, np.nan] * 60}, f"sample_weight[1]: {NUMBER} nan"),
         ({"sample_weight": [0] * 120}, "sample_weight, class_weight: expected a sample of a weight above "),
         ({"class_weight": {0: 1, 1: -1}}, f"class_weight[1]: {NUMBER} -1"),
-        ({"class_weight": {0: 1, "1": 1}}, "class_weight: '1' is none of the 3 labels 0, 1, 2"),
+        ({"class_weight": {0: 1, "1": 1}}, "class_weight: '1' is none of 0, 1, 2"),
         ({"class_weight": "balance"}, "fit: class_weight: expected one of none, balanced, got "),
         ({"y": Y / 4 + 1}, f"y, row 1: label {Y[0] / 4 + 1}: {RULE}: xpnet classifies; round numbers, or "),
     ],

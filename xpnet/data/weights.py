@@ -40,8 +40,7 @@ def weigh_samples(
     if isinstance(class_weight, Mapping):
         unknown = class_weight.keys() - set(labels)
         if unknown and set(labels) - class_weight.keys():  # if none is missing, the samples may lack a class
-            label, names = min(map(repr, unknown)), format_names([*map(str, labels)])
-            msg = f"class_weight: {label} is none of the {len(labels)} labels {names}"
+            msg = f"class_weight: {min(map(repr, unknown))} is none of {format_names([*map(str, labels)])}"
             raise DataError(msg)
         by_class = [class_weight.get(label, 1.0) for label in labels]
         weights = weights * _to_weights("class_weight", by_class, labels, backend)[data.y_train]
@@ -74,8 +73,7 @@ def normalize_weights(
         totals = np.bincount(data.y_train[rows], weights[rows], minlength=data.classes)
         weights = weights / np.where(totals > 0, totals, 1.0)[data.y_train]
     weights = weights / weights[rows].max()
-    factor = weights[rows].size / math.fsum(weights[rows])
-    return np.asarray(weights * factor, config.float_type)
+    return np.asarray(weights * (weights[rows].size / math.fsum(weights[rows])), config.float_type)
 
 
 def _to_weights(name: str, values: object, keys: Sequence[object], backend: Backend) -> NDArray[np.float64]:
