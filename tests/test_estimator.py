@@ -95,10 +95,10 @@ def test_a_clone_is_untrained_and_trains_as_the_interface_does():
 def test_weights_are_those_of_the_interface():
     weights, by_name = np.arange(90), {"setosa": 2, "virginica": 3}
     classifier = quick(class_weight=by_name).fit(X, FLOWERS, sample_weight=weights)
-    expected = weights * np.array([2, 1, 3])[Y]
-    model = xpnet.fit(X, Y, sample_weight=expected, **{**FOR_TABLES, "hidden": (8,), "epochs": 3})
+    settings = {**FOR_TABLES, "hidden": (8,), "epochs": 3}
+    model = xpnet.fit(X, Y, sample_weight=weights * np.array([2, 1, 3])[Y], **settings)
     assert classifier.model_.fingerprint == model.fingerprint
-    balanced = xpnet.fit(X[7:], Y[7:], class_weight="balanced", **{**FOR_TABLES, "hidden": (8,), "epochs": 3})
+    balanced = xpnet.fit(X[7:], Y[7:], class_weight="balanced", **settings)
     assert fingerprint(quick(class_weight="balanced"), slice(7, None)) == balanced.fingerprint
 
 

@@ -229,7 +229,7 @@ def fit(
     ConfigError
         A setting is unknown, out of range, or contradicts another or the data.
     DataError
-        Rows or labels are not as described above.
+        Rows, labels or weights are not as described above.
     BackendError
         The backend or device is not usable here.
     DivergedError
