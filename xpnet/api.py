@@ -23,7 +23,7 @@ from xpnet.config.training import TABLE_SETTINGS
 from xpnet.data.arrays import table_from_arrays, to_features
 from xpnet.data.datasets import Dataset, join_halves
 from xpnet.data.table import Table
-from xpnet.data.weights import ClassWeight, weigh_samples
+from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
@@ -190,7 +190,6 @@ def fit(
     validation_data: tuple[object, object] | None = None,
     classes: int | None = None,
     sample_weight: object = None,
-    class_weight: ClassWeight = None,
     callback: EpochFunction | None = None,
     **settings: object,
 ) -> Model:
@@ -211,13 +210,12 @@ def fit(
     sample_weight
         (m,) weights of the samples in the loss that is minimised: finite numbers, 0 or more, of which only
         the ratios matter. A sample of weight 0 is left out. Evaluation has no weights.
-    class_weight
-        A dict from label to weight, 1 for labels that it lacks, or "balanced": all classes weigh the same in
-        total. A sample's weight is multiplied by that of its class.
     callback
         Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
     **settings
-        The settings of `xpnet train`, with their defaults, except those of files and output.
+        The settings of `xpnet train`, with their defaults, except those of files and output. `class_weight`
+        may also be a dict from label to weight, 1 for labels that it lacks; sample weights are multiplied by
+        those of the classes.
 
     Returns
     -------
@@ -243,7 +241,7 @@ def fit(
             msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
             raise ConfigError(msg)
         settings["validation"] = 1  # which a patience needs
-    config = parse_settings({**settings, "class_weight": class_weight}, "fit")
+    config = parse_settings(settings, "fit")
     patience = config.patience
     if classes is not None:
         integer_from(1).check("fit: classes", _to_python(classes))
@@ -254,7 +252,7 @@ def fit(
         validation = table_from_arrays(*validation_data, backend, source, columns=training.columns)
     data = make_dataset(training, validation, classes)
     labels = data.columns.classes or range(data.classes)
-    weighted = weigh_samples(data, sample_weight, class_weight, labels, backend)
+    weighted = weigh_samples(data, sample_weight, settings.get("class_weight"), labels, backend)
     return train(config, backend, weighted, patience=patience, callback=callback)[0]
 
 
@@ -311,8 +309,8 @@ def parse_settings(arguments: Mapping[str, object], source: str) -> TrainConfig:
         A setting is unknown, out of range or contradicts another: one line that begins with `source`.
     """
     settings = {name: _to_python(value) for name, value in arguments.items()}
-    if isinstance(settings.get("class_weight"), Mapping):  # which is part of the data
-        del settings["class_weight"]
+    if isinstance(settings.get("class_weight"), Mapping):  # see weigh_samples
+        settings["class_weight"] = "none"
     rates = settings.get("learning_rate")
     if isinstance(rates, list) and len(rates) > 1:
         msg = f"{source}: learning_rate: expected one number, got {rates}"

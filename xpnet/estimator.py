@@ -1,5 +1,6 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, Self
 
@@ -13,7 +14,7 @@ from xpnet.config import TrainConfig, settings
 from xpnet.data.arrays import host_array
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features
-from xpnet.data.weights import ClassWeight, weigh_samples
+from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError, DataError
 
 try:
@@ -79,7 +80,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: Literal["full"] | int = 32,
         loss: settings.Loss = "cross-entropy",
         label_smoothing: float = 0.0,
-        class_weight: ClassWeight = None,
+        class_weight: Mapping[object, float] | Literal["balanced"] | None = None,
         optimizer: settings.OptimizerName = "adam",
         momentum: float | None = None,
         learning_rate: float = 0.005,

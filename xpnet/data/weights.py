@@ -16,17 +16,14 @@ from xpnet.data.table import format_shape
 from xpnet.errors import DataError
 from xpnet.nn.columns import format_names
 
-ClassWeight = Mapping[Any, float] | str | None
-"""The weights of classes by label, 1 for those that are not in it; or the setting `class_weight`."""
-
 
 def weigh_samples(
-    data: Dataset, sample_weight: object, class_weight: ClassWeight, labels: Sequence[Any], backend: Backend
+    data: Dataset, sample_weight: object, class_weight: object, labels: Sequence[Any], backend: Backend
 ) -> Dataset:
     """Return the dataset with the weights of its training samples, and without those of weight 0.
 
-    A weight is that of the sample, (m,) numbers or None for all 1, times that of its class in a mapping;
-    `labels` are those of the classes, in their order.
+    A weight is that of the sample, (m,) numbers or None for all 1, times that of its class: 1, unless
+    `class_weight` is a mapping from labels. `labels` are those of the classes, in their order.
 
     Raises
     ------
