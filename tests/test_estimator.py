@@ -19,11 +19,17 @@ from xpnet.config.training import read_recipe
 pytestmark = pytest.mark.needs("sklearn")
 
 CHECKS = """
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils import estimator_checks as checks
 from xpnet import XPNetClassifier
 
-results = check_estimator(XPNetClassifier(), on_skip=None, on_fail="raise")
-print(len(results), {each["status"] for each in results})
+repeated = "check_sample_weight_equivalence_on_dense_data"
+reason = "standardisation has no weights, and rounding and mini-batches differ from those of repeated rows"
+results = checks.check_estimator(
+    XPNetClassifier(), expected_failed_checks={repeated: reason}, on_skip=None, on_fail="raise"
+)
+print(len(results), *(each["check_name"] for each in results if each["status"] != "passed"))
+exact = XPNetClassifier(normalize="none", arithmetic="native", dtype="float64", batch_size="full")
+getattr(checks, repeated)("XPNetClassifier", exact)
 """
 GENERATOR = np.random.default_rng(0)
 CENTRES = GENERATOR.normal(scale=4, size=(3, 4))
@@ -36,9 +42,9 @@ def quick(**settings):
     return xpnet.XPNetClassifier(**{"hidden": (8,), "epochs": 3, "device": "cpu", **settings})
 
 
-def fingerprint(classifier, rows=slice(None)):
+def fingerprint(classifier, rows=slice(None), **weights):
     """Fit a classifier, and return the fingerprint of its network."""
-    return classifier.fit(X[rows], Y[rows]).model_.fingerprint
+    return classifier.fit(X[rows], Y[rows], **weights).model_.fingerprint
 
 
 @pytest.mark.slow
@@ -46,9 +52,9 @@ def test_every_check_of_scikit_learn_passes():
     # One of them looks at an environment variable that must be set before SciPy is loaded.
     environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
     words = [sys.executable, "-W", "error", "-c", CHECKS]
-    count, statuses = subprocess.check_output(words, env=environment, text=True).strip().split(" ", 1)
-    assert int(count) >= 50
-    assert statuses == "{'passed'}"
+    count, *failed = subprocess.check_output(words, env=environment, text=True).split()
+    assert int(count) >= 60
+    assert failed == ["check_sample_weight_equivalence_on_dense_data"]  # which full batches pass
 
 
 def test_the_defaults_learn_from_tables():
@@ -73,7 +79,8 @@ def test_the_defaults_reach_this_accuracy_in_cross_validation(name, accuracy):
 def test_the_parameters_are_the_settings_of_the_command():
     left_out = COMMAND_LINE_ONLY | {"seed", "init_from"}
     settings = {field.name: field.default for field in fields(TrainConfig) if field.name not in left_out}
-    assert xpnet.XPNetClassifier().get_params() == {**settings, **read_recipe("tabular"), "random_state": 0}
+    own = {**read_recipe("tabular"), "class_weight": None, "random_state": 0}
+    assert xpnet.XPNetClassifier().get_params() == {**settings, **own}
 
 
 def test_a_clone_is_untrained_and_trains_as_the_interface_does():
@@ -90,6 +97,16 @@ def test_a_clone_is_untrained_and_trains_as_the_interface_does():
     assert classifier.model_.fingerprint == model.fingerprint
     assert classifier.model_.history == model.history
     assert np.array_equal(classifier.predict_proba(X), model.predict_proba(X))
+
+
+def test_weights_are_those_of_the_interface():
+    weights, by_name = np.arange(90), {"setosa": 2, "virginica": 3}
+    classifier = quick(class_weight=by_name).fit(X, FLOWERS, sample_weight=weights)
+    settings = {"recipe": "tabular", "hidden": (8,), "epochs": 3}
+    model = xpnet.fit(X, Y, sample_weight=weights * np.array([2, 1, 3])[Y], **settings)
+    assert classifier.model_.fingerprint == model.fingerprint
+    balanced = xpnet.fit(X[7:], Y[7:], class_weight="balanced", **settings)
+    assert fingerprint(quick(class_weight="balanced"), slice(7, None)) == balanced.fingerprint
 
 
 def test_a_random_state_fixes_the_network():
@@ -153,17 +170,19 @@ PIECES = {
     "full batch": {"batch_size": "full"},
     "batch norm": {"batch_norm": True, "dropout": 0.2, "schedule": "cosine", "warmup_epochs": 2},
     "native": {"arithmetic": "native", "optimizer": "momentum", "learning_rate": 0.05},
+    "class weights": {"class_weight": {0: 2, 2: 0}},
 }
 
 
 @pytest.mark.parametrize("settings", PIECES.values(), ids=PIECES)
 def test_as_many_calls_as_epochs_come_to_the_same_as_fit(settings):
     classifier, expected = quick(**settings), quick(**settings)
+    weights = {"sample_weight": np.arange(90)} if "class_weight" in settings else {}
     for _ in range(3):
-        classifier.partial_fit(X, Y, classes=[0, 1, 2])
-    assert classifier.model_.fingerprint == fingerprint(expected)
+        classifier.partial_fit(X, Y, classes=[0, 1, 2], **weights)
+    assert classifier.model_.fingerprint == fingerprint(expected, **weights)
     assert classifier.n_iter_ == expected.n_iter_ == 3
-    assert fingerprint(classifier) == expected.model_.fingerprint  # fit begins anew
+    assert fingerprint(classifier, **weights) == expected.model_.fingerprint  # fit begins anew
 
 
 def test_pieces_may_lack_classes_and_differ_in_size_and_labels_may_be_text():
@@ -208,6 +227,8 @@ def test_settings_and_pieces_that_cannot_be():
         (ValueError, "1 features", lambda: one.partial_fit([[0.0, 1.0]], [0])),
         (config, "expected those that the training began with", lambda: other.partial_fit(x, y)),
         (config, "validation: expected 0 for", lambda: quick(validation=10).partial_fit(x, y)),
+        (config, "class_weight: expected a dict", lambda: quick(class_weight="balanced").partial_fit(x, y)),
+        (ValueError, "sample_weight: expected 2 numbers", lambda: quick().fit(x, y, sample_weight=[1])),
     ):
         with pytest.raises(error, match=message) as caught:
             call()

@@ -23,6 +23,7 @@ from xpnet.config.settings import Arithmetic
 from xpnet.data.arrays import table_from_arrays, to_features
 from xpnet.data.datasets import Dataset, join_halves
 from xpnet.data.table import Table
+from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
@@ -188,6 +189,7 @@ def fit(
     recipe: str | Path | None = None,
     validation_data: tuple[object, object] | None = None,
     classes: int | None = None,
+    sample_weight: object = None,
     callback: EpochFunction | None = None,
     **settings: object,
 ) -> Model:
@@ -208,10 +210,15 @@ def fit(
         training by them. `validation=N` holds out N of the rows in `X` instead, `validation=0.1` a tenth.
     classes
         The number of classes; by default one more than the largest label.
+    sample_weight
+        (m,) weights of the samples in the loss that is minimised: finite numbers, 0 or more, of which only
+        the ratios matter. A sample of weight 0 is left out. Evaluation has no weights.
     callback
         Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
     **settings
-        The settings of `xpnet train`, except those of files and output; None is the default.
+        The settings of `xpnet train`, except those of files and output; None is the default. `class_weight`
+        may also be a dict from label to weight, 1 for labels that it lacks; sample weights are multiplied by
+        those of the classes.
 
     Returns
     -------
@@ -228,7 +235,7 @@ def fit(
     ConfigError
         A setting is unknown, out of range, or contradicts another or the data.
     DataError
-        Rows or labels are not as described above.
+        Rows, labels or weights are not as described above.
     BackendError
         The backend or device is not usable here.
     DivergedError
@@ -253,7 +260,9 @@ def fit(
         config, source = replace(config, patience=None, validation=0), " in validation_data"
         validation = table_from_arrays(*validation_data, backend, source, columns=training.columns)
     data = make_dataset(training, validation, classes)
-    return train(config, backend, data, patience=patience, callback=callback)[0]
+    labels = data.columns.classes or range(data.classes)
+    weighted = weigh_samples(data, sample_weight, settings.get("class_weight"), labels, backend)
+    return train(config, backend, weighted, patience=patience, callback=callback)[0]
 
 
 # Shared with the estimator
@@ -317,7 +326,7 @@ def backend_from_settings(config: TrainConfig) -> Backend:
 def train(
     config: TrainConfig,
     backend: Backend,
-    data: ArrayData,
+    data: Dataset,
     *,
     patience: int | None = None,
     callback: EpochFunction | None = None,

@@ -1,6 +1,6 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import signature
 from typing import Literal, Self
@@ -15,8 +15,10 @@ from xpnet.config import TrainConfig, settings
 from xpnet.config.keywords import P, check_names, from_keywords, with_keywords
 from xpnet.config.training import RULES
 from xpnet.data.arrays import host_array
+from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features
-from xpnet.errors import ConfigError
+from xpnet.data.weights import weigh_samples
+from xpnet.errors import ConfigError, DataError
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -57,6 +59,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     random_state
         The seed of the initial weights and the order of the samples. The same number gives the same bits
         in reproducible arithmetic. None draws a seed from NumPy's global generator.
+    class_weight
+        A dict from label to weight, 1 for labels that it lacks, or "balanced": all classes weigh the same in
+        total. None: all samples do.
     hidden, activation, ...
         The settings of `xpnet train` of the same names, with the defaults of the recipe "tabular".
 
@@ -90,6 +95,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: Literal["full"] | int = 32,
         loss: settings.Loss = "cross-entropy",
         label_smoothing: float = 0.0,
+        class_weight: Mapping[object, float] | Literal["balanced"] | None = None,
         optimizer: settings.OptimizerName = "adam",
         momentum: float | None = None,
         learning_rate: float = 0.005,
@@ -119,13 +125,14 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
 
     @with_keywords
-    def fit(self, X: object, y: object) -> Self:
-        """Train on rows (m, features) with labels (m,), from the start.
+    def fit(self, X: object, y: object, sample_weight: object = None) -> Self:
+        """Train on rows (m, features) with labels (m,) and weights (m,) or None, from the start.
 
         Raises
         ------
         ValueError
-            scikit-learn's validation rejects the rows or labels.
+            scikit-learn's validation rejects the rows or labels; or weights are not finite numbers, 0 or
+            more, of which one is above 0.
         ConfigError
             A setting is out of range, or contradicts another or the data.
         BackendError
@@ -137,11 +144,11 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         backend = backend_from_settings(config)
         X, y = self._validate_samples(X, y, backend, reset=True)
         self.classes_ = np.unique(y)
-        self._train(config, backend, X, y)
+        self._train(config, backend, self._make_dataset(backend, X, y, sample_weight))
         return self
 
     @with_keywords
-    def partial_fit(self, X: object, y: object, classes: object = None) -> Self:
+    def partial_fit(self, X: object, y: object, classes: object = None, sample_weight: object = None) -> Self:
         """Train for one more epoch on these rows.
 
         Inputs are normalised with the statistics of the rows of the first call. `epochs` calls with the
@@ -153,17 +160,22 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Rows (m, features) with labels (m,).
         classes
             All labels, of later calls too; required in the first call.
+        sample_weight
+            (m,) weights as in ``fit``, relative to each other.
 
         Raises
         ------
         ValueError
             As in ``fit``; or ``classes`` is missing, differs from that of the first call, or lacks a label.
         ConfigError, BackendError, DivergedError
-            As in ``fit``; ConfigError also if `validation` is not 0.
+            As in ``fit``; ConfigError also if `validation` is not 0 or `class_weight` is "balanced".
         """
         config = self._parse_settings()
         if config.validation:
             msg = "validation: expected 0 for partial_fit, which takes all the rows that it is given"
+            raise ConfigError(msg)
+        if config.class_weight == "balanced":
+            msg = "class_weight: expected a dict or None for partial_fit, which does not know all rows"
             raise ConfigError(msg)
         backend = backend_from_settings(config)
         first = not hasattr(self, "classes_")
@@ -179,7 +191,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if unknown := sorted(set(y.tolist()) - set(self.classes_.tolist())):
             msg = f"y: expected labels in {self.classes_.tolist()}, got {unknown}"
             raise ValueError(msg)
-        self._train(config, backend, X, y, one_epoch=True)
+        self._train(config, backend, self._make_dataset(backend, X, y, sample_weight), one_epoch=True)
         return self
 
     def predict(self, X: object) -> NDArray[np.generic]:
@@ -210,17 +222,23 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return float(super().score(X, y, sample_weight))
 
     def _train(
-        self, config: TrainConfig, backend: Backend, X: HostArray, y: HostArray, *, one_epoch: bool = False
+        self, config: TrainConfig, backend: Backend, data: Dataset, *, one_epoch: bool = False
     ) -> None:
         """Train from the start, or for one more epoch."""
-        labels = np.searchsorted(self.classes_, y).astype(np.int32)
-        table = Table(as_features(X, "X"), labels, "X", "y")
-        data = make_dataset(table, classes=len(self.classes_))
         start = getattr(self, "_progress", None) if one_epoch else None
         epochs = getattr(self, "n_iter_", 0) + 1 if one_epoch else None
         result = train(config, backend, data, patience=config.patience, start=start, epochs=epochs)
         self.model_, self._progress = result
         self.n_iter_ = self._progress.state.epoch
+
+    def _make_dataset(self, backend: Backend, X: HostArray, y: HostArray, sample_weight: object) -> Dataset:
+        """Return the training samples with their weights."""
+        labels = np.searchsorted(self.classes_, y).astype(np.int32)
+        data = make_dataset(Table(as_features(X, "X"), labels, "X", "y"), classes=len(self.classes_))
+        try:
+            return weigh_samples(data, sample_weight, self.class_weight, self.classes_.tolist(), backend)
+        except DataError as error:  # scikit-learn expects a ValueError
+            raise ValueError(error) from error
 
     def _parse_settings(self) -> TrainConfig:
         parameters = self.get_params(deep=False)

@@ -297,7 +297,8 @@ EVERYTHING = """
 --data=a'b.csv --test-split=0.2 --label=é"ü --missing=mean --columns=pixels --validation=0.5 --normalize=none
 --augment-shift=1.5 --augment-rotate=2 --augment-scale=0.1 --augment-shear=0.5 --augment-elastic-alpha=3
 --augment-elastic-sigma=5 --hidden 3 4 --activation=tanh --batch-norm --dropout=0.5 --input-dropout=0.25
---init=he --epochs=7 --batch-size=32 --loss=squared-error --label-smoothing=0.1 --patience=2
+--init=he --epochs=7 --batch-size=32 --loss=squared-error --label-smoothing=0.1 --class-weight=balanced
+--patience=2
 --seed=18446744073709551615 --optimizer=nesterov --momentum=0.5 --learning-rate 0.1 5e-324 --schedule=step
 --schedule-step-epochs=3 --schedule-factor=0.5 --warmup-epochs=2 --weight-decay=1e-5 --clip-norm=1e300
 --max-norm=2 --arithmetic=native --dtype=float64 --device=cuda:1 --backend=torch --workers=3

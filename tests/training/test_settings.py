@@ -56,7 +56,7 @@ def test_workers_change_no_bit(batch_size):
     config = replace(
         BASE, dropout=0.3, input_dropout=0.1, augment_rotate=10.0, epochs=1, batch_size=batch_size
     )
-    config = replace(config, batch_norm=True, optimizer="adam", validation=40)
+    config = replace(config, batch_norm=True, optimizer="adam", validation=40, class_weight="balanced")
     alone, beside = make("cpu"), make("cpu")
     with beside.workers(3):
         assert trained(beside, config, data) == trained(alone, config, data)

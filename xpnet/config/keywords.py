@@ -97,6 +97,8 @@ def from_keywords(
         The TOML file cannot be read.
     """
     keywords = {name: to_python(value) for name, value in arguments.items()}
+    if isinstance(keywords.get("class_weight"), Mapping):  # which weigh the samples instead
+        keywords["class_weight"] = "none"
     ignored = COMMAND_LINE_ONLY | {name for name, value in keywords.items() if value is None}
     settings = {name: value for name, value in keywords.items() if value is not None}
     sources = [

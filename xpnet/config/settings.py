@@ -142,6 +142,9 @@ class TrainingSettings:
         Loss that is minimised, a function of the softmax outputs.
     label_smoothing
         Share of each target that is spread over all classes.
+    class_weight
+        Weights of the classes in the loss that is minimised: balanced gives all classes the same weight in
+        total, however many samples each has; none gives all samples the same.
     patience
         Stop after so many epochs without a better validation accuracy; needs --validation. (default: never)
     seed
@@ -154,6 +157,7 @@ class TrainingSettings:
     batch_size: Annotated[Literal["full"] | int, rules.integer_or("full")] = "full"
     loss: Loss = "cross-entropy"
     label_smoothing: Annotated[float, rules.PROPER_SHARE] = 0.0
+    class_weight: Literal["none", "balanced"] = "none"
     patience: Annotated[int | None, rules.integer_from(1)] = None
     seed: Annotated[int, rules.SEED] = 0
     repeats: Annotated[int, rules.integer_from(1)] = 1

@@ -21,6 +21,7 @@ from xpnet.config import TrainConfig
 from xpnet.data.augment import build_augmenter, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
 from xpnet.data.memmap import is_mapped, with_random_access
+from xpnet.data.weights import normalize_weights
 from xpnet.errors import ConfigError
 from xpnet.inference.context import build_context
 from xpnet.nn import optim, schedules
@@ -90,7 +91,9 @@ class Trainer:
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
         put = backend.from_host
         self._initial_parameters = _initial_parameters(config, network)
-        self.samples = Samples(put(data.x_train), put(data.y_train))
+        features, labels = put(data.x_train), put(data.y_train)
+        weights = normalize_weights(data, training, config)
+        self.samples = Samples(features, labels, None if weights is None else put(weights))
         self.test = Samples(put(data.x_test), put(data.y_test))
         self.training_indices, self.validation_indices = (
             None if indices is None else put(indices) for indices in (training, validation)
