@@ -15,8 +15,8 @@ from networks import pixels
 
 import xpnet
 from xpnet import train
-from xpnet.api import COMMAND_LINE_ONLY
-from xpnet.config import TrainConfig
+from xpnet.config import TrainConfig, list_recipes
+from xpnet.config.keywords import COMMAND_LINE_ONLY
 from xpnet.storage.record import read_run
 
 ROWS = 300
@@ -36,6 +36,14 @@ SAME = {
     "the defaults": {"epochs": 12},
     "small batches": {"hidden": [8, 6], "batch_size": 32, "optimizer": "adam", "epochs": 3, "dropout": 0.2},
     "native": {"arithmetic": "native", "normalize": "standardize", "epochs": 3, "seed": 7},
+    "a recipe": {"recipe": "quick", "epochs": 2, "dropout": 0.1},
+    "a recipe whose dropout falls": {
+        "recipe": "dropout-1024",
+        "hidden": [],
+        "label_smoothing": 0,
+        "epochs": 1,
+    },
+    "a share to validate with": {"validation": 0.1, "epochs": 2},
     "early stopping": {"validation": 60, "patience": 3, "batch_size": 8, "learning_rate": 2.0, "epochs": 60},
 }
 
@@ -48,15 +56,26 @@ def test_the_command_gives_the_same_network_and_history_and_a_folder_to_load(set
         words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
     assert train.main(words) == 0
     record = read_run(Path("runs/run"))
+    assert record["config"]["validation"] == settings.get("validation", 0)
     model, loaded = xpnet.fit(X, Y, **settings), xpnet.load("runs/run")
     assert model.fingerprint == loaded.fingerprint == record["fingerprint"]
     assert model.history == [{key: row[key] for key in row if key != "seconds"} for row in loaded.history]
     evaluation, metrics = model.evaluate(X_TEST, Y_TEST), record["metrics"]
     assert evaluation.accuracy == metrics["test_accuracy"]
-    precision = 1e-6 if settings.get("arithmetic") == "native" else 0
+    precision = 0 if record["config"]["arithmetic"] == "reproducible" else 1e-6
     assert evaluation.loss == pytest.approx(metrics["test_loss"], rel=precision, abs=0)
     assert [each.recall for each in evaluation.classes] == metrics["test_accuracy_per_class"]
     assert evaluation.confusion[1, 2] == np.sum((Y_TEST == 1) & (model.predict(X_TEST) == 2))
+
+
+def test_a_file_of_settings_is_a_recipe_of_which_those_of_files_and_output_are_ignored():
+    Path("mine.toml").write_text("recipe = 'tabular'\nepochs = 2\npatience = 1\nvalidation = 9\nname = 'run'")
+    expected = xpnet.fit(X, Y, recipe="tabular", epochs=2, patience=1, validation=9).fingerprint
+    assert xpnet.fit(X, Y, recipe="mine.toml").fingerprint == expected
+    assert xpnet.fit(X, Y, recipe=Path("mine.toml")).fingerprint == expected
+    again = xpnet.fit(X, Y, recipe="mine.toml", patience=None, validation=0)
+    assert again.fingerprint == xpnet.fit(X, Y, recipe="tabular", epochs=2).fingerprint
+    assert list(Path().iterdir()) == [Path("mine.toml")]
 
 
 FORMS = {
@@ -108,6 +127,58 @@ def test_every_setting_of_the_command_that_is_not_about_files_is_taken_and_class
     model = xpnet.fit(X.astype(np.int64), Y, classes=6, **{**settings, **numbers})  # pixels, too
     expected = xpnet.fit(X, Y, classes=6, epochs=1, hidden=[5], learning_rate=0.5)
     assert (model.fingerprint, model.sizes) == (expected.fingerprint, (12, 5, 6))
+
+
+def test_a_share_is_the_same_as_that_number_of_samples():
+    numbers = [xpnet.fit(X, Y, epochs=2, validation=held_out).fingerprint for held_out in (0.1, 30)]
+    assert numbers[0] == numbers[1] != xpnet.fit(X, Y, epochs=2).fingerprint
+
+
+def features(*deviations, rows=40):
+    """Rows of features with these standard deviations and mean 3, and labels."""
+    signs = np.where(np.arange(rows)[:, None] % 2 == 0, -1.0, 1.0)
+    return signs * np.array(deviations) + 3, np.arange(rows) % 3
+
+
+UNLIKE = features(0.5, 0, 200)
+ADVICE = "the features differ in scale (standard deviations from 0.5 to 200): use {}standardize{}tabular"
+WARNING = ADVICE.format('normalize="', '", or recipe="') + '"'
+
+
+def test_features_on_different_scales_bring_one_warning_in_the_line_of_the_caller_or_one_note(capsys):
+    with pytest.warns(UserWarning, match=f"^{re.escape(WARNING)}$") as caught:
+        xpnet.fit(*UNLIKE, epochs=0)
+    assert [warning.filename for warning in caught] == [__file__]
+    x, y = UNLIKE
+    np.savez("table.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    words = ["--data", "table.npz", "--epochs", "0", "--no-report"]
+    assert train.main([*words, "--repeats", "2"]) == 0
+    note = ADVICE.format("--normalize ", ", or --recipe ")
+    assert capsys.readouterr().err == f"xpnet: note: {note}\n"
+    for given in (["--normalize", "scale"], ["--recipe", "tabular"], ["--quiet"]):
+        assert train.main([*words, *given]) == 0
+        assert capsys.readouterr().err == ""
+
+
+SPOTS = np.array([[0] * 64, [1, 200] * 32] * 4, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("data", "settings"),
+    [
+        (UNLIKE, {"normalize": "scale"}),
+        (UNLIKE, {"recipe": "tabular"}),
+        (features(1, 9.9), {}),
+        (features(0, 0), {}),
+        ((SPOTS, [0, 1] * 4), {}),
+        ((SPOTS.astype(int), [0, 1] * 4), {}),
+        ((SPOTS.astype(float), [0, 1] * 4), {}),
+        ((SPOTS / 255, [0, 1] * 4), {}),
+    ],
+)
+def test_there_is_no_warning_of_scales(data, settings):
+    """With a normalisation in the settings, on similar scales, and for pixels: any warning fails a test."""
+    xpnet.fit(*data, epochs=0, **settings)
 
 
 def test_validation_data_are_evaluated_and_not_trained_on():
@@ -182,9 +253,7 @@ GOOD = np.zeros((4, 3), np.uint8)
 @pytest.mark.parametrize(
     ("x", "y", "settings", "message"),
     [
-        (X, Y, {"hiden": [5]}, 'fit: unknown key "hiden": did you mean hidden?'),
         (X, Y, {"learning_rate": [0.1, 0.2]}, "fit: learning_rate: expected one number, got [0.1, 0.2]"),
-        (X, Y, {"patience": 3}, "--patience: needs --validation N"),
         (X, Y, {"validation": 9, "validation_data": (X, Y)}, "fit: validation: takes rows out of X, but t"),
         (X, Y, {"out": "here"}, "fit: out: belongs to xpnet train"),
         ([["a", "b"]], [0], {}, "X: expected an array of numbers, got <U1"),
@@ -201,6 +270,61 @@ def test_settings_and_data_that_cannot_be(x, y, settings, message):
     error = xpnet.ConfigError if settings else xpnet.DataError
     with pytest.raises(error, match=f"^{re.escape(message)}[^\n]*$"):
         xpnet.fit(x, y, **settings)
+
+
+UNKNOWN, RECIPES = "fit: unknown setting ", ", ".join(list_recipes())
+WRONG = [
+    ({"hiden": [5]}, f"{UNKNOWN}'hiden': did you mean hidden?"),
+    ({"lr": 0.1}, f"{UNKNOWN}'lr': did you mean learning_rate?"),
+    ({"random_state": 1}, f"{UNKNOWN}'random_state': did you mean seed?"),
+    ({"calback": print}, f"{UNKNOWN}'calback': did you mean callback?"),
+    ({"xyz": 1}, f"{UNKNOWN}'xyz': expected one of those of xpnet train"),
+    ({"hidden": True}, "fit: hidden: expected whole numbers, each 1 or more, got [true]"),
+    ({"loss": "l2"}, 'fit: loss: expected one of cross-entropy, squared-error, got "l2"'),
+    ({"validation": 1.0}, "fit: validation: expected a number of samples, 0 or more (1 is one sample), or a"),
+    ({"validation": 300}, "validation: expected fewer than the 300 training samples, got 300"),
+    (
+        {"recipe": "tabluar"},
+        f'recipe: expected one of {RECIPES}, or the path of a .toml file, got "tabluar": ',
+    ),
+    ({"recipe": 3}, f"recipe: expected one of {RECIPES}, or the path of a .toml file, got 3"),
+    ({"recipe": "absent.toml"}, "absent.toml: cannot be read (No such file or directory): expected a TOML f"),
+    (
+        {"recipe": "wrong.toml"},
+        'wrong.toml: unknown key "hiden": did you mean hidden? Keys are the flags of xp',
+    ),
+    ({"patience": 3}, "patience: needs validation, the samples that tell when to stop"),
+    (
+        {"dropout": 0.5, "hidden": ()},
+        "dropout: needs hidden layers: give hidden their units; input_dropout d",
+    ),
+    ({"momentum": 0.9}, 'momentum: needs optimizer="momentum" or nesterov, got sgd'),
+    ({"dtype": "float32"}, "dtype: reproducible arithmetic takes auto or float64, got float32: add arithm"),
+    ({"hidden": 10**9}, "hidden: a 12-1000000000-4 network has"),
+    ({"augment_shift": 1}, "augment_*: needs square images; 12 features"),
+    (
+        {"backend": "cupy", "device": "cpu"},
+        'the cupy backend cannot run on cpu, only on a GPU: use backend="num',
+    ),
+    ({"learning_rate": 1e300}, "training diverged: the loss is not finite in epoch"),
+    (lambda: xpnet.load("absent"), "absent: no such file or folder"),
+    (
+        lambda: xpnet.Model(xpnet.fit(X, Y, epochs=0).network, backend="cupy", device="cpu").predict(X),
+        "the cupy backend cannot run",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG)
+def test_messages_name_keywords_in_place_of_flags(call, message):
+    Path("wrong.toml").write_text("hiden = 3")
+    with pytest.raises(xpnet.XPNetError, match=f"^{re.escape(message)}[^\n]*$") as caught:
+        call() if callable(call) else xpnet.fit(X, Y, **call)
+    assert "--" not in str(caught.value)
+
+
+def test_one_number_of_units_is_one_layer():
+    assert xpnet.fit(X, Y, epochs=0, hidden=np.int64(3)).sizes == (12, 3, 4)
 
 
 def test_calls_that_cannot_be(model):
@@ -222,7 +346,7 @@ def test_calls_that_cannot_be(model):
 
 def test_the_cpu_takes_the_place_of_a_gpu_with_a_warning_in_the_line_of_the_caller(monkeypatch):
     monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
-    with pytest.warns(UserWarning, match="--device cuda is not usable.*running on the CPU") as caught:
+    with pytest.warns(UserWarning, match='^device="cuda" is not usable.*running on the CPU') as caught:
         model = xpnet.fit(X, Y, epochs=0, device="cuda")
     assert caught[0].filename == __file__
     assert model.predict(X_TEST).shape == (50,)

@@ -5,7 +5,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -16,26 +16,23 @@ from numpy.typing import NDArray
 from xpnet._lib.tree import tree_map
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
-from xpnet.config import TrainConfig, from_json
+from xpnet.config import TrainConfig
+from xpnet.config.keywords import OF_FIT, check_names, from_keywords, name_keywords, to_python, with_keywords
 from xpnet.config.rules import integer_from
-from xpnet.config.settings import Arithmetic, RunSettings
-from xpnet.config.training import TABLE_SETTINGS
+from xpnet.config.settings import Arithmetic
 from xpnet.data.arrays import table_from_arrays, to_features
 from xpnet.data.datasets import Dataset, join_halves
 from xpnet.data.table import Table
+from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
-from xpnet.nn.inputs import Normalization
+from xpnet.nn.inputs import Normalization, scale_note
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model, save_model
 from xpnet.storage.record import METRICS_FILE, read_metrics
 from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
 from xpnet.training.state import TrainState
 from xpnet.training.trainer import Trainer, select_backend
-
-COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"}
-COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats"}
-"""Settings of files and output, which ``fit`` does not take."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Epoch:
 
     metrics: dict[str, float]
     """train_loss, train_accuracy, validation_loss and validation_accuracy. Those of the training samples are
-    present every `log_every` epochs and at the end, those of validation samples, if there are any, always."""
+    present in the epochs that `log_every` logs, those of validation samples, if there are any, always."""
 
     @property
     def figures(self) -> dict[str, float]:
@@ -150,6 +147,7 @@ class Model:
         save_model(Path(path), self.network)
 
     @cached_property
+    @with_keywords
     def predictor(self) -> Predictor:
         """The network on its backend; built at first use."""
         backend = resolve(self.device, self.backend).backend
@@ -166,6 +164,7 @@ class Model:
         return f"<xpnet.Model {format_sizes(self.sizes)}, fingerprint {self.fingerprint[:16]}>"
 
 
+@with_keywords
 def load(
     path: str | Path, *, device: str = "auto", backend: str = "auto", arithmetic: Arithmetic | None = None
 ) -> Model:
@@ -182,12 +181,15 @@ def load(
     return Model(network, rows, device=device, backend=backend, arithmetic=arithmetic)
 
 
+@with_keywords
 def fit(
     X: object,
     y: object,
     *,
+    recipe: str | Path | None = None,
     validation_data: tuple[object, object] | None = None,
     classes: int | None = None,
+    sample_weight: object = None,
     callback: EpochFunction | None = None,
     **settings: object,
 ) -> Model:
@@ -200,51 +202,67 @@ def fit(
         NumPy arrays, lists, pandas data frames, or arrays of the backend.
     y
         (m,) labels: 0, 1, 2 and so on, or text, whose names the model keeps.
+    recipe
+        The name of a recipe, such as "tabular", or the path of a TOML file as for `--config`, whose settings
+        of files and output are ignored. `settings` override it, as flags do.
     validation_data
         Validation samples: rows and labels. They are evaluated after each epoch, and `patience` stops
-        training by them. `validation=N` holds out N of the rows in `X` instead.
+        training by them. `validation=N` holds out N of the rows in `X` instead, `validation=0.1` a tenth.
     classes
         The number of classes; by default one more than the largest label.
+    sample_weight
+        (m,) weights of the samples in the loss that is minimised: finite numbers, 0 or more, of which only
+        the ratios matter. A sample of weight 0 is left out. Evaluation has no weights.
     callback
         Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
     **settings
-        The settings of `xpnet train`, with their defaults, except those of files and output.
+        The settings of `xpnet train`, except those of files and output; None is the default. `class_weight`
+        may also be a dict from label to weight, 1 for labels that it lacks; sample weights are multiplied by
+        those of the classes.
 
     Returns
     -------
     Model
         The network after the last epoch; with `patience`, of the best epoch.
 
+    Warns
+    -----
+    UserWarning
+        The features differ in scale, and no setting says how to normalise them.
+
     Raises
     ------
     ConfigError
         A setting is unknown, out of range, or contradicts another or the data.
     DataError
-        Rows or labels are not as described above.
+        Rows, labels or weights are not as described above.
     BackendError
         The backend or device is not usable here.
     DivergedError
         The loss became infinite or NaN.
     """
-    for name in sorted(COMMAND_LINE_ONLY & settings.keys()):
-        msg = f"fit: {name}: belongs to xpnet train, for it is about files or output: leave it out"
-        raise ConfigError(msg)
+    check_names(settings, OF_FIT, "fit")
     if validation_data is not None:
         if settings.get("validation"):
             msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
             raise ConfigError(msg)
         settings["validation"] = 1  # which a patience needs
-    config = parse_settings(settings, "fit")
+    config, explicit = from_keywords(settings, "fit", recipe)
     patience = config.patience
     if classes is not None:
-        integer_from(1).check("fit: classes", _to_python(classes))
+        integer_from(1).check("fit: classes", to_python(classes))
     backend = backend_from_settings(config)
     training, validation = table_from_arrays(X, y, backend), None
+    note = None if "normalize" in explicit else scale_note(training.x)
+    if note is not None:
+        warnings.warn(name_keywords(note), stacklevel=3)
     if validation_data is not None:
         config, source = replace(config, patience=None, validation=0), " in validation_data"
         validation = table_from_arrays(*validation_data, backend, source, columns=training.columns)
     data = make_dataset(training, validation, classes)
-    return train(config, backend, data, patience=patience, callback=callback)[0]
+    labels = data.columns.classes or range(data.classes)
+    weighted = weigh_samples(data, sample_weight, settings.get("class_weight"), labels, backend)
+    return train(config, backend, weighted, patience=patience, callback=callback)[0]
 
 
 # Shared with the estimator
@@ -291,22 +309,6 @@ def make_dataset(training: Table, validation: Table | None = None, classes: int 
     return ArrayData(**vars(data), number_of_classes=classes)
 
 
-def parse_settings(arguments: Mapping[str, object], source: str) -> TrainConfig:
-    """Build and validate settings from Python's or NumPy's values; None stands for the default.
-
-    Raises
-    ------
-    ConfigError
-        A setting is unknown, out of range or contradicts another: one line that begins with `source`.
-    """
-    settings = {name: _to_python(value) for name, value in arguments.items()}
-    rates = settings.get("learning_rate")
-    if isinstance(rates, list) and len(rates) > 1:
-        msg = f"{source}: learning_rate: expected one number, got {rates}"
-        raise ConfigError(msg)
-    return from_json(settings, source)
-
-
 def backend_from_settings(config: TrainConfig) -> Backend:
     """Return the backend that the settings ask for; warn if the CPU replaces a GPU.
 
@@ -317,14 +319,14 @@ def backend_from_settings(config: TrainConfig) -> Backend:
     """
     selection = select_backend(config)
     if selection.warning is not None:
-        warnings.warn(selection.warning, stacklevel=3)
+        warnings.warn(name_keywords(selection.warning), stacklevel=4)
     return selection.backend
 
 
 def train(
     config: TrainConfig,
     backend: Backend,
-    data: ArrayData,
+    data: Dataset,
     *,
     patience: int | None = None,
     callback: EpochFunction | None = None,
@@ -374,13 +376,3 @@ def _restore_state(trainer: Trainer, state: TrainState) -> TrainState:
         msg = "hidden, batch_norm, optimizer: expected those that the training began with"
         raise ConfigError(msg)
     return state._replace(variables=trainer.to_device(state.variables))
-
-
-# Conversion of arguments
-
-
-def _to_python(value: object) -> object:
-    """Convert NumPy numbers to Python numbers, and arrays and tuples to lists."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    return [_to_python(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,18 +1,24 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import signature
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import HostArray
-from xpnet.api import backend_from_settings, make_dataset, parse_settings, train
+from xpnet.api import backend_from_settings, make_dataset, train
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig, settings
+from xpnet.config.keywords import P, check_names, from_keywords, with_keywords
+from xpnet.config.training import RULES
 from xpnet.data.arrays import host_array
+from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features
-from xpnet.errors import ConfigError
+from xpnet.data.weights import weigh_samples
+from xpnet.errors import ConfigError, DataError
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -27,6 +33,20 @@ DTYPES = (np.float64, np.float32, np.uint8)
 """The dtypes that features keep; others are converted to the first."""
 
 
+def _refuse_unknown(init: Callable[P, None]) -> Callable[P, None]:
+    """Decorate a constructor that is to name the nearest keyword for one that it does not have.
+
+    scikit-learn reads the keywords from the signature, which therefore stays without a ``**`` parameter.
+    """
+
+    @wraps(init)
+    def call(*args: P.args, **parameters: P.kwargs) -> None:
+        check_names(parameters, signature(init).parameters, "XPNetClassifier")
+        init(*args, **parameters)
+
+    return call
+
+
 class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A neural network that classifies the rows of a table.
 
@@ -39,11 +59,11 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     random_state
         The seed of the initial weights and the order of the samples. The same number gives the same bits
         in reproducible arithmetic. None draws a seed from NumPy's global generator.
-    batch_size
-        Samples in a step, capped at the number of samples. With batch_norm it is increased if the last
-        batch would be a single sample.
+    class_weight
+        A dict from label to weight, 1 for labels that it lacks, or "balanced": all classes weigh the same in
+        total. None: all samples do.
     hidden, activation, ...
-        The settings of `xpnet train` of the same names; some defaults differ, to suit tables.
+        The settings of `xpnet train` of the same names, with the defaults of the recipe "tabular".
 
     Attributes
     ----------
@@ -58,6 +78,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         As in every scikit-learn estimator.
     """
 
+    @_refuse_unknown
     def __init__(
         self,
         *,
@@ -68,12 +89,13 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         input_dropout: float = 0.0,
         init: settings.Initialization = "he",
         normalize: settings.Normalize = "standardize",
-        validation: int = 0,
+        validation: float = 0,
         patience: int | None = None,
         epochs: int = 50,
         batch_size: Literal["full"] | int = 32,
         loss: settings.Loss = "cross-entropy",
         label_smoothing: float = 0.0,
+        class_weight: Mapping[object, float] | Literal["balanced"] | None = None,
         optimizer: settings.OptimizerName = "adam",
         momentum: float | None = None,
         learning_rate: float = 0.005,
@@ -81,7 +103,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         schedule_step_epochs: int | None = None,
         schedule_factor: float | None = None,
         warmup_epochs: int = 0,
-        weight_decay: float | None = None,
+        weight_decay: float | None = 0.001,
         clip_norm: float | None = None,
         max_norm: float | None = None,
         augment_shift: float = 0.0,
@@ -96,19 +118,21 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         backend: settings.BackendName = "auto",
         require_device: bool = False,
         workers: Literal["auto"] | int = "auto",
-        log_every: int = 10,
+        log_every: Literal["auto"] | int = "auto",
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         # scikit-learn expects each parameter as an attribute of the same name.
         self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
 
-    def fit(self, X: object, y: object) -> Self:
-        """Train on rows (m, features) with labels (m,), from the start.
+    @with_keywords
+    def fit(self, X: object, y: object, sample_weight: object = None) -> Self:
+        """Train on rows (m, features) with labels (m,) and weights (m,) or None, from the start.
 
         Raises
         ------
         ValueError
-            scikit-learn's validation rejects the rows or labels.
+            scikit-learn's validation rejects the rows or labels; or weights are not finite numbers, 0 or
+            more, of which one is above 0.
         ConfigError
             A setting is out of range, or contradicts another or the data.
         BackendError
@@ -120,10 +144,11 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         backend = backend_from_settings(config)
         X, y = self._validate_samples(X, y, backend, reset=True)
         self.classes_ = np.unique(y)
-        self._train(config, backend, X, y)
+        self._train(config, backend, self._make_dataset(backend, X, y, sample_weight))
         return self
 
-    def partial_fit(self, X: object, y: object, classes: object = None) -> Self:
+    @with_keywords
+    def partial_fit(self, X: object, y: object, classes: object = None, sample_weight: object = None) -> Self:
         """Train for one more epoch on these rows.
 
         Inputs are normalised with the statistics of the rows of the first call. `epochs` calls with the
@@ -135,17 +160,22 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Rows (m, features) with labels (m,).
         classes
             All labels, of later calls too; required in the first call.
+        sample_weight
+            (m,) weights as in ``fit``, relative to each other.
 
         Raises
         ------
         ValueError
             As in ``fit``; or ``classes`` is missing, differs from that of the first call, or lacks a label.
         ConfigError, BackendError, DivergedError
-            As in ``fit``; ConfigError also if `validation` is not 0.
+            As in ``fit``; ConfigError also if `validation` is not 0 or `class_weight` is "balanced".
         """
         config = self._parse_settings()
         if config.validation:
             msg = "validation: expected 0 for partial_fit, which takes all the rows that it is given"
+            raise ConfigError(msg)
+        if config.class_weight == "balanced":
+            msg = "class_weight: expected a dict or None for partial_fit, which does not know all rows"
             raise ConfigError(msg)
         backend = backend_from_settings(config)
         first = not hasattr(self, "classes_")
@@ -161,7 +191,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if unknown := sorted(set(y.tolist()) - set(self.classes_.tolist())):
             msg = f"y: expected labels in {self.classes_.tolist()}, got {unknown}"
             raise ValueError(msg)
-        self._train(config, backend, X, y, one_epoch=True)
+        self._train(config, backend, self._make_dataset(backend, X, y, sample_weight), one_epoch=True)
         return self
 
     def predict(self, X: object) -> NDArray[np.generic]:
@@ -192,25 +222,32 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return float(super().score(X, y, sample_weight))
 
     def _train(
-        self, config: TrainConfig, backend: Backend, X: HostArray, y: HostArray, *, one_epoch: bool = False
+        self, config: TrainConfig, backend: Backend, data: Dataset, *, one_epoch: bool = False
     ) -> None:
         """Train from the start, or for one more epoch."""
-        config = _adapt_batch_size(config, len(X))
-        labels = np.searchsorted(self.classes_, y).astype(np.int32)
-        table = Table(as_features(X, "X"), labels, "X", "y")
-        data = make_dataset(table, classes=len(self.classes_))
         start = getattr(self, "_progress", None) if one_epoch else None
         epochs = getattr(self, "n_iter_", 0) + 1 if one_epoch else None
         result = train(config, backend, data, patience=config.patience, start=start, epochs=epochs)
         self.model_, self._progress = result
         self.n_iter_ = self._progress.state.epoch
 
+    def _make_dataset(self, backend: Backend, X: HostArray, y: HostArray, sample_weight: object) -> Dataset:
+        """Return the training samples with their weights."""
+        labels = np.searchsorted(self.classes_, y).astype(np.int32)
+        data = make_dataset(Table(as_features(X, "X"), labels, "X", "y"), classes=len(self.classes_))
+        try:
+            return weigh_samples(data, sample_weight, self.class_weight, self.classes_.tolist(), backend)
+        except DataError as error:  # scikit-learn expects a ValueError
+            raise ValueError(error) from error
+
     def _parse_settings(self) -> TrainConfig:
         parameters = self.get_params(deep=False)
         state = parameters.pop("random_state")
         if not isinstance(state, int | np.integer):
             state = check_random_state(state).randint(2**31 - 1)
-        return parse_settings({**parameters, "seed": state}, type(self).__name__)
+        name, seed = type(self).__name__, np.asarray(state).item()
+        RULES["seed"].check(f"{name}: random_state", seed)
+        return from_keywords({**parameters, "seed": seed}, name)[0]
 
     def _validate_samples(
         self, X: object, y: object, backend: Backend, *, reset: bool
@@ -226,14 +263,3 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = host_array(X, self.model_.predictor.backend)
         rows: HostArray = validate_data(self, X, dtype=DTYPES, reset=False)
         return rows
-
-
-def _adapt_batch_size(config: TrainConfig, rows: int) -> TrainConfig:
-    """Return the settings with a batch size that suits the number of rows."""
-    if config.batch_size == "full":
-        return config
-    count = max(1, rows - config.validation)
-    size = min(config.batch_size, count)
-    while config.batch_norm and size > 1 and count % size == 1:
-        size += 1
-    return replace(config, batch_size=size)

@@ -25,12 +25,13 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
         else:
             from xpnet.cli.train import resume, run_trials, train
 
+            advise = not config.quiet and "normalize" not in command.explicit
             if config.resume is not None:
                 runs = [resume(command, config.resume, line)]
             elif config.repeats > 1 or len(config.learning_rates) > 1:
-                runs = run_trials(config, line)
+                runs = run_trials(config, line, advise=advise)
             else:
-                runs = [train(config, line)]
+                runs = [train(config, line, advise=advise)]
             if runs[-1].record["status"] == "interrupted":
                 output.code = INTERRUPTED
     return output.code

@@ -72,7 +72,8 @@ def world():
     many = replace(many, x_train=np.tile(many.x_train, (12, 1)), y_train=np.tile(many.y_train, 12))
     runs = [({}, {}), *((changes, {}) for changes in SETTINGS.values())]
     runs += [({"normalize": kind}, {"data": decimals}) for kind in get_args(settings.Normalize)]
-    runs += [({"batch_size": 2100, "batch_norm": True, "dropout": 0.5}, {"data": many, "stack": 2})]
+    stacked = {"batch_size": 2100, "batch_norm": True, "dropout": 0.5, "class_weight": "balanced"}
+    runs += [(stacked, {"data": many, "stack": 2})]
     return {
         name: {
             form: call

@@ -51,7 +51,7 @@ def history():
 
 
 def test_a_run_prints_its_course_and_leaves_a_record_metrics_and_a_model(capsys):
-    assert run("--epochs", 12, "--hidden", 6, 5, "--seed", 3) == 0
+    assert run("--epochs", 12, "--log-every", 10, "--hidden", 6, 5, "--seed", 3) == 0
     content, metrics, model = record(), record()["metrics"], load_model(RUN / "model.safetensors")
     assert (content["status"], content["seed"], content["device_requested"]) == ("completed", 3, "auto")
     assert content["config"]["hidden"] == [6, 5]
@@ -75,6 +75,12 @@ def test_a_run_prints_its_course_and_leaves_a_record_metrics_and_a_model(capsys)
     for label, share in enumerate(metrics["test_accuracy_per_class"]):
         assert re.fullmatch(rf"  class   {label} +accuracy {share:.4f}", lines[4 + label])
     assert lines[8:] == [f"fingerprint   {content['fingerprint']}", f"run           {RUN}"]
+
+
+def test_a_batch_size_above_the_number_of_samples_is_printed_with_the_one_in_its_place(capsys):
+    assert run("--epochs", 1, "--batch-size", 301) == 0
+    assert ", batch size 300 in place of 301, learning rate" in capsys.readouterr().out
+    assert record()["config"]["batch_size"] == 301
 
 
 def test_the_largest_label_there_can_be_trains_to_the_end(capsys):
@@ -155,7 +161,6 @@ def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--batch-size 301", "--batch-size: expected at most the 300 training samples, got 301"),
         ("--hidden 1000000000000", "--hidden: a 12-1000000000000-4 network has"),
         ("--data absent", "absent: no such file or folder"),
         ("--backend cupy --device cpu", "the cupy backend cannot run on cpu"),

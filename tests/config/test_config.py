@@ -48,6 +48,7 @@ def toml(tmp_path: Path) -> Any:
 NAN, INFINITY = float("nan"), float("inf")
 BAD_NAMES = ["", " ", ".hidden", "a/b", "a\\b", "a\0b", "a\nb", "a\x1bb", "a\x85b", "a\u2028b", "a\ud800b", 3]
 FOLDER_NAME = "a folder name without / or \\, control characters or a leading dot"
+SAMPLES = "a number of samples, 0 or more (1 is one sample), or a share of them, above 0.0 and below 1.0"
 SHARE, UP_TO_1 = "a number from 0 to below 1", "a number above 0, at most 1"
 ABOVE_0, RATES = "a finite number above 0", "a finite number above 0, or several different ones"
 BAD_RATES = [0.0, -0.1, NAN, INFINITY, True, (), (0.1, 0.0), (0.1, 0.1)]
@@ -73,10 +74,11 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     ("data test_data init_from resume out", "a path", [Path("a\0b"), "text", 3], [Path("a b")]),
     ("test_split", "a number between 0 and 1", [0.0, 1.0, NAN, True], [0.01, 0.99]),
     ("label", "the name or the number of a column", ["", 1], ["a\nb"]),
-    ("validation epochs warmup_epochs", COUNT, [-1, 1.5, 2.0, True, "3"], [0, 10**9]),
-    ("patience repeats schedule_step_epochs log_every", WHOLE, [0, 1.5, True], [1, 10**9]),
+    ("validation", SAMPLES, [-1, 0.0, 1.0, 1.5, NAN, True, "3"], [0, 1, 10**9, 0.1, 5e-324]),
+    ("epochs warmup_epochs", COUNT, [-1, 1.5, 2.0, True, "3"], [0, 10**9]),
+    ("patience repeats schedule_step_epochs", WHOLE, [0, 1.5, True], [1, 10**9]),
     ("batch_size", f"full or {WHOLE}", [0, 1.5, "all", True], ["full", 1]),
-    ("workers", f"auto or {WHOLE}", [0, "all"], ["auto", 1]),
+    ("workers log_every", f"auto or {WHOLE}", [0, "all"], ["auto", 1]),
     ("seed", SEED, [-1, 2**64, 1.5], [0, 2**64 - 1]),
     ("hidden", "whole numbers, each 1 or more", [(3, 0), (True,), (3.0,), 3], [(), (1, 10**6)]),
     ("dropout input_dropout label_smoothing momentum", SHARE, [1.0, 1, -0.1, NAN, True, "0.5"], [0.0, 0.999]),
@@ -133,11 +135,11 @@ WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"batch_norm": True, "batch_size": 1}, "--batch-norm: needs a --batch-size of 2 or more, got 1: one "),
     ({"dropout": 0.5, "hidden": ()}, "--dropout: needs hidden layers: give --hidden their units; --input-"),
     ({"init": "he", "init_from": MODEL}, "--init: the initial parameters come from --init-from: give one "),
-    ({"patience": 3}, "--patience: needs --validation N, the number of samples that tell when to stop"),
+    ({"patience": 3}, "--patience: needs --validation, the samples that tell when to stop"),
     ({"seed": 2**64 - 2, "repeats": 3}, "--repeats: the last seed is above 2^64 - 1: use a smaller --seed"),
     ({**TWO_RATES, "repeats": 3, "validation": 10}, "--repeats: expected 1 with several learning rates: "),
     ({"momentum": 0.9}, "--momentum: needs --optimizer momentum or nesterov, got sgd"),
-    (TWO_RATES, "--learning-rate: several need --validation N, the number of samples "),
+    (TWO_RATES, "--learning-rate: several need --validation, the samples to compare them "),
     ({"schedule_step_epochs": 30}, "--schedule-step-epochs: needs --schedule step, got constant"),
     ({"schedule_factor": 0.1}, "--schedule-factor: needs --schedule step or exponential, got constant"),
     ({"warmup_epochs": 6, "epochs": 5}, "--warmup-epochs: expected at most the number of --epochs, 5, got 6"),
@@ -184,6 +186,8 @@ def test_no_flags_mean_the_defaults_and_each_flag_is_explicit_but_print_config()
 @pytest.mark.parametrize(
     ("words", "name", "value"),
     [
+        ("--validation 1", "validation", 1),
+        ("--validation .1", "validation", 0.1),
         ("--hidden", "hidden", ()),
         ("--batch_size=32", "batch_size", 32),
         ("--lr 1e-3", "learning_rate", 0.001),
@@ -204,6 +208,7 @@ def test_the_forms_of_flags(words: str, name: str, value: object) -> None:
         ("--optimiser adam", "unrecognized arguments: --optimiser adam: did you mean --optimizer? ("),
         ("--conf absent.toml", "unrecognized arguments: --conf absent.toml: did you mean --config? ("),
         ("--epochs", "argument --epochs: expected one argument (xpnet train --help)"),
+        ("--validation 1.0", f"--validation: expected {SAMPLES}, got 1.0"),
         ("--hidden 3 x", '--hidden: expected whole numbers, each 1 or more, got [3, "x"]'),
         ("--loss Cross-entropi", f'--loss: {LOSSES}, got "Cross-entropi": did you mean cross-entropy?'),
         ("--warmup-epochs x --epochs 1", '--warmup-epochs: expected a whole number, 0 or more, got "x"'),
@@ -239,8 +244,9 @@ def test_a_setting_falls_where_a_later_source_leaves_it_without_sense(values: di
 
 
 def test_a_file_gives_settings_of_their_own_types(toml: Any) -> None:
-    config = parsed("--config", toml("clip_norm = 5\nlearning_rate = [1, 2]\nvalidation = 1"))
-    assert repr((config.clip_norm, config.learning_rate)) == "(5.0, (1.0, 2.0))"
+    config = parsed("--config", toml("clip_norm = 5\nlearning_rate = [1, 2]\nvalidation = 1\nhidden = 32"))
+    values = config.clip_norm, config.learning_rate, config.validation, config.hidden
+    assert repr(values) == "(5.0, (1.0, 2.0), 1, (32,))"
 
 
 @pytest.mark.parametrize(
@@ -266,8 +272,8 @@ def test_a_file_that_cannot_be_read_or_is_not_text_is_refused_in_one_line(tmp_pa
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     os.mkfifo(tmp_path / "fifo.toml")
     for name, reason in [
-        ("absent.toml", "cannot be read (No such file or directory): --config takes a TOML file"),
-        ("fifo.toml", "is not a regular file: --config takes a TOML file"),
+        ("absent.toml", "cannot be read (No such file or directory): expected a TOML file"),
+        ("fifo.toml", "is not a regular file: expected a TOML file"),
         ("binary.toml", "not a TOML file ("),
     ]:
         with pytest.raises(XPNetError, match=f"^{re.escape(f'{tmp_path / name}: {reason}')}[^\n]*$"):
@@ -288,10 +294,11 @@ def to_flags(config: TrainConfig) -> list[str]:
 
 
 EVERYTHING = """
---data=a'b.csv --test-split=0.2 --label=é"ü --missing=mean --columns=pixels --validation=5 --normalize=none
+--data=a'b.csv --test-split=0.2 --label=é"ü --missing=mean --columns=pixels --validation=0.5 --normalize=none
 --augment-shift=1.5 --augment-rotate=2 --augment-scale=0.1 --augment-shear=0.5 --augment-elastic-alpha=3
 --augment-elastic-sigma=5 --hidden 3 4 --activation=tanh --batch-norm --dropout=0.5 --input-dropout=0.25
---init=he --epochs=7 --batch-size=32 --loss=squared-error --label-smoothing=0.1 --patience=2
+--init=he --epochs=7 --batch-size=32 --loss=squared-error --label-smoothing=0.1 --class-weight=balanced
+--patience=2
 --seed=18446744073709551615 --optimizer=nesterov --momentum=0.5 --learning-rate 0.1 5e-324 --schedule=step
 --schedule-step-epochs=3 --schedule-factor=0.5 --warmup-epochs=2 --weight-decay=1e-5 --clip-norm=1e300
 --max-norm=2 --arithmetic=native --dtype=float64 --device=cuda:1 --backend=torch --workers=3
@@ -384,11 +391,28 @@ def test_the_options_of_optimizer_schedule_and_augmentation_are_the_settings() -
     assert result.schedule_options == {"step_epochs": 5, "factor": 0.5, "warmup_epochs": 3}
 
 
+@pytest.mark.parametrize(("epochs", "interval"), [(0, 1), (20, 1), (21, 2), (100, 10), (1009, 100)])
+def test_every_epoch_is_logged_up_to_20_and_every_tenth_part_of_more(epochs: int, interval: int) -> None:
+    assert TrainConfig(epochs=epochs).log_interval == interval
+    assert TrainConfig(epochs=epochs, log_every=7).log_interval == 7
+
+
+@pytest.mark.parametrize(
+    ("validation", "count", "held_out"),
+    [(0, 60, 0), (1, 60, 1), (50, 60, 50), (0.1, 60, 6), (0.1, 57, 6), (0.1, 54, 5), (0.001, 60, 1)],
+)
+def test_a_share_of_the_samples_is_rounded_to_at_least_one(
+    validation: float, count: int, held_out: int
+) -> None:
+    assert TrainConfig(validation=validation).validation_samples(count) == held_out
+
+
 RECIPES = Path(types.__file__).parent / "recipes"
 PROMISED = {
     "notebook": {},
     "quick": {"hidden": (10,), "arithmetic": "native", "float_type": "float32"},
     "best-10": {"hidden": (10,), "arithmetic": "native"},
+    "tabular": {"hidden": (100,), "normalize": "standardize", "patience": None},
     "simard-800": {"hidden": (800,), "arithmetic": "native"},
     "dropout-1024": {"hidden": (1024, 1024, 1024), "arithmetic": "native"},
 }

@@ -30,7 +30,7 @@ NETWORKS = {
     "deep": TrainConfig(epochs=2, hidden=(128, 64)),
     "no hidden layer": TrainConfig(epochs=3, hidden=()),
     "batches of a prime size": TrainConfig(epochs=1, batch_size=509),
-    "batches of more than a block": TrainConfig(epochs=2, batch_size=1500),
+    "batches of more than a block": TrainConfig(epochs=2, batch_size=1500, class_weight="balanced"),
     "standardized": TrainConfig(epochs=2, normalize="standardize"),
     "batches of one": TrainConfig(epochs=1, batch_size=1),  # on few samples
 }

@@ -34,6 +34,7 @@ SETTINGS = {
     "batch norm in full batch": {"batch_norm": True, "batch_size": "full"},
     "loss": {"loss": "squared-error"},
     "label smoothing": {"label_smoothing": 0.1},
+    "class weight": {"class_weight": "balanced"},
     "momentum": {"optimizer": "momentum"},
     "another momentum": {"optimizer": "momentum", "momentum": 0.5},
     "nesterov": {"optimizer": "nesterov"},
@@ -142,10 +143,10 @@ def gradients_of(context, parameters, samples, order=None):
     return step(Variables(parameters, [], ()), batch, 0.0).parameters
 
 
-def total_loss(ops, layers, x, labels, network, masks=()):
-    """The loss summed over the samples."""
+def total_loss(ops, layers, x, labels, network, masks=(), weights=1.0):
+    """The loss, times the weights, summed over the samples."""
     logits, _ = forward(ops, layers, x, network, masks=masks)
-    return ops.sum(sample_losses(ops, logits, labels, network), axis=-1)
+    return ops.sum(sample_losses(ops, logits, labels, network) * weights, axis=-1)
 
 
 class OnEpoch(Callback):

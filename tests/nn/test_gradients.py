@@ -37,18 +37,20 @@ def check(function, gradient, x):
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=str)
 @pytest.mark.parametrize("hidden", [(), (5,), (7, 5, 6)], ids=str)
-def test_gradients_are_finite_differences_of_the_loss(hidden, settings):
+@pytest.mark.parametrize("weights", [None, np.linspace(0.0, 3.0, 9)], ids=["", "weights"])
+def test_gradients_are_finite_differences_of_the_loss(hidden, settings, weights):
     network, generator = Network((6, *hidden, 4), **settings), np.random.default_rng(0)
     x, labels = generator.normal(size=(6, 9)), generator.integers(0, 4, size=9)
     layers = initialize(network.sizes, 0, batch_norm=network.batch_norm)
     masks = dropout_masks(network, 0, 1, 0, 9).hidden
-    found, _ = gradients_and_moments(OPS, layers, x, labels, network, masks=masks)
+    found, _ = gradients_and_moments(OPS, layers, x, labels, network, masks=masks, weights=weights)
     for index, (layer, gradient) in enumerate(zip(layers, found, strict=True)):
         for name in layer._fields:
 
             def changed_loss(value, index=index, name=name):
                 changed = list(layers)
                 changed[index] = layers[index]._replace(**{name: value})
-                return total_loss(OPS, changed, x, labels, network, masks).item()
+                factors = 1.0 if weights is None else weights
+                return total_loss(OPS, changed, x, labels, network, masks, factors).item()
 
             check(changed_loss, getattr(gradient, name), getattr(layer, name))

@@ -163,10 +163,12 @@ def results(backend, name, blocks):
     )
     x, labels, masks = tree_map(lambda array: backend.from_host(array[blocks]), data)
     columns, scale = ops.xp.matrix_transpose, dropout_scale(network.input_dropout)
+    weights = ops.xp.astype(labels, ops.dtype) * 0.3
     kept = x if masks.inputs is None else x * ops.xp.astype(masks.inputs, ops.xp.uint8)
     operand = ops.integers(columns(kept), scale / 255.0)
     loss = total_loss(ops, layers, operand, labels, network, masks.hidden)
-    gradients, moments = gradients_and_moments(ops, layers, operand, labels, network, masks=masks.hidden)
+    options = {"masks": masks.hidden} if name == "plain" else {"masks": masks.hidden, "weights": weights}
+    gradients, moments = gradients_and_moments(ops, layers, operand, labels, network, **options)
     updated = [
         update_running_statistics(*pair, *mean_and_variance_factors(SAMPLES))
         for pair in zip(running, moments, strict=True)

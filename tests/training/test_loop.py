@@ -167,7 +167,8 @@ def test_the_hooks_are_called_in_this_order_and_closed_after_an_error():
 
 
 @pytest.mark.parametrize(
-    ("epochs", "log_every", "logged"), [(0, 10, [0]), (3, 10, [0, 3]), (5, 2, [0, 2, 4, 5])]
+    ("epochs", "log_every", "logged"),
+    [(0, 10, [0]), (3, 10, [0, 3]), (5, 2, [0, 2, 4, 5]), (3, "auto", [0, 1, 2, 3])],
 )
 def test_evaluations_are_those_of_the_logged_epochs(epochs, log_every, logged):
     config, logs = TrainConfig(epochs=epochs, log_every=log_every, hidden=(4,)), []

@@ -56,7 +56,7 @@ def test_workers_change_no_bit(batch_size):
     config = replace(
         BASE, dropout=0.3, input_dropout=0.1, augment_rotate=10.0, epochs=1, batch_size=batch_size
     )
-    config = replace(config, batch_norm=True, optimizer="adam", validation=40)
+    config = replace(config, batch_norm=True, optimizer="adam", validation=40, class_weight="balanced")
     alone, beside = make("cpu"), make("cpu")
     with beside.workers(3):
         assert trained(beside, config, data) == trained(alone, config, data)
@@ -76,6 +76,26 @@ def test_validation_samples_are_not_trained_on():
     assert (validated.loss, validated.accuracy) == (expected.loss, expected.accuracy)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "batch_norm", "samples", "fitted"),
+    [
+        (32, False, 20, 20),
+        (32, True, 1, 1),
+        (20, True, 20, 20),
+        (19, True, 20, 20),
+        (5, True, 31, 7),
+        (5, False, 31, 5),
+        ("full", True, 20, "full"),
+    ],
+)
+def test_a_batch_is_at_most_all_samples_and_beside_batch_norm_none_is_a_single_one(
+    batch_size, batch_norm, samples, fitted
+):
+    changes = {"batch_size": batch_size, "batch_norm": batch_norm, "validation": 180 - samples}
+    trainer = Trainer(replace(BASE, **changes), DATA, make("cpu"))
+    assert (trainer.batch_size, trainer.config.batch_size) == (fitted, batch_size)
+
+
 WIDE = replace(DATA, x_train=DATA.x_train[:, :35], x_test=DATA.x_test[:, :35])
 DECIMALS = replace(DATA, x_train=DATA.x_train / 255, x_test=DATA.x_test / 255)
 
@@ -84,8 +104,11 @@ DECIMALS = replace(DATA, x_train=DATA.x_train / 255, x_test=DATA.x_test / 255)
     ("changes", "data", "message"),
     [
         ({"validation": 180}, DATA, r"--validation: expected fewer than the 180 training samples, got 180"),
-        ({"validation": 160}, DATA, r"--batch-size: expected at most the 20 training samples, got 32"),
-        ({"batch_norm": True, "batch_size": 179}, DATA, r"--batch-size: 179 leaves a last batch of one"),
+        (
+            {"validation": 0.999},
+            DATA,
+            r"--validation: expected fewer than the 180 training samples, got 0.999",
+        ),
         ({"augment_shift": 1.0}, WIDE, "35 features make no square"),
         ({"augment_shift": 1.0}, DECIMALS, "needs images of pixels"),
     ],

@@ -21,8 +21,8 @@ from xpnet.backends.base import check_environment
 from xpnet.backends.probing import Probe
 from xpnet.cli.tables import Cell, Column, fits, format_value, render_table
 from xpnet.config import TrainConfig
-from xpnet.config.flags import DEFAULTS, add_settings, get_settings
-from xpnet.config.training import TABLE_SETTINGS
+from xpnet.config.flags import add_settings, get_settings
+from xpnet.config.training import DEFAULTS, TABLE_SETTINGS
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
 from xpnet.errors import BackendError, ConfigError

@@ -19,6 +19,7 @@ from xpnet.config.rules import flag
 from xpnet.data import datasets
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
+from xpnet.nn.inputs import scale_note
 from xpnet.nn.metrics import class_metrics
 from xpnet.storage.model_file import encode_model, fingerprint
 from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, RunInfo
@@ -62,13 +63,20 @@ def resume(command: Command, folder: Path, line: list[str]) -> Run:
         run.release()
 
 
-def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None) -> Run:
-    """Train, print and record a run, or continue ``resumed``; return the run."""
+def train(
+    config: TrainConfig, command: list[str], *, resumed: Run | None = None, advise: bool = False
+) -> Run:
+    """Train, print and record a run, or continue ``resumed``; return the run.
+
+    With ``advise``, print a note if the features differ in scale.
+    """
     check_installed(config.track)
     selection = select_backend(config)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     data = datasets.load(config.data, config.test_data, **config.table_options)
+    if advise and (note := scale_note(data.x_train)) is not None:
+        complain(f"note: {note}")
     with Trainer.open(config, data, selection.backend) as trainer:
         if resumed is not None:
             _check_data(resumed, data)
@@ -91,7 +99,7 @@ def train(config: TrainConfig, command: list[str], *, resumed: Run | None = None
     return run
 
 
-def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
+def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False) -> list[Run]:
     """Train once for each seed or learning rate, print a summary, and return the runs.
 
     The runs are subfolders of ``out/name``, which also receives a summary.json. Training stops after an
@@ -116,7 +124,7 @@ def run_trials(config: TrainConfig, command: list[str]) -> list[Run]:
     runs: list[Run] = []
     for trial in settings:
         console.print(f"== {str(trial.name).replace('-', ' ', 1)}")
-        runs.append(train(trial, command))
+        runs.append(train(trial, command, advise=advise and not runs))
         if runs[-1].record["status"] == "interrupted":
             return runs
     trials = [
@@ -243,7 +251,8 @@ def _describe_training(selection: Selection, data: datasets.Dataset, trainer: Tr
     yield f"{data.name}: {samples}, {data.features} features, {data.classes} classes"
     network = f"{format_sizes(trainer.network.sizes)}, {config.arithmetic} {config.float_type}"
     rate = f"learning rate {config.learning_rate}"
-    yield f"network {network}, batch size {config.batch_size}, {rate}, seed {config.seed}"
+    asked = "" if trainer.batch_size == config.batch_size else f" in place of {config.batch_size}"
+    yield f"network {network}, batch size {trainer.batch_size}{asked}, {rate}, seed {config.seed}"
 
 
 def _summarize_seeds(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:

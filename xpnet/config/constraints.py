@@ -60,7 +60,7 @@ def _check_network(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, st
 
 def _check_training(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:
     if c.patience is not None and c.validation == 0:
-        yield "patience", "validation", "needs --validation N, the number of samples that tell when to stop"
+        yield "patience", "validation", "needs --validation, the samples that tell when to stop"
     if c.seed + c.repeats > 2**64:
         yield "repeats", None, "the last seed is above 2^64 - 1: use a smaller --seed"
     if c.repeats > 1 and isinstance(c.learning_rate, tuple):
@@ -68,7 +68,7 @@ def _check_training(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, s
     if c.momentum is not None and c.optimizer not in ("momentum", "nesterov"):
         yield "momentum", "optimizer", f"needs --optimizer momentum or nesterov, got {c.optimizer}"
     if isinstance(c.learning_rate, tuple) and c.validation == 0:
-        yield "learning_rate", None, "several need --validation N, the number of samples to compare them on"
+        yield "learning_rate", None, "several need --validation, the samples to compare them on"
     if c.schedule_step_epochs is not None and c.schedule != "step":
         yield "schedule_step_epochs", "schedule", f"needs --schedule step, got {c.schedule}"
     if c.schedule_factor is not None and c.schedule not in ("step", "exponential"):

@@ -12,7 +12,7 @@ from typing import Any
 from xpnet._lib.parser import Parser
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import SWITCH, flag
-from xpnet.config.training import RULES, TrainConfig, list_recipes, read_recipe, read_toml
+from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, read_recipe, read_toml
 
 DESCRIPTION = "Train a neural network: by default the notebook's 784-10-10 network on MNIST."
 EPILOG = "Exit codes: 0 done, 2 bad input or device, 3 diverged, 130 interrupted."
@@ -26,7 +26,6 @@ Read settings from this TOML file. Keys are recipe and the flags with _ for -, a
 win over the file, the file over the recipe; paths are relative to the current folder."""
 
 SHORT_FLAGS = {"learning_rate": ["--lr"], "tags": ["--tag"]}
-DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(TrainConfig)}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Rule:
     allows
         Predicate that takes a value of any type and returns True if the setting may have it.
     kind
-        The type of a value: int, float, str or Path.
+        The type of a value: int, float, str or Path; or another function that makes one of a word.
     nargs
         The number of words that its flag takes, as in argparse; None for one.
     metavar
@@ -35,7 +35,7 @@ class Rule:
 
     expected: str
     allows: Callable[[object], bool]
-    kind: type = str
+    kind: Callable[[str], object] = str
     nargs: str | None = None
     metavar: str | None = None
     choices: tuple[str, ...] = ()
@@ -146,6 +146,12 @@ NOT_NEGATIVE = _number_rule("a finite number, 0 or more", lambda value: value >=
 POSITIVE = _number_rule("a finite number above 0", lambda value: value > 0)
 PROPER_SHARE = _number_rule("a number from 0 to below 1", lambda value: 0 <= value < 1)
 SHARE = _number_rule("a number between 0 and 1", lambda value: 0 < value < 1)
+SAMPLES = Rule(
+    "a number of samples, 0 or more (1 is one sample), or a share of them, above 0.0 and below 1.0",
+    lambda value: _is_int(value, 0) or (isinstance(value, float) and 0 < value < 1),
+    lambda word: float(word) if "." in word else int(word),
+    metavar="INT|SHARE",
+)
 FACTOR = _number_rule("a number above 0, at most 1", lambda value: 0 < value <= 1)
 SEED = Rule(f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})", lambda value: _is_int(value, 0, 2**64), int)
 
@@ -189,6 +195,7 @@ def _are_tags(value: object) -> bool:
 
 TAGS = replace(_TAG, allows=_are_tags, nargs="*")
 DEVICE = _text_rule("auto, cpu, cuda or cuda:N", r"[\w:.-]+", "{auto,cpu,cuda,cuda:N}")
+DEVICE = replace(DEVICE, choices=("auto", "cpu", "cuda"))
 """A name without blanks; the backends check the name itself."""
 
 # For messages

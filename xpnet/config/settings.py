@@ -49,7 +49,8 @@ class DataSettings:
         numbers from 0 to 255 for pixels where the columns are a square number without names, or named like
         pixels; 0.1.0 is the rule of that version. --pixels and --features are short for the two.
     validation
-        Training samples held out to judge the training by.
+        Training samples held out to judge the training by: their number, or with a decimal point their
+        share, as in 0.1.
     normalize
         Normalisation of the inputs: scale divides pixels by 255 and other numbers by the largest,
         standardize makes their mean 0 and variance 1, none leaves them as they are.
@@ -61,7 +62,7 @@ class DataSettings:
     label: Annotated[str | None, rules.COLUMN] = None
     missing: Missing = "error"
     columns: ColumnKind = "auto"
-    validation: Annotated[int, rules.integer_from(0)] = 0
+    validation: Annotated[float, rules.SAMPLES] = 0
     normalize: Normalize = "scale"
 
 
@@ -135,11 +136,15 @@ class TrainingSettings:
     epochs
         Passes over the training data; 0 saves the initial parameters.
     batch_size
-        Samples in each gradient step; full takes all of them at once.
+        Samples in each gradient step, at most all there are; full takes all of them at once. With
+        --batch-norm it is increased where the last step of an epoch would have a single sample.
     loss
         Loss that is minimised, a function of the softmax outputs.
     label_smoothing
         Share of each target that is spread over all classes.
+    class_weight
+        Weights of the classes in the loss that is minimised: balanced gives all classes the same weight in
+        total, however many samples each has; none gives all samples the same.
     patience
         Stop after so many epochs without a better validation accuracy; needs --validation. (default: never)
     seed
@@ -152,6 +157,7 @@ class TrainingSettings:
     batch_size: Annotated[Literal["full"] | int, rules.integer_or("full")] = "full"
     loss: Loss = "cross-entropy"
     label_smoothing: Annotated[float, rules.PROPER_SHARE] = 0.0
+    class_weight: Literal["none", "balanced"] = "none"
     patience: Annotated[int | None, rules.integer_from(1)] = None
     seed: Annotated[int, rules.SEED] = 0
     repeats: Annotated[int, rules.integer_from(1)] = 1
@@ -235,7 +241,8 @@ class RunSettings:
     Attributes
     ----------
     log_every
-        Epochs from one printed and recorded line to the next.
+        Epochs from one printed and recorded line to the next; auto makes it 1 for up to 20 epochs, else a
+        tenth of them. The last epoch always has a line.
     checkpoint_seconds
         Save a checkpoint after so many seconds too. (default: at the end of each epoch)
     resume
@@ -259,7 +266,7 @@ class RunSettings:
         Show the whole traceback of an error.
     """
 
-    log_every: Annotated[int, rules.integer_from(1)] = 10
+    log_every: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = "auto"
     checkpoint_seconds: Annotated[float | None, rules.POSITIVE] = None
     resume: Annotated[Path | None, rules.PATH] = None
     out: Annotated[Path, rules.PATH] = Path("runs")

@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,19 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
         return self.dtype
 
     @property
+    def log_interval(self) -> int:
+        """Epochs from one logged epoch to the next, with `log_every` "auto" resolved."""
+        if self.log_every == "auto":
+            return 1 if self.epochs <= 20 else self.epochs // 10
+        return self.log_every
+
+    def validation_samples(self, count: int) -> int:
+        """Return how many of the `count` training samples are held out for validation."""
+        if isinstance(self.validation, int):
+            return self.validation
+        return max(1, round(self.validation * count))
+
+    @property
     def learning_rates(self) -> tuple[float, ...]:
         """The learning rates to compare, or the only one."""
         rates = self.learning_rate
@@ -97,6 +110,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
         return options if step_epochs is None else {**options, "step_epochs": step_epochs}
 
 
+DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(TrainConfig)}
 RULES = collect_rules(TrainConfig)
 """The rule of each setting, by name."""
 
@@ -139,7 +153,7 @@ def read_toml(file: Path) -> tuple[dict[str, object], str | None]:
     ConfigError
         It is no TOML, or a key or value is wrong: one line with file and key.
     """
-    content = read_regular_file(file, LARGEST, "--config takes a TOML file")
+    content = read_regular_file(file, LARGEST, "expected a TOML file")
     try:
         table = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
@@ -149,7 +163,7 @@ def read_toml(file: Path) -> tuple[dict[str, object], str | None]:
     recipe = table.pop("recipe", None)
     if recipe is not None:
         one_of(list_recipes()).check(f"{file}: recipe", recipe)
-    return _convert(table, str(file)), recipe
+    return convert(table, str(file)), recipe
 
 
 def list_recipes() -> tuple[str, ...]:
@@ -169,6 +183,24 @@ def read_recipe(name: str) -> dict[str, object]:
     return read_toml(_RECIPES / f"{name}.toml")[0]
 
 
+def read_settings(recipe: str | Path) -> list[dict[str, object]]:
+    """Return the settings of a recipe by its name, or of the recipe of a TOML file and of the file.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    ConfigError
+        There is no such recipe, or the file is wrong.
+    """
+    if isinstance(recipe, Path) or (isinstance(recipe, str) and recipe.endswith(".toml")):
+        file, name = read_toml(Path(recipe))
+        return [read_recipe(name or "notebook"), file]
+    names = one_of(list_recipes())
+    replace(names, expected=f"{names.expected}, or the path of a .toml file").check("--recipe", recipe)
+    return [read_recipe(recipe)]
+
+
 def from_json(settings: Mapping[str, object], source: str) -> TrainConfig:
     """Return the settings from the JSON object that ``to_json`` returns.
 
@@ -180,17 +212,24 @@ def from_json(settings: Mapping[str, object], source: str) -> TrainConfig:
         A key or value is wrong, or two settings contradict each other: one line with the source.
     """
     values = {name: value for name, value in settings.items() if value is not None}
-    return TrainConfig(**_convert(values, source))
+    return TrainConfig(**convert(values, source))
 
 
-def _convert(table: Mapping[str, object], source: str) -> dict[str, Any]:
-    """Convert TOML or JSON values to the types of the settings, and check them."""
+def convert(table: Mapping[str, object], source: str) -> dict[str, Any]:
+    """Convert TOML, JSON or Python values to the types of the settings, and check them.
+
+    Raises
+    ------
+    ConfigError
+        A key or value is wrong: one line with `source`.
+    """
     settings = {}
     for key, raw in table.items():
         if key not in RULES:
             hint = did_you_mean(key, RULES) or ":"
             msg = f"{source}: unknown key {format_value(key)}{hint} Keys are the flags of --help with _ for -"
             raise ConfigError(msg)
-        settings[key] = RULES[key].read(raw)
+        one_layer = key == "hidden" and isinstance(raw, int)  # as in hidden = 32
+        settings[key] = RULES[key].read([raw] if one_layer else raw)
         RULES[key].check(f"{source}: {key}", settings[key])
     return settings

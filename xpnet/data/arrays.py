@@ -42,7 +42,7 @@ def _to_labels(
     y: object, backend: Backend, source: str, columns: Columns | None
 ) -> tuple[NDArray[np.int32], tuple[str, ...] | None]:
     """Return the numbers of labels, and the names of the classes if the labels are text."""
-    labels = _to_numbers(y, backend, source, allow_text=True)
+    labels = to_numbers(y, backend, source, allow_text=True)
     if (columns is None or columns.classes is None) and not _is_text(labels):
         return as_labels(labels, source), None
     codes = LabelCodes(columns, allow_new=False)
@@ -68,7 +68,7 @@ def to_features(
     DataError
         The rows are no numbers, or their columns are not those of the training.
     """
-    rows = as_features(_to_numbers(X, backend, source), source)
+    rows = as_features(to_numbers(X, backend, source), source)
     names = _read_names(X)
     if columns.features is not None and names is not None:
         rows = np.ascontiguousarray(rows[:, columns.order(names, source)])
@@ -81,10 +81,16 @@ def _is_text(array: NDArray[np.generic]) -> bool:
     )
 
 
-def _to_numbers(
+def to_numbers(
     values: object, backend: Backend, source: str, *, allow_text: bool = False
 ) -> NDArray[np.generic]:
-    """Convert a list, data frame or array of numbers to a NumPy array; DataError if there are others."""
+    """Convert a list, data frame or array of numbers to a NumPy array.
+
+    Raises
+    ------
+    DataError
+        There is something else in it; but text is returned as it is with `allow_text`.
+    """
     try:
         array = np.asarray(host_array(values, backend))
         if allow_text and _is_text(array):

@@ -41,6 +41,7 @@ class Dataset:
     name: str
     columns: Columns = NO_COLUMNS
     notes: tuple[str, ...] = ()  # what was read, in words
+    weights: NDArray[np.float64] | None = None  # (m,) of the training samples, in (0, 1]; None: all 1
 
     @property
     def features(self) -> int:

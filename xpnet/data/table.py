@@ -167,7 +167,8 @@ def as_labels(values: NDArray[Any], where: str | Path) -> NDArray[np.int32]:
         allowed &= column == np.floor(column)
     if not allowed.all():
         row = int(allowed.argmin())
-        raise DataError.at(where, f"label {column[row]}: {LABEL_RULE}", row=row + 1)
+        hint = ": xpnet classifies; round numbers, or bin them" if float(column[row]) % 1 > 0 else ""
+        raise DataError.at(where, f"label {column[row]}: {LABEL_RULE}{hint}", row=row + 1)
     return column.astype(np.int32)
 
 

@@ -112,15 +112,19 @@ def gradients_and_moments(
     network: Network = NOTEBOOK,
     *,
     masks: Sequence[Array] = (),
+    weights: Array | None = None,
 ) -> tuple[L.Parameters, list[L.BatchMoments]]:
     """Return the gradients of the summed loss, and the moments of each batch normalisation over the samples.
 
-    ``x`` are the inputs (..., features, samples), ``labels`` are (..., samples) integers. Added up over the
-    blocks of a batch, the moments go to ``layers.update_running_statistics``.
+    ``x`` are the inputs (..., features, samples), ``labels`` are (..., samples) integers, and ``weights``
+    (..., samples) the factors of the losses in the sum, None for all 1. Added up over the blocks of a batch,
+    the moments, which have no weights, go to ``layers.update_running_statistics``.
     """
     logits, cache = forward(ops, layers, x, network, masks=masks)
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)
     dz = F.LOSSES[network.loss].backward(ops, F.softmax(ops, logits), y)
+    if weights is not None:
+        dz = dz * ops.xp.expand_dims(weights, axis=-2)
     moments = [cached.sums for cached, _ in cache if isinstance(cached, L.Normalized)]
     return backward(ops, layers, cache, dz, network, masks=masks), moments
 

@@ -21,10 +21,11 @@ NO_MASKS = Masks(None, [])
 
 
 class Samples(NamedTuple):
-    """Raw features and labels on the device."""
+    """Raw features and labels on the device, and the weights of the losses in training."""
 
     x: Array  # (samples, features), uint8 or floats
     labels: Array  # (samples,), int32
+    weights: Array | None = None  # (samples,), floats; None: all 1
 
 
 class SampleOrder(NamedTuple):
@@ -39,6 +40,7 @@ class Block(NamedTuple):
 
     x: Array  # raw rows (m, features), or all rows, to be indexed
     labels: Array  # (m,), or all labels, to be indexed
+    weights: Array | None = None  # (m,), or all weights, to be indexed
     indices: Array | None = None  # (m,) of the block's rows; None: all of them, in order
     masks: Masks = NO_MASKS  # of (m, units), on the device
 
@@ -134,19 +136,19 @@ class BatchLoader:
     def _load(self, order: SampleOrder, epoch: int, begin: int, group: Group) -> Block:
         """Return a group of the batch that begins at the position ``begin`` in an epoch's order."""
         start, stop = begin + group.start, begin + group.stop
-        x, labels = gather_rows(self.ops, Block(*self.samples, order.device[start:stop]))
+        x, labels, weights = gather_rows(self.ops, Block(*self.samples, order.device[start:stop]))
         if self.augment is not None:
             x = self.augment(x, order.host[start:stop], epoch)
         masks = NO_MASKS if self.masks is None else self.masks(epoch, start, stop)
-        return _stack_blocks(self.ops, Block(x, labels, None, masks), group.blocks)
+        return _stack_blocks(self.ops, Block(x, labels, weights, None, masks), group.blocks)
 
 
 def gather_rows(ops: Arithmetic, block: Block) -> Samples:
-    """Return the raw rows and labels of a block."""
-    if block.indices is None:
-        return Samples(block.x, block.labels)
-    take = ops.xp.take
-    return Samples(take(block.x, block.indices, axis=0), take(block.labels, block.indices, axis=0))
+    """Return the raw rows, labels and weights of a block."""
+    samples, indices = Samples(block.x, block.labels, block.weights), block.indices
+    if indices is None:
+        return samples
+    return tree_map(lambda array: ops.xp.take(array, indices, axis=0), samples)
 
 
 def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) -> Batch:
@@ -155,7 +157,7 @@ def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) 
     def load(group: Group) -> Block:
         start, stop, blocks = group
         if order is None:
-            block = Block(samples.x[start:stop, :], samples.labels[start:stop])
+            block = Block(*tree_map(lambda array: array[start:stop, ...], samples))
         else:
             block = Block(*gather_rows(ops, Block(*samples, order[start:stop])))
         return _stack_blocks(ops, block, blocks)

@@ -100,7 +100,7 @@ class Evaluate(Callback):
         DivergedError
             The training loss is not finite.
         """
-        if log.epoch % self._trainer.config.log_every == 0 or log.epoch == self._last:
+        if log.epoch % self._trainer.config.log_interval == 0 or log.epoch == self._last:
             log.training = self._trainer.evaluate(log.state)
             if not math.isfinite(log.training.loss):
                 raise DivergedError.in_epoch(log.epoch)

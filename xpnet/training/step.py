@@ -50,16 +50,17 @@ class Step:
         parameters: Parameters,
         x: Array,
         labels: Array,
+        weights: Array | None = None,
         indices: Array | None = None,
         masks: Masks = NO_MASKS,
     ) -> list[Array]:
         """Return sums over the samples of a block, in a flat list: gradients, then batch-norm moments."""
         ops, network = self.context.ops, self.context.network
-        samples = gather_rows(ops, Block(x, labels, indices))
+        samples = gather_rows(ops, Block(x, labels, weights, indices))
         layers = prepare(ops, parameters)
         inputs = self.context.inputs(samples.x, masks.inputs, self._input_scale)
         gradients, moments = gradients_and_moments(
-            ops, layers, inputs, samples.labels, network, masks=masks.hidden
+            ops, layers, inputs, samples.labels, network, masks=masks.hidden, weights=samples.weights
         )
         return [array for part in (*gradients, *moments) for array in part]
 
@@ -80,12 +81,13 @@ class Step:
         variables: Variables,
         x: Array,
         labels: Array,
+        weights: Array | None,
         indices: Array | None,
         masks: Masks,
         learning_rate: float,
     ) -> Variables:
         """Return the variables after a batch of one block."""
-        sums = self.block_sums(variables.parameters, x, labels, indices, masks)
+        sums = self.block_sums(variables.parameters, x, labels, weights, indices, masks)
         size = int((labels if indices is None else indices).shape[0])
         return self._apply_update(variables, sums, *mean_and_variance_factors(size), learning_rate)
 

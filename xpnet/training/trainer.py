@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from xpnet.config import TrainConfig
 from xpnet.data.augment import build_augmenter, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
 from xpnet.data.memmap import is_mapped, with_random_access
+from xpnet.data.weights import normalize_weights
 from xpnet.errors import ConfigError
 from xpnet.inference.context import build_context
 from xpnet.nn import optim, schedules
@@ -55,6 +57,8 @@ class Trainer:
     ----------
     network, normalization, context, optimizer, learning_rate
         Built from the settings and the data.
+    batch_size
+        The samples of a step, or "full": see `batch_size` of the settings.
     samples, test
         All training samples, including those held out for validation, and the test samples.
     training_indices, validation_indices
@@ -78,7 +82,7 @@ class Trainer:
         self.config, self.backend, self._columns = config, backend, data.columns
         self.network = network = _build_network(config, data)
         training, validation = _split_samples(config, len(data.y_train))
-        _check_sizes(config, network.sizes, len(data.y_train) - config.validation)
+        _check_memory(network.sizes)
         if normalization is None:
             x = data.x_train if training is None else data.x_train[training]
             normalization = fit_normalization(config.normalize, x)
@@ -87,7 +91,9 @@ class Trainer:
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
         put = backend.from_host
         self._initial_parameters = _initial_parameters(config, network)
-        self.samples = Samples(put(data.x_train), put(data.y_train))
+        features, labels = put(data.x_train), put(data.y_train)
+        weights = normalize_weights(data, training, config)
+        self.samples = Samples(features, labels, None if weights is None else put(weights))
         self.test = Samples(put(data.x_test), put(data.y_test))
         self.training_indices, self.validation_indices = (
             None if indices is None else put(indices) for indices in (training, validation)
@@ -187,7 +193,8 @@ class Trainer:
 
     def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None) -> BatchLoader:
         config, network, put = self.config, self.network, self.backend.from_host
-        count = len(data.y_train) - config.validation
+        count = len(data.y_train) if training is None else len(training)
+        self.batch_size = _fit_batch_size(config, count)
         memory_mapped = is_mapped(data.x_train)
 
         @lru_cache(maxsize=1)
@@ -212,7 +219,7 @@ class Trainer:
             samples,
             order,
             samples_per_epoch=count,
-            batch_size=None if config.batch_size == "full" else config.batch_size,
+            batch_size=None if self.batch_size == "full" else self.batch_size,
             augment=augment,
             masks=masks if network.input_dropout or network.hidden_dropout else None,
             in_memory=not memory_mapped,
@@ -264,10 +271,11 @@ def _split_samples(config: TrainConfig, count: int) -> tuple[NDArray[np.int64] |
     """Return the indices of the samples to train on and to validate with; None stands for all and none."""
     if not config.validation:
         return None, None
-    if config.validation >= count:
+    held_out = config.validation_samples(count)
+    if held_out >= count:
         msg = f"--validation: expected fewer than the {count} training samples, got {config.validation}"
         raise ConfigError(msg)
-    return random.split(config.seed, count, config.validation)
+    return random.split(config.seed, count, held_out)
 
 
 def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Parameters, list[RunningStatistics]]:
@@ -285,17 +293,18 @@ def _initial_parameters(config: TrainConfig, network: Network) -> tuple[Paramete
     return model.parameters, model.statistics
 
 
-def _check_sizes(config: TrainConfig, sizes: tuple[int, ...], samples: int) -> None:
-    """Raise ConfigError if batches do not fit the samples, or the network does not fit into memory."""
-    if config.batch_size != "full" and config.batch_size > samples:
-        msg = f"--batch-size: expected at most the {samples} training samples, got {config.batch_size}"
-        raise ConfigError(msg)
-    if config.batch_norm and config.batch_size != "full" and samples % config.batch_size == 1:
-        msg = (
-            f"--batch-size: {config.batch_size} leaves a last batch of one sample, which --batch-norm "
-            "cannot normalise: use another"
-        )
-        raise ConfigError(msg)
+def _fit_batch_size(config: TrainConfig, samples: int) -> Literal["full"] | int:
+    """Return the batch size, at most `samples`, and such that batch norm has two samples in each batch."""
+    if config.batch_size == "full":
+        return "full"
+    size = min(config.batch_size, samples)
+    while config.batch_norm and size > 1 and samples % size == 1:
+        size += 1
+    return size
+
+
+def _check_memory(sizes: tuple[int, ...]) -> None:
+    """Raise ConfigError if the network does not fit into memory."""
     parameters = sum(units * (inputs + 1) for inputs, units in pairwise(sizes))
     # Eight bytes each for parameters, gradients, initial values and a block's activations.
     needed_bytes = 8 * (4 * parameters + 4 * BLOCK_SIZE * sum(sizes[1:]))

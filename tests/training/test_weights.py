@@ -1,0 +1,105 @@
+"""Weights of samples and of classes in the loss: their meaning, and what they do not change."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from networks import context_for, gradients_of, image_data, pixels
+
+import xpnet
+from xpnet._lib.tree import leaves
+from xpnet.backends.numpy import make
+from xpnet.config import TrainConfig
+from xpnet.data.weights import normalize_weights
+from xpnet.nn.init import initialize
+from xpnet.training.batches import Samples
+
+X, Y = pixels(120, 12, 3)
+NAMES = np.array(["a", "b", "c"])[Y]
+WEIGHTS = np.random.default_rng(0).integers(0, 4, size=120)
+KEPT, DOUBLE = WEIGHTS > 0, np.where(Y == 1, 2, 1)
+
+
+def fitted(x=X, y=Y, **settings):
+    return xpnet.fit(x, y, device="cpu", **{"epochs": 3, "hidden": [8], "batch_size": 32, **settings})
+
+
+SAME = {
+    "equal weights": ({}, {"sample_weight": [0.1] * 120, "class_weight": {2: 1}}),
+    "a class that the data lack": ({}, {"class_weight": {0: 1, 1: 1, 2: 1, 3: 9}}),
+    "0": ({"x": X[KEPT], "y": Y[KEPT]}, {"sample_weight": KEPT}),
+    "a class of 0": ({"x": X[Y < 2], "y": Y[Y < 2], "classes": 3}, {"class_weight": {2: 0}}),
+    "ratios": ({"sample_weight": WEIGHTS}, {"sample_weight": WEIGHTS * 2.0**1000}),
+    "by name": ({"sample_weight": DOUBLE, "y": NAMES}, {"class_weight": {"b": 2}, "y": NAMES}),
+    "product": (
+        {"sample_weight": WEIGHTS * DOUBLE},
+        {"sample_weight": WEIGHTS, "class_weight": {1: np.float32(2)}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("expected", "settings"), SAME.values(), ids=SAME)
+def test_equivalent_weights_give_the_same_bits(expected, settings):
+    assert fitted(**settings).fingerprint == fitted(**expected).fingerprint
+
+
+def test_weights_change_training_but_no_evaluation():
+    weights = [{}, {"sample_weight": DOUBLE}, {"class_weight": "balanced"}]
+    validation = {"validation_data": (X[:50], Y[:50])}
+    assert len({fitted(**each).fingerprint for each in weights}) == 3
+    assert len({str(fitted(epochs=0, **validation, **each).history) for each in weights}) == 1
+
+
+@pytest.mark.parametrize(("arithmetic", "tolerance"), [("native", 1e-13), ("reproducible", 1e-6)])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_integer_weights_in_full_batch_are_repeated_samples(optimizer, arithmetic, tolerance):
+    settings = {"batch_size": "full", "optimizer": optimizer, "arithmetic": arithmetic, "dtype": "float64"}
+    repeated = fitted(X.repeat(WEIGHTS, axis=0), Y.repeat(WEIGHTS), **settings)
+    weighted = fitted(sample_weight=WEIGHTS, **settings)
+    for array, expected in zip(*(leaves(m.network.parameters) for m in (weighted, repeated)), strict=True):
+        np.testing.assert_allclose(array, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("training", [None, np.arange(0, 120, 2)], ids=["all", "half"])
+def test_factors_have_the_mean_1_and_balanced_classes_the_same_total(training):
+    rows = slice(None) if training is None else training
+    labels, weights, balanced = Y[rows], np.linspace(0.01, 1.0, 120), TrainConfig(class_weight="balanced")
+    data = replace(image_data(), x_train=X, y_train=Y)
+    assert normalize_weights(data, training, TrainConfig()) is None
+    factors = normalize_weights(data, training, balanced)[rows]
+    np.testing.assert_allclose(factors, len(labels) / (3 * np.bincount(labels)[labels]), rtol=1e-14)
+    data = replace(data, weights=weights)
+    totals = np.bincount(labels, normalize_weights(data, training, balanced)[rows])
+    np.testing.assert_allclose(totals, len(labels) / 3, rtol=1e-14)
+    factors = normalize_weights(data, training, TrainConfig())[rows]
+    np.testing.assert_allclose(factors, weights[rows] / weights[rows].mean(), rtol=1e-14)
+
+
+def test_gradients_are_divided_by_the_batch_size_not_by_the_sum_of_the_weights():
+    context, parameters = context_for(make("cpu"), X), initialize((12, 8, 3), 0)
+    samples = Samples(X, Y), Samples(X, Y, np.full(120, 2.0))
+    plain, doubled = (leaves(gradients_of(context, parameters, each)) for each in samples)
+    assert all(np.array_equal(b, 2.0 * a) for a, b in zip(plain, doubled, strict=True))
+
+
+NUMBER, COUNT = "expected a finite number, 0 or more, got", "expected 120 numbers, one for each sample, got"
+RULE = "a label is a whole number from 0 to 65535"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sample_weight": [1] * 119}, f"sample_weight: {COUNT} 119"),
+        ({"sample_weight": -DOUBLE}, f"sample_weight[0]: {NUMBER} "),
+        ({"sample_weight": [1, np.nan] * 60}, f"sample_weight[1]: {NUMBER} nan"),
+        ({"sample_weight": [0] * 120}, "sample_weight, class_weight: expected a sample of a weight above "),
+        ({"class_weight": {0: 1, 1: -1}}, f"class_weight[1]: {NUMBER} -1"),
+        ({"class_weight": {0: 1, "1": 1}}, "class_weight: '1' is none of 0, 1, 2"),
+        ({"class_weight": "balance"}, "fit: class_weight: expected one of none, balanced, got "),
+        ({"y": Y / 4 + 1}, f"y, row 1: label {Y[0] / 4 + 1}: {RULE}: xpnet classifies; round numbers, or "),
+    ],
+)
+def test_weights_and_labels_that_cannot_be_are_one_line(settings, message):
+    with pytest.raises(xpnet.XPNetError, match=f"^{re.escape(message)}[^\n]*$"):
+        fitted(**settings)
