@@ -105,6 +105,17 @@ def test_arrays_come_in_many_forms(form):
     check_form(form, device="cpu")
 
 
+def test_verbose_prints_the_lines_of_the_command(capsys):
+    xpnet.fit(X, Y, epochs=2, validation=20, verbose=True)
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if not line.startswith("note: ")]
+    form = r"epoch +{}   loss \d\.\d{{4}}   accuracy 0\.\d{{4}}   validation 0\.\d{{4}}"
+    assert all(re.fullmatch(form.format(epoch), row) for epoch, row in enumerate(rows))
+    assert len(rows) == 3
+    xpnet.fit(X, Y, epochs=2)
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("case", OTHERS, ids=lambda case: case.value)
 def test_every_library_takes_its_arrays_and_gives_the_same_network(case):
     check_form(case.make().from_host, device=case.device, backend=case.backend_name)

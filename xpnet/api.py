@@ -191,6 +191,7 @@ def fit(
     classes: int | None = None,
     sample_weight: object = None,
     callback: EpochFunction | None = None,
+    verbose: bool = False,
     **settings: object,
 ) -> Model:
     """Train a network; the same settings and data give the same fingerprint as `xpnet train`.
@@ -215,6 +216,9 @@ def fit(
         the ratios matter. A sample of weight 0 is left out. Evaluation has no weights.
     callback
         Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
+    verbose
+        Print what `xpnet train` prints of the epochs, with its progress bar in a terminal; in Jupyter too, if
+        ipywidgets is installed.
     **settings
         The settings of `xpnet train`, except those of files and output; None is the default. `class_weight`
         may also be a dict from label to weight, 1 for labels that it lacks; sample weights are multiplied by
@@ -262,7 +266,7 @@ def fit(
     data = make_dataset(training, validation, classes)
     labels = data.columns.classes or range(data.classes)
     weighted = weigh_samples(data, sample_weight, settings.get("class_weight"), labels, backend)
-    return train(config, backend, weighted, patience=patience, callback=callback)[0]
+    return train(config, backend, weighted, patience=patience, callback=callback, verbose=verbose)[0]
 
 
 # Shared with the estimator
@@ -330,6 +334,7 @@ def train(
     *,
     patience: int | None = None,
     callback: EpochFunction | None = None,
+    verbose: bool = False,
     start: TrainingProgress | None = None,
     epochs: int | None = None,
 ) -> tuple[Model, TrainingProgress]:
@@ -343,7 +348,12 @@ def train(
         validate = trainer.evaluate_test if len(data.y_test) else None
         evaluation = Evaluate(trainer, validate, max(config.epochs, epochs or 0))
         history = _RecordHistory(callback)
-        result = trainer.fit([evaluation, EarlyStopping(patience), history], state, epochs)
+        callbacks: list[Callback] = [evaluation, EarlyStopping(patience), history]
+        if verbose:
+            from xpnet.training.console import TrainingConsole
+
+            callbacks.append(TrainingConsole(trainer, epochs or config.epochs))
+        result = trainer.fit(callbacks, state, epochs)
         if result.interrupted:
             raise KeyboardInterrupt
         state = result.state._replace(variables=trainer.to_host(result.state.variables))

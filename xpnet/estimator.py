@@ -62,6 +62,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     class_weight
         A dict from label to weight, 1 for labels that it lacks, or "balanced": all classes weigh the same in
         total. None: all samples do.
+    verbose
+        Print the metrics of the epochs, as ``xpnet.fit`` does.
     hidden, activation, ...
         The settings of `xpnet train` of the same names, with the defaults of the recipe "tabular".
 
@@ -119,6 +121,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         require_device: bool = False,
         workers: Literal["auto"] | int = "auto",
         log_every: Literal["auto"] | int = "auto",
+        verbose: bool = False,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         # scikit-learn expects each parameter as an attribute of the same name.
@@ -227,7 +230,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train from the start, or for one more epoch."""
         start = getattr(self, "_progress", None) if one_epoch else None
         epochs = getattr(self, "n_iter_", 0) + 1 if one_epoch else None
-        result = train(config, backend, data, patience=config.patience, start=start, epochs=epochs)
+        options = {"patience": config.patience, "verbose": self.verbose}
+        result = train(config, backend, data, **options, start=start, epochs=epochs)
         self.model_, self._progress = result
         self.n_iter_ = self._progress.state.epoch
 
@@ -242,7 +246,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _parse_settings(self) -> TrainConfig:
         parameters = self.get_params(deep=False)
-        state = parameters.pop("random_state")
+        state, _ = parameters.pop("random_state"), parameters.pop("verbose")
         if not isinstance(state, int | np.integer):
             state = check_random_state(state).randint(2**31 - 1)
         name, seed = type(self).__name__, np.asarray(state).item()

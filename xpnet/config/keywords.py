@@ -22,7 +22,15 @@ COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"
 COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats"}
 """Settings of files and output, which ``xpnet.fit`` does not take."""
 
-OF_FIT = {"recipe", "validation_data", "classes", "callback", *RULES} - COMMAND_LINE_ONLY
+OF_FIT = {
+    "recipe",
+    "validation_data",
+    "classes",
+    "sample_weight",
+    "callback",
+    "verbose",
+    *RULES,
+} - COMMAND_LINE_ONLY
 """The keywords of ``xpnet.fit``."""
 
 SYNONYMS = {"lr": "learning_rate", "random_state": "seed", "seed": "random_state"}

@@ -92,6 +92,8 @@ class TrainingConsole(Callback):
 
     def on_train_end(self, result: "FitResult") -> None:
         """Print a hint if the network has learned nothing."""
+        if self._console.quiet:
+            return
         labels = self._trainer.backend.to_host(self._trainer.samples.labels)
         chance, accuracy = (
             np.bincount(labels).max() / len(labels),

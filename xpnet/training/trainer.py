@@ -166,7 +166,7 @@ class Trainer:
         """Return the loss on the first block of training samples, which takes little time."""
         if self.training_indices is not None:
             return self._evaluate(state, self.samples, self.training_indices[:BLOCK_SIZE]).loss
-        x, labels = self.samples
+        x, labels, *_ = self.samples
         return self._evaluate(state, Samples(x[:BLOCK_SIZE, :], labels[:BLOCK_SIZE]), None).loss
 
     def evaluate_test(self, state: TrainState) -> Evaluation:
