@@ -203,7 +203,10 @@ xpnet gives loss and accuracy too.
 
 On a quiet machine, in a checkout: `pip install -e ".[bench,torch,jax]"`, then
 
-    python scripts/benchmark.py
+<!-- skip: next "it takes ten minutes" -->
+```sh
+python scripts/benchmark.py
+```
 
 writes this page, its figure and `benchmarks.json`, which holds every run. `--quick` tries everything once
 in a few steps, `--only epoch,steps` takes some of the tables, `--out FOLDER` writes elsewhere."""
