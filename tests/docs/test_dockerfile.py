@@ -88,5 +88,5 @@ def test_extras_are_installed_only_if_named_and_the_page_names_extras_and_comman
     (comment,) = re.findall(r"Extras of pyproject.toml: (\w+), or several as in ([\w,]+)\.", TEXT)
     extras = {extra for each in [*named, *comment] for extra in each.split(",")}
     assert {"cuda12", "torch", "jax"} <= extras <= set(PROJECT["optional-dependencies"])
-    used = re.findall(r"^    docker run .*\bxpnet(?::\S+)?(?: ([a-z]+)(?: .*)?)?$", PAGE, re.MULTILINE)
+    used = re.findall(r"^docker run .*\bxpnet(?::\S+)?(?: ([a-z]+)(?: .*)?)?$", PAGE, re.MULTILINE)
     assert {"", "doctor", "train"} <= set(used) <= {"", *COMMANDS}
