@@ -88,7 +88,7 @@ def test_the_report_names_the_classes(flowers, capsys):
     printed(capsys, "report", "run")
     page = (flowers / "run" / "report.html").read_text()
     assert '<th scope="row">iris</th>' in page
-    assert "iris read as iris" in page
+    assert "iris predicted as iris" in page
 
 
 def test_python_finds_the_columns_of_data_frames_by_name(flowers):

@@ -18,12 +18,14 @@ import difflib
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from unittest import SkipTest
 
 import pytest
+from ctrl_c import sigint
 from sklearn.datasets import load_iris
 from sybil import Region
 from sybil.document import Document
@@ -34,7 +36,7 @@ from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, RawFenced
 pytestmark = pytest.mark.tooling
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / "README.md", *sorted(page for page in ROOT.glob("docs/*.md") if page.name != "cli.md")]
 SHOWN = ("examples", "scripts", "data", "README.md")
 VARIES = (
     r"\d{8}T\d{6}Z-[0-9a-f]{6}",
@@ -50,7 +52,8 @@ def run(command):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-    return subprocess.run(["bash", "-ec", command], env=environment, text=True, check=False, **streams)
+    with sigint(signal.default_int_handler):
+        return subprocess.run(["bash", "-ec", command], env=environment, text=True, check=False, **streams)
 
 
 def run_shell(example):

@@ -52,7 +52,7 @@ def test_pytorch_gives_the_same_logits(tmp_path, settings):
     y = np.argmax((x / 255 - 0.5) @ generator.normal(size=(FEATURES, CLASSES)), axis=1)
     path = tmp_path / "model.safetensors"
     for rows in (x, x * generator.uniform(0.01, 10.0, FEATURES)):
-        model = xpnet.fit(rows, y, epochs=5, device="cpu", **settings)
+        model = xpnet.fit(rows, y, epochs=5, device="cpu", **{"normalize": "scale", **settings})
         model.save(path)
         network, inputs = names["as_torch"](path)
         with torch.no_grad():
