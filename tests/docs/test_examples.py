@@ -6,7 +6,7 @@ before it; a line ``…`` in it stands for any lines. Names of runs, versions, a
 differ. Comments before a block say what else holds for it:
 
     <!-- skip: next "reason" -->           it is not run, and its output is not compared
-    <!-- run with: A for B -->             it is run with A in place of B
+    <!-- run with: A for B; and C for D --> it is run with A in place of B, and C in place of D
     <!-- exit: 2 -->                       its exit code, if that is not 0
     <!-- varies: REGEX -->                 what matches in the output may differ
     <!-- within: 0.02 -->                  numbers in the output may differ by this much
@@ -59,8 +59,8 @@ def run(command):
 def run_shell(example):
     marks = example.namespace.pop("marks", {})
     command = example.parsed
-    if "run with" in marks:
-        new, old = marks["run with"].split(" for ")
+    for words in filter(None, marks.get("run with", "").split("; and ")):
+        new, old = words.split(" for ")
         assert old in command, f"{example.path}:{example.line}: {old!r} is not in the block"
         command = command.replace(old, new)
     result = run(command)
