@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -130,7 +129,7 @@ class TrackedRun:
         self.started = int(datetime.fromisoformat(record["started"]).timestamp() * 1000)
         data = {f"data_{name}": value for name, value in record["data"].items()}
         used = {"backend_used": record["backend"], "device_used": record["device_used"]}
-        self.settings: dict[str, Any] = {**record["config"], **data, **used, "started": record["started"]}
+        self.settings = {**record["config"], **data, **used, "started": record["started"]}
         unique = f"{self.started:x}"[-8:]
         saved = json.loads(self._path.read_bytes()) if self._path.exists() else {}
         self.state = {"name": f"{folder.name}-{unique}", "run": unique, "epoch": -1, **saved}
@@ -213,7 +212,7 @@ def copy_to_mlflow(source: TrackedRun) -> str:
         state["run"] = client.create_run(number, source.started, run_name=state["name"]).info.run_id
         mlflow.log_params(source.settings, run_id=state["run"])
     client.update_run(state["run"], "RUNNING")
-    for tag in source.settings.get("tags", ()):
+    for tag in source.settings.get("tags", ()):  # type: ignore[attr-defined]  # a list of strings
         client.set_tag(state["run"], tag, "true")
     for epoch, time, row in source.read_rows():
         metrics = {key: row[key] for key in row if is_number(row[key])}
