@@ -216,10 +216,12 @@ def read_condition(word: str) -> Condition:
     ConfigError
         It is none.
     """
-    match = re.fullmatch(r"(?s)(.+?)\s*(!=|<=|>=|=|<|>)\s*(.+)", word)
     with suppress(ValueError):
-        if match and (match[2] not in ORDERINGS or float(match[3]) is not None):
-            return Condition(*match.groups())
+        if match := re.fullmatch(r"(?s)(.+?)\s*(!=|<=|>=|=|<|>)\s*(.+)", word):
+            condition = Condition(*match.groups())
+            if condition.sign in ORDERINGS:
+                float(condition.text)
+            return condition
     msg = f"--where: expected NAME=VALUE or NAME!=VALUE, or <, <=, >, >= and a number, got {word}"
     raise ConfigError(msg)
 

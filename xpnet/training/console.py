@@ -95,10 +95,8 @@ class TrainingConsole(Callback):
         if self._console.quiet:
             return
         labels = self._trainer.backend.to_host(self._trainer.samples.labels)
-        chance, accuracy = (
-            np.bincount(labels).max() / len(labels),
-            self._trainer.evaluate(result.best).accuracy,
-        )
+        chance = np.bincount(labels).max() / len(labels)
+        accuracy = self._trainer.evaluate(result.best).accuracy
         noise = math.sqrt(chance * (1.0 - chance) / len(labels))
         if result.state.epoch and accuracy <= chance + 2.0 * noise:
             remedy = "another learning rate, standardised features or more epochs may help"
