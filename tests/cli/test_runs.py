@@ -416,7 +416,7 @@ def test_trials_are_shown_with_their_summary(capsys):
     names = ["five/seed-0", "five/seed-1"]
     assert [line.split()[0] for line in out.splitlines()[-2:]] == names
     assert [run["id"] for run in printed_json(capsys, "show", "five")] == names
-    best = {"over": "learning rates", "best": {"run": "lr-0.1", "metrics": {}}}
+    best = {"over": "learning rates", "best": {"run": "lr-0.1", "metrics": {}}, "trials": []}
     (folder / "summary.json").write_text(json.dumps(best))
     assert "best of all learning rates: lr-0.1\n" in printed(capsys, "show", "five")
 

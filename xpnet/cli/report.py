@@ -10,7 +10,7 @@ from xpnet._lib.parser import Parser
 from xpnet.errors import ConfigError
 from xpnet.report import REPORT_FILE, write_report
 from xpnet.storage.find import OUT, find_newest_run, read_found_run
-from xpnet.storage.record import SUMMARY_FILE
+from xpnet.storage.record import SUMMARY_FILE, read_summary
 
 DESCRIPTION = """\
 Write what a run did as one page, RUN/report.html, which needs no other file and no network: learning
@@ -57,13 +57,13 @@ def _write_report(run: Path, arguments: argparse.Namespace, *, has_data: bool) -
 def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     """Write the page of several runs, or of folders of runs trained together, and return its path."""
     from xpnet.cli.runs import details
-    from xpnet.report.comparison import read_trials, write_comparison
+    from xpnet.report.comparison import write_comparison
 
     runs, summary, is_one = [], None, len(folders) == 1
     for folder in folders:
         if _is_summary(folder):
-            summary, trials = read_trials(folder, folder if is_one else OUT)
-            runs += trials
+            summary, root = read_summary(folder), folder if is_one else OUT
+            runs += [read_found_run(folder / name, root) for name in summary.runs]
         else:
             runs.append(read_found_run(folder, OUT))
     places = [run.folder.resolve() for run in runs]

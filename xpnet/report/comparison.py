@@ -2,60 +2,21 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from xpnet._lib.files import save
-from xpnet.errors import DataError
 from xpnet.report import REPORT_FILE
 from xpnet.report.charts import build_overlays
 from xpnet.report.page import make_environment, read_source
-from xpnet.storage.find import FoundRun, read_found_run
-from xpnet.storage.record import METRICS_FILE, SUMMARY_FILE, is_number, read_json, read_metrics
+from xpnet.storage.find import FoundRun
+from xpnet.storage.record import METRICS_FILE, Summary, read_metrics
 
 MOST_RUNS = 40
 """The largest number of runs that a page shows."""
 COLOURS = 12
 """The number of colours; of more runs, the lines are dashed differently in each round of colours."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The summary of several trainings.
-
-    Attributes
-    ----------
-    over
-        The difference of the trainings: seeds or learning rates.
-    best
-        The name of the best run; None of seeds.
-    figures
-        Value and standard deviation of each metric: the means, or those of the best run without a deviation.
-    """
-
-    over: str
-    best: str | None
-    figures: Mapping[str, tuple[float, float | None]]
-
-
-def read_trials(folder: Path, root: Path) -> tuple[Summary, list[FoundRun]]:
-    """Return the summary in a folder of several trainings, and their runs, with ids relative to `root`.
-
-    Raises
-    ------
-    DataError
-        The summary or one of the runs is missing or damaged.
-    """
-    path, expected = folder / SUMMARY_FILE, "expected the summary of several trainings"
-    content: Mapping[str, Any] = read_json(path, "damaged", expected)
-    try:
-        summary = _make_summary(content)
-        folders = [folder / trial["run"] for trial in content["trials"]]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError.at(path, f"damaged: {expected}") from error
-    return summary, [read_found_run(each, root) for each in folders]
 
 
 def write_comparison(
@@ -105,17 +66,6 @@ def write_comparison(
     )  # fmt: skip
     save(out, text.encode("utf-8", "replace"))
     return out
-
-
-def _make_summary(content: Mapping[str, Any]) -> Summary:
-    over, best = content["over"], content.get("best")
-    if best is None:
-        pairs = {
-            name: (each["mean"], each["standard_deviation"]) for name, each in content["figures"].items()
-        }
-        return Summary(over, None, {name: (float(mean), float(sd)) for name, (mean, sd) in pairs.items()})
-    metrics = {name: (value, None) for name, value in best["metrics"].items() if is_number(value)}
-    return Summary(over, best["run"], metrics)
 
 
 def _link_report(folder: Path, out: Path) -> str | None:

@@ -8,7 +8,18 @@ import sys
 from collections.abc import Mapping
 from inspect import formatannotation
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict, TypeGuard, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    Required,
+    TypedDict,
+    TypeGuard,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from xpnet._lib.files import read_regular_file
 from xpnet.errors import DataError
@@ -194,6 +205,52 @@ def read_run(folder: Path) -> Record:
     if str(record["config"].get("data")).lower().endswith((".csv", ".csv.gz")):
         record["config"].setdefault("columns", "0.1.0")
     return record
+
+
+class Summary(NamedTuple):
+    """The summary of several trainings.
+
+    Attributes
+    ----------
+    over
+        The difference of the trainings: seeds or learning rates.
+    best
+        The name of the best run; None of seeds.
+    figures
+        Value and standard deviation of each metric: the means, or those of the best run without a deviation.
+    runs
+        The names of the runs' folders.
+    """
+
+    over: str
+    best: str | None
+    figures: Mapping[str, tuple[float, float | None]]
+    runs: list[str]
+
+
+def read_summary(folder: Path) -> Summary:
+    """Return the summary in a folder of several trainings.
+
+    Raises
+    ------
+    DataError
+        It is missing or damaged.
+    """
+    path, expected = folder / SUMMARY_FILE, "expected the summary of several trainings"
+    content: Mapping[str, Any] = read_json(path, "damaged", expected)
+    try:
+        best = content.get("best")
+        runs = [str(Path(trial["run"])) for trial in content["trials"]]
+        if best is not None:
+            metrics = {name: (value, None) for name, value in best["metrics"].items() if is_number(value)}
+            return Summary(str(content["over"]), str(best["run"]), metrics, runs)
+        figures = {
+            name: (float(each["mean"]), float(each["standard_deviation"]))
+            for name, each in content["figures"].items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError.at(path, f"damaged: {expected}") from error
+    return Summary(str(content["over"]), None, figures, runs)
 
 
 def read_json(path: Path, problem: str, hint: str) -> dict[str, object]:

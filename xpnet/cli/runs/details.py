@@ -12,11 +12,11 @@ from xpnet._lib.text import did_you_mean, plain
 from xpnet.cli import tables
 from xpnet.cli.tables import Cell, Column, format_metric, format_value, print_pairs
 from xpnet.config import TrainConfig, to_json
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import ConfigError
 from xpnet.report import BOOKKEEPING, format_command_line
 from xpnet.report.charts import select_evenly
 from xpnet.storage.find import FoundRun
-from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, read_json
+from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, Summary, read_summary
 
 FIELDS: tuple[str, ...] = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
 FIELDS += ("arithmetic", "backend", "tags")
@@ -212,14 +212,7 @@ def print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> No
     DataError
         The summary is damaged.
     """
-    path, lines = folder / SUMMARY_FILE, []
-    if path.exists():
-        expected = "expected the summary of several trainings"
-        summary = read_json(path, "damaged", expected)
-        try:
-            lines = _format_summary(summary)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise DataError.at(path, f"damaged: {expected}") from error
+    lines = _format_summary(read_summary(folder)) if (folder / SUMMARY_FILE).exists() else []
     console.print(style_text(folder, "bold"))
     for line in [*lines, ""]:
         console.print(style_text(line))
@@ -286,14 +279,14 @@ def print_comparison(console: Console, comparison: Mapping[str, Any], *, everyth
     console.print(_format_verdict(comparison, runs))
 
 
-def _format_summary(summary: Mapping[str, Any]) -> list[str]:
+def _format_summary(summary: Summary) -> list[str]:
     """Return the lines of a summary: the best run, or mean and standard deviation of each metric."""
-    over = format_value(summary["over"])
-    if "best" in summary:
-        return [f"best of all {over}: {format_value(summary['best']['run'])}"]
+    over = format_value(summary.over)
+    if summary.best is not None:
+        return [f"best of all {over}: {format_value(summary.best)}"]
     lines = [f"all {over}, mean ± standard deviation"]
-    for name, metric in summary["figures"].items():
-        mean, deviation = (format_metric(name, metric[key]) for key in ("mean", "standard_deviation"))
+    for name, values in summary.figures.items():
+        mean, deviation = (format_metric(name, value) for value in values)
         lines.append(f"  {format_value(name):<22}{mean} ± {deviation}")
     return lines
 
