@@ -13,7 +13,7 @@ from backend_enum import BackendCase
 
 import xpnet
 from xpnet.config import TrainConfig
-from xpnet.config.keywords import COMMAND_LINE_ONLY
+from xpnet.config.keywords import ARGUMENTS, COMMAND_LINE_ONLY
 from xpnet.config.training import read_recipe
 
 pytestmark = pytest.mark.needs("sklearn")
@@ -77,9 +77,15 @@ def test_the_defaults_reach_this_accuracy_in_cross_validation(name, accuracy):
 
 
 def test_the_parameters_are_the_settings_of_the_command():
-    left_out = COMMAND_LINE_ONLY | {"seed", "init_from"}
+    left_out = COMMAND_LINE_ONLY | ARGUMENTS | {"seed", "init_from"}
     settings = {field.name: field.default for field in fields(TrainConfig) if field.name not in left_out}
-    own = {**read_recipe("tabular"), "class_weight": None, "verbose": False, "random_state": 0}
+    own = {
+        **read_recipe("tabular"),
+        "class_weight": None,
+        "verbose": False,
+        "random_state": 0,
+        "callbacks": None,
+    }
     assert xpnet.XPNetClassifier().get_params() == {**settings, **own}
 
 

@@ -8,15 +8,17 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # as in typing, without loading it
 if TYPE_CHECKING:
-    from xpnet.api import Epoch, Model, fit, load
+    from xpnet.api import Callback, Model, fit, load
     from xpnet.errors import BackendError, ConfigError, DataError, DivergedError, XPNetError
     from xpnet.estimator import XPNetClassifier
+    from xpnet.fitting import Epoch
     from xpnet.inference.predictor import Evaluation
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackendError",
+    "Callback",
     "ConfigError",
     "DataError",
     "DivergedError",
@@ -31,9 +33,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    **dict.fromkeys(("Epoch", "Model", "fit", "load"), "api"),
+    **dict.fromkeys(("Callback", "Model", "fit", "load"), "api"),
     **dict.fromkeys(("BackendError", "ConfigError", "DataError", "DivergedError", "XPNetError"), "errors"),
     "XPNetClassifier": "estimator",
+    "Epoch": "fitting",
     "Evaluation": "inference.predictor",
 }
 

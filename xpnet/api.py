@@ -1,60 +1,57 @@
-"""Training from Python: arrays in, a trained network out. It writes no files and prints nothing.
+"""Training from Python: arrays in, a trained network out. Without a `run`, it writes no files.
 
 ``fit`` is `xpnet train` without the command line: the same settings, code and fingerprint.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._lib.tree import tree_map
-from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
 from xpnet.config import TrainConfig
-from xpnet.config.keywords import OF_FIT, check_names, from_keywords, name_keywords, to_python, with_keywords
+from xpnet.config.keywords import (
+    OF_FIT,
+    FitSettings,
+    check_names,
+    from_keywords,
+    name_keywords,
+    show_settings,
+    to_python,
+    with_keywords,
+)
 from xpnet.config.rules import integer_from
-from xpnet.config.settings import Arithmetic
+from xpnet.config.settings import Arithmetic, TrackerName
 from xpnet.data.arrays import table_from_arrays, to_features
-from xpnet.data.datasets import Dataset, join_halves
-from xpnet.data.table import Table
 from xpnet.data.weights import weigh_samples
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import ConfigError
+from xpnet.fitting import (
+    EpochFunction,
+    Fitted,
+    NetworkCallback,
+    Watchers,
+    make_dataset,
+    read_folder,
+    select_from_settings,
+    train,
+)
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
-from xpnet.nn.inputs import Normalization, scale_note
-from xpnet.storage.model_file import SavedModel, fingerprint, load_model, save_model
+from xpnet.nn.inputs import scale_note
+from xpnet.recording.extension import extend_settings, read_parent
+from xpnet.storage.model_file import SavedModel, describe_layers, fingerprint, load_model, save_model
 from xpnet.storage.record import METRICS_FILE, read_metrics
-from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
-from xpnet.training.state import TrainState
-from xpnet.training.trainer import Trainer, select_backend
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """The metrics after an epoch."""
-
-    epoch: int
-    """The number of completed epochs; 0 is before the first."""
-
-    metrics: dict[str, float]
-    """train_loss, train_accuracy, validation_loss and validation_accuracy. Those of the training samples are
-    present in the epochs that `log_every` logs, those of validation samples, if there are any, always."""
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """The old name of `metrics`, deprecated."""
-        warnings.warn("Epoch.figures is now Epoch.metrics", DeprecationWarning, stacklevel=2)
-        return self.metrics
-
-
-EpochFunction = Callable[[Epoch], object]
-"""Called after each epoch, and before the first; training ends if it returns True."""
+class _Place(TypedDict):
+    device: str
+    backend: str
+    arithmetic: Arithmetic
 
 
 @dataclass(eq=False)
@@ -74,6 +71,8 @@ class Model:
     device, backend, arithmetic
         The device, array library and arithmetic, as in `fit`. By default the arithmetic is reproducible
         for float64 parameters and native for float32.
+    run
+        The folder of the run, if it is recorded.
     """
 
     network: SavedModel
@@ -82,6 +81,15 @@ class Model:
     device: str = "auto"
     backend: str = "auto"
     arithmetic: Arithmetic | None = None
+    run: Path | None = None
+    _training: Fitted | None = field(default=None, init=False)
+
+    @classmethod
+    def from_training(cls, fitted: Fitted, config: TrainConfig) -> Self:
+        """Return the model that a training with these settings gives."""
+        model = cls(fitted.network, fitted.history, **choose_place(config), run=fitted.folder)
+        model._training = fitted
+        return model
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -146,6 +154,38 @@ class Model:
         """
         save_model(Path(path), self.network)
 
+    def summary(self) -> str:
+        """Return a table of the layers: the shape of their outputs for m rows, and their parameters."""
+        return _Text(describe_layers(self.network))
+
+    def report(self, path: str | Path) -> None:
+        """Write the report, the page that `xpnet report` writes, atomically.
+
+        It evaluates the test samples of a run of `xpnet train`. Of a training by `fit`, it evaluates the
+        validation samples, or without these the training samples.
+
+        Raises
+        ------
+        ConfigError
+            The model comes from a model file, which has no record of the training; or the page cannot be
+            written.
+        DataError
+            The data of a loaded run are missing or have changed, or were arrays.
+        """
+        from xpnet.report import write_report, write_training_report
+
+        training, path = self._training, Path(path)
+        if training is not None:
+            record = training.make_record()
+            write_training_report(path, record, self.network, self.history, training.data)
+        elif self.run is not None:
+            write_report(self.run, out=path)
+        else:
+            msg = (
+                "report: expected a model that xpnet.fit has returned or that was loaded from a run's folder"
+            )
+            raise ConfigError(msg)
+
     @cached_property
     @with_keywords
     def predictor(self) -> Predictor:
@@ -157,8 +197,8 @@ class Model:
         return to_features(X, self.predictor.backend, "X", self.network.columns)
 
     def __getstate__(self) -> dict[str, object]:
-        # The predictor, which holds a library's arrays, is rebuilt after unpickling.
-        return {name: value for name, value in vars(self).items() if name != "predictor"}
+        # The predictor, which holds a library's arrays, is rebuilt after unpickling; the data are left out.
+        return {name: value for name, value in vars(self).items() if name not in ("predictor", "_training")}
 
     def __repr__(self) -> str:
         return f"<xpnet.Model {format_sizes(self.sizes)}, fingerprint {self.fingerprint[:16]}>"
@@ -178,9 +218,42 @@ def load(
     path = Path(path)
     network = load_model(model_path(path))
     rows = read_metrics(path / METRICS_FILE) if (path / METRICS_FILE).is_file() else []
-    return Model(network, rows, device=device, backend=backend, arithmetic=arithmetic)
+    folder = path if path.is_dir() else None
+    return Model(network, rows, device=device, backend=backend, arithmetic=arithmetic, run=folder)
 
 
+class Callback(NetworkCallback):
+    """The hooks of the training loop, for the `callbacks` of `fit`: a subclass overrides those it needs.
+
+    Training ends before the next step once the attribute ``stop`` is the reason, a text.
+    """
+
+    @property
+    def model(self) -> Model:
+        """The network as it is now, a copy; in ``on_train_end`` the trained one.
+
+        Raises
+        ------
+        ConfigError
+            There is no training at the moment.
+        """
+        network, config = self._network()
+        return Model(network, **choose_place(config))
+
+
+def choose_place(config: TrainConfig) -> _Place:
+    """Return the device, backend and arithmetic of a model that was trained with these settings."""
+    return {"device": config.device, "backend": config.backend, "arithmetic": config.arithmetic}
+
+
+class _Text(str):
+    """Text of several lines, which Python and Jupyter show as it is."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+@show_settings
 @with_keywords
 def fit(
     X: object,
@@ -191,8 +264,15 @@ def fit(
     classes: int | None = None,
     sample_weight: object = None,
     callback: EpochFunction | None = None,
+    callbacks: Sequence[Callback] = (),
     verbose: bool = False,
-    **settings: object,
+    run: str | Path | None = None,
+    overwrite: bool = False,
+    report: bool = True,
+    track: Sequence[TrackerName] = (),
+    tags: Sequence[str] = (),
+    extend: str | Path | None = None,
+    **settings: Unpack[FitSettings],
 ) -> Model:
     """Train a network; the same settings and data give the same fingerprint as `xpnet train`.
 
@@ -216,9 +296,19 @@ def fit(
         the ratios matter. A sample of weight 0 is left out. Evaluation has no weights.
     callback
         Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
+    callbacks
+        Instances of `xpnet.Callback`, whose hooks are called in this order.
     verbose
         Print what `xpnet train` prints of the epochs, with its progress bar in a terminal; in Jupyter too, if
         ipywidgets is installed.
+    run
+        The folder of the run, such as "runs/mine", which receives the record that `xpnet train` writes. By
+        default, no file is written.
+    overwrite, report, track, tags
+        As `--overwrite`, `--report`, `--track` and `--tag` of `xpnet train`; they need `run`.
+    extend
+        The folder of a completed run, from whose end to go on, with its settings but for those passed here,
+        on the same data; `epochs` are those to add. It needs `run`, the folder of the new run.
     **settings
         The settings of `xpnet train`, except those of files and output; None is the default. `class_weight`
         may also be a dict from label to weight, 1 for labels that it lacks; sample weights are multiplied by
@@ -237,152 +327,63 @@ def fit(
     Raises
     ------
     ConfigError
-        A setting is unknown, out of range, or contradicts another or the data.
+        A setting is unknown, out of range, or contradicts another or the data; or the folder of the run
+        exists already or cannot be written.
     DataError
-        Rows, labels or weights are not as described above.
+        Rows, labels or weights are not as described above, or the run to extend is damaged.
     BackendError
         The backend or device is not usable here.
     DivergedError
         The loss became infinite or NaN.
     """
     check_names(settings, OF_FIT, "fit")
-    if validation_data is not None:
-        if settings.get("validation"):
-            msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
-            raise ConfigError(msg)
-        settings["validation"] = 1  # which a patience needs
-    config, explicit = from_keywords(settings, "fit", recipe)
-    patience = config.patience
+    check_callbacks(callbacks, "fit")
+    folder = read_folder(run, extend, overwrite=overwrite, report=report, track=track, tags=tags)
+    config, explicit = _read_settings(settings, recipe, has_validation_data=validation_data is not None)
+    parent = None if extend is None else read_parent(Path(extend))
+    config = replace(config if parent is None else extend_settings(parent, config, explicit), **folder)
     if classes is not None:
         integer_from(1).check("fit: classes", to_python(classes))
-    backend = backend_from_settings(config)
+    selection = select_from_settings(config)
+    backend = selection.backend
     training, validation = table_from_arrays(X, y, backend), None
-    note = None if "normalize" in explicit else scale_note(training.x)
+    note = None if "normalize" in explicit or parent is not None else scale_note(training.x)
     if note is not None:
         warnings.warn(name_keywords(note), stacklevel=3)
     if validation_data is not None:
-        config, source = replace(config, patience=None, validation=0), " in validation_data"
+        source = " in validation_data"
         validation = table_from_arrays(*validation_data, backend, source, columns=training.columns)
+        config = replace(config, validation=len(validation.y))
     data = make_dataset(training, validation, classes)
     labels = data.columns.classes or range(data.classes)
     weighted = weigh_samples(data, sample_weight, settings.get("class_weight"), labels, backend)
-    return train(config, backend, weighted, patience=patience, callback=callback, verbose=verbose)[0]
+    watchers = Watchers(callback, callbacks, verbose=verbose)
+    fitted = train(config, selection, weighted, watchers, recorded=run is not None, parent=parent)
+    return Model.from_training(fitted, config)
 
 
-# Shared with the estimator
-
-
-@dataclass(frozen=True)
-class ArrayData(Dataset):
-    """Arrays as a data set, whose test samples, of which there may be none, are validation samples."""
-
-    number_of_classes: int = 0
-
-    @property
-    def classes(self) -> int:
-        """The number of classes, of which some may have no samples."""
-        return self.number_of_classes
-
-
-class TrainingProgress(NamedTuple):
-    """The state to continue training from, with host arrays, and the normalisation of the inputs."""
-
-    state: TrainState
-    normalization: Normalization
-
-
-def make_dataset(training: Table, validation: Table | None = None, classes: int | None = None) -> ArrayData:
-    """Build a data set from tables.
+def check_callbacks(callbacks: Sequence[Callback], source: str) -> None:
+    """Check that callbacks are instances of `Callback`.
 
     Raises
     ------
-    DataError
-        The tables do not match, or a label is not below the number of classes.
+    ConfigError
+        One is none.
     """
-    test = Table(training.x[:0], training.y[:0], "", "") if validation is None else validation
-    largest = {table.y_from: int(table.y.max(initial=0)) for table in (training, test)}
-    classes = classes or max(largest.values()) + 1
-    for source, label in largest.items():
-        if label >= classes:
-            msg = f"{source}: expected labels from 0 to {classes - 1}, got {label}"
-            raise DataError(msg)
-    if training.columns.classes is not None and classes != len(training.columns.classes):
-        msg = f"classes: expected {len(training.columns.classes)}, as many as there are names, got {classes}"
-        raise DataError(msg)
-    data = join_halves("arrays", training, test)
-    return ArrayData(**vars(data), number_of_classes=classes)
+    for item in callbacks:
+        if not isinstance(item, Callback):
+            msg = f"{source}: callbacks: expected instances of xpnet.Callback, got {item!r}"
+            raise ConfigError(msg)
 
 
-def backend_from_settings(config: TrainConfig) -> Backend:
-    """Return the backend that the settings ask for; warn if the CPU replaces a GPU.
-
-    Raises
-    ------
-    BackendError
-        The backend or device is not usable here.
-    """
-    selection = select_backend(config)
-    if selection.warning is not None:
-        warnings.warn(name_keywords(selection.warning), stacklevel=4)
-    return selection.backend
-
-
-def train(
-    config: TrainConfig,
-    backend: Backend,
-    data: Dataset,
-    *,
-    patience: int | None = None,
-    callback: EpochFunction | None = None,
-    verbose: bool = False,
-    start: TrainingProgress | None = None,
-    epochs: int | None = None,
-) -> tuple[Model, TrainingProgress]:
-    """Train from the initial state or from ``start`` to epoch ``epochs``, by default that of the settings.
-
-    Return the best network, and the progress at the end; errors as in ``fit``.
-    """
-    normalization = None if start is None else start.normalization
-    with Trainer.open(config, data, backend, normalization) as trainer:
-        state = None if start is None else _restore_state(trainer, start.state)
-        validate = trainer.evaluate_test if len(data.y_test) else None
-        evaluation = Evaluate(trainer, validate, max(config.epochs, epochs or 0))
-        history = _RecordHistory(callback)
-        callbacks: list[Callback] = [evaluation, EarlyStopping(patience), history]
-        if verbose:
-            from xpnet.training.console import TrainingConsole
-
-            callbacks.append(TrainingConsole(trainer, epochs or config.epochs))
-        result = trainer.fit(callbacks, state, epochs)
-        if result.interrupted:
-            raise KeyboardInterrupt
-        state = result.state._replace(variables=trainer.to_host(result.state.variables))
-        names = {"device": config.device, "backend": config.backend}
-        model = Model(trainer.model(result.best), history.rows, **names, arithmetic=config.arithmetic)
-        return model, TrainingProgress(state, trainer.normalization)
-
-
-class _RecordHistory(Callback):
-    """Records the metrics of the epochs, and calls the user's function, which may stop training."""
-
-    def __init__(self, function: EpochFunction | None) -> None:
-        self._function = function
-        self.rows: list[dict[str, float]] = []
-
-    def on_epoch_end(self, log: EpochLog) -> None:
-        """Record the metrics of a logged epoch."""
-        if log.metrics:
-            self.rows.append({"epoch": log.epoch, **log.metrics})
-        stop_requested = None if self._function is None else self._function(Epoch(log.epoch, log.metrics))
-        # Other return values, such as the number of characters written, do not stop training.
-        if isinstance(stop_requested, bool | np.bool_) and stop_requested:
-            self.stop = "callback"
-
-
-def _restore_state(trainer: Trainer, state: TrainState) -> TrainState:
-    """Copy a state from the host to the trainer's device; ConfigError if its shapes differ."""
-    expected = tree_map(np.shape, trainer.initial_state().variables)
-    if tree_map(np.shape, state.variables) != expected:
-        msg = "hidden, batch_norm, optimizer: expected those that the training began with"
+def _read_settings(
+    settings: Mapping[str, object], recipe: str | Path | None, *, has_validation_data: bool
+) -> tuple[TrainConfig, frozenset[str]]:
+    """Return the settings, and the names of those that are set; validation data set none."""
+    if not has_validation_data:
+        return from_keywords(settings, "fit", recipe)
+    if settings.get("validation"):
+        msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
         raise ConfigError(msg)
-    return state._replace(variables=trainer.to_device(state.variables))
+    config, explicit = from_keywords({**settings, "validation": 1}, "fit", recipe)  # which a patience needs
+    return config, explicit - {"validation"}

@@ -1,6 +1,6 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
 from typing import Literal, Self
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import HostArray
-from xpnet.api import backend_from_settings, make_dataset, train
+from xpnet.api import Callback, Model, check_callbacks, choose_place
 from xpnet.backends.base import Backend
+from xpnet.backends.resolve import Selection
 from xpnet.config import TrainConfig, settings
 from xpnet.config.keywords import P, check_names, from_keywords, with_keywords
 from xpnet.config.training import RULES
@@ -19,6 +20,7 @@ from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features
 from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError, DataError
+from xpnet.fitting import TrainingProgress, Watchers, make_dataset, select_from_settings, train
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -64,6 +66,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         total. None: all samples do.
     verbose
         Print the metrics of the epochs, as ``xpnet.fit`` does.
+    callbacks
+        Instances of ``xpnet.Callback``; None for none. scikit-learn's ``clone`` copies them.
     hidden, activation, ...
         The settings of `xpnet train` of the same names, with the defaults of the recipe "tabular".
 
@@ -76,6 +80,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ``classes_``.
     n_iter_
         The number of epochs it was trained for.
+    loss_curve_
+        The training loss after each epoch that `log_every` logs.
     n_features_in_, feature_names_in_
         As in every scikit-learn estimator.
     """
@@ -122,6 +128,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         workers: Literal["auto"] | int = "auto",
         log_every: Literal["auto"] | int = "auto",
         verbose: bool = False,
+        callbacks: Sequence[Callback] | None = None,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         # scikit-learn expects each parameter as an attribute of the same name.
@@ -144,10 +151,11 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             The loss became infinite or NaN.
         """
         config = self._parse_settings()
-        backend = backend_from_settings(config)
+        selection = select_from_settings(config)
+        backend = selection.backend
         X, y = self._validate_samples(X, y, backend, reset=True)
         self.classes_ = np.unique(y)
-        self._train(config, backend, self._make_dataset(backend, X, y, sample_weight))
+        self._train(config, selection, self._make_dataset(backend, X, y, sample_weight))
         return self
 
     @with_keywords
@@ -180,7 +188,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if config.class_weight == "balanced":
             msg = "class_weight: expected a dict or None for partial_fit, which does not know all rows"
             raise ConfigError(msg)
-        backend = backend_from_settings(config)
+        selection = select_from_settings(config)
+        backend = selection.backend
         first = not hasattr(self, "classes_")
         X, y = self._validate_samples(X, y, backend, reset=first)
         if first:
@@ -194,7 +203,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if unknown := sorted(set(y.tolist()) - set(self.classes_.tolist())):
             msg = f"y: expected labels in {self.classes_.tolist()}, got {unknown}"
             raise ValueError(msg)
-        self._train(config, backend, self._make_dataset(backend, X, y, sample_weight), one_epoch=True)
+        data = self._make_dataset(backend, X, y, sample_weight)
+        self._train(config, selection, data, one_epoch=True)
         return self
 
     def predict(self, X: object) -> NDArray[np.generic]:
@@ -225,15 +235,18 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return float(super().score(X, y, sample_weight))
 
     def _train(
-        self, config: TrainConfig, backend: Backend, data: Dataset, *, one_epoch: bool = False
+        self, config: TrainConfig, selection: Selection, data: Dataset, *, one_epoch: bool = False
     ) -> None:
         """Train from the start, or for one more epoch."""
-        start = getattr(self, "_progress", None) if one_epoch else None
+        start: TrainingProgress | None = getattr(self, "_progress", None) if one_epoch else None
         epochs = getattr(self, "n_iter_", 0) + 1 if one_epoch else None
-        options = {"patience": config.patience, "verbose": self.verbose}
-        result = train(config, backend, data, **options, start=start, epochs=epochs)
-        self.model_, self._progress = result
+        watchers = Watchers(None, self.callbacks or (), self.verbose)
+        fitted = train(config, selection, data, watchers, start=start, epochs=epochs)
+        self.model_ = Model(fitted.network, fitted.history, **choose_place(config))
+        self._progress = fitted.progress
         self.n_iter_ = self._progress.state.epoch
+        losses = [row["train_loss"] for row in fitted.history if row["epoch"] and "train_loss" in row]
+        self.loss_curve_: list[float] = [*(getattr(self, "loss_curve_", []) if start else []), *losses]
 
     def _make_dataset(self, backend: Backend, X: HostArray, y: HostArray, sample_weight: object) -> Dataset:
         """Return the training samples with their weights."""
@@ -247,6 +260,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _parse_settings(self) -> TrainConfig:
         parameters = self.get_params(deep=False)
         state, _ = parameters.pop("random_state"), parameters.pop("verbose")
+        check_callbacks(parameters.pop("callbacks") or (), type(self).__name__)
         if not isinstance(state, int | np.integer):
             state = check_random_state(state).randint(2**31 - 1)
         name, seed = type(self).__name__, np.asarray(state).item()

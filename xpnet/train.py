@@ -22,12 +22,18 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
         config = command.config
         if command.print_config:
             sys.stdout.write(to_toml(config))
+        elif command.dry_run:
+            from xpnet.cli import dry_run
+
+            dry_run.main(command)
         else:
-            from xpnet.cli.train import resume, run_trials, train
+            from xpnet.cli.train import extend, resume, run_trials, train
 
             advise = not config.quiet and "normalize" not in command.explicit
             if config.resume is not None:
                 runs = [resume(command, config.resume, line)]
+            elif config.extend is not None:
+                runs = [extend(command, config.extend, line)]
             elif config.repeats > 1 or len(config.learning_rates) > 1:
                 runs = run_trials(config, line, advise=advise)
             else:

@@ -71,7 +71,7 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
         for name, most, unit in AMOUNTS
     ),
     ("augment_elastic_sigma", "a number from 0.1 to 100 (pixels)", [0.0, 101, NAN], [0.1, 100.0]),
-    ("data test_data init_from resume out", "a path", [Path("a\0b"), "text", 3], [Path("a b")]),
+    ("data test_data init_from resume extend out", "a path", [Path("a\0b"), "text", 3], [Path("a b")]),
     ("test_split", "a number between 0 and 1", [0.0, 1.0, NAN, True], [0.01, 0.99]),
     ("label", "the name or the number of a column", ["", 1], ["a\nb"]),
     ("validation", SAMPLES, [-1, 0.0, 1.0, 1.5, NAN, True, "3"], [0, 1, 10**9, 0.1, 5e-324]),
@@ -304,11 +304,11 @@ EVERYTHING = """
 --max-norm=2 --arithmetic=native --dtype=float64 --device=cuda:1 --backend=torch --workers=3
 --require-device --log-every=2 --checkpoint-seconds=9.5 --out=-out --name=None --overwrite --no-report
 --track mlflow wandb --tag a --tag b --quiet --debug"""
-THE_REST = "--data=d.csv --test-data=t.csv --init-from=m --repeats=3 --resume=runs/x"
+THE_REST = ["--data=d.csv --test-data=t.csv --init-from=m --repeats=3 --resume=runs/x", "--extend=runs/x"]
 
 
 def test_settings_come_back_from_flags_toml_and_a_record(toml: Any) -> None:
-    commands = [command_of(*words.split()) for words in (EVERYTHING, THE_REST)]
+    commands = [command_of(*words.split()) for words in (EVERYTHING, *THE_REST)]
     assert frozenset.union(*(command.explicit for command in commands)) == {*NAMES}
     for config, explicit in ((command.config, command.explicit) for command in commands):
         assert all(getattr(config, name) != getattr(DEFAULT, name) for name in explicit)
@@ -343,7 +343,7 @@ def test_the_help_describes_every_flag_within_80_columns(help_text: str) -> None
     names = [name.replace("-", "_") for name in re.findall(r"^  --([a-z-]+)", help_text, re.MULTILINE)]
     after = NAMES.index("columns") + 1
     with_switches = [*NAMES[:after], "pixels", "features", *NAMES[after:]]
-    assert names == ["recipe", "config", "print_config", *with_switches]
+    assert names == ["recipe", "config", "print_config", "dry_run", *with_switches]
     assert "\n  --learning-rate, --lr FLOAT [FLOAT ...]\n" in help_text
     assert help_text.count("--no-") == len(SWITCHES.split())
     assert "None" not in help_text

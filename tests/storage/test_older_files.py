@@ -133,7 +133,7 @@ def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, name, backend)
     assert holds(content["metrics"], expected["metrics"])
     assert name != "killed" or rows("killed") == rows("complete")
     files = {path.name for path in Path("runs", name).iterdir()}
-    assert files == {"metrics.jsonl", "model.safetensors", "run.json"}
+    assert files == {"checkpoint.safetensors", "metrics.jsonl", "model.safetensors", "run.json"}
 
 
 @pytest.mark.parametrize("version", EXPECTED)

@@ -22,7 +22,7 @@ from xpnet.storage.record import Record, read_metrics, read_run
 from xpnet.storage.run import Run
 
 GIVEN = {"command": ["xpnet", "train", "--data", "weiß"], "seed": 2**64 - 1, "backend": "numpy"}
-GIVEN |= {"device_requested": "cuda", "device_used": "cpu", "device_reason": "no driver"}
+GIVEN |= {"parent": None, "device_requested": "cuda", "device_used": "cpu", "device_reason": "no driver"}
 GIVEN |= {"config": {"hidden": [10], "name": None}, "data": {"sha256": "ab", "name": "mnist", "train": 60000}}
 STATUSES = "one of ['running', 'completed', 'interrupted', 'failed']"
 METRICS = "dict[str, float | list[float | None] | None] | None"
@@ -181,8 +181,8 @@ def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null
     assert read_run(run.folder)["metrics"] == {"a": None, "b": None, "c": [1, None]}
 
 
-@pytest.mark.parametrize(("status", "kept"), [("completed", False), ("interrupted", True), ("failed", True)])
-def test_finish_completes_the_record_and_keeps_the_checkpoint_of_a_run_that_can_go_on(tmp_path, status, kept):
+@pytest.mark.parametrize("status", ["completed", "interrupted", "failed"])
+def test_finish_completes_the_record_and_keeps_the_checkpoint(tmp_path, status):
     run = start(tmp_path)
     run.write("checkpoint.safetensors", b"state")
     started = read_run(run.folder)
@@ -191,7 +191,7 @@ def test_finish_completes_the_record_and_keeps_the_checkpoint_of_a_run_that_can_
     record = read_run(run.folder)
     assert run.record == record == {**started, "status": status, "ended": record["ended"], **outcome}
     assert (record["ended"] or "") >= record["started"]
-    assert set(tree(run.folder)) == {"run.json"} | ({"checkpoint.safetensors"} if kept else set())
+    assert set(tree(run.folder)) == {"run.json", "checkpoint.safetensors"}
     before = tree(tmp_path)
     run.finish("interrupted")  # it ends once
     assert tree(tmp_path) == before
@@ -304,7 +304,8 @@ def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path, 
     again = Run.reopen(folder)
     again.resume(3)
     again.finish("completed", fingerprint="ef")
-    assert set(tree(folder)) == {"run.json", "metrics.jsonl", ".notes.tmp", "0123456789abcdef.tmp"}
+    assert not (folder / ".0123456789abcdef.tmp").exists()
+    assert {".notes.tmp", "0123456789abcdef.tmp", "checkpoint.safetensors"} < set(tree(folder))
     assert [row["epoch"] for row in read_metrics(folder / "metrics.jsonl")] == [0, 1, 2]
     assert (len(read_run(folder)["resumed"]), read_run(folder)["fingerprint"]) == (2, "ef")
 
@@ -318,7 +319,7 @@ def test_a_run_that_is_given_back_without_going_on_or_complete_is_unchanged(tmp_
         Run.reopen(folder)
     run.release()
     Run.reopen(folder).finish("failed", error="other data")
-    with pytest.raises(ConfigError, match=r"complete: is complete: [^\n]*--init-from [^\n]*$"):
+    with pytest.raises(ConfigError, match=r"complete: is complete: [^\n]*--extend [^\n]*$"):
         Run.reopen(complete)
     assert tree(tmp_path) == before
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -25,6 +26,16 @@ def available_memory() -> int | None:
         return None
     limit = _read_words(CGROUPS / "memory.max")
     return min(memory, int(limit[0])) if limit and limit[0].isdigit() else memory
+
+
+def peak_memory() -> int | None:
+    """Return the largest resident memory of this process so far, in bytes; None if unknown."""
+    try:
+        import resource  # Unix only
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _read_words(path: Path) -> list[str]:

@@ -89,6 +89,7 @@ def _load_samples(
         The arguments contradict each other.
     """
     from xpnet.data import datasets
+    from xpnet.storage.record import check_files
 
     data, test_data, split = arguments.data, arguments.test_data, arguments.split
     is_table = data is not None and test_data is None and split == "test" and data.is_file()
@@ -99,10 +100,12 @@ def _load_samples(
             raise DataError.at(table, "has no labels to compare with: xpnet predict takes such files")
         return str(table), rows.x, rows.labels
     by_default, options = data is None and test_data is None, {}
-    if by_default and model.config is not None:
+    if by_default and model.config is not None and model.record is not None:
+        check_files(Path(model.name), model.record, "name labelled samples with --data")
         data, test_data, options = model.config.data, model.config.test_data, model.config.table_options
     dataset = datasets.load(data, test_data, **options)
-    if by_default and model.data_sha256 not in (None, datasets.digest(dataset)):
+    digest = None if model.record is None else model.record["data"]["sha256"]
+    if by_default and digest not in (None, datasets.digest(dataset)):
         remedy = "name it with --data to evaluate on it all the same"
         raise DataError.at(dataset.name, f"is no longer what {model.name} was trained on: {remedy}")
     return dataset.name, getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")

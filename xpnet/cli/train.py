@@ -2,9 +2,8 @@
 
 import json
 import statistics
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,12 @@ from xpnet.data import datasets
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
-from xpnet.nn.metrics import class_metrics
-from xpnet.storage.model_file import encode_model, fingerprint
-from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, RunInfo
+from xpnet.recording.extension import Parent, extend_settings, read_parent
+from xpnet.recording.training import check_data, check_extension, describe_run, record
+from xpnet.storage.record import SUMMARY_FILE, check_files
 from xpnet.storage.run import Run, make_run_id
-from xpnet.trackers import Tracker, check_installed
-from xpnet.training import callbacks
+from xpnet.trackers import check_installed
 from xpnet.training.console import TrainingConsole
-from xpnet.training.loop import FitResult
 from xpnet.training.trainer import Trainer, select_backend
 
 SLOW_FLOAT64 = 4
@@ -48,6 +45,7 @@ def resume(command: Command, folder: Path, line: list[str]) -> Run:
     """
     run = Run.reopen(folder)
     try:
+        check_files(folder, run.record, "train again with xpnet.fit")
         config = from_json(run.record["config"], str(run.folder))
         requested, recorded = to_json(command.config), to_json(config)
         for name in sorted(command.explicit - CHANGEABLE_SETTINGS - {"resume"}):
@@ -63,10 +61,28 @@ def resume(command: Command, folder: Path, line: list[str]) -> Run:
         run.release()
 
 
+def extend(command: Command, folder: Path, line: list[str]) -> Run:
+    """Train a new run that goes on from the completed one in a folder, and return it.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds no completed run, or the command line changes settings that must be the same.
+    """
+    parent = read_parent(folder)
+    check_files(folder, parent.record, "xpnet.fit extends it")
+    return train(extend_settings(parent, command.config, command.explicit), line, parent=parent)
+
+
 def train(
-    config: TrainConfig, command: list[str], *, resumed: Run | None = None, advise: bool = False
+    config: TrainConfig,
+    command: list[str],
+    *,
+    resumed: Run | None = None,
+    parent: Parent | None = None,
+    advise: bool = False,
 ) -> Run:
-    """Train, print and record a run, or continue ``resumed``; return the run.
+    """Train, print and record a run, or continue ``resumed``, or extend ``parent``; return the run.
 
     With ``advise``, print a note if the features differ in scale.
     """
@@ -79,23 +95,19 @@ def train(
         complain(f"note: {note}")
     with Trainer.open(config, data, selection.backend) as trainer:
         if resumed is not None:
-            _check_data(resumed, data)
-        run = resumed or _start_run(config, command, selection, data)
-        try:
-            console = TrainingConsole(trainer, config.epochs, quiet=config.quiet)
-            metrics, early = callbacks.RecordMetrics(run), callbacks.EarlyStopping(config.patience)
-            checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, early)
-            state = None if resumed is None else checkpoints.restore()
-            print_line = console.print_line
-            for line in _describe_training(selection, data, trainer):
-                print_line(line)
-            evaluate, stop = callbacks.Evaluate(trainer), callbacks.StopOnInterrupt(print_line)
-            outcome = RecordOutcome(trainer, run, data, metrics, early, console)
-            trackers = [Tracker(name, run.folder, print_line, debug=config.debug) for name in config.track]
-            trainer.fit([evaluate, early, stop, metrics, console, checkpoints, outcome, *trackers], state)
-        except BaseException as error:
-            run.fail(error)
-            raise
+            check_data(resumed.folder, resumed.record, data, "--resume")
+        elif parent is not None:
+            check_extension(parent, config, data)
+        console = TrainingConsole(trainer, config.epochs, quiet=config.quiet)
+        if resumed is None:
+            info = describe_run(config, selection, data, parent, command)
+            run = Run.start(config.out, config.name, config.overwrite, info)
+        else:
+            run = resumed
+        with record(trainer, run, console, resumed=resumed is not None) as recording:
+            for text in describe_training(selection, trainer, parent):
+                console.print_line(text)
+            trainer.fit(**recording._asdict())
     return run
 
 
@@ -138,108 +150,9 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     return runs
 
 
-@dataclass(eq=False)
-class RecordOutcome(callbacks.Callback):
-    """Saves and evaluates the trained model, completes and prints the record, and writes the report."""
-
-    trainer: Trainer
-    run: Run
-    data: datasets.Dataset
-    metrics: callbacks.RecordMetrics
-    early: callbacks.EarlyStopping
-    console: TrainingConsole
-
-    def on_train_end(self, result: FitResult) -> None:
-        """Complete the record."""
-        trainer, run, print_line = self.trainer, self.run, self.console.print_line
-        seconds, epochs = self.metrics.seconds, result.state.epoch
-        model = trainer.model(result.best)
-        run.write(MODEL_FILE, encode_model(model))
-        digest = fingerprint(model.layers, model.norms)
-        metrics = {**self._evaluate(result), "epochs": epochs, "seconds": seconds}
-        if self.early.best is not None:
-            metrics["best_epoch"] = self.early.best_epoch
-        run.finish("interrupted" if result.interrupted else "completed", metrics=metrics, fingerprint=digest)
-        if result.interrupted:
-            saved = f"what was trained is saved, and --resume {run.folder} goes on"
-            print_line(f"interrupted after {epochs} epochs; {saved}")
-        elif epochs < trainer.config.epochs:
-            print_line(f"stopped after {epochs} epochs, the best was {self.early.best_epoch}")
-        print_line(f"fingerprint   {digest}")
-        print_line(f"run           {run.folder}")
-        if trainer.config.report:
-            self._write_report()
-
-    def close(self) -> None:
-        """Mark the run failed or interrupted if an error ended training."""
-        if (error := sys.exception()) is not None:
-            self.run.fail(error)
-
-    def _evaluate(self, result: FitResult) -> dict[str, object]:
-        """Return the metrics of the trained parameters; print those on validation and test samples."""
-        trainer, to_host = self.trainer, self.trainer.backend.to_host
-        metrics = trainer.evaluate(result.best).metrics("train")
-        validation, test = trainer.validate(result.best), trainer.evaluate_test(result.best)
-        if validation is not None:
-            self.console.print_evaluation("validation", validation)
-            metrics |= validation.metrics("validation")
-        predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
-        per_class = [each.recall for each in class_metrics(predicted, labels, trainer.network.sizes[-1])]
-        self.console.print_test_evaluation(test, per_class, self.data.columns.classes)
-        return {**metrics, **test.metrics("test"), "test_accuracy_per_class": per_class}
-
-    def _write_report(self) -> None:
-        """Write the report; print a warning if that fails."""
-        folder = self.run.folder
-        try:
-            from xpnet.report import write_report
-
-            path = write_report(folder, self.data, sha256=self.run.record["data"]["sha256"])
-        except Exception as error:  # noqa: BLE001 - the network is trained and saved
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            complain(f"warning: no report: {reason}: xpnet report {folder} tries again")
-        else:
-            self.console.print_line(f"report        {path}")
-
-
-def _start_run(config: TrainConfig, command: list[str], selection: Selection, data: datasets.Dataset) -> Run:
-    """Create the folder of a run and return the run."""
-    info: RunInfo = {
-        "command": command,
-        "config": to_json(config),
-        "seed": config.seed,
-        "device_requested": selection.device_requested,
-        "device_used": selection.device_used,
-        "device_reason": selection.reason,
-        "backend": selection.backend.name,
-        "data": {
-            "name": data.name,
-            "sha256": datasets.digest(data),
-            "training_samples": len(data.y_train),
-            "test_samples": len(data.y_test),
-            "features": data.features,
-            "classes": data.classes,
-        },
-    }
-    if data.columns.features is not None:
-        info["data"]["feature_names"] = list(data.columns.features)
-    if data.columns.classes is not None:
-        info["data"]["class_names"] = list(data.columns.classes)
-    return Run.start(config.out, config.name, config.overwrite, info)
-
-
-def _check_data(run: Run, data: datasets.Dataset) -> None:
-    digest, recorded = datasets.digest(data), run.record["data"]
-    if digest != recorded["sha256"]:
-        original = f"{recorded['name']} with SHA-256 {recorded['sha256'][:16]}…"
-        difference = f"{original}, found {data.name} with {digest[:16]}…"
-        msg = f"--resume: {run.folder} was trained on other data: {difference}"
-        raise ConfigError(msg)
-
-
-def _describe_training(selection: Selection, data: datasets.Dataset, trainer: Trainer) -> Iterator[str]:
+def describe_training(selection: Selection, trainer: Trainer, parent: Parent | None = None) -> Iterator[str]:
     """Yield lines about the backend, the data, the network and the settings."""
-    backend, config = selection.backend, trainer.config
+    backend, config, data = selection.backend, trainer.config, trainer.data
     reason = f" ({selection.reason})" if selection.reason else ""
     yield f"xpnet {__version__}: {backend.name} {backend.version} on {backend.device_name}{reason}"
     index = cuda_index(backend.device_name)
@@ -253,6 +166,8 @@ def _describe_training(selection: Selection, data: datasets.Dataset, trainer: Tr
     rate = f"learning rate {config.learning_rate}"
     asked = "" if trainer.batch_size == config.batch_size else f" in place of {config.batch_size}"
     yield f"network {network}, batch size {trainer.batch_size}{asked}, {rate}, seed {config.seed}"
+    if parent is not None:
+        yield f"epochs {parent.epochs + 1} to {config.epochs}, after those of {parent.folder}"
 
 
 def _summarize_seeds(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:

@@ -38,6 +38,8 @@ class Command:
         The settings.
     print_config
         True to print the settings as TOML instead of training.
+    dry_run
+        True to print what would be trained, and an estimate of memory and time, instead of training.
     explicit
         Names of the settings that flags, the TOML file or the recipe set; the rest have their defaults.
     """
@@ -45,6 +47,7 @@ class Command:
     config: TrainConfig
     print_config: bool
     explicit: frozenset[str] = frozenset()
+    dry_run: bool = False
 
 
 def parse(argv: Sequence[str], prog: str) -> Command:
@@ -69,7 +72,7 @@ def parse(argv: Sequence[str], prog: str) -> Command:
         RULES[name].check(flag(name), value)
     sources = [read_recipe(arguments.recipe or recipe or "notebook"), file, flags]
     values, explicit = merge_settings(DEFAULTS, sources)
-    return Command(TrainConfig(**vars(values)), arguments.print_config, explicit)
+    return Command(TrainConfig(**vars(values)), arguments.print_config, explicit, arguments.dry_run)
 
 
 def add_settings(
@@ -119,6 +122,10 @@ def _build_parser(prog: str) -> Parser:
     add("--recipe", metavar="NAME", help=RECIPE_HELP.format(", ".join(list_recipes())))
     add("--config", type=Path, metavar="PATH", help=CONFIG_HELP)
     add("--print-config", action="store_true", help="Print the resulting settings as a TOML file and stop.")
+    estimate = (
+        "Print the resulting settings, the number of parameters, and estimates of memory and time, and stop."
+    )
+    add("--dry-run", action="store_true", help=estimate)
     for group in reversed(TrainConfig.__bases__):
         title = f"{group.__name__.removesuffix('Settings').lower()} options"
         description = str(group.__doc__).partition("\n")[0]

@@ -1,14 +1,15 @@
 """Settings as keyword arguments of Python functions, and messages that name them so."""
 
+import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
 
 from xpnet._lib.text import did_you_mean
-from xpnet.config import list_recipes
+from xpnet.config import list_recipes, settings
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import one_of
 from xpnet.config.settings import RunSettings
@@ -18,20 +19,61 @@ from xpnet.errors import ConfigError, XPNetError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"}
+ARGUMENTS = {"recipe", "validation_data", "classes", "sample_weight", "callback", "callbacks", "verbose"}
+ARGUMENTS |= {"run", "overwrite", "report", "track", "tags", "extend"}
+"""The keyword arguments of ``xpnet.fit`` that are not in ``FitSettings``."""
+
+COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"} - ARGUMENTS
 COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats"}
 """Settings of files and output, which ``xpnet.fit`` does not take."""
 
-OF_FIT = {
-    "recipe",
-    "validation_data",
-    "classes",
-    "sample_weight",
-    "callback",
-    "verbose",
-    *RULES,
-} - COMMAND_LINE_ONLY
+OF_FIT = ARGUMENTS | {*RULES} - COMMAND_LINE_ONLY
 """The keywords of ``xpnet.fit``."""
+
+
+class FitSettings(TypedDict, total=False):
+    """The settings that ``xpnet.fit`` takes as keywords; None is the default."""
+
+    validation: float | None
+    normalize: settings.Normalize | None
+    augment_shift: float | None
+    augment_rotate: float | None
+    augment_scale: float | None
+    augment_shear: float | None
+    augment_elastic_alpha: float | None
+    augment_elastic_sigma: float | None
+    hidden: int | Sequence[int] | None
+    activation: settings.Activation | None
+    batch_norm: bool | None
+    dropout: float | None
+    input_dropout: float | None
+    init: settings.Initialization | None
+    init_from: str | Path | None
+    epochs: int | None
+    batch_size: Literal["full"] | int | None
+    loss: settings.Loss | None
+    label_smoothing: float | None
+    class_weight: Literal["none", "balanced"] | Mapping[Any, float] | None
+    patience: int | None
+    seed: int | None
+    optimizer: settings.OptimizerName | None
+    momentum: float | None
+    learning_rate: float | None
+    schedule: settings.ScheduleName | None
+    schedule_step_epochs: int | None
+    schedule_factor: float | None
+    warmup_epochs: int | None
+    weight_decay: float | None
+    clip_norm: float | None
+    max_norm: float | None
+    arithmetic: settings.Arithmetic | None
+    dtype: settings.DType | None
+    device: str | None
+    backend: settings.BackendName | None
+    workers: Literal["auto"] | int | None
+    require_device: bool | None
+    log_every: Literal["auto"] | int | None
+
 
 SYNONYMS = {"lr": "learning_rate", "random_state": "seed", "seed": "random_state"}
 """Keywords of other functions, each with its name where it is unknown."""
@@ -82,6 +124,18 @@ def with_keywords(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+def show_settings(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function with ``**settings``: its signature, for completion and help, names each of them."""
+    shown = inspect.signature(function)
+    *named, others = shown.parameters.values()
+    named += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name], annotation=hint)
+        for name, hint in FitSettings.__annotations__.items()
+    ]
+    function.__signature__ = shown.replace(parameters=[*named, others])  # type: ignore[attr-defined]
+    return function
+
+
 def to_python(value: Any) -> object:
     """Convert NumPy numbers to Python numbers, and arrays and tuples to lists."""
     if hasattr(value, "tolist"):
@@ -107,13 +161,13 @@ def from_keywords(
     keywords = {name: to_python(value) for name, value in arguments.items()}
     if isinstance(keywords.get("class_weight"), Mapping):  # which weigh the samples instead
         keywords["class_weight"] = "none"
-    ignored = COMMAND_LINE_ONLY | {name for name, value in keywords.items() if value is None}
-    settings = {name: value for name, value in keywords.items() if value is not None}
+    ignored = COMMAND_LINE_ONLY | ARGUMENTS | {name for name, value in keywords.items() if value is None}
+    chosen = {name: value for name, value in keywords.items() if value is not None}
     sources = [
         {name: value for name, value in values.items() if name not in ignored}
         for values in (() if recipe is None else read_settings(recipe))
     ]
-    values, explicit = merge_settings(DEFAULTS, [*sources, convert(settings, source)])
+    values, explicit = merge_settings(DEFAULTS, [*sources, convert(chosen, source)])
     rates = values.learning_rate
     if isinstance(rates, tuple) and len(rates) > 1:
         msg = f"{source}: learning_rate: expected one number, got {list(rates)}"

@@ -247,6 +247,9 @@ class RunSettings:
         Save a checkpoint after so many seconds too. (default: at the end of each epoch)
     resume
         Go on with the training in this folder of a run, with its settings. (default: start anew)
+    extend
+        Start a new run from the end of the completed one in this folder, with its settings but for the flags
+        beside it; --epochs are those to add. (default: start anew)
     out
         Folder that receives the folder of this run.
     name
@@ -269,6 +272,7 @@ class RunSettings:
     log_every: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = "auto"
     checkpoint_seconds: Annotated[float | None, rules.POSITIVE] = None
     resume: Annotated[Path | None, rules.PATH] = None
+    extend: Annotated[Path | None, rules.PATH] = None
     out: Annotated[Path, rules.PATH] = Path("runs")
     name: Annotated[str | None, rules.FOLDER_NAME] = None
     overwrite: bool = False

@@ -37,8 +37,8 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
 ):
     """The settings of a training run, see ``xpnet.config.settings``; the defaults are the notebook's.
 
-    A tuple of one learning rate becomes that rate. With `resume`, the settings of the resumed run apply, so
-    that the constraints between those passed here are not checked.
+    A tuple of one learning rate becomes that rate. With `resume` or `extend`, the settings of that run apply,
+    so that the constraints between those passed here are not checked.
 
     Raises
     ------
@@ -51,8 +51,11 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
             rule.check(flag(name), getattr(self, name))
         if isinstance(self.learning_rate, tuple) and len(self.learning_rate) == 1:
             object.__setattr__(self, "learning_rate", self.learning_rate[0])
+        if self.resume is not None and self.extend is not None:
+            msg = f"--extend: there is --resume {self.resume} already: give one of the two"
+            raise ConfigError(msg)
         violation = next(find_violations(self), None)
-        if violation is not None and self.resume is None:
+        if violation is not None and self.resume is None and self.extend is None:
             msg = f"{flag(violation.name)}: {violation.message}"
             raise ConfigError(msg)
 

@@ -42,6 +42,8 @@ class Dataset:
     columns: Columns = NO_COLUMNS
     notes: tuple[str, ...] = ()  # what was read, in words
     weights: NDArray[np.float64] | None = None  # (m,) of the training samples, in (0, 1]; None: all 1
+    test_is_validation: bool = False  # True if the test samples are evaluated after each epoch instead
+    from_arrays: bool = False  # True if they were passed from Python, so that no file holds them
 
     @property
     def features(self) -> int:
@@ -54,6 +56,11 @@ class Dataset:
         if self.columns.classes is not None:
             return len(self.columns.classes)
         return int(max(self.y_train.max(), self.y_test.max())) + 1
+
+    @property
+    def has_test(self) -> bool:
+        """True if there are samples to test the trained network on."""
+        return len(self.y_test) > 0 and not self.test_is_validation
 
 
 def load(

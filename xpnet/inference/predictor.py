@@ -21,7 +21,7 @@ from xpnet.inference.context import build_context
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix
+from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix, summarize
 from xpnet.nn.network import forward, prepare, sample_losses
 from xpnet.storage.find import find_newest_run
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
@@ -121,16 +121,14 @@ class LoadedModel:
         The path that the user gave: a run folder or a file.
     predictor
         The network, ready for inference.
-    config
-        The training settings; None for a model file.
-    data_sha256
-        The SHA-256 of the training data; None for a model file.
+    config, record
+        The training settings, and the record of the run; None for a model file.
     """
 
     name: str
     predictor: Predictor
     config: TrainConfig | None = None
-    data_sha256: str | None = None
+    record: Record | None = None
 
     @property
     def features(self) -> int:
@@ -167,7 +165,7 @@ def load_for_inference(
         The device or backend is not usable on this machine.
     """
     path = find_newest_run().folder if run is None else run
-    config = sha256 = None
+    config = record = None
     if path.is_dir():
         record = read_run(path)
         if record["status"] == "running":
@@ -176,14 +174,14 @@ def load_for_inference(
         if record["status"] == "failed":
             raise DataError.at(path, "holds no trained network, as the training has failed")
         model = load_run_model(path, record)
-        config, sha256 = from_json(record["config"], str(path / RECORD_FILE)), record["data"]["sha256"]
+        config = from_json(record["config"], str(path / RECORD_FILE))
         arithmetic = arithmetic or config.arithmetic
     else:
         model = load_model(model_path(path))
     selection = resolve(device, backend)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
-    return LoadedModel(str(path), Predictor(model, selection.backend, arithmetic), config, sha256)
+    return LoadedModel(str(path), Predictor(model, selection.backend, arithmetic), config, record)
 
 
 def load_run_model(folder: Path, record: Record) -> SavedModel:
@@ -218,9 +216,9 @@ def model_path(path: Path) -> Path:
     return path / MODEL_FILE if path.is_dir() else path
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Metrics and predictions of a network on labelled samples.
+    """Metrics and predictions of a network on labelled samples; as text, a summary of at most ten lines.
 
     Attributes
     ----------
@@ -235,6 +233,8 @@ class Evaluation:
         Precision, recall, F1 and support of each class.
     predicted, probabilities
         Predicted classes (m,) and probabilities (m, classes).
+    class_names
+        The names of the classes; None if they have none.
     """
 
     accuracy: float
@@ -245,6 +245,16 @@ class Evaluation:
     classes: list[ClassMetrics]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.floating]
+    class_names: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        accuracy, loss = f"accuracy {self.accuracy:.4f}", f"loss {self.loss:.4f}"
+        return f"<xpnet.Evaluation {accuracy}, {loss}, {len(self.predicted)} samples>"
+
+    def __str__(self) -> str:
+        return summarize(
+            self.accuracy, self.loss, self.loss_name, self.classes, self.confusion, self.class_names
+        )
 
 
 def evaluate(
@@ -287,6 +297,7 @@ def evaluate(
         class_metrics(predicted, labels, classes),
         predicted,
         probabilities,
+        predictor.model.columns.classes,
     )
 
 

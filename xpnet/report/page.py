@@ -4,16 +4,19 @@ import base64
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from xpnet._lib.tree import leaves
+from xpnet.arithmetic import random
 from xpnet.backends.resolve import make
-from xpnet.config import TrainConfig, to_json
+from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.config.training import read_table_options
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
@@ -22,7 +25,7 @@ from xpnet.nn.metrics import Labels
 from xpnet.report import BOOKKEEPING, format_command_line, images
 from xpnet.report.charts import build_learning_curves
 from xpnet.storage.model_file import SavedModel, fingerprint
-from xpnet.storage.record import METRICS_FILE, Record, read_metrics, read_run
+from xpnet.storage.record import METRICS_FILE, Record, check_files, read_metrics, read_run
 
 MOST_WHOLE, MOST_CONFUSED = 26, 20
 """The largest number of classes of a whole confusion matrix, and the number of a part of a larger one."""
@@ -43,15 +46,26 @@ def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None)
     model = load_run_model(folder, record)
     data = _read_data(folder, record) if data is None else data
     _check_data(folder, record, data, sha256 or datasets.digest(data))
+    history = read_metrics(folder / METRICS_FILE)
+    return render_training(folder.resolve().name, record, model, history, data)
+
+
+def render_training(
+    name: str, record: Record, model: SavedModel, history: Sequence[Mapping[str, Any]], data: datasets.Dataset
+) -> bytes:
+    """Return the HTML page of a training as UTF-8."""
+    part, samples = select_samples(record, data)
     is_native = record["config"].get("arithmetic") == "native"  # else that of the parameters' dtype
     predictor = Predictor(model, make("numpy", "cpu"), "native" if is_native else None)
-    evaluation = evaluate(predictor, data.x_test, data.y_test, name=data.name)
+    evaluation = evaluate(predictor, samples.x_test, samples.y_test, name=data.name)
     side = images.image_side(data)
-    has_field = side is not None and images.can_draw(model, data)
+    has_field = side is not None and images.can_draw(model, samples)
     names = [str(name) for name in model.columns.classes or range(model.classes)]
     shown = model.layers[0]["weight"][:MOST_UNITS]
+    draw = images.draw_weight_image
     text = make_environment().get_template("page.html").render(
-        name=folder.resolve().name,
+        name=name,
+        part=part,
         record=record,
         model=model,
         data=data,
@@ -62,16 +76,30 @@ def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None)
         parameters=sum(math.prod(array.shape) for array in leaves(model.parameters)),
         names=names,
         side=side,
-        network=images.encode_network(model, data) | {"names": names} if has_field else None,
-        charts=build_learning_curves(read_metrics(folder / METRICS_FILE)),
-        classes=summarize_classes(data.y_test, evaluation, names),
-        mistakes=list(_select_mistakes(data, evaluation)),
-        weights=list(_weigh_features(model, data) if side is None else map(images.draw_weight_image, shown)),
+        network=images.encode_network(model, samples) | {"names": names} if has_field else None,
+        charts=build_learning_curves(history),
+        classes=summarize_classes(samples.y_test, evaluation, names),
+        mistakes=list(_select_mistakes(samples, evaluation)),
+        weights=list(_weigh_features(model, samples) if side is None else map(draw, shown)),
         command=format_command_line(record["command"]),
         settings=_list_settings(record["config"]),
     )  # fmt: skip
     # Names of folders may contain lone surrogates, which UTF-8 cannot encode.
     return text.encode("utf-8", "replace")
+
+
+def select_samples(record: Record, data: datasets.Dataset) -> tuple[str, datasets.Dataset]:
+    """Return the part of the data that the page evaluates, and the data with its samples as test samples.
+
+    They are the test samples, else the validation samples, else the training samples.
+    """
+    if len(data.y_test):
+        return "validation" if data.test_is_validation else "test", data
+    config, count = from_json(record["config"], "the record"), len(data.y_train)
+    if not config.validation:
+        return "training", replace(data, x_test=data.x_train, y_test=data.y_train)
+    _, held_out = random.split(config.seed, count, config.validation_samples(count))
+    return "validation", replace(data, x_test=data.x_train[held_out], y_test=data.y_train[held_out])
 
 
 def make_environment() -> Environment:
@@ -136,6 +164,9 @@ def format_label(name: str) -> str:
 
 def _read_data(folder: Path, record: Record) -> datasets.Dataset:
     """Read the data again from the path in the record."""
+    check_files(
+        folder, record, "its report is in its folder, and the model that xpnet.fit returns writes it anew"
+    )
     config = record["config"]
     paths = (config.get(name) for name in ("data", "test_data"))
     data, test_data = (None if path is None else Path(str(path)) for path in paths)

@@ -19,6 +19,8 @@ from xpnet.storage.tensors import encode_tensors, open_tensors, read_arrays, to_
 
 FORMAT = {"format": "xpnet-snapshot", "format_version": "1"}
 
+RESTART = "remove the file, and --resume starts from the first epoch"
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -81,10 +83,10 @@ def flatten(prefix: str, tree: object) -> dict[str, np.ndarray]:
     return {name: array for part in parts for name, array in part.items()}
 
 
-def unflatten(path: Path, prefix: str, like: object, arrays: Arrays) -> Any:
+def unflatten(path: Path, prefix: str, like: object, arrays: Arrays, remedy: str = RESTART) -> Any:
     """Return a tree of the structure of `like` from named arrays: the inverse of `flatten`.
 
-    `path` names the checkpoint in messages.
+    `path` names the checkpoint in messages, which end with the `remedy`.
 
     Raises
     ------
@@ -96,7 +98,6 @@ def unflatten(path: Path, prefix: str, like: object, arrays: Arrays) -> Any:
     for name in sorted(names.union(expected)):
         wanted, actual = (_describe(named.get(name)) for named in (expected, arrays))
         if wanted != actual:
-            remedy = "remove the file, and --resume starts from the first epoch"
             where = f"{path}: not a checkpoint of this training: {json.dumps(name)[:60]}"
             raise DataError.at(where, f"expected {wanted}, got {actual}: {remedy}")
     remaining = iter(expected)

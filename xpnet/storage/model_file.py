@@ -112,6 +112,23 @@ class SavedModel:
         return Network(self.sizes, self.activation, batch_norm=bool(self.statistics))
 
 
+def describe_layers(model: SavedModel) -> str:
+    """Return a table of the layers: the shape of their outputs for m rows, and their parameters."""
+    table, total = [("layer", "output", "parameters"), ("input", f"(m, {model.sizes[0]})", "")], 0
+    for index, (layer, units) in enumerate(zip(model.layers, model.sizes[1:], strict=True)):
+        counts = {"linear": sum(array.size for array in layer.values())}
+        is_hidden = index < len(model.layers) - 1
+        if is_hidden and model.statistics:
+            counts["batch norm"] = 2 * units
+        counts[model.activation if is_hidden else "softmax"] = 0
+        total += sum(counts.values())
+        table += [(name, f"(m, {units})", f"{number:,}" if number else "") for name, number in counts.items()]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    table.append(("total", "", f"{total:,}"))
+    lines = ("  ".join((a.ljust(widths[0]), b.ljust(widths[1]), c.rjust(widths[2]))) for a, b, c in table)
+    return "\n".join(line.rstrip() for line in lines)
+
+
 # Writing and reading files
 
 

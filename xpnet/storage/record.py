@@ -47,16 +47,36 @@ LIBRARIES = ("xpnet", *ARRAY_LIBRARIES, "pandas", "array_api_compat", "array_api
 
 
 class DataInfo(TypedDict, total=False):
-    """The data set of a run; older records may lack the counts."""
+    """The data set of a run; older records may lack the counts.
+
+    Attributes
+    ----------
+    source
+        "arrays" of a training from Python, whose data are in no file.
+    weights_sha256
+        The SHA-256 of the weights of the training samples, (m,) little-endian float64, if they have some.
+    """
 
     name: Required[str]
     sha256: Required[str]
+    source: Literal["arrays"]
+    weights_sha256: str
     training_samples: int
+    validation_samples: int
     test_samples: int
     features: int
     classes: int
     feature_names: list[str]
     class_names: list[str]
+
+
+class ParentInfo(TypedDict):
+    """The run that another extends: its folder, start, number of epochs and fingerprint."""
+
+    run: str
+    started: str
+    epochs: int
+    fingerprint: str
 
 
 class RunInfo(TypedDict):
@@ -68,6 +88,8 @@ class RunInfo(TypedDict):
         The words of the command line.
     config
         Every setting, as `xpnet.config.to_json` returns them.
+    parent
+        The run that this one extends, or None.
     device_requested
         As in --device: auto, cpu, cuda, cuda:N.
     device_reason
@@ -77,6 +99,7 @@ class RunInfo(TypedDict):
     command: list[str]
     config: dict[str, object]
     seed: int
+    parent: ParentInfo | None
     device_requested: str
     device_used: str
     device_reason: str | None
@@ -141,6 +164,7 @@ class Record(RunInfo, Environment, Outcome):
 
 
 _KINDS = get_type_hints(Record) | {"data": dict[str, object], "id": object, "seed": object}
+_KINDS["parent"] = dict[str, object] | None
 """The types of the values in run.json."""
 _ROW_KINDS: Mapping[str, object] = dict.fromkeys(("epoch", "seconds", *CURVES), float | None)
 
@@ -202,9 +226,23 @@ def read_run(folder: Path) -> Record:
     _check_values(path, "", values, _KINDS)
     record = cast("Record", values)
     _check_values(path, "data.", record["data"], {"name": str, "sha256": str})
+    if record["parent"] is not None:
+        _check_values(path, "parent.", record["parent"], get_type_hints(ParentInfo))
     if str(record["config"].get("data")).lower().endswith((".csv", ".csv.gz")):
         record["config"].setdefault("columns", "0.1.0")
     return record
+
+
+def check_files(folder: Path, record: Record, remedy: str) -> None:
+    """Check that the data of a run are in files; the message ends with the `remedy`.
+
+    Raises
+    ------
+    DataError
+        The run was trained from Python on arrays.
+    """
+    if record["data"].get("source") == "arrays":
+        raise DataError.at(folder, f"was trained on arrays in Python, which are in no file: {remedy}")
 
 
 class Summary(NamedTuple):

@@ -1,9 +1,9 @@
 """The folder of a training run, with run.json, metrics.jsonl and model.safetensors.
 
 Files are written atomically, except that a crash can leave an incomplete last line in metrics.jsonl,
-which `read_metrics` ignores. Until a run is completed, its folder also holds checkpoint.safetensors,
-from which it can be resumed (`Run.reopen`). The process that works on a run locks the file .lock; a
-killed process leaves the file unlocked.
+which `read_metrics` ignores. checkpoint.safetensors holds the state, from which a run can be resumed
+(`Run.reopen`) until it is completed, and extended by another run afterwards. The process that works on a
+run locks the file .lock; a killed process leaves the file unlocked.
 """
 
 import errno
@@ -64,16 +64,7 @@ class Run:
             out.mkdir(parents=True, exist_ok=True)
             prepared.mkdir()
             identity = _folder_identity(prepared)
-            first: Record = {
-                "schema_version": 1,
-                "id": name,
-                "status": "running",
-                "started": _timestamp(),
-                "resumed": [],
-                **record,
-                **collect_environment(),
-                **NO_OUTCOME,
-            }
+            first = _begin_record(name, record, _timestamp())
             write_atomic(prepared / records.RECORD_FILE, _encode_json(first))
             (prepared / records.LOCK_FILE).touch()  # on Windows a folder with an open file cannot be renamed
             _take_name(prepared, folder, overwrite=overwrite)
@@ -150,15 +141,11 @@ class Run:
     ) -> None:
         """Write status, time and outcome to run.json, and release the lock.
 
-        The checkpoint of a completed run is deleted. A run that has ended already is not changed.
+        A run that has ended already is not changed.
         """
         if self.record["status"] == "running":
             outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
             self._write_record({"status": status, "ended": _timestamp(), **outcome})
-            if status == "completed":
-                # A remaining checkpoint is harmless: the record has the status already.
-                with suppress(OSError):
-                    self.checkpoint.unlink()
         self.release()
 
     def fail(self, error: BaseException) -> None:
@@ -189,12 +176,37 @@ class Run:
             raise make_write_error(path, error) from error
 
 
+def _begin_record(name: str, info: RunInfo, started: str) -> Record:
+    """Return the record of a run that has just started."""
+    return {
+        "schema_version": 1,
+        "id": name,
+        "status": "running",
+        "started": started,
+        "resumed": [],
+        **info,
+        **collect_environment(),
+        **NO_OUTCOME,
+    }
+
+
+def complete_record(
+    info: RunInfo, started: float, ended: float, *, metrics: dict[str, float], fingerprint: str
+) -> Record:
+    """Return the record of a completed training that has no folder; times are seconds since 1970."""
+    begin, end = (_format_time(datetime.fromtimestamp(seconds, UTC)) for seconds in (started, ended))
+    record = _begin_record("training", info, begin)
+    record["status"], record["ended"], record["fingerprint"] = "completed", end, fingerprint
+    record["metrics"] = {**metrics}
+    return record
+
+
 def _read_resumable(folder: Path) -> Record:
     """Read the record of a run that can be resumed; raise DataError or ConfigError if it cannot."""
     record = records.read_run(folder)
     if record["status"] == "completed":
-        hint = f"(--init-from {folder / records.MODEL_FILE} starts another run from its model)"
-        raise ConfigError.at(folder, f"is complete: nothing is left to resume {hint}")
+        hint = f"--extend {folder} --epochs N goes on for N more epochs, as a new run"
+        raise ConfigError.at(folder, f"is complete: nothing is left to resume: {hint}")
     record["id"] = folder.resolve().name  # the folder may have been renamed since
     return record
 
@@ -246,8 +258,13 @@ def make_run_id() -> str:
 
 
 def _timestamp() -> str:
-    """Return the current time, ISO 8601 in UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    """Return the current time, as in a record."""
+    return _format_time(datetime.now(UTC))
+
+
+def _format_time(time: datetime) -> str:
+    """Return a time in ISO 8601, to the millisecond."""
+    return time.isoformat(timespec="milliseconds")
 
 
 def _folder_identity(folder: Path) -> tuple[int, int] | None:

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DivergedError
-from xpnet.storage.checkpoint import encode_checkpoint, flatten, load_checkpoint, unflatten
+from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
+from xpnet.storage.record import CHECKPOINT_FILE
 from xpnet.storage.run import Run
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState, Variables
@@ -76,21 +78,14 @@ class Evaluate(Callback):
     Parameters
     ----------
     trainer
-        Evaluates the training samples, and supplies the defaults.
-    validate
-        Evaluates a state on validation samples; by default on those that the settings hold out.
-    last
-        The last epoch, which is logged like epoch 0; by default that of the settings.
+        Evaluates the samples.
+    first, last
+        The first and the last epoch, which are always logged; by default 0 and that of the settings.
     """
 
-    def __init__(
-        self,
-        trainer: "Trainer",
-        validate: Callable[[TrainState], Evaluation | None] | None = None,
-        last: int | None = None,
-    ) -> None:
-        self._trainer, self._validate = trainer, validate or trainer.validate
-        self._last = trainer.config.epochs if last is None else last
+    def __init__(self, trainer: "Trainer", first: int = 0, last: int | None = None) -> None:
+        self._trainer = trainer
+        self._always = {first, trainer.config.epochs if last is None else last}
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Add the evaluations to the log.
@@ -100,22 +95,23 @@ class Evaluate(Callback):
         DivergedError
             The training loss is not finite.
         """
-        if log.epoch % self._trainer.config.log_interval == 0 or log.epoch == self._last:
+        if log.epoch % self._trainer.config.log_interval == 0 or log.epoch in self._always:
             log.training = self._trainer.evaluate(log.state)
             if not math.isfinite(log.training.loss):
                 raise DivergedError.in_epoch(log.epoch)
-        log.validation = self._validate(log.state)
+        log.validation = self._trainer.validate(log.state)
 
 
 class EarlyStopping(Callback):
     """Keeps the epoch with the highest validation accuracy; of equal ones that of the lowest loss, the first.
 
     Prechelt 1998, "Early stopping - but when?": training ends after ``patience`` epochs without a better
-    one. With a patience of None it does not end early, and no epoch is kept.
+    one, counted from ``first``, the epoch that training begins with. With a patience of None it does not end
+    early, and no epoch is kept.
     """
 
-    def __init__(self, patience: int | None) -> None:
-        self.patience = patience
+    def __init__(self, patience: int | None, first: int = 0) -> None:
+        self.patience, self._first = patience, first
         self.best_epoch, self.best_accuracy, self.best_loss = 0, -1.0, 0.0
         self.best: tuple[Parameters, list[RunningStatistics]] | None = None  # copies
 
@@ -142,7 +138,8 @@ class EarlyStopping(Callback):
             result.best = result.state._replace(variables=best)
 
     def _update_stop(self, epoch: int) -> None:
-        exhausted = self.patience is not None and epoch - self.best_epoch >= self.patience
+        since = epoch - max(self.best_epoch, self._first)
+        exhausted = self.patience is not None and since >= self.patience
         self.stop = "early" if exhausted else None
 
 
@@ -204,7 +201,7 @@ class RecordMetrics(Callback):
 
 
 class SaveCheckpoints(Callback):
-    """Saves a checkpoint after each epoch but the last, every `checkpoint_seconds`, and when interrupted."""
+    """Saves a checkpoint after each epoch, every `checkpoint_seconds`, and when training ends."""
 
     def __init__(self, trainer: "Trainer", run: Run, metrics: RecordMetrics, stopping: EarlyStopping) -> None:
         self._trainer, self._run = trainer, run
@@ -223,35 +220,56 @@ class SaveCheckpoints(Callback):
             self._save(log.state)
 
     def on_train_end(self, result: "FitResult") -> None:
-        """Save a checkpoint of an interrupted run."""
-        if result.interrupted:
-            self._save(result.state)
+        """Save a checkpoint of the last state, from which the run can be resumed or extended."""
+        self._save(result.state)
+
+    def start(self) -> TrainState:
+        """Return the state to start from: that of the parent, if the run extends one, or the initial state.
+
+        Raises
+        ------
+        DataError
+            The parent has no checkpoint, or one that is damaged or belongs to another training run.
+        """
+        parent = self._run.record["parent"]
+        if parent is None:
+            return self._trainer.initial_state()
+        remedy = "--init-from starts from its model"
+        return self._load(Path(parent["run"]) / CHECKPOINT_FILE, remedy)[0]
 
     def restore(self) -> TrainState:
-        """Return the state of the last checkpoint, or the initial state, and truncate the record to it.
+        """Return the state of the last checkpoint, or that to start from, and truncate the record to it.
 
         Raises
         ------
         DataError
             The checkpoint is damaged, or belongs to another training run.
         """
-        path, stopping, trainer = self._run.checkpoint, self._stopping, self._trainer
+        path, parent = self._run.checkpoint, self._run.record["parent"]
         if not path.exists():
+            state = self.start()
             self._run.resume(0)
-            return trainer.initial_state()
-        arrays, progress = load_checkpoint(path)
-        initial = trainer.to_host(trainer.initial_state().variables)
-        variables = Variables(*unflatten(path, "state", tuple(initial), arrays))
-        state = TrainState(variables, int(progress["epoch"]), int(progress["batch"]))
-        stopping.best_epoch, stopping.best_accuracy, stopping.best_loss = progress["best"]
-        if any(name.startswith("best") for name in arrays):
-            template = initial.parameters, initial.statistics
-            stopping.best = trainer.to_device(unflatten(path, "best", template, arrays))
-        # A checkpoint before the first step: the row of epoch 0 is written again.
-        rows = int(progress["rows"]) if state.epoch or state.batch else 0
+            return state
+        state, progress = self._load(path)
+        first = 0 if parent is None else parent["epochs"]
+        # A checkpoint before the first step: the row of the first epoch is written again.
+        rows = int(progress["rows"]) if (state.epoch, state.batch) != (first, 0) else 0
         self._metrics.rows, self._metrics.earlier_seconds = rows, float(progress["seconds"])
         self._run.resume(rows)
-        return state._replace(variables=trainer.to_device(variables))
+        return state
+
+    def _load(self, path: Path, remedy: str = RESTART) -> tuple[TrainState, dict[str, Any]]:
+        """Return the state and the progress in a checkpoint, and set the best epoch to that in it."""
+        stopping, trainer = self._stopping, self._trainer
+        arrays, progress = load_checkpoint(path)
+        initial = trainer.to_host(trainer.initial_state().variables)
+        variables = Variables(*unflatten(path, "state", tuple(initial), arrays, remedy))
+        stopping.best_epoch, stopping.best_accuracy, stopping.best_loss = progress["best"]
+        if stopping.patience is not None and any(name.startswith("best") for name in arrays):
+            template = initial.parameters, initial.statistics
+            stopping.best = trainer.to_device(unflatten(path, "best", template, arrays, remedy))
+        epoch, batch = int(progress["epoch"]), int(progress["batch"])
+        return TrainState(trainer.to_device(variables), epoch, batch), progress
 
     def _save(self, state: TrainState) -> None:
         stopping, to_host = self._stopping, self._trainer.to_host

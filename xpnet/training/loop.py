@@ -48,6 +48,7 @@ def fit(
     state: TrainState,
     *,
     epochs: int,
+    first_epoch: int = 0,
     callbacks: Sequence[Callback] = (),
 ) -> FitResult:
     """Train until a number of epochs is complete, or a callback stops training.
@@ -62,6 +63,8 @@ def fit(
         The state to start from.
     epochs
         The last epoch.
+    first_epoch
+        The number of epochs of the state before the first step, with which the callbacks are called once.
     callbacks
         Called in their order; see ``Callback``.
 
@@ -78,7 +81,7 @@ def fit(
     try:
         for callback in callbacks:
             callback.on_train_begin(state)
-        state, stopped = _train(step, loader, learning_rate, state, epochs, callbacks)
+        state, stopped = _train(step, loader, learning_rate, state, (first_epoch, epochs), callbacks)
         result = FitResult(state, state, stopped)
         for callback in callbacks:
             callback.on_train_end(result)
@@ -93,15 +96,15 @@ def _train(
     loader: BatchLoader,
     learning_rate: Schedule,
     state: TrainState,
-    epochs: int,
+    epochs: tuple[int, int],
     callbacks: Sequence[Callback],
 ) -> tuple[TrainState, str | None]:
     """Return the last state, and the reason for stopping early or None."""
-    steps = len(loader.bounds)
+    steps, (first, last) = len(loader.bounds), epochs
     try:
-        if state.epoch == state.batch == 0:
+        if (state.epoch, state.batch) == (first, 0):
             _end_epoch(step, state, callbacks)
-        while state.epoch < epochs:
+        while state.epoch < last:
             for batch in loader.batches(state.epoch + 1, skip=state.batch):
                 for callback in callbacks:
                     if callback.stop:

@@ -55,6 +55,8 @@ class Trainer:
 
     Attributes
     ----------
+    config, data, backend
+        The parameters of these names.
     network, normalization, context, optimizer, learning_rate
         Built from the settings and the data.
     batch_size
@@ -79,9 +81,9 @@ class Trainer:
     ) -> None:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
-        self.config, self.backend, self._columns = config, backend, data.columns
+        self.config, self.backend, self.data = config, backend, data
         self.network = network = _build_network(config, data)
-        training, validation = _split_samples(config, len(data.y_train))
+        training, validation = _split_samples(config, data)
         _check_memory(network.sizes)
         if normalization is None:
             x = data.x_train if training is None else data.x_train[training]
@@ -125,7 +127,12 @@ class Trainer:
         return TrainState(Variables(layers, statistics, self.optimizer.init(layers)))
 
     def fit(
-        self, callbacks: Sequence[Callback] = (), state: TrainState | None = None, epochs: int | None = None
+        self,
+        callbacks: Sequence[Callback] = (),
+        state: TrainState | None = None,
+        epochs: int | None = None,
+        *,
+        first_epoch: int = 0,
     ) -> FitResult:
         """Train, calling the callbacks.
 
@@ -137,6 +144,8 @@ class Trainer:
             The state to start from; by default the initial state.
         epochs
             The last epoch; by default that of the settings.
+        first_epoch
+            As in ``xpnet.training.loop.fit``.
 
         Raises
         ------
@@ -147,8 +156,9 @@ class Trainer:
         last = self.config.epochs if epochs is None else epochs
         multiplications = loader.samples_per_step * sum(a * b for a, b in pairwise(self.network.sizes))
         blas_context = self.backend.single_blocks(multiplications) if loader.single_block else nullcontext()
+        epoch_range = {"first_epoch": first_epoch, "epochs": last}
         with blas_context:
-            return fit(self.step, loader, self.learning_rate, start, epochs=last, callbacks=callbacks)
+            return fit(self.step, loader, self.learning_rate, start, **epoch_range, callbacks=callbacks)
 
     def evaluate(self, state: TrainState) -> Evaluation:
         """Evaluate on the training samples; the last result is kept for its state."""
@@ -158,16 +168,18 @@ class Trainer:
 
     def validate(self, state: TrainState) -> Evaluation | None:
         """Evaluate on the validation samples; None if there are none."""
+        if self.data.test_is_validation:
+            return self.evaluate_test(state)
         if self.validation_indices is None:
             return None
         return self._evaluate(state, self.samples, self.validation_indices)
 
-    def estimate_loss(self, state: TrainState) -> float:
-        """Return the loss on the first block of training samples, which takes little time."""
+    def estimate_loss(self, state: TrainState, count: int = BLOCK_SIZE) -> float:
+        """Return the loss on the first ``count`` training samples, which takes little time."""
         if self.training_indices is not None:
-            return self._evaluate(state, self.samples, self.training_indices[:BLOCK_SIZE]).loss
+            return self._evaluate(state, self.samples, self.training_indices[:count]).loss
         x, labels, *_ = self.samples
-        return self._evaluate(state, Samples(x[:BLOCK_SIZE, :], labels[:BLOCK_SIZE]), None).loss
+        return self._evaluate(state, Samples(x[:count, :], labels[:count]), None).loss
 
     def evaluate_test(self, state: TrainState) -> Evaluation:
         """Evaluate on the test samples."""
@@ -177,7 +189,9 @@ class Trainer:
         """Return the parameters of a state as a model, on the host."""
         variables = state.variables
         parameters, statistics = self.to_host(variables.parameters), self.to_host(variables.statistics)
-        return SavedModel(parameters, statistics, self.normalization, self.network.activation, self._columns)
+        return SavedModel(
+            parameters, statistics, self.normalization, self.network.activation, self.data.columns
+        )
 
     def to_host(self, tree: Tree) -> Tree:
         """Return copies on the host: the next step may reuse the memory of the arrays."""
@@ -267,10 +281,11 @@ def _build_network(config: TrainConfig, data: Dataset) -> Network:
     )
 
 
-def _split_samples(config: TrainConfig, count: int) -> tuple[NDArray[np.int64] | None, ...]:
+def _split_samples(config: TrainConfig, data: Dataset) -> tuple[NDArray[np.int64] | None, ...]:
     """Return the indices of the samples to train on and to validate with; None stands for all and none."""
-    if not config.validation:
+    if not config.validation or data.test_is_validation:
         return None, None
+    count = len(data.y_train)
     held_out = config.validation_samples(count)
     if held_out >= count:
         msg = f"--validation: expected fewer than the {count} training samples, got {config.validation}"

@@ -1,0 +1,103 @@
+"""``xpnet train --dry-run``: the settings, parameters, memory and time of a training, without training."""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from itertools import chain, count, islice
+
+from xpnet._lib.machine import peak_memory
+from xpnet._lib.text import complain
+from xpnet._lib.tree import leaves
+from xpnet.cli.train import describe_training
+from xpnet.config import Command, to_toml
+from xpnet.data import datasets
+from xpnet.errors import ConfigError
+from xpnet.recording.extension import extend_settings, read_parent
+from xpnet.training.state import TrainState
+from xpnet.training.trainer import Trainer, select_backend
+
+SAMPLES = 32 * 1024
+"""The largest number of samples that are evaluated, and that represent an epoch of memory-mapped data."""
+STEPS, SECONDS = 20, 1.0
+"""The largest number of steps to time, and the seconds after which no further one is started."""
+
+
+def main(command: Command) -> None:
+    """Print the settings, the number of parameters, and estimates of memory and time.
+
+    A few steps are timed, and their results discarded; no file is written.
+
+    Raises
+    ------
+    ConfigError
+        The command resumes a run.
+    """
+    config, parent = command.config, None
+    if config.resume is not None:
+        msg = "--dry-run: expected a new training, not --resume"
+        raise ConfigError(msg)
+    if config.extend is not None:
+        parent = read_parent(config.extend)
+        config = extend_settings(parent, config, command.explicit)
+    selection = select_backend(config)
+    if selection.warning is not None:
+        complain(f"warning: {selection.warning}")
+    data = datasets.load(config.data, config.test_data, **config.table_options)
+    with Trainer.open(config, data, selection.backend) as trainer:
+        first = 0 if parent is None else parent.epochs
+        lines = [*describe_training(selection, trainer, parent), *_estimate(trainer, first)]
+    sys.stdout.write("\n".join(["# Nothing is trained.", *(f"# {line}" for line in lines), to_toml(config)]))
+
+
+def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
+    """Yield lines on parameters, memory and time, of a training from the epoch ``first`` on."""
+    config, samples = trainer.config, trainer.loader.samples_per_epoch
+    last, interval, state = config.epochs, config.log_interval, trainer.initial_state()
+    yield f"parameters    {sum(array.size for array in leaves(state.variables.parameters)):,}"
+    some = min(samples, SAMPLES)
+    trainer.estimate_loss(state, some)  # which compiles
+    evaluation = _time(lambda: trainer.estimate_loss(state, some)) / some
+    step, steps = _time_step(trainer, state), len(trainer.loader.bounds)
+    logged = sum(epoch % interval == 0 or epoch in (first, last) for epoch in range(first, last + 1))
+    validated = 0 if trainer.validation_indices is None else int(trainer.validation_indices.shape[0])
+    evaluated = logged * samples + (last - first + 1) * validated
+    runs = config.repeats * len(config.learning_rates)
+    seconds = runs * ((last - first) * steps * step + evaluated * evaluation)
+    peak = peak_memory()
+    if peak is not None:
+        yield f"memory        about {peak / 2**20:,.0f} MiB"
+    trainings = "" if runs == 1 else f"{runs} trainings of "
+    detail = f"{trainings}{last - first} epochs of {steps} steps of {1000 * step:.3g} ms, and evaluation"
+    yield f"time          about {_format_seconds(seconds)}: {detail}"
+
+
+def _time_step(trainer: Trainer, state: TrainState) -> float:
+    """Return the median time of a step in seconds, without the first, which compiles."""
+    loader, to_host = trainer.loader, trainer.backend.to_host
+    share = 1.0 if loader.in_memory else min(1.0, SAMPLES / loader.samples_per_epoch)
+    loader = replace(loader, samples_per_epoch=round(share * loader.samples_per_epoch))
+    scale = min(loader.samples_per_step / trainer.loader.samples_per_step, 1.0)
+    variables, times = state.variables, []
+    for batch in islice(chain.from_iterable(map(loader.batches, count(1))), STEPS):
+        start = time.perf_counter()
+        variables = trainer.step(variables, batch, trainer.learning_rate(0))
+        to_host(next(leaves(variables)))  # waits for the device
+        times.append(time.perf_counter() - start)
+        if len(times) > 1 and sum(times) > SECONDS:
+            break
+    return statistics.median(times[1:]) / scale
+
+
+def _time(function: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def _format_seconds(seconds: float) -> str:
+    """Return a duration as text, such as 3 s or 1:02:03."""
+    return f"{seconds:.2g} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))

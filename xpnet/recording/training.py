@@ -1,0 +1,146 @@
+"""Training with a record: the start of a run, and the callbacks that write it."""
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from xpnet.backends.resolve import Selection
+from xpnet.config import TrainConfig, to_json
+from xpnet.data import datasets
+from xpnet.errors import ConfigError
+from xpnet.recording.extension import Parent
+from xpnet.recording.outcome import RecordOutcome
+from xpnet.storage.record import MODEL_FILE, Record, RunInfo
+from xpnet.storage.run import Run
+from xpnet.trackers import Tracker
+from xpnet.training import callbacks
+from xpnet.training.console import TrainingConsole
+from xpnet.training.state import TrainState
+from xpnet.training.trainer import Trainer
+
+
+def describe_run(
+    config: TrainConfig,
+    selection: Selection,
+    data: datasets.Dataset,
+    parent: Parent | None = None,
+    command: Sequence[str] = (),
+) -> RunInfo:
+    """Return the part of a run's record on its settings, device and data.
+
+    Without a `command` it is that of a call of ``xpnet.fit``, with the script that made it.
+    """
+    script = [*sys.argv[:1]] if sys.argv and Path(sys.argv[0]).is_file() else []
+    info: RunInfo = {
+        "command": [*command] or ["xpnet.fit", *script],
+        "config": to_json(config),
+        "seed": config.seed,
+        "parent": None if parent is None else parent.info,
+        "device_requested": selection.device_requested,
+        "device_used": selection.device_used,
+        "device_reason": selection.reason,
+        "backend": selection.backend.name,
+        "data": {
+            "name": data.name,
+            "sha256": datasets.digest(data),
+            "training_samples": len(data.y_train),
+            "test_samples": len(data.y_test) if data.has_test else 0,
+            "features": data.features,
+            "classes": data.classes,
+        },
+    }
+    if data.test_is_validation:
+        info["data"]["validation_samples"] = len(data.y_test)
+    if data.from_arrays:
+        info["data"]["source"] = "arrays"
+    if data.weights is not None:
+        weights = data.weights.astype("<f8").tobytes()
+        info["data"]["weights_sha256"] = hashlib.sha256(weights).hexdigest()
+    if data.columns.features is not None:
+        info["data"]["feature_names"] = list(data.columns.features)
+    if data.columns.classes is not None:
+        info["data"]["class_names"] = list(data.columns.classes)
+    return info
+
+
+def check_extension(parent: Parent, config: TrainConfig, data: datasets.Dataset) -> None:
+    """Check that an extension has the data of its parent, and does not replace it.
+
+    Raises
+    ------
+    ConfigError
+        The data differ, or the folder is the parent's.
+    """
+    if config.name is not None and (config.out / config.name).resolve() == parent.folder.resolve():
+        msg = f"--extend: {parent.folder}: expected another folder for the new run, got that of its parent"
+        raise ConfigError(msg)
+    check_data(parent.folder, parent.record, data, "--extend")
+
+
+def check_data(folder: Path, record: Record, data: datasets.Dataset, setting: str) -> None:
+    """Check that the data are those of a recorded run; `setting` is --resume or --extend.
+
+    Raises
+    ------
+    ConfigError
+        They are not.
+    """
+    digest, recorded = datasets.digest(data), record["data"]
+    if digest != recorded["sha256"]:
+        original = f"{recorded['name']} with SHA-256 {recorded['sha256'][:16]}…"
+        difference = f"{original}, found {data.name} with {digest[:16]}…"
+        remedy = f": --init-from {folder / MODEL_FILE} trains its network on them"
+        msg = f"{setting}: {folder} was trained on other data: {difference}{remedy}"
+        raise ConfigError(msg)
+
+
+class Recording(NamedTuple):
+    """The arguments of ``Trainer.fit`` that record a run: callbacks, the state to start from, its epoch."""
+
+    callbacks: list[callbacks.Callback]
+    state: TrainState
+    first_epoch: int
+
+
+@contextmanager
+def record(
+    trainer: Trainer,
+    run: Run,
+    console: TrainingConsole,
+    *,
+    resumed: bool = False,
+    users: Sequence[callbacks.Callback] = (),
+) -> Iterator[Recording]:
+    """Give the body what records the run that it trains; if the body raises, the record says so.
+
+    Parameters
+    ----------
+    trainer, run, console
+        The network, the run that receives the record, and the output.
+    resumed
+        Go on from the checkpoint of the run.
+    users
+        Further callbacks, called after the evaluation of an epoch and before its recording.
+
+    Raises
+    ------
+    DataError
+        The checkpoint of the run, or of its parent, is damaged.
+    """
+    config, parent, echo = trainer.config, run.record["parent"], console.print_line
+    first = 0 if parent is None else parent["epochs"]
+    try:
+        metrics, early = callbacks.RecordMetrics(run), callbacks.EarlyStopping(config.patience, first)
+        checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, early)
+        state = checkpoints.restore() if resumed else checkpoints.start()
+        evaluate, stop = callbacks.Evaluate(trainer, first=first), callbacks.StopOnInterrupt(echo)
+        outcome = RecordOutcome(trainer, run, metrics, early, console)
+        trackers = [Tracker(name, run.folder, echo, debug=config.debug) for name in config.track]
+        order = [evaluate, early, *users, stop, metrics, console, checkpoints, outcome, *trackers]
+        yield Recording(order, state, first)
+    except BaseException as error:
+        run.fail(error)
+        raise
