@@ -103,7 +103,6 @@ def test_after_kills_at_random_instants_the_result_is_the_same():
             assert train.main(["--resume", str(RUN), "--quiet"]) == 0
         assert outcome("run") == outcome("whole")
         assert len(read_run(RUN)["resumed"]) >= resumed
-        assert not CHECKPOINT.exists()
 
 
 def test_after_ctrl_c_it_goes_on():

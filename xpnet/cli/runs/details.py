@@ -16,7 +16,7 @@ from xpnet.errors import ConfigError
 from xpnet.report import BOOKKEEPING, format_command_line
 from xpnet.report.charts import select_evenly
 from xpnet.storage.find import FoundRun
-from xpnet.storage.record import MODEL_FILE, SUMMARY_FILE, Summary, read_summary
+from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, SUMMARY_FILE, Summary, read_summary
 
 FIELDS: tuple[str, ...] = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
 FIELDS += ("arithmetic", "backend", "tags")
@@ -143,6 +143,8 @@ def suggest_commands(run: FoundRun) -> dict[str, str]:
         commands["evaluate"] = f"xpnet evaluate {folder}"
         commands["predict"] = f"xpnet predict {folder} IMAGE"
         commands["start from"] = f"xpnet train --init-from {model}"
+    if run.status == "completed" and (run.folder / CHECKPOINT_FILE).exists():
+        commands["extend"] = f"xpnet train --extend {folder} --epochs N"
     return commands
 
 
