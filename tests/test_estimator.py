@@ -85,6 +85,7 @@ def test_the_parameters_are_the_settings_of_the_command():
         "verbose": False,
         "random_state": 0,
         "callbacks": None,
+        "log_every": 1,
     }
     assert xpnet.XPNetClassifier().get_params() == {**settings, **own}
 

@@ -126,7 +126,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         backend: settings.BackendName = "auto",
         require_device: bool = False,
         workers: Literal["auto"] | int = "auto",
-        log_every: Literal["auto"] | int = "auto",
+        log_every: Literal["auto"] | int = 1,
         verbose: bool = False,
         callbacks: Sequence[Callback] | None = None,
         random_state: int | np.random.RandomState | None = 0,

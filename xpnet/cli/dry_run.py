@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
 from itertools import chain, count, islice
 
 from xpnet._lib.machine import peak_memory
@@ -80,12 +79,13 @@ def _time_step(trainer: Trainer, state: TrainState) -> float:
     share = 1.0 if loader.in_memory else min(1.0, SAMPLES / loader.samples_per_epoch)
     loader = replace(loader, samples_per_epoch=round(share * loader.samples_per_epoch))
     scale = min(loader.samples_per_step / trainer.loader.samples_per_step, 1.0)
-    variables, times = state.variables, []
+    variables, times, last = state.variables, list[float](), time.perf_counter()
     for batch in islice(chain.from_iterable(map(loader.batches, count(1))), STEPS):
-        start = time.perf_counter()
         variables = trainer.step(variables, batch, trainer.learning_rate(0))
         to_host(next(leaves(variables)))  # waits for the device
-        times.append(time.perf_counter() - start)
+        now = time.perf_counter()
+        times.append(now - last)  # with the preparation of the batch
+        last = now
         if len(times) > 1 and sum(times) > SECONDS:
             break
     return statistics.median(times[1:]) / scale
@@ -99,5 +99,7 @@ def _time(function: Callable[[], object]) -> float:
 
 
 def _format_seconds(seconds: float) -> str:
-    """Return a duration as text, such as 3 s or 1:02:03."""
-    return f"{seconds:.2g} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+    """Return a duration as text: 0.62 s, 75 s, 12 min, 3.2 h."""
+    if seconds < 120:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
