@@ -33,7 +33,7 @@ def test_settings_parameters_memory_and_time_are_printed_and_nothing_is_written(
     assert 30 < int(mebibytes) < 20_000
     steps = 1 if config.batch_size == "full" else 7
     form = (
-        rf"^# time +about [\d.e-]+ s: {config.epochs} epochs of {steps} steps of [\d.]+ ms, and evaluation$"
+        rf"^# time +about [\d.e-]+ s: {config.epochs} epochs of {steps} steps of [\d.e-]+ ms, and evaluation$"
     )
     assert re.search(form, out, re.MULTILINE)
     assert [path.name for path in Path().iterdir()] == ["small.npz"]

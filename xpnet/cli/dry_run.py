@@ -69,7 +69,8 @@ def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     if peak is not None:
         yield f"memory        about {peak / 2**20:,.0f} MiB"
     trainings = "" if runs == 1 else f"{runs} trainings of "
-    detail = f"{trainings}{last - first} epochs of {steps} steps of {1000 * step:.3g} ms, and evaluation"
+    milliseconds = _format_number(1000 * step)
+    detail = f"{trainings}{last - first} epochs of {steps} steps of {milliseconds} ms, and evaluation"
     yield f"time          about {_format_seconds(seconds)}: {detail}"
 
 
@@ -91,6 +92,11 @@ def _time_step(trainer: Trainer, state: TrainState) -> float:
     return statistics.median(times[1:]) / scale
 
 
+def _format_number(value: float) -> str:
+    """Return a number with two digits at least."""
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
 def _time(function: Callable[[], object]) -> float:
     """Return the seconds that a call takes."""
     start = time.perf_counter()
@@ -101,5 +107,5 @@ def _time(function: Callable[[], object]) -> float:
 def _format_seconds(seconds: float) -> str:
     """Return a duration as text: 0.62 s, 75 s, 12 min, 3.2 h."""
     if seconds < 120:
-        return f"{seconds:.2g} s"
+        return f"{_format_number(seconds)} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

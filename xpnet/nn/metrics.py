@@ -80,7 +80,9 @@ def summarize(
     for metric in ("precision", "recall", "f1"):
         values = [value for each in classes if (value := getattr(each, metric)) is not None]
         if values:
-            lines.append(f"{metric.replace('f1', 'F1'):<16}{sum(values) / len(values):.4f} (mean over classes)")
+            lines.append(
+                f"{metric.replace('f1', 'F1'):<16}{sum(values) / len(values):.4f} (mean over classes)"
+            )
     recalls = [
         (each.recall, name, each.support)
         for each, name in zip(classes, names, strict=True)
