@@ -195,7 +195,7 @@ class Check:
         print(f"== {name}", flush=True)
         record: dict[str, Any] = {
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "git": self.evidence["environment"]["git"],
+            "git": self.evidence["environment"]["xpnet_commit"],
             "complete": False,
             "failures": [],
             "parts": {},

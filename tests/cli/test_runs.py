@@ -250,7 +250,7 @@ def test_a_damaged_run_is_left_out_with_a_note_and_refused_by_name(capsys, put, 
 
 
 ODD = [
-    {"config": {}, "data": {"name": "", "sha256": ""}, "versions": {}, "git": {"commit": "5", "dirty": True}},
+    {"config": {}, "data": {"name": "", "sha256": ""}, "versions": {}, "xpnet_commit": {"dirty": "5"}},
     {"metrics": None, "fingerprint": None},
     {"metrics": {"test_accuracy": None, "test_accuracy_per_class": [None, 1]}, "command": [], "started": ""},
     {"metrics": {"test_accuracy": 10**400, "seconds": -1e300, "epochs": 10**300}, "error": "x" * 10**6},
@@ -295,7 +295,8 @@ def test_control_characters_never_reach_the_terminal(capsys):
     (folder / "metrics.jsonl").write_text(json.dumps({"epoch": 1, EVIL: 2.0}) + "\n")
     texts = ("id", "started", "ended", "backend", "device_used", "device_reason", "error", "python")
     changes = dict.fromkeys((*texts, "fingerprint"), EVIL) | {"command": [EVIL, EVIL], "resumed": [EVIL]}
-    changes |= {"data": {**evil, "name": EVIL, "sha256": EVIL}, "git": {"commit": EVIL, "dirty": True}}
+    changes |= {"data": {**evil, "name": EVIL, "sha256": EVIL}, "xpnet_commit": {"commit": EVIL}}
+    changes |= {"working_folder_commit": {"commit": EVIL, "dirty": True}}
     changes |= {"config": {**read_run(folder)["config"], **evil, "arithmetic": EVIL}, "versions": evil}
     change_record(folder, **changes, metrics={**METRICS, EVIL: 0.5, EVIL + "s": [0.5]})
     change_record(make("good"), data=changes["data"])
@@ -388,6 +389,22 @@ def test_show_json_is_the_record_with_the_history_and_csv_the_history(capsys):
     assert [row["epoch"] for row in output.pop("history")] == [0, 5]
     assert output == read_run(folder)
     assert printed(capsys, "show", "a", "--csv") == "epoch,train_loss,seconds\n0,3.0,0.0\n5,0.5,1.25\n"
+
+
+def test_the_commits_of_the_working_folder_and_of_xpnet_are_shown_and_compared_under_their_names(capsys):
+    mine, dirty = {"commit": "5" * 40, "dirty": False}, {"commit": "7" * 40, "dirty": True}
+    change_record(make("a"), working_folder_commit=mine, xpnet_commit=dirty)
+    change_record(make("b"), working_folder_commit=None, xpnet_commit=None)
+    change_record(make("old"), schema_version=1, git=mine)
+    rows = {"a": ("5" * 40, f"{'7' * 40}, with changes"), "b": ("none", "none"), "old": (None, "5" * 40)}
+    for name, commits in rows.items():
+        shown = [line.split(maxsplit=1) for line in printed(capsys, "show", name).splitlines() if line]
+        actual = {label: value for label, *value in shown if "commit" in label or label == "git"}
+        names = ("working_folder_commit", "xpnet_commit")
+        assert actual == {label: [text] for label, text in zip(names, commits, strict=True) if text}
+    surroundings = printed_json(capsys, "compare", *rows)["surroundings"]
+    assert [tuple(pair) for pair in zip(*surroundings.values(), strict=True)] == [*rows.values()]
+    assert list(surroundings) == ["working_folder_commit", "xpnet_commit"]
 
 
 def test_a_failed_run_is_shown_with_its_error_forty_lines_of_a_long_history_and_the_command_to_go_on(capsys):

@@ -317,7 +317,8 @@ def test_every_text_of_the_record_and_the_model_is_escaped(run):
         command=[EVIL, EVIL],
         config={**dict.fromkeys(record["config"], EVIL), EVIL: EVIL, "hidden": []},
         versions={EVIL: EVIL, "xpnet": EVIL},
-        git={"commit": EVIL, "dirty": True},
+        working_folder_commit={"commit": EVIL, "dirty": True},
+        xpnet_commit={"commit": EVIL, "dirty": True},
         data={**record["data"], "name": EVIL},
     )
     page = parsed(write_report(run, data=datasets.load(Path(record["config"]["data"]))))
@@ -326,6 +327,18 @@ def test_every_text_of_the_record_and_the_model_is_escaped(run):
     assert {element.name for element in page.all()} == harmless
     assert json.loads(page.one("script", id="network").text)["names"] == [*names]
     assert len(list(page.all("script"))) == 2
+
+
+def test_each_commit_is_named_and_an_older_record_has_none_of_the_working_folder(run):
+    rewrite(run / "run.json", working_folder_commit=None, xpnet_commit={"commit": "5" * 40, "dirty": True})
+    text, xpnet = (
+        section(parsed(write_report(run)), "record").text,
+        f"Commit of xpnet{'5' * 40}, with changes",
+    )
+    assert [words in text for words in ("Commit of the working foldernone", xpnet)] == [True, True]
+    rewrite(run / "run.json", schema_version=1, git={"commit": "7" * 40, "dirty": False})
+    text = section(parsed(write_report(run)), "record").text
+    assert ("working folder" in text, f"Commit of xpnet{'7' * 40}" in text) == (False, True)
 
 
 def test_long_and_many_values_are_cut():

@@ -1,4 +1,4 @@
-"""The environment of a run: versions and the git commit, found without loading or raising anything."""
+"""The environment of a run: versions and the git commits, found without loading or raising anything."""
 
 import os
 import platform
@@ -33,41 +33,99 @@ def git(folder, *words):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def repository(folder):
+    """Make a repository with one commit of the files in a folder, and return the commit."""
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "m", "--allow-empty")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def commits():
+    """The commits of the working folder and of xpnet."""
+    environment = collect_environment()
+    return environment["working_folder_commit"], environment["xpnet_commit"]
+
+
 @pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A checkout with one commit, from which the package seems to be loaded."""
+def working_folder(tmp_path, monkeypatch):
+    """The working folder, in no repository."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
+    folder = tmp_path / "work" / "in" / "here"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def package(working_folder, tmp_path, monkeypatch):
+    """The root of a folder with a file, from which the package seems to be loaded."""
     root = tmp_path / "checkout"
     file = root / Path(record.__file__).relative_to(Path(xpnet.__file__).parents[1])
     file.parent.mkdir(parents=True)
     file.touch()
-    git(root, "init", "--quiet")
-    git(root, "add", ".")
-    git(root, "commit", "--quiet", "-m", "m")
     monkeypatch.setattr(record, "__file__", str(file))
     return root
 
 
-def test_a_checkout_gives_its_commit_and_is_dirty_if_a_tracked_file_was_changed(checkout, monkeypatch):
-    commit = git(checkout, "rev-parse", "HEAD")
-    git(checkout, "tag", "-a", "v1", "-m", "m")
-    (checkout / "untracked").touch()
-    monkeypatch.setenv("GIT_DIR", str(checkout.parent / "other.git"))
-    assert collect_environment()["git"] == {"commit": commit, "dirty": False}
+def test_each_commit_is_that_of_its_own_repository_and_dirty_if_a_tracked_file_was_changed(
+    working_folder, package, monkeypatch
+):
+    assert commits() == (None, None)
+    (working_folder / "mine").touch()
+    here, there = repository(working_folder.parent), repository(package)
+    git(working_folder, "tag", "-a", "v1", "-m", "m")
+    (working_folder / "untracked").touch()
+    monkeypatch.setenv("GIT_DIR", str(package / "other.git"))
+    clean = {"commit": here, "dirty": False}, {"commit": there, "dirty": False}
+    assert commits() == clean
+    (working_folder / "mine").write_text("changed")
+    assert commits() == ({"commit": here, "dirty": True}, clean[1])
     Path(record.__file__).write_text("changed")
-    assert collect_environment()["git"] == {"commit": commit, "dirty": True}
-    (checkout / ".git" / "HEAD").write_text("nonsense")
-    assert collect_environment()["git"] is None
-    (checkout / ".git").rename(checkout.parent / ".git")  # of another checkout
-    assert collect_environment()["git"] is None
+    assert commits()[1] == {"commit": there, "dirty": True}
 
 
-def test_without_git_or_with_one_that_is_slow_there_is_no_commit(checkout, monkeypatch):
-    tool = checkout / "git"
+@pytest.mark.parametrize("spoil", ["absent", "empty", "nonsense", "installed"])
+def test_a_package_that_is_no_checkout_has_no_commit_though_it_is_in_one(package, spoil):
+    repository(package.parent)
+    if spoil == "empty":
+        (package / ".git").mkdir()
+    elif spoil != "absent":
+        repository(package)
+        if spoil == "nonsense":
+            (package / ".git" / "HEAD").write_text("nonsense")
+        else:
+            (package / "xpnet-0.1.0.dist-info").mkdir()
+    assert commits()[1] is None
+
+
+def test_a_working_folder_without_a_commit_has_none(working_folder, package):
+    repository(package)
+    git(working_folder, "init", "--quiet")  # without commits
+    assert commits()[0] is None
+    shutil.rmtree(working_folder / ".git")
+    git(working_folder, "init", "--quiet", "--bare")
+    assert commits()[0] is None
+    shutil.rmtree(working_folder)
+    assert commits()[0] is None
+    assert commits()[1] is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+def test_a_repository_that_git_refuses_as_it_is_of_another_user_has_no_commit(working_folder):
+    repository(working_folder)
+    os.chown(working_folder, 12345, 12345)
+    os.chown(working_folder / ".git", 12345, 12345)
+    assert commits()[0] is None
+
+
+def test_without_git_or_with_one_that_is_slow_there_is_no_commit(working_folder, monkeypatch):
+    repository(working_folder)
+    tool = working_folder / "git"
     tool.write_text("#!/bin/sh\nexec sleep 600\n")
     tool.chmod(0o755)
     monkeypatch.setattr(record, "GIT_TIMEOUT", 0.2)
-    for path in f"{checkout}{os.pathsep}{os.environ['PATH']}", "":
+    for path in f"{working_folder}{os.pathsep}{os.environ['PATH']}", "":
         monkeypatch.setenv("PATH", path)
-        assert collect_environment()["git"] is None
+        assert commits()[0] is None

@@ -64,7 +64,7 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
     record = read_run(run.folder)
     assert record == run.record == record | GIVEN
     assert set(record) == set(get_type_hints(Record))
-    assert (record["schema_version"], record["status"], record["resumed"]) == (1, "running", [])
+    assert (record["schema_version"], record["status"], record["resumed"]) == (2, "running", [])
     assert record["started"].endswith("+00:00")
     named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", run.record["id"])[1], "%Y%m%dT%H%M%S%z")
     assert before <= named <= datetime.fromisoformat(record["started"]) <= datetime.now(UTC)
@@ -256,7 +256,7 @@ def test_files_that_are_missing_are_refused_and_the_folder_stays_as_it_is(tmp_pa
         (b'{"schema_version": 1', "not a run record: expected a JSON object"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not a run record: expected a JSON object"),
         (b"[" * 9000, "not a run record: expected a JSON object"),
-        ({"schema_version": 2}, "schema_version: expected one of [1], got 2"),
+        ({"schema_version": 3}, "schema_version: expected one of [1, 2], got 3"),
         ({"status": "paused"}, f'status: expected {STATUSES}, got "paused"'),
         ({"config": []}, "config: expected dict[str, object], got []"),
         ({"data": {"name": "x"}}, "data.sha256: expected str, got null"),

@@ -25,7 +25,7 @@ from xpnet.nn.metrics import Labels
 from xpnet.report import BOOKKEEPING, format_command_line, images
 from xpnet.report.charts import build_learning_curves
 from xpnet.storage.model_file import SavedModel, fingerprint
-from xpnet.storage.record import METRICS_FILE, Record, check_files, read_metrics, read_run
+from xpnet.storage.record import METRICS_FILE, Record, check_files, format_commits, read_metrics, read_run
 
 MOST_WHOLE, MOST_CONFUSED = 26, 20
 """The largest number of classes of a whole confusion matrix, and the number of a part of a larger one."""
@@ -82,6 +82,7 @@ def render_training(
         mistakes=list(_select_mistakes(samples, evaluation)),
         weights=list(_weigh_features(model, samples) if side is None else map(draw, shown)),
         command=format_command_line(record["command"]),
+        commits=format_commits(record),
         settings=_list_settings(record["config"]),
     )  # fmt: skip
     # Names of folders may contain lone surrogates, which UTF-8 cannot encode.

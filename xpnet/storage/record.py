@@ -118,14 +118,18 @@ class Environment(TypedDict):
         Operating system, its version and the processor.
     versions
         Versions of the loaded libraries, by module name.
-    git
-        commit (hexadecimal) and dirty (True if tracked files were changed); None outside a checkout.
+    working_folder_commit
+        The git commit of the repository that contains the working folder: commit (hexadecimal) and dirty
+        (True if tracked files were changed); None outside a repository.
+    xpnet_commit
+        The same of the checkout that xpnet is loaded from; None for an installed xpnet.
     """
 
     python: str
     platform: str
     versions: dict[str, str]
-    git: dict[str, str | bool] | None
+    working_folder_commit: dict[str, str | bool] | None
+    xpnet_commit: dict[str, str | bool] | None
 
 
 class Outcome(TypedDict):
@@ -147,7 +151,8 @@ class Record(RunInfo, Environment, Outcome):
     Attributes
     ----------
     schema_version
-        Increased when a key is removed or changes its meaning.
+        Increased when a key is removed or changes its meaning. Version 1 has `git`, the commit of xpnet's
+        checkout, in place of working_folder_commit and xpnet_commit.
     id
         The name of the run's folder.
     status
@@ -156,7 +161,7 @@ class Record(RunInfo, Environment, Outcome):
         The times at which the run was resumed.
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     id: str
     status: Literal["running", "completed", "interrupted", "failed"]
     started: str
@@ -175,7 +180,7 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def collect_environment() -> Environment:
-    """Return Python, platform, the versions of the loaded libraries and the git commit.
+    """Return Python, platform, the versions of the loaded libraries and the git commits.
 
     Loads no library and never raises.
     """
@@ -184,26 +189,53 @@ def collect_environment() -> Environment:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
         "versions": {name: str(version) for name, version in versions.items() if version},
-        "git": _describe_commit(Path(__file__).resolve().parents[2]),
+        "working_folder_commit": _describe_commit("."),
+        "xpnet_commit": _describe_own_commit(Path(__file__).resolve().parents[2]),
     }
 
 
-def _describe_commit(root: Path) -> dict[str, str | bool] | None:
-    """Return commit and dirty flag of the git checkout `root`, None if it is none."""
-    if not (root / ".git").exists():
+def _describe_own_commit(root: Path) -> dict[str, str | bool] | None:
+    """Return the commit of the checkout `root` that holds the package, None if it is none.
+
+    A package in site-packages, or in another folder of somebody's repository, is not of that repository.
+    """
+    is_installed = any(root.glob("xpnet-*.dist-info"))  # metadata that an installer puts beside the package
+    if is_installed or not (root / ".git").exists():
         return None
+    return _describe_commit(str(root), GIT_CEILING_DIRECTORIES=str(root.parent))
+
+
+def _describe_commit(folder: str, **variables: str) -> dict[str, str | bool] | None:
+    """Return commit and dirty flag of the repository that contains a folder; None without a commit.
+
+    A bare repository, and one of another user that git refuses (safe.directory), have none.
+    """
     # GIT_DIR of a hook would select another repository; --no-optional-locks and fsmonitor=false keep git
     # from taking locks and starting daemons.
-    variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    words = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root), "describe", "--always")
+    variables |= {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    words = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-C", folder, "describe", "--always")
     command = ["git", *words, "--dirty", "--abbrev=64", "--exclude=*"]
     null = subprocess.DEVNULL
     try:
         answer = subprocess.check_output(command, env=variables, stdin=null, stderr=null, timeout=GIT_TIMEOUT)  # noqa: S603 - a constant command
-    except (OSError, subprocess.SubprocessError):  # no git, or a repository without commits
+    except (OSError, subprocess.SubprocessError):  # no git, no repository, or one without commits
         return None
     commit, _, dirty = answer.decode(errors="replace").strip().partition("-")
     return {"commit": commit, "dirty": bool(dirty)}
+
+
+def format_commits(record: Record) -> dict[str, str]:
+    """Return the commits of the working folder and of xpnet as text by their keys; "none" without one.
+
+    Records of schema version 1 have xpnet's alone.
+    """
+    commits = {name: record[name] for name in ("working_folder_commit", "xpnet_commit")}
+    if record["schema_version"] == 1:
+        del commits["working_folder_commit"]
+    return {
+        name: f"{git.get('commit')}{', with changes' * bool(git.get('dirty'))}" if git else "none"
+        for name, git in commits.items()
+    }
 
 
 def read_run(folder: Path) -> Record:
@@ -221,6 +253,8 @@ def read_run(folder: Path) -> Record:
     path = folder / RECORD_FILE
     values = read_json(path, "not a run record", "expected a folder of a run")
     values.setdefault("resumed", [])
+    if values.get("schema_version") == 1:
+        values["xpnet_commit"] = values.get("git")
     for name in _KINDS:
         values.setdefault(name, None)
     _check_values(path, "", values, _KINDS)

@@ -179,7 +179,7 @@ class Run:
 def _begin_record(name: str, info: RunInfo, started: str) -> Record:
     """Return the record of a run that has just started."""
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "id": name,
         "status": "running",
         "started": started,

@@ -16,7 +16,14 @@ from xpnet.errors import ConfigError
 from xpnet.report import BOOKKEEPING, format_command_line
 from xpnet.report.charts import select_evenly
 from xpnet.storage.find import FoundRun
-from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, SUMMARY_FILE, Summary, read_summary
+from xpnet.storage.record import (
+    CHECKPOINT_FILE,
+    MODEL_FILE,
+    SUMMARY_FILE,
+    Summary,
+    format_commits,
+    read_summary,
+)
 
 FIELDS: tuple[str, ...] = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
 FIELDS += ("arithmetic", "backend", "tags")
@@ -226,8 +233,8 @@ def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any
 
     Returns
     -------
-    A JSON object: settings, surroundings (data, device, backend, versions) and metrics are objects of lists,
-    and runs and fingerprints lists, each with a value for each run, None for a missing one;
+    A JSON object: settings, surroundings (data, device, backend, versions, commits) and metrics are objects
+    of lists, and runs and fingerprints lists, each with a value for each run, None for a missing one;
     fingerprints_agree is True if all parameters are bitwise equal, None if a fingerprint is missing.
 
     Raises
@@ -297,6 +304,7 @@ def _format_record(run: FoundRun) -> dict[str, Cell]:
     """Return the values of the record besides settings and metrics, without empty ones."""
     values: dict[str, object] = {**run.fields, "folder": run.folder, **run.record}
     values |= {"status": style_text(run.status, STYLES[run.status]), "config": None, "metrics": None}
+    values |= {"git": None, **format_commits(run.record)}  # git: xpnet's commit in older records
     values["command"] = format_command_line(run.record["command"])
     return {name: style_text(_join_items(value)) for name, value in values.items() if value or value == 0}
 
@@ -330,10 +338,11 @@ def _differs(values: Sequence[object]) -> bool:
 
 def _get_surroundings(run: FoundRun) -> dict[str, object]:
     record: Mapping[str, Any] = run.record
-    groups = {"data": record["data"], "version": record["versions"], "git": record["git"] or {}}
+    groups = {"data": record["data"], "version": record["versions"]}
     items = {f"{group} {name}": value for group, values in groups.items() for name, value in values.items()}
     names = ("backend", "python", "platform")
-    return {"status": run.status, "device": record["device_used"]} | {n: record[n] for n in names} | items
+    values = {"status": run.status, "device": record["device_used"]} | {n: record[n] for n in names} | items
+    return values | format_commits(run.record)
 
 
 def _format_setting_row(name: str, values: Sequence[object], *, marked: bool) -> list[Cell]:
