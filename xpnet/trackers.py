@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, cast
 
 from filelock import FileLock
 
@@ -31,6 +32,8 @@ FILES = (MODEL_FILE, "report.html")
 """The files that the trackers receive."""
 LIMIT = 120.0
 """Seconds that a tracker may take for an epoch, and after the training."""
+SILENCE = 1.0
+"""Seconds to wait for a tracker after the training before a line says so."""
 OPT_OUT = "WANDB_DISABLE_GIT", "WANDB_X_DISABLE_STATS", "HF_HUB_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY"
 ENVIRONMENT = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", **dict.fromkeys(OPT_OUT, "true")}
 """Defaults of the libraries' environment variables, which the user can override."""
@@ -54,8 +57,8 @@ def check_installed(names: Sequence[str]) -> None:
 class Tracker(Callback):
     """Copies the run in a folder to one tracker; a failure of the tracker is printed as one warning.
 
-    ``echo`` prints a line of text, the location of the run in the tracker. With ``debug`` the output of the
-    library is shown.
+    ``echo`` prints a line of text: that the tracker is waited for, and the location of the run in it. With
+    ``debug`` the output of the library is shown.
     """
 
     def __init__(self, name: str, folder: Path, echo: Callable[[str], None], *, debug: bool = False) -> None:
@@ -82,11 +85,16 @@ class Tracker(Callback):
             self._process.stdin = None
 
     def close(self) -> None:
-        """Let the child process finish, and print its answer; after Ctrl-C, do not wait for it."""
+        """Wait for the child process, and print its answer; after Ctrl-C, let it finish by itself."""
         if self._closed or isinstance(sys.exception(), KeyboardInterrupt):
             return
         self._closed = True
-        answer, _ = self._process.communicate()
+        try:
+            answer, _ = self._process.communicate(timeout=SILENCE)
+        except subprocess.TimeoutExpired:
+            limit = f"at most {LIMIT:g} s; Ctrl-C leaves it to finish by itself"
+            self._echo(f"{self._name:<14}waiting for the copy of the run ({limit})")
+            answer, _ = self._process.communicate()
         if self._process.returncode == 0:
             self._echo(f"{self._name:<14}{answer}")
             return
@@ -118,8 +126,8 @@ class TrackedRun:
     settings
         The settings, the data, and the backend and device that were used.
     state
-        Name and id of the run in the tracker, and the last epoch that was copied, or -1. It is saved in
-        track-NAME.json, so that a resumed run continues the copy.
+        Name, id and tags of the run in the tracker, and the last epoch that was copied, or -1. It is saved
+        in track-NAME.json, so that a resumed run continues the copy.
     """
 
     def __init__(self, tracker: str, folder: Path) -> None:
@@ -132,8 +140,12 @@ class TrackedRun:
         self.settings = {**record["config"], **data, **used, "started": record["started"]}
         unique = f"{self.started:x}"[-8:]
         saved = json.loads(self._path.read_bytes()) if self._path.exists() else {}
-        self.state = {"name": f"{folder.name}-{unique}", "run": unique, "epoch": -1, **saved}
+        self.state = {"name": f"{folder.name}-{unique}", "run": unique, "tags": [], "epoch": -1, **saved}
         faulthandler.dump_traceback_later(LIMIT, exit=True)
+
+    def save(self) -> None:
+        """Write the state to its file."""
+        write_atomic(self._path, json.dumps(self.state).encode())
 
     def read_rows(self) -> Iterator[tuple[int, int, dict[str, object]]]:
         """Yield epoch, time and metrics of each epoch that is not copied yet, and at last of the result.
@@ -161,7 +173,7 @@ class TrackedRun:
                 self.state["epoch"] = row.pop("epoch")
                 yield self.state["epoch"], self.started + int(1000 * row["seconds"]), row
             if new:
-                write_atomic(self._path, json.dumps(self.state).encode())
+                self.save()
         metrics, time = record["metrics"] or {}, record["ended"] or datetime.now(UTC).isoformat()
         result = {key: metrics[key] for key in metrics if key.startswith(("test_", "best_", "seconds"))}
         row = {**result, "status": record["status"], "fingerprint": record["fingerprint"]}
@@ -183,6 +195,8 @@ def copy_to_wandb(source: TrackedRun) -> str:
         module = import_module(source.tracker)
         tags = {"tags": source.settings.get("tags")} if is_wandb else {}  # which trackio lacks
         run = module.init(project=project, name=state["name"], config=source.settings, resume="allow", **tags)
+        if not is_wandb:
+            run.config["_Created"] = source.settings["started"]  # else the start of the copy
         for epoch, time, row in source.read_rows():
             run.log(row | ({"_timestamp": time / 1000} if is_wandb else {}), step=epoch)
         for file in filter(Path.exists, (source.folder / name for name in FILES)):
@@ -210,10 +224,10 @@ def copy_to_mlflow(source: TrackedRun) -> str:
         number = known.experiment_id if known else client.create_experiment(experiment, artifacts)
     if state["epoch"] < 0:
         state["run"] = client.create_run(number, source.started, run_name=state["name"]).info.run_id
-        mlflow.log_params(source.settings, run_id=state["run"])
+        parameters = {name: value for name, value in source.settings.items() if name != "tags"}
+        mlflow.log_params(parameters, run_id=state["run"])
     client.update_run(state["run"], "RUNNING")
-    for tag in source.settings.get("tags", ()):  # type: ignore[attr-defined]  # a list of strings
-        client.set_tag(state["run"], tag, "true")
+    _replace_tags(client, source)
     for epoch, time, row in source.read_rows():
         metrics = {key: row[key] for key in row if is_number(row[key])}
         mlflow.log_metrics(metrics, epoch, run_id=state["run"], timestamp=time)
@@ -223,6 +237,19 @@ def copy_to_mlflow(source: TrackedRun) -> str:
     status = {"completed": "FINISHED", "failed": "FAILED"}.get(source.record["status"], "KILLED")
     client.set_terminated(state["run"], status, time)
     return f"experiment {experiment}, run {state['name']}"
+
+
+def _replace_tags(client: Any, source: TrackedRun) -> None:
+    """Give the run in MLflow the tags of the settings, without those of an earlier session."""
+    state, tags = source.state, cast("list[str]", source.settings.get("tags", []))
+    present = client.get_run(state["run"]).data.tags
+    for tag in {*state["tags"], *tags}:
+        if tag in tags:
+            client.set_tag(state["run"], tag, "true")
+        elif tag in present:
+            client.delete_tag(state["run"], tag)
+    state["tags"] = tags
+    source.save()
 
 
 if __name__ == "__main__":

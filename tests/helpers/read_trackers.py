@@ -35,7 +35,7 @@ def wandb(name):
     ]
     entries = [entry for artifact in parts("artifact") for entry in artifact.manifest.contents]
     return {
-        "config": {item.key: json.loads(item.value_json) for item in sessions[0].config.update},
+        "config": {item.key: json.loads(item.value_json) for item in sessions[-1].config.update},
         "history": [[row["_step"], {key: row[key] for key in row if key[0] != "_"}] for row in rows],
         "tags": list(sessions[-1].tags),
         "files": {entry.path: sha256(entry.local_path) for entry in entries},
@@ -74,7 +74,7 @@ def trackio(name):
         manifests = base.execute("SELECT manifest FROM artifact_versions WHERE producer_run_id = ?", [run.id])
         entries = [entry for (manifest,) in manifests for entry in json.loads(manifest)]
     blobs = {path.name: path for path in folder.glob("artifacts/xpnet/blobs/sha256/*/*")}
-    last, started = history[-1][1], datetime.fromisoformat(run.config["started"])
+    last, started = history[-1][1], datetime.fromisoformat(run.config["_Created"])
     return {
         "config": run.config,
         "history": history,
@@ -98,7 +98,7 @@ def mlflow(name):
     return {
         "config": run.data.params,
         "history": [[value.step, {value.key: value.value}] for value in values],
-        "tags": sorted(key for key, value in run.data.tags.items() if value == "true"),
+        "tags": [key for key, value in run.data.tags.items() if value == "true"],
         "files": {file.path: sha256(client.download_artifacts(run.info.run_id, file.path)) for file in files},
         "status": {"FINISHED": "completed"}.get(run.info.status, run.info.status),
         "fingerprint": run.data.tags["fingerprint"],

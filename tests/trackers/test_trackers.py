@@ -58,9 +58,12 @@ def mirrored(tmp_path_factory):
     options = {"cwd": folder, "env": environment}
     words = ["--data=small.npz", "--epochs=100", "--batch-size=4", "--hidden=7", "--log-every=10"]
     words += ["--track", *(name for name in NAMES if not missing(name) or name in required())]
-    assert pressed(20, [*words, "--name", "first try", "--tag=größe-1.5"], **options).returncode == 130
+    assert (
+        pressed(20, [*words, "--name", "first try", "--tag=größe-1.5", "--tag=old"], **options).returncode
+        == 130
+    )
     assert 3 <= len(read_metrics(folder / "runs/first try/metrics.jsonl")) < 11
-    command = [*COMMAND, "--resume", "runs/first try"]
+    command = [*COMMAND, "--resume", "runs/first try", "--tag", "größe-1.5", "--tag", "new"]
     again = subprocess.run(command, capture_output=True, text=True, check=True, **options)
     assert again.stderr == ""
     return options, again.stdout
@@ -78,15 +81,16 @@ def test_a_real_tracker_holds_settings_data_metrics_files_times_and_ending(mirro
     record, rows = read_run(run), read_metrics(run / "metrics.jsonl")
     used = {"backend_used": record["backend"], "data_sha256": record["data"]["sha256"]}
     expected = {key: value for key, value in {**record["config"], **used}.items() if value is not None}
-    if name == "mlflow":  # its parameters are text
-        expected = {key: str(value) for key, value in expected.items()}
+    if name == "mlflow":  # its parameters are text, and its tags no parameters
+        expected = {key: str(value) for key, value in expected.items() if key != "tags"}
     assert held["config"].items() >= expected.items()
     logged = [(step, row["train_loss"]) for step, row in held["history"] if "train_loss" in row]
     assert sorted(logged) == [(row["epoch"], row["train_loss"]) for row in rows]  # of both sessions, once
     last = {name: value for step, row in held["history"] if step == 100 for name, value in row.items()}
     assert last.items() >= {name: record["metrics"][name] for name in ("test_loss", "test_accuracy")}.items()
     assert held["files"] == {file: sha256(run / file) for file in ("model.safetensors", "report.html")}
-    assert held.get("tags") == (None if name == "trackio" else ["größe-1.5"])
+    tags = None if name == "trackio" else {"größe-1.5", "new"}
+    assert held.get("tags") == tags or {*held["tags"]} == tags
     assert (held["status"], held["fingerprint"]) == ("completed", record["fingerprint"])
     times = [datetime.fromisoformat(record[key]).timestamp() for key in ("started", "ended")]
     for actual, expected in zip(held["times"], times, strict=True):
@@ -105,7 +109,7 @@ RECORDER = """
     import json, os
 
     class Run:
-        url, dir = None, "runs/wandb/offline-run/files"
+        url, dir, config = None, "runs/wandb/offline-run/files", {}
         def __init__(self, **words): self.note("init", words["name"], words["config"], words.get("tags"))
         def note(self, *what):
             with open("calls.jsonl", "a") as file: file.write(json.dumps(what) + "\\n")
@@ -126,6 +130,7 @@ def fake(monkeypatch):
         Path(f"fakes/{name}.py").write_text(textwrap.dedent(RECORDER) + textwrap.dedent(more))
 
     monkeypatch.syspath_prepend(str(Path("fakes").resolve()))
+    monkeypatch.setattr(trackers, "SILENCE", 60.0)  # no line about a wait on a slow machine
     install()
     yield install
     for name in NAMES:
@@ -233,6 +238,20 @@ def test_what_a_tracker_prints_is_shown_with_debug(capfd, fake, finished, debug)
     out, err = capfd.readouterr()
     assert ("hello" in err, "hello" in out) == (debug, False)
     assert lines == ["wandb         runs/wandb/offline-run"]
+
+
+def test_a_wait_of_more_than_a_second_is_one_line_that_names_the_tracker(fake, finished, monkeypatch):
+    fake("import pathlib, time\nwhile not pathlib.Path('go on').exists(): time.sleep(0.01)")
+    lines = []
+
+    def echo(line):
+        lines.append(line)
+        Path("go on").touch()
+
+    monkeypatch.setattr(trackers, "SILENCE", 0.1)
+    trackers.Tracker("wandb", RUN_FOLDER, echo).close()
+    waiting = "waiting for the copy of the run (at most 120 s; Ctrl-C leaves it to finish by itself)"
+    assert lines == [f"wandb         {waiting}", "wandb         runs/wandb/offline-run"]
 
 
 def test_each_training_is_a_run_and_a_tracker_that_fails_leaves_all_else_alone(capsys, fake, finished):
