@@ -10,7 +10,6 @@ from unittest.mock import Mock
 import numpy as np
 import pandas as pd
 import pytest
-from backend_enum import BackendCase
 from networks import pixels
 
 import xpnet
@@ -22,8 +21,6 @@ from xpnet.storage.record import read_run
 ROWS = 300
 X_ALL, Y_ALL = pixels(ROWS + 50, 12, 4)
 X, Y, X_TEST, Y_TEST = X_ALL[:ROWS], Y_ALL[:ROWS], X_ALL[ROWS:], Y_ALL[ROWS:]
-OTHERS = [BackendCase.TORCH, BackendCase.STRICT, pytest.param(BackendCase.JAX, marks=pytest.mark.slow)]
-"""Backends other than NumPy."""
 
 
 @pytest.fixture(autouse=True)
@@ -86,23 +83,18 @@ FORMS = {
 }
 
 
-def check_form(form, **settings):
-    """Check that data in another form give the same network, predictions and evaluation."""
-    # As floats, for lists and objects do not tell pixels from other numbers.
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_arrays_come_in_many_forms(form):
+    """As floats, for lists and objects do not tell pixels from other numbers."""
     x, x_test = X.astype(np.float64), X_TEST.astype(np.float64)
     expected = xpnet.fit(x, Y, epochs=2, device="cpu")
-    model = xpnet.fit(form(x), form(Y), epochs=2, **settings)
+    model = xpnet.fit(form(x), form(Y), epochs=2, device="cpu")
     assert model.fingerprint == expected.fingerprint
     predicted, probable = model.predict(form(x_test)), model.predict_proba(form(x_test))
     assert type(predicted) is type(probable) is np.ndarray
     np.testing.assert_array_equal(predicted, expected.predict(x_test), strict=True)
     assert np.array_equal(probable, expected.predict_proba(x_test))
     assert model.evaluate(form(x_test), form(Y_TEST)).accuracy == np.mean(predicted == Y_TEST)
-
-
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_arrays_come_in_many_forms(form):
-    check_form(form, device="cpu")
 
 
 def test_verbose_prints_the_lines_of_the_command(capsys):
@@ -114,21 +106,6 @@ def test_verbose_prints_the_lines_of_the_command(capsys):
     assert len(rows) == 3
     xpnet.fit(X, Y, epochs=2)
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("case", OTHERS, ids=lambda case: case.value)
-def test_every_library_takes_its_arrays_and_gives_the_same_network(case):
-    check_form(case.make().from_host, device=case.device, backend=case.backend_name)
-
-
-@pytest.mark.needs("torch")
-def test_tensors_are_taken_by_another_backend_and_with_a_gradient():
-    import torch
-
-    check_form(torch.asarray, device="cpu", backend="numpy")
-    tensor = torch.asarray(X / 255).requires_grad_()
-    model = xpnet.fit(tensor, Y, epochs=1, device="cpu", backend="torch")
-    assert model.fingerprint == xpnet.fit(X / 255, Y, epochs=1, device="cpu").fingerprint
 
 
 def test_every_setting_of_the_command_that_is_not_about_files_is_taken_and_classes_and_numpy_numbers():

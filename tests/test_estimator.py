@@ -9,7 +9,6 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from backend_enum import BackendCase
 
 import xpnet
 from xpnet.config import TrainConfig
@@ -129,21 +128,6 @@ def test_a_random_state_fixes_the_network():
 def test_a_batch_is_at_most_all_rows_and_beside_batch_norm_none_is_a_single_row(rows, size, same, norm):
     capped, expected = (quick(batch_size=number, batch_norm=norm) for number in (size, same))
     assert fingerprint(capped, slice(rows)) == fingerprint(expected, slice(rows))
-
-
-@pytest.mark.parametrize(
-    "case", [BackendCase.TORCH, BackendCase.STRICT, pytest.param(BackendCase.JAX, marks=pytest.mark.slow)]
-)
-def test_arrays_of_the_backend_are_taken(case):
-    put, settings = case.make().from_host, {"epochs": 1, "batch_size": "full", "optimizer": "sgd"}
-    expected = quick(**settings).fit(X, Y)
-    classifier = quick(backend=case.backend_name, **{**settings, "device": case.device})
-    classifier.fit(put(X), put(Y))
-    assert classifier.model_.fingerprint == expected.model_.fingerprint
-    for method in ("predict", "predict_proba"):
-        np.testing.assert_array_equal(getattr(classifier, method)(put(X)), getattr(expected, method)(X))
-        assert type(getattr(classifier, method)(put(X))) is np.ndarray
-    assert classifier.score(put(X), put(Y)) == expected.score(X, Y)
 
 
 @pytest.mark.parametrize(("dtype", "shape"), [(np.uint8, ()), (np.float64, (4,))])

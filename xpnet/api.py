@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends.resolve import resolve
+from xpnet.backends.base import Backend
+from xpnet.backends.resolve import backend_of, resolve
 from xpnet.config import TrainConfig
 from xpnet.config.keywords import (
     OF_FIT,
@@ -27,7 +28,7 @@ from xpnet.config.keywords import (
 )
 from xpnet.config.rules import integer_from
 from xpnet.config.settings import Arithmetic, TrackerName
-from xpnet.data.arrays import table_from_arrays, to_features
+from xpnet.data.arrays import like_input, table_from_arrays, to_features
 from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError
 from xpnet.fitting import (
@@ -59,8 +60,9 @@ class Model:
     """A trained network.
 
     Its methods take raw rows (m, features) like those it was trained on, uint8 pixels or floats: NumPy
-    arrays, lists, pandas data frames, or arrays of the model's backend. They return NumPy arrays. The columns
-    of a data frame are found by their names, if those of the training had names.
+    arrays, lists, pandas data frames, or arrays of PyTorch, JAX, CuPy or array-api-strict, on any device.
+    They return arrays of that library on that device; NumPy arrays for lists and data frames. The columns of
+    a data frame are found by their names, if those of the training had names.
 
     Parameters
     ----------
@@ -69,8 +71,8 @@ class Model:
     history
         The metrics of the logged epochs: a mapping for each, with `epoch`.
     device, backend, arithmetic
-        The device, array library and arithmetic, as in `fit`. By default the arithmetic is reproducible
-        for float64 parameters and native for float32.
+        The device, array library and arithmetic, as in `fit`; with both "auto", those of the rows. By
+        default the arithmetic is reproducible for float64 parameters and native for float32.
     run
         The folder of the run, if it is recorded.
     """
@@ -111,38 +113,43 @@ class Model:
         """The names of the features; None if they have none."""
         return self.network.columns.features
 
-    def predict(self, X: object) -> NDArray[np.generic]:
-        """Return the class of each row, (m,): its name if the classes have names, else its number.
+    def predict(self, X: object) -> Any:
+        """Return the class of each row, (m,): its name if the classes have names, else its number (int64).
+
+        Names are always a NumPy array, for other libraries have no text.
 
         Raises
         ------
         DataError
             The rows are not numbers, or do not have the network's features.
         """
-        numbers: NDArray[np.int64] = self.logits(X).argmax(axis=1)
-        return numbers if self.class_names is None else np.array(self.class_names)[numbers]
+        numbers = self._outputs(X)[0].argmax(axis=1)
+        if self.class_names is None:
+            return like_input(numbers, backend_of(X))
+        return np.array(self.class_names)[numbers]
 
-    def predict_proba(self, X: object) -> NDArray[np.floating]:
+    def predict_proba(self, X: object) -> Any:
         """Return the probability of each class, (m, classes); errors as in `predict`.
 
-        float64 in reproducible arithmetic, else of the dtype of the parameters.
+        float64 in reproducible arithmetic, else of the dtype of the parameters; JAX has 32 bits unless
+        ``jax_enable_x64`` is set.
         """
-        return self.predictor.outputs(self._to_features(X))[1]
+        return like_input(self._outputs(X)[1], backend_of(X))
 
-    def logits(self, X: object) -> NDArray[np.floating]:
+    def logits(self, X: object) -> Any:
         """Return the logits, the inputs of the softmax, (m, classes); dtype and errors as `predict_proba`."""
-        return self.predictor.outputs(self._to_features(X))[0]
+        return like_input(self._outputs(X)[0], backend_of(X))
 
     def evaluate(self, X: object, y: object) -> Evaluation:
-        """Return metrics on rows (m, features) with labels (m,); the loss is the cross-entropy.
+        """Return metrics on rows (m, features) with labels (m,), in NumPy; the loss is the cross-entropy.
 
         Raises
         ------
         DataError
             As in `predict`; or rows and labels differ in number, or a label is none of the classes.
         """
-        table = table_from_arrays(X, y, self.predictor.backend, columns=self.network.columns)
-        return evaluate(self.predictor, table.x, table.y)
+        table = table_from_arrays(X, y, columns=self.network.columns)
+        return evaluate(self.select_predictor(backend_of(X)), table.x, table.y)
 
     def save(self, path: str | Path) -> None:
         """Write the network to a .safetensors file, atomically.
@@ -193,12 +200,30 @@ class Model:
         backend = resolve(self.device, self.backend).backend
         return Predictor(self.network, backend, self.arithmetic)
 
-    def _to_features(self, X: object) -> NDArray[np.generic]:
-        return to_features(X, self.predictor.backend, "X", self.network.columns)
+    @with_keywords
+    def select_predictor(self, like: Backend | None) -> Predictor:
+        """Return the network on the backend of the user's arrays, if `device` and `backend` are "auto"."""
+        if like is None or not self.device == self.backend == "auto":
+            return self.predictor
+        key = like.name, like.device_name
+        if key not in self._predictors:
+            backend = resolve(self.device, self.backend, like=like).backend
+            self._predictors[key] = Predictor(self.network, backend, self.arithmetic)
+        return self._predictors[key]
+
+    @cached_property
+    def _predictors(self) -> dict[tuple[str, str], Predictor]:
+        return {}
+
+    def _outputs(self, X: object) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Return logits and probabilities of rows, in NumPy."""
+        rows = to_features(X, "X", self.network.columns)
+        return self.select_predictor(backend_of(X)).outputs(rows)
 
     def __getstate__(self) -> dict[str, object]:
-        # The predictor, which holds a library's arrays, is rebuilt after unpickling; the data are left out.
-        return {name: value for name, value in vars(self).items() if name not in ("predictor", "_training")}
+        # The predictors, which hold a library's arrays, are rebuilt after unpickling; data are left out.
+        left_out = ("predictor", "_predictors", "_training")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __repr__(self) -> str:
         return f"<xpnet.Model {format_sizes(self.sizes)}, fingerprint {self.fingerprint[:16]}>"
@@ -280,9 +305,10 @@ def fit(
     ----------
     X
         (m, features): uint8 pixels or floats. Other integers are pixels, too, and must be from 0 to 255.
-        NumPy arrays, lists, pandas data frames, or arrays of the backend.
+        NumPy arrays, lists, pandas data frames, or arrays of another library, which computes, on their
+        device, unless `backend` or `device` is set.
     y
-        (m,) labels: 0, 1, 2 and so on, or text, whose names the model keeps.
+        (m,) labels: 0, 1, 2 and so on, or text, whose names the model keeps. Arrays of any library.
     recipe
         The name of a recipe, such as "tabular", or the path of a TOML file as for `--config`, whose settings
         of files and output are ignored. `settings` override it, as flags do.
@@ -344,19 +370,18 @@ def fit(
     config = replace(config if parent is None else extend_settings(parent, config, explicit), **folder)
     if classes is not None:
         integer_from(1).check("fit: classes", to_python(classes))
-    selection = select_from_settings(config)
-    backend = selection.backend
-    training, validation = table_from_arrays(X, y, backend), None
+    selection = select_from_settings(config, X)
+    training, validation = table_from_arrays(X, y), None
     note = None if "normalize" in explicit or parent is not None else scale_note(training.x)
     if note is not None:
         warnings.warn(name_keywords(note), stacklevel=3)
     if validation_data is not None:
         source = " in validation_data"
-        validation = table_from_arrays(*validation_data, backend, source, columns=training.columns)
+        validation = table_from_arrays(*validation_data, source, columns=training.columns)
         config = replace(config, validation=len(validation.y))
     data = make_dataset(training, validation, classes)
     labels = data.columns.classes or range(data.classes)
-    weighted = weigh_samples(data, sample_weight, settings.get("class_weight"), labels, backend)
+    weighted = weigh_samples(data, sample_weight, settings.get("class_weight"), labels)
     watchers = Watchers(callback, callbacks, verbose=verbose)
     fitted = train(config, selection, weighted, watchers, recorded=run is not None, parent=parent)
     return Model.from_training(fitted, config)

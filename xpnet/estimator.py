@@ -3,19 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import HostArray
 from xpnet.api import Callback, Model, check_callbacks, choose_place
-from xpnet.backends.base import Backend
-from xpnet.backends.resolve import Selection
+from xpnet.backends.resolve import Selection, backend_of
 from xpnet.config import TrainConfig, settings
 from xpnet.config.keywords import P, check_names, from_keywords, with_keywords
 from xpnet.config.training import RULES
-from xpnet.data.arrays import host_array
+from xpnet.data.arrays import host_array, like_input
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features
 from xpnet.data.weights import weigh_samples
@@ -24,6 +23,7 @@ from xpnet.fitting import TrainingProgress, Watchers, make_dataset, select_from_
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.metrics import accuracy_score
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
@@ -53,8 +53,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A neural network that classifies the rows of a table.
 
     It takes the inputs of scikit-learn's classifiers (NumPy arrays, lists, pandas data frames, labels of
-    any kind), and arrays of the backend. uint8 features are pixels; others need not share a scale. It
-    returns NumPy arrays.
+    any kind), and arrays of PyTorch, JAX, CuPy or array-api-strict, on any device. It returns arrays of that
+    library on that device; NumPy arrays for lists and data frames. uint8 features are pixels; others need
+    not share a scale.
 
     Parameters
     ----------
@@ -151,11 +152,10 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             The loss became infinite or NaN.
         """
         config = self._parse_settings()
-        selection = select_from_settings(config)
-        backend = selection.backend
-        X, y = self._validate_samples(X, y, backend, reset=True)
+        selection = select_from_settings(config, X)
+        X, y = self._validate_samples(X, y, reset=True)
         self.classes_ = np.unique(y)
-        self._train(config, selection, self._make_dataset(backend, X, y, sample_weight))
+        self._train(config, selection, self._make_dataset(X, y, sample_weight))
         return self
 
     @with_keywords
@@ -188,10 +188,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if config.class_weight == "balanced":
             msg = "class_weight: expected a dict or None for partial_fit, which does not know all rows"
             raise ConfigError(msg)
-        selection = select_from_settings(config)
-        backend = selection.backend
-        first = not hasattr(self, "classes_")
-        X, y = self._validate_samples(X, y, backend, reset=first)
+        selection = select_from_settings(config, X)
+        first, classes = not hasattr(self, "classes_"), host_array(classes)
+        X, y = self._validate_samples(X, y, reset=first)
         if first:
             if classes is None:
                 msg = "classes: expected all labels in the first call of partial_fit, got none"
@@ -203,20 +202,23 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if unknown := sorted(set(y.tolist()) - set(self.classes_.tolist())):
             msg = f"y: expected labels in {self.classes_.tolist()}, got {unknown}"
             raise ValueError(msg)
-        data = self._make_dataset(backend, X, y, sample_weight)
+        data = self._make_dataset(X, y, sample_weight)
         self._train(config, selection, data, one_epoch=True)
         return self
 
-    def predict(self, X: object) -> NDArray[np.generic]:
-        """Return the predicted label of each row (m, features), as (m,); errors as in `predict_proba`."""
-        X = self._validate_rows(X)
-        labels: NDArray[np.generic] = self.classes_[self.model_.predict(X)]
-        return labels
+    def predict(self, X: object) -> Any:
+        """Return the predicted label of each row (m, features), as (m,); errors as in `predict_proba`.
 
-    def predict_proba(self, X: object) -> NDArray[np.floating]:
+        Labels that are no numbers are always a NumPy array, for other libraries have none.
+        """
+        numbers = self._outputs(X)[0].argmax(axis=1)
+        labels = self.classes_[numbers]
+        return like_input(labels, backend_of(X)) if labels.dtype.kind in "buif" else labels
+
+    def predict_proba(self, X: object) -> Any:
         """Return the probability of each label in the order of ``classes_``, (m, classes).
 
-        float64; float32 in native arithmetic of that dtype.
+        float64; float32 in native arithmetic of that dtype, and in JAX unless ``jax_enable_x64`` is set.
 
         Raises
         ------
@@ -225,14 +227,12 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             scikit-learn's validation rejects the rows.
         """
-        X = self._validate_rows(X)
-        return self.model_.predict_proba(X)
+        return like_input(self._outputs(X)[1], backend_of(X))
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return the accuracy on rows (m, features) with labels (m,); errors as in `predict_proba`."""
-        check_is_fitted(self)
-        y = host_array(y, self.model_.predictor.backend)
-        return float(super().score(X, y, sample_weight))
+        predicted, weights = host_array(self.predict(X)), host_array(sample_weight)
+        return float(accuracy_score(host_array(y), predicted, sample_weight=weights))
 
     def _train(
         self, config: TrainConfig, selection: Selection, data: Dataset, *, one_epoch: bool = False
@@ -248,12 +248,12 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         losses = [row["train_loss"] for row in fitted.history if row["epoch"] and "train_loss" in row]
         self.loss_curve_: list[float] = [*(getattr(self, "loss_curve_", []) if start else []), *losses]
 
-    def _make_dataset(self, backend: Backend, X: HostArray, y: HostArray, sample_weight: object) -> Dataset:
+    def _make_dataset(self, X: HostArray, y: HostArray, sample_weight: object) -> Dataset:
         """Return the training samples with their weights."""
         labels = np.searchsorted(self.classes_, y).astype(np.int32)
         data = make_dataset(Table(as_features(X, "X"), labels, "X", "y"), classes=len(self.classes_))
         try:
-            return weigh_samples(data, sample_weight, self.class_weight, self.classes_.tolist(), backend)
+            return weigh_samples(data, sample_weight, self.class_weight, self.classes_.tolist())
         except DataError as error:  # scikit-learn expects a ValueError
             raise ValueError(error) from error
 
@@ -267,17 +267,14 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         RULES["seed"].check(f"{name}: random_state", seed)
         return from_keywords({**parameters, "seed": seed}, name)[0]
 
-    def _validate_samples(
-        self, X: object, y: object, backend: Backend, *, reset: bool
-    ) -> tuple[HostArray, HostArray]:
+    def _validate_samples(self, X: object, y: object, *, reset: bool) -> tuple[HostArray, HostArray]:
         """Validate rows and labels with scikit-learn."""
-        X, y = host_array(X, backend), host_array(y, backend)
-        rows, labels = validate_data(self, X, y, dtype=DTYPES, reset=reset)
+        rows, labels = validate_data(self, host_array(X), host_array(y), dtype=DTYPES, reset=reset)
         check_classification_targets(labels)
         return rows, labels
 
-    def _validate_rows(self, X: object) -> HostArray:
+    def _outputs(self, X: object) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Return logits and probabilities of rows that scikit-learn has validated, in NumPy."""
         check_is_fitted(self)
-        X = host_array(X, self.model_.predictor.backend)
-        rows: HostArray = validate_data(self, X, dtype=DTYPES, reset=False)
-        return rows
+        rows = validate_data(self, host_array(X), dtype=DTYPES, reset=False)
+        return self.model_.select_predictor(backend_of(X)).outputs(rows)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from xpnet._lib.tree import tree_map
-from xpnet.backends.resolve import Selection
+from xpnet.backends.resolve import Selection, backend_of
 from xpnet.config import TrainConfig
 from xpnet.config.keywords import name_keywords
 from xpnet.config.settings import TrackerName
@@ -198,15 +198,15 @@ def make_dataset(training: Table, validation: Table | None = None, classes: int 
     return ArrayData(**vars(data), number_of_classes=classes)
 
 
-def select_from_settings(config: TrainConfig) -> Selection:
-    """Return the backend that the settings ask for; warn if the CPU replaces a GPU.
+def select_from_settings(config: TrainConfig, X: object) -> Selection:
+    """Return the backend that the settings ask for, or that of the rows; warn if the CPU replaces a GPU.
 
     Raises
     ------
     BackendError
         The backend or device is not usable here.
     """
-    selection = select_backend(config)
+    selection = select_backend(config, backend_of(X))
     if selection.warning is not None:
         warnings.warn(name_keywords(selection.warning), stacklevel=4)
     return selection

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from assertions import assert_same
 from backend_enum import BackendCase
+
+from xpnet.backends.resolve import backend_of
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
@@ -48,6 +51,21 @@ def test_a_backend_owns_the_arrays_of_its_library_alone(backend: Backend) -> Non
     assert backend.owns(backend.from_host(np.ones(2)))
     assert backend.owns(np.ones(2)) is (backend.name == "numpy")
     assert not any(backend.owns(value) for value in ([1.0, 2.0], 3.0, None))
+
+
+def test_an_array_tells_its_library_and_device(backend: Backend) -> None:
+    found = backend_of(backend.from_host(np.ones(2)))
+    if backend.name == "numpy":
+        assert found is None
+    else:
+        assert found is not None
+        assert (found.name, found.device_name, found.device) == (
+            backend.name,
+            backend.device_name,
+            backend.device,
+        )
+        assert_same(found.to_user(np.arange(3.0)), np.arange(3.0), backend)
+    assert [backend_of(value) for value in ([1.0], 3.0, None, "a", pd.Series([1.0]))] == [None] * 5
 
 
 @pytest.mark.needs("jax")

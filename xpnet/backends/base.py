@@ -1,7 +1,8 @@
 """The backend interface: an array namespace on one device, and conversion to and from NumPy.
 
-A library file beside this one holds a subclass of `Backend`, and its two class methods as functions:
-``probe(device) -> Probe`` (can it run there, and if not, why?) and ``make(device) -> Backend``.
+A library file beside this one holds a subclass of `Backend`, and its class methods as functions:
+``probe(device) -> Probe`` (can it run there, and if not, why?), ``make(device) -> Backend`` and
+``of(array) -> Backend``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib
 import os
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import array_api_compat
 
@@ -121,6 +122,16 @@ class Backend(ABC):
         return cls(expand_device(device))
 
     @classmethod
+    def of(cls, array: Array) -> Self:
+        """Return the backend on the device of an array of this library, without probing it."""
+        return cls(cls.name_device(array))
+
+    @classmethod
+    def name_device(cls, array: Any) -> str:
+        """Return the name of the device of an array of this library."""
+        return str(array.device)
+
+    @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
         """Return the names of the library's devices other than GPUs."""
         return ("cpu",)
@@ -178,6 +189,10 @@ class Backend(ABC):
 
         The result may share memory with `array` and may be read-only.
         """
+
+    def to_user(self, array: HostArray) -> Array:
+        """Put results on the device, in the dtypes that the user has allowed the library."""
+        return self.from_host(array)
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply `function` to each item and yield the results in the order of the items."""

@@ -8,7 +8,7 @@ checks the driver, then the runtime, and returns the first problem.
 import importlib
 from contextlib import AbstractContextManager
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 from xpnet._typing import Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
@@ -53,6 +53,11 @@ class CuPyBackend(Backend):
             return cast("HostArray", self.library.asnumpy(array))
 
     @classmethod
+    def name_device(cls, array: Any) -> str:
+        """Return the name of the GPU that holds an array."""
+        return f"cuda:{array.device.id}"
+
+    @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
         """Return no device: CuPy runs on GPUs only."""
         return ()
@@ -84,4 +89,4 @@ def _find_driver_problem(runtime: ModuleType) -> Problem | None:
     return Problem(reason, DRIVER_FIX + wheel)
 
 
-probe, make = CuPyBackend.probe, CuPyBackend.make
+probe, make, of = CuPyBackend.probe, CuPyBackend.make, CuPyBackend.of

@@ -8,13 +8,13 @@ is not affected.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from xpnet._typing import AnyFunction, Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import Problem, cuda_index, cuda_major, missing_driver_or, one_line
+from xpnet.backends.probing import Problem, cuda_major, missing_driver_or, one_line
 
 LAYOUT_ROWS = 256
 """Rows of the left operand from which materialising both operands costs less than it saves."""
@@ -29,12 +29,12 @@ class JaxBackend(Backend):
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
-        index = cuda_index(device)
-        if index is None:
-            self.device, self.xp = self.library.devices("cpu")[0], _make_xla_namespace(self.library)
+        platform, _, index = device.partition(":")
+        self.device = self.library.devices(platform)[int(index or 0)]
+        if platform == "cpu":
+            self.xp = _make_xla_namespace(self.library)
         else:
-            self.device, self.xp = self.library.devices("cuda")[index], self.library.numpy
-            self.stack = self.compiled_stack = GPU_STACK
+            self.xp, self.stack, self.compiled_stack = self.library.numpy, GPU_STACK, GPU_STACK
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -61,9 +61,29 @@ class JaxBackend(Backend):
         with self.scope():
             return cast("Array", self.library.device_put(array, self.device))
 
+    def to_user(self, array: HostArray) -> Array:
+        """Put results on the device, in 32 bits unless the user has set ``jax_enable_x64``.
+
+        In 32-bit mode, functions of JAX warn of 64-bit arrays, or fail.
+        """
+        return cast("Array", self.library.device_put(array, self.device))
+
     def to_host(self, array: Array) -> HostArray:
         """Return `array` as a read-only NumPy array, waiting for the device."""
         return np.asarray(array)
+
+    @classmethod
+    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
+        """Return the CPU, and the further ones that XLA_FLAGS may simulate."""
+        return ("cpu", *(f"cpu:{index}" for index in range(1, len(library.devices("cpu")))))
+
+    @classmethod
+    def name_device(cls, array: Any) -> str:
+        """Return the name of the device of an array; of an array on several devices, that of the first."""
+        device = min(array.devices(), key=lambda each: each.id)
+        platform = "cuda" if device.platform == "gpu" else device.platform
+        index = device.client.devices().index(device)
+        return platform if (platform, index) == ("cpu", 0) else f"{platform}:{index}"
 
     @classmethod
     def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
@@ -97,4 +117,4 @@ def _make_xla_namespace(jax: ModuleType) -> ModuleType:
     return namespace
 
 
-probe, make = JaxBackend.probe, JaxBackend.make
+probe, make, of = JaxBackend.probe, JaxBackend.make, JaxBackend.of

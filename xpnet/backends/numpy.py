@@ -93,4 +93,4 @@ class NumPyBackend(Backend):
         return np.asarray(array)
 
 
-probe, make = NumPyBackend.probe, NumPyBackend.make
+probe, make, of = NumPyBackend.probe, NumPyBackend.make, NumPyBackend.of

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Final, cast
 
+import array_api_compat
+
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import DRIVER_FIX, Probe, Problem, cuda_driver_version, cuda_index, expand_device
 from xpnet.errors import BackendError, ConfigError
@@ -21,6 +23,14 @@ CUDA_BACKENDS: Final = ("cupy", "torch", "jax")
 
 CPU_BACKENDS: Final = ("numpy", "torch", "jax", "array-api-strict")
 """The backends that can use the CPU, in order of preference."""
+
+NAMESPACES: Final = {
+    "array_api_compat.cupy": "cupy",
+    "array_api_compat.torch": "torch",
+    "jax.numpy": "jax",
+    "array_api_strict": "array-api-strict",
+}
+"""The backends of arrays other than NumPy's, by the name of the arrays' namespace."""
 
 STRICT_DEVICES: Final = ("device1", "device2", "no_float64", "no_x64")
 
@@ -50,7 +60,9 @@ class Selection:
     warning: str | None = None
 
 
-def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool = False) -> Selection:
+def resolve(
+    device: str = "auto", backend: str = "auto", *, require_device: bool = False, like: Backend | None = None
+) -> Selection:
     """Select the backend for a device.
 
     Parameters
@@ -63,6 +75,9 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
     require_device
         Raise an error if the requested GPU is not usable. By default the CPU is used instead, with
         a `Selection.warning`. ``auto`` accepts the CPU in either case.
+    like
+        The library and device of the user's arrays, which compute if `device` and `backend` are both
+        ``auto`` and if they are usable.
 
     Raises
     ------
@@ -72,6 +87,8 @@ def resolve(device: str = "auto", backend: str = "auto", *, require_device: bool
         The named backend cannot run on the device; or `require_device` and the GPU is not usable.
     """
     check_request(device, backend)
+    if like is not None and device == backend == "auto" and probe(like.name, like.device_name).usable:
+        return Selection(make(like.name, like.device_name), device, like.device_name)
     cuda_device = "cuda:0" if device == "auto" else expand_device(device)
     if cuda_index(cuda_device) is None:
         return Selection(make("numpy" if backend == "auto" else backend, device), device, device)
@@ -103,6 +120,19 @@ def make(backend: str, device: str) -> Backend:
         It cannot run there.
     """
     return cast("Backend", _import_backend(backend).make(device))
+
+
+def backend_of(value: object) -> Backend | None:
+    """Return the backend of an array's library on its device; None for NumPy arrays and other values.
+
+    It holds and converts arrays; whether it can compute there is not known.
+    """
+    try:
+        namespace = array_api_compat.array_namespace(value)
+        name = NAMESPACES.get(namespace.__name__)
+        return None if name is None else cast("Backend", _import_backend(name).of(value))
+    except TypeError:  # no array, or one without values, as in a function that JAX compiles
+        return None
 
 
 def _import_backend(backend: str) -> ModuleType:

@@ -48,8 +48,17 @@ class StrictBackend(Backend):
     @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
         """Return the names of the CPU and of the simulated devices."""
-        names = [repr(device).split("'")[1] for device in library.__array_namespace_info__().devices()]
-        return tuple("cpu" if name == CPU_DEVICE else name for name in names)
+        return tuple(map(_name, library.__array_namespace_info__().devices()))
+
+    @classmethod
+    def name_device(cls, array: Any) -> str:
+        """Return the name of the simulated device of an array."""
+        return _name(array.device)
 
 
-probe, make = StrictBackend.probe, StrictBackend.make
+def _name(device: object) -> str:
+    name = repr(device).split("'")[1]
+    return "cpu" if name == CPU_DEVICE else name
+
+
+probe, make, of = StrictBackend.probe, StrictBackend.make, StrictBackend.of

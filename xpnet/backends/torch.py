@@ -69,4 +69,4 @@ class TorchBackend(Backend):
         return 0, missing_driver_or(Problem(reason, NO_GPU_FIX))
 
 
-probe, make = TorchBackend.probe, TorchBackend.make
+probe, make, of = TorchBackend.probe, TorchBackend.make, TorchBackend.of

@@ -1,28 +1,48 @@
 """Tables from arrays, lists and data frames."""
 
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
+from xpnet.backends.resolve import backend_of
 from xpnet.data.table import LabelCodes, Table, as_features, as_labels
 from xpnet.errors import DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns
 
-if TYPE_CHECKING:
-    from xpnet._typing import Array
+
+def host_array(array: Any) -> Any:
+    """Convert an array of a library, on any device, to NumPy; return anything else unchanged."""
+    backend = backend_of(array)
+    if backend is None:
+        return array
+    if str(array.dtype).endswith("bfloat16"):  # which NumPy lacks; float32 holds each value
+        array = backend.xp.astype(array, backend.xp.float32)
+    return backend.to_host(array)
 
 
-def host_array(array: object, backend: Backend) -> object:
-    """Convert an array of the backend to NumPy; return anything else unchanged."""
-    return backend.to_host(cast("Array", array)) if backend.owns(array) else array
+def like_input(result: HostArray, backend: Backend | None) -> Any:
+    """Return a result as an array of the library and on the device of the input; None stands for NumPy.
+
+    Raises
+    ------
+    DataError
+        The device cannot hold it.
+    """
+    if backend is None:
+        return result
+    try:
+        return backend.to_user(result)
+    except (TypeError, ValueError, RuntimeError) as error:  # each library raises its own
+        place = f"{backend.name} cannot hold {result.dtype} results on its device {backend.device_name}"
+        msg = f"X: {place}: {one_line(error)}: move X to the CPU"
+        raise DataError(msg) from error
 
 
-def table_from_arrays(
-    X: object, y: object, backend: Backend, source: str = "", columns: Columns | None = None
-) -> Table:
+def table_from_arrays(X: object, y: object, source: str = "", columns: Columns | None = None) -> Table:
     """Return rows and labels as a table; `columns` are those of the training, if they are others.
 
     Raises
@@ -31,18 +51,18 @@ def table_from_arrays(
         The rows or labels are not what they must be, or do not belong to the training.
     """
     x_from, y_from = f"X{source}", f"y{source}"
-    x = to_features(X, backend, x_from, columns or NO_COLUMNS)
-    labels, classes = _to_labels(y, backend, y_from, columns)
+    x = to_features(X, x_from, columns or NO_COLUMNS)
+    labels, classes = _to_labels(y, y_from, columns)
     names = _read_names(X) or ()
     features = names if names and len({"", *names}) == len(names) + 1 else None
     return Table(x, labels, x_from, y_from, Columns(features, classes=classes))
 
 
 def _to_labels(
-    y: object, backend: Backend, source: str, columns: Columns | None
+    y: object, source: str, columns: Columns | None
 ) -> tuple[NDArray[np.int32], tuple[str, ...] | None]:
     """Return the numbers of labels, and the names of the classes if the labels are text."""
-    labels = to_numbers(y, backend, source, allow_text=True)
+    labels = to_numbers(y, source, allow_text=True)
     if (columns is None or columns.classes is None) and not _is_text(labels):
         return as_labels(labels, source), None
     codes = LabelCodes(columns, allow_new=False)
@@ -58,9 +78,7 @@ def _read_names(X: object) -> tuple[str, ...] | None:
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
-def to_features(
-    X: object, backend: Backend, source: str = "X", columns: Columns = NO_COLUMNS
-) -> NDArray[np.generic]:
+def to_features(X: object, source: str = "X", columns: Columns = NO_COLUMNS) -> NDArray[np.generic]:
     """Return the features of rows, in the order of the columns of the training.
 
     Raises
@@ -68,7 +86,7 @@ def to_features(
     DataError
         The rows are no numbers, or their columns are not those of the training.
     """
-    rows = as_features(to_numbers(X, backend, source), source)
+    rows = as_features(to_numbers(X, source), source)
     names = _read_names(X)
     if columns.features is not None and names is not None:
         rows = np.ascontiguousarray(rows[:, columns.order(names, source)])
@@ -81,9 +99,7 @@ def _is_text(array: NDArray[np.generic]) -> bool:
     )
 
 
-def to_numbers(
-    values: object, backend: Backend, source: str, *, allow_text: bool = False
-) -> NDArray[np.generic]:
+def to_numbers(values: object, source: str, *, allow_text: bool = False) -> NDArray[np.generic]:
     """Convert a list, data frame or array of numbers to a NumPy array.
 
     Raises
@@ -92,7 +108,7 @@ def to_numbers(
         There is something else in it; but text is returned as it is with `allow_text`.
     """
     try:
-        array = np.asarray(host_array(values, backend))
+        array = np.asarray(host_array(values))
         if allow_text and _is_text(array):
             return array
         if array.dtype == object:  # Python numbers, and None

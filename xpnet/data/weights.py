@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
 from xpnet.data.arrays import to_numbers
 from xpnet.data.datasets import Dataset
@@ -18,7 +17,7 @@ from xpnet.nn.columns import format_names
 
 
 def weigh_samples(
-    data: Dataset, sample_weight: object, class_weight: object, labels: Sequence[Any], backend: Backend
+    data: Dataset, sample_weight: object, class_weight: object, labels: Sequence[Any]
 ) -> Dataset:
     """Return the dataset with the weights of its training samples, and without those of weight 0.
 
@@ -33,14 +32,14 @@ def weigh_samples(
     """
     weights = np.ones(len(data.y_train))
     if sample_weight is not None:
-        weights = _to_weights("sample_weight", sample_weight, range(len(weights)), backend)
+        weights = _to_weights("sample_weight", sample_weight, range(len(weights)))
     if isinstance(class_weight, Mapping):
         unknown = class_weight.keys() - set(labels)
         if unknown and set(labels) - class_weight.keys():  # if none is missing, the samples may lack a class
             msg = f"class_weight: {min(map(repr, unknown))} is none of {format_names([*map(str, labels)])}"
             raise DataError(msg)
         by_class = [class_weight.get(label, 1.0) for label in labels]
-        weights = weights * _to_weights("class_weight", by_class, labels, backend)[data.y_train]
+        weights = weights * _to_weights("class_weight", by_class, labels)[data.y_train]
     elif sample_weight is None:
         return data
     used = weights > 0
@@ -73,9 +72,9 @@ def normalize_weights(
     return np.asarray(weights * (weights[rows].size / math.fsum(weights[rows])), config.float_type)
 
 
-def _to_weights(name: str, values: object, keys: Sequence[object], backend: Backend) -> NDArray[np.float64]:
+def _to_weights(name: str, values: object, keys: Sequence[object]) -> NDArray[np.float64]:
     """Check numbers, one for each key; return them divided by the largest: products cannot overflow."""
-    numbers = to_numbers(values, backend, name).astype(np.float64)
+    numbers = to_numbers(values, name).astype(np.float64)
     if numbers.shape != (len(keys),):
         msg = f"{name}: expected {len(keys)} numbers, one for each sample, got {format_shape(numbers.shape)}"
         raise DataError(msg)

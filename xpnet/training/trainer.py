@@ -241,8 +241,10 @@ class Trainer:
         )
 
 
-def select_backend(config: TrainConfig) -> Selection:
+def select_backend(config: TrainConfig, like: Backend | None = None) -> Selection:
     """Return the backend that the settings ask for; XPNET_REQUIRE_DEVICE=1 means ``require_device``.
+
+    `like` is that of the user's arrays, as in ``xpnet.backends.resolve.resolve``.
 
     Raises
     ------
@@ -250,7 +252,7 @@ def select_backend(config: TrainConfig) -> Selection:
         The backend or device is not usable here.
     """
     require_device = config.require_device or os.environ.get("XPNET_REQUIRE_DEVICE") == "1"
-    return resolve(config.device, config.backend, require_device=require_device)
+    return resolve(config.device, config.backend, require_device=require_device, like=like)
 
 
 def worker_count(config: TrainConfig, backend: Backend) -> int:
