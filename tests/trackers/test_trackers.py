@@ -23,6 +23,7 @@ from read_trackers import sha256
 from report_pages import rewrite, save_data
 from requirements import missing, required
 
+import xpnet
 from xpnet import trackers, train
 from xpnet.config.settings import TrackerName
 from xpnet.storage.record import read_metrics, read_run
@@ -103,6 +104,23 @@ def test_a_real_tracker_holds_settings_data_metrics_files_times_and_ending(mirro
         "mlflow": f"experiment xpnet, run {state['name']}",
     }
     assert re.search(rf"^{name:<14}{places[name]}$", printed, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("mlflow")
+def test_a_training_from_python_is_copied_too(capfd):
+    x, y = pixels(60, 36, 4)
+    model = xpnet.fit(x, y, epochs=3, run=RUN_FOLDER, track=["mlflow"], tags=["baseline"])
+    assert capfd.readouterr() == ("", "")
+    state = json.loads((RUN_FOLDER / "track-mlflow.json").read_bytes())
+    reader = Path(__file__).resolve().parents[1] / "helpers" / "read_trackers.py"
+    held = json.loads(subprocess.check_output([sys.executable, reader, "mlflow", state["name"]], text=True))
+    assert (held["status"], held["fingerprint"], held["tags"]) == (
+        "completed",
+        model.fingerprint,
+        ["baseline"],
+    )
+    assert held["files"].keys() == {"model.safetensors", "report.html"}
 
 
 RECORDER = """
