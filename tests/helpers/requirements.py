@@ -17,6 +17,7 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LIBRARIES = {
     "browser": ("playwright",),
     "notebook": ("nbclient", "ipykernel", "matplotlib"),
+    "site": ("sphinx", "myst_parser", "furo", "numpydoc", "latex2mathml", "sklearn"),
     "matplotlib": ("matplotlib",),
     "sklearn": ("sklearn",),
     "wandb": ("wandb",),
@@ -29,6 +30,7 @@ VARIABLES = {
     "XPNET_REQUIRE_TRACKERS": ("wandb", "trackio", "mlflow"),
     "XPNET_REQUIRE_BROWSER": ("browser",),
     "XPNET_REQUIRE_NOTEBOOK": ("notebook",),
+    "XPNET_REQUIRE_SITE": ("site",),
 }
 """Environment variables that insist on requirements, and those they may name; 1 stands for all of them."""
 

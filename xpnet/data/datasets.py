@@ -32,18 +32,37 @@ class Dataset:
     """Training and test samples.
 
     Large features are read-only memory maps of their files (see `is_mapped`): read them in blocks.
+
+    Attributes
+    ----------
+    x_train, x_test
+        Features (m, features), C-contiguous: uint8 pixels, float32 or float64, of one dtype.
+    y_train, y_test
+        Labels (m,), from 0.
+    name
+        The name of the file or folder.
+    columns
+        The names of features and classes.
+    notes
+        What was read, in words.
+    weights
+        Weights (m,) of the training samples, in (0, 1]; None: all 1.
+    test_is_validation
+        True if the test samples are evaluated after each epoch instead.
+    from_arrays
+        True if the arrays were passed from Python, so that no file holds them.
     """
 
-    x_train: NDArray[np.generic]  # (m, features) uint8 pixels, float32 or float64, C-contiguous
-    y_train: NDArray[np.int32]  # (m,) labels from 0
-    x_test: NDArray[np.generic]  # (m_test, features), of the same dtype
-    y_test: NDArray[np.int32]  # (m_test,)
+    x_train: NDArray[np.generic]
+    y_train: NDArray[np.int32]
+    x_test: NDArray[np.generic]
+    y_test: NDArray[np.int32]
     name: str
     columns: Columns = NO_COLUMNS
-    notes: tuple[str, ...] = ()  # what was read, in words
-    weights: NDArray[np.float64] | None = None  # (m,) of the training samples, in (0, 1]; None: all 1
-    test_is_validation: bool = False  # True if the test samples are evaluated after each epoch instead
-    from_arrays: bool = False  # True if they were passed from Python, so that no file holds them
+    notes: tuple[str, ...] = ()
+    weights: NDArray[np.float64] | None = None
+    test_is_validation: bool = False
+    from_arrays: bool = False
 
     @property
     def features(self) -> int:

@@ -1,0 +1,132 @@
+"""The documentation site: ``sphinx-build -W --keep-going -b html docs site``."""
+
+import inspect
+import posixpath
+import re
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+from sphinx.writers.html5 import HTML5Translator
+
+import xpnet
+
+PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
+REPOSITORY = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+
+project = "xpnet"
+version = release = xpnet.__version__
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
+root_doc = "index"
+
+myst_enable_extensions = ["dollarmath", "html_image"]
+myst_heading_anchors = 3
+smartquotes = False  # which turn -- into a dash
+highlight_language = "none"  # a block without a language is output
+
+INHERITED = "BaseEstimator, BaseException, XPNetError, dict, tuple"  # the bases whose members are left out
+autodoc_default_options = {"members": True, "inherited-members": INHERITED}
+autodoc_typehints_format = "short"
+autosummary_generate = False
+default_role = "py:obj"
+numpydoc_show_class_members = False  # autodoc shows them
+maximum_signature_line_length = 88
+
+html_theme = "furo"
+html_title = f"xpnet {version}"
+html_theme_options = {"source_repository": REPOSITORY, "source_branch": "main", "source_directory": "docs/"}
+html_static_path = html_css_files = ["site.css"]
+html_copy_source = False
+html_show_copyright = False
+html_show_search_summary = False  # browsers refuse to fetch it for a page opened from a file
+
+
+def adapt_page(_app: Sphinx, docname: str, source: list[str]) -> None:
+    """Remove the marks of the tests, and make links that leave docs lead to the repository."""
+
+    def address(match: re.Match[str]) -> str:
+        path = posixpath.normpath(posixpath.join("docs", posixpath.dirname(docname), match[1]))
+        return match[0] if path.startswith("docs/") else f"]({REPOSITORY}/blob/main/{path}"
+
+    text = re.sub(r"^<!-- .* -->$", "", source[0], flags=re.MULTILINE)
+    source[0] = re.sub(r"\]\((\.\./[^)#\s]*)", address, text)
+
+
+def add_navigation(_app: Sphinx, docname: str, source: list[str]) -> None:
+    """Make each section of the index a part of the navigation, with the pages that it links to."""
+    if docname == root_doc:
+        for section in source[0].split("\n## ")[1:]:
+            pages = "\n".join(re.findall(r"\]\(([\w/-]+)\.md\)", section))
+            source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {section.splitlines()[0]}\n\n{pages}\n```\n"
+
+
+class PublicNames(SphinxDirective):
+    """A table of names of a module, by default those in its ``__all__``, and their docstrings."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return functions first, then classes, errors and constants."""
+        module = import_module(self.arguments[0])
+        kinds: dict[str, list[str]] = {"function": [], "class": [], "exception": [], "data": []}
+        for name in self.content or module.__all__:
+            value = getattr(module, name)
+            is_error = inspect.isclass(value) and issubclass(value, Exception)
+            kind = "exception" if is_error else "class" if inspect.isclass(value) else "function"
+            kinds[kind if callable(value) else "data"].append(name)
+        constants = kinds.pop("data")
+        lines = [f".. module:: {module.__name__}", "", ".. autosummary::", "   :nosignatures:", ""]
+        lines += [f"   {name}" for names in kinds.values() for name in names]
+        for kind, names in kinds.items():
+            options = ["   :show-inheritance:"] if kind == "exception" else []
+            lines += [line for name in names for line in ("", f".. auto{kind}:: {name}", *options)]
+        for name in constants:
+            lines += ["", f".. data:: {name}", f"   :value: {getattr(module, name)!r}"]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def skip_member(_app: Sphinx, _what: str, name: str, obj: object, *_: object) -> bool | None:
+    """Leave out the methods that scikit-learn adds, and fields of named tuples, which have no docstrings."""
+    is_routing = re.fullmatch(r"set_\w+_request|get_metadata_routing", name)
+    return True if is_routing or type(obj).__name__ == "_tuplegetter" else None
+
+
+def shorten_arrays(*event: Any) -> list[str | None]:
+    """Return signature and result of a function with NDArray[...] as it is written in the source."""
+    expanded = r"~?numpy\.ndarray\[tuple\[.*?\], ~?numpy\.dtype\[~?numpy\.(\w+)\]\]"
+    return [text and re.sub(expanded, r"NDArray[\1]", text) for text in event[-2:]]
+
+
+def write_mathml(translator: HTML5Translator, node: nodes.math | nodes.math_block) -> None:
+    """Write a formula as MathML, which browsers show without scripts."""
+    display = "block" if isinstance(node, nodes.math_block) else "inline"
+    tex = re.sub(r"\\[lr]Vert\b", r"\\|", node.astext().replace(":=", r"\coloneqq "))
+    tex = re.sub(r"(\\(?:log|tanh|cos|sin))\b(?!\()", r"\1\\,", tex)
+    try:
+        formula = convert(tex, display=display)
+        problems = re.findall(r"\\\w+", formula)  # unknown commands are left as they are
+    except Exception as error:  # noqa: BLE001 - latex2mathml's errors have no class in common
+        formula, problems = "", [error]
+    for problem in problems:
+        logging.getLogger(__name__).warning("%r in the formula %s", problem, tex, location=node)
+    # A minus after an operator, but a closing bracket, is a sign.
+    formula = re.sub(r"(<mo[^>]*>(?!\]|&#x00029;)[^<]*</mo><mo)(?=>&#x02212;)", r'\1 form="prefix"', formula)
+    translator.body.append(f'<div class="math">{formula}</div>' if display == "block" else formula)
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the functions above."""
+    app.connect("source-read", adapt_page)
+    app.connect("source-read", add_navigation)
+    app.connect("autodoc-skip-member", skip_member)
+    app.connect("autodoc-process-signature", shorten_arrays)
+    app.add_directive("public-names", PublicNames)
+    app.add_html_math_renderer("mathml", (write_mathml, None), (write_mathml, None))

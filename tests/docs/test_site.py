@@ -1,0 +1,130 @@
+"""The documentation site: it is built without warnings, and works in a browser without a network."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from html import unescape
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from requirements import chromium
+
+import xpnet
+
+pytestmark = [pytest.mark.tooling, pytest.mark.slow, pytest.mark.needs("site")]
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+PAGES = ["index", "tutorial", "math", "api", "evidence/arm64"]
+
+
+def build(source, target):
+    """Build a site with the settings of docs; warnings are errors."""
+    words = ["-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-c", DOCS, source, target]
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    result = build(DOCS, folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_the_reference_has_every_public_name(site):
+    reference = (site / "api.html").read_text()
+    assert "fit" in xpnet.__all__
+    assert [name for name in xpnet.__all__ if f'id="xpnet.{name}"' not in reference] == []
+
+
+def test_links_lead_to_files_of_the_site_or_the_repository(site):
+    broken, outside = [], set()
+    for page in site.rglob("*.html"):
+        for link in re.findall(r'(?:href|src)="([^"#]+)', page.read_text()):
+            address = urlsplit(unescape(link))
+            path = unquote(address.path)
+            if not address.scheme:
+                broken += [(page.name, link)] * (not (page.parent / path).is_file())
+            elif file := re.match(rf"{REPOSITORY}/(?:blob|edit)/main/([^?]+)", link):
+                outside.add(file[1])
+                broken += [(page.name, link)] * (not (ROOT / file[1]).is_file())
+    assert broken == []
+    assert {"README.md", "examples/notebook.ipynb"} <= outside
+
+
+def test_the_marks_of_the_tests_are_not_in_the_pages(site):
+    mark = re.compile(r"<!-- *(skip|run with|exit|varies|within|prepare):")
+    assert mark.search((DOCS / "training.md").read_text())
+    assert [page.name for page in site.rglob("*.html") if mark.search(page.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ("formula", "code", "text"),
+    [(r"\frac{a}{b}", 0, "<mfrac>"), (r"\unheardof{a}", 1, "unheardof"), (r"\frac{", 1, "TokensError")],
+)
+def test_formulas_become_mathml_and_wrong_ones_are_errors(tmp_path, formula, code, text):
+    (tmp_path / "index.md").write_text(f"# Page\n\nInline ${formula}$, and\n\n$$\n{formula}\n$$\n")
+    result = build(tmp_path, tmp_path / "site")
+    shown = result.stderr if code else (tmp_path / "site" / "index.html").read_text()
+    assert result.returncode == code, result.stderr
+    assert text in shown
+    assert ("index.md:3: WARNING:" in result.stderr) == bool(code)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def opened(browser, site):
+    """A function that opens a page of the site; afterwards there must be no message, error or request."""
+    trouble = []
+
+    def open_page(address, **options):
+        page = browser.new_page(**options)
+        page.context.set_offline(True)
+        page.on("console", lambda message: trouble.append(message.text))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("request", lambda request: trouble.append(request.url))
+        page.goto(f"{site.as_uri()}/{address}")
+        return page
+
+    yield open_page
+    for context in browser.contexts:
+        context.close()
+    assert [text for text in trouble if not text.startswith(("file:", "data:"))] == []
+
+
+@pytest.mark.needs("browser")
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_have_the_colours_of_the_system_and_fit_a_phone(opened, name):
+    def brightness(scheme):
+        page = opened(f"{name}.html", color_scheme=scheme, viewport={"width": 400, "height": 800})
+        assert page.locator("h1").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        colours = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+        return [sum(map(float, re.findall(r"[\d.]+", colour)[:3])) for colour in page.evaluate(colours)]
+
+    (light, on_light), (dark, on_dark) = brightness("light"), brightness("dark")
+    assert min(light, on_dark) > 500
+    assert max(dark, on_light) < 200
+
+
+@pytest.mark.needs("browser")
+def test_the_search_finds_pages(opened):
+    page = opened("index.html")
+    page.locator("input[name=q]").first.fill("dropout")
+    page.keyboard.press("Enter")
+    page.locator("#search-results li a", has_text="The mathematics").first.wait_for()
+    page.locator("#search-results li a", has_text="Training").first.click()
+    assert "dropout" in page.locator("article").inner_text().lower()
