@@ -35,7 +35,7 @@ def test_it_is_the_record_of_the_command_but_for_what_the_data_are(capsys):
     assert ours["command"][0] == "xpnet.fit"
     differing = {name for name in ours["config"] if ours["config"][name] != theirs["config"][name]}
     assert differing == {"data", "name", "quiet"}
-    same = "status fingerprint seed backend device_used git versions"
+    same = "status fingerprint seed backend device_used working_folder_commit versions"
     assert all(ours[name] == theirs[name] for name in same.split())
     assert ours["metrics"].keys() == {name for name in theirs["metrics"] if not name.startswith("test_")}
     assert ours["data"] == {**ours["data"], "name": "arrays", "source": "arrays", "training_samples": 300}
