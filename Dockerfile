@@ -1,7 +1,9 @@
 # docker build -t xpnet .     then: docker run --rm -v "$PWD/runs:/home/xpnet/runs" xpnet
 # docs/container.md explains it.
 
-FROM python:3.12-slim AS build
+# Of both stages; any image with a Python of 3.11 or newer and pip will do.
+ARG BASE=python:3.12-slim
+FROM ${BASE} AS build
 
 # Extras of pyproject.toml: cuda12, or several as in torch,jax.
 ARG EXTRAS=""
@@ -17,7 +19,7 @@ RUN python -m venv --without-pip /opt/xpnet \
     && pip --python /opt/xpnet/bin/python install --no-cache-dir ".${EXTRAS:+[${EXTRAS}]}"
 
 
-FROM python:3.12-slim
+FROM ${BASE}
 
 LABEL org.opencontainers.image.title="xpnet" \
       org.opencontainers.image.description="A from-scratch neural network whose mathematics is written once for NumPy, CuPy, PyTorch and JAX." \
