@@ -31,8 +31,10 @@ COPY --from=build /opt/xpnet /opt/xpnet
 RUN useradd --uid 1000 --no-create-home --home-dir /home/xpnet xpnet \
     && install --directory --owner=xpnet --group=xpnet --mode=1777 /home/xpnet /home/xpnet/runs
 
+# CuPy does not start where it cannot make its cache: /tmp may be a file system of its own.
 ENV PATH="/opt/xpnet/bin:$PATH" \
-    HOME="/home/xpnet"
+    HOME="/home/xpnet" \
+    CUPY_CACHE_DIR="/tmp/cupy"
 USER 1000
 WORKDIR /home/xpnet
 VOLUME /home/xpnet/runs

@@ -13,7 +13,8 @@ docker stop and --resume, and other users. The images are removed at the end, bu
   --engine COMMAND  docker (the default), podman, or one of them with options: "podman --runtime runc"
   --base IMAGE      build from IMAGE in place of the official one
   --debootstrap     make that image: a minimal Debian 13 with its Python, and this machine's certificates
-  --extras NAMES    build a second image with these extras, as in jax,torch, and train on each of them
+  --extras NAMES    build a second image with these extras, as in jax,torch, and train on each library; on CUDA
+                    none is trained: CuPy is imported only
   OPTION...         further options of the engine's build, as --network host or --build-arg HTTPS_PROXY=...
 
 Needs root, a running engine, and for --debootstrap that program.
@@ -150,11 +151,11 @@ if [[ -n $extras ]]; then
     part "build with EXTRAS=$extras"
     "${build[@]}" --build-arg EXTRAS="$extras" -t "$name-extras" . >"$work/log" 2>&1 || { tail -n 20 "$work/log" && false; }
     echo "$(($(inspect '{{.Size}}' "$name-extras") / 1000000)) MB"
-    run runs --rm "$name-extras" doctor | sed -n '/^backend/,/^$/p'
     for extra in ${extras//,/ }; do
-        part "training with $extra"
+        part "$extra"
         case $extra in
             torch | jax) train runs --rm "$name-extras" train --backend "$extra" ;;
+            cuda*) run runs --rm --tmpfs /tmp "$name-extras" doctor | grep -E '^cupy +[0-9]' ;;
             *) train runs --rm "$name-extras" ;;
         esac
     done
