@@ -46,7 +46,7 @@ done
 for tool in "${engine[0]}" ${debootstrap:+debootstrap}; do
     command -v "$tool" >/dev/null || fail "$tool is missing: install it"
 done
-"${engine[@]}" info >/dev/null 2>&1 || fail "$("${engine[@]}" info 2>&1 | tail -n 1)"
+"${engine[@]}" ps >/dev/null 2>&1 || fail "$("${engine[@]}" ps 2>&1 | tail -n 1)"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=$(mktemp -d)
@@ -134,7 +134,7 @@ until "${engine[@]}" logs "$name-stop" 2>&1 | grep '^epoch  *[1-9]' >/dev/null; 
     sleep 0.2
 done
 "${engine[@]}" stop -t 60 "$name-stop" >/dev/null
-"${engine[@]}" logs "$name-stop" 2>&1 | tail -n 3
+"${engine[@]}" logs "$name-stop" 2>&1 | grep "^interrupted"
 [[ $(inspect '{{.State.ExitCode}}' "$name-stop") == 130 ]]
 grep -q '"status": "interrupted"' "$work/runs/stopped/run.json"
 train runs --rm "$name" train --resume runs/stopped
