@@ -1,7 +1,9 @@
 # docker build -t xpnet .     then: docker run --rm -v "$PWD/runs:/home/xpnet/runs" xpnet
 # docs/container.md explains it.
 
-FROM python:3.12-slim AS build
+# Of both stages; any image with a Python of 3.11 or newer and pip will do.
+ARG BASE=python:3.12-slim
+FROM ${BASE} AS build
 
 # Extras of pyproject.toml: cuda12, or several as in torch,jax.
 ARG EXTRAS=""
@@ -17,7 +19,7 @@ RUN python -m venv --without-pip /opt/xpnet \
     && pip --python /opt/xpnet/bin/python install --no-cache-dir ".${EXTRAS:+[${EXTRAS}]}"
 
 
-FROM python:3.12-slim
+FROM ${BASE}
 
 LABEL org.opencontainers.image.title="xpnet" \
       org.opencontainers.image.description="A from-scratch neural network whose mathematics is written once for NumPy, CuPy, PyTorch and JAX." \
@@ -29,8 +31,10 @@ COPY --from=build /opt/xpnet /opt/xpnet
 RUN useradd --uid 1000 --no-create-home --home-dir /home/xpnet xpnet \
     && install --directory --owner=xpnet --group=xpnet --mode=1777 /home/xpnet /home/xpnet/runs
 
+# CuPy does not start where it cannot make its cache: /tmp may be a file system of its own.
 ENV PATH="/opt/xpnet/bin:$PATH" \
-    HOME="/home/xpnet"
+    HOME="/home/xpnet" \
+    CUPY_CACHE_DIR="/tmp/cupy"
 USER 1000
 WORKDIR /home/xpnet
 VOLUME /home/xpnet/runs

@@ -21,7 +21,7 @@ PROJECT = SETTINGS["project"]
 def parsed(text):
     """Return the instructions of a Dockerfile by stage: pairs of a word and the rest, on one line."""
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    stages = []
+    stages = [[]]  # what comes before the first
     for line in lines.replace("\\\n", " ").splitlines():
         word, _, rest = line.strip().partition(" ")
         if word == "FROM":
@@ -31,7 +31,7 @@ def parsed(text):
     return stages
 
 
-BUILD, FINAL = parsed(TEXT)
+START, BUILD, FINAL = parsed(TEXT)
 
 
 def values(stage, word):
@@ -54,8 +54,9 @@ def test_the_build_gets_what_the_wheel_is_made_of_without_caches_and_nothing_els
 
 
 def test_the_last_stage_has_the_same_python_takes_over_the_environment_and_trains_by_default():
-    assert values(BUILD, "FROM") == ["python:3.12-slim AS build"]
-    assert values(FINAL, "FROM") == ["python:3.12-slim"]
+    assert START == [("ARG", "BASE=python:3.12-slim")]
+    assert values(BUILD, "FROM") == ["${BASE} AS build"]
+    assert values(FINAL, "FROM") == ["${BASE}"]
     assert values(FINAL, "COPY") == ["--from=build /opt/xpnet /opt/xpnet"]
     assert not re.search(r"\b(pip|apt|apt-get|gcc)\b", " ".join(values(FINAL, "RUN")))
     assert "venv --without-pip /opt/xpnet" in values(BUILD, "RUN")[0]
