@@ -19,6 +19,7 @@ LIBRARIES = {
     "notebook": ("nbclient", "ipykernel", "matplotlib"),
     "matplotlib": ("matplotlib",),
     "sklearn": ("sklearn",),
+    "onnx": ("onnx", "onnxruntime"),
     "wandb": ("wandb",),
     "trackio": ("trackio",),
     "mlflow": ("mlflow",),
