@@ -38,7 +38,9 @@ def call(*words: object, folder: Path | None = None) -> None:
     try:
         subprocess.run(texts, cwd=folder, env=ENVIRONMENT, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ReleaseError(error) from error
+        code = f"exit code {error.returncode}" if isinstance(error, subprocess.CalledProcessError) else error
+        msg = f"the last command has failed ({code})"
+        raise ReleaseError(msg) from error
 
 
 def build(out: Path) -> tuple[Path, Path]:
