@@ -79,7 +79,7 @@ def make_environment(folder: Path, package: str) -> Path:
     """Install a package into a fresh environment; return the folder of its programs."""
     call(sys.executable, "-m", "venv", folder)
     programs = folder / SCRIPTS
-    call(programs / "python", "-m", "pip", "install", "--quiet", package)
+    call(programs / "python", "-m", "pip", "install", "--quiet", "--no-compile", package)
     return programs
 
 
