@@ -23,7 +23,6 @@ FROM ${BASE}
 
 LABEL org.opencontainers.image.title="xpnet" \
       org.opencontainers.image.description="A from-scratch neural network whose mathematics is written once for NumPy, CuPy, PyTorch and JAX." \
-      org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT AND CC-BY-SA-3.0"
 
 COPY --from=build /opt/xpnet /opt/xpnet

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from networks import pixels
 
+import xpnet
 from xpnet import errors, train
 from xpnet.nn import layers
 
-PACKAGE = Path(__file__).resolve().parents[1] / "xpnet"
+PACKAGE = Path(xpnet.__file__).resolve().parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

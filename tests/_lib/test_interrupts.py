@@ -1,6 +1,5 @@
 """Ctrl-C is noted first, and obeyed at a second press."""
 
-import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +17,7 @@ def pythons_handler():
 
 
 def press():
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
 
 
 def test_the_first_press_is_noted_and_the_second_interrupts():

@@ -267,6 +267,7 @@ SMALL = seven().resize((60, 60))
 ORIGINALS = [encoded(SMALL, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")]
 
 
+@pytest.mark.filterwarnings(r"ignore:shows \d+ separate shapes")  # as damage may
 @settings(max_examples=80)
 @given(st.sampled_from(ORIGINALS), st.dictionaries(st.integers(0, 4000), st.integers(0, 255), min_size=1))
 def test_damaged_bytes_give_a_digit_or_an_error_of_one_line(tmp_path_factory, original, changes):

@@ -48,7 +48,7 @@ def test_the_build_gets_what_the_wheel_is_made_of_without_caches_and_nothing_els
     assert sorted(kept) == sorted(f"!{source}" for source in COPIED)
     assert [source for source in COPIED if not (ROOT / source).exists()] == []
     wheel = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]
-    needed = [PROJECT["readme"], *PROJECT["license-files"], *wheel["packages"], "pyproject.toml"]
+    needed = ["README.md", *PROJECT["license-files"], *wheel["packages"], "pyproject.toml"]
     for path in [*needed, *wheel["force-include"]]:
         assert any(PurePosixPath(path).is_relative_to(source) for source in COPIED)
 
@@ -77,9 +77,8 @@ def test_the_user_is_not_root_and_owns_the_folder_of_runs():
 
 def test_the_labels_agree_with_pyproject():
     labels = dict(word.split("=", 1) for word in shlex.split(values(FINAL, "LABEL")[0]))
-    for name in ("description", "version"):
-        assert labels[f"org.opencontainers.image.{name}"] == PROJECT[name]
-    assert PROJECT["license"] in labels["org.opencontainers.image.licenses"]
+    assert labels["org.opencontainers.image.description"] == PROJECT["description"]
+    assert labels["org.opencontainers.image.licenses"] == PROJECT["license"]
 
 
 def test_extras_are_installed_only_if_named_and_the_page_names_extras_and_commands_that_exist():

@@ -47,7 +47,10 @@ def main(epoch, *words):
     def log_and_press(run, values):
         log(run, values)
         if values["epoch"] == int(epoch):
-            os.killpg(0, signal.SIGINT)
+            if sys.platform == "win32":  # without process groups
+                signal.raise_signal(signal.SIGINT)
+            else:
+                os.killpg(0, signal.SIGINT)
 
     Run.log = log_and_press
     return train.main(words)

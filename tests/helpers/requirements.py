@@ -20,6 +20,7 @@ LIBRARIES = {
     "site": ("sphinx", "myst_parser", "furo", "numpydoc", "latex2mathml", "sklearn"),
     "matplotlib": ("matplotlib",),
     "sklearn": ("sklearn",),
+    "onnx": ("onnx", "onnxruntime"),
     "wandb": ("wandb",),
     "trackio": ("trackio",),
     "mlflow": ("mlflow",),

@@ -29,8 +29,9 @@ def read_regular_file(path: Path, limit: int, hint: str) -> bytes:
         The file is missing, unreadable, too large, or not a regular file.
     """
     try:
-        # Non-blocking, because of FIFOs. A NUL in the path raises ValueError.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        # Non-blocking, because of FIFOs; on Windows without translation of line ends. A NUL in the path
+        # raises ValueError.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):

@@ -164,24 +164,40 @@ def load_for_inference(
     BackendError
         The device or backend is not usable on this machine.
     """
-    path = find_newest_run().folder if run is None else run
-    config = record = None
-    if path.is_dir():
-        record = read_run(path)
-        if record["status"] == "running":
-            remedy = f"wait until it has ended, or go on with xpnet train --resume {path}"
-            raise DataError.at(path, f"is still running, or was killed: {remedy}")
-        if record["status"] == "failed":
-            raise DataError.at(path, "holds no trained network, as the training has failed")
-        model = load_run_model(path, record)
+    path, model, record = load_network(run)
+    config = None
+    if record is not None:
         config = from_json(record["config"], str(path / RECORD_FILE))
         arithmetic = arithmetic or config.arithmetic
-    else:
-        model = load_model(model_path(path))
     selection = resolve(device, backend)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     return LoadedModel(str(path), Predictor(model, selection.backend, arithmetic), config, record)
+
+
+def load_network(run: Path | None) -> tuple[Path, SavedModel, Record | None]:
+    """Load a trained network; return the path of its run or file, the network, and the record of a run.
+
+    Parameters
+    ----------
+    run
+        The folder of a run, or a model file; None for the newest trained run in ``runs``.
+
+    Raises
+    ------
+    DataError
+        The run or file is missing or damaged, or the run has not ended.
+    """
+    path = find_newest_run().folder if run is None else run
+    if not path.is_dir():
+        return path, load_model(model_path(path)), None
+    record = read_run(path)
+    if record["status"] == "running":
+        remedy = f"wait until it has ended, or go on with xpnet train --resume {path}"
+        raise DataError.at(path, f"is still running, or was killed: {remedy}")
+    if record["status"] == "failed":
+        raise DataError.at(path, "holds no trained network, as the training has failed")
+    return path, load_run_model(path, record), record
 
 
 def load_run_model(folder: Path, record: Record) -> SavedModel:

@@ -1,0 +1,65 @@
+"""A release: its version and date are the same everywhere, and GitHub's runners test it on three systems."""
+
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+from check_release import find_dead_links
+
+import xpnet
+
+pytestmark = pytest.mark.tooling
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECTIONS = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))
+
+
+def test_the_changelog_has_a_date_for_each_version_the_newest_first():
+    released = [section for section in SECTIONS if section != "Unreleased"]
+    assert released
+    assert SECTIONS[-len(released) :] == released
+    pairs = [section.split(" - ") for section in released]
+    assert pairs[-1] == ["0.1.0", "2026-11-25"]
+    days = [date.fromisoformat(day) for _, day in pairs]
+    assert days == sorted(days, reverse=True)
+    numbers = [tuple(map(int, version.split("."))) for version, _ in pairs]
+    assert numbers == sorted(numbers, reverse=True)
+
+
+def test_the_citation_has_the_version_and_date_of_the_newest_section():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    version, day = next(section for section in SECTIONS if section != "Unreleased").split(" - ")
+    assert citation["version"] == version == xpnet.__version__
+    assert citation["date-released"] == date.fromisoformat(day)
+
+
+def test_links_that_lead_nowhere_outside_of_the_repository_are_found():
+    text = "[a](docs/a.md), [b](https://b.c), [d](#d), ![e](e.png) and [`f`](../f.md#g)"
+    assert find_dead_links(text) == ["docs/a.md", "e.png", "../f.md#g"]
+
+
+def test_the_workflow_tests_the_oldest_and_newest_python_on_three_systems_and_may_only_read():
+    (job,) = WORKFLOW["jobs"].values()
+    matrix = job["strategy"]["matrix"]
+    assert matrix["system"] == ["ubuntu-latest", "macos-latest", "windows-latest"]
+    assert matrix["python"] == ["3.11", "3.x"]
+    assert WORKFLOW["permissions"] == {"contents": "read"}
+    assert WORKFLOW["concurrency"]["cancel-in-progress"] is True
+    assert job["timeout-minutes"] <= 60
+
+
+def test_the_actions_of_the_workflow_are_pinned_and_its_commands_are_those_of_readme():
+    (job,) = WORKFLOW["jobs"].values()
+    actions = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert [action.partition("@")[0] for action in actions] == ["actions/checkout", "actions/setup-python"]
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in actions)
+    lines = "".join(step.get("run", "") for step in job["steps"]).splitlines()
+    assert "python -m xpnet.train --device cuda --name main" in lines
+    commands = {re.sub(r" (--device cuda )?--name main| runs/main", "", line) for line in lines}
+    commands -= {"python -m venv .venv", ". .venv/*/activate"}
+    assert 'pip install -e ".[test]" && python -m pytest -n auto' in commands
+    assert [command for command in commands if command not in README] == []

@@ -1,0 +1,64 @@
+"""``xpnet export``: a trained network as a file for ONNX programs or PyTorch."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from xpnet._lib.parser import Parser
+from xpnet.errors import ConfigError
+
+# The imports inside the functions load NumPy, which --help does not need.
+
+DESCRIPTION = """\
+Write a trained network, with the normalisation of its inputs, as a file for other tools. onnx: a graph from
+raw rows to logits, probabilities and class_index. torch: the state of a torch.nn.Sequential, from raw rows to
+logits, as .safetensors."""
+NAMES = {"onnx": "{}.onnx", "torch": "{}-torch.safetensors"}
+"""Names of files, by format; {} is the name of the network's file."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Write the file, print its path, and return the exit code.
+
+    Raises
+    ------
+    ConfigError
+        The arguments contradict each other, or the file cannot be written.
+    """
+    arguments = _build_parser().parse_args(words)
+    target, out, rows = arguments.to, arguments.out, arguments.rows
+    suffix = Path(NAMES[target]).suffix
+    if out is not None and out.suffix.lower() != suffix:
+        msg = f"--out: expected a file name that ends in {suffix}, got {out}"
+        raise ConfigError(msg)
+    if target == "torch" and rows != "auto":
+        msg = f"--rows {rows}: goes with --to onnx; the PyTorch modules convert all rows"
+        raise ConfigError(msg)
+    from xpnet._lib.files import save
+    from xpnet.inference.predictor import load_network, model_path
+    from xpnet.storage.export import encode_onnx, encode_torch, is_of_pixels
+
+    run, model, _ = load_network(arguments.run)
+    source = model_path(run)
+    path = out or source.with_name(NAMES[target].format(source.stem))
+    if path.exists() and path.samefile(source):
+        raise ConfigError.at(path, "is the network itself: choose another --out")
+    pixels = is_of_pixels(model.normalization) if rows == "auto" else rows == "uint8"
+    save(path, encode_torch(model) if target == "torch" else encode_onnx(model, pixels=pixels))
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _build_parser() -> Parser:
+    parser = Parser(prog="xpnet export", description=DESCRIPTION)
+    add = parser.add_argument
+    run = "the folder of a run, or a .safetensors file (default: the newest trained run in runs)"
+    add("run", type=Path, metavar="RUN", nargs="?", help=run)
+    add("--to", choices=tuple(NAMES), required=True, help="the format")
+    written = "the file to write (default: RUN/model.onnx or RUN/model-torch.safetensors)"
+    add("--out", type=Path, metavar="FILE", help=written)
+    dtype = """
+    onnx: rows of pixels, or of the dtype of the parameters (default: uint8 if the normalisation is one of
+    pixels)"""
+    add("--rows", choices=("auto", "uint8", "float"), default="auto", help=dtype)
+    return parser

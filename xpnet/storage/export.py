@@ -1,0 +1,193 @@
+"""Networks for other tools: a graph of ONNX, and the state of PyTorch modules.
+
+Both take raw rows and include the normalisation of the inputs. The metadata of both name ``xpnet_version``
+and ``fingerprint``, and as JSON the lists ``class_names``, ``feature_names`` and ``feature_means``, which
+replace missing values, if the network has such.
+"""
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise, zip_longest
+from typing import Any
+
+import numpy as np
+
+import xpnet
+from xpnet.errors import ConfigError
+from xpnet.nn.functional import LEAK
+from xpnet.nn.inputs import Normalization
+from xpnet.nn.layers import EPSILON
+from xpnet.storage.model_file import STATISTICS, SavedModel, fingerprint
+from xpnet.storage.tensors import encode_tensors
+
+OPSET, IR_VERSION = 17, 8
+"""Those of ONNX 1.12 (2022), which later programs read too."""
+ONNX_LIMIT = 2**31 - 2**20
+"""Maximum size of the parameters in an ONNX file, in bytes: a protobuf message has less than 2 GiB."""
+ONNX_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+"""Operators of ONNX; leaky ReLU is computed from others."""
+TORCH_ACTIVATIONS = {"relu": "ReLU", "leaky-relu": "LeakyReLU", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+"""Classes of torch.nn."""
+
+
+def is_of_pixels(normalization: Normalization) -> bool:
+    """Return whether a normalisation was fitted to uint8 pixels; False if it does not tell.
+
+    Pixels are divided by 255, or standardised by a mean and deviation that all share.
+    """
+    if normalization.shift.ndim or normalization.scale.ndim:
+        return False
+    is_divided = normalization.kind == "scale" and float(normalization.scale) == 1.0 / 255.0
+    return is_divided or normalization.kind == "standardize"
+
+
+def encode_onnx(model: SavedModel, *, pixels: bool) -> bytes:
+    """Return the bytes of an ONNX file of `model`.
+
+    Its graph takes ``rows`` (batch, features), uint8 if `pixels`, else of the dtype of the parameters. It
+    returns ``logits`` and ``probabilities`` (batch, classes), of that dtype, and ``class_index`` (batch,).
+
+    Raises
+    ------
+    ConfigError
+        The package onnx is missing, or the network is too large for the format.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        fix = 'pip install -e ".[onnx]" in the checkout of xpnet'
+        msg = f"--to onnx: onnx cannot be imported ({error}): {fix}"
+        raise ConfigError(msg) from error
+    graph = _Graph(model, onnx, pixels=pixels)
+    size = sum(array.nbytes for array in graph.tensors.values())
+    if size > ONNX_LIMIT:
+        limit = f"an ONNX file holds up to {ONNX_LIMIT} bytes of parameters"
+        msg = f"--to onnx: {limit}, got {size}: use --to torch"
+        raise ConfigError(msg)
+    content = onnx.helper.make_model(
+        graph.build(),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="xpnet",
+        producer_version=xpnet.__version__,
+    )
+    onnx.helper.set_model_props(content, _make_metadata(model))
+    onnx.checker.check_model(content, full_check=True)
+    data: bytes = content.SerializeToString()
+    return data
+
+
+class _Graph:
+    """A graph of ONNX: a chain of nodes, each of which takes the output of the one before and tensors."""
+
+    def __init__(self, model: SavedModel, onnx: Any, *, pixels: bool) -> None:
+        self.tensors: dict[str, np.ndarray] = {}
+        self._model, self._onnx, self._pixels = model, onnx, pixels
+        self._nodes: list[Any] = []
+        self._value = "rows"
+        self._dtype = model.layers[0]["weight"].dtype
+        self._type = onnx.helper.np_dtype_to_tensor_dtype(self._dtype)
+        self._add_normalization()
+        self._add_layers()
+        self._add("Softmax", output="probabilities", axis=1)
+        self._add("ArgMax", inputs=["logits"], output="class_index", axis=1, keepdims=0)
+
+    def build(self) -> Any:
+        """Return the graph as a protobuf message."""
+        types, make_value = self._onnx.TensorProto, self._onnx.helper.make_tensor_value_info
+        features, *_, classes = self._model.sizes
+        rows = types.UINT8 if self._pixels else self._type
+        outputs = [make_value(name, self._type, ["batch", classes]) for name in ("logits", "probabilities")]
+        outputs.append(make_value("class_index", types.INT64, ["batch"]))
+        tensors = [self._onnx.numpy_helper.from_array(array, name) for name, array in self.tensors.items()]
+        inputs = [make_value("rows", rows, ["batch", features])]
+        return self._onnx.helper.make_graph(self._nodes, "xpnet", inputs, outputs, tensors)
+
+    def _add_normalization(self) -> None:
+        normalization = self._model.normalization
+        if self._pixels:
+            self._add("Cast", output="features", to=self._type)
+        if normalization.shift.any():
+            self._add("Sub", {STATISTICS[0]: normalization.shift})
+        if (normalization.scale != 1.0).any():
+            self._add("Mul", {STATISTICS[1]: normalization.scale}, output="inputs")
+
+    def _add_layers(self) -> None:
+        last = len(self._model.layers) - 1
+        # The attribute epsilon is a float32: the tensor has the rest of 1e-5, which in float64 counts.
+        rest = EPSILON - float(np.float32(EPSILON))
+        for index, (layer, norm) in enumerate(zip_longest(self._model.layers, self._model.norms)):
+            tensors = {f"layers.{index}.{name}": array for name, array in layer.items()}
+            self._add("Gemm", tensors, output="logits" if index == last else "", transB=1)
+            if norm is not None:
+                variance = norm["running_var"] + rest
+                values = {**norm, "running_var": variance}
+                tensors = {f"norms.{index}.{name}": array for name, array in values.items()}
+                self._add("BatchNormalization", tensors, epsilon=EPSILON)
+            if index < last:
+                self._add_activation()
+
+    def _add_activation(self) -> None:
+        if self._model.activation == "leaky-relu":  # max(z, 0.01 z): LeakyRelu has its slope in float32
+            inputs = [self._value]
+            self._add("Mul", {"leak": np.asarray(LEAK)})
+            self._add("Max", inputs=[*inputs, self._value])
+        else:
+            self._add(ONNX_ACTIVATIONS[self._model.activation])
+
+    def _add(
+        self,
+        kind: str,
+        tensors: dict[str, np.ndarray] | None = None,
+        *,
+        inputs: Sequence[str] = (),
+        output: str = "",
+        **attributes: Any,
+    ) -> None:
+        """Add a node, by default of the output of the last one."""
+        output = output or f"{kind}_{len(self._nodes)}"
+        arrays = {name: array.astype(self._dtype) for name, array in (tensors or {}).items()}
+        names = [*(inputs or [self._value]), *arrays]
+        self._nodes.append(self._onnx.helper.make_node(kind, names, [output], output, **attributes))
+        self.tensors |= arrays
+        self._value = output
+
+
+def encode_torch(model: SavedModel) -> bytes:
+    """Return the bytes of a .safetensors file with the state of a ``torch.nn.Sequential``.
+
+    Its modules are listed in the metadata ``modules``, as JSON: for each the name of its class and its
+    arguments. All are of torch.nn, but for the first, ``Normalize``, with the buffers ``shift`` and ``scale``
+    (features,), which returns (rows - shift) * scale. The last one returns the logits.
+    """
+    dtype, features = model.layers[0]["weight"].dtype, model.sizes[0]
+    modules: list[list[str | int]] = [["Normalize", features]]
+    statistics = {"shift": model.normalization.shift, "scale": model.normalization.scale}
+    state = [{name: np.broadcast_to(array, features).astype(dtype) for name, array in statistics.items()}]
+    layers = zip_longest(pairwise(model.sizes), model.layers, model.norms)
+    for index, (sizes, layer, norm) in enumerate(layers):
+        if index:
+            modules.append([TORCH_ACTIVATIONS[model.activation]])
+            state.append({})
+        modules.append(["Linear", *sizes])
+        state.append(dict(layer))
+        if norm is not None:
+            modules.append(["BatchNorm1d", sizes[1]])
+            state.append({**norm, "num_batches_tracked": np.asarray(0)})
+    tensors = {f"{i}.{name}": array for i, part in enumerate(state) for name, array in part.items()}
+    return encode_tensors(tensors, {"modules": json.dumps(modules), **_make_metadata(model)})
+
+
+def _make_metadata(model: SavedModel) -> dict[str, str]:
+    """Return the metadata of both formats."""
+    columns = model.columns
+    lists = {
+        "class_names": columns.classes,
+        "feature_names": columns.features,
+        "feature_means": columns.means,
+    }
+    return {
+        "xpnet_version": xpnet.__version__,
+        "fingerprint": fingerprint(model.layers, model.norms),
+        **{name: json.dumps(values) for name, values in lists.items() if values is not None},
+    }
