@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from filelock import FileLock
 
@@ -227,7 +227,15 @@ def copy_to_mlflow(source: TrackedRun) -> str:
         parameters = {name: value for name, value in source.settings.items() if name != "tags"}
         mlflow.log_params(parameters, run_id=state["run"])
     client.update_run(state["run"], "RUNNING")
-    _replace_tags(client, source)
+    tags = cast("list[str]", source.settings.get("tags", []))
+    for tag in client.get_run(state["run"]).data.tags.keys() & (
+        {*state["tags"]} - {*tags}
+    ):  # of another session
+        client.delete_tag(state["run"], tag)
+    for tag in tags:
+        client.set_tag(state["run"], tag, "true")
+    state["tags"] = tags
+    source.save()
     for epoch, time, row in source.read_rows():
         metrics = {key: row[key] for key in row if is_number(row[key])}
         mlflow.log_metrics(metrics, epoch, run_id=state["run"], timestamp=time)
@@ -237,19 +245,6 @@ def copy_to_mlflow(source: TrackedRun) -> str:
     status = {"completed": "FINISHED", "failed": "FAILED"}.get(source.record["status"], "KILLED")
     client.set_terminated(state["run"], status, time)
     return f"experiment {experiment}, run {state['name']}"
-
-
-def _replace_tags(client: Any, source: TrackedRun) -> None:
-    """Give the run in MLflow the tags of the settings, without those of an earlier session."""
-    state, tags = source.state, cast("list[str]", source.settings.get("tags", []))
-    present = client.get_run(state["run"]).data.tags
-    for tag in {*state["tags"], *tags}:
-        if tag in tags:
-            client.set_tag(state["run"], tag, "true")
-        elif tag in present:
-            client.delete_tag(state["run"], tag)
-    state["tags"] = tags
-    source.save()
 
 
 if __name__ == "__main__":

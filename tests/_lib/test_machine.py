@@ -1,6 +1,8 @@
 """What the process may use, container limits included."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -32,3 +34,10 @@ def test_a_container_limits_the_memory(cgroups):
     for content, memory in (("max", whole), ("1048576", 2**20)):
         (cgroups / "memory.max").write_text(content)
         assert machine.available_memory() == memory
+
+
+def test_the_peak_is_that_of_the_process_and_not_of_the_one_that_started_it():
+    filled = b"\1" * 2**28
+    code = "from xpnet._lib.machine import peak_memory; print(peak_memory())"
+    child = int(subprocess.check_output([sys.executable, "-c", code]))
+    assert 2**20 < child < len(filled) < machine.peak_memory()

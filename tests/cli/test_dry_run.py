@@ -29,8 +29,8 @@ def test_settings_parameters_memory_and_time_are_printed_and_nothing_is_written(
     sizes = (12, *config.hidden, 4)
     parameters = sum(b * (a + 1) for a, b in itertools.pairwise(sizes))
     assert f"\n# parameters    {parameters}\n" in out
-    (mebibytes,) = re.findall(r"^# memory +about (\d+) MiB$", out, re.MULTILINE)
-    assert 30 < int(mebibytes) < 20_000
+    (mebibytes,) = re.findall(r"^# memory +about ([\d,]+) MiB$", out, re.MULTILINE)
+    assert 30 < int(mebibytes.replace(",", "")) < 20_000
     steps = 1 if config.batch_size == "full" else 7
     form = (
         rf"^# time +about [\d.e-]+ s: {config.epochs} epochs of {steps} steps of [\d.e-]+ ms, and evaluation$"

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS, STATUS = Path("/sys/fs/cgroup"), Path("/proc/self/status")
 
 
 def available_cpus() -> int:
@@ -30,12 +30,14 @@ def available_memory() -> int | None:
 
 def peak_memory() -> int | None:
     """Return the largest resident memory of this process so far, in bytes; None if unknown."""
-    try:
-        import resource  # Unix only
-    except ImportError:
+    words = _read_words(STATUS)
+    if "VmHWM:" in words:  # Linux, where ru_maxrss includes the memory of the process that started this one
+        return 1024 * int(words[words.index("VmHWM:") + 1])
+    if sys.platform != "darwin":
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    import resource  # Unix only
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _read_words(path: Path) -> list[str]:
