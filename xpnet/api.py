@@ -35,6 +35,7 @@ from xpnet.fitting import (
     EpochFunction,
     Fitted,
     NetworkCallback,
+    Training,
     Watchers,
     make_dataset,
     read_folder,
@@ -84,13 +85,13 @@ class Model:
     backend: str = "auto"
     arithmetic: Arithmetic | None = None
     run: Path | None = None
-    _training: Fitted | None = field(default=None, init=False)
+    _training: Training | None = field(default=None, init=False)
 
     @classmethod
     def from_training(cls, fitted: Fitted, config: TrainConfig) -> Self:
         """Return the model that a training with these settings gives."""
         model = cls(fitted.network, fitted.history, **choose_place(config), run=fitted.folder)
-        model._training = fitted
+        model._training = fitted.training
         return model
 
     @property
@@ -168,8 +169,8 @@ class Model:
     def report(self, path: str | Path) -> None:
         """Write the report, the page that `xpnet report` writes, atomically.
 
-        It evaluates the test samples of a run of `xpnet train`. Of a training by `fit`, it evaluates the
-        validation samples, or without these the training samples.
+        It evaluates the test samples of a run of `xpnet train`. Of a training by `fit`, whose data the model
+        keeps for it, it evaluates the validation samples, or without these the training samples.
 
         Raises
         ------
@@ -183,8 +184,7 @@ class Model:
 
         training, path = self._training, Path(path)
         if training is not None:
-            record = training.make_record()
-            write_training_report(path, record, self.network, self.history, training.data)
+            write_training_report(path, training.make_record(), self.network, self.history, training.data)
         elif self.run is not None:
             write_report(self.run, out=path)
         else:

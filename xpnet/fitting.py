@@ -139,6 +139,13 @@ class TrainingProgress(NamedTuple):
     normalization: Normalization
 
 
+class Training(NamedTuple):
+    """The data of a training, and a function that returns its record."""
+
+    data: Dataset
+    make_record: Callable[[], Record]
+
+
 class Fitted(NamedTuple):
     """A trained network.
 
@@ -150,16 +157,15 @@ class Fitted(NamedTuple):
         The state at the end of training.
     folder
         The folder of the run; None without one.
-    data, make_record
-        The data of the training, and a function that returns its record.
+    training
+        What a report needs besides.
     """
 
     network: SavedModel
     history: list[dict[str, float]]
     progress: TrainingProgress
     folder: Path | None
-    data: Dataset
-    make_record: Callable[[], Record]
+    training: Training
 
 
 @dataclass(frozen=True)
@@ -276,17 +282,18 @@ def train(
             raise KeyboardInterrupt
         network, rows = trainer.model(result.best), history.rows
         state = result.state._replace(variables=trainer.to_host(result.state.variables))
-    ended = time.time()
+    ended, epoch = time.time(), state.epoch
 
     def make_record() -> Record:
         from xpnet.recording.training import describe_run
 
         info, digest = describe_run(config, selection, data), fingerprint(network.layers, network.norms)
-        metrics = {**(rows[-1] if rows else {}), "epochs": state.epoch, "seconds": round(ended - begin, 3)}
+        metrics = {**(rows[-1] if rows else {}), "epochs": epoch, "seconds": round(ended - begin, 3)}
         return complete_record(info, begin, ended, metrics=metrics, fingerprint=digest)
 
     progress, folder = TrainingProgress(state, trainer.normalization), None if run is None else run.folder
-    return Fitted(network, rows, progress, folder, data, make_record if run is None else lambda: run.record)
+    training = Training(data, make_record if run is None else lambda: run.record)
+    return Fitted(network, rows, progress, folder, training)
 
 
 def _fit(
