@@ -31,10 +31,8 @@ def test_settings_parameters_memory_and_time_are_printed_and_nothing_is_written(
     assert f"\n# parameters    {parameters}\n" in out
     (mebibytes,) = re.findall(r"^# memory +about ([\d,]+) MiB$", out, re.MULTILINE)
     assert 30 < int(mebibytes.replace(",", "")) < 20_000
-    steps = 1 if config.batch_size == "full" else 7
-    form = (
-        rf"^# time +about [\d.e-]+ s: {config.epochs} epochs of {steps} steps of [\d.e-]+ ms, and evaluation$"
-    )
+    steps = "1 step" if config.batch_size == "full" else "7 steps"
+    form = rf"^# time +about [\d.e-]+ s: {config.epochs} epochs of {steps} of [\d.e-]+ ms, and evaluation$"
     assert re.search(form, out, re.MULTILINE)
     assert [path.name for path in Path().iterdir()] == ["small.npz"]
 
@@ -42,14 +40,14 @@ def test_settings_parameters_memory_and_time_are_printed_and_nothing_is_written(
 def test_several_trainings_take_their_time_together(capsys):
     words = ["--validation", "0.1", "--repeats", "4", "--epochs", "2"]
     out = printed(capsys, "train", "--data", "small.npz", "--dry-run", *words)
-    assert "s: 4 trainings of 2 epochs of 1 steps of " in out
+    assert "s: 4 trainings of 2 epochs of 1 step of " in out
 
 
 def test_an_extension_counts_the_epochs_that_it_adds(capsys):
     assert train.main(["--data", "small.npz", "--epochs", "3", "--name", "a", "--quiet", "--no-report"]) == 0
     out = printed(capsys, "train", "--dry-run", "--extend", "runs/a", "--epochs", "2")
     assert "\n# epochs 4 to 5, after those of runs/a\n" in out
-    assert "s: 2 epochs of 1 steps of " in out
+    assert "s: 2 epochs of 1 step of " in out
     line = complaint(capsys, "train", "--dry-run", "--resume", "runs/a")
     assert line == "--dry-run: expected a new training, not --resume"
     assert [path.name for path in Path("runs").iterdir()] == ["a"]

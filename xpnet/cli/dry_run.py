@@ -70,7 +70,8 @@ def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
         yield f"memory        about {peak / 2**20:,.0f} MiB"
     trainings = "" if runs == 1 else f"{runs} trainings of "
     milliseconds = _format_number(1000 * step)
-    detail = f"{trainings}{last - first} epochs of {steps} steps of {milliseconds} ms, and evaluation"
+    work = f"{_count(last - first, 'epoch')} of {_count(steps, 'step')} of {milliseconds} ms"
+    detail = f"{trainings}{work}, and evaluation"
     yield f"time          about {_format_seconds(seconds)}: {detail}"
 
 
@@ -90,6 +91,11 @@ def _time_step(trainer: Trainer, state: TrainState) -> float:
         if len(times) > 1 and sum(times) > SECONDS:
             break
     return statistics.median(times[1:]) / scale
+
+
+def _count(number: int, name: str) -> str:
+    """Return a number with its noun, such as 1 step or 2 steps."""
+    return f"{number} {name}{'s' * (number != 1)}"
 
 
 def _format_number(value: float) -> str:
