@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from backend_enum import BackendCase
 from hypothesis import HealthCheck, settings
-from requirements import missing, required
+from requirements import chromium, missing, required
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,3 +92,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("not tested, because it is missing")
     for name in sorted(absent):
         terminalreporter.write_line(f"{name:<16} {absent[name]:>5} tests  {missing(name)}")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window, for the tests of a module."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield launched
+        launched.close()

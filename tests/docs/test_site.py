@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from requirements import chromium
 
 import xpnet
 
@@ -73,16 +72,6 @@ def test_formulas_become_mathml_and_wrong_ones_are_errors(tmp_path, formula, cod
     assert result.returncode == code, result.stderr
     assert text in shown
     assert ("index.md:3: WARNING:" in result.stderr) == bool(code)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 from report_pages import save_data, trained
-from requirements import chromium
 
 import xpnet
 from xpnet.__main__ import main
@@ -68,16 +67,6 @@ FIELD = """
   return pixels && Array.from(pixels);
 }
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
