@@ -228,9 +228,8 @@ def copy_to_mlflow(source: TrackedRun) -> str:
         mlflow.log_params(parameters, run_id=state["run"])
     client.update_run(state["run"], "RUNNING")
     tags = cast("list[str]", source.settings.get("tags", []))
-    for tag in client.get_run(state["run"]).data.tags.keys() & (
-        {*state["tags"]} - {*tags}
-    ):  # of another session
+    replaced = {*state["tags"]} - {*tags}  # those of an earlier session
+    for tag in client.get_run(state["run"]).data.tags.keys() & replaced:
         client.delete_tag(state["run"], tag)
     for tag in tags:
         client.set_tag(state["run"], tag, "true")
