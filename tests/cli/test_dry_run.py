@@ -10,6 +10,7 @@ import pytest
 from commands import complaint, printed
 from networks import pixels
 
+import xpnet
 from xpnet import train
 from xpnet.config import from_json, parse
 
@@ -48,6 +49,15 @@ def test_an_extension_counts_the_epochs_that_it_adds(capsys):
     out = printed(capsys, "train", "--dry-run", "--extend", "runs/a", "--epochs", "2")
     assert "\n# epochs 4 to 5, after those of runs/a\n" in out
     assert "s: 2 epochs of 1 step of " in out
+    Path("again.toml").write_text(out)
+    again = printed(capsys, "train", "--dry-run", "--config", "again.toml")
+    assert tomllib.loads(again) == tomllib.loads(out)
     line = complaint(capsys, "train", "--dry-run", "--resume", "runs/a")
     assert line == "--dry-run: expected a new training, not --resume"
     assert [path.name for path in Path("runs").iterdir()] == ["a"]
+
+
+def test_an_extension_that_is_refused_has_no_estimate(capsys):
+    xpnet.fit([[0.5], [1.5]], [0, 1], epochs=1, run="runs/arrays", report=False)
+    line = complaint(capsys, "train", "--dry-run", "--extend", "runs/arrays", "--epochs", "2")
+    assert line.startswith("runs/arrays: was trained on arrays in Python, which are in no file")

@@ -10,11 +10,11 @@ from itertools import chain, count, islice
 from xpnet._lib.machine import peak_memory
 from xpnet._lib.text import complain
 from xpnet._lib.tree import leaves
-from xpnet.cli.train import describe_training
+from xpnet.cli.train import describe_training, read_extension
 from xpnet.config import Command, to_toml
 from xpnet.data import datasets
 from xpnet.errors import ConfigError
-from xpnet.recording.extension import extend_settings, read_parent
+from xpnet.recording.training import check_extension
 from xpnet.training.state import TrainState
 from xpnet.training.trainer import Trainer, select_backend
 
@@ -39,16 +39,18 @@ def main(command: Command) -> None:
         msg = "--dry-run: expected a new training, not --resume"
         raise ConfigError(msg)
     if config.extend is not None:
-        parent = read_parent(config.extend)
-        config = extend_settings(parent, config, command.explicit)
+        config, parent = read_extension(command, config.extend)
     selection = select_backend(config)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     data = datasets.load(config.data, config.test_data, **config.table_options)
     with Trainer.open(config, data, selection.backend) as trainer:
+        if parent is not None:
+            check_extension(parent, config, data)
         first = 0 if parent is None else parent.epochs
         lines = [*describe_training(selection, trainer, parent), *_estimate(trainer, first)]
-    sys.stdout.write("\n".join(["# Nothing is trained.", *(f"# {line}" for line in lines), to_toml(config)]))
+    settings = to_toml(replace(config, epochs=config.epochs - first))  # which --config reads back
+    sys.stdout.write("\n".join(["# Nothing is trained.", *(f"# {line}" for line in lines), settings]))
 
 
 def _estimate(trainer: Trainer, first: int) -> Iterator[str]:

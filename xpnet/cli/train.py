@@ -64,14 +64,25 @@ def resume(command: Command, folder: Path, line: list[str]) -> Run:
 def extend(command: Command, folder: Path, line: list[str]) -> Run:
     """Train a new run that goes on from the completed one in a folder, and return it.
 
+    Errors as in ``read_extension``.
+    """
+    config, parent = read_extension(command, folder)
+    return train(config, line, parent=parent)
+
+
+def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, Parent]:
+    """Return the settings of the extension of the run in a folder, and that run.
+
     Raises
     ------
     ConfigError
         The folder holds no completed run, or the command line changes settings that must be the same.
+    DataError
+        The run is damaged, or was trained on arrays in Python.
     """
     parent = read_parent(folder)
     check_files(folder, parent.record, "xpnet.fit extends it")
-    return train(extend_settings(parent, command.config, command.explicit), line, parent=parent)
+    return extend_settings(parent, command.config, command.explicit), parent
 
 
 def train(
