@@ -114,7 +114,7 @@ def record(
     resumed: bool = False,
     users: Sequence[callbacks.Callback] = (),
 ) -> Iterator[Recording]:
-    """Give the body what records the run that it trains; if the body raises, the record says so.
+    """Yield the arguments of ``Trainer.fit`` that record a run; mark it failed if the body raises.
 
     Parameters
     ----------
