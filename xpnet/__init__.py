@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xpnet.fitting import Epoch
     from xpnet.inference.predictor import Evaluation
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 __all__ = [
     "BackendError",

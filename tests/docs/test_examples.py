@@ -41,6 +41,7 @@ SHOWN = ("examples", "scripts", "data", "README.md")
 VARIES = (
     r"\d{8}T\d{6}Z-[0-9a-f]{6}",
     r"(?<=: )\w+ \d+\.\d+\.\S+ on cpu(?: \(.*\))?",
+    r"(?<=xpnet )\d+\.\d+\.\d+(?:\.dev\d+)?",
     r"(?<=, )numpy \d+\.\d+\.\d+(?= on cpu)",
 )
 NUMBER = r"\d+\.\d+"
