@@ -43,7 +43,7 @@ from xpnet.backends.probing import call_driver, cuda_driver_version, float64_rat
 from xpnet.backends.resolve import CUDA_BACKENDS
 from xpnet.errors import BackendError, XPNetError
 from xpnet.parity.devices import BackendDevice
-from xpnet.storage.record import collect_environment
+from xpnet.storage.environment import collect_environment
 
 GOLDEN = ROOT / "docs/reproducibility.md"
 FIRST, SECOND = "cuda:0", "cuda:1"

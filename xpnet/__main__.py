@@ -11,6 +11,7 @@ COMMANDS = {
     "train": ("xpnet.train", "train a network (xpnet train --help)"),
     "evaluate": ("xpnet.cli.evaluate", "say how well a network does on data (xpnet evaluate --help)"),
     "predict": ("xpnet.cli.predict", "classify images of digits (xpnet predict --help)"),
+    "verify": ("xpnet.cli.verify", "train again, and compare every bit (xpnet verify --help)"),
     "export": ("xpnet.cli.export", "write a network for ONNX or PyTorch (xpnet export --help)"),
     "report": ("xpnet.cli.report", "write what a run did as a page (xpnet report --help)"),
     "runs": ("xpnet.cli.runs.command", "list and compare runs (xpnet runs --help)"),

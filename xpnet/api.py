@@ -243,6 +243,8 @@ def load(
     path = Path(path)
     network = load_model(model_path(path))
     rows = read_metrics(path / METRICS_FILE) if (path / METRICS_FILE).is_file() else []
+    for row in rows:
+        row.pop("fingerprint", None)
     folder = path if path.is_dir() else None
     return Model(network, rows, device=device, backend=backend, arithmetic=arithmetic, run=folder)
 

@@ -18,6 +18,13 @@ class XPNetError(Exception):
 class DataError(XPNetError):
     """Data that are missing, damaged or not in the expected format."""
 
+    @classmethod
+    def of_newer_format(cls, where: object, name: str, found: object, known: object) -> Self:
+        """Return the error for a file of a later version of its format than the ``known`` one."""
+        return cls.at(
+            where, f"written by a newer xpnet ({name} {found}, this one reads up to {known}): update xpnet"
+        )
+
 
 class BackendError(XPNetError):
     """A backend or a device that cannot be used here."""

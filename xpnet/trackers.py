@@ -171,6 +171,7 @@ class TrackedRun:
             rows = read_metrics(self.folder / METRICS_FILE)
             for row in (new := [row for row in rows if row["epoch"] > self.state["epoch"]]):
                 self.state["epoch"] = row.pop("epoch")
+                row.pop("fingerprint", None)  # no metric
                 yield self.state["epoch"], self.started + int(1000 * row["seconds"]), row
             if new:
                 self.save()

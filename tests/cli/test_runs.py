@@ -44,6 +44,7 @@ def start(name, out=RUNS, **settings):
     data = {"name": "tiny", "sha256": "cd" * 32, "training_samples": 6, "test_samples": 4}
     device = {"device_requested": "auto", "device_used": "cpu", "device_reason": "no driver"}
     info = {"command": ["python -m xpnet.train", "--name", name], "config": config, "seed": 0, **device}
+    info |= {"parent": None, "specification_version": None}
     info |= {"backend": "numpy", "data": {**data, "features": 3, "classes": 2}}
     return Run.start(out, name, False, info)
 
@@ -220,7 +221,7 @@ def test_a_run_is_running_while_its_lock_is_held_and_killed_when_it_is_not(capsy
     assert "xpnet train --resume runs/worked-on" in output
     assert tree(run.folder) == before
     again = Run.reopen(run.folder)  # the lock was tried, and is free
-    again.resume(1)
+    again.resume(1, epoch=1, backend="numpy", device="cpu")
     monkeypatch.setattr(find, "_is_in_use", lambda _: again.finish("completed"))
     assert column(printed(capsys, "list"), 1) == ["status", "completed"]
 
@@ -294,7 +295,9 @@ def test_control_characters_never_reach_the_terminal(capsys):
     folder, evil = make("evil"), {EVIL: EVIL}
     (folder / "metrics.jsonl").write_text(json.dumps({"epoch": 1, EVIL: 2.0}) + "\n")
     texts = ("id", "started", "ended", "backend", "device_used", "device_reason", "error", "python")
-    changes = dict.fromkeys((*texts, "fingerprint"), EVIL) | {"command": [EVIL, EVIL], "resumed": [EVIL]}
+    changes = dict.fromkeys((*texts, "fingerprint"), EVIL) | {"command": [EVIL, EVIL], "digests": evil}
+    place = {"started": EVIL, "epoch": 1, "backend": EVIL, "device": EVIL, "ranks": 2, "hosts": [EVIL]}
+    changes |= {"segments": [place]}
     changes |= {"data": {**evil, "name": EVIL, "sha256": EVIL}, "xpnet_commit": {"commit": EVIL}}
     changes |= {"working_folder_commit": {"commit": EVIL, "dirty": True}}
     changes |= {"config": {**read_run(folder)["config"], **evil, "arithmetic": EVIL}, "versions": evil}

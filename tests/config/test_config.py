@@ -76,7 +76,7 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     ("label", "the name or the number of a column", ["", 1], ["a\nb"]),
     ("validation", SAMPLES, [-1, 0.0, 1.0, 1.5, NAN, True, "3"], [0, 1, 10**9, 0.1, 5e-324]),
     ("epochs warmup_epochs", COUNT, [-1, 1.5, 2.0, True, "3"], [0, 10**9]),
-    ("patience repeats schedule_step_epochs", WHOLE, [0, 1.5, True], [1, 10**9]),
+    ("patience repeats schedule_step_epochs keep_checkpoint_every", WHOLE, [0, 1.5, True], [1, 10**9]),
     ("batch_size", f"full or {WHOLE}", [0, 1.5, "all", True], ["full", 1]),
     ("workers log_every", f"auto or {WHOLE}", [0, "all"], ["auto", 1]),
     ("seed", SEED, [-1, 2**64, 1.5], [0, 2**64 - 1]),
@@ -302,7 +302,8 @@ EVERYTHING = """
 --seed=18446744073709551615 --optimizer=nesterov --momentum=0.5 --learning-rate 0.1 5e-324 --schedule=step
 --schedule-step-epochs=3 --schedule-factor=0.5 --warmup-epochs=2 --weight-decay=1e-5 --clip-norm=1e300
 --max-norm=2 --arithmetic=native --dtype=float64 --device=cuda:1 --backend=torch --workers=3
---require-device --log-every=2 --checkpoint-seconds=9.5 --out=-out --name=None --overwrite --no-report
+--require-device --log-every=2 --checkpoint-seconds=9.5
+--keep-checkpoint-every=5 --out=-out --name=None --overwrite --no-report
 --track mlflow wandb --tag a --tag b --quiet --debug"""
 THE_REST = ["--data=d.csv --test-data=t.csv --init-from=m --repeats=3 --resume=runs/x", "--extend=runs/x"]
 

@@ -158,7 +158,7 @@ def test_a_stopped_run_goes_on_to_what_the_whole_run_gives(row, tmp_path, monkey
     before = runs.cost(stopped.folder)
     assert table.main(words) == 0
     record = read_run(stopped.folder)
-    assert (record["status"], len(record["resumed"])) == ("completed", 1)
+    assert (record["status"], len(record["segments"])) == ("completed", 2)
     assert runs.cost(stopped.folder).wall > before.wall > 0
     assert record["fingerprint"] == runs.train(whole)["fingerprint"]
 

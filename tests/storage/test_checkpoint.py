@@ -112,7 +112,11 @@ def entry(dtype, shape, size):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (header({}, format_version="2"), "not a checkpoint of a training that this xpnet can resume"),
+        (header({}, format_version="x"), "not a checkpoint of a training that this xpnet can resume"),
+        (
+            header({}, format_version="3"),
+            "written by a newer xpnet .format version 3, .* up to 2.: update xpnet",
+        ),
         (header({"a": entry("BF16", [1], 2)}, b"12"), '"a": expected one of BOOL, .*, got BF16'),
         (header({"a": entry("I8", [1] * 100, 1)}, b"1"), '"a": cannot be read '),
         (header({"a": entry("I8", [2**62, 0], 0)}), '"a": cannot be read |damaged: '),

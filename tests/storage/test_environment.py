@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.storage import record
-from xpnet.storage.record import collect_environment
+from xpnet.storage import environment
+from xpnet.storage.environment import collect_environment
 
 
 def test_the_environment_names_the_libraries_that_are_loaded_and_loads_none():
     loaded = set(sys.modules)
     actual = collect_environment()
-    assert not (set(sys.modules) - loaded) & set(record.LIBRARIES)
+    assert not (set(sys.modules) - loaded) & set(environment.LIBRARIES)
     assert actual["versions"]["numpy"] == np.__version__
     assert set(actual["versions"]) <= loaded
     assert actual["python"].endswith(f" {'.'.join(map(str, sys.version_info[:3]))}")
@@ -43,8 +43,8 @@ def repository(folder):
 
 def commits():
     """The commits of the working folder and of xpnet."""
-    environment = collect_environment()
-    return environment["working_folder_commit"], environment["xpnet_commit"]
+    actual = collect_environment()
+    return actual["working_folder_commit"], actual["xpnet_commit"]
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ def working_folder(tmp_path, monkeypatch):
 def package(working_folder, tmp_path, monkeypatch):
     """The root of a folder with a file, from which the package seems to be loaded."""
     root = tmp_path / "checkout"
-    file = root / Path(record.__file__).relative_to(Path(xpnet.__file__).parents[1])
+    file = root / Path(environment.__file__).relative_to(Path(xpnet.__file__).parents[1])
     file.parent.mkdir(parents=True)
     file.touch()
-    monkeypatch.setattr(record, "__file__", str(file))
+    monkeypatch.setattr(environment, "__file__", str(file))
     return root
 
 
@@ -82,7 +82,7 @@ def test_each_commit_is_that_of_its_own_repository_and_dirty_if_a_tracked_file_w
     assert commits() == clean
     (working_folder / "mine").write_text("changed")
     assert commits() == ({"commit": here, "dirty": True}, clean[1])
-    Path(record.__file__).write_text("changed")
+    Path(environment.__file__).write_text("changed")
     assert commits()[1] == {"commit": there, "dirty": True}
 
 
@@ -125,7 +125,7 @@ def test_without_git_or_with_one_that_is_slow_there_is_no_commit(working_folder,
     tool = working_folder / "git"
     tool.write_text("#!/bin/sh\nexec sleep 600\n")
     tool.chmod(0o755)
-    monkeypatch.setattr(record, "GIT_TIMEOUT", 0.2)
+    monkeypatch.setattr(environment, "GIT_TIMEOUT", 0.2)
     for path in f"{working_folder}{os.pathsep}{os.environ['PATH']}", "":
         monkeypatch.setenv("PATH", path)
         assert commits()[0] is None

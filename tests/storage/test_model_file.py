@@ -74,7 +74,7 @@ def test_other_tools_find_pytorchs_names_and_shapes_and_the_metadata(tmp_path):
     np.testing.assert_array_equal(tensors["layers.0.weight"], expected.layers[0]["weight"], strict=True)
     described = {"sizes": "[784, 10, 10]", "classes": "10", "activation": "relu", "normalize": "scale"}
     with safetensors.safe_open(tmp_path / "m", "numpy") as file:
-        assert file.metadata() == {"format_version": "1", **described}
+        assert file.metadata() == {"format_version": "2", **described}
 
 
 def saved_bytes(path, model):
@@ -170,7 +170,9 @@ MISFITS = [
     ({"normalize": "x\ny"}, "normalize: expected one of scale, standardize, none, got "),
     ({"activation": "x\ny"}, "activation: expected one of relu, leaky-relu, tanh, sigmoid, got"),
     ({"normalize": "standardize"}, '"normalization.shift": expected F64 of shape (4,), got no such tensor'),
-    ({"format_version": "2"}, 'format_version in the metadata: expected 1, got "2"'),
+    ({"format_version": "x"}, 'format_version in the metadata: expected a whole number, got "x"'),
+    ({"format_version": "3"}, "written by a newer xpnet (format version 3, this one reads up to 2): update "),
+    ({"specification": "0"}, 'specification in the metadata: expected a whole number, got "0"'),
 ]
 
 

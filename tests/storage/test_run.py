@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import platform
 import re
 import shutil
 import threading
@@ -22,8 +23,11 @@ from xpnet.storage.record import Record, read_metrics, read_run
 from xpnet.storage.run import Run
 
 GIVEN = {"command": ["xpnet", "train", "--data", "weiß"], "seed": 2**64 - 1, "backend": "numpy"}
-GIVEN |= {"parent": None, "device_requested": "cuda", "device_used": "cpu", "device_reason": "no driver"}
+GIVEN |= {"parent": None, "specification_version": 1}
+GIVEN |= {"device_requested": "cuda", "device_used": "cpu", "device_reason": "no driver"}
 GIVEN |= {"config": {"hidden": [10], "name": None}, "data": {"sha256": "ab", "name": "mnist", "train": 60000}}
+HERE = {"epoch": 3, "backend": "numpy", "device": "cpu"}
+UPDATE = "this one reads up to 3): update xpnet"
 STATUSES = "one of ['running', 'completed', 'interrupted', 'failed']"
 METRICS = "dict[str, float | list[float | None] | None] | None"
 NO_SPACE = OSError(28, "No space left on device")
@@ -64,11 +68,13 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
     record = read_run(run.folder)
     assert record == run.record == record | GIVEN
     assert set(record) == set(get_type_hints(Record))
-    assert (record["schema_version"], record["status"], record["resumed"]) == (2, "running", [])
+    assert (record["schema_version"], record["status"]) == (3, "running")
+    place = {"backend": "numpy", "device": "cpu", "ranks": 1, "hosts": [platform.node()]}
+    assert record["segments"] == [{"started": record["started"], "epoch": 0, **place}]
     assert record["started"].endswith("+00:00")
     named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", run.record["id"])[1], "%Y%m%dT%H%M%S%z")
     assert before <= named <= datetime.fromisoformat(record["started"]) <= datetime.now(UTC)
-    assert all(record[name] is None for name in ("ended", "metrics", "fingerprint", "error"))
+    assert all(record[name] is None for name in ("ended", "metrics", "fingerprint", "error", "digests"))
     assert set(tree(run.folder)) == {".lock", "run.json"}
     assert [path.name for path in run.folder.parent.iterdir()] == [run.record["id"]] == [record["id"]]
 
@@ -123,7 +129,7 @@ def test_a_run_is_replaced_only_after_its_end_with_overwrite_and_writes_nothing_
     new = start(tmp_path, "mine", overwrite=True)
     assert set(tree(tmp_path)) == {"mine", "mine/.lock", "mine/run.json"}
     for lost in (old, new):
-        writes = partial(lost.log, {}), partial(lost.finish, "failed"), partial(lost.resume, 0)
+        writes = partial(lost.log, {}), partial(lost.finish, "failed"), partial(lost.resume, 0, **HERE)
         refused("mine: was replaced or removed while this run was using it$", *writes)
         shutil.rmtree(new.folder, ignore_errors=True)
 
@@ -189,7 +195,10 @@ def test_finish_completes_the_record_and_keeps_the_checkpoint(tmp_path, status):
     outcome = {"metrics": {"test_accuracy": 0.5}, "fingerprint": "cd", "error": "why"}
     run.finish(status, **outcome)
     record = read_run(run.folder)
-    assert run.record == record == {**started, "status": status, "ended": record["ended"], **outcome}
+    digests = record["digests"] or {}
+    assert digests.keys() == {"run.json", "checkpoint.safetensors"}
+    outcome |= {"status": status, "ended": record["ended"], "digests": digests}
+    assert run.record == record == {**started, **outcome}
     assert (record["ended"] or "") >= record["started"]
     assert set(tree(run.folder)) == {"run.json", "checkpoint.safetensors"}
     before = tree(tmp_path)
@@ -210,7 +219,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, monkeypatc
         with pytest.raises(ConfigError, match=expected.format("run.json")):
             run.finish("completed")
         with pytest.raises(ConfigError, match=expected.format("metrics.jsonl")):
-            run.resume(0)
+            run.resume(0, **HERE)
         patch.setattr(Path, "open", fail_with(NO_SPACE))
         with pytest.raises(ConfigError, match=expected.format("metrics.jsonl")):
             run.log({"epoch": 2})
@@ -256,13 +265,15 @@ def test_files_that_are_missing_are_refused_and_the_folder_stays_as_it_is(tmp_pa
         (b'{"schema_version": 1', "not a run record: expected a JSON object"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not a run record: expected a JSON object"),
         (b"[" * 9000, "not a run record: expected a JSON object"),
-        ({"schema_version": 3}, "schema_version: expected one of [1, 2], got 3"),
+        ({"schema_version": 0}, "schema_version: expected one of [1, 2, 3], got 0"),
+        ({"schema_version": 4}, f"written by a newer xpnet (schema version 4, {UPDATE}"),
         ({"status": "paused"}, f'status: expected {STATUSES}, got "paused"'),
         ({"config": []}, "config: expected dict[str, object], got []"),
         ({"data": {"name": "x"}}, "data.sha256: expected str, got null"),
         ({"started": 3}, "started: expected str, got 3"),
         ({"ended": 3}, "ended: expected str | None, got 3"),
-        ({"resumed": [5]}, "resumed: expected list[str], got [5]"),
+        ({"schema_version": 2, "resumed": [5]}, "resumed: expected list[str], got [5]"),
+        ({"segments": [{"started": 5}]}, "segments[0].started: expected str, got 5"),
         ({"command": "xpnet"}, 'command: expected list[str], got "xpnet"'),
         ({"metrics": {"a": "low"}}, f'metrics: expected {METRICS}, got {{"a": "low"}}'),
         ({"metrics": {"a": [True]}}, f'metrics: expected {METRICS}, got {{"a": [true]}}'),
@@ -286,28 +297,29 @@ def test_a_record_that_is_damaged_is_refused_and_not_reopened(tmp_path, changes,
 def test_a_stopped_run_goes_on_with_its_record_under_its_present_name(tmp_path, monkeypatch):
     ended = read_run(stopped(tmp_path))
     folder = (tmp_path / "mine").rename(tmp_path / "other")
-    (folder / "run.json").write_text(json.dumps({key: ended[key] for key in ended if key != "resumed"}))
     for name in (".0123456789abcdef.tmp", ".notes.tmp", "0123456789abcdef.tmp"):
         (folder / name).touch()  # the first is what a killed process was writing
     monkeypatch.chdir(folder)
     run = Run.reopen(Path())
     assert run.record == {**ended, "id": "other"}
-    assert run.resume(2) == 2
+    assert run.resume(2, epoch=2, backend="torch", device="cuda:1") == 2
     record = read_run(folder)
     assert run.record == record
-    (time,) = record["resumed"]
-    assert datetime.fromisoformat(time) >= datetime.fromisoformat(ended["ended"] or "")
-    outcome = dict.fromkeys(["ended", "metrics", "fingerprint", "error"])
-    assert record == {**ended, "id": "other", "status": "running", "resumed": [time], **outcome}
+    segments = record["segments"]
+    assert segments[:1] == ended["segments"]
+    assert datetime.fromisoformat(segments[1]["started"]) >= datetime.fromisoformat(ended["ended"] or "")
+    assert (segments[1]["epoch"], segments[1]["backend"], segments[1]["device"]) == (2, "torch", "cuda:1")
+    outcome = dict.fromkeys(["ended", "metrics", "fingerprint", "error", "digests"])
+    assert record == {**ended, "id": "other", "status": "running", "segments": segments, **outcome}
     run.log({"epoch": 2})
     run.finish("failed")
     again = Run.reopen(folder)
-    again.resume(3)
+    again.resume(3, **HERE)
     again.finish("completed", fingerprint="ef")
     assert not (folder / ".0123456789abcdef.tmp").exists()
     assert {".notes.tmp", "0123456789abcdef.tmp", "checkpoint.safetensors"} < set(tree(folder))
     assert [row["epoch"] for row in read_metrics(folder / "metrics.jsonl")] == [0, 1, 2]
-    assert (len(read_run(folder)["resumed"]), read_run(folder)["fingerprint"]) == (2, "ef")
+    assert (len(read_run(folder)["segments"]), read_run(folder)["fingerprint"]) == (3, "ef")
 
 
 def test_a_run_that_is_given_back_without_going_on_or_complete_is_unchanged(tmp_path):
@@ -341,7 +353,7 @@ def test_rows_that_the_checkpoint_does_not_know_are_cut_off(tmp_path, content, r
     path = run.folder / "metrics.jsonl"
     if content is not None:
         path.write_bytes(content)
-    assert run.resume(rows) == kept
+    assert run.resume(rows, **HERE) == kept
     assert (path.read_bytes() if path.exists() else None) == expected
     run.log({"a": 9})
     assert len(read_metrics(path)) == kept + 1

@@ -31,7 +31,8 @@ SLOW_FLOAT64 = 4
 """Ratio of float32 to float64 speed on a GPU above which a note is printed."""
 
 DEVICE_SETTINGS = {"backend", "device", "require_device", "workers"}
-CHANGEABLE_SETTINGS = DEVICE_SETTINGS | {"checkpoint_seconds", "debug", "quiet", "report", "tags", "track"}
+CHANGEABLE_SETTINGS = DEVICE_SETTINGS | {"checkpoint_seconds", "keep_checkpoint_every", "debug", "quiet"}
+CHANGEABLE_SETTINGS |= {"report", "tags", "track"}
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
 
 

@@ -245,6 +245,9 @@ class RunSettings:
         tenth of them. The last epoch always has a line.
     checkpoint_seconds
         Save a checkpoint after so many seconds too. (default: at the end of each epoch)
+    keep_checkpoint_every
+        Keep a checkpoint after every so many epochs, from which xpnet verify --between proves a part of the
+        training. (default: only the last)
     resume
         Go on with the training in this folder of a run, with its settings. (default: start anew)
     extend
@@ -271,6 +274,7 @@ class RunSettings:
 
     log_every: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = "auto"
     checkpoint_seconds: Annotated[float | None, rules.POSITIVE] = None
+    keep_checkpoint_every: Annotated[int | None, rules.integer_from(1)] = None
     resume: Annotated[Path | None, rules.PATH] = None
     extend: Annotated[Path | None, rules.PATH] = None
     out: Annotated[Path, rules.PATH] = Path("runs")

@@ -13,6 +13,7 @@ from xpnet.config.training import DEFAULTS
 from xpnet.errors import ConfigError
 from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, ParentInfo, Record, read_run
+from xpnet.storage.run import check_specification
 
 KEPT_SETTINGS = {"data", "test_data", "test_split", "label", "missing", "columns", "validation", "normalize"}
 KEPT_SETTINGS |= {"hidden", "activation", "batch_norm", "init", "init_from", "optimizer", "seed", "repeats"}
@@ -52,12 +53,13 @@ def read_parent(folder: Path) -> Parent:
     DataError
         There is no run, or its record or checkpoint is damaged.
     ConfigError
-        The run is not completed, or holds no checkpoint.
+        The run is not completed, holds no checkpoint, or follows another version of the specification.
     """
     record, path = read_run(folder), folder / CHECKPOINT_FILE
     if record["status"] != "completed":
         problem = f"is not completed but {record['status']}: xpnet train --resume {folder} goes on with it"
         raise ConfigError.at(folder, problem)
+    check_specification(folder, record)
     if not path.exists():
         remedy = f"--init-from {folder / MODEL_FILE} starts from its parameters"
         raise ConfigError.at(folder, f"has no {CHECKPOINT_FILE}, the state of its optimiser: {remedy}")

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.backends.resolve import Selection
 from xpnet.config import TrainConfig, to_json
 from xpnet.data import datasets
 from xpnet.errors import ConfigError
 from xpnet.recording.extension import Parent
 from xpnet.recording.outcome import RecordOutcome
-from xpnet.storage.record import MODEL_FILE, Record, RunInfo
+from xpnet.storage.record import MODEL_FILE, DataInfo, Record, RunInfo
 from xpnet.storage.run import Run
 from xpnet.trackers import Tracker
 from xpnet.training import callbacks
@@ -39,30 +40,36 @@ def describe_run(
         "config": to_json(config),
         "seed": config.seed,
         "parent": None if parent is None else parent.info,
+        "specification_version": SPECIFICATION_VERSION if config.arithmetic == "reproducible" else None,
         "device_requested": selection.device_requested,
         "device_used": selection.device_used,
         "device_reason": selection.reason,
         "backend": selection.backend.name,
-        "data": {
-            "name": data.name,
-            "sha256": datasets.digest(data),
-            "training_samples": len(data.y_train),
-            "test_samples": len(data.y_test) if data.has_test else 0,
-            "features": data.features,
-            "classes": data.classes,
-        },
+        "data": describe_data(data),
+    }
+    return info
+
+
+def describe_data(data: datasets.Dataset) -> DataInfo:
+    """Return the part of a run's record on its data."""
+    info: DataInfo = {
+        "name": data.name,
+        "sha256": datasets.digest(data),
+        "training_samples": len(data.y_train),
+        "test_samples": len(data.y_test) if data.has_test else 0,
+        "features": data.features,
+        "classes": data.classes,
     }
     if data.test_is_validation:
-        info["data"]["validation_samples"] = len(data.y_test)
+        info["validation_samples"] = len(data.y_test)
     if data.from_arrays:
-        info["data"]["source"] = "arrays"
+        info["source"] = "arrays"
     if data.weights is not None:
-        weights = data.weights.astype("<f8").tobytes()
-        info["data"]["weights_sha256"] = hashlib.sha256(weights).hexdigest()
+        info["weights_sha256"] = hashlib.sha256(data.weights.astype("<f8").tobytes()).hexdigest()
     if data.columns.features is not None:
-        info["data"]["feature_names"] = list(data.columns.features)
+        info["feature_names"] = list(data.columns.features)
     if data.columns.classes is not None:
-        info["data"]["class_names"] = list(data.columns.classes)
+        info["class_names"] = list(data.columns.classes)
     return info
 
 
@@ -133,7 +140,10 @@ def record(
     config, parent, echo = trainer.config, run.record["parent"], console.print_line
     first = 0 if parent is None else parent["epochs"]
     try:
-        metrics, early = callbacks.RecordMetrics(run), callbacks.EarlyStopping(config.patience, first)
+        metrics, early = (
+            callbacks.RecordMetrics(trainer, run),
+            callbacks.EarlyStopping(config.patience, first),
+        )
         checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, early)
         state = checkpoints.restore() if resumed else checkpoints.start()
         evaluate, stop = callbacks.Evaluate(trainer, first=first), callbacks.StopOnInterrupt(echo)

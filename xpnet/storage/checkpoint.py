@@ -17,18 +17,20 @@ from xpnet._lib.tree import tree_map
 from xpnet.errors import DataError
 from xpnet.storage.tensors import encode_tensors, open_tensors, read_arrays, to_little_endian
 
-FORMAT = {"format": "xpnet-snapshot", "format_version": "1"}
+FORMAT, FORMAT_VERSION = "xpnet-snapshot", 2
+"""Version 1 lacked the version of the specification."""
 
 RESTART = "remove the file, and --resume starts from the first epoch"
 
 Arrays = Mapping[str, np.ndarray]
 
 
-def encode_checkpoint(arrays: Arrays, facts: Mapping[str, object]) -> bytes:
+def encode_checkpoint(arrays: Arrays, facts: Mapping[str, object], specification: int | None = None) -> bytes:
     """Return the content of a checkpoint, which depends on nothing else.
 
     Arrays may have any shape; their dtype is bool, an integer type, or a float of 16 to 64 bits. Facts are
-    JSON values; floats read back exactly, including NaN and infinities.
+    JSON values; floats read back exactly, including NaN and infinities. ``specification`` is the version of
+    the specification that the arithmetic follows, if it follows one.
 
     Raises
     ------
@@ -36,7 +38,10 @@ def encode_checkpoint(arrays: Arrays, facts: Mapping[str, object]) -> bytes:
         An array has another dtype, or a fact is no JSON value.
     """
     text = json.dumps(dict(facts))
-    return encode_tensors(arrays, {**FORMAT, "facts": text, "checksum": _compute_checksum(arrays, text)})
+    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "facts": text}
+    if specification is not None:
+        metadata["specification"] = str(specification)
+    return encode_tensors(arrays, {**metadata, "checksum": _compute_checksum(arrays, text)})
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -49,8 +54,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     with open_tensors(path) as file:
         metadata = file.metadata() or {}
-        if not FORMAT.items() <= metadata.items():
+        version = metadata.get("format_version", "")
+        if metadata.get("format") != FORMAT or not version.isdecimal():
             raise DataError.at(path, "not a checkpoint of a training that this xpnet can resume")
+        if int(version) > FORMAT_VERSION:
+            raise DataError.of_newer_format(path, "format version", version, FORMAT_VERSION)
         text = metadata.get("facts", "")
         arrays = read_arrays(path, file, file.keys())
     if metadata.get("checksum") != _compute_checksum(arrays, text):

@@ -11,8 +11,9 @@ float64. Batch normalisation of the output Z of hidden layer i, before the activ
 If the inputs are normalized by statistics of the training data, these are stored in float64:
 ``normalization.shift`` and ``normalization.scale``, each () or (features,).
 The metadata are five strings: ``format_version``, ``sizes`` (JSON, inputs first),
-``classes``, ``activation`` (of the hidden layers; without it, relu) and ``normalize``; and ``columns``,
-a JSON object, if the features or classes of the training have names.
+``classes``, ``activation`` (of the hidden layers; without it, relu) and ``normalize``; ``columns``,
+a JSON object, if the features or classes of the training have names; and ``specification``, the version of
+the specification that the training followed (docs/reproducibility.md), unless it was in native arithmetic.
 """
 
 import hashlib
@@ -36,7 +37,8 @@ from xpnet.nn.inputs import Kind, Normalization
 from xpnet.nn.layers import BatchNorm, Linear, Parameters, RunningStatistics
 from xpnet.storage.tensors import encode_tensors, open_tensors, read_arrays, to_little_endian
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = 2
+"""Version 1 lacked the version of the specification."""
 TENSORS = {"layers": ("weight", "bias"), "norms": ("weight", "bias", "running_mean", "running_var")}
 """Tensors of a layer, and of the batch normalisation that follows it, in the order of `fingerprint`."""
 STATISTICS = ("normalization.shift", "normalization.scale")
@@ -71,6 +73,9 @@ class SavedModel:
         Of the hidden layers: a name in ``functional.ACTIVATIONS``.
     columns
         The names of the features and classes, if they have names.
+    specification
+        The version of the specification that the training followed; None if it is unknown, or of native
+        arithmetic.
     """
 
     parameters: Parameters
@@ -78,6 +83,7 @@ class SavedModel:
     normalization: Normalization
     activation: str = "relu"
     columns: Columns = NO_COLUMNS
+    specification: int | None = None
 
     @property
     def layers(self) -> list[Tensors]:
@@ -146,7 +152,7 @@ def save_model(path: Path, model: SavedModel) -> None:
 def encode_model(model: SavedModel) -> bytes:
     """Return the bytes of the .safetensors file of `model`, which depend on nothing else."""
     metadata = {
-        "format_version": FORMAT_VERSION,
+        "format_version": str(FORMAT_VERSION),
         "sizes": json.dumps(list(model.sizes)),
         "classes": str(model.classes),
         "activation": model.activation,
@@ -154,12 +160,19 @@ def encode_model(model: SavedModel) -> bytes:
     }
     if (columns := model.columns.to_json()) is not None:
         metadata["columns"] = columns
+    if model.specification is not None:
+        metadata["specification"] = str(model.specification)
+    return encode_tensors(name_tensors(model), metadata)
+
+
+def name_tensors(model: SavedModel) -> dict[str, np.ndarray]:
+    """Return the tensors of a model file by their names."""
     statistics = model.normalization.shift, model.normalization.scale
     tensors = dict(zip(STATISTICS, map(np.asarray, statistics), strict=True))
     for kind, parts in ("layers", model.layers), ("norms", model.norms):
         for index, part in enumerate(parts):
             tensors |= {f"{kind}.{index}.{name}": array for name, array in part.items()}
-    return encode_tensors(tensors, metadata)
+    return tensors
 
 
 def load_model(path: Path) -> SavedModel:
@@ -171,12 +184,15 @@ def load_model(path: Path) -> SavedModel:
     Raises
     ------
     DataError
-        The file is missing or damaged, its tensors do not form a network, a number is not finite, a
-        variance is negative, or metadata contradict the tensors.
+        The file is missing, damaged or of a newer format, its tensors do not form a network, a number is not
+        finite, a variance is negative, or metadata contradict the tensors.
     """
     with open_tensors(path) as file:
         names = [name for name in file.keys() if not _UNUSED.fullmatch(name)]  # noqa: SIM118 - not a mapping
         metadata = {"activation": "relu", "normalize": "scale"} | (file.metadata() or {})
+        version = metadata.get("format_version", "1")
+        if version.isdecimal() and int(version) > FORMAT_VERSION:
+            raise DataError.of_newer_format(path, "format version", version, FORMAT_VERSION)
         slices = {name: file.get_slice(name) for name in names}
         entries = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
         for problem in _find_layout_problems(entries, metadata):  # before any number is read
@@ -229,7 +245,11 @@ def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
     normalization = Normalization(cast("Kind", normalize), shift, scale)
     model = SavedModel(parameters, statistics, normalization, metadata["activation"])
     features, *_, classes = model.sizes
-    return replace(model, columns=Columns.from_json(metadata.get("columns"), features, classes))
+    columns = Columns.from_json(metadata.get("columns"), features, classes)
+    specification = metadata.get("specification")
+    return replace(
+        model, columns=columns, specification=None if specification is None else int(specification)
+    )
 
 
 def _as_row(values: Array) -> np.ndarray:
@@ -283,7 +303,10 @@ def _find_metadata_problems(metadata: Mapping[str, str], sizes: Sequence[int]) -
     for name, choices in ("activation", ACTIVATIONS), ("normalize", NORMALIZATIONS):
         if (text := metadata[name]) not in choices:
             yield f"{name}: expected one of {', '.join(choices)}, got {json.dumps(text)[:60]}"
-    values = {"format_version": FORMAT_VERSION, "sizes": json.dumps(sizes), "classes": str(sizes[-1])}
+    for name in ("format_version", "specification"):
+        if not re.fullmatch("[1-9][0-9]{0,8}", text := metadata.get(name, "1")):
+            yield f"{name} in the metadata: expected a whole number, got {json.dumps(text)[:60]}"
+    values = {"sizes": json.dumps(sizes), "classes": str(sizes[-1])}
     for name, expected in values.items():
         if (text := metadata.get(name, expected)).replace(" ", "") != expected.replace(" ", ""):
             yield f"{name} in the metadata: expected {expected}, got {json.dumps(text)[:60]}"

@@ -1,9 +1,7 @@
-"""The record of a run, run.json and metrics.jsonl: reading, checking, and the environment in it."""
+"""The record of a run, run.json and metrics.jsonl: what it holds, and its reading and checking."""
 
 import json
 import os
-import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from inspect import formatannotation
@@ -23,12 +21,15 @@ from typing import (
 
 from xpnet._lib.files import read_regular_file
 from xpnet.errors import DataError
+from xpnet.storage.environment import Environment
 
 RECORD_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 MODEL_FILE = "model.safetensors"
 CHECKPOINT_FILE = "checkpoint.safetensors"
 LOCK_FILE = ".lock"
+KEPT_CHECKPOINT = "checkpoint-{}.safetensors"
+"""The name of a checkpoint that is kept, by its epoch."""
 SUMMARY_FILE = "summary.json"
 """Summary of repeated trainings, in the folder that holds their runs."""
 
@@ -37,13 +38,6 @@ RECORD_LIMIT, METRICS_LIMIT = 8 * 2**20, 256 * 2**20
 
 CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
 """The metrics of an epoch."""
-
-GIT_TIMEOUT = 2.0
-"""Seconds to wait for git; after that the record lacks the commit."""
-
-ARRAY_LIBRARIES = ("numpy", "cupy", "jax", "jaxlib", "torch")
-LIBRARIES = ("xpnet", *ARRAY_LIBRARIES, "pandas", "array_api_compat", "array_api_strict", "safetensors")
-"""Modules whose versions a record names if they are loaded."""
 
 
 class DataInfo(TypedDict, total=False):
@@ -79,6 +73,29 @@ class ParentInfo(TypedDict):
     fingerprint: str
 
 
+class Segment(TypedDict):
+    """A part of a training, from its start or resumption to its end or the next segment.
+
+    Attributes
+    ----------
+    started
+        Its start, in ISO 8601, UTC.
+    epoch
+        The number of epochs completed before it; None in records of schema versions 1 and 2.
+    backend, device
+        The array library and the device that computed it.
+    ranks, hosts
+        The number of processes that shared it, and the names of their machines.
+    """
+
+    started: str
+    epoch: int | None
+    backend: str
+    device: str
+    ranks: int
+    hosts: list[str]
+
+
 class RunInfo(TypedDict):
     """The part of a run's record that the caller of `Run.start` provides.
 
@@ -90,6 +107,9 @@ class RunInfo(TypedDict):
         Every setting, as `xpnet.config.to_json` returns them.
     parent
         The run that this one extends, or None.
+    specification_version
+        The version of the specification that the arithmetic follows, docs/reproducibility.md; None for
+        native arithmetic.
     device_requested
         As in --device: auto, cpu, cuda, cuda:N.
     device_reason
@@ -100,6 +120,7 @@ class RunInfo(TypedDict):
     config: dict[str, object]
     seed: int
     parent: ParentInfo | None
+    specification_version: int | None
     device_requested: str
     device_used: str
     device_reason: str | None
@@ -107,38 +128,21 @@ class RunInfo(TypedDict):
     data: DataInfo
 
 
-class Environment(TypedDict):
-    """The environment of a run.
+class Outcome(TypedDict):
+    """The part of a run's record that is set when the run ends.
 
     Attributes
     ----------
-    python
-        Implementation and version.
-    platform
-        Operating system, its version and the processor.
-    versions
-        Versions of the loaded libraries, by module name.
-    working_folder_commit
-        The git commit of the repository that contains the working folder: commit (hexadecimal) and dirty
-        (True if tracked files were changed); None outside a repository.
-    xpnet_commit
-        The same of the checkout that xpnet is loaded from; None for an installed xpnet.
+    digests
+        The SHA-256 of the run's files, by name; "run.json" is that of `canonical_json` of the record
+        without this digest. None in records of schema versions 1 and 2.
     """
-
-    python: str
-    platform: str
-    versions: dict[str, str]
-    working_folder_commit: dict[str, str | bool] | None
-    xpnet_commit: dict[str, str | bool] | None
-
-
-class Outcome(TypedDict):
-    """The part of a run's record that is set when the run ends."""
 
     ended: str | None
     metrics: dict[str, float | list[float | None] | None] | None
     fingerprint: str | None
     error: str | None
+    digests: dict[str, str] | None
 
 
 class Record(RunInfo, Environment, Outcome):
@@ -152,76 +156,36 @@ class Record(RunInfo, Environment, Outcome):
     ----------
     schema_version
         Increased when a key is removed or changes its meaning. Version 1 has `git`, the commit of xpnet's
-        checkout, in place of working_folder_commit and xpnet_commit.
+        checkout, in place of working_folder_commit and xpnet_commit; versions 1 and 2 have `resumed`, the
+        times at which the run was resumed, in place of segments, and neither digests nor a
+        specification_version.
     id
         The name of the run's folder.
     status
         The status of a killed run stays "running".
-    resumed
-        The times at which the run was resumed.
+    segments
+        The parts of the training: one, and one more for each time that it was resumed.
     """
 
-    schema_version: Literal[1, 2]
+    schema_version: Literal[1, 2, 3]
     id: str
     status: Literal["running", "completed", "interrupted", "failed"]
     started: str
-    resumed: list[str]
+    segments: list[Segment]
 
 
+SCHEMA_VERSION: Literal[3] = 3
 _KINDS = get_type_hints(Record) | {"data": dict[str, object], "id": object, "seed": object}
-_KINDS["parent"] = dict[str, object] | None
+_SEGMENT_KINDS = get_type_hints(Segment)
+_KINDS |= {"parent": dict[str, object] | None, "segments": list[dict[str, object]]}
 """The types of the values in run.json."""
 _ROW_KINDS: Mapping[str, object] = dict.fromkeys(("epoch", "seconds", *CURVES), float | None)
+_ROW_KINDS = {**_ROW_KINDS, "fingerprint": str | None}
 
 
 def is_number(value: object) -> TypeGuard[float]:
     """Return True if a JSON value is a number; booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def collect_environment() -> Environment:
-    """Return Python, platform, the versions of the loaded libraries and the git commits.
-
-    Loads no library and never raises.
-    """
-    versions = {name: getattr(sys.modules.get(name), "__version__", None) for name in LIBRARIES}
-    return {
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "platform": platform.platform(),
-        "versions": {name: str(version) for name, version in versions.items() if version},
-        "working_folder_commit": _describe_commit("."),
-        "xpnet_commit": _describe_own_commit(Path(__file__).resolve().parents[2]),
-    }
-
-
-def _describe_own_commit(root: Path) -> dict[str, str | bool] | None:
-    """Return the commit of the checkout `root` that holds the package, None if it is none.
-
-    A package in site-packages, or in another folder of somebody's repository, is not of that repository.
-    """
-    is_installed = any(root.glob("xpnet-*.dist-info"))  # metadata that an installer puts beside the package
-    if is_installed or not (root / ".git").exists():
-        return None
-    return _describe_commit(str(root), GIT_CEILING_DIRECTORIES=str(root.parent))
-
-
-def _describe_commit(folder: str, **variables: str) -> dict[str, str | bool] | None:
-    """Return commit and dirty flag of the repository that contains a folder; None without a commit.
-
-    A bare repository, and one of another user that git refuses (safe.directory), have none.
-    """
-    # GIT_DIR of a hook would select another repository; --no-optional-locks and fsmonitor=false keep git
-    # from taking locks and starting daemons.
-    variables |= {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    words = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-C", folder, "describe", "--always")
-    command = ["git", *words, "--dirty", "--abbrev=64", "--exclude=*"]
-    null = subprocess.DEVNULL
-    try:
-        answer = subprocess.check_output(command, env=variables, stdin=null, stderr=null, timeout=GIT_TIMEOUT)  # noqa: S603 - a constant command
-    except (OSError, subprocess.SubprocessError):  # no git, no repository, or one without commits
-        return None
-    commit, _, dirty = answer.decode(errors="replace").strip().partition("-")
-    return {"commit": commit, "dirty": bool(dirty)}
 
 
 def format_commits(record: Record) -> dict[str, str]:
@@ -241,9 +205,8 @@ def format_commits(record: Record) -> dict[str, str]:
 def read_run(folder: Path) -> Record:
     """Read and check the record in the folder of a run.
 
-    Keys that older versions did not write are added with the value None, or an empty list; CSV files of runs
-    before 0.2 are read by the rule of 0.1.0. Numbers that are not finite, or too large for a float, become
-    None.
+    Keys that older versions did not write are added, see `_upgrade`; CSV files of runs before 0.2 are read by
+    the rule of 0.1.0. Numbers that are not finite, or too large for a float, become None.
 
     Raises
     ------
@@ -252,19 +215,51 @@ def read_run(folder: Path) -> Record:
     """
     path = folder / RECORD_FILE
     values = read_json(path, "not a run record", "expected a folder of a run")
-    values.setdefault("resumed", [])
-    if values.get("schema_version") == 1:
-        values["xpnet_commit"] = values.get("git")
+    version = values.get("schema_version")
+    if is_number(version) and version > SCHEMA_VERSION:
+        raise DataError.of_newer_format(path, "schema version", version, SCHEMA_VERSION)
     for name in _KINDS:
         values.setdefault(name, None)
+    if version in (1, 2):
+        _upgrade(path, values)
     _check_values(path, "", values, _KINDS)
     record = cast("Record", values)
+    for number, segment in enumerate(record["segments"]):
+        _check_values(path, f"segments[{number}].", segment, _SEGMENT_KINDS)
     _check_values(path, "data.", record["data"], {"name": str, "sha256": str})
     if record["parent"] is not None:
         _check_values(path, "parent.", record["parent"], get_type_hints(ParentInfo))
     if str(record["config"].get("data")).lower().endswith((".csv", ".csv.gz")):
         record["config"].setdefault("columns", "0.1.0")
     return record
+
+
+def _upgrade(path: Path, values: dict[str, Any]) -> None:
+    """Add to a record of schema version 1 or 2 the keys of later ones; the old keys stay.
+
+    All versions of xpnet that wrote them followed version 1 of the specification.
+    """
+    if values["schema_version"] == 1:
+        values["xpnet_commit"] = values.get("git")
+    resumed = values.setdefault("resumed", [])
+    _check_values(path, "", values, {"resumed": list[str], "config": dict[str, object]})
+    is_native = values["config"].get("arithmetic") == "native"
+    values["specification_version"] = None if is_native else 1
+    place = {"backend": values["backend"], "device": values["device_used"], "ranks": 1, "hosts": []}
+    values["segments"] = [{"started": time, "epoch": None, **place} for time in (values["started"], *resumed)]
+
+
+def canonical_json(record: Mapping[str, object]) -> bytes:
+    """Return a record as JSON without its own digest, in the form of which that is the SHA-256.
+
+    Keys are sorted and separators have no spaces, as of ``json.dumps``; the text is ASCII.
+    """
+    digests = record.get("digests")
+    if isinstance(digests, Mapping):
+        others = {name: digest for name, digest in digests.items() if name != RECORD_FILE}
+        record = {**record, "digests": others}
+    text = json.dumps(replace_nonfinite(record), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode()
 
 
 def check_files(folder: Path, record: Record, remedy: str) -> None:

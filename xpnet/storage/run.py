@@ -7,8 +7,10 @@ run locks the file .lock; a killed process leaves the file unlocked.
 """
 
 import errno
+import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,11 +21,13 @@ from typing import Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.locks import Lock
+from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.errors import ConfigError
 from xpnet.storage import record as records
-from xpnet.storage.record import Outcome, Record, RunInfo, collect_environment
+from xpnet.storage.environment import collect_environment
+from xpnet.storage.record import Outcome, Record, RunInfo, Segment
 
-NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None}
+NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,12 @@ class Run:
             lock.release()
             raise
 
-    def resume(self, rows: int) -> int:
+    def resume(self, rows: int, *, epoch: int, backend: str, device: str) -> int:
         """Set the status to "running", and keep the first `rows` rows of metrics.jsonl.
 
-        The outcome is removed from the record and the time added; temporary files of a killed process are
-        deleted. Return the number of rows kept, which is smaller if a power cut has lost some.
+        The outcome is removed from the record, and a segment added that begins after `epoch` epochs;
+        temporary files of a killed process are deleted. Return the number of rows kept, which is smaller if
+        a power cut has lost some.
 
         Raises
         ------
@@ -113,8 +118,10 @@ class Run:
         if path.exists():
             lines = path.read_bytes().split(b"\n")[:kept]
             self.write(path.name, b"".join(line + b"\n" for line in lines))
-        resumed = [*self.record["resumed"], _timestamp()]
-        self._write_record({"status": "running", "resumed": resumed, **NO_OUTCOME})
+        segment = _begin_segment(_timestamp(), epoch, backend, device)
+        changes = {"schema_version": records.SCHEMA_VERSION, "status": "running", **NO_OUTCOME}
+        self.record.pop("resumed", None)  # type: ignore[typeddict-item] # of an older xpnet
+        self._write_record({**changes, "segments": [*self.record["segments"], segment]})
         for path in self.folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
             with suppress(OSError):
                 path.unlink()
@@ -139,13 +146,17 @@ class Run:
         fingerprint: str | None = None,
         error: str | None = None,
     ) -> None:
-        """Write status, time and outcome to run.json, and release the lock.
+        """Write status, time, outcome and the digests of the files to run.json, and release the lock.
 
         A run that has ended already is not changed.
         """
         if self.record["status"] == "running":
             outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
-            self._write_record({"status": status, "ended": _timestamp(), **outcome})
+            outcome["digests"] = digests = {path.name: digest_file(path) for path in list_files(self.folder)}
+            changes = {"status": status, "ended": _timestamp(), **outcome}
+            canonical = records.canonical_json({**self.record, **changes})
+            digests[records.RECORD_FILE] = hashlib.sha256(canonical).hexdigest()
+            self._write_record(changes)
         self.release()
 
     def fail(self, error: BaseException) -> None:
@@ -178,16 +189,43 @@ class Run:
 
 def _begin_record(name: str, info: RunInfo, started: str) -> Record:
     """Return the record of a run that has just started."""
+    first = 0 if info["parent"] is None else info["parent"]["epochs"]
     return {
-        "schema_version": 2,
+        "schema_version": records.SCHEMA_VERSION,
         "id": name,
         "status": "running",
         "started": started,
-        "resumed": [],
+        "segments": [_begin_segment(started, first, info["backend"], info["device_used"])],
         **info,
         **collect_environment(),
         **NO_OUTCOME,
     }
+
+
+def _begin_segment(started: str, epoch: int, backend: str, device: str) -> Segment:
+    """Return the segment of a training by this process."""
+    place: Segment = {
+        "started": started,
+        "epoch": epoch,
+        "backend": backend,
+        "device": device,
+        "ranks": 1,
+        "hosts": [platform.node()],
+    }
+    return place
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Return those files of a run whose digests its record holds: history, model and checkpoints."""
+    names = records.METRICS_FILE, records.MODEL_FILE, records.CHECKPOINT_FILE
+    present = [path for path in (folder / name for name in names) if path.is_file()]
+    return present + sorted(folder.glob(records.KEPT_CHECKPOINT.format("[0-9]*")))
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def complete_record(
@@ -207,8 +245,25 @@ def _read_resumable(folder: Path) -> Record:
     if record["status"] == "completed":
         hint = f"--extend {folder} --epochs N goes on for N more epochs, as a new run"
         raise ConfigError.at(folder, f"is complete: nothing is left to resume: {hint}")
+    check_specification(folder, record)
     record["id"] = folder.resolve().name  # the folder may have been renamed since
     return record
+
+
+def check_specification(folder: Path, record: Record) -> None:
+    """Check that a run followed this version of the specification, or was in native arithmetic.
+
+    Raises
+    ------
+    ConfigError
+        It followed another one, so that going on with it would mix the bits of two.
+    """
+    version = record["specification_version"]
+    if version not in (None, SPECIFICATION_VERSION):
+        remedy = f"expected version {SPECIFICATION_VERSION}: use the xpnet that trained it"
+        if writer := record["versions"].get("xpnet"):
+            remedy += f", {writer}"
+        raise ConfigError.at(folder, f"follows version {version} of the specification, {remedy}")
 
 
 def _acquire_lock(folder: Path) -> Lock:

@@ -13,12 +13,13 @@ from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DivergedError
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
-from xpnet.storage.record import CHECKPOINT_FILE
+from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT
 from xpnet.storage.run import Run
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState, Variables
 
 if TYPE_CHECKING:
+    from xpnet._typing import HostArray
     from xpnet.nn.layers import Parameters, RunningStatistics
     from xpnet.training.loop import FitResult
     from xpnet.training.trainer import Trainer
@@ -137,6 +138,11 @@ class EarlyStopping(Callback):
             best = result.state.variables._replace(parameters=parameters, statistics=statistics)
             result.best = result.state._replace(variables=best)
 
+    @property
+    def progress(self) -> list[int | float]:
+        """The best epoch, its accuracy and its loss, as a checkpoint holds them."""
+        return [self.best_epoch, self.best_accuracy, self.best_loss]
+
     def _update_stop(self, epoch: int) -> None:
         since = epoch - max(self.best_epoch, self._first)
         exhausted = self.patience is not None and since >= self.patience
@@ -175,8 +181,18 @@ class StopOnInterrupt(Callback):
         self._stack.close()
 
 
+def make_row(trainer: "Trainer", log: EpochLog) -> dict[str, int | float | str]:
+    """Return the row of an epoch in metrics.jsonl but for the seconds; empty without metrics."""
+    if not log.metrics:
+        return {}
+    row: dict[str, int | float | str] = {"epoch": log.epoch, **log.metrics}
+    if log.training is not None:
+        row["fingerprint"] = trainer.fingerprint(log.state)
+    return row
+
+
 class RecordMetrics(Callback):
-    """Appends a row to metrics.jsonl for each epoch with metrics.
+    """Appends a row to metrics.jsonl for each epoch with metrics; those of logged epochs have a fingerprint.
 
     Attributes
     ----------
@@ -184,8 +200,8 @@ class RecordMetrics(Callback):
         The number of rows written, and the seconds of training before a resumed run was started.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, trainer: "Trainer", run: Run) -> None:
+        self._trainer, self._run = trainer, run
         self.rows, self.earlier_seconds, self._start = 0, 0.0, time.perf_counter()
 
     @property
@@ -195,13 +211,44 @@ class RecordMetrics(Callback):
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Write the row."""
-        if metrics := log.metrics:
-            self._run.log({"epoch": log.epoch, **metrics, "seconds": self.seconds})
+        if row := make_row(self._trainer, log):
+            self._run.log({**row, "seconds": self.seconds})
             self.rows += 1
 
 
+def state_arrays(trainer: "Trainer", state: TrainState, stopping: EarlyStopping) -> "dict[str, HostArray]":
+    """Return copies of the arrays of a state, and of the best one, by their names in a checkpoint."""
+    arrays = flatten("state", tuple(trainer.to_host(state.variables)))
+    return arrays if stopping.best is None else arrays | flatten("best", trainer.to_host(stopping.best))
+
+
+def load_state(
+    trainer: "Trainer", stopping: EarlyStopping, path: Path, remedy: str = RESTART
+) -> tuple[TrainState, dict[str, Any]]:
+    """Return the state and the progress in a checkpoint, and set the best epoch to that in it.
+
+    Raises
+    ------
+    DataError
+        The file is missing or damaged, or belongs to another training run; the message ends with the
+        `remedy`.
+    """
+    arrays, progress = load_checkpoint(path)
+    initial = trainer.to_host(trainer.initial_state().variables)
+    variables = Variables(*unflatten(path, "state", tuple(initial), arrays, remedy))
+    stopping.best_epoch, stopping.best_accuracy, stopping.best_loss = progress["best"]
+    if stopping.patience is not None and any(name.startswith("best") for name in arrays):
+        template = initial.parameters, initial.statistics
+        stopping.best = trainer.to_device(unflatten(path, "best", template, arrays, remedy))
+    epoch, batch = int(progress["epoch"]), int(progress["batch"])
+    return TrainState(trainer.to_device(variables), epoch, batch), progress
+
+
 class SaveCheckpoints(Callback):
-    """Saves a checkpoint after each epoch, every `checkpoint_seconds`, and when training ends."""
+    """Saves a checkpoint after each epoch, every `checkpoint_seconds`, and when training ends.
+
+    Every `keep_checkpoint_every` epochs a copy is kept, in a file that is named by the epoch.
+    """
 
     def __init__(self, trainer: "Trainer", run: Run, metrics: RecordMetrics, stopping: EarlyStopping) -> None:
         self._trainer, self._run = trainer, run
@@ -216,7 +263,13 @@ class SaveCheckpoints(Callback):
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Save a checkpoint."""
-        if 0 < log.epoch < self._trainer.config.epochs:
+        interval = self._trainer.config.keep_checkpoint_every
+        if log.epoch == 0:
+            return
+        if interval is not None and log.epoch % interval == 0:
+            # Before the other one, so that a resumed run has kept all up to its epoch.
+            self._save(log.state, KEPT_CHECKPOINT.format(log.epoch))
+        if log.epoch < self._trainer.config.epochs:
             self._save(log.state)
 
     def on_train_end(self, result: "FitResult") -> None:
@@ -235,7 +288,8 @@ class SaveCheckpoints(Callback):
         if parent is None:
             return self._trainer.initial_state()
         remedy = "--init-from starts from its model"
-        return self._load(Path(parent["run"]) / CHECKPOINT_FILE, remedy)[0]
+        path = Path(parent["run"]) / CHECKPOINT_FILE
+        return load_state(self._trainer, self._stopping, path, remedy)[0]
 
     def restore(self) -> TrainState:
         """Return the state of the last checkpoint, or that to start from, and truncate the record to it.
@@ -248,40 +302,30 @@ class SaveCheckpoints(Callback):
         path, parent = self._run.checkpoint, self._run.record["parent"]
         if not path.exists():
             state = self.start()
-            self._run.resume(0)
+            self._resume(0, state)
             return state
-        state, progress = self._load(path)
+        state, progress = load_state(self._trainer, self._stopping, path)
         first = 0 if parent is None else parent["epochs"]
         # A checkpoint before the first step: the row of the first epoch is written again.
         rows = int(progress["rows"]) if (state.epoch, state.batch) != (first, 0) else 0
         self._metrics.rows, self._metrics.earlier_seconds = rows, float(progress["seconds"])
-        self._run.resume(rows)
+        self._resume(rows, state)
         return state
 
-    def _load(self, path: Path, remedy: str = RESTART) -> tuple[TrainState, dict[str, Any]]:
-        """Return the state and the progress in a checkpoint, and set the best epoch to that in it."""
-        stopping, trainer = self._stopping, self._trainer
-        arrays, progress = load_checkpoint(path)
-        initial = trainer.to_host(trainer.initial_state().variables)
-        variables = Variables(*unflatten(path, "state", tuple(initial), arrays, remedy))
-        stopping.best_epoch, stopping.best_accuracy, stopping.best_loss = progress["best"]
-        if stopping.patience is not None and any(name.startswith("best") for name in arrays):
-            template = initial.parameters, initial.statistics
-            stopping.best = trainer.to_device(unflatten(path, "best", template, arrays, remedy))
-        epoch, batch = int(progress["epoch"]), int(progress["batch"])
-        return TrainState(trainer.to_device(variables), epoch, batch), progress
+    def _resume(self, rows: int, state: TrainState) -> None:
+        """Open the record again, from a state on and with the rows before it."""
+        backend = self._trainer.backend
+        self._run.resume(rows, epoch=state.epoch, backend=backend.name, device=backend.device_name)
 
-    def _save(self, state: TrainState) -> None:
-        stopping, to_host = self._stopping, self._trainer.to_host
-        arrays = flatten("state", tuple(to_host(state.variables)))
-        if stopping.best is not None:
-            arrays |= flatten("best", to_host(stopping.best))
+    def _save(self, state: TrainState, name: str = CHECKPOINT_FILE) -> None:
+        arrays = state_arrays(self._trainer, state, self._stopping)
         progress = {
             "epoch": state.epoch,
             "batch": state.batch,
             "rows": self._metrics.rows,
             "seconds": self._metrics.seconds,
-            "best": [stopping.best_epoch, stopping.best_accuracy, stopping.best_loss],
+            "best": self._stopping.progress,
         }
-        self._run.write(self._run.checkpoint.name, encode_checkpoint(arrays, progress))
+        specification = self._run.record["specification_version"]
+        self._run.write(name, encode_checkpoint(arrays, progress, specification))
         self._last_save = time.perf_counter()

@@ -46,10 +46,12 @@ class TrainingConsole(Callback):
         The last epoch.
     quiet
         Print nothing.
+    advise
+        Print a hint at the end if the network has learned nothing.
     """
 
-    def __init__(self, trainer: "Trainer", epochs: int, *, quiet: bool = False) -> None:
-        self._trainer, self._steps = trainer, len(trainer.loader.bounds)
+    def __init__(self, trainer: "Trainer", epochs: int, *, quiet: bool = False, advise: bool = True) -> None:
+        self._trainer, self._steps, self._advise = trainer, len(trainer.loader.bounds), advise
         self._console = make_console(quiet=quiet)
         jupyter = self._console.is_jupyter and find_spec("ipywidgets") is not None
         self._hidden = quiet or not (self._console.is_terminal or jupyter)
@@ -92,7 +94,7 @@ class TrainingConsole(Callback):
 
     def on_train_end(self, result: "FitResult") -> None:
         """Print a hint if the network has learned nothing."""
-        if self._console.quiet:
+        if self._console.quiet or not self._advise:
             return
         labels = self._trainer.backend.to_host(self._trainer.samples.labels)
         chance = np.bincount(labels).max() / len(labels)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_cpus, available_memory
 from xpnet._lib.tree import Tree, tree_map
 from xpnet._typing import Array, as_array
-from xpnet.arithmetic import random
+from xpnet.arithmetic import SPECIFICATION_VERSION, random
 from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, resolve
@@ -30,7 +30,7 @@ from xpnet.nn.dropout import Masks, dropout_masks
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.storage.model_file import SavedModel, load_model
+from xpnet.storage.model_file import SavedModel, fingerprint, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import Evaluation, evaluate
@@ -189,9 +189,20 @@ class Trainer:
         """Return the parameters of a state as a model, on the host."""
         variables = state.variables
         parameters, statistics = self.to_host(variables.parameters), self.to_host(variables.statistics)
+        is_native = self.config.arithmetic == "native"
         return SavedModel(
-            parameters, statistics, self.normalization, self.network.activation, self.data.columns
+            parameters,
+            statistics,
+            self.normalization,
+            self.network.activation,
+            self.data.columns,
+            specification=None if is_native else SPECIFICATION_VERSION,
         )
+
+    def fingerprint(self, state: TrainState) -> str:
+        """Return the SHA-256 of the parameters of a state, as that of its model."""
+        model = self.model(state)
+        return fingerprint(model.layers, model.norms)
 
     def to_host(self, tree: Tree) -> Tree:
         """Return copies on the host: the next step may reuse the memory of the arrays."""

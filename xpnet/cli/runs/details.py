@@ -20,6 +20,7 @@ from xpnet.storage.record import (
     CHECKPOINT_FILE,
     MODEL_FILE,
     SUMMARY_FILE,
+    Segment,
     Summary,
     format_commits,
     read_summary,
@@ -152,6 +153,8 @@ def suggest_commands(run: FoundRun) -> dict[str, str]:
         commands["start from"] = f"xpnet train --init-from {model}"
     if run.status == "completed" and (run.folder / CHECKPOINT_FILE).exists():
         commands["extend"] = f"xpnet train --extend {folder} --epochs N"
+    if run.ended and run.record["specification_version"] is not None:
+        commands["verify"] = f"xpnet verify {folder}"
     return commands
 
 
@@ -305,8 +308,17 @@ def _format_record(run: FoundRun) -> dict[str, Cell]:
     values: dict[str, object] = {**run.fields, "folder": run.folder, **run.record}
     values |= {"status": style_text(run.status, STYLES[run.status]), "config": None, "metrics": None}
     values |= {"git": None, **format_commits(run.record)}  # git: xpnet's commit in older records
+    values |= {"segments": [*map(_format_segment, run.record["segments"])], "resumed": None, "digests": None}
     values["command"] = format_command_line(run.record["command"])
     return {name: style_text(_join_items(value)) for name, value in values.items() if value or value == 0}
+
+
+def _format_segment(segment: Segment) -> str:
+    """Return a part of a training in words."""
+    epoch = "" if segment["epoch"] is None else f" from epoch {segment['epoch']}"
+    hosts = f" of {' '.join(segment['hosts'])}" if segment["hosts"] else ""
+    ranks = "" if segment["ranks"] == 1 else f", {segment['ranks']} ranks"
+    return f"{segment['started']}{epoch}: {segment['backend']} on {segment['device']}{hosts}{ranks}"
 
 
 def _join_items(value: object) -> object:
@@ -327,9 +339,15 @@ def _format_settings(config: Mapping[str, object]) -> dict[str, Cell]:
 
 
 def _print_numbers(console: Console, columns: Mapping[str, Sequence[object]]) -> None:
-    """Print columns of numbers as a table."""
-    cells = {name: [format_metric(name, value) for value in values] for name, values in columns.items()}
+    """Print columns of numbers, and of shortened fingerprints, as a table."""
+    cells = {name: [_format_number(name, value) for value in values] for name, values in columns.items()}
     tables.print_table(console, [Column(format_value(name), cells[name]) for name in cells], indent="  ")
+
+
+def _format_number(name: str, value: object) -> str:
+    if name == "fingerprint" and isinstance(value, str):
+        return plain(value[:FINGERPRINT_DIGITS])
+    return format_metric(name, value)
 
 
 def _differs(values: Sequence[object]) -> bool:

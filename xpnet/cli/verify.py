@@ -1,0 +1,105 @@
+"""``xpnet verify``: prove that a recorded training gives the results in its record."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xpnet._lib.parser import Parser
+from xpnet._lib.terminal import make_console, style_text
+from xpnet.config.flags import add_settings, get_settings
+from xpnet.config.training import DEFAULTS
+
+# The imports inside the functions load NumPy, which --help does not need.
+
+DESCRIPTION = """\
+Train again with the settings and data of a record, and compare every result with it, bit by bit: the history
+with its fingerprints, the model, the metrics and the checkpoints. Any library, device and number of workers
+gives the same bits in reproducible arithmetic."""
+EPILOG = """\
+Exit codes: 0 all is the same, 1 something differs, 2 it cannot be verified, 3 diverged, 130 interrupted."""
+
+PLACE = ("backend", "device", "workers", "require_device", "quiet")
+"""Settings of the verification, of which those of the training do not apply."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Print what differs, or that nothing does, and return the exit code.
+
+    Errors as in ``xpnet.recording.verification``.
+    """
+    arguments = _build_parser().parse_args(words)
+    from xpnet.recording import verification
+    from xpnet.storage.record import read_run
+
+    run: Path = arguments.run
+    if arguments.files or read_run(run)["digests"] is not None:
+        difference = verification.find_file_difference(run, all_files=arguments.files)
+    else:
+        difference = None  # an older xpnet recorded none
+    compared = "the files"
+    if difference is None and not arguments.files:
+        difference, compared = _train_again(run, arguments)
+    if difference is not None:
+        make_console().print(style_text(f"differs       {difference}", "bold red"))
+        return 1
+    settings = get_settings(arguments)
+    make_console(quiet=settings.get("quiet", False)).print(
+        style_text(f"verified      {run}: {compared} are the same bits", "green")
+    )
+    return 0
+
+
+def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | None, str]:
+    """Return the first difference between a training and its record, or None; and what was compared."""
+    from xpnet._lib.text import complain
+    from xpnet.cli.train import describe_training
+    from xpnet.data import datasets
+    from xpnet.recording.verification import find_difference, read_recorded
+    from xpnet.storage.record import check_files
+    from xpnet.training.console import TrainingConsole
+    from xpnet.training.trainer import Trainer, select_backend
+
+    run, settings = read_recorded(folder, arguments.between), get_settings(arguments)
+    if "data" not in settings:
+        check_files(folder, run.record, "xpnet.verify takes them")
+    own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
+    config = replace(run.config, **(own | settings))
+    selection = select_backend(config)
+    if selection.warning is not None:
+        complain(f"warning: {selection.warning}")
+    data = datasets.load(config.data, config.test_data, **config.table_options)
+    with Trainer.open(config, data, selection.backend) as trainer:
+        console = TrainingConsole(trainer, run.last, quiet=config.quiet, advise=False)
+        for line in describe_training(selection, trainer):
+            console.print_line(line)
+        difference = find_difference(run, trainer, console)
+    first = run.first + 1
+    epochs = f"epochs {first} to {run.last}" if first < run.last else f"epoch {run.last}"
+    return difference, f"{epochs}{', model and metrics' * run.has_end}"
+
+
+def _read_epochs(text: str) -> tuple[int, int]:
+    """Return the two epochs in A:B."""
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal()):
+        msg = f"expected two epochs, as in 40:50, got {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(first), int(last)
+
+
+def _build_parser() -> Parser:
+    parser = Parser(prog="xpnet verify", description=DESCRIPTION, epilog=EPILOG)
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="the folder of a run")
+    between = "verify the epochs after A up to B alone, from the checkpoint that was kept after A"
+    add("--between", type=_read_epochs, metavar="A:B", help=between)
+    files = "without training, compare the files with the digests that the record holds of them"
+    add("--files", action="store_true", help=files)
+    add = partial(add, type=Path, default=argparse.SUPPRESS)
+    add("--data", help="the data of the training, if they are at another place now")
+    add("--test-data", help="the test data of the training, likewise")
+    add_settings(parser, PLACE)
+    return parser

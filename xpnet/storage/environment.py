@@ -1,0 +1,85 @@
+"""The environment of a run: Python, the platform, the versions of the libraries, and git commits."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import TypedDict
+
+GIT_TIMEOUT = 2.0
+"""Seconds to wait for git; after that the record lacks the commit."""
+
+ARRAY_LIBRARIES = ("numpy", "cupy", "jax", "jaxlib", "torch")
+LIBRARIES = ("xpnet", *ARRAY_LIBRARIES, "pandas", "array_api_compat", "array_api_strict", "safetensors")
+"""Modules whose versions a record names if they are loaded."""
+
+
+class Environment(TypedDict):
+    """The environment of a run.
+
+    Attributes
+    ----------
+    python
+        Implementation and version.
+    platform
+        Operating system, its version and the processor.
+    versions
+        Versions of the loaded libraries, by module name.
+    working_folder_commit
+        The git commit of the repository that contains the working folder: commit (hexadecimal) and dirty
+        (True if tracked files were changed); None outside a repository.
+    xpnet_commit
+        The same of the checkout that xpnet is loaded from; None for an installed xpnet.
+    """
+
+    python: str
+    platform: str
+    versions: dict[str, str]
+    working_folder_commit: dict[str, str | bool] | None
+    xpnet_commit: dict[str, str | bool] | None
+
+
+def collect_environment() -> Environment:
+    """Return Python, platform, the versions of the loaded libraries and the git commits.
+
+    Loads no library and never raises.
+    """
+    versions = {name: getattr(sys.modules.get(name), "__version__", None) for name in LIBRARIES}
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "platform": platform.platform(),
+        "versions": {name: str(version) for name, version in versions.items() if version},
+        "working_folder_commit": _describe_commit("."),
+        "xpnet_commit": _describe_own_commit(Path(__file__).resolve().parents[2]),
+    }
+
+
+def _describe_own_commit(root: Path) -> dict[str, str | bool] | None:
+    """Return the commit of the checkout `root` that holds the package, None if it is none.
+
+    A package in site-packages, or in another folder of somebody's repository, is not of that repository.
+    """
+    is_installed = any(root.glob("xpnet-*.dist-info"))  # metadata that an installer puts beside the package
+    if is_installed or not (root / ".git").exists():
+        return None
+    return _describe_commit(str(root), GIT_CEILING_DIRECTORIES=str(root.parent))
+
+
+def _describe_commit(folder: str, **variables: str) -> dict[str, str | bool] | None:
+    """Return commit and dirty flag of the repository that contains a folder; None without a commit.
+
+    A bare repository, and one of another user that git refuses (safe.directory), have none.
+    """
+    # GIT_DIR of a hook would select another repository; --no-optional-locks and fsmonitor=false keep git
+    # from taking locks and starting daemons.
+    variables |= {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    words = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-C", folder, "describe", "--always")
+    command = ["git", *words, "--dirty", "--abbrev=64", "--exclude=*"]
+    null = subprocess.DEVNULL
+    try:
+        answer = subprocess.check_output(command, env=variables, stdin=null, stderr=null, timeout=GIT_TIMEOUT)  # noqa: S603 - a constant command
+    except (OSError, subprocess.SubprocessError):  # no git, no repository, or one without commits
+        return None
+    commit, _, dirty = answer.decode(errors="replace").strip().partition("-")
+    return {"commit": commit, "dirty": bool(dirty)}
