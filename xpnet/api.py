@@ -367,7 +367,8 @@ def fit(
     check_names(settings, OF_FIT, "fit")
     check_callbacks(callbacks, "fit")
     folder = read_folder(run, extend, overwrite=overwrite, report=report, track=track, tags=tags)
-    config, explicit = _read_settings(settings, recipe, has_validation_data=validation_data is not None)
+    values = {**settings, "extend": extend}
+    config, explicit = _read_settings(values, recipe, has_validation_data=validation_data is not None)
     parent = None if extend is None else read_parent(Path(extend))
     config = replace(config if parent is None else extend_settings(parent, config, explicit), **folder)
     if classes is not None:

@@ -94,6 +94,14 @@ def test_a_sample_has_the_same_outputs_alone_and_among_thousands():
     assert predictor.outputs(x[:0])[0].shape == (0, CLASSES)
 
 
+def test_the_outputs_of_rows_do_not_depend_on_the_dtype_of_those_before():
+    x, _ = pixels(30, FEATURES, CLASSES)
+    predictor, rows = numpy_predictor(model()), (x, x.astype(np.float64), x.astype(np.float32), x)
+    for each in rows:
+        np.testing.assert_array_equal(predictor.outputs(each), numpy_predictor(model()).outputs(each))
+    assert not np.array_equal(predictor.outputs(rows[0]), predictor.outputs(rows[1]))
+
+
 @pytest.mark.parametrize(("dtype", "default"), [(np.float64, "reproducible"), (np.float32, "native")])
 def test_the_arithmetic_follows_the_parameters_unless_it_is_named(dtype, default):
     assert numpy_predictor(model(dtype)).arithmetic == default

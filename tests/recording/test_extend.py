@@ -148,6 +148,7 @@ def test_a_run_from_python_is_extended_there(capsys):
     model = xpnet.fit(**data, epochs=3, extend=PARENT, run="runs/more")
     assert (model.fingerprint, model.history) == (whole.fingerprint, whole.history[2:])
     assert read_run(Path("runs/more"))["parent"]["fingerprint"] == xpnet.load(PARENT).fingerprint
+    xpnet.fit(**data, epochs=3, warmup_epochs=4, extend=PARENT, run="runs/warm")  # 4 of the 5 in total
     with pytest.raises(xpnet.ConfigError, match=r"^extend: runs/parent was trained on other data: arrays w"):
         xpnet.fit(X, Y, epochs=3, extend=PARENT, run="runs/other")
     with pytest.raises(xpnet.ConfigError, match=r"^fit: extend: expected run too, the folder of the record$"):

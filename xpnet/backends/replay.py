@@ -42,13 +42,13 @@ def compile_replay(function: AnyFunction) -> AnyFunction:
     """Return a function equivalent to `function` that is faster from its second call on.
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. The shapes
-    of arguments that are arrays may change from call to call, those inside lists and tuples may not. Each
-    thread has its own memory.
+    and dtypes of arguments that are arrays may change from call to call, those inside lists and tuples may
+    not. Each thread has its own memory.
     """
     plans = _PerThread(dict)
 
     def run(*args: object) -> object:
-        key = tuple([getattr(arg, "shape", None) for arg in args])
+        key = tuple([(getattr(arg, "shape", None), getattr(arg, "dtype", None)) for arg in args])
         plan = plans.value.get(key)
         if plan is not None:
             return plan.replay(args)

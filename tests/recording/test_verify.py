@@ -1,0 +1,355 @@
+"""A record is verified by computing its training again: all that was changed is found."""
+
+import hashlib
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from backend_enum import BackendCase
+from commands import complaint, printed
+from ctrl_c import pressed
+from folders import change_record, tree
+from networks import image_data
+
+from xpnet import train
+from xpnet.__main__ import main
+from xpnet.storage.record import canonical_json, read_metrics, read_run
+from xpnet.storage.run import digest_file, list_files
+
+RUN = Path("runs/mine")
+SETTINGS = """--data small.npz --hidden 7 5 --batch-norm --dropout 0.2 --input-dropout 0.1 --batch-size 32
+--init he --optimizer adam --lr 0.01 --schedule cosine --warmup-epochs 1 --weight-decay 0.001 --clip-norm 5
+--max-norm 3 --label-smoothing 0.1 --validation 40 --patience 9 --augment-rotate 9 --augment-elastic-alpha 6
+--seed 5""".split()  # noqa: SIM905 - as typed
+QUIET = ["--quiet", "--no-report", "--out", "runs"]
+VERIFIED = "verified      runs/mine: epochs 1 to 6, model and metrics are the same bits\n"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a run that uses most features, with its data."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = image_data()
+    arrays = {name: getattr(data, name) for name in ("x_train", "y_train", "x_test", "y_test")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        np.savez("small.npz", **arrays)
+        words = [*SETTINGS, *QUIET, "--epochs", "6", "--log-every", "2", "--keep-checkpoint-every", "2"]
+        assert train.main([*words, "--name", "mine"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def folder(trained, tmp_path, monkeypatch):
+    """A copy of that folder, which is the current one."""
+    monkeypatch.chdir(shutil.copytree(trained, tmp_path / "copy"))
+
+
+def differing(capsys, *words):
+    """What differs, in the last line of a verification."""
+    assert main(["verify", *map(str, words)]) == 1
+    out, err = capsys.readouterr()
+    last = out.splitlines()[-1]
+    assert (err, last[:14]) == ("", "differs       ")
+    return last[14:]
+
+
+def seal(folder):
+    """Write the digests of the files as they are now, as one would who changes them on purpose."""
+    digests = {path.name: digest_file(path) for path in list_files(folder)}
+    record = {**json.loads((folder / "run.json").read_text()), "digests": digests}
+    digests["run.json"] = hashlib.sha256(canonical_json(record)).hexdigest()
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+def change_setting(folder, name, value):
+    change_record(folder, config={**read_run(folder)["config"], name: value})
+
+
+def change_row(epoch, **changes):
+    """Replace values in the row of an epoch; None removes the row."""
+    rows = read_metrics(RUN / "metrics.jsonl")
+    rows = [{**row, **changes} if row["epoch"] == epoch else row for row in rows]
+    lines = [json.dumps(row) + "\n" for row in rows if row["epoch"] != epoch or changes]
+    (RUN / "metrics.jsonl").write_text("".join(lines))
+    seal(RUN)
+
+
+def flip(path, position, bit=0):
+    """Change one bit of a file, at a byte from its start or, if negative, from its end."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1 << bit
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("case", BackendCase, ids=lambda case: case.value)
+def test_a_run_of_numpy_is_proven_on_every_backend(case, capsys):
+    before = tree(Path())
+    words = ["--backend", case.backend_name, "--device", case.device]
+    assert printed(capsys, "verify", RUN, *words).endswith(VERIFIED)
+    assert tree(Path()) == before
+
+
+def test_the_number_of_workers_makes_no_difference_and_quiet_is_silent(capsys):
+    assert printed(capsys, "verify", RUN, "--backend", "numpy", "--workers", "3", "--quiet") == ""
+
+
+def test_the_history_has_the_fingerprint_of_each_logged_epoch_and_the_last_is_that_of_the_model():
+    rows = read_metrics(RUN / "metrics.jsonl")
+    assert [row["epoch"] for row in rows] == [*range(7)]  # all have a validation loss
+    assert [row["epoch"] for row in rows if "fingerprint" in row] == [0, 2, 4, 6]
+    assert all(len(row["fingerprint"]) == 64 for row in rows[::2])
+    record = read_run(RUN)
+    best = record["metrics"]["best_epoch"]
+    assert rows[best].get("fingerprint", record["fingerprint"]) == record["fingerprint"]
+    assert (record["specification_version"], record["segments"][0]["ranks"]) == (1, 1)
+
+
+@pytest.mark.parametrize("words", ["0:2", "2:4", "4:6", "0:6"])
+def test_a_part_of_the_training_is_verified_from_a_kept_checkpoint(words, capsys):
+    first, last = map(int, words.split(":"))
+    part = f"epochs {first + 1} to {last}{', model and metrics' if last == 6 else ''} are the same bits\n"
+    out = printed(capsys, "verify", RUN, "--between", words)
+    assert out.endswith(f"verified      runs/mine: {part}")
+    assert f"epoch     {first}   loss" in out
+    assert (f"epoch     {max(first - 2, 0)}   loss" in out) == (first == 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("3:4", "has no checkpoint after epoch 3: only after 2, 4"),
+        ("0:5", "has neither a fingerprint nor a checkpoint after epoch 5"),
+        ("4:9", "expected epochs from 0 to 6, got 4:9"),
+        ("4:4", "expected epochs from 0 to 6, got 4:4"),
+        ("4", "expected two epochs, as in 40:50, got 4"),
+    ],
+)
+def test_a_part_that_cannot_be_verified_is_refused(words, message, capsys):
+    assert message in complaint(capsys, "verify", RUN, "--between", words)
+
+
+def test_an_interrupted_a_resumed_and_an_extended_run_are_verified(capsys):
+    words = ["--data", "small.npz", "--hidden", "6", "--optimizer", "momentum", "--batch-size", "16"]
+    words += ["--epochs", "3", "--name", "stopped", "--no-report"]
+    pressed(1, ["--epochs", "100000", "--log-every", "1", *words[:-5], "--name", "long", "--no-report"])
+    assert read_run(Path("runs/long"))["status"] == "interrupted"
+    assert "verified" in printed(capsys, "verify", "runs/long")
+    assert train.main([*words, *QUIET]) == 0
+    assert train.main(["--extend", "runs/stopped", "--epochs", "2", "--name", "more", *QUIET]) == 0
+    Path("runs").rename("moved")
+    out = printed(capsys, "verify", "moved/more")  # its parent is beside it
+    assert out.endswith("verified      moved/more: epochs 4 to 5, model and metrics are the same bits\n")
+    shutil.rmtree("moved/stopped")
+    assert train.main([*words, "--seed", "1", *QUIET, "--out", "moved"]) == 0
+    message = complaint(capsys, "verify", "moved/more", "--quiet")
+    assert "moved/stopped: is not the run that moved/more extends: expected the fing" in message
+
+
+def test_data_at_another_place_are_named(capsys):
+    Path("small.npz").rename("elsewhere.npz")
+    assert complaint(capsys, "verify", RUN).startswith("small.npz: no such file")
+    assert printed(capsys, "verify", RUN, "--data", "elsewhere.npz").endswith(VERIFIED)
+
+
+CHANGES = {
+    "seed": 6,
+    "hidden": [7, 6],
+    "activation": "leaky-relu",
+    "batch_norm": False,
+    "dropout": 0.2001,
+    "input_dropout": 0.1001,
+    "init": "glorot",
+    "epochs": 7,
+    "batch_size": 31,
+    "loss": "squared-error",
+    "label_smoothing": 0.11,
+    "class_weight": "balanced",
+    "validation": 41,
+    "patience": 1,
+    "normalize": "standardize",
+    "optimizer": "adamw",
+    "learning_rate": math.nextafter(0.01, 1.0),
+    "schedule": "constant",
+    "warmup_epochs": 2,
+    "weight_decay": math.nextafter(0.001, 1.0),
+    "clip_norm": 0.01,
+    "max_norm": 0.5,
+    "augment_rotate": 9.5,
+    "augment_elastic_alpha": 6.5,
+    "augment_shift": 0.5,
+    "log_every": 3,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_setting_that_changes_the_result_is_found(name, capsys):
+    change_setting(RUN, name, CHANGES[name])
+    assert differing(capsys, RUN).startswith("run.json: is not what was recorded (SHA-256 ")
+    seal(RUN)
+    places = "epoch ", "metrics.jsonl: ", "checkpoint", "model.safetensors: ", "run.json: "
+    assert differing(capsys, RUN, "--quiet").startswith(places)
+
+
+def test_a_bit_of_the_model_is_found_with_its_layer(capsys):
+    flip(RUN / "model.safetensors", -1)
+    assert differing(capsys, RUN).startswith("model.safetensors: is not what was recorded (SHA-256 ")
+    seal(RUN)
+    text = differing(capsys, RUN, "--quiet")
+    assert text.startswith("model.safetensors: norms.1.weight")
+    assert "recorded " in text
+    assert " ulp" in text
+
+
+@pytest.mark.parametrize("epoch", [4, 6])
+def test_a_bit_of_a_checkpoint_is_found_with_the_array(epoch, capsys):
+    from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
+
+    path = RUN / ("checkpoint.safetensors" if epoch == 6 else f"checkpoint-{epoch}.safetensors")
+    arrays, facts = load_checkpoint(path)
+    name = max(name for name in arrays if name.startswith("state.2"))
+    arrays[name] = np.nextafter(arrays[name], 9.0)
+    path.write_bytes(encode_checkpoint(arrays, facts, 1))
+    seal(RUN)
+    assert differing(capsys, RUN, "--quiet").startswith(f"{path.name}: optimizer.{name[8:]}")
+
+
+@pytest.mark.parametrize("name", ["train_loss", "validation_accuracy", "fingerprint"])
+def test_a_bit_of_the_history_is_found_with_its_epoch_and_name(name, capsys):
+    value = read_metrics(RUN / "metrics.jsonl")[4][name]
+    other = "f" * 64 if name == "fingerprint" else math.nextafter(value, 2.0)
+    change_row(4, **{name: other})
+    text = differing(capsys, RUN, "--quiet")
+    assert text.startswith(f"epoch 4: {name}: recorded ")
+    assert name == "fingerprint" or f"({other.hex()}), computed {value!r} ({value.hex()})" in text
+
+
+def test_rows_that_are_missing_or_added_are_found(capsys):
+    change_row(4)
+    assert differing(capsys, RUN, "--quiet") == "metrics.jsonl: expected a row of epoch 4"
+    with (RUN / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 5}\n')
+    seal(RUN)
+    assert main(["verify", str(RUN), "--quiet"]) == 1
+
+
+@pytest.mark.parametrize("name", ["test_loss", "test_accuracy", "train_loss", "best_epoch", "epochs"])
+def test_a_metric_is_found(name, capsys):
+    metrics = read_run(RUN)["metrics"]
+    value = metrics[name]
+    changed = value - 1 if isinstance(value, int) else math.nextafter(value, 2.0)
+    change_record(RUN, metrics={**metrics, name: changed})
+    seal(RUN)
+    text = differing(capsys, RUN, "--quiet")
+    assert name in text or (name == "epochs" and "metrics.jsonl" in text) or "epoch" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"fingerprint": "0" * 64}, "run.json: fingerprint: recorded"),
+        ({"seed": 4}, "run.json: seed: recorded 4 and config.seed 5"),
+    ],
+)
+def test_what_else_the_record_says_is_compared(changes, expected, capsys):
+    change_record(RUN, **changes)
+    assert differing(capsys, RUN).startswith("run.json: is not what was recorded")
+    seal(RUN)
+    assert differing(capsys, RUN, "--quiet").startswith(expected)
+
+
+def test_other_data_cannot_be_verified(capsys):
+    data = read_run(RUN)["data"]
+    change_record(RUN, data={**data, "sha256": data["sha256"][:-1] + "x"})
+    seal(RUN)
+    assert "runs/mine: was trained on other data: small with SHA-256 " in complaint(
+        capsys, "verify", RUN, "--quiet"
+    )
+    change_record(RUN, data={**data, "training_samples": 181})
+    seal(RUN)
+    assert differing(capsys, RUN, "--quiet") == "run.json: data.training_samples: recorded 181, found 180"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"status": "failed"}, "is failed: expected a training that has ended"),
+        ({"specification_version": None}, "was trained in native arithmetic, which gives other bits"),
+        (
+            {"specification_version": 2},
+            "follows version 2 of the specification, expected version 1: use the ",
+        ),
+        ({"data": {"name": "arrays", "sha256": "", "source": "arrays"}}, "was trained on arrays in Python"),
+    ],
+)
+def test_what_cannot_be_verified_is_refused_in_one_line(changes, message, capsys):
+    change_record(RUN, **changes)
+    seal(RUN)
+    assert complaint(capsys, "verify", RUN).startswith(f"runs/mine: {message}")
+
+
+def test_a_run_of_another_specification_is_neither_resumed_nor_extended(capsys):
+    change_record(RUN, specification_version=2)
+    assert "follows version 2" in complaint(capsys, "train", "--extend", RUN, "--epochs", "1")
+    change_record(RUN, status="interrupted")
+    assert "follows version 2" in complaint(capsys, "train", "--resume", RUN)
+
+
+def test_files_are_compared_with_their_digests_without_training(capsys):
+    assert (
+        printed(capsys, "verify", RUN, "--files") == "verified      runs/mine: the files are the same bits\n"
+    )
+    names = {path.name for path in RUN.iterdir()}
+    assert names == {*read_run(RUN)["digests"]}
+    for name in names - {"run.json"}:
+        flip(RUN / name, -3)
+        assert differing(capsys, RUN, "--files").startswith(f"{name}: is not what was recorded (SHA-256 ")
+        flip(RUN / name, -3)
+    change_record(RUN, seed=4)
+    assert differing(capsys, RUN, "--files").startswith("run.json: is not what was recorded (SHA-256 ")
+    change_record(RUN, seed=5)
+    shutil.copy(RUN / "checkpoint.safetensors", RUN / "checkpoint-3.safetensors")
+    assert differing(capsys, RUN, "--files") == "checkpoint-3.safetensors: is not in the record"
+    (RUN / "checkpoint-3.safetensors").unlink()
+    (RUN / "checkpoint-2.safetensors").unlink()
+    assert differing(capsys, RUN, "--files") == "checkpoint-2.safetensors: is missing"
+    assert printed(capsys, "verify", RUN, "--quiet") == ""  # which needs no checkpoint
+
+
+def test_a_record_without_digests_has_no_files_to_compare(capsys):
+    change_record(RUN, digests=None)
+    assert "run.json: holds no digests of files: " in complaint(capsys, "verify", RUN, "--files")
+
+
+def test_a_resumed_run_has_a_segment_for_each_process_and_keeps_its_checkpoints(capsys):
+    words = [
+        *SETTINGS,
+        "--epochs",
+        "100000",
+        "--keep-checkpoint-every",
+        "1",
+        "--name",
+        "parts",
+        "--no-report",
+    ]
+    pressed(1, words)
+    assert train.main(["--resume", "runs/parts", "--quiet", "--backend", "array-api-strict"]) in (0, 130)
+    record = read_run(Path("runs/parts"))
+    first, second = record["segments"]
+    assert (first["epoch"], first["backend"], second["backend"]) == (0, "numpy", "array-api-strict")
+    assert second["epoch"] >= 1
+    kept = len([*Path("runs/parts").glob("checkpoint-*.safetensors")])
+    assert kept == record["metrics"]["epochs"]
+
+
+def test_a_run_that_ends_within_the_patience_is_verified(capsys):
+    assert train.main([*SETTINGS, "--epochs", "400", "--patience", "2", "--name", "early", *QUIET]) == 0
+    assert read_run(Path("runs/early"))["metrics"]["epochs"] < 400
+    assert printed(capsys, "verify", "runs/early", "--quiet") == ""
+    change_setting(Path("runs/early"), "patience", 3)
+    seal(Path("runs/early"))
+    expected = "run.json: metrics.epochs: recorded "
+    assert differing(capsys, "runs/early", "--quiet").startswith(expected)
