@@ -1,7 +1,8 @@
 """A from-scratch neural network whose mathematics is written once for every array library.
 
-``fit`` trains a network, ``load`` loads one from a file, and ``XPNetClassifier`` is a scikit-learn
-estimator. Importing this package loads no array library: each name is imported at its first use.
+``fit`` trains a network, ``load`` loads one from a file, ``verify`` proves a record of a training, and
+``XPNetClassifier`` is a scikit-learn estimator. Importing this package loads no array library: each name is
+imported at its first use.
 """
 
 from importlib import import_module
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from xpnet.estimator import XPNetClassifier
     from xpnet.fitting import Epoch
     from xpnet.inference.predictor import Evaluation
+    from xpnet.verification import Verification, verify
 
 __version__ = "0.3.0.dev0"
 
@@ -25,11 +27,13 @@ __all__ = [
     "Epoch",
     "Evaluation",
     "Model",
+    "Verification",
     "XPNetClassifier",
     "XPNetError",
     "__version__",
     "fit",
     "load",
+    "verify",
 ]
 
 _MODULES = {
@@ -38,6 +42,7 @@ _MODULES = {
     "XPNetClassifier": "estimator",
     "Epoch": "fitting",
     "Evaluation": "inference.predictor",
+    **dict.fromkeys(("Verification", "verify"), "verification"),
 }
 
 

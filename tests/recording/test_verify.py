@@ -14,6 +14,7 @@ from ctrl_c import pressed
 from folders import change_record, tree
 from networks import image_data
 
+import xpnet
 from xpnet import train
 from xpnet.__main__ import main
 from xpnet.storage.record import canonical_json, read_metrics, read_run
@@ -24,6 +25,7 @@ SETTINGS = """--data small.npz --hidden 7 5 --batch-norm --dropout 0.2 --input-d
 --init he --optimizer adam --lr 0.01 --schedule cosine --warmup-epochs 1 --weight-decay 0.001 --clip-norm 5
 --max-norm 3 --label-smoothing 0.1 --validation 40 --patience 9 --augment-rotate 9 --augment-elastic-alpha 6
 --seed 5""".split()  # noqa: SIM905 - as typed
+PLAIN = ["--data", "small.npz", "--hidden", "6", "--batch-size", "60", "--epochs", "3"]
 QUIET = ["--quiet", "--no-report", "--out", "runs"]
 VERIFIED = "verified      runs/mine: epochs 1 to 6, model and metrics are the same bits\n"
 
@@ -39,6 +41,7 @@ def trained(tmp_path_factory):
         np.savez("small.npz", **arrays)
         words = [*SETTINGS, *QUIET, "--epochs", "6", "--log-every", "2", "--keep-checkpoint-every", "2"]
         assert train.main([*words, "--name", "mine"]) == 0
+        assert train.main([*PLAIN, *QUIET, "--name", "plain"]) == 0
     return folder
 
 
@@ -87,9 +90,11 @@ def flip(path, position, bit=0):
 
 @pytest.mark.parametrize("case", BackendCase, ids=lambda case: case.value)
 def test_a_run_of_numpy_is_proven_on_every_backend(case, capsys):
-    before = tree(Path())
-    words = ["--backend", case.backend_name, "--device", case.device]
-    assert printed(capsys, "verify", RUN, *words).endswith(VERIFIED)
+    before, words = tree(Path()), ["--backend", case.backend_name, "--device", case.device]
+    run = RUN if case in (BackendCase.NUMPY, BackendCase.STRICT) else Path("runs/plain")
+    out = printed(capsys, "verify", run, *words)
+    last = f"verified      {run}: epochs 1 to {6 if run == RUN else 3}, model and metrics are the same bits\n"
+    assert out.endswith(last)
     assert tree(Path()) == before
 
 
@@ -353,3 +358,33 @@ def test_a_run_that_ends_within_the_patience_is_verified(capsys):
     seal(Path("runs/early"))
     expected = "run.json: metrics.epochs: recorded "
     assert differing(capsys, "runs/early", "--quiet").startswith(expected)
+
+
+def test_a_training_on_arrays_is_verified_from_python(capsys):
+    data = image_data()
+    names = np.array(["a", "b", "c", "d"])
+    labels, held_out = names[data.y_train], (data.x_test, names[data.y_test])
+    weights = {"sample_weight": np.linspace(0, 1, len(labels)), "class_weight": {"a": 2.0}}
+    arrays = {"X": data.x_train, "y": labels, "validation_data": held_out, **weights}
+    stop = {"callback": lambda epoch: epoch.epoch == 3}
+    xpnet.fit(**arrays, **stop, epochs=9, hidden=6, batch_size=50, run="runs/fit", report=False)
+    run = "runs/fit"
+    assert "xpnet.verify takes them in Python" in complaint(capsys, "verify", run)
+    for backend in ("numpy", "array-api-strict"):
+        result = xpnet.verify(run, **arrays, backend=backend)
+        assert (bool(result), result.difference) == (True, None)
+    with pytest.raises(xpnet.ConfigError, match=r"^runs/fit: was trained on other data: "):
+        xpnet.verify(run, **{**arrays, "X": 255 - data.x_train})
+    result = xpnet.verify(run, **{**arrays, "class_weight": {"a": 3.0}})
+    assert not result
+    assert result.difference.startswith("run.json: data.weights_sha256: recorded '")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_of_the_command_is_verified_from_python(capsys):
+    assert xpnet.verify(RUN, between=(2, 4))
+    assert capsys.readouterr().out == ""
+    assert xpnet.verify(RUN, verbose=True)
+    assert "epoch     6   loss" in capsys.readouterr().out
+    flip(RUN / "model.safetensors", -1)
+    assert not xpnet.verify(str(RUN))

@@ -32,16 +32,14 @@ def main(words: Sequence[str]) -> int:
     """
     arguments = _build_parser().parse_args(words)
     from xpnet.recording import verification
-    from xpnet.storage.record import read_run
 
     run: Path = arguments.run
-    if arguments.files or read_run(run)["digests"] is not None:
-        difference = verification.find_file_difference(run, all_files=arguments.files)
+    if arguments.files:
+        difference, compared = verification.find_file_difference(run, all_files=True), "the files"
     else:
-        difference = None  # an older xpnet recorded none
-    compared = "the files"
-    if difference is None and not arguments.files:
-        difference, compared = _train_again(run, arguments)
+        difference, compared = verification.find_changed_file(run), ""
+        if difference is None:
+            difference, compared = _train_again(run, arguments)
     if difference is not None:
         make_console().print(style_text(f"differs       {difference}", "bold red"))
         return 1
@@ -64,7 +62,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
 
     run, settings = read_recorded(folder, arguments.between), get_settings(arguments)
     if "data" not in settings:
-        check_files(folder, run.record, "xpnet.verify takes them")
+        check_files(folder, run.record, "xpnet.verify takes them in Python")
     own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
     config = replace(run.config, **(own | settings))
     selection = select_backend(config)

@@ -101,6 +101,16 @@ def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
     return None
 
 
+def find_changed_file(folder: Path) -> str | None:
+    """Return, in words, the first file that a training needs and whose digest in the record is another.
+
+    Records of an older xpnet have no digests, and then there is none. Errors as in ``find_file_difference``.
+    """
+    if read_run(folder)["digests"] is None:
+        return None
+    return find_file_difference(folder, all_files=False)
+
+
 def read_recorded(folder: Path, epochs: tuple[int, int] | None = None) -> RecordedRun:
     """Read a run, and check that its training, or that between two epochs, can be verified.
 
