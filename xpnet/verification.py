@@ -74,8 +74,6 @@ def verify(
         There is no run, or one of its files is damaged; or the data are not as `fit` takes them.
     BackendError
         The backend or device is not usable here.
-    DivergedError
-        The training diverges.
     """
     folder = Path(run)
     if (changed := find_changed_file(folder)) is not None:

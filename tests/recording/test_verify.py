@@ -235,10 +235,22 @@ def test_a_bit_of_the_history_is_found_with_its_epoch_and_name(name, capsys):
 def test_rows_that_are_missing_or_added_are_found(capsys):
     change_row(4)
     assert differing(capsys, RUN, "--quiet") == "metrics.jsonl: expected a row of epoch 4"
+
+
+@pytest.mark.parametrize("epoch", ["7", "null"])
+def test_a_row_that_the_training_does_not_have_is_found(epoch, capsys):
     with (RUN / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 5}\n')
+        file.write(f'{{"epoch": {epoch}}}\n')
     seal(RUN)
-    assert main(["verify", str(RUN), "--quiet"]) == 1
+    expected = f"metrics.jsonl: has a row of epoch {epoch}, which the training has not"
+    assert differing(capsys, RUN, "--quiet") == expected
+
+
+def test_a_training_that_diverges_is_not_the_one_that_was_recorded(capsys):
+    change_setting(Path("runs/plain"), "learning_rate", 1e300)
+    seal(Path("runs/plain"))
+    expected = "training diverged: the loss is not finite in epoch 1"
+    assert differing(capsys, "runs/plain", "--quiet") == expected
 
 
 @pytest.mark.parametrize("name", ["test_loss", "test_accuracy", "train_loss", "best_epoch", "epochs"])

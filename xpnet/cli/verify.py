@@ -19,7 +19,7 @@ Train again with the settings and data of a record, and compare every result wit
 with its fingerprints, the model, the metrics and the checkpoints. Any library, device and number of workers
 gives the same bits in reproducible arithmetic."""
 EPILOG = """\
-Exit codes: 0 all is the same, 1 something differs, 2 it cannot be verified, 3 diverged, 130 interrupted."""
+Exit codes: 0 all is the same, 1 something differs, 2 it cannot be verified, 130 interrupted."""
 
 PLACE = ("backend", "device", "workers", "require_device", "quiet")
 """Settings of the verification, of which those of the training do not apply."""
@@ -99,5 +99,6 @@ def _build_parser() -> Parser:
     add = partial(add, type=Path, default=argparse.SUPPRESS)
     add("--data", help="the data of the training, if they are at another place now")
     add("--test-data", help="the test data of the training, likewise")
+    add("--init-from", help="the model that the training started from, likewise")
     add_settings(parser, PLACE)
     return parser

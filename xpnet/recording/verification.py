@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet.config import TrainConfig, from_json
-from xpnet.errors import ConfigError, DataError
+from xpnet.errors import ConfigError, DataError, DivergedError
 from xpnet.parity.distance import first_mismatch, unequal_bits
 from xpnet.recording.outcome import evaluate_result
 from xpnet.recording.training import describe_data
@@ -61,6 +61,13 @@ class RecordedRun(NamedTuple):
     def has_end(self) -> bool:
         """True if the training is computed to its end."""
         return self.last == _count_epochs(self.record)
+
+    def includes(self, epoch: object) -> bool:
+        """Return True if the row of an epoch in the history, however damaged, is to be compared."""
+        if not records.is_number(epoch):
+            return True
+        is_before = epoch < self.first != self.start
+        return not (is_before or (epoch > self.last and not self.has_end))
 
     def kept(self, epoch: int) -> Path:
         """Return the path of the checkpoint that was kept after an epoch, if it was."""
@@ -157,7 +164,7 @@ def _select_epochs(run: RecordedRun, first: int, last: int) -> RecordedRun:
         )
         msg = f"--between: {run.folder} has no checkpoint after epoch {first}: {found}"
         raise ConfigError(msg)
-    is_logged = any(row["epoch"] == last and row.get("fingerprint") for row in run.rows)
+    is_logged = any(row.get("epoch") == last and row.get("fingerprint") for row in run.rows)
     if not (last == run.last or is_logged or run.kept(last).exists()):
         msg = f"--between: {run.folder} has neither a fingerprint nor a checkpoint after epoch {last}"
         raise ConfigError(msg)
@@ -173,8 +180,6 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
         The data are not those of the training, or the run that it extends has changed.
     DataError
         A checkpoint or the model is missing, damaged, or of another training.
-    DivergedError
-        The training diverges.
     """
     difference = _find_record_difference(run, trainer)
     if difference is not None:
@@ -184,7 +189,11 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     compare = _Compare(run, trainer, stopping)
     evaluate = callbacks.Evaluate(trainer, first=run.start)
     order = [evaluate, stopping, compare, callbacks.StopOnInterrupt(console.print_line), console]
-    result = trainer.fit(order, state, run.last + bool(run.batch), first_epoch=run.first)
+    try:
+        result = trainer.fit(order, state, run.last + bool(run.batch), first_epoch=run.first)
+    except DivergedError as error:
+        problem, epoch, *_ = str(error).split(": ")
+        return f"{problem}: {epoch}"
     if result.interrupted:
         raise KeyboardInterrupt
     differences = chain(compare.differences, compare.find_missing_rows())
@@ -235,8 +244,7 @@ class _Compare(callbacks.Callback):
 
     def __init__(self, run: RecordedRun, trainer: Trainer, stopping: EarlyStopping) -> None:
         self._run, self._trainer, self._stopping = run, trainer, stopping
-        numbers = range(run.first, run.last + 1)
-        self._rows = deque(row for row in run.rows if row["epoch"] in numbers)
+        self._rows = deque(row for row in run.rows if run.includes(row.get("epoch")))
         # Rows of an older xpnet have no fingerprint, and its segments no epoch.
         self._optional = {"fingerprint"} if run.record["segments"][0]["epoch"] is None else set()
         self.differences: Iterator[str] = iter(())
@@ -255,7 +263,8 @@ class _Compare(callbacks.Callback):
     def find_missing_rows(self) -> Iterator[str]:
         """Yield a difference if the history has more rows than the training."""
         if self._rows:
-            yield f"metrics.jsonl: has a row of epoch {self._rows[0]['epoch']}, which the training has not"
+            number = json.dumps(self._rows[0].get("epoch"))
+            yield f"metrics.jsonl: has a row of epoch {number}, which the training has not"
 
     def _compare_epoch(self, log: EpochLog) -> Iterator[str]:
         kept = self._run.kept(log.epoch)

@@ -218,8 +218,8 @@ def _begin_segment(started: str, epoch: int, backend: str, device: str) -> Segme
 def list_files(folder: Path) -> list[Path]:
     """Return those files of a run whose digests its record holds: history, model and checkpoints."""
     names = records.METRICS_FILE, records.MODEL_FILE, records.CHECKPOINT_FILE
-    present = [path for path in (folder / name for name in names) if path.is_file()]
-    return present + sorted(folder.glob(records.KEPT_CHECKPOINT.format("[0-9]*")))
+    kept = sorted(folder.glob(records.KEPT_CHECKPOINT.format("[0-9]*")))
+    return [path for path in (*(folder / name for name in names), *kept) if path.is_file()]
 
 
 def digest_file(path: Path) -> str:
