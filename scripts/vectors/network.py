@@ -45,7 +45,13 @@ def normalizations() -> list[dict[str, Any]]:
     constant = np.stack([floats[:, 0], np.full(7, 0.1), np.zeros(7)], axis=1)
     grey = np.full((3, 4), 77, dtype=np.uint8)
     cases = [(kind, x) for kind in ("none", "scale", "standardize") for x in (pixels(5, 4, 510), floats)]
-    cases += [("standardize", grey), ("standardize", np.zeros((3, 4), np.uint8)), ("standardize", constant)]
+    bright = pixels(6, 5, 525) // 64 + 200
+    cases += [
+        ("standardize", bright),
+        ("standardize", grey),
+        ("standardize", np.zeros((3, 4), np.uint8)),
+        ("standardize", constant),
+    ]
     cases += [("scale", np.zeros((3, 2))), ("scale", -np.abs(floats)), ("standardize", floats[:1])]
     cases += [("standardize", pixels(1, 4, 520)), ("scale", np.zeros((2, 3), np.uint8))]
     return [normalization(kind, x) for kind, x in cases]
@@ -80,7 +86,7 @@ def losses(device: Device) -> list[dict[str, Any]]:
     labels = np.array([0, 2, 1, 0], dtype=np.int32)
     z, codes = device.put(logits), device.backend.from_host(labels)
     for name, loss in F.LOSSES.items():
-        for smoothing in (0.0, 0.1):
+        for smoothing in (0.0, 0.23):
             y = F.targets(ops, codes, 3, smoothing)
             per_sample = loss.per_sample(ops, z, y)
             results.append(

@@ -1,5 +1,6 @@
 """docs/vectors: every backend and tests/reference.py compute what the files of test vectors hold."""
 
+import inspect
 import json
 import math
 import operator
@@ -143,6 +144,16 @@ def exactly_rounded_exp(x):
     """The float nearest to e^x."""
     with localcontext(prec=60):
         return float(Decimal(x).exp())
+
+
+@pytest.mark.parametrize("constant", [1 / 6, 1 / 24])
+@pytest.mark.parametrize("to", [0.0, 1.0])
+def test_exp_tells_another_last_place_of_a_constant_apart(constant, to):
+    source = inspect.getsource(reference.exp).replace(f"1 / {round(1 / constant)}", "CONSTANT")
+    assert "CONSTANT" in source
+    space = vars(reference) | {"CONSTANT": math.nextafter(constant, to)}
+    exec(source, space)  # noqa: S102
+    assert [x for x, y in numbers(FUNCTIONS["exp"]) if not same(space["exp"](x), y)]
 
 
 def test_softmaxes_tell_a_division_and_another_exp_apart():
