@@ -23,6 +23,7 @@ from xpnet.errors import XPNetError
 
 FOLDER = ROOT / "docs" / "vectors"
 WIDTH = 110
+LONGEST_NUMBER = 30  # characters: a fingerprint has more
 Content = dict[str, Any]
 
 FILES: dict[str, Callable[[Backend], Content]] = {
@@ -108,11 +109,11 @@ def shorten(value: Any) -> str:
 
 
 def as_text(value: Any, indent: str = "") -> str:
-    """Return JSON: flat lists and what is short on one line, of anything else one item a line."""
+    """Return JSON: lists of numbers and what is short on one line, of anything else one item a line."""
     text = json.dumps(value, ensure_ascii=False)
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    is_flat = isinstance(value, list) and not any(isinstance(item, list | dict) for item in items)
-    if len(indent) + len(text) <= WIDTH or is_flat or not items:
+    is_long = any(isinstance(item, list | dict) or len(str(item)) > LONGEST_NUMBER for item in items)
+    if len(indent) + len(text) <= WIDTH or (isinstance(value, list) and not is_long) or not items:
         return text
     inner = f"{indent} "
     if isinstance(value, dict):

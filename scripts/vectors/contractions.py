@@ -96,21 +96,21 @@ def case(
 def products(device: Device) -> list[dict[str, Any]]:
     """Return the products, without sums."""
     cases = [
-        case(device, f"{terms} terms", vectors(2, terms, 100), vectors(2, terms, 110, spread=5))
+        case(device, f"K = {terms}", vectors(2, terms, 100), vectors(2, terms, 110, spread=5))
         for terms in (1, 3, 5, 17, 64)
     ]
     cases += [
-        case(device, f"{terms} terms, {kind}", vectors(2, terms, 120, spread=9), vectors(2, terms, 130))
+        case(device, f"K = {terms}, {kind}", vectors(2, terms, 120, spread=9), vectors(2, terms, 130))
         for terms, kind in ((380, "22 and 22 bits"), (1024, "21 and 22 bits"), (8192, "one slice"))
     ]
     cases += [
-        case(device, f"{terms} terms, two slices", vectors(2, terms, 140, spread=9), vectors(2, terms, 150))
+        case(device, f"K = {terms}, two slices", vectors(2, terms, 140, spread=9), vectors(2, terms, 150))
         for terms in (8193, 9000)
     ]
     for factor, name in ((1 / 255, "1/255"), (1.0, "1"), (65536 / 52429 * (1 / 255), "fl(s·(1/255))")):
         title = f"pixels with the factor {name}"
         cases.append(case(device, title, vectors(2, 64, 160), pixels(2, 64, 165), factor=factor))
-    title = "pixels, 784 terms, 35 and 8 bits"
+    title = "K = 784, pixels, 35 and 8 bits"
     return [
         *cases,
         case(device, title, vectors(2, 784, 170, spread=9), pixels(2, 784, 175), factor=1 / 255),

@@ -228,6 +228,7 @@ def test_early_stopping_keeps_an_epoch_before_the_last():
 # The script and the page
 
 
+@pytest.mark.tooling
 def test_check_names_the_first_difference_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(make_vectors, "FILES", {"sums": make_vectors.FILES["sums"]})
     path = tmp_path / "sums.json"
@@ -243,11 +244,13 @@ def test_check_names_the_first_difference_and_writes_nothing(tmp_path, monkeypat
     assert path.read_text() == changed
 
 
+@pytest.mark.tooling
 def test_check_needs_the_files(tmp_path, capsys):
     assert make_vectors.main(["--check", "--folder", str(tmp_path)]) == 2
     assert "random.json: cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.tooling
 def test_the_example_of_the_page_finds_no_difference():
     text = (make_vectors.FOLDER / "README.md").read_text(encoding="utf-8")
     program, output = re.search(r"```python\n(.*?)```.*?```\n(.*?)```", text, re.DOTALL).groups()
