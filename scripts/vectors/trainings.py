@@ -47,7 +47,7 @@ class Training:
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
-    samples: int = 70
+    samples: int = 90
     kind: Literal["pixels", "floats"] = "pixels"
 
 
@@ -58,7 +58,7 @@ TRAININGS = [
         {
             "epochs": 4,
             "hidden": (),
-            "batch_size": 50,
+            "batch_size": 70,
             "loss": "squared-error",
             "normalize": "none",
             "optimizer": "momentum",
@@ -74,7 +74,7 @@ TRAININGS = [
             "epochs": 3,
             "hidden": (10, 10),
             "init": "he",
-            "batch_size": 50,
+            "batch_size": 70,
             "batch_norm": True,
             "seed": 7,
             "dropout": 0.25,
@@ -96,13 +96,13 @@ TRAININGS = [
             "batch_norm": True,
             "normalize": "standardize",
             "optimizer": "nesterov",
-            "validation": 50,
+            "validation": 20,
             "seed": 2**63 + 5,
             "schedule": "step",
             "schedule_step_epochs": 2,
             "weight_decay": 0.01,
         },
-        2168,
+        2138,
         "floats",
     ),
     Training(
@@ -125,8 +125,8 @@ TRAININGS = [
         {
             "epochs": 20,
             "activation": "leaky-relu",
-            "batch_size": 50,
-            "validation": 0.22,
+            "batch_size": 70,
+            "validation": 0.18,
             "patience": 3,
             "optimizer": "adamw",
             "weight_decay": 0.2,
@@ -135,13 +135,13 @@ TRAININGS = [
             "seed": 3,
             "class_weight": "balanced",
         },
-        90,
+        110,
     ),
     Training(
         "images moved, turned, scaled and sheared",
         {
             "epochs": 3,
-            "batch_size": 50,
+            "batch_size": 20,
             "augment_shift": 1.5,
             "augment_rotate": 20.0,
             "seed": 1,
@@ -153,6 +153,7 @@ TRAININGS = [
             "schedule_factor": 0.5,
             "learning_rate": 0.05,
         },
+        40,
     ),
     Training(
         "elastic deformation, in full batch",
@@ -170,14 +171,14 @@ TRAININGS = [
             "label_smoothing": 0.2,
             "warmup_epochs": 2,
         },
-        70,
+        40,
     ),
     Training(
         "floats as they are",
         {
             "epochs": 3,
             "normalize": "none",
-            "batch_size": 50,
+            "batch_size": 70,
             "input_dropout": 0.3,
             "max_norm": 2.0,
             "weight_decay": 0.05,
@@ -186,7 +187,7 @@ TRAININGS = [
             "init": "he",
             "clip_norm": 100.0,
         },
-        70,
+        90,
         "floats",
     ),
 ]
