@@ -41,9 +41,10 @@ EXP += [-669.999, -671.0, *around(-670.0), 708.0, math.nextafter(709.0, 0.0), 70
 EXP += [
     -961 * i * 2 * HALF_STEP + 0.001 * (i % 5) for i in range(1, 64)
 ]  # each entry of the table of 2^(f/64)
-# Found by search: another last place of 1/6 (the first two) or of 1/24 changes one of these.
-HARD = ("1.32dd3dc80ced6", "1.5d91e6a84486f", "1.3866b871aeb62", "1.36ad861c8f075", "1.428fc2ff1f898")
-EXP += [float.fromhex(f"0x{digits}p-8") for digits in (*HARD, "1.5b6b41d6cf87d")]
+# Found by search: another last place of 1/6, 1/24 or 1/120 changes exp of some of these.
+HARD = ("32dd3dc80ced6", "5d91e6a84486f", "3866b871aeb62", "36ad861c8f075", "428fc2ff1f898", "5b6b41d6cf87d")
+HARD += ("47c1955321821", "5d5fdee9ff6a", "5bb1bbcac7edf")
+EXP += [float.fromhex(f"0x1.{digits}p-8") for digits in HARD]
 EXP += around(HALF_STEP, -HALF_STEP, -31.5 * 2 * HALF_STEP)
 LOG = [0.0, -0.0, -1.0, -INFINITY, INFINITY, NAN, 2.0, 0.5, 10.0, 2.0**-1022, 2.0**1023]
 LOG += [sys.float_info.max, *around(1.0), *around(ROOT), *around(ROOT * 2.0**700)]

@@ -146,7 +146,7 @@ def exactly_rounded_exp(x):
         return float(Decimal(x).exp())
 
 
-@pytest.mark.parametrize("constant", [1 / 6, 1 / 24])
+@pytest.mark.parametrize("constant", [1 / 6, 1 / 24, 1 / 120])
 @pytest.mark.parametrize("to", [0.0, 1.0])
 def test_exp_tells_another_last_place_of_a_constant_apart(constant, to):
     source = inspect.getsource(reference.exp).replace(f"1 / {round(1 / constant)}", "CONSTANT")
