@@ -38,13 +38,12 @@ def wide(count: int, index: int) -> Reals:
 HALF_STEP = 0.6931471805599453 / 128
 EXP = [0.0, -0.0, 1.0, -1.0, 0.5, -1e-300, 2.0**-60, -(2.0**-60), -600.0, -INFINITY, NAN]
 EXP += [-669.999, -671.0, *around(-670.0), 708.0, math.nextafter(709.0, 0.0), 709.0]
-EXP += [
-    -961 * i * 2 * HALF_STEP + 0.001 * (i % 5) for i in range(1, 64)
-]  # each entry of the table of 2^(f/64)
+# Each entry of the table of 2^(f/64).
+EXP += [-961 * i * 2 * HALF_STEP + 0.001 * (i % 5) for i in range(1, 64)]
 # Found by search: another last place of 1/6, 1/24 or 1/120 changes exp of some of these.
-HARD = ("32dd3dc80ced6", "5d91e6a84486f", "3866b871aeb62", "36ad861c8f075", "428fc2ff1f898", "5b6b41d6cf87d")
-HARD += ("47c1955321821", "5d5fdee9ff6a", "5bb1bbcac7edf")
-EXP += [float.fromhex(f"0x1.{digits}p-8") for digits in HARD]
+HARD = """32dd3dc80ced6 5d91e6a84486f 3866b871aeb62 36ad861c8f075 428fc2ff1f898 5b6b41d6cf87d
+47c1955321821 5d5fdee9ff6a 5bb1bbcac7edf"""
+EXP += [float.fromhex(f"0x1.{digits}p-8") for digits in HARD.split()]
 EXP += around(HALF_STEP, -HALF_STEP, -31.5 * 2 * HALF_STEP)
 LOG = [0.0, -0.0, -1.0, -INFINITY, INFINITY, NAN, 2.0, 0.5, 10.0, 2.0**-1022, 2.0**1023]
 LOG += [sys.float_info.max, *around(1.0), *around(ROOT), *around(ROOT * 2.0**700)]
