@@ -1,0 +1,271 @@
+"""trainings.json: complete trainings, which together use every setting that affects the results.
+
+Training and test samples are made by a rule, so that nothing has to be downloaded.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from vectors.numbers import UNUSED, hexadecimal, hexadecimals, word_text
+from xpnet.arithmetic import random
+from xpnet.backends.base import Backend
+from xpnet.config import TrainConfig
+from xpnet.config.training import to_json
+from xpnet.data.datasets import Dataset
+from xpnet.inference.predictor import Predictor
+from xpnet.storage.model_file import fingerprint
+from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
+from xpnet.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FEATURES, CLASSES, TEST = 64, 4, 20
+PROBABILITIES = 2
+"""The number of test samples whose probabilities are given."""
+
+WITHOUT_EFFECT = {
+    *("data", "test_data", "test_split", "label", "missing", "columns", "init_from"),  # about files
+    *("repeats", "arithmetic", "dtype", "device", "backend", "workers", "require_device"),
+    *("log_every", "checkpoint_seconds", "resume", "extend", "out", "name", "overwrite", "tags", "report"),
+    *("track", "quiet", "debug"),
+}
+"""The settings that choose files, devices or records, or another arithmetic: the trainings leave them out."""
+
+DATA_RULE = (
+    "Sample i (from 0; the test samples follow the training samples) and feature f (from 0) have word f of "
+    "seed 0, purpose 0, epoch 0, index i. Pixels: word mod 256. Floats: (u - 0.5)*2^((f mod 7) - 3), with u "
+    "of that word. The label of sample i is word i of seed 0, purpose 0, epoch 1, index 0, mod 4 (classes)."
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training: settings, and the size and kind of its data."""
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    samples: int = 90
+    kind: Literal["pixels", "floats"] = "pixels"
+
+
+TRAININGS = [
+    Training("the defaults, in four blocks", {"epochs": 3}, 3142),
+    Training(
+        "softmax regression",
+        {
+            "epochs": 4,
+            "hidden": (),
+            "batch_size": 70,
+            "loss": "squared-error",
+            "normalize": "none",
+            "optimizer": "momentum",
+            "momentum": 0.5,
+            "learning_rate": 0.0002,
+            "seed": 2**64 - 1,
+            "schedule": "exponential",
+        },
+    ),
+    Training(
+        "batch norm and dropout in mini-batches",
+        {
+            "epochs": 3,
+            "hidden": (10, 10),
+            "init": "he",
+            "batch_size": 70,
+            "batch_norm": True,
+            "seed": 7,
+            "dropout": 0.25,
+            "input_dropout": 0.1,
+            "label_smoothing": 0.1,
+            "optimizer": "adam",
+            "learning_rate": 0.01,
+            "schedule": "cosine",
+            "warmup_epochs": 1,
+            "clip_norm": 0.5,
+        },
+    ),
+    Training(
+        "batch norm in a full batch of three blocks",
+        {
+            "epochs": 3,
+            "activation": "tanh",
+            "init": "glorot",
+            "batch_norm": True,
+            "normalize": "standardize",
+            "optimizer": "nesterov",
+            "validation": 20,
+            "seed": 2**63 + 5,
+            "schedule": "step",
+            "schedule_step_epochs": 2,
+            "weight_decay": 0.01,
+        },
+        2138,
+        "floats",
+    ),
+    Training(
+        "mini-batches of two blocks, and of one",
+        {
+            "epochs": 2,
+            "activation": "sigmoid",
+            "batch_size": 1094,
+            "dropout": 0.5,
+            "batch_norm": True,
+            "class_weight": "balanced",
+            "optimizer": "adamw",
+            "learning_rate": 0.01,
+        },
+        2118,
+        "floats",
+    ),
+    Training(
+        "early stopping",
+        {
+            "epochs": 20,
+            "activation": "leaky-relu",
+            "batch_size": 70,
+            "validation": 0.18,
+            "patience": 3,
+            "optimizer": "adamw",
+            "weight_decay": 0.2,
+            "learning_rate": 0.01,
+            "max_norm": 1.5,
+            "seed": 3,
+            "class_weight": "balanced",
+        },
+        110,
+    ),
+    Training(
+        "images moved, turned, scaled and sheared",
+        {
+            "epochs": 3,
+            "batch_size": 20,
+            "augment_shift": 1.5,
+            "augment_rotate": 20.0,
+            "seed": 1,
+            "augment_scale": 0.2,
+            "augment_shear": 0.3,
+            "optimizer": "momentum",
+            "schedule": "step",
+            "schedule_step_epochs": 1,
+            "schedule_factor": 0.5,
+            "learning_rate": 0.05,
+        },
+        40,
+    ),
+    Training(
+        "elastic deformation, in full batch",
+        {
+            "epochs": 3,
+            "normalize": "standardize",
+            "augment_elastic_alpha": 8.0,
+            "seed": 2,
+            "augment_elastic_sigma": 2.0,
+            "augment_rotate": 90.0,
+            "input_dropout": 0.2,
+            "validation": 20,
+            "dropout": 0.4,
+            "loss": "squared-error",
+            "label_smoothing": 0.2,
+            "warmup_epochs": 2,
+        },
+        40,
+    ),
+    Training(
+        "floats as they are",
+        {
+            "epochs": 3,
+            "normalize": "none",
+            "batch_size": 70,
+            "input_dropout": 0.3,
+            "max_norm": 1.0,
+            "weight_decay": 0.05,
+            "schedule": "exponential",
+            "schedule_factor": 0.7,
+            "init": "he",
+            "clip_norm": 0.5,
+        },
+        90,
+        "floats",
+    ),
+]
+
+
+def samples(training: Training) -> Dataset:
+    """Return training and test samples by the rule."""
+    count = training.samples + TEST
+    words: NDArray[np.uint64] = random.words_per_index(
+        0, UNUSED, FEATURES, epoch=0, indices=np.arange(count, dtype=np.int64)
+    )
+    x: NDArray[Any] = (words % np.uint64(256)).astype(np.uint8)
+    if training.kind == "floats":
+        x = (random.uniform(words) - 0.5) * np.ldexp(1.0, np.arange(FEATURES) % 7 - 3)
+    y = (random.words(0, UNUSED, count, epoch=1) % np.uint64(CLASSES)).astype(np.int32)
+    first = training.samples
+    return Dataset(x[:first], y[:first], x[first:], y[first:], "by rule")
+
+
+class Record(Callback):
+    """Records fingerprints, losses and accuracies after each epoch."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self.fingerprints: list[str] = []
+        self.history: list[list[str]] = []
+
+    def on_epoch_end(self, log: EpochLog) -> None:
+        """Record the epoch."""
+        model = self._trainer.model(log.state)
+        self.fingerprints.append(fingerprint(model.layers, model.norms))
+        evaluations = [each for each in (log.training, log.validation) if each is not None]
+        self.history.append(hexadecimals([x for each in evaluations for x in (each.loss, each.accuracy)]))
+
+
+def result(training: Training, backend: Backend) -> dict[str, Any]:
+    """Return a training and what comes of it."""
+    data = samples(training)
+    config = TrainConfig(**training.settings, log_every=1)
+    with Trainer.open(config, data, backend) as trainer:
+        # One block a call: JAX would compile each operation for stacks of blocks too, which takes a minute.
+        trainer.context = replace(trainer.context, stack=1)
+        record, stopping = Record(trainer), EarlyStopping(config.patience)
+        best = trainer.fit([Evaluate(trainer), stopping, record]).best
+        model, test = trainer.model(best), trainer.evaluate_test(best)
+    probabilities = Predictor(model, backend).outputs(data.x_test)[1][:PROBABILITIES]
+    shown = {key: value for key, value in to_json(config).items() if value != to_json(TrainConfig())[key]}
+    del shown["log_every"]
+    return {
+        "name": training.name,
+        "features": training.kind,
+        "samples": training.samples,
+        "sizes": list(model.sizes),
+        "settings": {key: setting_text(key, value) for key, value in shown.items()},
+        "fingerprints": record.fingerprints,
+        "history": record.history,
+        **({} if config.patience is None else {"best epoch": stopping.best_epoch}),
+        "fingerprint": fingerprint(model.layers, model.norms),
+        "test": hexadecimals([test.loss, test.accuracy]),
+        "probabilities": hexadecimals(probabilities),
+    }
+
+
+def setting_text(name: str, value: Any) -> Any:
+    """Return the value of a setting for the file: floats in hexadecimal, the seed as a word."""
+    if name == "seed":
+        return word_text(value)
+    return hexadecimal(value) if isinstance(value, float) else value
+
+
+def content(backend: Backend) -> dict[str, Any]:
+    """Return the file."""
+    defaults = {key: value for key, value in to_json(TrainConfig()).items() if key not in WITHOUT_EFFECT}
+    return {
+        "data": DATA_RULE,
+        "features": FEATURES,
+        "classes": CLASSES,
+        "test samples": TEST,
+        "defaults": {key: setting_text(key, value) for key, value in defaults.items()},
+        "trainings": [result(training, backend) for training in TRAININGS],
+    }
