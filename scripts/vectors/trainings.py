@@ -15,7 +15,6 @@ from xpnet.config import TrainConfig
 from xpnet.config.training import to_json
 from xpnet.data.datasets import Dataset
 from xpnet.inference.predictor import Predictor
-from xpnet.storage.model_file import fingerprint
 from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
 from xpnet.training.trainer import Trainer
 
@@ -29,7 +28,18 @@ PROBABILITIES = 2
 WITHOUT_EFFECT = {
     *("data", "test_data", "test_split", "label", "missing", "columns", "init_from"),  # about files
     *("repeats", "arithmetic", "dtype", "device", "backend", "workers", "require_device"),
-    *("log_every", "checkpoint_seconds", "resume", "extend", "out", "name", "overwrite", "tags", "report"),
+    *(
+        "log_every",
+        "checkpoint_seconds",
+        "keep_checkpoint_every",
+        "resume",
+        "extend",
+        "out",
+        "name",
+        "overwrite",
+        "tags",
+        "report",
+    ),
     *("track", "quiet", "debug"),
 }
 """The settings that choose files, devices or records, or another arithmetic: the trainings leave them out."""
@@ -217,8 +227,7 @@ class Record(Callback):
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Record the epoch."""
-        model = self._trainer.model(log.state)
-        self.fingerprints.append(fingerprint(model.layers, model.norms))
+        self.fingerprints.append(self._trainer.fingerprint(log.state))
         evaluations = [each for each in (log.training, log.validation) if each is not None]
         self.history.append(hexadecimals([x for each in evaluations for x in (each.loss, each.accuracy)]))
 
@@ -245,7 +254,7 @@ def result(training: Training, backend: Backend) -> dict[str, Any]:
         "fingerprints": record.fingerprints,
         "history": record.history,
         **({} if config.patience is None else {"best epoch": stopping.best_epoch}),
-        "fingerprint": fingerprint(model.layers, model.norms),
+        "fingerprint": trainer.fingerprint(best),
         "test": hexadecimals([test.loss, test.accuracy]),
         "probabilities": hexadecimals(probabilities),
     }
