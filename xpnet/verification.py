@@ -12,7 +12,7 @@ from xpnet.data.arrays import table_from_arrays
 from xpnet.data.datasets import Dataset
 from xpnet.data.weights import weigh_samples
 from xpnet.fitting import make_dataset, select_from_settings
-from xpnet.recording.verification import RecordedRun, find_changed_file, find_difference, read_recorded
+from xpnet.recording.verification import RecordedRun, find_difference, find_file_difference, read_recorded
 from xpnet.storage.record import check_files
 from xpnet.training.console import TrainingConsole
 from xpnet.training.trainer import Trainer
@@ -76,8 +76,8 @@ def verify(
         The backend or device is not usable here.
     """
     folder = Path(run)
-    if (changed := find_changed_file(folder)) is not None:
-        return Verification(changed)
+    if (difference := find_file_difference(folder, all_files=False)) is not None:
+        return Verification(difference)
     recorded = read_recorded(folder, between)
     config = replace(recorded.config, device=device, backend=backend, workers=workers, require_device=False)
     if X is None:

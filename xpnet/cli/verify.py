@@ -34,12 +34,10 @@ def main(words: Sequence[str]) -> int:
     from xpnet.recording import verification
 
     run: Path = arguments.run
-    if arguments.files:
-        difference, compared = verification.find_file_difference(run, all_files=True), "the files"
-    else:
-        difference, compared = verification.find_changed_file(run), ""
-        if difference is None:
-            difference, compared = _train_again(run, arguments)
+    difference = verification.find_file_difference(run, all_files=arguments.files)
+    compared = "the files"
+    if difference is None and not arguments.files:
+        difference, compared = _train_again(run, arguments)
     if difference is not None:
         make_console().print(style_text(f"differs       {difference}", "bold red"))
         return 1

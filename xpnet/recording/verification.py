@@ -83,15 +83,17 @@ def _count_epochs(record: Record) -> int:
 def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
     """Compare the files of a run with the digests in its record; return the first difference in words.
 
-    A missing checkpoint is a difference only with ``all_files``.
+    Without ``all_files``, a missing checkpoint and a record without digests are no difference.
 
     Raises
     ------
     DataError
-        There is no run, its record is damaged, or it holds no digests.
+        There is no run, its record is damaged, or with ``all_files``, it holds no digests.
     """
     path, record = folder / records.RECORD_FILE, read_run(folder)
     if record["digests"] is None:
+        if not all_files:
+            return None
         reason = "the training has not ended" if record["schema_version"] > 2 else "an older xpnet wrote it"
         raise DataError.at(path, f"holds no digests of files: {reason}")
     content = read_json(path, "not a run record", "expected a folder of a run")
@@ -106,16 +108,6 @@ def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
         if digest not in (None, recorded):
             return f"{name}: is not what was recorded (SHA-256 {recorded[:16]}…, found {digest[:16]}…)"
     return None
-
-
-def find_changed_file(folder: Path) -> str | None:
-    """Return, in words, the first file that a training needs and whose digest in the record is another.
-
-    Records of an older xpnet have no digests, and then there is none. Errors as in ``find_file_difference``.
-    """
-    if read_run(folder)["digests"] is None:
-        return None
-    return find_file_difference(folder, all_files=False)
 
 
 def read_recorded(folder: Path, epochs: tuple[int, int] | None = None) -> RecordedRun:
@@ -157,12 +149,8 @@ def _select_epochs(run: RecordedRun, first: int, last: int) -> RecordedRun:
         raise ConfigError(msg)
     if first != run.start and not run.kept(first).exists():
         known = [epoch for epoch in range(run.start + 1, run.last) if run.kept(epoch).exists()]
-        found = (
-            f"only after {', '.join(map(str, known))}"
-            if known
-            else "xpnet train --keep-checkpoint-every N keeps some"
-        )
-        msg = f"--between: {run.folder} has no checkpoint after epoch {first}: {found}"
+        hint = f"only after {', '.join(map(str, known))}" if known else "--keep-checkpoint-every keeps some"
+        msg = f"--between: {run.folder} has no checkpoint after epoch {first}: {hint}"
         raise ConfigError(msg)
     is_logged = any(row.get("epoch") == last and row.get("fingerprint") for row in run.rows)
     if not (last == run.last or is_logged or run.kept(last).exists()):
