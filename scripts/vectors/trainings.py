@@ -68,7 +68,7 @@ TRAININGS = [
         {
             "epochs": 4,
             "hidden": (),
-            "batch_size": 70,
+            "batch_size": 200,  # more than there are samples
             "loss": "squared-error",
             "normalize": "none",
             "optimizer": "momentum",
@@ -96,6 +96,7 @@ TRAININGS = [
             "warmup_epochs": 1,
             "clip_norm": 0.5,
         },
+        141,  # the last batch would have one sample
     ),
     Training(
         "batch norm in a full batch of three blocks",
@@ -135,14 +136,15 @@ TRAININGS = [
         {
             "epochs": 20,
             "activation": "leaky-relu",
-            "batch_size": 70,
+            "batch_norm": True,
+            "batch_size": 16,
             "validation": 0.18,
             "patience": 3,
             "optimizer": "adamw",
             "weight_decay": 0.2,
             "learning_rate": 0.01,
             "max_norm": 1.5,
-            "seed": 3,
+            "seed": 10,  # the best epoch is one of two with its accuracy
             "class_weight": "balanced",
         },
         110,

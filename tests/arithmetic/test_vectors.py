@@ -223,6 +223,8 @@ def test_early_stopping_keeps_an_epoch_before_the_last():
     (case,) = (case for case in FILES["trainings"]["trainings"] if "best epoch" in case)
     assert 0 < case["best epoch"] < len(case["fingerprints"]) - 1
     assert case["fingerprint"] == case["fingerprints"][case["best epoch"]]
+    accuracies = [row[3] for row in numbers(case["history"])]
+    assert accuracies.index(max(accuracies)) < case["best epoch"]  # a tie, decided by the loss
 
 
 # The script and the page
