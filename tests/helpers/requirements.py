@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 from backend_enum import BackendCase
 
+MPIEXEC = Path(sys.executable).parent / "mpiexec"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LIBRARIES = {
     "browser": ("playwright",),
@@ -24,6 +27,7 @@ LIBRARIES = {
     "wandb": ("wandb",),
     "trackio": ("trackio",),
     "mlflow": ("mlflow",),
+    "mpi": ("mpi4py",),
 }
 """The libraries that each requirement other than a backend consists of."""
 VARIABLES = {
@@ -32,6 +36,7 @@ VARIABLES = {
     "XPNET_REQUIRE_BROWSER": ("browser",),
     "XPNET_REQUIRE_NOTEBOOK": ("notebook",),
     "XPNET_REQUIRE_SITE": ("site",),
+    "XPNET_REQUIRE_MPI": ("mpi",),
 }
 """Environment variables that insist on requirements, and those they may name; 1 stands for all of them."""
 
@@ -47,6 +52,8 @@ def missing(name: str) -> str | None:
         return f"{', '.join(absent)} is not installed"
     if name == "browser" and chromium() is None:
         return f"none of {', '.join(CHROMIUMS)} is on the PATH"
+    if name == "mpi" and not MPIEXEC.is_file():
+        return f"there is no {MPIEXEC}: pip install mpich"
     return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from xpnet._lib.launch import rank_and_size
 from xpnet._lib.text import complain
 from xpnet.errors import XPNetError
 
@@ -82,7 +83,8 @@ def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
         output.code = error.exit_code if isinstance(error, XPNetError) else UNEXPECTED
         if not isinstance(error, XPNetError):
             text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
-        complain(text)
+        if rank_and_size()[0] == 0:  # the ranks of an MPI job have the same error
+            complain(text)
     finally:
         output.flush()
         sys.stdout = stdout

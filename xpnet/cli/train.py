@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from xpnet.backends.resolve import Selection
 from xpnet.config import Command, TrainConfig, from_json, to_json
 from xpnet.config.rules import flag
 from xpnet.data import datasets
+from xpnet.distributed.launch import connect
+from xpnet.distributed.ranks import Alone
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.extension import Parent, extend_settings, read_parent
 from xpnet.recording.training import check_data, check_extension, describe_run, record
-from xpnet.storage.record import SUMMARY_FILE, check_files
-from xpnet.storage.run import Run, make_run_id
+from xpnet.storage.record import SUMMARY_FILE, RunInfo, check_files, read_run
+from xpnet.storage.run import FollowedRun, Run, make_run_id
 from xpnet.trackers import check_installed
 from xpnet.training.console import TrainingConsole
 from xpnet.training.trainer import Trainer, select_backend
@@ -44,7 +47,9 @@ def resume(command: Command, folder: Path, line: list[str]) -> Run:
     ConfigError
         The folder holds no run that can be resumed, or the command line changes settings of the run.
     """
-    run = Run.reopen(folder)
+    ranks = connect()
+    with ranks.agreement():
+        run = Run.reopen(folder) if ranks.rank == 0 else FollowedRun.of(folder, read_run(folder))
     try:
         check_files(folder, run.record, "train again with xpnet.fit")
         config = from_json(run.record["config"], str(run.folder))
@@ -96,31 +101,40 @@ def train(
 ) -> Run:
     """Train, print and record a run, or continue ``resumed``, or extend ``parent``; return the run.
 
-    With ``advise``, print a note if the features differ in scale.
+    With ``advise``, print a note if the features differ in scale. The ranks of an MPI job train together; the
+    first writes and prints.
     """
-    check_installed(config.track)
-    selection = select_backend(config)
-    if selection.warning is not None:
-        complain(f"warning: {selection.warning}")
-    data = datasets.load(config.data, config.test_data, **config.table_options)
-    if advise and (note := scale_note(data.x_train)) is not None:
-        complain(f"note: {note}")
-    with Trainer.open(config, data, selection.backend) as trainer:
-        if resumed is not None:
-            check_data(resumed.folder, resumed.record, data, "--resume")
-        elif parent is not None:
-            check_extension(parent, config, data)
-        console = TrainingConsole(trainer, config.epochs, quiet=config.quiet)
-        if resumed is None:
+    ranks = connect()
+    tell = complain if ranks.rank == 0 else lambda _: None
+    with ExitStack() as stack:
+        with ranks.agreement():
+            check_installed(config.track)
+            selection = select_backend(config)
+            if selection.warning is not None:
+                tell(f"warning: {selection.warning}")
+            data = datasets.load(config.data, config.test_data, **config.table_options)
+            if advise and (note := scale_note(data.x_train)) is not None:
+                tell(f"note: {note}")
+            trainer = stack.enter_context(Trainer.open(config, data, selection.backend, ranks=ranks))
+            if resumed is not None:
+                check_data(resumed.folder, resumed.record, data, "--resume")
+            elif parent is not None:
+                check_extension(parent, config, data)
+            console = TrainingConsole(trainer, config.epochs, quiet=config.quiet or ranks.rank > 0)
             info = describe_run(config, selection, data, parent, command)
-            run = Run.start(config.out, config.name, config.overwrite, info)
-        else:
-            run = resumed
-        with record(trainer, run, console, resumed=resumed is not None) as recording:
+            run = resumed or start_run(config, info, ranks)
+        with ranks.together(), record(trainer, run, console, resumed=resumed is not None) as recording:
             for text in describe_training(selection, trainer, parent):
                 console.print_line(text)
             trainer.fit(**recording._asdict())
     return run
+
+
+def start_run(config: TrainConfig, info: RunInfo, ranks: Alone) -> Run:
+    """Return a new run, whose files the first rank writes."""
+    if ranks.rank > 0:
+        return FollowedRun.of(config.out / (config.name or "training"), info)
+    return Run.start(config.out, config.name, config.overwrite, info, ranks)
 
 
 def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False) -> list[Run]:
@@ -134,11 +148,13 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     ConfigError
         The folder exists already.
     """
+    ranks = connect()
     folder = config.out / (config.name or make_run_id())
-    if folder.exists() and not config.overwrite:
-        msg = f"{folder}: exists already: choose another --name, or add --overwrite"
-        raise ConfigError(msg)
-    console = make_console(quiet=config.quiet)
+    with ranks.agreement():
+        if ranks.rank == 0 and folder.exists() and not config.overwrite:
+            msg = f"{folder}: exists already: choose another --name, or add --overwrite"
+            raise ConfigError(msg)
+    console = make_console(quiet=config.quiet or ranks.rank > 0)
     common = replace(config, out=folder, repeats=1, name="trial")
     rates = config.learning_rates
     if len(rates) > 1:
@@ -151,6 +167,8 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
         runs.append(train(trial, command, advise=advise and not runs))
         if runs[-1].record["status"] == "interrupted":
             return runs
+    if ranks.rank > 0:
+        return runs
     trials = [
         {"run": run.record["id"], "fingerprint": run.record["fingerprint"], "metrics": run.record["metrics"]}
         for run in runs

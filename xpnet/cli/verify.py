@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from xpnet._lib.launch import rank_and_size
 from xpnet._lib.parser import Parser
 from xpnet._lib.terminal import make_console, style_text
 from xpnet.config.flags import add_settings, get_settings
@@ -38,13 +39,12 @@ def main(words: Sequence[str]) -> int:
     compared = "the files"
     if difference is None and not arguments.files:
         difference, compared = _train_again(run, arguments)
+    is_first = rank_and_size()[0] == 0
     if difference is not None:
-        make_console().print(style_text(f"differs       {difference}", "bold red"))
+        make_console(quiet=not is_first).print(style_text(f"differs       {difference}", "bold red"))
         return 1
-    settings = get_settings(arguments)
-    make_console(quiet=settings.get("quiet", False)).print(
-        style_text(f"verified      {run}: {compared} are the same bits", "green")
-    )
+    console = make_console(quiet=get_settings(arguments).get("quiet", False) or not is_first)
+    console.print(style_text(f"verified      {run}: {compared} are the same bits", "green"))
     return 0
 
 
@@ -53,6 +53,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     from xpnet._lib.text import complain
     from xpnet.cli.train import describe_training
     from xpnet.data import datasets
+    from xpnet.distributed.launch import connect
     from xpnet.recording.verification import find_difference, read_recorded
     from xpnet.storage.record import check_files
     from xpnet.training.console import TrainingConsole
@@ -67,8 +68,9 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     data = datasets.load(config.data, config.test_data, **config.table_options)
-    with Trainer.open(config, data, selection.backend) as trainer:
-        console = TrainingConsole(trainer, run.last, quiet=config.quiet, advise=False)
+    ranks = connect()
+    with Trainer.open(config, data, selection.backend, ranks=ranks) as trainer:
+        console = TrainingConsole(trainer, run.last, quiet=config.quiet or ranks.rank > 0, advise=False)
         for line in describe_training(selection, trainer):
             console.print_line(line)
         difference = find_difference(run, trainer, console)

@@ -10,6 +10,7 @@ from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
 from xpnet.backends.base import Backend, check_environment
 from xpnet.backends.probing import cuda_index
+from xpnet.distributed.ranks import ALONE, Alone
 from xpnet.errors import BackendError
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import NOTEBOOK, Network
@@ -28,6 +29,8 @@ class ComputeContext:
     stack: int = 1  # number of full blocks computed in one call
     compile: Compile = uncompiled
     network: Network = NOTEBOOK
+    ranks: Alone = ALONE
+    float_type: str = "float64"
 
     @cached_property
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
@@ -51,7 +54,12 @@ class ComputeContext:
 
 
 def build_context(
-    arithmetic: str, dtype: str, backend: Backend, network: Network, normalization: Normalization
+    arithmetic: str,
+    dtype: str,
+    backend: Backend,
+    network: Network,
+    normalization: Normalization,
+    ranks: Alone = ALONE,
 ) -> ComputeContext:
     """Build the compute context of a network; call it inside the backend's scope.
 
@@ -75,4 +83,4 @@ def build_context(
     inputs = normalization.on_device(ops, backend.from_host)
     stack = backend.stack if exact else backend.compiled_stack
     compiled = partial(backend.compile, exact=exact)
-    return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network)
+    return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network, ranks.on(backend), dtype)

@@ -44,7 +44,7 @@ class RecordOutcome(callbacks.Callback):
             print_line(f"stopped after {epochs} epochs{best}")
         print_line(f"fingerprint   {digest}")
         print_line(f"run           {run.folder}")
-        if trainer.config.report:
+        if trainer.config.report and trainer.ranks.rank == 0:
             self._write_report()
 
     def close(self) -> None:

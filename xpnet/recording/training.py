@@ -146,10 +146,16 @@ def record(
         )
         checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, early)
         state = checkpoints.restore() if resumed else checkpoints.start()
-        evaluate, stop = callbacks.Evaluate(trainer, first=first), callbacks.StopOnInterrupt(echo)
+        evaluate = callbacks.Evaluate(trainer, first=first)
+        stop = callbacks.StopOnInterrupt(echo, trainer.ranks)
         outcome = RecordOutcome(trainer, run, metrics, early, console)
-        trackers = [Tracker(name, run.folder, echo, debug=config.debug) for name in config.track]
-        order = [evaluate, early, *users, stop, metrics, console, checkpoints, outcome, *trackers]
+        compare = [callbacks.CompareRanks(trainer)] if trainer.ranks.size > 1 else []
+        order = [evaluate, early, *users, *compare, stop]
+        if trainer.ranks.rank > 0:
+            order.append(outcome)
+        else:
+            trackers = [Tracker(name, run.folder, echo, debug=config.debug) for name in config.track]
+            order += [metrics, console, checkpoints, outcome, *trackers]
         yield Recording(order, state, first)
     except BaseException as error:
         run.fail(error)

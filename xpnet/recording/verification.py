@@ -176,7 +176,8 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     state = _load_start(run, trainer, stopping)
     compare = _Compare(run, trainer, stopping)
     evaluate = callbacks.Evaluate(trainer, first=run.start)
-    order = [evaluate, stopping, compare, callbacks.StopOnInterrupt(console.print_line), console]
+    stop = callbacks.StopOnInterrupt(console.print_line, trainer.ranks)
+    order = [evaluate, stopping, compare, stop, console]
     try:
         result = trainer.fit(order, state, run.last + bool(run.batch), first_epoch=run.first)
     except DivergedError as error:

@@ -86,6 +86,8 @@ class Segment(TypedDict):
         The array library and the device that computed it.
     ranks, hosts
         The number of processes that shared it, and the names of their machines.
+    mpi
+        The MPI library that connected them; None of a single process.
     """
 
     started: str
@@ -94,6 +96,7 @@ class Segment(TypedDict):
     device: str
     ranks: int
     hosts: list[str]
+    mpi: str | None
 
 
 class RunInfo(TypedDict):
@@ -245,7 +248,13 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
     _check_values(path, "", values, {"resumed": list[str], "config": dict[str, object]})
     is_native = values["config"].get("arithmetic") == "native"
     values["specification_version"] = None if is_native else 1
-    place = {"backend": values["backend"], "device": values["device_used"], "ranks": 1, "hosts": []}
+    place = {
+        "backend": values["backend"],
+        "device": values["device_used"],
+        "ranks": 1,
+        "hosts": [],
+        "mpi": None,
+    }
     values["segments"] = [{"started": time, "epoch": None, **place} for time in (values["started"], *resumed)]
 
 

@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,11 +21,13 @@ from typing import Literal, Self, cast
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.locks import Lock
 from xpnet.arithmetic import SPECIFICATION_VERSION
+from xpnet.distributed.ranks import ALONE, Alone
 from xpnet.errors import ConfigError
 from xpnet.storage import record as records
 from xpnet.storage.environment import collect_environment
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment
 
+Status = Literal["completed", "interrupted", "failed"]
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
 
 
@@ -42,7 +43,7 @@ class Run:
     record: Record
     """The current content of run.json."""
     _identity: tuple[int, int] | None
-    _lock: Lock = field(repr=False)
+    _lock: Lock | None = field(repr=False)
 
     @property
     def checkpoint(self) -> Path:
@@ -50,7 +51,14 @@ class Run:
         return self.folder / records.CHECKPOINT_FILE
 
     @classmethod
-    def start(cls, out: Path, name: str | None, overwrite: bool, record: RunInfo) -> Self:  # noqa: FBT001 - as the settings are
+    def start(
+        cls,
+        out: Path,
+        name: str | None,
+        overwrite: bool,  # noqa: FBT001 - as the settings are
+        record: RunInfo,
+        ranks: Alone = ALONE,
+    ) -> Self:
         """Create the folder of a run, with a record whose status is "running".
 
         The folder is ``out/name``, or ``out/<UTC time and a few random digits>`` without a name. It is
@@ -68,7 +76,7 @@ class Run:
             out.mkdir(parents=True, exist_ok=True)
             prepared.mkdir()
             identity = _folder_identity(prepared)
-            first = _begin_record(name, record, _timestamp())
+            first = _begin_record(name, record, _timestamp(), ranks)
             write_atomic(prepared / records.RECORD_FILE, _encode_json(first))
             (prepared / records.LOCK_FILE).touch()  # on Windows a folder with an open file cannot be renamed
             _take_name(prepared, folder, overwrite=overwrite)
@@ -101,7 +109,7 @@ class Run:
             lock.release()
             raise
 
-    def resume(self, rows: int, *, epoch: int, backend: str, device: str) -> int:
+    def resume(self, rows: int, *, epoch: int, backend: str, device: str, ranks: Alone = ALONE) -> int:
         """Set the status to "running", and keep the first `rows` rows of metrics.jsonl.
 
         The outcome is removed from the record, and a segment added that begins after `epoch` epochs;
@@ -118,7 +126,7 @@ class Run:
         if path.exists():
             lines = path.read_bytes().split(b"\n")[:kept]
             self.write(path.name, b"".join(line + b"\n" for line in lines))
-        segment = _begin_segment(_timestamp(), epoch, backend, device)
+        segment = _begin_segment(_timestamp(), epoch, backend, device, ranks)
         changes = {"schema_version": records.SCHEMA_VERSION, "status": "running", **NO_OUTCOME}
         self.record.pop("resumed", None)  # type: ignore[typeddict-item] # of an older xpnet
         self._write_record({**changes, "segments": [*self.record["segments"], segment]})
@@ -140,7 +148,7 @@ class Run:
 
     def finish(
         self,
-        status: Literal["completed", "interrupted", "failed"],
+        status: Status,
         *,
         metrics: Mapping[str, object] | None = None,
         fingerprint: str | None = None,
@@ -167,7 +175,8 @@ class Run:
 
     def release(self) -> None:
         """Release the lock on the run."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def _write_record(self, changes: Mapping[str, object]) -> None:
         """Update the record in run.json, then in memory."""
@@ -187,7 +196,31 @@ class Run:
             raise make_write_error(path, error) from error
 
 
-def _begin_record(name: str, info: RunInfo, started: str) -> Record:
+class FollowedRun(Run):
+    """A run whose files another process writes, the first rank of an MPI job: nothing is written here."""
+
+    @classmethod
+    def of(cls, folder: Path, info: RunInfo | Record) -> Self:
+        """Return the run in a folder, with a record that ends in memory alone."""
+        record = cast("Record", {**_begin_record(folder.name, info, _timestamp()), **info})
+        return cls(folder, record, None, None)
+
+    def resume(self, rows: int, **segment: object) -> int:  # noqa: ARG002
+        """Return the number of rows."""
+        return rows
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write nothing."""
+
+    def log(self, values: Mapping[str, object]) -> None:
+        """Write nothing."""
+
+    def finish(self, status: Status, **outcome: object) -> None:  # noqa: ARG002
+        """Set the status."""
+        self.record["status"] = status
+
+
+def _begin_record(name: str, info: RunInfo, started: str, ranks: Alone = ALONE) -> Record:
     """Return the record of a run that has just started."""
     first = 0 if info["parent"] is None else info["parent"]["epochs"]
     return {
@@ -195,22 +228,23 @@ def _begin_record(name: str, info: RunInfo, started: str) -> Record:
         "id": name,
         "status": "running",
         "started": started,
-        "segments": [_begin_segment(started, first, info["backend"], info["device_used"])],
+        "segments": [_begin_segment(started, first, info["backend"], info["device_used"], ranks)],
         **info,
         **collect_environment(),
         **NO_OUTCOME,
     }
 
 
-def _begin_segment(started: str, epoch: int, backend: str, device: str) -> Segment:
-    """Return the segment of a training by this process."""
+def _begin_segment(started: str, epoch: int, backend: str, device: str, ranks: Alone) -> Segment:
+    """Return the segment of a training by these processes."""
     place: Segment = {
         "started": started,
         "epoch": epoch,
         "backend": backend,
         "device": device,
-        "ranks": 1,
-        "hosts": [platform.node()],
+        "ranks": ranks.size,
+        "hosts": list(dict.fromkeys(ranks.hosts)),
+        "mpi": ranks.library,
     }
     return place
 

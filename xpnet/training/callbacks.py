@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import tree_map
-from xpnet.errors import DivergedError
+from xpnet.distributed.ranks import ALONE, Alone
+from xpnet.errors import BackendError, DivergedError
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
 from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT
 from xpnet.storage.run import Run
@@ -156,9 +157,12 @@ class StopOnInterrupt(Callback):
     ----------
     notify
         Called with a line of text at the first Ctrl-C.
+    ranks
+        The processes that share the training, of which all end if one of them is interrupted.
     """
 
-    def __init__(self, notify: Callable[[str], None]) -> None:
+    def __init__(self, notify: Callable[[str], None], ranks: Alone = ALONE) -> None:
+        self._ranks = ranks
         self._print_notice = partial(notify, "stopping after this step; Ctrl-C again stops at once")
         self._stack = ExitStack()
         self._is_pressed: Callable[[], bool] = lambda: False
@@ -166,7 +170,7 @@ class StopOnInterrupt(Callback):
     @property
     def stop(self) -> str | None:  # type: ignore[override]
         """The reason to end training, or None."""
-        return INTERRUPTED if self._is_pressed() else None
+        return INTERRUPTED if self._ranks.any(self._is_pressed()) else None
 
     def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
         """Defer Ctrl-C."""
@@ -189,6 +193,29 @@ def make_row(trainer: "Trainer", log: EpochLog) -> dict[str, int | float | str]:
     if log.training is not None:
         row["fingerprint"] = trainer.fingerprint(log.state)
     return row
+
+
+class CompareRanks(Callback):
+    """Compares the parameters of all ranks after each epoch: only a faulty machine has other ones."""
+
+    def __init__(self, trainer: "Trainer") -> None:
+        self._trainer = trainer
+
+    def on_epoch_end(self, log: EpochLog) -> None:
+        """Compare.
+
+        Raises
+        ------
+        BackendError
+            A rank has other parameters than most.
+        """
+        ranks = self._trainer.ranks
+        digests = ranks.gather(self._trainer.fingerprint(log.state))
+        usual = max(digests, key=digests.count)
+        for rank, digest in enumerate(digests):
+            if digest != usual:
+                problem = f"has other parameters after epoch {log.epoch}: is its memory or processor faulty?"
+                raise BackendError.at(ranks.hosts[rank], problem, rank=rank)
 
 
 class RecordMetrics(Callback):
@@ -315,7 +342,8 @@ class SaveCheckpoints(Callback):
     def _resume(self, rows: int, state: TrainState) -> None:
         """Open the record again, from a state on and with the rows before it."""
         backend = self._trainer.backend
-        self._run.resume(rows, epoch=state.epoch, backend=backend.name, device=backend.device_name)
+        place = {"backend": backend.name, "device": backend.device_name}
+        self._run.resume(rows, epoch=state.epoch, **place, ranks=self._trainer.ranks)
 
     def _save(self, state: TrainState, name: str = CHECKPOINT_FILE) -> None:
         arrays = state_arrays(self._trainer, state, self._stopping)

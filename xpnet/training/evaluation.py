@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
-from xpnet.arithmetic.blocks import Group, block_chunks, tree_sum, unstack
+from xpnet.arithmetic.blocks import Group, tree_sum, unstack
 from xpnet.inference.context import ComputeContext
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.training.batches import Samples, single_batch
@@ -44,12 +44,16 @@ def evaluate(
             predictions.append(predicted)
         return tree_sum(sums), predictions
 
-    chunks = list(context.map_blocks(evaluate_chunk, block_chunks(batch.size, context.stack)))
-    loss, correct = tree_sum(sums for sums, _ in chunks)
+    ranks = context.ranks
+    nodes = ranks.chunks(batch.size, context.stack)
+    results = [list(context.map_blocks(evaluate_chunk, chunks)) for chunks in nodes]
+    sums = [tree_sum(sums for sums, _ in chunks) for chunks in results]
+    loss, correct = ranks.finish(sums, batch.size, ((1, 1), (1,)), "float64")
+    predictions = [part for chunks in results for _, parts in chunks for part in parts]
     return Evaluation(
         loss=to_float(context.ops, loss) * (1.0 / batch.size),
         accuracy=round(to_float(context.ops, correct)) / batch.size,
-        predictions=context.ops.xp.concat([part for _, predictions in chunks for part in predictions]),
+        predictions=ranks.join(context.ops.xp, predictions, batch.size),
     )
 
 

@@ -3,14 +3,27 @@
 from itertools import chain
 
 from xpnet._typing import Array
-from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, block_chunks, tree_sum, unstack
+from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, tree_sum, unstack
 from xpnet.inference.context import ComputeContext
 from xpnet.nn.dropout import Masks, dropout_scale
-from xpnet.nn.layers import BatchMoments, Parameters, mean_and_variance_factors, update_running_statistics
+from xpnet.nn.layers import (
+    BatchMoments,
+    BatchNorm,
+    Parameters,
+    mean_and_variance_factors,
+    update_running_statistics,
+)
 from xpnet.nn.network import gradients_and_moments, prepare
 from xpnet.nn.optim import Optimizer, OptimizerState
 from xpnet.training.batches import NO_MASKS, Batch, Block, gather_rows
 from xpnet.training.state import Variables
+
+
+def list_shapes(parameters: Parameters) -> list[tuple[int, ...]]:
+    """Return the shapes of `Step.block_sums`: those of the parameters, then two for each batch norm."""
+    gradients = [array.shape for layer in parameters for array in layer]
+    moments = [layer.gamma.shape for layer in parameters if isinstance(layer, BatchNorm) for _ in range(2)]
+    return [*gradients, *moments]
 
 
 class Step:
@@ -73,8 +86,10 @@ class Step:
         def chunk_sum(groups: list[Group]) -> list[Array]:
             return tree_sum(chain.from_iterable(map(group_sums, groups)), self._compiled_add)
 
-        chunks = block_chunks(batch.size, self.context.stack)
-        return tree_sum(self.context.map_blocks(chunk_sum, chunks), self._compiled_add)
+        ranks, map_blocks = self.context.ranks, self.context.map_blocks
+        nodes = ranks.chunks(batch.size, self.context.stack)
+        sums = [tree_sum(map_blocks(chunk_sum, chunks), self._compiled_add) for chunks in nodes]
+        return ranks.finish(sums, batch.size, list_shapes(parameters), self.context.float_type)
 
     def _step_block(
         self,

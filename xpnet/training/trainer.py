@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Literal
@@ -22,8 +23,9 @@ from xpnet.data.augment import build_augmenter, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
 from xpnet.data.memmap import is_mapped, with_random_access
 from xpnet.data.weights import normalize_weights
+from xpnet.distributed.ranks import ALONE, Alone
 from xpnet.errors import ConfigError
-from xpnet.inference.context import build_context
+from xpnet.inference.context import ComputeContext, build_context
 from xpnet.nn import optim, schedules
 from xpnet.nn.architecture import Network, describe, format_sizes
 from xpnet.nn.dropout import Masks, dropout_masks
@@ -77,11 +79,16 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, data: Dataset, backend: Backend, normalization: Normalization | None = None
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        backend: Backend,
+        normalization: Normalization | None = None,
+        ranks: Alone = ALONE,
     ) -> None:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
-        self.config, self.backend, self.data = config, backend, data
+        self.config, self.backend, self.data, self.ranks = config, backend, data, ranks
         self.network = network = _build_network(config, data)
         training, validation = _split_samples(config, data)
         _check_memory(network.sizes)
@@ -89,7 +96,8 @@ class Trainer:
             x = data.x_train if training is None else data.x_train[training]
             normalization = fit_normalization(config.normalize, x)
         self.normalization = normalization
-        self.context = build_context(config.arithmetic, config.float_type, backend, network, normalization)
+        kind = config.arithmetic, config.float_type
+        self.context = build_context(*kind, backend, network, normalization, ranks)
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
         put = backend.from_host
         self._initial_parameters = _initial_parameters(config, network)
@@ -108,11 +116,16 @@ class Trainer:
     @classmethod
     @contextmanager
     def open(
-        cls, config: TrainConfig, data: Dataset, backend: Backend, normalization: Normalization | None = None
+        cls,
+        config: TrainConfig,
+        data: Dataset,
+        backend: Backend,
+        normalization: Normalization | None = None,
+        ranks: Alone = ALONE,
     ) -> Iterator["Trainer"]:
         """Build a trainer inside the backend's scope and with its workers; errors as in the constructor."""
-        with backend.scope(), backend.workers(worker_count(config, backend)):
-            yield cls(config, data, backend, normalization)
+        with backend.scope(), backend.workers(worker_count(config, backend, ranks)):
+            yield cls(config, data, backend, normalization, ranks)
 
     @cached_property
     def step(self) -> Step:
@@ -175,11 +188,20 @@ class Trainer:
         return self._evaluate(state, self.samples, self.validation_indices)
 
     def estimate_loss(self, state: TrainState, count: int = BLOCK_SIZE) -> float:
-        """Return the loss on the first ``count`` training samples, which takes little time."""
+        """Return the loss on the first ``count`` training samples, which takes little time.
+
+        Of an MPI job, a rank can call this alone.
+        """
+        context = self._own_context
         if self.training_indices is not None:
-            return self._evaluate(state, self.samples, self.training_indices[:count]).loss
+            return self._evaluate(state, self.samples, self.training_indices[:count], context).loss
         x, labels, *_ = self.samples
-        return self._evaluate(state, Samples(x[:count, :], labels[:count]), None).loss
+        return self._evaluate(state, Samples(x[:count, :], labels[:count]), None, context).loss
+
+    @cached_property
+    def _own_context(self) -> ComputeContext:
+        """The context without the other ranks."""
+        return self.context if self.ranks.size == 1 else replace(self.context, ranks=ALONE)
 
     def evaluate_test(self, state: TrainState) -> Evaluation:
         """Evaluate on the test samples."""
@@ -212,9 +234,11 @@ class Trainer:
         """Return copies on the device: a step may reuse their memory."""
         return tree_map(lambda array: self.backend.from_host(array.copy()), tree)
 
-    def _evaluate(self, state: TrainState, samples: Samples, order: Array | None) -> Evaluation:
+    def _evaluate(
+        self, state: TrainState, samples: Samples, order: Array | None, context: ComputeContext | None = None
+    ) -> Evaluation:
         variables = state.variables
-        return evaluate(self.context, variables.parameters, samples, variables.statistics, order)
+        return evaluate(context or self.context, variables.parameters, samples, variables.statistics, order)
 
     def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None) -> BatchLoader:
         config, network, put = self.config, self.network, self.backend.from_host
@@ -266,8 +290,8 @@ def select_backend(config: TrainConfig, like: Backend | None = None) -> Selectio
     return resolve(config.device, config.backend, require_device=require_device, like=like)
 
 
-def worker_count(config: TrainConfig, backend: Backend) -> int:
-    """Return the number of blocks to compute in parallel.
+def worker_count(config: TrainConfig, backend: Backend, ranks: Alone = ALONE) -> int:
+    """Return the number of blocks to compute in parallel; ranks on one machine share its processors.
 
     Raises
     ------
@@ -275,7 +299,7 @@ def worker_count(config: TrainConfig, backend: Backend) -> int:
         The settings give a number, but the backend manages its own threads.
     """
     if config.workers == "auto":
-        return available_cpus()
+        return max(available_cpus() // ranks.local_size, 1)
     if not backend.parallel_blocks:
         msg = f"--workers: the {backend.name} backend has threads of its own: leave --workers out"
         raise ConfigError(msg)

@@ -1,0 +1,17 @@
+"""The number and the rank of the processes that mpiexec or srun has started."""
+
+import os
+
+VARIABLES = (
+    ("PMI_RANK", "PMI_SIZE"),  # MPICH, Intel MPI
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # Open MPI
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # srun
+)
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Return the rank of this process and the number of processes; (0, 1) outside an MPI job."""
+    for rank, size in VARIABLES:
+        if os.environ.get(rank, "").isdecimal() and os.environ.get(size, "").isdecimal():
+            return int(os.environ[rank]), int(os.environ[size])
+    return 0, 1

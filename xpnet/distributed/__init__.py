@@ -1,0 +1,1 @@
+"""The processes that share a training: one alone, or the ranks of an MPI job."""

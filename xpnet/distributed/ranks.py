@@ -1,0 +1,218 @@
+"""Sums over the blocks of a batch, by one process or shared by the ranks of an MPI job."""
+
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet._lib.text import complain
+from xpnet._typing import Array, Namespace
+from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
+from xpnet.distributed.tree import finish_tree, list_all_nodes, node_size, share_blocks
+from xpnet.errors import ConfigError, DivergedError, XPNetError
+
+if TYPE_CHECKING:
+    from xpnet.backends.base import Backend
+
+Shapes = Sequence[tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One process, which computes all blocks.
+
+    Attributes
+    ----------
+    rank, size, hosts
+        The number of this process, the number of processes, and the machine of each.
+    library
+        The MPI library.
+    """
+
+    rank: int = 0
+    size: int = 1
+    hosts: tuple[str, ...] = (platform.node(),)
+    library: str | None = None
+
+    @property
+    def local_size(self) -> int:
+        """The number of processes on this machine."""
+        return self.hosts.count(self.hosts[self.rank])
+
+    def on(self, backend: "Backend") -> "Alone":  # noqa: ARG002
+        """Return the ranks with their arrays on a backend."""
+        return self
+
+    def chunks(self, samples: int, stack: int) -> list[list[list[Group]]]:
+        """Return the chunks of each node of the tree that this process computes (`blocks.block_chunks`)."""
+        return [block_chunks(samples, stack)]
+
+    def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:  # noqa: ARG002
+        """Return the sum over all blocks from those of the nodes, arrays of these shapes and this dtype."""
+        return sums[0]
+
+    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:  # noqa: ARG002
+        """Return the integers of all samples, from those of each group that this process computed."""
+        return xp.concat(parts)
+
+    def any(self, flag: bool) -> bool:  # noqa: FBT001
+        """Return True if a process has the flag."""
+        return flag
+
+    def gather(self, text: str) -> list[str]:
+        """Return the texts of all processes."""
+        return [text]
+
+    @contextmanager
+    def agreement(self) -> Iterator[None]:
+        """Raise the error that one of the processes has in the body, in which each works on its own.
+
+        Raises
+        ------
+        ConfigError
+            Another process has an error, and this one has none.
+        """
+        problem: XPNetError | None = None
+        try:
+            yield
+        except XPNetError as error:
+            problem = error
+        texts = self.gather("" if problem is None else str(problem))
+        if problem is not None:
+            raise problem
+        for rank, text in enumerate(texts):
+            if text:
+                msg = f"rank {rank} of {self.size}: {text}"
+                raise ConfigError(msg)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """End all processes if one of them fails in the body, in which they wait for each other."""
+        yield
+
+
+ALONE = Alone()
+
+
+@dataclass(frozen=True)
+class Ranks(Alone):
+    """The ranks of an MPI job, each of which computes a range of the blocks.
+
+    Attributes
+    ----------
+    comm
+        A communicator of mpi4py.
+    backend
+        The backend whose arrays are added up.
+    """
+
+    comm: Any = None
+    backend: "Backend | Any" = None
+
+    @classmethod
+    def of(cls, comm: Any, library: str) -> "Ranks":
+        """Return the ranks of a communicator; all of them must call this."""
+        ranks = cls(int(comm.rank), int(comm.size), library=library, comm=comm)
+        return replace(ranks, hosts=tuple(ranks.gather(platform.node())))
+
+    def on(self, backend: "Backend") -> "Ranks":
+        """Return the ranks with their arrays on a backend."""
+        return replace(self, backend=backend)
+
+    def chunks(self, samples: int, stack: int) -> list[list[list[Group]]]:
+        """Return the chunks of each node of the tree that this rank computes."""
+        blocks = -(-samples // BLOCK_SIZE)
+        result = []
+        for node in _nodes(blocks, self.size)[self.rank]:
+            start = node[0] * BLOCK_SIZE
+            count = min(node_size(node, blocks) * BLOCK_SIZE, samples - start)
+            result.append([[_shift(group, start) for group in chunk] for chunk in block_chunks(count, stack)])
+        return result
+
+    def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:
+        """Return the sum over all blocks, which every rank receives.
+
+        Each rank adds up a slice of the numbers in the tree: it receives that slice of every node, and sends
+        its own nodes' other slices.
+        """
+        blocks = -(-samples // BLOCK_SIZE)
+        nodes, me = _nodes(blocks, self.size), self.rank
+        total_size = sum(int(np.prod(shape)) for shape in shapes)
+        to_host = self.backend.to_host
+        mine = [np.concatenate([np.ravel(to_host(array)) for array in each], dtype=dtype) for each in sums]
+        ends = [total_size * rank // self.size for rank in range(self.size + 1)]
+        widths = [stop - start for start, stop in pairwise(ends)]
+        counts = [len(each) for each in nodes]
+        outgoing = [each[start:stop] for start, stop in pairwise(ends) for each in mine]
+        send = np.concatenate(outgoing) if outgoing else np.empty(0, dtype)
+        received = np.empty(sum(counts) * widths[me], dtype)
+        self.comm.Alltoallv(
+            [send, [len(mine) * width for width in widths]], [received, [k * widths[me] for k in counts]]
+        )
+        rows = iter(received.reshape(sum(counts), widths[me]))
+        part = finish_tree({node: next(rows) for each in nodes for node in each}, blocks)
+        total = np.empty(total_size, dtype)
+        self.comm.Allgatherv(np.ascontiguousarray(part), [total, widths])
+        result, start = [], 0
+        for shape in shapes:
+            stop = start + int(np.prod(shape))
+            result.append(self.backend.from_host(total[start:stop].reshape(shape)))
+            start = stop
+        return result
+
+    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:  # noqa: ARG002
+        """Return the integers of all samples, which every rank receives."""
+        shares = share_blocks(-(-samples // BLOCK_SIZE), self.size)
+        counts = [
+            min(stop * BLOCK_SIZE, samples) - min(start * BLOCK_SIZE, samples) for start, stop in shares
+        ]
+        own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
+        mine, all_of_them = np.concatenate([np.empty(0, np.int64), *own]), np.empty(samples, np.int64)
+        self.comm.Allgatherv(mine, [all_of_them, counts])
+        return self.backend.from_host(all_of_them)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """End all ranks if one of them fails in the body, but for a divergence, which all ranks find."""
+        try:
+            yield
+        except DivergedError:
+            raise
+        except BaseException as error:
+            reason = " ".join(f"{error}".split()) or type(error).__name__
+            complain(f"rank {self.rank} of {self.size}, on {self.hosts[self.rank]}: {reason}")
+            self.comm.Abort(error.exit_code if isinstance(error, XPNetError) else 1)
+            raise
+
+    def any(self, flag: bool) -> bool:  # noqa: FBT001
+        """Return True if a rank has the flag."""
+        from mpi4py import MPI
+
+        flags = np.array([flag], np.int32)
+        self.comm.Allreduce(MPI.IN_PLACE, flags, MPI.MAX)
+        return bool(flags[0])
+
+    def gather(self, text: str) -> list[str]:
+        """Return the texts of all ranks."""
+        content = np.frombuffer(text.encode(), np.uint8)
+        sizes = np.empty(self.size, np.int64)
+        self.comm.Allgather(np.array([content.size], np.int64), sizes)
+        joined = np.empty(int(sizes.sum()), np.uint8)
+        self.comm.Allgatherv(content, [joined, sizes.tolist()])
+        ends = np.cumsum(sizes)
+        return [joined[end - size : end].tobytes().decode() for end, size in zip(ends, sizes, strict=True)]
+
+
+@lru_cache(maxsize=16)
+def _nodes(blocks: int, ranks: int) -> list[list[tuple[int, int]]]:
+    """Return the nodes of each rank."""
+    return list_all_nodes(share_blocks(blocks, ranks), blocks)
+
+
+def _shift(group: Group, start: int) -> Group:
+    return Group(group.start + start, group.stop + start, group.blocks)
