@@ -1,5 +1,10 @@
 """Trainings shared by the ranks of an MPI job give the bits of one process."""
 
+import json
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +12,9 @@ import pytest
 from mpi_job import mpi
 from networks import pixels
 
+import xpnet
 from xpnet import train
+from xpnet.__main__ import main
 from xpnet.storage.record import read_metrics, read_run
 
 pytestmark = [pytest.mark.needs("mpi")]
@@ -77,3 +84,108 @@ def test_any_number_of_ranks_gives_the_bits_of_one_process(alone, ranks, monkeyp
         (segment,) = read_run(Path(out, name))["segments"]
         assert (segment["ranks"], len(segment["hosts"])) == (ranks, 1)
         assert "MPI" in segment["mpi"].upper()
+
+
+LONG = ["--data", "data.npz", "--epochs", "9", "--optimizer", "adam", "--batch-size", "1500", "--name", "run"]
+
+
+@pytest.fixture(scope="module")
+def whole(alone):
+    """What an uninterrupted training gives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(alone)
+        assert train.main([*LONG, *QUIET, "--out", "whole"]) == 0
+    return outcome(alone / "whole" / "run")
+
+
+@pytest.mark.parametrize(
+    ("harm", "ranks", "then"),
+    [
+        (("kill", 2, 3), 4, 3),
+        (("kill", 0, 5), 3, 1),
+        (("checkpoint", 0, 4), 3, 2),
+        pytest.param(("checkpoint", 0, 1), 2, 4, marks=pytest.mark.slow),
+    ],
+)
+def test_a_job_that_loses_a_rank_ends_and_goes_on_with_others(
+    alone, whole, harm, ranks, then, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(alone)
+    words = [*LONG, *QUIET, "--out", tmp_path]
+    assert mpi(ranks, ["train", *words], harm=harm).returncode != 0
+    run = tmp_path / "run"
+    assert read_run(run)["status"] == "running"  # as of a killed process
+    assert mpi(then, ["train", "--resume", run, "--quiet"]).returncode == 0
+    assert outcome(run) == whole
+    segments = read_run(run)["segments"]
+    assert [segment["ranks"] for segment in segments] == [ranks, then]
+    assert harm[2] - 1 <= segments[1]["epoch"] <= harm[2]
+
+
+def test_ctrl_c_on_one_rank_saves_what_all_have_trained(alone, whole, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    words = [*LONG, *QUIET, "--out", tmp_path]
+    assert mpi(3, ["train", *words], harm=("Ctrl-C", 1, 3)).returncode == 130
+    record = read_run(tmp_path / "run")
+    assert (record["status"], record["metrics"]["epochs"]) == ("interrupted", 3)
+    assert train.main(["--resume", str(tmp_path / "run"), "--quiet"]) == 0
+    assert outcome(tmp_path / "run") == whole
+
+
+def test_a_rank_with_other_parameters_ends_the_training_and_is_named(alone, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    result = mpi(3, ["train", *LONG, *QUIET, "--out", tmp_path], harm=("parameters", 1, 2))
+    assert result.returncode == 2
+    message = f"xpnet: {platform.node()}, rank 1: other parameters after epoch 2: is its memory or processor faulty?"
+    assert result.stderr == f"{message}\n"
+    assert read_run(tmp_path / "run")["status"] == "failed"
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(alone, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    for words, message in (
+        (["--data", "absent.npz"], "xpnet: absent.npz: no such file or folder; --data takes "),
+        (["--epochs", "-1"], "xpnet: --epochs: expected a whole number, 0 or more, got -1"),
+        (
+            ["--data", "data.npz", "--lr", "1e300"],
+            "xpnet: training diverged: the loss is not finite in epoch 1",
+        ),
+    ):
+        result = mpi(3, ["train", *words, *QUIET, "--out", tmp_path / "runs", "--name", "x"])
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (
+            2 + ("lr" in words[-2]),
+            "",
+            1,
+        )
+        assert result.stderr.startswith(message)
+    assert read_run(tmp_path / "runs" / "x")["status"] == "failed"
+
+
+def test_the_first_rank_alone_prints_and_trials_and_verification_are_shared(alone, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    words = ["--data", "data.npz", "--epochs", "1", "--device", "cpu", "--out", tmp_path]
+    one, verify = ["train", *words, "--name", "one"], ["verify", tmp_path / "one"]
+    trials = ["train", *words, "--name", "seeds", "--repeats", "2", "--quiet", "--no-report"]
+    result = mpi(2, one, trials, verify)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("epoch     1   loss") == 2  # of the training and of its verification
+    assert result.stdout.endswith(
+        f"verified      {tmp_path / 'one'}: epoch 1, model and metrics are the same bits\n"
+    )
+    assert (tmp_path / "one" / "report.html").exists()
+    assert main(["verify", str(tmp_path / "seeds" / "seed-1"), "--quiet"]) == 0
+    assert len(json.loads((tmp_path / "seeds" / "summary.json").read_text())["trials"]) == 2
+
+
+@pytest.mark.parametrize(("rank", "lines"), [(0, 1), (1, 0)])
+def test_without_mpi4py_a_job_is_refused_in_one_line(rank, lines, tmp_path):
+    (tmp_path / "mpi4py.py").write_text("raise ImportError('not here')")
+    path = os.pathsep.join([str(tmp_path), str(Path(xpnet.__file__).parents[1])])
+    environment = {**os.environ, "PMI_RANK": str(rank), "PMI_SIZE": "2", "PYTHONPATH": path}
+    words = [sys.executable, "-m", "xpnet.train", "--epochs", "0", "--out", str(tmp_path / "runs")]
+    result = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", lines)
+    assert not lines or result.stderr == (
+        "xpnet: mpiexec has started 2 processes, which need mpi4py (not here): pip install xpnet[mpi]\n"
+    )
+    assert not (tmp_path / "runs").exists()

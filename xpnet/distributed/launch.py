@@ -24,7 +24,7 @@ def connect() -> Alone:
         reason = " ".join(str(error).split())
         msg = f"mpiexec has started {size} processes, which need mpi4py ({reason}): pip install xpnet[mpi]"
         raise ConfigError(msg) from error
-    comm, library = MPI.COMM_WORLD, MPI.Get_library_version().splitlines()[0].strip()
+    comm, library = MPI.COMM_WORLD, " ".join(MPI.Get_library_version().splitlines()[0].split())
     if comm.size != size:
         problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
         msg = f"{problem}: use the mpiexec of that library"

@@ -14,7 +14,7 @@ from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.distributed.tree import finish_tree, list_all_nodes, node_size, share_blocks
-from xpnet.errors import ConfigError, DivergedError, XPNetError
+from xpnet.errors import BackendError, ConfigError, DivergedError, XPNetError
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
@@ -181,7 +181,7 @@ class Ranks(Alone):
         """End all ranks if one of them fails in the body, but for a divergence, which all ranks find."""
         try:
             yield
-        except DivergedError:
+        except (BackendError, DivergedError):  # which all ranks find
             raise
         except BaseException as error:
             reason = " ".join(f"{error}".split()) or type(error).__name__
