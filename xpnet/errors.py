@@ -7,6 +7,8 @@ class XPNetError(Exception):
     """An error that the user can fix: the message says what is wrong, where, and what to do."""
 
     exit_code = 2
+    shared = False
+    """True if all ranks of an MPI job raise it."""
 
     @classmethod
     def at(cls, where: object, problem: object, **position: object) -> Self:
@@ -37,7 +39,7 @@ class ConfigError(XPNetError):
 class DivergedError(XPNetError):
     """Training reached a loss that is not finite."""
 
-    exit_code = 3
+    exit_code, shared = 3, True
 
     @classmethod
     def in_epoch(cls, epoch: int) -> Self:

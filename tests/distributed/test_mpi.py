@@ -136,8 +136,8 @@ def test_a_rank_with_other_parameters_ends_the_training_and_is_named(alone, monk
     monkeypatch.chdir(alone)
     result = mpi(3, ["train", *LONG, *QUIET, "--out", tmp_path], harm=("parameters", 1, 2))
     assert result.returncode == 2
-    message = f"xpnet: {platform.node()}, rank 1: other parameters after epoch 2: is its memory or processor faulty?"
-    assert result.stderr == f"{message}\n"
+    message = "has other parameters after epoch 2: is its memory or processor faulty?"
+    assert result.stderr == f"xpnet: {platform.node()}, rank 1: {message}\n"
     assert read_run(tmp_path / "run")["status"] == "failed"
 
 
@@ -146,10 +146,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(alone, monkeypatch, tmp_path):
     for words, message in (
         (["--data", "absent.npz"], "xpnet: absent.npz: no such file or folder; --data takes "),
         (["--epochs", "-1"], "xpnet: --epochs: expected a whole number, 0 or more, got -1"),
-        (
-            ["--data", "data.npz", "--lr", "1e300"],
-            "xpnet: training diverged: the loss is not finite in epoch 1",
-        ),
+        (["--data", "data.npz", "--lr", "1e300"], "xpnet: training diverged: the loss is not finite in "),
     ):
         result = mpi(3, ["train", *words, *QUIET, "--out", tmp_path / "runs", "--name", "x"])
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (

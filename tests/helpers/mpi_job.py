@@ -12,8 +12,8 @@ from requirements import MPIEXEC
 def mpi(ranks, *commands, harm=None, **options):
     """Run commands, lists of words, on so many ranks; return the completed process.
 
-    Its exit code is the largest of the commands'. ``harm`` is what, rank and epoch: after the epoch the rank is
-    killed, gets a Ctrl-C, or has other parameters; or it is killed in the middle of writing a checkpoint.
+    Its exit code is the largest of the commands'. ``harm`` is what, rank and epoch: after the epoch the rank
+    is killed, gets a Ctrl-C, or has other parameters; or it is killed in the middle of writing a checkpoint.
     """
     words = json.dumps([[*map(str, command)] for command in commands])
     line = [str(MPIEXEC), "-n", str(ranks), sys.executable, __file__, words, json.dumps(harm)]

@@ -106,7 +106,7 @@ def train(
     """
     ranks = connect()
     tell = complain if ranks.rank == 0 else lambda _: None
-    with ExitStack() as stack:
+    with ranks.together(), ExitStack() as stack:
         with ranks.agreement():
             check_installed(config.track)
             selection = select_backend(config)
@@ -123,7 +123,7 @@ def train(
             console = TrainingConsole(trainer, config.epochs, quiet=config.quiet or ranks.rank > 0)
             info = describe_run(config, selection, data, parent, command)
             run = resumed or start_run(config, info, ranks)
-        with ranks.together(), record(trainer, run, console, resumed=resumed is not None) as recording:
+        with record(trainer, run, console, resumed=resumed is not None) as recording:
             for text in describe_training(selection, trainer, parent):
                 console.print_line(text)
             trainer.fit(**recording._asdict())

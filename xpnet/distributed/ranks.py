@@ -14,7 +14,7 @@ from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.distributed.tree import finish_tree, list_all_nodes, node_size, share_blocks
-from xpnet.errors import BackendError, ConfigError, DivergedError, XPNetError
+from xpnet.errors import ConfigError, XPNetError
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
@@ -83,16 +83,15 @@ class Alone:
         except XPNetError as error:
             problem = error
         texts = self.gather("" if problem is None else str(problem))
-        if problem is not None:
-            raise problem
         for rank, text in enumerate(texts):
             if text:
-                msg = f"rank {rank} of {self.size}: {text}"
-                raise ConfigError(msg)
+                problem = problem or ConfigError.at(self.hosts[rank], text, rank=rank)
+                problem.shared = True
+                raise problem
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """End all processes if one of them fails in the body, in which they wait for each other."""
+        """End all processes if one of them alone fails in the body, in which they wait for each other."""
         yield
 
 
@@ -181,12 +180,11 @@ class Ranks(Alone):
         """End all ranks if one of them fails in the body, but for a divergence, which all ranks find."""
         try:
             yield
-        except (BackendError, DivergedError):  # which all ranks find
-            raise
         except BaseException as error:
-            reason = " ".join(f"{error}".split()) or type(error).__name__
-            complain(f"rank {self.rank} of {self.size}, on {self.hosts[self.rank]}: {reason}")
-            self.comm.Abort(error.exit_code if isinstance(error, XPNetError) else 1)
+            if not getattr(error, "shared", False):
+                reason = " ".join(str(error).split()) or type(error).__name__
+                complain(f"rank {self.rank}, on {self.hosts[self.rank]}: {reason}")
+                self.comm.Abort(getattr(error, "exit_code", 1))
             raise
 
     def any(self, flag: bool) -> bool:  # noqa: FBT001

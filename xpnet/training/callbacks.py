@@ -215,7 +215,9 @@ class CompareRanks(Callback):
         for rank, digest in enumerate(digests):
             if digest != usual:
                 problem = f"has other parameters after epoch {log.epoch}: is its memory or processor faulty?"
-                raise BackendError.at(ranks.hosts[rank], problem, rank=rank)
+                error = BackendError.at(ranks.hosts[rank], problem, rank=rank)
+                error.shared = True
+                raise error
 
 
 class RecordMetrics(Callback):
