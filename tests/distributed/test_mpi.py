@@ -53,6 +53,7 @@ def alone(tmp_path_factory):
         np.savez("data.npz", x_train=X[:4000], y_train=Y[:4000], x_test=X[4000:], y_test=Y[4000:])
         for name, words in SETTINGS.items():
             assert train.main(train_words(name, words)) == 0
+    assert "mpi4py" not in sys.modules
     return folder
 
 
@@ -84,6 +85,17 @@ def test_any_number_of_ranks_gives_the_bits_of_one_process(alone, ranks, monkeyp
         (segment,) = read_run(Path(out, name))["segments"]
         assert (segment["ranks"], len(segment["hosts"])) == (ranks, 1)
         assert "MPI" in segment["mpi"].upper()
+
+
+def test_the_data_are_read_once_on_a_machine(alone, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    rows = [f"{i},{i * i % 7},{'xyz'[i % 3]}\n" for i in range(3000)]
+    Path("table.csv").write_text("".join(["a,b,label\n", *rows]))
+    table = ["--data", "table.csv", "--test-split", "0.2", "--recipe", "tabular", "--epochs", "2"]
+    assert main(["train", *table, *QUIET, "--name", "one", "--out", str(tmp_path)]) == 0
+    words = ["train", *table, *QUIET, "--name", "three", "--out", tmp_path]
+    assert mpi(3, words, harm=("blind", 1, 0)).returncode == 0
+    assert outcome(tmp_path / "three") == outcome(tmp_path / "one")
 
 
 LONG = ["--data", "data.npz", "--epochs", "9", "--optimizer", "adam", "--batch-size", "1500", "--name", "run"]

@@ -148,7 +148,7 @@ def make_folder(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-@pytest.mark.needs("torch", "jax", "array-api-strict", "sklearn", "wandb", "trackio", "mlflow", "onnx")
+@pytest.mark.needs("torch", "jax", "array-api-strict", "sklearn", "wandb", "trackio", "mlflow", "onnx", "mpi")
 @pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy)")  # of MLflow's own code
 def test_the_blocks_print_what_the_page_shows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

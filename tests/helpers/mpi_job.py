@@ -14,6 +14,7 @@ def mpi(ranks, *commands, harm=None, **options):
 
     Its exit code is the largest of the commands'. ``harm`` is what, rank and epoch: after the epoch the rank
     is killed, gets a Ctrl-C, or has other parameters; or it is killed in the middle of writing a checkpoint.
+    A rank that is "blind" cannot read data.
     """
     words = json.dumps([[*map(str, command)] for command in commands])
     line = [str(MPIEXEC), "-n", str(ranks), sys.executable, __file__, words, json.dumps(harm)]
@@ -23,11 +24,14 @@ def mpi(ranks, *commands, harm=None, **options):
 def do_harm(what, rank, epoch):
     """Prepare the harm on its rank."""
     from xpnet._lib.launch import rank_and_size
+    from xpnet.data import datasets
     from xpnet.storage import run
     from xpnet.training.callbacks import CompareRanks
 
     if rank_and_size()[0] != rank:
         return
+    if what == "blind":
+        datasets.load = None
     compare, write_atomic = CompareRanks.on_epoch_end, run.write_atomic
 
     def on_epoch_end(self, log):

@@ -16,15 +16,14 @@ from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
 from xpnet.config import Command, TrainConfig, from_json, to_json
 from xpnet.config.rules import flag
-from xpnet.data import datasets
+from xpnet.data.sharing import load_shared
 from xpnet.distributed.launch import connect
-from xpnet.distributed.ranks import Alone
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.extension import Parent, extend_settings, read_parent
 from xpnet.recording.training import check_data, check_extension, describe_run, record
-from xpnet.storage.record import SUMMARY_FILE, RunInfo, check_files, read_run
+from xpnet.storage.record import SUMMARY_FILE, check_files, read_run
 from xpnet.storage.run import FollowedRun, Run, make_run_id
 from xpnet.trackers import check_installed
 from xpnet.training.console import TrainingConsole
@@ -112,29 +111,29 @@ def train(
             selection = select_backend(config)
             if selection.warning is not None:
                 tell(f"warning: {selection.warning}")
-            data = datasets.load(config.data, config.test_data, **config.table_options)
+        data = load_shared(ranks, config.data, config.test_data, **config.table_options)
+        with ranks.agreement():
             if advise and (note := scale_note(data.x_train)) is not None:
                 tell(f"note: {note}")
             trainer = stack.enter_context(Trainer.open(config, data, selection.backend, ranks=ranks))
-            if resumed is not None:
+            if resumed is not None and ranks.rank == 0:
                 check_data(resumed.folder, resumed.record, data, "--resume")
-            elif parent is not None:
+            elif parent is not None and ranks.rank == 0:
                 check_extension(parent, config, data)
             console = TrainingConsole(trainer, config.epochs, quiet=config.quiet or ranks.rank > 0)
-            info = describe_run(config, selection, data, parent, command)
-            run = resumed or start_run(config, info, ranks)
+            if resumed is not None:
+                run = resumed
+            elif ranks.rank > 0:
+                known = {"parent": None if parent is None else parent.info, "specification_version": None}
+                run = FollowedRun.of(config.out, known)
+            else:
+                info = describe_run(config, selection, data, parent, command)
+                run = Run.start(config.out, config.name, config.overwrite, info, ranks)
         with record(trainer, run, console, resumed=resumed is not None) as recording:
             for text in describe_training(selection, trainer, parent):
                 console.print_line(text)
             trainer.fit(**recording._asdict())
     return run
-
-
-def start_run(config: TrainConfig, info: RunInfo, ranks: Alone) -> Run:
-    """Return a new run, whose files the first rank writes."""
-    if ranks.rank > 0:
-        return FollowedRun.of(config.out / (config.name or "training"), info)
-    return Run.start(config.out, config.name, config.overwrite, info, ranks)
 
 
 def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False) -> list[Run]:

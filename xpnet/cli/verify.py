@@ -52,7 +52,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     """Return the first difference between a training and its record, or None; and what was compared."""
     from xpnet._lib.text import complain
     from xpnet.cli.train import describe_training
-    from xpnet.data import datasets
+    from xpnet.data.sharing import load_shared
     from xpnet.distributed.launch import connect
     from xpnet.recording.verification import find_difference, read_recorded
     from xpnet.storage.record import check_files
@@ -67,8 +67,8 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     selection = select_backend(config)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
-    data = datasets.load(config.data, config.test_data, **config.table_options)
     ranks = connect()
+    data = load_shared(ranks, config.data, config.test_data, **config.table_options)
     with Trainer.open(config, data, selection.backend, ranks=ranks) as trainer:
         console = TrainingConsole(trainer, run.last, quiet=config.quiet or ranks.rank > 0, advise=False)
         for line in describe_training(selection, trainer):

@@ -44,6 +44,11 @@ class Alone:
         """The number of processes on this machine."""
         return self.hosts.count(self.hosts[self.rank])
 
+    def on_this_host(self) -> Any:
+        """Return the communicator of mpi4py with the ranks on this machine."""
+        msg = "one process has no communicator"
+        raise NotImplementedError(msg)
+
     def on(self, backend: "Backend") -> "Alone":  # noqa: ARG002
         """Return the ranks with their arrays on a backend."""
         return self
@@ -118,6 +123,12 @@ class Ranks(Alone):
         """Return the ranks of a communicator; all of them must call this."""
         ranks = cls(int(comm.rank), int(comm.size), library=library, comm=comm)
         return replace(ranks, hosts=tuple(ranks.gather(platform.node())))
+
+    def on_this_host(self) -> Any:
+        """Return the communicator with the ranks on this machine."""
+        from mpi4py import MPI
+
+        return self.comm.Split_type(MPI.COMM_TYPE_SHARED)
 
     def on(self, backend: "Backend") -> "Ranks":
         """Return the ranks with their arrays on a backend."""

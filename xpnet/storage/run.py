@@ -200,10 +200,9 @@ class FollowedRun(Run):
     """A run whose files another process writes, the first rank of an MPI job: nothing is written here."""
 
     @classmethod
-    def of(cls, folder: Path, info: RunInfo | Record) -> Self:
-        """Return the run in a folder, with a record that ends in memory alone."""
-        record = cast("Record", {**_begin_record(folder.name, info, _timestamp()), **info})
-        return cls(folder, record, None, None)
+    def of(cls, folder: Path, record: Mapping[str, object]) -> Self:
+        """Return the run in a folder, of which the caller knows a part of the record."""
+        return cls(folder, cast("Record", {**record, "status": "running"}), None, None)
 
     def resume(self, rows: int, **segment: object) -> int:  # noqa: ARG002
         """Return the number of rows."""

@@ -1,0 +1,75 @@
+"""A data set in the memory of each machine, shared by the ranks of an MPI job there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.data import datasets
+from xpnet.data.datasets import Dataset
+from xpnet.data.memmap import is_mapped
+from xpnet.data.table import ROLES
+from xpnet.distributed.ranks import Alone
+from xpnet.nn.columns import Columns
+
+_WINDOWS: list[Any] = []
+"""The shared memory, which exists as long as its window."""
+
+
+def load_shared(ranks: Alone, data: Path | None, test_data: Path | None, **options: Any) -> Dataset:
+    """Read a data set once on each machine, with `datasets.load`; the ranks there share the memory.
+
+    Each rank maps mapped files itself.
+
+    Raises
+    ------
+    ConfigError, DataError
+        A rank cannot read the data.
+    """
+    if ranks.size == 1:
+        return datasets.load(data, test_data, **options)
+    comm = ranks.on_this_host()
+    is_reader, found = comm.rank == 0, None
+    with ranks.agreement():
+        found = datasets.load(data, test_data, **options) if is_reader else None
+    header = b"" if found is None else _describe(found)
+    size = np.array([len(header)])
+    comm.Bcast(size)
+    content = np.frombuffer(header, np.uint8).copy() if is_reader else np.empty(int(size[0]), np.uint8)
+    comm.Bcast(content)
+    described = json.loads(content.tobytes())
+    if described["mapped"]:
+        with ranks.agreement():
+            return found or datasets.load(data, test_data, **options)
+    arrays = {name: _share(comm, getattr(found, name, None), *described[name]) for name in ROLES}
+    comm.Barrier()
+    labels = (arrays[name] for name in ("y_train", "y_test"))
+    classes = max(int(y.max(initial=0)) for y in labels) + 1
+    features = arrays["x_train"].shape[1]
+    columns = Columns.from_json(described["columns"], features, described["classes"] or classes)
+    return Dataset(**arrays, name=described["name"], columns=columns, notes=tuple(described["notes"]))
+
+
+def _describe(data: Dataset) -> bytes:
+    """Return what the other ranks of the machine need to know, as JSON."""
+    arrays = {name: (getattr(data, name).dtype.str, getattr(data, name).shape) for name in ROLES}
+    classes = None if data.columns.classes is None else len(data.columns.classes)
+    mapped = is_mapped(data.x_train) or is_mapped(data.x_test)
+    words = {"name": data.name, "notes": data.notes, "columns": data.columns.to_json()}
+    return json.dumps({**arrays, **words, "classes": classes, "mapped": mapped}).encode()
+
+
+def _share(comm: Any, array: Any, dtype: str, shape: list[int]) -> Any:
+    """Return an array in memory that the ranks of a machine share; the first one has its values."""
+    from mpi4py import MPI
+
+    kind = np.dtype(dtype)
+    size = kind.itemsize * int(np.prod(shape))
+    window = MPI.Win.Allocate_shared(size if array is not None else 0, kind.itemsize, comm=comm)
+    _WINDOWS.append(window)
+    memory: Any = window.Shared_query(0)[0]
+    shared: Any = np.ndarray(shape, kind, buffer=memory)
+    if array is not None:
+        shared[...] = array
+    return shared
