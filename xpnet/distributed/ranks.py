@@ -152,21 +152,25 @@ class Ranks(Alone):
         """
         blocks = -(-samples // BLOCK_SIZE)
         nodes, me = _nodes(blocks, self.size), self.rank
-        total_size = sum(int(np.prod(shape)) for shape in shapes)
-        to_host = self.backend.to_host
-        mine = [np.concatenate([np.ravel(to_host(array)) for array in each], dtype=dtype) for each in sums]
+        total_size, to_host = sum(int(np.prod(shape)) for shape in shapes), self.backend.to_host
         ends = [total_size * rank // self.size for rank in range(self.size + 1)]
         widths = [stop - start for start, stop in pairwise(ends)]
         counts = [len(each) for each in nodes]
-        outgoing = [each[start:stop] for start, stop in pairwise(ends) for each in mine]
-        send = np.concatenate(outgoing) if outgoing else np.empty(0, dtype)
-        received = np.empty(sum(counts) * widths[me], dtype)
-        self.comm.Alltoallv(
-            [send, [len(mine) * width for width in widths]], [received, [k * widths[me] for k in counts]]
-        )
-        rows = iter(received.reshape(sum(counts), widths[me]))
+        mine = _buffer("mine", len(sums) * total_size, dtype).reshape(len(sums), total_size)
+        for row, arrays in zip(mine, sums, strict=True):
+            np.concatenate([np.ravel(to_host(array)) for array in arrays], out=row, casting="same_kind")
+        send = mine
+        if len(sums) > 1:  # by the rank that receives them
+            send = _buffer("send", mine.size, dtype)
+            for start, stop in pairwise(ends):
+                part = send[len(sums) * start : len(sums) * stop]
+                part.reshape(len(sums), stop - start)[...] = mine[:, start:stop]
+        received = _buffer("received", sum(counts) * widths[me], dtype).reshape(sum(counts), widths[me])
+        outgoing, incoming = [len(sums) * width for width in widths], [k * widths[me] for k in counts]
+        self.comm.Alltoallv([send, outgoing], [received, incoming])
+        rows = iter(received)
         part = finish_tree({node: next(rows) for each in nodes for node in each}, blocks)
-        total = np.empty(total_size, dtype)
+        total = np.empty(total_size, dtype)  # in new memory, which the library may use as its own
         self.comm.Allgatherv(np.ascontiguousarray(part), [total, widths])
         result, start = [], 0
         for shape in shapes:
@@ -215,6 +219,12 @@ class Ranks(Alone):
         self.comm.Allgatherv(content, [joined, sizes.tolist()])
         ends = np.cumsum(sizes)
         return [joined[end - size : end].tobytes().decode() for end, size in zip(ends, sizes, strict=True)]
+
+
+@lru_cache(maxsize=16)
+def _buffer(name: str, size: int, dtype: str) -> Any:  # noqa: ARG001
+    """Return memory of this name and size, (size,), which is used again."""
+    return np.empty(size, dtype)
 
 
 @lru_cache(maxsize=16)
