@@ -69,7 +69,7 @@ def test_a_started_run_has_a_folder_named_by_its_start_with_a_running_record(tmp
     assert record == run.record == record | GIVEN
     assert set(record) == set(get_type_hints(Record))
     assert (record["schema_version"], record["status"]) == (3, "running")
-    place = {"backend": "numpy", "device": "cpu", "ranks": 1, "hosts": [platform.node()]}
+    place = {"backend": "numpy", "device": "cpu", "ranks": 1, "hosts": [platform.node()], "mpi": None}
     assert record["segments"] == [{"started": record["started"], "epoch": 0, **place}]
     assert record["started"].endswith("+00:00")
     named = datetime.strptime(re.fullmatch(r"(\S+Z)-[0-9a-f]{6}", run.record["id"])[1], "%Y%m%dT%H%M%S%z")

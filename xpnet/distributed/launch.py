@@ -22,7 +22,8 @@ def connect() -> Alone:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no MPI library
         reason = " ".join(str(error).split())
-        msg = f"mpiexec has started {size} processes, which need mpi4py ({reason}): pip install xpnet[mpi]"
+        remedy = 'pip install -e ".[mpi]" in the checkout of xpnet'
+        msg = f"mpiexec has started {size} processes, which need mpi4py ({reason}): {remedy}"
         raise ConfigError(msg) from error
     comm, library = MPI.COMM_WORLD, " ".join(MPI.Get_library_version().splitlines()[0].split())
     if comm.size != size:
