@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
+from functools import partial
 
 
 @contextmanager
@@ -38,8 +40,8 @@ def pressed(epoch, words, **options):
         )
 
 
-def main(epoch, *words):
-    from xpnet import train
+def press_after(epoch, until=None):
+    """Press Ctrl-C after an epoch, once a file exists."""
     from xpnet.storage.run import Run
 
     log = Run.log
@@ -47,12 +49,41 @@ def main(epoch, *words):
     def log_and_press(run, values):
         log(run, values)
         if values["epoch"] == int(epoch):
+            while until is not None and not until.exists():
+                time.sleep(0.01)
             if sys.platform == "win32":  # without process groups
                 signal.raise_signal(signal.SIGINT)
             else:
                 os.killpg(0, signal.SIGINT)
 
     Run.log = log_and_press
+
+
+def capture_trial(epoch, trial):
+    """Run a trial in its process; in that of seed 0, press once seed 1 trains too."""
+    from xpnet.cli import trials
+
+    if trial.config.seed == 0:
+        press_after(epoch, trial.config.out / "seed-1" / "metrics.jsonl")
+    return trials.capture_trial(trial)
+
+
+def die_of_seed_1(trial):
+    """Run a trial in its process, which ends with exit code 9 after an epoch of seed 1."""
+    from xpnet.cli import trials
+    from xpnet.storage.run import Run
+
+    if trial.config.seed == 1:
+        Run.log = lambda *_: os._exit(9)
+    return trials.capture_trial(trial)
+
+
+def main(epoch, *words):
+    from xpnet import train
+    from xpnet.cli import trials
+
+    press_after(epoch)
+    trials.capture_trial = partial(capture_trial, epoch)
     return train.main(words)
 
 

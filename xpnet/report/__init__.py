@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from xpnet.storage.record import Record
 
 REPORT_FILE = "report.html"
-BOOKKEEPING = {"debug", "keep_checkpoint_every", "name", "out", "overwrite", "quiet", "report", "resume"}
+BOOKKEEPING = {
+    "debug",
+    "jobs",
+    "keep_checkpoint_every",
+    "name",
+    "out",
+    "overwrite",
+    "quiet",
+    "report",
+    "resume",
+}
 BOOKKEEPING |= {"tags", "track"}
 """Settings that do not affect training."""
 

@@ -108,10 +108,19 @@ class Trainer:
     @classmethod
     @contextmanager
     def open(
-        cls, config: TrainConfig, data: Dataset, backend: Backend, normalization: Normalization | None = None
+        cls,
+        config: TrainConfig,
+        data: Dataset,
+        backend: Backend,
+        normalization: Normalization | None = None,
+        *,
+        jobs: int = 1,
     ) -> Iterator["Trainer"]:
-        """Build a trainer inside the backend's scope and with its workers; errors as in the constructor."""
-        with backend.scope(), backend.workers(worker_count(config, backend)):
+        """Build a trainer inside the backend's scope and with its workers; errors as in the constructor.
+
+        `jobs` is the number of trainings that share the processors.
+        """
+        with backend.scope(), backend.workers(worker_count(config, backend, jobs)):
             yield cls(config, data, backend, normalization)
 
     @cached_property
@@ -266,8 +275,8 @@ def select_backend(config: TrainConfig, like: Backend | None = None) -> Selectio
     return resolve(config.device, config.backend, require_device=require_device, like=like)
 
 
-def worker_count(config: TrainConfig, backend: Backend) -> int:
-    """Return the number of blocks to compute in parallel.
+def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
+    """Return the number of blocks to compute in parallel, beside `jobs` - 1 other trainings.
 
     Raises
     ------
@@ -275,7 +284,7 @@ def worker_count(config: TrainConfig, backend: Backend) -> int:
         The settings give a number, but the backend manages its own threads.
     """
     if config.workers == "auto":
-        return available_cpus()
+        return available_cpus(jobs)
     if not backend.parallel_blocks:
         msg = f"--workers: the {backend.name} backend has threads of its own: leave --workers out"
         raise ConfigError(msg)

@@ -1,0 +1,168 @@
+"""Several trainings of ``xpnet train``, one for each seed or learning rate, and their summary."""
+
+import io
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from concurrent.futures import CancelledError
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from xpnet._lib.files import save
+from xpnet._lib.interrupts import defer_interrupts
+from xpnet._lib.machine import available_cpus
+from xpnet._lib.terminal import make_console, style_text
+from xpnet._lib.text import print_errors
+from xpnet.cli.guard import BAD_INPUT, INTERRUPTED, UNEXPECTED, report_error
+from xpnet.cli.train import train
+from xpnet.config import TrainConfig
+from xpnet.errors import ConfigError
+from xpnet.storage.record import SUMMARY_FILE
+from xpnet.storage.run import make_run_id
+
+
+class Trial(NamedTuple):
+    """One of several trainings, of which so many `jobs` run side by side; the rest as in ``train``."""
+
+    config: TrainConfig
+    command: list[str]
+    jobs: int
+    advise: bool
+
+    @property
+    def name(self) -> str:
+        """The varied setting with its value, such as seed 3."""
+        return str(self.config.name).replace("-", " ", 1)
+
+
+class Outcome(NamedTuple):
+    """The exit code of a trial, its entry in summary.json, and its output if that was captured."""
+
+    code: int
+    entry: dict[str, Any] | None = None
+    output: str = ""
+    errors: str = ""
+
+
+def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False) -> int:
+    """Train once for each seed or learning rate, print a summary, and return the exit code.
+
+    The runs are subfolders of ``out/name``, which also receives a summary.json if all are completed. The
+    others go on after a failed one, whose exit code is returned, but not after Ctrl-C or bad input, which
+    all have in common.
+
+    Raises
+    ------
+    ConfigError
+        The folder exists already.
+    """
+    folder = config.out / (config.name or make_run_id())
+    if folder.exists() and not config.overwrite:
+        msg = f"{folder}: exists already: choose another --name, or add --overwrite"
+        raise ConfigError(msg)
+    common, rates = replace(config, out=folder, repeats=1, jobs=1, name="trial"), config.learning_rates
+    if len(rates) > 1:
+        settings = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
+    else:
+        settings = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
+    jobs = min(available_cpus() if config.jobs == "auto" else config.jobs, len(settings))
+    trials = [Trial(each, command, jobs, advise and each is settings[0]) for each in settings]
+    outcomes = (_run_in_turn if jobs == 1 else _run_side_by_side)(trials)
+    codes = [outcome.code for outcome in outcomes if outcome.code]
+    if codes:
+        return INTERRUPTED if INTERRUPTED in codes else codes[0]
+    entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
+    summary, lines = _select_best(entries) if len(rates) > 1 else _summarize_seeds(entries)
+    text = json.dumps({**summary, "trials": entries}, indent=1)
+    save(folder / SUMMARY_FILE, f"{text}\n".encode())
+    console = make_console(quiet=config.quiet)
+    console.print(*lines, f"summary       {folder / SUMMARY_FILE}", sep="\n")
+    return 0
+
+
+def run_trial(trial: Trial) -> Outcome:
+    """Train in this process, and print the error if that fails."""
+    config = trial.config
+    try:
+        run = train(config, trial.command, advise=trial.advise, jobs=trial.jobs)
+    except KeyboardInterrupt:
+        return Outcome(INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the other trials go on
+        return Outcome(report_error(error, debug=config.debug, source=f"{trial.name}: "))
+    record = run.record
+    entry = {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"]}
+    return Outcome(INTERRUPTED if record["status"] == "interrupted" else 0, entry)
+
+
+def capture_trial(trial: Trial) -> Outcome:
+    """Train in a process of its own, and return what it printed too."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus(trial.jobs)))  # PyTorch reads it when loaded
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # which would show progress bars
+        os.environ.pop(name, None)
+    with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
+        outcome = run_trial(trial)
+    return outcome._replace(output=output.getvalue(), errors=errors.getvalue())
+
+
+def _run_in_turn(trials: Sequence[Trial]) -> list[Outcome]:
+    """Run the trials in this process."""
+    outcomes: list[Outcome] = []
+    for trial in trials:
+        make_console(quiet=trial.config.quiet).print(f"== {trial.name}")
+        outcomes.append(run_trial(trial))
+        if outcomes[-1].code in (INTERRUPTED, BAD_INPUT):
+            break
+    return outcomes
+
+
+def _run_side_by_side(trials: Sequence[Trial]) -> list[Outcome]:
+    """Run the trials in processes of their own; print the output of each as a whole, in their order."""
+    from xpnet._lib.processes import ProcessExecutor  # imports multiprocessing
+
+    console = make_console(quiet=trials[0].config.quiet)
+    executor, outcomes = ProcessExecutor(trials[0].jobs), list[Outcome]()
+
+    def interrupt() -> None:
+        executor.interrupt()
+        console.print("stopping each training after its step; Ctrl-C again stops at once")
+
+    with defer_interrupts(interrupt), executor:
+        futures = [executor.submit(capture_trial, trial) for trial in trials]
+        for trial, future in zip(trials, futures, strict=True):
+            try:
+                outcome = future.result()
+            except CancelledError:
+                outcomes.append(Outcome(INTERRUPTED))
+                continue
+            except Exception as error:  # noqa: BLE001 - as in `run_trial`
+                outcome = Outcome(UNEXPECTED, errors=f"xpnet: {trial.name}: {error}\n")
+            outcomes.append(outcome)
+            console.print(f"== {trial.name}", *map(style_text, outcome.output.splitlines()), sep="\n")
+            print_errors(outcome.errors)
+            if outcome.code == BAD_INPUT:
+                break
+    return outcomes
+
+
+def _summarize_seeds(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
+    """Return mean and sample standard deviation (n - 1) of the metrics over the seeds, and lines to print."""
+    summary, lines = {}, ["== all seeds, mean ± standard deviation"]
+    for name in trials[0]["metrics"]:
+        values = [trial["metrics"].get(name) for trial in trials]
+        if all(isinstance(value, int | float) for value in values):
+            mean, deviation = statistics.fmean(values), statistics.stdev(values)
+            summary[name] = {"mean": mean, "standard_deviation": deviation}
+            if name.endswith("accuracy"):
+                lines.append(f"{name.replace('_', ' '):<20}{mean:.4f} ± {deviation:.4f}")
+    return {"over": "seeds", "figures": summary}, lines
+
+
+def _select_best(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
+    """Return the trial with the highest validation accuracy, then the lowest loss, and a line to print."""
+    ranked = sorted(trials, key=lambda trial: trial["metrics"]["validation_loss"])
+    best = max(ranked, key=lambda trial: trial["metrics"]["validation_accuracy"])
+    accuracy, test = (best["metrics"][f"{part}_accuracy"] for part in ("validation", "test"))
+    line = f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}"
+    return {"over": "learning rates", "best": best}, [line]
