@@ -118,8 +118,8 @@ def test_a_training_that_fails_is_named_and_the_others_finish(jobs, capsys):
     assert run(*words, "--jobs", jobs) == 3
     out, err = capsys.readouterr()
     assert [line.partition(": the ")[0] for line in err.splitlines()] == [
-        "xpnet: lr 1e+300: training diverged",
-        "xpnet: lr 1e+301: training diverged",
+        "xpnet: lr-1e+300: training diverged",
+        "xpnet: lr-1e+301: training diverged",
     ]
     assert out == ""
     rates = ("1e+300", "0.1", "1e+301")
@@ -139,7 +139,7 @@ def test_a_training_whose_process_is_killed_is_named_and_the_others_finish(capsy
     monkeypatch.setattr(trials, "capture_trial", die_of_seed_1)
     assert run("--repeats", "3", "--jobs", "2", "--quiet", "--name", "three") == 1
     assert capsys.readouterr().err == (
-        "xpnet: seed 1: its process ended without a result, with exit code 9\n"
+        "xpnet: seed-1: its process ended without a result, with exit code 9\n"
     )
     statuses = [read_run(Path("runs/three", f"seed-{seed}"))["status"] for seed in (0, 1, 2)]
     assert statuses == ["completed", "running", "completed"]

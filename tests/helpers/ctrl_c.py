@@ -59,23 +59,24 @@ def press_after(epoch, until=None):
     Run.log = log_and_press
 
 
-def capture_trial(epoch, trial):
+def capture_trial(epoch, call):
     """Run a trial in its process; in that of seed 0, press once seed 1 trains too."""
     from xpnet.cli import trials
 
-    if trial.config.seed == 0:
-        press_after(epoch, trial.config.out / "seed-1" / "metrics.jsonl")
-    return trials.capture_trial(trial)
+    config = call.args[0]
+    if config.seed == 0:
+        press_after(epoch, config.out / "seed-1" / "metrics.jsonl")
+    return trials.capture_trial(call)
 
 
-def die_of_seed_1(trial):
+def die_of_seed_1(call):
     """Run a trial in its process, which ends with exit code 9 after an epoch of seed 1."""
     from xpnet.cli import trials
     from xpnet.storage.run import Run
 
-    if trial.config.seed == 1:
+    if call.args[0].seed == 1:
         Run.log = lambda *_: os._exit(9)
-    return trials.capture_trial(trial)
+    return trials.capture_trial(call)
 
 
 def main(epoch, *words):

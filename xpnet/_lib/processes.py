@@ -11,9 +11,8 @@ from functools import partial
 from multiprocessing import Pipe, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from threading import Thread
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -25,13 +24,11 @@ class ProcessExecutor(ThreadPoolExecutor):
     """
 
     def __init__(self, processes: int) -> None:
-        if sys.platform != "win32":
-            resource_tracker.ensure_running()  # here, for it unblocks SIGINT in the thread that starts it
-        super().__init__(processes, initializer=_block_interrupts)
-        self._running: set[Connection] = set()
+        super().__init__(processes)
+        self._connections: list[Connection] = []
         self._interrupted = False
 
-    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Schedule a call; function, arguments and result are pickled."""
         return super().submit(self._call, partial(function, *args, **kwargs))
 
@@ -41,8 +38,8 @@ class ProcessExecutor(ThreadPoolExecutor):
         Takes no lock, so that a handler of SIGINT may call it.
         """
         self._interrupted = True
-        for connection in list(self._running):
-            with suppress(OSError):  # the process has just ended
+        for connection in self._connections:
+            with suppress(OSError):  # the process has ended
                 connection.send(None)
 
     def __exit__(self, *error: object) -> None:
@@ -51,33 +48,24 @@ class ProcessExecutor(ThreadPoolExecutor):
         self.shutdown()
 
     def _call(self, function: Callable[[], T]) -> T:
+        if sys.platform != "win32":
+            resource_tracker.ensure_running()  # first, for it unblocks SIGINT in the thread that starts it
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # in the new process too
         connection, end = Pipe()
-        self._running.add(connection)
-        process = get_context("spawn").Process(target=_work, args=(end, function))
-        try:
-            if self._interrupted:  # after the registration: later interruptions are sent to the process
-                raise CancelledError
+        self._connections.append(connection)
+        if self._interrupted:  # asked only now: what `interrupt` sends from here on reaches the process
+            raise CancelledError
+        process, results = get_context("spawn").Process(target=_work, args=(end, function)), list[T]()
+        with connection:
             process.start()
             end.close()
-            result: T = connection.recv()
-        except (EOFError, ConnectionError) as error:
+            with suppress(EOFError, ConnectionError):
+                results.append(connection.recv())
             process.join()
-            if self._interrupted:
-                raise CancelledError from error
+        if not results:
             msg = f"its process ended without a result, with exit code {process.exitcode}"
-            raise BrokenExecutor(msg) from error
-        else:
-            process.join()
-            return result
-        finally:
-            self._running.discard(connection)
-            connection.close()
-
-
-def _block_interrupts() -> None:
-    """Block SIGINT in this thread and the processes that it starts."""
-    if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            raise BrokenExecutor(msg)
+        return results[0]
 
 
 def _work(connection: Connection, function: Callable[[], object]) -> None:

@@ -5,9 +5,9 @@ import json
 import os
 import statistics
 from collections.abc import Sequence
-from concurrent.futures import CancelledError
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from xpnet._lib.files import save
@@ -22,19 +22,8 @@ from xpnet.errors import ConfigError
 from xpnet.storage.record import SUMMARY_FILE
 from xpnet.storage.run import make_run_id
 
-
-class Trial(NamedTuple):
-    """One of several trainings, of which so many `jobs` run side by side; the rest as in ``train``."""
-
-    config: TrainConfig
-    command: list[str]
-    jobs: int
-    advise: bool
-
-    @property
-    def name(self) -> str:
-        """The varied setting with its value, such as seed 3."""
-        return str(self.config.name).replace("-", " ", 1)
+Call = partial["Outcome"]
+"""A call of ``run_trial``, which can be pickled."""
 
 
 class Outcome(NamedTuple):
@@ -64,12 +53,12 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
         raise ConfigError(msg)
     common, rates = replace(config, out=folder, repeats=1, jobs=1, name="trial"), config.learning_rates
     if len(rates) > 1:
-        settings = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
+        trials = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
     else:
-        settings = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
-    jobs = min(available_cpus() if config.jobs == "auto" else config.jobs, len(settings))
-    trials = [Trial(each, command, jobs, advise and each is settings[0]) for each in settings]
-    outcomes = (_run_in_turn if jobs == 1 else _run_side_by_side)(trials)
+        trials = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
+    jobs = min(available_cpus() if config.jobs == "auto" else config.jobs, len(trials))
+    calls = [partial(run_trial, trial, command, jobs, advise and trial is trials[0]) for trial in trials]
+    outcomes = _run_in_turn(calls) if jobs == 1 else _run_side_by_side(calls, jobs)
     codes = [outcome.code for outcome in outcomes if outcome.code]
     if codes:
         return INTERRUPTED if INTERRUPTED in codes else codes[0]
@@ -82,64 +71,59 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     return 0
 
 
-def run_trial(trial: Trial) -> Outcome:
-    """Train in this process, and print the error if that fails."""
-    config = trial.config
+def run_trial(config: TrainConfig, command: list[str], jobs: int, advise: bool) -> Outcome:  # noqa: FBT001
+    """Train, and print the error if that fails; ``jobs`` trainings share the processors."""
+    make_console(quiet=config.quiet).print("==", str(config.name).replace("-", " ", 1))
     try:
-        run = train(config, trial.command, advise=trial.advise, jobs=trial.jobs)
+        record = train(config, command, advise=advise, jobs=jobs).record
     except KeyboardInterrupt:
         return Outcome(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the other trials go on
-        return Outcome(report_error(error, debug=config.debug, source=f"{trial.name}: "))
-    record = run.record
+        return Outcome(report_error(error, debug=config.debug, source=f"{config.name}: "))
     entry = {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"]}
     return Outcome(INTERRUPTED if record["status"] == "interrupted" else 0, entry)
 
 
-def capture_trial(trial: Trial) -> Outcome:
+def capture_trial(call: Call) -> Outcome:
     """Train in a process of its own, and return what it printed too."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus(trial.jobs)))  # PyTorch reads it when loaded
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # which would show progress bars
         os.environ.pop(name, None)
     with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
-        outcome = run_trial(trial)
+        outcome = call()
     return outcome._replace(output=output.getvalue(), errors=errors.getvalue())
 
 
-def _run_in_turn(trials: Sequence[Trial]) -> list[Outcome]:
+def _run_in_turn(calls: Sequence[Call]) -> list[Outcome]:
     """Run the trials in this process."""
     outcomes: list[Outcome] = []
-    for trial in trials:
-        make_console(quiet=trial.config.quiet).print(f"== {trial.name}")
-        outcomes.append(run_trial(trial))
+    for call in calls:
+        outcomes.append(call())
         if outcomes[-1].code in (INTERRUPTED, BAD_INPUT):
             break
     return outcomes
 
 
-def _run_side_by_side(trials: Sequence[Trial]) -> list[Outcome]:
+def _run_side_by_side(calls: Sequence[Call], jobs: int) -> list[Outcome]:
     """Run the trials in processes of their own; print the output of each as a whole, in their order."""
     from xpnet._lib.processes import ProcessExecutor  # imports multiprocessing
 
-    console = make_console(quiet=trials[0].config.quiet)
-    executor, outcomes = ProcessExecutor(trials[0].jobs), list[Outcome]()
+    console, outcomes = make_console(quiet=calls[0].args[0].quiet), list[Outcome]()
+    executor = ProcessExecutor(jobs)
 
     def interrupt() -> None:
         executor.interrupt()
         console.print("stopping each training after its step; Ctrl-C again stops at once")
 
-    with defer_interrupts(interrupt), executor:
-        futures = [executor.submit(capture_trial, trial) for trial in trials]
-        for trial, future in zip(trials, futures, strict=True):
+    with defer_interrupts(interrupt) as is_pressed, executor:
+        for call, future in [(call, executor.submit(capture_trial, call)) for call in calls]:
             try:
                 outcome = future.result()
-            except CancelledError:
-                outcomes.append(Outcome(INTERRUPTED))
-                continue
             except Exception as error:  # noqa: BLE001 - as in `run_trial`
-                outcome = Outcome(UNEXPECTED, errors=f"xpnet: {trial.name}: {error}\n")
+                line = f"xpnet: {call.args[0].name}: {error}\n"
+                outcome = Outcome(INTERRUPTED) if is_pressed() else Outcome(UNEXPECTED, errors=line)
             outcomes.append(outcome)
-            console.print(f"== {trial.name}", *map(style_text, outcome.output.splitlines()), sep="\n")
+            for line in outcome.output.splitlines():
+                console.print(style_text(line))
             print_errors(outcome.errors)
             if outcome.code == BAD_INPUT:
                 break

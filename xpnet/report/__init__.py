@@ -21,18 +21,8 @@ if TYPE_CHECKING:
     from xpnet.storage.record import Record
 
 REPORT_FILE = "report.html"
-BOOKKEEPING = {
-    "debug",
-    "jobs",
-    "keep_checkpoint_every",
-    "name",
-    "out",
-    "overwrite",
-    "quiet",
-    "report",
-    "resume",
-}
-BOOKKEEPING |= {"tags", "track"}
+BOOKKEEPING = {"debug", "keep_checkpoint_every", "name", "out", "overwrite", "quiet", "report", "resume"}
+BOOKKEEPING |= {"jobs", "tags", "track"}
 """Settings that do not affect training."""
 
 
