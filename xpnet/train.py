@@ -27,18 +27,20 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
 
             dry_run.main(command)
         else:
-            from xpnet.cli.train import extend, resume, run_trials, train
+            from xpnet.cli.train import extend, resume, train
+            from xpnet.cli.trials import run_trials
 
             advise = not config.quiet and "normalize" not in command.explicit
+            run = None
             if config.resume is not None:
-                runs = [resume(command, config.resume, line)]
+                run = resume(command, config.resume, line)
             elif config.extend is not None:
-                runs = [extend(command, config.extend, line)]
+                run = extend(command, config.extend, line)
             elif config.repeats > 1 or len(config.learning_rates) > 1:
-                runs = run_trials(config, line, advise=advise)
+                output.code = run_trials(config, line, advise=advise)
             else:
-                runs = [train(config, line, advise=advise)]
-            if runs[-1].record["status"] == "interrupted":
+                run = train(config, line, advise=advise)
+            if run is not None and run.record["status"] == "interrupted":
                 output.code = INTERRUPTED
     return output.code
 

@@ -27,7 +27,7 @@ PROBABILITIES = 2
 
 WITHOUT_EFFECT = {
     *("data", "test_data", "test_split", "label", "missing", "columns", "init_from"),  # about files
-    *("repeats", "arithmetic", "dtype", "device", "backend", "workers", "require_device"),
+    *("repeats", "arithmetic", "dtype", "device", "backend", "workers", "jobs", "require_device"),
     *(
         "log_every",
         "checkpoint_seconds",

@@ -28,6 +28,12 @@ def test_a_quota_and_the_affinity_limit_the_processors(cgroups, monkeypatch, con
     assert machine.available_cpus() == 1
 
 
+@pytest.mark.parametrize(("jobs", "cpus"), [(1, 8), (3, 2), (9, 1)])
+@pytest.mark.usefixtures("cgroups")
+def test_jobs_share_the_processors(jobs, cpus):
+    assert machine.available_cpus(jobs) == cpus
+
+
 def test_a_container_limits_the_memory(cgroups):
     whole = machine.available_memory()
     assert whole > 2**28

@@ -1,15 +1,24 @@
 """Several seeds or learning rates: a run each, and a summary."""
 
 import json
+import re
 import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import complaint
+from ctrl_c import die_of_seed_1, pressed
 from folders import tree
 from networks import pixels
 
+import xpnet
 from xpnet import train
+from xpnet._lib.locks import is_locked
+from xpnet.cli import trials
 from xpnet.nn.layers import Linear
 from xpnet.storage.record import read_metrics, read_run
 from xpnet.training.callbacks import EarlyStopping, EpochLog
@@ -62,6 +71,125 @@ def test_the_learning_rate_that_validates_best_is_named(capsys):
     assert list(accuracy) == ["lr-0.0001", "lr-0.3", "lr-0.1"]
     assert accuracy[content["best"]["run"]] == max(accuracy.values()) > accuracy["lr-0.0001"]
     assert f"best          {content['best']['run']}: " in capsys.readouterr().out
+
+
+VARYING = {"command", "started", "ended", "segments", "versions", "digests", "seconds"}
+
+
+def lasting(value):
+    """JSON without the times, the command and the loaded libraries of a training."""
+    if isinstance(value, dict):
+        return {key: lasting(part) for key, part in value.items() if key not in VARYING}
+    return list(map(lasting, value)) if isinstance(value, list) else value
+
+
+def outcome(name):
+    """The records, histories, models and summary in a folder of trials, as far as they are to be the same."""
+    folders = sorted(folder.parent for folder in Path("runs", name).glob("*/run.json"))
+    return [
+        lasting(summary(name)),
+        [*tree(Path("runs", name))],
+        [lasting(read_run(folder)) for folder in folders],
+        [lasting(read_metrics(folder / "metrics.jsonl")) for folder in folders],
+        [(folder / "model.safetensors").read_bytes() for folder in folders],
+    ]
+
+
+@pytest.mark.parametrize("words", [("--repeats", "3"), ("--lr", "0.3", "0.1", "--validation", "100")])
+def test_side_by_side_gives_the_same_output_and_records(words, capsys):
+    printed, outcomes = [], []
+    for jobs in ("1", "2"):
+        assert run(*words, "--report", "--name", "same", "--overwrite", "--jobs", jobs) == 0
+        printed.append(capsys.readouterr())
+        outcomes.append(outcome("same"))
+    assert printed[0] == printed[1]
+    assert outcomes[0] == outcomes[1]
+
+
+def test_one_after_the_other_needs_no_processes():
+    words = ["--data", "small.npz", "--epochs", "1", "--repeats", "2", "--no-report"]
+    code = f"import sys; from xpnet import train; train.main({words}); print([*sys.modules])"
+    assert "'multiprocessing'" not in subprocess.check_output([sys.executable, "-c", code], text=True)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_training_that_fails_is_named_and_the_others_finish(jobs, capsys):
+    words = ("--lr", "1e300", "0.1", "1e301", "--validation", "100", "--quiet", "--name", "rates")
+    assert run(*words, "--jobs", jobs) == 3
+    out, err = capsys.readouterr()
+    assert [line.partition(": the ")[0] for line in err.splitlines()] == [
+        "xpnet: lr-1e+300: training diverged",
+        "xpnet: lr-1e+301: training diverged",
+    ]
+    assert out == ""
+    rates = ("1e+300", "0.1", "1e+301")
+    statuses = [read_run(Path("runs/rates", f"lr-{rate}"))["status"] for rate in rates]
+    assert statuses == ["failed", "completed", "failed"]
+    assert not Path("runs/rates/summary.json").exists()
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_bad_input_ends_all_in_one_line(jobs, capsys):
+    assert run("--repeats", "3", "--jobs", jobs, "--data", "none.npz", "--quiet") == 2
+    assert re.fullmatch("xpnet: none.npz: .*\n", capsys.readouterr().err)
+    assert not Path("runs").exists()
+
+
+def test_a_training_whose_process_is_killed_is_named_and_the_others_finish(capsys, monkeypatch):
+    monkeypatch.setattr(trials, "capture_trial", die_of_seed_1)
+    assert run("--repeats", "3", "--jobs", "2", "--quiet", "--name", "three") == 1
+    assert capsys.readouterr().err == (
+        "xpnet: seed-1: its process ended without a result, with exit code 9\n"
+    )
+    statuses = [read_run(Path("runs/three", f"seed-{seed}"))["status"] for seed in (0, 1, 2)]
+    assert statuses == ["completed", "running", "completed"]
+    assert not Path("runs/three/summary.json").exists()
+
+
+LONG = [*("--data", "small.npz", "--epochs", "1000000", "--log-every", "1", "--no-report", "--name", "long")]
+LONG += ["--repeats", "3", "--jobs", "2"]
+
+
+def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
+    process = pressed(2, LONG)
+    assert (process.returncode, process.stderr) == (130, "")
+    titles = re.findall("^(?:== |interrupted ).*? [0-9]+", process.stdout, re.MULTILINE)
+    assert titles[:2] == ["== seed 0", "interrupted after 2"]
+    assert titles[2] == "== seed 1"
+    for seed in (0, 1):
+        record = read_run(Path("runs/long", f"seed-{seed}"))
+        assert record["status"] == "interrupted"
+        assert record["fingerprint"] == xpnet.load(f"runs/long/seed-{seed}").fingerprint
+        assert Path("runs/long", f"seed-{seed}", "checkpoint.safetensors").exists()
+    assert sorted(path.name for path in Path("runs/long").iterdir()) == ["seed-0", "seed-1"]
+
+
+@pytest.mark.slow
+def test_trainings_do_not_outlive_the_process_that_started_them():
+    folders = [Path("runs/long", f"seed-{seed}") for seed in (0, 1)]
+    with subprocess.Popen([sys.executable, "-m", "xpnet.train", *LONG, "--quiet"]) as process:
+        wait_until(lambda: all((folder / "metrics.jsonl").exists() for folder in folders))
+        assert all(is_locked(folder / ".lock") for folder in folders)
+        process.kill()
+    wait_until(lambda: not any(is_locked(folder / ".lock") for folder in folders))
+
+
+def wait_until(condition):
+    """Wait until a condition holds, a minute at most."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_jobs_need_several_trainings(capsys):
+    assert run("--name", "one", "--quiet") == 0
+    for words, message in (
+        ([], "--jobs: needs several trainings: add --repeats, or several --learning-rate"),
+        (["--resume", "runs/one"], "runs/one: is complete"),
+        (["--extend", "runs/one", "--epochs", "1"], "--jobs: needs several trainings"),
+    ):
+        assert complaint(capsys, "train", *words, "--jobs", "2").startswith(message)
 
 
 def test_an_existing_folder_is_kept(capsys):

@@ -78,7 +78,7 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     ("epochs warmup_epochs", COUNT, [-1, 1.5, 2.0, True, "3"], [0, 10**9]),
     ("patience repeats schedule_step_epochs keep_checkpoint_every", WHOLE, [0, 1.5, True], [1, 10**9]),
     ("batch_size", f"full or {WHOLE}", [0, 1.5, "all", True], ["full", 1]),
-    ("workers log_every", f"auto or {WHOLE}", [0, "all"], ["auto", 1]),
+    ("workers jobs log_every", f"auto or {WHOLE}", [0, "all"], ["auto", 1]),
     ("seed", SEED, [-1, 2**64, 1.5], [0, 2**64 - 1]),
     ("hidden", "whole numbers, each 1 or more", [(3, 0), (True,), (3.0,), 3], [(), (1, 10**6)]),
     ("dropout input_dropout label_smoothing momentum", SHARE, [1.0, 1, -0.1, NAN, True, "0.5"], [0.0, 0.999]),
@@ -138,6 +138,7 @@ WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"patience": 3}, "--patience: needs --validation, the samples that tell when to stop"),
     ({"seed": 2**64 - 2, "repeats": 3}, "--repeats: the last seed is above 2^64 - 1: use a smaller --seed"),
     ({**TWO_RATES, "repeats": 3, "validation": 10}, "--repeats: expected 1 with several learning rates: "),
+    ({"jobs": 2}, "--jobs: needs several trainings: add --repeats, or several --learning-rate"),
     ({"momentum": 0.9}, "--momentum: needs --optimizer momentum or nesterov, got sgd"),
     (TWO_RATES, "--learning-rate: several need --validation, the samples to compare them "),
     ({"schedule_step_epochs": 30}, "--schedule-step-epochs: needs --schedule step, got constant"),
@@ -302,7 +303,7 @@ EVERYTHING = """
 --seed=18446744073709551615 --optimizer=nesterov --momentum=0.5 --learning-rate 0.1 5e-324 --schedule=step
 --schedule-step-epochs=3 --schedule-factor=0.5 --warmup-epochs=2 --weight-decay=1e-5 --clip-norm=1e300
 --max-norm=2 --arithmetic=native --dtype=float64 --device=cuda:1 --backend=torch --workers=3
---require-device --log-every=2 --checkpoint-seconds=9.5
+--jobs=2 --require-device --log-every=2 --checkpoint-seconds=9.5
 --keep-checkpoint-every=5 --out=-out --name=None --overwrite --no-report
 --track mlflow wandb --tag a --tag b --quiet --debug"""
 THE_REST = ["--data=d.csv --test-data=t.csv --init-from=m --repeats=3 --resume=runs/x", "--extend=runs/x"]
@@ -418,7 +419,7 @@ PROMISED = {
     "dropout-1024": {"hidden": (1024, 1024, 1024), "arithmetic": "native"},
 }
 """What the names of the recipes say."""
-LEFT_TO_THE_USER = {"data", "test_data", "device", "backend", "workers", "seed", "repeats"}
+LEFT_TO_THE_USER = {"data", "test_data", "device", "backend", "workers", "seed", "repeats", "jobs"}
 LEFT_TO_THE_USER |= {"out", "name", "overwrite", "resume", "init_from", "quiet", "debug"}
 
 

@@ -8,14 +8,17 @@ from pathlib import Path
 CGROUPS, STATUS = Path("/sys/fs/cgroup"), Path("/proc/self/status")
 
 
-def available_cpus() -> int:
-    """Return the number of processors this process may use, by affinity and container limits."""
+def available_cpus(jobs: int = 1) -> int:
+    """Return the number of processors this process may use, by affinity and container limits.
+
+    It is the share of one of so many `jobs`, at least 1.
+    """
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota, period = [*_read_words(CGROUPS / "cpu.max"), "max", "max"][:2]
     if quota.isdigit() and period.isdigit():
         cpus = min(cpus, math.ceil(int(quota) / int(period)))
-    return max(cpus, 1)
+    return max(cpus // jobs, 1)
 
 
 def available_memory() -> int | None:

@@ -34,8 +34,13 @@ def format_json(value: object) -> str:
 
 def complain(text: str) -> None:
     """Print one line on standard error; ignore errors in writing."""
+    print_errors(f"xpnet: {plain(text)}\n")
+
+
+def print_errors(text: str) -> None:
+    """Print text on standard error; ignore errors in writing."""
     try:
-        print(f"xpnet: {plain(text)}", file=sys.stderr, flush=True)
+        print(text, end="", file=sys.stderr, flush=True)
     except OSError:
         # The buffered text would fail again at exit and change the exit code.
         with suppress(OSError):

@@ -12,6 +12,7 @@ from xpnet._lib.text import complain
 from xpnet.errors import XPNetError
 
 INTERRUPTED = 130
+BAD_INPUT = XPNetError.exit_code
 UNEXPECTED = 1
 
 
@@ -77,19 +78,28 @@ def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
     except KeyboardInterrupt:
         output.code = INTERRUPTED
     except Exception as error:  # noqa: BLE001 - a user sees one line, whatever happens
-        if debug:
-            traceback.print_exc()
-        text = " ".join(str(error).split()) or "no details"
-        output.code = error.exit_code if isinstance(error, XPNetError) else UNEXPECTED
-        if not isinstance(error, XPNetError):
-            text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
-        if rank_and_size()[0] == 0:  # the ranks of an MPI job have the same error
-            complain(text)
+        output.code = report_error(error, debug=debug)
     finally:
         output.flush()
         sys.stdout = stdout
         if output.failed:
             output.code = output.code or UNEXPECTED
+
+
+def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
+    """Print an error as one line, with ``debug`` after the traceback; return its exit code.
+
+    The line begins with `source`, unless the error is one of bad input.
+    """
+    if debug:
+        traceback.print_exception(error)
+    code = error.exit_code if isinstance(error, XPNetError) else UNEXPECTED
+    text = " ".join(str(error).split()) or "no details"
+    if not isinstance(error, XPNetError):
+        text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
+    if rank_and_size()[0] == 0:  # the ranks of an MPI job have the same error
+        complain(text if code == BAD_INPUT else f"{source}{text}")
+    return code
 
 
 def _open_streams() -> TextIO:

@@ -1,16 +1,11 @@
-"""``xpnet train``: a recorded training run, from the start or from a checkpoint, or several runs."""
+"""``xpnet train``: a recorded training run, from the start or from a checkpoint."""
 
-import json
-import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from xpnet import __version__
-from xpnet._lib.files import save
-from xpnet._lib.terminal import make_console
 from xpnet._lib.text import complain
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
@@ -23,8 +18,8 @@ from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.extension import Parent, extend_settings, read_parent
 from xpnet.recording.training import check_data, check_extension, describe_run, record
-from xpnet.storage.record import SUMMARY_FILE, check_files, read_run
-from xpnet.storage.run import FollowedRun, Run, make_run_id
+from xpnet.storage.record import check_files, read_run
+from xpnet.storage.run import FollowedRun, Run
 from xpnet.trackers import check_installed
 from xpnet.training.console import TrainingConsole
 from xpnet.training.trainer import Trainer, select_backend
@@ -97,11 +92,12 @@ def train(
     resumed: Run | None = None,
     parent: Parent | None = None,
     advise: bool = False,
+    jobs: int = 1,
 ) -> Run:
     """Train, print and record a run, or continue ``resumed``, or extend ``parent``; return the run.
 
-    With ``advise``, print a note if the features differ in scale. The ranks of an MPI job train together; the
-    first writes and prints.
+    With ``advise``, print a note if the features differ in scale. ``jobs`` trainings share the processors.
+    The ranks of an MPI job train together; the first writes and prints.
     """
     ranks = connect()
     tell = complain if ranks.rank == 0 else lambda _: None
@@ -115,7 +111,9 @@ def train(
         with ranks.agreement():
             if advise and (note := scale_note(data.x_train)) is not None:
                 tell(f"note: {note}")
-            trainer = stack.enter_context(Trainer.open(config, data, selection.backend, ranks=ranks))
+            processes = jobs * ranks.local_size
+            opened = Trainer.open(config, data, selection.backend, ranks=ranks, jobs=processes)
+            trainer = stack.enter_context(opened)
             if resumed is not None and ranks.rank == 0:
                 check_data(resumed.folder, resumed.record, data, "--resume")
             elif parent is not None and ranks.rank == 0:
@@ -136,49 +134,6 @@ def train(
     return run
 
 
-def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False) -> list[Run]:
-    """Train once for each seed or learning rate, print a summary, and return the runs.
-
-    The runs are subfolders of ``out/name``, which also receives a summary.json. Training stops after an
-    interrupted run.
-
-    Raises
-    ------
-    ConfigError
-        The folder exists already.
-    """
-    ranks = connect()
-    folder = config.out / (config.name or make_run_id())
-    with ranks.agreement():
-        if ranks.rank == 0 and folder.exists() and not config.overwrite:
-            msg = f"{folder}: exists already: choose another --name, or add --overwrite"
-            raise ConfigError(msg)
-    console = make_console(quiet=config.quiet or ranks.rank > 0)
-    common = replace(config, out=folder, repeats=1, name="trial")
-    rates = config.learning_rates
-    if len(rates) > 1:
-        settings = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
-    else:
-        settings = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
-    runs: list[Run] = []
-    for trial in settings:
-        console.print(f"== {str(trial.name).replace('-', ' ', 1)}")
-        runs.append(train(trial, command, advise=advise and not runs))
-        if runs[-1].record["status"] == "interrupted":
-            return runs
-    if ranks.rank > 0:
-        return runs
-    trials = [
-        {"run": run.record["id"], "fingerprint": run.record["fingerprint"], "metrics": run.record["metrics"]}
-        for run in runs
-    ]
-    summary, lines = _select_best(trials) if len(rates) > 1 else _summarize_seeds(trials)
-    text = json.dumps({**summary, "trials": trials}, indent=1)
-    save(folder / SUMMARY_FILE, f"{text}\n".encode())
-    console.print(*lines, f"summary       {folder / SUMMARY_FILE}", sep="\n")
-    return runs
-
-
 def describe_training(selection: Selection, trainer: Trainer, parent: Parent | None = None) -> Iterator[str]:
     """Yield lines about the backend, the data, the network and the settings."""
     backend, config, data = selection.backend, trainer.config, trainer.data
@@ -197,25 +152,3 @@ def describe_training(selection: Selection, trainer: Trainer, parent: Parent | N
     yield f"network {network}, batch size {trainer.batch_size}{asked}, {rate}, seed {config.seed}"
     if parent is not None:
         yield f"epochs {parent.epochs + 1} to {config.epochs}, after those of {parent.folder}"
-
-
-def _summarize_seeds(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
-    """Return mean and sample standard deviation (n - 1) of the metrics over the seeds, and lines to print."""
-    summary, lines = {}, ["== all seeds, mean ± standard deviation"]
-    for name in trials[0]["metrics"]:
-        values = [trial["metrics"].get(name) for trial in trials]
-        if all(isinstance(value, int | float) for value in values):
-            mean, deviation = statistics.fmean(values), statistics.stdev(values)
-            summary[name] = {"mean": mean, "standard_deviation": deviation}
-            if name.endswith("accuracy"):
-                lines.append(f"{name.replace('_', ' '):<20}{mean:.4f} ± {deviation:.4f}")
-    return {"over": "seeds", "figures": summary}, lines
-
-
-def _select_best(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
-    """Return the trial with the highest validation accuracy, then the lowest loss, and a line to print."""
-    ranked = sorted(trials, key=lambda trial: trial["metrics"]["validation_loss"])
-    best = max(ranked, key=lambda trial: trial["metrics"]["validation_accuracy"])
-    accuracy, test = (best["metrics"][f"{part}_accuracy"] for part in ("validation", "test"))
-    line = f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}"
-    return {"over": "learning rates", "best": best}, [line]

@@ -65,6 +65,8 @@ def _check_training(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, s
         yield "repeats", None, "the last seed is above 2^64 - 1: use a smaller --seed"
     if c.repeats > 1 and isinstance(c.learning_rate, tuple):
         yield "repeats", None, "expected 1 with several learning rates: choose one rate first, then repeat"
+    if c.jobs != 1 and c.repeats == 1 and not isinstance(c.learning_rate, tuple):
+        yield "jobs", "repeats", "needs several trainings: add --repeats, or several --learning-rate"
     if c.momentum is not None and c.optimizer not in ("momentum", "nesterov"):
         yield "momentum", "optimizer", f"needs --optimizer momentum or nesterov, got {c.optimizer}"
     if isinstance(c.learning_rate, tuple) and c.validation == 0:

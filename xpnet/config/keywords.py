@@ -24,7 +24,7 @@ ARGUMENTS |= {"run", "overwrite", "report", "track", "tags", "extend"}
 """The keyword arguments of ``xpnet.fit`` that are not in ``FitSettings``."""
 
 COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"} - ARGUMENTS
-COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats"}
+COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats", "jobs"}
 """Settings of files and output, which ``xpnet.fit`` does not take."""
 
 OF_FIT = ARGUMENTS | {*RULES} - COMMAND_LINE_ONLY

@@ -222,6 +222,9 @@ class ComputationSettings:
         Array library. auto takes NumPy on the CPU; on a GPU the first of CuPy, PyTorch and JAX that works.
     workers
         Blocks of samples computed side by side by the NumPy backend; auto makes it the processors there are.
+    jobs
+        Trainings of --repeats, or of several --learning-rate, side by side, each in a process of its own with
+        its share of the processors; auto makes it the processors there are.
     require_device
         Stop with an error where --device would fall back to the CPU.
     """
@@ -231,6 +234,7 @@ class ComputationSettings:
     device: Annotated[str, rules.DEVICE] = "auto"
     backend: BackendName = "auto"
     workers: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = "auto"
+    jobs: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = 1
     require_device: bool = False
 
 

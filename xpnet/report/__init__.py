@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REPORT_FILE = "report.html"
 BOOKKEEPING = {"debug", "keep_checkpoint_every", "name", "out", "overwrite", "quiet", "report", "resume"}
-BOOKKEEPING |= {"tags", "track"}
+BOOKKEEPING |= {"jobs", "tags", "track"}
 """Settings that do not affect training."""
 
 

@@ -122,9 +122,14 @@ class Trainer:
         backend: Backend,
         normalization: Normalization | None = None,
         ranks: Alone = ALONE,
+        *,
+        jobs: int = 1,
     ) -> Iterator["Trainer"]:
-        """Build a trainer inside the backend's scope and with its workers; errors as in the constructor."""
-        with backend.scope(), backend.workers(worker_count(config, backend, ranks)):
+        """Build a trainer inside the backend's scope and with its workers; errors as in the constructor.
+
+        `jobs` is the number of processes that share the processors.
+        """
+        with backend.scope(), backend.workers(worker_count(config, backend, jobs)):
             yield cls(config, data, backend, normalization, ranks)
 
     @cached_property
@@ -290,8 +295,8 @@ def select_backend(config: TrainConfig, like: Backend | None = None) -> Selectio
     return resolve(config.device, config.backend, require_device=require_device, like=like)
 
 
-def worker_count(config: TrainConfig, backend: Backend, ranks: Alone = ALONE) -> int:
-    """Return the number of blocks to compute in parallel; ranks on one machine share its processors.
+def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
+    """Return the number of blocks to compute in parallel, beside `jobs` - 1 other trainings.
 
     Raises
     ------
@@ -299,7 +304,7 @@ def worker_count(config: TrainConfig, backend: Backend, ranks: Alone = ALONE) ->
         The settings give a number, but the backend manages its own threads.
     """
     if config.workers == "auto":
-        return max(available_cpus() // ranks.local_size, 1)
+        return available_cpus(jobs)
     if not backend.parallel_blocks:
         msg = f"--workers: the {backend.name} backend has threads of its own: leave --workers out"
         raise ConfigError(msg)

@@ -1,0 +1,162 @@
+"""Several trainings of ``xpnet train``, one for each seed or learning rate, and their summary."""
+
+import io
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from xpnet._lib.files import save
+from xpnet._lib.interrupts import defer_interrupts
+from xpnet._lib.launch import rank_and_size
+from xpnet._lib.machine import available_cpus
+from xpnet._lib.terminal import make_console, style_text
+from xpnet._lib.text import print_errors
+from xpnet.cli.guard import BAD_INPUT, INTERRUPTED, UNEXPECTED, report_error
+from xpnet.cli.train import train
+from xpnet.config import TrainConfig
+from xpnet.distributed.launch import connect
+from xpnet.errors import ConfigError
+from xpnet.storage.record import SUMMARY_FILE
+from xpnet.storage.run import make_run_id
+
+Call = partial["Outcome"]
+"""A call of ``run_trial``, which can be pickled."""
+
+
+class Outcome(NamedTuple):
+    """The exit code of a trial, its entry in summary.json, and its output if that was captured."""
+
+    code: int
+    entry: dict[str, Any] | None = None
+    output: str = ""
+    errors: str = ""
+
+
+def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False) -> int:
+    """Train once for each seed or learning rate, print a summary, and return the exit code.
+
+    The runs are subfolders of ``out/name``, which also receives a summary.json if all are completed. The
+    others go on after a failed one, whose exit code is returned, but not after Ctrl-C or bad input, which
+    all have in common.
+
+    Raises
+    ------
+    ConfigError
+        The folder exists already, or ``jobs`` are set in an MPI job.
+    """
+    ranks, folder = connect(), config.out / (config.name or make_run_id())
+    with ranks.agreement():
+        if ranks.size > 1 and config.jobs != 1:
+            msg = "--jobs: the ranks of an MPI job train together: leave it out"
+            raise ConfigError(msg)
+        if ranks.rank == 0 and folder.exists() and not config.overwrite:
+            msg = f"{folder}: exists already: choose another --name, or add --overwrite"
+            raise ConfigError(msg)
+    common, rates = replace(config, out=folder, repeats=1, jobs=1, name="trial"), config.learning_rates
+    if len(rates) > 1:
+        trials = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
+    else:
+        trials = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
+    jobs = min(available_cpus() if config.jobs == "auto" else config.jobs, len(trials))
+    calls = [partial(run_trial, trial, command, jobs, advise and trial is trials[0]) for trial in trials]
+    outcomes = _run_in_turn(calls) if jobs == 1 else _run_side_by_side(calls, jobs)
+    codes = [outcome.code for outcome in outcomes if outcome.code]
+    if codes:
+        return INTERRUPTED if INTERRUPTED in codes else codes[0]
+    if ranks.rank > 0:
+        return 0
+    entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
+    summary, lines = _select_best(entries) if len(rates) > 1 else _summarize_seeds(entries)
+    text = json.dumps({**summary, "trials": entries}, indent=1)
+    save(folder / SUMMARY_FILE, f"{text}\n".encode())
+    console = make_console(quiet=config.quiet)
+    console.print(*lines, f"summary       {folder / SUMMARY_FILE}", sep="\n")
+    return 0
+
+
+def run_trial(config: TrainConfig, command: list[str], jobs: int, advise: bool) -> Outcome:  # noqa: FBT001
+    """Train, and print the error if that fails; ``jobs`` trainings share the processors."""
+    is_quiet = config.quiet or rank_and_size()[0] > 0
+    make_console(quiet=is_quiet).print("==", str(config.name).replace("-", " ", 1))
+    try:
+        record = train(config, command, advise=advise, jobs=jobs).record
+    except KeyboardInterrupt:
+        return Outcome(INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the other trials go on
+        return Outcome(report_error(error, debug=config.debug, source=f"{config.name}: "))
+    entry = {"run": record.get("id")}  # the first rank of an MPI job has the whole record
+    entry |= {name: record.get(name) for name in ("fingerprint", "metrics")}
+    return Outcome(INTERRUPTED if record["status"] == "interrupted" else 0, entry)
+
+
+def capture_trial(call: Call) -> Outcome:
+    """Train in a process of its own, and return what it printed too."""
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # which would show progress bars
+        os.environ.pop(name, None)
+    with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
+        outcome = call()
+    return outcome._replace(output=output.getvalue(), errors=errors.getvalue())
+
+
+def _run_in_turn(calls: Sequence[Call]) -> list[Outcome]:
+    """Run the trials in this process."""
+    outcomes: list[Outcome] = []
+    for call in calls:
+        outcomes.append(call())
+        if outcomes[-1].code in (INTERRUPTED, BAD_INPUT):
+            break
+    return outcomes
+
+
+def _run_side_by_side(calls: Sequence[Call], jobs: int) -> list[Outcome]:
+    """Run the trials in processes of their own; print the output of each as a whole, in their order."""
+    from xpnet._lib.processes import ProcessExecutor  # imports multiprocessing
+
+    console, outcomes = make_console(quiet=calls[0].args[0].quiet), list[Outcome]()
+    executor = ProcessExecutor(jobs)
+
+    def interrupt() -> None:
+        executor.interrupt()
+        console.print("stopping each training after its step; Ctrl-C again stops at once")
+
+    with defer_interrupts(interrupt) as is_pressed, executor:
+        for call, future in [(call, executor.submit(capture_trial, call)) for call in calls]:
+            try:
+                outcome = future.result()
+            except Exception as error:  # noqa: BLE001 - as in `run_trial`
+                line = f"xpnet: {call.args[0].name}: {error}\n"
+                outcome = Outcome(INTERRUPTED) if is_pressed() else Outcome(UNEXPECTED, errors=line)
+            outcomes.append(outcome)
+            for line in outcome.output.splitlines():
+                console.print(style_text(line))
+            print_errors(outcome.errors)
+            if outcome.code == BAD_INPUT:
+                break
+    return outcomes
+
+
+def _summarize_seeds(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
+    """Return mean and sample standard deviation (n - 1) of the metrics over the seeds, and lines to print."""
+    summary, lines = {}, ["== all seeds, mean ± standard deviation"]
+    for name in trials[0]["metrics"]:
+        values = [trial["metrics"].get(name) for trial in trials]
+        if all(isinstance(value, int | float) for value in values):
+            mean, deviation = statistics.fmean(values), statistics.stdev(values)
+            summary[name] = {"mean": mean, "standard_deviation": deviation}
+            if name.endswith("accuracy"):
+                lines.append(f"{name.replace('_', ' '):<20}{mean:.4f} ± {deviation:.4f}")
+    return {"over": "seeds", "figures": summary}, lines
+
+
+def _select_best(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
+    """Return the trial with the highest validation accuracy, then the lowest loss, and a line to print."""
+    ranked = sorted(trials, key=lambda trial: trial["metrics"]["validation_loss"])
+    best = max(ranked, key=lambda trial: trial["metrics"]["validation_accuracy"])
+    accuracy, test = (best["metrics"][f"{part}_accuracy"] for part in ("validation", "test"))
+    line = f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}"
+    return {"over": "learning rates", "best": best}, [line]
