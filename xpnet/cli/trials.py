@@ -89,7 +89,7 @@ def run_trial(config: TrainConfig, command: list[str], jobs: int, advise: bool) 
         return Outcome(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the other trials go on
         return Outcome(report_error(error, debug=config.debug, source=f"{config.name}: "))
-    entry = {"run": record.get("id")}  # the first rank of an MPI job has the whole record
+    entry: dict[str, object] = {"run": record.get("id")}  # the first rank of an MPI job has the whole record
     entry |= {name: record.get(name) for name in ("fingerprint", "metrics")}
     return Outcome(INTERRUPTED if record["status"] == "interrupted" else 0, entry)
 
