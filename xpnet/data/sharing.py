@@ -10,7 +10,7 @@ from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
 from xpnet.data.memmap import is_mapped
 from xpnet.data.table import ROLES
-from xpnet.distributed.ranks import Alone
+from xpnet.distributed.ranks import Alone, Ranks
 from xpnet.nn.columns import Columns
 
 _WINDOWS: list[Any] = []
@@ -27,7 +27,7 @@ def load_shared(ranks: Alone, data: Path | None, test_data: Path | None, **optio
     ConfigError, DataError
         A rank cannot read the data.
     """
-    if ranks.size == 1:
+    if not isinstance(ranks, Ranks):
         return datasets.load(data, test_data, **options)
     comm = ranks.on_this_host()
     is_reader, found = comm.rank == 0, None

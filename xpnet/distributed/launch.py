@@ -1,4 +1,4 @@
-"""Processes that mpiexec or srun has started: their number and rank, and the connection between them."""
+"""The connection between the processes that mpiexec or srun has started."""
 
 from xpnet._lib.launch import rank_and_size
 from xpnet.distributed.ranks import ALONE, Alone, Ranks

@@ -44,11 +44,6 @@ class Alone:
         """The number of processes on this machine."""
         return self.hosts.count(self.hosts[self.rank])
 
-    def on_this_host(self) -> Any:
-        """Return the communicator of mpi4py with the ranks on this machine."""
-        msg = "one process has no communicator"
-        raise NotImplementedError(msg)
-
     def on(self, backend: "Backend") -> "Alone":  # noqa: ARG002
         """Return the ranks with their arrays on a backend."""
         return self
@@ -192,7 +187,7 @@ class Ranks(Alone):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """End all ranks if one of them fails in the body, but for a divergence, which all ranks find."""
+        """End all ranks if one of them fails in the body, but for an error that all of them share."""
         try:
             yield
         except BaseException as error:
