@@ -56,6 +56,8 @@ class Backend(ABC):
         True if the device computes in double precision.
     on_host
         True if its arrays are host arrays, so that none are copied and files may be memory-mapped.
+    writable
+        True if the elements of its arrays can be assigned to.
     parallel_blocks
         True if `workers` has an effect.
     stack
@@ -75,6 +77,7 @@ class Backend(ABC):
     device: Device
     has_float64: bool = True
     on_host: bool = False
+    writable: bool = False
     parallel_blocks: bool = False
     stack: int = 1
     compiled_stack: int = 1

@@ -22,6 +22,7 @@ class TorchBackend(Backend):
     install = "pip install torch"
     install_gpu = "pip install --force-reinstall torch for your CUDA: https://pytorch.org/get-started/locally"
     hidden_devices = ("meta",)
+    writable = True
 
     def __init__(self, device: str) -> None:
         super().__init__(device)

@@ -1,25 +1,24 @@
 """Sums over the blocks of a batch, by one process or shared by the ranks of an MPI job."""
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
-from xpnet.distributed.tree import finish_tree, list_all_nodes, node_size, share_blocks
+from xpnet.backends.probing import cuda_index
+from xpnet.distributed.exchange import Memory, Reduction, Shapes, is_cuda_aware, make_tree_sum
+from xpnet.distributed.tree import list_all_nodes, node_size, share_blocks
 from xpnet.errors import ConfigError, XPNetError
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
-
-Shapes = Sequence[tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,10 @@ class Alone:
     def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:  # noqa: ARG002
         """Return the sum over all blocks from those of the nodes, arrays of these shapes and this dtype."""
         return sums[0]
+
+    def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:  # noqa: ARG002
+        """Return the elementwise maxima or sums of arrays over all processes; no maximum may be NaN."""
+        return arrays
 
     def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:  # noqa: ARG002
         """Return the integers of all samples, from those of each group that this process computed."""
@@ -112,6 +115,7 @@ class Ranks(Alone):
 
     comm: Any = None
     backend: "Backend | Any" = None
+    _exchanges: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False, compare=False)
 
     @classmethod
     def of(cls, comm: Any, library: str) -> "Ranks":
@@ -140,39 +144,28 @@ class Ranks(Alone):
         return result
 
     def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:
-        """Return the sum over all blocks, which every rank receives.
-
-        Each rank adds up a slice of the numbers in the tree: it receives that slice of every node, and sends
-        its own nodes' other slices.
-        """
+        """Return the sum over all blocks, which every rank receives, in memory that the next one uses."""
         blocks = -(-samples // BLOCK_SIZE)
-        nodes, me = _nodes(blocks, self.size), self.rank
-        total_size, to_host = sum(int(np.prod(shape)) for shape in shapes), self.backend.to_host
-        ends = [total_size * rank // self.size for rank in range(self.size + 1)]
-        widths = [stop - start for start, stop in pairwise(ends)]
-        counts = [len(each) for each in nodes]
-        mine = _buffer("mine", len(sums) * total_size, dtype).reshape(len(sums), total_size)
-        for row, arrays in zip(mine, sums, strict=True):
-            np.concatenate([np.ravel(to_host(array)) for array in arrays], out=row, casting="same_kind")
-        send = mine
-        if len(sums) > 1:  # by the rank that receives them
-            send = _buffer("send", mine.size, dtype)
-            for start, stop in pairwise(ends):
-                part = send[len(sums) * start : len(sums) * stop]
-                part.reshape(len(sums), stop - start)[...] = mine[:, start:stop]
-        received = _buffer("received", sum(counts) * widths[me], dtype).reshape(sum(counts), widths[me])
-        outgoing, incoming = [len(sums) * width for width in widths], [k * widths[me] for k in counts]
-        self.comm.Alltoallv([send, outgoing], [received, incoming])
-        rows = iter(received)
-        part = finish_tree({node: next(rows) for each in nodes for node in each}, blocks)
-        total = np.empty(total_size, dtype)  # in new memory, which the library may use as its own
-        self.comm.Allgatherv(np.ascontiguousarray(part), [total, widths])
-        result, start = [], 0
-        for shape in shapes:
-            stop = start + int(np.prod(shape))
-            result.append(self.backend.from_host(total[start:stop].reshape(shape)))
-            start = stop
-        return result
+        key = "tree", blocks, *shapes, dtype
+        if key not in self._exchanges:
+            nodes = _nodes(blocks, self.size)
+            self._exchanges[key] = make_tree_sum(self.comm, self._memory, nodes, blocks, shapes, dtype)
+        total: list[Array] = self._exchanges[key](sums)
+        return total
+
+    def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
+        """Return the maxima or sums over all ranks, which every rank receives, in memory as of `finish`."""
+        shapes, dtype = tuple(array.shape for array in arrays), str(arrays[0].dtype).rpartition(".")[2]
+        key = operation, *shapes, dtype
+        if key not in self._exchanges:
+            self._exchanges[key] = Reduction(self.comm, self._memory, shapes, dtype)
+        results: list[Array] = self._exchanges[key](arrays, operation)
+        return results
+
+    @cached_property
+    def _memory(self) -> Memory:
+        on_gpu = self.backend.writable and cuda_index(self.backend.device_name) is not None
+        return Memory(self.backend, direct=on_gpu and is_cuda_aware())
 
     def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:  # noqa: ARG002
         """Return the integers of all samples, which every rank receives."""
@@ -214,12 +207,6 @@ class Ranks(Alone):
         self.comm.Allgatherv(content, [joined, sizes.tolist()])
         ends = np.cumsum(sizes)
         return [joined[end - size : end].tobytes().decode() for end, size in zip(ends, sizes, strict=True)]
-
-
-@lru_cache(maxsize=16)
-def _buffer(name: str, size: int, dtype: str) -> Any:  # noqa: ARG001
-    """Return memory of this name and size, (size,), which is used again."""
-    return np.empty(size, dtype)
 
 
 @lru_cache(maxsize=16)

@@ -5,13 +5,9 @@ from ``first`` on, ``2**level`` of them, or as many as there are up to the last.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from typing import Any, TypeAlias
 
 Node: TypeAlias = "tuple[int, int]"
 
@@ -53,18 +49,20 @@ def node_size(node: Node, blocks: int) -> int:
     return min(1 << level, blocks - first)
 
 
-def finish_tree(sums: "Mapping[Node, NDArray[np.floating]]", blocks: int) -> "NDArray[np.floating]":
-    """Add up the sums of all ranks' nodes, elementwise, to that of all blocks."""
+def finish_tree(terms: Mapping[Node, Any], blocks: int, add: Callable[..., Any], out: Any) -> None:
+    """Add up the sums of all ranks' nodes, elementwise, to that of all blocks, which ``out`` receives."""
 
-    def value(first: int, level: int) -> "NDArray[np.floating]":
-        if (first, level) in sums:
-            return sums[first, level]
+    def total(first: int, level: int, **options: Any) -> Any:
+        if (first, level) in terms:
+            return terms[first, level]
         half = 1 << (level - 1)
         if first + half >= blocks:
-            return value(first, level - 1)
-        return value(first, level - 1) + value(first + half, level - 1)
+            return total(first, level - 1, **options)
+        return add(total(first, level - 1), total(first + half, level - 1), **options)
 
-    return value(0, max(blocks - 1, 0).bit_length())
+    result = total(0, max(blocks - 1, 0).bit_length(), out=out)
+    if result is not out:  # a single node
+        out[...] = result
 
 
 def list_all_nodes(shares: Sequence[tuple[int, int]], blocks: int) -> list[list[Node]]:

@@ -19,11 +19,11 @@ from xpnet.training.batches import NO_MASKS, Batch, Block, gather_rows
 from xpnet.training.state import Variables
 
 
-def list_shapes(parameters: Parameters) -> list[tuple[int, ...]]:
+def list_shapes(parameters: Parameters) -> tuple[tuple[int, ...], ...]:
     """Return the shapes of `Step.block_sums`: those of the parameters, then two for each batch norm."""
     gradients = [array.shape for layer in parameters for array in layer]
     moments = [layer.gamma.shape for layer in parameters if isinstance(layer, BatchNorm) for _ in range(2)]
-    return [*gradients, *moments]
+    return (*gradients, *moments)
 
 
 class Step:

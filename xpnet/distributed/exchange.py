@@ -1,0 +1,178 @@
+"""Sums and maxima over the ranks of an MPI job, in memory that is allocated once."""
+
+import ctypes
+import math
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from xpnet._typing import Array
+from xpnet.distributed.tree import Node, finish_tree
+
+if TYPE_CHECKING:
+    from xpnet.backends.base import Backend
+
+SMALL_BYTES = 1 << 18
+"""Bytes of all nodes up to which the number of messages matters more than their length."""
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+class Memory:
+    """Memory for messages: that of the host, or of a GPU whose memory the MPI library can access.
+
+    Parameters
+    ----------
+    backend
+        The backend of the arrays to send.
+    direct
+        True if they need not be copied to the host.
+    """
+
+    def __init__(self, backend: "Backend", *, direct: bool) -> None:
+        self._backend, self._direct = backend, direct
+        self.xp: Any = backend.xp if direct else np
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """Return an array of any content."""
+        options = {"device": self._backend.device} if self._direct else {}
+        return self.xp.empty(shape, dtype=getattr(self.xp, dtype), **options)
+
+    def split(self, numbers: Any, shapes: Shapes) -> list[Any]:
+        """Return arrays of these shapes that lie in an array (numbers,), one after the other."""
+        ends = accumulate(map(math.prod, shapes), initial=0)
+        bounds = zip(pairwise(ends), shapes, strict=True)
+        return [self.xp.reshape(numbers[start:stop], shape) for (start, stop), shape in bounds]
+
+    def write(self, arrays: Sequence[Array], parts: Sequence[Any]) -> None:
+        """Copy the values of arrays into parts of the memory."""
+        fetch = (lambda array: array) if self._direct else self._backend.to_host
+        for array, part in zip(arrays, parts, strict=True):
+            part[...] = fetch(array)
+
+    def read(self, parts: Sequence[Any]) -> list[Array]:
+        """Return parts of the memory as arrays of the backend, valid until it is written again."""
+        if self._direct or self._backend.on_host:
+            return [*parts]
+        return [self._backend.from_host(part.copy()) for part in parts]  # the library may use it as its own
+
+    def wait(self, memory: Any) -> None:
+        """Wait until a GPU has written the memory, for which MPI does not wait."""
+        if self._direct:
+            self._backend.to_host(self.xp.reshape(memory, (-1,))[-1:])
+
+
+class Reduction:
+    """The elementwise maximum or sum over all ranks, by MPI, which adds up in an order of its own."""
+
+    def __init__(self, comm: Any, memory: Memory, shapes: Shapes, dtype: str) -> None:
+        self._comm, self._memory = comm, memory
+        self._numbers = memory.allocate((sum(map(math.prod, shapes)),), dtype)
+        self._parts = memory.split(self._numbers, shapes)
+
+    def __call__(self, arrays: Sequence[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
+        """Return the result for each of the arrays; no maximum may be NaN."""
+        from mpi4py import MPI
+
+        self._memory.write(arrays, self._parts)
+        self._memory.wait(self._numbers)
+        self._comm.Allreduce(MPI.IN_PLACE, self._numbers, getattr(MPI, operation))
+        return self._memory.read(self._parts)
+
+
+class GatheredTreeSum:
+    """The sum over all blocks of a batch: each rank receives all nodes of the tree, and adds them up.
+
+    These are the fewest messages.
+    """
+
+    def __init__(
+        self, comm: Any, memory: Memory, nodes: list[list[Node]], blocks: int, shapes: Shapes, dtype: str
+    ) -> None:
+        self._comm, self._memory, self._blocks = comm, memory, blocks
+        size, ends = sum(map(math.prod, shapes)), [*accumulate(map(len, nodes), initial=0)]
+        rows = memory.allocate((ends[-1], size), dtype)
+        self._mine = [memory.split(row, shapes) for row in rows[ends[comm.rank] : ends[comm.rank + 1]]]
+        self._message = rows, ([len(each) * size for each in nodes], [end * size for end in ends[:-1]])
+        self._terms = dict(zip([node for each in nodes for node in each], rows, strict=True))
+        self._total = memory.allocate((size,), dtype)
+        self._result = memory.split(self._total, shapes)
+
+    def __call__(self, sums: Sequence[Sequence[Array]]) -> list[Array]:
+        """Return the sum, as arrays of the shapes, from those over each of our nodes."""
+        from mpi4py import MPI
+
+        for arrays, parts in zip(sums, self._mine, strict=True):
+            self._memory.write(arrays, parts)
+        self._memory.wait(self._message[0])
+        self._comm.Allgatherv(MPI.IN_PLACE, self._message)
+        finish_tree(self._terms, self._blocks, self._memory.xp.add, self._total)
+        return self._memory.read(self._result)
+
+
+class SlicedTreeSum:
+    """The sum over all blocks of a batch: each rank adds up a slice of all nodes of the tree.
+
+    It receives that slice of the others' nodes, and sends the other slices of its own: the fewest numbers.
+    """
+
+    def __init__(
+        self, comm: Any, memory: Memory, nodes: list[list[Node]], blocks: int, shapes: Shapes, dtype: str
+    ) -> None:
+        self._comm, self._memory, self._blocks = comm, memory, blocks
+        rank, own, size = comm.rank, len(nodes[comm.rank]), sum(map(math.prod, shapes))
+        ends = [size * each // comm.size for each in range(comm.size + 1)]
+        self._slices = [slice(*bounds) for bounds in pairwise(ends)]
+        widths = [stop - start for start, stop in pairwise(ends)]
+        others = [[] if owner == rank else each for owner, each in enumerate(nodes)]
+        received = memory.allocate((sum(map(len, others)), widths[rank]), dtype)
+        self._rows = memory.allocate((own, size), dtype)
+        self._mine = [memory.split(row, shapes) for row in self._rows]
+        # The message to a rank: its slice of each of our nodes. Our own slice stays where it is.
+        self._send = self._rows if own == 1 else memory.allocate((own * size,), dtype)
+        counts = [0 if other == rank else own * width for other, width in enumerate(widths)]
+        self._outgoing = self._send, (counts, [own * end for end in ends[:-1]])
+        counts = [len(each) * widths[rank] for each in others]
+        self._incoming = received, (counts, [*accumulate(counts, initial=0)][:-1])
+        self._terms = dict(zip([node for each in others for node in each], received, strict=True))
+        self._terms |= zip(nodes[rank], self._rows[:, self._slices[rank]], strict=True)
+        self._total = memory.allocate((size,), dtype)
+        self._slice = self._total[self._slices[rank]]
+        self._parts, self._result = (self._total, (widths, ends[:-1])), memory.split(self._total, shapes)
+
+    def __call__(self, sums: Sequence[Sequence[Array]]) -> list[Array]:
+        """Return the sum, as arrays of the shapes, from those over each of our nodes."""
+        from mpi4py import MPI
+
+        own = len(sums)
+        for arrays, parts in zip(sums, self._mine, strict=True):
+            self._memory.write(arrays, parts)
+        if own > 1:
+            for part in self._slices:
+                message = self._send[own * part.start : own * part.stop]
+                self._memory.xp.reshape(message, (own, -1))[...] = self._rows[:, part]
+        self._memory.wait(self._send)
+        self._comm.Alltoallv(self._outgoing, self._incoming)
+        finish_tree(self._terms, self._blocks, self._memory.xp.add, self._slice)
+        self._memory.wait(self._total)
+        self._comm.Allgatherv(MPI.IN_PLACE, self._parts)
+        return self._memory.read(self._result)
+
+
+def make_tree_sum(
+    comm: Any, memory: Memory, nodes: list[list[Node]], blocks: int, shapes: Shapes, dtype: str
+) -> GatheredTreeSum | SlicedTreeSum:
+    """Return the function that adds up arrays of these shapes over the nodes of all ranks."""
+    size = sum(map(len, nodes)) * sum(map(math.prod, shapes)) * np.dtype(dtype).itemsize
+    kind = GatheredTreeSum if size <= SMALL_BYTES else SlicedTreeSum
+    return kind(comm, memory, nodes, blocks, shapes, dtype)
+
+
+def is_cuda_aware() -> bool:
+    """Return True if the MPI library says that it can access the memory of GPUs."""
+    from mpi4py import MPI
+
+    query = getattr(ctypes.CDLL(MPI.__file__), "MPIX_Query_cuda_support", None)
+    return query is not None and bool(query())
