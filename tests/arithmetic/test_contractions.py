@@ -4,6 +4,7 @@ import math
 import operator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -247,6 +248,32 @@ def test_sums_over_samples_are_of_one_rounding(samples, integer, pattern):
     budget = bit_budget(samples, a_integer=False, b_integer=integer)
     slices = (reference.rounded(row, budget.a, budget.slices) for row in dz.tolist())
     same_bytes(bias_gradient, np.array([[sum(part.sum() for part in row) + 0.0] for row in slices]))
+
+
+@pytest.mark.parametrize("integer", [False, True], ids=["floats", "pixels"])
+@pytest.mark.parametrize("pattern", ["normal", "all magnitudes", "negative zeros"])
+def test_sums_over_parts_of_the_samples_add_up_in_any_order(backend, ops, integer, pattern):
+    generator, samples, bounds = np.random.default_rng(7), 1023, [0, 1, 400, 700, 1023]
+    dz = PATTERNS[pattern](generator, (3, samples))
+    a = Factor(
+        pixel_matrix(generator, (2, samples)) if integer else generator.normal(size=(2, samples)), integer
+    )
+    expected = ops.weight_and_bias_gradients(backend.from_host(dz), a.on(ops, backend))
+    parts = [
+        (backend.from_host(dz[:, start:stop]), Factor(a.matrix[:, start:stop], integer).on(ops, backend))
+        for start, stop in pairwise(bounds)
+    ]
+    maxima = [ops.sample_maxima(*part) for part in parts]
+    largest = [
+        backend.from_host(np.max([*map(backend.to_host, row)], axis=0)) for row in zip(*maxima, strict=True)
+    ]
+    sums = [ops.partial_gradients(*part, samples, iter(largest)) for part in parts]
+    for order in ([0, 1, 2, 3], [3, 1, 2, 0]):
+        weight, bias = sums[order[0]]
+        for part in order[1:]:
+            weight, bias = weight + sums[part][0], bias + sums[part][1]
+        same_bytes(backend.to_host(weight * (FACTOR if integer else 1.0) + 0.0), backend.to_host(expected[0]))
+        same_bytes(backend.to_host(bias + 0.0), backend.to_host(expected[1]))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 10, 33, 1024])

@@ -24,7 +24,18 @@ QUIET = ["--quiet", "--no-report", "--device", "cpu"]
 SETTINGS = {
     "full": ["--epochs", "2"],
     "batches": ["--epochs", "2", "--batch-size", "2100", "--optimizer", "adam", "--lr", "0.01"],
-    "small batches": ["--epochs", "1", "--batch-size", "700", "--dropout", "0.2"],
+    "small batches": ["--epochs", "1", "--batch-size", "700", "--dropout", "0.2", "--input-dropout", "0.1"],
+    "smallest batches": [
+        "--epochs",
+        "1",
+        "--batch-size",
+        "57",
+        "--hidden",
+        "5",
+        "4",
+        "--class-weight",
+        "balanced",
+    ],
     "batch norm": ["--epochs", "2", "--batch-norm", "--hidden", "6", "5", "--optimizer", "nesterov"],
     "early stopping": [
         "--epochs",
@@ -39,8 +50,10 @@ SETTINGS = {
         "2",
     ],
     "native": ["--epochs", "2", "--arithmetic", "native"],
-    "torch": ["--epochs", "1", "--backend", "torch"],
-    "strict": ["--epochs", "1", "--backend", "array-api-strict"],
+    "native small batches": ["--epochs", "1", "--arithmetic", "native", "--batch-size", "70"],
+    "torch": ["--epochs", "1", "--backend", "torch", "--batch-size", "1700", "--normalize", "standardize"],
+    "torch small batches": ["--epochs", "1", "--backend", "torch", "--batch-size", "400"],
+    "strict": ["--epochs", "1", "--backend", "array-api-strict", "--batch-size", "1999", "--hidden", "3"],
 }
 
 
@@ -72,19 +85,29 @@ def outcome(folder):
 def test_any_number_of_ranks_gives_the_bits_of_one_process(alone, ranks, monkeypatch):
     monkeypatch.chdir(alone)
     out = f"runs-{ranks}"
-    chosen = SETTINGS if ranks == 3 else {name: SETTINGS[name] for name in [*SETTINGS][:5]}
+    chosen = SETTINGS if ranks == 3 else {name: SETTINGS[name] for name in [*SETTINGS][:6]}
     commands = [["train", *train_words(name, words, out)] for name, words in chosen.items()]
     result = mpi(ranks, *commands)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     for name in chosen:
         ours, theirs = outcome(Path(out, name)), outcome(Path("runs", name))
-        if name == "native":
+        if name.startswith("native"):
             assert ours[2]["train_loss"] == pytest.approx(theirs[2]["train_loss"], rel=1e-4)
         else:
             assert ours == theirs, name
         (segment,) = read_run(Path(out, name))["segments"]
         assert (segment["ranks"], len(segment["hosts"])) == (ranks, 1)
         assert "MPI" in segment["mpi"].upper()
+
+
+def test_mpi_may_access_the_arrays_of_a_library(alone, monkeypatch):
+    monkeypatch.chdir(alone)
+    names = ("torch", "torch small batches")
+    commands = [["train", *train_words(name, SETTINGS[name], "runs-direct")] for name in names]
+    result = mpi(3, *commands, harm=("direct", None, 0))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    for name in names:
+        assert outcome(Path("runs-direct", name)) == outcome(Path("runs", name))
 
 
 def test_the_data_are_read_once_on_a_machine(alone, monkeypatch, tmp_path):
@@ -132,6 +155,29 @@ def test_a_job_that_loses_a_rank_ends_and_goes_on_with_others(
     segments = read_run(run)["segments"]
     assert [segment["ranks"] for segment in segments] == [ranks, then]
     assert harm[2] - 1 <= segments[1]["epoch"] <= harm[2]
+
+
+def test_ranks_do_not_wait_for_a_lost_machine(alone, whole, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    words = [*LONG, *QUIET, "--out", tmp_path]
+    result = mpi(3, ["train", *words], harm=("lose", 1, 3))
+    assert result.returncode != 0
+    here = f"on {platform.node()}: not all ranks have answered for 3 seconds: is a machine lost?"
+    assert {line for line in result.stderr.splitlines() if "xpnet" in line} <= {
+        f"xpnet: rank 0, {here}",
+        f"xpnet: rank 2, {here}",
+    }
+    assert here in result.stderr
+    assert main(["train", "--resume", str(tmp_path / "run"), "--quiet"]) == 0
+    assert outcome(tmp_path / "run") == whole
+
+
+def test_a_job_on_several_machines_ends_by_itself(alone, whole, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    result = mpi(3, ["train", *LONG, *QUIET, "--out", tmp_path], harm=("lose", 1, 99))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert outcome(tmp_path / "run") == whole
+    assert len(read_run(tmp_path / "run")["segments"][0]["hosts"]) == 2
 
 
 def test_ctrl_c_on_one_rank_saves_what_all_have_trained(alone, whole, monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -12,36 +13,30 @@ from requirements import MPIEXEC
 def mpi(ranks, *commands, harm=None, **options):
     """Run commands, lists of words, on so many ranks; return the completed process.
 
-    Its exit code is the largest of the commands'. ``harm`` is what, rank and epoch: after the epoch the rank
-    is killed, gets a Ctrl-C, or has other parameters; or it is killed in the middle of writing a checkpoint.
-    A rank that is "blind" cannot read data.
+    Its exit code is the largest of the commands'. ``harm`` is what, rank and epoch, as in `HARM_IN_EPOCH` and
+    `HARM_AT_START`. Batches of one block are shared however small they are.
     """
     words = json.dumps([[*map(str, command)] for command in commands])
     line = [str(MPIEXEC), "-n", str(ranks), sys.executable, __file__, words, json.dumps(harm)]
     return subprocess.run(line, capture_output=True, text=True, check=False, timeout=300, **options)
 
 
-def do_harm(what, rank, epoch):
-    """Prepare the harm on its rank."""
-    from xpnet._lib.launch import rank_and_size
+def cannot_read_data():
     from xpnet.data import datasets
+
+    datasets.load = None
+
+
+def is_elsewhere():
+    platform.node = lambda: "elsewhere"
+
+
+def has_other_parameters(trainer):
+    trainer.fingerprint = lambda _: "f" * 64
+
+
+def die_in_checkpoint(_):
     from xpnet.storage import run
-    from xpnet.training.callbacks import CompareRanks
-
-    if rank_and_size()[0] != rank:
-        return
-    if what == "blind":
-        datasets.load = None
-    compare, write_atomic = CompareRanks.on_epoch_end, run.write_atomic
-
-    def on_epoch_end(self, log):
-        if log.epoch == epoch and what == "parameters":
-            self._trainer.fingerprint = lambda _: "f" * 64
-        if log.epoch == epoch and what in ("kill", "Ctrl-C"):
-            os.kill(os.getpid(), signal.SIGKILL if what == "kill" else signal.SIGINT)
-        if log.epoch == epoch and what == "checkpoint":
-            run.write_atomic = write_half
-        compare(self, log)
 
     def write_half(path, data):
         if path.name == "checkpoint.safetensors":
@@ -49,14 +44,63 @@ def do_harm(what, rank, epoch):
             os.kill(os.getpid(), signal.SIGKILL)
         write_atomic(path, data)
 
+    write_atomic, run.write_atomic = run.write_atomic, write_half
+
+
+HARM_AT_START = {"blind": cannot_read_data, "lose": is_elsewhere}
+"""What the rank does at the start: it cannot read data, or is on a machine of its own."""
+
+HARM_IN_EPOCH = {
+    "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
+    "Ctrl-C": lambda _: os.kill(os.getpid(), signal.SIGINT),
+    "lose": lambda _: os.kill(os.getpid(), signal.SIGSTOP),
+    "parameters": has_other_parameters,
+    "checkpoint": die_in_checkpoint,
+}
+"""What the rank does after the epoch; "lose" gives no sign of life any more."""
+
+
+def let_mpi_access_arrays():
+    """Let MPI access the arrays of libraries, as if on a GPU."""
+    from xpnet.distributed import exchange, ranks
+
+    def direct_memory(backend, *, direct):
+        assert direct
+        return exchange.Memory(backend, direct=direct)
+
+    ranks.cuda_index, ranks.is_cuda_aware, ranks.Memory = (lambda _: 0), (lambda: True), direct_memory
+
+
+def prepare(what, rank, epoch):
+    """Prepare the harm."""
+    from xpnet._lib.launch import rank_and_size
+    from xpnet.distributed import watchdog
+    from xpnet.training.callbacks import CompareRanks
+
+    watchdog.SECONDS, watchdog.PAUSE = 3, 0.1
+    if what == "direct":
+        let_mpi_access_arrays()
+    if rank_and_size()[0] != rank:
+        return
+    if what in HARM_AT_START:
+        HARM_AT_START[what]()
+    compare = CompareRanks.on_epoch_end
+
+    def on_epoch_end(self, log):
+        if log.epoch == epoch and what in HARM_IN_EPOCH:
+            HARM_IN_EPOCH[what](self._trainer)
+        compare(self, log)
+
     CompareRanks.on_epoch_end = on_epoch_end
 
 
 def main(text, harm):
     if harm := json.loads(harm):
-        do_harm(*harm)
+        prepare(*harm)
     from xpnet.__main__ import main as command
+    from xpnet.inference import context
 
+    context.LEAST_MULTIPLICATIONS = 0
     return max(command(words) for words in json.loads(text))
 
 

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -65,6 +66,23 @@ class Arithmetic(ABC):
         """Return dZ Aᵀ and Σ dZ, the contractions over the m samples.
 
         (..., n, m) and an operand (..., k, m) -> (..., n, k) and (..., n, 1).
+        """
+
+    @abstractmethod
+    def sample_maxima(self, dz: Array, a: Array | Operand) -> list[Array]:
+        """Return what `partial_gradients` has to know of all samples, as maxima over these samples.
+
+        (n, m) and an operand (k, m) -> arrays (..., 1). A row with NaN gives NaN, whatever its maximum.
+        """
+
+    @abstractmethod
+    def partial_gradients(
+        self, dz: Array, a: Array | Operand, samples: int, maxima: Iterator[Array]
+    ) -> tuple[Array, Array]:
+        """Return dZ Aᵀ, without the factor of A, and Σ dZ over a part of a batch of one block.
+
+        ``samples`` is their number in the batch, and ``maxima`` yields those over all of them. Added up over
+        the parts, in any order, the results are those of `weight_and_bias_gradients`.
         """
 
     @abstractmethod

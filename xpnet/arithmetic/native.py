@@ -4,6 +4,7 @@ Fast, in float32 or float64. Backends agree to within rounding, not bit for bit.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xpnet._typing import Array
@@ -41,6 +42,20 @@ class Native(Arithmetic):
     def weight_and_bias_gradients(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
         """Return the library's dZ Aᵀ and Σ dZ over the samples, the last axis of both."""
         return self.matmul(dz, self.transpose(a)), self.sum(dz, axis=-1)
+
+    def sample_maxima(self, dz: Array, a: Array | Operand) -> list[Array]:  # noqa: ARG002
+        """Return nothing: the library's product depends on no maximum."""
+        return []
+
+    def partial_gradients(
+        self,
+        dz: Array,
+        a: Array | Operand,
+        samples: int,  # noqa: ARG002
+        maxima: Iterator[Array],  # noqa: ARG002
+    ) -> tuple[Array, Array]:
+        """Return the library's dZ Aᵀ, without the factor of A, and Σ dZ over the samples."""
+        return self.weight_and_bias_gradients(dz, a.values if isinstance(a, Operand) else a)
 
     def sum(self, x: Array, axis: int) -> Array:
         """Return the library's sum along one axis, which is kept with length 1."""

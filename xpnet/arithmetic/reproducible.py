@@ -10,7 +10,7 @@ elementwise operation at a time that IEEE 754 fixes.
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import pairwise
@@ -80,6 +80,21 @@ class Reproducible(Arithmetic):
         sums = [self.xp.sum(part, axis=-1, keepdims=True) for part in reversed(left)]
         return self._product(left, right, inputs.factor), reduce(operator.add, sums) + 0.0
 
+    def sample_maxima(self, dz: Array, a: Array | Operand) -> list[Array]:
+        """Return the largest magnitude of each row of dZ and, unless it has integers, of A."""
+        xp, a = self.xp, _as_operand(a)
+        return [xp.max(xp.abs(x), axis=-1, keepdims=True) for x in ([dz] if a.integer else [dz, a.values])]
+
+    def partial_gradients(
+        self, dz: Array, a: Array | Operand, samples: int, maxima: Iterator[Array]
+    ) -> tuple[Array, Array]:
+        """Return the exact dZ Aᵀ, without the factor of A, and Σ dZ, rounded by the batch's maxima."""
+        xp, a = self.xp, _as_operand(a)
+        budget = bit_budget(samples, a_integer=False, b_integer=a.integer)  # one slice for up to 2^13 samples
+        left = self._round_to_grid(dz, -1, budget.a, 1, next(maxima))[0]
+        right = a.values if a.integer else self._round_to_grid(a.values, -1, budget.b, 1, next(maxima))[0]
+        return xp.matmul(left, xp.matrix_transpose(right)), xp.sum(left, axis=-1, keepdims=True)
+
     def sum(self, x: Array, axis: int) -> Array:
         """Return the sum along an axis: padded with zeros to a power of two, and folded in halves."""
         xp, axis = self.xp, axis % x.ndim
@@ -142,15 +157,18 @@ class Reproducible(Arithmetic):
             slices = operand.roundings[key]
         return [self.xp.matrix_transpose(s) for s in slices] if operand.transposed else slices
 
-    def _round_to_grid(self, x: Array, axis: int, bits: int, count: int) -> list[Array]:
+    def _round_to_grid(
+        self, x: Array, axis: int, bits: int, count: int, largest: Array | None = None
+    ) -> list[Array]:
         """Round ``x`` to the multiples of p 2^-bits, with a p for each vector along ``axis``.
 
-        p is the smallest power of two at or above the vector's largest magnitude (Rump 2009,
+        p is the smallest power of two at or above the vector's ``largest`` magnitude (Rump 2009,
         "Ultimately fast accurate summation", algorithm 3.5). Adding and subtracting 1.5 · 2^52 steps
         rounds to a multiple, ties to even. A second slice is the rest, on a grid 2^bits times finer.
         """
         xp = self.xp
-        largest = xp.max(xp.abs(x), axis=axis, keepdims=True)
+        if largest is None:
+            largest = xp.max(xp.abs(x), axis=axis, keepdims=True)
         scaled = largest * 2.0**53
         power = xp.abs((scaled - largest) - scaled)
         # Beyond the range this overflows: infinity, and then infinity - infinity, NaN.

@@ -76,6 +76,13 @@ def cuda_driver_version() -> int | None:
     return version.value if call_driver("cuDriverGetVersion", ctypes.byref(version)) else None
 
 
+def count_cuda_devices() -> int:
+    """Return the number of CUDA devices that the NVIDIA driver offers to this process; 0 without a driver."""
+    count = ctypes.c_int(0)
+    known = call_driver("cuInit", 0) and call_driver("cuDeviceGetCount", ctypes.byref(count))
+    return count.value if known else 0
+
+
 def float64_ratio(index: int) -> int | None:
     """Return the throughput of float32 relative to float64 on a CUDA device; None if unknown.
 

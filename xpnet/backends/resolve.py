@@ -8,7 +8,15 @@ from typing import Final, cast
 import array_api_compat
 
 from xpnet.backends.base import Backend
-from xpnet.backends.probing import DRIVER_FIX, Probe, Problem, cuda_driver_version, cuda_index, expand_device
+from xpnet.backends.probing import (
+    DRIVER_FIX,
+    Probe,
+    Problem,
+    count_cuda_devices,
+    cuda_driver_version,
+    cuda_index,
+    expand_device,
+)
 from xpnet.errors import BackendError, ConfigError
 
 BACKENDS: Final = {
@@ -61,7 +69,12 @@ class Selection:
 
 
 def resolve(
-    device: str = "auto", backend: str = "auto", *, require_device: bool = False, like: Backend | None = None
+    device: str = "auto",
+    backend: str = "auto",
+    *,
+    require_device: bool = False,
+    like: Backend | None = None,
+    local_rank: int = 0,
 ) -> Selection:
     """Select the backend for a device.
 
@@ -78,6 +91,9 @@ def resolve(
     like
         The library and device of the user's arrays, which compute if `device` and `backend` are both
         ``auto`` and if they are usable.
+    local_rank
+        The number of this process among those of an MPI job on this machine, which take its GPUs in turn
+        if `device` is ``auto`` or ``cuda``.
 
     Raises
     ------
@@ -89,7 +105,9 @@ def resolve(
     check_request(device, backend)
     if like is not None and device == backend == "auto" and probe(like.name, like.device_name).usable:
         return Selection(make(like.name, like.device_name), device, like.device_name)
-    cuda_device = "cuda:0" if device == "auto" else expand_device(device)
+    cuda_device = expand_device("cuda" if device == "auto" else device)
+    if local_rank and device in ("auto", "cuda"):
+        cuda_device = f"cuda:{local_rank % max(count_cuda_devices(), 1)}"
     if cuda_index(cuda_device) is None:
         return Selection(make("numpy" if backend == "auto" else backend, device), device, device)
     if backend not in ("auto", *CUDA_BACKENDS):

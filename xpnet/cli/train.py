@@ -104,7 +104,7 @@ def train(
     with ranks.together(), ExitStack() as stack:
         with ranks.agreement():
             check_installed(config.track)
-            selection = select_backend(config)
+            selection = select_backend(config, ranks=ranks)
             if selection.warning is not None:
                 tell(f"warning: {selection.warning}")
         data = load_shared(ranks, config.data, config.test_data, **config.table_options)

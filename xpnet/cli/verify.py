@@ -64,10 +64,10 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
         check_files(folder, run.record, "xpnet.verify takes them in Python")
     own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
     config = replace(run.config, **(own | settings))
-    selection = select_backend(config)
+    ranks = connect()
+    selection = select_backend(config, ranks=ranks)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
-    ranks = connect()
     data = load_shared(ranks, config.data, config.test_data, **config.table_options)
     with Trainer.open(config, data, selection.backend, ranks=ranks) as trainer:
         console = TrainingConsole(trainer, run.last, quiet=config.quiet or ranks.rank > 0, advise=False)

@@ -73,7 +73,7 @@ class Reduction:
         self._parts = memory.split(self._numbers, shapes)
 
     def __call__(self, arrays: Sequence[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
-        """Return the result for each of the arrays; no maximum may be NaN."""
+        """Return the result for each of the arrays; a maximum of NaN and numbers may be any of them."""
         from mpi4py import MPI
 
         self._memory.write(arrays, self._parts)

@@ -15,6 +15,7 @@ from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.backends.probing import cuda_index
 from xpnet.distributed.exchange import Memory, Reduction, Shapes, is_cuda_aware, make_tree_sum
 from xpnet.distributed.tree import list_all_nodes, node_size, share_blocks
+from xpnet.distributed.watchdog import Watchdog
 from xpnet.errors import ConfigError, XPNetError
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Alone:
         """The number of processes on this machine."""
         return self.hosts.count(self.hosts[self.rank])
 
+    @property
+    def local_rank(self) -> int:
+        """The number of this process among those on this machine."""
+        return self.hosts[: self.rank].count(self.hosts[self.rank])
+
     def on(self, backend: "Backend") -> "Alone":  # noqa: ARG002
         """Return the ranks with their arrays on a backend."""
         return self
@@ -56,7 +62,7 @@ class Alone:
         return sums[0]
 
     def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:  # noqa: ARG002
-        """Return the elementwise maxima or sums of arrays over all processes; no maximum may be NaN."""
+        """Return the elementwise maxima or sums of arrays over all processes."""
         return arrays
 
     def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:  # noqa: ARG002
@@ -180,15 +186,24 @@ class Ranks(Alone):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """End all ranks if one of them fails in the body, but for an error that all of them share."""
+        """End all ranks if one of them fails in the body, but for an error that all of them share.
+
+        Those that wait for a lost machine end, too.
+        """
+        watchdog = Watchdog(self.comm, self._complain) if len(set(self.hosts)) > 1 else None
         try:
             yield
         except BaseException as error:
             if not getattr(error, "shared", False):
-                reason = " ".join(str(error).split()) or type(error).__name__
-                complain(f"rank {self.rank}, on {self.hosts[self.rank]}: {reason}")
+                self._complain(" ".join(str(error).split()) or type(error).__name__)
                 self.comm.Abort(getattr(error, "exit_code", 1))
             raise
+        finally:
+            if watchdog is not None:
+                watchdog.stop()
+
+    def _complain(self, reason: str) -> None:
+        complain(f"rank {self.rank}, on {self.hosts[self.rank]}: {reason}")
 
     def any(self, flag: bool) -> bool:  # noqa: FBT001
         """Return True if a rank has the flag."""

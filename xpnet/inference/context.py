@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 
 from xpnet._typing import Array, Compile, MapBlocks, uncompiled
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
@@ -18,6 +19,9 @@ from xpnet.nn.inputs import Inputs, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import forward, prepare, sample_losses
 
+LEAST_MULTIPLICATIONS = 1 << 21
+"""Multiplications of a forward pass, of one batch, from which several processes share it."""
+
 
 @dataclass(frozen=True)
 class ComputeContext:
@@ -31,6 +35,20 @@ class ComputeContext:
     network: Network = NOTEBOOK
     ranks: Alone = ALONE
     float_type: str = "float64"
+
+    def share(self, samples: int) -> tuple[int, int]:
+        """Return the ``(start, stop)`` of this process among the samples of a batch of one block.
+
+        All processes compute all of them if that takes less time than exchanging sums, or with batch
+        normalisation, whose sums are not exact.
+        """
+        ranks = self.ranks
+        if ranks.size == 1:
+            return 0, samples
+        multiplications = samples * sum(a * b for a, b in pairwise(self.network.sizes))
+        if self.network.batch_norm or multiplications < LEAST_MULTIPLICATIONS or samples < ranks.size:
+            return 0, samples
+        return samples * ranks.rank // ranks.size, samples * (ranks.rank + 1) // ranks.size
 
     @cached_property
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:

@@ -36,6 +36,18 @@ def linear_backward(ops: Arithmetic, a: Array | Operand, dz: Array) -> Linear:
     return Linear(*ops.weight_and_bias_gradients(dz, a))
 
 
+class SampleTerms(NamedTuple):
+    """A layer's input and dZ, whose product over the samples, dZ Aᵀ, is yet to be computed."""
+
+    a: Array | Operand  # (inputs, samples)
+    dz: Array  # (units, samples)
+
+
+def keep_terms(ops: Arithmetic, a: Array | Operand, dz: Array) -> SampleTerms:  # noqa: ARG001
+    """Return the arguments, in place of `linear_backward`."""
+    return SampleTerms(a, dz)
+
+
 def linear_backward_input(ops: Arithmetic, layer: Linear | PreparedLinear, dz: Array) -> Array:
     """Return the gradient with respect to the input, dA = Wᵀ dZ: (units, samples) -> (inputs, samples)."""
     return ops.matmul(ops.transpose(layer.weight), dz)

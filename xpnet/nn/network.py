@@ -4,8 +4,8 @@ Samples are columns, as in the notebook: Z = W A + b with A (inputs, samples). I
 are rows.
 """
 
-from collections.abc import Sequence
-from typing import TypeAlias, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic, Operand
@@ -17,6 +17,8 @@ from xpnet.nn.dropout import dropout_scale
 Cache: TypeAlias = "list[tuple[Array | Operand | L.Normalized | None, Array]]"
 """For the backward pass, from each layer: its input A, before dropout, and its output Z; from a batch
 normalisation, the cache that ``batch_norm`` returns, and Y."""
+
+LinearBackward: TypeAlias = "Callable[[Arithmetic, Array | Operand, Array], Any]"
 
 
 def prepare(ops: Arithmetic, parameters: L.Parameters) -> list[L.PreparedLayer]:
@@ -73,25 +75,26 @@ def backward(
     network: Network = NOTEBOOK,
     *,
     masks: Sequence[Array] = (),
-) -> L.Parameters:
+    linear_backward: LinearBackward = L.linear_backward,
+) -> list[Any]:
     """Return the gradients with respect to all parameters, summed over the samples.
 
     ``dz`` (classes, samples) is the gradient of the summed loss with respect to the logits; ``cache`` and
-    ``masks`` are those of ``forward``, without running statistics.
+    ``masks`` are those of ``forward``, without running statistics. Those of linear layers are the results of
+    ``linear_backward``.
     """
     activation_backward = F.ACTIVATIONS[network.activation].backward
     hidden_masks = iter(masks[::-1])
-    gradients: L.Parameters = []
+    gradients: list[Any] = []
     for index in reversed(range(len(layers))):
         layer, cached = layers[index], cache[index][0]
-        gradient: L.Layer
         if isinstance(layer, L.BatchNorm):
             gradient, dz = L.batch_norm_backward(ops, layer, cast("L.Normalized", cached), dz)
         elif index == 0:
-            gradient = L.linear_backward(ops, cast("Array | Operand", cached), dz)
+            gradient = linear_backward(ops, cast("Array | Operand", cached), dz)
         else:
             a, z, mask = cast("Array", cached), cache[index - 1][1], next(hidden_masks, None)
-            gradient = L.linear_backward(ops, _apply_dropout(ops, network, a, mask), dz)
+            gradient = linear_backward(ops, _apply_dropout(ops, network, a, mask), dz)
             da = _apply_dropout(ops, network, L.linear_backward_input(ops, layer, dz), mask)
             dz = activation_backward(ops, da, z, a)
         gradients.append(gradient)
@@ -113,12 +116,14 @@ def gradients_and_moments(
     *,
     masks: Sequence[Array] = (),
     weights: Array | None = None,
-) -> tuple[L.Parameters, list[L.BatchMoments]]:
+    linear_backward: LinearBackward = L.linear_backward,
+) -> tuple[list[Any], list[L.BatchMoments]]:
     """Return the gradients of the summed loss, and the moments of each batch normalisation over the samples.
 
     ``x`` are the inputs (..., features, samples), ``labels`` are (..., samples) integers, and ``weights``
-    (..., samples) the factors of the losses in the sum, None for all 1. Added up over the blocks of a batch,
-    the moments, which have no weights, go to ``layers.update_running_statistics``.
+    (..., samples) the factors of the losses in the sum, None for all 1; ``linear_backward`` is as in
+    ``backward``. Added up over the blocks of a batch, the moments, which have no weights, go to
+    ``layers.update_running_statistics``.
     """
     logits, cache = forward(ops, layers, x, network, masks=masks)
     y = F.targets(ops, labels, logits.shape[-2], network.label_smoothing)
@@ -126,7 +131,8 @@ def gradients_and_moments(
     if weights is not None:
         dz = dz * ops.xp.expand_dims(weights, axis=-2)
     moments = [cached.sums for cached, _ in cache if isinstance(cached, L.Normalized)]
-    return backward(ops, layers, cache, dz, network, masks=masks), moments
+    gradients = backward(ops, layers, cache, dz, network, masks=masks, linear_backward=linear_backward)
+    return gradients, moments
 
 
 def _apply_dropout(ops: Arithmetic, network: Network, a: Array, mask: Array | None) -> Array:

@@ -52,6 +52,11 @@ class Batch(NamedTuple):
     block: Callable[[Group], Block]  # loads the block, or the stack of blocks, of a group
 
 
+def whole_batch(size: int) -> tuple[int, int]:
+    """Return the bounds of all samples of a batch."""
+    return 0, size
+
+
 @dataclass(frozen=True)
 class BatchLoader:
     """Yields the batches of an epoch.
@@ -75,6 +80,8 @@ class BatchLoader:
         epoch's order, on the device.
     in_memory
         True if a copy of the samples may be made.
+    share
+        Function from the size of a batch of one block to the (start, stop) of the samples to load.
     """
 
     ops: Arithmetic
@@ -86,6 +93,7 @@ class BatchLoader:
     masks: Callable[[int, int, int], Masks] | None = None
     in_memory: bool = True
     map_blocks: MapBlocks = map
+    share: Callable[[int], tuple[int, int]] = whole_batch
 
     @property
     def samples_per_step(self) -> int:
@@ -111,12 +119,13 @@ class BatchLoader:
             return
         blocks: Iterable[Block]
         if self._is_plain:
-            indices_of_steps = batch_indices(self.ops, order.device, self.samples_per_step)
+            indices_of_steps = batch_indices(self.ops, order.device, self.samples_per_step, self.share)
             blocks = (Block(*self.samples, indices) for indices in indices_of_steps[skip:])
         else:
             # Augmentation takes about as long as a step: prepare the next batches in the meantime.
             map_batches = self.map_blocks if self.augment else map
-            groups = [Group(begin, end, 1) for begin, end in bounds]
+            shares = [(begin, *self.share(end - begin)) for begin, end in bounds]
+            groups = [Group(begin + start, begin + stop, 1) for begin, start, stop in shares]
             blocks = map_batches(partial(self._load, order, epoch, 0), groups)
         for (begin, end), block in zip(bounds, blocks, strict=True):
             yield Batch(end - begin, _constant(block))
@@ -165,15 +174,18 @@ def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) 
     return Batch(int((samples.labels if order is None else order).shape[0]), load)
 
 
-def batch_indices(ops: Arithmetic, order: Array, size: int) -> list[Array]:
-    """Return the indices of each batch; the last may be short.
+def batch_indices(
+    ops: Arithmetic, order: Array, size: int, share: Callable[[int], tuple[int, int]] = whole_batch
+) -> list[Array]:
+    """Return the indices of each batch, or of a share of it; the last batch may be short.
 
     All are sliced by one operation: slicing one by one costs JAX more than the steps.
     """
     whole = int(order.shape[0]) // size
-    batches = ops.xp.unstack(ops.xp.reshape(order[: whole * size], (whole, size))) if whole else ()
+    rows = ops.xp.reshape(order[: whole * size], (whole, size))
+    batches = ops.xp.unstack(rows[:, slice(*share(size))]) if whole else ()
     last = order[whole * size :]
-    return [*batches, last] if last.shape[0] else [*batches]
+    return [*batches, last[slice(*share(last.shape[0]))]] if last.shape[0] else [*batches]
 
 
 def _constant(block: Block) -> Callable[[Group], Block]:

@@ -1,8 +1,10 @@
 """One training step: mean gradients as a sum over the blocks of a batch, and the update."""
 
+from functools import partial
 from itertools import chain
 
-from xpnet._typing import Array
+from xpnet._typing import Array, Function
+from xpnet.arithmetic.base import Operand
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, tree_sum, unstack
 from xpnet.inference.context import ComputeContext
 from xpnet.nn.dropout import Masks, dropout_scale
@@ -10,6 +12,8 @@ from xpnet.nn.layers import (
     BatchMoments,
     BatchNorm,
     Parameters,
+    SampleTerms,
+    keep_terms,
     mean_and_variance_factors,
     update_running_statistics,
 )
@@ -47,13 +51,19 @@ class Step:
         self._compiled_add = context.compile(add)
         self._compiled_update = context.compile(self._apply_update, donated=(0,))
         self._compiled_step = context.compile(self._step_block, donated=(0,))
+        self._compiled_terms = context.compile(self._sample_terms)
+        self._compiled_part_sums: dict[int, Function] = {}  # by the size of the batch
+        self._compiled_shared_update = context.compile(self._apply_shared_update, donated=(0,))
 
     def __call__(self, variables: Variables, batch: Batch, learning_rate: float) -> Variables:
         """Return the variables after a step, which may reuse the memory of those before it."""
         # A batch of one block needs no tree: gradients and update are compiled as one function, because
         # starting two takes a large part of a small step's time.
         if batch.size <= BLOCK_SIZE:
-            block = batch.block(Group(0, batch.size, 1))
+            start, stop = self.context.share(batch.size)
+            block = batch.block(Group(start, stop, 1))
+            if stop - start < batch.size:
+                return self._shared_step(variables, block, batch.size, learning_rate)
             return self._compiled_step(variables, *block, learning_rate)
         sums = self._batch_sums(variables.parameters, batch)
         return self._compiled_update(variables, sums, *mean_and_variance_factors(batch.size), learning_rate)
@@ -90,6 +100,68 @@ class Step:
         nodes = ranks.chunks(batch.size, self.context.stack)
         sums = [tree_sum(map_blocks(chunk_sum, chunks), self._compiled_add) for chunks in nodes]
         return ranks.finish(sums, batch.size, list_shapes(parameters), self.context.float_type)
+
+    def _shared_step(self, variables: Variables, block: Block, size: int, learning_rate: float) -> Variables:
+        """Return the variables after a batch of one block, of which each process has some samples.
+
+        In a block, sums are exact once all processes round by the same maxima: MPI may add them up in any
+        order.
+        """
+        terms, maxima = self._compiled_terms(variables.parameters, *block)
+        reduce, mask = self.context.ranks.reduce, block.masks.inputs
+        maxima = reduce(maxima, "MAX") if maxima else maxima
+        if size not in self._compiled_part_sums:
+            self._compiled_part_sums[size] = self.context.compile(partial(self._part_sums, samples=size))
+        sums, input_factor = self._compiled_part_sums[size](maxima, terms[0].a, terms, mask)
+        factors = input_factor, *mean_and_variance_factors(size), learning_rate
+        return self._compiled_shared_update(variables, reduce(sums, "SUM"), *factors)
+
+    def _sample_terms(
+        self,
+        parameters: Parameters,
+        x: Array,
+        labels: Array,
+        weights: Array | None,
+        indices: Array | None,
+        masks: Masks,
+    ) -> tuple[list[SampleTerms], list[Array]]:
+        """Return the terms of each layer's gradients, for the first one with raw rows; and their maxima."""
+        ops, network = self.context.ops, self.context.network
+        samples = gather_rows(ops, Block(x, labels, weights, indices))
+        layers = prepare(ops, parameters)
+        inputs = self.context.inputs(samples.x, masks.inputs, self._input_scale)
+        terms: list[SampleTerms]
+        terms, _ = gradients_and_moments(
+            ops,
+            layers,
+            inputs,
+            samples.labels,
+            network,
+            masks=masks.hidden,
+            weights=samples.weights,
+            linear_backward=keep_terms,
+        )
+        maxima = [largest for a, dz in terms for largest in ops.sample_maxima(dz, a)]
+        return [SampleTerms(samples.x, terms[0].dz), *terms[1:]], maxima
+
+    def _part_sums(
+        self, maxima: list[Array], rows: Array, terms: list[SampleTerms], mask: Array | None, *, samples: int
+    ) -> tuple[list[Array], float]:
+        """Return each layer's `Arithmetic.partial_gradients`, and the factor of the inputs."""
+        ops, largest = self.context.ops, iter(maxima)
+        inputs = self.context.inputs(rows, mask, self._input_scale)
+        sums: list[Array] = []
+        for a, dz in [SampleTerms(inputs, terms[0].dz), *terms[1:]]:
+            sums += ops.partial_gradients(dz, a, samples, largest)
+        return sums, inputs.factor if isinstance(inputs, Operand) else 1.0
+
+    def _apply_shared_update(
+        self, variables: Variables, sums: list[Array], input_factor: float, *factors: float
+    ) -> Variables:
+        first, *others = sums
+        return self._apply_update(
+            variables, [first * input_factor + 0.0, *(x + 0.0 for x in others)], *factors
+        )
 
     def _step_block(
         self,

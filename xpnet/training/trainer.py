@@ -278,13 +278,15 @@ class Trainer:
             masks=masks if network.input_dropout or network.hidden_dropout else None,
             in_memory=not memory_mapped,
             map_blocks=self.context.map_blocks,
+            share=self.context.share,
         )
 
 
-def select_backend(config: TrainConfig, like: Backend | None = None) -> Selection:
+def select_backend(config: TrainConfig, like: Backend | None = None, ranks: Alone = ALONE) -> Selection:
     """Return the backend that the settings ask for; XPNET_REQUIRE_DEVICE=1 means ``require_device``.
 
-    `like` is that of the user's arrays, as in ``xpnet.backends.resolve.resolve``.
+    `like` is that of the user's arrays, as in ``xpnet.backends.resolve.resolve``; of the `ranks` of an MPI
+    job on a machine, each takes another of its GPUs.
 
     Raises
     ------
@@ -292,7 +294,10 @@ def select_backend(config: TrainConfig, like: Backend | None = None) -> Selectio
         The backend or device is not usable here.
     """
     require_device = config.require_device or os.environ.get("XPNET_REQUIRE_DEVICE") == "1"
-    return resolve(config.device, config.backend, require_device=require_device, like=like)
+    local_rank = ranks.local_rank
+    return resolve(
+        config.device, config.backend, require_device=require_device, like=like, local_rank=local_rank
+    )
 
 
 def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:

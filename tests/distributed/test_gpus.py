@@ -1,0 +1,34 @@
+"""Ranks on one machine take its GPUs in turn; shown with stand-ins for GPUs."""
+
+import pytest
+
+from xpnet.backends import resolve
+from xpnet.distributed.ranks import Alone
+
+HOSTS = ("a", "b", "a", "a", "b")
+
+
+def test_ranks_are_numbered_on_each_machine():
+    ranks = [Alone(rank, len(HOSTS), HOSTS) for rank in range(len(HOSTS))]
+    assert [each.local_rank for each in ranks] == [0, 0, 1, 2, 1]
+    assert [each.local_size for each in ranks] == [3, 2, 3, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "used"),
+    [
+        ("auto", 2, ["cuda:0", "cuda:1", "cuda:0"]),
+        ("cuda", 4, ["cuda:0", "cuda:1", "cuda:2"]),
+        ("cuda", 1, ["cuda:0", "cuda:0", "cuda:0"]),  # as if each sees its own GPU alone
+        ("cuda", 0, ["cuda:0", "cuda:0", "cuda:0"]),  # which then says that there is none
+        ("cuda:1", 4, ["cuda:1", "cuda:1", "cuda:1"]),
+        ("cpu", 4, ["cpu", "cpu", "cpu"]),
+    ],
+)
+def test_each_rank_takes_the_gpu_of_its_number(monkeypatch, device, gpus, used):
+    monkeypatch.setattr(resolve, "count_cuda_devices", lambda: gpus)
+    monkeypatch.setattr(resolve, "_find_cuda_backend", lambda device, _: ("cupy", None))
+    monkeypatch.setattr(resolve, "make", lambda name, device: (name, device))
+    selections = [resolve.resolve(device, local_rank=rank) for rank in range(3)]
+    assert [selection.device_used for selection in selections] == used
+    assert {selection.device_requested for selection in selections} == {device}
