@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -59,17 +60,21 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     from xpnet.training.console import TrainingConsole
     from xpnet.training.trainer import Trainer, select_backend
 
-    run, settings = read_recorded(folder, arguments.between), get_settings(arguments)
-    if "data" not in settings:
-        check_files(folder, run.record, "xpnet.verify takes them in Python")
-    own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
-    config = replace(run.config, **(own | settings))
-    ranks = connect()
-    selection = select_backend(config, ranks=ranks)
-    if selection.warning is not None:
-        complain(f"warning: {selection.warning}")
-    data = load_shared(ranks, config.data, config.test_data, **config.table_options)
-    with Trainer.open(config, data, selection.backend, ranks=ranks) as trainer:
+    ranks, settings = connect(), get_settings(arguments)
+    with ranks.together(), ExitStack() as stack:
+        with ranks.agreement():
+            run = read_recorded(folder, arguments.between)
+            if "data" not in settings:
+                check_files(folder, run.record, "xpnet.verify takes them in Python")
+            own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
+            config = replace(run.config, **(own | settings))
+            selection = select_backend(config, ranks=ranks)
+            if selection.warning is not None and ranks.rank == 0:
+                complain(f"warning: {selection.warning}")
+        data = load_shared(ranks, config.data, config.test_data, **config.table_options)
+        with ranks.agreement():
+            opened = Trainer.open(config, data, selection.backend, ranks=ranks, jobs=ranks.local_size)
+            trainer = stack.enter_context(opened)
         console = TrainingConsole(trainer, run.last, quiet=config.quiet or ranks.rank > 0, advise=False)
         for line in describe_training(selection, trainer):
             console.print_line(line)

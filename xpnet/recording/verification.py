@@ -169,11 +169,12 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     DataError
         A checkpoint or the model is missing, damaged, or of another training.
     """
-    difference = _find_record_difference(run, trainer)
-    if difference is not None:
-        return difference
     stopping = EarlyStopping(trainer.config.patience, run.start)
-    state = _load_start(run, trainer, stopping)
+    with trainer.ranks.agreement():
+        difference = _find_record_difference(run, trainer)
+        if difference is not None:
+            return difference
+        state = _load_start(run, trainer, stopping)
     compare = _Compare(run, trainer, stopping)
     evaluate = callbacks.Evaluate(trainer, first=run.start)
     stop = callbacks.StopOnInterrupt(console.print_line, trainer.ranks)
@@ -184,7 +185,9 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
         problem, epoch, *_ = str(error).split(": ")
         return f"{problem}: {epoch}"
     if result.interrupted:
-        raise KeyboardInterrupt
+        interrupt = KeyboardInterrupt()
+        interrupt.shared = True  # type: ignore[attr-defined]  # by all ranks
+        raise interrupt
     differences = chain(compare.differences, compare.find_missing_rows())
     if run.has_end:
         differences = chain(differences, _compare_result(run, trainer, stopping, result))
