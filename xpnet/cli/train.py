@@ -22,7 +22,7 @@ from xpnet.storage.record import check_files, read_run
 from xpnet.storage.run import FollowedRun, Run
 from xpnet.trackers import check_installed
 from xpnet.training.console import TrainingConsole
-from xpnet.training.trainer import Trainer, select_backend
+from xpnet.training.trainer import Trainer, normalize_inputs, select_backend
 
 SLOW_FLOAT64 = 4
 """Ratio of float32 to float64 speed on a GPU above which a note is printed."""
@@ -108,11 +108,12 @@ def train(
             if selection.warning is not None:
                 tell(f"warning: {selection.warning}")
         data = load_shared(ranks, config.data, config.test_data, **config.table_options)
+        normalization = normalize_inputs(config, data, ranks)
         with ranks.agreement():
-            if advise and (note := scale_note(data.x_train)) is not None:
+            if advise and ranks.rank == 0 and (note := scale_note(data.x_train)) is not None:
                 tell(f"note: {note}")
             processes = jobs * ranks.local_size
-            opened = Trainer.open(config, data, selection.backend, ranks=ranks, jobs=processes)
+            opened = Trainer.open(config, data, selection.backend, normalization, ranks, jobs=processes)
             trainer = stack.enter_context(opened)
             if resumed is not None and ranks.rank == 0:
                 check_data(resumed.folder, resumed.record, data, "--resume")

@@ -58,7 +58,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     from xpnet.recording.verification import find_difference, read_recorded
     from xpnet.storage.record import check_files
     from xpnet.training.console import TrainingConsole
-    from xpnet.training.trainer import Trainer, select_backend
+    from xpnet.training.trainer import Trainer, normalize_inputs, select_backend
 
     ranks, settings = connect(), get_settings(arguments)
     with ranks.together(), ExitStack() as stack:
@@ -72,8 +72,11 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
             if selection.warning is not None and ranks.rank == 0:
                 complain(f"warning: {selection.warning}")
         data = load_shared(ranks, config.data, config.test_data, **config.table_options)
+        normalization = normalize_inputs(config, data, ranks)
         with ranks.agreement():
-            opened = Trainer.open(config, data, selection.backend, ranks=ranks, jobs=ranks.local_size)
+            opened = Trainer.open(
+                config, data, selection.backend, normalization, ranks, jobs=ranks.local_size
+            )
             trainer = stack.enter_context(opened)
         console = TrainingConsole(trainer, run.last, quiet=config.quiet or ranks.rank > 0, advise=False)
         for line in describe_training(selection, trainer):

@@ -169,15 +169,17 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     DataError
         A checkpoint or the model is missing, damaged, or of another training.
     """
-    stopping = EarlyStopping(trainer.config.patience, run.start)
-    with trainer.ranks.agreement():
-        difference = _find_record_difference(run, trainer)
-        if difference is not None:
-            return difference
+    stopping, ranks = EarlyStopping(trainer.config.patience, run.start), trainer.ranks
+    with ranks.agreement():
+        difference = (
+            _find_record_difference(run, trainer) if ranks.rank == 0 else None
+        )  # which reads all rows
         state = _load_start(run, trainer, stopping)
+    if difference := ranks.gather(difference or "")[0]:
+        return difference
     compare = _Compare(run, trainer, stopping)
     evaluate = callbacks.Evaluate(trainer, first=run.start)
-    stop = callbacks.StopOnInterrupt(console.print_line, trainer.ranks)
+    stop = callbacks.StopOnInterrupt(console.print_line, ranks)
     order = [evaluate, stopping, compare, stop, console]
     try:
         result = trainer.fit(order, state, run.last + bool(run.batch), first_epoch=run.first)

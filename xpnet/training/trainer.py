@@ -92,10 +92,7 @@ class Trainer:
         self.network = network = _build_network(config, data)
         training, validation = _split_samples(config, data)
         _check_memory(network.sizes)
-        if normalization is None:
-            x = data.x_train if training is None else data.x_train[training]
-            normalization = fit_normalization(config.normalize, x)
-        self.normalization = normalization
+        self.normalization = normalization = normalization or normalize_inputs(config, data)
         kind = config.arithmetic, config.float_type
         self.context = build_context(*kind, backend, network, normalization, ranks)
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
@@ -298,6 +295,24 @@ def select_backend(config: TrainConfig, like: Backend | None = None, ranks: Alon
     return resolve(
         config.device, config.backend, require_device=require_device, like=like, local_rank=local_rank
     )
+
+
+def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Alone = ALONE) -> Normalization:
+    """Return the normalisation of the settings, fitted to the training samples, which one rank reads.
+
+    Raises
+    ------
+    ConfigError
+        All samples are held out for validation.
+    """
+    fitted: Normalization | None = None
+    with ranks.agreement():
+        if ranks.rank == 0:
+            training, _ = _split_samples(config, data)
+            x = data.x_train if training is None else data.x_train[training]
+            fitted = fit_normalization(config.normalize, x)
+    text = ranks.gather("" if fitted is None else fitted.to_json())[0]
+    return fitted or Normalization.from_json(config.normalize, text)
 
 
 def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
