@@ -1,6 +1,7 @@
 """A data set in the memory of each machine, shared by the ranks of an MPI job there."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,9 @@ from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
 from xpnet.data.memmap import is_mapped
 from xpnet.data.table import ROLES
+from xpnet.distributed.exchange import share_memory
 from xpnet.distributed.ranks import Alone, Ranks
 from xpnet.nn.columns import Columns
-
-_WINDOWS: list[Any] = []
-"""The shared memory, which exists as long as its window."""
 
 
 def load_shared(ranks: Alone, data: Path | None, test_data: Path | None, **options: Any) -> Dataset:
@@ -41,11 +40,14 @@ def load_shared(ranks: Alone, data: Path | None, test_data: Path | None, **optio
     described = json.loads(content.tobytes())
     if described["mapped"]:
         with ranks.agreement():
-            return found or datasets.load(data, test_data, **options)
-    arrays = {name: _share(comm, getattr(found, name, None), *described[name]) for name in ROLES}
+            found = found or datasets.load(data, test_data, **options)
+    names = [name for name in ROLES if name not in described["mapped"]]
+    sources = {name: getattr(found, name, None) if is_reader else None for name in names}
+    arrays = {name: _share(comm, source, *described[name]) for name, source in sources.items()}
     comm.Barrier()
-    labels = (arrays[name] for name in ("y_train", "y_test"))
-    classes = max(int(y.max(initial=0)) for y in labels) + 1
+    if found is not None and described["mapped"]:
+        return replace(found, **arrays)
+    classes = max(int(arrays[name].max(initial=0)) for name in ("y_train", "y_test")) + 1
     features = arrays["x_train"].shape[1]
     columns = Columns.from_json(described["columns"], features, described["classes"] or classes)
     return Dataset(**arrays, name=described["name"], columns=columns, notes=tuple(described["notes"]))
@@ -55,21 +57,14 @@ def _describe(data: Dataset) -> bytes:
     """Return what the other ranks of the machine need to know, as JSON."""
     arrays = {name: (getattr(data, name).dtype.str, getattr(data, name).shape) for name in ROLES}
     classes = None if data.columns.classes is None else len(data.columns.classes)
-    mapped = is_mapped(data.x_train) or is_mapped(data.x_test)
+    mapped = [name for name in ROLES if is_mapped(getattr(data, name))]
     words = {"name": data.name, "notes": data.notes, "columns": data.columns.to_json()}
     return json.dumps({**arrays, **words, "classes": classes, "mapped": mapped}).encode()
 
 
 def _share(comm: Any, array: Any, dtype: str, shape: list[int]) -> Any:
     """Return an array in memory that the ranks of a machine share; the first one has its values."""
-    from mpi4py import MPI
-
-    kind = np.dtype(dtype)
-    size = kind.itemsize * int(np.prod(shape))
-    window = MPI.Win.Allocate_shared(size if array is not None else 0, kind.itemsize, comm=comm)
-    _WINDOWS.append(window)
-    memory: Any = window.Shared_query(0)[0]
-    shared: Any = np.ndarray(shape, kind, buffer=memory)
+    shared = share_memory(comm, tuple(shape), dtype)
     if array is not None:
         shared[...] = array
     return shared

@@ -1,5 +1,6 @@
 """Sums and maxima over the ranks of an MPI job, in memory that is allocated once."""
 
+import atexit
 import ctypes
 import math
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xpnet._typing import Array
 from xpnet.distributed.tree import Node, finish_tree
@@ -168,6 +170,18 @@ def make_tree_sum(
     size = sum(map(len, nodes)) * sum(map(math.prod, shapes)) * np.dtype(dtype).itemsize
     kind = GatheredTreeSum if size <= SMALL_BYTES else SlicedTreeSum
     return kind(comm, memory, nodes, blocks, shapes, dtype)
+
+
+def share_memory(comm: Any, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Return an array of any content in memory that the ranks of a machine share, to the end of the job."""
+    from mpi4py import MPI
+
+    kind = np.dtype(dtype)
+    size = kind.itemsize * math.prod(shape) if comm.rank == 0 else 0
+    window = MPI.Win.Allocate_shared(size, kind.itemsize, comm=comm)
+    atexit.register(window.Free)  # before MPI_Finalize, which may fail while a window exists
+    memory: Any = window.Shared_query(0)[0]
+    return np.ndarray(shape, kind, buffer=memory)
 
 
 def is_cuda_aware() -> bool:

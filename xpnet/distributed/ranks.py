@@ -1,19 +1,20 @@
 """Sums over the blocks of a batch, by one process or shared by the ranks of an MPI job."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.backends.probing import cuda_index
-from xpnet.distributed.exchange import Memory, Reduction, Shapes, is_cuda_aware, make_tree_sum
+from xpnet.distributed.exchange import Memory, Reduction, Shapes, is_cuda_aware, make_tree_sum, share_memory
 from xpnet.distributed.tree import list_all_nodes, node_size, share_blocks
 from xpnet.distributed.watchdog import Watchdog
 from xpnet.errors import ConfigError, XPNetError
@@ -68,6 +69,10 @@ class Alone:
     def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:  # noqa: ARG002
         """Return the integers of all samples, from those of each group that this process computed."""
         return xp.concat(parts)
+
+    def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:  # noqa: ARG002
+        """Return the result of a function, (samples,), which one process of each machine calls."""
+        return make()
 
     def any(self, flag: bool) -> bool:  # noqa: FBT001
         """Return True if a process has the flag."""
@@ -201,6 +206,19 @@ class Ranks(Alone):
         finally:
             if watchdog is not None:
                 watchdog.stop()
+
+    def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:
+        """Return the result of a function, until the next call, in memory that ranks of a machine share."""
+        if ("order", samples) not in self._exchanges:
+            host = self.on_this_host()
+            self._exchanges["order", samples] = host, share_memory(host, (samples,), "int64")
+        order: NDArray[np.int64]
+        host, order = self._exchanges["order", samples]
+        host.Barrier()  # all have used the last one
+        if host.rank == 0:
+            order[...] = make()
+        host.Barrier()
+        return order if self.backend.on_host else order.copy()
 
     def _complain(self, reason: str) -> None:
         complain(f"rank {self.rank}, on {self.hosts[self.rank]}: {reason}")

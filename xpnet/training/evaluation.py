@@ -17,7 +17,7 @@ class Evaluation:
 
     loss: float  # the mean loss, without dropout
     accuracy: float  # the share of correct predictions
-    predictions: Array  # (samples,), on the device
+    predictions: Array | None  # (samples,), on the device, if they were asked for
 
     def metrics(self, prefix: str) -> dict[str, float]:
         """Return loss and accuracy by their names in a record."""
@@ -30,8 +30,13 @@ def evaluate(
     samples: Samples,
     statistics: Sequence[RunningStatistics] = (),
     order: Array | None = None,
+    *,
+    predict: bool = True,
 ) -> Evaluation:
-    """Return loss, accuracy and predictions for all samples, or those with the indices in ``order``."""
+    """Return loss, accuracy and predictions for all samples, or those with the indices in ``order``.
+
+    Without ``predict`` there are no predictions, which for many samples take much memory.
+    """
     batch = single_batch(context.ops, samples, order)
 
     def evaluate_chunk(groups: list[Group]) -> tuple[list[Array], list[Array]]:
@@ -41,7 +46,8 @@ def evaluate(
             loss, correct, predicted = context.block_evaluation(parameters, statistics, x, labels)
             # Counts are small whole numbers: their sums are exact.
             sums += unstack(group, [loss, correct])
-            predictions.append(predicted)
+            if predict:
+                predictions.append(predicted)
         return tree_sum(sums), predictions
 
     ranks = context.ranks
@@ -53,7 +59,7 @@ def evaluate(
     return Evaluation(
         loss=to_float(context.ops, loss) * (1.0 / batch.size),
         accuracy=round(to_float(context.ops, correct)) / batch.size,
-        predictions=ranks.join(context.ops.xp, predictions, batch.size),
+        predictions=ranks.join(context.ops.xp, predictions, batch.size) if predict else None,
     )
 
 

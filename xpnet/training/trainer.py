@@ -207,7 +207,7 @@ class Trainer:
 
     def evaluate_test(self, state: TrainState) -> Evaluation:
         """Evaluate on the test samples."""
-        return self._evaluate(state, self.test, None)
+        return self._evaluate(state, self.test, None, predict=True)
 
     def model(self, state: TrainState) -> SavedModel:
         """Return the parameters of a state as a model, on the host."""
@@ -237,10 +237,16 @@ class Trainer:
         return tree_map(lambda array: self.backend.from_host(array.copy()), tree)
 
     def _evaluate(
-        self, state: TrainState, samples: Samples, order: Array | None, context: ComputeContext | None = None
+        self,
+        state: TrainState,
+        samples: Samples,
+        order: Array | None,
+        context: ComputeContext | None = None,
+        *,
+        predict: bool = False,
     ) -> Evaluation:
-        variables = state.variables
-        return evaluate(context or self.context, variables.parameters, samples, variables.statistics, order)
+        parameters, statistics, _ = state.variables
+        return evaluate(context or self.context, parameters, samples, statistics, order, predict=predict)
 
     def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None) -> BatchLoader:
         config, network, put = self.config, self.network, self.backend.from_host
@@ -250,8 +256,11 @@ class Trainer:
 
         @lru_cache(maxsize=1)
         def order(epoch: int) -> SampleOrder:
-            positions = random.permutation(config.seed, count, epoch=epoch)
-            host = positions if training is None else training[positions]
+            def shuffle() -> NDArray[np.int64]:
+                positions = random.permutation(config.seed, count, epoch=epoch)
+                return positions if training is None else training[positions]
+
+            host = self.context.ranks.share_order(shuffle, count)
             return SampleOrder(host, put(host))
 
         def masks(epoch: int, begin: int, end: int) -> Masks:
