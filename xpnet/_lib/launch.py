@@ -1,6 +1,8 @@
 """The number and the rank of the processes that mpiexec or srun has started."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 VARIABLES = (
     ("PMI_RANK", "PMI_SIZE"),  # MPICH, Intel MPI
@@ -15,3 +17,14 @@ def rank_and_size() -> tuple[int, int]:
         if os.environ.get(rank, "").isdecimal() and os.environ.get(size, "").isdecimal():
             return int(os.environ[rank]), int(os.environ[size])
     return 0, 1
+
+
+@contextmanager
+def outside_job() -> Iterator[None]:
+    """Let this process be one alone in the body, as outside an MPI job, and those that it starts too."""
+    names = [name for pair in VARIABLES for name in pair if name in os.environ]
+    variables = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(variables)
