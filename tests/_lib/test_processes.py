@@ -1,11 +1,14 @@
-"""Calls in processes of their own: results, killed processes, interruption."""
+"""Calls in processes of their own, and on ranks: results, killed processes, interruption."""
 
 import os
-from concurrent.futures import BrokenExecutor, CancelledError
+import signal
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+from functools import partial
 
 import pytest
+from ctrl_c import sigint
 
-from xpnet._lib.processes import ProcessExecutor
+from xpnet._lib.processes import HeldInterrupts, ProcessExecutor, RankCalls
 
 
 def test_each_call_has_a_process_of_its_own():
@@ -36,3 +39,48 @@ def test_interruptions_cancel_the_calls_to_come_and_the_second_one_ends_what_han
                 hanging.result()
             with pytest.raises(CancelledError):
                 following.result()
+
+
+class Busy:
+    """An executor of which no process is ever free."""
+
+    def submit(self, *_):
+        return Future()
+
+
+def test_rank_0_makes_the_calls_that_no_other_rank_has_begun():
+    with HeldInterrupts() as held:
+        calls = RankCalls(Busy(), held, [partial(pow, 2, 3), partial(int, "x"), os.getpid])
+        assert calls.result(0) == 8
+        with pytest.raises(ValueError, match="'x'"):
+            calls.result(1)
+        assert calls.result(2) == os.getpid()
+
+
+def test_an_interruption_is_held_back_until_the_end_but_for_the_calls():
+    made = []
+
+    def interrupt_twice():
+        with HeldInterrupts() as held:
+            calls = [partial(made.append, 0), partial(signal.raise_signal, signal.SIGINT)]
+            interrupted = RankCalls(Busy(), held, calls)
+            following = RankCalls(Busy(), held, calls)
+            with pytest.raises(CancelledError):
+                interrupted.result(1)
+            with pytest.raises(CancelledError):
+                interrupted.result(0)
+            signal.raise_signal(signal.SIGINT)
+            with pytest.raises(CancelledError):
+                following.result(0)
+            made.append("end")
+
+    with sigint(signal.default_int_handler), pytest.raises(KeyboardInterrupt):
+        interrupt_twice()
+    assert made == ["end"]
+
+
+def test_an_interruption_that_is_ignored_is_not_held_back():
+    with sigint(signal.SIG_IGN), HeldInterrupts() as held:
+        calls = RankCalls(Busy(), held, [partial(signal.raise_signal, signal.SIGINT)])
+        assert calls.result(0) is None
+        assert not held.arrived

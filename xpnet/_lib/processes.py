@@ -151,7 +151,7 @@ class RankCalls(Generic[T]):
             future.add_done_callback(self._cancel_after)
 
     def result(self, index: int) -> T:
-        """Return the result of a call, or raise its error; that of one that did not begin is CancelledError."""
+        """Return the result of a call, or raise its error: CancelledError if it did not begin."""
         while not self._futures[index].done() and self._make_last():
             pass
         return self._futures[index].result()[0]
