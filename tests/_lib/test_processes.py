@@ -3,6 +3,7 @@
 import os
 import signal
 from concurrent.futures import BrokenExecutor, CancelledError, Future
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -42,10 +43,13 @@ def test_interruptions_cancel_the_calls_to_come_and_the_second_one_ends_what_han
 
 
 class Busy:
-    """An executor of which no process is ever free."""
+    """An executor that returns these futures, then such of calls that no other rank begins."""
+
+    def __init__(self, *futures):
+        self._futures = [*futures]
 
     def submit(self, *_):
-        return Future()
+        return self._futures.pop(0) if self._futures else Future()
 
 
 def test_rank_0_makes_the_calls_that_no_other_rank_has_begun():
@@ -55,6 +59,17 @@ def test_rank_0_makes_the_calls_that_no_other_rank_has_begun():
         with pytest.raises(ValueError, match="'x'"):
             calls.result(1)
         assert calls.result(2) == os.getpid()
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_no_call_begins_after_one_on_another_rank_was_interrupted(is_interrupted):
+    first = Future()
+    with HeldInterrupts() as held:
+        calls = RankCalls(Busy(first), held, [os.getpid, os.getpid])
+        first.set_result(("saved", is_interrupted))
+        assert calls.result(0) == "saved"
+        with pytest.raises(CancelledError) if is_interrupted else nullcontext():
+            assert calls.result(1) == os.getpid()
 
 
 def test_an_interruption_is_held_back_until_the_end_but_for_the_calls():
