@@ -72,29 +72,28 @@ def test_no_call_begins_after_one_on_another_rank_was_interrupted(is_interrupted
             assert calls.result(1) == os.getpid()
 
 
-def test_an_interruption_is_held_back_until_the_end_but_for_the_calls():
+def test_only_calls_are_interrupted_and_none_begins_thereafter():
     made = []
 
-    def interrupt_twice():
+    with sigint(signal.default_int_handler):
         with HeldInterrupts() as held:
             calls = [partial(made.append, 0), partial(signal.raise_signal, signal.SIGINT)]
-            interrupted = RankCalls(Busy(), held, calls)
-            following = RankCalls(Busy(), held, calls)
+            interrupted, following = RankCalls(Busy(), held, calls), RankCalls(Busy(), held, calls)
+            assert not held.arrived
             with pytest.raises(CancelledError):
                 interrupted.result(1)
             with pytest.raises(CancelledError):
                 interrupted.result(0)
             signal.raise_signal(signal.SIGINT)
+            assert held.arrived
             with pytest.raises(CancelledError):
                 following.result(0)
-            made.append("end")
-
-    with sigint(signal.default_int_handler), pytest.raises(KeyboardInterrupt):
-        interrupt_twice()
-    assert made == ["end"]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert made == []
 
 
-def test_an_interruption_that_is_ignored_is_not_held_back():
+def test_calls_ignore_interruptions_as_their_process_does():
     with sigint(signal.SIG_IGN), HeldInterrupts() as held:
         calls = RankCalls(Busy(), held, [partial(signal.raise_signal, signal.SIGINT)])
         assert calls.result(0) is None

@@ -92,9 +92,9 @@ def _obey(connection: Connection) -> None:
 
 
 class HeldInterrupts:
-    """Holds SIGINT back until the end of the body, but not in `delivered`; then it raises KeyboardInterrupt.
+    """Lets SIGINT interrupt nothing in the body but what `delivered` surrounds; `arrived` tells of it.
 
-    Nothing is held back if another handler of SIGINT than Python's own is installed.
+    It does nothing if another handler of SIGINT than Python's own is installed.
     """
 
     def __init__(self) -> None:
@@ -128,13 +128,12 @@ class HeldInterrupts:
             signal.signal(signal.SIGINT, self)
 
     def __exit__(self, *error: object) -> None:
-        """Raise KeyboardInterrupt if SIGINT has arrived."""
+        """Let SIGINT interrupt again."""
         if self._is_holding:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(self._descriptor)
-        with self._reader, self._writer:
-            if self.arrived:
-                raise KeyboardInterrupt
+        self._reader.close()
+        self._writer.close()
 
 
 class RankCalls(Generic[T]):

@@ -51,28 +51,26 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
         The folder exists already, or ``jobs`` are set in an MPI job.
     """
     ranks, folder = connect(), config.out / (config.name or make_run_id())
-    with ranks.agreement():
-        if ranks.size > 1 and config.jobs != 1:
-            msg = "--jobs: the ranks of an MPI job train side by side: leave it out"
-            raise ConfigError(msg)
-        if ranks.rank == 0 and folder.exists() and not config.overwrite:
-            msg = f"{folder}: exists already: choose another --name, or add --overwrite"
-            raise ConfigError(msg)
     common, rates = replace(config, out=folder, repeats=1, jobs=1, name="trial"), config.learning_rates
     if len(rates) > 1:
         trials = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
     else:
         trials = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
-    if isinstance(ranks, Ranks):
-        jobs = max(count_sharing(ranks))
-    else:
+    with ranks.together():
+        with ranks.agreement():
+            if ranks.size > 1 and config.jobs != 1:
+                msg = "--jobs: the ranks of an MPI job train side by side: leave it out"
+                raise ConfigError(msg)
+            if ranks.rank == 0 and folder.exists() and not config.overwrite:
+                msg = f"{folder}: exists already: choose another --name, or add --overwrite"
+                raise ConfigError(msg)
         jobs = available_cpus() if config.jobs == "auto" else config.jobs
-    jobs = min(jobs, len(trials))
-    calls = [partial(run_trial, trial, command, jobs, advise and trial is trials[0]) for trial in trials]
-    if isinstance(ranks, Ranks):
-        outcomes = _run_on_ranks(calls, ranks)
-    else:
-        outcomes = _run_in_turn(calls) if jobs == 1 else _run_side_by_side(calls, jobs)
+        jobs = min(jobs * max(count_sharing(ranks)), len(trials))
+        calls = [partial(run_trial, trial, command, jobs, advise and trial is trials[0]) for trial in trials]
+        if isinstance(ranks, Ranks):
+            outcomes = _run_on_ranks(calls, ranks)
+        else:
+            outcomes = _run_in_turn(calls) if jobs == 1 else _run_side_by_side(calls, jobs)
     codes = [outcome.code for outcome in outcomes if outcome.code]
     if codes:
         return INTERRUPTED if INTERRUPTED in codes else codes[0]
@@ -139,10 +137,14 @@ def _run_on_ranks(calls: Sequence[Call], ranks: Ranks) -> list[Outcome]:
     from xpnet._lib.processes import HeldInterrupts, spread_calls
 
     captured = [partial(capture_trial, call) for call in calls]
-    with HeldInterrupts() as held, ranks.together(), spread_calls(ranks.comm, held, captured) as made:
-        if made is None:
-            return []
-        return _print_results(calls, [partial(made.result, index) for index, _ in enumerate(calls)])
+    with HeldInterrupts() as held:
+        with spread_calls(ranks.comm, held, captured) as made:
+            outcomes = list[Outcome]()
+            if made is not None:
+                outcomes += _print_results(
+                    calls, [partial(made.result, index) for index in range(len(calls))]
+                )
+        return [*outcomes, Outcome(INTERRUPTED)] if held.arrived else outcomes
 
 
 def _print_results(
