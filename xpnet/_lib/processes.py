@@ -20,6 +20,9 @@ from xpnet._lib.launch import outside_job
 
 T = TypeVar("T")
 
+POLLING_SECONDS = 0.05
+"""Seconds from one look for messages of other ranks to the next, which takes time from a call on rank 0."""
+
 
 class ProcessExecutor(ThreadPoolExecutor):
     """Makes each call in a new process, up to `processes` at a time; a thread waits for each.
@@ -197,7 +200,7 @@ def spread_calls(
     """
     from mpi4py.futures import MPICommExecutor
 
-    with MPICommExecutor(comm) as executor:
+    with MPICommExecutor(comm, backoff=POLLING_SECONDS) as executor:
         made = None if executor is None else RankCalls(executor, held, calls)
         try:
             yield made
