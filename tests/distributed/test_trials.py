@@ -19,8 +19,9 @@ from trial_records import outcome
 
 from xpnet.__main__ import main
 from xpnet._lib.launch import outside_job, rank_and_size
+from xpnet.cli import trials
 from xpnet.distributed.launch import count_sharing
-from xpnet.distributed.ranks import Alone
+from xpnet.distributed.ranks import Alone, Ranks
 from xpnet.storage.record import read_run
 
 on_ranks = pytest.mark.needs("mpi")
@@ -37,15 +38,15 @@ def small_data(tmp_path, monkeypatch):
 
 @on_ranks
 @pytest.mark.parametrize(
-    ("ranks", "trials"),
+    ("ranks", "several"),
     [
         (2, ["--repeats", "3", "--report"]),
         (3, ["--lr", "0.3", "0.1", "--validation", "100", "--no-report"]),
         pytest.param(3, ["--repeats", "4", "--no-report"], marks=pytest.mark.slow),
     ],
 )
-def test_records_and_output_are_those_of_one_after_the_other(ranks, trials, capsys):
-    words = [*SETTINGS, *trials, "--name", "same", "--overwrite"]
+def test_records_and_output_are_those_of_one_after_the_other(ranks, several, capsys):
+    words = [*SETTINGS, *several, "--name", "same", "--overwrite"]
     assert main(words) == 0
     printed, expected = capsys.readouterr(), outcome("same")
     result = mpi(ranks, words)
@@ -162,13 +163,13 @@ def test_after_ctrl_c_on_one_rank_no_training_begins(rank, expected):
 
 
 @dataclass(frozen=True)
-class Bound(Alone):
-    """Ranks of which each may run on these processors."""
+class Bound(Ranks):
+    """Ranks of which each may run on these processors, and that agree on everything else."""
 
     texts: tuple[str, ...] = ()
 
-    def gather(self, _):
-        return list(self.texts)
+    def gather(self, text):
+        return list(self.texts) if text else [""] * self.size
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,21 @@ class Bound(Alone):
 def test_ranks_share_the_processors_that_they_may_both_run_on(texts, expected):
     hosts = ("node1", "node1", "node1", "node2")
     assert count_sharing(Bound(size=4, hosts=hosts, texts=texts)) == expected
+
+
+@pytest.mark.parametrize(("processors", "repeats", "jobs"), [("0 1", 5, 3), ("0 1", 2, 2), ("{}", 5, 1)])
+def test_trainings_on_ranks_share_the_processors_too(processors, repeats, jobs, monkeypatch):
+    seen = []
+
+    def run_on_ranks(calls, _):
+        seen.extend(call.args[2] for call in calls)
+        return [trials.Outcome(130)]
+
+    ranks = Bound(size=3, hosts=("node1",) * 3, texts=tuple(processors.format(rank) for rank in range(3)))
+    monkeypatch.setattr(trials, "connect", lambda: ranks)
+    monkeypatch.setattr(trials, "_run_on_ranks", run_on_ranks)
+    assert main([*SETTINGS, "--repeats", str(repeats)]) == 130
+    assert seen == [jobs] * repeats
 
 
 def test_a_process_alone_shares_its_processors_with_none():
