@@ -192,26 +192,29 @@ class RankCalls(Generic[T]):
 @contextmanager
 def spread_calls(
     comm: Any, held: HeldInterrupts, calls: Sequence[Callable[[], T]]
-) -> Iterator[RankCalls[T] | None]:
-    """Spread calls over the ranks of an MPI job, which behaves as a process alone in each.
+) -> Iterator[list[Callable[[], T]]]:
+    """Spread calls over the ranks of an MPI job; each rank is a process alone while it makes one.
 
-    All ranks must call this. The body of rank 0 receives the calls, which end with it; that of the others
-    is empty, and comes last. Calls and results are pickled.
+    All ranks must call this, with SIGINT held. The body of rank 0 receives functions that return the results;
+    calls that have not begun at its end are cancelled. That of another rank receives none, and comes after
+    all calls. Calls and results are pickled.
     """
     from mpi4py.futures import MPICommExecutor
 
     with MPICommExecutor(comm, backoff=POLLING_SECONDS) as executor:
-        made = None if executor is None else RankCalls(executor, held, calls)
+        if executor is None:
+            yield []
+            return
+        made = RankCalls(executor, held, calls)
         try:
-            yield made
+            yield [partial(made.result, index) for index in range(len(calls))]
         finally:
-            if made is not None:
-                made.cancel()
+            made.cancel()
 
 
 def _call_on_rank(function: Callable[[], T]) -> tuple[T, bool]:
     """Return the result of a call, and True if SIGINT has arrived."""
-    held = signal.getsignal(signal.SIGINT)
+    held = signal.getsignal(signal.SIGINT)  # by the rank that makes the call
     if not isinstance(held, HeldInterrupts):
         with outside_job():
             return function(), False

@@ -137,13 +137,8 @@ def _run_on_ranks(calls: Sequence[Call], ranks: Ranks) -> list[Outcome]:
     from xpnet._lib.processes import HeldInterrupts, spread_calls
 
     captured = [partial(capture_trial, call) for call in calls]
-    with HeldInterrupts() as held:
-        with spread_calls(ranks.comm, held, captured) as made:
-            outcomes = list[Outcome]()
-            if made is not None:
-                outcomes += _print_results(
-                    calls, [partial(made.result, index) for index in range(len(calls))]
-                )
+    with HeldInterrupts() as held, spread_calls(ranks.comm, held, captured) as results:
+        outcomes = _print_results(calls, results)
         return [*outcomes, Outcome(INTERRUPTED)] if held.arrived else outcomes
 
 
@@ -154,7 +149,7 @@ def _print_results(
 ) -> list[Outcome]:
     """Return the outcomes of trials, and print the output of each as a whole, in their order."""
     console, outcomes = make_console(quiet=calls[0].args[0].quiet), list[Outcome]()
-    for call, result in zip(calls, results, strict=True):
+    for call, result in zip(calls, results, strict=False):  # other ranks than the first have no results
         try:
             outcome = result()
         except CancelledError:
