@@ -1,11 +1,15 @@
-"""Calls in processes of their own: results, killed processes, interruption."""
+"""Calls in processes of their own, and on ranks: results, killed processes, interruption."""
 
 import os
-from concurrent.futures import BrokenExecutor, CancelledError
+import signal
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
+from ctrl_c import sigint
 
-from xpnet._lib.processes import ProcessExecutor
+from xpnet._lib.processes import HeldInterrupts, ProcessExecutor, RankCalls
 
 
 def test_each_call_has_a_process_of_its_own():
@@ -36,3 +40,61 @@ def test_interruptions_cancel_the_calls_to_come_and_the_second_one_ends_what_han
                 hanging.result()
             with pytest.raises(CancelledError):
                 following.result()
+
+
+class Busy:
+    """An executor that returns these futures, then such of calls that no other rank begins."""
+
+    def __init__(self, *futures):
+        self._futures = [*futures]
+
+    def submit(self, *_):
+        return self._futures.pop(0) if self._futures else Future()
+
+
+def test_rank_0_makes_the_calls_that_no_other_rank_has_begun():
+    with HeldInterrupts() as held:
+        calls = RankCalls(Busy(), held, [partial(pow, 2, 3), partial(int, "x"), os.getpid])
+        assert calls.result(0) == 8
+        with pytest.raises(ValueError, match="'x'"):
+            calls.result(1)
+        assert calls.result(2) == os.getpid()
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_no_call_begins_after_one_on_another_rank_was_interrupted(is_interrupted):
+    first = Future()
+    with HeldInterrupts() as held:
+        calls = RankCalls(Busy(first), held, [os.getpid, os.getpid])
+        first.set_result(("saved", is_interrupted))
+        assert calls.result(0) == "saved"
+        with pytest.raises(CancelledError) if is_interrupted else nullcontext():
+            assert calls.result(1) == os.getpid()
+
+
+def test_only_calls_are_interrupted_and_none_begins_thereafter():
+    made = []
+
+    with sigint(signal.default_int_handler):
+        with HeldInterrupts() as held:
+            calls = [partial(made.append, 0), partial(signal.raise_signal, signal.SIGINT)]
+            interrupted, following = RankCalls(Busy(), held, calls), RankCalls(Busy(), held, calls)
+            assert not held.arrived
+            with pytest.raises(CancelledError):
+                interrupted.result(1)
+            with pytest.raises(CancelledError):
+                interrupted.result(0)
+            signal.raise_signal(signal.SIGINT)
+            assert held.arrived
+            with pytest.raises(CancelledError):
+                following.result(0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert made == []
+
+
+def test_calls_ignore_interruptions_as_their_process_does():
+    with sigint(signal.SIG_IGN), HeldInterrupts() as held:
+        calls = RankCalls(Busy(), held, [partial(signal.raise_signal, signal.SIGINT)])
+        assert calls.result(0) is None
+        assert not held.arrived

@@ -1,6 +1,5 @@
 """Several seeds or learning rates: a run each, and a summary."""
 
-import json
 import re
 import statistics
 import subprocess
@@ -14,6 +13,7 @@ from commands import complaint
 from ctrl_c import die_of_seed_1, pressed
 from folders import tree
 from networks import pixels
+from trial_records import outcome, summary
 
 import xpnet
 from xpnet import train
@@ -39,10 +39,6 @@ def run(*words):
     """Train, by default without reports; return the exit code."""
     settings = ["--data", "small.npz", "--batch-size", "20", "--epochs", "5", "--no-report"]
     return train.main([*settings, *words])
-
-
-def summary(name):
-    return json.loads(Path("runs", name, "summary.json").read_text())
 
 
 def test_seeds_are_trained_one_after_the_other(capsys):
@@ -71,28 +67,6 @@ def test_the_learning_rate_that_validates_best_is_named(capsys):
     assert list(accuracy) == ["lr-0.0001", "lr-0.3", "lr-0.1"]
     assert accuracy[content["best"]["run"]] == max(accuracy.values()) > accuracy["lr-0.0001"]
     assert f"best          {content['best']['run']}: " in capsys.readouterr().out
-
-
-VARYING = {"command", "started", "ended", "segments", "versions", "digests", "seconds"}
-
-
-def lasting(value):
-    """JSON without the times, the command and the loaded libraries of a training."""
-    if isinstance(value, dict):
-        return {key: lasting(part) for key, part in value.items() if key not in VARYING}
-    return list(map(lasting, value)) if isinstance(value, list) else value
-
-
-def outcome(name):
-    """The records, histories, models and summary in a folder of trials, as far as they are to be the same."""
-    folders = sorted(folder.parent for folder in Path("runs", name).glob("*/run.json"))
-    return [
-        lasting(summary(name)),
-        [*tree(Path("runs", name))],
-        [lasting(read_run(folder)) for folder in folders],
-        [lasting(read_metrics(folder / "metrics.jsonl")) for folder in folders],
-        [(folder / "model.safetensors").read_bytes() for folder in folders],
-    ]
 
 
 @pytest.mark.parametrize("words", [("--repeats", "3"), ("--lr", "0.3", "0.1", "--validation", "100")])

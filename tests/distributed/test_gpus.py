@@ -3,15 +3,21 @@
 import pytest
 
 from xpnet.backends import resolve
-from xpnet.distributed.ranks import Alone
+from xpnet.distributed.ranks import ALONE, Ranks
 
 HOSTS = ("a", "b", "a", "a", "b")
 
 
 def test_ranks_are_numbered_on_each_machine():
-    ranks = [Alone(rank, len(HOSTS), HOSTS) for rank in range(len(HOSTS))]
+    ranks = [Ranks(rank, len(HOSTS), HOSTS) for rank in range(len(HOSTS))]
     assert [each.local_rank for each in ranks] == [0, 0, 1, 2, 1]
-    assert [each.local_size for each in ranks] == [3, 2, 3, 3, 2]
+
+
+@pytest.mark.parametrize("name", ["MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"])
+def test_a_training_of_one_rank_knows_its_number_on_the_machine(monkeypatch, name):
+    assert ALONE.local_rank == 0
+    monkeypatch.setenv(name, "3")
+    assert ALONE.local_rank == 3
 
 
 @pytest.mark.parametrize(

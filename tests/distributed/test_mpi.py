@@ -216,7 +216,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(alone, monkeypatch, tmp_path):
     assert read_run(tmp_path / "runs" / "x")["status"] == "failed"
 
 
-def test_the_first_rank_alone_prints_and_trials_and_verification_are_shared(alone, monkeypatch, tmp_path):
+def test_the_first_rank_alone_prints_and_verification_is_shared_after_trials_too(
+    alone, monkeypatch, tmp_path
+):
     monkeypatch.chdir(alone)
     words = ["--data", "data.npz", "--epochs", "1", "--device", "cpu", "--out", tmp_path]
     one, verify = ["train", *words, "--name", "one"], ["verify", tmp_path / "one"]

@@ -13,12 +13,17 @@ def available_cpus(jobs: int = 1) -> int:
 
     It is the share of one of so many `jobs`, at least 1.
     """
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    cpus = len(allowed_cpus())
     quota, period = [*_read_words(CGROUPS / "cpu.max"), "max", "max"][:2]
     if quota.isdigit() and period.isdigit():
         cpus = min(cpus, math.ceil(int(quota) / int(period)))
     return max(cpus // jobs, 1)
+
+
+def allowed_cpus() -> set[int]:
+    """Return the numbers of the processors that this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return affinity(0) if affinity else set(range(os.cpu_count() or 1))
 
 
 def available_memory() -> int | None:

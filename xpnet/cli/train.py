@@ -12,7 +12,7 @@ from xpnet.backends.resolve import Selection
 from xpnet.config import Command, TrainConfig, from_json, to_json
 from xpnet.config.rules import flag
 from xpnet.data.sharing import load_shared
-from xpnet.distributed.launch import connect
+from xpnet.distributed.launch import connect, count_sharing
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
@@ -109,10 +109,10 @@ def train(
                 tell(f"warning: {selection.warning}")
         data = load_shared(ranks, config.data, config.test_data, **config.table_options)
         normalization = normalize_inputs(config, data, ranks)
+        processes = jobs * count_sharing(ranks)[ranks.rank]
         with ranks.agreement():
             if advise and ranks.rank == 0 and (note := scale_note(data.x_train)) is not None:
                 tell(f"note: {note}")
-            processes = jobs * ranks.local_size
             opened = Trainer.open(config, data, selection.backend, normalization, ranks, jobs=processes)
             trainer = stack.enter_context(opened)
             if resumed is not None and ranks.rank == 0:

@@ -4,7 +4,8 @@ import io
 import json
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -12,14 +13,14 @@ from typing import Any, NamedTuple
 
 from xpnet._lib.files import save
 from xpnet._lib.interrupts import defer_interrupts
-from xpnet._lib.launch import rank_and_size
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import print_errors
 from xpnet.cli.guard import BAD_INPUT, INTERRUPTED, UNEXPECTED, report_error
 from xpnet.cli.train import train
 from xpnet.config import TrainConfig
-from xpnet.distributed.launch import connect
+from xpnet.distributed.launch import connect, count_sharing
+from xpnet.distributed.ranks import Ranks
 from xpnet.errors import ConfigError
 from xpnet.storage.record import SUMMARY_FILE
 from xpnet.storage.run import make_run_id
@@ -42,7 +43,7 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
 
     The runs are subfolders of ``out/name``, which also receives a summary.json if all are completed. The
     others go on after a failed one, whose exit code is returned, but not after Ctrl-C or bad input, which
-    all have in common.
+    all have in common. In an MPI job each training is done by one of the ranks.
 
     Raises
     ------
@@ -50,21 +51,26 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
         The folder exists already, or ``jobs`` are set in an MPI job.
     """
     ranks, folder = connect(), config.out / (config.name or make_run_id())
-    with ranks.agreement():
-        if ranks.size > 1 and config.jobs != 1:
-            msg = "--jobs: the ranks of an MPI job train together: leave it out"
-            raise ConfigError(msg)
-        if ranks.rank == 0 and folder.exists() and not config.overwrite:
-            msg = f"{folder}: exists already: choose another --name, or add --overwrite"
-            raise ConfigError(msg)
     common, rates = replace(config, out=folder, repeats=1, jobs=1, name="trial"), config.learning_rates
     if len(rates) > 1:
         trials = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
     else:
         trials = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
-    jobs = min(available_cpus() if config.jobs == "auto" else config.jobs, len(trials))
-    calls = [partial(run_trial, trial, command, jobs, advise and trial is trials[0]) for trial in trials]
-    outcomes = _run_in_turn(calls) if jobs == 1 else _run_side_by_side(calls, jobs)
+    with ranks.together():
+        with ranks.agreement():
+            if ranks.size > 1 and config.jobs != 1:
+                msg = "--jobs: the ranks of an MPI job train side by side: leave it out"
+                raise ConfigError(msg)
+            if ranks.rank == 0 and folder.exists() and not config.overwrite:
+                msg = f"{folder}: exists already: choose another --name, or add --overwrite"
+                raise ConfigError(msg)
+        jobs = available_cpus() if config.jobs == "auto" else config.jobs
+        jobs = min(jobs * max(count_sharing(ranks)), len(trials))
+        calls = [partial(run_trial, trial, command, jobs, advise and trial is trials[0]) for trial in trials]
+        if isinstance(ranks, Ranks):
+            outcomes = _run_on_ranks(calls, ranks)
+        else:
+            outcomes = _run_in_turn(calls) if jobs == 1 else _run_side_by_side(calls, jobs)
     codes = [outcome.code for outcome in outcomes if outcome.code]
     if codes:
         return INTERRUPTED if INTERRUPTED in codes else codes[0]
@@ -81,21 +87,19 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
 
 def run_trial(config: TrainConfig, command: list[str], jobs: int, advise: bool) -> Outcome:  # noqa: FBT001
     """Train, and print the error if that fails; ``jobs`` trainings share the processors."""
-    is_quiet = config.quiet or rank_and_size()[0] > 0
-    make_console(quiet=is_quiet).print("==", str(config.name).replace("-", " ", 1))
+    make_console(quiet=config.quiet).print("==", str(config.name).replace("-", " ", 1))
     try:
         record = train(config, command, advise=advise, jobs=jobs).record
     except KeyboardInterrupt:
         return Outcome(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the other trials go on
         return Outcome(report_error(error, debug=config.debug, source=f"{config.name}: "))
-    entry: dict[str, object] = {"run": record.get("id")}  # the first rank of an MPI job has the whole record
-    entry |= {name: record.get(name) for name in ("fingerprint", "metrics")}
+    entry = {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"]}
     return Outcome(INTERRUPTED if record["status"] == "interrupted" else 0, entry)
 
 
 def capture_trial(call: Call) -> Outcome:
-    """Train in a process of its own, and return what it printed too."""
+    """Train in a process of its own or on a rank of its own, and return what it printed too."""
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # which would show progress bars
         os.environ.pop(name, None)
     with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
@@ -117,26 +121,48 @@ def _run_side_by_side(calls: Sequence[Call], jobs: int) -> list[Outcome]:
     """Run the trials in processes of their own; print the output of each as a whole, in their order."""
     from xpnet._lib.processes import ProcessExecutor  # imports multiprocessing
 
-    console, outcomes = make_console(quiet=calls[0].args[0].quiet), list[Outcome]()
-    executor = ProcessExecutor(jobs)
+    console, executor = make_console(quiet=calls[0].args[0].quiet), ProcessExecutor(jobs)
 
     def interrupt() -> None:
         executor.interrupt()
         console.print("stopping each training after its step; Ctrl-C again stops at once")
 
     with defer_interrupts(interrupt) as is_pressed, executor:
-        for call, future in [(call, executor.submit(capture_trial, call)) for call in calls]:
-            try:
-                outcome = future.result()
-            except Exception as error:  # noqa: BLE001 - as in `run_trial`
-                line = f"xpnet: {call.args[0].name}: {error}\n"
-                outcome = Outcome(INTERRUPTED) if is_pressed() else Outcome(UNEXPECTED, errors=line)
-            outcomes.append(outcome)
-            for line in outcome.output.splitlines():
-                console.print(style_text(line))
-            print_errors(outcome.errors)
-            if outcome.code == BAD_INPUT:
-                break
+        futures = [executor.submit(capture_trial, call) for call in calls]
+        return _print_results(calls, [future.result for future in futures], is_pressed)
+
+
+def _run_on_ranks(calls: Sequence[Call], ranks: Ranks) -> list[Outcome]:
+    """Run each trial on one of the ranks of an MPI job; rank 0 prints, and has the outcomes."""
+    from xpnet._lib.processes import HeldInterrupts, spread_calls
+
+    captured = [partial(capture_trial, call) for call in calls]
+    with HeldInterrupts() as held, spread_calls(ranks.comm, held, captured) as results:
+        outcomes = _print_results(calls, results)
+        return [*outcomes, Outcome(INTERRUPTED)] if held.arrived else outcomes
+
+
+def _print_results(
+    calls: Sequence[Call],
+    results: Sequence[Callable[[], Outcome]],
+    is_pressed: Callable[[], bool] = lambda: False,
+) -> list[Outcome]:
+    """Return the outcomes of trials, and print the output of each as a whole, in their order."""
+    console, outcomes = make_console(quiet=calls[0].args[0].quiet), list[Outcome]()
+    for call, result in zip(calls, results, strict=False):  # other ranks than the first have no results
+        try:
+            outcome = result()
+        except CancelledError:
+            outcome = Outcome(INTERRUPTED)
+        except Exception as error:  # noqa: BLE001 - as in `run_trial`
+            line = f"xpnet: {call.args[0].name}: {error}\n"
+            outcome = Outcome(INTERRUPTED) if is_pressed() else Outcome(UNEXPECTED, errors=line)
+        outcomes.append(outcome)
+        for line in outcome.output.splitlines():
+            console.print(style_text(line))
+        print_errors(outcome.errors)
+        if outcome.code == BAD_INPUT:
+            break
     return outcomes
 
 

@@ -54,7 +54,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     from xpnet._lib.text import complain
     from xpnet.cli.train import describe_training
     from xpnet.data.sharing import load_shared
-    from xpnet.distributed.launch import connect
+    from xpnet.distributed.launch import connect, count_sharing
     from xpnet.recording.verification import find_difference, read_recorded
     from xpnet.storage.record import check_files
     from xpnet.training.console import TrainingConsole
@@ -73,10 +73,9 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
                 complain(f"warning: {selection.warning}")
         data = load_shared(ranks, config.data, config.test_data, **config.table_options)
         normalization = normalize_inputs(config, data, ranks)
+        processes = count_sharing(ranks)[ranks.rank]
         with ranks.agreement():
-            opened = Trainer.open(
-                config, data, selection.backend, normalization, ranks, jobs=ranks.local_size
-            )
+            opened = Trainer.open(config, data, selection.backend, normalization, ranks, jobs=processes)
             trainer = stack.enter_context(opened)
         console = TrainingConsole(trainer, run.last, quiet=config.quiet or ranks.rank > 0, advise=False)
         for line in describe_training(selection, trainer):

@@ -224,7 +224,8 @@ class ComputationSettings:
         Blocks of samples computed side by side by the NumPy backend; auto makes it the processors there are.
     jobs
         Trainings of --repeats, or of several --learning-rate, side by side, each in a process of its own with
-        its share of the processors; auto makes it the processors there are.
+        its share of the processors; auto makes it the processors there are. The ranks of an MPI job train
+        side by side without it.
     require_device
         Stop with an error where --device would fall back to the CPU.
     """

@@ -1,6 +1,7 @@
 """The connection between the processes that mpiexec or srun has started."""
 
 from xpnet._lib.launch import rank_and_size
+from xpnet._lib.machine import allowed_cpus
 from xpnet.distributed.ranks import ALONE, Alone, Ranks
 from xpnet.errors import ConfigError
 
@@ -31,3 +32,17 @@ def connect() -> Alone:
         msg = f"{problem}: use the mpiexec of that library"
         raise ConfigError(msg)
     return Ranks.of(comm, library)
+
+
+def count_sharing(ranks: Alone) -> list[int]:
+    """Return, for each rank, the number of ranks on its machine that may run on one of its processors.
+
+    That is all of them, or 1, the rank itself, if mpiexec or srun has bound each to processors of its own.
+    All ranks must call this.
+    """
+    texts = ranks.gather(" ".join(map(str, allowed_cpus())))
+    places = [(host, {*text.split()}) for host, text in zip(ranks.hosts, texts, strict=True)]
+    return [
+        sum(host == other and not cpus.isdisjoint(others) for other, others in places)
+        for host, cpus in places
+    ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._lib.launch import local_rank
 from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
@@ -41,14 +42,9 @@ class Alone:
     library: str | None = None
 
     @property
-    def local_size(self) -> int:
-        """The number of processes on this machine."""
-        return self.hosts.count(self.hosts[self.rank])
-
-    @property
     def local_rank(self) -> int:
-        """The number of this process among those on this machine."""
-        return self.hosts[: self.rank].count(self.hosts[self.rank])
+        """The number of this process among those of an MPI job on this machine, if it is part of one."""
+        return local_rank()
 
     def on(self, backend: "Backend") -> "Alone":  # noqa: ARG002
         """Return the ranks with their arrays on a backend."""
@@ -133,6 +129,11 @@ class Ranks(Alone):
         """Return the ranks of a communicator; all of them must call this."""
         ranks = cls(int(comm.rank), int(comm.size), library=library, comm=comm)
         return replace(ranks, hosts=tuple(ranks.gather(platform.node())))
+
+    @property
+    def local_rank(self) -> int:
+        """The number of this rank among those on this machine."""
+        return self.hosts[: self.rank].count(self.hosts[self.rank])
 
     def on_this_host(self) -> Any:
         """Return the communicator with the ranks on this machine."""

@@ -1,0 +1,214 @@
+"""Several trainings in an MPI job, each by one of its ranks: the results of one after the other."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ctrl_c import sigint
+from mpi_job import mpi
+from networks import pixels
+from requirements import MPIEXEC
+from trial_records import outcome
+
+from xpnet.__main__ import main
+from xpnet._lib.launch import outside_job, rank_and_size
+from xpnet.cli import trials
+from xpnet.distributed.launch import count_sharing
+from xpnet.distributed.ranks import Alone, Ranks
+from xpnet.storage.record import read_run
+
+on_ranks = pytest.mark.needs("mpi")
+SETTINGS = ["train", "--data", "small.npz", "--batch-size", "20", "--epochs", "5", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def small_data(tmp_path, monkeypatch):
+    """Work in an empty folder that holds small.npz: 400 + 50 samples, 12 features, 4 classes."""
+    x, y = pixels(450, 12, 4)
+    np.savez(tmp_path / "small.npz", x_train=x[:400], y_train=y[:400], x_test=x[400:], y_test=y[400:])
+    monkeypatch.chdir(tmp_path)
+
+
+@on_ranks
+@pytest.mark.parametrize(
+    ("ranks", "several"),
+    [
+        (2, ["--repeats", "3", "--report"]),
+        (3, ["--lr", "0.3", "0.1", "--validation", "100", "--no-report"]),
+        pytest.param(3, ["--repeats", "4", "--no-report"], marks=pytest.mark.slow),
+    ],
+)
+def test_records_and_output_are_those_of_one_after_the_other(ranks, several, capsys):
+    words = [*SETTINGS, *several, "--name", "same", "--overwrite"]
+    assert main(words) == 0
+    printed, expected = capsys.readouterr(), outcome("same")
+    result = mpi(ranks, words)
+    assert (result.returncode, result.stdout, result.stderr) == (0, *printed)
+    assert outcome("same") == expected
+    for folder in Path("runs/same").glob("*/run.json"):
+        (segment,) = read_run(folder.parent)["segments"]
+        assert (segment["ranks"], len(segment["hosts"]), segment["mpi"]) == (1, 1, None)
+
+
+@on_ranks
+def test_a_training_that_fails_is_named_and_the_others_finish():
+    words = ["--lr", "1e300", "0.1", "1e301", "--validation", "100", "--quiet", "--no-report"]
+    result = mpi(2, [*SETTINGS, *words, "--name", "rates"])
+    assert (result.returncode, result.stdout) == (3, "")
+    assert [line.partition(": the ")[0] for line in result.stderr.splitlines()] == [
+        "xpnet: lr-1e+300: training diverged",
+        "xpnet: lr-1e+301: training diverged",
+    ]
+    rates = ("1e+300", "0.1", "1e+301")
+    statuses = [read_run(Path("runs/rates", f"lr-{rate}"))["status"] for rate in rates]
+    assert statuses == ["failed", "completed", "failed"]
+    assert not Path("runs/rates/summary.json").exists()
+
+
+@on_ranks
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "none.npz"], "xpnet: none.npz: .*\n"),
+        (["--jobs", "2"], "xpnet: --jobs: the ranks of an MPI job train side by side: leave it out\n"),
+    ],
+)
+def test_bad_input_ends_all_in_one_line(words, message):
+    result = mpi(2, [*SETTINGS, "--repeats", "4", "--quiet", *words])
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(message, result.stderr)
+    assert not Path("runs").exists()
+
+
+LONG = [*SETTINGS, "--repeats", "3", "--name", "long", "--log-every", "1", "--no-report"]
+
+
+def statuses():
+    """The status of each training in the folder that has begun."""
+    return {
+        path.parent.name: read_run(path.parent)["status"] for path in Path("runs/long").glob("*/run.json")
+    }
+
+
+@on_ranks
+def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
+    line = [MPIEXEC, "-n", "2", sys.executable, "-m", "xpnet", *LONG, "--epochs", "1000000"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with sigint(signal.default_int_handler):
+        process = subprocess.Popen(line, start_new_session=True, **streams)
+    end = time.monotonic() + 60
+    while len([*Path("runs").glob("long/*/metrics.jsonl")]) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)  # mpiexec sends it to its ranks
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert len(re.findall("^interrupted after .*", out, re.MULTILINE)) == 2
+    assert statuses() == {"seed-0": "interrupted", "seed-2": "interrupted"}
+    assert all(Path("runs/long", name, "checkpoint.safetensors").exists() for name in statuses())
+
+
+PRESSED = """
+import os, signal, sys, time
+from pathlib import Path
+from xpnet.__main__ import main
+from xpnet._lib.launch import rank_and_size
+from xpnet.storage.record import read_run
+from xpnet.storage.run import Run
+
+pressed, rank, log = int(sys.argv[1]), rank_and_size()[0], Run.log
+
+def wait_until(condition):
+    while not condition():
+        time.sleep(0.01)
+
+def log_and_press(run, values):
+    log(run, values)
+    if values["epoch"] == 2 and rank == pressed:
+        Path("pressed").touch()
+        os.kill(os.getpid(), signal.SIGINT)
+    if values["epoch"] == 2 and rank == 0:
+        other = Path("runs/long/seed-0")
+        wait_until(lambda: (other / "run.json").exists() and read_run(other)["status"] != "running")
+        time.sleep(0.5)  # in which the other rank might begin another training
+    wait_until(Path("pressed").exists if values["epoch"] == 2 else lambda: True)
+
+Run.log = log_and_press
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@on_ranks
+@pytest.mark.parametrize(
+    ("rank", "expected"),
+    [
+        (0, {"seed-0": "completed", "seed-2": "interrupted"}),
+        (1, {"seed-0": "interrupted", "seed-2": "completed"}),
+    ],
+)
+def test_after_ctrl_c_on_one_rank_no_training_begins(rank, expected):
+    line = [MPIEXEC, "-n", "2", sys.executable, "-c", PRESSED, str(rank), *LONG]
+    with sigint(signal.default_int_handler):
+        result = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stderr) == (130, "")
+    assert statuses() == expected
+    assert not Path("runs/long/summary.json").exists()
+
+
+@dataclass(frozen=True)
+class Bound(Ranks):
+    """Ranks of which each may run on these processors, and that agree on everything else."""
+
+    texts: tuple[str, ...] = ()
+
+    def gather(self, text):
+        return list(self.texts) if text else [""] * self.size
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("0 1 2 3", "0 1 2 3", "0 1 2 3", "0 1"), [3, 3, 3, 1]),
+        (("0 1", "2 3", "4 5", "0 1"), [1, 1, 1, 1]),
+        (("0", "1", "0", "7"), [2, 1, 2, 1]),
+    ],
+)
+def test_ranks_share_the_processors_that_they_may_both_run_on(texts, expected):
+    hosts = ("node1", "node1", "node1", "node2")
+    assert count_sharing(Bound(size=4, hosts=hosts, texts=texts)) == expected
+
+
+@pytest.mark.parametrize(("processors", "repeats", "jobs"), [("0 1", 5, 3), ("0 1", 2, 2), ("{}", 5, 1)])
+def test_trainings_on_ranks_share_the_processors_too(processors, repeats, jobs, monkeypatch):
+    seen = []
+
+    def run_on_ranks(calls, _):
+        seen.extend(call.args[2] for call in calls)
+        return [trials.Outcome(130)]
+
+    ranks = Bound(size=3, hosts=("node1",) * 3, texts=tuple(processors.format(rank) for rank in range(3)))
+    monkeypatch.setattr(trials, "connect", lambda: ranks)
+    monkeypatch.setattr(trials, "_run_on_ranks", run_on_ranks)
+    assert main([*SETTINGS, "--repeats", str(repeats)]) == 130
+    assert seen == [jobs] * repeats
+
+
+def test_a_process_alone_shares_its_processors_with_none():
+    assert count_sharing(Alone()) == [1]
+
+
+def test_outside_of_the_job_is_a_process_of_its_own(monkeypatch):
+    monkeypatch.setenv("PMI_RANK", "1")
+    monkeypatch.setenv("PMI_SIZE", "3")
+    with outside_job():
+        assert rank_and_size() == (0, 1)
+        code = "from xpnet._lib.launch import rank_and_size; print(rank_and_size())"
+        assert subprocess.check_output([sys.executable, "-c", code], text=True) == "(0, 1)\n"
+    assert (rank_and_size(), os.environ["PMI_RANK"]) == ((1, 3), "1")
