@@ -87,7 +87,7 @@ def test_any_number_of_ranks_gives_the_bits_of_one_process(alone, ranks, monkeyp
     out = f"runs-{ranks}"
     chosen = SETTINGS if ranks == 3 else {name: SETTINGS[name] for name in [*SETTINGS][:6]}
     commands = [["train", *train_words(name, words, out)] for name, words in chosen.items()]
-    result = mpi(ranks, *commands)
+    result = mpi(ranks, *commands, harm=("sliced", None, 0) if ranks in (3, 5) else None)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     for name in chosen:
         ours, theirs = outcome(Path(out, name)), outcome(Path("runs", name))

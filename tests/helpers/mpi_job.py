@@ -14,7 +14,8 @@ def mpi(ranks, *commands, harm=None, **options):
     """Run commands, lists of words, on so many ranks; return the completed process.
 
     Its exit code is the largest of the commands'. ``harm`` is what, rank and epoch, as in `HARM_IN_EPOCH` and
-    `HARM_AT_START`. Batches of one block are shared however small they are.
+    `HARM_AT_START`; or the harmless "sliced" and "direct", for other ways of sending. Batches of one block are
+    shared however small they are.
     """
     words = json.dumps([[*map(str, command)] for command in commands])
     line = [str(MPIEXEC), "-n", str(ranks), sys.executable, __file__, words, json.dumps(harm)]
@@ -74,10 +75,12 @@ def let_mpi_access_arrays():
 def prepare(what, rank, epoch):
     """Prepare the harm."""
     from xpnet._lib.launch import rank_and_size
-    from xpnet.distributed import watchdog
+    from xpnet.distributed import exchange, watchdog
     from xpnet.training.callbacks import CompareRanks
 
     watchdog.SECONDS, watchdog.PAUSE = 3, 0.1
+    if what in ("sliced", "direct"):
+        exchange.SMALL_BYTES = 1000  # only the sums of an evaluation are small
     if what == "direct":
         let_mpi_access_arrays()
     if rank_and_size()[0] != rank:
