@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.errors import BackendError
 from xpnet.parity import devices
-from xpnet.parity.distance import unequal_bits
 from xpnet.parity.session import current_session
 from xpnet.parity.tolerance import Tolerance, find_difference, parse_tolerance
 
-Argument: TypeAlias = "HostArray | complex | str | tuple[Any, ...] | None"
+Argument: TypeAlias = NDArray[Any] | complex | str | tuple[Any, ...] | None
 """An array, or a plain value: a number, text, None or a tuple of them."""
 
 Arguments: TypeAlias = Mapping[int | str, Argument]
@@ -92,16 +91,11 @@ def assert_parity(
     tolerance = parse_tolerance(tier, ulp, rtol, atol, norm)._replace(dtype=check_dtype, shape=check_shape)
     arguments: Arguments = dict(enumerate(arrays)) | keywords
     _check_arguments(arguments)
-    if backends is None:
-        targets = _find_targets(has_reference=reference is not None)
-    else:
-        targets = [devices.parse(name) for name in backends]
+    targets = _find_targets(backends, has_reference=reference is not None)
     usable = [(target, make(*target)) for target in targets]  # raises before the first call
     comparison = _Comparison(function, reference, arguments, tolerance, check_device)
-    session = current_session()
-    session.took_part |= {str(devices.NUMPY)} if reference is None else set()
+    current_session().took_part |= {*map(str, targets if reference else [devices.NUMPY, *targets])}
     for target, backend in usable:
-        session.took_part.add(str(target))
         narrow = backend.name == "jax" and not jax_x64
         comparison.run(target.where, backend, narrow=narrow)
         if jit and backend.name == "jax":
@@ -133,11 +127,13 @@ def _is_number(value: object) -> bool:
     return type(value) in (bool, int, float, complex)  # no scalar of NumPy, which has a dtype
 
 
-def _find_targets(*, has_reference: bool) -> list[devices.BackendDevice]:
-    """Return the backends that the pytest session selects, else the usable and the required ones.
+def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[devices.BackendDevice]:
+    """Return the named backends, else those that the pytest session selects, else the usable and required.
 
-    Without a reference NumPy is not among the latter: it would be compared with itself.
+    Without a reference NumPy is not among the last: it would be compared with itself.
     """
+    if names is not None:
+        return [devices.parse(name) for name in names]
     session = current_session()
     if session.of_test is not None:
         return [session.of_test]
@@ -190,14 +186,11 @@ class _Comparison:
             error.add_note(f"raised with {where}")
             raise
         self.problems += [f"{where}: {problem}" for problem in problems]
-        wrong = [path for path, value in outputs.items() if not (backend.owns(value) or _is_number(value))]
+        others = [path for path, value in outputs.items() if not (backend.owns(value) or _is_number(value))]
+        wrong = [_not_an_array(path, outputs[path], backend) for path in others]
         if wrong or not outputs:
-            problem = (
-                _not_an_array(wrong[0], outputs[wrong[0]], backend)
-                if wrong
-                else "the function returns no array"
-            )
-            raise AssertionError("\n".join([*self.problems, f"{where}: {problem}"]))
+            wrong = wrong or ["the function returns no array"]
+            raise AssertionError("\n".join([*self.problems, *(f"{where}: {problem}" for problem in wrong)]))
         return {path: value if _is_number(value) else np.asarray(value) for path, value in outputs.items()}
 
     def run(self, where: str, backend: Backend, *, narrow: bool, jit: bool = False) -> None:
@@ -280,7 +273,7 @@ def _call(
     __tracebackhide__ = True
     put = backend.to_user if narrow else backend.from_host
     arrays = {name: put(value.copy()) for name, value in arguments.items() if isinstance(value, np.ndarray)}
-    before = {name: backend.to_host(array).copy() for name, array in arrays.items()}
+    before = {name: backend.to_host(array).tobytes() for name, array in arrays.items()}
     namespace = {"xp": backend.xp} if _accepts_xp(function, arguments) else {}
 
     def apply(values: Iterable[Any]) -> dict[str, object]:
@@ -289,7 +282,7 @@ def _call(
         return dict(_named_outputs(function(*positional, **keywords, **namespace)))
 
     outputs = (backend.library.jit(apply) if jit else apply)(list(arrays.values()))
-    changed = [name for name in arrays if _differ(before[name], backend.to_host(arrays[name]))]
+    changed = [name for name in arrays if backend.to_host(arrays[name]).tobytes() != before[name]]
     return outputs, [f"argument {name} is changed in place: compute a new array instead" for name in changed]
 
 
@@ -297,10 +290,6 @@ def _split(arguments: Arguments) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments by position, and those by keyword."""
     positional = [value for name, value in arguments.items() if isinstance(name, int)]
     return positional, {name: value for name, value in arguments.items() if isinstance(name, str)}
-
-
-def _differ(a: HostArray, b: HostArray) -> bool:
-    return a.shape != b.shape or bool(unequal_bits(a, b).any())
 
 
 def _accepts_xp(function: Callable[..., object], arguments: Arguments) -> bool:

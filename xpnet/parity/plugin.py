@@ -13,7 +13,7 @@ import pytest
 from xpnet.parity.session import SESSIONS, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from xpnet.backends.base import Backend
     from xpnet.parity.devices import BackendDevice
@@ -73,9 +73,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if selected is None:
         return None
     probes = {str(target): probe(*target) for target in selected}
-    usable = [name for name, outcome in probes.items() if outcome.usable]
     missing = {name: str(outcome.reason) for name, outcome in probes.items() if not outcome.usable}
-    return _describe(usable, missing)
+    return _describe(probes, missing)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -144,31 +143,28 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say which backends took part, and why others did not, if any test asked for them."""
-    from xpnet.parity import devices
-
     session = config.stash[SESSION]
     if not session.took_part and not session.absent:
         return
-    known = dict.fromkeys([*map(str, devices.list_all()), *sorted(session.took_part), *session.absent])
-    absent = {}
-    for name in [name for name in known if name not in session.took_part]:
-        target = devices.parse(name)
-        if session.selected is not None and target not in session.selected:
-            absent[name] = f"{OPTION} does not name it"
-        else:
-            absent[name] = session.absent.get(name) or devices.describe_absence(target)
-    took_part = [name for name in known if name in session.took_part]
-    terminalreporter.write_line(_describe(took_part, absent))
+    from xpnet.parity import devices
+
+    names = dict.fromkeys([*map(str, devices.list_all()), *sorted(session.took_part), *session.absent])
+    reasons = {name: devices.describe_absence(devices.parse(name)) for name in names} | session.absent
+    if session.selected is not None:
+        unselected = names.keys() - {*map(str, session.selected)}
+        reasons |= dict.fromkeys(sorted(unselected), f"{OPTION} does not name it")
+    absent = {name: reason for name, reason in reasons.items() if name not in session.took_part}
+    terminalreporter.write_line(_describe(names, absent))
 
 
-def _describe(took_part: Sequence[str], absent: Mapping[str, str]) -> str:
-    """Name the backends that take part, and those that do not with the reasons, in a line."""
+def _describe(names: Iterable[str], absent: Mapping[str, str]) -> str:
+    """Return a line with the backends that take part, and those that do not by reason."""
+    took_part = [name for name in names if name not in absent]
     by_reason: dict[str, list[str]] = {}
     for name, reason in absent.items():
         by_reason.setdefault(reason, []).append(name)
-    groups = [f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()]
-    without = f"; without {', '.join(groups)}" if groups else ""
-    return f"xpnet: tests with {', '.join(took_part) or 'no library'}{without}"
+    groups = [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+    return "; without ".join([f"xpnet: tests with {', '.join(took_part) or 'no library'}", *groups])
 
 
 def _selected_targets(config: pytest.Config) -> list[BackendDevice]:
