@@ -71,8 +71,8 @@ def assert_parity(
     jit
         Run it with JAX under ``jax.jit``, too. Plain arguments are static.
     jax_x64
-        If False, JAX computes in 32 bits, as it does by default. NumPy then gets arrays of 32 bits as well,
-        and its result is converted as JAX converts arrays: float64 to float32, int64 to int32.
+        If False, JAX computes in 32 bits, as it does by default: arrays of float64 become float32, of int64
+        int32. NumPy computes as before, and its result is converted in the same way to be compared.
 
     Raises
     ------
@@ -166,9 +166,9 @@ class _Comparison:
     def __post_init__(self) -> None:
         __tracebackhide__ = True
         self._whose = "NumPy" if self.reference is None else "the reference"
-        self._expected = self._compute_expected(self.arguments)
+        self._expected = self._compute_expected()
 
-    def _compute_expected(self, arguments: Arguments) -> dict[str, Any]:
+    def _compute_expected(self) -> dict[str, Any]:
         """Return the outputs with NumPy by path: arrays and Python's numbers.
 
         Raises
@@ -181,7 +181,7 @@ class _Comparison:
         backend = make(*devices.NUMPY)
         try:
             with _scope(backend):
-                outputs, problems = _call(backend, self.reference or self.function, arguments)
+                outputs, problems = _call(backend, self.reference or self.function, self.arguments)
         except Exception as error:
             error.add_note(f"raised with {where}")
             raise
@@ -197,13 +197,10 @@ class _Comparison:
         """Run the function with a library, in 32 bits if ``narrow``, and add a line for each problem."""
         __tracebackhide__ = True
         where += (", 32 bits" if narrow else "") + (", jax.jit" if jit else "")
-        arguments, expected = self.arguments, self._expected
         with _scope(backend, narrow=narrow):
-            if narrow:
-                arguments = _narrow(backend, arguments)
-                expected = _narrow(backend, self._compute_expected(arguments))
+            expected = _narrow(backend, self._expected) if narrow else self._expected
             try:
-                outputs, problems = _call(backend, self.function, arguments, narrow=narrow, jit=jit)
+                outputs, problems = _call(backend, self.function, self.arguments, narrow=narrow, jit=jit)
                 problems += self._find_problems(backend, outputs, expected)
             except Exception as error:  # noqa: BLE001  each library raises its own errors
                 error.add_note(f"raised with {where}")
@@ -250,11 +247,11 @@ def _scope(backend: Backend, *, narrow: bool = False) -> Iterator[None]:
         yield
 
 
-def _narrow(backend: Backend, values: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Convert NumPy arrays to the dtypes that JAX gives them in 32 bits; other values stay."""
+def _narrow(backend: Backend, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert NumPy arrays to the dtypes that JAX gives them in 32 bits; Python's numbers stay."""
     return {
-        key: backend.to_host(backend.to_user(value)) if isinstance(value, np.ndarray) else value
-        for key, value in values.items()
+        path: value if _is_number(value) else backend.to_host(backend.to_user(value))
+        for path, value in outputs.items()
     }
 
 
