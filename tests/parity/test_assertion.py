@@ -367,10 +367,18 @@ def test_what_32_bits_lose_is_found_without_x64():
     assert_parity(center, x, norm=1e-9, backends=["jax"])
     with pytest.raises(AssertionError, match=r"^jax on cpu, 32 bits: result differs first at .*, norm \d"):
         assert_parity(center, x, norm=1e-3, backends=["jax"], jax_x64=False)
-    with pytest.raises(
-        AssertionError, match=r"^jax on cpu, 32 bits: result differs first at \(0,\): 0 where"
-    ):
-        assert_parity(lambda x: x + 0, np.asarray([2**32]), rtol=0.0, backends=["jax"], jax_x64=False)
+
+
+@pytest.mark.needs("jax")
+@pytest.mark.parametrize("value", [2**32, -(2**31) - 1, 1e300, -1e39])
+def test_results_that_32_bits_cannot_hold_are_found_without_x64(value):
+    options = {"rtol": 0.0, "backends": ["jax"], "jax_x64": False}
+    with pytest.raises(AssertionError, match=r"^jax on cpu, 32 bits: result has dtype .*32, NumPy's .*64"):
+        assert_parity(lambda x: x, np.asarray([value, 1]), **options)
+    with pytest.raises(AssertionError, match=r"^jax on cpu, 32 bits: result differs first at \(0,\): "):
+        assert_parity(lambda x: x, np.asarray([value, 1]), **options, check_dtype=False)
+    assert_parity(lambda x: x, np.asarray([2.0**127, np.inf, np.nan, 0.0]), **options)
+    assert_parity(lambda x: x, np.asarray([2**31 - 1, -(2**31)]), **options)
 
 
 @pytest.mark.needs("jax")

@@ -110,13 +110,13 @@ def find_installed() -> list[BackendDevice]:
     return [target for target in targets if _is_installed(target.backend)]
 
 
-def describe_absence(target: BackendDevice) -> str:
-    """Return why no test may have run on a backend, as far as that is known without importing the library."""
+def describe_absence(target: BackendDevice) -> str | None:
+    """Return what is missing for a backend, if that is known without importing the library."""
     if not _is_installed(target.backend):
         return "not installed"
     if target.device.startswith("cuda") and cuda_driver_version() is None:
         return "there is no NVIDIA driver"
-    return "no test ran on it"
+    return None
 
 
 def _is_installed(backend: str) -> bool:

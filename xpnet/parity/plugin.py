@@ -149,11 +149,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     from xpnet.parity import devices
 
     names = dict.fromkeys([*map(str, devices.list_all()), *sorted(session.took_part), *session.absent])
-    reasons = {name: devices.describe_absence(devices.parse(name)) for name in names} | session.absent
-    if session.selected is not None:
-        unselected = names.keys() - {*map(str, session.selected)}
-        reasons |= dict.fromkeys(sorted(unselected), f"{OPTION} does not name it")
-    absent = {name: reason for name, reason in reasons.items() if name not in session.took_part}
+    absent = {}
+    for target in [devices.parse(name) for name in names if name not in session.took_part]:
+        reason = devices.describe_absence(target) or session.absent.get(str(target), "no test ran on it")
+        is_selected = session.selected is None or target in session.selected
+        absent[str(target)] = reason if is_selected else f"{OPTION} does not name it"
     terminalreporter.write_line(_describe(names, absent))
 
 
