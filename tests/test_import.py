@@ -40,6 +40,11 @@ def test_modules_and_the_help_of_commands_load_no_array_library():
     assert not loaded_by(HELP) & ARRAYS
 
 
+def test_assert_parity_and_the_plugin_load_neither_pandas_nor_the_command_line():
+    loaded = loaded_by("import xpnet.parity.plugin; from xpnet.parity import assert_parity")
+    assert not loaded & (HEAVY - {"numpy"} | {"tyro", "xpnet.cli"})
+
+
 def test_the_interface_loads_no_other_array_library():
     loaded = loaded_by("import xpnet; xpnet.fit; xpnet.load; xpnet.Model")
     assert "numpy" in loaded

@@ -19,7 +19,8 @@ PAGE = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
 
 
 def test_the_example_runs(tmp_path):
-    example = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)[0]
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+    [example] = [block for block in blocks if "def test_" in block]
     (tmp_path / "test_nearest.py").write_text(example)
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     words = ["-p", "xpnet.parity.plugin", "-p", "no:cacheprovider", "-W", "error", "test_nearest.py"]

@@ -1,6 +1,7 @@
 """The pytest plugin, in pytest sessions of its own."""
 
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -26,17 +27,19 @@ MARKED = """
 
 @pytest.fixture(scope="module", autouse=True)
 def imported():
-    """Import NumPy and array-api-strict, which can be imported only once.
+    """Import NumPy, array-api-strict and assert_parity, for which NumPy can be imported only once.
 
     What a session in this process imports is forgotten after it.
     """
     devices.probe_all(["numpy", "array-api-strict"])
+    import_module("xpnet.parity.assertion")
 
 
 @pytest.fixture
 def session(pytester, monkeypatch):
     """Run tests with this plugin and no other, whether or not the package is installed."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv(devices.REQUIRE, raising=False)
 
     def run(*words, marked='"numpy", "array-api-strict"', tests=MARKED, run=pytester.runpytest_inprocess):
         pytester.makepyfile(tests.format(marked))
@@ -58,6 +61,41 @@ def here(monkeypatch):
         monkeypatch.setattr(probe, lambda backend, _: gone if backend == "torch" else works)
 
     return choose
+
+
+PARITY = """
+    import numpy as np
+    import pytest
+    from xpnet.parity import assert_parity
+
+    seen = []
+
+    def function(x, xp):
+        seen.append(type(x).__module__.partition(".")[0])
+        return x
+
+    def test_plain():
+        assert_parity(function, np.ones(2), tier="bitwise")
+        assert seen == {0}
+
+    def test_fixture(xp_backend):
+        seen.clear()
+        assert_parity(function, np.ones(2), tier="bitwise")
+        assert len(seen) == 2
+        assert (seen[1] == "numpy") == (xp_backend.name == "numpy")
+
+    @pytest.mark.xp_parity
+    def test_marked():
+        seen.clear()
+        assert_parity(function, np.ones(2), tier="bitwise")
+        assert len(seen) == 2
+
+    @pytest.mark.xp_parity
+    class TestClass:
+        @pytest.mark.xp_backends("numpy")
+        def test_method(self):
+            assert_parity(function, np.ones(2), tier="bitwise")
+"""
 
 
 def names(result):
@@ -104,6 +142,124 @@ def test_a_library_that_is_missing_is_named(session, here, installed, words, out
     result.stdout.fnmatch_lines([message])
 
 
+@pytest.mark.parametrize("required", ["torch", "1", "torh"])
+def test_a_library_that_the_environment_requires_and_is_missing_fails(session, here, monkeypatch, required):
+    here("numpy")
+    monkeypatch.setenv(devices.REQUIRE, required)
+    result = session("-k", "test_some", marked='"torch:cpu"')
+    assert result.parseoutcomes()["errors"] == 1
+    broken = "*torch on cpu: torch is broken*XPNET_REQUIRE_BACKENDS names it*"
+    unknown = "XPNET_REQUIRE_BACKENDS: unknown backend 'torh': expected numpy, *"
+    result.stdout.fnmatch_lines([unknown if required == "torh" else broken])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+# assert_parity in a session
+
+
+@pytest.mark.parametrize(
+    ("words", "libraries", "called"),
+    [
+        ((), ["numpy", "array-api-strict"], ["numpy", "array_api_strict"]),
+        (("--xp-backends", "numpy"), ["numpy"], ["numpy", "numpy"]),
+    ],
+)
+def test_assert_parity_obeys_the_option_the_fixture_and_the_marker(
+    session, here, monkeypatch, words, libraries, called
+):
+    here("numpy", "array-api-strict")
+    usable = [(target, devices.Probe(True, "1", ())) for target in devices.find_installed()]
+    monkeypatch.setattr(devices, "probe_all", lambda: usable)
+    result = session(*words, tests=PARITY, marked=called)
+    expected = [f"{test}[{name}]" for test in ("test_fixture", "test_marked") for name in libraries]
+    assert names(result) == ["test_plain", *expected, "TestClass::test_method[numpy]"]
+    result.assert_outcomes(passed=len(expected) + 2)
+
+
+def test_a_module_may_have_the_marker_and_other_functions_stay_as_they_are(session, here):
+    here("numpy")
+    tests = """
+    import pytest
+    from xpnet.parity import assert_parity
+
+    pytestmark = pytest.mark.xp_parity
+
+    def helper(): ...
+
+    def test_it():
+        assert not hasattr(helper, "pytestmark")
+    """
+    assert names(session(tests=tests)) == ["test_it[numpy]"]
+
+
+def test_a_failure_shows_the_line_of_the_test_and_the_traceback_of_the_function(session, here):
+    here("numpy")
+    tests = """
+    import numpy as np
+    from xpnet.parity import assert_parity
+
+    def port(x, xp):
+        return xp.nothing(x)
+
+    def test_port():
+        assert_parity(port, np.ones(2), reference=np.copy, tier="bitwise", backends=["numpy"])
+    """
+    result = session(tests=tests)
+    file = "test_a_failure_shows_the_line_of_the_test_and_the_traceback_of_the_function.py"
+    result.stdout.fnmatch_lines(
+        [
+            ">*return xp.nothing(x)",
+            f"{file}:5: AttributeError",
+            "The above exception was the direct cause of the following exception:",
+            ">       assert_parity(port*",
+            "E       AssertionError: numpy on cpu: AttributeError: module *has no attribute 'nothing'",
+            f"{file}:8: AssertionError",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*assertion.py*")
+
+
+# The line about the libraries
+
+
+LINE = "xpnet: tests with "
+ABSENT = "cupy, jax, array-api-strict, jax:cuda: not installed"
+NO_DRIVER = "torch:cuda: there is no NVIDIA driver"
+UNNAMED = "cupy, jax, array-api-strict, torch:cuda, jax:cuda: --xp-backends does not name it"
+
+
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        ((), [ABSENT, "torch: torch is broken", NO_DRIVER]),
+        (("-k", "test_some"), [ABSENT, "torch: no test ran on it", NO_DRIVER]),
+        (("--xp-backends", "numpy,torch"), [UNNAMED, "torch: torch is broken"]),
+    ],
+)
+def test_a_line_names_the_libraries_that_took_part_and_the_reasons_of_others(session, here, words, absent):
+    here("numpy", "torch")
+    lines = session(*words, marked='"numpy"').outlines
+    took_part, *reasons = [line for line in lines if line.startswith(LINE)][-1].split("; without ")
+    assert took_part == f"{LINE}numpy"
+    assert sorted(reasons) == sorted(absent)
+
+
+def test_the_header_names_those_of_the_option(session, here):
+    here("numpy", "torch")
+    header = "xpnet: tests with numpy; without torch: torch is broken"
+    assert header in session("--xp-backends", "torch,numpy", "--collect-only").outlines
+    assert [line for line in session("--collect-only").outlines if line.startswith("xpnet: ")] == []
+
+
+def test_worker_processes_report_the_libraries_they_used(pytester, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile("def test_it(xp_backend): pass")
+    words = ["-p", "xdist", "-p", "xpnet.parity.plugin", "-n", "1", "--xp-backends", "numpy,array-api-strict"]
+    result = pytester.runpytest_subprocess(*words)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines([f"{LINE}numpy, array-api-strict; without cupy, torch, *"])
+
+
 def test_unknown_names_are_usage_errors(session):
     for option, message in (("numpy,keras", "unknown backend 'keras'"), (",", "expected at least one name")):
         result = session("--xp-backends", option)
@@ -122,4 +278,4 @@ def test_a_session_without_the_fixture_imports_no_array_library(pytester, monkey
     words = [sys.executable, "-c", f"{code}; import xpnet.parity; print(*sys.modules)"]
     loaded = set(pytester.run(*words).stdout.str().split())
     assert {"1", "passed", "xpnet.parity.plugin"} <= loaded
-    assert not {"numpy", "torch", "jax", "cupy", "array_api_strict", "array_api_compat"} & loaded
+    assert not {"numpy", "pandas", "torch", "jax", "cupy", "array_api_strict", "array_api_compat"} & loaded

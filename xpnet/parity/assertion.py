@@ -2,30 +2,44 @@
 
 import inspect
 import json
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import HostArray
+from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
-from xpnet.errors import BackendError, ConfigError
+from xpnet.errors import BackendError
 from xpnet.parity import devices
-from xpnet.parity.distance import first_mismatch, format_count, ulp_distance, unequal_bits
+from xpnet.parity.session import current_session
+from xpnet.parity.tolerance import Tolerance, find_difference, parse_tolerance
 
-Exceeds: TypeAlias = Callable[[HostArray, HostArray], NDArray[np.bool_] | np.bool_]
+Argument: TypeAlias = NDArray[Any] | complex | str | tuple[Any, ...] | None
+"""An array, or a plain value: a number, text, None or a tuple of them."""
+
+Arguments: TypeAlias = Mapping[int | str, Argument]
+"""The arguments of a call by position or keyword."""
 
 
 def assert_parity(
     function: Callable[..., object],
-    *arrays: HostArray,
+    *arrays: Argument,
+    reference: Callable[..., object] | None = None,
     tier: Literal["bitwise"] | None = None,
     ulp: int | None = None,
     rtol: float | None = None,
     atol: float = 0.0,
+    norm: float | None = None,
     backends: Sequence[str] | None = None,
+    check_dtype: bool = True,
+    check_shape: bool = True,
+    check_device: bool = True,
+    jit: bool = False,
+    jax_x64: bool = True,
+    **keywords: Argument,
 ) -> None:
     """Assert that a function gives the same result with every array library as with NumPy.
 
@@ -34,121 +48,255 @@ def assert_parity(
     function
         Takes arrays of one library and returns an array, or tuples, lists and dicts of arrays. A
         parameter ``xp``, if it has one, receives the array namespace.
-    arrays
-        NumPy arrays; each library gets a copy on its device.
-    tier, ulp, rtol
+    arrays, keywords
+        The function's arguments: NumPy arrays, of which each library gets a copy on its device, and numbers,
+        text, booleans, None and tuples of these, which are passed as they are. ``functools.partial`` binds
+        everything else, and keywords that `assert_parity` has itself, such as ``partial(function, norm=2)``.
+    reference
+        The original of which `function` is a port; it takes NumPy arrays, and may return Python's numbers.
+        Then `function` is called with NumPy, too. Default: `function` itself, with NumPy.
+    tier, ulp, rtol, norm
         The tolerance, exactly one of: ``tier="bitwise"``, the same bits; ``ulp=n``, at most n
-        floating-point numbers apart; ``rtol=r``, at most ``atol + r |NumPy's|`` apart. NaN equals NaN;
-        +0 and -0 differ only in the tier bitwise; integers and booleans must be equal in every tier.
+        floating-point numbers apart; ``rtol=r``, at most ``atol + r |NumPy's|`` apart; ``norm=r``, at most r
+        times the largest finite magnitude in NumPy's array. NaN equals NaN; +0 and -0 differ only in the
+        tier bitwise; integers and booleans must be equal in every tier.
     backends
         Names such as ``"torch"``, ``"torch:cuda"`` or ``"array-api-strict"`` (see
-        ``xpnet.parity.devices.parse``). Default: every usable library and device.
+        ``xpnet.parity.devices.parse``). Default: the backend of the test, if it has the fixture
+        ``xp_backend`` or the marker ``xp_parity``; those of pytest's option ``--xp-backends``; else every
+        usable library and device, and those that the environment variable XPNET_REQUIRE_BACKENDS names.
+    check_dtype, check_shape, check_device
+        If False, dtypes may differ (values are compared in the dtype that holds both), shapes may
+        (sizes may not), or results may be on another device of the library.
+    jit
+        Run it with JAX under ``jax.jit``, too. Plain arguments are static.
+    jax_x64
+        If False, JAX computes in 32 bits, as it does by default: arrays of float64 become float32, of int64
+        int32. NumPy computes as before, and its result is converted in the same way to be compared, unless
+        32 bits cannot hold it.
 
     Raises
     ------
     AssertionError
-        Library, device, dtype, shape or values differ from NumPy's. The message, one line, names the
-        output, the first index, both values and their distance in ulp.
+        Library, device, dtype, shape or values differ from NumPy's, the function raises an error with a
+        library, which is then the cause, or it changes an argument in place. The message has a line for each
+        problem, which names library, output, first index, both values and their distance in ulp.
     ConfigError
         Not exactly one tier, or a name that does not exist.
     BackendError
         A named backend cannot run here; or none is named, and only NumPy is usable.
     TypeError
-        An argument is not a NumPy array.
+        An argument is neither a NumPy array nor a plain value.
     """
-    tolerance = _parse_tolerance(tier, ulp, rtol, atol)
-    for position, array in enumerate(arrays):
-        if not isinstance(array, np.ndarray):
+    __tracebackhide__ = True
+    tolerance = parse_tolerance(tier, ulp, rtol, atol, norm)._replace(dtype=check_dtype, shape=check_shape)
+    arguments: Arguments = dict(enumerate(arrays)) | keywords
+    _check_arguments(arguments)
+    targets = _find_targets(backends, has_reference=reference is not None)
+    usable = [(target, make(*target)) for target in targets]  # raises before the first call
+    comparison = _Comparison(function, reference, arguments, tolerance, check_device)
+    current_session().took_part |= {*map(str, targets if reference else [devices.NUMPY, *targets])}
+    for target, backend in usable:
+        narrow = backend.name == "jax" and not jax_x64
+        comparison.run(target.where, backend, narrow=narrow)
+        if jit and backend.name == "jax":
+            comparison.run(target.where, backend, narrow=narrow, jit=True)
+    if comparison.problems:
+        errors = comparison.errors
+        cause = ExceptionGroup("raised by the function", errors) if len(errors) > 1 else None
+        raise AssertionError("\n".join(dict.fromkeys(comparison.problems))) from cause or (*errors, None)[0]
+
+
+def _check_arguments(arguments: Arguments) -> None:
+    """Raise TypeError for an argument that is neither a NumPy array nor a plain value."""
+    for name, value in arguments.items():
+        if not isinstance(value, np.ndarray) and not _is_plain(value):
             msg = (
-                f"argument {position} is a {type(array).__name__}: expected a NumPy array "
-                "(functools.partial binds everything else)"
+                f"argument {name} is a {type(value).__name__}: expected a NumPy array, a number, text, None, "
+                "or a tuple without arrays (functools.partial binds everything else)"
             )
             raise TypeError(msg)
-    targets = _find_targets() if backends is None else [devices.parse(name) for name in backends]
-    expected = _call_on(devices.NUMPY, function, arrays)
-    for target in targets:
-        outputs = _call_on(target, function, arrays)
-        names = f"{target.where} returns {', '.join(outputs)}, NumPy {', '.join(expected)}"
-        _require(outputs.keys() == expected.keys(), names)
-        for path, array in expected.items():
-            problem = _find_difference(outputs[path], array, *tolerance)
-            _require(problem is None, f"{target.where}: {path} {problem}")
 
 
-def _require(condition: bool, message: str) -> None:  # noqa: FBT001
-    if not condition:
-        raise AssertionError(message)
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, int | float | complex | str | np.generic)
 
 
-def _find_targets() -> list[devices.BackendDevice]:
+def _is_number(value: object) -> bool:
+    return type(value) in (bool, int, float, complex)  # no scalar of NumPy, which has a dtype
+
+
+def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[devices.BackendDevice]:
+    """Return the named backends, else those that the pytest session selects, else the usable and required.
+
+    Without a reference NumPy is not among the last: it would be compared with itself.
+    """
+    if names is not None:
+        return [devices.parse(name) for name in names]
+    session = current_session()
+    if session.of_test is not None:
+        return [session.of_test]
+    if session.selected is not None:
+        return session.selected
     probes = devices.probe_all()
-    targets = [target for target, probe in probes if probe.usable and target != devices.NUMPY]
+    session.absent |= {str(target): str(probe.reason) for target, probe in probes if not probe.usable}
+    usable = [target for target, probe in probes if probe.usable]
+    targets = dict.fromkeys([*usable, *devices.find_required()])
+    if not has_reference:
+        targets.pop(devices.NUMPY, None)
     if not targets:
         msg = "there is no array library but NumPy to compare with: pip install array-api-strict"
         raise BackendError(msg)
-    return targets
+    return list(targets)
 
 
-def _parse_tolerance(
-    tier: str | None, ulp: int | None, rtol: float | None, atol: float
-) -> tuple[str, Exceeds]:
-    """Return a description of the tolerance, and the elementwise test of whether values exceed it.
+@dataclass
+class _Comparison:
+    """Runs of a function with several libraries, compared with NumPy's or the reference's outputs."""
 
-    Raises
-    ------
-    ConfigError
-        There is not exactly one tier, or a tolerance is negative.
-    """
-    tiers = [value for value in (tier, ulp, rtol) if value is not None]
-    is_negative = any(not value >= 0 for value in (ulp or 0, rtol or 0, atol))
-    if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None) or is_negative:
-        msg = (
-            'expected exactly one of tier="bitwise", ulp=n and rtol=r (which alone takes atol), 0 or more, '
-            f"got tier={tier!r}, ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}"
-        )
-        raise ConfigError(msg)
-    if ulp is not None:
-        return f"at most {ulp} ulp", lambda actual, expected: ulp_distance(actual, expected) > ulp
-    if rtol is not None:
-        close = partial(np.isclose, rtol=rtol, atol=atol, equal_nan=True)
-        text = f"rtol {rtol:g}" + (f", atol {atol:g}" if atol else "")
-        return text, lambda actual, expected: ~close(actual, expected)
-    return "the same bits", unequal_bits
+    function: Callable[..., object]
+    reference: Callable[..., object] | None
+    arguments: Arguments
+    tolerance: Tolerance
+    check_device: bool
+    problems: list[str] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        __tracebackhide__ = True
+        self._whose = "NumPy" if self.reference is None else "the reference"
+        self._expected = self._compute_expected()
 
-def _call_on(
-    target: devices.BackendDevice, function: Callable[..., object], arrays: Sequence[HostArray]
-) -> dict[str, HostArray]:
-    """Return the outputs by path, on the host, after checking that they are the backend's on its device.
+    def _compute_expected(self) -> dict[str, Any]:
+        """Return the outputs with NumPy by path: arrays and Python's numbers.
 
-    Raises
-    ------
-    AssertionError
-        There are no outputs, or one is another kind of object or on another device.
-    """
-    backend, where = make(*target), target.where
-    with backend.scope(), np.errstate(all="ignore"):  # array-api-strict computes with NumPy, too
-        copies = [backend.from_host(array.copy()) for array in arrays]
-        keywords = {"xp": backend.xp} if _accepts_xp(function, arrays) else {}
+        Raises
+        ------
+        AssertionError
+            There are none, or one is another object.
+        """
+        __tracebackhide__ = True
+        where = devices.NUMPY.where if self.reference is None else self._whose
+        backend = make(*devices.NUMPY)
         try:
-            outputs: dict[str, Any] = dict(_named_outputs(function(*copies, **keywords)))
+            with _scope(backend):
+                outputs, problems = _call(backend, self.reference or self.function, self.arguments)
         except Exception as error:
             error.add_note(f"raised with {where}")
             raise
-        _require(bool(outputs), f"{where}: the function returns no array")
-        for path, array in outputs.items():
-            kind = f"{type(array).__module__}.{type(array).__qualname__}"
-            _require(backend.owns(array), f"{where}: {path} is a {kind}, not an array of {backend.name}")
-            on_device = f"{path} is on device {array.device}, not {backend.device}"
-            _require(array.device == backend.device, f"{where}: {on_device}")
-        return {path: backend.to_host(array) for path, array in outputs.items()}
+        self.problems += [f"{where}: {problem}" for problem in problems]
+        others = [path for path, value in outputs.items() if not (backend.owns(value) or _is_number(value))]
+        wrong = [_not_an_array(path, outputs[path], backend) for path in others]
+        if wrong or not outputs:
+            wrong = wrong or ["the function returns no array"]
+            raise AssertionError("\n".join([*self.problems, *(f"{where}: {problem}" for problem in wrong)]))
+        return {path: value if _is_number(value) else np.asarray(value) for path, value in outputs.items()}
+
+    def run(self, where: str, backend: Backend, *, narrow: bool, jit: bool = False) -> None:
+        """Run the function with a library, in 32 bits if ``narrow``, and add a line for each problem."""
+        __tracebackhide__ = True
+        where += (", 32 bits" if narrow else "") + (", jax.jit" if jit else "")
+        with _scope(backend, narrow=narrow):
+            expected = self._expected
+            if narrow:
+                expected = {path: _narrow(backend, value) for path, value in expected.items()}
+            try:
+                outputs, problems = _call(backend, self.function, self.arguments, narrow=narrow, jit=jit)
+                problems += self._find_problems(backend, outputs, expected)
+            except Exception as error:  # noqa: BLE001  each library raises its own errors
+                error.add_note(f"raised with {where}")
+                self.errors.append(error)
+                lines = filter(None, map(str.strip, str(error).splitlines()))
+                problems = [f"{type(error).__name__}: {next(lines, 'no message')}"]
+        self.problems += [f"{where}: {problem}" for problem in problems]
+
+    def _find_problems(
+        self, backend: Backend, outputs: dict[str, Any], expected: dict[str, Any]
+    ) -> Iterator[str]:
+        """Describe each output that differs from the expected one."""
+        if outputs.keys() != expected.keys():
+            names = ", ".join(outputs) or "no array"
+            yield f"returns {names}, {self._whose} {', '.join(expected)}"
+            return
+        for path, reference in expected.items():
+            value, is_array = outputs[path], backend.owns(outputs[path])
+            if not is_array and not (_is_number(value) and _is_number(reference)):
+                yield _not_an_array(path, value, backend)
+            elif is_array and self.check_device and value.device != backend.device:
+                yield f"{path} is on device {value.device}, not {backend.device}"
+            else:
+                host = backend.to_host(value) if is_array else np.asarray(value)
+                tolerance = self.tolerance._replace(dtype=False) if _is_number(reference) else self.tolerance
+                problem = find_difference(host, np.asarray(reference), tolerance, self._whose)
+                if problem is not None:
+                    yield f"{path} {problem}"
 
 
-def _accepts_xp(function: Callable[..., object], arrays: Sequence[HostArray]) -> bool:
-    """Tell whether the function has a parameter ``xp`` besides those for the arrays."""
+def _not_an_array(path: str, value: object, backend: Backend) -> str:
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    return f"{path} is a {kind}, not an array of {backend.name}"
+
+
+@contextmanager
+def _scope(backend: Backend, *, narrow: bool = False) -> Iterator[None]:
+    """Compute with a library; with JAX in 32 bits, if ``narrow``."""
+    with (
+        backend.scope(),
+        backend.library.enable_x64(new_val=False) if narrow else nullcontext(),
+        np.errstate(all="ignore"),  # array-api-strict computes with NumPy, too
+    ):
+        yield
+
+
+def _narrow(backend: Backend, value: Any) -> Any:
+    """Convert an array to the dtype that JAX gives it in 32 bits, if that holds its values."""
+    narrowed = value if _is_number(value) else backend.to_host(backend.to_user(value))
+    is_held = np.isclose(narrowed, value, rtol=1e-6, atol=1e-37, equal_nan=True)
+    return narrowed if np.all(is_held) else value
+
+
+def _call(
+    backend: Backend,
+    function: Callable[..., object],
+    arguments: Arguments,
+    *,
+    narrow: bool = False,
+    jit: bool = False,
+) -> tuple[dict[str, Any], list[str]]:
+    """Call a function with copies of the arrays on the device.
+
+    Return its outputs by path, and a line for each argument that it changed.
+    """
+    __tracebackhide__ = True
+    put = backend.to_user if narrow else backend.from_host
+    arrays = {name: put(value.copy()) for name, value in arguments.items() if isinstance(value, np.ndarray)}
+    before = {name: backend.to_host(array).tobytes() for name, array in arrays.items()}
+    namespace = {"xp": backend.xp} if _accepts_xp(function, arguments) else {}
+
+    def apply(values: Iterable[Any]) -> dict[str, object]:
+        __tracebackhide__ = True
+        positional, keywords = _split({**arguments, **dict(zip(arrays, values, strict=True))})
+        return dict(_named_outputs(function(*positional, **keywords, **namespace)))
+
+    outputs = (backend.library.jit(apply) if jit else apply)(list(arrays.values()))
+    changed = [name for name in arrays if backend.to_host(arrays[name]).tobytes() != before[name]]
+    return outputs, [f"argument {name} is changed in place: compute a new array instead" for name in changed]
+
+
+def _split(arguments: Arguments) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments by position, and those by keyword."""
+    positional = [value for name, value in arguments.items() if isinstance(name, int)]
+    return positional, {name: value for name, value in arguments.items() if isinstance(name, str)}
+
+
+def _accepts_xp(function: Callable[..., object], arguments: Arguments) -> bool:
+    """Tell whether the function has a parameter ``xp`` besides those for the arguments."""
+    positional, keywords = _split(arguments)
     try:
         signature = inspect.signature(function)
-        signature.bind_partial(*arrays, xp=None)
+        signature.bind_partial(*positional, **keywords, xp=None)
     except (TypeError, ValueError):  # ValueError: a C function without a signature
         return False
     return "xp" in signature.parameters
@@ -165,22 +313,3 @@ def _named_outputs(result: object, path: str = "result") -> Iterator[tuple[str, 
             yield from _named_outputs(value, f"{path}[{index}]")
     else:
         yield path, result
-
-
-def _find_difference(a: HostArray, b: HostArray, tolerance: str, exceeds: Exceeds) -> str | None:
-    """Describe how an output differs from NumPy's, ``b``; None if it is within the tolerance."""
-    if a.dtype != b.dtype:
-        return f"has dtype {a.dtype}, NumPy's {b.dtype}"
-    if a.shape != b.shape:
-        return f"has shape {a.shape}, NumPy's {b.shape}"
-    inexact = np.issubdtype(b.dtype, np.inexact)
-    unequal = np.asarray(exceeds(a, b) if inexact else unequal_bits(a, b))
-    mismatch = first_mismatch(unequal, a, b)
-    if mismatch is None:
-        return None
-    largest = f", at most {format_count(float(np.max(ulp_distance(a, b))))} ulp" if inexact else ""
-    return (
-        f"differs first at {mismatch.index}: {mismatch.left} where NumPy has {mismatch.right} "
-        f"({mismatch.distance}); {np.count_nonzero(unequal)} of {unequal.size} values{largest}; "
-        f"expected {tolerance}"
-    )

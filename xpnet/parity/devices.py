@@ -1,14 +1,17 @@
 """The backends and devices on which parity can be tested."""
 
+import os
 from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Final, NamedTuple
 
 from xpnet.backends.probing import Probe, cuda_driver_version, expand_device
 from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, check_request, probe
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, XPNetError
 
 STRICT: Final = "array-api-strict"
+REQUIRE: Final = "XPNET_REQUIRE_BACKENDS"
+"""The environment variable that names the backends that must work; 1 stands for all."""
 DEFAULT_DEVICES: Final = dict.fromkeys(BACKENDS, "cpu") | {"cupy": "cuda:0", STRICT: "device1"}
 """The default device of each backend."""
 
@@ -75,16 +78,49 @@ def probe_all(backends: Iterable[str] = tuple(BACKENDS)) -> list[tuple[BackendDe
     ]
 
 
+def list_all() -> list[BackendDevice]:
+    """Return each library on its default device, and those that can use one on the first GPU."""
+    defaults = [BackendDevice(*item) for item in DEFAULT_DEVICES.items()]
+    return list(dict.fromkeys([*defaults, *(BackendDevice(name, "cuda:0") for name in CUDA_BACKENDS)]))
+
+
+def find_required() -> list[BackendDevice]:
+    """Return the backends that XPNET_REQUIRE_BACKENDS names.
+
+    Raises
+    ------
+    ConfigError
+        It names an unknown one.
+    """
+    names = os.environ.get(REQUIRE, "")
+    try:
+        return list_all() if names == "1" else parse_list(names)
+    except XPNetError as error:
+        msg = f"{REQUIRE}: {error}"
+        raise ConfigError(msg) from error
+
+
 def find_installed() -> list[BackendDevice]:
     """Return the default device of each installed library, and GPUs if there is an NVIDIA driver.
 
     Nothing is imported, so some may be unusable.
     """
-    targets = [BackendDevice(*item) for item in DEFAULT_DEVICES.items()]
-    if cuda_driver_version() is not None:
-        targets += [BackendDevice(backend, "cuda:0") for backend in CUDA_BACKENDS]
-    is_installed = {name: find_spec(name.replace("-", "_")) is not None for name in BACKENDS}
-    return [target for target in dict.fromkeys(targets) if is_installed[target.backend]]
+    on_gpu = cuda_driver_version() is not None
+    targets = [target for target in list_all() if on_gpu or DEFAULT_DEVICES[target.backend] == target.device]
+    return [target for target in targets if _is_installed(target.backend)]
+
+
+def describe_absence(target: BackendDevice) -> str | None:
+    """Return what is missing for a backend, if that is known without importing the library."""
+    if not _is_installed(target.backend):
+        return "not installed"
+    if target.device.startswith("cuda") and cuda_driver_version() is None:
+        return "there is no NVIDIA driver"
+    return None
+
+
+def _is_installed(backend: str) -> bool:
+    return find_spec(backend.replace("-", "_")) is not None
 
 
 def probe_devices(backend: str, first: str) -> dict[str, Probe]:

@@ -85,7 +85,7 @@ def format_count(count: float) -> str:
     return f"{count:.0f}" if count < 1e6 else f"{count:.1e}"
 
 
-def relative_difference(a: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
+def relative_difference(a: NDArray[Any], reference: NDArray[Any]) -> float:
     """Return the largest difference, relative to the largest magnitude in ``reference``."""
     difference, largest = (float(np.max(np.abs(x), initial=0.0)) for x in (a - reference, reference))
     if difference == 0.0:

@@ -5,12 +5,15 @@ pytest loads it in every session, by the entry point ``xpnet``, so importing it 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from xpnet.parity.session import SESSIONS, Session
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from xpnet.backends.base import Backend
     from xpnet.parity.devices import BackendDevice
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 FIXTURE = "xp_backend"
 OPTION = "--xp-backends"
 MARKER = "xp_backends"
+PARITY_MARKER = "xp_parity"
+SESSION = pytest.StashKey[Session]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,13 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("xpnet").addoption(
         OPTION,
         metavar="NAMES",
-        help="backends of the fixture xp_backend, which must then work: numpy,torch,torch:cuda,jax,"
-        "array-api-strict,cupy (default: those that are installed)",
+        help="backends of the fixture xp_backend and of assert_parity, which must then work: numpy,torch,"
+        "torch:cuda,jax,array-api-strict,cupy (default: those that are installed)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and check the option.
+    """Register the markers, and begin the session with the backends of the option.
 
     Raises
     ------
@@ -43,9 +48,42 @@ def pytest_configure(config: pytest.Config) -> None:
         f"{MARKER}(*names): run with these backends only; torch means torch on every device, "
         "torch:cuda that one",
     )
-    if config.getoption(OPTION) is not None and not _selected_targets(config):
-        msg = f"{OPTION}: expected at least one name"
-        raise pytest.UsageError(msg)
+    config.addinivalue_line("markers", f"{PARITY_MARKER}: run assert_parity with one backend in each test")
+    session = config.stash[SESSION] = Session()
+    SESSIONS.append(session)
+    names: str | None = config.getoption(OPTION)
+    if names is not None:
+        session.selected = _parse([names], OPTION, pytest.UsageError)
+        if not session.selected:
+            msg = f"{OPTION}: expected at least one name"
+            raise pytest.UsageError(msg)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the session."""
+    if SESSION in config.stash:  # another plugin's error may have come before
+        SESSIONS.remove(config.stash[SESSION])
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say which of the backends that the option names can take part."""
+    from xpnet.backends.resolve import probe
+
+    selected = config.stash[SESSION].selected
+    if selected is None:
+        return None
+    probes = {str(target): probe(*target) for target in selected}
+    missing = {name: str(outcome.reason) for name, outcome in probes.items() if not outcome.usable}
+    return _describe(probes, missing)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> None:
+    """Give a test with the marker ``xp_parity`` the fixture, and so an id for each backend."""
+    if inspect.isfunction(obj) and collector.istestfunction(obj, name):
+        marks = [*getattr(obj, "pytestmark", ()), *collector.iter_markers()]
+        if PARITY_MARKER in {mark.name for mark in marks}:
+            pytest.mark.usefixtures(FIXTURE)(obj)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -62,31 +100,85 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Yield each backend in turn, inside its scope: ``name``, ``xp``, ``device``, ``from_host``, ``to_host``.
 
-    If an installed library cannot run here, such as CuPy without a GPU, the test is skipped; it fails if
-    ``--xp-backends`` names the library.
+    ``assert_parity`` compares this backend alone. If an installed library cannot run here, such as CuPy
+    without a GPU, the test is skipped; it fails if ``--xp-backends`` or XPNET_REQUIRE_BACKENDS names it.
     """
     from xpnet.backends.resolve import make, probe
+    from xpnet.parity import devices
 
     target: BackendDevice = request.param
-    outcome = probe(*target)
+    session, outcome = request.config.stash[SESSION], probe(*target)
     if not outcome.usable:
+        session.absent[str(target)] = str(outcome.reason)
         message = f"{target.where}: {outcome.reason}; to fix it: {outcome.fix}"
-        if request.config.getoption(OPTION) is not None:
-            pytest.fail(f"{message} ({OPTION} names it)", pytrace=False)
+        source = OPTION if session.selected is not None else devices.REQUIRE
+        if session.selected is not None or target in devices.find_required():
+            pytest.fail(f"{message} ({source} names it)", pytrace=False)
         pytest.skip(message)
+    session.took_part.add(str(target))
     backend = make(*target)
-    with backend.scope():
-        yield backend
+    session.of_test = target
+    try:
+        with backend.scope():
+            yield backend
+    finally:
+        session.of_test = None
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Pass the backends of a worker process of pytest-xdist to the process that reports."""
+    if hasattr(session.config, "workeroutput"):
+        parity = session.config.stash[SESSION]
+        session.config.workeroutput["xpnet"] = (sorted(parity.took_part), parity.absent)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the backends of a worker process."""
+    took_part, absent = getattr(node, "workeroutput", {}).get("xpnet", ((), {}))
+    session = node.config.stash[SESSION]
+    session.took_part |= set(took_part)
+    session.absent |= absent
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which backends took part, and why others did not, if any test asked for them."""
+    session = config.stash[SESSION]
+    if not session.took_part and not session.absent:
+        return
+    from xpnet.parity import devices
+
+    names = dict.fromkeys([*map(str, devices.list_all()), *sorted(session.took_part), *session.absent])
+    absent = {}
+    for target in [devices.parse(name) for name in names if name not in session.took_part]:
+        reason = devices.describe_absence(target) or session.absent.get(str(target), "no test ran on it")
+        is_selected = session.selected is None or target in session.selected
+        absent[str(target)] = reason if is_selected else f"{OPTION} does not name it"
+    terminalreporter.write_line(_describe(names, absent))
+
+
+def _describe(names: Iterable[str], absent: Mapping[str, str]) -> str:
+    """Return a line with the backends that take part, and those that do not by reason."""
+    took_part = [name for name in names if name not in absent]
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in absent.items():
+        by_reason.setdefault(reason, []).append(name)
+    groups = [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+    return "; without ".join([f"xpnet: tests with {', '.join(took_part) or 'no library'}", *groups])
 
 
 def _selected_targets(config: pytest.Config) -> list[BackendDevice]:
-    """Return the backends that the option names; by default those of the installed libraries."""
+    """Return the backends that the option names; by default the installed and the required ones."""
+    from xpnet.errors import ConfigError
     from xpnet.parity import devices
 
-    names: str | None = config.getoption(OPTION)
-    if names is None:
-        return devices.find_installed()
-    return _parse([names], OPTION, pytest.UsageError)
+    selected = config.stash[SESSION].selected
+    if selected is not None:
+        return selected
+    try:
+        return list(dict.fromkeys([*devices.find_installed(), *devices.find_required()]))
+    except ConfigError as error:
+        raise pytest.Collector.CollectError(str(error)) from error
 
 
 def _allows(marker: pytest.Mark, target: BackendDevice) -> bool:
