@@ -14,8 +14,8 @@ def mpi(ranks, *commands, harm=None, **options):
     """Run commands, lists of words, on so many ranks; return the completed process.
 
     Its exit code is the largest of the commands'. ``harm`` is what, rank and epoch, as in `HARM_IN_EPOCH` and
-    `HARM_AT_START`; or the harmless "sliced" and "direct", for other ways of sending. Batches of one block are
-    shared however small they are.
+    `HARM_AT_START`; or the harmless "sliced" and "direct", for other ways of sending. Batches of one block
+    are shared however small they are.
     """
     words = json.dumps([[*map(str, command)] for command in commands])
     line = [str(MPIEXEC), "-n", str(ranks), sys.executable, __file__, words, json.dumps(harm)]
