@@ -1,6 +1,7 @@
 """Exit codes, one-line error messages, and failures of standard output."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -71,6 +72,9 @@ def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
     error or when standard output could not be written (a closed pipe is no error), and otherwise the error's
     own. With ``debug`` the traceback is printed too.
     """
+    if rank_and_size()[1] > 1:
+        # Until `connect`, Ctrl-C ends a rank of an MPI job at once: in MPI_Init it would wait for the others.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     stdout = _open_streams()
     sys.stdout = output = GuardedOutput(stdout)
     try:

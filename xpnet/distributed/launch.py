@@ -1,5 +1,7 @@
 """The connection between the processes that mpiexec or srun has started."""
 
+import signal
+
 from xpnet._lib.launch import rank_and_size
 from xpnet._lib.machine import allowed_cpus
 from xpnet.distributed.ranks import ALONE, Alone, Ranks
@@ -31,7 +33,10 @@ def connect() -> Alone:
         problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
         msg = f"{problem}: use the mpiexec of that library"
         raise ConfigError(msg)
-    return Ranks.of(comm, library)
+    ranks = Ranks.of(comm, library)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return ranks
 
 
 def count_sharing(ranks: Alone) -> list[int]:

@@ -201,8 +201,10 @@ class Ranks(Alone):
             yield
         except BaseException as error:
             if not getattr(error, "shared", False):
-                self._complain(" ".join(str(error).split()) or type(error).__name__)
-                self.comm.Abort(getattr(error, "exit_code", 1))
+                is_interrupted = isinstance(error, KeyboardInterrupt)
+                if not is_interrupted:
+                    self._complain(" ".join(str(error).split()) or type(error).__name__)
+                self.comm.Abort(130 if is_interrupted else getattr(error, "exit_code", 1))
             raise
         finally:
             if watchdog is not None:
