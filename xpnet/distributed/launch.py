@@ -28,10 +28,10 @@ def connect() -> Alone:
         remedy = 'pip install -e ".[mpi]" in the checkout of xpnet'
         msg = f"mpiexec has started {size} processes, which need mpi4py ({reason}): {remedy}"
         raise ConfigError(msg) from error
-    comm, library = MPI.COMM_WORLD, " ".join(MPI.Get_library_version().splitlines()[0].split())
+    comm, library = MPI.COMM_WORLD, _describe(MPI.Get_library_version())
     if comm.size != size:
         problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
-        msg = f"{problem}: use the mpiexec of that library"
+        msg = f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs"
         raise ConfigError(msg)
     ranks = Ranks.of(comm, library)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -51,3 +51,8 @@ def count_sharing(ranks: Alone) -> list[int]:
         sum(host == other and not cpus.isdisjoint(others) for other, others in places)
         for host, cpus in places
     ]
+
+
+def _describe(version: str) -> str:
+    """Return name and number of an MPI library, which may add details, further lines and a null."""
+    return " ".join(version.rstrip("\0").splitlines()[0].partition(",")[0].split())

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from typing import Any
 
 import numpy as np
@@ -59,4 +59,5 @@ class Watchdog:
                 waited, pause = waited + pause, min(2 * pause, 1)
                 if waited > SECONDS:
                     self._notify(f"not all ranks have answered for {SECONDS} seconds: is a machine lost?")
-                    os._exit(EXIT_CODE)
+                    Timer(5, os.abort).start()
+                    self._comm.Abort(EXIT_CODE)  # mpiexec would go on after os._exit

@@ -1,0 +1,305 @@
+"""Predicts the time of an epoch on the ranks of an MPI job, one a machine.
+
+Measures a training step and its update in this process, takes latency and bandwidth as arguments, and writes
+scaling.json and scaling.svg: `PYTHONPATH=scripts python -m benchmarks.scaling`.
+
+A step takes the blocks of the rank with most of them, the exchange of the sums, and the update. The nodes of
+the tree are exchanged whole (Allgatherv), or in slices (Alltoallv, then Allgatherv), whichever is faster. A
+batch of up to 1,024 samples is split by samples, with one Allreduce for the maxima of rows and one for the
+gradients. Not counted are evaluations, waiting for slower ranks, and messages that share a cable.
+"""
+
+import io
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from shared import ROOT, make_folder, markdown, processor
+
+from benchmarks.limits import shortest
+from benchmarks.tasks import IMAGES, TIMING_RATE, Task
+from xpnet._lib.files import save
+from xpnet._lib.machine import available_cpus
+from xpnet._lib.parser import Parser
+from xpnet.arithmetic.blocks import BLOCK_SIZE
+from xpnet.distributed.tree import list_all_nodes, share_blocks
+from xpnet.errors import XPNetError
+
+BYTES = 8
+"""Bytes of a number, in reproducible arithmetic."""
+RANKS = tuple(2**power for power in range(11))
+HIDDEN = ((10,), (1024, 1024, 1024))
+BATCHES = (None, 8192, 1024)
+MOST_MEASURED = 16 * BLOCK_SIZE
+"""The largest batch that is measured; of larger ones, blocks take as long."""
+COLOURS, MARKERS = ("#c2410c", "#1f6fb4", "#4d7c0f"), "os^"
+
+
+@dataclass(frozen=True)
+class Link:
+    """The network between the ranks."""
+
+    name: str
+    latency: float  # seconds of an empty message
+    bandwidth: float  # bytes a second that a rank sends
+
+
+LINKS = (Link("10 Gbit/s, 25 µs", 25e-6, 10e9 / 8), Link("100 Gbit/s, 2 µs", 2e-6, 100e9 / 8))
+"""Ethernet and InfiniBand."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training step costs on one process."""
+
+    numbers: int  # parameters, and as many sums
+    maxima: int  # of rows, in the matrix products over the samples: units and inputs of each layer
+    sample: float  # seconds of one sample: the calls alone
+    block: float  # seconds of BLOCK_SIZE samples
+    update: float  # seconds
+
+
+def exchange_seconds(link: Link, numbers: int, nodes: Sequence[int]) -> float:
+    """Return the time in which all ranks receive the sum over the nodes of each, so many numbers a node."""
+    ranks, size = len(nodes), BYTES * numbers / link.bandwidth
+    others = (ranks - 1) / ranks
+    whole = math.log2(ranks) * link.latency + others * sum(nodes) * size
+    slices = 2 * (ranks - 1) * link.latency + others * (max(nodes) + 1) * size
+    return min(whole, slices)
+
+
+def allreduce_seconds(link: Link, numbers: int, ranks: int) -> float:
+    """Return the time of an Allreduce: of whole arrays in log2 rounds, or of slices in twice as many."""
+    rounds, size = math.log2(ranks), BYTES * numbers / link.bandwidth
+    whole = rounds * (link.latency + size)
+    return min(whole, 2 * rounds * link.latency + 2 * size * (ranks - 1) / ranks)
+
+
+def step_seconds(cost: Cost, link: Link, samples: int, ranks: int) -> float:
+    """Return the time of a step over a batch."""
+    if samples <= BLOCK_SIZE:
+        share = -(-samples // ranks) / BLOCK_SIZE
+        exchange = sum(allreduce_seconds(link, count, ranks) for count in (cost.maxima, cost.numbers))
+        return cost.sample + share * (cost.block - cost.sample) + cost.update + exchange
+    blocks = -(-samples // BLOCK_SIZE)
+    shares = share_blocks(blocks, ranks)
+    nodes = [len(each) for each in list_all_nodes(shares, blocks)]
+    most = max(stop - first for first, stop in shares)
+    return most * cost.block + cost.update + exchange_seconds(link, cost.numbers, nodes)
+
+
+def epoch_seconds(cost: Cost, link: Link, task: Task, ranks: int) -> float:
+    """Return the time of an epoch; its last batch may be short."""
+    batch = task.batch or task.rows
+    full, rest = divmod(task.rows, batch)
+    seconds = full * step_seconds(cost, link, batch, ranks)
+    return seconds + step_seconds(cost, link, rest, ranks) if rest else seconds
+
+
+def limits(seconds: Sequence[float]) -> tuple[int | None, int]:
+    """Return the least of RANKS with an efficiency below 50 %, or None, and that with the least time."""
+    wasteful = (
+        ranks for ranks, time in zip(RANKS, seconds, strict=True) if seconds[0] / (ranks * time) < 0.5
+    )
+    return next(wasteful, None), RANKS[seconds.index(min(seconds))]
+
+
+def measure(task: Task, repeats: int) -> Cost:
+    """Measure what a step costs on this machine, with all of its processors."""
+    rows = min(task.batch or task.rows, MOST_MEASURED)
+    step, update = measure_step(task, rows, repeats)
+    sample, _ = measure_step(task, 1, repeats)
+    layer_sizes = list(pairwise(task.sizes))
+    return Cost(
+        numbers=sum((inputs + 1) * units for inputs, units in layer_sizes),
+        maxima=sum(inputs + units for inputs, units in layer_sizes),
+        sample=max(sample - update, 0.0),
+        block=(step - update) * BLOCK_SIZE / rows,
+        update=update,
+    )
+
+
+def measure_step(task: Task, rows: int, repeats: int) -> tuple[float, float]:
+    """Return the seconds of a step over so many samples, and those of its update."""
+    import numpy as np
+
+    from xpnet.backends.resolve import make
+    from xpnet.config import TrainConfig
+    from xpnet.data.datasets import Dataset
+    from xpnet.training.trainer import Trainer
+
+    x = (np.arange(rows * task.sizes[0]) % 251).astype(np.uint8).reshape(rows, -1)
+    labels = np.arange(rows) % task.sizes[-1]
+    data = Dataset(x, labels, x[:1], labels[:1], "pixels")
+    config = TrainConfig(hidden=task.hidden, batch_size="full", learning_rate=TIMING_RATE)
+    with Trainer.open(config, data, make("numpy", "cpu")) as trainer:
+        (batch,) = trainer.loader.batches(1)
+        variables = trainer.initial_state().variables
+        layers, update, state = variables.parameters, trainer.optimizer.update, variables.optimizer
+        update_time = shortest(lambda: update(layers, state, layers, TIMING_RATE), 3 * repeats)
+
+        def take_step() -> None:
+            nonlocal variables
+            variables = trainer.step(variables, batch, TIMING_RATE)
+
+        return shortest(take_step, repeats), update_time
+
+
+def predict(task: Task, cost: Cost, links: Sequence[Link]) -> dict[str, Any]:
+    """Return what was measured for a task, and what is predicted from it, as JSON values."""
+    predictions = []
+    for link in links:
+        seconds = [epoch_seconds(cost, link, task, ranks) for ranks in RANKS]
+        wasteful, fastest = limits(seconds)
+        predictions.append(
+            {
+                "link": link.name,
+                "epoch_seconds": seconds,
+                "first_below_half_efficiency": wasteful,
+                "fastest": fastest,
+            }
+        )
+    return {
+        "network": "-".join(map(str, task.sizes)),
+        "batch": task.batch,
+        "measured": asdict(cost),
+        "predictions": predictions,
+    }
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return the predictions as a Markdown table."""
+    chosen = (4, 16, 64)
+    head = ["network, batch", "between ranks", "1 rank, ms", *[f"{ranks} ranks" for ranks in chosen]]
+    rows = []
+    for result in results:
+        for prediction in result["predictions"]:
+            seconds = prediction["epoch_seconds"]
+            fastest = prediction["fastest"]
+            ratios = [seconds[0] / seconds[RANKS.index(ranks)] for ranks in (*chosen, fastest)]
+            rows.append(
+                [
+                    f"{result['network']}, {_batch_name(result['batch'])}",
+                    prediction["link"],
+                    f"{1000 * seconds[0]:,.0f}",
+                    *[f"{ratio:.1f}×" for ratio in ratios[:-1]],
+                    str(prediction["first_below_half_efficiency"] or "none"),
+                    f"{fastest:,} ({ratios[-1]:.1f}×)",
+                ]
+            )
+    return markdown([*head, "below 50 %", "fastest"], rows)
+
+
+def figure(results: Sequence[dict[str, Any]]) -> bytes:
+    """Return the speed-ups as SVG, a row a network and a column a batch size."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    style = {"svg.hashsalt": "xpnet", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+    with mpl.rc_context(style):
+        columns = len(BATCHES)
+        drawing, grid = plt.subplots(
+            len(HIDDEN), columns, figsize=(9.5, 6.5), sharex=True, sharey=True, layout="constrained"
+        )
+        for axes, result in zip(grid.flat, results, strict=True):
+            _draw(axes, result)
+        for axes in grid[-1]:
+            axes.set_xlabel("ranks, one a machine")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("speed-up of an epoch")
+        grid[0, 0].legend(frameon=False, loc="upper left", fontsize=9)
+        content = io.BytesIO()
+        drawing.savefig(content, format="svg", metadata={"Date": None}, facecolor="white")
+        plt.close(drawing)
+    return content.getvalue()
+
+
+def _batch_name(batch: int | None) -> str:
+    return f"full batch of {IMAGES:,}" if batch is None else f"batches of {batch:,}"
+
+
+def _draw(axes: Any, result: dict[str, Any]) -> None:
+    """Draw one panel: a line a network between the ranks, and the ideal."""
+    axes.plot(RANKS, RANKS, color="#888888", linestyle=":", label="as many times as ranks")
+    for prediction, colour, marker in zip(result["predictions"], COLOURS, MARKERS, strict=False):
+        seconds = prediction["epoch_seconds"]
+        ratios = [seconds[0] / each for each in seconds]
+        axes.plot(RANKS, ratios, marker=marker, markersize=4, color=colour, label=prediction["link"])
+    axes.set_title(f"{result['network']}\n{_batch_name(result['batch'])}", fontsize=9)
+    axes.set(xscale="log", yscale="log")
+    axes.set_xticks((1, 4, 16, 64, 256, 1024), ("1", "4", "16", "64", "256", "1,024"))
+    axes.set_yticks((1, 10, 100, 1000), ("1", "10", "100", "1,000"))
+    axes.set_ylim(0.5, 1100)
+    axes.minorticks_off()
+    axes.grid(color="#dddddd", linewidth=0.6)
+
+
+def read_links(pairs: Sequence[Sequence[str]]) -> Sequence[Link]:
+    """Return the links from pairs of Gbit/s and microseconds, LINKS if there are none.
+
+    Raises
+    ------
+    ValueError
+        There are more links than the figure has colours, or a number is not above 0.
+    """
+    if len(pairs) > len(COLOURS):
+        msg = f"at most {len(COLOURS)} times, got {len(pairs)}"
+        raise ValueError(msg)
+    links = []
+    for gigabits, microseconds in [map(float, pair) for pair in pairs]:
+        if not (0 < gigabits < math.inf and 0 < microseconds < math.inf):
+            msg = "numbers above 0"
+            raise ValueError(msg)
+        name = f"{gigabits:g} Gbit/s, {microseconds:g} µs"
+        links.append(Link(name, microseconds / 1e6, 1e9 * gigabits / 8))
+    return links or LINKS
+
+
+def run(links: Sequence[Link], repeats: int, out: Path) -> None:
+    """Measure, predict, print the table, and write scaling.json and scaling.svg."""
+    make_folder(out)
+    tasks = [Task(hidden=hidden, batch=batch) for hidden in HIDDEN for batch in BATCHES]
+    results = [predict(task, measure(task, repeats), links) for task in tasks]
+    about = f"{processor()}, {available_cpus()} processors, NumPy, reproducible arithmetic"
+    record = {"about": about, "links": [asdict(link) for link in links], "ranks": RANKS, "results": results}
+    save(out / "scaling.json", (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+    save(out / "scaling.svg", figure(results))
+    print(f"{about}\n\n{table(results)}\n\nwritten to {out}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the prediction and return the exit code: 2 bad options or folder."""
+    parser = Parser(debug=False, prog="scaling.py", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--link",
+        nargs=2,
+        action="append",
+        metavar=("GBITS", "MICROSECONDS"),
+        help="bandwidth and latency between ranks, up to three times (default: 10 25, and 100 2)",
+    )
+    parser.add_argument("--quick", action="store_true", help="measure each step once")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder (default: docs)")
+    try:
+        arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
+        try:
+            links = read_links(arguments.link or ())
+        except ValueError as error:
+            parser.error(f"argument --link: expected Gbit/s and microseconds: {error}")
+        run(links, 1 if arguments.quick else 7, arguments.out)
+    except XPNetError as error:
+        print(f"scaling: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
