@@ -1,8 +1,9 @@
 """Ends a rank that waits for a lost machine: no connection is closed then, and MPI waits for ever."""
 
 import os
+import signal
 from collections.abc import Callable
-from threading import Event, Thread, Timer
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ SECONDS = 40
 """Seconds without an answer of all ranks after which a machine is taken for lost."""
 PAUSE = 5
 """Seconds between an answer and the next question."""
-EXIT_CODE = 1
 
 
 class Watchdog:
@@ -59,5 +59,5 @@ class Watchdog:
                 waited, pause = waited + pause, min(2 * pause, 1)
                 if waited > SECONDS:
                     self._notify(f"not all ranks have answered for {SECONDS} seconds: is a machine lost?")
-                    Timer(5, os.abort).start()
-                    self._comm.Abort(EXIT_CODE)  # mpiexec would go on after os._exit
+                    # MPI_Abort may wait for the lost machine, and mpiexec goes on after os._exit.
+                    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
