@@ -117,10 +117,17 @@ class MapBlocks(Protocol):
 class Compile(Protocol):
     """The type of `Backend.compile` with `exact` bound."""
 
-    def __call__(self, function: AnyFunction, *, donated: Sequence[int] = ()) -> AnyFunction:
+    def __call__(
+        self, function: AnyFunction, *, donated: Sequence[int] = (), transient: bool = False
+    ) -> AnyFunction:
         """Return an equivalent function."""
 
 
-def uncompiled(function: AnyFunction, *, donated: Sequence[int] = ()) -> AnyFunction:  # noqa: ARG001
+def uncompiled(
+    function: AnyFunction,
+    *,
+    donated: Sequence[int] = (),  # noqa: ARG001
+    transient: bool = False,  # noqa: ARG001
+) -> AnyFunction:
     """Return `function` itself."""
     return function

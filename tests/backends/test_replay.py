@@ -140,6 +140,23 @@ def test_an_interrupted_call_leaves_no_mixture_behind():
     np.testing.assert_array_equal(fast(same, B.T), (A * 2.0 * 3.0) @ B.T)
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_transient_results_last_to_the_next_call_and_calls_of_others_leave_them(name):
+    function, other = FUNCTIONS[name], FUNCTIONS["operand used again"]
+    fast, later = compile_replay(function, transient=True), compile_replay(other)
+    for factor in (1.0, -0.5, 3.0):
+        found = fast(A * factor, B)
+        for _ in range(2):
+            assert_same_tree(later(B, A), other(B, A))
+        assert_same_tree(found, function(A * factor, B))
+
+
+def test_transient_results_use_no_new_memory():
+    fast = compile_replay(lambda a, b: a * b + 1.0, transient=True)
+    fast(A, B)
+    assert fast(A, B) is fast(A * 2.0, B)
+
+
 def test_threads_have_memory_of_their_own():
     fast = compile_replay(lambda a, b: xp.exp(a * b) - a * b + b)
 

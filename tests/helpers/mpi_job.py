@@ -103,7 +103,7 @@ def main(text, harm):
     from xpnet.__main__ import main as command
     from xpnet.inference import context
 
-    context.LEAST_MULTIPLICATIONS = 0
+    context.LEAST_SAMPLES = context.LEAST_MULTIPLICATIONS = 0
     return max(command(words) for words in json.loads(text))
 
 

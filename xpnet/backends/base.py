@@ -201,13 +201,21 @@ class Backend(ABC):
         """Apply `function` to each item and yield the results in the order of the items."""
         return map(function, items)
 
-    def compile(self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = ()) -> AnyFunction:  # noqa: ARG002
+    def compile(
+        self,
+        function: AnyFunction,
+        *,
+        exact: bool,  # noqa: ARG002
+        donated: Sequence[int] = (),  # noqa: ARG002
+        transient: bool = False,  # noqa: ARG002
+    ) -> AnyFunction:
         """Return a function equivalent to `function`, perhaps faster.
 
         Arguments and results are arrays, Python numbers, None, and lists, tuples and named tuples of
         them; the function is pure, and its control flow depends only on their shapes. If `exact`, each of its
         operations must remain one operation, with the same bits. The memory of the arguments numbered
-        in `donated` may be used for the results: they must not be used after the call.
+        in `donated` may be used for the results: they must not be used after the call. `transient` results
+        must not be used after the next call.
         """
         return function
 

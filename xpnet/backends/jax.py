@@ -50,7 +50,14 @@ class JaxBackend(Backend):
         ):
             yield
 
-    def compile(self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = ()) -> AnyFunction:
+    def compile(
+        self,
+        function: AnyFunction,
+        *,
+        exact: bool,
+        donated: Sequence[int] = (),
+        transient: bool = False,  # noqa: ARG002
+    ) -> AnyFunction:
         """Return `function` compiled by XLA, which may fuse and reorder operations; unchanged if `exact`."""
         if exact:
             return function

@@ -80,9 +80,16 @@ class NumPyBackend(Backend):
                 for future in pending:
                     future.cancel()
 
-    def compile(self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = ()) -> AnyFunction:  # noqa: ARG002
+    def compile(
+        self,
+        function: AnyFunction,
+        *,
+        exact: bool,  # noqa: ARG002
+        donated: Sequence[int] = (),  # noqa: ARG002
+        transient: bool = False,
+    ) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
-        return compile_replay(function)
+        return compile_replay(function, transient=transient)
 
     def from_host(self, array: HostArray) -> Array:
         """Return `array` itself."""

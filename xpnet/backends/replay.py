@@ -38,12 +38,12 @@ ALIGNMENT = 64
 """Bytes of a cache line, and of the widest vector register."""
 
 
-def compile_replay(function: AnyFunction) -> AnyFunction:
+def compile_replay(function: AnyFunction, *, transient: bool = False) -> AnyFunction:
     """Return a function equivalent to `function` that is faster from its second call on.
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. The shapes
     and dtypes of arguments that are arrays may change from call to call, those inside lists and tuples may
-    not. Each thread has its own memory.
+    not. Each thread has its own memory. `transient` results are in it, and valid until the next call.
     """
     plans = _PerThread(dict)
 
@@ -57,7 +57,7 @@ def compile_replay(function: AnyFunction) -> AnyFunction:
         recording = tape.Tape()
         inputs = tree_map(lambda leaf: TracedArray(recording, leaf), args)
         outputs = function(*inputs)
-        plans.value[key] = _PlanBuilder(recording.calls, inputs, outputs).build()
+        plans.value[key] = _PlanBuilder(recording.calls, inputs, outputs, transient).build()
         recording.calls.clear()  # or a cycle of references would keep the recorded values
         return untrace(outputs)
 
@@ -121,11 +121,18 @@ class _PlanBuilder:
     arguments and outputs do, one of the values of a run.
     """
 
-    def __init__(self, calls: list[Call], inputs: tuple[Any, ...], outputs: object) -> None:
+    def __init__(
+        self,
+        calls: list[Call],
+        inputs: tuple[Any, ...],
+        outputs: object,
+        transient: bool,  # noqa: FBT001
+    ) -> None:
         self.recorded, self.outputs = calls, outputs
-        self.output_owners = {leaf.owner for leaf in traced_leaves(outputs)}
+        owners = {leaf.owner for leaf in traced_leaves(outputs)}
+        self.output_owners = set[int]() if transient else owners  # whose memory is new in each run
         self.cached = {leaf.slot for leaf in traced_leaves(inputs[0])}
-        self.kept: set[int] = set()  # the cached results that all runs use
+        self.kept: set[int] = owners & {call.result.slot for call in calls}  # whose memory is not reused
         self.last_use: dict[int, Call] = {}  # by the owner of the memory
         for call in calls:
             if all(operand.slot in self.cached for operand in call.operands):

@@ -19,8 +19,8 @@ from xpnet.nn.inputs import Inputs, Normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import forward, prepare, sample_losses
 
-LEAST_MULTIPLICATIONS = 1 << 21
-"""Multiplications of a forward pass, of one batch, from which several processes share it."""
+LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
+"""Samples of a batch of one block, and multiplications of its forward pass, from which processes share it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class ComputeContext:
         if ranks.size == 1:
             return 0, samples
         multiplications = samples * sum(a * b for a, b in pairwise(self.network.sizes))
-        if self.network.batch_norm or multiplications < LEAST_MULTIPLICATIONS or samples < ranks.size:
+        is_small = samples < max(LEAST_SAMPLES, ranks.size) or multiplications < LEAST_MULTIPLICATIONS
+        if is_small or self.network.batch_norm:
             return 0, samples
         return samples * ranks.rank // ranks.size, samples * (ranks.rank + 1) // ranks.size
 

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,33 @@ from xpnet.nn.layers import dropout
 Kind = Literal["scale", "standardize", "none"]
 
 
-class Inputs(Protocol):
-    """The function from raw rows (..., samples, features) to inputs (..., features, samples)."""
+@dataclass(frozen=True)
+class Inputs:
+    """The function from raw rows (..., samples, features) to inputs (..., features, samples).
+
+    Attributes
+    ----------
+    ops
+        The arithmetic.
+    shift, scale
+        Of the features, () or (features, 1), on the device.
+    factor
+        The scale as a number if pixels need no shift: they remain integers, with this factor.
+    """
+
+    ops: Arithmetic
+    shift: Array
+    scale: Array
+    factor: float | None
 
     def __call__(self, rows: Array, mask: Array | None = None, kept_scale: float = 1.0, /) -> Array | Operand:
         """Return the inputs; those where the mask (samples, features) is true, times a factor, else 0."""
+        xp = self.ops.xp
+        if self.factor is not None and rows.dtype == xp.uint8:
+            kept = rows if mask is None else rows * xp.astype(mask, xp.uint8)
+            return self.ops.integers(xp.matrix_transpose(kept), self.factor * kept_scale)
+        x = (xp.astype(xp.matrix_transpose(rows), self.ops.dtype) - self.shift) * self.scale
+        return x if mask is None else dropout(self.ops, x, xp.matrix_transpose(mask), kept_scale)
 
 
 @dataclass(frozen=True)
@@ -42,22 +64,13 @@ class Normalization:
         return cls(kind, np.asarray(shift, np.float64), np.asarray(scale, np.float64))
 
     def on_device(self, ops: Arithmetic, from_host: Callable[[NDArray[np.generic]], Array]) -> Inputs:
-        """Return the function that normalises; pixels that need no shift remain integers with a factor."""
-        xp = ops.xp
+        """Return the function that normalises."""
         shift, scale = (
-            xp.astype(from_host(np.reshape(statistic, (-1, 1))), ops.dtype)
+            ops.xp.astype(from_host(np.reshape(statistic, (-1, 1))), ops.dtype)
             for statistic in (self.shift, self.scale)
         )
         factor = None if self.shift.any() or self.scale.ndim else float(self.scale)
-
-        def inputs(rows: Array, mask: Array | None = None, kept_scale: float = 1.0, /) -> Array | Operand:
-            if factor is not None and rows.dtype == xp.uint8:
-                kept = rows if mask is None else rows * xp.astype(mask, xp.uint8)
-                return ops.integers(xp.matrix_transpose(kept), factor * kept_scale)
-            x = (xp.astype(xp.matrix_transpose(rows), ops.dtype) - shift) * scale
-            return x if mask is None else dropout(ops, x, xp.matrix_transpose(mask), kept_scale)
-
-        return inputs
+        return Inputs(ops, shift, scale, factor)
 
 
 def fit_normalization(kind: Kind, x: NDArray[np.generic]) -> Normalization:

@@ -51,8 +51,8 @@ class Step:
         self._compiled_add = context.compile(add)
         self._compiled_update = context.compile(self._apply_update, donated=(0,))
         self._compiled_step = context.compile(self._step_block, donated=(0,))
-        self._compiled_terms = context.compile(self._sample_terms)
-        self._compiled_part_sums: dict[int, Function] = {}  # by the size of the batch
+        self._compiled_terms = context.compile(self._sample_terms, transient=True)
+        self._compiled_part_sums: dict[tuple[int, bool], Function] = {}  # by size of the batch and pixels
         self._compiled_shared_update = context.compile(self._apply_shared_update, donated=(0,))
 
     def __call__(self, variables: Variables, batch: Batch, learning_rate: float) -> Variables:
@@ -107,14 +107,19 @@ class Step:
         In a block, sums are exact once all processes round by the same maxima: MPI may add them up in any
         order.
         """
-        terms, maxima = self._compiled_terms(variables.parameters, *block)
-        reduce, mask = self.context.ranks.reduce, block.masks.inputs
+        reduce, factor = self.context.ranks.reduce, self.context.inputs.factor
+        if block.x.dtype != self.context.ops.xp.uint8:
+            factor = None  # else the inputs are pixels, integers times the factor
+        first, terms, maxima = self._compiled_terms(variables.parameters, *block)
         maxima = reduce(maxima, "MAX") if maxima else maxima
-        if size not in self._compiled_part_sums:
-            self._compiled_part_sums[size] = self.context.compile(partial(self._part_sums, samples=size))
-        sums, input_factor = self._compiled_part_sums[size](maxima, terms[0].a, terms, mask)
+        key = size, factor is not None
+        if key not in self._compiled_part_sums:
+            part_sums = partial(self._part_sums, samples=size, pixels=factor is not None)
+            self._compiled_part_sums[key] = self.context.compile(part_sums, transient=True)
+        sums = reduce(self._compiled_part_sums[key](maxima, first, terms), "SUM")
+        input_factor = 1.0 if factor is None else factor * self._input_scale
         factors = input_factor, *mean_and_variance_factors(size), learning_rate
-        return self._compiled_shared_update(variables, reduce(sums, "SUM"), *factors)
+        return self._compiled_shared_update(variables, sums, *factors)
 
     def _sample_terms(
         self,
@@ -124,8 +129,8 @@ class Step:
         weights: Array | None,
         indices: Array | None,
         masks: Masks,
-    ) -> tuple[list[SampleTerms], list[Array]]:
-        """Return the terms of each layer's gradients, for the first one with raw rows; and their maxima."""
+    ) -> tuple[Array, list[SampleTerms], list[Array]]:
+        """Return the inputs without their factor, the terms of each layer's gradients, and their maxima."""
         ops, network = self.context.ops, self.context.network
         samples = gather_rows(ops, Block(x, labels, weights, indices))
         layers = prepare(ops, parameters)
@@ -142,18 +147,19 @@ class Step:
             linear_backward=keep_terms,
         )
         maxima = [largest for a, dz in terms for largest in ops.sample_maxima(dz, a)]
-        return [SampleTerms(samples.x, terms[0].dz), *terms[1:]], maxima
+        values = inputs.values if isinstance(inputs, Operand) else inputs
+        return values, [terms[0]._replace(a=values), *terms[1:]], maxima
 
     def _part_sums(
-        self, maxima: list[Array], rows: Array, terms: list[SampleTerms], mask: Array | None, *, samples: int
-    ) -> tuple[list[Array], float]:
-        """Return each layer's `Arithmetic.partial_gradients`, and the factor of the inputs."""
+        self, maxima: list[Array], first: Array, terms: list[SampleTerms], *, samples: int, pixels: bool
+    ) -> list[Array]:
+        """Return each layer's `Arithmetic.partial_gradients`."""
         ops, largest = self.context.ops, iter(maxima)
-        inputs = self.context.inputs(rows, mask, self._input_scale)
+        inputs = Operand(first, integer=True) if pixels else first
         sums: list[Array] = []
-        for a, dz in [SampleTerms(inputs, terms[0].dz), *terms[1:]]:
+        for a, dz in [terms[0]._replace(a=inputs), *terms[1:]]:
             sums += ops.partial_gradients(dz, a, samples, largest)
-        return sums, inputs.factor if isinstance(inputs, Operand) else 1.0
+        return sums
 
     def _apply_shared_update(
         self, variables: Variables, sums: list[Array], input_factor: float, *factors: float
