@@ -24,7 +24,7 @@ SAMPLES = 60_000
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=101)
+    parser.add_argument("--rounds", type=int, default=301)
     rounds = parser.parse_args().rounds
     ranks = connect().on(make("numpy", "cpu"))
     for name, sizes in NETWORKS.items():

@@ -72,7 +72,7 @@ class Reduction:
     def __init__(self, comm: Any, memory: Memory, shapes: Shapes, dtype: str) -> None:
         self._comm, self._memory = comm, memory
         self._numbers = memory.allocate((sum(map(math.prod, shapes)),), dtype)
-        self._parts = memory.split(self._numbers, shapes)
+        self._parts, self._message = memory.split(self._numbers, shapes), [self._numbers, _datatype(dtype)]
 
     def __call__(self, arrays: Sequence[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
         """Return the result for each of the arrays; a maximum of NaN and numbers may be any of them."""
@@ -80,7 +80,7 @@ class Reduction:
 
         self._memory.write(arrays, self._parts)
         self._memory.wait(self._numbers)
-        self._comm.Allreduce(MPI.IN_PLACE, self._numbers, getattr(MPI, operation))
+        self._comm.Allreduce(MPI.IN_PLACE, self._message, getattr(MPI, operation))
         return self._memory.read(self._parts)
 
 
@@ -93,11 +93,14 @@ class GatheredTreeSum:
     def __init__(
         self, comm: Any, memory: Memory, nodes: list[list[Node]], blocks: int, shapes: Shapes, dtype: str
     ) -> None:
-        self._comm, self._memory, self._blocks = comm, memory, blocks
+        self._memory, self._blocks = memory, blocks
         size, ends = sum(map(math.prod, shapes)), [*accumulate(map(len, nodes), initial=0)]
         rows = memory.allocate((ends[-1], size), dtype)
         self._mine = [memory.split(row, shapes) for row in rows[ends[comm.rank] : ends[comm.rank + 1]]]
-        self._message = rows, ([len(each) * size for each in nodes], [end * size for end in ends[:-1]])
+        counts, starts = tuple(len(each) * size for each in nodes), tuple(end * size for end in ends[:-1])
+        is_even = len(set(counts)) == 1  # which is faster
+        self._gather = comm.Allgather if is_even else comm.Allgatherv
+        self._message = rows, counts[0] if is_even else (counts, starts), _datatype(dtype)
         self._terms = dict(zip([node for each in nodes for node in each], rows, strict=True))
         self._total = memory.allocate((size,), dtype)
         self._result = memory.split(self._total, shapes)
@@ -109,7 +112,7 @@ class GatheredTreeSum:
         for arrays, parts in zip(sums, self._mine, strict=True):
             self._memory.write(arrays, parts)
         self._memory.wait(self._message[0])
-        self._comm.Allgatherv(MPI.IN_PLACE, self._message)
+        self._gather(MPI.IN_PLACE, self._message)
         finish_tree(self._terms, self._blocks, self._memory.xp.add, self._total)
         return self._memory.read(self._result)
 
@@ -135,14 +138,16 @@ class SlicedTreeSum:
         # The message to a rank: its slice of each of our nodes. Our own slice stays where it is.
         self._send = self._rows if own == 1 else memory.allocate((own * size,), dtype)
         counts = [0 if other == rank else own * width for other, width in enumerate(widths)]
-        self._outgoing = self._send, (counts, [own * end for end in ends[:-1]])
+        kind = _datatype(dtype)
+        self._outgoing = self._send, (counts, [own * end for end in ends[:-1]]), kind
         counts = [len(each) * widths[rank] for each in others]
-        self._incoming = received, (counts, [*accumulate(counts, initial=0)][:-1])
+        self._incoming = received, (counts, [*accumulate(counts, initial=0)][:-1]), kind
         self._terms = dict(zip([node for each in others for node in each], received, strict=True))
         self._terms |= zip(nodes[rank], self._rows[:, self._slices[rank]], strict=True)
         self._total = memory.allocate((size,), dtype)
         self._slice = self._total[self._slices[rank]]
-        self._parts, self._result = (self._total, (widths, ends[:-1])), memory.split(self._total, shapes)
+        self._parts = self._total, (widths, ends[:-1]), kind
+        self._result = memory.split(self._total, shapes)
 
     def __call__(self, sums: Sequence[Sequence[Array]]) -> list[Array]:
         """Return the sum, as arrays of the shapes, from those over each of our nodes."""
@@ -170,6 +175,13 @@ def make_tree_sum(
     size = sum(map(len, nodes)) * sum(map(math.prod, shapes)) * np.dtype(dtype).itemsize
     kind = GatheredTreeSum if size <= SMALL_BYTES else SlicedTreeSum
     return kind(comm, memory, nodes, blocks, shapes, dtype)
+
+
+def _datatype(dtype: str) -> Any:
+    """Return MPI's name of a dtype, which mpi4py would look up for each message."""
+    from mpi4py import MPI
+
+    return {"float64": MPI.DOUBLE, "float32": MPI.FLOAT}[dtype]
 
 
 def share_memory(comm: Any, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

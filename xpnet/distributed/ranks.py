@@ -158,7 +158,7 @@ class Ranks(Alone):
     def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:
         """Return the sum over all blocks, which every rank receives, in memory that the next one uses."""
         blocks = -(-samples // BLOCK_SIZE)
-        key = "tree", blocks, *shapes, dtype
+        key = blocks, shapes, dtype
         if key not in self._exchanges:
             nodes = _nodes(blocks, self.size)
             self._exchanges[key] = make_tree_sum(self.comm, self._memory, nodes, blocks, shapes, dtype)
