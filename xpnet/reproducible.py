@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 Axis = int | tuple[int, ...] | None
-MOST_SLICES = 8
+MOST_SLICES = 7
 
 
 # Products
@@ -64,7 +64,7 @@ def matmul(x1: Any, x2: Any, /, *, slices: int | None = None) -> Any:
     x1, x2
         The factors.
     slices
-        The number of slices, 1 to 8, in which each factor is multiplied: s take s (s + 1)/2 products of the
+        The number of slices, 1 to 7, in which each factor is multiplied: s take s (s + 1)/2 products of the
         library. By default the fewest for an error of at most 1e-12 k · max |row| · max |column|: 2 up to
         k = 2,048, then 3.
 
@@ -74,7 +74,7 @@ def matmul(x1: Any, x2: Any, /, *, slices: int | None = None) -> Any:
         A magnitude is above 2^400 (2.6e120), or the shapes do not fit. Rows and columns with infinities or
         NaN give NaN.
     ConfigError
-        `slices` is not a number from 1 to 8.
+        `slices` is not a number from 1 to 7.
     """
 
     def compute(ops: FullRange, a: Any, b: Any) -> Any:
@@ -106,7 +106,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
     DataError
         As for `matmul`.
     ConfigError
-        `slices` is not a number from 1 to 8, or there is no such axis.
+        `slices` is not a number from 1 to 7, or there is no such axis.
     """
 
     def compute(ops: FullRange, a: Any, b: Any) -> Any:
@@ -126,20 +126,26 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
 
 
 def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None) -> Any:
-    """Return the product of matrices, after checks of the magnitudes and the number of slices."""
+    """Return the product of matrices, after checks of the number of slices and the magnitudes."""
     if slices is not None and not (isinstance(slices, int) and 1 <= slices <= MOST_SLICES):
         msg = f"{name}: expected slices from 1 to {MOST_SLICES}, or None, got {slices!r}"
         raise ConfigError(msg)
+    try:
+        np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError as error:
+        msg = f"{name}: expected stacks of shapes that can be broadcast, got {(*a.shape,)} and {(*b.shape,)}"
+        raise DataError(msg) from error
     xp: Any = ops.xp
-    for x in (a, b):
-        size = xp.abs(x)
-        if prod(x.shape) and not xp.max(size) <= LARGEST and xp.any((size > LARGEST) & (size < inf)):
-            msg = f"{name}: a magnitude is above 2^400 (2.6e120): scale the factors, and the product back"
-            raise DataError(msg)
     terms = a.shape[-1]
     if terms == 0:  # no term is the largest
         return xp.matmul(a, b)
-    return ops.contract(a, b, fewest_slices(terms) if slices is None else slices)
+    product = ops.contract(a, b, fewest_slices(terms) if slices is None else slices)
+    if xp.any(product != product):  # noqa: PLR0124  NaN
+        for size in map(xp.abs, (a, b)):
+            if xp.any((size > LARGEST) & (size < inf)):
+                msg = f"{name}: a magnitude is above 2^400 (2.6e120): scale the factors, and the product back"
+                raise DataError(msg)
+    return product
 
 
 # Reductions
@@ -365,7 +371,7 @@ def _place(name: str, arrays: Iterable[Any]) -> tuple[str, str]:
 
 
 def _place_of(name: str, x: Any) -> tuple[str, str]:
-    if isinstance(x, np.ndarray | np.generic):
+    if isinstance(x, np.ndarray | np.generic) and not isinstance(x, np.matrix | np.ma.MaskedArray):
         return "numpy", "cpu"
     backend = backend_of(x)
     if backend is None:

@@ -99,7 +99,7 @@ class FullRange(Reproducible):
         """Return M + log Σ exp(x - M) along an axis, with M the largest x."""
         xp = self.xp
         largest, _, total = self._exponentials(x, axis)
-        result = largest + self.log(total, float(x.shape[axis]))
+        result = ((largest + FLUSH) - FLUSH) + self.log(total, float(x.shape[axis]))
         return xp.where(xp.abs(largest) == xp.inf, largest, result)
 
     def _exponentials(self, x: Array, axis: int) -> tuple[Array, Array, Array]:
