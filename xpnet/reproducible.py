@@ -14,7 +14,6 @@ import operator
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from math import inf, prod
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -296,39 +295,39 @@ def _map(name: str, function: Callable[[FullRange, Any], Any], x: Any) -> Any:
 # Random numbers
 
 
-def uniform(seed: int, shape: int | tuple[int, ...], *, like: Any = None) -> Any:
-    """Return float64 numbers in [0, 1), multiples of 2^-53: the first Philox words of the seed.
+class random:  # noqa: N801  as in NumPy
+    """Random numbers by seed: words of Philox, drawn on the host."""
 
-    Parameters
-    ----------
-    seed
-        A whole number from 0 to 2^64 - 1.
-    shape
-        The shape of the result.
-    like
-        An array whose library and device the result has; by default NumPy's.
+    @staticmethod
+    def uniform(seed: int, shape: int | tuple[int, ...], *, like: Any = None) -> Any:
+        """Return float64 numbers in [0, 1), multiples of 2^-53.
 
-    Raises
-    ------
-    ConfigError
-        The seed is not such a number.
-    """
-    shape = shape if isinstance(shape, tuple) else (shape,)
-    drawn = words.words(_seed(seed), words.Purpose.PUBLIC_UNIFORM, prod(shape))
-    return _put(words.uniform(drawn, 53).reshape(shape), like)
+        Parameters
+        ----------
+        seed
+            A whole number from 0 to 2^64 - 1.
+        shape
+            The shape of the result.
+        like
+            An array whose library and device the result has; by default NumPy's.
 
+        Raises
+        ------
+        ConfigError
+            The seed is not such a number.
+        """
+        shape = shape if isinstance(shape, tuple) else (shape,)
+        drawn = words.words(_seed(seed), words.Purpose.PUBLIC_UNIFORM, prod(shape))
+        return _put(words.uniform(drawn, 53).reshape(shape), like)
 
-def permutation(seed: int, n: int, *, like: Any = None) -> Any:
-    """Return the numbers 0 … n - 1 in an order that depends on the seed, int64 of shape (n,).
+    @staticmethod
+    def permutation(seed: int, n: int, *, like: Any = None) -> Any:
+        """Return the numbers 0 … n - 1 in an order that depends on the seed, int64 of shape (n,).
 
-    It is the stable ascending sort of Philox words. The parameters and errors are those of `uniform`.
-    """
-    purpose = words.Purpose.PUBLIC_PERMUTATION
-    return _put(words.permutation(_seed(seed), n, epoch=0, purpose=purpose), like)
-
-
-random = SimpleNamespace(uniform=uniform, permutation=permutation)
-"""Random numbers by seed: ``uniform`` and ``permutation``."""
+        It is the stable ascending sort of words. The parameters and errors are those of `uniform`.
+        """
+        purpose = words.Purpose.PUBLIC_PERMUTATION
+        return _put(words.permutation(_seed(seed), n, epoch=0, purpose=purpose), like)
 
 
 def _seed(seed: int) -> int:
