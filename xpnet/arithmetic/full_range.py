@@ -56,10 +56,12 @@ class FullRange(Reproducible):
 
     def map_pieces(self, function: Callable[[Array], Array], x: Array) -> Array:
         """Apply an elementwise function, to a piece at a time if ``in_pieces``."""
+        count = math.prod(x.shape)
+        if not self.in_pieces or count <= PIECE:
+            return self.xp.reshape(function(x), x.shape)
         flat = self.xp.reshape(x, (-1,))
-        size = PIECE if self.in_pieces else max(flat.shape[0], 1)
-        pieces = [function(flat[first : first + size]) for first in range(0, max(flat.shape[0], 1), size)]
-        return self.xp.reshape(pieces[0] if len(pieces) == 1 else self.xp.concat(pieces), x.shape)
+        pieces = [function(flat[first : first + PIECE]) for first in range(0, count, PIECE)]
+        return self.xp.reshape(self.xp.concat(pieces), x.shape)
 
     def total(self, x: Array, axis: int) -> Array:
         """Return the folded sum of ``(x + FLUSH) - FLUSH`` along an axis from 0, which is kept.
