@@ -204,6 +204,17 @@ def test_devices_without_float64_and_arrays_without_values_are_refused_in_one_li
         rp.exp(torch.ones(2, device="meta"))
 
 
+def test_the_check_of_a_device_says_what_it_computes_wrongly(monkeypatch):
+    message = "no sums here"
+
+    def refuse(*_):
+        raise BackendError(message)
+
+    monkeypatch.setattr(rp, "check", refuse)
+    with pytest.raises(BackendError, match=f"^{message}$"):
+        rp._arithmetic.__wrapped__("numpy", "cpu")
+
+
 # Random numbers
 
 

@@ -121,18 +121,15 @@ class Reproducible(Arithmetic):
     def _product(self, left: list[Array], right: list[Array], factor: float) -> Array:
         """Multiply two operands in slices, without the products of slices that are low in both.
 
-        Slice i times slice j counts for i + j; sums begin with the lowest.
+        Slice i times slice j counts for i + j; sums begin with the lowest, and few products exist at a time.
         """
-        levels = [
-            [
-                self.xp.matmul(left[level - j], right[j])
-                for j in range(max(level - len(left) + 1, 0), min(level + 1, len(right)))
-            ]
-            for level in range(max(len(left), len(right)))
-        ]
-        product = reduce(
-            lambda low, high: high + low, (reduce(operator.add, level) for level in reversed(levels))
-        )
+
+        def level(number: int) -> Array:
+            second = range(max(number - len(left) + 1, 0), min(number + 1, len(right)))
+            return reduce(operator.add, (self.xp.matmul(left[number - j], right[j]) for j in second))
+
+        levels = map(level, reversed(range(max(len(left), len(right)))))
+        product = reduce(lambda low, high: high + low, levels)
         if factor != 1.0:
             product = product * factor
         return product + 0.0  # the sign of a zero is not fixed by the sum it comes from
