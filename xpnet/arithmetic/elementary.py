@@ -96,6 +96,11 @@ def log(xp: Namespace, x: Array, largest: float = math.inf) -> Array:
         if largest == math.inf:
             low = m < 2.0 ** (1 - bits)
             e, m = xp.where(low, e - float(bits), e), xp.where(low, m * 2.0**bits, m)
+    return _log_from_parts(xp, x, m, e)
+
+
+def _log_from_parts(xp: Namespace, x: Array, m: Array, e: Array) -> Array:
+    """Return the natural logarithm of x = 2^e m, with m from 1 to 2; other x are special cases."""
     high = m > 1.4142135623730951
     m, e = xp.where(high, m * 0.5, m), xp.where(high, e + 1.0, e)
     s = (m - 1.0) / (m + 1.0)
@@ -136,8 +141,18 @@ def sqrt(xp: Namespace, x: Array) -> Array:
 def log_of_any(xp: Namespace, x: Array) -> Array:
     """Return the natural logarithm, float64 of x's shape: ``log``, also of subnormal numbers."""
     small, scaled = _scale_subnormals(xp, x)
-    result = log(xp, scaled)
+    parts = _parts(xp, scaled)
+    result = log(xp, scaled) if parts is None else _log_from_parts(xp, scaled, *parts)
     return xp.where(small, result - _LOG_SCALE, result)
+
+
+def _parts(xp: Any, x: Any) -> tuple[Array, Array] | None:
+    """Return m and e of normal x = 2^e m, m from 1 to 2, from the bits; None where they have no view."""
+    if not hasattr(x, "view"):
+        return None
+    bits = x.view(xp.int64)
+    m = ((bits & (2**52 - 1)) | (1023 << 52)).view(xp.float64)
+    return m, xp.astype((bits >> 52) - 1023, xp.float64)
 
 
 def sqrt_of_any(xp: Namespace, x: Array) -> Array:
