@@ -1,6 +1,9 @@
 """The examples of docs/arithmetic.md: whole algorithms have the same bits on every library, and are right."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +50,20 @@ def test_attention_is_the_mean_of_values_weighted_by_softmax(page):
     scores = np.exp(queries @ keys.swapaxes(1, 2) / 2.0)
     expected = scores @ values / scores.sum(axis=-1, keepdims=True)
     np.testing.assert_allclose(page["attention"](queries, keys, values), expected, atol=1e-12)
+
+
+ENVIRONMENTS = {
+    "Nehalem kernels, 1 thread": {"OPENBLAS_CORETYPE": "Nehalem", "OPENBLAS_NUM_THREADS": "1"},
+    "2 threads": {"OPENBLAS_NUM_THREADS": "2"},
+    "C library without FMA and AVX2": {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX512F"},
+}
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in list(ENVIRONMENTS)[1:]]
+
+
+@pytest.mark.parametrize("name", [next(iter(ENVIRONMENTS)), *SLOW])
+def test_kernels_and_threads_do_not_matter(name):
+    code = "\n".join([*BLOCKS[:2], "print(digest(examples(np.ones(1))))"])
+    environment = os.environ | ENVIRONMENTS[name]
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.split()[-1] == DIGEST
