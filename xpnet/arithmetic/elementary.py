@@ -131,45 +131,62 @@ def sqrt(xp: Namespace, x: Array) -> Array:
     for outside, factor in ((m >= 4.0, 2.0), (m < 1.0, 0.5)):
         e = xp.where(outside, e * factor, e)
         m = xp.where(outside, m * (1.0 / factor**2), m)
+    return _sqrt_from_parts(xp, x, inside, m, e)
+
+
+def _sqrt_from_parts(xp: Namespace, x: Array, inside: Array, m: Array, power: Array) -> Array:
+    """Return the square root of x = power² m, with m from 1 to 4, ``inside``; other x are special cases."""
     y = m * (1 / 3) + 0.6875
     for _ in range(4):
         y = 0.5 * (y + m / y)
     special = xp.where(x < 0, xp.nan, x)  # 0, infinity and NaN are their own roots
-    return xp.where(inside, y * e, special)
+    return xp.where(inside, y * power, special)
 
 
 def log_of_any(xp: Namespace, x: Array) -> Array:
     """Return the natural logarithm, float64 of x's shape: ``log``, also of subnormal numbers."""
     small, scaled = _scale_subnormals(xp, x)
-    parts = _parts(xp, scaled)
-    result = log(xp, scaled) if parts is None else _log_from_parts(xp, scaled, *parts)
+    if _has_bits(x):
+        m, e = _split(xp, scaled)
+        result = _log_from_parts(xp, scaled, m, xp.astype(e, xp.float64))
+    else:
+        result = log(xp, scaled)
     return xp.where(small, result - _LOG_SCALE, result)
-
-
-def _parts(xp: Any, x: Any) -> tuple[Array, Array] | None:
-    """Return m and e of normal x = 2^e m, m from 1 to 2, from the bits; None where they have no view."""
-    if not hasattr(x, "view"):
-        return None
-    bits = x.view(xp.int64)
-    m = ((bits & (2**52 - 1)) | (1023 << 52)).view(xp.float64)
-    return m, xp.astype((bits >> 52) - 1023, xp.float64)
 
 
 def sqrt_of_any(xp: Namespace, x: Array) -> Array:
     """Return the square root, float64 of x's shape: ``sqrt``, also of subnormal numbers."""
     small, scaled = _scale_subnormals(xp, x)
-    result = sqrt(xp, scaled)
+    if _has_bits(x):
+        m, e = _split(xp, scaled)
+        power = (((e >> 1) + 1023) << 52).view(xp.float64)  # 4^(e >> 1) is its square
+        inside = (scaled > 0) & (scaled < xp.inf)
+        result = _sqrt_from_parts(xp, scaled, inside, xp.where((e & 1) == 1, m + m, m), power)
+    else:
+        result = sqrt(xp, scaled)
     return xp.where(small, result * 2.0**-537, result)
+
+
+def _has_bits(x: Array) -> bool:
+    """Tell whether there is a view of the bits: array-api-strict has none, and computes with NumPy."""
+    return hasattr(x, "view")
+
+
+def _split(xp: Any, x: Any) -> tuple[Any, Any]:
+    """Return m and e of normal x = 2^e m, m from 1 to 2, float64 and int64, from the bits."""
+    bits = x.view(xp.int64)
+    m = ((bits & (2**52 - 1)) | (1023 << 52)).view(xp.float64)
+    return m, (bits >> 52) - 1023
 
 
 def _scale_subnormals(xp: Any, x: Any) -> tuple[Array, Array]:
     """Return where x is 0 or subnormal, and x with those numbers times 2^1074.
 
     XLA computes with 0 in place of them: they are taken from the bits, which say how many times 2^-1074
-    they are. array-api-strict has no view of the bits, but computes with NumPy.
+    they are.
     """
     small = xp.abs(x) < SMALLEST_NORMAL
-    if hasattr(x, "view"):
+    if _has_bits(x):
         bits = x.view(xp.int64)
         magnitude = xp.astype(bits & (2**63 - 1), xp.float64)
         scaled = xp.where(bits < 0, -magnitude, magnitude)

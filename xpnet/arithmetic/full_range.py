@@ -28,7 +28,7 @@ PIECE = 1 << 14
 class FullRange(Reproducible):
     """Contractions in any number of slices, sums in pieces, and functions of all float64 numbers."""
 
-    in_pieces: bool = False  # True if small operations are cheap, as in NumPy
+    in_pieces: bool = False  # True if starting an operation takes no time, as in NumPy
 
     def contract(self, a: Array, b: Array, slices: int) -> Array:
         """Return the product (..., n, k) times (..., k, m) of the operands in so many slices each.
