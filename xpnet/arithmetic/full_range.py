@@ -107,7 +107,7 @@ class FullRange(Reproducible):
     def _exponentials(self, x: Array, axis: int) -> tuple[Array, Array, Array]:
         """Return M, exp(x - M), which no library makes subnormal, and its folded sum."""
         largest = self.xp.max(x, axis=axis, keepdims=True)
-        terms = elementary.exp(self.xp, self._powers_of_two, x - largest)
+        terms = self.map_pieces(super().exp, x - largest)
         return largest, terms, self.sum(terms, axis)
 
     def _divide(self, x: Array, divisor: float) -> Array:
