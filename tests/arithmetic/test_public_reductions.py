@@ -2,9 +2,11 @@
 
 import math
 import operator
+import re
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import reduce
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from xpnet.backends.resolve import make
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn import functional as F
 
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "arithmetic.md").read_text("utf-8")
 NUMPY = make("numpy", "cpu")
 HALF_ULP = Fraction(1, 1 << 53)
 
@@ -68,6 +71,16 @@ def test_products_are_within_1e_12_by_default_of_the_fewest_slices(terms):
     assert abs(Fraction(float(rp.vecdot(a, b))) - exact) <= Fraction(1, 10**12) * terms
 
 
+def test_the_page_states_bits_errors_and_slices():
+    rows = re.findall(r"^\| ([\d,]+) \| (\d+) and (\d+) \| (.*) \| (\d)(?: slices)? \|$", PAGE, re.MULTILINE)
+    assert len(rows) == 5
+    for count, a, b, errors, slices in rows:
+        terms = int(count.replace(",", ""))
+        assert slice_budget(terms, 1)[:2] == (int(a), int(b))
+        assert errors.split(" | ") == [f"{contraction_error(terms, each):.1e}" for each in (1, 2, 3)]
+        assert fewest_slices(terms) == int(slices)
+
+
 def test_sums_of_products_of_slices_have_no_bit_to_spare_and_no_more_are_needed():
     for terms in (2, 3, 1024, 1025, 2**20):
         a, b, _ = slice_budget(terms, 3)
@@ -93,6 +106,8 @@ def test_products_depend_neither_on_the_order_of_the_terms_nor_on_other_rows():
     order = rp.random.permutation(0, 500)
     product = rp.matmul(a, b)
     assert rp.matmul(a[:, order], b[order]).tobytes() == product.tobytes()
+    ones = np.ones(500)
+    assert rp.vecdot(a[0, order], ones, slices=3) == rp.vecdot(a[0], ones, slices=3)
     assert rp.matmul(a[2:3], b[:, 1:2])[0, 0] == rp.matmul(np.stack([a, 2 * a]), b)[0, 2, 1] == product[2, 1]
 
 
