@@ -310,6 +310,16 @@ def test_every_backend_gives_the_same_bits(backend, name):
     assert_same(REDUCTIONS[name](backend.from_host(x)), REDUCTIONS[name](x), backend)
 
 
+@pytest.mark.parametrize("function", [rp.sum, rp.mean, rp.var, rp.logsumexp, rp.softmax])
+@pytest.mark.parametrize("length", [3, 700, 20_001])
+def test_rows_alone_have_the_bits_that_they_have_among_others(function, length):
+    x = wide(np.random.default_rng(0), (60, length))
+    together = function(x, axis=1)
+    for rows in (slice(59, 60), slice(7, 30)):
+        assert function(x[rows], axis=1).tobytes() == together[rows].tobytes()
+        assert function(x[rows].T, axis=0).tobytes() == np.ascontiguousarray(together[rows].T).tobytes()
+
+
 def test_of_no_numbers(backend):
     x = backend.from_host(np.ones((2, 0)))
     for function, value in (
