@@ -211,7 +211,7 @@ def softmax(x: Any, /, *, axis: int = -1) -> Any:
     """
 
     def compute(ops: FullRange, x: Any) -> Any:
-        (position,) = _axes("softmax", axis, x.ndim)
+        (position,) = _axes("softmax", (axis,), x.ndim)
         if prod(x.shape) == 0:
             return x
         return ops.softmax(x, position)
