@@ -51,6 +51,15 @@ def test_the_interface_loads_no_other_array_library():
     assert not loaded & HEAVY - {"numpy", "safetensors"}
 
 
+def test_the_reproducible_functions_load_no_other_array_library_and_nothing_for_tables_or_commands():
+    loaded = loaded_by("import xpnet; import numpy as np; xpnet.reproducible.sum(np.ones(3))")
+    assert "xpnet.reproducible" in loaded
+    assert not loaded & (HEAVY - {"numpy"} | {"tyro"})
+    assert {name.split(".")[1] for name in loaded if name.startswith("xpnet.")} <= {
+        *("_lib", "_typing", "arithmetic", "backends", "errors", "nn", "reproducible")
+    }
+
+
 @pytest.mark.needs("sklearn")
 def test_every_public_name_is_there_and_others_are_not():
     for name in set(xpnet.__all__) - {"__version__"}:

@@ -1,7 +1,8 @@
 """A from-scratch neural network whose mathematics is written once for every array library.
 
 ``fit`` trains a network, ``load`` loads one from a file, ``verify`` proves a record of a training, and
-``XPNetClassifier`` is a scikit-learn estimator. Importing this package loads no array library: each name is
+``XPNetClassifier`` is a scikit-learn estimator. The functions of ``xpnet.reproducible`` have the same bits on
+every array library. Importing this package loads no array library: each name is
 imported at its first use.
 """
 
@@ -9,6 +10,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # as in typing, without loading it
 if TYPE_CHECKING:
+    from xpnet import reproducible as reproducible
     from xpnet.api import Callback, Model, fit, load
     from xpnet.errors import BackendError, ConfigError, DataError, DivergedError, XPNetError
     from xpnet.estimator import XPNetClassifier
@@ -49,6 +51,8 @@ _MODULES = {
 if not TYPE_CHECKING:  # a type checker would accept any attribute
 
     def __getattr__(name: str) -> object:
+        if name == "reproducible":
+            return import_module("xpnet.reproducible")
         if name not in _MODULES:
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg)

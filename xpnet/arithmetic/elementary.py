@@ -7,12 +7,18 @@ the formulas and the largest errors measured.
 
 import math
 from decimal import Decimal, localcontext
+from typing import Any
 
 from xpnet._typing import Array, Namespace
 
 LOWEST = -670.0
 """Below, exp gives 0. Above, neither exp nor a softmax made of it needs subnormal numbers, which XLA and
 flush-to-zero modes count as zero."""
+
+SMALLEST_NORMAL = 2.0**-1022
+
+_HIGHEST = 710.0  # beyond, e to the power x is above all float64 numbers
+_FAR = 600.0
 
 _STEPS = 64  # of the table of powers of two, in each doubling
 _FIRST = -1022  # exponent of its first entry
@@ -28,6 +34,7 @@ with localcontext() as _context:
     _STEP_LOW = float(_LN2 / _STEPS - Decimal(_STEP_HIGH))
     _LN2_HIGH = float(int(_LN2 * 2**40)) * 2.0**-40
     _LN2_LOW = float(_LN2 - Decimal(_LN2_HIGH))
+    _LOG_SCALE = float(1074 * _LN2)
 
 
 def powers_of_two() -> list[float]:
@@ -43,13 +50,35 @@ def exp(xp: Namespace, table: Array, x: Array) -> Array:
     """
     inside = x >= LOWEST
     safe = xp.where(inside, x, 0.0)  # an index must be valid even where the result is not used
-    k = (safe * _PER_STEP + _TO_WHOLE) - _TO_WHOLE
-    r = (safe - k * _STEP_HIGH) - k * _STEP_LOW
-    index = xp.reshape(xp.astype(k - float(_FIRST * _STEPS), xp.int32), (-1,))
+    result = _exp_from_table(xp, table, safe, float(_FIRST * _STEPS))
+    return xp.where(inside, result, xp.where(x < LOWEST, 0.0, x))  # NaN stays NaN
+
+
+def exp_of_any(xp: Namespace, table: Array, x: Array) -> Array:
+    """Return e to the power x, float64 of x's shape: ``exp``, up to infinity, and down to 2^-1022, else 0.
+
+    Far from 0 the result is first computed 2^100 times nearer to 1.
+    """
+    high, low = x > _FAR, x < -_FAR
+    inside = (x < _HIGHEST) & (x > -_HIGHEST)
+    doublings = xp.where(high, 100.0, xp.where(low, -100.0, xp.zeros_like(x)))
+    first = (doublings + float(_FIRST)) * float(_STEPS)
+    result = _exp_from_table(
+        xp, table, xp.where(inside, x, 0.0), xp.where(inside, first, float(_FIRST * _STEPS))
+    )
+    small = xp.where(result >= 2.0 ** (_FIRST + 100), result * 2.0**-100, 0.0)
+    result = xp.where(high, result * 2.0**100, xp.where(low, small, result))
+    return xp.where(inside, result, xp.where(high, xp.inf, xp.where(low, 0.0, x)))  # NaN stays NaN
+
+
+def _exp_from_table(xp: Namespace, table: Array, x: Array, first: Array | float) -> Array:
+    """Return e to the power x, by a table whose first entry is taken for 2^(first/64)."""
+    k = (x * _PER_STEP + _TO_WHOLE) - _TO_WHOLE
+    r = (x - k * _STEP_HIGH) - k * _STEP_LOW
+    index = xp.reshape(xp.astype(k - first, xp.int32), (-1,))
     power = xp.reshape(xp.take(table, index, axis=0), x.shape)
     q = ((r * (1 / 120) + 1 / 24) * r + 1 / 6) * r + 0.5
-    result = power + power * (q * (r * r) + r)
-    return xp.where(inside, result, xp.where(x < LOWEST, 0.0, x))  # NaN stays NaN
+    return power + power * (q * (r * r) + r)
 
 
 def log(xp: Namespace, x: Array, largest: float = math.inf) -> Array:
@@ -67,6 +96,11 @@ def log(xp: Namespace, x: Array, largest: float = math.inf) -> Array:
         if largest == math.inf:
             low = m < 2.0 ** (1 - bits)
             e, m = xp.where(low, e - float(bits), e), xp.where(low, m * 2.0**bits, m)
+    return _log_from_parts(xp, x, m, e)
+
+
+def _log_from_parts(xp: Namespace, x: Array, m: Array, e: Array) -> Array:
+    """Return the natural logarithm of x = 2^e m, with m from 1 to 2; other x are special cases."""
     high = m > 1.4142135623730951
     m, e = xp.where(high, m * 0.5, m), xp.where(high, e + 1.0, e)
     s = (m - 1.0) / (m + 1.0)
@@ -97,8 +131,65 @@ def sqrt(xp: Namespace, x: Array) -> Array:
     for outside, factor in ((m >= 4.0, 2.0), (m < 1.0, 0.5)):
         e = xp.where(outside, e * factor, e)
         m = xp.where(outside, m * (1.0 / factor**2), m)
+    return _sqrt_from_parts(xp, x, inside, m, e)
+
+
+def _sqrt_from_parts(xp: Namespace, x: Array, inside: Array, m: Array, power: Array) -> Array:
+    """Return the square root of x = power² m, with m from 1 to 4, ``inside``; other x are special cases."""
     y = m * (1 / 3) + 0.6875
     for _ in range(4):
         y = 0.5 * (y + m / y)
     special = xp.where(x < 0, xp.nan, x)  # 0, infinity and NaN are their own roots
-    return xp.where(inside, y * e, special)
+    return xp.where(inside, y * power, special)
+
+
+def log_of_any(xp: Namespace, x: Array) -> Array:
+    """Return the natural logarithm, float64 of x's shape: ``log``, also of subnormal numbers."""
+    small, scaled = _scale_subnormals(xp, x)
+    if _has_bits(x):
+        m, e = _split(xp, scaled)
+        result = _log_from_parts(xp, scaled, m, xp.astype(e, xp.float64))
+    else:
+        result = log(xp, scaled)
+    return xp.where(small, result - _LOG_SCALE, result)
+
+
+def sqrt_of_any(xp: Namespace, x: Array) -> Array:
+    """Return the square root, float64 of x's shape: ``sqrt``, also of subnormal numbers."""
+    small, scaled = _scale_subnormals(xp, x)
+    if _has_bits(x):
+        m, e = _split(xp, scaled)
+        power = (((e >> 1) + 1023) << 52).view(xp.float64)  # 4^(e >> 1) is its square
+        inside = (scaled > 0) & (scaled < xp.inf)
+        result = _sqrt_from_parts(xp, scaled, inside, xp.where((e & 1) == 1, m + m, m), power)
+    else:
+        result = sqrt(xp, scaled)
+    return xp.where(small, result * 2.0**-537, result)
+
+
+def _has_bits(x: Array) -> bool:
+    """Tell whether there is a view of the bits: array-api-strict has none, and computes with NumPy."""
+    return hasattr(x, "view")
+
+
+def _split(xp: Any, x: Any) -> tuple[Any, Any]:
+    """Return m and e of normal x = 2^e m, m from 1 to 2, float64 and int64, from the bits."""
+    bits = x.view(xp.int64)
+    m = ((bits & (2**52 - 1)) | (1023 << 52)).view(xp.float64)
+    return m, (bits >> 52) - 1023
+
+
+def _scale_subnormals(xp: Any, x: Any) -> tuple[Array, Array]:
+    """Return where x is 0 or subnormal, and x with those numbers times 2^1074.
+
+    XLA computes with 0 in place of them: they are taken from the bits, which say how many times 2^-1074
+    they are.
+    """
+    small = xp.abs(x) < SMALLEST_NORMAL
+    if _has_bits(x):
+        bits = x.view(xp.int64)
+        magnitude = xp.astype(bits & (2**63 - 1), xp.float64)
+        scaled = xp.where(bits < 0, -magnitude, magnitude)
+    else:
+        scaled = (x * 2.0**537) * 2.0**537
+    return small, xp.where(small, scaled, x)

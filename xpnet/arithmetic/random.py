@@ -26,6 +26,8 @@ class Purpose(IntEnum):
     DROPOUT = 4
     SPLIT = 5
     TEST_SPLIT = 6
+    PUBLIC_UNIFORM = 7
+    PUBLIC_PERMUTATION = 8
 
 
 def words(
@@ -61,17 +63,19 @@ def _first_counter(purpose: Purpose, epoch: int, index: int) -> int:
     return (index << 64) | (epoch << 128) | (int(purpose) << 192)
 
 
-def uniform(random_words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Map random words to float64 numbers in [0, 1): the upper 24 bits, times 2^-24.
+def uniform(random_words: NDArray[np.uint64], bits: int = 24) -> NDArray[np.float64]:
+    """Map random words to float64 numbers in [0, 1): the upper ``bits``, times 2^-bits.
 
     Twenty-four bits fit the significand of float32, so that every dtype starts from the same numbers.
     """
-    return (random_words >> np.uint64(40)).astype(np.float64) * 2.0**-24
+    return (random_words >> np.uint64(64 - bits)).astype(np.float64) * 2.0**-bits
 
 
-def permutation(seed: int, count: int, *, epoch: int) -> NDArray[np.int64]:
+def permutation(
+    seed: int, count: int, *, epoch: int, purpose: Purpose = Purpose.SHUFFLE
+) -> NDArray[np.int64]:
     """Return the order of ``count`` samples in an epoch, (count,): the stable argsort of its words."""
-    return np.argsort(words(seed, Purpose.SHUFFLE, count, epoch=epoch), kind="stable")
+    return np.argsort(words(seed, purpose, count, epoch=epoch), kind="stable")
 
 
 def split(

@@ -134,12 +134,17 @@ class Reproducible(Arithmetic):
         return left, self._slices(b, -2, budget.b, budget.slices)
 
     def _product(self, left: list[Array], right: list[Array], factor: float) -> Array:
-        """Multiply two operands in slices, without the product of the two low slices."""
-        product = self.xp.matmul(left[0], right[0])
-        low = [self.xp.matmul(part, right[0]) for part in left[1:]]
-        low += [self.xp.matmul(left[0], part) for part in right[1:]]
-        if low:
-            product = product + (low[0] if len(low) == 1 else low[0] + low[1])
+        """Multiply two operands in slices, without the products of slices that are low in both.
+
+        Slice i times slice j counts for i + j; sums begin with the lowest, and few products exist at a time.
+        """
+
+        def level(number: int) -> Array:
+            second = range(max(number - len(left) + 1, 0), min(number + 1, len(right)))
+            return reduce(operator.add, (self.xp.matmul(left[number - j], right[j]) for j in second))
+
+        levels = map(level, reversed(range(max(len(left), len(right)))))
+        product = reduce(lambda low, high: high + low, levels)
         if factor != 1.0:
             product = product * factor
         return product + 0.0  # the sign of a zero is not fixed by the sum it comes from

@@ -1,0 +1,69 @@
+"""The examples of docs/arithmetic.md: whole algorithms have the same bits on every library, and are right."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "arithmetic.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+DIGEST = "796d058fcc54e0c50d932fe5a4f10beaf0962e5ca9cd559e8225fe154b46f17d"
+
+
+@pytest.fixture(scope="module")
+def page():
+    """The names that the page's functions have."""
+    names = {}
+    for block in BLOCKS[:2]:
+        exec(block, names)  # noqa: S102
+    return names
+
+
+def test_every_library_gives_one_digest_which_the_page_shows(backend, page):
+    results = page["examples"](backend.from_host(np.ones(1)))
+    assert page["digest"](map(backend.to_host, results)) == DIGEST
+    assert set(re.findall(r"\b[0-9a-f]{64}\b", PAGE)) == {DIGEST}
+
+
+def test_kmeans_finds_the_centres_of_clusters(page):
+    generator = np.random.default_rng(0)
+    centres = np.array([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    x = np.concatenate([centre + 0.1 * generator.normal(size=(50, 2)) for centre in centres])
+    result = page["kmeans"](x, 3, steps=10, seed=10)
+    np.testing.assert_allclose(result[np.lexsort(np.round(result.T))], centres, atol=0.1)
+
+
+def test_principal_components_are_those_of_the_singular_values(page):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(200, 5)) * [5.0, 3.0, 1.0, 0.5, 0.1]
+    expected = np.linalg.svd(x - x.mean(axis=0))[2][:2]
+    result = page["principal_components"](x, 2, steps=100)
+    np.testing.assert_allclose(np.abs(np.sum(result * expected, axis=1)), 1.0, atol=1e-12)
+
+
+def test_attention_is_the_mean_of_values_weighted_by_softmax(page):
+    queries, keys, values = np.random.default_rng(0).normal(size=(3, 2, 6, 4))
+    scores = np.exp(queries @ keys.swapaxes(1, 2) / 2.0)
+    expected = scores @ values / scores.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(page["attention"](queries, keys, values), expected, atol=1e-12)
+
+
+ENVIRONMENTS = {
+    "Nehalem kernels, 1 thread": {"OPENBLAS_CORETYPE": "Nehalem", "OPENBLAS_NUM_THREADS": "1"},
+    "2 threads": {"OPENBLAS_NUM_THREADS": "2"},
+    "C library without FMA and AVX2": {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX512F"},
+}
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in list(ENVIRONMENTS)[1:]]
+
+
+@pytest.mark.parametrize("name", [next(iter(ENVIRONMENTS)), *SLOW])
+def test_kernels_and_threads_do_not_matter(name):
+    code = "\n".join([*BLOCKS[:2], "print(digest(examples(np.ones(1))))"])
+    environment = os.environ | ENVIRONMENTS[name]
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.split()[-1] == DIGEST

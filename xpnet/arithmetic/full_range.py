@@ -1,0 +1,159 @@
+"""The reproducible arithmetic for any use: exp, log and square root of all numbers, products of any accuracy.
+
+Within the limits of ``xpnet.arithmetic.reproducible`` it has the same bits. ``docs/arithmetic.md`` gives the
+formulas and bounds.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+from xpnet._typing import Array
+from xpnet.arithmetic import elementary
+from xpnet.arithmetic.reproducible import SIGNIFICAND_BITS, Budget, Reproducible
+from xpnet.errors import ConfigError
+
+MATMUL_ERROR = 1e-12
+"""The error of a product by default, relative to the number of terms and the largest magnitudes."""
+
+FLUSH = 2.0**-900
+"""Adding and subtracting it rounds terms of sums that are tiny, so that no sum of them is subnormal."""
+
+PIECE = 1 << 14
+"""Numbers that are added at a time if the cache is to be used: 128 KB."""
+
+
+@dataclass(frozen=True)
+class FullRange(Reproducible):
+    """Contractions in any number of slices, sums in pieces, and functions of all float64 numbers."""
+
+    in_pieces: bool = False  # True if starting an operation takes no time, as in NumPy
+
+    def contract(self, a: Array, b: Array, slices: int) -> Array:
+        """Return the product (..., n, k) times (..., k, m) of the operands in so many slices each.
+
+        Raises
+        ------
+        ConfigError
+            k is so large that no bits are left.
+        """
+        bits_a, bits_b, _ = slice_budget(a.shape[-1], slices)
+        left = self._round_to_grid(a, -1, bits_a, slices)
+        return self._product(left, self._round_to_grid(b, -2, bits_b, slices), 1.0)
+
+    def exp(self, x: Array) -> Array:
+        """Return e to the power x, by ``xpnet.arithmetic.elementary.exp_of_any``."""
+        return elementary.exp_of_any(self.xp, self._powers_of_two, x)
+
+    def log(self, x: Array, largest: float = math.inf) -> Array:
+        """Return the natural logarithm, by ``xpnet.arithmetic.elementary.log_of_any``."""
+        return elementary.log_of_any(self.xp, x) if largest == math.inf else super().log(x, largest)
+
+    def sqrt(self, x: Array) -> Array:
+        """Return the square root, by ``xpnet.arithmetic.elementary.sqrt_of_any``."""
+        return elementary.sqrt_of_any(self.xp, x)
+
+    def map_pieces(self, function: Callable[[Array], Array], x: Array) -> Array:
+        """Apply an elementwise function, to a piece at a time if ``in_pieces``."""
+        count = math.prod(x.shape)
+        if not self.in_pieces or count <= PIECE:
+            return self.xp.reshape(function(x), x.shape)
+        flat = self.xp.reshape(x, (-1,))
+        pieces = [function(flat[first : first + PIECE]) for first in range(0, count, PIECE)]
+        return self.xp.reshape(self.xp.concat(pieces), x.shape)
+
+    def total(self, x: Array, axis: int) -> Array:
+        """Return the folded sum of ``(x + FLUSH) - FLUSH`` along an axis from 0, which is kept.
+
+        It is ``Reproducible.sum``, in pieces along the first axis if ``in_pieces``.
+        """
+        rows, width = x.shape[0], math.prod(x.shape[1:])
+        if not self.in_pieces or rows * width <= PIECE:
+            return self.sum((x + FLUSH) - FLUSH, axis)
+        if axis > 0 and width > PIECE:
+            of_rows = [self.total(x[row, ...], axis - 1) for row in range(rows)]
+            return self.xp.concat([self.xp.expand_dims(each, axis=0) for each in of_rows])
+        size = 1 << max(PIECE // width, 1).bit_length() - 1
+        parts = [x[first : first + size, ...] for first in range(0, rows, size)]
+        if axis > 0:
+            return self.xp.concat([self.sum((part + FLUSH) - FLUSH, axis) for part in parts])
+        missing = (size - parts[-1].shape[0], *x.shape[1:])
+        padding = self.xp.zeros(missing, dtype=self.dtype, device=self.device)
+        parts[-1] = self.xp.concat([parts[-1], padding])
+        return self.sum(fold(lambda part: (parts[part] + FLUSH) - FLUSH, len(parts)), 0)
+
+    def mean(self, x: Array, axis: int) -> Array:
+        """Return the folded sum along an axis over the number of terms, one division."""
+        return self._divide(self.total(x, axis), x.shape[axis])
+
+    def variance(self, x: Array, axis: int, correction: float) -> Array:
+        """Return Σ (x - mean)² along an axis over the number of terms less the correction."""
+        difference = x - self.mean(x, axis)
+        return self._divide(self.total(difference * difference, axis), x.shape[axis] - correction)
+
+    def softmax(self, x: Array, axis: int) -> Array:
+        """Return exp(x - M) · (1/Σ exp(x - M)) along an axis, with M the largest x."""
+        _, terms, total = self._exponentials(x, axis)
+        return terms * (self.xp.ones_like(total) / total)
+
+    def log_sum_exp(self, x: Array, axis: int) -> Array:
+        """Return M + log Σ exp(x - M) along an axis, with M the largest x."""
+        xp = self.xp
+        largest, _, total = self._exponentials(x, axis)
+        result = ((largest + FLUSH) - FLUSH) + self.log(total, float(x.shape[axis]))
+        return xp.where(xp.abs(largest) == xp.inf, largest, result)
+
+    def _exponentials(self, x: Array, axis: int) -> tuple[Array, Array, Array]:
+        """Return M, exp(x - M), which no library makes subnormal, and its folded sum."""
+        largest = self.xp.max(x, axis=axis, keepdims=True)
+        terms = self.map_pieces(super().exp, x - largest)
+        return largest, terms, self.sum(terms, axis)
+
+    def _divide(self, x: Array, divisor: float) -> Array:
+        return x / self.xp.full_like(x, divisor)
+
+
+def fold(term: Callable[[int], Array], terms: int, first: int = 0, step: int = 1) -> Array:
+    """Return the folded sum of the terms first, first + step, …, without those beyond the last.
+
+    The last addition of a folded sum adds the sum of the odd terms to that of the even ones, and so on: the
+    recursion takes them one by one, and keeps log2(terms) sums.
+    """
+    if first + step >= terms:
+        return term(first)
+    return fold(term, terms, first, 2 * step) + fold(term, terms, first + step, 2 * step)
+
+
+def slice_budget(terms: int, slices: int) -> Budget:
+    """Return the bits of a slice of both operands of a contraction over so many terms.
+
+    Raises
+    ------
+    ConfigError
+        No bits are left.
+    """
+    free = SIGNIFICAND_BITS - max(terms - 1, 0).bit_length()
+    if free < 2:
+        msg = f"a product over {terms} terms leaves no bits for its factors: add up products over fewer"
+        raise ConfigError(msg)
+    return Budget(free // 2, free - free // 2, slices)
+
+
+def contraction_error(terms: int, slices: int) -> float:
+    """Return a bound of the error of a contraction, relative to K · M_a · M_b, before its last rounding.
+
+    K is the number of terms, and M_a and M_b are the largest magnitudes of the vectors. The slices leave out
+    2^(-slices · bits) of each operand; the products of slices that are low in both are not computed; sums of
+    the others are rounded.
+    """
+    a, b, _ = slice_budget(terms, slices)
+    left_out = 2.0 ** (-slices * a) + 2.0 ** (-slices * b) + 2.0 ** (-slices * (a + b))
+    low = (2.0 ** (-i * a - j * b) for i in range(1, slices) for j in range(slices - i, slices))
+    rounded = slices * (2.0**-a + 2.0**-b) * 2.0**-51 if slices > 1 else 0.0
+    return left_out + sum(low) + rounded
+
+
+def fewest_slices(terms: int) -> int:
+    """Return the fewest slices of a contraction whose error is at most ``MATMUL_ERROR``."""
+    return next(slices for slices in count(1) if contraction_error(terms, slices) <= MATMUL_ERROR)
