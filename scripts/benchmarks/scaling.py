@@ -4,7 +4,7 @@ Measures a training step and its update in this process, takes latency and bandw
 scaling.json and scaling.svg: `PYTHONPATH=scripts python -m benchmarks.scaling`.
 
 A step takes the blocks of the rank with most of them, the exchange of the sums, and the update. The nodes of
-the tree are exchanged whole (Allgatherv), or in slices (Alltoallv, then Allgatherv), whichever is faster. A
+the tree are exchanged whole (Allgather) if they are small, else in slices (Alltoallv, then Allgatherv). A
 batch of up to 1,024 samples is split by samples, with one Allreduce for the maxima of rows and one for the
 gradients. Not counted are evaluations, waiting for slower ranks, and messages that share a cable.
 """
@@ -27,6 +27,7 @@ from xpnet._lib.files import save
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.parser import Parser
 from xpnet.arithmetic.blocks import BLOCK_SIZE
+from xpnet.distributed.exchange import SMALL_BYTES
 from xpnet.distributed.tree import list_all_nodes, share_blocks
 from xpnet.errors import XPNetError
 
@@ -68,9 +69,9 @@ def exchange_seconds(link: Link, numbers: int, nodes: Sequence[int]) -> float:
     """Return the time in which all ranks receive the sum over the nodes of each, so many numbers a node."""
     ranks, size = len(nodes), BYTES * numbers / link.bandwidth
     others = (ranks - 1) / ranks
-    whole = math.log2(ranks) * link.latency + others * sum(nodes) * size
-    slices = 2 * (ranks - 1) * link.latency + others * (max(nodes) + 1) * size
-    return min(whole, slices)
+    if BYTES * numbers * sum(nodes) <= SMALL_BYTES:
+        return math.log2(ranks) * link.latency + others * sum(nodes) * size
+    return 2 * (ranks - 1) * link.latency + others * (max(nodes) + 1) * size
 
 
 def allreduce_seconds(link: Link, numbers: int, ranks: int) -> float:
@@ -174,8 +175,8 @@ def predict(task: Task, cost: Cost, links: Sequence[Link]) -> dict[str, Any]:
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Return the predictions as a Markdown table."""
-    chosen = (4, 16, 64)
-    head = ["network, batch", "between ranks", "1 rank, ms", *[f"{ranks} ranks" for ranks in chosen]]
+    chosen = (4, 64, 1024)
+    head = ["network, batch", "between ranks", "1 rank, ms", *[f"{ranks:,} ranks" for ranks in chosen]]
     rows = []
     for result in results:
         for prediction in result["predictions"]:
