@@ -64,8 +64,8 @@ def matmul(x1: Any, x2: Any, /, *, slices: int | None = None) -> Any:
         The factors.
     slices
         The number of slices, 1 to 7, in which each factor is multiplied: s take s (s + 1)/2 products of the
-        library. By default the fewest for an error of at most 1e-12 k · max |row| · max |column|: 2 up to
-        k = 2,048, then 3.
+        library. By default the fewest for an error of at most 1e-12 k times the largest magnitudes of row and
+        column: 2 up to k = 2,048, then 3.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None) -> 
 def sum(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001  as in the standard
     """Return the sum, folded: term j + h is added to term j for all j < h, until one term is left.
 
-    The error is at most log2(n) 2^-53 Σ|x|, for n terms rounded up to a power of two. Infinities and NaN are
+    The error is at most log2(n) 2^-53 times the sum of magnitudes, for n terms rounded up to a power of two. Infinities and NaN are
     as in NumPy.
 
     Parameters

@@ -138,6 +138,7 @@ def whole(alone):
     [
         (("kill", 2, 3), 4, 3),
         (("kill", 0, 5), 3, 1),
+        (("kill", 0, 4), 1, 2),
         (("checkpoint", 0, 4), 3, 2),
         pytest.param(("checkpoint", 0, 1), 2, 4, marks=pytest.mark.slow),
     ],

@@ -76,7 +76,7 @@ def prepare(what, rank, epoch):
     """Prepare the harm."""
     from xpnet._lib.launch import rank_and_size
     from xpnet.distributed import exchange, watchdog
-    from xpnet.training.callbacks import CompareRanks
+    from xpnet.training.callbacks import Evaluate
 
     watchdog.SECONDS, watchdog.PAUSE = 3, 0.1
     if what in ("sliced", "direct"):
@@ -87,14 +87,14 @@ def prepare(what, rank, epoch):
         return
     if what in HARM_AT_START:
         HARM_AT_START[what]()
-    compare = CompareRanks.on_epoch_end
+    evaluate = Evaluate.on_epoch_end
 
     def on_epoch_end(self, log):
+        evaluate(self, log)
         if log.epoch == epoch and what in HARM_IN_EPOCH:
             HARM_IN_EPOCH[what](self._trainer)
-        compare(self, log)
 
-    CompareRanks.on_epoch_end = on_epoch_end
+    Evaluate.on_epoch_end = on_epoch_end
 
 
 def main(text, harm):

@@ -1,6 +1,7 @@
 """The connection between the processes that mpiexec or srun has started."""
 
 import signal
+import time
 
 from xpnet._lib.launch import rank_and_size
 from xpnet._lib.machine import allowed_cpus
@@ -18,13 +19,15 @@ def connect() -> Alone:
     ConfigError
         mpi4py is not installed, or its MPI library is another one than that of mpiexec.
     """
-    _, size = rank_and_size()
+    rank, size = rank_and_size()
     if size == 1:
         return ALONE
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no MPI library
         reason = " ".join(str(error).split())
+        if rank > 0:
+            time.sleep(1)  # the end of a rank may end all others: the first one prints the reason
         remedy = 'pip install -e ".[mpi]" in the checkout of xpnet'
         msg = f"mpiexec has started {size} processes, which need mpi4py ({reason}): {remedy}"
         raise ConfigError(msg) from error
