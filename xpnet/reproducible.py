@@ -153,8 +153,8 @@ def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None) -> 
 def sum(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A001  as in the standard
     """Return the sum, folded: term j + h is added to term j for all j < h, until one term is left.
 
-    The error is at most log2(n) 2^-53 times the sum of magnitudes, for n terms rounded up to a power of two. Infinities and NaN are
-    as in NumPy.
+    The error is at most log2(n) 2^-53 times the sum of magnitudes, for n terms rounded up to a power of two.
+    Infinities and NaN are as in NumPy.
 
     Parameters
     ----------
