@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emulation.build import build_cublas, build_driver, build_kernels, check_compiler
-
 from xpnet.errors import BackendError
 
 WHEEL = "cupy-cuda12x"
@@ -42,6 +41,9 @@ def install() -> None:
         This machine, CuPy's version or its state does not permit it, or there is no g++.
     """
     check()
+    if "cupy" in sys.modules:
+        msg = "cupy is imported already: install the emulated device before"
+        raise BackendError(msg)
     driver = ctypes.CDLL(str(build_driver()), ctypes.RTLD_GLOBAL)
     called = {x.name for x in read_symbols(path_of(CUBLAS)) if re.fullmatch(r"cublas\w+", x.name)}
     ctypes.CDLL(str(build_cublas(sorted(called))), ctypes.RTLD_GLOBAL)
@@ -63,10 +65,8 @@ def check() -> None:
     except metadata.PackageNotFoundError:
         version = "none"
     if version != VERSION:
-        msg = f"the emulated device knows {WHEEL} {VERSION} alone, here is {version}: pip install {WHEEL}=={VERSION}"
-        raise BackendError(msg)
-    if "cupy" in sys.modules:
-        msg = "cupy is imported already: install the emulated device before"
+        fix = f"pip install {WHEEL}=={VERSION}"
+        msg = f"the emulated device knows {WHEEL} {VERSION} alone, but found {version}: {fix}"
         raise BackendError(msg)
     check_compiler()
 
@@ -123,7 +123,7 @@ def compile_module(source: str, options: tuple[str, ...] = (), **_: object) -> A
     """Take the place of CuPy's function that calls NVRTC: return a module of g++'s kernels."""
     module = importlib.import_module("cupy.cuda.function").Module()
     module.load(b"EMULATED:" + os.fsencode(build_kernels(source, options)) + b"\0")
-    module._set_mapping(None)  # noqa: SLF001 - as CuPy's own
+    module._set_mapping(None)
     return module
 
 
