@@ -2,6 +2,7 @@
 //
 // Sums are made in an order of their own, fused, as on a GPU they may be: exact sums must not depend on it.
 // The functions that CuPy links to and that are missing here are defined as `unsupported` (see build.py).
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -19,20 +20,26 @@ struct Handle { void* stream; int pointer_mode, math_mode; };
 struct Sizes { bool transpose_a, transpose_b; int64_t m, n, k, lda, ldb, ldc; };
 template <class T> using Matrix = std::function<T*(int)>;  // the address of one of a batch of matrices
 
+constexpr int64_t ROWS = 32;  // of C at a time: their sums fit in registers
+
 // C (m, n) = alpha op(A) (m, k) op(B) (k, n) + beta C, by columns; the terms are added last to first.
 template <class T> void multiply(const Sizes& s, T alpha, const T* a, const T* b, T beta, T* c) {
-  std::vector<T> columns(s.m * s.k), sums(s.m);
-  for (int64_t p = 0; p < s.k; p++)
-    for (int64_t i = 0; i < s.m; i++) columns[p * s.m + i] = s.transpose_a ? a[i * s.lda + p] : a[p * s.lda + i];
-  for (int64_t j = 0; j < s.n; j++) {
-    for (auto& sum : sums) sum = 0;
-    for (int64_t p = s.k - 1; p >= 0; p--) {
-      T y = s.transpose_b ? b[p * s.ldb + j] : b[j * s.ldb + p];
-      for (int64_t i = 0; i < s.m; i++) sums[i] = std::fma(columns[p * s.m + i], y, sums[i]);
-    }
-    for (int64_t i = 0; i < s.m; i++) {
-      T& result = c[j * s.ldc + i];
-      result = beta == 0 ? alpha * sums[i] : alpha * sums[i] + beta * result;
+  std::vector<T> block(s.k * ROWS);
+  for (int64_t first = 0; first < s.m; first += ROWS) {
+    const int64_t rows = std::min(ROWS, s.m - first);
+    for (int64_t p = 0; p < s.k; p++)
+      for (int64_t i = 0; i < rows; i++)
+        block[p * ROWS + i] = s.transpose_a ? a[(first + i) * s.lda + p] : a[p * s.lda + first + i];
+    for (int64_t j = 0; j < s.n; j++) {
+      T sums[ROWS] = {};
+      for (int64_t p = s.k - 1; p >= 0; p--) {
+        const T y = s.transpose_b ? b[p * s.ldb + j] : b[j * s.ldb + p];
+        for (int64_t i = 0; i < ROWS; i++) sums[i] = std::fma(block[p * ROWS + i], y, sums[i]);
+      }
+      for (int64_t i = 0; i < rows; i++) {
+        T& result = c[j * s.ldc + first + i];
+        result = beta == 0 ? alpha * sums[i] : alpha * sums[i] + beta * result;
+      }
     }
   }
 }

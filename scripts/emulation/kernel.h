@@ -63,9 +63,9 @@ template <class... A> struct Signature<void (*)(A...)> {
 struct Kernel { int count; const size_t* sizes; void (*launch)(void**, const unsigned*, const unsigned*); };
 
 #if EMULATED_THREADS == 3
-struct Fiber { void* stack_pointer; dim3 thread; bool done; char* stack; };
-constexpr size_t STACK = 1 << 15;
+struct Fiber { void* stack_pointer; dim3 thread; bool done; };
 static Fiber fibers[1024], *current;
+alignas(64) static char stacks[1025][(1 << 14) + 192];  // so that not all tops share one set of the cache
 static void* scheduler;
 
 // Save the callee-saved registers of x86-64 on this stack and go on on the other.
@@ -90,8 +90,7 @@ template <class Call> static void run_block(unsigned threads, Call call) {
   body = &call;
   for (unsigned t = 0; t < threads; t++) {
     Fiber& fiber = fibers[t];
-    if (!fiber.stack) fiber.stack = (char*)aligned_alloc(64, STACK);
-    void** top = (void**)(fiber.stack + STACK);
+    void** top = (void**)stacks[t + 1];
     memset(top - 8, 0, 8 * sizeof(void*));
     void (*begin)() = [] {
       (*body)();
