@@ -36,7 +36,7 @@ def cache_folder() -> Path:
     """
     digest = hashlib.sha256(repr((LIBRARY, KERNEL, CONTRACT)).encode())
     for file in sorted(HERE.rglob("*.*")):
-        if file.suffix in {".py", ".h", ".cpp", ".cuh"}:
+        if file.suffix in {".py", ".h", ".cpp", ".cuh", ".map"}:
             digest.update(file.read_bytes())
     digest.update(
         next(line for line in Path("/proc/cpuinfo").read_bytes().splitlines() if line[:5] == b"flags")
@@ -66,13 +66,12 @@ def build_driver() -> Path:
 
 def build_cublas(functions: Iterable[str]) -> Path:
     """Return the path of libcublas.so.12, in which all `functions` exist, if only to be refused."""
-    exports = cache_folder() / "cublas.map"
-    exports.write_text("libcublas.so.12 { global: cublas*; local: *; };\n")
+    exports = f"-Wl,--version-script={HERE}/cublas.map"
     weak = '__attribute__((weak, alias("missing"))) int'
     stubs = "\n".join(
         ['extern "C" {', "int missing() { return 15; }", *(f"{weak} {x}();" for x in functions), "}"]
     )
-    flags = ("-O3", f"-Wl,--version-script={exports}", "-Wl,-soname,libcublas.so.12", HERE / "cublas.cpp")
+    flags = ("-O3", exports, "-Wl,-soname,libcublas.so.12", HERE / "cublas.cpp")
     linked = (f"-L{cache_folder()}", "-l:libcuda.so.1")
     return _build(cache_folder() / "libcublas.so.12", (*flags, "-x", "c++", "-", *linked), stubs)
 
@@ -80,12 +79,10 @@ def build_cublas(functions: Iterable[str]) -> Path:
 def build_kernels(source: str, options: Sequence[str]) -> Path:
     """Return the path of a library of the kernels in a CUDA source, with the options of NVRTC."""
     digest = hashlib.sha256(repr((source, options)).encode()).hexdigest()[:24]
-    threads = (
-        3 if "__syncthreads" in source else 1 if "CUPY_FOR" in source and "threadIdx" not in source else 2
-    )
+    is_loop = "CUPY_FOR" in source and not re.search(r"\bthreadIdx\b|__sync", source)
     kept = [x for x in options if x.startswith("-D") or x.endswith("_core/include")]
     kernels = (f"EMULATED_KERNEL({name})" for name in KERNEL_NAME.findall(source))
-    text = "\n".join([f"#define EMULATED_THREADS {threads}", "#include <kernel.h>", source, *kernels])
+    text = "\n".join(["" if is_loop else "#define EMULATED_FIBERS", "#include <kernel.h>", source, *kernels])
     return _build(cache_folder() / f"{digest}.so", (*KERNEL, CONTRACT, *kept, "-x", "c++", "-"), text)
 
 

@@ -16,7 +16,7 @@ API int unsupported() { return 15; }  // CUBLAS_STATUS_NOT_SUPPORTED
 
 namespace {
 
-struct Handle { void* stream; int pointer_mode, math_mode; };
+struct Handle { void* stream; };
 struct Sizes { bool transpose_a, transpose_b; int64_t m, n, k, lda, ldb, ldc; };
 template <class T> using Matrix = std::function<T*(int)>;  // the address of one of a batch of matrices
 
@@ -46,10 +46,8 @@ template <class T> void multiply(const Sizes& s, T alpha, const T* a, const T* b
 
 template <class T>
 int enqueue(void* h, Sizes sizes, const void* alpha, Matrix<T> a, Matrix<T> b, const void* beta, Matrix<T> c, int count) {
-  auto* handle = (Handle*)h;
-  if (handle->pointer_mode) return unsupported();  // alpha and beta on the device
   T x = *(const T*)alpha, y = *(const T*)beta;
-  return emulated_enqueue(handle->stream, [=] {
+  return emulated_enqueue(((Handle*)h)->stream, [=] {
     for (int i = 0; i < count; i++) multiply<T>(sizes, x, a(i), b(i), y, c(i));
   });
 }
@@ -66,27 +64,18 @@ template <class T> Matrix<T> listed(const void* addresses) {  // in device memor
 
 API int cublasCreate_v2(void** handle) { *handle = new Handle{}; return 0; }
 API int cublasDestroy_v2(void* handle) { delete (Handle*)handle; return 0; }
-API int cublasGetVersion_v2(void*, int* version) { *version = 120900; return 0; }
 API int cublasSetStream_v2(void* handle, void* stream) { ((Handle*)handle)->stream = stream; return 0; }
-API int cublasGetStream_v2(void* handle, void** stream) { *stream = ((Handle*)handle)->stream; return 0; }
-API int cublasSetPointerMode_v2(void* handle, int mode) { ((Handle*)handle)->pointer_mode = mode; return 0; }
-API int cublasGetPointerMode_v2(void* handle, int* mode) { *mode = ((Handle*)handle)->pointer_mode; return 0; }
-API int cublasSetMathMode(void* handle, int mode) { ((Handle*)handle)->math_mode = mode; return 0; }
-API int cublasGetMathMode(void* handle, int* mode) { *mode = ((Handle*)handle)->math_mode; return 0; }
+API int cublasGetMathMode(void*, int* mode) { *mode = 0; return 0; }
 
 #define SIZES int ta, int tb, int m, int n, int k
 #define LEADING Sizes{ta != 0, tb != 0, m, n, k, lda, ldb, ldc}
-#define PRODUCTS(LETTER, T)                                                                                            \
-  API int cublas##LETTER##gemm_v2(void* h, SIZES, const void* alpha, const void* a, int lda, const void* b, int ldb,   \
-                                  const void* beta, void* c, int ldc) {                                                \
-    return enqueue<T>(h, LEADING, alpha, strided<T>(a, 0), strided<T>(b, 0), beta, strided<T>(c, 0), 1);               \
-  }                                                                                                                    \
+#define BATCHED(LETTER, T)                                                                                             \
   API int cublas##LETTER##gemmBatched(void* h, SIZES, const void* alpha, const void* a, int lda, const void* b,        \
                                       int ldb, const void* beta, void* c, int ldc, int count) {                        \
     return enqueue<T>(h, LEADING, alpha, listed<T>(a), listed<T>(b), beta, listed<T>(c), count);                       \
   }
-PRODUCTS(S, float)
-PRODUCTS(D, double)
+BATCHED(S, float)
+BATCHED(D, double)
 
 API int cublasGemmStridedBatchedEx(void* h, SIZES, const void* alpha, const void* a, int a_type, int lda,
                                    long long a_stride, const void* b, int b_type, int ldb, long long b_stride,

@@ -151,8 +151,10 @@ API int cudaGetDevice(int* device) { return answer(device, 0); }
 API int cudaSetDevice(int device) { return device == 0 ? SUCCESS : INVALID_DEVICE; }
 API int cudaGetDeviceCount(int* count) { return answer(count, 1); }
 API int cudaDeviceGetAttribute(int* value, int number, int) { return answer(value, attribute(number)); }
-API int cudaDeviceCanAccessPeer(int* value, int, int) { return answer(value, 0); }
-API int cudaMemGetInfo(size_t* unused, size_t* total) { return answer(unused, size_t(8) << 30), answer(total, size_t(16) << 30); }
+API int cudaMemGetInfo(size_t* unused, size_t* total) {
+  *unused = *total = size_t(16) << 30;
+  return SUCCESS;
+}
 API int cudaDeviceSynchronize() {
   Lock lock(mutex);
   run_all();
@@ -174,23 +176,16 @@ API int cudaPointerGetAttributes(void* target, const void* address) {
 API int cudaMemcpyAsync(void* target, const void* source, size_t size, int, void* stream) {
   return copy(target, source, size, stream_of(stream));
 }
-API int cudaMemcpy(void* target, const void* source, size_t size, int) {
-  copy(target, source, size, &null_stream);
-  return wait_for(&null_stream);
-}
 API int cudaMemsetAsync(void* target, int value, size_t size, void* stream) {
   return enqueue(stream_of(stream), [=] { memset(target, value, size); });
 }
-API int cudaMemset(void* target, int value, size_t size) { return cudaMemsetAsync(target, value, size, nullptr); }
 
 // Streams and events, which are never freed: operations of other streams may name them.
-API int cudaStreamCreateWithFlags(void** handle, unsigned flags) {
+API int cudaStreamCreateWithPriority(void** handle, unsigned flags, int) {
   Lock lock(mutex);
   streams.push_back(new Stream{!(flags & 1), {}, 0, 0});
   return answer<void*>(handle, streams.back());
 }
-API int cudaStreamCreate(void** handle) { return cudaStreamCreateWithFlags(handle, 0); }
-API int cudaStreamCreateWithPriority(void** handle, unsigned flags, int) { return cudaStreamCreateWithFlags(handle, flags); }
 API int cudaStreamDestroy(void*) { return SUCCESS; }
 API int cudaStreamSynchronize(void* stream) { return wait_for(stream_of(stream)); }
 API int cudaStreamQuery(void* handle) {
@@ -204,7 +199,6 @@ API int cudaStreamWaitEvent(void* stream, void* event, unsigned) {
   return recorded.stream ? enqueue(stream_of(stream), [] {}, {recorded}) : SUCCESS;
 }
 API int cudaEventCreateWithFlags(void** event, unsigned) { return answer<void*>(event, new Event{}); }
-API int cudaEventCreate(void** event) { return cudaEventCreateWithFlags(event, 0); }
 API int cudaEventDestroy(void*) { return SUCCESS; }
 API int cudaEventRecord(void* event, void* stream) {
   Lock lock(mutex);
@@ -226,14 +220,9 @@ API int cuInit(unsigned) { return SUCCESS; }
 API int cuDriverGetVersion(int* version) { return answer(version, 12090); }
 API int cuDeviceGet(int* device, int index) { return index ? INVALID_DEVICE : answer(device, 0); }
 API int cuDeviceGetCount(int* count) { return answer(count, 1); }
-API int cuDeviceGetName(char* name, int size, int) { strncpy(name, "emulated", size); return SUCCESS; }
-API int cuDeviceTotalMem_v2(size_t* size, int) { return answer(size, size_t(16) << 30); }
 API int cuDeviceGetAttribute(int* value, int number, int) { return answer(value, attribute(number)); }
 API int cuGetErrorName(int, const char** name) { return answer(name, "CUDA_ERROR"); }
 API int cuGetErrorString(int, const char** text) { return answer(text, "on the emulated device"); }
-API int cuCtxGetCurrent(void** context) { return answer(context, (void*)1); }
-API int cuCtxSetCurrent(void*) { return SUCCESS; }
-API int cuCtxGetDevice(int* device) { return answer(device, 0); }
 API int cuModuleLoadData(void** module, const void* image) {
   const char* mark = "EMULATED:";
   if (strncmp((const char*)image, mark, strlen(mark))) return INVALID_IMAGE;
@@ -258,4 +247,3 @@ API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, un
     kernel->launch(addresses.data(), grid, block);
   });
 }
-API int cuFuncGetAttribute(int* value, int number, void*) { return answer(value, number == 0 ? 1024 : number == 4 ? 32 : 0); }

@@ -1,7 +1,7 @@
-// CUDA C++ on the host, for the sources of CuPy's kernels, which build.py surrounds with this header and EMULATED_KERNEL.
+// CUDA C++ on the host: build.py puts this header before the source of CuPy's kernels, and EMULATED_KERNEL after it.
 //
-// EMULATED_THREADS says how a kernel runs: 1 as one thread for all elements, for loops that any grid may share;
-// 2 as one thread after the other; 3 as fibers, one for each thread of a block, that change at __syncthreads().
+// Without EMULATED_FIBERS one thread does all the work, for loops that any number of threads may share; with it, the
+// threads of a block are fibers that take turns at __syncthreads().
 #pragma once
 #include <climits>
 #include <cmath>
@@ -24,10 +24,10 @@
 #define __align__(n) __attribute__((aligned(n)))
 
 struct dim3 { unsigned x, y, z; };
-#if EMULATED_THREADS == 1
-static constexpr dim3 threadIdx{0, 0, 0}, blockIdx{0, 0, 0}, blockDim{1, 1, 1}, gridDim{1, 1, 1};
-#else
+#ifdef EMULATED_FIBERS
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
+#else
+static constexpr dim3 threadIdx{0, 0, 0}, blockIdx{0, 0, 0}, blockDim{1, 1, 1}, gridDim{1, 1, 1};
 #endif
 
 using std::abs;
@@ -62,7 +62,7 @@ template <class... A> struct Signature<void (*)(A...)> {
 
 struct Kernel { int count; const size_t* sizes; void (*launch)(void**, const unsigned*, const unsigned*); };
 
-#if EMULATED_THREADS == 3
+#ifdef EMULATED_FIBERS
 struct Fiber { void* stack_pointer; dim3 thread; bool done; };
 static Fiber fibers[1024], *current;
 alignas(64) static char stacks[1025][(1 << 14) + 192];  // so that not all tops share one set of the cache
@@ -74,17 +74,9 @@ __attribute__((naked, noipa)) static void change(void** from, void* to) {
       "pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n movq %rsp, (%rdi)\n"
       "movq %rsi, %rsp\n popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret");
 }
-#endif
 
-}  // namespace emulated
+static inline void pause() { change(&current->stack_pointer, scheduler); }
 
-#if EMULATED_THREADS == 3
-static inline void __syncthreads() { emulated::change(&emulated::current->stack_pointer, emulated::scheduler); }
-#endif
-
-namespace emulated {
-
-#if EMULATED_THREADS == 3
 template <class Call> static void run_block(unsigned threads, Call call) {
   static Call* body;
   body = &call;
@@ -95,7 +87,7 @@ template <class Call> static void run_block(unsigned threads, Call call) {
     void (*begin)() = [] {
       (*body)();
       current->done = true;
-      __syncthreads();
+      pause();
     };
     top[-2] = (void*)begin;  // where the first change to this fiber returns to, its registers being 0
     fiber.stack_pointer = top - 8;
@@ -113,21 +105,12 @@ template <class Call> static void run_block(unsigned threads, Call call) {
     }
   }
 }
-#elif EMULATED_THREADS == 2
-template <class Call> static void run_block(unsigned threads, Call call) {
-  for (unsigned t = 0; t < threads; t++) {
-    threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y};
-    call();
-  }
-}
 #endif
 
 template <auto kernel> static void launch(void** parameters, const unsigned* grid, const unsigned* block) {
   using S = Signature<decltype(kernel)>;
   auto call = [=] { S::call(kernel, parameters, std::make_index_sequence<S::count>()); };
-#if EMULATED_THREADS == 1
-  call();
-#else
+#ifdef EMULATED_FIBERS
   gridDim = {grid[0], grid[1], grid[2]};
   blockDim = {block[0], block[1], block[2]};
   for (unsigned z = 0; z < grid[2]; z++)
@@ -136,11 +119,18 @@ template <auto kernel> static void launch(void** parameters, const unsigned* gri
         blockIdx = {x, y, z};
         run_block(block[0] * block[1] * block[2], call);
       }
+#else
+  call();
 #endif
 }
 
 }  // namespace emulated
 
+#ifdef EMULATED_FIBERS
+static inline void __syncthreads() { emulated::pause(); }
+#endif
+
 #define EMULATED_KERNEL(name)                                                                              \
   extern "C" __attribute__((visibility("default"))) const emulated::Kernel emulated_##name = {             \
-      emulated::Signature<decltype(&name)>::count, emulated::Signature<decltype(&name)>::sizes, emulated::launch<&name>};
+      emulated::Signature<decltype(&name)>::count, emulated::Signature<decltype(&name)>::sizes,            \
+      emulated::launch<&name>};
