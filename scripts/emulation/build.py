@@ -13,18 +13,10 @@ from pathlib import Path
 from xpnet.errors import BackendError
 
 HERE = Path(__file__).resolve().parent
-LIBRARY = ("g++", "-std=c++17", "-march=native", "-shared", "-fPIC")
-KERNEL = (
-    "-O2",
-    "-fvisibility=hidden",
-    "-fno-math-errno",
-    "-fpermissive",
-    "-w",
-    f"-I{HERE}",
-    f"-I{HERE}/include",
-)
-CONTRACT = "-ffp-contract=fast"
+LIBRARY = ["g++", "-std=c++17", "-march=native", "-shared", "-fPIC"]
+KERNEL = ["-O2", "-ffp-contract=fast", "-fvisibility=hidden", "-fno-math-errno", "-fpermissive", "-w"]
 """Products and sums in one expression of a kernel are fused, as NVRTC may fuse them by default."""
+INCLUDE = (f"-I{HERE}", f"-I{HERE}/include")
 KERNEL_NAME = re.compile(r'extern\s+"C"\s+__global__\s+(?:__launch_bounds__\([^)]*\)\s+)?void\s+(\w+)\s*\(')
 
 
@@ -32,23 +24,24 @@ KERNEL_NAME = re.compile(r'extern\s+"C"\s+__global__\s+(?:__launch_bounds__\([^)
 def cache_folder() -> Path:
     """Return the folder of what is compiled, whose name has the digest of the sources and the processor.
 
-    It lies in the user's cache folder, or in that of temporary files where the former cannot be written.
+    It lies in the user's cache folder; BackendError if it cannot be made.
     """
-    digest = hashlib.sha256(repr((LIBRARY, KERNEL, CONTRACT)).encode())
+    digest = hashlib.sha256()
     for file in sorted(HERE.rglob("*.*")):
         if file.suffix in {".py", ".h", ".cpp", ".cuh", ".map"}:
             digest.update(file.read_bytes())
-    digest.update(
-        next(line for line in Path("/proc/cpuinfo").read_bytes().splitlines() if line[:5] == b"flags")
-    )
+    processor = Path("/proc/cpuinfo").read_bytes().splitlines()
+    digest.update(next(line for line in processor if line.startswith(b"flags")))
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    name = Path("xpnet-emulated-cuda") / digest.hexdigest()[:16]
+    folder = caches / "xpnet-emulated-cuda" / digest.hexdigest()[:16]
     try:
-        (caches / name).mkdir(parents=True, exist_ok=True)
-    except OSError:
-        caches = Path(tempfile.gettempdir())
-        (caches / name).mkdir(parents=True, exist_ok=True)
-    return caches / name
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = (
+            f"{folder}: cannot be made ({error.strerror}): set XDG_CACHE_HOME to a folder that can be written"
+        )
+        raise BackendError(msg) from error
+    return folder
 
 
 def check_compiler() -> None:
@@ -83,7 +76,7 @@ def build_kernels(source: str, options: Sequence[str]) -> Path:
     kept = [x for x in options if x.startswith("-D") or x.endswith("_core/include")]
     kernels = (f"EMULATED_KERNEL({name})" for name in KERNEL_NAME.findall(source))
     text = "\n".join(["" if is_loop else "#define EMULATED_FIBERS", "#include <kernel.h>", source, *kernels])
-    return _build(cache_folder() / f"{digest}.so", (*KERNEL, CONTRACT, *kept, "-x", "c++", "-"), text)
+    return _build(cache_folder() / f"{digest}.so", (*KERNEL, *INCLUDE, *kept, "-x", "c++", "-"), text)
 
 
 def _build(target: Path, flags: Iterable[object], text: str = "") -> Path:

@@ -7,7 +7,7 @@ import sys
 import emulated_cuda
 import pytest
 from commands import printed
-from emulation import install
+from emulation import build, install
 from shared import python_path
 
 pytestmark = [pytest.mark.tooling, pytest.mark.needs("emulated-cuda")]
@@ -41,6 +41,7 @@ def test_training_prints_the_fingerprint_of_numpy_and_nothing_on_standard_error(
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
+        ("no cache", "(Not a directory): set XDG_CACHE_HOME to a folder that can be written"),
         ("no g++", "g++ is not on the PATH: install it, for example with apt install g++"),
         (
             "another CuPy",
@@ -53,11 +54,16 @@ def test_training_prints_the_fingerprint_of_numpy_and_nothing_on_standard_error(
 def test_a_machine_that_cannot_emulate_is_one_line_and_code_2(monkeypatch, capsys, state, reason):
     if state == "no g++":
         monkeypatch.setenv("PATH", "")
+    elif state == "no cache":
+        build.cache_folder.cache_clear()
+        monkeypatch.setenv("XDG_CACHE_HOME", __file__)
+        monkeypatch.delitem(sys.modules, "cupy", raising=False)
     elif state == "another CuPy":
         monkeypatch.setattr(install, "VERSION", "14.1.0")
     elif state == "another processor":
         monkeypatch.setattr(install.platform, "machine", lambda: "aarch64")
-    monkeypatch.setitem(sys.modules, "cupy", None)
+    elif state == "CuPy imported":
+        monkeypatch.setitem(sys.modules, "cupy", None)
     assert emulated_cuda.main(["train"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
