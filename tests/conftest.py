@@ -1,7 +1,11 @@
-"""The `backend` fixture, and the selection of the tests that can run here."""
+"""The `backend` fixture, and the selection of the tests that can run here.
+
+With ``XPNET_EMULATED_CUDA=1`` in the environment, CuPy's GPU is that of scripts/emulated_cuda.py.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -9,6 +13,8 @@ import pytest
 from backend_enum import BackendCase
 from hypothesis import HealthCheck, settings
 from requirements import chromium, missing, required
+
+from xpnet.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[ABSENT] = Counter()
     try:
         required()
-    except ValueError as error:
+        if os.environ.get("XPNET_EMULATED_CUDA") == "1":
+            from emulation.install import install  # of scripts/
+
+            install()
+    except (ValueError, BackendError) as error:
         raise pytest.UsageError(str(error)) from error
 
 

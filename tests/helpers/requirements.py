@@ -15,6 +15,8 @@ from pathlib import Path
 
 from backend_enum import BackendCase
 
+from xpnet.errors import BackendError
+
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LIBRARIES = {
@@ -28,6 +30,7 @@ LIBRARIES = {
     "trackio": ("trackio",),
     "mlflow": ("mlflow",),
     "mpi": ("mpi4py",),
+    "emulated-cuda": ("cupy",),
 }
 """The libraries that each requirement other than a backend consists of."""
 VARIABLES = {
@@ -37,6 +40,7 @@ VARIABLES = {
     "XPNET_REQUIRE_NOTEBOOK": ("notebook",),
     "XPNET_REQUIRE_SITE": ("site",),
     "XPNET_REQUIRE_MPI": ("mpi",),
+    "XPNET_REQUIRE_EMULATED_CUDA": ("emulated-cuda",),
 }
 """Environment variables that insist on requirements, and those they may name; 1 stands for all of them."""
 
@@ -54,6 +58,13 @@ def missing(name: str) -> str | None:
         return f"none of {', '.join(CHROMIUMS)} is on the PATH"
     if name == "mpi" and not MPIEXEC.is_file():
         return f"there is no {MPIEXEC}: pip install mpich"
+    if name == "emulated-cuda":
+        from emulation.install import check  # of scripts/
+
+        try:
+            check()
+        except BackendError as error:
+            return str(error)
     return None
 
 

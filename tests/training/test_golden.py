@@ -27,7 +27,11 @@ def test_the_page_has_the_fingerprints():
 
 @pytest.mark.parametrize(
     ("backend", "epochs"),
-    [(BackendCase.NUMPY, 10), *(pytest.param(case, 100, marks=pytest.mark.slow) for case in BackendCase)],
+    [
+        (BackendCase.NUMPY, 10),
+        (BackendCase.CUPY, 10),
+        *(pytest.param(case, 100, marks=pytest.mark.slow) for case in BackendCase),
+    ],
     indirect=["backend"],
     ids=lambda value: getattr(value, "value", value),
 )

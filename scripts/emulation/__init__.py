@@ -1,0 +1,1 @@
+"""The parts of scripts/emulated_cuda.py: what g++ compiles, and what is replaced in CuPy."""

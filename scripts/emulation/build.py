@@ -1,0 +1,99 @@
+"""The emulated device's libraries and CuPy's kernels, compiled by g++ into a cache folder."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from xpnet.errors import BackendError
+
+HERE = Path(__file__).resolve().parent
+LIBRARY = ["g++", "-std=c++17", "-march=native", "-shared", "-fPIC"]
+KERNEL = ["-O2", "-ffp-contract=fast", "-fvisibility=hidden", "-fno-math-errno", "-fpermissive", "-w"]
+"""Products and sums in one expression of a kernel are fused, as NVRTC may fuse them by default."""
+INCLUDE = (f"-I{HERE}", f"-I{HERE}/include")
+KERNEL_NAME = re.compile(r'extern\s+"C"\s+__global__\s+(?:__launch_bounds__\([^)]*\)\s+)?void\s+(\w+)\s*\(')
+
+
+@cache
+def cache_folder() -> Path:
+    """Return the folder of what is compiled, whose name has the digest of the sources and the processor.
+
+    It lies in the user's cache folder; BackendError if it cannot be made.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(HERE.rglob("*.*")):
+        if file.suffix in {".py", ".h", ".cpp", ".cuh", ".map"}:
+            digest.update(file.read_bytes())
+    processor = Path("/proc/cpuinfo").read_bytes().splitlines()
+    digest.update(next(line for line in processor if line.startswith(b"flags")))
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = caches / "xpnet-emulated-cuda" / digest.hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = (
+            f"{folder}: cannot be made ({error.strerror}): set XDG_CACHE_HOME to a folder that can be written"
+        )
+        raise BackendError(msg) from error
+    return folder
+
+
+def check_compiler() -> None:
+    """Raise BackendError if there is no g++."""
+    if shutil.which("g++") is None:
+        msg = "g++ is not on the PATH: install it, for example with apt install g++"
+        raise BackendError(msg)
+
+
+def build_driver() -> Path:
+    """Return the path of libcuda.so.1, the CUDA driver and runtime."""
+    flags = ("-O1", "-fvisibility=hidden", "-Wl,-soname,libcuda.so.1", HERE / "driver.cpp")
+    return _build(cache_folder() / "libcuda.so.1", flags)
+
+
+def build_cublas(functions: Iterable[str]) -> Path:
+    """Return the path of libcublas.so.12, in which all `functions` exist, if only to be refused."""
+    exports = f"-Wl,--version-script={HERE}/cublas.map"
+    weak = '__attribute__((weak, alias("missing"))) int'
+    stubs = "\n".join(
+        ['extern "C" {', "int missing() { return 15; }", *(f"{weak} {x}();" for x in functions), "}"]
+    )
+    flags = ("-O3", exports, "-Wl,-soname,libcublas.so.12", HERE / "cublas.cpp")
+    linked = (f"-L{cache_folder()}", "-l:libcuda.so.1")
+    return _build(cache_folder() / "libcublas.so.12", (*flags, "-x", "c++", "-", *linked), stubs)
+
+
+def build_kernels(source: str, options: Sequence[str]) -> Path:
+    """Return the path of a library of the kernels in a CUDA source, with the options of NVRTC."""
+    digest = hashlib.sha256(repr((source, options)).encode()).hexdigest()[:24]
+    is_loop = "CUPY_FOR" in source and not re.search(r"\bthreadIdx\b|__sync", source)
+    kept = [x for x in options if x.startswith("-D") or x.endswith("_core/include")]
+    kernels = (f"EMULATED_KERNEL({name})" for name in KERNEL_NAME.findall(source))
+    text = "\n".join(["" if is_loop else "#define EMULATED_FIBERS", "#include <kernel.h>", source, *kernels])
+    return _build(cache_folder() / f"{digest}.so", (*KERNEL, *INCLUDE, *kept, "-x", "c++", "-"), text)
+
+
+def _build(target: Path, flags: Iterable[object], text: str = "") -> Path:
+    """Compile `target` unless it exists; several processes may do so at once.
+
+    Raises
+    ------
+    BackendError
+        The compiler fails.
+    """
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            words = [*LIBRARY, "-o", f"{folder}/library", *map(str, flags)]
+            run = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+            if run.returncode:
+                problem = next((x for x in run.stderr.splitlines() if "error" in x), run.stderr[:200])
+                msg = f"g++ cannot compile {target.name}: {problem}"
+                raise BackendError(msg)
+            Path(folder, "library").replace(target)
+    return target

@@ -1,0 +1,249 @@
+// The CUDA driver and runtime on the host, as far as CuPy's arrays need them: one device, whose memory is the host's.
+//
+// A stream is a queue: its operations run when something waits for them (a synchronisation, an event, cudaFree), not
+// before. Fresh memory, pinned memory too, holds the bits of NaN. A kernel's image is "EMULATED:" and the path of a
+// shared library made with kernel.h. Functions that are missing here give cudaErrorNotSupported.
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <dlfcn.h>
+
+#define API extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+enum Status { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
+              NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801 };
+
+struct Stream;
+struct Position { Stream* stream; uint64_t count; };  // the first `count` operations of a stream
+struct Operation { std::function<void()> run; std::vector<Position> after; };
+struct Stream { bool blocking; std::deque<Operation> queue; uint64_t enqueued, finished; };
+struct Event { Position recorded; };
+struct Kernel { int count; const size_t* sizes; void (*launch)(void**, const unsigned*, const unsigned*); };
+
+Stream null_stream{true, {}, 0, 0};
+std::vector<Stream*> streams;
+std::map<char*, size_t> device_memory, pinned_memory;  // sizes by address
+std::recursive_mutex mutex;
+using Lock = std::lock_guard<std::recursive_mutex>;
+
+// Handles 1 and 2 are the default streams; that of each thread is not told from the legacy one.
+Stream* stream_of(void* handle) { return (uintptr_t)handle <= 2 ? &null_stream : (Stream*)handle; }
+
+void run_until(const Position& position) {
+  Stream* stream = position.stream;
+  while (stream->finished < position.count && !stream->queue.empty()) {
+    Operation operation = std::move(stream->queue.front());
+    stream->queue.pop_front();
+    for (auto& earlier : operation.after) run_until(earlier);
+    operation.run();
+    stream->finished++;
+  }
+}
+
+Position end_of(Stream* stream) { return {stream, stream->enqueued}; }
+
+void run_all() {
+  run_until(end_of(&null_stream));
+  for (auto* stream : streams) run_until(end_of(stream));
+}
+
+// The legacy default stream waits for all blocking streams, and they for it.
+int enqueue(Stream* stream, std::function<void()> run, std::vector<Position> after = {}) {
+  Lock lock(mutex);
+  if (stream != &null_stream && stream->blocking) after.push_back(end_of(&null_stream));
+  if (stream == &null_stream)
+    for (auto* other : streams)
+      if (other->blocking) after.push_back(end_of(other));
+  stream->queue.push_back({std::move(run), std::move(after)});
+  stream->enqueued++;
+  return SUCCESS;
+}
+
+int allocate(std::map<char*, size_t>& memory, void** address, size_t size) {
+  Lock lock(mutex);
+  if (posix_memalign(address, 512, size ? size : 512)) return OUT_OF_MEMORY;
+  memset(*address, 0xff, size);
+  memory[(char*)*address] = size;
+  return SUCCESS;
+}
+
+int release(std::map<char*, size_t>& memory, void* address) {
+  Lock lock(mutex);
+  run_all();
+  memory.erase((char*)address);
+  free(address);
+  return SUCCESS;
+}
+
+bool holds(const std::map<char*, size_t>& memory, const void* address) {
+  auto next = memory.upper_bound((char*)address);
+  return next != memory.begin() && (char*)address < std::prev(next)->first + std::prev(next)->second;
+}
+
+// Pageable host memory is read at once, as CUDA does; all other copies happen when the stream comes to them.
+int copy(void* target, const void* source, size_t size, Stream* stream) {
+  Lock lock(mutex);
+  if (holds(device_memory, source) || holds(pinned_memory, source))
+    return enqueue(stream, [=] { memmove(target, source, size); });
+  std::vector<char> staged((const char*)source, (const char*)source + size);
+  return enqueue(stream, [=, staged = std::move(staged)] { memcpy(target, staged.data(), size); });
+}
+
+int wait_for(Stream* stream) {
+  Lock lock(mutex);
+  run_until(end_of(stream));
+  return SUCCESS;
+}
+
+int attribute(int number) {
+  switch (number) {
+    case 1: case 2: case 3: return 1024;       // threads of a block, and in x and y
+    case 4: return 64;                         // in z
+    case 5: return 2147483647;                 // blocks in x
+    case 6: case 7: return 65535;              // in y and z
+    case 8: return 49152;                      // bytes of shared memory of a block
+    case 10: return 32;                        // threads of a warp
+    case 12: return 65536;                     // registers of a block
+    case 16: return 8;                         // multiprocessors
+    case 39: return 2048;                      // threads of a multiprocessor
+    case 75: return 9;                         // compute capability
+    case 76: return 0;
+    case 87: return 2;                         // throughput of float32 relative to float64
+    default: return 0;
+  }
+}
+
+template <class T> int answer(T* target, T value) {
+  *target = value;
+  return SUCCESS;
+}
+
+}  // namespace
+
+// For cublas.cpp
+API int emulated_enqueue(void* stream, std::function<void()> run) { return enqueue(stream_of(stream), std::move(run)); }
+API int emulated_unsupported() { return NOT_SUPPORTED; }
+
+// The runtime: devices
+API const char* cudaGetErrorName(int status) {
+  switch (status) {
+    case OUT_OF_MEMORY: return "cudaErrorMemoryAllocation";
+    case INVALID_DEVICE: return "cudaErrorInvalidDevice";
+    case NOT_READY: return "cudaErrorNotReady";
+    case NOT_SUPPORTED: return "cudaErrorNotSupported";
+    default: return "cudaErrorUnknown";
+  }
+}
+API const char* cudaGetErrorString(int) { return "on the emulated device"; }
+API int cudaGetLastError() { return SUCCESS; }
+API int cudaDriverGetVersion(int* version) { return answer(version, 12090); }
+API int cudaRuntimeGetVersion(int* version) { return answer(version, 12090); }
+API int cudaGetDevice(int* device) { return answer(device, 0); }
+API int cudaSetDevice(int device) { return device == 0 ? SUCCESS : INVALID_DEVICE; }
+API int cudaGetDeviceCount(int* count) { return answer(count, 1); }
+API int cudaDeviceGetAttribute(int* value, int number, int) { return answer(value, attribute(number)); }
+API int cudaMemGetInfo(size_t* unused, size_t* total) {
+  *unused = *total = size_t(16) << 30;
+  return SUCCESS;
+}
+API int cudaDeviceSynchronize() {
+  Lock lock(mutex);
+  run_all();
+  return SUCCESS;
+}
+
+// Memory
+API int cudaMalloc(void** address, size_t size) { return allocate(device_memory, address, size); }
+API int cudaFree(void* address) { return address ? release(device_memory, address) : SUCCESS; }
+API int cudaHostAlloc(void** address, size_t size, unsigned) { return allocate(pinned_memory, address, size); }
+API int cudaFreeHost(void* address) { return release(pinned_memory, address); }
+API int cudaPointerGetAttributes(void* target, const void* address) {
+  struct Attributes { int type, device; const void *device_pointer, *host_pointer; };
+  Lock lock(mutex);
+  bool device = holds(device_memory, address), pinned = holds(pinned_memory, address);
+  *(Attributes*)target = {device ? 2 : pinned ? 1 : 0, 0, device ? address : nullptr, device ? nullptr : address};
+  return SUCCESS;
+}
+API int cudaMemcpyAsync(void* target, const void* source, size_t size, int, void* stream) {
+  return copy(target, source, size, stream_of(stream));
+}
+API int cudaMemsetAsync(void* target, int value, size_t size, void* stream) {
+  return enqueue(stream_of(stream), [=] { memset(target, value, size); });
+}
+
+// Streams and events, which are never freed: operations of other streams may name them.
+API int cudaStreamCreateWithPriority(void** handle, unsigned flags, int) {
+  Lock lock(mutex);
+  streams.push_back(new Stream{!(flags & 1), {}, 0, 0});
+  return answer<void*>(handle, streams.back());
+}
+API int cudaStreamDestroy(void*) { return SUCCESS; }
+API int cudaStreamSynchronize(void* stream) { return wait_for(stream_of(stream)); }
+API int cudaStreamQuery(void* handle) {
+  Lock lock(mutex);
+  Stream* stream = stream_of(handle);
+  return stream->finished == stream->enqueued ? SUCCESS : NOT_READY;
+}
+API int cudaStreamIsCapturing(void*, int* value) { return answer(value, 0); }
+API int cudaStreamWaitEvent(void* stream, void* event, unsigned) {
+  Position recorded = ((Event*)event)->recorded;
+  return recorded.stream ? enqueue(stream_of(stream), [] {}, {recorded}) : SUCCESS;
+}
+API int cudaEventCreateWithFlags(void** event, unsigned) { return answer<void*>(event, new Event{}); }
+API int cudaEventDestroy(void*) { return SUCCESS; }
+API int cudaEventRecord(void* event, void* stream) {
+  Lock lock(mutex);
+  return answer(&((Event*)event)->recorded, end_of(stream_of(stream)));
+}
+API int cudaEventQuery(void* event) {
+  Lock lock(mutex);
+  Position recorded = ((Event*)event)->recorded;
+  return !recorded.stream || recorded.stream->finished >= recorded.count ? SUCCESS : NOT_READY;
+}
+API int cudaEventSynchronize(void* event) {
+  Lock lock(mutex);
+  if (((Event*)event)->recorded.stream) run_until(((Event*)event)->recorded);
+  return SUCCESS;
+}
+
+// The driver
+API int cuInit(unsigned) { return SUCCESS; }
+API int cuDriverGetVersion(int* version) { return answer(version, 12090); }
+API int cuDeviceGet(int* device, int index) { return index ? INVALID_DEVICE : answer(device, 0); }
+API int cuDeviceGetCount(int* count) { return answer(count, 1); }
+API int cuDeviceGetAttribute(int* value, int number, int) { return answer(value, attribute(number)); }
+API int cuGetErrorName(int, const char** name) { return answer(name, "CUDA_ERROR"); }
+API int cuGetErrorString(int, const char** text) { return answer(text, "on the emulated device"); }
+API int cuModuleLoadData(void** module, const void* image) {
+  const char* mark = "EMULATED:";
+  if (strncmp((const char*)image, mark, strlen(mark))) return INVALID_IMAGE;
+  *module = dlopen((const char*)image + strlen(mark), RTLD_NOW | RTLD_LOCAL);
+  return *module ? SUCCESS : INVALID_IMAGE;
+}
+API int cuModuleUnload(void*) { return SUCCESS; }
+API int cuModuleGetFunction(void** function, void* module, const char* name) {
+  *function = dlsym(module, (std::string("emulated_") + name).c_str());
+  return *function ? SUCCESS : NOT_FOUND;
+}
+API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                       unsigned, void* stream, void** parameters, void**) {
+  auto* kernel = (const Kernel*)function;
+  std::vector<std::vector<char>> values;
+  for (int i = 0; i < kernel->count; i++)
+    values.emplace_back((char*)parameters[i], (char*)parameters[i] + kernel->sizes[i]);
+  return enqueue(stream_of(stream), [=] {
+    std::vector<void*> addresses;
+    for (auto& value : values) addresses.push_back((void*)value.data());
+    unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
+    kernel->launch(addresses.data(), grid, block);
+  });
+}

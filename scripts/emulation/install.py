@@ -1,0 +1,143 @@
+"""CuPy on the emulated device: its runtime redirected, its kernels compiled by g++."""
+
+import ctypes
+import importlib
+import importlib.util
+import os
+import platform
+import re
+import struct
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from emulation.build import build_cublas, build_driver, build_kernels, check_compiler
+from xpnet.errors import BackendError
+
+WHEEL = "cupy-cuda12x"
+VERSION = "14.2.0"
+"""The one version whose internals are known here."""
+RUNTIME, CUBLAS = "cupy_backends.cuda.api.runtime", "cupy_backends.cuda.libs.cublas"
+SYMBOL_TABLES = (2, 11)  # SHT_SYMTAB, SHT_DYNSYM
+UNDEFINED = 0
+
+
+class Symbol(NamedTuple):
+    """An entry of an ELF file's symbol tables."""
+
+    name: str
+    section: int
+    address: int
+
+
+def install() -> None:
+    """Make the emulated device the GPU of CuPy, which must not have been imported before.
+
+    Raises
+    ------
+    BackendError
+        This machine, CuPy's version or its state does not permit it, or there is no g++.
+    """
+    check()
+    if "cupy" in sys.modules:
+        msg = "cupy is imported already: install the emulated device before"
+        raise BackendError(msg)
+    driver = ctypes.CDLL(str(build_driver()), ctypes.RTLD_GLOBAL)
+    called = {x.name for x in read_symbols(path_of(CUBLAS)) if re.fullmatch(r"cublas\w+", x.name)}
+    ctypes.CDLL(str(build_cublas(sorted(called))), ctypes.RTLD_GLOBAL)
+    redirect(path_of(RUNTIME), driver)
+    os.environ["CUPY_ACCELERATORS"] = ""  # else reductions are CUB's, in machine code of a GPU
+    cupy = importlib.import_module("cupy")
+    importlib.import_module(CUBLAS)  # CuPy, when it first needs it, would look for libcublasLt too
+    importlib.import_module("cupy.cuda.compiler")._compile_module_with_cache = compile_module
+    fill_memory(cupy)
+
+
+def check() -> None:
+    """Raise BackendError where the emulated device cannot be installed."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        msg = f"the emulated device needs Linux on x86-64, not {sys.platform} on {platform.machine()}"
+        raise BackendError(msg)
+    try:
+        version = metadata.version(WHEEL)
+    except metadata.PackageNotFoundError:
+        version = "none"
+    if version != VERSION:
+        fix = f"pip install {WHEEL}=={VERSION}"
+        msg = f"the emulated device knows {WHEEL} {VERSION} alone, but found {version}: {fix}"
+        raise BackendError(msg)
+    check_compiler()
+
+
+def path_of(module: str) -> Path:
+    """Return the file of an extension module."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        msg = f"{WHEEL} is damaged, it lacks {module}: pip install --force-reinstall {WHEEL}=={VERSION}"
+        raise BackendError(msg)
+    return Path(spec.origin)
+
+
+def read_symbols(path: Path) -> Iterator[Symbol]:
+    """Yield the symbols of an ELF file."""
+    data = path.read_bytes()
+    (offset,) = struct.unpack_from("<Q", data, 0x28)
+    size, count = struct.unpack_from("<HH", data, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQI", data, offset + i * size) for i in range(count)]
+    for _, kind, _, _, begin, length, link in sections:
+        if kind in SYMBOL_TABLES:
+            strings = sections[link][4]
+            for at in range(begin, begin + length, 24):
+                name, section, address = struct.unpack_from("<IxxHQ", data, at)
+                text = data[strings + name : data.index(b"\0", strings + name)]
+                yield Symbol(text.decode(), section, address)
+
+
+def redirect(module: Path, driver: ctypes.CDLL) -> None:
+    """Make the functions of the CUDA runtime that is part of a module jump to those of the driver.
+
+    The jumps are written over the machine code in this process's memory; the file stays as it is.
+    """
+    loaded, libc = ctypes.CDLL(str(module)), ctypes.CDLL(None)  # Python will find the module loaded
+    addresses = {x.name: x.address for x in read_symbols(module) if x.section != UNDEFINED}
+    base = address_of(loaded.PyInit_runtime) - addresses["PyInit_runtime"]
+    for name, address in addresses.items():
+        if re.fullmatch(r"cuda[A-Z]\w*", name):
+            target = address_of(getattr(driver, name, driver.emulated_unsupported))
+            jump = b"\x48\xb8" + struct.pack("<Q", target) + b"\xff\xe0"  # mov rax, target; jmp rax
+            page = (base + address) & ~4095
+            if libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(8192), 7):
+                msg = "the system refuses to change machine code in memory: allow it, or use another machine"
+                raise BackendError(msg)
+            ctypes.memmove(base + address, jump, len(jump))
+
+
+def address_of(function: Any) -> int:
+    """Return the address of a function of a library."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+def compile_module(source: str, options: tuple[str, ...] = (), **_: object) -> Any:
+    """Take the place of CuPy's function that calls NVRTC: return a module of g++'s kernels."""
+    module = importlib.import_module("cupy.cuda.function").Module()
+    module.load(b"EMULATED:" + os.fsencode(build_kernels(source, options)) + b"\0")
+    module._set_mapping(None)
+    return module
+
+
+def fill_memory(cupy: Any) -> None:
+    """Fill whatever the memory pool gives out with the bits of NaN, in the order of the stream.
+
+    CuPy asks for it thread by thread: in other threads than this one, only memory new to the pool is filled.
+    """
+
+    class Fill(cupy.cuda.MemoryHook):
+        name = "fill"
+
+        def malloc_postprocess(self, *, mem_ptr: int, mem_size: int, **_: object) -> None:
+            stream = cupy.cuda.get_current_stream()
+            cupy.cuda.runtime.memsetAsync(mem_ptr, 0xFF, mem_size, stream.ptr)
+
+    Fill().__enter__()  # for as long as the process lasts

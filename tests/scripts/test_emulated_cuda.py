@@ -1,0 +1,110 @@
+"""scripts/emulated_cuda.py: CuPy on a CUDA device that the host emulates."""
+
+import os
+import subprocess
+import sys
+
+import emulated_cuda
+import pytest
+from commands import printed
+from emulation import build, install
+from shared import python_path
+
+pytestmark = [pytest.mark.tooling, pytest.mark.needs("emulated-cuda")]
+
+TRAIN = ["train", "--epochs", "2", "--no-report", "--out"]
+
+
+def run(*words, **variables):
+    """Return what a Python process prints that succeeds and says nothing on standard error."""
+    environment = os.environ | {"PYTHONPATH": python_path()} | variables
+    process = subprocess.run(
+        [sys.executable, *map(str, words)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (process.stderr, process.returncode) == ("", 0)
+    return process.stdout
+
+
+def fingerprint(output):
+    """Return the fingerprint in what a command prints."""
+    (digest,) = [line.split()[1] for line in output.splitlines() if line.startswith("fingerprint")]
+    return digest
+
+
+def test_training_prints_the_fingerprint_of_numpy_and_nothing_on_standard_error(tmp_path, capsys):
+    expected = fingerprint(printed(capsys, *TRAIN, tmp_path, "--backend", "numpy", "--device", "cpu"))
+    output = run(emulated_cuda.__file__, *TRAIN, tmp_path, "--backend", "cupy", "--device", "cuda")
+    assert "cupy 14.2.0 on cuda:0" in output.splitlines()[0]
+    assert fingerprint(output) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("no cache", "(Not a directory): set XDG_CACHE_HOME to a folder that can be written"),
+        ("no g++", "g++ is not on the PATH: install it, for example with apt install g++"),
+        (
+            "another CuPy",
+            "knows cupy-cuda12x 14.1.0 alone, but found 14.2.0: pip install cupy-cuda12x==14.1.0",
+        ),
+        ("CuPy imported", "cupy is imported already: install the emulated device before"),
+        ("another processor", "needs Linux on x86-64, not linux on aarch64"),
+    ],
+)
+def test_a_machine_that_cannot_emulate_is_one_line_and_code_2(monkeypatch, capsys, state, reason):
+    if state == "no g++":
+        monkeypatch.setenv("PATH", "")
+    elif state == "no cache":
+        build.cache_folder.cache_clear()
+        monkeypatch.setenv("XDG_CACHE_HOME", __file__)
+        monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    elif state == "another CuPy":
+        monkeypatch.setattr(install, "VERSION", "14.1.0")
+    elif state == "another processor":
+        monkeypatch.setattr(install.platform, "machine", lambda: "aarch64")
+    elif state == "CuPy imported":
+        monkeypatch.setitem(sys.modules, "cupy", None)
+    assert emulated_cuda.main(["train"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("emulated_cuda: ")
+    assert err.endswith(f"{reason}\n")
+
+
+PLANTED = """
+from emulation.install import install
+install()
+import cupy, cupyx
+import numpy as np
+from xpnet.backends.resolve import make
+
+host, backend = cupyx.empty_pinned(3), make("cupy", "cuda:0")
+x = backend.from_host(np.full(3, 2.0))
+print("waiting", backend.to_host(x + 1.0))
+cupy.asnumpy = lambda array: array.get(out=host, blocking=False)
+print("not waiting", backend.to_host(x + 1.0))
+
+one, other = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+with one:
+    y = cupy.ones(3)
+    written = one.record()
+print("of another stream", y.get(stream=other))
+other.wait_event(written)
+print("after its event", y.get(stream=other))
+
+z = cupy.zeros(3)
+address = z.data.ptr
+del z
+z = cupy.empty(3)
+print("never written", z.data.ptr == address, z.get())
+"""
+
+
+def test_a_missing_wait_and_a_read_of_fresh_memory_give_nan():
+    assert run("-c", PLANTED).splitlines() == [
+        "waiting [3. 3. 3.]",
+        "not waiting [nan nan nan]",
+        "of another stream [nan nan nan]",
+        "after its event [1. 1. 1.]",
+        "never written True [nan nan nan]",
+    ]
