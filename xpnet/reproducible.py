@@ -388,7 +388,7 @@ def _arithmetic(name: str, device: str) -> tuple[Backend, FullRange]:
     if not backend.has_float64:
         msg = f"{where} has no float64, which xpnet.reproducible needs: move the arrays to another device"
         raise BackendError(msg)
-    in_pieces = device == "cpu" and name != "jax"  # which takes long to start an operation
+    in_pieces = backend.stack == 1  # elsewhere it takes long to start an operation
     ops = FullRange(backend.xp, backend.device, backend.xp.float64, in_pieces)
     try:
         with backend.scope():
