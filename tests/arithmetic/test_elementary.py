@@ -10,6 +10,7 @@ import pytest
 import reference
 from assertions import assert_on_backend
 from networks import reproducible
+from true_functions import TRUE, uniform
 
 from xpnet.arithmetic.elementary import LOWEST
 from xpnet.backends.resolve import make
@@ -37,24 +38,6 @@ def compute(name, x, backend=NUMPY):
 
 
 # The largest errors
-
-
-def true_tanh(x):
-    t = (-2 * abs(x)).exp()
-    return ((1 - t) / (1 + t)).copy_sign(x)
-
-
-TRUE = {
-    "exp": Decimal.exp,
-    "log": Decimal.ln,
-    "sqrt": Decimal.sqrt,
-    "tanh": true_tanh,
-    "sigmoid": lambda x: 1 / (1 + (-x).exp()),
-}
-
-
-def uniform(low, high):
-    return lambda generator, count: generator.uniform(low, high, count)
 
 
 def positive(generator, count):

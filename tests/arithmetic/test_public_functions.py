@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference
 from assertions import assert_same
+from true_functions import TRUE, uniform
 
 import xpnet.reproducible as rp
 from xpnet.errors import BackendError, ConfigError, DataError
@@ -28,24 +29,6 @@ def numpy_value(name, x):
 
 
 # The largest errors
-
-
-def true_tanh(x):
-    t = (-2 * abs(x)).exp()
-    return ((1 - t) / (1 + t)).copy_sign(x)
-
-
-TRUE = {
-    "exp": Decimal.exp,
-    "log": Decimal.ln,
-    "sqrt": Decimal.sqrt,
-    "tanh": true_tanh,
-    "sigmoid": lambda x: 1 / (1 + (-x).exp()),
-}
-
-
-def uniform(low, high):
-    return lambda generator, count: generator.uniform(low, high, count)
 
 
 def magnitudes(low, high, smallest=1.0):
