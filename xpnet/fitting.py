@@ -61,6 +61,10 @@ class NetworkCallback(callbacks.Callback):
 
     _watch: "_Watch | None" = None
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.needs_every_step = cls.on_step_end is not callbacks.Callback.on_step_end
+
     def _network(self) -> tuple[SavedModel, TrainConfig]:
         """Return a copy of the network as it is now, on the host, and the settings.
 

@@ -125,6 +125,12 @@ class Watcher(xpnet.Callback):
         self.note("end")
 
 
+def test_the_hook_of_a_step_is_called_after_each():
+    watcher = Watcher()
+    xpnet.fit(X, Y, epochs=1, batch_size=2, callbacks=[watcher])
+    assert [hook for hook, _ in watcher.seen].count("step") == -(-len(X) // 2)
+
+
 @pytest.mark.parametrize("run", [None, "runs/mine"])
 def test_hooks_see_the_model(run):
     watcher, start = Watcher(), xpnet.fit(X, Y, epochs=0).fingerprint

@@ -106,6 +106,38 @@ def test_mini_batches_visit_every_sample_once_an_epoch_in_that_epochs_order(skip
         assert np.concatenate(visited).tolist() == rolled(100)(epoch)[30 * skip :].tolist()
 
 
+@pytest.mark.parametrize(
+    ("size", "skip", "steps"),
+    [
+        (1, 0, [20] * 5),
+        (3, 0, [24] + [1] * 10),
+        (3, 11, [22, 1]),
+        (3, 13, [20, 1]),
+        (30, 0, [3, 1]),
+        (60, 0, [1, 1]),
+    ],
+)
+def test_steps_at_once_visit_every_sample_in_order(size, skip, steps):
+    loader = loader_for(context_for(NUMPY, X), NUMPY, X[:100], LABELS[:100], rolled(100), batch_size=size)
+    batches = list(loader.batches(1, skip, at_once=24))
+    assert [batch.steps for batch in batches] == steps
+    visited = [batch.block(blocks.Group(0, batch.size, 1)).indices.ravel() for batch in batches]
+    assert np.concatenate(visited).tolist() == rolled(100)(1)[size * skip :].tolist()
+
+
+def test_steps_at_once_give_the_model_of_single_steps(backend):
+    config = TrainConfig(epochs=2, batch_size=30, hidden=(4,), optimizer="adam", schedule="cosine", seed=5)
+    ends, models = [], []
+    for single in (False, True):
+        hooks = Hooks()
+        hooks.needs_every_step = single
+        with Trainer.open(config, data_of(640), backend) as trainer:
+            models.append(trainer.fingerprint(trainer.fit([hooks]).state))
+        ends.append([batch for hook, epoch, batch in hooks.calls[1:-2] if (hook, epoch) == ("step", 1)])
+    assert models[0] == models[1]
+    assert ends == [[21, 22], [*range(1, 23)]]
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize(("size", "epoch_of_order"), [(len(X), 2), (None, 0)])
 def test_a_mini_batch_of_all_samples_has_the_order_of_its_epoch(in_memory, size, epoch_of_order):
@@ -124,6 +156,8 @@ def run(epochs, *callbacks, batch_size=None):
 
 class Hooks(Callback):
     """Notes the calls of the hooks, and calls a function after each step."""
+
+    needs_every_step = True
 
     def __init__(self, after_step=lambda state: None):
         self.calls, self.after_step = [], after_step

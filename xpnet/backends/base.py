@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from xpnet._typing import AnyFunction, Array, Device, HostArray, Item, Namespace, Result
+    from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Namespace, Result
 
 
 GPU_STACK: Final = 16
@@ -218,6 +218,15 @@ class Backend(ABC):
         must not be used after the next call.
         """
         return function
+
+    def compile_steps(self, step: Function, *, exact: bool) -> Function | None:  # noqa: ARG002
+        """Return a function that takes several steps in one compiled loop; None if the library has none.
+
+        `step` takes the variables, arrays of all samples, the indices of those of the batch, masks and a
+        learning rate, and returns the new variables; see `compile`. The returned function takes the indices
+        of each step's samples, (steps, samples) on the host, and the rates.
+        """
+        return None
 
     def owns(self, value: object) -> bool:
         """Return True if `value` is an array of this library.

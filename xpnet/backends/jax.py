@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from xpnet._typing import AnyFunction, Array, HostArray
+from xpnet._typing import AnyFunction, Array, Function, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import Problem, cuda_major, missing_driver_or, one_line
 
@@ -62,6 +62,25 @@ class JaxBackend(Backend):
         if exact:
             return function
         return cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
+
+    def compile_steps(self, step: Function, *, exact: bool) -> "Function | None":
+        """Return a function that takes several steps in one compiled loop; None if `exact`."""
+        if exact:
+            return None
+        jax = self.library
+
+        def take_steps(variables: Any, x: Array, labels: Array, weights: Array | None, *steps: Any) -> Any:
+            def take_step(variables: Any, row_and_rate: tuple[Array, Array]) -> tuple[Any, None]:
+                row, rate = row_and_rate
+                return step(variables, x, labels, weights, row, masks, rate), None
+
+            rows, masks, rates = steps
+            # The dtype of the rates would be that of the results.
+            rates = rates.astype(jax.tree.leaves(variables)[0].dtype)
+            return jax.lax.scan(take_step, variables, (rows, rates))[0]
+
+        compiled = jax.jit(take_steps)
+        return lambda *steps: compiled(*steps[:-1], np.asarray(steps[-1]))
 
     def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import pairwise
+from typing import Any
 
-from xpnet._typing import Array, Compile, MapBlocks, uncompiled
+from xpnet._typing import Array, Compile, Function, MapBlocks, uncompiled
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
@@ -21,6 +21,8 @@ from xpnet.nn.network import forward, prepare, sample_losses
 
 LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
 """Samples of a batch of one block, and multiplications of its forward pass, from which processes share it."""
+MOST_STEPS, MOST_MULTIPLICATIONS = 24, 1 << 28
+"""Steps of one call, and multiplications of their forward passes: Ctrl-C waits for the end of a call."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class ComputeContext:
     map_blocks: MapBlocks
     stack: int = 1  # number of full blocks computed in one call
     compile: Compile = uncompiled
+    compile_steps: Callable[[Function], Any] = lambda _: None  # None: the library has no compiled loop
     network: Network = NOTEBOOK
     ranks: Alone = ALONE
     float_type: str = "float64"
@@ -45,11 +48,15 @@ class ComputeContext:
         ranks = self.ranks
         if ranks.size == 1:
             return 0, samples
-        multiplications = samples * sum(a * b for a, b in pairwise(self.network.sizes))
+        multiplications = samples * self.network.multiplications
         is_small = samples < max(LEAST_SAMPLES, ranks.size) or multiplications < LEAST_MULTIPLICATIONS
         if is_small or self.network.batch_norm:
             return 0, samples
         return samples * ranks.rank // ranks.size, samples * (ranks.rank + 1) // ranks.size
+
+    def steps_at_once(self, samples: int) -> int:
+        """Return the number of steps with this number of samples to compute in one call."""
+        return min(MOST_STEPS, 1 + MOST_MULTIPLICATIONS // (samples * self.network.multiplications))
 
     @cached_property
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
@@ -100,6 +107,14 @@ def build_context(
         check_budgets(network.sizes)
         selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
     inputs = normalization.on_device(ops, backend.from_host)
-    stack = backend.stack if exact else backend.compiled_stack
-    compiled = partial(backend.compile, exact=exact)
-    return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network, ranks.on(backend), dtype)
+    return ComputeContext(
+        ops,
+        inputs,
+        backend.map_blocks,
+        backend.stack if exact else backend.compiled_stack,
+        partial(backend.compile, exact=exact),
+        partial(backend.compile_steps, exact=exact),
+        network,
+        ranks.on(backend),
+        dtype,
+    )

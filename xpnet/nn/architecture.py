@@ -1,6 +1,7 @@
 """The architecture of a network: layer sizes, activation, loss and regularisation."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from xpnet.errors import ConfigError
 from xpnet.nn import functional as F
@@ -53,6 +54,11 @@ class Network:
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             msg = f"sizes: expected at least features and classes, each positive, got {self.sizes!r}"
             raise ConfigError(msg)
+
+    @property
+    def multiplications(self) -> int:
+        """The multiplications of a sample's forward pass."""
+        return sum(inputs * units for inputs, units in pairwise(self.sizes))
 
 
 NOTEBOOK = Network((784, 10, 10))

@@ -238,6 +238,7 @@ class _Compare(callbacks.Callback):
 
     def __init__(self, run: RecordedRun, trainer: Trainer, stopping: EarlyStopping) -> None:
         self._run, self._trainer, self._stopping = run, trainer, stopping
+        self.needs_every_step = run.batch > 0
         self._rows = deque(row for row in run.rows if run.includes(row.get("epoch")))
         # Rows of an older xpnet have no fingerprint, and its segments no epoch.
         self._optional = {"fingerprint"} if run.record["segments"][0]["epoch"] is None else set()

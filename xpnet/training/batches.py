@@ -1,12 +1,12 @@
 """Mini-batches: samples in the order of an epoch, with augmentation and dropout masks."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array, MapBlocks
+from xpnet._typing import Array, MapBlocks, as_array
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_bounds
 from xpnet.data.augment import Augmenter
@@ -46,10 +46,11 @@ class Block(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The samples of one step, divided into blocks."""
+    """The samples of one step, divided into blocks; or several such batches of one block each."""
 
-    size: int  # samples
+    size: int  # samples of a step
     block: Callable[[Group], Block]  # loads the block, or the stack of blocks, of a group
+    steps: int = 1  # if more, the block has all samples, and the indices of each step's, (steps, size)
 
 
 def whole_batch(size: int) -> tuple[int, int]:
@@ -110,25 +111,38 @@ class BatchLoader:
         """The (begin, end) of each batch in the order of an epoch."""
         return block_bounds(self.samples_per_epoch, self.samples_per_step)
 
-    def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, counted from 1, without the first ``skip``."""
+    def batches(self, epoch: int, skip: int = 0, at_once: int = 1) -> Iterator[Batch]:
+        """Yield the batches of an epoch, counted from 1, without the first ``skip``.
+
+        Up to ``at_once`` batches of one block are yielded as one, if a step needs nothing but their indices.
+        """
         order, bounds = self.order(epoch if self.batch_size else 0), self.bounds[skip:]
         if not self.single_block:
             for begin, end in bounds:
                 yield Batch(end - begin, self._fixed_blocks or partial(self._load, order, epoch, begin))
             return
-        blocks: Iterable[Block]
         if self._is_plain:
-            indices_of_steps = batch_indices(self.ops, order.device, self.samples_per_step, self.share)
-            blocks = (Block(*self.samples, indices) for indices in indices_of_steps[skip:])
-        else:
-            # Augmentation takes about as long as a step: prepare the next batches in the meantime.
-            map_batches = self.map_blocks if self.augment else map
-            shares = [(begin, *self.share(end - begin)) for begin, end in bounds]
-            groups = [Group(begin + start, begin + stop, 1) for begin, start, stop in shares]
-            blocks = map_batches(partial(self._load, order, epoch, 0), groups)
+            for indices in self._stack_indices(order, bounds, at_once):
+                steps, size = indices.shape
+                yield Batch(size, _constant(Block(*self.samples, indices)), steps)
+                bounds = bounds[steps:]
+        shares = [(begin, *self.share(end - begin)) for begin, end in bounds]
+        groups = [Group(begin + start, begin + stop, 1) for begin, start, stop in shares]
+        # Augmentation takes about as long as a step: prepare the next batches in the meantime.
+        map_batches = self.map_blocks if self.augment else map
+        blocks = map_batches(partial(self._load, order, epoch, 0), groups)
         for (begin, end), block in zip(bounds, blocks, strict=True):
             yield Batch(end - begin, _constant(block))
+
+    def _stack_indices(
+        self, order: SampleOrder, bounds: list[tuple[int, int]], at_once: int
+    ) -> Iterator[Array]:
+        """Yield the indices of several steps' samples, (steps, size); the last few steps are left out."""
+        size = self.samples_per_step
+        whole = sum(end - begin == size for begin, end in bounds) if self.share(size) == (0, size) else 0
+        steps = choose_steps(whole, at_once)
+        for begin, _ in bounds[: whole - whole % steps : steps] if steps > 1 else ():
+            yield as_array(order.host[begin : begin + steps * size].reshape(steps, size))
 
     @property
     def _is_plain(self) -> bool:
@@ -145,6 +159,8 @@ class BatchLoader:
     def _load(self, order: SampleOrder, epoch: int, begin: int, group: Group) -> Block:
         """Return a group of the batch that begins at the position ``begin`` in an epoch's order."""
         start, stop = begin + group.start, begin + group.stop
+        if self.single_block and self._is_plain:  # the compiled step gathers the rows
+            return Block(*self.samples, order.device[start:stop])
         x, labels, weights = gather_rows(self.ops, Block(*self.samples, order.device[start:stop]))
         if self.augment is not None:
             x = self.augment(x, order.host[start:stop], epoch)
@@ -174,18 +190,11 @@ def single_batch(ops: Arithmetic, samples: Samples, order: Array | None = None) 
     return Batch(int((samples.labels if order is None else order).shape[0]), load)
 
 
-def batch_indices(
-    ops: Arithmetic, order: Array, size: int, share: Callable[[int], tuple[int, int]] = whole_batch
-) -> list[Array]:
-    """Return the indices of each batch, or of a share of it; the last batch may be short.
-
-    All are sliced by one operation: slicing one by one costs JAX more than the steps.
-    """
-    whole = int(order.shape[0]) // size
-    rows = ops.xp.reshape(order[: whole * size], (whole, size))
-    batches = ops.xp.unstack(rows[:, slice(*share(size))]) if whole else ()
-    last = order[whole * size :]
-    return [*batches, last[slice(*share(last.shape[0]))]] if last.shape[0] else [*batches]
+def choose_steps(whole: int, most: int) -> int:
+    """Return how many steps to compute at once: the largest divisor of all up to ``most``, or ``most``."""
+    most = min(most, whole)
+    divisors = [steps for steps in range(most // 2 + 1, most + 1) if whole % steps == 0]
+    return max(divisors, default=most)
 
 
 def _constant(block: Block) -> Callable[[Group], Block]:

@@ -57,12 +57,14 @@ class Callback:
 
     stop: str | None = None
     """The reason to end training before the next step, or None."""
+    needs_every_step = False
+    """True if `on_step_end` must be called after each step, not only after some that are computed at once."""
 
     def on_train_begin(self, state: TrainState) -> None:
         """Prepare; called before the first step."""
 
     def on_step_end(self, state: TrainState) -> None:
-        """Act after a step."""
+        """Act after a step, or after some that are computed at once."""
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Act after an epoch; called with epoch 0 before the first step."""

@@ -101,17 +101,20 @@ def _train(
 ) -> tuple[TrainState, str | None]:
     """Return the last state, and the reason for stopping early or None."""
     steps, (first, last) = len(loader.bounds), epochs
+    one_by_one = any(callback.needs_every_step for callback in callbacks)
+    at_once = 1 if one_by_one else step.context.steps_at_once(loader.samples_per_step)
     try:
         if (state.epoch, state.batch) == (first, 0):
             _end_epoch(step, state, callbacks)
         while state.epoch < last:
-            for batch in loader.batches(state.epoch + 1, skip=state.batch):
+            for batch in loader.batches(state.epoch + 1, state.batch, at_once):
                 for callback in callbacks:
                     if callback.stop:
                         return state, callback.stop
-                rate = learning_rate(state.epoch * steps + state.batch)
-                variables = step(state.variables, batch, rate)
-                state = TrainState(variables, state.epoch, state.batch + 1)
+                first_step = state.epoch * steps + state.batch
+                rates = [learning_rate(first_step + index) for index in range(batch.steps)]
+                variables = step(state.variables, batch, *rates)
+                state = TrainState(variables, state.epoch, state.batch + batch.steps)
                 for callback in callbacks:
                     callback.on_step_end(state)
             state = TrainState(state.variables, state.epoch + 1)

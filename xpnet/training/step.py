@@ -2,6 +2,7 @@
 
 from functools import partial
 from itertools import chain
+from typing import cast
 
 from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Operand
@@ -51,12 +52,16 @@ class Step:
         self._compiled_add = context.compile(add)
         self._compiled_update = context.compile(self._apply_update, donated=(0,))
         self._compiled_step = context.compile(self._step_block, donated=(0,))
+        self._compiled_steps = context.compile_steps(self._step_block)
         self._compiled_terms = context.compile(self._sample_terms, transient=True)
         self._compiled_part_sums: dict[tuple[int, bool], Function] = {}  # by size of the batch and pixels
         self._compiled_shared_update = context.compile(self._apply_shared_update, donated=(0,))
 
-    def __call__(self, variables: Variables, batch: Batch, learning_rate: float) -> Variables:
-        """Return the variables after a step, which may reuse the memory of those before it."""
+    def __call__(self, variables: Variables, batch: Batch, *learning_rates: float) -> Variables:
+        """Return the variables after each step of a batch, which may reuse the memory of those before it."""
+        if batch.steps > 1:
+            return self._take_steps(variables, batch.block(Group(0, batch.size, 1)), learning_rates)
+        (learning_rate,) = learning_rates
         # A batch of one block needs no tree: gradients and update are compiled as one function, because
         # starting two takes a large part of a small step's time.
         if batch.size <= BLOCK_SIZE:
@@ -67,6 +72,16 @@ class Step:
             return self._compiled_step(variables, *block, learning_rate)
         sums = self._batch_sums(variables.parameters, batch)
         return self._compiled_update(variables, sums, *mean_and_variance_factors(batch.size), learning_rate)
+
+    def _take_steps(self, variables: Variables, block: Block, learning_rates: tuple[float, ...]) -> Variables:
+        """Return the variables after a batch of one block for each row of the indices."""
+        if self._compiled_steps is not None:
+            return cast("Variables", self._compiled_steps(variables, *block, learning_rates))
+        x, labels, weights, indices, masks = block
+        rows = self.context.ops.xp.asarray(indices, device=self.context.ops.device)
+        for number, rate in enumerate(learning_rates):
+            variables = self._compiled_step(variables, x, labels, weights, rows[number, ...], masks, rate)
+        return variables
 
     def block_sums(
         self,

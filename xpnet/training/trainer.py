@@ -169,7 +169,7 @@ class Trainer:
         """
         loader, start = self.loader, self.initial_state() if state is None else state
         last = self.config.epochs if epochs is None else epochs
-        multiplications = loader.samples_per_step * sum(a * b for a, b in pairwise(self.network.sizes))
+        multiplications = loader.samples_per_step * self.network.multiplications
         blas_context = self.backend.single_blocks(multiplications) if loader.single_block else nullcontext()
         epoch_range = {"first_epoch": first_epoch, "epochs": last}
         with blas_context:
