@@ -14,7 +14,7 @@ import numpy as np
 
 from xpnet._typing import AnyFunction, Array, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import Problem, cuda_major, missing_driver_or, one_line
+from xpnet.backends.probing import Problem, cuda_index, cuda_major, missing_driver_or, one_line
 
 LAYOUT_ROWS = 256
 """Rows of the left operand from which materialising both operands costs less than it saves."""
@@ -58,9 +58,15 @@ class JaxBackend(Backend):
         donated: Sequence[int] = (),
         transient: bool = False,  # noqa: ARG002
     ) -> AnyFunction:
-        """Return `function` compiled by XLA, which may fuse and reorder operations; unchanged if `exact`."""
+        """Return `function` compiled by XLA, which may fuse and reorder operations unless `exact`.
+
+        On a GPU, `function` is returned unchanged if `exact`: fences are not yet run on a GPU.
+        """
         if exact:
-            return function
+            from xpnet.backends.fence import compile_fenced
+
+            on_gpu = cuda_index(self.device_name) is not None
+            return function if on_gpu else compile_fenced(function, donated=donated)
         return cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
 
     def from_host(self, array: HostArray) -> Array:
@@ -105,8 +111,15 @@ class JaxBackend(Backend):
 def _make_xla_namespace(jax: ModuleType) -> ModuleType:
     """Return ``jax.numpy`` with ``matmul`` and ``take`` that compile to faster code on the CPU.
 
-    Within rounding, and for indices in range, they are equivalent to those of JAX.
+    Within rounding, and for indices in range, they are equivalent to those of JAX. ``asarray`` returns an array
+    with values even in a function that is traced, so that it may be kept for later calls.
     """
+
+    def asarray(values: object, /, **keywords: object) -> Array:
+        if isinstance(values, jax.core.Tracer):
+            return cast("Array", jax.numpy.asarray(values, **keywords))
+        with jax.ensure_compile_time_eval():
+            return cast("Array", jax.numpy.asarray(values, **keywords))
 
     def matmul(a: Array, b: Array, /) -> Array:
         # XLA fuses a transposition into the product, whose inner loops then stride across memory.
@@ -120,7 +133,7 @@ def _make_xla_namespace(jax: ModuleType) -> ModuleType:
         return cast("Array", jax.numpy.take(x, indices, axis=axis, mode=mode))
 
     namespace = ModuleType(jax.numpy.__name__)
-    namespace.__dict__.update(vars(jax.numpy), matmul=matmul, take=take)
+    namespace.__dict__.update(vars(jax.numpy), asarray=asarray, matmul=matmul, take=take)
     return namespace
 
 

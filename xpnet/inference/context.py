@@ -94,12 +94,12 @@ def build_context(
         raise BackendError.at(where, "use --arithmetic native --dtype float32")
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
     exact = isinstance(ops, Reproducible)
+    compiled: Compile = partial(backend.compile, exact=exact)
     if exact:
         if cuda_index(backend.device_name) is not None:
             check_environment()
         check_budgets(network.sizes)
-        selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
+        compiled = selfcheck.check(ops, f"{backend.name} on {backend.device_name}", compiled)
     inputs = normalization.on_device(ops, backend.from_host)
-    stack = backend.stack if exact else backend.compiled_stack
-    compiled = partial(backend.compile, exact=exact)
+    stack = backend.stack if compiled is uncompiled else backend.compiled_stack
     return ComputeContext(ops, inputs, backend.map_blocks, stack, compiled, network, ranks.on(backend), dtype)
