@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from xpnet._lib.text import complain
-from xpnet._typing import Array, Compile, uncompiled
+from xpnet._typing import Array, Compile, Function, uncompiled
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.errors import BackendError
 
@@ -29,6 +29,9 @@ _ELEMENTWISE: Final[dict[str, Callable[[Number, Number], Number]]] = {
     "rounding to even": lambda x, _: (8.0 * x + _TO_WHOLE) - _TO_WHOLE,
     "signs of zeros": lambda x, _: x * 0.0 + 0.0,
 }
+
+_COMPILED: Final[dict[str, Function]] = {}
+"""The compiled probes, by backend and device: compiling takes much longer than computing."""
 
 
 def check(ops: Arithmetic, where: str, compile_: Compile = uncompiled) -> Compile:
@@ -65,6 +68,7 @@ def check(ops: Arithmetic, where: str, compile_: Compile = uncompiled) -> Compil
     expected += [[value / y[k - k % _SIZE] for k, value in enumerate(x)]]
     compiled, compiler_fault = compile_(compute_compiled), None
     if compiled is not compute_compiled:
+        compiled = _COMPILED.setdefault(where, compiled)
         compiler_fault = _first_difference(ops, compiled(*args), expected)
         if compiler_fault is None:
             return compile_

@@ -10,19 +10,23 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from jax.extend.core import Literal
 
 from xpnet._lib.text import complain
-from xpnet._typing import AnyFunction, Array
+from xpnet._typing import AnyFunction
 from xpnet.errors import BackendError
 
-ROUNDING: Final = {"add", "convert_element_type", "div", "dot_general", "mul", "reduce_sum", "sqrt", "sub"}
-"""Primitives whose results are rounded as IEEE 754 says, if sums and products of matrices are exact."""
+ZERO: Final = np.int64(0)
+"""The first argument of a fenced function, under ``enable_x64``."""
+
+ROUNDED: Final = {"add", "convert_element_type", "div", "dot_general", "mul", "reduce_sum", "sqrt", "sub"}
+"""Primitives whose results are rounded once as IEEE 754 says, if sums of several terms are exact."""
 
 EXACT: Final = {
-    *("abs", "argmax", "argmin", "broadcast_in_dim", "bitcast_convert_type", "clamp", "concatenate", "copy"),
+    *("abs", "and", "argmax", "bitcast_convert_type", "broadcast_in_dim", "clamp", "concatenate", "copy"),
     *(
         "device_put",
         "dynamic_slice",
@@ -31,20 +35,21 @@ EXACT: Final = {
         "ge",
         "gt",
         "iota",
-        "is_finite",
         "le",
         "lt",
         "max",
         "min",
+        "ne",
+        "neg",
     ),
-    *("ne", "neg", "optimization_barrier", "pad", "reduce_and", "reduce_max", "reduce_min", "reduce_or"),
-    *("reshape", "rev", "select_n", "sign", "slice", "split", "squeeze", "transpose"),
-    *("and", "or", "xor", "not", "shift_left", "shift_right_arithmetic", "shift_right_logical"),
+    *("not", "optimization_barrier", "or", "pad", "reduce_and", "reduce_max", "reduce_min", "reduce_or"),
+    *("reshape", "select_n", "shift_left", "shift_right_arithmetic", "sign", "slice", "split", "squeeze"),
+    *("transpose", "xor"),
 }
-"""Primitives whose results are numbers as they are, or need no rounding."""
+"""Primitives whose results are not rounded."""
 
-CALLS: Final = {"jit": "jaxpr", "pjit": "jaxpr"}
-"""Primitives that call a function, and the parameter that holds it."""
+CALLS: Final = {"jit", "pjit"}
+"""Primitives that call a function."""
 
 
 class UnknownPrimitiveError(BackendError):
@@ -52,10 +57,10 @@ class UnknownPrimitiveError(BackendError):
 
 
 def fenced(function: AnyFunction) -> AnyFunction:
-    """Return a function of ``(zero, *args)`` with the results of ``function(*args)``, for ``jax.jit``.
+    """Return a function of ``(ZERO, *args)`` with the results of ``function(*args)``, for ``jax.jit``.
 
-    Call it in a function that JAX traces, such as the body of a loop. ``zero`` is an int64 array of shape ()
-    that holds 0, and must be an argument of the compiled function: the compiler would remove a constant.
+    JAX must trace it, as a whole or as the body of a loop. The zero must be an argument of the compiled
+    function: the compiler would remove a constant.
 
     Raises
     ------
@@ -63,7 +68,7 @@ def fenced(function: AnyFunction) -> AnyFunction:
         `function` uses a primitive that is in none of the tables.
     """
 
-    def run(zero: Array, *args: object) -> object:
+    def run(zero: Any, *args: object) -> object:
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
         results = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args), zero)
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
@@ -71,8 +76,30 @@ def fenced(function: AnyFunction) -> AnyFunction:
     return cast("AnyFunction", run)
 
 
+def compile_fenced(function: AnyFunction, *, donated: Sequence[int] = ()) -> AnyFunction:
+    """Return `function` compiled with fences; in a function that JAX traces, it is `function` itself.
+
+    ``donated`` are the numbers of the arguments whose memory may be used for the results. A function that
+    uses an unknown primitive is not compiled, after a warning.
+    """
+    compiled = jax.jit(fenced(function), donate_argnums=[number + 1 for number in donated])
+    is_compiled = True
+
+    def run(*args: object) -> object:
+        nonlocal is_compiled
+        if is_compiled and not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
+            try:
+                return compiled(ZERO, *args)
+            except UnknownPrimitiveError as error:
+                is_compiled = False
+                complain(f"warning: {error}: not compiling it, which is slower")
+        return function(*args)
+
+    return cast("AnyFunction", run)
+
+
 def _evaluate(jaxpr: Any, constants: Sequence[Any], args: Sequence[Any], zero: Any) -> list[Any]:
-    """Return the results of a traced function, its rounded intermediate results behind fences."""
+    """Return the results of a traced function, with fences behind its constants and rounded results."""
     values = dict(zip(jaxpr.invars, args, strict=True))
     values.update(zip(jaxpr.constvars, (_fence(constant, zero) for constant in constants), strict=True))
 
@@ -82,64 +109,36 @@ def _evaluate(jaxpr: Any, constants: Sequence[Any], args: Sequence[Any], zero: A
         return values[variable]
 
     for equation in jaxpr.eqns:
-        name, operands = equation.primitive.name, list(map(read, equation.invars))
-        if name in CALLS:
-            called = equation.params[CALLS[name]]
+        primitive, operands = equation.primitive, list(map(read, equation.invars))
+        if primitive.name in CALLS:
+            called = equation.params["jaxpr"]
             results = _evaluate(called.jaxpr, called.consts, operands, zero)
         else:
-            if name == "div":
-                operands[1] = _spread(operands[1], operands[0], zero)
-            results = equation.primitive.bind(*operands, **equation.params)
-            results = results if equation.primitive.multiple_results else [results]
-            if name in ROUNDING:
-                results = [_fence(result, zero) for result in results]
-            elif name not in EXACT:
-                msg = f"jax cannot compile a function that uses {name} with fixed bits"
+            if primitive.name not in ROUNDED | EXACT:
+                msg = f"jax cannot compile a function that uses {primitive.name} with fixed bits"
                 raise UnknownPrimitiveError(msg)
+            if primitive.name == "div":
+                operands[1] = _fence(operands[1], _bits(operands[0]) & zero)
+            results = primitive.bind(*operands, **equation.params)
+            results = results if primitive.multiple_results else [results]
+            if primitive.name in ROUNDED and not _is_widening(primitive.name, operands[0], results[0]):
+                results = [_fence(result, zero) for result in results]
         values.update(zip(equation.outvars, results, strict=True))
     return list(map(read, jaxpr.outvars))
+
+
+def _is_widening(name: str, x: Any, result: Any) -> bool:
+    """Tell whether an operation converts numbers to more bits, which is exact."""
+    return name == "convert_element_type" and x.dtype != jnp.bool and x.dtype.itemsize < result.dtype.itemsize
 
 
 def _bits(x: Any) -> Any:
     return lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}")
 
 
-def _fence(x: Any, zero: Any) -> Any:
-    """Return x, the bits of floats combined with the zero."""
+def _fence(x: Any, zeros: Any) -> Any:
+    """Return x unchanged: the bits of floats combined with zeros of x's shape, or a zero."""
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return x
     bits = _bits(x)
-    return lax.bitcast_convert_type(bits ^ zero.astype(bits.dtype), x.dtype)
-
-
-def _spread(divisor: Any, dividend: Any, zero: Any) -> Any:
-    """Return the divisor as numbers of which the compiler knows no two to be equal."""
-    if not jnp.issubdtype(divisor.dtype, jnp.floating) or divisor.ndim == 0:
-        return divisor
-    bits = _bits(dividend)
-    return lax.bitcast_convert_type(_bits(divisor) ^ (bits & zero.astype(bits.dtype)), divisor.dtype)
-
-
-def compile_fenced(function: AnyFunction, *, donated: Sequence[int] = ()) -> AnyFunction:
-    """Return `function` compiled with fences; a function that JAX traces calls `function` itself.
-
-    ``donated`` are the numbers of the arguments whose memory may be used for the results. A function that
-    uses an unknown primitive is not compiled, after a warning.
-    """
-    compiled = jax.jit(fenced(function), donate_argnums=[number + 1 for number in donated])
-    zero, is_refused = None, False
-
-    def run(*args: object) -> object:
-        nonlocal zero, is_refused
-        if is_refused or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
-            return function(*args)
-        if zero is None:
-            zero = jnp.zeros((), dtype=jnp.int64)
-        try:
-            return compiled(zero, *args)
-        except UnknownPrimitiveError as error:
-            complain(f"warning: {error}: it is computed operation by operation, which is slower")
-            is_refused = True
-            return function(*args)
-
-    return cast("AnyFunction", run)
+    return lax.bitcast_convert_type(bits ^ zeros.astype(bits.dtype), x.dtype)

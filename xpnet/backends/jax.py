@@ -111,8 +111,8 @@ class JaxBackend(Backend):
 def _make_xla_namespace(jax: ModuleType) -> ModuleType:
     """Return ``jax.numpy`` with ``matmul`` and ``take`` that compile to faster code on the CPU.
 
-    Within rounding, and for indices in range, they are equivalent to those of JAX. ``asarray`` returns an array
-    with values even in a function that is traced, so that it may be kept for later calls.
+    Within rounding, and for indices in range, they are equivalent to those of JAX. ``asarray`` returns an
+    array with values even in a function that is traced, so that it may be kept for later calls.
     """
 
     def asarray(values: object, /, **keywords: object) -> Array:
