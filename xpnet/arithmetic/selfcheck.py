@@ -1,44 +1,103 @@
 """A check, in milliseconds, that a device computes float64 as the reproducible arithmetic requires.
 
-Emulated double precision, products in TF32, other rounding modes and rewritten divisions give other bits.
-Each probe computes something on the device whose exact result is known from integers or, for elementwise
-operations, from the host.
+Emulated double precision, products in TF32, other rounding modes and rewritten divisions give other bits, and
+so do compilers that contract or reorder operations. Each probe computes something on the device whose exact
+result is known from integers or, for elementwise operations, from the host.
 """
 
-from collections.abc import Callable, Iterator
-from typing import TypeAlias, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
 
-from xpnet._typing import Array
+from xpnet._lib.text import complain
+from xpnet._typing import Array, Compile, Function, uncompiled
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.errors import BackendError
 
-Number: TypeAlias = Array | float
+Number: TypeAlias = Any
+"""A float or an array."""
 
-_TERMS = 128
-_SIZE = 4
+_SIZE, _TERMS = 8, 128  # of the product of matrices
+_TO_WHOLE = 1.5 * 2.0**52  # adding and subtracting it rounds to a whole number, ties to even
+
+_ELEMENTWISE: Final[dict[str, Callable[[Number, Number], Number]]] = {
+    "sums": lambda x, y: x + y,
+    "products": lambda x, y: x * y,
+    "quotients": lambda x, y: x / y,
+    "separate products and sums": lambda x, y: x * y + x,
+    "separate products and differences": lambda x, _: 1.0 - x * x,
+    "separate products": lambda x, _: (x * 0.1) * 0.3,
+    "rounding to even": lambda x, _: (8.0 * x + _TO_WHOLE) - _TO_WHOLE,
+    "signs of zeros": lambda x, _: x * 0.0 + 0.0,
+}
+
+_COMPILED: Final[dict[str, Function]] = {}
+"""The compiled probes, by backend and device: compiling takes much longer than computing."""
 
 
-def check(ops: Arithmetic, where: str) -> None:
-    """Check the operations that the reproducible arithmetic builds on.
+def check(ops: Arithmetic, where: str, compile_: Compile = uncompiled) -> Compile:
+    """Check the operations that the reproducible arithmetic builds on, and the compiler.
 
     Parameters
     ----------
     ops : the arithmetic, whose dtype is float64
-    where : backend and device, for the message
+    where : backend and device, for messages
+    compile_ : compiles functions whose bits must not change
+
+    Returns
+    -------
+    The compiler; ``uncompiled`` if it changes bits, after a warning.
 
     Raises
     ------
     BackendError
         An operation has a wrong result; the message names the first.
     """
-    for operation, is_exact in _PROBES.items():
-        if not bool(ops.xp.all(is_exact(ops))):
-            msg = (
-                f"{where} does not compute {operation} in IEEE 754 double precision here: a setting of "
-                "the library or the device (TF32, emulated float64, another rounding mode) must be "
-                "off, or use --arithmetic native"
-            )
-            raise BackendError(msg)
+
+    def compute(x: Array, y: Array, a: Array, b: Array) -> list[Array]:
+        product = ops.xp.matmul(a, ops.xp.matrix_transpose(b))
+        return [ops.xp.reshape(product, (-1,)), *(function(x, y) for function in _ELEMENTWISE.values())]
+
+    def compute_compiled(x: Array, y: Array, a: Array, b: Array) -> list[Array]:
+        rows, divisors = (ops.xp.reshape(values, (_SIZE, _SIZE)) for values in (x, y))
+        return [*compute(x, y, a, b), ops.xp.reshape(rows / divisors[:, :1], (-1,))]
+
+    x, y, a, b = operands = _operands()
+    args = [_array(ops, values) for values in operands]
+    expected = [[sum(map(float.__mul__, row, column)) for row in a for column in b]]
+    expected += [list(map(function, x, y)) for function in _ELEMENTWISE.values()]
+    expected += [[value / y[k - k % _SIZE] for k, value in enumerate(x)]]
+    compiled, compiler_fault = compile_(compute_compiled), None
+    if compiled is not compute_compiled:
+        compiled = _COMPILED.setdefault(where, compiled)
+        compiler_fault = _first_difference(ops, compiled(*args), expected)
+        if compiler_fault is None:
+            return compile_
+    fault = _first_difference(ops, compute(*args), expected[:-1])
+    if fault is not None:
+        msg = (
+            f"{where} does not compute {fault} in IEEE 754 double precision here: a setting of "
+            "the library or the device (TF32, emulated float64, another rounding mode) must be "
+            "off, or use --arithmetic native"
+        )
+        raise BackendError(msg)
+    if compiler_fault is None:
+        return compile_
+    complain(f"warning: {where} changes {compiler_fault} when it compiles: not compiling, which is slower")
+    return uncompiled
+
+
+def _operands() -> tuple[list[float], list[float], list[list[float]], list[list[float]]]:
+    """Return the operands of the elementwise operations, and rows and columns of matrices.
+
+    Eighths of the first are halves, which show how ties are rounded; products of the matrices need 53 bits.
+    """
+    x = [k / 16.0 for k in range(-7, 9)] + [value / 2.0**53 for value in _pseudorandom_integers(7, 48, 53)]
+    y = [1.0 + value / 2.0**40 for value in _pseudorandom_integers(9, 64, 39)]
+    a, b = (
+        [list(map(float, _pseudorandom_integers(first + index, _TERMS, 23))) for index in range(_SIZE)]
+        for first in (1, 100)
+    )
+    return x, y, a, b
 
 
 def _pseudorandom_integers(seed: int, count: int, bits: int) -> Iterator[int]:
@@ -52,40 +111,11 @@ def _array(ops: Arithmetic, values: object) -> Array:
     return ops.xp.asarray(values, dtype=ops.dtype, device=ops.device)
 
 
-def _check_matmul(ops: Arithmetic) -> Array:
-    """Compare a product of matrices that needs all 53 bits with the product of integers."""
-    a = [list(_pseudorandom_integers(row, _TERMS, 23)) for row in range(1, _SIZE + 1)]
-    b = [list(_pseudorandom_integers(100 + column, _TERMS, 23)) for column in range(_SIZE)]
-    expected = [[sum(x * y for x, y in zip(row, column, strict=True)) for column in b] for row in a]
-    columns = ops.xp.matrix_transpose(_array(ops, [[float(x) for x in column] for column in b]))
-    rows = _array(ops, [[float(x) for x in row] for row in a])
-    return ops.xp.matmul(rows, columns) == _array(ops, [[float(x) for x in row] for row in expected])
-
-
-def _check_elementwise(function: Callable[[Number, Number], Number]) -> Callable[[Arithmetic], Array]:
-    """Return a comparison of an operation on the device with the same one on the host."""
-
-    def is_exact(ops: Arithmetic) -> Array:
-        x = [value / 2.0**53 for value in _pseudorandom_integers(7, 64, 53)]
-        y = [1.0 + value / 2.0**40 for value in _pseudorandom_integers(9, 64, 39)]
-        expected = [function(a, b) for a, b in zip(x, y, strict=True)]
-        return cast("Array", function(_array(ops, x), _array(ops, y))) == _array(ops, expected)
-
-    return is_exact
-
-
-def _check_rounding(ops: Arithmetic) -> Array:
-    """Check that adding and subtracting 1.5 · 2^52 rounds halves to even."""
-    whole = 1.5 * 2.0**52
-    halves = _array(ops, [0.5, 1.5, 2.5, -0.5, -1.5, 3.25])
-    return (halves + whole) - whole == _array(ops, [0.0, 2.0, 2.0, 0.0, -2.0, 3.0])
-
-
-_PROBES: dict[str, Callable[[Arithmetic], Array]] = {
-    "products of matrices": _check_matmul,
-    "sums": _check_elementwise(lambda a, b: a + b),
-    "products": _check_elementwise(lambda a, b: a * b),
-    "quotients": _check_elementwise(lambda a, b: a / b),
-    "separate products and sums": _check_elementwise(lambda a, b: a * b + a),
-    "rounding to even": _check_rounding,
-}
+def _first_difference(ops: Arithmetic, results: Sequence[Array], expected: Sequence[object]) -> str | None:
+    """Return the operation of the first result with other values, or other signs of zeros."""
+    signbit, operations = ops.xp.signbit, ("products of matrices", *_ELEMENTWISE, "quotients by rows")
+    for operation, result, values in zip(operations, results, expected, strict=False):
+        right = _array(ops, values)
+        if not bool(ops.xp.all((result == right) & (signbit(result) == signbit(right)))):
+            return operation
+    return None

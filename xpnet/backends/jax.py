@@ -14,7 +14,7 @@ import numpy as np
 
 from xpnet._typing import AnyFunction, Array, Function, HostArray
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import Problem, cuda_major, missing_driver_or, one_line
+from xpnet.backends.probing import Problem, cuda_index, cuda_major, missing_driver_or, one_line
 
 LAYOUT_ROWS = 256
 """Rows of the left operand from which materialising both operands costs less than it saves."""
@@ -58,29 +58,51 @@ class JaxBackend(Backend):
         donated: Sequence[int] = (),
         transient: bool = False,  # noqa: ARG002
     ) -> AnyFunction:
-        """Return `function` compiled by XLA, which may fuse and reorder operations; unchanged if `exact`."""
+        """Return `function` compiled by XLA, which may fuse and reorder operations unless `exact`.
+
+        On a GPU, `function` is returned unchanged if `exact`: fences are not yet run on a GPU.
+        """
         if exact:
-            return function
+            from xpnet.backends.fence import compile_fenced
+
+            on_gpu = cuda_index(self.device_name) is not None
+            return function if on_gpu else compile_fenced(function, donated=donated)
         return cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
 
     def compile_steps(self, step: Function, *, exact: bool) -> "Function | None":
-        """Return a function that takes several steps in one compiled loop; None if `exact`."""
-        if exact:
-            return None
+        """Return a function that takes several steps in one compiled loop; None if `exact` on a GPU."""
         jax = self.library
+        if exact and cuda_index(self.device_name) is not None:
+            return None
+        from xpnet.backends.fence import ZERO, UnknownPrimitiveError, fenced
 
-        def take_steps(variables: Any, x: Array, labels: Array, weights: Array | None, *steps: Any) -> Any:
+        in_loop: Function = fenced(step) if exact else lambda _, *args: step(*args)
+        one_by_one, is_compiled = self.compile(step, exact=exact), True
+
+        def scan(zero: Any, variables: Any, samples: Any, rows: Array, masks: Any, rates: Any) -> Any:
             def take_step(variables: Any, row_and_rate: tuple[Array, Array]) -> tuple[Any, None]:
                 row, rate = row_and_rate
-                return step(variables, x, labels, weights, row, masks, rate), None
+                return in_loop(zero, variables, *samples, row, masks, rate), None
 
-            rows, masks, rates = steps
             # The dtype of the rates would be that of the results.
             rates = rates.astype(jax.tree.leaves(variables)[0].dtype)
             return jax.lax.scan(take_step, variables, (rows, rates))[0]
 
-        compiled = jax.jit(take_steps)
-        return lambda *steps: compiled(*steps[:-1], np.asarray(steps[-1]))
+        compiled = jax.jit(scan)
+
+        def take_steps(variables: Any, *arguments: Any) -> Any:
+            nonlocal is_compiled
+            *samples, rows, masks, rates = arguments
+            if is_compiled:
+                try:
+                    return compiled(ZERO, variables, samples, rows, masks, np.asarray(rates))
+                except UnknownPrimitiveError:
+                    is_compiled = False
+            for row, rate in zip(rows, rates, strict=True):
+                variables = one_by_one(variables, *samples, row, masks, rate)
+            return variables
+
+        return take_steps
 
     def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""
@@ -124,8 +146,15 @@ class JaxBackend(Backend):
 def _make_xla_namespace(jax: ModuleType) -> ModuleType:
     """Return ``jax.numpy`` with ``matmul`` and ``take`` that compile to faster code on the CPU.
 
-    Within rounding, and for indices in range, they are equivalent to those of JAX.
+    Within rounding, and for indices in range, they are equivalent to those of JAX. ``asarray`` returns an
+    array with values even in a function that is traced, so that it may be kept for later calls.
     """
+
+    def asarray(values: object, /, **keywords: object) -> Array:
+        if isinstance(values, jax.core.Tracer):
+            return cast("Array", jax.numpy.asarray(values, **keywords))
+        with jax.ensure_compile_time_eval():
+            return cast("Array", jax.numpy.asarray(values, **keywords))
 
     def matmul(a: Array, b: Array, /) -> Array:
         # XLA fuses a transposition into the product, whose inner loops then stride across memory.
@@ -139,7 +168,7 @@ def _make_xla_namespace(jax: ModuleType) -> ModuleType:
         return cast("Array", jax.numpy.take(x, indices, axis=axis, mode=mode))
 
     namespace = ModuleType(jax.numpy.__name__)
-    namespace.__dict__.update(vars(jax.numpy), matmul=matmul, take=take)
+    namespace.__dict__.update(vars(jax.numpy), asarray=asarray, matmul=matmul, take=take)
     return namespace
 
 

@@ -25,6 +25,10 @@ MOST_STEPS, MOST_MULTIPLICATIONS = 24, 1 << 28
 """Steps of one call, and multiplications of their forward passes: Ctrl-C waits for the end of a call."""
 
 
+def no_compiled_loop(_: Function) -> None:
+    """Return None, as ``Backend.compile_steps`` of a library without compiled loops."""
+
+
 @dataclass(frozen=True)
 class ComputeContext:
     """Arithmetic, input normalisation, compiler and architecture: a network without its parameters."""
@@ -34,7 +38,7 @@ class ComputeContext:
     map_blocks: MapBlocks
     stack: int = 1  # number of full blocks computed in one call
     compile: Compile = uncompiled
-    compile_steps: Callable[[Function], Any] = lambda _: None  # None: the library has no compiled loop
+    compile_steps: Callable[[Function], Any] = no_compiled_loop
     network: Network = NOTEBOOK
     ranks: Alone = ALONE
     float_type: str = "float64"
@@ -101,19 +105,21 @@ def build_context(
         raise BackendError.at(where, "use --arithmetic native --dtype float32")
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
     exact = isinstance(ops, Reproducible)
+    compiled: Compile = partial(backend.compile, exact=exact)
     if exact:
         if cuda_index(backend.device_name) is not None:
             check_environment()
         check_budgets(network.sizes)
-        selfcheck.check(ops, f"{backend.name} on {backend.device_name}")
+        compiled = selfcheck.check(ops, f"{backend.name} on {backend.device_name}", compiled)
     inputs = normalization.on_device(ops, backend.from_host)
+    is_compiled = compiled is not uncompiled
     return ComputeContext(
         ops,
         inputs,
         backend.map_blocks,
-        backend.stack if exact else backend.compiled_stack,
-        partial(backend.compile, exact=exact),
-        partial(backend.compile_steps, exact=exact),
+        backend.compiled_stack if is_compiled else backend.stack,
+        compiled,
+        partial(backend.compile_steps, exact=exact) if is_compiled else no_compiled_loop,
         network,
         ranks.on(backend),
         dtype,
