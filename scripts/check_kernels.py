@@ -1,0 +1,139 @@
+"""Check the machine code of CuPy's kernels for the reproducible arithmetic, without a GPU.
+
+CuPy generates CUDA source as it computes. Here it computes on the emulated device of ``emulated_cuda.py``:
+one epoch of the default run, networks with every setting, and all functions of ``xpnet.reproducible``. NVRTC
+compiles each source with the options that CuPy gives it, nvdisasm disassembles it, and each kernel that uses
+float64 is searched for
+
+  fused products and sums    DFMA, outside of the sequences that a quotient or a square root consists of
+  approximations             MUFU, outside of them and of quotients of integers
+  flushing to zero           FTZ
+  other rounding             than to nearest
+
+Kernels with a quotient or a root must have no other sum or product. ``--cub`` also compiles the reductions
+that CuPy makes of CUB's templates for large arrays, its default on a GPU, which takes three more minutes on
+two cores. Not checked: float32 alone, and what the wheel brings compiled (cuBLAS, device-wide reductions).
+
+It needs what ``emulated_cuda.py`` needs, and ``pip install -e ".[kernels]"``. Exit codes: 0 no kernel breaks
+a rule; 1 one does; 2 this cannot be checked here, with a line that gives the reason.
+"""
+
+import argparse
+import multiprocessing
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import product
+
+from emulation.install import VERSION
+from kernels import rules, tools
+from kernels.record import Kernel, make_block_reductions, record
+from shared import markdown
+
+from xpnet._lib.machine import available_cpus
+from xpnet.errors import XPNetError
+
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+COUNTED = ("DADD", "DMUL", "DFMA")
+
+
+@dataclass
+class Report:
+    """What is found in the kernels of an architecture."""
+
+    kernels: int = 0
+    with_float64: int = 0
+    with_quotients: int = 0
+    instructions: Counter[str] = field(default_factory=Counter)
+    flushed_inputs: set[str] = field(default_factory=set)
+    """Kernels that read float32 numbers, of which subnormal ones count as 0."""
+    problems: list[str] = field(default_factory=list)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check all kernels and return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cub", action="store_true", help="also compile the reductions of CUB's templates")
+    options = parser.parse_args(argv)
+    try:
+        tools.check()
+        reports = check_kernels(record_kernels(cub=options.cub))
+    except XPNetError as error:
+        print(f"check_kernels: {error}", file=sys.stderr)
+        return 2
+    print(f"CuPy {VERSION}, {tools.versions()}")
+    print_reports(reports)
+    return 1 if any(report.problems for report in reports.values()) else 0
+
+
+def record_kernels(*, cub: bool = False) -> list[Kernel]:
+    """Return the sources of all kernels; BackendError where CuPy cannot be emulated."""
+    with record() as recorded:
+        from kernels.workload import run  # xpnet.reproducible
+
+        run()
+        if cub:
+            make_block_reductions()
+    return recorded
+
+
+def check_kernels(
+    kernels: Sequence[Kernel], architectures: Sequence[str] = ARCHITECTURES
+) -> dict[str, Report]:
+    """Compile and disassemble kernels, and return what is found, by architecture.
+
+    Raises
+    ------
+    BackendError
+        NVRTC or nvdisasm is not installed or fails.
+    """
+    spawn = multiprocessing.get_context("spawn")  # beside the emulated device, NVRTC crashes
+    cases = list(product(architectures, kernels))
+    with ProcessPoolExecutor(available_cpus(), mp_context=spawn) as pool:
+        names, each = [name for name, _ in cases], [kernel for _, kernel in cases]
+        sources, options = [x.source for x in each], [x.options for x in each]
+        compiled = list(pool.map(tools.compile_source, sources, options, names, chunksize=4))
+    reports = {}
+    for number, name in enumerate(architectures):
+        part = compiled[number * len(kernels) : (number + 1) * len(kernels)]
+        sass = tools.disassemble([x.code for x in part], name)
+        reports[name] = report = Report()
+        for kernel, ptx, opcodes in zip(kernels, [x.ptx for x in part], sass, strict=True):
+            add_kernel(report, kernel, rules.read_ptx_opcodes(ptx), opcodes)
+    return reports
+
+
+def add_kernel(report: Report, kernel: Kernel, ptx: set[str], sass: Sequence[str]) -> None:
+    """Add what is found in a kernel to a report."""
+    report.kernels += 1
+    if rules.uses_float64(ptx):
+        report.with_float64 += 1
+        report.with_quotients += rules.has(rules.QUOTIENT, ptx)
+        report.instructions.update(opcode.partition(".")[0] for opcode in sass)
+        if rules.has(rules.FLUSHED_INPUT, ptx):
+            report.flushed_inputs.add(kernel.name)
+        report.problems += [f"{kernel.name}: {x}" for x in rules.find_problems(kernel.options, ptx, sass)]
+
+
+def print_reports(reports: dict[str, Report]) -> None:
+    """Print a table, and each problem."""
+    head = ["architecture", "kernels", "with float64", "with quotients or roots", *COUNTED, "problems"]
+    rows = []
+    for name, report in reports.items():
+        counts = [report.kernels, report.with_float64, report.with_quotients]
+        counts += [*(report.instructions[x] for x in COUNTED), len(report.problems)]
+        rows.append([name, *map(str, counts)])
+    print(markdown(head, rows))
+    for kernel in sorted(set().union(*(report.flushed_inputs for report in reports.values()))):
+        print(f"note: {kernel} reads float32, and flushes subnormal numbers to zero")
+    for name, report in reports.items():
+        for problem in report.problems:
+            print(f"{name} {problem}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
