@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import repeat
 
 from emulation.install import VERSION
 from kernels import rules, tools
@@ -92,18 +92,14 @@ def check_kernels(
         NVRTC or nvdisasm is not installed or fails.
     """
     spawn = multiprocessing.get_context("spawn")  # beside the emulated device, NVRTC crashes
-    cases = list(product(architectures, kernels))
+    sources, options = [kernel.source for kernel in kernels], [kernel.options for kernel in kernels]
+    reports = {name: Report() for name in architectures}
     with ProcessPoolExecutor(available_cpus(), mp_context=spawn) as pool:
-        names, each = [name for name, _ in cases], [kernel for _, kernel in cases]
-        sources, options = [x.source for x in each], [x.options for x in each]
-        compiled = list(pool.map(tools.compile_source, sources, options, names, chunksize=4))
-    reports = {}
-    for number, name in enumerate(architectures):
-        part = compiled[number * len(kernels) : (number + 1) * len(kernels)]
-        sass = tools.disassemble([x.code for x in part], name)
-        reports[name] = report = Report()
-        for kernel, ptx, opcodes in zip(kernels, [x.ptx for x in part], sass, strict=True):
-            add_kernel(report, kernel, rules.read_ptx_opcodes(ptx), opcodes)
+        for name, report in reports.items():
+            compiled = list(pool.map(tools.compile_source, sources, options, repeat(name), chunksize=4))
+            sass = tools.disassemble([x.code for x in compiled], name)
+            for kernel, (ptx, _), opcodes in zip(kernels, compiled, sass, strict=True):
+                add_kernel(report, kernel, rules.read_ptx_opcodes(ptx), opcodes)
     return reports
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable
 
 RULES = {
-    "fuses a product and a sum": re.compile(r"DFMA.*"),
+    "fuses a product and a sum": re.compile(r"D(?:FMA|MMA).*"),
     "approximates": re.compile(r"MUFU.*"),
     "flushes to zero": re.compile(r".*\.FTZ.*"),
     "does not round to nearest": re.compile(r"D(?:ADD|MUL)\.R[MPZ]"),

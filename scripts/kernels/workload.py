@@ -12,7 +12,7 @@ from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.data import datasets
 
-MNIST: list[dict[str, Any]] = [{}, {"batch_size": 1000}]
+MNIST: list[dict[str, Any]] = [{}, {"batch_size": 20000}]
 """Settings of the default network 784-10-10, for one epoch on MNIST."""
 
 SMALL: list[dict[str, Any]] = [
