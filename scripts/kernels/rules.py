@@ -10,6 +10,8 @@ RULES = {
     "does not round to nearest": re.compile(r"D(?:ADD|MUL)\.R[MPZ]"),
 }
 """Opcodes that machine code must not have."""
+FUSED = "fuses a product and a sum: DFMA"
+"""The problem of a kernel that breaks the first rule."""
 QUOTIENT = re.compile(r"(?:div|sqrt)\.rn\.f64")
 FLUSHED_INPUT = re.compile(r"cvt\.ftz\.f64\.f32")
 """A float32 converted to float64: exactly, but 0 if it is subnormal."""
@@ -20,6 +22,9 @@ EXPANSIONS = {
 }
 """PTX that the assembler expands, and opcodes that its expansion may have: of quotients and roots, which are
 correctly rounded; of quotients of integers; of float32 numbers that are read."""
+EXACT_PRODUCTS = "_tensordot_core_mul_sum"
+"""CuPy's product of a row and a column. In the reproducible arithmetic, the factors are slices whose products
+and sums are exact, fused or not, in every order: so are cuBLAS's products."""
 FUSIBLE = re.compile(r"(?:add|sub|mul|fma|mad)\.[\w.]*f64")
 INEXACT = re.compile(r"(?=.*\.f64).*\.(?:approx|ftz)\b.*")
 FAST_MATH = re.compile(r"--?(?:use_fast_math|prec-(?:div|sqrt)=false|extra-device-vectorization)")

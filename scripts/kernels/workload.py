@@ -25,18 +25,20 @@ SMALL: list[dict[str, Any]] = [
     {"class_weight": "balanced", "validation": 40, "weight_decay": 0.01, "normalize": "none"},
     {"batch_norm": True, "dropout": 0.4, "input_dropout": 0.2, "batch_size": "full"},
     {"augment_rotate": 20.0, "augment_shift": 1.5, "augment_scale": 0.2, "augment_shear": 0.3},
+    {"batch_size": 1, "validation": 170},
     {"augment_elastic_alpha": 8.0, "augment_elastic_sigma": 2.0, "batch_size": "full"},
 ]
 """Settings of networks 36-8-6-4 on small images: every activation, loss, optimiser, schedule and layer."""
 
+AXES = (None, -1, 0)
 FUNCTIONS: dict[str, Callable[[Any], object]] = {
     "matmul": lambda x: [r.matmul(x, x.T, slices=slices) for slices in (None, 1, 7)],
-    "vecdot": lambda x: r.vecdot(x, x),
-    "sum": lambda x: [r.sum(x, axis=axis) for axis in (None, 0, 1)],
-    "mean": lambda x: [r.mean(x, axis=axis) for axis in (None, 0, 1)],
-    "var": lambda x: [r.var(x, axis=axis, correction=1.0) for axis in (None, 0, 1)],
-    "logsumexp": lambda x: [r.logsumexp(x, axis=axis) for axis in (None, 0, 1)],
-    "softmax": lambda x: [r.softmax(x, axis=axis) for axis in (0, 1)],
+    "vecdot": lambda x: [r.vecdot(x, x, axis=axis) for axis in (-1, -2)],
+    "sum": lambda x: [r.sum(x, axis=axis) for axis in AXES],
+    "mean": lambda x: [r.mean(x, axis=axis) for axis in AXES],
+    "var": lambda x: [r.var(x, axis=axis, correction=1.0) for axis in AXES],
+    "logsumexp": lambda x: [r.logsumexp(x, axis=axis) for axis in AXES],
+    "softmax": lambda x: [r.softmax(x, axis=axis) for axis in AXES[1:]],
     "exp": r.exp,
     "log": r.log,
     "sqrt": r.sqrt,
@@ -44,8 +46,8 @@ FUNCTIONS: dict[str, Callable[[Any], object]] = {
     "sigmoid": r.sigmoid,
     "random": lambda x: [r.random.uniform(0, 5, like=x), r.random.permutation(0, 5, like=x)],
 }
-"""A call of each public function of xpnet.reproducible."""
-DTYPES = ("float64", "float32", "int64", "uint8", "bool")
+"""Calls of each public function of xpnet.reproducible."""
+DTYPES = ("float64", "float32", "int64", "int32", "uint8", "bool")
 
 
 def run(backend: str = "cupy", device: str = "cuda") -> None:
@@ -70,9 +72,9 @@ def compute_functions(backend: Backend) -> None:
     """Call each public function with arrays of several dtypes and layouts."""
     with backend.scope():
         x = np.random.default_rng(2).uniform(0.1, 3.0, size=(3, 40, 50))
-        stacks = [x, x[0], x[0, :, ::2].T, np.ones((2, 3000))]
+        stacks = [x, x[0], x[0, :, ::2].T, x[0, 0], x[0, 0, 0], np.ones((2, 3000))]
         for function in FUNCTIONS.values():
             for stack in stacks:
                 for dtype in DTYPES:
-                    with contextlib.suppress(xpnet.DataError):
+                    with contextlib.suppress(xpnet.XPNetError):  # no such axis, or dtype
                         function(backend.from_host(stack.astype(dtype)))
