@@ -1,7 +1,7 @@
 """Check the machine code of CuPy's kernels for the reproducible arithmetic, without a GPU.
 
 CuPy generates CUDA source as it computes. Here it computes on the emulated device of ``emulated_cuda.py``:
-one epoch of the default run, networks with every setting, and all functions of ``xpnet.reproducible``. NVRTC
+one epoch of the default run, networks of every kind, and all functions of ``xpnet.reproducible``. NVRTC
 compiles each source with the options that CuPy gives it, nvdisasm disassembles it, and each kernel that uses
 float64 is searched for
 
@@ -14,9 +14,9 @@ Kernels with a quotient or a root must have no other sum or product. Two kernels
 one multiplies a row by a column, whose products and sums are exact, fused or not; the other converts float32
 to float64, and subnormal numbers to 0, because CuPy always sets ``-ftz=true``.
 
-``--cub`` also compiles the reductions that CuPy makes of CUB's templates for large arrays, its default on a
-GPU, which takes three more minutes on two cores. Not checked: kernels without float64, and those that the
-libraries bring compiled (cuBLAS, CUB's reductions of a whole device).
+Reductions are compiled as CuPy's own and, for large arrays its default on a GPU, from CUB's templates. Not
+checked: kernels without float64, and those that the libraries bring compiled (cuBLAS, CUB's reductions of a
+whole device). It takes a minute on two cores, and a few more the first time, for the emulated device.
 
 It needs what ``emulated_cuda.py`` needs, and ``pip install -e ".[kernels]"``. Exit codes: 0 no kernel breaks
 a rule; 1 one does; 2 this cannot be checked here, with a line that gives the reason.
@@ -61,11 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cub", action="store_true", help="also compile the reductions of CUB's templates")
-    options = parser.parse_args(argv)
+    parser.parse_args(argv)
     try:
         tools.check()
-        reports = check_kernels(record_kernels(cub=options.cub))
+        reports = check_kernels(record_kernels())
     except XPNetError as error:
         print(f"check_kernels: {error}", file=sys.stderr)
         return 2
@@ -74,14 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if any(report.problems for report in reports.values()) else 0
 
 
-def record_kernels(*, cub: bool = False) -> list[Kernel]:
+def record_kernels() -> list[Kernel]:
     """Return the sources of all kernels; BackendError where CuPy cannot be emulated."""
     with record() as recorded:
         from kernels.workload import run  # xpnet.reproducible
 
         run()
-        if cub:
-            make_block_reductions()
+        make_block_reductions()
     return recorded
 
 
