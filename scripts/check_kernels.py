@@ -16,7 +16,8 @@ to float64, and subnormal numbers to 0, because CuPy always sets ``-ftz=true``.
 
 Reductions are compiled as CuPy's own and, for large arrays its default on a GPU, from CUB's templates. Not
 checked: kernels without float64, and those that the libraries bring compiled (cuBLAS, CUB's reductions of a
-whole device). It takes a minute on two cores, and a few more the first time, for the emulated device.
+whole device). It takes two minutes of processor time, shared by all cores, and more the first time, when g++
+compiles for the emulated device.
 
 It needs what ``emulated_cuda.py`` needs, and ``pip install -e ".[kernels]"``. Exit codes: 0 no kernel breaks
 a rule; 1 one does; 2 this cannot be checked here, with a line that gives the reason.

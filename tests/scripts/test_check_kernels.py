@@ -13,6 +13,7 @@ from shared import python_path
 
 from xpnet import reproducible
 from xpnet.config import TrainConfig, settings
+from xpnet.errors import BackendError
 
 pytestmark = [pytest.mark.tooling, pytest.mark.needs("kernels")]
 
@@ -159,5 +160,5 @@ def test_without_the_packages_it_is_one_line_and_code_2(monkeypatch, capsys):
 
 
 def test_code_that_is_not_disassembled_is_an_error():
-    with pytest.raises(tools.BackendError, match="nvdisasm cannot disassemble code of sm_90"):
+    with pytest.raises(BackendError, match="nvdisasm cannot disassemble code of sm_90"):
         tools.disassemble([b"\0" * 8], "sm_90")
