@@ -31,6 +31,7 @@ LIBRARIES = {
     "mlflow": ("mlflow",),
     "mpi": ("mpi4py",),
     "emulated-cuda": ("cupy",),
+    "kernels": ("cupy",),
 }
 """The libraries that each requirement other than a backend consists of."""
 VARIABLES = {
@@ -41,6 +42,7 @@ VARIABLES = {
     "XPNET_REQUIRE_SITE": ("site",),
     "XPNET_REQUIRE_MPI": ("mpi",),
     "XPNET_REQUIRE_EMULATED_CUDA": ("emulated-cuda",),
+    "XPNET_REQUIRE_KERNELS": ("kernels",),
 }
 """Environment variables that insist on requirements, and those they may name; 1 stands for all of them."""
 
@@ -58,11 +60,14 @@ def missing(name: str) -> str | None:
         return f"none of {', '.join(CHROMIUMS)} is on the PATH"
     if name == "mpi" and not MPIEXEC.is_file():
         return f"there is no {MPIEXEC}: pip install mpich"
-    if name == "emulated-cuda":
-        from emulation.install import check  # of scripts/
+    if name in {"emulated-cuda", "kernels"}:
+        from emulation import install  # of scripts/
+        from kernels import tools
 
         try:
-            check()
+            install.check()
+            if name == "kernels":
+                tools.check()
         except BackendError as error:
             return str(error)
     return None

@@ -1,0 +1,142 @@
+"""Check the machine code of CuPy's kernels for the reproducible arithmetic, without a GPU.
+
+CuPy generates CUDA source as it computes. Here it computes on the emulated device of ``emulated_cuda.py``:
+one epoch of the default run, networks of every kind, and all functions of ``xpnet.reproducible``. NVRTC
+compiles each source with the options that CuPy gives it, nvdisasm disassembles it, and each kernel that uses
+float64 is searched for
+
+  fused products and sums    DFMA, outside of the sequences that a quotient or a square root consists of
+  approximations             MUFU, outside of them and of quotients of integers
+  flushing to zero           FTZ
+  other rounding             than to nearest
+
+Kernels with a quotient or a root must have no other sum or product. Two kernels break a rule, and are known:
+one multiplies a row by a column, whose products and sums are exact, fused or not; the other converts float32
+to float64, and subnormal numbers to 0, because CuPy always sets ``-ftz=true``.
+
+Reductions are compiled as CuPy's own and, for large arrays its default on a GPU, from CUB's templates. Not
+checked: kernels without float64, and those that the libraries bring compiled (cuBLAS, CUB's reductions of a
+whole device). It takes two minutes of processor time, shared by all cores, and more the first time, when g++
+compiles for the emulated device.
+
+It needs what ``emulated_cuda.py`` needs, and ``pip install -e ".[kernels]"``. Exit codes: 0 no kernel breaks
+a rule; 1 one does; 2 this cannot be checked here, with a line that gives the reason.
+"""
+
+import argparse
+import multiprocessing
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import repeat
+
+from emulation.install import VERSION
+from kernels import rules, tools
+from kernels.record import Kernel, make_block_reductions, record
+from shared import markdown
+
+from xpnet._lib.machine import available_cpus
+from xpnet.errors import XPNetError
+
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+COUNTED = ("DADD", "DMUL", "DFMA")
+
+
+@dataclass
+class Report:
+    """What is found in the kernels of an architecture."""
+
+    kernels: int = 0
+    with_float64: int = 0
+    with_quotients: int = 0
+    instructions: Counter[str] = field(default_factory=Counter)
+    notes: set[str] = field(default_factory=set)
+    """What breaks a rule, but is known."""
+    problems: list[str] = field(default_factory=list)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check all kernels and return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(argv)
+    try:
+        tools.check()
+        reports = check_kernels(record_kernels())
+    except XPNetError as error:
+        print(f"check_kernels: {error}", file=sys.stderr)
+        return 2
+    print(f"CuPy {VERSION}, {tools.versions()}")
+    print_reports(reports)
+    return 1 if any(report.problems for report in reports.values()) else 0
+
+
+def record_kernels() -> list[Kernel]:
+    """Return the sources of all kernels; BackendError where CuPy cannot be emulated."""
+    with record() as recorded:
+        from kernels.workload import run  # xpnet.reproducible
+
+        run()
+        make_block_reductions()
+    return recorded
+
+
+def check_kernels(
+    kernels: Sequence[Kernel], architectures: Sequence[str] = ARCHITECTURES
+) -> dict[str, Report]:
+    """Compile and disassemble kernels, and return what is found, by architecture.
+
+    Raises
+    ------
+    BackendError
+        NVRTC or nvdisasm is not installed or fails.
+    """
+    spawn = multiprocessing.get_context("spawn")  # beside the emulated device, NVRTC crashes
+    sources, options = [kernel.source for kernel in kernels], [kernel.options for kernel in kernels]
+    reports = {name: Report() for name in architectures}
+    with ProcessPoolExecutor(available_cpus(), mp_context=spawn) as pool:
+        for name, report in reports.items():
+            compiled = list(pool.map(tools.compile_source, sources, options, repeat(name), chunksize=4))
+            sass = tools.disassemble([x.code for x in compiled], name)
+            for kernel, (ptx, _), opcodes in zip(kernels, compiled, sass, strict=True):
+                add_kernel(report, kernel, rules.read_ptx_opcodes(ptx), opcodes)
+    return reports
+
+
+def add_kernel(report: Report, kernel: Kernel, ptx: set[str], sass: Sequence[str]) -> None:
+    """Add what is found in a kernel to a report."""
+    report.kernels += 1
+    if rules.uses_float64(ptx):
+        report.with_float64 += 1
+        report.with_quotients += rules.has(rules.QUOTIENT, ptx)
+        report.instructions.update(opcode.partition(".")[0] for opcode in sass)
+        problems = rules.find_problems(kernel.options, ptx, sass)
+        if rules.has(rules.FLUSHED_INPUT, ptx):
+            report.notes.add(f"{kernel.name} reads float32, and flushes subnormal numbers to zero")
+        if kernel.name == rules.EXACT_PRODUCTS and rules.FUSED in problems:
+            problems.remove(rules.FUSED)
+            report.notes.add(f"{kernel.name} fuses products and sums of slices, which are exact either way")
+        report.problems += [f"{kernel.name}: {problem}" for problem in problems]
+
+
+def print_reports(reports: dict[str, Report]) -> None:
+    """Print a table, and each problem."""
+    head = ["architecture", "kernels", "with float64", "with quotients or roots", *COUNTED, "problems"]
+    rows = []
+    for name, report in reports.items():
+        counts = [report.kernels, report.with_float64, report.with_quotients]
+        counts += [*(report.instructions[x] for x in COUNTED), len(report.problems)]
+        rows.append([name, *map(str, counts)])
+    print(markdown(head, rows))
+    for note in sorted(set().union(*(report.notes for report in reports.values()))):
+        print(f"note: {note}")
+    for name, report in reports.items():
+        for problem in report.problems:
+            print(f"{name} {problem}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""The CUDA sources that CuPy generates, recorded while it computes on the emulated device."""
+
+import importlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+from unittest import mock
+
+from emulation.build import KERNEL_NAME
+from emulation.install import install
+
+from kernels.tools import load_nvrtc
+from xpnet.errors import BackendError
+
+ARCHITECTURE = re.compile(r"-arch=\w+")
+
+
+class Kernel(NamedTuple):
+    """A source of kernels, and the options that CuPy gives NVRTC, but for the architecture."""
+
+    name: str
+    source: str
+    options: tuple[str, ...]
+
+
+class RecordedError(Exception):
+    """Ends CuPy's compilation, once it has made the options."""
+
+
+@contextmanager
+def record() -> Iterator[list[Kernel]]:
+    """Install the emulated device, and record each source that CuPy would have NVRTC compile from now on.
+
+    Raises
+    ------
+    BackendError
+        The emulated device or NVRTC is not available.
+    """
+    install()
+    load_nvrtc()  # CuPy asks for its version
+    compiler = importlib.import_module("cupy.cuda.compiler")
+    root = os.path.dirname(importlib.import_module("cupy").__file__)  # noqa: PTH120
+    recorded: list[Kernel] = []
+
+    class Program:
+        """Takes the place of CuPy's program for NVRTC."""
+
+        def __init__(self, source: str, *_: object, **__: object) -> None:
+            self.source = source
+
+        def compile(self, options: tuple[str, ...], *_: object) -> tuple[bytes, None]:
+            if not self.source:  # CuPy reads the version of NVRTC from the PTX of an empty source
+                return b"", None
+            kept = (x for x in options if not ARCHITECTURE.fullmatch(x))
+            own = tuple(x for x in kept if not x.startswith("-I") or x.startswith(f"-I{root}"))
+            kernel = Kernel(" ".join(KERNEL_NAME.findall(self.source)), self.source, own)
+            if kernel not in recorded:
+                recorded.append(kernel)
+            raise RecordedError
+
+    emulated = compiler._compile_module_with_cache
+
+    def compile_module(source: str, options: tuple[str, ...] = (), **keywords: Any) -> Any:
+        with mock.patch.object(compiler, "_NVRTCProgram", Program), suppress(RecordedError):
+            compiler._compile_with_cache_cuda(source, options, **keywords)
+        return emulated(source, options, **keywords)
+
+    in_memory = {"CUPY_CACHE_IN_MEMORY": "1"}  # else CuPy looks for the compiled kernel on the disk
+    with (
+        mock.patch.dict(os.environ, in_memory),
+        mock.patch.object(compiler, "_compile_module_with_cache", compile_module),
+    ):
+        yield recorded
+
+
+def make_block_reductions() -> None:
+    """Have CuPy generate reductions of float64 from CUB's templates, its default on a GPU for large arrays.
+
+    They can be recorded, but not run: g++ cannot compile them.
+    """
+    cupy = importlib.import_module("cupy")
+    x, before = cupy.ones((64, 4096)), cupy._core.get_reduction_accelerators()
+    cupy._core.set_reduction_accelerators(["cub"])
+    try:
+        for name in ("sum", "max", "argmax"):
+            for axis in (None, 1):  # in two passes and in one
+                with suppress(BackendError):
+                    getattr(x, name)(axis=axis)
+    finally:
+        cupy._core.set_reduction_accelerators(before)

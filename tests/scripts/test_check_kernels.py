@@ -1,0 +1,164 @@
+"""scripts/check_kernels.py: the machine code of CuPy's kernels, and planted kernels that break its rules."""
+
+import os
+import subprocess
+import sys
+from typing import get_args
+
+import check_kernels
+import pytest
+from kernels import tools, workload
+from kernels.record import Kernel
+from shared import python_path
+
+from xpnet import reproducible
+from xpnet.config import TrainConfig, settings
+from xpnet.errors import BackendError
+
+pytestmark = [pytest.mark.tooling, pytest.mark.needs("kernels")]
+
+
+def run(*words):
+    """Return the lines that a Python process prints that succeeds and says nothing on standard error."""
+    environment = os.environ | {"PYTHONPATH": python_path()}
+    process = subprocess.run(
+        [sys.executable, *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (process.stdout if process.returncode else "", process.stderr, process.returncode) == ("", "", 0)
+    return process.stdout.splitlines()
+
+
+NOTES = [
+    "note: _tensordot_core_mul_sum fuses products and sums of slices, which are exact either way",
+    "note: cupy_copy__float32_float64 reads float32, and flushes subnormal numbers to zero",
+]
+
+
+def read_table(lines):
+    """The numbers in a table of Markdown, by row and column."""
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name: dict(zip(head[1:], map(int, numbers), strict=True)) for name, *numbers in rows}
+
+
+def test_no_kernel_of_the_reproducible_arithmetic_breaks_a_rule():
+    versions, *lines = run(check_kernels.__file__)
+    assert versions.startswith("CuPy 14.2.0, NVRTC 12.")
+    assert [line for line in lines if not line.startswith("|")] == NOTES
+    table = read_table([line for line in lines if line.startswith("|")])
+    assert list(table) == ["sm_80", "sm_90", "sm_100"]
+    for counts in table.values():
+        assert counts["kernels"] > counts["with float64"] > 100
+        assert counts["with quotients or roots"] >= 2
+        assert min(counts["DADD"], counts["DMUL"], counts["DFMA"]) > 0
+        assert counts["problems"] == 0
+
+
+def test_the_recorded_networks_have_every_setting_and_all_functions_are_called():
+    networks = [*workload.MNIST, *workload.SMALL]
+    choices = {"activation": settings.Activation, "loss": settings.Loss, "optimizer": settings.OptimizerName}
+    choices |= {"schedule": settings.ScheduleName, "init": settings.Initialization}
+    choices |= {"normalize": settings.Normalize}
+    for field, names in choices.items():
+        default = getattr(TrainConfig(), field)
+        assert {network.get(field, default) for network in networks} == set(get_args(names))
+    assert set(workload.FUNCTIONS) == set(reproducible.__all__)
+
+
+RECORDED = """
+from check_kernels import check_kernels
+from kernels.record import record
+
+with record() as kernels:
+    import cupy
+
+    a, b, c = cupy.ones((3, 5))
+    fused = cupy.ElementwiseKernel("float64 a, float64 b, float64 c", "float64 y", "y = a * b + c", "planted")
+    print(fused(a, b, c))
+for report in check_kernels(kernels).values():
+    print(report.kernels, report.problems)
+"""
+
+
+def test_a_planted_kernel_of_cupy_with_a_fused_product_and_sum_is_reported():
+    found = "['planted: fuses a product and a sum: DFMA']"
+    assert run("-c", RECORDED) == ["[2. 2. 2. 2. 2.]", *[f"2 {found}"] * 3]
+
+
+REDUCTIONS = """
+from kernels.record import make_block_reductions, record
+
+with record() as kernels:
+    make_block_reductions()
+print(*(kernel.name for kernel in kernels))
+"""
+
+
+def test_the_reductions_of_cub_are_recorded():
+    (names,) = run("-c", REDUCTIONS)
+    functions = [f"cupy_cub_{name}" for name in ("sum", "max", "argmax")]
+    assert names.split() == ["cupy_fill", *(f"{x}{end}" for x in functions for end in ("_pass1", ""))]
+
+
+PRODUCT_AND_SUM = (
+    'asm("{ .reg .f64 t; mul.f64 t, %1, %2; add.f64 %0, t, %3; }" : "=d"(y[0]) : "d"(a), "d"(b), "d"(c));'
+)
+RECIPROCAL = 'asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(y[0]) : "d"(a));'
+PLANTED = {
+    "nothing": ("y[0] = a;", ()),
+    "a sum": ("y[0] = a + b;", ()),
+    "a quotient": ("y[0] = a / b;", ()),
+    "a root": ("y[0] = sqrt(a);", ()),
+    "a quotient of integers": ("y[n / m] = a;", ()),
+    "operations that are not fused": ("y[0] = __dadd_rn(__dmul_rn(a, b), c);", ()),
+    "a product and a sum": ("y[0] = a * b + c;", ("fuses a product and a sum: DFMA",)),
+    "fused by the assembler": (PRODUCT_AND_SUM, ("fuses a product and a sum: DFMA",)),
+    "fused beside a quotient": (
+        "y[0] = a / b; y[1] = a * b + c;",
+        ("can hide a fused operation: fma.rn.f64 beside a quotient",),
+    ),
+    "an approximate reciprocal": (
+        RECIPROCAL,
+        ("approximates or flushes to zero: rcp.approx.ftz.f64", "approximates: MUFU.RCP64H"),
+    ),
+    "a power in float32": ("y[0] = exp2f(n);", ("approximates: MUFU.EX2",)),
+    "rounded to float32": ("y[0] = (float)a;", ("approximates or flushes to zero: cvt.rn.ftz.f32.f64",)),
+    "a sum in float32": ("y[0] = a; *(float*)(y + 1) = (float)n + 0.5f;", ("flushes to zero: FADD.FTZ",)),
+    "another rounding": ("y[0] = __dadd_rd(a, b);", ("does not round to nearest: DADD.RM",)),
+}
+"""The body of a kernel, and what is reported, on all architectures."""
+OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """What is found in each planted kernel, by architecture."""
+    parameters = "double a, double b, double c, unsigned n, unsigned m, double* y"
+    head = f'extern "C" __global__ void planted({parameters})'
+    kernels = [Kernel(name, f"{head} {{ {body} }}", OPTIONS) for name, (body, _) in PLANTED.items()]
+    kernels += [Kernel("fast math", f"{head} {{ y[0] = a; }}", ("--use_fast_math",))]
+    return check_kernels.check_kernels(kernels)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_kernel_is_reported_if_it_breaks_a_rule(planted, name):
+    expected = [f"{name}: {problem}" for problem in PLANTED[name][1]]
+    for report in planted.values():
+        assert [x for x in report.problems if x.startswith(f"{name}: ")] == expected
+
+
+def test_options_of_fast_mathematics_are_reported(planted):
+    for report in planted.values():
+        assert "fast math: option --use_fast_math" in report.problems
+
+
+def test_without_the_packages_it_is_one_line_and_code_2(monkeypatch, capsys):
+    monkeypatch.setattr(tools, "NVRTC", "nvidia-cuda-nvrtc-cu99")
+    assert check_kernels.main([]) == 2
+    out, err = capsys.readouterr()
+    reason = 'nvidia-cuda-nvrtc-cu99 is not installed: pip install -e ".[kernels]"'
+    assert (out, err) == ("", f"check_kernels: {reason}\n")
+
+
+def test_code_that_is_not_disassembled_is_an_error():
+    with pytest.raises(BackendError, match="nvdisasm cannot disassemble code of sm_90"):
+        tools.disassemble([b"\0" * 8], "sm_90")
