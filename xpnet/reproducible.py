@@ -3,8 +3,9 @@
 The functions are named and called as in the array-API standard. They take arrays of one library on one
 device, and return float64 arrays there. No bit depends on the library, its version, the processor, the number
 of threads, or the other rows and matrices that an array holds. Real numbers, integers and booleans of any
-dtype are first converted to float64: exactly, but for integers beyond 2^53. Results have no gradients, and no
-function that JAX compiles can call these. docs/arithmetic.md gives formulas, error bounds and costs.
+dtype are first converted to float64: exactly, but for integers beyond 2^53 and subnormal float32 numbers,
+which count as 0. Results have no gradients, and no function that JAX compiles can call these.
+docs/arithmetic.md gives formulas, error bounds and costs.
 
 All functions raise `DataError` for anything but arrays of real numbers of one of these libraries, and for
 arrays of several libraries or devices, and `BackendError` if the device does not compute in IEEE 754 float64.
@@ -356,7 +357,13 @@ def _to_float64(name: str, ops: FullRange, x: Any) -> Any:
     if not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
         msg = f"{name}: expected real numbers, got an array of {x.dtype}"
         raise DataError(msg)
-    return x if x.dtype == ops.dtype else xp.astype(x, ops.dtype)
+    if x.dtype == ops.dtype:
+        return x
+    converted = xp.astype(x, ops.dtype)
+    if not xp.isdtype(x.dtype, "real floating"):
+        return converted
+    # JAX on the CPU, and CuPy, convert subnormal float32 numbers to 0.
+    return xp.where(xp.abs(converted) < 2.0**-126, converted * 0.0, converted)
 
 
 def _place(name: str, arrays: Iterable[Any]) -> tuple[str, str]:

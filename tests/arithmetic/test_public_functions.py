@@ -148,6 +148,13 @@ def test_other_dtypes_are_converted_to_float64(backend, dtype):
     assert_same(rp.exp(backend.from_host(x)), rp.exp(x.astype(np.float64)), backend)
 
 
+def test_subnormal_float32_numbers_count_as_zero(backend):
+    smallest = np.float32(2.0**-126)
+    x = np.array([smallest / 4, -smallest / 4, smallest, -0.0, NAN, INF], dtype=np.float32)
+    expected = np.array([0.0, -0.0, smallest, -0.0, NAN, INF], dtype=np.float64)
+    assert_same(rp.sqrt(backend.from_host(x)), rp.sqrt(expected), backend)
+
+
 @pytest.mark.parametrize("shape", [(), (2, 0, 3)])
 def test_shapes_are_kept(backend, shape):
     x = np.full(shape, 0.5)
