@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from xpnet._lib.launch import rank_and_size
-from xpnet._lib.text import complain
+from xpnet._lib.text import complain, encodable, print_errors
 from xpnet.errors import XPNetError
 
 INTERRUPTED = 130
@@ -19,6 +19,8 @@ UNEXPECTED = 1
 
 class GuardedOutput:
     """Standard output that never raises: after a failed write, further output is discarded.
+
+    Characters that its encoding lacks are escaped.
 
     Parameters
     ----------
@@ -40,7 +42,7 @@ class GuardedOutput:
     def write(self, text: str) -> int:
         """Write text and return its length."""
         try:
-            self._stream.write(text)
+            self._stream.write(encodable(text, self._stream))
         except OSError as error:
             self._discard_output(error)
         return len(text)
@@ -96,7 +98,7 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
     The line begins with `source`, unless the error is one of bad input.
     """
     if debug:
-        traceback.print_exception(error)
+        print_errors("".join(traceback.format_exception(error)))
     code = error.exit_code if isinstance(error, XPNetError) else UNEXPECTED
     text = " ".join(str(error).split()) or "no details"
     if not isinstance(error, XPNetError):
