@@ -4,8 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from xpnet._lib.text import complain
-from xpnet.cli.guard import handle_errors
+# The imports inside the functions are interrupted quietly.
 
 COMMANDS = {
     "train": ("xpnet.train", "train a network (xpnet train --help)"),
@@ -25,8 +24,13 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first word names, and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    with handle_errors(debug="--debug" in words[1:]) as output:
-        output.code = _run_command(*words)
+    try:
+        from xpnet.cli.guard import handle_errors
+
+        with handle_errors(debug="--debug" in words[1:]) as output:
+            output.code = _run_command(*words)
+    except KeyboardInterrupt:  # while modules are loaded
+        return 130
     return output.code
 
 
@@ -44,6 +48,8 @@ def _run_command(command: str = "", *words: str) -> int:
 
         print(f"xpnet {__version__}")
         return 0
+    from xpnet._lib.text import complain
+
     problem = f"unknown command {command!r}" if command else "no command given"
     complain(f"{problem}: expected {', '.join(COMMANDS)} (xpnet --help)")
     return 2

@@ -3,45 +3,49 @@
 import sys
 from collections.abc import Sequence
 
-from xpnet.cli.guard import INTERRUPTED, handle_errors
-from xpnet.config import parse, to_toml
-
-# The import inside the function loads NumPy, which --help does not need.
+# The imports inside the functions are interrupted quietly; some load NumPy, which --help does not need.
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
     """Run the command and return its exit code.
 
-    0 done; 2 bad input, unusable device or backend; 3 diverged; 130 interrupted; 1 an unexpected error, or
-    standard output that cannot be written.
+    0 done; 2 bad input, unusable device or backend; 3 diverged; 130 interrupted (143 by SIGTERM, 129 by
+    SIGHUP); 1 an unexpected error, or standard output that cannot be written.
     """
     words = sys.argv[1:] if argv is None else list(argv)
-    line = [prog, *words]
-    with handle_errors(debug="--debug" in words) as output:
-        command = parse(words, prog)
-        config = command.config
-        if command.print_config:
-            sys.stdout.write(to_toml(config))
-        elif command.dry_run:
-            from xpnet.cli import dry_run
+    try:
+        from xpnet.cli.guard import INTERRUPTED, handle_errors
 
-            dry_run.main(command)
-        else:
-            from xpnet.cli.train import extend, resume, train
-            from xpnet.cli.trials import run_trials
+        line = [prog, *words]
+        with handle_errors(debug="--debug" in words) as output:
+            from xpnet.config import parse, to_toml
 
-            advise = not config.quiet and "normalize" not in command.explicit
-            run = None
-            if config.resume is not None:
-                run = resume(command, config.resume, line)
-            elif config.extend is not None:
-                run = extend(command, config.extend, line)
-            elif config.repeats > 1 or len(config.learning_rates) > 1:
-                output.code = run_trials(config, line, advise=advise)
+            command = parse(words, prog)
+            config = command.config
+            if command.print_config:
+                sys.stdout.write(to_toml(config))
+            elif command.dry_run:
+                from xpnet.cli import dry_run
+
+                dry_run.main(command)
             else:
-                run = train(config, line, advise=advise)
-            if run is not None and run.record["status"] == "interrupted":
-                output.code = INTERRUPTED
+                from xpnet.cli.train import extend, resume, train
+                from xpnet.cli.trials import run_trials
+
+                advise = not config.quiet and "normalize" not in command.explicit
+                run = None
+                if config.resume is not None:
+                    run = resume(command, config.resume, line)
+                elif config.extend is not None:
+                    run = extend(command, config.extend, line)
+                elif config.repeats > 1 or len(config.learning_rates) > 1:
+                    output.code = run_trials(config, line, advise=advise)
+                else:
+                    run = train(config, line, advise=advise)
+                if run is not None and run.record["status"] == "interrupted":
+                    output.code = INTERRUPTED
+    except KeyboardInterrupt:  # while modules are loaded
+        return 130
     return output.code
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from ctrl_c import sigint
 
-from xpnet._lib.interrupts import defer_interrupts
+from xpnet._lib.interrupts import TERMINATION, defer_interrupts, terminate_as_interrupt
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +31,32 @@ def test_the_first_press_is_noted_and_the_second_interrupts():
     assert notices == [1]
     with pytest.raises(KeyboardInterrupt):  # as before
         press()
+
+
+@pytest.mark.parametrize("number", sorted(TERMINATION))
+def test_termination_is_deferred_too_and_told_apart(number):
+    notices = []
+    with terminate_as_interrupt() as terminate:
+        assert terminate.number == signal.SIGINT
+        with defer_interrupts(lambda: notices.append(1)) as stop:
+            signal.raise_signal(number)
+            assert stop()
+            with pytest.raises(KeyboardInterrupt):
+                press()
+        assert (terminate.number, notices) == (number, [1])
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    number = max(TERMINATION)
+    signal.signal(number, signal.SIG_IGN)  # as by nohup
+    try:
+        with terminate_as_interrupt():
+            signal.raise_signal(number)
+    finally:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def test_a_notice_that_cannot_be_printed_now_is_left_out():

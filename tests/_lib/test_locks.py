@@ -43,6 +43,19 @@ def test_whether_a_lock_is_held_is_told_without_making_removing_or_writing_the_f
     assert path.exists()
 
 
+def test_those_who_ask_whether_it_is_locked_hold_up_nobody(path, monkeypatch):
+    fcntl, asking = pytest.importorskip("fcntl"), path.open("w")
+    fcntl.flock(asking, fcntl.LOCK_SH)  # as `is_locked` does, on a machine so busy that it takes long
+    answer = is_locked(path)
+
+    def is_locked_then(_):
+        asking.close()
+        return answer
+
+    monkeypatch.setattr("xpnet._lib.locks.is_locked", is_locked_then)
+    assert Lock.take(path) is not None
+
+
 def test_a_killed_holder_holds_nothing(path):
     code = (
         "import pathlib, sys, xpnet._lib.locks as l; lock = l.Lock.take(pathlib.Path(sys.argv[1]));"

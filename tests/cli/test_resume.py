@@ -53,6 +53,19 @@ def made(tmp_path_factory):
     return folder
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a privilege for symbolic links")
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl"])
+def test_a_file_to_append_to_that_is_a_link_is_refused_and_its_target_kept(capsys, name):
+    path, target = RUN / name, Path("target")
+    target.write_bytes(before := path.read_bytes() if path.exists() else b"important")
+    path.unlink(missing_ok=True)
+    path.symlink_to(target.resolve())
+    problem = "is a symbolic link, to a file that --resume would change: put a copy in its place"
+    assert complaint(capsys, "train", "--resume", RUN) == f"{path}: {problem}"
+    assert path.is_symlink()
+    assert target.read_bytes() == before
+
+
 @pytest.fixture(autouse=True)
 def copied(made, tmp_path, monkeypatch):
     """Work in a copy of that folder."""

@@ -385,6 +385,15 @@ def test_the_newest_trained_run_has_ended_and_has_a_model(capsys):
     assert note == "xpnet: note: no RUN given: using the newest, runs/trained"
 
 
+def test_csv_holds_no_formulas(capsys):
+    change_record(make("=1+1"), data={"name": "@sum", "sha256": "ab"}, metrics={"test_loss": -1.5})
+    (row,) = csv.DictReader(io.StringIO(printed(capsys, "list", "--csv")))
+    assert (row["id"], row["data"], row["test_loss"]) == ("'=1+1", "'@sum", "-1.5")
+    for sign in "+-":
+        make(f"{sign}1")
+        assert f"'{sign}1" in printed(capsys, "list", "--csv")
+
+
 def test_show_json_is_the_record_with_the_history_and_csv_the_history(capsys):
     folder = make("a")
     output = printed_json(capsys, "show", "a")

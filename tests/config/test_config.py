@@ -47,7 +47,9 @@ def toml(tmp_path: Path) -> Any:
 
 NAN, INFINITY = float("nan"), float("inf")
 BAD_NAMES = ["", " ", ".hidden", "a/b", "a\\b", "a\0b", "a\nb", "a\x1bb", "a\x85b", "a\u2028b", "a\ud800b", 3]
-FOLDER_NAME = "a folder name without / or \\, control characters or a leading dot"
+BAD_NAMES += ["a\u202eb", "a\u200bb", "CON", "nul", "Aux.txt", "COM1", "lpt9 .x", "a" * 256, "é" * 128]
+FOLDER_NAME = "a folder name without / or \\, invisible characters or a leading dot"
+FOLDER_NAME += ", of at most 255 bytes, not CON or NUL"
 SAMPLES = "a number of samples, 0 or more (1 is one sample), or a share of them, above 0.0 and below 1.0"
 SHARE, UP_TO_1 = "a number from 0 to below 1", "a number above 0, at most 1"
 ABOVE_0, RATES = "a finite number above 0", "a finite number above 0, or several different ones"
@@ -74,13 +76,13 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     ("data test_data init_from resume extend out", "a path", [Path("a\0b"), "text", 3], [Path("a b")]),
     ("test_split", "a number between 0 and 1", [0.0, 1.0, NAN, True], [0.01, 0.99]),
     ("label", "the name or the number of a column", ["", 1], ["a\nb"]),
-    ("validation", SAMPLES, [-1, 0.0, 1.0, 1.5, NAN, True, "3"], [0, 1, 10**9, 0.1, 5e-324]),
-    ("epochs warmup_epochs", COUNT, [-1, 1.5, 2.0, True, "3"], [0, 10**9]),
-    ("patience repeats schedule_step_epochs keep_checkpoint_every", WHOLE, [0, 1.5, True], [1, 10**9]),
-    ("batch_size", f"full or {WHOLE}", [0, 1.5, "all", True], ["full", 1]),
-    ("workers jobs log_every", f"auto or {WHOLE}", [0, "all"], ["auto", 1]),
+    ("validation", SAMPLES, [-1, 0.0, 1.0, 1.5, NAN, True, "3", 2**63], [0, 1, 10**9, 0.1, 5e-324]),
+    ("epochs warmup_epochs", COUNT, [-1, 1.5, 2.0, True, "3", 10**3999], [0, 2**63 - 1]),
+    ("patience repeats schedule_step_epochs keep_checkpoint_every", WHOLE, [0, 1.5, True, 2**63], [1, 10**9]),
+    ("batch_size", f"full or {WHOLE}", [0, 1.5, "all", True, 2**63], ["full", 1]),
+    ("workers jobs log_every", f"auto or {WHOLE}", [0, "all", 2**63], ["auto", 1]),
     ("seed", SEED, [-1, 2**64, 1.5], [0, 2**64 - 1]),
-    ("hidden", "whole numbers, each 1 or more", [(3, 0), (True,), (3.0,), 3], [(), (1, 10**6)]),
+    ("hidden", "whole numbers, each 1 or more", [(3, 0), (True,), (3.0,), 3, (10**3999,)], [(), (1, 10**6)]),
     ("dropout input_dropout label_smoothing momentum", SHARE, [1.0, 1, -0.1, NAN, True, "0.5"], [0.0, 0.999]),
     ("clip_norm max_norm checkpoint_seconds", ABOVE_0, [0, 0.0, -2.0, NAN, INFINITY, 10**400], [5e-324]),
     ("learning_rate", RATES, BAD_RATES, [5e-324, 1e308, (0.1, 0.2)]),
@@ -89,7 +91,7 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     ("device", "auto, cpu, cuda or cuda:N", ["", "cuda 1"], ["cuda:3", "device1"]),
     ("track", TRACKERS, [("wand",), ("wandb",) * 2, "wandb"], [(), ("mlflow", "wandb")]),
     ("tags", TAGS, [("a b",), ("-a",), ("a",) * 2, ("a" * 65,), ({},), "a"], [(), ("a" * 64, "ü.1:x-_")]),
-    ("name", FOLDER_NAME, BAD_NAMES, ["é b", "a.b", "-"]),
+    ("name", FOLDER_NAME, BAD_NAMES, ["é b", "a.b", "-", "console", "com10", "a" * 255]),
     (SWITCHES, "true or false", [1, 0, "no"], [True, False]),
 ]
 KIND_OF = {name: kind for names, *kind in KINDS for name in names.split()}
@@ -113,6 +115,8 @@ def test_each_value_is_allowed_or_refused_in_one_line_with_flag_and_what_is_allo
         ("data", Path("a\0b"), r'"a\u0000b"'),
         ("normalize", "standardise", '"standardise": did you mean standardize?'),
         ("name", "/" * 10_000, f'"{"/" * 56}...'),
+        ("epochs", 10**3999, f"1{'0' * 56}..., which is above 2^63 - 1"),
+        ("hidden", (2**63,), "[9223372036854775808], which is above 2^63 - 1"),
     ],
 )
 def test_the_message_shows_the_value_and_the_nearest_word(name: str, value: Any, got: str) -> None:
@@ -257,7 +261,7 @@ def test_a_file_gives_settings_of_their_own_types(toml: Any) -> None:
         ('"a\\nb" = 3', 'unknown key "a\\nb": Keys are the flags '),
         ("data = ''", 'data: expected a path, got ""'),
         ("learning_rate = 1" + "0" * 400, f"learning_rate: expected {RATES}, got 1000"),
-        ("name = 2020-01-01", "name: expected a folder name without / or \\, control characters "),
+        ("name = 2020-01-01", "name: expected a folder name without / or \\, invisible characters "),
         ("epochs = ", "not a TOML file (Invalid value (at end of document)): expected lines such"),
         ("a = " + "[" * 5000, "not a TOML file ("),
     ],

@@ -43,7 +43,8 @@ class Lock:
         try:
             lock.acquire()
         except Timeout:
-            return None
+            # Those who ask whether it is locked hold it for a moment, shared.
+            return None if is_locked(path) else cls.take(path)
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise make_write_error(path, error) from error

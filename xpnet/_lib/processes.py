@@ -16,6 +16,7 @@ from threading import Thread
 from types import FrameType
 from typing import Any, Generic, Self, TypeVar
 
+from xpnet._lib.interrupts import TERMINATION
 from xpnet._lib.launch import outside_job
 
 T = TypeVar("T")
@@ -28,7 +29,8 @@ class ProcessExecutor(ThreadPoolExecutor):
     """Makes each call in a new process, up to `processes` at a time; a thread waits for each.
 
     A process that is killed fails its own call only, with BrokenExecutor; that of a ProcessPoolExecutor
-    would fail all. The processes do not receive the SIGINT of a terminal: `interrupt` replaces it.
+    would fail all. The processes do not receive the SIGINT of a terminal, nor the SIGTERM of a batch system:
+    `interrupt` replaces them.
     """
 
     def __init__(self, processes: int) -> None:
@@ -58,7 +60,7 @@ class ProcessExecutor(ThreadPoolExecutor):
     def _call(self, function: Callable[[], T]) -> T:
         if sys.platform != "win32":
             resource_tracker.ensure_running()  # first, for it unblocks SIGINT in the thread that starts it
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # in the new process too
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *TERMINATION})  # in the new process too
         connection, end = Pipe()
         self._connections.append(connection)
         if self._interrupted:  # asked only now: what `interrupt` sends from here on reaches the process

@@ -5,12 +5,19 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from xpnet._lib.text import plain
+from xpnet._lib.text import plain, plain_lines
+
+
+class _Console(Console):
+    """A console that escapes control characters in strings; a `Text` is printed as it is."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(plain_lines(text), **options)
 
 
 def make_console(**options: Any) -> Console:
     """Return a console on standard output that neither wraps lines nor interprets markup."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
+    return _Console(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
 
 
 def style_text(text: object, style: str = "") -> Text:

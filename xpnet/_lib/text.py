@@ -17,8 +17,18 @@ def plain(text: object) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in str(text)
     )
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return escaped.encode(encoding, "backslashreplace").decode(encoding)
+    return encodable(escaped, sys.stdout)
+
+
+def plain_lines(text: str) -> str:
+    """Return `text` as `plain` does, but with its line ends."""
+    return "\n".join(map(plain, text.split("\n")))
+
+
+def encodable(text: str, stream: object) -> str:
+    """Return `text` with escapes for the characters that the encoding of a stream lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
@@ -38,9 +48,9 @@ def complain(text: str) -> None:
 
 
 def print_errors(text: str) -> None:
-    """Print text on standard error; ignore errors in writing."""
+    """Print lines on standard error, with escapes; ignore errors in writing."""
     try:
-        print(text, end="", file=sys.stderr, flush=True)
+        print(plain_lines(text), end="", file=sys.stderr, flush=True)
     except OSError:
         # The buffered text would fail again at exit and change the exit code.
         with suppress(OSError):

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from xpnet._lib.files import save
 from xpnet._lib.parser import Parser, path_ending_in
+from xpnet._lib.text import plain
 from xpnet._typing import HostArray, as_array
 from xpnet.config import TrainConfig
 from xpnet.config.flags import add_settings, get_settings, replace_underscores
@@ -51,7 +52,7 @@ def main(words: Sequence[str]) -> int:
     png = io.BytesIO()
     Image.fromarray(_draw_picture(TrainConfig(**settings))).save(png, "PNG")
     save(path, png.getvalue())
-    sys.stdout.write(f"{path}\n")
+    sys.stdout.write(f"{plain(path)}\n")
     return 0
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import chain, count, islice
 
 from xpnet._lib.machine import peak_memory
-from xpnet._lib.text import complain
+from xpnet._lib.text import complain, plain
 from xpnet._lib.tree import leaves
 from xpnet.cli.train import describe_training, read_extension
 from xpnet.config import Command, to_toml
@@ -50,7 +50,7 @@ def main(command: Command) -> None:
         first = 0 if parent is None else parent.epochs
         lines = [*describe_training(selection, trainer, parent), *_estimate(trainer, first)]
     settings = to_toml(replace(config, epochs=config.epochs - first))  # which --config reads back
-    sys.stdout.write("\n".join(["# Nothing is trained.", *(f"# {line}" for line in lines), settings]))
+    sys.stdout.write("\n".join(["# Nothing is trained.", *(f"# {plain(line)}" for line in lines), settings]))
 
 
 def _estimate(trainer: Trainer, first: int) -> Iterator[str]:

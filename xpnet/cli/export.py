@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xpnet._lib.parser import Parser
+from xpnet._lib.text import plain
 from xpnet.errors import ConfigError
 
 # The imports inside the functions load NumPy, which --help does not need.
@@ -45,7 +46,7 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError.at(path, "is the network itself: choose another --out")
     pixels = is_of_pixels(model.normalization) if rows == "auto" else rows == "uint8"
     save(path, encode_torch(model) if target == "torch" else encode_onnx(model, pixels=pixels))
-    sys.stdout.write(f"{path}\n")
+    sys.stdout.write(f"{plain(path)}\n")
     return 0
 
 

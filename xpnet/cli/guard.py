@@ -5,11 +5,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TextIO
 
+from xpnet._lib.interrupts import Terminate, terminate_as_interrupt
 from xpnet._lib.launch import rank_and_size
-from xpnet._lib.text import complain
+from xpnet._lib.text import complain, encodable, print_errors
 from xpnet.errors import XPNetError
 
 INTERRUPTED = 130
@@ -19,6 +20,8 @@ UNEXPECTED = 1
 
 class GuardedOutput:
     """Standard output that never raises: after a failed write, further output is discarded.
+
+    Characters that its encoding lacks are escaped.
 
     Parameters
     ----------
@@ -40,7 +43,7 @@ class GuardedOutput:
     def write(self, text: str) -> int:
         """Write text and return its length."""
         try:
-            self._stream.write(text)
+            self._stream.write(encodable(text, self._stream))
         except OSError as error:
             self._discard_output(error)
         return len(text)
@@ -68,26 +71,31 @@ class GuardedOutput:
 def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
     """Run the body of a command; yield the object whose attribute `code` is the exit code afterwards.
 
-    An error in the body is printed as one line. The exit code is 130 after Ctrl-C, 1 after an unexpected
-    error or when standard output could not be written (a closed pipe is no error), and otherwise the error's
-    own. With ``debug`` the traceback is printed too.
+    An error in the body is printed as one line. The exit code is 130 after Ctrl-C, 143 after SIGTERM, 129
+    after SIGHUP, 1 after an unexpected error or when standard output could not be written (a closed pipe is
+    no error), and otherwise the error's own. With ``debug`` the traceback is printed too.
     """
-    if rank_and_size()[1] > 1:
+    is_alone = rank_and_size()[1] == 1
+    if not is_alone:
         # Until `connect`, Ctrl-C ends a rank of an MPI job at once: in MPI_Init it would wait for the others.
+        # SIGTERM and SIGHUP do at any time.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     stdout = _open_streams()
     sys.stdout = output = GuardedOutput(stdout)
-    try:
-        yield output
-    except KeyboardInterrupt:
-        output.code = INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - a user sees one line, whatever happens
-        output.code = report_error(error, debug=debug)
-    finally:
-        output.flush()
-        sys.stdout = stdout
-        if output.failed:
-            output.code = output.code or UNEXPECTED
+    with terminate_as_interrupt() if is_alone else nullcontext(Terminate()) as terminate:
+        try:
+            yield output
+        except KeyboardInterrupt:
+            output.code = INTERRUPTED
+        except Exception as error:  # noqa: BLE001 - a user sees one line, whatever happens
+            output.code = report_error(error, debug=debug)
+        finally:
+            output.flush()
+            sys.stdout = stdout
+            if output.failed:
+                output.code = output.code or UNEXPECTED
+            elif output.code == INTERRUPTED:
+                output.code = 128 + terminate.number
 
 
 def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
@@ -96,7 +104,13 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
     The line begins with `source`, unless the error is one of bad input.
     """
     if debug:
-        traceback.print_exception(error)
+        print_errors("".join(traceback.format_exception(error)))
+    if isinstance(error, MemoryError):
+        remedy = "a smaller network, batch or data set needs less"
+        error = XPNetError(f"the memory does not suffice ({str(error) or 'no details'}): {remedy}")
+    elif isinstance(error, OSError) and error.filename is not None:
+        problem = f"cannot be used ({error.strerror}): check its permissions, or name another"
+        error = XPNetError.at(os.fsdecode(error.filename), problem)
     code = error.exit_code if isinstance(error, XPNetError) else UNEXPECTED
     text = " ".join(str(error).split()) or "no details"
     if not isinstance(error, XPNetError):

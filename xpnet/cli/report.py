@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xpnet._lib.parser import Parser
+from xpnet._lib.text import plain
 from xpnet.errors import ConfigError
 from xpnet.report import REPORT_FILE, write_report
 from xpnet.storage.find import OUT, find_newest_run, read_found_run
@@ -36,7 +37,7 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError(msg)
     else:
         path = _write_comparison(folders, arguments.out)
-    sys.stdout.write(f"{path}\n")
+    sys.stdout.write(f"{plain(path)}\n")
     return 0
 
 

@@ -15,7 +15,7 @@ from xpnet._lib.files import save
 from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.terminal import make_console, style_text
-from xpnet._lib.text import print_errors
+from xpnet._lib.text import plain, print_errors
 from xpnet.cli.guard import BAD_INPUT, INTERRUPTED, UNEXPECTED, report_error
 from xpnet.cli.train import train
 from xpnet.config import TrainConfig
@@ -81,7 +81,7 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     text = json.dumps({**summary, "trials": entries}, indent=1)
     save(folder / SUMMARY_FILE, f"{text}\n".encode())
     console = make_console(quiet=config.quiet)
-    console.print(*lines, f"summary       {folder / SUMMARY_FILE}", sep="\n")
+    console.print(*lines, f"summary       {plain(folder / SUMMARY_FILE)}", sep="\n")
     return 0
 
 

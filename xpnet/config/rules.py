@@ -12,6 +12,9 @@ from typing import Literal, TypeGuard, get_args, get_origin, get_type_hints
 from xpnet._lib.text import did_you_mean
 from xpnet.errors import ConfigError
 
+INT_LIMIT = 2**63
+"""The integers of settings are below it, but for the seed."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -65,6 +68,11 @@ class Rule:
         """
         if not self.allows(value):
             hint = did_you_mean(value.lower(), self.choices) if isinstance(value, str) else ""
+            if any(
+                _is_int(each, INT_LIMIT, float("inf"))
+                for each in (value if isinstance(value, tuple) else (value,))
+            ):
+                hint = ", which is above 2^63 - 1"
             msg = f"{where}: expected {self.expected}, got {format_value(value)}{hint}"
             raise ConfigError(msg)
 
@@ -113,7 +121,7 @@ SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
 # Numbers
 
 
-def _is_int(value: object, lowest: int, below: float = float("inf")) -> bool:
+def _is_int(value: object, lowest: int, below: float = INT_LIMIT) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and lowest <= value < below
 
 
@@ -182,10 +190,18 @@ def _text_rule(expected: str, pattern: str, metavar: str | None = None) -> Rule:
 
 COLUMN = _text_rule("the name or the number of a column", r"(?s).+")
 PATH = Rule("a path", lambda value: isinstance(value, Path) and "\0" not in str(value), Path)
-FOLDER_NAME = _text_rule(
-    "a folder name without / or \\, control characters or a leading dot",
-    r"(?![.])(?=.*\S)[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+",
+_FOLDER_NAME = _text_rule(
+    "a folder name without / or \\, invisible characters or a leading dot"
+    ", of at most 255 bytes, not CON or NUL",
+    r"(?![.])(?!(?i:con|prn|aux|nul|(com|lpt)[1-9¹²³])[ ]*([.]|$))(?=.*\S)[^/\\]+",
 )
+FOLDER_NAME = replace(
+    _FOLDER_NAME,
+    allows=lambda name: (
+        _FOLDER_NAME.allows(name) and str(name).isprintable() and len(str(name).encode()) < 256
+    ),
+)
+"""A name that Windows does not give to a device, whose characters can be seen."""
 _TAG = _text_rule("words of at most 64 letters, digits and _ . : -, each once", r"\w[\w.:-]{0,63}", "NAME")
 
 

@@ -143,7 +143,8 @@ def to_toml(config: TrainConfig) -> str:
         if isinstance(value, str) and value.encode(errors="replace").decode() != value:
             msg = f"{flag(key)}: expected text that a TOML file can hold, got {format_value(value)}"
             raise ConfigError(msg)
-    return tomli_w.dumps(values)
+    text = tomli_w.dumps(values)
+    return "".join(each if each.isprintable() or each == "\n" else f"\\U{ord(each):08x}" for each in text)
 
 
 def read_toml(file: Path) -> tuple[dict[str, object], str | None]:

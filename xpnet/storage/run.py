@@ -99,9 +99,13 @@ class Run:
         DataError
             run.json is missing or damaged.
         ConfigError
-            The run is completed, or another process is working on it.
+            The run is completed, another process is working on it, or a file to append to is a symbolic link.
         """
         _read_resumable(folder)  # creates no lock file in a folder that is no run
+        for path in folder / records.LOCK_FILE, folder / records.METRICS_FILE:
+            if path.is_symlink():
+                problem = "is a symbolic link, to a file that --resume would change: put a copy in its place"
+                raise ConfigError.at(path, problem)
         lock = _acquire_lock(folder)
         try:
             return cls(folder, _read_resumable(folder), _folder_identity(folder), lock)

@@ -139,10 +139,14 @@ ACTIONS = {
 
 
 def _format_field(value: object) -> object:
-    """Convert a value to a CSV field: None to an empty field, a list to JSON."""
+    """Convert a value to a CSV field: None to an empty field, a list to JSON.
+
+    Text that a spreadsheet would compute as a formula begins with an apostrophe.
+    """
     if value is None or isinstance(value, int | float):
         return value
-    return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    text = plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _read_runs(name: str, out: Path) -> tuple[Path, list[find.FoundRun]]:

@@ -1,0 +1,79 @@
+"""No name in files or folders moves the cursor of a terminal, and none is too strange to be printed."""
+
+import io
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from folders import change_record
+
+from xpnet.__main__ import main
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no such names")
+
+UNICODE = "e\x1b]0;owned\x07\x1b[31m\x9b2J\x7f\r\n\u202e±"
+EVIL = f"{UNICODE}\udcff"
+OUT = ("--out", EVIL)
+COMMANDS = [
+    ("report", EVIL),
+    ("report", EVIL, "run", "--out", f"{EVIL}.html"),
+    ("export", EVIL, "--to", "torch"),
+    ("evaluate", EVIL),
+    ("predict", EVIL, f"{EVIL}.npz"),
+    ("augment", "--data", f"{EVIL}.npz", "--preview", f"{EVIL}.png", "--augment-shift", "1"),
+    ("train", "--data", f"{EVIL}.npz", "--epochs", "1", *OUT),
+    ("train", "--data", f"{EVIL}.npz", "--epochs", "1", *OUT, "--repeats", "2", "--name", "two"),
+    ("train", "--data", f"{UNICODE}.npz", "--epochs", "1", "--dry-run"),
+    ("train", "--data", "data.npz", "--out", UNICODE, "--print-config"),
+    ("train", "--resume", EVIL),
+    ("train", "--extend", EVIL, "--epochs", "1", *OUT),
+    ("train", "--resume", "strange", "--debug"),
+    ("verify", EVIL, "--files"),
+    ("verify", "strange"),
+    ("runs", "list", "."),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a run, a copy that has another name, one with another record, and data."""
+    folder = tmp_path_factory.mktemp("strange")
+    x, y = np.arange(40, dtype=np.uint8).reshape(10, 4), np.arange(10) % 2
+    np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    words = ["--data", str(folder / "data.npz"), "--out", str(folder), "--name", "run", "--quiet"]
+    assert main(["train", *words]) == 0
+    for name in EVIL, UNICODE:
+        shutil.copy(folder / "data.npz", folder / f"{name}.npz")
+    shutil.copytree(folder / "run", folder / EVIL)
+    shutil.copytree(folder / "run", folder / "strange")
+    changes = {"status": "interrupted", "digests": None, "fingerprint": EVIL, "versions": {"xpnet": EVIL}}
+    change_record(folder / "strange", **changes, specification_version=99)
+    return folder
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words)[:20])
+def test_every_command_escapes_what_cannot_be_shown(trained, tmp_path, monkeypatch, words, encoding):
+    shutil.copytree(trained, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding, errors) for errors in ("strict", "backslashreplace")]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", streams[0])
+        patch.setattr(sys, "stderr", streams[1])
+        code = main(list(words))
+    texts = [stream.seek(0) or stream.read() for stream in streams]
+    assert code == (2 if "strange" in words or "--resume" in words else 0)
+    assert all(line.isprintable() for text in texts for line in text.split("\n"))
+    assert "owned" in "".join(texts)
+    assert "unexpected" not in texts[1]
+
+
+def test_settings_that_are_printed_with_escapes_read_back(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    words = ["train", "--print-config"]
+    assert main([*words, "--out", UNICODE]) == 0
+    Path("config.toml").write_text(text := capsys.readouterr().out)
+    assert main([*words, "--config", "config.toml"]) == 0
+    assert capsys.readouterr().out == text
