@@ -157,6 +157,18 @@ def test_a_failed_start_leaves_the_old_run_and_nothing_else(tmp_path, monkeypatc
     assert tree(tmp_path) == before
 
 
+def test_a_run_is_not_resumed_at_an_epoch_that_its_history_or_settings_exclude(tmp_path):
+    folder = stopped(tmp_path)
+    change_record(folder, config={"epochs": 3})
+    run, before = Run.reopen(folder), tree(tmp_path)
+    for rows, epoch in (2, 0), (2, 4):
+        with pytest.raises(
+            DataError, match=f"not of this run, which has 3 epochs: it says {epoch}, after 2 rows"
+        ):
+            run.resume(rows, **{**HERE, "epoch": epoch})
+    assert tree(tmp_path) == before
+
+
 def replace_and_die(out, step):
     """Replace the run "mine" in a process that is killed before its first or second rename, or after both."""
     steps = itertools.count(1)

@@ -24,6 +24,7 @@ from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.distributed.ranks import ALONE, Alone
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
+from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment
 
@@ -128,10 +129,14 @@ class Run:
         Raises
         ------
         DataError
-            One of these rows is damaged.
+            One of these rows is damaged, or they or the settings contradict the epoch.
         """
-        path = self.folder / records.METRICS_FILE
-        kept = len(records.read_metrics(path, rows))
+        path, epochs = self.folder / records.METRICS_FILE, self.record["config"].get("epochs")
+        history = records.read_metrics(path, rows)
+        kept, logged = len(history), max((row.get("epoch") or 0 for row in history), default=0)
+        if logged > epoch or (records.is_number(epochs) and epoch > epochs):
+            problem = f"is not of this run, which has {epochs} epochs: it says {epoch}, after {kept} rows"
+            raise DataError.at(self.checkpoint, f"{problem} to epoch {logged}: {RESTART}")
         if path.exists():
             lines = path.read_bytes().split(b"\n")[:kept]
             self.write(path.name, b"".join(line + b"\n" for line in lines))
