@@ -340,7 +340,7 @@ BIG = gzip.compress(idx(np.random.default_rng(0).integers(0, 256, (4, 30, 30), n
         (IMAGES, b"\0\0\x08\3\0\0\0\4\0\0", "ends inside its header"),
         (IMAGES, idx(SMALL.x_train)[:-1], "its sizes 4x2x3 take 24 bytes, only 23"),
         (IMAGES, idx(SMALL.x_train) + b"\0", "its sizes 4x2x3 take 24 bytes, more follow"),
-        (IMAGES, b"\0\0\x08\3" + b"\xff" * 12, r"announces \d+ bytes of values, \d+ bytes cannot"),
+        (IMAGES, b"\0\0\x08\3" + b"\xff" * 12, r"announces more than 2\^63 bytes of values, \d+ bytes"),
         (IMAGES, gzip.compress(b"\0\0\x0e\1\x3f\xff\xff\xff", mtime=0), "compressed bytes cannot hold them"),
         (IMAGES, idx(SMALL.y_train), "1 dimension, features need at least 2 .*the labels?"),
         (LABELS, idx(SMALL.x_train), "its shape is 4x2x3, labels have one dimension: .*features?"),
@@ -387,6 +387,10 @@ def header_only(shape, descr="'|u1'", width=117):
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
+def fortran_header(shape):
+    return header_only(shape).replace(b"False", b"True ")
+
+
 ARRAY_DEFECTS = [
     (npy(np.array([[{}, 1]], object), allow_pickle=True), "holds Python objects, which are never"),
     (npy(np.array([["1", "2"]])), "its type <U1 is neither an integer nor a float"),
@@ -395,6 +399,15 @@ ARRAY_DEFECTS = [
     (header_only("(4, 6"), "its .npy header is damaged"),
     (header_only("(4, 6)", "__import__('os')"), "its .npy header is damaged"),
     (header_only("(-4, -6)"), r"its shape \(-4, -6\) is not possible"),
+    (header_only("(True, 24)") + bytes(24), r"its shape \(True, 24\) is not possible"),
+    (header_only(f"({'9' * 4000}, {'9' * 4000})"), r"its shape \(9{59} is not possible"),
+    (header_only(f"({'9' * 5000}, 6)"), "its .npy header is damaged"),
+    (header_only(f"({2**62}, 6)"), "announces more than 2.63 bytes of values, .* cannot hold them"),
+    (header_only(f"(0, {2**62}, {2**62})"), "its shape of 3 dimensions is not possible"),
+    (fortran_header("()") + b"0", "0 dimension, features need at least 2"),
+    (fortran_header(f"({'1, ' * 100})") + b"0", "its shape of 100 dimensions is not possible"),
+    (header_only("(4, 6)", "('|u1', (0,))"), "its type .'u1', .0,.. is neither an integer nor a float"),
+    (header_only("(4, 6)", "('<f8', {'align': 1})"), "its .npy header is damaged"),
     (header_only(f"({'1, ' * 65})") + b"0", "its shape of 65 dimensions is not possible"),
     (npy(np.full((4, 6), 1000)), "row 1, column 1: 1000 is outside 0 to 255"),
     (header_only("(4, 6)"), "its sizes 4x6 take 24 bytes, only 0 follow"),
@@ -466,6 +479,59 @@ def test_npz_files_that_are_damaged_or_encrypted(tmp_path):
     encrypted[encrypted.index(b"PK\1\2") + 8] |= 1
     path.write_bytes(encrypted)
     assert refused(path).startswith(f"{path}, x_train: cannot be unpacked (")
+
+
+def changed_members(content, local, central=None):
+    """Change bytes of the first entry of an archive: in its own header, and in the directory at the end."""
+    changed = bytearray(content)
+    for start, changes in (0, local), (content.index(b"PK\1\2"), central or {}):
+        for offset, value in changes.items():
+            changed[start + offset] = value
+    return bytes(changed)
+
+
+def lzma_damaged():
+    content = npz_bytes(npy(SMALL.x_train), zipfile.ZIP_LZMA)
+    return changed_members(content, {60: content[60] ^ 0xFF})
+
+
+STORED = npz_bytes(npy(SMALL.x_train), zipfile.ZIP_STORED)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (changed_members(STORED, {4: 99}, {6: 99}), ": cannot be unpacked (zip file version 9.9)"),
+        (
+            changed_members(STORED, {8: 99}, {10: 99}),
+            ", x_train: cannot be unpacked (That compression method",
+        ),
+        (changed_members(STORED, {}, {9: 8, 46: 255}), ": cannot be unpacked ('utf-8' codec can't decode"),
+        (
+            changed_members(STORED, {7: 8, 30: 255}),
+            ", x_train: cannot be unpacked ('utf-8' codec can't decode",
+        ),
+        (changed_members(STORED, {}, {42: 255, 43: 255}), ": is not an intact .npz archive"),
+        (STORED[:-6] + b"\xff\xff\xff\x7f\0\0", ": cannot be read (Invalid argument)"),
+        (lzma_damaged(), ", x_train: cannot be unpacked (Corrupt input data): write the archive again"),
+        (
+            STORED.replace(b"y_train", b"y\n\x1brain"),
+            r": expected x_train, y_train, x_test, y_test (found: x_test, x_train, y\n\x1b",
+        ),
+    ],
+)
+def test_an_archive_whose_directory_or_members_are_damaged_is_one_line(tmp_path, content, message):
+    path = tmp_path / "a.npz"
+    path.write_bytes(content)
+    assert refused(path).startswith(f"{path}{message}")
+
+
+def test_the_names_in_an_archive_are_shortened_in_messages(tmp_path):
+    np.savez(tmp_path / "a.npz", **{f"{letter * 500}": np.zeros(1) for letter in "abcdefghijkl"})
+    names = ", ".join(f"{letter * 40}…" for letter in "abcdefghij")
+    assert refused(tmp_path / "a.npz").endswith(f"(found: {names}, and 2 more)")
+    np.savez(tmp_path / "b.npz", **{"": SMALL.x_test})
+    assert datasets.read_rows(tmp_path / "b.npz", 6).x.tolist() == SMALL.x_test.reshape(2, 6).tolist()
 
 
 @settings(max_examples=150)

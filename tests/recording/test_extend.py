@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from commands import complaint, printed
 from ctrl_c import pressed
+from folders import change_record
 from networks import pixels
 
 import xpnet
@@ -70,6 +71,14 @@ def test_flags_win_over_the_settings_of_the_parent_and_a_schedule_counts_all_epo
     assert rows[0] == expected[0]
     assert rows[1]["train_loss"] == pytest.approx(expected[1]["train_loss"], rel=1e-12)
     assert cosine["fingerprint"] != same["fingerprint"]
+
+
+def test_a_checkpoint_of_another_epoch_than_that_of_the_record_is_not_extended(capsys):
+    trained("parent", "--data", "small.npz", "--epochs", 2)
+    change_record(PARENT, metrics={"epochs": 3})
+    line = complaint(capsys, "train", "--extend", PARENT, "--epochs", 1)
+    checkpoint = PARENT / "checkpoint.safetensors"
+    assert line == f"{checkpoint}: was saved after 2 epochs, run.json says 3: restore its files"
 
 
 def test_an_interrupted_extension_goes_on_even_without_its_parent():

@@ -24,7 +24,8 @@ ARRAYS = {
     "step": np.array(7, np.int64),
     "mask": np.array([True, False]),
 }
-FACTS = {"best": 0.1 + 0.2, "words": ["weiß\n\ud800", None, {"": [-0.0, 2**70, True]}], "nan": math.nan}
+FACTS = {"epoch": 3, "batch": 0, "rows": 4, "seconds": 0.1 + 0.2, "best": [2, -0.0, math.nan]}
+FACTS |= {"words": ["weiß\n\ud800", None, {"": [-0.0, 2**70, True]}], "nan": math.nan}
 
 
 def assert_equal(actual, expected):
@@ -127,6 +128,36 @@ def test_a_hostile_file_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "s"
     path.write_bytes(content)
     assert re.match(message, refused(path))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({name: None} for name in ("epoch", "batch", "rows", "seconds", "best")),
+        *({"epoch": value} for value in (-1, 1, 3.0, "3", True, [3], 2**70, math.nan)),
+        *({"rows": value} for value in (-1, 5, [])),
+        {"batch": -1},
+        *({"seconds": value} for value in (-1.0, math.nan, math.inf, "0", True, 10**400)),
+        *({"best": value} for value in ([], [2, 0.5], [4, 0.5, 0.1], [2, "0.5", 0.1], {"0": 2}, "213")),
+    ],
+    ids=str,
+)
+def test_facts_that_are_missing_or_impossible_are_refused_whatever_the_checksum(tmp_path, changes):
+    path = tmp_path / "s"
+    for facts in ({**FACTS, **changes}, {name: FACTS[name] for name in FACTS.keys() - changes}):
+        path.write_bytes(encode_checkpoint(ARRAYS, facts))
+        assert refused(path).startswith(
+            "not a checkpoint of a training that this xpnet can resume (its facts are"
+        )
+
+
+@pytest.mark.parametrize("facts", ["", "[]", "7", '{"epoch": ', "[" * 100_000, "9" * 5000])
+def test_facts_that_are_no_object_are_refused(tmp_path, facts):
+    path = tmp_path / "s"
+    path.write_bytes(header({}, facts=facts, checksum=f"{zlib.crc32(facts.encode()):08x}"))
+    assert refused(path).startswith(
+        "not a checkpoint of a training that this xpnet can resume (its facts are"
+    )
 
 
 class Pair(NamedTuple):

@@ -1,12 +1,14 @@
 """The record of a run: what it holds, and that nothing is lost or half-written."""
 
 import contextlib
+import itertools
 import json
 import os
 import platform
 import re
 import shutil
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +20,7 @@ from filelock import FileLock
 from folders import change_record, fail_with, tree
 
 from xpnet.errors import ConfigError, DataError
-from xpnet.storage import run
+from xpnet.storage import find, run
 from xpnet.storage.record import Record, read_metrics, read_run
 from xpnet.storage.run import Run
 
@@ -153,6 +155,73 @@ def test_a_failed_start_leaves_the_old_run_and_nothing_else(tmp_path, monkeypatc
         with pytest.raises((ConfigError, KeyboardInterrupt)):
             start(tmp_path, "mine", overwrite=True)
     assert tree(tmp_path) == before
+
+
+def test_a_run_is_not_resumed_at_an_epoch_that_its_history_or_settings_exclude(tmp_path):
+    folder = stopped(tmp_path)
+    change_record(folder, config={"epochs": 3})
+    run, before = Run.reopen(folder), tree(tmp_path)
+    for rows, epoch in (2, 0), (2, 4):
+        with pytest.raises(
+            DataError, match=f"not of this run, which has 3 epochs: it says {epoch}, after 2 rows"
+        ):
+            run.resume(rows, **{**HERE, "epoch": epoch})
+    assert tree(tmp_path) == before
+
+
+def replace_and_die(out, step):
+    """Replace the run "mine" in a process that is killed before its first or second rename, or after both."""
+    steps = itertools.count(1)
+
+    def dying(function):
+        return lambda *paths, **options: os._exit(9) if next(steps) == step else function(*paths, **options)
+
+    with warnings.catch_warnings(action="ignore"):  # of threads of other tests
+        pid = os.fork()
+    if pid == 0:
+        try:
+            Path.rename, shutil.rmtree = dying(Path.rename), dying(shutil.rmtree)
+            start(out, "mine", overwrite=True)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize(("step", "kept"), [(1, True), (2, True), (3, False)])
+def test_a_run_whose_replacement_was_killed_is_named_and_put_back_by_the_next_start(tmp_path, step, kept):
+    stopped(tmp_path)
+    before = tree(tmp_path / "mine")
+    replace_and_die(tmp_path, step)
+    damaged = find.survey(tmp_path).damaged
+    if step == 2:
+        (aside,) = tmp_path.glob(".replaced-*")
+        cause = "is mine, which --overwrite was replacing when it was killed"
+        assert damaged == (f"{aside}: {cause}: the next training in {tmp_path} puts it back",)
+    else:
+        assert damaged == ()
+    start(tmp_path, "next")
+    assert (tree(tmp_path / "mine") == before) == kept
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "next"}
+
+
+def test_what_other_starts_left_is_removed_unless_it_is_in_use_or_the_only_copy_of_a_run(
+    tmp_path, monkeypatch
+):
+    old = stopped(tmp_path, name="lost")
+    old.rename(tmp_path / ".replaced-0a")  # by an older xpnet, without a lock
+    shutil.copytree(stopped(tmp_path), tmp_path / ".replaced-0b")
+    for name in "1a", "1b":
+        (tmp_path / f".starting-{name}").mkdir()
+    with FileLock(tmp_path / ".starting-1b.lock"):
+        names = {path.name for path in tmp_path.iterdir()}
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "is_locked", lambda _: False)  # a file system without locks
+            start(tmp_path, "next")
+        assert {path.name for path in tmp_path.iterdir()} == names | {"next"}
+        start(tmp_path, "more")
+        kept = {"lost", "mine", "next", "more", ".starting-1b", ".starting-1b.lock"}
+        assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ import math
 import tokenize
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from io import BufferedReader
 from pathlib import Path
@@ -21,6 +20,7 @@ from xpnet.data.memmap import map_values, should_map
 from xpnet.data.source import check_memory, open_data_file
 from xpnet.data.table import ROLES, Source, Table, format_shape, make_halves
 from xpnet.errors import DataError
+from xpnet.nn.columns import format_names, shorten
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 IDX_NAMES = {
@@ -31,6 +31,7 @@ IDX_NAMES = {
 }
 MAX_EXPANSION = 1032
 """Maximum expansion factor of deflate (zlib technical notes)."""
+MAX_BYTES = 1 << 63
 _HEADER_ERRORS = (
     ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError,
 )  # fmt: skip
@@ -82,23 +83,25 @@ def read_npz(path: Path, expected: str, choose: Callable[[list[str]], Sequence[s
         The file is not a zip file, none is chosen, or an array is damaged or holds Python objects.
     """
     arrays: list[Source] = []
+    where = str(path)
     with open_data_file(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-                names = choose(keys)
-                if not names:
-                    contents = ", ".join(sorted(keys)[:8]) or "nothing"
-                    raise DataError.at(path, f"expected {expected} (found: {contents})")
-                for name in names:
-                    where = f"{path}, {name}"
+                for name in choose(keys):
+                    where = f"{path}, {shorten(name)}"
                     with archive.open(f"{name}.npy") as member:
                         header = _read_npy_header(member, where)
                         arrays.append((_read_values(member, where, path.stat().st_size, header), where))
         except zipfile.BadZipFile as error:
             raise DataError.at(path, f"is not an intact .npz archive ({error})") from error
-        except (EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-            raise DataError.at(where, f"cannot be unpacked ({error or 'its data end too early'})") from error
+        except (DataError, OSError, MemoryError):
+            raise
+        except Exception as error:  # decompressors raise almost any exception for damaged bytes
+            reason = " ".join(str(error).split()) or "its data end too early"
+            raise DataError.at(where, f"cannot be unpacked ({reason}): write the archive again") from error
+    if not arrays:
+        raise DataError.at(path, f"expected {expected} (found: {format_names(sorted(keys)) or 'nothing'})")
     return arrays
 
 
@@ -144,8 +147,8 @@ def _read_npy_header(file: IO[bytes], where: str) -> _Header:
         raise DataError.at(where, "holds Python objects, which are never loaded: save numbers")
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise DataError.at(where, f"its type {dtype} is neither an integer nor a float of 64 bits")
-    if min(shape, default=0) < 0:
-        raise DataError.at(where, f"its shape {shape} is not possible")
+    if not all(type(size) is int and 0 <= size < MAX_BYTES for size in shape):
+        raise DataError.at(where, f"its shape {str(shape)[:60]} is not possible")
     return _Header(shape, dtype, fortran)
 
 
@@ -165,11 +168,9 @@ def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> N
     declared, start = math.prod(shape) * dtype.itemsize, file.tell()
     packed = not isinstance(file, BufferedReader)
     if declared > stored * (MAX_EXPANSION if packed else 1):
-        raise DataError.at(
-            where,
-            f"its header announces {declared} bytes of values,"
-            f" {stored} {'compressed ' if packed else ''}bytes cannot hold them",
-        )
+        size = f"{declared if declared < MAX_BYTES else 'more than 2^63'} bytes of values"
+        available = f"{stored} {'compressed ' if packed else ''}bytes"
+        raise DataError.at(where, f"its header announces {size}, {available} cannot hold them")
     follow, is_mapped = stored - start, not packed and not fortran and should_map(dtype, declared, start)
     if not is_mapped:
         check_memory(where, declared)

@@ -356,4 +356,5 @@ def _choose_rows(keys: Sequence[str]) -> list[str]:
     """Return the name of the features in an archive, and that of their labels if it has them."""
     names = ["x_test", "x", *(keys if len(keys) == 1 else ())]
     key = next((name for name in names if name in keys), "")
-    return [name for name in (key, {"x_test": "y_test", "x": "y"}.get(key, "")) if name in keys]
+    labels = {"x_test": "y_test", "x": "y"}.get(key, key)
+    return [name for name in dict.fromkeys((key, labels)) if name in keys]

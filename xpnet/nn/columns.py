@@ -68,7 +68,7 @@ class Columns:
             is_valid = (len(names), len(classes_names), len(means)) == (features, classes, features)
             is_valid &= all(isinstance(name, str) for name in (*names, *classes_names, columns.label or ""))
             is_valid &= all(map(math.isfinite, means)) and 0 <= columns.position <= features
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             is_valid = False
         if not is_valid:
             msg = f"columns in the metadata: expected the names of {features} features and {classes} classes"

@@ -10,7 +10,7 @@ from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import flag, format_value
 from xpnet.config.settings import RunSettings
 from xpnet.config.training import DEFAULTS
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, DataError
 from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, ParentInfo, Record, read_run
 from xpnet.storage.run import check_specification
@@ -64,7 +64,12 @@ def read_parent(folder: Path) -> Parent:
         remedy = f"--init-from {folder / MODEL_FILE} starts from its parameters"
         raise ConfigError.at(folder, f"has no {CHECKPOINT_FILE}, the state of its optimiser: {remedy}")
     _, progress = load_checkpoint(path)
-    return Parent(folder, record, int(progress["epoch"]))
+    epochs: int = progress["epoch"]
+    if epochs != (recorded := (record["metrics"] or {}).get("epochs", epochs)):
+        raise DataError.at(
+            path, f"was saved after {epochs} epochs, run.json says {recorded}: restore its files"
+        )
+    return Parent(folder, record, epochs)
 
 
 def extend_settings(parent: Parent, config: TrainConfig, explicit: AbstractSet[str]) -> TrainConfig:

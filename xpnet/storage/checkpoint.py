@@ -8,6 +8,7 @@ would silently compute other parameters.
 import json
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ import numpy as np
 
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DataError
+from xpnet.storage.record import is_number
 from xpnet.storage.tensors import encode_tensors, open_tensors, read_arrays, to_little_endian
 
 FORMAT, FORMAT_VERSION = "xpnet-snapshot", 2
 """Version 1 lacked the version of the specification."""
 
 RESTART = "remove the file, and --resume starts from the first epoch"
+
+_UNUSABLE = "not a checkpoint of a training that this xpnet can resume"
+_MANY = 1 << 53
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -47,6 +52,9 @@ def encode_checkpoint(arrays: Arrays, facts: Mapping[str, object], specification
 def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays, which are writable copies, and the facts of a checkpoint.
 
+    Among the facts are epoch, batch and rows, counts from 0; seconds; and best, the best epoch with its
+    accuracy and loss.
+
     Raises
     ------
     DataError
@@ -56,14 +64,30 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         metadata = file.metadata() or {}
         version = metadata.get("format_version", "")
         if metadata.get("format") != FORMAT or not version.isdecimal():
-            raise DataError.at(path, "not a checkpoint of a training that this xpnet can resume")
+            raise DataError.at(path, _UNUSABLE)
         if int(version) > FORMAT_VERSION:
             raise DataError.of_newer_format(path, "format version", version, FORMAT_VERSION)
         text = metadata.get("facts", "")
         arrays = read_arrays(path, file, file.keys())
     if metadata.get("checksum") != _compute_checksum(arrays, text):
         raise DataError.at(path, "damaged: its content is not what was written (the checksum differs)")
-    return arrays, json.loads(text)
+    facts = _parse_facts(text)
+    if facts is None:
+        raise DataError.at(path, f"{_UNUSABLE} (its facts are {json.dumps(text[:60])})")
+    return arrays, facts
+
+
+def _parse_facts(text: str) -> dict[str, Any] | None:
+    """Return the facts of a training; None for any other text."""
+    with suppress(ValueError, RecursionError, LookupError, TypeError):
+        facts: dict[str, Any] = json.loads(text)
+        epoch, rows, (best_epoch, *best) = facts["epoch"], facts["rows"], facts["best"]
+        counts = epoch, rows, best_epoch, facts["batch"]
+        is_valid = all(type(count) is int and 0 <= count < _MANY for count in counts) and len(best) == 2
+        is_valid &= all(map(is_number, (*best, facts["seconds"]))) and 0 <= facts["seconds"] < _MANY
+        if is_valid and best_epoch <= epoch and rows <= epoch + 1:
+            return facts
+    return None
 
 
 def _compute_checksum(arrays: Arrays, text: str) -> str:

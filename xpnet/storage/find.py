@@ -18,6 +18,7 @@ from xpnet._lib.text import complain, did_you_mean, plain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.record import Record
+from xpnet.storage.run import find_displaced
 
 OUT = Path("runs")
 """Default folder of runs."""
@@ -93,7 +94,7 @@ class FoundRun:
 
 
 class Survey(NamedTuple):
-    """The runs in a folder, sorted by start time, and the errors of damaged ones."""
+    """The runs in a folder, sorted by start time, and the errors of damaged or displaced ones."""
 
     runs: tuple[FoundRun, ...]
     damaged: tuple[str, ...]
@@ -119,6 +120,10 @@ def survey(root: Path) -> Survey:
             runs.append(read_found_run(folder, root))
         except DataError as error:
             damaged.append(str(error))
+    for out in sorted({root, *(folder.parent for folder in folders)}):
+        for aside, folder in find_displaced(out):
+            cause = f"is {folder.name}, which --overwrite was replacing when it was killed"
+            damaged.append(f"{aside}: {cause}: the next training in {out} puts it back")
     return Survey(tuple(sorted(runs, key=lambda run: (run.record["started"], run.id))), tuple(damaged))
 
 

@@ -407,4 +407,6 @@ def _matches(value: object, kind: Any) -> bool:
         return isinstance(value, dict) and all(_matches(item, options[1]) for item in value.values())
     if options:
         return any(_matches(value, option) for option in options)
-    return is_number(value) if kind is float else isinstance(value, kind)
+    if kind in (int, float):
+        return is_number(value) and isinstance(value, int | kind)
+    return isinstance(value, kind)

@@ -19,15 +19,18 @@ from pathlib import Path
 from typing import Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
-from xpnet._lib.locks import Lock
+from xpnet._lib.locks import Lock, is_locked
 from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.distributed.ranks import ALONE, Alone
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
+from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment
 
 Status = Literal["completed", "interrupted", "failed"]
+STARTING, REPLACED = ".starting-", ".replaced-"
+"""Beginnings of the names of a folder that becomes a run, of its lock, and of the run that it replaces."""
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
 
 
@@ -62,7 +65,8 @@ class Run:
         """Create the folder of a run, with a record whose status is "running".
 
         The folder is ``out/name``, or ``out/<UTC time and a few random digits>`` without a name. It is
-        created atomically. With `overwrite` an existing run is replaced, and kept if that fails.
+        created atomically. With `overwrite` an existing run is replaced, and kept if that fails; if a kill
+        prevents that, the next start in `out` puts it back.
 
         Raises
         ------
@@ -71,9 +75,13 @@ class Run:
             be written.
         """
         name = name or make_run_id()
-        folder, prepared = out / name, out / f".starting-{os.urandom(8).hex()}"
+        folder, prepared = out / name, out / f"{STARTING}{os.urandom(8).hex()}"
+        lock = None
         try:
             out.mkdir(parents=True, exist_ok=True)
+            prepared.with_suffix(".lock").touch()  # which raises the error of a folder that is read-only
+            lock = Lock.take(prepared.with_suffix(".lock"))
+            _clean_up(out, prepared)
             prepared.mkdir()
             identity = _folder_identity(prepared)
             first = _begin_record(name, record, _timestamp(), ranks)
@@ -87,6 +95,8 @@ class Run:
             raise ConfigError(msg) from error
         finally:
             shutil.rmtree(prepared, ignore_errors=True)
+            if lock is not None:
+                lock.release()
 
     @classmethod
     def reopen(cls, folder: Path) -> Self:
@@ -123,10 +133,14 @@ class Run:
         Raises
         ------
         DataError
-            One of these rows is damaged.
+            One of these rows is damaged, or they or the settings contradict the epoch.
         """
-        path = self.folder / records.METRICS_FILE
-        kept = len(records.read_metrics(path, rows))
+        path, epochs = self.folder / records.METRICS_FILE, self.record["config"].get("epochs")
+        history = records.read_metrics(path, rows)
+        kept, logged = len(history), max((row.get("epoch") or 0 for row in history), default=0)
+        if logged > epoch or (records.is_number(epochs) and epoch > epochs):
+            problem = f"is not of this run, which has {epochs} epochs: it says {epoch}, after {kept} rows"
+            raise DataError.at(self.checkpoint, f"{problem} to epoch {logged}: {RESTART}")
         if path.exists():
             lines = path.read_bytes().split(b"\n")[:kept]
             self.write(path.name, b"".join(line + b"\n" for line in lines))
@@ -329,7 +343,7 @@ def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
             problem = f"not a run (no {records.RECORD_FILE} in it), so --overwrite leaves it alone"
             raise ConfigError.at(folder, problem)
         _acquire_lock(folder).release()
-    aside = folder.with_name(f".replaced-{os.urandom(8).hex()}")
+    aside = _aside(prepared)
     try:
         if overwrite and folder.exists():
             folder.rename(aside)
@@ -342,6 +356,42 @@ def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
         raise
     # The new run is in place; files of the old one that cannot be deleted are left behind.
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(prepared: Path) -> Path:
+    """Return the folder to which the run is moved that `prepared` replaces."""
+    return prepared.with_name(prepared.name.replace(STARTING, REPLACED))
+
+
+def find_displaced(out: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield each run that a killed process had moved aside to replace it, and the folder that was its own."""
+    for aside in sorted(out.glob(f"{REPLACED}*")):
+        prepared = aside.with_name(aside.name.replace(REPLACED, STARTING))
+        with suppress(DataError):
+            name = str(records.read_run(prepared if prepared.exists() else aside)["id"])
+            is_free = Path(name).name == name and not os.path.lexists(out / name)
+            if is_free and not is_locked(prepared.with_suffix(".lock")):
+                yield aside, out / name
+
+
+def _clean_up(out: Path, own: Path) -> None:
+    """Put back the runs that killed processes had moved aside, and delete what else they left in `out`.
+
+    On a file system without locks, on which the lock of the folder `own` is not seen, everything stays.
+    """
+    if not is_locked(own.with_suffix(".lock")):
+        return
+    for aside, folder in find_displaced(out):
+        with suppress(OSError):  # another process has just done so
+            aside.rename(folder)
+    for path in (*out.glob(f"{STARTING}*"), *out.glob(f"{REPLACED}*")):
+        prepared = out / path.name.replace(REPLACED, STARTING).removesuffix(".lock")
+        lock, aside = prepared.with_suffix(".lock"), _aside(prepared)
+        if not is_locked(lock) and not (prepared.exists() and aside.exists()):
+            shutil.rmtree(prepared, ignore_errors=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            with suppress(OSError):
+                lock.unlink()
 
 
 def make_run_id() -> str:
