@@ -42,7 +42,7 @@ from xpnet.errors import ConfigError, XPNetError
 
 DOCS = ROOT / "docs"
 IMAGES = ROOT / "data" / "mnist"
-COMMANDS = ("main", "startup", "loading")
+COMMANDS = ("main", "first", "startup", "loading")
 PARTS = (*(workload.key for workload in WORKLOADS), *COMMANDS, "growth")
 LIBRARIES = ("numpy", "pandas", "torch", "jax", "jaxlib", "scikit-learn")
 SLOW_TO_START = {"torch-compile"}
@@ -172,13 +172,16 @@ def measure_workload(session: Session, workload: Workload) -> None:
         with processes(names, variables) as running:
             for task in workload.tasks[:1] if session.options.quick else workload.tasks:
                 able = [pair for pair in running if pair[0] not in absent]
-                ready, missing = entrants(task, able, effort)
+                ready, missing = entrants(
+                    task, able, replace(effort, trial=min(effort.trial, workload.trial))
+                )
                 absent |= missing
                 for who, why in missing.items():
                     print(f"{NAMES[who]} does not take part: {why}", file=sys.stderr)
                 run_in_turn(ready, effort.runs)
                 lines = [entrant.line for entrant in ready]
-                session.add(Table(workload.key, title(task), lines, task))
+                known = None if task.kind == "validate" else task
+                session.add(Table(workload.key, title(task), lines, known))
 
 
 def measure_series(session: Session, series: Series) -> list[Point]:

@@ -1,19 +1,23 @@
 """The `backend` fixture, and the selection of the tests that can run here.
 
 With ``XPNET_EMULATED_CUDA=1`` in the environment, CuPy's GPU is that of scripts/emulated_cuda.py.
+The workers of pytest-xdist share the processors, and begin with the tests that take longest.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
 from backend_enum import BackendCase
 from hypothesis import HealthCheck, settings
 from requirements import chromium, missing, required
+from threadpoolctl import threadpool_limits
 
+from xpnet._lib.machine import available_cpus
 from xpnet.errors import BackendError
 
 if TYPE_CHECKING:
@@ -27,12 +31,31 @@ settings.register_profile(
 )
 settings.load_profile("xpnet")
 
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+LONGEST = (
+    "print_what_the_page_shows[training]",
+    "print_what_the_page_shows[README]",
+    "test_the_default_run[torch-100]",
+    "test_the_default_run[jax-100]",
+    "what_the_file_holds[jax-trainings]",
+    "test_it_prints_what_is_stored_in_it",
+    "print_what_the_page_shows[parity]",
+    "test_the_default_run[array-api-strict-100]",
+    "test_training_takes_less_memory",
+)
+"""Parts of the names of the slow tests that take half a minute or more."""
+
 ABSENT = pytest.StashKey[Counter[str]]()
 """The number of tests left out, by requirement that is missing."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ABSENT] = Counter()
+    if WORKERS > 1:
+        # Threads that spin while they wait for a processor, as PyTorch's do, take several times as long.
+        share = max(1, available_cpus() // WORKERS)
+        os.environ.setdefault("OMP_NUM_THREADS", str(share))
+        threadpool_limits(share)  # of libraries that are loaded already
     try:
         required()
         if os.environ.get("XPNET_EMULATED_CUDA") == "1":
@@ -64,8 +87,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         absent = [name for name in _needs(item) - required() if missing(name)]
         config.stash[ABSENT].update(absent)
         (left_out if absent else kept).append(item)
-    items[:] = kept
+    items[:] = kept if WORKERS == 1 else _deal(kept)
     config.hook.pytest_deselected(items=left_out)
+
+
+def _deal(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests, of which each worker gets as many consecutive ones, its slow ones first."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    slow.sort(
+        key=lambda item: next((i for i, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST))
+    )
+    quick = (item for item in items if not item.get_closest_marker("slow"))
+    dealt: list[pytest.Item] = []
+    for worker in range(WORKERS):
+        share = slow[worker::WORKERS]
+        dealt += [*share, *islice(quick, max(0, len(items) // WORKERS - len(share)))]
+    return [*dealt, *quick]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Let a worker that has done its tests take some from the others."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

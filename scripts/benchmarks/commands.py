@@ -11,6 +11,7 @@ from pathlib import Path
 from shared import SCRIPTS
 
 from benchmarks.runs import PYTHON, ContenderError, Effort, Line, Table, run_in_turn
+from benchmarks.tasks import NAMES
 
 TRAIN = [PYTHON, "-m", "xpnet.train"]
 SHORT = 4.0
@@ -39,6 +40,17 @@ _XPNET = _TIMED.format(
     imports="from pathlib import Path\nfrom xpnet.data import datasets",
     work="data = datasets.load(*map(Path, sys.argv[1:]))",
 )
+
+
+_FIRST_EPOCH = """
+import sys
+from benchmarks.contenders import contender
+from benchmarks.peers import images
+from benchmarks.tasks import Task
+
+one, task = contender(sys.argv[1], images()), Task(batch=32)
+print((one.epochs(task, one.x) if sys.argv[1] == "jax-scan" else one.training(task))(1))
+"""
 
 
 @dataclass
@@ -158,6 +170,14 @@ def groups(folder: Path, idx: Path) -> tuple[Group, ...]:
             "startup",
             "Process start to the first epoch's line",
             (Command("xpnet", "xpnet reproducible", first_epoch, stop_at=b"epoch     0"),),
+        ),
+        Group(
+            "first",
+            "The first epoch of a process, compiling included: 784-10-10, mini-batches of 32",
+            tuple(
+                Command(who, NAMES[who], [PYTHON, "-c", _FIRST_EPOCH, who], reports=True)
+                for who in ("jax", "jax-scan", "xpnet:native:jax", "xpnet:reproducible:jax")
+            ),
         ),
         Group("startup", "--help, process start to exit", (Command("xpnet", "xpnet", [*TRAIN, "--help"]),)),
         Group(

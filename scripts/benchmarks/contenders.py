@@ -23,10 +23,33 @@ import numpy as np
 from shared import take_stdout
 
 import xpnet
-from benchmarks.peers import MAKERS, Contender, Images, Timed, images, repeated
-from benchmarks.tasks import CLASSES, Task, steps
+from benchmarks.fast_peers import JaxScan, TorchManual
+from benchmarks.peers import (
+    Contender,
+    Images,
+    Jax,
+    Notebook,
+    ScikitLearn,
+    Timed,
+    Torch,
+    TorchCompiled,
+    cross_validated,
+    images,
+    repeated,
+)
+from benchmarks.tasks import CLASSES, TABLE_BATCH, TABLE_EPOCHS, Task, steps
 
 ENDLESS = 10**9
+
+MAKERS: dict[str, Callable[[Images], Contender]] = {
+    "notebook": Notebook,
+    "torch": Torch,
+    "torch-compile": TorchCompiled,
+    "torch-manual": TorchManual,
+    "jax": Jax,
+    "jax-scan": JaxScan,
+    "sklearn": ScikitLearn,
+}
 
 
 class Training(threading.Thread):
@@ -112,16 +135,32 @@ class XPNet:
         state = trainer.initial_state()
         return repeated(lambda: backend.to_host(trainer.evaluate_test(state).predictions))
 
+    def validation(self, task: Task) -> Timed:
+        """Return what times a cross-validation of the scikit-learn classifier."""
+        from xpnet.estimator import XPNetClassifier
+
+        classifier = XPNetClassifier(
+            hidden=task.hidden,
+            epochs=TABLE_EPOCHS,
+            batch_size=TABLE_BATCH,
+            learning_rate=task.learning_rate,
+            weight_decay=0,
+            arithmetic=self.arithmetic,
+            backend=self.library,
+            device=self.device,
+        )
+        return cross_validated(classifier, task)
+
     def _fit(self, task: Task, callback: Callable[[xpnet.Epoch], bool]) -> None:
         data = resized(self.data, task.rows)
+        settings: dict[str, Any] = {"hidden": task.hidden, "learning_rate": task.learning_rate}
         xpnet.fit(
             data.x_train,
             data.y_train,
             classes=CLASSES,
-            hidden=task.hidden,
+            **(settings if task.recipe is None else {"recipe": task.recipe}),
             epochs=ENDLESS,
             batch_size=task.batch or "full",
-            learning_rate=task.learning_rate,
             log_every=ENDLESS,
             arithmetic=self.arithmetic,
             backend=self.library,
@@ -165,6 +204,8 @@ def prepared(
     """
     if task.kind == "predict":
         timed, rows = one.inference(task), task.rows
+    elif task.kind == "validate":
+        timed, rows = one.validation(task), task.rows
     else:
         part = task.batch is not None and longest is not None
         rows = affordable_rows(one, task, longest, trial) if part else task.rows

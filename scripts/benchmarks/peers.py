@@ -1,21 +1,22 @@
 """The other contenders: the notebook's code, PyTorch, JAX and scikit-learn, as their users write them.
 
 Each class is made of the images. ``training(task)`` and ``inference(task)`` return a function from a
-number of passes to the seconds that they took.
+number of passes to the seconds that they took. All but scikit-learn train from
+``initial_layers``, and in a new order in each epoch.
 """
 
 import gzip
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tasks import Task
+from benchmarks.tasks import FOLDS, TABLE_BATCH, TABLE_EPOCHS, Task
 
 Timed = Callable[[int], float]
 
@@ -68,6 +69,31 @@ def repeated(once: Callable[[], object], finish: Callable[[], object] = lambda: 
     return run
 
 
+def initial_layers(task: Task) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return the weights (inputs, units) and biases (units,) that a network starts with."""
+    random, layers = np.random.default_rng(0), []
+    for inputs, units in pairwise(task.sizes):
+        bound = inputs**-0.5
+        weight = random.uniform(-bound, bound, (inputs, units)).astype(np.float32)
+        layers.append((weight, np.zeros(units, np.float32)))
+    return layers
+
+
+def order_of(rows: int) -> NDArray[np.int64]:
+    """Return the order of the samples in a new epoch."""
+    return np.random.default_rng().permutation(rows)
+
+
+def cross_validated(classifier: Any, task: Task) -> Timed:
+    """Return what times a cross-validation of a classifier on a table of scikit-learn."""
+    from sklearn import datasets
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    x, y = getattr(datasets, f"load_{task.table}")(return_X_y=True)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    return repeated(lambda: cross_val_score(classifier, x.astype(np.float32), y, cv=folds))
+
+
 def batches(order: Any, size: int) -> list[Any]:
     """Return an order of samples in pieces of ``size``; the last one may be short."""
     return [order[start : start + size] for start in range(0, len(order), size)]
@@ -86,19 +112,19 @@ class Notebook:
         """Return what times epochs."""
         call = self.functions
         x, y = _as_notebook(self.data.x_train[: task.rows]), self.data.y_train[: task.rows]
-        parameters = call.init_params()
+        (w1, b1), (w2, b2) = [(w.astype(float).T, b[:, None].astype(float)) for w, b in initial_layers(task)]
+        self.parameters = w1, b1, w2, b2
 
         def step(images: Any, labels: Any) -> None:
-            nonlocal parameters
-            z1, a1, _, a2 = call.forward_prop(*parameters, images)
-            gradients = call.back_prop(z1, a1, a2, parameters[2], images, labels)
-            parameters = call.update_params(*parameters, *gradients, task.learning_rate)
+            z1, a1, _, a2 = call.forward_prop(*self.parameters, images)
+            gradients = call.back_prop(z1, a1, a2, self.parameters[2], images, labels)
+            self.parameters = call.update_params(*self.parameters, *gradients, task.learning_rate)
 
         def epoch() -> None:
             if task.batch is None:
                 step(x, y)
                 return
-            for index in batches(np.random.default_rng().permutation(len(y)), task.batch):
+            for index in batches(order_of(len(y)), task.batch):
                 step(x[:, index], y[index])
 
         return repeated(epoch)
@@ -125,8 +151,27 @@ class Torch:
 
     def training(self, task: Task) -> Timed:
         """Return what times epochs."""
-        torch, model = self.torch, self._model(task)
+        step = self._step(task)
         x, y = self.x[: task.rows], self.y[: task.rows]
+
+        def epoch() -> None:
+            if task.batch is None:
+                step(x, y)
+                return
+            for index in self.order_of(len(y)).split(task.batch):
+                step(x[index], y[index])
+
+        return repeated(epoch)
+
+    def order_of(self, rows: int) -> Any:
+        """Return the order of the samples in a new epoch."""
+        return self.torch.randperm(rows, device=self.device)
+
+    def _step(self, task: Task) -> Callable[[Any, Any], None]:
+        """Return a training step."""
+        if task.recipe is not None:
+            return self._recipe_step(task)
+        torch, model = self.torch, self._model(task)
         optimizer = torch.optim.SGD(model.parameters(), task.learning_rate)
         loss = torch.nn.functional.cross_entropy
 
@@ -135,14 +180,34 @@ class Torch:
             loss(model(images), labels).backward()
             optimizer.step()
 
-        def epoch() -> None:
-            if task.batch is None:
-                step(x, y)
-                return
-            for index in torch.randperm(len(y), device=self.device).split(task.batch):
-                step(x[index], y[index])
+        return step
 
-        return repeated(epoch)
+    def _recipe_step(self, task: Task) -> Callable[[Any, Any], None]:
+        """Return a training step of the recipe dropout-1024: ``Dropout``, ``BatchNorm1d`` and ``Adam``."""
+        torch, nn = self.torch, self.torch.nn
+        layers: list[Any] = [nn.Dropout(0.2)]
+        for inputs, units in pairwise(task.sizes[:-1]):
+            layers += [
+                nn.Linear(inputs, units, bias=False),
+                nn.BatchNorm1d(units),
+                nn.ReLU(),
+                nn.Dropout(0.4),
+            ]
+        model = nn.Sequential(*layers, nn.Linear(*task.sizes[-2:])).to(self.device)
+        weights = [layer.weight for layer in model if isinstance(layer, nn.Linear)]
+        optimizer = torch.optim.Adam(model.parameters(), 0.003)
+        loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+        forward = torch.compile(model, dynamic=False) if self.compiled else model
+
+        def step(images: Any, labels: Any) -> None:
+            optimizer.zero_grad()
+            loss(forward(images), labels).backward()
+            optimizer.step()
+            with torch.no_grad():
+                for weight in weights:
+                    weight.copy_(torch.renorm(weight, 2, 0, 3.0))  # the norm of each unit is at most 3
+
+        return step
 
     def inference(self, task: Task) -> Timed:
         """Return what times predictions."""
@@ -157,9 +222,12 @@ class Torch:
     def _model(self, task: Task) -> Any:
         nn = self.torch.nn
         layers: list[Any] = []
-        for inputs, units in zip(task.sizes, task.sizes[1:], strict=False):
-            layers += [nn.Linear(inputs, units), nn.ReLU()]
+        for weight, bias in initial_layers(task):
+            linear = nn.Linear(*weight.shape)
+            linear.weight.data, linear.bias.data = self.torch.tensor(weight.T), self.torch.tensor(bias)
+            layers += [linear, nn.ReLU()]
         model = nn.Sequential(*layers[:-1]).to(self.device)
+        self.parameters = list(model.parameters())
         return self.torch.compile(model, dynamic=False) if self.compiled else model
 
 
@@ -170,7 +238,7 @@ class TorchCompiled(Torch):
 
 
 class Jax:
-    """JAX: ``jit`` of ``value_and_grad`` and the update, parameters donated, ``x[index]`` inside."""
+    """JAX: ``jit`` of ``grad`` and the update, parameters donated, ``x[index]`` inside."""
 
     def __init__(self, data: Images) -> None:
         import jax
@@ -182,47 +250,40 @@ class Jax:
 
     def training(self, task: Task) -> Timed:
         """Return what times epochs."""
-        jax, parameters = self.jax, self._parameters(task)
+        jax, step = self.jax, self._step(task)
+        self.parameters = jax.device_put(initial_layers(task))
         x, y = self.x[: task.rows], self.y[: task.rows]
+        full_step = jax.jit(step, donate_argnums=0)
+        batch_step = jax.jit(lambda p, x, y, index: step(p, x[index], y[index]), donate_argnums=0)
+
+        def epoch() -> None:
+            if task.batch is None:
+                self.parameters = full_step(self.parameters, x, y)
+                return
+            for index in batches(order_of(len(y)), task.batch):
+                self.parameters = batch_step(self.parameters, x, y, index)
+
+        return repeated(epoch, lambda: jax.block_until_ready(self.parameters))
+
+    def _step(self, task: Task) -> Callable[[Any, Any, Any], Any]:
+        """Return the function from parameters, images and labels to the parameters after a step."""
+        jax = self.jax
 
         def loss(parameters: Any, images: Any, labels: Any) -> Any:
             logits = jax.nn.log_softmax(self._logits(parameters, images))
             return -jax.numpy.mean(jax.numpy.take_along_axis(logits, labels[:, None], axis=1))
 
         def step(parameters: Any, images: Any, labels: Any) -> Any:
-            value, gradients = jax.value_and_grad(loss)(parameters, images, labels)
-            updated = jax.tree.map(lambda p, g: p - task.learning_rate * g, parameters, gradients)
-            return updated, value
+            gradients = jax.grad(loss)(parameters, images, labels)
+            return jax.tree.map(lambda p, g: p - task.learning_rate * g, parameters, gradients)
 
-        @partial(jax.jit, donate_argnums=0)
-        def batch_step(parameters: Any, x: Any, y: Any, index: Any) -> Any:
-            return step(parameters, x[index], y[index])
-
-        full_step = jax.jit(step, donate_argnums=0)
-
-        def epoch() -> None:
-            nonlocal parameters
-            if task.batch is None:
-                parameters, _ = full_step(parameters, x, y)
-                return
-            for index in batches(np.random.default_rng().permutation(len(y)), task.batch):
-                parameters, _ = batch_step(parameters, x, y, index)
-
-        return repeated(epoch, lambda: jax.block_until_ready(parameters))
+        return step
 
     def inference(self, task: Task) -> Timed:
         """Return what times predictions."""
-        parameters, x = self._parameters(task), self.x_test[: task.rows]
+        parameters, x = self.jax.device_put(initial_layers(task)), self.x_test[: task.rows]
         predict = self.jax.jit(lambda p, x: self._logits(p, x).argmax(1))
         return repeated(lambda: predict(parameters, x).block_until_ready())
-
-    def _parameters(self, task: Task) -> list[Any]:
-        random, layers = np.random.default_rng(0), []
-        for inputs, units in zip(task.sizes, task.sizes[1:], strict=False):
-            bound = inputs**-0.5
-            weight = random.uniform(-bound, bound, (inputs, units)).astype(np.float32)
-            layers.append(self.jax.device_put((weight, np.zeros(units, np.float32))))
-        return layers
 
     def _logits(self, parameters: Any, a: Any) -> Any:
         for weight, bias in parameters[:-1]:
@@ -246,9 +307,9 @@ class ScikitLearn:
         x, y = self.x[: task.rows], self.y[: task.rows]
 
         def run(passes: int) -> float:
-            model = self._model(task, passes)
+            self.model = self._model(task, passes)
             begin = time.perf_counter()
-            model.fit(x, y)
+            self.model.fit(x, y)
             return time.perf_counter() - begin
 
         return run
@@ -258,6 +319,23 @@ class ScikitLearn:
         model = self._model(task, 1).fit(self.x[:1000], self.y[:1000])
         x = self.x_test[: task.rows]
         return repeated(lambda: model.predict(x))
+
+    def validation(self, task: Task) -> Timed:
+        """Return what times a cross-validation, with ``StandardScaler`` before the network."""
+        from sklearn.neural_network import MLPClassifier
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        network = MLPClassifier(
+            hidden_layer_sizes=task.hidden,
+            alpha=0,
+            batch_size=TABLE_BATCH,
+            learning_rate_init=task.learning_rate,
+            max_iter=TABLE_EPOCHS,
+            tol=0,
+            n_iter_no_change=10**9,
+        )
+        return cross_validated(make_pipeline(StandardScaler(), network), task)
 
     def _model(self, task: Task, epochs: int) -> Any:
         from sklearn.neural_network import MLPClassifier
@@ -274,15 +352,6 @@ class ScikitLearn:
             tol=0,
             n_iter_no_change=10**9,
         )
-
-
-MAKERS: dict[str, Callable[[Images], Contender]] = {
-    "notebook": Notebook,
-    "torch": Torch,
-    "torch-compile": TorchCompiled,
-    "jax": Jax,
-    "sklearn": ScikitLearn,
-}
 
 
 def _as_notebook(pixels: Any) -> Any:

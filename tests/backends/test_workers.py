@@ -5,8 +5,10 @@ import threading
 import numpy as np
 import pytest
 from networks import pixels, train
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from xpnet.backends import numpy as library
+from xpnet.backends.resolve import make
 
 NUMPY = library.make("cpu")
 
@@ -41,3 +43,15 @@ def test_training_with_workers_gives_the_same_network():
         layers, _ = train(NUMPY, x, labels, (20, 10, 5), epochs=3)
     for layer, expected_layer in zip(layers, expected, strict=True):
         np.testing.assert_allclose(layer.weight, expected_layer.weight, rtol=1e-12)
+
+
+@pytest.mark.needs("array-api-strict")
+def test_the_blas_of_array_api_strict_has_one_thread():
+    def blas_threads():
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    with threadpool_limits(2):
+        before = blas_threads()
+        with make("array-api-strict", "cpu").workers(3):
+            assert blas_threads() == {1}
+        assert blas_threads() == before

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib import import_module
 from itertools import count
 from types import SimpleNamespace
 
 import benchmark
+import numpy as np
 import pytest
 import shared
-from benchmarks import against, commands, contenders, growth, limits, runs
+from benchmarks import against, commands, contenders, fast_peers, growth, limits, peers, runs
 from benchmarks.against import Pair
 from benchmarks.commands import Command
 from benchmarks.growth import Point
@@ -26,15 +28,19 @@ from networks import pixels
 
 import xpnet
 from xpnet._lib.machine import available_cpus
+from xpnet.backends.resolve import make
+from xpnet.config import TrainConfig
+from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError
+from xpnet.training.trainer import Trainer
 
 pytestmark = pytest.mark.tooling
 
 LIMITS = Limits(float32=100e9, float64=50e9, bandwidth=10e9, blas="openblas 1.2 Kernel")
 NATIVE = "xpnet:native:numpy"
 WITH_LIBRARIES = [
-    pytest.param(who, marks=pytest.mark.needs(who.split(":")[-1]))
-    for who in ("xpnet:native:jax", "torch", "sklearn", "jax")
+    pytest.param(who, marks=pytest.mark.needs(who.split(":")[-1].split("-")[0]))
+    for who in ("xpnet:native:jax", "torch", "torch-manual", "sklearn", "jax", "jax-scan")
 ]
 
 
@@ -78,6 +84,77 @@ def test_a_contender_does_every_task(who, small):
         for task in (Task(rows=100), Task(batch=16, rows=100)):
             assert one.training(task)(2) > 0
         assert one.inference(Task("predict", rows=20))(2) > 0
+
+
+@pytest.fixture(scope="module")
+def one_epoch(small):
+    """The batch size, the order and the parameters of an epoch of xpnet, by batch size."""
+    x, y = small.x_train, small.y_train
+    trained = {}
+    for batch in (None, 16):
+        config = TrainConfig(hidden=(10,), epochs=1, batch_size=batch or "full", learning_rate=0.5)
+        with Trainer.open(config, Dataset(x, y, x[:1], y[:1], "images"), make("numpy", "cpu")) as trainer:
+            layers = [
+                trainer.model(trainer.initial_state()).layers,
+                trainer.model(trainer.fit().state).layers,
+            ]
+            order = trainer.loader.order(1).host
+        start, end = ([(each["weight"].T, each["bias"]) for each in half] for half in layers)
+        trained[batch] = start, order, end
+    return trained
+
+
+def trained_by(who, small, task):
+    """The parameters after an epoch of a contender, in order: weights (inputs, units) and biases (units,)."""
+    one = contenders.contender(who, small)
+    if who == "jax-scan":
+        for images in (one.x, one.pixels):
+            one.epochs(task, images)(1)
+            yield [array for layer in one.parameters for array in layer]
+        return
+    one.training(task)(1)
+    if who == "sklearn":
+        one.parameters = [*zip(one.model.coefs_, one.model.intercepts_, strict=True)]
+    if who in {"sklearn", "jax"}:
+        yield [array for layer in one.parameters for array in layer]
+    elif who == "torch-manual":
+        yield one.parameters
+    else:
+        arrays = (array.detach().numpy() if who == "torch" else array for array in one.parameters)
+        yield [array.T for array in arrays]
+
+
+@pytest.mark.parametrize("batch", [None, 16], ids=str)
+@pytest.mark.parametrize(
+    "who",
+    [
+        "notebook",
+        *(
+            pytest.param(who, marks=pytest.mark.needs(who.split("-")[0]))
+            for who in ("sklearn", "torch", "torch-manual", "jax", "jax-scan")
+        ),
+    ],
+)
+def test_contenders_have_the_parameters_of_xpnet_after_an_epoch(who, batch, small, one_epoch, monkeypatch):
+    start, order, end = one_epoch[batch]
+    for module in (peers, fast_peers):
+        monkeypatch.setattr(
+            module, "initial_layers", lambda _: [[*map(np.float32, layer)] for layer in start]
+        )
+        monkeypatch.setattr(module, "order_of", lambda _: order)
+    monkeypatch.setattr(peers.Torch, "order_of", lambda self, _: self.torch.from_numpy(order))
+    if who == "sklearn":
+        layers = iter(start)
+        network = import_module("sklearn.neural_network._multilayer_perceptron")
+        monkeypatch.setattr(
+            network.MLPClassifier, "_init_coef", lambda *_: [each.copy() for each in next(layers)]
+        )
+        monkeypatch.setattr(network, "shuffle", lambda *_, **__: order)
+    task = Task(batch=batch, rows=len(order), learning_rate=0.5)
+    expected = [array for layer in end for array in layer]
+    for arrays in trained_by(who, small, task):
+        for array, right in zip(arrays, expected, strict=True):
+            np.testing.assert_allclose(np.asarray(array).reshape(right.shape), right, rtol=0, atol=1e-5)
 
 
 def test_contenders_run_in_turn_perhaps_a_part_of_an_epoch_and_an_absent_library_is_left_out(monkeypatch):
@@ -149,10 +226,10 @@ def test_a_table_shows_times_floors_memory_and_the_medians_of_the_ratios_within_
     assert table_section(EPOCH, LIMITS).splitlines() == [
         "## One epoch",
         "",
-        "|  | ms an epoch | min - max | × notebook | × PyTorch | × floor | peak MiB |",
+        "|  | ms an epoch | min - max | × notebook | × best peer | × floor | peak MiB |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| notebook | 200 | 100 - 300 |  | 2.00 |  | 801 |",
-        "| PyTorch eager | 100 | 100 - 100 | 0.500 |  |  | 600 |",
+        "| **PyTorch eager** | 100 | 100 - 100 | 0.500 |  |  | 600 |",
         f"| xpnet native | 50.0 | 40.0 - 60.0 | 0.300 | 0.500 | {0.05 / FLOOR:.2f} | 150 |",
     ]
     line = Line(NATIVE, "xpnet native", [0.0469] * 2, [150.0, 151.0])

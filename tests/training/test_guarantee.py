@@ -73,6 +73,19 @@ def test_settings_of_pytorch_do_not_matter():
     assert found == trained("default", make("numpy", "cpu"), data)
 
 
+@pytest.mark.needs("torch")
+def test_the_number_of_threads_of_pytorch_does_not_matter():
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert trained("default", make("torch", "cpu")) == on_numpy("default")
+    finally:
+        torch.set_num_threads(before)
+
+
 @rows_on_backends("units", [30], 30, jax=False)
 def test_a_samples_probabilities_do_not_depend_on_its_neighbours(backend, units):
     trainer = Trainer(TrainConfig(hidden=(units,)), real_data(100), backend)

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from xpnet._typing import Array, HostArray
 from xpnet.backends.base import Backend
@@ -22,6 +23,7 @@ class StrictBackend(Backend):
 
     name, module = "array-api-strict", "array_api_strict"
     install = "pip install array-api-strict"
+    stack = 4
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
@@ -29,12 +31,19 @@ class StrictBackend(Backend):
         self.device = self.library.Device(CPU_DEVICE if device == "cpu" else device)
         dtypes = self.library.__array_namespace_info__().dtypes(device=self.device)
         self.has_float64 = "float64" in dtypes
+        self._blas = ThreadpoolController().select(user_api="blas")
 
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Reject operations whose shapes depend on values, which compilers cannot handle."""
         flags = self.library.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False)
         with flags, np.errstate(all="ignore"):
+            yield
+
+    @contextmanager
+    def workers(self, count: int) -> Iterator[None]:  # noqa: ARG002
+        """Give the BLAS of NumPy one thread: the products of a block gain nothing from more."""
+        with self._blas.limit(limits=1):
             yield
 
     def from_host(self, array: HostArray) -> Array:
