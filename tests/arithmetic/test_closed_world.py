@@ -27,7 +27,7 @@ OPERATIONS = {
     *("neg", "abs", "add", "radd", "sub", "rsub", "mul", "rmul", "and", "lshift", "rshift"),
     *("lt", "gt", "ge", "eq", "maximum", "minimum", "where", "max", "argmax", "all", "bool", "float"),
     *("arange", "asarray", "astype", "zeros", "zeros_like", "ones_like", "full_like", "take", "getitem"),
-    *("concat", "expand_dims", "matrix_transpose", "reshape", "unstack"),
+    *("concat", "expand_dims", "matrix_transpose", "reshape", "signbit", "unstack"),
     *("truediv(x, x)", "exact sum", "exact matmul"),
 }
 """The operations with the bits of NumPy's everywhere; quotients of equal shapes only."""
@@ -159,3 +159,23 @@ def test_every_call_has_the_bits_of_numpys_or_is_near(backend, world, arithmetic
                 numbers = ~np.isnan(expected)
                 signs = np.signbit(backend.to_host(found))[numbers]
                 assert np.array_equal(signs, np.signbit(expected)[numbers])
+
+
+@pytest.mark.needs("jax")
+def test_jax_compiles_every_call_with_fixed_bits(world):
+    from xpnet.backends.fence import ZERO, fenced
+
+    backend = make("jax", "cpu")
+    for (form, _), (recorded, keywords) in world["reproducible"].items():
+        name = form.partition("(")[0].removeprefix("exact ")
+        if name in {"float", "bool"}:  # read the numbers of results, after compiled functions
+            continue
+        arrays = [value for value in leaves(recorded) if isinstance(value, np.ndarray)]
+
+        def call(arrays, *, name=name, recorded=recorded, keywords=keywords):
+            values = iter(arrays)
+            args = tree_map(lambda value: next(values) if isinstance(value, np.ndarray) else value, recorded)
+            return result_of(name, args, keywords, backend)
+
+        with backend.scope():
+            assert backend.library.eval_shape(fenced(call), ZERO, arrays) is not None
