@@ -23,7 +23,7 @@ _ELEMENTWISE: Final[dict[str, Callable[[Number, Number], Number]]] = {
     "sums": lambda x, y: x + y,
     "products": lambda x, y: x * y,
     "quotients": lambda x, y: x / y,
-    "separate products and sums": lambda x, y: x * y + x,
+    "separate products and sums": lambda x, y: y * y + x,  # x * y exists already
     "separate products and differences": lambda x, _: 1.0 - x * x,
     "separate products": lambda x, _: (x * 0.1) * 0.3,
     "rounding to even": lambda x, _: (8.0 * x + _TO_WHOLE) - _TO_WHOLE,
