@@ -33,6 +33,8 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
 }
 """Functions of matrices whose bits the compiler alone would change."""
 
+KEPT_BY_JAX_0_8 = {"quotients by a number", "quotients by a row", "quotients by a column"}
+
 
 def programs(*args: Any) -> list[Any]:
     """The results of all programs."""
@@ -66,8 +68,8 @@ def test_compiled_functions_have_the_bits_of_numpy(jax: Any, dtype: str) -> None
     assert not differing(jax.compile(programs, exact=True), dtype)
 
 
-def test_without_fences_the_compiler_changes_the_bits_of_every_program(jax: Any) -> None:
-    assert differing(jax.compile(programs, exact=False)) == PROGRAMS.keys()
+def test_without_fences_the_compiler_changes_the_bits(jax: Any) -> None:
+    assert differing(jax.compile(programs, exact=False)) >= PROGRAMS.keys() - KEPT_BY_JAX_0_8
 
 
 def test_a_zero_that_the_compiler_knows_is_no_fence(jax: Any) -> None:
