@@ -1,12 +1,14 @@
 """The check of the arithmetic passes on every backend, and finds what would change bits."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fingerprints import real_data
 
-from xpnet.arithmetic import Reproducible, reproducible
+from xpnet._typing import uncompiled
+from xpnet.arithmetic import Reproducible, reproducible, selfcheck
 from xpnet.arithmetic.selfcheck import check
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
@@ -16,6 +18,39 @@ from xpnet.training.trainer import Trainer
 
 def test_every_backend_passes(backend):
     check(Reproducible(backend.xp, backend.device, backend.xp.float64), "here")
+
+
+def test_every_compiler_of_exact_functions_passes(backend):
+    compiler = partial(backend.compile, exact=True)
+    assert check(Reproducible(backend.xp, backend.device, backend.xp.float64), "there", compiler) is compiler
+
+
+@pytest.mark.needs("jax")
+def test_a_compiler_that_changes_bits_is_not_used(capsys, monkeypatch):
+    backend = make("jax", "cpu")
+    monkeypatch.setattr(backend, "compile", lambda function, **_: backend.library.jit(function))
+    monkeypatch.setattr(selfcheck, "_COMPILED", {})
+    with backend.scope():
+        trainer = Trainer(TrainConfig(), real_data(10, 5), backend)
+    assert (trainer.context.compile, trainer.context.stack) == (uncompiled, backend.stack)
+    assert capsys.readouterr().err.startswith("xpnet: warning: jax on cpu changes separate products and")
+
+
+@pytest.mark.parametrize("operation", selfcheck._ELEMENTWISE)
+def test_a_compiler_that_changes_one_operation_is_named(operation, capsys):
+    index = 1 + list(selfcheck._ELEMENTWISE).index(operation)
+
+    def compile_wrongly(function):
+        def run(*args):
+            results = function(*args)
+            results[index] = -results[index]
+            return results
+
+        return run
+
+    ops = Reproducible(np, "cpu", np.float64)
+    assert check(ops, operation, compile_wrongly) is uncompiled
+    assert f": {operation} changes {operation} when it compiles: " in capsys.readouterr().err
 
 
 def shortened(a, b):

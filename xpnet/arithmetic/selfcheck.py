@@ -19,11 +19,12 @@ Number: TypeAlias = Any
 _SIZE, _TERMS = 8, 128  # of the product of matrices
 _TO_WHOLE = 1.5 * 2.0**52  # adding and subtracting it rounds to a whole number, ties to even
 
+# No two have a product in common: a compiler that kept it would have no reason to contract it.
 _ELEMENTWISE: Final[dict[str, Callable[[Number, Number], Number]]] = {
     "sums": lambda x, y: x + y,
     "products": lambda x, y: x * y,
     "quotients": lambda x, y: x / y,
-    "separate products and sums": lambda x, y: x * y + x,
+    "separate products and sums": lambda x, y: y * y + x,
     "separate products and differences": lambda x, _: 1.0 - x * x,
     "separate products": lambda x, _: (x * 0.1) * 0.3,
     "rounding to even": lambda x, _: (8.0 * x + _TO_WHOLE) - _TO_WHOLE,
@@ -89,7 +90,7 @@ def check(ops: Arithmetic, where: str, compile_: Compile = uncompiled) -> Compil
 def _operands() -> tuple[list[float], list[float], list[list[float]], list[list[float]]]:
     """Return the operands of the elementwise operations, and rows and columns of matrices.
 
-    Eighths of the first are halves, which show how ties are rounded; products of the matrices need 53 bits.
+    Eight times some of the first are halves, which show how ties are rounded; the product needs 53 bits.
     """
     x = [k / 16.0 for k in range(-7, 9)] + [value / 2.0**53 for value in _pseudorandom_integers(7, 48, 53)]
     y = [1.0 + value / 2.0**40 for value in _pseudorandom_integers(9, 64, 39)]

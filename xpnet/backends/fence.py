@@ -44,7 +44,7 @@ EXACT: Final = {
     ),
     *("not", "optimization_barrier", "or", "pad", "reduce_and", "reduce_max", "reduce_min", "reduce_or"),
     *("reshape", "select_n", "shift_left", "shift_right_arithmetic", "sign", "slice", "split", "squeeze"),
-    *("transpose", "xor"),
+    *("transpose", "unstack", "xor"),
 }
 """Primitives whose results are not rounded."""
 

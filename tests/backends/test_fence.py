@@ -1,0 +1,147 @@
+"""Functions that JAX compiles with arithmetic fences have the bits of NumPy; without fences, others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from backend_enum import BackendCase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.needs("jax")
+
+WHOLE = 1.5 * 2.0**23
+"""Adding and subtracting it rounds: in float32, to whole numbers."""
+
+PROGRAMS: dict[str, Callable[..., Any]] = {
+    "product and sum": lambda a, b, c: a * b + c,
+    "product and difference": lambda a, b, c: c - a * b,
+    "two products": lambda a, b, c: a * b + c * b,
+    "polynomial": lambda a, b, c: ((a * b + c) * b + a) * b + c,
+    "constant and sum": lambda a, b, c: a * 0.1 + c,
+    "two constants": lambda a, b, c: (a * 0.1) * 0.3,
+    "rounding": lambda a, b, c: (a + WHOLE) - WHOLE,
+    "zeros": lambda a, b, c: a * 0.0 + 0.0,
+    "quotients by a constant": lambda a, b, c: a / 3.0,
+    "quotients by a number": lambda a, b, c: a / b[0, 0],
+    "quotients by a row": lambda a, b, c: a / b[:1, :],
+    "quotients by a column": lambda a, b, c: a / b[:, :1],
+    "folded products": lambda a, b, c: (a * b)[:, :8] + (a * b)[:, 8:],
+}
+"""Functions of matrices whose bits the compiler alone would change."""
+
+KEPT_BY_JAX_0_8 = {"quotients by a number", "quotients by a row", "quotients by a column"}
+
+
+def programs(*args: Any) -> list[Any]:
+    """The results of all programs."""
+    return [program(*args) for program in PROGRAMS.values()]
+
+
+def operands(dtype: str) -> list[Any]:
+    """Three matrices, of which c nearly cancels a · b."""
+    generator, shape = np.random.default_rng(0), (625, 16)
+    a, b = (np.ldexp(generator.normal(size=shape), generator.integers(-9, 9, shape)) for _ in range(2))
+    c = -(a * b) * (1.0 + np.ldexp(generator.normal(size=shape), -generator.integers(0, 50, shape)))
+    return [each.astype(dtype) for each in (a, b, c)]
+
+
+def differing(function: Callable[..., Any], dtype: str = "float64") -> set[str]:
+    """The programs of which some bits are not NumPy's."""
+    args = operands(dtype)
+    pairs = zip(PROGRAMS, map(np.asarray, function(*args)), programs(*args), strict=True)
+    return {name for name, x, y in pairs if (x.dtype, x.tobytes()) != (y.dtype, y.tobytes())}
+
+
+@pytest.fixture(scope="module")
+def jax() -> Iterator[Any]:
+    backend = BackendCase.JAX.make()
+    with backend.scope():
+        yield backend
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_compiled_functions_have_the_bits_of_numpy(jax: Any, dtype: str) -> None:
+    assert not differing(jax.compile(programs, exact=True), dtype)
+
+
+def test_without_fences_the_compiler_changes_the_bits(jax: Any) -> None:
+    assert differing(jax.compile(programs, exact=False)) >= PROGRAMS.keys() - KEPT_BY_JAX_0_8
+
+
+def test_a_zero_that_the_compiler_knows_is_no_fence(jax: Any) -> None:
+    from xpnet.backends.fence import ZERO, fenced
+
+    (a, b, c), program = operands("float64"), PROGRAMS["polynomial"]
+    result = jax.library.jit(lambda *args: fenced(program)(ZERO, *args))(a, b, c)
+    assert np.asarray(result).tobytes() != program(a, b, c).tobytes()
+
+
+def test_fences_hold_in_the_body_of_a_loop(jax: Any) -> None:
+    from xpnet.backends.fence import ZERO, fenced
+
+    def step(x: Any, factor: Any) -> Any:
+        return x * factor + x * 0.1
+
+    def repeat(zero: Any, x: Any, factors: Any) -> Any:
+        body = fenced(step)
+        return jax.library.lax.scan(lambda carry, each: (body(zero, carry, each), None), x, factors)[0]
+
+    (x, *_), factors = operands("float64"), np.linspace(0.1, 0.9, 20)
+    expected = x
+    for factor in factors:
+        expected = step(expected, factor)
+    assert np.asarray(jax.library.jit(repeat)(ZERO, x, factors)).tobytes() == expected.tobytes()
+
+
+def test_a_compiled_function_may_call_another(jax: Any) -> None:
+    args, program = operands("float64"), PROGRAMS["polynomial"]
+    inner = jax.compile(program, exact=True)
+    result = jax.compile(lambda *args: inner(*args) * 0.1, exact=True)(*args)
+    assert np.asarray(result).tobytes() == (program(*args) * 0.1).tobytes()
+
+
+def test_closed_over_arrays_are_no_constants(jax: Any) -> None:
+    first, second = jax.from_host(np.asarray(0.1)), jax.from_host(np.asarray([[0.3]]))
+    x = operands("float64")[0]
+    result = jax.compile(lambda x: (x * first) * second, exact=True)(x)
+    assert np.asarray(result).tobytes() == ((x * 0.1) * 0.3).tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_float_takes_the_dtype_of_the_array_and_compiles_once(jax: Any, dtype: str) -> None:
+    traced = []
+
+    def scale(x: Any, rate: float) -> Any:
+        traced.append(rate)
+        return x - x * rate
+
+    compiled, x = jax.compile(scale, exact=True), operands(dtype)[0]
+    for rate in (0.1, 0.2, 0.3):
+        expected = x - x * x.dtype.type(rate)
+        assert np.asarray(compiled(x, rate)).tobytes() == expected.tobytes()
+    assert len(traced) == 1
+
+
+def test_donated_memory_is_reused(jax: Any) -> None:
+    x, y = (jax.from_host(np.ones(4)) for _ in range(2))
+    jax.compile(lambda x, y: x + y, exact=True, donated=(1,))(x, y)
+    assert (x.is_deleted(), y.is_deleted()) == (False, True)
+
+
+def test_an_unknown_primitive_is_named_and_its_function_not_compiled(jax: Any, capsys: Any) -> None:
+    from xpnet.backends.fence import ZERO, UnknownPrimitiveError, fenced
+
+    def function(x: Any) -> Any:
+        return jax.xp.cumulative_sum(x * 0.1) + 1.0
+
+    x, compiled = jax.from_host(np.arange(5.0)), jax.compile(function, exact=True)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(x), function(x), strict=True)
+    warning = "jax cannot compile a function that uses cumsum with fixed bits"
+    assert capsys.readouterr().err == f"xpnet: warning: {warning}: not compiling it, which is slower\n"
+    with pytest.raises(UnknownPrimitiveError, match=f"^{warning}"):
+        jax.library.jit(fenced(function))(ZERO, x)
