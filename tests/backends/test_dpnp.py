@@ -5,8 +5,11 @@ Stand-ins take the place of dpnp and dpctl where devices matter that are not her
 
 import os
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module, metadata
+from operator import truediv
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -34,6 +37,19 @@ class SyclDevice:
         return f"{self.backend}:{self.kind}"
 
 
+@dataclass
+class Division:
+    """As dpnp's ``divide``: an object that calls the function of its attribute."""
+
+    binary_fn_: Callable[[float, float], float]
+
+    def get_implementation_function(self):
+        return self.binary_fn_
+
+    def __call__(self, a, b):
+        return self.binary_fn_(a, b)
+
+
 def array_on(sycl_device):
     return SimpleNamespace(device=SimpleNamespace(sycl_device=sycl_device))
 
@@ -55,6 +71,8 @@ def install(monkeypatch):
             empty=lambda shape, *, dtype, device: array_on(by_name.get(device, device)),
             ones=lambda shape, **_: np.ones(shape),
             sum=Mock(return_value=total),
+            divide=Division(lambda a, b: a * (1 / b)),
+            tensor=SimpleNamespace(divide=Division(truediv)),
         )
         monkeypatch.setitem(sys.modules, "dpnp", library)
         monkeypatch.setitem(sys.modules, "dpctl", SimpleNamespace(get_devices=get_devices))
@@ -139,6 +157,22 @@ def test_without_the_wheel_no_driver_is_named(monkeypatch, install):
     assert DRIVERS not in os.environ
 
 
+def test_quotients_are_rounded_correctly_within_scopes_of_the_thread(install):
+    install(CPU)
+    backend = module.make("cpu")
+
+    def divide():
+        return backend.library.divide(49.0, 49.0)
+
+    assert divide() < 1.0
+    with backend.scope(), ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ZeroDivisionError), backend.scope():
+            raise ZeroDivisionError
+        assert divide() == 1.0
+        assert pool.submit(divide).result() < 1.0
+    assert divide() < 1.0
+
+
 # dpnp itself, on its CPU device
 
 
@@ -153,11 +187,19 @@ def another_queue():
 @pytest.mark.needs("dpnp")
 def test_arrays_refuse_arrays_of_another_queue_and_of_numpy(another_queue):
     x = BackendCase.DPNP.make().from_host(np.ones(3))
-    with pytest.raises(ValueError, match="placement"):
+    with pytest.raises(import_module("dpnp").exceptions.ExecutionPlacementError):
         x + another_queue(np.ones(3))
     for call in (lambda: np.asarray(x), lambda: x + np.ones(3), lambda: np.ones(3) + x):
         with pytest.raises(TypeError):
             call()
+
+
+@pytest.mark.needs("dpnp")
+def test_all_quotients_are_rounded_correctly():
+    backend, (x, y) = BackendCase.DPNP.make(), np.random.default_rng(0).uniform(1.0, 2.0, (2, 100_000))
+    with backend.scope():
+        quotients = backend.from_host(x) / backend.from_host(y)
+    np.testing.assert_array_equal(backend.to_host(quotients), x / y)
 
 
 @pytest.mark.needs("dpnp")

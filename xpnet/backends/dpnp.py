@@ -1,11 +1,15 @@
 """dpnp: Intel's devices, the CPU through OpenCL and GPUs through Level Zero or OpenCL.
 
 Each array belongs to a SYCL queue of a device. dpnp refuses operations on arrays of two queues, and the
-implicit conversion of its arrays to NumPy's.
+implicit conversion of its arrays to NumPy's. Its quotients of equal shapes are oneMKL's, of which one in a
+thousand is not correctly rounded; inside `DpnpBackend.scope` they are those of SYCL, which are.
 """
 
 import importlib
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from types import ModuleType
@@ -36,6 +40,16 @@ class DpnpBackend(Backend):
         sycl_device = _sycl_devices().get(device, device)
         device_object: Any = self.library.empty(0, dtype=self.library.int8, device=sycl_device).device
         self.device, self.has_float64 = device_object, bool(device_object.sycl_device.has_aspect_fp64)
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Divide with correct rounding; this holds for the calling thread alone."""
+        _replace_division(self.library)
+        _scopes.depth += 1
+        try:
+            yield
+        finally:
+            _scopes.depth -= 1
 
     @classmethod
     def probe(cls, device: str) -> Probe:
@@ -78,6 +92,27 @@ class DpnpBackend(Backend):
         """Return the number of GPUs that SYCL sees, or 0 and the problem."""
         count = sum(name != "cpu" for name in _sycl_devices())
         return count, None if count else NO_GPU
+
+
+class _Scopes(threading.local):
+    depth = 0
+
+
+_scopes = _Scopes()
+"""The number of scopes that the thread is in."""
+
+
+def _replace_division(dpnp: ModuleType) -> None:
+    """Make dpnp divide as ``dpnp.tensor`` does, without oneMKL, in threads that are in a scope."""
+    division, exact = dpnp.divide, dpnp.tensor.divide.get_implementation_function()
+    by_mkl = division.get_implementation_function()
+    if by_mkl.__module__ == __name__:
+        return
+
+    def divide(*arguments: Any, **keywords: Any) -> Any:
+        return (exact if _scopes.depth else by_mkl)(*arguments, **keywords)
+
+    division.binary_fn_ = divide
 
 
 def _name_opencl_driver() -> None:
