@@ -292,7 +292,7 @@ WRONG = [
     ({"augment_shift": 1}, "augment_*: needs square images; 12 features"),
     (
         {"backend": "cupy", "device": "cpu"},
-        'the cupy backend cannot run on cpu, only on a GPU: use backend="num',
+        'the cupy backend cannot run on cpu, only on an NVIDIA GPU: use backend="num',
     ),
     ({"learning_rate": 1e300}, "training diverged: the loss is not finite in epoch"),
     (lambda: xpnet.load("absent"), "absent: no such file or folder"),

@@ -61,9 +61,9 @@ class Model:
     """A trained network.
 
     Its methods take raw rows (m, features) like those it was trained on, uint8 pixels or floats: NumPy
-    arrays, lists, pandas data frames, or arrays of PyTorch, JAX, CuPy or array-api-strict, on any device.
-    They return arrays of that library on that device; NumPy arrays for lists and data frames. The columns of
-    a data frame are found by their names, if those of the training had names.
+    arrays, lists, pandas data frames, or arrays of PyTorch, JAX, CuPy, dpnp or array-api-strict, on any
+    device. They return arrays of that library on that device; NumPy arrays for lists and data frames. The
+    columns of a data frame are found by their names, if those of the training had names.
 
     Parameters
     ----------

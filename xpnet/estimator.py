@@ -53,9 +53,9 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A neural network that classifies the rows of a table.
 
     It takes the inputs of scikit-learn's classifiers (NumPy arrays, lists, pandas data frames, labels of
-    any kind), and arrays of PyTorch, JAX, CuPy or array-api-strict, on any device. It returns arrays of that
-    library on that device; NumPy arrays for lists and data frames. uint8 features are pixels; others need
-    not share a scale.
+    any kind), and arrays of PyTorch, JAX, CuPy, dpnp or array-api-strict, on any device. It returns arrays of
+    that library on that device; NumPy arrays for lists and data frames. uint8 features are pixels; others
+    need not share a scale.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Products, sums and functions with the same bits on NumPy, PyTorch, JAX, CuPy and array-api-strict.
+"""Products, sums and functions with the same bits on NumPy, PyTorch, JAX, CuPy, dpnp and array-api-strict.
 
 The functions are named and called as in the array-API standard. They take arrays of one library on one
 device, and return float64 arrays there. No bit depends on the library, its version, the processor, the number
@@ -381,10 +381,15 @@ def _place_of(name: str, x: Any) -> tuple[str, str]:
         return "numpy", "cpu"
     backend = backend_of(x)
     if backend is None:
-        kinds = "NumPy, CuPy, PyTorch, JAX or array-api-strict"
+        kinds = "NumPy, CuPy, PyTorch, JAX, dpnp or array-api-strict"
         msg = f"{name}: expected an array of {kinds}, with values, got a {type(x).__name__}"
         raise DataError(msg)
-    return backend.name, backend.device_name
+    place = backend.name, backend.device_name
+    if backend.device != _arithmetic(*place)[0].device:
+        queue = f"the default queue of {backend.name} on {backend.device_name}"
+        msg = f"{name}: expected an array of {queue}, got one of another queue: x.to_device moves it"
+        raise DataError(msg)
+    return place
 
 
 @cache

@@ -188,7 +188,10 @@ def test_results_have_no_gradient():
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        ([1.0, 2.0], "exp: expected an array of NumPy, CuPy, PyTorch, JAX or array-api-strict, .* a list"),
+        (
+            [1.0, 2.0],
+            "exp: expected an array of NumPy, CuPy, PyTorch, JAX, dpnp or array-api-strict, .* a list",
+        ),
         (np.ma.ones(2), "exp: expected an array of .*, with values, got a MaskedArray"),
         (np.ones(2, dtype=complex), "exp: expected real numbers, got an array of complex128"),
         (np.array(["a"]), "exp: expected real numbers, got an array of <U1"),

@@ -343,8 +343,14 @@ def machine(monkeypatch, driver):
     return build
 
 
-CPUS = {"numpy": "cpu", "torch": "cpu", "jax": "cpu", "array-api-strict": "cpu device1"}
-GPUS = {**CPUS, "cupy": "cuda:0 cuda:1", "torch": "cpu cuda:0", "jax": "cpu cuda:0"}
+CPUS = {"numpy": "cpu", "torch": "cpu", "jax": "cpu", "dpnp": "cpu", "array-api-strict": "cpu device1"}
+GPUS = {
+    **CPUS,
+    "cupy": "cuda:0 cuda:1",
+    "torch": "cpu cuda:0",
+    "jax": "cpu cuda:0",
+    "dpnp": "cpu gpu:0 gpu:1",
+}
 JAX_GPU = {**CPUS, "jax": "cpu cuda:0"}
 NONE = "cupy lacks cuda:0; torch lacks cuda:0; jax lacks cuda:0"
 
@@ -356,11 +362,17 @@ NONE = "cupy lacks cuda:0; torch lacks cuda:0; jax lacks cuda:0"
         (CPUS, "device1", "array-api-strict", "array-api-strict", "device1", None),
         (CPUS, "cuda", "auto", "numpy", "cpu", NONE),
         (CPUS, "cuda:7", "jax", "jax", "cpu", "jax lacks cuda:7"),
+        (CPUS, "gpu", "auto", "numpy", "cpu", "dpnp lacks gpu:0"),
+        (CPUS, "gpu:1", "dpnp", "dpnp", "cpu", "dpnp lacks gpu:1"),
+        (CPUS, "auto", "dpnp", "dpnp", "cpu", "dpnp lacks gpu:0"),
         (GPUS, "auto", "auto", "cupy", "cuda:0", None),
         (GPUS, "cpu", "auto", "numpy", "cpu", None),
         (GPUS, "cuda:1", "auto", "cupy", "cuda:1", None),
         (GPUS, "auto", "numpy", "numpy", "cpu", None),
         (GPUS, "cuda", "torch", "torch", "cuda:0", None),
+        (GPUS, "gpu", "auto", "dpnp", "gpu:0", None),
+        (GPUS, "gpu:1", "auto", "dpnp", "gpu:1", None),
+        (GPUS, "auto", "dpnp", "dpnp", "gpu:0", None),
         (JAX_GPU, "cuda:0", "auto", "jax", "cuda:0", None),
     ],
 )
@@ -382,7 +394,8 @@ def test_the_first_backend_that_works_is_used_and_the_cpu_replaces_a_gpu_with_th
 
 
 ON_CPU = "only on the CPU: use --backend cupy, torch or jax, or --device cpu"
-ON_GPU = "only on a GPU: use --backend numpy, torch, jax or array-api-strict, or --device cuda"
+ON_GPU = "only on an NVIDIA GPU: use --backend numpy, torch, jax, dpnp or array-api-strict, or --device cuda"
+ON_CUDA = "only on the CPU or an NVIDIA GPU: use --backend dpnp, or --device cpu or cuda"
 LACKING = "the jax backend cannot run on cuda:0: jax lacks cuda:0; to fix it: mend jax"
 
 
@@ -390,9 +403,11 @@ LACKING = "the jax backend cannot run on cuda:0: jax lacks cuda:0; to fix it: me
     ("device", "backend", "required", "message"),
     [
         ("cuda", "numpy", False, f"the numpy backend cannot run on cuda, {ON_CPU}"),
+        ("gpu", "torch", False, f"the torch backend cannot run on gpu, {ON_CUDA}"),
         ("cpu", "cupy", False, f"the cupy backend cannot run on cpu, {ON_GPU}"),
         ("cuda", "cupy", False, "cupy lacks cuda:0"),
         ("cuda", "jax", True, LACKING),
+        ("gpu", "auto", True, "no backend can run on gpu:0: dpnp lacks gpu:0; to fix it: mend dpnp"),
         ("cuda", "auto", True, f"no backend can run on cuda:0: {NONE}; to fix it: mend cupy"),
     ],
 )
@@ -413,9 +428,10 @@ def test_without_a_driver_no_gpu_library_is_loaded(machine, driver, device):
     assert (selection.warning is None) == (device == "auto")
 
 
-@pytest.mark.parametrize("device", ["cuda:x", "cuda:", "CPU", "", "device1"])
+@pytest.mark.parametrize("device", ["cuda:x", "cuda:", "gpu:x", "CPU", "", "device1"])
 def test_unknown_devices_and_backends_name_the_known_ones(device):
-    with pytest.raises(ConfigError, match=f"unknown device '{device}': expected auto, cpu, cuda or cuda:N"):
+    known = "auto, cpu, cuda, cuda:N, gpu or gpu:N"
+    with pytest.raises(ConfigError, match=f"unknown device '{device}': expected {known}"):
         resolve(device, "torch")
     with pytest.raises(ConfigError, match="unknown backend 'tensorflow': expected auto, numpy, cupy, torch"):
         resolve("cpu", "tensorflow")

@@ -41,11 +41,12 @@ def test_report_lists_every_backend_with_its_version_and_devices(machine, capsys
     assert main(["doctor"]) == 0
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines[1].endswith("NVIDIA driver: CUDA 12.8")
-    assert [line.split(maxsplit=2) for line in lines[4:9]] == [
+    assert [line.split(maxsplit=2) for line in lines[4:10]] == [
         ["numpy", "2.4.6", "cpu"],
         ["cupy", "-", "nothing here"],
         ["torch", "2.13.0", "cpu, cuda:0, cuda:1"],
         ["jax", "-", "nothing here"],
+        ["dpnp", "-", "nothing here"],
         ["array-api-strict", "-", "nothing here"],
     ]
 

@@ -249,6 +249,7 @@ NAMES = {
     "torch:cuda": ("torch", "cuda:0"),
     "jax:cuda:1": ("jax", "cuda:1"),
     "cupy": ("cupy", "cuda:0"),
+    "dpnp:gpu": ("dpnp", "gpu:0"),
     "array-api-strict": ("array-api-strict", "device1"),
 }
 

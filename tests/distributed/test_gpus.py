@@ -33,7 +33,7 @@ def test_a_training_of_one_rank_knows_its_number_on_the_machine(monkeypatch, nam
 )
 def test_each_rank_takes_the_gpu_of_its_number(monkeypatch, device, gpus, used):
     monkeypatch.setattr(resolve, "count_cuda_devices", lambda: gpus)
-    monkeypatch.setattr(resolve, "_find_cuda_backend", lambda device, _: ("cupy", None))
+    monkeypatch.setattr(resolve, "_find_gpu_backend", lambda device, _: ("cupy", None))
     monkeypatch.setattr(resolve, "make", lambda name, device: (name, device))
     selections = [resolve.resolve(device, local_rank=rank) for rank in range(3)]
     assert [selection.device_used for selection in selections] == used

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from xpnet.backends.resolve import make, probe
+from xpnet.parity.devices import parse
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
@@ -20,9 +21,11 @@ class BackendCase(Enum):
     STRICT = "array-api-strict"
     TORCH = "torch"
     JAX = "jax"
+    DPNP = "dpnp"
     CUPY = "cupy"
     TORCH_CUDA = "torch:cuda"
     JAX_CUDA = "jax:cuda"
+    DPNP_GPU = "dpnp:gpu"
 
     @property
     def backend_name(self) -> str:
@@ -32,9 +35,7 @@ class BackendCase(Enum):
     @property
     def device(self) -> str:
         """The device: array-api-strict pretends to have another than the host's."""
-        if self is BackendCase.STRICT:
-            return "device1"
-        return "cuda:0" if self is BackendCase.CUPY or self.value.endswith(":cuda") else "cpu"
+        return parse(self.value).device
 
     def probe(self) -> Probe:
         """Return the outcome of the probe, which runs once."""

@@ -43,7 +43,7 @@ def on_others(change, x):
 
 
 @pytest.mark.parametrize("tier", [EXACT, {"ulp": 0}, {"rtol": 0.0}], ids=str)
-@pytest.mark.parametrize("case", [BackendCase.STRICT, BackendCase.TORCH, BackendCase.JAX])
+@pytest.mark.parametrize("case", [BackendCase.STRICT, BackendCase.TORCH, BackendCase.JAX, BackendCase.DPNP])
 def test_equal_results_pass_in_every_tier(tier, case):
     """Also of nested outputs, NaN, integers and truth values."""
 
@@ -73,7 +73,7 @@ def test_a_required_backend_that_is_missing_is_an_error(usable, monkeypatch):
     with pytest.raises(ConfigError, match=r"^XPNET_REQUIRE_BACKENDS: unknown backend 'numpi'"):
         assert_parity(lambda x: x, X, **EXACT)
     monkeypatch.setenv(devices.REQUIRE, "1")
-    everything = "numpy cupy torch jax array-api-strict torch:cuda jax:cuda"
+    everything = "numpy cupy torch jax dpnp array-api-strict torch:cuda jax:cuda dpnp:gpu"
     assert " ".join(map(str, devices.find_required())) == everything
 
 

@@ -120,7 +120,7 @@ def test_option_and_marker_choose_the_libraries(session, here, words, marked, al
 
 def test_gpus_are_among_the_defaults_where_there_is_a_driver(session, here):
     here(*devices.BACKENDS, driver=12080)
-    default = ["numpy", "cupy", "torch", "jax", "array-api-strict", "torch:cuda", "jax:cuda"]
+    default = ["numpy", "cupy", "torch", "jax", "dpnp", "array-api-strict", "torch:cuda", "jax:cuda"]
     assert list(map(str, devices.find_installed())) == default
     result = session("--collect-only", "-qq", "-k", "test_some", marked='"torch"')
     assert names(result) == ["test_some[torch]", "test_some[torch:cuda]"]
@@ -223,9 +223,9 @@ def test_a_failure_shows_the_line_of_the_test_and_the_traceback_of_the_function(
 
 
 LINE = "xpnet: tests with "
-ABSENT = "cupy, jax, array-api-strict, jax:cuda: not installed"
+ABSENT = "cupy, jax, dpnp, array-api-strict, jax:cuda, dpnp:gpu: not installed"
 NO_DRIVER = "torch:cuda: there is no NVIDIA driver"
-UNNAMED = "cupy, jax, array-api-strict, torch:cuda, jax:cuda: --xp-backends does not name it"
+UNNAMED = "cupy, jax, dpnp, array-api-strict, torch:cuda, jax:cuda, dpnp:gpu: --xp-backends does not name it"
 
 
 @pytest.mark.parametrize(

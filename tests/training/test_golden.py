@@ -31,6 +31,7 @@ def test_the_page_has_the_fingerprints():
         (BackendCase.NUMPY, 10),
         (BackendCase.JAX, 10),
         (BackendCase.CUPY, 10),
+        (BackendCase.DPNP, 10),
         *(pytest.param(case, 100, marks=pytest.mark.slow) for case in BackendCase),
     ],
     indirect=["backend"],

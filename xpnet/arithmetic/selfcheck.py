@@ -92,13 +92,26 @@ def _operands() -> tuple[list[float], list[float], list[list[float]], list[list[
 
     Eight times some of the first are halves, which show how ties are rounded; the product needs 53 bits.
     """
-    x = [k / 16.0 for k in range(-7, 9)] + [value / 2.0**53 for value in _pseudorandom_integers(7, 48, 53)]
-    y = [1.0 + value / 2.0**40 for value in _pseudorandom_integers(9, 64, 39)]
+    x = [k / 16.0 for k in range(-7, 9)] + [value / 2.0**53 for value in _pseudorandom_integers(7, 16, 53)]
+    y = [1.0 + value / 2.0**40 for value in _pseudorandom_integers(9, 32, 39)]
+    for x_, y_ in _hardest_quotients(32):
+        x, y = [*x, x_ / 2**53], [*y, y_ / 2**52]
     a, b = (
         [list(map(float, _pseudorandom_integers(first + index, _TERMS, 23))) for index in range(_SIZE)]
         for first in (1, 100)
     )
     return x, y, a, b
+
+
+def _hardest_quotients(count: int) -> Iterator[tuple[int, int]]:
+    """Yield x and y whose quotients x / y lie next to the middle between two float64 numbers.
+
+    For y odd and 2^53 x = (y ± 1)/2 modulo y, 2^53 x / y is a whole number plus ½ ± 1/(2y). Of the two x, the
+    larger has a quotient of 53 bits before the point. A division that rounds twice fails at many of them.
+    """
+    for value in _pseudorandom_integers(9, count, 52):
+        y = 2**52 + abs(value) | 1
+        yield max((y + sign) // 2 * pow(2, -53, y) % y for sign in (1, -1)), y
 
 
 def _pseudorandom_integers(seed: int, count: int, bits: int) -> Iterator[int]:

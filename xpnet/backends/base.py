@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import array_api_compat
 
-from xpnet.backends.probing import Probe, Problem, cuda_index, cuda_major, expand_device, one_line
+from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, one_line
 from xpnet.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Backend(ABC):
     Attributes
     ----------
     name
-        As in ``--backend``: numpy, cupy, torch, jax or array-api-strict.
+        As in ``--backend``: numpy, cupy, torch, jax, dpnp or array-api-strict.
     module
         The library's name in an import statement.
     install, install_gpu
@@ -50,6 +50,8 @@ class Backend(ABC):
         The library's own device object, for ``xp.asarray(..., device=device)``.
     device_name
         As in ``--device``: cpu, cuda:0, ...
+    gpu_kind
+        The GPUs that the library can use, as in ``--device``: cuda or gpu.
     version
         The library's version.
     has_float64
@@ -81,6 +83,7 @@ class Backend(ABC):
     parallel_blocks: bool = False
     stack: int = 1
     compiled_stack: int = 1
+    gpu_kind: str = "cuda"
     hidden_devices: tuple[str, ...] = ()
 
     def __init__(self, device: str) -> None:
@@ -97,12 +100,13 @@ class Backend(ABC):
             reason = "not installed" if missing else f"installed but does not import: {one_line(error)}"
             fix = cls.install.format(cuda_major())
             return Probe(usable=False, version=None, devices=(), reason=f"{cls.module} is {reason}", fix=fix)
-        device, on_gpu = expand_device(device), cuda_index(device) is not None
+        device = expand_device(device)
+        on_gpu = device.startswith(f"{cls.gpu_kind}:")
         count, problem = cls.count_gpus(library) if on_gpu else (0, None)
-        gpus = tuple(f"cuda:{index}" for index in range(count))
+        gpus = tuple(f"{cls.gpu_kind}:{index}" for index in range(count))
         devices = cls.host_devices(library) + gpus
         if problem is None and device not in devices + cls.hidden_devices:
-            names = gpus or devices or ("cuda",)
+            names = gpus or devices or (cls.gpu_kind,)
             reason = f"{cls.name} has no {device} here, only {', '.join(names)}"
             problem = Problem(reason, f"--device {names[0]}")
         if problem is None and on_gpu:

@@ -52,10 +52,17 @@ def cuda_index(device: str) -> int | None:
     return int(match[1] or 0) if match else None
 
 
+def is_gpu(device: str) -> bool:
+    """Return True for ``cuda``, ``gpu``, ``cuda:N`` and ``gpu:N``."""
+    return re.fullmatch(r"(cuda|gpu)(:[0-9]+)?", device) is not None
+
+
 def expand_device(device: str) -> str:
-    """Return ``cuda:0`` for ``cuda``, and any other name unchanged."""
-    index = cuda_index(device)
-    return device if index is None else f"cuda:{index}"
+    """Return ``cuda:0`` for ``cuda``, ``gpu:0`` for ``gpu``, and any other name unchanged."""
+    if not is_gpu(device):
+        return device
+    kind, _, index = device.partition(":")
+    return f"{kind}:{int(index or 0)}"
 
 
 def call_driver(function: str, *arguments: object) -> bool:

@@ -1,6 +1,7 @@
 """Selection of the backend for ``--device`` and ``--backend``, with the reason if one cannot be used."""
 
 import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Final, cast
@@ -14,8 +15,8 @@ from xpnet.backends.probing import (
     Problem,
     count_cuda_devices,
     cuda_driver_version,
-    cuda_index,
     expand_device,
+    is_gpu,
 )
 from xpnet.errors import BackendError, ConfigError
 
@@ -24,18 +25,25 @@ BACKENDS: Final = {
     "cupy": "xpnet.backends.cupy",
     "torch": "xpnet.backends.torch",
     "jax": "xpnet.backends.jax",
+    "dpnp": "xpnet.backends.dpnp",
     "array-api-strict": "xpnet.backends.strict",
 }
 CUDA_BACKENDS: Final = ("cupy", "torch", "jax")
-"""The backends that can use a GPU, in order of preference."""
+"""The backends that can use an NVIDIA GPU, in order of preference."""
 
-CPU_BACKENDS: Final = ("numpy", "torch", "jax", "array-api-strict")
+CPU_BACKENDS: Final = ("numpy", "torch", "jax", "dpnp", "array-api-strict")
 """The backends that can use the CPU, in order of preference."""
+
+KINDS: Final = {"cpu": CPU_BACKENDS, "cuda": CUDA_BACKENDS, "gpu": ("dpnp",)}
+"""The backends that can use each kind of device, in order of preference."""
+
+KIND_NAMES: Final = {"cpu": "the CPU", "cuda": "an NVIDIA GPU", "gpu": "an Intel GPU"}
 
 NAMESPACES: Final = {
     "array_api_compat.cupy": "cupy",
     "array_api_compat.torch": "torch",
     "jax.numpy": "jax",
+    "dpnp": "dpnp",
     "array_api_strict": "array-api-strict",
 }
 """The backends of arrays other than NumPy's, by the name of the arrays' namespace."""
@@ -52,9 +60,9 @@ class Selection:
     backend
         The backend.
     device_requested
-        The device as requested: auto, cpu, cuda, cuda:N.
+        The device as requested: auto, cpu, cuda, cuda:N, gpu, gpu:N.
     device_used
-        The device of the backend: cpu, cuda:N.
+        The device of the backend: cpu, cuda:N, gpu:N.
     reason
         Why the device used is not the requested one; for ``auto``, why it is not a GPU. Else None.
     warning
@@ -81,10 +89,11 @@ def resolve(
     Parameters
     ----------
     device
-        ``auto`` (a GPU if one is usable, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``; for
-        the backend array-api-strict also one of its simulated devices, such as ``device1``.
+        ``auto`` (a GPU if one is usable, else the CPU), ``cpu``, ``cuda`` or ``cuda:N`` (NVIDIA's), ``gpu``
+        or ``gpu:N`` (Intel's); for the backend array-api-strict also one of its simulated devices, such as
+        ``device1``.
     backend
-        ``auto`` (CPU: numpy; GPU: cupy, else torch or jax), or a name, which is never replaced.
+        ``auto`` (CPU: numpy; cuda: cupy, else torch or jax; gpu: dpnp), or a name, which is never replaced.
     require_device
         Raise an error if the requested GPU is not usable. By default the CPU is used instead, with
         a `Selection.warning`. ``auto`` accepts the CPU in either case.
@@ -105,19 +114,20 @@ def resolve(
     check_request(device, backend)
     if like is not None and device == backend == "auto" and probe(like.name, like.device_name).usable:
         return Selection(make(like.name, like.device_name), device, like.device_name)
-    cuda_device = expand_device("cuda" if device == "auto" else device)
-    if local_rank and device in ("auto", "cuda"):
-        cuda_device = f"cuda:{local_rank % max(count_cuda_devices(), 1)}"
-    if cuda_index(cuda_device) is None:
+    if device != "auto" and not is_gpu(device):
         return Selection(make("numpy" if backend == "auto" else backend, device), device, device)
-    if backend not in ("auto", *CUDA_BACKENDS):
+    kind = device.partition(":")[0] if device != "auto" else "gpu" if backend == "dpnp" else "cuda"
+    if backend not in ("auto", *KINDS[kind]):
         return Selection(make(backend, "cpu"), device, "cpu")
-    name, problem = _find_cuda_backend(cuda_device, backend)
+    gpu = expand_device(kind if device == "auto" else device)
+    if local_rank and kind == "cuda" and device in ("auto", "cuda"):
+        gpu = f"cuda:{local_rank % max(count_cuda_devices(), 1)}"
+    name, problem = _find_gpu_backend(gpu, backend)
     if problem is None or backend == "cupy":  # CuPy cannot use the CPU: make() raises with the reason
-        return Selection(make(name, cuda_device), device, cuda_device)
+        return Selection(make(name, gpu), device, gpu)
     if require_device and device != "auto":
         subject = "no backend can" if backend == "auto" else f"the {backend} backend cannot"
-        msg = f"{subject} run on {cuda_device}: {problem.reason}; to fix it: {problem.fix}"
+        msg = f"{subject} run on {gpu}: {problem.reason}; to fix it: {problem.fix}"
         raise BackendError(msg)
     remedy = f"running on the CPU with {name}; to fix it: {problem.fix}"
     warning = None if device == "auto" else f"--device {device} is not usable: {problem.reason}; {remedy}"
@@ -170,27 +180,34 @@ def check_request(device: str, backend: str) -> None:
     if backend not in BACKENDS and backend != "auto":
         msg = f"unknown backend {backend!r}: expected auto, {', '.join(BACKENDS)}"
         raise ConfigError(msg)
-    on_gpu = cuda_index(device) is not None
     others = STRICT_DEVICES if backend == "array-api-strict" else ()
-    if not on_gpu and device not in ("auto", "cpu", *others):
-        msg = f"unknown device {device!r}: expected auto, cpu, cuda or cuda:N (N = 0, 1, ...)"
+    if not is_gpu(device) and device not in ("auto", "cpu", *others):
+        msg = f"unknown device {device!r}: expected auto, cpu, cuda, cuda:N, gpu or gpu:N (N = 0, 1, ...)"
         raise ConfigError(msg)
-    names = CUDA_BACKENDS if on_gpu else CPU_BACKENDS
+    names = KINDS.get(device.partition(":")[0], CPU_BACKENDS)
     if backend not in names and "auto" not in (device, backend):
-        need, instead = ("the CPU", "cpu") if on_gpu else ("a GPU", "cuda")
+        kinds = [kind for kind, can_use in KINDS.items() if backend in can_use]
+        need = _any_of(KIND_NAMES[kind] for kind in kinds)
         msg = (
             f"the {backend} backend cannot run on {device}, only on {need}: "
-            f"use --backend {', '.join(names[:-1])} or {names[-1]}, or --device {instead}"
+            f"use --backend {_any_of(names)}, or --device {_any_of(kinds)}"
         )
         raise BackendError(msg)
 
 
-def _find_cuda_backend(device: str, backend: str) -> tuple[str, Problem | None]:
+def _any_of(names: Iterable[str]) -> str:
+    """Return names as a choice: ``a, b or c``."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _find_gpu_backend(device: str, backend: str) -> tuple[str, Problem | None]:
     """Return the backend to use on a GPU; or the backend for the CPU, and the problem with the GPU."""
-    if backend == "auto" and cuda_driver_version() is None:
+    kind = device.partition(":")[0]
+    if backend == "auto" and kind == "cuda" and cuda_driver_version() is None:
         return "numpy", Problem("there is no NVIDIA driver", f"{DRIVER_FIX}; or pass --device cpu")
     problems: list[Probe] = []
-    for name in CUDA_BACKENDS if backend == "auto" else [backend]:
+    for name in KINDS[kind] if backend == "auto" else [backend]:
         outcome = probe(name, device)
         if outcome.usable:
             return name, None

@@ -143,7 +143,7 @@ def _build_parser() -> Parser:
     add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
     add = parser.add_argument
     add("--json", type=Path, metavar="FILE", help="Write the results to FILE too.")
-    required = "Backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,array-api-strict."
+    required = "Backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,dpnp,array-api-strict."
     add("--require", default="", metavar="NAMES", help=required)
     return parser
 

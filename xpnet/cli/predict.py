@@ -16,6 +16,7 @@ from xpnet._lib.files import save
 from xpnet._lib.parser import Parser, path_ending_in
 from xpnet._lib.text import complain, format_json, plain
 from xpnet._typing import HostArray
+from xpnet.config.rules import DEVICE
 from xpnet.errors import DataError
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def build_network_parser(command: str, description: str, epilog: str, usage: str
     """Return the parser of a command that uses a network, with flags of device, backend and arithmetic."""
     parser = Parser(prog=f"xpnet {command}", usage=usage, description=description, epilog=epilog)
     add = parser.add_argument
-    add("--device", default="auto", metavar="{auto,cpu,cuda,cuda:N}", help="as in xpnet train")
+    add("--device", default="auto", metavar=DEVICE.metavar, help="as in xpnet train")
     add("--backend", default="auto", help="the array library, as in xpnet train")
     arithmetic = "as in xpnet train (default: that of the training)"
     add("--arithmetic", choices=("reproducible", "native"), help=arithmetic)

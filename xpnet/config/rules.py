@@ -210,8 +210,8 @@ def _are_tags(value: object) -> bool:
 
 
 TAGS = replace(_TAG, allows=_are_tags, nargs="*")
-DEVICE = _text_rule("auto, cpu, cuda or cuda:N", r"[\w:.-]+", "{auto,cpu,cuda,cuda:N}")
-DEVICE = replace(DEVICE, choices=("auto", "cpu", "cuda"))
+DEVICE = _text_rule("auto, cpu, cuda, cuda:N, gpu or gpu:N", r"[\w:.-]+", "{auto,cpu,cuda,cuda:N,gpu,gpu:N}")
+DEVICE = replace(DEVICE, choices=("auto", "cpu", "cuda", "gpu"))
 """A name without blanks; the backends check the name itself."""
 
 # For messages

@@ -20,7 +20,7 @@ OptimizerName = Literal["sgd", "momentum", "nesterov", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "exponential", "cosine"]
 Arithmetic = Literal["reproducible", "native"]
 DType = Literal["auto", "float32", "float64"]
-BackendName = Literal["auto", "numpy", "cupy", "torch", "jax", "array-api-strict"]
+BackendName = Literal["auto", "numpy", "cupy", "torch", "jax", "dpnp", "array-api-strict"]
 TrackerName = Literal["wandb", "trackio", "mlflow"]
 
 
@@ -217,9 +217,11 @@ class ComputationSettings:
     dtype
         Floating-point type: auto is float64 for reproducible and float32 for native.
     device
-        Device to compute on. auto takes a GPU if one works; cuda falls back to the CPU with a warning.
+        Device to compute on. auto takes a GPU if one works; cuda (NVIDIA) and gpu (Intel) fall back to the
+        CPU with a warning.
     backend
-        Array library. auto takes NumPy on the CPU; on a GPU the first of CuPy, PyTorch and JAX that works.
+        Array library. auto takes NumPy on the CPU; on cuda the first of CuPy, PyTorch and JAX that works; on
+        gpu dpnp.
     workers
         Blocks of samples computed side by side by the NumPy backend; auto makes it the processors there are.
     jobs

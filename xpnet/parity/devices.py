@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Final, NamedTuple
 
 from xpnet.backends.probing import Probe, cuda_driver_version, expand_device
-from xpnet.backends.resolve import BACKENDS, CUDA_BACKENDS, check_request, probe
+from xpnet.backends.resolve import BACKENDS, KINDS, check_request, probe
 from xpnet.errors import ConfigError, XPNetError
 
 STRICT: Final = "array-api-strict"
@@ -14,6 +14,8 @@ REQUIRE: Final = "XPNET_REQUIRE_BACKENDS"
 """The environment variable that names the backends that must work; 1 stands for all."""
 DEFAULT_DEVICES: Final = dict.fromkeys(BACKENDS, "cpu") | {"cupy": "cuda:0", STRICT: "device1"}
 """The default device of each backend."""
+FIRST_GPUS: Final = {name: f"{kind}:0" for kind in ("cuda", "gpu") for name in KINDS[kind]}
+"""The first GPU of each backend that can use any."""
 
 
 class BackendDevice(NamedTuple):
@@ -25,7 +27,7 @@ class BackendDevice(NamedTuple):
     def __str__(self) -> str:
         if self.device == DEFAULT_DEVICES[self.backend]:
             return self.backend
-        return f"{self.backend}:{'cuda' if self.device == 'cuda:0' else self.device}"
+        return f"{self.backend}:{self.device.removesuffix(':0')}"
 
     @property
     def where(self) -> str:
@@ -52,7 +54,9 @@ def parse(name: str) -> BackendDevice:
     """
     backend, _, device = name.strip().partition(":")
     if backend not in BACKENDS:
-        msg = f"unknown backend {backend!r}: expected {', '.join(BACKENDS)}, or one with :cuda or :cuda:N"
+        msg = (
+            f"unknown backend {backend!r}: expected {', '.join(BACKENDS)}, or one with :cuda, :cuda:N or :gpu"
+        )
         raise ConfigError(msg)
     target = BackendDevice(backend, expand_device(device) or DEFAULT_DEVICES[backend])
     check_request(target.device, backend)
@@ -81,7 +85,7 @@ def probe_all(backends: Iterable[str] = tuple(BACKENDS)) -> list[tuple[BackendDe
 def list_all() -> list[BackendDevice]:
     """Return each library on its default device, and those that can use one on the first GPU."""
     defaults = [BackendDevice(*item) for item in DEFAULT_DEVICES.items()]
-    return list(dict.fromkeys([*defaults, *(BackendDevice(name, "cuda:0") for name in CUDA_BACKENDS)]))
+    return list(dict.fromkeys([*defaults, *(BackendDevice(*item) for item in FIRST_GPUS.items())]))
 
 
 def find_required() -> list[BackendDevice]:
@@ -101,13 +105,17 @@ def find_required() -> list[BackendDevice]:
 
 
 def find_installed() -> list[BackendDevice]:
-    """Return the default device of each installed library, and GPUs if there is an NVIDIA driver.
+    """Return the default device of each installed library, and NVIDIA's GPUs if there is their driver.
 
     Nothing is imported, so some may be unusable.
     """
-    on_gpu = cuda_driver_version() is not None
-    targets = [target for target in list_all() if on_gpu or DEFAULT_DEVICES[target.backend] == target.device]
-    return [target for target in targets if _is_installed(target.backend)]
+    installed = [target for target in list_all() if _is_installed(target.backend)]
+    has_driver = cuda_driver_version() is not None
+    return [
+        target
+        for target in installed
+        if target.device == DEFAULT_DEVICES[target.backend] or (has_driver and target.device == "cuda:0")
+    ]
 
 
 def describe_absence(target: BackendDevice) -> str | None:
@@ -131,7 +139,8 @@ def probe_devices(backend: str, first: str) -> dict[str, Probe]:
     probes = {first: probe(backend, first)}
     if probes[first].version is None:
         return probes
-    if backend in CUDA_BACKENDS and "cuda:0" not in probes:
-        probes["cuda:0"] = probe(backend, "cuda:0")
+    gpu = FIRST_GPUS.get(backend, first)
+    if gpu not in probes:
+        probes[gpu] = probe(backend, gpu)
     devices = [device for outcome in probes.values() for device in outcome.devices]
     return probes | {device: probe(backend, device) for device in devices if device not in probes}

@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         OPTION,
         metavar="NAMES",
         help="backends of the fixture xp_backend and of assert_parity, which must then work: numpy,torch,"
-        "torch:cuda,jax,array-api-strict,cupy (default: those that are installed)",
+        "torch:cuda,jax,dpnp,array-api-strict,cupy (default: those that are installed)",
     )
 
 

@@ -10,7 +10,7 @@ from typing import TypedDict
 GIT_TIMEOUT = 2.0
 """Seconds to wait for git; after that the record lacks the commit."""
 
-ARRAY_LIBRARIES = ("numpy", "cupy", "jax", "jaxlib", "torch")
+ARRAY_LIBRARIES = ("numpy", "cupy", "dpctl", "dpnp", "jax", "jaxlib", "torch")
 LIBRARIES = ("xpnet", *ARRAY_LIBRARIES, "pandas", "array_api_compat", "array_api_strict", "safetensors")
 """Modules whose versions a record names if they are loaded."""
 

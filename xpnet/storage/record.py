@@ -114,7 +114,7 @@ class RunInfo(TypedDict):
         The version of the specification that the arithmetic follows, docs/reproducibility.md; None for
         native arithmetic.
     device_requested
-        As in --device: auto, cpu, cuda, cuda:N.
+        As in --device: auto, cpu, cuda, cuda:N, gpu, gpu:N.
     device_reason
         The reason if another device than the requested one is used, else None.
     """

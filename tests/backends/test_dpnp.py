@@ -1,0 +1,229 @@
+"""dpnp: OpenCL's driver is found, devices are named, and arrays stay on their queue.
+
+Stand-ins take the place of dpnp and dpctl where devices matter that are not here.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from operator import truediv
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from backend_enum import BackendCase
+from networks import pixels
+
+import xpnet
+import xpnet.reproducible as rp
+from xpnet.backends.resolve import BACKENDS, backend_of, make, resolve
+
+DRIVERS = "OCL_ICD_FILENAMES"
+module = import_module(BACKENDS["dpnp"])
+
+
+@dataclass(eq=False)  # two of a kind are two devices
+class SyclDevice:
+    backend: str
+    kind: str
+    has_aspect_fp64: bool = True
+
+    @property
+    def filter_string(self):
+        return f"{self.backend}:{self.kind}"
+
+
+@dataclass
+class Division:
+    """As dpnp's ``divide``: an object that calls the function of its attribute."""
+
+    binary_fn_: Callable[[float, float], float]
+
+    def get_implementation_function(self):
+        return self.binary_fn_
+
+    def __call__(self, a, b):
+        return self.binary_fn_(a, b)
+
+
+def array_on(sycl_device):
+    return SimpleNamespace(device=SimpleNamespace(sycl_device=sycl_device))
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Put stand-ins in the place of dpnp and dpctl, where there are these SYCL devices."""
+    monkeypatch.setenv(DRIVERS, "libx.so")
+
+    def replace(*devices, total=12.0):
+        def get_devices(backend="all", device_type="all"):
+            return [each for each in devices if backend in ("all", each.backend) and device_type == each.kind]
+
+        by_name = {each.filter_string: each for each in devices}
+        library = SimpleNamespace(
+            __version__="1.2",
+            int8="int8",
+            float32="float32",
+            empty=lambda shape, *, dtype, device: array_on(by_name.get(device, device)),
+            ones=lambda shape, **_: np.ones(shape),
+            sum=Mock(return_value=total),
+            divide=Division(lambda a, b: a * (1 / b)),
+            tensor=SimpleNamespace(divide=Division(truediv)),
+        )
+        monkeypatch.setitem(sys.modules, "dpnp", library)
+        monkeypatch.setitem(sys.modules, "dpctl", SimpleNamespace(get_devices=get_devices))
+
+    return replace
+
+
+CPU, LEVEL_ZERO, OPENCL = (
+    SyclDevice(*names) for names in (("opencl", "cpu"), ("level_zero", "gpu"), ("opencl", "gpu"))
+)
+SECOND = SyclDevice("level_zero", "gpu")
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        ([], {}),
+        ([CPU, SyclDevice("opencl", "cpu")], {"cpu": CPU}),
+        ([OPENCL], {"gpu:0": OPENCL}),
+        ([CPU, OPENCL, LEVEL_ZERO, SECOND], {"cpu": CPU, "gpu:0": LEVEL_ZERO, "gpu:1": SECOND}),
+    ],
+    ids=["nothing", "a CPU by two drivers", "a GPU by OpenCL", "GPUs by two drivers"],
+)
+def test_the_cpu_and_each_gpu_have_a_name(install, devices, expected):
+    install(*devices)
+    assert module.probe("gpu").devices == tuple(expected)
+    assert {name: module.make(name).device.sycl_device for name in expected} == expected
+    assert [module.of(array_on(device)).device_name for device in expected.values()] == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("devices", "device", "total", "reason", "fix"),
+    [
+        (
+            [OPENCL],
+            "cpu",
+            12.0,
+            "dpnp sees no CPU: OpenCL has no driver for it",
+            "pip install intel-opencl-rt, or",
+        ),
+        ([CPU], "gpu", 12.0, "dpnp sees no Intel GPU", "install the driver of the GPU"),
+        ([LEVEL_ZERO], "gpu:1", 12.0, "dpnp has no gpu:1 here, only gpu:0", "--device gpu:0"),
+        ([LEVEL_ZERO], "gpu", 11.0, "a test computation gave 11.0 where 12 is right", "pip install dpnp"),
+        ([CPU], "cuda:0", 12.0, "dpnp has no cuda:0 here, only cpu", "--device cpu"),
+    ],
+)
+def test_a_device_that_cannot_be_used_has_a_reason_and_a_fix(install, devices, device, total, reason, fix):
+    install(*devices, total=total)
+    probe = module.probe(device)
+    assert (probe.usable, probe.reason) == (False, reason)
+    assert probe.fix.startswith(fix)
+
+
+def test_a_gpu_may_lack_float64_and_other_devices_keep_sycls_name(install):
+    accelerator = SyclDevice("opencl", "accelerator")
+    install(CPU, SyclDevice("level_zero", "gpu", has_aspect_fp64=False), accelerator)
+    assert (module.make("cpu").has_float64, module.make("gpu").has_float64) == (True, False)
+    assert module.of(array_on(accelerator)).device_name == "opencl:accelerator"
+
+
+@pytest.mark.parametrize("named", [None, "mine.so", ""])
+def test_the_driver_of_the_installed_wheel_is_named_unless_the_user_names_one(monkeypatch, install, named):
+    install(CPU)
+    monkeypatch.delenv(DRIVERS) if named is None else monkeypatch.setenv(DRIVERS, named)
+    files = [
+        SimpleNamespace(name=name, locate=lambda name=name: f"/a/b/../{name}")
+        for name in ("x.so", "libintelocl.so")
+    ]
+    monkeypatch.setattr(metadata, "files", {"intel-opencl-rt": files}.get)
+    module.probe("cpu")
+    assert os.environ[DRIVERS] == ("/a/libintelocl.so" if named is None else named)
+
+
+def test_without_the_wheel_no_driver_is_named(monkeypatch, install):
+    def files(name):
+        raise metadata.PackageNotFoundError(name)
+
+    install(CPU)
+    monkeypatch.delenv(DRIVERS)
+    monkeypatch.setattr(metadata, "files", files)
+    assert module.probe("cpu").usable
+    assert DRIVERS not in os.environ
+
+
+def test_quotients_are_rounded_correctly_within_scopes_of_the_thread(install):
+    install(CPU)
+    backend = module.make("cpu")
+
+    def divide():
+        return backend.library.divide(49.0, 49.0)
+
+    assert divide() < 1.0
+    with backend.scope(), ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ZeroDivisionError), backend.scope():
+            raise ZeroDivisionError
+        assert divide() == 1.0
+        assert pool.submit(divide).result() < 1.0
+    assert divide() < 1.0
+
+
+# dpnp itself, on its CPU device
+
+
+@pytest.fixture
+def another_queue():
+    """Return a function that puts a NumPy array on a queue of its own."""
+    dpnp, dpctl = import_module("dpnp"), import_module("dpctl")
+    queue = dpctl.SyclQueue("cpu")
+    return lambda host: dpnp.asarray(host, sycl_queue=queue)
+
+
+@pytest.mark.needs("dpnp")
+def test_arrays_refuse_arrays_of_another_queue_and_of_numpy(another_queue):
+    x = BackendCase.DPNP.make().from_host(np.ones(3))
+    with pytest.raises(import_module("dpnp").exceptions.ExecutionPlacementError):
+        x + another_queue(np.ones(3))
+    for call in (lambda: np.asarray(x), lambda: x + np.ones(3), lambda: np.ones(3) + x):
+        with pytest.raises(TypeError):
+            call()
+
+
+@pytest.mark.needs("dpnp")
+def test_all_quotients_are_rounded_correctly():
+    backend, (x, y) = BackendCase.DPNP.make(), np.random.default_rng(0).uniform(1.0, 2.0, (2, 100_000))
+    with backend.scope():
+        quotients = backend.from_host(x) / backend.from_host(y)
+    np.testing.assert_array_equal(backend.to_host(quotients), x / y)
+
+
+@pytest.mark.needs("dpnp")
+def test_results_are_on_the_queue_of_the_rows(another_queue):
+    x, y = pixels(60, 8, 3)
+    model, rows = xpnet.fit(another_queue(x), another_queue(y), epochs=1, hidden=[]), another_queue(x)
+    assert model.select_predictor(backend_of(rows)).backend.name == "dpnp"
+    assert model.predict(rows).device == rows.device != make("dpnp", "cpu").device
+    np.testing.assert_array_equal(model.predict(rows).asnumpy(), model.predict(x))
+
+
+@pytest.mark.needs("dpnp")
+def test_the_reproducible_functions_take_arrays_of_the_default_queue_alone(another_queue):
+    message = (
+        "^sum: expected an array of the default queue of dpnp on cpu, got one of another queue: x.to_device"
+    )
+    with pytest.raises(xpnet.DataError, match=message):
+        rp.sum(another_queue(np.ones(3)))
+
+
+@pytest.mark.needs("dpnp")
+def test_the_cpu_takes_the_place_of_a_gpu_with_a_warning():
+    selection = resolve("gpu", "dpnp")
+    if selection.device_used == "cpu":
+        assert selection.warning.startswith(
+            "--device gpu is not usable: dpnp sees no Intel GPU; running on the CPU"
+        )
