@@ -31,6 +31,7 @@ _ACCEPTS_OUT = {*_ELEMENTWISE, *_OTHERS, _convert}
 _METHODS = {function.__name__: function for function in (*_ARITHMETIC, *_OTHERS)}
 _METHODS |= {"__and__": torch.bitwise_and, "__eq__": torch.eq}
 """The functions that do what methods of these names do."""
+_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}  # of the same size
 _CONSTANTS = {torch.full_like, torch.ones_like, torch.zeros_like}  # by the shapes of their arguments
 
 
@@ -73,7 +74,20 @@ class TorchPlanBuilder(PlanBuilder):
         """Return the call that writes the result of `call` into `out`."""
         if call.function is _convert:
             return [(out.copy_ if out.ndim else out.fill_, call.args[:1])]
+        if call.function is torch.where:
+            return [self._choice_into(out, *call.args)]
         return [(partial(call.function, **call.kwargs, out=out), call.args)]
+
+    def _choice_into(
+        self, out: torch.Tensor, mask: Any, x: Any, y: Any
+    ) -> tuple[Function, tuple[object, ...]]:
+        """Return the call that chooses between two values, without branches for each element."""
+        kept: Any = self.buffers.get(getattr(x, "slot", -1))
+        bits = _INTEGERS.get(out.dtype)
+        if bits and str(y) == "0.0" and kept is not None and _layout(kept) == _layout(out):
+            return partial(torch.mul, out=out.view(bits)), (kept.view(bits), mask)
+        values = (torch.full_like(out, z) if isinstance(z, int | float) else z for z in (x, y))
+        return partial(torch.where, out=out), (mask, *values)
 
 
 class _Recorder(TorchFunctionMode):
@@ -118,12 +132,11 @@ def _simplify(
         function, args = torch.sub, args[::-1]
     elif function not in _ELEMENTWISE:
         function = _METHODS.get(function.__name__, function)
-    if function in _ELEMENTWISE:
-        like = [x for x in untrace(args) if isinstance(x, torch.Tensor)]
-        # A choice between two whole tensors is the one that compilers make without branches.
-        make = partial(torch.full_like, like[0]) if function is torch.where else torch.tensor
+    if function in _ELEMENTWISE and function is not torch.where:
+        like = next(x for x in untrace(args) if isinstance(x, torch.Tensor))
         args = tuple(
-            make(x, dtype=torch.result_type(like[-1], x)) if isinstance(x, int | float) else x for x in args
+            torch.tensor(x, dtype=torch.result_type(like, x)) if isinstance(x, int | float) else x
+            for x in args
         )
     return function, args, kwargs
 
