@@ -125,6 +125,18 @@ def test_what_depends_on_the_first_argument_alone_is_computed_once_for_each():
     np.testing.assert_array_equal(fast(parameters, A), before)
 
 
+def test_a_result_that_depends_on_the_first_argument_alone_is_new_in_every_run():
+    def function(a, b):
+        y = xp.exp(xp.abs(a) + 1.0)
+        return y, y * 0.5 * 0.5 + b
+
+    fast, results = compile_replay(function), []
+    for b in (A, B, A):
+        results.append((fast(A, b), function(A, b)))
+        for found, expected in results:
+            assert_same_tree(found, expected)
+
+
 class Interrupting(np.ndarray):
     def __array_ufunc__(self, *_, **__):
         raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from xpnet.backends import numpy as library
 from xpnet.backends.resolve import make
+from xpnet.backends.workers import MAX_PENDING
 
 NUMPY = library.make("cpu")
 
@@ -25,7 +26,7 @@ def test_two_workers_work_at_the_same_time_few_results_wait_and_errors_reach_the
     with NUMPY.workers(2):
         assert len(list(NUMPY.map_blocks(lambda _: meeting.wait(), range(4)))) == 4
         next(NUMPY.map_blocks(started.append, range(1000)))
-        assert len(started) <= library.MAX_PENDING
+        assert len(started) <= MAX_PENDING
         with pytest.raises(ZeroDivisionError):
             list(NUMPY.map_blocks(lambda x: 1 // x, [1, 0, 1]))
 

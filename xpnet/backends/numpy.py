@@ -1,8 +1,6 @@
 """NumPy, on the CPU: the backend that is always available."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import cast
@@ -14,11 +12,10 @@ from xpnet._typing import AnyFunction, Array, HostArray, Item, Result, as_array
 from xpnet.backends.base import Backend
 from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
+from xpnet.backends.workers import Workers
 
 THREADED_MULTIPLICATIONS = 1 << 23
 """Multiplications of a forward pass from which the BLAS is faster with all threads."""
-MAX_PENDING = 4
-"""Items submitted to the thread pool at a time."""
 
 
 class NumPyBackend(Backend):
@@ -33,9 +30,8 @@ class NumPyBackend(Backend):
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
-        self._threads = 1
-        self._pool: ThreadPoolExecutor | None = None
         self._blas = ThreadpoolController().select(user_api="blas")
+        self._workers = Workers(partial(self._blas.limit, limits=1))
 
     def scope(self) -> AbstractContextManager[None]:
         """Silence floating-point warnings: the training loop checks for infinities and NaN."""
@@ -49,36 +45,17 @@ class NumPyBackend(Backend):
         one block with a multi-threaded BLAS.
         """
         ignore = partial(np.seterr, all="ignore")
-        with self._blas.limit(limits=1), ThreadPoolExecutor(count, initializer=ignore) as pool:
-            self._threads, self._pool = count, pool if count > 1 else None
-            try:
-                yield
-            finally:
-                self._pool = None
+        with self._blas.limit(limits=1), self._workers.start(count, ignore):
+            yield
 
     def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:
         """Let the BLAS use all threads if the products are large enough to outweigh synchronisation."""
-        threads = self._threads if multiplications >= THREADED_MULTIPLICATIONS else 1
+        threads = self._workers.count if multiplications >= THREADED_MULTIPLICATIONS else 1
         return cast("AbstractContextManager[object]", self._blas.limit(limits=threads))
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield the results in order while the next ones are computed; ``MAX_PENDING`` bounds the memory."""
-        items = list(items)
-        if self._pool is None or len(items) == 1:  # a single block gains nothing from the pool
-            yield from map(function, items)
-            return
-        pending: deque[Future[Result]] = deque()
-        with self._blas.limit(limits=1):
-            try:
-                for item in items:
-                    pending.append(self._pool.submit(function, item))
-                    if len(pending) == MAX_PENDING:
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            finally:
-                for future in pending:
-                    future.cancel()
+        """Apply `function` to the items in parallel, each with a single-threaded BLAS."""
+        return self._workers.map(function, items)
 
     def compile(
         self,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, TypeAlias, cast
+from typing import Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 
@@ -38,26 +38,31 @@ ALIGNMENT = 64
 """Bytes of a cache line, and of the widest vector register."""
 
 
-def compile_replay(function: AnyFunction, *, transient: bool = False) -> AnyFunction:
+def compile_replay(
+    function: AnyFunction, builder: "type[PlanBuilder] | None" = None, *, transient: bool = False
+) -> AnyFunction:
     """Return a function equivalent to `function` that is faster from its second call on.
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. The shapes
     and dtypes of arguments that are arrays may change from call to call, those inside lists and tuples may
     not. Each thread has its own memory. `transient` results are in it, and valid until the next call.
+    `builder` is that of the arrays' library, by default NumPy.
     """
-    plans = _PerThread(dict)
+    plans, builder = _PerThread(dict), builder or PlanBuilder
 
     def run(*args: object) -> object:
         key = tuple([(getattr(arg, "shape", None), getattr(arg, "dtype", None)) for arg in args])
+        if _IS_RECORDING.value:  # the caller is being recorded itself
+            return function(*args)
         plan = plans.value.get(key)
         if plan is not None:
             return plan.replay(args)
-        if is_traced(args):  # the caller is being recorded itself
-            return function(*args)
-        recording = tape.Tape()
-        inputs = tree_map(lambda leaf: TracedArray(recording, leaf), args)
-        outputs = function(*inputs)
-        plans.value[key] = _PlanBuilder(recording.calls, inputs, outputs, transient).build()
+        _IS_RECORDING.value = True
+        try:
+            recording, inputs, outputs = builder.record(function, args)
+        finally:
+            _IS_RECORDING.value = False
+        plans.value[key] = builder(recording.calls, inputs, outputs, transient).build()
         recording.calls.clear()  # or a cycle of references would keep the recorded values
         return untrace(outputs)
 
@@ -72,6 +77,7 @@ class _PerThread(threading.local):
 
 
 _FREE_MEMORY = _PerThread(list)  # blocks, shared by a thread's plans, of which one runs at a time
+_IS_RECORDING = _PerThread(bool)
 _SHORT_CALLS = threading.Lock()  # held by the thread that makes short calls
 
 PreparedCall: TypeAlias = "tuple[Function, tuple[object, ...], Function | None, int]"
@@ -114,8 +120,8 @@ class _Plan:
         return values[self.output]
 
 
-class _PlanBuilder:
-    """Prepares the calls of a recorded run.
+class PlanBuilder:
+    """Records a run of a function and prepares its calls; subclasses do so for other libraries than NumPy.
 
     A recorded result becomes a *buffer*: the same array in every run, in the plan's own memory; or else, as
     arguments and outputs do, one of the values of a run.
@@ -135,7 +141,9 @@ class _PlanBuilder:
         self.kept: set[int] = owners & {call.result.slot for call in calls}  # whose memory is not reused
         self.last_use: dict[int, Call] = {}  # by the owner of the memory
         for call in calls:
-            if all(operand.slot in self.cached for operand in call.operands):
+            in_memory = call.result.slot not in self.output_owners and self.accepts_out(call)
+            is_kept = in_memory or call.result.owner != call.result.slot
+            if is_kept and all(operand.slot in self.cached for operand in call.operands):
                 self.cached.add(call.result.slot)
             for operand in call.operands:
                 self.last_use[operand.owner] = call
@@ -154,6 +162,15 @@ class _PlanBuilder:
         self.rest: list[object] = []
         self.calls: list[tuple[tuple[bool, bool], PreparedCall]] = []
 
+    matmul: ClassVar[Function] = np.matmul
+
+    @classmethod
+    def record(cls, function: Function, args: tuple[Any, ...]) -> tuple[tape.Tape, tuple[Any, ...], object]:
+        """Run a function; return the calls made, and the arguments and results as traced arrays."""
+        recording = tape.Tape()
+        inputs = tree_map(lambda leaf: TracedArray(recording, leaf), args)
+        return recording, inputs, function(*inputs)
+
     def build(self) -> _Plan:
         """Return the plan."""
         for call in self.recorded:
@@ -163,19 +180,18 @@ class _PlanBuilder:
         return _Plan(self.sequences, self.rest, groups, output)
 
     def _prepare(self, call: Call) -> None:
-        result, long, cached = call.result, _is_long(call), call.result.slot in self.cached
-        is_view, is_ufunc = result.owner != result.slot, isinstance(call.function, np.ufunc)
-        accepts_out = is_ufunc or call.function in tape.ACCEPTS_OUT
+        result, long, cached = call.result, self._is_long(call), call.result.slot in self.cached
+        is_view = result.owner != result.slot
         if is_view and result.owner in self.buffers:
             self.buffers[result.slot] = call.function(*self._with_buffers(call.args), **call.kwargs)
-        elif is_view or result.slot in self.output_owners or not accepts_out:
+        elif is_view or result.slot in self.output_owners or not self.accepts_out(call):
             bound = partial(call.function, **call.kwargs)
             self.indices[result.slot] = self._add_call(bound, call.args, long=long)
         else:
-            if is_ufunc and call.function is not np.matmul and result.value.nbytes >= LARGE:
+            if result.value.nbytes >= LARGE and self.may_overwrite(call):
                 self._release_operands(call)
             out = self.buffers[result.slot] = self._allocate(result)
-            for function, args in self._calls_into(call, out):
+            for function, args in self.calls_into(call, out):
                 if all(leaf.slot in self.buffers for leaf in traced_leaves(args)):
                     self.calls.append(((long, cached), (function, self._with_buffers(args), None, -1)))
                 else:
@@ -188,7 +204,7 @@ class _PlanBuilder:
             if self.last_use[owner] is call and owner not in self.kept:
                 self.free[owner in self.cached].append(self.memory.pop(owner))
 
-    def _allocate(self, result: TracedArray) -> HostArray:
+    def _allocate(self, result: TracedArray) -> Any:
         """Return an array like a recorded result in a free block of at most twice its size, or a new one."""
         like, free = result.value, self.free[result.slot in self.cached]
         latest, sizes = reversed(range(len(free))), range(like.nbytes, 2 * like.nbytes + 1)
@@ -198,7 +214,7 @@ class _PlanBuilder:
             start = -padded.ctypes.data % ALIGNMENT
             free.append(padded[start : start + like.nbytes])
         memory = self.memory[result.slot] = free.pop(index)
-        return np.ndarray(like.shape, like.dtype, memory, strides=like.strides)
+        return self.make_buffer(like, memory)
 
     def _add_call(
         self, function: Function, args: tuple[Any, ...], *, long: bool, cached: bool = False
@@ -230,7 +246,24 @@ class _PlanBuilder:
         """Replace traced values in arguments by their buffers."""
         return tree_map(lambda leaf: self.buffers[leaf.slot] if isinstance(leaf, TracedArray) else leaf, tree)
 
-    def _calls_into(self, call: Call, out: HostArray) -> list[tuple[Function, tuple[object, ...]]]:
+    def _is_long(self, call: Call) -> bool:
+        """Tell whether a call takes much longer than waking up a thread."""
+        terms: int = call.args[1].shape[-2] if call.function is self.matmul else 8
+        return math.prod(call.result.shape) * terms >= LONG
+
+    def accepts_out(self, call: Call) -> bool:
+        """Tell whether the result of a call can be written into an output array."""
+        return isinstance(call.function, np.ufunc) or call.function in tape.ACCEPTS_OUT
+
+    def may_overwrite(self, call: Call) -> bool:
+        """Tell whether the result may share memory with operands; NumPy checks that for ufuncs."""
+        return isinstance(call.function, np.ufunc) and call.function is not np.matmul
+
+    def make_buffer(self, like: Any, memory: HostArray) -> Any:
+        """Return an array like another one in a block of memory."""
+        return np.ndarray(like.shape, like.dtype, memory, strides=like.strides)
+
+    def calls_into(self, call: Call, out: Any) -> list[tuple[Function, tuple[object, ...]]]:
         """Return the calls that write the result of `call` into `out`."""
         function, args = call.function, call.args
         if function is np.where:
@@ -259,9 +292,3 @@ class _PlanBuilder:
         (units, columns), terms = product.result.shape, factor.shape[0]
         most = min((SMALL_PRODUCT - 1) // (units * terms), columns - 1)
         return next((size for size in range(most, FEWEST_COLUMNS - 1, -1) if columns % size == 0), None)
-
-
-def _is_long(call: Call) -> bool:
-    """Tell whether a call takes much longer than waking up a thread."""
-    terms: int = call.args[1].shape[-2] if call.function is np.matmul else 8
-    return math.prod(call.result.shape) * terms >= LONG

@@ -2,7 +2,7 @@
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import ModuleType
@@ -10,9 +10,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from xpnet._typing import Array, HostArray
+from xpnet._typing import AnyFunction, Array, HostArray, Item, Result
 from xpnet.backends.base import GPU_STACK, Backend
 from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, missing_driver_or, one_line
+from xpnet.backends.replay import compile_replay
+from xpnet.backends.workers import Workers
+
+THREADED_MULTIPLICATIONS = 1 << 23
+"""Multiplications of a forward pass from which all threads together are faster than one."""
 
 
 class TorchBackend(Backend):
@@ -32,12 +37,64 @@ class TorchBackend(Backend):
         if cuda_index(device) is not None:
             self._current = partial(self.library.cuda.device, self.device)  # makes it the current GPU
             self.stack = self.compiled_stack = GPU_STACK
+        self.parallel_blocks = device == "cpu"
+        self._workers = Workers()
 
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Disable automatic differentiation; make this GPU the current one."""
         with self.library.no_grad(), self._current():
             yield
+
+    @contextmanager
+    def workers(self, count: int) -> Iterator[None]:
+        """Keep a pool of `count` threads for blocks, in each of which an operation uses that thread alone.
+
+        PyTorch's number of threads holds for the thread that sets it, and for those that start later.
+        """
+        if not self.parallel_blocks:
+            yield
+            return
+        with self._limit_threads(1), self._workers.start(count, self._prepare_thread):
+            yield
+
+    def _prepare_thread(self) -> None:
+        self.library.set_num_threads(1)
+        self.library.set_grad_enabled(mode=False)
+
+    @contextmanager
+    def _limit_threads(self, count: int) -> Iterator[None]:
+        before = self.library.get_num_threads()
+        self.library.set_num_threads(count)
+        try:
+            yield
+        finally:
+            self.library.set_num_threads(before)
+
+    def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:
+        """Let operations use all threads if the products are large enough to outweigh synchronisation."""
+        if not self.parallel_blocks:
+            return nullcontext()
+        return self._limit_threads(self._workers.count if multiplications >= THREADED_MULTIPLICATIONS else 1)
+
+    def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Apply `function` to the items in parallel."""
+        return self._workers.map(function, items)
+
+    def compile(
+        self,
+        function: AnyFunction,
+        *,
+        exact: bool,  # noqa: ARG002
+        donated: Sequence[int] = (),  # noqa: ARG002
+        transient: bool = False,
+    ) -> AnyFunction:
+        """Return a function that replays `function` in preallocated memory, on the CPU."""
+        if self.device_name != "cpu":
+            return function
+        from xpnet.backends.torch_replay import TorchPlanBuilder
+
+        return compile_replay(function, TorchPlanBuilder, transient=transient)
 
     def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype.
