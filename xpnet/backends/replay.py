@@ -174,7 +174,9 @@ class _PlanBuilder:
         else:
             if is_ufunc and call.function is not np.matmul and result.value.nbytes >= LARGE:
                 self._release_operands(call)
-            out = self.buffers[result.slot] = self._allocate(result)
+            out = self.buffers[result.slot] = (
+                self.buffers[call.args[2].slot] if self._takes_over(call) else self._allocate(result)
+            )
             for function, args in self._calls_into(call, out):
                 if all(leaf.slot in self.buffers for leaf in traced_leaves(args)):
                     self.calls.append(((long, cached), (function, self._with_buffers(args), None, -1)))
@@ -187,6 +189,17 @@ class _PlanBuilder:
         for owner in {operand.owner for operand in call.operands} & self.memory.keys():
             if self.last_use[owner] is call and owner not in self.kept:
                 self.free[owner in self.cached].append(self.memory.pop(owner))
+
+    def _takes_over(self, call: Call) -> bool:
+        """Take over the memory of the last operand of a `where` that needs it no more: one call suffices."""
+        last, result = call.args[-1], call.result
+        if call.function is not np.where or getattr(last, "slot", None) not in self.memory:
+            return False
+        is_free = self.last_use[last.slot] is call and last.slot not in self.kept
+        if not is_free or (last.shape, last.dtype) != (result.shape, result.dtype):
+            return False
+        self.memory[result.slot] = self.memory.pop(last.slot)
+        return True
 
     def _allocate(self, result: TracedArray) -> HostArray:
         """Return an array like a recorded result in a free block of at most twice its size, or a new one."""
@@ -240,7 +253,9 @@ class _PlanBuilder:
             if alike and out.dtype.kind == "f" and str(y) == "0.0":  # a masked copy would have branches
                 bits = f"i{out.itemsize}"
                 return [(np.multiply, (self.buffers[x.slot].view(bits), mask, out.view(bits)))]
-            return [(np.copyto, (out, y)), (np.copyto, (out, x, "same_kind", mask))]
+            choose = [(np.copyto, (out, x, "same_kind", mask))]
+            in_place = self.buffers.get(getattr(y, "slot", None)) is out
+            return choose if in_place else [(np.copyto, (out, y)), *choose]
         if function is tape.convert:
             return [(np.copyto, (out, args[0], "unsafe"))]
         if function is np.matmul and (size := self._columns_per_piece(call)):
