@@ -23,7 +23,6 @@ _FAR = 600.0
 _STEPS = 64  # of the table of powers of two, in each doubling
 _FIRST = -1022  # exponent of its first entry
 _TO_WHOLE = 1.5 * 2.0**52  # adding and subtracting it rounds to a whole number, ties to even
-_EXPONENT_STEP = 1 << 52  # the lowest bit of the exponent
 
 with localcontext() as _context:
     _context.prec = 60
@@ -126,11 +125,7 @@ def sqrt(xp: Namespace, x: Array) -> Array:
     """
     inside = (x > 0) & (x < xp.inf)
     if _has_bits(x):
-        bits = x.view(xp.int64)
-        four_to_e = (bits + _EXPONENT_STEP) & -(2 * _EXPONENT_STEP)  # e + 512, above the bits of two steps
-        m = ((bits - four_to_e) + 512 * (2 * _EXPONENT_STEP)).view(xp.float64)
-        power = ((four_to_e >> 1) + 511 * _EXPONENT_STEP).view(xp.float64)
-        return _sqrt_from_parts(xp, x, inside, m, power)
+        return _sqrt_from_parts(xp, x, inside, *_split_square(xp, x))
     safe = xp.where(inside, x, 1.0)
     # Libraries round their square roots differently: only the power of two is taken from them.
     near = xp.sqrt(safe)
@@ -177,6 +172,13 @@ def _split(xp: Any, x: Any) -> tuple[Any, Any]:
     bits = x.view(xp.int64)
     m = ((bits & (2**52 - 1)) | (1023 << 52)).view(xp.float64)
     return m, (bits >> 52) - 1023
+
+
+def _split_square(xp: Any, x: Any) -> tuple[Any, Any]:
+    """Return m and 2^e of normal x = 4^e m, m from 1 to 4, both float64, from the bits."""
+    bits, step = x.view(xp.int64), 1 << 52  # a step of the exponent
+    even = (bits + step) & -2 * step  # 2 (e + 512) steps
+    return ((bits - even) + 1024 * step).view(xp.float64), ((even >> 1) + 511 * step).view(xp.float64)
 
 
 def _scale_subnormals(xp: Any, x: Any) -> tuple[Array, Array]:

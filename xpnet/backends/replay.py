@@ -2,9 +2,10 @@
 
 The mathematics is written for any array library, so on NumPy each of its operations allocates its result. For
 the small matrices of a block, dispatching and allocating cost more than computing, and threads wait for each
-other in the meantime. `compile_replay` runs a function once with arguments that record every NumPy call made
-on them (`xpnet.backends.tape`), and prepares a *plan*: the same calls in the same order, each with its
-arguments and an output array out of a few that are reused. Views of these arrays are created beforehand.
+other in the meantime. `compile_replay` runs a function for the second time with arguments that record every
+NumPy call made on them (`xpnet.backends.tape`), and prepares a *plan*: the same calls in the same order, each
+with its arguments and an output array out of a few that are reused. Views of these arrays are created
+beforehand.
 
 The results are unchanged, except those of large products of matrices, which are computed in column blocks:
 the BLAS may then use kernels that add up in another order.
@@ -15,7 +16,7 @@ import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import count, groupby
 from operator import itemgetter
 from typing import Any, TypeAlias, cast
 
@@ -39,13 +40,13 @@ ALIGNMENT = 64
 
 
 def compile_replay(function: AnyFunction, *, transient: bool = False) -> AnyFunction:
-    """Return a function equivalent to `function` that is faster from its second call on.
+    """Return a function equivalent to `function` that is faster from its third call on.
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. The shapes
     and dtypes of arguments that are arrays may change from call to call, those inside lists and tuples may
     not. Each thread has its own memory. `transient` results are in it, and valid until the next call.
     """
-    plans = _PerThread(dict)
+    plans = _PerThread(dict)  # None after the first call with such arguments, which may remain the only one
 
     def run(*args: object) -> object:
         key = tuple([(getattr(arg, "shape", None), getattr(arg, "dtype", None)) for arg in args])
@@ -53,6 +54,9 @@ def compile_replay(function: AnyFunction, *, transient: bool = False) -> AnyFunc
         if plan is not None:
             return plan.replay(args)
         if is_traced(args):  # the caller is being recorded itself
+            return function(*args)
+        if key not in plans.value:
+            plans.value[key] = None
             return function(*args)
         recording = tape.Tape()
         inputs = tree_map(lambda leaf: TracedArray(recording, leaf), args)
@@ -64,11 +68,41 @@ def compile_replay(function: AnyFunction, *, transient: bool = False) -> AnyFunc
     return cast("AnyFunction", run)
 
 
-class _PerThread(threading.local):
-    """A value for each thread."""
+class _ThreadNumber(threading.local):
+    """The number of a thread among those that are alive; one that ends leaves its number to the next."""
+
+    def __init__(self) -> None:
+        self.number = _FREE_NUMBERS.pop() if _FREE_NUMBERS else next(_NUMBERS)
+        self._release = _Release(self.number)
+
+
+class _Release:
+    """Frees a number when the thread that holds it ends."""
+
+    def __init__(self, number: int) -> None:
+        self._number, self._free = number, _FREE_NUMBERS  # a module's names may be gone before its objects
+
+    def __del__(self) -> None:
+        self._free.append(self._number)
+
+
+_NUMBERS, _FREE_NUMBERS = count(), list[int]()
+_THREAD = _ThreadNumber()
+
+
+class _PerThread:
+    """A value for each thread, which the next thread takes over: pools of workers come and go."""
 
     def __init__(self, make: Function) -> None:
-        self.value = make()
+        self._make, self._values = make, dict[int, Any]()
+
+    @property
+    def value(self) -> Any:
+        """The value of the calling thread."""
+        number = _THREAD.number
+        if number not in self._values:
+            self._values[number] = self._make()
+        return self._values[number]
 
 
 _FREE_MEMORY = _PerThread(list)  # blocks, shared by a thread's plans, of which one runs at a time
@@ -204,6 +238,8 @@ class _PlanBuilder:
     def _allocate(self, result: TracedArray) -> HostArray:
         """Return an array like a recorded result in a free block of at most twice its size, or a new one."""
         like, free = result.value, self.free[result.slot in self.cached]
+        if result.slot in self.kept - self.cached:  # a transient result: not in memory that others use
+            free = []
         latest, sizes = reversed(range(len(free))), range(like.nbytes, 2 * like.nbytes + 1)
         index = next((index for index in latest if free[index].nbytes in sizes), len(free))
         if index == len(free):
@@ -253,9 +289,8 @@ class _PlanBuilder:
             if alike and out.dtype.kind == "f" and str(y) == "0.0":  # a masked copy would have branches
                 bits = f"i{out.itemsize}"
                 return [(np.multiply, (self.buffers[x.slot].view(bits), mask, out.view(bits)))]
-            choose = [(np.copyto, (out, x, "same_kind", mask))]
-            in_place = self.buffers.get(getattr(y, "slot", None)) is out
-            return choose if in_place else [(np.copyto, (out, y)), *choose]
+            fill = [] if out is self.buffers.get(getattr(y, "slot", -1)) else [(np.copyto, (out, y))]
+            return [*fill, (np.copyto, (out, x, "same_kind", mask))]
         if function is tape.convert:
             return [(np.copyto, (out, args[0], "unsafe"))]
         if function is np.matmul and (size := self._columns_per_piece(call)):
