@@ -23,7 +23,7 @@ from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix, summarize
-from xpnet.nn.network import forward, prepare, sample_losses
+from xpnet.nn.network import prepare, sample_losses
 from xpnet.storage.find import find_newest_run
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
 from xpnet.storage.record import MODEL_FILE, RECORD_FILE, Record, read_run
@@ -62,8 +62,7 @@ class Predictor:
             self._parameters, self._statistics = tree_map(on_device, (model.parameters, model.statistics))
 
         def logits(layers: Parameters, running: list[RunningStatistics], x: Array) -> Array:
-            prepared = prepare(context.ops, layers)
-            return forward(context.ops, prepared, context.inputs(x), context.network, running=running)[0]
+            return context.logits(prepare(context.ops, layers), running, x)
 
         def outputs(*args: Any) -> list[Array]:
             z = logits(*args)
