@@ -203,7 +203,7 @@ class _PlanBuilder:
         if is_view and result.owner in self.buffers:
             self.buffers[result.slot] = call.function(*self._with_buffers(call.args), **call.kwargs)
         elif is_view or result.slot in self.output_owners or not accepts_out:
-            bound = partial(call.function, **call.kwargs)
+            bound = partial(call.function, **call.kwargs) if call.kwargs else call.function
             self.indices[result.slot] = self._add_call(bound, call.args, long=long)
         else:
             if is_ufunc and call.function is not np.matmul and result.value.nbytes >= LARGE:
