@@ -6,7 +6,6 @@ from inspect import signature
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet._typing import HostArray
 from xpnet.api import Callback, Model, check_callbacks, choose_place
@@ -20,6 +19,7 @@ from xpnet.data.table import Table, as_features
 from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError, DataError
 from xpnet.fitting import TrainingProgress, Watchers, make_dataset, select_from_settings, train
+from xpnet.inference.predictor import Predictor
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -211,8 +211,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Labels that are no numbers are always a NumPy array, for other libraries have none.
         """
-        numbers = self._outputs(X)[0].argmax(axis=1)
-        labels = self.classes_[numbers]
+        predictor, rows = self._predictor(X)
+        labels = self.classes_[predictor.predict(rows)]
         return like_input(labels, backend_of(X)) if labels.dtype.kind in "buif" else labels
 
     def predict_proba(self, X: object) -> Any:
@@ -227,7 +227,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             scikit-learn's validation rejects the rows.
         """
-        return like_input(self._outputs(X)[1], backend_of(X))
+        predictor, rows = self._predictor(X)
+        return like_input(predictor.outputs(rows)[1], backend_of(X))
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return the accuracy on rows (m, features) with labels (m,); errors as in `predict_proba`."""
@@ -273,8 +274,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_classification_targets(labels)
         return rows, labels
 
-    def _outputs(self, X: object) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Return logits and probabilities of rows that scikit-learn has validated, in NumPy."""
+    def _predictor(self, X: object) -> tuple[Predictor, HostArray]:
+        """Return the predictor of rows, and the rows, which scikit-learn has validated."""
         check_is_fitted(self)
         rows = validate_data(self, host_array(X), dtype=DTYPES, reset=False)
-        return self.model_.select_predictor(backend_of(X)).outputs(rows)
+        return self.model_.select_predictor(backend_of(X)), rows

@@ -94,6 +94,14 @@ def test_a_sample_has_the_same_outputs_alone_and_among_thousands():
     assert predictor.outputs(x[:0])[0].shape == (0, CLASSES)
 
 
+def test_predictions_are_the_largest_logits_on_every_backend(backend):
+    x, _ = pixels(2500, FEATURES, CLASSES)
+    predictor = Predictor(model(), backend)
+    for count in (2500, 30, 0):
+        expected = predictor.outputs(x[:count])[0].argmax(axis=1)
+        np.testing.assert_array_equal(predictor.predict(x[:count]), expected, strict=True)
+
+
 def test_the_outputs_of_rows_do_not_depend_on_the_dtype_of_those_before():
     x, _ = pixels(30, FEATURES, CLASSES)
     predictor, rows = numpy_predictor(model()), (x, x.astype(np.float64), x.astype(np.float32), x)
@@ -114,4 +122,4 @@ def test_rows_of_another_shape_are_an_error(shape):
     with pytest.raises(
         DataError, match=f"^rows: .* takes rows of {FEATURES} features, got an array of shape"
     ):
-        numpy_predictor(model()).outputs(np.zeros(shape, np.uint8), "rows")
+        numpy_predictor(model()).predict(np.zeros(shape, np.uint8), "rows")

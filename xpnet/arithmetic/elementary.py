@@ -82,12 +82,15 @@ def _exp_from_table(xp: Namespace, table: Array, x: Array, first: Array | float)
 
 
 def log(xp: Namespace, x: Array, largest: float = math.inf) -> Array:
-    """Return the natural logarithm, float64 of x's shape; -infinity of 0, NaN below.
+    """Return the natural logarithm of normal x, float64 of its shape; -infinity of 0, NaN below.
 
     With x = 2^e m, m between √½ and √2, and s = (m - 1)/(m + 1): e ln 2 + 2 (s + s³/3 + … + s²¹/21).
     If ``largest`` is given, all x are known to lie between 1 and it (or to be NaN), which saves steps that
     would change nothing.
     """
+    if _has_bits(x):
+        m, exponent = _split(xp, x)
+        return _log_from_parts(xp, x, m, xp.astype(exponent, xp.float64))
     m, e = x, xp.zeros_like(x)
     for bits in (512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
         if 2.0**bits <= largest:
@@ -115,12 +118,14 @@ def _log_from_parts(xp: Namespace, x: Array, m: Array, e: Array) -> Array:
 
 
 def sqrt(xp: Namespace, x: Array) -> Array:
-    """Return the square root, float64 of x's shape; NaN below 0.
+    """Return the square root of normal x, float64 of its shape; 0 of 0, NaN below.
 
     With x = 4^e m, m from 1 to 4: four steps y := (y + m/y)/2 of Newton's method from
     y = m/3 + 11/16, times 2^e.
     """
     inside = (x > 0) & (x < xp.inf)
+    if _has_bits(x):
+        return _sqrt_from_parts(xp, x, inside, *_split_square(xp, x))
     safe = xp.where(inside, x, 1.0)
     # Libraries round their square roots differently: only the power of two is taken from them.
     near = xp.sqrt(safe)
@@ -146,24 +151,14 @@ def _sqrt_from_parts(xp: Namespace, x: Array, inside: Array, m: Array, power: Ar
 def log_of_any(xp: Namespace, x: Array) -> Array:
     """Return the natural logarithm, float64 of x's shape: ``log``, also of subnormal numbers."""
     small, scaled = _scale_subnormals(xp, x)
-    if _has_bits(x):
-        m, e = _split(xp, scaled)
-        result = _log_from_parts(xp, scaled, m, xp.astype(e, xp.float64))
-    else:
-        result = log(xp, scaled)
+    result = log(xp, scaled)
     return xp.where(small, result - _LOG_SCALE, result)
 
 
 def sqrt_of_any(xp: Namespace, x: Array) -> Array:
     """Return the square root, float64 of x's shape: ``sqrt``, also of subnormal numbers."""
     small, scaled = _scale_subnormals(xp, x)
-    if _has_bits(x):
-        m, e = _split(xp, scaled)
-        power = (((e >> 1) + 1023) << 52).view(xp.float64)  # 4^(e >> 1) is its square
-        inside = (scaled > 0) & (scaled < xp.inf)
-        result = _sqrt_from_parts(xp, scaled, inside, xp.where((e & 1) == 1, m + m, m), power)
-    else:
-        result = sqrt(xp, scaled)
+    result = sqrt(xp, scaled)
     return xp.where(small, result * 2.0**-537, result)
 
 
@@ -177,6 +172,13 @@ def _split(xp: Any, x: Any) -> tuple[Any, Any]:
     bits = x.view(xp.int64)
     m = ((bits & (2**52 - 1)) | (1023 << 52)).view(xp.float64)
     return m, (bits >> 52) - 1023
+
+
+def _split_square(xp: Any, x: Any) -> tuple[Any, Any]:
+    """Return m and 2^e of normal x = 4^e m, m from 1 to 4, both float64, from the bits."""
+    bits, step = x.view(xp.int64), 1 << 52  # a step of the exponent
+    even = (bits + step) & -2 * step  # 2 (e + 512) steps
+    return ((bits - even) + 1024 * step).view(xp.float64), ((even >> 1) + 511 * step).view(xp.float64)
 
 
 def _scale_subnormals(xp: Any, x: Any) -> tuple[Array, Array]:

@@ -35,9 +35,11 @@ class Native(Arithmetic):
         """Return the library's matrix product, (..., n, k) times (..., k, m) -> (..., n, m)."""
         if isinstance(a, Operand):
             return self.matmul(a.values, b) * a.factor
-        if isinstance(b, Operand):
-            return self.xp.matmul(a, b.values) * b.factor
-        return self.xp.matmul(a, b)
+        if not isinstance(b, Operand):
+            return self.xp.matmul(a, b)
+        if a.shape[-1] < b.values.shape[-1]:  # then `a` is smaller than the product
+            return self.xp.matmul(a * b.factor, b.values)
+        return self.xp.matmul(a, b.values) * b.factor
 
     def weight_and_bias_gradients(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
         """Return the library's dZ Aᵀ and Σ dZ over the samples, the last axis of both."""

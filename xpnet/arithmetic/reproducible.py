@@ -175,7 +175,7 @@ class Reproducible(Arithmetic):
         if largest is None:
             largest = xp.max(xp.abs(x), axis=axis, keepdims=True)
         scaled = largest * 2.0**53
-        power = xp.abs((scaled - largest) - scaled)
+        power = scaled - (scaled - largest)
         # Beyond the range this overflows: infinity, and then infinity - infinity, NaN.
         power = xp.maximum(power, SMALLEST) * TO_OVERFLOW
         slices = []

@@ -2,9 +2,10 @@
 
 The mathematics is written for any array library, so on NumPy each of its operations allocates its result. For
 the small matrices of a block, dispatching and allocating cost more than computing, and threads wait for each
-other in the meantime. `compile_replay` runs a function once with arguments that record every NumPy call made
-on them (`xpnet.backends.tape`), and prepares a *plan*: the same calls in the same order, each with its
-arguments and an output array out of a few that are reused. Views of these arrays are created beforehand.
+other in the meantime. `compile_replay` runs a function for the second time with arguments that record every
+NumPy call made on them (`xpnet.backends.tape`), and prepares a *plan*: the same calls in the same order, each
+with its arguments and an output array out of a few that are reused. Views of these arrays are created
+beforehand.
 
 The results are unchanged, except those of large products of matrices, which are computed in column blocks:
 the BLAS may then use kernels that add up in another order.
@@ -15,7 +16,7 @@ import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import count, groupby
 from operator import itemgetter
 from typing import Any, ClassVar, TypeAlias, cast
 
@@ -41,27 +42,31 @@ ALIGNMENT = 64
 def compile_replay(
     function: AnyFunction, builder: "type[PlanBuilder] | None" = None, *, transient: bool = False
 ) -> AnyFunction:
-    """Return a function equivalent to `function` that is faster from its second call on.
+    """Return a function equivalent to `function` that is faster from its third call on.
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. The shapes
     and dtypes of arguments that are arrays may change from call to call, those inside lists and tuples may
     not. Each thread has its own memory. `transient` results are in it, and valid until the next call.
     `builder` is that of the arrays' library, by default NumPy.
     """
+    # None after the first call with such arguments, which may remain the only one
     plans, builder = _PerThread(dict), builder or PlanBuilder
 
     def run(*args: object) -> object:
         key = tuple([(getattr(arg, "shape", None), getattr(arg, "dtype", None)) for arg in args])
-        if _IS_RECORDING.value:  # the caller is being recorded itself
+        if _RECORDING.active:  # the caller is being recorded itself
             return function(*args)
         plan = plans.value.get(key)
         if plan is not None:
             return plan.replay(args)
-        _IS_RECORDING.value = True
+        if key not in plans.value:
+            plans.value[key] = None
+            return function(*args)
+        _RECORDING.active = True
         try:
             recording, inputs, outputs = builder.record(function, args)
         finally:
-            _IS_RECORDING.value = False
+            _RECORDING.active = False
         plans.value[key] = builder(recording.calls, inputs, outputs, transient).build()
         recording.calls.clear()  # or a cycle of references would keep the recorded values
         return untrace(outputs)
@@ -69,15 +74,51 @@ def compile_replay(
     return cast("AnyFunction", run)
 
 
-class _PerThread(threading.local):
-    """A value for each thread."""
+class _Recording(threading.local):
+    """Whether a thread is recording a run."""
+
+    active = False
+
+
+class _ThreadNumber(threading.local):
+    """The number of a thread among those that are alive; one that ends leaves its number to the next."""
+
+    def __init__(self) -> None:
+        self.number = _FREE_NUMBERS.pop() if _FREE_NUMBERS else next(_NUMBERS)
+        self._release = _Release(self.number)
+
+
+class _Release:
+    """Frees a number when the thread that holds it ends."""
+
+    def __init__(self, number: int) -> None:
+        self._number, self._free = number, _FREE_NUMBERS  # a module's names may be gone before its objects
+
+    def __del__(self) -> None:
+        self._free.append(self._number)
+
+
+_NUMBERS, _FREE_NUMBERS = count(), list[int]()
+_THREAD = _ThreadNumber()
+
+
+class _PerThread:
+    """A value for each thread, which the next thread takes over: pools of workers come and go."""
 
     def __init__(self, make: Function) -> None:
-        self.value = make()
+        self._make, self._values = make, dict[int, Any]()
+
+    @property
+    def value(self) -> Any:
+        """The value of the calling thread."""
+        number = _THREAD.number
+        if number not in self._values:
+            self._values[number] = self._make()
+        return self._values[number]
 
 
 _FREE_MEMORY = _PerThread(list)  # blocks, shared by a thread's plans, of which one runs at a time
-_IS_RECORDING = _PerThread(bool)
+_RECORDING = _Recording()
 _SHORT_CALLS = threading.Lock()  # held by the thread that makes short calls
 
 PreparedCall: TypeAlias = "tuple[Function, tuple[object, ...], Function | None, int]"
@@ -185,12 +226,14 @@ class PlanBuilder:
         if is_view and result.owner in self.buffers:
             self.buffers[result.slot] = call.function(*self._with_buffers(call.args), **call.kwargs)
         elif is_view or result.slot in self.output_owners or not self.accepts_out(call):
-            bound = partial(call.function, **call.kwargs)
+            bound = partial(call.function, **call.kwargs) if call.kwargs else call.function
             self.indices[result.slot] = self._add_call(bound, call.args, long=long)
         else:
             if result.value.nbytes >= LARGE and self.may_overwrite(call):
                 self._release_operands(call)
-            out = self.buffers[result.slot] = self._allocate(result)
+            out = self.buffers[result.slot] = (
+                self.buffers[call.args[2].slot] if self._takes_over(call) else self._allocate(result)
+            )
             for function, args in self.calls_into(call, out):
                 if all(leaf.slot in self.buffers for leaf in traced_leaves(args)):
                     self.calls.append(((long, cached), (function, self._with_buffers(args), None, -1)))
@@ -204,9 +247,22 @@ class PlanBuilder:
             if self.last_use[owner] is call and owner not in self.kept:
                 self.free[owner in self.cached].append(self.memory.pop(owner))
 
+    def _takes_over(self, call: Call) -> bool:
+        """Take over the memory of the last operand of a `where` that needs it no more: one call suffices."""
+        last, result = call.args[-1], call.result
+        if call.function is not np.where or getattr(last, "slot", None) not in self.memory:
+            return False
+        is_free = self.last_use[last.slot] is call and last.slot not in self.kept
+        if not is_free or (last.shape, last.dtype) != (result.shape, result.dtype):
+            return False
+        self.memory[result.slot] = self.memory.pop(last.slot)
+        return True
+
     def _allocate(self, result: TracedArray) -> Any:
         """Return an array like a recorded result in a free block of at most twice its size, or a new one."""
         like, free = result.value, self.free[result.slot in self.cached]
+        if result.slot in self.kept - self.cached:  # a transient result: not in memory that others use
+            free = []
         latest, sizes = reversed(range(len(free))), range(like.nbytes, 2 * like.nbytes + 1)
         index = next((index for index in latest if free[index].nbytes in sizes), len(free))
         if index == len(free):
@@ -273,7 +329,8 @@ class PlanBuilder:
             if alike and out.dtype.kind == "f" and str(y) == "0.0":  # a masked copy would have branches
                 bits = f"i{out.itemsize}"
                 return [(np.multiply, (self.buffers[x.slot].view(bits), mask, out.view(bits)))]
-            return [(np.copyto, (out, y)), (np.copyto, (out, x, "same_kind", mask))]
+            fill = [] if out is self.buffers.get(getattr(y, "slot", -1)) else [(np.copyto, (out, y))]
+            return [*fill, (np.copyto, (out, x, "same_kind", mask))]
         if function is tape.convert:
             return [(np.copyto, (out, args[0], "unsafe"))]
         if function is np.matmul and (size := self._columns_per_piece(call)):

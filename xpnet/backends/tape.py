@@ -45,6 +45,10 @@ class TracedArray(NDArrayOperatorsMixin):
         """Record a conversion."""
         return self.tape.record(convert, (self, dtype), {})
 
+    def view(self, dtype: npt.DTypeLike) -> TracedArray:
+        """Record a view of the same memory with another dtype."""
+        return self.tape.record(np.ndarray.view, (self, dtype), {})
+
     def __getitem__(self, key: object) -> TracedArray:
         return self.tape.record(operator.getitem, (self, key), {})
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import complain
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array
+from xpnet._typing import Array, Function
 from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds, tree_sum
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
@@ -22,7 +23,7 @@ from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix, summarize
-from xpnet.nn.network import forward, prepare, sample_losses
+from xpnet.nn.network import prepare, sample_losses
 from xpnet.storage.find import find_newest_run
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
 from xpnet.storage.record import MODEL_FILE, RECORD_FILE, Record, read_run
@@ -60,12 +61,15 @@ class Predictor:
 
             self._parameters, self._statistics = tree_map(on_device, (model.parameters, model.statistics))
 
-        def compute(layers: Parameters, running: list[RunningStatistics], x: Array) -> tuple[Array, Array]:
-            ops, prepared = context.ops, prepare(context.ops, layers)
-            logits, _ = forward(ops, prepared, context.inputs(x), context.network, running=running)
-            return ops.xp.matrix_transpose(logits), ops.xp.matrix_transpose(F.softmax(ops, logits))
+        def logits(layers: Parameters, running: list[RunningStatistics], x: Array) -> Array:
+            return context.logits(prepare(context.ops, layers), running, x)
 
-        self._compute = context.compile(compute)
+        def outputs(*args: Any) -> list[Array]:
+            z = logits(*args)
+            return [context.ops.xp.matrix_transpose(each) for each in (z, F.softmax(context.ops, z))]
+
+        self._outputs = context.compile(outputs)
+        self._predictions = context.compile(lambda *args: [F.predictions(context.ops, logits(*args))])
 
     def outputs(
         self, x: NDArray[np.generic], name: str = "x"
@@ -77,21 +81,36 @@ class Predictor:
         DataError
             The rows do not have the network's features.
         """
+        logits, probabilities = (np.empty((len(x), self.model.classes), self._dtype) for _ in range(2))
+        self._compute(self._outputs, x, name, (logits, probabilities))
+        return logits, probabilities
+
+    def predict(self, x: NDArray[np.generic], name: str = "x") -> NDArray[np.int64]:
+        """Return the predicted class of each raw row, (m,), without probabilities; errors as in `outputs`."""
+        predicted = np.empty(len(x), np.int64)
+        self._compute(self._predictions, x, name, (predicted,))
+        return predicted
+
+    def _compute(
+        self, function: Function, x: NDArray[np.generic], name: str, results: tuple[NDArray[np.generic], ...]
+    ) -> None:
+        """Write the results of a compiled function of parameters, running statistics and rows."""
         backend, features = self.backend, self.model.sizes[0]
         if x.ndim != 2 or x.shape[1] != features:
             problem = f"the network takes rows of {features} features, got an array of shape {x.shape}"
             raise DataError.at(name, problem)
 
-        def compute(bounds: tuple[int, int]) -> tuple[Array, Array]:
+        def compute(bounds: tuple[int, int]) -> list[Array]:
             rows = backend.from_host(np.ascontiguousarray(x[slice(*bounds)]))
-            return self._compute(self._parameters, self._statistics, rows)
+            computed: list[Array] = function(self._parameters, self._statistics, rows)
+            return computed
 
-        logits, probabilities = (np.empty((len(x), self.model.classes), self._dtype) for _ in range(2))
         bounds = block_bounds(len(x), BLOCK_SIZE)
-        with backend.scope(), backend.workers(available_cpus()):
+        threads = min(available_cpus(), len(bounds))
+        with backend.scope(), backend.workers(max(threads, 1)):
             for (begin, end), block in zip(bounds, backend.map_blocks(compute, bounds), strict=True):
-                logits[begin:end], probabilities[begin:end] = map(backend.to_host, block)
-        return logits, probabilities
+                for result, part in zip(results, block, strict=True):
+                    result[begin:end] = backend.to_host(part)
 
     def classify(
         self, x: NDArray[np.generic], name: str

@@ -70,12 +70,11 @@ def momentum(ops: Arithmetic, decay: float = 0.9, *, nesterov: bool = False) -> 
     The state is v, which starts at 0. As in PyTorch, α is outside of v. With ``nesterov``, the step is
     p := p - α (g + μ v) (Nesterov's momentum, Sutskever et al. 2013, as in PyTorch).
     """
-    flush = _flush_in(ops)
 
     def update(
         gradients: Parameters, state: Parameters, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, Parameters]:
-        velocity = _map(lambda v, g: flush(decay * v + g), state, gradients)
+        velocity = _map(lambda v, g: flush_tiny(decay * v + g), state, gradients)
         directions = _map(lambda g, v: g + decay * v, gradients, velocity) if nesterov else velocity
         return _map(lambda p, d: p - learning_rate * d, parameters, directions), velocity
 
@@ -93,7 +92,6 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
 
     Averaging ones beside the gradients needs no power, and no difference of nearly equal numbers.
     """
-    flush = _flush_in(ops)
 
     def average(old: Array, new: Array | float, decay: float) -> Array:
         return decay * old + (1.0 - decay) * new
@@ -106,8 +104,8 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
         gradients: Parameters, state: AdamState, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, AdamState]:
         state = AdamState(
-            _map(lambda m, g: flush(average(m, g, b1)), state.m, gradients),
-            _map(lambda v, g: flush(average(v, g * g, b2)), state.v, gradients),
+            _map(lambda m, g: flush_tiny(average(m, g, b1)), state.m, gradients),
+            _map(lambda v, g: flush_tiny(average(v, g * g, b2)), state.v, gradients),
             average(state.m_total, 1.0, b1),
             average(state.v_total, 1.0, b2),
         )
@@ -183,13 +181,12 @@ def with_max_norm(optimizer: Optimizer[State], ops: Arithmetic, limit: float) ->
     w := w · (c / max(c, ‖w‖)), c = ``limit``, for each row w of a weight (units, inputs) (Srivastava et al.
     2014, section 5.1).
     """
-    flush = _flush_in(ops)
 
     def update(
         gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
     ) -> tuple[Parameters, State]:
         stepped, state = optimizer.update(gradients, state, parameters, learning_rate)
-        return _map_weights(lambda w: flush(w * _norm_factor(ops, w, limit)), stepped), state
+        return _map_weights(lambda w: flush_tiny(w * _norm_factor(ops, w, limit)), stepped), state
 
     return Optimizer(optimizer.init, update)
 
@@ -252,11 +249,6 @@ def _map_weights(function: Callable[..., Array], *layers: Parameters) -> Paramet
         else group[0]
         for group in zip(*layers, strict=True)
     ]
-
-
-def _flush_in(ops: Arithmetic) -> Callable[[Array], Array]:
-    """Return ``flush_tiny``; in float32, where it changes nothing, the identity, which takes no time."""
-    return flush_tiny if ops.dtype == ops.xp.float64 else lambda x: x
 
 
 def _zeros_like(ops: Arithmetic, parameters: Parameters) -> Parameters:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
@@ -39,23 +40,18 @@ def evaluate(
     """
     batch = single_batch(context.ops, samples, order)
 
-    def evaluate_chunk(groups: list[Group]) -> tuple[list[Array], list[Array]]:
-        sums, predictions = [], []
-        for group in groups:
-            x, labels, *_ = batch.block(group)
-            loss, correct, predicted = context.block_evaluation(parameters, statistics, x, labels)
-            # Counts are small whole numbers: their sums are exact.
-            sums += unstack(group, [loss, correct])
-            if predict:
-                predictions.append(predicted)
-        return tree_sum(sums), predictions
+    def evaluate_group(group: Group) -> tuple[list[list[Array]], Array | None]:
+        x, labels, *_ = batch.block(group)
+        loss, correct, predicted = context.block_evaluation(parameters, statistics, x, labels)
+        # Counts are small whole numbers: their sums are exact.
+        return unstack(group, [loss, correct]), predicted if predict else None
 
     ranks = context.ranks
     nodes = ranks.chunks(batch.size, context.stack)
-    results = [list(context.map_blocks(evaluate_chunk, chunks)) for chunks in nodes]
-    sums = [tree_sum(sums for sums, _ in chunks) for chunks in results]
+    results = [list(context.map_blocks(evaluate_group, chain.from_iterable(chunks))) for chunks in nodes]
+    sums = [tree_sum(chain.from_iterable(terms for terms, _ in groups)) for groups in results]
     loss, correct = ranks.finish(sums, batch.size, ((1, 1), (1,)), "float64")
-    predictions = [part for chunks in results for _, parts in chunks for part in parts]
+    predictions = [predicted for groups in results for _, predicted in groups if predicted is not None]
     return Evaluation(
         loss=to_float(context.ops, loss) * (1.0 / batch.size),
         accuracy=round(to_float(context.ops, correct)) / batch.size,
