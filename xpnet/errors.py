@@ -46,5 +46,5 @@ class DivergedError(XPNetError):
         """Return the error for an epoch, counted from 1; 0 is the state before training."""
         return cls(
             f"training diverged: the loss is not finite in epoch {epoch}: "
-            "try a smaller --learning-rate, or --normalize scale"
+            "try a smaller --learning-rate, or --normalize scale in place of none"
         )

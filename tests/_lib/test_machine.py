@@ -42,6 +42,16 @@ def test_a_container_limits_the_memory(cgroups):
         assert machine.available_memory() == memory
 
 
+@pytest.mark.usefixtures("cgroups")
+@pytest.mark.parametrize("name", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_a_limit_of_the_process_limits_the_memory(monkeypatch, name):
+    resource = pytest.importorskip("resource")
+    limits, kind = resource.getrlimit, getattr(resource, name)
+    limited = lambda asked: (2**20, limits(asked)[1]) if asked == kind else limits(asked)  # noqa: E731
+    monkeypatch.setattr(resource, "getrlimit", limited)
+    assert machine.available_memory() == 2**20
+
+
 def test_the_peak_is_that_of_the_process_and_not_of_the_one_that_started_it():
     filled = b"\1" * 2**28
     code = "from xpnet._lib.machine import peak_memory; print(peak_memory())"

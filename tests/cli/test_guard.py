@@ -1,9 +1,12 @@
 """Whatever ends a command, the user sees one line at most and an exit code that says why."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +48,64 @@ def small_data(tmp_path, monkeypatch):
 def test_errors_of_the_system_are_told_in_one_line(capsys, monkeypatch, error, line):
     monkeypatch.setattr("xpnet.data.sharing.datasets.load", fail_with(error))
     assert complaint(capsys, *TRAIN) == line
+
+
+@contextmanager
+def unprivileged():
+    """Be another user than root, who may read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+RUN, MODEL, STATE = "runs/run", "runs/run/model.safetensors", "runs/run/checkpoint.safetensors"
+
+
+@not_on_windows
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (RUN, ["evaluate", RUN]),
+        (RUN, ["train", "--data", "data.npz", "--init-from", MODEL]),
+        (RUN, ["verify", RUN]),
+        ("runs", ["predict", RUN, "data.npz"]),
+        ("runs", ["runs", "show", "run"]),
+        ("runs/run/run.json", ["report", RUN]),
+        (MODEL, ["evaluate", MODEL]),
+        (MODEL, ["predict", RUN, "data.npz"]),
+        (MODEL, ["verify", RUN]),
+        ("runs/run/metrics.jsonl", ["verify", RUN]),
+        (STATE, ["train", "--extend", RUN, "--epochs", "1"]),
+    ],
+    ids=lambda each: each if isinstance(each, str) else each[0],
+)
+def test_what_may_not_be_read_is_named_with_that_reason(capsys, path, words):
+    Path.cwd().chmod(0o777)
+    assert main(TRAIN) == 0
+    assert main(words) in (0, 2)  # so that all modules are loaded
+    shutil.rmtree("runs")
+    assert main(TRAIN) == 0
+    capsys.readouterr()
+    Path(path).chmod(0)
+    with unprivileged():
+        line = complaint(capsys, *words)
+    assert line.startswith(path)
+    assert "(Permission denied)" in line
+
+
+@not_on_windows
+def test_a_run_that_may_not_be_read_is_named_in_the_list(capsys):
+    Path.cwd().chmod(0o777)
+    assert main(TRAIN) == 0
+    Path("runs/run").chmod(0)
+    with unprivileged():
+        assert main(["runs", "list"]) == 0
+    problem = "runs/run/run.json: cannot be read (Permission denied): expected a folder of a run"
+    assert f"xpnet: note: a run is left out: {problem}\n" in capsys.readouterr().err
 
 
 STARTED = """

@@ -243,7 +243,7 @@ def test_a_damaged_run_is_left_out_with_a_note_and_refused_by_name(capsys, put, 
     put(RUNS / "bad" / "run.json")
     out, note = printed_with_note(capsys, "list")
     assert column(out) == ["id", "good"]
-    assert note.startswith(f"a damaged run is left out: runs/bad/run.json: {reason}")
+    assert note.startswith(f"a run is left out: runs/bad/run.json: {reason}")
     assert len(note) < 250
     if os.path.lexists(RUNS / "bad" / "run.json"):
         for words in (("show", "bad"), ("compare", "good", "bad")):
@@ -381,7 +381,7 @@ def test_the_newest_trained_run_has_ended_and_has_a_model(capsys):
     capsys.readouterr()
     assert find_newest_run().folder == RUNS / "trained"
     damaged, note = capsys.readouterr().err.splitlines()
-    assert damaged.startswith("xpnet: note: a damaged run is left out: runs/damaged/run.json: ")
+    assert damaged.startswith("xpnet: note: a run is left out: runs/damaged/run.json: ")
     assert note == "xpnet: note: no RUN given: using the newest, runs/trained"
 
 

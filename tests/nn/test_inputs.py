@@ -1,10 +1,13 @@
 """Normalising: statistics of the training data, applied on the device."""
 
+import re
+
 import numpy as np
 import pytest
 from networks import arithmetic
 
 from xpnet.backends.numpy import make
+from xpnet.errors import DataError
 from xpnet.nn.inputs import fit_normalization
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(50, 6), dtype=np.uint8)
@@ -29,6 +32,14 @@ def test_inputs_are_what_the_name_says(kind, x, expected):
     inputs = fit_normalization(kind, x).on_device(ops, np.asarray)
     found = ops.matmul(np.eye(6), inputs(x))  # pixels have a factor, which products apply
     np.testing.assert_allclose(found, expected.T, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("largest", [1.7e308, 1e200])
+def test_features_too_large_to_standardize_are_named(largest):
+    x = np.array([[1.0, largest], [2.0, -largest], [3.0, largest]])
+    extremes = f"values from {-largest:.3g} to {largest:.3g}"
+    with pytest.raises(DataError, match=re.escape(f"feature 1: {extremes} are too large to standardise: ")):
+        fit_normalization("standardize", x)
 
 
 def test_a_constant_feature_is_only_shifted_and_zeros_stay_zero():

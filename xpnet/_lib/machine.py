@@ -27,13 +27,17 @@ def allowed_cpus() -> set[int]:
 
 
 def available_memory() -> int | None:
-    """Return the bytes of memory this process may use, container limits included; None if unknown."""
+    """Return the bytes of memory this process may use, its and container limits included; None if unknown."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
-    limit = _read_words(CGROUPS / "memory.max")
-    return min(memory, int(limit[0])) if limit and limit[0].isdigit() else memory
+    import resource  # Unix only
+
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    words = _read_words(CGROUPS / "memory.max")
+    limits += map(int, filter(str.isdigit, words[:1]))
+    return min([memory, *(limit for limit in limits if limit != resource.RLIM_INFINITY)])
 
 
 def peak_memory() -> int | None:

@@ -109,9 +109,13 @@ def _is_network(path: Path) -> bool:
     """
     if path.suffix.lower() == ".safetensors" or os.path.isdir(path):  # noqa: PTH112 - false after an error
         return True
-    if not os.path.exists(path):  # noqa: PTH110
+    try:
+        path.stat()
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:
         files = "a .safetensors file, or an image or table, for which the newest run is used"
-        raise DataError.at(path, f"no such file or folder: expected the folder of a run, {files}")
+        raise DataError.at(path, f"no such file or folder: expected the folder of a run, {files}") from error
     with suppress(OSError):  # reported when it is read as a FILE
         if path.is_file():
             with path.open("rb") as file:  # the length of a JSON header, and its first character

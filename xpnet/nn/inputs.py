@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic, Operand
+from xpnet.errors import DataError
 from xpnet.nn.layers import dropout
 
 Kind = Literal["scale", "standardize", "none"]
@@ -82,6 +84,11 @@ def fit_normalization(kind: Kind, x: NDArray[np.generic]) -> Normalization:
     * ``none``: the raw numbers.
 
     Sums are exact, so the statistics do not depend on the order of the samples or on the machine.
+
+    Raises
+    ------
+    DataError
+        A feature is too large to be standardised.
     """
     zero, one = np.zeros(()), np.ones(())
     if kind == "none":
@@ -127,10 +134,21 @@ def _pixel_statistics(x: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDAr
 
 
 def _feature_statistics(x: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean and standard deviation, each (features,), with exactly rounded sums."""
-    means, deviations = np.empty(x.shape[1]), np.empty(x.shape[1])
+    """Return the mean and standard deviation, each (features,), with exactly rounded sums.
+
+    Raises
+    ------
+    DataError
+        The deviation of a feature is too large for a float.
+    """
+    means, deviations = np.empty(x.shape[1]), np.full(x.shape[1], math.inf)
     for feature in range(x.shape[1]):
         values = x[:, feature].astype(np.float64)
-        means[feature] = mean = math.fsum(values) / values.size
-        deviations[feature] = math.sqrt(math.fsum((values - mean) ** 2) / values.size)
+        with suppress(OverflowError), np.errstate(over="ignore"):  # of sums and of squares
+            means[feature] = mean = math.fsum(values) / values.size
+            deviations[feature] = math.sqrt(math.fsum((values - mean) ** 2) / values.size)
+        if not math.isfinite(deviations[feature]):
+            extremes = f"values from {values.min():.3g} to {values.max():.3g}"
+            msg = f"feature {feature}: {extremes} are too large to standardise: use --normalize scale"
+            raise DataError(msg)
     return means, deviations

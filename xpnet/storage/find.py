@@ -128,10 +128,10 @@ def survey(root: Path) -> Survey:
 
 
 def find_runs(folder: Path) -> list[FoundRun]:
-    """Return the runs in `folder`, sorted by start time; report damaged ones on standard error."""
+    """Return the runs in `folder`, sorted by start time; report unreadable ones on standard error."""
     result = survey(folder)
     for problem in result.damaged:
-        complain(f"note: a damaged run is left out: {problem}")
+        complain(f"note: a run is left out: {problem}")
     return list(result.runs)
 
 
@@ -260,7 +260,7 @@ def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> It
     Raises
     ------
     OSError, ValueError
-        `folder` cannot be read; folders in it that cannot are skipped.
+        `folder` cannot be read. Those in it without permission are yielded, other such are skipped.
     """
     status, names = folder.stat(), sorted(path.name for path in folder.iterdir())
     if (status.st_dev, status.st_ino) in seen:  # a symbolic link to a folder above
@@ -273,8 +273,12 @@ def _find_candidates(folder: Path, depth: int, seen: set[tuple[int, int]]) -> It
     elif depth > 0:
         for name in names:
             if not name.startswith("."):
-                with suppress(OSError):  # a file, a folder removed meanwhile, or one without permission
+                try:
                     yield from _find_candidates(folder / name, depth - 1, seen)
+                except PermissionError:  # whose reading says so
+                    yield folder / name
+                except OSError:  # a file, or a folder removed meanwhile
+                    pass
 
 
 def _is_in_use(folder: Path) -> bool:

@@ -5,6 +5,7 @@ https://huggingface.co/docs/safetensors.
 """
 
 import json
+import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from xpnet._lib.files import make_read_error
 from xpnet.errors import DataError
 
 CODES = {"|b1": "BOOL"} | {
@@ -64,9 +66,15 @@ def open_tensors(path: Path) -> Iterator[Any]:
     DataError
         The file is missing, cannot be read or is damaged.
     """
-    if not path.is_file():
-        problem = "not a file" if path.exists() else "no such file"
-        raise DataError.at(path, f"{problem}: expected a .safetensors file")
+    expected = "expected a .safetensors file"
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError.at(path, f"not a file: {expected}")
+        path.open("rb").close()  # for the reason of an error, which is wrong in that of `safe_open`
+    except PermissionError as error:
+        raise make_read_error(path, error, expected) from error
+    except (OSError, ValueError) as error:
+        raise DataError.at(path, f"no such file: {expected}") from error
     try:
         with safe_open(path, "numpy") as file:
             yield file
