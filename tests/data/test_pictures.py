@@ -3,7 +3,10 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from xpnet.data import datasets
+from xpnet.data import datasets, pictures
 from xpnet.data.pictures import BOX, FIELD, MAX_PIXELS, WORKING_SIDE, read_digit, read_grey, to_mnist_form
 from xpnet.errors import DataError
 
@@ -283,3 +286,42 @@ def test_damaged_bytes_give_a_digit_or_an_error_of_one_line(tmp_path_factory, or
     assert (digit.shape, digit.dtype) == ((FIELD, FIELD), np.uint8)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
+
+
+def test_a_webp_image_may_have_fewer_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_WEBP_PIXELS", 99)
+    Image.new("L", (10, 10)).save(tmp_path / "a.webp")
+    with pytest.raises(DataError, match=r"10 x 10 pixels, at most 99 are read"):
+        read_grey(tmp_path / "a.webp")
+
+
+def test_a_damaged_tiff_prints_nothing_itself(tmp_path, capfd):
+    path, noise = tmp_path / "a.tiff", np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(noise).save(path, compression="tiff_adobe_deflate")
+    content = path.read_bytes()
+    path.write_bytes(content[:300] + bytes(40) + content[340:])
+    with pytest.raises(DataError, match="damaged or cut short"):
+        read_grey(path)
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"said")  # standard error works again
+    assert capfd.readouterr().err == "said"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc/self/status is Linux's")
+@pytest.mark.parametrize(
+    ("mode", "kind", "side"),
+    [("LA", "png", 8192), ("P", "png", 8192), ("CMYK", "tiff", 8192), ("RGBA", "webp", 5000)],
+)
+def test_the_largest_images_take_half_a_gigabyte(tmp_path, mode, kind, side):
+    image = Image.new(mode, (side, side))
+    image.paste((200,) * len(image.getbands()), (2000, 2000, 3000, 4000))
+    image.save(tmp_path / f"a.{kind}", **({"transparency": 0} if mode == "P" else {}))
+    code = """
+import sys; from pathlib import Path
+from xpnet.data.pictures import read_grey
+peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+before = peak(); read_grey(Path(sys.argv[1])); print(peak() - before)
+"""
+    words = [sys.executable, "-c", code, str(tmp_path / f"a.{kind}")]
+    assert int(subprocess.run(words, capture_output=True, text=True, check=True).stdout) < 512 << 10

@@ -14,8 +14,10 @@ four steps:
 """
 
 import math
+import os
 import warnings
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -35,6 +37,9 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
 MAX_PIXELS = 1 << 26
 """Maximum number of pixels, 8192 x 8192: up to half a gigabyte when decoded."""
+
+MAX_WEBP_PIXELS = 25_000_000
+"""Maximum number of pixels of a WebP image, whose decoder needs four times the memory of the image."""
 
 WORKING_SIDE = 1024
 """Images are reduced to sides below twice this, in pixels."""
@@ -100,11 +105,12 @@ def read_grey(path: Path) -> Grey:
     ------
     DataError
         The file is missing, damaged or truncated, its format is not supported, or it has more than
-        `MAX_PIXELS` pixels, which is checked before decoding.
+        `MAX_PIXELS` pixels (WebP: `MAX_WEBP_PIXELS`), which is checked before decoding.
     """
     with open_data_file(path, "an image file") as file:
         try:
-            with warnings.catch_warnings(action="ignore"):  # Pillow warns of harmless details
+            # Pillow warns of harmless details.
+            with warnings.catch_warnings(action="ignore"), _discard_stderr():
                 return _decode_grey(Image.open(file, formats=FORMATS))
         except UnidentifiedImageError as error:
             raise DataError.at(
@@ -117,32 +123,56 @@ def read_grey(path: Path) -> Grey:
 
 def _decode_grey(image: Image.Image) -> Grey:
     """Return the grey levels of an open image; raise ValueError if it is too large or not finite."""
-    if math.prod(image.size) > MAX_PIXELS:
-        msg = f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read"
+    largest = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
+    if math.prod(image.size) > largest:
+        msg = f"{image.width} x {image.height} pixels, at most {largest} are read"
         raise ValueError(msg)
     image.draft("L", (WORKING_SIDE, WORKING_SIDE))  # decodes a JPEG at reduced size
     image.load()
     with suppress(Exception):  # damaged EXIF data are ignored
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith(("I", "F")):
-        values = _to_levels(image.convert("F"))
+        values = _to_levels(image, lambda strip: strip.convert("F"))
         values -= values.min()
         if not math.isfinite(brightest := float(values.max())):
             msg = "a pixel is not finite"
             raise ValueError(msg)
         return values * (255.0 / (brightest or 1.0))
     if not {"A", "a"} & set(image.getbands()) and "transparency" not in image.info:
-        return _to_levels(image.convert("L"))
-    coloured = image.convert("RGBA")
-    alpha, grey = coloured.getchannel("A"), coloured.convert("L")
-    visible = _to_levels(ImageChops.multiply(grey, alpha))
-    opacity = _to_levels(alpha) / 255.0
+        return _to_levels(image, lambda strip: strip.convert("L"))
+
+    def to_visible(strip: Image.Image) -> Image.Image:
+        coloured = strip.convert("RGBA")
+        return ImageChops.multiply(coloured.convert("L"), coloured.getchannel("A"))
+
+    visible = _to_levels(image, to_visible)
+    opacity = _to_levels(image, lambda strip: strip.convert("RGBA").getchannel("A")) / 255.0
     return visible + (1.0 - opacity) * _choose_backdrop(visible, opacity)
 
 
-def _to_levels(image: Image.Image) -> Grey:
-    """Return the values of a single-band image, reduced to the working size."""
-    return np.array(image.reduce(max(1, max(image.size) // WORKING_SIDE)), np.float64)
+def _to_levels(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Grey:
+    """Return the values of a single-band conversion of an image, reduced to the working size.
+
+    It is converted in strips: some conversions take several times the memory of the image.
+    """
+    factor = max(1, max(image.size) // WORKING_SIDE)
+    rows = 64 * factor
+    boxes = [(0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows)]
+    strips = (convert(image.crop(box)).reduce(factor) for box in boxes)
+    return np.concatenate([np.array(strip, np.float64) for strip in strips])
+
+
+@contextmanager
+def _discard_stderr() -> Iterator[None]:
+    """Discard what libraries print on standard error themselves, as libtiff does of damaged files."""
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def _choose_backdrop(visible: Grey, opacity: Grey) -> float:
