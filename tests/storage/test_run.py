@@ -20,7 +20,7 @@ from filelock import FileLock
 from folders import change_record, fail_with, tree
 
 from xpnet.errors import ConfigError, DataError
-from xpnet.storage import find, run
+from xpnet.storage import find, placement, run
 from xpnet.storage.record import Record, read_metrics, read_run
 from xpnet.storage.run import Run
 
@@ -216,7 +216,7 @@ def test_what_other_starts_left_is_removed_unless_it_is_in_use_or_the_only_copy_
     with FileLock(tmp_path / ".starting-1b.lock"):
         names = {path.name for path in tmp_path.iterdir()}
         with monkeypatch.context() as patch:
-            patch.setattr(run, "is_locked", lambda _: False)  # a file system without locks
+            patch.setattr(placement, "is_locked", lambda _: False)  # a file system without locks
             start(tmp_path, "next")
         assert {path.name for path in tmp_path.iterdir()} == names | {"next"}
         start(tmp_path, "more")

@@ -17,8 +17,8 @@ from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, did_you_mean, plain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
+from xpnet.storage.placement import find_displaced
 from xpnet.storage.record import Record
-from xpnet.storage.run import find_displaced
 
 OUT = Path("runs")
 """Default folder of runs."""

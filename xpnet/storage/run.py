@@ -6,7 +6,6 @@ which `read_metrics` ignores. checkpoint.safetensors holds the state, from which
 run locks the file .lock; a killed process leaves the file unlocked.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -19,18 +18,17 @@ from pathlib import Path
 from typing import Literal, Self, cast
 
 from xpnet._lib.files import make_write_error, write_atomic
-from xpnet._lib.locks import Lock, is_locked
+from xpnet._lib.locks import Lock
 from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.distributed.ranks import ALONE, Alone
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
+from xpnet.storage.placement import STARTING, acquire_lock, clean_up, take_name
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment
 
 Status = Literal["completed", "interrupted", "failed"]
-STARTING, REPLACED = ".starting-", ".replaced-"
-"""Beginnings of the names of a folder that becomes a run, of its lock, and of the run that it replaces."""
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
 
 
@@ -81,14 +79,14 @@ class Run:
             out.mkdir(parents=True, exist_ok=True)
             prepared.with_suffix(".lock").touch()  # which raises the error of a folder that is read-only
             lock = Lock.take(prepared.with_suffix(".lock"))
-            _clean_up(out, prepared)
+            clean_up(out, prepared)
             prepared.mkdir()
             identity = _folder_identity(prepared)
             first = _begin_record(name, record, _timestamp(), ranks)
             write_atomic(prepared / records.RECORD_FILE, _encode_json(first))
             (prepared / records.LOCK_FILE).touch()  # on Windows a folder with an open file cannot be renamed
-            _take_name(prepared, folder, overwrite=overwrite)
-            return cls(folder, first, identity, _acquire_lock(folder))
+            take_name(prepared, folder, overwrite=overwrite)
+            return cls(folder, first, identity, acquire_lock(folder))
         except OSError as error:
             problem = "is a file" if out.is_file() else error.strerror or type(error).__name__
             msg = f"--out: no run can be written in {out} ({problem}): choose another folder"
@@ -116,7 +114,7 @@ class Run:
             if path.is_symlink():
                 problem = "is a symbolic link, to a file that --resume would change: put a copy in its place"
                 raise ConfigError.at(path, problem)
-        lock = _acquire_lock(folder)
+        lock = acquire_lock(folder)
         try:
             return cls(folder, _read_resumable(folder), _folder_identity(folder), lock)
         except BaseException:
@@ -315,83 +313,6 @@ def check_specification(folder: Path, record: Record) -> None:
         if writer := record["versions"].get("xpnet"):
             remedy += f", {writer}"
         raise ConfigError.at(folder, f"follows version {version} of the specification, {remedy}")
-
-
-def _acquire_lock(folder: Path) -> Lock:
-    """Lock a run's folder; raise ConfigError if another process holds the lock or it cannot be created."""
-    lock = Lock.take(folder / records.LOCK_FILE)
-    if lock is None:
-        raise ConfigError.at(folder, "another process is working on this run: wait until it has ended")
-    return lock
-
-
-def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
-    """Rename the folder `prepared` to `folder`, which is free, or a run that `overwrite` allows to replace.
-
-    Renaming onto a folder that holds files fails, so that only one of two concurrent runs succeeds.
-
-    Raises
-    ------
-    ConfigError
-        The folder may not be replaced, or another run has just taken the name.
-    """
-    taken = ConfigError.at(folder, "exists already: choose another --name, or replace it with --overwrite")
-    if os.path.lexists(folder):
-        if not overwrite:
-            raise taken
-        if folder.is_symlink() or not (folder / records.RECORD_FILE).is_file():
-            problem = f"not a run (no {records.RECORD_FILE} in it), so --overwrite leaves it alone"
-            raise ConfigError.at(folder, problem)
-        _acquire_lock(folder).release()
-    aside = _aside(prepared)
-    try:
-        if overwrite and folder.exists():
-            folder.rename(aside)
-        prepared.rename(folder)
-    except BaseException as error:
-        if aside.exists() and not folder.exists():
-            aside.rename(folder)
-        if isinstance(error, OSError) and error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
-            raise taken from error
-        raise
-    # The new run is in place; files of the old one that cannot be deleted are left behind.
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _aside(prepared: Path) -> Path:
-    """Return the folder to which the run is moved that `prepared` replaces."""
-    return prepared.with_name(prepared.name.replace(STARTING, REPLACED))
-
-
-def find_displaced(out: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each run that a killed process had moved aside to replace it, and the folder that was its own."""
-    for aside in sorted(out.glob(f"{REPLACED}*")):
-        prepared = aside.with_name(aside.name.replace(REPLACED, STARTING))
-        with suppress(DataError):
-            name = str(records.read_run(prepared if prepared.exists() else aside)["id"])
-            is_free = Path(name).name == name and not os.path.lexists(out / name)
-            if is_free and not is_locked(prepared.with_suffix(".lock")):
-                yield aside, out / name
-
-
-def _clean_up(out: Path, own: Path) -> None:
-    """Put back the runs that killed processes had moved aside, and delete what else they left in `out`.
-
-    On a file system without locks, on which the lock of the folder `own` is not seen, everything stays.
-    """
-    if not is_locked(own.with_suffix(".lock")):
-        return
-    for aside, folder in find_displaced(out):
-        with suppress(OSError):  # another process has just done so
-            aside.rename(folder)
-    for path in (*out.glob(f"{STARTING}*"), *out.glob(f"{REPLACED}*")):
-        prepared = out / path.name.replace(REPLACED, STARTING).removesuffix(".lock")
-        lock, aside = prepared.with_suffix(".lock"), _aside(prepared)
-        if not is_locked(lock) and not (prepared.exists() and aside.exists()):
-            shutil.rmtree(prepared, ignore_errors=True)
-            shutil.rmtree(aside, ignore_errors=True)
-            with suppress(OSError):
-                lock.unlink()
 
 
 def make_run_id() -> str:

@@ -60,7 +60,13 @@ class Step:
     def __call__(self, variables: Variables, batch: Batch, *learning_rates: float) -> Variables:
         """Return the variables after each step of a batch, which may reuse the memory of those before it."""
         if batch.steps > 1:
-            return self._take_steps(variables, batch.block(Group(0, batch.size, 1)), learning_rates)
+            x, labels, weights, indices, masks = block = batch.block(Group(0, batch.size, 1))
+            if self._compiled_steps is not None:
+                return cast("Variables", self._compiled_steps(variables, *block, learning_rates))
+            rows = self.context.ops.xp.asarray(indices, device=self.context.ops.device)
+            for number, rate in enumerate(learning_rates):
+                variables = self._compiled_step(variables, x, labels, weights, rows[number, ...], masks, rate)
+            return variables
         (learning_rate,) = learning_rates
         # A batch of one block needs no tree: gradients and update are compiled as one function, because
         # starting two takes a large part of a small step's time.
@@ -72,16 +78,6 @@ class Step:
             return self._compiled_step(variables, *block, learning_rate)
         sums = self._batch_sums(variables.parameters, batch)
         return self._compiled_update(variables, sums, *mean_and_variance_factors(batch.size), learning_rate)
-
-    def _take_steps(self, variables: Variables, block: Block, learning_rates: tuple[float, ...]) -> Variables:
-        """Return the variables after a batch of one block for each row of the indices."""
-        if self._compiled_steps is not None:
-            return cast("Variables", self._compiled_steps(variables, *block, learning_rates))
-        x, labels, weights, indices, masks = block
-        rows = self.context.ops.xp.asarray(indices, device=self.context.ops.device)
-        for number, rate in enumerate(learning_rates):
-            variables = self._compiled_step(variables, x, labels, weights, rows[number, ...], masks, rate)
-        return variables
 
     def block_sums(
         self,
