@@ -152,7 +152,9 @@ def test_a_gpu_with_slow_float64_is_noted(capsys, monkeypatch):
 
 def test_training_that_diverges_ends_with_code_3_and_a_failed_record(capsys):
     assert run("--lr", "1e300", "--epochs", 5) == 3
-    assert re.fullmatch(r"xpnet: training diverged: .* in epoch \d: .*\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        r"xpnet: training diverged: .* in epoch \d: .*scale in place of none\n", capsys.readouterr().err
+    )
     assert (record()["status"], record()["fingerprint"]) == ("failed", None)
     assert "diverged" in record()["error"]
     assert not (RUN / "model.safetensors").exists()
