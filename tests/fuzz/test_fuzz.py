@@ -126,7 +126,8 @@ ODD = [
 ]
 ODD += [{}, {"0": 1}, [10**400] * 9, [True] * 3, [1, "0.5", 0], ["a", "b", "c"], [[]] * 9]
 ROW = {"epoch": 1, "seconds": 0.5, "train_loss": 0.25, "train_accuracy": 1.0, "fingerprint": "ab" * 32}
-TOML = b'epochs = 3\nhidden = [32, 16]\nlearning_rate = 0.1\noptimizer = "adam"\ntags = ["a", "b"]\nrecipe = "notebook"\n'
+TOML = b'epochs = 3\nhidden = [32, 16]\nlearning_rate = 0.1\noptimizer = "adam"\ntags = ["a"]\n'
+TOML += b'recipe = "notebook"\n'
 
 
 @cache

@@ -1,0 +1,76 @@
+"""A training that is killed at any moment goes on, and ends as one that was not.
+
+XPNET_FUZZ=10 in the environment kills 120 trainings instead of 12.
+"""
+
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import pixels
+
+from xpnet import train
+from xpnet.storage import find
+from xpnet.storage.record import read_metrics, read_run
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="forks")]
+
+TRIALS = 2 * int(os.environ.get("XPNET_FUZZ", "1"))
+WORDS = ["--hidden", "8", "--epochs", "12", "--batch-size", "16", "--log-every", "1", "--data", "small.npz"]
+WORDS += ["--backend", "numpy", "--workers", "1", "--quiet", "--no-report"]
+SETTINGS = {
+    "sgd": [],
+    "adam": ["--optimizer", "adam", "--batch-norm", "--schedule", "cosine"],
+    "dropout": ["--dropout", "0.3", "--optimizer", "momentum"],
+    "augmentation": ["--augment-shift", "1"],
+    "early stopping": ["--validation", "20", "--patience", "12"],
+    "kept checkpoints": ["--keep-checkpoint-every", "2", "--optimizer", "adamw"],
+}
+
+
+def kill_after(seconds, words):
+    """Train in a process of its own, and kill it after a time; return False if it had ended before."""
+    with warnings.catch_warnings(action="ignore"):  # of threads of other tests
+        pid = os.fork()
+    if pid == 0:
+        try:
+            train.main(words)
+        finally:
+            os._exit(0)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+
+def outcome(folder):
+    """What must not depend on the kill."""
+    record = read_run(folder)
+    rows = [{**row, "seconds": 0} for row in read_metrics(folder / "metrics.jsonl")]
+    return record["status"], record["fingerprint"], rows, {**record["metrics"], "seconds": 0}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_killed_training_goes_on_to_the_same_bits(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(find, "LOCK_GRACE", 0.0)
+    x, y = pixels(150, 9, 3)
+    np.savez("small.npz", x_train=x[:120], y_train=y[:120], x_test=x[120:], y_test=y[120:])
+    words, run, rng = [*WORDS, *SETTINGS[name], "--name", "mine"], Path("runs/mine"), random.Random(name)  # noqa: S311
+    start = time.perf_counter()
+    assert train.main([*words, "--out", "whole"]) == 0
+    duration = time.perf_counter() - start
+    for _ in range(TRIALS):
+        while not kill_after(rng.uniform(0, duration), words) or not run.exists():
+            shutil.rmtree("runs", ignore_errors=True)
+        if read_run(run)["status"] != "completed":
+            assert [each.status for each in find.survey(Path("runs")).runs] == ["killed"]
+            assert train.main(["--resume", str(run), "--quiet"]) == 0
+        assert outcome(run) == outcome(Path("whole/mine"))
+        shutil.rmtree("runs")
