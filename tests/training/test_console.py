@@ -10,6 +10,7 @@ from rich.console import Console
 
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
+from xpnet.inference import context
 from xpnet.training import console as console_module
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.console import TrainingConsole
@@ -53,7 +54,8 @@ def train(monkeypatch):
     return train
 
 
-def test_the_bar_moves_within_an_epoch_and_tells_loss_accuracy_and_times(train):
+def test_the_bar_moves_within_an_epoch_and_tells_loss_accuracy_and_times(train, monkeypatch):
+    monkeypatch.setattr(context, "MOST_STEPS", 1)
     text, steps = train(terminal=True)
     assert [(epoch * 5 + batch) == completed for epoch, batch, completed in steps] == [True] * len(steps)
     assert {(0, 3), (1, 2)} <= {(epoch, batch) for epoch, batch, _ in steps}

@@ -15,7 +15,7 @@ from xpnet.config.rules import SWITCH, flag
 from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, read_recipe, read_toml
 
 DESCRIPTION = "Train a neural network: by default the notebook's 784-10-10 network on MNIST."
-EPILOG = "Exit codes: 0 done, 2 bad input or device, 3 diverged, 130 interrupted."
+EPILOG = "Exit codes: 0 done, 2 bad input or device, 3 diverged, 130 interrupted (143 by SIGTERM)."
 
 RECIPE_HELP = """
 Start from the settings of a recipe instead of the defaults; --print-config shows what they are. One of
