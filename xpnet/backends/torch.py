@@ -31,7 +31,7 @@ class TorchBackend(Backend):
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
-        self.xp = importlib.import_module("array_api_compat.torch")
+        self.xp = _make_namespace(self.library)
         self.device = self.library.device(device)
         self._current: Callable[[], AbstractContextManager[object]] = nullcontext
         if cuda_index(device) is not None:
@@ -125,6 +125,18 @@ class TorchBackend(Backend):
         complaint = f": {one_line(str(caught[0].message))}" if caught else ""
         reason = f"torch {library.__version__} sees no usable GPU{complaint}"
         return 0, missing_driver_or(Problem(reason, NO_GPU_FIX))
+
+
+def _make_namespace(torch: ModuleType) -> ModuleType:
+    """Return array-api-compat's namespace, with a ``take`` that spends nothing on negative indices."""
+    compat = importlib.import_module("array_api_compat.torch")
+
+    def take(x: Array, /, indices: Array, *, axis: int | None = None) -> Array:
+        return cast("Array", torch.index_select(x, axis or 0, indices))
+
+    namespace = ModuleType(compat.__name__)
+    namespace.__dict__.update(vars(compat), take=take)
+    return namespace
 
 
 probe, make, of = TorchBackend.probe, TorchBackend.make, TorchBackend.of

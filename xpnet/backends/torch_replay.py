@@ -84,7 +84,7 @@ class TorchPlanBuilder(PlanBuilder):
         """Return the call that chooses between two values, without branches for each element."""
         kept: Any = self.buffers.get(getattr(x, "slot", -1))
         bits = _INTEGERS.get(out.dtype)
-        if bits and str(y) == "0.0" and kept is not None and _layout(kept) == _layout(out):
+        if bits and str(y) == "0.0" and kept is not None and _layout(kept)[:2] == _layout(out)[:2]:
             return partial(torch.mul, out=out.view(bits)), (kept.view(bits), mask)
         values = (torch.full_like(out, z) if isinstance(z, int | float) else z for z in (x, y))
         return partial(torch.where, out=out), (mask, *values)
