@@ -223,7 +223,7 @@ class ComputationSettings:
         Array library. auto takes NumPy on the CPU; on cuda the first of CuPy, PyTorch and JAX that works; on
         gpu dpnp.
     workers
-        Blocks of samples computed side by side by the NumPy backend; auto makes it the processors there are.
+        Blocks of samples computed side by side by NumPy and PyTorch; auto makes it the processors there are.
     jobs
         Trainings of --repeats, or of several --learning-rate, side by side, each in a process of its own with
         its share of the processors; auto makes it the processors there are. The ranks of an MPI job train
