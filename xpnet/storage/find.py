@@ -18,13 +18,15 @@ from xpnet._lib.text import complain, did_you_mean, plain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.record import Record
-from xpnet.storage.run import find_displaced
 
 OUT = Path("runs")
 """Default folder of runs."""
 
 MAX_DEPTH = 3
 """Levels of folders below the searched one: out/project/repeats/seed-0."""
+
+STARTING, REPLACED = ".starting-", ".replaced-"
+"""Beginnings of the names of a folder that becomes a run, of its lock, and of the run that it replaces."""
 
 ORDERINGS: dict[str, Any] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 LOCK_GRACE = 2.0
@@ -181,6 +183,17 @@ def read_found_run(folder: Path, root: Path) -> FoundRun:
         metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
     numbers = {name: value for name, value in metrics.items() if records.is_number(value)}
     return FoundRun(folder, name_relative_to(folder, root), status, record, numbers)
+
+
+def find_displaced(out: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield each run that a killed process had moved aside to replace it, and the folder that was its own."""
+    for aside in sorted(out.glob(f"{REPLACED}*")):
+        prepared = aside.with_name(aside.name.replace(REPLACED, STARTING))
+        with suppress(DataError):
+            name = str(records.read_run(prepared if prepared.exists() else aside)["id"])
+            is_free = Path(name).name == name and not os.path.lexists(out / name)
+            if is_free and not is_locked(prepared.with_suffix(".lock")):
+                yield aside, out / name
 
 
 def name_relative_to(folder: Path, root: Path) -> str:

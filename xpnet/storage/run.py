@@ -26,11 +26,10 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
+from xpnet.storage.find import REPLACED, STARTING, find_displaced
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment
 
 Status = Literal["completed", "interrupted", "failed"]
-STARTING, REPLACED = ".starting-", ".replaced-"
-"""Beginnings of the names of a folder that becomes a run, of its lock, and of the run that it replaces."""
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
 
 
@@ -357,17 +356,6 @@ def _take_name(prepared: Path, folder: Path, *, overwrite: bool) -> None:
 def _aside(prepared: Path) -> Path:
     """Return the folder to which the run is moved that `prepared` replaces."""
     return prepared.with_name(prepared.name.replace(STARTING, REPLACED))
-
-
-def find_displaced(out: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each run that a killed process had moved aside to replace it, and the folder that was its own."""
-    for aside in sorted(out.glob(f"{REPLACED}*")):
-        prepared = aside.with_name(aside.name.replace(REPLACED, STARTING))
-        with suppress(DataError):
-            name = str(records.read_run(prepared if prepared.exists() else aside)["id"])
-            is_free = Path(name).name == name and not os.path.lexists(out / name)
-            if is_free and not is_locked(prepared.with_suffix(".lock")):
-                yield aside, out / name
 
 
 def _clean_up(out: Path, own: Path) -> None:
