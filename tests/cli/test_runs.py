@@ -221,7 +221,7 @@ def test_a_run_is_running_while_its_lock_is_held_and_killed_when_it_is_not(capsy
     assert "xpnet train --resume runs/worked-on" in output
     assert tree(run.folder) == before
     again = Run.reopen(run.folder)  # the lock was tried, and is free
-    again.resume(1, epoch=1, backend="numpy", device="cpu")
+    again.resume(1, epoch=3, backend="numpy", device="cpu")
     monkeypatch.setattr(find, "_is_in_use", lambda _: again.finish("completed"))
     assert column(printed(capsys, "list"), 1) == ["status", "completed"]
 

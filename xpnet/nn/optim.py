@@ -12,14 +12,19 @@ Parameters, gradients and averages of gradients are lists of named tuples of arr
 only the fields named ``weight`` decay and have their norm limited.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.nn.functional import flush_tiny, reciprocal
 from xpnet.nn.layers import Parameters
+
+MOST_JOINED = 1 << 15
+"""Entries up to which starting an operation takes longer than joining arrays."""
 
 
 class AdamState(NamedTuple):
@@ -112,10 +117,8 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
         rate = learning_rate * reciprocal(ops, state.m_total)
         unbias = reciprocal(ops, state.v_total)
 
-        def step(p: Array, m: Array, v: Array) -> Array:
-            return p - rate * (m / (ops.sqrt(v * unbias) + eps))
-
-        return _map(step, parameters, state.m, state.v), state
+        roots = _map_joined(lambda v: ops.sqrt(v * unbias) + eps, ops, state.v)
+        return _map(lambda p, m, root: p - rate * (m / root), parameters, state.m, roots), state
 
     return Optimizer(init, update)
 
@@ -239,6 +242,16 @@ def build(
 def _map(function: Callable[..., Array], *layers: Parameters) -> Parameters:
     """Apply a function to each array, or to corresponding arrays of several lists."""
     return [type(group[0])(*map(function, *group)) for group in zip(*layers, strict=True)]
+
+
+def _map_joined(function: Callable[[Array], Array], ops: Arithmetic, layers: Parameters) -> Parameters:
+    """Apply an elementwise function to all entries, joined as (1, entries) if they are few."""
+    stops = [0, *accumulate(math.prod(x.shape) for layer in layers for x in layer)]
+    if stops[-1] > MOST_JOINED:
+        return _map(function, layers)
+    entries = function(ops.xp.concat([ops.xp.reshape(x, (1, -1)) for layer in layers for x in layer], axis=1))
+    parts = (entries[:, start:stop] for start, stop in pairwise(stops))
+    return _map(lambda x: ops.xp.reshape(next(parts), x.shape), layers)
 
 
 def _map_weights(function: Callable[..., Array], *layers: Parameters) -> Parameters:
