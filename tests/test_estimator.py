@@ -209,7 +209,7 @@ def test_settings_and_pieces_that_cannot_be():
         (config, "^validation: expected fewer than", lambda: quick(validation=90).fit(X, Y)),
         (
             xpnet.DivergedError,
-            'smaller learning_rate, or normalize="scale"$',
+            'smaller learning_rate, or normalize="scale" in place of none$',
             lambda: quick(**DIVERGING).fit(X, Y),
         ),
         (ValueError, "classes: expected all labels in the first", lambda: quick().partial_fit(x, y)),

@@ -13,7 +13,6 @@ from typing import Any, Self, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of, resolve
 from xpnet.config import TrainConfig
@@ -125,8 +124,8 @@ class Model:
         DataError
             The rows are not numbers, or do not have the network's features.
         """
-        predictor, rows = self._predictor(X)
-        numbers = predictor.predict(rows)
+        rows = to_features(X, "X", self.network.columns)
+        numbers = self.select_predictor(backend_of(X)).predict(rows)
         if self.class_names is None:
             return like_input(numbers, backend_of(X))
         return np.array(self.class_names)[numbers]
@@ -217,15 +216,10 @@ class Model:
     def _predictors(self) -> dict[tuple[str, str], Predictor]:
         return {}
 
-    def _predictor(self, X: object) -> tuple[Predictor, HostArray]:
-        """Return the predictor of rows, and the rows as features, in NumPy."""
-        rows = to_features(X, "X", self.network.columns)
-        return self.select_predictor(backend_of(X)), rows
-
     def _outputs(self, X: object) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """Return logits and probabilities of rows, in NumPy."""
-        predictor, rows = self._predictor(X)
-        return predictor.outputs(rows)
+        rows = to_features(X, "X", self.network.columns)
+        return self.select_predictor(backend_of(X)).outputs(rows)
 
     def __getstate__(self) -> dict[str, object]:
         # The predictors, which hold a library's arrays, are rebuilt after unpickling; data are left out.

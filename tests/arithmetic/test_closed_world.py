@@ -27,7 +27,7 @@ OPERATIONS = {
     *("neg", "abs", "add", "radd", "sub", "rsub", "mul", "rmul", "and", "lshift", "rshift"),
     *("lt", "gt", "ge", "eq", "maximum", "minimum", "where", "max", "argmax", "all", "bool", "float"),
     *("arange", "asarray", "astype", "zeros", "zeros_like", "ones_like", "full_like", "take", "getitem"),
-    *("concat", "expand_dims", "matrix_transpose", "reshape", "signbit", "unstack"),
+    *("concat", "expand_dims", "matrix_transpose", "reshape", "signbit"),
     *("truediv(x, x)", "exact sum", "exact matmul"),
 }
 """The operations with the bits of NumPy's everywhere; quotients of equal shapes only."""

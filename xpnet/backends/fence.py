@@ -43,7 +43,17 @@ EXACT: Final = {
         "neg",
     ),
     *("not", "optimization_barrier", "or", "pad", "reduce_and", "reduce_max", "reduce_min", "reduce_or"),
-    *("reshape", "select_n", "shift_left", "shift_right_arithmetic", "sign", "slice", "split", "squeeze"),
+    *(
+        "reshape",
+        "select_n",
+        "sharding_constraint",
+        "shift_left",
+        "shift_right_arithmetic",
+        "sign",
+        "slice",
+        "split",
+        "squeeze",
+    ),
     *("transpose", "unstack", "xor"),
 }
 """Primitives whose results are not rounded."""
