@@ -222,6 +222,17 @@ def test_a_bit_of_a_checkpoint_is_found_with_the_array(epoch, capsys):
     assert differing(capsys, RUN, "--quiet").startswith(f"{path.name}: optimizer.{name[8:]}")
 
 
+@pytest.mark.parametrize("name", ["x", "state", "state.9", "state.x.1", "best", ""])
+def test_an_array_that_a_checkpoint_should_not_have_is_found(name, capsys):
+    from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
+
+    path = RUN / "checkpoint.safetensors"
+    arrays, facts = load_checkpoint(path)
+    path.write_bytes(encode_checkpoint({**arrays, name: np.zeros(2)}, facts, 1))
+    seal(RUN)
+    assert differing(capsys, RUN, "--quiet") == f"{path.name}: {name}: is not expected"
+
+
 @pytest.mark.parametrize("name", ["train_loss", "validation_accuracy", "fingerprint"])
 def test_a_bit_of_the_history_is_found_with_its_epoch_and_name(name, capsys):
     value = read_metrics(RUN / "metrics.jsonl")[4][name]

@@ -6,6 +6,7 @@ last checkpoint. In reproducible arithmetic all of them must agree, whatever com
 
 import hashlib
 import json
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -316,12 +317,9 @@ def _compare_checkpoint(
 
     def rename(named: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Give the parts of a state their names in place of their numbers."""
-        result = {}
-        for name, array in named.items():
-            prefix, number, *rest = name.split(".")
-            part = Variables._fields[int(number)] if prefix == "state" else f"best.{number}"
-            result[".".join((part, *rest))] = array
-        return result
+        for index, field in enumerate(Variables._fields):
+            named = {re.sub(rf"^state\.{index}\.", f"{field}.", name): named[name] for name in named}
+        return dict(named)
 
     yield from _compare_arrays(path.name, rename(arrays), rename(computed))
     facts = {"epoch": state.epoch, "batch": state.batch, "best": stopping.progress}
