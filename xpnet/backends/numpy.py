@@ -61,12 +61,12 @@ class NumPyBackend(Backend):
         self,
         function: AnyFunction,
         *,
-        exact: bool,  # noqa: ARG002
+        exact: bool,
         donated: Sequence[int] = (),  # noqa: ARG002
         transient: bool = False,
     ) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
-        return compile_replay(function, transient=transient)
+        return compile_replay(function, exact=exact, transient=transient)
 
     def from_host(self, array: HostArray) -> Array:
         """Return `array` itself."""

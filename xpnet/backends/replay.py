@@ -40,14 +40,19 @@ ALIGNMENT = 64
 
 
 def compile_replay(
-    function: AnyFunction, builder: "type[PlanBuilder] | None" = None, *, transient: bool = False
+    function: AnyFunction,
+    builder: "type[PlanBuilder] | None" = None,
+    *,
+    exact: bool = True,
+    transient: bool = False,
 ) -> AnyFunction:
     """Return a function equivalent to `function` that is faster from its third call on.
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. The shapes
     and dtypes of arguments that are arrays may change from call to call, those inside lists and tuples may
     not. Each thread has its own memory. `transient` results are in it, and valid until the next call.
-    `builder` is that of the arrays' library, by default NumPy.
+    `builder` is that of the arrays' library, by default NumPy. Unless `exact`, a recorded call is replayed at
+    once: it may give other last bits, and the number of recorded calls depends on the threads.
     """
     # None after the first call with such arguments, which may remain the only one
     plans, builder = _PerThread(dict), builder or PlanBuilder
@@ -59,7 +64,7 @@ def compile_replay(
         plan = plans.value.get(key)
         if plan is not None:
             return plan.replay(args)
-        if key not in plans.value:
+        if exact and key not in plans.value:
             plans.value[key] = None
             return function(*args)
         _RECORDING.active = True
@@ -67,9 +72,9 @@ def compile_replay(
             recording, inputs, outputs = builder.record(function, args)
         finally:
             _RECORDING.active = False
-        plans.value[key] = builder(recording.calls, inputs, outputs, transient).build()
+        plan = plans.value[key] = builder(recording.calls, inputs, outputs, transient).build()
         recording.calls.clear()  # or a cycle of references would keep the recorded values
-        return untrace(outputs)
+        return untrace(outputs) if exact else plan.replay(args)
 
     return cast("AnyFunction", run)
 
