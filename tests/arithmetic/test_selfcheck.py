@@ -22,7 +22,8 @@ def test_every_backend_passes(backend):
 
 def test_every_compiler_of_exact_functions_passes(backend):
     compiler = partial(backend.compile, exact=True)
-    assert check(Reproducible(backend.xp, backend.device, backend.xp.float64), "there", compiler) is compiler
+    ops = Reproducible(backend.xp, backend.device, backend.xp.float64)
+    assert check(ops, f"{backend.name} on {backend.device_name}", compiler) is compiler
 
 
 @pytest.mark.needs("jax")

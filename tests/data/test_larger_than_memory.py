@@ -85,7 +85,8 @@ def test_training_takes_less_memory_than_the_data_and_gives_the_same_bits(tmp_pa
     failed = run(LIMIT, READ_ALL + TRAIN, "--data", data, "--out", tmp_path, "--device", "cpu")
     assert (failed.returncode, failed.stdout) == (2, "")
     hint = "uncompressed IDX or .npy files of pixels need not fit"
-    assert failed.stderr == f"xpnet: {data}: does not fit in this machine's memory: {hint}\n"
+    size = f"holds {ROWS * 784} bytes of values, this machine has {LIMIT} bytes of memory"
+    assert failed.stderr == f"xpnet: {data}/train-images-idx3-ubyte: {size}: {hint}\n"
     shutil.rmtree(data)
 
 

@@ -83,3 +83,17 @@ def test_a_network_that_learns_nothing_gets_one_hint(train):
     assert hint.startswith("note: training accuracy 0.3")
     assert "at chance (0.3400 of the samples are of the largest class)" in hint
     assert "note" not in train(terminal=False, data=data, epochs=0)[0]
+
+
+def test_a_line_printed_by_a_signal_handler_while_another_is_printed_comes_once_and_after_it(monkeypatch):
+    with Trainer.open(TrainConfig(), separable(), make("numpy", "cpu")) as trainer:
+        console, printed = TrainingConsole(trainer, 1), []
+
+    def print_interrupted(text):
+        if not printed:
+            console.print_line("notice")
+        printed.append(str(text))
+
+    monkeypatch.setattr(console._console, "print", print_interrupted)
+    console.print_line("epoch 1")
+    assert printed == ["epoch 1", "notice"]

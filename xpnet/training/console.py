@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.util import find_spec
@@ -53,6 +54,7 @@ class TrainingConsole(Callback):
     def __init__(self, trainer: "Trainer", epochs: int, *, quiet: bool = False, advise: bool = True) -> None:
         self._trainer, self._steps, self._advise = trainer, len(trainer.loader.bounds), advise
         self._console = make_console(quiet=quiet)
+        self._lines, self._is_printing = deque[str](), False
         jupyter = self._console.is_jupyter and find_spec("ipywidgets") is not None
         self._hidden = quiet or not (self._console.is_terminal or jupyter)
         columns = (_Epoch(), BarColumn(bar_width=None, table_column=Column(ratio=1)), _Metrics())
@@ -63,8 +65,16 @@ class TrainingConsole(Callback):
         self._next_move = self._next_loss = 0.0
 
     def print_line(self, text: str) -> None:
-        """Print one line, above the progress bar if there is one."""
-        self._console.print(style_text(text))
+        """Print one line, above the progress bar if there is one; signal handlers may call it too."""
+        self._lines.append(text)
+        if self._is_printing:  # the interrupted call prints it: a console prints twice what it was printing
+            return
+        self._is_printing = True
+        try:
+            while self._lines:
+                self._console.print(style_text(self._lines.popleft()))
+        finally:
+            self._is_printing = False
 
     def on_train_begin(self, state: TrainState) -> None:
         """Show the progress bar."""
