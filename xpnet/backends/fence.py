@@ -27,34 +27,10 @@ ROUNDED: Final = {"add", "convert_element_type", "div", "dot_general", "mul", "r
 
 EXACT: Final = {
     *("abs", "and", "argmax", "bitcast_convert_type", "broadcast_in_dim", "clamp", "concatenate", "copy"),
-    *(
-        "device_put",
-        "dynamic_slice",
-        "eq",
-        "gather",
-        "ge",
-        "gt",
-        "iota",
-        "le",
-        "lt",
-        "max",
-        "min",
-        "ne",
-        "neg",
-    ),
-    *("not", "optimization_barrier", "or", "pad", "reduce_and", "reduce_max", "reduce_min", "reduce_or"),
-    *(
-        "reshape",
-        "select_n",
-        "sharding_constraint",
-        "shift_left",
-        "shift_right_arithmetic",
-        "sign",
-        "slice",
-        "split",
-        "squeeze",
-    ),
-    *("transpose", "unstack", "xor"),
+    *("device_put", "dynamic_slice", "eq", "gather", "ge", "gt", "iota", "le", "lt", "max", "min", "ne"),
+    *("neg", "not", "optimization_barrier", "or", "pad", "reduce_and", "reduce_max", "reduce_min"),
+    *("reduce_or", "reshape", "select_n", "sharding_constraint", "shift_left", "shift_right_arithmetic"),
+    *("sign", "slice", "split", "squeeze", "transpose", "unstack", "xor"),
 }
 """Primitives whose results are not rounded."""
 
