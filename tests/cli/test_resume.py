@@ -165,6 +165,14 @@ def test_what_cannot_go_on_is_refused_and_stays_as_it_is(capsys):
     assert Path(RUN, "run.json").read_bytes() == before
 
 
+def test_a_checkpoint_after_more_steps_than_an_epoch_has_is_refused(capsys):
+    arrays, facts = load_checkpoint(CHECKPOINT)
+    CHECKPOINT.write_bytes(encode_checkpoint(arrays, {**facts, "batch": 1000}))
+    line = complaint(capsys, "train", "--resume", RUN)
+    assert line.startswith(f"{CHECKPOINT}: not a checkpoint of this training: after 1000 steps of an epoch, ")
+    assert line.endswith(": remove the file, and --resume starts from the first epoch")
+
+
 def test_a_damaged_checkpoint_is_named_with_a_remedy_that_helps(capsys):
     arrays, facts = load_checkpoint(CHECKPOINT)
     name = next(name for name in arrays if name.startswith("state.2."))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xpnet._lib.interrupts import defer_interrupts
 from xpnet._lib.tree import tree_map
 from xpnet.distributed.ranks import ALONE, Alone
-from xpnet.errors import BackendError, DivergedError
+from xpnet.errors import BackendError, DataError, DivergedError
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
 from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT
 from xpnet.storage.run import Run
@@ -265,13 +265,16 @@ def load_state(
         `remedy`.
     """
     arrays, progress = load_checkpoint(path)
+    epoch, batch, steps = int(progress["epoch"]), int(progress["batch"]), len(trainer.loader.bounds)
+    if batch > steps:
+        problem = f"after {batch} steps of an epoch, which has {steps}"
+        raise DataError.at(path, f"not a checkpoint of this training: {problem}: {remedy}")
     initial = trainer.to_host(trainer.initial_state().variables)
     variables = Variables(*unflatten(path, "state", tuple(initial), arrays, remedy))
     stopping.best_epoch, stopping.best_accuracy, stopping.best_loss = progress["best"]
     if stopping.patience is not None and any(name.startswith("best") for name in arrays):
         template = initial.parameters, initial.statistics
         stopping.best = trainer.to_device(unflatten(path, "best", template, arrays, remedy))
-    epoch, batch = int(progress["epoch"]), int(progress["batch"])
     return TrainState(trainer.to_device(variables), epoch, batch), progress
 
 
