@@ -62,11 +62,11 @@ class NumPyBackend(Backend):
         function: AnyFunction,
         *,
         exact: bool,
-        donated: Sequence[int] = (),  # noqa: ARG002
+        donated: Sequence[int] = (),
         transient: bool = False,
     ) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
-        return compile_replay(function, exact=exact, transient=transient)
+        return compile_replay(function, exact=exact, caching=not donated, transient=transient)
 
     def from_host(self, array: HostArray) -> Array:
         """Return `array` itself."""

@@ -44,13 +44,15 @@ def compile_replay(
     builder: "type[PlanBuilder] | None" = None,
     *,
     exact: bool = True,
+    caching: bool = True,
     transient: bool = False,
 ) -> AnyFunction:
     """Return a function equivalent to `function` that is faster from its third call on.
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. The shapes
     and dtypes of arguments that are arrays may change from call to call, those inside lists and tuples may
-    not. Each thread has its own memory. `transient` results are in it, and valid until the next call.
+    not. Each thread has its own memory. With `caching`, what depends on the first argument alone is computed
+    anew only if that is another object than in the last call. `transient` results are in it, and valid until the next call.
     `builder` is that of the arrays' library, by default NumPy. Unless `exact`, a recorded call is replayed at
     once: it may give other last bits, and the number of recorded calls depends on the threads.
     """
@@ -72,7 +74,7 @@ def compile_replay(
             recording, inputs, outputs = builder.record(function, args)
         finally:
             _RECORDING.active = False
-        plan = plans.value[key] = builder(recording.calls, inputs, outputs, transient).build()
+        plan = plans.value[key] = builder(recording.calls, inputs, outputs, transient, caching).build()
         recording.calls.clear()  # or a cycle of references would keep the recorded values
         return untrace(outputs) if exact else plan.replay(args)
 
@@ -179,11 +181,12 @@ class PlanBuilder:
         inputs: tuple[Any, ...],
         outputs: object,
         transient: bool,  # noqa: FBT001
+        caching: bool,  # noqa: FBT001
     ) -> None:
         self.recorded, self.outputs = calls, outputs
         owners = {leaf.owner for leaf in traced_leaves(outputs)}
         self.output_owners = set[int]() if transient else owners  # whose memory is new in each run
-        self.cached = {leaf.slot for leaf in traced_leaves(inputs[0])}
+        self.cached = {leaf.slot for leaf in traced_leaves(inputs[0])} if caching else set[int]()
         self.kept: set[int] = owners & {call.result.slot for call in calls}  # whose memory is not reused
         self.last_use: dict[int, Call] = {}  # by the owner of the memory
         for call in calls:
@@ -352,5 +355,7 @@ class PlanBuilder:
         if product.result.ndim != 2 or getattr(factor, "slot", None) not in self.buffers:
             return None
         (units, columns), terms = product.result.shape, factor.shape[0]
+        if units * columns * terms < SMALL_PRODUCT:
+            return None
         most = min((SMALL_PRODUCT - 1) // (units * terms), columns - 1)
         return next((size for size in range(most, FEWEST_COLUMNS - 1, -1) if columns % size == 0), None)
