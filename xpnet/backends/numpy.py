@@ -58,12 +58,7 @@ class NumPyBackend(Backend):
         return self._workers.map(function, items)
 
     def compile(
-        self,
-        function: AnyFunction,
-        *,
-        exact: bool,
-        donated: Sequence[int] = (),
-        transient: bool = False,
+        self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
     ) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
         return compile_replay(function, exact=exact, caching=not donated, transient=transient)

@@ -51,10 +51,11 @@ def compile_replay(
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. The shapes
     and dtypes of arguments that are arrays may change from call to call, those inside lists and tuples may
-    not. Each thread has its own memory. With `caching`, what depends on the first argument alone is computed
-    anew only if that is another object than in the last call. `transient` results are in it, and valid until the next call.
-    `builder` is that of the arrays' library, by default NumPy. Unless `exact`, a recorded call is replayed at
-    once: it may give other last bits, and the number of recorded calls depends on the threads.
+    not. Each thread has its own memory; `transient` results are in it, and valid until the next call. With
+    `caching`, what depends on the first argument alone is computed anew only if that is another object than
+    in the last call. `builder` is that of the arrays' library, by default NumPy. Unless `exact`, a recorded
+    call is replayed at once: it may give other last bits, and the number of recorded calls depends on the
+    threads.
     """
     # None after the first call with such arguments, which may remain the only one
     plans, builder = _PerThread(dict), builder or PlanBuilder
