@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from functools import cache
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -221,6 +222,13 @@ def test_ctrl_c_ends_training_with_the_parameters_of_the_last_step():
     expected, _ = sgd().update(gradients, (), by_hand, 0.1)
     for array, right in zip(leaves(layers), leaves(expected), strict=True):
         assert np.array_equal(array, right)
+
+
+def test_a_step_that_is_interrupted_gives_no_state():
+    with Trainer.open(TrainConfig(epochs=1, hidden=(4,)), data_of(40), NUMPY) as trainer:
+        trainer.step._compiled_step = Mock(side_effect=KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit()
 
 
 def test_a_callback_ends_training_before_the_next_step():

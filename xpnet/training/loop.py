@@ -71,10 +71,12 @@ def fit(
     Returns
     -------
     FitResult
-        The last state; after KeyboardInterrupt that of the last complete step.
+        The last state; after KeyboardInterrupt between two steps that of the last one.
 
     Raises
     ------
+    KeyboardInterrupt
+        A step was interrupted, which may have overwritten the arrays of the state before it.
     DivergedError
         The parameters are no longer finite, or a callback raised it.
     """
@@ -101,7 +103,7 @@ def _train(
 ) -> tuple[TrainState, str | None]:
     """Return the last state, and the reason for stopping early or None."""
     steps, (first, last) = len(loader.bounds), epochs
-    one_by_one = any(callback.needs_every_step for callback in callbacks)
+    in_step, one_by_one = False, any(callback.needs_every_step for callback in callbacks)
     at_once = 1 if one_by_one else step.context.steps_at_once(loader.samples_per_step)
     try:
         if (state.epoch, state.batch) == (first, 0):
@@ -113,13 +115,17 @@ def _train(
                         return state, callback.stop
                 first_step = state.epoch * steps + state.batch
                 rates = [learning_rate(first_step + index) for index in range(batch.steps)]
+                in_step = True
                 variables = step(state.variables, batch, *rates)
+                in_step = False
                 state = TrainState(variables, state.epoch, state.batch + batch.steps)
                 for callback in callbacks:
                     callback.on_step_end(state)
             state = TrainState(state.variables, state.epoch + 1)
             _end_epoch(step, state, callbacks)
     except KeyboardInterrupt:
+        if in_step:
+            raise
         return state, INTERRUPTED
     return state, None
 
