@@ -62,11 +62,13 @@ class NumPyBackend(Backend):
         function: AnyFunction,
         *,
         exact: bool,
-        donated: Sequence[int] = (),  # noqa: ARG002
+        donated: Sequence[int] = (),
         transient: bool = False,
     ) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
-        return compile_replay(function, exact=exact, transient=transient)
+        return compile_replay(
+            function, exact=exact, transient=transient, donated=0 in donated, share=self._workers.share
+        )
 
     def from_host(self, array: HostArray) -> Array:
         """Return `array` itself."""

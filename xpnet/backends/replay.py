@@ -25,6 +25,7 @@ import numpy as np
 from xpnet._lib.tree import Tree, tree_map
 from xpnet._typing import AnyFunction, Function, HostArray
 from xpnet.backends import tape
+from xpnet.backends.chunks import ChunkedRun, Share, aligned_memory, find_runs
 from xpnet.backends.tape import Call, TracedArray, is_traced, traced_leaves, untrace
 
 SMALL_PRODUCT = 100**3
@@ -35,8 +36,6 @@ LONG = 1 << 19
 """Multiplications of a product, or bytes of float64 of another result, that take about ten microseconds."""
 LARGE = 1 << 15
 """Bytes from which the cache gains more from writing into an operand's memory than NumPy's check costs."""
-ALIGNMENT = 64
-"""Bytes of a cache line, and of the widest vector register."""
 
 
 def compile_replay(
@@ -45,6 +44,8 @@ def compile_replay(
     *,
     exact: bool = True,
     transient: bool = False,
+    donated: bool = False,
+    share: Share | None = None,
 ) -> AnyFunction:
     """Return a function equivalent to `function` that is faster from its third call on.
 
@@ -52,7 +53,9 @@ def compile_replay(
     and dtypes of arguments that are arrays may change from call to call, those inside lists and tuples may
     not. Each thread has its own memory. `transient` results are in it, and valid until the next call.
     `builder` is that of the arrays' library, by default NumPy. Unless `exact`, a recorded call is replayed at
-    once: it may give other last bits, and the number of recorded calls depends on the threads.
+    once: it may give other last bits, and the number of recorded calls depends on the threads. A first
+    argument that is ``donated`` is not passed again. With `share`, calls on large arrays are made in chunks;
+    see `xpnet.backends.chunks`.
     """
     # None after the first call with such arguments, which may remain the only one
     plans, builder = _PerThread(dict), builder or PlanBuilder
@@ -72,7 +75,8 @@ def compile_replay(
             recording, inputs, outputs = builder.record(function, args)
         finally:
             _RECORDING.active = False
-        plan = plans.value[key] = builder(recording.calls, inputs, outputs, transient).build()
+        options = {"transient": transient, "donated": donated, "share": share}
+        plan = plans.value[key] = builder(recording.calls, inputs, outputs, **options).build()
         recording.calls.clear()  # or a cycle of references would keep the recorded values
         return untrace(outputs) if exact else plan.replay(args)
 
@@ -178,23 +182,26 @@ class PlanBuilder:
         calls: list[Call],
         inputs: tuple[Any, ...],
         outputs: object,
-        transient: bool,  # noqa: FBT001
+        *,
+        transient: bool,
+        donated: bool,
+        share: Share | None,
     ) -> None:
-        self.recorded, self.outputs = calls, outputs
+        self.outputs, self.share = outputs, share
         owners = {leaf.owner for leaf in traced_leaves(outputs)}
         self.output_owners = set[int]() if transient else owners  # whose memory is new in each run
-        self.cached = {leaf.slot for leaf in traced_leaves(inputs[0])}
+        self.cached = set[int]() if donated else {leaf.slot for leaf in traced_leaves(inputs[0])}
         self.kept: set[int] = owners & {call.result.slot for call in calls}  # whose memory is not reused
-        self.last_use: dict[int, Call] = {}  # by the owner of the memory
         for call in calls:
             in_memory = call.result.slot not in self.output_owners and self.accepts_out(call)
             is_kept = in_memory or call.result.owner != call.result.slot
             if is_kept and all(operand.slot in self.cached for operand in call.operands):
                 self.cached.add(call.result.slot)
             for operand in call.operands:
-                self.last_use[operand.owner] = call
                 if operand.owner in self.cached and call.result.slot not in self.cached:
                     self.kept.add(operand.owner)
+        self.runs = [[call] for call in calls] if share is None else find_runs(calls, self.cached)
+        self.last_use = {x.owner: call for run in self.runs for call in run for x in call.operands}  # of memory
         self.buffers: dict[int, HostArray] = {}  # by slot
         self.memory: dict[int, HostArray] = {}  # by owner
         self.free: dict[bool, list[HostArray]] = {True: [], False: _FREE_MEMORY.value}  # True: if cached
@@ -219,8 +226,8 @@ class PlanBuilder:
 
     def build(self) -> _Plan:
         """Return the plan."""
-        for call in self.recorded:
-            self._prepare(call)
+        for run in self.runs:
+            self._prepare(run[0]) if len(run) == 1 else self._prepare_run(run)
         output = self._index(self.outputs)
         groups = [(kind, [call for _, call in calls]) for kind, calls in groupby(self.calls, itemgetter(0))]
         return _Plan(self.sequences, self.rest, groups, output)
@@ -245,6 +252,24 @@ class PlanBuilder:
                 else:
                     self._add_call(function, args, long=long, cached=cached)
         self._release_operands(call)
+
+    def _prepare_run(self, calls: list[Call]) -> None:
+        others = (x for run in self.runs if run is not calls for call in run for x in call.operands)
+        outside = {leaf.slot for leaf in (*others, *traced_leaves(self.outputs))}
+        owners = {call.result.owner for call in calls if call.result.slot in outside}
+        results = [call.result for call in calls if call.result.slot in owners]
+        for result in results:
+            if result.slot in self.output_owners:
+                self.indices[result.slot] = self._add_call(np.empty, (result.shape, result.dtype), long=True)
+            else:
+                self.buffers[result.slot] = self._allocate(result)
+        run = ChunkedRun(calls, results, cast("Share", self.share))
+        self._add_call(run, (*results, *run.operands), long=True)
+        for call in calls:
+            if call.result.slot in outside and call.result.owner != call.result.slot:
+                self._prepare(call)  # a view, which the run made of its chunks
+        for call in calls:
+            self._release_operands(call)
 
     def _release_operands(self, call: Call) -> None:
         """Free the memory of the operands that are used for the last time."""
@@ -271,9 +296,7 @@ class PlanBuilder:
         latest, sizes = reversed(range(len(free))), range(like.nbytes, 2 * like.nbytes + 1)
         index = next((index for index in latest if free[index].nbytes in sizes), len(free))
         if index == len(free):
-            padded = np.empty(like.nbytes + ALIGNMENT, np.uint8)
-            start = -padded.ctypes.data % ALIGNMENT
-            free.append(padded[start : start + like.nbytes])
+            free.append(aligned_memory(like.nbytes))
         memory = self.memory[result.slot] = free.pop(index)
         return self.make_buffer(like, memory)
 

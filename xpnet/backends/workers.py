@@ -1,7 +1,7 @@
 """Threads that compute blocks in parallel, for libraries that let each use one processor."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -49,3 +49,25 @@ class Workers:
             finally:
                 for future in pending:
                     future.cancel()
+
+    def share(self, function: Callable[[Item], object], items: Sequence[Item]) -> None:
+        """Apply `function` to items in the calling thread, and in those of the pool that are free meanwhile."""
+        pending = list(items)
+
+        def work() -> None:
+            while pending:
+                try:
+                    item = pending.pop()
+                except IndexError:  # another thread took the last one
+                    return
+                function(item)
+
+        pool, helpers = self._pool, min(self.count, len(pending)) - 1
+        futures = [] if pool is None else [pool.submit(work) for _ in range(helpers)]
+        try:
+            work()
+        finally:
+            pending.clear()
+            for future in futures:
+                if not future.cancel():
+                    future.result()
