@@ -17,11 +17,14 @@ import numpy as np
 from xpnet._typing import Function, HostArray
 from xpnet.backends import tape
 from xpnet.backends.tape import Call, TracedArray
+from xpnet.backends.workers import Workers
 
 LARGE = 1 << 17
 """Elements of an array of a call that is worth dividing."""
 WORTHWHILE = 1 << 19
 """Elements of all calls of a run that outweigh waking up a thread."""
+LARGE_PRODUCT = 1 << 23
+"""Multiplications of a product that is worth dividing."""
 CHUNK = 1 << 15
 """Elements of an array in a chunk: about eight such arrays fit a second-level cache."""
 ALIGNMENT = 64
@@ -127,6 +130,22 @@ def _size_in_rows(x: TracedArray, call: Call) -> int:
 
 def _is_divided(x: Any, like: TracedArray) -> bool:
     return getattr(x, "ndim", 0) == 2 and x.shape[0] == like.shape[0]
+
+
+def is_large_product(product: Call) -> bool:
+    """Tell whether a product is one of two large matrices."""
+    return product.result.ndim == 2 and math.prod(product.result.shape) * product.args[0].shape[1] >= LARGE_PRODUCT
+
+
+def multiply(workers: Workers, a: HostArray, b: HostArray, out: HostArray) -> None:
+    """Write the product of two matrices into `out`, each thread some rows of it.
+
+    The threads of the BLAS would wait for the next product in a loop, and keep others from the processors.
+    """
+    size = -(-len(out) // workers.count)
+    workers.share(
+        lambda start: np.matmul(a[start : start + size], b, out[start : start + size]), range(0, len(out), size)
+    )
 
 
 def aligned_memory(size: int) -> HostArray:

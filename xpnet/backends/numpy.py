@@ -14,9 +14,6 @@ from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
 from xpnet.backends.workers import Workers
 
-THREADED_MULTIPLICATIONS = 1 << 23
-"""Multiplications of a forward pass from which the BLAS is faster with all threads."""
-
 
 class NumPyBackend(Backend):
     """NumPy arrays, which are host arrays already."""
@@ -48,11 +45,6 @@ class NumPyBackend(Backend):
         with self._blas.limit(limits=1), self._workers.start(count, ignore):
             yield
 
-    def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:
-        """Let the BLAS use all threads if the products are large enough to outweigh synchronisation."""
-        threads = self._workers.count if multiplications >= THREADED_MULTIPLICATIONS else 1
-        return cast("AbstractContextManager[object]", self._blas.limit(limits=threads))
-
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply `function` to the items in parallel, each with a single-threaded BLAS."""
         return self._workers.map(function, items)
@@ -67,7 +59,7 @@ class NumPyBackend(Backend):
     ) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
         return compile_replay(
-            function, exact=exact, transient=transient, donated=0 in donated, share=self._workers.share
+            function, exact=exact, transient=transient, donated=0 in donated, workers=self._workers
         )
 
     def from_host(self, array: HostArray) -> Array:

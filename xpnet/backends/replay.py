@@ -25,8 +25,9 @@ import numpy as np
 from xpnet._lib.tree import Tree, tree_map
 from xpnet._typing import AnyFunction, Function, HostArray
 from xpnet.backends import tape
-from xpnet.backends.chunks import ChunkedRun, Share, aligned_memory, find_runs
+from xpnet.backends.chunks import ChunkedRun, aligned_memory, find_runs, is_large_product, multiply
 from xpnet.backends.tape import Call, TracedArray, is_traced, traced_leaves, untrace
+from xpnet.backends.workers import Workers
 
 SMALL_PRODUCT = 100**3
 """Multiplications below which OpenBLAS uses kernels that do not copy the factors first."""
@@ -45,7 +46,7 @@ def compile_replay(
     exact: bool = True,
     transient: bool = False,
     donated: bool = False,
-    share: Share | None = None,
+    workers: Workers | None = None,
 ) -> AnyFunction:
     """Return a function equivalent to `function` that is faster from its third call on.
 
@@ -54,7 +55,7 @@ def compile_replay(
     not. Each thread has its own memory. `transient` results are in it, and valid until the next call.
     `builder` is that of the arrays' library, by default NumPy. Unless `exact`, a recorded call is replayed at
     once: it may give other last bits, and the number of recorded calls depends on the threads. A first
-    argument that is ``donated`` is not passed again. With `share`, calls on large arrays are made in chunks;
+    argument that is ``donated`` is not passed again. With `workers`, calls on large arrays are made in chunks;
     see `xpnet.backends.chunks`.
     """
     # None after the first call with such arguments, which may remain the only one
@@ -75,7 +76,7 @@ def compile_replay(
             recording, inputs, outputs = builder.record(function, args)
         finally:
             _RECORDING.active = False
-        options = {"transient": transient, "donated": donated, "share": share}
+        options = {"transient": transient, "donated": donated, "workers": workers}
         plan = plans.value[key] = builder(recording.calls, inputs, outputs, **options).build()
         recording.calls.clear()  # or a cycle of references would keep the recorded values
         return untrace(outputs) if exact else plan.replay(args)
@@ -185,9 +186,9 @@ class PlanBuilder:
         *,
         transient: bool,
         donated: bool,
-        share: Share | None,
+        workers: Workers | None,
     ) -> None:
-        self.outputs, self.share = outputs, share
+        self.outputs, self.workers = outputs, workers
         owners = {leaf.owner for leaf in traced_leaves(outputs)}
         self.output_owners = set[int]() if transient else owners  # whose memory is new in each run
         self.cached = set[int]() if donated else {leaf.slot for leaf in traced_leaves(inputs[0])}
@@ -200,7 +201,7 @@ class PlanBuilder:
             for operand in call.operands:
                 if operand.owner in self.cached and call.result.slot not in self.cached:
                     self.kept.add(operand.owner)
-        self.runs = [[call] for call in calls] if share is None else find_runs(calls, self.cached)
+        self.runs = [[call] for call in calls] if workers is None else find_runs(calls, self.cached)
         self.last_use = {x.owner: call for run in self.runs for call in run for x in call.operands}  # of memory
         self.buffers: dict[int, HostArray] = {}  # by slot
         self.memory: dict[int, HostArray] = {}  # by owner
@@ -263,7 +264,7 @@ class PlanBuilder:
                 self.indices[result.slot] = self._add_call(np.empty, (result.shape, result.dtype), long=True)
             else:
                 self.buffers[result.slot] = self._allocate(result)
-        run = ChunkedRun(calls, results, cast("Share", self.share))
+        run = ChunkedRun(calls, results, cast("Workers", self.workers).share)
         self._add_call(run, (*results, *run.operands), long=True)
         for call in calls:
             if call.result.slot in outside and call.result.owner != call.result.slot:
@@ -365,6 +366,8 @@ class PlanBuilder:
             matrices = self.buffers[args[1].slot], out
             blocks = [matrix.reshape(len(matrix), -1, size).swapaxes(0, 1) for matrix in matrices]
             return [(np.matmul, (args[0], *blocks))]
+        if function is np.matmul and self.workers is not None and is_large_product(call):
+            return [(partial(multiply, self.workers), (*args, out))]
         if isinstance(function, np.ufunc) and function not in (np.maximum, np.minimum):
             return [(function, (*args, out))]
         return [(partial(function, **call.kwargs, out=out), args)]
