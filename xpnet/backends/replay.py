@@ -191,7 +191,9 @@ class PlanBuilder:
         self.outputs, self.workers = outputs, workers
         owners = {leaf.owner for leaf in traced_leaves(outputs)}
         self.output_owners = set[int]() if transient else owners  # whose memory is new in each run
-        self.cached = set[int]() if donated else {leaf.slot for leaf in traced_leaves(inputs[0])}
+        first = {leaf.slot: leaf for leaf in traced_leaves(inputs[0])}
+        self.donated = [x for x in first.values() if x.slot not in owners] if donated else []
+        self.cached = set[int]() if donated else {*first}
         self.kept: set[int] = owners & {call.result.slot for call in calls}  # whose memory is not reused
         for call in calls:
             in_memory = call.result.slot not in self.output_owners and self.accepts_out(call)
@@ -260,10 +262,13 @@ class PlanBuilder:
         owners = {call.result.owner for call in calls if call.result.slot in outside}
         results = [call.result for call in calls if call.result.slot in owners]
         for result in results:
-            if result.slot in self.output_owners:
-                self.indices[result.slot] = self._add_call(np.empty, (result.shape, result.dtype), long=True)
-            else:
+            if result.slot not in self.output_owners:
                 self.buffers[result.slot] = self._allocate(result)
+            elif (donor := self._find_donor(result, calls)) is not None:
+                self.donated = [x for x in self.donated if x is not donor]
+                self.indices[result.slot] = self.indices[donor.slot]
+            else:
+                self.indices[result.slot] = self._add_call(np.empty, (result.shape, result.dtype), long=True)
         run = ChunkedRun(calls, results, cast("Workers", self.workers).share)
         self._add_call(run, (*results, *run.operands), long=True)
         for call in calls:
@@ -271,6 +276,13 @@ class PlanBuilder:
                 self._prepare(call)  # a view, which the run made of its chunks
         for call in calls:
             self._release_operands(call)
+
+    def _find_donor(self, result: TracedArray, calls: list[Call]) -> TracedArray | None:
+        """Return a donated array into which a run can write a result, because it reads it no later."""
+        produced = next(n for n, call in enumerate(calls) if call.result is result)
+        first = produced if isinstance(calls[produced].function, np.ufunc) else produced - 1
+        done = {id(call) for call in calls[:first + 1]}
+        return next((x for x in self.donated if (x.shape, x.dtype) == (result.shape, result.dtype) and id(self.last_use.get(x.slot)) in done), None)
 
     def _release_operands(self, call: Call) -> None:
         """Free the memory of the operands that are used for the last time."""
