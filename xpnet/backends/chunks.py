@@ -7,10 +7,10 @@ some rows before it goes on to others, in several threads. The bits are those of
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -25,13 +25,10 @@ WORTHWHILE = 1 << 19
 """Elements of all calls of a run that outweigh waking up a thread."""
 LARGE_PRODUCT = 1 << 23
 """Multiplications of a product that is worth dividing."""
-CHUNK = 1 << 15
-"""Elements of an array in a chunk: about eight such arrays fit a second-level cache."""
+CHUNK = 1 << 17
+"""Most elements of an array in a chunk: threads also need the interpreter for each call."""
 ALIGNMENT = 64
 """Bytes of a cache line, and of the widest vector register."""
-
-Share: TypeAlias = Callable[[Callable[[int], object], Sequence[int]], object]
-"""Calls a function with each number, perhaps in several threads, and waits for all."""
 
 _REDUCTIONS = {np.add.reduce, np.maximum.reduce}
 
@@ -158,14 +155,15 @@ def aligned_memory(size: int) -> HostArray:
 class ChunkedRun:
     """The calls of a run, as one function of arrays for the ``results`` to keep, and of its ``operands``."""
 
-    def __init__(self, calls: Sequence[Call], results: Sequence[TracedArray], share: Share) -> None:
-        self._share, like = share, calls[0].result
+    def __init__(self, calls: Sequence[Call], results: Sequence[TracedArray], workers: Workers) -> None:
+        self._workers, like = workers, calls[0].result
         made = {call.result.slot for call in calls}
         args = {_key(arg): arg for call in calls for arg in _arguments(call) if _key(arg) not in made}
         self.operands = sorted(args.values(), key=lambda arg: not _is_divided(arg, like))
         divided = [*results, *(arg for arg in self.operands if _is_divided(arg, like))]
         self._rows, self._divided = len(like.value), len(divided)
-        self._chunk = -(-CHUNK // max(array.shape[1] for array in divided))
+        rounds = -(-max(math.prod(array.shape) for array in divided) // (CHUNK * workers.count))
+        self._chunk = -(-self._rows // (rounds * workers.count))
         self._row_sizes: list[int] = []  # bytes of a row, of each memory
         self._like: list[tuple[int, TracedArray]] = []  # other results, each with the number of its memory
         self._free: list[list[HostArray]] = []  # arrays for these, of a thread each
@@ -182,7 +180,7 @@ class ChunkedRun:
 
     def __call__(self, *arrays: Any) -> None:
         """Make all calls, in chunks."""
-        self._share(partial(self._compute, arrays), range(0, self._rows, self._chunk))
+        self._workers.share(partial(self._compute, arrays), range(0, self._rows, self._chunk))
 
     def _assign_memory(self, calls: Sequence[Call], kept: set[int]) -> None:
         """Choose the memory of the results that are not kept, which is that of earlier ones if possible."""

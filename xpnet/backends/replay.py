@@ -269,7 +269,7 @@ class PlanBuilder:
                 self.indices[result.slot] = self.indices[donor.slot]
             else:
                 self.indices[result.slot] = self._add_call(np.empty, (result.shape, result.dtype), long=True)
-        run = ChunkedRun(calls, results, cast("Workers", self.workers).share)
+        run = ChunkedRun(calls, results, cast("Workers", self.workers))
         self._add_call(run, (*results, *run.operands), long=True)
         for call in calls:
             if call.result.slot in outside and call.result.owner != call.result.slot:
