@@ -208,7 +208,7 @@ full batches. From the same parameters and order, all have the same parameters a
 `CrossEntropyLoss(label_smoothing=0.1)` and `renorm`. A cross-validation is scikit-learn's `cross_val_score`
 with {FOLDS} stratified folds, on standardised features in float32, with {TABLE_EPOCHS} epochs of Adam on
 batches of {TABLE_BATCH}, and no weight decay. In predicting, pixels are in memory, and a pass ends with the
-predicted classes; that of xpnet gives loss and accuracy too.
+predicted classes; those of the peers are float32 there, those of xpnet's `model.predict` bytes.
 (`scripts/benchmarks/peers.py`, `contenders.py`){notes}
 
 ## Running it again

@@ -86,6 +86,14 @@ def test_arguments_are_unchanged_and_their_shapes_may_change(torch):
         assert_same(x, torch.xp.ones_like(x))
 
 
+def test_pixels_are_converted_in_memory_that_is_reused(torch):
+    pixels = torch.from_host(RNG.integers(0, 256, (5, 7), np.uint8))
+    fast = torch.compile(lambda x: torch.xp.astype(x, torch.xp.float64), exact=True, transient=True)
+    *_, third, fourth = (fast(pixels) for _ in range(4))
+    assert third.data_ptr() == fourth.data_ptr()
+    assert_same(fourth, torch.xp.astype(pixels, torch.xp.float64))
+
+
 def test_threads_have_memory_of_their_own(torch):
     a, b = (torch.from_host(x) for x in RNG.normal(size=(2, 5, 7)))
     fast = torch.compile(lambda a, b: torch.xp.abs(a * b) - a * b + b, exact=True, transient=True)

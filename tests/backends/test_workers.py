@@ -1,5 +1,7 @@
 """NumPy computes blocks side by side: in order, few at a time, and with the same results."""
 
+import multiprocessing
+import os
 import threading
 
 import numpy as np
@@ -56,3 +58,36 @@ def test_the_blas_of_array_api_strict_has_one_thread():
         with make("array-api-strict", "cpu").workers(3):
             assert blas_threads() == {1}
         assert blas_threads() == before
+
+
+def test_threads_are_kept_for_the_next_call():
+    meeting = threading.Barrier(2, timeout=30)
+
+    def meet(_):
+        meeting.wait()
+        return threading.get_ident()
+
+    numbers = []
+    for _ in range(2):
+        with NUMPY.workers(2):
+            numbers.append(set(NUMPY.map_blocks(meet, range(4))))
+    assert numbers[0] == numbers[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of processes with threads
+def test_a_forked_process_has_threads_of_its_own():
+    context = multiprocessing.get_context("fork")
+    with NUMPY.workers(2):
+        assert list(NUMPY.map_blocks(abs, range(4))) == [0, 1, 2, 3]
+
+    def work(queue):
+        with NUMPY.workers(2):
+            queue.put(list(NUMPY.map_blocks(abs, range(4))))
+
+    queue = context.SimpleQueue()
+    process = context.Process(target=work, args=(queue,))
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
+    assert queue.get() == [0, 1, 2, 3]

@@ -44,6 +44,7 @@ class Arithmetic(ABC):
     dtype: DType
 
     name: ClassVar[str]
+    has_native_roots: ClassVar[bool]  # True if a square root is one operation of the library
 
     @abstractmethod
     def operand(self, matrix: Array) -> Array | Operand:

@@ -16,6 +16,7 @@ class Native(Arithmetic):
     """The array library's matrix products, sums, exp, log and square root."""
 
     name = "native"
+    has_native_roots = True
 
     def operand(self, matrix: Array) -> Array:
         """Return the matrix unchanged."""

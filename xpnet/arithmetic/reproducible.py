@@ -48,6 +48,7 @@ class Reproducible(Arithmetic):
     """Exact contractions of rounded operands, in float64."""
 
     name = "reproducible"
+    has_native_roots = False
 
     def operand(self, matrix: Array) -> Operand:
         """Return the matrix with a cache of its roundings."""

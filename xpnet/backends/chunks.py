@@ -30,7 +30,7 @@ CHUNK = 1 << 17
 ALIGNMENT = 64
 """Bytes of a cache line, and of the widest vector register."""
 
-_REDUCTIONS = {np.add.reduce, np.maximum.reduce}
+_REDUCTIONS: set[Function] = {np.add.reduce, np.maximum.reduce}
 
 
 def find_runs(calls: Sequence[Call], alone: set[int]) -> list[list[Call]]:
@@ -131,7 +131,10 @@ def _is_divided(x: Any, like: TracedArray) -> bool:
 
 def is_large_product(product: Call) -> bool:
     """Tell whether a product is one of two large matrices."""
-    return product.result.ndim == 2 and math.prod(product.result.shape) * product.args[0].shape[1] >= LARGE_PRODUCT
+    return (
+        product.result.ndim == 2
+        and math.prod(product.result.shape) * product.args[0].shape[1] >= LARGE_PRODUCT
+    )
 
 
 def multiply(workers: Workers, a: HostArray, b: HostArray, out: HostArray) -> None:
@@ -141,7 +144,8 @@ def multiply(workers: Workers, a: HostArray, b: HostArray, out: HostArray) -> No
     """
     size = -(-len(out) // workers.count)
     workers.share(
-        lambda start: np.matmul(a[start : start + size], b, out[start : start + size]), range(0, len(out), size)
+        lambda start: np.matmul(a[start : start + size], b, out[start : start + size]),
+        range(0, len(out), size),
     )
 
 
@@ -247,7 +251,10 @@ def _into(call: Call) -> Function:
         return _convert
     if function is np.where:
         _, x, y = call.args
-        alike = (getattr(x, "shape", None), getattr(x, "dtype", None)) == (call.result.shape, call.result.dtype)
+        alike = (getattr(x, "shape", None), getattr(x, "dtype", None)) == (
+            call.result.shape,
+            call.result.dtype,
+        )
         return _mask if alike and call.result.dtype.kind == "f" and str(y) == "0.0" else _choose
     if function in _REDUCTIONS:
         return lambda x, out: function(x, **options, out=out)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import cast
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -50,16 +49,11 @@ class NumPyBackend(Backend):
         return self._workers.map(function, items)
 
     def compile(
-        self,
-        function: AnyFunction,
-        *,
-        exact: bool,
-        donated: Sequence[int] = (),
-        transient: bool = False,
+        self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
     ) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
         return compile_replay(
-            function, exact=exact, transient=transient, donated=0 in donated, workers=self._workers
+            function, exact=exact, donated=0 in donated, transient=transient, workers=self._workers
         )
 
     def from_host(self, array: HostArray) -> Array:

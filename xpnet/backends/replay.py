@@ -44,19 +44,20 @@ def compile_replay(
     builder: "type[PlanBuilder] | None" = None,
     *,
     exact: bool = True,
-    transient: bool = False,
     donated: bool = False,
+    transient: bool = False,
     workers: Workers | None = None,
 ) -> AnyFunction:
     """Return a function equivalent to `function` that is faster from its third call on.
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. The shapes
     and dtypes of arguments that are arrays may change from call to call, those inside lists and tuples may
-    not. Each thread has its own memory. `transient` results are in it, and valid until the next call.
-    `builder` is that of the arrays' library, by default NumPy. Unless `exact`, a recorded call is replayed at
-    once: it may give other last bits, and the number of recorded calls depends on the threads. A first
-    argument that is ``donated`` is not passed again. With `workers`, calls on large arrays are made in chunks;
-    see `xpnet.backends.chunks`.
+    not. Each thread has its own memory; `transient` results are in it, and valid until the next call. If the
+    first argument is `donated`, results may be written into its arrays; if not, what depends on it alone
+    is computed anew only if it is another object than in the last call. `builder` is that of the arrays'
+    library, by default NumPy. With `workers`, calls on large arrays are divided among them; see
+    `xpnet.backends.chunks`. Unless `exact`, a recorded call is replayed at once: it may give other last bits,
+    and the number of recorded calls depends on the threads.
     """
     # None after the first call with such arguments, which may remain the only one
     plans, builder = _PerThread(dict), builder or PlanBuilder
@@ -76,8 +77,8 @@ def compile_replay(
             recording, inputs, outputs = builder.record(function, args)
         finally:
             _RECORDING.active = False
-        options = {"transient": transient, "donated": donated, "workers": workers}
-        plan = plans.value[key] = builder(recording.calls, inputs, outputs, **options).build()
+        build = partial(builder, donated=donated, transient=transient, workers=workers)
+        plan = plans.value[key] = build(recording.calls, inputs, outputs).build()
         recording.calls.clear()  # or a cycle of references would keep the recorded values
         return untrace(outputs) if exact else plan.replay(args)
 
@@ -184,8 +185,8 @@ class PlanBuilder:
         inputs: tuple[Any, ...],
         outputs: object,
         *,
-        transient: bool,
         donated: bool,
+        transient: bool,
         workers: Workers | None,
     ) -> None:
         self.outputs, self.workers = outputs, workers
@@ -204,7 +205,8 @@ class PlanBuilder:
                 if operand.owner in self.cached and call.result.slot not in self.cached:
                     self.kept.add(operand.owner)
         self.runs = [[call] for call in calls] if workers is None else find_runs(calls, self.cached)
-        self.last_use = {x.owner: call for run in self.runs for call in run for x in call.operands}  # of memory
+        last_uses = ((x.owner, call) for run in self.runs for call in run for x in call.operands)
+        self.last_use = dict(last_uses)  # by the owner of the memory
         self.buffers: dict[int, HostArray] = {}  # by slot
         self.memory: dict[int, HostArray] = {}  # by owner
         self.free: dict[bool, list[HostArray]] = {True: [], False: _FREE_MEMORY.value}  # True: if cached
@@ -257,6 +259,7 @@ class PlanBuilder:
         self._release_operands(call)
 
     def _prepare_run(self, calls: list[Call]) -> None:
+        """Prepare calls that are made in chunks, whose results are kept if other calls use them."""
         others = (x for run in self.runs if run is not calls for call in run for x in call.operands)
         outside = {leaf.slot for leaf in (*others, *traced_leaves(self.outputs))}
         owners = {call.result.owner for call in calls if call.result.slot in outside}
@@ -281,8 +284,16 @@ class PlanBuilder:
         """Return a donated array into which a run can write a result, because it reads it no later."""
         produced = next(n for n, call in enumerate(calls) if call.result is result)
         first = produced if isinstance(calls[produced].function, np.ufunc) else produced - 1
-        done = {id(call) for call in calls[:first + 1]}
-        return next((x for x in self.donated if (x.shape, x.dtype) == (result.shape, result.dtype) and id(self.last_use.get(x.slot)) in done), None)
+        done = {id(call) for call in calls[: first + 1]}
+        return next(
+            (
+                x
+                for x in self.donated
+                if (x.shape, x.dtype) == (result.shape, result.dtype)
+                and id(self.last_use.get(x.slot)) in done
+            ),
+            None,
+        )
 
     def _release_operands(self, call: Call) -> None:
         """Free the memory of the operands that are used for the last time."""
@@ -374,15 +385,22 @@ class PlanBuilder:
             return [*fill, (np.copyto, (out, x, "same_kind", mask))]
         if function is tape.convert:
             return [(np.copyto, (out, args[0], "unsafe"))]
-        if function is np.matmul and (size := self._columns_per_piece(call)):
-            matrices = self.buffers[args[1].slot], out
-            blocks = [matrix.reshape(len(matrix), -1, size).swapaxes(0, 1) for matrix in matrices]
-            return [(np.matmul, (args[0], *blocks))]
-        if function is np.matmul and self.workers is not None and is_large_product(call):
-            return [(partial(multiply, self.workers), (*args, out))]
+        if function is np.matmul:
+            return [self._product_into(call, out)]
         if isinstance(function, np.ufunc) and function not in (np.maximum, np.minimum):
             return [(function, (*args, out))]
         return [(partial(function, **call.kwargs, out=out), args)]
+
+    def _product_into(self, product: Call, out: Any) -> tuple[Function, tuple[object, ...]]:
+        """Return the call that writes a product into `out`, in column blocks or by several threads."""
+        args = product.args
+        if size := self._columns_per_piece(product):
+            matrices = self.buffers[args[1].slot], out
+            blocks = [matrix.reshape(len(matrix), -1, size).swapaxes(0, 1) for matrix in matrices]
+            return np.matmul, (args[0], *blocks)
+        if self.workers is not None and is_large_product(product):
+            return partial(multiply, self.workers), (*args, out)
+        return np.matmul, (*args, out)
 
     def _columns_per_piece(self, product: Call) -> int | None:
         """Return the columns of a block of a product that is best computed in blocks, else None."""
@@ -390,5 +408,7 @@ class PlanBuilder:
         if product.result.ndim != 2 or getattr(factor, "slot", None) not in self.buffers:
             return None
         (units, columns), terms = product.result.shape, factor.shape[0]
+        if units * columns * terms < SMALL_PRODUCT:
+            return None
         most = min((SMALL_PRODUCT - 1) // (units * terms), columns - 1)
         return next((size for size in range(most, FEWEST_COLUMNS - 1, -1) if columns % size == 0), None)

@@ -86,7 +86,7 @@ class TorchBackend(Backend):
         function: AnyFunction,
         *,
         exact: bool,  # noqa: ARG002
-        donated: Sequence[int] = (),  # noqa: ARG002
+        donated: Sequence[int] = (),
         transient: bool = False,
     ) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory, on the CPU."""
@@ -94,7 +94,7 @@ class TorchBackend(Backend):
             return function
         from xpnet.backends.torch_replay import TorchPlanBuilder
 
-        return compile_replay(function, TorchPlanBuilder, transient=transient)
+        return compile_replay(function, TorchPlanBuilder, donated=0 in donated, transient=transient)
 
     def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype.

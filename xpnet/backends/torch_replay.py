@@ -126,8 +126,8 @@ def _simplify(
     function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype
 ) -> tuple[Function, tuple[Any, ...], dict[str, Any]]:
     """Return a call with the same result, by a function that accepts an output tensor if there is one."""
-    if function.__name__ == "to" and args[1:] == (dtype,):
-        return _convert, args, {}
+    if function.__name__ == "to" and kwargs.keys() <= {"dtype", "copy"}:
+        return _convert, (args[0], dtype), {}
     if function.__name__ == "__rsub__":
         function, args = torch.sub, args[::-1]
     elif function not in _ELEMENTWISE:

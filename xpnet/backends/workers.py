@@ -1,8 +1,9 @@
 """Threads that compute blocks in parallel, for libraries that let each use one processor."""
 
+import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from xpnet._typing import Item, Result
@@ -12,7 +13,7 @@ MAX_PENDING = 4
 
 
 class Workers:
-    """A pool of threads, which exists inside the context of `start`.
+    """A pool of threads, which has work inside the context of `start`, and is kept for the next one.
 
     ``parallel`` returns the context in which they compute.
     """
@@ -20,16 +21,19 @@ class Workers:
     def __init__(self, parallel: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
         self.count, self._parallel = 1, parallel
         self._pool: ThreadPoolExecutor | None = None
+        self._kept: tuple[tuple[int, int], ThreadPoolExecutor] | None = None  # with its count and process
 
     @contextmanager
     def start(self, count: int, prepare_thread: Callable[[], object]) -> Iterator[None]:
-        """Keep `count` threads, each of which calls `prepare_thread` first."""
-        with ThreadPoolExecutor(count, initializer=prepare_thread) as pool:
-            self.count, self._pool = count, pool if count > 1 else None
-            try:
-                yield
-            finally:
-                self._pool = None
+        """Compute in `count` threads, each of which calls `prepare_thread` first."""
+        key = count, os.getpid()  # a process that is forked has no threads of its parent
+        if count > 1 and (self._kept is None or self._kept[0] != key):
+            self._kept = key, ThreadPoolExecutor(count, initializer=prepare_thread)
+        self.count, self._pool = count, self._kept[1] if self._kept is not None and count > 1 else None
+        try:
+            yield
+        finally:
+            self._pool = None
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield the results in order while the next ones are computed; ``MAX_PENDING`` bounds the memory."""
@@ -47,11 +51,10 @@ class Workers:
                 while pending:
                     yield pending.popleft().result()
             finally:
-                for future in pending:
-                    future.cancel()
+                wait([future for future in pending if not future.cancel()])
 
-    def share(self, function: Callable[[Item], object], items: Sequence[Item]) -> None:
-        """Apply `function` to items in the calling thread, and in those of the pool that are free meanwhile."""
+    def share(self, function: Callable[[Item], object], items: Iterable[Item]) -> None:
+        """Apply `function` to the items in any order, in this thread and those of the pool that are free."""
         pending = list(items)
 
         def work() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from xpnet._typing import Array, Compile, Function, MapBlocks, uncompiled
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
-from xpnet.arithmetic.blocks import block_bounds
 from xpnet.arithmetic.reproducible import check_budgets
 from xpnet.backends.base import Backend, check_environment
 from xpnet.backends.probing import cuda_index
@@ -17,15 +16,13 @@ from xpnet.errors import BackendError
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.inputs import Inputs, Normalization
-from xpnet.nn.layers import Parameters, PreparedLayer, RunningStatistics
+from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.network import forward, prepare, sample_losses
 
 LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
 """Samples of a batch of one block, and multiplications of its forward pass, from which processes share it."""
 MOST_STEPS, MOST_MULTIPLICATIONS = 24, 1 << 28
 """Steps of one call, and multiplications of their forward passes: Ctrl-C waits for the end of a call."""
-CACHED = 1 << 17
-"""Numbers that a processor's second cache holds in float64, beside others."""
 
 
 def no_compiled_loop(_: Function) -> None:
@@ -45,7 +42,6 @@ class ComputeContext:
     network: Network = NOTEBOOK
     ranks: Alone = ALONE
     float_type: str = "float64"
-    piece: int | None = None  # the most numbers of raw rows to compute with at a time, None for any
 
     def share(self, samples: int) -> tuple[int, int]:
         """Return the ``(start, stop)`` of this process among the samples of a batch of one block.
@@ -66,18 +62,6 @@ class ComputeContext:
         """Return the number of steps with this number of samples to compute in one call."""
         return min(MOST_STEPS, 1 + MOST_MULTIPLICATIONS // (samples * self.network.multiplications))
 
-    def logits(
-        self, layers: Sequence[PreparedLayer], running: Sequence[RunningStatistics], x: Array
-    ) -> Array:
-        """Return the logits (..., classes, m) of raw rows (..., m, features)."""
-        rows, features = x.shape[-2:]
-        size = rows if self.piece is None else 1 << max((self.piece // features).bit_length() - 1, 0)
-        parts = [
-            forward(self.ops, layers, self.inputs(x[..., start:stop, :]), self.network, running=running)[0]
-            for start, stop in block_bounds(rows, size)
-        ]
-        return self.ops.xp.concat(parts, axis=-1) if len(parts) > 1 else parts[0]
-
     @cached_property
     def block_evaluation(self) -> Callable[..., tuple[Array, Array, Array]]:
         """The compiled function that evaluates a block: its parameters, running statistics, x and labels.
@@ -90,7 +74,7 @@ class ComputeContext:
             parameters: Parameters, running: Sequence[RunningStatistics], x: Array, labels: Array, /
         ) -> tuple[Array, Array, Array]:
             ops, layers = self.ops, prepare(self.ops, parameters)
-            logits = self.logits(layers, running, x)
+            logits, _ = forward(ops, layers, self.inputs(x), self.network, running=running)
             loss = ops.sum(sample_losses(ops, logits, labels, self.network), axis=-1)
             predictions = F.predictions(ops, logits)
             right = F.count_correct(ops, predictions, labels)
@@ -139,5 +123,4 @@ def build_context(
         network,
         ranks.on(backend),
         dtype,
-        CACHED if backend.on_host else None,
     )

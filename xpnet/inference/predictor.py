@@ -12,7 +12,7 @@ from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import complain
 from xpnet._lib.tree import tree_map
 from xpnet._typing import Array, Function
-from xpnet.arithmetic.blocks import BLOCK_SIZE, block_bounds, tree_sum
+from xpnet.arithmetic.blocks import block_bounds, tree_sum
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
 from xpnet.config import TrainConfig, from_json
@@ -23,10 +23,13 @@ from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix, summarize
-from xpnet.nn.network import prepare, sample_losses
+from xpnet.nn.network import forward, prepare, sample_losses
 from xpnet.storage.find import find_newest_run
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
 from xpnet.storage.record import MODEL_FILE, RECORD_FILE, Record, read_run
+
+ROWS = 2560
+"""Rows that are computed in one call: what starting a call takes is then little, and memory is bounded."""
 
 
 class Predictor:
@@ -62,7 +65,8 @@ class Predictor:
             self._parameters, self._statistics = tree_map(on_device, (model.parameters, model.statistics))
 
         def logits(layers: Parameters, running: list[RunningStatistics], x: Array) -> Array:
-            return context.logits(prepare(context.ops, layers), running, x)
+            prepared, inputs = prepare(context.ops, layers), context.inputs(x)
+            return forward(context.ops, prepared, inputs, context.network, running=running)[0]
 
         def outputs(*args: Any) -> list[Array]:
             z = logits(*args)
@@ -105,7 +109,7 @@ class Predictor:
             computed: list[Array] = function(self._parameters, self._statistics, rows)
             return computed
 
-        bounds = block_bounds(len(x), BLOCK_SIZE)
+        bounds = block_bounds(len(x), ROWS)
         threads = min(available_cpus(), len(bounds))
         with backend.scope(), backend.workers(max(threads, 1)):
             for (begin, end), block in zip(bounds, backend.map_blocks(compute, bounds), strict=True):

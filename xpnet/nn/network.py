@@ -15,8 +15,8 @@ from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.dropout import dropout_scale
 
 Cache: TypeAlias = "list[tuple[Any, Array | Operand | None, Array]]"
-"""For the backward pass, from each layer: its input A before and after dropout, and its output Z; from a batch
-normalisation, the cache that ``batch_norm`` returns, None, and Y."""
+"""For the backward pass, from each layer: its input A before and after dropout, and its output Z; from a
+batch normalisation, the cache that ``batch_norm`` returns, None, and Y."""
 
 LinearBackward: TypeAlias = "Callable[[Arithmetic, Array | Operand, Array], Any]"
 

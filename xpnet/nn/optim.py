@@ -245,9 +245,9 @@ def _map(function: Callable[..., Array], *layers: Parameters) -> Parameters:
 
 
 def _map_joined(function: Callable[[Array], Array], ops: Arithmetic, layers: Parameters) -> Parameters:
-    """Apply an elementwise function to all entries, joined as (1, entries) if they are few."""
+    """Apply an elementwise function with a root to all entries, joined as (1, entries) if that is faster."""
     stops = [0, *accumulate(math.prod(x.shape) for layer in layers for x in layer)]
-    if stops[-1] > MOST_JOINED:
+    if ops.has_native_roots or stops[-1] > MOST_JOINED:
         return _map(function, layers)
     entries = function(ops.xp.concat([ops.xp.reshape(x, (1, -1)) for layer in layers for x in layer], axis=1))
     parts = (entries[:, start:stop] for start, stop in pairwise(stops))
