@@ -281,16 +281,18 @@ class PlanBuilder:
             self._release_operands(call)
 
     def _find_donor(self, result: TracedArray, calls: list[Call]) -> TracedArray | None:
-        """Return a donated array into which a run can write a result, because it reads it no later."""
-        produced = next(n for n, call in enumerate(calls) if call.result is result)
-        first = produced if isinstance(calls[produced].function, np.ufunc) else produced - 1
-        done = {id(call) for call in calls[: first + 1]}
+        """Return a donated array whose rows a run can replace by a result's, since it is done with them."""
+        number = next(number for number, call in enumerate(calls) if call.result is result)
+        is_elementwise = isinstance(calls[number].function, np.ufunc)
+        done = {id(call) for call in calls[: number + is_elementwise]}
+        views = {x.owner for call in calls for x in call.operands if x.slot != x.owner}
         return next(
             (
                 x
                 for x in self.donated
                 if (x.shape, x.dtype) == (result.shape, result.dtype)
                 and id(self.last_use.get(x.slot)) in done
+                and x.slot not in views  # whose rows may be others
             ),
             None,
         )
