@@ -71,7 +71,7 @@ FUNCTIONS = {
     "norms": lambda a, b: a * (1.0 / (xp.sqrt(xp.sum(a * a, axis=1, keepdims=True)) + 0.5)) + b,
     "a row and a column": lambda a, b: (a * b[:1, :] + b[:, :1]) * a + b[:1, :1],
     "choices": lambda a, b: xp.where(a > b, a * 2.0, 0.0) + xp.where(a > 0.0, a - b, xp.where(b < 0, b, a)),
-    "choice of a result": lambda a, b: xp.where(a > b, a * 2.0, b) + b,
+    "choice of a result": lambda a, b: xp.where(a > b, b * 2.0, a) + b,
     "conversions": lambda a, b: xp.astype(xp.astype(a > b, xp.int32), xp.float64) * b - a,
     "bits": lambda a, b: ((a * b).view(xp.int64) & -4).view(xp.float64) + a.view(xp.int64),
     "other layouts": lambda a, b: (a * xp.matrix_transpose(xp.matrix_transpose(b) + 0.0) + b[::-1, :]) * 0.5,
