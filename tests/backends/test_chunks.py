@@ -21,7 +21,8 @@ COLUMNS = 9
 def small_chunks():
     """Divide arrays of any size, into chunks of one or two rows."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"LARGE": 8, "WORTHWHILE": 8, "CHUNK": 2 * COLUMNS, "LARGE_PRODUCT": 1}.items():
+        limits = {"LARGE": 8, "WORTHWHILE": 8, "CHUNK": 2 * COLUMNS, "LARGE_PRODUCT": 1, "FEWEST_ROWS": 2}
+        for name, value in limits.items():
             patch.setattr(chunks, name, value)
         yield
 
@@ -34,8 +35,8 @@ def workers():
 
 
 def operands(*shape):
-    """Return two arrays, with NaN, infinities and both zeros among their numbers."""
-    arrays = RNG.normal(size=(2, *shape))
+    """Return two arrays of whole numbers, whose products are exact, with NaN, infinities and both zeros."""
+    arrays = np.round(8 * RNG.normal(size=(2, *shape)))
     for x in arrays:
         x.flat[RNG.integers(x.size, size=5)] = np.nan, np.inf, -np.inf, -0.0, 0.0
     return arrays[0], arrays[1]
@@ -78,6 +79,8 @@ FUNCTIONS = {
     "largest of a column": lambda a, b: (a * b - xp.max(a * b, axis=0, keepdims=True)) * b,
     "last row": lambda a, b: (a * b + last_row(a * b)) * 2.0 - last_row(a),
     "products": lambda a, b: xp.matmul(a * b, xp.matrix_transpose(b + 1.0)) * 0.5 + 1.0,
+    "product of two of a run": lambda a, b: xp.matmul((a * b)[:, :2], (a * b)[:2, :]) * (a * b) - b,
+    "square": lambda a, b: [xp.matmul(c, c) + c for c in (xp.matmul(a * 2.0, xp.matrix_transpose(b)) * 3.0,)],
     "view of a result": lambda a, b: xp.matrix_transpose(a * b + 1.0)[1:, :],
     "view within and outside": lambda a, b: [(c & 255) + (c >> 3) for c in ((a * b).view(xp.int64),)],
 }
@@ -152,6 +155,7 @@ def test_results_are_written_into_donated_arrays_that_are_read_no_more(workers):
         lambda state, x: [xp.where(x > state[0], state[0], state[1]), xp.where(x > state[1], x, state[0])],
         lambda state, x: [xp.where(x > 0.5, state[0], x * 2.0), state[1] - x * 3.0],
         lambda state, x: [state[0] * x + 1.0, xp.matmul(state[0], x)],
+        lambda state, x: [xp.matmul(x * 2.0, state[0]) + 1.0, xp.matmul(state[1], state[1]) * 2.0],
         lambda state, x: [state[0], state[0] * x + x],
         lambda state, x: [state[0] * x + x, state[1][::-1, :] * x + state[1]],
     ],

@@ -23,10 +23,12 @@ LARGE = 1 << 17
 """Elements of an array of a call that is worth dividing."""
 WORTHWHILE = 1 << 19
 """Elements of all calls of a run that outweigh waking up a thread."""
-LARGE_PRODUCT = 1 << 23
-"""Multiplications of a product that is worth dividing."""
-CHUNK = 1 << 17
-"""Most elements of an array in a chunk: threads also need the interpreter for each call."""
+LARGE_PRODUCT, FEWEST_ROWS = 1 << 23, 64
+"""Multiplications and rows of a product that is worth dividing."""
+ROW = 16
+"""Multiplications of a product that take about as long as another call on an element."""
+CHUNK = 1 << 19
+"""Elements of an array in a chunk, at most; in smaller ones, threads would wait for the interpreter."""
 ALIGNMENT = 64
 """Bytes of a cache line, and of the widest vector register."""
 
@@ -40,17 +42,20 @@ def find_runs(calls: Sequence[Call], alone: set[int]) -> list[list[Call]]:
     """
     numbers = {call.result.slot: number for number, call in enumerate(calls)}
     needs = [{numbers[x.slot] for x in call.operands if x.slot in numbers} for call in calls]
+    whole = [{numbers[x.slot] for x in _traced(call, divided=False) if x.slot in numbers} for call in calls]
     runs: dict[int, set[int]] = {}  # by the numbers of their calls
     latest: dict[int, int] = {}  # by slot: the last call of a run with that result or large operand
     for number, call in enumerate(calls):
         run = {number}
-        if call.result.slot not in alone and _is_chunkable(call):
-            joined = [runs[latest[x.slot]] for x in call.operands if x.slot in latest]
+        if call.result.slot not in alone and is_chunkable(call):
+            operands = _traced(call, divided=True)
+            joined = [runs[latest[x.slot]] for x in operands if x.slot in latest]
             for other in joined if _size(call) >= LARGE else joined[:1]:
-                run = run if _is_cyclic(run | other, runs, needs) else run | other
+                if not any(whole[member] & (run | other) for member in run | other):
+                    run = run if _is_cyclic(run | other, runs, needs) else run | other
             if _size(call) >= LARGE or len(run) > 1:
                 latest[call.result.slot] = number
-                latest |= {x.slot: number for x in call.operands if _size_in_rows(x, call) >= LARGE}
+                latest |= {x.slot: number for x in operands if math.prod(x.shape) >= LARGE}
         runs |= dict.fromkeys(run, run)
     for run in [run for number, run in runs.items() if number == max(run)]:
         kept = _without_tails(run, calls, needs)
@@ -98,7 +103,7 @@ def _sort(runs: dict[int, set[int]], needs: list[set[int]]) -> list[set[int]]:
     return order
 
 
-def _is_chunkable(call: Call) -> bool:
+def is_chunkable(call: Call) -> bool:
     """Tell whether rows of the result, a matrix, depend on those rows of the operands alone."""
     function, result = call.function, call.result
     if result.ndim != 2 or result.shape[0] == 1 or result.value.dtype.hasobject:
@@ -111,42 +116,28 @@ def _is_chunkable(call: Call) -> bool:
         x, options = call.args[0], dict(call.kwargs)
         is_last = options.get("axis") in (1, -1) and options.get("keepdims") is True
         return x.ndim == 2 and is_last and x.value.flags.c_contiguous and len(call.args) == 1
+    if function is np.matmul:
+        return result.shape[0] >= FEWEST_ROWS and _size(call) * ROW >= LARGE_PRODUCT
     is_elementwise = isinstance(function, np.ufunc) and function.signature is None and function.nout == 1
     return not call.kwargs and (is_elementwise or function in (np.where, tape.convert))
 
 
+def divisions(call: Call) -> list[tuple[Any, bool]]:
+    """Return the arguments of a call, each with True if its rows are those of the result."""
+    args, rows = _arguments(call), call.result.shape[:1]
+    most = 1 if call.function is np.matmul else len(args)
+    return [(x, n < most and getattr(x, "ndim", 0) == 2 and x.shape[:1] == rows) for n, x in enumerate(args)]
+
+
+def _traced(call: Call, *, divided: bool) -> list[TracedArray]:
+    """Return the traced arguments of a call that are divided, or those that are not."""
+    return [x for x, is_divided in divisions(call) if is_divided is divided and isinstance(x, TracedArray)]
+
+
 def _size(call: Call) -> int:
-    """Return the elements of the largest array that a call divides."""
-    return max(_size_in_rows(x, call) for x in (call.result, *call.operands))
-
-
-def _size_in_rows(x: TracedArray, call: Call) -> int:
-    """Return the elements of an operand or result that has as many rows as the result, else 0."""
-    return math.prod(x.shape) if _is_divided(x, call.result) else 0
-
-
-def _is_divided(x: Any, like: TracedArray) -> bool:
-    return getattr(x, "ndim", 0) == 2 and x.shape[0] == like.shape[0]
-
-
-def is_large_product(product: Call) -> bool:
-    """Tell whether a product is one of two large matrices."""
-    return (
-        product.result.ndim == 2
-        and math.prod(product.result.shape) * product.args[0].shape[1] >= LARGE_PRODUCT
-    )
-
-
-def multiply(workers: Workers, a: HostArray, b: HostArray, out: HostArray) -> None:
-    """Write the product of two matrices into `out`, each thread some rows of it.
-
-    The threads of the BLAS would wait for the next product in a loop, and keep others from the processors.
-    """
-    size = -(-len(out) // workers.count)
-    workers.share(
-        lambda start: np.matmul(a[start : start + size], b, out[start : start + size]),
-        range(0, len(out), size),
-    )
+    """Return the elements of the largest array that a call divides, or of one that takes as long."""
+    sizes = [math.prod(x.shape) for x in (call.result, *_traced(call, divided=True))]
+    return sizes[0] * call.args[0].shape[1] // ROW if call.function is np.matmul else max(sizes)
 
 
 def aligned_memory(size: int) -> HostArray:
@@ -160,25 +151,29 @@ class ChunkedRun:
     """The calls of a run, as one function of arrays for the ``results`` to keep, and of its ``operands``."""
 
     def __init__(self, calls: Sequence[Call], results: Sequence[TracedArray], workers: Workers) -> None:
-        self._workers, like = workers, calls[0].result
+        self._workers, self._rows = workers, calls[0].result.shape[0]
         made = {call.result.slot for call in calls}
-        args = {_key(arg): arg for call in calls for arg in _arguments(call) if _key(arg) not in made}
-        self.operands = sorted(args.values(), key=lambda arg: not _is_divided(arg, like))
-        divided = [*results, *(arg for arg in self.operands if _is_divided(arg, like))]
-        self._rows, self._divided = len(like.value), len(divided)
-        rounds = -(-max(math.prod(array.shape) for array in divided) // (CHUNK * workers.count))
+        args = [pair for call in calls for pair in divisions(call)]
+        divided = {_key(x): x for x, is_divided in args if is_divided and _key(x) not in made}
+        whole = {_key(x): x for x, is_divided in args if not is_divided}
+        self.operands = [*divided.values(), *whole.values()]
+        self._divided = len(results) + len(divided)
+        sizes = [math.prod(array.shape) for array in (*results, *divided.values())]
+        rounds = -(-max(sizes) // (CHUNK * workers.count))
         self._chunk = -(-self._rows // (rounds * workers.count))
         self._row_sizes: list[int] = []  # bytes of a row, of each memory
         self._like: list[tuple[int, TracedArray]] = []  # other results, each with the number of its memory
         self._free: list[list[HostArray]] = []  # arrays for these, of a thread each
         self._assign_memory(calls, {result.slot for result in results})
-        keys = [*(x.slot for x in results), *map(_key, self.operands), *(x.slot for _, x in self._like)]
+        keys = [*(x.slot for x in results), *divided, *((key, "whole") for key in whole)]
+        keys += [x.slot for _, x in self._like]
         indices = {key: index for index, key in enumerate(keys)}
         self._steps: list[tuple[Function, Function, int]] = []  # function, fetches arguments, index of a view
         for call in calls:
             is_view = call.result.owner != call.result.slot
             index = indices.setdefault(call.result.slot, len(indices))
-            chosen = [indices[_key(arg)] for arg in _arguments(call)] + [index] * (not is_view)
+            chosen = [indices[_key(x) if divided else (_key(x), "whole")] for x, divided in divisions(call)]
+            chosen += [] if is_view else [index]
             self._steps.append((_into(call), itemgetter(*chosen), index if is_view else -1))
         self._views = len(indices) - len(keys)
 
@@ -198,7 +193,9 @@ class ChunkedRun:
 
         for call in calls:
             result = call.result
-            if isinstance(call.function, np.ufunc):  # which may write into an operand
+            if (
+                isinstance(call.function, np.ufunc) and call.function is not np.matmul
+            ):  # which may write into an operand
                 release(call)
             if result.owner == result.slot and result.slot not in kept:
                 size = result.shape[1] * result.dtype.itemsize

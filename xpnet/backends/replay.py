@@ -25,7 +25,7 @@ import numpy as np
 from xpnet._lib.tree import Tree, tree_map
 from xpnet._typing import AnyFunction, Function, HostArray
 from xpnet.backends import tape
-from xpnet.backends.chunks import ChunkedRun, aligned_memory, find_runs, is_large_product, multiply
+from xpnet.backends.chunks import ChunkedRun, aligned_memory, divisions, find_runs, is_chunkable
 from xpnet.backends.tape import Call, TracedArray, is_traced, traced_leaves, untrace
 from xpnet.backends.workers import Workers
 
@@ -285,14 +285,15 @@ class PlanBuilder:
         number = next(number for number, call in enumerate(calls) if call.result is result)
         is_elementwise = isinstance(calls[number].function, np.ufunc)
         done = {id(call) for call in calls[: number + is_elementwise]}
-        views = {x.owner for call in calls for x in call.operands if x.slot != x.owner}
+        pairs = [pair for call in calls for pair in divisions(call) if isinstance(pair[0], TracedArray)]
+        others = {x.owner for x, is_divided in pairs if not is_divided or x.slot != x.owner}
         return next(
             (
                 x
                 for x in self.donated
                 if (x.shape, x.dtype) == (result.shape, result.dtype)
                 and id(self.last_use.get(x.slot)) in done
-                and x.slot not in views  # whose rows may be others
+                and x.slot not in others  # of which the run reads other rows
             ),
             None,
         )
@@ -400,8 +401,9 @@ class PlanBuilder:
             matrices = self.buffers[args[1].slot], out
             blocks = [matrix.reshape(len(matrix), -1, size).swapaxes(0, 1) for matrix in matrices]
             return np.matmul, (args[0], *blocks)
-        if self.workers is not None and is_large_product(product):
-            return partial(multiply, self.workers), (*args, out)
+        if self.workers is not None and is_chunkable(product):
+            run = ChunkedRun([product], [product.result], self.workers)
+            return run, (out, *run.operands)
         return np.matmul, (*args, out)
 
     def _columns_per_piece(self, product: Call) -> int | None:
