@@ -21,16 +21,24 @@ COLUMNS = 9
 def small_chunks():
     """Divide arrays of any size, into chunks of one or two rows."""
     with pytest.MonkeyPatch.context() as patch:
-        limits = {"LARGE": 8, "WORTHWHILE": 8, "CHUNK": 2 * COLUMNS, "LARGE_PRODUCT": 1, "FEWEST_ROWS": 2}
+        limits = {"LARGE": 8, "WORTHWHILE": 8, "LARGE_PRODUCT": 1, "FEWEST_ROWS": 2}
+        limits |= {"CHUNK": 2 * COLUMNS, "SHARED_CHUNK": 2 * COLUMNS}
         for name, value in limits.items():
             patch.setattr(chunks, name, value)
         yield
 
 
-@pytest.fixture(scope="module")
-def workers():
+@pytest.fixture(scope="module", params=[1, 3])
+def workers(request):
     pool = Workers()
-    with pool.start(3, lambda: np.seterr(all="ignore")), np.errstate(all="ignore"):
+    with pool.start(request.param, lambda: np.seterr(all="ignore")), np.errstate(all="ignore"):
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def three_workers():
+    pool = Workers()
+    with pool.start(3, lambda: None):
         yield pool
 
 
@@ -53,10 +61,10 @@ def assert_same(found, expected):
             np.testing.assert_array_equal(*signs)
 
 
-def runs_of(function, *args, alone=()):
+def runs_of(function, *args):
     """Return the names of the calls in each run of more than one."""
     recording, *_ = PlanBuilder.record(function, args)
-    runs = find_runs(recording.calls, set(alone))
+    runs = find_runs(recording.calls, set(), products=True)
     return [[call.function.__name__ for call in run] for run in runs if len(run) > 1]
 
 
@@ -201,19 +209,19 @@ def test_small_results_belong_to_a_run_only_if_it_needs_them():
     assert run == ["multiply", "reduce", "multiply", "subtract"]
 
 
-def test_chunks_are_divided_among_the_threads(workers):
+def test_chunks_are_divided_among_the_threads(three_workers):
     meeting, threads = threading.Barrier(3, timeout=30), set()
 
     def work(_):
         meeting.wait()
         threads.add(threading.get_ident())
 
-    workers.share(work, range(3))
+    three_workers.share(work, range(3))
     assert len(threads) == 3
     assert threading.get_ident() in threads
 
 
-def test_a_thread_makes_all_calls_alone_while_the_others_are_busy(workers):
+def test_a_thread_makes_all_calls_alone_while_the_others_are_busy(three_workers):
     done, released, seen = [], threading.Event(), threading.Semaphore(0)
 
     def wait(_):
@@ -221,21 +229,21 @@ def test_a_thread_makes_all_calls_alone_while_the_others_are_busy(workers):
         released.wait(30)
 
     def block():
-        list(workers.map(wait, range(3)))
+        list(three_workers.map(wait, range(3)))
 
     blocker = threading.Thread(target=block)
     blocker.start()
     try:
         for _ in range(3):
             seen.acquire(timeout=30)
-        workers.share(done.append, range(5))
+        three_workers.share(done.append, range(5))
         assert sorted(done) == [0, 1, 2, 3, 4]
     finally:
         released.set()
         blocker.join()
 
 
-def test_an_error_in_a_thread_reaches_the_caller(workers):
+def test_an_error_in_a_thread_reaches_the_caller(three_workers):
     meeting, caller = threading.Barrier(3, timeout=30), threading.get_ident()
 
     def fail_elsewhere(_):
@@ -245,4 +253,14 @@ def test_an_error_in_a_thread_reaches_the_caller(workers):
             raise ValueError(msg)
 
     with pytest.raises(ValueError, match="of a thread"):
-        workers.share(fail_elsewhere, range(3))
+        three_workers.share(fail_elsewhere, range(3))
+
+
+def test_threads_are_not_used_while_the_blas_has_its_own(three_workers):
+    threads = set()
+    three_workers.sharing = False
+    try:
+        three_workers.share(lambda _: threads.add(threading.get_ident()), range(9))
+    finally:
+        three_workers.sharing = True
+    assert threads == {threading.get_ident()}

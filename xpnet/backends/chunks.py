@@ -27,18 +27,20 @@ LARGE_PRODUCT, FEWEST_ROWS = 1 << 23, 64
 """Multiplications and rows of a product that is worth dividing."""
 ROW = 16
 """Multiplications of a product that take about as long as another call on an element."""
-CHUNK = 1 << 19
-"""Elements of an array in a chunk, at most; in smaller ones, threads would wait for the interpreter."""
+CHUNK, SHARED_CHUNK = 1 << 15, 1 << 19
+"""Elements of an array in a chunk, at most: eight such arrays fit a second-level cache. Several threads would
+wait for the interpreter between calls so short."""
 ALIGNMENT = 64
 """Bytes of a cache line, and of the widest vector register."""
 
 _REDUCTIONS: set[Function] = {np.add.reduce, np.maximum.reduce}
 
 
-def find_runs(calls: Sequence[Call], alone: set[int]) -> list[list[Call]]:
+def find_runs(calls: Sequence[Call], alone: set[int], *, products: bool) -> list[list[Call]]:
     """Divide calls into runs, in an order in which results come before their uses.
 
-    A call that fits no run, or whose result is one of the slots ``alone``, is a run by itself.
+    A call that fits no run, or whose result is one of the slots ``alone``, is a run by itself. Products of
+    large matrices are in runs with ``products``.
     """
     numbers = {call.result.slot: number for number, call in enumerate(calls)}
     needs = [{numbers[x.slot] for x in call.operands if x.slot in numbers} for call in calls]
@@ -47,7 +49,8 @@ def find_runs(calls: Sequence[Call], alone: set[int]) -> list[list[Call]]:
     latest: dict[int, int] = {}  # by slot: the last call of a run with that result or large operand
     for number, call in enumerate(calls):
         run = {number}
-        if call.result.slot not in alone and is_chunkable(call):
+        is_alone = call.result.slot in alone or (call.function is np.matmul and not products)
+        if not is_alone and is_chunkable(call):
             operands = _traced(call, divided=True)
             joined = [runs[latest[x.slot]] for x in operands if x.slot in latest]
             for other in joined if _size(call) >= LARGE else joined[:1]:
@@ -159,8 +162,9 @@ class ChunkedRun:
         self.operands = [*divided.values(), *whole.values()]
         self._divided = len(results) + len(divided)
         sizes = [math.prod(array.shape) for array in (*results, *divided.values())]
-        rounds = -(-max(sizes) // (CHUNK * workers.count))
-        self._chunk = -(-self._rows // (rounds * workers.count))
+        threads = workers.sharers
+        rounds = -(-max(sizes) // (threads * SHARED_CHUNK if threads > 1 else CHUNK))
+        self._chunk = -(-self._rows // (rounds * threads))
         self._row_sizes: list[int] = []  # bytes of a row, of each memory
         self._like: list[tuple[int, TracedArray]] = []  # other results, each with the number of its memory
         self._free: list[list[HostArray]] = []  # arrays for these, of a thread each
@@ -189,7 +193,7 @@ class ChunkedRun:
 
         def release(call: Call) -> None:
             done = {x.owner for x in call.operands if last_use[x.owner] is call}
-            free.extend(used.pop(owner) for owner in done & used.keys())
+            free[:0] = [used.pop(owner) for owner in done & used.keys()]
 
         for call in calls:
             result = call.result

@@ -13,6 +13,9 @@ from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
 from xpnet.backends.workers import Workers
 
+BLAS_MULTIPLICATIONS = range(1 << 23, 1 << 26)
+"""Multiplications of a forward pass for which products by the threads of the BLAS are fastest."""
+
 
 class NumPyBackend(Backend):
     """NumPy arrays, which are host arrays already."""
@@ -43,6 +46,20 @@ class NumPyBackend(Backend):
         ignore = partial(np.seterr, all="ignore")
         with self._blas.limit(limits=1), self._workers.start(count, ignore):
             yield
+
+    @contextmanager
+    def single_blocks(self, multiplications: int) -> Iterator[None]:
+        """Let large operations use all threads: products those of the BLAS, unless they are very large.
+
+        Waiting for the next product, the threads of the BLAS keep all others from the processors.
+        """
+        workers, threaded = self._workers, multiplications in BLAS_MULTIPLICATIONS
+        workers.sharing = not threaded
+        try:
+            with self._blas.limit(limits=workers.count if threaded else 1):
+                yield
+        finally:
+            workers.sharing = True
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply `function` to the items in parallel, each with a single-threaded BLAS."""

@@ -204,7 +204,9 @@ class PlanBuilder:
             for operand in call.operands:
                 if operand.owner in self.cached and call.result.slot not in self.cached:
                     self.kept.add(operand.owner)
-        self.runs = [[call] for call in calls] if workers is None else find_runs(calls, self.cached)
+        self.runs = [[call] for call in calls]
+        if workers is not None:
+            self.runs = find_runs(calls, self.cached, products=workers.sharers > 1)
         last_uses = ((x.owner, call) for run in self.runs for call in run for x in call.operands)
         self.last_use = dict(last_uses)  # by the owner of the memory
         self.buffers: dict[int, HostArray] = {}  # by slot
@@ -401,7 +403,7 @@ class PlanBuilder:
             matrices = self.buffers[args[1].slot], out
             blocks = [matrix.reshape(len(matrix), -1, size).swapaxes(0, 1) for matrix in matrices]
             return np.matmul, (args[0], *blocks)
-        if self.workers is not None and is_chunkable(product):
+        if self.workers is not None and self.workers.sharers > 1 and is_chunkable(product):
             run = ChunkedRun([product], [product.result], self.workers)
             return run, (out, *run.operands)
         return np.matmul, (*args, out)

@@ -20,6 +20,7 @@ class Workers:
 
     def __init__(self, parallel: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
         self.count, self._parallel = 1, parallel
+        self.sharing = True  # whether `share` uses the threads
         self._pool: ThreadPoolExecutor | None = None
         self._kept: tuple[tuple[int, int], ThreadPoolExecutor] | None = None  # with its count and process
 
@@ -53,8 +54,16 @@ class Workers:
             finally:
                 wait([future for future in pending if not future.cancel()])
 
+    @property
+    def sharers(self) -> int:
+        """The number of threads that `share` uses at most."""
+        return self.count if self.sharing and self._pool is not None else 1
+
     def share(self, function: Callable[[Item], object], items: Iterable[Item]) -> None:
-        """Apply `function` to the items in any order, in this thread and those of the pool that are free."""
+        """Apply `function` to the items in any order, in this thread and those of the pool that are free.
+
+        If not ``sharing``, in this thread alone.
+        """
         pending = list(items)
 
         def work() -> None:
@@ -65,7 +74,7 @@ class Workers:
                     return
                 function(item)
 
-        pool, helpers = self._pool, min(self.count, len(pending)) - 1
+        pool, helpers = self._pool, min(self.sharers, len(pending)) - 1
         futures = [] if pool is None else [pool.submit(work) for _ in range(helpers)]
         try:
             work()
