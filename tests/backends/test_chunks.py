@@ -38,7 +38,7 @@ def workers(request):
 @pytest.fixture(scope="module")
 def three_workers():
     pool = Workers()
-    with pool.start(3, lambda: None):
+    with pool.start(3, lambda: np.seterr(all="ignore")):
         yield pool
 
 
@@ -264,3 +264,20 @@ def test_threads_are_not_used_while_the_blas_has_its_own(three_workers):
     finally:
         three_workers.sharing = True
     assert threads == {threading.get_ident()}
+
+
+def test_threads_that_compute_blocks_divide_no_calls(three_workers):
+    threads = set()
+    fast = compile_replay(lambda a, b: [(a + b) * b - a], workers=three_workers)
+
+    def work(_):
+        a, b = operands(37, COLUMNS)
+        for _ in range(3):
+            assert_same(fast(a, b), [(a + b) * b - a])
+        threads.add(three_workers.includes_caller)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(three_workers, "share", None)  # an error if it were called
+        list(three_workers.map(work, range(6)))
+    assert threads == {True}
+    assert not three_workers.includes_caller

@@ -120,7 +120,7 @@ def is_chunkable(call: Call) -> bool:
         is_last = options.get("axis") in (1, -1) and options.get("keepdims") is True
         return x.ndim == 2 and is_last and x.value.flags.c_contiguous and len(call.args) == 1
     if function is np.matmul:
-        return result.shape[0] >= FEWEST_ROWS and _size(call) * ROW >= LARGE_PRODUCT
+        return not call.kwargs and result.shape[0] >= FEWEST_ROWS and _size(call) * ROW >= LARGE_PRODUCT
     is_elementwise = isinstance(function, np.ufunc) and function.signature is None and function.nout == 1
     return not call.kwargs and (is_elementwise or function in (np.where, tape.convert))
 
@@ -161,7 +161,7 @@ class ChunkedRun:
         whole = {_key(x): x for x, is_divided in args if not is_divided}
         self.operands = [*divided.values(), *whole.values()]
         self._divided = len(results) + len(divided)
-        sizes = [math.prod(array.shape) for array in (*results, *divided.values())]
+        sizes = [math.prod(x.shape) for x in (*(call.result for call in calls), *divided.values())]
         threads = workers.sharers
         rounds = -(-max(sizes) // (threads * SHARED_CHUNK if threads > 1 else CHUNK))
         self._chunk = -(-self._rows // (rounds * threads))

@@ -3,12 +3,12 @@
 The mathematics is written for any array library, so on NumPy each of its operations allocates its result. For
 the small matrices of a block, dispatching and allocating cost more than computing, and threads wait for each
 other in the meantime. `compile_replay` runs a function for the second time with arguments that record every
-NumPy call made on them (`xpnet.backends.tape`), and prepares a *plan*: the same calls in the same order, each
-with its arguments and an output array out of a few that are reused. Views of these arrays are created
-beforehand.
+NumPy call made on them (`xpnet.backends.tape`), and prepares a *plan*: the same calls, each with its
+arguments and an output array out of a few that are reused. Views of these arrays are created beforehand.
+Calls on large arrays are made in chunks (`xpnet.backends.chunks`).
 
-The results are unchanged, except those of large products of matrices, which are computed in column blocks:
-the BLAS may then use kernels that add up in another order.
+The results are unchanged, except those of large products of matrices, which are computed in blocks: the BLAS
+may then use kernels that add up in another order.
 """
 
 import math
@@ -189,7 +189,8 @@ class PlanBuilder:
         transient: bool,
         workers: Workers | None,
     ) -> None:
-        self.outputs, self.workers = outputs, workers
+        self.outputs = outputs
+        self.workers = None if workers is None or workers.includes_caller else workers
         owners = {leaf.owner for leaf in traced_leaves(outputs)}
         self.output_owners = set[int]() if transient else owners  # whose memory is new in each run
         first = {leaf.slot: leaf for leaf in traced_leaves(inputs[0])}
@@ -205,8 +206,8 @@ class PlanBuilder:
                 if operand.owner in self.cached and call.result.slot not in self.cached:
                     self.kept.add(operand.owner)
         self.runs = [[call] for call in calls]
-        if workers is not None:
-            self.runs = find_runs(calls, self.cached, products=workers.sharers > 1)
+        if self.workers is not None:  # several threads would wait for the interpreter between short calls
+            self.runs = find_runs(calls, self.cached, products=self.workers.sharers > 1)
         last_uses = ((x.owner, call) for run in self.runs for call in run for x in call.operands)
         self.last_use = dict(last_uses)  # by the owner of the memory
         self.buffers: dict[int, HostArray] = {}  # by slot
@@ -288,17 +289,12 @@ class PlanBuilder:
         is_elementwise = isinstance(calls[number].function, np.ufunc)
         done = {id(call) for call in calls[: number + is_elementwise]}
         pairs = [pair for call in calls for pair in divisions(call) if isinstance(pair[0], TracedArray)]
-        others = {x.owner for x, is_divided in pairs if not is_divided or x.slot != x.owner}
-        return next(
-            (
-                x
-                for x in self.donated
-                if (x.shape, x.dtype) == (result.shape, result.dtype)
-                and id(self.last_use.get(x.slot)) in done
-                and x.slot not in others  # of which the run reads other rows
-            ),
-            None,
-        )
+        others = {x.owner for x, is_divided in pairs if not is_divided or x.slot != x.owner}  # read otherwise
+        for x in self.donated:
+            is_alike = (x.shape, x.dtype) == (result.shape, result.dtype)
+            if is_alike and id(self.last_use.get(x.slot)) in done and x.slot not in others:
+                return x
+        return None
 
     def _release_operands(self, call: Call) -> None:
         """Free the memory of the operands that are used for the last time."""

@@ -1,10 +1,12 @@
 """Threads that compute blocks in parallel, for libraries that let each use one processor."""
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 from xpnet._typing import Item, Result
 
@@ -21,6 +23,7 @@ class Workers:
     def __init__(self, parallel: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
         self.count, self._parallel = 1, parallel
         self.sharing = True  # whether `share` uses the threads
+        self._thread = threading.local()
         self._pool: ThreadPoolExecutor | None = None
         self._kept: tuple[tuple[int, int], ThreadPoolExecutor] | None = None  # with its count and process
 
@@ -29,7 +32,7 @@ class Workers:
         """Compute in `count` threads, each of which calls `prepare_thread` first."""
         key = count, os.getpid()  # a process that is forked has no threads of its parent
         if count > 1 and (self._kept is None or self._kept[0] != key):
-            self._kept = key, ThreadPoolExecutor(count, initializer=prepare_thread)
+            self._kept = key, ThreadPoolExecutor(count, initializer=partial(self._begin, prepare_thread))
         self.count, self._pool = count, self._kept[1] if self._kept is not None and count > 1 else None
         try:
             yield
@@ -53,6 +56,15 @@ class Workers:
                     yield pending.popleft().result()
             finally:
                 wait([future for future in pending if not future.cancel()])
+
+    def _begin(self, prepare_thread: Callable[[], object]) -> None:
+        self._thread.is_own = True
+        prepare_thread()
+
+    @property
+    def includes_caller(self) -> bool:
+        """True in one of the threads."""
+        return getattr(self._thread, "is_own", False)
 
     @property
     def sharers(self) -> int:
