@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import cast
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -14,8 +13,8 @@ from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
 from xpnet.backends.workers import Workers
 
-THREADED_MULTIPLICATIONS = 1 << 23
-"""Multiplications of a forward pass from which the BLAS is faster with all threads."""
+BLAS_MULTIPLICATIONS = range(1 << 23, 1 << 26)
+"""Multiplications of a forward pass for which products by the threads of the BLAS are fastest."""
 
 
 class NumPyBackend(Backend):
@@ -48,10 +47,19 @@ class NumPyBackend(Backend):
         with self._blas.limit(limits=1), self._workers.start(count, ignore):
             yield
 
-    def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:
-        """Let the BLAS use all threads if the products are large enough to outweigh synchronisation."""
-        threads = self._workers.count if multiplications >= THREADED_MULTIPLICATIONS else 1
-        return cast("AbstractContextManager[object]", self._blas.limit(limits=threads))
+    @contextmanager
+    def single_blocks(self, multiplications: int) -> Iterator[None]:
+        """Let large operations use all threads: products those of the BLAS, unless they are very large.
+
+        Waiting for the next product, the threads of the BLAS keep all others from the processors.
+        """
+        workers, threaded = self._workers, multiplications in BLAS_MULTIPLICATIONS
+        workers.sharing = not threaded
+        try:
+            with self._blas.limit(limits=workers.count if threaded else 1):
+                yield
+        finally:
+            workers.sharing = True
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Apply `function` to the items in parallel, each with a single-threaded BLAS."""
@@ -61,7 +69,9 @@ class NumPyBackend(Backend):
         self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
     ) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory; see `xpnet.backends.replay`."""
-        return compile_replay(function, exact=exact, caching=not donated, transient=transient)
+        return compile_replay(
+            function, exact=exact, donated=0 in donated, transient=transient, workers=self._workers
+        )
 
     def from_host(self, array: HostArray) -> Array:
         """Return `array` itself."""

@@ -3,12 +3,12 @@
 The mathematics is written for any array library, so on NumPy each of its operations allocates its result. For
 the small matrices of a block, dispatching and allocating cost more than computing, and threads wait for each
 other in the meantime. `compile_replay` runs a function for the second time with arguments that record every
-NumPy call made on them (`xpnet.backends.tape`), and prepares a *plan*: the same calls in the same order, each
-with its arguments and an output array out of a few that are reused. Views of these arrays are created
-beforehand.
+NumPy call made on them (`xpnet.backends.tape`), and prepares a *plan*: the same calls, each with its
+arguments and an output array out of a few that are reused. Views of these arrays are created beforehand.
+Calls on large arrays are made in chunks (`xpnet.backends.chunks`).
 
-The results are unchanged, except those of large products of matrices, which are computed in column blocks:
-the BLAS may then use kernels that add up in another order.
+The results are unchanged, except those of large products of matrices, which are computed in blocks: the BLAS
+may then use kernels that add up in another order.
 """
 
 import math
@@ -25,7 +25,9 @@ import numpy as np
 from xpnet._lib.tree import Tree, tree_map
 from xpnet._typing import AnyFunction, Function, HostArray
 from xpnet.backends import tape
+from xpnet.backends.chunks import ChunkedRun, aligned_memory, divisions, find_runs, is_chunkable
 from xpnet.backends.tape import Call, TracedArray, is_traced, traced_leaves, untrace
+from xpnet.backends.workers import Workers
 
 SMALL_PRODUCT = 100**3
 """Multiplications below which OpenBLAS uses kernels that do not copy the factors first."""
@@ -35,8 +37,6 @@ LONG = 1 << 19
 """Multiplications of a product, or bytes of float64 of another result, that take about ten microseconds."""
 LARGE = 1 << 15
 """Bytes from which the cache gains more from writing into an operand's memory than NumPy's check costs."""
-ALIGNMENT = 64
-"""Bytes of a cache line, and of the widest vector register."""
 
 
 def compile_replay(
@@ -44,18 +44,20 @@ def compile_replay(
     builder: "type[PlanBuilder] | None" = None,
     *,
     exact: bool = True,
-    caching: bool = True,
+    donated: bool = False,
     transient: bool = False,
+    workers: Workers | None = None,
 ) -> AnyFunction:
     """Return a function equivalent to `function` that is faster from its third call on.
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. The shapes
     and dtypes of arguments that are arrays may change from call to call, those inside lists and tuples may
-    not. Each thread has its own memory; `transient` results are in it, and valid until the next call. With
-    `caching`, what depends on the first argument alone is computed anew only if that is another object than
-    in the last call. `builder` is that of the arrays' library, by default NumPy. Unless `exact`, a recorded
-    call is replayed at once: it may give other last bits, and the number of recorded calls depends on the
-    threads.
+    not. Each thread has its own memory; `transient` results are in it, and valid until the next call. If the
+    first argument is `donated`, results may be written into its arrays; if not, what depends on it alone
+    is computed anew only if it is another object than in the last call. `builder` is that of the arrays'
+    library, by default NumPy. With `workers`, calls on large arrays are divided among them; see
+    `xpnet.backends.chunks`. Unless `exact`, a recorded call is replayed at once: it may give other last bits,
+    and the number of recorded calls depends on the threads.
     """
     # None after the first call with such arguments, which may remain the only one
     plans, builder = _PerThread(dict), builder or PlanBuilder
@@ -75,7 +77,8 @@ def compile_replay(
             recording, inputs, outputs = builder.record(function, args)
         finally:
             _RECORDING.active = False
-        plan = plans.value[key] = builder(recording.calls, inputs, outputs, transient, caching).build()
+        build = partial(builder, donated=donated, transient=transient, workers=workers)
+        plan = plans.value[key] = build(recording.calls, inputs, outputs).build()
         recording.calls.clear()  # or a cycle of references would keep the recorded values
         return untrace(outputs) if exact else plan.replay(args)
 
@@ -181,24 +184,32 @@ class PlanBuilder:
         calls: list[Call],
         inputs: tuple[Any, ...],
         outputs: object,
-        transient: bool,  # noqa: FBT001
-        caching: bool,  # noqa: FBT001
+        *,
+        donated: bool,
+        transient: bool,
+        workers: Workers | None,
     ) -> None:
-        self.recorded, self.outputs = calls, outputs
+        self.outputs = outputs
+        self.workers = None if workers is None or workers.includes_caller else workers
         owners = {leaf.owner for leaf in traced_leaves(outputs)}
         self.output_owners = set[int]() if transient else owners  # whose memory is new in each run
-        self.cached = {leaf.slot for leaf in traced_leaves(inputs[0])} if caching else set[int]()
+        first = {leaf.slot: leaf for leaf in traced_leaves(inputs[0])}
+        self.donated = [x for x in first.values() if x.slot not in owners] if donated else []
+        self.cached = set[int]() if donated else {*first}
         self.kept: set[int] = owners & {call.result.slot for call in calls}  # whose memory is not reused
-        self.last_use: dict[int, Call] = {}  # by the owner of the memory
         for call in calls:
             in_memory = call.result.slot not in self.output_owners and self.accepts_out(call)
             is_kept = in_memory or call.result.owner != call.result.slot
             if is_kept and all(operand.slot in self.cached for operand in call.operands):
                 self.cached.add(call.result.slot)
             for operand in call.operands:
-                self.last_use[operand.owner] = call
                 if operand.owner in self.cached and call.result.slot not in self.cached:
                     self.kept.add(operand.owner)
+        self.runs = [[call] for call in calls]
+        if self.workers is not None:  # several threads would wait for the interpreter between short calls
+            self.runs = find_runs(calls, self.cached, products=self.workers.sharers > 1)
+        last_uses = ((x.owner, call) for run in self.runs for call in run for x in call.operands)
+        self.last_use = dict(last_uses)  # by the owner of the memory
         self.buffers: dict[int, HostArray] = {}  # by slot
         self.memory: dict[int, HostArray] = {}  # by owner
         self.free: dict[bool, list[HostArray]] = {True: [], False: _FREE_MEMORY.value}  # True: if cached
@@ -223,8 +234,8 @@ class PlanBuilder:
 
     def build(self) -> _Plan:
         """Return the plan."""
-        for call in self.recorded:
-            self._prepare(call)
+        for run in self.runs:
+            self._prepare(run[0]) if len(run) == 1 else self._prepare_run(run)
         output = self._index(self.outputs)
         groups = [(kind, [call for _, call in calls]) for kind, calls in groupby(self.calls, itemgetter(0))]
         return _Plan(self.sequences, self.rest, groups, output)
@@ -249,6 +260,41 @@ class PlanBuilder:
                 else:
                     self._add_call(function, args, long=long, cached=cached)
         self._release_operands(call)
+
+    def _prepare_run(self, calls: list[Call]) -> None:
+        """Prepare calls that are made in chunks, whose results are kept if other calls use them."""
+        others = (x for run in self.runs if run is not calls for call in run for x in call.operands)
+        outside = {leaf.slot for leaf in (*others, *traced_leaves(self.outputs))}
+        owners = {call.result.owner for call in calls if call.result.slot in outside}
+        results = [call.result for call in calls if call.result.slot in owners]
+        for result in results:
+            if result.slot not in self.output_owners:
+                self.buffers[result.slot] = self._allocate(result)
+            elif (donor := self._find_donor(result, calls)) is not None:
+                self.donated = [x for x in self.donated if x is not donor]
+                self.indices[result.slot] = self.indices[donor.slot]
+            else:
+                self.indices[result.slot] = self._add_call(np.empty, (result.shape, result.dtype), long=True)
+        run = ChunkedRun(calls, results, cast("Workers", self.workers))
+        self._add_call(run, (*results, *run.operands), long=True)
+        for call in calls:
+            if call.result.slot in outside and call.result.owner != call.result.slot:
+                self._prepare(call)  # a view, which the run made of its chunks
+        for call in calls:
+            self._release_operands(call)
+
+    def _find_donor(self, result: TracedArray, calls: list[Call]) -> TracedArray | None:
+        """Return a donated array whose rows a run can replace by a result's, since it is done with them."""
+        number = next(number for number, call in enumerate(calls) if call.result is result)
+        is_elementwise = isinstance(calls[number].function, np.ufunc)
+        done = {id(call) for call in calls[: number + is_elementwise]}
+        pairs = [pair for call in calls for pair in divisions(call) if isinstance(pair[0], TracedArray)]
+        others = {x.owner for x, is_divided in pairs if not is_divided or x.slot != x.owner}  # read otherwise
+        for x in self.donated:
+            is_alike = (x.shape, x.dtype) == (result.shape, result.dtype)
+            if is_alike and id(self.last_use.get(x.slot)) in done and x.slot not in others:
+                return x
+        return None
 
     def _release_operands(self, call: Call) -> None:
         """Free the memory of the operands that are used for the last time."""
@@ -275,9 +321,7 @@ class PlanBuilder:
         latest, sizes = reversed(range(len(free))), range(like.nbytes, 2 * like.nbytes + 1)
         index = next((index for index in latest if free[index].nbytes in sizes), len(free))
         if index == len(free):
-            padded = np.empty(like.nbytes + ALIGNMENT, np.uint8)
-            start = -padded.ctypes.data % ALIGNMENT
-            free.append(padded[start : start + like.nbytes])
+            free.append(aligned_memory(like.nbytes))
         memory = self.memory[result.slot] = free.pop(index)
         return self.make_buffer(like, memory)
 
@@ -342,13 +386,23 @@ class PlanBuilder:
             return [*fill, (np.copyto, (out, x, "same_kind", mask))]
         if function is tape.convert:
             return [(np.copyto, (out, args[0], "unsafe"))]
-        if function is np.matmul and (size := self._columns_per_piece(call)):
-            matrices = self.buffers[args[1].slot], out
-            blocks = [matrix.reshape(len(matrix), -1, size).swapaxes(0, 1) for matrix in matrices]
-            return [(np.matmul, (args[0], *blocks))]
+        if function is np.matmul:
+            return [self._product_into(call, out)]
         if isinstance(function, np.ufunc) and function not in (np.maximum, np.minimum):
             return [(function, (*args, out))]
         return [(partial(function, **call.kwargs, out=out), args)]
+
+    def _product_into(self, product: Call, out: Any) -> tuple[Function, tuple[object, ...]]:
+        """Return the call that writes a product into `out`, in column blocks or by several threads."""
+        args = product.args
+        if size := self._columns_per_piece(product):
+            matrices = self.buffers[args[1].slot], out
+            blocks = [matrix.reshape(len(matrix), -1, size).swapaxes(0, 1) for matrix in matrices]
+            return np.matmul, (args[0], *blocks)
+        if self.workers is not None and self.workers.sharers > 1 and is_chunkable(product):
+            run = ChunkedRun([product], [product.result], self.workers)
+            return run, (out, *run.operands)
+        return np.matmul, (*args, out)
 
     def _columns_per_piece(self, product: Call) -> int | None:
         """Return the columns of a block of a product that is best computed in blocks, else None."""

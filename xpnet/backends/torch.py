@@ -94,7 +94,7 @@ class TorchBackend(Backend):
             return function
         from xpnet.backends.torch_replay import TorchPlanBuilder
 
-        return compile_replay(function, TorchPlanBuilder, caching=not donated, transient=transient)
+        return compile_replay(function, TorchPlanBuilder, donated=0 in donated, transient=transient)
 
     def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype.

@@ -1,10 +1,12 @@
 """Threads that compute blocks in parallel, for libraries that let each use one processor."""
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 from xpnet._typing import Item, Result
 
@@ -20,6 +22,8 @@ class Workers:
 
     def __init__(self, parallel: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
         self.count, self._parallel = 1, parallel
+        self.sharing = True  # whether `share` uses the threads
+        self._thread = threading.local()
         self._pool: ThreadPoolExecutor | None = None
         self._kept: tuple[tuple[int, int], ThreadPoolExecutor] | None = None  # with its count and process
 
@@ -28,7 +32,7 @@ class Workers:
         """Compute in `count` threads, each of which calls `prepare_thread` first."""
         key = count, os.getpid()  # a process that is forked has no threads of its parent
         if count > 1 and (self._kept is None or self._kept[0] != key):
-            self._kept = key, ThreadPoolExecutor(count, initializer=prepare_thread)
+            self._kept = key, ThreadPoolExecutor(count, initializer=partial(self._begin, prepare_thread))
         self.count, self._pool = count, self._kept[1] if self._kept is not None and count > 1 else None
         try:
             yield
@@ -52,3 +56,42 @@ class Workers:
                     yield pending.popleft().result()
             finally:
                 wait([future for future in pending if not future.cancel()])
+
+    def _begin(self, prepare_thread: Callable[[], object]) -> None:
+        self._thread.is_own = True
+        prepare_thread()
+
+    @property
+    def includes_caller(self) -> bool:
+        """True in one of the threads."""
+        return getattr(self._thread, "is_own", False)
+
+    @property
+    def sharers(self) -> int:
+        """The number of threads that `share` uses at most."""
+        return self.count if self.sharing and self._pool is not None else 1
+
+    def share(self, function: Callable[[Item], object], items: Iterable[Item]) -> None:
+        """Apply `function` to the items in any order, in this thread and those of the pool that are free.
+
+        If not ``sharing``, in this thread alone.
+        """
+        pending = list(items)
+
+        def work() -> None:
+            while pending:
+                try:
+                    item = pending.pop()
+                except IndexError:  # another thread took the last one
+                    return
+                function(item)
+
+        pool, helpers = self._pool, min(self.sharers, len(pending)) - 1
+        futures = [] if pool is None else [pool.submit(work) for _ in range(helpers)]
+        try:
+            work()
+        finally:
+            pending.clear()
+            for future in futures:
+                if not future.cancel():
+                    future.result()

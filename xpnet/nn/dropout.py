@@ -27,6 +27,8 @@ def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int
     def draw(probability: float, layer: int) -> Array:
         """Return a mask, (samples, units): true if the 16 bits of a unit are at or above the probability.
 
+        In memory, the samples of a hidden unit lie side by side, as its activations do.
+
         Each sample takes as many groups of four words as its units need, in the order of the layer's stream.
         """
         units, samples = network.sizes[layer], stop - start
@@ -34,7 +36,8 @@ def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int
         count, skip = 4 * fours * samples, start * fours
         words = random.words(seed, random.Purpose.DROPOUT, count, epoch=epoch, index=layer, skip=skip)
         bits = words.astype("<u8", copy=False).view("<u2").reshape(samples, 16 * fours)
-        return as_array(bits[:, :units] >= _round_probability(probability))
+        mask = bits[:, :units] >= _round_probability(probability)
+        return as_array(mask.T.copy().T if layer > 0 else mask)
 
     hidden = range(1, len(network.sizes) - 1) if network.hidden_dropout else ()
     return Masks(

@@ -14,9 +14,9 @@ from xpnet.nn import layers as L
 from xpnet.nn.architecture import NOTEBOOK, Network
 from xpnet.nn.dropout import dropout_scale
 
-Cache: TypeAlias = "list[tuple[Array | Operand | L.Normalized | None, Array]]"
-"""For the backward pass, from each layer: its input A, before dropout, and its output Z; from a batch
-normalisation, the cache that ``batch_norm`` returns, and Y."""
+Cache: TypeAlias = "list[tuple[Any, Array | Operand | None, Array]]"
+"""For the backward pass, from each layer: its input A before and after dropout, and its output Z; from a
+batch normalisation, the cache that ``batch_norm`` returns, None, and Y."""
 
 LinearBackward: TypeAlias = "Callable[[Arithmetic, Array | Operand, Array], Any]"
 
@@ -52,19 +52,19 @@ def forward(
     cache: Cache = []
     for layer in layers:
         if isinstance(layer, L.BatchNorm):
-            z, statistics = cache[-1][1], next(running_statistics, None)
+            z, statistics = cache[-1][-1], next(running_statistics, None)
             if statistics is None:
                 y, normalized = L.batch_norm(ops, layer, z)
-                cache.append((normalized, y))
+                cache.append((normalized, None, y))
             else:
-                cache.append((None, L.batch_norm_inference(ops, layer, statistics, z)))
+                cache.append((None, None, L.batch_norm_inference(ops, layer, statistics, z)))
         elif not cache:
-            cache.append((x, L.linear(ops, layer, x)))
+            cache.append((x, x, L.linear(ops, layer, x)))
         else:
-            a = activate(ops, cache[-1][1])
+            a = activate(ops, cache[-1][-1])
             dropped = _apply_dropout(ops, network, a, next(hidden_masks, None))
-            cache.append((a, L.linear(ops, layer, dropped)))
-    return cache[-1][1], cache
+            cache.append((a, dropped, L.linear(ops, layer, dropped)))
+    return cache[-1][-1], cache
 
 
 def backward(
@@ -87,16 +87,15 @@ def backward(
     hidden_masks = iter(masks[::-1])
     gradients: list[Any] = []
     for index in reversed(range(len(layers))):
-        layer, cached = layers[index], cache[index][0]
+        layer, (cached, dropped, _) = layers[index], cache[index]
         if isinstance(layer, L.BatchNorm):
-            gradient, dz = L.batch_norm_backward(ops, layer, cast("L.Normalized", cached), dz)
-        elif index == 0:
-            gradient = linear_backward(ops, cast("Array | Operand", cached), dz)
+            gradient, dz = L.batch_norm_backward(ops, layer, cached, dz)
         else:
-            a, z, mask = cast("Array", cached), cache[index - 1][1], next(hidden_masks, None)
-            gradient = linear_backward(ops, _apply_dropout(ops, network, a, mask), dz)
-            da = _apply_dropout(ops, network, L.linear_backward_input(ops, layer, dz), mask)
-            dz = activation_backward(ops, da, z, a)
+            gradient = linear_backward(ops, cast("Array | Operand", dropped), dz)
+            if index > 0:
+                mask = next(hidden_masks, None)
+                da = _apply_dropout(ops, network, L.linear_backward_input(ops, layer, dz), mask)
+                dz = activation_backward(ops, da, cache[index - 1][-1], cached)
         gradients.append(gradient)
     return gradients[::-1]
 
@@ -130,7 +129,7 @@ def gradients_and_moments(
     dz = F.LOSSES[network.loss].backward(ops, F.softmax(ops, logits), y)
     if weights is not None:
         dz = dz * ops.xp.expand_dims(weights, axis=-2)
-    moments = [cached.sums for cached, _ in cache if isinstance(cached, L.Normalized)]
+    moments = [cached.sums for cached, *_ in cache if isinstance(cached, L.Normalized)]
     gradients = backward(ops, layers, cache, dz, network, masks=masks, linear_backward=linear_backward)
     return gradients, moments
 
