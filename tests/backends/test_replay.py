@@ -230,14 +230,16 @@ def test_memory_is_used_again_within_a_function_and_by_others():
     assert sizes[1] - sizes[0] < 0.5
 
 
-@pytest.mark.parametrize(("units", "columns"), [(1, 31), (33, 1), (400, 500)])
+@pytest.mark.parametrize(("units", "columns"), [(1, 31), (33, 1), (400, 500), (10, 784)])
 def test_products_with_integers_are_exact_however_they_are_cut(units, columns):
     weight = RNG.integers(-(2**20), 2**20, size=(units, 300)).astype(np.float64)
     x = RNG.integers(0, 256, size=(columns, 300), dtype=np.uint8)
 
     def function(weight, x):
         wide = xp.astype(xp.matrix_transpose(x), xp.float64)
-        return xp.matmul(weight, wide) + 0.0, xp.matmul(wide, xp.matrix_transpose(wide)) * 1.0
+        rows = xp.astype(xp.reshape(x, (300, columns)), xp.float64)
+        square = xp.matmul(wide, xp.matrix_transpose(wide)) * 1.0
+        return xp.matmul(weight, wide) + 0.0, square, xp.matmul(weight * 2.0, rows) + 0.0
 
     fast = compile_replay(function)
     for _ in range(3):

@@ -75,7 +75,7 @@ def test_threads_are_kept_for_the_next_call():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of processes with threads
+@pytest.mark.filterwarnings("ignore:.*fork")  # of processes with threads
 def test_a_forked_process_has_threads_of_its_own():
     context = multiprocessing.get_context("fork")
     with NUMPY.workers(2):

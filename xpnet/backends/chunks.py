@@ -277,3 +277,9 @@ def _mask(mask: HostArray, x: HostArray, _: float, out: HostArray) -> None:
 def _choose(mask: HostArray, x: HostArray, y: HostArray, out: HostArray) -> None:
     np.copyto(out, y)
     np.copyto(out, x, "same_kind", mask)
+
+
+def add_products(left: HostArray, right: HostArray, products: HostArray, out: HostArray) -> None:
+    """Write the sum of products of pieces, (pieces, n, k) times (pieces, k, m) -> (n, m)."""
+    np.matmul(left, right, products)
+    np.add.reduce(products, axis=0, out=out)

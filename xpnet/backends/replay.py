@@ -7,8 +7,8 @@ NumPy call made on them (`xpnet.backends.tape`), and prepares a *plan*: the same
 arguments and an output array out of a few that are reused. Views of these arrays are created beforehand.
 Calls on large arrays are made in chunks (`xpnet.backends.chunks`).
 
-The results are unchanged, except those of large products of matrices, which are computed in blocks: the BLAS
-may then use kernels that add up in another order.
+The results are unchanged, except those of large products of matrices, which are computed in pieces that add
+up in another order.
 """
 
 import math
@@ -25,14 +25,14 @@ import numpy as np
 from xpnet._lib.tree import Tree, tree_map
 from xpnet._typing import AnyFunction, Function, HostArray
 from xpnet.backends import tape
-from xpnet.backends.chunks import ChunkedRun, aligned_memory, divisions, find_runs, is_chunkable
+from xpnet.backends.chunks import ChunkedRun, add_products, aligned_memory, divisions, find_runs, is_chunkable
 from xpnet.backends.tape import Call, TracedArray, is_traced, traced_leaves, untrace
 from xpnet.backends.workers import Workers
 
 SMALL_PRODUCT = 100**3
 """Multiplications below which OpenBLAS uses kernels that do not copy the factors first."""
-FEWEST_COLUMNS = 32
-"""Columns below which dividing a product into column blocks costs more than it saves."""
+SHORTEST_PIECE = 32
+"""Columns or terms below which dividing a product into pieces costs more than it saves."""
 LONG = 1 << 19
 """Multiplications of a product, or bytes of float64 of another result, that take about ten microseconds."""
 LARGE = 1 << 15
@@ -393,24 +393,25 @@ class PlanBuilder:
         return [(partial(function, **call.kwargs, out=out), args)]
 
     def _product_into(self, product: Call, out: Any) -> tuple[Function, tuple[object, ...]]:
-        """Return the call that writes a product into `out`, in column blocks or by several threads."""
+        """Return the call that writes a product into `out`, in small pieces or by several threads."""
         args = product.args
-        if size := self._columns_per_piece(product):
-            matrices = self.buffers[args[1].slot], out
-            blocks = [matrix.reshape(len(matrix), -1, size).swapaxes(0, 1) for matrix in matrices]
-            return np.matmul, (args[0], *blocks)
+        left, right = (self.buffers.get(getattr(arg, "slot", -1)) for arg in args)
+        if right is not None and out.ndim == right.ndim == 2:
+            (units, columns), terms = out.shape, len(right)
+            size = _find_piece(terms, units * columns) if right.flags.c_contiguous else 0
+            if size and left is not None and left.flags.c_contiguous:
+                factors = left.reshape(units, -1, size).swapaxes(0, 1), right.reshape(-1, size, columns)
+                return add_products, (*factors, np.empty((terms // size, *out.shape), out.dtype), out)
+            if size := _find_piece(columns, units * terms):
+                blocks = [matrix.reshape(len(matrix), -1, size).swapaxes(0, 1) for matrix in (right, out)]
+                return np.matmul, (args[0], *blocks)
         if self.workers is not None and self.workers.sharers > 1 and is_chunkable(product):
             run = ChunkedRun([product], [product.result], self.workers)
             return run, (out, *run.operands)
         return np.matmul, (*args, out)
 
-    def _columns_per_piece(self, product: Call) -> int | None:
-        """Return the columns of a block of a product that is best computed in blocks, else None."""
-        factor = product.args[1]
-        if product.result.ndim != 2 or getattr(factor, "slot", None) not in self.buffers:
-            return None
-        (units, columns), terms = product.result.shape, factor.shape[0]
-        if units * columns * terms < SMALL_PRODUCT:
-            return None
-        most = min((SMALL_PRODUCT - 1) // (units * terms), columns - 1)
-        return next((size for size in range(most, FEWEST_COLUMNS - 1, -1) if columns % size == 0), None)
+
+def _find_piece(length: int, others: int) -> int:
+    """Return the part of an axis that makes a large product of axes a small one; 0 if there is none."""
+    most = min((SMALL_PRODUCT - 1) // others, length - 1) if length * others >= SMALL_PRODUCT else 0
+    return next((size for size in range(most, SHORTEST_PIECE - 1, -1) if length % size == 0), 0)
