@@ -1,9 +1,10 @@
-"""Elementwise NumPy calls on large arrays, made in chunks of rows that stay in a processor's cache.
+"""NumPy calls on large arrays, made in chunks of rows that stay in a processor's cache.
 
 Each NumPy call passes through its arrays once, in one thread, and large arrays come from memory every time.
 `find_runs` finds the calls of a recorded function that can be made together, a *run*: on the same rows,
 each row of a result depending on that row of the operands alone. A `ChunkedRun` makes all calls of a run on
-some rows before it goes on to others, in several threads. The bits are those of the calls one by one.
+some rows before it goes on to others, in several threads. The bits are those of the calls one by one, except
+of products that are rounded: the BLAS may add up in another order for fewer rows.
 """
 
 import math
@@ -197,9 +198,8 @@ class ChunkedRun:
 
         for call in calls:
             result = call.result
-            if (
-                isinstance(call.function, np.ufunc) and call.function is not np.matmul
-            ):  # which may write into an operand
+            may_overwrite = isinstance(call.function, np.ufunc) and call.function is not np.matmul
+            if may_overwrite:  # its operands
                 release(call)
             if result.owner == result.slot and result.slot not in kept:
                 size = result.shape[1] * result.dtype.itemsize
