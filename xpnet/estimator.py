@@ -100,6 +100,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         normalize: settings.Normalize = "standardize",
         validation: float = 0,
         patience: int | None = None,
+        average_epochs: int = 1,
         epochs: int = 50,
         batch_size: Literal["full"] | int = 32,
         loss: settings.Loss = "cross-entropy",

@@ -23,7 +23,7 @@ from xpnet.storage.model_file import SavedModel, fingerprint
 from xpnet.storage.record import Record
 from xpnet.storage.run import complete_record
 from xpnet.trackers import check_installed
-from xpnet.training import callbacks
+from xpnet.training import callbacks, final_parameters
 from xpnet.training.callbacks import EpochLog
 from xpnet.training.loop import FitResult
 from xpnet.training.state import TrainState
@@ -311,7 +311,8 @@ def _fit(
     """Train without a record."""
     config, state = trainer.config, None if start is None else _restore_state(trainer, start.state)
     evaluate = callbacks.Evaluate(trainer, last=max(config.epochs, epochs or 0))
-    order = [evaluate, callbacks.EarlyStopping(config.patience), *users]
+    first, last = 0 if state is None else state.epoch, config.epochs if epochs is None else epochs
+    order = [evaluate, final_parameters.build(config, first, last), *users]
     if verbose:
         from xpnet.training.console import TrainingConsole
 

@@ -15,7 +15,8 @@ from xpnet.config import TrainConfig
 from xpnet.config.training import to_json
 from xpnet.data.datasets import Dataset
 from xpnet.inference.predictor import Predictor
-from xpnet.training.callbacks import Callback, EarlyStopping, EpochLog, Evaluate
+from xpnet.training import final_parameters
+from xpnet.training.callbacks import Callback, EpochLog, Evaluate
 from xpnet.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -150,6 +151,21 @@ TRAININGS = [
         110,
     ),
     Training(
+        "the mean of the last epochs",
+        {
+            "epochs": 5,
+            "batch_norm": True,
+            "batch_size": 32,
+            "dropout": 0.25,
+            "average_epochs": 3,
+            "optimizer": "adam",
+            "learning_rate": 0.01,
+            "validation": 20,
+            "seed": 3,
+        },
+        110,
+    ),
+    Training(
         "images moved, turned, scaled and sheared",
         {
             "epochs": 3,
@@ -241,8 +257,8 @@ def result(training: Training, backend: Backend) -> dict[str, Any]:
     with Trainer.open(config, data, backend) as trainer:
         # One block a call: JAX would compile each operation for stacks of blocks too, which takes a minute.
         trainer.context = replace(trainer.context, stack=1)
-        record, stopping = Record(trainer), EarlyStopping(config.patience)
-        best = trainer.fit([Evaluate(trainer), stopping, record]).best
+        record, final = Record(trainer), final_parameters.build(config)
+        best = trainer.fit([Evaluate(trainer), final, record]).best
         model, test = trainer.model(best), trainer.evaluate_test(best)
     probabilities = Predictor(model, backend).outputs(data.x_test)[1][:PROBABILITIES]
     shown = {key: value for key, value in to_json(config).items() if value != to_json(TrainConfig())[key]}
@@ -255,7 +271,7 @@ def result(training: Training, backend: Backend) -> dict[str, Any]:
         "settings": {key: setting_text(key, value) for key, value in shown.items()},
         "fingerprints": record.fingerprints,
         "history": record.history,
-        **({} if config.patience is None else {"best epoch": stopping.best_epoch}),
+        **{name.replace("_", " "): value for name, value in final.metrics.items()},
         "fingerprint": trainer.fingerprint(best),
         "test": hexadecimals([test.loss, test.accuracy]),
         "probabilities": hexadecimals(probabilities),

@@ -21,8 +21,9 @@ from xpnet._lib.locks import is_locked
 from xpnet.cli import trials
 from xpnet.nn.layers import Linear
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.training.callbacks import EarlyStopping, EpochLog
+from xpnet.training.callbacks import EpochLog
 from xpnet.training.evaluation import Evaluation
+from xpnet.training.final_parameters import EarlyStopping, FinalParameters
 from xpnet.training.loop import FitResult
 from xpnet.training.state import TrainState, Variables
 
@@ -188,9 +189,10 @@ def test_with_patience_the_best_parameters_are_kept(capsys):
     assert f"stopped after {best + 4} epochs, the best was {best}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("patience", "best", "stops"), [(2, 2, True), (None, 4, False)])
-def test_the_first_epoch_of_the_highest_accuracy_and_then_the_lowest_loss_is_kept(patience, best, stops):
-    stopping = EarlyStopping(patience)
+@pytest.mark.parametrize(
+    ("stopping", "best", "stops"), [(EarlyStopping(2), 2, True), (FinalParameters(), 4, False)]
+)
+def test_the_first_epoch_of_the_highest_accuracy_and_then_the_lowest_loss_is_kept(stopping, best, stops):
     for epoch, (accuracy, loss) in enumerate([(0.5, 1.0), (0.6, 1.0), (0.6, 0.9), (0.6, 0.9), (0.5, 0.1)]):
         state = TrainState(Variables([Linear(np.array(epoch), np.array(0))], [], None), epoch)
         stopping.on_epoch_end(EpochLog(state, None, Evaluation(loss, accuracy, None)))

@@ -78,7 +78,12 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     ("label", "the name or the number of a column", ["", 1], ["a\nb"]),
     ("validation", SAMPLES, [-1, 0.0, 1.0, 1.5, NAN, True, "3", 2**63], [0, 1, 10**9, 0.1, 5e-324]),
     ("epochs warmup_epochs", COUNT, [-1, 1.5, 2.0, True, "3", 10**3999], [0, 2**63 - 1]),
-    ("patience repeats schedule_step_epochs keep_checkpoint_every", WHOLE, [0, 1.5, True, 2**63], [1, 10**9]),
+    (
+        "patience average_epochs repeats schedule_step_epochs keep_checkpoint_every",
+        WHOLE,
+        [0, 1.5, True, 2**63],
+        [1, 10**9],
+    ),
     ("batch_size", f"full or {WHOLE}", [0, 1.5, "all", True, 2**63], ["full", 1]),
     ("workers jobs log_every", f"auto or {WHOLE}", [0, "all", 2**63], ["auto", 1]),
     ("seed", SEED, [-1, 2**64, 1.5], [0, 2**64 - 1]),
@@ -140,6 +145,14 @@ WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"dropout": 0.5, "hidden": ()}, "--dropout: needs hidden layers: give --hidden their units; --input-"),
     ({"init": "he", "init_from": MODEL}, "--init: the initial parameters come from --init-from: give one "),
     ({"patience": 3}, "--patience: needs --validation, the samples that tell when to stop"),
+    (
+        {"average_epochs": 2, "patience": 3, "validation": 5},
+        "--average-epochs: there is --patience already: give one of the two",
+    ),
+    (
+        {"average_epochs": 6, "epochs": 5},
+        "--average-epochs: expected at most the number of --epochs, 5, got 6",
+    ),
     ({"seed": 2**64 - 2, "repeats": 3}, "--repeats: the last seed is above 2^64 - 1: use a smaller --seed"),
     ({**TWO_RATES, "repeats": 3, "validation": 10}, "--repeats: expected 1 with several learning rates: "),
     ({"jobs": 2}, "--jobs: needs several trainings: add --repeats, or several --learning-rate"),
@@ -310,7 +323,10 @@ EVERYTHING = """
 --jobs=2 --require-device --log-every=2 --checkpoint-seconds=9.5
 --keep-checkpoint-every=5 --out=-out --name=None --overwrite --no-report
 --track mlflow wandb --tag a --tag b --quiet --debug"""
-THE_REST = ["--data=d.csv --test-data=t.csv --init-from=m --repeats=3 --resume=runs/x", "--extend=runs/x"]
+THE_REST = [
+    "--data=d.csv --test-data=t.csv --init-from=m --repeats=3 --resume=runs/x",
+    "--extend=runs/x --average-epochs=4",
+]
 
 
 def test_settings_come_back_from_flags_toml_and_a_record(toml: Any) -> None:

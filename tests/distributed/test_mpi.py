@@ -49,6 +49,7 @@ SETTINGS = {
         "--log-every",
         "2",
     ],
+    "averaged epochs": ["--epochs", "3", "--average-epochs", "2", "--batch-norm", "--batch-size", "500"],
     "native": ["--epochs", "2", "--arithmetic", "native"],
     "native small batches": ["--epochs", "1", "--arithmetic", "native", "--batch-size", "70"],
     "torch": ["--epochs", "1", "--backend", "torch", "--batch-size", "1700", "--normalize", "standardize"],

@@ -36,7 +36,8 @@ from xpnet.storage.find import survey
 from xpnet.storage.model_file import encode_model, load_model, name_tensors
 from xpnet.storage.record import read_metrics, read_run
 from xpnet.storage.tensors import encode_tensors
-from xpnet.training.callbacks import EarlyStopping, load_state, state_arrays
+from xpnet.training.callbacks import load_state, state_arrays
+from xpnet.training.final_parameters import EarlyStopping
 from xpnet.training.trainer import Trainer
 
 pytestmark = [

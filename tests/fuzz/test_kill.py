@@ -30,6 +30,7 @@ SETTINGS = {
     "adam": ["--optimizer", "adam", "--batch-norm", "--schedule", "cosine"],
     "dropout": ["--dropout", "0.3", "--optimizer", "momentum"],
     "augmentation": ["--augment-shift", "1"],
+    "averaged epochs": ["--average-epochs", "9", "--batch-norm"],
     "early stopping": ["--validation", "20", "--patience", "12"],
     "kept checkpoints": ["--keep-checkpoint-every", "2", "--optimizer", "adamw"],
 }

@@ -24,7 +24,8 @@ class Violation(NamedTuple):
 
 def find_violations(config: "TrainConfig | SimpleNamespace") -> Iterator[Violation]:
     """Yield the violated constraints, lazily: each is evaluated with the attributes as they are by then."""
-    return map(Violation._make, chain(_check_data(config), _check_network(config), _check_training(config)))
+    checks = _check_data, _check_network, _check_training, _check_optimizer
+    return map(Violation._make, chain.from_iterable(check(config) for check in checks))
 
 
 def _check_data(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:
@@ -61,12 +62,20 @@ def _check_network(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, st
 def _check_training(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:
     if c.patience is not None and c.validation == 0:
         yield "patience", "validation", "needs --validation, the samples that tell when to stop"
+    if c.average_epochs > 1 and c.patience is not None:
+        yield "average_epochs", "patience", "there is --patience already: give one of the two"
+    if c.average_epochs > max(c.epochs, 1):
+        message = f"expected at most the number of --epochs, {c.epochs}, got {c.average_epochs}"
+        yield "average_epochs", "epochs", message
     if c.seed + c.repeats > 2**64:
         yield "repeats", None, "the last seed is above 2^64 - 1: use a smaller --seed"
     if c.repeats > 1 and isinstance(c.learning_rate, tuple):
         yield "repeats", None, "expected 1 with several learning rates: choose one rate first, then repeat"
     if c.jobs != 1 and c.repeats == 1 and not isinstance(c.learning_rate, tuple):
         yield "jobs", "repeats", "needs several trainings: add --repeats, or several --learning-rate"
+
+
+def _check_optimizer(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:
     if c.momentum is not None and c.optimizer not in ("momentum", "nesterov"):
         yield "momentum", "optimizer", f"needs --optimizer momentum or nesterov, got {c.optimizer}"
     if isinstance(c.learning_rate, tuple) and c.validation == 0:

@@ -55,6 +55,7 @@ class FitSettings(TypedDict, total=False):
     label_smoothing: float | None
     class_weight: Literal["none", "balanced"] | Mapping[Any, float] | None
     patience: int | None
+    average_epochs: int | None
     seed: int | None
     optimizer: settings.OptimizerName | None
     momentum: float | None

@@ -147,6 +147,9 @@ class TrainingSettings:
         total, however many samples each has; none gives all samples the same.
     patience
         Stop after so many epochs without a better validation accuracy; needs --validation. (default: never)
+    average_epochs
+        Last epochs whose parameters are averaged to those of the trained network (stochastic weight
+        averaging); 1 takes the last epoch as it is.
     seed
         Fixes all that is random, such as the initial parameters and the order of the samples.
     repeats
@@ -159,6 +162,7 @@ class TrainingSettings:
     label_smoothing: Annotated[float, rules.PROPER_SHARE] = 0.0
     class_weight: Literal["none", "balanced"] = "none"
     patience: Annotated[int | None, rules.integer_from(1)] = None
+    average_epochs: Annotated[int, rules.integer_from(1)] = 1
     seed: Annotated[int, rules.SEED] = 0
     repeats: Annotated[int, rules.integer_from(1)] = 1
 

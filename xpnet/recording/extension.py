@@ -99,4 +99,8 @@ def extend_settings(parent: Parent, config: TrainConfig, explicit: AbstractSet[s
     }
     added = {name: getattr(config, name) for name in explicit - {"extend"}}
     values, _ = merge_settings(DEFAULTS, [inherited, added | {"epochs": parent.epochs + config.epochs}])
+    if values.average_epochs > config.epochs:
+        difference = f"expected at most the {config.epochs} epochs to add, got {values.average_epochs}"
+        msg = f"--average-epochs: {difference}"
+        raise ConfigError(msg)
     return replace(TrainConfig(**vars(values)), extend=folder)

@@ -11,6 +11,7 @@ from xpnet.storage.record import MODEL_FILE
 from xpnet.storage.run import Run
 from xpnet.training import callbacks
 from xpnet.training.console import TrainingConsole
+from xpnet.training.final_parameters import FinalParameters
 from xpnet.training.loop import FitResult
 from xpnet.training.trainer import Trainer
 
@@ -25,7 +26,7 @@ class RecordOutcome(callbacks.Callback):
     trainer: Trainer
     run: Run
     metrics: callbacks.RecordMetrics
-    early: callbacks.EarlyStopping
+    final: FinalParameters
     console: TrainingConsole
 
     def on_train_end(self, result: FitResult) -> None:
@@ -36,15 +37,13 @@ class RecordOutcome(callbacks.Callback):
         run.write(MODEL_FILE, encode_model(model))
         digest = fingerprint(model.layers, model.norms)
         metrics = evaluate_result(trainer, result, self.console)
-        metrics |= {"epochs": epochs, "seconds": self.metrics.seconds}
-        if self.early.best is not None:
-            metrics["best_epoch"] = self.early.best_epoch
+        metrics |= {"epochs": epochs, "seconds": self.metrics.seconds, **self.final.metrics}
         run.finish("interrupted" if result.interrupted else "completed", metrics=metrics, fingerprint=digest)
         if result.interrupted:
             saved = f"what was trained is saved, and --resume {run.folder} goes on"
             print_line(f"interrupted after {epochs} epochs; {saved}")
         elif epochs < trainer.config.epochs:
-            best = "" if self.early.best is None else f", the best was {self.early.best_epoch}"
+            best = f", the best was {self.final.best_epoch}" if self.final.metrics else ""
             print_line(f"stopped after {epochs} epochs{best}")
         print_line(f"fingerprint   {digest}")
         print_line(f"run           {run.folder}")

@@ -17,7 +17,7 @@ from xpnet.recording.outcome import RecordOutcome
 from xpnet.storage.record import MODEL_FILE, DataInfo, Record, RunInfo
 from xpnet.storage.run import Run
 from xpnet.trackers import Tracker
-from xpnet.training import callbacks
+from xpnet.training import callbacks, final_parameters
 from xpnet.training.console import TrainingConsole
 from xpnet.training.state import TrainState
 from xpnet.training.trainer import Trainer
@@ -140,17 +140,14 @@ def record(
     config, parent, echo = trainer.config, run.record["parent"], console.print_line
     first = 0 if parent is None else parent["epochs"]
     try:
-        metrics, early = (
-            callbacks.RecordMetrics(trainer, run),
-            callbacks.EarlyStopping(config.patience, first),
-        )
-        checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, early)
+        metrics, final = callbacks.RecordMetrics(trainer, run), final_parameters.build(config, first)
+        checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, final)
         state = checkpoints.restore() if resumed else checkpoints.start()
         evaluate = callbacks.Evaluate(trainer, first=first)
         stop = callbacks.StopOnInterrupt(echo, trainer.ranks)
-        outcome = RecordOutcome(trainer, run, metrics, early, console)
+        outcome = RecordOutcome(trainer, run, metrics, final, console)
         compare = [callbacks.CompareRanks(trainer)] if trainer.ranks.size > 1 else []
-        order = [evaluate, early, *users, *compare, stop]
+        order = [evaluate, final, *users, *compare, stop]
         if trainer.ranks.rank > 0:
             order.append(outcome)
         else:

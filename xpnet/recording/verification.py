@@ -25,9 +25,10 @@ from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.storage.model_file import SavedModel, load_model, name_tensors
 from xpnet.storage.record import Record, read_json, read_metrics, read_run, replace_nonfinite
 from xpnet.storage.run import check_specification, digest_file, list_files
-from xpnet.training import callbacks
-from xpnet.training.callbacks import EarlyStopping, EpochLog, load_state, make_row, state_arrays
+from xpnet.training import callbacks, final_parameters
+from xpnet.training.callbacks import EpochLog, load_state, make_row, state_arrays
 from xpnet.training.console import TrainingConsole
+from xpnet.training.final_parameters import FinalParameters
 from xpnet.training.loop import FitResult
 from xpnet.training.state import TrainState, Variables
 from xpnet.training.trainer import Trainer
@@ -170,18 +171,18 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     DataError
         A checkpoint or the model is missing, damaged, or of another training.
     """
-    stopping, ranks = EarlyStopping(trainer.config.patience, run.start), trainer.ranks
+    final, ranks = final_parameters.build(trainer.config, run.start), trainer.ranks
     with ranks.agreement():
         difference = (
             _find_record_difference(run, trainer) if ranks.rank == 0 else None
         )  # which reads all rows
-        state = _load_start(run, trainer, stopping)
+        state = _load_start(run, trainer, final)
     if difference := ranks.gather(difference or "")[0]:
         return difference
-    compare = _Compare(run, trainer, stopping)
+    compare = _Compare(run, trainer, final)
     evaluate = callbacks.Evaluate(trainer, first=run.start)
     stop = callbacks.StopOnInterrupt(console.print_line, ranks)
-    order = [evaluate, stopping, compare, stop, console]
+    order = [evaluate, final, compare, stop, console]
     try:
         result = trainer.fit(order, state, run.last + bool(run.batch), first_epoch=run.first)
     except DivergedError as error:
@@ -193,7 +194,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
         raise interrupt
     differences = chain(compare.differences, compare.find_missing_rows())
     if run.has_end:
-        differences = chain(differences, _compare_result(run, trainer, stopping, result))
+        differences = chain(differences, _compare_result(run, trainer, final, result))
     return next(differences, None)
 
 
@@ -216,11 +217,11 @@ def _find_record_difference(run: RecordedRun, trainer: Trainer) -> str | None:
     return None
 
 
-def _load_start(run: RecordedRun, trainer: Trainer, stopping: EarlyStopping) -> TrainState:
+def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> TrainState:
     """Return the state to start from: the initial one, that of a kept checkpoint, or that of the parent."""
     parent, remedy = run.record["parent"], "expected the files of the training"
     if run.first != run.start:
-        return load_state(trainer, stopping, run.kept(run.first), remedy)[0]
+        return load_state(trainer, final, run.kept(run.first), remedy)[0]
     if parent is None:
         return trainer.initial_state()
     folder = Path(parent["run"])
@@ -231,14 +232,14 @@ def _load_start(run: RecordedRun, trainer: Trainer, stopping: EarlyStopping) -> 
             f"is not the run that {run.folder} extends: expected the fingerprint {parent['fingerprint']}"
         )
         raise ConfigError.at(folder, problem)
-    return load_state(trainer, stopping, folder / records.CHECKPOINT_FILE, remedy)[0]
+    return load_state(trainer, final, folder / records.CHECKPOINT_FILE, remedy)[0]
 
 
 class _Compare(callbacks.Callback):
     """Compares each epoch with the history and the kept checkpoints, and stops at the first difference."""
 
-    def __init__(self, run: RecordedRun, trainer: Trainer, stopping: EarlyStopping) -> None:
-        self._run, self._trainer, self._stopping = run, trainer, stopping
+    def __init__(self, run: RecordedRun, trainer: Trainer, final: FinalParameters) -> None:
+        self._run, self._trainer, self._final = run, trainer, final
         self.needs_every_step = run.batch > 0
         self._rows = deque(row for row in run.rows if run.includes(row.get("epoch")))
         # Rows of an older xpnet have no fingerprint, and its segments no epoch.
@@ -265,7 +266,7 @@ class _Compare(callbacks.Callback):
     def _compare_epoch(self, log: EpochLog) -> Iterator[str]:
         kept = self._run.kept(log.epoch)
         if log.epoch > self._run.first and kept.exists():
-            yield from _compare_checkpoint(kept, self._trainer, log.state, self._stopping)
+            yield from _compare_checkpoint(kept, self._trainer, log.state, self._final)
         computed = make_row(self._trainer, log)
         if not computed:
             return
@@ -309,11 +310,11 @@ def _compare_arrays(
 
 
 def _compare_checkpoint(
-    path: Path, trainer: Trainer, state: TrainState, stopping: EarlyStopping
+    path: Path, trainer: Trainer, state: TrainState, final: FinalParameters
 ) -> Iterator[str]:
-    """Yield the differences between a checkpoint and a state, that of early stopping included."""
+    """Yield the differences between a checkpoint and a state, what is kept for the network included."""
     arrays, progress = load_checkpoint(path)
-    computed = state_arrays(trainer, state, stopping)
+    computed = state_arrays(trainer, state, final)
 
     def rename(named: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Give the parts of a state their names in place of their numbers."""
@@ -322,16 +323,16 @@ def _compare_checkpoint(
         return dict(named)
 
     yield from _compare_arrays(path.name, rename(arrays), rename(computed))
-    facts = {"epoch": state.epoch, "batch": state.batch, "best": stopping.progress}
+    facts = {"epoch": state.epoch, "batch": state.batch, "best": final.progress}
     for name, value in facts.items():
         yield from _compare_values(f"{path.name}: {name}", progress.get(name), value)
 
 
 def _compare_result(
-    run: RecordedRun, trainer: Trainer, stopping: EarlyStopping, result: FitResult
+    run: RecordedRun, trainer: Trainer, final: FinalParameters, result: FitResult
 ) -> Iterator[str]:
     """Yield the differences between the record and the result of the training."""
-    is_complete = result.state.epoch == trainer.config.epochs or stopping.stop
+    is_complete = result.state.epoch == trainer.config.epochs or final.stop
     if run.record["status"] == "completed" and not (is_complete or trainer.data.from_arrays):
         yield f"run.json: metrics.epochs: recorded {result.state.epoch}, expected {trainer.config.epochs}"
     model = trainer.model(result.best)
@@ -339,14 +340,13 @@ def _compare_result(
     fingerprints = run.record["fingerprint"], trainer.fingerprint(result.best)
     yield from _compare_values("run.json: fingerprint", *fingerprints)
     computed: dict[str, object] = {**evaluate_result(trainer, result), "epochs": result.state.epoch}
-    if stopping.best is not None:
-        computed["best_epoch"] = stopping.best_epoch
+    computed |= final.metrics
     recorded = run.record["metrics"] or {}
     for name in sorted({*computed, *recorded} - {"seconds"}):
         yield from _compare_values(f"run.json: metrics.{name}", recorded.get(name), computed.get(name))
     last = run.folder / records.CHECKPOINT_FILE
     if last.exists():
-        yield from _compare_checkpoint(last, trainer, result.state, stopping)
+        yield from _compare_checkpoint(last, trainer, result.state, final)
 
 
 def _compare_models(recorded: SavedModel, computed: SavedModel) -> Iterator[str]:

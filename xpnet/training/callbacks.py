@@ -1,4 +1,4 @@
-"""Callbacks of the training loop: evaluation, early stopping, metrics, checkpoints, Ctrl-C."""
+"""Callbacks of the training loop: evaluation, metrics, checkpoints, Ctrl-C."""
 
 import math
 import time
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet._lib.interrupts import defer_interrupts
-from xpnet._lib.tree import tree_map
 from xpnet.distributed.ranks import ALONE, Alone
 from xpnet.errors import BackendError, DataError, DivergedError
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
@@ -21,7 +20,7 @@ from xpnet.training.state import TrainState, Variables
 
 if TYPE_CHECKING:
     from xpnet._typing import HostArray
-    from xpnet.nn.layers import Parameters, RunningStatistics
+    from xpnet.training.final_parameters import FinalParameters
     from xpnet.training.loop import FitResult
     from xpnet.training.trainer import Trainer
 
@@ -104,52 +103,6 @@ class Evaluate(Callback):
             if not math.isfinite(log.training.loss):
                 raise DivergedError.in_epoch(log.epoch)
         log.validation = self._trainer.validate(log.state)
-
-
-class EarlyStopping(Callback):
-    """Keeps the epoch with the highest validation accuracy; of equal ones that of the lowest loss, the first.
-
-    Prechelt 1998, "Early stopping - but when?": training ends after ``patience`` epochs without a better
-    one, counted from ``first``, the epoch that training begins with. With a patience of None it does not end
-    early, and no epoch is kept.
-    """
-
-    def __init__(self, patience: int | None, first: int = 0) -> None:
-        self.patience, self._first = patience, first
-        self.best_epoch, self.best_accuracy, self.best_loss = 0, -1.0, 0.0
-        self.best: tuple[Parameters, list[RunningStatistics]] | None = None  # copies
-
-    def on_train_begin(self, state: TrainState) -> None:
-        """Stop a resumed run whose patience is exhausted."""
-        self._update_stop(state.epoch)
-
-    def on_epoch_end(self, log: EpochLog) -> None:
-        """Copy the parameters if they are the best so far."""
-        if self.patience is None or log.validation is None:
-            return
-        accuracy, loss = log.validation.accuracy, log.validation.loss
-        if (accuracy, -loss) > (self.best_accuracy, -self.best_loss):
-            self.best_epoch, self.best_accuracy, self.best_loss = log.epoch, accuracy, loss
-            variables = log.state.variables
-            self.best = tree_map(lambda array: array * 1.0, (variables.parameters, variables.statistics))
-        self._update_stop(log.epoch)
-
-    def on_train_end(self, result: "FitResult") -> None:
-        """Make the best parameters those of ``result.best``."""
-        if self.best is not None:
-            parameters, statistics = self.best
-            best = result.state.variables._replace(parameters=parameters, statistics=statistics)
-            result.best = result.state._replace(variables=best)
-
-    @property
-    def progress(self) -> list[int | float]:
-        """The best epoch, its accuracy and its loss, as a checkpoint holds them."""
-        return [self.best_epoch, self.best_accuracy, self.best_loss]
-
-    def _update_stop(self, epoch: int) -> None:
-        since = epoch - max(self.best_epoch, self._first)
-        exhausted = self.patience is not None and since >= self.patience
-        self.stop = "early" if exhausted else None
 
 
 class StopOnInterrupt(Callback):
@@ -247,16 +200,16 @@ class RecordMetrics(Callback):
             self.rows += 1
 
 
-def state_arrays(trainer: "Trainer", state: TrainState, stopping: EarlyStopping) -> "dict[str, HostArray]":
-    """Return copies of the arrays of a state, and of the best one, by their names in a checkpoint."""
+def state_arrays(trainer: "Trainer", state: TrainState, final: "FinalParameters") -> "dict[str, HostArray]":
+    """Return copies of the arrays of a state, and of what is kept besides, by their names in a checkpoint."""
     arrays = flatten("state", tuple(trainer.to_host(state.variables)))
-    return arrays if stopping.best is None else arrays | flatten("best", trainer.to_host(stopping.best))
+    return arrays if final.kept is None else arrays | flatten(final.kept_name, trainer.to_host(final.kept))
 
 
 def load_state(
-    trainer: "Trainer", stopping: EarlyStopping, path: Path, remedy: str = RESTART
+    trainer: "Trainer", final: "FinalParameters", path: Path, remedy: str = RESTART
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Return the state and the progress in a checkpoint, and set the best epoch to that in it.
+    """Return the state and the progress in a checkpoint, and set what is kept for the network to that in it.
 
     Raises
     ------
@@ -271,10 +224,10 @@ def load_state(
         raise DataError.at(path, f"not a checkpoint of this training: {problem}: {remedy}")
     initial = trainer.to_host(trainer.initial_state().variables)
     variables = Variables(*unflatten(path, "state", tuple(initial), arrays, remedy))
-    stopping.best_epoch, stopping.best_accuracy, stopping.best_loss = progress["best"]
-    if stopping.patience is not None and any(name.startswith("best") for name in arrays):
+    final.best_epoch, final.best_accuracy, final.best_loss = progress["best"]
+    if final.is_kept(epoch, arrays):
         template = initial.parameters, initial.statistics
-        stopping.best = trainer.to_device(unflatten(path, "best", template, arrays, remedy))
+        final.kept = trainer.to_device(unflatten(path, final.kept_name, template, arrays, remedy))
     return TrainState(trainer.to_device(variables), epoch, batch), progress
 
 
@@ -284,9 +237,11 @@ class SaveCheckpoints(Callback):
     Every `keep_checkpoint_every` epochs a copy is kept, in a file that is named by the epoch.
     """
 
-    def __init__(self, trainer: "Trainer", run: Run, metrics: RecordMetrics, stopping: EarlyStopping) -> None:
+    def __init__(
+        self, trainer: "Trainer", run: Run, metrics: RecordMetrics, final: "FinalParameters"
+    ) -> None:
         self._trainer, self._run = trainer, run
-        self._metrics, self._stopping = metrics, stopping
+        self._metrics, self._final = metrics, final
         self._last_save = time.perf_counter()
 
     def on_step_end(self, state: TrainState) -> None:
@@ -323,7 +278,7 @@ class SaveCheckpoints(Callback):
             return self._trainer.initial_state()
         remedy = "--init-from starts from its model"
         path = Path(parent["run"]) / CHECKPOINT_FILE
-        return load_state(self._trainer, self._stopping, path, remedy)[0]
+        return load_state(self._trainer, self._final, path, remedy)[0]
 
     def restore(self) -> TrainState:
         """Return the state of the last checkpoint, or that to start from, and truncate the record to it.
@@ -338,7 +293,7 @@ class SaveCheckpoints(Callback):
             state = self.start()
             self._resume(0, state)
             return state
-        state, progress = load_state(self._trainer, self._stopping, path)
+        state, progress = load_state(self._trainer, self._final, path)
         first = 0 if parent is None else parent["epochs"]
         # A checkpoint before the first step: the row of the first epoch is written again.
         rows = int(progress["rows"]) if (state.epoch, state.batch) != (first, 0) else 0
@@ -353,13 +308,13 @@ class SaveCheckpoints(Callback):
         self._run.resume(rows, epoch=state.epoch, **place, ranks=self._trainer.ranks)
 
     def _save(self, state: TrainState, name: str = CHECKPOINT_FILE) -> None:
-        arrays = state_arrays(self._trainer, state, self._stopping)
+        arrays = state_arrays(self._trainer, state, self._final)
         progress = {
             "epoch": state.epoch,
             "batch": state.batch,
             "rows": self._metrics.rows,
             "seconds": self._metrics.seconds,
-            "best": self._stopping.progress,
+            "best": self._final.progress,
         }
         specification = self._run.record["specification_version"]
         self._run.write(name, encode_checkpoint(arrays, progress, specification))

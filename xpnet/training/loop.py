@@ -26,7 +26,7 @@ class FitResult:
     state
         The last state.
     best
-        The state of the best epoch with early stopping; else the last state.
+        The state of the trained network: the last one, where no callback chose another.
     stopped
         The reason for ending before the last epoch, or None.
     """
