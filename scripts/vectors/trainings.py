@@ -158,6 +158,8 @@ TRAININGS = [
             "batch_size": 32,
             "dropout": 0.25,
             "average_epochs": 3,
+            "schedule": "cosine",
+            "schedule_factor": 0.25,
             "optimizer": "adam",
             "learning_rate": 0.01,
             "validation": 20,

@@ -159,7 +159,10 @@ WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"momentum": 0.9}, "--momentum: needs --optimizer momentum or nesterov, got sgd"),
     (TWO_RATES, "--learning-rate: several need --validation, the samples to compare them "),
     ({"schedule_step_epochs": 30}, "--schedule-step-epochs: needs --schedule step, got constant"),
-    ({"schedule_factor": 0.1}, "--schedule-factor: needs --schedule step or exponential, got constant"),
+    (
+        {"schedule_factor": 0.1},
+        "--schedule-factor: needs --schedule step, exponential or cosine, got constant",
+    ),
     ({"warmup_epochs": 6, "epochs": 5}, "--warmup-epochs: expected at most the number of --epochs, 5, got 6"),
     ({"dtype": "float32"}, "--dtype: reproducible arithmetic takes auto or float64, got float32: add --arit"),
     ({"overwrite": True}, "--overwrite: needs --name NAME, the run that it replaces"),
@@ -380,7 +383,8 @@ def test_the_help_names_the_defaults_that_are_elsewhere(help_text: str) -> None:
 
     assert default("augment-elastic-sigma") == [augment.ELASTIC_SIGMA]
     assert default("schedule-step-epochs") == [default_of(schedules.build, "step_epochs")]
-    step, exponential = default("schedule-factor")
+    step, exponential, cosine = default("schedule-factor")
+    assert schedules.build("cosine", 1.0, 1, 30)(30) == cosine
     for name, fall in (("step", step), ("exponential", schedules.power(exponential, 30))):
         assert schedules.build(name, 1.0, 1, 60)(30) == fall
 

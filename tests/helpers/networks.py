@@ -47,6 +47,7 @@ SETTINGS = {
     "step": {"schedule": "step", "schedule_step_epochs": 1, "schedule_factor": 0.5},
     "exponential": {"schedule": "exponential"},
     "cosine": {"schedule": "cosine"},
+    "cosine to a tenth": {"schedule": "cosine", "schedule_factor": 0.1},
     "warm-up": {"warmup_epochs": 2},
     "dropout": {"dropout": 0.4},
     "dropout in full batch": {"dropout": 0.4, "batch_size": "full"},

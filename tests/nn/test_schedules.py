@@ -106,7 +106,7 @@ def test_schedules_by_name():
         "constant": constant(0.2),
         "step": step_decay(0.2, 20, 0.5),
         "exponential": step_decay(0.2, 10, 0.5),
-        "cosine": cosine(0.2, 60),
+        "cosine": cosine(0.2, 60, 0.1),
     }
     assert set(expected) == set(SCHEDULES)
     for name, schedule in expected.items():
@@ -119,3 +119,4 @@ def test_schedules_by_name():
 def test_the_options_have_defaults():
     assert [build("step", 1.0, 1, 90)(step) for step in (29, 30)] == [1.0, 0.1]
     assert build("exponential", 1.0, 1, 90)(1) == 0.95
+    assert build("cosine", 1.0, 1, 90)(90) == 0.0

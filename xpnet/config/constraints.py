@@ -82,8 +82,8 @@ def _check_optimizer(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, 
         yield "learning_rate", None, "several need --validation, the samples to compare them on"
     if c.schedule_step_epochs is not None and c.schedule != "step":
         yield "schedule_step_epochs", "schedule", f"needs --schedule step, got {c.schedule}"
-    if c.schedule_factor is not None and c.schedule not in ("step", "exponential"):
-        yield "schedule_factor", "schedule", f"needs --schedule step or exponential, got {c.schedule}"
+    if c.schedule_factor is not None and c.schedule == "constant":
+        yield "schedule_factor", "schedule", "needs --schedule step, exponential or cosine, got constant"
     if c.warmup_epochs > c.epochs:
         message = f"expected at most the number of --epochs, {c.epochs}, got {c.warmup_epochs}"
         yield "warmup_epochs", "epochs", message

@@ -181,11 +181,12 @@ class OptimizerSettings:
         Step size; adam and adamw want about 0.001. With several, each is trained and the best on the
         --validation samples is kept.
     schedule
-        Decay of the learning rate: step at intervals, exponential each epoch, cosine each step down to 0.
+        Decay of the learning rate: step at intervals, exponential each epoch, cosine each step.
     schedule_step_epochs
         Epochs from one fall of the step schedule to the next. (default: 30)
     schedule_factor
-        Factor of the learning rate at each decay. (default: 0.1 for step, 0.95 for exponential)
+        Factor of the learning rate at each decay, of cosine over all epochs. (default: 0.1 for step, 0.95
+        for exponential, 0 for cosine)
     warmup_epochs
         Epochs in which the learning rate first rises from near 0.
     weight_decay

@@ -58,7 +58,9 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "exponential": lambda rate, steps_per_epoch, factor, **_: step_decay(
         rate, steps_per_epoch, factor or 0.95
     ),
-    "cosine": lambda rate, steps_per_epoch, epochs, **_: cosine(rate, epochs * steps_per_epoch),
+    "cosine": lambda rate, steps_per_epoch, epochs, factor, **_: cosine(
+        rate, epochs * steps_per_epoch, rate * (factor or 0.0)
+    ),
 }
 """Factories of schedules by name, called with the arguments of ``build`` by name."""
 
@@ -78,7 +80,8 @@ def build(
     Parameters
     ----------
     step_epochs : epochs from one decay of ``step`` to the next
-    factor : the factor of a decay; None: 0.1 for ``step``, 0.95 for ``exponential``
+    factor : the factor of a decay, of ``cosine`` the share of the rate that it ends with; None: 0.1 for
+        ``step``, 0.95 for ``exponential``, 0 for ``cosine``
     """
     schedule = SCHEDULES[name](
         rate=rate, steps_per_epoch=steps_per_epoch, epochs=epochs, step_epochs=step_epochs, factor=factor
