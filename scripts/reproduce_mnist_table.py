@@ -10,23 +10,21 @@ Exit codes: 0 done, 2 bad input or a training failed, 130 interrupted.
 import argparse
 import itertools
 import json
-import platform
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from papers.page import Candidate, Results, RowResults, SeedResult, page, spoken
+from papers.page import Candidate, RowResults, SeedResult, page, spoken
 from papers.record import record, with_earlier
 from papers.rows import ROWS, Row
-from papers.runs import Job, candidate_job, completed, cost, final_job, train
-from shared import ROOT, make_folder, processor, whole_number
+from papers.runs import Job, candidate_job, completed, final_job, read_notes, train, verify
+from shared import ROOT, make_folder, whole_number
 
 from xpnet._lib.files import save
-from xpnet._lib.machine import available_cpus
 from xpnet._lib.parser import Parser
-from xpnet.errors import DataError, XPNetError
-from xpnet.storage.record import Record, read_run
+from xpnet.errors import XPNetError
+from xpnet.storage.record import Record
 
 DOCS = ROOT / "docs"
 OUT = ROOT / "runs" / "mnist-table"
@@ -44,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse_options(sys.argv[1:] if argv is None else argv)
         make_folder(options.out)
         if options.choose is not None:
-            choose(options.choose, options.out, options.backend)
+            choose(options.choose, options.flags, options.out, options.backend)
         elif not options.page:
             train_rows(options)
         measured = results(options.out)
@@ -70,22 +68,27 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--rows", nargs="+", metavar="NAME", type=_row, help=f"some of {names} (default: all)"
     )
-    parser.add_argument("--seeds", type=whole_number, metavar="N", help="seeds of each row (default: 3 or 5)")
+    parser.add_argument("--seeds", type=whole_number, metavar="N", help="seeds of each row (default: 5)")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help="(default: runs/mnist-table)")
     parser.add_argument(
         "--choose",
         type=_row,
         metavar="ROW",
-        help="instead, train this row's candidates and compare them on validation images",
+        help="instead, train a candidate for this row, and judge it by validation images",
     )
-    parser.add_argument("--backend", default="auto", metavar="NAME", help="of xpnet train (default: auto)")
+    parser.add_argument("--flags", metavar="FLAGS", help="of the candidate, of xpnet train")
+    parser.add_argument(
+        "--backend", metavar="NAME", help="of xpnet train (default: the fastest for each row)"
+    )
     parser.add_argument("--page", action="store_true", help="train nothing, write docs/results.md and .json")
     options = parser.parse_args(argv)
     if options.page and (options.choose or options.rows or options.seeds):
         parser.error("--page takes all that is there: leave --rows, --seeds and --choose out")
+    if (options.choose is None) != (options.flags is None):
+        parser.error("--choose and --flags belong together: the row of a candidate, and its settings")
     if options.choose and (options.rows or options.seeds):
         parser.error("--choose takes one row and seed 0: leave --rows and --seeds out")
-    options.rows = tuple(dict.fromkeys(options.rows or ROWS))
+    options.rows = tuple(dict.fromkeys(options.rows or (row for row in ROWS if row.seeds)))
     return options
 
 
@@ -99,43 +102,34 @@ def _row(name: str) -> Row:
 
 def train_rows(options: argparse.Namespace) -> None:
     """Train what is missing: every row with its first seed, then every row with its second, and so on."""
-    wanted = {row.key: options.seeds or row.seeds for row in options.rows}
+    wanted = {row.key: options.seeds or row.seeds or 1 for row in options.rows}
     for seed in range(max(wanted.values())):
         for row in options.rows:
             if seed < wanted[row.key]:
                 _train_one(row, seed, options.out, options.backend)
 
 
-def _train_one(row: Row, seed: int, out: Path, backend: str) -> None:
+def _train_one(row: Row, seed: int, out: Path, backend: str | None) -> None:
     job = final_job(out, row, seed)
     name = f"{row.key}, seed {seed}"
     if completed(job) is None:
         print(f"{name}: training", flush=True)
-        train(job, backend)
+        train(job, backend or row.backend)
         write(results(out), out)
+    if job.config.arithmetic == "reproducible":
+        verify(job)
     result = _trained(job, seed)
     if result is not None:
-        spent = f", {spoken(result.wall)}" if result.wall is not None else ""
-        print(f"{name}: test error {result.test_error:.2f} %{spent}", flush=True)
+        print(f"{name}: test error {result.test_error:.2f} %, {spoken(result.wall)}", flush=True)
 
 
-def choose(row: Row, out: Path, backend: str) -> None:
-    """Train a row's candidates without the validation images and print their errors on those.
-
-    Raises
-    ------
-    DataError
-        The row has no candidates.
-    """
-    if not row.candidates:
-        msg = f"--choose: {row.key} has no candidates: its only setting is {row.flags}"
-        raise DataError(msg)
-    for flags in row.candidates:
-        run = train(candidate_job(out, row, flags), backend)
-        print(f"{_error(run, 'validation'):5.2f} %  {flags}", flush=True)
+def choose(row: Row, flags: str, out: Path, backend: str | None) -> None:
+    """Train a candidate for a row without the validation images, and print its error on those."""
+    run = train(candidate_job(out, row, flags), backend or row.backend)
+    print(f"{_error(run, 'validation'):5.2f} %  {flags}", flush=True)
 
 
-def results(out: Path) -> Results:
+def results(out: Path) -> list[RowResults]:
     """Return what the complete runs in ``out`` reached.
 
     Raises
@@ -143,8 +137,7 @@ def results(out: Path) -> Results:
     DataError
         A run is damaged, or has other settings than its row.
     """
-    rows = [row_results(out, row) for row in ROWS]
-    return Results(rows, available_cpus(), _about(out))
+    return [row_results(out, row) for row in ROWS]
 
 
 def row_results(out: Path, row: Row) -> RowResults:
@@ -152,12 +145,13 @@ def row_results(out: Path, row: Row) -> RowResults:
     folders = (out / "runs").glob(f"{row.key}-seed-*")
     seeds = sorted(int(name) for folder in folders if (name := folder.name.rpartition("-")[2]).isdecimal())
     trained = [_trained(final_job(out, row, seed), seed) for seed in seeds]
+    tried = [_candidate(out, row, folder) for folder in sorted((out / "candidates").glob(f"{row.key}-*"))]
     sizes = (FEATURES, *final_job(out, row, 0).config.hidden, CLASSES)
     return RowResults(
         row,
         "-".join(map(str, sizes)),
         [result for result in trained if result is not None],
-        [candidate for flags in row.candidates for candidate in _candidate(out, row, flags)],
+        [candidate for candidate in tried if candidate is not None],
     )
 
 
@@ -165,25 +159,28 @@ def _trained(job: Job, seed: int) -> SeedResult | None:
     run = completed(job)
     if run is None:
         return None
-    spent = cost(job.folder)
+    notes, name = read_notes(job.folder), run["backend"]
     return SeedResult(
         seed,
         _error(run, "test"),
-        spent and spent.wall,
-        spent and spent.cpu,
+        notes.wall,
+        notes.cpu,
         _parameter_count(run),
         str(run["fingerprint"]),
-        run["backend"],
+        f"{name} {run['versions'].get(name, 'of unknown version')}",
+        notes.machine,
+        notes.processors,
+        notes.verified,
     )
 
 
-def _candidate(out: Path, row: Row, flags: str) -> list[Candidate]:
-    job = candidate_job(out, row, flags)
-    run = completed(job)
+def _candidate(out: Path, row: Row, folder: Path) -> Candidate | None:
+    notes = read_notes(folder)
+    job = candidate_job(out, row, notes.flags)
+    run = completed(job) if job.folder == folder else None  # else it is one of a row with a longer name
     if run is None:
-        return []
-    spent = cost(job.folder)
-    return [Candidate(flags, _error(run, "validation"), job.config.epochs, spent and spent.cpu)]
+        return None
+    return Candidate(notes.flags, _error(run, "validation"), job.config.epochs, notes.cpu)
 
 
 def _error(run: Record, part: str) -> float:
@@ -198,19 +195,7 @@ def _parameter_count(run: Record) -> int:
     return of_layers + (2 * sum(hidden) if run["config"]["batch_norm"] else 0)
 
 
-def _about(out: Path) -> str:
-    """Return this machine, and what the runs say of the libraries they used."""
-    records = [read_run(path.parent) for path in sorted((out / "runs").glob("*/run.json"))]
-    if not records:
-        return ""
-    versions = sorted({run["versions"].get("numpy", "of unknown version") for run in records})
-    return (
-        f"Trained with NumPy {' and '.join(versions)}, on {processor()},\n"
-        f"{available_cpus()} processors and as many threads, {platform.system()}."
-    )
-
-
-def write(measured: Results, folder: Path) -> None:
+def write(measured: Sequence[RowResults], folder: Path) -> None:
     """Write the page and the figures.
 
     Raises

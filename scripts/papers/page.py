@@ -1,7 +1,7 @@
 """Writes what the trainings of the table reached as a page of Markdown."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shared import markdown
@@ -18,11 +18,14 @@ class SeedResult:
 
     seed: int
     test_error: float  # per cent
-    wall: float | None  # seconds, from the start of the process to its end
-    cpu: float | None  # seconds of all processors
+    wall: float  # seconds, from the start of the process to its end
+    cpu: float  # seconds of all processors
     parameters: int
     fingerprint: str
-    backend: str
+    backend: str  # with its version
+    machine: str
+    processors: int
+    verified: bool = False  # xpnet verify computed the same bits
 
 
 @dataclass(frozen=True)
@@ -67,48 +70,33 @@ class RowResults:
         return "to its digits" if round(mean, decimals) <= float(published) else "no"
 
 
-@dataclass(frozen=True)
-class Results:
-    """The whole table."""
-
-    rows: Sequence[RowResults]
-    processors: int
-    about: str  # machine and versions
-
-
-def page(results: Results) -> str:
+def page(rows: Sequence[RowResults]) -> str:
     """Return the page."""
-    parts = [_introduction(results), _table(results), _notes(results), _commands(results)]
-    parts += [_candidates(results)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    parts = [_introduction(rows), _table(rows), _notes(), _instructions(), *map(_section, rows)]
+    return "\n\n".join(parts) + "\n"
 
 
-def _introduction(results: Results) -> str:
-    rated = [row for row in results.rows if row.row.published is not None]
+def _introduction(rows: Sequence[RowResults]) -> str:
+    rated = [row for row in rows if row.row.published is not None and row.trained]
     reached = sum(row.matched in ("yes", "to its digits") for row in rated)
-    run = sum(bool(row.trained) for row in rated)
     return f"""\
 # The published table
 
-Test errors of multilayer perceptrons on MNIST, as published and as xpnet reaches them in native float32
-arithmetic: {reached} of {len(rated)} published figures are matched or bettered ({run} were trained so far).
+Test errors of multilayer perceptrons on MNIST, as published and as xpnet reaches them: {reached} of the
+{len(rated)} published figures that were tried are matched or bettered.
 
-Every row was trained on all 60,000 training images, once for each seed, and each run read the 10,000 test
-images once, at its end. Settings were chosen before that, on {HELD_OUT:,} training images held out, without
-regard to the test images. The rows have the networks, losses and regularisation of their sources; optimisers,
-schedules, numbers of epochs and what the notes name are xpnet's own choice and stand in the commands below.
-
-{results.about or "Nothing was trained yet."}"""
+Every row was trained on all 60,000 training images, once for each seed from 0 on, and each run read the
+10,000 test images once, at its end. No seed was left out. Settings were chosen before that, on {HELD_OUT:,}
+of the training images held out, without regard to the test images."""
 
 
-def _table(results: Results) -> str:
+def _table(rows: Sequence[RowResults]) -> str:
     head = ("network", "training", "published %", "test error %", "matched", "seeds", "time", "parameters")
-    return markdown(head, [_table_row(row, results.processors) for row in results.rows], "---")
+    return markdown(head, [_table_row(row) for row in rows], "---")
 
 
-def _table_row(results: RowResults, processors: int) -> list[str]:
+def _table_row(results: RowResults) -> list[str]:
     row = results.row
-    parameters = f"{results.trained[0].parameters:,}" if results.trained else ""
     return [
         results.sizes,
         row.training,
@@ -116,31 +104,31 @@ def _table_row(results: RowResults, processors: int) -> list[str]:
         error(results),
         results.matched,
         f"{len(results.trained)}" if results.trained else "",
-        duration(results.trained, processors),
-        parameters,
+        duration(results.trained),
+        f"{results.trained[0].parameters:,}" if results.trained else "",
     ]
 
 
 def error(results: RowResults) -> str:
     """Return mean ± standard deviation of the test error in per cent."""
     if results.mean is None:
-        return "not yet run"
+        return "not yet run" if results.row.seeds else "not yet run: needs a GPU"
     spread = "" if results.deviation is None else f" ± {results.deviation:.2f}"
     return f"{results.mean:.2f}{spread}"
 
 
-def duration(trained: Sequence[SeedResult], processors: int) -> str:
+def duration(trained: Sequence[SeedResult]) -> str:
     """Return the mean time of a run.
 
     Where other programs kept the processors busy, the wall time says little: then it is the processor time
     divided by the processors, the least that a quiet machine takes, with a †.
     """
-    costs = [(run.wall, run.cpu) for run in trained if run.wall is not None and run.cpu is not None]
-    if not costs:
+    if not trained:
         return ""
-    wall, cpu = (statistics.fmean(column) for column in zip(*costs, strict=True))
+    wall, cpu = statistics.fmean(run.wall for run in trained), statistics.fmean(run.cpu for run in trained)
     if wall <= PARALLEL * cpu:
         return spoken(wall)
+    processors = max(run.processors for run in trained)
     low, high = spoken(cpu / processors), spoken(min(wall, cpu))
     return low if low == high else f"{low} - {high} †"
 
@@ -150,65 +138,79 @@ def spoken(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _notes(results: Results) -> str:
-    processors = results.processors
-    lines = [
-        "*Test error*: mean ± standard deviation over the seeds 0, 1, …; without ± there is one seed.",
-        "*Matched*: yes if the mean is at most the published figure, *to its digits* if so once rounded.",
-        "*Time*: mean of a run, from the start of its process to its end.",
-        f"†: the machine had other work; a quiet one takes from processor time / {processors} to the second.",
-    ]
-    for row in results.rows:
-        backends = sorted({run.backend for run in row.trained} - {"numpy"})
-        note = f"Trained with --backend {' and '.join(backends)}." if backends else ""
-        notes = " ".join(filter(None, (row.row.note, note)))
-        lines += [f"{row.sizes}, {row.row.training}: {notes}"] if notes else []
-    return "\n".join(f"- {line}" for line in lines)
+def _notes() -> str:
+    return """\
+- *Test error*: mean ± standard deviation over the seeds.
+- *Matched*: yes if the mean is at most the published figure, *to its digits* if so once rounded.
+- *Time*: mean of a run, from the start of its process to its end; the sections below name the machine.
+- †: the machine had other work; a quiet one takes from processor time / processors to the second."""
 
 
-def _commands(results: Results) -> str:
-    rows = [[row.sizes, row.row.training, f"`{command(row.row)}`", row.row.source] for row in results.rows]
-    table = markdown(("network", "training", "command", "source of the published figure"), rows, "---")
-    return f"""\
-## How to repeat it
+def _instructions() -> str:
+    return """\
+## How to repeat a row
 
-    python scripts/reproduce_mnist_table.py          # trains what is missing, into runs/mnist-table
-    python scripts/reproduce_mnist_table.py --page   # puts what is there on this page
+<!-- skip: next "it takes long" -->
+```sh
+python -m xpnet.train --recipe NAME --repeats 5
+```
 
-It goes on where it was stopped. `--rows` picks rows, `--seeds` sets how many seeds, `--backend` names the
-array library. Each training is a command too; with `--seed 1` and so on for the further seeds.
+trains it with the seeds 0 to 4 and prints mean and standard deviation of the test accuracy; the sections
+below have the names. Native float32 arithmetic, whose last digits differ from machine to machine, trains all
+rows but the one that says so. `scripts/reproduce_mnist_table.py` trains what is missing of all rows, into
+`runs/mnist-table`, and goes on where it was stopped; `--page` puts what is there on this page.
 
-{table}"""
+Candidates were trained once, with seed 0, on all but 10,000 of the training images and judged by their error
+on those; `scripts/reproduce_mnist_table.py --choose ROW --flags="..."` trains one more. Differences below
+about 0.1 points (0.3 for networks with 10 hidden units) are within the noise. To save time, candidates are
+often trained for fewer epochs than was then chosen."""
 
 
 def command(row: Row) -> str:
-    """Return the command that trains a row once."""
-    native = "" if "--recipe" in row.words else " --arithmetic native"
-    return f"xpnet train {row.flags}{native}"
+    """Return the command that trains a row."""
+    backend = "" if row.backend == "auto" else f" --backend {row.backend}"
+    return f"python -m xpnet.train {row.flags} --repeats 5{backend}"
 
 
-def _candidates(results: Results) -> str:
-    tried = [row for row in results.rows if row.candidates]
-    if not tried:
-        return ""
-    parts = [
-        f"""\
-## How the settings were chosen
+def _section(results: RowResults) -> str:
+    return "\n\n".join([f"## {results.sizes}, {results.row.training}", *_parts(results)])
 
-Each candidate was trained once, with seed 0, on all but {HELD_OUT:,} of the training images and judged by
-its error on those; `--choose ROW` does it. Differences below about 0.1 points (0.3 for small networks) are
-within the noise. To save time, candidates are often trained for fewer epochs than was then chosen."""
+
+def _parts(results: RowResults) -> Iterator[str]:
+    row = results.row
+    lines = [
+        f"- Source: {row.source}.",
+        f"- The source's: {row.theirs}.",
+        f"- xpnet's own: {row.ours}.",
+        f"- Command: `{command(row)}`",
     ]
-    for row in tried:
-        ranked = sorted(row.candidates, key=lambda candidate: candidate.validation_error)
-        shared = shared_flags([candidate.flags for candidate in ranked])
-        rows = [[f"{one.validation_error:.2f}", _code(without(one.flags, shared))] for one in ranked]
-        table = markdown(("validation error %", "with"), rows, "---")
-        common = f"All with {_code(' '.join(shared))}" if shared else "These settings"
-        parts.append(
-            f"### {row.sizes}, {row.row.training}\n\nChosen: `{row.row.flags}`. {common}:\n\n{table}"
-        )
-    return "\n\n".join(parts)
+    if results.trained:
+        lines.append(f"- Trained with {_places(results.trained)}; {duration(results.trained)} each.")
+        errors = ", ".join(f"{run.test_error:.2f}" for run in results.trained)
+        lines.append(f"- Test errors of the seeds from {results.trained[0].seed} on: {errors}.")
+    yield "\n".join(lines)
+    if verified := [run for run in results.trained if run.verified]:
+        rows = [[f"{run.seed}", f"`{run.fingerprint}`"] for run in verified]
+        table = markdown(("seed", "fingerprint"), rows, "---")
+        yield f"Confirmed by `xpnet verify`, which computed these runs again, bit for bit:\n\n{table}"
+    if results.candidates:
+        yield _candidates(results.candidates)
+
+
+def _places(trained: Sequence[SeedResult]) -> str:
+    """Return the libraries and machines."""
+    places = dict.fromkeys((run.backend, run.machine, run.processors) for run in trained)
+    return " and ".join(
+        f"{backend} on {machine}, {processors} processors" for backend, machine, processors in places
+    )
+
+
+def _candidates(candidates: Sequence[Candidate]) -> str:
+    ranked = sorted(candidates, key=lambda candidate: candidate.validation_error)
+    shared = shared_flags([candidate.flags for candidate in ranked])
+    rows = [[f"{one.validation_error:.2f}", _code(without(one.flags, shared))] for one in ranked]
+    common = f", all with {_code(' '.join(shared))}" if shared else ""
+    return f"Candidates{common}:\n\n{markdown(('validation error %', 'with'), rows, '---')}"
 
 
 def _code(text: str) -> str:

@@ -6,20 +6,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from papers.page import Candidate, Results, RowResults, SeedResult
+from papers.page import Candidate, RowResults, SeedResult
 from papers.rows import Row
 from papers.runs import WITHOUT_CONSEQUENCE, final_job
 from xpnet.config import TrainConfig, to_json
 from xpnet.errors import DataError
 
 
-def record(results: Results) -> dict[str, Any]:
+def record(rows: Sequence[RowResults]) -> dict[str, Any]:
     """Return all figures as JSON values."""
-    return {
-        "about": results.about,
-        "processors": results.processors,
-        "rows": [_row_record(row) for row in results.rows],
-    }
+    return {"rows": [_row_record(row) for row in rows]}
 
 
 def _row_record(results: RowResults) -> dict[str, Any]:
@@ -49,11 +45,10 @@ def settings(row: Row) -> dict[str, Any]:
     }
 
 
-def with_earlier(results: Results, path: Path) -> Results:
+def with_earlier(rows: Sequence[RowResults], path: Path) -> list[RowResults]:
     """Return the results, and what the record at ``path`` has of them from trainings that are gone.
 
-    A row keeps its earlier seeds if its settings are the same, and its earlier candidates if it still
-    has them.
+    A row keeps its earlier seeds if its settings are the same, and all its candidates.
 
     Raises
     ------
@@ -61,16 +56,13 @@ def with_earlier(results: Results, path: Path) -> Results:
         The record is damaged.
     """
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        rows = {row["row"]: row for row in earlier["rows"]}
-        about = [str(earlier["about"]), results.about] if rows else [results.about]
-        merged = [_with_earlier(row, rows.get(row.row.key, {})) for row in results.rows]
+        earlier = {row["row"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+        return [_with_earlier(row, earlier.get(row.row.key, {})) for row in rows]
     except FileNotFoundError:
-        return results
+        return [*rows]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{path}: damaged: remove it, the page then holds what is trained now"
         raise DataError(msg) from error
-    return replace(results, rows=merged, about="\n".join(dict.fromkeys(filter(None, about))))
 
 
 def _with_earlier(results: RowResults, earlier: Mapping[str, Any]) -> RowResults:
@@ -79,15 +71,7 @@ def _with_earlier(results: RowResults, earlier: Mapping[str, Any]) -> RowResults
     tried = [Candidate(**candidate) for candidate in earlier.get("candidates", ())]
     trained = _merge(results.trained, seeds, lambda run: run.seed)
     candidates = _merge(results.candidates, tried, lambda candidate: candidate.flags)
-    flags = list(results.row.candidates)
-    return replace(
-        results,
-        trained=sorted(trained, key=lambda run: run.seed),
-        candidates=sorted(
-            (candidate for candidate in candidates if candidate.flags in flags),
-            key=lambda candidate: flags.index(candidate.flags),
-        ),
-    )
+    return replace(results, trained=sorted(trained, key=lambda run: run.seed), candidates=candidates)
 
 
 def _merge(new: Sequence[Any], old: Sequence[Any], key: Callable[[Any], Any]) -> list[Any]:

@@ -8,20 +8,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from shared import python_path
+from shared import processor, python_path
 
 from papers.rows import HELD_OUT, Row
 from xpnet._lib.files import save
+from xpnet._lib.machine import available_cpus
 from xpnet.config import TrainConfig, from_json, parse, to_json
 from xpnet.errors import DataError, XPNetError
 from xpnet.storage.record import Record, read_run
 
-ALWAYS = ("--arithmetic", "native")
-COST_FILE = "cost.json"
+NOTES_FILE = "notes.json"
 GRACE = 30.0
 """Seconds in which a training that is to stop saves its checkpoint."""
 WITHOUT_CONSEQUENCE = {"out", "name", "quiet", "overwrite", "debug", "log_every", "backend", "device"}
@@ -37,7 +36,13 @@ class Job:
     """One training, and where its run is kept."""
 
     folder: Path
-    words: tuple[str, ...]  # flags of xpnet train
+    flags: str  # of xpnet train
+    added: tuple[str, ...]  # further ones: its seed, and its validation images
+
+    @property
+    def words(self) -> list[str]:
+        """All flags, a word an item."""
+        return [*self.flags.split(), *self.added]
 
     @property
     def config(self) -> TrainConfig:
@@ -48,7 +53,7 @@ class Job:
         ConfigError
             A flag is wrong.
         """
-        return parse([*self.words], "xpnet train").config
+        return parse(self.words, "xpnet train").config
 
     @property
     def command(self) -> list[str]:
@@ -58,24 +63,28 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a run took, from the start of its process to its end."""
+class Notes:
+    """What is noted of a run besides its record: where it was trained, and what it took."""
 
-    wall: float  # seconds
-    cpu: float  # seconds of all processors
+    flags: str = ""  # of xpnet train
+    machine: str = ""
+    processors: int = 0
+    wall: float = 0.0  # seconds from the start of its process to its end
+    cpu: float = 0.0  # seconds of all processors
+    verified: bool = False  # xpnet verify computed the same bits
 
 
 def final_job(out: Path, row: Row, seed: int) -> Job:
     """Return the training of a row on all training images."""
     folder = out / "runs" / f"{row.key}-seed-{seed}"
-    return Job(folder, (*row.words, *ALWAYS, "--seed", str(seed)))
+    return Job(folder, row.flags, ("--seed", str(seed)))
 
 
 def candidate_job(out: Path, row: Row, flags: str) -> Job:
     """Return the training of a candidate without the images it is judged by."""
-    words = (*flags.split(), *ALWAYS, "--validation", str(HELD_OUT), "--seed", "0")
     name = f"{row.key}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"
-    return Job(out / "candidates" / name, words)
+    added = "--arithmetic", "native", "--validation", str(HELD_OUT), "--seed", "0"
+    return Job(out / "candidates" / name, flags, added)
 
 
 def completed(job: Job) -> Record | None:
@@ -119,39 +128,72 @@ def train(job: Job, backend: str = "auto") -> Record:
         return record
     resume = [sys.executable, "-m", "xpnet.train", "--resume", str(job.folder), "--quiet"]
     begin = [*job.command, "--backend", backend]
-    code = _run(resume if job.folder.exists() else begin, job.folder)
+    code = _run(resume if job.folder.exists() else begin, job)
     if code != 0 or (record := completed(job)) is None:
         msg = f"{job.folder}: the training ended with exit code {code}"
         raise TrainingError(msg)
     return record
 
 
-def cost(folder: Path) -> Cost | None:
-    """Return what the run in ``folder`` took, all its parts together, if that was recorded."""
+def verify(job: Job) -> None:
+    """Compute a run again with ``xpnet verify``, unless that was done, and note that it has the same bits.
+
+    Raises
+    ------
+    TrainingError
+        It has other bits, or cannot be verified.
+    """
+    notes = read_notes(job.folder)
+    if notes.verified:
+        return
+    command = [sys.executable, "-m", "xpnet", "verify", str(job.folder), "--quiet"]
+    code = _wait(command)
+    if code != 0:
+        msg = f"{job.folder}: xpnet verify ended with exit code {code}"
+        raise TrainingError(msg)
+    _write_notes(job.folder, replace(notes, verified=True))
+
+
+def read_notes(folder: Path) -> Notes:
+    """Return what was noted of the run in ``folder``."""
+    path = folder / NOTES_FILE
     try:
-        cost_record = json.loads((folder / COST_FILE).read_text(encoding="utf-8"))
-        return Cost(float(cost_record["wall_seconds"]), float(cost_record["cpu_seconds"]))
+        return Notes(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{folder / COST_FILE}: damaged: remove it, the page then does without"
+        return Notes()
+    except (OSError, ValueError, TypeError) as error:
+        msg = f"{path}: damaged: remove it, the page then does without"
         raise DataError(msg) from error
 
 
-def _run(command: Sequence[str], folder: Path) -> int:
+def _run(command: Sequence[str], job: Job) -> int:
     """Run a training and return its exit code; add what it took to that of its earlier parts."""
     begin, before = time.perf_counter(), _cpu_of_children()
+    try:
+        return _wait(command)
+    finally:
+        if job.folder.exists():
+            earlier = read_notes(job.folder)
+            wall, cpu = time.perf_counter() - begin, _cpu_of_children() - before
+            notes = Notes(
+                job.flags,
+                processor(),
+                available_cpus(),
+                round(earlier.wall + wall, 3),
+                round(earlier.cpu + cpu, 3),
+            )
+            _write_notes(job.folder, notes)
+
+
+def _wait(command: Sequence[str]) -> int:
+    """Run a command to its end, and return its exit code; stop it if it is interrupted."""
     # Its own session: Ctrl-C at the terminal comes to it once, from here.
-    process = subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": python_path()}, start_new_session=True
-    )
+    environment = {**os.environ, "PYTHONPATH": python_path()}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         return process.wait()
     finally:
         _stop(process)
-        if folder.exists():
-            wall, cpu = time.perf_counter() - begin, _cpu_of_children() - before
-            _add_cost(folder, Cost(wall, cpu))
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -172,10 +214,5 @@ def _cpu_of_children() -> float:
     return times.children_user + times.children_system
 
 
-def _add_cost(folder: Path, part: Cost) -> None:
-    before = cost(folder) or Cost(0.0, 0.0)
-    total: dict[str, Any] = {
-        "wall_seconds": round(before.wall + part.wall, 3),
-        "cpu_seconds": round(before.cpu + part.cpu, 3),
-    }
-    save(folder / COST_FILE, (json.dumps(total) + "\n").encode())
+def _write_notes(folder: Path, notes: Notes) -> None:
+    save(folder / NOTES_FILE, (json.dumps(asdict(notes)) + "\n").encode())

@@ -437,6 +437,14 @@ RECIPES = Path(types.__file__).parent / "recipes"
 PROMISED = {
     "notebook": {},
     "quick": {"hidden": (10,), "arithmetic": "native", "float_type": "float32"},
+    "lecun-linear": {"hidden": (), "loss": "squared-error", "arithmetic": "native"},
+    "softmax": {"hidden": (), "loss": "cross-entropy", "arithmetic": "native"},
+    "lecun-300": {"hidden": (300,), "arithmetic": "native"},
+    "lecun-300-100": {"hidden": (300, 100), "arithmetic": "native"},
+    "hinton-500-300": {"hidden": (500, 300), "weight_decay": 0.1, "arithmetic": "native"},
+    "simard-800-plain": {"hidden": (800,), "augment_rotate": 0.0, "arithmetic": "native"},
+    "simard-800-affine": {"hidden": (800,), "augment_rotate": 10.0, "arithmetic": "native"},
+    "ciresan-2010": {"hidden": (2500, 2000, 1500, 1000, 500), "activation": "tanh", "arithmetic": "native"},
     "best-10": {"hidden": (10,), "arithmetic": "native"},
     "tabular": {"hidden": (100,), "normalize": "standardize", "patience": None},
     "simard-800": {"hidden": (800,), "arithmetic": "native"},
@@ -463,7 +471,7 @@ def test_a_recipe_is_what_its_name_says_and_nothing_about_places(name: str) -> N
     assert not LEFT_TO_THE_USER & tomllib.loads(text).keys()
     assert text.startswith("# ")
     assert (config.dropout > 0) == (name == "dropout-1024")
-    assert (config.augment_elastic_alpha > 0) == (name == "simard-800")
+    assert (config.augment_elastic_alpha > 0) == (name in ("simard-800", "ciresan-2010"))
 
 
 @pytest.mark.parametrize("name", PROMISED)
