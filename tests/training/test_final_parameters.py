@@ -12,6 +12,7 @@ import xpnet
 from xpnet import train
 from xpnet.storage.model_file import load_model, name_tensors
 from xpnet.storage.record import read_run
+from xpnet.training import callbacks
 
 X, Y = pixels(360, 12, 4)
 WORDS = ["--data", "small.npz", "--hidden", "6", "5", "--batch-norm", "--batch-size", "64", "--lr", "0.5"]
@@ -72,6 +73,23 @@ def test_after_ctrl_c_within_the_averaged_epochs_it_goes_on_to_the_same_mean():
     assert (stopped["status"], stopped["metrics"]["epochs"]) == ("interrupted", 3)
     # Epochs 2 and 3 are complete: the network has their mean.
     assert stopped["fingerprint"] == trained("two", "--epochs", 3, "--average-epochs", 2)["fingerprint"]
+    assert train.main(["--resume", "runs/stopped", "--quiet"]) == 0
+    assert read_run(Path("runs/stopped"))["fingerprint"] == whole["fingerprint"]
+
+
+def test_an_epoch_whose_evaluation_is_interrupted_counts(monkeypatch):
+    whole = trained("whole", "--epochs", 5, "--average-epochs", 4)
+    evaluate = callbacks.Evaluate.on_epoch_end
+
+    def interrupt(self, log):
+        if log.epoch == 3:
+            raise KeyboardInterrupt
+        evaluate(self, log)
+
+    words = [*WORDS, "--epochs", "5", "--average-epochs", "4", "--name", "stopped"]
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Evaluate, "on_epoch_end", interrupt)
+        assert train.main(words) == 130
     assert train.main(["--resume", "runs/stopped", "--quiet"]) == 0
     assert read_run(Path("runs/stopped"))["fingerprint"] == whole["fingerprint"]
 

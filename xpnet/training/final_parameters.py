@@ -122,15 +122,24 @@ class WeightAveraging(FinalParameters):
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Add the parameters to the sum."""
-        if log.epoch <= self._added:
+        self._add(log.state)
+
+    def on_train_end(self, result: "FitResult") -> None:
+        """Make the mean the parameters of ``result.best``."""
+        self._add(result.state)  # of an epoch whose evaluation was interrupted
+        super().on_train_end(result)
+
+    def _add(self, state: TrainState) -> None:
+        """Add the parameters of a state to the sum, if they are those after an epoch that is not in it."""
+        if state.batch or state.epoch <= self._added:
             return
-        variables = log.state.variables
-        epoch = variables.parameters, variables.statistics
+        epoch = state.variables.parameters, state.variables.statistics
         if self.kept is None:
             self.kept = tree_map(lambda array: array * 1.0, epoch)
         else:
             arrays = leaves(epoch)
             self.kept = tree_map(lambda total: F.flush_tiny(total + next(arrays)), self.kept)
+        self._added = state.epoch
 
     def _finish(self, kept: ParametersAndStatistics, state: TrainState) -> ParametersAndStatistics:
         share = 1.0 / (state.epoch - self._after)
