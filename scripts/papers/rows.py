@@ -121,7 +121,7 @@ ROWS: tuple[Row, ...] = (
         SRIVASTAVA,
         "--recipe dropout-1024",
         "network, loss, dropout and max-norm",
-        f"shares of dropped units, {ADAM}, batch norm, label smoothing; the source trains for longer",
+        f"shares of dropped units, {ADAM}, batch norm, label smoothing, averaged epochs; the source trains longer",
         backend="jax",
     ),
     Row(
