@@ -37,12 +37,12 @@ class Job:
 
     folder: Path
     flags: str  # of xpnet train
-    added: tuple[str, ...]  # further ones: its seed, and its validation images
+    before: tuple[str, ...]  # others, which the flags override
 
     @property
     def words(self) -> list[str]:
         """All flags, a word an item."""
-        return [*self.flags.split(), *self.added]
+        return [*self.before, *self.flags.split()]
 
     @property
     def config(self) -> TrainConfig:
@@ -83,8 +83,8 @@ def final_job(out: Path, row: Row, seed: int) -> Job:
 def candidate_job(out: Path, row: Row, flags: str) -> Job:
     """Return the training of a candidate without the images it is judged by."""
     name = f"{row.key}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"
-    added = "--arithmetic", "native", "--validation", str(HELD_OUT), "--seed", "0"
-    return Job(out / "candidates" / name, flags, added)
+    before = "--arithmetic", "native", "--validation", str(HELD_OUT), "--seed", "0"
+    return Job(out / "candidates" / name, flags, before)
 
 
 def completed(job: Job) -> Record | None:
