@@ -104,7 +104,7 @@ ROWS: tuple[Row, ...] = (
         SIMARD,
         "--recipe simard-800-affine",
         "network, loss and kind of distortions",
-        f"strength of the distortions, {ADAM}, label smoothing",
+        f"strength of the distortions, {ADAM}, label smoothing, averaged epochs",
     ),
     Row(
         "simard-800",
@@ -147,7 +147,7 @@ ROWS: tuple[Row, ...] = (
         "none; hand-tuned Adam with weight decay reached 5.1",
         "--recipe best-10",
         "the notebook's network and loss",
-        "leaky ReLU, Adam, mini-batches, cosine schedule, weight decay, input dropout",
+        "leaky ReLU, Adam, mini-batches, cosine schedule, weight decay, input dropout, averaged epochs",
     ),
     Row(
         "quick",
