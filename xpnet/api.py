@@ -346,7 +346,7 @@ def fit(
     Returns
     -------
     Model
-        The network after the last epoch; with `patience`, of the best epoch.
+        The network after the last epoch; with `patience` of the best one; with `average_epochs` the mean.
 
     Warns
     -----

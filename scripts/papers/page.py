@@ -161,10 +161,11 @@ below have the names. Native float32 arithmetic, whose last digits differ from m
 rows but the one that says so. `scripts/reproduce_mnist_table.py` trains what is missing of all rows, into
 `runs/mnist-table`, and goes on where it was stopped; `--page` puts what is there on this page.
 
-Candidates were trained once, with seed 0, on all but 10,000 of the training images and judged by their error
-on those; `scripts/reproduce_mnist_table.py --choose ROW --flags="..."` trains one more. Differences below
-about 0.1 points (0.3 for networks with 10 hidden units) are within the noise. To save time, candidates are
-often trained for fewer epochs than was then chosen. *Mean of 10* is the error with `--average-epochs 10`."""
+Candidates were trained once, with seed 0 unless they name another, on all but 10,000 of the training images
+and judged by their error on those; `scripts/reproduce_mnist_table.py --choose ROW --flags="..."` trains one
+more. Differences below about 0.1 points (0.3 for networks with 10 hidden units) are within the noise. To
+save time, candidates are often trained for fewer epochs than was then chosen. *Mean of 10* is the error with
+`--average-epochs 10`."""
 
 
 def command(row: Row) -> str:

@@ -17,7 +17,7 @@ ParametersAndStatistics: TypeAlias = tuple[Parameters, list[RunningStatistics]]
 
 
 class FinalParameters(Callback):
-    """Determines the parameters of the trained network: of the last epoch, where no subclass keeps others.
+    """Determines the parameters of the trained network: those of the last epoch, or what a subclass keeps.
 
     Attributes
     ----------
@@ -154,7 +154,6 @@ def build(config: TrainConfig, first: int = 0, last: int | None = None) -> Final
     """
     if config.patience is not None:
         return EarlyStopping(config.patience, first)
-    if config.average_epochs > 1:
-        last = config.epochs if last is None else last
-        return WeightAveraging(max(last - config.average_epochs, first))
-    return FinalParameters()
+    last = config.epochs if last is None else last
+    averaged = min(config.average_epochs, last - first)
+    return WeightAveraging(last - averaged) if averaged > 1 else FinalParameters()
