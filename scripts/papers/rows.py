@@ -136,8 +136,9 @@ ROWS: tuple[Row, ...] = (
         "0.35",
         CIRESAN,
         "--recipe ciresan-2010",
-        "network, activation, kinds and strength of the distortions, number of epochs",
-        "Adam, mini-batches of 256, cosine schedule; the source takes single images and 114 hours on a GPU",
+        "network, activation, kinds of distortions and about their strength, number of epochs",
+        "28 × 28 pixels where the source has 29 × 29, Adam, mini-batches of 256, cosine schedule, where the source "
+        "takes single images and 114 hours on a GPU",
         seeds=0,
     ),
     Row(
