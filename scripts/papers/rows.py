@@ -137,8 +137,8 @@ ROWS: tuple[Row, ...] = (
         CIRESAN,
         "--recipe ciresan-2010",
         "network, activation, kinds of distortions and about their strength, number of epochs",
-        "28 × 28 pixels where the source has 29 × 29, Adam, mini-batches of 256, cosine schedule, where the source "
-        "takes single images and 114 hours on a GPU",
+        "28 × 28 pixels where the source has 29 × 29; Adam, mini-batches of 256 and a cosine schedule, where "
+        "the source takes single images, and 114 hours on a GPU",
         seeds=0,
     ),
     Row(
