@@ -96,6 +96,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_norm: bool = False,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
+        input_noise: float = 0.0,
         init: settings.Initialization = "he",
         normalize: settings.Normalize = "standardize",
         validation: float = 0,

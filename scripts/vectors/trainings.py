@@ -158,6 +158,7 @@ TRAININGS = [
             "batch_size": 32,
             "dropout": 0.25,
             "average_epochs": 3,
+            "input_noise": 0.3,
             "schedule": "cosine",
             "schedule_factor": 0.25,
             "optimizer": "adam",

@@ -91,7 +91,7 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     ("dropout input_dropout label_smoothing momentum", SHARE, [1.0, 1, -0.1, NAN, True, "0.5"], [0.0, 0.999]),
     ("clip_norm max_norm checkpoint_seconds", ABOVE_0, [0, 0.0, -2.0, NAN, INFINITY, 10**400], [5e-324]),
     ("learning_rate", RATES, BAD_RATES, [5e-324, 1e308, (0.1, 0.2)]),
-    ("weight_decay", "a finite number, 0 or more", [-1e-4, INFINITY, NAN], [0.0]),
+    ("weight_decay input_noise", "a finite number, 0 or more", [-1e-4, INFINITY, NAN], [0.0]),
     ("schedule_factor", UP_TO_1, [0.0, 1.5, NAN], [5e-324, 1.0]),
     ("device", "auto, cpu, cuda, cuda:N, gpu or gpu:N", ["", "cuda 1"], ["cuda:3", "gpu:1", "device1"]),
     ("track", TRACKERS, [("wand",), ("wandb",) * 2, "wandb"], [(), ("mlflow", "wandb")]),
@@ -318,6 +318,7 @@ EVERYTHING = """
 --data=a'b.csv --test-split=0.2 --label=é"ü --missing=mean --columns=pixels --validation=0.5 --normalize=none
 --augment-shift=1.5 --augment-rotate=2 --augment-scale=0.1 --augment-shear=0.5 --augment-elastic-alpha=3
 --augment-elastic-sigma=5 --hidden 3 4 --activation=tanh --batch-norm --dropout=0.5 --input-dropout=0.25
+--input-noise=0.5
 --init=he --epochs=7 --batch-size=32 --loss=squared-error --label-smoothing=0.1 --class-weight=balanced
 --patience=2
 --seed=18446744073709551615 --optimizer=nesterov --momentum=0.5 --learning-rate 0.1 5e-324 --schedule=step

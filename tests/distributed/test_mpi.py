@@ -49,6 +49,7 @@ SETTINGS = {
         "--log-every",
         "2",
     ],
+    "input noise": ["--epochs", "1", "--input-noise", "0.3", "--input-dropout", "0.2", "--batch-size", "400"],
     "averaged epochs": ["--epochs", "3", "--average-epochs", "2", "--batch-norm", "--batch-size", "500"],
     "native": ["--epochs", "2", "--arithmetic", "native"],
     "native small batches": ["--epochs", "1", "--arithmetic", "native", "--batch-size", "70"],

@@ -53,6 +53,8 @@ SETTINGS = {
     "dropout in full batch": {"dropout": 0.4, "batch_size": "full"},
     "input dropout": {"input_dropout": 0.2},
     "input dropout of standardised inputs": {"input_dropout": 0.2, "normalize": "standardize"},
+    "input noise": {"input_noise": 0.3},
+    "input noise in full batch": {"input_noise": 0.3, "input_dropout": 0.2, "batch_size": "full"},
     "validation": {"validation": 40},
     "shift": {"augment_shift": 1.5},
     "rotation": {"augment_rotate": 20.0},

@@ -15,7 +15,7 @@ from xpnet.backends.numpy import make
 from xpnet.errors import ConfigError
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
-from xpnet.nn.dropout import Masks, dropout_masks, dropout_scale
+from xpnet.nn.dropout import Masks, dropout_masks, dropout_scale, noise_scale
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.layers import (
     BatchNorm,
@@ -115,8 +115,18 @@ def test_masks_are_those_of_the_specification():
         assert mask.tolist() == expected
 
 
-def test_there_are_no_masks_without_dropout():
-    assert dropout_masks(NETWORKS["plain"], 0, 1, 0, 10) == Masks(None, [])
+def test_the_noise_is_that_of_the_specification():
+    noise = dropout_masks(Network((20, 3), input_noise=0.3), 7, 3, 5, 9).noise
+    stream = reference.words(9, index=0, epoch=3, seed=7)
+    words = list(itertools.islice(stream, 8 * 9))  # two groups of four words a sample
+    for row, position in zip(noise, range(5, 9), strict=True):
+        bits = [(words[8 * position + feature // 4] >> (16 * (feature % 4))) % 65536 for feature in range(20)]
+        assert row.tolist() == [b - 65536 * (b >= 32768) for b in bits]
+    assert noise_scale(0.3) == 0.3 / 32768
+
+
+def test_there_are_no_masks_without_dropout_and_no_noise_without_an_amplitude():
+    assert dropout_masks(NETWORKS["plain"], 0, 1, 0, 10) == Masks(None, [], None)
     assert dropout_masks(NETWORKS["dropout of inputs"], 0, 1, 0, 10).hidden == []
     assert dropout_masks(Network(SIZES, hidden_dropout=0.5), 0, 1, 0, 10).inputs is None
 

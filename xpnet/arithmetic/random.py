@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     TEST_SPLIT = 6
     PUBLIC_UNIFORM = 7
     PUBLIC_PERMUTATION = 8
+    INPUT_NOISE = 9
 
 
 def words(

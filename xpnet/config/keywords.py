@@ -47,6 +47,7 @@ class FitSettings(TypedDict, total=False):
     batch_norm: bool | None
     dropout: float | None
     input_dropout: float | None
+    input_noise: float | None
     init: settings.Initialization | None
     init_from: str | Path | None
     epochs: int | None

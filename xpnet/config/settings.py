@@ -111,6 +111,8 @@ class NetworkSettings:
         Probability that a hidden unit is dropped.
     input_dropout
         Probability that an input is dropped.
+    input_noise
+        Largest magnitude of the uniform noise that is added to each normalised input.
     init
         Initial parameters: uniform draws all from [-0.5, 0.5); he (for relu) and glorot (for tanh and
         sigmoid) draw weights from a range that suits the layer, biases are 0.
@@ -123,6 +125,7 @@ class NetworkSettings:
     batch_norm: bool = False
     dropout: Annotated[float, rules.PROPER_SHARE] = 0.0
     input_dropout: Annotated[float, rules.PROPER_SHARE] = 0.0
+    input_noise: Annotated[float, rules.NOT_NEGATIVE] = 0.0
     init: Initialization = "uniform"
     init_from: Annotated[Path | None, rules.PATH] = None
 

@@ -21,6 +21,8 @@ class Network:
         True if hidden layers apply batch normalisation before the activation.
     input_dropout, hidden_dropout
         The probability that an input, or a hidden unit, is dropped for a sample of an epoch.
+    input_noise
+        The largest magnitude of the uniform noise that is added to each input for a sample of an epoch.
     loss
         The loss to minimise: a name in ``functional.LOSSES``.
     label_smoothing
@@ -37,6 +39,7 @@ class Network:
     batch_norm: bool = False
     input_dropout: float = 0.0
     hidden_dropout: float = 0.0
+    input_noise: float = 0.0
     loss: str = "cross-entropy"
     label_smoothing: float = 0.0
 

@@ -1,6 +1,9 @@
-"""Dropout masks, drawn on the host."""
+"""Dropout masks and noise of the inputs, drawn on the host."""
 
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from xpnet._typing import Array, as_array
 from xpnet.arithmetic import random
@@ -10,40 +13,57 @@ PROBABILITY_STEPS = 2**16
 """The number of steps of a dropout probability, a multiple of 1/65,536: a unit takes 16 random bits."""
 
 
+NOISE_STEP = 2.0**-15
+"""Factor from signed 16-bit integers to noise in [-1, 1)."""
+
+
 class Masks(NamedTuple):
     """Dropout masks, (samples, units) booleans: true for what is kept. None: everything is kept."""
 
     inputs: Array | None
     hidden: list[Array]  # of each hidden layer, or empty
+    noise: Array | None = None  # (samples, features) int16, to be added to the inputs times ``noise_scale``
 
 
 def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int) -> Masks:
-    """Return the masks of the samples at the positions ``start`` to ``stop`` in the order of an epoch.
+    """Return the masks, and the noise, of the samples at the positions ``start`` to ``stop`` of an epoch.
 
-    A unit's mask depends only on the seed, the epoch, the sample's position in that order, the layer and the
-    unit.
+    Those of a unit depend only on the seed, the epoch, the sample's position in the order of the epoch, the
+    layer and the unit.
     """
 
-    def draw(probability: float, layer: int) -> Array:
-        """Return a mask, (samples, units): true if the 16 bits of a unit are at or above the probability.
-
-        In memory, the samples of a hidden unit lie side by side, as its activations do.
+    def draw_bits(purpose: random.Purpose, layer: int) -> NDArray[np.uint16]:
+        """Return 16 random bits a unit, (samples, units).
 
         Each sample takes as many groups of four words as its units need, in the order of the layer's stream.
         """
         units, samples = network.sizes[layer], stop - start
         fours = -(-units // 16)
         count, skip = 4 * fours * samples, start * fours
-        words = random.words(seed, random.Purpose.DROPOUT, count, epoch=epoch, index=layer, skip=skip)
-        bits = words.astype("<u8", copy=False).view("<u2").reshape(samples, 16 * fours)
-        mask = bits[:, :units] >= _round_probability(probability)
+        words = random.words(seed, purpose, count, epoch=epoch, index=layer, skip=skip)
+        return words.astype("<u8", copy=False).view("<u2").reshape(samples, 16 * fours)[:, :units]
+
+    def draw_mask(probability: float, layer: int) -> Array:
+        """Return a mask, (samples, units): true if the bits of a unit are at or above the probability.
+
+        In memory, the samples of a hidden unit lie side by side, as its activations do.
+        """
+        mask = draw_bits(random.Purpose.DROPOUT, layer) >= _round_probability(probability)
         return as_array(mask.T.copy().T if layer > 0 else mask)
 
     hidden = range(1, len(network.sizes) - 1) if network.hidden_dropout else ()
     return Masks(
-        draw(network.input_dropout, 0) if network.input_dropout else None,
-        [draw(network.hidden_dropout, layer) for layer in hidden],
+        draw_mask(network.input_dropout, 0) if network.input_dropout else None,
+        [draw_mask(network.hidden_dropout, layer) for layer in hidden],
+        as_array(draw_bits(random.Purpose.INPUT_NOISE, 0).astype("u2").view("i2"))
+        if network.input_noise
+        else None,
     )
+
+
+def noise_scale(amplitude: float) -> float:
+    """Return the factor of the noise, whose products are uniform in [-amplitude, amplitude)."""
+    return amplitude * NOISE_STEP
 
 
 def dropout_scale(probability: float) -> float:

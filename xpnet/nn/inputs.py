@@ -37,14 +37,29 @@ class Inputs:
     scale: Array
     factor: float | None
 
-    def __call__(self, rows: Array, mask: Array | None = None, kept_scale: float = 1.0, /) -> Array | Operand:
-        """Return the inputs; those where the mask (samples, features) is true, times a factor, else 0."""
+    def __call__(
+        self,
+        rows: Array,
+        mask: Array | None = None,
+        kept_scale: float = 1.0,
+        noise: Array | None = None,
+        noise_scale: float = 0.0,
+        /,
+    ) -> Array | Operand:
+        """Return the inputs, with dropout and noise.
+
+        Those where the mask (samples, features) is true are multiplied by ``kept_scale``, the others are 0;
+        then the noise (samples, features), integers, times ``noise_scale`` is added (Bishop 1995, "Training
+        with noise is equivalent to Tikhonov regularization").
+        """
         xp = self.ops.xp
-        if self.factor is not None and rows.dtype == xp.uint8:
+        if self.factor is not None and rows.dtype == xp.uint8 and noise is None:
             kept = rows if mask is None else rows * xp.astype(mask, xp.uint8)
             return self.ops.integers(xp.matrix_transpose(kept), self.factor * kept_scale)
         x = (xp.astype(xp.matrix_transpose(rows), self.ops.dtype) - self.shift) * self.scale
-        return x if mask is None else dropout(self.ops, x, xp.matrix_transpose(mask), kept_scale)
+        if mask is not None:
+            x = dropout(self.ops, x, xp.matrix_transpose(mask), kept_scale)
+        return x if noise is None else x + xp.astype(xp.matrix_transpose(noise), self.ops.dtype) * noise_scale
 
 
 @dataclass(frozen=True)

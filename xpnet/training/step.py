@@ -8,7 +8,7 @@ from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Operand
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, add, tree_sum, unstack
 from xpnet.inference.context import ComputeContext
-from xpnet.nn.dropout import Masks, dropout_scale
+from xpnet.nn.dropout import Masks, dropout_scale, noise_scale
 from xpnet.nn.layers import (
     BatchMoments,
     BatchNorm,
@@ -48,6 +48,7 @@ class Step:
     def __init__(self, context: ComputeContext, optimizer: Optimizer[OptimizerState]) -> None:
         self.context, self.optimizer = context, optimizer
         self._input_scale = dropout_scale(context.network.input_dropout)
+        self._noise_scale = noise_scale(context.network.input_noise)
         self._compiled_block_sums = context.compile(self.block_sums)
         self._compiled_add = context.compile(add)
         self._compiled_update = context.compile(self._apply_update, donated=(0,))
@@ -92,11 +93,15 @@ class Step:
         ops, network = self.context.ops, self.context.network
         samples = gather_rows(ops, Block(x, labels, weights, indices))
         layers = prepare(ops, parameters)
-        inputs = self.context.inputs(samples.x, masks.inputs, self._input_scale)
+        inputs = self._make_inputs(samples.x, masks)
         gradients, moments = gradients_and_moments(
             ops, layers, inputs, samples.labels, network, masks=masks.hidden, weights=samples.weights
         )
         return [array for part in (*gradients, *moments) for array in part]
+
+    def _make_inputs(self, rows: Array, masks: Masks) -> Array | Operand:
+        """Return the inputs of raw rows, with dropout and noise."""
+        return self.context.inputs(rows, masks.inputs, self._input_scale, masks.noise, self._noise_scale)
 
     def _batch_sums(self, parameters: Parameters, batch: Batch) -> list[Array]:
         """Return `block_sums` over a batch, added up in the tree of its blocks."""
@@ -119,7 +124,7 @@ class Step:
         order.
         """
         reduce, factor = self.context.ranks.reduce, self.context.inputs.factor
-        if block.x.dtype != self.context.ops.xp.uint8:
+        if block.x.dtype != self.context.ops.xp.uint8 or block.masks.noise is not None:
             factor = None  # else the inputs are pixels, integers times the factor
         first, terms, maxima = self._compiled_terms(variables.parameters, *block)
         maxima = reduce(maxima, "MAX") if maxima else maxima
@@ -145,7 +150,7 @@ class Step:
         ops, network = self.context.ops, self.context.network
         samples = gather_rows(ops, Block(x, labels, weights, indices))
         layers = prepare(ops, parameters)
-        inputs = self.context.inputs(samples.x, masks.inputs, self._input_scale)
+        inputs = self._make_inputs(samples.x, masks)
         terms: list[SampleTerms]
         terms, _ = gradients_and_moments(
             ops,

@@ -281,7 +281,7 @@ class Trainer:
             samples_per_epoch=count,
             batch_size=None if self.batch_size == "full" else self.batch_size,
             augment=augment,
-            masks=masks if network.input_dropout or network.hidden_dropout else None,
+            masks=masks if network.input_dropout or network.hidden_dropout or network.input_noise else None,
             in_memory=not memory_mapped,
             map_blocks=self.context.map_blocks,
             share=self.context.share,
@@ -347,6 +347,7 @@ def _build_network(config: TrainConfig, data: Dataset) -> Network:
         batch_norm=config.batch_norm,
         input_dropout=config.input_dropout,
         hidden_dropout=config.dropout,
+        input_noise=config.input_noise,
         loss=config.loss,
         label_smoothing=config.label_smoothing,
     )
