@@ -127,14 +127,16 @@ ROWS: tuple[Row, ...] = (
         backend="jax",
         further="Three more had a schedule that xpnet does not have, from 0.003 along a cosine to 0.0005, "
         "and that rate in the last N epochs, with Adam, batch norm, max-norm 3 and label smoothing 0.1. "
-        "With dropout 0.4, input dropout 0.2, 60 epochs and N = 20 the error was 1.19, mean of 10: 1.17; "
-        "with 0.2, 0.4, 30 epochs and N = 8 it was 1.30, mean of 10: 1.35; with 0.3, 0.3, 30 epochs and "
-        "N = 8 it was 1.38, mean of 10: 1.28.\n\nFour sketches outside xpnet showed what noise does, all with "
-        "batch norm, Adam and 30 epochs. Gaussian noise of deviation 0.3, added to inputs and hidden layers in "
-        "place of dropout: 0.98; added to the inputs beside dropout 0.25: 0.97. Two with more noise were "
-        "stopped after 20 epochs, at 1.42.\n\nThe choice before this one, with dropout 0.25, input "
-        "dropout 0.4 and no noise, was given up after one seed, whose test error was 1.09; what came after "
-        "it was again chosen by validation images alone.",
+        "With dropout 0.4, input dropout 0.2, 60 epochs and N = 20 the error was 1.19, mean of 10: "
+        "1.17; with 0.2, 0.4, 30 epochs and N = 8 it was 1.30, mean of 10: 1.35; with 0.3, 0.3, 30 "
+        "epochs and N = 8 it was 1.38, mean of 10: 1.28.\n\n"
+        "Four sketches outside xpnet showed what noise does, all with batch norm, Adam and 30 epochs. "
+        "Gaussian noise of deviation 0.3, added to inputs and hidden layers in place of dropout: "
+        "0.98; added to the inputs beside dropout 0.25: 0.97. Two with more noise were stopped after "
+        "20 epochs, at 1.42.\n\n"
+        "The choice before this one, with dropout 0.25, input dropout 0.4 and no noise, was given up "
+        "after one seed, whose test error was 1.09; what came after it was again chosen by validation "
+        "images alone.",
     ),
     Row(
         "ciresan-2010",
