@@ -88,7 +88,8 @@ Test errors of multilayer perceptrons on MNIST, as published and as xpnet reache
 
 Every row was trained on all 60,000 training images, once for each seed from 0 on, and each run read the
 10,000 test images once, at its end. No seed was left out. Settings were chosen before that, on {HELD_OUT:,}
-of the training images held out, without regard to the test images."""
+of the training images held out. Where a choice was given up after one of its test errors was seen, the
+section of the row says so; what came after it was again chosen by validation images alone."""
 
 
 def _table(rows: Sequence[RowResults]) -> str:
@@ -210,9 +211,8 @@ def _places(trained: Sequence[SeedResult]) -> str:
 
 
 def _candidates(candidates: Sequence[Candidate]) -> str:
-    trainings: dict[
-        str, dict[int, float]
-    ] = {}  # of each the errors of the means of its last epochs, by their number
+    """Return the table of the candidates, one row for those that differ in --average-epochs alone."""
+    trainings: dict[str, dict[int, float]] = {}  # errors by the number of averaged epochs
     for candidate in candidates:
         parts = settings(candidate.flags)
         (averaged,) = [part for part in parts if part.startswith(AVERAGED)] or [f"{AVERAGED} 1"]

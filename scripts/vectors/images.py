@@ -13,13 +13,7 @@ from xpnet.arithmetic.host import gaussian_matrix, sine_and_cosine
 from xpnet.arithmetic.random import Purpose
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
-from xpnet.data.augment import (
-    ELASTIC_SIGMA,
-    NOISE_STEP,
-    build_augmenter,
-    compute_transforms,
-    draw_distortions,
-)
+from xpnet.data.augment import ELASTIC_SIGMA, build_augmenter, compute_transforms, draw_distortions
 from xpnet.data.resample import STEPS, build_smoother
 
 AFFINE = {"augment_shift": 1.5, "augment_rotate": 25.0, "augment_scale": 0.2, "augment_shear": 0.3}
@@ -127,7 +121,7 @@ def displacements(device: Device, case: Variant, config: TrainConfig) -> list[An
     if noise is None:
         return [None, None]
     matrix = device.put(gaussian_matrix(case.side, config.augment_elastic_sigma or ELASTIC_SIGMA))
-    smooth = build_smoother(device.ops, matrix, matrix, config.augment_elastic_alpha * NOISE_STEP)
+    smooth = build_smoother(device.ops, matrix, matrix, config.augment_elastic_alpha * random.NOISE_STEP)
     result: list[Any] = device.get(smooth(device.backend.from_host(noise)))[
         :, 0, case.row, case.column
     ].tolist()

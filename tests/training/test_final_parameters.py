@@ -105,6 +105,16 @@ def test_an_extension_averages_its_own_last_epochs(capsys):
     assert line == "--average-epochs: expected at most the 2 epochs to add, got 3"
 
 
+def test_partial_fit_averages_nothing():
+    fingerprints = set()
+    for averaged in (1, 3):
+        estimator = xpnet.XPNetClassifier(hidden=(5,), epochs=4, average_epochs=averaged, backend="numpy")
+        for _ in range(2):
+            estimator.partial_fit(X[:300], Y[:300], classes=np.unique(Y))
+        fingerprints.add(estimator.model_.fingerprint)
+    assert len(fingerprints) == 1
+
+
 def test_fit_and_the_estimator_average_as_the_command_does():
     settings = {"hidden": (6, 5), "batch_norm": True, "batch_size": 64, "learning_rate": 0.5, "epochs": 4}
     settings |= {"average_epochs": 3, "backend": "numpy"}
@@ -113,5 +123,3 @@ def test_fit_and_the_estimator_average_as_the_command_does():
     estimator = xpnet.XPNetClassifier(**settings, normalize="scale", init="uniform", optimizer="sgd")
     estimator.set_params(weight_decay=None)
     assert estimator.fit(X[:300], Y[:300]).model_.fingerprint == record["fingerprint"]
-    for _ in range(2):
-        estimator.partial_fit(X[:300], Y[:300], classes=np.unique(Y))

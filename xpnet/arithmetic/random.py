@@ -16,6 +16,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+NOISE_STEP = 2.0**-15
+"""Factor from signed 16-bit integers to noise in [-1, 1)."""
+
 
 class Purpose(IntEnum):
     """The purpose of a stream: streams of different purposes never overlap."""

@@ -29,8 +29,6 @@ CHUNK = 64
 """Default number of images per call: the temporaries of 64 MNIST images fit a processor's cache."""
 ELASTIC_SIGMA = 4.0
 """Default of the standard deviation of the Gaussian, in pixels."""
-NOISE_STEP = 2.0**-15
-"""Factor from signed 16-bit integers to noise in [-1, 1)."""
 
 _WORDS = 5
 """Random words of a sample for its transform; each further one holds four numbers of noise."""
@@ -87,7 +85,7 @@ def build_augmenter(
     xp, n = ops.xp, height * width
     sigma = settings.augment_elastic_sigma or ELASTIC_SIGMA
     across, down = (from_host(gaussian_matrix(size, sigma)) for size in (width, height))
-    amplitude = settings.augment_elastic_alpha * NOISE_STEP
+    amplitude = settings.augment_elastic_alpha * random.NOISE_STEP
     smooth = build_smoother(ops, across, down, amplitude)
     warp = build_warper(ops, height, width)
 

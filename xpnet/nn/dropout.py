@@ -13,10 +13,6 @@ PROBABILITY_STEPS = 2**16
 """The number of steps of a dropout probability, a multiple of 1/65,536: a unit takes 16 random bits."""
 
 
-NOISE_STEP = 2.0**-15
-"""Factor from signed 16-bit integers to noise in [-1, 1)."""
-
-
 class Masks(NamedTuple):
     """Dropout masks, (samples, units) booleans: true for what is kept. None: everything is kept."""
 
@@ -63,7 +59,7 @@ def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int
 
 def noise_scale(amplitude: float) -> float:
     """Return the factor of the noise, whose products are uniform in [-amplitude, amplitude)."""
-    return amplitude * NOISE_STEP
+    return amplitude * random.NOISE_STEP
 
 
 def dropout_scale(probability: float) -> float:

@@ -77,8 +77,8 @@ class BatchLoader:
     augment
         Makes variants of images.
     masks
-        Function from (epoch, begin, end) to the dropout masks of the samples at these positions in the
-        epoch's order, on the device.
+        Function from (epoch, begin, end) to the dropout masks and the noise of the samples at these positions
+        in the epoch's order, on the device.
     in_memory
         True if a copy of the samples may be made.
     share
