@@ -168,6 +168,7 @@ TRAININGS = [
         },
         110,
     ),
+    Training("ELU", {"epochs": 3, "activation": "elu", "init": "he", "batch_size": 30, "seed": 4}),
     Training(
         "images moved, turned, scaled and sheared",
         {

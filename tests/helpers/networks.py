@@ -26,6 +26,7 @@ from xpnet.training.step import Step
 BASE = TrainConfig(epochs=3, batch_size=32, hidden=(8, 6), learning_rate=0.05)
 SETTINGS = {
     "activation": {"activation": "leaky-relu"},
+    "elu": {"activation": "elu"},
     "tanh": {"activation": "tanh"},
     "sigmoid": {"activation": "sigmoid"},
     "initialisation": {"init": "he"},

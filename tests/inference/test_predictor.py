@@ -28,6 +28,7 @@ def numpy_predictor(saved, arithmetic=None):
 ACTIVATIONS = {
     "relu": lambda z: np.maximum(z, 0),
     "leaky-relu": lambda z: np.where(z > 0, z, 0.01 * z),
+    "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
     "tanh": np.tanh,
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
 }

@@ -24,12 +24,17 @@ TOLERANCE = {"float32": 2e-6, "float64": 2e-14}  # a few units in the last place
 ACTIVATIONS = {  # name: its formula, and its derivative's, in z
     "relu": (lambda z: np.maximum(z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0)),
     "leaky-relu": (lambda z: np.maximum(z, 0.01 * z), lambda z: np.where(z > 0, 1.0, 0.01)),
+    "elu": (
+        lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0.0))),
+        lambda z: np.where(z > 0, 1.0, np.exp(np.minimum(z, 0.0))),
+    ),
     "tanh": (np.tanh, lambda z: 1.0 / np.cosh(z) ** 2),
     "sigmoid": (lambda z: 1.0 / (1.0 + np.exp(-z)), lambda z: 0.25 / np.cosh(0.5 * z) ** 2),
 }
 AT_INFINITY = {  # name: its values at minus and plus infinity
     "relu": (0.0, np.inf),
     "leaky-relu": (-np.inf, np.inf),
+    "elu": (-1.0, np.inf),
     "tanh": (-1.0, 1.0),
     "sigmoid": (0.0, 1.0),
 }

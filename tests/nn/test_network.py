@@ -46,7 +46,10 @@ NUMPY = make("cpu")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"activation": "gelu"}, "activation: expected one of relu, leaky-relu, tanh, sigmoid, got 'gelu'"),
+        (
+            {"activation": "gelu"},
+            "activation: expected one of relu, leaky-relu, elu, tanh, sigmoid, got 'gelu'",
+        ),
         ({"loss": "hinge"}, "loss: expected one of cross-entropy, squared-error, got 'hinge'"),
         ({"input_dropout": 1.0}, "input_dropout: expected a number from 0 to below 1, got 1.0"),
         ({"hidden_dropout": -0.1}, "hidden_dropout: expected a number from 0 to below 1, got -0.1"),

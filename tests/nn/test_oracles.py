@@ -24,6 +24,7 @@ NOTEBOOK = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "not
 ACTIVATIONS = {
     "relu": lambda torch, z: torch.relu(z),
     "leaky-relu": lambda torch, z: torch.nn.functional.leaky_relu(z, 0.01),
+    "elu": lambda torch, z: torch.nn.functional.elu(z),
     "tanh": lambda torch, z: torch.tanh(z),
     "sigmoid": lambda torch, z: torch.sigmoid(z),
 }

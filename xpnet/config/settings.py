@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args
 from xpnet.config import rules
 
 Normalize = Literal["scale", "standardize", "none"]
-Activation = Literal["relu", "leaky-relu", "tanh", "sigmoid"]
+Activation = Literal["relu", "leaky-relu", "elu", "tanh", "sigmoid"]
 Initialization = Literal["uniform", "he", "glorot"]
 Loss = Literal["cross-entropy", "squared-error"]
 ColumnKind = Literal["auto", "pixels", "features", "0.1.0"]
@@ -114,8 +114,8 @@ class NetworkSettings:
     input_noise
         Largest magnitude of the uniform noise that is added to each normalised input.
     init
-        Initial parameters: uniform draws all from [-0.5, 0.5); he (for relu) and glorot (for tanh and
-        sigmoid) draw weights from a range that suits the layer, biases are 0.
+        Initial parameters: uniform draws all from [-0.5, 0.5); he (for relu, leaky-relu and elu) and
+        glorot (for tanh and sigmoid) draw weights from a range that suits the layer, biases are 0.
     init_from
         Start from the parameters in this .safetensors file. (default: --init)
     """

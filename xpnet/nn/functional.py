@@ -72,6 +72,20 @@ def sigmoid_backward(da: Array, a: Array) -> Array:
     return da * (a * (1.0 - a))
 
 
+def elu(ops: Arithmetic, z: Array) -> Array:
+    """Return Z where Z > 0 and exp(Z) - 1 elsewhere (Clevert et al. 2016). NaN stays NaN.
+
+    exp(Z) - 1 = 2t / (1 - t) with t = tanh(Z/2), which near 0 keeps the digits that a difference would lose.
+    """
+    t = tanh(ops, ops.xp.where(z > 0, 0.0, z) * 0.5)
+    return ops.xp.where(z > 0, z, t * 2.0 / (1.0 - t))
+
+
+def elu_backward(ops: Arithmetic, da: Array, z: Array, a: Array) -> Array:
+    """Return dZ = dA .* g'(Z), where g'(Z) is 1 for Z > 0 and A + 1 elsewhere."""
+    return ops.xp.where(z > 0, da, da * (a + 1.0))
+
+
 class Activation(NamedTuple):
     """An elementwise activation function, and its gradient."""
 
@@ -82,6 +96,7 @@ class Activation(NamedTuple):
 ACTIVATIONS = {
     "relu": Activation(relu, lambda ops, da, z, _: relu_backward(ops, da, z)),
     "leaky-relu": Activation(leaky_relu, lambda ops, da, z, _: leaky_relu_backward(ops, da, z)),
+    "elu": Activation(elu, elu_backward),
     "tanh": Activation(tanh, lambda _ops, da, _z, a: tanh_backward(da, a)),
     "sigmoid": Activation(sigmoid, lambda _ops, da, _z, a: sigmoid_backward(da, a)),
 }

@@ -25,8 +25,14 @@ OPSET, IR_VERSION = 17, 8
 ONNX_LIMIT = 2**31 - 2**20
 """Maximum size of the parameters in an ONNX file, in bytes: a protobuf message has less than 2 GiB."""
 ONNX_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
-"""Operators of ONNX; leaky ReLU is computed from others."""
-TORCH_ACTIVATIONS = {"relu": "ReLU", "leaky-relu": "LeakyReLU", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+"""Operators of ONNX; leaky ReLU and ELU are computed from others."""
+TORCH_ACTIVATIONS = {
+    "relu": "ReLU",
+    "leaky-relu": "LeakyReLU",
+    "elu": "ELU",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+}
 """Classes of torch.nn."""
 
 
@@ -132,6 +138,14 @@ class _Graph:
             inputs = [self._value]
             self._add("Mul", {"leak": np.asarray(LEAK)})
             self._add("Max", inputs=[*inputs, self._value])
+        elif self._model.activation == "elu":  # max(z, 0) + (exp(min(z, 0)) - 1): not every runtime has Elu
+            inputs = [self._value]
+            self._add("Min", {"zero": np.asarray(0.0)})
+            self._add("Exp")
+            self._add("Sub", {"one": np.asarray(1.0)})
+            negative = self._value
+            self._add("Relu", inputs=inputs)
+            self._add("Add", inputs=[self._value, negative])
         else:
             self._add(ONNX_ACTIVATIONS[self._model.activation])
 
