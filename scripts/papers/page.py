@@ -206,7 +206,8 @@ def _places(trained: Sequence[SeedResult]) -> str:
     """Return the libraries and machines."""
     places = dict.fromkeys((run.backend, run.machine, run.processors) for run in trained)
     return " and ".join(
-        f"{backend} on {machine}, {processors} processors" for backend, machine, processors in places
+        f"{backend} on {machine}, {processors} processor{'s' if processors > 1 else ''}"
+        for backend, machine, processors in places
     )
 
 
