@@ -49,8 +49,9 @@ ReLU and that with a slope of 0.3 5.31, softplus 5.32, Mish 5.94; z + z²/(4 + 4
 4.76, softplus 4.78; ELU with the rate 0.04 5.90.
 
 The choice of earlier versions, of leaky ReLU, cross-entropy, no distortions and 200 epochs at most 0.008,
-reached 4.77 ± 0.16 with five seeds. Another one, of leaky ReLU, cross-entropy and the rate 0.012 falling to a quarter in 500 epochs with the
-mean of the last 20, was given up: of two seeds that were trained, one test error was looked at, 4.76."""
+reached 4.77 ± 0.16 with five seeds. Another one, of leaky ReLU, cross-entropy and the rate 0.012 falling to
+a quarter in 500 epochs with the mean of the last 20, was given up: of two seeds that were trained, one test
+error was looked at, 4.76."""
 
 ROWS: tuple[Row, ...] = (
     Row(
