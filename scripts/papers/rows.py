@@ -125,8 +125,8 @@ ROWS: tuple[Row, ...] = (
         "--recipe simard-800-affine",
         "network, loss and kind of distortions",
         f"strength of the distortions, {ADAM}, batch norm, label smoothing",
-        further="The choice of earlier versions, 10 degrees, 0.1, 0.15 and 1 pixel for 40 epochs without batch "
-        "norm, reached 0.77 ± 0.03 with three seeds. Another choice, the same for 100 epochs of a "
+        further="The choice of earlier versions, 10 degrees, 0.1, 0.15 and 1 pixel for 40 epochs without "
+        "batch norm, reached 0.77 ± 0.03 with three seeds. Another choice, the same for 100 epochs of a "
         "cosine from 0.002 to a twentieth with the mean of the last 20, was given up: of two seeds that"
         " were trained, one test error was looked at, 0.81.",
     ),
