@@ -78,8 +78,12 @@ def page(rows: Sequence[RowResults]) -> str:
 
 
 def _introduction(rows: Sequence[RowResults]) -> str:
-    rated = [row for row in rows if row.row.published is not None and row.trained]
-    reached = sum(row.matched in ("yes", "to its digits") for row in rated)
+    rated: dict[tuple[str, ...], list[bool]] = {}  # a figure: what each row that is compared with it reached
+    for row in rows:
+        if row.row.published is not None and row.trained:
+            figure = row.sizes, row.row.source, row.row.published
+            rated.setdefault(figure, []).append(row.matched in ("yes", "to its digits"))
+    reached = sum(map(all, rated.values()))
     return f"""\
 # The published table
 

@@ -92,9 +92,12 @@ def test_a_row_is_matched_by_its_mean_and_its_time_is_honest(published, errors, 
 def test_the_page_ranks_candidates_counts_matches_and_names_the_library():
     tried = [Candidate("--hidden 3 --lr 0.1", 2.5, 3, None), Candidate("--hidden 3 --lr 0.2", 1.5, 3, None)]
     row = replace(results_of(1.5, 1.6), candidates=tried)
-    jax = results_of(1.5, row=replace(ROW, training="hinge"), backend="jax 0.10", verified=True)
+    hinge = replace(ROW, training="hinge", source="B")
+    jax = results_of(1.5, row=hinge, backend="jax 0.10", verified=True)
+    again = results_of(1.5, row=replace(ROW, training="the same figure again"))
+    worse = results_of(1.7, row=replace(ROW, source="C"))
     big = results_of(row=replace(ROW, training="big", seeds=0))
-    text = pages.page([row, jax, results_of(1.7), big])
+    text = pages.page([row, jax, again, worse, big])
     assert text.index("| 1.50 | `--lr 0.2` |") < text.index("| 2.50 | `--lr 0.1` |")
     assert "2 of the\n3 published figures" in text
     assert "\n- Trained with jax 0.10 on Pentium, 2 processors; 10 s each.\n" in text
