@@ -444,7 +444,7 @@ PROMISED = {
     "lecun-300-100": {"hidden": (300, 100), "arithmetic": "native"},
     "hinton-500-300": {"hidden": (500, 300), "weight_decay": 0.1, "arithmetic": "native"},
     "simard-800-plain": {"hidden": (800,), "augment_rotate": 0.0, "arithmetic": "native"},
-    "simard-800-affine": {"hidden": (800,), "augment_rotate": 10.0, "arithmetic": "native"},
+    "simard-800-affine": {"hidden": (800,), "augment_rotate": 15.0, "arithmetic": "native"},
     "ciresan-2010": {"hidden": (2500, 2000, 1500, 1000, 500), "activation": "tanh", "arithmetic": "native"},
     "best-10": {"hidden": (10,), "arithmetic": "native"},
     "tabular": {"hidden": (100,), "normalize": "standardize", "patience": None},
