@@ -91,8 +91,10 @@ def clean_up(out: Path, own: Path) -> None:
     for path in (*out.glob(f"{STARTING}*"), *out.glob(f"{REPLACED}*")):
         prepared = out / path.name.replace(REPLACED, STARTING).removesuffix(".lock")
         lock, aside = prepared.with_suffix(".lock"), get_aside(prepared)
-        if not is_locked(lock) and not (prepared.exists() and aside.exists()):
-            shutil.rmtree(prepared, ignore_errors=True)
-            shutil.rmtree(aside, ignore_errors=True)
-            with suppress(OSError):
-                lock.unlink()
+        if is_locked(lock) or (prepared.exists() and aside.exists()):
+            continue
+        with suppress(ConfigError):
+            if held := Lock.take(lock):  # or a start that has just made the file would lose its folder
+                shutil.rmtree(prepared, ignore_errors=True)
+                shutil.rmtree(aside, ignore_errors=True)
+                held.release()
