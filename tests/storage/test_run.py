@@ -224,6 +224,29 @@ def test_what_other_starts_left_is_removed_unless_it_is_in_use_or_the_only_copy_
         assert {path.name for path in tmp_path.iterdir()} == kept
 
 
+def test_a_start_that_locks_its_file_at_this_moment_keeps_its_folder(tmp_path, monkeypatch):
+    lock, other, is_locked = tmp_path / ".starting-1a.lock", tmp_path / ".starting-1a", placement.is_locked
+    lock.touch()
+    held = []
+
+    def locked_a_moment_later(path):
+        answer = is_locked(path)
+        if path == lock and not held:
+            held.append(FileLock(lock))
+            held[0].acquire()
+            other.mkdir()
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(placement, "is_locked", locked_a_moment_later)
+        start(tmp_path, "next")
+    assert len(held) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"next", lock.name, other.name}
+    held[0].release()
+    start(tmp_path, "more")
+    assert {path.name for path in tmp_path.iterdir()} == {"next", "more"}
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"x")
     message = "--out: no run can be written in {} ({}): choose another folder"

@@ -94,7 +94,8 @@ def clean_up(out: Path, own: Path) -> None:
         if is_locked(lock) or (prepared.exists() and aside.exists()):
             continue
         with suppress(ConfigError):
-            if held := Lock.take(lock):  # or a start that has just made the file would lose its folder
+            # Held while it deletes: a start makes the lock file a moment before it locks it.
+            if held := Lock.take(lock):
                 shutil.rmtree(prepared, ignore_errors=True)
                 shutil.rmtree(aside, ignore_errors=True)
                 held.release()
