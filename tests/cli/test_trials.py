@@ -167,6 +167,14 @@ def test_jobs_need_several_trainings(capsys):
         assert complaint(capsys, "train", *words, "--jobs", "2").startswith(message)
 
 
+def test_the_folder_of_several_runs_is_not_one_run(capsys):
+    assert run("--repeats", "2", "--name", "two", "--quiet") == 0
+    missing = "runs/two/run.json: cannot be read (No such file or directory)"
+    for words in (("verify", "runs/two"), ("evaluate", "runs/two"), ("train", "--resume", "runs/two")):
+        message = f"{missing}: expected the folder of one run, and runs/two holds several"
+        assert complaint(capsys, *words) == message, words
+
+
 def test_an_existing_folder_is_kept(capsys):
     words = ("--repeats", "2", "--name", "two", "--quiet")
     assert run(*words) == 0

@@ -217,7 +217,10 @@ def read_run(folder: Path) -> Record:
         The folder holds no run.json, or one that is damaged or of another schema version.
     """
     path = folder / RECORD_FILE
-    values = read_json(path, "not a run record", "expected a folder of a run")
+    hint = "expected a folder of a run"
+    if os.path.isfile(folder / SUMMARY_FILE):  # noqa: PTH113 - false after an error
+        hint = f"expected the folder of one run, and {folder} holds several"
+    values = read_json(path, "not a run record", hint)
     version = values.get("schema_version")
     if is_number(version) and version > SCHEMA_VERSION:
         raise DataError.of_newer_format(path, "schema version", version, SCHEMA_VERSION)
