@@ -206,6 +206,20 @@ TRAININGS = [
         40,
     ),
     Training(
+        "distortions that fade",
+        {
+            "epochs": 4,
+            "batch_size": 20,
+            "augment_shift": 1.5,
+            "augment_rotate": 20.0,
+            "augment_elastic_alpha": 8.0,
+            "augment_fade_epochs": 2,
+            "seed": 5,
+            "learning_rate": 0.05,
+        },
+        40,
+    ),
+    Training(
         "floats as they are",
         {
             "epochs": 3,

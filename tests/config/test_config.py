@@ -77,7 +77,7 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     ("test_split", "a number between 0 and 1", [0.0, 1.0, NAN, True], [0.01, 0.99]),
     ("label", "the name or the number of a column", ["", 1], ["a\nb"]),
     ("validation", SAMPLES, [-1, 0.0, 1.0, 1.5, NAN, True, "3", 2**63], [0, 1, 10**9, 0.1, 5e-324]),
-    ("epochs warmup_epochs", COUNT, [-1, 1.5, 2.0, True, "3", 10**3999], [0, 2**63 - 1]),
+    ("epochs warmup_epochs augment_fade_epochs", COUNT, [-1, 1.5, 2.0, True, "3", 10**3999], [0, 2**63 - 1]),
     (
         "patience average_epochs repeats schedule_step_epochs keep_checkpoint_every",
         WHOLE,
@@ -139,6 +139,11 @@ WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
         "--test-split: there is --test-data already: give one of the two",
     ),
     ({"augment_elastic_sigma": 4.0}, "--augment-elastic-sigma: needs --augment-elastic-alpha, the strength "),
+    ({"augment_fade_epochs": 3}, "--augment-fade-epochs: needs a distortion that fades, such as --augment-"),
+    (
+        {"augment_fade_epochs": 6, "augment_shift": 1.0, "epochs": 5},
+        "--augment-fade-epochs: expected at most the number of --epochs, 5, got 6",
+    ),
     ({"activation": "tanh", "hidden": ()}, f"--activation: {NO_LAYERS}"),
     ({"batch_norm": True, "hidden": ()}, f"--batch-norm: {NO_LAYERS}"),
     ({"batch_norm": True, "batch_size": 1}, "--batch-norm: needs a --batch-size of 2 or more, got 1: one "),
@@ -317,8 +322,8 @@ def to_flags(config: TrainConfig) -> list[str]:
 EVERYTHING = """
 --data=a'b.csv --test-split=0.2 --label=é"ü --missing=mean --columns=pixels --validation=0.5 --normalize=none
 --augment-shift=1.5 --augment-rotate=2 --augment-scale=0.1 --augment-shear=0.5 --augment-elastic-alpha=3
---augment-elastic-sigma=5 --hidden 3 4 --activation=tanh --batch-norm --dropout=0.5 --input-dropout=0.25
---input-noise=0.5
+--augment-elastic-sigma=5 --augment-fade-epochs=2 --hidden 3 4 --activation=tanh --batch-norm
+--dropout=0.5 --input-dropout=0.25 --input-noise=0.5
 --init=he --epochs=7 --batch-size=32 --loss=squared-error --label-smoothing=0.1 --class-weight=balanced
 --patience=2
 --seed=18446744073709551615 --optimizer=nesterov --momentum=0.5 --learning-rate 0.1 5e-324 --schedule=step

@@ -14,7 +14,7 @@ from backend_enum import BackendCase
 
 from xpnet.arithmetic import Native, Reproducible, host, random
 from xpnet.backends.resolve import make
-from xpnet.config.settings import AugmentationSettings
+from xpnet.config.settings import DISTORTIONS, AugmentationSettings
 from xpnet.data import augment
 from xpnet.data.augment import build_augmenter, compute_transforms
 
@@ -131,19 +131,20 @@ def test_gaussian_matrix(size, sigma):
     np.testing.assert_allclose(host.gaussian_matrix(size, sigma), gaussian_matrix(size, sigma), rtol=1e-13)
 
 
-def documented_variant(image, index, epoch, settings):
+def documented_variant(image, index, epoch, settings, strength=256):
     """One variant as the docstrings describe it, from the pure Python generator of the sample's words."""
     height, width = image.shape
     uses = (reference.philox((use, index, epoch, 3), (SEED, 0)) for use in range(1, 10**9))
     stream = chain.from_iterable(uses)
-    amounts = [2 * (word >> 40) / 2**24 - 1 for word in islice(stream, 5)]
+    amounts = [(2 * (word >> 40) / 2**24 - 1) * strength / 256 for word in islice(stream, 5)]
     transform = compute_transforms(settings, height, width, np.array([amounts]))[:, 0]
     noise = []
     while len(noise) < 2 * height * width:
         word = next(stream)
         quarters = [(word >> bits) & 0xFFFF for bits in (0, 16, 32, 48)]
         noise += [q - 2**16 if q >= 2**15 else q for q in quarters]
-    noise = np.reshape(noise[: 2 * height * width], (width, 2, height))
+    noise = [number * strength // 256 for number in noise[: 2 * height * width]]
+    noise = np.reshape(noise, (width, 2, height))
     across, down = (gaussian_matrix(size, augment.ELASTIC_SIGMA) for size in (width, height))
     amplitude = settings.augment_elastic_alpha / 2**15
     displacement = amplitude * np.einsum("xX,Xcy,yY->cYx", across, noise, down, optimize=True)
@@ -159,6 +160,40 @@ def test_variants_follow_from_the_documented_words(backend, size, limits):
     result = variants(backend, limits, rows, indices, 4, size=size)
     for row, image, index in zip(result, rows, indices, strict=True):
         assert np.array_equal(row.reshape(size), documented_variant(image.reshape(size), index, 4, limits))
+
+
+@JAX_IS_SLOW
+def test_faded_variants_follow_from_the_documented_words(backend):
+    rows, indices = strokes(2), [7, 12345]
+    fade = {"strength": augment.build_fade(2, 5)}
+    for epoch, strength in ((3, 256), (4, 170), (5, 85)):
+        result = variants(backend, ALL, rows, indices, epoch, **fade)
+        for row, image, index in zip(result, rows, indices, strict=True):
+            variant = documented_variant(image.reshape(28, 28), index, epoch, ALL, strength)
+            assert np.array_equal(row.reshape(28, 28), variant)
+
+
+# Fading
+
+
+def test_the_strength_falls_in_the_last_epochs_to_almost_nothing():
+    strength = augment.build_fade(3, 8)
+    assert [strength(epoch) for epoch in range(1, 11)] == [256] * 5 + [192, 128, 64, 64, 64]
+    assert [augment.build_fade(2, 2)(epoch) for epoch in (1, 2)] == [170, 85]
+    assert {augment.build_fade(0, 8)(epoch) for epoch in range(1, 11)} == {256}
+
+
+@pytest.mark.parametrize("settings", [ALL, replace(ALL, augment_elastic_alpha=0)], ids=["elastic", "affine"])
+def test_a_fraction_of_the_strength_is_that_fraction_of_all_amounts(settings):
+    """Up to the rounding of the noise to whole numbers, which may move a pixel by 1/128."""
+    rows, indices = strokes(10), np.arange(10)
+    quarters = replace(settings, **{name: getattr(settings, name) / 4 for name in DISTORTIONS})
+    weaker = variants(NUMPY, quarters, rows, indices, 1).astype(int)
+    faded = variants(NUMPY, settings, rows, indices, 1, strength=lambda _: 64)
+    assert np.abs(faded - weaker).max() <= (4 if settings.augment_elastic_alpha else 0)
+    assert not np.array_equal(faded, rows)
+    none = variants(NUMPY, settings, rows, indices, 1, strength=lambda _: 0)
+    assert np.array_equal(none, rows)
 
 
 # What a variant depends on
@@ -187,7 +222,7 @@ def test_variants_change_with_epoch_seed_and_index():
 
 def test_one_function_serves_several_threads():
     rows = strokes(64)
-    augment = build_augmenter(arithmetic(NUMPY), ALL, 28, 28, SEED, NUMPY.from_host, 8)
+    augment = build_augmenter(arithmetic(NUMPY), ALL, 28, 28, SEED, NUMPY.from_host, chunk=8)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda epoch: augment(rows, np.arange(64), epoch), [1, 2] * 4))
     expected = [variants(NUMPY, ALL, rows, np.arange(64), epoch) for epoch in (1, 2)]
@@ -218,6 +253,6 @@ def test_native_arithmetic_agrees_within_a_grey_in_999_of_1000_pixels(backend, n
 @pytest.mark.needs("torch")
 def test_nothing_is_read_back_from_the_device():
     meta = make("torch", "meta")  # its arrays hold no numbers: reading one is an error
-    augment = build_augmenter(arithmetic(meta), ALL, 28, 28, SEED, meta.from_host, 10)
+    augment = build_augmenter(arithmetic(meta), ALL, 28, 28, SEED, meta.from_host, chunk=10)
     result = augment(meta.from_host(strokes(25)), np.arange(25), 1)
     assert (result.shape, result.dtype, result.device.type) == ((25, 784), meta.xp.uint8, "meta")

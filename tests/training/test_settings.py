@@ -62,6 +62,16 @@ def test_workers_change_no_bit(batch_size):
         assert trained(beside, config, data) == trained(alone, config, data)
 
 
+def test_distortions_fade_in_the_last_epochs_of_a_training_and_after_them():
+    def images(epoch, rotate, fade):
+        config = replace(BASE, augment_rotate=rotate, augment_fade_epochs=fade, epochs=5)
+        trainer = Trainer(config, DATA, make("cpu"))
+        return trainer.loader.augment(trainer.samples.x, np.arange(180), epoch)
+
+    for epoch, strength in ((1, 1), (2, 1), (3, 0.75), (4, 0.5), (5, 0.25), (6, 0.25)):
+        assert np.array_equal(images(epoch, 40.0, 3), images(epoch, 40.0 * strength, 0)), epoch
+
+
 def test_validation_samples_are_not_trained_on():
     backend = make("cpu")
     trainer = Trainer(replace(BASE, validation=60, augment_rotate=5.0), DATA, backend)

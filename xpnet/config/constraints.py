@@ -5,6 +5,8 @@ from itertools import chain
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
+from xpnet.config.settings import DISTORTIONS
+
 if TYPE_CHECKING:
     from xpnet.config.training import TrainConfig
 
@@ -24,7 +26,7 @@ class Violation(NamedTuple):
 
 def find_violations(config: "TrainConfig | SimpleNamespace") -> Iterator[Violation]:
     """Yield the violated constraints, lazily: each is evaluated with the attributes as they are by then."""
-    checks = _check_data, _check_network, _check_training, _check_optimizer
+    checks = _check_data, _check_augmentation, _check_network, _check_training, _check_optimizer
     return map(Violation._make, chain.from_iterable(check(config) for check in checks))
 
 
@@ -35,11 +37,19 @@ def _check_data(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str |
         yield "test_split", "test_data", "there is --test-data already: give one of the two"
 
 
-def _check_network(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:
-    needs_hidden = "needs hidden layers: leave it out, or give --hidden their units"
+def _check_augmentation(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:
     if c.augment_elastic_sigma is not None and c.augment_elastic_alpha == 0:
         message = "needs --augment-elastic-alpha, the strength of the deformation"
         yield "augment_elastic_sigma", "augment_elastic_alpha", message
+    if c.augment_fade_epochs > 0 and not any(getattr(c, name) for name in DISTORTIONS):
+        yield "augment_fade_epochs", None, "needs a distortion that fades, such as --augment-rotate 10"
+    if c.augment_fade_epochs > max(c.epochs, 1):
+        message = f"expected at most the number of --epochs, {c.epochs}, got {c.augment_fade_epochs}"
+        yield "augment_fade_epochs", "epochs", message
+
+
+def _check_network(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:
+    needs_hidden = "needs hidden layers: leave it out, or give --hidden their units"
     if c.activation != "relu" and not c.hidden:
         yield "activation", "hidden", needs_hidden
     if c.batch_norm and not c.hidden:

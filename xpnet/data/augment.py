@@ -8,7 +8,6 @@ machine; ``xpnet.data.resample`` computes the pixels on the device.
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from xpnet.arithmetic import random
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import block_bounds
 from xpnet.arithmetic.host import gaussian_matrix, sine_and_cosine
-from xpnet.config.settings import AugmentationSettings
+from xpnet.config.settings import DISTORTIONS, AugmentationSettings
 from xpnet.data.resample import build_smoother, build_warper
 from xpnet.errors import ConfigError
 
@@ -27,6 +26,8 @@ Augmenter = Callable[[Array, NDArray[np.int64], int], Array]
 (m,) in the data set, on the host, and the epoch."""
 CHUNK = 64
 """Default number of images per call: the temporaries of 64 MNIST images fit a processor's cache."""
+FULL_STRENGTH = 256
+"""The distortions are scaled by whole numbers of 1/256."""
 ELASTIC_SIGMA = 4.0
 """Default of the standard deviation of the Gaussian, in pixels."""
 
@@ -56,7 +57,21 @@ def square_side(features: int, *, pixels: bool) -> int:
 
 def is_augmented(settings: AugmentationSettings) -> bool:
     """Return True if any amount is not 0, so that variants differ from their image."""
-    return any(getattr(settings, field.name) for field in fields(AugmentationSettings))
+    return any(getattr(settings, name) for name in DISTORTIONS)
+
+
+def build_fade(fade_epochs: int, epochs: int) -> Callable[[int], int]:
+    """Return the function that gives the strength of the distortions in an epoch, in 1/256.
+
+    Epochs count from 1. In the last ``fade_epochs`` of ``epochs`` it falls linearly, by
+    1 / (``fade_epochs`` + 1) an epoch and rounded down; it is full before, and stays as it is afterwards.
+    """
+
+    def strength(epoch: int) -> int:
+        left = max(epochs - epoch, 0) + 1
+        return FULL_STRENGTH * min(left, fade_epochs + 1) // (fade_epochs + 1)
+
+    return strength
 
 
 def build_augmenter(
@@ -66,6 +81,7 @@ def build_augmenter(
     width: int,
     seed: int,
     from_host: Callable[[NDArray[np.generic]], Array],
+    strength: Callable[[int], int] = lambda _: FULL_STRENGTH,
     chunk: int = CHUNK,
 ) -> Augmenter:
     """Return the function that augments the images of an epoch.
@@ -76,7 +92,8 @@ def build_augmenter(
     numbers uniform in [-1, 1), one a pixel, filtered with a Gaussian of standard deviation
     ``augment_elastic_sigma`` whose weights add up to 1 (cut off beyond four standard deviations, zeros
     outside the image: SciPy's ``gaussian_filter(mode="constant")``). Far from the edges d has the standard
-    deviation 0.163 alpha / sigma: 1.4 pixels with the alpha of 34 and sigma of 4 that suit MNIST.
+    deviation 0.163 alpha / sigma: 1.4 pixels with the alpha of 34 and sigma of 4 that suit MNIST. All
+    amounts and numbers are scaled by the ``strength`` in the epoch, in 1/256.
 
     The augmented sample depends only on the seed, the epoch and the sample's index: not on the rest of
     the batch, on ``chunk`` (the number of images computed in one call), or on earlier calls. In
@@ -90,7 +107,7 @@ def build_augmenter(
     warp = build_warper(ops, height, width)
 
     def make_variants(rows: Array, indices: NDArray[np.int64], epoch: int) -> Array:
-        transforms, noise = draw_distortions(settings, height, width, seed, epoch, indices)
+        transforms, noise = draw_distortions(settings, height, width, seed, epoch, indices, strength(epoch))
         field = None if noise is None else smooth(from_host(noise))
         images = xp.reshape(rows, (-1, height, width))
         return xp.reshape(warp(images, from_host(transforms), field), (-1, n))
@@ -106,7 +123,13 @@ def build_augmenter(
 
 
 def draw_distortions(
-    settings: AugmentationSettings, height: int, width: int, seed: int, epoch: int, indices: NDArray[np.int64]
+    settings: AugmentationSettings,
+    height: int,
+    width: int,
+    seed: int,
+    epoch: int,
+    indices: NDArray[np.int64],
+    strength: int = FULL_STRENGTH,
 ) -> tuple[NDArray[np.float64], NDArray[np.int16] | None]:
     """Return transforms (2, m, 3) and noise (width, 2, m, height) of the samples with these (m,) indices.
 
@@ -114,17 +137,20 @@ def draw_distortions(
 
     The first 5 random words of a sample give shift across, shift down, rotation, scale and shear, from -1
     to 1. The rest hold signed 16-bit integers, 4 per word from the lowest bits up: (width, 2, height),
-    where the axis of length 2 holds displacements across and down.
+    where the axis of length 2 holds displacements across and down. All are multiplied by ``strength`` / 256,
+    the integers rounded down.
     """
     elastic = settings.augment_elastic_alpha > 0
     fields = 2 * height * width
     count = _WORDS + (-(-fields // 4) if elastic else 0)
     words = random.words_per_index(seed, random.Purpose.AUGMENT, count, epoch=epoch, indices=indices)
-    amounts = 2.0 * random.uniform(words[:, :_WORDS]) - 1.0
+    amounts = (2.0 * random.uniform(words[:, :_WORDS]) - 1.0) * (strength / FULL_STRENGTH)
     matrices = compute_transforms(settings, height, width, amounts)
     if not elastic:
         return matrices, None
     noise = words[:, _WORDS:].astype("<u8", copy=False).view("<i2")[:, :fields]
+    if strength < FULL_STRENGTH:
+        noise = noise.astype(np.int32) * strength // FULL_STRENGTH
     noise = np.moveaxis(noise.reshape(-1, width, 2, height), 0, 2)
     return matrices, np.ascontiguousarray(noise, dtype=np.int16)
 

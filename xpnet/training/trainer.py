@@ -19,7 +19,7 @@ from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, resolve
 from xpnet.config import TrainConfig
-from xpnet.data.augment import build_augmenter, is_augmented, square_side
+from xpnet.data.augment import build_augmenter, build_fade, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
 from xpnet.data.memmap import is_mapped, with_random_access
 from xpnet.data.weights import normalize_weights
@@ -273,7 +273,8 @@ class Trainer:
         augment = None
         if is_augmented(config):
             side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
-            augment = build_augmenter(self.context.ops, config, side, side, config.seed, put)
+            strength = build_fade(config.augment_fade_epochs, config.epochs)
+            augment = build_augmenter(self.context.ops, config, side, side, config.seed, put, strength)
         return BatchLoader(
             self.context.ops,
             samples,
