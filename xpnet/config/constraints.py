@@ -43,7 +43,7 @@ def _check_augmentation(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[st
         yield "augment_elastic_sigma", "augment_elastic_alpha", message
     if c.augment_fade_epochs > 0 and not any(getattr(c, name) for name in DISTORTIONS):
         yield "augment_fade_epochs", None, "needs a distortion that fades, such as --augment-rotate 10"
-    if c.augment_fade_epochs > max(c.epochs, 1):
+    if c.augment_fade_epochs > c.epochs:
         message = f"expected at most the number of --epochs, {c.epochs}, got {c.augment_fade_epochs}"
         yield "augment_fade_epochs", "epochs", message
 

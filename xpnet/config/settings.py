@@ -85,7 +85,7 @@ class AugmentationSettings:
     augment_elastic_sigma
         Its smoothness: the standard deviation of the Gaussian that filters it, in pixels. (default: 4)
     augment_fade_epochs
-        Last epochs, in which the amounts fall linearly to almost 0.
+        Last epochs in which the amounts fall linearly to almost 0.
     """
 
     augment_shift: Annotated[float, rules.between(0.0, 1000.0, "pixels")] = 0.0
