@@ -31,9 +31,10 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     "quotients by a column": lambda a, b, c: a / b[:, :1],
     "folded products": lambda a, b, c: (a * b)[:, :8] + (a * b)[:, 8:],
 }
-"""Functions of matrices whose bits the compiler alone would change."""
+"""Functions of matrices whose bits the compiler alone would change, that of some JAX at least."""
 
 KEPT_BY_JAX_0_8 = {"quotients by a number", "quotients by a row", "quotients by a column"}
+KEPT_BY_JAX_0_12 = {"rounding", "two constants"}
 
 
 def programs(*args: Any) -> list[Any]:
@@ -69,7 +70,9 @@ def test_compiled_functions_have_the_bits_of_numpy(jax: Any, dtype: str) -> None
 
 
 def test_without_fences_the_compiler_changes_the_bits(jax: Any) -> None:
-    assert differing(jax.compile(programs, exact=False)) >= PROGRAMS.keys() - KEPT_BY_JAX_0_8
+    assert (
+        differing(jax.compile(programs, exact=False)) >= PROGRAMS.keys() - KEPT_BY_JAX_0_8 - KEPT_BY_JAX_0_12
+    )
 
 
 def test_a_zero_that_the_compiler_knows_is_no_fence(jax: Any) -> None:
