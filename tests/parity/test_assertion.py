@@ -412,6 +412,8 @@ ONE_OF, FAR = "expected exactly one of .*, 0 or more, got", {**EXACT, "backends"
         ((X,), {"norm": -1.0}, ConfigError, ONE_OF),
         ((X,), {"norm": 1.0, "ulp": 1}, ConfigError, ONE_OF),
         ((X,), {**EXACT, "backends": ["tensorflow"]}, ConfigError, "unknown backend 'tensorflow'"),
+        ((X,), {**EXACT, "backends": []}, ConfigError, r"backends: expected a list of names .*, got \[\]"),
+        ((X,), {**EXACT, "backends": "torch"}, ConfigError, "backends: expected a list .*, got 'torch'"),
         ((X,), FAR, BackendError, "the torch backend cannot run on cuda:99"),
         ((), EXACT, AssertionError, "numpy on cpu: the function returns no array"),
     ],

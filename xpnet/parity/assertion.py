@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
-from xpnet.errors import BackendError
+from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
 from xpnet.parity.session import current_session
 from xpnet.parity.tolerance import Tolerance, find_difference, parse_tolerance
@@ -82,7 +82,7 @@ def assert_parity(
         library, which is then the cause, or it changes an argument in place. The message has a line for each
         problem, which names library, output, first index, both values and their distance in ulp.
     ConfigError
-        Not exactly one tier, or a name that does not exist.
+        Not exactly one tier, no list of names in `backends`, or one that does not exist.
     BackendError
         A named backend cannot run here; or none is named, and only NumPy is usable.
     TypeError
@@ -133,6 +133,9 @@ def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[d
 
     Without a reference NumPy is not among the last: it would be compared with itself.
     """
+    if isinstance(names, str) or (names is not None and not names):
+        msg = f"backends: expected a list of names such as ['torch', 'jax'], got {names!r}"
+        raise ConfigError(msg)
     if names is not None:
         return [devices.parse(name) for name in names]
     session = current_session()
