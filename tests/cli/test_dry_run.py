@@ -41,7 +41,7 @@ def test_settings_parameters_memory_and_time_are_printed_and_nothing_is_written(
 def test_several_trainings_take_their_time_together(capsys):
     words = ["--validation", "0.1", "--repeats", "4", "--epochs", "2"]
     out = printed(capsys, "train", "--data", "small.npz", "--dry-run", *words)
-    assert "s: 4 trainings of 2 epochs of 1 step of " in out
+    assert "s: 4 trainings, one at a time, of 2 epochs of 1 step of " in out
 
 
 def test_an_extension_counts_the_epochs_that_it_adds(capsys):

@@ -70,7 +70,7 @@ def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     peak = peak_memory()
     if peak is not None:
         yield f"memory        about {peak / 2**20:,.0f} MiB"
-    trainings = "" if runs == 1 else f"{runs} trainings of "
+    trainings = "" if runs == 1 else f"{runs} trainings, one at a time, of "
     milliseconds = _format_number(1000 * step)
     work = f"{_count(last - first, 'epoch')} of {_count(steps, 'step')} of {milliseconds} ms"
     detail = f"{trainings}{work}, and evaluation"
