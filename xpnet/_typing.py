@@ -65,6 +65,7 @@ class Namespace(Protocol):
     inf: float
     nan: float
     uint8: DType
+    int16: DType
     int32: DType
     float32: DType
     float64: DType

@@ -123,6 +123,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         augment_shear: float = 0.0,
         augment_elastic_alpha: float = 0.0,
         augment_elastic_sigma: float | None = None,
+        augment_thickness: float = 0.0,
         augment_fade_epochs: int = 0,
         arithmetic: settings.Arithmetic = "reproducible",
         dtype: settings.DType = "auto",

@@ -25,6 +25,7 @@ SMALL: list[dict[str, Any]] = [
     {"class_weight": "balanced", "validation": 40, "weight_decay": 0.01, "normalize": "none"},
     {"batch_norm": True, "dropout": 0.4, "input_dropout": 0.2, "batch_size": "full"},
     {"augment_rotate": 20.0, "augment_shift": 1.5, "augment_scale": 0.2, "augment_shear": 0.3},
+    {"augment_thickness": 0.5},
     {"batch_size": 1, "validation": 170, "activation": "elu"},
     {"augment_elastic_alpha": 8.0, "augment_elastic_sigma": 2.0, "batch_size": "full"},
 ]

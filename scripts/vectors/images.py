@@ -1,7 +1,7 @@
 """images.json: augmented images, and how one of their pixels comes about."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,9 @@ VARIANTS = [
     Variant({"augment_elastic_alpha": 34.0}, side=9, epoch=5, index=12),
     Variant({**AFFINE, "augment_elastic_alpha": 12.0, "augment_elastic_sigma": 2.0}, side=9, seed=2**63),
     Variant({**AFFINE, "augment_elastic_alpha": 3.0, "augment_elastic_sigma": 0.1}, seed=1, index=3),
+    Variant({"augment_thickness": 1.0}, index=4),
+    Variant({"augment_rotate": 25.0, "augment_thickness": 0.7}, row=0, column=5),
+    Variant({**AFFINE, "augment_elastic_alpha": 12.0, "augment_thickness": 0.9}, side=9, epoch=2, index=6),
 ]
 
 
@@ -60,6 +63,13 @@ def variant(device: Device, number: int, case: Variant) -> dict[str, Any]:
     augment = build_augmenter(device.ops, config, side, side, case.seed, put)
     rows = augment(put(pixels.reshape(1, -1)), np.array([case.index], dtype=np.int64), case.epoch)
     result = np.asarray(device.backend.to_host(rows)).reshape(side, side)
+    pixel = follow(device, case, config, pixels)
+    if config.augment_thickness > 0:
+        pixel["thickness"] = thicken(device, case, config, pixels, pixel["value"])
+    value, expected = pixel.get("thickness", pixel)["value"], result[case.row, case.column]
+    if value != expected:
+        msg = f"the pixel is {expected} on the device, and {value} by the formulas of the page"
+        raise AssertionError(msg)
     return {
         "settings": {name: hexadecimal(value) for name, value in case.settings.items()},
         "seed": word_text(case.seed),
@@ -67,14 +77,12 @@ def variant(device: Device, number: int, case: Variant) -> dict[str, Any]:
         "index": case.index,
         "image": pixels.tolist(),
         "result": result.tolist(),
-        "pixel": follow(device, case, config, pixels, int(result[case.row, case.column])),
+        "pixel": pixel,
     }
 
 
-def follow(
-    device: Device, case: Variant, config: TrainConfig, pixels: NDArray[np.uint8], expected: int
-) -> dict[str, Any]:
-    """Return the intermediate values of a pixel; AssertionError if they do not lead to the expected one."""
+def follow(device: Device, case: Variant, config: TrainConfig, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return the intermediate values of a pixel, and its value before its thickness changes."""
     side = case.side
     words = random.words(case.seed, Purpose.AUGMENT, 5, epoch=case.epoch, index=case.index)
     amounts = 2.0 * random.uniform(words) - 1.0
@@ -94,9 +102,6 @@ def follow(
     p, r, p_below, r_below = neighbours(pixels, *corner)
     upper, lower = p * 128 + (r - p) * rest[0], p_below * 128 + (r_below - p_below) * rest[0]
     value = (upper * 128 + (lower - upper) * rest[1] + 2**13) // 2**14
-    if value != expected:
-        msg = f"the pixel is {expected} on the device, and {value} by the formulas of the page"
-        raise AssertionError(msg)
     steps: dict[str, Any] = {"row": case.row, "column": case.column, "words": word_texts(words)}
     steps |= {"r": hexadecimals(amounts), "degrees": hexadecimal(theta[0])}
     steps |= {"sine": hexadecimal(sine[0]), "cosine": hexadecimal(cosine[0])}
@@ -114,10 +119,35 @@ def follow(
     }
 
 
+def thicken(
+    device: Device, case: Variant, config: TrainConfig, pixels: NDArray[np.uint8], value: int
+) -> dict[str, Any]:
+    """Return the intermediate values of a pixel whose value before its thickness changes is given."""
+    word = random.words(case.seed, Purpose.AUGMENT, 6, epoch=case.epoch, index=case.index)[5:]
+    amount = 2.0 * random.uniform(word) - 1.0
+    k = math.floor(128.0 * (config.augment_thickness * float(amount[0])))
+    row, column = case.row, case.column
+    places = [(row, column - 1), (row, column + 1), (row - 1, column), (row + 1, column)]
+    around = [
+        follow(device, replace(case, row=y, column=x), config, pixels)["value"]
+        if 0 <= y < case.side and 0 <= x < case.side
+        else 0
+        for y, x in places
+    ]
+    contrast = max(value, *around) - value if k > 0 else value - min(value, *around)
+    return {
+        "word": word_texts(word)[0],
+        "r": hexadecimal(amount[0]),
+        "k": k,
+        "left, right, above, below": around,
+        "value": value + (contrast * k + 64) // 128,
+    }
+
+
 def displacements(device: Device, case: Variant, config: TrainConfig) -> list[Any]:
     """Return the displacements of the pixel across and down, in 1/128 pixel; None without deformation."""
     indices = np.array([case.index], dtype=np.int64)
-    noise = draw_distortions(config, case.side, case.side, case.seed, case.epoch, indices)[1]
+    noise = draw_distortions(config, case.side, case.side, case.seed, case.epoch, indices).noise
     if noise is None:
         return [None, None]
     matrix = device.put(gaussian_matrix(case.side, config.augment_elastic_sigma or ELASTIC_SIGMA))

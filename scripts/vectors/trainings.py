@@ -220,6 +220,19 @@ TRAININGS = [
         40,
     ),
     Training(
+        "thicker and thinner lines",
+        {
+            "epochs": 3,
+            "batch_size": 20,
+            "augment_elastic_alpha": 8.0,
+            "augment_thickness": 0.75,
+            "augment_fade_epochs": 1,
+            "seed": 6,
+            "learning_rate": 0.05,
+        },
+        40,
+    ),
+    Training(
         "floats as they are",
         {
             "epochs": 3,

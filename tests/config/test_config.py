@@ -63,6 +63,7 @@ COUNT, WHOLE = "a whole number, 0 or more", "a whole number, 1 or more"
 LITERALS = {name: hint for name, hint in get_type_hints(TrainConfig).items() if get_origin(hint) is Literal}
 AMOUNTS = [("shift", 1000, "pixels"), ("rotate", 180, "degrees"), ("scale", 0.9, "a share of the size")]
 AMOUNTS += [("shear", 10, "pixels sideways per pixel of height"), ("elastic_alpha", 10000, "pixels")]
+AMOUNTS += [("thickness", 1, "pixels")]
 KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     *(
         (name, f"one of {', '.join(get_args(literal))}", ["none of these", 1], get_args(literal))
@@ -322,8 +323,8 @@ def to_flags(config: TrainConfig) -> list[str]:
 EVERYTHING = """
 --data=a'b.csv --test-split=0.2 --label=é"ü --missing=mean --columns=pixels --validation=0.5 --normalize=none
 --augment-shift=1.5 --augment-rotate=2 --augment-scale=0.1 --augment-shear=0.5 --augment-elastic-alpha=3
---augment-elastic-sigma=5 --augment-fade-epochs=2 --hidden 3 4 --activation=tanh --batch-norm
---dropout=0.5 --input-dropout=0.25 --input-noise=0.5
+--augment-elastic-sigma=5 --augment-thickness=0.5 --augment-fade-epochs=2 --hidden 3 4 --activation=tanh
+--batch-norm --dropout=0.5 --input-dropout=0.25 --input-noise=0.5
 --init=he --epochs=7 --batch-size=32 --loss=squared-error --label-smoothing=0.1 --class-weight=balanced
 --patience=2
 --seed=18446744073709551615 --optimizer=nesterov --momentum=0.5 --learning-rate 0.1 5e-324 --schedule=step

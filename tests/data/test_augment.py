@@ -17,10 +17,12 @@ from xpnet.backends.resolve import make
 from xpnet.config.settings import DISTORTIONS, AugmentationSettings
 from xpnet.data import augment
 from xpnet.data.augment import build_augmenter, compute_transforms
+from xpnet.data.resample import thicken
 
 ALL = AugmentationSettings(
     augment_shift=2, augment_rotate=15, augment_scale=0.15, augment_shear=0.15, augment_elastic_alpha=34
 )
+THICK = replace(ALL, augment_thickness=0.75)
 FAR = AugmentationSettings(augment_shift=9, augment_rotate=180, augment_scale=0.9)
 SEED = 3
 KINDS = {
@@ -117,6 +119,19 @@ def resampled(image, transform, displacement):
     return np.floor(result + 0.5)
 
 
+def thickened(image, share):
+    """The image, and that share of the way to the brightest of each five pixels, or to the darkest."""
+    height, width = image.shape
+    padded, result = np.pad(image, 1), np.empty(image.shape)
+    cross = [(0, 1), (1, 0), (1, 1), (1, 2), (2, 1)]
+    for j in range(height):
+        for k in range(width):
+            five = [padded[j + y, k + x] for y, x in cross]
+            target = max(five) if share > 0 else min(five)
+            result[j, k] = math.floor(image[j, k] + abs(share) * (target - image[j, k]) + 0.5)
+    return result
+
+
 def gaussian_matrix(size, sigma):
     """Weights that add up to 1 over the distances of up to four standard deviations."""
     reach = int(4 * sigma + 0.5)
@@ -136,8 +151,9 @@ def documented_variant(image, index, epoch, settings, strength=256):
     height, width = image.shape
     uses = (reference.philox((use, index, epoch, 3), (SEED, 0)) for use in range(1, 10**9))
     stream = chain.from_iterable(uses)
-    amounts = [(2 * (word >> 40) / 2**24 - 1) * strength / 256 for word in islice(stream, 5)]
-    transform = compute_transforms(settings, height, width, np.array([amounts]))[:, 0]
+    numbers = ((2 * (word >> 40) / 2**24 - 1) * strength / 256 for word in stream)
+    transform = compute_transforms(settings, height, width, np.array([list(islice(numbers, 5))]))[:, 0]
+    thickness = settings.augment_thickness * next(numbers) if settings.augment_thickness else 0.0
     noise = []
     while len(noise) < 2 * height * width:
         word = next(stream)
@@ -148,12 +164,14 @@ def documented_variant(image, index, epoch, settings, strength=256):
     across, down = (gaussian_matrix(size, augment.ELASTIC_SIGMA) for size in (width, height))
     amplitude = settings.augment_elastic_alpha / 2**15
     displacement = amplitude * np.einsum("xX,Xcy,yY->cYx", across, noise, down, optimize=True)
-    return resampled(image, transform, displacement)
+    return thickened(resampled(image, transform, displacement), math.floor(128 * thickness) / 128)
 
 
 @JAX_IS_SLOW
 @pytest.mark.parametrize(
-    ("size", "limits"), [((28, 28), ALL), ((7, 5), ALL), ((1, 1), ALL), ((7, 9), FAR)], ids=str
+    ("size", "limits"),
+    [((28, 28), ALL), ((7, 5), ALL), ((1, 1), ALL), ((7, 9), FAR), ((28, 28), THICK), ((1, 1), THICK)],
+    ids=str,
 )
 def test_variants_follow_from_the_documented_words(backend, size, limits):
     rows, indices = strokes(4, *size), [7, 12345, 3, 4]
@@ -167,10 +185,42 @@ def test_faded_variants_follow_from_the_documented_words(backend):
     rows, indices = strokes(2), [7, 12345]
     fade = {"strength": augment.build_fade(2, 5)}
     for epoch, strength in ((3, 256), (4, 170), (5, 85)):
-        result = variants(backend, ALL, rows, indices, epoch, **fade)
+        result = variants(backend, THICK, rows, indices, epoch, **fade)
         for row, image, index in zip(result, rows, indices, strict=True):
-            variant = documented_variant(image.reshape(28, 28), index, epoch, ALL, strength)
+            variant = documented_variant(image.reshape(28, 28), index, epoch, THICK, strength)
             assert np.array_equal(row.reshape(28, 28), variant)
+
+
+# Thickness
+
+
+def test_a_line_becomes_a_pixel_wider_at_each_edge_or_vanishes(backend):
+    image = np.zeros((7, 9), np.uint8)
+    image[2:5, 3:5] = 200
+    wider = np.zeros((7, 9), np.uint8)
+    wider[1:6, 3:5] = wider[2:5, 2:6] = 200
+    images = backend.from_host(np.stack([image] * 6))
+    shares = backend.from_host(np.array([128, 64, 1, 0, -64, -128], np.int16))
+    result = backend.to_host(thicken(arithmetic(backend), images, shares))
+    edge = (wider > 0) & (image == 0)
+    narrower = image // 200 * 100
+    assert np.array_equal(result[0], wider)
+    assert np.array_equal(result[1], np.where(edge, 100, image))
+    assert np.array_equal(result[2], np.where(edge, 2, image))  # 200 / 128 is 1.56
+    assert np.array_equal(result[3], image)
+    narrower[3, 3:5] = 100  # each of the six pixels has a dark neighbour
+    assert np.array_equal(result[4], narrower)
+    assert not result[5].any()
+    assert str(result.dtype) == "uint8"
+
+
+def test_bright_and_noisy_pixels_stay_between_those_around_them():
+    noise = np.random.default_rng(0).integers(0, 256, (300, 8, 8), dtype=np.uint8)
+    noise[:100] = np.where(noise[:100] < 128, 0, 255)
+    shares = np.random.default_rng(1).integers(-128, 129, 300).astype(np.int16)
+    result = thicken(arithmetic(NUMPY), noise, shares)
+    for image, share, actual in zip(noise, shares, result, strict=True):
+        assert np.array_equal(actual, thickened(image.astype(float), share / 128))
 
 
 # Fading
@@ -183,7 +233,9 @@ def test_the_strength_falls_in_the_last_epochs_to_almost_nothing():
     assert {augment.build_fade(0, 8)(epoch) for epoch in range(1, 11)} == {256}
 
 
-@pytest.mark.parametrize("settings", [ALL, replace(ALL, augment_elastic_alpha=0)], ids=["elastic", "affine"])
+@pytest.mark.parametrize(
+    "settings", [ALL, replace(THICK, augment_elastic_alpha=0)], ids=["elastic", "affine and thickness"]
+)
 def test_a_fraction_of_the_strength_is_that_fraction_of_all_amounts(settings):
     """Up to the rounding of the noise to whole numbers, which may move a pixel by 1/128."""
     rows, indices = strokes(10), np.arange(10)
@@ -201,7 +253,7 @@ def test_a_fraction_of_the_strength_is_that_fraction_of_all_amounts(settings):
 
 @JAX_IS_SLOW
 @pytest.mark.parametrize(
-    "augmentation", [ALL, replace(ALL, augment_elastic_alpha=0)], ids=["elastic", "affine"]
+    "augmentation", [THICK, replace(ALL, augment_elastic_alpha=0)], ids=["all", "affine"]
 )
 def test_variants_depend_on_neither_batch_nor_order_nor_chunk(backend, augmentation):
     rows, indices = strokes(20), np.arange(1000, 1020)
@@ -231,14 +283,18 @@ def test_one_function_serves_several_threads():
 
 # The same bytes everywhere
 
-GOLDEN = "00d00cf33420ba1c80f8a5a7c8be007f2b9b3a2e3191f87fa6fc2f36e6909efd"
+GOLDEN = [
+    (ALL, "00d00cf33420ba1c80f8a5a7c8be007f2b9b3a2e3191f87fa6fc2f36e6909efd"),
+    (THICK, "778a5e03f18a4e1a769c794f11f1894da2f8b0a2dc98868b116f7c0de5f83d74"),
+]
 
 
-def test_reproducible_arithmetic_gives_the_same_bytes_on_every_backend(backend):
+@pytest.mark.parametrize(("settings", "golden"), GOLDEN, ids=["all but thickness", "all"])
+def test_reproducible_arithmetic_gives_the_same_bytes_on_every_backend(backend, settings, golden):
     drawn = random.words(0, random.Purpose.AUGMENT, 64 * 98)
     pixels = drawn.astype("<u8").view(np.uint8).reshape(64, 784)
-    result = variants(backend, ALL, pixels, np.arange(64), 1)
-    assert hashlib.sha256(result.tobytes()).hexdigest() == GOLDEN
+    result = variants(backend, settings, pixels, np.arange(64), 1)
+    assert hashlib.sha256(result.tobytes()).hexdigest() == golden
 
 
 @JAX_IS_SLOW
@@ -253,6 +309,6 @@ def test_native_arithmetic_agrees_within_a_grey_in_999_of_1000_pixels(backend, n
 @pytest.mark.needs("torch")
 def test_nothing_is_read_back_from_the_device():
     meta = make("torch", "meta")  # its arrays hold no numbers: reading one is an error
-    augment = build_augmenter(arithmetic(meta), ALL, 28, 28, SEED, meta.from_host, chunk=10)
+    augment = build_augmenter(arithmetic(meta), THICK, 28, 28, SEED, meta.from_host, chunk=10)
     result = augment(meta.from_host(strokes(25)), np.arange(25), 1)
     assert (result.shape, result.dtype, result.device.type) == ((25, 784), meta.xp.uint8, "meta")

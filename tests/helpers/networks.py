@@ -62,6 +62,7 @@ SETTINGS = {
     "scale": {"augment_scale": 0.2},
     "shear": {"augment_shear": 0.3},
     "elastic": {"augment_elastic_alpha": 8.0, "augment_elastic_sigma": 2.0},
+    "thickness": {"augment_thickness": 0.5},
     "fading": {"augment_rotate": 20.0, "augment_elastic_alpha": 8.0, "augment_fade_epochs": 1},
     "augmentation in full batch": {"augment_rotate": 20.0, "batch_size": "full"},
     "seed": {"seed": 1},

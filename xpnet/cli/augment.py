@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 
 from xpnet._lib.files import save
 from xpnet._lib.parser import Parser, path_ending_in
@@ -10,7 +11,7 @@ from xpnet._lib.text import plain
 from xpnet._typing import HostArray, as_array
 from xpnet.config import TrainConfig
 from xpnet.config.flags import add_settings, get_settings, replace_underscores
-from xpnet.config.settings import DISTORTIONS
+from xpnet.config.settings import AugmentationSettings
 from xpnet.config.training import TABLE_SETTINGS
 from xpnet.errors import ConfigError
 
@@ -26,7 +27,7 @@ DESCRIPTION = """\
 Draw the first training images, one a row: the original, then the variants that training with
 the same --augment flags and seed makes of it in epochs 1 to 9."""
 
-AMOUNTS = *DISTORTIONS, "augment_elastic_sigma"
+AMOUNTS = [field.name for field in fields(AugmentationSettings) if field.name != "augment_fade_epochs"]
 
 
 def main(words: Sequence[str]) -> int:

@@ -42,6 +42,7 @@ class FitSettings(TypedDict, total=False):
     augment_shear: float | None
     augment_elastic_alpha: float | None
     augment_elastic_sigma: float | None
+    augment_thickness: float | None
     augment_fade_epochs: int | None
     hidden: int | Sequence[int] | None
     activation: settings.Activation | None

@@ -84,6 +84,8 @@ class AugmentationSettings:
         Strength of the elastic deformation, in pixels; 34 suits MNIST.
     augment_elastic_sigma
         Its smoothness: the standard deviation of the Gaussian that filters it, in pixels. (default: 4)
+    augment_thickness
+        Growth or shrinkage of bright lines, in pixels at each edge.
     augment_fade_epochs
         Last epochs in which the amounts fall linearly to almost 0.
     """
@@ -94,10 +96,18 @@ class AugmentationSettings:
     augment_shear: Annotated[float, rules.between(0.0, 10.0, "pixels sideways per pixel of height")] = 0.0
     augment_elastic_alpha: Annotated[float, rules.between(0.0, 10000.0, "pixels")] = 0.0
     augment_elastic_sigma: Annotated[float | None, rules.between(0.1, 100.0, "pixels")] = None
+    augment_thickness: Annotated[float, rules.between(0.0, 1.0, "pixels")] = 0.0
     augment_fade_epochs: Annotated[int, rules.integer_from(0)] = 0
 
 
-DISTORTIONS = "augment_shift", "augment_rotate", "augment_scale", "augment_shear", "augment_elastic_alpha"
+DISTORTIONS = (
+    "augment_shift",
+    "augment_rotate",
+    "augment_scale",
+    "augment_shear",
+    "augment_elastic_alpha",
+    "augment_thickness",
+)
 """The settings that distort images; the others of their kind change how."""
 
 

@@ -1,4 +1,4 @@
-"""Data augmentation: random shift, rotation, scaling, shear and elastic deformation of images.
+"""Data augmentation: random shift, rotation, scaling, shear, elastic deformation and thickness of images.
 
 Elastic deformation follows Simard, Steinkraus and Platt 2003, "Best practices for convolutional neural
 networks applied to visual document analysis". This module draws the random numbers and computes the affine
@@ -8,6 +8,7 @@ machine; ``xpnet.data.resample`` computes the pixels on the device.
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import block_bounds
 from xpnet.arithmetic.host import gaussian_matrix, sine_and_cosine
 from xpnet.config.settings import DISTORTIONS, AugmentationSettings
-from xpnet.data.resample import build_smoother, build_warper
+from xpnet.data.resample import STEPS, build_smoother, build_warper, thicken
 from xpnet.errors import ConfigError
 
 Augmenter = Callable[[Array, NDArray[np.int64], int], Array]
@@ -32,7 +33,8 @@ ELASTIC_SIGMA = 4.0
 """Default of the standard deviation of the Gaussian, in pixels."""
 
 _WORDS = 5
-"""Random words of a sample for its transform; each further one holds four numbers of noise."""
+"""Random words of a sample for its transform; then comes one for the thickness, if that changes, and each
+further one holds four numbers of noise."""
 
 
 def square_side(features: int, *, pixels: bool) -> int:
@@ -92,8 +94,9 @@ def build_augmenter(
     numbers uniform in [-1, 1), one a pixel, filtered with a Gaussian of standard deviation
     ``augment_elastic_sigma`` whose weights add up to 1 (cut off beyond four standard deviations, zeros
     outside the image: SciPy's ``gaussian_filter(mode="constant")``). Far from the edges d has the standard
-    deviation 0.163 alpha / sigma: 1.4 pixels with the alpha of 34 and sigma of 4 that suit MNIST. All
-    amounts and numbers are scaled by the ``strength`` in the epoch, in 1/256.
+    deviation 0.163 alpha / sigma: 1.4 pixels with the alpha of 34 and sigma of 4 that suit MNIST. At last
+    lines become thicker or thinner (``resample.thicken``). All amounts and numbers are scaled by the
+    ``strength`` in the epoch, in 1/256.
 
     The augmented sample depends only on the seed, the epoch and the sample's index: not on the rest of
     the batch, on ``chunk`` (the number of images computed in one call), or on earlier calls. In
@@ -107,10 +110,12 @@ def build_augmenter(
     warp = build_warper(ops, height, width)
 
     def make_variants(rows: Array, indices: NDArray[np.int64], epoch: int) -> Array:
-        transforms, noise = draw_distortions(settings, height, width, seed, epoch, indices, strength(epoch))
-        field = None if noise is None else smooth(from_host(noise))
-        images = xp.reshape(rows, (-1, height, width))
-        return xp.reshape(warp(images, from_host(transforms), field), (-1, n))
+        drawn = draw_distortions(settings, height, width, seed, epoch, indices, strength(epoch))
+        field = None if drawn.noise is None else smooth(from_host(drawn.noise))
+        images = warp(xp.reshape(rows, (-1, height, width)), from_host(drawn.transforms), field)
+        if drawn.thickness is not None:
+            images = thicken(ops, images, from_host(drawn.thickness))
+        return xp.reshape(images, (-1, n))
 
     def augment(rows: Array, indices: NDArray[np.int64], epoch: int, /) -> Array:
         parts = [
@@ -122,6 +127,14 @@ def build_augmenter(
     return augment
 
 
+class Distortions(NamedTuple):
+    """The random numbers of m images."""
+
+    transforms: NDArray[np.float64]  # (2, m, 3), of compute_transforms
+    noise: NDArray[np.int16] | None  # (width, 2, m, height); None without elastic deformation
+    thickness: NDArray[np.int16] | None  # (m,) in 1/128 pixel; None if it does not change
+
+
 def draw_distortions(
     settings: AugmentationSettings,
     height: int,
@@ -130,29 +143,30 @@ def draw_distortions(
     epoch: int,
     indices: NDArray[np.int64],
     strength: int = FULL_STRENGTH,
-) -> tuple[NDArray[np.float64], NDArray[np.int16] | None]:
-    """Return transforms (2, m, 3) and noise (width, 2, m, height) of the samples with these (m,) indices.
-
-    The transforms are those of ``compute_transforms``; the noise is None without elastic deformation.
+) -> Distortions:
+    """Return the distortions of the samples with these (m,) indices.
 
     The first 5 random words of a sample give shift across, shift down, rotation, scale and shear, from -1
-    to 1. The rest hold signed 16-bit integers, 4 per word from the lowest bits up: (width, 2, height),
-    where the axis of length 2 holds displacements across and down. All are multiplied by ``strength`` / 256,
-    the integers rounded down.
+    to 1, and with ``augment_thickness`` the next gives the thickness. The rest hold signed 16-bit integers,
+    4 per word from the lowest bits up: (width, 2, height), where the axis of length 2 holds displacements
+    across and down. All are multiplied by ``strength`` / 256, the integers rounded down.
     """
-    elastic = settings.augment_elastic_alpha > 0
-    fields = 2 * height * width
-    count = _WORDS + (-(-fields // 4) if elastic else 0)
+    first = _WORDS + (settings.augment_thickness > 0)
+    elastic, fields = settings.augment_elastic_alpha > 0, 2 * height * width
+    count = first + (-(-fields // 4) if elastic else 0)
     words = random.words_per_index(seed, random.Purpose.AUGMENT, count, epoch=epoch, indices=indices)
-    amounts = (2.0 * random.uniform(words[:, :_WORDS]) - 1.0) * (strength / FULL_STRENGTH)
-    matrices = compute_transforms(settings, height, width, amounts)
-    if not elastic:
-        return matrices, None
-    noise = words[:, _WORDS:].astype("<u8", copy=False).view("<i2")[:, :fields]
-    if strength < FULL_STRENGTH:
-        noise = noise.astype(np.int32) * strength // FULL_STRENGTH
-    noise = np.moveaxis(noise.reshape(-1, width, 2, height), 0, 2)
-    return matrices, np.ascontiguousarray(noise, dtype=np.int16)
+    amounts = (2.0 * random.uniform(words[:, :first]) - 1.0) * (strength / FULL_STRENGTH)
+    transforms = compute_transforms(settings, height, width, amounts[:, :_WORDS])
+    noise = thickness = None
+    if first > _WORDS:
+        thickness = np.floor(amounts[:, _WORDS] * settings.augment_thickness * STEPS).astype(np.int16)
+    if elastic:
+        noise = words[:, first:].astype("<u8", copy=False).view("<i2")[:, :fields]
+        if strength < FULL_STRENGTH:
+            noise = noise.astype(np.int32) * strength // FULL_STRENGTH
+        noise = np.moveaxis(noise.reshape(-1, width, 2, height), 0, 2)
+        noise = np.ascontiguousarray(noise, dtype=np.int16)
+    return Distortions(transforms, noise, thickness)
 
 
 def compute_transforms(
