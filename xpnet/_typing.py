@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import EllipsisType
 
-    import numpy as np
     from numpy.typing import NDArray
 
 DType: TypeAlias = object
@@ -17,7 +16,7 @@ DType: TypeAlias = object
 Device: TypeAlias = object
 """A device of an array library; opaque."""
 
-HostArray: TypeAlias = "NDArray[np.generic]"
+HostArray: TypeAlias = "NDArray[Any]"
 """A NumPy array of any dtype."""
 
 Index: TypeAlias = "int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]"

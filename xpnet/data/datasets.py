@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._typing import HostArray
 from xpnet.arithmetic import random
 from xpnet.data.array_files import IDX_TYPES, read_array, read_folder, read_npz
 from xpnet.data.csv import TableOptions, read_csv
@@ -53,9 +54,9 @@ class Dataset:
         True if the arrays were passed from Python, so that no file holds them.
     """
 
-    x_train: NDArray[np.generic]
+    x_train: HostArray
     y_train: NDArray[np.int32]
-    x_test: NDArray[np.generic]
+    x_test: HostArray
     y_test: NDArray[np.int32]
     name: str
     columns: Columns = NO_COLUMNS
@@ -299,7 +300,7 @@ def join_halves(name: str, train: Table, test: Table) -> Dataset:
 class Rows(NamedTuple):
     """Samples of a table."""
 
-    x: NDArray[np.generic]  # (m, features)
+    x: HostArray  # (m, features)
     labels: NDArray[np.int32] | None  # (m,); None if the file has none
 
 

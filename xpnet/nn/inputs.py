@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import Array
+from xpnet._typing import Array, HostArray
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.errors import DataError
 from xpnet.nn.layers import dropout
@@ -80,7 +80,7 @@ class Normalization:
         shift, scale = json.loads(text)
         return cls(kind, np.asarray(shift, np.float64), np.asarray(scale, np.float64))
 
-    def on_device(self, ops: Arithmetic, from_host: Callable[[NDArray[np.generic]], Array]) -> Inputs:
+    def on_device(self, ops: Arithmetic, from_host: Callable[[HostArray], Array]) -> Inputs:
         """Return the function that normalises."""
         shift, scale = (
             ops.xp.astype(from_host(np.reshape(statistic, (-1, 1))), ops.dtype)
@@ -90,7 +90,7 @@ class Normalization:
         return Inputs(ops, shift, scale, factor)
 
 
-def fit_normalization(kind: Kind, x: NDArray[np.generic]) -> Normalization:
+def fit_normalization(kind: Kind, x: HostArray) -> Normalization:
     """Return the normalisation ``kind`` for training features ``x`` (samples, features).
 
     * ``scale``: pixels (uint8) are divided by 255; float features by the largest magnitude among them.
@@ -116,7 +116,7 @@ def fit_normalization(kind: Kind, x: NDArray[np.generic]) -> Normalization:
     return Normalization(kind, mean, 1.0 / np.where(deviation > 0, deviation, 1.0))
 
 
-def scale_note(x: NDArray[np.generic]) -> str | None:
+def scale_note(x: HostArray) -> str | None:
     """Return advice if the features of a table (samples, features) differ in scale, else None.
 
     They do if the standard deviations of the features that are not constant differ by a factor of more than
@@ -138,7 +138,7 @@ def scale_note(x: NDArray[np.generic]) -> str | None:
     return f"the features differ in scale ({extremes}): use --normalize standardize, or --recipe tabular"
 
 
-def _pixel_statistics(x: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pixel_statistics(x: HostArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean and standard deviation, each (), of all pixels, from their exact histogram."""
     histogram = np.zeros(256, dtype=np.int64)
     for start in range(0, x.shape[0], 1024):
@@ -148,7 +148,7 @@ def _pixel_statistics(x: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDAr
     return np.asarray(total / n), np.asarray(math.sqrt(variance))
 
 
-def _feature_statistics(x: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _feature_statistics(x: HostArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean and standard deviation, each (features,), with exactly rounded sums.
 
     Raises
