@@ -203,18 +203,16 @@ def test_a_line_becomes_a_pixel_wider_at_each_edge_or_vanishes(backend):
     shares = backend.from_host(np.array([128, 64, 1, 0, -64, -128], np.int16))
     result = backend.to_host(thicken(arithmetic(backend), images, shares))
     edge = (wider > 0) & (image == 0)
-    narrower = image // 200 * 100
     assert np.array_equal(result[0], wider)
     assert np.array_equal(result[1], np.where(edge, 100, image))
     assert np.array_equal(result[2], np.where(edge, 2, image))  # 200 / 128 is 1.56
     assert np.array_equal(result[3], image)
-    narrower[3, 3:5] = 100  # each of the six pixels has a dark neighbour
-    assert np.array_equal(result[4], narrower)
+    assert np.array_equal(result[4], image // 2)  # each of the six pixels has a dark neighbour
     assert not result[5].any()
     assert str(result.dtype) == "uint8"
 
 
-def test_bright_and_noisy_pixels_stay_between_those_around_them():
+def test_every_pixel_moves_its_share_of_the_way():
     noise = np.random.default_rng(0).integers(0, 256, (300, 8, 8), dtype=np.uint8)
     noise[:100] = np.where(noise[:100] < 128, 0, 255)
     shares = np.random.default_rng(1).integers(-128, 129, 300).astype(np.int16)

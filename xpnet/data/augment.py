@@ -128,7 +128,7 @@ def build_augmenter(
 
 
 class Distortions(NamedTuple):
-    """The random numbers of m images."""
+    """The distortions of m images."""
 
     transforms: NDArray[np.float64]  # (2, m, 3), of compute_transforms
     noise: NDArray[np.int16] | None  # (width, 2, m, height); None without elastic deformation

@@ -109,7 +109,7 @@ def _pack_neighbours(ops: Arithmetic, images: Array) -> tuple[Array, int]:
 def thicken(ops: Arithmetic, images: Array, thickness: Array) -> Array:
     """Return images (m, height, width) uint8 with bright lines that are thicker or thinner at each edge.
 
-    The thickness (m,) is in 1/128 pixel, from -128 to 128. With k of them, a pixel P becomes
+    The thickness (m,) int16 is in 1/128 pixel, from -128 to 128. With a thickness k, a pixel P becomes
     P + (max - P) k / 128 for k > 0 and P + (P - min) k / 128 for k < 0, rounded, halves up, where max and
     min are those of the pixel and its four neighbours, 0 outside the image. So 128 is the dilation, and -128
     the erosion, of grey images with a cross (Serra 1982, "Image analysis and mathematical morphology").

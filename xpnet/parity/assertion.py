@@ -133,10 +133,10 @@ def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[d
 
     Without a reference NumPy is not among the last: it would be compared with itself.
     """
-    if isinstance(names, str) or (names is not None and not names):
-        msg = f"backends: expected a list of names such as ['torch', 'jax'], got {names!r}"
-        raise ConfigError(msg)
     if names is not None:
+        if isinstance(names, str) or not names:
+            msg = f"backends: expected a list of names such as ['torch', 'jax'], got {names!r}"
+            raise ConfigError(msg)
         return [devices.parse(name) for name in names]
     session = current_session()
     if session.of_test is not None:
