@@ -92,8 +92,8 @@ Test errors of multilayer perceptrons on MNIST, as published and as xpnet reache
 
 Every row was trained on all 60,000 training images, once for each seed from 0 on, and each run read the
 10,000 test images once, at its end. No seed was left out. Settings were chosen before that, on {HELD_OUT:,}
-of the training images held out. Where a choice was given up after one of its test errors was seen, the
-section of the row says so; what came after it was again chosen by validation images alone."""
+or more of the training images held out. Where a choice was given up after one of its test errors was seen,
+the section of the row says so; what came after it was again chosen by validation images alone."""
 
 
 def _table(rows: Sequence[RowResults]) -> str:
@@ -167,10 +167,10 @@ rows but the one that says so. `scripts/reproduce_mnist_table.py` trains what is
 `runs/mnist-table`, and goes on where it was stopped; `--page` puts what is there on this page.
 
 Candidates were trained once, with seed 0 unless they name another, on all but 10,000 of the training images
-and judged by their error on those; `scripts/reproduce_mnist_table.py --choose ROW --flags="..."` trains one
-more. Differences below about 0.1 points (0.3 for networks with 10 hidden units) are within the noise. To
-save time, candidates are often trained for fewer epochs than was then chosen. *Mean of 10* is the error with
-`--average-epochs 10`."""
+(another number has a table of its own) and judged by their error on those;
+`scripts/reproduce_mnist_table.py --choose ROW --flags="..."` trains one more. Differences below about 0.1
+points (0.3 for networks with 10 hidden units) are within the noise. To save time, candidates are often
+trained for fewer epochs than was then chosen. *Mean of 10* is the error with `--average-epochs 10`."""
 
 
 def command(row: Row) -> str:
@@ -200,8 +200,8 @@ def _parts(results: RowResults) -> Iterator[str]:
         rows = [[f"{run.seed}", f"`{run.fingerprint}`"] for run in verified]
         table = markdown(("seed", "fingerprint"), rows, "---")
         yield f"Confirmed by `xpnet verify`, which computed these runs again, bit for bit:\n\n{table}"
-    if results.candidates:
-        yield _candidates(results.candidates)
+    for held_out in dict.fromkeys(map(_held_out, results.candidates)):
+        yield _candidates([each for each in results.candidates if _held_out(each) == held_out])
     if row.further:
         yield row.further
 
@@ -213,6 +213,11 @@ def _places(trained: Sequence[SeedResult]) -> str:
         f"{backend} on {machine}, {processors} processor{'s' if processors > 1 else ''}"
         for backend, machine, processors in places
     )
+
+
+def _held_out(candidate: Candidate) -> str:
+    """Return the flag of the number of validation images, empty for the usual number."""
+    return " ".join(flag for flag in settings(candidate.flags) if flag.startswith("--validation "))
 
 
 def _candidates(candidates: Sequence[Candidate]) -> str:
