@@ -4,7 +4,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ctrl_c import sigint
+from ctrl_c import handled_by
 
 from xpnet._lib.interrupts import TERMINATION, defer_interrupts, terminate_as_interrupt
 
@@ -12,7 +12,7 @@ from xpnet._lib.interrupts import TERMINATION, defer_interrupts, terminate_as_in
 @pytest.fixture(autouse=True)
 def pythons_handler():
     """What Python does at Ctrl-C, also where it was started with SIGINT ignored."""
-    with sigint(signal.default_int_handler):
+    with handled_by(signal.default_int_handler):
         yield
 
 
@@ -36,27 +36,24 @@ def test_the_first_press_is_noted_and_the_second_interrupts():
 @pytest.mark.parametrize("number", sorted(TERMINATION))
 def test_termination_is_deferred_too_and_told_apart(number):
     notices = []
-    with terminate_as_interrupt() as terminate:
-        assert terminate.number == signal.SIGINT
-        with defer_interrupts(lambda: notices.append(1)) as stop:
-            signal.raise_signal(number)
-            assert stop()
+    with handled_by(signal.SIG_DFL, number):
+        with terminate_as_interrupt() as terminate:
+            assert terminate.number == signal.SIGINT
+            with defer_interrupts(lambda: notices.append(1)) as stop:
+                signal.raise_signal(number)
+                assert stop()
+                with pytest.raises(KeyboardInterrupt):
+                    press()
+            assert (terminate.number, notices) == (number, [1])
             with pytest.raises(KeyboardInterrupt):
-                press()
-        assert (terminate.number, notices) == (number, [1])
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(number)
-    assert signal.getsignal(number) is signal.SIG_DFL
+                signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_DFL
 
 
 def test_a_signal_that_is_ignored_stays_ignored():
     number = max(TERMINATION)
-    signal.signal(number, signal.SIG_IGN)  # as by nohup
-    try:
-        with terminate_as_interrupt():
-            signal.raise_signal(number)
-    finally:
-        signal.signal(number, signal.SIG_DFL)
+    with handled_by(signal.SIG_IGN, number), terminate_as_interrupt():  # as by nohup
+        signal.raise_signal(number)
 
 
 def test_a_notice_that_cannot_be_printed_now_is_left_out():
@@ -71,7 +68,7 @@ def test_a_notice_that_cannot_be_printed_now_is_left_out():
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
 def test_another_handler_stays(handler):
-    with sigint(handler):
+    with handled_by(handler):
         with defer_interrupts(lambda: pytest.fail("not ours")) as stop:
             press()
             assert not stop()

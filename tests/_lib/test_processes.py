@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from functools import partial
 
 import pytest
-from ctrl_c import sigint
+from ctrl_c import handled_by
 
 from xpnet._lib.processes import HeldInterrupts, ProcessExecutor, RankCalls
 
@@ -75,7 +75,7 @@ def test_no_call_begins_after_one_on_another_rank_was_interrupted(is_interrupted
 def test_only_calls_are_interrupted_and_none_begins_thereafter():
     made = []
 
-    with sigint(signal.default_int_handler):
+    with handled_by(signal.default_int_handler):
         with HeldInterrupts() as held:
             calls = [partial(made.append, 0), partial(signal.raise_signal, signal.SIGINT)]
             interrupted, following = RankCalls(Busy(), held, calls), RankCalls(Busy(), held, calls)
@@ -94,7 +94,7 @@ def test_only_calls_are_interrupted_and_none_begins_thereafter():
 
 
 def test_calls_ignore_interruptions_as_their_process_does():
-    with sigint(signal.SIG_IGN), HeldInterrupts() as held:
+    with handled_by(signal.SIG_IGN), HeldInterrupts() as held:
         calls = RankCalls(Busy(), held, [partial(signal.raise_signal, signal.SIGINT)])
         assert calls.result(0) is None
         assert not held.arrived

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import complaint
-from ctrl_c import sigint
+from ctrl_c import handled_by
 from folders import fail_with
 
 from xpnet.__main__ import main
@@ -134,19 +134,20 @@ def test_ctrl_c_while_modules_are_loaded_is_quiet(module, command):
 @pytest.mark.parametrize(
     "handler", [signal.default_int_handler, signal.SIG_IGN], ids=["terminal", "background"]
 )
-@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
-def test_a_training_that_is_terminated_is_saved_and_goes_on(monkeypatch, number, code, handler):
-    log = Run.log
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_training_that_is_terminated_is_saved_and_goes_on(monkeypatch, name, code, handler):
+    log, number = Run.log, getattr(signal, name)
 
     def log_and_terminate(run, values):
         log(run, values)
         if values["epoch"] == 1:
-            signal.raise_signal(getattr(signal, number))
+            signal.raise_signal(number)
 
-    with sigint(handler), monkeypatch.context() as patch:
-        patch.setattr(Run, "log", log_and_terminate)
-        assert main([*TRAIN, "--log-every", "1"]) == code
+    with handled_by(handler), handled_by(signal.SIG_DFL, number):
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "log", log_and_terminate)
+            assert main([*TRAIN, "--log-every", "1"]) == code
+        assert signal.getsignal(number) is signal.SIG_DFL
     record = json.loads(Path("runs/run/run.json").read_text())
     assert (record["status"], record["metrics"]["epochs"]) == ("interrupted", 1)
     assert main(["train", "--resume", "runs/run", "--quiet"]) == 0
-    assert signal.getsignal(getattr(signal, number)) is signal.SIG_DFL

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ctrl_c import sigint
+from ctrl_c import handled_by
 from mpi_job import mpi
 from networks import pixels
 from requirements import MPIEXEC
@@ -101,7 +101,7 @@ def statuses():
 def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
     line = [MPIEXEC, "-n", "2", sys.executable, "-m", "xpnet", *LONG, "--epochs", "1000000"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with sigint(signal.default_int_handler):
+    with handled_by(signal.default_int_handler):
         process = subprocess.Popen(line, start_new_session=True, **streams)
     end = time.monotonic() + 60
     while len([*Path("runs").glob("long/*/metrics.jsonl")]) < 2:
@@ -155,7 +155,7 @@ sys.exit(main(sys.argv[2:]))
 )
 def test_after_ctrl_c_on_one_rank_no_training_begins(rank, expected):
     line = [MPIEXEC, "-n", "2", sys.executable, "-c", PRESSED, str(rank), *LONG]
-    with sigint(signal.default_int_handler):
+    with handled_by(signal.default_int_handler):
         result = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
     assert (result.returncode, result.stderr) == (130, "")
     assert statuses() == expected

@@ -25,7 +25,7 @@ from pathlib import Path
 from unittest import SkipTest
 
 import pytest
-from ctrl_c import sigint
+from ctrl_c import handled_by
 from sklearn.datasets import load_iris
 from sybil import Region
 from sybil.document import Document
@@ -53,7 +53,7 @@ def run(command):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-    with sigint(signal.default_int_handler):
+    with handled_by(signal.default_int_handler):
         return subprocess.run(["bash", "-ec", command], env=environment, text=True, check=False, **streams)
 
 

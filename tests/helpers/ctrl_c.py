@@ -14,22 +14,22 @@ from functools import partial
 
 
 @contextmanager
-def sigint(handler):
-    """Let this process handle SIGINT so, and the processes that it starts begin so.
+def handled_by(handler, number=signal.SIGINT):
+    """Let this process handle SIGINT, or another signal, so, and the processes that it starts begin so.
 
-    A shell has jobs in the background ignore SIGINT, and what they start inherits that: tests that
-    interrupt something say what they expect.
+    A shell has jobs in the background ignore SIGINT, nohup SIGHUP, and what they start inherits that:
+    tests that interrupt something say what they expect.
     """
-    previous = signal.signal(signal.SIGINT, handler)
+    previous = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(number, previous)
 
 
 def pressed(epoch, words, **options):
     """Return the completed process of a training in which Ctrl-C is pressed after an epoch."""
-    with sigint(signal.default_int_handler):
+    with handled_by(signal.default_int_handler):
         return subprocess.run(
             [sys.executable, __file__, str(epoch), *words],
             capture_output=True,

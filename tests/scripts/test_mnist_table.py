@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reproduce_mnist_table as table
-from ctrl_c import sigint
+from ctrl_c import handled_by
 from networks import pixels
 from papers import page as pages
 from papers import runs
@@ -42,7 +42,7 @@ def row(tmp_path, monkeypatch):
     monkeypatch.setattr(table, "DOCS", tmp_path)
     monkeypatch.setattr(runs, "HELD_OUT", 100)
     sigterm = signal.getsignal(signal.SIGTERM)
-    with sigint(signal.default_int_handler):
+    with handled_by(signal.default_int_handler):
         yield row
     signal.signal(signal.SIGTERM, sigterm)
 
