@@ -93,7 +93,8 @@ Test errors of multilayer perceptrons on MNIST, as published and as xpnet reache
 Every row was trained on all 60,000 training images, once for each seed from 0 on, and each run read the
 10,000 test images once, at its end. No seed was left out. Settings were chosen before that, on {HELD_OUT:,}
 or more of the training images held out. Where a choice was given up after one of its test errors was seen,
-the section of the row says so; what came after it was again chosen by validation images alone."""
+the section of the row says so, and what came after it was again chosen by validation images alone, but for
+one return that the section of the elastic distortions tells of."""
 
 
 def _table(rows: Sequence[RowResults]) -> str:
