@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from filelock import FileLock
 
 from xpnet._lib.files import write_atomic
 from xpnet._lib.text import complain
 from xpnet.errors import ConfigError, DataError
-from xpnet.storage.record import METRICS_FILE, MODEL_FILE, is_number, read_metrics, read_run
+from xpnet.storage.record import METRICS_FILE, MODEL_FILE, is_number, read_json, read_metrics, read_run
 from xpnet.training.callbacks import Callback, EpochLog
 from xpnet.training.loop import FitResult
 
@@ -139,7 +139,8 @@ class TrackedRun:
         used = {"backend_used": record["backend"], "device_used": record["device_used"]}
         self.settings = {**record["config"], **data, **used, "started": record["started"]}
         unique = f"{self.started:x}"[-8:]
-        saved = json.loads(self._path.read_bytes()) if self._path.exists() else {}
+        saved: dict[str, Any]
+        saved = read_json(self._path, "damaged", "expected a file") if self._path.exists() else {}
         self.state = {"name": f"{folder.name}-{unique}", "run": unique, "tags": [], "epoch": -1, **saved}
         faulthandler.dump_traceback_later(LIMIT, exit=True)
 

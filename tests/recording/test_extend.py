@@ -13,6 +13,7 @@ from networks import pixels
 import xpnet
 from xpnet import train
 from xpnet.storage.record import read_metrics, read_run
+from xpnet.storage.run import digest_file
 
 X, Y = pixels(360, 12, 4)
 ADAM = ["--optimizer", "adam", "--lr", "0.01", "--batch-norm", "--dropout", "0.2", "--batch-size", "64"]
@@ -55,6 +56,7 @@ def test_an_extension_ends_as_if_all_epochs_had_been_trained_at_once(schedule):
         "started": first["started"],
         "epochs": 3,
         "fingerprint": first["fingerprint"],
+        "checkpoint_sha256": digest_file(PARENT / "checkpoint.safetensors"),
     }
     names = {"extend", "name", "epochs"}
     assert {n for n, value in record["config"].items() if value != first["config"][n]} == names

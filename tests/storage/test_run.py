@@ -21,11 +21,11 @@ from folders import change_record, fail_with, tree
 
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import find, placement, run
-from xpnet.storage.record import Record, read_metrics, read_run
+from xpnet.storage.record import Record, read_metrics, read_run, read_summary
 from xpnet.storage.run import Run
 
 GIVEN = {"command": ["xpnet", "train", "--data", "weiß"], "seed": 2**64 - 1, "backend": "numpy"}
-GIVEN |= {"parent": None, "specification_version": 1}
+GIVEN |= {"parent": None, "init_from_sha256": None, "specification_version": 1}
 GIVEN |= {"device_requested": "cuda", "device_used": "cpu", "device_reason": "no driver"}
 GIVEN |= {"config": {"hidden": [10], "name": None}, "data": {"sha256": "ab", "name": "mnist", "train": 60000}}
 HERE = {"epoch": 3, "backend": "numpy", "device": "cpu"}
@@ -275,8 +275,30 @@ def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null
     run.finish("failed", metrics={"train_loss": -float("inf")})
     record = json.loads((run.folder / "run.json").read_text(), parse_constant=pytest.fail)
     assert record["metrics"] == {"train_loss": None}
-    change_record(run.folder, metrics={"a": float("nan"), "b": 10**400, "c": [1, -(10**400)]})
-    assert read_run(run.folder)["metrics"] == {"a": None, "b": None, "c": [1, None]}
+
+
+STRICT = {
+    '{"a": 1, "b": {"c": [{"d": 1, "d": 1}]}}': 'the key "d" occurs twice: expected it once',
+    '{"status": "completed", "\\u0073tatus": "failed"}': 'the key "status" occurs twice: expected it once',
+    '{"metrics": {"a": NaN}}': '"a": expected finite numbers, got NaN',
+    '{"metrics": {"a": [1, -Infinity]}}': '"a": expected finite numbers, got [1, -Infinity]',
+    '{"metrics": {"a": 1e999}}': '"a": expected finite numbers, got Infinity',
+    f'{{"seed": 1{400 * "0"}}}': f'"seed": expected finite numbers, got 1{59 * "0"}',
+}
+
+
+@pytest.mark.parametrize("text", STRICT)
+def test_json_that_readers_may_take_in_two_ways_is_refused_with_the_key(tmp_path, text):
+    rows = tmp_path / "metrics.jsonl"
+    rows.write_text(f"{{}}\n{text}\n")
+    for name, read in ("run.json", read_run), ("summary.json", read_summary):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError) as caught:
+            read(tmp_path)
+        assert str(caught.value) == f"{tmp_path / name}: {STRICT[text]}"
+    with pytest.raises(DataError) as caught:
+        read_metrics(rows)
+    assert str(caught.value) == f"{rows}, line 2: {STRICT[text]}"
 
 
 @pytest.mark.parametrize("status", ["completed", "interrupted", "failed"])
@@ -327,7 +349,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, monkeypatc
         (b'{"a\n{"a": 1}\n', r'line 1: expected a JSON object, got "{\"a"'),
         (b'{"a": 1}\n\n{"a": 1}\n', 'line 2: expected a JSON object, got ""'),
         (b'{"a": 1}\n\xff\x1b[31m\n', 'line 2: expected a JSON object, got "\\ufffd\\u001b[31m"'),
-        (b'{"train_loss": NaN}\n{"epoch": true}', "line 2: epoch: expected float | None, got true"),
+        (b'{"train_loss": 1}\n{"epoch": true}', "line 2: epoch: expected float | None, got true"),
     ],
 )
 def test_a_damaged_line_elsewhere_is_named(tmp_path, content, message):
@@ -364,7 +386,16 @@ def test_files_that_are_missing_are_refused_and_the_folder_stays_as_it_is(tmp_pa
         ({"data": {"name": "x"}}, "data.sha256: expected str, got null"),
         ({"started": 3}, "started: expected str, got 3"),
         ({"ended": 3}, "ended: expected str | None, got 3"),
-        ({"schema_version": 2, "resumed": [5]}, "resumed: expected list[str], got [5]"),
+        (
+            {
+                "schema_version": 2,
+                "segments": None,
+                "specification_version": None,
+                "digests": None,
+                "resumed": [5],
+            },
+            "resumed: expected list[str], got [5]",
+        ),
         ({"segments": [{"started": 5}]}, "segments[0].started: expected str, got 5"),
         ({"command": "xpnet"}, 'command: expected list[str], got "xpnet"'),
         ({"metrics": {"a": "low"}}, f'metrics: expected {METRICS}, got {{"a": "low"}}'),

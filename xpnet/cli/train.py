@@ -17,7 +17,7 @@ from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.extension import Parent, extend_settings, read_parent
-from xpnet.recording.training import check_data, check_extension, describe_run, record
+from xpnet.recording.training import check_data, check_extension, check_start, describe_run, record
 from xpnet.storage.record import check_files, read_run
 from xpnet.storage.run import FollowedRun, Run
 from xpnet.trackers import check_installed
@@ -117,6 +117,7 @@ def train(
             trainer = stack.enter_context(opened)
             if resumed is not None and ranks.rank == 0:
                 check_data(resumed.folder, resumed.record, data, "--resume")
+                check_start(resumed.folder, resumed.record, config.init_from)
             elif parent is not None and ranks.rank == 0:
                 check_extension(parent, config, data)
             console = TrainingConsole(trainer, config.epochs, quiet=config.quiet or ranks.rank > 0)

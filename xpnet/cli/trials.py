@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import statistics
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from xpnet.config import TrainConfig
 from xpnet.distributed.launch import connect, count_sharing
 from xpnet.distributed.ranks import Ranks
 from xpnet.errors import ConfigError
-from xpnet.storage.record import SUMMARY_FILE
+from xpnet.storage.record import SUMMARY_FILE, is_number, replace_nonfinite
 from xpnet.storage.run import make_run_id
 
 Call = partial["Outcome"]
@@ -78,7 +79,7 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
         return 0
     entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
     summary, lines = _select_best(entries) if len(rates) > 1 else _summarize_seeds(entries)
-    text = json.dumps({**summary, "trials": entries}, indent=1)
+    text = json.dumps(replace_nonfinite({**summary, "trials": entries}), indent=1, allow_nan=False)
     save(folder / SUMMARY_FILE, f"{text}\n".encode())
     console = make_console(quiet=config.quiet)
     console.print(*lines, f"summary       {plain(folder / SUMMARY_FILE)}", sep="\n")
@@ -171,7 +172,7 @@ def _summarize_seeds(trials: list[dict[str, Any]]) -> tuple[dict[str, object], l
     summary, lines = {}, ["== all seeds, mean ± standard deviation"]
     for name in trials[0]["metrics"]:
         values = [trial["metrics"].get(name) for trial in trials]
-        if all(isinstance(value, int | float) for value in values):
+        if all(is_number(value) and math.isfinite(value) for value in values):
             mean, deviation = statistics.fmean(values), statistics.stdev(values)
             summary[name] = {"mean": mean, "standard_deviation": deviation}
             if name.endswith("accuracy"):

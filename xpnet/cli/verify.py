@@ -37,7 +37,7 @@ def main(words: Sequence[str]) -> int:
 
     run: Path = arguments.run
     difference = verification.find_file_difference(run, all_files=arguments.files)
-    compared = "the files"
+    compared = "the files are the same bits"
     if difference is None and not arguments.files:
         difference, compared = _train_again(run, arguments)
     is_first = rank_and_size()[0] == 0
@@ -45,7 +45,7 @@ def main(words: Sequence[str]) -> int:
         make_console(quiet=not is_first).print(style_text(f"differs       {difference}", "bold red"))
         return 1
     console = make_console(quiet=get_settings(arguments).get("quiet", False) or not is_first)
-    console.print(style_text(f"verified      {run}: {compared} are the same bits", "green"))
+    console.print(style_text(f"verified      {run}: {compared}", "green"))
     return 0
 
 
@@ -81,9 +81,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
         for line in describe_training(selection, trainer):
             console.print_line(line)
         difference = find_difference(run, trainer, console)
-    first = run.first + 1
-    epochs = f"epochs {first} to {run.last}" if first < run.last else f"epoch {run.last}"
-    return difference, f"{epochs}{', model and metrics' * run.has_end}"
+    return difference, "" if difference is not None else run.describe()
 
 
 def _read_epochs(text: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from xpnet.config.training import DEFAULTS
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage.checkpoint import load_checkpoint
 from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, ParentInfo, Record, read_run
-from xpnet.storage.run import check_specification
+from xpnet.storage.run import check_specification, digest_file
 
 KEPT_SETTINGS = {"data", "test_data", "test_split", "label", "missing", "columns", "validation", "normalize"}
 KEPT_SETTINGS |= {"hidden", "activation", "batch_norm", "init", "init_from", "optimizer", "seed", "repeats"}
@@ -35,13 +35,12 @@ class Parent(NamedTuple):
     @property
     def info(self) -> ParentInfo:
         """The part of the extension's record that names the parent."""
-        record, folder = self.record, str(self.folder)
-        fingerprint = str(record["fingerprint"])
         return {
-            "run": folder,
-            "started": record["started"],
+            "run": str(self.folder),
+            "started": self.record["started"],
             "epochs": self.epochs,
-            "fingerprint": fingerprint,
+            "fingerprint": str(self.record["fingerprint"]),
+            "checkpoint_sha256": digest_file(self.folder / CHECKPOINT_FILE),
         }
 
 

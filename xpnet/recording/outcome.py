@@ -38,7 +38,8 @@ class RecordOutcome(callbacks.Callback):
         digest = fingerprint(model.layers, model.norms)
         metrics = evaluate_result(trainer, result, self.console)
         metrics |= {"epochs": epochs, "seconds": self.metrics.seconds, **self.final.metrics}
-        run.finish("interrupted" if result.interrupted else "completed", metrics=metrics, fingerprint=digest)
+        is_complete = not (result.interrupted or result.state.batch)  # a callback may stop within an epoch
+        run.finish("completed" if is_complete else "interrupted", metrics=metrics, fingerprint=digest)
         if result.interrupted:
             saved = f"what was trained is saved, and --resume {run.folder} goes on"
             print_line(f"interrupted after {epochs} epochs; {saved}")

@@ -15,7 +15,7 @@ from xpnet.errors import ConfigError
 from xpnet.recording.extension import Parent
 from xpnet.recording.outcome import RecordOutcome
 from xpnet.storage.record import MODEL_FILE, DataInfo, Record, RunInfo
-from xpnet.storage.run import Run
+from xpnet.storage.run import Run, digest_file
 from xpnet.trackers import Tracker
 from xpnet.training import callbacks, final_parameters
 from xpnet.training.console import TrainingConsole
@@ -34,12 +34,14 @@ def describe_run(
 
     Without a `command` it is that of a call of ``xpnet.fit``, with the script that made it.
     """
+    start = config.init_from
     script = [*sys.argv[:1]] if sys.argv and Path(sys.argv[0]).is_file() else []
     info: RunInfo = {
         "command": [*command] or ["xpnet.fit", *script],
         "config": to_json(config),
         "seed": config.seed,
         "parent": None if parent is None else parent.info,
+        "init_from_sha256": digest_file(start) if start is not None and start.is_file() else None,
         "specification_version": SPECIFICATION_VERSION if config.arithmetic == "reproducible" else None,
         "device_requested": selection.device_requested,
         "device_used": selection.device_used,
@@ -102,6 +104,21 @@ def check_data(folder: Path, record: Record, data: datasets.Dataset, setting: st
         remedy = f": --init-from {folder / MODEL_FILE} trains its network on them"
         msg = f"{setting}: {folder} was trained on other data: {difference}{remedy}"
         raise ConfigError(msg)
+
+
+def check_start(folder: Path, record: Record, init_from: Path | None) -> None:
+    """Check that a file is the model that a recorded training started from.
+
+    Raises
+    ------
+    ConfigError
+        It is not.
+    """
+    recorded = record["init_from_sha256"]
+    if init_from is None or recorded is None or (digest := digest_file(init_from)) == recorded:
+        return
+    difference = f"expected SHA-256 {recorded[:16]}…, found {init_from} with {digest[:16]}…"
+    raise ConfigError.at(folder, f"started from another model: {difference}: restore the file")
 
 
 class Recording(NamedTuple):

@@ -8,10 +8,10 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -19,19 +19,25 @@ from xpnet.config import TrainConfig, from_json
 from xpnet.errors import ConfigError, DataError, DivergedError
 from xpnet.parity.distance import first_mismatch, unequal_bits
 from xpnet.recording.outcome import evaluate_result
-from xpnet.recording.training import describe_data
+from xpnet.recording.training import check_start, describe_data
+from xpnet.storage import checkpoint, model_file
 from xpnet.storage import record as records
-from xpnet.storage.checkpoint import load_checkpoint
-from xpnet.storage.model_file import SavedModel, load_model, name_tensors
+from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
+from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_tensors
 from xpnet.storage.record import Record, read_json, read_metrics, read_run, replace_nonfinite
 from xpnet.storage.run import check_specification, digest_file, list_files
 from xpnet.training import callbacks, final_parameters
-from xpnet.training.callbacks import EpochLog, load_state, make_row, state_arrays
+from xpnet.training.callbacks import EpochLog, load_state, make_progress, make_row, state_arrays
 from xpnet.training.console import TrainingConsole
 from xpnet.training.final_parameters import FinalParameters
 from xpnet.training.loop import FitResult
 from xpnet.training.state import TrainState, Variables
 from xpnet.training.trainer import Trainer
+
+_FILES = {records.RECORD_FILE, records.METRICS_FILE, records.MODEL_FILE, records.CHECKPOINT_FILE}
+_OPTIONAL_DATA = {"training_samples", "validation_samples", "test_samples", "features", "classes"}
+_OPTIONAL_DATA |= {"feature_names", "class_names"}
+"""Facts on the data that records of an xpnet before 0.3 may lack."""
 
 
 class RecordedRun(NamedTuple):
@@ -64,6 +70,34 @@ class RecordedRun(NamedTuple):
         """True if the training is computed to its end."""
         return self.last == _count_epochs(self.record)
 
+    @property
+    def is_older(self) -> bool:
+        """True if an xpnet before 0.3 wrote the record, whose segments have no epochs."""
+        return self.record["segments"][0].get("epoch") is None
+
+    @property
+    def initial_file(self) -> tuple[Path, str | None] | None:
+        """The file that the training is computed from and its SHA-256; None if it starts from the seed."""
+        parent, start = self.record["parent"], self.config.init_from
+        if self.first != self.start:
+            return self.kept(self.first), digest_file(self.kept(self.first))
+        if parent is not None:
+            return Path(parent["run"]) / records.CHECKPOINT_FILE, parent["checkpoint_sha256"]
+        return None if start is None else (start, self.record["init_from_sha256"])
+
+    def describe(self) -> str:
+        """Return what is verified and from what file it is computed, in words."""
+        first, parts = self.first + 1, list[str]()
+        if first <= self.last or not self.batch:
+            parts.append(f"epochs {first} to {self.last}" if first < self.last else f"epoch {self.last}")
+        if self.batch:
+            parts.append(f"{self.batch} step{'s' * (self.batch > 1)} of epoch {self.last + 1}")
+        results = ", model and metrics" if self.has_end else ""
+        start, digest = self.initial_file or (None, None)
+        origin = "" if start is None else f", starting from {start}"
+        origin += "" if digest is None else f", {digest[:16]}…"
+        return f"{' and '.join(parts)}{results} are the same bits{origin}"
+
     def includes(self, epoch: object) -> bool:
         """Return True if the row of an epoch in the history, however damaged, is to be compared."""
         if not records.is_number(epoch):
@@ -95,7 +129,8 @@ def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
     path, record = folder / records.RECORD_FILE, read_run(folder)
     if record["digests"] is None:
         if not all_files:
-            return None
+            is_missing = record["schema_version"] > 2 and record["ended"] is not None
+            return f"{path.name}: digests: are missing" if is_missing else None
         reason = "the training has not ended" if record["schema_version"] > 2 else "an older xpnet wrote it"
         raise DataError.at(path, f"holds no digests of files: {reason}")
     content = read_json(path, "not a run record", "expected a folder of a run")
@@ -126,11 +161,11 @@ def read_recorded(folder: Path, epochs: tuple[int, int] | None = None) -> Record
     record, end = read_run(folder), 0
     if record["status"] not in ("completed", "interrupted"):
         raise ConfigError.at(folder, f"is {record['status']}: expected a training that has ended")
-    if record["specification_version"] is None:
+    config = from_json(record["config"], str(folder / records.RECORD_FILE))
+    if record["specification_version"] is None or config.arithmetic == "native":
         problem = "native arithmetic, which gives other bits on other libraries and machines"
         raise ConfigError.at(folder, f"was trained in {problem}: only --files can be verified")
     check_specification(folder, record)
-    config = from_json(record["config"], str(folder / records.RECORD_FILE))
     last = folder / records.CHECKPOINT_FILE
     if last.exists():
         _, progress = load_checkpoint(last)
@@ -138,7 +173,7 @@ def read_recorded(folder: Path, epochs: tuple[int, int] | None = None) -> Record
     elif record["status"] == "interrupted":
         problem = "was interrupted, and has no checkpoint that says after which step"
         raise ConfigError.at(folder, f"{problem}: xpnet train --resume {folder} completes it")
-    rows = read_metrics(folder / records.METRICS_FILE)
+    rows = read_metrics(folder / records.METRICS_FILE, ended=True)
     run = RecordedRun(folder, record, config, rows, 0, _count_epochs(record))
     run = run._replace(first=run.start, batch=end)
     return run if epochs is None else _select_epochs(run, *epochs)
@@ -173,9 +208,8 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     """
     final, ranks = final_parameters.build(trainer.config, run.start), trainer.ranks
     with ranks.agreement():
-        difference = (
-            _find_record_difference(run, trainer) if ranks.rank == 0 else None
-        )  # which reads all rows
+        differences = _find_record_differences(run, trainer) if ranks.rank == 0 else iter(())
+        difference = next(differences, None)  # which reads all rows
         state = _load_start(run, trainer, final)
     if difference := ranks.gather(difference or "")[0]:
         return difference
@@ -198,23 +232,52 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     return next(differences, None)
 
 
-def _find_record_difference(run: RecordedRun, trainer: Trainer) -> str | None:
-    """Compare what the record says besides the results; raise ConfigError if the data are others."""
-    record: Mapping[str, Any] = run.record
+def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str]:
+    """Compare what the record says besides the results; raise ConfigError if the data or start are others."""
+    record, config = run.record, run.config
     data: Mapping[str, Any] = describe_data(trainer.data)
-    if data["sha256"] != record["data"]["sha256"]:
-        original, found = (
-            f"{info['name']} with SHA-256 {info['sha256'][:16]}…" for info in (record["data"], data)
-        )
+    recorded: Mapping[str, Any] = record["data"]
+    if data["sha256"] != recorded["sha256"]:
+        original, found = (f"{info['name']} with SHA-256 {info['sha256'][:16]}…" for info in (recorded, data))
         raise ConfigError.at(
             run.folder, f"was trained on other data: {original}, found {found}: name them by --data"
         )
-    for name, value in data.items():
-        if name in record["data"] and name != "name" and record["data"][name] != value:
-            return f"run.json: data.{name}: recorded {record['data'][name]!r}, found {value!r}"
-    if record["seed"] != run.config.seed:
-        return f"run.json: seed: recorded {record['seed']!r} and config.seed {run.config.seed!r}"
-    return None
+    names = {*data, *recorded} - ({"name"} if trainer.config.data != config.data else set())
+    for name in sorted(names - (_OPTIONAL_DATA - recorded.keys() if run.is_older else set())):
+        if (left := recorded.get(name)) != (right := data.get(name)):
+            yield f"run.json: data.{name}: recorded {left!r}, found {right!r}"
+    if record["seed"] != config.seed:
+        yield f"run.json: seed: recorded {record['seed']!r} and config.seed {config.seed!r}"
+    yield from _find_contradictions(run)
+    if (config.init_from is None) != (record["init_from_sha256"] is None) and not run.is_older:
+        digest = json.dumps(record["init_from_sha256"])
+        yield f"run.json: init_from_sha256: recorded {digest} with config.init_from {config.init_from}"
+    check_start(run.folder, record, trainer.config.init_from)
+
+
+def _find_contradictions(run: RecordedRun) -> Iterator[str]:
+    """Yield what no training records, without computing anything."""
+    record, config, parent = run.record, run.config, run.record["parent"]
+    parts: list[tuple[str, Mapping[str, Any], type]] = [("", record, Record)]
+    parts += [("parent.", {} if parent is None else parent, records.ParentInfo)]
+    parts += [(f"segments[{i}].", part, records.Segment) for i, part in enumerate(record["segments"])]
+    for where, values, kind in parts:
+        for name in sorted(values.keys() - get_type_hints(kind).keys() - {"git", "resumed"}):  # of schema 1
+            yield f"run.json: {where}{name}: is no key of a record"
+    if record["error"] is not None:
+        yield f"run.json: error: recorded {json.dumps(record['error'])} and status {record['status']}"
+    if config.repeats > 1 or isinstance(config.learning_rate, tuple):
+        several = f"repeats {config.repeats} and learning_rate {config.learning_rate}"
+        yield f"run.json: config: recorded {several}, expected those of one training"
+    if config.resume is not None or str(config.extend) != str(parent and parent["run"]):
+        yield f"run.json: config.extend: recorded {config.extend} with parent {parent and parent['run']}"
+    if run.batch and record["status"] == "completed":
+        yield f"{records.CHECKPOINT_FILE}: has {run.batch} steps after the last epoch of a completed training"
+    digests = record["digests"] or {}
+    for name in sorted({*digests, *(path.name for path in run.folder.glob("checkpoint*"))} - _FILES):
+        kept = re.fullmatch(records.KEPT_CHECKPOINT.format("([1-9][0-9]{0,15})"), name)
+        if kept is None or not run.start <= int(kept[1]) <= _count_epochs(record):
+            yield f"{name}: is no file of this training"
 
 
 def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> TrainState:
@@ -227,12 +290,15 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
     folder = Path(parent["run"])
     if not folder.exists():
         folder = run.folder.resolve().parent / folder.name
-    if read_run(folder)["fingerprint"] != parent["fingerprint"]:
-        problem = (
-            f"is not the run that {run.folder} extends: expected the fingerprint {parent['fingerprint']}"
-        )
-        raise ConfigError.at(folder, problem)
-    return load_state(trainer, final, folder / records.CHECKPOINT_FILE, remedy)[0]
+    record, path = read_run(folder), folder / records.CHECKPOINT_FILE
+    state, _ = load_state(trainer, final, path, remedy)
+    found: dict[str, object] = {"fingerprint": record["fingerprint"], "started": record["started"]}
+    found |= {"checkpoint_sha256": digest_file(path), "epochs": state.epoch}
+    for name, value in found.items():
+        if (recorded := parent.get(name)) != value and (recorded is not None or not run.is_older):
+            problem = f"expected the {name} {recorded}, found {value}"
+            raise ConfigError.at(folder, f"is not the run that {run.folder} extends: {problem}")
+    return state
 
 
 class _Compare(callbacks.Callback):
@@ -242,8 +308,7 @@ class _Compare(callbacks.Callback):
         self._run, self._trainer, self._final = run, trainer, final
         self.needs_every_step = run.batch > 0
         self._rows = deque(row for row in run.rows if run.includes(row.get("epoch")))
-        # Rows of an older xpnet have no fingerprint, and its segments no epoch.
-        self._optional = {"fingerprint"} if run.record["segments"][0]["epoch"] is None else set()
+        self._optional = {"fingerprint"} if run.is_older else set()  # from the rows of an older xpnet
         self.differences: Iterator[str] = iter(())
 
     def on_step_end(self, state: TrainState) -> None:
@@ -265,14 +330,14 @@ class _Compare(callbacks.Callback):
 
     def _compare_epoch(self, log: EpochLog) -> Iterator[str]:
         kept = self._run.kept(log.epoch)
-        if log.epoch > self._run.first and kept.exists():
-            yield from _compare_checkpoint(kept, self._trainer, log.state, self._final)
-        computed = make_row(self._trainer, log)
-        if not computed:
-            return
-        where = f"epoch {log.epoch}"
+        if computed := make_row(self._trainer, log):
+            yield from self._compare_row(f"epoch {log.epoch}", log.epoch, computed)
+        if kept.exists():
+            yield from _compare_checkpoint(self._run, kept, self._trainer, log.state, self._final)
+
+    def _compare_row(self, where: str, epoch: int, computed: Mapping[str, object]) -> Iterator[str]:
         recorded = self._rows.popleft() if self._rows else {}
-        if recorded.get("epoch") != log.epoch:
+        if recorded.get("epoch") != epoch:
             yield f"metrics.jsonl: expected a row of {where}"
         names = {*computed, *recorded} - {"seconds"} - (self._optional - recorded.keys())
         # A difference of the parameters is the cause of those of the metrics.
@@ -310,7 +375,7 @@ def _compare_arrays(
 
 
 def _compare_checkpoint(
-    path: Path, trainer: Trainer, state: TrainState, final: FinalParameters
+    run: RecordedRun, path: Path, trainer: Trainer, state: TrainState, final: FinalParameters
 ) -> Iterator[str]:
     """Yield the differences between a checkpoint and a state, what is kept for the network included."""
     arrays, progress = load_checkpoint(path)
@@ -323,9 +388,15 @@ def _compare_checkpoint(
         return dict(named)
 
     yield from _compare_arrays(path.name, rename(arrays), rename(computed))
-    facts = {"epoch": state.epoch, "batch": state.batch, "best": final.progress}
-    for name, value in facts.items():
-        yield from _compare_values(f"{path.name}: {name}", progress.get(name), value)
+    rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.rows)
+    facts = make_progress(state, final, rows, progress["seconds"])  # which no computation gives
+    for name in sorted({*facts, *progress}):
+        yield from _compare_values(f"{path.name}: {name}", progress.get(name), facts.get(name))
+    specification = run.record["specification_version"]
+    versions = range(checkpoint.FORMAT_VERSION, 0, -1)
+    yield from _compare_form(
+        path, (encode_checkpoint(computed, facts, specification, version) for version in versions)
+    )
 
 
 def _compare_result(
@@ -336,7 +407,7 @@ def _compare_result(
     if run.record["status"] == "completed" and not (is_complete or trainer.data.from_arrays):
         yield f"run.json: metrics.epochs: recorded {result.state.epoch}, expected {trainer.config.epochs}"
     model = trainer.model(result.best)
-    yield from _compare_models(load_model(run.folder / records.MODEL_FILE), model)
+    yield from _compare_models(run.folder / records.MODEL_FILE, model)
     fingerprints = run.record["fingerprint"], trainer.fingerprint(result.best)
     yield from _compare_values("run.json: fingerprint", *fingerprints)
     computed: dict[str, object] = {**evaluate_result(trainer, result), "epochs": result.state.epoch}
@@ -346,13 +417,22 @@ def _compare_result(
         yield from _compare_values(f"run.json: metrics.{name}", recorded.get(name), computed.get(name))
     last = run.folder / records.CHECKPOINT_FILE
     if last.exists():
-        yield from _compare_checkpoint(last, trainer, result.state, final)
+        yield from _compare_checkpoint(run, last, trainer, result.state, final)
 
 
-def _compare_models(recorded: SavedModel, computed: SavedModel) -> Iterator[str]:
+def _compare_form(path: Path, forms: Iterable[bytes]) -> Iterator[str]:
+    """Yield a difference if a file, whose content is right, is in none of the forms that xpnet writes."""
+    content = path.read_bytes()
+    if content not in forms:
+        yield f"{path.name}: has a header that no training writes, with other metadata or tensors"
+
+
+def _compare_models(path: Path, computed: SavedModel) -> Iterator[str]:
+    recorded, versions = load_model(path), range(model_file.FORMAT_VERSION, 0, -1)
     yield from _compare_arrays(records.MODEL_FILE, name_tensors(recorded), name_tensors(computed))
     for name in ("activation", "columns"):
         if (left := getattr(recorded, name)) != (right := getattr(computed, name)):
             yield f"{records.MODEL_FILE}: {name}: recorded {left}, computed {right}"
     if (left := recorded.normalization.kind) != (right := computed.normalization.kind):
         yield f"{records.MODEL_FILE}: normalize: recorded {left}, computed {right}"
+    yield from _compare_form(path, (encode_model(computed, version) for version in versions))

@@ -30,8 +30,13 @@ _MANY = 1 << 53
 Arrays = Mapping[str, np.ndarray]
 
 
-def encode_checkpoint(arrays: Arrays, facts: Mapping[str, object], specification: int | None = None) -> bytes:
-    """Return the content of a checkpoint, which depends on nothing else.
+def encode_checkpoint(
+    arrays: Arrays,
+    facts: Mapping[str, object],
+    specification: int | None = None,
+    version: int = FORMAT_VERSION,
+) -> bytes:
+    """Return the content of a checkpoint, which depends on nothing but the arguments.
 
     Arrays may have any shape; their dtype is bool, an integer type, or a float of 16 to 64 bits. Facts are
     JSON values; floats read back exactly, including NaN and infinities. ``specification`` is the version of
@@ -43,8 +48,8 @@ def encode_checkpoint(arrays: Arrays, facts: Mapping[str, object], specification
         An array has another dtype, or a fact is no JSON value.
     """
     text = json.dumps(dict(facts))
-    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "facts": text}
-    if specification is not None:
+    metadata = {"format": FORMAT, "format_version": str(version), "facts": text}
+    if specification is not None and version > 1:
         metadata["specification"] = str(specification)
     return encode_tensors(arrays, {**metadata, "checksum": _compute_checksum(arrays, text)})
 

@@ -149,10 +149,10 @@ def save_model(path: Path, model: SavedModel) -> None:
     save(path, encode_model(model))
 
 
-def encode_model(model: SavedModel) -> bytes:
-    """Return the bytes of the .safetensors file of `model`, which depend on nothing else."""
+def encode_model(model: SavedModel, version: int = FORMAT_VERSION) -> bytes:
+    """Return the bytes of the .safetensors file of `model`, which depend on nothing but the arguments."""
     metadata = {
-        "format_version": str(FORMAT_VERSION),
+        "format_version": str(version),
         "sizes": json.dumps(list(model.sizes)),
         "classes": str(model.classes),
         "activation": model.activation,
@@ -160,7 +160,7 @@ def encode_model(model: SavedModel) -> bytes:
     }
     if (columns := model.columns.to_json()) is not None:
         metadata["columns"] = columns
-    if model.specification is not None:
+    if model.specification is not None and version > 1:
         metadata["specification"] = str(model.specification)
     return encode_tensors(name_tensors(model), metadata)
 

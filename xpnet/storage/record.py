@@ -65,12 +65,13 @@ class DataInfo(TypedDict, total=False):
 
 
 class ParentInfo(TypedDict):
-    """The run that another extends: its folder, start, number of epochs and fingerprint."""
+    """The run that another extends: folder, start, epochs, fingerprint, and digest of its last checkpoint."""
 
     run: str
     started: str
     epochs: int
     fingerprint: str
+    checkpoint_sha256: str | None  # None in records of xpnet 0.2
 
 
 class Segment(TypedDict):
@@ -110,6 +111,8 @@ class RunInfo(TypedDict):
         Every setting, as `xpnet.config.to_json` returns them.
     parent
         The run that this one extends, or None.
+    init_from_sha256
+        The SHA-256 of the model file that the training started from, or None.
     specification_version
         The version of the specification that the arithmetic follows, docs/reproducibility.md; None for
         native arithmetic.
@@ -123,6 +126,7 @@ class RunInfo(TypedDict):
     config: dict[str, object]
     seed: int
     parent: ParentInfo | None
+    init_from_sha256: str | None
     specification_version: int | None
     device_requested: str
     device_used: str
@@ -209,7 +213,7 @@ def read_run(folder: Path) -> Record:
     """Read and check the record in the folder of a run.
 
     Keys that older versions did not write are added, see `_upgrade`; CSV files of runs before 0.2 are read by
-    the rule of 0.1.0. Numbers that are not finite, or too large for a float, become None.
+    the rule of 0.1.0.
 
     Raises
     ------
@@ -230,10 +234,13 @@ def read_run(folder: Path) -> Record:
         _upgrade(path, values)
     _check_values(path, "", values, _KINDS)
     record = cast("Record", values)
+    if not record["segments"]:
+        raise DataError.at(path, "segments: expected at least one, got []")
     for number, segment in enumerate(record["segments"]):
         _check_values(path, f"segments[{number}].", segment, _SEGMENT_KINDS)
     _check_values(path, "data.", record["data"], {"name": str, "sha256": str})
     if record["parent"] is not None:
+        record["parent"].setdefault("checkpoint_sha256", None)
         _check_values(path, "parent.", record["parent"], get_type_hints(ParentInfo))
     if str(record["config"].get("data")).lower().endswith((".csv", ".csv.gz")):
         record["config"].setdefault("columns", "0.1.0")
@@ -245,6 +252,10 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
 
     All versions of xpnet that wrote them followed version 1 of the specification.
     """
+    for name in ("segments", "digests", "specification_version"):
+        if values[name] is not None:
+            problem = f"expected none in a record of schema version {values['schema_version']}"
+            raise DataError.at(path, f"{name}: {problem}, got {json.dumps(values[name])[:60]}")
     if values["schema_version"] == 1:
         values["xpnet_commit"] = values.get("git")
     resumed = values.setdefault("resumed", [])
@@ -333,38 +344,42 @@ def read_summary(folder: Path) -> Summary:
 
 
 def read_json(path: Path, problem: str, hint: str) -> dict[str, object]:
-    """Return the JSON object in a file, with None for non-finite numbers.
+    """Return the JSON object in a file.
 
     Raises
     ------
     DataError
-        The file cannot be read (the message ends with `hint`), or holds no JSON object (with `problem`).
+        The file cannot be read (the message ends with `hint`), or holds no JSON object (with `problem`); or a
+        key in it occurs twice, or a number is not finite.
     """
-    value = _parse_object(read_regular_file(path, RECORD_LIMIT, hint))
+    value = _parse_object(path, read_regular_file(path, RECORD_LIMIT, hint))
     if value is None:
         raise DataError.at(path, f"{problem}: expected a JSON object")
     return value
 
 
-def read_metrics(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
+def read_metrics(path: Path, limit: int | None = None, *, ended: bool = False) -> list[dict[str, Any]]:
     """Return the first rows of a metrics.jsonl, by default all; an empty list if the file does not exist.
 
     Epoch, seconds and the metrics in CURVES are numbers or None. An incomplete last line, left by a crash,
-    is ignored.
+    is ignored; the history of a training that has ended has none.
 
     Raises
     ------
     DataError
-        The file cannot be read, or one of these lines is damaged.
+        The file cannot be read, or one of these lines is damaged: no JSON object, with a key that occurs
+        twice, or with a number that is not finite.
     """
     if not os.path.lexists(path):
         return []
     lines = read_regular_file(path, METRICS_LIMIT, "expected a metrics.jsonl").split(b"\n")
-    if _parse_object(lines[-1]) is None:
+    if ended and lines[-1]:
+        raise DataError.at(path, "expected a line break at its end", line=len(lines))
+    if _parse_object(path, lines[-1]) is None:
         del lines[-1]
     rows = []
     for number, text in enumerate(lines[:limit], start=1):
-        row = _parse_object(text)
+        row = _parse_object(f"{path}, line {number}", text)
         if row is None:
             quoted = json.dumps(text[:60].decode(errors="replace"))
             raise DataError.at(path, f"line {number}: expected a JSON object, got {quoted}")
@@ -382,10 +397,29 @@ def replace_nonfinite(value: object) -> object:
     return [replace_nonfinite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _parse_object(text: bytes) -> dict[str, object] | None:
-    """Parse a JSON object, with null for non-finite numbers; return None for anything else."""
+def _parse_object(where: object, text: bytes) -> dict[str, object] | None:
+    """Parse a JSON object; return None for anything else.
+
+    Raises
+    ------
+    DataError
+        A key occurs twice, of which other readers may take either value, or a number is not finite or too
+        large for a float.
+    """
+
+    def collect(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for key, value in pairs:
+            quoted = json.dumps(key)[:60]
+            if key in values:
+                raise DataError.at(where, f"the key {quoted} occurs twice: expected it once")
+            if replace_nonfinite(value) != value:
+                raise DataError.at(where, f"{quoted}: expected finite numbers, got {json.dumps(value)[:60]}")
+            values[key] = value
+        return values
+
     try:
-        value = replace_nonfinite(json.loads(text.decode()))
+        value = json.loads(text.decode(), object_pairs_hook=collect)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -206,6 +206,14 @@ def state_arrays(trainer: "Trainer", state: TrainState, final: "FinalParameters"
     return arrays if final.kept is None else arrays | flatten(final.kept_name, trainer.to_host(final.kept))
 
 
+def make_progress(
+    state: TrainState, final: "FinalParameters", rows: int, seconds: object
+) -> dict[str, object]:
+    """Return the facts of a checkpoint: counters, rows and seconds so far, and the best epoch."""
+    counters = {"epoch": state.epoch, "batch": state.batch, "rows": rows, "seconds": seconds}
+    return {**counters, "best": final.progress}
+
+
 def load_state(
     trainer: "Trainer", final: "FinalParameters", path: Path, remedy: str = RESTART
 ) -> tuple[TrainState, dict[str, Any]]:
@@ -309,13 +317,7 @@ class SaveCheckpoints(Callback):
 
     def _save(self, state: TrainState, name: str = CHECKPOINT_FILE) -> None:
         arrays = state_arrays(self._trainer, state, self._final)
-        progress = {
-            "epoch": state.epoch,
-            "batch": state.batch,
-            "rows": self._metrics.rows,
-            "seconds": self._metrics.seconds,
-            "best": self._final.progress,
-        }
+        progress = make_progress(state, self._final, self._metrics.rows, self._metrics.seconds)
         specification = self._run.record["specification_version"]
         self._run.write(name, encode_checkpoint(arrays, progress, specification))
         self._last_save = time.perf_counter()
