@@ -25,6 +25,9 @@ class Verification:
     difference: str | None
     """The first difference, in words; None if there is none."""
 
+    start: tuple[Path, str | None] | None = None
+    """The file that the training was computed from, and its SHA-256; None if it starts from the seed."""
+
     def __bool__(self) -> bool:
         return self.difference is None
 
@@ -89,7 +92,7 @@ def verify(
     selection = select_from_settings(config, X)
     with Trainer.open(config, data, selection.backend) as trainer:
         console = TrainingConsole(trainer, recorded.last, quiet=not verbose, advise=False)
-        return Verification(find_difference(recorded, trainer, console))
+        return Verification(find_difference(recorded, trainer, console), recorded.initial_file)
 
 
 def _make_data(

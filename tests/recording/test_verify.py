@@ -146,6 +146,34 @@ def test_an_interrupted_a_resumed_and_an_extended_run_are_verified(capsys):
     assert "moved/stopped: is not the run that moved/more extends: expected the fing" in message
 
 
+def test_the_model_that_a_training_started_from_is_named_with_its_digest(capsys):
+    start = Path(shutil.copy("runs/plain/model.safetensors", "start.safetensors"))
+    words = ["--init-from", start, "--name", "started"]
+    assert train.main([*PLAIN, *QUIET, *map(str, words)]) == 0
+    digest = digest_file(start)
+    assert read_run(Path("runs/started"))["init_from_sha256"] == digest
+    origin = f"are the same bits, starting from start.safetensors, {digest[:16]}…\n"
+    assert printed(capsys, "verify", "runs/started").endswith(origin)
+    assert xpnet.verify("runs/started").start == (start, digest)
+    start.rename("moved.safetensors")
+    words = ["verify", "runs/started", "--init-from"]
+    assert printed(capsys, *words, "moved.safetensors").endswith(origin)
+    message = complaint(capsys, *words, "runs/started/model.safetensors", "--quiet")
+    problem = (
+        f"started from another model: expected SHA-256 {digest[:16]}…, found runs/started/model.safetensors"
+    )
+    assert message.startswith(f"runs/started: {problem} with ")
+
+
+def test_a_run_does_not_go_on_from_another_model_than_it_started_from(capsys):
+    start = shutil.copy("runs/plain/model.safetensors", "start.safetensors")
+    assert train.main([*PLAIN, *QUIET, "--init-from", start, "--name", "started"]) == 0
+    change_record(Path("runs/started"), status="interrupted")
+    shutil.copy("runs/started/model.safetensors", start)
+    message = complaint(capsys, "train", "--resume", "runs/started", "--quiet")
+    assert message.startswith("runs/started: started from another model: expected SHA-256 ")
+
+
 def test_data_at_another_place_are_named(capsys):
     Path("small.npz").rename("elsewhere.npz")
     assert complaint(capsys, "verify", RUN).startswith("small.npz: no such file")
