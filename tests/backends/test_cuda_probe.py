@@ -117,12 +117,18 @@ def fake_torch(two_gpus, _, *, gpus=2, built=True, warning=None):
         device_count=answer(gpus),
         device=lambda device: two_gpus.entered(device.index),
     )
+    backends = SimpleNamespace(
+        cuda=SimpleNamespace(is_built=answer(built), matmul=None), cudnn=SimpleNamespace(allow_tf32=True)
+    )
     return SimpleNamespace(
-        backends=SimpleNamespace(cuda=SimpleNamespace(is_built=answer(built))),
+        backends=backends,
         cuda=cuda,
-        device=lambda name: SimpleNamespace(index=int(name[-1])),
+        device=lambda name: SimpleNamespace(index=int(name.partition(":")[2] or 0)),
         no_grad=nullcontext,
         asarray=asarray,
+        get_default_device=lambda: SimpleNamespace(index=0),
+        get_float32_matmul_precision=lambda: "high",
+        set_float32_matmul_precision=lambda _: None,
     )
 
 

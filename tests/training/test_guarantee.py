@@ -75,6 +75,18 @@ def test_settings_of_pytorch_do_not_matter():
 
 
 @pytest.mark.needs("torch")
+def test_the_default_device_of_pytorch_does_not_matter():
+    import torch
+
+    torch.set_default_device("meta")
+    try:
+        found = trained("batches of a prime size", make("torch", "cpu"))
+    finally:
+        torch.set_default_device(None)
+    assert found == on_numpy("batches of a prime size")
+
+
+@pytest.mark.needs("torch")
 def test_the_number_of_threads_of_pytorch_does_not_matter():
     import torch
 

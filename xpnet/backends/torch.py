@@ -3,8 +3,10 @@
 import importlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
+from operator import attrgetter, call
+from threading import Lock
 from types import ModuleType
 from typing import Any, cast
 
@@ -32,7 +34,7 @@ class TorchBackend(Backend):
     def __init__(self, device: str) -> None:
         super().__init__(device)
         self.xp = _make_namespace(self.library)
-        self.device = self.library.device(device)
+        self.device: Any = self.library.device(device)
         self._current: Callable[[], AbstractContextManager[object]] = nullcontext
         if cuda_index(device) is not None:
             self._current = partial(self.library.cuda.device, self.device)  # makes it the current GPU
@@ -42,8 +44,14 @@ class TorchBackend(Backend):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Disable automatic differentiation; make this GPU the current one."""
-        with self.library.no_grad(), self._current():
+        """Disable automatic differentiation; compute float32 products in full; make this GPU the current one.
+
+        A default device that the user has set, other than the CPU, is replaced by this one.
+        """
+        torch = self.library
+        is_usual = torch.get_default_device() in (torch.device("cpu"), self.device)
+        default = nullcontext() if is_usual else self.device
+        with torch.no_grad(), self._current(), _full_precision(torch), default:
             yield
 
     @contextmanager
@@ -125,6 +133,45 @@ class TorchBackend(Backend):
         complaint = f": {one_line(str(caught[0].message))}" if caught else ""
         reason = f"torch {library.__version__} sees no usable GPU{complaint}"
         return 0, missing_driver_or(Problem(reason, NO_GPU_FIX))
+
+
+_PRECISIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+_RESTORES: list[Callable[[], object]] = []
+"""Of the scopes that are open in this process, in which all threads share these settings."""
+_LOCK = Lock()
+_FIRST = iter([warnings.catch_warnings(action="ignore")])  # some versions warn once of the older settings
+
+
+@contextmanager
+def _full_precision(torch: Any) -> Iterator[None]:
+    """Compute float32 products in full: a GPU may be allowed TF32, of 10 bits, and a processor bfloat16."""
+    with _LOCK, next(_FIRST, nullcontext()):
+        _RESTORES.append(_set_full_precision(torch))
+    try:
+        yield
+    finally:
+        with _LOCK:
+            restore = _RESTORES.pop()
+            if not _RESTORES:  # it is that of the first scope, which has read the user's settings
+                restore()
+
+
+def _set_full_precision(torch: Any) -> Callable[[], object]:
+    """Set the highest precision of float32 products; return the function that restores the settings.
+
+    PyTorch has two interfaces to them, and reading the older one is an error while they disagree.
+    """
+    backends, tf32 = torch.backends, True
+    kinds = attrgetter(*_PRECISIONS)(backends) if hasattr(backends.cuda.matmul, "fp32_precision") else ()
+    newer = [partial(setattr, kind, "fp32_precision") for kind in kinds]
+    setters = [torch.set_float32_matmul_precision, partial(setattr, backends.cudnn, "allow_tf32"), *newer]
+    before, full = [kind.fp32_precision for kind in kinds], ["ieee"] * len(kinds)
+    list(map(call, newer, full))
+    with suppress(RuntimeError):  # then it is True, which disagrees
+        tf32 = backends.cudnn.allow_tf32
+    before = [torch.get_float32_matmul_precision(), tf32, *before]
+    list(map(call, setters, ["highest", False, *full]))
+    return lambda: list(map(call, setters, before))
 
 
 def _make_namespace(torch: ModuleType) -> ModuleType:
