@@ -125,6 +125,33 @@ def test_native_training_needs_no_64_bit_numbers(device, as_floats, changes):
     assert native_fingerprint(device, as_floats, **changes) == expected
 
 
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer": "adam", "batch_norm": True, "dropout": 0.2}], ids=["sgd", "adam"]
+)
+def test_native_training_with_pytorch_makes_no_float64_where_there_is_none(changes):
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class WithoutFloat64(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            assert getattr(result, "dtype", None) != torch.float64
+            return result
+
+    backend, config = (
+        make("torch", "cpu"),
+        TrainConfig(arithmetic="native", epochs=2, batch_size=64, **changes),
+    )
+    backend.device_name, backend.has_float64 = "mps:0", False  # in its place
+    with WithoutFloat64(), Trainer.open(config, real_data(300, 50), backend) as trainer:
+        state = trainer.fit([Evaluate(trainer)]).state
+        found = trainer.fingerprint(state), trainer.evaluate_test(state).loss
+    with Trainer.open(config, real_data(300, 50), make("torch", "cpu")) as trainer:
+        state = trainer.fit([Evaluate(trainer)]).state
+        assert (trainer.fingerprint(state), trainer.evaluate_test(state).loss) == found
+
+
 @rows_on_backends("units", [30], 30, jax=False)
 def test_a_samples_probabilities_do_not_depend_on_its_neighbours(backend, units):
     trainer = Trainer(TrainConfig(hidden=(units,)), real_data(100), backend)

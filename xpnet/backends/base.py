@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import array_api_compat
 
-from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, one_line
+from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, is_gpu, one_line
 from xpnet.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Backend(ABC):
             names = gpus or devices or (cls.gpu_kind,)
             reason = f"{cls.name} has no {device} here, only {', '.join(names)}"
             problem = Problem(reason, f"--device {names[0]}")
-        if problem is None and on_gpu:
+        if problem is None and is_gpu(device):
             problem = cls(device).run_smoke_test()
         return Probe(problem is None, str(library.__version__), devices, *(problem or ()))
 

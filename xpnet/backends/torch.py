@@ -1,4 +1,4 @@
-"""PyTorch: the CPU, CUDA GPUs, and the ``meta`` device, which computes shapes without numbers."""
+"""PyTorch: the CPU, CUDA GPUs, Apple GPUs, and the ``meta`` device, which computes shapes without numbers."""
 
 import importlib
 import warnings
@@ -14,7 +14,7 @@ import numpy as np
 
 from xpnet._typing import AnyFunction, Array, HostArray, Item, Result
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, missing_driver_or, one_line
+from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, is_gpu, missing_driver_or, one_line
 from xpnet.backends.replay import compile_replay
 from xpnet.backends.workers import Workers
 
@@ -38,7 +38,9 @@ class TorchBackend(Backend):
         self._current: Callable[[], AbstractContextManager[object]] = nullcontext
         if cuda_index(device) is not None:
             self._current = partial(self.library.cuda.device, self.device)  # makes it the current GPU
+        if is_gpu(device):
             self.stack = self.compiled_stack = GPU_STACK
+        self.has_float64 = not device.startswith("mps")
         self.parallel_blocks = device == "cpu"
         self._workers = Workers()
 
@@ -119,6 +121,11 @@ class TorchBackend(Backend):
         """Return `array` as a NumPy array, waiting for the device."""
         with self._current():
             return cast("HostArray", array.numpy(force=True))
+
+    @classmethod
+    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
+        """Return the CPU, and an Apple GPU if PyTorch can use it, which has no float64."""
+        return ("cpu", "mps:0") if library.backends.mps.is_available() else ("cpu",)
 
     @classmethod
     def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
