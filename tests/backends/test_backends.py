@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ from backend_enum import BackendCase
 from xpnet.backends.resolve import backend_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from xpnet.backends.base import Backend
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +88,75 @@ def test_jax_has_64_bits_inside_the_scope_and_in_its_thread_only() -> None:
     for host in (np.arange(3.0), np.arange(3)):  # from the host they keep 64 bits outside, too
         assert_same(backend.from_host(host), host, backend)
     assert dtype() == xp.float32
+
+
+PRECISIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+SETTINGS = [
+    ("unused", None),
+    ("cuda.matmul.allow_tf32", True),
+    ("cudnn.allow_tf32", False),
+    ("cuda.matmul.fp32_precision", "tf32"),
+    ("cudnn.conv.fp32_precision", "ieee"),
+    ("mkldnn.matmul.fp32_precision", "bf16"),
+    ("fp32_precision", "tf32"),
+]
+"""Some of ``torch.backends``, by PyTorch's older interface and by the newer one."""
+
+
+def read_precisions(torch: Any) -> list[Any]:
+    """Read the settings of both interfaces; None are older ones that contradict the newer ones."""
+    older = ("get_float32_matmul_precision", "_C._get_cublas_allow_tf32", "_C._get_cudnn_allow_tf32")
+
+    def read(name: str) -> Any:
+        try:
+            return attrgetter(name)(torch)()
+        except RuntimeError:
+            return None
+
+    return [*map(read, older), *(attrgetter(name)(torch.backends).fp32_precision for name in PRECISIONS)]
+
+
+FULL = ["highest", False, False, *["ieee"] * len(PRECISIONS)]
+
+
+@pytest.fixture(params=["highest", "high", "medium"])
+def torch_precision(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """PyTorch with each precision of products, which is put back in the end."""
+    import torch
+
+    torch.set_float32_matmul_precision(request.param)
+    yield torch
+    torch.backends.fp32_precision = "none"  # type: ignore[attr-defined]
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize(("setting", "value"), SETTINGS)
+def test_torch_computes_float32_products_in_full_inside_the_scope_only(
+    torch_precision: Any, setting: str, value: object
+) -> None:
+    *path, name = setting.split(".")
+    setattr(reduce(getattr, path, torch_precision.backends), name, value)
+    before, backend = read_precisions(torch_precision), BackendCase.TORCH.make()
+    with backend.scope():
+        assert read_precisions(torch_precision) == FULL
+        torch_precision.set_float32_matmul_precision("medium")
+        with pytest.raises(ZeroDivisionError), backend.scope():
+            raise ZeroDivisionError
+    assert read_precisions(torch_precision) == before
+
+
+@pytest.mark.needs("torch")
+def test_the_last_of_overlapping_scopes_restores_the_precision_of_torch(torch_precision: Any) -> None:
+    before = read_precisions(torch_precision)
+    first, last = (BackendCase.TORCH.make().scope() for _ in range(2))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(first.__enter__).result()
+        with last:
+            pool.submit(first.__exit__, None, None, None).result()
+            assert read_precisions(torch_precision) == FULL
+    assert read_precisions(torch_precision) == before
 
 
 @pytest.mark.needs("array-api-strict")

@@ -21,6 +21,10 @@ from xpnet.backends import probing
 from xpnet.backends.probing import Probe
 from xpnet.backends.resolve import BACKENDS, make, resolve
 from xpnet.errors import BackendError, ConfigError
+from xpnet.inference.context import build_context
+from xpnet.nn.architecture import NOTEBOOK
+from xpnet.nn.inputs import fit_normalization
+from xpnet.parity import devices as parity_devices
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -101,7 +105,7 @@ def fake_cupy(two_gpus, _, *, gpus=2, driver_version=12080, built_for=12090):
     )
 
 
-def fake_torch(two_gpus, _, *, gpus=2, built=True, warning=None):
+def fake_torch(two_gpus, _, *, gpus=2, built=True, warning=None, mps=False):
     def is_available():
         if warning:
             warnings.warn(warning, stacklevel=1)
@@ -117,12 +121,20 @@ def fake_torch(two_gpus, _, *, gpus=2, built=True, warning=None):
         device_count=answer(gpus),
         device=lambda device: two_gpus.entered(device.index),
     )
+    backends = SimpleNamespace(
+        cuda=SimpleNamespace(is_built=answer(built), matmul=None),
+        cudnn=SimpleNamespace(allow_tf32=True),
+        mps=SimpleNamespace(is_available=answer(mps)),
+    )
     return SimpleNamespace(
-        backends=SimpleNamespace(cuda=SimpleNamespace(is_built=answer(built))),
+        backends=backends,
         cuda=cuda,
-        device=lambda name: SimpleNamespace(index=int(name[-1])),
+        device=lambda name: SimpleNamespace(index=int(name.partition(":")[2] or 0)),
         no_grad=nullcontext,
         asarray=asarray,
+        get_default_device=lambda: SimpleNamespace(index=0),
+        get_float32_matmul_precision=lambda: "high",
+        set_float32_matmul_precision=lambda _: None,
     )
 
 
@@ -202,6 +214,22 @@ def test_the_first_problem_is_reported_with_its_fix(install, name, state, reason
     assert reason in probe.reason
     assert fix in probe.fix
     assert "\n" not in probe.reason + probe.fix
+
+
+def test_torch_on_an_apple_gpu_is_usable_without_float64(install):
+    library = install("torch", gpus=0, built=False, mps=True)
+    assert library.probe("mps") == Probe(True, "1.2", ("cpu", "mps:0"))
+    apple, narrow = library.make("mps"), np.float32([0.1])
+    np.testing.assert_array_equal(apple.to_host(apple.put(np.array([0.1]))), narrow, strict=True)
+    normalization = fit_normalization("scale", narrow)
+    with pytest.raises(BackendError, match=r"^torch has no float64 on mps:0: use --arithmetic native"):
+        build_context("reproducible", "float64", apple, NOTEBOOK, normalization)
+
+
+def test_parity_is_tested_on_an_apple_gpu_only_if_it_is_named(install):
+    install("torch", gpus=0, built=False, mps=True)
+    assert [str(target) for target, _ in parity_devices.probe_all(["torch"])] == ["torch", "torch:cuda"]
+    assert parity_devices.parse("torch:mps") == ("torch", "mps:0")
 
 
 BROKEN = "installed but does not import"
@@ -351,6 +379,7 @@ GPUS = {
     "jax": "cpu cuda:0",
     "dpnp": "cpu gpu:0 gpu:1",
 }
+APPLE = {**CPUS, "torch": "cpu mps:0"}
 JAX_GPU = {**CPUS, "jax": "cpu cuda:0"}
 NONE = "cupy lacks cuda:0; torch lacks cuda:0; jax lacks cuda:0"
 
@@ -374,6 +403,9 @@ NONE = "cupy lacks cuda:0; torch lacks cuda:0; jax lacks cuda:0"
         (GPUS, "gpu:1", "auto", "dpnp", "gpu:1", None),
         (GPUS, "auto", "dpnp", "dpnp", "gpu:0", None),
         (JAX_GPU, "cuda:0", "auto", "jax", "cuda:0", None),
+        (APPLE, "mps", "auto", "torch", "mps:0", None),
+        (APPLE, "auto", "torch", "torch", "cpu", "torch lacks cuda:0"),
+        (CPUS, "mps", "auto", "numpy", "cpu", "torch lacks mps:0"),
     ],
 )
 def test_the_first_backend_that_works_is_used_and_the_cpu_replaces_a_gpu_with_the_reason(
@@ -395,7 +427,8 @@ def test_the_first_backend_that_works_is_used_and_the_cpu_replaces_a_gpu_with_th
 
 ON_CPU = "only on the CPU: use --backend cupy, torch or jax, or --device cpu"
 ON_GPU = "only on an NVIDIA GPU: use --backend numpy, torch, jax, dpnp or array-api-strict, or --device cuda"
-ON_CUDA = "only on the CPU or an NVIDIA GPU: use --backend dpnp, or --device cpu or cuda"
+ON_OTHERS = "only on the CPU, an NVIDIA GPU or an Apple GPU: use --backend dpnp, or --device cpu, cuda or mps"
+ON_CUDA = "only on the CPU or an NVIDIA GPU: use --backend torch, or --device cpu or cuda"
 LACKING = "the jax backend cannot run on cuda:0: jax lacks cuda:0; to fix it: mend jax"
 
 
@@ -403,7 +436,8 @@ LACKING = "the jax backend cannot run on cuda:0: jax lacks cuda:0; to fix it: me
     ("device", "backend", "required", "message"),
     [
         ("cuda", "numpy", False, f"the numpy backend cannot run on cuda, {ON_CPU}"),
-        ("gpu", "torch", False, f"the torch backend cannot run on gpu, {ON_CUDA}"),
+        ("gpu", "torch", False, f"the torch backend cannot run on gpu, {ON_OTHERS}"),
+        ("mps", "jax", False, f"the jax backend cannot run on mps, {ON_CUDA}"),
         ("cpu", "cupy", False, f"the cupy backend cannot run on cpu, {ON_GPU}"),
         ("cuda", "cupy", False, "cupy lacks cuda:0"),
         ("cuda", "jax", True, LACKING),
@@ -430,7 +464,7 @@ def test_without_a_driver_no_gpu_library_is_loaded(machine, driver, device):
 
 @pytest.mark.parametrize("device", ["cuda:x", "cuda:", "gpu:x", "CPU", "", "device1"])
 def test_unknown_devices_and_backends_name_the_known_ones(device):
-    known = "auto, cpu, cuda, cuda:N, gpu or gpu:N"
+    known = "auto, cpu, cuda, cuda:N, gpu, gpu:N or mps"
     with pytest.raises(ConfigError, match=f"unknown device '{device}': expected {known}"):
         resolve(device, "torch")
     with pytest.raises(ConfigError, match="unknown backend 'tensorflow': expected auto, numpy, cupy, torch"):

@@ -94,7 +94,7 @@ KINDS: list[tuple[str, str, Sequence[object], Sequence[object]]] = [
     ("learning_rate", RATES, BAD_RATES, [5e-324, 1e308, (0.1, 0.2)]),
     ("weight_decay input_noise", "a finite number, 0 or more", [-1e-4, INFINITY, NAN], [0.0]),
     ("schedule_factor", UP_TO_1, [0.0, 1.5, NAN], [5e-324, 1.0]),
-    ("device", "auto, cpu, cuda, cuda:N, gpu or gpu:N", ["", "cuda 1"], ["cuda:3", "gpu:1", "device1"]),
+    ("device", "auto, cpu, cuda, cuda:N, gpu, gpu:N or mps", ["", "cuda 1"], ["cuda:3", "gpu:1", "device1"]),
     ("track", TRACKERS, [("wand",), ("wandb",) * 2, "wandb"], [(), ("mlflow", "wandb")]),
     ("tags", TAGS, [("a b",), ("-a",), ("a",) * 2, ("a" * 65,), ({},), "a"], [(), ("a" * 64, "ü.1:x-_")]),
     ("name", FOLDER_NAME, BAD_NAMES, ["é b", "a.b", "-", "console", "com10", "a" * 255]),

@@ -53,6 +53,12 @@ SETTINGS = {
     "averaged epochs": ["--epochs", "3", "--average-epochs", "2", "--batch-norm", "--batch-size", "500"],
     "native": ["--epochs", "2", "--arithmetic", "native"],
     "native small batches": ["--epochs", "1", "--arithmetic", "native", "--batch-size", "70"],
+    "native in 32 bits": [
+        "--epochs=1",
+        "--arithmetic=native",
+        "--backend=array-api-strict",
+        "--device=no_x64",
+    ],
     "torch": ["--epochs", "1", "--backend", "torch", "--batch-size", "1700", "--normalize", "standardize"],
     "torch small batches": ["--epochs", "1", "--backend", "torch", "--batch-size", "400"],
     "strict": ["--epochs", "1", "--backend", "array-api-strict", "--batch-size", "1999", "--hidden", "3"],
@@ -73,7 +79,7 @@ def alone(tmp_path_factory):
 
 
 def train_words(name, words, out="runs"):
-    return ["--data", "data.npz", *words, *QUIET, "--name", name, "--out", out]
+    return ["--data", "data.npz", *QUIET, *words, "--name", name, "--out", out]
 
 
 def outcome(folder):

@@ -7,7 +7,7 @@ from saved_models import saved_model
 
 from xpnet.backends.resolve import make
 from xpnet.errors import DataError
-from xpnet.inference.predictor import Predictor
+from xpnet.inference.predictor import Predictor, evaluate
 from xpnet.storage.model_file import TENSORS
 
 FEATURES, HIDDEN, CLASSES = 12, 7, 5
@@ -84,6 +84,20 @@ def test_every_backend_gives_the_same_bits_or_natively_agrees_within_rounding(ba
     native, _ = Predictor(saved, backend).outputs(x)
     assert native.dtype == np.float32
     np.testing.assert_allclose(native, formula(saved, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.needs("array-api-strict")
+@pytest.mark.parametrize("device", ["no_float64", "no_x64"])
+def test_native_predictions_and_losses_need_no_64_bit_numbers(device):
+    x, labels = pixels(30, FEATURES, CLASSES)
+    saved = model(np.float32, norms=[NORM], normalize="standardize", normalization={"scale": SCALES})
+    expected, actual = (
+        evaluate(Predictor(saved, make("array-api-strict", name)), x / 255.0, labels)
+        for name in ("device1", device)
+    )
+    assert (actual.loss, actual.predicted.tolist()) == (expected.loss, expected.predicted.tolist())
+    predictor = Predictor(saved, make("array-api-strict", device))
+    np.testing.assert_array_equal(predictor.predict(x / 255.0), expected.predicted, strict=True)
 
 
 def test_a_sample_has_the_same_outputs_alone_and_among_thousands():

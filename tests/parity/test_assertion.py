@@ -273,6 +273,25 @@ def test_a_reference_must_not_change_its_arguments_either():
         assert_parity(lambda x: x + 1.0, X, reference=original, **EXACT, backends=STRICT)
 
 
+@pytest.mark.needs("torch")
+def test_defaults_of_pytorch_do_not_matter():
+    import torch
+
+    def function(x, xp):
+        assert is_numpy(x) or not torch.backends.cuda.matmul.allow_tf32
+        return x + xp.ones(3)
+
+    torch.set_default_device("meta")
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert_parity(function, X, **EXACT, backends=["torch"])
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.get_default_device() == torch.device("meta")
+    finally:
+        torch.set_default_device(None)
+        torch.set_float32_matmul_precision("highest")
+
+
 # Tiers and checks
 
 

@@ -20,6 +20,7 @@ from networks import rows_on_backends
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
+from xpnet.training.callbacks import Evaluate
 from xpnet.training.trainer import Trainer
 
 OLDEST = "XPNET_OLDEST_PYTHON"
@@ -74,6 +75,18 @@ def test_settings_of_pytorch_do_not_matter():
 
 
 @pytest.mark.needs("torch")
+def test_the_default_device_of_pytorch_does_not_matter():
+    import torch
+
+    torch.set_default_device("meta")
+    try:
+        found = trained("batches of a prime size", make("torch", "cpu"))
+    finally:
+        torch.set_default_device(None)
+    assert found == on_numpy("batches of a prime size")
+
+
+@pytest.mark.needs("torch")
 def test_the_number_of_threads_of_pytorch_does_not_matter():
     import torch
 
@@ -84,6 +97,59 @@ def test_the_number_of_threads_of_pytorch_does_not_matter():
             assert trained("default", make("torch", "cpu")) == on_numpy("default")
     finally:
         torch.set_num_threads(before)
+
+
+def native_fingerprint(device, as_floats, **changes):
+    """Train in native float32 on a device of array-api-strict; return the SHA-256 of the parameters."""
+    config, data = TrainConfig(arithmetic="native", epochs=2, validation=20, **changes), real_data(300, 50)
+    if as_floats:
+        data = replace(data, x_train=data.x_train / 255.0, x_test=data.x_test / 255.0)
+    with Trainer.open(config, data, make("array-api-strict", device)) as trainer:
+        state = trainer.fit([Evaluate(trainer)]).state
+        trainer.evaluate_test(state)
+        return trainer.fingerprint(state)
+
+
+@pytest.mark.needs("array-api-strict")
+@pytest.mark.parametrize("device", ["no_float64", "no_x64"])
+@pytest.mark.parametrize(
+    ("as_floats", "changes"),
+    [
+        pytest.param(False, {}, id="default"),
+        pytest.param(False, {"optimizer": "adam", "batch_norm": True, "dropout": 0.2}, id="adam"),
+        pytest.param(True, {"batch_size": 32, "normalize": "standardize"}, id="table"),
+    ],
+)
+def test_native_training_needs_no_64_bit_numbers(device, as_floats, changes):
+    expected = native_fingerprint("device1", as_floats, **changes)
+    assert native_fingerprint(device, as_floats, **changes) == expected
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer": "adam", "batch_norm": True, "dropout": 0.2}], ids=["sgd", "adam"]
+)
+def test_native_training_with_pytorch_makes_no_float64_where_there_is_none(changes):
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class WithoutFloat64(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            assert getattr(result, "dtype", None) != torch.float64
+            return result
+
+    backend, config = (
+        make("torch", "cpu"),
+        TrainConfig(arithmetic="native", epochs=2, batch_size=64, **changes),
+    )
+    backend.device_name, backend.has_float64 = "mps:0", False  # in its place
+    with WithoutFloat64(), Trainer.open(config, real_data(300, 50), backend) as trainer:
+        state = trainer.fit([Evaluate(trainer)]).state
+        found = trainer.fingerprint(state), trainer.evaluate_test(state).loss
+    with Trainer.open(config, real_data(300, 50), make("torch", "cpu")) as trainer:
+        state = trainer.fit([Evaluate(trainer)]).state
+        assert (trainer.fingerprint(state), trainer.evaluate_test(state).loss) == found
 
 
 @rows_on_backends("units", [30], 30, jax=False)

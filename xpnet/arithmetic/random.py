@@ -46,7 +46,7 @@ def words(
 
 
 def words_per_index(
-    seed: int, purpose: Purpose, count: int, *, epoch: int, indices: NDArray[np.int64]
+    seed: int, purpose: Purpose, count: int, *, epoch: int, indices: NDArray[np.integer]
 ) -> NDArray[np.uint64]:
     """Return ``words`` for each index of (m,) indices, shape (m, count).
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import array_api_compat
 
-from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, one_line
+from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, is_gpu, one_line
 from xpnet.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class Backend(ABC):
         The GPUs that the library can use, as in ``--device``: cuda or gpu.
     version
         The library's version.
-    has_float64
-        True if the device computes in double precision.
+    has_float64, has_int64
+        True if the device has numbers of these dtypes.
     on_host
         True if its arrays are host arrays, so that none are copied and files may be memory-mapped.
     writable
@@ -78,6 +78,7 @@ class Backend(ABC):
     xp: Namespace
     device: Device
     has_float64: bool = True
+    has_int64: bool = True
     on_host: bool = False
     writable: bool = False
     parallel_blocks: bool = False
@@ -109,7 +110,7 @@ class Backend(ABC):
             names = gpus or devices or (cls.gpu_kind,)
             reason = f"{cls.name} has no {device} here, only {', '.join(names)}"
             problem = Problem(reason, f"--device {names[0]}")
-        if problem is None and on_gpu:
+        if problem is None and is_gpu(device):
             problem = cls(device).run_smoke_test()
         return Probe(problem is None, str(library.__version__), devices, *(problem or ()))
 
@@ -196,6 +197,15 @@ class Backend(ABC):
 
         The result may share memory with `array` and may be read-only.
         """
+
+    def narrow(self, array: HostArray) -> HostArray:
+        """Convert float64 to float32, and int64 to int32, if the device has none."""
+        has, name = {"float64": self.has_float64, "int64": self.has_int64}, array.dtype.name
+        return array if has.get(name, True) else array.astype(name.replace("64", "32"))
+
+    def put(self, array: HostArray) -> Array:
+        """Put a NumPy array on the device, as `from_host`, in a dtype that it has."""
+        return self.from_host(self.narrow(array))
 
     def to_user(self, array: HostArray) -> Array:
         """Put results on the device, in the dtypes that the user has allowed the library."""

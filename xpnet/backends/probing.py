@@ -53,12 +53,12 @@ def cuda_index(device: str) -> int | None:
 
 
 def is_gpu(device: str) -> bool:
-    """Return True for ``cuda``, ``gpu``, ``cuda:N`` and ``gpu:N``."""
-    return re.fullmatch(r"(cuda|gpu)(:[0-9]+)?", device) is not None
+    """Return True for ``cuda``, ``gpu`` and ``mps``, and for ``cuda:N``, ``gpu:N`` and ``mps:N``."""
+    return re.fullmatch(r"(cuda|gpu|mps)(:[0-9]+)?", device) is not None
 
 
 def expand_device(device: str) -> str:
-    """Return ``cuda:0`` for ``cuda``, ``gpu:0`` for ``gpu``, and any other name unchanged."""
+    """Return ``cuda:0`` for ``cuda``, likewise for ``gpu`` and ``mps``, and any other name unchanged."""
     if not is_gpu(device):
         return device
     kind, _, index = device.partition(":")

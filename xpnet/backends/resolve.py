@@ -34,10 +34,10 @@ CUDA_BACKENDS: Final = ("cupy", "torch", "jax")
 CPU_BACKENDS: Final = ("numpy", "torch", "jax", "dpnp", "array-api-strict")
 """The backends that can use the CPU, in order of preference."""
 
-KINDS: Final = {"cpu": CPU_BACKENDS, "cuda": CUDA_BACKENDS, "gpu": ("dpnp",)}
+KINDS: Final = {"cpu": CPU_BACKENDS, "cuda": CUDA_BACKENDS, "gpu": ("dpnp",), "mps": ("torch",)}
 """The backends that can use each kind of device, in order of preference."""
 
-KIND_NAMES: Final = {"cpu": "the CPU", "cuda": "an NVIDIA GPU", "gpu": "an Intel GPU"}
+KIND_NAMES: Final = {"cpu": "the CPU", "cuda": "an NVIDIA GPU", "gpu": "an Intel GPU", "mps": "an Apple GPU"}
 
 NAMESPACES: Final = {
     "array_api_compat.cupy": "cupy",
@@ -60,9 +60,9 @@ class Selection:
     backend
         The backend.
     device_requested
-        The device as requested: auto, cpu, cuda, cuda:N, gpu, gpu:N.
+        The device as requested: auto, cpu, cuda, cuda:N, gpu, gpu:N, mps.
     device_used
-        The device of the backend: cpu, cuda:N, gpu:N.
+        The device of the backend: cpu, cuda:N, gpu:N, mps:0.
     reason
         Why the device used is not the requested one; for ``auto``, why it is not a GPU. Else None.
     warning
@@ -90,10 +90,11 @@ def resolve(
     ----------
     device
         ``auto`` (a GPU if one is usable, else the CPU), ``cpu``, ``cuda`` or ``cuda:N`` (NVIDIA's), ``gpu``
-        or ``gpu:N`` (Intel's); for the backend array-api-strict also one of its simulated devices, such as
-        ``device1``.
+        or ``gpu:N`` (Intel's), ``mps`` (Apple's); for the backend array-api-strict also one of its simulated
+        devices, such as ``device1``.
     backend
-        ``auto`` (CPU: numpy; cuda: cupy, else torch or jax; gpu: dpnp), or a name, which is never replaced.
+        ``auto`` (CPU: numpy; cuda: cupy, else torch or jax; gpu: dpnp; mps: torch), or a name, which is never
+        replaced.
     require_device
         Raise an error if the requested GPU is not usable. By default the CPU is used instead, with
         a `Selection.warning`. ``auto`` accepts the CPU in either case.
@@ -182,7 +183,9 @@ def check_request(device: str, backend: str) -> None:
         raise ConfigError(msg)
     others = STRICT_DEVICES if backend == "array-api-strict" else ()
     if not is_gpu(device) and device not in ("auto", "cpu", *others):
-        msg = f"unknown device {device!r}: expected auto, cpu, cuda, cuda:N, gpu or gpu:N (N = 0, 1, ...)"
+        msg = (
+            f"unknown device {device!r}: expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps (N = 0, 1, ...)"
+        )
         raise ConfigError(msg)
     names = KINDS.get(device.partition(":")[0], CPU_BACKENDS)
     if backend not in names and "auto" not in (device, backend):

@@ -7,7 +7,7 @@ operation, indexing and type promotion outside the standard.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -30,7 +30,10 @@ class StrictBackend(Backend):
         self.xp = self.library
         self.device = self.library.Device(CPU_DEVICE if device == "cpu" else device)
         dtypes = self.library.__array_namespace_info__().dtypes(device=self.device)
-        self.has_float64 = "float64" in dtypes
+        self.has_float64, self.has_int64 = "float64" in dtypes, "int64" in dtypes
+        if not self.has_int64:
+            self.xp = ModuleType(self.library.__name__)
+            self.xp.__dict__.update(vars(self.library), argmax=self._argmax)
         self._blas = ThreadpoolController().select(user_api="blas")
 
     @contextmanager
@@ -53,6 +56,11 @@ class StrictBackend(Backend):
     def to_host(self, array: Any) -> HostArray:
         """Return `array` as a NumPy array, via the one device that allows the conversion."""
         return np.asarray(array.to_device(self.library.Device(CPU_DEVICE)))
+
+    def _argmax(self, x: Any, /, **options: Any) -> Array:
+        """Return indices in int32; those of the library are int64, even if the device has none."""
+        indices = self.library.argmax(x.to_device(self.library.Device(CPU_DEVICE)), **options)
+        return cast("Array", self.library.astype(indices, self.library.int32).to_device(self.device))
 
     @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:

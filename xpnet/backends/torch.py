@@ -1,10 +1,12 @@
-"""PyTorch: the CPU, CUDA GPUs, and the ``meta`` device, which computes shapes without numbers."""
+"""PyTorch: the CPU, CUDA GPUs, Apple GPUs, and the ``meta`` device, which computes shapes without numbers."""
 
 import importlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
+from operator import attrgetter, call
+from threading import Lock
 from types import ModuleType
 from typing import Any, cast
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from xpnet._typing import AnyFunction, Array, HostArray, Item, Result
 from xpnet.backends.base import GPU_STACK, Backend
-from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, missing_driver_or, one_line
+from xpnet.backends.probing import NO_GPU_FIX, Problem, cuda_index, is_gpu, missing_driver_or, one_line
 from xpnet.backends.replay import compile_replay
 from xpnet.backends.workers import Workers
 
@@ -32,18 +34,26 @@ class TorchBackend(Backend):
     def __init__(self, device: str) -> None:
         super().__init__(device)
         self.xp = _make_namespace(self.library)
-        self.device = self.library.device(device)
+        self.device: Any = self.library.device(device)
         self._current: Callable[[], AbstractContextManager[object]] = nullcontext
         if cuda_index(device) is not None:
             self._current = partial(self.library.cuda.device, self.device)  # makes it the current GPU
+        if is_gpu(device):
             self.stack = self.compiled_stack = GPU_STACK
+        self.has_float64 = not device.startswith("mps")
         self.parallel_blocks = device == "cpu"
         self._workers = Workers()
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Disable automatic differentiation; make this GPU the current one."""
-        with self.library.no_grad(), self._current():
+        """Disable automatic differentiation; compute float32 products in full; make this GPU the current one.
+
+        A default device that the user has set, other than the CPU, is replaced by this one.
+        """
+        torch = self.library
+        is_usual = torch.get_default_device() in (torch.device("cpu"), self.device)
+        default = nullcontext() if is_usual else self.device
+        with torch.no_grad(), self._current(), _full_precision(torch), default:
             yield
 
     @contextmanager
@@ -113,6 +123,11 @@ class TorchBackend(Backend):
             return cast("HostArray", array.numpy(force=True))
 
     @classmethod
+    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
+        """Return the CPU, and an Apple GPU if PyTorch can use it, which has no float64."""
+        return ("cpu", "mps:0") if library.backends.mps.is_available() else ("cpu",)
+
+    @classmethod
     def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
         """Return the number of GPUs that PyTorch sees, or 0 and the problem."""
         if not library.backends.cuda.is_built():
@@ -125,6 +140,45 @@ class TorchBackend(Backend):
         complaint = f": {one_line(str(caught[0].message))}" if caught else ""
         reason = f"torch {library.__version__} sees no usable GPU{complaint}"
         return 0, missing_driver_or(Problem(reason, NO_GPU_FIX))
+
+
+_PRECISIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+_RESTORES: list[Callable[[], object]] = []
+"""Of the scopes that are open in this process, in which all threads share these settings."""
+_LOCK = Lock()
+_FIRST = iter([warnings.catch_warnings(action="ignore")])  # some versions warn once of the older settings
+
+
+@contextmanager
+def _full_precision(torch: Any) -> Iterator[None]:
+    """Compute float32 products in full: a GPU may be allowed TF32, of 10 bits, and a processor bfloat16."""
+    with _LOCK, next(_FIRST, nullcontext()):
+        _RESTORES.append(_set_full_precision(torch))
+    try:
+        yield
+    finally:
+        with _LOCK:
+            restore = _RESTORES.pop()
+            if not _RESTORES:  # it is that of the first scope, which has read the user's settings
+                restore()
+
+
+def _set_full_precision(torch: Any) -> Callable[[], object]:
+    """Set the highest precision of float32 products; return the function that restores the settings.
+
+    PyTorch has two interfaces to them, and reading the older one is an error while they disagree.
+    """
+    backends, tf32 = torch.backends, True
+    kinds = attrgetter(*_PRECISIONS)(backends) if hasattr(backends.cuda.matmul, "fp32_precision") else ()
+    newer = [partial(setattr, kind, "fp32_precision") for kind in kinds]
+    setters = [torch.set_float32_matmul_precision, partial(setattr, backends.cudnn, "allow_tf32"), *newer]
+    before, full = [kind.fp32_precision for kind in kinds], ["ieee"] * len(kinds)
+    list(map(call, newer, full))
+    with suppress(RuntimeError):  # then it is True, which disagrees
+        tf32 = backends.cudnn.allow_tf32
+    before = [torch.get_float32_matmul_precision(), tf32, *before]
+    list(map(call, setters, ["highest", False, *full]))
+    return lambda: list(map(call, setters, before))
 
 
 def _make_namespace(torch: ModuleType) -> ModuleType:

@@ -210,8 +210,9 @@ def _are_tags(value: object) -> bool:
 
 
 TAGS = replace(_TAG, allows=_are_tags, nargs="*")
-DEVICE = _text_rule("auto, cpu, cuda, cuda:N, gpu or gpu:N", r"[\w:.-]+", "{auto,cpu,cuda,cuda:N,gpu,gpu:N}")
-DEVICE = replace(DEVICE, choices=("auto", "cpu", "cuda", "gpu"))
+_DEVICES = "auto, cpu, cuda, cuda:N, gpu, gpu:N or mps"
+DEVICE = _text_rule(_DEVICES, r"[\w:.-]+", "{auto,cpu,cuda,cuda:N,gpu,gpu:N,mps}")
+DEVICE = replace(DEVICE, choices=("auto", "cpu", "cuda", "gpu", "mps"))
 """A name without blanks; the backends check the name itself."""
 
 # For messages

@@ -242,11 +242,11 @@ class ComputationSettings:
     dtype
         Floating-point type: auto is float64 for reproducible and float32 for native.
     device
-        Device to compute on. auto takes a GPU if one works; cuda (NVIDIA) and gpu (Intel) fall back to the
-        CPU with a warning.
+        Device to compute on. auto takes a GPU if one works; cuda (NVIDIA), gpu (Intel) and mps (Apple, native
+        arithmetic only) fall back to the CPU with a warning.
     backend
         Array library. auto takes NumPy on the CPU; on cuda the first of CuPy, PyTorch and JAX that works; on
-        gpu dpnp.
+        gpu dpnp; on mps PyTorch.
     workers
         Blocks of samples computed side by side by NumPy and PyTorch; auto makes it the processors there are.
     jobs

@@ -22,7 +22,7 @@ from xpnet.config.settings import DISTORTIONS, AugmentationSettings
 from xpnet.data.resample import STEPS, build_smoother, build_warper, thicken
 from xpnet.errors import ConfigError
 
-Augmenter = Callable[[Array, NDArray[np.int64], int], Array]
+Augmenter = Callable[[Array, NDArray[np.integer], int], Array]
 """Computes the augmented pixels from pixels, uint8 (m, height · width) on the device, the samples' indices
 (m,) in the data set, on the host, and the epoch."""
 CHUNK = 64
@@ -109,7 +109,7 @@ def build_augmenter(
     smooth = build_smoother(ops, across, down, amplitude)
     warp = build_warper(ops, height, width)
 
-    def make_variants(rows: Array, indices: NDArray[np.int64], epoch: int) -> Array:
+    def make_variants(rows: Array, indices: NDArray[np.integer], epoch: int) -> Array:
         drawn = draw_distortions(settings, height, width, seed, epoch, indices, strength(epoch))
         field = None if drawn.noise is None else smooth(from_host(drawn.noise))
         images = warp(xp.reshape(rows, (-1, height, width)), from_host(drawn.transforms), field)
@@ -117,7 +117,7 @@ def build_augmenter(
             images = thicken(ops, images, from_host(drawn.thickness))
         return xp.reshape(images, (-1, n))
 
-    def augment(rows: Array, indices: NDArray[np.int64], epoch: int, /) -> Array:
+    def augment(rows: Array, indices: NDArray[np.integer], epoch: int, /) -> Array:
         parts = [
             make_variants(rows[start:stop, :], indices[start:stop], epoch)
             for start, stop in block_bounds(len(indices), chunk)
@@ -141,7 +141,7 @@ def draw_distortions(
     width: int,
     seed: int,
     epoch: int,
-    indices: NDArray[np.int64],
+    indices: NDArray[np.integer],
     strength: int = FULL_STRENGTH,
 ) -> Distortions:
     """Return the distortions of the samples with these (m,) indices.

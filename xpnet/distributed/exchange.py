@@ -58,7 +58,7 @@ class Memory:
         """Return parts of the memory as arrays of the backend, valid until it is written again."""
         if self._direct or self._backend.on_host:
             return [*parts]
-        return [self._backend.from_host(part.copy()) for part in parts]  # the library may use it as its own
+        return [self._backend.put(part.copy()) for part in parts]  # the library may use it as its own
 
     def wait(self, memory: Any) -> None:
         """Wait until a GPU has written the memory, for which MPI does not wait."""

@@ -188,7 +188,7 @@ class Ranks(Alone):
         own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
         mine, all_of_them = np.concatenate([np.empty(0, np.int64), *own]), np.empty(samples, np.int64)
         self.comm.Allgatherv(mine, [all_of_them, counts])
-        return self.backend.from_host(all_of_them)
+        return self.backend.put(all_of_them)
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -111,7 +111,7 @@ def build_context(
             check_environment()
         check_budgets(network.sizes)
         compiled = selfcheck.check(ops, f"{backend.name} on {backend.device_name}", compiled)
-    inputs = normalization.on_device(ops, backend.from_host)
+    inputs = normalization.on_device(ops, backend.put)
     is_compiled = compiled is not uncompiled
     return ComputeContext(
         ops,

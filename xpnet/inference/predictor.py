@@ -105,7 +105,7 @@ class Predictor:
             raise DataError.at(name, problem)
 
         def compute(bounds: tuple[int, int]) -> list[Array]:
-            rows = backend.from_host(np.ascontiguousarray(x[slice(*bounds)]))
+            rows = backend.put(np.ascontiguousarray(x[slice(*bounds)]))
             computed: list[Array] = function(self._parameters, self._statistics, rows)
             return computed
 

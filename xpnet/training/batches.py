@@ -29,9 +29,12 @@ class Samples(NamedTuple):
 
 
 class SampleOrder(NamedTuple):
-    """The indices of samples in the order of an epoch, (m,) int64, on the host and on the device."""
+    """The indices of samples in the order of an epoch, (m,), on the host and on the device.
 
-    host: "NDArray[np.int64]"
+    They are int64, or int32 if the device has no int64.
+    """
+
+    host: "NDArray[np.integer]"
     device: Array
 
 

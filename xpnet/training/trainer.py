@@ -96,7 +96,7 @@ class Trainer:
         kind = config.arithmetic, config.float_type
         self.context = build_context(*kind, backend, network, normalization, ranks)
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
-        put = backend.from_host
+        put = backend.put
         self._initial_parameters = _initial_parameters(config, network)
         features, labels = put(data.x_train), put(data.y_train)
         weights = normalize_weights(data, training, config)
@@ -249,7 +249,7 @@ class Trainer:
         return evaluate(context or self.context, parameters, samples, statistics, order, predict=predict)
 
     def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None) -> BatchLoader:
-        config, network, put = self.config, self.network, self.backend.from_host
+        config, network, put = self.config, self.network, self.backend.put
         count = len(data.y_train) if training is None else len(training)
         self.batch_size = _fit_batch_size(config, count)
         memory_mapped = is_mapped(data.x_train)
@@ -260,7 +260,7 @@ class Trainer:
                 positions = random.permutation(config.seed, count, epoch=epoch)
                 return positions if training is None else training[positions]
 
-            host = self.context.ranks.share_order(shuffle, count)
+            host = self.backend.narrow(self.context.ranks.share_order(shuffle, count))
             return SampleOrder(host, put(host))
 
         def masks(epoch: int, begin: int, end: int) -> Masks:
