@@ -72,9 +72,10 @@ def test_a_required_backend_that_is_missing_is_an_error(usable, monkeypatch):
     monkeypatch.setenv(devices.REQUIRE, "numpi")
     with pytest.raises(ConfigError, match=r"^XPNET_REQUIRE_BACKENDS: unknown backend 'numpi'"):
         assert_parity(lambda x: x, X, **EXACT)
-    monkeypatch.setenv(devices.REQUIRE, "1")
     everything = "numpy cupy torch jax dpnp array-api-strict torch:cuda jax:cuda dpnp:gpu"
-    assert " ".join(map(str, devices.find_required())) == everything
+    for value, names in ("1", everything), ("TRUE", everything), ("off", ""):
+        monkeypatch.setenv(devices.REQUIRE, value)
+        assert " ".join(map(str, devices.find_required())) == names
 
 
 @pytest.mark.parametrize(
