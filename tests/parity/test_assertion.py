@@ -393,7 +393,10 @@ def test_a_dtype_that_jax_lacks_in_32_bits_is_an_error_where_warnings_are():
         assert_parity(port, X.astype("float32"), rtol=1e-6, backends=["jax"], jax_x64=False)
 
 
-ONE_OF, FAR = "expected exactly one of .*, 0 or more, got", {**EXACT, "backends": ["torch:cuda:99"]}
+ONE_OF, FAR = (
+    "expected exactly one of .*, finite and 0 or more, got",
+    {**EXACT, "backends": ["torch:cuda:99"]},
+)
 
 
 @pytest.mark.parametrize(
@@ -403,6 +406,8 @@ ONE_OF, FAR = "expected exactly one of .*, 0 or more, got", {**EXACT, "backends"
         ((X,), {**EXACT, "ulp": 1}, ConfigError, ONE_OF),
         ((X,), {"ulp": 1, "atol": 1.0}, ConfigError, ONE_OF),
         ((X,), {"rtol": float("nan")}, ConfigError, ONE_OF),
+        ((X,), {"rtol": float("inf")}, ConfigError, ONE_OF),
+        ((X,), {"rtol": 1.0, "atol": float("inf")}, ConfigError, ONE_OF),
         (
             (X, [2.0]),
             EXACT,
