@@ -53,7 +53,7 @@ if __name__ == "__main__":
         parser.add_argument(flag, type=type(default), default=default)
     args = parser.parse_args()
     with handle_errors(debug=False) as output:
-        backend = resolve(args.device, args.backend, require_device=True).backend
+        backend = resolve(args.device, args.backend, require_device=args.device != "auto").backend
         with backend.scope(), backend.workers(1):
             print("fingerprint  ", fingerprint(gradient_descent(backend, datasets.load(), args.epochs)))
     raise SystemExit(output.code)

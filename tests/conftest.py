@@ -18,7 +18,8 @@ from requirements import chromium, missing, required
 from threadpoolctl import threadpool_limits
 
 from xpnet._lib.machine import available_cpus
-from xpnet.errors import BackendError
+from xpnet._lib.switches import read_switch
+from xpnet.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,11 +59,11 @@ def pytest_configure(config: pytest.Config) -> None:
         threadpool_limits(share)  # of libraries that are loaded already
     try:
         required()
-        if os.environ.get("XPNET_EMULATED_CUDA") == "1":
+        if read_switch("XPNET_EMULATED_CUDA"):
             from emulation.install import install  # of scripts/
 
             install()
-    except (ValueError, BackendError) as error:
+    except (ValueError, ConfigError, BackendError) as error:
         raise pytest.UsageError(str(error)) from error
 
 

@@ -332,6 +332,16 @@ def test_calls_that_cannot_be(model):
         model.save(Path("nowhere/model.safetensors"))
 
 
+@pytest.mark.parametrize("path", ["", "/", "a\0b"])
+@pytest.mark.parametrize("method", ["save", "report"])
+def test_a_path_of_no_file_is_refused_in_one_line(method, path):
+    write = getattr(xpnet.fit(X, Y, epochs=0), method)
+    with pytest.raises(
+        xpnet.ConfigError, match=r"^[^\n]+: cannot be written \(not the path of a file\): [^\n]+$"
+    ):
+        write(path)
+
+
 def test_the_cpu_takes_the_place_of_a_gpu_with_a_warning_in_the_line_of_the_caller(monkeypatch):
     monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
     with pytest.warns(UserWarning, match='^device="cuda" is not usable.*running on the CPU') as caught:

@@ -174,25 +174,29 @@ def test_strict_refuses_shapes_that_depend_on_values() -> None:
 
 
 CUPY = "cupy is not installed"
+REQUIRE, EMULATED = "XPNET_REQUIRE_BACKENDS", "XPNET_EMULATED_CUDA"
 
 
 @pytest.mark.tooling
 @pytest.mark.parametrize(
-    ("required", "code", "message"),
+    ("variable", "value", "code", "message"),
     [
-        ("numpy", pytest.ExitCode.NO_TESTS_COLLECTED, rf"^cupy +1 tests  {CUPY}"),
-        ("numpy, cupy", pytest.ExitCode.TESTS_FAILED, f"^cupy is required, but missing: {CUPY}"),
-        ("numpi", pytest.ExitCode.USAGE_ERROR, "XPNET_REQUIRE_BACKENDS: numpi; expected some of numpy,"),
+        (REQUIRE, "numpy", pytest.ExitCode.NO_TESTS_COLLECTED, rf"^cupy +1 tests  {CUPY}"),
+        (REQUIRE, "numpy, cupy", pytest.ExitCode.TESTS_FAILED, f"^cupy is required, but missing: {CUPY}"),
+        (REQUIRE, "Yes", pytest.ExitCode.TESTS_FAILED, f"^cupy is required, but missing: {CUPY}"),
+        (REQUIRE, "no", pytest.ExitCode.NO_TESTS_COLLECTED, rf"^cupy +1 tests  {CUPY}"),
+        (REQUIRE, "numpi", pytest.ExitCode.USAGE_ERROR, f"{REQUIRE}: numpi; expected some of numpy,"),
+        (EMULATED, "2", pytest.ExitCode.USAGE_ERROR, f"{EMULATED}: expected 1, true, .*, got '2'"),
     ],
 )
 def test_tests_of_a_missing_backend_are_left_out_and_counted_or_fail_if_it_is_required(
-    tmp_path: Path, required: str, code: int, message: str
+    tmp_path: Path, variable: str, value: str, code: int, message: str
 ) -> None:
     (tmp_path / "cupy.py").write_text('raise ModuleNotFoundError("No cupy", name="cupy")')
     test = "import pytest\n@pytest.mark.needs('cupy')\ndef test_it():\n    pass\n"
     (tmp_path / "test_cupy.py").write_text(test)
     path = map(str, (tmp_path, ROOT, ROOT / "tests", ROOT / "tests" / "helpers"))
-    variables = {"PYTHONPATH": os.pathsep.join(path), "XPNET_REQUIRE_BACKENDS": required}
+    variables = {"PYTHONPATH": os.pathsep.join(path), variable: value}
     words = ["-p", "conftest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), str(tmp_path)]
     command, environment = [sys.executable, "-m", "pytest", *words], os.environ | variables
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -412,7 +412,7 @@ def test_the_first_backend_that_works_is_used_and_the_cpu_replaces_a_gpu_with_th
     machine, devices, device, backend, name, used, reason
 ):
     machine(**devices)
-    selection = resolve(device, backend, require_device=reason is None)
+    selection = resolve(device, backend, require_device=used != "cpu" or device == "cpu")
     assert (selection.backend.name, selection.backend.device_name) == (name, used)
     assert (selection.device_requested, selection.device_used) == (device, used)
     assert selection.reason == reason
@@ -443,6 +443,14 @@ LACKING = "the jax backend cannot run on cuda:0: jax lacks cuda:0; to fix it: me
         ("cuda", "jax", True, LACKING),
         ("gpu", "auto", True, "no backend can run on gpu:0: dpnp lacks gpu:0; to fix it: mend dpnp"),
         ("cuda", "auto", True, f"no backend can run on cuda:0: {NONE}; to fix it: mend cupy"),
+        (
+            "auto",
+            "auto",
+            True,
+            f"a GPU is required: no backend can run on cuda:0: {NONE}; to fix it: mend cupy",
+        ),
+        ("auto", "jax", True, f"a GPU is required: {LACKING}"),
+        ("auto", "numpy", True, f"the numpy backend cannot run on cuda, {ON_CPU}"),
     ],
 )
 def test_a_named_backend_is_never_replaced_nor_a_required_gpu(machine, device, backend, required, message):
@@ -450,6 +458,14 @@ def test_a_named_backend_is_never_replaced_nor_a_required_gpu(machine, device, b
     with pytest.raises(BackendError) as caught:
         resolve(device, backend, require_device=required)
     assert str(caught.value) == message
+
+
+def test_arrays_on_the_cpu_are_no_gpu_that_is_required(machine, monkeypatch):
+    machine(**GPUS)
+    rows = resolve("cpu", "torch").backend
+    assert resolve(like=rows).device_used == "cpu"
+    monkeypatch.setenv("XPNET_REQUIRE_DEVICE", "on")
+    assert resolve(like=rows).device_used == "cuda:0"
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])

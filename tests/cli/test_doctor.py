@@ -76,6 +76,30 @@ def test_report_gives_each_reason_and_its_command_on_one_line_and_json_says_the_
     assert by_name["torch"] == {"installed": True, "version": "2.13.0", **on_cpu}
 
 
+@pytest.mark.parametrize(("words", "variable"), [(["--require-device"], "0"), (["--json"], "True")])
+def test_a_machine_without_a_gpu_that_is_required_is_an_error_after_the_report(
+    machine, capsys, monkeypatch, words, variable
+):
+    machine(gpus=0)
+    monkeypatch.setenv("XPNET_REQUIRE_DEVICE", variable)
+    monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
+    assert main(["doctor", *words]) == 2
+    out, err = capsys.readouterr()
+    assert "torch was built without CUDA" in out
+    assert err.startswith(
+        "xpnet: a GPU is required: no backend can run on cuda:0: there is no NVIDIA driver;"
+    )
+    assert err.count("\n") == 1
+
+
+def test_a_machine_with_the_gpu_that_is_required_is_no_error(machine, monkeypatch):
+    machine(gpus=1)
+    monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: 12080)
+    monkeypatch.setattr("xpnet.backends.resolve.probe", devices.probe)
+    monkeypatch.setattr("xpnet.backends.resolve.make", lambda *_: None)
+    assert main(["doctor", "--require-device"]) == 0
+
+
 def test_the_report_of_this_machine_has_a_numpy_that_works(capsys):
     assert main(["doctor", "--json"]) == 0
     numpy = json.loads(capsys.readouterr().out)["backends"][0]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from folders import change_record
 
+import xpnet
 from xpnet.__main__ import main
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no such names")
@@ -68,6 +69,13 @@ def test_every_command_escapes_what_cannot_be_shown(trained, tmp_path, monkeypat
     assert all(line.isprintable() for text in texts for line in text.split("\n"))
     assert "owned" in "".join(texts)
     assert "unexpected" not in texts[1]
+
+
+def test_an_evaluation_is_printed_with_escapes_in_the_names_of_classes():
+    x, y = np.arange(40.0).reshape(10, 4), np.array([EVIL, UNICODE])[np.arange(10) % 2]
+    text = str(xpnet.fit(x, y, epochs=0).evaluate(x, y))
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert r"e\x1b]0;owned\x07\x1b[31m\x9b2J\x7f\r\n\u202e±\udcff" in text
 
 
 def test_settings_that_are_printed_with_escapes_read_back(trained, monkeypatch, capsys):

@@ -20,6 +20,16 @@ def test_help_names_the_commands_and_version_the_version(capsys):
     assert printed(capsys, "--version") == f"xpnet {__version__}\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [("report", "--out"), ("runs list", "--out"), ("parity", "--json"), ("evaluate", "RUN")],
+)
+def test_an_empty_path_is_refused_in_one_line(capsys, command, argument):
+    words = [*command.split(), *([argument] if argument.startswith("-") else []), ""]
+    line = f'argument {argument}: expected a path, got "" (xpnet {command} --help)'
+    assert complaint(capsys, *words) == line
+
+
 def test_anything_else_is_one_line(capsys):
     expected = f"expected {', '.join(COMMANDS)} (xpnet --help)"
     assert complaint(capsys) == f"no command given: {expected}"

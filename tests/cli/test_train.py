@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from backend_enum import BackendCase
+from commands import complaint
 from networks import pixels
 
 from xpnet import train
@@ -140,6 +141,23 @@ def test_without_a_gpu_cuda_falls_back_with_a_warning_unless_it_is_required(caps
     assert "no NVIDIA driver" in record()["device_reason"]
     monkeypatch.setenv("XPNET_REQUIRE_DEVICE", "1")
     assert run("--device", "cuda") == 2
+
+
+def test_where_the_environment_requires_a_gpu_auto_needs_one_in_every_command(capsys, monkeypatch):
+    monkeypatch.setattr("xpnet.backends.resolve.cuda_driver_version", lambda: None)
+    monkeypatch.setenv("XPNET_REQUIRE_DEVICE", "TRUE")
+    assert run("--epochs", 1, "--device", "cpu") == 0
+    capsys.readouterr()
+    for words in ("train",), ("evaluate", str(RUN)), ("verify", str(RUN)):
+        assert complaint(capsys, *words).startswith(
+            "a GPU is required: no backend can run on cuda:0: there is no NVIDIA driver; to fix it: "
+        )
+
+
+def test_a_value_that_requires_a_gpu_or_not_must_be_understood(capsys, monkeypatch):
+    monkeypatch.setenv("XPNET_REQUIRE_DEVICE", "2")
+    line = "XPNET_REQUIRE_DEVICE: expected 1, true, yes, on, 0, false, no, off or nothing, got '2'"
+    assert complaint(capsys, "train", "--data", "small.npz", "--device", "cpu") == line
 
 
 def test_a_gpu_with_slow_float64_is_noted(capsys, monkeypatch):

@@ -236,6 +236,7 @@ def test_the_forms_of_flags(words: str, name: str, value: object) -> None:
         ("--conf absent.toml", "unrecognized arguments: --conf absent.toml: did you mean --config? ("),
         ("--epochs", "argument --epochs: expected one argument (xpnet train --help)"),
         ("--validation 1.0", f"--validation: expected {SAMPLES}, got 1.0"),
+        ("--out=", '--out: expected a path, got ""'),
         ("--hidden 3 x", '--hidden: expected whole numbers, each 1 or more, got [3, "x"]'),
         ("--loss Cross-entropi", f'--loss: {LOSSES}, got "Cross-entropi": did you mean cross-entropy?'),
         ("--warmup-epochs x --epochs 1", '--warmup-epochs: expected a whole number, 0 or more, got "x"'),

@@ -134,7 +134,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch, capsys):
     assert tile_mnist.main(["100", "--out", str(tmp_path / "data")]) == 2
     assert capsys.readouterr().err == (
         f"tile_mnist: {tmp_path / 'data'}: cannot be written (No space left on device):"
-        " free some space or choose another folder\n"
+        " free some space or choose another path\n"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from backend_enum import BackendCase
 
+from xpnet._lib.switches import parse_switch
 from xpnet.errors import BackendError
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -44,7 +45,7 @@ VARIABLES = {
     "XPNET_REQUIRE_EMULATED_CUDA": ("emulated-cuda",),
     "XPNET_REQUIRE_KERNELS": ("kernels",),
 }
-"""Environment variables that insist on requirements, and those they may name; 1 stands for all of them."""
+"""Environment variables that insist on requirements, and those they may name; on (1) is all of them."""
 
 
 @cache
@@ -78,8 +79,10 @@ def required() -> frozenset[str]:
     """Return the requirements that the environment insists on; ValueError if it names an unknown one."""
     names: set[str] = set()
     for variable, known in VARIABLES.items():
-        words = {word.strip() for word in os.environ.get(variable, "").split(",")} - {""}
-        named = set(known) if words == {"1"} else words
+        value = os.environ.get(variable, "")
+        named = {word.strip() for word in value.split(",")} - {""}
+        if (all_or_none := parse_switch(value)) is not None:
+            named = set(known) if all_or_none else set()
         if unknown := named - set(known):
             msg = f"{variable}: {', '.join(sorted(unknown))}; expected some of {', '.join(known)}"
             raise ValueError(msg)

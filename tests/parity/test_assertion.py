@@ -72,9 +72,10 @@ def test_a_required_backend_that_is_missing_is_an_error(usable, monkeypatch):
     monkeypatch.setenv(devices.REQUIRE, "numpi")
     with pytest.raises(ConfigError, match=r"^XPNET_REQUIRE_BACKENDS: unknown backend 'numpi'"):
         assert_parity(lambda x: x, X, **EXACT)
-    monkeypatch.setenv(devices.REQUIRE, "1")
     everything = "numpy cupy torch jax dpnp array-api-strict torch:cuda jax:cuda dpnp:gpu"
-    assert " ".join(map(str, devices.find_required())) == everything
+    for value, names in ("1", everything), ("TRUE", everything), ("off", ""):
+        monkeypatch.setenv(devices.REQUIRE, value)
+        assert " ".join(map(str, devices.find_required())) == names
 
 
 @pytest.mark.parametrize(
@@ -411,7 +412,10 @@ def test_a_dtype_that_jax_lacks_in_32_bits_is_an_error_where_warnings_are():
         assert_parity(port, X.astype("float32"), rtol=1e-6, backends=["jax"], jax_x64=False)
 
 
-ONE_OF, FAR = "expected exactly one of .*, 0 or more, got", {**EXACT, "backends": ["torch:cuda:99"]}
+ONE_OF, FAR = (
+    "expected exactly one of .*, finite and 0 or more, got",
+    {**EXACT, "backends": ["torch:cuda:99"]},
+)
 
 
 @pytest.mark.parametrize(
@@ -421,6 +425,8 @@ ONE_OF, FAR = "expected exactly one of .*, 0 or more, got", {**EXACT, "backends"
         ((X,), {**EXACT, "ulp": 1}, ConfigError, ONE_OF),
         ((X,), {"ulp": 1, "atol": 1.0}, ConfigError, ONE_OF),
         ((X,), {"rtol": float("nan")}, ConfigError, ONE_OF),
+        ((X,), {"rtol": float("inf")}, ConfigError, ONE_OF),
+        ((X,), {"rtol": 1.0, "atol": float("inf")}, ConfigError, ONE_OF),
         (
             (X, [2.0]),
             EXACT,

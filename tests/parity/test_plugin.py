@@ -192,6 +192,52 @@ def test_a_module_may_have_the_marker_and_other_functions_stay_as_they_are(sessi
     assert names(session(tests=tests)) == ["test_it[numpy]"]
 
 
+def test_a_fixture_of_the_project_with_the_same_name_is_left_alone(session, here):
+    here("numpy")
+    tests = """
+    import numpy as np
+    import pytest
+    from xpnet.parity import assert_parity
+
+    @pytest.fixture(params=["a", "b"])
+    def xp_backend(request):
+        return request.param
+
+    def test_own(xp_backend):
+        assert xp_backend in "ab"
+
+    @pytest.mark.parametrize("xp_backend", [1, 2])
+    def test_direct(xp_backend):
+        assert xp_backend in (1, 2)
+
+    @pytest.mark.xp_parity
+    def test_marked():
+        assert_parity(lambda x: x, np.ones(2), tier="bitwise")
+    """
+    result = session(tests=tests)
+    own = ["test_own[a]", "test_own[b]", "test_direct[1]", "test_direct[2]"]
+    assert names(result) == [*own, "test_marked[numpy]"]
+    result.assert_outcomes(passed=5)
+
+
+def test_a_fixture_of_the_project_may_take_the_plugins_and_the_test_the_marker_too(session, here):
+    here("numpy")
+    tests = """
+    import pytest
+
+    @pytest.fixture
+    def xp_backend(xp_backend):
+        return [xp_backend]
+
+    @pytest.mark.xp_parity
+    def test_it(xp_backend):
+        assert xp_backend[0].name == "numpy"
+    """
+    result = session(tests=tests)
+    assert names(result) == ["test_it[numpy]"]
+    result.assert_outcomes(passed=1)
+
+
 def test_a_failure_shows_the_line_of_the_test_and_the_traceback_of_the_function(session, here):
     here("numpy")
     tests = """

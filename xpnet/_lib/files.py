@@ -71,7 +71,7 @@ def save(path: Path, data: bytes) -> None:
     """Write `data` to `path` with `write_atomic`; raise ConfigError if that fails."""
     try:
         write_atomic(path, data)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise make_write_error(path, error) from error
 
 
@@ -81,10 +81,10 @@ def make_read_error(path: Path, error: OSError | ValueError, hint: str) -> DataE
     return DataError.at(path, f"cannot be read ({reason}): {hint}")
 
 
-def make_write_error(path: Path, error: OSError) -> ConfigError:
+def make_write_error(path: Path, error: OSError | ValueError) -> ConfigError:
     """Return the one-line error for a file or folder that cannot be written."""
-    reason = error.strerror or type(error).__name__
-    return ConfigError.at(path, f"cannot be written ({reason}): free some space or choose another folder")
+    reason = getattr(error, "strerror", "not the path of a file") or type(error).__name__
+    return ConfigError.at(path, f"cannot be written ({reason}): free some space or choose another path")
 
 
 def _sync_folder(folder: Path) -> None:

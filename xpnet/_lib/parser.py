@@ -32,6 +32,8 @@ class _Formatter(argparse.HelpFormatter):
 class Parser(argparse.ArgumentParser):
     """An argument parser with one-line errors, which suggest the closest flag to an unknown one.
 
+    An argument of the type Path refuses the empty path, which would be the current folder.
+
     Parameters
     ----------
     debug
@@ -42,6 +44,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *, debug: bool = True, epilog: str = EXIT_CODES, **options: Any) -> None:
         super().__init__(formatter_class=_Formatter, epilog=epilog, **options)
+        self.register("type", Path, _read_path)
         if debug:
             self.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
 
@@ -57,6 +60,13 @@ class Parser(argparse.ArgumentParser):
         hint = did_you_mean(f"--{unknown}", self._option_string_actions) if unknown else ""
         msg = f"{message}{hint} ({self.prog} --help)"
         raise ConfigError(msg)
+
+
+def _read_path(text: str) -> Path:
+    if not text:
+        msg = 'expected a path, got ""'
+        raise argparse.ArgumentTypeError(msg)
+    return Path(text)
 
 
 def path_ending_in(suffix: str) -> Callable[[str], Path]:

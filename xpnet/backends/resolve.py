@@ -8,6 +8,7 @@ from typing import Final, cast
 
 import array_api_compat
 
+from xpnet._lib.switches import read_switch
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import (
     DRIVER_FIX,
@@ -49,6 +50,9 @@ NAMESPACES: Final = {
 """The backends of arrays other than NumPy's, by the name of the arrays' namespace."""
 
 STRICT_DEVICES: Final = ("device1", "device2", "no_float64", "no_x64")
+
+REQUIRE_DEVICE: Final = "XPNET_REQUIRE_DEVICE"
+"""The environment variable, a switch, that requires a GPU unless the device is the CPU."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,9 @@ def resolve(
         ``auto`` (CPU: numpy; cuda: cupy, else torch or jax; gpu: dpnp; mps: torch), or a name, which is never
         replaced.
     require_device
-        Raise an error if the requested GPU is not usable. By default the CPU is used instead, with
-        a `Selection.warning`. ``auto`` accepts the CPU in either case.
+        Raise an error if no GPU is usable for ``auto`` or the requested one is not; so does the environment
+        variable XPNET_REQUIRE_DEVICE=1. By default the CPU is used instead, with a `Selection.warning` unless
+        `device` is ``auto``.
     like
         The library and device of the user's arrays, which compute if `device` and `backend` are both
         ``auto`` and if they are usable.
@@ -108,17 +113,22 @@ def resolve(
     Raises
     ------
     ConfigError
-        There is no device or backend of that name.
+        There is no device or backend of that name; or XPNET_REQUIRE_DEVICE is neither on nor off.
     BackendError
-        The named backend cannot run on the device; or `require_device` and the GPU is not usable.
+        The named backend cannot run on the device; or a GPU is required and not usable.
     """
     check_request(device, backend)
+    require_device = read_switch(REQUIRE_DEVICE) or require_device
+    if require_device and like is not None and not is_gpu(like.device_name):
+        like = None
     if like is not None and device == backend == "auto" and probe(like.name, like.device_name).usable:
         return Selection(make(like.name, like.device_name), device, like.device_name)
     if device != "auto" and not is_gpu(device):
         return Selection(make("numpy" if backend == "auto" else backend, device), device, device)
     kind = device.partition(":")[0] if device != "auto" else "gpu" if backend == "dpnp" else "cuda"
-    if backend not in ("auto", *KINDS[kind]):
+    if require_device:
+        check_request(kind, backend)
+    elif backend not in ("auto", *KINDS[kind]):
         return Selection(make(backend, "cpu"), device, "cpu")
     gpu = expand_device(kind if device == "auto" else device)
     if local_rank and kind == "cuda" and device in ("auto", "cuda"):
@@ -126,9 +136,10 @@ def resolve(
     name, problem = _find_gpu_backend(gpu, backend)
     if problem is None or backend == "cupy":  # CuPy cannot use the CPU: make() raises with the reason
         return Selection(make(name, gpu), device, gpu)
-    if require_device and device != "auto":
+    if require_device:
+        required = "a GPU is required: " if device == "auto" else ""
         subject = "no backend can" if backend == "auto" else f"the {backend} backend cannot"
-        msg = f"{subject} run on {gpu}: {problem.reason}; to fix it: {problem.fix}"
+        msg = f"{required}{subject} run on {gpu}: {problem.reason}; to fix it: {problem.fix}"
         raise BackendError(msg)
     remedy = f"running on the CPU with {name}; to fix it: {problem.fix}"
     warning = None if device == "auto" else f"--device {device} is not usable: {problem.reason}; {remedy}"

@@ -8,19 +8,22 @@ from typing import Any
 
 from xpnet import __version__
 from xpnet._lib.parser import Parser
+from xpnet._lib.switches import read_switch
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import format_json
 from xpnet.backends.probing import cuda_driver_version
-from xpnet.backends.resolve import BACKENDS
+from xpnet.backends.resolve import BACKENDS, REQUIRE_DEVICE, resolve
 from xpnet.cli.tables import Cell, make_columns, print_table
 from xpnet.parity.devices import probe_devices
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the report; return 0 when the numpy backend works, else 2."""
+    """Print the report; return 0 when the numpy backend works, and a GPU if it is required, else 2."""
     description = "Show which backends and devices can run here, and how to fix the others."
     parser = Parser(prog="xpnet doctor", description=description)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    required = "end with exit code 2 unless --device auto takes a GPU here; so does XPNET_REQUIRE_DEVICE=1"
+    parser.add_argument("--require-device", action="store_true", help=required)
     arguments = parser.parse_args(words)
     driver, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]
     report = {
@@ -35,6 +38,8 @@ def main(words: Sequence[str]) -> int:
         sys.stdout.write(format_json(report))
     else:
         _print_report(report)
+    if read_switch(REQUIRE_DEVICE) or arguments.require_device:
+        resolve(require_device=True)
     return 0 if any(backend["name"] == "numpy" and backend["usable"] for backend in backends) else 2
 
 

@@ -44,9 +44,9 @@ class Rule:
     choices: tuple[str, ...] = ()
 
     def parse(self, word: str) -> object:
-        """Convert a word of the command line to `kind`; return it unchanged if that fails."""
+        """Convert a word of the command line to `kind`; return it unchanged if it is empty or that fails."""
         try:
-            return self.kind(word)
+            return self.kind(word) if word else word
         except ValueError:
             return word
 

@@ -254,7 +254,7 @@ class ComputationSettings:
         its share of the processors; auto makes it the processors there are. The ranks of an MPI job train
         side by side without it.
     require_device
-        Stop with an error where --device would fall back to the CPU.
+        Stop with an error where --device auto, cuda or gpu would take the CPU.
     """
 
     arithmetic: Arithmetic = "reproducible"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._lib.text import plain
+
 Labels = NDArray[np.integer]
 
 MAX_CONFUSION_CLASSES = 1000
@@ -72,9 +74,10 @@ def summarize(
 ) -> str:
     """Return the metrics as text of at most ten lines, with the most frequent confusions of classes.
 
+    Control and other unprintable characters in the names of classes are escaped.
     Averages are over the classes that have the metric, unweighted ("macro").
     """
-    names = [str(name) for name in (range(len(classes)) if names is None else names)]
+    names = [plain(name) for name in (range(len(classes)) if names is None else names)]
     lines = [f"samples         {sum(each.support for each in classes)} of {len(classes)} classes"]
     lines += [f"accuracy        {accuracy:.4f}", f"loss            {loss:.4f} (mean {loss_name})"]
     for metric in ("precision", "recall", "f1"):

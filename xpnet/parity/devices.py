@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Final, NamedTuple
 
+from xpnet._lib.switches import parse_switch
 from xpnet.backends.probing import Probe, cuda_driver_version, expand_device
 from xpnet.backends.resolve import BACKENDS, KINDS, check_request, probe
 from xpnet.errors import ConfigError, XPNetError
 
 STRICT: Final = "array-api-strict"
 REQUIRE: Final = "XPNET_REQUIRE_BACKENDS"
-"""The environment variable that names the backends that must work; 1 stands for all."""
+"""The environment variable that names the backends that must work; on, as 1 is, stands for all."""
 DEFAULT_DEVICES: Final = dict.fromkeys(BACKENDS, "cpu") | {"cupy": "cuda:0", STRICT: "device1"}
 """The default device of each backend."""
 FIRST_GPUS: Final = {name: f"{kind}:0" for kind in ("cuda", "gpu") for name in KINDS[kind]}
@@ -96,8 +97,10 @@ def find_required() -> list[BackendDevice]:
         It names an unknown one.
     """
     names = os.environ.get(REQUIRE, "")
+    if (all_or_none := parse_switch(names)) is not None:
+        return list_all() if all_or_none else []
     try:
-        return list_all() if names == "1" else parse_list(names)
+        return parse_list(names)
     except XPNetError as error:
         msg = f"{REQUIRE}: {error}"
         raise ConfigError(msg) from error

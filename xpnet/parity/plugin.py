@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xpnet.parity.devices import BackendDevice
 
 FIXTURE = "xp_backend"
+MARKED_FIXTURE = "_xp_parity"
 OPTION = "--xp-backends"
 MARKER = "xp_backends"
 PARITY_MARKER = "xp_parity"
@@ -79,21 +80,31 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> None:
-    """Give a test with the marker ``xp_parity`` the fixture, and so an id for each backend."""
+    """Give a test with the marker ``xp_parity`` a fixture, and so an id for each backend."""
     if inspect.isfunction(obj) and collector.istestfunction(obj, name):
         marks = [*getattr(obj, "pytestmark", ()), *collector.iter_markers()]
         if PARITY_MARKER in {mark.name for mark in marks}:
-            pytest.mark.usefixtures(FIXTURE)(obj)
+            pytest.mark.usefixtures(MARKED_FIXTURE)(obj)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the tests that use the fixture with their backends; pytest skips one that has none."""
-    if FIXTURE not in metafunc.fixturenames:
+    """Parametrize the tests that use the plugin's fixtures; pytest skips one that has no backends."""
+    fixture = FIXTURE if _reaches_plugin(metafunc) else MARKED_FIXTURE
+    if fixture not in metafunc.fixturenames:
         return
     targets = _selected_targets(metafunc.config)
     for marker in metafunc.definition.iter_markers(MARKER):
         targets = [target for target in targets if _allows(marker, target)]
-    metafunc.parametrize(FIXTURE, targets, ids=str, indirect=True)
+    metafunc.parametrize(fixture, targets, ids=str, indirect=True)
+
+
+def _reaches_plugin(metafunc: pytest.Metafunc) -> bool:
+    """Tell whether the test's ``xp_backend`` is the plugin's or takes it; a project may have its own."""
+    for definition in reversed(metafunc._arg2fixturedefs.get(FIXTURE, ())):
+        is_own = getattr(definition.func, "__module__", None) == __name__
+        if is_own or FIXTURE not in definition.argnames:
+            return is_own
+    return False
 
 
 @pytest.fixture
@@ -103,6 +114,17 @@ def xp_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     ``assert_parity`` compares this backend alone. If an installed library cannot run here, such as CuPy
     without a GPU, the test is skipped; it fails if ``--xp-backends`` or XPNET_REQUIRE_BACKENDS names it.
     """
+    yield from _run_backend(request)
+
+
+@pytest.fixture(name=MARKED_FIXTURE)
+def marked_backend(request: pytest.FixtureRequest) -> Iterator[Backend | None]:
+    """Do as `xp_backend`, for a test with the marker ``xp_parity``, unless it has that fixture too."""
+    yield from _run_backend(request) if hasattr(request, "param") else (None,)
+
+
+def _run_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Yield the backend of a fixture's parameter, inside its scope, as the one of the test."""
     from xpnet.backends.resolve import make, probe
     from xpnet.parity import devices
 

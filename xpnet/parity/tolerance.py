@@ -47,14 +47,14 @@ def parse_tolerance(
     Raises
     ------
     ConfigError
-        There is not exactly one tier, or a tolerance is negative.
+        There is not exactly one tier, or a tolerance is negative or infinite.
     """
     tiers = [value for value in (tier, ulp, rtol, norm) if value is not None]
-    is_negative = any(not value >= 0 for value in (ulp or 0, rtol or 0, norm or 0, atol))
-    if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None) or is_negative:
+    is_sensible = all(0 <= value < float("inf") for value in (ulp or 0, rtol or 0, norm or 0, atol))
+    if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None) or not is_sensible:
         msg = (
-            'expected exactly one of tier="bitwise", ulp=n, rtol=r (which alone takes atol) and norm=r, 0 or '
-            f"more, got tier={tier!r}, ulp={ulp!r}, rtol={rtol!r}, atol={atol!r}, norm={norm!r}"
+            'expected exactly one of tier="bitwise", ulp=n, rtol=r (which alone takes atol) and norm=r, '
+            f"finite and 0 or more, got {tier=}, {ulp=}, {rtol=}, {atol=}, {norm=}"
         )
         raise ConfigError(msg)
     if ulp is not None:

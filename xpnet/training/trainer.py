@@ -1,6 +1,5 @@
 """The trainer: network, data on the device, optimiser and schedule, built from settings."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -290,7 +289,7 @@ class Trainer:
 
 
 def select_backend(config: TrainConfig, like: Backend | None = None, ranks: Alone = ALONE) -> Selection:
-    """Return the backend that the settings ask for; XPNET_REQUIRE_DEVICE=1 means ``require_device``.
+    """Return the backend that the settings ask for.
 
     `like` is that of the user's arrays, as in ``xpnet.backends.resolve.resolve``; of the `ranks` of an MPI
     job on a machine, each takes another of its GPUs.
@@ -300,11 +299,8 @@ def select_backend(config: TrainConfig, like: Backend | None = None, ranks: Alon
     BackendError
         The backend or device is not usable here.
     """
-    require_device = config.require_device or os.environ.get("XPNET_REQUIRE_DEVICE") == "1"
-    local_rank = ranks.local_rank
-    return resolve(
-        config.device, config.backend, require_device=require_device, like=like, local_rank=local_rank
-    )
+    required, rank = config.require_device, ranks.local_rank
+    return resolve(config.device, config.backend, require_device=required, like=like, local_rank=rank)
 
 
 def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Alone = ALONE) -> Normalization:

@@ -1,0 +1,28 @@
+"""Switches: environment variables that are on or off."""
+
+import os
+
+from xpnet.errors import ConfigError
+
+ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+
+
+def read_switch(variable: str) -> bool:
+    """Return whether an environment variable is on; it is off if it is not set.
+
+    Raises
+    ------
+    ConfigError
+        Its value means neither on nor off.
+    """
+    value = os.environ.get(variable, "")
+    state = parse_switch(value)
+    if state is None:
+        msg = f"{variable}: expected {', '.join((*ON, *OFF[:-1]))} or nothing, got {value!r}"
+        raise ConfigError(msg)
+    return state
+
+
+def parse_switch(value: str) -> bool | None:
+    """Return whether a value means on; None if it means neither on nor off."""
+    return value.lower() in ON if value.lower() in ON + OFF else None
