@@ -322,6 +322,9 @@ def test_calls_that_cannot_be(model):
         xpnet.fit(GOOD, [0, 1, 0, 1], validation_data=(GOOD, [0, 1, 2, 3]), classes=2)
     with pytest.raises(xpnet.DataError, match="takes rows of 12 features"):
         model.predict(GOOD)
+    for call in (model.predict, model.predict_proba, model.logits, lambda x: model.evaluate(x, Y)):
+        with pytest.raises(xpnet.DataError, match=r"^X: expected values without a mask, got a MaskedArray"):
+            call(np.ma.array(X))
     with pytest.raises(xpnet.DataError, match="label 4: the network tells 4 classes"):
         model.evaluate(X, Y + 1)
     with pytest.raises(xpnet.DivergedError, match="training diverged"):
@@ -330,6 +333,29 @@ def test_calls_that_cannot_be(model):
         xpnet.load("nothing.safetensors")
     with pytest.raises(xpnet.ConfigError, match="nowhere"):
         model.save(Path("nowhere/model.safetensors"))
+
+
+HIDDEN = np.ma.array([[9, 1], [2, 3]] * 2, mask=[[True, False], [False, False]] * 2)
+LABELS = np.ma.array([0, 1] * 2)
+MASKED = {
+    "X": lambda: xpnet.fit(HIDDEN, [0, 1] * 2),
+    "y": lambda: xpnet.fit(GOOD, LABELS),
+    "sample_weight": lambda: xpnet.fit(GOOD, [0, 1] * 2, sample_weight=LABELS + 1),
+    "class_weight": lambda: xpnet.fit(GOOD, [0, 1] * 2, class_weight={0: HIDDEN[0, 0]}),
+    "X in validation_data": lambda: xpnet.fit(GOOD, [0, 1] * 2, validation_data=(HIDDEN, [0, 1] * 2)),
+    "y in validation_data": lambda: xpnet.fit(GOOD, [0, 1] * 2, validation_data=(GOOD, LABELS)),
+    "X of rows": lambda: xpnet.fit([*HIDDEN], [0, 1] * 2),
+    "X of numbers": lambda: xpnet.fit([[*row] for row in HIDDEN], [0, 1] * 2),
+}
+
+
+@pytest.mark.parametrize(("where", "call"), MASKED.items(), ids=MASKED)
+def test_masked_arrays_are_refused_whose_mask_would_be_lost(where, call):
+    name = where.partition(" of ")[0]
+    with pytest.raises(
+        xpnet.DataError, match=f"^{name}: expected values without a mask, got a MaskedArray: "
+    ):
+        call()
 
 
 def test_the_cpu_takes_the_place_of_a_gpu_with_a_warning_in_the_line_of_the_caller(monkeypatch):
