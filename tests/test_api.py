@@ -335,6 +335,16 @@ def test_calls_that_cannot_be(model):
         model.save(Path("nowhere/model.safetensors"))
 
 
+def test_many_classes_are_refused_before_training_where_memory_is_short(monkeypatch):
+    monkeypatch.setattr("xpnet.training.memory.available_memory", lambda: 2**30)
+    needed = "a 12-21000 network has 273000 parameters and needs about 3.0 GiB, this machine has 1.0"
+    expected = f'hidden: {needed}: use fewer units, classes or workers, or arithmetic="native"'
+    epochs = []
+    with pytest.raises(xpnet.ConfigError, match=f"^{re.escape(expected)}$"):
+        xpnet.fit(X, Y, classes=21000, hidden=[], callback=epochs.append)
+    assert epochs == []
+
+
 HIDDEN = np.ma.array([[9, 1], [2, 3]] * 2, mask=[[True, False], [False, False]] * 2)
 LABELS = np.ma.array([0, 1] * 2)
 MASKED = {

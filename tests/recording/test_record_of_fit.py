@@ -103,7 +103,7 @@ def test_what_cannot_be_recorded_is_refused_before_any_file_is_written(settings,
 def test_a_record_too_large_to_be_read_is_refused_before_training():
     frame, epochs = pd.DataFrame(X, columns=[f"{number:0131072}" for number in range(64)]), []
     expected = (
-        r"^runs/mine: would get a record of 84\d{5} bytes, above the limit of 8388608: use fewer or short"
+        r"^runs/mine: would get a record of 84\d{5} bytes, above the limit of 8388608: shorten column and"
     )
     with pytest.raises(xpnet.ConfigError, match=expected):
         xpnet.fit(frame, Y, run="runs/mine", callback=epochs.append)

@@ -269,7 +269,7 @@ def test_the_largest_record_that_is_accepted_is_read_after_its_end(tmp_path):
         return Run.start(tmp_path, "mine", False, {**GIVEN, "data": data})
 
     refusal = (
-        r"mine: would get a record of (\d+) bytes, above the limit of 8388608: use fewer or shorter names"
+        r"mine: would get a record of (\d+) bytes, above the limit of 8388608: shorten column and class names"
     )
     with pytest.raises(ConfigError, match=refusal) as caught:
         start_named(RECORD_LIMIT)

@@ -23,8 +23,7 @@ def host_array(array: Any, source: str) -> Any:
         It is a masked array, or a list that holds one: the mask would be lost.
     """
     if _has_mask(array):
-        remedy = "fill the masked values, or leave their samples out"
-        msg = f"{source}: expected values without a mask, got a MaskedArray: {remedy}"
+        msg = f"{source}: expected values without a mask, got a MaskedArray: fill it, or leave samples out"
         raise DataError(msg)
     backend = backend_of(array)
     if backend is None:

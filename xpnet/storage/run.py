@@ -86,9 +86,8 @@ class Run:
         content = _encode_json(first)
         size = len(content) + LARGEST_END + LONGEST_NUMBER * record["data"].get("classes", 0)
         if size > records.RECORD_LIMIT:
-            limit = f"of {size} bytes, above the limit of {records.RECORD_LIMIT}"
-            remedy = "use fewer or shorter names of columns and classes, or keep no record"
-            raise ConfigError.at(folder, f"would get a record {limit}: {remedy}")
+            problem = f"would get a record of {size} bytes, above the limit of {records.RECORD_LIMIT}"
+            raise ConfigError.at(folder, f"{problem}: shorten column and class names, or keep no record")
         try:
             out.mkdir(parents=True, exist_ok=True)
             prepared.with_suffix(".lock").touch()  # which raises the error of a folder that is read-only
