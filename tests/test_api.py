@@ -322,6 +322,9 @@ def test_calls_that_cannot_be(model):
         xpnet.fit(GOOD, [0, 1, 0, 1], validation_data=(GOOD, [0, 1, 2, 3]), classes=2)
     with pytest.raises(xpnet.DataError, match="takes rows of 12 features"):
         model.predict(GOOD)
+    for call in (model.predict, model.predict_proba, model.logits, lambda x: model.evaluate(x, Y)):
+        with pytest.raises(xpnet.DataError, match=r"^X: expected values without a mask, got a MaskedArray"):
+            call(np.ma.array(X))
     with pytest.raises(xpnet.DataError, match="label 4: the network tells 4 classes"):
         model.evaluate(X, Y + 1)
     with pytest.raises(xpnet.DivergedError, match="training diverged"):
@@ -340,6 +343,39 @@ def test_a_path_of_no_file_is_refused_in_one_line(method, path):
         xpnet.ConfigError, match=r"^[^\n]+: cannot be written \(not the path of a file\): [^\n]+$"
     ):
         write(path)
+
+
+def test_many_classes_are_refused_before_training_where_memory_is_short(monkeypatch):
+    monkeypatch.setattr("xpnet.training.memory.available_memory", lambda: 2**30)
+    needed = "a 12-21000 network has 273000 parameters and needs about 3.0 GiB, this machine has 1.0"
+    expected = f'hidden: {needed}: use fewer units, classes or workers, or arithmetic="native"'
+    epochs = []
+    with pytest.raises(xpnet.ConfigError, match=f"^{re.escape(expected)}$"):
+        xpnet.fit(X, Y, classes=21000, hidden=[], callback=epochs.append)
+    assert epochs == []
+
+
+HIDDEN = np.ma.array([[9, 1], [2, 3]] * 2, mask=[[True, False], [False, False]] * 2)
+LABELS = np.ma.array([0, 1] * 2)
+MASKED = {
+    "X": lambda: xpnet.fit(HIDDEN, [0, 1] * 2),
+    "y": lambda: xpnet.fit(GOOD, LABELS),
+    "sample_weight": lambda: xpnet.fit(GOOD, [0, 1] * 2, sample_weight=LABELS + 1),
+    "class_weight": lambda: xpnet.fit(GOOD, [0, 1] * 2, class_weight={0: HIDDEN[0, 0]}),
+    "X in validation_data": lambda: xpnet.fit(GOOD, [0, 1] * 2, validation_data=(HIDDEN, [0, 1] * 2)),
+    "y in validation_data": lambda: xpnet.fit(GOOD, [0, 1] * 2, validation_data=(GOOD, LABELS)),
+    "X of rows": lambda: xpnet.fit([*HIDDEN], [0, 1] * 2),
+    "X of numbers": lambda: xpnet.fit([[*row] for row in HIDDEN], [0, 1] * 2),
+}
+
+
+@pytest.mark.parametrize(("where", "call"), MASKED.items(), ids=MASKED)
+def test_masked_arrays_are_refused_whose_mask_would_be_lost(where, call):
+    name = where.partition(" of ")[0]
+    with pytest.raises(
+        xpnet.DataError, match=f"^{name}: expected values without a mask, got a MaskedArray: "
+    ):
+        call()
 
 
 def test_the_cpu_takes_the_place_of_a_gpu_with_a_warning_in_the_line_of_the_caller(monkeypatch):

@@ -220,6 +220,13 @@ def test_settings_and_pieces_that_cannot_be():
         (config, "validation: expected 0 for", lambda: quick(validation=10).partial_fit(x, y)),
         (config, "class_weight: expected a dict", lambda: quick(class_weight="balanced").partial_fit(x, y)),
         (ValueError, "sample_weight: expected 2 numbers", lambda: quick().fit(x, y, sample_weight=[1])),
+        (ValueError, "^X: expected values without a mask", lambda: quick().fit(np.ma.array(x), y)),
+        (ValueError, "^y: expected values without a mask", lambda: one.partial_fit(x, np.ma.array(y))),
+        (ValueError, "^classes: expected values", lambda: one.partial_fit(x, y, classes=np.ma.array(y))),
+        (ValueError, "^sample_weight: exp", lambda: quick().fit(x, y, sample_weight=np.ma.array([1, 1]))),
+        (ValueError, "^class_weight: exp", lambda: quick(class_weight={0: np.ma.array(2)}).fit(x, y)),
+        (ValueError, "^X: expected values without a mask", lambda: one.predict(np.ma.array(x))),
+        (ValueError, "^y: expected values without a mask", lambda: one.score(x, np.ma.array(y))),
     ):
         with pytest.raises(error, match=message) as caught:
             call()

@@ -309,7 +309,7 @@ def fit(
     X
         (m, features): uint8 pixels or floats. Other integers are pixels, too, and must be from 0 to 255.
         NumPy arrays, lists, pandas data frames, or arrays of another library, which computes, on their
-        device, unless `backend` or `device` is set.
+        device, unless `backend` or `device` is set. Masked arrays are refused, in labels and weights too.
     y
         (m,) labels: 0, 1, 2 and so on, or text, whose names the model keeps. Arrays of any library.
     recipe

@@ -35,6 +35,14 @@ DTYPES = (np.float64, np.float32, np.uint8)
 """The dtypes that features keep; others are converted to the first."""
 
 
+def _to_host(array: object, source: str) -> Any:
+    """Return ``host_array``, with the ValueError that scikit-learn expects."""
+    try:
+        return host_array(array, source)
+    except DataError as error:
+        raise ValueError(error) from error
+
+
 def _refuse_unknown(init: Callable[P, None]) -> Callable[P, None]:
     """Decorate a constructor that is to name the nearest keyword for one that it does not have.
 
@@ -193,7 +201,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             msg = "class_weight: expected a dict or None for partial_fit, which does not know all rows"
             raise ConfigError(msg)
         selection = select_from_settings(config, X)
-        first, classes = not hasattr(self, "classes_"), host_array(classes)
+        first, classes = not hasattr(self, "classes_"), _to_host(classes, "classes")
         X, y = self._validate_samples(X, y, reset=first)
         if first:
             if classes is None:
@@ -236,8 +244,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return the accuracy on rows (m, features) with labels (m,); errors as in `predict_proba`."""
-        predicted, weights = host_array(self.predict(X)), host_array(sample_weight)
-        return float(accuracy_score(host_array(y), predicted, sample_weight=weights))
+        predicted, weights = _to_host(self.predict(X), "X"), _to_host(sample_weight, "sample_weight")
+        return float(accuracy_score(_to_host(y, "y"), predicted, sample_weight=weights))
 
     def _train(
         self, config: TrainConfig, selection: Selection, data: Dataset, *, one_epoch: bool = False
@@ -274,12 +282,12 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _validate_samples(self, X: object, y: object, *, reset: bool) -> tuple[HostArray, HostArray]:
         """Validate rows and labels with scikit-learn."""
-        rows, labels = validate_data(self, host_array(X), host_array(y), dtype=DTYPES, reset=reset)
+        rows, labels = validate_data(self, _to_host(X, "X"), _to_host(y, "y"), dtype=DTYPES, reset=reset)
         check_classification_targets(labels)
         return rows, labels
 
     def _predictor(self, X: object) -> tuple[Predictor, HostArray]:
         """Return the predictor of rows, and the rows, which scikit-learn has validated."""
         check_is_fitted(self)
-        rows = validate_data(self, host_array(X), dtype=DTYPES, reset=False)
+        rows = validate_data(self, _to_host(X, "X"), dtype=DTYPES, reset=False)
         return self.model_.select_predictor(backend_of(X)), rows

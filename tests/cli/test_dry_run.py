@@ -38,6 +38,13 @@ def test_settings_parameters_memory_and_time_are_printed_and_nothing_is_written(
     assert [path.name for path in Path().iterdir()] == ["small.npz"]
 
 
+def test_the_memory_is_at_least_the_estimate_by_which_trainings_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr("xpnet.training.trainer.check_memory", lambda *_: 3 * 2**30)
+    assert "\n# memory        about 3,072 MiB\n" in printed(
+        capsys, "train", "--data", "small.npz", "--dry-run"
+    )
+
+
 def test_several_trainings_take_their_time_together(capsys):
     words = ["--validation", "0.1", "--repeats", "4", "--epochs", "2"]
     out = printed(capsys, "train", "--data", "small.npz", "--dry-run", *words)

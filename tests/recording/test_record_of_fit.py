@@ -1,5 +1,6 @@
 """A training from Python leaves the record that the command leaves."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,28 @@ def test_what_cannot_be_recorded_is_refused_before_any_file_is_written(settings,
         xpnet.fit(X, Y, epochs=0, **settings)
     assert str(caught.value).startswith(message)
     assert list(Path().iterdir()) == []
+
+
+def test_a_record_too_large_to_be_read_is_refused_before_training():
+    frame, epochs = pd.DataFrame(X, columns=[f"{number:0131072}" for number in range(64)]), []
+    expected = (
+        r"^runs/mine: would get a record of 84\d{5} bytes, above the limit of 8388608: shorten column and"
+    )
+    with pytest.raises(xpnet.ConfigError, match=expected):
+        xpnet.fit(frame, Y, run="runs/mine", callback=epochs.append)
+    assert (epochs, list(Path().iterdir())) == ([], [])
+
+
+def test_a_callback_may_change_the_working_directory(tmp_path, capsys):
+    Path("elsewhere").mkdir()
+    leave = {"callback": lambda _: os.chdir(tmp_path / "elsewhere")}
+    model = xpnet.fit(X, Y, epochs=2, **leave, run="runs/mine", verbose=True)
+    assert (list(Path().iterdir()), model.run) == ([], Path("runs/mine"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == ["run           runs/mine", "report        runs/mine/report.html"]
+    os.chdir(tmp_path)
+    assert {path.name for path in model.run.iterdir()} == FILES
+    assert xpnet.verify("runs/mine", X, Y)
 
 
 class Watcher(xpnet.Callback):

@@ -386,6 +386,8 @@ def test_a_training_on_arrays_is_verified_from_python(capsys):
         assert (bool(result), result.difference) == (True, None)
     with pytest.raises(xpnet.ConfigError, match=r"^runs/fit: was trained on other data: "):
         xpnet.verify(run, **{**arrays, "X": 255 - data.x_train})
+    with pytest.raises(xpnet.DataError, match=r"^X: expected values without a mask, got a MaskedArray"):
+        xpnet.verify(run, **{**arrays, "X": np.ma.array(data.x_train)})
     result = xpnet.verify(run, **{**arrays, "class_weight": {"a": 3.0}})
     assert not result
     assert result.difference.startswith("run.json: data.weights_sha256: recorded '")

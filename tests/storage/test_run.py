@@ -21,7 +21,7 @@ from folders import change_record, fail_with, tree
 
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import find, placement, run
-from xpnet.storage.record import Record, read_metrics, read_run, read_summary
+from xpnet.storage.record import RECORD_LIMIT, Record, read_metrics, read_run, read_summary
 from xpnet.storage.run import Run
 
 GIVEN = {"command": ["xpnet", "train", "--data", "weiß"], "seed": 2**64 - 1, "backend": "numpy"}
@@ -261,6 +261,24 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
             start(tmp_path / out, name)
         assert str(caught.value) == message.format(tmp_path / out, reason)
     assert set(tree(tmp_path)) == {"file", "runs"}
+
+
+def test_the_largest_record_that_is_accepted_is_read_after_its_end(tmp_path):
+    def start_named(length):
+        data = {**GIVEN["data"], "classes": 65536, "feature_names": ["x" * length]}
+        return Run.start(tmp_path, "mine", False, {**GIVEN, "data": data})
+
+    refusal = (
+        r"mine: would get a record of (\d+) bytes, above the limit of 8388608: shorten column and class names"
+    )
+    with pytest.raises(ConfigError, match=refusal) as caught:
+        start_named(RECORD_LIMIT)
+    longest = 2 * RECORD_LIMIT - int(re.findall(refusal, str(caught.value))[0])
+    run = start_named(longest)
+    with pytest.raises(ConfigError, match=refusal):
+        start_named(longest + 1)
+    run.finish("completed", metrics={"test_accuracy_per_class": [2 / 3e5] * 65536}, fingerprint="0" * 64)
+    assert read_run(run.folder) == run.record
 
 
 def test_rows_are_in_the_file_as_soon_as_they_are_logged_and_read_back_with_null_for_nan(tmp_path):

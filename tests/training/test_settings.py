@@ -1,5 +1,7 @@
 """Every setting reaches the training: it changes the result, and in the same bits on every backend."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 
@@ -10,6 +12,7 @@ from networks import BASE, SETTINGS, image_data, rows_on_backends
 from xpnet._lib.tree import leaves
 from xpnet.backends.numpy import make
 from xpnet.errors import ConfigError
+from xpnet.training.memory import MARGIN
 from xpnet.training.trainer import Trainer
 
 DATA = image_data()
@@ -126,3 +129,31 @@ DECIMALS = replace(DATA, x_train=DATA.x_train / 255, x_test=DATA.x_test / 255)
 def test_settings_that_do_not_fit_the_data_are_one_line(changes, data, message):
     with pytest.raises(ConfigError, match=message):
         Trainer(replace(BASE, **changes), data, make("cpu"))
+
+
+MANY_CLASSES = """
+import sys
+import numpy as np
+import xpnet
+from xpnet._lib.machine import peak_memory
+from xpnet.training import memory, trainer
+
+arithmetic, batch_size, workers = sys.argv[1:]
+trainer.check_memory = lambda *settings: print(memory.check_memory(*settings)) or 0
+x = np.random.default_rng(0).integers(0, 256, (4096, 64)).astype(np.uint8)
+before = peak_memory()
+settings = {"batch_size": batch_size if batch_size == "full" else int(batch_size), "workers": int(workers)}
+xpnet.fit(x, np.arange(4096) % 4000, arithmetic=arithmetic, hidden=[], epochs=2, device="cpu", **settings)
+print(peak_memory() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is known on Linux")
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("batch_size", ["full", 128])
+@pytest.mark.parametrize("arithmetic", ["reproducible", "native"])
+def test_the_estimate_of_memory_is_within_its_margin_of_the_peak(arithmetic, batch_size, workers):
+    words = [sys.executable, "-c", MANY_CLASSES, arithmetic, str(batch_size), str(workers)]
+    needed, peak = map(int, subprocess.check_output(words, text=True).split())
+    assert 1 / MARGIN < needed / peak < MARGIN

@@ -67,9 +67,8 @@ def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
     evaluated = logged * samples + (last - first + 1) * validated
     runs = config.repeats * len(config.learning_rates)
     seconds = runs * ((last - first) * steps * step + evaluated * evaluation)
-    peak = peak_memory()
-    if peak is not None:
-        yield f"memory        about {peak / 2**20:,.0f} MiB"
+    memory = max(trainer.memory, peak_memory() or 0)  # of small networks, Python takes most
+    yield f"memory        about {memory / 2**20:,.0f} MiB"
     trainings = "" if runs == 1 else f"{runs} trainings, one at a time, of "
     milliseconds = _format_number(1000 * step)
     work = f"{_count(last - first, 'epoch')} of {_count(steps, 'step')} of {milliseconds} ms"

@@ -14,14 +14,32 @@ from xpnet.errors import DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns
 
 
-def host_array(array: Any) -> Any:
-    """Convert an array of a library, on any device, to NumPy; return anything else unchanged."""
+def host_array(array: Any, source: str) -> Any:
+    """Convert an array of a library, on any device, to NumPy; return anything else unchanged.
+
+    Raises
+    ------
+    DataError
+        It is a masked array, or a list that holds one: the mask would be lost.
+    """
+    if _has_mask(array):
+        msg = f"{source}: expected values without a mask, got a MaskedArray: fill it, or leave samples out"
+        raise DataError(msg)
     backend = backend_of(array)
     if backend is None:
         return array
     if str(array.dtype).endswith("bfloat16"):  # which NumPy lacks; float32 holds each value
         array = backend.xp.astype(array, backend.xp.float32)
     return backend.to_host(array)
+
+
+def _has_mask(values: object) -> bool:
+    """Return True for a masked array, and for a list with one at any depth."""
+    if not isinstance(values, list | tuple):
+        return isinstance(values, np.ma.MaskedArray)
+    kinds = {*map(type, values)}  # few: a call for each number would take longer than its conversion
+    may_have = any(issubclass(kind, list | tuple | np.ma.MaskedArray) for kind in kinds)
+    return may_have and any(map(_has_mask, values))
 
 
 def like_input(result: HostArray, backend: Backend | None) -> Any:
@@ -108,7 +126,7 @@ def to_numbers(values: object, source: str, *, allow_text: bool = False) -> NDAr
         There is something else in it; but text is returned as it is with `allow_text`.
     """
     try:
-        array = np.asarray(host_array(values))
+        array = np.asarray(host_array(values, source))
         if allow_text and _is_text(array):
             return array
         if array.dtype == object:  # Python numbers, and None

@@ -62,7 +62,8 @@ class RecordOutcome(callbacks.Callback):
         try:
             from xpnet.report import write_report
 
-            path = write_report(folder, self.trainer.data, sha256=self.run.record["data"]["sha256"])
+            digest = self.run.record["data"]["sha256"]
+            path = folder / write_report(self.run.location, self.trainer.data, sha256=digest).name
         except Exception as error:  # noqa: BLE001 - the network is trained and saved
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             complain(f"warning: no report: {reason}: xpnet report {folder} tries again")

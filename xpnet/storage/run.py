@@ -29,6 +29,8 @@ from xpnet.storage.placement import STARTING, acquire_lock, clean_up, take_name
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment
 
 Status = Literal["completed", "interrupted", "failed"]
+LARGEST_END, LONGEST_NUMBER = 1 << 16, 32
+"""Bytes that the end of a run adds to its record at most, and for the accuracy of each class."""
 NO_OUTCOME: Outcome = {"ended": None, "metrics": None, "fingerprint": None, "error": None, "digests": None}
 
 
@@ -41,10 +43,16 @@ class Run:
     """
 
     folder: Path
+    """The folder as the user names it."""
     record: Record
     """The current content of run.json."""
     _identity: tuple[int, int] | None
     _lock: Lock | None = field(repr=False)
+    location: Path = field(init=False, repr=False)
+    """The absolute path of the folder, for a callback may change the working directory."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "location", self.folder.absolute())
 
     @property
     def checkpoint(self) -> Path:
@@ -69,12 +77,17 @@ class Run:
         Raises
         ------
         ConfigError
-            The folder exists without `overwrite`, is no run, or is in use by another process; or it cannot
-            be written.
+            The folder exists without `overwrite`, is no run, or is in use by another process; it cannot
+            be written; or the record would be too large to be read again.
         """
         name = name or make_run_id()
         folder, prepared = out / name, out / f"{STARTING}{os.urandom(8).hex()}"
-        lock = None
+        first, lock = _begin_record(name, record, _timestamp(), ranks), None
+        content = _encode_json(first)
+        size = len(content) + LARGEST_END + LONGEST_NUMBER * record["data"].get("classes", 0)
+        if size > records.RECORD_LIMIT:
+            problem = f"would get a record of {size} bytes, above the limit of {records.RECORD_LIMIT}"
+            raise ConfigError.at(folder, f"{problem}: shorten column and class names, or keep no record")
         try:
             out.mkdir(parents=True, exist_ok=True)
             prepared.with_suffix(".lock").touch()  # which raises the error of a folder that is read-only
@@ -82,8 +95,7 @@ class Run:
             clean_up(out, prepared)
             prepared.mkdir()
             identity = _folder_identity(prepared)
-            first = _begin_record(name, record, _timestamp(), ranks)
-            write_atomic(prepared / records.RECORD_FILE, _encode_json(first))
+            write_atomic(prepared / records.RECORD_FILE, content)
             (prepared / records.LOCK_FILE).touch()  # on Windows a folder with an open file cannot be renamed
             take_name(prepared, folder, overwrite=overwrite)
             return cls(folder, first, identity, acquire_lock(folder))
@@ -176,7 +188,9 @@ class Run:
         """
         if self.record["status"] == "running":
             outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
-            outcome["digests"] = digests = {path.name: digest_file(path) for path in list_files(self.folder)}
+            outcome["digests"] = digests = {
+                path.name: digest_file(path) for path in list_files(self.location)
+            }
             changes = {"status": status, "ended": _timestamp(), **outcome}
             canonical = records.canonical_json({**self.record, **changes})
             digests[records.RECORD_FILE] = hashlib.sha256(canonical).hexdigest()
@@ -203,13 +217,12 @@ class Run:
     @contextmanager
     def _writable_path(self, name: str) -> Iterator[Path]:
         """Check that the folder is still this run's, and give the body the path of a file to write."""
-        if _folder_identity(self.folder) != self._identity:
+        if _folder_identity(self.location) != self._identity:
             raise ConfigError.at(self.folder, "was replaced or removed while this run was using it")
-        path = self.folder / name
         try:
-            yield path
+            yield self.location / name
         except OSError as error:
-            raise make_write_error(path, error) from error
+            raise make_write_error(self.folder / name, error) from error
 
 
 class FollowedRun(Run):

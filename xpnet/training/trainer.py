@@ -4,19 +4,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._lib.machine import available_cpus, available_memory
+from xpnet._lib.machine import available_cpus
 from xpnet._lib.tree import Tree, tree_map
 from xpnet._typing import Array, as_array
 from xpnet.arithmetic import SPECIFICATION_VERSION, random
 from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, resolve
+from xpnet.backends.workers import MAX_PENDING
 from xpnet.config import TrainConfig
 from xpnet.data.augment import build_augmenter, build_fade, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
@@ -26,7 +26,7 @@ from xpnet.distributed.ranks import ALONE, Alone
 from xpnet.errors import ConfigError
 from xpnet.inference.context import ComputeContext, build_context
 from xpnet.nn import optim, schedules
-from xpnet.nn.architecture import Network, describe, format_sizes
+from xpnet.nn.architecture import Network, describe
 from xpnet.nn.dropout import Masks, dropout_masks
 from xpnet.nn.init import initial_running_statistics, initialize
 from xpnet.nn.inputs import Normalization, fit_normalization
@@ -36,6 +36,7 @@ from xpnet.training.batches import BatchLoader, SampleOrder, Samples
 from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.loop import FitResult, fit
+from xpnet.training.memory import check_memory
 from xpnet.training.state import TrainState, Variables
 from xpnet.training.step import Step
 
@@ -53,6 +54,8 @@ class Trainer:
         The array library and its device.
     normalization
         The normalisation of the inputs; by default as the settings say, fitted to the training samples.
+    workers
+        The number of threads that compute blocks.
 
     Attributes
     ----------
@@ -68,6 +71,8 @@ class Trainer:
         The indices of the samples to train on and to validate with, on the device; None: all and none.
     loader
         Yields the batches of an epoch.
+    memory
+        An estimate of the memory that training takes on the host beside the data, in bytes.
 
     Raises
     ------
@@ -84,13 +89,16 @@ class Trainer:
         backend: Backend,
         normalization: Normalization | None = None,
         ranks: Alone = ALONE,
+        workers: int = 1,
     ) -> None:
         if not backend.on_host:
             check_copy_memory(data, backend.name)
         self.config, self.backend, self.data, self.ranks = config, backend, data, ranks
         self.network = network = _build_network(config, data)
         training, validation = _split_samples(config, data)
-        _check_memory(network.sizes)
+        count = len(data.y_train) if training is None else len(training)
+        threads = min(workers, MAX_PENDING, -(-count // (BLOCK_SIZE * ranks.size)))
+        self.memory = check_memory(config, network, count, threads * backend.parallel_blocks)
         self.normalization = normalization = normalization or normalize_inputs(config, data)
         kind = config.arithmetic, config.float_type
         self.context = build_context(*kind, backend, network, normalization, ranks)
@@ -104,7 +112,7 @@ class Trainer:
         self.training_indices, self.validation_indices = (
             None if indices is None else put(indices) for indices in (training, validation)
         )
-        self.loader = self._build_loader(data, training)
+        self.loader = self._build_loader(data, training, count)
         schedule, rate, steps = config.schedule, config.learning_rates[0], len(self.loader.bounds)
         self.learning_rate = schedules.build(schedule, rate, steps, config.epochs, **config.schedule_options)
         self._evaluated: tuple[TrainState, Evaluation] | None = None  # the last, of training samples
@@ -125,8 +133,8 @@ class Trainer:
 
         `jobs` is the number of processes that share the processors.
         """
-        with backend.scope(), backend.workers(worker_count(config, backend, jobs)):
-            yield cls(config, data, backend, normalization, ranks)
+        with backend.scope(), backend.workers(workers := worker_count(config, backend, jobs)):
+            yield cls(config, data, backend, normalization, ranks, workers)
 
     @cached_property
     def step(self) -> Step:
@@ -247,9 +255,8 @@ class Trainer:
         parameters, statistics, _ = state.variables
         return evaluate(context or self.context, parameters, samples, statistics, order, predict=predict)
 
-    def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None) -> BatchLoader:
+    def _build_loader(self, data: Dataset, training: NDArray[np.int64] | None, count: int) -> BatchLoader:
         config, network, put = self.config, self.network, self.backend.put
-        count = len(data.y_train) if training is None else len(training)
         self.batch_size = _fit_batch_size(config, count)
         memory_mapped = is_mapped(data.x_train)
 
@@ -385,17 +392,3 @@ def _fit_batch_size(config: TrainConfig, samples: int) -> Literal["full"] | int:
     while config.batch_norm and size > 1 and samples % size == 1:
         size += 1
     return size
-
-
-def _check_memory(sizes: tuple[int, ...]) -> None:
-    """Raise ConfigError if the network does not fit into memory."""
-    parameters = sum(units * (inputs + 1) for inputs, units in pairwise(sizes))
-    # Eight bytes each for parameters, gradients, initial values and a block's activations.
-    needed_bytes = 8 * (4 * parameters + 4 * BLOCK_SIZE * sum(sizes[1:]))
-    available_bytes = available_memory()
-    if available_bytes is not None and needed_bytes > available_bytes:
-        msg = (
-            f"--hidden: a {format_sizes(sizes)} network has {parameters} parameters and needs about "
-            f"{needed_bytes / 2**30:.0f} GiB, this machine has {available_bytes / 2**30:.0f}: use fewer units"
-        )
-        raise ConfigError(msg)
