@@ -14,27 +14,34 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
     """
     words = sys.argv[1:] if argv is None else list(argv)
     try:
-        from xpnet.cli.guard import INTERRUPTED, handle_errors
+        from functools import partial
+
+        from xpnet._lib.interrupts import last_signal
+        from xpnet._lib.launch import rank_and_size
+        from xpnet.cli.guard import handle_errors, read_command
 
         line = [prog, *words]
         with handle_errors(debug="--debug" in words) as output:
-            from xpnet.config import parse, to_toml
+            from xpnet.config import Command, parse, to_toml
 
-            command = parse(words, prog)
+            command = read_command("train", words, partial(parse, words, prog), Command.list_facts)
             config = command.config
             if command.print_config:
-                sys.stdout.write(to_toml(config))
+                sys.stdout.write(to_toml(config) if rank_and_size()[0] == 0 else "")
             elif command.dry_run:
                 from xpnet.cli import dry_run
 
                 dry_run.main(command)
             else:
-                from xpnet.cli.train import extend, resume, train
+                from xpnet.cli.train import extend, resume, resume_or_start, train
                 from xpnet.cli.trials import run_trials
+                from xpnet.distributed.launch import connect
 
                 advise = not config.quiet and "normalize" not in command.explicit
                 run = None
-                if config.resume is not None:
+                if config.resume_or_start:
+                    run = resume_or_start(command, line)
+                elif config.resume is not None:
                     run = resume(command, config.resume, line)
                 elif config.extend is not None:
                     run = extend(command, config.extend, line)
@@ -43,7 +50,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
                 else:
                     run = train(config, line, advise=advise)
                 if run is not None and run.record["status"] == "interrupted":
-                    output.code = INTERRUPTED
+                    output.code = connect().max(128 + last_signal())
     except KeyboardInterrupt:  # while modules are loaded
         return 130
     return output.code

@@ -49,7 +49,8 @@ def trained(tmp_path_factory):
         shutil.copy(folder / "data.npz", folder / f"{name}.npz")
     shutil.copytree(folder / "run", folder / EVIL)
     shutil.copytree(folder / "run", folder / "strange")
-    changes = {"status": "interrupted", "digests": None, "fingerprint": EVIL, "versions": {"xpnet": EVIL}}
+    changes = {"status": "interrupted", "ended": None, "digests": None, "fingerprint": EVIL}
+    changes["versions"] = {"xpnet": EVIL}
     change_record(folder / "strange", **changes, specification_version=99)
     return folder
 

@@ -139,6 +139,24 @@ def test_after_ctrl_c_between_epoch_0_and_the_first_step_no_row_stands_twice():
 
 
 @pytest.mark.needs("array-api-strict")
+def test_a_command_that_is_repeated_starts_goes_on_and_then_says_that_the_run_is_complete(capsys):
+    words = [*SETTINGS, "--resume-or-start", "--name", "again", "--out", "./runs"]
+    steps = itertools.count()
+    with pytest.MonkeyPatch.context() as patch:
+        stop = contextlib.nullcontext(lambda: next(steps) >= STEPS + 10)
+        patch.setattr(callbacks, "defer_interrupts", lambda _: stop)
+        assert train.main(words) == 130
+    assert "goes on" not in capsys.readouterr().out.replace("--resume runs/again goes on", "")
+    assert train.main(words) == 0
+    assert "\ngoes on after epoch 1 and 10 steps\n" in capsys.readouterr().out
+    assert read_run(Path("runs/again"))["fingerprint"] == read_run(Path("runs/whole"))["fingerprint"]
+    for quiet, out in ([], "run           runs/again is complete\n"), (["--quiet"], ""):
+        assert train.main([*words, *quiet]) == 0
+        assert capsys.readouterr().out == out
+    message = "--epochs: runs/again was started with 5, got 6: leave it out, or start a new run"
+    assert complaint(capsys, "train", *words, "--epochs", "6") == message
+
+
 def test_what_only_says_where_to_compute_and_what_to_write_may_change():
     assert not Path(RUN, "report.html").exists()
     words = ["--resume", str(RUN), "--backend", "array-api-strict", "--report", "--quiet"]

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -58,7 +59,7 @@ TAGS = "words of at most 64 letters, digits and _ . : -, each once"
 TRACKERS = "some of wandb, trackio, mlflow, each once"
 SEED = f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})"
 LOSSES = "expected one of cross-entropy, squared-error"
-SWITCHES = "batch_norm require_device overwrite report quiet debug"
+SWITCHES = "batch_norm require_device resume_or_start overwrite report quiet debug"
 COUNT, WHOLE = "a whole number, 0 or more", "a whole number, 1 or more"
 LITERALS = {name: hint for name, hint in get_type_hints(TrainConfig).items() if get_origin(hint) is Literal}
 AMOUNTS = [("shift", 1000, "pixels"), ("rotate", 180, "degrees"), ("scale", 0.9, "a share of the size")]
@@ -172,6 +173,11 @@ WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"warmup_epochs": 6, "epochs": 5}, "--warmup-epochs: expected at most the number of --epochs, 5, got 6"),
     ({"dtype": "float32"}, "--dtype: reproducible arithmetic takes auto or float64, got float32: add --arit"),
     ({"overwrite": True}, "--overwrite: needs --name NAME, the run that it replaces"),
+    ({"resume_or_start": True}, "--resume-or-start: needs --name NAME, the run to go on with, and no --over"),
+    (
+        {"resume_or_start": True, "name": "big", "repeats": 2},
+        "--resume-or-start: expected one training, not --repeats or several learning rates",
+    ),
 ]
 
 
@@ -183,7 +189,7 @@ def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any],
 
 def find_violations(values: dict[str, Any]) -> list[constraints.Violation]:
     """Return the violated constraints, which a resumed run does not raise."""
-    return list(constraints.find_violations(TrainConfig(**{**values, "resume": Path("run")})))
+    return list(constraints.find_violations(SimpleNamespace(**{**vars(DEFAULT), **values})))
 
 
 def test_every_constraint_has_a_row_of_its_own() -> None:
@@ -337,6 +343,7 @@ EVERYTHING = """
 THE_REST = [
     "--data=d.csv --test-data=t.csv --init-from=m --repeats=3 --resume=runs/x",
     "--extend=runs/x --average-epochs=4",
+    "--resume-or-start --name=big",
 ]
 
 

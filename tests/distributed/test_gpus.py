@@ -1,10 +1,16 @@
 """Ranks on one machine take its GPUs in turn; shown with stand-ins for GPUs."""
 
+import os
+
 import pytest
 
+from xpnet.__main__ import main
+from xpnet._lib.launch import LOCAL_RANKS
 from xpnet.backends import resolve
+from xpnet.cli.trials import Outcome, capture_trial
 from xpnet.distributed.ranks import ALONE, Ranks
 
+JAX = "XLA_PYTHON_CLIENT_PREALLOCATE"
 HOSTS = ("a", "b", "a", "a", "b")
 
 
@@ -18,6 +24,25 @@ def test_a_training_of_one_rank_knows_its_number_on_the_machine(monkeypatch, nam
     assert ALONE.local_rank == 0
     monkeypatch.setenv(name, "3")
     assert ALONE.local_rank == 3
+
+
+def test_trainings_side_by_side_take_the_gpus_in_turn_and_jax_reserves_none(monkeypatch):
+    for name in (*LOCAL_RANKS, JAX):
+        monkeypatch.setenv(name, "")  # which is put back afterwards
+        monkeypatch.delenv(name)
+    numbers = [capture_trial(lambda: Outcome(ALONE.local_rank), number).code for number in (None, 0, 1, 2)]
+    assert numbers == [0, 0, 1, 2]
+    assert os.environ[JAX] == "false"
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["parity", "--epochs", "-1"]])
+def test_jax_reserves_no_memory_where_other_libraries_compute_too(monkeypatch, capsys, command):
+    for value, expected in (("", "false"), ("true", "true")):
+        monkeypatch.setenv(JAX, value)
+        if not value:
+            monkeypatch.delenv(JAX)
+        assert main(command) in (0, 2)
+        assert os.environ[JAX] == expected
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from mpi_job import mpi
 from networks import pixels
+from requirements import MPIEXEC
 
 import xpnet
 from xpnet import train
@@ -189,10 +192,11 @@ def test_a_job_on_several_machines_ends_by_itself(alone, whole, monkeypatch, tmp
     assert len(read_run(tmp_path / "run")["segments"][0]["hosts"]) == 2
 
 
-def test_ctrl_c_on_one_rank_saves_what_all_have_trained(alone, whole, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("name", "code"), [("Ctrl-C", 130), ("SIGTERM", 143)])
+def test_a_signal_to_one_rank_saves_what_all_have_trained(alone, whole, name, code, monkeypatch, tmp_path):
     monkeypatch.chdir(alone)
     words = [*LONG, *QUIET, "--out", tmp_path]
-    assert mpi(3, ["train", *words], harm=("Ctrl-C", 1, 3)).returncode == 130
+    assert mpi(3, ["train", *words], harm=(name, 1, 3)).returncode == code
     record = read_run(tmp_path / "run")
     assert (record["status"], record["metrics"]["epochs"]) == ("interrupted", 3)
     assert train.main(["--resume", str(tmp_path / "run"), "--quiet"]) == 0
@@ -243,15 +247,124 @@ def test_the_first_rank_alone_prints_and_verification_is_shared_after_trials_too
     assert len(json.loads((tmp_path / "seeds" / "summary.json").read_text())["trials"]) == 2
 
 
-@pytest.mark.parametrize(("rank", "lines"), [(0, 1), (1, 0)])
-def test_without_mpi4py_a_job_is_refused_in_one_line(rank, lines, tmp_path):
+def test_machines_with_other_data_train_nothing(alone, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    result = mpi(3, ["train", *LONG, *QUIET, "--out", tmp_path / "runs"], harm=("other data", 2, 0))
+    here = platform.node()
+    start = "xpnet: the data's SHA-256: differs between the ranks: "
+    assert re.fullmatch(
+        rf"{start}[0-9a-f]{{64}} on rank 0 \({here}\); [0-9a-f]{{64}} on rank 2 \(elsewhere\): .*\n",
+        result.stderr,
+    )
+    assert (result.returncode, result.stdout, (tmp_path / "runs").exists()) == (2, "", False)
+
+
+DIFFER = {
+    "--dropout 0.2": "--dropout: differs between the ranks: 0.0 on rank 0, 2 (HOST); 0.2 on rank 1 (HOST)",
+    "--seed 7": "--seed: differs between the ranks: 0 on rank 0, 2 (HOST); 7 on rank 1 (HOST)",
+    "--batch-size 64": "--batch-size: differs between the ranks: 1500 on rank 0, 2 (HOST); 64 on rank 1",
+    "--resume other": "--resume: differs between the ranks: none on rank 0, 2 (HOST); other on rank 1",
+    "--dry-run": "--dry-run: differs between the ranks: false on rank 0, 2 (HOST); true on rank 1 (HOST)",
+    "--help": "--help: differs between the ranks: false on rank 0, 2 (HOST); true on rank 1 (HOST)",
+    "--repeats 2": "--repeats: differs between the ranks: 1 on rank 0, 2 (HOST); 2 on rank 1 (HOST)",
+    "--config old.toml": "--loss: differs between the ranks: cross-entropy on rank 0, 2 (HOST); squared",
+    "--bogus": "HOST, rank 1: unrecognized arguments: --bogus",
+    "--data other.npz": "--data: differs between the ranks: data.npz on rank 0, 2 (HOST); other.npz on",
+}
+"""Words that one rank alone is started with, and the line that follows."""
+
+
+@pytest.mark.parametrize("words", DIFFER)
+def test_ranks_that_differ_end_in_one_line_before_anything_is_read(words, alone, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    Path("old.toml").write_text('loss = "squared-error"\n')
+    line = ["-m", "xpnet.train", *LONG, *QUIET, "--out", str(tmp_path / "runs")]
+    result = start_ranks(tmp_path, line, f'[ "$PMI_RANK" = 1 ] && set -- "$@" {words}')
+    text = DIFFER[words].replace("HOST", platform.node())
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith(f"xpnet: {text}")
+    assert not (tmp_path / "runs").exists()
+
+
+def start_ranks(folder, words, script, ranks=3):
+    """Start Python on ranks, each by a shell script that may change its arguments or end."""
+    path = folder / "start.sh"
+    path.write_text(f'{script}\nexec {shlex.quote(sys.executable)} "$@"\n')
+    line = [str(MPIEXEC), "-n", str(ranks), "bash", str(path), *words]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("end", ["exit 0", "exit 3", "cd / && exec python3 nothing.py", "kill -KILL $$"])
+def test_a_rank_that_ends_before_it_is_connected_ends_the_job(end, rank, alone, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    line = ["-m", "xpnet.train", *LONG, *QUIET, "--out", str(tmp_path / "runs")]
+    result = start_ranks(tmp_path, line, f'[ "$PMI_RANK" = {rank} ] && {{ {end}; }}')
+    assert result.returncode != 0
+    if "KILL" not in end:  # which mpiexec sees itself
+        assert "1 of the ranks on this machine ended before all were connected" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_rank_that_is_late_is_waited_for(alone, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    patience = "import sys; from xpnet.distributed import launch; launch.PATIENCE = 2; "
+    line = [
+        "-c",
+        f"{patience}from xpnet.train import main; sys.exit(main())",
+        *LONG,
+        *QUIET,
+        "--out",
+        str(tmp_path),
+    ]
+    result = start_ranks(tmp_path, line, '[ "$PMI_RANK" = 1 ] && sleep 8')
+    here = f"on {platform.node()}: has waited 2 seconds for other ranks to start, and goes on waiting"
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", f"xpnet: rank 0, {here}\n")
+
+
+def test_the_first_lines_name_the_ranks_and_batches_that_are_too_small_to_share(alone, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    line = ["-m", "xpnet.train", "--data", "data.npz", "--epochs", "1", "--no-report", "--out", str(tmp_path)]
+    result = start_ranks(tmp_path, [*line, "--batch-size", "64"], "")
+    first, *lines = result.stdout.splitlines()
+    assert re.fullmatch(r"3 ranks on 1 host \(MPICH .*\)", first)
+    assert (
+        "every rank computes all of each batch: larger batches, without batch norm, would be shared" in lines
+    )
+    assert "every rank computes" not in start_ranks(tmp_path, line, "").stdout
+
+
+def test_a_dry_run_prints_once_and_says_how_trainings_are_spread(alone, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    line = [
+        "-m",
+        "xpnet.train",
+        "--data",
+        "data.npz",
+        "--epochs",
+        "3",
+        "--out",
+        str(tmp_path / "runs"),
+        "--dry-run",
+    ]
+    result = start_ranks(tmp_path, line, "")
+    assert (result.returncode, result.stderr, result.stdout.count("# time  ")) == (0, "", 1)
+    assert "# 3 ranks on 1 host" in result.stdout
+    several = start_ranks(tmp_path, [*line, "--repeats", "5"], "")
+    assert (
+        several.stdout.count(": 5 trainings, 3 at a time, each on one rank, of 3 epochs of 1 step of ") == 1
+    )
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_without_mpi4py_a_job_is_refused_in_one_line(rank, tmp_path):
     (tmp_path / "mpi4py.py").write_text("raise ImportError('not here')")
     path = os.pathsep.join([str(tmp_path), str(Path(xpnet.__file__).parents[1])])
     environment = {**os.environ, "PMI_RANK": str(rank), "PMI_SIZE": "2", "PYTHONPATH": path}
     words = [sys.executable, "-m", "xpnet.train", "--epochs", "0", "--out", str(tmp_path / "runs")]
     result = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", lines)
     remedy = 'pip install -e ".[mpi]" in the checkout of xpnet'
-    message = f"xpnet: mpiexec has started 2 processes, which need mpi4py (not here): {remedy}\n"
-    assert result.stderr == message * lines
+    message = f"mpiexec has started 2 processes, which need mpi4py (not here): {remedy}\n"
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"xpnet: rank {rank}, on {platform.node()}: {message}"
     assert not (tmp_path / "runs").exists()

@@ -59,7 +59,7 @@ def press_after(epoch, until=None):
     Run.log = log_and_press
 
 
-def capture_trial(epoch, call):
+def capture_trial(epoch, call, number):
     """Run a trial in its process; in that of seed 0, press once seed 1 trains too."""
     from xpnet.cli import trials
 
@@ -69,7 +69,7 @@ def capture_trial(epoch, call):
     return trials.capture_trial(call)
 
 
-def die_of_seed_1(call):
+def die_of_seed_1(call, number):
     """Run a trial in its process, which ends with exit code 9 after an epoch of seed 1."""
     from xpnet.cli import trials
     from xpnet.storage.run import Run

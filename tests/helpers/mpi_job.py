@@ -32,6 +32,23 @@ def is_elsewhere():
     platform.node = lambda: "elsewhere"
 
 
+def has_other_data():
+    """Be on a machine of its own, with its own files, of which one has another label."""
+    from xpnet.data import datasets
+    from xpnet.distributed.ranks import Ranks
+
+    is_elsewhere()
+    load = datasets.load
+
+    def load_other(*arguments, **options):
+        data = load(*arguments, **options)
+        data.y_train[0] ^= 1
+        return data
+
+    datasets.load = load_other
+    Ranks.on_this_host = lambda self: self.comm.Split(1)
+
+
 def has_other_parameters(trainer):
     trainer.fingerprint = lambda _: "f" * 64
 
@@ -48,12 +65,13 @@ def die_in_checkpoint(_):
     write_atomic, run.write_atomic = run.write_atomic, write_half
 
 
-HARM_AT_START = {"blind": cannot_read_data, "lose": is_elsewhere}
-"""What the rank does at the start: it cannot read data, or is on a machine of its own."""
+HARM_AT_START = {"blind": cannot_read_data, "lose": is_elsewhere, "other data": has_other_data}
+"""What the rank does at the start: it cannot read data, or is on a machine of its own, with other data."""
 
 HARM_IN_EPOCH = {
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "Ctrl-C": lambda _: os.kill(os.getpid(), signal.SIGINT),
+    "SIGTERM": lambda _: os.kill(os.getpid(), signal.SIGTERM),
     "lose": lambda _: os.kill(os.getpid(), signal.SIGSTOP),
     "parameters": has_other_parameters,
     "checkpoint": die_in_checkpoint,
@@ -83,6 +101,10 @@ def prepare(what, rank, epoch):
         exchange.SMALL_BYTES = 1000  # only the sums of an evaluation are small
     if what == "direct":
         let_mpi_access_arrays()
+    if what == "other data" and rank_and_size()[0] != rank:
+        from xpnet.distributed.ranks import Ranks
+
+        Ranks.on_this_host = lambda self: self.comm.Split(0)
     if rank_and_size()[0] != rank:
         return
     if what in HARM_AT_START:

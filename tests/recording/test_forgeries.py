@@ -41,7 +41,8 @@ NO_LIE = {
     r"started|ended|command.*|device_(requested|used|reason)|backend|segments.*|metrics\.seconds": STATEMENT,
     r"python|platform|versions.*|(working_folder|xpnet)_commit.*": STATEMENT,
     r"config\.(device|backend|workers|require_device|dtype)": STATEMENT,
-    r"config\.(overwrite|tags|report|track|quiet|debug|checkpoint_seconds|keep_checkpoint_every)": OUTPUT,
+    r"config\.(overwrite|resume_or_start|tags|report|track|quiet|debug)": OUTPUT,
+    r"config\.(checkpoint_seconds|keep_checkpoint_every)": OUTPUT,
 }
 """Keys of a record whose changes are no lie about the results, and the reason."""
 
@@ -244,6 +245,7 @@ SETTING = {
     "out": "elsewhere",
     "name": "best",
     "overwrite": True,
+    "resume_or_start": True,
     "tags": ["best"],
     "report": True,
     "track": ["wandb"],

@@ -44,11 +44,17 @@ def terminate_as_interrupt() -> Iterator[Terminate]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def last_signal() -> int:
+    """Return the number of the last signal that a `Terminate` of SIGTERM or SIGHUP handled, else SIGINT."""
+    handlers = [signal.getsignal(number) for number in TERMINATION]
+    return max((each.number for each in handlers if isinstance(each, Terminate)), default=signal.SIGINT)
+
+
 @contextmanager
 def defer_interrupts(notice: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Give the body a function that returns True once Ctrl-C was pressed, instead of interrupting it.
 
-    So it does of SIGTERM and SIGHUP in the body of `terminate_as_interrupt`. ``notice`` is called at the
+    So it does of SIGTERM and SIGHUP where `Terminate` handles them. ``notice`` is called at the
     first signal; a second one raises KeyboardInterrupt. Nothing is deferred outside the main thread, which
     alone receives signals, or if another handler is installed.
     """

@@ -1,8 +1,9 @@
-"""The number and the rank of the processes that mpiexec or srun has started."""
+"""The number and the rank of the processes that mpiexec or srun has started, and the end of their job."""
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 VARIABLES = (
     ("PMI_RANK", "PMI_SIZE"),  # MPICH, Intel MPI
@@ -12,6 +13,10 @@ VARIABLES = (
 
 LOCAL_RANKS = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
 """The number of a process among those on its machine, by the same libraries."""
+
+
+LOCAL_SIZES = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")
+"""The number of the processes on a machine, by mpiexec of MPICH, Intel MPI and Open MPI."""
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -25,6 +30,38 @@ def rank_and_size() -> tuple[int, int]:
 def local_rank() -> int:
     """Return the number of this process among those of its job on this machine, also in `outside_job`."""
     return next((int(os.environ[name]) for name in LOCAL_RANKS if os.environ.get(name, "").isdecimal()), 0)
+
+
+def end_job(code: int) -> None:
+    """End the processes of a job that wait for this one to connect, by their launcher's own abort.
+
+    The mpiexec of MPICH and Intel MPI listens at a socket (PMI). That of Open MPI ends a job by itself once a
+    process ends with another exit code than 0.
+    """
+    with suppress(OSError, ValueError, KeyError):
+        os.write(int(os.environ["PMI_FD"]), f"cmd=abort exitcode={code}\n".encode())
+
+
+def count_ended() -> int:
+    """Return the number of processes of the job on this machine that have ended; 0 if that is not known.
+
+    The others are below the process that started this one, with a rank in their environment, as /proc tells.
+    """
+    size = next((int(os.environ[name]) for name in LOCAL_SIZES if os.environ.get(name, "").isdecimal()), 0)
+    names = tuple(f"{rank}=".encode() for rank, _ in VARIABLES if rank in os.environ)
+    parents, ranks = dict[int, int](), dict[int, bytes]()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile, or is another user's
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (folder / "environ").read_bytes().split(b"\0")  # empty of a zombie
+            ranks |= {int(folder.name): word for word in words if word.startswith(names)}
+    launchers = dict[int, int]()
+    for process in ranks:
+        launchers[process] = process
+        while launchers[process] in ranks:
+            launchers[process] = parents[launchers[process]]
+    own = launchers.get(os.getpid())
+    return max(0, size - len({rank for process, rank in ranks.items() if launchers[process] == own}))
 
 
 @contextmanager

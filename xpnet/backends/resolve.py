@@ -1,6 +1,7 @@
 """Selection of the backend for ``--device`` and ``--backend``, with the reason if one cannot be used."""
 
 import importlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
@@ -177,6 +178,11 @@ def backend_of(value: object) -> Backend | None:
 
 def _import_backend(backend: str) -> ModuleType:
     return importlib.import_module(BACKENDS[backend])
+
+
+def share_gpu_memory() -> None:
+    """Let JAX take a GPU's memory as it needs it: at its start it would take most, beside other users."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def check_request(device: str, backend: str) -> None:

@@ -12,7 +12,7 @@ from xpnet._lib.switches import read_switch
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import format_json
 from xpnet.backends.probing import cuda_driver_version
-from xpnet.backends.resolve import BACKENDS, REQUIRE_DEVICE, resolve
+from xpnet.backends.resolve import BACKENDS, REQUIRE_DEVICE, resolve, share_gpu_memory
 from xpnet.cli.tables import Cell, make_columns, print_table
 from xpnet.parity.devices import probe_devices
 
@@ -23,6 +23,7 @@ def main(words: Sequence[str]) -> int:
     parser = Parser(prog="xpnet doctor", description=description)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     required = "end with exit code 2 unless --device auto takes a GPU here; so does XPNET_REQUIRE_DEVICE=1"
+    share_gpu_memory()
     parser.add_argument("--require-device", action="store_true", help=required)
     arguments = parser.parse_args(words)
     driver, backends = cuda_driver_version(), [_probe_backend(name) for name in BACKENDS]

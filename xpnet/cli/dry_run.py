@@ -4,6 +4,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain, count, islice
 
@@ -12,11 +13,13 @@ from xpnet._lib.text import complain, plain
 from xpnet._lib.tree import leaves
 from xpnet.cli.train import describe_training, read_extension
 from xpnet.config import Command, to_toml
-from xpnet.data import datasets
+from xpnet.data.sharing import load_shared
+from xpnet.distributed.launch import connect, count_sharing
+from xpnet.distributed.ranks import ALONE
 from xpnet.errors import ConfigError
 from xpnet.recording.training import check_extension
 from xpnet.training.state import TrainState
-from xpnet.training.trainer import Trainer, select_backend
+from xpnet.training.trainer import Trainer, normalize_inputs, select_backend
 
 SAMPLES = 32 * 1024
 """The largest number of samples that are evaluated, and that represent an epoch of memory-mapped data."""
@@ -27,49 +30,63 @@ STEPS, SECONDS = 20, 1.0
 def main(command: Command) -> None:
     """Print the settings, the number of parameters, and estimates of memory and time.
 
-    A few steps are timed, and their results discarded; no file is written.
+    A few steps are timed, and their results discarded; no file is written. The ranks of an MPI job do so
+    together, unless each would do some of several trainings: then the first one does so alone.
 
     Raises
     ------
     ConfigError
         The command resumes a run.
     """
-    config, parent = command.config, None
+    config, parent, ranks = command.config, None, connect()
+    runs, processes = config.repeats * len(config.learning_rates), ranks.size
     if config.resume is not None:
         msg = "--dry-run: expected a new training, not --resume"
         raise ConfigError(msg)
-    if config.extend is not None:
-        config, parent = read_extension(command, config.extend)
-    selection = select_backend(config)
-    if selection.warning is not None:
-        complain(f"warning: {selection.warning}")
-    data = datasets.load(config.data, config.test_data, **config.table_options)
-    with Trainer.open(config, data, selection.backend) as trainer:
-        if parent is not None:
-            check_extension(parent, config, data)
+    if runs > 1 and ranks.rank > 0:
+        return
+    ranks = ranks if runs == 1 else ALONE
+    with ranks.together(), ExitStack() as stack:
+        with ranks.agreement():
+            if config.extend is not None:
+                config, parent = read_extension(command, config.extend)
+            selection = select_backend(config, ranks=ranks)
+            if selection.warning is not None and ranks.rank == 0:
+                complain(f"warning: {selection.warning}")
+        data = load_shared(ranks, config.data, config.test_data, **config.table_options)
+        normalization, jobs = normalize_inputs(config, data, ranks), count_sharing(ranks)[ranks.rank]
+        with ranks.agreement():
+            opened = Trainer.open(config, data, selection.backend, normalization, ranks, jobs=jobs)
+            trainer = stack.enter_context(opened)
+            if parent is not None:
+                check_extension(parent, config, data)
         first = 0 if parent is None else parent.epochs
-        lines = [*describe_training(selection, trainer, parent), *_estimate(trainer, first)]
+        lines = [*describe_training(selection, trainer, parent), *_estimate(trainer, first, runs, processes)]
     settings = to_toml(replace(config, epochs=config.epochs - first))  # which --config reads back
-    sys.stdout.write("\n".join(["# Nothing is trained.", *(f"# {plain(line)}" for line in lines), settings]))
+    if ranks.rank == 0:
+        sys.stdout.write(
+            "\n".join(["# Nothing is trained.", *(f"# {plain(line)}" for line in lines), settings])
+        )
 
 
-def _estimate(trainer: Trainer, first: int) -> Iterator[str]:
-    """Yield lines on parameters, memory and time, of a training from the epoch ``first`` on."""
+def _estimate(trainer: Trainer, first: int, runs: int, processes: int) -> Iterator[str]:
+    """Yield lines on parameters, memory and time of trainings from the epoch ``first`` on."""
     config, samples = trainer.config, trainer.loader.samples_per_epoch
     last, interval, state = config.epochs, config.log_interval, trainer.initial_state()
     yield f"parameters    {sum(array.size for array in leaves(state.variables.parameters)):,}"
     some = min(samples, SAMPLES)
     trainer.estimate_loss(state, some)  # which compiles
-    evaluation = _time(lambda: trainer.estimate_loss(state, some)) / some
+    evaluation = _time(lambda: trainer.estimate_loss(state, some)) / some / trainer.ranks.size
     step, steps = _time_step(trainer, state), len(trainer.loader.bounds)
     logged = sum(epoch % interval == 0 or epoch in (first, last) for epoch in range(first, last + 1))
     validated = 0 if trainer.validation_indices is None else int(trainer.validation_indices.shape[0])
     evaluated = logged * samples + (last - first + 1) * validated
-    runs = config.repeats * len(config.learning_rates)
-    seconds = runs * ((last - first) * steps * step + evaluated * evaluation)
+    rounds = -(-runs // processes) if runs > 1 else 1
+    seconds = rounds * ((last - first) * steps * step + evaluated * evaluation)
     memory = max(trainer.memory, peak_memory() or 0)  # of small networks, Python takes most
     yield f"memory        about {memory / 2**20:,.0f} MiB"
-    trainings = "" if runs == 1 else f"{runs} trainings, one at a time, of "
+    spread = "one at a time" if processes == 1 else f"{processes} at a time, each on one rank"
+    trainings = "" if runs == 1 else f"{runs} trainings, {spread}, of "
     milliseconds = _format_number(1000 * step)
     work = f"{_count(last - first, 'epoch')} of {_count(steps, 'step')} of {milliseconds} ms"
     detail = f"{trainings}{work}, and evaluation"
@@ -89,7 +106,7 @@ def _time_step(trainer: Trainer, state: TrainState) -> float:
         now = time.perf_counter()
         times.append(now - last)  # with the preparation of the batch
         last = now
-        if len(times) > 1 and sum(times) > SECONDS:
+        if trainer.ranks.max(len(times) > 1 and sum(times) > SECONDS):
             break
     return statistics.median(times[1:]) / scale
 

@@ -1,17 +1,21 @@
 """Exit codes, one-line error messages, and failures of standard output."""
 
 import os
+import platform
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TextIO
+from typing import TextIO, TypeVar
 
-from xpnet._lib.interrupts import Terminate, terminate_as_interrupt
-from xpnet._lib.launch import rank_and_size
+from xpnet._lib.interrupts import last_signal, terminate_as_interrupt
+from xpnet._lib.launch import end_job, rank_and_size
 from xpnet._lib.text import complain, encodable, print_errors
 from xpnet.errors import XPNetError
+
+T = TypeVar("T")
 
 INTERRUPTED = 130
 BAD_INPUT = XPNetError.exit_code
@@ -77,12 +81,11 @@ def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
     """
     is_alone = rank_and_size()[1] == 1
     if not is_alone:
-        # Until `connect`, Ctrl-C ends a rank of an MPI job at once: in MPI_Init it would wait for the others.
-        # SIGTERM and SIGHUP do at any time.
+        # Until `connect`, signals end a rank of an MPI job at once: in MPI_Init they wait for the others.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     stdout = _open_streams()
     sys.stdout = output = GuardedOutput(stdout)
-    with terminate_as_interrupt() if is_alone else nullcontext(Terminate()) as terminate:
+    with terminate_as_interrupt() if is_alone else nullcontext():
         try:
             yield output
         except KeyboardInterrupt:
@@ -95,7 +98,9 @@ def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
             if output.failed:
                 output.code = output.code or UNEXPECTED
             elif output.code == INTERRUPTED:
-                output.code = 128 + terminate.number
+                output.code = 128 + last_signal()
+            if output.code and not is_alone and not is_connected():
+                end_job(output.code)
 
 
 def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
@@ -115,9 +120,32 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
     text = " ".join(str(error).split()) or "no details"
     if not isinstance(error, XPNetError):
         text = f"unexpected {type(error).__name__}: {text} (--debug shows where)"
-    if rank_and_size()[0] == 0:  # the ranks of an MPI job have the same error
+    rank, size = rank_and_size()
+    if size > 1 and not is_connected():
+        time.sleep(rank > 0)  # the end of the first one, which prints the reason, may end all
+        text = f"rank {rank}, on {platform.node()}: {text}"
+    elif rank > 0:  # the ranks of an MPI job have the same error
+        return code
+    if text:
         complain(text if code == BAD_INPUT else f"{source}{text}")
     return code
+
+
+def read_command(
+    name: str, words: Sequence[str], read: Callable[[], T], list_facts: Callable[[T], Mapping[str, object]]
+) -> T:
+    """Return what ``read`` makes of the command line; see ``xpnet.distributed.launch.read_together``."""
+    if rank_and_size()[1] == 1:
+        return read()
+    from xpnet.distributed.launch import read_together  # loads NumPy, which --help does not need
+
+    return read_together(name, words, read, list_facts)
+
+
+def is_connected() -> bool:
+    """Return True if this process is connected to the other ranks of its MPI job."""
+    module = sys.modules.get("mpi4py.MPI")
+    return module is not None and module.Is_initialized()
 
 
 def _open_streams() -> TextIO:

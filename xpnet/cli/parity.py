@@ -62,6 +62,7 @@ def main(words: Sequence[str]) -> int:
     """
     arguments = _build_parser().parse_args(words)
     check_environment()
+    resolve.share_gpu_memory()
     config = TrainConfig(**{"epochs": EPOCHS, **get_settings(arguments)})
     required = devices.parse_list(arguments.require)
     file: Path | None = arguments.json

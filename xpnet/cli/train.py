@@ -1,12 +1,14 @@
 """``xpnet train``: a recorded training run, from the start or from a checkpoint."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from xpnet import __version__
-from xpnet._lib.text import complain
+from xpnet._lib.terminal import make_console
+from xpnet._lib.text import complain, plain
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
 from xpnet.config import Command, TrainConfig, from_json, to_json
@@ -18,8 +20,8 @@ from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.extension import Parent, extend_settings, read_parent
 from xpnet.recording.training import check_data, check_extension, check_start, describe_run, record
-from xpnet.storage.record import check_files, read_run
-from xpnet.storage.run import FollowedRun, Run
+from xpnet.storage.record import Record, check_files, read_run
+from xpnet.storage.run import FollowedRun, Run, digest_file, digest_files
 from xpnet.trackers import check_installed
 from xpnet.training.console import TrainingConsole
 from xpnet.training.trainer import Trainer, normalize_inputs, select_backend
@@ -31,6 +33,38 @@ DEVICE_SETTINGS = {"backend", "device", "require_device", "workers"}
 CHANGEABLE_SETTINGS = DEVICE_SETTINGS | {"checkpoint_seconds", "keep_checkpoint_every", "debug", "quiet"}
 CHANGEABLE_SETTINGS |= {"report", "tags", "track"}
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
+
+
+def resume_or_start(command: Command, line: list[str]) -> Run | None:
+    """Resume the run that the settings name, or start it; return None if it is complete, and say so.
+
+    Errors as in `resume`.
+    """
+    config, ranks, status = command.config, connect(), ""
+    folder = config.out / str(config.name)
+    with ranks.agreement():
+        if ranks.rank == 0 and folder.exists():
+            record = read_run(folder)
+            _check_settings(command, folder, record)
+            status = record["status"]
+    status = ranks.gather(status)[0]
+    if status == "completed":
+        make_console(quiet=config.quiet or ranks.rank > 0).print(f"run           {plain(folder)} is complete")
+        return None
+    return resume(command, folder, line) if status else train(config, line)
+
+
+def _check_settings(command: Command, folder: Path, record: Record) -> TrainConfig:
+    """Return the settings of a recorded run, which those of the command line must not contradict."""
+    config = from_json(record["config"], str(folder))
+    requested, recorded = to_json(command.config), to_json(config)
+    address = {"resume_or_start", "out"} if command.config.resume_or_start else {"resume"}
+    for name in sorted(command.explicit - CHANGEABLE_SETTINGS - address):
+        if requested[name] != recorded[name]:
+            difference = f"{folder} was started with {recorded[name]!r}, got {requested[name]!r}"
+            msg = f"{flag(name)}: {difference}: leave it out, or start a new run"
+            raise ConfigError(msg)
+    return config
 
 
 def resume(command: Command, folder: Path, line: list[str]) -> Run:
@@ -45,14 +79,9 @@ def resume(command: Command, folder: Path, line: list[str]) -> Run:
     with ranks.agreement():
         run = Run.reopen(folder) if ranks.rank == 0 else FollowedRun.of(folder, read_run(folder))
     try:
+        ranks.compare(digest_files(folder))
         check_files(folder, run.record, "train again with xpnet.fit")
-        config = from_json(run.record["config"], str(run.folder))
-        requested, recorded = to_json(command.config), to_json(config)
-        for name in sorted(command.explicit - CHANGEABLE_SETTINGS - {"resume"}):
-            if requested[name] != recorded[name]:
-                difference = f"{folder} was started with {recorded[name]!r}, got {requested[name]!r}"
-                msg = f"{flag(name)}: {difference}: leave it out, or start a new run"
-                raise ConfigError(msg)
+        config = _check_settings(command, folder, run.record)
         changes = {name: getattr(command.config, name) for name in command.explicit & CHANGEABLE_SETTINGS}
         config = replace(config, **changes)
         run.record["config"]["tags"] = list(config.tags)
@@ -107,6 +136,7 @@ def train(
             selection = select_backend(config, ranks=ranks)
             if selection.warning is not None:
                 tell(f"warning: {selection.warning}")
+        ranks.compare(list_facts(config, selection, parent))
         data = load_shared(ranks, config.data, config.test_data, **config.table_options)
         normalization = normalize_inputs(config, data, ranks)
         processes = jobs * count_sharing(ranks)[ranks.rank]
@@ -132,14 +162,32 @@ def train(
         with record(trainer, run, console, resumed=resumed is not None) as recording:
             for text in describe_training(selection, trainer, parent):
                 console.print_line(text)
+            if resumed is not None:
+                epoch, batch = recording.state.epoch, recording.state.batch
+                steps = f" and {batch} step{'s' * (batch > 1)}" * (batch > 0)
+                console.print_line(f"goes on after epoch {epoch}{steps}")
             trainer.fit(**recording._asdict())
     return run
 
 
+def list_facts(config: TrainConfig, selection: Selection, parent: Parent | None = None) -> dict[str, object]:
+    """Return what the ranks of an MPI job must have in common besides settings and data."""
+    start, backend = config.init_from, selection.backend
+    facts: dict[str, object] = {} if parent is None else {**digest_files(parent.folder)}
+    if start is not None and start.is_file():
+        facts[str(start)] = digest_file(start)
+    if config.arithmetic == "native":  # whose bits depend on them
+        facts |= {"Python": platform.python_version(), "library": f"{backend.name} {backend.version}"}
+    return facts
+
+
 def describe_training(selection: Selection, trainer: Trainer, parent: Parent | None = None) -> Iterator[str]:
     """Yield lines about the backend, the data, the network and the settings."""
-    backend, config, data = selection.backend, trainer.config, trainer.data
+    backend, config, data, ranks = selection.backend, trainer.config, trainer.data, trainer.ranks
     reason = f" ({selection.reason})" if selection.reason else ""
+    if ranks.size > 1:
+        hosts = len(set(ranks.hosts))
+        yield f"{ranks.size} ranks on {hosts} host{'s' * (hosts > 1)} ({ranks.library})"
     yield f"xpnet {__version__}: {backend.name} {backend.version} on {backend.device_name}{reason}"
     index = cuda_index(backend.device_name)
     ratio = None if index is None or config.float_type != "float64" else float64_ratio(index)
@@ -152,5 +200,9 @@ def describe_training(selection: Selection, trainer: Trainer, parent: Parent | N
     rate = f"learning rate {config.learning_rate}"
     asked = "" if trainer.batch_size == config.batch_size else f" in place of {config.batch_size}"
     yield f"network {network}, batch size {trainer.batch_size}{asked}, {rate}, seed {config.seed}"
+    loader = trainer.loader
+    whole = 0, loader.samples_per_step
+    if ranks.size > 1 and loader.single_block and trainer.context.share(whole[1]) == whole:
+        yield "every rank computes all of each batch: larger batches, without batch norm, would be shared"
     if parent is not None:
         yield f"epochs {parent.epochs + 1} to {config.epochs}, after those of {parent.folder}"

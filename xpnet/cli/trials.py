@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 from xpnet._lib.files import save
 from xpnet._lib.interrupts import defer_interrupts
+from xpnet._lib.launch import LOCAL_RANKS
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import plain, print_errors
+from xpnet.backends.resolve import share_gpu_memory
 from xpnet.cli.guard import BAD_INPUT, INTERRUPTED, UNEXPECTED, report_error
 from xpnet.cli.train import train
 from xpnet.config import TrainConfig
@@ -99,8 +101,14 @@ def run_trial(config: TrainConfig, command: list[str], jobs: int, advise: bool) 
     return Outcome(INTERRUPTED if record["status"] == "interrupted" else 0, entry)
 
 
-def capture_trial(call: Call) -> Outcome:
-    """Train in a process of its own or on a rank of its own, and return what it printed too."""
+def capture_trial(call: Call, number: int | None = None) -> Outcome:
+    """Train in a process of its own or on a rank of its own, and return what it printed too.
+
+    A process takes the GPU of its number, as a rank does of its own.
+    """
+    share_gpu_memory()
+    if number is not None:
+        os.environ[LOCAL_RANKS[0]] = str(number)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # which would show progress bars
         os.environ.pop(name, None)
     with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
@@ -129,7 +137,7 @@ def _run_side_by_side(calls: Sequence[Call], jobs: int) -> list[Outcome]:
         console.print("stopping each training after its step; Ctrl-C again stops at once")
 
     with defer_interrupts(interrupt) as is_pressed, executor:
-        futures = [executor.submit(capture_trial, call) for call in calls]
+        futures = [executor.submit(capture_trial, call, index % jobs) for index, call in enumerate(calls)]
         return _print_results(calls, [future.result for future in futures], is_pressed)
 
 

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xpnet._lib.launch import rank_and_size
 from xpnet._lib.parser import Parser
 from xpnet._lib.terminal import make_console, style_text
+from xpnet.cli.guard import read_command
 from xpnet.config.flags import add_settings, get_settings
 from xpnet.config.training import DEFAULTS
 
@@ -32,15 +32,19 @@ def main(words: Sequence[str]) -> int:
 
     Errors as in ``xpnet.recording.verification``.
     """
-    arguments = _build_parser().parse_args(words)
-    from xpnet.recording import verification
+    read = partial(_build_parser().parse_args, words)
+    arguments = read_command("verify", words, read, _list_facts)
+    from xpnet.distributed.launch import connect
+    from xpnet.recording.verification import find_file_difference
 
-    run: Path = arguments.run
-    difference = verification.find_file_difference(run, all_files=arguments.files)
+    run, ranks = arguments.run, connect()
+    with ranks.together(), ranks.agreement():
+        found = find_file_difference(run, all_files=arguments.files) if ranks.rank == 0 else None
+    difference = ranks.gather(found or "")[0] or None
     compared = "the files are the same bits"
     if difference is None and not arguments.files:
         difference, compared = _train_again(run, arguments)
-    is_first = rank_and_size()[0] == 0
+    is_first = ranks.rank == 0
     if difference is not None:
         make_console(quiet=not is_first).print(style_text(f"differs       {difference}", "bold red"))
         return 1
@@ -52,11 +56,12 @@ def main(words: Sequence[str]) -> int:
 def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | None, str]:
     """Return the first difference between a training and its record, or None; and what was compared."""
     from xpnet._lib.text import complain
-    from xpnet.cli.train import describe_training
+    from xpnet.cli.train import describe_training, list_facts
     from xpnet.data.sharing import load_shared
     from xpnet.distributed.launch import connect, count_sharing
     from xpnet.recording.verification import find_difference, read_recorded
     from xpnet.storage.record import check_files
+    from xpnet.storage.run import digest_files
     from xpnet.training.console import TrainingConsole
     from xpnet.training.trainer import Trainer, normalize_inputs, select_backend
 
@@ -71,6 +76,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
             selection = select_backend(config, ranks=ranks)
             if selection.warning is not None and ranks.rank == 0:
                 complain(f"warning: {selection.warning}")
+        ranks.compare({**digest_files(folder), **list_facts(config, selection)})
         data = load_shared(ranks, config.data, config.test_data, **config.table_options)
         normalization = normalize_inputs(config, data, ranks)
         processes = count_sharing(ranks)[ranks.rank]
@@ -82,6 +88,12 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
             console.print_line(line)
         difference = find_difference(run, trainer, console)
     return difference, "" if difference is not None else run.describe()
+
+
+def _list_facts(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return what the ranks of an MPI job must have in common."""
+    facts = {f"--{name}": str(value) for name, value in vars(arguments).items() if name != "workers"}
+    return {**facts, "--device": str(facts.get("--device")).partition(":")[0]}
 
 
 def _read_epochs(text: str) -> tuple[int, int]:

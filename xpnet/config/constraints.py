@@ -67,6 +67,10 @@ def _check_network(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, st
         yield "dtype", "arithmetic", message
     if c.overwrite and c.name is None:
         yield "overwrite", None, "needs --name NAME, the run that it replaces"
+    if c.resume_or_start and (c.name is None or c.overwrite):
+        yield "resume_or_start", None, "needs --name NAME, the run to go on with, and no --overwrite"
+    if c.resume_or_start and (c.repeats > 1 or isinstance(c.learning_rate, tuple)):
+        yield "resume_or_start", None, "expected one training, not --repeats or several learning rates"
 
 
 def _check_training(c: "TrainConfig | SimpleNamespace") -> Iterator[tuple[str, str | None, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 from xpnet._lib.parser import Parser
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import SWITCH, flag
-from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, read_recipe, read_toml
+from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, read_recipe, read_toml, to_json
 
 DESCRIPTION = "Train a neural network: by default the notebook's 784-10-10 network on MNIST."
 EPILOG = "Exit codes: 0 done, 2 bad input or device, 3 diverged, 130 interrupted (143 by SIGTERM)."
@@ -48,6 +48,13 @@ class Command:
     print_config: bool
     explicit: frozenset[str] = frozenset()
     dry_run: bool = False
+
+    def list_facts(self) -> dict[str, object]:
+        """Return what all ranks of an MPI job must have: all but the device's number and workers."""
+        values = {**to_json(self.config), "device": self.config.device.partition(":")[0], "workers": "any"}
+        facts = {flag(name): "none" if value is None else value for name, value in values.items()}
+        flags = {"--dry-run": self.dry_run, "--print-config": self.print_config}
+        return {**facts, **flags, "settings given": sorted(self.explicit - {"device", "workers"})}
 
 
 def parse(argv: Sequence[str], prog: str) -> Command:

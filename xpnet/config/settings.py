@@ -282,6 +282,8 @@ class RunSettings:
         training. (default: only the last)
     resume
         Go on with the training in this folder of a run, with its settings. (default: start anew)
+    resume_or_start
+        Go on with the run that --name names, if there is one, else start it: for jobs that are started again.
     extend
         Start a new run from the end of the completed one in this folder, with its settings but for the flags
         beside it; --epochs are those to add. (default: start anew)
@@ -308,6 +310,7 @@ class RunSettings:
     checkpoint_seconds: Annotated[float | None, rules.POSITIVE] = None
     keep_checkpoint_every: Annotated[int | None, rules.integer_from(1)] = None
     resume: Annotated[Path | None, rules.PATH] = None
+    resume_or_start: bool = False
     extend: Annotated[Path | None, rules.PATH] = None
     out: Annotated[Path, rules.PATH] = Path("runs")
     name: Annotated[str | None, rules.FOLDER_NAME] = None

@@ -51,8 +51,12 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
             rule.check(flag(name), getattr(self, name))
         if isinstance(self.learning_rate, tuple) and len(self.learning_rate) == 1:
             object.__setattr__(self, "learning_rate", self.learning_rate[0])
-        if self.resume is not None and self.extend is not None:
-            msg = f"--extend: there is --resume {self.resume} already: give one of the two"
+        first, *more = [name for name in ("resume", "resume_or_start", "extend") if getattr(self, name)] or [
+            ""
+        ]
+        if more:
+            place = "" if first == "resume_or_start" else f" {getattr(self, first)}"
+            msg = f"{flag(more[0])}: there is {flag(first)}{place} already: give one of the two"
             raise ConfigError(msg)
         violation = next(find_violations(self), None)
         if violation is not None and self.resume is None and self.extend is None:

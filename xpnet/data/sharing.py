@@ -24,7 +24,7 @@ def load_shared(ranks: Alone, data: Path | None, test_data: Path | None, **optio
     Raises
     ------
     ConfigError, DataError
-        A rank cannot read the data.
+        A rank cannot read the data, or machines have different ones: some rows of mapped features count.
     """
     if not isinstance(ranks, Ranks):
         return datasets.load(data, test_data, **options)
@@ -32,6 +32,8 @@ def load_shared(ranks: Alone, data: Path | None, test_data: Path | None, **optio
     is_reader, found = comm.rank == 0, None
     with ranks.agreement():
         found = datasets.load(data, test_data, **options) if is_reader else None
+    if len(set(ranks.hosts)) > 1:  # each of which reads its own files
+        ranks.compare({"the data's SHA-256": None if found is None else datasets.digest(found, some=True)})
     header = b"" if found is None else _describe(found)
     size = np.array([len(header)])
     comm.Bcast(size)

@@ -1,12 +1,28 @@
 """The connection between the processes that mpiexec or srun has started."""
 
+import ctypes
+import os
+import platform
 import signal
-import time
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event, Thread
+from typing import Any, TypeVar
 
-from xpnet._lib.launch import rank_and_size
+from xpnet import __version__
+from xpnet._lib.interrupts import TERMINATION, Terminate
+from xpnet._lib.launch import count_ended, end_job, local_rank, rank_and_size
 from xpnet._lib.machine import allowed_cpus
+from xpnet._lib.text import complain
+from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.distributed.ranks import ALONE, Alone, Ranks
 from xpnet.errors import ConfigError
+
+T = TypeVar("T")
+
+PATIENCE = 30
+"""Seconds after which a rank says that it waits for others to start."""
+POLLING_SECONDS = 2
+"""Seconds between two looks for ranks that have ended before they were connected."""
 
 
 def connect() -> Alone:
@@ -19,27 +35,82 @@ def connect() -> Alone:
     ConfigError
         mpi4py is not installed, or its MPI library is another one than that of mpiexec.
     """
-    rank, size = rank_and_size()
+    size = rank_and_size()[1]
     if size == 1:
         return ALONE
     try:
+        import mpi4py
+
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no MPI library
         reason = " ".join(str(error).split())
-        if rank > 0:
-            time.sleep(1)  # the end of a rank may end all others: the first one prints the reason
         remedy = 'pip install -e ".[mpi]" in the checkout of xpnet'
         msg = f"mpiexec has started {size} processes, which need mpi4py ({reason}): {remedy}"
         raise ConfigError(msg) from error
+    _initialize(MPI)
     comm, library = MPI.COMM_WORLD, _describe(MPI.Get_library_version())
     if comm.size != size:
         problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
         msg = f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs"
         raise ConfigError(msg)
     ranks = Ranks.of(comm, library)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    handlers: list[tuple[int, Any]] = [(signal.SIGINT, signal.default_int_handler)]
+    handlers += dict.fromkeys(TERMINATION, Terminate()).items()
+    for number, handler in handlers:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, handler)
     return ranks
+
+
+def _initialize(MPI: Any) -> None:
+    """Connect to the other ranks; end the job if one on this machine ends before it has done so."""
+    if MPI.Is_initialized():
+        return
+    is_connected = Event()
+    watch = Thread(target=_watch, args=(is_connected,), daemon=True)
+    watch.start()
+    # Unlike that of mpi4py, this call lets other threads run.
+    ctypes.CDLL(MPI.__file__).MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(ctypes.c_int()))
+    is_connected.set()
+    watch.join()
+
+
+def _watch(is_connected: Event) -> None:
+    """Say when the ranks are late, and end this process and the job when one has ended, until connected."""
+    rank, waited, seen = rank_and_size()[0], 0, 0
+    where = f"rank {rank}, on {platform.node()}"
+    while not is_connected.wait(POLLING_SECONDS):
+        waited, ended = waited + POLLING_SECONDS, count_ended()
+        seen = seen + 1 if ended else 0
+        if seen == 3:  # not while the launcher is starting them, and after their own words
+            problem = f"{ended} of the ranks on this machine ended before all were connected"
+            complain(f"{where}: {problem}: what they printed, if anything, says why")
+            end_job(ConfigError.exit_code)
+            os._exit(ConfigError.exit_code)
+        if local_rank() < 2 and waited == PATIENCE:  # one of the two, if the other is late
+            complain(f"{where}: has waited {PATIENCE} seconds for other ranks to start, and goes on waiting")
+
+
+def read_together(
+    name: str, words: Sequence[str], read: Callable[[], T], list_facts: Callable[[T], Mapping[str, object]]
+) -> T:
+    """Return what ``read`` makes of the command line, once all ranks of an MPI job have read the same.
+
+    Raises
+    ------
+    ConfigError
+        The ranks have other commands, versions or facts, or one of them cannot read its command line.
+    """
+    ranks = connect()
+    with ranks.together():
+        is_help = not {"-h", "--help"}.isdisjoint(words)
+        versions = {"xpnet": __version__, "specification": SPECIFICATION_VERSION}
+        ranks.compare({"command": name, **versions, "--help": is_help})
+        with ranks.agreement():
+            command = read()
+        ranks.compare(list_facts(command))
+    return command
 
 
 def count_sharing(ranks: Alone) -> list[int]:

@@ -1,10 +1,13 @@
 """Sums over the blocks of a batch, by one process or shared by the ranks of an MPI job."""
 
+import hashlib
+import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -70,9 +73,18 @@ class Alone:
         """Return the result of a function, (samples,), which one process of each machine calls."""
         return make()
 
-    def any(self, flag: bool) -> bool:  # noqa: FBT001
-        """Return True if a process has the flag."""
-        return flag
+    def max(self, number: int) -> int:
+        """Return the largest of the numbers of all processes, each at least 0."""
+        return number
+
+    def compare(self, facts: Mapping[str, object]) -> None:
+        """Check that all processes have the same facts, JSON values by name; None is equal to all.
+
+        Raises
+        ------
+        ConfigError
+            They have not: the message names the first fact that differs, with its values, ranks and hosts.
+        """
 
     def gather(self, text: str) -> list[str]:
         """Return the texts of all processes."""
@@ -226,13 +238,41 @@ class Ranks(Alone):
     def _complain(self, reason: str) -> None:
         complain(f"rank {self.rank}, on {self.hosts[self.rank]}: {reason}")
 
-    def any(self, flag: bool) -> bool:  # noqa: FBT001
-        """Return True if a rank has the flag."""
+    def max(self, number: int) -> int:
+        """Return the largest of the numbers of all ranks, each at least 0."""
         from mpi4py import MPI
 
-        flags = np.array([flag], np.int32)
-        self.comm.Allreduce(MPI.IN_PLACE, flags, MPI.MAX)
-        return bool(flags[0])
+        numbers = np.array([number], np.int32)
+        self.comm.Allreduce(MPI.IN_PLACE, numbers, MPI.MAX)
+        return int(numbers[0])
+
+    def compare(self, facts: Mapping[str, object]) -> None:
+        """Check that all ranks have the same facts; see `Alone.compare`."""
+        text = json.dumps(facts)
+        if len(set(self.gather(hashlib.sha256(text.encode()).hexdigest()))) == 1:
+            return
+        every = [json.loads(other) for other in self.gather(text)]
+        for name in dict.fromkeys(chain(*every)):
+            holders: dict[str, list[int]] = {}
+            for rank, each in enumerate(every):
+                if (value := each.get(name)) is not None:
+                    holders.setdefault(value if isinstance(value, str) else json.dumps(value), []).append(
+                        rank
+                    )
+            if len(holders) > 1:
+                parts = (f"{value} on {self._name(ranks)}" for value, ranks in holders.items())
+                problem = f"differs between the ranks: {'; '.join(parts)}"
+                error = ConfigError.at(
+                    name, f"{problem}: start all with the same command, files and versions"
+                )
+                error.shared = True
+                raise error
+
+    def _name(self, ranks: list[int]) -> str:
+        """Return the numbers of ranks, and their hosts, in words; of many the first ones."""
+        hosts = dict.fromkeys(self.hosts[rank] for rank in ranks)
+        more = f" and {len(ranks) - 4} more" if len(ranks) > 4 else ""
+        return f"rank {', '.join(map(str, ranks[:4]))}{more} ({', '.join([*hosts][:4])})"
 
     def gather(self, text: str) -> list[str]:
         """Return the texts of all ranks."""

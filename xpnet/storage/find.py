@@ -17,6 +17,7 @@ from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, did_you_mean, plain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
+from xpnet.storage.checkpoint import read_progress
 from xpnet.storage.placement import find_displaced
 from xpnet.storage.record import Record
 
@@ -179,6 +180,9 @@ def read_found_run(folder: Path, root: Path) -> FoundRun:
         with suppress(DataError):
             rows += records.read_metrics(folder / records.METRICS_FILE)
         metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
+        saved = read_progress(folder / records.CHECKPOINT_FILE)
+        if saved is not None:  # from which --resume goes on
+            metrics["epochs"] = saved["epoch"]
     numbers = {name: value for name, value in metrics.items() if records.is_number(value)}
     return FoundRun(folder, name_relative_to(folder, root), status, record, numbers)
 

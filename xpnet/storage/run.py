@@ -290,6 +290,12 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the record, history, model and checkpoints in the folder of a run, by path."""
+    paths = folder / records.RECORD_FILE, *list_files(folder)
+    return {str(path): digest_file(path) for path in paths}
+
+
 def complete_record(
     info: RunInfo, started: float, ended: float, *, metrics: dict[str, float], fingerprint: str
 ) -> Record:

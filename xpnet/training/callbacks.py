@@ -125,7 +125,7 @@ class StopOnInterrupt(Callback):
     @property
     def stop(self) -> str | None:  # type: ignore[override]
         """The reason to end training, or None."""
-        return INTERRUPTED if self._ranks.any(self._is_pressed()) else None
+        return INTERRUPTED if self._ranks.max(self._is_pressed()) else None
 
     def on_train_begin(self, state: TrainState) -> None:  # noqa: ARG002
         """Defer Ctrl-C."""

@@ -56,7 +56,8 @@ class TrainingConsole(Callback):
         self._console = make_console(quiet=quiet)
         self._lines, self._is_printing = deque[str](), False
         jupyter = self._console.is_jupyter and find_spec("ipywidgets") is not None
-        self._hidden = quiet or not (self._console.is_terminal or jupyter)
+        # mpiexec may give ranks a terminal, whose bars would fill a log.
+        self._hidden = quiet or trainer.ranks.size > 1 or not (self._console.is_terminal or jupyter)
         columns = (_Epoch(), BarColumn(bar_width=None, table_column=Column(ratio=1)), _Metrics())
         self._progress = Progress(
             *columns, console=self._console, transient=True, expand=True, disable=self._hidden

@@ -52,7 +52,7 @@ LINES = 40
 
 def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
     """Print a table of the runs; the field or metric `sort` always has a column."""
-    values = to_columns([run.values for run in runs])
+    values = to_columns([{**run.values, **_format_progress(run)} for run in runs])
     columns = {
         name: Column(
             HEADINGS.get(name, name), [_format_cell(name, v) for v in values[name]], name not in FIELDS
@@ -64,6 +64,12 @@ def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
         if name != sort and not tables.fits(console, [*columns.values()]):
             columns.pop(name, None)
     tables.print_table(console, [*columns.values()])
+
+
+def _format_progress(run: FoundRun) -> dict[str, str]:
+    """Return the epochs of a run that was killed, those of its checkpoint, as in 12 of 30."""
+    epochs, of = run.metrics.get("epochs"), run.record["config"].get("epochs")
+    return {"epochs": f"{epochs} of {of}"} if run.status == "killed" and None not in (epochs, of) else {}
 
 
 def to_object(run: FoundRun) -> dict[str, object]:
