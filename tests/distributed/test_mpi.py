@@ -274,6 +274,16 @@ DIFFER = {
 """Words that one rank alone is started with, and the line that follows."""
 
 
+def test_ranks_in_other_folders_end_in_one_line(alone, monkeypatch, tmp_path):
+    monkeypatch.chdir(alone)
+    line = ["-m", "xpnet.train", *LONG, *QUIET, "--out", str(tmp_path / "runs")]
+    result = start_ranks(tmp_path, line, f'[ "$PMI_RANK" = 2 ] && cd {shlex.quote(str(tmp_path))}')
+    here = platform.node()
+    start = f"xpnet: working folder: differs between the ranks: {alone} on rank 0, 1 ({here}); {tmp_path} on rank 2"
+    assert (result.returncode, result.stdout, (tmp_path / "runs").exists()) == (2, "", False)
+    assert result.stderr.startswith(start)
+
+
 @pytest.mark.parametrize("words", DIFFER)
 def test_ranks_that_differ_end_in_one_line_before_anything_is_read(words, alone, monkeypatch, tmp_path):
     monkeypatch.chdir(alone)

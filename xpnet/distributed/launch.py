@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any, TypeVar
 
@@ -105,8 +106,10 @@ def read_together(
     ranks = connect()
     with ranks.together():
         is_help = not {"-h", "--help"}.isdisjoint(words)
-        versions = {"xpnet": __version__, "specification": SPECIFICATION_VERSION}
-        ranks.compare({"command": name, **versions, "--help": is_help})
+        named = os.environ.get("PWD", "")  # of a mount, each machine may know another path
+        folder = named if named and Path(named).resolve() == Path.cwd() else str(Path.cwd())
+        facts = {"xpnet": __version__, "specification": SPECIFICATION_VERSION, "working folder": folder}
+        ranks.compare({"command": name, **facts, "--help": is_help})
         with ranks.agreement():
             command = read()
         ranks.compare(list_facts(command))
