@@ -279,7 +279,7 @@ def test_ranks_in_other_folders_end_in_one_line(alone, monkeypatch, tmp_path):
     line = ["-m", "xpnet.train", *LONG, *QUIET, "--out", str(tmp_path / "runs")]
     result = start_ranks(tmp_path, line, f'[ "$PMI_RANK" = 2 ] && cd {shlex.quote(str(tmp_path))}')
     here = platform.node()
-    start = f"xpnet: working folder: differs between the ranks: {alone} on rank 0, 1 ({here}); {tmp_path} on rank 2"
+    start = f"xpnet: working folder: differs between the ranks: {alone} on rank 0, 1 ({here}); {tmp_path} on"
     assert (result.returncode, result.stdout, (tmp_path / "runs").exists()) == (2, "", False)
     assert result.stderr.startswith(start)
 
