@@ -242,7 +242,7 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
         raise ConfigError.at(
             run.folder, f"was trained on other data: {original}, found {found}: name them by --data"
         )
-    names = {*data, *recorded} - ({"name"} if trainer.config.data != config.data else set())
+    names = {*data, *recorded} - ({"name", "source"} if trainer.config.data != config.data else set())
     for name in sorted(names - (_OPTIONAL_DATA - recorded.keys() if run.is_older else set())):
         if (left := recorded.get(name)) != (right := data.get(name)):
             yield f"run.json: data.{name}: recorded {left!r}, found {right!r}"
