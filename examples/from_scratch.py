@@ -1,4 +1,4 @@
-"""The notebook's 784-10-10 network from xpnet's layers, in the reproducible arithmetic, on any --backend."""
+"""The training of numpy_only.py from xpnet's layers: on any --backend, and with equal bits on all."""
 
 import argparse
 
@@ -16,15 +16,15 @@ from xpnet.storage.model_file import fingerprint
 def gradient_descent(backend, data, epochs=100, alpha=0.1):
     ops = Reproducible(backend.xp, backend.device, backend.xp.float64)
     put, m = backend.from_host, len(data.y_train)
-    # Sums over blocks of 1,024 shuffled images, added in a fixed order: the bits of `python -m xpnet.train`.
+    # Exact sums over blocks of 1,024 shuffled images, added in a fixed order: the bits of `xpnet train`.
     order = random.permutation(0, m, epoch=0)
     blocks = [(put(data.x_train[order[i:j]].T), put(data.y_train[order[i:j]])) for i, j in block_bounds(m)]
     (W1, b1), (W2, b2) = (map(put, layer) for layer in initialize((784, 10, 10), seed=0))
     for epoch in range(epochs):
         sums = []
-        for pixels, labels in blocks:
-            X, Y = ops.integers(pixels, 1 / 255), F.one_hot(ops, labels, 10)  # X = pixels / 255
-            Z1 = linear(ops, Linear(W1, b1), X)  # W1 X + b1
+        for X, labels in blocks:
+            A0, Y = ops.integers(X, 1 / 255), F.one_hot(ops, labels, 10)  # A0 = X / 255
+            Z1 = linear(ops, Linear(W1, b1), A0)  # W1 A0 + b1
             A1 = F.relu(ops, Z1)
             Z2 = linear(ops, Linear(W2, b2), A1)  # W2 A1 + b2
             A2 = F.softmax(ops, Z2)
@@ -32,18 +32,19 @@ def gradient_descent(backend, data, epochs=100, alpha=0.1):
             dW2, db2 = linear_backward(ops, A1, dZ2)  # dZ2 A1ᵀ, Σ dZ2
             dA1 = linear_backward_input(ops, Linear(W2, b2), dZ2)  # W2ᵀ dZ2
             dZ1 = F.relu_backward(ops, dA1, Z1)  # dA1 where Z1 > 0, else 0
-            dW1, db1 = linear_backward(ops, X, dZ1)  # dZ1 Xᵀ, Σ dZ1
+            dW1, db1 = linear_backward(ops, A0, dZ1)  # dZ1 A0ᵀ, Σ dZ1
             if epoch == 0 and not sums:
                 names = "X W1 b1 Z1 A1 W2 b2 Z2 A2 Y dZ2 dW2 db2 dA1 dZ1 dW1 db1"
-                arrays = pixels, W1, b1, Z1, A1, W2, b2, Z2, A2, Y, dZ2, dW2, db2, dA1, dZ1, dW1, db1
-                for name, array in zip(names.split(), arrays, strict=True):
-                    print(f"{name:3} {array.shape[0]:4} x {array.shape[1]}")
+                for name in names.split():
+                    print("{:3} {:4} x {}".format(name, *locals()[name].shape))
             sums.append((dW1, db1, dW2, db2, F.count_correct(ops, F.predictions(ops, A2), labels)))
-        dW1, db1, dW2, db2, correct = tree_sum(sums)
+        *grads, correct = tree_sum(sums)
         if epoch % 10 == 0:
             print(f"epoch {epoch:5}   accuracy {int(correct[0]) / m:.4f}")
-        W1, b1 = W1 - alpha * (dW1 * (1 / m)), b1 - alpha * (db1 * (1 / m))
-        W2, b2 = W2 - alpha * (dW2 * (1 / m)), b2 - alpha * (db2 * (1 / m))
+        W1, b1, W2, b2 = (p - alpha * (g * (1 / m)) for p, g in zip((W1, b1, W2, b2), grads, strict=True))
+    A1 = F.relu(ops, linear(ops, Linear(W1, b1), ops.integers(put(data.x_test.T), 1 / 255)))
+    predictions = backend.to_host(F.predictions(ops, linear(ops, Linear(W2, b2), A1)))
+    print(f"test          accuracy {(predictions == data.y_test).mean():.4f}")
     return [{"weight": backend.to_host(W), "bias": backend.to_host(b)} for W, b in ((W1, b1), (W2, b2))]
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fingerprints import real_data
 
@@ -27,6 +28,7 @@ def test_it_trains_to_the_bits_of_fit_and_prints_shapes_and_accuracies(backend, 
         ("X", "784 x 1024"), ("b2", "10 x 1"), ("Z2", "10 x 1024"), ("dW1", "10 x 784")
     ]  # fmt: skip
     expected = [f"{row['train_accuracy']:.4f}" for row in model.history if row["epoch"] in (0, 10)]
+    expected.append(f"{np.mean(model.predict(data.x_test) == data.y_test):.4f}")
     assert re.findall(r"accuracy (\S+)", accuracies) == expected
 
 

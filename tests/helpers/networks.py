@@ -11,6 +11,7 @@ from xpnet.arithmetic import Native, Reproducible, random
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
 from xpnet.inference.context import ComputeContext
+from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.init import initialize
 from xpnet.nn.inputs import fit_normalization
 from xpnet.nn.network import forward, sample_losses
@@ -25,10 +26,7 @@ from xpnet.training.step import Step
 
 BASE = TrainConfig(epochs=3, batch_size=32, hidden=(8, 6), learning_rate=0.05)
 SETTINGS = {
-    "activation": {"activation": "leaky-relu"},
-    "elu": {"activation": "elu"},
-    "tanh": {"activation": "tanh"},
-    "sigmoid": {"activation": "sigmoid"},
+    **{name: {"activation": name} for name in ACTIVATIONS if name != BASE.activation},
     "initialisation": {"init": "he"},
     "glorot": {"init": "glorot"},
     "batch norm": {"batch_norm": True},

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from activations import ORACLES
 from networks import pixels
 from saved_models import saved_model
 
@@ -25,15 +26,6 @@ def numpy_predictor(saved, arithmetic=None):
     return Predictor(saved, make("numpy", "cpu"), arithmetic)
 
 
-ACTIVATIONS = {
-    "relu": lambda z: np.maximum(z, 0),
-    "leaky-relu": lambda z: np.where(z > 0, z, 0.01 * z),
-    "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
-    "tanh": np.tanh,
-    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
-}
-
-
 def formula(saved, x):
     """The logits as float64 formulas give them, samples as rows."""
     inputs = (x - saved.normalization.shift) * saved.normalization.scale
@@ -42,13 +34,13 @@ def formula(saved, x):
     for tensors in saved.norms:
         deviation = np.sqrt(tensors["running_var"] + 1e-5)
         z = tensors["weight"] * (z - tensors["running_mean"]) / deviation + tensors["bias"]
-    return ACTIVATIONS[saved.activation](z) @ second["weight"].T + second["bias"]
+    return ORACLES[saved.activation].formula(z) @ second["weight"].T + second["bias"]
 
 
 NORM = dict(zip(TENSORS["norms"], np.random.default_rng(1).uniform(0.5, 1.5, (4, HIDDEN)), strict=True))
 SHIFTS, SCALES = np.linspace(100, 150, FEATURES), np.linspace(0.01, 0.02, FEATURES)
 VARIANTS = {
-    **{name: {"activation": name} for name in ACTIVATIONS},
+    **{name: {"activation": name} for name in ORACLES},
     "batch norm": {"norms": [NORM]},
     "scale of its own": {"normalization": {"scale": 0.25}},
     "standardized": {"normalize": "standardize", "normalization": {"shift": SHIFTS, "scale": SCALES}},

@@ -47,8 +47,8 @@ NUMPY = make("cpu")
     ("settings", "message"),
     [
         (
-            {"activation": "gelu"},
-            "activation: expected one of relu, leaky-relu, elu, tanh, sigmoid, got 'gelu'",
+            {"activation": "unheard-of"},
+            f"activation: expected one of {', '.join(F.ACTIVATIONS)}, got 'unheard-of'",
         ),
         ({"loss": "hinge"}, "loss: expected one of cross-entropy, squared-error, got 'hinge'"),
         ({"input_dropout": 1.0}, "input_dropout: expected a number from 0 to below 1, got 1.0"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from activations import ORACLES
 from fingerprints import real_data
 from networks import arithmetic, pixels, reproducible, total_loss, train
 
@@ -21,13 +22,6 @@ from xpnet.training.trainer import Trainer
 
 NUMPY = make("cpu")
 NOTEBOOK = Path(__file__).resolve().parents[2] / "scripts" / "benchmarks" / "notebook.py"
-ACTIVATIONS = {
-    "relu": lambda torch, z: torch.relu(z),
-    "leaky-relu": lambda torch, z: torch.nn.functional.leaky_relu(z, 0.01),
-    "elu": lambda torch, z: torch.nn.functional.elu(z),
-    "tanh": lambda torch, z: torch.tanh(z),
-    "sigmoid": lambda torch, z: torch.sigmoid(z),
-}
 
 
 def torch_loss(torch, network, logits, labels):
@@ -63,7 +57,7 @@ class TorchNetwork:
                 )
                 continue
             if index > 0:
-                a = ACTIVATIONS[self.network.activation](self.torch, a)
+                a = ORACLES[self.network.activation].torch(self.torch, a)
                 a = a * self.torch.tensor(masks.pop(0)) * scale if masks else a
             a = self.torch.nn.functional.linear(a, *tensors)
         return a
@@ -74,7 +68,7 @@ class TorchNetwork:
 @pytest.mark.parametrize(
     "settings",
     [
-        *({"activation": name} for name in ACTIVATIONS),
+        *({"activation": name} for name, oracle in ORACLES.items() if oracle.torch),
         {"sizes": (20, 5)},
         {"label_smoothing": 0.1},
         {"loss": "squared-error"},

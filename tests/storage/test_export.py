@@ -12,9 +12,8 @@ from safetensors import safe_open
 import xpnet
 from xpnet.errors import ConfigError
 from xpnet.nn.columns import Columns
-from xpnet.nn.functional import ACTIVATIONS
 from xpnet.storage import export
-from xpnet.storage.export import encode_onnx, encode_torch, is_of_pixels
+from xpnet.storage.export import ONNX_ACTIVATIONS, TORCH_ACTIVATIONS, encode_onnx, encode_torch, is_of_pixels
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 ROWS, FEATURES, CLASSES = 400, 20, 5
@@ -25,7 +24,6 @@ NETWORKS = {
     "not normalised": {"activation": "tanh", "normalize": "none", "learning_rate": 1e-4},
     "batch norm": {"hidden": [16, 12], "batch_norm": True, "batch_size": 50},
     "in float32": {"arithmetic": "native", "batch_norm": True, "normalize": "standardize", "batch_size": 50},
-    **{name: {"activation": name, "normalize": "standardize"} for name in ACTIVATIONS},
 }
 
 
@@ -47,7 +45,10 @@ def networks(request, data, tmp_path):
     return model, xpnet.load(tmp_path / "model.safetensors", device="cpu", arithmetic="native")
 
 
-every_network = pytest.mark.parametrize("networks", NETWORKS.values(), ids=NETWORKS, indirect=True)
+def every_network(activations):
+    """Networks of every kind, and with each activation that the format has."""
+    kinds = NETWORKS | {name: {"activation": name, "normalize": "standardize"} for name in activations}
+    return pytest.mark.parametrize("networks", kinds.values(), ids=kinds, indirect=True)
 
 
 def assert_same(actual, expected):
@@ -58,7 +59,7 @@ def assert_same(actual, expected):
 
 
 @pytest.mark.needs("onnx")
-@every_network
+@every_network(ONNX_ACTIVATIONS)
 def test_onnx_runtime_gives_the_same_logits_probabilities_and_classes(networks, data):
     import onnx
     import onnxruntime
@@ -91,7 +92,7 @@ def load_network():
 
 
 @pytest.mark.needs("torch")
-@every_network
+@every_network(TORCH_ACTIVATIONS)
 def test_pytorch_gives_the_same_logits(networks, data, load_network, tmp_path):
     import torch
 
@@ -136,6 +137,14 @@ def test_the_metadata_of_the_pytorch_file_name_the_network_and_its_modules(named
     assert metadata.pop("xpnet_version") == xpnet.__version__
     modules = [["Normalize", 2], ["Linear", 2, 10], ["ReLU"], ["Linear", 10, 2]]
     assert {name: json.loads(text) for name, text in metadata.items()} == {**EXPECTED, "modules": modules}
+
+
+@pytest.mark.needs("onnx")
+@pytest.mark.parametrize("tool", ["ONNX", "PyTorch"])
+def test_an_activation_that_the_format_lacks_is_refused(named, tool):
+    network = replace(named[1], activation="swish")
+    with pytest.raises(ConfigError, match=f"^export: no {tool} form of swish: expected one of relu, leaky-r"):
+        encode_onnx(network, pixels=False) if tool == "ONNX" else encode_torch(network)
 
 
 @pytest.mark.needs("onnx")

@@ -168,7 +168,7 @@ MISFITS = [
     ({"sizes": "[" * 100_000}, "sizes in the metadata: expected [4, 3, 2], got "),
     ({"classes": "3"}, "classes in the metadata: expected 2, got "),
     ({"normalize": "x\ny"}, "normalize: expected one of scale, standardize, none, got "),
-    ({"activation": "x\ny"}, "activation: expected one of relu, leaky-relu, elu, tanh, sigmoid, got"),
+    ({"activation": "x\ny"}, f"activation: expected one of {', '.join(ACTIVATIONS)}, got"),
     ({"normalize": "standardize"}, '"normalization.shift": expected F64 of shape (4,), got no such tensor'),
     ({"format_version": "x"}, 'format_version in the metadata: expected a whole number, got "x"'),
     ({"format_version": "3"}, "written by a newer xpnet (format version 3, this one reads up to 2): update "),

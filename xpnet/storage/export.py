@@ -24,7 +24,13 @@ OPSET, IR_VERSION = 17, 8
 """Those of ONNX 1.12 (2022), which later programs read too."""
 ONNX_LIMIT = 2**31 - 2**20
 """Maximum size of the parameters in an ONNX file, in bytes: a protobuf message has less than 2 GiB."""
-ONNX_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+ONNX_ACTIVATIONS = {
+    "relu": "Relu",
+    "leaky-relu": "LeakyRelu",
+    "elu": "Elu",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+}
 """Operators of ONNX; leaky ReLU and ELU are computed from others."""
 TORCH_ACTIVATIONS = {
     "relu": "ReLU",
@@ -56,7 +62,7 @@ def encode_onnx(model: SavedModel, *, pixels: bool) -> bytes:
     Raises
     ------
     ConfigError
-        The package onnx is missing, or the network is too large for the format.
+        The package onnx is missing, the format lacks the activation, or the network is too large for it.
     """
     try:
         import onnx
@@ -147,7 +153,7 @@ class _Graph:
             self._add("Relu", inputs=inputs)
             self._add("Add", inputs=[self._value, negative])
         else:
-            self._add(ONNX_ACTIVATIONS[self._model.activation])
+            self._add(_find_form(ONNX_ACTIVATIONS, "ONNX", self._model.activation))
 
     def _add(
         self,
@@ -173,6 +179,11 @@ def encode_torch(model: SavedModel) -> bytes:
     Its modules are listed in the metadata ``modules``, as JSON: for each the name of its class and its
     arguments. All are of torch.nn, but for the first, ``Normalize``, with the buffers ``shift`` and ``scale``
     (features,), which returns (rows - shift) * scale. The last one returns the logits.
+
+    Raises
+    ------
+    ConfigError
+        PyTorch lacks the activation.
     """
     dtype, features = model.layers[0]["weight"].dtype, model.sizes[0]
     modules: list[list[str | int]] = [["Normalize", features]]
@@ -181,7 +192,7 @@ def encode_torch(model: SavedModel) -> bytes:
     layers = zip_longest(pairwise(model.sizes), model.layers, model.norms)
     for index, (sizes, layer, norm) in enumerate(layers):
         if index:
-            modules.append([TORCH_ACTIVATIONS[model.activation]])
+            modules.append([_find_form(TORCH_ACTIVATIONS, "PyTorch", model.activation)])
             state.append({})
         modules.append(["Linear", *sizes])
         state.append(dict(layer))
@@ -190,6 +201,14 @@ def encode_torch(model: SavedModel) -> bytes:
             state.append({**norm, "num_batches_tracked": np.asarray(0)})
     tensors = {f"{i}.{name}": array for i, part in enumerate(state) for name, array in part.items()}
     return encode_tensors(tensors, {"modules": json.dumps(modules), **_make_metadata(model)})
+
+
+def _find_form(forms: dict[str, str], tool: str, activation: str) -> str:
+    """Return the name of an activation in another tool."""
+    if activation not in forms:
+        msg = f"export: no {tool} form of {activation}: expected one of {', '.join(forms)}"
+        raise ConfigError(msg)
+    return forms[activation]
 
 
 def _make_metadata(model: SavedModel) -> dict[str, str]:

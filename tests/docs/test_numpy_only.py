@@ -1,0 +1,66 @@
+"""examples/numpy_only.py is short, needs NumPy alone, and has the accuracies of ``xpnet train``."""
+
+import ast
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet.data import datasets
+from xpnet.nn.init import initialize
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "examples" / "numpy_only.py"
+SHOWN = re.search(r"^epoch .*?^test.*?$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)[
+    0
+]
+
+
+def read_accuracies(text):
+    """The epochs (or ``test``) and their accuracies, as printed."""
+    pairs = re.findall(r"^(?:epoch +)?(\d+|test) .*accuracy (\S+)$", text, re.MULTILINE)
+    return dict(pairs)
+
+
+@pytest.fixture(scope="module")
+def functions():
+    return runpy.run_path(str(SCRIPT))
+
+
+def test_it_starts_from_the_specified_parameters(functions):
+    expected = [array for layer in initialize((784, 10, 10), seed=0) for array in layer]
+    for array, expected_array in zip(functions["init_params"](), expected, strict=True):
+        assert np.array_equal(array, expected_array)
+
+
+def test_its_accuracies_are_those_shown_of_xpnet_train(functions, capsys):
+    data = datasets.load()
+    functions["gradient_descent"](data.x_train.T / 255, data.y_train, data.x_test.T / 255, data.y_test, 10)
+    printed, shown = read_accuracies(capsys.readouterr().out), read_accuracies(SHOWN)
+    assert printed.keys() == {"0", "10", "test"}
+    assert (printed["0"], printed["10"]) == (shown["0"], shown["10"])
+
+
+@pytest.mark.slow
+def test_a_hundred_epochs_have_the_accuracies_of_xpnet_train():
+    result = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, check=True)
+    printed, data = read_accuracies(result.stdout), datasets.load()
+    model = xpnet.fit(data.x_train, data.y_train, epochs=100, log_every=10)
+    rows = {str(row["epoch"]): f"{row['train_accuracy']:.4f}" for row in model.history}
+    assert printed == {**rows, "test": f"{np.mean(model.predict(data.x_test) == data.y_test):.4f}"}
+    assert len(printed) == 12
+    assert printed.items() >= read_accuracies(SHOWN).items()
+
+
+def test_it_has_at_most_45_lines_and_imports_numpy_alone():
+    text = SCRIPT.read_text(encoding="utf-8")
+    nodes = list(ast.walk(ast.parse(text)))
+    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    modules |= {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    assert modules - set(sys.stdlib_module_names) == {"numpy"}
+    assert len(text.splitlines()) <= 45
