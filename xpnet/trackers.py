@@ -24,7 +24,8 @@ from filelock import FileLock
 from xpnet._lib.files import write_atomic
 from xpnet._lib.text import complain
 from xpnet.errors import ConfigError, DataError
-from xpnet.storage.record import METRICS_FILE, MODEL_FILE, is_number, read_json, read_metrics, read_run
+from xpnet.storage.json_files import read_json
+from xpnet.storage.record import METRICS_FILE, MODEL_FILE, is_number, read_metrics, read_run
 from xpnet.training.callbacks import Callback, EpochLog
 from xpnet.training.loop import FitResult
 

@@ -12,7 +12,8 @@ from xpnet.data.arrays import table_from_arrays
 from xpnet.data.datasets import Dataset
 from xpnet.data.weights import weigh_samples
 from xpnet.fitting import make_dataset, select_from_settings
-from xpnet.recording.verification import RecordedRun, find_difference, find_file_difference, read_recorded
+from xpnet.recording.recorded_run import RecordedRun, find_file_difference, read_recorded
+from xpnet.recording.verification import find_difference
 from xpnet.storage.record import check_files
 from xpnet.training.console import TrainingConsole
 from xpnet.training.trainer import Trainer

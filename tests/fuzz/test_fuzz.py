@@ -30,7 +30,7 @@ from xpnet.config.training import read_toml
 from xpnet.data import datasets
 from xpnet.data.pictures import MAX_PIXELS, read_digit
 from xpnet.errors import XPNetError
-from xpnet.recording.verification import find_file_difference, read_recorded
+from xpnet.recording.recorded_run import find_file_difference, read_recorded
 from xpnet.storage.checkpoint import encode_checkpoint
 from xpnet.storage.find import survey
 from xpnet.storage.model_file import encode_model, load_model, name_tensors

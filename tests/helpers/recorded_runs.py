@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from xpnet.storage.record import canonical_json
+from xpnet.storage.json_files import canonical_json
 from xpnet.storage.run import digest_file, list_files
 
 SETTINGS = """--data small.npz --hidden 7 5 --batch-norm --dropout 0.2 --input-dropout 0.1 --batch-size 32

@@ -21,7 +21,8 @@ from folders import change_record, fail_with, tree
 
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import find, placement, run
-from xpnet.storage.record import RECORD_LIMIT, Record, read_metrics, read_run, read_summary
+from xpnet.storage.json_files import RECORD_LIMIT
+from xpnet.storage.record import Record, read_metrics, read_run, read_summary
 from xpnet.storage.run import Run
 
 GIVEN = {"command": ["xpnet", "train", "--data", "weiß"], "seed": 2**64 - 1, "backend": "numpy"}

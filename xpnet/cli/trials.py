@@ -25,7 +25,8 @@ from xpnet.config import TrainConfig
 from xpnet.distributed.launch import connect, count_sharing
 from xpnet.distributed.ranks import Ranks
 from xpnet.errors import ConfigError
-from xpnet.storage.record import SUMMARY_FILE, is_number, replace_nonfinite
+from xpnet.storage.json_files import replace_nonfinite
+from xpnet.storage.record import SUMMARY_FILE, is_number
 from xpnet.storage.run import make_run_id
 
 Call = partial["Outcome"]

@@ -35,7 +35,7 @@ def main(words: Sequence[str]) -> int:
     read = partial(_build_parser().parse_args, words)
     arguments = read_command("verify", words, read, _list_facts)
     from xpnet.distributed.launch import connect
-    from xpnet.recording.verification import find_file_difference
+    from xpnet.recording.recorded_run import find_file_difference
 
     run, ranks = arguments.run, connect()
     with ranks.together(), ranks.agreement():
@@ -59,7 +59,8 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     from xpnet.cli.train import describe_training, list_facts
     from xpnet.data.sharing import load_shared
     from xpnet.distributed.launch import connect, count_sharing
-    from xpnet.recording.verification import find_difference, read_recorded
+    from xpnet.recording.recorded_run import read_recorded
+    from xpnet.recording.verification import find_difference
     from xpnet.storage.record import check_files
     from xpnet.storage.run import digest_files
     from xpnet.training.console import TrainingConsole

@@ -17,7 +17,6 @@ from xpnet._lib.locks import is_locked
 from xpnet._lib.text import complain, did_you_mean, plain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
-from xpnet.storage.checkpoint import read_progress
 from xpnet.storage.placement import find_displaced
 from xpnet.storage.record import Record
 
@@ -180,6 +179,8 @@ def read_found_run(folder: Path, root: Path) -> FoundRun:
         with suppress(DataError):
             rows += records.read_metrics(folder / records.METRICS_FILE)
         metrics = {"epochs" if name == "epoch" else name: value for name, value in rows[-1].items()}
+        from xpnet.storage.checkpoint import read_progress  # loads NumPy, which other runs do not need
+
         saved = read_progress(folder / records.CHECKPOINT_FILE)
         if saved is not None:  # from which --resume goes on
             metrics["epochs"] = saved["epoch"]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from inspect import formatannotation
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import (
 from xpnet._lib.files import read_regular_file
 from xpnet.errors import DataError
 from xpnet.storage.environment import Environment
+from xpnet.storage.json_files import parse_object, read_json
 
 RECORD_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
@@ -33,8 +33,8 @@ KEPT_CHECKPOINT = "checkpoint-{}.safetensors"
 SUMMARY_FILE = "summary.json"
 """Summary of repeated trainings, in the folder that holds their runs."""
 
-RECORD_LIMIT, METRICS_LIMIT = 8 * 2**20, 256 * 2**20
-"""Maximum sizes of run.json and metrics.jsonl, in bytes."""
+METRICS_LIMIT = 256 * 2**20
+"""Maximum size of metrics.jsonl, in bytes."""
 
 CURVES = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
 """The metrics of an epoch."""
@@ -272,19 +272,6 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
     values["segments"] = [{"started": time, "epoch": None, **place} for time in (values["started"], *resumed)]
 
 
-def canonical_json(record: Mapping[str, object]) -> bytes:
-    """Return a record as JSON without its own digest, in the form of which that is the SHA-256.
-
-    Keys are sorted and separators have no spaces, as of ``json.dumps``; the text is ASCII.
-    """
-    digests = record.get("digests")
-    if isinstance(digests, Mapping):
-        others = {name: digest for name, digest in digests.items() if name != RECORD_FILE}
-        record = {**record, "digests": others}
-    text = json.dumps(replace_nonfinite(record), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode()
-
-
 def check_files(folder: Path, record: Record, remedy: str) -> None:
     """Check that the data of a run are in files; the message ends with the `remedy`.
 
@@ -343,21 +330,6 @@ def read_summary(folder: Path) -> Summary:
     return Summary(str(content["over"]), None, figures, runs)
 
 
-def read_json(path: Path, problem: str, hint: str) -> dict[str, object]:
-    """Return the JSON object in a file.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read (the message ends with `hint`), or holds no JSON object (with `problem`); or a
-        key in it occurs twice, or a number is not finite.
-    """
-    value = _parse_object(path, read_regular_file(path, RECORD_LIMIT, hint))
-    if value is None:
-        raise DataError.at(path, f"{problem}: expected a JSON object")
-    return value
-
-
 def read_metrics(path: Path, limit: int | None = None, *, ended: bool = False) -> list[dict[str, Any]]:
     """Return the first rows of a metrics.jsonl, by default all; an empty list if the file does not exist.
 
@@ -375,54 +347,17 @@ def read_metrics(path: Path, limit: int | None = None, *, ended: bool = False) -
     lines = read_regular_file(path, METRICS_LIMIT, "expected a metrics.jsonl").split(b"\n")
     if ended and lines[-1]:
         raise DataError.at(path, "expected a line break at its end", line=len(lines))
-    if _parse_object(path, lines[-1]) is None:
+    if parse_object(path, lines[-1]) is None:
         del lines[-1]
     rows = []
     for number, text in enumerate(lines[:limit], start=1):
-        row = _parse_object(f"{path}, line {number}", text)
+        row = parse_object(f"{path}, line {number}", text)
         if row is None:
             quoted = json.dumps(text[:60].decode(errors="replace"))
             raise DataError.at(path, f"line {number}: expected a JSON object, got {quoted}")
         _check_values(path, f"line {number}: ", row, _ROW_KINDS)
         rows.append(row)
     return rows
-
-
-def replace_nonfinite(value: object) -> object:
-    """Return a JSON value with None for numbers that are not finite or too large for a float."""
-    if isinstance(value, int | float):
-        return value if abs(value) <= sys.float_info.max else None
-    if isinstance(value, Mapping):
-        return {key: replace_nonfinite(item) for key, item in value.items()}
-    return [replace_nonfinite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _parse_object(where: object, text: bytes) -> dict[str, object] | None:
-    """Parse a JSON object; return None for anything else.
-
-    Raises
-    ------
-    DataError
-        A key occurs twice, of which other readers may take either value, or a number is not finite or too
-        large for a float.
-    """
-
-    def collect(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        values: dict[str, object] = {}
-        for key, value in pairs:
-            quoted = json.dumps(key)[:60]
-            if key in values:
-                raise DataError.at(where, f"the key {quoted} occurs twice: expected it once")
-            if replace_nonfinite(value) != value:
-                raise DataError.at(where, f"{quoted}: expected finite numbers, got {json.dumps(value)[:60]}")
-            values[key] = value
-        return values
-
-    try:
-        value = json.loads(text.decode(), object_pairs_hook=collect)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _check_values(path: Path, where: str, values: Mapping[str, object], kinds: Mapping[str, object]) -> None:

@@ -25,6 +25,7 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
+from xpnet.storage.json_files import RECORD_LIMIT, canonical_json, replace_nonfinite
 from xpnet.storage.placement import STARTING, acquire_lock, clean_up, take_name
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment
 
@@ -85,8 +86,8 @@ class Run:
         first, lock = _begin_record(name, record, _timestamp(), ranks), None
         content = _encode_json(first)
         size = len(content) + LARGEST_END + LONGEST_NUMBER * record["data"].get("classes", 0)
-        if size > records.RECORD_LIMIT:
-            problem = f"would get a record of {size} bytes, above the limit of {records.RECORD_LIMIT}"
+        if size > RECORD_LIMIT:
+            problem = f"would get a record of {size} bytes, above the limit of {RECORD_LIMIT}"
             raise ConfigError.at(folder, f"{problem}: shorten column and class names, or keep no record")
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -165,7 +166,7 @@ class Run:
 
     def log(self, values: Mapping[str, object]) -> None:
         """Append a row to metrics.jsonl; floats read back exactly, non-finite ones as None."""
-        line = json.dumps(records.replace_nonfinite(dict(values)), allow_nan=False) + "\n"
+        line = json.dumps(replace_nonfinite(dict(values)), allow_nan=False) + "\n"
         with self._writable_path(records.METRICS_FILE) as path, path.open("ab") as file:
             file.write(line.encode())
 
@@ -192,7 +193,7 @@ class Run:
                 path.name: digest_file(path) for path in list_files(self.location)
             }
             changes = {"status": status, "ended": _timestamp(), **outcome}
-            canonical = records.canonical_json({**self.record, **changes})
+            canonical = canonical_json({**self.record, **changes})
             digests[records.RECORD_FILE] = hashlib.sha256(canonical).hexdigest()
             self._write_record(changes)
         self.release()
@@ -360,4 +361,4 @@ def _folder_identity(folder: Path) -> tuple[int, int] | None:
 
 def _encode_json(record: Record) -> bytes:
     """Return the content of run.json."""
-    return (json.dumps(records.replace_nonfinite(record), indent=2, allow_nan=False) + "\n").encode()
+    return (json.dumps(replace_nonfinite(record), indent=2, allow_nan=False) + "\n").encode()
