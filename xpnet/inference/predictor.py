@@ -95,14 +95,19 @@ class Predictor:
         self._compute(self._predictions, x, name, (predicted,))
         return predicted
 
+    def check_features(self, x: NDArray[np.generic], name: str) -> None:
+        """Check the number of features of rows, which messages call `name`; DataError as in `outputs`."""
+        features = self.model.sizes[0]
+        if x.ndim != 2 or x.shape[1] != features:
+            problem = f"the network takes rows of {features} features, got an array of shape {x.shape}"
+            raise DataError.at(name, problem)
+
     def _compute(
         self, function: Function, x: NDArray[np.generic], name: str, results: tuple[NDArray[np.generic], ...]
     ) -> None:
         """Write the results of a compiled function of parameters, running statistics and rows."""
-        backend, features = self.backend, self.model.sizes[0]
-        if x.ndim != 2 or x.shape[1] != features:
-            problem = f"the network takes rows of {features} features, got an array of shape {x.shape}"
-            raise DataError.at(name, problem)
+        backend = self.backend
+        self.check_features(x, name)
 
         def compute(bounds: tuple[int, int]) -> list[Array]:
             rows = backend.put(np.ascontiguousarray(x[slice(*bounds)]))
@@ -321,6 +326,7 @@ def evaluate(
         below the number of classes.
     """
     classes = predictor.model.classes
+    predictor.check_features(x, name)
     if int(labels.max()) >= classes:
         row = int((labels >= classes).argmax())
         problem = f"label {labels[row]}: the network tells {classes} classes, 0 to {classes - 1}"
