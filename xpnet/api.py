@@ -47,7 +47,7 @@ from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.extension import extend_settings, read_parent
 from xpnet.storage.model_file import SavedModel, describe_layers, fingerprint, load_model, save_model
-from xpnet.storage.record import METRICS_FILE, read_metrics
+from xpnet.storage.record import METRICS_FILE, RECORD_FILE, read_metrics, read_run
 
 
 class _Place(TypedDict):
@@ -76,6 +76,8 @@ class Model:
         default the arithmetic is reproducible for float64 parameters and native for float32.
     run
         The folder of the run, if it is recorded.
+    best_epoch
+        The epoch whose parameters these are, if early stopping chose it; else None.
     """
 
     network: SavedModel
@@ -85,13 +87,14 @@ class Model:
     backend: str = "auto"
     arithmetic: Arithmetic | None = None
     run: Path | None = None
+    best_epoch: int | None = None
     _training: Training | None = field(default=None, init=False)
 
     @classmethod
     def from_training(cls, fitted: Fitted, config: TrainConfig) -> Self:
         """Return the model that a training with these settings gives."""
         model = cls(fitted.network, fitted.history, **choose_place(config), run=fitted.folder)
-        model._training = fitted.training
+        model._training, model.best_epoch = fitted.training, fitted.best_epoch
         return model
 
     @property
@@ -247,7 +250,11 @@ def load(
     for row in rows:
         row.pop("fingerprint", None)
     folder = path if path.is_dir() else None
-    return Model(network, rows, device=device, backend=backend, arithmetic=arithmetic, run=folder)
+    model = Model(network, rows, device=device, backend=backend, arithmetic=arithmetic, run=folder)
+    metrics = read_run(path)["metrics"] if (path / RECORD_FILE).is_file() else None
+    best = (metrics or {}).get("best_epoch")
+    model.best_epoch = best if isinstance(best, int) else None
+    return model
 
 
 class Callback(NetworkCallback):
