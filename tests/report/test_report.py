@@ -133,15 +133,30 @@ def test_the_curves_have_every_point_of_training_and_validation(made, page):
             assert f"{name} {values[-1]}" in figure.one("figcaption").text
 
 
-def test_the_curves_have_the_epochs_for_which_both_parts_are_recorded(tmp_path):
+def test_each_line_has_the_epochs_for_which_its_own_values_are_recorded(tmp_path):
     words = ("--epochs", 7, "--log-every", 3, "--validation", 60)
     run = trained(tmp_path / "run", "--data", blobs(tmp_path / "blobs.npz"), *words)
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 8
     for figure in section(parsed(write_report(run)), "curves").all("figure"):
-        for name in ("train", "validation"):
+        for name, epochs in (("train", [3, 6, 7]), ("validation", range(1, 8))):
             titles = [dot.text.split(",")[0] for dot in figure.all("circle", class_=name)]
-            assert titles == ["epoch 3", "epoch 6", "epoch 7"]
+            assert titles == [f"epoch {epoch}" for epoch in epochs]
             assert "before the first: train" in figure.one("p").text
+
+
+def test_the_curves_of_early_stopping_have_every_epoch_and_mark_the_best(tmp_path):
+    run = stopped_early(tmp_path)
+    metrics = record_of(run)["metrics"]
+    for figure in section(parsed(write_report(run)), "curves").all("figure"):
+        for name in ("train", "validation"):
+            assert figure.one("path", class_=name).attributes["d"].count("L") == metrics["epochs"] - 1 < 199
+        (dot,) = [
+            dot
+            for dot in figure.all("circle", class_="validation")
+            if dot.text.startswith(f"epoch {metrics['best_epoch']},")
+        ]
+        assert figure.one("path", class_="mark").attributes["d"].startswith(f"M{dot.attributes['cx']} ")
+        assert figure.one("p").text.endswith(f"; best: {metrics['best_epoch']}")
 
 
 def test_each_class_has_its_metrics_and_the_confusion_matrix_a_count_in_each_cell(page, evaluated):
