@@ -42,12 +42,11 @@ from xpnet.fitting import (
     select_from_settings,
     train,
 )
-from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
+from xpnet.inference.predictor import Evaluation, Predictor, evaluate, load_history, model_path
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.extension import extend_settings, read_parent
 from xpnet.storage.model_file import SavedModel, describe_layers, fingerprint, load_model, save_model
-from xpnet.storage.record import METRICS_FILE, RECORD_FILE, read_metrics, read_run
 
 
 class _Place(TypedDict):
@@ -246,14 +245,9 @@ def load(
     """
     path = Path(path)
     network = load_model(model_path(path))
-    rows = read_metrics(path / METRICS_FILE) if (path / METRICS_FILE).is_file() else []
-    for row in rows:
-        row.pop("fingerprint", None)
-    folder = path if path.is_dir() else None
-    model = Model(network, rows, device=device, backend=backend, arithmetic=arithmetic, run=folder)
-    metrics = read_run(path)["metrics"] if (path / RECORD_FILE).is_file() else None
-    best = (metrics or {}).get("best_epoch")
-    model.best_epoch = best if isinstance(best, int) else None
+    rows, best = load_history(path)
+    model = Model(network, rows, device=device, backend=backend, arithmetic=arithmetic, best_epoch=best)
+    model.run = path if path.is_dir() else None
     return model
 
 
