@@ -159,6 +159,15 @@ def test_the_curves_of_early_stopping_have_every_epoch_and_mark_the_best(tmp_pat
         assert figure.one("p").text.endswith(f"; best: {metrics['best_epoch']}")
 
 
+def test_the_page_of_a_training_without_a_run_has_the_metrics_of_its_best_epoch(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(200, 5)), np.arange(200) % 3
+    model = xpnet.fit(x, y, validation=50, patience=3, epochs=200, learning_rate=1.0)
+    model.report(tmp_path / "page.html")
+    page, row = parsed(tmp_path / "page.html"), model.history[model.best_epoch]
+    assert f"training accuracy{100 * row['train_accuracy']:.2f}" in page.one("header").text
+    assert section(page, "curves").text.count(f"; best: {model.best_epoch}\n") == 2
+
+
 def test_each_class_has_its_metrics_and_the_confusion_matrix_a_count_in_each_cell(page, evaluated):
     data, predicted, _ = evaluated
     confusion = confusion_matrix(predicted, data.y_test, 3)
