@@ -183,7 +183,17 @@ def test_validation_data_tell_when_to_stop_and_the_best_epoch_is_kept():
     model = xpnet.fit(X, Y, patience=2, epochs=60, **settings)
     best = max(model.history, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
     assert model.history[-1]["epoch"] == best["epoch"] + 2 < 60
+    assert all("train_loss" in row for row in model.history)
     assert model.fingerprint == xpnet.fit(X, Y, epochs=best["epoch"], **settings).fingerprint
+
+
+def test_the_best_epoch_is_that_of_early_stopping_in_a_loaded_run_too():
+    settings = {"batch_size": 8, "learning_rate": 2.0, "validation": 60, "report": False}
+    model = xpnet.fit(X, Y, patience=2, epochs=60, run="run", **settings)
+    assert model.best_epoch == model.history[-1]["epoch"] - 2
+    assert xpnet.load("run").best_epoch == model.best_epoch
+    assert xpnet.load("run/model.safetensors").best_epoch is None
+    assert xpnet.fit(X, Y, epochs=2).best_epoch is None
 
 
 def test_the_callback_sees_every_epoch_and_nothing_is_written_or_printed(capsys):

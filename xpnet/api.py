@@ -42,12 +42,11 @@ from xpnet.fitting import (
     select_from_settings,
     train,
 )
-from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
+from xpnet.inference.predictor import Evaluation, Predictor, evaluate, load_history, model_path
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.extension import extend_settings, read_parent
 from xpnet.storage.model_file import SavedModel, describe_layers, fingerprint, load_model, save_model
-from xpnet.storage.record import METRICS_FILE, read_metrics
 
 
 class _Place(TypedDict):
@@ -76,6 +75,8 @@ class Model:
         default the arithmetic is reproducible for float64 parameters and native for float32.
     run
         The folder of the run, if it is recorded.
+    best_epoch
+        The epoch whose parameters these are, if early stopping chose it; else None.
     """
 
     network: SavedModel
@@ -85,13 +86,14 @@ class Model:
     backend: str = "auto"
     arithmetic: Arithmetic | None = None
     run: Path | None = None
+    best_epoch: int | None = None
     _training: Training | None = field(default=None, init=False)
 
     @classmethod
     def from_training(cls, fitted: Fitted, config: TrainConfig) -> Self:
         """Return the model that a training with these settings gives."""
         model = cls(fitted.network, fitted.history, **choose_place(config), run=fitted.folder)
-        model._training = fitted.training
+        model._training, model.best_epoch = fitted.training, fitted.best_epoch
         return model
 
     @property
@@ -243,11 +245,10 @@ def load(
     """
     path = Path(path)
     network = load_model(model_path(path))
-    rows = read_metrics(path / METRICS_FILE) if (path / METRICS_FILE).is_file() else []
-    for row in rows:
-        row.pop("fingerprint", None)
-    folder = path if path.is_dir() else None
-    return Model(network, rows, device=device, backend=backend, arithmetic=arithmetic, run=folder)
+    rows, best = load_history(path)
+    model = Model(network, rows, device=device, backend=backend, arithmetic=arithmetic, best_epoch=best)
+    model.run = path if path.is_dir() else None
+    return model
 
 
 class Callback(NetworkCallback):

@@ -163,6 +163,8 @@ class Fitted(NamedTuple):
         The folder of the run; None without one.
     training
         What a report needs besides.
+    best_epoch
+        The epoch that early stopping chose; None without it.
     """
 
     network: SavedModel
@@ -170,6 +172,7 @@ class Fitted(NamedTuple):
     progress: TrainingProgress
     folder: Path | None
     training: Training
+    best_epoch: int | None
 
 
 @dataclass(frozen=True)
@@ -286,18 +289,21 @@ def train(
             raise KeyboardInterrupt
         network, rows = trainer.model(result.best), history.rows
         state = result.state._replace(variables=trainer.to_host(result.state.variables))
-    ended, epoch = time.time(), state.epoch
+    ended, epoch, best = time.time(), state.epoch, result.best_epoch
 
     def make_record() -> Record:
         from xpnet.recording.training import describe_run
 
         info, digest = describe_run(config, selection, data), fingerprint(network.layers, network.norms)
-        metrics = {**(rows[-1] if rows else {}), "epochs": epoch, "seconds": round(ended - begin, 3)}
+        chosen = epoch if best is None else best
+        metrics = next((row for row in rows if row["epoch"] == chosen), {})
+        metrics = {**metrics, "epochs": epoch, "seconds": round(ended - begin, 3)}
+        metrics |= {} if best is None else {"best_epoch": best}
         return complete_record(info, begin, ended, metrics=metrics, fingerprint=digest)
 
     progress, folder = TrainingProgress(state, trainer.normalization), None if run is None else run.folder
     training = Training(data, make_record if run is None else lambda: run.record)
-    return Fitted(network, rows, progress, folder, training)
+    return Fitted(network, rows, progress, folder, training, best)
 
 
 def _fit(
@@ -310,9 +316,10 @@ def _fit(
 ) -> FitResult:
     """Train without a record."""
     config, state = trainer.config, None if start is None else _restore_state(trainer, start.state)
-    evaluate = callbacks.Evaluate(trainer, last=max(config.epochs, epochs or 0))
     first, last = 0 if state is None else state.epoch, config.epochs if epochs is None else epochs
-    order = [evaluate, final_parameters.build(config, first, last), *users]
+    final = final_parameters.build(config, first, last)
+    evaluate = callbacks.Evaluate(trainer, last=max(config.epochs, epochs or 0), final=final)
+    order = [evaluate, final, *users]
     if verbose:
         from xpnet.training.console import TrainingConsole
 

@@ -200,6 +200,7 @@ X = np.zeros((3, FEATURES), np.uint8)
     ("arrays", "message"),
     [
         ({"x": X, "y": [0, 4, 9]}, "row 2: label 4: the network tells 4 classes, 0 to 3"),
+        ({"x": X[:, 1:], "y": [0, 4, 9]}, f"the network takes rows of {FEATURES} features, got an array of"),
         ({"x": X}, "has no labels to compare with"),
         ({"x": X, "y": [0]}, "they must be as many"),
         ({"a": X, "b": [0]}, "expected x_test, or x, or a single array (found: a, b)"),

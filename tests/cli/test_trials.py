@@ -188,13 +188,17 @@ def test_an_existing_folder_is_kept(capsys):
 def test_with_patience_the_best_parameters_are_kept(capsys):
     """A learning rate that is too large soon spoils what was learned."""
     words = ["--validation", "100", "--patience", "4", "--optimizer", "adam", "--lr", "0.3"]
-    assert run(*words, "--epochs", "50", "--name", "early", "--log-every", "1") == 0
+    assert run(*words, "--epochs", "50", "--name", "early", "--log-every", "30") == 0
     record, rows = read_run(Path("runs/early")), read_metrics(Path("runs/early/metrics.jsonl"))
     metrics, accuracies = record["metrics"], [row["validation_accuracy"] for row in rows]
     best = metrics["best_epoch"]
     assert accuracies[best] == max(accuracies) == metrics["validation_accuracy"]
     assert (record["status"], metrics["epochs"]) == ("completed", best + 4)
-    assert f"stopped after {best + 4} epochs, the best was {best}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"stopped after {best + 4} epochs, the best was {best}" in printed
+    assert [f"\nepoch {epoch:>5}   loss " in printed for epoch in (best, best + 4)] == [True, True]
+    assert [name in rows[-1] for name in ("train_loss", "fingerprint")] == [True, True]
+    assert rows[best]["fingerprint"] == record["fingerprint"]
 
 
 @pytest.mark.parametrize(

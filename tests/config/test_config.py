@@ -435,7 +435,8 @@ def test_the_options_of_optimizer_schedule_and_augmentation_are_the_settings() -
 @pytest.mark.parametrize(("epochs", "interval"), [(0, 1), (20, 1), (21, 2), (100, 10), (1009, 100)])
 def test_every_epoch_is_logged_up_to_20_and_every_tenth_part_of_more(epochs: int, interval: int) -> None:
     assert TrainConfig(epochs=epochs).log_interval == interval
-    assert TrainConfig(epochs=epochs, log_every=7).log_interval == 7
+    assert TrainConfig(epochs=epochs, patience=3, validation=9).log_interval == 1
+    assert TrainConfig(epochs=epochs, patience=3, validation=9, log_every=7).log_interval == 7
 
 
 @pytest.mark.parametrize(

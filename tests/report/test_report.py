@@ -60,6 +60,12 @@ def initialised(folder, data, *flags):
     return trained(folder / "run", "--data", data, "--epochs", 0, *flags)
 
 
+def stopped_early(folder, *flags):
+    """A run that ends long before its last epoch."""
+    words = ("--data", blobs(folder / "blobs.npz"), *SETTINGS[4:], "--epochs", 200, "--patience", 3, *flags)
+    return trained(folder / "early", *words)
+
+
 def files(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -127,15 +133,39 @@ def test_the_curves_have_every_point_of_training_and_validation(made, page):
             assert f"{name} {values[-1]}" in figure.one("figcaption").text
 
 
-def test_the_curves_have_the_epochs_for_which_both_parts_are_recorded(tmp_path):
+def test_each_line_has_the_epochs_for_which_its_own_values_are_recorded(tmp_path):
     words = ("--epochs", 7, "--log-every", 3, "--validation", 60)
     run = trained(tmp_path / "run", "--data", blobs(tmp_path / "blobs.npz"), *words)
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 8
     for figure in section(parsed(write_report(run)), "curves").all("figure"):
-        for name in ("train", "validation"):
+        for name, epochs in (("train", [3, 6, 7]), ("validation", range(1, 8))):
             titles = [dot.text.split(",")[0] for dot in figure.all("circle", class_=name)]
-            assert titles == ["epoch 3", "epoch 6", "epoch 7"]
+            assert titles == [f"epoch {epoch}" for epoch in epochs]
             assert "before the first: train" in figure.one("p").text
+
+
+def test_the_curves_of_early_stopping_have_every_epoch_and_mark_the_best(tmp_path):
+    run = stopped_early(tmp_path)
+    metrics = record_of(run)["metrics"]
+    for figure in section(parsed(write_report(run)), "curves").all("figure"):
+        for name in ("train", "validation"):
+            assert figure.one("path", class_=name).attributes["d"].count("L") == metrics["epochs"] - 1 < 199
+        (dot,) = [
+            dot
+            for dot in figure.all("circle", class_="validation")
+            if dot.text.startswith(f"epoch {metrics['best_epoch']},")
+        ]
+        assert figure.one("path", class_="mark").attributes["d"].startswith(f"M{dot.attributes['cx']} ")
+        assert figure.one("p").text.endswith(f"; best: {metrics['best_epoch']}")
+
+
+def test_the_page_of_a_training_without_a_run_has_the_metrics_of_its_best_epoch(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(200, 5)), np.arange(200) % 3
+    model = xpnet.fit(x, y, validation=50, patience=3, epochs=200, learning_rate=1.0)
+    model.report(tmp_path / "page.html")
+    page, row = parsed(tmp_path / "page.html"), model.history[model.best_epoch]
+    assert f"training accuracy{100 * row['train_accuracy']:.2f}" in page.one("header").text
+    assert section(page, "curves").text.count(f"; best: {model.best_epoch}\n") == 2
 
 
 def test_each_class_has_its_metrics_and_the_confusion_matrix_a_count_in_each_cell(page, evaluated):
@@ -175,10 +205,14 @@ def test_the_first_layers_weights_are_images(made, page):
         assert np.abs(alpha / 255 - np.abs(shares)).max() < 0.01
 
 
-def test_without_a_mistake_the_page_says_so(tmp_path):
+def without_mistakes(folder):
     x, y = np.repeat(np.eye(2, 64, dtype=np.uint8) * 255, 10, axis=0), np.repeat([0, 1], 10)
-    data = save_data(tmp_path / "easy.npz", x, y, x, y)
-    page = parsed(write_report(initialised(tmp_path, data, "--hidden", "--lr", 5, "--epochs", 20)))
+    data = save_data(folder / "easy.npz", x, y, x, y)
+    return write_report(trained(folder / "easy", "--data", data, "--hidden", "--lr", 5, "--epochs", 20))
+
+
+def test_without_a_mistake_the_page_says_so(tmp_path):
+    page = parsed(without_mistakes(tmp_path))
     assert "every test sample is classified correctly" in section(page, "mistakes").text
     assert "Every test sample is classified correctly" in section(page, "classes").text
 
@@ -187,7 +221,8 @@ SECTIONS = ["draw", "curves", "classes", "mistakes", "weights", "record"]
 LARGE = {"features": 784, "samples": 20}
 MANY = {"features": 64, "samples": 260}
 PARTS = [
-    ({"classes": 10}, "", 20 + 10, {"draw": "Draw a digit"}),
+    ({"classes": 10}, "", 20 + 10, {"draw": "Draw a digit", "classes": "Point at a cell for its share.\n"}),
+    ({"classes": 13}, "", 20 + 10, {"classes": "Point at a cell for its count.\n"}),
     ({}, "", 20 + 10, {"draw": "Draw an image"}),
     (LARGE, "--hidden 640", 11 + 40, {"draw": None, "weights": "The first 40 of 640."}),
     ({"dtype": float, "least": -9}, "", 20 + 10, {"draw": None}),
@@ -336,7 +371,8 @@ def test_each_commit_is_named_and_an_older_record_has_none_of_the_working_folder
         f"Commit of xpnet{'5' * 40}, with changes",
     )
     assert [words in text for words in ("Commit of the working foldernone", xpnet)] == [True, True]
-    rewrite(run / "run.json", schema_version=1, git={"commit": "7" * 40, "dirty": False})
+    later = dict.fromkeys(("segments", "digests", "specification_version"))
+    rewrite(run / "run.json", schema_version=1, git={"commit": "7" * 40, "dirty": False}, **later)
     text = section(parsed(write_report(run)), "record").text
     assert ("working folder" in text, f"Commit of xpnet{'7' * 40}" in text) == (False, True)
 
@@ -385,6 +421,59 @@ def test_values_before_training_do_not_set_the_scale_if_a_line_goes_on():
     assert chart["before"] == [(name, "9.0") for name in "abc"]
 
 
+def write_page_of(run, **changes):
+    rewrite(run / "run.json", **changes)
+    return [write_report(run)]
+
+
+def write_pages_of_repeats(folder):
+    data, names = np.random.default_rng(0).normal(size=(60, 5)), np.repeat(["ash", "oak", "elm"], 20)
+    pd.DataFrame(data).assign(label=names).to_csv(folder / "trees.csv", index=False)
+    words = ("--data", folder / "trees.csv", "--test-split", 0.5, "--repeats", 2, "--epochs", 2)
+    assert main(["report", str(trained(folder / "both", *words))]) == 0
+    return [folder / "both" / "report.html", write_report(folder / "both" / "seed-0")]
+
+
+def write_pages_of_fit(folder):
+    x, y = np.random.default_rng(0).normal(size=(60, 5)), np.arange(60) % 3
+    for number, settings in enumerate(({}, {"validation": 20, "patience": 2, "run": folder / "fit"})):
+        xpnet.fit(x, y, epochs=40, arithmetic="native", **settings).report(folder / f"{number}.html")
+    return [folder / "0.html", folder / "1.html", folder / "fit" / "report.html"]
+
+
+PAGES = {
+    "completed": lambda run: [write_report(run)],
+    "interrupted": lambda run: write_page_of(run, status="interrupted", metrics=None, fingerprint=None),
+    "failed": lambda run: write_page_of(run, status="failed", error="DivergedError: loss", metrics=None),
+    "killed": lambda run: write_page_of(run, status="running", ended=None, metrics=None, fingerprint=None),
+    "early": lambda run: [write_report(stopped_early(run.parent))],
+    "no mistake": lambda run: [without_mistakes(run.parent)],
+    "table, repeats": lambda run: write_pages_of_repeats(run.parent),
+    "fit": lambda run: write_pages_of_fit(run.parent),
+}
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_no_page_has_text_of_a_template_or_a_missing_value(run, kind):
+    for path in PAGES[kind](run):
+        text = re.sub(r"<(script|style)\b.*?</\1>", "", path.read_text("utf-8"), flags=re.DOTALL)
+        assert re.findall(r".*(?:\{\{|\{%|\b(?:None|nan|inf|Undefined)\b(?![.:])).*", text) == []
+
+
+def test_a_mistake_made_once_is_counted_in_words(run):
+    labels, predicted = np.array([0, 0, 1, 1]), np.array([1, 0, 0, 0])
+    evaluation = Evaluation(0, 0, "", 0, None, class_metrics(predicted, labels, 2), predicted, predicted)
+    frequent = summarize_classes(labels, evaluation, "ab")["frequent"]
+    names = {"names": "ab", "part": "test", "evaluation": evaluation}
+    classes = {"frequent": frequent, "shown": "ab", "rows": [], "cells": []}
+    text = make_environment().get_template("classes.html").render(classes=classes, **names)
+    lead = Page(text).root.one("p", class_="lead").text.replace("\u00a0", " ")
+    assert (
+        lead
+        == "Most frequent mistakes on the test data: b predicted as a (2 times), a predicted as b (once)."
+    )
+
+
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
 def test_a_run_that_has_a_model_has_a_report(run, status):
     rewrite(run / "run.json", status=status, ended=None, metrics=None, fingerprint=None)
@@ -396,11 +485,11 @@ def test_a_run_that_has_a_model_has_a_report(run, status):
     assert "The run noted no epoch." in section(page, "curves").text
 
 
-def test_metrics_that_are_not_finite_are_left_out(run):
+def test_metrics_that_were_not_finite_are_left_out(run):
     rows = [
         {"epoch": 0, "train_loss": None, "train_accuracy": 0.1},
-        {"epoch": 1, "train_loss": float("inf"), "train_accuracy": 0.5},
-        {"epoch": 2, "train_loss": 10**400, "train_accuracy": None},
+        {"epoch": 1, "train_loss": None, "train_accuracy": 0.5},
+        {"epoch": 2, "train_loss": None, "train_accuracy": None},
         {"epoch": 3, "train_loss": 0.5, "train_accuracy": 0.75},
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

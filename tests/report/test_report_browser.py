@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import xpnet
 from xpnet.__main__ import main
 from xpnet.data import datasets
 from xpnet.data.pictures import to_mnist_form
+from xpnet.nn.functional import ACTIVATIONS
 from xpnet.report import write_report
 
 pytestmark = [pytest.mark.needs("browser"), pytest.mark.slow]
@@ -21,9 +23,10 @@ IMAGES = 1000
 NETWORKS = [
     ("pixels", 1, "--hidden"),
     ("floats", 255, "--hidden 20 15 12 --activation tanh --batch-norm"),
-    ("pixels", 1, "--activation sigmoid --normalize standardize"),
-    ("floats", 255, "--activation leaky-relu --arithmetic native"),
+    ("pixels", 1, "--normalize standardize"),
+    ("floats", 255, "--arithmetic native"),
     ("pixels", 1, "--normalize none --init he --lr 1e-6"),
+    *(("pixels", 1, f"--hidden 9 8 --activation {name}") for name in ACTIVATIONS),
 ]
 
 
@@ -163,6 +166,19 @@ def test_the_bars_are_the_probabilities_and_undo_and_clear_take_strokes_back(qui
     assert read.inner_text().startswith("Draw a digit")
     assert page.locator("#clear").is_disabled()
     assert page.locator("#hint").is_visible()
+
+
+def test_without_the_networks_activation_the_page_has_a_sentence_in_place_of_the_field(
+    quick, opened, tmp_path
+):
+    path = tmp_path / "page.html"
+    path.write_text(re.sub('"activation":"[a-z-]+"', '"activation":"new"', quick.read_text("utf-8")), "utf-8")
+    page = opened(path)
+    assert page.locator("#pad").count() == 0
+    sentence = "There is no field to draw in: this page does not know the activation new."
+    assert page.locator("#draw").inner_text() == sentence
+    page.locator("#confusion .cell").nth(3).hover()
+    assert " predicted as " in page.locator("#readout").inner_text()
 
 
 def test_a_finger_draws_without_scrolling_the_page(quick, opened):

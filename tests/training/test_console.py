@@ -29,21 +29,22 @@ def separable():
 def train(monkeypatch):
     """Train a small network and return what is printed, without escape sequences."""
 
-    def train(*, terminal, data=None, width=100, **settings):
+    def train(*, terminal, data=None, width=100, seconds=0.0, **settings):
         output = io.StringIO()
         console = Console(file=output, force_terminal=terminal, width=width, soft_wrap=True)
         monkeypatch.setattr(console_module, "make_console", lambda **_: console)
-        monkeypatch.setattr(console_module, "MOVE_SECONDS", 0.0)
-        monkeypatch.setattr(console_module, "LOSS_SECONDS", 0.0)
+        monkeypatch.setattr(console_module, "MOVE_SECONDS", seconds)
         config = TrainConfig(
             **{"epochs": 2, "batch_size": 20, "log_every": 1, "init": "he", "learning_rate": 0.5, **settings}
         )
         with Trainer.open(config, data or separable(), make("numpy", "cpu")) as trainer:
             steps, move = [], console_module.TrainingConsole._move
 
-            def watch(self, state):
-                move(self, state)
-                steps.append((state.epoch, state.batch, self._progress.tasks[0].completed))
+            def watch(self, state, **loss):
+                move(self, state, **loss)
+                task, is_begun = self._progress.tasks[0], bool(steps)
+                is_own = task.fields.get("loss") == (trainer.estimate_loss(state) if is_begun else None)
+                steps.append((state.epoch, state.batch, task.completed, is_own))
                 self._progress.refresh()
 
             monkeypatch.setattr(TrainingConsole, "_move", watch)
@@ -57,12 +58,20 @@ def train(monkeypatch):
 def test_the_bar_moves_within_an_epoch_and_tells_loss_accuracy_and_times(train, monkeypatch):
     monkeypatch.setattr(context, "MOST_STEPS", 1)
     text, steps = train(terminal=True)
-    assert [(epoch * 5 + batch) == completed for epoch, batch, completed in steps] == [True] * len(steps)
-    assert {(0, 3), (1, 2)} <= {(epoch, batch) for epoch, batch, _ in steps}
+    assert [(epoch * 5 + batch) == completed for epoch, batch, completed, _ in steps] == [True] * len(steps)
+    assert {(0, 3), (1, 2)} <= {(epoch, batch) for epoch, batch, *_ in steps}
     assert re.search(
         r"epoch 1/2 \S+ loss \d\.\d{4}, accuracy 0\.\d{4}, elapsed 00:0\d, remaining (?:00:0\d|\?)", text
     )
     assert len(re.findall(r"^epoch +\d   loss ", text, re.MULTILINE)) == 3
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_the_loss_beside_the_bar_is_that_of_the_state_which_the_bar_shows(train, monkeypatch, seconds):
+    monkeypatch.setattr(context, "MOST_STEPS", 1)
+    _, steps = train(terminal=True, seconds=seconds)
+    assert {(0, 1), (1, 0), (2, 0)} <= {(epoch, batch) for epoch, batch, *_ in steps}
+    assert all(is_own for *_, is_own in steps)
 
 
 def test_a_narrow_terminal_has_the_bar_on_one_line(train):

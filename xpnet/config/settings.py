@@ -273,8 +273,8 @@ class RunSettings:
     Attributes
     ----------
     log_every
-        Epochs from one printed and recorded line to the next; auto makes it 1 for up to 20 epochs, else a
-        tenth of them. The last epoch always has a line.
+        Epochs from one printed and recorded line to the next; auto makes it 1 for up to 20 epochs or with
+        --patience, else a tenth of them. The last epoch always has a line, and so has the best of --patience.
     checkpoint_seconds
         Save a checkpoint after so many seconds too. (default: at the end of each epoch)
     keep_checkpoint_every

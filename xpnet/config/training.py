@@ -74,7 +74,7 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
     def log_interval(self) -> int:
         """Epochs from one logged epoch to the next, with `log_every` "auto" resolved."""
         if self.log_every == "auto":
-            return 1 if self.epochs <= 20 else self.epochs // 10
+            return 1 if self.epochs <= 20 or self.patience is not None else self.epochs // 10
         return self.log_every
 
     def validation_samples(self, count: int) -> int:

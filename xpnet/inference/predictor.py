@@ -26,7 +26,7 @@ from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix, summ
 from xpnet.nn.network import forward, prepare, sample_losses
 from xpnet.storage.find import find_newest_run
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
-from xpnet.storage.record import MODEL_FILE, RECORD_FILE, Record, read_run
+from xpnet.storage.record import METRICS_FILE, MODEL_FILE, RECORD_FILE, Record, read_metrics, read_run
 
 ROWS = 2560
 """Rows that are computed in one call: what starting a call takes is then little, and memory is bounded."""
@@ -95,14 +95,25 @@ class Predictor:
         self._compute(self._predictions, x, name, (predicted,))
         return predicted
 
+    def check_features(self, x: NDArray[np.generic], name: str) -> None:
+        """Check the number of features of rows, which messages call `name`.
+
+        Raises
+        ------
+        DataError
+            It differs from the network's.
+        """
+        features = self.model.sizes[0]
+        if x.ndim != 2 or x.shape[1] != features:
+            problem = f"the network takes rows of {features} features, got an array of shape {x.shape}"
+            raise DataError.at(name, problem)
+
     def _compute(
         self, function: Function, x: NDArray[np.generic], name: str, results: tuple[NDArray[np.generic], ...]
     ) -> None:
         """Write the results of a compiled function of parameters, running statistics and rows."""
-        backend, features = self.backend, self.model.sizes[0]
-        if x.ndim != 2 or x.shape[1] != features:
-            problem = f"the network takes rows of {features} features, got an array of shape {x.shape}"
-            raise DataError.at(name, problem)
+        backend = self.backend
+        self.check_features(x, name)
 
         def compute(bounds: tuple[int, int]) -> list[Array]:
             rows = backend.put(np.ascontiguousarray(x[slice(*bounds)]))
@@ -241,6 +252,22 @@ def load_run_model(folder: Path, record: Record) -> SavedModel:
     return model
 
 
+def load_history(path: Path) -> tuple[list[dict[str, Any]], int | None]:
+    """Return the rows of metrics in a run's folder, without fingerprints, and its best epoch, if any.
+
+    Raises
+    ------
+    DataError
+        The history or the record is damaged.
+    """
+    rows = read_metrics(path / METRICS_FILE) if (path / METRICS_FILE).is_file() else []
+    for row in rows:
+        row.pop("fingerprint", None)
+    metrics = read_run(path)["metrics"] if (path / RECORD_FILE).is_file() else None
+    best = (metrics or {}).get("best_epoch")
+    return rows, best if isinstance(best, int) else None
+
+
 def model_path(path: Path) -> Path:
     """Return the model file in a run folder, or `path` itself if it is a file.
 
@@ -321,6 +348,7 @@ def evaluate(
         below the number of classes.
     """
     classes = predictor.model.classes
+    predictor.check_features(x, name)
     if int(labels.max()) >= classes:
         row = int((labels >= classes).argmax())
         problem = f"label {labels[row]}: the network tells {classes} classes, 0 to {classes - 1}"

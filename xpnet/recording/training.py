@@ -160,7 +160,7 @@ def record(
         metrics, final = callbacks.RecordMetrics(trainer, run), final_parameters.build(config, first)
         checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, final)
         state = checkpoints.restore() if resumed else checkpoints.start()
-        evaluate = callbacks.Evaluate(trainer, first=first)
+        evaluate = callbacks.Evaluate(trainer, first=first, final=final)
         stop = callbacks.StopOnInterrupt(echo, trainer.ranks)
         outcome = RecordOutcome(trainer, run, metrics, final, console)
         compare = [callbacks.CompareRanks(trainer)] if trainer.ranks.size > 1 else []

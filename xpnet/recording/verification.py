@@ -57,7 +57,7 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     if difference := ranks.gather(difference or "")[0]:
         return difference
     compare = _Compare(run, trainer, final)
-    evaluate = callbacks.Evaluate(trainer, first=run.start)
+    evaluate = callbacks.Evaluate(trainer, first=run.start, final=final)
     stop = callbacks.StopOnInterrupt(console.print_line, ranks)
     order = [evaluate, final, compare, stop, console]
     try:
@@ -126,7 +126,8 @@ class _Compare(callbacks.Callback):
         self._run, self._trainer, self._final = run, trainer, final
         self.needs_every_step = run.batch > 0
         self._rows = deque(row for row in run.rows if run.includes(row.get("epoch")))
-        self._optional = {"fingerprint"} if run.is_older else set()  # from the rows of an older xpnet
+        # From the rows of an older xpnet: it logged fewer epochs with a patience.
+        self._optional = {"fingerprint", "train_loss", "train_accuracy"} if run.is_older else set()
         self.differences: Iterator[str] = iter(())
 
     def on_step_end(self, state: TrainState) -> None:

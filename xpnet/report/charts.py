@@ -25,14 +25,14 @@ FORMATS: Mapping[str, Callable[[float], str]] = {
 """The metrics of the charts, and the functions that format their values."""
 
 
-def build_learning_curves(rows: Rows) -> list[dict[str, object]]:
+def build_learning_curves(rows: Rows, best: int | None = None) -> list[dict[str, object]]:
     """Return the line charts of loss and accuracy by epoch from the rows of metrics.jsonl.
 
-    The lines have the epochs for which there are both training and validation values; those of training alone
-    if there is no validation. Charts without a point are left out.
+    Each line has the epochs for which its values are recorded, and the `best` epoch, if there is one, is
+    marked. Charts without a point are left out.
     """
     lines = {metric: _read_lines(rows, metric) for metric in FORMATS}
-    return [_make_chart(metric, metric, lines[metric]) for metric in FORMATS if lines[metric]]
+    return [_make_chart(metric, metric, lines[metric], best) for metric in FORMATS if lines[metric]]
 
 
 def build_overlays(histories: Mapping[str, Rows]) -> list[dict[str, object]]:
@@ -53,7 +53,9 @@ def build_overlays(histories: Mapping[str, Rows]) -> list[dict[str, object]]:
     return charts
 
 
-def build_line_chart(lines: Mapping[str, Points], format_value: Callable[[float], str]) -> dict[str, object]:
+def build_line_chart(
+    lines: Mapping[str, Points], format_value: Callable[[float], str], best: int | None = None
+) -> dict[str, object]:
     """Return the geometry of a chart of values by epoch.
 
     Parameters
@@ -63,6 +65,8 @@ def build_line_chart(lines: Mapping[str, Points], format_value: Callable[[float]
         if a line has two points of later ones; lines without any other are left out.
     format_value
         Formats a value as text.
+    best
+        An epoch to mark, which need not be in the chart.
     """
     begun = any(sum(epoch > 0 for epoch, _ in points) > 1 for points in lines.values())
     first = 0 if begun else -math.inf  # values before training would dominate the scale of the others
@@ -74,6 +78,7 @@ def build_line_chart(lines: Mapping[str, Points], format_value: Callable[[float]
     across, up = _make_axis(xs, LEFT, RIGHT), _make_axis(ys, BOTTOM, TOP)
     return {
         "area": (WIDTH, HEIGHT, LEFT, RIGHT),
+        "best": None if best is None or not min(xs) <= best <= max(xs) else (across(best), best, TOP, BOTTOM),
         "grid": [(up(y), format_value(y)) for y in choose_ticks(min(ys), max(ys))],
         "epochs": [(across(x), f"{x:,.0f}") for x in choose_ticks(min(xs), max(xs), whole=True)],
         "before": [(name, format_value(y)) for name, y in before],
@@ -106,15 +111,19 @@ def choose_ticks(low: float, high: float, *, whole: bool = False) -> list[float]
 
 
 def _read_lines(rows: Rows, metric: str) -> dict[str, Points]:
-    """Return the points of training and validation, at the same epochs; nothing if there are none."""
-    names = [f"{part}_{metric}" for part in PARTS]
-    recorded = [name for name in names if any(row.get(name) is not None for row in rows)]
-    kept = [row for row in rows if None not in (row.get("epoch"), *map(row.get, recorded))]
-    return {name.split("_")[0]: [(row["epoch"], row[name]) for row in kept] for name in recorded if kept}
+    """Return the points of training and validation, those of them that have any."""
+    kept = [row for row in rows if row.get("epoch") is not None]
+    lines = {
+        part: [(row["epoch"], y) for row in kept if (y := row.get(f"{part}_{metric}")) is not None]
+        for part in PARTS
+    }
+    return {part: points for part, points in lines.items() if points}
 
 
-def _make_chart(title: str, metric: str, lines: Mapping[str, Points]) -> dict[str, object]:
-    return {"title": title.capitalize(), **build_line_chart(lines, FORMATS[metric])}
+def _make_chart(
+    title: str, metric: str, lines: Mapping[str, Points], best: int | None = None
+) -> dict[str, object]:
+    return {"title": title.capitalize(), **build_line_chart(lines, FORMATS[metric], best)}
 
 
 def _make_axis(values: Sequence[float], begin: float, end: float) -> Callable[[float], float]:

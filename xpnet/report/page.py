@@ -63,6 +63,7 @@ def render_training(
     names = [str(name) for name in model.columns.classes or range(model.classes)]
     shown = model.layers[0]["weight"][:MOST_UNITS]
     draw = images.draw_weight_image
+    best = (record["metrics"] or {}).get("best_epoch")
     text = make_environment().get_template("page.html").render(
         name=name,
         part=part,
@@ -77,7 +78,7 @@ def render_training(
         names=names,
         side=side,
         network=images.encode_network(model, samples) | {"names": names} if has_field else None,
-        charts=build_learning_curves(history),
+        charts=build_learning_curves(history, best if isinstance(best, int) else None),
         classes=summarize_classes(samples.y_test, evaluation, names),
         mistakes=list(_select_mistakes(samples, evaluation)),
         weights=list(_weigh_features(model, samples) if side is None else map(draw, shown)),

@@ -76,7 +76,7 @@ class Callback:
 
 
 class Evaluate(Callback):
-    """Evaluates the training samples in logged epochs, and the validation samples in every epoch.
+    """Evaluates the validation samples in every epoch, and the training samples in logged epochs.
 
     Parameters
     ----------
@@ -84,10 +84,18 @@ class Evaluate(Callback):
         Evaluates the samples.
     first, last
         The first and the last epoch, which are always logged; by default 0 and that of the settings.
+    final
+        Its best epochs, and the one in which it ends training, are always logged too.
     """
 
-    def __init__(self, trainer: "Trainer", first: int = 0, last: int | None = None) -> None:
-        self._trainer = trainer
+    def __init__(
+        self,
+        trainer: "Trainer",
+        first: int = 0,
+        last: int | None = None,
+        final: "FinalParameters | None" = None,
+    ) -> None:
+        self._trainer, self._final = trainer, final
         self._always = {first, trainer.config.epochs if last is None else last}
 
     def on_epoch_end(self, log: EpochLog) -> None:
@@ -98,11 +106,12 @@ class Evaluate(Callback):
         DivergedError
             The training loss is not finite.
         """
-        if log.epoch % self._trainer.config.log_interval == 0 or log.epoch in self._always:
+        log.validation = self._trainer.validate(log.state)
+        is_regular = log.epoch % self._trainer.config.log_interval == 0 or log.epoch in self._always
+        if is_regular or (self._final is not None and self._final.is_decisive(log)):
             log.training = self._trainer.evaluate(log.state)
             if not math.isfinite(log.training.loss):
                 raise DivergedError.in_epoch(log.epoch)
-        log.validation = self._trainer.validate(log.state)
 
 
 class StopOnInterrupt(Callback):

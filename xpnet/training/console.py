@@ -26,18 +26,15 @@ if TYPE_CHECKING:
 MOST_CLASSES = 100
 """The largest number of classes for which the accuracies by class are printed."""
 
-LOSS_SECONDS = 1.0
-"""Seconds from one computation of the running loss to the next; it takes an evaluation of 1,024 samples."""
-
-MOVE_SECONDS = 0.1
-"""Seconds from one movement of the progress bar to the next."""
+MOVE_SECONDS = 1.0
+"""Seconds from one movement of the progress bar to the next; each takes an evaluation of 1,024 samples."""
 
 
 class TrainingConsole(Callback):
     """Prints the metrics of a training on standard output, with a progress bar on a terminal or in Jupyter.
 
-    The bar shows the loss on 1,024 training samples, computed every second, and the last accuracy evaluated:
-    that of the validation samples, if there are any.
+    The bar moves every second and to each logged epoch. It shows the loss there (within an epoch, of 1,024
+    training samples) and the last accuracy evaluated: that of the validation samples, if there are any.
 
     Parameters
     ----------
@@ -63,7 +60,7 @@ class TrainingConsole(Callback):
             *columns, console=self._console, transient=True, expand=True, disable=self._hidden
         )
         self._task = self._progress.add_task("train", total=epochs * self._steps, epochs=epochs, epoch=0)
-        self._next_move = self._next_loss = 0.0
+        self._next_move = 0.0
 
     def print_line(self, text: str) -> None:
         """Print one line, above the progress bar if there is one; signal handlers may call it too."""
@@ -83,23 +80,18 @@ class TrainingConsole(Callback):
         self._progress.start()
 
     def on_step_end(self, state: TrainState) -> None:
-        """Move the progress bar, a few times a second."""
-        now = time.monotonic()
-        if self._hidden or now < self._next_move:
-            return
-        self._next_move = now + MOVE_SECONDS
-        self._move(state)
-        if now >= self._next_loss:
-            self._progress.update(self._task, loss=self._trainer.estimate_loss(state))
-            self._next_loss = time.monotonic() + LOSS_SECONDS
+        """Move the progress bar, every second."""
+        if not self._hidden and time.monotonic() >= self._next_move:
+            self._move(state, loss=self._trainer.estimate_loss(state))
+            self._next_move = time.monotonic() + MOVE_SECONDS
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Print the metrics of a logged epoch."""
-        self._move(log.state)
         latest = log.validation or log.training
         if latest is not None:
             self._progress.update(self._task, accuracy=latest.accuracy)
         if log.training is not None:
+            self._move(log.state, loss=log.training.loss)
             held_out = "" if log.validation is None else f"   validation {log.validation.accuracy:.4f}"
             self.print_line(f"epoch {log.epoch:>5}   {_format_evaluation(log.training)}{held_out}")
 
@@ -138,9 +130,10 @@ class TrainingConsole(Callback):
             text = "none in the test data" if accuracy is None else f"{accuracy:.4f}"
             self.print_line(f"  class {name:>{width}}                accuracy {text}")
 
-    def _move(self, state: TrainState) -> None:
+    def _move(self, state: TrainState, loss: float | None = None) -> None:
         completed = state.epoch * self._steps + state.batch
-        self._progress.update(self._task, completed=completed, epoch=state.epoch)
+        epoch = completed // self._steps
+        self._progress.update(self._task, completed=completed, epoch=epoch, loss=loss)
 
 
 class _TextColumn(ProgressColumn):
@@ -162,7 +155,8 @@ class _Metrics(_TextColumn):
     """Running loss, last accuracy, elapsed and remaining time."""
 
     def render(self, task: Task) -> Text:
-        parts = [f"{name} {task.fields[name]:.4f}" for name in ("loss", "accuracy") if name in task.fields]
+        metrics = ((name, task.fields.get(name)) for name in ("loss", "accuracy"))
+        parts = [f"{name} {value:.4f}" for name, value in metrics if value is not None]
         parts.append(f"elapsed {_format_seconds(task.elapsed)}")
         parts.append(f"remaining {_format_seconds(task.time_remaining)}")
         return Text(", ".join(parts))

@@ -47,8 +47,13 @@ class FinalParameters(Callback):
         """Return True if a checkpoint after an epoch, with arrays of these names, must hold `kept`."""
         return False
 
+    def is_decisive(self, log: EpochLog) -> bool:  # noqa: ARG002
+        """Return True if an epoch is the best so far, or ends training; asked before ``on_epoch_end``."""
+        return False
+
     def on_train_end(self, result: "FitResult") -> None:
         """Make the parameters those of ``result.best``."""
+        result.best_epoch = self.metrics.get("best_epoch")
         if self.kept is not None:
             parameters, statistics = self._finish(self.kept, result.state)
             best = result.state.variables._replace(parameters=parameters, statistics=statistics)
@@ -82,20 +87,28 @@ class EarlyStopping(FinalParameters):
         """Stop a resumed run whose patience is exhausted."""
         self._update_stop(state.epoch)
 
+    def is_decisive(self, log: EpochLog) -> bool:
+        """Return True if an epoch is the best so far, or exhausts the patience."""
+        return self._is_best(log) or self._is_exhausted(log.epoch)
+
     def on_epoch_end(self, log: EpochLog) -> None:
         """Copy the parameters if they are the best so far."""
-        if log.validation is None:
-            return
-        accuracy, loss = log.validation.accuracy, log.validation.loss
-        if (accuracy, -loss) > (self.best_accuracy, -self.best_loss):
-            self.best_epoch, self.best_accuracy, self.best_loss = log.epoch, accuracy, loss
-            variables = log.state.variables
+        if log.validation is not None and self._is_best(log):
+            validation, variables = log.validation, log.state.variables
+            self.best_epoch, self.best_accuracy = log.epoch, validation.accuracy
+            self.best_loss = validation.loss
             self.kept = tree_map(lambda array: array * 1.0, (variables.parameters, variables.statistics))
         self._update_stop(log.epoch)
 
+    def _is_best(self, log: EpochLog) -> bool:
+        best, validation = (self.best_accuracy, -self.best_loss), log.validation
+        return validation is not None and (validation.accuracy, -validation.loss) > best
+
+    def _is_exhausted(self, epoch: int) -> bool:
+        return epoch - max(self.best_epoch, self._first) >= self._patience
+
     def _update_stop(self, epoch: int) -> None:
-        since = epoch - max(self.best_epoch, self._first)
-        self.stop = "early" if since >= self._patience else None
+        self.stop = "early" if self._is_exhausted(epoch) else None
 
 
 class WeightAveraging(FinalParameters):

@@ -29,11 +29,14 @@ class FitResult:
         The state of the trained network: the last one, where no callback chose another.
     stopped
         The reason for ending before the last epoch, or None.
+    best_epoch
+        The epoch whose parameters early stopping chose; None without it.
     """
 
     state: TrainState
     best: TrainState
     stopped: str | None = None
+    best_epoch: int | None = None
 
     @property
     def interrupted(self) -> bool:

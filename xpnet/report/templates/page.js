@@ -25,6 +25,7 @@
   const activations = {
     relu: (z) => Math.max(z, 0),
     "leaky-relu": (z, leak) => (z > 0 ? z : z * leak),
+    elu: (z) => (z > 0 ? z : Math.expm1(z)),
     tanh: (z) => Math.tanh(z),
     sigmoid: (z) => 1 / (1 + Math.exp(-z)),
   };
@@ -167,6 +168,13 @@
   function drawing() {
     const { side, full, names, network: saved } = JSON.parse(byId("network").textContent);
     const network = loaded(saved);
+    if (!Object.hasOwn(activations, network.activation)) {
+      const note = document.createElement("p");
+      note.className = "note";
+      note.textContent = `There is no field to draw in: this page does not know the activation ${network.activation}.`;
+      byId("draw").replaceChildren(note);
+      return;
+    }
     const [pad, seen] = [byId("pad"), byId("seen")];
     const context = pad.getContext("2d", { willReadFrequently: true });
     const preview = seen.getContext("2d");
