@@ -65,6 +65,15 @@ def test_the_defaults_learn_from_tables():
     assert model.score(x[test], y[test]) >= 0.96
 
 
+def test_the_defaults_learn_from_a_table_of_several_thousand_rows():
+    from sklearn.datasets import make_classification
+
+    x, y = make_classification(8000, 20, n_informative=12, n_classes=4, random_state=7)
+    test = np.arange(len(y)) % 4 == 0
+    model = xpnet.XPNetClassifier(arithmetic="native", log_every=50).fit(x[~test], y[~test])
+    assert model.score(x[test], y[test]) >= 0.92
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "accuracy"), [("wine", 0.97), ("breast_cancer", 0.97), ("digits", 0.94)])
 def test_the_defaults_reach_this_accuracy_in_cross_validation(name, accuracy):
@@ -85,8 +94,20 @@ def test_the_parameters_are_the_settings_of_the_command():
         "random_state": 0,
         "callbacks": None,
         "log_every": 1,
+        "schedule_factor": None,  # as in the recipe, for its schedule alone
     }
     assert xpnet.XPNetClassifier().get_params() == {**settings, **own}
+
+
+def test_the_defaults_train_as_the_recipe_does():
+    recipe = xpnet.fit(X, Y, recipe="tabular", epochs=3)
+    assert fingerprint(xpnet.XPNetClassifier(epochs=3)) == recipe.fingerprint
+
+
+@pytest.mark.parametrize("schedule", ["constant", "exponential"])
+def test_another_schedule_has_its_own_factor(schedule):
+    model = xpnet.fit(X, Y, recipe="tabular", epochs=3, schedule=schedule, schedule_factor=None)
+    assert fingerprint(xpnet.XPNetClassifier(epochs=3, schedule=schedule)) == model.fingerprint
 
 
 def test_a_clone_is_untrained_and_trains_as_the_interface_does():
@@ -141,7 +162,7 @@ def test_a_pipeline_a_search_and_a_cross_validation():
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import MinMaxScaler
 
-    pipeline = make_pipeline(MinMaxScaler(), quick(epochs=5, arithmetic="native"))
+    pipeline = make_pipeline(MinMaxScaler(), quick(epochs=5, schedule="constant", arithmetic="native"))
     grid = {"xpnetclassifier__hidden": [(), (8,)], "xpnetclassifier__learning_rate": [0.0001, 0.05]}
     search = GridSearchCV(pipeline, grid, cv=2).fit(X, FLOWERS)
     assert search.best_params_["xpnetclassifier__learning_rate"] == 0.05
@@ -176,8 +197,14 @@ def test_as_many_calls_as_epochs_come_to_the_same_as_fit(settings):
     assert fingerprint(classifier, **weights) == expected.model_.fingerprint  # fit begins anew
 
 
+def test_a_call_after_the_last_epoch_of_the_schedule_still_learns():
+    classifier = quick(batch_size="full").fit(X, Y)
+    before = classifier.model_.fingerprint
+    assert classifier.partial_fit(X, Y).model_.fingerprint != before
+
+
 def test_pieces_may_lack_classes_and_differ_in_size_and_labels_may_be_text():
-    classifier = quick(epochs=1, learning_rate=0.02, arithmetic="native")
+    classifier = quick(epochs=1, learning_rate=0.02, schedule="constant", arithmetic="native")
     order = np.argsort(Y, kind="stable")
     for begin, end in [(0, 40), (40, 75), (75, 90), (0, 1)] * 8:
         classifier.partial_fit(X[order[begin:end]], FLOWERS[order[begin:end]], classes=np.unique(FLOWERS))

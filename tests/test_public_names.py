@@ -13,7 +13,9 @@ RENAMED = {"xpnet.Epoch: 1 figures", "xpnet.Epoch: requires epoch, figures"}
 RENAMED |= {"setting log_every = 10", "xpnet.XPNetClassifier: keyword-only log_every=10"}
 RENAMED |= {"xpnet.XPNetClassifier: keyword-only learning_rate=0.005"}
 RENAMED |= {"xpnet.XPNetClassifier: keyword-only weight_decay=None"}
-"""Lines of 0.1.0 that hold no longer; the attribute of that name does."""
+RENAMED |= {"xpnet.XPNetClassifier: keyword-only weight_decay=0.003"}
+RENAMED |= {"xpnet.XPNetClassifier: keyword-only schedule='constant'"}
+"""Lines of earlier versions that hold no longer; the attribute of that name does."""
 
 
 @pytest.mark.needs("sklearn")

@@ -34,6 +34,10 @@ except ImportError as error:
 DTYPES = (np.float64, np.float32, np.uint8)
 """The dtypes that features keep; others are converted to the first."""
 
+COSINE_FACTOR = 0.1
+"""The recipe's; above 0, so that calls of ``partial_fit`` after `epochs` still learn. No default of the
+constructor, for it would be that of the other schedules, too."""
+
 
 def _to_host(array: object, source: str) -> Any:
     """Return ``host_array``, with the ValueError that scikit-learn expects."""
@@ -78,7 +82,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     callbacks
         Instances of ``xpnet.Callback``; None for none. scikit-learn's ``clone`` copies them.
     hidden, activation, ...
-        The settings of `xpnet train` of the same names, with the defaults of the recipe "tabular".
+        The settings of `xpnet train` of the same names, with the defaults of the recipe "tabular". For the
+        schedule "cosine", `schedule_factor` None is 0.1.
 
     Attributes
     ----------
@@ -118,11 +123,11 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         optimizer: settings.OptimizerName = "adam",
         momentum: float | None = None,
         learning_rate: float = 0.01,
-        schedule: settings.ScheduleName = "constant",
+        schedule: settings.ScheduleName = "cosine",
         schedule_step_epochs: int | None = None,
         schedule_factor: float | None = None,
         warmup_epochs: int = 0,
-        weight_decay: float | None = 0.003,
+        weight_decay: float | None = 0.001,
         clip_norm: float | None = None,
         max_norm: float | None = None,
         augment_shift: float = 0.0,
@@ -276,6 +281,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_callbacks(parameters.pop("callbacks") or (), type(self).__name__)
         if not isinstance(state, int | np.integer):
             state = check_random_state(state).randint(2**31 - 1)
+        if self.schedule == "cosine" and self.schedule_factor is None:
+            parameters["schedule_factor"] = COSINE_FACTOR
         name, seed = type(self).__name__, np.asarray(state).item()
         RULES["seed"].check(f"{name}: random_state", seed)
         return from_keywords({**parameters, "seed": seed}, name)[0]

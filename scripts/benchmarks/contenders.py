@@ -134,6 +134,7 @@ class XPNet:
             epochs=TABLE_EPOCHS,
             batch_size=TABLE_BATCH,
             learning_rate=task.learning_rate,
+            schedule="constant",
             weight_decay=0,
             arithmetic=self.arithmetic,
             backend=self.library,

@@ -196,7 +196,7 @@ def test_the_estimator_takes_callbacks_and_has_a_loss_curve():
     assert classifier.n_iter_ == len(classifier.loss_curve_) == 3
     assert watcher.seen[-1] == ("end", classifier.model_.fingerprint)
     assert classifier.loss_curve_ == [row["train_loss"] for row in classifier.model_.history[1:]]
-    each = xpnet.XPNetClassifier(epochs=3)
+    each = xpnet.XPNetClassifier(epochs=9)
     for _ in range(3):
         each.partial_fit(X, Y, classes=range(4))
     assert each.loss_curve_ == classifier.loss_curve_

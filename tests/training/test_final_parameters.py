@@ -121,5 +121,5 @@ def test_fit_and_the_estimator_average_as_the_command_does():
     record = trained("mean", "--epochs", 4, "--average-epochs", 3)
     assert xpnet.fit(X[:300], Y[:300], **settings).fingerprint == record["fingerprint"]
     estimator = xpnet.XPNetClassifier(**settings, normalize="scale", init="uniform", optimizer="sgd")
-    estimator.set_params(weight_decay=None)
+    estimator.set_params(schedule="constant", weight_decay=None)
     assert estimator.fit(X[:300], Y[:300]).model_.fingerprint == record["fingerprint"]
