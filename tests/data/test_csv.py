@@ -108,6 +108,14 @@ def test_numbers(path, monkeypatch, wide):
     assert table.y.tolist() == [0, 65535, 3]
 
 
+@pytest.mark.parametrize("wide", [1, 4096])
+@pytest.mark.parametrize("other", ["2.5", "False"])
+def test_booleans_are_1_and_0_also_among_numbers(path, monkeypatch, wide, other):
+    monkeypatch.setattr(csv, "_WIDE", wide)
+    table = read(path, f"a,b,label\nTrue,1.5,0\nfalse,TRUE,1\n{other},3,1\n")
+    assert table.x.tolist() == [[1, 1.5], [0, 1], [2.5 if other == "2.5" else 0, 3]]
+
+
 @pytest.mark.parametrize(
     ("header", "label", "place"),
     [
@@ -193,6 +201,7 @@ DEFECTS = [
     (HEAD + "0,1,2\n1,2,3,4\n", ", line 3: has 4 values, the first line has 3"),
     ("1,2,label\n0,1,2\n3,4\n", ", line 3: has 2 values, the first line has 3"),
     (HEAD + "0,1,\n", f", line 2, column 3 (1x2): is empty{MEAN}"),
+    (HEAD + "0,True,2\n1,2.5,\n", f", line 3, column 3 (1x2): is empty{MEAN}"),
     (HEAD + "0,1,NaN\n", f", line 2, column 3 (1x2): 'NaN' is not a finite number{MEAN}"),
     (HEAD + "0,1.5,-inf\n", ", line 2, column 3 (1x2): '-inf' is not a finite number"),
     (HEAD + "0,1.5,\x1b[2J\n", ", line 2, column 3 (1x2): '\\x1b[2J' is not a finite number"),
