@@ -169,6 +169,12 @@ def test_there_is_no_warning_of_scales(data, settings):
     xpnet.fit(*data, epochs=0, **settings)
 
 
+def test_labels_that_may_be_quantities_bring_a_warning_in_the_line_of_the_caller():
+    with pytest.warns(UserWarning, match="^the labels have 101 values, most of them with") as caught:
+        xpnet.fit(np.ones((303, 2), np.uint8), np.arange(303) % 101, epochs=0)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 def test_validation_data_are_evaluated_and_not_trained_on():
     model = xpnet.fit(X, Y, validation_data=(X_TEST, Y_TEST), epochs=4, log_every=2)
     assert model.fingerprint == xpnet.fit(X, Y, epochs=4).fingerprint

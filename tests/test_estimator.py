@@ -115,6 +115,14 @@ def test_weights_are_those_of_the_interface():
     assert fingerprint(quick(class_weight="balanced"), slice(7, None)) == balanced.fingerprint
 
 
+def test_numbers_that_may_be_quantities_bring_a_warning_in_the_line_of_the_caller_and_names_none():
+    x, labels = np.ones((303, 2), np.uint8), np.arange(303) % 101
+    with pytest.warns(UserWarning, match="^the labels have 101 values, most of them with") as caught:
+        quick(epochs=0).fit(x, labels / 4 * 4)
+    assert [warning.filename for warning in caught] == [__file__]
+    quick(epochs=0).fit(x, labels.astype(str))
+
+
 def test_a_random_state_fixes_the_network():
     state = np.random.RandomState
     seeds = [1, np.int64(1), 2, state(1), state(1), state(2), None, None]

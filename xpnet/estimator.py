@@ -1,5 +1,6 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
@@ -15,7 +16,7 @@ from xpnet.config.keywords import P, check_names, from_keywords, with_keywords
 from xpnet.config.training import RULES
 from xpnet.data.arrays import host_array, like_input
 from xpnet.data.datasets import Dataset
-from xpnet.data.table import Table, as_features
+from xpnet.data.table import Table, as_features, quantity_note
 from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError, DataError
 from xpnet.fitting import TrainingProgress, Watchers, make_dataset, select_from_settings, train
@@ -159,7 +160,10 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         selection = select_from_settings(config, X)
         X, y = self._validate_samples(X, y, reset=True)
         self.classes_ = np.unique(y)
-        self._train(config, selection, self._make_dataset(X, y, sample_weight))
+        data = self._make_dataset(X, y, sample_weight)
+        if self.classes_.dtype.kind in "iuf" and (note := quantity_note(data.y_train)) is not None:
+            warnings.warn(note, stacklevel=3)
+        self._train(config, selection, data)
         return self
 
     @with_keywords

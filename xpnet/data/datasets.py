@@ -17,7 +17,7 @@ from xpnet.data.array_files import IDX_TYPES, read_array, read_folder, read_npz
 from xpnet.data.csv import TableOptions, read_csv
 from xpnet.data.memmap import is_mapped
 from xpnet.data.source import GZIP_MAGIC, MAPPING_HINT, check_memory
-from xpnet.data.table import ROLES, Table, as_features, make_halves, make_table
+from xpnet.data.table import ROLES, Table, as_features, make_halves, make_table, quantity_note
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns, format_names, shorten
 
@@ -217,7 +217,7 @@ def _read_csv_dataset(
     dataset = join_halves(_stem(data), train, test)
     absent = np.flatnonzero(np.bincount(dataset.y_train, minlength=dataset.classes) == 0).tolist()
     names = [str(dataset.columns.class_name(number)) for number in absent]
-    notes = [f"{data.name}: {train.note}, {dataset.classes} classes"]
+    notes = [f"{data.name}: {train.note}, {dataset.classes} classes", *dataset.notes]
     notes += [f"notice: no training samples of class {format_names(names)}"] * bool(names)
     return replace(dataset, notes=tuple(notes))
 
@@ -294,7 +294,9 @@ def join_halves(name: str, train: Table, test: Table) -> Dataset:
             )
         check_memory(train.x_from, np.dtype(np.float64).itemsize * x_train.size)
         x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
-    return Dataset(x_train, train.y, x_test, test.y, name, train.columns)
+    note = quantity_note(train.y) if train.columns.classes is None else None
+    notes = () if note is None else (f"notice: {note}",)
+    return Dataset(x_train, train.y, x_test, test.y, name, train.columns, notes)
 
 
 class Rows(NamedTuple):

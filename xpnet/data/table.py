@@ -15,6 +15,8 @@ from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, q
 ROLES = ("x_train", "y_train", "x_test", "y_test")
 LARGEST_LABEL = 65535
 LABEL_RULE = f"a label is a whole number from 0 to {LARGEST_LABEL}"
+CLASSES_ONLY = "; xpnet is for classification only: round numbers, or bin them"
+MANY_CLASSES, FEW_SAMPLES = 100, 10
 PIXEL_RULE = "a pixel is a whole number from 0 to 255"
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 # The cells of a table that stand for a missing value.
@@ -90,7 +92,9 @@ class LabelCodes:
             self._numeric = number is not None
         if self._numeric:
             rule = LABEL_RULE
-            is_allowed = number and 0 <= float(label) <= LARGEST_LABEL and float(label) % 1 == 0
+            value = float(label) if number else -1.0
+            is_allowed = 0 <= value <= LARGEST_LABEL and value % 1 == 0
+            rule += CLASSES_ONLY * (value % 1 > 0)
         else:
             rule = (
                 f"the classes are {format_names(self._classes)}" if self._classes else "a label is text here"
@@ -167,9 +171,19 @@ def as_labels(values: NDArray[Any], where: str | Path) -> NDArray[np.int32]:
         allowed &= column == np.floor(column)
     if not allowed.all():
         row = int(allowed.argmin())
-        hint = ": xpnet classifies; round numbers, or bin them" if float(column[row]) % 1 > 0 else ""
+        hint = CLASSES_ONLY * (float(column[row]) % 1 > 0)
         raise DataError.at(where, f"label {column[row]}: {LABEL_RULE}{hint}", row=row + 1)
     return column.astype(np.int32)
+
+
+def quantity_note(labels: NDArray[np.int32]) -> str | None:
+    """Return a note if labels (m,) that are numbers have more than 100 values, most with under 10 samples."""
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    if len(counts) <= MANY_CLASSES or np.median(counts) >= FEW_SAMPLES:
+        return None
+    found = f"the labels have {len(counts)} values, most of them with fewer than {FEW_SAMPLES} samples"
+    return f"{found}; xpnet is for classification only: if they are quantities, bin them"
 
 
 def _find_first_defect(
