@@ -352,8 +352,7 @@ def fit(
     Warns
     -----
     UserWarning
-        The features differ in scale, and no setting says how to normalise them; or the labels seem to be
-        quantities, but xpnet is for classification only.
+        The features differ in scale, and no setting says how to normalise them; or labels seem quantities.
 
     Raises
     ------
@@ -378,9 +377,9 @@ def fit(
         integer_from(1).check("fit: classes", to_python(classes))
     selection = select_from_settings(config, X)
     training, validation = table_from_arrays(X, y), None
-    notes = [] if "normalize" in explicit or parent is not None else [scale_note(training.x)]
-    notes += [quantity_note(training.y)] * (training.columns.classes is None)
-    for note in filter(None, notes):
+    scales = None if "normalize" in explicit or parent is not None else scale_note(training.x)
+    quantities = None if training.columns.classes else quantity_note(training.y)
+    for note in filter(None, (scales, quantities)):
         warnings.warn(name_keywords(note), stacklevel=3)
     if validation_data is not None:
         source = " in validation_data"

@@ -45,7 +45,7 @@ def work(tmp_path_factory):
     """A folder with a run on images of 4 × 4 pixels, three pictures, and the same three rows as tables."""
     folder = tmp_path_factory.mktemp("work")
     np.savez(folder / "set.npz", x_train=X, y_train=Y, x_test=TABLE, y_test=LABELS)
-    words = ("--data", str(folder / "set.npz"), "--epochs", "3", "--arithmetic", "native", "--device", "cpu")
+    words = ("--data", str(folder / "set.npz"), "--epochs", "30", "--arithmetic", "native", "--device", "cpu")
     assert train.main([*words, "--name", RUN.name, "--out", str(folder / "runs"), "--quiet"]) == 0
     for name in STROKES:
         draw(folder / name)

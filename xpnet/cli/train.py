@@ -18,6 +18,7 @@ from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.extension import Parent, extend_settings, read_parent
 from xpnet.recording.training import check_data, check_extension, check_start, describe_run, record
+from xpnet.storage.find import resolve_run
 from xpnet.storage.record import check_files, read_run
 from xpnet.storage.run import FollowedRun, Run
 from xpnet.trackers import check_installed
@@ -43,6 +44,7 @@ def resume(command: Command, folder: Path, line: list[str]) -> Run:
     """
     ranks = connect()
     with ranks.agreement():
+        folder = resolve_run(folder, command.config.out)
         run = Run.reopen(folder) if ranks.rank == 0 else FollowedRun.of(folder, read_run(folder))
     try:
         check_files(folder, run.record, "train again with xpnet.fit")
@@ -80,7 +82,7 @@ def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, Parent]
     DataError
         The run is damaged, or was trained on arrays in Python.
     """
-    parent = read_parent(folder)
+    parent = read_parent(resolve_run(folder, command.config.out))
     check_files(folder, parent.record, "xpnet.fit extends it")
     return extend_settings(parent, command.config, command.explicit), parent
 

@@ -34,8 +34,9 @@ def main(words: Sequence[str]) -> int:
     """
     arguments = _build_parser().parse_args(words)
     from xpnet.recording import verification
+    from xpnet.storage.find import resolve_run
 
-    run: Path = arguments.run
+    run = resolve_run(arguments.run)
     difference = verification.find_file_difference(run, all_files=arguments.files)
     compared = "the files are the same bits"
     if difference is None and not arguments.files:
@@ -96,7 +97,7 @@ def _read_epochs(text: str) -> tuple[int, int]:
 def _build_parser() -> Parser:
     parser = Parser(prog="xpnet verify", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="the folder of a run")
+    add("run", type=Path, metavar="RUN", help="a run, by its folder or its name in runs")
     between = "verify the epochs after A up to B alone, from the checkpoint that was kept after A"
     add("--between", type=_read_epochs, metavar="A:B", help=between)
     files = "without training, compare the files with the digests that the record holds of them"

@@ -22,11 +22,11 @@ from xpnet.inference.context import build_context
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix, summarize
+from xpnet.nn.metrics import ClassMetrics, chance_note, class_metrics, confusion_matrix, summarize
 from xpnet.nn.network import forward, prepare, sample_losses
-from xpnet.storage.find import find_newest_run
+from xpnet.storage.find import find_newest_run, resolve_run
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
-from xpnet.storage.record import MODEL_FILE, RECORD_FILE, Record, read_run
+from xpnet.storage.record import MODEL_FILE, RECORD_FILE, Record, is_number, read_run
 
 ROWS = 2560
 """Rows that are computed in one call: what starting a call takes is then little, and memory is bounded."""
@@ -192,10 +192,25 @@ def load_for_inference(
     if record is not None:
         config = from_json(record["config"], str(path / RECORD_FILE))
         arithmetic = arithmetic or config.arithmetic
+        if (note := _chance_note(record)) is not None:
+            complain(f"note: {path}: {note}")
     selection = resolve(device, backend)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     return LoadedModel(str(path), Predictor(model, selection.backend, arithmetic), config, record)
+
+
+def _chance_note(record: Record) -> str | None:
+    """Return a note if a run has learned nothing; older records do not say."""
+    data, metrics = record["data"], record["metrics"] or {}
+    accuracy, largest, samples = (
+        metrics.get("train_accuracy"),
+        data.get("largest_class"),
+        data.get("training_samples"),
+    )
+    if not (metrics.get("epochs") and is_number(accuracy) and is_number(largest) and is_number(samples)):
+        return None
+    return chance_note(accuracy, largest, samples)
 
 
 def load_network(run: Path | None) -> tuple[Path, SavedModel, Record | None]:
@@ -211,7 +226,7 @@ def load_network(run: Path | None) -> tuple[Path, SavedModel, Record | None]:
     DataError
         The run or file is missing or damaged, or the run has not ended.
     """
-    path = find_newest_run().folder if run is None else run
+    path = find_newest_run().folder if run is None else resolve_run(run, others=", or a .safetensors file")
     if not path.is_dir():
         return path, load_model(model_path(path)), None
     record = read_run(path)

@@ -243,7 +243,8 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
             run.folder, f"was trained on other data: {original}, found {found}: name them by --data"
         )
     names = {*data, *recorded} - ({"name"} if trainer.config.data != config.data else set())
-    for name in sorted(names - (_OPTIONAL_DATA - recorded.keys() if run.is_older else set())):
+    absent = {"largest_class", *(_OPTIONAL_DATA if run.is_older else ())} - recorded.keys()
+    for name in sorted(names - absent):
         if (left := recorded.get(name)) != (right := data.get(name)):
             yield f"run.json: data.{name}: recorded {left!r}, found {right!r}"
     if record["seed"] != config.seed:
