@@ -269,6 +269,9 @@ def test_settings_and_data_that_cannot_be(x, y, settings, message):
 UNKNOWN, RECIPES = "fit: unknown setting ", ", ".join(list_recipes())
 WRONG = [
     ({"hiden": [5]}, f"{UNKNOWN}'hiden': did you mean hidden?"),
+    ({"layers": [5]}, f"{UNKNOWN}'layers': did you mean hidden?"),
+    ({"C": 5}, f"{UNKNOWN}'C': did you mean weight_decay (1 / (C times the number of samples))?"),
+    ({"random_state": 5}, f"{UNKNOWN}'random_state': did you mean seed?"),
     ({"lr": 0.1}, f"{UNKNOWN}'lr': did you mean learning_rate?"),
     ({"random_state": 1}, f"{UNKNOWN}'random_state': did you mean seed?"),
     ({"calback": print}, f"{UNKNOWN}'calback': did you mean callback?"),

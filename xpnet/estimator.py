@@ -140,6 +140,18 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         # scikit-learn expects each parameter as an attribute of the same name.
         self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
 
+    def set_params(self, **parameters: object) -> Self:
+        """Set parameters, as scikit-learn does.
+
+        Raises
+        ------
+        ConfigError
+            One is unknown.
+        """
+        names = {name.partition("__")[0] for name in parameters}
+        check_names(names, self._get_param_names(), type(self).__name__)
+        return super().set_params(**parameters)  # type: ignore[no-any-return]
+
     @with_keywords
     def fit(self, X: object, y: object, sample_weight: object = None) -> Self:
         """Train on rows (m, features) with labels (m,) and weights (m,) or None, from the start.
