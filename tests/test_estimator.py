@@ -76,7 +76,7 @@ def test_the_defaults_reach_this_accuracy_in_cross_validation(name, accuracy):
 
 
 def test_the_parameters_are_the_settings_of_the_command():
-    left_out = COMMAND_LINE_ONLY | ARGUMENTS | {"seed", "init_from"}
+    left_out = COMMAND_LINE_ONLY | ARGUMENTS | {"seed", "init_from", "missing"}
     settings = {field.name: field.default for field in fields(TrainConfig) if field.name not in left_out}
     own = {
         **read_recipe("tabular"),

@@ -376,7 +376,7 @@ def fit(
     if classes is not None:
         integer_from(1).check("fit: classes", to_python(classes))
     selection = select_from_settings(config, X)
-    training, validation = table_from_arrays(X, y), None
+    training, validation = table_from_arrays(X, y, missing=config.missing), None
     scales = None if "normalize" in explicit or parent is not None else scale_note(training.x)
     quantities = None if training.columns.classes else quantity_note(training.y)
     for note in filter(None, (scales, quantities)):

@@ -24,7 +24,7 @@ ARGUMENTS |= {"run", "overwrite", "report", "track", "tags", "extend"}
 """The keyword arguments of ``xpnet.fit`` that are not in ``FitSettings``."""
 
 COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"} - ARGUMENTS
-COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats", "jobs"}
+COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats", "jobs"} - {"missing"}
 """Settings of files and output, which ``xpnet.fit`` does not take."""
 
 OF_FIT = ARGUMENTS | {*RULES} - COMMAND_LINE_ONLY
@@ -34,6 +34,7 @@ OF_FIT = ARGUMENTS | {*RULES} - COMMAND_LINE_ONLY
 class FitSettings(TypedDict, total=False):
     """The settings that ``xpnet.fit`` takes as keywords; None is the default."""
 
+    missing: settings.Missing | None
     validation: float | None
     normalize: settings.Normalize | None
     augment_shift: float | None

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.source import check_memory, open_data_file
-from xpnet.data.table import MISSING, NUMBER, LabelCodes, Table
+from xpnet.data.table import MEAN_HINT, MISSING, NUMBER, LabelCodes, Table
 from xpnet.errors import DataError
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
 
@@ -295,7 +295,7 @@ def _parse_number(options: TableOptions, cell: str) -> float:
     value = float(cell) if NUMBER.fullmatch(cell) else _BOOLEANS.get(cell, math.nan)
     if math.isfinite(value) and not (pixels and (value < 0 or value > 255 or value % 1)):
         return value
-    kind, hint = "a finite number", "; --missing mean puts the mean of the column in its place" * is_missing
+    kind, hint = "a finite number", MEAN_HINT * is_missing
     if pixels:
         kind, hint = "a pixel, a whole number from 0 to 255", "; --features reads other numbers"
     msg = f"{quote(cell)} is not {kind}{hint}" if cell else f"is empty{hint}"

@@ -1,16 +1,18 @@
 """Features with their labels, and the checks of both."""
 
+import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._typing import HostArray
 from xpnet.errors import DataError
-from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote
+from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
 
 ROLES = ("x_train", "y_train", "x_test", "y_test")
 LARGEST_LABEL = 65535
@@ -19,6 +21,7 @@ CLASSES_ONLY = "; xpnet is for classification only: round numbers, or bin them"
 MANY_CLASSES, FEW_SAMPLES = 100, 10
 PIXEL_RULE = "a pixel is a whole number from 0 to 255"
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+MEAN_HINT = "; --missing mean puts the mean of the column in its place"
 # The cells of a table that stand for a missing value.
 MISSING = ("", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NULL", "null", "None", "?")
 _ROWS_AT_ONCE = 1024
@@ -43,6 +46,26 @@ class Table:
             samples, labels = f"{len(self.x)} samples", f"{len(self.y)} labels"
             msg = f"{self.x_from} holds {samples}, {self.y_from} holds {labels}: they must be as many"
             raise DataError(msg)
+
+    def fill_by_means(self) -> Self:
+        """Return a table with the mean of its column for NaN, whose columns keep the means: fl(fsum(x) / n).
+
+        Raises
+        ------
+        DataError
+            A column has no other values.
+        """
+        means = []
+        for place, column in enumerate(self.x.T):
+            values = column[~np.isnan(column)].tolist()
+            if not values:
+                name = shorten(self.columns.features[place]) if self.columns.features else place + 1
+                raise DataError.at(
+                    self.x_from, f"feature {name} has no value in the training rows: remove it"
+                )
+            means.append(math.fsum(values) / len(values))
+        columns = replace(self.columns, means=tuple(means))
+        return replace(self, x=columns.fill_missing(self.x), columns=columns)
 
 
 class LabelCodes:
@@ -117,7 +140,7 @@ def make_halves(arrays: Iterable[Source]) -> tuple[Table, Table]:
     return make_table(next(ordered), next(ordered)), make_table(next(ordered), next(ordered))
 
 
-def as_features(values: NDArray[Any], where: str | Path) -> NDArray[np.generic]:
+def as_features(values: HostArray, where: str | Path, *, fills: bool = False, hint: str = "") -> HostArray:
     """Check features; return them as rows (m, features), uint8 pixels or finite float32 or float64.
 
     Parameters
@@ -126,6 +149,8 @@ def as_features(values: NDArray[Any], where: str | Path) -> NDArray[np.generic]:
         Booleans, integers or floats (m, ...), of which all axes but the first are flattened.
     where
         The file and the array in it, for messages, in which rows and columns count from 1.
+    fills, hint
+        True if NaN is to be filled in later, and allowed; else the end of its message.
 
     Raises
     ------
@@ -143,11 +168,13 @@ def as_features(values: NDArray[Any], where: str | Path) -> NDArray[np.generic]:
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         if rows.min() < 0 or rows.max() > 255:
             problem = f"is outside 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
-            raise _find_first_defect(where, rows, lambda part: (part < 0) | (part > 255), problem)
+            _refuse_first(where, rows, lambda part: (part < 0) | (part > 255), problem)
     elif rows.dtype.kind == "f":
         rows = rows.astype(np.float64 if rows.dtype.itemsize > 4 else np.float32, copy=False)
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
-            raise _find_first_defect(where, rows, lambda part: ~np.isfinite(part), "is not a finite number")
+            _refuse_first(where, rows, np.isinf, "is not a finite number")
+            if not fills:
+                _refuse_first(where, rows, np.isnan, f"is not a finite number{hint}")
         return np.ascontiguousarray(rows)
     return np.ascontiguousarray(rows, dtype=np.uint8)
 
@@ -186,16 +213,15 @@ def quantity_note(labels: NDArray[np.int32]) -> str | None:
     return f"{found}; xpnet is for classification only: if they are quantities, bin them"
 
 
-def _find_first_defect(
+def _refuse_first(
     where: str | Path, rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]], problem: str
-) -> DataError:
-    """Return the error for the first value for which `wrong` holds; rows are read in blocks."""
+) -> None:
+    """Raise DataError for the first value for which `wrong` holds, if any does; rows are read in blocks."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         defects = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
         if len(defects):
             row, column = start + int(defects[0, 0]), int(defects[0, 1])
-            return DataError.at(where, f"{rows[row, column]} {problem}", row=row + 1, column=column + 1)
-    raise AssertionError
+            raise DataError.at(where, f"{rows[row, column]} {problem}", row=row + 1, column=column + 1)
 
 
 def format_shape(shape: tuple[int, ...]) -> str:
