@@ -186,6 +186,18 @@ def test_missing_values_become_the_mean_of_the_training_rows_as_in_a_csv_file():
     assert xpnet.load("runs/command").fingerprint == model.fingerprint
 
 
+@pytest.mark.parametrize("normalize", ["scale", "standardize"])
+def test_rows_divided_by_255_bring_a_warning_from_a_network_of_pixels(normalize):
+    model = xpnet.fit(X, Y, normalize=normalize, epochs=0)
+    for call in (model.predict, model.predict_proba, lambda rows: model.evaluate(rows, Y)):
+        with pytest.warns(
+            UserWarning, match="from 0 to 1, but the network was trained on pixels from 0 to 255"
+        ):
+            call(X / 255)
+    model.predict(X / 2)  # any warning fails a test
+    xpnet.fit(X / 255, Y, normalize=normalize, epochs=0).predict(X / 255)
+
+
 def test_labels_that_may_be_quantities_bring_a_warning_in_the_line_of_the_caller():
     with pytest.warns(UserWarning, match="^the labels have 101 values, most of them with") as caught:
         xpnet.fit(np.ones((303, 2), np.uint8), np.arange(303) % 101, epochs=0)

@@ -123,6 +123,12 @@ def test_numbers_that_may_be_quantities_bring_a_warning_in_the_line_of_the_calle
     quick(epochs=0).fit(x, labels.astype(str))
 
 
+def test_rows_divided_by_255_bring_a_warning_from_a_classifier_of_pixels():
+    pixels = np.arange(360).reshape(90, 4).astype(np.uint8)
+    with pytest.warns(UserWarning, match="trained on pixels from 0 to 255"):
+        quick(epochs=0).fit(pixels, Y).predict(pixels / 255)
+
+
 def test_a_random_state_fixes_the_network():
     state = np.random.RandomState
     seeds = [1, np.int64(1), 2, state(1), state(1), state(2), None, None]

@@ -186,6 +186,14 @@ def test_every_form_of_table_gives_the_same_classes_and_probabilities(capsys):
     ]
 
 
+def test_rows_divided_by_255_bring_a_warning_with_their_file(capsys, tmp_path):
+    np.save(tmp_path / "divided.npy", TABLE / 255)
+    assert main(["predict", str(RUN), f"{tmp_path}/divided.npy", "--device", "cpu"]) == 0
+    assert capsys.readouterr().err.startswith(
+        f"xpnet: warning: {tmp_path}/divided.npy: its values are from 0 to 1"
+    )
+
+
 def test_out_writes_a_row_for_each_sample_and_prints_nothing(capsys, tmp_path):
     out, columns = tmp_path / "out.csv", ["p0", "p1", "p2", "p3"]
     assert printed(capsys, RUN, "seven.png", "labelled.csv", "--out", out) == ""

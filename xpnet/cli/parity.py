@@ -22,7 +22,6 @@ from xpnet.backends.probing import Probe
 from xpnet.cli.tables import Cell, Column, fits, format_value, render_table
 from xpnet.config import TrainConfig
 from xpnet.config.flags import add_settings, get_settings
-from xpnet.config.keywords import suggest
 from xpnet.config.training import DEFAULTS, TABLE_SETTINGS
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
@@ -141,7 +140,6 @@ def _format_row(row: ParityResult) -> dict[str, Cell]:
 
 def _build_parser() -> Parser:
     parser = Parser(prog="xpnet parity", description=DESCRIPTION, epilog=EPILOG)
-    parser.suggest = suggest
     add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
     add = parser.add_argument
     add("--json", type=Path, metavar="FILE", help="Write the results to FILE too.")

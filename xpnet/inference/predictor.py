@@ -1,7 +1,9 @@
 """Trained networks: loading from run folders and model files, prediction, and evaluation."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from xpnet.nn.architecture import Network
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.nn.metrics import ClassMetrics, chance_note, class_metrics, confusion_matrix, summarize
 from xpnet.nn.network import forward, prepare, sample_losses
+from xpnet.storage.export import is_of_pixels
 from xpnet.storage.find import find_newest_run, resolve_run
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
 from xpnet.storage.record import MODEL_FILE, RECORD_FILE, Record, is_number, read_run
@@ -52,12 +55,13 @@ class Predictor:
 
     def __init__(self, model: SavedModel, backend: Backend, arithmetic: Arithmetic | None = None) -> None:
         self.model, self.backend = model, backend
+        self.warn: Callable[[str], object] = partial(warnings.warn, stacklevel=4)
         double = bool(model.layers[0]["weight"].dtype == np.float64)
         self.arithmetic = arithmetic or ("reproducible" if double else "native")
         self._dtype = dtype = np.dtype("f8" if double or self.arithmetic == "reproducible" else "f4")
         with backend.scope():
             context = build_context(self.arithmetic, dtype.name, backend, model.network, model.normalization)
-            self.ops = context.ops
+            self.ops, self.is_of_pixels = context.ops, is_of_pixels(model.normalization)
 
             def on_device(array: NDArray[np.generic]) -> Array:
                 return backend.from_host(array.astype(dtype) + 0.0)
@@ -103,6 +107,11 @@ class Predictor:
         if x.ndim != 2 or x.shape[1] != features:
             problem = f"the network takes rows of {features} features, got an array of shape {x.shape}"
             raise DataError.at(name, problem)
+
+        is_float = x.dtype.kind == "f" and x.size > 0
+        if self.is_of_pixels and is_float and 0 <= x.min() <= x.max() <= 1 and (x % 1).any():
+            advice = "but the network was trained on pixels from 0 to 255: multiply them by 255"
+            self.warn(f"{name}: its values are from 0 to 1, {advice}")
 
         def compute(bounds: tuple[int, int]) -> list[Array]:
             rows = backend.put(np.ascontiguousarray(x[slice(*bounds)]))
@@ -197,20 +206,21 @@ def load_for_inference(
     selection = resolve(device, backend)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
-    return LoadedModel(str(path), Predictor(model, selection.backend, arithmetic), config, record)
+    predictor = Predictor(model, selection.backend, arithmetic)
+    predictor.warn = lambda text: complain(f"warning: {text}")
+    return LoadedModel(str(path), predictor, config, record)
 
 
 def _chance_note(record: Record) -> str | None:
     """Return a note if a run has learned nothing; older records do not say."""
     data, metrics = record["data"], record["metrics"] or {}
-    accuracy, largest, samples = (
+    numbers: list[Any] = [
         metrics.get("train_accuracy"),
         data.get("largest_class"),
         data.get("training_samples"),
-    )
-    if not (metrics.get("epochs") and is_number(accuracy) and is_number(largest) and is_number(samples)):
-        return None
-    return chance_note(accuracy, largest, samples)
+    ]
+    is_known = metrics.get("epochs") and all(map(is_number, numbers))
+    return chance_note(*numbers) if is_known else None
 
 
 def load_network(run: Path | None) -> tuple[Path, SavedModel, Record | None]:

@@ -177,9 +177,8 @@ def resolve_run(name: str | Path, out: Path = OUT, others: str = "") -> Path:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        word, folders = str(path.relative_to(out) if path.is_relative_to(out) else path), set()
-        with suppress(OSError):
-            folders = {*_find_candidates(out, MAX_DEPTH, set())}
+        word = str(path.relative_to(out) if path.is_relative_to(out) else path)
+        folders = {*_find_candidates(out, MAX_DEPTH, set())} if out.is_dir() else set()
         folders |= {folder.parent for folder in folders} - {out}
         near = did_you_mean(word, (folder.relative_to(out).as_posix() for folder in folders), f"{out}/")
         remedy = near or ": xpnet runs list shows those there are"
