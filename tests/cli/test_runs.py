@@ -614,6 +614,13 @@ def test_the_path_of_a_run_or_a_file_is_taken_before_a_name_in_runs_and_that_bef
     assert find.resolve_run(there) == there
 
 
+def test_a_wrong_name_in_a_folder_that_is_a_run_itself_is_one_line(capsys):
+    make("a")
+    assert complaint(capsys, "show", "b", "--out", "runs/a").startswith(
+        "b: no such file or folder: expected the"
+    )
+
+
 def test_best_compares_runs_of_the_same_data_only(capsys):
     for name in ("a", "b"):
         make(name, metrics={"validation_accuracy": 0.5})

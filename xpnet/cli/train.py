@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xpnet import __version__
+from xpnet._lib.terminal import announce
 from xpnet._lib.text import complain
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
@@ -109,7 +110,8 @@ def train(
             selection = select_backend(config, ranks=ranks)
             if selection.warning is not None:
                 tell(f"warning: {selection.warning}")
-        data = load_shared(ranks, config.data, config.test_data, **config.table_options)
+        with announce(f"reading {config.data or 'mnist'}", quiet=config.quiet or ranks.rank > 0):
+            data = load_shared(ranks, config.data, config.test_data, **config.table_options)
         normalization = normalize_inputs(config, data, ranks)
         processes = jobs * count_sharing(ranks)[ranks.rank]
         with ranks.agreement():

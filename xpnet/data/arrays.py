@@ -92,8 +92,7 @@ def to_features(X: object, source: str, columns: Columns | None, *, fills: bool 
         The rows are no numbers, or their columns are not those of the training.
     """
     hint, columns = ("" if columns else MEAN_HINT), columns or NO_COLUMNS
-    fills |= columns.means is not None
-    rows = as_features(to_numbers(X, source), source, fills=fills, hint=hint)
+    rows = as_features(to_numbers(X, source), source, fills=fills or columns.means is not None, hint=hint)
     names = _read_names(X)
     if columns.features is not None and names is not None:
         rows = np.ascontiguousarray(rows[:, columns.order(names, source)])

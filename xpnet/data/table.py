@@ -60,9 +60,8 @@ class Table:
             values = column[~np.isnan(column)].tolist()
             if not values:
                 name = shorten(self.columns.features[place]) if self.columns.features else place + 1
-                raise DataError.at(
-                    self.x_from, f"feature {name} has no value in the training rows: remove it"
-                )
+                problem = f"feature {name} has no value in the training rows: remove it"
+                raise DataError.at(self.x_from, problem)
             means.append(math.fsum(values) / len(values))
         columns = replace(self.columns, means=tuple(means))
         return replace(self, x=columns.fill_missing(self.x), columns=columns)

@@ -108,8 +108,7 @@ class Predictor:
             problem = f"the network takes rows of {features} features, got an array of shape {x.shape}"
             raise DataError.at(name, problem)
 
-        is_float = x.dtype.kind == "f" and x.size > 0
-        if self.is_of_pixels and is_float and 0 <= x.min() <= x.max() <= 1 and (x % 1).any():
+        if self.is_of_pixels and 0 <= x.min(initial=0) <= x.max(initial=0) <= 1 and (x % 1).any():
             advice = "but the network was trained on pixels from 0 to 255: multiply them by 255"
             self.warn(f"{name}: its values are from 0 to 1, {advice}")
 
@@ -201,26 +200,21 @@ def load_for_inference(
     if record is not None:
         config = from_json(record["config"], str(path / RECORD_FILE))
         arithmetic = arithmetic or config.arithmetic
-        if (note := _chance_note(record)) is not None:
-            complain(f"note: {path}: {note}")
     selection = resolve(device, backend)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     predictor = Predictor(model, selection.backend, arithmetic)
+    if record is not None and (note := _chance_note(record)) is not None:
+        complain(f"note: {path}: {note}")
     predictor.warn = lambda text: complain(f"warning: {text}")
     return LoadedModel(str(path), predictor, config, record)
 
 
 def _chance_note(record: Record) -> str | None:
     """Return a note if a run has learned nothing; older records do not say."""
-    data, metrics = record["data"], record["metrics"] or {}
-    numbers: list[Any] = [
-        metrics.get("train_accuracy"),
-        data.get("largest_class"),
-        data.get("training_samples"),
-    ]
-    is_known = metrics.get("epochs") and all(map(is_number, numbers))
-    return chance_note(*numbers) if is_known else None
+    known: dict[str, Any] = {**record["data"], **(record["metrics"] or {})}
+    numbers: Any = [known.get(name) for name in ("train_accuracy", "largest_class", "training_samples")]
+    return chance_note(*numbers) if known.get("epochs") and all(map(is_number, numbers)) else None
 
 
 def load_network(run: Path | None) -> tuple[Path, SavedModel, Record | None]:

@@ -179,7 +179,7 @@ def resolve_run(name: str | Path, out: Path = OUT, others: str = "") -> Path:
     except (FileNotFoundError, NotADirectoryError) as error:
         word = str(path.relative_to(out) if path.is_relative_to(out) else path)
         folders = {*_find_candidates(out, MAX_DEPTH, set())} if out.is_dir() else set()
-        folders |= {folder.parent for folder in folders} - {out}
+        folders |= {folder.parent for folder in folders if out in folder.parent.parents}
         near = did_you_mean(word, (folder.relative_to(out).as_posix() for folder in folders), f"{out}/")
         remedy = near or ": xpnet runs list shows those there are"
         problem = f"expected the folder of a run or its name in {out}{others}{remedy}"
