@@ -169,6 +169,41 @@ def test_there_is_no_warning_of_scales(data, settings):
     xpnet.fit(*data, epochs=0, **settings)
 
 
+def test_missing_values_become_the_mean_of_the_training_rows_as_in_a_csv_file():
+    frame = pd.DataFrame({"a": [1.5, None, 2.5, None], "b": [np.nan, 7, 9, 8], "label": [0, 1, 0, 0]})
+    rows, labels, later = frame[["a", "b"]], frame["label"], [[np.nan, 9.0], [1, np.nan]]
+    settings = {"epochs": 2, "recipe": "tabular", "missing": "mean"}
+    held_out = {"validation_data": (rows, labels)}
+    model = xpnet.fit(rows, labels, **settings, **held_out, run="runs/mine")
+    assert model.network.columns.means == (2, 8)
+    assert model.predict_proba(later).tolist() == model.predict_proba([[2, 9.0], [1, 8]]).tolist()
+    assert model.evaluate(rows, labels).accuracy == model.history[-1]["validation_accuracy"]
+    assert rows.isna().sum().tolist() == [2, 1]
+    assert xpnet.verify("runs/mine", rows, labels, **held_out)
+    frame.to_csv("train.csv", index=False)
+    words = "--data train.csv --test-data train.csv --missing mean --recipe tabular --quiet --epochs 2"
+    assert train.main([*words.split(), "--name", "command"]) == 0
+    assert xpnet.load("runs/command").fingerprint == model.fingerprint
+
+
+@pytest.mark.parametrize("normalize", ["scale", "standardize"])
+def test_rows_divided_by_255_bring_a_warning_from_a_network_of_pixels(normalize):
+    model = xpnet.fit(X, Y, normalize=normalize, epochs=0)
+    for call in (model.predict, model.predict_proba, lambda rows: model.evaluate(rows, Y)):
+        with pytest.warns(
+            UserWarning, match="from 0 to 1, but the network was trained on pixels from 0 to 255"
+        ):
+            call(X / 255)
+    model.predict(X / 2)  # any warning fails a test
+    xpnet.fit(X / 255, Y, normalize=normalize, epochs=0).predict(X / 255)
+
+
+def test_labels_that_may_be_quantities_bring_a_warning_in_the_line_of_the_caller():
+    with pytest.warns(UserWarning, match="^the labels have 101 values, most of them with") as caught:
+        xpnet.fit(np.ones((303, 2), np.uint8), np.arange(303) % 101, epochs=0)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 def test_validation_data_are_evaluated_and_not_trained_on():
     model = xpnet.fit(X, Y, validation_data=(X_TEST, Y_TEST), epochs=4, log_every=2)
     assert model.fingerprint == xpnet.fit(X, Y, epochs=4).fingerprint
@@ -246,6 +281,7 @@ def test_a_model_computes_where_it_was_trained():
 
 
 GOOD = np.zeros((4, 3), np.uint8)
+MEAN = ' number; missing="mean" puts the mean of the column in its place'
 
 
 @pytest.mark.parametrize(
@@ -257,7 +293,15 @@ GOOD = np.zeros((4, 3), np.uint8)
         ([["a", "b"]], [0], {}, "X: expected an array of numbers, got <U1"),
         ([], [], {}, "X: 1 dimension"),
         ([[1, 2], [3]], [0, 1], {}, "X: expected an array of numbers, got a list: "),
-        (pd.DataFrame({"a": [1.5, None]}), [0, 1], {}, "X, row 2, column 1: nan is not a finite"),
+        (pd.DataFrame({"a": [1.5, None]}), [0, 1], {}, f"X, row 2, column 1: nan is not a finite{MEAN}"),
+        (
+            [[1.5, np.inf], [np.nan, 1]],
+            [0, 1],
+            {"missing": "mean"},
+            "X, row 1, column 2: inf is not a finite",
+        ),
+        ([[np.nan, 1]], [0], {"missing": "mean"}, "X: feature 1 has no value in the training rows"),
+        (pd.DataFrame({"a": [1], "b": ["x"]}), [0], {}, "X: column 'b' holds no numbers: enc"),
         ([[300, 1]], [0], {}, "X, row 1, column 1: 300 is outside 0 to 255"),
         (GOOD, [0, 1], {}, "X holds 4 samples, y holds 2 labels"),
         (GOOD, ["a", "b", "1", "a"], {}, "y: label '1': a label is text here"),
@@ -265,7 +309,7 @@ GOOD = np.zeros((4, 3), np.uint8)
     ],
 )
 def test_settings_and_data_that_cannot_be(x, y, settings, message):
-    error = xpnet.ConfigError if settings else xpnet.DataError
+    error = xpnet.ConfigError if settings.keys() - {"missing"} else xpnet.DataError
     with pytest.raises(error, match=f"^{re.escape(message)}[^\n]*$"):
         xpnet.fit(x, y, **settings)
 
@@ -273,6 +317,8 @@ def test_settings_and_data_that_cannot_be(x, y, settings, message):
 UNKNOWN, RECIPES = "fit: unknown setting ", ", ".join(list_recipes())
 WRONG = [
     ({"hiden": [5]}, f"{UNKNOWN}'hiden': did you mean hidden?"),
+    ({"layers": [5]}, f"{UNKNOWN}'layers': did you mean hidden?"),
+    ({"C": 5}, f"{UNKNOWN}'C': did you mean weight_decay (1 / (C times the number of samples))?"),
     ({"lr": 0.1}, f"{UNKNOWN}'lr': did you mean learning_rate?"),
     ({"random_state": 1}, f"{UNKNOWN}'random_state': did you mean seed?"),
     ({"calback": print}, f"{UNKNOWN}'calback': did you mean callback?"),

@@ -85,7 +85,7 @@ def test_the_defaults_reach_this_accuracy_in_cross_validation(name, accuracy):
 
 
 def test_the_parameters_are_the_settings_of_the_command():
-    left_out = COMMAND_LINE_ONLY | ARGUMENTS | {"seed", "init_from"}
+    left_out = COMMAND_LINE_ONLY | ARGUMENTS | {"seed", "init_from", "missing"}
     settings = {field.name: field.default for field in fields(TrainConfig) if field.name not in left_out}
     own = {
         **read_recipe("tabular"),
@@ -134,6 +134,20 @@ def test_weights_are_those_of_the_interface():
     assert classifier.model_.fingerprint == model.fingerprint
     balanced = xpnet.fit(X[7:], Y[7:], class_weight="balanced", **settings)
     assert fingerprint(quick(class_weight="balanced"), slice(7, None)) == balanced.fingerprint
+
+
+def test_numbers_that_may_be_quantities_bring_a_warning_in_the_line_of_the_caller_and_names_none():
+    x, labels = np.ones((303, 2), np.uint8), np.arange(303) % 101
+    with pytest.warns(UserWarning, match="^the labels have 101 values, most of them with") as caught:
+        quick(epochs=0).fit(x, labels / 4 * 4)
+    assert [warning.filename for warning in caught] == [__file__]
+    quick(epochs=0).fit(x, labels.astype(str))
+
+
+def test_rows_divided_by_255_bring_a_warning_from_a_classifier_of_pixels():
+    pixels = np.arange(360).reshape(90, 4).astype(np.uint8)
+    with pytest.warns(UserWarning, match="trained on pixels from 0 to 255"):
+        quick(epochs=0).fit(pixels, Y).predict(pixels / 255)
 
 
 def test_a_random_state_fixes_the_network():
@@ -231,6 +245,9 @@ def test_settings_and_pieces_that_cannot_be():
         ),
         (config, f"{UNKNOWN}'hiden': did you mean hidden\\?$", lambda: quick(hiden=3)),
         (config, f"{UNKNOWN}'lr': did you mean learning_rate\\?$", lambda: quick(lr=0.1)),
+        (config, f"{UNKNOWN}'max_iter': did you mean epochs\\?$", lambda: quick(max_iter=3)),
+        (config, f"{UNKNOWN}'batch': did you mean batch_size\\?$", lambda: quick().set_params(batch=3)),
+        (config, f"{UNKNOWN}'early_stopping': did you mean patience \\(", lambda: quick(early_stopping=True)),
         (config, f"{UNKNOWN}'seed': did you mean random_state\\?$", lambda: quick(seed=3)),
         (config, "^patience: needs validation, the", lambda: quick(patience=3).fit(X, Y)),
         (config, "^validation: expected fewer than", lambda: quick(validation=90).fit(X, Y)),

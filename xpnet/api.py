@@ -29,6 +29,7 @@ from xpnet.config.keywords import (
 from xpnet.config.rules import integer_from
 from xpnet.config.settings import Arithmetic, TrackerName
 from xpnet.data.arrays import like_input, table_from_arrays, to_features
+from xpnet.data.table import quantity_note
 from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError
 from xpnet.fitting import (
@@ -352,7 +353,7 @@ def fit(
     Warns
     -----
     UserWarning
-        The features differ in scale, and no setting says how to normalise them.
+        The features differ in scale, and no setting says how to normalise them; or labels seem quantities.
 
     Raises
     ------
@@ -376,9 +377,10 @@ def fit(
     if classes is not None:
         integer_from(1).check("fit: classes", to_python(classes))
     selection = select_from_settings(config, X)
-    training, validation = table_from_arrays(X, y), None
-    note = None if "normalize" in explicit or parent is not None else scale_note(training.x)
-    if note is not None:
+    training, validation = table_from_arrays(X, y, missing=config.missing), None
+    scales = None if "normalize" in explicit or parent is not None else scale_note(training.x)
+    quantities = None if training.columns.classes else quantity_note(training.y)
+    for note in filter(None, (scales, quantities)):
         warnings.warn(name_keywords(note), stacklevel=3)
     if validation_data is not None:
         source = " in validation_data"

@@ -1,5 +1,6 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
@@ -15,7 +16,7 @@ from xpnet.config.keywords import P, check_names, from_keywords, with_keywords
 from xpnet.config.training import RULES
 from xpnet.data.arrays import host_array, like_input
 from xpnet.data.datasets import Dataset
-from xpnet.data.table import Table, as_features
+from xpnet.data.table import Table, as_features, quantity_note
 from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError, DataError
 from xpnet.fitting import TrainingProgress, Watchers, make_dataset, select_from_settings, train
@@ -152,6 +153,18 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         # scikit-learn expects each parameter as an attribute of the same name.
         self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
 
+    def set_params(self, **parameters: object) -> Self:
+        """Set parameters, as scikit-learn does.
+
+        Raises
+        ------
+        ConfigError
+            One is unknown.
+        """
+        names = {name.partition("__")[0] for name in parameters}
+        check_names(names, self._get_param_names(), type(self).__name__)
+        return super().set_params(**parameters)  # type: ignore[no-any-return]
+
     @with_keywords
     def fit(self, X: object, y: object, sample_weight: object = None) -> Self:
         """Train on rows (m, features) with labels (m,) and weights (m,) or None, from the start.
@@ -172,7 +185,10 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         selection = select_from_settings(config, X)
         X, y = self._validate_samples(X, y, reset=True)
         self.classes_ = np.unique(y)
-        self._train(config, selection, self._make_dataset(X, y, sample_weight))
+        data = self._make_dataset(X, y, sample_weight)
+        if self.classes_.dtype.kind in "iuf" and (note := quantity_note(data.y_train)) is not None:
+            warnings.warn(note, stacklevel=3)
+        self._train(config, selection, data)
         return self
 
     @with_keywords
@@ -260,7 +276,8 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs = getattr(self, "n_iter_", 0) + 1 if one_epoch else None
         watchers = Watchers(None, self.callbacks or (), self.verbose)
         fitted = train(config, selection, data, watchers, start=start, epochs=epochs)
-        self.model_ = Model(fitted.network, fitted.history, **choose_place(config))
+        place = choose_place(config)
+        self.model_ = Model(fitted.network, fitted.history, best_epoch=fitted.best_epoch, **place)
         self._progress = fitted.progress
         self.n_iter_ = self._progress.state.epoch
         losses = [row["train_loss"] for row in fitted.history if row["epoch"] and "train_loss" in row]

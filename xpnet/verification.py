@@ -103,7 +103,7 @@ def _make_data(
     weights: tuple[object, Mapping[Any, float] | None],
 ) -> Dataset:
     """Return the data set that ``fit`` makes of these arguments."""
-    training, validation = table_from_arrays(*samples), None
+    training, validation = table_from_arrays(*samples, missing=run.config.missing), None
     if validation_data is not None:
         validation = table_from_arrays(*validation_data, " in validation_data", columns=training.columns)
     data = make_dataset(training, validation, run.record["data"].get("classes"))

@@ -24,8 +24,8 @@ RUNS = {
     "native": ("--arithmetic", "native", "--batch-size", "32"),
     "reproducible": (),
     "batch-norm": ("--batch-norm", "--batch-size", "64"),
-    "squared": ("--loss", "squared-error"),
-    "smoothed": ("--label-smoothing", "0.1", "--arithmetic", "native", "--dtype", "float64"),
+    "squared": ("--loss", "squared-error", "--lr", "1"),
+    "smoothed": ("--label-smoothing", "0.1", "--arithmetic", "native", "--dtype", "float64", "--lr", "1"),
 }
 RUN = "runs/native"
 
@@ -87,6 +87,17 @@ def test_without_a_run_it_is_the_newest_and_without_the_gpu_the_cpu(capsys, monk
     assert note == f"xpnet: note: no RUN given: using the newest, runs/{newest}"
     assert warning.startswith("xpnet: warning: --device cuda is not usable: ")
     assert json.loads(out) == metrics_of(capsys, f"runs/{newest}")
+
+
+def test_a_run_at_chance_is_noted_again(capsys, tmp_path):
+    words = f"--data data.npz --out {tmp_path} --name a --no-report --quiet --epochs".split()
+    assert train.main([*words, "1", "--lr", "1e-9"]) == 0
+    for command in (["evaluate"], ["predict"]):
+        assert main([*command, f"{tmp_path}/a", *["data.npz"] * (command == ["predict"])]) == 0
+        note = capsys.readouterr().err
+        assert re.fullmatch(
+            rf"xpnet: note: {tmp_path}/a: training accuracy 0\.\d+ is at chance \(.*help\n", note
+        )
 
 
 @pytest.mark.needs("array-api-strict")

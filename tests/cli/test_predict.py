@@ -45,7 +45,7 @@ def work(tmp_path_factory):
     """A folder with a run on images of 4 × 4 pixels, three pictures, and the same three rows as tables."""
     folder = tmp_path_factory.mktemp("work")
     np.savez(folder / "set.npz", x_train=X, y_train=Y, x_test=TABLE, y_test=LABELS)
-    words = ("--data", str(folder / "set.npz"), "--epochs", "3", "--arithmetic", "native", "--device", "cpu")
+    words = ("--data", str(folder / "set.npz"), "--epochs", "30", "--arithmetic", "native", "--device", "cpu")
     assert train.main([*words, "--name", RUN.name, "--out", str(folder / "runs"), "--quiet"]) == 0
     for name in STROKES:
         draw(folder / name)
@@ -184,6 +184,14 @@ def test_every_form_of_table_gives_the_same_classes_and_probabilities(capsys):
         [None] * ROWS * 10 + LABELS.tolist() * 3,
         expected * 13,
     ]
+
+
+def test_rows_divided_by_255_bring_a_warning_with_their_file(capsys, tmp_path):
+    np.save(tmp_path / "divided.npy", TABLE / 255)
+    assert main(["predict", str(RUN), f"{tmp_path}/divided.npy", "--device", "cpu"]) == 0
+    assert capsys.readouterr().err.startswith(
+        f"xpnet: warning: {tmp_path}/divided.npy: its values are from 0 to 1"
+    )
 
 
 def test_out_writes_a_row_for_each_sample_and_prints_nothing(capsys, tmp_path):

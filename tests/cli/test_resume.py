@@ -17,6 +17,7 @@ from networks import pixels
 
 import xpnet
 from xpnet import train
+from xpnet.__main__ import main
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
 from xpnet.storage.record import read_metrics, read_run
 from xpnet.training import callbacks
@@ -71,6 +72,33 @@ def copied(made, tmp_path, monkeypatch):
     """Work in a copy of that folder."""
     shutil.copytree(made, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
+
+
+NAMED = {
+    "evaluate": "",
+    "predict": "rows.npy",
+    "export": "--to torch",
+    "report": "",
+    "report runs/run": "--out two.html",
+    "runs show": "",
+    "runs compare run": "",
+    "verify": "--files",
+    "train --resume": "",
+    "train --dry-run --epochs 1 --extend": "",
+    "train --quiet --no-report --epochs 1 --extend": "",
+}
+
+
+@pytest.mark.parametrize("command", NAMED)
+def test_a_run_is_named_by_its_folder_or_its_name_in_runs(capsys, command):
+    np.save("rows.npy", np.load("small.npz")["x_test"])
+    words, name = command.split(), "run" if "--resume" in command else "whole"
+    problem = "no such file or folder: expected the folder of a run or its name in runs"
+    for wrong in (f"{name}x", f"runs/{name}x"):
+        line = complaint(capsys, *words, wrong, *NAMED[command].split())
+        assert line.startswith(f"{wrong}: {problem}")
+        assert line.endswith(f": did you mean runs/{name}?")
+    assert main([*words, name, *NAMED[command].split()]) == 0
 
 
 def outcome(name):
@@ -171,7 +199,7 @@ def test_what_cannot_go_on_is_refused_and_stays_as_it_is(capsys):
     for message, *words in (
         ("--learning-rate: runs/run was started with 0.01, got 0.5: leave it", RUN, "--lr", "0.5"),
         ("runs/whole: is complete", "runs/whole"),
-        ("nowhere/run.json: cannot be read", "nowhere"),
+        ("nowhere: no such file or folder: expected the folder of a run", "nowhere"),
     ):
         assert complaint(capsys, "train", "--resume", *words).startswith(message)
     with np.load("small.npz") as data:

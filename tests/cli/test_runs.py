@@ -606,6 +606,28 @@ def test_tags_are_shown_and_select_runs(capsys):
     assert printed_json(capsys, "compare", "no", "both", "wide", "--tag", "wide")["runs"] == ["both", "wide"]
 
 
+def test_the_path_of_a_run_or_a_file_is_taken_before_a_name_in_runs_and_that_before_another_folder():
+    here, there = make("a", Path()), make("a")
+    for name in ("b", "c"):
+        make(name), Path(name).mkdir()
+    Path("b/run.json").touch()
+    Path("file").touch()
+    assert [find.resolve_run(name) for name in ("a", "b", "c", "file")] == [
+        here,
+        Path("b"),
+        RUNS / "c",
+        Path("file"),
+    ]
+    assert find.resolve_run(there) == there
+
+
+def test_a_wrong_name_in_a_folder_that_is_a_run_itself_is_one_line(capsys):
+    make("a")
+    assert complaint(capsys, "show", "b", "--out", "runs/a").startswith(
+        "b: no such file or folder: expected the"
+    )
+
+
 def test_best_compares_runs_of_the_same_data_only(capsys):
     for name in ("a", "b"):
         make(name, metrics={"validation_accuracy": 0.5})
@@ -625,7 +647,10 @@ def test_best_compares_runs_of_the_same_data_only(capsys):
         (("show", "--out", "absent"), "no run in absent: xpnet train makes one; or give RUN"),
         (("list", "file"), "file: cannot be read (Not a directory): expected a folder"),
         (("list", "a\0b"), r"a\x00b: cannot be read (not a path): expected a folder"),
-        (("show", "absent"), "absent: no such run in runs, and no such folder"),
+        (
+            ("show", "absent"),
+            "absent: no such file or folder: expected the folder of a run or its name in runs",
+        ),
         (("show", "empty"), "runs/empty: no run in it"),
         (("compare", "a"), "expected two runs or more to compare, got 1"),
         (("best", "runs/empty"), "no run in runs/empty has ended with results"),

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 from unittest.mock import Mock
 
 import numpy as np
@@ -229,3 +230,21 @@ def test_a_terminal_shows_a_progress_bar():
     assert "━" in output.decode()
     assert "100/100" in output.decode()
     assert re.search(r"epoch   100   loss", output.decode())
+
+
+@pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (True, True), (False, False)])
+def test_reading_that_takes_a_second_says_on_a_terminal_what_it_reads(
+    monkeypatch, capsys, tmp_path, terminal, quiet
+):
+    class Elapsed(Timer):
+        """A timer whose time is over at once."""
+
+        def start(self):
+            self.function(*self.args)
+
+    monkeypatch.setattr("xpnet._lib.terminal.Timer", Elapsed)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    words = ["--data", "absent.csv", "--test-split", "0.1", "--out", str(tmp_path)]
+    assert train.main([*words, *["--quiet"] * quiet]) == 2
+    note = "xpnet: note: reading absent.csv\n" * (terminal and not quiet)
+    assert capsys.readouterr().err == f"{note}xpnet: absent.csv: no such file\n"

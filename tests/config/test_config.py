@@ -239,6 +239,9 @@ def test_the_forms_of_flags(words: str, name: str, value: object) -> None:
     ("words", "message"),
     [
         ("--optimiser adam", "unrecognized arguments: --optimiser adam: did you mean --optimizer? ("),
+        ("--max-iter 9", "unrecognized arguments: --max-iter 9: did you mean --epochs? ("),
+        ("--n_epochs=9", "unrecognized arguments: --n-epochs=9: did you mean --epochs? ("),
+        ("--alpha 1", "unrecognized arguments: --alpha 1: did you mean --weight-decay (alpha / the batch si"),
         ("--conf absent.toml", "unrecognized arguments: --conf absent.toml: did you mean --config? ("),
         ("--epochs", "argument --epochs: expected one argument (xpnet train --help)"),
         ("--validation 1.0", f"--validation: expected {SAMPLES}, got 1.0"),
@@ -287,6 +290,7 @@ def test_a_file_gives_settings_of_their_own_types(toml: Any) -> None:
     ("text", "message"),
     [
         ("epoch = 3", 'unknown key "epoch": did you mean epochs? Keys are the flags of '),
+        ("n_epochs = 3", 'unknown key "n_epochs": did you mean epochs? Keys are the flags of '),
         ('"a\\nb" = 3', 'unknown key "a\\nb": Keys are the flags '),
         ("data = ''", 'data: expected a path, got ""'),
         ("learning_rate = 1" + "0" * 400, f"learning_rate: expected {RATES}, got 1000"),

@@ -108,6 +108,14 @@ def test_numbers(path, monkeypatch, wide):
     assert table.y.tolist() == [0, 65535, 3]
 
 
+@pytest.mark.parametrize("wide", [1, 4096])
+@pytest.mark.parametrize("other", ["2.5", "False"])
+def test_booleans_are_1_and_0_also_among_numbers(path, monkeypatch, wide, other):
+    monkeypatch.setattr(csv, "_WIDE", wide)
+    table = read(path, f"a,b,label\nTrue,1.5,0\nfalse,TRUE,1\n{other},3,1\n")
+    assert table.x.tolist() == [[1, 1.5], [0, 1], [2.5 if other == "2.5" else 0, 3]]
+
+
 @pytest.mark.parametrize(
     ("header", "label", "place"),
     [
@@ -193,11 +201,13 @@ DEFECTS = [
     (HEAD + "0,1,2\n1,2,3,4\n", ", line 3: has 4 values, the first line has 3"),
     ("1,2,label\n0,1,2\n3,4\n", ", line 3: has 2 values, the first line has 3"),
     (HEAD + "0,1,\n", f", line 2, column 3 (1x2): is empty{MEAN}"),
+    (HEAD + "0,True,2\n1,2.5,\n", f", line 3, column 3 (1x2): is empty{MEAN}"),
     (HEAD + "0,1,NaN\n", f", line 2, column 3 (1x2): 'NaN' is not a finite number{MEAN}"),
     (HEAD + "0,1.5,-inf\n", ", line 2, column 3 (1x2): '-inf' is not a finite number"),
     (HEAD + "0,1.5,\x1b[2J\n", ", line 2, column 3 (1x2): '\\x1b[2J' is not a finite number"),
     (HEAD + "0,1," + "y" * 100, f", line 2, column 3 (1x2): '{'y' * 40}…' is not a finite number"),
     (HEAD + "65536,1,2\n", f", line 2, column 1 (label): label '65536': {LABEL}"),
+    ("1.27,1,2\n", f", line 1, column 1: label '1.27': {LABEL}; xpnet is for classification only: round"),
     ("1e30,1,2\n", f", line 1, column 1: label '1e30': {LABEL}"),
     (HEAD + "0,1,2\ncat,1,2\n", f", line 3, column 1 (label): label 'cat': {LABEL}"),
     (HEAD + "cat,1,2\n7,1,2\n", ", line 3, column 1 (label): label '7': a label is text here"),
@@ -291,6 +301,17 @@ def test_test_data_that_do_not_belong_to_the_training(tmp_path, train, test, mes
 def test_one_line_says_what_was_read_and_another_which_classes_are_empty(tmp_path, train, test, notes):
     data = pair(tmp_path, train, test, label="kind" if train is TEXT else None)
     assert data.notes == (f"train.csv: {notes[0]}", *notes[1:])
+
+
+def test_whole_numbers_with_many_values_and_few_samples_of_most_are_noticed_as_quantities(tmp_path, capsys):
+    rows = [f"{number // 9},{number % 7 + 0.5},2\n" for number in range(909)]
+    notes = pair(tmp_path, "".join(rows), rows[0]).notes
+    advice = (
+        "most of them with fewer than 10 samples; xpnet is for classification only: if they are quantities"
+    )
+    assert notes[1].startswith(f"notice: the labels have 101 values, {advice}")
+    assert len(pair(tmp_path, "".join(rows[9:]), rows[9]).notes[2:]) == 0
+    assert len(pair(tmp_path, "".join(f"c{row}" for row in rows), f"c{rows[0]}").notes[1:]) == 0
 
 
 def test_missing_values_become_the_mean_of_the_training_rows(tmp_path, path):

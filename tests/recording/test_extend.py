@@ -143,7 +143,7 @@ def test_what_cannot_be_extended_is_refused_and_nothing_is_written(capsys):
             *more,
         ),
         ("runs/stopped: is not completed but interrupted: xpnet train --resume", "runs/stopped", *more),
-        ("runs/none/run.json: cannot be read", "runs/none", *more),
+        ("runs/none: no such file or folder: expected the folder", "runs/none", *more),
     ):
         assert complaint(capsys, "train", "--extend", *words).startswith(message)
     np.savez("small.npz", x_train=X[:299], y_train=Y[:299], x_test=X[300:], y_test=Y[300:])

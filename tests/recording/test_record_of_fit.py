@@ -236,7 +236,7 @@ def test_a_model_without_its_data_says_so_in_place_of_a_report(capsys):
     np.savez("small.npz", x_train=X, y_train=Y, x_test=X_TEST, y_test=Y_TEST)
     assert train.main(["--data", "small.npz", "--epochs", "1", "--name", "files", "--quiet"]) == 0
     assert report_of(xpnet.load("runs/files")) == Path("runs/files/report.html").read_text()
-    model = xpnet.fit(X, Y, epochs=1, run="runs/mine")
+    model = xpnet.fit(X, Y, epochs=9, batch_size=16, run="runs/mine")
     model.save("alone.safetensors")
     with pytest.raises(
         xpnet.ConfigError, match=r"^report: expected a model that xpnet.fit has returned or th"

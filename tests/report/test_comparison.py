@@ -197,11 +197,7 @@ def damage(value):
 GONE = {"over": "seeds", "figures": {}, "trials": [{"run": "gone"}]}
 TEXT = {"over": "seeds", "figures": {"a": {"mean": "x", "standard_deviation": 1}}, "trials": []}
 WRONG = [
-    (
-        "other gone",
-        None,
-        "gone/run.json: cannot be read (No such file or directory): expected a folder of a run",
-    ),
+    ("other gone", None, "gone: no such file or folder: expected the folder of a run or its name in runs"),
     ("other ./other", None, "other: is named twice: expected different runs"),
     ("five five/seed-1", None, "five/seed-1: is named twice: expected different runs"),
     ("five", damage([]), "five/summary.json: damaged: expected a JSON object"),

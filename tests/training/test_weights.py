@@ -97,7 +97,7 @@ RULE = "a label is a whole number from 0 to 65535"
         ({"class_weight": {0: 1, 1: -1}}, f"class_weight[1]: {NUMBER} -1"),
         ({"class_weight": {0: 1, "1": 1}}, "class_weight: '1' is none of 0, 1, 2"),
         ({"class_weight": "balance"}, "fit: class_weight: expected one of none, balanced, got "),
-        ({"y": Y / 4 + 1}, f"y, row 1: label {Y[0] / 4 + 1}: {RULE}: xpnet classifies; round numbers, or "),
+        ({"y": Y / 4 + 1}, f"y, row 1: label {Y[0] / 4 + 1}: {RULE}; xpnet is for classification only: "),
     ],
 )
 def test_weights_and_labels_that_cannot_be_are_one_line(settings, message):

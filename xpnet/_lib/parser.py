@@ -2,7 +2,7 @@
 
 import argparse
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,10 +40,16 @@ class Parser(argparse.ArgumentParser):
         True to add the flag ``--debug``.
     epilog, options
         As in argparse.
+
+    Attributes
+    ----------
+    suggest
+        Returns the end of the message for an unknown flag, from it and those known.
     """
 
     def __init__(self, *, debug: bool = True, epilog: str = EXIT_CODES, **options: Any) -> None:
         super().__init__(formatter_class=_Formatter, epilog=epilog, **options)
+        self.suggest: Callable[[str, Collection[str]], str] = did_you_mean
         self.register("type", Path, _read_path)
         if debug:
             self.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
@@ -57,7 +63,7 @@ class Parser(argparse.ArgumentParser):
             Always.
         """
         unknown = message.partition("unrecognized arguments: --")[2].partition(" ")[0].partition("=")[0]
-        hint = did_you_mean(f"--{unknown}", self._option_string_actions) if unknown else ""
+        hint = self.suggest(f"--{unknown}", self._option_string_actions) if unknown else ""
         msg = f"{message}{hint} ({self.prog} --help)"
         raise ConfigError(msg)
 

@@ -31,10 +31,10 @@ def encodable(text: str, stream: object) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return ": did you mean CHOICE?" with the choice closest to `word`; empty if none is close."""
+def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
+    """Return ": did you mean CHOICE?" with the choice closest to `word`, after a prefix; "" without one."""
     near = difflib.get_close_matches(word, choices, n=1)
-    return f": did you mean {near[0]}?" if near else ""
+    return f": did you mean {prefix}{near[0]}?" if near else ""
 
 
 def format_json(value: object) -> str:

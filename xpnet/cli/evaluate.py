@@ -33,7 +33,7 @@ EPILOG = """\
 The loss is what the training minimised; for a bare model file it is the cross-entropy.
 
 Exit codes: 0 done, 2 bad input or device, 130 interrupted."""
-RUN_HELP = "the folder of a run, or a .safetensors file (default: the newest trained run in runs)"
+RUN_HELP = "a run, by its folder or name in runs, or a .safetensors file (default: the newest trained run)"
 DATA_HELP = """
 data as in xpnet train, or one .csv or .npz file of labelled samples (default: the data of the training, or
 the bundled MNIST for a .safetensors file)"""

@@ -53,7 +53,7 @@ def main(words: Sequence[str]) -> int:
 def _build_parser() -> Parser:
     parser = Parser(prog="xpnet export", description=DESCRIPTION)
     add = parser.add_argument
-    run = "the folder of a run, or a .safetensors file (default: the newest trained run in runs)"
+    run = "a run, by its folder or name in runs, or a .safetensors file (default: the newest trained run)"
     add("run", type=Path, metavar="RUN", nargs="?", help=run)
     add("--to", choices=tuple(NAMES), required=True, help="the format")
     written = "the file to write (default: RUN/model.onnx or RUN/model-torch.safetensors)"

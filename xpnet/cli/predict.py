@@ -18,6 +18,7 @@ from xpnet._lib.text import complain, format_json, plain
 from xpnet._typing import HostArray
 from xpnet.config.rules import DEVICE
 from xpnet.errors import DataError
+from xpnet.storage.find import resolve_run
 
 if TYPE_CHECKING:
     from xpnet.inference.predictor import LoadedModel
@@ -29,8 +30,8 @@ EPILOG = """\
 FILE is an image (PNG, JPEG, GIF, BMP, WebP, TIFF, PPM) of one digit, dark on light or light on dark, or a
 table with a sample a row (.csv, .csv.gz, .npy, .npz and IDX files).
 
-RUN is the folder of a run, or a .safetensors file. If the first word is another file, it is the first FILE,
-and the newest trained run in runs is used.
+RUN is a run, by its folder or its name in runs, or a .safetensors file. If the first word is another file, it
+is the first FILE, and the newest trained run in runs is used.
 
 Exit codes: 0 done, 2 bad input or device, 130 interrupted. Where a file cannot be read, the others are
 still printed; --out then writes nothing."""
@@ -100,22 +101,17 @@ def _parse_arguments(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _is_network(path: Path) -> bool:
-    """Return whether a path is a RUN: a folder, or a safetensors file by its name or first bytes.
+    """Return whether a path is a RUN: a folder or a name, or a safetensors file by its name or first bytes.
 
     Raises
     ------
     DataError
         The path does not exist.
     """
-    if path.suffix.lower() == ".safetensors" or os.path.isdir(path):  # noqa: PTH112 - false after an error
+    files = ", a .safetensors file, or an image or table, for which the newest run is used"
+    folder = resolve_run(path, others=files)
+    if path.suffix.lower() == ".safetensors" or os.path.isdir(folder):  # noqa: PTH112 - false after an error
         return True
-    try:
-        path.stat()
-    except PermissionError:
-        raise
-    except (OSError, ValueError) as error:
-        files = "a .safetensors file, or an image or table, for which the newest run is used"
-        raise DataError.at(path, f"no such file or folder: expected the folder of a run, {files}") from error
     with suppress(OSError):  # reported when it is read as a FILE
         if path.is_file():
             with path.open("rb") as file:  # the length of a JSON header, and its first character

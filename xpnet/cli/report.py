@@ -10,7 +10,7 @@ from xpnet._lib.parser import Parser
 from xpnet._lib.text import plain
 from xpnet.errors import ConfigError
 from xpnet.report import REPORT_FILE, write_report
-from xpnet.storage.find import OUT, find_newest_run, read_found_run
+from xpnet.storage.find import OUT, find_newest_run, read_found_run, resolve_run
 from xpnet.storage.record import SUMMARY_FILE, read_summary
 
 DESCRIPTION = """\
@@ -28,7 +28,7 @@ def main(words: Sequence[str]) -> int:
         Data are named for several runs.
     """
     arguments = _build_parser().parse_args(words)
-    folders = arguments.runs or [find_newest_run().folder]
+    folders = [*map(resolve_run, arguments.runs)] or [find_newest_run().folder]
     has_data = arguments.data is not None or arguments.test_data is not None
     if len(folders) == 1 and not _is_summary(folders[0]):
         path = _write_report(folders[0], arguments, has_data=has_data)
@@ -87,7 +87,7 @@ def _is_summary(folder: Path) -> bool:
 def _build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="xpnet report", description=DESCRIPTION)
     add = parser.add_argument
-    runs = "folders of runs, or of several trained together (default: the newest trained run in runs)"
+    runs = "runs, or folders of several, by folder or name in runs (default: the newest trained run)"
     add("runs", type=Path, metavar="RUN", nargs="*", help=runs)
     out = "the page to write (default: RUN/report.html; of several RUNs, comparison.html)"
     add("--out", type=Path, metavar="FILE", help=out)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xpnet import __version__
-from xpnet._lib.terminal import make_console
+from xpnet._lib.terminal import announce, make_console
 from xpnet._lib.text import complain, plain
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
@@ -20,6 +20,7 @@ from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.extension import Parent, extend_settings, read_parent
 from xpnet.recording.training import check_data, check_extension, check_start, describe_run, record
+from xpnet.storage.find import resolve_run
 from xpnet.storage.record import Record, check_files, read_run
 from xpnet.storage.run import FollowedRun, Run, digest_file, digest_files
 from xpnet.trackers import check_installed
@@ -77,6 +78,7 @@ def resume(command: Command, folder: Path, line: list[str]) -> Run:
     """
     ranks = connect()
     with ranks.agreement():
+        folder = resolve_run(folder, command.config.out)
         run = Run.reopen(folder) if ranks.rank == 0 else FollowedRun.of(folder, read_run(folder))
     try:
         ranks.compare(digest_files(folder))
@@ -109,7 +111,7 @@ def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, Parent]
     DataError
         The run is damaged, or was trained on arrays in Python.
     """
-    parent = read_parent(folder)
+    parent = read_parent(resolve_run(folder, command.config.out))
     check_files(folder, parent.record, "xpnet.fit extends it")
     return extend_settings(parent, command.config, command.explicit), parent
 
@@ -137,7 +139,8 @@ def train(
             if selection.warning is not None:
                 tell(f"warning: {selection.warning}")
         ranks.compare(list_facts(config, selection, parent))
-        data = load_shared(ranks, config.data, config.test_data, **config.table_options)
+        with announce(f"reading {config.data or 'mnist'}", quiet=config.quiet or ranks.rank > 0):
+            data = load_shared(ranks, config.data, config.test_data, **config.table_options)
         normalization = normalize_inputs(config, data, ranks)
         processes = jobs * count_sharing(ranks)[ranks.rank]
         with ranks.agreement():

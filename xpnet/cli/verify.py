@@ -36,8 +36,9 @@ def main(words: Sequence[str]) -> int:
     arguments = read_command("verify", words, read, _list_facts)
     from xpnet.distributed.launch import connect
     from xpnet.recording.recorded_run import find_file_difference
+    from xpnet.storage.find import resolve_run
 
-    run, ranks = arguments.run, connect()
+    run, ranks = resolve_run(arguments.run), connect()
     with ranks.together(), ranks.agreement():
         found = find_file_difference(run, all_files=arguments.files) if ranks.rank == 0 else None
     difference = ranks.gather(found or "")[0] or None
@@ -109,7 +110,7 @@ def _read_epochs(text: str) -> tuple[int, int]:
 def _build_parser() -> Parser:
     parser = Parser(prog="xpnet verify", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="the folder of a run")
+    add("run", type=Path, metavar="RUN", help="a run, by its folder or its name in runs")
     between = "verify the epochs after A up to B alone, from the checkpoint that was kept after A"
     add("--between", type=_read_epochs, metavar="A:B", help=between)
     files = "without training, compare the files with the digests that the record holds of them"

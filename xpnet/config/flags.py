@@ -11,6 +11,7 @@ from typing import Any
 
 from xpnet._lib.parser import Parser
 from xpnet.config.constraints import merge_settings
+from xpnet.config.keywords import suggest
 from xpnet.config.rules import SWITCH, flag
 from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, read_recipe, read_toml, to_json
 
@@ -125,7 +126,7 @@ def _build_parser(prog: str) -> Parser:
         debug=False,
         allow_abbrev=False,
     )
-    add = parser.add_argument
+    parser.suggest, add = suggest, parser.add_argument
     add("--recipe", metavar="NAME", help=RECIPE_HELP.format(", ".join(list_recipes())))
     add("--config", type=Path, metavar="PATH", help=CONFIG_HELP)
     add("--print-config", action="store_true", help="Print the resulting settings as a TOML file and stop.")

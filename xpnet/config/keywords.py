@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
 
 from xpnet._lib.text import did_you_mean
-from xpnet.config import list_recipes, settings
+from xpnet.config import settings, training
 from xpnet.config.constraints import merge_settings
-from xpnet.config.rules import one_of
+from xpnet.config.rules import flag, one_of
 from xpnet.config.settings import RunSettings
 from xpnet.config.training import DEFAULTS, RULES, TABLE_SETTINGS, TrainConfig, convert, read_settings
 from xpnet.errors import ConfigError, XPNetError
@@ -24,7 +24,7 @@ ARGUMENTS |= {"run", "overwrite", "report", "track", "tags", "extend"}
 """The keyword arguments of ``xpnet.fit`` that are not in ``FitSettings``."""
 
 COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"} - ARGUMENTS
-COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats", "jobs"}
+COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats", "jobs"} - {"missing"}
 """Settings of files and output, which ``xpnet.fit`` does not take."""
 
 OF_FIT = ARGUMENTS | {*RULES} - COMMAND_LINE_ONLY
@@ -34,6 +34,7 @@ OF_FIT = ARGUMENTS | {*RULES} - COMMAND_LINE_ONLY
 class FitSettings(TypedDict, total=False):
     """The settings that ``xpnet.fit`` takes as keywords; None is the default."""
 
+    missing: settings.Missing | None
     validation: float | None
     normalize: settings.Normalize | None
     augment_shift: float | None
@@ -79,8 +80,31 @@ class FitSettings(TypedDict, total=False):
     log_every: Literal["auto"] | int | None
 
 
-SYNONYMS = {"lr": "learning_rate", "random_state": "seed", "seed": "random_state"}
-"""Keywords of other functions, each with its name where it is unknown."""
+SYNONYMS = {
+    **dict.fromkeys(("lr", "eta", "learning_rate_init"), "learning_rate"),
+    **dict.fromkeys(("max_iter", "max_epochs", "n_epochs", "num_epochs"), "epochs"),
+    **dict.fromkeys(("hidden_layer_sizes", "hidden_layers", "layers", "units"), "hidden"),
+    **dict.fromkeys(("validation_split", "validation_fraction"), "validation"),
+    "batch": "batch_size",
+    "solver": "optimizer",
+    "n_iter_no_change": "patience",
+    "random_state": "seed",
+    "seed": "random_state",
+    "early_stopping": "patience (a number of epochs, beside validation)",
+    "alpha": "weight_decay (alpha / the batch size)",
+    "C": "weight_decay (1 / (C times the number of samples))",
+}
+"""Names of settings in other libraries: the setting, and its value if that is another."""
+
+
+def suggest(word: str, known: Collection[str]) -> str:
+    """Return ": did you mean NAME?" with the name of a setting or flag for that of another library.
+
+    For any other word it is the closest of those known; empty if none is close.
+    """
+    setting, space, value = SYNONYMS.get(word.removeprefix("--").replace("-", "_"), "").partition(" ")
+    name = flag(setting) if word.startswith("--") else setting
+    return f": did you mean {name}{space}{value}?" if name in known else did_you_mean(word, known)
 
 
 def check_names(names: Iterable[str], known: Collection[str], source: str) -> None:
@@ -95,14 +119,14 @@ def check_names(names: Iterable[str], known: Collection[str], source: str) -> No
         if name in COMMAND_LINE_ONLY:
             msg = f"{source}: {name}: belongs to xpnet train, for it is about files or output: leave it out"
         else:
-            near = f": did you mean {SYNONYMS[name]}?" if name in SYNONYMS else did_you_mean(name, known)
+            near = suggest(name, known)
             msg = f"{source}: unknown setting {name!r}{near or ': expected one of those of xpnet train'}"
         raise ConfigError(msg)
 
 
 def name_keywords(message: str) -> str:
     """Replace the flags in a message: --batch-size becomes batch_size, --init he becomes init="he"."""
-    rules = {**RULES, "recipe": one_of(list_recipes()), "augment_*": RULES["augment_shift"]}
+    rules = {**RULES, "recipe": one_of(training.list_recipes()), "augment_*": RULES["augment_shift"]}
 
     def replace(match: re.Match[str]) -> str:
         name, word = match[1].replace("-", "_"), match[2]

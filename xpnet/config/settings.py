@@ -281,12 +281,13 @@ class RunSettings:
         Keep a checkpoint after every so many epochs, from which xpnet verify --between proves a part of the
         training. (default: only the last)
     resume
-        Go on with the training in this folder of a run, with its settings. (default: start anew)
+        Go on with the training of this run, named by its folder or its name in --out, with its settings.
+        (default: start anew)
     resume_or_start
         Go on with the run that --name names, if there is one, else start it: for jobs that are started again.
     extend
-        Start a new run from the end of the completed one in this folder, with its settings but for the flags
-        beside it; --epochs are those to add. (default: start anew)
+        Start a new run from the end of this completed one, named likewise, with its settings but for the
+        flags beside it; --epochs are those to add. (default: start anew)
     out
         Folder that receives the folder of this run.
     name

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from xpnet._lib.files import read_regular_file
-from xpnet._lib.text import did_you_mean
 from xpnet.config import settings
 from xpnet.config.constraints import find_violations
 from xpnet.config.rules import collect_rules, flag, format_value, one_of
@@ -234,7 +233,9 @@ def convert(table: Mapping[str, object], source: str) -> dict[str, Any]:
     settings = {}
     for key, raw in table.items():
         if key not in RULES:
-            hint = did_you_mean(key, RULES) or ":"
+            from xpnet.config.keywords import suggest  # which needs this module
+
+            hint = suggest(key, RULES) or ":"
             msg = f"{source}: unknown key {format_value(key)}{hint} Keys are the flags of --help with _ for -"
             raise ConfigError(msg)
         one_layer = key == "hidden" and isinstance(raw, int)  # as in hidden = 32

@@ -9,9 +9,9 @@ from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import backend_of
-from xpnet.data.table import LabelCodes, Table, as_features, as_labels
+from xpnet.data.table import MEAN_HINT, LabelCodes, Table, as_features, as_labels
 from xpnet.errors import DataError
-from xpnet.nn.columns import NO_COLUMNS, Columns
+from xpnet.nn.columns import NO_COLUMNS, Columns, quote
 
 
 def host_array(array: Any, source: str) -> Any:
@@ -60,8 +60,12 @@ def like_input(result: HostArray, backend: Backend | None) -> Any:
         raise DataError(msg) from error
 
 
-def table_from_arrays(X: object, y: object, source: str = "", columns: Columns | None = None) -> Table:
+def table_from_arrays(
+    X: object, y: object, source: str = "", columns: Columns | None = None, missing: str = "error"
+) -> Table:
     """Return rows and labels as a table; `columns` are those of the training, if they are others.
+
+    Missing values of a training are refused, or with "mean" replaced by the mean of their column.
 
     Raises
     ------
@@ -69,11 +73,12 @@ def table_from_arrays(X: object, y: object, source: str = "", columns: Columns |
         The rows or labels are not what they must be, or do not belong to the training.
     """
     x_from, y_from = f"X{source}", f"y{source}"
-    x = to_features(X, x_from, columns or NO_COLUMNS)
+    x = to_features(X, x_from, columns, fills=missing == "mean")
     labels, classes = _to_labels(y, y_from, columns)
     names = _read_names(X) or ()
     features = names if names and len({"", *names}) == len(names) + 1 else None
-    return Table(x, labels, x_from, y_from, Columns(features, classes=classes))
+    table = Table(x, labels, x_from, y_from, Columns(features, classes=classes))
+    return table.fill_by_means() if missing == "mean" else table
 
 
 def _to_labels(
@@ -96,19 +101,20 @@ def _read_names(X: object) -> tuple[str, ...] | None:
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
-def to_features(X: object, source: str = "X", columns: Columns = NO_COLUMNS) -> NDArray[np.generic]:
-    """Return the features of rows, in the order of the columns of the training.
+def to_features(X: object, source: str, columns: Columns | None, *, fills: bool = False) -> HostArray:
+    """Return the features of rows, in the order of the columns of the training, with its means for NaN.
 
     Raises
     ------
     DataError
         The rows are no numbers, or their columns are not those of the training.
     """
-    rows = as_features(to_numbers(X, source), source)
+    hint, columns = ("" if columns else MEAN_HINT), columns or NO_COLUMNS
+    rows = as_features(to_numbers(X, source), source, fills=fills or columns.means is not None, hint=hint)
     names = _read_names(X)
     if columns.features is not None and names is not None:
         rows = np.ascontiguousarray(rows[:, columns.order(names, source)])
-    return rows
+    return columns.fill_missing(rows)
 
 
 def _is_text(array: NDArray[np.generic]) -> bool:
@@ -132,6 +138,10 @@ def to_numbers(values: object, source: str, *, allow_text: bool = False) -> NDAr
         if array.dtype == object:  # Python numbers, and None
             array = array.astype(np.float64)
     except (TypeError, ValueError, RuntimeError) as error:  # each library raises its own
+        for name, column in getattr(values, "items", dict)():  # of a data frame
+            if getattr(column, "dtype", np.dtype(float)).kind not in "buif":
+                problem = "holds no numbers: encode it, as with pandas.get_dummies, or leave it out"
+                raise DataError.at(source, f"column {quote(str(name))} {problem}") from error
         msg = f"{source}: expected an array of numbers, got a {type(values).__name__}: {one_line(error)}"
         raise DataError(msg) from error
     if array.dtype.kind not in "buif":

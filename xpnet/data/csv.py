@@ -21,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.source import check_memory, open_data_file
-from xpnet.data.table import MISSING, NUMBER, LabelCodes, Table
+from xpnet.data.table import MEAN_HINT, MISSING, NUMBER, LabelCodes, Table
 from xpnet.errors import DataError
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
 
 PIECE_SIZE, LONGEST_LINE, MOST_COLUMNS = 1 << 23, 1 << 24, 1 << 20
 _WIDE = 4096  # the number of columns from which NumPy is faster than pandas, which converts them one by one
+# As pandas reads them, which does so only where a whole piece of a column is booleans.
+_BOOLEANS = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, "false": 0.0}
 _LABEL_NAMES = ("label", "target", "class")  # the names by which the column of the labels is found
 _PIXEL_NAME = re.compile(r"(?:(?:pixel|pix|px)[ _.-]?)?\d+(?:[x_ .-]\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -290,10 +292,10 @@ def _parse_number(options: TableOptions, cell: str) -> float:
     pixels, is_missing = options.columns == "pixels", cell in MISSING
     if is_missing and options.missing == "mean" and not pixels:
         return math.nan
-    value = float(cell) if NUMBER.fullmatch(cell) else math.nan
+    value = float(cell) if NUMBER.fullmatch(cell) else _BOOLEANS.get(cell, math.nan)
     if math.isfinite(value) and not (pixels and (value < 0 or value > 255 or value % 1)):
         return value
-    kind, hint = "a finite number", "; --missing mean puts the mean of the column in its place" * is_missing
+    kind, hint = "a finite number", MEAN_HINT * is_missing
     if pixels:
         kind, hint = "a pixel, a whole number from 0 to 255", "; --features reads other numbers"
     msg = f"{quote(cell)} is not {kind}{hint}" if cell else f"is empty{hint}"

@@ -1,7 +1,6 @@
 """Reading of datasets for training, and of samples for inference, by the kind of file."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,9 +16,9 @@ from xpnet.data.array_files import IDX_TYPES, read_array, read_folder, read_npz
 from xpnet.data.csv import TableOptions, read_csv
 from xpnet.data.memmap import is_mapped
 from xpnet.data.source import GZIP_MAGIC, MAPPING_HINT, check_memory
-from xpnet.data.table import ROLES, Table, as_features, make_halves, make_table
+from xpnet.data.table import ROLES, Table, as_features, make_halves, make_table, quantity_note
 from xpnet.errors import ConfigError, DataError
-from xpnet.nn.columns import NO_COLUMNS, Columns, format_names, shorten
+from xpnet.nn.columns import NO_COLUMNS, Columns, format_names
 
 FILE_FORMATS = ".csv, .csv.gz, .npy, .npz and IDX files"
 """The formats of tables, for messages."""
@@ -216,11 +215,12 @@ def _read_csv_dataset(
         train, test = _split_rows(train, test_split or 0.0)
     train, test = _unite_classes(train, test)
     if options.missing == "mean":
-        train, test = _fill_missing(train, test)
+        train = train.fill_by_means()
+        test = replace(test, x=train.columns.fill_missing(test.x))
     dataset = join_halves(_stem(data), train, test)
     absent = np.flatnonzero(np.bincount(dataset.y_train, minlength=dataset.classes) == 0).tolist()
     names = [str(dataset.columns.class_name(number)) for number in absent]
-    notes = [f"{data.name}: {train.note}, {dataset.classes} classes"]
+    notes = [f"{data.name}: {train.note}, {dataset.classes} classes", *dataset.notes]
     notes += [f"notice: no training samples of class {format_names(names)}"] * bool(names)
     return replace(dataset, notes=tuple(notes))
 
@@ -249,20 +249,6 @@ def _unite_classes(train: Table, test: Table) -> tuple[Table, Table]:
         return replace(table, y=new[table.y], columns=replace(table.columns, classes=classes))
 
     return renumber(train), renumber(test)
-
-
-def _fill_missing(train: Table, test: Table) -> tuple[Table, Table]:
-    """Replace NaN by the mean of its column over the training rows, with an exactly rounded sum."""
-    means = []
-    for place, column in enumerate(train.x.T):
-        values = column[~np.isnan(column)].tolist()
-        if not values:
-            name = shorten(train.columns.features[place]) if train.columns.features else place + 1
-            raise DataError.at(train.x_from, f"feature {name} has no value in the training rows: remove it")
-        means.append(math.fsum(values) / len(values))
-    for table in (train, test):
-        np.copyto(table.x, means, where=np.isnan(table.x), casting="unsafe")
-    return replace(train, columns=replace(train.columns, means=tuple(means))), test
 
 
 def is_csv(path: Path) -> bool:
@@ -297,7 +283,9 @@ def join_halves(name: str, train: Table, test: Table) -> Dataset:
             )
         check_memory(train.x_from, np.dtype(np.float64).itemsize * x_train.size)
         x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
-    return Dataset(x_train, train.y, x_test, test.y, name, train.columns)
+    note = quantity_note(train.y) if train.columns.classes is None else None
+    notes = () if note is None else (f"notice: {note}",)
+    return Dataset(x_train, train.y, x_test, test.y, name, train.columns, notes)
 
 
 class Rows(NamedTuple):
@@ -341,9 +329,7 @@ def read_rows(path: Path, expected: int, columns: Columns = NO_COLUMNS) -> Rows:
         if is_csv(path):
             missing = "error" if columns.means is None else "mean"
             table = read_csv(path, TableOptions(None, "any", missing, known=columns, predicted=expected))
-            if columns.means is not None:
-                np.copyto(table.x, columns.means, where=np.isnan(table.x), casting="unsafe")
-            return Rows(table.x, None if table.y[0] < 0 else table.y)
+            return Rows(columns.fill_missing(table.x), None if table.y[0] < 0 else table.y)
         is_npz = path.name.lower().endswith(".npz")
         arrays = (
             read_npz(path, "x_test, or x, or a single array", _choose_rows) if is_npz else [read_array(path)]

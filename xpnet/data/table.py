@@ -1,22 +1,27 @@
 """Features with their labels, and the checks of both."""
 
+import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._typing import HostArray
 from xpnet.errors import DataError
-from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote
+from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
 
 ROLES = ("x_train", "y_train", "x_test", "y_test")
 LARGEST_LABEL = 65535
 LABEL_RULE = f"a label is a whole number from 0 to {LARGEST_LABEL}"
+CLASSES_ONLY = "; xpnet is for classification only: round numbers, or bin them"
+MANY_CLASSES, FEW_SAMPLES = 100, 10
 PIXEL_RULE = "a pixel is a whole number from 0 to 255"
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+MEAN_HINT = "; --missing mean puts the mean of the column in its place"
 # The cells of a table that stand for a missing value.
 MISSING = ("", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NULL", "null", "None", "?")
 _ROWS_AT_ONCE = 1024
@@ -41,6 +46,25 @@ class Table:
             samples, labels = f"{len(self.x)} samples", f"{len(self.y)} labels"
             msg = f"{self.x_from} holds {samples}, {self.y_from} holds {labels}: they must be as many"
             raise DataError(msg)
+
+    def fill_by_means(self) -> Self:
+        """Return a table with the mean of its column for NaN, whose columns keep the means: fl(fsum(x) / n).
+
+        Raises
+        ------
+        DataError
+            A column has no other values.
+        """
+        means = []
+        for place, column in enumerate(self.x.T):
+            values = column[~np.isnan(column)].tolist()
+            if not values:
+                name = shorten(self.columns.features[place]) if self.columns.features else place + 1
+                problem = f"feature {name} has no value in the training rows: remove it"
+                raise DataError.at(self.x_from, problem)
+            means.append(math.fsum(values) / len(values))
+        columns = replace(self.columns, means=tuple(means))
+        return replace(self, x=columns.fill_missing(self.x), columns=columns)
 
 
 class LabelCodes:
@@ -90,7 +114,9 @@ class LabelCodes:
             self._numeric = number is not None
         if self._numeric:
             rule = LABEL_RULE
-            is_allowed = number and 0 <= float(label) <= LARGEST_LABEL and float(label) % 1 == 0
+            value = float(label) if number else -1.0
+            is_allowed = 0 <= value <= LARGEST_LABEL and value % 1 == 0
+            rule += CLASSES_ONLY * (value % 1 > 0)
         else:
             rule = (
                 f"the classes are {format_names(self._classes)}" if self._classes else "a label is text here"
@@ -113,7 +139,7 @@ def make_halves(arrays: Iterable[Source]) -> tuple[Table, Table]:
     return make_table(next(ordered), next(ordered)), make_table(next(ordered), next(ordered))
 
 
-def as_features(values: NDArray[Any], where: str | Path) -> NDArray[np.generic]:
+def as_features(values: HostArray, where: str | Path, *, fills: bool = False, hint: str = "") -> HostArray:
     """Check features; return them as rows (m, features), uint8 pixels or finite float32 or float64.
 
     Parameters
@@ -122,6 +148,8 @@ def as_features(values: NDArray[Any], where: str | Path) -> NDArray[np.generic]:
         Booleans, integers or floats (m, ...), of which all axes but the first are flattened.
     where
         The file and the array in it, for messages, in which rows and columns count from 1.
+    fills, hint
+        True if NaN is to be filled in later, and allowed; else the end of its message.
 
     Raises
     ------
@@ -139,11 +167,13 @@ def as_features(values: NDArray[Any], where: str | Path) -> NDArray[np.generic]:
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         if rows.min() < 0 or rows.max() > 255:
             problem = f"is outside 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
-            raise _find_first_defect(where, rows, lambda part: (part < 0) | (part > 255), problem)
+            _refuse_first(where, rows, lambda part: (part < 0) | (part > 255), problem)
     elif rows.dtype.kind == "f":
         rows = rows.astype(np.float64 if rows.dtype.itemsize > 4 else np.float32, copy=False)
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
-            raise _find_first_defect(where, rows, lambda part: ~np.isfinite(part), "is not a finite number")
+            _refuse_first(where, rows, np.isinf, "is not a finite number")
+            if not fills:
+                _refuse_first(where, rows, np.isnan, f"is not a finite number{hint}")
         return np.ascontiguousarray(rows)
     return np.ascontiguousarray(rows, dtype=np.uint8)
 
@@ -167,21 +197,30 @@ def as_labels(values: NDArray[Any], where: str | Path) -> NDArray[np.int32]:
         allowed &= column == np.floor(column)
     if not allowed.all():
         row = int(allowed.argmin())
-        hint = ": xpnet classifies; round numbers, or bin them" if float(column[row]) % 1 > 0 else ""
+        hint = CLASSES_ONLY * (float(column[row]) % 1 > 0)
         raise DataError.at(where, f"label {column[row]}: {LABEL_RULE}{hint}", row=row + 1)
     return column.astype(np.int32)
 
 
-def _find_first_defect(
+def quantity_note(labels: NDArray[np.int32]) -> str | None:
+    """Return a note if labels (m,) that are numbers have more than 100 values, most with under 10 samples."""
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    if len(counts) <= MANY_CLASSES or np.median(counts) >= FEW_SAMPLES:
+        return None
+    found = f"the labels have {len(counts)} values, most of them with fewer than {FEW_SAMPLES} samples"
+    return f"{found}; xpnet is for classification only: if they are quantities, bin them"
+
+
+def _refuse_first(
     where: str | Path, rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]], problem: str
-) -> DataError:
-    """Return the error for the first value for which `wrong` holds; rows are read in blocks."""
+) -> None:
+    """Raise DataError for the first value for which `wrong` holds, if any does; rows are read in blocks."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         defects = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
         if len(defects):
             row, column = start + int(defects[0, 0]), int(defects[0, 1])
-            return DataError.at(where, f"{rows[row, column]} {problem}", row=row + 1, column=column + 1)
-    raise AssertionError
+            raise DataError.at(where, f"{rows[row, column]} {problem}", row=row + 1, column=column + 1)
 
 
 def format_shape(shape: tuple[int, ...]) -> str:

@@ -1,7 +1,9 @@
 """Trained networks: loading from run folders and model files, prediction, and evaluation."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,20 @@ from xpnet.inference.context import build_context
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import Network
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.nn.metrics import ClassMetrics, class_metrics, confusion_matrix, summarize
+from xpnet.nn.metrics import ClassMetrics, chance_note, class_metrics, confusion_matrix, summarize
 from xpnet.nn.network import forward, prepare, sample_losses
-from xpnet.storage.find import find_newest_run
+from xpnet.storage.export import is_of_pixels
+from xpnet.storage.find import find_newest_run, resolve_run
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
-from xpnet.storage.record import METRICS_FILE, MODEL_FILE, RECORD_FILE, Record, read_metrics, read_run
+from xpnet.storage.record import (
+    METRICS_FILE,
+    MODEL_FILE,
+    RECORD_FILE,
+    Record,
+    is_number,
+    read_metrics,
+    read_run,
+)
 
 ROWS = 2560
 """Rows that are computed in one call: what starting a call takes is then little, and memory is bounded."""
@@ -52,12 +63,13 @@ class Predictor:
 
     def __init__(self, model: SavedModel, backend: Backend, arithmetic: Arithmetic | None = None) -> None:
         self.model, self.backend = model, backend
+        self.warn: Callable[[str], object] = partial(warnings.warn, stacklevel=4)
         double = bool(model.layers[0]["weight"].dtype == np.float64)
         self.arithmetic = arithmetic or ("reproducible" if double else "native")
         self._dtype = dtype = np.dtype("f8" if double or self.arithmetic == "reproducible" else "f4")
         with backend.scope():
             context = build_context(self.arithmetic, dtype.name, backend, model.network, model.normalization)
-            self.ops = context.ops
+            self.ops, self.is_of_pixels = context.ops, is_of_pixels(model.normalization)
 
             def on_device(array: NDArray[np.generic]) -> Array:
                 return backend.from_host(array.astype(dtype) + 0.0)
@@ -114,6 +126,10 @@ class Predictor:
         """Write the results of a compiled function of parameters, running statistics and rows."""
         backend = self.backend
         self.check_features(x, name)
+
+        if self.is_of_pixels and 0 <= x.min(initial=0) <= x.max(initial=0) <= 1 and (x % 1).any():
+            advice = "but the network was trained on pixels from 0 to 255: multiply them by 255"
+            self.warn(f"{name}: its values are from 0 to 1, {advice}")
 
         def compute(bounds: tuple[int, int]) -> list[Array]:
             rows = backend.put(np.ascontiguousarray(x[slice(*bounds)]))
@@ -206,7 +222,18 @@ def load_for_inference(
     selection = resolve(device, backend)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
-    return LoadedModel(str(path), Predictor(model, selection.backend, arithmetic), config, record)
+    predictor = Predictor(model, selection.backend, arithmetic)
+    if record is not None and (note := _chance_note(record)) is not None:
+        complain(f"note: {path}: {note}")
+    predictor.warn = lambda text: complain(f"warning: {text}")
+    return LoadedModel(str(path), predictor, config, record)
+
+
+def _chance_note(record: Record) -> str | None:
+    """Return a note if a run has learned nothing; older records do not say."""
+    known: dict[str, Any] = {**record["data"], **(record["metrics"] or {})}
+    numbers: Any = [known.get(name) for name in ("train_accuracy", "largest_class", "training_samples")]
+    return chance_note(*numbers) if known.get("epochs") and all(map(is_number, numbers)) else None
 
 
 def load_network(run: Path | None) -> tuple[Path, SavedModel, Record | None]:
@@ -222,7 +249,7 @@ def load_network(run: Path | None) -> tuple[Path, SavedModel, Record | None]:
     DataError
         The run or file is missing or damaged, or the run has not ended.
     """
-    path = find_newest_run().folder if run is None else run
+    path = find_newest_run().folder if run is None else resolve_run(run, others=", or a .safetensors file")
     if not path.is_dir():
         return path, load_model(model_path(path)), None
     record = read_run(path)

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+import numpy as np
+
 from xpnet._lib.text import plain
+from xpnet._typing import HostArray
 from xpnet.errors import DataError
 
 LONGEST_NAMES = 1 << 20  # the most characters of all names together
@@ -44,6 +47,11 @@ class Columns:
         if texts := [f"{word} {format_names(them)}" for word, them in differences.items() if them]:
             raise DataError.at(where, f"its columns are not those of the training: {', '.join(texts)}")
         return [places[name] for name in expected]
+
+    def fill_missing(self, x: HostArray) -> HostArray:
+        """Return features (m, features) with the means, if there are such, in place of NaN."""
+        missing = np.isnan(x) if self.means is not None and x.dtype.kind == "f" else np.False_
+        return np.where(missing, np.asarray(self.means, x.dtype), x) if missing.any() else x
 
     def to_json(self) -> str | None:
         """Return the columns as a JSON object; None if nothing is known of them."""

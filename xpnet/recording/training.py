@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.backends.resolve import Selection
 from xpnet.config import TrainConfig, to_json
@@ -61,6 +63,7 @@ def describe_data(data: datasets.Dataset) -> DataInfo:
         "test_samples": len(data.y_test) if data.has_test else 0,
         "features": data.features,
         "classes": data.classes,
+        "largest_class": int(np.bincount(data.y_train).max()),
     }
     if data.test_is_validation:
         info["validation_samples"] = len(data.y_test)

@@ -35,7 +35,7 @@ from xpnet.training.state import TrainState, Variables
 from xpnet.training.trainer import Trainer
 
 _OPTIONAL_DATA = {"training_samples", "validation_samples", "test_samples", "features", "classes"}
-_OPTIONAL_DATA |= {"feature_names", "class_names"}
+_OPTIONAL_DATA |= {"feature_names", "class_names", "largest_class"}
 """Facts on the data that records of an xpnet before 0.3 may lack."""
 
 

@@ -18,7 +18,7 @@ from xpnet._lib.text import complain, did_you_mean, plain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.placement import find_displaced
-from xpnet.storage.record import Record
+from xpnet.storage.record import RECORD_FILE, SUMMARY_FILE, Record
 
 OUT = Path("runs")
 """Default folder of runs."""
@@ -158,6 +158,35 @@ def find_newest_run(out: Path = OUT, *, trained: bool = True) -> FoundRun:
         raise DataError(msg)
     complain(f"note: no RUN given: using the newest, {plain(runs[-1].folder)}")
     return runs[-1]
+
+
+def resolve_run(name: str | Path, out: Path = OUT, others: str = "") -> Path:
+    """Return the path of a RUN: `name` if it holds a run or is a file, else the folder ``out/name``.
+
+    Without that folder it is `name`, if it exists.
+
+    Raises
+    ------
+    DataError
+        Neither exists: the message names the nearest run in `out`, and the `others` that are expected too.
+    """
+    path, inside = Path(name), out / name
+    is_itself = path.is_file() or any(os.path.lexists(path / file) for file in (RECORD_FILE, SUMMARY_FILE))
+    if not is_itself and ".." not in path.parts and os.path.isdir(inside):  # noqa: PTH112 - false after an error
+        return inside
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        word = str(path.relative_to(out) if path.is_relative_to(out) else path)
+        folders = {*_find_candidates(out, MAX_DEPTH, set())} if out.is_dir() else set()
+        folders |= {folder.parent for folder in folders if out in folder.parent.parents}
+        near = did_you_mean(word, (folder.relative_to(out).as_posix() for folder in folders), f"{out}/")
+        remedy = near or ": xpnet runs list shows those there are"
+        problem = f"expected the folder of a run or its name in {out}{others}{remedy}"
+        raise DataError.at(name, f"no such file or folder: {problem}") from error
+    except (OSError, ValueError):  # whose reading says so
+        pass
+    return path
 
 
 def read_found_run(folder: Path, root: Path) -> FoundRun:

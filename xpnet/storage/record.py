@@ -47,6 +47,8 @@ class DataInfo(TypedDict, total=False):
     ----------
     source
         "arrays" of a training from Python, whose data are in no file.
+    largest_class
+        The number of training samples of the class that has the most.
     weights_sha256
         The SHA-256 of the weights of the training samples, (m,) little-endian float64, if they have some.
     """
@@ -60,6 +62,7 @@ class DataInfo(TypedDict, total=False):
     test_samples: int
     features: int
     classes: int
+    largest_class: int
     feature_names: list[str]
     class_names: list[str]
 

@@ -1,6 +1,5 @@
 """What a training prints: lines of metrics, above a progress bar on a terminal and in Jupyter."""
 
-import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import plain
+from xpnet.nn.metrics import chance_note
 from xpnet.training.callbacks import Callback, EpochLog
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.state import TrainState
@@ -100,13 +100,10 @@ class TrainingConsole(Callback):
         if self._console.quiet or not self._advise:
             return
         labels = self._trainer.backend.to_host(self._trainer.samples.labels)
-        chance = np.bincount(labels).max() / len(labels)
         accuracy = self._trainer.evaluate(result.best).accuracy
-        noise = math.sqrt(chance * (1.0 - chance) / len(labels))
-        if result.state.epoch and accuracy <= chance + 2.0 * noise:
-            remedy = "another learning rate, standardised features or more epochs may help"
-            level = f"{chance:.4f} of the samples are of the largest class"
-            self.print_line(f"note: training accuracy {accuracy:.4f} is at chance ({level}): {remedy}")
+        note = chance_note(accuracy, np.bincount(labels).max(), len(labels))
+        if result.state.epoch and note is not None:
+            self.print_line(f"note: {note}")
 
     def close(self) -> None:
         """Remove the progress bar."""

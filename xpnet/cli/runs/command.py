@@ -152,19 +152,12 @@ def _format_field(value: object) -> object:
 def _read_runs(name: str, out: Path) -> tuple[Path, list[find.FoundRun]]:
     """Return a folder, and the run in it or the runs below it.
 
-    The folder is the path `name` if it holds a run, else ``out/name``, else the path `name`.
-
     Raises
     ------
     DataError
-        Neither folder exists, or there is no run in it.
+        The folder does not exist, or there is no run in it.
     """
-    path, inside = Path(name), out / name
-    order = (path, inside) if os.path.lexists(path / RECORD_FILE) else (inside, path)
-    folder = next(filter(Path.is_dir, order), None)
-    if folder is None:
-        problem = f"no such run in {out}, and no such folder: xpnet runs list shows what there is"
-        raise DataError.at(name, problem)
+    folder = find.resolve_run(name, out)
     if os.path.lexists(folder / RECORD_FILE):
         return folder, [find.read_found_run(folder, out)]
     runs = [replace(run, id=find.name_relative_to(run.folder, out)) for run in find.find_runs(folder)]
