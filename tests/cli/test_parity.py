@@ -187,6 +187,7 @@ def test_a_training_that_diverges_with_numpy_is_exit_code_3_and_ctrl_c_130(run, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--max-iter", "9"], "unrecognized arguments: --max-iter 9: did you mean --epochs?"),
         (("--epochs", "-1"), "--epochs: expected a whole number, 0 or more, got -1"),
         (("--json", "none/parity.json"), "--json: the folder of none/parity.json does not exist"),
         (("--require", "numpy,keras"), "unknown backend 'keras': expected numpy, cupy, torch, jax"),

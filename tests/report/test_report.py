@@ -263,7 +263,10 @@ def test_a_table_has_its_names_in_place_of_images(tmp_path):
     generator, names = np.random.default_rng(0), ["<b>ash</b>", *(f"acid {index}" for index in range(63))]
     kinds = np.repeat(["red", "white"], 100)
     table = pd.DataFrame(generator.normal(size=(200, 64)), columns=names) * np.arange(64, 0, -1)
-    table.assign(label=kinds).to_csv(tmp_path / "wine.csv", index=False)
+    text = table.assign(label=kinds).to_csv(index=False)
+    (tmp_path / "wine.csv").write_text(
+        text.replace("\n", "\n\n", 3)
+    )  # two lines before the first row are blank
     run = initialised(tmp_path, tmp_path / "wine.csv", "--test-split", 0.5)
     page, model = parsed(write_report(run)), xpnet.load(run, device="cpu")
     data = datasets.load(tmp_path / "wine.csv", test_split=0.5)
@@ -274,11 +277,15 @@ def test_a_table_has_its_names_in_place_of_images(tmp_path):
     rows = [[cell.text for cell in row.all()] for row in section(page, "mistakes").one("tbody").all("tr")]
     wrong = np.flatnonzero(predicted != data.y_test)
     surest = sorted(wrong, key=lambda index: -probabilities[index].max())[:20]
-    kinds = ("red", "white")
+    kinds, lines = ("red", "white"), (tmp_path / "wine.csv").read_text().split("\n")
+    numbers = [int(number) - 1 for number, *_ in rows]
+    cells = np.array([lines[number].split(",")[:-1] for number in numbers], float)
+    np.testing.assert_array_equal(cells, data.x_test[surest])
+    assert f"They are named by their lines in {tmp_path / 'wine.csv'}." in section(page, "mistakes").text
     assert rows == [
-        [str(index), kinds[data.y_test[index]], kinds[predicted[index]]]
+        [row[0], kinds[data.y_test[index]], kinds[predicted[index]]]
         + [f"{100 * probabilities[index, c]:.1f}\u00a0%" for c in (data.y_test[index], predicted[index])]
-        for index in surest
+        for row, index in zip(rows, surest, strict=True)
     ]
     weights = np.sqrt(np.mean(model.network.layers[0]["weight"] ** 2, axis=0)) * data.x_test.std(axis=0)
     order = np.argsort(-weights)[:20]

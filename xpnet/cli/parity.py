@@ -22,6 +22,7 @@ from xpnet.backends.probing import Probe
 from xpnet.cli.tables import Cell, Column, fits, format_value, render_table
 from xpnet.config import TrainConfig
 from xpnet.config.flags import add_settings, get_settings
+from xpnet.config.keywords import suggest
 from xpnet.config.training import DEFAULTS, TABLE_SETTINGS
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
@@ -142,7 +143,7 @@ def _format_row(row: ParityResult) -> dict[str, Cell]:
 def _build_parser() -> Parser:
     parser = Parser(prog="xpnet parity", description=DESCRIPTION, epilog=EPILOG)
     add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
-    add = parser.add_argument
+    parser.suggest, add = suggest, parser.add_argument
     add("--json", type=Path, metavar="FILE", help="Write the results to FILE too.")
     required = "Backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,dpnp,array-api-strict."
     add("--require", default="", metavar="NAMES", help=required)

@@ -72,7 +72,7 @@ def read_csv(path: Path, options: TableOptions) -> Table:
     DataError
         The columns are not as expected, or the first defect: its line and its column, from 1.
     """
-    codes, blocks, rows = [], [], 0
+    codes, blocks, lines, rows = [], [], list[NDArray[np.int64]](), 0
     with open_data_file(path) as file:
         pieces = _read_pieces(path, file)
         line, text = next((piece for piece in pieces if piece[1].strip(b" \n")), (0, b""))
@@ -87,6 +87,7 @@ def read_csv(path: Path, options: TableOptions) -> Table:
             more, block = _read_block(layout, number, piece)
             codes += more
             blocks.append(np.ascontiguousarray(block))
+            lines.append(_number_rows(number, piece, len(block)))
             rows += len(block)
             check_memory(path, rows * len(layout.features) * (1 if layout.pixels else 8))
     if not rows:
@@ -100,7 +101,14 @@ def read_csv(path: Path, options: TableOptions) -> Table:
     count, kind = len(layout.features), "pixel" if layout.pixels else "feature"
     note = f"{count} {kind} column{'s' * (count != 1)}{layout.reason}"
     note += f", label column {quote(names[place]) if names else place + 1}"
-    return Table(np.concatenate(blocks), y, str(path), str(path), columns, note)
+    return Table(np.concatenate(blocks), y, str(path), str(path), columns, note, np.concatenate(lines))
+
+
+def _number_rows(first: int, text: bytes, rows: int) -> NDArray[np.int64]:
+    """Return the numbers of the lines of a piece that are rows, not blank; `first` is that of the first."""
+    if text.count(b"\n") + (not text.endswith(b"\n")) == rows:
+        return np.arange(first, first + rows)
+    return first + np.flatnonzero([bool(line.strip()) for line in text.split(b"\n")])
 
 
 def _read_pieces(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -51,6 +51,8 @@ class Dataset:
         True if the test samples are evaluated after each epoch instead.
     from_arrays
         True if the arrays were passed from Python, so that no file holds them.
+    test_rows, test_file
+        The lines (m,), from 1, of the test samples in a CSV file, and its name; None and "" otherwise.
     """
 
     x_train: HostArray
@@ -63,6 +65,8 @@ class Dataset:
     weights: NDArray[np.float64] | None = None
     test_is_validation: bool = False
     from_arrays: bool = False
+    test_rows: NDArray[np.int64] | None = None
+    test_file: str = ""
 
     @property
     def features(self) -> int:
@@ -232,7 +236,8 @@ def _split_rows(table: Table, share: float) -> tuple[Table, Table]:
         msg = f"--test-split {share}: {held_out} of {len(table.y)} rows would be test data"
         raise ConfigError(msg)
     halves = random.split(0, len(table.y), held_out, random.Purpose.TEST_SPLIT)
-    train, test = (replace(table, x=table.x[indices], y=table.y[indices]) for indices in halves)
+    lines = np.asarray(table.lines)
+    train, test = (replace(table, x=table.x[i], y=table.y[i], lines=lines[i]) for i in halves)
     return train, test
 
 
@@ -285,7 +290,9 @@ def join_halves(name: str, train: Table, test: Table) -> Dataset:
         x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
     note = quantity_note(train.y) if train.columns.classes is None else None
     notes = () if note is None else (f"notice: {note}",)
-    return Dataset(x_train, train.y, x_test, test.y, name, train.columns, notes)
+    file = "" if test.lines is None else test.x_from
+    dataset = Dataset(x_train, train.y, x_test, test.y, name, train.columns, notes)
+    return replace(dataset, test_rows=test.lines, test_file=file)
 
 
 class Rows(NamedTuple):

@@ -47,7 +47,7 @@ def load_shared(ranks: Alone, data: Path | None, test_data: Path | None, **optio
     sources = {name: getattr(found, name, None) if is_reader else None for name in names}
     arrays = {name: _share(comm, source, *described[name]) for name, source in sources.items()}
     comm.Barrier()
-    if found is not None and described["mapped"]:
+    if found is not None:
         return replace(found, **arrays)
     classes = max(int(arrays[name].max(initial=0)) for name in ("y_train", "y_test")) + 1
     features = arrays["x_train"].shape[1]

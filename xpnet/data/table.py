@@ -40,6 +40,7 @@ class Table:
     y_from: str
     columns: Columns = NO_COLUMNS
     note: str = ""  # what was read, in words
+    lines: NDArray[np.int64] | None = None  # of a CSV file, from 1, in which the samples stand
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):

@@ -81,6 +81,7 @@ def render_training(
         charts=build_learning_curves(history, best if isinstance(best, int) else None),
         classes=summarize_classes(samples.y_test, evaluation, names),
         mistakes=list(_select_mistakes(samples, evaluation)),
+        file=samples.test_file,
         weights=list(_weigh_features(model, samples) if side is None else map(draw, shown)),
         command=format_command_line(record["command"]),
         commits=format_commits(record),
@@ -99,9 +100,12 @@ def select_samples(record: Record, data: datasets.Dataset) -> tuple[str, dataset
         return "validation" if data.test_is_validation else "test", data
     config, count = from_json(record["config"], "the record"), len(data.y_train)
     if not config.validation:
-        return "training", replace(data, x_test=data.x_train, y_test=data.y_train)
+        return "training", replace(
+            data, x_test=data.x_train, y_test=data.y_train, test_rows=None, test_file=""
+        )
     _, held_out = random.split(config.seed, count, config.validation_samples(count))
-    return "validation", replace(data, x_test=data.x_train[held_out], y_test=data.y_train[held_out])
+    x, y = data.x_train[held_out], data.y_train[held_out]
+    return "validation", replace(data, x_test=x, y_test=y, test_rows=held_out, test_file="")
 
 
 def make_environment() -> Environment:
@@ -263,11 +267,12 @@ def _weigh_features(model: SavedModel, data: datasets.Dataset) -> Iterator[tuple
 
 
 def _select_mistakes(data: datasets.Dataset, evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
-    """Yield row, label, prediction, probabilities and image of the most confident mistakes."""
+    """Yield number, label, prediction, probabilities and image of the most confident mistakes."""
     predicted, probabilities = evaluation.predicted, evaluation.probabilities
     wrong = np.flatnonzero(predicted != data.y_test)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[:MOST_MISTAKES]
     has_image = images.image_side(data) is not None
     for row in wrong[order].tolist():
         image = images.draw_ink_image(data.x_test[row], images.full_ink(data)) if has_image else None
-        yield row, data.y_test[row], predicted[row], probabilities[row], image
+        number = row if data.test_rows is None else data.test_rows[row]
+        yield number, data.y_test[row], predicted[row], probabilities[row], image
