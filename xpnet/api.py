@@ -330,8 +330,7 @@ def fit(
     callbacks
         Instances of `xpnet.Callback`, whose hooks are called in this order.
     verbose
-        Print what `xpnet train` prints of the epochs, with its progress bar in a terminal; in Jupyter too, if
-        ipywidgets is installed.
+        Print the epochs as `xpnet train` does, with a progress bar in terminals and, by ipywidgets, Jupyter.
     run
         The folder of the run, such as "runs/mine", which receives the record that `xpnet train` writes. By
         default, no file is written.
