@@ -38,6 +38,7 @@ WITHOUT_EFFECT = {
         "out",
         "name",
         "overwrite",
+        "resume_or_start",
         "tags",
         "report",
     ),

@@ -151,6 +151,7 @@ def test_a_run_without_a_model_that_has_not_ended_is_compared_as_far_as_its_reco
     Path("other/metrics.jsonl").write_text("".join(lines))
     shutil.copytree("other", "empty")
     Path("empty/metrics.jsonl").unlink()
+    Path("empty/checkpoint.safetensors").unlink()
     printed(capsys, "report", "five/seed-0", "other", "empty", "--out", "page.html")
     page = parsed(Path("page.html"))
     rows, last = rows_of(page, "runs"), json.loads(lines[-1])

@@ -1,6 +1,7 @@
 """The number and the rank of the processes that mpiexec or srun has started, and the end of their job."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,7 @@ def end_job(code: int) -> None:
     The mpiexec of MPICH and Intel MPI listens at a socket (PMI). That of Open MPI ends a job by itself once a
     process ends with another exit code than 0.
     """
+    time.sleep(1)  # until the launcher has passed on what this process has printed
     with suppress(OSError, ValueError, KeyError):
         os.write(int(os.environ["PMI_FD"]), f"cmd=abort exitcode={code}\n".encode())
 
