@@ -40,6 +40,7 @@ def test_settings_parameters_memory_and_time_are_printed_and_nothing_is_written(
 
 def test_the_memory_is_at_least_the_estimate_by_which_trainings_are_refused(monkeypatch, capsys):
     monkeypatch.setattr("xpnet.training.trainer.check_memory", lambda *_: 3 * 2**30)
+    monkeypatch.setattr("xpnet.cli.dry_run.peak_memory", lambda: 2**30)
     assert "\n# memory        about 3,072 MiB\n" in printed(
         capsys, "train", "--data", "small.npz", "--dry-run"
     )

@@ -256,6 +256,7 @@ SETTING = {
 OF_TABLES = {"test_split": 0.25, "label": "x0", "missing": "mean", "columns": "0.1.0"}
 
 
+@pytest.mark.slow
 def test_no_setting_can_lie():
     assert {*SETTING, *OF_TABLES} == {field.name for field in fields(TrainConfig)}
 

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -132,4 +133,5 @@ def count_sharing(ranks: Alone) -> list[int]:
 
 def _describe(version: str) -> str:
     """Return name and number of an MPI library, which may add details, further lines and a null."""
-    return " ".join(version.rstrip("\0").splitlines()[0].partition(",")[0].split())
+    first = " ".join(version.rstrip("\0").splitlines()[0].partition(",")[0].split())
+    return re.sub(r"(Version: |\bv)(?=\d)", "", first)

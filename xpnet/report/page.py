@@ -81,7 +81,7 @@ def render_training(
         charts=build_learning_curves(history, best if isinstance(best, int) else None),
         classes=summarize_classes(samples.y_test, evaluation, names),
         mistakes=list(_select_mistakes(samples, evaluation)),
-        file=samples.test_file,
+        file=Path(samples.test_file).name,
         weights=list(_weigh_features(model, samples) if side is None else map(draw, shown)),
         command=format_command_line(record["command"]),
         commits=format_commits(record),
