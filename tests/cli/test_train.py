@@ -17,6 +17,7 @@ from commands import complaint
 from networks import pixels
 
 from xpnet import train
+from xpnet.__main__ import main
 from xpnet.cli import train as runner
 from xpnet.nn.init import initialize
 from xpnet.storage.model_file import fingerprint, load_model
@@ -248,3 +249,36 @@ def test_reading_that_takes_a_second_says_on_a_terminal_what_it_reads(
     assert train.main([*words, *["--quiet"] * quiet]) == 2
     note = "xpnet: note: reading absent.csv\n" * (terminal and not quiet)
     assert capsys.readouterr().err == f"{note}xpnet: absent.csv: no such file\n"
+    if not quiet:
+        assert main(["parity", *words[:4]]) == 2
+        assert capsys.readouterr().err == f"{note}xpnet: absent.csv: no such file\n"
+
+
+def test_reading_data_to_evaluate_or_predict_is_announced_too(monkeypatch, capsys, tmp_path):
+    announced = []
+    monkeypatch.setattr(
+        "xpnet._lib.terminal.Timer", lambda _, __, words: announced.append(*words) or Timer(9, print)
+    )
+    monkeypatch.chdir(tmp_path)
+    rows = ["a,b,label\n", *(f"{i % 7},{i % 5},{i % 2}\n" for i in range(40))]
+    Path("rows.csv").write_text("".join(rows))
+    words = [
+        "--data",
+        "rows.csv",
+        "--test-split",
+        "0.5",
+        "--epochs",
+        "1",
+        "--name",
+        "one",
+        "--no-report",
+        "--quiet",
+    ]
+    for command in (
+        ["train", *words],
+        ["evaluate", "one", "--data", "rows.csv"],
+        ["predict", "one", "rows.csv"],
+        ["verify", "one"],
+    ):
+        assert main(command) == 0
+    assert announced == ["note: reading rows.csv"] * 4

@@ -25,7 +25,7 @@ def make_console(**options: Any) -> Console:
 
 
 @contextmanager
-def announce(text: str, *, quiet: bool) -> Iterator[None]:
+def announce(text: str, *, quiet: bool = False) -> Iterator[None]:
     """Print a note on standard error, if it is a terminal and not ``quiet``, once the body takes a second."""
     timer = Timer(1.0, complain, [f"note: {text}"])
     try:

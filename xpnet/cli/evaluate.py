@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet._lib.parser import Parser, path_ending_in
-from xpnet._lib.terminal import make_console
+from xpnet._lib.terminal import announce, make_console
 from xpnet._lib.text import format_json, plain
 from xpnet.cli.predict import build_network_parser, write_predictions
 from xpnet.cli.tables import format_metric, make_columns, print_table
@@ -45,7 +45,8 @@ def main(words: Sequence[str]) -> int:
     from xpnet.inference.predictor import evaluate, load_for_inference
 
     model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
-    name, x, labels = _load_samples(model, arguments)
+    with announce(f"reading {arguments.data or 'the data of the training'}"):
+        name, x, labels = _load_samples(model, arguments)
     config = model.config
     loss, smoothing = ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
     evaluation = evaluate(model.predictor, x, labels, name=name, loss=loss, label_smoothing=smoothing)

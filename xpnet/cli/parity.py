@@ -14,7 +14,7 @@ from rich.text import Text
 from xpnet import __version__
 from xpnet._lib.files import save
 from xpnet._lib.parser import Parser
-from xpnet._lib.terminal import make_console, style_text
+from xpnet._lib.terminal import announce, make_console, style_text
 from xpnet._lib.text import format_json, plain
 from xpnet.backends import resolve
 from xpnet.backends.base import check_environment
@@ -70,7 +70,8 @@ def main(words: Sequence[str]) -> int:
     if file is not None and not file.resolve().parent.is_dir():
         msg = f"--json: the folder of {file} does not exist: make it first"
         raise ConfigError(msg)
-    data = datasets.load(config.data, config.test_data, **config.table_options)
+    with announce(f"reading {config.data or 'mnist'}"):
+        data = datasets.load(config.data, config.test_data, **config.table_options)
     usable, absent = _probe_devices(required)
     with Live(console=make_console(stderr=True), transient=True) as live:
         rows = list(runs.compare_backends(config, data, usable, partial(live.update, refresh=True)))

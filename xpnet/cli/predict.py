@@ -127,10 +127,12 @@ def _predict_file(model: "LoadedModel", file: Path) -> Iterator[Prediction]:
     DataError
         The file cannot be read, or its samples do not fit the network.
     """
+    from xpnet._lib.terminal import announce
     from xpnet.data.datasets import Rows, is_table, read_rows
 
     is_many, columns = is_table(file), model.predictor.model.columns
-    rows = read_rows(file, model.features, columns) if is_many else Rows(_read_image(model, file), None)
+    with announce(f"reading {file}"):
+        rows = read_rows(file, model.features, columns) if is_many else Rows(_read_image(model, file), None)
     _, predicted, probabilities = model.predictor.classify(rows.x, str(file))
     labels: list[int | str | None] = [None] * len(predicted)
     if rows.labels is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xpnet._lib.parser import Parser
-from xpnet._lib.terminal import make_console, style_text
+from xpnet._lib.terminal import announce, make_console, style_text
 from xpnet.cli.guard import read_command
 from xpnet.config.flags import add_settings, get_settings
 from xpnet.config.training import DEFAULTS
@@ -79,7 +79,8 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
             if selection.warning is not None and ranks.rank == 0:
                 complain(f"warning: {selection.warning}")
         ranks.compare({**digest_files(folder), **list_facts(config, selection)})
-        data = load_shared(ranks, config.data, config.test_data, **config.table_options)
+        with announce(f"reading {config.data or 'mnist'}", quiet=config.quiet or ranks.rank > 0):
+            data = load_shared(ranks, config.data, config.test_data, **config.table_options)
         normalization = normalize_inputs(config, data, ranks)
         processes = count_sharing(ranks)[ranks.rank]
         with ranks.agreement():
