@@ -1,5 +1,6 @@
 """Standard output that is closed, full or broken ends no training and no other command."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ def small_data(tmp_path, monkeypatch):
 
 def shell(command):
     """Exit code and standard error of a shell command, in which {xpnet} stands for the command line's."""
-    words = ["bash", "-c", command.format(xpnet=f"{sys.executable} -m xpnet")]
+    words = ["bash", "-c", command.format(xpnet=f"{shlex.quote(sys.executable)} -m xpnet")]
     done = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     return done.returncode, done.stderr
 
