@@ -202,7 +202,10 @@ class Run:
         """Finish the run after an error, as interrupted for KeyboardInterrupt, else as failed."""
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = None if interrupted else " ".join(str(error).split())
-        self.finish("interrupted" if interrupted else "failed", error=reason)
+        try:
+            self.finish("interrupted" if interrupted else "failed", error=reason)
+        finally:
+            self.release()  # also where the record cannot be written
 
     def release(self) -> None:
         """Release the lock on the run."""
