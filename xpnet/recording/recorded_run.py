@@ -65,11 +65,10 @@ class RecordedRun(NamedTuple):
 
     def describe(self) -> str:
         """Return what is verified and from what file it is computed, in words."""
-        first, parts = self.first + 1, list[str]()
-        if first <= self.last or not self.batch:
-            parts.append(f"epochs {first} to {self.last}" if first < self.last else f"epoch {self.last}")
-        if self.batch:
-            parts.append(f"{self.batch} step{'s' * (self.batch > 1)} of epoch {self.last + 1}")
+        first, last, batch = self.first + 1, self.last, self.batch
+        epochs = f"epochs {first} to {last}" if first < last else f"epoch {last}"
+        steps = f"{batch} step{'s' * (batch > 1)} of epoch {last + 1}"
+        parts = [epochs] * (first <= last or not batch) + [steps] * (batch > 0)
         results = ", model and metrics" if self.has_end else ""
         start, digest = self.initial_file or (None, None)
         origin = "" if start is None else f", starting from {start}"

@@ -9,6 +9,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,8 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
     recorded: Mapping[str, Any] = record["data"]
     if data["sha256"] != recorded["sha256"]:
         original, found = (f"{info['name']} with SHA-256 {info['sha256'][:16]}…" for info in (recorded, data))
-        raise ConfigError.at(
-            run.folder, f"was trained on other data: {original}, found {found}: name them by --data"
-        )
+        problem = f"was trained on other data: {original}, found {found}: name them by --data"
+        raise ConfigError.at(run.folder, problem)
     names = {*data, *recorded} - ({"name", "source"} if trainer.config.data != config.data else set())
     for name in sorted(names - (_OPTIONAL_DATA - recorded.keys() if run.is_older else set())):
         if (left := recorded.get(name)) != (right := data.get(name)):
@@ -213,9 +213,8 @@ def _compare_checkpoint(
         yield from _compare_values(f"{path.name}: {name}", progress.get(name), facts.get(name))
     specification = run.record["specification_version"]
     versions = range(checkpoint.FORMAT_VERSION, 0, -1)
-    yield from _compare_form(
-        path, (encode_checkpoint(computed, facts, specification, version) for version in versions)
-    )
+    forms = (encode_checkpoint(computed, facts, specification, version) for version in versions)
+    yield from _compare_form(path, forms)
 
 
 def _compare_result(
@@ -249,9 +248,8 @@ def _compare_form(path: Path, forms: Iterable[bytes]) -> Iterator[str]:
 def _compare_models(path: Path, computed: SavedModel) -> Iterator[str]:
     recorded, versions = load_model(path), range(model_file.FORMAT_VERSION, 0, -1)
     yield from _compare_arrays(records.MODEL_FILE, name_tensors(recorded), name_tensors(computed))
-    for name in ("activation", "columns"):
-        if (left := getattr(recorded, name)) != (right := getattr(computed, name)):
+    for name in ("activation", "columns", "normalization.kind"):
+        left, right = map(attrgetter(name), (recorded, computed))
+        if left != right:
             yield f"{records.MODEL_FILE}: {name}: recorded {left}, computed {right}"
-    if (left := recorded.normalization.kind) != (right := computed.normalization.kind):
-        yield f"{records.MODEL_FILE}: normalize: recorded {left}, computed {right}"
     yield from _compare_form(path, (encode_model(computed, version) for version in versions))

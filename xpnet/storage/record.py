@@ -257,8 +257,8 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
     """
     for name in ("segments", "digests", "specification_version"):
         if values[name] is not None:
-            problem = f"expected none in a record of schema version {values['schema_version']}"
-            raise DataError.at(path, f"{name}: {problem}, got {json.dumps(values[name])[:60]}")
+            version = values["schema_version"]
+            raise DataError.at(path, f"{name}: expected none in a record of schema version {version}")
     if values["schema_version"] == 1:
         values["xpnet_commit"] = values.get("git")
     resumed = values.setdefault("resumed", [])

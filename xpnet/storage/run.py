@@ -189,9 +189,7 @@ class Run:
         """
         if self.record["status"] == "running":
             outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
-            outcome["digests"] = digests = {
-                path.name: digest_file(path) for path in list_files(self.location)
-            }
+            outcome["digests"] = digests = {p.name: digest_file(p) for p in list_files(self.location)}
             changes = {"status": status, "ended": _timestamp(), **outcome}
             canonical = canonical_json({**self.record, **changes})
             digests[records.RECORD_FILE] = hashlib.sha256(canonical).hexdigest()

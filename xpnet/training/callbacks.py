@@ -215,9 +215,7 @@ def state_arrays(trainer: "Trainer", state: TrainState, final: "FinalParameters"
     return arrays if final.kept is None else arrays | flatten(final.kept_name, trainer.to_host(final.kept))
 
 
-def make_progress(
-    state: TrainState, final: "FinalParameters", rows: int, seconds: object
-) -> dict[str, object]:
+def make_progress(state: TrainState, final: "FinalParameters", rows: int, seconds: Any) -> dict[str, Any]:
     """Return the facts of a checkpoint: counters, rows and seconds so far, and the best epoch."""
     counters = {"epoch": state.epoch, "batch": state.batch, "rows": rows, "seconds": seconds}
     return {**counters, "best": final.progress}
