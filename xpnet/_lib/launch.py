@@ -63,6 +63,8 @@ def count_ended() -> int:
         while launchers[process] in ranks:
             launchers[process] = parents[launchers[process]]
     own = launchers.get(os.getpid())
+    if not own:  # without /proc, or in a container of its own, which does not show the others
+        return 0
     return max(0, size - len({rank for process, rank in ranks.items() if launchers[process] == own}))
 
 

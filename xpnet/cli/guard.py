@@ -126,8 +126,7 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
         text = f"rank {rank}, on {platform.node()}: {text}"
     elif rank > 0:  # the ranks of an MPI job have the same error
         return code
-    if text:
-        complain(text if code == BAD_INPUT else f"{source}{text}")
+    complain(text if code == BAD_INPUT else f"{source}{text}")
     return code
 
 
