@@ -111,21 +111,33 @@ class _Watch(callbacks.Callback):
             user._watch = None
 
 
-class _RecordHistory(callbacks.Callback):
-    """Keeps the metrics of the epochs, and calls the user's function, which may stop training."""
+class _CallFunction(callbacks.Callback):
+    """Calls the user's function, which may stop training."""
 
-    def __init__(self, function: EpochFunction | None) -> None:
+    def __init__(self, function: EpochFunction) -> None:
         self._function = function
+
+    def on_epoch_end(self, log: EpochLog) -> None:
+        """Call the function."""
+        stop_requested = self._function(Epoch(log.epoch, log.metrics))
+        # Other return values, such as the number of characters written, do not stop training.
+        if isinstance(stop_requested, bool | np.bool_) and stop_requested:
+            self.stop = "callback"
+
+
+class _RecordHistory(callbacks.Callback):
+    """Keeps the metrics of the epochs; if one of ``users`` ends training, the last has those of all samples."""
+
+    def __init__(self, trainer: Trainer, users: Sequence[callbacks.Callback]) -> None:
+        self._trainer, self._users = trainer, users
         self.rows: list[dict[str, float]] = []
 
     def on_epoch_end(self, log: EpochLog) -> None:
         """Keep the metrics of a logged epoch."""
+        if log.training is None and any(user.stop for user in self._users):
+            log.training = self._trainer.evaluate(log.state)
         if log.metrics:
             self.rows.append({"epoch": log.epoch, **log.metrics})
-        stop_requested = None if self._function is None else self._function(Epoch(log.epoch, log.metrics))
-        # Other return values, such as the number of characters written, do not stop training.
-        if isinstance(stop_requested, bool | np.bool_) and stop_requested:
-            self.stop = "callback"
 
 
 class Watchers(NamedTuple):
@@ -278,13 +290,16 @@ def train(
     with Trainer.open(
         config, data, selection.backend, None if start is None else start.normalization
     ) as trainer:
-        history = _RecordHistory(watchers.function)
-        users = [history, _Watch(trainer, watchers.callbacks), *watchers.callbacks]
+        function = [] if watchers.function is None else [_CallFunction(watchers.function)]
+        users = [*function, _Watch(trainer, watchers.callbacks), *watchers.callbacks]
+        history = _RecordHistory(trainer, users)
         run = None
         if recorded:
-            run, result = _fit_recorded(trainer, selection, users, parent, verbose=watchers.verbose)
+            run, result = _fit_recorded(
+                trainer, selection, [*users, history], parent, verbose=watchers.verbose
+            )
         else:
-            result = _fit(trainer, users, start, epochs, verbose=watchers.verbose)
+            result = _fit(trainer, [*users, history], start, epochs, verbose=watchers.verbose)
         if result.interrupted:
             raise KeyboardInterrupt
         network, rows = trainer.model(result.best), history.rows

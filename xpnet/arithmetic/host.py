@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 GAUSSIAN_REACH: Final = 4
 """The number of standard deviations beyond which the Gaussian is cut off."""
 
-_BITS: Final = 160
+_BITS: Final = 128
 _ONE: Final = 1 << _BITS
-_PI: Final = 0x3243F6A8885A308D313198A2E03707344A4093822  # floor(2^160 π)
+_PI: Final = 0x3243F6A8885A308D313198A2E03707344  # floor(2^128 π)
+_DIVISORS: Final = [k * (k - 1) for k in range(34, 0, -2)]
 _RADIANS: Final = _PI / (180 * _ONE)
 
 
@@ -36,15 +37,17 @@ def power(base: float, exponent: int) -> float:
 def cosine_share(step: int, steps: int) -> float:
     """Return the float nearest to (1 + cos(π step/steps))/2, for a step from 0 to ``steps`` - 1.
 
-    With x = π step/steps, cos x = 1 - x²/(1·2) · (1 - x²/(3·4) · (1 - …)) in whole multiples of 2^-160, up to
-    the term x⁵⁶/56!; the last division rounds correctly.
+    With x = π step/steps, or in the second half its distance from π, whose cosine is subtracted:
+    cos x = 1 - x²/(1·2) · (1 - x²/(3·4) · (1 - …)) in whole multiples of 2^-128, up to the term x³⁴/34!; the
+    last division rounds correctly.
     """
-    x = _PI * step // steps
+    is_late = 2 * step > steps
+    x = _PI * (steps - step if is_late else step) // steps
     square = x * x >> _BITS
     cosine_of_x = _ONE
-    for k in range(56, 0, -2):
-        cosine_of_x = _ONE - (square * cosine_of_x >> _BITS) // (k * (k - 1))
-    return (_ONE + cosine_of_x) / (2 * _ONE)
+    for divisor in _DIVISORS:
+        cosine_of_x = _ONE - (square * cosine_of_x >> _BITS) // divisor
+    return (_ONE - cosine_of_x if is_late else _ONE + cosine_of_x) / (2 * _ONE)
 
 
 def sine_and_cosine(degrees: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -58,7 +58,9 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
     if difference := ranks.gather(difference or "")[0]:
         return difference
     compare = _Compare(run, trainer, final)
-    evaluate = callbacks.Evaluate(trainer, first=run.start, final=final)
+    # A callback may have ended it: its last epoch has metrics of the training samples too.
+    last = run.last if run.has_end and run.record["status"] == "completed" else None
+    evaluate = callbacks.Evaluate(trainer, run.start, last, final)
     stop = callbacks.StopOnInterrupt(console.print_line, ranks)
     order = [evaluate, final, compare, stop, console]
     try:
