@@ -126,7 +126,7 @@ class _CallFunction(callbacks.Callback):
 
 
 class _RecordHistory(callbacks.Callback):
-    """Keeps the metrics of the epochs; if one of ``users`` ends training, the last has those of all samples."""
+    """Keeps the metrics of the epochs, those of training samples too of an epoch that `users` end."""
 
     def __init__(self, trainer: Trainer, users: Sequence[callbacks.Callback]) -> None:
         self._trainer, self._users = trainer, users
