@@ -60,9 +60,10 @@ def record(name):
 
 
 def rows(name):
-    """The metrics of a run's epochs."""
+    """The metrics of a run's epochs, without what ``Model.history`` leaves out."""
     lines = Path("runs", name, "metrics.jsonl").read_text().splitlines()
-    return [{**json.loads(line), "seconds": None} for line in lines]
+    found = [{**json.loads(line), "seconds": None} for line in lines]
+    return [{key: row[key] for key in row if key != "fingerprint"} for row in found]
 
 
 @pytest.mark.parametrize(("version", "name"), MODELS)
@@ -136,6 +137,14 @@ def test_a_run_that_goes_on_ends_as_if_it_was_never_stopped(then, name, backend)
     assert name != "killed" or holds(rows("killed"), rows("complete"))
     files = {path.name for path in Path("runs", name).iterdir()}
     assert files == {"checkpoint.safetensors", "metrics.jsonl", "model.safetensors", "run.json"}
+
+
+@pytest.mark.parametrize("version", [each for each in EXPECTED if (FIXTURES / each / "runs/fit").exists()])
+def test_runs_of_every_kind_are_verified(then, capsys):
+    for name in ("complete", "extended", "mpi", "stopped", "seeds/seed-1"):
+        printed(capsys, "verify", f"runs/{name}", "--quiet")
+    with np.load(DATA) as data:
+        assert xpnet.verify("runs/fit", data["x_train"], data["y_train"])
 
 
 @pytest.mark.parametrize("version", EXPECTED)
