@@ -293,7 +293,8 @@ MEAN = ' number; missing="mean" puts the mean of the column in its place'
         ([["a", "b"]], [0], {}, "X: expected an array of numbers, got <U1"),
         ([], [], {}, "X: 1 dimension"),
         ([[1, 2], [3]], [0, 1], {}, "X: expected an array of numbers, got a list: "),
-        (pd.DataFrame({"a": [1.5, None]}), [0, 1], {}, f"X, row 2, column 1: nan is not a finite{MEAN}"),
+        (pd.DataFrame({"a": [1.5, None]}), [0, 1], {}, f"X, row 2, column 'a': nan is not a finite{MEAN}"),
+        (pd.DataFrame({"a": pd.array([1, None])}), [0, 1], {}, "X, row 2, column 'a': nan is not a finite"),
         (
             [[1.5, np.inf], [np.nan, 1]],
             [0, 1],

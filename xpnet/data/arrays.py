@@ -109,9 +109,9 @@ def to_features(X: object, source: str, columns: Columns | None, *, fills: bool 
     DataError
         The rows are no numbers, or their columns are not those of the training.
     """
-    hint, columns = ("" if columns else MEAN_HINT), columns or NO_COLUMNS
-    rows = as_features(to_numbers(X, source), source, fills=fills or columns.means is not None, hint=hint)
-    names = _read_names(X)
+    hint, columns, names = ("" if columns else MEAN_HINT), columns or NO_COLUMNS, _read_names(X)
+    fills = fills or columns.means is not None
+    rows = as_features(to_numbers(X, source), source, fills=fills, hint=hint, names=names)
     if columns.features is not None and names is not None:
         rows = np.ascontiguousarray(rows[:, columns.order(names, source)])
     return columns.fill_missing(rows)
@@ -135,8 +135,10 @@ def to_numbers(values: object, source: str, *, allow_text: bool = False) -> NDAr
         array = np.asarray(host_array(values, source))
         if allow_text and _is_text(array):
             return array
-        if array.dtype == object:  # Python numbers, and None
-            array = array.astype(np.float64)
+        if array.dtype == object:  # Python numbers, None and pandas.NA
+            import pandas as pd
+
+            array = np.where(pd.isna(array), np.nan, array).astype(np.float64)
     except (TypeError, ValueError, RuntimeError) as error:  # each library raises its own
         for name, column in getattr(values, "items", dict)():  # of a data frame
             if getattr(column, "dtype", np.dtype(float)).kind not in "buif":

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -140,7 +140,14 @@ def make_halves(arrays: Iterable[Source]) -> tuple[Table, Table]:
     return make_table(next(ordered), next(ordered)), make_table(next(ordered), next(ordered))
 
 
-def as_features(values: HostArray, where: str | Path, *, fills: bool = False, hint: str = "") -> HostArray:
+def as_features(
+    values: HostArray,
+    where: str | Path,
+    *,
+    fills: bool = False,
+    hint: str = "",
+    names: Sequence[str] | None = None,
+) -> HostArray:
     """Check features; return them as rows (m, features), uint8 pixels or finite float32 or float64.
 
     Parameters
@@ -151,6 +158,8 @@ def as_features(values: HostArray, where: str | Path, *, fills: bool = False, hi
         The file and the array in it, for messages, in which rows and columns count from 1.
     fills, hint
         True if NaN is to be filled in later, and allowed; else the end of its message.
+    names
+        The names of the columns, if they have any, in place of their numbers.
 
     Raises
     ------
@@ -168,13 +177,13 @@ def as_features(values: HostArray, where: str | Path, *, fills: bool = False, hi
     if rows.dtype.kind in "iu" and rows.dtype != np.uint8:
         if rows.min() < 0 or rows.max() > 255:
             problem = f"is outside 0 to 255: {PIXEL_RULE}; store other numbers as float32 or float64"
-            _refuse_first(where, rows, lambda part: (part < 0) | (part > 255), problem)
+            _refuse_first(where, rows, names, lambda part: (part < 0) | (part > 255), problem)
     elif rows.dtype.kind == "f":
         rows = rows.astype(np.float64 if rows.dtype.itemsize > 4 else np.float32, copy=False)
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
-            _refuse_first(where, rows, np.isinf, "is not a finite number")
+            _refuse_first(where, rows, names, np.isinf, "is not a finite number")
             if not fills:
-                _refuse_first(where, rows, np.isnan, f"is not a finite number{hint}")
+                _refuse_first(where, rows, names, np.isnan, f"is not a finite number{hint}")
         return np.ascontiguousarray(rows)
     return np.ascontiguousarray(rows, dtype=np.uint8)
 
@@ -214,14 +223,19 @@ def quantity_note(labels: NDArray[np.int32]) -> str | None:
 
 
 def _refuse_first(
-    where: str | Path, rows: NDArray[Any], wrong: Callable[[NDArray[Any]], NDArray[np.bool_]], problem: str
+    where: str | Path,
+    rows: NDArray[Any],
+    names: Sequence[str] | None,
+    wrong: Callable[[NDArray[Any]], NDArray[np.bool_]],
+    problem: str,
 ) -> None:
     """Raise DataError for the first value for which `wrong` holds, if any does; rows are read in blocks."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         defects = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
         if len(defects):
             row, column = start + int(defects[0, 0]), int(defects[0, 1])
-            raise DataError.at(where, f"{rows[row, column]} {problem}", row=row + 1, column=column + 1)
+            name = column + 1 if names is None else quote(names[column])
+            raise DataError.at(where, f"{rows[row, column]} {problem}", row=row + 1, column=name)
 
 
 def format_shape(shape: tuple[int, ...]) -> str:
