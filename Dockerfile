@@ -22,7 +22,7 @@ RUN python -m venv --without-pip /opt/xpnet \
 FROM ${BASE}
 
 LABEL org.opencontainers.image.title="xpnet" \
-      org.opencontainers.image.description="A from-scratch neural network whose mathematics is written once for NumPy, CuPy, PyTorch and JAX." \
+      org.opencontainers.image.description="A from-scratch neural network, bitwise reproducible and batch-invariant on NumPy, CuPy, PyTorch, JAX and dpnp." \
       org.opencontainers.image.licenses="MIT AND CC-BY-SA-3.0"
 
 COPY --from=build /opt/xpnet /opt/xpnet

@@ -1,11 +1,8 @@
 """The documentation site: ``sphinx-build -W --keep-going -b html docs site``."""
 
 import inspect
-import posixpath
 import re
-import tomllib
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -17,8 +14,13 @@ from sphinx.writers.html5 import HTML5Translator
 
 import xpnet
 
-PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
-REPOSITORY = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+INDEXED = {
+    "training": ("learning rate", "mini-batch", "dropout", "early stopping", "data augmentation"),
+    "devices": ("GPU", "CUDA", "Mac"),
+    "reproducibility": ("reproducible", "reproducibility", "deterministic"),
+    "arithmetic": ("bitwise reproducible", "batch-invariant"),
+}
+"""Terms that readers search for, by the page that the search shows first for them; the index lists them."""
 
 project = "xpnet"
 version = release = xpnet.__version__
@@ -40,7 +42,6 @@ maximum_signature_line_length = 88
 
 html_theme = "furo"
 html_title = f"xpnet {version}"
-html_theme_options = {"source_repository": REPOSITORY, "source_branch": "main", "source_directory": "docs/"}
 html_static_path = html_css_files = ["site.css"]
 html_copy_source = False
 html_show_copyright = False
@@ -48,14 +49,14 @@ html_show_search_summary = False  # browsers refuse to fetch it for a page opene
 
 
 def adapt_page(_app: Sphinx, docname: str, source: list[str]) -> None:
-    """Remove the marks of the tests, and make links that leave docs lead to the repository."""
-
-    def address(match: re.Match[str]) -> str:
-        path = posixpath.normpath(posixpath.join("docs", posixpath.dirname(docname), match[1]))
-        return match[0] if path.startswith("docs/") else f"]({REPOSITORY}/blob/main/{path}"
-
+    """Remove the marks of the tests, add the terms of the index, and make links out of docs downloads."""
     text = re.sub(r"^<!-- .* -->$", "", source[0], flags=re.MULTILINE)
-    source[0] = re.sub(r"\]\((\.\./[^)#\s]*)", address, text)
+    outside = re.escape("../" * (docname.count("/") + 1))
+    text = re.sub(rf"\]\(({outside}[^)#\s]*)(#[^)\s]*)?\)", r"](path:\1)", text)
+    if docname in INDEXED:
+        entries = ", ".join(f"! {words}" for words in INDEXED[docname])
+        text = text.replace("\n", f"\n\n```{{index}} {entries}\n```\n", 1)  # below the title
+    source[0] = text
 
 
 def add_navigation(_app: Sphinx, docname: str, source: list[str]) -> None:

@@ -1,6 +1,7 @@
 """A release: its version and date are the same everywhere, and GitHub's runners test it on three systems."""
 
 import re
+import tomllib
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import xpnet
 pytestmark = pytest.mark.tooling
 
 ROOT = Path(__file__).resolve().parents[2]
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))
@@ -48,6 +50,22 @@ def test_the_version_is_that_of_the_newest_section_or_in_development():
 def test_links_that_lead_nowhere_outside_of_the_repository_are_found():
     text = "[a](docs/a.md), [b](https://b.c), [d](#d), ![e](e.png) and [`f`](../f.md#g)"
     assert find_dead_links(text) == ["docs/a.md", "e.png", "../f.md#g"]
+
+
+def test_the_long_description_names_the_files_that_readme_links_to():
+    hook = tomllib.loads(PYPROJECT)["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    text = README
+    for substitution in hook["substitutions"]:
+        text = re.sub(substitution["pattern"], substitution["replacement"], text)
+    files = re.findall(r"(?<!!)\[[^]]*\]\((?!https:|#)([^)#]*)", README)
+    assert files
+    assert [file for file in files if file not in text] == []
+    assert find_dead_links(text) == []
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "CITATION.cff", "docs/conf.py", "docs/devices.md"])
+def test_no_address_of_a_repository_is_made_up(name):
+    assert "github.com/xpnet" not in (ROOT / name).read_text(encoding="utf-8")
 
 
 def test_the_workflow_tests_the_oldest_and_newest_python_on_three_systems_and_may_only_read():

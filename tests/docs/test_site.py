@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import tomllib
 from html import unescape
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -16,7 +15,6 @@ pytestmark = [pytest.mark.tooling, pytest.mark.slow, pytest.mark.needs("site")]
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 PAGES = ["index", "tutorial", "math", "api", "evidence/arm64"]
 
 
@@ -40,19 +38,18 @@ def test_the_reference_has_every_public_name(site):
     assert [name for name in xpnet.__all__ if f'id="xpnet.{name}"' not in reference] == []
 
 
-def test_links_lead_to_files_of_the_site_or_the_repository(site):
-    broken, outside = [], set()
+def test_links_lead_to_files_of_the_site_which_has_copies_of_those_outside_of_docs(site):
+    broken, copies = [], {}
     for page in site.rglob("*.html"):
         for link in re.findall(r'(?:href|src)="([^"#]+)', page.read_text()):
             address = urlsplit(unescape(link))
-            path = unquote(address.path)
+            file = page.parent / unquote(address.path)
             if not address.scheme:
-                broken += [(page.name, link)] * (not (page.parent / path).is_file())
-            elif file := re.match(rf"{REPOSITORY}/(?:blob|edit)/main/([^?]+)", link):
-                outside.add(file[1])
-                broken += [(page.name, link)] * (not (ROOT / file[1]).is_file())
+                broken += [(page.name, link)] * (not file.is_file())
+                copies |= {file.name: file} if "_downloads" in file.parts else {}
     assert broken == []
-    assert {"README.md", "examples/notebook.ipynb"} <= outside
+    for name in ("README.md", "examples/notebook.ipynb", "examples/numpy_only.py"):
+        assert copies[Path(name).name].read_bytes() == (ROOT / name).read_bytes()
 
 
 def test_the_marks_of_the_tests_are_not_in_the_pages(site):
@@ -107,6 +104,52 @@ def test_pages_have_the_colours_of_the_system_and_fit_a_phone(opened, name):
     (light, on_light), (dark, on_dark) = brightness("light"), brightness("dark")
     assert min(light, on_dark) > 500
     assert max(dark, on_light) < 200
+
+
+@pytest.mark.needs("browser")
+def test_no_page_scrolls_sideways_on_a_phone(browser, site):
+    excess = (
+        "[document.documentElement, document.querySelector('.content')].map(e => e.scrollWidth - innerWidth)"
+    )
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    wide = {}
+    for file in site.rglob("*.html"):
+        page.goto(file.as_uri())
+        wide[str(file.relative_to(site))] = max(page.evaluate(excess))
+    page.context.close()
+    assert len(wide) > 20
+    assert {name: pixels for name, pixels in wide.items() if pixels > 0} == {}
+
+
+@pytest.mark.needs("browser")
+def test_the_help_of_commands_fits_a_small_laptop(opened):
+    page = opened("cli.html", viewport={"width": 1280, "height": 800})
+    excess = page.locator("article pre").evaluate_all("all => all.map(e => e.scrollWidth - e.clientWidth)")
+    assert len(excess) > 10
+    assert max(excess) == 0
+
+
+@pytest.mark.needs("browser")
+def test_the_front_page_shows_commands_their_output_and_a_picture(opened):
+    page = opened("index.html")
+    assert page.locator("article img").evaluate("image => image.naturalWidth") > 100
+    assert "fingerprint" in page.locator("article pre").nth(1).inner_text()
+
+
+@pytest.mark.needs("browser")
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("learning rate", "training"),
+        ("reproducible", "reproducibility"),
+        ("batch-invariant", "arithmetic"),
+        ("GPU", "devices"),
+    ],
+)
+def test_the_search_shows_the_page_of_a_topic_first(opened, words, first):
+    page = opened(f"search.html?q={words}")
+    page.locator("#search-results p", has_text="Search finished").wait_for()
+    assert page.locator("#search-results li a").first.get_attribute("href").startswith(f"{first}.html")
 
 
 @pytest.mark.needs("browser")
