@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+NEWEST = next(section for section in SECTIONS if section != "Unreleased").split(" - ")
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))
 
 
@@ -34,9 +36,22 @@ def test_the_changelog_has_a_date_for_each_version_the_newest_first():
 
 def test_the_citation_has_the_version_and_date_of_the_newest_section():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    version, day = next(section for section in SECTIONS if section != "Unreleased").split(" - ")
+    version, day = NEWEST
     assert citation["version"] == version
     assert citation["date-released"] == date.fromisoformat(day)
+
+
+def test_outputs_in_the_pages_have_the_version_of_the_newest_section():
+    blocks = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+    versions = re.compile(r'(?:^(?:# )?xpnet |"xpnet": ")(\d[\w.]*)', re.MULTILINE)
+    shown = [
+        (page.name, version)
+        for page in PAGES
+        for block in blocks.findall(page.read_text(encoding="utf-8"))
+        for version in versions.findall(block)
+    ]
+    assert len(shown) > 10
+    assert [pair for pair in shown if pair[1] != NEWEST[0]] == []
 
 
 def test_the_version_is_that_of_the_newest_section_or_in_development():
