@@ -31,12 +31,22 @@ def test_uniform_maps_the_upper_24_bits_into_the_half_open_unit_interval():
     assert np.array_equal(values.astype(np.float32), values)
 
 
-def test_a_permutation_is_the_stable_argsort_of_the_epochs_words(monkeypatch):
+def test_a_permutation_is_the_stable_argsort_of_the_epochs_words():
     for seed, epoch in ((0, 1), (0, 2), (1, 1)):
         keys = first_words(seed, 2, epoch, 0, 100)
         assert random.permutation(seed, 100, epoch=epoch).tolist() == sorted(range(100), key=keys.__getitem__)
-    monkeypatch.setattr(random, "words", lambda *_, **__: np.array([7] * 50, np.uint64))
-    assert random.permutation(0, 50, epoch=1).tolist() == list(range(50))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 50, 64])
+def test_words_that_differ_in_low_bits_alone_or_not_at_all_are_ordered_as_by_a_stable_argsort(
+    count, monkeypatch
+):
+    keys = np.random.default_rng(0).integers(0, 8, count, np.uint64) | np.uint64(1 << 63)
+    keys[::3] += np.uint64(1 << 40)
+    monkeypatch.setattr(random, "words", lambda *_, **__: keys)
+    expected = sorted(range(count), key=keys.__getitem__)
+    assert random.permutation(0, count, epoch=1).tolist() == expected
+    assert random.split(0, count, 0)[0].tolist() == list(range(count))
 
 
 def test_a_split_holds_out_the_first_of_the_sorted_words():

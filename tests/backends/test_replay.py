@@ -230,6 +230,21 @@ def test_memory_is_used_again_within_a_function_and_by_others():
     assert sizes[1] - sizes[0] < 0.5
 
 
+def test_recording_keeps_no_values():
+    def chain(factor, x):
+        for _ in range(10):
+            x = xp.maximum(x * factor, 0.0) + 0.5
+        return x
+
+    fast, x = compile_replay(chain), np.ones((100, 100))
+    fast(0.5, x)
+    tracemalloc.start()
+    fast(0.5, x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * x.nbytes
+
+
 @pytest.mark.parametrize(("units", "columns"), [(1, 31), (33, 1), (400, 500), (10, 784)])
 def test_products_with_integers_are_exact_however_they_are_cut(units, columns):
     weight = RNG.integers(-(2**20), 2**20, size=(units, 300)).astype(np.float64)

@@ -1,5 +1,6 @@
 """A compiled function of PyTorch's tensors gives what the function gives, call after call."""
 
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -92,6 +93,21 @@ def test_pixels_are_converted_in_memory_that_is_reused(torch):
     *_, third, fourth = (fast(pixels) for _ in range(4))
     assert third.data_ptr() == fourth.data_ptr()
     assert_same(fourth, torch.xp.astype(pixels, torch.xp.float64))
+
+
+def test_recording_keeps_no_values(torch):
+    def chain(x):
+        values = []
+        for _ in range(5):
+            x = torch.xp.abs(x * 2.0)
+            values.append(weakref.ref(x))
+        alive.append([value() is not None for value in values])
+        return x
+
+    alive, fast = [], torch.compile(chain, exact=True)
+    for _ in range(2):
+        fast(torch.from_host(np.ones(3)))
+    assert alive == [[False] * 4 + [True]] * 2
 
 
 def test_threads_have_memory_of_their_own(torch):

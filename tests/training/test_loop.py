@@ -139,6 +139,13 @@ def test_steps_at_once_give_the_model_of_single_steps(backend):
     assert ends == [[21, 22], [*range(1, 23)]]
 
 
+def test_an_epoch_of_a_hundred_small_steps_is_two_calls():
+    hooks = Hooks()
+    hooks.needs_every_step = False
+    run(1, hooks, batch_size=1)
+    assert [call for call in hooks.calls if call[0] == "step"] == [("step", 0, 50), ("step", 0, 100)]
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize(("size", "epoch_of_order"), [(len(X), 2), (None, 0)])
 def test_a_mini_batch_of_all_samples_has_the_order_of_its_epoch(in_memory, size, epoch_of_order):

@@ -79,7 +79,7 @@ def compile_replay(
             _RECORDING.active = False
         build = partial(builder, donated=donated, transient=transient, workers=workers)
         plan = plans.value[key] = build(recording.calls, inputs, outputs).build()
-        recording.calls.clear()  # or a cycle of references would keep the recorded values
+        recording.calls.clear()  # or a cycle of references would keep them
         return untrace(outputs) if exact else plan.replay(args)
 
     return cast("AnyFunction", run)

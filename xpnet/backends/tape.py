@@ -7,6 +7,7 @@ cannot be converted to a number.
 
 from __future__ import annotations
 
+import copy
 import operator
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,6 +17,7 @@ import array_api_compat.numpy
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
+from numpy.lib.stride_tricks import as_strided
 
 from xpnet._lib.tree import Tree, leaves, tree_map
 
@@ -40,6 +42,12 @@ class TracedArray(NDArrayOperatorsMixin):
         tape.slots += 1
         array = np.asarray(value)
         self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
+
+    def with_value(self, value: HostArray) -> TracedArray:
+        """Return a copy with another value of the same shape and dtype."""
+        other = copy.copy(self)
+        other.value = value
+        return other
 
     def astype(self, dtype: npt.DTypeLike, *, copy: bool = True) -> TracedArray:  # noqa: ARG002
         """Record a conversion."""
@@ -85,22 +93,36 @@ class Call:
     result: TracedArray
 
 
-class Tape:
-    """The calls made on traced arrays, in order."""
+def _without_memory(value: HostArray) -> HostArray:
+    return as_strided(np.empty(1, value.dtype), value.shape, value.strides, writeable=False)
 
-    def __init__(self) -> None:
+
+class Tape:
+    """The calls made on traced arrays, in order.
+
+    ``without_memory`` replaces a value by one with the same shape, dtype and strides: the values of all calls
+    of a step would take gigabytes.
+    """
+
+    def __init__(self, without_memory: Function = _without_memory) -> None:
+        self._without_memory = without_memory
         self.slots = 0
         self.calls: list[Call] = []
 
     def record(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> TracedArray:
         """Make a call and record it."""
-        operands = [*traced_leaves(args)]
         result = TracedArray(self, function(*untrace(args), **kwargs))
-        for operand in operands:
+        for operand in traced_leaves(args):
             if np.may_share_memory(result.value, operand.value):
                 result.owner = operand.owner
-        self.calls.append(Call(function, args, kwargs, operands, result))
+        args = tree_map(self.forget, args)
+        self.calls.append(Call(function, args, kwargs, [*traced_leaves(args)], self.forget(result)))
         return result
+
+    def forget(self, leaf: Any) -> Any:
+        """Return a copy of a traced array without its value; of a number or another leaf, itself."""
+        has_axes = isinstance(leaf, TracedArray) and leaf.ndim
+        return leaf.with_value(self._without_memory(leaf.value)) if has_axes else leaf
 
 
 def traced_leaves(tree: object) -> Iterator[TracedArray]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from xpnet._lib.tree import tree_map
 from xpnet._typing import Function, HostArray
@@ -35,6 +36,10 @@ _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}  # of the s
 _CONSTANTS = {torch.full_like, torch.ones_like, torch.zeros_like}  # by the shapes of their arguments
 
 
+def _without_memory(value: torch.Tensor) -> torch.Tensor:
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+
+
 class TorchPlanBuilder(PlanBuilder):
     """Records a run of a function of tensors, and prepares its calls."""
 
@@ -45,7 +50,7 @@ class TorchPlanBuilder(PlanBuilder):
         """Run a function; return the calls made, and the arguments and results as traced arrays."""
         recorder = _Recorder()
         inputs = tree_map(lambda leaf: TracedArray(recorder.tape, leaf), args)
-        values = tree_map(recorder.add_input, inputs)
+        values = tree_map(recorder.add, inputs)
         with recorder:
             outputs = function(*values)
         return recorder.tape, inputs, tree_map(recorder.find, outputs)
@@ -95,19 +100,20 @@ class _Recorder(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tape = Tape()
-        self.traced: dict[int, TracedArray] = {}  # by the identity of the tensor, which the tape keeps
+        self.tape = Tape(_without_memory)
+        self.traced = WeakIdKeyDictionary()  # by tensor; without values, which would keep all tensors
 
-    def add_input(self, traced: TracedArray) -> Any:
-        """Return the tensor of an argument; that of a number is a result."""
+    def add(self, traced: TracedArray) -> Any:
+        """Return the tensor of an argument or a result; that of a number is a result."""
         if not isinstance(traced.value, torch.Tensor):
             traced = self.tape.record(_convert, (traced, torch.float64), {})
-        self.traced[id(traced.value)] = traced
+        self.traced[traced.value] = self.tape.forget(traced)
         return traced.value
 
     def find(self, leaf: Any) -> Any:
         """Return the traced array of a tensor; of other leaves, itself."""
-        return self.traced.get(id(leaf), leaf) if isinstance(leaf, torch.Tensor) else leaf
+        is_known = isinstance(leaf, torch.Tensor) and leaf in self.traced
+        return self.traced[leaf].with_value(leaf) if is_known else leaf
 
     def __torch_function__(
         self, function: Function, _: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -117,9 +123,7 @@ class _Recorder(TorchFunctionMode):
         is_new = isinstance(result, torch.Tensor) and result is not args[0]  # else perhaps a shape or dtype
         if not is_new or function in _CONSTANTS or not is_traced(traced):
             return result
-        recorded = self.tape.record(*_simplify(function, traced, kwargs, result.dtype))
-        self.traced[id(recorded.value)] = recorded
-        return recorded.value
+        return self.add(self.tape.record(*_simplify(function, traced, kwargs, result.dtype)))
 
 
 def _simplify(

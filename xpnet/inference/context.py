@@ -21,7 +21,7 @@ from xpnet.nn.network import forward, prepare, sample_losses
 
 LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
 """Samples of a batch of one block, and multiplications of its forward pass, from which processes share it."""
-MOST_STEPS, MOST_MULTIPLICATIONS = 24, 1 << 28
+MOST_STEPS, MOST_MULTIPLICATIONS = 75, 1 << 28
 """Steps of one call, and multiplications of their forward passes: Ctrl-C waits for the end of a call."""
 
 
