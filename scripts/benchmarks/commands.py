@@ -49,7 +49,7 @@ from benchmarks.peers import images
 from benchmarks.tasks import Task
 
 one, task = contender(sys.argv[1], images()), Task(batch=32)
-print((one.epochs(task, one.x) if sys.argv[1] == "jax-scan" else one.training(task))(1))
+print(one.training(task)(1))
 """
 
 

@@ -197,18 +197,20 @@ with a BLAS of one thread each.
   made once, updates in place.
 - *JAX jit*: `grad` and the update in one `jit` with donated parameters, and `x[index]` inside it,
   which takes a fraction of the time of `x[index]` before it; compiling is not counted.
-- *JAX scan*: an epoch as one `jit`, with `lax.scan` over the order of its batches and `x[index]` inside,
-  once with the pixels as float32 and once as bytes that the step widens; the faster of the two counts.
+- *JAX scan*: an epoch as one `jit`, with `lax.scan` over the order of its batches and `x[index]` inside.
+  Weights are (units, inputs), and pixels bytes that the step widens, but float32 in full batches: of the
+  forms tried, these take the least time.
 - *scikit-learn*: `MLPClassifier(solver="sgd", momentum=0, alpha=0).fit`, which checks the data first.
 - *xpnet*: `native` in float32 and `reproducible` in float64, on three array libraries.
 
-PyTorch, JAX and scikit-learn keep the pixels as float32, xpnet as bytes. Epochs are shuffled anew, except
-full batches. From the same parameters and order, all have the same parameters after an epoch, up to rounding
-(`tests/scripts/test_benchmark.py`). PyTorch's form of the recipe has `Dropout`, `BatchNorm1d`, `Adam`,
-`CrossEntropyLoss(label_smoothing=0.1)` and `renorm`. A cross-validation is scikit-learn's `cross_val_score`
-with {FOLDS} stratified folds, on standardised features in float32, with {TABLE_EPOCHS} epochs of Adam on
-batches of {TABLE_BATCH}, and no weight decay. In predicting, pixels are in memory, and a pass ends with the
-predicted classes; those of the peers are float32 there, those of xpnet's `model.predict` bytes.
+PyTorch, *JAX jit* and scikit-learn keep the pixels as float32, xpnet as bytes. Epochs are shuffled anew,
+except full batches. From the same parameters and order, all have the same parameters after an epoch, up to
+rounding (`tests/scripts/test_benchmark.py`). PyTorch's form of the recipe has `Dropout`, `BatchNorm1d`,
+`Adam`, `CrossEntropyLoss(label_smoothing=0.1)` and `renorm`. A cross-validation is scikit-learn's
+`cross_val_score` with {FOLDS} stratified folds, on standardised features in float32, with {TABLE_EPOCHS}
+epochs of Adam on batches of {TABLE_BATCH}, and no weight decay. In predicting, pixels are in memory, and a
+pass ends with the predicted classes; those of the peers are float32 there, those of xpnet's `model.predict`
+bytes.
 (`scripts/benchmarks/peers.py`, `contenders.py`){notes}
 
 ## Running it again

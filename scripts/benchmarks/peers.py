@@ -251,7 +251,7 @@ class Jax:
     def training(self, task: Task) -> Timed:
         """Return what times epochs."""
         jax, step = self.jax, self._step(task)
-        self.parameters = jax.device_put(initial_layers(task))
+        self.parameters = self._start(task)
         x, y = self.x[: task.rows], self.y[: task.rows]
         full_step = jax.jit(step, donate_argnums=0)
         batch_step = jax.jit(lambda p, x, y, index: step(p, x[index], y[index]), donate_argnums=0)
@@ -281,9 +281,13 @@ class Jax:
 
     def inference(self, task: Task) -> Timed:
         """Return what times predictions."""
-        parameters, x = self.jax.device_put(initial_layers(task)), self.x_test[: task.rows]
+        parameters, x = self._start(task), self.x_test[: task.rows]
         predict = self.jax.jit(lambda p, x: self._logits(p, x).argmax(1))
         return repeated(lambda: predict(parameters, x).block_until_ready())
+
+    def _start(self, task: Task) -> Any:
+        """Return the parameters that a network starts with."""
+        return self.jax.device_put(initial_layers(task))
 
     def _logits(self, parameters: Any, a: Any) -> Any:
         for weight, bias in parameters[:-1]:

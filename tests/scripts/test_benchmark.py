@@ -107,21 +107,16 @@ def one_epoch(small):
 def trained_by(who, small, task):
     """The parameters after an epoch of a contender, in order: weights (inputs, units) and biases (units,)."""
     one = contenders.contender(who, small)
-    if who == "jax-scan":
-        for images in (one.x, one.pixels):
-            one.epochs(task, images)(1)
-            yield [array for layer in one.parameters for array in layer]
-        return
     one.training(task)(1)
     if who == "sklearn":
         one.parameters = [*zip(one.model.coefs_, one.model.intercepts_, strict=True)]
     if who in {"sklearn", "jax"}:
-        yield [array for layer in one.parameters for array in layer]
-    elif who == "torch-manual":
-        yield one.parameters
-    else:
-        arrays = (array.detach().numpy() if who == "torch" else array for array in one.parameters)
-        yield [array.T for array in arrays]
+        return [array for layer in one.parameters for array in layer]
+    if who == "jax-scan":
+        return [array for weight, bias in one.parameters for array in (weight.T, bias)]
+    if who == "torch-manual":
+        return one.parameters
+    return [(array.detach().numpy() if who == "torch" else array).T for array in one.parameters]
 
 
 @pytest.mark.parametrize("batch", [None, 16], ids=str)
@@ -152,9 +147,8 @@ def test_contenders_have_the_parameters_of_xpnet_after_an_epoch(who, batch, smal
         monkeypatch.setattr(network, "shuffle", lambda *_, **__: order)
     task = Task(batch=batch, rows=len(order), learning_rate=0.5)
     expected = [array for layer in end for array in layer]
-    for arrays in trained_by(who, small, task):
-        for array, right in zip(arrays, expected, strict=True):
-            np.testing.assert_allclose(np.asarray(array).reshape(right.shape), right, rtol=0, atol=1e-5)
+    for array, right in zip(trained_by(who, small, task), expected, strict=True):
+        np.testing.assert_allclose(np.asarray(array).reshape(right.shape), right, rtol=0, atol=1e-5)
 
 
 def test_contenders_run_in_turn_perhaps_a_part_of_an_epoch_and_an_absent_library_is_left_out(monkeypatch):
