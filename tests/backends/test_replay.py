@@ -230,7 +230,7 @@ def test_memory_is_used_again_within_a_function_and_by_others():
     assert sizes[1] - sizes[0] < 0.5
 
 
-def test_recording_keeps_no_values():
+def test_recording_keeps_no_large_values():
     def chain(factor, x):
         for _ in range(10):
             x = xp.maximum(x * factor, 0.0) + 0.5

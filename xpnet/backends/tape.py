@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _REDUCTIONS: dict[Function, Function] = {np.sum: np.add.reduce, np.max: np.maximum.reduce}
 """Functions, and the equivalent methods of ufuncs, which take an output array."""
 _CONSTANTS = {np.ones_like, np.zeros_like, np.full_like}  # by the shapes of their arguments
+LARGE = 1 << 15
+"""Bytes of a value that is not kept: replacing small ones would take longer than the calls."""
 
 
 class TracedArray(NDArrayOperatorsMixin):
@@ -100,8 +102,8 @@ def _without_memory(value: HostArray) -> HostArray:
 class Tape:
     """The calls made on traced arrays, in order.
 
-    ``without_memory`` replaces a value by one with the same shape, dtype and strides: the values of all calls
-    of a step would take gigabytes.
+    ``without_memory`` replaces a large value by one with the same shape, dtype and strides: those of all
+    calls of a step would take gigabytes.
     """
 
     def __init__(self, without_memory: Function = _without_memory) -> None:
@@ -120,9 +122,9 @@ class Tape:
         return result
 
     def forget(self, leaf: Any) -> Any:
-        """Return a copy of a traced array without its value; of a number or another leaf, itself."""
-        has_axes = isinstance(leaf, TracedArray) and leaf.ndim
-        return leaf.with_value(self._without_memory(leaf.value)) if has_axes else leaf
+        """Return a copy of a large traced array without its value; of another leaf, itself."""
+        is_large = isinstance(leaf, TracedArray) and getattr(leaf.value, "nbytes", 0) >= LARGE
+        return leaf.with_value(self._without_memory(leaf.value)) if is_large else leaf
 
 
 def traced_leaves(tree: object) -> Iterator[TracedArray]:

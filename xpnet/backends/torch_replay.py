@@ -101,7 +101,7 @@ class _Recorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.tape = Tape(_without_memory)
-        self.traced = WeakIdKeyDictionary()  # by tensor; without values, which would keep all tensors
+        self.traced = WeakIdKeyDictionary()  # by tensor; without large values, which would keep all tensors
 
     def add(self, traced: TracedArray) -> Any:
         """Return the tensor of an argument or a result; that of a number is a result."""
