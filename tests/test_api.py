@@ -239,8 +239,6 @@ def test_the_callback_sees_every_epoch_and_nothing_is_written_or_printed(capsys)
     assert names == [{"train_loss", "train_accuracy"}, set()] * 2 + [{"train_loss", "train_accuracy"}]
     assert [{"epoch": epoch.epoch, **epoch.metrics} for epoch in seen[::2]] == model.history
     assert (list(Path().iterdir()), capsys.readouterr()) == ([], ("", ""))
-    with pytest.warns(DeprecationWarning, match=r"Epoch\.metrics"):
-        assert seen[0].figures == seen[0].metrics
 
 
 @pytest.mark.parametrize(("answer", "last"), [(True, 1), (np.True_, 1), (False, 3), (None, 3), (1, 3)])

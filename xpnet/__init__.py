@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xpnet.inference.predictor import Evaluation
     from xpnet.verification import Verification, verify
 
-__version__ = "0.3.0"
+__version__ = "0.4.0.dev0"
 
 __all__ = [
     "BackendError",

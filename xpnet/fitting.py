@@ -45,12 +45,6 @@ class Epoch:
     """train_loss, train_accuracy, validation_loss and validation_accuracy. Those of the training samples are
     present in the epochs that `log_every` logs, those of validation samples, if there are any, always."""
 
-    @property
-    def figures(self) -> dict[str, float]:
-        """The old name of `metrics`, deprecated."""
-        warnings.warn("Epoch.figures is now Epoch.metrics", DeprecationWarning, stacklevel=2)
-        return self.metrics
-
 
 EpochFunction = Callable[[Epoch], object]
 """Called after each epoch, and before the first; training ends if it returns True."""
