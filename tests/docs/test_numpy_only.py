@@ -38,6 +38,7 @@ def test_it_starts_from_the_specified_parameters(functions):
         assert np.array_equal(array, expected_array)
 
 
+@pytest.mark.slow
 def test_its_accuracies_are_those_shown_of_xpnet_train(functions, capsys):
     data = datasets.load()
     functions["gradient_descent"](data.x_train.T / 255, data.y_train, data.x_test.T / 255, data.y_test, 10)

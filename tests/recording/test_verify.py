@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backend_enum import BackendCase
+from backend_enum import CASES, BackendCase
 from commands import complaint, printed
 from ctrl_c import pressed
 from folders import change_record, tree
@@ -74,7 +74,7 @@ def flip(path, position, bit=0):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("case", BackendCase, ids=lambda case: case.value)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.value)
 def test_a_run_of_numpy_is_proven_on_every_backend(case, capsys):
     before, words = tree(Path()), ["--backend", case.backend_name, "--device", case.device]
     run = RUN if case in (BackendCase.NUMPY, BackendCase.STRICT) else Path("runs/plain")
