@@ -70,10 +70,7 @@ def test_the_learning_rate_that_validates_best_is_named(capsys):
     assert f"best          {content['best']['run']}: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "words",
-    [pytest.param(("--repeats", "3"), marks=pytest.mark.slow), ("--lr", "0.3", "0.1", "--validation", "100")],
-)
+@pytest.mark.parametrize("words", [("--repeats", "3"), ("--lr", "0.3", "0.1", "--validation", "100")])
 def test_side_by_side_gives_the_same_output_and_records(words, capsys):
     printed, outcomes = [], []
     for jobs in ("1", "2"):
