@@ -6,6 +6,7 @@ The workers of pytest-xdist share the processors, and begin with the tests that 
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from itertools import islice
@@ -91,6 +92,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (left_out if absent else kept).append(item)
     items[:] = kept if WORKERS == 1 else _deal(kept)
     config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the collected tests from garbage collection, which takes a tenth of the time with them."""
+    gc.freeze()
 
 
 def _deal(items: list[pytest.Item]) -> list[pytest.Item]:
