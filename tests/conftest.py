@@ -95,8 +95,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Exempt the collected tests from garbage collection, which takes a tenth of the time with them."""
+    """Collect garbage rarely, and not among the collected tests: it takes a tenth of the time otherwise."""
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _deal(items: list[pytest.Item]) -> list[pytest.Item]:
