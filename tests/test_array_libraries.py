@@ -26,19 +26,6 @@ RESULTS = ("predict", "predict_proba", "logits")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(case, marks=pytest.mark.slow) if "jax" in case.value else case for case in BackendCase
-    ],
-    ids=lambda case: case.value,
-)
-def backend(request):
-    """Every backend in turn, inside its scope; JAX compiles for seconds."""
-    made = request.param.make()
-    with made.scope():
-        yield made
-
-
 class WhereItComputes(xpnet.Callback):
     """Keeps copies of the parameters before the first step, as the library has them."""
 

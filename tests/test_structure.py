@@ -2,6 +2,7 @@
 
 import ast
 import traceback
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from xpnet.nn import layers
 
 PACKAGE = Path(xpnet.__file__).resolve().parent
 FILES = sorted(PACKAGE.rglob("*.py"))
+parsed = cache(lambda file: ast.parse(file.read_text()))
 
 
 def name(path):
@@ -26,9 +28,8 @@ def body_length(function):
 
 
 def test_no_file_and_no_function_is_long():
-    texts = {name(file): file.read_text() for file in FILES}
-    assert [file for file, text in texts.items() if len(text.splitlines()) > 420] == []
-    nodes = [(file, node) for file, text in texts.items() for node in ast.walk(ast.parse(text))]
+    assert [name(file) for file in FILES if len(file.read_text().splitlines()) > 420] == []
+    nodes = [(name(file), node) for file in FILES for node in ast.walk(parsed(file))]
     functions = [(file, node) for file, node in nodes if isinstance(node, ast.FunctionDef)]
     assert functions
     assert [(file, function.name) for file, function in functions if body_length(function) > 60] == []
@@ -56,7 +57,7 @@ def public_functions(node, path):
 def test_public_functions_document_the_errors_they_raise():
     missing = {}
     for file in FILES:
-        for path, function in public_functions(ast.parse(file.read_text()), name(file)):
+        for path, function in public_functions(parsed(file), name(file)):
             section = (ast.get_docstring(function) or "").partition("Raises\n------\n")[2]
             if undocumented := sorted(error for error in raised_errors(function) if error not in section):
                 missing[path] = undocumented

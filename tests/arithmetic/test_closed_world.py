@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from assertions import assert_same
-from networks import BASE, SETTINGS, image_data
+from networks import BASE, SETTINGS, image_data, rows_on_backends
 from spy import ELEMENTWISE, METHODS, SpyBackend
 
 from xpnet._lib.tree import leaves, tree_map
@@ -138,7 +138,7 @@ def result_of(name, args, keywords, backend):
         return list(leaves(getattr(backend.xp, name)(*args, **keywords)))
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@rows_on_backends("arithmetic", ARITHMETICS, "reproducible", strict=ARITHMETICS, jax=True)
 def test_every_call_has_the_bits_of_numpys_or_is_near(backend, world, arithmetic):
     generator = np.random.default_rng(0)
     for (form, dtype), (recorded, keywords) in world[arithmetic].items():

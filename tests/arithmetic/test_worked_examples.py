@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from backend_enum import NUMPY_FIRST
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "arithmetic.md").read_text("utf-8")
 BLOCKS = [
@@ -27,6 +28,7 @@ def page():
     return names
 
 
+@pytest.mark.parametrize("backend", NUMPY_FIRST, indirect=True, ids=lambda case: case.value)
 def test_every_library_gives_one_digest_which_the_page_shows(backend, page):
     results = page["examples"](backend.from_host(np.ones(1)))
     assert page["digest"](map(backend.to_host, results)) == DIGEST

@@ -202,3 +202,21 @@ def test_tests_of_a_missing_backend_are_left_out_and_counted_or_fail_if_it_is_re
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == code, run.stdout
     assert re.search(message, run.stdout + run.stderr, re.MULTILINE)
+
+
+@pytest.mark.tooling
+def test_the_selection_loads_no_array_library() -> None:
+    code = "import sys, pytest; pytest.main(sys.argv[1:]); print(sorted({'jax', 'torch'} & set(sys.modules)))"
+    words = [
+        sys.executable,
+        "-c",
+        code,
+        "--collect-only",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        str(Path(__file__)),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert run.stdout.splitlines()[-1] == "[]"

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import reference
 from assertions import assert_on_backend
-from backend_enum import BackendCase
 
 from xpnet.arithmetic import Native, Reproducible, host, random
 from xpnet.backends.resolve import make
@@ -31,15 +30,6 @@ KINDS = {
     "native float32": (Native, "float32"),
 }
 NUMPY = make("numpy", "cpu")
-JAX_IS_SLOW = pytest.mark.parametrize(
-    "backend",
-    [
-        pytest.param(case, marks=[pytest.mark.slow] * case.value.startswith("jax"), id=case.value)
-        for case in BackendCase
-    ],
-    indirect=True,
-)
-"""Leaves JAX, which compiles every operation for every shape, to the test of the golden bytes."""
 
 
 def arithmetic(backend, kind="reproducible"):
@@ -167,7 +157,6 @@ def documented_variant(image, index, epoch, settings, strength=256):
     return thickened(resampled(image, transform, displacement), math.floor(128 * thickness) / 128)
 
 
-@JAX_IS_SLOW
 @pytest.mark.parametrize(
     ("size", "limits"),
     [((28, 28), ALL), ((7, 5), ALL), ((1, 1), ALL), ((7, 9), FAR), ((28, 28), THICK), ((1, 1), THICK)],
@@ -180,7 +169,6 @@ def test_variants_follow_from_the_documented_words(backend, size, limits):
         assert np.array_equal(row.reshape(size), documented_variant(image.reshape(size), index, 4, limits))
 
 
-@JAX_IS_SLOW
 def test_faded_variants_follow_from_the_documented_words(backend):
     rows, indices = strokes(2), [7, 12345]
     fade = {"strength": augment.build_fade(2, 5)}
@@ -249,7 +237,6 @@ def test_a_fraction_of_the_strength_is_that_fraction_of_all_amounts(settings):
 # What a variant depends on
 
 
-@JAX_IS_SLOW
 @pytest.mark.parametrize(
     "augmentation", [THICK, replace(ALL, augment_elastic_alpha=0)], ids=["all", "affine"]
 )
@@ -295,7 +282,6 @@ def test_reproducible_arithmetic_gives_the_same_bytes_on_every_backend(backend, 
     assert hashlib.sha256(result.tobytes()).hexdigest() == golden
 
 
-@JAX_IS_SLOW
 @pytest.mark.parametrize("native", ["native float32", "native float64"])
 def test_native_arithmetic_agrees_within_a_grey_in_999_of_1000_pixels(backend, native):
     rows, indices = strokes(100), np.arange(100)

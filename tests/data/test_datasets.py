@@ -375,7 +375,7 @@ def npy(array, **kwargs):
 def npz_bytes(x_train, compression=zipfile.ZIP_DEFLATED):
     """Return an archive whose x_train.npy is made of the given bytes."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as archive:
+    with zipfile.ZipFile(file, "w", compression, compresslevel=1) as archive:
         archive.writestr("x_train.npy", x_train)
         for key in ("y_train", "x_test", "y_test"):
             archive.writestr(f"{key}.npy", npy(SMALL._asdict()[key]))
@@ -580,17 +580,17 @@ def test_only_mapped_values_need_not_fit_in_the_machines_memory(tmp_path, monkey
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/status is Linux's")
 def test_decompression_bombs_stay_small(tmp_path):
-    packed = partial(gzip.compress, mtime=0)
+    packed = partial(gzip.compress, compresslevel=1, mtime=0)
     bombs = {
         "a": (packed(idx(SMALL.x_train)) + packed(bytes(1 << 24)) * 16, "more follow"),
         "b": (packed(b"\0\0\x08\2" + b"\0\0\xff\xff" * 2), "cannot hold"),
         "c.npz": (npz_bytes(header_only("(4, 6)") + bytes(1 << 28)), "more follow"),
         "d.npz": (npz_bytes(header_only(f"({10**9}, 6)")), "cannot hold"),
-        "e.csv.gz": (packed(b"," * 15_000_000), "has more than 1048576 columns"),
-        "f.csv.gz": (packed(b"label,a\n" + b"0" * (1 << 25)), "has a line of more than"),
-        "g.csv.gz": (packed(bytes(1 << 27)), "is not a CSV file"),
-        "h.csv.gz": (packed(b"\n" * 50_000_000), "is empty"),
-        "i.csv.gz": (packed(b"label,a\n" + b" \n" * 25_000_000), "has a header but no rows"),
+        "e.csv.gz": (packed(b"," * 1_000_000) * 15, "has more than 1048576 columns"),
+        "f.csv.gz": (packed(b"label,a\n") + packed(b"0" * (1 << 20)) * 32, "has a line of more than"),
+        "g.csv.gz": (packed(bytes(1 << 20)) * 128, "is not a CSV file"),
+        "h.csv.gz": (packed(b"\n" * 1_000_000) * 50, "is empty"),
+        "i.csv.gz": (packed(b"label,a\n") + packed(b" \n" * 500_000) * 50, "has a header but no rows"),
     }
     for name, (content, _) in bombs.items():
         path = tmp_path / name if "." in name else write_idx(tmp_path / name) / IMAGES

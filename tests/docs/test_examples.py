@@ -26,12 +26,6 @@ from unittest import SkipTest
 
 import pytest
 from ctrl_c import handled_by
-from sklearn.datasets import load_iris
-from sybil import Region
-from sybil.document import Document
-from sybil.evaluators.python import PythonEvaluator
-from sybil.parsers.markdown import CodeBlockParser, SkipParser
-from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, RawFencedCodeBlockLexer
 
 pytestmark = pytest.mark.tooling
 
@@ -71,6 +65,8 @@ def run_shell(example):
 
 
 def run_python(example):
+    from sybil.evaluators.python import PythonEvaluator
+
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         PythonEvaluator()(example)
     example.namespace["output"] = printed.getvalue()
@@ -117,27 +113,35 @@ def compare(example):
 
 
 def parse_marks(document):
+    from sybil import Region
+    from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer
+
     for region in DirectiveInHTMLCommentLexer("|".join(MARKS))(document):
         found = region.lexemes
         yield Region(region.start, region.end, (found["directive"], found["arguments"]), mark)
 
 
 def parse_outputs(document):
+    from sybil import Region
+    from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
+
     for region in RawFencedCodeBlockLexer()(document):
         yield Region(region.start, region.end, region.lexemes["source"], compare)
 
 
-PARSERS = (
-    CodeBlockParser("sh", run_shell),
-    CodeBlockParser("python", run_python),
-    SkipParser(),
-    parse_marks,
-    parse_outputs,
-)
+def parse(page):
+    """The blocks of a page and the comments before them."""
+    from sybil.document import Document
+    from sybil.parsers.markdown import CodeBlockParser, SkipParser
+
+    blocks = CodeBlockParser("sh", run_shell), CodeBlockParser("python", run_python)
+    return Document.parse(str(page), *blocks, SkipParser(), parse_marks, parse_outputs)
 
 
 def make_folder(folder):
     """Put into a folder what the pages use: links into the checkout, and a table."""
+    from sklearn.datasets import load_iris
+
     for name in SHOWN:
         (folder / name).symlink_to(ROOT / name)
     iris = load_iris(as_frame=True)
@@ -149,11 +153,12 @@ def make_folder(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 @pytest.mark.needs("torch", "jax", "array-api-strict", "sklearn", "wandb", "trackio", "mlflow", "onnx", "mpi")
+@pytest.mark.needs("pages")
 @pytest.mark.filterwarnings("ignore:::(mlflow|sqlalchemy)")  # of MLflow's own code
 def test_the_blocks_print_what_the_page_shows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path)
-    for example in Document.parse(str(page), *PARSERS):
+    for example in parse(page):
         try:
             example.evaluate()
         except SkipTest:

@@ -6,6 +6,8 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING
 
+import pytest
+
 from xpnet.backends.resolve import make, probe
 from xpnet.parity.devices import parse
 
@@ -44,6 +46,15 @@ class BackendCase(Enum):
     def make(self) -> Backend:
         """Return the backend."""
         return make(self.backend_name, self.device)
+
+
+CASES = [pytest.param(case, marks=pytest.mark.slow) if "jax" in case.value else case for case in BackendCase]
+"""Every backend, for parameters of tests; JAX, which compiles every operation for every shape, is slow."""
+
+NUMPY_FIRST = [
+    case if case is BackendCase.NUMPY else pytest.param(case, marks=pytest.mark.slow) for case in BackendCase
+]
+"""Every backend; all but NumPy are slow, for what shorter tests show of each library."""
 
 
 @cache

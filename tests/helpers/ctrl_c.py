@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import contextmanager
 from functools import partial
+from unittest.mock import patch
 
 
 @contextmanager
@@ -38,6 +39,22 @@ def pressed(epoch, words, **options):
             start_new_session=True,  # a process group of its own
             **options,
         )
+
+
+def interrupted(epoch, words):
+    """Train in this process, with Ctrl-C pressed after an epoch."""
+    from xpnet import train
+    from xpnet.storage.run import Run
+
+    log = Run.log
+
+    def log_and_press(run, values):
+        log(run, values)
+        if values["epoch"] == epoch:
+            signal.raise_signal(signal.SIGINT)
+
+    with handled_by(signal.default_int_handler), patch.object(Run, "log", log_and_press):
+        assert train.main([*map(str, words)]) == 130
 
 
 def press_after(epoch, until=None):

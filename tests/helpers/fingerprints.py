@@ -9,6 +9,7 @@ import json
 import struct
 import sys
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -36,9 +37,13 @@ NETWORKS = {
 }
 
 
+mnist = cache(datasets.load)
+"""All of MNIST, which takes a fifth of a second to read."""
+
+
 def real_data(train: int = 2100, test: int = 300) -> Dataset:
     """Return the first images of MNIST."""
-    data = datasets.load()
+    data = mnist()
     return replace(
         data,
         x_train=data.x_train[:train],

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from backend_enum import BackendCase
 
-from xpnet._lib.switches import parse_switch
+from xpnet._lib.switches import parse_switch, read_switch
+from xpnet.backends.probing import DRIVER_FIX, cuda_driver_version
 from xpnet.errors import BackendError
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -24,6 +25,7 @@ LIBRARIES = {
     "browser": ("playwright",),
     "notebook": ("nbclient", "ipykernel", "matplotlib"),
     "site": ("sphinx", "myst_parser", "furo", "numpydoc", "latex2mathml", "sklearn"),
+    "pages": ("sybil",),
     "matplotlib": ("matplotlib",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx", "onnxruntime"),
@@ -52,8 +54,7 @@ VARIABLES = {
 def missing(name: str) -> str | None:
     """Return the reason why a requirement is not met, or None; KeyError for an unknown name."""
     if name not in LIBRARIES:
-        found = {case.value: case for case in BackendCase}[name].probe()
-        return None if found.usable else f"{found.reason}; to fix it: {found.fix}"
+        return _problem_of({case.value: case for case in BackendCase}[name])
     absent = [library for library in LIBRARIES[name] if not _is_installed(library)]
     if absent:
         return f"{', '.join(absent)} is not installed"
@@ -93,6 +94,21 @@ def required() -> frozenset[str]:
 def chromium() -> str | None:
     """Return the path of a Chromium, if there is one."""
     return next(filter(None, map(shutil.which, CHROMIUMS)), None)
+
+
+def _problem_of(case: BackendCase) -> str | None:
+    """Return the reason why a backend cannot run.
+
+    PyTorch and JAX take seconds to import: only if there is a driver are they asked for their GPUs.
+    """
+    if _is_installed(case.backend_name.replace("-", "_")):
+        if case.device == "cpu":
+            return None
+        has_driver = read_switch("XPNET_EMULATED_CUDA") or cuda_driver_version() is not None
+        if case in (BackendCase.TORCH_CUDA, BackendCase.JAX_CUDA) and not has_driver:
+            return f"there is no NVIDIA driver; to fix it: {DRIVER_FIX}"
+    probe = case.probe()
+    return None if probe.usable else f"{probe.reason}; to fix it: {probe.fix}"
 
 
 def _is_installed(library: str) -> bool:

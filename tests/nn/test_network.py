@@ -197,7 +197,7 @@ def results_on_numpy(name, block):
         return list(results(NUMPY, name, block))
 
 
-@rows_on_backends("name", NETWORKS, "no hidden layer")
+@rows_on_backends("name", NETWORKS, "no hidden layer", strict=NETWORKS, jax=True)
 def test_every_backend_gives_the_same_bits_and_blocks_may_be_computed_in_one_call(backend, name):
     together = list(results(backend, name, slice(None)))
     for block in range(BLOCKS):

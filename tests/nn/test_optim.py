@@ -150,7 +150,7 @@ FADING = [{"weight_decay": 0.9}, {"max_norm": 0.1}, EXTRAS["all"]]
 fading_on_numpy = cache(lambda name, index: fading(NUMPY, name, FADING[index]))
 
 
-@rows_on_backends("name", OPTIMIZERS, "momentum", jax=False)
+@rows_on_backends("name", OPTIMIZERS, "momentum", strict=OPTIMIZERS)
 def test_the_same_bits_on_every_backend_even_of_what_fades_away(backend, name):
     for index, extras in enumerate(FADING):
         found = fading(backend, name, extras)
@@ -159,7 +159,7 @@ def test_the_same_bits_on_every_backend_even_of_what_fades_away(backend, name):
             assert not np.any((array != 0.0) & (np.abs(array) < 2.0**-1022))
 
 
-@rows_on_backends("name", OPTIMIZERS, "momentum", jax=False)
+@rows_on_backends("name", OPTIMIZERS, "momentum", strict=OPTIMIZERS)
 def test_compiled_updates_are_the_same(backend, name):
     for ops, dtype, tolerance in (
         (reproducible(backend), "float64", 0.0),

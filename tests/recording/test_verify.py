@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from backend_enum import BackendCase
+from backend_enum import CASES, BackendCase
 from commands import complaint, printed
-from ctrl_c import pressed
+from ctrl_c import interrupted
 from folders import change_record, tree
 from networks import image_data
 from recorded_runs import PLAIN, QUIET, SETTINGS, seal
@@ -74,7 +74,7 @@ def flip(path, position, bit=0):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("case", BackendCase, ids=lambda case: case.value)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.value)
 def test_a_run_of_numpy_is_proven_on_every_backend(case, capsys):
     before, words = tree(Path()), ["--backend", case.backend_name, "--device", case.device]
     run = RUN if case in (BackendCase.NUMPY, BackendCase.STRICT) else Path("runs/plain")
@@ -130,7 +130,7 @@ def test_a_part_that_cannot_be_verified_is_refused(words, message, capsys):
 def test_an_interrupted_a_resumed_and_an_extended_run_are_verified(capsys):
     words = ["--data", "small.npz", "--hidden", "6", "--optimizer", "momentum", "--batch-size", "16"]
     words += ["--epochs", "3", "--name", "stopped", "--no-report"]
-    pressed(1, ["--epochs", "100000", "--log-every", "1", *words[:-5], "--name", "long", "--no-report"])
+    interrupted(1, ["--epochs", "100000", "--log-every", "1", *words[:-5], "--name", "long", *QUIET])
     assert read_run(Path("runs/long"))["status"] == "interrupted"
     assert "verified" in printed(capsys, "verify", "runs/long")
     assert train.main([*words, *QUIET]) == 0
@@ -342,17 +342,8 @@ def test_a_record_without_digests_has_no_files_to_compare(capsys):
 
 
 def test_a_resumed_run_has_a_segment_for_each_process_and_keeps_its_checkpoints(capsys):
-    words = [
-        *SETTINGS,
-        "--epochs",
-        "100000",
-        "--keep-checkpoint-every",
-        "1",
-        "--name",
-        "parts",
-        "--no-report",
-    ]
-    pressed(1, words)
+    words = [*SETTINGS, "--epochs", "100000", "--keep-checkpoint-every", "1", "--name", "parts", *QUIET]
+    interrupted(1, words)
     assert train.main(["--resume", "runs/parts", "--quiet", "--backend", "array-api-strict"]) in (0, 130)
     record = read_run(Path("runs/parts"))
     first, second = record["segments"]

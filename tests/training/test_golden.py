@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backend_enum import BackendCase
+from fingerprints import mnist
 from networks import OnEpoch
 
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig
-from xpnet.data import datasets
 from xpnet.parity import first_difference
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.trainer import Trainer
@@ -44,10 +44,10 @@ def test_the_default_run(backend, epochs):
         if log.epoch in GOLDEN:
             found[log.epoch] = fingerprint(trainer.model(log.state).layers)
 
-    with Trainer.open(TrainConfig(epochs=epochs, log_every=100), datasets.load(), backend) as trainer:
+    with Trainer.open(TrainConfig(epochs=epochs, log_every=100), mnist(), backend) as trainer:
         trainer.fit([OnEpoch(keep)])
     if found != {epoch: digest for epoch, digest in GOLDEN.items() if epoch <= epochs}:
-        with Trainer.open(trainer.config, datasets.load(), make("numpy", "cpu")) as reference:
+        with Trainer.open(trainer.config, mnist(), make("numpy", "cpu")) as reference:
             difference = first_difference(reference, trainer)
         pytest.fail(f"found {found}; beside NumPy: {difference}")
 
@@ -57,7 +57,7 @@ def test_after_a_hundred_epochs_the_parameters_are_those_of_plain_float64():
     trained = []
     for arithmetic in ("reproducible", "native"):
         config = TrainConfig(arithmetic=arithmetic, dtype="float64", log_every=100)
-        with Trainer.open(config, datasets.load(), make("numpy", "cpu")) as trainer:
+        with Trainer.open(config, mnist(), make("numpy", "cpu")) as trainer:
             trained.append(trainer.model(trainer.fit().state).layers)
     for ours, plain in zip(*trained, strict=True):
         for name, tensor in ours.items():

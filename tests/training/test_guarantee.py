@@ -32,7 +32,7 @@ def on_numpy(name):
     return trained(name, make("numpy", "cpu"))
 
 
-@rows_on_backends("name", NETWORKS, "no hidden layer", strict=False, jax=False)
+@rows_on_backends("name", NETWORKS, "no hidden layer")
 def test_every_backend_gives_the_same_bits(backend, name):
     assert trained(name, backend) == on_numpy(name)
 
@@ -43,7 +43,7 @@ def test_the_number_of_workers_does_not_matter(name, workers):
     assert trained(name, make("numpy", "cpu"), workers=workers) == on_numpy(name)
 
 
-@rows_on_backends("stack", [1, 2, 1000], 2, strict=False, jax=False)
+@rows_on_backends("stack", [1, 2, 1000], 2)
 def test_blocks_may_be_computed_one_by_one_or_in_one_call(backend, stack):
     assert trained("default", backend, stack=stack) == on_numpy("default")
 
@@ -152,7 +152,7 @@ def test_native_training_with_pytorch_makes_no_float64_where_there_is_none(chang
         assert (trainer.fingerprint(state), trainer.evaluate_test(state).loss) == found
 
 
-@rows_on_backends("units", [30], 30, jax=False)
+@rows_on_backends("units", [30], 30)
 def test_a_samples_probabilities_do_not_depend_on_its_neighbours(backend, units):
     trainer = Trainer(TrainConfig(hidden=(units,)), real_data(100), backend)
     state = trainer.initial_state()

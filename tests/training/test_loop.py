@@ -51,7 +51,7 @@ def uncompiled(name):
     return list(leaves(layers)), [loss for loss, _ in history]
 
 
-@rows_on_backends("name", CASES, "batches of two blocks", strict=False, jax=False)
+@rows_on_backends("name", CASES, "batches of two blocks")
 def test_native_training_agrees_with_numpy(backend, name):
     hidden, batch_size = CASES[name]
     config = TrainConfig(epochs=4, hidden=hidden, batch_size=batch_size or "full", log_every=1)

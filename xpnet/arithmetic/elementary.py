@@ -7,6 +7,7 @@ the formulas and the largest errors measured.
 
 import math
 from decimal import Decimal, localcontext
+from functools import cache
 from typing import Any
 
 from xpnet._typing import Array, Namespace
@@ -37,6 +38,7 @@ with localcontext() as _context:
     _LOG_SCALE = float(1074 * _LN2)
 
 
+@cache
 def powers_of_two() -> list[float]:
     """Return 2^(k/64), correctly rounded, for k = -1022 · 64 … 1024 · 64 - 1: the table of ``exp``."""
     return [fraction * 2.0**exponent for exponent in range(_FIRST, 1024) for fraction in _FRACTIONS]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -15,6 +15,9 @@ from xpnet.backends.workers import Workers
 
 BLAS_MULTIPLICATIONS = range(1 << 23, 1 << 26)
 """Multiplications of a forward pass for which products by the threads of the BLAS are fastest."""
+
+_find_blas = cache(lambda: ThreadpoolController().select(user_api="blas"))
+"""Return the controller of the BLAS's threads, which takes milliseconds to find among loaded libraries."""
 
 
 class NumPyBackend(Backend):
@@ -29,7 +32,7 @@ class NumPyBackend(Backend):
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
-        self._blas = ThreadpoolController().select(user_api="blas")
+        self._blas = _find_blas()
         self._workers = Workers(partial(self._blas.limit, limits=1))
 
     def scope(self) -> AbstractContextManager[None]:

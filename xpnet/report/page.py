@@ -5,6 +5,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,7 @@ def select_samples(record: Record, data: datasets.Dataset) -> tuple[str, dataset
     return "validation", replace(data, x_test=x, y_test=y, test_rows=held_out, test_file="")
 
 
+@cache
 def make_environment() -> Environment:
     """Return the environment of the templates, which escapes every value and rejects undefined variables."""
     templates = Environment(
