@@ -25,6 +25,7 @@ LIBRARIES = {
     "notebook": ("nbclient", "ipykernel", "matplotlib"),
     "site": ("sphinx", "myst_parser", "furo", "numpydoc", "latex2mathml", "sklearn"),
     "matplotlib": ("matplotlib",),
+    "coverage": ("coverage",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx", "onnxruntime"),
     "wandb": ("wandb",),

@@ -1,0 +1,131 @@
+"""scripts/faults.py: its table, the lines and the tests of a fault, and what it says of the results."""
+
+import json
+
+import faults
+import pytest
+
+pytestmark = pytest.mark.tooling
+
+SOURCE = """\
+LIMIT = 3
+
+def double(number):
+    if number > LIMIT:
+        return (number
+                + number)
+    return 2 * number
+"""
+TESTS = """\
+import subprocess, sys
+from xpnet.thing import double
+
+def test_a_small_number():
+    assert double(1) == 2
+
+def test_a_large_number():
+    assert double(4) == 8
+
+def test_in_a_process():
+    words = [sys.executable, "-c", "from xpnet.thing import double; print(double(5))"]
+    assert subprocess.run(words, capture_output=True, text=True).stdout == "10\\n"
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A small checkout in place of that of xpnet, with the plugin of the script."""
+    files = {
+        "xpnet/__init__.py": "",
+        "xpnet/thing.py": SOURCE,
+        "xpnet/parity/__init__.py": "",
+        "xpnet/parity/plugin.py": "",
+        "tests/test_thing.py": TESTS,
+    }
+    plugin = faults.TABLE.parent
+    files |= {f"scripts/planted/{path.name}": path.read_text() for path in plugin.glob("*.py")}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(faults, "ROOT", tmp_path)
+    monkeypatch.setattr(faults, "FOLDER", tmp_path / "build")
+    monkeypatch.setattr(faults, "TABLE", tmp_path / "faults.toml")
+    return tmp_path
+
+
+def write_table(checkout, *lines):
+    (checkout / "faults.toml").write_text('["thing.py"]\n' + "\n".join(lines))
+
+
+def test_the_text_of_each_fault_stands_in_its_file_once(capsys):
+    assert faults.main(["--check"]) == 0
+    assert int(capsys.readouterr().out.split()[0]) > 100
+
+
+@pytest.mark.parametrize("text", ["number + 1", "number", "LIMIT = 3"])
+def test_a_text_that_is_not_there_once_or_not_changed_is_an_error(checkout, capsys, text):
+    write_table(checkout, f'"wrong" = ["{text}", "LIMIT = 3"]')
+    assert faults.main(["--check"]) == 2
+    assert (
+        f"faults: thing.py: wrong: expected the text once, got {SOURCE.count(text)}: "
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        ("2 * number", "3 * number", {7}),
+        ("                + number", "                - number", {5, 6}),
+        ("number > LIMIT", "number < LIMIT", {4}),
+        ("    return 2 * number", "    return number", {7}),
+        ("LIMIT = 3", "LIMIT = 4", set()),
+        ("def double(number)", "def double(number=1)", set()),
+    ],
+)
+def test_the_lines_of_a_fault_are_those_of_its_statement_unless_it_runs_at_import(checkout, old, new, lines):
+    assert faults.Fault("wrong", "thing.py", old, new).lines() == lines
+
+
+def test_the_first_tests_run_that_fit_the_time_and_one_at_least():
+    seconds = {"a": 3.0, "b": 2.0, "c": 1.0}
+    assert faults.within(["a", "b", "c"], seconds, 5) == ["a", "b"]
+    assert faults.within(["a", "b", "c"], seconds, 1) == ["a"]
+
+
+@pytest.mark.needs("coverage")
+def test_a_fault_is_caught_by_the_tests_that_reach_it_and_fail(checkout, capsys):
+    write_table(
+        checkout,
+        '"more" = ["+ number)", "+ number + 1)"]',
+        '"less" = ["2 * number", "1 * number"]',
+        '"same" = ["2 * number", "number * 2"]',
+        '"limit" = ["LIMIT = 3", "LIMIT = 4 < 3"]',
+    )
+    assert faults.main(["--jobs", "1", "--only", "[mls]*e*"]) == 1
+    results = json.loads((checkout / "build" / "results.json").read_text())
+    tests = {
+        name: [test.partition("::")[2] for test in result["caught_by"]] for name, result in results.items()
+    }
+    assert tests == {
+        "more": ["test_a_large_number", "test_in_a_process"],
+        "less": ["test_a_small_number"],
+        "same": [],
+    }
+    assert [result["reached_by"] for result in results.values()] == [2, 1, 1]
+    assert (checkout / "xpnet" / "thing.py").read_text() == SOURCE
+    printed = capsys.readouterr().out
+    assert "caught by one test alone: 1\n  tests/test_thing.py::test_a_small_number: less" in printed
+    assert "not caught: 1\n  thing.py: same" in printed
+    assert faults.main(["--jobs", "1", "--uncaught"]) == 1
+    assert list(json.loads((checkout / "build" / "results.json").read_text())) == [*results, "limit"]
+
+
+def test_faults_that_were_caught_and_are_not_any_more_are_listed(tmp_path, capsys):
+    old, new = ({"file": "a.py", "caught_by": tests} for tests in (["test_one", "test_two"], []))
+    for name, results in ("old", {"x": old, "y": new, "z": old}), ("new", {"x": old, "y": old, "z": new}):
+        (tmp_path / f"{name}.json").write_text(json.dumps(results))
+    words = ["--results", str(tmp_path / "new.json"), "--against"]
+    assert faults.main([*words, str(tmp_path / "old.json")]) == 1
+    assert "not caught any more: a.py: z (was by test_one and 1 more)\n1 faults" in capsys.readouterr().out
+    assert faults.main([*words, str(tmp_path / "new.json")]) == 0
