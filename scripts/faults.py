@@ -6,7 +6,8 @@ the next times (``--learn`` learns anew). A fault of ``planted/faults.toml`` the
 checkout, never in the checkout itself, while the tests run that reach its line:
 
 - A line that runs at import, such as a constant, is reached by the tests that run any function of its file;
-  a template or a recipe, by those that run a function of its folder or of the one above.
+  a template or a recipe, by those that run a function of its folder or of the one above. A line that a
+  fixture runs is reached by all tests of the file, which may share the fixture.
 - The tests of the file's topic come first, then the quickest, until they take ``--seconds`` together, as
   they took when learnt. A run that takes three times as long and a minute is ended: its last test has
   caught the fault.
@@ -55,8 +56,8 @@ disable_warnings = no-data-collected, module-not-measured, module-not-imported
 Results = dict[str, dict[str, Any]]
 """For each fault the number of tests that reach it and of those that ran, and the tests that catch it."""
 
-PHASE = re.compile(r" \((setup|call|teardown)\)$")
-"""What the variable of the current test adds to its name."""
+PHASE = re.compile(r" \(call\)$|::.* \((setup|teardown)\)$")
+"""The part of the variable of the current test after the name of the test, or of its file for fixtures."""
 
 
 class FaultsError(Exception):
@@ -126,7 +127,7 @@ class Reach:
                         names.update(PHASE.sub("", context) for context in contexts)
         own = f"tests/{Path(fault.file).with_name(f'test_{place.stem}.py').as_posix()}::"
         topics = own, f"tests/{Path(fault.file).parts[0]}/"
-        known = names & self.seconds.keys()
+        known = [name for name in self.seconds if name in names or name.partition("::")[0] in names]
         return sorted(
             known,
             key=lambda name: (*(not name.startswith(topic) for topic in topics), self.seconds[name], name),
@@ -168,9 +169,9 @@ def learn(marks: str, jobs: int) -> None:
     print(f"learnt {len(passed)} tests; not used, because they fail: {failed}")
 
 
-def plant_all(faults: Sequence[Fault], options: argparse.Namespace) -> None:
-    """Plant faults, print which tests catch each, and write it; the results of other faults are kept."""
-    results, reach, checkouts = read_results(options.results), Reach(), SimpleQueue[Checkout]()
+def plant_all(faults: Sequence[Fault], results: Results, options: argparse.Namespace) -> None:
+    """Plant faults, print which tests catch each, and write that among the results of others."""
+    reach, checkouts = Reach(), SimpleQueue[Checkout]()
     limit = options.seconds
 
     def plant(fault: Fault, names: Sequence[str]) -> tuple[Tests, float]:
@@ -259,9 +260,10 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     if options.learn or not (FOLDER / "seconds.json").exists():
         learn(options.marks, options.jobs)
+    results = {str(fault): results[str(fault)] for fault in table if str(fault) in results}
     known = {fault for fault, result in results.items() if result["caught_by"] and options.uncaught}
-    plant_all([f for f in table if fnmatch(str(f), options.only) and str(f) not in known], options)
-    return int(summarize(read_results(options.results)) > 0)
+    plant_all([f for f in table if fnmatch(str(f), options.only) and str(f) not in known], results, options)
+    return int(summarize(results) > 0)
 
 
 if __name__ == "__main__":

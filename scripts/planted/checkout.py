@@ -18,6 +18,8 @@ from planted.observer import CHOSEN, OUTCOMES
 
 NOT_COPIED = (".*cache", ".git", ".venv", ".hypothesis", "__pycache__", "build", "dist", "runs", "site")
 PYTEST = (sys.executable, "-m", "pytest", "-p", "planted.observer", "-p", "no:cacheprovider", "-q", "--tb=no")
+PYTEST += ("--continue-on-collection-errors",)
+NO_TESTS = 5  # exit code of pytest
 OF_THIS_RUN = ("PYTEST_CURRENT", "PYTEST_XDIST", "COVERAGE_")
 """Beginnings of environment variables of a run of pytest that runs this script."""
 FEW = 3
@@ -29,7 +31,7 @@ MOMENTS = count(1_000_000_000)
 
 @dataclass
 class Tests:
-    """The tests that ran: the seconds that each took, and which of them failed."""
+    """The tests that ran: the seconds that each took, and which failed; and files that cannot be imported."""
 
     seconds: dict[str, float]
     failed: set[str]
@@ -76,7 +78,7 @@ class Checkout:
             seconds[name] += float(duration)
             if outcome in {"failed", "ended"}:
                 (failed if outcome == "failed" else ended).add(name)
-        if not seconds and process.wait():  # the fault keeps pytest from starting
+        if not seconds and process.wait() not in {0, NO_TESTS}:  # the fault keeps pytest from starting
             return Tests(dict.fromkeys(names, 0.0), set(names))
         return Tests(seconds, failed | seconds.keys() - ended)
 

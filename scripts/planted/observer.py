@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,18 +20,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if item.nodeid in names]
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Let coverage attribute the lines of this process to the test."""
-    coverage = sys.modules.get("coverage")  # imported at the start of a process that it measures
-    measured = None if coverage is None else coverage.Coverage.current()
-    if measured is None:
-        return (yield)
-    measured.switch_context(item.nodeid)
-    try:
-        return (yield)
-    finally:
-        measured.switch_context("")
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Attribute the lines of fixtures, which other tests of the file may share, to the file."""
+    _attribute(item.nodeid.partition("::")[0])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Attribute the lines of a test to it."""
+    _attribute(item.nodeid)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Attribute what follows to the file."""
+    _attribute(item.nodeid.partition("::")[0])
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Write that a file cannot be imported."""
+    if report.failed:
+        _write("failed", 0, report.nodeid)
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:
@@ -45,6 +54,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _write("ended" if report.when == "teardown" else report.outcome, report.duration, report.nodeid)
     if report.when == "teardown" and report.failed:
         _write("failed", 0, report.nodeid)
+
+
+def _attribute(context: str) -> None:
+    """Let coverage note a context with the lines of this process, if it measures them."""
+    coverage = sys.modules.get("coverage")  # imported at the start of a process that it measures
+    if coverage is not None and (measured := coverage.Coverage.current()) is not None:
+        measured.switch_context(context)
 
 
 def _write(outcome: str, seconds: float, name: str) -> None:

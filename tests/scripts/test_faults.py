@@ -18,7 +18,18 @@ def double(number):
 """
 TESTS = """\
 import subprocess, sys
+import pytest
 from xpnet.thing import double
+
+@pytest.fixture(scope="module")
+def shared():
+    return double(3)
+
+def test_a_fixture(shared):
+    assert shared > 0
+
+def test_the_same_fixture(shared):
+    assert shared == 6
 
 def test_a_small_number():
     assert double(1) == 2
@@ -95,6 +106,7 @@ def test_a_fault_is_caught_by_the_tests_that_reach_it_and_fail(checkout, capsys)
         '"less" = ["2 * number", "1 * number"]',
         '"same" = ["2 * number", "number * 2"]',
         '"limit" = ["LIMIT = 3", "LIMIT = 4 < 3"]',
+        '"import" = ["def double", "def triple"]',
     )
     assert faults.main(["--jobs", "1", "--only", "*: [mls]*e*"]) == 1
     results = json.loads((checkout / "build" / "results.json").read_text())
@@ -104,21 +116,18 @@ def test_a_fault_is_caught_by_the_tests_that_reach_it_and_fail(checkout, capsys)
     }
     assert tests == {
         "more": ["test_a_large_number", "test_in_a_process"],
-        "less": ["test_a_small_number"],
+        "less": ["test_a_small_number", "test_the_same_fixture"],
         "same": [],
     }
-    assert [result["reached_by"] for result in results.values()] == [2, 1, 1]
+    assert [result["reached_by"] for result in results.values()] == [2, 5, 5]
     assert (checkout / "xpnet" / "thing.py").read_text() == SOURCE
-    printed = capsys.readouterr().out
-    assert (
-        "caught by one test alone: 1\n  tests/test_thing.py::test_a_small_number: thing.py: less" in printed
-    )
-    assert "not caught: 1 of 3\n  thing.py: same" in printed
+    assert "not caught: 1 of 3\n  thing.py: same\n" in capsys.readouterr().out
     assert faults.main(["--jobs", "1", "--uncaught"]) == 1
-    assert list(json.loads((checkout / "build" / "results.json").read_text())) == [
-        *results,
-        "thing.py: limit",
-    ]
+    results = json.loads((checkout / "build" / "results.json").read_text())
+    assert results["thing.py: import"]["caught_by"] == ["tests/test_thing.py"]  # as it cannot be imported
+    printed = capsys.readouterr().out
+    assert "caught by one test alone: 1\n  tests/test_thing.py: thing.py: import\n" in printed
+    assert "not caught: 2 of 5\n  thing.py: same\n  thing.py: limit\n" in printed
 
 
 def test_faults_that_were_caught_and_are_not_any_more_are_listed(tmp_path, capsys):
