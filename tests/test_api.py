@@ -66,7 +66,7 @@ def test_the_command_gives_the_same_network_and_history_and_a_folder_to_load(set
 
 
 def test_a_file_of_settings_is_a_recipe_of_which_those_of_files_and_output_are_ignored():
-    Path("mine.toml").write_text("recipe = 'tabular'\nepochs = 2\npatience = 1\nvalidation = 9\nname = 'run'")
+    Path("mine.toml").write_text("recipe = 'tabular'\nepochs = 2\npatience = 1\nvalidation = 9\njobs = 2")
     expected = xpnet.fit(X, Y, recipe="tabular", epochs=2, patience=1, validation=9).fingerprint
     assert xpnet.fit(X, Y, recipe="mine.toml").fingerprint == expected
     assert xpnet.fit(X, Y, recipe=Path("mine.toml")).fingerprint == expected

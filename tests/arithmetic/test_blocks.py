@@ -43,7 +43,7 @@ def test_the_tree_is_fixed_by_the_number_of_terms(count, tree):
     assert tree_sum(iter(terms)) == [tree, tree.upper()]
 
 
-@pytest.mark.parametrize("stack", [1, 2, 3, 4, 16, 1000])
+@pytest.mark.parametrize("stack", [1, 2, 3, 4, 6, 16, 1000])
 @pytest.mark.parametrize("blocks", [*range(1, 18), 31, 32, 33, 59, 64, 100])
 def test_sums_of_chunks_make_the_same_tree(blocks, stack):
     terms = [[Sum(block)] for block in range(blocks)]

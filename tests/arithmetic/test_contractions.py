@@ -75,6 +75,14 @@ def ops(backend):
     return reproducible_on(backend)
 
 
+@pytest.mark.parametrize("terms", [1, 2])
+def test_a_product_that_is_zero_has_no_sign(ops, backend, terms):
+    product = ops.matmul(
+        backend.from_host(np.zeros((3, terms))), backend.from_host(np.full((terms, 4), -1.0))
+    )
+    assert not np.signbit(backend.to_host(product)).any()
+
+
 PATTERNS = {
     "normal": lambda g, shape: g.normal(size=shape),
     "negative zeros": lambda g, shape: np.full(shape, -0.0),

@@ -129,6 +129,16 @@ def test_what_depends_on_the_first_argument_alone_is_computed_once_for_each():
     np.testing.assert_array_equal(fast(parameters, A), before)
 
 
+def test_what_is_computed_once_keeps_its_memory_beyond_its_last_use():
+    def function(a, b):
+        total = a * 2.0 + b
+        return total, a * 3.0 + b
+
+    fast = compile_replay(function)
+    for b in (A, B, A * B, A - B):
+        assert_same_tree(fast(A, b), function(A, b))
+
+
 def test_a_result_that_depends_on_the_first_argument_alone_is_new_in_every_run():
     def function(a, b):
         y = xp.exp(xp.abs(a) + 1.0)

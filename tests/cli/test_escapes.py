@@ -34,6 +34,7 @@ COMMANDS = [
     ("verify", EVIL, "--files"),
     ("verify", "strange"),
     ("runs", "list", "."),
+    ("runs", "list", ".", "--json"),
 ]
 
 

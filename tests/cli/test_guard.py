@@ -18,6 +18,7 @@ from folders import fail_with
 
 import xpnet
 from xpnet.__main__ import main
+from xpnet.cli.guard import handle_errors
 from xpnet.storage.run import Run
 
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
@@ -141,6 +142,15 @@ def test_ctrl_c_while_modules_are_loaded_is_quiet(module, command):
     words = [sys.executable, "-c", STARTED, module, *command, *TRAIN[1:]]
     done = subprocess.run(words, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+@not_on_windows
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_the_exit_code_of_a_command_that_is_terminated_names_the_signal(name, code):
+    number = getattr(signal, name)
+    with handled_by(signal.SIG_DFL, number), handle_errors(debug=False) as output:
+        signal.raise_signal(number)
+    assert output.code == code
 
 
 @not_on_windows

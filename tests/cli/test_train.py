@@ -117,6 +117,10 @@ def test_training_goes_on_from_a_saved_model_and_no_epochs_save_the_initial_para
     assert [metrics[1:] for metrics in history()] == [metrics[1:] for metrics in expected[1:]]
     assert run("--init-from", "half.safetensors", "--hidden", 7) == 2
     assert "holds a 12-10-4 network, but the settings and the data make it a 12-7" in capsys.readouterr().err
+    x, y = pixels(20, 13, 4)
+    np.savez("wide.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    assert run("--init-from", "half.safetensors", "--data", "wide.npz") == 2
+    assert "holds a 12-10-4 network, but the settings and the data make it a 13-1" in capsys.readouterr().err
     assert run("--epochs", 0, "--seed", 5) == 0
     layers = load_model(RUN / "model.safetensors").layers
     assert np.array_equal(layers[1]["weight"], initialize((12, 10, 4), 5)[1].weight)

@@ -140,8 +140,8 @@ def test_there_are_no_masks_without_dropout_and_no_noise_without_an_amplitude():
 def test_the_scale_is_that_of_the_probability_that_the_masks_have(probability, steps):
     assert dropout_scale(probability) == 65536 / (65536 - steps)
     network = Network((1, 1, 1), input_dropout=probability)
-    bits = random.words(0, random.Purpose.DROPOUT, 40_000, epoch=1)[::4] & np.uint64(0xFFFF)
-    mask = dropout_masks(network, 0, 1, 0, 10_000).inputs
+    bits = random.words(0, random.Purpose.DROPOUT, 800_000, epoch=1)[::4] & np.uint64(0xFFFF)
+    mask = dropout_masks(network, 0, 1, 0, 200_000).inputs  # so many that bits are equal to the steps
     assert np.array_equal(mask[:, 0], bits >= steps)
 
 

@@ -135,6 +135,7 @@ def test_what_cannot_be_extended_is_refused_and_nothing_is_written(capsys):
             "--hidden=3",
         ),
         ("--seed: runs/parent was trained with 0, got 1: ", PARENT, *more, "--seed", "1"),
+        ("--loss: runs/parent was trained with", PARENT, *more, "--loss", "squared-error"),
         ("--momentum: needs --optimizer momentum or nesterov", PARENT, *more, "--momentum", "0.5"),
         ("--extend: runs/parent: expected another folder", PARENT, *more, "--name=parent", "--overwrite"),
         (

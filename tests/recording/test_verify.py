@@ -232,6 +232,11 @@ def test_a_bit_of_the_history_is_found_with_its_epoch_and_name(name, capsys):
     assert name == "fingerprint" or f"({other.hex()}), computed {value!r} ({value.hex()})" in text
 
 
+def test_a_value_that_no_training_writes_into_the_history_is_found(capsys):
+    change_row(4, learning_rate=0.5)
+    assert differing(capsys, RUN, "--quiet").startswith("epoch 4: learning_rate: recorded 0.5 ")
+
+
 def test_rows_that_are_missing_or_added_are_found(capsys):
     change_row(4)
     assert differing(capsys, RUN, "--quiet") == "metrics.jsonl: expected a row of epoch 4"
@@ -334,6 +339,8 @@ def test_files_are_compared_with_their_digests_without_training(capsys):
     (RUN / "checkpoint-2.safetensors").unlink()
     assert differing(capsys, RUN, "--files") == "checkpoint-2.safetensors: is missing"
     assert printed(capsys, "verify", RUN, "--quiet") == ""  # which needs no checkpoint
+    (RUN / "model.safetensors").unlink()
+    assert differing(capsys, RUN) == "model.safetensors: is missing"
 
 
 def test_a_record_without_digests_has_no_files_to_compare(capsys):
@@ -402,6 +409,8 @@ def test_a_training_on_arrays_is_verified_from_python(capsys):
 
 def test_a_run_of_the_command_is_verified_from_python(capsys):
     assert xpnet.verify(RUN, between=(2, 4))
+    with pytest.raises(xpnet.ConfigError, match="unknown device 'tpu'"):
+        xpnet.verify(RUN, device="tpu")
     assert capsys.readouterr().out == ""
     assert xpnet.verify(RUN, verbose=True)
     assert "epoch     6   loss" in capsys.readouterr().out

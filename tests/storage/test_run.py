@@ -19,6 +19,7 @@ import pytest
 from filelock import FileLock
 from folders import change_record, fail_with, tree
 
+from xpnet._lib.locks import is_locked
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import find, placement, run
 from xpnet.storage.json_files import RECORD_LIMIT
@@ -360,6 +361,15 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path, monkeypatc
     assert run.record == read_run(run.folder)
     run.finish("failed", error="no space")
     assert read_run(run.folder)["status"] == "failed"
+
+
+def test_a_run_that_cannot_be_marked_failed_is_not_locked(tmp_path, monkeypatch):
+    run = start(tmp_path)
+    assert is_locked(run.folder / ".lock")
+    monkeypatch.setattr(os, "fsync", fail_with(NO_SPACE))
+    with pytest.raises(ConfigError, match="cannot be written"):
+        run.fail(DataError("no space"))
+    assert not is_locked(run.folder / ".lock")
 
 
 @pytest.mark.parametrize(

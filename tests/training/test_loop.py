@@ -253,3 +253,5 @@ def test_values_that_are_not_finite_end_training_and_name_the_epoch(batch_size):
         state.variables.parameters[0].weight[0, 0] = math.nan
         with pytest.raises(DivergedError, match="in epoch 0:"):
             trainer.fit([Evaluate(trainer)], state)
+        with pytest.raises(DivergedError, match="in epoch 1:"):  # which is not evaluated
+            trainer.fit((), state)

@@ -10,6 +10,7 @@ import pytest
 from networks import BASE, SETTINGS, image_data, rows_on_backends
 
 from xpnet._lib.tree import leaves
+from xpnet.arithmetic.blocks import Group
 from xpnet.backends.numpy import make
 from xpnet.errors import ConfigError
 from xpnet.training.memory import MARGIN
@@ -84,6 +85,13 @@ def test_distortions_fade_in_the_last_epochs_of_a_training_and_after_them():
 
     for epoch, strength in ((1, 1), (2, 1), (3, 0.75), (4, 0.5), (5, 0.25), (6, 0.25)):
         assert np.array_equal(images(epoch, 40.0, 3), images(epoch, 40.0 * strength, 0)), epoch
+
+
+def test_a_batch_has_the_variants_of_its_epoch():
+    loader = Trainer(replace(BASE, augment_rotate=40.0, batch_size=60), DATA, make("cpu")).loader
+    rows, first = loader.order(2).host[:60], next(loader.batches(2))
+    variants = loader.augment(DATA.x_train[rows], rows, 2)
+    assert np.array_equal(first.block(Group(0, 60, 1)).x, variants)
 
 
 def test_validation_samples_are_not_trained_on():
