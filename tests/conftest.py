@@ -9,7 +9,9 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
+from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.switches import read_switch
 from xpnet.errors import BackendError, ConfigError
+from xpnet.storage import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +100,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     """Collect garbage rarely, and not among the collected tests: it takes a tenth of the time otherwise."""
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(200_000, 50, 50)
 
 
 def _deal(items: list[pytest.Item]) -> list[pytest.Item]:
@@ -132,6 +135,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for name in _needs(item):
         if reason := missing(name):
             pytest.fail(f"{name} is required, but missing: {reason}", pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_commit() -> Iterator[None]:
+    """Ask git once for the commit of the checkout, which every run records."""
+    root, describe = Path(environment.__file__).resolve().parents[2], environment._describe_own_commit
+    commit = cache(lambda: describe(root))
+    with pytest.MonkeyPatch.context() as patch:
+        answer = lambda folder: commit() if folder == root else describe(folder)  # noqa: E731
+        patch.setattr(environment, "_describe_own_commit", answer)
+        yield
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.value)

@@ -182,6 +182,7 @@ def test_tensors_of_every_kind_are_taken_and_the_results_have_no_gradient(form):
     assert (probabilities.requires_grad, tuple(probabilities.shape)) == (False, (len(X), 4))
 
 
+@pytest.mark.slow
 @pytest.mark.needs("jax")
 def test_jax_rows_in_bfloat16_are_taken():
     import jax

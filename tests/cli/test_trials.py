@@ -70,7 +70,7 @@ def test_the_learning_rate_that_validates_best_is_named(capsys):
     assert f"best          {content['best']['run']}: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [("--repeats", "3"), ("--lr", "0.3", "0.1", "--validation", "100")])
+@pytest.mark.parametrize("words", [("--repeats", "2"), ("--lr", "0.3", "0.1", "--validation", "100")])
 def test_side_by_side_gives_the_same_output_and_records(words, capsys):
     printed, outcomes = [], []
     for jobs in ("1", "2"):
@@ -105,7 +105,7 @@ def test_a_training_that_fails_is_named_and_the_others_finish(jobs, capsys):
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_bad_input_ends_all_in_one_line(jobs, capsys):
-    assert run("--repeats", "3", "--jobs", jobs, "--data", "none.npz", "--quiet") == 2
+    assert run("--repeats", "2", "--jobs", jobs, "--data", "none.npz", "--quiet") == 2
     assert re.fullmatch("xpnet: none.npz: .*\n", capsys.readouterr().err)
     assert not Path("runs").exists()
 
