@@ -2,8 +2,9 @@
 
 ``python scripts/faults.py`` needs pytest, pytest-xdist and coverage. It first runs the tests once, to learn
 how long each takes and which lines it reaches, in subprocesses too, and keeps both in ``build/faults`` for
-the next times (``--learn`` learns anew). A fault of ``planted/faults.toml`` then stands in a copy of the
-checkout, never in the checkout itself, while the tests run that reach its line:
+the next times; ``--learn`` learns anew, after changes of the package or the tests. A fault of
+``planted/faults.toml`` then stands in a copy of the checkout, never in the checkout itself, while the tests
+run that reach its line:
 
 - A line that runs at import, such as a constant, is reached by the tests that run any function of its file;
   a template or a recipe, by those that run a function of its folder or of the one above. A line that a
