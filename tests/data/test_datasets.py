@@ -149,7 +149,7 @@ def test_the_bundled_mnist_is_found_in_a_wheel_then_in_a_checkout(tmp_path, monk
 
 
 def test_pandas_is_imported_only_for_decimals_in_csv_files():
-    code = "import sys; from xpnet import datasets; datasets.load(); sys.exit('pandas' in sys.modules)"
+    code = "import sys; from xpnet.data import datasets; datasets.load(); sys.exit('pandas' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
