@@ -39,7 +39,7 @@ def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
 
 def format_json(value: object) -> str:
     """Return `value` as indented JSON in printable ASCII."""
-    return json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def complain(text: str) -> None:
