@@ -6,9 +6,9 @@ the next times; ``--learn`` learns anew, after changes of the package or the tes
 ``planted/faults.toml`` then stands in a copy of the checkout, never in the checkout itself, while the tests
 run that reach its line:
 
-- A line that runs at import, such as a constant, is reached by the tests that run any function of its file;
-  a template or a recipe, by those that run a function of its folder or of the one above. A line that a
-  fixture runs is reached by all tests of the file, which may share the fixture.
+- A line that runs at import, such as a constant, or once for all calls of a cached function, is reached by
+  the tests that run any function of its file; a template or a recipe, by those that run a function of its
+  folder or of the one above. A line that a fixture runs is reached by all tests of the file.
 - The tests of the file's topic come first, then the quickest, until they take ``--seconds`` together, as
   they took when learnt. A run that takes three times as long and a minute is ended: its last test has
   caught the fault.
@@ -75,7 +75,7 @@ class Fault:
     new: str
 
     def find_lines(self) -> set[int]:
-        """Return the lines of the text and of its statements; empty if they run at import.
+        """Return the lines of the text and of its statements; empty if they run once: at import, or cached.
 
         FaultsError unless the text stands in its file exactly once.
         """
@@ -86,16 +86,18 @@ class Fault:
             raise FaultsError(msg)
         first = text.count("\n", 0, text.index(self.old)) + 1
         lines = {*range(first, first + self.old.count("\n") + 1)}
-        functions = set[int]()
+        functions, cached = set[int](), set[int]()
         for node in ast.walk(ast.parse(text if path.suffix == ".py" else "")):
             if isinstance(node, ast.FunctionDef):
+                if any("cache" in ast.unparse(decorator) for decorator in node.decorator_list):
+                    cached.update(range(node.body[0].lineno, (node.end_lineno or 0) + 1))
                 functions.update(range(node.body[0].lineno, (node.end_lineno or 0) + 1))
             elif isinstance(node, ast.stmt) and not isinstance(node, ast.ClassDef):
                 block = getattr(node, "body", None)
                 end = block[0].lineno - 1 if block else node.end_lineno or 0
                 if not lines.isdisjoint(statement := range(node.lineno, end + 1)):
                     lines.update(statement)
-        return lines if first in functions else set()
+        return lines if first in functions - cached else set()
 
     def __str__(self) -> str:
         return f"{self.file}: {self.name}"

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,5 +66,10 @@ def _attribute(context: str) -> None:
 
 def _write(outcome: str, seconds: float, name: str) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:  # the process that reports for all workers
-        with Path(os.environ[OUTCOMES]).open("a", encoding="utf-8") as file:
-            file.write(f"{outcome}\t{seconds:.4f}\t{name}\n")
+        os.write(_outcomes(), f"{outcome}\t{seconds:.4f}\t{name}\n".encode())
+
+
+@cache
+def _outcomes() -> int:
+    """Open the file of outcomes once, before the first test, which may let nothing be opened."""
+    return os.open(os.environ[OUTCOMES], os.O_WRONLY | os.O_APPEND)

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 from ctrl_c import handled_by
 
+from xpnet._lib.interrupts import TERMINATION
 from xpnet._lib.processes import HeldInterrupts, ProcessExecutor, RankCalls
 
 
@@ -25,6 +26,15 @@ def test_a_process_that_ends_fails_its_own_call_only():
         with pytest.raises(BrokenExecutor, match=r"^its process ended without a result, with exit code 7$"):
             ended.result()
         assert result.result() == 8
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no masks of signals")
+def test_the_signals_of_a_terminal_and_a_batch_system_do_not_reach_the_calls():
+    with ProcessExecutor(1) as executor:
+        assert executor.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result() >= {
+            signal.SIGINT,
+            *TERMINATION,
+        }
 
 
 @pytest.mark.skipif(os.name != "posix", reason="has no FIFOs")

@@ -83,6 +83,12 @@ def test_a_product_that_is_zero_has_no_sign(ops, backend, terms):
     assert not np.signbit(backend.to_host(product)).any()
 
 
+def test_nor_has_one_of_a_library_whose_sums_begin_with_negative_zero(monkeypatch):
+    ops = reproducible_on(NUMPY)
+    monkeypatch.setattr(ops.xp, "matmul", lambda a, b: -np.matmul(a, b))
+    assert not np.signbit(ops.matmul(np.zeros((3, 2)), np.zeros((2, 4)))).any()
+
+
 PATTERNS = {
     "normal": lambda g, shape: g.normal(size=shape),
     "negative zeros": lambda g, shape: np.full(shape, -0.0),

@@ -84,7 +84,7 @@ def test_side_by_side_gives_the_same_output_and_records(words, capsys):
 def test_one_after_the_other_needs_no_processes():
     words = ["--data", "small.npz", "--epochs", "1", "--repeats", "2", "--no-report"]
     code = f"import sys; from xpnet import train; train.main({words}); print([*sys.modules])"
-    assert "'multiprocessing'" not in subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert "'xpnet._lib.processes'" not in subprocess.check_output([sys.executable, "-c", code], text=True)
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

@@ -8,6 +8,8 @@ import pytest
 pytestmark = pytest.mark.tooling
 
 SOURCE = """\
+from functools import cache
+
 LIMIT = 3
 
 def double(number):
@@ -15,6 +17,10 @@ def double(number):
         return (number
                 + number)
     return 2 * number
+
+@cache
+def quadruple(number):
+    return 4 * number
 """
 TESTS = """\
 import subprocess, sys
@@ -86,15 +92,16 @@ def test_a_text_that_is_not_there_once_or_not_changed_is_an_error(checkout, caps
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        ("2 * number", {7}),
-        ("                + number", {5, 6}),
-        ("number > LIMIT", {4}),
-        ("> LIMIT:\n        return", {4, 5, 6}),
+        ("2 * number", {9}),
+        ("                + number", {7, 8}),
+        ("number > LIMIT", {6}),
+        ("> LIMIT:\n        return", {6, 7, 8}),
         ("LIMIT = 3", set()),
         ("def double(number)", set()),
+        ("4 * number", set()),
     ],
 )
-def test_the_lines_of_a_fault_are_those_of_its_statements_unless_it_runs_at_import(checkout, text, lines):
+def test_the_lines_of_a_fault_are_those_of_its_statements_unless_they_run_once(checkout, text, lines):
     assert faults.Fault("thing.py", "wrong", text, "").find_lines() == lines
 
 
