@@ -16,6 +16,7 @@ from xpnet.config.rules import flag
 from xpnet.data.sharing import load_shared
 from xpnet.distributed.launch import connect, count_sharing
 from xpnet.errors import ConfigError
+from xpnet.inference.context import COMPILE, is_compiled
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.extension import Parent, extend_settings, read_parent
@@ -196,6 +197,8 @@ def describe_training(selection: Selection, trainer: Trainer, parent: Parent | N
     ratio = None if index is None or config.float_type != "float64" else float64_ratio(index)
     if ratio is not None and ratio > SLOW_FLOAT64:
         yield f"float64 is 1/{ratio} as fast as float32 on this GPU: --arithmetic native computes in float32"
+    if not is_compiled(debug=config.debug):
+        yield f"each step runs as it is written, for debuggers, and takes longer (--debug or {COMPILE}=0)"
     yield from data.notes
     samples = f"{len(data.y_train)} training and {len(data.y_test)} test samples"
     yield f"{data.name}: {samples}, {data.features} features, {data.classes} classes"

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Final
 
+from xpnet._lib.switches import read_switch
 from xpnet._typing import Array, Compile, Function, MapBlocks, uncompiled
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
@@ -23,6 +24,21 @@ LEAST_SAMPLES, LEAST_MULTIPLICATIONS = 128, 1 << 21
 """Samples of a batch of one block, and multiplications of its forward pass, from which processes share it."""
 MOST_STEPS, MOST_MULTIPLICATIONS = 75, 1 << 28
 """Steps of one call, and multiplications of their forward passes: Ctrl-C waits for the end of a call."""
+
+
+COMPILE: Final = "XPNET_COMPILE"
+"""The environment variable, a switch that is on by default; off, the mathematics runs as it is written."""
+
+
+def is_compiled(*, debug: bool = False) -> bool:
+    """Return True if functions are compiled, or recorded and replayed: not with ``--debug``.
+
+    Raises
+    ------
+    ConfigError
+        XPNET_COMPILE is neither on nor off.
+    """
+    return read_switch(COMPILE, default=True) and not debug
 
 
 def no_compiled_loop(_: Function) -> None:
@@ -90,13 +106,17 @@ def build_context(
     network: Network,
     normalization: Normalization,
     ranks: Alone = ALONE,
+    *,
+    debug: bool = False,
 ) -> ComputeContext:
     """Build the compute context of a network; call it inside the backend's scope.
+
+    With ``debug``, or if XPNET_COMPILE is off, nothing is compiled, and each block is computed by itself.
 
     Raises
     ------
     ConfigError
-        A sum has too many terms to be exact.
+        A sum has too many terms to be exact; or XPNET_COMPILE is neither on nor off.
     BackendError
         The device does not support the dtype, or does not compute exactly.
     """
@@ -105,21 +125,23 @@ def build_context(
         raise BackendError.at(where, "use --arithmetic native --dtype float32")
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
     exact = isinstance(ops, Reproducible)
-    compiled: Compile = partial(backend.compile, exact=exact)
+    as_written = not is_compiled(debug=debug)
+    compiled: Compile = uncompiled if as_written else partial(backend.compile, exact=exact)
     if exact:
         if cuda_index(backend.device_name) is not None:
             check_environment()
         check_budgets(network.sizes)
         compiled = selfcheck.check(ops, f"{backend.name} on {backend.device_name}", compiled)
     inputs = normalization.on_device(ops, backend.put)
-    is_compiled = compiled is not uncompiled
+    stack = 1 if as_written else backend.stack if compiled is uncompiled else backend.compiled_stack
+    loops = compiled is not uncompiled
     return ComputeContext(
         ops,
         inputs,
         backend.map_blocks,
-        backend.compiled_stack if is_compiled else backend.stack,
+        stack,
         compiled,
-        partial(backend.compile_steps, exact=exact) if is_compiled else no_compiled_loop,
+        partial(backend.compile_steps, exact=exact) if loops else no_compiled_loop,
         network,
         ranks.on(backend),
         dtype,

@@ -24,7 +24,7 @@ from xpnet.data.memmap import is_mapped, with_random_access
 from xpnet.data.weights import normalize_weights
 from xpnet.distributed.ranks import ALONE, Alone
 from xpnet.errors import ConfigError
-from xpnet.inference.context import ComputeContext, build_context
+from xpnet.inference.context import ComputeContext, build_context, is_compiled
 from xpnet.nn import optim, schedules
 from xpnet.nn.architecture import Network, describe
 from xpnet.nn.dropout import Masks, dropout_masks
@@ -101,7 +101,7 @@ class Trainer:
         self.memory = check_memory(config, network, count, threads * backend.parallel_blocks)
         self.normalization = normalization = normalization or normalize_inputs(config, data)
         kind = config.arithmetic, config.float_type
-        self.context = build_context(*kind, backend, network, normalization, ranks)
+        self.context = build_context(*kind, backend, network, normalization, ranks, debug=config.debug)
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
         put = backend.put
         self._initial_parameters = _initial_parameters(config, network)
@@ -331,13 +331,15 @@ def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Alone = ALONE) -
 def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
     """Return the number of blocks to compute in parallel, beside `jobs` - 1 other trainings.
 
+    By default it is 1 if nothing is compiled: a debugger then sees every block in the main thread.
+
     Raises
     ------
     ConfigError
         The settings give a number, but the backend manages its own threads.
     """
     if config.workers == "auto":
-        return available_cpus(jobs)
+        return available_cpus(jobs) if is_compiled(debug=config.debug) else 1
     if not backend.parallel_blocks:
         msg = f"--workers: the {backend.name} backend has threads of its own: leave --workers out"
         raise ConfigError(msg)
