@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from backend_enum import BackendCase
 
 from xpnet._lib.tree import tree_map
 from xpnet.arithmetic import Native, Reproducible, random
+from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
 from xpnet.inference.context import ComputeContext
@@ -124,7 +127,9 @@ def context_for(backend, x):
     """The context that computes natively with inputs scaled for `x`."""
     ops = arithmetic(backend)
     inputs = fit_normalization("scale", x).on_device(ops, backend.from_host)
-    return ComputeContext(ops, inputs, backend.map_blocks)
+    return ComputeContext(
+        ops, inputs, backend.map_blocks, partial(Backend.compile_steps, backend, exact=False)
+    )
 
 
 def loader_for(context, backend, x, labels, order=None, *, seed=0, batch_size=None):

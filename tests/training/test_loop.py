@@ -233,7 +233,7 @@ def test_ctrl_c_ends_training_with_the_parameters_of_the_last_step():
 
 def test_a_step_that_is_interrupted_gives_no_state():
     with Trainer.open(TrainConfig(epochs=1, hidden=(4,)), data_of(40), NUMPY) as trainer:
-        trainer.step._compiled_step = Mock(side_effect=KeyboardInterrupt)
+        trainer.step._step = Mock(side_effect=KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             trainer.fit()
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Final
 
 from xpnet._lib.switches import read_switch
 from xpnet._typing import Array, Compile, Function, MapBlocks, uncompiled
@@ -41,10 +41,6 @@ def is_compiled(*, debug: bool = False) -> bool:
     return read_switch(COMPILE, default=True) and not debug
 
 
-def no_compiled_loop(_: Function) -> None:
-    """Return None, as ``Backend.compile_steps`` of a library without compiled loops."""
-
-
 @dataclass(frozen=True)
 class ComputeContext:
     """Arithmetic, input normalisation, compiler and architecture: a network without its parameters."""
@@ -52,9 +48,9 @@ class ComputeContext:
     ops: Arithmetic
     inputs: Inputs
     map_blocks: MapBlocks
+    compile_steps: Callable[[Function, Function], Function]
     stack: int = 1  # number of full blocks computed in one call
     compile: Compile = uncompiled
-    compile_steps: Callable[[Function], Any] = no_compiled_loop
     network: Network = NOTEBOOK
     ranks: Alone = ALONE
     float_type: str = "float64"
@@ -133,15 +129,17 @@ def build_context(
         check_budgets(network.sizes)
         compiled = selfcheck.check(ops, f"{backend.name} on {backend.device_name}", compiled)
     inputs = normalization.on_device(ops, backend.put)
-    stack = 1 if as_written else backend.stack if compiled is uncompiled else backend.compiled_stack
-    loops = compiled is not uncompiled
+    compile_steps: Function = backend.compile_steps
+    stack = backend.compiled_stack
+    if compiled is uncompiled:
+        compile_steps, stack = partial(Backend.compile_steps, backend), 1 if as_written else backend.stack
     return ComputeContext(
         ops,
         inputs,
         backend.map_blocks,
+        partial(compile_steps, exact=exact),
         stack,
         compiled,
-        partial(backend.compile_steps, exact=exact) if loops else no_compiled_loop,
         network,
         ranks.on(backend),
         dtype,

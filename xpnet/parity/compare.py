@@ -173,7 +173,7 @@ def _step_operations(trainer: Trainer, variables: Variables, epoch: int, step: i
     """Return the operations of a step block by block, and the sums over each block."""
 
     def gradients(context: ComputeContext, variables: Variables, block: Block) -> dict[str, object]:
-        return {"sums": Step(context, trainer.optimizer).block_sums(variables.parameters, *block)}
+        return {"sums": Step(context, trainer.optimizer).block_sums(variables.parameters, block)}
 
     with trainer.backend.scope():
         batch = next(trainer.loader.batches(epoch, skip=step))
