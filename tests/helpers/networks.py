@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,9 +22,8 @@ from xpnet.nn.network import forward, sample_losses
 from xpnet.nn.optim import Optimizer, sgd
 from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
-from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import evaluate
-from xpnet.training.loop import fit
+from xpnet.training.loop import Callback, fit
 from xpnet.training.state import TrainState, Variables
 from xpnet.training.step import Step
 
@@ -162,19 +162,16 @@ class OnEpoch(Callback):
     """Calls a function with the log of each epoch."""
 
     def __init__(self, function):
-        self.on_epoch_end = function
+        self._function = function
+
+    def on_epoch_end(self, trainer, log):
+        self._function(log)
 
 
 def fitted(context, layers, loader, *, epochs, learning_rate=0.1, callbacks=()):
     """Train with gradient descent; return the result and the trained layers."""
-    result = fit(
-        Step(context, sgd()),
-        loader,
-        constant(learning_rate),
-        TrainState(Variables(layers, [], ())),
-        epochs=epochs,
-        callbacks=callbacks,
-    )
+    trainer = SimpleNamespace(step=Step(context, sgd()), loader=loader, learning_rate=constant(learning_rate))
+    result = fit(trainer, TrainState(Variables(layers, [], ())), epochs=epochs, callbacks=callbacks)
     return result, result.state.variables.parameters
 
 

@@ -96,7 +96,7 @@ class Backend(ABC):
         """Report whether the library can run on `device`, and if not, the reason and how to fix it."""
         try:
             library = importlib.import_module(cls.module)
-        except Exception as error:  # noqa: BLE001  a damaged binary raises anything, OSError included
+        except Exception as error:  # noqa: BLE001  each library raises its own errors
             missing = isinstance(error, ModuleNotFoundError) and error.name == cls.module
             reason = "not installed" if missing else f"installed but does not import: {one_line(error)}"
             fix = cls.install.format(cuda_major())

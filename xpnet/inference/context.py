@@ -54,6 +54,7 @@ class ComputeContext:
     network: Network = NOTEBOOK
     ranks: Alone = ALONE
     float_type: str = "float64"
+    as_written: bool = False  # nothing is compiled, and blocks and steps are computed one by one
 
     def share(self, samples: int) -> tuple[int, int]:
         """Return the ``(start, stop)`` of this process among the samples of a batch of one block.
@@ -72,6 +73,8 @@ class ComputeContext:
 
     def steps_at_once(self, samples: int) -> int:
         """Return the number of steps with this number of samples to compute in one call."""
+        if self.as_written:
+            return 1
         return min(MOST_STEPS, 1 + MOST_MULTIPLICATIONS // (samples * self.network.multiplications))
 
     @cached_property
@@ -143,4 +146,5 @@ def build_context(
         network,
         ranks.on(backend),
         dtype,
+        as_written,
     )

@@ -19,7 +19,7 @@ from xpnet.inference.context import ComputeContext
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.storage.checkpoint import flatten
 from xpnet.training.batches import Batch, Block, single_batch
-from xpnet.training.callbacks import EpochLog
+from xpnet.training.loop import EpochLog
 from xpnet.training.state import TrainState, Variables
 from xpnet.training.step import Step
 from xpnet.training.trainer import Trainer

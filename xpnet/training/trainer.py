@@ -15,7 +15,6 @@ from xpnet._typing import Array, as_array
 from xpnet.arithmetic import SPECIFICATION_VERSION, random
 from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
-from xpnet.backends.resolve import Selection, resolve
 from xpnet.backends.workers import MAX_PENDING
 from xpnet.config import TrainConfig
 from xpnet.data.augment import build_augmenter, build_fade, is_augmented, square_side
@@ -33,9 +32,8 @@ from xpnet.nn.inputs import Normalization, fit_normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples
-from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import Evaluation, evaluate
-from xpnet.training.loop import FitResult, fit
+from xpnet.training.loop import Callback, FitResult, fit
 from xpnet.training.memory import check_memory
 from xpnet.training.state import TrainState, Variables
 from xpnet.training.step import Step
@@ -178,9 +176,8 @@ class Trainer:
         last = self.config.epochs if epochs is None else epochs
         multiplications = loader.samples_per_step * self.network.multiplications
         blas_context = self.backend.single_blocks(multiplications) if loader.single_block else nullcontext()
-        epoch_range = {"first_epoch": first_epoch, "epochs": last}
         with blas_context:
-            return fit(self.step, loader, self.learning_rate, start, **epoch_range, callbacks=callbacks)
+            return fit(self, start, epochs=last, first_epoch=first_epoch, callbacks=callbacks)
 
     def evaluate(self, state: TrainState) -> Evaluation:
         """Evaluate on the training samples; the last result is kept for its state."""
@@ -293,21 +290,6 @@ class Trainer:
             map_blocks=self.context.map_blocks,
             share=self.context.share,
         )
-
-
-def select_backend(config: TrainConfig, like: Backend | None = None, ranks: Alone = ALONE) -> Selection:
-    """Return the backend that the settings ask for.
-
-    `like` is that of the user's arrays, as in ``xpnet.backends.resolve.resolve``; of the `ranks` of an MPI
-    job on a machine, each takes another of its GPUs.
-
-    Raises
-    ------
-    BackendError
-        The backend or device is not usable here.
-    """
-    required, rank = config.require_device, ranks.local_rank
-    return resolve(config.device, config.backend, require_device=required, like=like, local_rank=rank)
 
 
 def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Alone = ALONE) -> Normalization:
