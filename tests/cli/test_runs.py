@@ -21,6 +21,7 @@ from xpnet.config import TrainConfig, to_json
 from xpnet.storage import find
 from xpnet.storage.checkpoint import encode_checkpoint
 from xpnet.storage.find import find_newest_run, survey
+from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import read_run
 from xpnet.storage.run import Run
 
@@ -223,10 +224,10 @@ def test_a_run_is_running_while_its_lock_is_held_and_killed_when_it_is_not(capsy
     assert tree(run.folder) == before
     change_record(run.folder, config={**read_run(run.folder)["config"], "epochs": 30})
     facts = {"epoch": 12, "batch": 4, "rows": 2, "seconds": 5.0, "best": [0, -1.0, 0.0]}
-    run.checkpoint.write_bytes(encode_checkpoint({}, facts))
+    RunFolder(run.folder).checkpoint.write_bytes(encode_checkpoint({}, facts))
     os.utime(run.folder / "run.json", (0, 0))
     assert " 12 of 30  " in printed(capsys, "list")
-    run.checkpoint.unlink()
+    RunFolder(run.folder).checkpoint.unlink()
     again = Run.reopen(run.folder)  # the lock was tried, and is free
     again.resume(1, epoch=3, backend="numpy", device="cpu")
     monkeypatch.setattr(find, "_is_in_use", lambda _: again.finish("completed"))

@@ -47,7 +47,7 @@ def main(words: Sequence[str]) -> int:
     model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
     with announce(f"reading {arguments.data or 'the data of the training'}"):
         name, x, labels = _load_samples(model, arguments)
-    config = model.config
+    config = None if model.run is None else model.run.config
     loss, smoothing = ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
     evaluation = evaluate(model.predictor, x, labels, name=name, loss=loss, label_smoothing=smoothing)
     if arguments.predictions is not None:
@@ -90,7 +90,6 @@ def _load_samples(
         The arguments contradict each other.
     """
     from xpnet.data import datasets
-    from xpnet.storage.record import check_files
 
     data, test_data, split = arguments.data, arguments.test_data, arguments.split
     is_table = data is not None and test_data is None and split == "test" and data.is_file()
@@ -101,11 +100,12 @@ def _load_samples(
             raise DataError.at(table, "has no labels to compare with: xpnet predict takes such files")
         return str(table), rows.x, rows.labels
     by_default, options = data is None and test_data is None, {}
-    if by_default and model.config is not None and model.record is not None:
-        check_files(Path(model.name), model.record, "name labelled samples with --data")
-        data, test_data, options = model.config.data, model.config.test_data, model.config.table_options
+    if by_default and model.run is not None:
+        model.run.check_files("name labelled samples with --data")
+        config = model.run.config
+        data, test_data, options = config.data, config.test_data, config.table_options
     dataset = datasets.load(data, test_data, **options)
-    digest = None if model.record is None else model.record["data"]["sha256"]
+    digest = None if model.run is None else model.run.record["data"]["sha256"]
     if by_default and digest not in (None, datasets.digest(dataset)):
         remedy = "name it with --data to evaluate on it all the same"
         raise DataError.at(dataset.name, f"is no longer what {model.name} was trained on: {remedy}")
