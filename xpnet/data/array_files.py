@@ -17,8 +17,7 @@ from numpy.lib import format  # noqa: A004 (NumPy's name)
 from numpy.typing import NDArray
 
 from xpnet.data.memmap import map_values, should_map
-from xpnet.data.source import check_memory, open_data_file
-from xpnet.data.table import ROLES, Source, Table, format_shape, make_halves
+from xpnet.data.table import ROLES, Source, Table, check_memory, format_shape, make_halves, open_data_file
 from xpnet.errors import DataError
 from xpnet.nn.columns import format_names, shorten
 

@@ -15,8 +15,17 @@ from xpnet.arithmetic import random
 from xpnet.data.array_files import IDX_TYPES, read_array, read_folder, read_npz
 from xpnet.data.csv import TableOptions, read_csv
 from xpnet.data.memmap import is_mapped
-from xpnet.data.source import GZIP_MAGIC, MAPPING_HINT, check_memory
-from xpnet.data.table import ROLES, Table, as_features, make_halves, make_table, quantity_note
+from xpnet.data.table import (
+    GZIP_MAGIC,
+    MAPPING_HINT,
+    ROLES,
+    Table,
+    as_features,
+    check_memory,
+    make_halves,
+    make_table,
+    quantity_note,
+)
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns, format_names
 

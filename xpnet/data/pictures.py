@@ -26,7 +26,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from xpnet.data.source import open_data_file
+from xpnet.data.table import open_data_file
 from xpnet.errors import DataError
 
 Grey: TypeAlias = NDArray[np.float64]

@@ -1,15 +1,20 @@
-"""Features with their labels, and the checks of both."""
+"""Features with their labels, the checks of both, and the opening of their files."""
 
+import gzip
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+import stat
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._lib.machine import available_memory
 from xpnet._typing import HostArray
 from xpnet.errors import DataError
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
@@ -241,3 +246,56 @@ def _refuse_first(
 def format_shape(shape: tuple[int, ...]) -> str:
     """Return a shape for a message, such as 60000x28x28."""
     return "x".join(map(str, shape)) or "()"
+
+
+# Opening of files
+
+GZIP_MAGIC = b"\x1f\x8b"
+MAPPING_HINT = "uncompressed IDX or .npy files of pixels need not fit"
+
+
+@contextmanager
+def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
+    """Open `path` for reading; gzip is recognised by its content and decompressed.
+
+    `expected` describes the file in messages.
+
+    Raises
+    ------
+    DataError
+        The file is missing, unreadable or not a regular file, or its gzip data are truncated or damaged;
+        also raised while reading in the block.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise DataError.at(path, f"is {kind}, {expected} was expected")
+        with path.open("rb") as file:
+            packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            file.seek(0)
+            yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if packed else file
+    except EOFError as error:
+        raise DataError.at(path, "the gzip data ends too early: download the file again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError.at(
+            path, f"the gzip data is damaged ({' '.join(str(error).split())}): download the file again"
+        ) from error
+    except FileNotFoundError as error:
+        raise DataError.at(path, "no such file") from error
+    except OSError as error:
+        raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
+
+
+def check_memory(where: str | Path, declared: int, hint: str = MAPPING_HINT) -> None:
+    """Raise DataError if values of `declared` bytes exceed the available memory, as far as that is known.
+
+    Raises
+    ------
+    DataError
+        `declared` is more than the memory of the machine or the container.
+    """
+    memory = available_memory()
+    if memory is not None and declared > memory > 0:
+        problem = f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {hint}"
+        raise DataError.at(where, problem)
