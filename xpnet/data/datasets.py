@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from xpnet._typing import HostArray
 from xpnet.arithmetic import random
-from xpnet.data.array_files import IDX_TYPES, read_array, read_folder, read_npz
+from xpnet.data.array_files import IDX_TYPES, is_mapped, read_array, read_folder, read_npz
 from xpnet.data.csv import TableOptions, read_csv
-from xpnet.data.memmap import is_mapped
 from xpnet.data.table import (
     GZIP_MAGIC,
     MAPPING_HINT,

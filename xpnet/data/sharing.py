@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.data import datasets
+from xpnet.data.array_files import is_mapped
 from xpnet.data.datasets import Dataset
-from xpnet.data.memmap import is_mapped
 from xpnet.data.table import ROLES
 from xpnet.distributed.exchange import share_memory
 from xpnet.distributed.ranks import Alone, Ranks
