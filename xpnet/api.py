@@ -28,9 +28,8 @@ from xpnet.config.keywords import (
 )
 from xpnet.config.rules import integer_from
 from xpnet.config.settings import Arithmetic, TrackerName
-from xpnet.data.arrays import like_input, table_from_arrays, to_features
+from xpnet.data.arrays import like_input, table_from_arrays, to_features, weigh_samples
 from xpnet.data.table import quantity_note
-from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError
 from xpnet.fitting import (
     EpochFunction,

@@ -8,9 +8,8 @@ from typing import Any, Literal
 from xpnet.config.keywords import with_keywords
 from xpnet.config.settings import BackendName
 from xpnet.data import datasets
-from xpnet.data.arrays import table_from_arrays
+from xpnet.data.arrays import table_from_arrays, weigh_samples
 from xpnet.data.datasets import Dataset
-from xpnet.data.weights import weigh_samples
 from xpnet.fitting import make_dataset, select_from_settings
 from xpnet.recording.recorded_run import RecordedRun, find_file_difference, read_recorded
 from xpnet.recording.verification import find_difference

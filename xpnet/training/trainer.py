@@ -19,9 +19,9 @@ from xpnet.backends.resolve import Selection, resolve
 from xpnet.backends.workers import MAX_PENDING
 from xpnet.config import TrainConfig
 from xpnet.data.array_files import is_mapped, with_random_access
+from xpnet.data.arrays import normalize_weights
 from xpnet.data.augment import build_augmenter, build_fade, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
-from xpnet.data.weights import normalize_weights
 from xpnet.distributed.ranks import ALONE, Alone
 from xpnet.errors import ConfigError
 from xpnet.inference.context import ComputeContext, build_context
