@@ -13,7 +13,7 @@ from xpnet._lib.text import complain, plain
 from xpnet._lib.tree import leaves
 from xpnet.cli.train import describe_training, read_extension
 from xpnet.config import Command, to_toml
-from xpnet.data.sharing import load_shared
+from xpnet.data.datasets import load_shared
 from xpnet.distributed.launch import connect, count_sharing
 from xpnet.distributed.ranks import ALONE
 from xpnet.errors import ConfigError

@@ -13,7 +13,7 @@ from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
 from xpnet.config import Command, TrainConfig, from_json, to_json
 from xpnet.config.rules import flag
-from xpnet.data.sharing import load_shared
+from xpnet.data.datasets import load_shared
 from xpnet.distributed.launch import connect, count_sharing
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes

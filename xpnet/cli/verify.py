@@ -58,7 +58,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     """Return the first difference between a training and its record, or None; and what was compared."""
     from xpnet._lib.text import complain
     from xpnet.cli.train import describe_training, list_facts
-    from xpnet.data.sharing import load_shared
+    from xpnet.data.datasets import load_shared
     from xpnet.distributed.launch import connect, count_sharing
     from xpnet.recording.recorded_run import read_recorded
     from xpnet.recording.verification import find_difference

@@ -9,6 +9,7 @@ import tokenize
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -17,7 +18,16 @@ import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 from numpy.typing import NDArray
 
-from xpnet.data.table import ROLES, Source, Table, check_memory, format_shape, make_halves, open_data_file
+from xpnet.data.table import (
+    GZIP_MAGIC,
+    ROLES,
+    Source,
+    Table,
+    check_memory,
+    format_shape,
+    make_halves,
+    open_data_file,
+)
 from xpnet.errors import DataError
 from xpnet.nn.columns import format_names, shorten
 
@@ -44,20 +54,35 @@ class _Header(NamedTuple):
     fortran: bool = False  # the order of the values
 
 
-def read_folder(folder: Path) -> tuple[Table, Table]:
-    """Read four .npy files, x_train.npy and so on, or IDX files named as those of MNIST, into (train, test).
+def read_halves(path: Path) -> tuple[Table, Table]:
+    """Read the tables (train, test) of a .npz archive, or of a folder of .npy files or of MNIST's IDX files.
 
     Raises
     ------
     DataError
         A file is missing or damaged, the files do not match, or training features are there in both formats.
     """
-    if not (folder / "x_train.npy").exists():
-        return make_halves(read_array(_find_idx_file(folder, *name)) for name in IDX_NAMES.values())
-    both = sorted(path.name for path in folder.glob(f"{IDX_NAMES['x_train'][0]}*"))
+    if not path.is_dir():
+        names = ", ".join(ROLES)
+        return make_halves(read_npz(path, names, lambda keys: ROLES if set(ROLES) <= set(keys) else ()))
+    if not (path / "x_train.npy").exists():
+        return make_halves(read_array(_find_idx_file(path, *name)) for name in IDX_NAMES.values())
+    both = sorted(file.name for file in path.glob(f"{IDX_NAMES['x_train'][0]}*"))
     if both:
-        raise DataError.at(folder, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
-    return make_halves(read_array(folder / f"{role}.npy") for role in ROLES)
+        raise DataError.at(path, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
+    return make_halves(read_array(path / f"{role}.npy") for role in ROLES)
+
+
+def is_array_file(path: Path) -> bool:
+    """Return True if a file is one of arrays, by its name, or by the first bytes of IDX and gzip."""
+    if path.name.lower().endswith((".npy", ".npz")):
+        return True
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                start = file.read(3)
+            return start.startswith((GZIP_MAGIC, *(bytes([0, 0, kind]) for kind in IDX_TYPES)))
+    return False
 
 
 def read_array(path: Path) -> Source:
