@@ -14,8 +14,8 @@ from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
+from xpnet.parity.distance import Tolerance, find_difference, parse_tolerance
 from xpnet.parity.session import current_session
-from xpnet.parity.tolerance import Tolerance, find_difference, parse_tolerance
 
 Argument: TypeAlias = NDArray[Any] | complex | str | tuple[Any, ...] | None
 """An array, or a plain value: a number, text, None or a tuple of them."""
