@@ -128,8 +128,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
 def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None) -> Any:
     """Return the product of matrices, after checks of the number of slices and the magnitudes."""
     if slices is not None and not (isinstance(slices, int) and 1 <= slices <= MOST_SLICES):
-        msg = f"{name}: expected slices from 1 to {MOST_SLICES}, or None, got {slices!r}"
-        raise ConfigError(msg)
+        raise ConfigError.at(name, f"expected slices from 1 to {MOST_SLICES}, or None, got {slices!r}")
     try:
         np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError as error:
@@ -355,8 +354,7 @@ def _compute(name: str, function: Callable[..., Any], *arrays: Any) -> Any:
 def _to_float64(name: str, ops: FullRange, x: Any) -> Any:
     xp: Any = ops.xp
     if not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
-        msg = f"{name}: expected real numbers, got an array of {x.dtype}"
-        raise DataError(msg)
+        raise DataError.at(name, f"expected real numbers, got an array of {x.dtype}")
     if x.dtype == ops.dtype:
         return x
     converted = xp.astype(x, ops.dtype)
@@ -371,8 +369,7 @@ def _place(name: str, arrays: Iterable[Any]) -> tuple[str, str]:
     places = {_place_of(name, x) for x in arrays}
     if len(places) > 1:
         both = " and ".join(sorted(f"{library} on {device}" for library, device in places))
-        msg = f"{name}: expected arrays of one library on one device, got {both}"
-        raise DataError(msg)
+        raise DataError.at(name, f"expected arrays of one library on one device, got {both}")
     return places.pop()
 
 
@@ -382,8 +379,7 @@ def _place_of(name: str, x: Any) -> tuple[str, str]:
     backend = backend_of(x)
     if backend is None:
         kinds = "NumPy, CuPy, PyTorch, JAX, dpnp or array-api-strict"
-        msg = f"{name}: expected an array of {kinds}, with values, got a {type(x).__name__}"
-        raise DataError(msg)
+        raise DataError.at(name, f"expected an array of {kinds}, with values, got a {type(x).__name__}")
     place = backend.name, backend.device_name
     if backend.device != _arithmetic(*place)[0].device:
         queue = f"the default queue of {backend.name} on {backend.device_name}"

@@ -152,8 +152,7 @@ def to_numbers(values: object, source: str, *, allow_text: bool = False) -> NDAr
         msg = f"{source}: expected an array of numbers, got a {type(values).__name__}: {one_line(error)}"
         raise DataError(msg) from error
     if array.dtype.kind not in "buif":
-        msg = f"{source}: expected an array of numbers, got {array.dtype}"
-        raise DataError(msg)
+        raise DataError.at(source, f"expected an array of numbers, got {array.dtype}")
     return array
 
 
