@@ -30,21 +30,8 @@ from xpnet.backends.resolve import backend_of, make
 from xpnet.errors import BackendError, ConfigError, DataError
 from xpnet.nn import functional as F
 
-__all__ = [
-    "exp",
-    "log",
-    "logsumexp",
-    "matmul",
-    "mean",
-    "random",
-    "sigmoid",
-    "softmax",
-    "sqrt",
-    "sum",
-    "tanh",
-    "var",
-    "vecdot",
-]
+__all__ = ["exp", "log", "sigmoid", "sqrt", "tanh"]
+__all__ += ["logsumexp", "matmul", "mean", "random", "softmax", "sum", "var", "vecdot"]
 
 Axis = int | tuple[int, ...] | None
 MOST_SLICES = 7
@@ -114,9 +101,8 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
             msg = f"vecdot: expected an axis from {-min(a.ndim, b.ndim)} to -1, got {axis!r}"
             raise ConfigError(msg)
         if a.shape[axis] != b.shape[axis]:
-            msg = (
-                f"vecdot: expected the same length of axis {axis}, got shapes {(*a.shape,)} and {(*b.shape,)}"
-            )
+            shapes = f"{(*a.shape,)} and {(*b.shape,)}"
+            msg = f"vecdot: expected the same length of axis {axis}, got shapes {shapes}"
             raise DataError(msg)
         xp: Any = ops.xp
         row, column = (xp.moveaxis(x, axis, -1) for x in (a, b))
@@ -212,9 +198,7 @@ def softmax(x: Any, /, *, axis: int = -1) -> Any:
 
     def compute(ops: FullRange, x: Any) -> Any:
         (position,) = _axes("softmax", (axis,), x.ndim)
-        if prod(x.shape) == 0:
-            return x
-        return ops.softmax(x, position)
+        return ops.softmax(x, position) if prod(x.shape) else x
 
     return _compute("softmax", compute, x)
 
