@@ -26,7 +26,7 @@ from xpnet import train
 from xpnet.config import TrainConfig
 from xpnet.errors import XPNetError
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
-from xpnet.storage.tensors import encode_tensors
+from xpnet.storage.model_file import encode_tensors
 from xpnet.training.callbacks import SaveCheckpoints
 
 MINE, TABLE, STOPPED, STARTED, MORE, WEIGHTED = RUNS = (

@@ -16,8 +16,8 @@ import numpy as np
 
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DataError
+from xpnet.storage.model_file import encode_tensors, open_tensors, read_arrays, to_little_endian
 from xpnet.storage.record import is_number
-from xpnet.storage.tensors import encode_tensors, open_tensors, read_arrays, to_little_endian
 
 FORMAT, FORMAT_VERSION = "xpnet-snapshot", 2
 """Version 1 lacked the version of the specification."""

@@ -17,8 +17,7 @@ from xpnet.errors import ConfigError
 from xpnet.nn.functional import LEAK
 from xpnet.nn.inputs import Normalization
 from xpnet.nn.layers import EPSILON
-from xpnet.storage.model_file import STATISTICS, SavedModel, fingerprint
-from xpnet.storage.tensors import encode_tensors
+from xpnet.storage.model_file import STATISTICS, SavedModel, encode_tensors, fingerprint
 
 OPSET, IR_VERSION = 17, 8
 """Those of ONNX 1.12 (2022), which later programs read too."""
