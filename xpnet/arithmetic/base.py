@@ -80,7 +80,7 @@ class Arithmetic:
         """
         return self.matmul(dz, self.transpose(a)), self.sum(dz, axis=-1)
 
-    def sample_maxima(self, dz: Array, a: Array | Operand) -> list[Array]:  # noqa: ARG002
+    def sample_maxima(self, dz: Array, a: Array | Operand) -> list[Array]:
         """Return what `partial_gradients` has to know of all samples, as maxima over these samples.
 
         (n, m) and an operand (k, m) -> arrays (..., 1), none in native arithmetic. A row with NaN gives NaN,
@@ -89,11 +89,7 @@ class Arithmetic:
         return []
 
     def partial_gradients(
-        self,
-        dz: Array,
-        a: Array | Operand,
-        samples: int,  # noqa: ARG002
-        maxima: Iterator[Array],  # noqa: ARG002
+        self, dz: Array, a: Array | Operand, samples: int, maxima: Iterator[Array]
     ) -> tuple[Array, Array]:
         """Return dZ Aᵀ, without the factor of A, and Σ dZ over a part of a batch of one block.
 
@@ -110,7 +106,7 @@ class Arithmetic:
         """Return e to the power x, elementwise, for x up to 0."""
         return self.xp.exp(x)
 
-    def log(self, x: Array, largest: float = math.inf) -> Array:  # noqa: ARG002
+    def log(self, x: Array, largest: float = math.inf) -> Array:
         """Return the natural logarithm, elementwise; ``largest`` promises that x is between 1 and it."""
         return self.xp.log(x)
 

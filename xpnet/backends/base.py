@@ -140,12 +140,12 @@ class Backend(ABC):
         return str(array.device)
 
     @classmethod
-    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
+    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
         """Return the names of the library's devices other than GPUs."""
         return ("cpu",)
 
     @classmethod
-    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:  # noqa: ARG003
+    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
         """Return the number of GPUs that the library sees, and the problem that keeps it from using any."""
         return 0, None
 
@@ -170,14 +170,14 @@ class Backend(ABC):
         """Return the context in which to compute with this backend."""
         return nullcontext()
 
-    def workers(self, count: int) -> AbstractContextManager[None]:  # noqa: ARG002
+    def workers(self, count: int) -> AbstractContextManager[None]:
         """Return the context in which `map_blocks` computes `count` blocks in parallel.
 
         Libraries without `parallel_blocks` manage their own threads and take one block at a time.
         """
         return nullcontext()
 
-    def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:  # noqa: ARG002
+    def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:
         """Return the context for batches of a single block, in which the library may use all threads.
 
         ``multiplications`` are those of a block, from the inputs to the logits.
@@ -216,12 +216,7 @@ class Backend(ABC):
         return map(function, items)
 
     def compile(
-        self,
-        function: AnyFunction,
-        *,
-        exact: bool,  # noqa: ARG002
-        donated: Sequence[int] = (),  # noqa: ARG002
-        transient: bool = False,  # noqa: ARG002
+        self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
     ) -> AnyFunction:
         """Return a function equivalent to `function`, perhaps faster.
 
@@ -233,7 +228,7 @@ class Backend(ABC):
         """
         return function
 
-    def compile_steps(self, step: Function, *, exact: bool) -> Function | None:  # noqa: ARG002
+    def compile_steps(self, step: Function, *, exact: bool) -> Function | None:
         """Return a function that takes several steps in one compiled loop; None if the library has none.
 
         `step` takes the variables, arrays of all samples, the indices of those of the batch, masks and a
