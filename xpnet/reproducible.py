@@ -156,7 +156,7 @@ def sum(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa
     ConfigError
         There is no such axis.
     """
-    return _reduce("sum", FullRange.total, x, axis, keepdims, empty=0.0)
+    return _reduce("sum", FullRange.total, x, axis, keepdims=keepdims, empty=0.0)
 
 
 def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -164,7 +164,7 @@ def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
 
     The parameters and errors are those of `sum`.
     """
-    return _reduce("mean", FullRange.mean, x, axis, keepdims)
+    return _reduce("mean", FullRange.mean, x, axis, keepdims=keepdims)
 
 
 def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
@@ -176,7 +176,7 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool
     def variance(ops: FullRange, x: Any, axis: int) -> Any:
         return ops.variance(x, axis, float(correction))
 
-    return _reduce("var", variance, x, axis, keepdims)
+    return _reduce("var", variance, x, axis, keepdims=keepdims)
 
 
 def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -184,7 +184,7 @@ def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
 
     The parameters and errors are those of `sum`.
     """
-    return _reduce("logsumexp", FullRange.log_sum_exp, x, axis, keepdims, empty=-inf)
+    return _reduce("logsumexp", FullRange.log_sum_exp, x, axis, keepdims=keepdims, empty=-inf)
 
 
 def softmax(x: Any, /, *, axis: int = -1) -> Any:
@@ -204,12 +204,7 @@ def softmax(x: Any, /, *, axis: int = -1) -> Any:
 
 
 def _reduce(
-    name: str,
-    function: Callable[[FullRange, Any, int], Any],
-    x: Any,
-    axis: Axis,
-    keepdims: bool,  # noqa: FBT001
-    empty: float = np.nan,
+    name: str, function: Callable[..., Any], x: Any, axis: Axis, *, keepdims: bool, empty: float = np.nan
 ) -> Any:
     """Reduce the axes of an array by a function that reduces one, which it keeps."""
 

@@ -135,11 +135,9 @@ def _find_idx_file(folder: Path, stem: str, ending: str) -> Path:
         path = folder / (stem + form.format(ending))
         if path.exists():
             return path
-    raise DataError.at(
-        folder,
-        f"has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds"
-        f" {', '.join('-'.join(name) for name in IDX_NAMES.values())}, or x_train.npy and so on",
-    )
+    names = ", ".join(map("-".join, IDX_NAMES.values()))
+    problem = f"has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds {names}"
+    raise DataError.at(folder, f"{problem}, or x_train.npy and so on")
 
 
 def _read_idx_header(file: IO[bytes], where: str) -> _Header:
@@ -147,11 +145,8 @@ def _read_idx_header(file: IO[bytes], where: str) -> _Header:
     if not magic:
         raise DataError.at(where, "is empty")
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or magic[3] == 0:
-        raise DataError.at(
-            where,
-            f"begins with 0x{magic.hex()}, the magic number of an IDX file is"
-            " 0x0000, a type (08, 09, 0b to 0e) and the number of dimensions",
-        )
+        form = "0x0000, a type (08, 09, 0b to 0e) and the number of dimensions"
+        raise DataError.at(where, f"begins with 0x{magic.hex()}, the magic number of an IDX file is {form}")
     sizes = file.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
         raise DataError.at(where, "ends inside its header")
@@ -206,10 +201,9 @@ def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> N
         problem = f"only {follow} follow" if follow < declared else "more follow"
         raise DataError.at(where, f"its sizes {format_shape(shape)} take {declared} bytes, {problem}")
     values = map_values(file, start, declared, dtype) if is_mapped else buffer.view(dtype)
+    native = values.astype(dtype.newbyteorder("="), copy=False)
     try:
-        return values.astype(dtype.newbyteorder("="), copy=False).reshape(
-            shape, order="F" if fortran else "C"
-        )
+        return native.reshape(shape, order="F" if fortran else "C")
     except (ValueError, OverflowError) as error:
         raise DataError.at(where, f"its shape of {len(shape)} dimensions is not possible") from error
 

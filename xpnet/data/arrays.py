@@ -123,9 +123,9 @@ def to_features(X: object, source: str, columns: Columns | None, *, fills: bool 
 
 
 def _is_text(array: NDArray[np.generic]) -> bool:
-    return array.dtype.kind in "UT" or (
-        array.dtype == object and any(isinstance(item, str) for item in array.flat)
-    )
+    if array.dtype == object:
+        return any(isinstance(item, str) for item in array.flat)
+    return array.dtype.kind in "UT"
 
 
 def to_numbers(values: object, source: str, *, allow_text: bool = False) -> NDArray[np.generic]:

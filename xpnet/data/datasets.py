@@ -155,9 +155,8 @@ def check_copy_memory(dataset: Dataset, backend: str) -> None:
         The mapped features are larger than the available memory.
     """
     mapped = sum(x.nbytes for x in (dataset.x_train, dataset.x_test) if is_mapped(x))
-    check_memory(
-        dataset.name, mapped, f"the {backend} backend copies them, --backend numpy reads them in blocks"
-    )
+    hint = f"the {backend} backend copies them, --backend numpy reads them in blocks"
+    check_memory(dataset.name, mapped, hint)
 
 
 def find_bundled_folder() -> Path:
@@ -172,9 +171,8 @@ def find_bundled_folder() -> Path:
     for folder in (package / "_data" / "mnist", package.parent / "data" / "mnist"):
         if folder.is_dir():
             return folder
-    raise DataError.at(
-        package, "the bundled MNIST is missing: install xpnet again, or name a dataset with --data"
-    )
+    problem = "the bundled MNIST is missing: install xpnet again, or name a dataset with --data"
+    raise DataError.at(package, problem)
 
 
 def _read_dataset(
@@ -273,16 +271,13 @@ def join_halves(name: str, train: Table, test: Table) -> Dataset:
     """
     x_train, x_test = train.x, test.x
     if x_train.shape[1] != x_test.shape[1]:
-        raise DataError.at(
-            test.x_from, f"has {x_test.shape[1]} features a sample, {train.x_from} has {x_train.shape[1]}"
-        )
+        problem = f"has {x_test.shape[1]} features a sample, {train.x_from} has {x_train.shape[1]}"
+        raise DataError.at(test.x_from, problem)
     if x_train.dtype != x_test.dtype:
         if np.uint8 in (x_train.dtype, x_test.dtype):
             pixels, floats = (train, test) if x_train.dtype == np.uint8 else (test, train)
-            raise DataError.at(
-                pixels.x_from,
-                f"holds whole numbers (pixels), {floats.x_from} decimals: write both in the same way",
-            )
+            problem = f"holds whole numbers (pixels), {floats.x_from} decimals: write both in the same way"
+            raise DataError.at(pixels.x_from, problem)
         check_memory(train.x_from, np.dtype(np.float64).itemsize * x_train.size)
         x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
     note = quantity_note(train.y) if train.columns.classes is None else None

@@ -52,10 +52,8 @@ def class_metrics(predicted: Labels, labels: Labels, classes: int) -> list[Class
 
     F1 = 2 · hits / (support + guesses); precision and recall are hits / guesses and hits / support.
     """
-    counts = (
-        np.bincount(values, minlength=classes).tolist()
-        for values in (labels[predicted == labels], labels, predicted)
-    )
+    groups = labels[predicted == labels], labels, predicted
+    counts = (np.bincount(each, minlength=classes).tolist() for each in groups)
     return [
         ClassMetrics(
             support, _ratio(hits, guesses), _ratio(hits, support), _ratio(2 * hits, support + guesses)

@@ -137,11 +137,8 @@ def first_operation(config: TrainConfig, data: Dataset, row: ParityResult) -> st
     """Describe, in one line, the first operation in which a reproducible run differs from NumPy's."""
     if row.epoch is None:
         return "only the test metrics differ"
-    settings = _with_arithmetic(row.kind, config)
-    with (
-        Trainer.open(settings, data, make(*NUMPY)) as left,
-        Trainer.open(settings, data, make(*row.target)) as right,
-    ):
+    settings, numpy, library = _with_arithmetic(row.kind, config), make(*NUMPY), make(*row.target)
+    with Trainer.open(settings, data, numpy) as left, Trainer.open(settings, data, library) as right:
         difference = first_difference(left, right)
     if difference is None:
         return f"epoch {row.epoch} differs, but not when computed again: a backend does not repeat itself"

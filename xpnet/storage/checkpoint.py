@@ -31,10 +31,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def encode_checkpoint(
-    arrays: Arrays,
-    facts: Mapping[str, object],
-    specification: int | None = None,
-    version: int = FORMAT_VERSION,
+    arrays: Arrays, facts: Mapping[str, Any], specification: int | None = None, version: int = FORMAT_VERSION
 ) -> bytes:
     """Return the content of a checkpoint, which depends on nothing but the arguments.
 
