@@ -5,27 +5,19 @@ A library file beside this one holds a subclass of `Backend`, and its class meth
 ``of(array) -> Backend``.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Final, Self
+from types import ModuleType
+from typing import Any, Final, Self
 
 import array_api_compat
 
+from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Namespace, Result
 from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, is_gpu, one_line
 from xpnet.errors import BackendError, ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import ModuleType
-
-    import numpy as np
-
-    from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Namespace, Result
-
 
 GPU_STACK: Final = 16
 """Blocks that a GPU computes in one call: 100 MB of MNIST's pixels in float64."""
@@ -192,7 +184,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def to_host(self, array: Array) -> np.ndarray:
+    def to_host(self, array: Array) -> HostArray:
         """Return `array` as a NumPy array, waiting for the device.
 
         The result may share memory with `array` and may be read-only.
@@ -228,7 +220,7 @@ class Backend(ABC):
         """
         return function
 
-    def compile_steps(self, step: Function, *, exact: bool) -> Function | None:
+    def compile_steps(self, step: Function, *, exact: bool) -> "Function | None":
         """Return a function that takes several steps in one compiled loop; None if the library has none.
 
         `step` takes the variables, arrays of all samples, the indices of those of the batch, masks and a
