@@ -1,6 +1,5 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
@@ -9,16 +8,18 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from xpnet._typing import HostArray
-from xpnet.api import Callback, Model, check_callbacks, choose_place
-from xpnet.backends.resolve import Selection, backend_of
+from xpnet.api import Callback, UserCallbacks, check_callbacks
+from xpnet.backends.base import Backend
+from xpnet.backends.resolve import backend_of
 from xpnet.config import TrainConfig, settings
 from xpnet.config.keywords import P, check_names, from_keywords, with_keywords
 from xpnet.config.training import RULES
+from xpnet.data.array_dataset import join_tables
 from xpnet.data.arrays import host_array, like_input, weigh_samples
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features, quantity_note
 from xpnet.errors import ConfigError, DataError
-from xpnet.fitting import TrainingProgress, Watchers, make_dataset, select_from_settings, train
+from xpnet.fitting import TrainingProgress, train, warn_user
 from xpnet.inference.predictor import Predictor
 
 try:
@@ -181,13 +182,12 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             The loss became infinite or NaN.
         """
         config = self._parse_settings()
-        selection = select_from_settings(config, X)
         X, y = self._validate_samples(X, y, reset=True)
         self.classes_ = np.unique(y)
         data = self._make_dataset(X, y, sample_weight)
         if self.classes_.dtype.kind in "iuf" and (note := quantity_note(data.y_train)) is not None:
-            warnings.warn(note, stacklevel=3)
-        self._train(config, selection, data)
+            warn_user(note)
+        self._train(config, backend_of(X), data)
         return self
 
     @with_keywords
@@ -220,7 +220,6 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if config.class_weight == "balanced":
             msg = "class_weight: expected a dict or None for partial_fit, which does not know all rows"
             raise ConfigError(msg)
-        selection = select_from_settings(config, X)
         first, classes = not hasattr(self, "classes_"), _to_host(classes, "classes")
         X, y = self._validate_samples(X, y, reset=first)
         if first:
@@ -235,7 +234,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             msg = f"y: expected labels in {self.classes_.tolist()}, got {unknown}"
             raise ValueError(msg)
         data = self._make_dataset(X, y, sample_weight)
-        self._train(config, selection, data, one_epoch=True)
+        self._train(config, backend_of(X), data, one_epoch=True)
         return self
 
     def predict(self, X: object) -> Any:
@@ -268,24 +267,23 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return float(accuracy_score(_to_host(y, "y"), predicted, sample_weight=weights))
 
     def _train(
-        self, config: TrainConfig, selection: Selection, data: Dataset, *, one_epoch: bool = False
+        self, config: TrainConfig, like: Backend | None, data: Dataset, *, one_epoch: bool = False
     ) -> None:
         """Train from the start, or for one more epoch."""
         start: TrainingProgress | None = getattr(self, "_progress", None) if one_epoch else None
         epochs = getattr(self, "n_iter_", 0) + 1 if one_epoch else None
-        watchers = Watchers(None, self.callbacks or (), self.verbose)
-        fitted = train(config, selection, data, watchers, start=start, epochs=epochs)
-        place = choose_place(config)
-        self.model_ = Model(fitted.network, fitted.history, best_epoch=fitted.best_epoch, **place)
-        self._progress = fitted.progress
+        users, verbose = UserCallbacks(callbacks=self.callbacks or ()), self.verbose
+        trained = train(config, data, like, users, verbose=verbose, start=start, epochs=epochs)
+        self.model_, self._progress = trained
+        self.model_._training = None
         self.n_iter_ = self._progress.state.epoch
-        losses = [row["train_loss"] for row in fitted.history if row["epoch"] and "train_loss" in row]
+        losses = [row["train_loss"] for row in users.rows if row["epoch"] and "train_loss" in row]
         self.loss_curve_: list[float] = [*(getattr(self, "loss_curve_", []) if start else []), *losses]
 
     def _make_dataset(self, X: HostArray, y: HostArray, sample_weight: object) -> Dataset:
         """Return the training samples with their weights."""
         labels = np.searchsorted(self.classes_, y).astype(np.int32)
-        data = make_dataset(Table(as_features(X, "X"), labels, "X", "y"), classes=len(self.classes_))
+        data = join_tables(Table(as_features(X, "X"), labels, "X", "y"), classes=len(self.classes_))
         try:
             return weigh_samples(data, sample_weight, self.class_weight, self.classes_.tolist())
         except DataError as error:  # scikit-learn expects a ValueError

@@ -26,8 +26,8 @@ from xpnet._lib.text import complain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage.json_files import read_json
 from xpnet.storage.record import METRICS_FILE, MODEL_FILE, is_number, read_metrics, read_run
-from xpnet.training.callbacks import Callback, EpochLog
-from xpnet.training.loop import FitResult
+from xpnet.training.loop import Callback, EpochLog, FitResult
+from xpnet.training.trainer import Trainer
 
 FILES = (MODEL_FILE, "report.html")
 """The files that the trackers receive."""
@@ -74,12 +74,12 @@ class Tracker(Callback):
             start_new_session=True,  # does not receive Ctrl-C
         )
 
-    def on_epoch_end(self, log: EpochLog) -> None:  # noqa: ARG002
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:  # noqa: ARG002
         """Warn if the child process has died."""
         if self._process.poll() is not None:
             self.close()
 
-    def on_train_end(self, result: FitResult) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:  # noqa: ARG002
         """Signal the child process that the record is complete."""
         if self._process.stdin is not None:
             self._process.stdin.close()

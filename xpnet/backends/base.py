@@ -88,7 +88,7 @@ class Backend(ABC):
         """Report whether the library can run on `device`, and if not, the reason and how to fix it."""
         try:
             library = importlib.import_module(cls.module)
-        except Exception as error:  # noqa: BLE001  a damaged binary raises anything, OSError included
+        except Exception as error:  # noqa: BLE001  each library raises its own errors
             missing = isinstance(error, ModuleNotFoundError) and error.name == cls.module
             reason = "not installed" if missing else f"installed but does not import: {one_line(error)}"
             fix = cls.install.format(cuda_major())
@@ -220,14 +220,22 @@ class Backend(ABC):
         """
         return function
 
-    def compile_steps(self, step: Function, *, exact: bool) -> "Function | None":
-        """Return a function that takes several steps in one compiled loop; None if the library has none.
+    def compile_steps(self, step: Function, compiled: Function, *, exact: bool) -> Function:
+        """Return a function that takes several steps, in one compiled loop if the library has one.
 
-        `step` takes the variables, arrays of all samples, the indices of those of the batch, masks and a
-        learning rate, and returns the new variables; see `compile`. The returned function takes the indices
-        of each step's samples, (steps, samples) on the host, and the rates.
+        `step` takes the variables, a block of all samples with the indices of those of the batch, and a
+        learning rate, and returns the new variables; `compiled` is what `compile` has made of it. The
+        function takes a block with the indices of each step's samples, (steps, samples) on the host, and the
+        rates.
         """
-        return None
+
+        def take_steps(variables: Any, block: Any, rates: Sequence[float]) -> Any:
+            rows = self.xp.asarray(block.indices, device=self.device)
+            for number, rate in enumerate(rates):
+                variables = compiled(variables, block._replace(indices=rows[number, ...]), rate)
+            return variables
+
+        return take_steps
 
     def owns(self, value: object) -> bool:
         """Return True if `value` is an array of this library.

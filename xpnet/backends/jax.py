@@ -64,38 +64,35 @@ class JaxBackend(Backend):
         on_gpu = cuda_index(self.device_name) is not None
         return function if on_gpu else compile_fenced(function, donated=donated)
 
-    def compile_steps(self, step: Function, *, exact: bool) -> "Function | None":
-        """Return a function that takes several steps in one compiled loop; None if `exact` on a GPU."""
-        jax = self.library
+    def compile_steps(self, step: Function, compiled: Function, *, exact: bool) -> Function:
+        """Return a function that takes several steps in one compiled loop, unless `exact` on a GPU."""
+        jax, one_by_one = self.library, super().compile_steps(step, compiled, exact=exact)
         if exact and cuda_index(self.device_name) is not None:
-            return None
+            return one_by_one
         from xpnet.backends.fence import ZERO, UnknownPrimitiveError, fenced
 
         in_loop: Function = fenced(step) if exact else lambda _, *args: step(*args)
-        one_by_one, is_compiled = self.compile(step, exact=exact), True
+        is_compiled = True
 
-        def scan(zero: Any, variables: Any, samples: Any, rows: Array, masks: Any, rates: Any) -> Any:
+        def scan(zero: Any, variables: Any, block: Any, rates: Any) -> Any:
             def take_step(variables: Any, row_and_rate: tuple[Array, Array]) -> tuple[Any, None]:
                 row, rate = row_and_rate
-                return in_loop(zero, variables, *samples, row, masks, rate), None
+                return in_loop(zero, variables, block._replace(indices=row), rate), None
 
             # The dtype of the rates would be that of the results.
             rates = rates.astype(jax.tree.leaves(variables)[0].dtype)
-            return jax.lax.scan(take_step, variables, (rows, rates))[0]
+            return jax.lax.scan(take_step, variables, (block.indices, rates))[0]
 
-        compiled = jax.jit(scan)
+        loop = jax.jit(scan)
 
-        def take_steps(variables: Any, *arguments: Any) -> Any:
+        def take_steps(variables: Any, block: Any, rates: Sequence[float]) -> Any:
             nonlocal is_compiled
-            *samples, rows, masks, rates = arguments
             if is_compiled:
                 try:
-                    return compiled(ZERO, variables, samples, rows, masks, np.asarray(rates))
+                    return loop(ZERO, variables, block, np.asarray(rates))
                 except UnknownPrimitiveError:
                     is_compiled = False
-            for row, rate in zip(rows, rates, strict=True):
-                variables = one_by_one(variables, *samples, row, masks, rate)
-            return variables
+            return one_by_one(variables, block, rates)
 
         return take_steps
 

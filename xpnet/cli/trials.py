@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from xpnet._lib.files import save
 from xpnet._lib.interrupts import defer_interrupts
@@ -27,7 +27,7 @@ from xpnet.distributed.ranks import Ranks
 from xpnet.errors import ConfigError
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.record import SUMMARY_FILE, is_number
-from xpnet.storage.run import make_run_id
+from xpnet.storage.run import Run, make_run_id
 
 Call = partial["Outcome"]
 """A call of ``run_trial``, which can be pickled."""
@@ -93,13 +93,14 @@ def run_trial(config: TrainConfig, command: list[str], jobs: int, advise: bool) 
     """Train, and print the error if that fails; ``jobs`` trainings share the processors."""
     make_console(quiet=config.quiet).print("==", str(config.name).replace("-", " ", 1))
     try:
-        record = train(config, command, advise=advise, jobs=jobs).record
+        result, run = train(config, command, advise=advise, jobs=jobs)
     except KeyboardInterrupt:
         return Outcome(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the other trials go on
         return Outcome(report_error(error, debug=config.debug, source=f"{config.name}: "))
+    record = cast("Run", run).record  # of a process that is no rank of a job
     entry = {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"]}
-    return Outcome(INTERRUPTED if record["status"] == "interrupted" else 0, entry)
+    return Outcome(INTERRUPTED if result.interrupted else 0, entry)
 
 
 def capture_trial(call: Call, number: int | None = None) -> Outcome:

@@ -304,7 +304,8 @@ class RunSettings:
     quiet
         Print errors and warnings only.
     debug
-        Show the whole traceback of an error.
+        Show the whole traceback of an error, and run each training step as it is written, as XPNET_COMPILE=0
+        does: a debugger then stops in the mathematics.
     """
 
     log_every: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = "auto"

@@ -19,7 +19,7 @@ from xpnet.inference.context import ComputeContext
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.storage.checkpoint import flatten
 from xpnet.training.batches import Batch, Block, single_batch
-from xpnet.training.callbacks import EpochLog
+from xpnet.training.loop import EpochLog
 from xpnet.training.state import TrainState, Variables
 from xpnet.training.step import Step
 from xpnet.training.trainer import Trainer
@@ -171,7 +171,7 @@ def _step_operations(trainer: Trainer, variables: Variables, epoch: int, step: i
     """Return the operations of a step block by block, and the sums over each block."""
 
     def gradients(context: ComputeContext, variables: Variables, block: Block) -> dict[str, object]:
-        return {"sums": Step(context, trainer.optimizer).block_sums(variables.parameters, *block)}
+        return {"sums": Step(context, trainer.optimizer).block_sums(variables.parameters, block)}
 
     with trainer.backend.scope():
         batch = next(trainer.loader.batches(epoch, skip=step))

@@ -20,7 +20,8 @@ from xpnet.parity.compare import first_difference
 from xpnet.parity.devices import NUMPY, BackendDevice
 from xpnet.parity.distance import relative_difference, ulp_distance
 from xpnet.storage.model_file import fingerprint
-from xpnet.training.callbacks import Callback, EpochLog, Evaluate
+from xpnet.training.callbacks import Evaluate
+from xpnet.training.loop import Callback, EpochLog
 from xpnet.training.trainer import Trainer
 
 
@@ -88,14 +89,14 @@ class ParityResult:
 class _RecordEpochs(Callback):
     """Records digests of each epoch, which are small enough to keep; called after ``Evaluate``."""
 
-    def __init__(self, trainer: Trainer, notify: Callable[[int], None]) -> None:
-        self._trainer, self._notify = trainer, notify
+    def __init__(self, notify: Callable[[int], None]) -> None:
+        self._notify = notify
         self.epochs: list[list[tuple[int | None, str]]] = []
 
-    def on_epoch_end(self, log: EpochLog) -> None:
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
         """Record digests of each layer, of the other variables and of the metrics."""
         self._notify(log.epoch)
-        parameters, *variables = self._trainer.to_host(log.state.variables)
+        parameters, *variables = trainer.to_host(log.state.variables)
         layers = enumerate(map(_hash_arrays, parameters))
         # In the text of the metrics NaN equals NaN and the two zeros differ.
         self.epochs.append([*layers, (None, _hash_arrays(variables)), (None, repr(log.metrics))])
@@ -156,8 +157,8 @@ def _train(
     backend = make(*result.target)
     with Trainer.open(_with_arithmetic(result.kind, config), data, backend) as trainer:
         start = time.perf_counter()
-        record = _RecordEpochs(trainer, lambda epoch: show(f"{heading}: epoch {epoch} of {config.epochs}"))
-        end = trainer.fit([Evaluate(trainer), record])
+        record = _RecordEpochs(lambda epoch: show(f"{heading}: epoch {epoch} of {config.epochs}"))
+        end = trainer.fit([Evaluate(), record])
         if end.interrupted:
             raise KeyboardInterrupt
         test = trainer.evaluate_test(end.state)

@@ -17,8 +17,8 @@ import numpy as np
 
 from xpnet.errors import ConfigError, DivergedError
 from xpnet.parity.distance import first_mismatch, unequal_bits
-from xpnet.recording.outcome import evaluate_result
 from xpnet.recording.recorded_run import RecordedRun, find_contradictions
+from xpnet.recording.recorder import evaluate_result, load_state, make_progress, make_row, state_arrays
 from xpnet.recording.training import check_start, describe_data
 from xpnet.storage import checkpoint, model_file
 from xpnet.storage import record as records
@@ -28,10 +28,9 @@ from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_
 from xpnet.storage.record import read_run
 from xpnet.storage.run import digest_file
 from xpnet.training import callbacks, final_parameters
-from xpnet.training.callbacks import EpochLog, load_state, make_progress, make_row, state_arrays
 from xpnet.training.console import TrainingConsole
 from xpnet.training.final_parameters import FinalParameters
-from xpnet.training.loop import FitResult
+from xpnet.training.loop import Callback, EpochLog, FitResult
 from xpnet.training.state import TrainState, Variables
 from xpnet.training.trainer import Trainer
 
@@ -40,8 +39,10 @@ _OPTIONAL_DATA |= {"feature_names", "class_names", "largest_class"}
 """Facts on the data that records of an xpnet before 0.3 may lack."""
 
 
-def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole) -> str | None:
+def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole | None) -> str | None:
     """Train again, and return in words the first difference between the training and its record, or None.
+
+    The console is None on the ranks of an MPI job that print nothing.
 
     Raises
     ------
@@ -57,12 +58,14 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
         state = _load_start(run, trainer, final)
     if difference := ranks.gather(difference or "")[0]:
         return difference
-    compare = _Compare(run, trainer, final)
+    compare = _Compare(run, final)
     # A callback may have ended it: its last epoch has metrics of the training samples too.
     last = run.last if run.has_end and run.record["status"] == "completed" else None
-    evaluate = callbacks.Evaluate(trainer, run.start, last, final)
-    stop = callbacks.StopOnInterrupt(console.print_line, ranks)
-    order = [evaluate, final, compare, stop, console]
+    order = [callbacks.Evaluate(run.start, last, final), final, compare]
+    if console is None:
+        order.append(callbacks.StopOnInterrupt())
+    else:
+        order += [callbacks.StopOnInterrupt(console.print_line), console]
     try:
         result = trainer.fit(order, state, run.last + bool(run.batch), first_epoch=run.first)
     except DivergedError as error:
@@ -121,25 +124,25 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
     return state
 
 
-class _Compare(callbacks.Callback):
+class _Compare(Callback):
     """Compares each epoch with the history and the kept checkpoints, and stops at the first difference."""
 
-    def __init__(self, run: RecordedRun, trainer: Trainer, final: FinalParameters) -> None:
-        self._run, self._trainer, self._final = run, trainer, final
+    def __init__(self, run: RecordedRun, final: FinalParameters) -> None:
+        self._run, self._final = run, final
         self.needs_every_step = run.batch > 0
         self._rows = deque(row for row in run.rows if run.includes(row.get("epoch")))
         # From the rows of an older xpnet: it logged fewer epochs with a patience.
         self._optional = {"fingerprint", "train_loss", "train_accuracy"} if run.is_older else set()
         self.differences: Iterator[str] = iter(())
 
-    def on_step_end(self, state: TrainState) -> None:
+    def on_step_end(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
         """Stop where the recorded training was stopped within an epoch."""
         if self._run.batch and (state.epoch, state.batch) == (self._run.last, self._run.batch):
             self.stop = "end"
 
-    def on_epoch_end(self, log: EpochLog) -> None:
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
         """Compare."""
-        difference = next(self._compare_epoch(log), None)
+        difference = next(self._compare_epoch(trainer, log), None)
         if difference is not None:
             self.differences, self.stop = iter((difference,)), "difference"
 
@@ -149,12 +152,12 @@ class _Compare(callbacks.Callback):
             number = json.dumps(self._rows[0].get("epoch"))
             yield f"metrics.jsonl: has a row of epoch {number}, which the training has not"
 
-    def _compare_epoch(self, log: EpochLog) -> Iterator[str]:
+    def _compare_epoch(self, trainer: Trainer, log: EpochLog) -> Iterator[str]:
         kept = self._run.kept(log.epoch)
-        if computed := make_row(self._trainer, log):
+        if computed := make_row(trainer, log):
             yield from self._compare_row(f"epoch {log.epoch}", log.epoch, computed)
         if kept.exists():
-            yield from _compare_checkpoint(self._run, kept, self._trainer, log.state, self._final)
+            yield from _compare_checkpoint(self._run, kept, trainer, log.state, self._final)
 
     def _compare_row(self, where: str, epoch: int, computed: Mapping[str, object]) -> Iterator[str]:
         recorded = self._rows.popleft() if self._rows else {}

@@ -227,29 +227,6 @@ class Run:
             raise make_write_error(self.folder / name, error) from error
 
 
-class FollowedRun(Run):
-    """A run whose files another process writes, the first rank of an MPI job: nothing is written here."""
-
-    @classmethod
-    def of(cls, folder: Path, record: Mapping[str, object]) -> Self:
-        """Return the run in a folder, of which the caller knows a part of the record."""
-        return cls(folder, cast("Record", {**record, "status": "running"}), None, None)
-
-    def resume(self, rows: int, **segment: object) -> int:  # noqa: ARG002
-        """Return the number of rows."""
-        return rows
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write nothing."""
-
-    def log(self, values: Mapping[str, object]) -> None:
-        """Write nothing."""
-
-    def finish(self, status: Status, **outcome: object) -> None:  # noqa: ARG002
-        """Set the status."""
-        self.record["status"] = status
-
-
 def _begin_record(name: str, info: RunInfo, started: str, ranks: Alone = ALONE) -> Record:
     """Return the record of a run that has just started."""
     first = 0 if info["parent"] is None else info["parent"]["epochs"]
