@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -234,18 +234,6 @@ def _to_weights(name: str, values: object, keys: Sequence[object]) -> NDArray[np
 ClassWeight = Mapping[Any, float] | Literal["none", "balanced"] | None
 
 
-@dataclass(frozen=True)
-class ArrayData(Dataset):
-    """Arrays as a data set."""
-
-    number_of_classes: int = 0
-
-    @property
-    def classes(self) -> int:
-        """The number of classes, of which some may have no samples."""
-        return self.number_of_classes
-
-
 def make_dataset(
     X: object,
     y: object,
@@ -262,7 +250,7 @@ def make_dataset(
     return weigh_samples(data, *weights, data.columns.classes or range(data.classes))
 
 
-def join_tables(training: Table, validation: Table | None = None, classes: int | None = None) -> ArrayData:
+def join_tables(training: Table, validation: Table | None = None, classes: int | None = None) -> Dataset:
     """Build a data set from tables.
 
     Raises
@@ -280,7 +268,5 @@ def join_tables(training: Table, validation: Table | None = None, classes: int |
     if training.columns.classes is not None and classes != len(training.columns.classes):
         msg = f"classes: expected {len(training.columns.classes)}, as many as there are names, got {classes}"
         raise DataError(msg)
-    data = replace(
-        join_halves("arrays", training, test), from_arrays=True, test_is_validation=bool(len(test.y))
-    )
-    return ArrayData(**vars(data), number_of_classes=classes)
+    data, is_validation = join_halves("arrays", training, test), bool(len(test.y))
+    return replace(data, from_arrays=True, test_is_validation=is_validation, number_of_classes=classes)

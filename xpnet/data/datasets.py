@@ -51,6 +51,8 @@ class Dataset:
         True if the test samples are evaluated after each epoch instead.
     from_arrays
         True if the arrays were passed from Python, so that no file holds them.
+    number_of_classes
+        The number of classes, of which some may have no samples; 0: one more than the largest label.
     test_rows, test_file
         The lines (m,), from 1, of the test samples in a CSV file, and its name; None and "" otherwise.
     """
@@ -65,6 +67,7 @@ class Dataset:
     weights: NDArray[np.float64] | None = None
     test_is_validation: bool = False
     from_arrays: bool = False
+    number_of_classes: int = 0
     test_rows: NDArray[np.int64] | None = None
     test_file: str = ""
 
@@ -75,7 +78,9 @@ class Dataset:
 
     @property
     def classes(self) -> int:
-        """The number of classes: one more than the largest label."""
+        """The number of classes."""
+        if self.number_of_classes:
+            return self.number_of_classes
         if self.columns.classes is not None:
             return len(self.columns.classes)
         return int(max(self.y_train.max(), self.y_test.max())) + 1
