@@ -14,11 +14,9 @@ from xpnet.backends.resolve import backend_of
 from xpnet.config import TrainConfig, settings
 from xpnet.config.keywords import P, check_names, from_keywords, with_keywords
 from xpnet.config.training import RULES
-from xpnet.data.array_dataset import join_tables
-from xpnet.data.arrays import host_array, like_input
+from xpnet.data.arrays import host_array, join_tables, like_input, weigh_samples
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features, quantity_note
-from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError, DataError
 from xpnet.fitting import TrainingProgress, train, warn_user
 from xpnet.inference.predictor import Predictor

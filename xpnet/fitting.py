@@ -32,7 +32,7 @@ from xpnet.config.keywords import (
 from xpnet.config.rules import integer_from
 from xpnet.config.settings import BackendName, TrackerName
 from xpnet.config.training import RULES
-from xpnet.data.array_dataset import make_dataset
+from xpnet.data.arrays import make_dataset
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import quantity_note
 from xpnet.errors import ConfigError

@@ -27,7 +27,7 @@ from xpnet.config import TrainConfig
 from xpnet.errors import XPNetError
 from xpnet.recording.recorder import Recorder
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
-from xpnet.storage.tensors import encode_tensors
+from xpnet.storage.model_file import encode_tensors
 
 MINE, TABLE, STOPPED, STARTED, MORE, WEIGHTED = RUNS = (
     *("runs/mine", "runs/table", "runs/stopped", "runs/started", "runs/more", "runs/weighted"),

@@ -13,11 +13,8 @@ def plain(text: object) -> str:
 
     Characters that standard output cannot encode are escaped too, as in ``\x1b``.
     """
-    escaped = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in str(text)
-    )
-    return encodable(escaped, sys.stdout)
+    escaped = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(text))
+    return encodable("".join(escaped), sys.stdout)
 
 
 def plain_lines(text: str) -> str:

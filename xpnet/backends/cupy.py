@@ -59,7 +59,7 @@ class CuPyBackend(Backend):
         return f"cuda:{array.device.id}"
 
     @classmethod
-    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
+    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
         """Return no device: CuPy runs on GPUs only."""
         return ()
 

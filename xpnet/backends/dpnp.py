@@ -83,12 +83,12 @@ class DpnpBackend(Backend):
         return next(names, str(device.filter_string))
 
     @classmethod
-    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
+    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
         """Return the CPU, if OpenCL has a driver for it."""
         return tuple(name for name in _sycl_devices() if name == "cpu")
 
     @classmethod
-    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:  # noqa: ARG003
+    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
         """Return the number of GPUs that SYCL sees, or 0 and the problem."""
         count = sum(name != "cpu" for name in _sycl_devices())
         return count, None if count else NO_GPU

@@ -6,7 +6,7 @@ is not affected.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import Any, cast
 
@@ -51,23 +51,18 @@ class JaxBackend(Backend):
             yield
 
     def compile(
-        self,
-        function: AnyFunction,
-        *,
-        exact: bool,
-        donated: Sequence[int] = (),
-        transient: bool = False,  # noqa: ARG002
+        self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
     ) -> AnyFunction:
         """Return `function` compiled by XLA, which may fuse and reorder operations unless `exact`.
 
         On a GPU, `function` is returned unchanged if `exact`: fences are not yet run on a GPU.
         """
-        if exact:
-            from xpnet.backends.fence import compile_fenced
+        if not exact:
+            return cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
+        from xpnet.backends.fence import compile_fenced
 
-            on_gpu = cuda_index(self.device_name) is not None
-            return function if on_gpu else compile_fenced(function, donated=donated)
-        return cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
+        on_gpu = cuda_index(self.device_name) is not None
+        return function if on_gpu else compile_fenced(function, donated=donated)
 
     def compile_steps(self, step: Function, compiled: Function, *, exact: bool) -> Function:
         """Return a function that takes several steps in one compiled loop, unless `exact` on a GPU."""
@@ -148,9 +143,8 @@ def _make_xla_namespace(jax: ModuleType) -> ModuleType:
     """
 
     def asarray(values: object, /, **keywords: object) -> Array:
-        if isinstance(values, jax.core.Tracer):
-            return cast("Array", jax.numpy.asarray(values, **keywords))
-        with jax.ensure_compile_time_eval():
+        is_traced = isinstance(values, jax.core.Tracer)
+        with nullcontext() if is_traced else jax.ensure_compile_time_eval():
             return cast("Array", jax.numpy.asarray(values, **keywords))
 
     def matmul(a: Array, b: Array, /) -> Array:

@@ -200,18 +200,15 @@ def check_request(device: str, backend: str) -> None:
         raise ConfigError(msg)
     others = STRICT_DEVICES if backend == "array-api-strict" else ()
     if not is_gpu(device) and device not in ("auto", "cpu", *others):
-        msg = (
-            f"unknown device {device!r}: expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps (N = 0, 1, ...)"
-        )
+        known = "auto, cpu, cuda, cuda:N, gpu, gpu:N or mps (N = 0, 1, ...)"
+        msg = f"unknown device {device!r}: expected {known}"
         raise ConfigError(msg)
     names = KINDS.get(device.partition(":")[0], CPU_BACKENDS)
     if backend not in names and "auto" not in (device, backend):
         kinds = [kind for kind, can_use in KINDS.items() if backend in can_use]
         need = _any_of(KIND_NAMES[kind] for kind in kinds)
-        msg = (
-            f"the {backend} backend cannot run on {device}, only on {need}: "
-            f"use --backend {_any_of(names)}, or --device {_any_of(kinds)}"
-        )
+        remedy = f"use --backend {_any_of(names)}, or --device {_any_of(kinds)}"
+        msg = f"the {backend} backend cannot run on {device}, only on {need}: {remedy}"
         raise BackendError(msg)
 
 

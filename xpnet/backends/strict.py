@@ -44,7 +44,7 @@ class StrictBackend(Backend):
             yield
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[None]:  # noqa: ARG002
+    def workers(self, count: int) -> Iterator[None]:
         """Give the BLAS of NumPy one thread: the products of a block gain nothing from more."""
         with self._blas.limit(limits=1):
             yield

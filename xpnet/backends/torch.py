@@ -92,12 +92,7 @@ class TorchBackend(Backend):
         return self._workers.map(function, items)
 
     def compile(
-        self,
-        function: AnyFunction,
-        *,
-        exact: bool,  # noqa: ARG002
-        donated: Sequence[int] = (),
-        transient: bool = False,
+        self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
     ) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory, on the CPU."""
         if self.device_name != "cpu":

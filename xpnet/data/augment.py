@@ -118,10 +118,8 @@ def build_augmenter(
         return xp.reshape(images, (-1, n))
 
     def augment(rows: Array, indices: NDArray[np.integer], epoch: int, /) -> Array:
-        parts = [
-            make_variants(rows[start:stop, :], indices[start:stop], epoch)
-            for start, stop in block_bounds(len(indices), chunk)
-        ]
+        bounds = block_bounds(len(indices), chunk)
+        parts = [make_variants(rows[start:stop, :], indices[start:stop], epoch) for start, stop in bounds]
         return parts[0] if len(parts) == 1 else xp.concat(parts)
 
     return augment

@@ -20,8 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.source import check_memory, open_data_file
-from xpnet.data.table import MEAN_HINT, MISSING, NUMBER, LabelCodes, Table
+from xpnet.data.table import MEAN_HINT, MISSING, NUMBER, LabelCodes, Table, check_memory, open_data_file
 from xpnet.errors import DataError
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
 

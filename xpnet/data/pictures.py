@@ -26,7 +26,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-from xpnet.data.source import open_data_file
+from xpnet.data.table import open_data_file
 from xpnet.errors import DataError
 
 Grey: TypeAlias = NDArray[np.float64]
@@ -113,9 +113,8 @@ def read_grey(path: Path) -> Grey:
             with warnings.catch_warnings(action="ignore"), _discard_stderr():
                 return _decode_grey(Image.open(file, formats=FORMATS))
         except UnidentifiedImageError as error:
-            raise DataError.at(
-                path, f"is no image that can be read: expected {', '.join(FORMATS)}"
-            ) from error
+            formats = ", ".join(FORMATS)
+            raise DataError.at(path, f"is no image that can be read: expected {formats}") from error
         except Exception as error:  # decoders raise almost any exception for damaged bytes
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError.at(path, f"the image is too large, damaged or cut short ({reason})") from error

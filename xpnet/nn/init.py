@@ -50,6 +50,5 @@ def initial_running_statistics(network: Network) -> list[RunningStatistics]:
     One for each batch normalisation; none if the network has none.
     """
     hidden = network.sizes[1:-1] if network.batch_norm else ()
-    return [
-        RunningStatistics(as_array(np.zeros((units, 1))), as_array(np.ones((units, 1)))) for units in hidden
-    ]
+    pairs = ((np.zeros((units, 1)), np.ones((units, 1))) for units in hidden)
+    return [RunningStatistics(*map(as_array, pair)) for pair in pairs]

@@ -48,10 +48,8 @@ class Difference(Mismatch):
         if self.block is not None:
             location.append(f"block {self.block}")
         call = "" if self.call is None else f", call {self.call},"
-        return (
-            f"{', '.join(location)}: {self.operation}{call} differs first, at {self.index}: "
-            f"{self.left!r} and {self.right!r} ({self.distance})"
-        )
+        values = f"{self.left!r} and {self.right!r} ({self.distance})"
+        return f"{', '.join(location)}: {self.operation}{call} differs first, at {self.index}: {values}"
 
 
 def first_difference(left: Trainer, right: Trainer) -> Difference | None:

@@ -102,8 +102,7 @@ def find_required() -> list[BackendDevice]:
     try:
         return parse_list(names)
     except XPNetError as error:
-        msg = f"{REQUIRE}: {error}"
-        raise ConfigError(msg) from error
+        raise ConfigError.at(REQUIRE, error) from error
 
 
 def find_installed() -> list[BackendDevice]:

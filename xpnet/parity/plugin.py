@@ -44,11 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
     pytest.UsageError
         The option names no backend, or an unknown one.
     """
-    config.addinivalue_line(
-        "markers",
-        f"{MARKER}(*names): run with these backends only; torch means torch on every device, "
-        "torch:cuda that one",
-    )
+    meaning = "torch means torch on every device, torch:cuda that one"
+    config.addinivalue_line("markers", f"{MARKER}(*names): run with these backends only; {meaning}")
     config.addinivalue_line("markers", f"{PARITY_MARKER}: run assert_parity with one backend in each test")
     session = config.stash[SESSION] = Session()
     SESSIONS.append(session)

@@ -14,7 +14,7 @@ from PIL import Image
 from xpnet.data.datasets import Dataset
 from xpnet.nn.functional import LEAK
 from xpnet.nn.layers import EPSILON
-from xpnet.storage.model_file import SavedModel
+from xpnet.storage.model_file import TENSORS, SavedModel
 
 SMALLEST_SIDE = 8
 """The smallest side of an image; fewer features than its square are not treated as pixels."""
@@ -107,9 +107,7 @@ def _fold_batch_norm(model: SavedModel) -> Iterator[tuple[NDArray[np.floating], 
     for layer, norm in zip_longest(model.layers, model.norms):
         weight, bias = layer["weight"], layer["bias"]
         if norm is not None:
-            gamma, beta, mean, variance = (
-                norm[name].astype(np.float64) for name in ("weight", "bias", "running_mean", "running_var")
-            )
+            gamma, beta, mean, variance = (norm[name].astype(np.float64) for name in TENSORS["norms"])
             gain = gamma / np.sqrt(variance + EPSILON)
             weight, bias = weight * gain[:, None], (bias - mean) * gain + beta
         yield weight, bias

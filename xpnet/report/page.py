@@ -99,34 +99,22 @@ def select_samples(record: Record, data: datasets.Dataset) -> tuple[str, dataset
     if len(data.y_test):
         return "validation" if data.test_is_validation else "test", data
     config, count = from_json(record["config"], "the record"), len(data.y_train)
-    if not config.validation:
-        return "training", replace(
-            data, x_test=data.x_train, y_test=data.y_train, test_rows=None, test_file=""
-        )
-    _, held_out = random.split(config.seed, count, config.validation_samples(count))
-    x, y = data.x_train[held_out], data.y_train[held_out]
-    return "validation", replace(data, x_test=x, y_test=y, test_rows=held_out, test_file="")
+    part, x, y, rows = "training", data.x_train, data.y_train, None
+    if config.validation:
+        _, rows = random.split(config.seed, count, config.validation_samples(count))
+        part, x, y = "validation", x[rows], y[rows]
+    return part, replace(data, x_test=x, y_test=y, test_rows=rows, test_file="")
 
 
 @cache
 def make_environment() -> Environment:
     """Return the environment of the templates, which escapes every value and rejects undefined variables."""
-    templates = Environment(
-        loader=PackageLoader("xpnet.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {
-        "decimal": "{:.1f}".format,
-        "duration": format_duration,
-        "label": format_label,
-        "metric": format_metric,
-        "percent": format_percent,
-        "thousands": "{:,}".format,
-        "value": format_value,
-    }
+    loader = PackageLoader("xpnet.report")
+    templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    templates.trim_blocks = templates.lstrip_blocks = True
+    templates.filters |= {"decimal": "{:.1f}".format, "thousands": "{:,}".format}
+    templates.filters |= {"duration": format_duration, "label": format_label, "metric": format_metric}
+    templates.filters |= {"percent": format_percent, "value": format_value}
     templates.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return templates
 
@@ -215,9 +203,7 @@ def summarize_classes(labels: Labels, evaluation: Evaluation, names: Sequence[st
     wrong = np.stack([labels, predicted])[:, predicted != labels]
     pairs, times = np.unique(wrong, axis=1, return_counts=True)
     order = np.argsort(-times, kind="stable")
-    mistakes = [
-        (*pair, number) for pair, number in zip(pairs.T[order].tolist(), times[order].tolist(), strict=True)
-    ]
+    mistakes = [*zip(*pairs[:, order].tolist(), times[order].tolist(), strict=True)]
     mistaken_for = {label: (prediction, number) for label, prediction, number in reversed(mistakes)}
     rows = list(range(count))
     if count > MOST_ROWS:

@@ -16,8 +16,8 @@ import numpy as np
 
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DataError
+from xpnet.storage.model_file import encode_tensors, open_tensors, read_arrays, to_little_endian
 from xpnet.storage.record import is_number
-from xpnet.storage.tensors import encode_tensors, open_tensors, read_arrays, to_little_endian
 
 FORMAT, FORMAT_VERSION = "xpnet-snapshot", 2
 """Version 1 lacked the version of the specification."""
@@ -31,10 +31,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def encode_checkpoint(
-    arrays: Arrays,
-    facts: Mapping[str, object],
-    specification: int | None = None,
-    version: int = FORMAT_VERSION,
+    arrays: Arrays, facts: Mapping[str, Any], specification: int | None = None, version: int = FORMAT_VERSION
 ) -> bytes:
     """Return the content of a checkpoint, which depends on nothing but the arguments.
 

@@ -9,8 +9,7 @@ from xpnet._lib.text import complain
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, resolve
 from xpnet.config import TrainConfig
-from xpnet.data.datasets import Dataset
-from xpnet.data.sharing import load_shared
+from xpnet.data.datasets import Dataset, load_shared
 from xpnet.distributed.launch import count_sharing
 from xpnet.distributed.ranks import ALONE, Alone
 from xpnet.nn.inputs import Normalization

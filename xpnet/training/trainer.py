@@ -17,10 +17,10 @@ from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
 from xpnet.backends.workers import MAX_PENDING
 from xpnet.config import TrainConfig
+from xpnet.data.array_files import is_mapped, with_random_access
+from xpnet.data.arrays import normalize_weights
 from xpnet.data.augment import build_augmenter, build_fade, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
-from xpnet.data.memmap import is_mapped, with_random_access
-from xpnet.data.weights import normalize_weights
 from xpnet.distributed.ranks import ALONE, Alone
 from xpnet.errors import ConfigError
 from xpnet.inference.context import ComputeContext, build_context, is_compiled
