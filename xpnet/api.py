@@ -283,7 +283,7 @@ class _Text(str):
     __repr__ = str.__str__
 
 
-@show_settings
+@show_settings(FitSettings)
 @with_keywords
 def fit(
     X: object,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, get_type_hints
 
 from xpnet._lib.text import did_you_mean
 from xpnet.config import settings, training
@@ -31,10 +31,9 @@ OF_FIT = ARGUMENTS | {*RULES} - COMMAND_LINE_ONLY
 """The keywords of ``xpnet.fit``."""
 
 
-class FitSettings(TypedDict, total=False):
-    """The settings that ``xpnet.fit`` takes as keywords; None is the default."""
+class ClassifierSettings(TypedDict, total=False):
+    """The settings that ``XPNetClassifier`` takes as keywords, for type checkers; None is the default."""
 
-    missing: settings.Missing | None
     validation: float | None
     normalize: settings.Normalize | None
     augment_shift: float | None
@@ -52,15 +51,12 @@ class FitSettings(TypedDict, total=False):
     input_dropout: float | None
     input_noise: float | None
     init: settings.Initialization | None
-    init_from: str | Path | None
     epochs: int | None
     batch_size: Literal["full"] | int | None
     loss: settings.Loss | None
     label_smoothing: float | None
-    class_weight: Literal["none", "balanced"] | Mapping[Any, float] | None
     patience: int | None
     average_epochs: int | None
-    seed: int | None
     optimizer: settings.OptimizerName | None
     momentum: float | None
     learning_rate: float | None
@@ -78,6 +74,15 @@ class FitSettings(TypedDict, total=False):
     workers: Literal["auto"] | int | None
     require_device: bool | None
     log_every: Literal["auto"] | int | None
+
+
+class FitSettings(ClassifierSettings, total=False):
+    """The settings that ``xpnet.fit`` takes as keywords, for type checkers; None is the default."""
+
+    missing: settings.Missing | None
+    init_from: str | Path | None
+    class_weight: Literal["none", "balanced"] | Mapping[Any, float] | None
+    seed: int | None
 
 
 SYNONYMS = {
@@ -152,16 +157,25 @@ def with_keywords(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def show_settings(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function with ``**settings``: its signature, for completion and help, names each of them."""
-    shown = inspect.signature(function)
-    *named, others = shown.parameters.values()
-    named += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name], annotation=hint)
-        for name, hint in FitSettings.__annotations__.items()
-    ]
-    function.__signature__ = shown.replace(parameters=[*named, others])  # type: ignore[attr-defined]
-    return function
+def show_settings(
+    kind: type, defaults: Mapping[str, object] = DEFAULTS, *, variadic: bool = True
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a decorator of a function with the keywords `kind`: its signature names each, with its default.
+
+    Completion, help and scikit-learn read it. With `variadic`, the ``**`` parameter stays.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        shown, hints = inspect.signature(function), get_type_hints(kind)
+        *named, others = shown.parameters.values()
+        for name in (name for name in DEFAULTS if name in hints):
+            by_name = inspect.Parameter.KEYWORD_ONLY
+            named.append(inspect.Parameter(name, by_name, default=defaults[name], annotation=hints[name]))
+        parameters = [*named, others] if variadic else named
+        function.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
 
 
 def to_python(value: Any) -> object:
