@@ -7,12 +7,11 @@ from dataclasses import fields
 import numpy as np
 from PIL import Image
 
-from xpnet._lib.parser import Parser, path_ending_in
 from xpnet.arithmetic import Reproducible
 from xpnet.backends.resolve import make
 from xpnet.cli.guard import handle_errors
 from xpnet.config import TrainConfig
-from xpnet.config.flags import add_settings, get_settings
+from xpnet.config.flags import Parser, add_settings, get_settings, path_ending_in
 from xpnet.config.settings import AugmentationSettings, DataSettings
 from xpnet.data import datasets
 from xpnet.data.augment import build_augmenter, square_side

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpnet._lib.parser import Parser, path_ending_in
 from xpnet._lib.terminal import announce, make_console
 from xpnet._lib.text import format_json, plain
 from xpnet.cli.predict import build_network_parser, write_predictions
 from xpnet.cli.tables import format_metric, make_columns, print_table
+from xpnet.config.flags import Parser, path_ending_in
 from xpnet.errors import DataError
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xpnet._lib.parser import Parser
 from xpnet._lib.text import plain
+from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError
 
 # The imports inside the functions load NumPy, which --help does not need.

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from xpnet import __version__
 from xpnet._lib.files import save
-from xpnet._lib.parser import Parser
 from xpnet._lib.terminal import announce, make_console, style_text
 from xpnet._lib.text import format_json, plain
 from xpnet.backends import resolve
@@ -21,8 +20,7 @@ from xpnet.backends.base import check_environment
 from xpnet.backends.probing import Probe
 from xpnet.cli.tables import Cell, Column, fits, format_value, render_table
 from xpnet.config import TrainConfig
-from xpnet.config.flags import add_settings, get_settings
-from xpnet.config.keywords import suggest
+from xpnet.config.flags import Parser, add_settings, get_settings
 from xpnet.config.training import DEFAULTS, TABLE_SETTINGS
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
@@ -144,7 +142,7 @@ def _format_row(row: ParityResult) -> dict[str, Cell]:
 def _build_parser() -> Parser:
     parser = Parser(prog="xpnet parity", description=DESCRIPTION, epilog=EPILOG)
     add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
-    parser.suggest, add = suggest, parser.add_argument
+    add = parser.add_argument
     add("--json", type=Path, metavar="FILE", help="Write the results to FILE too.")
     required = "Backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,dpnp,array-api-strict."
     add("--require", default="", metavar="NAMES", help=required)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from xpnet._lib.files import save
-from xpnet._lib.parser import Parser, path_ending_in
 from xpnet._lib.text import complain, format_json, plain
 from xpnet._typing import HostArray
+from xpnet.config.flags import Parser, path_ending_in
 from xpnet.config.rules import DEVICE
 from xpnet.errors import DataError
 from xpnet.storage.find import resolve_run

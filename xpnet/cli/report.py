@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xpnet._lib.parser import Parser
 from xpnet._lib.text import plain
+from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError
 from xpnet.report import REPORT_FILE, write_report
 from xpnet.storage.find import OUT, find_newest_run, read_found_run, resolve_run

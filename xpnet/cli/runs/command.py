@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from xpnet._lib.parser import Parser
 from xpnet._lib.terminal import make_console
 from xpnet._lib.text import complain, format_json, plain
 from xpnet.cli.runs import details
+from xpnet.config.flags import Parser
 from xpnet.errors import DataError
 from xpnet.storage import find
 from xpnet.storage.record import METRICS_FILE, RECORD_FILE, read_metrics
