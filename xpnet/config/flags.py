@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from xpnet.config.constraints import merge_settings
-from xpnet.config.keywords import suggest
-from xpnet.config.rules import SWITCH, flag
+from xpnet.config.rules import SWITCH, flag, suggest
 from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, read_recipe, read_toml, to_json
 from xpnet.errors import ConfigError
 
@@ -152,6 +151,13 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     sources = [read_recipe(arguments.recipe or recipe or "notebook"), file, flags]
     values, explicit = merge_settings(DEFAULTS, sources)
     return Command(TrainConfig(**vars(values)), arguments.print_config, explicit, arguments.dry_run)
+
+
+def add_network(parser: Parser) -> None:
+    """Add the argument RUN of a command that takes a trained network."""
+    places = "a run, by its folder or name in runs, or a .safetensors file"
+    help_text = f"{places} (default: the newest trained run)"
+    parser.add_argument("run", type=Path, metavar="RUN", nargs="?", help=help_text)
 
 
 def add_settings(

@@ -8,10 +8,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, get_type_hints
 
-from xpnet._lib.text import did_you_mean
 from xpnet.config import settings, training
 from xpnet.config.constraints import merge_settings
-from xpnet.config.rules import flag, one_of
+from xpnet.config.rules import one_of, suggest
 from xpnet.config.settings import RunSettings
 from xpnet.config.training import DEFAULTS, RULES, TABLE_SETTINGS, TrainConfig, convert, read_settings
 from xpnet.errors import ConfigError, XPNetError
@@ -83,33 +82,6 @@ class FitSettings(ClassifierSettings, total=False):
     init_from: str | Path | None
     class_weight: Literal["none", "balanced"] | Mapping[Any, float] | None
     seed: int | None
-
-
-SYNONYMS = {
-    **dict.fromkeys(("lr", "eta", "learning_rate_init"), "learning_rate"),
-    **dict.fromkeys(("max_iter", "max_epochs", "n_epochs", "num_epochs"), "epochs"),
-    **dict.fromkeys(("hidden_layer_sizes", "hidden_layers", "layers", "units"), "hidden"),
-    **dict.fromkeys(("validation_split", "validation_fraction"), "validation"),
-    "batch": "batch_size",
-    "solver": "optimizer",
-    "n_iter_no_change": "patience",
-    "random_state": "seed",
-    "seed": "random_state",
-    "early_stopping": "patience (a number of epochs, beside validation)",
-    "alpha": "weight_decay (alpha / the batch size)",
-    "C": "weight_decay (1 / (C times the number of samples))",
-}
-"""Names of settings in other libraries: the setting, and its value if that is another."""
-
-
-def suggest(word: str, known: Collection[str]) -> str:
-    """Return ": did you mean NAME?" with the name of a setting or flag for that of another library.
-
-    For any other word it is the closest of those known; empty if none is close.
-    """
-    setting, space, value = SYNONYMS.get(word.removeprefix("--").replace("-", "_"), "").partition(" ")
-    name = flag(setting) if word.startswith("--") else setting
-    return f": did you mean {name}{space}{value}?" if name in known else did_you_mean(word, known)
 
 
 def check_names(names: Iterable[str], known: Collection[str], source: str) -> None:

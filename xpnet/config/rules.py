@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
@@ -229,3 +229,30 @@ def format_value(value: object) -> str:
     """Format a value for a message, on one line of at most 60 characters."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+SYNONYMS = {
+    **dict.fromkeys(("lr", "eta", "learning_rate_init"), "learning_rate"),
+    **dict.fromkeys(("max_iter", "max_epochs", "n_epochs", "num_epochs"), "epochs"),
+    **dict.fromkeys(("hidden_layer_sizes", "hidden_layers", "layers", "units"), "hidden"),
+    **dict.fromkeys(("validation_split", "validation_fraction"), "validation"),
+    "batch": "batch_size",
+    "solver": "optimizer",
+    "n_iter_no_change": "patience",
+    "random_state": "seed",
+    "seed": "random_state",
+    "early_stopping": "patience (a number of epochs, beside validation)",
+    "alpha": "weight_decay (alpha / the batch size)",
+    "C": "weight_decay (1 / (C times the number of samples))",
+}
+"""Names of settings in other libraries: the setting, and its value if that is another."""
+
+
+def suggest(word: str, known: Collection[str]) -> str:
+    """Return ": did you mean NAME?" with the name of a setting or flag for that of another library.
+
+    For any other word it is the closest of those known; empty if none is close.
+    """
+    setting, space, value = SYNONYMS.get(word.removeprefix("--").replace("-", "_"), "").partition(" ")
+    name = flag(setting) if word.startswith("--") else setting
+    return f": did you mean {name}{space}{value}?" if name in known else did_you_mean(word, known)
