@@ -72,8 +72,7 @@ def main(words: Sequence[str]) -> int:
         sys.stdout.write(format_json({"model": model.name, **classes, "predictions": results}))
     if arguments.out is not None:
         if not complete:
-            msg = f"{arguments.out}: is not written, as a file could not be read"
-            raise DataError(msg)
+            raise DataError.at(arguments.out, "is not written, as a file could not be read")
         rows = ((row[:3], row.predicted, row.probabilities) for row in predictions)
         write_predictions(arguments.out, Prediction._fields[:3], rows, names)
     elif not arguments.json:
@@ -150,8 +149,7 @@ def _read_image(model: "LoadedModel", file: Path) -> HostArray:
     side = math.isqrt(model.features)
     if side * side != model.features:
         problem = f"the network takes {model.features} features, which make no square image"
-        msg = f"{file}: {problem}: predict takes tables for it ({FILE_FORMATS})"
-        raise DataError(msg)
+        raise DataError.at(file, f"{problem}: predict takes tables for it ({FILE_FORMATS})")
     with warnings.catch_warnings(action="always", record=True) as doubts:
         digit = read_digit(file, side).reshape(1, -1)
     for doubt in doubts:

@@ -184,6 +184,5 @@ def from_keywords(
     values, explicit = merge_settings(DEFAULTS, [*sources, convert(chosen, source)])
     rates = values.learning_rate
     if isinstance(rates, tuple) and len(rates) > 1:
-        msg = f"{source}: learning_rate: expected one number, got {list(rates)}"
-        raise ConfigError(msg)
+        raise ConfigError.at(source, f"learning_rate: expected one number, got {list(rates)}")
     return TrainConfig(**vars(values)), explicit

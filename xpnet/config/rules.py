@@ -70,8 +70,7 @@ class Rule:
             hint = did_you_mean(value.lower(), self.choices) if isinstance(value, str) else ""
             if any(_is_int(item, INT_LIMIT, float("inf")) for item in _as_tuple(value)):
                 hint = ", which is above 2^63 - 1"
-            msg = f"{where}: expected {self.expected}, got {format_value(value)}{hint}"
-            raise ConfigError(msg)
+            raise ConfigError.at(where, f"expected {self.expected}, got {format_value(value)}{hint}")
 
 
 def collect_rules(settings: type) -> dict[str, Rule]:

@@ -54,12 +54,10 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
         if len(continued) > 1:
             first, second = continued[:2]
             place = "" if first == "resume_or_start" else f" {getattr(self, first)}"
-            msg = f"{flag(second)}: there is {flag(first)}{place} already: give one of the two"
-            raise ConfigError(msg)
+            raise ConfigError.at(flag(second), f"there is {flag(first)}{place} already: give one of the two")
         violation = next(find_violations(self), None)
         if violation is not None and self.resume is None and self.extend is None:
-            msg = f"{flag(violation.name)}: {violation.message}"
-            raise ConfigError(msg)
+            raise ConfigError.at(flag(violation.name), violation.message)
 
     @property
     def float_type(self) -> str:
