@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-from xpnet._typing import Array, Compile, Function, MapBlocks, uncompiled
+from xpnet._typing import Array, Compile, Function, uncompiled
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
@@ -35,7 +35,7 @@ class ComputeContext:
 
     ops: Arithmetic
     inputs: Inputs
-    map_blocks: MapBlocks
+    map_blocks: Function
     stack: int = 1  # number of full blocks computed in one call
     compile: Compile = uncompiled
     compile_steps: Callable[[Function], Any] = no_compiled_loop

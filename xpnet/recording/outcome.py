@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
 
 from xpnet._lib.text import complain
 from xpnet.nn.metrics import class_metrics
@@ -14,9 +13,6 @@ from xpnet.training.console import TrainingConsole
 from xpnet.training.final_parameters import FinalParameters
 from xpnet.training.loop import FitResult
 from xpnet.training.trainer import Trainer
-
-if TYPE_CHECKING:
-    from xpnet._typing import Array
 
 
 @dataclass(eq=False)
@@ -84,7 +80,7 @@ def evaluate_result(
             console.print_evaluation("validation", validation)
     if trainer.data.has_test:
         test = trainer.evaluate_test(result.best)
-        predicted, labels = to_host(cast("Array", test.predictions)), to_host(trainer.test.labels)
+        predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
         per_class = [each.recall for each in class_metrics(predicted, labels, trainer.network.sizes[-1])]
         metrics |= {**test.metrics("test"), "test_accuracy_per_class": per_class}
         if console is not None:
