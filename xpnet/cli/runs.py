@@ -269,18 +269,16 @@ def _print_best(console: Console, run: FoundRun, metric: str, count: int) -> Non
 def _suggest_commands(run: FoundRun) -> dict[str, str]:
     """Return command lines that use the run, by a word for their purpose."""
     folder, model = (plain(shlex.quote(str(path))) for path in (run.folder, run.folder / records.MODEL_FILE))
-    commands = {}
-    if run.status not in ("running", "completed"):
-        commands["resume"] = f"xpnet train --resume {folder}"
-    if run.ended:
-        commands["evaluate"] = f"xpnet evaluate {folder}"
-        commands["predict"] = f"xpnet predict {folder} IMAGE"
-        commands["start from"] = f"xpnet train --init-from {model}"
-    if run.status == "completed" and (run.folder / records.CHECKPOINT_FILE).exists():
-        commands["extend"] = f"xpnet train --extend {folder} --epochs N"
-    if run.ended and run.record["specification_version"] is not None:
-        commands["verify"] = f"xpnet verify {folder}"
-    return commands
+    extendable = run.status == "completed" and (run.folder / records.CHECKPOINT_FILE).exists()
+    commands = {
+        "resume": (run.status not in ("running", "completed"), f"train --resume {folder}"),
+        "evaluate": (run.ended, f"evaluate {folder}"),
+        "predict": (run.ended, f"predict {folder} IMAGE"),
+        "start from": (run.ended, f"train --init-from {model}"),
+        "extend": (extendable, f"train --extend {folder} --epochs N"),
+        "verify": (run.ended and run.record["specification_version"] is not None, f"verify {folder}"),
+    }
+    return {name: f"xpnet {words}" for name, (is_possible, words) in commands.items() if is_possible}
 
 
 # Lists and details
