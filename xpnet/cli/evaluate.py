@@ -49,8 +49,9 @@ def main(words: Sequence[str]) -> int:
     evaluation = evaluate(model.predictor, x, labels, name=name, loss=loss, label_smoothing=smoothing)
     if arguments.predictions is not None:
         names = model.class_names
-        keys = ((index, names[label]) for index, label in enumerate(labels.tolist()))
-        rows = zip(keys, evaluation.predicted.tolist(), evaluation.probabilities, strict=True)
+        labelled = [names[label] for label in labels.tolist()]
+        results = labelled, evaluation.predicted.tolist(), evaluation.probabilities
+        rows = zip(range(len(labels)), *results, strict=True)
         write_predictions(arguments.predictions, ("index", "label"), rows, names)
     result = _to_json(model, evaluation, name, arguments.split)
     if arguments.json:

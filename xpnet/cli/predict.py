@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xpnet._lib.files import save
 from xpnet._lib.text import complain, format_json, plain
@@ -73,8 +73,7 @@ def main(words: Sequence[str]) -> int:
     if arguments.out is not None:
         if not complete:
             raise DataError.at(arguments.out, "is not written, as a file could not be read")
-        rows = ((row[:3], row.predicted, row.probabilities) for row in predictions)
-        write_predictions(arguments.out, Prediction._fields[:3], rows, names)
+        write_predictions(arguments.out, Prediction._fields[:3], predictions, names)
     elif not arguments.json:
         _print_lines(predictions, names, all_classes=arguments.all)
     return 0 if complete else 2
@@ -201,10 +200,7 @@ def probability_name(name: str | int) -> str:
 
 
 def write_predictions(
-    path: Path,
-    keys: Sequence[str],
-    rows: Iterable[tuple[Sequence[object], int, HostArray]],
-    names: Sequence[str | int],
+    path: Path, keys: Sequence[str], rows: Iterable[tuple[Any, ...]], names: Sequence[str | int]
 ) -> None:
     """Write a CSV file of predictions, completely or not at all.
 
@@ -228,7 +224,7 @@ def write_predictions(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*keys, "predicted", "probability", *map(probability_name, names)])
-    for values, predicted, probabilities in rows:
+    for *values, predicted, probabilities in rows:
         numbers = list(map(str, probabilities))
         writer.writerow([*values, names[predicted], numbers[predicted], *numbers])
     save(path, text.getvalue().encode(errors="surrogateescape"))
