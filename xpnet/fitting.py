@@ -62,7 +62,7 @@ class TrainingProgress(NamedTuple):
     normalization: Normalization
 
 
-@show_settings
+@show_settings(FitSettings)
 @with_keywords
 def fit(
     X: object,

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from xpnet._lib.text import complain
-from xpnet._typing import Array, HostArray
+from xpnet._typing import HostArray
 from xpnet.errors import DataError
 from xpnet.nn.metrics import class_metrics
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
@@ -197,7 +197,7 @@ def evaluate_result(trainer: Trainer, result: FitResult, console: TrainingConsol
             console.print_evaluation("validation", validation)
     if trainer.data.has_test:
         test = trainer.evaluate_test(result.best)
-        predicted, labels = to_host(cast("Array", test.predictions)), to_host(trainer.test.labels)
+        predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
         per_class = [each.recall for each in class_metrics(predicted, labels, trainer.network.sizes[-1])]
         metrics |= {**test.metrics("test"), "test_accuracy_per_class": per_class}
         if console is not None:
