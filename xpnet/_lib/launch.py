@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 VARIABLES = (
@@ -29,7 +28,7 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def local_rank() -> int:
-    """Return the number of this process among those of its job on this machine, also in `outside_job`."""
+    """Return the number of this process among those of its job on this machine."""
     return next((int(os.environ[name]) for name in LOCAL_RANKS if os.environ.get(name, "").isdecimal()), 0)
 
 
@@ -66,14 +65,3 @@ def count_ended() -> int:
     if not own:  # without /proc, or in a container of its own, which does not show the others
         return 0
     return max(0, size - len({rank for process, rank in ranks.items() if launchers[process] == own}))
-
-
-@contextmanager
-def outside_job() -> Iterator[None]:
-    """Let this process be one alone in the body, as outside an MPI job, and those that it starts too."""
-    names = [name for pair in VARIABLES for name in pair if name in os.environ]
-    variables = {name: os.environ.pop(name) for name in names}
-    try:
-        yield
-    finally:
-        os.environ.update(variables)

@@ -37,12 +37,15 @@ class Alone:
         The number of this process, the number of processes, and the machine of each.
     library
         The MPI library.
+    comm
+        A communicator of mpi4py.
     """
 
     rank: int = 0
     size: int = 1
     hosts: tuple[str, ...] = (platform.node(),)
     library: str | None = None
+    comm: Any = None
 
     @property
     def local_rank(self) -> int:
@@ -126,13 +129,10 @@ class Ranks(Alone):
 
     Attributes
     ----------
-    comm
-        A communicator of mpi4py.
     backend
         The backend whose arrays are added up.
     """
 
-    comm: Any = None
     backend: "Backend | Any" = None
     _exchanges: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False, compare=False)
 
