@@ -20,7 +20,7 @@ from trial_records import outcome
 from xpnet.__main__ import main
 from xpnet.cli import trials
 from xpnet.distributed.launch import count_sharing
-from xpnet.distributed.ranks import Alone, Ranks
+from xpnet.distributed.ranks import Ranks
 from xpnet.storage.record import read_run
 
 on_ranks = pytest.mark.needs("mpi")
@@ -184,4 +184,4 @@ def test_trainings_on_ranks_share_the_processors_too(processors, repeats, jobs, 
 
 
 def test_a_process_alone_shares_its_processors_with_none():
-    assert count_sharing(Alone()) == [1]
+    assert count_sharing(Ranks()) == [1]

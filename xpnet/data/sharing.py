@@ -12,11 +12,11 @@ from xpnet.data.datasets import Dataset
 from xpnet.data.memmap import is_mapped
 from xpnet.data.table import ROLES
 from xpnet.distributed.exchange import share_memory
-from xpnet.distributed.ranks import Alone, Ranks
+from xpnet.distributed.ranks import Ranks
 from xpnet.nn.columns import Columns
 
 
-def load_shared(ranks: Alone, data: Path | None, test_data: Path | None, **options: Any) -> Dataset:
+def load_shared(ranks: Ranks, data: Path | None, test_data: Path | None, **options: Any) -> Dataset:
     """Read a data set once on each machine, with `datasets.load`; the ranks there share the memory.
 
     Each rank maps mapped files itself.
@@ -26,7 +26,7 @@ def load_shared(ranks: Alone, data: Path | None, test_data: Path | None, **optio
     ConfigError, DataError
         A rank cannot read the data, or machines have different ones: some rows of mapped features count.
     """
-    if not isinstance(ranks, Ranks):
+    if ranks.comm is None:
         return datasets.load(data, test_data, **options)
     comm = ranks.on_this_host()
     is_reader, found = comm.rank == 0, None

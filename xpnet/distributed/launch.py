@@ -6,6 +6,7 @@ import platform
 import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, TypeVar
@@ -56,7 +57,8 @@ def connect() -> Alone:
         problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
         msg = f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs"
         raise ConfigError(msg)
-    ranks = Ranks.of(comm, library)
+    ranks = Ranks(int(comm.rank), int(comm.size), library=library, comm=comm)
+    ranks = replace(ranks, hosts=tuple(ranks.gather(platform.node())))
     handlers: list[tuple[int, Any]] = [(signal.SIGINT, signal.default_int_handler)]
     handlers += dict.fromkeys(TERMINATION, Terminate()).items()
     for number, handler in handlers:

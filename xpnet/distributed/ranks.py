@@ -3,10 +3,11 @@
 import hashlib
 import json
 import platform
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,8 +19,8 @@ from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.backends.probing import cuda_index
+from xpnet.distributed import exchange
 from xpnet.distributed.exchange import Memory, Reduction, Shapes, is_cuda_aware, make_tree_sum, share_memory
-from xpnet.distributed.tree import list_all_nodes, node_size, share_blocks
 from xpnet.distributed.watchdog import Watchdog
 from xpnet.errors import ConfigError, XPNetError
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Alone:
-    """One process, which computes all blocks.
+class Ranks:
+    """The processes that share a training: the ranks of an MPI job, each with a range of the blocks, or one.
 
     Attributes
     ----------
@@ -38,7 +39,9 @@ class Alone:
     library
         The MPI library.
     comm
-        A communicator of mpi4py.
+        A communicator of mpi4py; None of a process alone.
+    backend
+        The backend whose arrays are added up.
     """
 
     rank: int = 0
@@ -46,39 +49,113 @@ class Alone:
     hosts: tuple[str, ...] = (platform.node(),)
     library: str | None = None
     comm: Any = None
+    backend: "Backend | Any" = None
+    _exchanges: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False, compare=False)
 
     @property
     def local_rank(self) -> int:
         """The number of this process among those of an MPI job on this machine, if it is part of one."""
-        return local_rank()
+        return local_rank() if self.size == 1 else self.hosts[: self.rank].count(self.hosts[self.rank])
 
-    def on(self, backend: "Backend") -> "Alone":  # noqa: ARG002
+    def on_this_host(self) -> Any:
+        """Return the communicator with the ranks on this machine."""
+        from mpi4py import MPI
+
+        return self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+
+    def on(self, backend: "Backend") -> "Ranks":
         """Return the ranks with their arrays on a backend."""
-        return self
+        return replace(self, backend=backend)
 
     def chunks(self, samples: int, stack: int) -> list[list[list[Group]]]:
         """Return the chunks of each node of the tree that this process computes (`blocks.block_chunks`)."""
-        return [block_chunks(samples, stack)]
+        if self.comm is None:
+            return [block_chunks(samples, stack)]
+        blocks = -(-samples // BLOCK_SIZE)
+        result = []
+        for node in exchange.list_nodes(blocks, self.size)[self.rank]:
+            start = node[0] * BLOCK_SIZE
+            count = min(exchange.node_size(node, blocks) * BLOCK_SIZE, samples - start)
+            chunks = block_chunks(count, stack)
+            shifted = [[Group(first + start, stop + start, n) for first, stop, n in each] for each in chunks]
+            result.append(shifted)
+        return result
 
-    def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:  # noqa: ARG002
-        """Return the sum over all blocks from those of the nodes, arrays of these shapes and this dtype."""
-        return sums[0]
+    def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:
+        """Return the sum over all blocks from those of the nodes, arrays of these shapes and this dtype.
 
-    def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:  # noqa: ARG002
-        """Return the elementwise maxima or sums of arrays over all processes."""
-        return arrays
+        Every rank receives it, in memory that the next one uses.
+        """
+        if self.comm is None:
+            return sums[0]
+        blocks = -(-samples // BLOCK_SIZE)
+        key = blocks, shapes, dtype
+        if key not in self._exchanges:
+            nodes = exchange.list_nodes(blocks, self.size)
+            self._exchanges[key] = make_tree_sum(self.comm, self._memory, nodes, blocks, shapes, dtype)
+        total: list[Array] = self._exchanges[key](sums)
+        return total
 
-    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:  # noqa: ARG002
+    def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
+        """Return the elementwise maxima or sums of arrays over all processes, in memory as of `finish`."""
+        if self.comm is None:
+            return arrays
+        shapes, dtype = tuple(array.shape for array in arrays), str(arrays[0].dtype).rpartition(".")[2]
+        key = operation, *shapes, dtype
+        if key not in self._exchanges:
+            self._exchanges[key] = Reduction(self.comm, self._memory, shapes, dtype)
+        results: list[Array] = self._exchanges[key](arrays, operation)
+        return results
+
+    @cached_property
+    def _memory(self) -> Memory:
+        on_gpu = self.backend.writable and cuda_index(self.backend.device_name) is not None
+        return Memory(self.backend, direct=on_gpu and is_cuda_aware())
+
+    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:
         """Return the integers of all samples, from those of each group that this process computed."""
-        return xp.concat(parts)
+        if self.comm is None:
+            return xp.concat(parts)
+        shares = exchange.share_blocks(-(-samples // BLOCK_SIZE), self.size)
+        counts = [
+            min(stop * BLOCK_SIZE, samples) - min(start * BLOCK_SIZE, samples) for start, stop in shares
+        ]
+        own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
+        mine, all_of_them = np.concatenate([np.empty(0, np.int64), *own]), np.empty(samples, np.int64)
+        self.comm.Allgatherv(mine, [all_of_them, counts])
+        return self.backend.put(all_of_them)
 
-    def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:  # noqa: ARG002
-        """Return the result of a function, (samples,), which one process of each machine calls."""
-        return make()
+    def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:
+        """Return the result of a function, (samples,), which one process of each machine calls.
+
+        Ranks of a machine share its memory, until the next call.
+        """
+        if self.comm is None:
+            return make()
+        if ("order", samples) not in self._exchanges:
+            host = self.on_this_host()
+            self._exchanges["order", samples] = host, share_memory(host, (samples,), "int64")
+        order: NDArray[np.int64]
+        host, order = self._exchanges["order", samples]
+        host.Barrier()  # all have used the last one
+        if host.rank == 0:
+            order[...] = make()
+        host.Barrier()
+        return order if self.backend.on_host else order.copy()
 
     def max(self, number: int) -> int:
         """Return the largest of the numbers of all processes, each at least 0."""
-        return number
+        if self.comm is None:
+            return number
+        from mpi4py import MPI
+
+        numbers = np.array([number], np.int32)
+        self.comm.Allreduce(MPI.IN_PLACE, numbers, MPI.MAX)
+        return int(numbers[0])
+
+    def gather(self, text: str) -> list[str]:
+        """Return the texts of all processes."""
+        return [text] if self.comm is None else self.comm.allgather(text)
 
     def compare(self, facts: Mapping[str, object]) -> None:
         """Check that all processes have the same facts, JSON values by name; None is equal to all.
@@ -88,10 +165,27 @@ class Alone:
         ConfigError
             They have not: the message names the first fact that differs, with its values, ranks and hosts.
         """
+        text = json.dumps(facts)
+        if len(set(self.gather(hashlib.sha256(text.encode()).hexdigest()))) == 1:
+            return
+        every = [json.loads(other) for other in self.gather(text)]
+        for name in dict.fromkeys(chain(*every)):
+            holders = defaultdict[str, list[int]](list)
+            for rank, each in enumerate(every):
+                if (value := each.get(name)) is not None:
+                    holders[value if isinstance(value, str) else json.dumps(value)].append(rank)
+            if len(holders) > 1:
+                parts = (f"{value} on {self._name(ranks)}" for value, ranks in holders.items())
+                remedy = "start all with the same command, files and versions"
+                error = ConfigError.at(name, f"differs between the ranks: {'; '.join(parts)}: {remedy}")
+                error.shared = True
+                raise error
 
-    def gather(self, text: str) -> list[str]:
-        """Return the texts of all processes."""
-        return [text]
+    def _name(self, ranks: list[int]) -> str:
+        """Return the numbers of ranks, and their hosts, in words; of many the first ones."""
+        hosts = dict.fromkeys(self.hosts[rank] for rank in ranks)
+        more = f" and {len(ranks) - 4} more" if len(ranks) > 4 else ""
+        return f"rank {', '.join(map(str, ranks[:4]))}{more} ({', '.join([*hosts][:4])})"
 
     @contextmanager
     def agreement(self) -> Iterator[None]:
@@ -116,95 +210,7 @@ class Alone:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """End all processes if one of them alone fails in the body, in which they wait for each other."""
-        yield
-
-
-ALONE = Alone()
-
-
-@dataclass(frozen=True)
-class Ranks(Alone):
-    """The ranks of an MPI job, each of which computes a range of the blocks.
-
-    Attributes
-    ----------
-    backend
-        The backend whose arrays are added up.
-    """
-
-    backend: "Backend | Any" = None
-    _exchanges: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False, compare=False)
-
-    @classmethod
-    def of(cls, comm: Any, library: str) -> "Ranks":
-        """Return the ranks of a communicator; all of them must call this."""
-        ranks = cls(int(comm.rank), int(comm.size), library=library, comm=comm)
-        return replace(ranks, hosts=tuple(ranks.gather(platform.node())))
-
-    @property
-    def local_rank(self) -> int:
-        """The number of this rank among those on this machine."""
-        return self.hosts[: self.rank].count(self.hosts[self.rank])
-
-    def on_this_host(self) -> Any:
-        """Return the communicator with the ranks on this machine."""
-        from mpi4py import MPI
-
-        return self.comm.Split_type(MPI.COMM_TYPE_SHARED)
-
-    def on(self, backend: "Backend") -> "Ranks":
-        """Return the ranks with their arrays on a backend."""
-        return replace(self, backend=backend)
-
-    def chunks(self, samples: int, stack: int) -> list[list[list[Group]]]:
-        """Return the chunks of each node of the tree that this rank computes."""
-        blocks = -(-samples // BLOCK_SIZE)
-        result = []
-        for node in _nodes(blocks, self.size)[self.rank]:
-            start = node[0] * BLOCK_SIZE
-            count = min(node_size(node, blocks) * BLOCK_SIZE, samples - start)
-            result.append([[_shift(group, start) for group in chunk] for chunk in block_chunks(count, stack)])
-        return result
-
-    def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:
-        """Return the sum over all blocks, which every rank receives, in memory that the next one uses."""
-        blocks = -(-samples // BLOCK_SIZE)
-        key = blocks, shapes, dtype
-        if key not in self._exchanges:
-            nodes = _nodes(blocks, self.size)
-            self._exchanges[key] = make_tree_sum(self.comm, self._memory, nodes, blocks, shapes, dtype)
-        total: list[Array] = self._exchanges[key](sums)
-        return total
-
-    def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
-        """Return the maxima or sums over all ranks, which every rank receives, in memory as of `finish`."""
-        shapes, dtype = tuple(array.shape for array in arrays), str(arrays[0].dtype).rpartition(".")[2]
-        key = operation, *shapes, dtype
-        if key not in self._exchanges:
-            self._exchanges[key] = Reduction(self.comm, self._memory, shapes, dtype)
-        results: list[Array] = self._exchanges[key](arrays, operation)
-        return results
-
-    @cached_property
-    def _memory(self) -> Memory:
-        on_gpu = self.backend.writable and cuda_index(self.backend.device_name) is not None
-        return Memory(self.backend, direct=on_gpu and is_cuda_aware())
-
-    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:  # noqa: ARG002
-        """Return the integers of all samples, which every rank receives."""
-        shares = share_blocks(-(-samples // BLOCK_SIZE), self.size)
-        counts = [
-            min(stop * BLOCK_SIZE, samples) - min(start * BLOCK_SIZE, samples) for start, stop in shares
-        ]
-        own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
-        mine, all_of_them = np.concatenate([np.empty(0, np.int64), *own]), np.empty(samples, np.int64)
-        self.comm.Allgatherv(mine, [all_of_them, counts])
-        return self.backend.put(all_of_them)
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """End all ranks if one of them fails in the body, but for an error that all of them share.
+        """End all processes if one of them fails in the body, but for an error that all of them share.
 
         Those that wait for a lost machine end, too.
         """
@@ -212,7 +218,7 @@ class Ranks(Alone):
         try:
             yield
         except BaseException as error:
-            if not getattr(error, "shared", False):
+            if self.comm is not None and not getattr(error, "shared", False):
                 is_interrupted = isinstance(error, KeyboardInterrupt)
                 if not is_interrupted:
                     self._complain(" ".join(str(error).split()) or type(error).__name__)
@@ -222,74 +228,9 @@ class Ranks(Alone):
             if watchdog is not None:
                 watchdog.stop()
 
-    def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:
-        """Return the result of a function, until the next call, in memory that ranks of a machine share."""
-        if ("order", samples) not in self._exchanges:
-            host = self.on_this_host()
-            self._exchanges["order", samples] = host, share_memory(host, (samples,), "int64")
-        order: NDArray[np.int64]
-        host, order = self._exchanges["order", samples]
-        host.Barrier()  # all have used the last one
-        if host.rank == 0:
-            order[...] = make()
-        host.Barrier()
-        return order if self.backend.on_host else order.copy()
-
     def _complain(self, reason: str) -> None:
         complain(f"rank {self.rank}, on {self.hosts[self.rank]}: {reason}")
 
-    def max(self, number: int) -> int:
-        """Return the largest of the numbers of all ranks, each at least 0."""
-        from mpi4py import MPI
 
-        numbers = np.array([number], np.int32)
-        self.comm.Allreduce(MPI.IN_PLACE, numbers, MPI.MAX)
-        return int(numbers[0])
-
-    def compare(self, facts: Mapping[str, object]) -> None:
-        """Check that all ranks have the same facts; see `Alone.compare`."""
-        text = json.dumps(facts)
-        if len(set(self.gather(hashlib.sha256(text.encode()).hexdigest()))) == 1:
-            return
-        every = [json.loads(other) for other in self.gather(text)]
-        for name in dict.fromkeys(chain(*every)):
-            holders: dict[str, list[int]] = {}
-            for rank, each in enumerate(every):
-                if (value := each.get(name)) is not None:
-                    holders.setdefault(value if isinstance(value, str) else json.dumps(value), []).append(
-                        rank
-                    )
-            if len(holders) > 1:
-                parts = (f"{value} on {self._name(ranks)}" for value, ranks in holders.items())
-                problem = f"differs between the ranks: {'; '.join(parts)}"
-                error = ConfigError.at(
-                    name, f"{problem}: start all with the same command, files and versions"
-                )
-                error.shared = True
-                raise error
-
-    def _name(self, ranks: list[int]) -> str:
-        """Return the numbers of ranks, and their hosts, in words; of many the first ones."""
-        hosts = dict.fromkeys(self.hosts[rank] for rank in ranks)
-        more = f" and {len(ranks) - 4} more" if len(ranks) > 4 else ""
-        return f"rank {', '.join(map(str, ranks[:4]))}{more} ({', '.join([*hosts][:4])})"
-
-    def gather(self, text: str) -> list[str]:
-        """Return the texts of all ranks."""
-        content = np.frombuffer(text.encode(), np.uint8)
-        sizes = np.empty(self.size, np.int64)
-        self.comm.Allgather(np.array([content.size], np.int64), sizes)
-        joined = np.empty(int(sizes.sum()), np.uint8)
-        self.comm.Allgatherv(content, [joined, sizes.tolist()])
-        ends = np.cumsum(sizes)
-        return [joined[end - size : end].tobytes().decode() for end, size in zip(ends, sizes, strict=True)]
-
-
-@lru_cache(maxsize=16)
-def _nodes(blocks: int, ranks: int) -> list[list[tuple[int, int]]]:
-    """Return the nodes of each rank."""
-    return list_all_nodes(share_blocks(blocks, ranks), blocks)
-
-
-def _shift(group: Group, start: int) -> Group:
-    return Group(group.start + start, group.stop + start, group.blocks)
+ALONE = Ranks()
+Alone = Ranks
