@@ -19,8 +19,7 @@ from trial_records import outcome
 
 from xpnet.__main__ import main
 from xpnet.cli import trials
-from xpnet.distributed.launch import count_sharing
-from xpnet.distributed.ranks import Ranks
+from xpnet.distributed.ranks import Ranks, count_sharing
 from xpnet.storage.record import read_run
 
 on_ranks = pytest.mark.needs("mpi")

@@ -14,8 +14,7 @@ from xpnet._lib.tree import leaves
 from xpnet.cli.train import describe_training, read_extension
 from xpnet.config import Command, to_toml
 from xpnet.data.sharing import load_shared
-from xpnet.distributed.launch import connect, count_sharing
-from xpnet.distributed.ranks import ALONE
+from xpnet.distributed.ranks import ALONE, connect, count_sharing
 from xpnet.errors import ConfigError
 from xpnet.recording.training import check_extension
 from xpnet.training.state import TrainState

@@ -14,7 +14,7 @@ from xpnet.backends.resolve import Selection
 from xpnet.config import Command, TrainConfig, from_json, to_json
 from xpnet.config.rules import flag
 from xpnet.data.sharing import load_shared
-from xpnet.distributed.launch import connect, count_sharing
+from xpnet.distributed.ranks import connect, count_sharing
 from xpnet.errors import ConfigError
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 from xpnet._lib.files import save
 from xpnet._lib.interrupts import TERMINATION, defer_interrupts
-from xpnet._lib.launch import LOCAL_RANKS, VARIABLES
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import plain, print_errors
@@ -30,8 +29,8 @@ from xpnet.backends.resolve import share_gpu_memory
 from xpnet.cli.guard import BAD_INPUT, INTERRUPTED, UNEXPECTED, report_error
 from xpnet.cli.train import train
 from xpnet.config import TrainConfig, from_json, to_json
-from xpnet.distributed.launch import connect, count_sharing
-from xpnet.distributed.ranks import Alone
+from xpnet.distributed.launch import LOCAL_RANKS, VARIABLES
+from xpnet.distributed.ranks import Ranks, connect, count_sharing
 from xpnet.errors import ConfigError
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.record import SUMMARY_FILE, is_number
@@ -130,7 +129,7 @@ def _run_in_turn(trials: Sequence[Trial]) -> list[Outcome]:
     return outcomes
 
 
-def _run_side_by_side(trials: Sequence[Trial], ranks: Alone) -> list[Outcome]:
+def _run_side_by_side(trials: Sequence[Trial], ranks: Ranks) -> list[Outcome]:
     """Run each trial in the next free process, or on the next free rank; print their outputs in order."""
     console, processes = make_console(quiet=trials[0].config.quiet), TrialProcesses()
     outcomes, lock, free = list[Outcome](), Lock(), SimpleQueue[Callable[[Trial], Outcome]]()
@@ -235,7 +234,7 @@ def _run_on_rank(comm: Any, rank: int, lock: Lock, trial: Trial) -> Outcome:
     return outcome
 
 
-def _serve_first_rank(ranks: Alone) -> int:
+def _serve_first_rank(ranks: Ranks) -> int:
     """Run the trials that rank 0 sends, until there are no more; return the exit code."""
     processes, executor = TrialProcesses(), ThreadPoolExecutor(1)
     with defer_interrupts(processes.interrupt) as is_pressed:

@@ -34,7 +34,7 @@ def main(words: Sequence[str]) -> int:
     """
     read = partial(_build_parser().parse_args, words)
     arguments = read_command("verify", words, read, _list_facts)
-    from xpnet.distributed.launch import connect
+    from xpnet.distributed.ranks import connect
     from xpnet.recording.recorded_run import find_file_difference
     from xpnet.storage.find import resolve_run
 
@@ -59,7 +59,7 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     from xpnet._lib.text import complain
     from xpnet.cli.train import describe_training, list_facts
     from xpnet.data.sharing import load_shared
-    from xpnet.distributed.launch import connect, count_sharing
+    from xpnet.distributed.ranks import connect, count_sharing
     from xpnet.recording.recorded_run import read_recorded
     from xpnet.recording.verification import find_difference
     from xpnet.storage.record import check_files

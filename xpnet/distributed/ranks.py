@@ -1,31 +1,46 @@
-"""Sums over the blocks of a batch, by one process or shared by the ranks of an MPI job."""
+"""The processes that share a training: one alone, or the connected ranks of an MPI job."""
 
 import hashlib
 import json
+import os
 import platform
+import re
+import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._lib.launch import local_rank
+from xpnet import __version__
+from xpnet._lib.interrupts import TERMINATION, Terminate
+from xpnet._lib.machine import allowed_cpus
 from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
+from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.backends.probing import cuda_index
 from xpnet.distributed import exchange
 from xpnet.distributed.exchange import Memory, Reduction, Shapes, is_cuda_aware, make_tree_sum, share_memory
-from xpnet.distributed.watchdog import Watchdog
+from xpnet.distributed.launch import initialize, local_rank, rank_and_size
 from xpnet.errors import ConfigError, XPNetError
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
+
+T = TypeVar("T")
+
+SECONDS = 40
+"""Seconds without an answer of all ranks after which a machine is taken for lost."""
+PAUSE = 5
+"""Seconds between an answer and the next question."""
 
 
 @dataclass(frozen=True)
@@ -234,3 +249,134 @@ class Ranks:
 
 ALONE = Ranks()
 Alone = Ranks
+
+
+def connect() -> Alone:
+    """Return the ranks of the MPI job that this process is part of, or this process alone.
+
+    mpi4py is imported in an MPI job only.
+
+    Raises
+    ------
+    ConfigError
+        mpi4py is not installed, or its MPI library is another one than that of mpiexec.
+    """
+    size = rank_and_size()[1]
+    if size == 1:
+        return ALONE
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no MPI library
+        reason = " ".join(str(error).split())
+        remedy = 'pip install -e ".[mpi]" in the checkout of xpnet'
+        msg = f"mpiexec has started {size} processes, which need mpi4py ({reason}): {remedy}"
+        raise ConfigError(msg) from error
+    initialize(MPI)
+    comm, library = MPI.COMM_WORLD, _describe(MPI.Get_library_version())
+    if comm.size != size:
+        problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
+        msg = f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs"
+        raise ConfigError(msg)
+    ranks = Ranks(int(comm.rank), int(comm.size), library=library, comm=comm)
+    ranks = replace(ranks, hosts=tuple(ranks.gather(platform.node())))
+    handlers: list[tuple[int, Any]] = [(signal.SIGINT, signal.default_int_handler)]
+    handlers += dict.fromkeys(TERMINATION, Terminate()).items()
+    for number, handler in handlers:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, handler)
+    return ranks
+
+
+def read_together(
+    name: str, words: Sequence[str], read: Callable[[], T], list_facts: Callable[[T], Mapping[str, object]]
+) -> T:
+    """Return what ``read`` makes of the command line, once all ranks of an MPI job have read the same.
+
+    Raises
+    ------
+    ConfigError
+        The ranks have other commands, versions or facts, or one of them cannot read its command line.
+    """
+    ranks = connect()
+    with ranks.together():
+        is_help = not {"-h", "--help"}.isdisjoint(words)
+        named = os.environ.get("PWD", "")  # of a mount, each machine may know another path
+        folder = named if named and Path(named).resolve() == Path.cwd() else str(Path.cwd())
+        facts = {"xpnet": __version__, "specification": SPECIFICATION_VERSION, "working folder": folder}
+        ranks.compare({"command": name, **facts, "--help": is_help})
+        with ranks.agreement():
+            command = read()
+        ranks.compare(list_facts(command))
+    return command
+
+
+def count_sharing(ranks: Alone) -> list[int]:
+    """Return, for each rank, the number of ranks on its machine that may run on one of its processors.
+
+    That is all of them, or 1, the rank itself, if mpiexec or srun has bound each to processors of its own.
+    All ranks must call this.
+    """
+    texts = ranks.gather(" ".join(map(str, allowed_cpus())))
+    places = [(host, {*text.split()}) for host, text in zip(ranks.hosts, texts, strict=True)]
+    return [
+        sum(host == other and not cpus.isdisjoint(others) for other, others in places)
+        for host, cpus in places
+    ]
+
+
+def _describe(version: str) -> str:
+    """Return name and number of an MPI library, which may add details, further lines and a null."""
+    first = " ".join(version.rstrip("\0").splitlines()[0].partition(",")[0].split())
+    return re.sub(r"(Version: |\bv)(?=\d)", "", first)
+
+
+class Watchdog:
+    """A thread that ends this process if a rank gives no sign of life for ``SECONDS``.
+
+    The threads of all ranks ask each other, so that it does not matter how long a step takes. Nothing is done
+    if the MPI library allows calls of one thread only.
+
+    Parameters
+    ----------
+    comm
+        A communicator of mpi4py, all ranks of which have a watchdog.
+    notify
+        Receives the reason.
+    """
+
+    def __init__(self, comm: Any, notify: Callable[[str], None]) -> None:
+        from mpi4py import MPI
+
+        self._comm, self._notify, self._is_over = comm.Dup(), notify, Event()
+        self._thread = Thread(target=self._ask, daemon=True)
+        if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Wait until all ranks have called this."""
+        self._is_over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._comm.Free()
+
+    def _ask(self) -> None:
+        """Ask until all ranks have stopped."""
+        from mpi4py import MPI
+
+        is_over, all_over = np.zeros(1, np.int32), np.zeros(1, np.int32)
+        while not all_over[0]:
+            self._is_over.wait(PAUSE)
+            is_over[0] = self._is_over.is_set()
+            request = self._comm.Iallreduce(is_over, all_over, MPI.MIN)
+            waited, pause = 0.0, 0.001
+            while not request.Test():
+                # The pauses are added up, because the clock goes on while a job is suspended.
+                Event().wait(pause)
+                waited, pause = waited + pause, min(2 * pause, 1)
+                if waited > SECONDS:
+                    self._notify(f"not all ranks have answered for {SECONDS} seconds: is a machine lost?")
+                    # MPI_Abort may wait for the lost machine, and mpiexec goes on after os._exit.
+                    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
