@@ -16,7 +16,8 @@ from xpnet.config.flags import Parser, add_network, path_ending_in
 from xpnet.errors import DataError
 
 if TYPE_CHECKING:
-    from xpnet.inference.predictor import Evaluation, LoadedModel
+    from xpnet.inference.predictor import Evaluation, Predictor
+    from xpnet.storage.folder import RunFolder
 
 # The imports inside the functions load NumPy, which --help does not need.
 
@@ -41,23 +42,23 @@ def main(words: Sequence[str]) -> int:
     arguments = _build_parser().parse_args(words)
     from xpnet.inference.predictor import evaluate, load_for_inference
 
-    model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
+    place = arguments.device, arguments.backend, arguments.arithmetic
+    path, predictor, run = load_for_inference(arguments.run, *place)
     with announce(f"reading {arguments.data or 'the data of the training'}"):
-        name, x, labels = _load_samples(model, arguments)
-    config = None if model.run is None else model.run.config
-    loss, smoothing = ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
-    evaluation = evaluate(model.predictor, x, labels, name=name, loss=loss, label_smoothing=smoothing)
+        name, x, labels = _load_samples(predictor, run, arguments)
+    loss = {} if run is None else {"loss": run.config.loss, "label_smoothing": run.config.label_smoothing}
+    evaluation = evaluate(predictor, x, labels, name, **loss)
     if arguments.predictions is not None:
-        names = model.class_names
+        names = predictor.class_names
         labelled = [names[label] for label in labels.tolist()]
         results = labelled, evaluation.predicted.tolist(), evaluation.probabilities
         rows = zip(range(len(labels)), *results, strict=True)
         write_predictions(arguments.predictions, ("index", "label"), rows, names)
-    result = _to_json(model, evaluation, name, arguments.split)
+    result = _to_json(path, predictor, evaluation, name, arguments.split)
     if arguments.json:
         sys.stdout.write(format_json(result))
     else:
-        _print_result(result, model)
+        _print_result(result, predictor)
     return 0
 
 
@@ -75,7 +76,9 @@ def _build_parser() -> Parser:
     return parser
 
 
-def _load_samples(model: "LoadedModel", arguments: argparse.Namespace) -> tuple[str, HostArray, HostArray]:
+def _load_samples(
+    predictor: "Predictor", run: "RunFolder | None", arguments: argparse.Namespace
+) -> tuple[str, HostArray, HostArray]:
     """Return the name of the data that the arguments select, x (m, features) and labels (m,).
 
     Raises
@@ -91,29 +94,28 @@ def _load_samples(model: "LoadedModel", arguments: argparse.Namespace) -> tuple[
     is_table = data is not None and test_data is None and split == "test" and data.is_file()
     if is_table or (data is not None and datasets.is_csv(data) and not data.is_dir()):
         table = test_data if split == "test" and test_data is not None else data
-        rows = datasets.read_rows(table, model.features, model.predictor.model.columns)
+        rows = datasets.read_rows(table, predictor.model.sizes[0], predictor.model.columns)
         if rows.labels is None:
             raise DataError.at(table, "has no labels to compare with: xpnet predict takes such files")
         return str(table), rows.x, rows.labels
-    by_default, options = data is None and test_data is None, {}
-    if by_default and model.run is not None:
-        model.run.check_files("name labelled samples with --data")
-        config = model.run.config
-        data, test_data, options = config.data, config.test_data, config.table_options
-    dataset = datasets.load(data, test_data, **options)
-    digest = None if model.run is None else model.run.record["data"]["sha256"]
-    if by_default and digest not in (None, datasets.digest(dataset)):
-        remedy = "name it with --data to evaluate on it all the same"
-        raise DataError.at(dataset.name, f"is no longer what {model.name} was trained on: {remedy}")
+    if run is None or data is not None or test_data is not None:
+        dataset = datasets.load(data, test_data)
+    else:
+        run.check_files("name labelled samples with --data")
+        dataset = datasets.load(run.config.data, run.config.test_data, **run.config.table_options)
+        if datasets.digest(dataset) != run.record["data"]["sha256"]:
+            remedy = "name it with --data to evaluate on it all the same"
+            raise DataError.at(dataset.name, f"is no longer what {run.path} was trained on: {remedy}")
     return dataset.name, getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
 
 
-def _to_json(model: "LoadedModel", evaluation: "Evaluation", name: str, split: str) -> dict[str, Any]:
+def _to_json(
+    path: Path, predictor: "Predictor", evaluation: "Evaluation", name: str, split: str
+) -> dict[str, Any]:
     """Return the metrics as a JSON object."""
-    predictor, confusion = model.predictor, evaluation.confusion
-    classes = zip(model.class_names, evaluation.classes, strict=True)
+    confusion, classes = evaluation.confusion, zip(predictor.class_names, evaluation.classes, strict=True)
     return {
-        "model": model.name,
+        "model": str(path),
         "arithmetic": predictor.arithmetic,
         "backend": predictor.backend.name,
         "device": predictor.backend.device_name,
@@ -126,13 +128,13 @@ def _to_json(model: "LoadedModel", evaluation: "Evaluation", name: str, split: s
     }
 
 
-def _print_result(result: Mapping[str, Any], model: "LoadedModel") -> None:
+def _print_result(result: Mapping[str, Any], predictor: "Predictor") -> None:
     """Print the metrics, a table of those by class, and the confusion matrix."""
     from xpnet.nn.architecture import format_sizes
 
     console, classes, confusion = make_console(), result["classes"], result["confusion"]
-    network = f"{format_sizes(model.predictor.model.sizes)}, {result['arithmetic']}"
-    library = f"{result['backend']} {model.predictor.backend.version} on {result['device']}"
+    network = f"{format_sizes(predictor.model.sizes)}, {result['arithmetic']}"
+    library = f"{result['backend']} {predictor.backend.version} on {result['device']}"
     part = "training" if result["split"] == "train" else result["split"]
     smoothed = f", label smoothing {result['label_smoothing']:g}" if result["label_smoothing"] else ""
     console.print(plain(f"{result['model']}: {network}, {library}"))

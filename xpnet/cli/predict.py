@@ -21,7 +21,9 @@ from xpnet.errors import DataError
 from xpnet.storage.find import resolve_run
 
 if TYPE_CHECKING:
-    from xpnet.inference.predictor import LoadedModel
+    from xpnet.data.datasets import Rows
+    from xpnet.inference.predictor import Predictor
+    from xpnet.storage.model_file import SavedModel
 
 # The imports inside the functions load NumPy, which --help does not need.
 
@@ -58,18 +60,19 @@ def main(words: Sequence[str]) -> int:
     arguments = _parse_arguments(words)
     from xpnet.inference.predictor import load_for_inference
 
-    model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
-    names, predictions, complete = model.class_names, [], True
+    place = arguments.device, arguments.backend, arguments.arithmetic
+    path, predictor, _ = load_for_inference(arguments.run, *place)
+    names, predictions, complete = predictor.class_names, [], True
     for file in arguments.files:
         try:
-            predictions += list(_predict_file(model, file))
+            predictions += list(_predict_file(predictor, file))
         except DataError as error:
             complain(" ".join(str(error).split()))
             complete = False
     if arguments.json:
         classes = {} if isinstance(names, range) else {"classes": list(names)}
         results = [_to_json(prediction, names) for prediction in predictions]
-        sys.stdout.write(format_json({"model": model.name, **classes, "predictions": results}))
+        sys.stdout.write(format_json({"model": str(path), **classes, "predictions": results}))
     if arguments.out is not None:
         if not complete:
             raise DataError.at(arguments.out, "is not written, as a file could not be read")
@@ -117,7 +120,7 @@ def _is_network(path: Path) -> bool:
     return False
 
 
-def _predict_file(model: "LoadedModel", file: Path) -> Iterator[Prediction]:
+def _predict_file(predictor: "Predictor", file: Path) -> Iterator[Prediction]:
     """Yield the prediction for each sample of a file.
 
     Raises
@@ -126,39 +129,39 @@ def _predict_file(model: "LoadedModel", file: Path) -> Iterator[Prediction]:
         The file cannot be read, or its samples do not fit the network.
     """
     from xpnet._lib.terminal import announce
-    from xpnet.data.datasets import Rows, is_table, read_rows
+    from xpnet.data.datasets import is_table, read_rows
 
-    is_many, columns = is_table(file), model.predictor.model.columns
+    is_many, model = is_table(file), predictor.model
     with announce(f"reading {file}"):
-        rows = read_rows(file, model.features, columns) if is_many else Rows(_read_image(model, file), None)
-    _, predicted, probabilities = model.predictor.classify(rows.x, str(file))
+        rows = read_rows(file, model.sizes[0], model.columns) if is_many else _read_image(model, file)
+    _, predicted, probabilities = predictor.classify(rows.x, str(file))
     labels: list[int | str | None] = [None] * len(predicted)
     if rows.labels is not None:
-        labels = list(map(columns.class_name, rows.labels.tolist()))
+        labels = list(map(model.columns.class_name, rows.labels.tolist()))
     samples = zip(labels, predicted.tolist(), probabilities, strict=True)
     for row, values in enumerate(samples, start=1):
         yield Prediction(str(file), row if is_many else None, *values)
 
 
-def _read_image(model: "LoadedModel", file: Path) -> HostArray:
+def _read_image(model: "SavedModel", file: Path) -> "Rows":
     """Return the digit in an image file as a row of features, (1, features)."""
-    from xpnet.data.datasets import FILE_FORMATS
+    from xpnet.data.datasets import FILE_FORMATS, Rows
     from xpnet.data.pictures import read_digit
 
-    side = math.isqrt(model.features)
-    if side * side != model.features:
-        problem = f"the network takes {model.features} features, which make no square image"
+    features, normalization = model.sizes[0], model.normalization
+    side = math.isqrt(features)
+    if side * side != features:
+        problem = f"the network takes {features} features, which make no square image"
         raise DataError.at(file, f"{problem}: predict takes tables for it ({FILE_FORMATS})")
     with warnings.catch_warnings(action="always", record=True) as doubts:
-        digit = read_digit(file, side).reshape(1, -1)
+        digit: HostArray = read_digit(file, side).reshape(1, -1)
     for doubt in doubts:
         complain(f"note: {file}: {doubt.message}")
-    normalization = model.predictor.model.normalization
     scale = normalization.scale
-    if normalization.kind != "scale" or scale.ndim or scale in (0.0, 1.0 / 255.0):
-        return digit
-    largest = 1.0 / float(scale)  # feature of the training data, which represents full ink
-    return digit if largest == 255.0 else digit * (largest / 255.0)
+    if normalization.kind == "scale" and not scale.ndim and scale not in (0.0, 1.0 / 255.0):
+        largest = 1.0 / float(scale)  # feature of the training data, which represents full ink
+        digit = digit if largest == 255.0 else digit * (largest / 255.0)
+    return Rows(digit, None)
 
 
 def _print_lines(predictions: Iterable[Prediction], names: Sequence[str | int], *, all_classes: bool) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.text import complain
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array, Function
+from xpnet._typing import Array, Function, HostArray
 from xpnet.arithmetic.blocks import block_bounds, tree_sum
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
@@ -63,7 +63,7 @@ class Predictor:
             context = build_context(self.arithmetic, dtype.name, backend, model.network, model.normalization)
             self.ops, self.is_of_pixels = context.ops, is_of_pixels(model.normalization)
 
-            def on_device(array: NDArray[np.generic]) -> Array:
+            def on_device(array: HostArray) -> Array:
                 return backend.from_host(array.astype(dtype) + 0.0)
 
             self._parameters, self._statistics = tree_map(on_device, (model.parameters, model.statistics))
@@ -79,9 +79,12 @@ class Predictor:
         self._outputs = context.compile(outputs)
         self._predictions = context.compile(lambda *args: [F.predictions(context.ops, logits(*args))])
 
-    def outputs(
-        self, x: NDArray[np.generic], name: str = "x"
-    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    @property
+    def class_names(self) -> Sequence[str | int]:
+        """The names of the classes, or their numbers if they have no names."""
+        return self.model.columns.classes or range(self.model.classes)
+
+    def outputs(self, x: HostArray, name: str = "x") -> tuple[HostArray, HostArray]:
         """Return logits and probabilities, each (m, classes), of raw rows, which messages call `name`.
 
         Raises
@@ -93,13 +96,13 @@ class Predictor:
         self._compute(self._outputs, x, name, (logits, probabilities))
         return logits, probabilities
 
-    def predict(self, x: NDArray[np.generic], name: str = "x") -> NDArray[np.int64]:
+    def predict(self, x: HostArray, name: str = "x") -> HostArray:
         """Return the predicted class of each raw row, (m,), without probabilities; errors as in `outputs`."""
         predicted = np.empty(len(x), np.int64)
         self._compute(self._predictions, x, name, (predicted,))
         return predicted
 
-    def check_features(self, x: NDArray[np.generic], name: str) -> None:
+    def check_features(self, x: HostArray, name: str) -> None:
         """Check the number of features of rows, which messages call `name`.
 
         Raises
@@ -112,9 +115,7 @@ class Predictor:
             problem = f"the network takes rows of {features} features, got an array of shape {x.shape}"
             raise DataError.at(name, problem)
 
-    def _compute(
-        self, function: Function, x: NDArray[np.generic], name: str, results: tuple[NDArray[np.generic], ...]
-    ) -> None:
+    def _compute(self, function: Function, x: HostArray, name: str, results: tuple[HostArray, ...]) -> None:
         """Write the results of a compiled function of parameters, running statistics and rows."""
         backend = self.backend
         self.check_features(x, name)
@@ -135,9 +136,7 @@ class Predictor:
                 for result, part in zip(results, block, strict=True):
                     result[begin:end] = backend.to_host(part)
 
-    def classify(
-        self, x: NDArray[np.generic], name: str
-    ) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.floating]]:
+    def classify(self, x: HostArray, name: str) -> tuple[HostArray, HostArray, HostArray]:
         """Return logits (m, classes), predicted classes (m,) and probabilities (m, classes) of raw rows.
 
         Raises
@@ -153,39 +152,10 @@ class Predictor:
         return logits, np.argmax(logits, axis=1), probabilities
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A trained network and the settings of its training.
-
-    Attributes
-    ----------
-    name
-        The path that the user gave: a run folder or a file.
-    predictor
-        The network, ready for inference.
-    run
-        The run that trained it; None for a model file.
-    """
-
-    name: str
-    predictor: Predictor
-    run: RunFolder | None = None
-
-    @property
-    def features(self) -> int:
-        """The number of features."""
-        return self.predictor.model.sizes[0]
-
-    @property
-    def class_names(self) -> Sequence[str | int]:
-        """The names of the classes, or their numbers if they have no names."""
-        return self.predictor.model.columns.classes or range(self.predictor.model.classes)
-
-
 def load_for_inference(
     run: Path | None, device: str, backend: str, arithmetic: Arithmetic | None
-) -> LoadedModel:
-    """Load a trained network for inference on a device, backend and arithmetic.
+) -> tuple[Path, Predictor, RunFolder | None]:
+    """Load a trained network; return the path of its run or file, the network on a backend, and the run.
 
     Parameters
     ----------
@@ -215,7 +185,7 @@ def load_for_inference(
     if folder is not None and (note := _chance_note(folder.record)) is not None:
         complain(f"note: {path}: {note}")
     predictor.warn = lambda text: complain(f"warning: {text}")
-    return LoadedModel(str(path), predictor, folder)
+    return path, predictor, folder
 
 
 def _chance_note(record: Record) -> str | None:
@@ -306,13 +276,7 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Predictor,
-    x: NDArray[np.generic],
-    labels: NDArray[np.int32],
-    *,
-    name: str = "the data",
-    loss: str = "cross-entropy",
-    label_smoothing: float = 0.0,
+    predictor: Predictor, x: HostArray, labels: HostArray, name: str = "the data", **loss: Any
 ) -> Evaluation:
     """Evaluate a network on raw rows (m, features) with labels (m,).
 
@@ -320,8 +284,8 @@ def evaluate(
     ----------
     name
         Name of the data in messages.
-    loss, label_smoothing
-        The loss, as in `xpnet.nn.network.Network`.
+    loss
+        The `loss` and `label_smoothing` of `xpnet.nn.architecture.Network`, by default the cross-entropy.
 
     Raises
     ------
@@ -336,12 +300,12 @@ def evaluate(
         problem = f"label {labels[row]}: the network tells {classes} classes, 0 to {classes - 1}"
         raise DataError.at(name, problem, row=row + 1)
     logits, predicted, probabilities = predictor.classify(x, name)
-    network = replace(predictor.model.network, loss=loss, label_smoothing=label_smoothing)
+    network = replace(predictor.model.network, **loss)
     return Evaluation(
         int((predicted == labels).sum()) / len(labels),
         _mean_loss(predictor, network, logits, labels),
-        loss,
-        label_smoothing,
+        network.loss,
+        network.label_smoothing,
         confusion_matrix(predicted, labels, classes),
         class_metrics(predicted, labels, classes),
         predicted,
@@ -350,9 +314,7 @@ def evaluate(
     )
 
 
-def _mean_loss(
-    predictor: Predictor, network: Network, logits: NDArray[np.floating], labels: NDArray[np.int32]
-) -> float:
+def _mean_loss(predictor: Predictor, network: Network, logits: HostArray, labels: HostArray) -> float:
     """Return the mean loss, summed in the order of training: bit-identical in reproducible arithmetic."""
     ops, from_host = predictor.ops, predictor.backend.from_host
 
