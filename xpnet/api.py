@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of, resolve
 from xpnet.config import TrainConfig
@@ -172,9 +172,8 @@ class Model:
         elif self.run is not None:
             write_report(self.run, out=path)
         else:
-            msg = (
-                "report: expected a model that xpnet.fit has returned or that was loaded from a run's folder"
-            )
+            known = "a model that xpnet.fit has returned or that was loaded from a run's folder"
+            msg = f"report: expected {known}"
             raise ConfigError(msg)
 
     @cached_property
@@ -199,7 +198,7 @@ class Model:
     def _predictors(self) -> dict[tuple[str, str], Predictor]:
         return {}
 
-    def _outputs(self, X: object) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    def _outputs(self, X: object) -> tuple[HostArray, HostArray]:
         """Return logits and probabilities of rows, in NumPy."""
         rows = to_features(X, "X", self.network.columns)
         return self.select_predictor(backend_of(X)).outputs(rows)
@@ -369,5 +368,4 @@ def check_callbacks(callbacks: Sequence[Callback], source: str) -> None:
     """
     for item in callbacks:
         if not isinstance(item, Callback):
-            msg = f"{source}: callbacks: expected instances of xpnet.Callback, got {item!r}"
-            raise ConfigError(msg)
+            raise ConfigError.at(source, f"callbacks: expected instances of xpnet.Callback, got {item!r}")

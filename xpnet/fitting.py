@@ -44,7 +44,6 @@ from xpnet.storage.run import complete_record
 from xpnet.trackers import check_installed
 from xpnet.training import final_parameters
 from xpnet.training.callbacks import Evaluate
-from xpnet.training.loop import Callback as LoopCallback
 from xpnet.training.loop import FitResult
 from xpnet.training.opening import open_training
 from xpnet.training.state import TrainState
@@ -147,7 +146,8 @@ def fit(
     """
     check_names(settings, OF_FIT, "fit")
     check_callbacks(callbacks, "fit")
-    folder = _read_folder(run, extend, overwrite=overwrite, report=report, track=track, tags=tags)
+    files = {"overwrite": overwrite, "report": report, "track": track, "tags": tags}
+    folder = _read_folder(run, extend, files)
     values = {**settings, "extend": extend}
     config, explicit = _read_settings(values, recipe, has_validation_data=validation_data is not None)
     parent = None if extend is None else read_parent(Path(extend))
@@ -163,8 +163,7 @@ def fit(
     for note in filter(None, (scales, quantities)):
         warn_user(note)
     users = UserCallbacks(callback, callbacks)
-    recorded = run is not None
-    return train(config, data, backend_of(X), users, verbose=verbose, recorded=recorded, parent=parent)[0]
+    return train(config, data, backend_of(X), users, verbose=verbose, parent=parent)[0]
 
 
 def _read_settings(
@@ -180,36 +179,27 @@ def _read_settings(
     return config, explicit - {"validation"}
 
 
-def _read_folder(
-    run: str | Path | None,
-    extend: str | Path | None,
-    *,
-    overwrite: bool,
-    report: bool,
-    track: Sequence[TrackerName],
-    tags: Sequence[str],
-) -> dict[str, Any]:
-    """Return the settings of the folder of a run.
+def _read_folder(run: str | Path | None, extend: object, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the folder of a run, with its path.
 
     Raises
     ------
     ConfigError
         One is not allowed, or there is no folder for it.
     """
-    lists = {"track": track, "tags": tags}
-    words = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in lists.items()}
+    for name in "track", "tags":
+        words = settings[name]
+        settings[name] = (words,) if isinstance(words, str) else tuple(words)
     if run is None:
-        for name, given in (("overwrite", overwrite), ("extend", extend), *words.items()):
-            if given:
+        for name in "overwrite", "extend", "track", "tags":
+            if {**settings, "extend": extend}[name]:
                 msg = f"fit: {name}: expected run too, the folder of the record"
                 raise ConfigError(msg)
         return {}
-    path = Path(run)
-    settings: dict[str, Any] = {"overwrite": overwrite, "report": report, **words}
-    settings |= {"out": path.parent, "name": path.name}
+    settings |= {"out": Path(run).parent, "name": Path(run).name}
     for name, value in settings.items():
         RULES[name].check(f"fit: {'run' if name in ('out', 'name') else name}", value)
-    check_installed(words["track"])
+    check_installed(settings["track"])
     return settings
 
 
@@ -228,24 +218,22 @@ def train(
     users: UserCallbacks,
     *,
     verbose: bool = False,
-    recorded: bool = False,
     parent: Parent | None = None,
     start: TrainingProgress | None = None,
     epochs: int | None = None,
 ) -> tuple[Model, TrainingProgress]:
     """Train from the initial state, from ``start`` or from the state of a parent.
 
-    It ends at epoch ``epochs``, by default that of the settings. With ``recorded``, the settings name the
-    folder of the run. ``like`` is the backend of the user's arrays. Errors as in ``fit``.
+    It ends at epoch ``epochs``, by default that of the settings. It is recorded if the settings name the
+    folder of a run. ``like`` is the backend of the user's arrays. Errors as in ``fit``.
     """
-    begin, normalization = time.time(), None if start is None else start.normalization
+    begin, normalization, run = time.time(), None if start is None else start.normalization, None
     opened = open_training(config, data, like=like, normalization=normalization, warn=warn_user)
     with opened as (trainer, selection):
-        run = None
-        if recorded:
+        if config.name is not None:
             run, result = _fit_recorded(trainer, selection, users, parent, verbose=verbose)
         else:
-            result = _fit(trainer, users, start, epochs, verbose=verbose)
+            result = _fit(trainer, users, start, config.epochs if epochs is None else epochs, verbose=verbose)
         if result.interrupted:
             raise KeyboardInterrupt
         network, rows, best = trainer.model(result.best), users.rows, result.best_epoch
@@ -256,10 +244,9 @@ def train(
         from xpnet.recording.training import describe_run
 
         info, digest = describe_run(config, selection, data), fingerprint(network.layers, network.norms)
-        chosen = epoch if best is None else best
+        chosen, extra = (epoch, {}) if best is None else (best, {"best_epoch": best})
         metrics = next((row for row in rows if row["epoch"] == chosen), {})
-        metrics = {**metrics, "epochs": epoch, "seconds": round(ended - begin, 3)}
-        metrics |= {} if best is None else {"best_epoch": best}
+        metrics = {**metrics, "epochs": epoch, "seconds": round(ended - begin, 3), **extra}
         return complete_record(info, begin, ended, metrics=metrics, fingerprint=digest)
 
     model = Model.from_settings(network, config, rows)
@@ -269,23 +256,16 @@ def train(
 
 
 def _fit(
-    trainer: Trainer,
-    users: UserCallbacks,
-    start: TrainingProgress | None,
-    epochs: int | None,
-    *,
-    verbose: bool,
+    trainer: Trainer, users: UserCallbacks, start: TrainingProgress | None, epochs: int, *, verbose: bool
 ) -> FitResult:
-    """Train without a record."""
+    """Train up to an epoch without a record."""
     config, state = trainer.config, None if start is None else _restore_state(trainer, start.state)
-    first, last = 0 if state is None else state.epoch, config.epochs if epochs is None else epochs
-    final = final_parameters.build(config, first, last)
-    evaluate = Evaluate(last=max(config.epochs, epochs or 0), final=final)
-    order: list[LoopCallback] = [evaluate, final, users]
+    final = final_parameters.build(config, 0 if state is None else state.epoch, epochs)
+    order = [Evaluate(last=max(config.epochs, epochs), final=final), final, users]
     if verbose:
         from xpnet.training.console import TrainingConsole
 
-        order.append(TrainingConsole(trainer, epochs or config.epochs))
+        order.append(TrainingConsole(trainer, epochs))
     return trainer.fit(order, state, epochs)
 
 
@@ -298,11 +278,11 @@ def _fit_recorded(
     from xpnet.storage.run import Run
     from xpnet.training.console import TrainingConsole
 
-    config, data = trainer.config, trainer.data
+    config = trainer.config
     if parent is not None:
-        check_extension(parent, config, data)
+        check_extension(parent, config, trainer.data)
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
-    info = describe_run(config, selection, data, parent)
+    info = describe_run(config, selection, trainer.data, parent)
     run = Run.start(config.out, config.name, config.overwrite, info)
     with record(trainer, run, console, info["parent"], users=[users]) as (callbacks, state, first):
         return run, trainer.fit(callbacks, state, first_epoch=first)
