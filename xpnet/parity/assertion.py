@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.errors import BackendError, ConfigError
-from xpnet.parity import devices
+from xpnet.parity import current_session, devices
 from xpnet.parity.distance import Tolerance, find_difference, parse_tolerance
-from xpnet.parity.session import current_session
 
 Argument: TypeAlias = NDArray[Any] | complex | str | tuple[Any, ...] | None
 """An array, or a plain value: a number, text, None or a tuple of them."""

@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.tree import leaves
 from xpnet.backends.probing import one_line
-from xpnet.backends.resolve import make, probe
+from xpnet.backends.resolve import probe
 from xpnet.config import TrainConfig
 from xpnet.config.settings import Arithmetic
 from xpnet.data.datasets import Dataset
@@ -22,6 +22,7 @@ from xpnet.parity.distance import relative_difference, ulp_distance
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.loop import Callback, EpochLog
+from xpnet.training.opening import open_training
 from xpnet.training.trainer import Trainer
 
 
@@ -138,24 +139,24 @@ def first_operation(config: TrainConfig, data: Dataset, row: ParityResult) -> st
     """Describe, in one line, the first operation in which a reproducible run differs from NumPy's."""
     if row.epoch is None:
         return "only the test metrics differ"
-    settings, numpy, library = _with_arithmetic(row.kind, config), make(*NUMPY), make(*row.target)
-    with Trainer.open(settings, data, numpy) as left, Trainer.open(settings, data, library) as right:
-        difference = first_difference(left, right)
+    numpy, library = (_configure(config, row.kind, target) for target in (NUMPY, row.target))
+    with open_training(numpy, data) as left, open_training(library, data) as right:
+        difference = first_difference(left.trainer, right.trainer)
     if difference is None:
         return f"epoch {row.epoch} differs, but not when computed again: a backend does not repeat itself"
     return f"{difference}, NumPy's value first"
 
 
-def _with_arithmetic(kind: ArithmeticKind, config: TrainConfig) -> TrainConfig:
-    return replace(config, arithmetic=kind.arithmetic, dtype=kind.dtype, log_every=1)
+def _configure(config: TrainConfig, kind: ArithmeticKind, target: BackendDevice) -> TrainConfig:
+    changes: dict[str, Any] = {**target._asdict(), "arithmetic": kind.arithmetic, "dtype": kind.dtype}
+    return replace(config, **changes, log_every=1, require_device=True)
 
 
 def _train(
     result: ParityResult, config: TrainConfig, data: Dataset, heading: str, show: Callable[[str], None]
 ) -> _Run:
     show(heading)
-    backend = make(*result.target)
-    with Trainer.open(_with_arithmetic(result.kind, config), data, backend) as trainer:
+    with open_training(_configure(config, result.kind, result.target), data) as (trainer, selection):
         start = time.perf_counter()
         record = _RecordEpochs(lambda epoch: show(f"{heading}: epoch {epoch} of {config.epochs}"))
         end = trainer.fit([Evaluate(), record])
@@ -165,7 +166,9 @@ def _train(
         layers = trainer.model(end.state).layers
     seconds = round(time.perf_counter() - start, 3)
     parameters = [array for layer in layers for array in layer.values()]
-    result = replace(result, version=backend.version, fingerprint=fingerprint(layers), seconds=seconds)
+    result = replace(
+        result, version=selection.backend.version, fingerprint=fingerprint(layers), seconds=seconds
+    )
     return _Run(result, record.epochs, parameters, (test.loss, test.accuracy))
 
 
