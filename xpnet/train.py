@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
 
                 dry_run.main(command)
             else:
-                from xpnet.cli.train import extend, resume, resume_or_start, train
+                from xpnet.cli.train import read_extension, resume, resume_or_start, train
                 from xpnet.cli.trials import run_trials
                 from xpnet.distributed.ranks import connect
 
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
                 elif config.resume is not None:
                     trained = resume(command, config.resume, line)
                 elif config.extend is not None:
-                    trained = extend(command, config.extend, line)
+                    config, parent = read_extension(command, config.extend)
+                    trained = train(config, line, parent=parent)
                 elif config.repeats > 1 or len(config.learning_rates) > 1:
                     output.code = run_trials(config, line, advise=advise)
                 else:

@@ -3,9 +3,10 @@
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, count, islice
+from timeit import timeit
 
 from xpnet._lib.machine import peak_memory
 from xpnet._lib.text import plain
@@ -67,7 +68,8 @@ def _estimate(trainer: Trainer, first: int, runs: int, processes: int) -> Iterat
     yield f"parameters    {sum(array.size for array in leaves(state.variables.parameters)):,}"
     some = min(samples, SAMPLES)
     trainer.estimate_loss(state, some)  # which compiles
-    evaluation = _time(lambda: trainer.estimate_loss(state, some)) / some / trainer.ranks.size
+    seconds = timeit(lambda: trainer.estimate_loss(state, some), number=1)
+    evaluation = seconds / some / trainer.ranks.size
     step, steps = _time_step(trainer, state), len(trainer.loader.bounds)
     logged = sum(epoch % interval == 0 or epoch in (first, last) for epoch in range(first, last + 1))
     validated = 0 if trainer.validation_indices is None else int(trainer.validation_indices.shape[0])
@@ -80,8 +82,7 @@ def _estimate(trainer: Trainer, first: int, runs: int, processes: int) -> Iterat
     trainings = "" if runs == 1 else f"{runs} trainings, {spread}, of "
     milliseconds = _format_number(1000 * step)
     work = f"{_count(last - first, 'epoch')} of {_count(steps, 'step')} of {milliseconds} ms"
-    detail = f"{trainings}{work}, and evaluation"
-    yield f"time          about {_format_seconds(seconds)}: {detail}"
+    yield f"time          about {_format_seconds(seconds)}: {trainings}{work}, and evaluation"
 
 
 def _time_step(trainer: Trainer, state: TrainState) -> float:
@@ -110,13 +111,6 @@ def _count(number: int, name: str) -> str:
 def _format_number(value: float) -> str:
     """Return a number with two digits at least."""
     return f"{value:.2g}" if value < 10 else f"{value:.0f}"
-
-
-def _time(function: Callable[[], object]) -> float:
-    """Return the seconds that a call takes."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def _format_seconds(seconds: float) -> str:

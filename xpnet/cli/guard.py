@@ -46,29 +46,26 @@ class GuardedOutput:
 
     def write(self, text: str) -> int:
         """Write text and return its length."""
-        try:
-            self._stream.write(encodable(text, self._stream))
-        except OSError as error:
-            self._discard_output(error)
+        self._attempt(lambda: self._stream.write(encodable(text, self._stream)))
         return len(text)
 
     def flush(self) -> None:
         """Flush the stream."""
-        try:
-            self._stream.flush()
-        except OSError as error:
-            self._discard_output(error)
+        self._attempt(self._stream.flush)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
-    def _discard_output(self, error: OSError) -> None:
-        """Discard the buffer and further output; report the error unless it is a closed pipe."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-        if not isinstance(error, BrokenPipeError):
-            self.failed = True
-            reason = error.strerror or type(error).__name__
-            complain(f"standard output cannot be written ({reason}): nothing more is printed")
+    def _attempt(self, output: Callable[[], object]) -> None:
+        """Discard the buffer and further output if a function fails; report errors but for a closed pipe."""
+        try:
+            output()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if not isinstance(error, BrokenPipeError):
+                self.failed = True
+                reason = error.strerror or type(error).__name__
+                complain(f"standard output cannot be written ({reason}): nothing more is printed")
 
 
 @contextmanager

@@ -31,9 +31,8 @@ from xpnet.training.trainer import Trainer
 SLOW_FLOAT64 = 4
 """Ratio of float32 to float64 speed on a GPU above which a note is printed."""
 
-DEVICE_SETTINGS = {"backend", "device", "require_device", "workers"}
-CHANGEABLE_SETTINGS = DEVICE_SETTINGS | {"checkpoint_seconds", "keep_checkpoint_every", "debug", "quiet"}
-CHANGEABLE_SETTINGS |= {"report", "tags", "track"}
+CHANGEABLE_SETTINGS = {"backend", "device", "require_device", "workers", "debug", "quiet"}
+CHANGEABLE_SETTINGS |= {"checkpoint_seconds", "keep_checkpoint_every", "report", "tags", "track"}
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
 
 
@@ -96,17 +95,8 @@ def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, 
             run.release()
 
 
-def extend(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, Run | None]:
-    """Train a new run that goes on from the completed one in a folder; return what `train` does.
-
-    Errors as in ``read_extension``.
-    """
-    config, parent = read_extension(command, folder)
-    return train(config, line, parent=parent)
-
-
 def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, Parent]:
-    """Return the settings of the extension of the run in a folder, and that run.
+    """Return the settings of the extension of the completed run in a folder, and that run.
 
     Raises
     ------

@@ -196,7 +196,7 @@ class TrialProcesses:
         words = [sys.executable, "-P", "-m", MODULE]
         process: Any
         try:
-            with Popen(words, bufsize=0, stdin=PIPE, stdout=PIPE, env=env, start_new_session=True) as process:
+            with Popen(words, bufsize=0, stdin=PIPE, stdout=PIPE, env=env, start_new_session=True) as process:  # noqa: S603 - validated settings
                 process.stdin.write(f"{json.dumps([to_json(trial.config), *trial[1:]])}\n".encode())
                 self._inputs.append(process.stdin)
                 if self.are_over:  # asked only now: what `interrupt` sends from here on reaches the process
@@ -222,15 +222,14 @@ class TrialProcesses:
                 stream.write(b"\n")
 
 
-def _run_on_rank(comm: Any, rank: int, lock: Lock, trial: Trial) -> Outcome:
+def _run_on_rank(comm: Any, rank: int, lock: Lock, trial: Trial) -> Any:
     """Return the outcome of a trial on another rank.
 
     The lock is for MPI libraries that allow one call at a time.
     """
     with lock:
         comm.send(trial, rank)
-    outcome: Outcome = _receive(comm, rank, lock)
-    return outcome
+    return _receive(comm, rank, lock)
 
 
 def _serve_first_rank(ranks: Ranks) -> int:

@@ -195,21 +195,16 @@ def get_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _build_parser(prog: str) -> Parser:
-    parser = Parser(
-        prog=prog,
-        usage="%(prog)s [-h] [OPTIONS]",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        debug=False,
-        allow_abbrev=False,
+    texts = {"usage": "%(prog)s [-h] [OPTIONS]", "description": DESCRIPTION, "epilog": EPILOG}
+    parser, printed = (
+        Parser(prog=prog, **texts, debug=False, allow_abbrev=False),
+        "Print the resulting settings",
     )
     add = parser.add_argument
     add("--recipe", metavar="NAME", help=RECIPE_HELP.format(", ".join(list_recipes())))
     add("--config", type=Path, metavar="PATH", help=CONFIG_HELP)
-    add("--print-config", action="store_true", help="Print the resulting settings as a TOML file and stop.")
-    estimate = (
-        "Print the resulting settings, the number of parameters, and estimates of memory and time, and stop."
-    )
+    add("--print-config", action="store_true", help=f"{printed} as a TOML file and stop.")
+    estimate = f"{printed}, the number of parameters, and estimates of memory and time, and stop."
     add("--dry-run", action="store_true", help=estimate)
     for group in reversed(TrainConfig.__bases__):
         title = f"{group.__name__.removesuffix('Settings').lower()} options"
