@@ -1,4 +1,7 @@
-"""``python -m xpnet doctor``: usable backends and devices, and how to fix the others."""
+"""``python -m xpnet doctor``: usable backends and devices, and how to fix the others.
+
+Show which backends and devices can run here, and how to fix the others.
+"""
 
 import os
 import platform
@@ -19,8 +22,7 @@ from xpnet.parity.devices import probe_devices
 
 def main(words: Sequence[str]) -> int:
     """Print the report; return 0 when the numpy backend works, and a GPU if it is required, else 2."""
-    description = "Show which backends and devices can run here, and how to fix the others."
-    parser = Parser(prog="xpnet doctor", description=description)
+    parser = Parser(prog="xpnet doctor", doc=__doc__)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     required = "end with exit code 2 unless --device auto takes a GPU here; so does XPNET_REQUIRE_DEVICE=1"
     share_gpu_memory()

@@ -1,4 +1,11 @@
-"""``xpnet evaluate``: metrics of a trained network on labelled samples, in total and by class."""
+"""``xpnet evaluate``: metrics of a trained network on labelled samples, in total and by class.
+
+Evaluate a trained network on the test data of its training, or on other data.
+
+The loss is what the training minimised; for a bare model file it is the cross-entropy.
+
+Exit codes: 0 done, 2 bad input or device, 130 interrupted.
+"""
 
 import argparse
 import sys
@@ -27,11 +34,6 @@ WIDEST = 30
 HEADINGS = ("class", "precision", "recall", "F1", "support")
 """The columns of the table of metrics by class."""
 
-DESCRIPTION = "Evaluate a trained network on the test data of its training, or on other data."
-EPILOG = """\
-The loss is what the training minimised; for a bare model file it is the cross-entropy.
-
-Exit codes: 0 done, 2 bad input or device, 130 interrupted."""
 DATA_HELP = """
 data as in xpnet train, or one .csv or .npz file of labelled samples (default: the data of the training, or
 the bundled MNIST for a .safetensors file)"""
@@ -63,7 +65,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _build_parser() -> Parser:
-    parser = build_network_parser("evaluate", DESCRIPTION, EPILOG)
+    parser = build_network_parser("evaluate", __doc__)
     add = parser.add_argument
     add_network(parser)
     add("--data", type=Path, help=DATA_HELP)

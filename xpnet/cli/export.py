@@ -1,4 +1,9 @@
-"""``xpnet export``: a trained network as a file for ONNX programs or PyTorch."""
+"""``xpnet export``: a trained network as a file for ONNX programs or PyTorch.
+
+Write a trained network, with the normalisation of its inputs, as a file for other tools. onnx: a graph from
+raw rows to logits, probabilities and class_index. torch: the state of a torch.nn.Sequential, from raw rows to
+logits, as .safetensors.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -10,10 +15,6 @@ from xpnet.errors import ConfigError
 
 # The imports inside the functions load NumPy, which --help does not need.
 
-DESCRIPTION = """\
-Write a trained network, with the normalisation of its inputs, as a file for other tools. onnx: a graph from
-raw rows to logits, probabilities and class_index. torch: the state of a torch.nn.Sequential, from raw rows to
-logits, as .safetensors."""
 NAMES = {"onnx": "{}.onnx", "torch": "{}-torch.safetensors"}
 """Names of files, by format; {} is the name of the network's file."""
 
@@ -51,7 +52,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _build_parser() -> Parser:
-    parser = Parser(prog="xpnet export", description=DESCRIPTION)
+    parser = Parser(prog="xpnet export", doc=__doc__)
     add = parser.add_argument
     add_network(parser)
     add("--to", choices=tuple(NAMES), required=True, help="the format")

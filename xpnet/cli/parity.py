@@ -1,4 +1,12 @@
-"""``xpnet parity``: train with every backend and device, and compare the results with NumPy's."""
+"""``xpnet parity``: train with every backend and device, and compare the results with NumPy's.
+
+Train the same network with every array library and on every device that works here, and compare the
+parameters after each epoch with NumPy's: in reproducible arithmetic bit for bit, in native arithmetic
+within a tolerance.
+
+Exit codes: 0 parity holds, 1 it does not, 2 bad input or a required backend is missing, 3 NumPy's own
+training diverged, 130 interrupted.
+"""
 
 import platform
 from collections.abc import Sequence
@@ -30,14 +38,6 @@ from xpnet.parity import devices, runs
 from xpnet.parity.devices import BackendDevice
 from xpnet.parity.distance import format_count
 from xpnet.parity.runs import ArithmeticKind, ParityResult, format_tolerance
-
-DESCRIPTION = """\
-Train the same network with every array library and on every device that works here, and compare the
-parameters after each epoch with NumPy's: in reproducible arithmetic bit for bit, in native arithmetic
-within a tolerance."""
-EPILOG = """\
-Exit codes: 0 parity holds, 1 it does not, 2 bad input or a required backend is missing, 3 NumPy's own
-training diverged, 130 interrupted."""
 
 SETTINGS = ("data", "test_data", *TABLE_SETTINGS, "epochs", "hidden", "batch_size", "seed")
 """The flags that are settings of the training runs."""
@@ -137,7 +137,7 @@ def _format_row(row: ParityResult) -> dict[str, Cell]:
 
 
 def _build_parser() -> Parser:
-    parser = Parser(prog="xpnet parity", description=DESCRIPTION, epilog=EPILOG)
+    parser = Parser(prog="xpnet parity", doc=__doc__)
     add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
     add = parser.add_argument
     add("--json", type=Path, metavar="FILE", help="Write the results to FILE too.")

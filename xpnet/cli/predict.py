@@ -1,4 +1,16 @@
-"""``xpnet predict``: predictions of a trained network for images and for tables of samples."""
+"""``xpnet predict``: predictions of a trained network for images and for tables of samples.
+
+Say which digit each image shows, and how probable the network finds it.
+
+FILE is an image (PNG, JPEG, GIF, BMP, WebP, TIFF, PPM) of one digit, dark on light or light on dark, or a
+table with a sample a row (.csv, .csv.gz, .npy, .npz and IDX files).
+
+RUN is a run, by its folder or its name in runs, or a .safetensors file. If the first word is another file, it
+is the first FILE, and the newest trained run in runs is used.
+
+Exit codes: 0 done, 2 bad input or device, 130 interrupted. Where a file cannot be read, the others are
+still printed; --out then writes nothing.
+"""
 
 import argparse
 import csv
@@ -26,17 +38,6 @@ if TYPE_CHECKING:
     from xpnet.storage.model_file import SavedModel
 
 # The imports inside the functions load NumPy, which --help does not need.
-
-DESCRIPTION = "Say which digit each image shows, and how probable the network finds it."
-EPILOG = """\
-FILE is an image (PNG, JPEG, GIF, BMP, WebP, TIFF, PPM) of one digit, dark on light or light on dark, or a
-table with a sample a row (.csv, .csv.gz, .npy, .npz and IDX files).
-
-RUN is a run, by its folder or its name in runs, or a .safetensors file. If the first word is another file, it
-is the first FILE, and the newest trained run in runs is used.
-
-Exit codes: 0 done, 2 bad input or device, 130 interrupted. Where a file cannot be read, the others are
-still printed; --out then writes nothing."""
 
 
 class Prediction(NamedTuple):
@@ -84,7 +85,7 @@ def main(words: Sequence[str]) -> int:
 
 def _parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; run is None if the first positional argument is a FILE."""
-    parser = build_network_parser("predict", DESCRIPTION, EPILOG, "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]")
+    parser = build_network_parser("predict", __doc__, "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]")
     add = parser.add_argument
     add("files", type=Path, metavar="FILE", nargs="*", help="an image, or a table of samples")
     add("--all", action="store_true", help="print the probability of every class")
@@ -186,9 +187,9 @@ def _to_json(prediction: Prediction, names: Sequence[str | int]) -> dict[str, ob
 # Shared with xpnet evaluate
 
 
-def build_network_parser(command: str, description: str, epilog: str, usage: str | None = None) -> Parser:
+def build_network_parser(command: str, doc: str | None, usage: str | None = None) -> Parser:
     """Return the parser of a command that uses a network, with flags of device, backend and arithmetic."""
-    parser = Parser(prog=f"xpnet {command}", usage=usage, description=description, epilog=epilog)
+    parser = Parser(prog=f"xpnet {command}", usage=usage, doc=doc)
     add = parser.add_argument
     add("--device", default="auto", metavar=DEVICE.metavar, help="as in xpnet train")
     add("--backend", default="auto", help="the array library, as in xpnet train")

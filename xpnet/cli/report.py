@@ -1,4 +1,9 @@
-"""``xpnet report``: write the report of a run, or a page that compares several."""
+"""``xpnet report``: write the report of a run, or a page that compares several.
+
+Write what a run did as one page, RUN/report.html, which needs no other file and no network: learning
+curves, metrics by class, the worst mistakes, and a field to draw images for the network. Of several runs,
+or of a folder of several trained together, the page compares metrics, settings and learning curves.
+"""
 
 import argparse
 import os
@@ -12,11 +17,6 @@ from xpnet.errors import ConfigError
 from xpnet.report import REPORT_FILE, write_report
 from xpnet.storage.find import OUT, find_newest_run, read_found_run, resolve_run
 from xpnet.storage.record import SUMMARY_FILE, read_summary
-
-DESCRIPTION = """\
-Write what a run did as one page, RUN/report.html, which needs no other file and no network: learning
-curves, metrics by class, the worst mistakes, and a field to draw images for the network. Of several runs,
-or of a folder of several trained together, the page compares metrics, settings and learning curves."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -85,7 +85,7 @@ def _is_summary(folder: Path) -> bool:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="xpnet report", description=DESCRIPTION)
+    parser = Parser(prog="xpnet report", doc=__doc__)
     add = parser.add_argument
     runs = "runs, or folders of several, by folder or name in runs (default: the newest trained run)"
     add("runs", type=Path, metavar="RUN", nargs="*", help=runs)

@@ -1,4 +1,7 @@
-"""``xpnet runs``: list, show and compare runs, and name the best."""
+"""``xpnet runs``: list, show and compare runs, and name the best.
+
+List, show and compare runs, and name the best, from what their folders hold.
+"""
 
 import csv
 import json
@@ -28,7 +31,6 @@ from xpnet.storage import find
 from xpnet.storage import record as records
 from xpnet.storage.find import FoundRun
 
-DESCRIPTION = "List, show and compare runs, and name the best, from what their folders hold."
 SORT_HELP = """
 id, status, started, data, network, optimizer, learning_rate, arithmetic, backend, tags or a metric such as
 test_accuracy: accuracies from the best on, all else ascending (default: started)"""
@@ -77,7 +79,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _build_parser() -> Parser:
-    parser = Parser(prog="xpnet runs", description=DESCRIPTION)
+    parser = Parser(prog="xpnet runs", doc=__doc__)
     subparsers = parser.add_subparsers(metavar="ACTION", required=True)
     folder_help = f"where the runs are (default: {find.OUT})"
     add = {}

@@ -1,4 +1,11 @@
-"""``xpnet verify``: prove that a recorded training gives the results in its record."""
+"""``xpnet verify``: prove that a recorded training gives the results in its record.
+
+Train again with the settings and data of a record, and compare every result with it, bit by bit: the history
+with its fingerprints, the model, the metrics and the checkpoints. Any library, device and number of workers
+gives the same bits in reproducible arithmetic.
+
+Exit codes: 0 all is the same, 1 something differs, 2 it cannot be verified, 130 interrupted.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -13,13 +20,6 @@ from xpnet.config.flags import Parser, add_settings, get_settings
 from xpnet.config.training import DEFAULTS
 
 # The imports inside the functions load NumPy, which --help does not need.
-
-DESCRIPTION = """\
-Train again with the settings and data of a record, and compare every result with it, bit by bit: the history
-with its fingerprints, the model, the metrics and the checkpoints. Any library, device and number of workers
-gives the same bits in reproducible arithmetic."""
-EPILOG = """\
-Exit codes: 0 all is the same, 1 something differs, 2 it cannot be verified, 130 interrupted."""
 
 PLACE = ("backend", "device", "workers", "require_device", "quiet")
 """Settings of the verification, of which those of the training do not apply."""
@@ -93,7 +93,7 @@ def _read_epochs(text: str) -> tuple[int, int]:
 
 
 def _build_parser() -> Parser:
-    parser = Parser(prog="xpnet verify", description=DESCRIPTION, epilog=EPILOG)
+    parser = Parser(prog="xpnet verify", doc=__doc__)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="a run, by its folder or its name in runs")
     between = "verify the epochs after A up to B alone, from the checkpoint that was kept after A"

@@ -54,14 +54,18 @@ class Parser(argparse.ArgumentParser):
 
     Parameters
     ----------
+    doc
+        The docstring of a command's module: its second paragraph is the description, what follows the epilog.
     debug
         True to add the flag ``--debug``.
-    epilog, options
+    options
         As in argparse.
     """
 
-    def __init__(self, *, debug: bool = True, epilog: str = EXIT_CODES, **options: Any) -> None:
-        super().__init__(formatter_class=_Formatter, epilog=epilog, **options)
+    def __init__(self, *, doc: str | None = None, debug: bool = True, **options: Any) -> None:
+        description, _, epilog = (doc or "").partition("\n\n")[2].partition("\n\n")
+        texts = {"description": description, "epilog": epilog or EXIT_CODES}
+        super().__init__(formatter_class=_Formatter, **(texts | options))
         self.register("type", Path, _read_path)
         if debug:
             self.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
@@ -196,11 +200,8 @@ def get_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _build_parser(prog: str) -> Parser:
     texts = {"usage": "%(prog)s [-h] [OPTIONS]", "description": DESCRIPTION, "epilog": EPILOG}
-    parser, printed = (
-        Parser(prog=prog, **texts, debug=False, allow_abbrev=False),
-        "Print the resulting settings",
-    )
-    add = parser.add_argument
+    parser = Parser(prog=prog, **texts, debug=False, allow_abbrev=False)
+    add, printed = parser.add_argument, "Print the resulting settings"
     add("--recipe", metavar="NAME", help=RECIPE_HELP.format(", ".join(list_recipes())))
     add("--config", type=Path, metavar="PATH", help=CONFIG_HELP)
     add("--print-config", action="store_true", help=f"{printed} as a TOML file and stop.")
