@@ -56,9 +56,8 @@ def main(command: Command) -> None:
         lines = [*describe_training(selection, trainer, parent), *_estimate(trainer, first, runs, processes)]
     settings = to_toml(replace(config, epochs=config.epochs - first))  # which --config reads back
     if ranks.rank == 0:
-        sys.stdout.write(
-            "\n".join(["# Nothing is trained.", *(f"# {plain(line)}" for line in lines), settings])
-        )
+        comments = [f"# {plain(line)}" for line in ("Nothing is trained.", *lines)]
+        sys.stdout.write("\n".join([*comments, settings]))
 
 
 def _estimate(trainer: Trainer, first: int, runs: int, processes: int) -> Iterator[str]:

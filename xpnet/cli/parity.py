@@ -31,13 +31,10 @@ from xpnet.config import TrainConfig
 from xpnet.config.flags import Parser, add_settings, get_settings
 from xpnet.config.training import DEFAULTS, TABLE_SETTINGS
 from xpnet.data import datasets
-from xpnet.data.datasets import Dataset
 from xpnet.errors import BackendError, ConfigError
 from xpnet.nn.architecture import format_sizes
 from xpnet.parity import devices, runs
-from xpnet.parity.devices import BackendDevice
 from xpnet.parity.distance import format_count
-from xpnet.parity.runs import ArithmeticKind, ParityResult, format_tolerance
 
 SETTINGS = ("data", "test_data", *TABLE_SETTINGS, "epochs", "hidden", "batch_size", "seed")
 """The flags that are settings of the training runs."""
@@ -98,7 +95,7 @@ def main(words: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def print_rows(console: Console, rows: Sequence[ParityResult]) -> None:
+def print_rows(console: Console, rows: Sequence[runs.ParityResult]) -> None:
     """Print the rows under a heading for each arithmetic, as wide as they are or the terminal is."""
     cells = [_format_row(row) for row in rows]
     columns = {
@@ -113,14 +110,16 @@ def print_rows(console: Console, rows: Sequence[ParityResult]) -> None:
         console.print(*(next(table) for _ in group), sep="\n")
 
 
-def describe_kind(kind: ArithmeticKind) -> str:
+def describe_kind(kind: runs.ArithmeticKind) -> str:
     """Return the heading of an arithmetic's rows, with the agreement that it guarantees."""
     if kind.tolerance is None:
         return f"{kind}: bit for bit as NumPy"
-    return f"{kind}: within {format_tolerance(kind.tolerance)} of NumPy, relative to each tensor's largest"
+    return (
+        f"{kind}: within {runs.format_tolerance(kind.tolerance)} of NumPy, relative to each tensor's largest"
+    )
 
 
-def _format_row(row: ParityResult) -> dict[str, Cell]:
+def _format_row(row: runs.ParityResult) -> dict[str, Cell]:
     relative, seconds = row.max_relative, row.seconds
     return {
         "backend": row.target.backend,
@@ -146,7 +145,9 @@ def _build_parser() -> Parser:
     return parser
 
 
-def _probe_devices(required: list[BackendDevice]) -> tuple[list[BackendDevice], dict[BackendDevice, Probe]]:
+def _probe_devices(
+    required: list[devices.BackendDevice],
+) -> tuple[list[devices.BackendDevice], dict[devices.BackendDevice, Probe]]:
     """Return the usable devices, and the others with their probes.
 
     Raises
@@ -165,7 +166,10 @@ def _probe_devices(required: list[BackendDevice]) -> tuple[list[BackendDevice], 
 
 
 def _to_json(
-    config: TrainConfig, data: Dataset, rows: list[ParityResult], absent: dict[BackendDevice, Probe]
+    config: TrainConfig,
+    data: datasets.Dataset,
+    rows: list[runs.ParityResult],
+    absent: dict[devices.BackendDevice, Probe],
 ) -> dict[str, object]:
     settings = ("epochs", "hidden", "batch_size", "learning_rate", "seed")
     return {
@@ -180,7 +184,7 @@ def _to_json(
     }
 
 
-def _row_to_json(row: ParityResult) -> dict[str, object]:
+def _row_to_json(row: runs.ParityResult) -> dict[str, object]:
     values = asdict(row)
     values = {**values.pop("target")._asdict(), **values.pop("kind")._asdict(), **values}
     # JSON cannot represent infinity.

@@ -238,9 +238,8 @@ def _find_best(runs: Sequence[FoundRun], metric: str | None, place: str) -> tupl
     if not ended:
         msg = f"no run {place} has ended with results: train one first (xpnet train)"
         raise ConfigError(msg)
-    data = {
-        run.record["data"]["sha256"][: tables.FINGERPRINT_DIGITS]: run.record["data"]["name"] for run in ended
-    }
+    infos = [run.record["data"] for run in ended]
+    data = {info["sha256"][: tables.FINGERPRINT_DIGITS]: info["name"] for info in infos}
     if len(data) > 1:
         listed = ", ".join(f"{format_value(name)} ({digest})" for digest, name in data.items())
         choice = "--where data=NAME, or data_sha256=DIGITS if several have that name"

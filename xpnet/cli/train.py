@@ -63,8 +63,7 @@ def _check_settings(command: Command, run: RunFolder) -> TrainConfig:
     for name in sorted(command.explicit - CHANGEABLE_SETTINGS - address):
         if requested[name] != recorded[name]:
             difference = f"{folder} was started with {recorded[name]!r}, got {requested[name]!r}"
-            msg = f"{flag(name)}: {difference}: leave it out, or start a new run"
-            raise ConfigError(msg)
+            raise ConfigError.at(flag(name), f"{difference}: leave it out, or start a new run")
     return config
 
 

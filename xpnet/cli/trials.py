@@ -84,8 +84,7 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
                 msg = "--jobs: the ranks of an MPI job train side by side: leave it out"
                 raise ConfigError(msg)
             if ranks.rank == 0 and folder.exists() and not config.overwrite:
-                msg = f"{folder}: exists already: choose another --name, or add --overwrite"
-                raise ConfigError(msg)
+                raise ConfigError.at(folder, "exists already: choose another --name, or add --overwrite")
         jobs = available_cpus() if config.jobs == "auto" else config.jobs
         jobs = min(jobs * max(count_sharing(ranks)), len(configs))
         trials = [Trial(each, command, jobs, advise and each is configs[0]) for each in configs]

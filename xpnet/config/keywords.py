@@ -11,7 +11,6 @@ from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, get_type_hints
 from xpnet.config import settings, training
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import one_of, suggest
-from xpnet.config.settings import RunSettings
 from xpnet.config.training import DEFAULTS, RULES, TABLE_SETTINGS, TrainConfig, convert, read_settings
 from xpnet.errors import ConfigError, XPNetError
 
@@ -22,7 +21,7 @@ ARGUMENTS = {"recipe", "validation_data", "classes", "sample_weight", "callback"
 ARGUMENTS |= {"run", "overwrite", "report", "track", "tags", "extend"}
 """The keyword arguments of ``xpnet.fit`` that are not in ``FitSettings``."""
 
-COMMAND_LINE_ONLY = {field.name for field in fields(RunSettings)} - {"log_every"} - ARGUMENTS
+COMMAND_LINE_ONLY = {field.name for field in fields(settings.RunSettings)} - {"log_every"} - ARGUMENTS
 COMMAND_LINE_ONLY |= {"data", "test_data", *TABLE_SETTINGS, "repeats", "jobs"} - {"missing"}
 """Settings of files and output, which ``xpnet.fit`` does not take."""
 
@@ -177,10 +176,8 @@ def from_keywords(
         keywords["class_weight"] = "none"
     ignored = COMMAND_LINE_ONLY | ARGUMENTS | {name for name, value in keywords.items() if value is None}
     chosen = {name: value for name, value in keywords.items() if value is not None}
-    sources = [
-        {name: value for name, value in values.items() if name not in ignored}
-        for values in (() if recipe is None else read_settings(recipe))
-    ]
+    recipes = [] if recipe is None else read_settings(recipe)
+    sources = [{name: value for name, value in each.items() if name not in ignored} for each in recipes]
     values, explicit = merge_settings(DEFAULTS, [*sources, convert(chosen, source)])
     rates = values.learning_rate
     if isinstance(rates, tuple) and len(rates) > 1:

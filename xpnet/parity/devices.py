@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from importlib.util import find_spec
+from itertools import starmap
 from typing import Final, NamedTuple
 
 from xpnet._lib.switches import parse_switch
@@ -84,8 +85,7 @@ def probe_all(backends: Iterable[str] = tuple(BACKENDS)) -> list[tuple[BackendDe
 
 def list_all() -> list[BackendDevice]:
     """Return each library on its default device, and those that can use one on the first GPU."""
-    defaults = [BackendDevice(*item) for item in DEFAULT_DEVICES.items()]
-    return list(dict.fromkeys([*defaults, *(BackendDevice(*item) for item in FIRST_GPUS.items())]))
+    return list(dict.fromkeys(starmap(BackendDevice, (*DEFAULT_DEVICES.items(), *FIRST_GPUS.items()))))
 
 
 def find_required() -> list[BackendDevice]:
@@ -111,12 +111,8 @@ def find_installed() -> list[BackendDevice]:
     Nothing is imported, so some may be unusable.
     """
     installed = [target for target in list_all() if _is_installed(target.backend)]
-    has_driver = cuda_driver_version() is not None
-    return [
-        target
-        for target in installed
-        if target.device == DEFAULT_DEVICES[target.backend] or (has_driver and target.device == "cuda:0")
-    ]
+    gpus = {"cuda:0"} if cuda_driver_version() is not None else set[str]()
+    return [target for target in installed if target.device in {DEFAULT_DEVICES[target.backend], *gpus}]
 
 
 def describe_absence(target: BackendDevice) -> str | None:

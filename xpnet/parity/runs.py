@@ -156,7 +156,7 @@ def _train(
     result: ParityResult, config: TrainConfig, data: Dataset, heading: str, show: Callable[[str], None]
 ) -> _Run:
     show(heading)
-    with open_training(_configure(config, result.kind, result.target), data) as (trainer, selection):
+    with open_training(_configure(config, result.kind, result.target), data) as (trainer, _):
         start = time.perf_counter()
         record = _RecordEpochs(lambda epoch: show(f"{heading}: epoch {epoch} of {config.epochs}"))
         end = trainer.fit([Evaluate(), record])
@@ -167,7 +167,7 @@ def _train(
     seconds = round(time.perf_counter() - start, 3)
     parameters = [array for layer in layers for array in layer.values()]
     result = replace(
-        result, version=selection.backend.version, fingerprint=fingerprint(layers), seconds=seconds
+        result, version=trainer.backend.version, fingerprint=fingerprint(layers), seconds=seconds
     )
     return _Run(result, record.epochs, parameters, (test.loss, test.accuracy))
 
