@@ -10,25 +10,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 
 from xpnet._lib.tree import tree_map
 from xpnet.api import Callback, EpochFunction, Model, Training, UserCallbacks, check_callbacks
 from xpnet.backends.base import Backend
-from xpnet.backends.resolve import backend_of
-from xpnet.config import TrainConfig
-from xpnet.config.keywords import (
-    OF_FIT,
-    FitSettings,
-    check_names,
-    from_keywords,
-    name_keywords,
-    show_settings,
-    to_python,
-    with_keywords,
-)
+from xpnet.backends.resolve import Selection, backend_of
+from xpnet.config import TrainConfig, keywords
 from xpnet.config.rules import integer_from
 from xpnet.config.settings import BackendName, TrackerName
 from xpnet.config.training import RULES
@@ -38,9 +28,10 @@ from xpnet.data.table import quantity_note
 from xpnet.errors import ConfigError
 from xpnet.nn.inputs import Normalization, scale_note
 from xpnet.recording.extension import Parent, extend_settings, read_parent
+from xpnet.recording.training import check_extension, describe_run
 from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import Record
-from xpnet.storage.run import complete_record
+from xpnet.storage.run import Run, complete_record
 from xpnet.trackers import check_installed
 from xpnet.training import final_parameters
 from xpnet.training.callbacks import Evaluate
@@ -48,10 +39,6 @@ from xpnet.training.loop import FitResult
 from xpnet.training.opening import open_training
 from xpnet.training.state import TrainState
 from xpnet.training.trainer import Trainer
-
-if TYPE_CHECKING:
-    from xpnet.backends.resolve import Selection
-    from xpnet.storage.run import Run
 
 
 class TrainingProgress(NamedTuple):
@@ -61,8 +48,8 @@ class TrainingProgress(NamedTuple):
     normalization: Normalization
 
 
-@show_settings(FitSettings)
-@with_keywords
+@keywords.show_settings(keywords.FitSettings)
+@keywords.with_keywords
 def fit(
     X: object,
     y: object,
@@ -80,7 +67,7 @@ def fit(
     track: Sequence[TrackerName] = (),
     tags: Sequence[str] = (),
     extend: str | Path | None = None,
-    **settings: Unpack[FitSettings],
+    **settings: Unpack[keywords.FitSettings],
 ) -> Model:
     """Train a network; the same settings and data give the same fingerprint as `xpnet train`.
 
@@ -144,7 +131,7 @@ def fit(
     DivergedError
         The loss became infinite or NaN.
     """
-    check_names(settings, OF_FIT, "fit")
+    keywords.check_names(settings, keywords.OF_FIT, "fit")
     check_callbacks(callbacks, "fit")
     files = {"overwrite": overwrite, "report": report, "track": track, "tags": tags}
     folder = _read_folder(run, extend, files)
@@ -153,7 +140,7 @@ def fit(
     parent = None if extend is None else read_parent(Path(extend))
     config = replace(config if parent is None else extend_settings(parent, config, explicit), **folder)
     if classes is not None:
-        integer_from(1).check("fit: classes", to_python(classes))
+        integer_from(1).check("fit: classes", keywords.to_python(classes))
     weights = sample_weight, settings.get("class_weight")
     data = make_dataset(X, y, validation_data, weights, config.missing, classes)
     if validation_data is not None:
@@ -170,13 +157,12 @@ def _read_settings(
     settings: Mapping[str, object], recipe: str | Path | None, *, has_validation_data: bool
 ) -> tuple[TrainConfig, frozenset[str]]:
     """Return the settings, and the names of those that are set; validation data set none."""
-    if not has_validation_data:
-        return from_keywords(settings, "fit", recipe)
-    if settings.get("validation"):
+    own = {"validation": 1} if has_validation_data else {}  # which a patience needs
+    if own and settings.get("validation"):
         msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
         raise ConfigError(msg)
-    config, explicit = from_keywords({**settings, "validation": 1}, "fit", recipe)  # which a patience needs
-    return config, explicit - {"validation"}
+    config, explicit = keywords.from_keywords({**settings, **own}, "fit", recipe)
+    return config, explicit - own.keys()
 
 
 def _read_folder(run: str | Path | None, extend: object, settings: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +194,7 @@ def warn_user(text: str) -> None:
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and frame.f_globals["__name__"].startswith(("xpnet.", "contextlib")):
         frame, level = frame.f_back, level + 1
-    warnings.warn(name_keywords(text), stacklevel=level)
+    warnings.warn(keywords.name_keywords(text), stacklevel=level)
 
 
 def train(
@@ -241,8 +227,6 @@ def train(
     ended, epoch = time.time(), state.epoch
 
     def make_record() -> Record:
-        from xpnet.recording.training import describe_run
-
         info, digest = describe_run(config, selection, data), fingerprint(network.layers, network.norms)
         chosen, extra = (epoch, {}) if best is None else (best, {"best_epoch": best})
         metrics = next((row for row in rows if row["epoch"] == chosen), {})
@@ -270,12 +254,10 @@ def _fit(
 
 
 def _fit_recorded(
-    trainer: Trainer, selection: "Selection", users: UserCallbacks, parent: Parent | None, *, verbose: bool
-) -> "tuple[Run, FitResult]":
+    trainer: Trainer, selection: Selection, users: UserCallbacks, parent: Parent | None, *, verbose: bool
+) -> tuple[Run, FitResult]:
     """Train with a record, and return the run too."""
     from xpnet.recording.recorder import record
-    from xpnet.recording.training import check_extension, describe_run
-    from xpnet.storage.run import Run
     from xpnet.training.console import TrainingConsole
 
     config = trainer.config
@@ -311,7 +293,7 @@ class Verification:
         return self.difference is None
 
 
-@with_keywords
+@keywords.with_keywords
 def verify(
     run: str | Path,
     X: object = None,
