@@ -8,7 +8,6 @@ crash, and wait for servers, even at the exit of the interpreter: training neith
 import faulthandler
 import json
 import os
-import subprocess
 import sys
 import threading
 import warnings
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Any, cast
 
 from filelock import FileLock
@@ -64,15 +64,11 @@ class Tracker(Callback):
 
     def __init__(self, name: str, folder: Path, echo: Callable[[str], None], *, debug: bool = False) -> None:
         self._name, self._run, self._echo, self._closed = name, folder, echo, False
-        self._process = subprocess.Popen(  # noqa: S603 - the arguments are validated settings
-            [sys.executable, "-P", "-u", "-m", "xpnet.trackers", name, folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if debug else subprocess.DEVNULL,
-            encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            start_new_session=True,  # does not receive Ctrl-C
-        )
+        words = [sys.executable, "-P", "-u", "-m", "xpnet.trackers", name, str(folder)]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        streams = {"stdin": PIPE, "stdout": PIPE, "stderr": None if debug else DEVNULL}
+        options: Any = {**streams, "encoding": "utf-8", "start_new_session": True}  # receives no Ctrl-C
+        self._process: Popen[str] = Popen(words, env=env, **options)  # noqa: S603 - validated settings
 
     def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:  # noqa: ARG002
         """Warn if the child process has died."""
@@ -92,7 +88,7 @@ class Tracker(Callback):
         self._closed = True
         try:
             answer, _ = self._process.communicate(timeout=SILENCE)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             limit = f"at most {LIMIT:g} s; Ctrl-C leaves it to finish by itself"
             self._echo(f"{self._name:<14}waiting for the copy of the run ({limit})")
             answer, _ = self._process.communicate()
