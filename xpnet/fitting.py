@@ -256,7 +256,7 @@ def _fit(
 def _fit_recorded(
     trainer: Trainer, selection: Selection, users: UserCallbacks, parent: Parent | None, *, verbose: bool
 ) -> tuple[Run, FitResult]:
-    """Train with a record, and return the run too."""
+    """Train with a record. Return the run too."""
     from xpnet.recording.recorder import record
     from xpnet.training.console import TrainingConsole
 
@@ -271,7 +271,7 @@ def _fit_recorded(
 
 
 def _restore_state(trainer: Trainer, state: TrainState) -> TrainState:
-    """Copy a state from the host to the trainer's device; ConfigError if its shapes differ."""
+    """Copy a state from the host to the trainer's device. Raise ConfigError if its shapes differ."""
     expected = tree_map(np.shape, trainer.initial_state().variables)
     if tree_map(np.shape, state.variables) != expected:
         msg = "hidden, batch_norm, optimizer: expected those that the training began with"

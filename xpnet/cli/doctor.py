@@ -21,7 +21,7 @@ from xpnet.parity.devices import probe_devices
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the report; return 0 when the numpy backend works, and a GPU if it is required, else 2."""
+    """Print the report. Return 0 when the numpy backend works, and a GPU if it is required, else 2."""
     parser = Parser(prog="xpnet doctor", doc=__doc__)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     required = "end with exit code 2 unless --device auto takes a GPU here; so does XPNET_REQUIRE_DEVICE=1"
@@ -68,7 +68,7 @@ def _probe_backend(name: str) -> dict[str, Any]:
 
 
 def _print_report(report: Mapping[str, Any]) -> None:
-    """Print a table and the problems; each fix is one unbroken line, ready to copy."""
+    """Print a table and the problems. Each fix is one unbroken line, ready to copy."""
     console, driver = make_console(), report["nvidia_driver"] or "none"
     console.print(f"xpnet {report['xpnet']}, Python {report['python']}, CPUs: {report['cpus']}")
     console.print(f"{report['platform']}, NVIDIA driver: {driver}\n")

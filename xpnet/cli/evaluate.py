@@ -40,7 +40,7 @@ the bundled MNIST for a .safetensors file)"""
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the metrics and return the exit code."""
+    """Print the metrics of the network. Return the exit code."""
     arguments = _build_parser().parse_args(words)
     from xpnet.inference.predictor import evaluate, load_for_inference
 

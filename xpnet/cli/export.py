@@ -20,7 +20,7 @@ NAMES = {"onnx": "{}.onnx", "torch": "{}-torch.safetensors"}
 
 
 def main(words: Sequence[str]) -> int:
-    """Write the file, print its path, and return the exit code.
+    """Write the file, and print its path. Return the exit code.
 
     Raises
     ------

@@ -45,7 +45,7 @@ class GuardedOutput:
         self.code, self.failed = 0, False
 
     def write(self, text: str) -> int:
-        """Write text and return its length."""
+        """Write text. Return its length."""
         self._attempt(lambda: self._stream.write(encodable(text, self._stream)))
         return len(text)
 
@@ -57,7 +57,7 @@ class GuardedOutput:
         return getattr(self._stream, name)
 
     def _attempt(self, output: Callable[[], object]) -> None:
-        """Discard the buffer and further output if a function fails; report errors but for a closed pipe."""
+        """Discard the buffer and further output if a function fails. Report errors but for a closed pipe."""
         try:
             output()
         except OSError as error:
@@ -70,7 +70,7 @@ class GuardedOutput:
 
 @contextmanager
 def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
-    """Run the body of a command; yield the object whose attribute `code` is the exit code afterwards.
+    """Run the body of a command. Yield the object whose attribute `code` is the exit code afterwards.
 
     An error in the body is printed as one line. The exit code is 130 after Ctrl-C, 143 after SIGTERM, 129
     after SIGHUP, 1 after an unexpected error or when standard output could not be written (a closed pipe is
@@ -101,7 +101,7 @@ def handle_errors(*, debug: bool) -> Iterator[GuardedOutput]:
 
 
 def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
-    """Print an error as one line, with ``debug`` after the traceback; return its exit code.
+    """Print an error as one line, with ``debug`` after the traceback. Return its exit code.
 
     The line begins with `source`, unless the error is one of bad input.
     """
@@ -145,7 +145,7 @@ def is_connected() -> bool:
 
 
 def _open_streams() -> TextIO:
-    """Return standard output; replace streams that were closed when Python started by the null device."""
+    """Replace streams that were closed when Python started by the null device. Return standard output."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # no other file may take the descriptor of a closed stream
     os.close(descriptor)

@@ -47,7 +47,7 @@ HEADINGS = {"epoch": Text("differs\nepoch"), "layer": Text("from\nlayer")}
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the table and the verdict, and return the exit code.
+    """Print the table and the verdict. Return the exit code.
 
     Raises
     ------

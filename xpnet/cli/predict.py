@@ -51,7 +51,7 @@ class Prediction(NamedTuple):
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the predictions and return the exit code.
+    """Print the predictions. Return the exit code.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _parse_arguments(words: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line; run is None if the first positional argument is a FILE."""
+    """Parse the command line. run is None if the first positional argument is a FILE."""
     parser = build_network_parser("predict", __doc__, "%(prog)s [OPTIONS] [RUN] FILE [FILE ...]")
     add = parser.add_argument
     add("files", type=Path, metavar="FILE", nargs="*", help="an image, or a table of samples")

@@ -20,7 +20,7 @@ from xpnet.storage.record import SUMMARY_FILE, read_summary
 
 
 def main(words: Sequence[str]) -> int:
-    """Write the page, print its path, and return the exit code.
+    """Write the page, and print its path. Return the exit code.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _write_report(run: Path, arguments: argparse.Namespace, *, has_data: bool) -> Path:
-    """Write the report of a run and return its path."""
+    """Write the report of a run. Return its path."""
     data = None
     if has_data:
         from xpnet.config.training import read_table_options
@@ -56,7 +56,7 @@ def _write_report(run: Path, arguments: argparse.Namespace, *, has_data: bool) -
 
 
 def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
-    """Write the page of several runs, or of folders of runs trained together, and return its path."""
+    """Write the page of several runs, or of folders of runs trained together. Return its path."""
     from xpnet.cli.comparison import compare_runs, get_best_value
     from xpnet.report.comparison import write_comparison
 

@@ -66,7 +66,7 @@ Result = tuple[object, Sequence[Iterable[object]], Callable[[Console], None]]
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
+    """Run the command. Return its exit code."""
     arguments = _build_parser().parse_args(words)
     value, rows, show = arguments.run(arguments)
     if arguments.json:

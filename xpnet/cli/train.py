@@ -37,7 +37,7 @@ CHANGEABLE_SETTINGS |= {"checkpoint_seconds", "keep_checkpoint_every", "report",
 
 
 def resume_or_start(command: Command, line: list[str]) -> tuple[FitResult, Run | None] | None:
-    """Resume the run that the settings name, or start it; return None if it is complete, and say so.
+    """Resume the run that the settings name, or start it. Return None if it is complete, and say so.
 
     Errors as in `resume`.
     """
@@ -68,7 +68,7 @@ def _check_settings(command: Command, run: RunFolder) -> TrainConfig:
 
 
 def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, Run | None]:
-    """Resume the run in a folder, with its own settings; return what `train` does.
+    """Resume the run in a folder, with its own settings. Return what `train` does.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def train(
     advise: bool = False,
     jobs: int = 1,
 ) -> tuple[FitResult, Run | None]:
-    """Train, print and record a run, or continue ``resumed``, or extend ``parent``; return result and run.
+    """Train, print and record a run, or continue ``resumed``, or extend ``parent``. Return result and run.
 
     The `run` to continue is open on the rank that writes it.
 

@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
 
 
 def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False) -> int:
-    """Train once for each seed or learning rate, print a summary, and return the exit code.
+    """Train once for each seed or learning rate, and print a summary. Return the exit code.
 
     The runs are subfolders of ``out/name``, which also receives a summary.json if all are completed. The
     others go on after a failed one, whose exit code is returned, but not after Ctrl-C or bad input, which
@@ -105,7 +105,7 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
 
 
 def run_trial(trial: Trial) -> Outcome:
-    """Train, and print the error if that fails."""
+    """Train. Print the error if that fails."""
     config = trial.config
     make_console(quiet=config.quiet).print("==", str(config.name).replace("-", " ", 1))
     try:
@@ -130,7 +130,7 @@ def _run_in_turn(trials: Sequence[Trial]) -> list[Outcome]:
 
 
 def _run_side_by_side(trials: Sequence[Trial], ranks: Ranks) -> list[Outcome]:
-    """Run each trial in the next free process, or on the next free rank; print their outputs in order."""
+    """Run each trial in the next free process, or on the next free rank. Print their outputs in order."""
     console, processes = make_console(quiet=trials[0].config.quiet), TrialProcesses()
     outcomes, lock, free = list[Outcome](), Lock(), SimpleQueue[Callable[[Trial], Outcome]]()
     for number in range(trials[0].jobs if ranks.size == 1 else 1):
@@ -211,7 +211,7 @@ class TrialProcesses:
         return Outcome(UNEXPECTED, errors=f"xpnet: {trial.config.name}: {reason}\n")
 
     def interrupt(self) -> None:
-        """Interrupt the trials as Ctrl-C does, and let no other begin; the second time, end the processes.
+        """Interrupt the trials as Ctrl-C does. No other begins; the second time, the processes end.
 
         Takes no lock, so that a handler of SIGINT may call it.
         """
@@ -232,7 +232,7 @@ def _run_on_rank(comm: Any, rank: int, lock: Lock, trial: Trial) -> Any:
 
 
 def _serve_first_rank(ranks: Ranks) -> int:
-    """Run the trials that rank 0 sends, until there are no more; return the exit code."""
+    """Run the trials that rank 0 sends, until there are no more. Return the exit code."""
     processes, executor = TrialProcesses(), ThreadPoolExecutor(1)
     with defer_interrupts(processes.interrupt) as is_pressed:
         while (trial := _receive(ranks.comm, 0, Lock())) is not None:
@@ -244,7 +244,7 @@ def _serve_first_rank(ranks: Ranks) -> int:
 
 
 def _receive(comm: Any, rank: int, lock: Lock) -> Any:
-    """Return the next object that a rank sends; unlike MPI's own wait, take no processor time."""
+    """Return the next object that a rank sends. Unlike MPI's own wait, this takes no processor time."""
     while True:
         with lock:
             if comm.iprobe(rank):
@@ -253,7 +253,7 @@ def _receive(comm: Any, rank: int, lock: Lock) -> Any:
 
 
 def main() -> None:
-    """Run the trial that a line of standard input holds; write its outcome to standard output."""
+    """Run the trial that a line of standard input holds. Write its outcome to standard output."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer, suppress(KeyboardInterrupt):
         os.dup2(2, 1)  # what the libraries print goes to standard error
@@ -268,7 +268,7 @@ def main() -> None:
 
 
 def _obey() -> None:
-    """Interrupt the training at a byte of standard input; end the process at another, or at the end of it."""
+    """Interrupt the training at a byte of standard input. End the process at another, or at the end of it."""
     if os.read(0, 1):
         _thread.interrupt_main()
         os.read(0, 1)

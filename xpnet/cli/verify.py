@@ -26,7 +26,7 @@ PLACE = ("backend", "device", "workers", "require_device", "quiet")
 
 
 def main(words: Sequence[str]) -> int:
-    """Print what differs, or that nothing does, and return the exit code.
+    """Print what differs, or that nothing does. Return the exit code.
 
     Errors as in ``xpnet.recording.verification``.
     """

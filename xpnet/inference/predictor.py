@@ -155,7 +155,7 @@ class Predictor:
 def load_for_inference(
     run: Path | None, device: str, backend: str, arithmetic: Arithmetic | None
 ) -> tuple[Path, Predictor, RunFolder | None]:
-    """Load a trained network; return the path of its run or file, the network on a backend, and the run.
+    """Load a trained network on a backend. Return the path of its run or file, the network, and the run.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def _chance_note(record: Record) -> str | None:
 
 
 def load_network(run: Path | None) -> tuple[Path, SavedModel, RunFolder | None]:
-    """Load a trained network; return the path of its run or file, the network, and the run.
+    """Load a trained network. Return the path of its run or file, the network, and the run.
 
     Parameters
     ----------
