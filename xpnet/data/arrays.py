@@ -263,8 +263,7 @@ def join_tables(training: Table, validation: Table | None = None, classes: int |
     classes = classes or max(largest.values()) + 1
     for source, label in largest.items():
         if label >= classes:
-            msg = f"{source}: expected labels from 0 to {classes - 1}, got {label}"
-            raise DataError(msg)
+            raise DataError.at(source, f"expected labels from 0 to {classes - 1}, got {label}")
     if training.columns.classes is not None and classes != len(training.columns.classes):
         msg = f"classes: expected {len(training.columns.classes)}, as many as there are names, got {classes}"
         raise DataError(msg)

@@ -88,8 +88,7 @@ def extend_settings(parent: Parent, config: TrainConfig, explicit: AbstractSet[s
         before, now = (format_value(getattr(settings, name)) for settings in (recorded, config))
         if before != now:
             remedy = f"leave it out, or start from its parameters with --init-from {folder / MODEL_FILE}"
-            msg = f"{flag(name)}: {folder} was trained with {before}, got {now}: {remedy}"
-            raise ConfigError(msg)
+            raise ConfigError.at(flag(name), f"{folder} was trained with {before}, got {now}: {remedy}")
     inherited = {
         name: value
         for name, value in vars(recorded).items()

@@ -97,8 +97,7 @@ def check_data(run: RunFolder, data: datasets.Dataset, setting: str) -> None:
         original = f"{recorded['name']} with SHA-256 {recorded['sha256'][:16]}…"
         difference = f"{original}, found {data.name} with {digest[:16]}…"
         remedy = f": --init-from {folder / MODEL_FILE} trains its network on them"
-        msg = f"{setting}: {folder} was trained on other data: {difference}{remedy}"
-        raise ConfigError(msg)
+        raise ConfigError.at(setting, f"{folder} was trained on other data: {difference}{remedy}")
 
 
 def check_start(run: RunFolder, init_from: Path | None) -> None:
