@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
-from typing import Any, cast
+from typing import Any
 
 from filelock import FileLock
 
@@ -134,7 +134,7 @@ class TrackedRun:
         self.started = int(datetime.fromisoformat(record["started"]).timestamp() * 1000)
         data = {f"data_{name}": value for name, value in record["data"].items()}
         used = {"backend_used": record["backend"], "device_used": record["device_used"]}
-        self.settings = {**record["config"], **data, **used, "started": record["started"]}
+        self.settings: dict[str, Any] = {**record["config"], **data, **used, "started": record["started"]}
         unique = f"{self.started:x}"[-8:]
         saved: dict[str, Any]
         saved = read_json(self._path, "damaged", "expected a file") if self._path.exists() else {}
@@ -226,7 +226,7 @@ def copy_to_mlflow(source: TrackedRun) -> str:
         parameters = {name: value for name, value in source.settings.items() if name != "tags"}
         mlflow.log_params(parameters, run_id=state["run"])
     client.update_run(state["run"], "RUNNING")
-    tags = cast("list[str]", source.settings.get("tags", []))
+    tags = source.settings.get("tags", [])
     replaced = {*state["tags"]} - {*tags}  # those of an earlier session
     for tag in client.get_run(state["run"]).data.tags.keys() & replaced:
         client.delete_tag(state["run"], tag)

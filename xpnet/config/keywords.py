@@ -92,12 +92,11 @@ def check_names(names: Iterable[str], known: Collection[str], source: str) -> No
         One is none of those known, or a setting of files or output; `source` comes first in the message.
     """
     for name in sorted(set(names) - set(known)):
+        near = suggest(name, known) or ": expected one of those of xpnet train"
+        problem = f"unknown setting {name!r}{near}"
         if name in COMMAND_LINE_ONLY:
-            msg = f"{source}: {name}: belongs to xpnet train, for it is about files or output: leave it out"
-        else:
-            near = suggest(name, known)
-            msg = f"{source}: unknown setting {name!r}{near or ': expected one of those of xpnet train'}"
-        raise ConfigError(msg)
+            problem = f"{name}: belongs to xpnet train, for it is about files or output: leave it out"
+        raise ConfigError.at(source, problem)
 
 
 def name_keywords(message: str) -> str:
