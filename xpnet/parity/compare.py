@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from xpnet.training.trainer import Trainer
 
 IGNORED_SETTINGS = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}
 """Settings in which compared runs may differ: device, arithmetic, and what is saved."""
+Compute: TypeAlias = Callable[[ComputeContext, Variables, Block], dict[str, object]]
+"""Computes a block with variables; returns the results by name."""
 OPERATIONS = ("matmul", "weight_and_bias_gradients", "sum", "exp", "log", "sqrt")
 """The methods of an arithmetic that are recorded."""
 
@@ -178,12 +180,7 @@ def _step_operations(trainer: Trainer, variables: Variables, epoch: int, step: i
     return _block_values(trainer, gradients, variables, batch)
 
 
-def _block_values(
-    trainer: Trainer,
-    compute: Callable[[ComputeContext, Variables, Block], dict[str, object]],
-    variables: Variables,
-    batch: Batch,
-) -> Iterator[_Value]:
+def _block_values(trainer: Trainer, compute: Compute, variables: Variables, batch: Batch) -> Iterator[_Value]:
     """Yield the operations on each block of a batch, and their results, in order."""
     for number, group in enumerate(block_groups(batch.size, 1)):
         record: list[_Value] = []
