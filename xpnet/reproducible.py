@@ -180,7 +180,7 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool
 
 
 def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Return log Σ exp(x), as M + log Σ exp(x - M) with M the largest x; of no terms it is -infinity.
+    """Return log Σ exp(x), as M + log Σ exp(x - M) with M the largest x. Of no terms it is -infinity.
 
     The parameters and errors are those of `sum`.
     """
@@ -244,12 +244,12 @@ def exp(x: Any, /) -> Any:
 
 
 def log(x: Any, /) -> Any:
-    """Return the natural logarithm, elementwise, within 2.1 ulp; -infinity of 0, NaN of negative numbers."""
+    """Return the natural logarithm, elementwise, within 2.1 ulp, -infinity of 0, NaN of negative numbers."""
     return _map("log", FullRange.log, x)
 
 
 def sqrt(x: Any, /) -> Any:
-    """Return the square root, elementwise, within 0.76 ulp; NaN of negative numbers."""
+    """Return the square root, elementwise, within 0.76 ulp, NaN of negative numbers."""
     return _map("sqrt", FullRange.sqrt, x)
 
 

@@ -29,7 +29,7 @@ def encodable(text: str, stream: object) -> str:
 
 
 def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
-    """Return ": did you mean CHOICE?" with the choice closest to `word`, after a prefix; "" without one."""
+    """Return ": did you mean CHOICE?" with the choice closest to `word`, after a prefix, "" without one."""
     near = difflib.get_close_matches(word, choices, n=1)
     return f": did you mean {prefix}{near[0]}?" if near else ""
 
@@ -40,12 +40,12 @@ def format_json(value: object) -> str:
 
 
 def complain(text: str) -> None:
-    """Print one line on standard error; ignore errors in writing."""
+    """Print one line on standard error. Ignore errors in writing."""
     print_errors(f"xpnet: {plain(text)}\n")
 
 
 def print_errors(text: str) -> None:
-    """Print lines on standard error, with escapes; ignore errors in writing."""
+    """Print lines on standard error, with escapes. Ignore errors in writing."""
     try:
         print(plain_lines(text), end="", file=sys.stderr, flush=True)
     except OSError:

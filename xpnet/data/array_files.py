@@ -130,7 +130,7 @@ def read_npz(path: Path, expected: str, choose: Callable[[list[str]], Sequence[s
 
 
 def _find_idx_file(folder: Path, stem: str, ending: str) -> Path:
-    """Return the path of a file under one of its usual names; raise DataError if it is missing."""
+    """Return the path of a file under one of its usual names. Raise DataError if it is missing."""
     for form in ("-{}", "-{}.gz", ".{}", ".{}.gz"):
         path = folder / (stem + form.format(ending))
         if path.exists():

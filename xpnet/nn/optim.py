@@ -227,7 +227,7 @@ def _join(ops: Arithmetic, layers: Parameters) -> Array:
 
 
 def _map_weights(function: Callable[..., Array], *layers: Parameters) -> Parameters:
-    """Apply a function to the fields named ``weight``; take the other fields from the first list."""
+    """Apply a function to the fields named ``weight``. Take the other fields from the first list."""
     return [
         group[0]._replace(weight=function(*(layer.weight for layer in group)))
         if "weight" in group[0]._fields

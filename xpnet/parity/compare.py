@@ -53,7 +53,7 @@ class Difference(Mismatch):
 
 
 def first_difference(left: Trainer, right: Trainer) -> Difference | None:
-    """Train both, and return the first epoch, step, block and operation in which they differ.
+    """Return the first epoch, step, block and operation in which two training runs differ.
 
     The two have the same data and settings, and differ in backend or arithmetic. Parameters, running
     statistics and the optimiser's state are compared after each step, loss and accuracy after each epoch.
@@ -107,7 +107,7 @@ class _Point(NamedTuple):
 
 
 def _training_points(trainer: Trainer) -> Iterator[_Point]:
-    """Train, and yield the points of the training run: initial variables, steps and evaluations."""
+    """Yield the points of a training run: initial variables, steps and evaluations."""
     with trainer.backend.scope():
         variables = trainer.to_host(trainer.initial_state().variables)
     yield _Point(0, None, _named_values(variables._asdict()))

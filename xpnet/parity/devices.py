@@ -64,7 +64,7 @@ def parse(name: str) -> BackendDevice:
 
 
 def parse_list(names: str) -> list[BackendDevice]:
-    """Parse names separated by commas, without duplicates; errors as in `parse`."""
+    """Parse names separated by commas, without duplicates. Errors as in `parse`."""
     return list(dict.fromkeys(parse(name) for name in names.split(",") if name.strip()))
 
 

@@ -31,7 +31,7 @@ def ulp_distance(a: HostArray, b: HostArray) -> NDArray[np.float64]:
 
 
 def unequal_bits(a: HostArray, b: HostArray) -> NDArray[np.bool_]:
-    """Tell elementwise whether the bits differ; all NaN are equal, the two zeros are not.
+    """Tell elementwise whether the bits differ. All NaN are equal, the two zeros are not.
 
     Both have one dtype and one shape, which is the result's.
     """
@@ -74,7 +74,7 @@ class Mismatch:
 
 
 def first_mismatch(unequal: NDArray[np.bool_], a: HostArray, b: HostArray) -> Mismatch | None:
-    """Return the first element, in C order, for which ``unequal`` is true; None if there is none."""
+    """Return the first element, in C order, for which ``unequal`` is true, None if there is none."""
     if not unequal.any():
         return None
     index = tuple(int(i) for i in np.unravel_index(int(np.argmax(unequal)), unequal.shape))
@@ -157,7 +157,7 @@ def _exceeds_norm(norm: float, a: HostArray, b: HostArray) -> NDArray[np.bool_]:
 
 
 def find_difference(a: HostArray, b: HostArray, tolerance: Tolerance, whose: str = "NumPy") -> str | None:
-    """Describe how an output differs from the expected one, ``b``; None if it is within the tolerance.
+    """Describe how an output differs from the expected one, ``b``, None if it is within the tolerance.
 
     Arrays of two dtypes are compared in the one that holds the values of both, of two shapes in C order.
     """

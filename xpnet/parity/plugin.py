@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers, and begin the session with the backends of the option.
+    """Begin the session, with the markers and the backends of the option.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the tests that use the plugin's fixtures; pytest skips one that has no backends."""
+    """Parametrize the tests that use the plugin's fixtures. Pytest skips one that has no backends."""
     fixture = FIXTURE if _reaches_plugin(metafunc) else MARKED_FIXTURE
     if fixture not in metafunc.fixturenames:
         return
@@ -96,7 +96,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _reaches_plugin(metafunc: pytest.Metafunc) -> bool:
-    """Tell whether the test's ``xp_backend`` is the plugin's or takes it; a project may have its own."""
+    """Tell whether the test's ``xp_backend`` is the plugin's or takes it. A project may have its own."""
     for definition in reversed(metafunc._arg2fixturedefs.get(FIXTURE, ())):
         is_own = getattr(definition.func, "__module__", None) == __name__
         if is_own or FIXTURE not in definition.argnames:
@@ -187,7 +187,7 @@ def _describe(names: Iterable[str], absent: Mapping[str, str]) -> str:
 
 
 def _selected_targets(config: pytest.Config) -> list[BackendDevice]:
-    """Return the backends that the option names; by default the installed and the required ones."""
+    """Return the backends that the option names, by default the installed and the required ones."""
     from xpnet.errors import ConfigError
     from xpnet.parity import devices
 
@@ -206,7 +206,7 @@ def _allows(marker: pytest.Mark, target: BackendDevice) -> bool:
 
 
 def _parse(names: Sequence[str], source: str, error_class: type[Exception]) -> list[BackendDevice]:
-    """Parse the names of backends, without duplicates; an unknown one is an error of pytest's."""
+    """Parse the names of backends, without duplicates. An unknown one is an error of pytest's."""
     from xpnet.errors import XPNetError
     from xpnet.parity import devices
 

@@ -42,7 +42,7 @@ MOST_SAMPLES = 1000
 
 
 def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None) -> bytes:
-    """Return the HTML page of a run as UTF-8; parameters and errors as in ``xpnet.report.write_report``."""
+    """Return the HTML page of a run as UTF-8. Parameters and errors as in ``xpnet.report.write_report``."""
     record = read_run(folder)
     model = load_run_model(folder, record)
     data = _read_data(folder, record) if data is None else data
