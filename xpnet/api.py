@@ -17,10 +17,11 @@ from xpnet.config.settings import Arithmetic
 from xpnet.data.arrays import like_input, table_from_arrays, to_features
 from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError
-from xpnet.inference.predictor import Evaluation, Predictor, evaluate, load_history, model_path
+from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
+from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel, describe_layers, fingerprint, load_model, save_model
-from xpnet.storage.record import Record
+from xpnet.storage.record import RECORD_FILE, Record
 from xpnet.training import loop
 from xpnet.training.loop import EpochLog, FitResult
 from xpnet.training.state import TrainState
@@ -224,10 +225,12 @@ def load(
         There is no model, or it is damaged.
     """
     path = Path(path)
-    network = load_model(model_path(path))
-    rows, best = load_history(path)
-    model = Model(network, rows, device=device, backend=backend, arithmetic=arithmetic, best_epoch=best)
-    model.run = path if path.is_dir() else None
+    model = Model(load_model(model_path(path)), [], device=device, backend=backend, arithmetic=arithmetic)
+    if path.is_dir():
+        model.run, run = path, RunFolder(path)
+        model.history = [{name: row[name] for name in row if name != "fingerprint"} for row in run.history]
+        best = (run.record["metrics"] or {}).get("best_epoch") if (path / RECORD_FILE).is_file() else None
+        model.best_epoch = best if isinstance(best, int) else None
     return model
 
 

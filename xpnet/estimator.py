@@ -1,9 +1,7 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from inspect import signature
-from typing import Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self, Unpack
 
 import numpy as np
 
@@ -11,9 +9,9 @@ from xpnet._typing import HostArray
 from xpnet.api import Callback, UserCallbacks, check_callbacks
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of
-from xpnet.config import TrainConfig, settings
-from xpnet.config.keywords import P, check_names, from_keywords, with_keywords
-from xpnet.config.training import RULES
+from xpnet.config import TrainConfig
+from xpnet.config.keywords import ClassifierSettings, check_names, from_keywords, show_settings, with_keywords
+from xpnet.config.training import DEFAULTS, RULES, read_recipe
 from xpnet.data.arrays import host_array, join_tables, like_input, weigh_samples
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features, quantity_note
@@ -34,9 +32,10 @@ except ImportError as error:
 DTYPES = (np.float64, np.float32, np.uint8)
 """The dtypes that features keep; others are converted to the first."""
 
-COSINE_FACTOR = 0.1
-"""The recipe's; above 0, so that calls of ``partial_fit`` after `epochs` still learn. No default of the
-constructor, for it would be that of the other schedules, too."""
+RECIPE = read_recipe("tabular")
+SETTINGS = {**DEFAULTS, **RECIPE, "schedule_factor": None, "log_every": 1}
+"""The defaults of the constructor. The recipe's factor is that of its schedule alone; it is above 0 so that
+calls of ``partial_fit`` after `epochs` still learn."""
 
 
 def _to_host(array: object, source: str) -> Any:
@@ -45,20 +44,6 @@ def _to_host(array: object, source: str) -> Any:
         return host_array(array, source)
     except DataError as error:
         raise ValueError(error) from error
-
-
-def _refuse_unknown(init: Callable[P, None]) -> Callable[P, None]:
-    """Decorate a constructor that is to name the nearest keyword for one that it does not have.
-
-    scikit-learn reads the keywords from the signature, which therefore stays without a ``**`` parameter.
-    """
-
-    @wraps(init)
-    def call(*args: P.args, **parameters: P.kwargs) -> None:
-        check_names(parameters, signature(init).parameters, "XPNetClassifier")
-        init(*args, **parameters)
-
-    return call
 
 
 class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -100,57 +85,23 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         As in every scikit-learn estimator.
     """
 
-    @_refuse_unknown
+    @show_settings(ClassifierSettings, SETTINGS, variadic=False)
     def __init__(
         self,
         *,
-        hidden: tuple[int, ...] = (100,),
-        activation: settings.Activation = "relu",
-        batch_norm: bool = False,
-        dropout: float = 0.0,
-        input_dropout: float = 0.0,
-        input_noise: float = 0.0,
-        init: settings.Initialization = "he",
-        normalize: settings.Normalize = "standardize",
-        validation: float = 0,
-        patience: int | None = None,
-        average_epochs: int = 1,
-        epochs: int = 50,
-        batch_size: Literal["full"] | int = 32,
-        loss: settings.Loss = "cross-entropy",
-        label_smoothing: float = 0.0,
         class_weight: Mapping[object, float] | Literal["balanced"] | None = None,
-        optimizer: settings.OptimizerName = "adam",
-        momentum: float | None = None,
-        learning_rate: float = 0.01,
-        schedule: settings.ScheduleName = "cosine",
-        schedule_step_epochs: int | None = None,
-        schedule_factor: float | None = None,
-        warmup_epochs: int = 0,
-        weight_decay: float | None = 0.001,
-        clip_norm: float | None = None,
-        max_norm: float | None = None,
-        augment_shift: float = 0.0,
-        augment_rotate: float = 0.0,
-        augment_scale: float = 0.0,
-        augment_shear: float = 0.0,
-        augment_elastic_alpha: float = 0.0,
-        augment_elastic_sigma: float | None = None,
-        augment_thickness: float = 0.0,
-        augment_fade_epochs: int = 0,
-        arithmetic: settings.Arithmetic = "reproducible",
-        dtype: settings.DType = "auto",
-        device: str = "auto",
-        backend: settings.BackendName = "auto",
-        require_device: bool = False,
-        workers: Literal["auto"] | int = "auto",
-        log_every: Literal["auto"] | int = 1,
         verbose: bool = False,
         callbacks: Sequence[Callback] | None = None,
         random_state: int | np.random.RandomState | None = 0,
+        **settings: Unpack[ClassifierSettings],
     ) -> None:
+        check_names(settings, XPNetClassifier._get_param_names(), "XPNetClassifier")
         # scikit-learn expects each parameter as an attribute of the same name.
-        self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
+        self.__dict__.update(
+            {name: SETTINGS[name] for name in ClassifierSettings.__annotations__}, **settings
+        )
+        self.class_weight, self.verbose, self.callbacks = class_weight, verbose, callbacks
+        self.random_state = random_state
 
     def set_params(self, **parameters: object) -> Self:
         """Set parameters, as scikit-learn does.
@@ -295,7 +246,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(state, int | np.integer):
             state = check_random_state(state).randint(2**31 - 1)
         if self.schedule == "cosine" and self.schedule_factor is None:
-            parameters["schedule_factor"] = COSINE_FACTOR
+            parameters["schedule_factor"] = RECIPE["schedule_factor"]
         name, seed = type(self).__name__, np.asarray(state).item()
         RULES["seed"].check(f"{name}: random_state", seed)
         return from_keywords({**parameters, "seed": seed}, name)[0]

@@ -39,7 +39,7 @@ from xpnet.errors import ConfigError
 from xpnet.nn.inputs import Normalization, scale_note
 from xpnet.recording.extension import Parent, extend_settings, read_parent
 from xpnet.storage.model_file import fingerprint
-from xpnet.storage.record import Record, check_files
+from xpnet.storage.record import Record
 from xpnet.storage.run import complete_record
 from xpnet.trackers import check_installed
 from xpnet.training import final_parameters
@@ -62,7 +62,7 @@ class TrainingProgress(NamedTuple):
     normalization: Normalization
 
 
-@show_settings
+@show_settings(FitSettings)
 @with_keywords
 def fit(
     X: object,
@@ -388,7 +388,7 @@ def verify(
     place: dict[str, Any] = {"device": device, "backend": backend, "workers": workers}
     config, data = replace(recorded.config, **place, require_device=False, quiet=not verbose), None
     if X is None:
-        check_files(folder, recorded.record, "pass them")
+        recorded.check_files("pass them")
     else:
         classes = recorded.record["data"].get("classes")
         data = make_dataset(X, y, validation_data, (sample_weight, class_weight), config.missing, classes)

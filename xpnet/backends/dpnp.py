@@ -69,7 +69,7 @@ class DpnpBackend(Backend):
 
     def from_host(self, array: HostArray) -> Array:
         """Copy a NumPy array to the device, keeping its dtype."""
-        return cast("Array", self.library.asarray(array, device=self.device))
+        return self.library.asarray(array, device=self.device)
 
     def to_host(self, array: Array) -> HostArray:
         """Copy `array` to a NumPy array, waiting for the device."""

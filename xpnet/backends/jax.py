@@ -99,14 +99,14 @@ class JaxBackend(Backend):
     def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""
         with self.scope():
-            return cast("Array", self.library.device_put(array, self.device))
+            return self.library.device_put(array, self.device)
 
     def to_user(self, array: HostArray) -> Array:
         """Put results on the device, in 32 bits unless the user has set ``jax_enable_x64``.
 
         In 32-bit mode, functions of JAX warn of 64-bit arrays, or fail.
         """
-        return cast("Array", self.library.device_put(array, self.device))
+        return self.library.device_put(array, self.device)
 
     def to_host(self, array: Array) -> HostArray:
         """Return `array` as a read-only NumPy array, waiting for the device."""
@@ -145,18 +145,18 @@ def _make_xla_namespace(jax: ModuleType) -> ModuleType:
     def asarray(values: object, /, **keywords: object) -> Array:
         is_traced = isinstance(values, jax.core.Tracer)
         with nullcontext() if is_traced else jax.ensure_compile_time_eval():
-            return cast("Array", jax.numpy.asarray(values, **keywords))
+            return jax.numpy.asarray(values, **keywords)
 
     def matmul(a: Array, b: Array, /) -> Array:
         # XLA fuses a transposition into the product, whose inner loops then stride across memory.
         if isinstance(b, jax.core.Tracer) and a.ndim > 1 and a.shape[-2] >= LAYOUT_ROWS:
             a, b = jax.lax.optimization_barrier((a, b))
-        return cast("Array", jax.numpy.matmul(a, b))
+        return jax.numpy.matmul(a, b)
 
     def take(x: Array, /, indices: Array, *, axis: int | None = None) -> Array:
         # JAX's default fills with NaN for indices out of range, which costs a selection per element.
         mode = "clip" if isinstance(indices, jax.core.Tracer) else None
-        return cast("Array", jax.numpy.take(x, indices, axis=axis, mode=mode))
+        return jax.numpy.take(x, indices, axis=axis, mode=mode)
 
     namespace = ModuleType(jax.numpy.__name__)
     namespace.__dict__.update(vars(jax.numpy), asarray=asarray, matmul=matmul, take=take)

@@ -171,7 +171,7 @@ def backend_of(value: object) -> Backend | None:
     try:
         namespace = array_api_compat.array_namespace(value)
         name = NAMESPACES.get(namespace.__name__)
-        return None if name is None else cast("Backend", _import_backend(name).of(value))
+        return None if name is None else _import_backend(name).of(value)
     except TypeError:  # no array, or one without values, as in a function that JAX compiles
         return None
 

@@ -110,7 +110,7 @@ class TorchBackend(Backend):
         if not array.flags.writeable or min(array.strides, default=0) < 0:
             array = np.array(array, order="C")
         with self._current():
-            return cast("Array", self.library.asarray(array, device=self.device))
+            return self.library.asarray(array, device=self.device)
 
     def to_host(self, array: Any) -> HostArray:
         """Return `array` as a NumPy array, waiting for the device."""
@@ -181,7 +181,7 @@ def _make_namespace(torch: ModuleType) -> ModuleType:
     compat = importlib.import_module("array_api_compat.torch")
 
     def take(x: Array, /, indices: Array, *, axis: int | None = None) -> Array:
-        return cast("Array", torch.index_select(x, axis or 0, indices))
+        return torch.index_select(x, axis or 0, indices)
 
     namespace = ModuleType(compat.__name__)
     namespace.__dict__.update(vars(compat), take=take)

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from xpnet import __version__
 from xpnet._lib.terminal import make_console
 from xpnet._lib.text import complain, plain
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
-from xpnet.config import Command, TrainConfig, from_json, to_json
+from xpnet.config import Command, TrainConfig, to_json
 from xpnet.config.rules import flag
 from xpnet.distributed.launch import connect
 from xpnet.errors import ConfigError
@@ -21,8 +20,8 @@ from xpnet.recording.extension import Parent, extend_settings, read_parent
 from xpnet.recording.recorder import record
 from xpnet.recording.training import check_data, check_extension, check_start, describe_run
 from xpnet.storage.find import resolve_run
-from xpnet.storage.record import Record, check_files, read_run
-from xpnet.storage.run import Run, digest_files
+from xpnet.storage.folder import RunFolder
+from xpnet.storage.run import Run
 from xpnet.trackers import check_installed
 from xpnet.training.console import TrainingConsole
 from xpnet.training.loop import FitResult
@@ -47,9 +46,9 @@ def resume_or_start(command: Command, line: list[str]) -> tuple[FitResult, Run |
     folder = config.out / str(config.name)
     with ranks.agreement():
         if ranks.rank == 0 and folder.exists():
-            record = read_run(folder)
-            _check_settings(command, folder, record)
-            status = record["status"]
+            existing = RunFolder(folder)
+            _check_settings(command, existing)
+            status = existing.record["status"]
     status = ranks.gather(status)[0]
     if status == "completed":
         make_console(quiet=config.quiet or ranks.rank > 0).print(f"run           {plain(folder)} is complete")
@@ -57,9 +56,9 @@ def resume_or_start(command: Command, line: list[str]) -> tuple[FitResult, Run |
     return resume(command, folder, line) if status else train(config, line)
 
 
-def _check_settings(command: Command, folder: Path, record: Record) -> TrainConfig:
+def _check_settings(command: Command, run: RunFolder) -> TrainConfig:
     """Return the settings of a recorded run, which those of the command line must not contradict."""
-    config = from_json(record["config"], str(folder))
+    config, folder = run.config, run.path
     requested, recorded = to_json(command.config), to_json(config)
     address = {"resume_or_start", "out"} if command.config.resume_or_start else {"resume"}
     for name in sorted(command.explicit - CHANGEABLE_SETTINGS - address):
@@ -68,14 +67,6 @@ def _check_settings(command: Command, folder: Path, record: Record) -> TrainConf
             msg = f"{flag(name)}: {difference}: leave it out, or start a new run"
             raise ConfigError(msg)
     return config
-
-
-class Resumed(NamedTuple):
-    """A run to resume: its folder, its record, and the run itself on the rank that writes it."""
-
-    folder: Path
-    record: Record
-    run: Run | None
 
 
 def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, Run | None]:
@@ -90,15 +81,16 @@ def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, 
     with ranks.agreement():
         folder = resolve_run(folder, command.config.out)
         run = Run.reopen(folder) if ranks.rank == 0 else None
-        record = read_run(folder) if run is None else run.record
     try:
-        ranks.compare(digest_files(folder))
-        check_files(folder, record, "train again with xpnet.fit")
-        config = _check_settings(command, folder, record)
+        resumed = RunFolder(folder)
+        ranks.compare(resumed.digests())
+        resumed.check_files("train again with xpnet.fit")
+        config = _check_settings(command, resumed)
         changes = {name: getattr(command.config, name) for name in command.explicit & CHANGEABLE_SETTINGS}
         config = replace(config, **changes)
-        record["config"]["tags"] = list(config.tags)
-        return train(config, line, resumed=Resumed(folder, record, run))
+        if run is not None:
+            run.record["config"]["tags"] = list(config.tags)
+        return train(config, line, resumed=resumed, run=run)
     finally:
         if run is not None:
             run.release()
@@ -124,7 +116,7 @@ def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, Parent]
         The run is damaged, or was trained on arrays in Python.
     """
     parent = read_parent(resolve_run(folder, command.config.out))
-    check_files(folder, parent.record, "xpnet.fit extends it")
+    parent.check_files("xpnet.fit extends it")
     return extend_settings(parent, command.config, command.explicit), parent
 
 
@@ -132,40 +124,41 @@ def train(
     config: TrainConfig,
     command: list[str],
     *,
-    resumed: Resumed | None = None,
+    resumed: RunFolder | None = None,
+    run: Run | None = None,
     parent: Parent | None = None,
     advise: bool = False,
     jobs: int = 1,
 ) -> tuple[FitResult, Run | None]:
     """Train, print and record a run, or continue ``resumed``, or extend ``parent``; return result and run.
 
+    The `run` to continue is open on the rank that writes it.
+
     With ``advise``, print a note if the features differ in scale. ``jobs`` trainings share the processors.
     The ranks of an MPI job train together; the first writes and prints, and alone has a run.
     """
-    ranks, facts = connect(), {} if parent is None else digest_files(parent.folder)
+    ranks, facts = connect(), {} if parent is None else parent.digests()
     with ranks.agreement():
         check_installed(config.track)
     with open_training(config, None, ranks, facts=facts, jobs=jobs) as (trainer, selection):
-        run, console, data = None, None, trainer.data
+        console, data = None, trainer.data
         with ranks.agreement():
             if ranks.rank == 0:
                 if advise and (note := scale_note(data.x_train)) is not None:
                     complain(f"note: {note}")
                 if resumed is not None:
-                    check_data(resumed.folder, resumed.record, data, "--resume")
-                    check_start(resumed.folder, resumed.record, config.init_from)
+                    check_data(resumed, data, "--resume")
+                    check_start(resumed, config.init_from)
                 elif parent is not None:
                     check_extension(parent, config, data)
                 console = TrainingConsole(trainer, config.epochs, quiet=config.quiet)
-                run = None if resumed is None else resumed.run
                 if run is None:
                     info = describe_run(config, selection, data, parent, command)
                     run = Run.start(config.out, config.name, config.overwrite, info, ranks)
-        if resumed is None:
-            start, folder = None if parent is None else parent.info, None
-        else:
-            start, folder = resumed.record["parent"], resumed.folder
-        with record(trainer, run, console, start, resumed=folder) as (callbacks, state, first):
+        start = None if parent is None else parent.info
+        if resumed is not None:
+            start = resumed.record["parent"]
+        with record(trainer, run, console, start, resumed=resumed) as (callbacks, state, first):
             if console is not None:
                 for text in describe_training(selection, trainer, parent):
                     console.print_line(text)
@@ -201,4 +194,4 @@ def describe_training(selection: Selection, trainer: Trainer, parent: Parent | N
     if ranks.size > 1 and loader.single_block and trainer.context.share(whole[1]) == whole:
         yield "every rank computes all of each batch: larger batches, without batch norm, would be shared"
     if parent is not None:
-        yield f"epochs {parent.epochs + 1} to {config.epochs}, after those of {parent.folder}"
+        yield f"epochs {parent.epochs + 1} to {config.epochs}, after those of {parent.path}"

@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xpnet._lib.parser import Parser
 from xpnet._lib.terminal import make_console, style_text
 from xpnet.cli.guard import read_command
-from xpnet.config.flags import add_settings, get_settings
+from xpnet.config.flags import Parser, add_settings, get_settings
 from xpnet.config.training import DEFAULTS
 
 # The imports inside the functions load NumPy, which --help does not need.
@@ -59,8 +58,6 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     from xpnet.distributed.launch import connect
     from xpnet.recording.recorded_run import read_recorded
     from xpnet.recording.verification import find_difference
-    from xpnet.storage.record import check_files
-    from xpnet.storage.run import digest_files
     from xpnet.training.console import TrainingConsole
     from xpnet.training.opening import open_training
 
@@ -68,10 +65,10 @@ def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | Non
     with ranks.agreement():
         run = read_recorded(folder, arguments.between)
         if "data" not in settings:
-            check_files(folder, run.record, "xpnet.verify takes them in Python")
+            run.check_files("xpnet.verify takes them in Python")
         own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
         config = replace(run.config, **(own | settings))
-    with open_training(config, None, ranks, facts=digest_files(folder)) as (trainer, selection):
+    with open_training(config, None, ranks, facts=run.digests()) as (trainer, selection):
         if ranks.rank == 0:
             console = TrainingConsole(trainer, run.last, quiet=config.quiet, advise=False)
             for line in describe_training(selection, trainer):

@@ -100,14 +100,8 @@ class AugmentationSettings:
     augment_fade_epochs: Annotated[int, rules.integer_from(0)] = 0
 
 
-DISTORTIONS = (
-    "augment_shift",
-    "augment_rotate",
-    "augment_scale",
-    "augment_shear",
-    "augment_elastic_alpha",
-    "augment_thickness",
-)
+_AMOUNTS = ("shift", "rotate", "scale", "shear", "elastic_alpha", "thickness")
+DISTORTIONS = tuple(f"augment_{name}" for name in _AMOUNTS)
 """The settings that distort images; the others of their kind change how."""
 
 

@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from typing import Final
 
 from xpnet._lib.switches import read_switch
-from xpnet._typing import Array, Compile, Function, MapBlocks, uncompiled
+from xpnet._typing import Array, Compile, Function, uncompiled
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
@@ -47,7 +47,7 @@ class ComputeContext:
 
     ops: Arithmetic
     inputs: Inputs
-    map_blocks: MapBlocks
+    map_blocks: Function
     compile_steps: Callable[[Function, Function], Function]
     stack: int = 1  # number of full blocks computed in one call
     compile: Compile = uncompiled

@@ -5,13 +5,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from xpnet._lib.text import complain
-from xpnet._typing import Array, HostArray
+from xpnet._typing import HostArray
 from xpnet.errors import DataError
 from xpnet.nn.metrics import class_metrics
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
+from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import encode_model, fingerprint
 from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE, ParentInfo
 from xpnet.storage.run import Run
@@ -196,7 +197,7 @@ def evaluate_result(trainer: Trainer, result: FitResult, console: TrainingConsol
             console.print_evaluation("validation", validation)
     if trainer.data.has_test:
         test = trainer.evaluate_test(result.best)
-        predicted, labels = to_host(cast("Array", test.predictions)), to_host(trainer.test.labels)
+        predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
         per_class = [each.recall for each in class_metrics(predicted, labels, trainer.network.sizes[-1])]
         metrics |= {**test.metrics("test"), "test_accuracy_per_class": per_class}
         if console is not None:
@@ -219,7 +220,7 @@ def record(
     console: TrainingConsole | None,
     parent: ParentInfo | None,
     *,
-    resumed: Path | None = None,
+    resumed: RunFolder | None = None,
     users: Sequence[Callback] = (),
 ) -> Iterator[Recording]:
     """Yield the arguments of ``Trainer.fit`` that record a run; mark it failed if the body raises.
@@ -233,7 +234,7 @@ def record(
     parent
         The run that this one extends, or None.
     resumed
-        The folder of a run, to go on from its checkpoint.
+        The run to go on with, from its checkpoint.
     users
         Further callbacks, called after the evaluation of an epoch and before its recording.
 
@@ -246,10 +247,10 @@ def record(
     final = final_parameters.build(trainer.config, first)
     progress: dict[str, Any] = {"rows": 0, "seconds": 0.0}
     try:
-        if resumed is not None and (resumed / CHECKPOINT_FILE).exists():
-            state, progress = load_state(trainer, final, resumed / CHECKPOINT_FILE)
+        if resumed is not None and resumed.checkpoint.exists():
+            state, progress = load_state(trainer, final, resumed.checkpoint)
         elif parent is not None:
-            path, remedy = Path(parent["run"]) / CHECKPOINT_FILE, "--init-from starts from its model"
+            path, remedy = RunFolder(Path(parent["run"])).checkpoint, "--init-from starts from its model"
             state, _ = load_state(trainer, final, path, remedy)
         else:
             state = trainer.initial_state()

@@ -13,8 +13,8 @@ from xpnet.config import TrainConfig, to_json
 from xpnet.data import datasets
 from xpnet.errors import ConfigError
 from xpnet.recording.extension import Parent
-from xpnet.storage.record import MODEL_FILE, DataInfo, Record, RunInfo
-from xpnet.storage.run import digest_file
+from xpnet.storage.folder import RunFolder, digest_file
+from xpnet.storage.record import MODEL_FILE, DataInfo, RunInfo
 
 
 def describe_run(
@@ -78,13 +78,13 @@ def check_extension(parent: Parent, config: TrainConfig, data: datasets.Dataset)
     ConfigError
         The data differ, or the folder is the parent's.
     """
-    if config.name is not None and (config.out / config.name).resolve() == parent.folder.resolve():
-        msg = f"--extend: {parent.folder}: expected another folder for the new run, got that of its parent"
+    if config.name is not None and (config.out / config.name).resolve() == parent.path.resolve():
+        msg = f"--extend: {parent.path}: expected another folder for the new run, got that of its parent"
         raise ConfigError(msg)
-    check_data(parent.folder, parent.record, data, "--extend")
+    check_data(parent, data, "--extend")
 
 
-def check_data(folder: Path, record: Record, data: datasets.Dataset, setting: str) -> None:
+def check_data(run: RunFolder, data: datasets.Dataset, setting: str) -> None:
     """Check that the data are those of a recorded run; `setting` is --resume or --extend.
 
     Raises
@@ -92,7 +92,7 @@ def check_data(folder: Path, record: Record, data: datasets.Dataset, setting: st
     ConfigError
         They are not.
     """
-    digest, recorded = datasets.digest(data), record["data"]
+    digest, recorded, folder = datasets.digest(data), run.record["data"], run.path
     if digest != recorded["sha256"]:
         original = f"{recorded['name']} with SHA-256 {recorded['sha256'][:16]}…"
         difference = f"{original}, found {data.name} with {digest[:16]}…"
@@ -101,7 +101,7 @@ def check_data(folder: Path, record: Record, data: datasets.Dataset, setting: st
         raise ConfigError(msg)
 
 
-def check_start(folder: Path, record: Record, init_from: Path | None) -> None:
+def check_start(run: RunFolder, init_from: Path | None) -> None:
     """Check that a file is the model that a recorded training started from.
 
     Raises
@@ -109,8 +109,8 @@ def check_start(folder: Path, record: Record, init_from: Path | None) -> None:
     ConfigError
         It is not.
     """
-    recorded = record["init_from_sha256"]
+    recorded = run.record["init_from_sha256"]
     if init_from is None or recorded is None or (digest := digest_file(init_from)) == recorded:
         return
     difference = f"expected SHA-256 {recorded[:16]}…, found {init_from} with {digest[:16]}…"
-    raise ConfigError.at(folder, f"started from another model: {difference}: restore the file")
+    raise ConfigError.at(run.path, f"started from another model: {difference}: restore the file")

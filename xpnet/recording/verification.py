@@ -23,10 +23,9 @@ from xpnet.recording.training import check_start, describe_data
 from xpnet.storage import checkpoint, model_file
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
+from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_tensors
-from xpnet.storage.record import read_run
-from xpnet.storage.run import digest_file
 from xpnet.training import callbacks, final_parameters
 from xpnet.training.console import TrainingConsole
 from xpnet.training.final_parameters import FinalParameters
@@ -89,7 +88,7 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
     if data["sha256"] != recorded["sha256"]:
         original, found = (f"{info['name']} with SHA-256 {info['sha256'][:16]}…" for info in (recorded, data))
         problem = f"was trained on other data: {original}, found {found}: name them by --data"
-        raise ConfigError.at(run.folder, problem)
+        raise ConfigError.at(run.path, problem)
     names = {*data, *recorded} - ({"name", "source"} if trainer.config.data != config.data else set())
     for name in sorted(names - (_OPTIONAL_DATA - recorded.keys() if run.is_older else set())):
         if (left := recorded.get(name)) != (right := data.get(name)):
@@ -100,7 +99,7 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
     if (config.init_from is None) != (record["init_from_sha256"] is None) and not run.is_older:
         start = f"recorded {record['init_from_sha256']} with config.init_from {config.init_from}"
         yield f"run.json: init_from_sha256: {start}"
-    check_start(run.folder, record, trainer.config.init_from)
+    check_start(run, trainer.config.init_from)
 
 
 def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> TrainState:
@@ -112,15 +111,16 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
         return trainer.initial_state()
     folder = Path(parent["run"])
     if not folder.exists():
-        folder = run.folder.resolve().parent / folder.name
-    record, path = read_run(folder), folder / records.CHECKPOINT_FILE
+        folder = run.path.resolve().parent / folder.name
+    found_parent = RunFolder(folder)
+    record, path = found_parent.record, found_parent.checkpoint
     state, _ = load_state(trainer, final, path, remedy)
     found: dict[str, object] = {"fingerprint": record["fingerprint"], "started": record["started"]}
     found |= {"checkpoint_sha256": digest_file(path), "epochs": state.epoch}
     for name, value in found.items():
         if (recorded := parent.get(name)) != value and (recorded is not None or not run.is_older):
             problem = f"expected the {name} {recorded}, found {value}"
-            raise ConfigError.at(folder, f"is not the run that {run.folder} extends: {problem}")
+            raise ConfigError.at(folder, f"is not the run that {run.path} extends: {problem}")
     return state
 
 
@@ -130,7 +130,7 @@ class _Compare(Callback):
     def __init__(self, run: RecordedRun, final: FinalParameters) -> None:
         self._run, self._final = run, final
         self.needs_every_step = run.batch > 0
-        self._rows = deque(row for row in run.rows if run.includes(row.get("epoch")))
+        self._rows = deque(row for row in run.history if run.includes(row.get("epoch")))
         # From the rows of an older xpnet: it logged fewer epochs with a patience.
         self._optional = {"fingerprint", "train_loss", "train_accuracy"} if run.is_older else set()
         self.differences: Iterator[str] = iter(())
@@ -212,7 +212,7 @@ def _compare_checkpoint(
         return dict(named)
 
     yield from _compare_arrays(path.name, rename(arrays), rename(computed))
-    rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.rows)
+    rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.history)
     facts = make_progress(state, final, rows, progress["seconds"])  # which no computation gives
     for name in sorted({*facts, *progress}):
         yield from _compare_values(f"{path.name}: {name}", progress.get(name), facts.get(name))
@@ -230,7 +230,7 @@ def _compare_result(
     if run.record["status"] == "completed" and not (is_complete or trainer.data.from_arrays):
         yield f"run.json: metrics.epochs: recorded {result.state.epoch}, expected {trainer.config.epochs}"
     model = trainer.model(result.best)
-    yield from _compare_models(run.folder / records.MODEL_FILE, model)
+    yield from _compare_models(run.path / records.MODEL_FILE, model)
     fingerprints = run.record["fingerprint"], trainer.fingerprint(result.best)
     yield from _compare_values("run.json: fingerprint", *fingerprints)
     computed: dict[str, object] = {**evaluate_result(trainer, result), "epochs": result.state.epoch}
@@ -238,9 +238,8 @@ def _compare_result(
     recorded = run.record["metrics"] or {}
     for name in sorted({*computed, *recorded} - {"seconds"}):
         yield from _compare_values(f"run.json: metrics.{name}", recorded.get(name), computed.get(name))
-    last = run.folder / records.CHECKPOINT_FILE
-    if last.exists():
-        yield from _compare_checkpoint(run, last, trainer, result.state, final)
+    if run.checkpoint.exists():
+        yield from _compare_checkpoint(run, run.checkpoint, trainer, result.state, final)
 
 
 def _compare_form(path: Path, forms: Iterable[bytes]) -> Iterator[str]:

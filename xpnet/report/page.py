@@ -21,12 +21,13 @@ from xpnet.config import TrainConfig, from_json, to_json
 from xpnet.config.training import read_table_options
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
-from xpnet.inference.predictor import Evaluation, Predictor, evaluate, load_run_model
+from xpnet.inference.predictor import Evaluation, Predictor, evaluate
 from xpnet.nn.metrics import Labels
 from xpnet.report import BOOKKEEPING, format_command_line, images
 from xpnet.report.charts import build_learning_curves
+from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel, fingerprint
-from xpnet.storage.record import METRICS_FILE, Record, check_files, format_commits, read_metrics, read_run
+from xpnet.storage.record import Record, format_commits
 
 MOST_WHOLE, MOST_CONFUSED = 26, 20
 """The largest number of classes of a whole confusion matrix, and the number of a part of a larger one."""
@@ -43,12 +44,10 @@ MOST_SAMPLES = 1000
 
 def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None) -> bytes:
     """Return the HTML page of a run as UTF-8. Parameters and errors as in ``xpnet.report.write_report``."""
-    record = read_run(folder)
-    model = load_run_model(folder, record)
-    data = _read_data(folder, record) if data is None else data
-    _check_data(folder, record, data, sha256 or datasets.digest(data))
-    history = read_metrics(folder / METRICS_FILE)
-    return render_training(folder.resolve().name, record, model, history, data)
+    run = RunFolder(folder)
+    model, data = run.model, _read_data(run) if data is None else data
+    _check_data(run, data, sha256 or datasets.digest(data))
+    return render_training(folder.resolve().name, run.record, model, run.history, data)
 
 
 def render_training(
@@ -158,25 +157,26 @@ def format_label(name: str) -> str:
     return "training time" if name == "seconds" else name.replace("train_", "training_").replace("_", " ")
 
 
-def _read_data(folder: Path, record: Record) -> datasets.Dataset:
+def _read_data(run: RunFolder) -> datasets.Dataset:
     """Read the data again from the path in the record."""
-    remedy = "its report is in its folder, and the model that xpnet.fit returns writes it anew"
-    check_files(folder, record, remedy)
-    config = record["config"]
+    run.check_files("its report is in its folder, and the model that xpnet.fit returns writes it anew")
+    config = run.record["config"]
     paths = (config.get(name) for name in ("data", "test_data"))
     data, test_data = (None if path is None else Path(str(path)) for path in paths)
     try:
         return datasets.load(data, test_data, **read_table_options(config))
     except (DataError, ConfigError) as error:
-        raise DataError.at(folder, f"name its data with --data: {error}") from error
+        raise DataError.at(run.path, f"name its data with --data: {error}") from error
 
 
-def _check_data(folder: Path, record: Record, data: datasets.Dataset, sha256: str) -> None:
+def _check_data(run: RunFolder, data: datasets.Dataset, sha256: str) -> None:
     """Raise DataError if the data are not those of the training."""
-    name, expected = record["data"]["name"], record["data"]["sha256"]
+    name, expected = run.record["data"]["name"], run.record["data"]["sha256"]
     if sha256 != expected:
         difference = f"{name} with SHA-256 {expected[:16]}…, found {data.name} with {sha256[:16]}…"
-        raise DataError.at(folder, f"was trained on {difference}: name the data of the training with --data")
+        raise DataError.at(
+            run.path, f"was trained on {difference}: name the data of the training with --data"
+        )
 
 
 def read_source(name: str) -> dict[str, str]:

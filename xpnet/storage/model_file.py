@@ -32,7 +32,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from xpnet._lib.files import make_read_error, save
-from xpnet._typing import Array, as_array
+from xpnet._typing import Array
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
 from xpnet.nn.columns import NO_COLUMNS, Columns
@@ -229,7 +229,7 @@ def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
 
     def take(kind: str, index: int) -> list[Array]:
         arrays = (tensors[f"{kind}.{index}.{name}"] for name in TENSORS[kind])
-        return [as_array(array.reshape(len(array), -1)) for array in arrays]
+        return [array.reshape(len(array), -1) for array in arrays]
 
     parameters: Parameters = []
     statistics = []

@@ -13,7 +13,7 @@ from xpnet.data.datasets import Dataset, load_shared
 from xpnet.distributed.launch import count_sharing
 from xpnet.distributed.ranks import ALONE, Alone
 from xpnet.nn.inputs import Normalization
-from xpnet.storage.run import digest_file
+from xpnet.storage.folder import digest_file
 from xpnet.training.trainer import Trainer, normalize_inputs
 
 

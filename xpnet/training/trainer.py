@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.tree import Tree, tree_map
-from xpnet._typing import Array, as_array
+from xpnet._typing import Array
 from xpnet.arithmetic import SPECIFICATION_VERSION, random
 from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
@@ -272,7 +272,7 @@ class Trainer:
 
         samples = self.samples
         if memory_mapped and self.backend.on_host:
-            samples = samples._replace(x=as_array(with_random_access(data.x_train)))
+            samples = samples._replace(x=with_random_access(data.x_train))
         augment = None
         if is_augmented(config):
             side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
