@@ -91,7 +91,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     targets = _selected_targets(metafunc.config)
     for marker in metafunc.definition.iter_markers(MARKER):
-        targets = [target for target in targets if _allows(marker, target)]
+        allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
+        targets = [each for each in targets if each in allowed or each.backend in marker.args]
     metafunc.parametrize(fixture, targets, ids=str, indirect=True)
 
 
@@ -198,11 +199,6 @@ def _selected_targets(config: pytest.Config) -> list[BackendDevice]:
         return list(dict.fromkeys([*devices.find_installed(), *devices.find_required()]))
     except ConfigError as error:
         raise pytest.Collector.CollectError(str(error)) from error
-
-
-def _allows(marker: pytest.Mark, target: BackendDevice) -> bool:
-    allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
-    return target in allowed or target.backend in marker.args
 
 
 def _parse(names: Sequence[str], source: str, error_class: type[Exception]) -> list[BackendDevice]:
