@@ -17,8 +17,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
         from functools import partial
 
         from xpnet._lib.interrupts import last_signal
-        from xpnet._lib.launch import rank_and_size
         from xpnet.cli.guard import handle_errors, read_command
+        from xpnet.distributed.launch import rank_and_size
 
         line = [prog, *words]
         with handle_errors(debug="--debug" in words) as output:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
             else:
                 from xpnet.cli.train import extend, resume, resume_or_start, train
                 from xpnet.cli.trials import run_trials
-                from xpnet.distributed.launch import connect
+                from xpnet.distributed.ranks import connect
 
                 advise = not config.quiet and "normalize" not in command.explicit
                 trained = None

@@ -14,8 +14,7 @@ from functools import partial
 import numpy as np
 
 from xpnet.backends.resolve import make
-from xpnet.distributed.launch import connect
-from xpnet.distributed.ranks import Ranks
+from xpnet.distributed.ranks import Ranks, connect
 
 NETWORKS = {"784-10-10": (784, 10, 10), "784-1024-1024-1024-10": (784, 1024, 1024, 1024, 10)}
 SAMPLES = 60_000

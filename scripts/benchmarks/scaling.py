@@ -27,8 +27,7 @@ from xpnet._lib.files import save
 from xpnet._lib.machine import available_cpus
 from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.config.flags import Parser
-from xpnet.distributed.exchange import SMALL_BYTES
-from xpnet.distributed.tree import list_all_nodes, share_blocks
+from xpnet.distributed.exchange import SMALL_BYTES, list_nodes, share_blocks
 from xpnet.errors import XPNetError
 
 BYTES = 8
@@ -89,7 +88,7 @@ def step_seconds(cost: Cost, link: Link, samples: int, ranks: int) -> float:
         return cost.sample + share * (cost.block - cost.sample) + cost.update + exchange
     blocks = -(-samples // BLOCK_SIZE)
     shares = share_blocks(blocks, ranks)
-    nodes = [len(each) for each in list_all_nodes(shares, blocks)]
+    nodes = [len(each) for each in list_nodes(blocks, ranks)]
     most = max(stop - first for first, stop in shares)
     return most * cost.block + cost.update + exchange_seconds(link, cost.numbers, nodes)
 

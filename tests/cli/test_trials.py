@@ -1,17 +1,20 @@
 """Several seeds or learning rates: a run each, and a summary."""
 
+import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import harmed_trial
 import numpy as np
 import pytest
 from commands import complaint
-from ctrl_c import die_of_seed_1, pressed
+from ctrl_c import handled_by
 from folders import tree
+from harmed_trial import harmed, wait_until
 from networks import pixels
 from trial_records import outcome, summary
 
@@ -80,10 +83,9 @@ def test_side_by_side_gives_the_same_output_and_records(words, capsys):
     assert outcomes[0] == outcomes[1]
 
 
-def test_one_after_the_other_needs_no_processes():
-    words = ["--data", "small.npz", "--epochs", "1", "--repeats", "2", "--no-report"]
-    code = f"import sys; from xpnet import train; train.main({words}); print([*sys.modules])"
-    assert "'xpnet._lib.processes'" not in subprocess.check_output([sys.executable, "-c", code], text=True)
+def test_one_after_the_other_needs_no_processes(monkeypatch):
+    monkeypatch.delattr(trials, "Popen")
+    assert run("--repeats", "2", "--quiet") == 0
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -109,9 +111,9 @@ def test_bad_input_ends_all_in_one_line(jobs, capsys):
     assert not Path("runs").exists()
 
 
-def test_a_training_whose_process_is_killed_is_named_and_the_others_finish(capsys, monkeypatch):
-    monkeypatch.setattr(trials, "capture_trial", die_of_seed_1)
-    assert run("--repeats", "3", "--jobs", "2", "--quiet", "--name", "three") == 1
+def test_a_training_whose_process_is_killed_is_named_and_the_others_finish(capsys):
+    with harmed("dies", 1):
+        assert run("--repeats", "3", "--jobs", "2", "--quiet", "--name", "three") == 1
     assert capsys.readouterr().err == (
         "xpnet: seed-1: its process ended without a result, with exit code 9\n"
     )
@@ -120,12 +122,32 @@ def test_a_training_whose_process_is_killed_is_named_and_the_others_finish(capsy
     assert not Path("runs/three/summary.json").exists()
 
 
+def test_a_process_that_cannot_be_started_is_named(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "./none")
+    assert run("--repeats", "2", "--jobs", "2", "--quiet") == 1
+    problem = "[Errno 2] No such file or directory: './none'"
+    assert capsys.readouterr().err == f"xpnet: seed-0: {problem}\nxpnet: seed-1: {problem}\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no masks of signals")
+def test_the_signals_of_a_terminal_and_a_batch_system_do_not_reach_the_trainings():
+    with harmed("signals", 1):
+        assert run("--repeats", "2", "--jobs", "2", "--quiet") == 0
+
+
 LONG = [*("--data", "small.npz", "--epochs", "1000000", "--log-every", "1", "--no-report", "--name", "long")]
 LONG += ["--repeats", "3", "--jobs", "2"]
 
 
+def long_run(harm, handler=signal.default_int_handler):
+    """Return the completed process of long trainings side by side, of which that of seed 0 comes to harm."""
+    line = [sys.executable, harmed_trial.__file__, harm, "0", "train", *LONG]
+    with handled_by(handler):
+        return subprocess.run(line, capture_output=True, text=True, check=False, start_new_session=True)
+
+
 def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
-    process = pressed(2, LONG)
+    process = long_run("Ctrl-C")
     assert (process.returncode, process.stderr) == (130, "")
     titles = re.findall("^(== seed [0-9]|interrupted after)(?: ([0-9]+))?", process.stdout, re.MULTILINE)
     assert [title for title, _ in titles[:3]] == ["== seed 0", "interrupted after", "== seed 1"]
@@ -138,6 +160,20 @@ def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
     assert sorted(path.name for path in Path("runs/long").iterdir()) == ["seed-0", "seed-1"]
 
 
+def test_ctrl_c_again_ends_a_training_that_does_not_stop():
+    process = long_run("Ctrl-C twice")
+    assert (process.returncode, process.stderr) == (130, "")
+    assert read_run(Path("runs/long/seed-0"))["status"] == "running"
+    assert not Path("runs/long/seed-2").exists()
+
+
+def test_sigterm_interrupts_the_trainings_of_a_process_that_ignores_ctrl_c():
+    """As of a shell script's in the background."""
+    process = long_run("SIGTERM", signal.SIG_IGN)
+    assert (process.returncode, process.stderr) == (143, "")
+    assert [read_run(Path("runs/long", f"seed-{seed}"))["status"] for seed in (0, 1)] == ["interrupted"] * 2
+
+
 @pytest.mark.slow
 def test_trainings_do_not_outlive_the_process_that_started_them():
     folders = [Path("runs/long", f"seed-{seed}") for seed in (0, 1)]
@@ -146,14 +182,6 @@ def test_trainings_do_not_outlive_the_process_that_started_them():
         assert all(is_locked(folder / ".lock") for folder in folders)
         process.kill()
     wait_until(lambda: not any(is_locked(folder / ".lock") for folder in folders))
-
-
-def wait_until(condition):
-    """Wait until a condition holds, a minute at most."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_jobs_need_several_trainings(capsys):

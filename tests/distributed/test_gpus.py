@@ -1,13 +1,16 @@
 """Ranks on one machine take its GPUs in turn; shown with stand-ins for GPUs."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
+from harmed_trial import harmed
 
 from xpnet.__main__ import main
-from xpnet._lib.launch import LOCAL_RANKS
 from xpnet.backends import resolve
-from xpnet.cli.trials import Outcome, capture_trial
+from xpnet.cli.trials import Trial, TrialProcesses
+from xpnet.config import TrainConfig
 from xpnet.distributed.ranks import ALONE, Ranks
 
 JAX = "XLA_PYTHON_CLIENT_PREALLOCATE"
@@ -26,13 +29,12 @@ def test_a_training_of_one_rank_knows_its_number_on_the_machine(monkeypatch, nam
     assert ALONE.local_rank == 3
 
 
-def test_trainings_side_by_side_take_the_gpus_in_turn_and_jax_reserves_none(monkeypatch):
-    for name in (*LOCAL_RANKS, JAX):
-        monkeypatch.setenv(name, "")  # which is put back afterwards
-        monkeypatch.delenv(name)
-    numbers = [capture_trial(lambda: Outcome(ALONE.local_rank), number).code for number in (None, 0, 1, 2)]
-    assert numbers == [0, 0, 1, 2]
-    assert os.environ[JAX] == "false"
+def test_trainings_side_by_side_take_the_gpus_in_turn_and_jax_reserves_none():
+    trial = Trial(TrainConfig(), command=[], jobs=3, advise=False)
+    with harmed("tells", 0), ThreadPoolExecutor(1) as thread:  # whose signals are blocked
+        outcomes = [*thread.map(partial(TrialProcesses().run, trial), range(3))]
+    assert [outcome.code for outcome in outcomes] == [0, 1, 2]
+    assert {outcome.output for outcome in outcomes} == {"false"}
 
 
 @pytest.mark.parametrize("command", [["doctor"], ["parity", "--epochs", "-1"]])

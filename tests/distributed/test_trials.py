@@ -1,6 +1,5 @@
 """Several trainings in an MPI job, each by one of its ranks: the results of one after the other."""
 
-import os
 import re
 import signal
 import subprocess
@@ -9,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import harmed_trial
 import numpy as np
 import pytest
 from ctrl_c import handled_by
@@ -18,10 +18,8 @@ from requirements import MPIEXEC
 from trial_records import outcome
 
 from xpnet.__main__ import main
-from xpnet._lib.launch import outside_job, rank_and_size
 from xpnet.cli import trials
-from xpnet.distributed.launch import count_sharing
-from xpnet.distributed.ranks import Alone, Ranks
+from xpnet.distributed.ranks import Ranks, count_sharing
 from xpnet.storage.record import read_run
 
 on_ranks = pytest.mark.needs("mpi")
@@ -111,55 +109,39 @@ def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
     assert len(re.findall("^interrupted after .*", out, re.MULTILINE)) == 2
-    assert statuses() == {"seed-0": "interrupted", "seed-2": "interrupted"}
+    assert statuses() == {"seed-0": "interrupted", "seed-1": "interrupted"}
     assert all(Path("runs/long", name, "checkpoint.safetensors").exists() for name in statuses())
 
 
-PRESSED = """
-import os, signal, sys, time
-from pathlib import Path
-from xpnet.__main__ import main
-from xpnet._lib.launch import rank_and_size
-from xpnet.storage.record import read_run
-from xpnet.storage.run import Run
-
-pressed, rank, log = int(sys.argv[1]), rank_and_size()[0], Run.log
-
-def wait_until(condition):
-    while not condition():
-        time.sleep(0.01)
-
-def log_and_press(run, values):
-    log(run, values)
-    if values["epoch"] == 2 and rank == pressed:
-        Path("pressed").touch()
-        os.kill(os.getpid(), signal.SIGINT)
-    if values["epoch"] == 2 and rank == 0:
-        other = Path("runs/long/seed-0")
-        wait_until(lambda: (other / "run.json").exists() and read_run(other)["status"] != "running")
-        time.sleep(0.5)  # in which the other rank might begin another training
-    wait_until(Path("pressed").exists if values["epoch"] == 2 else lambda: True)
-
-Run.log = log_and_press
-sys.exit(main(sys.argv[2:]))
-"""
+def harmed_run(harm, seed, *words):
+    """Return the completed process of trainings on two ranks, of which one comes to harm."""
+    line = [MPIEXEC, "-n", "2", sys.executable, harmed_trial.__file__, harm, seed, *LONG, *words]
+    with handled_by(signal.default_int_handler):
+        return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
 
 
 @on_ranks
-@pytest.mark.parametrize(
-    ("rank", "expected"),
-    [
-        (0, {"seed-0": "completed", "seed-2": "interrupted"}),
-        (1, {"seed-0": "interrupted", "seed-2": "completed"}),
-    ],
-)
-def test_after_ctrl_c_on_one_rank_no_training_begins(rank, expected):
-    line = [MPIEXEC, "-n", "2", sys.executable, "-c", PRESSED, str(rank), *LONG]
-    with handled_by(signal.default_int_handler):
-        result = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_after_ctrl_c_on_one_rank_the_other_ends_its_training_and_none_begins(seed):
+    result = harmed_run("SIGINT of its rank", seed)
     assert (result.returncode, result.stderr) == (130, "")
-    assert statuses() == expected
+    assert statuses() == {"seed-0": "completed", "seed-1": "completed", f"seed-{seed}": "interrupted"}
     assert not Path("runs/long/summary.json").exists()
+
+
+@on_ranks
+def test_a_training_whose_process_is_killed_is_named_and_the_others_finish():
+    result = harmed_run("dies", "1", "--quiet")
+    problem = "its process ended without a result, with exit code 9"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"xpnet: seed-1: {problem}\n")
+    assert statuses() == {"seed-0": "completed", "seed-1": "running", "seed-2": "completed"}
+
+
+@on_ranks
+def test_a_rank_that_has_ended_a_training_begins_the_next_one():
+    """The first one goes on only when the last one has begun."""
+    assert harmed_run("waits", "0").returncode == 0
+    assert set(statuses().values()) == {"completed"}
 
 
 @dataclass(frozen=True)
@@ -189,26 +171,16 @@ def test_ranks_share_the_processors_that_they_may_both_run_on(texts, expected):
 def test_trainings_on_ranks_share_the_processors_too(processors, repeats, jobs, monkeypatch):
     seen = []
 
-    def run_on_ranks(calls, _):
-        seen.extend(call.args[2] for call in calls)
+    def run_side_by_side(each, _):
+        seen.extend(trial.jobs for trial in each)
         return [trials.Outcome(130)]
 
     ranks = Bound(size=3, hosts=("node1",) * 3, texts=tuple(processors.format(rank) for rank in range(3)))
     monkeypatch.setattr(trials, "connect", lambda: ranks)
-    monkeypatch.setattr(trials, "_run_on_ranks", run_on_ranks)
+    monkeypatch.setattr(trials, "_run_side_by_side", run_side_by_side)
     assert main([*SETTINGS, "--repeats", str(repeats)]) == 130
     assert seen == [jobs] * repeats
 
 
 def test_a_process_alone_shares_its_processors_with_none():
-    assert count_sharing(Alone()) == [1]
-
-
-def test_outside_of_the_job_is_a_process_of_its_own(monkeypatch):
-    monkeypatch.setenv("PMI_RANK", "1")
-    monkeypatch.setenv("PMI_SIZE", "3")
-    with outside_job():
-        assert rank_and_size() == (0, 1)
-        code = "from xpnet._lib.launch import rank_and_size; print(rank_and_size())"
-        assert subprocess.check_output([sys.executable, "-c", code], text=True) == "(0, 1)\n"
-    assert (rank_and_size(), os.environ["PMI_RANK"]) == ((1, 3), "1")
+    assert count_sharing(Ranks()) == [1]

@@ -8,9 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
-from functools import partial
 from unittest.mock import patch
 
 
@@ -57,8 +55,8 @@ def interrupted(epoch, words):
         assert train.main([*map(str, words)]) == 130
 
 
-def press_after(epoch, until=None):
-    """Press Ctrl-C after an epoch, once a file exists."""
+def press_after(epoch):
+    """Press Ctrl-C after an epoch."""
     from xpnet.storage.run import Run
 
     log = Run.log
@@ -66,8 +64,6 @@ def press_after(epoch, until=None):
     def log_and_press(run, values):
         log(run, values)
         if values["epoch"] == int(epoch):
-            while until is not None and not until.exists():
-                time.sleep(0.01)
             if sys.platform == "win32":  # without process groups
                 signal.raise_signal(signal.SIGINT)
             else:
@@ -76,32 +72,10 @@ def press_after(epoch, until=None):
     Run.log = log_and_press
 
 
-def capture_trial(epoch, call, number):
-    """Run a trial in its process; in that of seed 0, press once seed 1 trains too."""
-    from xpnet.cli import trials
-
-    config = call.args[0]
-    if config.seed == 0:
-        press_after(epoch, config.out / "seed-1" / "metrics.jsonl")
-    return trials.capture_trial(call)
-
-
-def die_of_seed_1(call, number):
-    """Run a trial in its process, which ends with exit code 9 after an epoch of seed 1."""
-    from xpnet.cli import trials
-    from xpnet.storage.run import Run
-
-    if call.args[0].seed == 1:
-        Run.log = lambda *_: os._exit(9)
-    return trials.capture_trial(call)
-
-
 def main(epoch, *words):
     from xpnet import train
-    from xpnet.cli import trials
 
     press_after(epoch)
-    trials.capture_trial = partial(capture_trial, epoch)
     return train.main(words)
 
 

@@ -92,11 +92,11 @@ def let_mpi_access_arrays():
 
 def prepare(what, rank, epoch):
     """Prepare the harm."""
-    from xpnet._lib.launch import rank_and_size
-    from xpnet.distributed import exchange, watchdog
+    from xpnet.distributed import exchange, ranks
+    from xpnet.distributed.launch import rank_and_size
     from xpnet.training.callbacks import Evaluate
 
-    watchdog.SECONDS, watchdog.PAUSE = 3, 0.1
+    ranks.SECONDS, ranks.PAUSE = 3, 0.1
     if what in ("sliced", "direct"):
         exchange.SMALL_BYTES = 1000  # only the sums of an evaluation are small
     if what == "direct":

@@ -12,8 +12,7 @@ from xpnet._lib.text import plain
 from xpnet._lib.tree import leaves
 from xpnet.cli.train import describe_training, read_extension
 from xpnet.config import Command, to_toml
-from xpnet.distributed.launch import connect
-from xpnet.distributed.ranks import ALONE
+from xpnet.distributed.ranks import ALONE, connect
 from xpnet.errors import ConfigError
 from xpnet.recording.training import check_extension
 from xpnet.training.opening import open_training

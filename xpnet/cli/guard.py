@@ -11,8 +11,8 @@ from contextlib import contextmanager, nullcontext
 from typing import TextIO, TypeVar
 
 from xpnet._lib.interrupts import last_signal, terminate_as_interrupt
-from xpnet._lib.launch import end_job, rank_and_size
 from xpnet._lib.text import complain, encodable, print_errors
+from xpnet.distributed.launch import end_job, rank_and_size
 from xpnet.errors import XPNetError
 
 T = TypeVar("T")
@@ -133,10 +133,10 @@ def report_error(error: Exception, *, debug: bool, source: str = "") -> int:
 def read_command(
     name: str, words: Sequence[str], read: Callable[[], T], list_facts: Callable[[T], Mapping[str, object]]
 ) -> T:
-    """Return what ``read`` makes of the command line; see ``xpnet.distributed.launch.read_together``."""
+    """Return what ``read`` makes of the command line; see ``xpnet.distributed.ranks.read_together``."""
     if rank_and_size()[1] == 1:
         return read()
-    from xpnet.distributed.launch import read_together  # loads NumPy, which --help does not need
+    from xpnet.distributed.ranks import read_together  # loads NumPy, which --help does not need
 
     return read_together(name, words, read, list_facts)
 

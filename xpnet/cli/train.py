@@ -11,7 +11,7 @@ from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
 from xpnet.config import Command, TrainConfig, to_json
 from xpnet.config.rules import flag
-from xpnet.distributed.launch import connect
+from xpnet.distributed.ranks import connect
 from xpnet.errors import ConfigError
 from xpnet.inference.context import COMPILE, is_compiled
 from xpnet.nn.architecture import format_sizes

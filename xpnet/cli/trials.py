@@ -1,36 +1,54 @@
 """Several trainings of ``xpnet train``, one for each seed or learning rate, and their summary."""
 
+import _thread
 import io
 import json
 import math
 import os
+import signal
 import statistics
+import sys
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
-from contextlib import redirect_stderr, redirect_stdout
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
+from queue import SimpleQueue
+from subprocess import PIPE, Popen
+from threading import Lock, Thread
 from typing import Any, NamedTuple, cast
 
 from xpnet._lib.files import save
-from xpnet._lib.interrupts import defer_interrupts
-from xpnet._lib.launch import LOCAL_RANKS
+from xpnet._lib.interrupts import TERMINATION, defer_interrupts
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import plain, print_errors
 from xpnet.backends.resolve import share_gpu_memory
 from xpnet.cli.guard import BAD_INPUT, INTERRUPTED, UNEXPECTED, report_error
 from xpnet.cli.train import train
-from xpnet.config import TrainConfig
-from xpnet.distributed.launch import connect, count_sharing
-from xpnet.distributed.ranks import Ranks
+from xpnet.config import TrainConfig, from_json, to_json
+from xpnet.distributed.launch import LOCAL_RANKS, VARIABLES
+from xpnet.distributed.ranks import Ranks, connect, count_sharing
 from xpnet.errors import ConfigError
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.record import SUMMARY_FILE, is_number
 from xpnet.storage.run import Run, make_run_id
 
-Call = partial["Outcome"]
-"""A call of ``run_trial``, which can be pickled."""
+MODULE = "xpnet.cli.trials"
+"""The module that the process of a trial runs."""
+POLLING_SECONDS = 0.05
+"""Seconds from one look for messages of other ranks to the next."""
+
+
+class Trial(NamedTuple):
+    """The settings of a training, and the arguments of `xpnet.cli.train.train`."""
+
+    config: TrainConfig
+    command: list[str]
+    jobs: int
+    advise: bool
 
 
 class Outcome(NamedTuple):
@@ -47,7 +65,7 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
 
     The runs are subfolders of ``out/name``, which also receives a summary.json if all are completed. The
     others go on after a failed one, whose exit code is returned, but not after Ctrl-C or bad input, which
-    all have in common. In an MPI job each training is done by one of the ranks.
+    all have in common. In an MPI job each rank takes the next training once it has ended one.
 
     Raises
     ------
@@ -57,9 +75,9 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     ranks, folder = connect(), config.out / (config.name or make_run_id())
     common, rates = replace(config, out=folder, repeats=1, jobs=1, name="trial"), config.learning_rates
     if len(rates) > 1:
-        trials = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
+        configs = [replace(common, learning_rate=rate, name=f"lr-{rate!r}") for rate in rates]
     else:
-        trials = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
+        configs = [replace(common, seed=seed, name=f"seed-{seed}") for seed in config.seeds]
     with ranks.together():
         with ranks.agreement():
             if ranks.size > 1 and config.jobs != 1:
@@ -69,17 +87,15 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
                 msg = f"{folder}: exists already: choose another --name, or add --overwrite"
                 raise ConfigError(msg)
         jobs = available_cpus() if config.jobs == "auto" else config.jobs
-        jobs = min(jobs * max(count_sharing(ranks)), len(trials))
-        calls = [partial(run_trial, trial, command, jobs, advise and trial is trials[0]) for trial in trials]
-        if isinstance(ranks, Ranks):
-            outcomes = _run_on_ranks(calls, ranks)
-        else:
-            outcomes = _run_in_turn(calls) if jobs == 1 else _run_side_by_side(calls, jobs)
+        jobs = min(jobs * max(count_sharing(ranks)), len(configs))
+        trials = [Trial(each, command, jobs, advise and each is configs[0]) for each in configs]
+        if ranks.rank > 0:
+            return _serve_first_rank(ranks)
+        is_single = ranks.size == jobs == 1
+        outcomes = _run_in_turn(trials) if is_single else _run_side_by_side(trials, ranks)
     codes = [outcome.code for outcome in outcomes if outcome.code]
     if codes:
         return INTERRUPTED if INTERRUPTED in codes else codes[0]
-    if ranks.rank > 0:
-        return 0
     entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
     summary, lines = _select_best(entries) if len(rates) > 1 else _summarize_seeds(entries)
     text = json.dumps(replace_nonfinite({**summary, "trials": entries}), indent=1, allow_nan=False)
@@ -89,11 +105,12 @@ def run_trials(config: TrainConfig, command: list[str], *, advise: bool = False)
     return 0
 
 
-def run_trial(config: TrainConfig, command: list[str], jobs: int, advise: bool) -> Outcome:  # noqa: FBT001
-    """Train, and print the error if that fails; ``jobs`` trainings share the processors."""
+def run_trial(trial: Trial) -> Outcome:
+    """Train, and print the error if that fails."""
+    config = trial.config
     make_console(quiet=config.quiet).print("==", str(config.name).replace("-", " ", 1))
     try:
-        result, run = train(config, command, advise=advise, jobs=jobs)
+        result, run = train(config, trial.command, advise=trial.advise, jobs=trial.jobs)
     except KeyboardInterrupt:
         return Outcome(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the other trials go on
@@ -103,78 +120,161 @@ def run_trial(config: TrainConfig, command: list[str], jobs: int, advise: bool) 
     return Outcome(INTERRUPTED if result.interrupted else 0, entry)
 
 
-def capture_trial(call: Call, number: int | None = None) -> Outcome:
-    """Train in a process of its own or on a rank of its own, and return what it printed too.
-
-    A process takes the GPU of its number, as a rank does of its own.
-    """
-    share_gpu_memory()
-    if number is not None:
-        os.environ[LOCAL_RANKS[0]] = str(number)
-    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # which would show progress bars
-        os.environ.pop(name, None)
-    with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
-        outcome = call()
-    return outcome._replace(output=output.getvalue(), errors=errors.getvalue())
-
-
-def _run_in_turn(calls: Sequence[Call]) -> list[Outcome]:
+def _run_in_turn(trials: Sequence[Trial]) -> list[Outcome]:
     """Run the trials in this process."""
     outcomes: list[Outcome] = []
-    for call in calls:
-        outcomes.append(call())
+    for trial in trials:
+        outcomes.append(run_trial(trial))
         if outcomes[-1].code in (INTERRUPTED, BAD_INPUT):
             break
     return outcomes
 
 
-def _run_side_by_side(calls: Sequence[Call], jobs: int) -> list[Outcome]:
-    """Run the trials in processes of their own; print the output of each as a whole, in their order."""
-    from xpnet._lib.processes import ProcessExecutor  # imports multiprocessing
+def _run_side_by_side(trials: Sequence[Trial], ranks: Ranks) -> list[Outcome]:
+    """Run each trial in the next free process, or on the next free rank; print their outputs in order."""
+    console, processes = make_console(quiet=trials[0].config.quiet), TrialProcesses()
+    outcomes, lock, free = list[Outcome](), Lock(), SimpleQueue[Callable[[Trial], Outcome]]()
+    for number in range(trials[0].jobs if ranks.size == 1 else 1):
+        free.put(partial(processes.run, number=number))
+    for rank in range(1, ranks.size):
+        free.put(partial(_run_on_rank, ranks.comm, rank, lock))
 
-    console, executor = make_console(quiet=calls[0].args[0].quiet), ProcessExecutor(jobs)
+    def run(trial: Trial) -> Outcome:
+        run_there = free.get()
+        outcome = Outcome(INTERRUPTED) if processes.are_over else run_there(trial)
+        if outcome.code == INTERRUPTED:
+            processes.are_over = True
+        free.put(run_there)
+        return outcome
 
     def interrupt() -> None:
-        executor.interrupt()
+        processes.interrupt()
         console.print("stopping each training after its step; Ctrl-C again stops at once")
 
-    with defer_interrupts(interrupt) as is_pressed, executor:
-        futures = [executor.submit(capture_trial, call, index % jobs) for index, call in enumerate(calls)]
-        return _print_results(calls, [future.result for future in futures], is_pressed)
-
-
-def _run_on_ranks(calls: Sequence[Call], ranks: Ranks) -> list[Outcome]:
-    """Run each trial on one of the ranks of an MPI job; rank 0 prints, and has the outcomes."""
-    from xpnet._lib.processes import HeldInterrupts, spread_calls
-
-    captured = [partial(capture_trial, call) for call in calls]
-    with HeldInterrupts() as held, spread_calls(ranks.comm, held, captured) as results:
-        outcomes = _print_results(calls, results)
-        return [*outcomes, Outcome(INTERRUPTED)] if held.arrived else outcomes
-
-
-def _print_results(
-    calls: Sequence[Call],
-    results: Sequence[Callable[[], Outcome]],
-    is_pressed: Callable[[], bool] = lambda: False,
-) -> list[Outcome]:
-    """Return the outcomes of trials, and print the output of each as a whole, in their order."""
-    console, outcomes = make_console(quiet=calls[0].args[0].quiet), list[Outcome]()
-    for call, result in zip(calls, results, strict=False):  # other ranks than the first have no results
+    executor = ThreadPoolExecutor(free.qsize())
+    with defer_interrupts(interrupt) as is_pressed:
         try:
-            outcome = result()
-        except CancelledError:
+            for outcome in executor.map(run, trials):
+                outcomes.append(outcome)
+                for line in outcome.output.splitlines():
+                    console.print(style_text(line))
+                print_errors(outcome.errors)
+                if outcome.code == BAD_INPUT:
+                    break
+        finally:
+            processes.interrupt()
+            executor.shutdown(wait=not isinstance(sys.exception(), KeyboardInterrupt))
+    for rank in range(1, ranks.size):
+        ranks.comm.send(None, rank)
+    return [*outcomes, Outcome(INTERRUPTED)] if is_pressed() else outcomes
+
+
+class TrialProcesses:
+    """Trials in processes of their own, which end with this one.
+
+    The signals of a terminal and of a batch system do not reach them: `interrupt` replaces these.
+
+    Attributes
+    ----------
+    are_over
+        True if no further trial is to begin.
+    """
+
+    def __init__(self) -> None:
+        self.are_over, self._inputs = False, list[Any]()
+
+    def run(self, trial: Trial, number: int) -> Outcome:
+        """Return the outcome of a trial in a new process, which takes the GPU of this number.
+
+        The process inherits the signals that this blocks in the calling thread.
+        """
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *TERMINATION})
+        hidden = {"FORCE_COLOR", "TTY_COMPATIBLE", *chain(*VARIABLES)}  # no progress bars, and no MPI job
+        env = {name: value for name, value in os.environ.items() if name not in hidden}
+        env |= {"PYTHONPATH": os.pathsep.join(sys.path), LOCAL_RANKS[0]: str(number)}
+        words = [sys.executable, "-P", "-m", MODULE]
+        process: Any
+        try:
+            with Popen(words, bufsize=0, stdin=PIPE, stdout=PIPE, env=env, start_new_session=True) as process:
+                process.stdin.write(f"{json.dumps([to_json(trial.config), *trial[1:]])}\n".encode())
+                self._inputs.append(process.stdin)
+                if self.are_over:  # asked only now: what `interrupt` sends from here on reaches the process
+                    process.stdin.close()
+                answer = process.stdout.read()
+            if answer:
+                return Outcome(*json.loads(answer))
+            reason = f"its process ended without a result, with exit code {process.returncode}"
+        except OSError as error:
+            reason = str(error)
+        if self.are_over:
+            return Outcome(INTERRUPTED)
+        return Outcome(UNEXPECTED, errors=f"xpnet: {trial.config.name}: {reason}\n")
+
+    def interrupt(self) -> None:
+        """Interrupt the trials as Ctrl-C does, and let no other begin; the second time, end the processes.
+
+        Takes no lock, so that a handler of SIGINT may call it.
+        """
+        self.are_over = True
+        for stream in self._inputs:
+            with suppress(OSError, ValueError):  # the process has ended
+                stream.write(b"\n")
+
+
+def _run_on_rank(comm: Any, rank: int, lock: Lock, trial: Trial) -> Outcome:
+    """Return the outcome of a trial on another rank.
+
+    The lock is for MPI libraries that allow one call at a time.
+    """
+    with lock:
+        comm.send(trial, rank)
+    outcome: Outcome = _receive(comm, rank, lock)
+    return outcome
+
+
+def _serve_first_rank(ranks: Ranks) -> int:
+    """Run the trials that rank 0 sends, until there are no more; return the exit code."""
+    processes, executor = TrialProcesses(), ThreadPoolExecutor(1)
+    with defer_interrupts(processes.interrupt) as is_pressed:
+        while (trial := _receive(ranks.comm, 0, Lock())) is not None:
             outcome = Outcome(INTERRUPTED)
-        except Exception as error:  # noqa: BLE001 - as in `run_trial`
-            line = f"xpnet: {call.args[0].name}: {error}\n"
-            outcome = Outcome(INTERRUPTED) if is_pressed() else Outcome(UNEXPECTED, errors=line)
-        outcomes.append(outcome)
-        for line in outcome.output.splitlines():
-            console.print(style_text(line))
-        print_errors(outcome.errors)
-        if outcome.code == BAD_INPUT:
-            break
-    return outcomes
+            if not is_pressed():
+                outcome = executor.submit(processes.run, trial, ranks.local_rank).result()
+            ranks.comm.send(outcome, 0)
+        return INTERRUPTED if is_pressed() else 0
+
+
+def _receive(comm: Any, rank: int, lock: Lock) -> Any:
+    """Return the next object that a rank sends; unlike MPI's own wait, take no processor time."""
+    while True:
+        with lock:
+            if comm.iprobe(rank):
+                return comm.recv(source=rank)
+        time.sleep(POLLING_SECONDS)
+
+
+def main() -> None:
+    """Run the trial that a line of standard input holds; write its outcome to standard output."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer, suppress(KeyboardInterrupt):
+        os.dup2(2, 1)  # what the libraries print goes to standard error
+        settings, *others = json.loads(io.FileIO(0, closefd=False).readline())  # and not a byte more
+        Thread(target=_obey, daemon=True).start()
+        share_gpu_memory()
+        trial = Trial(from_json(settings, MODULE), *others)
+        with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
+            outcome = run_trial(trial)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        json.dump(outcome._replace(output=output.getvalue(), errors=errors.getvalue()), answer)
+
+
+def _obey() -> None:
+    """Interrupt the training at a byte of standard input; end the process at another, or at the end of it."""
+    if os.read(0, 1):
+        _thread.interrupt_main()
+        os.read(0, 1)
+    os._exit(1)
 
 
 def _summarize_seeds(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[str]]:
@@ -197,3 +297,7 @@ def _select_best(trials: list[dict[str, Any]]) -> tuple[dict[str, object], list[
     accuracy, test = (best["metrics"][f"{part}_accuracy"] for part in ("validation", "test"))
     line = f"best          {best['run']}: validation accuracy {accuracy:.4f}, test {test:.4f}"
     return {"over": "learning rates", "best": best}, [line]
+
+
+if __name__ == "__main__":
+    main()

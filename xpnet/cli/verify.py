@@ -32,7 +32,7 @@ def main(words: Sequence[str]) -> int:
     """
     read = partial(_build_parser().parse_args, words)
     arguments = read_command("verify", words, read, _list_facts)
-    from xpnet.distributed.launch import connect
+    from xpnet.distributed.ranks import connect
     from xpnet.recording.recorded_run import find_file_difference
     from xpnet.storage.find import resolve_run
 
@@ -55,7 +55,7 @@ def main(words: Sequence[str]) -> int:
 def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | None, str]:
     """Return the first difference between a training and its record, or None; and what was compared."""
     from xpnet.cli.train import describe_training
-    from xpnet.distributed.launch import connect
+    from xpnet.distributed.ranks import connect
     from xpnet.recording.recorded_run import read_recorded
     from xpnet.recording.verification import find_difference
     from xpnet.training.console import TrainingConsole

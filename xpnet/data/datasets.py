@@ -16,7 +16,7 @@ from xpnet.data.array_files import is_array_file, is_mapped, read_array, read_ha
 from xpnet.data.csv import TableOptions, read_csv
 from xpnet.data.table import MAPPING_HINT, ROLES, Table, as_features, check_memory, make_table, quantity_note
 from xpnet.distributed.exchange import share_memory
-from xpnet.distributed.ranks import Alone, Ranks
+from xpnet.distributed.ranks import Ranks
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns, format_names
 
@@ -349,7 +349,7 @@ def _choose_rows(keys: Sequence[str]) -> list[str]:
 # One copy for the ranks of an MPI job on a machine
 
 
-def load_shared(ranks: Alone, data: Path | None, test_data: Path | None, **options: Any) -> Dataset:
+def load_shared(ranks: Ranks, data: Path | None, test_data: Path | None, **options: Any) -> Dataset:
     """Read a data set with `load`, once on each machine. The ranks there share the memory.
 
     Each rank maps mapped files itself.
@@ -359,9 +359,10 @@ def load_shared(ranks: Alone, data: Path | None, test_data: Path | None, **optio
     ConfigError, DataError
         A rank cannot read the data, or machines have different ones: some rows of mapped features count.
     """
-    if not isinstance(ranks, Ranks):
+    if ranks.comm is None:
         return load(data, test_data, **options)
-    here = Ranks.of(ranks.on_this_host(), str(ranks.library))
+    comm = ranks.on_this_host()
+    here = replace(ranks, rank=comm.rank, size=comm.size, comm=comm)
     with ranks.agreement():
         found = load(data, test_data, **options) if here.rank == 0 else None
     if len(set(ranks.hosts)) > 1:  # each of which reads its own files

@@ -1,25 +1,28 @@
-"""The connection between the processes that mpiexec or srun has started."""
+"""The processes that mpiexec or srun has started, before they are connected, and the end of their job."""
 
 import ctypes
 import os
 import platform
-import re
-import signal
-from collections.abc import Callable, Mapping, Sequence
+import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import Any
 
-from xpnet import __version__
-from xpnet._lib.interrupts import TERMINATION, Terminate
-from xpnet._lib.launch import count_ended, end_job, local_rank, rank_and_size
-from xpnet._lib.machine import allowed_cpus
 from xpnet._lib.text import complain
-from xpnet.arithmetic import SPECIFICATION_VERSION
-from xpnet.distributed.ranks import ALONE, Alone, Ranks
 from xpnet.errors import ConfigError
 
-T = TypeVar("T")
+VARIABLES = (
+    ("PMI_RANK", "PMI_SIZE"),  # MPICH, Intel MPI
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # Open MPI
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # srun
+)
+
+LOCAL_RANKS = ("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
+"""The number of a process among those on its machine, by the same libraries."""
+
+LOCAL_SIZES = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")
+"""The number of the processes on a machine, by mpiexec of MPICH, Intel MPI and Open MPI."""
 
 PATIENCE = 30
 """Seconds after which a rank says that it waits for others to start."""
@@ -27,45 +30,55 @@ POLLING_SECONDS = 2
 """Seconds between two looks for ranks that have ended before they were connected."""
 
 
-def connect() -> Alone:
-    """Return the ranks of the MPI job that this process is part of, or this process alone.
+def rank_and_size() -> tuple[int, int]:
+    """Return the rank of this process and the number of processes; (0, 1) outside an MPI job."""
+    for rank, size in VARIABLES:
+        if os.environ.get(rank, "").isdecimal() and os.environ.get(size, "").isdecimal():
+            return int(os.environ[rank]), int(os.environ[size])
+    return 0, 1
 
-    mpi4py is imported in an MPI job only.
 
-    Raises
-    ------
-    ConfigError
-        mpi4py is not installed, or its MPI library is another one than that of mpiexec.
+def local_rank() -> int:
+    """Return the number of this process among those of its job on this machine."""
+    return next((int(os.environ[name]) for name in LOCAL_RANKS if os.environ.get(name, "").isdecimal()), 0)
+
+
+def end_job(code: int) -> None:
+    """End the processes of a job that wait for this one to connect, by their launcher's own abort.
+
+    The mpiexec of MPICH and Intel MPI listens at a socket (PMI). That of Open MPI ends a job by itself once a
+    process ends with another exit code than 0.
     """
-    size = rank_and_size()[1]
-    if size == 1:
-        return ALONE
-    try:
-        import mpi4py
-
-        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no MPI library
-        reason = " ".join(str(error).split())
-        remedy = 'pip install -e ".[mpi]" in the checkout of xpnet'
-        msg = f"mpiexec has started {size} processes, which need mpi4py ({reason}): {remedy}"
-        raise ConfigError(msg) from error
-    _initialize(MPI)
-    comm, library = MPI.COMM_WORLD, _describe(MPI.Get_library_version())
-    if comm.size != size:
-        problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
-        msg = f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs"
-        raise ConfigError(msg)
-    ranks = Ranks.of(comm, library)
-    handlers: list[tuple[int, Any]] = [(signal.SIGINT, signal.default_int_handler)]
-    handlers += dict.fromkeys(TERMINATION, Terminate()).items()
-    for number, handler in handlers:
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, handler)
-    return ranks
+    time.sleep(1)  # until the launcher has passed on what this process has printed
+    with suppress(OSError, ValueError, KeyError):
+        os.write(int(os.environ["PMI_FD"]), f"cmd=abort exitcode={code}\n".encode())
 
 
-def _initialize(MPI: Any) -> None:
+def count_ended() -> int:
+    """Return the number of processes of the job on this machine that have ended; 0 if that is not known.
+
+    The others are below the process that started this one, with a rank in their environment, as /proc tells.
+    """
+    size = next((int(os.environ[name]) for name in LOCAL_SIZES if os.environ.get(name, "").isdecimal()), 0)
+    names = tuple(f"{rank}=".encode() for rank, _ in VARIABLES if rank in os.environ)
+    parents, ranks = dict[int, int](), dict[int, bytes]()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile, or is another user's
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (folder / "environ").read_bytes().split(b"\0")  # empty of a zombie
+            ranks |= {int(folder.name): word for word in words if word.startswith(names)}
+    launchers = dict[int, int]()
+    for process in ranks:
+        launchers[process] = process
+        while launchers[process] in ranks:
+            launchers[process] = parents[launchers[process]]
+    own = launchers.get(os.getpid())
+    if not own:  # without /proc, or in a container of its own, which does not show the others
+        return 0
+    return max(0, size - len({rank for process, rank in ranks.items() if launchers[process] == own}))
+
+
+def initialize(MPI: Any) -> None:
     """Connect to the other ranks; end the job if one on this machine ends before it has done so."""
     if MPI.Is_initialized():
         return
@@ -92,46 +105,3 @@ def _watch(is_connected: Event) -> None:
             os._exit(ConfigError.exit_code)
         if local_rank() < 2 and waited == PATIENCE:  # one of the two, if the other is late
             complain(f"{where}: has waited {PATIENCE} seconds for other ranks to start, and goes on waiting")
-
-
-def read_together(
-    name: str, words: Sequence[str], read: Callable[[], T], list_facts: Callable[[T], Mapping[str, object]]
-) -> T:
-    """Return what ``read`` makes of the command line, once all ranks of an MPI job have read the same.
-
-    Raises
-    ------
-    ConfigError
-        The ranks have other commands, versions or facts, or one of them cannot read its command line.
-    """
-    ranks = connect()
-    with ranks.together():
-        is_help = not {"-h", "--help"}.isdisjoint(words)
-        named = os.environ.get("PWD", "")  # of a mount, each machine may know another path
-        folder = named if named and Path(named).resolve() == Path.cwd() else str(Path.cwd())
-        facts = {"xpnet": __version__, "specification": SPECIFICATION_VERSION, "working folder": folder}
-        ranks.compare({"command": name, **facts, "--help": is_help})
-        with ranks.agreement():
-            command = read()
-        ranks.compare(list_facts(command))
-    return command
-
-
-def count_sharing(ranks: Alone) -> list[int]:
-    """Return, for each rank, the number of ranks on its machine that may run on one of its processors.
-
-    That is all of them, or 1, the rank itself, if mpiexec or srun has bound each to processors of its own.
-    All ranks must call this.
-    """
-    texts = ranks.gather(" ".join(map(str, allowed_cpus())))
-    places = [(host, {*text.split()}) for host, text in zip(ranks.hosts, texts, strict=True)]
-    return [
-        sum(host == other and not cpus.isdisjoint(others) for other, others in places)
-        for host, cpus in places
-    ]
-
-
-def _describe(version: str) -> str:
-    """Return name and number of an MPI library, which may add details, further lines and a null."""
-    first = " ".join(version.rstrip("\0").splitlines()[0].partition(",")[0].split())
-    return re.sub(r"(Version: |\bv)(?=\d)", "", first)

@@ -1,35 +1,51 @@
-"""Sums over the blocks of a batch, by one process or shared by the ranks of an MPI job."""
+"""The processes that share a training: one alone, or the connected ranks of an MPI job."""
 
 import hashlib
 import json
+import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+import re
+import signal
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._lib.launch import local_rank
+from xpnet import __version__
+from xpnet._lib.interrupts import TERMINATION, Terminate
+from xpnet._lib.machine import allowed_cpus
 from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
+from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
 from xpnet.backends.probing import cuda_index
+from xpnet.distributed import exchange
 from xpnet.distributed.exchange import Memory, Reduction, Shapes, is_cuda_aware, make_tree_sum, share_memory
-from xpnet.distributed.tree import list_all_nodes, node_size, share_blocks
-from xpnet.distributed.watchdog import Watchdog
+from xpnet.distributed.launch import initialize, local_rank, rank_and_size
 from xpnet.errors import ConfigError, XPNetError
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
 
+T = TypeVar("T")
+
+SECONDS = 40
+"""Seconds without an answer of all ranks after which a machine is taken for lost."""
+PAUSE = 5
+"""Seconds between an answer and the next question."""
+
 
 @dataclass(frozen=True)
-class Alone:
-    """One process, which computes all blocks.
+class Ranks:
+    """The processes that share a training: the ranks of an MPI job, each with a range of the blocks, or one.
 
     Attributes
     ----------
@@ -37,45 +53,124 @@ class Alone:
         The number of this process, the number of processes, and the machine of each.
     library
         The MPI library.
+    comm
+        A communicator of mpi4py; None of a process alone.
+    backend
+        The backend whose arrays are added up.
     """
 
     rank: int = 0
     size: int = 1
     hosts: tuple[str, ...] = (platform.node(),)
     library: str | None = None
+    comm: Any = None
+    backend: "Backend | Any" = None
+    _exchanges: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False, compare=False)
 
     @property
     def local_rank(self) -> int:
         """The number of this process among those of an MPI job on this machine, if it is part of one."""
-        return local_rank()
+        return local_rank() if self.size == 1 else self.hosts[: self.rank].count(self.hosts[self.rank])
 
-    def on(self, backend: "Backend") -> "Alone":  # noqa: ARG002
+    def on_this_host(self) -> Any:
+        """Return the communicator with the ranks on this machine."""
+        from mpi4py import MPI
+
+        return self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+
+    def on(self, backend: "Backend") -> "Ranks":
         """Return the ranks with their arrays on a backend."""
-        return self
+        return replace(self, backend=backend)
 
     def chunks(self, samples: int, stack: int) -> list[list[list[Group]]]:
         """Return the chunks of each node of the tree that this process computes (`blocks.block_chunks`)."""
-        return [block_chunks(samples, stack)]
+        if self.comm is None:
+            return [block_chunks(samples, stack)]
+        blocks = -(-samples // BLOCK_SIZE)
+        result = []
+        for node in exchange.list_nodes(blocks, self.size)[self.rank]:
+            start = node[0] * BLOCK_SIZE
+            count = min(exchange.node_size(node, blocks) * BLOCK_SIZE, samples - start)
+            chunks = block_chunks(count, stack)
+            shifted = [[Group(first + start, stop + start, n) for first, stop, n in each] for each in chunks]
+            result.append(shifted)
+        return result
 
-    def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:  # noqa: ARG002
-        """Return the sum over all blocks from those of the nodes, arrays of these shapes and this dtype."""
-        return sums[0]
+    def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:
+        """Return the sum over all blocks from those of the nodes, arrays of these shapes and this dtype.
 
-    def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:  # noqa: ARG002
-        """Return the elementwise maxima or sums of arrays over all processes."""
-        return arrays
+        Every rank receives it, in memory that the next one uses.
+        """
+        if self.comm is None:
+            return sums[0]
+        blocks = -(-samples // BLOCK_SIZE)
+        key = blocks, shapes, dtype
+        if key not in self._exchanges:
+            nodes = exchange.list_nodes(blocks, self.size)
+            self._exchanges[key] = make_tree_sum(self.comm, self._memory, nodes, blocks, shapes, dtype)
+        total: list[Array] = self._exchanges[key](sums)
+        return total
 
-    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:  # noqa: ARG002
+    def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
+        """Return the elementwise maxima or sums of arrays over all processes, in memory as of `finish`."""
+        if self.comm is None:
+            return arrays
+        shapes, dtype = tuple(array.shape for array in arrays), str(arrays[0].dtype).rpartition(".")[2]
+        key = operation, *shapes, dtype
+        if key not in self._exchanges:
+            self._exchanges[key] = Reduction(self.comm, self._memory, shapes, dtype)
+        results: list[Array] = self._exchanges[key](arrays, operation)
+        return results
+
+    @cached_property
+    def _memory(self) -> Memory:
+        on_gpu = self.backend.writable and cuda_index(self.backend.device_name) is not None
+        return Memory(self.backend, direct=on_gpu and is_cuda_aware())
+
+    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:
         """Return the integers of all samples, from those of each group that this process computed."""
-        return xp.concat(parts)
+        if self.comm is None:
+            return xp.concat(parts)
+        shares = exchange.share_blocks(-(-samples // BLOCK_SIZE), self.size)
+        counts = [
+            min(stop * BLOCK_SIZE, samples) - min(start * BLOCK_SIZE, samples) for start, stop in shares
+        ]
+        own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
+        mine, all_of_them = np.concatenate([np.empty(0, np.int64), *own]), np.empty(samples, np.int64)
+        self.comm.Allgatherv(mine, [all_of_them, counts])
+        return self.backend.put(all_of_them)
 
-    def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:  # noqa: ARG002
-        """Return the result of a function, (samples,), which one process of each machine calls."""
-        return make()
+    def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:
+        """Return the result of a function, (samples,), which one process of each machine calls.
+
+        Ranks of a machine share its memory, until the next call.
+        """
+        if self.comm is None:
+            return make()
+        if ("order", samples) not in self._exchanges:
+            host = self.on_this_host()
+            self._exchanges["order", samples] = host, share_memory(host, (samples,), "int64")
+        order: NDArray[np.int64]
+        host, order = self._exchanges["order", samples]
+        host.Barrier()  # all have used the last one
+        if host.rank == 0:
+            order[...] = make()
+        host.Barrier()
+        return order if self.backend.on_host else order.copy()
 
     def max(self, number: int) -> int:
         """Return the largest of the numbers of all processes, each at least 0."""
-        return number
+        if self.comm is None:
+            return number
+        from mpi4py import MPI
+
+        numbers = np.array([number], np.int32)
+        self.comm.Allreduce(MPI.IN_PLACE, numbers, MPI.MAX)
+        return int(numbers[0])
+
+    def gather(self, text: str) -> list[str]:
+        """Return the texts of all processes."""
+        return [text] if self.comm is None else self.comm.allgather(text)
 
     def compare(self, facts: Mapping[str, object]) -> None:
         """Check that all processes have the same facts, JSON values by name; None is equal to all.
@@ -85,10 +180,27 @@ class Alone:
         ConfigError
             They have not: the message names the first fact that differs, with its values, ranks and hosts.
         """
+        text = json.dumps(facts)
+        if len(set(self.gather(hashlib.sha256(text.encode()).hexdigest()))) == 1:
+            return
+        every = [json.loads(other) for other in self.gather(text)]
+        for name in dict.fromkeys(chain(*every)):
+            holders = defaultdict[str, list[int]](list)
+            for rank, each in enumerate(every):
+                if (value := each.get(name)) is not None:
+                    holders[value if isinstance(value, str) else json.dumps(value)].append(rank)
+            if len(holders) > 1:
+                parts = (f"{value} on {self._name(ranks)}" for value, ranks in holders.items())
+                remedy = "start all with the same command, files and versions"
+                error = ConfigError.at(name, f"differs between the ranks: {'; '.join(parts)}: {remedy}")
+                error.shared = True
+                raise error
 
-    def gather(self, text: str) -> list[str]:
-        """Return the texts of all processes."""
-        return [text]
+    def _name(self, ranks: list[int]) -> str:
+        """Return the numbers of ranks, and their hosts, in words; of many the first ones."""
+        hosts = dict.fromkeys(self.hosts[rank] for rank in ranks)
+        more = f" and {len(ranks) - 4} more" if len(ranks) > 4 else ""
+        return f"rank {', '.join(map(str, ranks[:4]))}{more} ({', '.join([*hosts][:4])})"
 
     @contextmanager
     def agreement(self) -> Iterator[None]:
@@ -113,98 +225,7 @@ class Alone:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """End all processes if one of them alone fails in the body, in which they wait for each other."""
-        yield
-
-
-ALONE = Alone()
-
-
-@dataclass(frozen=True)
-class Ranks(Alone):
-    """The ranks of an MPI job, each of which computes a range of the blocks.
-
-    Attributes
-    ----------
-    comm
-        A communicator of mpi4py.
-    backend
-        The backend whose arrays are added up.
-    """
-
-    comm: Any = None
-    backend: "Backend | Any" = None
-    _exchanges: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False, compare=False)
-
-    @classmethod
-    def of(cls, comm: Any, library: str) -> "Ranks":
-        """Return the ranks of a communicator; all of them must call this."""
-        ranks = cls(int(comm.rank), int(comm.size), library=library, comm=comm)
-        return replace(ranks, hosts=tuple(ranks.gather(platform.node())))
-
-    @property
-    def local_rank(self) -> int:
-        """The number of this rank among those on this machine."""
-        return self.hosts[: self.rank].count(self.hosts[self.rank])
-
-    def on_this_host(self) -> Any:
-        """Return the communicator with the ranks on this machine."""
-        from mpi4py import MPI
-
-        return self.comm.Split_type(MPI.COMM_TYPE_SHARED)
-
-    def on(self, backend: "Backend") -> "Ranks":
-        """Return the ranks with their arrays on a backend."""
-        return replace(self, backend=backend)
-
-    def chunks(self, samples: int, stack: int) -> list[list[list[Group]]]:
-        """Return the chunks of each node of the tree that this rank computes."""
-        blocks = -(-samples // BLOCK_SIZE)
-        result = []
-        for node in _nodes(blocks, self.size)[self.rank]:
-            start = node[0] * BLOCK_SIZE
-            count = min(node_size(node, blocks) * BLOCK_SIZE, samples - start)
-            result.append([[_shift(group, start) for group in chunk] for chunk in block_chunks(count, stack)])
-        return result
-
-    def finish(self, sums: list[list[Array]], samples: int, shapes: Shapes, dtype: str) -> list[Array]:
-        """Return the sum over all blocks, which every rank receives, in memory that the next one uses."""
-        blocks = -(-samples // BLOCK_SIZE)
-        key = blocks, shapes, dtype
-        if key not in self._exchanges:
-            nodes = _nodes(blocks, self.size)
-            self._exchanges[key] = make_tree_sum(self.comm, self._memory, nodes, blocks, shapes, dtype)
-        total: list[Array] = self._exchanges[key](sums)
-        return total
-
-    def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
-        """Return the maxima or sums over all ranks, which every rank receives, in memory as of `finish`."""
-        shapes, dtype = tuple(array.shape for array in arrays), str(arrays[0].dtype).rpartition(".")[2]
-        key = operation, *shapes, dtype
-        if key not in self._exchanges:
-            self._exchanges[key] = Reduction(self.comm, self._memory, shapes, dtype)
-        results: list[Array] = self._exchanges[key](arrays, operation)
-        return results
-
-    @cached_property
-    def _memory(self) -> Memory:
-        on_gpu = self.backend.writable and cuda_index(self.backend.device_name) is not None
-        return Memory(self.backend, direct=on_gpu and is_cuda_aware())
-
-    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:  # noqa: ARG002
-        """Return the integers of all samples, which every rank receives."""
-        shares = share_blocks(-(-samples // BLOCK_SIZE), self.size)
-        counts = [
-            min(stop * BLOCK_SIZE, samples) - min(start * BLOCK_SIZE, samples) for start, stop in shares
-        ]
-        own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
-        mine, all_of_them = np.concatenate([np.empty(0, np.int64), *own]), np.empty(samples, np.int64)
-        self.comm.Allgatherv(mine, [all_of_them, counts])
-        return self.backend.put(all_of_them)
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """End all ranks if one of them fails in the body, but for an error that all of them share.
+        """End all processes if one of them fails in the body, but for an error that all of them share.
 
         Those that wait for a lost machine end, too.
         """
@@ -212,7 +233,7 @@ class Ranks(Alone):
         try:
             yield
         except BaseException as error:
-            if not getattr(error, "shared", False):
+            if self.comm is not None and not getattr(error, "shared", False):
                 is_interrupted = isinstance(error, KeyboardInterrupt)
                 if not is_interrupted:
                     self._complain(" ".join(str(error).split()) or type(error).__name__)
@@ -222,74 +243,139 @@ class Ranks(Alone):
             if watchdog is not None:
                 watchdog.stop()
 
-    def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:
-        """Return the result of a function, until the next call, in memory that ranks of a machine share."""
-        if ("order", samples) not in self._exchanges:
-            host = self.on_this_host()
-            self._exchanges["order", samples] = host, share_memory(host, (samples,), "int64")
-        order: NDArray[np.int64]
-        host, order = self._exchanges["order", samples]
-        host.Barrier()  # all have used the last one
-        if host.rank == 0:
-            order[...] = make()
-        host.Barrier()
-        return order if self.backend.on_host else order.copy()
-
     def _complain(self, reason: str) -> None:
         complain(f"rank {self.rank}, on {self.hosts[self.rank]}: {reason}")
 
-    def max(self, number: int) -> int:
-        """Return the largest of the numbers of all ranks, each at least 0."""
+
+ALONE = Ranks()
+
+
+def connect() -> Ranks:
+    """Return the ranks of the MPI job that this process is part of, or this process alone.
+
+    mpi4py is imported in an MPI job only.
+
+    Raises
+    ------
+    ConfigError
+        mpi4py is not installed, or its MPI library is another one than that of mpiexec.
+    """
+    size = rank_and_size()[1]
+    if size == 1:
+        return ALONE
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no MPI library
+        reason = " ".join(str(error).split())
+        remedy = 'pip install -e ".[mpi]" in the checkout of xpnet'
+        msg = f"mpiexec has started {size} processes, which need mpi4py ({reason}): {remedy}"
+        raise ConfigError(msg) from error
+    initialize(MPI)
+    comm, library = MPI.COMM_WORLD, _describe(MPI.Get_library_version())
+    if comm.size != size:
+        problem = f"mpiexec has started {size} processes, of which mpi4py's {library} sees {comm.size}"
+        msg = f"{problem}: use the mpiexec of that library, or srun with the --mpi that it needs"
+        raise ConfigError(msg)
+    ranks = Ranks(int(comm.rank), int(comm.size), library=library, comm=comm)
+    ranks = replace(ranks, hosts=tuple(ranks.gather(platform.node())))
+    handlers: list[tuple[int, Any]] = [(signal.SIGINT, signal.default_int_handler)]
+    handlers += dict.fromkeys(TERMINATION, Terminate()).items()
+    for number, handler in handlers:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, handler)
+    return ranks
+
+
+def read_together(
+    name: str, words: Sequence[str], read: Callable[[], T], list_facts: Callable[[T], Mapping[str, object]]
+) -> T:
+    """Return what ``read`` makes of the command line, once all ranks of an MPI job have read the same.
+
+    Raises
+    ------
+    ConfigError
+        The ranks have other commands, versions or facts, or one of them cannot read its command line.
+    """
+    ranks = connect()
+    with ranks.together():
+        is_help = not {"-h", "--help"}.isdisjoint(words)
+        named = os.environ.get("PWD", "")  # of a mount, each machine may know another path
+        folder = named if named and Path(named).resolve() == Path.cwd() else str(Path.cwd())
+        facts = {"xpnet": __version__, "specification": SPECIFICATION_VERSION, "working folder": folder}
+        ranks.compare({"command": name, **facts, "--help": is_help})
+        with ranks.agreement():
+            command = read()
+        ranks.compare(list_facts(command))
+    return command
+
+
+def count_sharing(ranks: Ranks) -> list[int]:
+    """Return, for each rank, the number of ranks on its machine that may run on one of its processors.
+
+    That is all of them, or 1, the rank itself, if mpiexec or srun has bound each to processors of its own.
+    All ranks must call this.
+    """
+    texts = ranks.gather(" ".join(map(str, allowed_cpus())))
+    places = [(host, {*text.split()}) for host, text in zip(ranks.hosts, texts, strict=True)]
+    return [
+        sum(host == other and not cpus.isdisjoint(others) for other, others in places)
+        for host, cpus in places
+    ]
+
+
+def _describe(version: str) -> str:
+    """Return name and number of an MPI library, which may add details, further lines and a null."""
+    first = " ".join(version.rstrip("\0").splitlines()[0].partition(",")[0].split())
+    return re.sub(r"(Version: |\bv)(?=\d)", "", first)
+
+
+class Watchdog:
+    """A thread that ends this process if a rank gives no sign of life for ``SECONDS``.
+
+    The threads of all ranks ask each other, so that it does not matter how long a step takes. Nothing is done
+    if the MPI library allows calls of one thread only.
+
+    Parameters
+    ----------
+    comm
+        A communicator of mpi4py, all ranks of which have a watchdog.
+    notify
+        Receives the reason.
+    """
+
+    def __init__(self, comm: Any, notify: Callable[[str], None]) -> None:
         from mpi4py import MPI
 
-        numbers = np.array([number], np.int32)
-        self.comm.Allreduce(MPI.IN_PLACE, numbers, MPI.MAX)
-        return int(numbers[0])
+        self._comm, self._notify, self._is_over = comm.Dup(), notify, Event()
+        self._thread = Thread(target=self._ask, daemon=True)
+        if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
+            self._thread.start()
 
-    def compare(self, facts: Mapping[str, object]) -> None:
-        """Check that all ranks have the same facts; see `Alone.compare`."""
-        text = json.dumps(facts)
-        if len(set(self.gather(hashlib.sha256(text.encode()).hexdigest()))) == 1:
-            return
-        every = [json.loads(other) for other in self.gather(text)]
-        for name in dict.fromkeys(chain(*every)):
-            holders: dict[str, list[int]] = {}
-            for rank, each in enumerate(every):
-                if (value := each.get(name)) is not None:
-                    holders.setdefault(value if isinstance(value, str) else json.dumps(value), []).append(
-                        rank
-                    )
-            if len(holders) > 1:
-                parts = (f"{value} on {self._name(ranks)}" for value, ranks in holders.items())
-                problem = f"differs between the ranks: {'; '.join(parts)}"
-                error = ConfigError.at(
-                    name, f"{problem}: start all with the same command, files and versions"
-                )
-                error.shared = True
-                raise error
+    def stop(self) -> None:
+        """Wait until all ranks have called this."""
+        self._is_over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._comm.Free()
 
-    def _name(self, ranks: list[int]) -> str:
-        """Return the numbers of ranks, and their hosts, in words; of many the first ones."""
-        hosts = dict.fromkeys(self.hosts[rank] for rank in ranks)
-        more = f" and {len(ranks) - 4} more" if len(ranks) > 4 else ""
-        return f"rank {', '.join(map(str, ranks[:4]))}{more} ({', '.join([*hosts][:4])})"
+    def _ask(self) -> None:
+        """Ask until all ranks have stopped."""
+        from mpi4py import MPI
 
-    def gather(self, text: str) -> list[str]:
-        """Return the texts of all ranks."""
-        content = np.frombuffer(text.encode(), np.uint8)
-        sizes = np.empty(self.size, np.int64)
-        self.comm.Allgather(np.array([content.size], np.int64), sizes)
-        joined = np.empty(int(sizes.sum()), np.uint8)
-        self.comm.Allgatherv(content, [joined, sizes.tolist()])
-        ends = np.cumsum(sizes)
-        return [joined[end - size : end].tobytes().decode() for end, size in zip(ends, sizes, strict=True)]
-
-
-@lru_cache(maxsize=16)
-def _nodes(blocks: int, ranks: int) -> list[list[tuple[int, int]]]:
-    """Return the nodes of each rank."""
-    return list_all_nodes(share_blocks(blocks, ranks), blocks)
-
-
-def _shift(group: Group, start: int) -> Group:
-    return Group(group.start + start, group.stop + start, group.blocks)
+        is_over, all_over = np.zeros(1, np.int32), np.zeros(1, np.int32)
+        while not all_over[0]:
+            self._is_over.wait(PAUSE)
+            is_over[0] = self._is_over.is_set()
+            request = self._comm.Iallreduce(is_over, all_over, MPI.MIN)
+            waited, pause = 0.0, 0.001
+            while not request.Test():
+                # The pauses are added up, because the clock goes on while a job is suspended.
+                Event().wait(pause)
+                waited, pause = waited + pause, min(2 * pause, 1)
+                if waited > SECONDS:
+                    self._notify(f"not all ranks have answered for {SECONDS} seconds: is a machine lost?")
+                    # MPI_Abort may wait for the lost machine, and mpiexec goes on after os._exit.
+                    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))

@@ -12,7 +12,7 @@ from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
 from xpnet.backends.base import Backend, check_environment
 from xpnet.backends.probing import cuda_index
-from xpnet.distributed.ranks import ALONE, Alone
+from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import BackendError
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import NOTEBOOK, Network
@@ -52,7 +52,7 @@ class ComputeContext:
     stack: int = 1  # number of full blocks computed in one call
     compile: Compile = uncompiled
     network: Network = NOTEBOOK
-    ranks: Alone = ALONE
+    ranks: Ranks = ALONE
     float_type: str = "float64"
     as_written: bool = False  # nothing is compiled, and blocks and steps are computed one by one
 
@@ -104,7 +104,7 @@ def build_context(
     backend: Backend,
     network: Network,
     normalization: Normalization,
-    ranks: Alone = ALONE,
+    ranks: Ranks = ALONE,
     *,
     debug: bool = False,
 ) -> ComputeContext:

@@ -10,8 +10,7 @@ from xpnet.backends.base import Backend
 from xpnet.backends.resolve import Selection, resolve
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset, load_shared
-from xpnet.distributed.launch import count_sharing
-from xpnet.distributed.ranks import ALONE, Alone
+from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
 from xpnet.nn.inputs import Normalization
 from xpnet.storage.folder import digest_file
 from xpnet.training.trainer import Trainer, normalize_inputs
@@ -28,7 +27,7 @@ class OpenTraining(NamedTuple):
 def open_training(
     config: TrainConfig,
     data: Dataset | None = None,
-    ranks: Alone = ALONE,
+    ranks: Ranks = ALONE,
     *,
     like: Backend | None = None,
     normalization: Normalization | None = None,

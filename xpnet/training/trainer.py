@@ -21,7 +21,7 @@ from xpnet.data.array_files import is_mapped, with_random_access
 from xpnet.data.arrays import normalize_weights
 from xpnet.data.augment import build_augmenter, build_fade, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
-from xpnet.distributed.ranks import ALONE, Alone
+from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError
 from xpnet.inference.context import ComputeContext, build_context, is_compiled
 from xpnet.nn import optim, schedules
@@ -86,7 +86,7 @@ class Trainer:
         data: Dataset,
         backend: Backend,
         normalization: Normalization | None = None,
-        ranks: Alone = ALONE,
+        ranks: Ranks = ALONE,
         workers: int = 1,
     ) -> None:
         if not backend.on_host:
@@ -123,7 +123,7 @@ class Trainer:
         data: Dataset,
         backend: Backend,
         normalization: Normalization | None = None,
-        ranks: Alone = ALONE,
+        ranks: Ranks = ALONE,
         *,
         jobs: int = 1,
     ) -> Iterator["Trainer"]:
@@ -292,7 +292,7 @@ class Trainer:
         )
 
 
-def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Alone = ALONE) -> Normalization:
+def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -> Normalization:
     """Return the normalisation of the settings, fitted to the training samples, which one rank reads.
 
     Raises

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xpnet._lib.launch import count_ended, rank_and_size
+from xpnet.distributed.launch import count_ended, rank_and_size
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""Trainings side by side, of which one comes to harm after its epoch 2.
+
+``python harmed_trial.py HARM SEED COMMAND...`` runs a command of xpnet, of which the trial of that seed comes
+to harm; without arguments this is the process of a trial.
+"""
+
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+from xpnet._lib.interrupts import TERMINATION
+from xpnet.cli import trials
+from xpnet.distributed.ranks import ALONE
+from xpnet.storage.record import read_run
+
+
+def wait_until(condition):
+    """Wait until a condition holds, a minute at most."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def has_begun(seed):
+    return Path("runs/long", f"seed-{seed}", "metrics.jsonl").exists()
+
+
+def press_ctrl_c():
+    """Press Ctrl-C in the terminal of the process that has started this one, once seed 1 is trained too."""
+    wait_until(lambda: has_begun(1))
+    os.killpg(os.getpgid(os.getppid()), signal.SIGINT)
+
+
+def press_twice():
+    """Press it again before this trial can end."""
+    press_ctrl_c()
+    time.sleep(0.5)
+    press_ctrl_c()
+    time.sleep(60)
+
+
+def signal_parent(number=signal.SIGINT):
+    """Send a signal to the process that has started this one alone, once another seed is trained too."""
+    wait_until(lambda: has_begun(0) and has_begun(1))
+    Path("pressed").touch()
+    os.kill(os.getppid(), number)
+
+
+def wait_for_interrupted():
+    """Wait until the other trial is interrupted, and half a second in which a third might begin."""
+    wait_until(Path("pressed").exists)
+    folders = [Path("runs/long", f"seed-{seed}") for seed in (0, 1)]
+    wait_until(lambda: "interrupted" in [read_run(folder)["status"] for folder in folders])
+    time.sleep(0.5)
+
+
+def receive_signals():
+    """Receive what a terminal and a batch system send."""
+    for number in (signal.SIGINT, *TERMINATION):
+        os.kill(os.getpid(), number)
+
+
+def tell(_):
+    """Return the number of the GPU, and print whether JAX reserves its memory."""
+    print(os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"], end="")
+    return trials.Outcome(ALONE.local_rank)
+
+
+HARM = {
+    "dies": (lambda: os._exit(9), None),
+    "Ctrl-C": (press_ctrl_c, None),
+    "Ctrl-C twice": (press_twice, None),
+    "SIGINT of its rank": (signal_parent, wait_for_interrupted),
+    "SIGTERM": (lambda: signal_parent(signal.SIGTERM), None),
+    "signals": (receive_signals, None),
+    "waits": (lambda: wait_until(lambda: has_begun(2)), None),
+}
+"""What happens to the trial, and what to the others."""
+
+
+@contextmanager
+def harmed(what, seed):
+    """Let the trial of a seed come to harm."""
+    with patch.object(trials, "MODULE", "harmed_trial"), patch.dict(os.environ, HARM=f"{what}:{seed}"):
+        yield
+
+
+def main():
+    """Run the trial that a line of standard input holds."""
+    from xpnet.storage.run import Run
+
+    what, seed = os.environ["HARM"].split(":")
+    if what == "tells":
+        trials.run_trial = tell
+    log = Run.log
+
+    def log_and_harm(run, values):
+        log(run, values)
+        happens = HARM[what][run.record["seed"] != int(seed)]
+        if values["epoch"] == 2 and happens is not None:
+            happens()
+
+    Run.log = log_and_harm
+    trials.main()
+
+
+if __name__ == "__main__":
+    if not sys.argv[1:]:
+        sys.exit(main())
+    from xpnet.__main__ import main as command
+
+    with harmed(*sys.argv[1:3]):
+        sys.exit(command(sys.argv[3:]))
