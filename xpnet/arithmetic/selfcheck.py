@@ -96,10 +96,8 @@ def _operands() -> tuple[list[float], list[float], list[list[float]], list[list[
     y = [1.0 + value / 2.0**40 for value in _pseudorandom_integers(9, 32, 39)]
     for x_, y_ in _hardest_quotients(32):
         x, y = [*x, x_ / 2**53], [*y, y_ / 2**52]
-    a, b = (
-        [list(map(float, _pseudorandom_integers(first + index, _TERMS, 23))) for index in range(_SIZE)]
-        for first in (1, 100)
-    )
+    seeds = range(1, 1 + _SIZE), range(100, 100 + _SIZE)
+    a, b = ([list(map(float, _pseudorandom_integers(k, _TERMS, 23))) for k in each] for each in seeds)
     return x, y, a, b
 
 

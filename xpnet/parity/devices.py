@@ -26,9 +26,12 @@ class BackendDevice(NamedTuple):
     device: str
 
     def __str__(self) -> str:
-        if self.device == DEFAULT_DEVICES[self.backend]:
-            return self.backend
-        return f"{self.backend}:{self.device.removesuffix(':0')}"
+        return self.backend if self.is_default else f"{self.backend}:{self.device.removesuffix(':0')}"
+
+    @property
+    def is_default(self) -> bool:
+        """True for the device that the backend has by default."""
+        return self.device == DEFAULT_DEVICES[self.backend]
 
     @property
     def where(self) -> str:
@@ -112,11 +115,7 @@ def find_installed() -> list[BackendDevice]:
     """
     installed = [target for target in list_all() if _is_installed(target.backend)]
     has_driver = cuda_driver_version() is not None
-    return [
-        target
-        for target in installed
-        if target.device == DEFAULT_DEVICES[target.backend] or (has_driver and target.device == "cuda:0")
-    ]
+    return [each for each in installed if each.is_default or (has_driver and each.device == "cuda:0")]
 
 
 def describe_absence(target: BackendDevice) -> str | None:

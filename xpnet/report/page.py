@@ -174,9 +174,8 @@ def _check_data(run: RunFolder, data: datasets.Dataset, sha256: str) -> None:
     name, expected = run.record["data"]["name"], run.record["data"]["sha256"]
     if sha256 != expected:
         difference = f"{name} with SHA-256 {expected[:16]}…, found {data.name} with {sha256[:16]}…"
-        raise DataError.at(
-            run.path, f"was trained on {difference}: name the data of the training with --data"
-        )
+        problem = f"was trained on {difference}: name the data of the training with --data"
+        raise DataError.at(run.path, problem)
 
 
 def read_source(name: str) -> dict[str, str]:
