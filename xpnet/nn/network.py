@@ -21,17 +21,17 @@ batch normalisation, the cache that ``batch_norm`` returns, None, and Y."""
 LinearBackward: TypeAlias = "Callable[[Arithmetic, Array | Operand, Array], Any]"
 
 
-def prepare(ops: Arithmetic, parameters: L.Parameters) -> list[L.PreparedLayer]:
+def prepare(ops: Arithmetic, parameters: L.Parameters) -> L.Parameters:
     """Prepare the weights for products, once for the forward and the backward pass."""
     return [
-        L.PreparedLinear(ops.operand(layer.weight), layer.bias) if isinstance(layer, L.Linear) else layer
+        layer._replace(weight=ops.operand(layer.weight)) if isinstance(layer, L.Linear) else layer
         for layer in parameters
     ]
 
 
 def forward(
     ops: Arithmetic,
-    layers: Sequence[L.PreparedLayer],
+    layers: L.Parameters,
     x: Array | Operand,
     network: Network = NOTEBOOK,
     *,
@@ -69,7 +69,7 @@ def forward(
 
 def backward(
     ops: Arithmetic,
-    layers: Sequence[L.PreparedLayer],
+    layers: L.Parameters,
     cache: Cache,
     dz: Array,
     network: Network = NOTEBOOK,
@@ -108,7 +108,7 @@ def sample_losses(ops: Arithmetic, logits: Array, labels: Array, network: Networ
 
 def gradients_and_moments(
     ops: Arithmetic,
-    layers: Sequence[L.PreparedLayer],
+    layers: L.Parameters,
     x: Array | Operand,
     labels: Array,
     network: Network = NOTEBOOK,
