@@ -11,7 +11,7 @@ from xpnet.inference.context import ComputeContext
 from xpnet.nn import layers as L
 from xpnet.nn.dropout import dropout_scale, noise_scale
 from xpnet.nn.network import gradients_and_moments, prepare
-from xpnet.nn.optim import Optimizer, OptimizerState
+from xpnet.nn.optim import Optimizer
 from xpnet.training.batches import Batch, Block, gather_rows
 from xpnet.training.state import Variables
 
@@ -31,7 +31,7 @@ class Step:
         Updates the parameters.
     """
 
-    def __init__(self, context: ComputeContext, optimizer: Optimizer[OptimizerState]) -> None:
+    def __init__(self, context: ComputeContext, optimizer: Optimizer) -> None:
         self.context, self.optimizer = context, optimizer
         compile_ = context.compile
         self._block_sums, self._add = compile_(self.block_sums), compile_(add)
