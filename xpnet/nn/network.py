@@ -4,10 +4,10 @@ Samples are columns, as in the notebook: Z = W A + b with A (inputs, samples). I
 are rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from xpnet._typing import Array
+from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.nn import functional as F
 from xpnet.nn import layers as L
@@ -17,8 +17,6 @@ from xpnet.nn.dropout import dropout_scale
 Cache: TypeAlias = "list[tuple[Any, Array | Operand | None, Array]]"
 """For the backward pass, from each layer: its input A before and after dropout, and its output Z; from a
 batch normalisation, the cache that ``batch_norm`` returns, None, and Y."""
-
-LinearBackward: TypeAlias = "Callable[[Arithmetic, Array | Operand, Array], Any]"
 
 
 def prepare(ops: Arithmetic, parameters: L.Parameters) -> L.Parameters:
@@ -75,7 +73,7 @@ def backward(
     network: Network = NOTEBOOK,
     *,
     masks: Sequence[Array] = (),
-    linear_backward: LinearBackward = L.linear_backward,
+    linear_backward: Function = L.linear_backward,
 ) -> list[Any]:
     """Return the gradients with respect to all parameters, summed over the samples.
 
@@ -115,7 +113,7 @@ def gradients_and_moments(
     *,
     masks: Sequence[Array] = (),
     weights: Array | None = None,
-    linear_backward: LinearBackward = L.linear_backward,
+    linear_backward: Function = L.linear_backward,
 ) -> tuple[list[Any], list[L.BatchMoments]]:
     """Return the gradients of the summed loss, and the moments of each batch normalisation over the samples.
 

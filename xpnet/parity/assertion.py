@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._typing import Function
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.errors import BackendError, ConfigError
@@ -20,7 +21,6 @@ from xpnet.parity.session import current_session
 Argument: TypeAlias = NDArray[Any] | complex | str | tuple[Any, ...] | None
 """An array, or a plain value: a number, text, None or a tuple of them."""
 
-Function: TypeAlias = Callable[..., object]
 Arguments: TypeAlias = Mapping[int | str, Argument]
 """The arguments of a call by position or keyword."""
 

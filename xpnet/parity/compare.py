@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xpnet._lib.tree import leaves
-from xpnet._typing import Array, HostArray, uncompiled
+from xpnet._typing import Function, HostArray, uncompiled
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import block_groups
 from xpnet.config.settings import ComputationSettings, RunSettings
@@ -179,10 +179,7 @@ def _step_operations(trainer: Trainer, variables: Variables, epoch: int, step: i
 
 
 def _block_values(
-    trainer: Trainer,
-    compute: Callable[[ComputeContext, Variables, Block], dict[str, object]],
-    variables: Variables,
-    batch: Batch,
+    trainer: Trainer, compute: Function, variables: Variables, batch: Batch
 ) -> Iterator[_Value]:
     """Yield the operations on each block of a batch, and their results, in order."""
     for number, group in enumerate(block_groups(batch.size, 1)):
@@ -195,9 +192,7 @@ def _block_values(
         yield from (value._replace(block=number) for value in record)
 
 
-def _record_operations(
-    ops: Arithmetic, to_host: Callable[[Array], HostArray], record: list[_Value]
-) -> Arithmetic:
+def _record_operations(ops: Arithmetic, to_host: Function, record: list[_Value]) -> Arithmetic:
     """Return an equivalent arithmetic that appends the operands and results of each operation to a record.
 
     Elementwise functions of the namespace are not recorded: their results are operands of the next
