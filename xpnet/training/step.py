@@ -1,4 +1,4 @@
-"""The state of a training, and its step: mean gradients as a sum over the blocks of a batch, and the update."""
+"""The state of a training, and its step: mean gradients over the blocks of a batch, and the update."""
 
 from functools import partial
 from itertools import chain
@@ -18,8 +18,8 @@ from xpnet.training.batches import Batch, Block, gather_rows
 class Variables(NamedTuple):
     """The variables that a step changes, a pytree."""
 
-    parameters: Parameters
-    statistics: list[RunningStatistics]  # of each batch normalisation
+    parameters: L.Parameters
+    statistics: list[L.RunningStatistics]  # of each batch normalisation
     optimizer: OptimizerState
 
 
