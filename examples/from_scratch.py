@@ -1,7 +1,4 @@
-"""The training of numpy_only.py from xpnet's layers: on any --backend, and with equal bits on all.
-
-Nothing here is compiled: a debugger stops in each of its lines, and in the layers (docs/code.md).
-"""
+"""The training of numpy_only.py from xpnet's layers, on any --backend with equal bits; debuggers stop in it."""
 
 import argparse
 

@@ -37,7 +37,7 @@ def test_readme_has_at_most_a_thousand_words():
 
 def test_contributing_is_short_and_names_files_that_exist():
     paths = set(re.findall(r"`([\w./]+(?:\.py|\.md|\.sh|/))`", CONTRIBUTING))
-    places = (ROOT, PACKAGE, PACKAGE / "training")
+    places = (ROOT, PACKAGE, *(PACKAGE / folder for folder in ("training", "storage", "recording")))
     assert paths
     assert [path for path in paths if not any((place / path).exists() for place in places)] == []
     assert len(CONTRIBUTING.splitlines()) <= 120
