@@ -1,4 +1,4 @@
-"""The training of numpy_only.py from xpnet's layers, on any --backend with equal bits; debuggers stop in it."""
+"""The training of numpy_only.py from xpnet's layers, on any --backend with equal bits, and as it is written."""
 
 import argparse
 

@@ -11,12 +11,7 @@ pytestmark = pytest.mark.tooling
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "xpnet"
-OLD_NAMES = {PACKAGE / "datasets.py", PACKAGE / "runs.py"}
-MODULES = [
-    ".".join(file.relative_to(ROOT).with_suffix("").parts)
-    for file in sorted(PACKAGE.rglob("*.py"))
-    if file not in OLD_NAMES
-]
+MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in sorted(PACKAGE.rglob("*.py"))]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 TEXTS = [*PAGES, ROOT / "Dockerfile", *sorted(PACKAGE.rglob("*.py")), *sorted(ROOT.glob("examples/*.ipynb"))]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
