@@ -27,7 +27,7 @@ from xpnet.storage.record import read_metrics, read_run
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.final_parameters import EarlyStopping, FinalParameters
 from xpnet.training.loop import EpochLog, FitResult
-from xpnet.training.state import TrainState, Variables
+from xpnet.training.step import TrainState, Variables
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -52,3 +53,8 @@ def print_errors(text: str) -> None:
         # The buffered text would fail again at exit and change the exit code.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def format_command_line(words: list[str]) -> str:
+    """Join the words of a command, quoted for a shell; the first word is the program with its arguments."""
+    return " ".join([*words[:1], shlex.join(words[1:])])

@@ -196,7 +196,9 @@ class TrialProcesses:
         words = [sys.executable, "-P", "-m", MODULE]
         process: Any
         try:
-            with Popen(words, bufsize=0, stdin=PIPE, stdout=PIPE, env=env, start_new_session=True) as process:
+            with Popen(  # noqa: S603 - a constant command
+                words, bufsize=0, stdin=PIPE, stdout=PIPE, env=env, start_new_session=True
+            ) as process:
                 process.stdin.write(f"{json.dumps([to_json(trial.config), *trial[1:]])}\n".encode())
                 self._inputs.append(process.stdin)
                 if self.are_over:  # asked only now: what `interrupt` sends from here on reaches the process

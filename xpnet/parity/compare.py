@@ -20,8 +20,7 @@ from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.storage.checkpoint import flatten
 from xpnet.training.batches import Batch, Block, single_batch
 from xpnet.training.loop import EpochLog
-from xpnet.training.state import TrainState, Variables
-from xpnet.training.step import Step
+from xpnet.training.step import Step, TrainState, Variables
 from xpnet.training.trainer import Trainer
 
 IGNORED_SETTINGS = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}

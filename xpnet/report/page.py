@@ -14,16 +14,18 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from xpnet._lib.text import format_command_line
 from xpnet._lib.tree import leaves
 from xpnet.arithmetic import random
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig, from_json, to_json
+from xpnet.config.settings import BOOKKEEPING
 from xpnet.config.training import read_table_options
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate
 from xpnet.nn.metrics import Labels
-from xpnet.report import BOOKKEEPING, format_command_line, images
+from xpnet.report import images
 from xpnet.report.charts import build_learning_curves
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel, fingerprint
