@@ -9,7 +9,7 @@ import importlib
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import metadata
 from types import ModuleType
@@ -122,13 +122,10 @@ def _name_opencl_driver() -> None:
     """
     if OPENCL_DRIVERS in os.environ:
         return
-    try:
-        files = metadata.files("intel-opencl-rt") or ()
-    except metadata.PackageNotFoundError:
-        return
-    for file in files:
-        if file.name == "libintelocl.so":
-            os.environ[OPENCL_DRIVERS] = os.path.realpath(file.locate())
+    with suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("intel-opencl-rt") or ():
+            if file.name == "libintelocl.so":
+                os.environ[OPENCL_DRIVERS] = os.path.realpath(file.locate())
 
 
 def _sycl_devices() -> dict[str, Any]:

@@ -8,6 +8,7 @@ computed on the device.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -279,14 +280,10 @@ def _pack_neighbours(ops: Arithmetic, images: Array) -> tuple[Array, int]:
     """
     xp = ops.xp
     m, height, width = images.shape
-    stride = width + 1
-
-    def zeros(*shape: int) -> Array:
-        return xp.zeros(shape, dtype=xp.int32, device=ops.device)
-
-    rows = xp.concat([zeros(m, height, 1), xp.astype(images, xp.int32)], axis=2)
-    rows = xp.concat([zeros(m, 1, stride), rows], axis=1)
-    flat = xp.concat([xp.reshape(rows, (-1,)), zeros(2 * stride + 2)])
+    stride, zeros = width + 1, partial(xp.zeros, dtype=xp.int32, device=ops.device)
+    rows = xp.concat([zeros((m, height, 1)), xp.astype(images, xp.int32)], axis=2)
+    rows = xp.concat([zeros((m, 1, stride)), rows], axis=1)
+    flat = xp.concat([xp.reshape(rows, (-1,)), zeros((2 * stride + 2,))])
     pairs = flat[:-1] + (flat[1:] << 8)
     return pairs[:-stride] + (pairs[stride:] << 16), stride  # the sign is a bit of the highest byte
 
@@ -301,13 +298,10 @@ def thicken(ops: Arithmetic, images: Array, thickness: Array) -> Array:
     """
     xp = ops.xp
     m, height, width = images.shape
-
-    def zeros(*shape: int) -> Array:
-        return xp.zeros(shape, dtype=xp.int16, device=ops.device)
-
+    zeros = partial(xp.zeros, dtype=xp.int16, device=ops.device)
     pixels = xp.astype(images, xp.int16)  # the largest product is 255 times 128
-    rows = xp.concat([zeros(m, height, 1), pixels, zeros(m, height, 1)], axis=2)
-    columns = xp.concat([zeros(m, 1, width), pixels, zeros(m, 1, width)], axis=1)
+    rows = xp.concat([zeros((m, height, 1)), pixels, zeros((m, height, 1))], axis=2)
+    columns = xp.concat([zeros((m, 1, width)), pixels, zeros((m, 1, width))], axis=1)
     left, right, above, below = rows[:, :, :-2], rows[:, :, 2:], columns[:, :-2, :], columns[:, 2:, :]
     thickness = xp.reshape(thickness, (m, 1, 1))
     most = xp.maximum(xp.maximum(left, right), xp.maximum(above, below))
