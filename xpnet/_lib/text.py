@@ -35,6 +35,11 @@ def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
     return f": did you mean {prefix}{near[0]}?" if near else ""
 
 
+def format_shape(shape: tuple[int, ...]) -> str:
+    """Return a shape for a message, such as 60000x28x28."""
+    return "x".join(map(str, shape)) or "()"
+
+
 def format_json(value: object) -> str:
     """Return `value` as indented JSON in printable ASCII."""
     return json.dumps(value, indent=2, allow_nan=False) + "\n"

@@ -18,16 +18,8 @@ import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 from numpy.typing import NDArray
 
-from xpnet.data.table import (
-    GZIP_MAGIC,
-    ROLES,
-    Source,
-    Table,
-    check_memory,
-    format_shape,
-    make_halves,
-    open_data_file,
-)
+from xpnet._lib.text import format_shape
+from xpnet.data.table import GZIP_MAGIC, ROLES, Source, Table, check_memory, make_halves, open_data_file
 from xpnet.errors import DataError
 from xpnet.nn.columns import format_names, shorten
 

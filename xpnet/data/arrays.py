@@ -8,13 +8,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._lib.text import format_shape
 from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import backend_of
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset, join_halves
-from xpnet.data.table import MEAN_HINT, LabelCodes, Table, as_features, as_labels, format_shape
+from xpnet.data.table import MEAN_HINT, LabelCodes, Table, as_features, as_labels
 from xpnet.errors import DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns, format_names, quote
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
+from xpnet._lib.text import format_shape
 from xpnet._typing import HostArray
 from xpnet.errors import DataError
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
@@ -229,11 +230,6 @@ def _refuse_first(
             row, column = start + int(defects[0, 0]), int(defects[0, 1])
             name = column + 1 if names is None else quote(names[column])
             raise DataError.at(where, f"{rows[row, column]} {problem}", row=row + 1, column=name)
-
-
-def format_shape(shape: tuple[int, ...]) -> str:
-    """Return a shape for a message, such as 60000x28x28."""
-    return "x".join(map(str, shape)) or "()"
 
 
 # Opening of files
