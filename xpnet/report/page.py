@@ -286,7 +286,7 @@ def write_comparison(
     name: str,
     summary: Summary | None = None,
 ) -> Path:
-    """Write the page that compares runs, with links to their reports, and return its path.
+    """Write the page that compares runs, with links to their reports. Return its path.
 
     Parameters
     ----------
@@ -309,9 +309,8 @@ def write_comparison(
     ConfigError
         The page cannot be written.
     """
-    shown = runs[:MOST_RUNS]
-    keys = [f"run c{index % COLOURS} round{index // COLOURS}" for index in range(len(shown))]
-    histories = {key: RunFolder(run.folder).history for key, run in zip(keys, shown, strict=True)}
+    shown = {f"run c{i % COLOURS} round{i // COLOURS}": run for i, run in enumerate(runs[:MOST_RUNS])}
+    histories = {key: RunFolder(run.folder).history for key, run in shown.items()}
     text = make_environment().get_template("comparison.html").render(
         name=name,
         style=read_source("style.css"),
@@ -319,8 +318,8 @@ def write_comparison(
         summary=summary,
         comparison=comparison,
         count=len(runs),
-        runs=[(run, key, _link_report(run.folder, out)) for run, key in zip(shown, keys, strict=True)],
-        names={key: run.id for run, key in zip(shown, keys, strict=True)},
+        runs=[(run, key, _link_report(run.folder, out)) for key, run in shown.items()],
+        names={key: run.id for key, run in shown.items()},
         charts=build_overlays(histories),
     )  # fmt: skip
     save(out, text.encode("utf-8", "replace"))
