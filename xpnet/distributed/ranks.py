@@ -240,10 +240,9 @@ class Ranks:
 
 
 ALONE = Ranks()
-Alone = Ranks
 
 
-def connect() -> Alone:
+def connect() -> Ranks:
     """Return the ranks of the MPI job that this process is part of, or this process alone.
 
     mpi4py is imported in an MPI job only.
@@ -304,7 +303,7 @@ def read_together(
     return command
 
 
-def count_sharing(ranks: Alone) -> list[int]:
+def count_sharing(ranks: Ranks) -> list[int]:
     """Return, for each rank, the number of ranks on its machine that may run on one of its processors.
 
     That is all of them, or 1, the rank itself, if mpiexec or srun has bound each to processors of its own.

@@ -11,7 +11,7 @@ from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
 from xpnet.backends.base import Backend, check_environment
 from xpnet.backends.probing import cuda_index
-from xpnet.distributed.ranks import ALONE, Alone
+from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import BackendError
 from xpnet.nn import functional as F
 from xpnet.nn.architecture import NOTEBOOK, Network
@@ -40,7 +40,7 @@ class ComputeContext:
     compile: Compile = uncompiled
     compile_steps: Callable[[Function], Any] = no_compiled_loop
     network: Network = NOTEBOOK
-    ranks: Alone = ALONE
+    ranks: Ranks = ALONE
     float_type: str = "float64"
 
     def share(self, samples: int) -> tuple[int, int]:
@@ -89,7 +89,7 @@ def build_context(
     backend: Backend,
     network: Network,
     normalization: Normalization,
-    ranks: Alone = ALONE,
+    ranks: Ranks = ALONE,
 ) -> ComputeContext:
     """Build the compute context of a network; call it inside the backend's scope.
 

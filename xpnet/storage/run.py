@@ -20,7 +20,7 @@ from typing import Literal, Self, cast
 from xpnet._lib.files import make_write_error, write_atomic
 from xpnet._lib.locks import Lock
 from xpnet.arithmetic import SPECIFICATION_VERSION
-from xpnet.distributed.ranks import ALONE, Alone
+from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import RESTART
@@ -67,7 +67,7 @@ class Run:
         name: str | None,
         overwrite: bool,  # noqa: FBT001 - as the settings are
         record: RunInfo,
-        ranks: Alone = ALONE,
+        ranks: Ranks = ALONE,
     ) -> Self:
         """Create the folder of a run, with a record whose status is "running".
 
@@ -134,7 +134,7 @@ class Run:
             lock.release()
             raise
 
-    def resume(self, rows: int, *, epoch: int, backend: str, device: str, ranks: Alone = ALONE) -> int:
+    def resume(self, rows: int, *, epoch: int, backend: str, device: str, ranks: Ranks = ALONE) -> int:
         """Set the status to "running", and keep the first `rows` rows of metrics.jsonl.
 
         The outcome is removed from the record, and a segment added that begins after `epoch` epochs;
@@ -250,7 +250,7 @@ class FollowedRun(Run):
         self.record["status"] = status
 
 
-def _begin_record(name: str, info: RunInfo, started: str, ranks: Alone = ALONE) -> Record:
+def _begin_record(name: str, info: RunInfo, started: str, ranks: Ranks = ALONE) -> Record:
     """Return the record of a run that has just started."""
     first = 0 if info["parent"] is None else info["parent"]["epochs"]
     return {
@@ -265,7 +265,7 @@ def _begin_record(name: str, info: RunInfo, started: str, ranks: Alone = ALONE) 
     }
 
 
-def _begin_segment(started: str, epoch: int, backend: str, device: str, ranks: Alone) -> Segment:
+def _begin_segment(started: str, epoch: int, backend: str, device: str, ranks: Ranks) -> Segment:
     """Return the segment of a training by these processes."""
     place: Segment = {
         "started": started,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpnet._lib.interrupts import defer_interrupts
-from xpnet.distributed.ranks import ALONE, Alone
+from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import BackendError, DataError, DivergedError
 from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
 from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT
@@ -125,7 +125,7 @@ class StopOnInterrupt(Callback):
         The processes that share the training, of which all end if one of them is interrupted.
     """
 
-    def __init__(self, notify: Callable[[str], None], ranks: Alone = ALONE) -> None:
+    def __init__(self, notify: Callable[[str], None], ranks: Ranks = ALONE) -> None:
         self._ranks = ranks
         self._print_notice = partial(notify, "stopping after this step; Ctrl-C again stops at once")
         self._stack = ExitStack()

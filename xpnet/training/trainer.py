@@ -22,7 +22,7 @@ from xpnet.data.augment import build_augmenter, build_fade, is_augmented, square
 from xpnet.data.datasets import Dataset, check_copy_memory
 from xpnet.data.memmap import is_mapped, with_random_access
 from xpnet.data.weights import normalize_weights
-from xpnet.distributed.ranks import ALONE, Alone
+from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError
 from xpnet.inference.context import ComputeContext, build_context
 from xpnet.nn import optim, schedules
@@ -88,7 +88,7 @@ class Trainer:
         data: Dataset,
         backend: Backend,
         normalization: Normalization | None = None,
-        ranks: Alone = ALONE,
+        ranks: Ranks = ALONE,
         workers: int = 1,
     ) -> None:
         if not backend.on_host:
@@ -125,7 +125,7 @@ class Trainer:
         data: Dataset,
         backend: Backend,
         normalization: Normalization | None = None,
-        ranks: Alone = ALONE,
+        ranks: Ranks = ALONE,
         *,
         jobs: int = 1,
     ) -> Iterator["Trainer"]:
@@ -295,7 +295,7 @@ class Trainer:
         )
 
 
-def select_backend(config: TrainConfig, like: Backend | None = None, ranks: Alone = ALONE) -> Selection:
+def select_backend(config: TrainConfig, like: Backend | None = None, ranks: Ranks = ALONE) -> Selection:
     """Return the backend that the settings ask for.
 
     `like` is that of the user's arrays, as in ``xpnet.backends.resolve.resolve``; of the `ranks` of an MPI
@@ -310,7 +310,7 @@ def select_backend(config: TrainConfig, like: Backend | None = None, ranks: Alon
     return resolve(config.device, config.backend, require_device=required, like=like, local_rank=rank)
 
 
-def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Alone = ALONE) -> Normalization:
+def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -> Normalization:
     """Return the normalisation of the settings, fitted to the training samples, which one rank reads.
 
     Raises
