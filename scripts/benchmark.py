@@ -37,7 +37,7 @@ from shared import ROOT, make_folder, processor, whole_number
 
 from xpnet._lib.files import save
 from xpnet._lib.machine import available_cpus
-from xpnet._lib.parser import Parser
+from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError, XPNetError
 
 DOCS = ROOT / "docs"

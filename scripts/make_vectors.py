@@ -15,10 +15,10 @@ from shared import ROOT, make_folder
 from vectors import contractions, functions, images, network, sums, trainings, words
 
 from xpnet._lib.files import make_read_error, save
-from xpnet._lib.parser import Parser
 from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
+from xpnet.config.flags import Parser
 from xpnet.errors import XPNetError
 
 FOLDER = ROOT / "docs" / "vectors"

@@ -22,7 +22,7 @@ from papers.runs import Job, candidate_job, completed, final_job, read_notes, tr
 from shared import ROOT, make_folder, whole_number
 
 from xpnet._lib.files import save
-from xpnet._lib.parser import Parser
+from xpnet.config.flags import Parser
 from xpnet.errors import XPNetError
 from xpnet.storage.record import Record
 

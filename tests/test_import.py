@@ -11,7 +11,7 @@ import xpnet
 ARRAYS = {"numpy", "pandas", "torch", "jax", "cupy", "onnx", "safetensors"}
 HEAVY = ARRAYS | {"matplotlib", "sklearn", "rich"}
 LIGHT = "xpnet.__main__ xpnet.config xpnet.parity.plugin xpnet.report xpnet.train"
-COMMANDS = "xpnet.cli.augment xpnet.cli.evaluate xpnet.cli.export xpnet.cli.predict xpnet.cli.runs.command"
+COMMANDS = "xpnet.cli.evaluate xpnet.cli.export xpnet.cli.predict xpnet.cli.runs"
 HELP = """
 from xpnet.__main__ import COMMANDS, main
 for command in COMMANDS.keys() - {"parity"}:

@@ -1,11 +1,13 @@
 """The shape of the package, as far as the import contract in pyproject.toml does not say it."""
 
 import ast
+import re
 import traceback
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 from networks import pixels
 
 import xpnet
@@ -64,22 +66,45 @@ def test_public_functions_document_the_errors_they_raise():
     assert missing == {}
 
 
-def test_a_step_is_few_calls_from_the_command_to_the_product(tmp_path, monkeypatch):
-    (x, y), stacks, linear = pixels(2000, 4, 3), [], layers.linear
+@pytest.fixture
+def calls_of_a_step(tmp_path, monkeypatch):
+    """Train, and return the calls from the command to the first product of a step, by file and function."""
+    (x, y), linear = pixels(3000, 4, 3), layers.linear
     np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
 
-    def watched(*arguments, **options):
-        frames = [(Path(frame.filename), frame.name) for frame in traceback.extract_stack()]
-        stacks.append([(name(file), call) for file, call in frames if file.is_relative_to(PACKAGE)])
-        return linear(*arguments, **options)
+    def call(batch_size):
+        stacks = []
 
-    monkeypatch.setattr(layers, "linear", watched)
-    words = ["--workers", "1", "--batch-size", "1000", "--epochs", "1", "--quiet", "--no-report"]
-    words += ["--backend", "numpy", "--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "runs")]
-    assert train.main(words) == 0
-    steps = [stack for stack in stacks if ("training/step.py", "__call__") in stack]
-    assert steps
-    for stack in steps:
-        assert stack[0] == ("train.py", "main")
-        assert len(stack) <= 12, stack
-        assert len({file for file, _ in stack}) <= 7, stack
+        def watched(*arguments, **options):
+            frames = [(Path(frame.filename), frame.name) for frame in traceback.extract_stack()]
+            stacks.append([(name(file), call) for file, call in frames if file.is_relative_to(PACKAGE)])
+            return linear(*arguments, **options)
+
+        monkeypatch.setattr(layers, "linear", watched)
+        words = ["--batch-size", batch_size, "--epochs", "1", "--quiet", "--no-report", "--overwrite"]
+        words += ["--workers", "1", "--name", "run", "--out", str(tmp_path)]
+        assert train.main([*words, "--backend", "numpy", "--data", str(tmp_path / "data.npz")]) == 0
+        stack = next(stack for stack in stacks if ("training/step.py", "__call__") in stack)
+        return [*stack, ("nn/layers.py", "linear")]
+
+    return call
+
+
+@pytest.mark.parametrize(("batch_size", "most", "more"), [("full", 14, 2), ("1000", 11, 2)])
+def test_a_step_is_few_calls_from_the_command_to_the_product(
+    calls_of_a_step, monkeypatch, batch_size, most, more
+):
+    stack = calls_of_a_step(batch_size)
+    assert stack[0] == ("train.py", "main")
+    assert len(stack) <= most + more, stack
+    monkeypatch.setenv("XPNET_COMPILE", "0")
+    stack = calls_of_a_step(batch_size)
+    assert len(stack) <= most, stack
+    assert len({file for file, _ in stack}) <= 8, stack
+
+
+def test_the_page_shows_the_calls_of_a_step(calls_of_a_step, monkeypatch):
+    monkeypatch.setenv("XPNET_COMPILE", "0")
+    page = (PACKAGE.parent / "docs" / "math.md").read_text()
+    shown = re.findall(r"^(xpnet/\S+) +(?:\w+\.)?(\w+)\b.*$", page, re.MULTILINE)
+    assert shown == [(f"xpnet/{file}", call) for file, call in calls_of_a_step("full")]

@@ -11,12 +11,11 @@ from importlib import import_module
 TYPE_CHECKING = False  # as in typing, without loading it
 if TYPE_CHECKING:
     from xpnet import reproducible as reproducible
-    from xpnet.api import Callback, Model, fit, load
+    from xpnet.api import Callback, Epoch, Model, load
     from xpnet.errors import BackendError, ConfigError, DataError, DivergedError, XPNetError
     from xpnet.estimator import XPNetClassifier
-    from xpnet.fitting import Epoch
+    from xpnet.fitting import Verification, fit, verify
     from xpnet.inference.predictor import Evaluation
-    from xpnet.verification import Verification, verify
 
 __version__ = "0.4.0.dev0"
 
@@ -39,12 +38,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    **dict.fromkeys(("Callback", "Model", "fit", "load"), "api"),
+    **dict.fromkeys(("Callback", "Epoch", "Model", "load"), "api"),
     **dict.fromkeys(("BackendError", "ConfigError", "DataError", "DivergedError", "XPNetError"), "errors"),
     "XPNetClassifier": "estimator",
-    "Epoch": "fitting",
     "Evaluation": "inference.predictor",
-    **dict.fromkeys(("Verification", "verify"), "verification"),
+    **dict.fromkeys(("Verification", "fit", "verify"), "fitting"),
 }
 
 

@@ -13,8 +13,7 @@ COMMANDS = {
     "verify": ("xpnet.cli.verify", "train again, and compare every bit (xpnet verify --help)"),
     "export": ("xpnet.cli.export", "write a network for ONNX or PyTorch (xpnet export --help)"),
     "report": ("xpnet.cli.report", "write what a run did as a page (xpnet report --help)"),
-    "runs": ("xpnet.cli.runs.command", "list and compare runs (xpnet runs --help)"),
-    "augment": ("xpnet.cli.augment", "draw distorted images (xpnet augment --help)"),
+    "runs": ("xpnet.cli.runs", "list and compare runs (xpnet runs --help)"),
     "parity": ("xpnet.cli.parity", "train everywhere and compare with NumPy (xpnet parity --help)"),
     "doctor": ("xpnet.cli.doctor", "say which backends and devices work here, and how to get the others"),
 }
@@ -51,6 +50,7 @@ def _run_command(command: str = "", *words: str) -> int:
     from xpnet._lib.text import complain
 
     problem = f"unknown command {command!r}" if command else "no command given"
+    problem += ", now examples/augment_preview.py of the source" * (command == "augment")
     complain(f"{problem}: expected {', '.join(COMMANDS)} (xpnet --help)")
     return 2
 

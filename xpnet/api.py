@@ -1,14 +1,10 @@
-"""Training from Python: arrays in, a trained network out. Without a `run`, it writes no files.
+"""The Python API: a trained network, and the hooks of its training."""
 
-``fit`` is `xpnet train` without the command line: the same settings, code and fingerprint.
-"""
-
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,44 +12,27 @@ from numpy.typing import NDArray
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import backend_of, resolve
 from xpnet.config import TrainConfig
-from xpnet.config.keywords import (
-    OF_FIT,
-    FitSettings,
-    check_names,
-    from_keywords,
-    name_keywords,
-    show_settings,
-    to_python,
-    with_keywords,
-)
-from xpnet.config.rules import integer_from
-from xpnet.config.settings import Arithmetic, TrackerName
+from xpnet.config.keywords import with_keywords
+from xpnet.config.settings import Arithmetic
 from xpnet.data.arrays import like_input, table_from_arrays, to_features
-from xpnet.data.table import quantity_note
-from xpnet.data.weights import weigh_samples
+from xpnet.data.datasets import Dataset
 from xpnet.errors import ConfigError
-from xpnet.fitting import (
-    EpochFunction,
-    Fitted,
-    NetworkCallback,
-    Training,
-    Watchers,
-    make_dataset,
-    read_folder,
-    select_from_settings,
-    train,
-)
-from xpnet.inference.predictor import Evaluation, Predictor, evaluate, load_history, model_path
+from xpnet.inference.predictor import Evaluation, Predictor, evaluate, model_path
 from xpnet.nn.architecture import format_sizes
-from xpnet.nn.inputs import scale_note
-from xpnet.recording.extension import extend_settings, read_parent
+from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel, describe_layers, fingerprint, load_model, save_model
+from xpnet.storage.record import RECORD_FILE, Record
+from xpnet.training import loop
+from xpnet.training.loop import EpochLog, FitResult
+from xpnet.training.step import TrainState
+from xpnet.training.trainer import Trainer
 
 
-class _Place(TypedDict):
-    device: str
-    backend: str
-    arithmetic: Arithmetic
+class Training(NamedTuple):
+    """The data of a training, and a function that returns its record."""
+
+    data: Dataset
+    make_record: Callable[[], Record]
 
 
 @dataclass(eq=False)
@@ -91,11 +70,12 @@ class Model:
     _training: Training | None = field(default=None, init=False)
 
     @classmethod
-    def from_training(cls, fitted: Fitted, config: TrainConfig) -> Self:
-        """Return the model that a training with these settings gives."""
-        model = cls(fitted.network, fitted.history, **choose_place(config), run=fitted.folder)
-        model._training, model.best_epoch = fitted.training, fitted.best_epoch
-        return model
+    def from_settings(
+        cls, network: SavedModel, config: TrainConfig, history: Sequence[Mapping[str, float]] = ()
+    ) -> Self:
+        """Return a network as a model that computes where its training did."""
+        device, backend, arithmetic = config.device, config.backend, config.arithmetic
+        return cls(network, history, device=device, backend=backend, arithmetic=arithmetic)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -245,18 +225,62 @@ def load(
         There is no model, or it is damaged.
     """
     path = Path(path)
-    network = load_model(model_path(path))
-    rows, best = load_history(path)
-    model = Model(network, rows, device=device, backend=backend, arithmetic=arithmetic, best_epoch=best)
-    model.run = path if path.is_dir() else None
+    model = Model(load_model(model_path(path)), [], device=device, backend=backend, arithmetic=arithmetic)
+    if path.is_dir():
+        model.run, run = path, RunFolder(path)
+        model.history = [{name: row[name] for name in row if name != "fingerprint"} for row in run.history]
+        best = (run.record["metrics"] or {}).get("best_epoch") if (path / RECORD_FILE).is_file() else None
+        model.best_epoch = best if isinstance(best, int) else None
     return model
 
 
-class Callback(NetworkCallback):
+class _Text(str):
+    """Text of several lines, which Python and Jupyter show as it is."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The metrics after an epoch."""
+
+    epoch: int
+    """The number of completed epochs; 0 is before the first."""
+
+    metrics: dict[str, float]
+    """train_loss, train_accuracy, validation_loss and validation_accuracy. Those of the training samples are
+    present in the epochs that `log_every` logs, those of validation samples, if there are any, always."""
+
+
+EpochFunction = Callable[[Epoch], object]
+"""Called after each epoch, and before the first; training ends if it returns True."""
+
+
+class Callback:
     """The hooks of the training loop, for the `callbacks` of `fit`: a subclass overrides those it needs.
 
     Training ends before the next step once the attribute ``stop`` is the reason, a text.
     """
+
+    stop: str | None = None
+    """The reason to end training before the next step, or None."""
+    _now: tuple[Trainer, TrainState] | None = None
+
+    def on_train_begin(self, state: TrainState) -> None:
+        """Prepare; called before the first step."""
+
+    def on_step_end(self, state: TrainState) -> None:
+        """Act after a step."""
+
+    def on_epoch_end(self, log: EpochLog) -> None:
+        """Act after an epoch; called with epoch 0 before the first step."""
+
+    def on_train_end(self, result: FitResult) -> None:
+        """Act on the result; not called after an error."""
+
+    def close(self) -> None:
+        """Release resources; also called after an error."""
 
     @property
     def model(self) -> Model:
@@ -267,130 +291,72 @@ class Callback(NetworkCallback):
         ConfigError
             There is no training at the moment.
         """
-        network, config = self._network()
-        return Model(network, **choose_place(config))
+        if self._now is None:
+            msg = "callbacks: expected `model` to be read during training, in one of the hooks"
+            raise ConfigError(msg)
+        trainer, state = self._now
+        return Model.from_settings(trainer.model(state), trainer.config)
 
 
-def choose_place(config: TrainConfig) -> _Place:
-    """Return the device, backend and arithmetic of a model that was trained with these settings."""
-    return {"device": config.device, "backend": config.backend, "arithmetic": config.arithmetic}
+class UserCallbacks(loop.Callback):
+    """Calls the user's function and callbacks, and keeps the metrics of the epochs.
 
-
-class _Text(str):
-    """Text of several lines, which Python and Jupyter show as it is."""
-
-    __slots__ = ()
-    __repr__ = str.__str__
-
-
-@show_settings
-@with_keywords
-def fit(
-    X: object,
-    y: object,
-    *,
-    recipe: str | Path | None = None,
-    validation_data: tuple[object, object] | None = None,
-    classes: int | None = None,
-    sample_weight: object = None,
-    callback: EpochFunction | None = None,
-    callbacks: Sequence[Callback] = (),
-    verbose: bool = False,
-    run: str | Path | None = None,
-    overwrite: bool = False,
-    report: bool = True,
-    track: Sequence[TrackerName] = (),
-    tags: Sequence[str] = (),
-    extend: str | Path | None = None,
-    **settings: Unpack[FitSettings],
-) -> Model:
-    """Train a network; the same settings and data give the same fingerprint as `xpnet train`.
-
-    Parameters
-    ----------
-    X
-        (m, features): uint8 pixels or floats. Other integers are pixels, too, and must be from 0 to 255.
-        NumPy arrays, lists, pandas data frames, or arrays of another library, which computes, on their
-        device, unless `backend` or `device` is set. Masked arrays are refused, in labels and weights too.
-    y
-        (m,) labels: 0, 1, 2 and so on, or text, whose names the model keeps. Arrays of any library.
-    recipe
-        The name of a recipe, such as "tabular", or the path of a TOML file as for `--config`, whose settings
-        of files and output are ignored. `settings` override it, as flags do.
-    validation_data
-        Validation samples: rows and labels. They are evaluated after each epoch, and `patience` stops
-        training by them. `validation=N` holds out N of the rows in `X` instead, `validation=0.1` a tenth.
-    classes
-        The number of classes; by default one more than the largest label.
-    sample_weight
-        (m,) weights of the samples in the loss that is minimised: finite numbers, 0 or more, of which only
-        the ratios matter. A sample of weight 0 is left out. Evaluation has no weights.
-    callback
-        Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
-    callbacks
-        Instances of `xpnet.Callback`, whose hooks are called in this order.
-    verbose
-        Print the epochs as `xpnet train` does, with a progress bar in terminals and, by ipywidgets, Jupyter.
-    run
-        The folder of the run, such as "runs/mine", which receives the record that `xpnet train` writes. By
-        default, no file is written.
-    overwrite, report, track, tags
-        As `--overwrite`, `--report`, `--track` and `--tag` of `xpnet train`; they need `run`.
-    extend
-        The folder of a completed run, from whose end to go on, with its settings but for those passed here,
-        on the same data; `epochs` are those to add. It needs `run`, the folder of the new run.
-    **settings
-        The settings of `xpnet train`, except those of files and output; None is the default. `class_weight`
-        may also be a dict from label to weight, 1 for labels that it lacks; sample weights are multiplied by
-        those of the classes.
-
-    Returns
-    -------
-    Model
-        The network after the last epoch; with `patience` of the best one; with `average_epochs` the mean.
-
-    Warns
-    -----
-    UserWarning
-        The features differ in scale, and no setting says how to normalise them; or labels seem quantities.
-
-    Raises
-    ------
-    ConfigError
-        A setting is unknown, out of range, or contradicts another or the data; or the folder of the run
-        exists already or cannot be written.
-    DataError
-        Rows, labels or weights are not as described above, or the run to extend is damaged.
-    BackendError
-        The backend or device is not usable here.
-    DivergedError
-        The loss became infinite or NaN.
+    An epoch in which one of them ends training has metrics of the training samples too.
     """
-    check_names(settings, OF_FIT, "fit")
-    check_callbacks(callbacks, "fit")
-    folder = read_folder(run, extend, overwrite=overwrite, report=report, track=track, tags=tags)
-    values = {**settings, "extend": extend}
-    config, explicit = _read_settings(values, recipe, has_validation_data=validation_data is not None)
-    parent = None if extend is None else read_parent(Path(extend))
-    config = replace(config if parent is None else extend_settings(parent, config, explicit), **folder)
-    if classes is not None:
-        integer_from(1).check("fit: classes", to_python(classes))
-    selection = select_from_settings(config, X)
-    training, validation = table_from_arrays(X, y, missing=config.missing), None
-    scales = None if "normalize" in explicit or parent is not None else scale_note(training.x)
-    quantities = None if training.columns.classes else quantity_note(training.y)
-    for note in filter(None, (scales, quantities)):
-        warnings.warn(name_keywords(note), stacklevel=3)
-    if validation_data is not None:
-        source = " in validation_data"
-        validation = table_from_arrays(*validation_data, source, columns=training.columns)
-        config = replace(config, validation=len(validation.y))
-    data = make_dataset(training, validation, classes)
-    labels = data.columns.classes or range(data.classes)
-    weighted = weigh_samples(data, sample_weight, settings.get("class_weight"), labels)
-    watchers = Watchers(callback, callbacks, verbose=verbose)
-    fitted = train(config, selection, weighted, watchers, recorded=run is not None, parent=parent)
-    return Model.from_training(fitted, config)
+
+    def __init__(self, function: EpochFunction | None = None, callbacks: Sequence[Callback] = ()) -> None:
+        self._function, self._callbacks, self._is_over = function, callbacks, False
+        self.rows: list[dict[str, float]] = []
+        self.needs_every_step = any(type(user).on_step_end is not Callback.on_step_end for user in callbacks)
+        for user in callbacks:
+            vars(user).pop("stop", None)  # of an earlier training
+
+    @property
+    def stop(self) -> str | None:  # type: ignore[override]
+        """The reason to end training, or None."""
+        reasons = (user.stop for user in self._callbacks)
+        return "callback" if self._is_over else next(filter(None, reasons), None)
+
+    def on_train_begin(self, trainer: Trainer, state: TrainState) -> None:
+        """Show the state before the first step."""
+        for user in self._show(trainer, state):
+            user.on_train_begin(state)
+
+    def on_step_end(self, trainer: Trainer, state: TrainState) -> None:
+        """Show the state after a step."""
+        for user in self._show(trainer, state):
+            user.on_step_end(state)
+
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
+        """Show the metrics and the state after an epoch, and keep the metrics."""
+        if self._function is not None:
+            answer = self._function(Epoch(log.epoch, log.metrics))
+            # Other return values, such as the number of characters written, do not stop training.
+            self._is_over = isinstance(answer, bool | np.bool_) and bool(answer)
+        for user in self._show(trainer, log.state):
+            user.on_epoch_end(log)
+        if log.training is None and self.stop:
+            log.training = trainer.evaluate(log.state)
+        if log.metrics:
+            self.rows.append({"epoch": log.epoch, **log.metrics})
+
+    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:
+        """Show the result."""
+        for user in self._show(trainer, result.best):
+            user.on_train_end(result)
+
+    def close(self) -> None:
+        """Let the callbacks go: the trainer holds a library's arrays."""
+        for user in self._callbacks:
+            user._now = None
+        for user in self._callbacks:
+            user.close()
+
+    def _show(self, trainer: Trainer, state: TrainState) -> Sequence[Callback]:
+        """Return the user's callbacks, whose `model` is that of the state."""
+        for user in self._callbacks:
+            user._now = trainer, state
+        return self._callbacks
 
 
 def check_callbacks(callbacks: Sequence[Callback], source: str) -> None:
@@ -405,16 +371,3 @@ def check_callbacks(callbacks: Sequence[Callback], source: str) -> None:
         if not isinstance(item, Callback):
             msg = f"{source}: callbacks: expected instances of xpnet.Callback, got {item!r}"
             raise ConfigError(msg)
-
-
-def _read_settings(
-    settings: Mapping[str, object], recipe: str | Path | None, *, has_validation_data: bool
-) -> tuple[TrainConfig, frozenset[str]]:
-    """Return the settings, and the names of those that are set; validation data set none."""
-    if not has_validation_data:
-        return from_keywords(settings, "fit", recipe)
-    if settings.get("validation"):
-        msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
-        raise ConfigError(msg)
-    config, explicit = from_keywords({**settings, "validation": 1}, "fit", recipe)  # which a patience needs
-    return config, explicit - {"validation"}

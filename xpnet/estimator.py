@@ -1,25 +1,22 @@
 """A scikit-learn classifier, trained by the same code as `xpnet train`."""
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from inspect import signature
-from typing import Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self, Unpack
 
 import numpy as np
 
 from xpnet._typing import HostArray
-from xpnet.api import Callback, Model, check_callbacks, choose_place
-from xpnet.backends.resolve import Selection, backend_of
-from xpnet.config import TrainConfig, settings
-from xpnet.config.keywords import P, check_names, from_keywords, with_keywords
-from xpnet.config.training import RULES
-from xpnet.data.arrays import host_array, like_input
+from xpnet.api import Callback, UserCallbacks, check_callbacks
+from xpnet.backends.base import Backend
+from xpnet.backends.resolve import backend_of
+from xpnet.config import TrainConfig
+from xpnet.config.keywords import ClassifierSettings, check_names, from_keywords, show_settings, with_keywords
+from xpnet.config.training import DEFAULTS, RULES, read_recipe
+from xpnet.data.arrays import host_array, join_tables, like_input, weigh_samples
 from xpnet.data.datasets import Dataset
 from xpnet.data.table import Table, as_features, quantity_note
-from xpnet.data.weights import weigh_samples
 from xpnet.errors import ConfigError, DataError
-from xpnet.fitting import TrainingProgress, Watchers, make_dataset, select_from_settings, train
+from xpnet.fitting import TrainingProgress, train, warn_user
 from xpnet.inference.predictor import Predictor
 
 try:
@@ -35,9 +32,10 @@ except ImportError as error:
 DTYPES = (np.float64, np.float32, np.uint8)
 """The dtypes that features keep; others are converted to the first."""
 
-COSINE_FACTOR = 0.1
-"""The recipe's; above 0, so that calls of ``partial_fit`` after `epochs` still learn. No default of the
-constructor, for it would be that of the other schedules, too."""
+RECIPE = read_recipe("tabular")
+SETTINGS = {**DEFAULTS, **RECIPE, "schedule_factor": None, "log_every": 1}
+"""The defaults of the constructor. The recipe's factor is that of its schedule alone; it is above 0 so that
+calls of ``partial_fit`` after `epochs` still learn."""
 
 
 def _to_host(array: object, source: str) -> Any:
@@ -46,20 +44,6 @@ def _to_host(array: object, source: str) -> Any:
         return host_array(array, source)
     except DataError as error:
         raise ValueError(error) from error
-
-
-def _refuse_unknown(init: Callable[P, None]) -> Callable[P, None]:
-    """Decorate a constructor that is to name the nearest keyword for one that it does not have.
-
-    scikit-learn reads the keywords from the signature, which therefore stays without a ``**`` parameter.
-    """
-
-    @wraps(init)
-    def call(*args: P.args, **parameters: P.kwargs) -> None:
-        check_names(parameters, signature(init).parameters, "XPNetClassifier")
-        init(*args, **parameters)
-
-    return call
 
 
 class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -101,57 +85,23 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         As in every scikit-learn estimator.
     """
 
-    @_refuse_unknown
+    @show_settings(ClassifierSettings, SETTINGS, variadic=False)
     def __init__(
         self,
         *,
-        hidden: tuple[int, ...] = (100,),
-        activation: settings.Activation = "relu",
-        batch_norm: bool = False,
-        dropout: float = 0.0,
-        input_dropout: float = 0.0,
-        input_noise: float = 0.0,
-        init: settings.Initialization = "he",
-        normalize: settings.Normalize = "standardize",
-        validation: float = 0,
-        patience: int | None = None,
-        average_epochs: int = 1,
-        epochs: int = 50,
-        batch_size: Literal["full"] | int = 32,
-        loss: settings.Loss = "cross-entropy",
-        label_smoothing: float = 0.0,
         class_weight: Mapping[object, float] | Literal["balanced"] | None = None,
-        optimizer: settings.OptimizerName = "adam",
-        momentum: float | None = None,
-        learning_rate: float = 0.01,
-        schedule: settings.ScheduleName = "cosine",
-        schedule_step_epochs: int | None = None,
-        schedule_factor: float | None = None,
-        warmup_epochs: int = 0,
-        weight_decay: float | None = 0.001,
-        clip_norm: float | None = None,
-        max_norm: float | None = None,
-        augment_shift: float = 0.0,
-        augment_rotate: float = 0.0,
-        augment_scale: float = 0.0,
-        augment_shear: float = 0.0,
-        augment_elastic_alpha: float = 0.0,
-        augment_elastic_sigma: float | None = None,
-        augment_thickness: float = 0.0,
-        augment_fade_epochs: int = 0,
-        arithmetic: settings.Arithmetic = "reproducible",
-        dtype: settings.DType = "auto",
-        device: str = "auto",
-        backend: settings.BackendName = "auto",
-        require_device: bool = False,
-        workers: Literal["auto"] | int = "auto",
-        log_every: Literal["auto"] | int = 1,
         verbose: bool = False,
         callbacks: Sequence[Callback] | None = None,
         random_state: int | np.random.RandomState | None = 0,
+        **settings: Unpack[ClassifierSettings],
     ) -> None:
+        check_names(settings, XPNetClassifier._get_param_names(), "XPNetClassifier")
         # scikit-learn expects each parameter as an attribute of the same name.
-        self.__dict__.update({name: value for name, value in locals().items() if name != "self"})
+        self.__dict__.update(
+            {name: SETTINGS[name] for name in ClassifierSettings.__annotations__}, **settings
+        )
+        self.class_weight, self.verbose, self.callbacks = class_weight, verbose, callbacks
+        self.random_state = random_state
 
     def set_params(self, **parameters: object) -> Self:
         """Set parameters, as scikit-learn does.
@@ -182,13 +132,12 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             The loss became infinite or NaN.
         """
         config = self._parse_settings()
-        selection = select_from_settings(config, X)
         X, y = self._validate_samples(X, y, reset=True)
         self.classes_ = np.unique(y)
         data = self._make_dataset(X, y, sample_weight)
         if self.classes_.dtype.kind in "iuf" and (note := quantity_note(data.y_train)) is not None:
-            warnings.warn(note, stacklevel=3)
-        self._train(config, selection, data)
+            warn_user(note)
+        self._train(config, backend_of(X), data)
         return self
 
     @with_keywords
@@ -221,7 +170,6 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if config.class_weight == "balanced":
             msg = "class_weight: expected a dict or None for partial_fit, which does not know all rows"
             raise ConfigError(msg)
-        selection = select_from_settings(config, X)
         first, classes = not hasattr(self, "classes_"), _to_host(classes, "classes")
         X, y = self._validate_samples(X, y, reset=first)
         if first:
@@ -236,7 +184,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             msg = f"y: expected labels in {self.classes_.tolist()}, got {unknown}"
             raise ValueError(msg)
         data = self._make_dataset(X, y, sample_weight)
-        self._train(config, selection, data, one_epoch=True)
+        self._train(config, backend_of(X), data, one_epoch=True)
         return self
 
     def predict(self, X: object) -> Any:
@@ -269,24 +217,23 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return float(accuracy_score(_to_host(y, "y"), predicted, sample_weight=weights))
 
     def _train(
-        self, config: TrainConfig, selection: Selection, data: Dataset, *, one_epoch: bool = False
+        self, config: TrainConfig, like: Backend | None, data: Dataset, *, one_epoch: bool = False
     ) -> None:
         """Train from the start, or for one more epoch."""
         start: TrainingProgress | None = getattr(self, "_progress", None) if one_epoch else None
         epochs = getattr(self, "n_iter_", 0) + 1 if one_epoch else None
-        watchers = Watchers(None, self.callbacks or (), self.verbose)
-        fitted = train(config, selection, data, watchers, start=start, epochs=epochs)
-        place = choose_place(config)
-        self.model_ = Model(fitted.network, fitted.history, best_epoch=fitted.best_epoch, **place)
-        self._progress = fitted.progress
+        users, verbose = UserCallbacks(callbacks=self.callbacks or ()), self.verbose
+        trained = train(config, data, like, users, verbose=verbose, start=start, epochs=epochs)
+        self.model_, self._progress = trained
+        self.model_._training = None
         self.n_iter_ = self._progress.state.epoch
-        losses = [row["train_loss"] for row in fitted.history if row["epoch"] and "train_loss" in row]
+        losses = [row["train_loss"] for row in users.rows if row["epoch"] and "train_loss" in row]
         self.loss_curve_: list[float] = [*(getattr(self, "loss_curve_", []) if start else []), *losses]
 
     def _make_dataset(self, X: HostArray, y: HostArray, sample_weight: object) -> Dataset:
         """Return the training samples with their weights."""
         labels = np.searchsorted(self.classes_, y).astype(np.int32)
-        data = make_dataset(Table(as_features(X, "X"), labels, "X", "y"), classes=len(self.classes_))
+        data = join_tables(Table(as_features(X, "X"), labels, "X", "y"), classes=len(self.classes_))
         try:
             return weigh_samples(data, sample_weight, self.class_weight, self.classes_.tolist())
         except DataError as error:  # scikit-learn expects a ValueError
@@ -299,7 +246,7 @@ class XPNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(state, int | np.integer):
             state = check_random_state(state).randint(2**31 - 1)
         if self.schedule == "cosine" and self.schedule_factor is None:
-            parameters["schedule_factor"] = COSINE_FACTOR
+            parameters["schedule_factor"] = RECIPE["schedule_factor"]
         name, seed = type(self).__name__, np.asarray(state).item()
         RULES["seed"].check(f"{name}: random_state", seed)
         return from_keywords({**parameters, "seed": seed}, name)[0]

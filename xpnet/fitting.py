@@ -1,145 +1,58 @@
-"""Training on arrays, for ``xpnet.fit`` and the estimator: with a record in a folder, or without any file."""
+"""Training from Python: arrays in, a trained network out. Without a `run`, it writes no files.
 
+``fit`` is `xpnet train` without the command line: the same settings, code and fingerprint; ``verify`` is
+`xpnet verify`.
+"""
+
+import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 
 from xpnet._lib.tree import tree_map
-from xpnet.backends.resolve import Selection, backend_of
+from xpnet.api import Callback, EpochFunction, Model, Training, UserCallbacks, check_callbacks
+from xpnet.backends.base import Backend
+from xpnet.backends.resolve import backend_of
 from xpnet.config import TrainConfig
-from xpnet.config.keywords import name_keywords
-from xpnet.config.settings import TrackerName
+from xpnet.config.keywords import (
+    OF_FIT,
+    FitSettings,
+    check_names,
+    from_keywords,
+    name_keywords,
+    show_settings,
+    to_python,
+    with_keywords,
+)
+from xpnet.config.rules import integer_from
+from xpnet.config.settings import BackendName, TrackerName
 from xpnet.config.training import RULES
-from xpnet.data.datasets import Dataset, join_halves
-from xpnet.data.table import Table
-from xpnet.errors import ConfigError, DataError
-from xpnet.nn.inputs import Normalization
-from xpnet.storage.model_file import SavedModel, fingerprint
+from xpnet.data.arrays import make_dataset
+from xpnet.data.datasets import Dataset
+from xpnet.data.table import quantity_note
+from xpnet.errors import ConfigError
+from xpnet.nn.inputs import Normalization, scale_note
+from xpnet.recording.extension import Parent, extend_settings, read_parent
+from xpnet.storage.model_file import fingerprint
 from xpnet.storage.record import Record
 from xpnet.storage.run import complete_record
 from xpnet.trackers import check_installed
-from xpnet.training import callbacks, final_parameters
-from xpnet.training.callbacks import EpochLog
+from xpnet.training import final_parameters
+from xpnet.training.callbacks import Evaluate
+from xpnet.training.loop import Callback as LoopCallback
 from xpnet.training.loop import FitResult
-from xpnet.training.state import TrainState
-from xpnet.training.trainer import Trainer, select_backend
+from xpnet.training.opening import open_training
+from xpnet.training.step import TrainState
+from xpnet.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from xpnet.recording.extension import Parent
+    from xpnet.backends.resolve import Selection
     from xpnet.storage.run import Run
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The metrics after an epoch."""
-
-    epoch: int
-    """The number of completed epochs; 0 is before the first."""
-
-    metrics: dict[str, float]
-    """train_loss, train_accuracy, validation_loss and validation_accuracy. Those of the training samples are
-    present in the epochs that `log_every` logs, those of validation samples, if there are any, always."""
-
-
-EpochFunction = Callable[[Epoch], object]
-"""Called after each epoch, and before the first; training ends if it returns True."""
-
-
-class NetworkCallback(callbacks.Callback):
-    """A callback that can read the network in training, by ``_network``."""
-
-    _watch: "_Watch | None" = None
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls.needs_every_step = cls.on_step_end is not callbacks.Callback.on_step_end
-
-    def _network(self) -> tuple[SavedModel, TrainConfig]:
-        """Return a copy of the network as it is now, on the host, and the settings.
-
-        Raises
-        ------
-        ConfigError
-            There is no training at the moment.
-        """
-        if self._watch is None or self._watch.state is None:
-            msg = "callbacks: expected `model` to be read during training, in one of the hooks"
-            raise ConfigError(msg)
-        return self._watch.trainer.model(self._watch.state), self._watch.trainer.config
-
-
-class _Watch(callbacks.Callback):
-    """Shows the current state to the user's callbacks, before which it is called."""
-
-    def __init__(self, trainer: Trainer, users: Sequence[NetworkCallback]) -> None:
-        self.trainer, self._users = trainer, users
-        self.state: TrainState | None = None
-        for user in users:
-            user._watch = self
-            vars(user).pop("stop", None)  # of an earlier training
-
-    def on_train_begin(self, state: TrainState) -> None:
-        """Show the state before the first step."""
-        self.state = state
-
-    def on_step_end(self, state: TrainState) -> None:
-        """Show the state after a step."""
-        self.state = state
-
-    def on_epoch_end(self, log: EpochLog) -> None:
-        """Show the state after an epoch."""
-        self.state = log.state
-
-    def on_train_end(self, result: FitResult) -> None:
-        """Show the state of the result."""
-        self.state = result.best
-
-    def close(self) -> None:
-        """Let the callbacks go: the trainer holds a library's arrays."""
-        for user in self._users:
-            user._watch = None
-
-
-class _CallFunction(callbacks.Callback):
-    """Calls the user's function, which may stop training."""
-
-    def __init__(self, function: EpochFunction) -> None:
-        self._function = function
-
-    def on_epoch_end(self, log: EpochLog) -> None:
-        """Call the function."""
-        stop_requested = self._function(Epoch(log.epoch, log.metrics))
-        # Other return values, such as the number of characters written, do not stop training.
-        if isinstance(stop_requested, bool | np.bool_) and stop_requested:
-            self.stop = "callback"
-
-
-class _RecordHistory(callbacks.Callback):
-    """Keeps the metrics of the epochs, those of training samples too of an epoch that `users` end."""
-
-    def __init__(self, trainer: Trainer, users: Sequence[callbacks.Callback]) -> None:
-        self._trainer, self._users = trainer, users
-        self.rows: list[dict[str, float]] = []
-
-    def on_epoch_end(self, log: EpochLog) -> None:
-        """Keep the metrics of a logged epoch."""
-        if log.training is None and any(user.stop for user in self._users):
-            log.training = self._trainer.evaluate(log.state)
-        if log.metrics:
-            self.rows.append({"epoch": log.epoch, **log.metrics})
-
-
-class Watchers(NamedTuple):
-    """The user's view of a training: a function and callbacks; True to print the metrics of the epochs."""
-
-    function: EpochFunction | None
-    callbacks: Sequence[NetworkCallback]
-    verbose: bool
 
 
 class TrainingProgress(NamedTuple):
@@ -149,89 +62,125 @@ class TrainingProgress(NamedTuple):
     normalization: Normalization
 
 
-class Training(NamedTuple):
-    """The data of a training, and a function that returns its record."""
+@show_settings(FitSettings)
+@with_keywords
+def fit(
+    X: object,
+    y: object,
+    *,
+    recipe: str | Path | None = None,
+    validation_data: tuple[object, object] | None = None,
+    classes: int | None = None,
+    sample_weight: object = None,
+    callback: EpochFunction | None = None,
+    callbacks: Sequence[Callback] = (),
+    verbose: bool = False,
+    run: str | Path | None = None,
+    overwrite: bool = False,
+    report: bool = True,
+    track: Sequence[TrackerName] = (),
+    tags: Sequence[str] = (),
+    extend: str | Path | None = None,
+    **settings: Unpack[FitSettings],
+) -> Model:
+    """Train a network; the same settings and data give the same fingerprint as `xpnet train`.
 
-    data: Dataset
-    make_record: Callable[[], Record]
-
-
-class Fitted(NamedTuple):
-    """A trained network.
-
-    Attributes
+    Parameters
     ----------
-    network, history
-        The best network, and the metrics of the logged epochs.
-    progress
-        The state at the end of training.
-    folder
-        The folder of the run; None without one.
-    training
-        What a report needs besides.
-    best_epoch
-        The epoch that early stopping chose; None without it.
-    """
+    X
+        (m, features): uint8 pixels or floats. Other integers are pixels, too, and must be from 0 to 255.
+        NumPy arrays, lists, pandas data frames, or arrays of another library, which computes, on their
+        device, unless `backend` or `device` is set. Masked arrays are refused, in labels and weights too.
+    y
+        (m,) labels: 0, 1, 2 and so on, or text, whose names the model keeps. Arrays of any library.
+    recipe
+        The name of a recipe, such as "tabular", or the path of a TOML file as for `--config`, whose settings
+        of files and output are ignored. `settings` override it, as flags do.
+    validation_data
+        Validation samples: rows and labels. They are evaluated after each epoch, and `patience` stops
+        training by them. `validation=N` holds out N of the rows in `X` instead, `validation=0.1` a tenth.
+    classes
+        The number of classes; by default one more than the largest label.
+    sample_weight
+        (m,) weights of the samples in the loss that is minimised: finite numbers, 0 or more, of which only
+        the ratios matter. A sample of weight 0 is left out. Evaluation has no weights.
+    callback
+        Called after each epoch with an `Epoch`, and before the first; training ends if it returns True.
+    callbacks
+        Instances of `xpnet.Callback`, whose hooks are called in this order.
+    verbose
+        Print the epochs as `xpnet train` does, with a progress bar in terminals and, by ipywidgets, Jupyter.
+    run
+        The folder of the run, such as "runs/mine", which receives the record that `xpnet train` writes. By
+        default, no file is written.
+    overwrite, report, track, tags
+        As `--overwrite`, `--report`, `--track` and `--tag` of `xpnet train`; they need `run`.
+    extend
+        The folder of a completed run, from whose end to go on, with its settings but for those passed here,
+        on the same data; `epochs` are those to add. It needs `run`, the folder of the new run.
+    **settings
+        The settings of `xpnet train`, except those of files and output; None is the default. `class_weight`
+        may also be a dict from label to weight, 1 for labels that it lacks; sample weights are multiplied by
+        those of the classes.
 
-    network: SavedModel
-    history: list[dict[str, float]]
-    progress: TrainingProgress
-    folder: Path | None
-    training: Training
-    best_epoch: int | None
+    Returns
+    -------
+    Model
+        The network after the last epoch; with `patience` of the best one; with `average_epochs` the mean.
 
-
-@dataclass(frozen=True)
-class ArrayData(Dataset):
-    """Arrays as a data set."""
-
-    number_of_classes: int = 0
-
-    @property
-    def classes(self) -> int:
-        """The number of classes, of which some may have no samples."""
-        return self.number_of_classes
-
-
-def make_dataset(training: Table, validation: Table | None = None, classes: int | None = None) -> ArrayData:
-    """Build a data set from tables.
+    Warns
+    -----
+    UserWarning
+        The features differ in scale, and no setting says how to normalise them; or labels seem quantities.
 
     Raises
     ------
+    ConfigError
+        A setting is unknown, out of range, or contradicts another or the data; or the folder of the run
+        exists already or cannot be written.
     DataError
-        The tables do not match, or a label is not below the number of classes.
-    """
-    test = Table(training.x[:0], training.y[:0], "", "") if validation is None else validation
-    largest = {table.y_from: int(table.y.max(initial=0)) for table in (training, test)}
-    classes = classes or max(largest.values()) + 1
-    for source, label in largest.items():
-        if label >= classes:
-            msg = f"{source}: expected labels from 0 to {classes - 1}, got {label}"
-            raise DataError(msg)
-    if training.columns.classes is not None and classes != len(training.columns.classes):
-        msg = f"classes: expected {len(training.columns.classes)}, as many as there are names, got {classes}"
-        raise DataError(msg)
-    data = replace(
-        join_halves("arrays", training, test), from_arrays=True, test_is_validation=bool(len(test.y))
-    )
-    return ArrayData(**vars(data), number_of_classes=classes)
-
-
-def select_from_settings(config: TrainConfig, X: object) -> Selection:
-    """Return the backend that the settings ask for, or that of the rows; warn if the CPU replaces a GPU.
-
-    Raises
-    ------
+        Rows, labels or weights are not as described above, or the run to extend is damaged.
     BackendError
         The backend or device is not usable here.
+    DivergedError
+        The loss became infinite or NaN.
     """
-    selection = select_backend(config, backend_of(X))
-    if selection.warning is not None:
-        warnings.warn(name_keywords(selection.warning), stacklevel=4)
-    return selection
+    check_names(settings, OF_FIT, "fit")
+    check_callbacks(callbacks, "fit")
+    folder = _read_folder(run, extend, overwrite=overwrite, report=report, track=track, tags=tags)
+    values = {**settings, "extend": extend}
+    config, explicit = _read_settings(values, recipe, has_validation_data=validation_data is not None)
+    parent = None if extend is None else read_parent(Path(extend))
+    config = replace(config if parent is None else extend_settings(parent, config, explicit), **folder)
+    if classes is not None:
+        integer_from(1).check("fit: classes", to_python(classes))
+    weights = sample_weight, settings.get("class_weight")
+    data = make_dataset(X, y, validation_data, weights, config.missing, classes)
+    if validation_data is not None:
+        config = replace(config, validation=len(data.y_test))
+    scales = None if "normalize" in explicit or parent is not None else scale_note(data.x_train)
+    quantities = None if data.columns.classes else quantity_note(data.y_train)
+    for note in filter(None, (scales, quantities)):
+        warn_user(note)
+    users = UserCallbacks(callback, callbacks)
+    recorded = run is not None
+    return train(config, data, backend_of(X), users, verbose=verbose, recorded=recorded, parent=parent)[0]
 
 
-def read_folder(
+def _read_settings(
+    settings: Mapping[str, object], recipe: str | Path | None, *, has_validation_data: bool
+) -> tuple[TrainConfig, frozenset[str]]:
+    """Return the settings, and the names of those that are set; validation data set none."""
+    if not has_validation_data:
+        return from_keywords(settings, "fit", recipe)
+    if settings.get("validation"):
+        msg = "fit: validation: takes rows out of X, but there are validation_data: give one of the two"
+        raise ConfigError(msg)
+    config, explicit = from_keywords({**settings, "validation": 1}, "fit", recipe)  # which a patience needs
+    return config, explicit - {"validation"}
+
+
+def _read_folder(
     run: str | Path | None,
     extend: str | Path | None,
     *,
@@ -264,41 +213,44 @@ def read_folder(
     return settings
 
 
+def warn_user(text: str) -> None:
+    """Warn in terms of keywords, at the line of the first frame outside of this package."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(("xpnet.", "contextlib")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(name_keywords(text), stacklevel=level)
+
+
 def train(
     config: TrainConfig,
-    selection: Selection,
     data: Dataset,
-    watchers: Watchers,
+    like: Backend | None,
+    users: UserCallbacks,
     *,
+    verbose: bool = False,
     recorded: bool = False,
-    parent: "Parent | None" = None,
+    parent: Parent | None = None,
     start: TrainingProgress | None = None,
     epochs: int | None = None,
-) -> Fitted:
+) -> tuple[Model, TrainingProgress]:
     """Train from the initial state, from ``start`` or from the state of a parent.
 
     It ends at epoch ``epochs``, by default that of the settings. With ``recorded``, the settings name the
-    folder of the run. Errors as in ``xpnet.fit``.
+    folder of the run. ``like`` is the backend of the user's arrays. Errors as in ``fit``.
     """
-    begin = time.time()
-    with Trainer.open(
-        config, data, selection.backend, None if start is None else start.normalization
-    ) as trainer:
-        function = [] if watchers.function is None else [_CallFunction(watchers.function)]
-        users = [*function, _Watch(trainer, watchers.callbacks), *watchers.callbacks]
-        history = _RecordHistory(trainer, users)
+    begin, normalization = time.time(), None if start is None else start.normalization
+    opened = open_training(config, data, like=like, normalization=normalization, warn=warn_user)
+    with opened as (trainer, selection):
         run = None
         if recorded:
-            run, result = _fit_recorded(
-                trainer, selection, [*users, history], parent, verbose=watchers.verbose
-            )
+            run, result = _fit_recorded(trainer, selection, users, parent, verbose=verbose)
         else:
-            result = _fit(trainer, [*users, history], start, epochs, verbose=watchers.verbose)
+            result = _fit(trainer, users, start, epochs, verbose=verbose)
         if result.interrupted:
             raise KeyboardInterrupt
-        network, rows = trainer.model(result.best), history.rows
+        network, rows, best = trainer.model(result.best), users.rows, result.best_epoch
         state = result.state._replace(variables=trainer.to_host(result.state.variables))
-    ended, epoch, best = time.time(), state.epoch, result.best_epoch
+    ended, epoch = time.time(), state.epoch
 
     def make_record() -> Record:
         from xpnet.recording.training import describe_run
@@ -310,14 +262,15 @@ def train(
         metrics |= {} if best is None else {"best_epoch": best}
         return complete_record(info, begin, ended, metrics=metrics, fingerprint=digest)
 
-    progress, folder = TrainingProgress(state, trainer.normalization), None if run is None else run.folder
-    training = Training(data, make_record if run is None else lambda: run.record)
-    return Fitted(network, rows, progress, folder, training, best)
+    model = Model.from_settings(network, config, rows)
+    model.run, model.best_epoch = None if run is None else run.folder, best
+    model._training = Training(data, make_record if run is None else lambda: run.record)
+    return model, TrainingProgress(state, trainer.normalization)
 
 
 def _fit(
     trainer: Trainer,
-    users: Sequence[callbacks.Callback],
+    users: UserCallbacks,
     start: TrainingProgress | None,
     epochs: int | None,
     *,
@@ -327,8 +280,8 @@ def _fit(
     config, state = trainer.config, None if start is None else _restore_state(trainer, start.state)
     first, last = 0 if state is None else state.epoch, config.epochs if epochs is None else epochs
     final = final_parameters.build(config, first, last)
-    evaluate = callbacks.Evaluate(trainer, last=max(config.epochs, epochs or 0), final=final)
-    order = [evaluate, final, *users]
+    evaluate = Evaluate(last=max(config.epochs, epochs or 0), final=final)
+    order: list[LoopCallback] = [evaluate, final, users]
     if verbose:
         from xpnet.training.console import TrainingConsole
 
@@ -337,15 +290,11 @@ def _fit(
 
 
 def _fit_recorded(
-    trainer: Trainer,
-    selection: Selection,
-    users: Sequence[callbacks.Callback],
-    parent: "Parent | None",
-    *,
-    verbose: bool,
+    trainer: Trainer, selection: "Selection", users: UserCallbacks, parent: Parent | None, *, verbose: bool
 ) -> "tuple[Run, FitResult]":
     """Train with a record, and return the run too."""
-    from xpnet.recording.training import check_extension, describe_run, record
+    from xpnet.recording.recorder import record
+    from xpnet.recording.training import check_extension, describe_run
     from xpnet.storage.run import Run
     from xpnet.training.console import TrainingConsole
 
@@ -355,8 +304,8 @@ def _fit_recorded(
     console = TrainingConsole(trainer, config.epochs, quiet=not verbose)
     info = describe_run(config, selection, data, parent)
     run = Run.start(config.out, config.name, config.overwrite, info)
-    with record(trainer, run, console, users=users) as recording:
-        return run, trainer.fit(**recording._asdict())
+    with record(trainer, run, console, info["parent"], users=[users]) as (callbacks, state, first):
+        return run, trainer.fit(callbacks, state, first_epoch=first)
 
 
 def _restore_state(trainer: Trainer, state: TrainState) -> TrainState:
@@ -366,3 +315,83 @@ def _restore_state(trainer: Trainer, state: TrainState) -> TrainState:
         msg = "hidden, batch_norm, optimizer: expected those that the training began with"
         raise ConfigError(msg)
     return state._replace(variables=trainer.to_device(state.variables))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The result of a verification, which is true if everything is the same."""
+
+    difference: str | None
+    """The first difference, in words; None if there is none."""
+
+    start: tuple[Path, str | None] | None = None
+    """The file that the training was computed from, and its SHA-256; None if it starts from the seed."""
+
+    def __bool__(self) -> bool:
+        return self.difference is None
+
+
+@with_keywords
+def verify(
+    run: str | Path,
+    X: object = None,
+    y: object = None,
+    *,
+    validation_data: tuple[object, object] | None = None,
+    sample_weight: object = None,
+    class_weight: Mapping[Any, float] | None = None,
+    between: tuple[int, int] | None = None,
+    device: str = "auto",
+    backend: BackendName = "auto",
+    workers: Literal["auto"] | int = "auto",
+    verbose: bool = False,
+) -> Verification:
+    """Train again with the settings of a record, and compare every result bit by bit, as `xpnet verify` does.
+
+    Parameters
+    ----------
+    run
+        The folder of the run.
+    X, y, validation_data, sample_weight, class_weight
+        The data and weights of a training by `fit`, as they were passed to it. The data of `xpnet train` are
+        read from their files: leave all of these out.
+    between
+        Two epochs (A, B): verify those after A up to B alone, from the checkpoint that was kept after A.
+    device, backend, workers
+        Where to compute, as for `fit`; not necessarily where the training was.
+    verbose
+        Print the metrics of the epochs, with a progress bar.
+
+    Returns
+    -------
+    Verification
+        True if everything is the same; else `difference` names the first epoch, metric or layer that differs.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be verified: the data are others, the arithmetic was native, the training has not ended, or
+        it followed another version of the specification.
+    DataError
+        There is no run, or one of its files is damaged; or the data are not as `fit` takes them.
+    BackendError
+        The backend or device is not usable here.
+    """
+    from xpnet.recording.recorded_run import find_file_difference, read_recorded
+    from xpnet.recording.verification import find_difference
+    from xpnet.training.console import TrainingConsole
+
+    folder = Path(run)
+    if (difference := find_file_difference(folder, all_files=False)) is not None:
+        return Verification(difference)
+    recorded = read_recorded(folder, between)
+    place: dict[str, Any] = {"device": device, "backend": backend, "workers": workers}
+    config, data = replace(recorded.config, **place, require_device=False, quiet=not verbose), None
+    if X is None:
+        recorded.check_files("pass them")
+    else:
+        classes = recorded.record["data"].get("classes")
+        data = make_dataset(X, y, validation_data, (sample_weight, class_weight), config.missing, classes)
+    with open_training(config, data, like=backend_of(X), warn=warn_user) as (trainer, _):
+        console = TrainingConsole(trainer, recorded.last, quiet=not verbose, advise=False)
+        return Verification(find_difference(recorded, trainer, console), recorded.initial_file)

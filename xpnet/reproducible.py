@@ -30,21 +30,8 @@ from xpnet.backends.resolve import backend_of, make
 from xpnet.errors import BackendError, ConfigError, DataError
 from xpnet.nn import functional as F
 
-__all__ = [
-    "exp",
-    "log",
-    "logsumexp",
-    "matmul",
-    "mean",
-    "random",
-    "sigmoid",
-    "softmax",
-    "sqrt",
-    "sum",
-    "tanh",
-    "var",
-    "vecdot",
-]
+__all__ = ["exp", "log", "sigmoid", "sqrt", "tanh"]
+__all__ += ["logsumexp", "matmul", "mean", "random", "softmax", "sum", "var", "vecdot"]
 
 Axis = int | tuple[int, ...] | None
 MOST_SLICES = 7
@@ -114,12 +101,10 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
             msg = f"vecdot: expected an axis from {-min(a.ndim, b.ndim)} to -1, got {axis!r}"
             raise ConfigError(msg)
         if a.shape[axis] != b.shape[axis]:
-            msg = (
-                f"vecdot: expected the same length of axis {axis}, got shapes {(*a.shape,)} and {(*b.shape,)}"
-            )
+            shapes = f"{(*a.shape,)} and {(*b.shape,)}"
+            msg = f"vecdot: expected the same length of axis {axis}, got shapes {shapes}"
             raise DataError(msg)
-        xp: Any = ops.xp
-        row, column = (xp.moveaxis(x, axis, -1) for x in (a, b))
+        row, column = (ops.xp.moveaxis(x, axis, -1) for x in (a, b))
         return _contract("vecdot", ops, row[..., None, :], column[..., :, None], slices)[..., 0, 0]
 
     return _compute("vecdot", compute, x1, x2)
@@ -128,15 +113,13 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
 def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None) -> Any:
     """Return the product of matrices, after checks of the number of slices and the magnitudes."""
     if slices is not None and not (isinstance(slices, int) and 1 <= slices <= MOST_SLICES):
-        msg = f"{name}: expected slices from 1 to {MOST_SLICES}, or None, got {slices!r}"
-        raise ConfigError(msg)
+        raise ConfigError.at(name, f"expected slices from 1 to {MOST_SLICES}, or None, got {slices!r}")
     try:
         np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError as error:
         msg = f"{name}: expected stacks of shapes that can be broadcast, got {(*a.shape,)} and {(*b.shape,)}"
         raise DataError(msg) from error
-    xp: Any = ops.xp
-    terms = a.shape[-1]
+    xp, terms = ops.xp, a.shape[-1]
     if terms == 0:  # no term is the largest
         return xp.matmul(a, b)
     product = ops.contract(a, b, fewest_slices(terms) if slices is None else slices)
@@ -171,7 +154,7 @@ def sum(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa
     ConfigError
         There is no such axis.
     """
-    return _reduce("sum", FullRange.total, x, axis, keepdims, empty=0.0)
+    return _reduce("sum", FullRange.total, x, axis, keepdims=keepdims, empty=0.0)
 
 
 def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -179,7 +162,7 @@ def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
 
     The parameters and errors are those of `sum`.
     """
-    return _reduce("mean", FullRange.mean, x, axis, keepdims)
+    return _reduce("mean", FullRange.mean, x, axis, keepdims=keepdims)
 
 
 def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
@@ -191,15 +174,15 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool
     def variance(ops: FullRange, x: Any, axis: int) -> Any:
         return ops.variance(x, axis, float(correction))
 
-    return _reduce("var", variance, x, axis, keepdims)
+    return _reduce("var", variance, x, axis, keepdims=keepdims)
 
 
 def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Return log Σ exp(x), as M + log Σ exp(x - M) with M the largest x; of no terms it is -infinity.
+    """Return log Σ exp(x), as M + log Σ exp(x - M) with M the largest x. Of no terms it is -infinity.
 
     The parameters and errors are those of `sum`.
     """
-    return _reduce("logsumexp", FullRange.log_sum_exp, x, axis, keepdims, empty=-inf)
+    return _reduce("logsumexp", FullRange.log_sum_exp, x, axis, keepdims=keepdims, empty=-inf)
 
 
 def softmax(x: Any, /, *, axis: int = -1) -> Any:
@@ -213,26 +196,18 @@ def softmax(x: Any, /, *, axis: int = -1) -> Any:
 
     def compute(ops: FullRange, x: Any) -> Any:
         (position,) = _axes("softmax", (axis,), x.ndim)
-        if prod(x.shape) == 0:
-            return x
-        return ops.softmax(x, position)
+        return ops.softmax(x, position) if prod(x.shape) else x
 
     return _compute("softmax", compute, x)
 
 
 def _reduce(
-    name: str,
-    function: Callable[[FullRange, Any, int], Any],
-    x: Any,
-    axis: Axis,
-    keepdims: bool,  # noqa: FBT001
-    empty: float = np.nan,
+    name: str, function: Callable[..., Any], x: Any, axis: Axis, *, keepdims: bool, empty: float = np.nan
 ) -> Any:
     """Reduce the axes of an array by a function that reduces one, which it keeps."""
 
     def compute(ops: FullRange, x: Any) -> Any:
-        xp: Any = ops.xp
-        axes = _axes(name, axis, x.ndim)
+        xp, axes = ops.xp, _axes(name, axis, x.ndim)
         others = [index for index in range(x.ndim) if index not in axes]
         kept = tuple(1 if index in axes else length for index, length in enumerate(x.shape))
         shape = kept if keepdims else tuple(kept[index] for index in others)
@@ -266,12 +241,12 @@ def exp(x: Any, /) -> Any:
 
 
 def log(x: Any, /) -> Any:
-    """Return the natural logarithm, elementwise, within 2.1 ulp; -infinity of 0, NaN of negative numbers."""
+    """Return the natural logarithm, elementwise, within 2.1 ulp, -infinity of 0, NaN of negative numbers."""
     return _map("log", FullRange.log, x)
 
 
 def sqrt(x: Any, /) -> Any:
-    """Return the square root, elementwise, within 0.76 ulp; NaN of negative numbers."""
+    """Return the square root, elementwise, within 0.76 ulp, NaN of negative numbers."""
     return _map("sqrt", FullRange.sqrt, x)
 
 
@@ -353,10 +328,9 @@ def _compute(name: str, function: Callable[..., Any], *arrays: Any) -> Any:
 
 
 def _to_float64(name: str, ops: FullRange, x: Any) -> Any:
-    xp: Any = ops.xp
+    xp = ops.xp
     if not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
-        msg = f"{name}: expected real numbers, got an array of {x.dtype}"
-        raise DataError(msg)
+        raise DataError.at(name, f"expected real numbers, got an array of {x.dtype}")
     if x.dtype == ops.dtype:
         return x
     converted = xp.astype(x, ops.dtype)
@@ -371,8 +345,7 @@ def _place(name: str, arrays: Iterable[Any]) -> tuple[str, str]:
     places = {_place_of(name, x) for x in arrays}
     if len(places) > 1:
         both = " and ".join(sorted(f"{library} on {device}" for library, device in places))
-        msg = f"{name}: expected arrays of one library on one device, got {both}"
-        raise DataError(msg)
+        raise DataError.at(name, f"expected arrays of one library on one device, got {both}")
     return places.pop()
 
 
@@ -382,8 +355,7 @@ def _place_of(name: str, x: Any) -> tuple[str, str]:
     backend = backend_of(x)
     if backend is None:
         kinds = "NumPy, CuPy, PyTorch, JAX, dpnp or array-api-strict"
-        msg = f"{name}: expected an array of {kinds}, with values, got a {type(x).__name__}"
-        raise DataError(msg)
+        raise DataError.at(name, f"expected an array of {kinds}, with values, got a {type(x).__name__}")
     place = backend.name, backend.device_name
     if backend.device != _arithmetic(*place)[0].device:
         queue = f"the default queue of {backend.name} on {backend.device_name}"

@@ -26,8 +26,8 @@ from xpnet._lib.text import complain
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage.json_files import read_json
 from xpnet.storage.record import METRICS_FILE, MODEL_FILE, is_number, read_metrics, read_run
-from xpnet.training.callbacks import Callback, EpochLog
-from xpnet.training.loop import FitResult
+from xpnet.training.loop import Callback, EpochLog, FitResult
+from xpnet.training.trainer import Trainer
 
 FILES = (MODEL_FILE, "report.html")
 """The files that the trackers receive."""
@@ -74,19 +74,19 @@ class Tracker(Callback):
             start_new_session=True,  # does not receive Ctrl-C
         )
 
-    def on_epoch_end(self, log: EpochLog) -> None:  # noqa: ARG002
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:  # noqa: ARG002
         """Warn if the child process has died."""
         if self._process.poll() is not None:
             self.close()
 
-    def on_train_end(self, result: FitResult) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:  # noqa: ARG002
         """Signal the child process that the record is complete."""
         if self._process.stdin is not None:
             self._process.stdin.close()
             self._process.stdin = None
 
     def close(self) -> None:
-        """Wait for the child process, and print its answer; after Ctrl-C, let it finish by itself."""
+        """Print the answer of the child process, once it has ended. After Ctrl-C, let it finish by itself."""
         if self._closed or isinstance(sys.exception(), KeyboardInterrupt):
             return
         self._closed = True
@@ -104,7 +104,7 @@ class Tracker(Callback):
 
 
 def main() -> None:
-    """Copy a run until training has ended; write its location, or the reason of a failure, to stdout."""
+    """Copy a run until training has ended. Write its location, or the reason of a failure, to stdout."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)  # what the libraries print goes to standard error
         try:
@@ -184,7 +184,7 @@ class TrackedRun:
 
 
 def copy_to_wandb(source: TrackedRun) -> str:
-    """Copy a run to wandb or trackio, which have the same functions, and return its location.
+    """Copy a run to wandb or trackio, which have the same functions. Return its location.
 
     wandb writes into the folder ``wandb`` beside the run's, offline, unless its own environment variables
     say otherwise; trackio into the folder that ``trackio show`` reads.
@@ -212,7 +212,7 @@ def copy_to_wandb(source: TrackedRun) -> str:
 
 
 def copy_to_mlflow(source: TrackedRun) -> str:
-    """Copy a run to MLflow, and return its location.
+    """Copy a run to MLflow. Return its location.
 
     MLflow writes into mlflow.db beside the run's folder, or to MLFLOW_TRACKING_URI if that is set.
     """

@@ -38,18 +38,18 @@ def main(argv: Sequence[str] | None = None, prog: str = "xpnet train") -> int:
                 from xpnet.distributed.ranks import connect
 
                 advise = not config.quiet and "normalize" not in command.explicit
-                run = None
+                trained = None
                 if config.resume_or_start:
-                    run = resume_or_start(command, line)
+                    trained = resume_or_start(command, line)
                 elif config.resume is not None:
-                    run = resume(command, config.resume, line)
+                    trained = resume(command, config.resume, line)
                 elif config.extend is not None:
-                    run = extend(command, config.extend, line)
+                    trained = extend(command, config.extend, line)
                 elif config.repeats > 1 or len(config.learning_rates) > 1:
                     output.code = run_trials(config, line, advise=advise)
                 else:
-                    run = train(config, line, advise=advise)
-                if run is not None and run.record["status"] == "interrupted":
+                    trained = train(config, line, advise=advise)
+                if trained is not None and trained[0].interrupted:
                     output.code = connect().max(128 + last_signal())
     except KeyboardInterrupt:  # while modules are loaded
         return 130

@@ -84,7 +84,7 @@ class Training(threading.Thread):
         """Train; called by ``start``."""
         try:
             self.fit(self._on_epoch)
-        except Exception as error:  # noqa: BLE001  it goes to the thread that asked for the epochs
+        except Exception as error:  # noqa: BLE001
             self.results.put(error)
 
     def _on_epoch(self, epoch: xpnet.Epoch) -> bool:

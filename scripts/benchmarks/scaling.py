@@ -25,8 +25,8 @@ from benchmarks.limits import shortest
 from benchmarks.tasks import IMAGES, TIMING_RATE, Task
 from xpnet._lib.files import save
 from xpnet._lib.machine import available_cpus
-from xpnet._lib.parser import Parser
 from xpnet.arithmetic.blocks import BLOCK_SIZE
+from xpnet.config.flags import Parser
 from xpnet.distributed.exchange import SMALL_BYTES, list_nodes, share_blocks
 from xpnet.errors import XPNetError
 

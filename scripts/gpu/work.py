@@ -29,7 +29,7 @@ from xpnet.config import TrainConfig
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
 from xpnet.storage.model_file import fingerprint
-from xpnet.training.callbacks import Callback, EpochLog
+from xpnet.training.loop import Callback, EpochLog
 from xpnet.training.trainer import Trainer
 
 Answer = Callable[[dict[str, Any]], None]
@@ -49,22 +49,21 @@ def fingerprints(backend: Backend, marks: Collection[int], data: Dataset, answer
     """Train the default run for as many epochs as the last of `marks`; answer at each of them."""
     begin = time.perf_counter()
     with Trainer.open(TrainConfig(epochs=max(marks)), data, backend) as trainer:
-        trainer.fit([_Fingerprints(trainer, marks, begin, answer)])
+        trainer.fit([_Fingerprints(marks, begin, answer)])
 
 
 @dataclass
 class _Fingerprints(Callback):
     """Answers with the fingerprint at the end of each of some epochs."""
 
-    trainer: Trainer
     marks: Collection[int]
     begin: float
     answer: Answer
 
-    def on_epoch_end(self, log: EpochLog) -> None:
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
         """Answer, if it is one of these epochs."""
         if log.epoch in self.marks:
-            digest = fingerprint(self.trainer.model(log.state).layers)
+            digest = fingerprint(trainer.model(log.state).layers)
             seconds = round(time.perf_counter() - self.begin, 3)
             self.answer({"epochs": log.epoch, "fingerprint": digest, "seconds": seconds})
 

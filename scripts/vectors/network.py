@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from vectors.numbers import Device, Reals, hexadecimal, hexadecimals, reals, uniform
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
+from xpnet.data.arrays import normalize_weights
 from xpnet.data.datasets import Dataset
-from xpnet.data.weights import normalize_weights
 from xpnet.nn import functional as F
 from xpnet.nn import layers as L
 from xpnet.nn import optim

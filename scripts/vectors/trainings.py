@@ -16,7 +16,8 @@ from xpnet.config.training import to_json
 from xpnet.data.datasets import Dataset
 from xpnet.inference.predictor import Predictor
 from xpnet.training import final_parameters
-from xpnet.training.callbacks import Callback, EpochLog, Evaluate
+from xpnet.training.callbacks import Evaluate
+from xpnet.training.loop import Callback, EpochLog
 from xpnet.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -270,14 +271,13 @@ def samples(training: Training) -> Dataset:
 class Record(Callback):
     """Records fingerprints, losses and accuracies after each epoch."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    def __init__(self) -> None:
         self.fingerprints: list[str] = []
         self.history: list[list[str]] = []
 
-    def on_epoch_end(self, log: EpochLog) -> None:
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
         """Record the epoch."""
-        self.fingerprints.append(self._trainer.fingerprint(log.state))
+        self.fingerprints.append(trainer.fingerprint(log.state))
         evaluations = [each for each in (log.training, log.validation) if each is not None]
         self.history.append(hexadecimals([x for each in evaluations for x in (each.loss, each.accuracy)]))
 
@@ -289,8 +289,8 @@ def result(training: Training, backend: Backend) -> dict[str, Any]:
     with Trainer.open(config, data, backend) as trainer:
         # One block a call: JAX would compile each operation for stacks of blocks too, which takes a minute.
         trainer.context = replace(trainer.context, stack=1)
-        record, final = Record(trainer), final_parameters.build(config)
-        best = trainer.fit([Evaluate(trainer), final, record]).best
+        record, final = Record(), final_parameters.build(config)
+        best = trainer.fit([Evaluate(), final, record]).best
         model, test = trainer.model(best), trainer.evaluate_test(best)
     probabilities = Predictor(model, backend).outputs(data.x_test)[1][:PROBABILITIES]
     shown = {key: value for key, value in to_json(config).items() if value != to_json(TrainConfig())[key]}

@@ -15,9 +15,11 @@ def test_the_values_of_a_switch_are_understood_in_any_case(monkeypatch, values, 
         assert read_switch("XPNET_TRY") is state
 
 
-def test_a_switch_that_is_not_set_is_off(monkeypatch):
+def test_a_switch_that_is_not_set_or_empty_has_its_default(monkeypatch):
     monkeypatch.delenv("XPNET_TRY", raising=False)
-    assert read_switch("XPNET_TRY") is False
+    assert (read_switch("XPNET_TRY"), read_switch("XPNET_TRY", default=True)) == (False, True)
+    monkeypatch.setenv("XPNET_TRY", "")
+    assert read_switch("XPNET_TRY", default=True)
 
 
 @pytest.mark.parametrize("value", ["2", "y", "truth", " "])

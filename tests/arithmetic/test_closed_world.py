@@ -53,7 +53,7 @@ def calls_of(changes, *, data=None, stack=1):
         **{**vars(BASE), "epochs": changes.get("warmup_epochs", 1), "batch_size": 25, **changes}
     )
     with Trainer.open(config, data or image_data(80, 20), backend) as trainer:
-        trainer.evaluate_test(trainer.fit([Evaluate(trainer)]).state)
+        trainer.evaluate_test(trainer.fit([Evaluate()]).state)
     return backend.xp.calls
 
 

@@ -11,7 +11,7 @@ import pytest
 import reference
 from networks import reproducible as reproducible_on
 
-from xpnet.arithmetic import reproducible
+from xpnet.arithmetic import Arithmetic, Reproducible, reproducible
 from xpnet.arithmetic.reproducible import Budget, bit_budget
 from xpnet.backends.resolve import make
 from xpnet.errors import ConfigError
@@ -332,3 +332,9 @@ def test_bits_of_a_budget(integer, longest_of_one_slice, longest):
             assert budget[integer.index(True)] == 8
         else:
             assert 0 <= budget.b - budget.a <= 1
+
+
+def test_the_reproducible_arithmetic_takes_no_operation_from_the_library():
+    operations = {name for name in vars(Arithmetic) if not name.startswith("_")}
+    assert "matmul" in operations
+    assert operations <= vars(Reproducible).keys()

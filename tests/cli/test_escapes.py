@@ -23,7 +23,6 @@ COMMANDS = [
     ("export", EVIL, "--to", "torch"),
     ("evaluate", EVIL),
     ("predict", EVIL, f"{EVIL}.npz"),
-    ("augment", "--data", f"{EVIL}.npz", "--preview", f"{EVIL}.png", "--augment-shift", "1"),
     ("train", "--data", f"{EVIL}.npz", "--epochs", "1", *OUT),
     ("train", "--data", f"{EVIL}.npz", "--epochs", "1", *OUT, "--repeats", "2", "--name", "two"),
     ("train", "--data", f"{UNICODE}.npz", "--epochs", "1", "--dry-run"),

@@ -49,7 +49,7 @@ def small_data(tmp_path, monkeypatch):
     ids=["memory", "array", "permission"],
 )
 def test_errors_of_the_system_are_told_in_one_line(capsys, monkeypatch, error, line):
-    monkeypatch.setattr("xpnet.data.sharing.datasets.load", fail_with(error))
+    monkeypatch.setattr("xpnet.data.datasets.load", fail_with(error))
     assert complaint(capsys, *TRAIN) == line
 
 

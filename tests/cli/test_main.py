@@ -34,3 +34,5 @@ def test_anything_else_is_one_line(capsys):
     expected = f"expected {', '.join(COMMANDS)} (xpnet --help)"
     assert complaint(capsys) == f"no command given: {expected}"
     assert complaint(capsys, "fly") == f"unknown command 'fly': {expected}"
+    moved = "unknown command 'augment', now examples/augment_preview.py of the source"
+    assert complaint(capsys, "augment", "--preview", "picture.png") == f"{moved}: {expected}"

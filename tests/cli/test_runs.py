@@ -15,12 +15,14 @@ from folders import change_record, tree
 from xpnet.__main__ import main as xpnet
 from xpnet._lib.terminal import make_console
 from xpnet._lib.text import plain
-from xpnet.cli.runs import details
+from xpnet.cli import comparison as comparisons
+from xpnet.cli import runs as command
 from xpnet.cli.tables import format_value
 from xpnet.config import TrainConfig, to_json
 from xpnet.storage import find
 from xpnet.storage.checkpoint import encode_checkpoint
 from xpnet.storage.find import find_newest_run, survey
+from xpnet.storage.folder import RunFolder
 from xpnet.storage.record import read_run
 from xpnet.storage.run import Run
 
@@ -189,15 +191,15 @@ def test_a_pipe_gets_every_column_and_a_terminal_colours_and_only_the_columns_th
     assert "\x1b" not in out
     assert max(map(len, out.splitlines())) > 120
     runs = survey(RUNS).runs
-    wide = on_terminal(200, details.print_list, runs, "started")
+    wide = on_terminal(200, command.print_list, runs, "started")
     assert re.search("\x1b\\[32mcompleted *\x1b\\[0m", wide)
     assert "\x1b[33minterrupted\x1b[0m" in wide
     assert plain_lines(wide) == out.splitlines()
-    narrow = plain_lines(on_terminal(80, details.print_list, runs, "seconds"))
+    narrow = plain_lines(on_terminal(80, command.print_list, runs, "seconds"))
     assert max(map(len, narrow)) <= 80
     assert {"acc", "seconds"} < set(narrow[0].split())
     assert "fingerprint" not in narrow[0]
-    heading, *rows = plain_lines(on_terminal(80, details.print_list, runs, "started"))
+    heading, *rows = plain_lines(on_terminal(80, command.print_list, runs, "started"))
     assert (" ".join(heading.split()), len(rows)) == ("id status data epochs test acc", 2)
 
 
@@ -223,10 +225,10 @@ def test_a_run_is_running_while_its_lock_is_held_and_killed_when_it_is_not(capsy
     assert tree(run.folder) == before
     change_record(run.folder, config={**read_run(run.folder)["config"], "epochs": 30})
     facts = {"epoch": 12, "batch": 4, "rows": 2, "seconds": 5.0, "best": [0, -1.0, 0.0]}
-    run.checkpoint.write_bytes(encode_checkpoint({}, facts))
+    RunFolder(run.folder).checkpoint.write_bytes(encode_checkpoint({}, facts))
     os.utime(run.folder / "run.json", (0, 0))
     assert " 12 of 30  " in printed(capsys, "list")
-    run.checkpoint.unlink()
+    RunFolder(run.folder).checkpoint.unlink()
     again = Run.reopen(run.folder)  # the lock was tried, and is free
     again.resume(1, epoch=3, backend="numpy", device="cpu")
     monkeypatch.setattr(find, "_is_in_use", lambda _: again.finish("completed"))
@@ -437,7 +439,7 @@ def test_a_failed_run_is_shown_with_its_error_forty_lines_of_a_long_history_and_
     title, _, *rest = history.splitlines()
     epochs = [int(line) for line in rest[: rest.index("")]]
     assert title == " (40 of 100 lines; --csv gives all)"
-    assert len(epochs) == details.LINES == len(set(epochs))
+    assert len(epochs) == command.LINES == len(set(epochs))
     assert (epochs[0], epochs[-1]) == (0, 99)
     assert rest[-1].split(maxsplit=1) == ["resume", "xpnet train --resume 'runs/my run'"]
 
@@ -483,8 +485,8 @@ def test_compare_shows_the_settings_that_differ_and_the_metrics_with_all_what_is
     marked = {"* learning_rate 0.1 0.2", "* name a b", "* backend numpy torch"}
     assert {"optimizer sgd sgd", "device cpu cpu"} | marked <= set(lines)
     assert {line.removeprefix("* ").split()[0] for line in lines if line} >= set(to_json(TrainConfig()))
-    comparison = details.compare_runs(survey(RUNS).runs, everything=True)
-    text = on_terminal(100, details.print_comparison, comparison, everything=True)
+    comparison = comparisons.compare_runs(survey(RUNS).runs, everything=True)
+    text = on_terminal(100, comparisons.print_comparison, comparison, everything=True)
     assert re.search("\x1b\\[33m\\* learning_rate *\x1b\\[0m", text)
     assert "\x1b[33m  optimizer" not in text
     green = re.findall("\x1b\\[32m(0\\.[0-9]+)\x1b", text)
@@ -495,8 +497,8 @@ def test_a_narrow_terminal_gets_several_tables():
     names = [f"run-{number}" for number in range(6)]
     for number, name in enumerate(names):
         make(name, learning_rate=0.1 + number)
-    comparison = details.compare_runs(survey(RUNS).runs, everything=False)
-    lines = plain_lines(on_terminal(50, details.print_comparison, comparison, everything=False))
+    comparison = comparisons.compare_runs(survey(RUNS).runs, everything=False)
+    lines = plain_lines(on_terminal(50, comparisons.print_comparison, comparison, everything=False))
     headings = [line.split() for line in lines if line.startswith("settings ")]
     assert [name for heading in headings for name in heading[1:]] == names
     assert len(headings) > 1

@@ -203,7 +203,7 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(capsys, words, message):
 
 
 def test_a_traceback_is_shown_with_debug_only(capsys, monkeypatch):
-    monkeypatch.setattr(trainer, "available_cpus", Mock(side_effect=RuntimeError("out of\nluck")))
+    monkeypatch.setattr(trainer, "check_memory", Mock(side_effect=RuntimeError("out of\nluck")))
     assert run() == 1
     expected = "xpnet: unexpected RuntimeError: out of luck (--debug shows where)\n"
     assert capsys.readouterr().err == expected

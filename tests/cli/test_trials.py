@@ -24,11 +24,10 @@ from xpnet._lib.locks import is_locked
 from xpnet.cli import trials
 from xpnet.nn.layers import Linear
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.training.callbacks import EpochLog
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.final_parameters import EarlyStopping, FinalParameters
-from xpnet.training.loop import FitResult
-from xpnet.training.state import TrainState, Variables
+from xpnet.training.loop import EpochLog, FitResult
+from xpnet.training.step import TrainState, Variables
 
 
 @pytest.fixture(autouse=True)
@@ -245,8 +244,8 @@ def test_with_patience_the_best_parameters_are_kept(capsys):
 def test_the_first_epoch_of_the_highest_accuracy_and_then_the_lowest_loss_is_kept(stopping, best, stops):
     for epoch, (accuracy, loss) in enumerate([(0.5, 1.0), (0.6, 1.0), (0.6, 0.9), (0.6, 0.9), (0.5, 0.1)]):
         state = TrainState(Variables([Linear(np.array(epoch), np.array(0))], [], None), epoch)
-        stopping.on_epoch_end(EpochLog(state, None, Evaluation(loss, accuracy, None)))
+        stopping.on_epoch_end(None, EpochLog(state, None, Evaluation(loss, accuracy, None)))
         assert (stopping.stop is not None) == (stops and epoch == 4)
     result = FitResult(state, state)
-    stopping.on_train_end(result)
+    stopping.on_train_end(None, result)
     assert int(result.best.variables.parameters[0].weight) == best

@@ -17,6 +17,7 @@ from xpnet import train
 from xpnet.arithmetic import ARITHMETICS
 from xpnet.config import Command, TrainConfig, constraints, from_json, list_recipes, parse, to_json, to_toml
 from xpnet.config import settings as types
+from xpnet.config.keywords import ARGUMENTS, OF_FIT, FitSettings
 from xpnet.config.rules import flag
 from xpnet.config.training import RULES, read_recipe
 from xpnet.data import augment
@@ -420,6 +421,19 @@ def test_the_names_are_those_of_what_is_implemented() -> None:
     assert get_args(types.Arithmetic) == tuple(ARITHMETICS)
     assert get_args(types.Normalize) == tuple(NORMALIZATIONS)
     assert get_args(types.Initialization) == get_args(init.Initialization)
+
+
+def test_the_keywords_that_type_checkers_see_are_the_settings_and_none() -> None:
+    hints, keywords = get_type_hints(TrainConfig), get_type_hints(FitSettings)
+    others = {
+        "hidden",
+        "init_from",
+        "class_weight",
+        "learning_rate",
+    }  # which Python has more or fewer ways for
+    assert keywords.keys() == OF_FIT - ARGUMENTS
+    for name in keywords.keys() - others:
+        assert keywords[name] == hints[name] | None, name
 
 
 def test_the_options_of_optimizer_schedule_and_augmentation_are_the_settings() -> None:

@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xpnet.data import datasets, memmap
+from xpnet.data import array_files, datasets
+from xpnet.data.array_files import is_mapped, with_random_access
 from xpnet.data.datasets import Dataset, check_copy_memory, digest, load
-from xpnet.data.memmap import is_mapped, with_random_access
 from xpnet.errors import ConfigError, DataError, XPNetError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +105,7 @@ def assert_holds(dataset, arrays, dtype):
 @pytest.fixture
 def map_all(monkeypatch):
     """Treat small files as large ones are."""
-    monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 1)
+    monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", 1)
 
 
 @pytest.fixture(params=["read", "mapped"])
@@ -207,7 +207,7 @@ def test_features_that_need_no_conversion_are_mapped(tmp_path, map_all, write, d
 
 
 def test_files_that_are_compressed_small_or_not_aligned_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", SMALL.x_train.nbytes)
+    monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", SMALL.x_train.nbytes)
     dataset = load(write_idx(tmp_path / "plain"))
     assert (is_mapped(dataset.x_train), is_mapped(dataset.x_test)) == (True, False)
     assert not is_mapped(load(write_idx(tmp_path / "packed", packed=True)).x_train)
@@ -549,7 +549,7 @@ def test_no_damage_escapes_as_anything_but_a_data_error(tmp_path_factory, data):
     arguments = {npz: (npz,), train: (train, test)}.get(victim, (victim.parent,))
     message = "it still loads"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memmap, "MIN_MAPPED_BYTES", data.draw(st.sampled_from([1, 1 << 26])))
+        patch.setattr(array_files, "MIN_MAPPED_BYTES", data.draw(st.sampled_from([1, 1 << 26])))
         try:
             load(*arguments)
         except XPNetError as error:
@@ -568,7 +568,7 @@ def test_only_mapped_values_need_not_fit_in_the_machines_memory(tmp_path, monkey
     assert message in refused(idx_folder)
     for arguments in ((train, test), (npz,)):
         assert "this machine has 16 bytes of memory" in refused(*arguments)
-    monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 12)
+    monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", 12)
     dataset = load(idx_folder)
     assert_holds(dataset, SMALL, np.uint8)
     with pytest.raises(DataError, match=r"holds 36 bytes .*: the torch backend copies them"):

@@ -17,7 +17,7 @@ import pytest
 import tile_mnist
 
 from xpnet import train
-from xpnet.data import memmap
+from xpnet.data import array_files
 from xpnet.data.datasets import Dataset, digest, load
 from xpnet.nn.inputs import fit_normalization
 
@@ -36,7 +36,7 @@ faster: enough to exceed the limit now and then.
 
 
 TRAIN = "import sys; from xpnet.train import main; sys.exit(main(sys.argv[1:]))"
-READ_ALL = "from xpnet.data import memmap; memmap.MIN_MAPPED_BYTES = 1 << 62\n"
+READ_ALL = "from xpnet.data import array_files; array_files.MIN_MAPPED_BYTES = 1 << 62\n"
 """Code that makes the same files come into memory."""
 
 
@@ -98,7 +98,7 @@ def test_mapped_files_give_the_parameters_of_the_same_rows_in_an_npz(tmp_path, m
     data = load(tmp_path / "idx")
     names = ("x_train", "y_train", "x_test", "y_test")
     np.savez(tmp_path / "data.npz", **{name: getattr(data, name) for name in names})
-    monkeypatch.setattr(memmap, "MIN_MAPPED_BYTES", 1)
+    monkeypatch.setattr(array_files, "MIN_MAPPED_BYTES", 1)
     results = set()
     for name in ("idx", "npy", "data.npz"):
         words = ["--out", str(tmp_path), "--name", f"run-{name}", "--batch-size", batch_size]

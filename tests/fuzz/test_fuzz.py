@@ -31,12 +31,11 @@ from xpnet.data import datasets
 from xpnet.data.pictures import MAX_PIXELS, read_digit
 from xpnet.errors import XPNetError
 from xpnet.recording.recorded_run import find_file_difference, read_recorded
+from xpnet.recording.recorder import load_state, state_arrays
 from xpnet.storage.checkpoint import encode_checkpoint
 from xpnet.storage.find import survey
-from xpnet.storage.model_file import encode_model, load_model, name_tensors
+from xpnet.storage.model_file import encode_model, encode_tensors, load_model, name_tensors
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.storage.tensors import encode_tensors
-from xpnet.training.callbacks import load_state, state_arrays
 from xpnet.training.final_parameters import EarlyStopping
 from xpnet.training.trainer import Trainer
 

@@ -22,8 +22,9 @@ from xpnet.data.datasets import Dataset
 from xpnet.nn import functional as F
 from xpnet.nn.network import forward, prepare
 from xpnet.storage.model_file import fingerprint
-from xpnet.training.callbacks import Callback, Evaluate
-from xpnet.training.state import TrainState
+from xpnet.training.callbacks import Evaluate
+from xpnet.training.loop import Callback
+from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
 
 NETWORKS = {
@@ -66,10 +67,10 @@ def trained(
         history: list[float] = []
 
         class Keep(Callback):
-            def on_epoch_end(self, log):
+            def on_epoch_end(self, trainer, log):
                 history.extend([log.training.loss, log.training.accuracy])
 
-        state = trainer.fit([Evaluate(trainer), Keep()]).state
+        state = trainer.fit([Evaluate(), Keep()]).state
         tested = trainer.evaluate_test(state)
         digest = hashlib.sha256(fingerprint(trainer.model(state).layers).encode())
         digest.update(struct.pack(f"<{len(history) + 1}d", *history, tested.loss))

@@ -112,10 +112,10 @@ def prepare(what, rank, epoch):
         HARM_AT_START[what]()
     evaluate = Evaluate.on_epoch_end
 
-    def on_epoch_end(self, log):
-        evaluate(self, log)
+    def on_epoch_end(self, trainer, log):
+        evaluate(self, trainer, log)
         if log.epoch == epoch and what in HARM_IN_EPOCH:
-            HARM_IN_EPOCH[what](self._trainer)
+            HARM_IN_EPOCH[what](trainer)
 
     Evaluate.on_epoch_end = on_epoch_end
 

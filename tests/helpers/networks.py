@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from backend_enum import BackendCase
 
 from xpnet._lib.tree import tree_map
 from xpnet.arithmetic import Native, Reproducible, random
+from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset
 from xpnet.inference.context import ComputeContext
@@ -18,11 +22,9 @@ from xpnet.nn.network import forward, sample_losses
 from xpnet.nn.optim import Optimizer, sgd
 from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
-from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import evaluate
-from xpnet.training.loop import fit
-from xpnet.training.state import TrainState, Variables
-from xpnet.training.step import Step
+from xpnet.training.loop import Callback, fit
+from xpnet.training.step import Step, TrainState, Variables
 
 BASE = TrainConfig(epochs=3, batch_size=32, hidden=(8, 6), learning_rate=0.05)
 SETTINGS = {
@@ -124,7 +126,9 @@ def context_for(backend, x):
     """The context that computes natively with inputs scaled for `x`."""
     ops = arithmetic(backend)
     inputs = fit_normalization("scale", x).on_device(ops, backend.from_host)
-    return ComputeContext(ops, inputs, backend.map_blocks)
+    return ComputeContext(
+        ops, inputs, backend.map_blocks, partial(Backend.compile_steps, backend, exact=False)
+    )
 
 
 def loader_for(context, backend, x, labels, order=None, *, seed=0, batch_size=None):
@@ -157,19 +161,16 @@ class OnEpoch(Callback):
     """Calls a function with the log of each epoch."""
 
     def __init__(self, function):
-        self.on_epoch_end = function
+        self._function = function
+
+    def on_epoch_end(self, trainer, log):
+        self._function(log)
 
 
 def fitted(context, layers, loader, *, epochs, learning_rate=0.1, callbacks=()):
     """Train with gradient descent; return the result and the trained layers."""
-    result = fit(
-        Step(context, sgd()),
-        loader,
-        constant(learning_rate),
-        TrainState(Variables(layers, [], ())),
-        epochs=epochs,
-        callbacks=callbacks,
-    )
+    trainer = SimpleNamespace(step=Step(context, sgd()), loader=loader, learning_rate=constant(learning_rate))
+    result = fit(trainer, TrainState(Variables(layers, [], ())), epochs=epochs, callbacks=callbacks)
     return result, result.state.variables.parameters
 
 

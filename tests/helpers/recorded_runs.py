@@ -3,8 +3,8 @@
 import hashlib
 import json
 
+from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.json_files import canonical_json
-from xpnet.storage.run import digest_file, list_files
 
 SETTINGS = """--data small.npz --hidden 7 5 --batch-norm --dropout 0.2 --input-dropout 0.1 --batch-size 32
 --init he --optimizer adam --lr 0.01 --schedule cosine --warmup-epochs 1 --weight-decay 0.001 --clip-norm 5
@@ -17,7 +17,7 @@ QUIET = ["--quiet", "--no-report", "--out", "runs"]
 
 def seal(folder):
     """Write the digests of the files as they are now, as one would who changes them on purpose."""
-    digests = {path.name: digest_file(path) for path in list_files(folder)}
+    digests = {path.name: digest_file(path) for path in RunFolder(folder).files}
     record = {**json.loads((folder / "run.json").read_text()), "digests": digests}
     digests["run.json"] = digest_record(record)
     (folder / "run.json").write_text(json.dumps(record))

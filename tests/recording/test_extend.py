@@ -12,8 +12,8 @@ from networks import pixels
 
 import xpnet
 from xpnet import train
+from xpnet.storage.folder import digest_file
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.storage.run import digest_file
 
 X, Y = pixels(360, 12, 4)
 ADAM = ["--optimizer", "adam", "--lr", "0.01", "--batch-norm", "--dropout", "0.2", "--batch-size", "64"]

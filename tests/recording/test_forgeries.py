@@ -25,9 +25,9 @@ import xpnet
 from xpnet import train
 from xpnet.config import TrainConfig
 from xpnet.errors import XPNetError
+from xpnet.recording.recorder import Recorder
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
-from xpnet.storage.tensors import encode_tensors
-from xpnet.training.callbacks import SaveCheckpoints
+from xpnet.storage.model_file import encode_tensors
 
 MINE, TABLE, STOPPED, STARTED, MORE, WEIGHTED = RUNS = (
     *("runs/mine", "runs/table", "runs/stopped", "runs/started", "runs/more", "runs/weighted"),
@@ -62,13 +62,13 @@ def is_verified(run):
 def train_and_press(words, epoch, batch):
     """Train, with Ctrl-C after a step of the epoch after this one."""
 
-    def press(_, state):
+    def press(_, trainer, state):
         if (state.epoch, state.batch) == (epoch, batch):
             signal.raise_signal(signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch, handled_by(signal.default_int_handler):
-        patch.setattr(SaveCheckpoints, "needs_every_step", True)
-        patch.setattr(SaveCheckpoints, "on_step_end", press)
+        patch.setattr(Recorder, "needs_every_step", True)
+        patch.setattr(Recorder, "on_step_end", press)
         assert train.main([*words, *QUIET]) == 130
 
 

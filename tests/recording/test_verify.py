@@ -17,8 +17,8 @@ from recorded_runs import PLAIN, QUIET, SETTINGS, seal
 import xpnet
 from xpnet import train
 from xpnet.__main__ import main
+from xpnet.storage.folder import digest_file
 from xpnet.storage.record import read_metrics, read_run
-from xpnet.storage.run import digest_file
 
 RUN = Path("runs/mine")
 VERIFIED = "verified      runs/mine: epochs 1 to 6, model and metrics are the same bits\n"

@@ -13,7 +13,7 @@ import xpnet
 from xpnet.errors import ConfigError
 from xpnet.nn.columns import Columns
 from xpnet.storage import export
-from xpnet.storage.export import ONNX_ACTIVATIONS, TORCH_ACTIVATIONS, encode_onnx, encode_torch, is_of_pixels
+from xpnet.storage.export import ACTIVATION_FORMS, encode_onnx, encode_torch, is_of_pixels
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 ROWS, FEATURES, CLASSES = 400, 20, 5
@@ -59,7 +59,7 @@ def assert_same(actual, expected):
 
 
 @pytest.mark.needs("onnx")
-@every_network(ONNX_ACTIVATIONS)
+@every_network(ACTIVATION_FORMS)
 def test_onnx_runtime_gives_the_same_logits_probabilities_and_classes(networks, data):
     import onnx
     import onnxruntime
@@ -92,7 +92,7 @@ def load_network():
 
 
 @pytest.mark.needs("torch")
-@every_network(TORCH_ACTIVATIONS)
+@every_network(ACTIVATION_FORMS)
 def test_pytorch_gives_the_same_logits(networks, data, load_network, tmp_path):
     import torch
 

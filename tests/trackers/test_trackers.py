@@ -242,9 +242,9 @@ FAILURES = {
 def test_a_tracker_that_fails_or_hangs_is_one_warning_after_the_epoch(capsys, fake, finished, more, reason):
     fake(more)
     with contextlib.closing(trackers.Tracker("wandb", RUN_FOLDER, pytest.fail)) as tracker:
-        tracker.on_train_end(None)  # until which none hangs
+        tracker.on_train_end(None, None)  # until which none hangs
         tracker._process.wait()
-        tracker.on_epoch_end(None)
+        tracker.on_epoch_end(None, None)
         consequence = "nothing is lost, runs/run has the whole record"
         assert capsys.readouterr().err == f"xpnet: warning: --track wandb: {reason}: {consequence}\n"
     assert capsys.readouterr().err == ""

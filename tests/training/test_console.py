@@ -48,7 +48,7 @@ def train(monkeypatch):
                 self._progress.refresh()
 
             monkeypatch.setattr(TrainingConsole, "_move", watch)
-            trainer.fit([Evaluate(trainer), TrainingConsole(trainer, config.epochs)])
+            trainer.fit([Evaluate(), TrainingConsole(trainer, config.epochs)])
         text = re.sub(r"\x1b\[[0-9;]*m", "", output.getvalue())  # colours, and then movements of the cursor
         return re.sub(r"(\x1b\[[0-9;?]*[A-Za-z]|\r)+", "\n", text), steps
 

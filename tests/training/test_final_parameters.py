@@ -80,10 +80,10 @@ def test_an_epoch_whose_evaluation_is_interrupted_counts(monkeypatch):
     whole = trained("whole", "--epochs", 5, "--average-epochs", 4)
     evaluate = callbacks.Evaluate.on_epoch_end
 
-    def interrupt(self, log):
+    def interrupt(self, trainer, log):
         if log.epoch == 3:
             raise KeyboardInterrupt
-        evaluate(self, log)
+        evaluate(self, trainer, log)
 
     words = [*WORDS, "--epochs", "5", "--average-epochs", "4", "--name", "stopped"]
     with monkeypatch.context() as patch:

@@ -105,7 +105,7 @@ def native_fingerprint(device, as_floats, **changes):
     if as_floats:
         data = replace(data, x_train=data.x_train / 255.0, x_test=data.x_test / 255.0)
     with Trainer.open(config, data, make("array-api-strict", device)) as trainer:
-        state = trainer.fit([Evaluate(trainer)]).state
+        state = trainer.fit([Evaluate()]).state
         trainer.evaluate_test(state)
         return trainer.fingerprint(state)
 
@@ -145,10 +145,10 @@ def test_native_training_with_pytorch_makes_no_float64_where_there_is_none(chang
     )
     backend.device_name, backend.has_float64 = "mps:0", False  # in its place
     with WithoutFloat64(), Trainer.open(config, real_data(300, 50), backend) as trainer:
-        state = trainer.fit([Evaluate(trainer)]).state
+        state = trainer.fit([Evaluate()]).state
         found = trainer.fingerprint(state), trainer.evaluate_test(state).loss
     with Trainer.open(config, real_data(300, 50), make("torch", "cpu")) as trainer:
-        state = trainer.fit([Evaluate(trainer)]).state
+        state = trainer.fit([Evaluate()]).state
         assert (trainer.fingerprint(state), trainer.evaluate_test(state).loss) == found
 
 

@@ -18,8 +18,9 @@ from xpnet.errors import DivergedError
 from xpnet.nn.init import initialize
 from xpnet.nn.optim import sgd
 from xpnet.training.batches import Samples
-from xpnet.training.callbacks import Callback, Evaluate
+from xpnet.training.callbacks import Evaluate
 from xpnet.training.evaluation import evaluate
+from xpnet.training.loop import Callback
 from xpnet.training.trainer import Trainer
 
 X, LABELS = pixels(2600, 20, 5)  # two blocks and a short one
@@ -60,7 +61,7 @@ def test_native_training_agrees_with_numpy(backend, name):
         logs = []
         native = replace(config, arithmetic="native", dtype=dtype)
         with Trainer.open(native, data_of(2600), backend) as trainer:
-            result = trainer.fit([Evaluate(trainer), OnEpoch(logs.append)])
+            result = trainer.fit([Evaluate(), OnEpoch(logs.append)])
             found = trainer.to_host(result.state.variables.parameters)
         losses = [log.training.loss for log in logs]
         np.testing.assert_allclose(losses, expected_losses, rtol=tolerance)
@@ -170,17 +171,17 @@ class Hooks(Callback):
     def __init__(self, after_step=lambda state: None):
         self.calls, self.after_step = [], after_step
 
-    def on_train_begin(self, state):
+    def on_train_begin(self, trainer, state):
         self.calls.append(("begin", state.epoch, state.batch))
 
-    def on_step_end(self, state):
+    def on_step_end(self, trainer, state):
         self.calls.append(("step", state.epoch, state.batch))
         self.stop = self.after_step(state)
 
-    def on_epoch_end(self, log):
+    def on_epoch_end(self, trainer, log):
         self.calls.append(("epoch", log.epoch, log.state.batch))
 
-    def on_train_end(self, result):
+    def on_train_end(self, trainer, result):
         self.calls.append(("end", result.state.epoch, result.stopped))
 
     def close(self):
@@ -215,7 +216,7 @@ def test_the_hooks_are_called_in_this_order_and_closed_after_an_error():
 def test_evaluations_are_those_of_the_logged_epochs(epochs, log_every, logged):
     config, logs = TrainConfig(epochs=epochs, log_every=log_every, hidden=(4,)), []
     with Trainer.open(config, data_of(40), NUMPY) as trainer:
-        trainer.fit([Evaluate(trainer), OnEpoch(logs.append)])
+        trainer.fit([Evaluate(), OnEpoch(logs.append)])
     assert [log.epoch for log in logs] == list(range(epochs + 1))
     assert [log.epoch for log in logs if log.training is not None] == logged
 
@@ -233,7 +234,7 @@ def test_ctrl_c_ends_training_with_the_parameters_of_the_last_step():
 
 def test_a_step_that_is_interrupted_gives_no_state():
     with Trainer.open(TrainConfig(epochs=1, hidden=(4,)), data_of(40), NUMPY) as trainer:
-        trainer.step._compiled_step = Mock(side_effect=KeyboardInterrupt)
+        trainer.step._step = Mock(side_effect=KeyboardInterrupt)
         with pytest.raises(KeyboardInterrupt):
             trainer.fit()
 
@@ -248,10 +249,10 @@ def test_values_that_are_not_finite_end_training_and_name_the_epoch(batch_size):
     config = TrainConfig(epochs=5, hidden=(4,), batch_size=batch_size, learning_rate=1e308)
     with Trainer.open(config, data_of(40), NUMPY) as trainer:
         with pytest.raises(DivergedError, match=r"not finite in epoch [12]:"):
-            trainer.fit([Evaluate(trainer)])
+            trainer.fit([Evaluate()])
         state = trainer.initial_state()
         state.variables.parameters[0].weight[0, 0] = math.nan
         with pytest.raises(DivergedError, match="in epoch 0:"):
-            trainer.fit([Evaluate(trainer)], state)
+            trainer.fit([Evaluate()], state)
         with pytest.raises(DivergedError, match="in epoch 1:"):  # which is not evaluated
             trainer.fit((), state)

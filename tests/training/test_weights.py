@@ -11,7 +11,7 @@ import xpnet
 from xpnet._lib.tree import leaves
 from xpnet.backends.numpy import make
 from xpnet.config import TrainConfig
-from xpnet.data.weights import normalize_weights
+from xpnet.data.arrays import normalize_weights
 from xpnet.nn.init import initialize
 from xpnet.training.batches import Samples
 

@@ -1,7 +1,9 @@
-"""The interface of an arithmetic: matrix products, sums, exp, log and square root."""
+"""The operations whose rounding depends on the library, and the library's own: native arithmetic.
+
+Native arithmetic is fast, in float32 or float64. Backends agree to within rounding, not bit for bit.
+"""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -29,11 +31,12 @@ class Operand:
 
 
 @dataclass(frozen=True)
-class Arithmetic(ABC):
-    """Matrix products, sums, exp and log over one array namespace, device and float dtype.
+class Arithmetic:
+    """Matrix products, sums, exp, log and square root over one array namespace, device and float dtype.
 
-    Everything else in the mathematics (+, -, *, division of equal shapes, comparison, ``where``,
-    ``max``) is elementwise and fixed by IEEE 754, and is taken from ``xp`` directly.
+    They are the library's own; another arithmetic is a subclass that defines each of them. Everything else in
+    the mathematics (+, -, *, division of equal shapes, comparison, ``where``, ``max``) is elementwise and
+    fixed by IEEE 754, and is taken from ``xp`` directly.
 
     Matrices are the last two axes of an array; leading axes are batches of them. The factors of products
     are arrays, or results of ``operand``, ``integers`` and ``transpose``.
@@ -43,40 +46,48 @@ class Arithmetic(ABC):
     device: Device
     dtype: DType
 
-    name: ClassVar[str]
-    has_native_roots: ClassVar[bool]  # True if a square root is one operation of the library
+    name: ClassVar[str] = "native"
+    has_native_roots: ClassVar[bool] = True  # True if a square root is one operation of the library
 
-    @abstractmethod
     def operand(self, matrix: Array) -> Array | Operand:
         """Prepare a matrix (..., rows, columns) for several products."""
+        return matrix
 
-    @abstractmethod
     def integers(self, values: Array, factor: float) -> Operand:
         """Return the operand ``factor`` times ``values`` (..., rows, columns), integers 0 … 255."""
+        return Operand(self.xp.astype(values, self.dtype), factor)
 
-    @abstractmethod
     def transpose(self, matrix: Array | Operand) -> Array | Operand:
         """Exchange the last two axes of an operand."""
+        if isinstance(matrix, Operand):
+            return Operand(self.xp.matrix_transpose(matrix.values), matrix.factor)
+        return self.xp.matrix_transpose(matrix)
 
-    @abstractmethod
     def matmul(self, a: Array | Operand, b: Array | Operand) -> Array:
         """Return the matrix product of two operands, (..., n, k) times (..., k, m) -> (..., n, m)."""
+        if isinstance(a, Operand):
+            return self.matmul(a.values, b) * a.factor
+        if not isinstance(b, Operand):
+            return self.xp.matmul(a, b)
+        if a.shape[-1] < b.values.shape[-1]:  # then `a` is smaller than the product
+            return self.xp.matmul(a * b.factor, b.values)
+        return self.xp.matmul(a, b.values) * b.factor
 
-    @abstractmethod
     def weight_and_bias_gradients(self, dz: Array, a: Array | Operand) -> tuple[Array, Array]:
         """Return dZ Aᵀ and Σ dZ, the contractions over the m samples.
 
         (..., n, m) and an operand (..., k, m) -> (..., n, k) and (..., n, 1).
         """
+        return self.matmul(dz, self.transpose(a)), self.sum(dz, axis=-1)
 
-    @abstractmethod
     def sample_maxima(self, dz: Array, a: Array | Operand) -> list[Array]:
         """Return what `partial_gradients` has to know of all samples, as maxima over these samples.
 
-        (n, m) and an operand (k, m) -> arrays (..., 1). A row with NaN gives NaN, whatever its maximum.
+        (n, m) and an operand (k, m) -> arrays (..., 1), none in native arithmetic. A row with NaN gives NaN,
+        whatever its maximum.
         """
+        return []
 
-    @abstractmethod
     def partial_gradients(
         self, dz: Array, a: Array | Operand, samples: int, maxima: Iterator[Array]
     ) -> tuple[Array, Array]:
@@ -85,19 +96,20 @@ class Arithmetic(ABC):
         ``samples`` is their number in the batch, and ``maxima`` yields those over all of them. Added up over
         the parts, in any order, the results are those of `weight_and_bias_gradients`.
         """
+        return self.weight_and_bias_gradients(dz, a.values if isinstance(a, Operand) else a)
 
-    @abstractmethod
     def sum(self, x: Array, axis: int) -> Array:
         """Return the sum along one axis, which is kept with length 1."""
+        return self.xp.sum(x, axis=axis, keepdims=True)
 
-    @abstractmethod
     def exp(self, x: Array) -> Array:
         """Return e to the power x, elementwise, for x up to 0."""
+        return self.xp.exp(x)
 
-    @abstractmethod
     def log(self, x: Array, largest: float = math.inf) -> Array:
-        """Return the natural logarithm, elementwise; ``largest`` promises that x is between 1 and it."""
+        """Return the natural logarithm, elementwise. ``largest`` promises that x is between 1 and it."""
+        return self.xp.log(x)
 
-    @abstractmethod
     def sqrt(self, x: Array) -> Array:
         """Return the square root, elementwise."""
+        return self.xp.sqrt(x)

@@ -5,27 +5,19 @@ A library file beside this one holds a subclass of `Backend`, and its class meth
 ``of(array) -> Backend``.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Final, Self
+from types import ModuleType
+from typing import Any, Final, Self
 
 import array_api_compat
 
+from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Namespace, Result
 from xpnet.backends.probing import Probe, Problem, cuda_major, expand_device, is_gpu, one_line
 from xpnet.errors import BackendError, ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import ModuleType
-
-    import numpy as np
-
-    from xpnet._typing import AnyFunction, Array, Device, Function, HostArray, Item, Namespace, Result
-
 
 GPU_STACK: Final = 16
 """Blocks that a GPU computes in one call: 100 MB of MNIST's pixels in float64."""
@@ -96,7 +88,7 @@ class Backend(ABC):
         """Report whether the library can run on `device`, and if not, the reason and how to fix it."""
         try:
             library = importlib.import_module(cls.module)
-        except Exception as error:  # noqa: BLE001  a damaged binary raises anything, OSError included
+        except Exception as error:  # noqa: BLE001  each library raises its own errors
             missing = isinstance(error, ModuleNotFoundError) and error.name == cls.module
             reason = "not installed" if missing else f"installed but does not import: {one_line(error)}"
             fix = cls.install.format(cuda_major())
@@ -140,17 +132,17 @@ class Backend(ABC):
         return str(array.device)
 
     @classmethod
-    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
+    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
         """Return the names of the library's devices other than GPUs."""
         return ("cpu",)
 
     @classmethod
-    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:  # noqa: ARG003
+    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
         """Return the number of GPUs that the library sees, and the problem that keeps it from using any."""
         return 0, None
 
     def run_smoke_test(self) -> Problem | None:
-        """Compute a small matrix product, addition and sum; return the problem, None if they work.
+        """Return the problem of a small matrix product, addition and sum, None if they work.
 
         Only a computation reveals a missing cuBLAS or NVRTC, or a GPU that the library was not built for.
         """
@@ -170,14 +162,14 @@ class Backend(ABC):
         """Return the context in which to compute with this backend."""
         return nullcontext()
 
-    def workers(self, count: int) -> AbstractContextManager[None]:  # noqa: ARG002
+    def workers(self, count: int) -> AbstractContextManager[None]:
         """Return the context in which `map_blocks` computes `count` blocks in parallel.
 
         Libraries without `parallel_blocks` manage their own threads and take one block at a time.
         """
         return nullcontext()
 
-    def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:  # noqa: ARG002
+    def single_blocks(self, multiplications: int) -> AbstractContextManager[object]:
         """Return the context for batches of a single block, in which the library may use all threads.
 
         ``multiplications`` are those of a block, from the inputs to the logits.
@@ -192,7 +184,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def to_host(self, array: Array) -> np.ndarray:
+    def to_host(self, array: Array) -> HostArray:
         """Return `array` as a NumPy array, waiting for the device.
 
         The result may share memory with `array` and may be read-only.
@@ -212,16 +204,11 @@ class Backend(ABC):
         return self.from_host(array)
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Apply `function` to each item and yield the results in the order of the items."""
+        """Yield the result of `function` for each item, in the order of the items."""
         return map(function, items)
 
     def compile(
-        self,
-        function: AnyFunction,
-        *,
-        exact: bool,  # noqa: ARG002
-        donated: Sequence[int] = (),  # noqa: ARG002
-        transient: bool = False,  # noqa: ARG002
+        self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
     ) -> AnyFunction:
         """Return a function equivalent to `function`, perhaps faster.
 
@@ -233,14 +220,22 @@ class Backend(ABC):
         """
         return function
 
-    def compile_steps(self, step: Function, *, exact: bool) -> Function | None:  # noqa: ARG002
-        """Return a function that takes several steps in one compiled loop; None if the library has none.
+    def compile_steps(self, step: Function, compiled: Function, *, exact: bool) -> Function:
+        """Return a function that takes several steps, in one compiled loop if the library has one.
 
-        `step` takes the variables, arrays of all samples, the indices of those of the batch, masks and a
-        learning rate, and returns the new variables; see `compile`. The returned function takes the indices
-        of each step's samples, (steps, samples) on the host, and the rates.
+        `step` takes the variables, a block of all samples with the indices of those of the batch, and a
+        learning rate, and returns the new variables; `compiled` is what `compile` has made of it. The
+        function takes a block with the indices of each step's samples, (steps, samples) on the host, and the
+        rates.
         """
-        return None
+
+        def take_steps(variables: Any, block: Any, rates: Sequence[float]) -> Any:
+            rows = self.xp.asarray(block.indices, device=self.device)
+            for number, rate in enumerate(rates):
+                variables = compiled(variables, block._replace(indices=rows[number, ...]), rate)
+            return variables
+
+        return take_steps
 
     def owns(self, value: object) -> bool:
         """Return True if `value` is an array of this library.

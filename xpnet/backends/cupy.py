@@ -46,7 +46,7 @@ class CuPyBackend(Backend):
     def from_host(self, array: HostArray) -> Array:
         """Copy a NumPy array to the GPU, keeping its dtype."""
         with self.scope():
-            return cast("Array", self.library.asarray(array))
+            return self.library.asarray(array)
 
     def to_host(self, array: Array) -> HostArray:
         """Copy `array` to a NumPy array, waiting for the GPU."""
@@ -59,7 +59,7 @@ class CuPyBackend(Backend):
         return f"cuda:{array.device.id}"
 
     @classmethod
-    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
+    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
         """Return no device: CuPy runs on GPUs only."""
         return ()
 

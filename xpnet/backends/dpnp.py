@@ -43,7 +43,7 @@ class DpnpBackend(Backend):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Divide with correct rounding; this holds for the calling thread alone."""
+        """Divide with correct rounding. This holds for the calling thread alone."""
         _replace_division(self.library)
         _scopes.depth += 1
         try:
@@ -53,7 +53,7 @@ class DpnpBackend(Backend):
 
     @classmethod
     def probe(cls, device: str) -> Probe:
-        """Report whether dpnp can run on `device`; OpenCL's driver for the CPU is found before the import."""
+        """Report whether dpnp can run on `device`. OpenCL's driver for the CPU is found before the import."""
         _name_opencl_driver()
         probe = super().probe(device)
         if probe.version is not None and device == "cpu" and not probe.usable:
@@ -69,7 +69,7 @@ class DpnpBackend(Backend):
 
     def from_host(self, array: HostArray) -> Array:
         """Copy a NumPy array to the device, keeping its dtype."""
-        return cast("Array", self.library.asarray(array, device=self.device))
+        return self.library.asarray(array, device=self.device)
 
     def to_host(self, array: Array) -> HostArray:
         """Copy `array` to a NumPy array, waiting for the device."""
@@ -77,18 +77,18 @@ class DpnpBackend(Backend):
 
     @classmethod
     def name_device(cls, array: Any) -> str:
-        """Return the name of the device of an array; SYCL's own for those that are neither CPU nor GPU."""
+        """Return the name of the device of an array, SYCL's own for those that are neither CPU nor GPU."""
         device = array.device.sycl_device
         names = (name for name, known in _sycl_devices().items() if known == device)
         return next(names, str(device.filter_string))
 
     @classmethod
-    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:  # noqa: ARG003
+    def host_devices(cls, library: ModuleType) -> tuple[str, ...]:
         """Return the CPU, if OpenCL has a driver for it."""
         return tuple(name for name in _sycl_devices() if name == "cpu")
 
     @classmethod
-    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:  # noqa: ARG003
+    def count_gpus(cls, library: ModuleType) -> tuple[int, Problem | None]:
         """Return the number of GPUs that SYCL sees, or 0 and the problem."""
         count = sum(name != "cpu" for name in _sycl_devices())
         return count, None if count else NO_GPU

@@ -6,7 +6,7 @@ is not affected.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import Any, cast
 
@@ -38,7 +38,7 @@ class JaxBackend(Backend):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Allow float64, compute float32 products in full, and make this device the default.
+        """Compute in full precision on this device, with float64 allowed.
 
         This holds for the calling thread alone. Otherwise a GPU would shorten the float32 operands
         of a product to 10 bits (TF32).
@@ -51,70 +51,62 @@ class JaxBackend(Backend):
             yield
 
     def compile(
-        self,
-        function: AnyFunction,
-        *,
-        exact: bool,
-        donated: Sequence[int] = (),
-        transient: bool = False,  # noqa: ARG002
+        self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
     ) -> AnyFunction:
         """Return `function` compiled by XLA, which may fuse and reorder operations unless `exact`.
 
         On a GPU, `function` is returned unchanged if `exact`: fences are not yet run on a GPU.
         """
-        if exact:
-            from xpnet.backends.fence import compile_fenced
+        if not exact:
+            return cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
+        from xpnet.backends.fence import compile_fenced
 
-            on_gpu = cuda_index(self.device_name) is not None
-            return function if on_gpu else compile_fenced(function, donated=donated)
-        return cast("AnyFunction", self.library.jit(function, donate_argnums=donated))
+        on_gpu = cuda_index(self.device_name) is not None
+        return function if on_gpu else compile_fenced(function, donated=donated)
 
-    def compile_steps(self, step: Function, *, exact: bool) -> "Function | None":
-        """Return a function that takes several steps in one compiled loop; None if `exact` on a GPU."""
-        jax = self.library
+    def compile_steps(self, step: Function, compiled: Function, *, exact: bool) -> Function:
+        """Return a function that takes several steps in one compiled loop, unless `exact` on a GPU."""
+        jax, one_by_one = self.library, super().compile_steps(step, compiled, exact=exact)
         if exact and cuda_index(self.device_name) is not None:
-            return None
+            return one_by_one
         from xpnet.backends.fence import ZERO, UnknownPrimitiveError, fenced
 
         in_loop: Function = fenced(step) if exact else lambda _, *args: step(*args)
-        one_by_one, is_compiled = self.compile(step, exact=exact), True
+        is_compiled = True
 
-        def scan(zero: Any, variables: Any, samples: Any, rows: Array, masks: Any, rates: Any) -> Any:
+        def scan(zero: Any, variables: Any, block: Any, rates: Any) -> Any:
             def take_step(variables: Any, row_and_rate: tuple[Array, Array]) -> tuple[Any, None]:
                 row, rate = row_and_rate
-                return in_loop(zero, variables, *samples, row, masks, rate), None
+                return in_loop(zero, variables, block._replace(indices=row), rate), None
 
             # The dtype of the rates would be that of the results.
             rates = rates.astype(jax.tree.leaves(variables)[0].dtype)
-            return jax.lax.scan(take_step, variables, (rows, rates))[0]
+            return jax.lax.scan(take_step, variables, (block.indices, rates))[0]
 
-        compiled = jax.jit(scan)
+        loop = jax.jit(scan)
 
-        def take_steps(variables: Any, *arguments: Any) -> Any:
+        def take_steps(variables: Any, block: Any, rates: Sequence[float]) -> Any:
             nonlocal is_compiled
-            *samples, rows, masks, rates = arguments
             if is_compiled:
                 try:
-                    return compiled(ZERO, variables, samples, rows, masks, np.asarray(rates))
+                    return loop(ZERO, variables, block, np.asarray(rates))
                 except UnknownPrimitiveError:
                     is_compiled = False
-            for row, rate in zip(rows, rates, strict=True):
-                variables = one_by_one(variables, *samples, row, masks, rate)
-            return variables
+            return one_by_one(variables, block, rates)
 
         return take_steps
 
     def from_host(self, array: HostArray) -> Array:
         """Put a NumPy array on the device, keeping its dtype."""
         with self.scope():
-            return cast("Array", self.library.device_put(array, self.device))
+            return self.library.device_put(array, self.device)
 
     def to_user(self, array: HostArray) -> Array:
         """Put results on the device, in 32 bits unless the user has set ``jax_enable_x64``.
 
         In 32-bit mode, functions of JAX warn of 64-bit arrays, or fail.
         """
-        return cast("Array", self.library.device_put(array, self.device))
+        return self.library.device_put(array, self.device)
 
     def to_host(self, array: Array) -> HostArray:
         """Return `array` as a read-only NumPy array, waiting for the device."""
@@ -127,7 +119,7 @@ class JaxBackend(Backend):
 
     @classmethod
     def name_device(cls, array: Any) -> str:
-        """Return the name of the device of an array; of an array on several devices, that of the first."""
+        """Return the name of the device of an array, of an array on several devices, that of the first."""
         device = min(array.devices(), key=lambda each: each.id)
         platform = "cuda" if device.platform == "gpu" else device.platform
         index = device.client.devices().index(device)
@@ -151,21 +143,20 @@ def _make_xla_namespace(jax: ModuleType) -> ModuleType:
     """
 
     def asarray(values: object, /, **keywords: object) -> Array:
-        if isinstance(values, jax.core.Tracer):
-            return cast("Array", jax.numpy.asarray(values, **keywords))
-        with jax.ensure_compile_time_eval():
-            return cast("Array", jax.numpy.asarray(values, **keywords))
+        is_traced = isinstance(values, jax.core.Tracer)
+        with nullcontext() if is_traced else jax.ensure_compile_time_eval():
+            return jax.numpy.asarray(values, **keywords)
 
     def matmul(a: Array, b: Array, /) -> Array:
         # XLA fuses a transposition into the product, whose inner loops then stride across memory.
         if isinstance(b, jax.core.Tracer) and a.ndim > 1 and a.shape[-2] >= LAYOUT_ROWS:
             a, b = jax.lax.optimization_barrier((a, b))
-        return cast("Array", jax.numpy.matmul(a, b))
+        return jax.numpy.matmul(a, b)
 
     def take(x: Array, /, indices: Array, *, axis: int | None = None) -> Array:
         # JAX's default fills with NaN for indices out of range, which costs a selection per element.
         mode = "clip" if isinstance(indices, jax.core.Tracer) else None
-        return cast("Array", jax.numpy.take(x, indices, axis=axis, mode=mode))
+        return jax.numpy.take(x, indices, axis=axis, mode=mode)
 
     namespace = ModuleType(jax.numpy.__name__)
     namespace.__dict__.update(vars(jax.numpy), asarray=asarray, matmul=matmul, take=take)

@@ -7,7 +7,7 @@ from functools import cache, partial
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from xpnet._typing import AnyFunction, Array, HostArray, Item, Result, as_array
+from xpnet._typing import AnyFunction, Array, HostArray, Item, Result
 from xpnet.backends.base import Backend
 from xpnet.backends.replay import compile_replay
 from xpnet.backends.tape import xp
@@ -78,7 +78,7 @@ class NumPyBackend(Backend):
 
     def from_host(self, array: HostArray) -> Array:
         """Return `array` itself."""
-        return as_array(array)
+        return array
 
     def to_host(self, array: Array) -> HostArray:
         """Return `array` itself."""

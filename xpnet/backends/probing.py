@@ -66,7 +66,7 @@ def expand_device(device: str) -> str:
 
 
 def call_driver(function: str, *arguments: object) -> bool:
-    """Call a function of the NVIDIA driver's library; return False if it fails, or there is no driver.
+    """Call a function of the NVIDIA driver's library. Return False if it fails, or there is no driver.
 
     Loading the library takes milliseconds, importing an array library seconds.
     """
@@ -77,31 +77,29 @@ def call_driver(function: str, *arguments: object) -> bool:
         return False
 
 
+def _query_driver(function: str, *arguments: int) -> int | None:
+    """Return the number that a function of the NVIDIA driver writes to its first argument, else None."""
+    number = ctypes.c_int(0)
+    return number.value if call_driver(function, ctypes.byref(number), *arguments) else None
+
+
 def cuda_driver_version() -> int | None:
     """Return the CUDA version that the NVIDIA driver supports (12040 is 12.4), None without a driver."""
-    version = ctypes.c_int(0)
-    return version.value if call_driver("cuDriverGetVersion", ctypes.byref(version)) else None
+    return _query_driver("cuDriverGetVersion")
 
 
 def count_cuda_devices() -> int:
-    """Return the number of CUDA devices that the NVIDIA driver offers to this process; 0 without a driver."""
-    count = ctypes.c_int(0)
-    known = call_driver("cuInit", 0) and call_driver("cuDeviceGetCount", ctypes.byref(count))
-    return count.value if known else 0
+    """Return the number of CUDA devices that the NVIDIA driver offers to this process, 0 without a driver."""
+    return _query_driver("cuDeviceGetCount") or 0 if call_driver("cuInit", 0) else 0
 
 
 def float64_ratio(index: int) -> int | None:
-    """Return the throughput of float32 relative to float64 on a CUDA device; None if unknown.
+    """Return the throughput of float32 relative to float64 on a CUDA device, None if unknown.
 
     It is the driver's attribute SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO: 2 in data centres, 32 or 64 elsewhere.
     """
-    device, ratio, attribute = ctypes.c_int(0), ctypes.c_int(0), 87
-    known = (
-        call_driver("cuInit", 0)
-        and call_driver("cuDeviceGet", ctypes.byref(device), index)
-        and call_driver("cuDeviceGetAttribute", ctypes.byref(ratio), attribute, device)
-    )
-    return ratio.value if known else None
+    attribute, device = 87, _query_driver("cuDeviceGet", index) if call_driver("cuInit", 0) else None
+    return None if device is None else _query_driver("cuDeviceGetAttribute", attribute, device)
 
 
 def cuda_major() -> int:

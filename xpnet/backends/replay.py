@@ -51,19 +51,20 @@ def compile_replay(
     """Return a function equivalent to `function` that is faster from its third call on.
 
     Arguments and results are arrays, numbers, None, and lists, tuples and named tuples of them. The shapes
-    and dtypes of arguments that are arrays may change from call to call, those inside lists and tuples may
-    not. Each thread has its own memory; `transient` results are in it, and valid until the next call. If the
-    first argument is `donated`, results may be written into its arrays; if not, what depends on it alone
-    is computed anew only if it is another object than in the last call. `builder` is that of the arrays'
-    library, by default NumPy. With `workers`, calls on large arrays are divided among them; see
-    `xpnet.backends.chunks`. Unless `exact`, a recorded call is replayed at once: it may give other last bits,
-    and the number of recorded calls depends on the threads.
+    and dtypes of arguments that are arrays, and of the items of tuples, may change from call to call, those
+    deeper inside may not. Each thread has its own memory; `transient` results are in it, and valid until the
+    next call. If the first argument is `donated`, results may be written into its arrays; if not, what
+    depends on it alone is computed anew only if it is another object than in the last call. `builder` is that
+    of the arrays' library, by default NumPy. With `workers`, calls on large arrays are divided among them;
+    see `xpnet.backends.chunks`. Unless `exact`, a recorded call is replayed at once: it may give other last
+    bits, and the number of recorded calls depends on the threads.
     """
     # None after the first call with such arguments, which may remain the only one
     plans, builder = _PerThread(dict), builder or PlanBuilder
 
     def run(*args: object) -> object:
-        key = tuple([(getattr(arg, "shape", None), getattr(arg, "dtype", None)) for arg in args])
+        parts = [part for arg in args for part in (arg if isinstance(arg, tuple) else (arg,))]
+        key = tuple([(getattr(part, "shape", None), getattr(part, "dtype", None)) for part in parts])
         if _RECORDING.active:  # the caller is being recorded itself
             return function(*args)
         plan = plans.value.get(key)

@@ -164,14 +164,14 @@ def make(backend: str, device: str) -> Backend:
 
 
 def backend_of(value: object) -> Backend | None:
-    """Return the backend of an array's library on its device; None for NumPy arrays and other values.
+    """Return the backend of an array's library on its device, None for NumPy arrays and other values.
 
     It holds and converts arrays; whether it can compute there is not known.
     """
     try:
         namespace = array_api_compat.array_namespace(value)
         name = NAMESPACES.get(namespace.__name__)
-        return None if name is None else cast("Backend", _import_backend(name).of(value))
+        return None if name is None else _import_backend(name).of(value)
     except TypeError:  # no array, or one without values, as in a function that JAX compiles
         return None
 
@@ -200,18 +200,15 @@ def check_request(device: str, backend: str) -> None:
         raise ConfigError(msg)
     others = STRICT_DEVICES if backend == "array-api-strict" else ()
     if not is_gpu(device) and device not in ("auto", "cpu", *others):
-        msg = (
-            f"unknown device {device!r}: expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps (N = 0, 1, ...)"
-        )
+        known = "auto, cpu, cuda, cuda:N, gpu, gpu:N or mps (N = 0, 1, ...)"
+        msg = f"unknown device {device!r}: expected {known}"
         raise ConfigError(msg)
     names = KINDS.get(device.partition(":")[0], CPU_BACKENDS)
     if backend not in names and "auto" not in (device, backend):
         kinds = [kind for kind, can_use in KINDS.items() if backend in can_use]
         need = _any_of(KIND_NAMES[kind] for kind in kinds)
-        msg = (
-            f"the {backend} backend cannot run on {device}, only on {need}: "
-            f"use --backend {_any_of(names)}, or --device {_any_of(kinds)}"
-        )
+        remedy = f"use --backend {_any_of(names)}, or --device {_any_of(kinds)}"
+        msg = f"the {backend} backend cannot run on {device}, only on {need}: {remedy}"
         raise BackendError(msg)
 
 
@@ -222,7 +219,7 @@ def _any_of(names: Iterable[str]) -> str:
 
 
 def _find_gpu_backend(device: str, backend: str) -> tuple[str, Problem | None]:
-    """Return the backend to use on a GPU; or the backend for the CPU, and the problem with the GPU."""
+    """Return the backend to use on a GPU, or the backend for the CPU, and the problem with the GPU."""
     kind = device.partition(":")[0]
     if backend == "auto" and kind == "cuda" and cuda_driver_version() is None:
         return "numpy", Problem("there is no NVIDIA driver", f"{DRIVER_FIX}; or pass --device cpu")

@@ -7,7 +7,7 @@ operation, indexing and type promotion outside the standard.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -44,7 +44,7 @@ class StrictBackend(Backend):
             yield
 
     @contextmanager
-    def workers(self, count: int) -> Iterator[None]:  # noqa: ARG002
+    def workers(self, count: int) -> Iterator[None]:
         """Give the BLAS of NumPy one thread: the products of a block gain nothing from more."""
         with self._blas.limit(limits=1):
             yield
@@ -58,9 +58,9 @@ class StrictBackend(Backend):
         return np.asarray(array.to_device(self.library.Device(CPU_DEVICE)))
 
     def _argmax(self, x: Any, /, **options: Any) -> Array:
-        """Return indices in int32; those of the library are int64, even if the device has none."""
+        """Return indices in int32. Those of the library are int64, even if the device has none."""
         indices = self.library.argmax(x.to_device(self.library.Device(CPU_DEVICE)), **options)
-        return cast("Array", self.library.astype(indices, self.library.int32).to_device(self.device))
+        return self.library.astype(indices, self.library.int32).to_device(self.device)
 
     @classmethod
     def host_devices(cls, library: ModuleType) -> tuple[str, ...]:

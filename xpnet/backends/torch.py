@@ -46,7 +46,7 @@ class TorchBackend(Backend):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Disable automatic differentiation; compute float32 products in full; make this GPU the current one.
+        """Compute on this device in full precision, without automatic differentiation.
 
         A default device that the user has set, other than the CPU, is replaced by this one.
         """
@@ -92,12 +92,7 @@ class TorchBackend(Backend):
         return self._workers.map(function, items)
 
     def compile(
-        self,
-        function: AnyFunction,
-        *,
-        exact: bool,  # noqa: ARG002
-        donated: Sequence[int] = (),
-        transient: bool = False,
+        self, function: AnyFunction, *, exact: bool, donated: Sequence[int] = (), transient: bool = False
     ) -> AnyFunction:
         """Return a function that replays `function` in preallocated memory, on the CPU."""
         if self.device_name != "cpu":
@@ -115,7 +110,7 @@ class TorchBackend(Backend):
         if not array.flags.writeable or min(array.strides, default=0) < 0:
             array = np.array(array, order="C")
         with self._current():
-            return cast("Array", self.library.asarray(array, device=self.device))
+            return self.library.asarray(array, device=self.device)
 
     def to_host(self, array: Any) -> HostArray:
         """Return `array` as a NumPy array, waiting for the device."""
@@ -164,7 +159,7 @@ def _full_precision(torch: Any) -> Iterator[None]:
 
 
 def _set_full_precision(torch: Any) -> Callable[[], object]:
-    """Set the highest precision of float32 products; return the function that restores the settings.
+    """Set the highest precision of float32 products. Return the function that restores the settings.
 
     PyTorch has two interfaces to them, and reading the older one is an error while they disagree.
     """
@@ -186,7 +181,7 @@ def _make_namespace(torch: ModuleType) -> ModuleType:
     compat = importlib.import_module("array_api_compat.torch")
 
     def take(x: Array, /, indices: Array, *, axis: int | None = None) -> Array:
-        return cast("Array", torch.index_select(x, axis or 0, indices))
+        return torch.index_select(x, axis or 0, indices)
 
     namespace = ModuleType(compat.__name__)
     namespace.__dict__.update(vars(compat), take=take)

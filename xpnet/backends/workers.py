@@ -40,16 +40,20 @@ class Workers:
             self._pool = None
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield the results in order while the next ones are computed; ``MAX_PENDING`` bounds the memory."""
+        """Return the results in order while the next ones are computed; ``MAX_PENDING`` bounds the memory."""
         items = list(items)
         if self._pool is None or len(items) == 1:  # a single block gains nothing from the threads
-            yield from map(function, items)
-            return
+            return map(function, items)
+        return self._map_in_threads(self._pool, function, items)
+
+    def _map_in_threads(
+        self, pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[Result]:
         pending: deque[Future[Result]] = deque()
         with self._parallel():
             try:
                 for item in items:
-                    pending.append(self._pool.submit(function, item))
+                    pending.append(pool.submit(function, item))
                     if len(pending) == MAX_PENDING:
                         yield pending.popleft().result()
                 while pending:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xpnet import __version__
-from xpnet._lib.parser import Parser
 from xpnet._lib.switches import read_switch
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import format_json
 from xpnet.backends.probing import cuda_driver_version
 from xpnet.backends.resolve import BACKENDS, REQUIRE_DEVICE, resolve, share_gpu_memory
 from xpnet.cli.tables import Cell, make_columns, print_table
+from xpnet.config.flags import Parser
 from xpnet.parity.devices import probe_devices
 
 

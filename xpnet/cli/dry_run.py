@@ -4,21 +4,20 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain, count, islice
 
 from xpnet._lib.machine import peak_memory
-from xpnet._lib.text import complain, plain
+from xpnet._lib.text import plain
 from xpnet._lib.tree import leaves
 from xpnet.cli.train import describe_training, read_extension
 from xpnet.config import Command, to_toml
-from xpnet.data.sharing import load_shared
-from xpnet.distributed.ranks import ALONE, connect, count_sharing
+from xpnet.distributed.ranks import ALONE, connect
 from xpnet.errors import ConfigError
 from xpnet.recording.training import check_extension
-from xpnet.training.state import TrainState
-from xpnet.training.trainer import Trainer, normalize_inputs, select_backend
+from xpnet.training.opening import open_training
+from xpnet.training.step import TrainState
+from xpnet.training.trainer import Trainer
 
 SAMPLES = 32 * 1024
 """The largest number of samples that are evaluated, and that represent an epoch of memory-mapped data."""
@@ -45,20 +44,13 @@ def main(command: Command) -> None:
     if runs > 1 and ranks.rank > 0:
         return
     ranks = ranks if runs == 1 else ALONE
-    with ranks.together(), ExitStack() as stack:
+    with ranks.agreement():
+        if config.extend is not None:
+            config, parent = read_extension(command, config.extend)
+    with open_training(config, None, ranks) as (trainer, selection):
         with ranks.agreement():
-            if config.extend is not None:
-                config, parent = read_extension(command, config.extend)
-            selection = select_backend(config, ranks=ranks)
-            if selection.warning is not None and ranks.rank == 0:
-                complain(f"warning: {selection.warning}")
-        data = load_shared(ranks, config.data, config.test_data, **config.table_options)
-        normalization, jobs = normalize_inputs(config, data, ranks), count_sharing(ranks)[ranks.rank]
-        with ranks.agreement():
-            opened = Trainer.open(config, data, selection.backend, normalization, ranks, jobs=jobs)
-            trainer = stack.enter_context(opened)
             if parent is not None:
-                check_extension(parent, config, data)
+                check_extension(parent, config, trainer.data)
         first = 0 if parent is None else parent.epochs
         lines = [*describe_training(selection, trainer, parent), *_estimate(trainer, first, runs, processes)]
     settings = to_toml(replace(config, epochs=config.epochs - first))  # which --config reads back

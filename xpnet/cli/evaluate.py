@@ -7,17 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpnet._lib.parser import Parser, path_ending_in
 from xpnet._lib.terminal import announce, make_console
 from xpnet._lib.text import format_json, plain
+from xpnet._typing import HostArray
 from xpnet.cli.predict import build_network_parser, write_predictions
 from xpnet.cli.tables import format_metric, make_columns, print_table
+from xpnet.config.flags import Parser, add_network, path_ending_in
 from xpnet.errors import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from xpnet.inference.predictor import Evaluation, LoadedModel
 
 # The imports inside the functions load NumPy, which --help does not need.
@@ -33,7 +31,6 @@ EPILOG = """\
 The loss is what the training minimised; for a bare model file it is the cross-entropy.
 
 Exit codes: 0 done, 2 bad input or device, 130 interrupted."""
-RUN_HELP = "a run, by its folder or name in runs, or a .safetensors file (default: the newest trained run)"
 DATA_HELP = """
 data as in xpnet train, or one .csv or .npz file of labelled samples (default: the data of the training, or
 the bundled MNIST for a .safetensors file)"""
@@ -47,13 +44,14 @@ def main(words: Sequence[str]) -> int:
     model = load_for_inference(arguments.run, arguments.device, arguments.backend, arguments.arithmetic)
     with announce(f"reading {arguments.data or 'the data of the training'}"):
         name, x, labels = _load_samples(model, arguments)
-    config = model.config
+    config = None if model.run is None else model.run.config
     loss, smoothing = ("cross-entropy", 0.0) if config is None else (config.loss, config.label_smoothing)
     evaluation = evaluate(model.predictor, x, labels, name=name, loss=loss, label_smoothing=smoothing)
     if arguments.predictions is not None:
         names = model.class_names
-        keys = ((index, names[label]) for index, label in enumerate(labels.tolist()))
-        rows = zip(keys, evaluation.predicted.tolist(), evaluation.probabilities, strict=True)
+        labelled = [names[label] for label in labels.tolist()]
+        results = labelled, evaluation.predicted.tolist(), evaluation.probabilities
+        rows = zip(range(len(labels)), *results, strict=True)
         write_predictions(arguments.predictions, ("index", "label"), rows, names)
     result = _to_json(model, evaluation, name, arguments.split)
     if arguments.json:
@@ -66,7 +64,7 @@ def main(words: Sequence[str]) -> int:
 def _build_parser() -> Parser:
     parser = build_network_parser("evaluate", DESCRIPTION, EPILOG)
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", nargs="?", help=RUN_HELP)
+    add_network(parser)
     add("--data", type=Path, help=DATA_HELP)
     add("--test-data", type=Path, help="the test data, where --data is a CSV file of training data")
     split = "the half of the data to evaluate on (default: test)"
@@ -77,9 +75,7 @@ def _build_parser() -> Parser:
     return parser
 
 
-def _load_samples(
-    model: "LoadedModel", arguments: argparse.Namespace
-) -> "tuple[str, NDArray[np.generic], NDArray[np.int32]]":
+def _load_samples(model: "LoadedModel", arguments: argparse.Namespace) -> tuple[str, HostArray, HostArray]:
     """Return the name of the data that the arguments select, x (m, features) and labels (m,).
 
     Raises
@@ -90,7 +86,6 @@ def _load_samples(
         The arguments contradict each other.
     """
     from xpnet.data import datasets
-    from xpnet.storage.record import check_files
 
     data, test_data, split = arguments.data, arguments.test_data, arguments.split
     is_table = data is not None and test_data is None and split == "test" and data.is_file()
@@ -101,11 +96,12 @@ def _load_samples(
             raise DataError.at(table, "has no labels to compare with: xpnet predict takes such files")
         return str(table), rows.x, rows.labels
     by_default, options = data is None and test_data is None, {}
-    if by_default and model.config is not None and model.record is not None:
-        check_files(Path(model.name), model.record, "name labelled samples with --data")
-        data, test_data, options = model.config.data, model.config.test_data, model.config.table_options
+    if by_default and model.run is not None:
+        model.run.check_files("name labelled samples with --data")
+        config = model.run.config
+        data, test_data, options = config.data, config.test_data, config.table_options
     dataset = datasets.load(data, test_data, **options)
-    digest = None if model.record is None else model.record["data"]["sha256"]
+    digest = None if model.run is None else model.run.record["data"]["sha256"]
     if by_default and digest not in (None, datasets.digest(dataset)):
         remedy = "name it with --data to evaluate on it all the same"
         raise DataError.at(dataset.name, f"is no longer what {model.name} was trained on: {remedy}")

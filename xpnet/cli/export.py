@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xpnet._lib.parser import Parser
 from xpnet._lib.text import plain
+from xpnet.config.flags import Parser, add_network
 from xpnet.errors import ConfigError
 
 # The imports inside the functions load NumPy, which --help does not need.
@@ -53,8 +53,7 @@ def main(words: Sequence[str]) -> int:
 def _build_parser() -> Parser:
     parser = Parser(prog="xpnet export", description=DESCRIPTION)
     add = parser.add_argument
-    run = "a run, by its folder or name in runs, or a .safetensors file (default: the newest trained run)"
-    add("run", type=Path, metavar="RUN", nargs="?", help=run)
+    add_network(parser)
     add("--to", choices=tuple(NAMES), required=True, help="the format")
     written = "the file to write (default: RUN/model.onnx or RUN/model-torch.safetensors)"
     add("--out", type=Path, metavar="FILE", help=written)

@@ -13,16 +13,14 @@ from rich.text import Text
 
 from xpnet import __version__
 from xpnet._lib.files import save
-from xpnet._lib.parser import Parser
 from xpnet._lib.terminal import announce, make_console, style_text
 from xpnet._lib.text import format_json, plain
 from xpnet.backends import resolve
 from xpnet.backends.base import check_environment
 from xpnet.backends.probing import Probe
-from xpnet.cli.tables import Cell, Column, fits, format_value, render_table
+from xpnet.cli.tables import Cell, Column, format_metric, format_value, render_table, select_fitting
 from xpnet.config import TrainConfig
-from xpnet.config.flags import add_settings, get_settings
-from xpnet.config.keywords import suggest
+from xpnet.config.flags import Parser, add_settings, get_settings
 from xpnet.config.training import DEFAULTS, TABLE_SETTINGS
 from xpnet.data import datasets
 from xpnet.data.datasets import Dataset
@@ -107,10 +105,7 @@ def print_rows(console: Console, rows: Sequence[ParityResult]) -> None:
         name: Column(HEADINGS.get(name, name), [cell[name] for cell in cells], right=name not in LEFT)
         for name in cells[0]
     }
-    for name in DISPENSABLE:
-        if not fits(console, [*columns.values()]):
-            del columns[name]
-    lines = render_table(console, [*columns.values()])
+    lines = render_table(console, select_fitting(console, columns, DISPENSABLE))
     console.print(*lines[: -len(rows)], sep="\n")
     table = iter(lines[-len(rows) :])
     for kind, group in groupby(rows, key=lambda row: row.kind):
@@ -131,7 +126,7 @@ def _format_row(row: ParityResult) -> dict[str, Cell]:
         "backend": row.target.backend,
         "version": row.version.partition("+")[0],
         "device": row.target.device,
-        "fingerprint": (row.fingerprint or "-")[:12],
+        "fingerprint": format_metric("fingerprint", row.fingerprint),
         "epoch": format_value(row.epoch),
         "layer": format_value(row.layer),
         "max ulp": "-" if row.max_ulp is None else format_count(row.max_ulp),
@@ -144,7 +139,7 @@ def _format_row(row: ParityResult) -> dict[str, Cell]:
 def _build_parser() -> Parser:
     parser = Parser(prog="xpnet parity", description=DESCRIPTION, epilog=EPILOG)
     add_settings(parser, SETTINGS, {**DEFAULTS, "epochs": EPOCHS})
-    parser.suggest, add = suggest, parser.add_argument
+    add = parser.add_argument
     add("--json", type=Path, metavar="FILE", help="Write the results to FILE too.")
     required = "Backends that must not be missing: numpy,torch,torch:cuda,cupy,jax,dpnp,array-api-strict."
     add("--require", default="", metavar="NAMES", help=required)

@@ -10,12 +10,12 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xpnet._lib.files import save
-from xpnet._lib.parser import Parser, path_ending_in
 from xpnet._lib.text import complain, format_json, plain
 from xpnet._typing import HostArray
+from xpnet.config.flags import Parser, path_ending_in
 from xpnet.config.rules import DEVICE
 from xpnet.errors import DataError
 from xpnet.storage.find import resolve_run
@@ -72,10 +72,8 @@ def main(words: Sequence[str]) -> int:
         sys.stdout.write(format_json({"model": model.name, **classes, "predictions": results}))
     if arguments.out is not None:
         if not complete:
-            msg = f"{arguments.out}: is not written, as a file could not be read"
-            raise DataError(msg)
-        rows = ((row[:3], row.predicted, row.probabilities) for row in predictions)
-        write_predictions(arguments.out, Prediction._fields[:3], rows, names)
+            raise DataError.at(arguments.out, "is not written, as a file could not be read")
+        write_predictions(arguments.out, Prediction._fields[:3], predictions, names)
     elif not arguments.json:
         _print_lines(predictions, names, all_classes=arguments.all)
     return 0 if complete else 2
@@ -150,8 +148,7 @@ def _read_image(model: "LoadedModel", file: Path) -> HostArray:
     side = math.isqrt(model.features)
     if side * side != model.features:
         problem = f"the network takes {model.features} features, which make no square image"
-        msg = f"{file}: {problem}: predict takes tables for it ({FILE_FORMATS})"
-        raise DataError(msg)
+        raise DataError.at(file, f"{problem}: predict takes tables for it ({FILE_FORMATS})")
     with warnings.catch_warnings(action="always", record=True) as doubts:
         digit = read_digit(file, side).reshape(1, -1)
     for doubt in doubts:
@@ -203,10 +200,7 @@ def probability_name(name: str | int) -> str:
 
 
 def write_predictions(
-    path: Path,
-    keys: Sequence[str],
-    rows: Iterable[tuple[Sequence[object], int, HostArray]],
-    names: Sequence[str | int],
+    path: Path, keys: Sequence[str], rows: Iterable[tuple[Any, ...]], names: Sequence[str | int]
 ) -> None:
     """Write a CSV file of predictions, completely or not at all.
 
@@ -230,7 +224,7 @@ def write_predictions(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*keys, "predicted", "probability", *map(probability_name, names)])
-    for values, predicted, probabilities in rows:
+    for *values, predicted, probabilities in rows:
         numbers = list(map(str, probabilities))
         writer.writerow([*values, names[predicted], numbers[predicted], *numbers])
     save(path, text.getvalue().encode(errors="surrogateescape"))

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xpnet._lib.parser import Parser
 from xpnet._lib.text import plain
+from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError
 from xpnet.report import REPORT_FILE, write_report
 from xpnet.storage.find import OUT, find_newest_run, read_found_run, resolve_run
@@ -57,7 +57,7 @@ def _write_report(run: Path, arguments: argparse.Namespace, *, has_data: bool) -
 
 def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     """Write the page of several runs, or of folders of runs trained together, and return its path."""
-    from xpnet.cli.runs import details
+    from xpnet.cli.comparison import compare_runs, get_best_value
     from xpnet.report.comparison import write_comparison
 
     runs, summary, is_one = [], None, len(folders) == 1
@@ -71,8 +71,8 @@ def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     for run, place in zip(runs, places, strict=True):
         if places.count(place) > 1:
             raise ConfigError.at(run.folder, "is named twice: expected different runs")
-    comparison = details.compare_runs(runs, everything=False)
-    best = {name: details.get_best_value(name, values) for name, values in comparison["metrics"].items()}
+    comparison = compare_runs(runs, everything=False)
+    best = {name: get_best_value(name, values) for name, values in comparison["metrics"].items()}
     path = out or (folders[0] / REPORT_FILE if is_one else Path("comparison.html"))
     name = folders[0].resolve().name if is_one else "Comparison"
     summary = summary if is_one else None

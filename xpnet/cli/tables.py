@@ -15,6 +15,7 @@ from xpnet._lib.text import plain
 
 LONGEST = 44
 """The largest number of characters of a value in a table; --json and --csv give the whole value."""
+FINGERPRINT_DIGITS = 12
 WHOLE = 10**7
 """A width in characters that no line exceeds, so that none is wrapped or cut."""
 
@@ -45,7 +46,9 @@ def format_value(value: object) -> str:
 
 
 def format_metric(name: str, value: object) -> str:
-    """Format the metric `name` as a cell: counts as integers, seconds with one decimal."""
+    """Format the metric `name` as a cell: counts as integers, seconds with a decimal, a digest's digits."""
+    if name == "fingerprint" and isinstance(value, str):
+        return plain(value[:FINGERPRINT_DIGITS])
     if not isinstance(value, float):
         return format_value(value)
     if name == "seconds":
@@ -74,6 +77,17 @@ def fits(console: Console, columns: Sequence[Column]) -> bool:
     """Return whether columns fit side by side on the terminal; True if output goes elsewhere."""
     table, wide = _build_table(columns), console.options.update_width(WHOLE)
     return not console.is_terminal or Measurement.get(console, wide, table).maximum <= console.width
+
+
+def select_fitting(
+    console: Console, columns: Mapping[str, Column], dispensable: Iterable[str]
+) -> list[Column]:
+    """Return the columns that fit on the terminal, without the first dispensable ones as far as need be."""
+    kept = dict(columns)
+    for name in dispensable:
+        if not fits(console, [*kept.values()]):
+            kept.pop(name, None)
+    return [*kept.values()]
 
 
 def render_table(console: Console, columns: Sequence[Column]) -> list[Text]:

@@ -1,31 +1,32 @@
 """``xpnet train``: a recorded training run, from the start or from a checkpoint."""
 
-import platform
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from xpnet import __version__
-from xpnet._lib.terminal import announce, make_console
+from xpnet._lib.terminal import make_console
 from xpnet._lib.text import complain, plain
 from xpnet.backends.probing import cuda_index, float64_ratio
 from xpnet.backends.resolve import Selection
-from xpnet.config import Command, TrainConfig, from_json, to_json
+from xpnet.config import Command, TrainConfig, to_json
 from xpnet.config.rules import flag
-from xpnet.data.sharing import load_shared
-from xpnet.distributed.ranks import connect, count_sharing
+from xpnet.distributed.ranks import connect
 from xpnet.errors import ConfigError
+from xpnet.inference.context import COMPILE, is_compiled
 from xpnet.nn.architecture import format_sizes
 from xpnet.nn.inputs import scale_note
 from xpnet.recording.extension import Parent, extend_settings, read_parent
-from xpnet.recording.training import check_data, check_extension, check_start, describe_run, record
+from xpnet.recording.recorder import record
+from xpnet.recording.training import check_data, check_extension, check_start, describe_run
 from xpnet.storage.find import resolve_run
-from xpnet.storage.record import Record, check_files, read_run
-from xpnet.storage.run import FollowedRun, Run, digest_file, digest_files
+from xpnet.storage.folder import RunFolder
+from xpnet.storage.run import Run
 from xpnet.trackers import check_installed
 from xpnet.training.console import TrainingConsole
-from xpnet.training.trainer import Trainer, normalize_inputs, select_backend
+from xpnet.training.loop import FitResult
+from xpnet.training.opening import open_training
+from xpnet.training.trainer import Trainer
 
 SLOW_FLOAT64 = 4
 """Ratio of float32 to float64 speed on a GPU above which a note is printed."""
@@ -36,7 +37,7 @@ CHANGEABLE_SETTINGS |= {"report", "tags", "track"}
 """Settings that may change when a run is resumed: in reproducible arithmetic they change no result."""
 
 
-def resume_or_start(command: Command, line: list[str]) -> Run | None:
+def resume_or_start(command: Command, line: list[str]) -> tuple[FitResult, Run | None] | None:
     """Resume the run that the settings name, or start it; return None if it is complete, and say so.
 
     Errors as in `resume`.
@@ -45,9 +46,9 @@ def resume_or_start(command: Command, line: list[str]) -> Run | None:
     folder = config.out / str(config.name)
     with ranks.agreement():
         if ranks.rank == 0 and folder.exists():
-            record = read_run(folder)
-            _check_settings(command, folder, record)
-            status = record["status"]
+            existing = RunFolder(folder)
+            _check_settings(command, existing)
+            status = existing.record["status"]
     status = ranks.gather(status)[0]
     if status == "completed":
         make_console(quiet=config.quiet or ranks.rank > 0).print(f"run           {plain(folder)} is complete")
@@ -55,9 +56,9 @@ def resume_or_start(command: Command, line: list[str]) -> Run | None:
     return resume(command, folder, line) if status else train(config, line)
 
 
-def _check_settings(command: Command, folder: Path, record: Record) -> TrainConfig:
+def _check_settings(command: Command, run: RunFolder) -> TrainConfig:
     """Return the settings of a recorded run, which those of the command line must not contradict."""
-    config = from_json(record["config"], str(folder))
+    config, folder = run.config, run.path
     requested, recorded = to_json(command.config), to_json(config)
     address = {"resume_or_start", "out"} if command.config.resume_or_start else {"resume"}
     for name in sorted(command.explicit - CHANGEABLE_SETTINGS - address):
@@ -68,32 +69,35 @@ def _check_settings(command: Command, folder: Path, record: Record) -> TrainConf
     return config
 
 
-def resume(command: Command, folder: Path, line: list[str]) -> Run:
-    """Resume the run in a folder, with its own settings, and return it.
+def resume(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, Run | None]:
+    """Resume the run in a folder, with its own settings; return what `train` does.
 
     Raises
     ------
     ConfigError
         The folder holds no run that can be resumed, or the command line changes settings of the run.
     """
-    ranks = connect()
+    ranks, run = connect(), None
     with ranks.agreement():
         folder = resolve_run(folder, command.config.out)
-        run = Run.reopen(folder) if ranks.rank == 0 else FollowedRun.of(folder, read_run(folder))
+        run = Run.reopen(folder) if ranks.rank == 0 else None
     try:
-        ranks.compare(digest_files(folder))
-        check_files(folder, run.record, "train again with xpnet.fit")
-        config = _check_settings(command, folder, run.record)
+        resumed = RunFolder(folder)
+        ranks.compare(resumed.digests())
+        resumed.check_files("train again with xpnet.fit")
+        config = _check_settings(command, resumed)
         changes = {name: getattr(command.config, name) for name in command.explicit & CHANGEABLE_SETTINGS}
         config = replace(config, **changes)
-        run.record["config"]["tags"] = list(config.tags)
-        return train(config, line, resumed=run)
+        if run is not None:
+            run.record["config"]["tags"] = list(config.tags)
+        return train(config, line, resumed=resumed, run=run)
     finally:
-        run.release()
+        if run is not None:
+            run.release()
 
 
-def extend(command: Command, folder: Path, line: list[str]) -> Run:
-    """Train a new run that goes on from the completed one in a folder, and return it.
+def extend(command: Command, folder: Path, line: list[str]) -> tuple[FitResult, Run | None]:
+    """Train a new run that goes on from the completed one in a folder; return what `train` does.
 
     Errors as in ``read_extension``.
     """
@@ -112,7 +116,7 @@ def read_extension(command: Command, folder: Path) -> tuple[TrainConfig, Parent]
         The run is damaged, or was trained on arrays in Python.
     """
     parent = read_parent(resolve_run(folder, command.config.out))
-    check_files(folder, parent.record, "xpnet.fit extends it")
+    parent.check_files("xpnet.fit extends it")
     return extend_settings(parent, command.config, command.explicit), parent
 
 
@@ -120,68 +124,48 @@ def train(
     config: TrainConfig,
     command: list[str],
     *,
-    resumed: Run | None = None,
+    resumed: RunFolder | None = None,
+    run: Run | None = None,
     parent: Parent | None = None,
     advise: bool = False,
     jobs: int = 1,
-) -> Run:
-    """Train, print and record a run, or continue ``resumed``, or extend ``parent``; return the run.
+) -> tuple[FitResult, Run | None]:
+    """Train, print and record a run, or continue ``resumed``, or extend ``parent``; return result and run.
+
+    The `run` to continue is open on the rank that writes it.
 
     With ``advise``, print a note if the features differ in scale. ``jobs`` trainings share the processors.
-    The ranks of an MPI job train together; the first writes and prints.
+    The ranks of an MPI job train together; the first writes and prints, and alone has a run.
     """
-    ranks = connect()
-    tell = complain if ranks.rank == 0 else lambda _: None
-    with ranks.together(), ExitStack() as stack:
+    ranks, facts = connect(), {} if parent is None else parent.digests()
+    with ranks.agreement():
+        check_installed(config.track)
+    with open_training(config, None, ranks, facts=facts, jobs=jobs) as (trainer, selection):
+        console, data = None, trainer.data
         with ranks.agreement():
-            check_installed(config.track)
-            selection = select_backend(config, ranks=ranks)
-            if selection.warning is not None:
-                tell(f"warning: {selection.warning}")
-        ranks.compare(list_facts(config, selection, parent))
-        with announce(f"reading {config.data or 'mnist'}", quiet=config.quiet or ranks.rank > 0):
-            data = load_shared(ranks, config.data, config.test_data, **config.table_options)
-        normalization = normalize_inputs(config, data, ranks)
-        processes = jobs * count_sharing(ranks)[ranks.rank]
-        with ranks.agreement():
-            if advise and ranks.rank == 0 and (note := scale_note(data.x_train)) is not None:
-                tell(f"note: {note}")
-            opened = Trainer.open(config, data, selection.backend, normalization, ranks, jobs=processes)
-            trainer = stack.enter_context(opened)
-            if resumed is not None and ranks.rank == 0:
-                check_data(resumed.folder, resumed.record, data, "--resume")
-                check_start(resumed.folder, resumed.record, config.init_from)
-            elif parent is not None and ranks.rank == 0:
-                check_extension(parent, config, data)
-            console = TrainingConsole(trainer, config.epochs, quiet=config.quiet or ranks.rank > 0)
-            if resumed is not None:
-                run = resumed
-            elif ranks.rank > 0:
-                known = {"parent": None if parent is None else parent.info, "specification_version": None}
-                run = FollowedRun.of(config.out, known)
-            else:
-                info = describe_run(config, selection, data, parent, command)
-                run = Run.start(config.out, config.name, config.overwrite, info, ranks)
-        with record(trainer, run, console, resumed=resumed is not None) as recording:
-            for text in describe_training(selection, trainer, parent):
-                console.print_line(text)
-            if resumed is not None:
-                epoch, batch = recording.state.epoch, recording.state.batch
-                steps = f" and {batch} step{'s' * (batch > 1)}" * (batch > 0)
-                console.print_line(f"goes on after epoch {epoch}{steps}")
-            trainer.fit(**recording._asdict())
-    return run
-
-
-def list_facts(config: TrainConfig, selection: Selection, parent: Parent | None = None) -> dict[str, object]:
-    """Return what the ranks of an MPI job must have in common besides settings and data."""
-    start, backend = config.init_from, selection.backend
-    facts: dict[str, object] = {} if parent is None else {**digest_files(parent.folder)}
-    if start is not None and start.is_file():
-        facts[str(start)] = digest_file(start)
-    if config.arithmetic == "native":  # whose bits depend on them
-        facts |= {"Python": platform.python_version(), "library": f"{backend.name} {backend.version}"}
-    return facts
+            if ranks.rank == 0:
+                if advise and (note := scale_note(data.x_train)) is not None:
+                    complain(f"note: {note}")
+                if resumed is not None:
+                    check_data(resumed, data, "--resume")
+                    check_start(resumed, config.init_from)
+                elif parent is not None:
+                    check_extension(parent, config, data)
+                console = TrainingConsole(trainer, config.epochs, quiet=config.quiet)
+                if run is None:
+                    info = describe_run(config, selection, data, parent, command)
+                    run = Run.start(config.out, config.name, config.overwrite, info, ranks)
+        start = None if parent is None else parent.info
+        if resumed is not None:
+            start = resumed.record["parent"]
+        with record(trainer, run, console, start, resumed=resumed) as (callbacks, state, first):
+            if console is not None:
+                for text in describe_training(selection, trainer, parent):
+                    console.print_line(text)
+                if resumed is not None:
+                    steps = f" and {state.batch} step{'s' * (state.batch > 1)}" * (state.batch > 0)
+                    console.print_line(f"goes on after epoch {state.epoch}{steps}")
+            return trainer.fit(callbacks, state, first_epoch=first), run
 
 
 def describe_training(selection: Selection, trainer: Trainer, parent: Parent | None = None) -> Iterator[str]:
@@ -196,6 +180,8 @@ def describe_training(selection: Selection, trainer: Trainer, parent: Parent | N
     ratio = None if index is None or config.float_type != "float64" else float64_ratio(index)
     if ratio is not None and ratio > SLOW_FLOAT64:
         yield f"float64 is 1/{ratio} as fast as float32 on this GPU: --arithmetic native computes in float32"
+    if not is_compiled(debug=config.debug):
+        yield f"each step runs as it is written, for debuggers, and takes longer (--debug or {COMPILE}=0)"
     yield from data.notes
     samples = f"{len(data.y_train)} training and {len(data.y_test)} test samples"
     yield f"{data.name}: {samples}, {data.features} features, {data.classes} classes"
@@ -208,4 +194,4 @@ def describe_training(selection: Selection, trainer: Trainer, parent: Parent | N
     if ranks.size > 1 and loader.single_block and trainer.context.share(whole[1]) == whole:
         yield "every rank computes all of each batch: larger batches, without batch norm, would be shared"
     if parent is not None:
-        yield f"epochs {parent.epochs + 1} to {config.epochs}, after those of {parent.folder}"
+        yield f"epochs {parent.epochs + 1} to {config.epochs}, after those of {parent.path}"

@@ -18,7 +18,7 @@ from itertools import chain
 from queue import SimpleQueue
 from subprocess import PIPE, Popen
 from threading import Lock, Thread
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from xpnet._lib.files import save
 from xpnet._lib.interrupts import TERMINATION, defer_interrupts
@@ -34,7 +34,7 @@ from xpnet.distributed.ranks import Ranks, connect, count_sharing
 from xpnet.errors import ConfigError
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.record import SUMMARY_FILE, is_number
-from xpnet.storage.run import make_run_id
+from xpnet.storage.run import Run, make_run_id
 
 MODULE = "xpnet.cli.trials"
 """The module that the process of a trial runs."""
@@ -110,13 +110,14 @@ def run_trial(trial: Trial) -> Outcome:
     config = trial.config
     make_console(quiet=config.quiet).print("==", str(config.name).replace("-", " ", 1))
     try:
-        record = train(config, trial.command, advise=trial.advise, jobs=trial.jobs).record
+        result, run = train(config, trial.command, advise=trial.advise, jobs=trial.jobs)
     except KeyboardInterrupt:
         return Outcome(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the other trials go on
         return Outcome(report_error(error, debug=config.debug, source=f"{config.name}: "))
+    record = cast("Run", run).record  # of a process that is no rank of a job
     entry = {"run": record["id"], "fingerprint": record["fingerprint"], "metrics": record["metrics"]}
-    return Outcome(INTERRUPTED if record["status"] == "interrupted" else 0, entry)
+    return Outcome(INTERRUPTED if result.interrupted else 0, entry)
 
 
 def _run_in_turn(trials: Sequence[Trial]) -> list[Outcome]:

@@ -2,16 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xpnet._lib.parser import Parser
-from xpnet._lib.terminal import announce, make_console, style_text
+from xpnet._lib.terminal import make_console, style_text
 from xpnet.cli.guard import read_command
-from xpnet.config.flags import add_settings, get_settings
+from xpnet.config.flags import Parser, add_settings, get_settings
 from xpnet.config.training import DEFAULTS
 
 # The imports inside the functions load NumPy, which --help does not need.
@@ -56,39 +54,25 @@ def main(words: Sequence[str]) -> int:
 
 def _train_again(folder: Path, arguments: argparse.Namespace) -> tuple[str | None, str]:
     """Return the first difference between a training and its record, or None; and what was compared."""
-    from xpnet._lib.text import complain
-    from xpnet.cli.train import describe_training, list_facts
-    from xpnet.data.sharing import load_shared
-    from xpnet.distributed.ranks import connect, count_sharing
+    from xpnet.cli.train import describe_training
+    from xpnet.distributed.ranks import connect
     from xpnet.recording.recorded_run import read_recorded
     from xpnet.recording.verification import find_difference
-    from xpnet.storage.record import check_files
-    from xpnet.storage.run import digest_files
     from xpnet.training.console import TrainingConsole
-    from xpnet.training.trainer import Trainer, normalize_inputs, select_backend
+    from xpnet.training.opening import open_training
 
-    ranks, settings = connect(), get_settings(arguments)
-    with ranks.together(), ExitStack() as stack:
-        with ranks.agreement():
-            run = read_recorded(folder, arguments.between)
-            if "data" not in settings:
-                check_files(folder, run.record, "xpnet.verify takes them in Python")
-            own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
-            config = replace(run.config, **(own | settings))
-            selection = select_backend(config, ranks=ranks)
-            if selection.warning is not None and ranks.rank == 0:
-                complain(f"warning: {selection.warning}")
-        ranks.compare({**digest_files(folder), **list_facts(config, selection)})
-        with announce(f"reading {config.data or 'mnist'}", quiet=config.quiet or ranks.rank > 0):
-            data = load_shared(ranks, config.data, config.test_data, **config.table_options)
-        normalization = normalize_inputs(config, data, ranks)
-        processes = count_sharing(ranks)[ranks.rank]
-        with ranks.agreement():
-            opened = Trainer.open(config, data, selection.backend, normalization, ranks, jobs=processes)
-            trainer = stack.enter_context(opened)
-        console = TrainingConsole(trainer, run.last, quiet=config.quiet or ranks.rank > 0, advise=False)
-        for line in describe_training(selection, trainer):
-            console.print_line(line)
+    ranks, settings, console = connect(), get_settings(arguments), None
+    with ranks.agreement():
+        run = read_recorded(folder, arguments.between)
+        if "data" not in settings:
+            run.check_files("xpnet.verify takes them in Python")
+        own: dict[str, Any] = {name: DEFAULTS[name] for name in (*PLACE, "resume", "extend")}
+        config = replace(run.config, **(own | settings))
+    with open_training(config, None, ranks, facts=run.digests()) as (trainer, selection):
+        if ranks.rank == 0:
+            console = TrainingConsole(trainer, run.last, quiet=config.quiet, advise=False)
+            for line in describe_training(selection, trainer):
+                console.print_line(line)
         difference = find_difference(run, trainer, console)
     return difference, "" if difference is not None else run.describe()
 

@@ -3,19 +3,20 @@
 import argparse
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from xpnet._lib.parser import Parser
 from xpnet.config.constraints import merge_settings
-from xpnet.config.keywords import suggest
-from xpnet.config.rules import SWITCH, flag
+from xpnet.config.rules import SWITCH, flag, suggest
 from xpnet.config.training import DEFAULTS, RULES, TrainConfig, list_recipes, read_recipe, read_toml, to_json
+from xpnet.errors import ConfigError
 
 DESCRIPTION = "Train a neural network: by default the notebook's 784-10-10 network on MNIST."
+EXIT_CODES = "Exit codes: 0 done, 2 bad input, 130 interrupted."
 EPILOG = "Exit codes: 0 done, 2 bad input or device, 3 diverged, 130 interrupted (143 by SIGTERM)."
 
 RECIPE_HELP = """
@@ -27,6 +28,75 @@ Read settings from this TOML file. Keys are recipe and the flags with _ for -, a
 win over the file, the file over the recipe; paths are relative to the current folder."""
 
 SHORT_FLAGS = {"learning_rate": ["--lr"], "tags": ["--tag"]}
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Help with paragraphs, unbroken flags, and one metavar for all spellings of a flag."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = (self._split_lines(paragraph, width - len(indent)) for paragraph in text.split("\n\n"))
+        return "\n\n".join(textwrap.indent("\n".join(lines), indent) for lines in paragraphs)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser with one-line errors, which suggest the closest flag to an unknown one.
+
+    An argument of the type Path refuses the empty path, which would be the current folder.
+
+    Parameters
+    ----------
+    debug
+        True to add the flag ``--debug``.
+    epilog, options
+        As in argparse.
+    """
+
+    def __init__(self, *, debug: bool = True, epilog: str = EXIT_CODES, **options: Any) -> None:
+        super().__init__(formatter_class=_Formatter, epilog=epilog, **options)
+        self.register("type", Path, _read_path)
+        if debug:
+            self.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError with the message of argparse and a suggestion.
+
+        Raises
+        ------
+        ConfigError
+            Always.
+        """
+        unknown = message.partition("unrecognized arguments: --")[2].partition(" ")[0].partition("=")[0]
+        hint = suggest(f"--{unknown}", self._option_string_actions) if unknown else ""
+        msg = f"{message}{hint} ({self.prog} --help)"
+        raise ConfigError(msg)
+
+
+def _read_path(text: str) -> Path:
+    if not text:
+        msg = 'expected a path, got ""'
+        raise argparse.ArgumentTypeError(msg)
+    return Path(text)
+
+
+def path_ending_in(suffix: str) -> Callable[[str], Path]:
+    """Return an argument type for output files that end in `suffix`; it refuses other names."""
+
+    def read(text: str) -> Path:
+        if not text.lower().endswith(suffix):
+            msg = f"expected a file name that ends in {suffix}, got {text}"
+            raise argparse.ArgumentTypeError(msg)
+        return Path(text)
+
+    return read
 
 
 @dataclass(frozen=True)
@@ -83,6 +153,13 @@ def parse(argv: Sequence[str], prog: str) -> Command:
     return Command(TrainConfig(**vars(values)), arguments.print_config, explicit, arguments.dry_run)
 
 
+def add_network(parser: Parser) -> None:
+    """Add the argument RUN of a command that takes a trained network."""
+    places = "a run, by its folder or name in runs, or a .safetensors file"
+    help_text = f"{places} (default: the newest trained run)"
+    parser.add_argument("run", type=Path, metavar="RUN", nargs="?", help=help_text)
+
+
 def add_settings(
     parser: "argparse._ActionsContainer", names: Iterable[str], defaults: Mapping[str, object] = DEFAULTS
 ) -> None:
@@ -126,7 +203,7 @@ def _build_parser(prog: str) -> Parser:
         debug=False,
         allow_abbrev=False,
     )
-    parser.suggest, add = suggest, parser.add_argument
+    add = parser.add_argument
     add("--recipe", metavar="NAME", help=RECIPE_HELP.format(", ".join(list_recipes())))
     add("--config", type=Path, metavar="PATH", help=CONFIG_HELP)
     add("--print-config", action="store_true", help="Print the resulting settings as a TOML file and stop.")

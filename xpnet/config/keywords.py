@@ -6,12 +6,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypedDict, TypeVar
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, get_type_hints
 
-from xpnet._lib.text import did_you_mean
 from xpnet.config import settings, training
 from xpnet.config.constraints import merge_settings
-from xpnet.config.rules import flag, one_of
+from xpnet.config.rules import one_of, suggest
 from xpnet.config.settings import RunSettings
 from xpnet.config.training import DEFAULTS, RULES, TABLE_SETTINGS, TrainConfig, convert, read_settings
 from xpnet.errors import ConfigError, XPNetError
@@ -31,10 +30,9 @@ OF_FIT = ARGUMENTS | {*RULES} - COMMAND_LINE_ONLY
 """The keywords of ``xpnet.fit``."""
 
 
-class FitSettings(TypedDict, total=False):
-    """The settings that ``xpnet.fit`` takes as keywords; None is the default."""
+class ClassifierSettings(TypedDict, total=False):
+    """The settings that ``XPNetClassifier`` takes as keywords, for type checkers; None is the default."""
 
-    missing: settings.Missing | None
     validation: float | None
     normalize: settings.Normalize | None
     augment_shift: float | None
@@ -52,15 +50,12 @@ class FitSettings(TypedDict, total=False):
     input_dropout: float | None
     input_noise: float | None
     init: settings.Initialization | None
-    init_from: str | Path | None
     epochs: int | None
     batch_size: Literal["full"] | int | None
     loss: settings.Loss | None
     label_smoothing: float | None
-    class_weight: Literal["none", "balanced"] | Mapping[Any, float] | None
     patience: int | None
     average_epochs: int | None
-    seed: int | None
     optimizer: settings.OptimizerName | None
     momentum: float | None
     learning_rate: float | None
@@ -80,31 +75,13 @@ class FitSettings(TypedDict, total=False):
     log_every: Literal["auto"] | int | None
 
 
-SYNONYMS = {
-    **dict.fromkeys(("lr", "eta", "learning_rate_init"), "learning_rate"),
-    **dict.fromkeys(("max_iter", "max_epochs", "n_epochs", "num_epochs"), "epochs"),
-    **dict.fromkeys(("hidden_layer_sizes", "hidden_layers", "layers", "units"), "hidden"),
-    **dict.fromkeys(("validation_split", "validation_fraction"), "validation"),
-    "batch": "batch_size",
-    "solver": "optimizer",
-    "n_iter_no_change": "patience",
-    "random_state": "seed",
-    "seed": "random_state",
-    "early_stopping": "patience (a number of epochs, beside validation)",
-    "alpha": "weight_decay (alpha / the batch size)",
-    "C": "weight_decay (1 / (C times the number of samples))",
-}
-"""Names of settings in other libraries: the setting, and its value if that is another."""
+class FitSettings(ClassifierSettings, total=False):
+    """The settings that ``xpnet.fit`` takes as keywords, for type checkers; None is the default."""
 
-
-def suggest(word: str, known: Collection[str]) -> str:
-    """Return ": did you mean NAME?" with the name of a setting or flag for that of another library.
-
-    For any other word it is the closest of those known; empty if none is close.
-    """
-    setting, space, value = SYNONYMS.get(word.removeprefix("--").replace("-", "_"), "").partition(" ")
-    name = flag(setting) if word.startswith("--") else setting
-    return f": did you mean {name}{space}{value}?" if name in known else did_you_mean(word, known)
+    missing: settings.Missing | None
+    init_from: str | Path | None
+    class_weight: Literal["none", "balanced"] | Mapping[Any, float] | None
+    seed: int | None
 
 
 def check_names(names: Iterable[str], known: Collection[str], source: str) -> None:
@@ -152,16 +129,25 @@ def with_keywords(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def show_settings(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function with ``**settings``: its signature, for completion and help, names each of them."""
-    shown = inspect.signature(function)
-    *named, others = shown.parameters.values()
-    named += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name], annotation=hint)
-        for name, hint in FitSettings.__annotations__.items()
-    ]
-    function.__signature__ = shown.replace(parameters=[*named, others])  # type: ignore[attr-defined]
-    return function
+def show_settings(
+    kind: type, defaults: Mapping[str, object] = DEFAULTS, *, variadic: bool = True
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a decorator of a function with the keywords `kind`: its signature names each, with its default.
+
+    Completion, help and scikit-learn read it. With `variadic`, the ``**`` parameter stays.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        shown, hints = inspect.signature(function), get_type_hints(kind)
+        *named, others = shown.parameters.values()
+        for name in (name for name in DEFAULTS if name in hints):
+            by_name = inspect.Parameter.KEYWORD_ONLY
+            named.append(inspect.Parameter(name, by_name, default=defaults[name], annotation=hints[name]))
+        parameters = [*named, others] if variadic else named
+        function.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
 
 
 def to_python(value: Any) -> object:
@@ -198,6 +184,5 @@ def from_keywords(
     values, explicit = merge_settings(DEFAULTS, [*sources, convert(chosen, source)])
     rates = values.learning_rate
     if isinstance(rates, tuple) and len(rates) > 1:
-        msg = f"{source}: learning_rate: expected one number, got {list(rates)}"
-        raise ConfigError(msg)
+        raise ConfigError.at(source, f"learning_rate: expected one number, got {list(rates)}")
     return TrainConfig(**vars(values)), explicit

@@ -3,11 +3,11 @@
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
-from typing import Literal, TypeGuard, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeGuard, get_args, get_origin, get_type_hints
 
 from xpnet._lib.text import did_you_mean
 from xpnet.errors import ConfigError
@@ -68,13 +68,9 @@ class Rule:
         """
         if not self.allows(value):
             hint = did_you_mean(value.lower(), self.choices) if isinstance(value, str) else ""
-            if any(
-                _is_int(each, INT_LIMIT, float("inf"))
-                for each in (value if isinstance(value, tuple) else (value,))
-            ):
+            if any(_is_int(item, INT_LIMIT, float("inf")) for item in _as_tuple(value)):
                 hint = ", which is above 2^63 - 1"
-            msg = f"{where}: expected {self.expected}, got {format_value(value)}{hint}"
-            raise ConfigError(msg)
+            raise ConfigError.at(where, f"expected {self.expected}, got {format_value(value)}{hint}")
 
 
 def collect_rules(settings: type) -> dict[str, Rule]:
@@ -106,17 +102,28 @@ def one_of(choices: tuple[str, ...]) -> Rule:
     return Rule(expected, lambda value: value in choices, metavar=metavar, choices=choices)
 
 
+SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
+
+# Several values
+
+
+def several(expected: str, item: Rule, nargs: str = "*") -> Rule:
+    """Return the rule that allows a tuple of different values, each as `item` allows."""
+
+    def are_allowed(values: object) -> bool:
+        return isinstance(values, tuple) and all(map(item.allows, values)) and len(set(values)) == len(values)
+
+    return replace(item, expected=expected, allows=are_allowed, nargs=nargs)
+
+
 def some_of(choices: tuple[str, ...]) -> Rule:
     """Return the rule that allows a tuple of these words, each at most once."""
-
-    def is_allowed(value: object) -> bool:
-        return isinstance(value, tuple) and all(choices.count(word) >= value.count(word) for word in value)
-
-    expected = f"some of {', '.join(choices)}, each once"
-    return replace(one_of(choices), expected=expected, allows=is_allowed, nargs="*")
+    return several(f"some of {', '.join(choices)}, each once", one_of(choices))
 
 
-SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
+def _as_tuple(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
 
 # Numbers
 
@@ -164,55 +171,49 @@ FACTOR = _number_rule("a number above 0, at most 1", lambda value: 0 < value <= 
 SEED = Rule(f"a whole number from 0 to 2^64 - 1 ({2**64 - 1})", lambda value: _is_int(value, 0, 2**64), int)
 
 
-def _are_rates(value: object) -> bool:
-    rates = value if isinstance(value, tuple) else (value,)
-    return bool(rates) and all(map(POSITIVE.allows, rates)) and len(set(rates)) == len(rates)
+_RATES = several("a finite number above 0, or several different ones", POSITIVE, "+")
+RATES = replace(_RATES, allows=lambda value: value != () and _RATES.allows(_as_tuple(value)))
 
 
 def _are_units(value: object) -> bool:
     return isinstance(value, tuple) and all(_is_int(units, 1) for units in value)
 
 
-RATES = Rule("a finite number above 0, or several different ones", _are_rates, float, nargs="+")
 UNITS = Rule("whole numbers, each 1 or more", _are_units, int, nargs="*")
 
 # Text
 
 
-def _text_rule(expected: str, pattern: str, metavar: str | None = None) -> Rule:
+def _text_rule(expected: str, pattern: str, **display: Any) -> Rule:
     """Return the rule that allows strings that match a regular expression."""
 
     def is_allowed(value: object) -> bool:
         return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
-    return Rule(expected, is_allowed, metavar=metavar)
+    return Rule(expected, is_allowed, **display)
 
 
 COLUMN = _text_rule("the name or the number of a column", r"(?s).+")
 PATH = Rule("a path", lambda value: isinstance(value, Path) and "\0" not in str(value), Path)
-_FOLDER_NAME = _text_rule(
-    "a folder name without / or \\, invisible characters or a leading dot"
-    ", of at most 255 bytes, not CON or NUL",
-    r"(?![.])(?!(?i:con|prn|aux|nul|(com|lpt)[1-9¹²³])[ ]*([.]|$))(?=.*\S)[^/\\]+",
+_FOLDER = "a folder name without / or \\, invisible characters or a leading dot, of at most 255 bytes"
+_DEVICE_OF_WINDOWS = r"(?i:con|prn|aux|nul|(com|lpt)[1-9¹²³])[ ]*([.]|$)"
+
+
+def _is_folder_name(value: object) -> bool:
+    if not isinstance(value, str) or not value.isprintable() or len(value.encode()) > 255:
+        return False
+    return re.fullmatch(rf"(?![.])(?!{_DEVICE_OF_WINDOWS})(?=.*\S)[^/\\]+", value) is not None
+
+
+FOLDER_NAME = Rule(f"{_FOLDER}, not CON or NUL", _is_folder_name)
+_TAG = _text_rule("a tag", r"\w[\w.:-]{0,63}", metavar="NAME")
+TAGS = several("words of at most 64 letters, digits and _ . : -, each once", _TAG)
+DEVICE = _text_rule(
+    "auto, cpu, cuda, cuda:N, gpu, gpu:N or mps",
+    r"[\w:.-]+",
+    metavar="{auto,cpu,cuda,cuda:N,gpu,gpu:N,mps}",
+    choices=("auto", "cpu", "cuda", "gpu", "mps"),
 )
-FOLDER_NAME = replace(
-    _FOLDER_NAME,
-    allows=lambda name: (
-        _FOLDER_NAME.allows(name) and str(name).isprintable() and len(str(name).encode()) < 256
-    ),
-)
-"""A name that Windows does not give to a device, whose characters can be seen."""
-_TAG = _text_rule("words of at most 64 letters, digits and _ . : -, each once", r"\w[\w.:-]{0,63}", "NAME")
-
-
-def _are_tags(value: object) -> bool:
-    return isinstance(value, tuple) and all(map(_TAG.allows, value)) and len(set(value)) == len(value)
-
-
-TAGS = replace(_TAG, allows=_are_tags, nargs="*")
-_DEVICES = "auto, cpu, cuda, cuda:N, gpu, gpu:N or mps"
-DEVICE = _text_rule(_DEVICES, r"[\w:.-]+", "{auto,cpu,cuda,cuda:N,gpu,gpu:N,mps}")
-DEVICE = replace(DEVICE, choices=("auto", "cpu", "cuda", "gpu", "mps"))
 """A name without blanks; the backends check the name itself."""
 
 # For messages
@@ -227,3 +228,30 @@ def format_value(value: object) -> str:
     """Format a value for a message, on one line of at most 60 characters."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+SYNONYMS = {
+    **dict.fromkeys(("lr", "eta", "learning_rate_init"), "learning_rate"),
+    **dict.fromkeys(("max_iter", "max_epochs", "n_epochs", "num_epochs"), "epochs"),
+    **dict.fromkeys(("hidden_layer_sizes", "hidden_layers", "layers", "units"), "hidden"),
+    **dict.fromkeys(("validation_split", "validation_fraction"), "validation"),
+    "batch": "batch_size",
+    "solver": "optimizer",
+    "n_iter_no_change": "patience",
+    "random_state": "seed",
+    "seed": "random_state",
+    "early_stopping": "patience (a number of epochs, beside validation)",
+    "alpha": "weight_decay (alpha / the batch size)",
+    "C": "weight_decay (1 / (C times the number of samples))",
+}
+"""Names of settings in other libraries: the setting, and its value if that is another."""
+
+
+def suggest(word: str, known: Collection[str]) -> str:
+    """Return ": did you mean NAME?" with the name of a setting or flag for that of another library.
+
+    For any other word it is the closest of those known; empty if none is close.
+    """
+    setting, space, value = SYNONYMS.get(word.removeprefix("--").replace("-", "_"), "").partition(" ")
+    name = flag(setting) if word.startswith("--") else setting
+    return f": did you mean {name}{space}{value}?" if name in known else did_you_mean(word, known)

@@ -100,14 +100,8 @@ class AugmentationSettings:
     augment_fade_epochs: Annotated[int, rules.integer_from(0)] = 0
 
 
-DISTORTIONS = (
-    "augment_shift",
-    "augment_rotate",
-    "augment_scale",
-    "augment_shear",
-    "augment_elastic_alpha",
-    "augment_thickness",
-)
+_AMOUNTS = ("shift", "rotate", "scale", "shear", "elastic_alpha", "thickness")
+DISTORTIONS = tuple(f"augment_{name}" for name in _AMOUNTS)
 """The settings that distort images; the others of their kind change how."""
 
 
@@ -304,7 +298,8 @@ class RunSettings:
     quiet
         Print errors and warnings only.
     debug
-        Show the whole traceback of an error.
+        Show the whole traceback of an error, and run each training step as it is written, as XPNET_COMPILE=0
+        does: a debugger then stops in the mathematics.
     """
 
     log_every: Annotated[Literal["auto"] | int, rules.integer_or("auto")] = "auto"
@@ -321,3 +316,8 @@ class RunSettings:
     track: Annotated[tuple[TrackerName, ...], rules.some_of(get_args(TrackerName))] = ()
     quiet: bool = False
     debug: bool = False
+
+
+BOOKKEEPING = {"debug", "keep_checkpoint_every", "name", "out", "overwrite", "quiet", "report", "resume"}
+BOOKKEEPING |= {"jobs", "tags", "track"}
+"""Settings that do not affect training."""

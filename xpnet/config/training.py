@@ -10,7 +10,7 @@ from typing import Any
 from xpnet._lib.files import read_regular_file
 from xpnet.config import settings
 from xpnet.config.constraints import find_violations
-from xpnet.config.rules import collect_rules, flag, format_value, one_of
+from xpnet.config.rules import collect_rules, flag, format_value, one_of, suggest
 from xpnet.errors import ConfigError
 
 ADAMW_WEIGHT_DECAY = 0.01
@@ -50,17 +50,14 @@ class TrainConfig(  # the bases in reverse: the fields of the last come first
             rule.check(flag(name), getattr(self, name))
         if isinstance(self.learning_rate, tuple) and len(self.learning_rate) == 1:
             object.__setattr__(self, "learning_rate", self.learning_rate[0])
-        first, *more = [name for name in ("resume", "resume_or_start", "extend") if getattr(self, name)] or [
-            ""
-        ]
-        if more:
+        continued = [name for name in ("resume", "resume_or_start", "extend") if getattr(self, name)]
+        if len(continued) > 1:
+            first, second = continued[:2]
             place = "" if first == "resume_or_start" else f" {getattr(self, first)}"
-            msg = f"{flag(more[0])}: there is {flag(first)}{place} already: give one of the two"
-            raise ConfigError(msg)
+            raise ConfigError.at(flag(second), f"there is {flag(first)}{place} already: give one of the two")
         violation = next(find_violations(self), None)
         if violation is not None and self.resume is None and self.extend is None:
-            msg = f"{flag(violation.name)}: {violation.message}"
-            raise ConfigError(msg)
+            raise ConfigError.at(flag(violation.name), violation.message)
 
     @property
     def float_type(self) -> str:
@@ -233,8 +230,6 @@ def convert(table: Mapping[str, object], source: str) -> dict[str, Any]:
     settings = {}
     for key, raw in table.items():
         if key not in RULES:
-            from xpnet.config.keywords import suggest  # which needs this module
-
             hint = suggest(key, RULES) or ":"
             msg = f"{source}: unknown key {format_value(key)}{hint} Keys are the flags of --help with _ for -"
             raise ConfigError(msg)

@@ -4,10 +4,12 @@ IDX is the format of MNIST: http://yann.lecun.com/exdb/mnist/.
 """
 
 import math
+import mmap
 import tokenize
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -16,9 +18,16 @@ import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 from numpy.typing import NDArray
 
-from xpnet.data.memmap import map_values, should_map
-from xpnet.data.source import check_memory, open_data_file
-from xpnet.data.table import ROLES, Source, Table, format_shape, make_halves
+from xpnet.data.table import (
+    GZIP_MAGIC,
+    ROLES,
+    Source,
+    Table,
+    check_memory,
+    format_shape,
+    make_halves,
+    open_data_file,
+)
 from xpnet.errors import DataError
 from xpnet.nn.columns import format_names, shorten
 
@@ -45,20 +54,35 @@ class _Header(NamedTuple):
     fortran: bool = False  # the order of the values
 
 
-def read_folder(folder: Path) -> tuple[Table, Table]:
-    """Read four .npy files, x_train.npy and so on, or IDX files named as those of MNIST, into (train, test).
+def read_halves(path: Path) -> tuple[Table, Table]:
+    """Read the tables (train, test) of a .npz archive, or of a folder of .npy files or of MNIST's IDX files.
 
     Raises
     ------
     DataError
         A file is missing or damaged, the files do not match, or training features are there in both formats.
     """
-    if not (folder / "x_train.npy").exists():
-        return make_halves(read_array(_find_idx_file(folder, *name)) for name in IDX_NAMES.values())
-    both = sorted(path.name for path in folder.glob(f"{IDX_NAMES['x_train'][0]}*"))
+    if not path.is_dir():
+        names = ", ".join(ROLES)
+        return make_halves(read_npz(path, names, lambda keys: ROLES if set(ROLES) <= set(keys) else ()))
+    if not (path / "x_train.npy").exists():
+        return make_halves(read_array(_find_idx_file(path, *name)) for name in IDX_NAMES.values())
+    both = sorted(file.name for file in path.glob(f"{IDX_NAMES['x_train'][0]}*"))
     if both:
-        raise DataError.at(folder, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
-    return make_halves(read_array(folder / f"{role}.npy") for role in ROLES)
+        raise DataError.at(path, f"holds both x_train.npy and {both[0]}: keep one of them in this folder")
+    return make_halves(read_array(path / f"{role}.npy") for role in ROLES)
+
+
+def is_array_file(path: Path) -> bool:
+    """Return True if a file is one of arrays, by its name, or by the first bytes of IDX and gzip."""
+    if path.name.lower().endswith((".npy", ".npz")):
+        return True
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                start = file.read(3)
+            return start.startswith((GZIP_MAGIC, *(bytes([0, 0, kind]) for kind in IDX_TYPES)))
+    return False
 
 
 def read_array(path: Path) -> Source:
@@ -106,16 +130,14 @@ def read_npz(path: Path, expected: str, choose: Callable[[list[str]], Sequence[s
 
 
 def _find_idx_file(folder: Path, stem: str, ending: str) -> Path:
-    """Return the path of a file under one of its usual names; raise DataError if it is missing."""
+    """Return the path of a file under one of its usual names. Raise DataError if it is missing."""
     for form in ("-{}", "-{}.gz", ".{}", ".{}.gz"):
         path = folder / (stem + form.format(ending))
         if path.exists():
             return path
-    raise DataError.at(
-        folder,
-        f"has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds"
-        f" {', '.join('-'.join(name) for name in IDX_NAMES.values())}, or x_train.npy and so on",
-    )
+    names = ", ".join(map("-".join, IDX_NAMES.values()))
+    problem = f"has no {stem}-{ending} (or {stem}-{ending}.gz); a data folder holds {names}"
+    raise DataError.at(folder, f"{problem}, or x_train.npy and so on")
 
 
 def _read_idx_header(file: IO[bytes], where: str) -> _Header:
@@ -123,11 +145,8 @@ def _read_idx_header(file: IO[bytes], where: str) -> _Header:
     if not magic:
         raise DataError.at(where, "is empty")
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or magic[3] == 0:
-        raise DataError.at(
-            where,
-            f"begins with 0x{magic.hex()}, the magic number of an IDX file is"
-            " 0x0000, a type (08, 09, 0b to 0e) and the number of dimensions",
-        )
+        form = "0x0000, a type (08, 09, 0b to 0e) and the number of dimensions"
+        raise DataError.at(where, f"begins with 0x{magic.hex()}, the magic number of an IDX file is {form}")
     sizes = file.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
         raise DataError.at(where, "ends inside its header")
@@ -155,8 +174,9 @@ def _read_npy_header(file: IO[bytes], where: str) -> _Header:
 def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> NDArray[np.generic]:
     """Read the values after the header from a file, or a member of an archive, that takes `stored` bytes.
 
-    Large values that need no conversion, in a file that is not compressed, are returned as a read-only
-    memory map, and need not fit in memory. Others are converted to native byte order.
+    At least `MIN_MAPPED_BYTES` of aligned values that are features without conversion, in a file that is not
+    compressed, are returned as a read-only memory map, and need not fit in memory. Others are converted to
+    native byte order.
 
     Raises
     ------
@@ -171,7 +191,9 @@ def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> N
         size = f"{declared if declared < MAX_BYTES else 'more than 2^63'} bytes of values"
         available = f"{stored} {'compressed ' if packed else ''}bytes"
         raise DataError.at(where, f"its header announces {size}, {available} cannot hold them")
-    follow, is_mapped = stored - start, not packed and not fortran and should_map(dtype, declared, start)
+    is_plain = dtype.isnative and dtype in (np.uint8, np.float32, np.float64) and not fortran and not packed
+    is_aligned = start % dtype.itemsize == 0  # else NumPy copies the whole array for each batch
+    follow, is_mapped = stored - start, declared >= MIN_MAPPED_BYTES and is_plain and is_aligned
     if not is_mapped:
         check_memory(where, declared)
         buffer, follow = np.empty(declared, np.uint8), 0
@@ -182,9 +204,65 @@ def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> N
         problem = f"only {follow} follow" if follow < declared else "more follow"
         raise DataError.at(where, f"its sizes {format_shape(shape)} take {declared} bytes, {problem}")
     values = map_values(file, start, declared, dtype) if is_mapped else buffer.view(dtype)
+    native = values.astype(dtype.newbyteorder("="), copy=False)
     try:
-        return values.astype(dtype.newbyteorder("="), copy=False).reshape(
-            shape, order="F" if fortran else "C"
-        )
+        return native.reshape(shape, order="F" if fortran else "C")
     except (ValueError, OverflowError) as error:
         raise DataError.at(where, f"its shape of {len(shape)} dimensions is not possible") from error
+
+
+# Memory maps of large files
+
+MIN_MAPPED_BYTES = 1 << 26
+"""Size in bytes from which values are mapped instead of read.
+
+Smaller files are read quickly, and a copy has advantages: it does not depend on the file any more, and
+full-batch training can reorder it once.
+"""
+
+
+class _Map(mmap.mmap):
+    """A map of a whole file, with a second one for access in random order."""
+
+    random_access: mmap.mmap
+
+
+def map_values(file: IO[bytes], start: int, declared: int, dtype: np.dtype) -> NDArray[np.generic]:
+    """Map `declared` bytes from offset `start` as a read-only 1-D array of `dtype`.
+
+    The map remains valid after the file is closed, as long as a view of the array exists.
+    """
+    whole = _Map(file.fileno(), 0, access=mmap.ACCESS_READ)
+    whole.random_access = whole
+    if hasattr(mmap, "MADV_RANDOM"):  # not on Windows
+        whole.random_access = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        whole.random_access.madvise(mmap.MADV_RANDOM)
+    return np.frombuffer(whole, np.uint8, declared, start).view(dtype)
+
+
+def is_mapped(array: object) -> bool:
+    """Return True for a NumPy array whose values are in a mapped file."""
+    return _find_map(array) is not None
+
+
+def with_random_access(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the same values, for access to rows in random order.
+
+    Read-ahead makes sequential reading about ten times as fast, but random access would read megabytes for
+    each row, and evict them again if memory is short. A mapped array is therefore returned as a view of a
+    second map of its file without read-ahead; other arrays, and non-contiguous views, are returned
+    unchanged.
+    """
+    whole = _find_map(array)
+    if not isinstance(whole, _Map) or not array.flags.c_contiguous:
+        return array
+    begin = np.frombuffer(whole, np.uint8, 1).ctypes.data
+    values = np.frombuffer(whole.random_access, array.dtype, array.size, array.ctypes.data - begin)
+    return values.reshape(array.shape)
+
+
+def _find_map(array: object) -> mmap.mmap | None:
+    """Return the memory map that an array is a view of, None if it is none."""
+    while isinstance(array, np.ndarray | memoryview):
+        array = array.base if isinstance(array, np.ndarray) else array.obj
+    return array if isinstance(array, mmap.mmap) else None

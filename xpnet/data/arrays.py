@@ -1,6 +1,9 @@
-"""Tables from arrays, lists and data frames."""
+"""Tables and data sets from arrays, lists and data frames, and the weights of their samples."""
 
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +12,15 @@ from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import backend_of
-from xpnet.data.table import MEAN_HINT, LabelCodes, Table, as_features, as_labels
+from xpnet.config import TrainConfig
+from xpnet.data.datasets import Dataset, join_halves
+from xpnet.data.table import MEAN_HINT, LabelCodes, Table, as_features, as_labels, format_shape
 from xpnet.errors import DataError
-from xpnet.nn.columns import NO_COLUMNS, Columns, quote
+from xpnet.nn.columns import NO_COLUMNS, Columns, format_names, quote
 
 
 def host_array(array: Any, source: str) -> Any:
-    """Convert an array of a library, on any device, to NumPy; return anything else unchanged.
+    """Convert an array of a library, on any device, to NumPy. Return anything else unchanged.
 
     Raises
     ------
@@ -43,7 +48,7 @@ def _has_mask(values: object) -> bool:
 
 
 def like_input(result: HostArray, backend: Backend | None) -> Any:
-    """Return a result as an array of the library and on the device of the input; None stands for NumPy.
+    """Return a result as an array of the library and on the device of the input. None stands for NumPy.
 
     Raises
     ------
@@ -63,7 +68,7 @@ def like_input(result: HostArray, backend: Backend | None) -> Any:
 def table_from_arrays(
     X: object, y: object, source: str = "", columns: Columns | None = None, missing: str = "error"
 ) -> Table:
-    """Return rows and labels as a table; `columns` are those of the training, if they are others.
+    """Return rows and labels as a table. `columns` are those of the training, if they are others.
 
     Missing values of a training are refused, or with "mean" replaced by the mean of their column.
 
@@ -96,7 +101,7 @@ def _to_labels(
 
 
 def _read_names(X: object) -> tuple[str, ...] | None:
-    """Return the names of the columns of a data frame; None if they are not text, or for an array."""
+    """Return the names of the columns of a data frame, None if they are not text, or for an array."""
     names = tuple(getattr(X, "columns", ()))
     return names if names and all(isinstance(name, str) for name in names) else None
 
@@ -118,9 +123,9 @@ def to_features(X: object, source: str, columns: Columns | None, *, fills: bool 
 
 
 def _is_text(array: NDArray[np.generic]) -> bool:
-    return array.dtype.kind in "UT" or (
-        array.dtype == object and any(isinstance(item, str) for item in array.flat)
-    )
+    if array.dtype == object:
+        return any(isinstance(item, str) for item in array.flat)
+    return array.dtype.kind in "UT"
 
 
 def to_numbers(values: object, source: str, *, allow_text: bool = False) -> NDArray[np.generic]:
@@ -147,6 +152,121 @@ def to_numbers(values: object, source: str, *, allow_text: bool = False) -> NDAr
         msg = f"{source}: expected an array of numbers, got a {type(values).__name__}: {one_line(error)}"
         raise DataError(msg) from error
     if array.dtype.kind not in "buif":
-        msg = f"{source}: expected an array of numbers, got {array.dtype}"
-        raise DataError(msg)
+        raise DataError.at(source, f"expected an array of numbers, got {array.dtype}")
     return array
+
+
+# Weights of the training samples in the loss, from those of samples and of classes
+
+
+def weigh_samples(
+    data: Dataset, sample_weight: object, class_weight: object, labels: Sequence[Any]
+) -> Dataset:
+    """Return the dataset with the weights of its training samples, and without those of weight 0.
+
+    A weight is that of the sample, (m,) numbers or None for all 1, times that of its class: 1, unless
+    `class_weight` is a mapping from labels. `labels` are those of the classes, in their order.
+
+    Raises
+    ------
+    DataError
+        The weights are not finite numbers, 0 or more, one for each sample; all are 0; or one belongs to no
+        class.
+    """
+    weights = np.ones(len(data.y_train))
+    if sample_weight is not None:
+        weights = _to_weights("sample_weight", sample_weight, range(len(weights)))
+    if isinstance(class_weight, Mapping):
+        unknown = class_weight.keys() - set(labels)
+        if unknown and set(labels) - class_weight.keys():  # if none is missing, the samples may lack a class
+            msg = f"class_weight: {min(map(repr, unknown))} is none of {format_names([*map(str, labels)])}"
+            raise DataError(msg)
+        by_class = [class_weight.get(label, 1.0) for label in labels]
+        weights = weights * _to_weights("class_weight", by_class, labels)[data.y_train]
+    elif sample_weight is None:
+        return data
+    used = weights > 0
+    if not used.any():
+        msg = "sample_weight, class_weight: expected a sample of a weight above zero, all have weight zero"
+        raise DataError(msg)
+    if not used.all():
+        data = replace(data, x_train=data.x_train[used], y_train=data.y_train[used])
+    return replace(data, weights=weights[used])
+
+
+def normalize_weights(
+    data: Dataset, training: NDArray[np.int64] | None, config: TrainConfig
+) -> NDArray[np.floating] | None:
+    """Return the factor of each sample's loss, (m,). Their mean over the training samples is 1. None: all 1.
+
+    If `class_weight` is balanced, weights are first divided by their sum over the training samples of the
+    class (King & Zeng 2001). `training` are the indices of these samples, None for all. Sums are exactly
+    rounded or sequential, so that the bits do not depend on the machine.
+    """
+    balanced = config.class_weight == "balanced"
+    if data.weights is None and not balanced:
+        return None
+    rows = slice(None) if training is None else training
+    weights = np.ones(len(data.y_train)) if data.weights is None else data.weights
+    if balanced:
+        totals = np.bincount(data.y_train[rows], weights[rows], minlength=data.classes)
+        weights = weights / np.where(totals > 0, totals, 1.0)[data.y_train]
+    weights = weights / weights[rows].max()
+    return np.asarray(weights * (weights[rows].size / math.fsum(weights[rows])), config.float_type)
+
+
+def _to_weights(name: str, values: object, keys: Sequence[object]) -> NDArray[np.float64]:
+    """Return checked numbers, one for each key, divided by the largest: products cannot overflow."""
+    numbers = to_numbers(values, name).astype(np.float64)
+    if numbers.shape != (len(keys),):
+        msg = f"{name}: expected {len(keys)} numbers, one for each sample, got {format_shape(numbers.shape)}"
+        raise DataError(msg)
+    allowed = np.isfinite(numbers) & (numbers >= 0)
+    if not allowed.all():
+        place = int(allowed.argmin())
+        msg = f"{name}[{keys[place]!r}]: expected a finite number, 0 or more, got {numbers[place]}"
+        raise DataError(msg)
+    return numbers / (numbers.max() or 1.0)
+
+
+# The data set that a user's arrays make
+
+ClassWeight = Mapping[Any, float] | Literal["none", "balanced"] | None
+
+
+def make_dataset(
+    X: object,
+    y: object,
+    validation_data: tuple[object, object] | None,
+    weights: tuple[object, ClassWeight],
+    missing: Any,
+    classes: int | None,
+) -> Dataset:
+    """Return the data set of a user's arrays, and weights of samples and of classes."""
+    training, validation = table_from_arrays(X, y, missing=missing), None
+    if validation_data is not None:
+        validation = table_from_arrays(*validation_data, " in validation_data", columns=training.columns)
+    data = join_tables(training, validation, classes)
+    return weigh_samples(data, *weights, data.columns.classes or range(data.classes))
+
+
+def join_tables(training: Table, validation: Table | None = None, classes: int | None = None) -> Dataset:
+    """Build a data set from tables.
+
+    Raises
+    ------
+    DataError
+        The tables do not match, or a label is not below the number of classes.
+    """
+    test = Table(training.x[:0], training.y[:0], "", "") if validation is None else validation
+    largest = {table.y_from: int(table.y.max(initial=0)) for table in (training, test)}
+    classes = classes or max(largest.values()) + 1
+    for source, label in largest.items():
+        if label >= classes:
+            msg = f"{source}: expected labels from 0 to {classes - 1}, got {label}"
+            raise DataError(msg)
+    if training.columns.classes is not None and classes != len(training.columns.classes):
+        msg = f"classes: expected {len(training.columns.classes)}, as many as there are names, got {classes}"
+        raise DataError(msg)
+    data, is_validation = join_halves("arrays", training, test), bool(len(test.y))
+    return replace(data, from_arrays=True, test_is_validation=is_validation, number_of_classes=classes)

@@ -1,22 +1,22 @@
 """Reading of datasets for training, and of samples for inference, by the kind of file."""
 
 import hashlib
+import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import HostArray
 from xpnet.arithmetic import random
-from xpnet.data.array_files import IDX_TYPES, read_array, read_folder, read_npz
+from xpnet.data.array_files import is_array_file, is_mapped, read_array, read_halves, read_npz
 from xpnet.data.csv import TableOptions, read_csv
-from xpnet.data.memmap import is_mapped
-from xpnet.data.source import GZIP_MAGIC, MAPPING_HINT, check_memory
-from xpnet.data.table import ROLES, Table, as_features, make_halves, make_table, quantity_note
+from xpnet.data.table import MAPPING_HINT, ROLES, Table, as_features, check_memory, make_table, quantity_note
+from xpnet.distributed.exchange import share_memory
+from xpnet.distributed.ranks import Ranks
 from xpnet.errors import ConfigError, DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns, format_names
 
@@ -51,6 +51,8 @@ class Dataset:
         True if the test samples are evaluated after each epoch instead.
     from_arrays
         True if the arrays were passed from Python, so that no file holds them.
+    number_of_classes
+        The number of classes, of which some may have no samples; 0: one more than the largest label.
     test_rows, test_file
         The lines (m,), from 1, of the test samples in a CSV file, and its name; None and "" otherwise.
     """
@@ -65,6 +67,7 @@ class Dataset:
     weights: NDArray[np.float64] | None = None
     test_is_validation: bool = False
     from_arrays: bool = False
+    number_of_classes: int = 0
     test_rows: NDArray[np.int64] | None = None
     test_file: str = ""
 
@@ -75,7 +78,9 @@ class Dataset:
 
     @property
     def classes(self) -> int:
-        """The number of classes: one more than the largest label."""
+        """The number of classes."""
+        if self.number_of_classes:
+            return self.number_of_classes
         if self.columns.classes is not None:
             return len(self.columns.classes)
         return int(max(self.y_train.max(), self.y_test.max())) + 1
@@ -125,7 +130,7 @@ def load(
 
 
 def digest(dataset: Dataset, *, some: bool = False) -> str:
-    """Return the SHA-256 of the four arrays, in hexadecimal; it does not depend on the file format.
+    """Return the SHA-256 of the four arrays, in hexadecimal. It does not depend on the file format.
 
     Hashed in the order x_train, y_train, x_test, y_test: the name, NumPy's little-endian type code
     and the shape as one ASCII line ("x_train |u1 60000x784"), then the values, little-endian in
@@ -155,9 +160,8 @@ def check_copy_memory(dataset: Dataset, backend: str) -> None:
         The mapped features are larger than the available memory.
     """
     mapped = sum(x.nbytes for x in (dataset.x_train, dataset.x_test) if is_mapped(x))
-    check_memory(
-        dataset.name, mapped, f"the {backend} backend copies them, --backend numpy reads them in blocks"
-    )
+    hint = f"the {backend} backend copies them, --backend numpy reads them in blocks"
+    check_memory(dataset.name, mapped, hint)
 
 
 def find_bundled_folder() -> Path:
@@ -172,9 +176,8 @@ def find_bundled_folder() -> Path:
     for folder in (package / "_data" / "mnist", package.parent / "data" / "mnist"):
         if folder.is_dir():
             return folder
-    raise DataError.at(
-        package, "the bundled MNIST is missing: install xpnet again, or name a dataset with --data"
-    )
+    problem = "the bundled MNIST is missing: install xpnet again, or name a dataset with --data"
+    raise DataError.at(package, problem)
 
 
 def _read_dataset(
@@ -190,12 +193,9 @@ def _read_dataset(
         msg = f"--test-data {test_data}: goes with --data TRAIN.csv"
         raise ConfigError(msg)
     if data is None:
-        return join_halves("mnist", *read_folder(find_bundled_folder()))
-    if data.is_dir():
-        return join_halves(data.resolve().name, *read_folder(data))
-    if data.exists() and data.suffix.lower() == ".npz":
-        arrays = read_npz(data, ", ".join(ROLES), lambda keys: ROLES if set(ROLES) <= set(keys) else ())
-        return join_halves(_stem(data), *make_halves(arrays))
+        return join_halves("mnist", *read_halves(find_bundled_folder()))
+    if data.is_dir() or (data.exists() and data.suffix.lower() == ".npz"):
+        return join_halves(data.resolve().name if data.is_dir() else _stem(data), *read_halves(data))
     problem = "is none of what --data takes:" if data.exists() else "no such file or folder; --data takes"
     raise DataError.at(data, f"{problem} {_FORMS}")
 
@@ -276,16 +276,13 @@ def join_halves(name: str, train: Table, test: Table) -> Dataset:
     """
     x_train, x_test = train.x, test.x
     if x_train.shape[1] != x_test.shape[1]:
-        raise DataError.at(
-            test.x_from, f"has {x_test.shape[1]} features a sample, {train.x_from} has {x_train.shape[1]}"
-        )
+        problem = f"has {x_test.shape[1]} features a sample, {train.x_from} has {x_train.shape[1]}"
+        raise DataError.at(test.x_from, problem)
     if x_train.dtype != x_test.dtype:
         if np.uint8 in (x_train.dtype, x_test.dtype):
             pixels, floats = (train, test) if x_train.dtype == np.uint8 else (test, train)
-            raise DataError.at(
-                pixels.x_from,
-                f"holds whole numbers (pixels), {floats.x_from} decimals: write both in the same way",
-            )
+            problem = f"holds whole numbers (pixels), {floats.x_from} decimals: write both in the same way"
+            raise DataError.at(pixels.x_from, problem)
         check_memory(train.x_from, np.dtype(np.float64).itemsize * x_train.size)
         x_train, x_test = x_train.astype(np.float64), x_test.astype(np.float64)
     note = quantity_note(train.y) if train.columns.classes is None else None
@@ -304,14 +301,7 @@ class Rows(NamedTuple):
 
 def is_table(path: Path) -> bool:
     """Return True if a file is a table, by its name, or by the first bytes of IDX and gzip."""
-    if path.name.lower().endswith((".csv", ".csv.gz", ".npy", ".npz")):
-        return True
-    with suppress(OSError):
-        if path.is_file():
-            with path.open("rb") as file:
-                start = file.read(3)
-            return start.startswith((GZIP_MAGIC, *(bytes([0, 0, kind]) for kind in IDX_TYPES)))
-    return False
+    return is_csv(path) or is_array_file(path)
 
 
 def read_rows(path: Path, expected: int, columns: Columns = NO_COLUMNS) -> Rows:
@@ -337,13 +327,12 @@ def read_rows(path: Path, expected: int, columns: Columns = NO_COLUMNS) -> Rows:
             missing = "error" if columns.means is None else "mean"
             table = read_csv(path, TableOptions(None, "any", missing, known=columns, predicted=expected))
             return Rows(columns.fill_missing(table.x), None if table.y[0] < 0 else table.y)
-        is_npz = path.name.lower().endswith(".npz")
-        arrays = (
-            read_npz(path, "x_test, or x, or a single array", _choose_rows) if is_npz else [read_array(path)]
-        )
-        if len(arrays) == 1:
-            return Rows(as_features(*arrays[0]), None)
-        table = make_table(*arrays)
+        if not path.name.lower().endswith(".npz"):
+            return Rows(as_features(*read_array(path)), None)
+        x, *y = read_npz(path, "x_test, or x, or a single array", _choose_rows)
+        if not y:
+            return Rows(as_features(*x), None)
+        table = make_table(x, *y)
         return Rows(table.x, table.y)
     except MemoryError as error:
         raise DataError.at(path, "does not fit in this machine's memory: split it") from error
@@ -355,3 +344,48 @@ def _choose_rows(keys: Sequence[str]) -> list[str]:
     key = next((name for name in names if name in keys), "")
     labels = {"x_test": "y_test", "x": "y"}.get(key, key)
     return [name for name in dict.fromkeys((key, labels)) if name in keys]
+
+
+# One copy for the ranks of an MPI job on a machine
+
+
+def load_shared(ranks: Ranks, data: Path | None, test_data: Path | None, **options: Any) -> Dataset:
+    """Read a data set with `load`, once on each machine. The ranks there share the memory.
+
+    Each rank maps mapped files itself.
+
+    Raises
+    ------
+    ConfigError, DataError
+        A rank cannot read the data, or machines have different ones: some rows of mapped features count.
+    """
+    if ranks.comm is None:
+        return load(data, test_data, **options)
+    comm = ranks.on_this_host()
+    here = replace(ranks, rank=comm.rank, size=comm.size, comm=comm)
+    with ranks.agreement():
+        found = load(data, test_data, **options) if here.rank == 0 else None
+    if len(set(ranks.hosts)) > 1:  # each of which reads its own files
+        ranks.compare({"the data's SHA-256": None if found is None else digest(found, some=True)})
+    described = json.loads(here.gather("" if found is None else _describe(found))[0])
+    if len(described["shared"]) < len(ROLES):
+        with ranks.agreement():
+            found = found or load(data, test_data, **options)
+    arrays: dict[str, Any] = {}
+    for name, (shape, dtype) in described["shared"].items():
+        arrays[name] = share_memory(here.comm, tuple(shape), dtype)
+        if here.rank == 0:
+            arrays[name][...] = getattr(found, name)
+    here.comm.Barrier()
+    if found is not None:
+        return replace(found, **arrays)
+    columns = Columns.from_json(described["columns"], arrays["x_train"].shape[1], described["classes"])
+    return Dataset(**arrays, name=described["name"], columns=columns, notes=tuple(described["notes"]))
+
+
+def _describe(data: Dataset) -> str:
+    """Return what the other ranks of the machine need to know, as JSON."""
+    arrays = {name: getattr(data, name) for name in ROLES}
+    shared = {name: (array.shape, array.dtype.str) for name, array in arrays.items() if not is_mapped(array)}
+    words = {"name": data.name, "notes": data.notes, "columns": data.columns.to_json()}
+    return json.dumps({**words, "classes": data.classes, "shared": shared})

@@ -1,15 +1,20 @@
-"""Features with their labels, and the checks of both."""
+"""Features with their labels, the checks of both, and the opening of their files."""
 
+import gzip
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+import stat
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._lib.machine import available_memory
 from xpnet._typing import HostArray
 from xpnet.errors import DataError
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
@@ -28,6 +33,9 @@ _ROWS_AT_ONCE = 1024
 
 Source = tuple[NDArray[Any], str]
 """An array as it was read, and its file for messages."""
+
+Names = Sequence[str] | None
+"""The names of the features, None if they have none."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class LabelCodes:
         self._codes: dict[str, int] = {}
 
     def encode(self, labels: Iterable[str]) -> list[int]:
-        """Return a code for each label; ValueError with the problem of the first one that is not allowed."""
+        """Return a code for each label. Raise ValueError for the first one that is not allowed."""
         codes = self._codes
         return [codes[label] if label in codes else self._add(label) for label in labels]
 
@@ -114,15 +122,13 @@ class LabelCodes:
         if self._numeric is None and label not in MISSING:
             self._numeric = number is not None
         if self._numeric:
-            rule = LABEL_RULE
             value = float(label) if number else -1.0
             is_allowed = 0 <= value <= LARGEST_LABEL and value % 1 == 0
-            rule += CLASSES_ONLY * (value % 1 > 0)
+            rule = LABEL_RULE + CLASSES_ONLY * (value % 1 > 0)
         else:
-            rule = (
-                f"the classes are {format_names(self._classes)}" if self._classes else "a label is text here"
-            )
-            is_allowed = not number and label not in MISSING and label in (self._classes or (label,))
+            classes = self._classes
+            is_allowed = not number and label not in MISSING and label in (classes or (label,))
+            rule = f"the classes are {format_names(classes)}" if classes else "a label is text here"
         if not is_allowed:
             msg = f"label {quote(label)}: {rule}" if label else f"is empty: {rule}"
             raise ValueError(msg)
@@ -130,7 +136,7 @@ class LabelCodes:
 
 
 def make_table(x: Source, y: Source) -> Table:
-    """Check features and labels as they were read, and return their table."""
+    """Return the table of features and labels as they were read, after checks of both."""
     return Table(as_features(*x), as_labels(*y), x[1], y[1])
 
 
@@ -141,14 +147,9 @@ def make_halves(arrays: Iterable[Source]) -> tuple[Table, Table]:
 
 
 def as_features(
-    values: HostArray,
-    where: str | Path,
-    *,
-    fills: bool = False,
-    hint: str = "",
-    names: Sequence[str] | None = None,
+    values: HostArray, where: object, *, fills: bool = False, hint: str = "", names: Names = None
 ) -> HostArray:
-    """Check features; return them as rows (m, features), uint8 pixels or finite float32 or float64.
+    """Return checked features as rows (m, features), uint8 pixels or finite float32 or float64.
 
     Parameters
     ----------
@@ -167,10 +168,8 @@ def as_features(
         The array is empty or 1-D, or holds integers that are not pixels, NaN or infinity.
     """
     if values.ndim < 2:
-        problem = (
-            f"{values.ndim} dimension, features need at least 2 (samples, values): are these the labels?"
-        )
-        raise DataError.at(where, problem)
+        needed = "features need at least 2 (samples, values): are these the labels?"
+        raise DataError.at(where, f"{values.ndim} dimension, {needed}")
     if values.size == 0:
         raise DataError.at(where, f"holds no values (its shape is {format_shape(values.shape)})")
     rows = values.reshape(len(values), -1)
@@ -188,8 +187,8 @@ def as_features(
     return np.ascontiguousarray(rows, dtype=np.uint8)
 
 
-def as_labels(values: NDArray[Any], where: str | Path) -> NDArray[np.int32]:
-    """Check labels of shape (m,) or (m, 1); return them as int32 (m,).
+def as_labels(values: NDArray[Any], where: object) -> NDArray[np.int32]:
+    """Return checked labels of shape (m,) or (m, 1) as int32 (m,).
 
     Raises
     ------
@@ -197,10 +196,8 @@ def as_labels(values: NDArray[Any], where: str | Path) -> NDArray[np.int32]:
         The shape differs, or a label is negative, not whole or above 65535.
     """
     if values.ndim != 1 and values.shape[1:] != (1,):
-        problem = (
-            f"its shape is {format_shape(values.shape)}, labels have one dimension: are these the features?"
-        )
-        raise DataError.at(where, problem)
+        shape = format_shape(values.shape)
+        raise DataError.at(where, f"its shape is {shape}, labels have one dimension: are these the features?")
     column = values.reshape(-1)
     allowed = (column >= 0) & (column <= LARGEST_LABEL)
     if column.dtype.kind == "f":
@@ -223,13 +220,9 @@ def quantity_note(labels: NDArray[np.int32]) -> str | None:
 
 
 def _refuse_first(
-    where: str | Path,
-    rows: NDArray[Any],
-    names: Sequence[str] | None,
-    wrong: Callable[[NDArray[Any]], NDArray[np.bool_]],
-    problem: str,
+    where: object, rows: NDArray[Any], names: Names, wrong: Callable[..., NDArray[np.bool_]], problem: str
 ) -> None:
-    """Raise DataError for the first value for which `wrong` holds, if any does; rows are read in blocks."""
+    """Raise DataError for the first value for which `wrong` holds, if any does. Rows are read in blocks."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         defects = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
         if len(defects):
@@ -241,3 +234,55 @@ def _refuse_first(
 def format_shape(shape: tuple[int, ...]) -> str:
     """Return a shape for a message, such as 60000x28x28."""
     return "x".join(map(str, shape)) or "()"
+
+
+# Opening of files
+
+GZIP_MAGIC = b"\x1f\x8b"
+MAPPING_HINT = "uncompressed IDX or .npy files of pixels need not fit"
+
+
+@contextmanager
+def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
+    """Open `path` for reading. Gzip is recognised by its content and decompressed.
+
+    `expected` describes the file in messages.
+
+    Raises
+    ------
+    DataError
+        The file is missing, unreadable or not a regular file, or its gzip data are truncated or damaged;
+        also raised while reading in the block.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise DataError.at(path, f"is {kind}, {expected} was expected")
+        with path.open("rb") as file:
+            packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            file.seek(0)
+            yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if packed else file
+    except EOFError as error:
+        raise DataError.at(path, "the gzip data ends too early: download the file again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise DataError.at(path, f"the gzip data is damaged ({reason}): download the file again") from error
+    except FileNotFoundError as error:
+        raise DataError.at(path, "no such file") from error
+    except OSError as error:
+        raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
+
+
+def check_memory(where: str | Path, declared: int, hint: str = MAPPING_HINT) -> None:
+    """Raise DataError if values of `declared` bytes exceed the available memory, as far as that is known.
+
+    Raises
+    ------
+    DataError
+        `declared` is more than the memory of the machine or the container.
+    """
+    memory = available_memory()
+    if memory is not None and declared > memory > 0:
+        problem = f"holds {declared} bytes of values, this machine has {memory} bytes of memory: {hint}"
+        raise DataError.at(where, problem)

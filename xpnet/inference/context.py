@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Final
 
-from xpnet._typing import Array, Compile, Function, MapBlocks, uncompiled
+from xpnet._lib.switches import read_switch
+from xpnet._typing import Array, Compile, Function, uncompiled
 from xpnet.arithmetic import ARITHMETICS, Reproducible, selfcheck
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.reproducible import check_budgets
@@ -25,8 +26,19 @@ MOST_STEPS, MOST_MULTIPLICATIONS = 75, 1 << 28
 """Steps of one call, and multiplications of their forward passes: Ctrl-C waits for the end of a call."""
 
 
-def no_compiled_loop(_: Function) -> None:
-    """Return None, as ``Backend.compile_steps`` of a library without compiled loops."""
+COMPILE: Final = "XPNET_COMPILE"
+"""The environment variable, a switch that is on by default; off, the mathematics runs as it is written."""
+
+
+def is_compiled(*, debug: bool = False) -> bool:
+    """Return True if functions are compiled, or recorded and replayed: not with ``--debug``.
+
+    Raises
+    ------
+    ConfigError
+        XPNET_COMPILE is neither on nor off.
+    """
+    return read_switch(COMPILE, default=True) and not debug
 
 
 @dataclass(frozen=True)
@@ -35,13 +47,14 @@ class ComputeContext:
 
     ops: Arithmetic
     inputs: Inputs
-    map_blocks: MapBlocks
+    map_blocks: Function
+    compile_steps: Callable[[Function, Function], Function]
     stack: int = 1  # number of full blocks computed in one call
     compile: Compile = uncompiled
-    compile_steps: Callable[[Function], Any] = no_compiled_loop
     network: Network = NOTEBOOK
     ranks: Ranks = ALONE
     float_type: str = "float64"
+    as_written: bool = False  # nothing is compiled, and blocks and steps are computed one by one
 
     def share(self, samples: int) -> tuple[int, int]:
         """Return the ``(start, stop)`` of this process among the samples of a batch of one block.
@@ -60,6 +73,8 @@ class ComputeContext:
 
     def steps_at_once(self, samples: int) -> int:
         """Return the number of steps with this number of samples to compute in one call."""
+        if self.as_written:
+            return 1
         return min(MOST_STEPS, 1 + MOST_MULTIPLICATIONS // (samples * self.network.multiplications))
 
     @cached_property
@@ -90,13 +105,17 @@ def build_context(
     network: Network,
     normalization: Normalization,
     ranks: Ranks = ALONE,
+    *,
+    debug: bool = False,
 ) -> ComputeContext:
     """Build the compute context of a network; call it inside the backend's scope.
+
+    With ``debug``, or if XPNET_COMPILE is off, nothing is compiled, and each block is computed by itself.
 
     Raises
     ------
     ConfigError
-        A sum has too many terms to be exact.
+        A sum has too many terms to be exact; or XPNET_COMPILE is neither on nor off.
     BackendError
         The device does not support the dtype, or does not compute exactly.
     """
@@ -105,22 +124,27 @@ def build_context(
         raise BackendError.at(where, "use --arithmetic native --dtype float32")
     ops = ARITHMETICS[arithmetic](backend.xp, backend.device, getattr(backend.xp, dtype))
     exact = isinstance(ops, Reproducible)
-    compiled: Compile = partial(backend.compile, exact=exact)
+    as_written = not is_compiled(debug=debug)
+    compiled: Compile = uncompiled if as_written else partial(backend.compile, exact=exact)
     if exact:
         if cuda_index(backend.device_name) is not None:
             check_environment()
         check_budgets(network.sizes)
         compiled = selfcheck.check(ops, f"{backend.name} on {backend.device_name}", compiled)
     inputs = normalization.on_device(ops, backend.put)
-    is_compiled = compiled is not uncompiled
+    compile_steps: Function = backend.compile_steps
+    stack = backend.compiled_stack
+    if compiled is uncompiled:
+        compile_steps, stack = partial(Backend.compile_steps, backend), 1 if as_written else backend.stack
     return ComputeContext(
         ops,
         inputs,
         backend.map_blocks,
-        backend.compiled_stack if is_compiled else backend.stack,
+        partial(compile_steps, exact=exact),
+        stack,
         compiled,
-        partial(backend.compile_steps, exact=exact) if is_compiled else no_compiled_loop,
         network,
         ranks.on(backend),
         dtype,
+        as_written,
     )

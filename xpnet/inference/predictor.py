@@ -17,7 +17,6 @@ from xpnet._typing import Array, Function
 from xpnet.arithmetic.blocks import block_bounds, tree_sum
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import resolve
-from xpnet.config import TrainConfig, from_json
 from xpnet.config.settings import Arithmetic
 from xpnet.errors import DataError
 from xpnet.inference.context import build_context
@@ -28,16 +27,9 @@ from xpnet.nn.metrics import ClassMetrics, chance_note, class_metrics, confusion
 from xpnet.nn.network import forward, prepare, sample_losses
 from xpnet.storage.export import is_of_pixels
 from xpnet.storage.find import find_newest_run, resolve_run
-from xpnet.storage.model_file import SavedModel, fingerprint, load_model
-from xpnet.storage.record import (
-    METRICS_FILE,
-    MODEL_FILE,
-    RECORD_FILE,
-    Record,
-    is_number,
-    read_metrics,
-    read_run,
-)
+from xpnet.storage.folder import RunFolder
+from xpnet.storage.model_file import SavedModel, load_model
+from xpnet.storage.record import MODEL_FILE, Record, is_number
 
 ROWS = 2560
 """Rows that are computed in one call: what starting a call takes is then little, and memory is bounded."""
@@ -171,14 +163,13 @@ class LoadedModel:
         The path that the user gave: a run folder or a file.
     predictor
         The network, ready for inference.
-    config, record
-        The training settings, and the record of the run; None for a model file.
+    run
+        The run that trained it; None for a model file.
     """
 
     name: str
     predictor: Predictor
-    config: TrainConfig | None = None
-    record: Record | None = None
+    run: RunFolder | None = None
 
     @property
     def features(self) -> int:
@@ -214,19 +205,17 @@ def load_for_inference(
     BackendError
         The device or backend is not usable on this machine.
     """
-    path, model, record = load_network(run)
-    config = None
-    if record is not None:
-        config = from_json(record["config"], str(path / RECORD_FILE))
-        arithmetic = arithmetic or config.arithmetic
+    path, model, folder = load_network(run)
+    if folder is not None:
+        arithmetic = arithmetic or folder.config.arithmetic
     selection = resolve(device, backend)
     if selection.warning is not None:
         complain(f"warning: {selection.warning}")
     predictor = Predictor(model, selection.backend, arithmetic)
-    if record is not None and (note := _chance_note(record)) is not None:
+    if folder is not None and (note := _chance_note(folder.record)) is not None:
         complain(f"note: {path}: {note}")
     predictor.warn = lambda text: complain(f"warning: {text}")
-    return LoadedModel(str(path), predictor, config, record)
+    return LoadedModel(str(path), predictor, folder)
 
 
 def _chance_note(record: Record) -> str | None:
@@ -236,8 +225,8 @@ def _chance_note(record: Record) -> str | None:
     return chance_note(*numbers) if known.get("epochs") and all(map(is_number, numbers)) else None
 
 
-def load_network(run: Path | None) -> tuple[Path, SavedModel, Record | None]:
-    """Load a trained network; return the path of its run or file, the network, and the record of a run.
+def load_network(run: Path | None) -> tuple[Path, SavedModel, RunFolder | None]:
+    """Load a trained network; return the path of its run or file, the network, and the run.
 
     Parameters
     ----------
@@ -252,47 +241,13 @@ def load_network(run: Path | None) -> tuple[Path, SavedModel, Record | None]:
     path = find_newest_run().folder if run is None else resolve_run(run, others=", or a .safetensors file")
     if not path.is_dir():
         return path, load_model(model_path(path)), None
-    record = read_run(path)
-    if record["status"] == "running":
+    folder = RunFolder(path)
+    if folder.record["status"] == "running":
         remedy = f"wait until it has ended, or go on with xpnet train --resume {path}"
         raise DataError.at(path, f"is still running, or was killed: {remedy}")
-    if record["status"] == "failed":
+    if folder.record["status"] == "failed":
         raise DataError.at(path, "holds no trained network, as the training has failed")
-    return path, load_run_model(path, record), record
-
-
-def load_run_model(folder: Path, record: Record) -> SavedModel:
-    """Load the model of a run, which may lack a fingerprint only if it is not completed.
-
-    Raises
-    ------
-    DataError
-        The model is missing or damaged, or is not the one that the record names.
-    """
-    model = load_model(model_path(folder))
-    digest = fingerprint(model.layers, model.norms)
-    expected = record["fingerprint"] or ("none" if record["status"] == "completed" else digest)
-    if digest != expected:
-        difference = f"its model has the fingerprint {digest[:16]}…, run.json says {expected[:16]}…"
-        remedy = "predict and evaluate take the .safetensors file all the same"
-        raise DataError.at(folder, f"{difference}: {remedy}")
-    return model
-
-
-def load_history(path: Path) -> tuple[list[dict[str, Any]], int | None]:
-    """Return the rows of metrics in a run's folder, without fingerprints, and its best epoch, if any.
-
-    Raises
-    ------
-    DataError
-        The history or the record is damaged.
-    """
-    rows = read_metrics(path / METRICS_FILE) if (path / METRICS_FILE).is_file() else []
-    for row in rows:
-        row.pop("fingerprint", None)
-    metrics = read_run(path)["metrics"] if (path / RECORD_FILE).is_file() else None
-    best = (metrics or {}).get("best_epoch")
-    return rows, best if isinstance(best, int) else None
+    return path, folder.model, folder
 
 
 def model_path(path: Path) -> Path:

@@ -47,13 +47,11 @@ class Network:
         for name, table in (("activation", F.ACTIVATIONS), ("loss", F.LOSSES)):
             value = getattr(self, name)
             if value not in table:
-                msg = f"{name}: expected one of {', '.join(table)}, got {value!r}"
-                raise ConfigError(msg)
+                raise ConfigError.at(name, f"expected one of {', '.join(table)}, got {value!r}")
         for name in ("input_dropout", "hidden_dropout", "label_smoothing"):
             value = getattr(self, name)
             if not 0.0 <= value < 1.0:
-                msg = f"{name}: expected a number from 0 to below 1, got {value!r}"
-                raise ConfigError(msg)
+                raise ConfigError.at(name, f"expected a number from 0 to below 1, got {value!r}")
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             msg = f"sizes: expected at least features and classes, each positive, got {self.sizes!r}"
             raise ConfigError(msg)

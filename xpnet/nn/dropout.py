@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import Array, as_array
+from xpnet._typing import Array
 from xpnet.arithmetic import random
 from xpnet.nn.architecture import Network
 
@@ -45,16 +45,15 @@ def dropout_masks(network: Network, seed: int, epoch: int, start: int, stop: int
         In memory, the samples of a hidden unit lie side by side, as its activations do.
         """
         mask = draw_bits(random.Purpose.DROPOUT, layer) >= _round_probability(probability)
-        return as_array(mask.T.copy().T if layer > 0 else mask)
+        return mask.T.copy().T if layer > 0 else mask
 
+    inputs = draw_mask(network.input_dropout, 0) if network.input_dropout else None
     hidden = range(1, len(network.sizes) - 1) if network.hidden_dropout else ()
-    return Masks(
-        draw_mask(network.input_dropout, 0) if network.input_dropout else None,
-        [draw_mask(network.hidden_dropout, layer) for layer in hidden],
-        as_array(draw_bits(random.Purpose.INPUT_NOISE, 0).astype("u2").view("i2"))
-        if network.input_noise
-        else None,
-    )
+    masks = Masks(inputs, [draw_mask(network.hidden_dropout, layer) for layer in hidden])
+    if not network.input_noise:
+        return masks
+    noise = draw_bits(random.Purpose.INPUT_NOISE, 0).astype("u2").view("i2")
+    return masks._replace(noise=noise)
 
 
 def noise_scale(amplitude: float) -> float:

@@ -140,10 +140,8 @@ def cross_entropy(ops: Arithmetic, z: Array, y: Array) -> Array:
     """
     shifted = _subtract_maximum(ops, z)
     total = ops.sum(ops.exp(shifted), axis=-2)
-    # A logit of -infinity counts only where it is a target.
-    return ops.log(total, largest=float(z.shape[-2])) - ops.sum(
-        y * ops.xp.where(y > 0, shifted, 0.0), axis=-2
-    )
+    expected = y * ops.xp.where(y > 0, shifted, 0.0)  # a logit of -infinity counts only where it is a target
+    return ops.log(total, largest=float(z.shape[-2])) - ops.sum(expected, axis=-2)
 
 
 def softmax_cross_entropy_backward(probabilities: Array, y: Array) -> Array:
@@ -195,14 +193,12 @@ def count_correct(ops: Arithmetic, predicted: Array, labels: Array) -> Array:
 
 
 def flush_tiny(x: Array) -> Array:
-    """Round x to a multiple of 2^-953 if it is that small; above 2^-846 nothing changes.
+    """Round x to a multiple of 2^-953 if it is that small. Above 2^-846 nothing changes.
 
     Numbers that some libraries would flush to zero, because they become subnormal, are then zero on all. In
     float32, where 2^-900 is 0, x is unchanged.
     """
-    if (
-        getattr(x.dtype, "itemsize", 8) == 4
-    ):  # dtypes need not have a size: the sum below changes nothing either
+    if getattr(x.dtype, "itemsize", 8) == 4:  # not all dtypes tell; the sum changes no float32 either
         return x
     return (x + 2.0**-900) - 2.0**-900
 

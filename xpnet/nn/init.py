@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 
-from xpnet._typing import as_array
 from xpnet.arithmetic import random
 from xpnet.nn.architecture import Network
 from xpnet.nn.layers import BatchNorm, Linear, Parameters, RunningStatistics
@@ -38,9 +37,9 @@ def initialize(
         if kind != "uniform":
             fan = inputs if kind == "he" else inputs + units
             weights, biases = weights * (2.0 * math.sqrt(6.0 / fan)), np.zeros((units, 1))
-        layers.append(Linear(as_array(weights), as_array(biases)))
+        layers.append(Linear(weights, biases))
         if batch_norm and index < len(sizes) - 2:
-            layers.append(BatchNorm(as_array(np.ones((units, 1))), as_array(np.zeros((units, 1)))))
+            layers.append(BatchNorm(np.ones((units, 1)), np.zeros((units, 1))))
     return layers
 
 
@@ -50,6 +49,4 @@ def initial_running_statistics(network: Network) -> list[RunningStatistics]:
     One for each batch normalisation; none if the network has none.
     """
     hidden = network.sizes[1:-1] if network.batch_norm else ()
-    return [
-        RunningStatistics(as_array(np.zeros((units, 1))), as_array(np.ones((units, 1)))) for units in hidden
-    ]
+    return [RunningStatistics(np.zeros((units, 1)), np.ones((units, 1))) for units in hidden]

@@ -82,10 +82,8 @@ class Normalization:
 
     def on_device(self, ops: Arithmetic, from_host: Callable[[HostArray], Array]) -> Inputs:
         """Return the function that normalises."""
-        shift, scale = (
-            ops.xp.astype(from_host(np.reshape(statistic, (-1, 1))), ops.dtype)
-            for statistic in (self.shift, self.scale)
-        )
+        columns = (from_host(np.reshape(statistic, (-1, 1))) for statistic in (self.shift, self.scale))
+        shift, scale = (ops.xp.astype(column, ops.dtype) for column in columns)
         factor = None if self.shift.any() or self.scale.ndim else float(self.scale)
         return Inputs(ops, shift, scale, factor)
 

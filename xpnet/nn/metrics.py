@@ -50,20 +50,15 @@ def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> NDArray
 def class_metrics(predicted: Labels, labels: Labels, classes: int) -> list[ClassMetrics]:
     """Return the metrics of each class.
 
-    F1 = 2 · hits / (support + predicted); precision and recall are hits / predicted and hits / support.
+    F1 = 2 · hits / (support + guesses); precision and recall are hits / guesses and hits / support.
     """
-    counts = (
-        np.bincount(values, minlength=classes).tolist()
-        for values in (labels[predicted == labels], labels, predicted)
-    )
+    groups = labels[predicted == labels], labels, predicted
+    counts = (np.bincount(each, minlength=classes).tolist() for each in groups)
     return [
         ClassMetrics(
-            support,
-            _ratio(correct, predictions),
-            _ratio(correct, support),
-            _ratio(2 * correct, support + predictions),
+            support, _ratio(hits, guesses), _ratio(hits, support), _ratio(2 * hits, support + guesses)
         )
-        for correct, support, predictions in zip(*counts, strict=True)
+        for hits, support, guesses in zip(*counts, strict=True)
     ]
 
 
@@ -91,30 +86,19 @@ def summarize(
     names = [plain(name) for name in (range(len(classes)) if names is None else names)]
     lines = [f"samples         {sum(each.support for each in classes)} of {len(classes)} classes"]
     lines += [f"accuracy        {accuracy:.4f}", f"loss            {loss:.4f} (mean {loss_name})"]
-    for metric in ("precision", "recall", "f1"):
-        values = [value for each in classes if (value := getattr(each, metric)) is not None]
+    for metric in ("precision", "recall", "F1"):
+        values = [value for each in classes if (value := getattr(each, metric.lower())) is not None]
         if values:
-            lines.append(
-                f"{metric.replace('f1', 'F1'):<16}{sum(values) / len(values):.4f} (mean over classes)"
-            )
-    recalls = [
-        (each.recall, name, each.support)
-        for each, name in zip(classes, names, strict=True)
-        if each.recall is not None
-    ]
-    worst = [
-        f"{name} {recall:.4f} of {support}"
-        for recall, name, support in sorted(recalls, key=lambda item: item[0])
-    ]
-    lines.append(f"lowest recall   {', '.join(worst[:MOST_SHOWN])}")
+            lines.append(f"{metric:<16}{sum(values) / len(values):.4f} (mean over classes)")
+    recalls = ((each.recall, name, each.support) for each, name in zip(classes, names, strict=True))
+    known = ((recall, name, support) for recall, name, support in recalls if recall is not None)
+    worst = sorted(known, key=lambda item: item[0])[:MOST_SHOWN]
+    lowest = (f"{name} {recall:.4f} of {support}" for recall, name, support in worst)
+    lines.append(f"lowest recall   {', '.join(lowest)}")
     if confusion is not None:
         wrong = confusion - np.diag(np.diag(confusion))
         order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_SHOWN]
-        pairs = [
-            (index, column)
-            for index, column in zip(*np.unravel_index(order, wrong.shape), strict=True)
-            if wrong[index, column]
-        ]
-        confused = [f"{names[row]} as {names[column]} {wrong[row, column]} times" for row, column in pairs]
+        pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+        confused = [f"{names[i]} as {names[j]} {wrong[i, j]} times" for i, j in pairs if wrong[i, j]]
         lines.append(f"confused        {', '.join(confused) or 'none'}")
     return "\n".join(lines)

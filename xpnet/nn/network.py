@@ -5,7 +5,7 @@ are rows.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic, Operand
@@ -91,7 +91,7 @@ def backward(
         if isinstance(layer, L.BatchNorm):
             gradient, dz = L.batch_norm_backward(ops, layer, cached, dz)
         else:
-            gradient = linear_backward(ops, cast("Array | Operand", dropped), dz)
+            gradient = linear_backward(ops, dropped, dz)
             if index > 0:
                 mask = next(hidden_masks, None)
                 da = _apply_dropout(ops, network, L.linear_backward_input(ops, layer, dz), mask)

@@ -1,12 +1,7 @@
 """Optimisers: pairs of pure functions ``init`` and ``update``, with their state in between.
 
-Each step is given its learning rate α (``xpnet.nn.schedules``). ``with_weight_decay``,
-``with_decoupled_decay``, ``with_gradient_clipping`` and ``with_max_norm`` extend an optimiser, so that
-
-    with_gradient_clipping(with_weight_decay(momentum(ops), 1e-4), ops, 5.0)
-
-first clips the gradients, then adds the decay, then takes the step: the outermost comes first.
-``OPTIMIZERS`` lists the rules by name, and ``build`` returns an optimiser from settings.
+Each step is given its learning rate α (``xpnet.nn.schedules``). ``OPTIMIZERS`` lists the rules by name, and
+``build`` returns an optimiser from settings: a rule, with weight decay and limits of norms.
 
 Parameters, gradients and averages of gradients are lists of named tuples of arrays, one per layer. Of these
 only the fields named ``weight`` decay and have their norm limited.
@@ -123,75 +118,39 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
     return Optimizer(init, update)
 
 
-# Extensions of a rule
+# Changes of gradients and weights, besides a rule
 
 
-def with_weight_decay(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State]:
-    """Add λ W to the gradients of the weights: the loss gains λ/2 ‖W‖² (λ is ``weight_decay``).
+def add_weight_decay(gradients: Parameters, parameters: Parameters, weight_decay: float) -> Parameters:
+    """Add λ W to the gradients of the weights: the loss gains λ/2 ‖W‖² (λ is ``weight_decay``)."""
+    return _map_weights(lambda g, w: flush_tiny(g + weight_decay * w), gradients, parameters)
 
-    With 0, return the optimiser unchanged.
+
+def shrink_weights(parameters: Parameters, weight_decay: float, learning_rate: float) -> Parameters:
+    """Shrink the weights beside the step, not through the gradients: W := W - α λ W.
+
+    With ``adam`` it is AdamW (Loshchilov & Hutter 2019, algorithm 2, as in PyTorch).
     """
-    if weight_decay == 0.0:
-        return optimizer
-
-    def update(
-        gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, State]:
-        gradients = _map_weights(lambda g, w: flush_tiny(g + weight_decay * w), gradients, parameters)
-        return optimizer.update(gradients, state, parameters, learning_rate)
-
-    return Optimizer(optimizer.init, update)
+    return _map_weights(lambda w: w - learning_rate * flush_tiny(weight_decay * w), parameters)
 
 
-def with_decoupled_decay(optimizer: Optimizer[State], weight_decay: float) -> Optimizer[State]:
-    """Shrink the weights beside the step, not through the gradients: first W := W - α λ W.
-
-    With ``adam`` it is AdamW (Loshchilov & Hutter 2019, algorithm 2, as in PyTorch). With 0, return the
-    optimiser unchanged.
-    """
-    if weight_decay == 0.0:
-        return optimizer
-
-    def update(
-        gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, State]:
-        parameters = _map_weights(lambda w: w - learning_rate * flush_tiny(weight_decay * w), parameters)
-        return optimizer.update(gradients, state, parameters, learning_rate)
-
-    return Optimizer(optimizer.init, update)
-
-
-def with_gradient_clipping(optimizer: Optimizer[State], ops: Arithmetic, norm: float) -> Optimizer[State]:
+def clip_gradients(ops: Arithmetic, gradients: Parameters, norm: float) -> Parameters:
     """Scale all gradients by one factor so that their global norm ‖g‖ is at most ``norm``.
 
     g := g · (c / max(c, ‖g‖)), c = ``norm``, where ‖g‖² is one sum over the squares of all entries of all
     arrays in their order, row by row (Pascanu et al. 2013).
     """
-
-    def update(
-        gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, State]:
-        entries = ops.xp.concat([ops.xp.reshape(g, (1, -1)) for layer in gradients for g in layer], axis=1)
-        factor = _norm_factor(ops, entries, norm)
-        return optimizer.update(_map(lambda g: g * factor, gradients), state, parameters, learning_rate)
-
-    return Optimizer(optimizer.init, update)
+    factor = _norm_factor(ops, _join(ops, gradients), norm)
+    return _map(lambda g: g * factor, gradients)
 
 
-def with_max_norm(optimizer: Optimizer[State], ops: Arithmetic, limit: float) -> Optimizer[State]:
-    """After each step, scale the incoming weights w of each unit to a norm of at most ``limit``.
+def limit_norms(ops: Arithmetic, parameters: Parameters, limit: float) -> Parameters:
+    """Scale the incoming weights w of each unit to a norm of at most ``limit``.
 
     w := w · (c / max(c, ‖w‖)), c = ``limit``, for each row w of a weight (units, inputs) (Srivastava et al.
     2014, section 5.1).
     """
-
-    def update(
-        gradients: Parameters, state: State, parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, State]:
-        stepped, state = optimizer.update(gradients, state, parameters, learning_rate)
-        return _map_weights(lambda w: flush_tiny(w * _norm_factor(ops, w, limit)), stepped), state
-
-    return Optimizer(optimizer.init, update)
+    return _map_weights(lambda w: flush_tiny(w * _norm_factor(ops, w, limit)), parameters)
 
 
 # By name
@@ -216,24 +175,32 @@ def build(
     max_norm: float | None = None,
     **options: float,
 ) -> Optimizer[OptimizerState]:
-    """Return the optimiser of a name in ``OPTIMIZERS``, with clipping and norm limits.
+    """Return the optimiser of a name in ``OPTIMIZERS``, with weight decay and limits of norms.
 
     Gradients are clipped before the decay is added, as PyTorch programs do.
 
     Parameters
     ----------
-    weight_decay : λ of ``with_weight_decay``, or for adamw of ``with_decoupled_decay``
+    weight_decay : λ of ``add_weight_decay``, or for adamw of ``shrink_weights``
     clip_norm : the largest global norm of the gradients, None for any
     max_norm : the largest norm of a unit's incoming weights, None for any
     options : the rule's own: ``decay`` of momentum and nesterov; ``b1``, ``b2`` and ``eps`` of adam and adamw
     """
-    with_decay = with_decoupled_decay if name == "adamw" else with_weight_decay
-    optimizer = with_decay(OPTIMIZERS[name](ops, **options), weight_decay)
-    if clip_norm is not None:
-        optimizer = with_gradient_clipping(optimizer, ops, clip_norm)
-    if max_norm is not None:
-        optimizer = with_max_norm(optimizer, ops, max_norm)
-    return optimizer
+    rule = OPTIMIZERS[name](ops, **options)
+
+    def update(
+        gradients: Parameters, state: OptimizerState, parameters: Parameters, learning_rate: float
+    ) -> tuple[Parameters, OptimizerState]:
+        if clip_norm is not None:
+            gradients = clip_gradients(ops, gradients, clip_norm)
+        if weight_decay and name == "adamw":
+            parameters = shrink_weights(parameters, weight_decay, learning_rate)
+        elif weight_decay:
+            gradients = add_weight_decay(gradients, parameters, weight_decay)
+        parameters, state = rule.update(gradients, state, parameters, learning_rate)
+        return parameters if max_norm is None else limit_norms(ops, parameters, max_norm), state
+
+    return Optimizer(rule.init, update)
 
 
 # Helpers
@@ -249,13 +216,18 @@ def _map_joined(function: Callable[[Array], Array], ops: Arithmetic, layers: Par
     stops = [0, *accumulate(math.prod(x.shape) for layer in layers for x in layer)]
     if ops.has_native_roots or stops[-1] > MOST_JOINED:
         return _map(function, layers)
-    entries = function(ops.xp.concat([ops.xp.reshape(x, (1, -1)) for layer in layers for x in layer], axis=1))
+    entries = function(_join(ops, layers))
     parts = (entries[:, start:stop] for start, stop in pairwise(stops))
     return _map(lambda x: ops.xp.reshape(next(parts), x.shape), layers)
 
 
+def _join(ops: Arithmetic, layers: Parameters) -> Array:
+    """Return all entries of all arrays in their order, row by row, as (1, entries)."""
+    return ops.xp.concat([ops.xp.reshape(x, (1, -1)) for layer in layers for x in layer], axis=1)
+
+
 def _map_weights(function: Callable[..., Array], *layers: Parameters) -> Parameters:
-    """Apply a function to the fields named ``weight``; take the other fields from the first list."""
+    """Apply a function to the fields named ``weight``. Take the other fields from the first list."""
     return [
         group[0]._replace(weight=function(*(layer.weight for layer in group)))
         if "weight" in group[0]._fields

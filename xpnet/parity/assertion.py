@@ -14,12 +14,13 @@ from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.errors import BackendError, ConfigError
 from xpnet.parity import devices
+from xpnet.parity.distance import Tolerance, find_difference, parse_tolerance
 from xpnet.parity.session import current_session
-from xpnet.parity.tolerance import Tolerance, find_difference, parse_tolerance
 
 Argument: TypeAlias = NDArray[Any] | complex | str | tuple[Any, ...] | None
 """An array, or a plain value: a number, text, None or a tuple of them."""
 
+Function: TypeAlias = Callable[..., object]
 Arguments: TypeAlias = Mapping[int | str, Argument]
 """The arguments of a call by position or keyword."""
 
@@ -111,10 +112,9 @@ def _check_arguments(arguments: Arguments) -> None:
     """Raise TypeError for an argument that is neither a NumPy array nor a plain value."""
     for name, value in arguments.items():
         if not isinstance(value, np.ndarray) and not _is_plain(value):
-            msg = (
-                f"argument {name} is a {type(value).__name__}: expected a NumPy array, a number, text, None, "
-                "or a tuple without arrays (functools.partial binds everything else)"
-            )
+            known = "a NumPy array, a number, text, None, or a tuple without arrays"
+            remedy = "functools.partial binds everything else"
+            msg = f"argument {name} is a {type(value).__name__}: expected {known} ({remedy})"
             raise TypeError(msg)
 
 
@@ -159,8 +159,8 @@ def _find_targets(names: Sequence[str] | None, *, has_reference: bool) -> list[d
 class _Comparison:
     """Runs of a function with several libraries, compared with NumPy's or the reference's outputs."""
 
-    function: Callable[..., object]
-    reference: Callable[..., object] | None
+    function: Function
+    reference: Function | None
     arguments: Arguments
     tolerance: Tolerance
     check_device: bool
@@ -198,7 +198,7 @@ class _Comparison:
         return {path: value if _is_number(value) else np.asarray(value) for path, value in outputs.items()}
 
     def run(self, where: str, backend: Backend, *, narrow: bool, jit: bool = False) -> None:
-        """Run the function with a library, in 32 bits if ``narrow``, and add a line for each problem."""
+        """Add a line for each problem of the function with a library, in 32 bits if ``narrow``."""
         __tracebackhide__ = True
         where += (", 32 bits" if narrow else "") + (", jax.jit" if jit else "")
         with _scope(backend, narrow=narrow):
@@ -244,7 +244,7 @@ def _not_an_array(path: str, value: object, backend: Backend) -> str:
 
 @contextmanager
 def _scope(backend: Backend, *, narrow: bool = False) -> Iterator[None]:
-    """Compute with a library; with JAX in 32 bits, if ``narrow``."""
+    """Compute with a library, with JAX in 32 bits, if ``narrow``."""
     with (
         backend.scope(),
         backend.library.enable_x64(new_val=False) if narrow else nullcontext(),
@@ -261,12 +261,7 @@ def _narrow(backend: Backend, value: Any) -> Any:
 
 
 def _call(
-    backend: Backend,
-    function: Callable[..., object],
-    arguments: Arguments,
-    *,
-    narrow: bool = False,
-    jit: bool = False,
+    backend: Backend, function: Function, arguments: Arguments, *, narrow: bool = False, jit: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
     """Call a function with copies of the arrays on the device.
 
@@ -294,7 +289,7 @@ def _split(arguments: Arguments) -> tuple[list[Any], dict[str, Any]]:
     return positional, {name: value for name, value in arguments.items() if isinstance(name, str)}
 
 
-def _accepts_xp(function: Callable[..., object], arguments: Arguments) -> bool:
+def _accepts_xp(function: Function, arguments: Arguments) -> bool:
     """Tell whether the function has a parameter ``xp`` besides those for the arguments."""
     positional, keywords = _split(arguments)
     try:
@@ -307,12 +302,9 @@ def _accepts_xp(function: Callable[..., object], arguments: Arguments) -> bool:
 
 def _named_outputs(result: object, path: str = "result") -> Iterator[tuple[str, object]]:
     """Yield each array in nested tuples, lists and dicts with its path, such as result["loss"][1]."""
-    if isinstance(result, dict):
-        for key, value in result.items():
-            key_text = json.dumps(key) if isinstance(key, str) else repr(key)
-            yield from _named_outputs(value, f"{path}[{key_text}]")
-    elif isinstance(result, tuple | list):
-        for index, value in enumerate(result):
-            yield from _named_outputs(value, f"{path}[{index}]")
-    else:
+    if not isinstance(result, dict | tuple | list):
         yield path, result
+        return
+    for key, value in result.items() if isinstance(result, dict) else enumerate(result):
+        key_text = json.dumps(key) if isinstance(key, str) else repr(key)
+        yield from _named_outputs(value, f"{path}[{key_text}]")

@@ -19,9 +19,8 @@ from xpnet.inference.context import ComputeContext
 from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.storage.checkpoint import flatten
 from xpnet.training.batches import Batch, Block, single_batch
-from xpnet.training.callbacks import EpochLog
-from xpnet.training.state import TrainState, Variables
-from xpnet.training.step import Step
+from xpnet.training.loop import EpochLog
+from xpnet.training.step import Step, TrainState, Variables
 from xpnet.training.trainer import Trainer
 
 IGNORED_SETTINGS = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}
@@ -48,14 +47,12 @@ class Difference(Mismatch):
         if self.block is not None:
             location.append(f"block {self.block}")
         call = "" if self.call is None else f", call {self.call},"
-        return (
-            f"{', '.join(location)}: {self.operation}{call} differs first, at {self.index}: "
-            f"{self.left!r} and {self.right!r} ({self.distance})"
-        )
+        values = f"{self.left!r} and {self.right!r} ({self.distance})"
+        return f"{', '.join(location)}: {self.operation}{call} differs first, at {self.index}: {values}"
 
 
 def first_difference(left: Trainer, right: Trainer) -> Difference | None:
-    """Train both, and return the first epoch, step, block and operation in which they differ.
+    """Return the first epoch, step, block and operation in which two training runs differ.
 
     The two have the same data and settings, and differ in backend or arithmetic. Parameters, running
     statistics and the optimiser's state are compared after each step, loss and accuracy after each epoch.
@@ -109,7 +106,7 @@ class _Point(NamedTuple):
 
 
 def _training_points(trainer: Trainer) -> Iterator[_Point]:
-    """Train, and yield the points of the training run: initial variables, steps and evaluations."""
+    """Yield the points of a training run: initial variables, steps and evaluations."""
     with trainer.backend.scope():
         variables = trainer.to_host(trainer.initial_state().variables)
     yield _Point(0, None, _named_values(variables._asdict()))
@@ -173,7 +170,7 @@ def _step_operations(trainer: Trainer, variables: Variables, epoch: int, step: i
     """Return the operations of a step block by block, and the sums over each block."""
 
     def gradients(context: ComputeContext, variables: Variables, block: Block) -> dict[str, object]:
-        return {"sums": Step(context, trainer.optimizer).block_sums(variables.parameters, *block)}
+        return {"sums": Step(context, trainer.optimizer).block_sums(variables.parameters, block)}
 
     with trainer.backend.scope():
         batch = next(trainer.loader.batches(epoch, skip=step))

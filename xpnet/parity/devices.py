@@ -64,7 +64,7 @@ def parse(name: str) -> BackendDevice:
 
 
 def parse_list(names: str) -> list[BackendDevice]:
-    """Parse names separated by commas, without duplicates; errors as in `parse`."""
+    """Parse names separated by commas, without duplicates. Errors as in `parse`."""
     return list(dict.fromkeys(parse(name) for name in names.split(",") if name.strip()))
 
 
@@ -102,8 +102,7 @@ def find_required() -> list[BackendDevice]:
     try:
         return parse_list(names)
     except XPNetError as error:
-        msg = f"{REQUIRE}: {error}"
-        raise ConfigError(msg) from error
+        raise ConfigError.at(REQUIRE, error) from error
 
 
 def find_installed() -> list[BackendDevice]:

@@ -37,18 +37,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers, and begin the session with the backends of the option.
+    """Begin the session, with the markers and the backends of the option.
 
     Raises
     ------
     pytest.UsageError
         The option names no backend, or an unknown one.
     """
-    config.addinivalue_line(
-        "markers",
-        f"{MARKER}(*names): run with these backends only; torch means torch on every device, "
-        "torch:cuda that one",
-    )
+    meaning = "torch means torch on every device, torch:cuda that one"
+    config.addinivalue_line("markers", f"{MARKER}(*names): run with these backends only; {meaning}")
     config.addinivalue_line("markers", f"{PARITY_MARKER}: run assert_parity with one backend in each test")
     session = config.stash[SESSION] = Session()
     SESSIONS.append(session)
@@ -88,18 +85,19 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the tests that use the plugin's fixtures; pytest skips one that has no backends."""
+    """Parametrize the tests that use the plugin's fixtures. Pytest skips one that has no backends."""
     fixture = FIXTURE if _reaches_plugin(metafunc) else MARKED_FIXTURE
     if fixture not in metafunc.fixturenames:
         return
     targets = _selected_targets(metafunc.config)
     for marker in metafunc.definition.iter_markers(MARKER):
-        targets = [target for target in targets if _allows(marker, target)]
+        allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
+        targets = [each for each in targets if each in allowed or each.backend in marker.args]
     metafunc.parametrize(fixture, targets, ids=str, indirect=True)
 
 
 def _reaches_plugin(metafunc: pytest.Metafunc) -> bool:
-    """Tell whether the test's ``xp_backend`` is the plugin's or takes it; a project may have its own."""
+    """Tell whether the test's ``xp_backend`` is the plugin's or takes it. A project may have its own."""
     for definition in reversed(metafunc._arg2fixturedefs.get(FIXTURE, ())):
         is_own = getattr(definition.func, "__module__", None) == __name__
         if is_own or FIXTURE not in definition.argnames:
@@ -190,7 +188,7 @@ def _describe(names: Iterable[str], absent: Mapping[str, str]) -> str:
 
 
 def _selected_targets(config: pytest.Config) -> list[BackendDevice]:
-    """Return the backends that the option names; by default the installed and the required ones."""
+    """Return the backends that the option names, by default the installed and the required ones."""
     from xpnet.errors import ConfigError
     from xpnet.parity import devices
 
@@ -203,13 +201,8 @@ def _selected_targets(config: pytest.Config) -> list[BackendDevice]:
         raise pytest.Collector.CollectError(str(error)) from error
 
 
-def _allows(marker: pytest.Mark, target: BackendDevice) -> bool:
-    allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
-    return target in allowed or target.backend in marker.args
-
-
 def _parse(names: Sequence[str], source: str, error_class: type[Exception]) -> list[BackendDevice]:
-    """Parse the names of backends, without duplicates; an unknown one is an error of pytest's."""
+    """Parse the names of backends, without duplicates. An unknown one is an error of pytest's."""
     from xpnet.errors import XPNetError
     from xpnet.parity import devices
 

@@ -20,7 +20,8 @@ from xpnet.parity.compare import first_difference
 from xpnet.parity.devices import NUMPY, BackendDevice
 from xpnet.parity.distance import relative_difference, ulp_distance
 from xpnet.storage.model_file import fingerprint
-from xpnet.training.callbacks import Callback, EpochLog, Evaluate
+from xpnet.training.callbacks import Evaluate
+from xpnet.training.loop import Callback, EpochLog
 from xpnet.training.trainer import Trainer
 
 
@@ -88,32 +89,32 @@ class ParityResult:
 class _RecordEpochs(Callback):
     """Records digests of each epoch, which are small enough to keep; called after ``Evaluate``."""
 
-    def __init__(self, trainer: Trainer, notify: Callable[[int], None]) -> None:
-        self._trainer, self._notify = trainer, notify
+    def __init__(self, notify: Callable[[int], None]) -> None:
+        self._notify = notify
         self.epochs: list[list[tuple[int | None, str]]] = []
 
-    def on_epoch_end(self, log: EpochLog) -> None:
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
         """Record digests of each layer, of the other variables and of the metrics."""
         self._notify(log.epoch)
-        parameters, *variables = self._trainer.to_host(log.state.variables)
+        parameters, *variables = trainer.to_host(log.state.variables)
         layers = enumerate(map(_hash_arrays, parameters))
         # In the text of the metrics NaN equals NaN and the two zeros differ.
         self.epochs.append([*layers, (None, _hash_arrays(variables)), (None, repr(log.metrics))])
 
 
 class _Run(NamedTuple):
-    version: str
+    result: ParityResult  # not compared yet
     epochs: list[list[tuple[int | None, str]]]
     parameters: list[NDArray[np.floating]]
-    fingerprint: str
     test: tuple[float, float]
-    seconds: float
 
 
 def compare_backends(
     config: TrainConfig, data: Dataset, targets: Sequence[BackendDevice], show: Callable[[str], None]
 ) -> Iterator[ParityResult]:
-    """Train on each backend in each arithmetic, NumPy first, and yield the results; ``show`` the progress.
+    """Yield the results of training on each backend in each arithmetic, NumPy first.
+
+    ``show`` receives descriptions of the progress.
 
     Raises
     ------
@@ -124,7 +125,7 @@ def compare_backends(
     for number, (kind, target) in enumerate(pairs, 1):
         heading = f"run {number} of {len(pairs)}, {target.where}, {kind}"
         try:
-            run = _train(target, _with_arithmetic(kind, config), data, heading, show)
+            run = _train(ParityResult(target, "-", kind), config, data, heading, show)
         except Exception as error:  # each library raises its own errors
             if target == NUMPY:
                 raise
@@ -132,18 +133,15 @@ def compare_backends(
             continue
         if target == NUMPY:
             reference = run
-        yield _compare(target, kind, run, reference)
+        yield _compare(run, reference)
 
 
 def first_operation(config: TrainConfig, data: Dataset, row: ParityResult) -> str:
     """Describe, in one line, the first operation in which a reproducible run differs from NumPy's."""
     if row.epoch is None:
         return "only the test metrics differ"
-    settings = _with_arithmetic(row.kind, config)
-    with (
-        Trainer.open(settings, data, make(*NUMPY)) as left,
-        Trainer.open(settings, data, make(*row.target)) as right,
-    ):
+    settings, numpy, library = _with_arithmetic(row.kind, config), make(*NUMPY), make(*row.target)
+    with Trainer.open(settings, data, numpy) as left, Trainer.open(settings, data, library) as right:
         difference = first_difference(left, right)
     if difference is None:
         return f"epoch {row.epoch} differs, but not when computed again: a backend does not repeat itself"
@@ -155,29 +153,29 @@ def _with_arithmetic(kind: ArithmeticKind, config: TrainConfig) -> TrainConfig:
 
 
 def _train(
-    target: BackendDevice, settings: TrainConfig, data: Dataset, heading: str, show: Callable[[str], None]
+    result: ParityResult, config: TrainConfig, data: Dataset, heading: str, show: Callable[[str], None]
 ) -> _Run:
     show(heading)
-    backend = make(*target)
-    with Trainer.open(settings, data, backend) as trainer:
+    backend = make(*result.target)
+    with Trainer.open(_with_arithmetic(result.kind, config), data, backend) as trainer:
         start = time.perf_counter()
-        record = _RecordEpochs(trainer, lambda epoch: show(f"{heading}: epoch {epoch} of {settings.epochs}"))
-        result = trainer.fit([Evaluate(trainer), record])
-        if result.interrupted:
+        record = _RecordEpochs(lambda epoch: show(f"{heading}: epoch {epoch} of {config.epochs}"))
+        end = trainer.fit([Evaluate(), record])
+        if end.interrupted:
             raise KeyboardInterrupt
-        test = trainer.evaluate_test(result.state)
-        layers = trainer.model(result.state).layers
-    seconds = time.perf_counter() - start
+        test = trainer.evaluate_test(end.state)
+        layers = trainer.model(end.state).layers
+    seconds = round(time.perf_counter() - start, 3)
     parameters = [array for layer in layers for array in layer.values()]
-    metrics = test.loss, test.accuracy
-    return _Run(backend.version, record.epochs, parameters, fingerprint(layers), metrics, seconds)
+    result = replace(result, version=backend.version, fingerprint=fingerprint(layers), seconds=seconds)
+    return _Run(result, record.epochs, parameters, (test.loss, test.accuracy))
 
 
 def _hash_arrays(tree: object) -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(leaf).data for leaf in leaves(tree))).hexdigest()
 
 
-def _compare(target: BackendDevice, kind: ArithmeticKind, run: _Run, reference: _Run) -> ParityResult:
+def _compare(run: _Run, reference: _Run) -> ParityResult:
     differences = (
         (epoch, layer)
         for epoch, digests in enumerate(zip(run.epochs, reference.epochs, strict=True))
@@ -186,22 +184,14 @@ def _compare(target: BackendDevice, kind: ArithmeticKind, run: _Run, reference: 
     )
     epoch, layer = next(differences, (None, None))
     pairs = list(zip(run.parameters, reference.parameters, strict=True))
+    max_ulp = max(float(np.max(ulp_distance(a, b), initial=0.0)) for a, b in pairs)
     relative = max(relative_difference(a, b) for a, b in pairs)
-    same = epoch is None and run.test == reference.test
-    close = kind.tolerance is not None and relative <= kind.tolerance
-    problem = "not the bits of NumPy"
-    if kind.tolerance is not None:
-        problem = f"{relative:.1e} from NumPy, more than {format_tolerance(kind.tolerance)}"
-    return ParityResult(
-        target,
-        run.version,
-        kind,
-        fingerprint=run.fingerprint,
-        epoch=epoch,
-        layer=layer,
-        max_ulp=max(float(np.max(ulp_distance(a, b), initial=0.0)) for a, b in pairs),
-        max_relative=relative,
-        seconds=round(run.seconds, 3),
-        verdict="same" if same else "close" if close else "FAIL",
-        problem=None if same or close else problem,
-    )
+    result = replace(run.result, epoch=epoch, layer=layer, max_ulp=max_ulp, max_relative=relative)
+    tolerance = result.kind.tolerance
+    if epoch is None and run.test == reference.test:
+        return replace(result, verdict="same")
+    if tolerance is None:
+        return replace(result, problem="not the bits of NumPy")
+    if relative <= tolerance:
+        return replace(result, verdict="close")
+    return replace(result, problem=f"{relative:.1e} from NumPy, more than {format_tolerance(tolerance)}")

@@ -2,18 +2,18 @@
 
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
-from xpnet.config import TrainConfig, from_json
+from xpnet.config import TrainConfig
 from xpnet.config.constraints import merge_settings
 from xpnet.config.rules import flag, format_value
 from xpnet.config.settings import RunSettings
 from xpnet.config.training import DEFAULTS
 from xpnet.errors import ConfigError, DataError
-from xpnet.storage.checkpoint import load_checkpoint
-from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, ParentInfo, Record, read_run
-from xpnet.storage.run import check_specification, digest_file
+from xpnet.storage.folder import RunFolder, digest_file
+from xpnet.storage.record import CHECKPOINT_FILE, MODEL_FILE, ParentInfo
+from xpnet.storage.run import check_specification
 
 KEPT_SETTINGS = {"data", "test_data", "test_split", "label", "missing", "columns", "validation", "normalize"}
 KEPT_SETTINGS |= {"hidden", "activation", "batch_norm", "init", "init_from", "optimizer", "seed", "repeats"}
@@ -25,22 +25,23 @@ OWN_SETTINGS |= {"epochs", "init_from"}
 """Settings of which the parent's do not apply to the extension."""
 
 
-class Parent(NamedTuple):
-    """A completed run to extend, with the number of its epochs."""
-
-    folder: Path
-    record: Record
-    epochs: int
+class Parent(RunFolder):
+    """A completed run to extend."""
 
     @property
+    def epochs(self) -> int:
+        """The number of its epochs."""
+        return int(self.progress["epoch"])
+
+    @cached_property
     def info(self) -> ParentInfo:
         """The part of the extension's record that names the parent."""
         return {
-            "run": str(self.folder),
+            "run": str(self.path),
             "started": self.record["started"],
             "epochs": self.epochs,
             "fingerprint": str(self.record["fingerprint"]),
-            "checkpoint_sha256": digest_file(self.folder / CHECKPOINT_FILE),
+            "checkpoint_sha256": digest_file(self.checkpoint),
         }
 
 
@@ -54,21 +55,19 @@ def read_parent(folder: Path) -> Parent:
     ConfigError
         The run is not completed, holds no checkpoint, or follows another version of the specification.
     """
-    record, path = read_run(folder), folder / CHECKPOINT_FILE
+    parent = Parent(folder)
+    record = parent.record
     if record["status"] != "completed":
         problem = f"is not completed but {record['status']}: xpnet train --resume {folder} goes on with it"
         raise ConfigError.at(folder, problem)
     check_specification(folder, record)
-    if not path.exists():
+    if not parent.checkpoint.exists():
         remedy = f"--init-from {folder / MODEL_FILE} starts from its parameters"
         raise ConfigError.at(folder, f"has no {CHECKPOINT_FILE}, the state of its optimiser: {remedy}")
-    _, progress = load_checkpoint(path)
-    epochs: int = progress["epoch"]
-    if epochs != (recorded := (record["metrics"] or {}).get("epochs", epochs)):
-        raise DataError.at(
-            path, f"was saved after {epochs} epochs, run.json says {recorded}: restore its files"
-        )
-    return Parent(folder, record, epochs)
+    if parent.epochs != (recorded := (record["metrics"] or {}).get("epochs", parent.epochs)):
+        problem = f"was saved after {parent.epochs} epochs, run.json says {recorded}: restore its files"
+        raise DataError.at(parent.checkpoint, problem)
+    return parent
 
 
 def extend_settings(parent: Parent, config: TrainConfig, explicit: AbstractSet[str]) -> TrainConfig:
@@ -81,7 +80,7 @@ def extend_settings(parent: Parent, config: TrainConfig, explicit: AbstractSet[s
     ConfigError
         There are no epochs to add, a setting differs that the two must share, or two contradict each other.
     """
-    folder, recorded = parent.folder, from_json(parent.record["config"], str(parent.folder))
+    folder, recorded = parent.path, parent.config
     if "epochs" not in explicit or config.epochs < 1:
         msg = f"--extend: expected --epochs N beside it, the epochs to add to the {parent.epochs} of {folder}"
         raise ConfigError(msg)

@@ -4,21 +4,21 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
-from xpnet.config import TrainConfig, from_json
 from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
-from xpnet.storage.checkpoint import load_checkpoint
+from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.json_files import canonical_json, read_json
-from xpnet.storage.record import Record, read_metrics, read_run
-from xpnet.storage.run import check_specification, digest_file, list_files
+from xpnet.storage.record import Record, read_metrics
+from xpnet.storage.run import check_specification
 
 _FILES = {records.RECORD_FILE, records.METRICS_FILE, records.MODEL_FILE, records.CHECKPOINT_FILE}
 
 
-class RecordedRun(NamedTuple):
+class RecordedRun(RunFolder):
     """A run to verify.
 
     Attributes
@@ -29,13 +29,14 @@ class RecordedRun(NamedTuple):
         The steps in the next epoch after which the training was stopped.
     """
 
-    folder: Path
-    record: Record
-    config: TrainConfig
-    rows: list[dict[str, Any]]
-    first: int
-    last: int
-    batch: int = 0
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.first, self.last, self.batch = self.start, _count_epochs(self.record), 0
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, which has no incomplete last line."""
+        return read_metrics(self.path / records.METRICS_FILE, ended=True)
 
     @property
     def start(self) -> int:
@@ -60,7 +61,7 @@ class RecordedRun(NamedTuple):
         if self.first != self.start:
             return self.kept(self.first), digest_file(self.kept(self.first))
         if parent is not None:
-            return Path(parent["run"]) / records.CHECKPOINT_FILE, parent["checkpoint_sha256"]
+            return RunFolder(Path(parent["run"])).checkpoint, parent["checkpoint_sha256"]
         return None if start is None else (start, self.record["init_from_sha256"])
 
     def describe(self) -> str:
@@ -82,10 +83,6 @@ class RecordedRun(NamedTuple):
         is_before = epoch < self.first != self.start
         return not (is_before or (epoch > self.last and not self.has_end))
 
-    def kept(self, epoch: int) -> Path:
-        """Return the path of the checkpoint that was kept after an epoch, if it was."""
-        return self.folder / records.KEPT_CHECKPOINT.format(epoch)
-
 
 def _count_epochs(record: Record) -> int:
     """Return the number of epochs when a training ended."""
@@ -103,7 +100,8 @@ def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
     DataError
         There is no run, its record is damaged, or with ``all_files``, it holds no digests.
     """
-    path, record = folder / records.RECORD_FILE, read_run(folder)
+    run = RunFolder(folder)
+    path, record = folder / records.RECORD_FILE, run.record
     if record["digests"] is None:
         if not all_files:
             is_missing = record["schema_version"] > 2 and record["ended"] is not None
@@ -112,7 +110,7 @@ def find_file_difference(folder: Path, *, all_files: bool) -> str | None:
         raise DataError.at(path, f"holds no digests of files: {reason}")
     content = read_json(path, "not a run record", "expected a folder of a run")
     found = {path.name: hashlib.sha256(canonical_json(content)).hexdigest()}
-    found |= {file.name: digest_file(file) for file in list_files(folder)}
+    found |= {file.name: digest_file(file) for file in run.files}
     for name in dict.fromkeys((path.name, *record["digests"], *found)):
         recorded, digest = record["digests"].get(name), found.get(name)
         if digest is None and (all_files or "checkpoint" not in name):
@@ -135,42 +133,41 @@ def read_recorded(folder: Path, epochs: tuple[int, int] | None = None) -> Record
         The training has not ended, was in native arithmetic or followed another version of the
         specification, or it has no checkpoint to start from or nothing to compare with.
     """
-    record, end = read_run(folder), 0
+    run = RecordedRun(folder)
+    record, config = run.record, run.config
     if record["status"] not in ("completed", "interrupted"):
         raise ConfigError.at(folder, f"is {record['status']}: expected a training that has ended")
-    config = from_json(record["config"], str(folder / records.RECORD_FILE))
     if record["specification_version"] is None or config.arithmetic == "native":
         problem = "native arithmetic, which gives other bits on other libraries and machines"
         raise ConfigError.at(folder, f"was trained in {problem}: only --files can be verified")
     check_specification(folder, record)
-    last = folder / records.CHECKPOINT_FILE
-    if last.exists():
-        _, progress = load_checkpoint(last)
-        end = int(progress["batch"])
+    if run.checkpoint.exists():
+        run.batch = int(run.progress["batch"])
     elif record["status"] == "interrupted":
         problem = "was interrupted, and has no checkpoint that says after which step"
         raise ConfigError.at(folder, f"{problem}: xpnet train --resume {folder} completes it")
-    rows = read_metrics(folder / records.METRICS_FILE, ended=True)
-    run = RecordedRun(folder, record, config, rows, 0, _count_epochs(record))
-    run = run._replace(first=run.start, batch=end)
-    return run if epochs is None else _select_epochs(run, *epochs)
+    _ = run.history  # which may be damaged
+    if epochs is not None:
+        _select_epochs(run, *epochs)
+    return run
 
 
-def _select_epochs(run: RecordedRun, first: int, last: int) -> RecordedRun:
-    """Return the run with only these epochs to verify; raise ConfigError if they cannot be."""
+def _select_epochs(run: RecordedRun, first: int, last: int) -> None:
+    """Verify only these epochs of a run; raise ConfigError if they cannot be."""
     if not run.start <= first < last <= run.last:
         msg = f"--between: expected epochs from {run.start} to {run.last}, got {first}:{last}"
         raise ConfigError(msg)
     if first != run.start and not run.kept(first).exists():
         known = [epoch for epoch in range(run.start + 1, run.last) if run.kept(epoch).exists()]
         hint = f"only after {', '.join(map(str, known))}" if known else "--keep-checkpoint-every keeps some"
-        msg = f"--between: {run.folder} has no checkpoint after epoch {first}: {hint}"
+        msg = f"--between: {run.path} has no checkpoint after epoch {first}: {hint}"
         raise ConfigError(msg)
-    is_logged = any(row.get("epoch") == last and row.get("fingerprint") for row in run.rows)
+    is_logged = any(row.get("epoch") == last and row.get("fingerprint") for row in run.history)
     if not (last == run.last or is_logged or run.kept(last).exists()):
-        msg = f"--between: {run.folder} has neither a fingerprint nor a checkpoint after epoch {last}"
+        msg = f"--between: {run.path} has neither a fingerprint nor a checkpoint after epoch {last}"
         raise ConfigError(msg)
-    return run._replace(first=first, last=last, batch=run.batch if last == run.last else 0)
+    run.batch = run.batch if last == run.last else 0
+    run.first, run.last = first, last
 
 
 def find_contradictions(run: RecordedRun) -> Iterator[str]:
@@ -192,7 +189,7 @@ def find_contradictions(run: RecordedRun) -> Iterator[str]:
     if run.batch and record["status"] == "completed":
         yield f"{records.CHECKPOINT_FILE}: has {run.batch} steps after the last epoch of a completed training"
     for name in sorted(
-        {*(record["digests"] or ()), *(path.name for path in run.folder.glob("checkpoint*"))} - _FILES
+        {*(record["digests"] or ()), *(path.name for path in run.path.glob("checkpoint*"))} - _FILES
     ):
         kept = re.fullmatch(records.KEPT_CHECKPOINT.format("([1-9][0-9]{0,15})"), name)
         if kept is None or not run.start <= int(kept[1]) <= _count_epochs(record):

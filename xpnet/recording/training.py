@@ -1,11 +1,9 @@
-"""Training with a record: the start of a run, and the callbacks that write it."""
+"""The start of a recorded training: what its record says of settings, device and data, and its checks."""
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,14 +13,8 @@ from xpnet.config import TrainConfig, to_json
 from xpnet.data import datasets
 from xpnet.errors import ConfigError
 from xpnet.recording.extension import Parent
-from xpnet.recording.outcome import RecordOutcome
-from xpnet.storage.record import MODEL_FILE, DataInfo, Record, RunInfo
-from xpnet.storage.run import Run, digest_file
-from xpnet.trackers import Tracker
-from xpnet.training import callbacks, final_parameters
-from xpnet.training.console import TrainingConsole
-from xpnet.training.state import TrainState
-from xpnet.training.trainer import Trainer
+from xpnet.storage.folder import RunFolder, digest_file
+from xpnet.storage.record import MODEL_FILE, DataInfo, RunInfo
 
 
 def describe_run(
@@ -86,13 +78,13 @@ def check_extension(parent: Parent, config: TrainConfig, data: datasets.Dataset)
     ConfigError
         The data differ, or the folder is the parent's.
     """
-    if config.name is not None and (config.out / config.name).resolve() == parent.folder.resolve():
-        msg = f"--extend: {parent.folder}: expected another folder for the new run, got that of its parent"
+    if config.name is not None and (config.out / config.name).resolve() == parent.path.resolve():
+        msg = f"--extend: {parent.path}: expected another folder for the new run, got that of its parent"
         raise ConfigError(msg)
-    check_data(parent.folder, parent.record, data, "--extend")
+    check_data(parent, data, "--extend")
 
 
-def check_data(folder: Path, record: Record, data: datasets.Dataset, setting: str) -> None:
+def check_data(run: RunFolder, data: datasets.Dataset, setting: str) -> None:
     """Check that the data are those of a recorded run; `setting` is --resume or --extend.
 
     Raises
@@ -100,7 +92,7 @@ def check_data(folder: Path, record: Record, data: datasets.Dataset, setting: st
     ConfigError
         They are not.
     """
-    digest, recorded = datasets.digest(data), record["data"]
+    digest, recorded, folder = datasets.digest(data), run.record["data"], run.path
     if digest != recorded["sha256"]:
         original = f"{recorded['name']} with SHA-256 {recorded['sha256'][:16]}…"
         difference = f"{original}, found {data.name} with {digest[:16]}…"
@@ -109,7 +101,7 @@ def check_data(folder: Path, record: Record, data: datasets.Dataset, setting: st
         raise ConfigError(msg)
 
 
-def check_start(folder: Path, record: Record, init_from: Path | None) -> None:
+def check_start(run: RunFolder, init_from: Path | None) -> None:
     """Check that a file is the model that a recorded training started from.
 
     Raises
@@ -117,63 +109,8 @@ def check_start(folder: Path, record: Record, init_from: Path | None) -> None:
     ConfigError
         It is not.
     """
-    recorded = record["init_from_sha256"]
+    recorded = run.record["init_from_sha256"]
     if init_from is None or recorded is None or (digest := digest_file(init_from)) == recorded:
         return
     difference = f"expected SHA-256 {recorded[:16]}…, found {init_from} with {digest[:16]}…"
-    raise ConfigError.at(folder, f"started from another model: {difference}: restore the file")
-
-
-class Recording(NamedTuple):
-    """The arguments of ``Trainer.fit`` that record a run: callbacks, the state to start from, its epoch."""
-
-    callbacks: list[callbacks.Callback]
-    state: TrainState
-    first_epoch: int
-
-
-@contextmanager
-def record(
-    trainer: Trainer,
-    run: Run,
-    console: TrainingConsole,
-    *,
-    resumed: bool = False,
-    users: Sequence[callbacks.Callback] = (),
-) -> Iterator[Recording]:
-    """Yield the arguments of ``Trainer.fit`` that record a run; mark it failed if the body raises.
-
-    Parameters
-    ----------
-    trainer, run, console
-        The network, the run that receives the record, and the output.
-    resumed
-        Go on from the checkpoint of the run.
-    users
-        Further callbacks, called after the evaluation of an epoch and before its recording.
-
-    Raises
-    ------
-    DataError
-        The checkpoint of the run, or of its parent, is damaged.
-    """
-    config, parent, echo = trainer.config, run.record["parent"], console.print_line
-    first = 0 if parent is None else parent["epochs"]
-    try:
-        metrics, final = callbacks.RecordMetrics(trainer, run), final_parameters.build(config, first)
-        checkpoints = callbacks.SaveCheckpoints(trainer, run, metrics, final)
-        state = checkpoints.restore() if resumed else checkpoints.start()
-        evaluate = callbacks.Evaluate(trainer, first=first, final=final)
-        stop = callbacks.StopOnInterrupt(echo, trainer.ranks)
-        outcome = RecordOutcome(trainer, run, metrics, final, console)
-        compare = [callbacks.CompareRanks(trainer)] if trainer.ranks.size > 1 else []
-        order = [evaluate, final, *users, *compare, stop]
-        if trainer.ranks.rank > 0:
-            order.append(outcome)
-        else:
-            trackers = [Tracker(name, run.folder, echo, debug=config.debug) for name in config.track]
-            order += [metrics, console, checkpoints, outcome, *trackers]
-        yield Recording(order, state, first)
-    except BaseException as error:
-        run.fail(error)
-        raise
+    raise ConfigError.at(run.path, f"started from another model: {difference}: restore the file")

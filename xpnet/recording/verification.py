@@ -17,22 +17,20 @@ import numpy as np
 
 from xpnet.errors import ConfigError, DivergedError
 from xpnet.parity.distance import first_mismatch, unequal_bits
-from xpnet.recording.outcome import evaluate_result
 from xpnet.recording.recorded_run import RecordedRun, find_contradictions
+from xpnet.recording.recorder import evaluate_result, load_state, make_progress, make_row, state_arrays
 from xpnet.recording.training import check_start, describe_data
 from xpnet.storage import checkpoint, model_file
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import encode_checkpoint, load_checkpoint
+from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.json_files import replace_nonfinite
 from xpnet.storage.model_file import SavedModel, encode_model, load_model, name_tensors
-from xpnet.storage.record import read_run
-from xpnet.storage.run import digest_file
 from xpnet.training import callbacks, final_parameters
-from xpnet.training.callbacks import EpochLog, load_state, make_progress, make_row, state_arrays
 from xpnet.training.console import TrainingConsole
 from xpnet.training.final_parameters import FinalParameters
-from xpnet.training.loop import FitResult
-from xpnet.training.state import TrainState, Variables
+from xpnet.training.loop import Callback, EpochLog, FitResult
+from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
 
 _OPTIONAL_DATA = {"training_samples", "validation_samples", "test_samples", "features", "classes"}
@@ -40,8 +38,10 @@ _OPTIONAL_DATA |= {"feature_names", "class_names", "largest_class"}
 """Facts on the data that records of an xpnet before 0.3 may lack."""
 
 
-def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole) -> str | None:
+def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole | None) -> str | None:
     """Train again, and return in words the first difference between the training and its record, or None.
+
+    The console is None on the ranks of an MPI job that print nothing.
 
     Raises
     ------
@@ -57,12 +57,14 @@ def find_difference(run: RecordedRun, trainer: Trainer, console: TrainingConsole
         state = _load_start(run, trainer, final)
     if difference := ranks.gather(difference or "")[0]:
         return difference
-    compare = _Compare(run, trainer, final)
+    compare = _Compare(run, final)
     # A callback may have ended it: its last epoch has metrics of the training samples too.
     last = run.last if run.has_end and run.record["status"] == "completed" else None
-    evaluate = callbacks.Evaluate(trainer, run.start, last, final)
-    stop = callbacks.StopOnInterrupt(console.print_line, ranks)
-    order = [evaluate, final, compare, stop, console]
+    order = [callbacks.Evaluate(run.start, last, final), final, compare]
+    if console is None:
+        order.append(callbacks.StopOnInterrupt())
+    else:
+        order += [callbacks.StopOnInterrupt(console.print_line), console]
     try:
         result = trainer.fit(order, state, run.last + bool(run.batch), first_epoch=run.first)
     except DivergedError as error:
@@ -86,7 +88,7 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
     if data["sha256"] != recorded["sha256"]:
         original, found = (f"{info['name']} with SHA-256 {info['sha256'][:16]}…" for info in (recorded, data))
         problem = f"was trained on other data: {original}, found {found}: name them by --data"
-        raise ConfigError.at(run.folder, problem)
+        raise ConfigError.at(run.path, problem)
     names = {*data, *recorded} - ({"name", "source"} if trainer.config.data != config.data else set())
     for name in sorted(names - (_OPTIONAL_DATA - recorded.keys() if run.is_older else set())):
         if (left := recorded.get(name)) != (right := data.get(name)):
@@ -97,7 +99,7 @@ def _find_record_differences(run: RecordedRun, trainer: Trainer) -> Iterator[str
     if (config.init_from is None) != (record["init_from_sha256"] is None) and not run.is_older:
         start = f"recorded {record['init_from_sha256']} with config.init_from {config.init_from}"
         yield f"run.json: init_from_sha256: {start}"
-    check_start(run.folder, record, trainer.config.init_from)
+    check_start(run, trainer.config.init_from)
 
 
 def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> TrainState:
@@ -109,37 +111,38 @@ def _load_start(run: RecordedRun, trainer: Trainer, final: FinalParameters) -> T
         return trainer.initial_state()
     folder = Path(parent["run"])
     if not folder.exists():
-        folder = run.folder.resolve().parent / folder.name
-    record, path = read_run(folder), folder / records.CHECKPOINT_FILE
+        folder = run.path.resolve().parent / folder.name
+    found_parent = RunFolder(folder)
+    record, path = found_parent.record, found_parent.checkpoint
     state, _ = load_state(trainer, final, path, remedy)
     found: dict[str, object] = {"fingerprint": record["fingerprint"], "started": record["started"]}
     found |= {"checkpoint_sha256": digest_file(path), "epochs": state.epoch}
     for name, value in found.items():
         if (recorded := parent.get(name)) != value and (recorded is not None or not run.is_older):
             problem = f"expected the {name} {recorded}, found {value}"
-            raise ConfigError.at(folder, f"is not the run that {run.folder} extends: {problem}")
+            raise ConfigError.at(folder, f"is not the run that {run.path} extends: {problem}")
     return state
 
 
-class _Compare(callbacks.Callback):
+class _Compare(Callback):
     """Compares each epoch with the history and the kept checkpoints, and stops at the first difference."""
 
-    def __init__(self, run: RecordedRun, trainer: Trainer, final: FinalParameters) -> None:
-        self._run, self._trainer, self._final = run, trainer, final
+    def __init__(self, run: RecordedRun, final: FinalParameters) -> None:
+        self._run, self._final = run, final
         self.needs_every_step = run.batch > 0
-        self._rows = deque(row for row in run.rows if run.includes(row.get("epoch")))
+        self._rows = deque(row for row in run.history if run.includes(row.get("epoch")))
         # From the rows of an older xpnet: it logged fewer epochs with a patience.
         self._optional = {"fingerprint", "train_loss", "train_accuracy"} if run.is_older else set()
         self.differences: Iterator[str] = iter(())
 
-    def on_step_end(self, state: TrainState) -> None:
+    def on_step_end(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
         """Stop where the recorded training was stopped within an epoch."""
         if self._run.batch and (state.epoch, state.batch) == (self._run.last, self._run.batch):
             self.stop = "end"
 
-    def on_epoch_end(self, log: EpochLog) -> None:
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
         """Compare."""
-        difference = next(self._compare_epoch(log), None)
+        difference = next(self._compare_epoch(trainer, log), None)
         if difference is not None:
             self.differences, self.stop = iter((difference,)), "difference"
 
@@ -149,12 +152,12 @@ class _Compare(callbacks.Callback):
             number = json.dumps(self._rows[0].get("epoch"))
             yield f"metrics.jsonl: has a row of epoch {number}, which the training has not"
 
-    def _compare_epoch(self, log: EpochLog) -> Iterator[str]:
+    def _compare_epoch(self, trainer: Trainer, log: EpochLog) -> Iterator[str]:
         kept = self._run.kept(log.epoch)
-        if computed := make_row(self._trainer, log):
+        if computed := make_row(trainer, log):
             yield from self._compare_row(f"epoch {log.epoch}", log.epoch, computed)
         if kept.exists():
-            yield from _compare_checkpoint(self._run, kept, self._trainer, log.state, self._final)
+            yield from _compare_checkpoint(self._run, kept, trainer, log.state, self._final)
 
     def _compare_row(self, where: str, epoch: int, computed: Mapping[str, object]) -> Iterator[str]:
         recorded = self._rows.popleft() if self._rows else {}
@@ -209,7 +212,7 @@ def _compare_checkpoint(
         return dict(named)
 
     yield from _compare_arrays(path.name, rename(arrays), rename(computed))
-    rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.rows)
+    rows = sum(records.is_number(epoch := row.get("epoch")) and epoch <= state.epoch for row in run.history)
     facts = make_progress(state, final, rows, progress["seconds"])  # which no computation gives
     for name in sorted({*facts, *progress}):
         yield from _compare_values(f"{path.name}: {name}", progress.get(name), facts.get(name))
@@ -227,7 +230,7 @@ def _compare_result(
     if run.record["status"] == "completed" and not (is_complete or trainer.data.from_arrays):
         yield f"run.json: metrics.epochs: recorded {result.state.epoch}, expected {trainer.config.epochs}"
     model = trainer.model(result.best)
-    yield from _compare_models(run.folder / records.MODEL_FILE, model)
+    yield from _compare_models(run.path / records.MODEL_FILE, model)
     fingerprints = run.record["fingerprint"], trainer.fingerprint(result.best)
     yield from _compare_values("run.json: fingerprint", *fingerprints)
     computed: dict[str, object] = {**evaluate_result(trainer, result), "epochs": result.state.epoch}
@@ -235,9 +238,8 @@ def _compare_result(
     recorded = run.record["metrics"] or {}
     for name in sorted({*computed, *recorded} - {"seconds"}):
         yield from _compare_values(f"run.json: metrics.{name}", recorded.get(name), computed.get(name))
-    last = run.folder / records.CHECKPOINT_FILE
-    if last.exists():
-        yield from _compare_checkpoint(run, last, trainer, result.state, final)
+    if run.checkpoint.exists():
+        yield from _compare_checkpoint(run, run.checkpoint, trainer, result.state, final)
 
 
 def _compare_form(path: Path, forms: Iterable[bytes]) -> Iterator[str]:

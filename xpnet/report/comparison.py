@@ -11,7 +11,8 @@ from xpnet.report import REPORT_FILE
 from xpnet.report.charts import build_overlays
 from xpnet.report.page import make_environment, read_source
 from xpnet.storage.find import FoundRun
-from xpnet.storage.record import METRICS_FILE, Summary, read_metrics
+from xpnet.storage.folder import RunFolder
+from xpnet.storage.record import Summary
 
 MOST_RUNS = 40
 """The largest number of runs that a page shows."""
@@ -52,7 +53,7 @@ def write_comparison(
     """
     shown = runs[:MOST_RUNS]
     keys = [f"run c{index % COLOURS} round{index // COLOURS}" for index in range(len(shown))]
-    histories = {key: read_metrics(run.folder / METRICS_FILE) for key, run in zip(keys, shown, strict=True)}
+    histories = {key: RunFolder(run.folder).history for key, run in zip(keys, shown, strict=True)}
     text = make_environment().get_template("comparison.html").render(
         name=name,
         style=read_source("style.css"),

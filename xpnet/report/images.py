@@ -14,7 +14,7 @@ from PIL import Image
 from xpnet.data.datasets import Dataset
 from xpnet.nn.functional import LEAK
 from xpnet.nn.layers import EPSILON
-from xpnet.storage.model_file import SavedModel
+from xpnet.storage.model_file import TENSORS, SavedModel
 
 SMALLEST_SIDE = 8
 """The smallest side of an image; fewer features than its square are not treated as pixels."""
@@ -30,7 +30,7 @@ POSITIVE, NEGATIVE = (59, 130, 246), (234, 110, 40)
 
 
 def image_side(data: Dataset) -> int | None:
-    """Return the side of the square images that the samples are; None if they are none.
+    """Return the side of the square images that the samples are, None if they are none.
 
     Features whose names differ in more than their digits, unlike pixel0 and pixel1, are no pixels.
     """
@@ -76,7 +76,7 @@ def can_draw(model: SavedModel, data: Dataset) -> bool:
 
 
 def full_ink(data: Dataset) -> float:
-    """Return the value of a feature at full ink; an empty field has 0."""
+    """Return the value of a feature at full ink. An empty field has 0."""
     x = data.x_test
     return 255.0 if x.dtype == np.uint8 else float(x.max()) or 1.0
 
@@ -107,9 +107,7 @@ def _fold_batch_norm(model: SavedModel) -> Iterator[tuple[NDArray[np.floating], 
     for layer, norm in zip_longest(model.layers, model.norms):
         weight, bias = layer["weight"], layer["bias"]
         if norm is not None:
-            gamma, beta, mean, variance = (
-                norm[name].astype(np.float64) for name in ("weight", "bias", "running_mean", "running_var")
-            )
+            gamma, beta, mean, variance = (norm[name].astype(np.float64) for name in TENSORS["norms"])
             gain = gamma / np.sqrt(variance + EPSILON)
             weight, bias = weight * gain[:, None], (bias - mean) * gain + beta
         yield weight, bias

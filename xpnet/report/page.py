@@ -14,19 +14,22 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from xpnet._lib.text import format_command_line
 from xpnet._lib.tree import leaves
 from xpnet.arithmetic import random
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig, from_json, to_json
+from xpnet.config.settings import BOOKKEEPING
 from xpnet.config.training import read_table_options
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
-from xpnet.inference.predictor import Evaluation, Predictor, evaluate, load_run_model
+from xpnet.inference.predictor import Evaluation, Predictor, evaluate
 from xpnet.nn.metrics import Labels
-from xpnet.report import BOOKKEEPING, format_command_line, images
+from xpnet.report import images
 from xpnet.report.charts import build_learning_curves
+from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel, fingerprint
-from xpnet.storage.record import METRICS_FILE, Record, check_files, format_commits, read_metrics, read_run
+from xpnet.storage.record import Record, format_commits
 
 MOST_WHOLE, MOST_CONFUSED = 26, 20
 """The largest number of classes of a whole confusion matrix, and the number of a part of a larger one."""
@@ -42,13 +45,11 @@ MOST_SAMPLES = 1000
 
 
 def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None) -> bytes:
-    """Return the HTML page of a run as UTF-8; parameters and errors as in ``xpnet.report.write_report``."""
-    record = read_run(folder)
-    model = load_run_model(folder, record)
-    data = _read_data(folder, record) if data is None else data
-    _check_data(folder, record, data, sha256 or datasets.digest(data))
-    history = read_metrics(folder / METRICS_FILE)
-    return render_training(folder.resolve().name, record, model, history, data)
+    """Return the HTML page of a run as UTF-8. Parameters and errors as in ``xpnet.report.write_report``."""
+    run = RunFolder(folder)
+    model, data = run.model, _read_data(run) if data is None else data
+    _check_data(run, data, sha256 or datasets.digest(data))
+    return render_training(folder.resolve().name, run.record, model, run.history, data)
 
 
 def render_training(
@@ -100,34 +101,22 @@ def select_samples(record: Record, data: datasets.Dataset) -> tuple[str, dataset
     if len(data.y_test):
         return "validation" if data.test_is_validation else "test", data
     config, count = from_json(record["config"], "the record"), len(data.y_train)
-    if not config.validation:
-        return "training", replace(
-            data, x_test=data.x_train, y_test=data.y_train, test_rows=None, test_file=""
-        )
-    _, held_out = random.split(config.seed, count, config.validation_samples(count))
-    x, y = data.x_train[held_out], data.y_train[held_out]
-    return "validation", replace(data, x_test=x, y_test=y, test_rows=held_out, test_file="")
+    part, x, y, rows = "training", data.x_train, data.y_train, None
+    if config.validation:
+        _, rows = random.split(config.seed, count, config.validation_samples(count))
+        part, x, y = "validation", x[rows], y[rows]
+    return part, replace(data, x_test=x, y_test=y, test_rows=rows, test_file="")
 
 
 @cache
 def make_environment() -> Environment:
     """Return the environment of the templates, which escapes every value and rejects undefined variables."""
-    templates = Environment(
-        loader=PackageLoader("xpnet.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {
-        "decimal": "{:.1f}".format,
-        "duration": format_duration,
-        "label": format_label,
-        "metric": format_metric,
-        "percent": format_percent,
-        "thousands": "{:,}".format,
-        "value": format_value,
-    }
+    loader = PackageLoader("xpnet.report")
+    templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    templates.trim_blocks = templates.lstrip_blocks = True
+    templates.filters |= {"decimal": "{:.1f}".format, "thousands": "{:,}".format}
+    templates.filters |= {"duration": format_duration, "label": format_label, "metric": format_metric}
+    templates.filters |= {"percent": format_percent, "value": format_value}
     templates.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return templates
 
@@ -170,26 +159,26 @@ def format_label(name: str) -> str:
     return "training time" if name == "seconds" else name.replace("train_", "training_").replace("_", " ")
 
 
-def _read_data(folder: Path, record: Record) -> datasets.Dataset:
+def _read_data(run: RunFolder) -> datasets.Dataset:
     """Read the data again from the path in the record."""
-    check_files(
-        folder, record, "its report is in its folder, and the model that xpnet.fit returns writes it anew"
-    )
-    config = record["config"]
+    run.check_files("its report is in its folder, and the model that xpnet.fit returns writes it anew")
+    config = run.record["config"]
     paths = (config.get(name) for name in ("data", "test_data"))
     data, test_data = (None if path is None else Path(str(path)) for path in paths)
     try:
         return datasets.load(data, test_data, **read_table_options(config))
     except (DataError, ConfigError) as error:
-        raise DataError.at(folder, f"name its data with --data: {error}") from error
+        raise DataError.at(run.path, f"name its data with --data: {error}") from error
 
 
-def _check_data(folder: Path, record: Record, data: datasets.Dataset, sha256: str) -> None:
+def _check_data(run: RunFolder, data: datasets.Dataset, sha256: str) -> None:
     """Raise DataError if the data are not those of the training."""
-    name, expected = record["data"]["name"], record["data"]["sha256"]
+    name, expected = run.record["data"]["name"], run.record["data"]["sha256"]
     if sha256 != expected:
         difference = f"{name} with SHA-256 {expected[:16]}…, found {data.name} with {sha256[:16]}…"
-        raise DataError.at(folder, f"was trained on {difference}: name the data of the training with --data")
+        raise DataError.at(
+            run.path, f"was trained on {difference}: name the data of the training with --data"
+        )
 
 
 def read_source(name: str) -> dict[str, str]:
@@ -216,9 +205,7 @@ def summarize_classes(labels: Labels, evaluation: Evaluation, names: Sequence[st
     wrong = np.stack([labels, predicted])[:, predicted != labels]
     pairs, times = np.unique(wrong, axis=1, return_counts=True)
     order = np.argsort(-times, kind="stable")
-    mistakes = [
-        (*pair, number) for pair, number in zip(pairs.T[order].tolist(), times[order].tolist(), strict=True)
-    ]
+    mistakes = [*zip(*pairs[:, order].tolist(), times[order].tolist(), strict=True)]
     mistaken_for = {label: (prediction, number) for label, prediction, number in reversed(mistakes)}
     rows = list(range(count))
     if count > MOST_ROWS:

@@ -16,8 +16,8 @@ import numpy as np
 
 from xpnet._lib.tree import tree_map
 from xpnet.errors import DataError
+from xpnet.storage.model_file import encode_tensors, open_tensors, read_arrays, to_little_endian
 from xpnet.storage.record import is_number
-from xpnet.storage.tensors import encode_tensors, open_tensors, read_arrays, to_little_endian
 
 FORMAT, FORMAT_VERSION = "xpnet-snapshot", 2
 """Version 1 lacked the version of the specification."""
@@ -31,10 +31,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def encode_checkpoint(
-    arrays: Arrays,
-    facts: Mapping[str, object],
-    specification: int | None = None,
-    version: int = FORMAT_VERSION,
+    arrays: Arrays, facts: Mapping[str, Any], specification: int | None = None, version: int = FORMAT_VERSION
 ) -> bytes:
     """Return the content of a checkpoint, which depends on nothing but the arguments.
 
@@ -83,14 +80,14 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
-    """Return the facts of a checkpoint without its arrays; None if there is none, or a damaged one."""
+    """Return the facts of a checkpoint without its arrays, None if there is none, or a damaged one."""
     with suppress(DataError), open_tensors(path) as file:
         return _parse_facts((file.metadata() or {}).get("facts", ""))
     return None
 
 
 def _parse_facts(text: str) -> dict[str, Any] | None:
-    """Return the facts of a training; None for any other text."""
+    """Return the facts of a training, None for any other text."""
     with suppress(ValueError, RecursionError, LookupError, TypeError):
         facts: dict[str, Any] = json.loads(text)
         epoch, rows, (best_epoch, *best) = facts["epoch"], facts["rows"], facts["best"]

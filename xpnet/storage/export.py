@@ -17,33 +17,24 @@ from xpnet.errors import ConfigError
 from xpnet.nn.functional import LEAK
 from xpnet.nn.inputs import Normalization
 from xpnet.nn.layers import EPSILON
-from xpnet.storage.model_file import STATISTICS, SavedModel, fingerprint
-from xpnet.storage.tensors import encode_tensors
+from xpnet.storage.model_file import STATISTICS, SavedModel, encode_tensors, fingerprint
 
 OPSET, IR_VERSION = 17, 8
 """Those of ONNX 1.12 (2022), which later programs read too."""
 ONNX_LIMIT = 2**31 - 2**20
 """Maximum size of the parameters in an ONNX file, in bytes: a protobuf message has less than 2 GiB."""
-ONNX_ACTIVATIONS = {
-    "relu": "Relu",
-    "leaky-relu": "LeakyRelu",
-    "elu": "Elu",
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
+ACTIVATION_FORMS = {
+    "relu": {"ONNX": "Relu", "PyTorch": "ReLU"},
+    "leaky-relu": {"ONNX": "LeakyRelu", "PyTorch": "LeakyReLU"},
+    "elu": {"ONNX": "Elu", "PyTorch": "ELU"},
+    "tanh": {"ONNX": "Tanh", "PyTorch": "Tanh"},
+    "sigmoid": {"ONNX": "Sigmoid", "PyTorch": "Sigmoid"},
 }
-"""Operators of ONNX; leaky ReLU and ELU are computed from others."""
-TORCH_ACTIVATIONS = {
-    "relu": "ReLU",
-    "leaky-relu": "LeakyReLU",
-    "elu": "ELU",
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-}
-"""Classes of torch.nn."""
+"""The operator of ONNX and the class of torch.nn; in ONNX, leaky ReLU and ELU are computed from others."""
 
 
 def is_of_pixels(normalization: Normalization) -> bool:
-    """Return whether a normalisation was fitted to uint8 pixels; False if it does not tell.
+    """Return whether a normalisation was fitted to uint8 pixels, False if it does not tell.
 
     Pixels are divided by 255, or standardised by a mean and deviation that all share.
     """
@@ -76,13 +67,9 @@ def encode_onnx(model: SavedModel, *, pixels: bool) -> bytes:
         limit = f"an ONNX file holds up to {ONNX_LIMIT} bytes of parameters"
         msg = f"--to onnx: {limit}, got {size}: use --to torch"
         raise ConfigError(msg)
-    content = onnx.helper.make_model(
-        graph.build(),
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="xpnet",
-        producer_version=xpnet.__version__,
-    )
+    versions = {"opset_imports": [onnx.helper.make_opsetid("", OPSET)], "ir_version": IR_VERSION}
+    producer = {"producer_name": "xpnet", "producer_version": xpnet.__version__}
+    content = onnx.helper.make_model(graph.build(), **versions, **producer)
     onnx.helper.set_model_props(content, _make_metadata(model))
     onnx.checker.check_model(content, full_check=True)
     data: bytes = content.SerializeToString()
@@ -132,9 +119,8 @@ class _Graph:
             tensors = {f"layers.{index}.{name}": array for name, array in layer.items()}
             self._add("Gemm", tensors, output="logits" if index == last else "", transB=1)
             if norm is not None:
-                variance = norm["running_var"] + rest
-                values = {**norm, "running_var": variance}
-                tensors = {f"norms.{index}.{name}": array for name, array in values.items()}
+                arrays = {**norm, "running_var": norm["running_var"] + rest}
+                tensors = {f"norms.{index}.{name}": array for name, array in arrays.items()}
                 self._add("BatchNormalization", tensors, epsilon=EPSILON)
             if index < last:
                 self._add_activation()
@@ -153,7 +139,7 @@ class _Graph:
             self._add("Relu", inputs=inputs)
             self._add("Add", inputs=[self._value, negative])
         else:
-            self._add(_find_form(ONNX_ACTIVATIONS, "ONNX", self._model.activation))
+            self._add(_find_form("ONNX", self._model.activation))
 
     def _add(
         self,
@@ -192,7 +178,7 @@ def encode_torch(model: SavedModel) -> bytes:
     layers = zip_longest(pairwise(model.sizes), model.layers, model.norms)
     for index, (sizes, layer, norm) in enumerate(layers):
         if index:
-            modules.append([_find_form(TORCH_ACTIVATIONS, "PyTorch", model.activation)])
+            modules.append([_find_form("PyTorch", model.activation)])
             state.append({})
         modules.append(["Linear", *sizes])
         state.append(dict(layer))
@@ -203,24 +189,18 @@ def encode_torch(model: SavedModel) -> bytes:
     return encode_tensors(tensors, {"modules": json.dumps(modules), **_make_metadata(model)})
 
 
-def _find_form(forms: dict[str, str], tool: str, activation: str) -> str:
+def _find_form(tool: str, activation: str) -> str:
     """Return the name of an activation in another tool."""
-    if activation not in forms:
-        msg = f"export: no {tool} form of {activation}: expected one of {', '.join(forms)}"
+    if activation not in ACTIVATION_FORMS:
+        msg = f"export: no {tool} form of {activation}: expected one of {', '.join(ACTIVATION_FORMS)}"
         raise ConfigError(msg)
-    return forms[activation]
+    return ACTIVATION_FORMS[activation][tool]
 
 
 def _make_metadata(model: SavedModel) -> dict[str, str]:
     """Return the metadata of both formats."""
     columns = model.columns
-    lists = {
-        "class_names": columns.classes,
-        "feature_names": columns.features,
-        "feature_means": columns.means,
-    }
-    return {
-        "xpnet_version": xpnet.__version__,
-        "fingerprint": fingerprint(model.layers, model.norms),
-        **{name: json.dumps(values) for name, values in lists.items() if values is not None},
-    }
+    metadata = {"xpnet_version": xpnet.__version__, "fingerprint": fingerprint(model.layers, model.norms)}
+    names = "class_names", "feature_names", "feature_means"
+    values = zip(names, (columns.classes, columns.features, columns.means), strict=True)
+    return metadata | {name: json.dumps(each) for name, each in values if each is not None}

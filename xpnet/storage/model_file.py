@@ -19,23 +19,26 @@ the specification that the training followed (docs/reproducibility.md), unless i
 import hashlib
 import json
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+import stat
+import struct
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count, pairwise, takewhile, zip_longest
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
-from xpnet._lib.files import save
-from xpnet._typing import Array, as_array
+from xpnet._lib.files import make_read_error, save
+from xpnet._typing import Array
 from xpnet.errors import DataError
 from xpnet.nn.architecture import Network
 from xpnet.nn.columns import NO_COLUMNS, Columns
 from xpnet.nn.functional import ACTIVATIONS
 from xpnet.nn.inputs import Kind, Normalization
 from xpnet.nn.layers import BatchNorm, Linear, Parameters, RunningStatistics
-from xpnet.storage.tensors import encode_tensors, open_tensors, read_arrays, to_little_endian
 
 FORMAT_VERSION = 2
 """Version 1 lacked the version of the specification."""
@@ -95,15 +98,12 @@ class SavedModel:
     def norms(self) -> list[Tensors]:
         """The tensors of each batch normalisation, by name, each (outputs,)."""
         norms = (layer for layer in self.parameters if isinstance(layer, BatchNorm))
-        pairs = zip(norms, self.statistics, strict=True)
-        return [
-            dict(zip(TENSORS["norms"], map(_as_row, (*norm, *running)), strict=True))
-            for norm, running in pairs
-        ]
+        arrays = ((*norm, *running) for norm, running in zip(norms, self.statistics, strict=True))
+        return [dict(zip(TENSORS["norms"], map(_as_row, each), strict=True)) for each in arrays]
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Features, then the units of each layer; the last is the number of classes."""
+        """Features, then the units of each layer. The last is the number of classes."""
         weights = [layer["weight"].shape for layer in self.layers]
         return (weights[0][1], *(units for units, _ in weights))
 
@@ -176,7 +176,7 @@ def name_tensors(model: SavedModel) -> dict[str, np.ndarray]:
 
 
 def load_model(path: Path) -> SavedModel:
-    """Read and check the model in a .safetensors file.
+    """Return the checked model in a .safetensors file.
 
     Files of other tools with the tensors of this module are accepted. Missing metadata are inferred from
     the tensors; ``normalize`` defaults to "scale", and ``activation`` to "relu".
@@ -225,11 +225,11 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
 
 
 def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
-    """Build the model in a file; raise ValueError if its columns do not fit."""
+    """Build the model in a file. Raise ValueError if its columns do not fit."""
 
     def take(kind: str, index: int) -> list[Array]:
         arrays = (tensors[f"{kind}.{index}.{name}"] for name in TENSORS[kind])
-        return [as_array(array.reshape(len(array), -1)) for array in arrays]
+        return [array.reshape(len(array), -1) for array in arrays]
 
     parameters: Parameters = []
     statistics = []
@@ -246,10 +246,8 @@ def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
     model = SavedModel(parameters, statistics, normalization, metadata["activation"])
     features, *_, classes = model.sizes
     columns = Columns.from_json(metadata.get("columns"), features, classes)
-    specification = metadata.get("specification")
-    return replace(
-        model, columns=columns, specification=None if specification is None else int(specification)
-    )
+    version = metadata.get("specification")
+    return replace(model, columns=columns, specification=None if version is None else int(version))
 
 
 def _as_row(values: Array) -> np.ndarray:
@@ -266,20 +264,18 @@ def _weight_names(names: Container[str]) -> list[str]:
 
 
 def _make_layout(dtype: str, sizes: Sequence[int], *, norms: bool) -> dict[str, Entry]:
-    """Return the entry of each parameter; a batch normalisation follows every hidden layer, or none."""
+    """Return the entry of each parameter. A batch normalisation follows every hidden layer, or none."""
     layout: dict[str, Entry] = {}
     for index, (inputs, units) in enumerate(pairwise(sizes)):
-        layout |= {
-            f"layers.{index}.weight": (dtype, (units, inputs)),
-            f"layers.{index}.bias": (dtype, (units,)),
-        }
+        layout[f"layers.{index}.weight"] = dtype, (units, inputs)
+        layout[f"layers.{index}.bias"] = dtype, (units,)
         if norms and index < len(sizes) - 2:
             layout |= {f"norms.{index}.{name}": (dtype, (units,)) for name in TENSORS["norms"]}
     return layout
 
 
 def _find_layout_problems(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> Iterator[str]:
-    """Yield problems; the caller does not resume after the first, on whose absence later checks rely."""
+    """Yield problems. The caller does not resume after the first, on whose absence later checks rely."""
     names = ["layers.0.weight", *_weight_names(entries)[1:]]
     weights = {name: entries.get(name, ("", ())) for name in names}
     for name, (dtype, shape) in weights.items():
@@ -314,3 +310,92 @@ def _find_metadata_problems(metadata: Mapping[str, str], sizes: Sequence[int]) -
 
 def _describe(entry: Entry | None) -> str:
     return "no such tensor" if entry is None else f"{entry[0]} of shape {entry[1]}"
+
+
+# Named arrays in the safetensors format, see https://huggingface.co/docs/safetensors
+
+CODES = {"|b1": "BOOL"} | {
+    np.dtype(f"<{name}").str: f"{name[0].upper()}{8 * int(name[1])}"
+    for name in ("i1", "u1", "i2", "u2", "f2", "i4", "u4", "f4", "i8", "u8", "f8")
+}
+"""The format's names of NumPy's dtypes, such as F32 of "<f4"."""
+
+
+def to_little_endian(array: np.ndarray) -> np.ndarray:
+    """Return `array` in little-endian byte order and C order, a copy only if needed."""
+    return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+
+
+def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of a .safetensors file, which depend on nothing but the arguments.
+
+    The writer of the safetensors library does not keep the order of the metadata.
+
+    Raises
+    ------
+    ValueError
+        The format does not support the name or the dtype of an array.
+    """
+    # Sorting by item size keeps each array aligned.
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    whole = {name: to_little_endian(arrays[name]) for name in names}
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    offset = 0
+    for name, array in whole.items():
+        if array.dtype.str not in CODES or name in header:
+            msg = f"{name!r} of dtype {array.dtype}: has no place in a .safetensors file"
+            raise ValueError(msg)
+        begin, offset = offset, offset + array.nbytes
+        code, shape = CODES[array.dtype.str], list(array.shape)
+        header[name] = {"dtype": code, "shape": shape, "data_offsets": [begin, offset]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([struct.pack("<Q", len(text)), text, *(array.data for array in whole.values())])
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """Open a .safetensors file with ``safetensors.safe_open``, after checking its header.
+
+    Raises
+    ------
+    DataError
+        The file is missing, cannot be read or is damaged.
+    """
+    expected = "expected a .safetensors file"
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError.at(path, f"not a file: {expected}")
+        path.open("rb").close()  # for the reason of an error, which is wrong in that of `safe_open`
+    except PermissionError as error:
+        raise make_read_error(path, error, expected) from error
+    except (OSError, ValueError) as error:
+        raise DataError.at(path, f"no such file: {expected}") from error
+    try:
+        with safe_open(path, "numpy") as file:
+            yield file
+    except OSError as error:
+        raise DataError.at(path, f"cannot be read ({error.strerror or error})") from error
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())
+        raise DataError.at(path, f"not a complete .safetensors file ({reason})") from error
+
+
+def read_arrays(path: Path, file: Any, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return arrays of an open file, as writable copies.
+
+    Raises
+    ------
+    DataError
+        NumPy does not have a dtype, or cannot hold a shape.
+    """
+    arrays = {}
+    for name in names:
+        where, code = f"{path}: {json.dumps(name)[:60]}", file.get_slice(name).get_dtype()
+        if code not in CODES.values():
+            raise DataError.at(where, f"expected one of {', '.join(CODES.values())}, got {code}")
+        try:
+            arrays[name] = np.array(file.get_tensor(name), order="C")
+        except (ValueError, OverflowError) as error:  # more or longer axes than NumPy supports
+            raise DataError.at(where, f"cannot be read ({error})") from error
+    return arrays

@@ -275,18 +275,6 @@ def _upgrade(path: Path, values: dict[str, Any]) -> None:
     values["segments"] = [{"started": time, "epoch": None, **place} for time in (values["started"], *resumed)]
 
 
-def check_files(folder: Path, record: Record, remedy: str) -> None:
-    """Check that the data of a run are in files; the message ends with the `remedy`.
-
-    Raises
-    ------
-    DataError
-        The run was trained from Python on arrays.
-    """
-    if record["data"].get("source") == "arrays":
-        raise DataError.at(folder, f"was trained on arrays in Python, which are in no file: {remedy}")
-
-
 class Summary(NamedTuple):
     """The summary of several trainings.
 

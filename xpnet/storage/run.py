@@ -25,6 +25,7 @@ from xpnet.errors import ConfigError, DataError
 from xpnet.storage import record as records
 from xpnet.storage.checkpoint import RESTART
 from xpnet.storage.environment import collect_environment
+from xpnet.storage.folder import RunFolder, digest_file
 from xpnet.storage.json_files import RECORD_LIMIT, canonical_json, replace_nonfinite
 from xpnet.storage.placement import STARTING, acquire_lock, clean_up, take_name
 from xpnet.storage.record import Outcome, Record, RunInfo, Segment
@@ -54,11 +55,6 @@ class Run:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "location", self.folder.absolute())
-
-    @property
-    def checkpoint(self) -> Path:
-        """The path of the run's checkpoint, which may not exist."""
-        return self.folder / records.CHECKPOINT_FILE
 
     @classmethod
     def start(
@@ -151,7 +147,7 @@ class Run:
         kept, logged = len(history), max((row.get("epoch") or 0 for row in history), default=0)
         if logged > epoch or (records.is_number(epochs) and epoch > epochs):
             problem = f"is not of this run, which has {epochs} epochs: it says {epoch}, after {kept} rows"
-            raise DataError.at(self.checkpoint, f"{problem} to epoch {logged}: {RESTART}")
+            raise DataError.at(RunFolder(self.folder).checkpoint, f"{problem} to epoch {logged}: {RESTART}")
         if path.exists():
             lines = path.read_bytes().split(b"\n")[:kept]
             self.write(path.name, b"".join(line + b"\n" for line in lines))
@@ -189,7 +185,7 @@ class Run:
         """
         if self.record["status"] == "running":
             outcome = {"metrics": metrics, "fingerprint": fingerprint, "error": error}
-            outcome["digests"] = digests = {p.name: digest_file(p) for p in list_files(self.location)}
+            outcome["digests"] = digests = {p.name: digest_file(p) for p in RunFolder(self.location).files}
             changes = {"status": status, "ended": _timestamp(), **outcome}
             canonical = canonical_json({**self.record, **changes})
             digests[records.RECORD_FILE] = hashlib.sha256(canonical).hexdigest()
@@ -227,29 +223,6 @@ class Run:
             raise make_write_error(self.folder / name, error) from error
 
 
-class FollowedRun(Run):
-    """A run whose files another process writes, the first rank of an MPI job: nothing is written here."""
-
-    @classmethod
-    def of(cls, folder: Path, record: Mapping[str, object]) -> Self:
-        """Return the run in a folder, of which the caller knows a part of the record."""
-        return cls(folder, cast("Record", {**record, "status": "running"}), None, None)
-
-    def resume(self, rows: int, **segment: object) -> int:  # noqa: ARG002
-        """Return the number of rows."""
-        return rows
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write nothing."""
-
-    def log(self, values: Mapping[str, object]) -> None:
-        """Write nothing."""
-
-    def finish(self, status: Status, **outcome: object) -> None:  # noqa: ARG002
-        """Set the status."""
-        self.record["status"] = status
-
-
 def _begin_record(name: str, info: RunInfo, started: str, ranks: Ranks = ALONE) -> Record:
     """Return the record of a run that has just started."""
     first = 0 if info["parent"] is None else info["parent"]["epochs"]
@@ -277,25 +250,6 @@ def _begin_segment(started: str, epoch: int, backend: str, device: str, ranks: R
         "mpi": ranks.library,
     }
     return place
-
-
-def list_files(folder: Path) -> list[Path]:
-    """Return those files of a run whose digests its record holds: history, model and checkpoints."""
-    names = records.METRICS_FILE, records.MODEL_FILE, records.CHECKPOINT_FILE
-    kept = sorted(folder.glob(records.KEPT_CHECKPOINT.format("[0-9]*")))
-    return [path for path in (*(folder / name for name in names), *kept) if path.is_file()]
-
-
-def digest_file(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest_files(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of the record, history, model and checkpoints in the folder of a run, by path."""
-    paths = folder / records.RECORD_FILE, *list_files(folder)
-    return {str(path): digest_file(path) for path in paths}
 
 
 def complete_record(

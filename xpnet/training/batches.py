@@ -3,18 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array, MapBlocks, as_array
+from xpnet._typing import Array, Function, HostArray
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_bounds
 from xpnet.data.augment import Augmenter
 from xpnet.nn.dropout import Masks
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 NO_MASKS = Masks(None, [])
 """No dropout."""
@@ -34,7 +30,7 @@ class SampleOrder(NamedTuple):
     They are int64, or int32 if the device has no int64.
     """
 
-    host: "NDArray[np.integer]"
+    host: HostArray
     device: Array
 
 
@@ -96,7 +92,7 @@ class BatchLoader:
     augment: Augmenter | None = None
     masks: Callable[[int, int, int], Masks] | None = None
     in_memory: bool = True
-    map_blocks: MapBlocks = map
+    map_blocks: Function = map
     share: Callable[[int], tuple[int, int]] = whole_batch
 
     @property
@@ -145,7 +141,7 @@ class BatchLoader:
         whole = sum(end - begin == size for begin, end in bounds) if self.share(size) == (0, size) else 0
         steps = choose_steps(whole, at_once)
         for begin, _ in bounds[: whole - whole % steps : steps] if steps > 1 else ():
-            yield as_array(order.host[begin : begin + steps * size].reshape(steps, size))
+            yield order.host[begin : begin + steps * size].reshape(steps, size)
 
     @property
     def _is_plain(self) -> bool:

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
@@ -15,13 +14,10 @@ from rich.text import Text
 from xpnet._lib.terminal import make_console, style_text
 from xpnet._lib.text import plain
 from xpnet.nn.metrics import chance_note
-from xpnet.training.callbacks import Callback, EpochLog
 from xpnet.training.evaluation import Evaluation
-from xpnet.training.state import TrainState
-
-if TYPE_CHECKING:
-    from xpnet.training.loop import FitResult
-    from xpnet.training.trainer import Trainer
+from xpnet.training.loop import Callback, EpochLog, FitResult
+from xpnet.training.step import TrainState
+from xpnet.training.trainer import Trainer
 
 MOST_CLASSES = 100
 """The largest number of classes for which the accuracies by class are printed."""
@@ -39,7 +35,7 @@ class TrainingConsole(Callback):
     Parameters
     ----------
     trainer
-        Evaluates the running loss.
+        Its number of steps, and of ranks.
     epochs
         The last epoch.
     quiet
@@ -48,8 +44,8 @@ class TrainingConsole(Callback):
         Print a hint at the end if the network has learned nothing.
     """
 
-    def __init__(self, trainer: "Trainer", epochs: int, *, quiet: bool = False, advise: bool = True) -> None:
-        self._trainer, self._steps, self._advise = trainer, len(trainer.loader.bounds), advise
+    def __init__(self, trainer: Trainer, epochs: int, *, quiet: bool = False, advise: bool = True) -> None:
+        self._steps, self._advise = len(trainer.loader.bounds), advise
         self._console = make_console(quiet=quiet)
         self._lines, self._is_printing = deque[str](), False
         jupyter = self._console.is_jupyter and find_spec("ipywidgets") is not None
@@ -74,18 +70,18 @@ class TrainingConsole(Callback):
         finally:
             self._is_printing = False
 
-    def on_train_begin(self, state: TrainState) -> None:
+    def on_train_begin(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
         """Show the progress bar."""
         self._move(state)
         self._progress.start()
 
-    def on_step_end(self, state: TrainState) -> None:
+    def on_step_end(self, trainer: Trainer, state: TrainState) -> None:
         """Move the progress bar, every second."""
         if not self._hidden and time.monotonic() >= self._next_move:
-            self._move(state, loss=self._trainer.estimate_loss(state))
+            self._move(state, loss=trainer.estimate_loss(state))
             self._next_move = time.monotonic() + MOVE_SECONDS
 
-    def on_epoch_end(self, log: EpochLog) -> None:
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:  # noqa: ARG002
         """Print the metrics of a logged epoch."""
         latest = log.validation or log.training
         if latest is not None:
@@ -95,12 +91,12 @@ class TrainingConsole(Callback):
             held_out = "" if log.validation is None else f"   validation {log.validation.accuracy:.4f}"
             self.print_line(f"epoch {log.epoch:>5}   {_format_evaluation(log.training)}{held_out}")
 
-    def on_train_end(self, result: "FitResult") -> None:
+    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:
         """Print a hint if the network has learned nothing."""
         if self._console.quiet or not self._advise:
             return
-        labels = self._trainer.backend.to_host(self._trainer.samples.labels)
-        accuracy = self._trainer.evaluate(result.best).accuracy
+        labels = trainer.backend.to_host(trainer.samples.labels)
+        accuracy = trainer.evaluate(result.best).accuracy
         note = chance_note(accuracy, np.bincount(labels).max(), len(labels))
         if result.state.epoch and note is not None:
             self.print_line(f"note: {note}")

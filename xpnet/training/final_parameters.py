@@ -1,17 +1,15 @@
 """The parameters of the trained network: of the last epoch, of the best one, or the mean of the last ones."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from xpnet._lib.tree import leaves, tree_map
 from xpnet.config import TrainConfig
 from xpnet.nn import functional as F
 from xpnet.nn.layers import Parameters, RunningStatistics
-from xpnet.training.callbacks import Callback, EpochLog
-from xpnet.training.state import TrainState
-
-if TYPE_CHECKING:
-    from xpnet.training.loop import FitResult
+from xpnet.training.loop import Callback, EpochLog, FitResult
+from xpnet.training.step import TrainState
+from xpnet.training.trainer import Trainer
 
 ParametersAndStatistics: TypeAlias = tuple[Parameters, list[RunningStatistics]]
 
@@ -51,7 +49,7 @@ class FinalParameters(Callback):
         """Return True if an epoch is the best so far, or ends training; asked before ``on_epoch_end``."""
         return False
 
-    def on_train_end(self, result: "FitResult") -> None:
+    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:  # noqa: ARG002
         """Make the parameters those of ``result.best``."""
         result.best_epoch = self.metrics.get("best_epoch")
         if self.kept is not None:
@@ -83,7 +81,7 @@ class EarlyStopping(FinalParameters):
         """Return True if the checkpoint has the best epoch, as that of a run with early stopping."""
         return any(name.startswith(self.kept_name) for name in names)
 
-    def on_train_begin(self, state: TrainState) -> None:
+    def on_train_begin(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
         """Stop a resumed run whose patience is exhausted."""
         self._update_stop(state.epoch)
 
@@ -91,7 +89,7 @@ class EarlyStopping(FinalParameters):
         """Return True if an epoch is the best so far, or exhausts the patience."""
         return self._is_best(log) or self._is_exhausted(log.epoch)
 
-    def on_epoch_end(self, log: EpochLog) -> None:
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:  # noqa: ARG002
         """Copy the parameters if they are the best so far."""
         if log.validation is not None and self._is_best(log):
             validation, variables = log.validation, log.state.variables
@@ -128,19 +126,19 @@ class WeightAveraging(FinalParameters):
         """Return True if an epoch that counts is complete."""
         return epoch > self._after
 
-    def on_train_begin(self, state: TrainState) -> None:
+    def on_train_begin(self, trainer: Trainer, state: TrainState) -> None:  # noqa: ARG002
         """Take the sum of a checkpoint as that of all epochs up to its own."""
         if self.kept is not None:
             self._added = state.epoch
 
-    def on_epoch_end(self, log: EpochLog) -> None:
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:  # noqa: ARG002
         """Add the parameters to the sum."""
         self._add(log.state)
 
-    def on_train_end(self, result: "FitResult") -> None:
+    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:
         """Make the mean the parameters of ``result.best``."""
         self._add(result.state)  # of an epoch whose evaluation was interrupted
-        super().on_train_end(result)
+        super().on_train_end(trainer, result)
 
     def _add(self, state: TrainState) -> None:
         """Add the parameters of a state to the sum, if they are those after an epoch that is not in it."""

@@ -3,18 +3,40 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from xpnet.errors import DivergedError
-from xpnet.nn.schedules import Schedule
-from xpnet.training.batches import BatchLoader
-from xpnet.training.callbacks import INTERRUPTED, Callback, EpochLog
-from xpnet.training.evaluation import to_float
-from xpnet.training.state import TrainState
-from xpnet.training.step import Step
+from xpnet.training.evaluation import Evaluation, to_float
+from xpnet.training.step import TrainState
 
 if TYPE_CHECKING:
     from xpnet.nn.layers import Linear
+
+INTERRUPTED = "interrupted"
+"""The reason to end training after Ctrl-C."""
+
+
+@dataclass
+class EpochLog:
+    """The results of an epoch, for callbacks.
+
+    A state's arrays are valid until the next step: copy them to keep them.
+    """
+
+    state: TrainState
+    training: Evaluation | None = None  # on the training samples, in logged epochs
+    validation: Evaluation | None = None  # on the validation samples, if there are any
+
+    @property
+    def epoch(self) -> int:
+        """The number of completed epochs; 0 before the first step."""
+        return self.state.epoch
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The losses and accuracies by their names in a record."""
+        training = {} if self.training is None else self.training.metrics("train")
+        return training | ({} if self.validation is None else self.validation.metrics("validation"))
 
 
 @dataclass
@@ -44,24 +66,43 @@ class FitResult:
         return self.stopped == INTERRUPTED
 
 
-def fit(
-    step: Step,
-    loader: BatchLoader,
-    learning_rate: Schedule,
-    state: TrainState,
-    *,
-    epochs: int,
-    first_epoch: int = 0,
-    callbacks: Sequence[Callback] = (),
+class Callback:
+    """The hooks of the training loop; a subclass overrides those it needs.
+
+    Each receives the ``Trainer``.
+    """
+
+    stop: str | None = None
+    """The reason to end training before the next step, or None."""
+    needs_every_step = False
+    """True if `on_step_end` must be called after each step, not only after some that are computed at once."""
+
+    def on_train_begin(self, trainer: Any, state: TrainState) -> None:
+        """Prepare; called before the first step."""
+
+    def on_step_end(self, trainer: Any, state: TrainState) -> None:
+        """Act after a step, or after some that are computed at once."""
+
+    def on_epoch_end(self, trainer: Any, log: EpochLog) -> None:
+        """Act after an epoch; called with epoch 0 before the first step."""
+
+    def on_train_end(self, trainer: Any, result: FitResult) -> None:
+        """Act on the result; not called after an error."""
+
+    def close(self) -> None:
+        """Release resources; also called after an error."""
+
+
+def fit(  # noqa: C901 - one function, so that a debugger shows one frame
+    trainer: Any, state: TrainState, *, epochs: int, first_epoch: int = 0, callbacks: Sequence[Callback] = ()
 ) -> FitResult:
     """Train until a number of epochs is complete, or a callback stops training.
 
     Parameters
     ----------
-    step, loader
-        The training step, and the source of its batches.
-    learning_rate
-        The rate of each step, counted from 0 over all epochs.
+    trainer
+        Its ``step``, its ``loader`` of batches, and its ``learning_rate`` of each step, counted from 0 over
+        all epochs.
     state
         The state to start from.
     epochs
@@ -83,64 +124,52 @@ def fit(
     DivergedError
         The parameters are no longer finite, or a callback raised it.
     """
+    step, loader, in_step, stopped = trainer.step, trainer.loader, False, None
+    steps, one_by_one = len(loader.bounds), any(callback.needs_every_step for callback in callbacks)
+    at_once = 1 if one_by_one else step.context.steps_at_once(loader.samples_per_step)
     try:
         for callback in callbacks:
-            callback.on_train_begin(state)
-        state, stopped = _train(step, loader, learning_rate, state, (first_epoch, epochs), callbacks)
+            callback.on_train_begin(trainer, state)
+        try:
+            if (state.epoch, state.batch) == (first_epoch, 0):
+                _end_epoch(trainer, state, callbacks)
+            while state.epoch < epochs and stopped is None:
+                for batch in loader.batches(state.epoch + 1, state.batch, at_once):
+                    stopped = next(filter(None, (callback.stop for callback in callbacks)), None)
+                    if stopped is not None:
+                        break
+                    first_step = state.epoch * steps + state.batch
+                    rates = [trainer.learning_rate(first_step + index) for index in range(batch.steps)]
+                    in_step = True
+                    variables = step(state.variables, batch, *rates)
+                    in_step = False
+                    state = TrainState(variables, state.epoch, state.batch + batch.steps)
+                    for callback in callbacks:
+                        callback.on_step_end(trainer, state)
+                else:
+                    state = TrainState(state.variables, state.epoch + 1)
+                    _end_epoch(trainer, state, callbacks)
+        except KeyboardInterrupt:
+            if in_step:
+                raise
+            stopped = INTERRUPTED
         result = FitResult(state, state, stopped)
         for callback in callbacks:
-            callback.on_train_end(result)
+            callback.on_train_end(trainer, result)
     finally:
         for callback in callbacks:
             callback.close()
     return result
 
 
-def _train(
-    step: Step,
-    loader: BatchLoader,
-    learning_rate: Schedule,
-    state: TrainState,
-    epochs: tuple[int, int],
-    callbacks: Sequence[Callback],
-) -> tuple[TrainState, str | None]:
-    """Return the last state, and the reason for stopping early or None."""
-    steps, (first, last) = len(loader.bounds), epochs
-    in_step, one_by_one = False, any(callback.needs_every_step for callback in callbacks)
-    at_once = 1 if one_by_one else step.context.steps_at_once(loader.samples_per_step)
-    try:
-        if (state.epoch, state.batch) == (first, 0):
-            _end_epoch(step, state, callbacks)
-        while state.epoch < last:
-            for batch in loader.batches(state.epoch + 1, state.batch, at_once):
-                for callback in callbacks:
-                    if callback.stop:
-                        return state, callback.stop
-                first_step = state.epoch * steps + state.batch
-                rates = [learning_rate(first_step + index) for index in range(batch.steps)]
-                in_step = True
-                variables = step(state.variables, batch, *rates)
-                in_step = False
-                state = TrainState(variables, state.epoch, state.batch + batch.steps)
-                for callback in callbacks:
-                    callback.on_step_end(state)
-            state = TrainState(state.variables, state.epoch + 1)
-            _end_epoch(step, state, callbacks)
-    except KeyboardInterrupt:
-        if in_step:
-            raise
-        return state, INTERRUPTED
-    return state, None
-
-
-def _end_epoch(step: Step, state: TrainState, callbacks: Sequence[Callback]) -> None:
+def _end_epoch(trainer: Any, state: TrainState, callbacks: Sequence[Callback]) -> None:
     """Call the callbacks, unless a bias of the output layer is not finite: that is a DivergedError.
 
     These biases are few, and NaN and infinities reach them in the same step.
     """
-    ops, output = step.context.ops, cast("Linear", state.variables.parameters[-1])
+    ops, output = trainer.step.context.ops, cast("Linear", state.variables.parameters[-1])
     if not math.isfinite(to_float(ops, ops.xp.sum(output.bias))):
         raise DivergedError.in_epoch(state.epoch)
     log = EpochLog(state)
     for callback in callbacks:
-        callback.on_epoch_end(log)
+        callback.on_epoch_end(trainer, log)

@@ -11,20 +11,19 @@ from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_cpus
 from xpnet._lib.tree import Tree, tree_map
-from xpnet._typing import Array, as_array
+from xpnet._typing import Array
 from xpnet.arithmetic import SPECIFICATION_VERSION, random
 from xpnet.arithmetic.blocks import BLOCK_SIZE
 from xpnet.backends.base import Backend
-from xpnet.backends.resolve import Selection, resolve
 from xpnet.backends.workers import MAX_PENDING
 from xpnet.config import TrainConfig
+from xpnet.data.array_files import is_mapped, with_random_access
+from xpnet.data.arrays import normalize_weights
 from xpnet.data.augment import build_augmenter, build_fade, is_augmented, square_side
 from xpnet.data.datasets import Dataset, check_copy_memory
-from xpnet.data.memmap import is_mapped, with_random_access
-from xpnet.data.weights import normalize_weights
 from xpnet.distributed.ranks import ALONE, Ranks
 from xpnet.errors import ConfigError
-from xpnet.inference.context import ComputeContext, build_context
+from xpnet.inference.context import ComputeContext, build_context, is_compiled
 from xpnet.nn import optim, schedules
 from xpnet.nn.architecture import Network, describe
 from xpnet.nn.dropout import Masks, dropout_masks
@@ -33,12 +32,10 @@ from xpnet.nn.inputs import Normalization, fit_normalization
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.storage.model_file import SavedModel, fingerprint, load_model
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples
-from xpnet.training.callbacks import Callback
 from xpnet.training.evaluation import Evaluation, evaluate
-from xpnet.training.loop import FitResult, fit
+from xpnet.training.loop import Callback, FitResult, fit
 from xpnet.training.memory import check_memory
-from xpnet.training.state import TrainState, Variables
-from xpnet.training.step import Step
+from xpnet.training.step import Step, TrainState, Variables
 
 
 class Trainer:
@@ -101,7 +98,7 @@ class Trainer:
         self.memory = check_memory(config, network, count, threads * backend.parallel_blocks)
         self.normalization = normalization = normalization or normalize_inputs(config, data)
         kind = config.arithmetic, config.float_type
-        self.context = build_context(*kind, backend, network, normalization, ranks)
+        self.context = build_context(*kind, backend, network, normalization, ranks, debug=config.debug)
         self.optimizer = optim.build(self.context.ops, config.optimizer, **config.optimizer_options)
         put = backend.put
         self._initial_parameters = _initial_parameters(config, network)
@@ -178,9 +175,8 @@ class Trainer:
         last = self.config.epochs if epochs is None else epochs
         multiplications = loader.samples_per_step * self.network.multiplications
         blas_context = self.backend.single_blocks(multiplications) if loader.single_block else nullcontext()
-        epoch_range = {"first_epoch": first_epoch, "epochs": last}
         with blas_context:
-            return fit(self.step, loader, self.learning_rate, start, **epoch_range, callbacks=callbacks)
+            return fit(self, start, epochs=last, first_epoch=first_epoch, callbacks=callbacks)
 
     def evaluate(self, state: TrainState) -> Evaluation:
         """Evaluate on the training samples; the last result is kept for its state."""
@@ -275,7 +271,7 @@ class Trainer:
 
         samples = self.samples
         if memory_mapped and self.backend.on_host:
-            samples = samples._replace(x=as_array(with_random_access(data.x_train)))
+            samples = samples._replace(x=with_random_access(data.x_train))
         augment = None
         if is_augmented(config):
             side = square_side(data.features, pixels=data.x_train.dtype == np.uint8)
@@ -293,21 +289,6 @@ class Trainer:
             map_blocks=self.context.map_blocks,
             share=self.context.share,
         )
-
-
-def select_backend(config: TrainConfig, like: Backend | None = None, ranks: Ranks = ALONE) -> Selection:
-    """Return the backend that the settings ask for.
-
-    `like` is that of the user's arrays, as in ``xpnet.backends.resolve.resolve``; of the `ranks` of an MPI
-    job on a machine, each takes another of its GPUs.
-
-    Raises
-    ------
-    BackendError
-        The backend or device is not usable here.
-    """
-    required, rank = config.require_device, ranks.local_rank
-    return resolve(config.device, config.backend, require_device=required, like=like, local_rank=rank)
 
 
 def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -> Normalization:
@@ -331,13 +312,15 @@ def normalize_inputs(config: TrainConfig, data: Dataset, ranks: Ranks = ALONE) -
 def worker_count(config: TrainConfig, backend: Backend, jobs: int = 1) -> int:
     """Return the number of blocks to compute in parallel, beside `jobs` - 1 other trainings.
 
+    By default it is 1 if nothing is compiled: a debugger then sees every block in the main thread.
+
     Raises
     ------
     ConfigError
         The settings give a number, but the backend manages its own threads.
     """
     if config.workers == "auto":
-        return available_cpus(jobs)
+        return available_cpus(jobs) if is_compiled(debug=config.debug) else 1
     if not backend.parallel_blocks:
         msg = f"--workers: the {backend.name} backend has threads of its own: leave --workers out"
         raise ConfigError(msg)

@@ -1,0 +1,126 @@
+"""What differs between runs, and which of their values is the best: as values and as tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from xpnet._lib.terminal import style_text
+from xpnet.cli.tables import Cell, format_metric, format_value, make_columns, print_table
+from xpnet.config.settings import BOOKKEEPING
+from xpnet.errors import ConfigError
+from xpnet.storage.find import FoundRun
+from xpnet.storage.record import format_commits
+
+
+def compare_runs(runs: Sequence[FoundRun], *, everything: bool) -> dict[str, Any]:
+    """Return the values in which the runs differ, or with `everything` all of them.
+
+    Returns
+    -------
+    A JSON object: settings, surroundings (data, device, backend, versions, commits) and metrics are objects
+    of lists, and runs and fingerprints lists, each with a value for each run, None for a missing one;
+    fingerprints_agree is True if all parameters are bitwise equal, None if a fingerprint is missing.
+
+    Raises
+    ------
+    ConfigError
+        There are fewer than two runs.
+    """
+    if len(runs) < 2:
+        msg = f"expected two runs or more to compare, got {len(runs)}"
+        raise ConfigError(msg)
+
+    def select(objects: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+        columns = to_columns(objects).items()
+        kept = {name: line for name, line in columns if _differs(line) and name not in BOOKKEEPING}
+        return dict(columns) if everything else kept
+
+    fingerprints = [run.record["fingerprint"] for run in runs]
+    return {
+        "runs": [run.id for run in runs],
+        "settings": select([run.record["config"] for run in runs]),
+        "surroundings": select([_get_surroundings(run) for run in runs]),
+        "metrics": to_columns([run.metrics for run in runs]),
+        "fingerprints": fingerprints,
+        "fingerprints_agree": None if None in fingerprints else len(set(fingerprints)) == 1,
+    }
+
+
+def to_columns(objects: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values of objects by name, one for each object; None for a missing one."""
+    names = dict.fromkeys(name for item in objects for name in item)
+    return {name: [item.get(name) for item in objects] for name in names}
+
+
+def comparison_to_csv_rows(comparison: Mapping[str, Any]) -> list[list[object]]:
+    """Return the rows of a CSV file, the heading first: kind, name, and a value for each run."""
+    rows: list[list[object]] = [["kind", "name", *comparison["runs"]]]
+    for kind in "setting", "surrounding", "metric":
+        rows += ([kind, name, *values] for name, values in comparison[f"{kind}s"].items())
+    return [*rows, ["fingerprint", "fingerprint", *comparison["fingerprints"]]]
+
+
+def higher_is_better(name: str) -> bool:
+    """Return whether a higher value of a metric is better, as for accuracies, unlike losses and seconds."""
+    return name.endswith(("accuracy", "precision", "recall", "f1", "score"))
+
+
+def get_best_value(name: str, values: Sequence[float | None]) -> float | None:
+    """Return the best value of a metric; None if all are equal, and for epochs."""
+    if "epoch" in name or not _differs(values):
+        return None
+    return (max if higher_is_better(name) else min)(value for value in values if value is not None)
+
+
+def print_comparison(console: Console, comparison: Mapping[str, Any], *, everything: bool) -> None:
+    """Print tables of the values and the verdict; with `everything`, differing values are marked."""
+    runs = list(map(format_value, comparison["runs"]))
+    for title in "settings", "surroundings":
+        if values := comparison[title]:
+            rows = [_format_setting(name, line, marked=everything) for name, line in values.items()]
+            heading = [title + " (* differs)" * everything, *runs]
+            print_table(console, make_columns(heading, rows, left=len(heading)))
+        else:
+            console.print(f"{title}: no difference")
+        console.print()
+    if metrics := comparison["metrics"]:
+        rows = [_format_metrics(name, line) for name, line in metrics.items()]
+        print_table(console, make_columns(["metrics", *runs], rows, left=1))
+        console.print()
+    if comparison["fingerprints_agree"]:
+        console.print("fingerprints agree: the parameters are the same, bit for bit")
+        return
+    groups: dict[str, list[str]] = {}
+    for fingerprint, name in zip(comparison["fingerprints"], runs, strict=True):
+        groups.setdefault(format_metric("fingerprint", fingerprint or "none"), []).append(name)
+    parts = "; ".join(f"{digits} {', '.join(group)}" for digits, group in groups.items())
+    start = "not every run has a fingerprint" if "none" in groups else "fingerprints differ"
+    console.print(f"{start}: {parts}")
+
+
+def _format_setting(name: str, values: Sequence[object], *, marked: bool) -> list[Cell]:
+    """Return the cells of a setting, yellow if it differs, and then also with a star if `marked`."""
+    differs = _differs(values)
+    label = ("* " if differs else "  ") * marked + format_value(name)
+    return [style_text(cell, "yellow" if differs else "") for cell in (label, *map(format_value, values))]
+
+
+def _format_metrics(name: str, values: Sequence[float | None]) -> list[Cell]:
+    """Return the cells of a metric, with the best value in green except for epochs."""
+    best = get_best_value(name, values)
+    styles = ["green" if value is not None and value == best else "" for value in values]
+    return [format_value(name), *map(style_text, [format_metric(name, value) for value in values], styles)]
+
+
+def _differs(values: Sequence[object]) -> bool:
+    return any((type(value), value) != (type(values[0]), values[0]) for value in values)
+
+
+def _get_surroundings(run: FoundRun) -> dict[str, object]:
+    record: Mapping[str, Any] = run.record
+    values = {"status": run.status, "device": record["device_used"]}
+    values |= {name: record[name] for name in ("backend", "python", "platform")}
+    for group, items in ("data", record["data"]), ("version", record["versions"]):
+        values |= {f"{group} {name}": value for name, value in items.items()}
+    return values | format_commits(run.record)

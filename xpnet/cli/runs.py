@@ -1,0 +1,394 @@
+"""``xpnet runs``: list, show and compare runs, and name the best."""
+
+import csv
+import json
+import os
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from xpnet._lib.terminal import make_console, style_text
+from xpnet._lib.text import complain, did_you_mean, format_command_line, format_json, plain
+from xpnet.cli import comparison, tables
+from xpnet.cli.comparison import higher_is_better, to_columns
+from xpnet.cli.tables import Cell, Column, format_metric, format_value, print_pairs
+from xpnet.config import TrainConfig, to_json
+from xpnet.config.flags import Parser
+from xpnet.errors import ConfigError, DataError
+from xpnet.report.charts import select_evenly
+from xpnet.storage import find
+from xpnet.storage import record as records
+from xpnet.storage.find import FoundRun
+
+DESCRIPTION = "List, show and compare runs, and name the best, from what their folders hold."
+SORT_HELP = """
+id, status, started, data, network, optimizer, learning_rate, arithmetic, backend, tags or a metric such as
+test_accuracy: accuracies from the best on, all else ascending (default: started)"""
+WHERE_HELP = "only runs where this holds: NAME is data, a metric or a setting; also != < <= > >=; repeatable"
+NAMES_HELP = "names or folders; a folder of several trained together stands for all of them"
+METRIC_HELP = """
+what counts: the highest accuracy, the lowest of anything else (default: validation_accuracy if a run has it,
+else test_accuracy)"""
+
+FIELDS: tuple[str, ...] = ("id", "status", "started", "data", "network", "optimizer", "learning_rate")
+FIELDS += ("arithmetic", "backend", "tags")
+"""The fields of a run that runs can be sorted by besides metrics."""
+
+HEADINGS = {"learning_rate": "lr", "train_accuracy": "train acc", "validation_accuracy": "valid acc"}
+HEADINGS |= {"test_accuracy": "test acc"}
+"""Headings of columns that differ from the name of the field or metric."""
+
+COLUMNS = (*(name for name in FIELDS if name != "started"), "epochs", "seconds", *HEADINGS, "fingerprint")
+"""The columns of the table; those without a value are left out."""
+
+DISPENSABLE: tuple[str, ...] = ("fingerprint", "seconds", "train_accuracy", "backend", "arithmetic")
+DISPENSABLE += ("learning_rate", "optimizer", "network", "epochs", "tags", "validation_accuracy")
+"""The columns left out on a narrow terminal, in this order."""
+
+STYLES = {"completed": "green", "running": "cyan", "failed": "red"}
+STYLES |= dict.fromkeys(("interrupted", "killed"), "yellow")
+
+LINES = 40
+"""The largest number of lines of the history in a table; --json and --csv give all of them."""
+
+Result = tuple[object, Sequence[Iterable[object]], Callable[[Console], None]]
+"""The result of an action: a JSON value, the rows of a CSV file, heading first, and a print function."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    arguments = _build_parser().parse_args(words)
+    value, rows, show = arguments.run(arguments)
+    if arguments.json:
+        sys.stdout.write(format_json(value))
+    elif arguments.csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(map(_format_field, row) for row in rows)
+    else:
+        show(make_console())
+    return 0
+
+
+def _build_parser() -> Parser:
+    parser = Parser(prog="xpnet runs", description=DESCRIPTION)
+    subparsers = parser.add_subparsers(metavar="ACTION", required=True)
+    folder_help = f"where the runs are (default: {find.OUT})"
+    add = {}
+    for name, (run, summary) in ACTIONS.items():
+        action = subparsers.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        action.set_defaults(run=run)
+        root, form = action.add_mutually_exclusive_group(), action.add_mutually_exclusive_group()
+        root.add_argument("--out", default=find.OUT, metavar="FOLDER", type=Path, help=folder_help)
+        if name in ("list", "best"):
+            root.add_argument("folder", nargs="?", metavar="FOLDER", type=Path, help=folder_help)
+        if name != "show":
+            add_condition = partial(action.add_argument, dest="where", action="append", default=[])
+            add_condition("--where", metavar="NAME=VALUE", type=find.read_condition, help=WHERE_HELP)
+            tag = partial(find.Condition, "tags", "=")
+            add_condition("--tag", metavar="NAME", type=tag, help="only runs with this tag; repeatable")
+        form.add_argument("--json", action="store_true", help="print JSON")
+        form.add_argument("--csv", action="store_true", help="print CSV")
+        add[name] = action.add_argument
+    add["list"]("--sort", metavar="NAME", default="started", help=SORT_HELP)
+    add["list"]("--reverse", action="store_true", help="the other way round")
+    add["show"]("name", metavar="RUN", nargs="?", help="its name, or its folder (default: the newest)")
+    add["compare"]("names", metavar="RUN", nargs="+", help=NAMES_HELP)
+    add["compare"]("--all", action="store_true", help="show what is equal too")
+    add["best"]("--metric", metavar="NAME", help=METRIC_HELP)
+    return parser
+
+
+def _list_runs(arguments: Namespace) -> Result:
+    runs, place = _find_selected_runs(arguments)
+    sort = arguments.sort
+    if runs:
+        _check_name("--sort", sort, [*_list_metrics(runs), *FIELDS])
+    else:
+        complain(f"note: no run {place}")
+    known = [run for run in runs if run.values.get(sort) is not None]
+    known.sort(key=lambda run: run.values[sort], reverse=arguments.reverse != higher_is_better(sort))
+    runs = known + [run for run in runs if run.values.get(sort) is None]
+    return _make_list(runs, partial(print_list, runs=runs, sort=sort))
+
+
+def _show_run(arguments: Namespace) -> Result:
+    if arguments.name is None:
+        runs = [find.find_newest_run(arguments.out, trained=False)]
+        folder = runs[0].folder
+    else:
+        folder, runs = _read_runs(arguments.name, arguments.out)
+    run = runs[0]
+    if run.folder != folder:
+        return _make_list(runs, partial(_print_trials, folder=folder, runs=runs))
+    history = records.read_metrics(run.folder / records.METRICS_FILE)
+    value = {**run.record, "status": run.status, "folder": str(run.folder), "history": history}
+    columns = to_columns(history)
+    rows = [[*columns], *zip(*columns.values(), strict=True)]
+    return value, rows, partial(_print_details, run=run, history=history)
+
+
+def _compare_runs(arguments: Namespace) -> Result:
+    runs = [run for name in arguments.names for run in _read_runs(name, arguments.out)[1]]
+    value = comparison.compare_runs(find.select_runs(runs, arguments.where), everything=arguments.all)
+    show = partial(comparison.print_comparison, comparison=value, everything=arguments.all)
+    return value, comparison.comparison_to_csv_rows(value), show
+
+
+def _find_best_run(arguments: Namespace) -> Result:
+    runs, place = _find_selected_runs(arguments)
+    run, metric, count = _find_best(runs, arguments.metric, place)
+    if arguments.metric is None and metric == "test_accuracy":
+        reason = "no run here has a validation_accuracy (train with --validation 10000)"
+        complain(f"note: chosen by test_accuracy, which flatters what it chooses: {reason}")
+    _, rows, show = _make_list([run], partial(_print_best, run=run, metric=metric, count=count))
+    return {**_to_object(run), "chosen_by": metric, "commands": _suggest_commands(run)}, rows, show
+
+
+ACTIONS = {
+    "list": (_list_runs, "list all runs"),
+    "show": (_show_run, "show everything about a run, or about several trained together"),
+    "compare": (_compare_runs, "show what differs between runs"),
+    "best": (_find_best_run, "name the best run, and the commands that use it"),
+}
+
+
+def _find_selected_runs(arguments: Namespace) -> tuple[list[FoundRun], str]:
+    """Return the runs in the folder that fulfil the conditions, and both in words."""
+    folder = arguments.folder or arguments.out
+    runs = find.select_runs(find.find_runs(folder), arguments.where)
+    return runs, f"in {' with '.join([str(folder), *map(''.join, arguments.where)])}"
+
+
+def _read_runs(name: str, out: Path) -> tuple[Path, list[FoundRun]]:
+    """Return a folder, and the run in it or the runs below it.
+
+    Raises
+    ------
+    DataError
+        The folder does not exist, or there is no run in it.
+    """
+    folder = find.resolve_run(name, out)
+    if os.path.lexists(folder / records.RECORD_FILE):
+        return folder, [find.read_found_run(folder, out)]
+    runs = [replace(run, id=find.name_relative_to(run.folder, out)) for run in find.find_runs(folder)]
+    if not runs:
+        raise DataError.at(folder, "no run in it: xpnet runs list shows those there are")
+    return folder, runs
+
+
+def _make_list(runs: Sequence[FoundRun], show: Callable[[Console], None]) -> Result:
+    """Return the fields, metrics and fingerprints of runs, and how they are shown."""
+    names = [*FIELDS, *_list_metrics(runs), "fingerprint"]
+    rows: list[list[object]] = [[*names], *([run.values.get(name) for name in names] for run in runs)]
+    return [_to_object(run) for run in runs], rows, show
+
+
+def _to_object(run: FoundRun) -> dict[str, object]:
+    fingerprint = run.record["fingerprint"]
+    return {**run.fields, "folder": str(run.folder), "fingerprint": fingerprint, "metrics": run.metrics}
+
+
+def _list_metrics(runs: Sequence[FoundRun]) -> list[str]:
+    """Return the names of the metrics that at least one run has, in order of appearance."""
+    return list(dict.fromkeys(name for run in runs for name in run.metrics if name not in FIELDS))
+
+
+def _check_name(flag: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        known = list(map(format_value, names))
+        expected = f"{', '.join(known)}{did_you_mean(name, known)}"
+        raise ConfigError.at(flag, f"no run has {format_value(name)!r}: expected one of {expected}")
+
+
+def _format_field(value: object) -> object:
+    """Convert a value to a CSV field: None to an empty field, a list to JSON.
+
+    Text that a spreadsheet would compute as a formula begins with an apostrophe.
+    """
+    if value is None or isinstance(value, int | float):
+        return value
+    text = plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+# The best run
+
+
+def _find_best(runs: Sequence[FoundRun], metric: str | None, place: str) -> tuple[FoundRun, str, int]:
+    """Return the best finished run, the metric that was compared, and the number of runs compared.
+
+    Ties are broken by the lower loss, then by the order of the runs. The default metric is
+    validation_accuracy, or test_accuracy if no run has the former. The error messages name the `place`.
+
+    Raises
+    ------
+    ConfigError
+        No run has ended, they are runs of several data sets, or none of them has the metric.
+    """
+    ended = [run for run in runs if run.ended]
+    if not ended:
+        msg = f"no run {place} has ended with results: train one first (xpnet train)"
+        raise ConfigError(msg)
+    data = {
+        run.record["data"]["sha256"][: tables.FINGERPRINT_DIGITS]: run.record["data"]["name"] for run in ended
+    }
+    if len(data) > 1:
+        listed = ", ".join(f"{format_value(name)} ({digest})" for digest, name in data.items())
+        choice = "--where data=NAME, or data_sha256=DIGITS if several have that name"
+        msg = f"the runs {place} are of several data sets, {listed}: choose one with {choice}"
+        raise ConfigError(msg)
+    names = _list_metrics(ended)
+    metric = metric or ("validation_accuracy" if "validation_accuracy" in names else "test_accuracy")
+    _check_name("--metric", metric, names)
+    candidates = [run for run in ended if metric in run.metrics]
+    sign = -1 if higher_is_better(metric) else 1
+    loss = metric.replace("accuracy", "loss")
+    best = min(candidates, key=lambda run: (sign * run.metrics[metric], run.metrics.get(loss, 0.0)))
+    return best, metric, len(candidates)
+
+
+def _print_best(console: Console, run: FoundRun, metric: str, count: int) -> None:
+    """Print the name of the best run, its metrics, and commands that use it."""
+    console.print(style_text(run.id, "bold"))
+    among = "the only run" if count == 1 else f"the best of {count} runs"
+    console.print(f"{among} with {plain(metric)}\n")
+    cells: dict[str, Cell] = {name: format_metric(name, value) for name, value in run.metrics.items()}
+    cells |= {metric: style_text(cells[metric], "bold green"), "fingerprint": str(run.record["fingerprint"])}
+    print_pairs(console, cells, width=22)
+    console.print()
+    print_pairs(console, _suggest_commands(run), indent="", width=12)
+
+
+def _suggest_commands(run: FoundRun) -> dict[str, str]:
+    """Return command lines that use the run, by a word for their purpose."""
+    folder, model = (plain(shlex.quote(str(path))) for path in (run.folder, run.folder / records.MODEL_FILE))
+    extendable = run.status == "completed" and (run.folder / records.CHECKPOINT_FILE).exists()
+    commands = {
+        "resume": (run.status not in ("running", "completed"), f"train --resume {folder}"),
+        "evaluate": (run.ended, f"evaluate {folder}"),
+        "predict": (run.ended, f"predict {folder} IMAGE"),
+        "start from": (run.ended, f"train --init-from {model}"),
+        "extend": (extendable, f"train --extend {folder} --epochs N"),
+        "verify": (run.ended and run.record["specification_version"] is not None, f"verify {folder}"),
+    }
+    return {name: f"xpnet {words}" for name, (is_possible, words) in commands.items() if is_possible}
+
+
+# Lists and details
+
+
+def print_list(console: Console, runs: Sequence[FoundRun], sort: str) -> None:
+    """Print a table of the runs; the field or metric `sort` always has a column."""
+    values = to_columns([{**run.values, **_format_progress(run)} for run in runs])
+    columns = {}
+    for name in dict.fromkeys(COLUMNS if sort == "started" else (*COLUMNS, sort)):
+        if any(value not in (None, []) for value in values.get(name, [])):
+            cells = [_format_cell(name, value) for value in values[name]]
+            columns[name] = Column(HEADINGS.get(name, name), cells, name not in FIELDS)
+    dispensable = (name for name in DISPENSABLE if name != sort)
+    tables.print_table(console, tables.select_fitting(console, columns, dispensable))
+
+
+def _format_progress(run: FoundRun) -> dict[str, str]:
+    """Return the epochs of a run that was killed, those of its checkpoint, as in 12 of 30."""
+    epochs, of = run.metrics.get("epochs"), run.record["config"].get("epochs")
+    return {"epochs": f"{epochs} of {of}"} if run.status == "killed" and None not in (epochs, of) else {}
+
+
+def _format_cell(name: str, value: Any) -> Cell:
+    if name == "id":
+        return str(value)
+    text = format_value(_join_items(value)) if name in FIELDS else format_metric(name, value)
+    return style_text(text, STYLES.get(text, ""))
+
+
+def _print_trials(console: Console, folder: Path, runs: Sequence[FoundRun]) -> None:
+    """Print the summary in a folder of runs trained together, if it has one, and the list of its runs.
+
+    Raises
+    ------
+    DataError
+        The summary is damaged.
+    """
+    lines = []
+    if (folder / records.SUMMARY_FILE).exists():
+        summary = records.read_summary(folder)
+        over = format_value(summary.over)
+        best = None if summary.best is None else f"best of all {over}: {format_value(summary.best)}"
+        lines.append(best or f"all {over}, mean ± standard deviation")
+        for name, values in {} if best else summary.figures.items():
+            mean, deviation = (format_metric(name, value) for value in values)
+            lines.append(f"  {format_value(name):<22}{mean} ± {deviation}")
+    console.print(style_text(folder, "bold"))
+    for line in [*lines, ""]:
+        console.print(style_text(line))
+    print_list(console, runs, "started")
+
+
+def _print_details(console: Console, run: FoundRun, history: Sequence[Mapping[str, object]]) -> None:
+    """Print the record, the settings, the metrics and the history of a run, and commands that use it."""
+    console.print(style_text(run.id, "bold"))
+    print_pairs(console, _format_record(run))
+    console.print("\nsettings (* not the default)", style="bold")
+    print_pairs(console, _format_settings(run.record["config"]), indent="", width=26)
+    if run.metrics:
+        console.print(f"\nmetrics{'' if run.ended else ' so far'}", style="bold")
+    print_pairs(console, {name: format_metric(name, value) for name, value in run.metrics.items()})
+    lists = {name: value for name, value in (run.record["metrics"] or {}).items() if isinstance(value, list)}
+    if any(lists.values()):
+        console.print()
+        _print_numbers(console, {"class": range(max(map(len, lists.values()))), **lists})
+    if history:
+        cut = f" ({LINES} of {len(history)} lines; --csv gives all)" if len(history) > LINES else ""
+        console.print(f"\nhistory{cut}", style="bold")
+        _print_numbers(console, to_columns(select_evenly(history, LINES)))
+    if commands := _suggest_commands(run):
+        console.print()
+        print_pairs(console, commands, indent="")
+
+
+def _format_record(run: FoundRun) -> dict[str, Cell]:
+    """Return the values of the record besides settings and metrics, without empty ones."""
+    values: dict[str, object] = {**run.fields, "folder": run.folder, **run.record}
+    values |= {"status": style_text(run.status, STYLES[run.status]), "config": None, "metrics": None}
+    values |= {"git": None, **records.format_commits(run.record)}  # git: xpnet's commit in older records
+    values |= {"segments": [*map(_format_segment, run.record["segments"])], "resumed": None, "digests": None}
+    values["command"] = format_command_line(run.record["command"])
+    return {name: style_text(_join_items(value)) for name, value in values.items() if value or value == 0}
+
+
+def _format_segment(segment: records.Segment) -> str:
+    """Return a part of a training in words."""
+    epoch = "" if segment["epoch"] is None else f" from epoch {segment['epoch']}"
+    hosts = f" of {' '.join(segment['hosts'])}" if segment["hosts"] else ""
+    ranks = "" if segment["ranks"] == 1 else f", {segment['ranks']} ranks"
+    return f"{segment['started']}{epoch}: {segment['backend']} on {segment['device']}{hosts}{ranks}"
+
+
+def _join_items(value: object) -> object:
+    """Return the items of a list or an object as one text, None if a list is empty; else the value."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
+    return ", ".join(map(str, value)) or None if isinstance(value, list) else value
+
+
+def _format_settings(config: Mapping[str, object]) -> dict[str, Cell]:
+    """Return the values of the settings by name; a star marks those that differ from the default."""
+    cells: dict[str, Cell] = {}
+    defaults = to_json(TrainConfig())
+    for name, value in config.items():
+        changed = name not in defaults or defaults[name] != value
+        cells[("* " if changed else "  ") + name] = style_text(format_value(value), "bold" if changed else "")
+    return cells
+
+
+def _print_numbers(console: Console, columns: Mapping[str, Sequence[object]]) -> None:
+    """Print columns of numbers, and of shortened fingerprints, as a table."""
+    cells = {name: [format_metric(name, value) for value in values] for name, values in columns.items()}
+    tables.print_table(console, [Column(format_value(name), cells[name]) for name in cells], indent="  ")

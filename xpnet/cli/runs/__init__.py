@@ -1,1 +1,0 @@
-"""``xpnet runs``: list, show and compare runs."""

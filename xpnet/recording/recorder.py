@@ -1,0 +1,272 @@
+"""The recorder of a training: rows, checkpoints and the outcome, in the folder of its run."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xpnet._lib.text import complain
+from xpnet._typing import HostArray
+from xpnet.errors import DataError
+from xpnet.nn.metrics import class_metrics
+from xpnet.storage.checkpoint import RESTART, encode_checkpoint, flatten, load_checkpoint, unflatten
+from xpnet.storage.folder import RunFolder
+from xpnet.storage.model_file import encode_model, fingerprint
+from xpnet.storage.record import CHECKPOINT_FILE, KEPT_CHECKPOINT, MODEL_FILE, ParentInfo
+from xpnet.storage.run import Run
+from xpnet.trackers import Tracker
+from xpnet.training import callbacks, final_parameters
+from xpnet.training.console import TrainingConsole
+from xpnet.training.final_parameters import FinalParameters
+from xpnet.training.loop import Callback, EpochLog, FitResult
+from xpnet.training.step import TrainState, Variables
+from xpnet.training.trainer import Trainer
+
+Metrics = dict[str, float | list[float | None] | None]
+
+
+def make_row(trainer: Trainer, log: EpochLog) -> dict[str, int | float | str]:
+    """Return the row of an epoch in metrics.jsonl but for the seconds; empty without metrics."""
+    if not log.metrics:
+        return {}
+    row: dict[str, int | float | str] = {"epoch": log.epoch, **log.metrics}
+    if log.training is not None:
+        row["fingerprint"] = trainer.fingerprint(log.state)
+    return row
+
+
+def state_arrays(trainer: Trainer, state: TrainState, final: FinalParameters) -> dict[str, HostArray]:
+    """Return copies of the arrays of a state, and of what is kept besides, by their names in a checkpoint."""
+    arrays = flatten("state", tuple(trainer.to_host(state.variables)))
+    return arrays if final.kept is None else arrays | flatten(final.kept_name, trainer.to_host(final.kept))
+
+
+def make_progress(state: TrainState, final: FinalParameters, rows: int, seconds: Any) -> dict[str, Any]:
+    """Return the facts of a checkpoint: counters, rows and seconds so far, and the best epoch."""
+    counters = {"epoch": state.epoch, "batch": state.batch, "rows": rows, "seconds": seconds}
+    return {**counters, "best": final.progress}
+
+
+def load_state(
+    trainer: Trainer, final: FinalParameters, path: Path, remedy: str = RESTART
+) -> tuple[TrainState, dict[str, Any]]:
+    """Return the state and the progress in a checkpoint, and set what is kept for the network to that in it.
+
+    Raises
+    ------
+    DataError
+        The file is missing or damaged, or belongs to another training run; the message ends with the
+        `remedy`.
+    """
+    arrays, progress = load_checkpoint(path)
+    epoch, batch, steps = int(progress["epoch"]), int(progress["batch"]), len(trainer.loader.bounds)
+    if batch > steps:
+        problem = f"after {batch} steps of an epoch, which has {steps}"
+        raise DataError.at(path, f"not a checkpoint of this training: {problem}: {remedy}")
+    initial = trainer.to_host(trainer.initial_state().variables)
+    variables = Variables(*unflatten(path, "state", tuple(initial), arrays, remedy))
+    final.best_epoch, final.best_accuracy, final.best_loss = progress["best"]
+    if final.is_kept(epoch, arrays):
+        template = initial.parameters, initial.statistics
+        final.kept = trainer.to_device(unflatten(path, final.kept_name, template, arrays, remedy))
+    return TrainState(trainer.to_device(variables), epoch, batch), progress
+
+
+class Recorder(Callback):
+    """Writes the record of a run: a row for each epoch with metrics, checkpoints, and the outcome.
+
+    Rows of logged epochs have a fingerprint. A checkpoint is saved after each epoch, every
+    `checkpoint_seconds`, and when training ends; every `keep_checkpoint_every` epochs a copy is kept, in a
+    file that is named by the epoch. At the end, the trained model is saved and evaluated, the record
+    completed and printed, and the report written.
+    """
+
+    def __init__(self, run: Run, final: FinalParameters, console: TrainingConsole) -> None:
+        self._run, self._final, self._console = run, final, console
+        self._rows, self._earlier_seconds = 0, 0.0
+        self._start = self._last_save = time.perf_counter()
+
+    def resume(self, trainer: Trainer, state: TrainState, progress: dict[str, Any], first: int) -> None:
+        """Open the record of a run that began with epoch `first` again, from a state on.
+
+        Raises
+        ------
+        DataError
+            The rows contradict the state.
+        """
+        # A checkpoint before the first step: the row of the first epoch is written again.
+        self._rows = int(progress["rows"]) if (state.epoch, state.batch) != (first, 0) else 0
+        self._earlier_seconds = float(progress["seconds"])
+        backend = trainer.backend
+        place = {"backend": backend.name, "device": backend.device_name}
+        self._run.resume(self._rows, epoch=state.epoch, **place, ranks=trainer.ranks)
+
+    def on_step_end(self, trainer: Trainer, state: TrainState) -> None:
+        """Save a checkpoint if the last one is `checkpoint_seconds` old."""
+        interval = trainer.config.checkpoint_seconds
+        if interval is not None and time.perf_counter() - self._last_save >= interval:
+            self._save(trainer, state)
+
+    def on_epoch_end(self, trainer: Trainer, log: EpochLog) -> None:
+        """Write the row and the checkpoints of an epoch."""
+        if row := make_row(trainer, log):
+            self._run.log({**row, "seconds": self._seconds})
+            self._rows += 1
+        interval = trainer.config.keep_checkpoint_every
+        if log.epoch == 0:
+            return
+        if interval is not None and log.epoch % interval == 0:
+            # Before the other one, so that a resumed run has kept all up to its epoch.
+            self._save(trainer, log.state, KEPT_CHECKPOINT.format(log.epoch))
+        if log.epoch < trainer.config.epochs:
+            self._save(trainer, log.state)
+
+    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:
+        """Save the last state, from which the run can be resumed or extended, and complete the record."""
+        self._save(trainer, result.state)
+        run, print_line, epochs = self._run, self._console.print_line, result.state.epoch
+        model = trainer.model(result.best)
+        run.write(MODEL_FILE, encode_model(model))
+        digest = fingerprint(model.layers, model.norms)
+        metrics = evaluate_result(trainer, result, self._console)
+        metrics |= {"epochs": epochs, "seconds": self._seconds, **self._final.metrics}
+        is_complete = not (result.interrupted or result.state.batch)  # a callback may stop within an epoch
+        run.finish("completed" if is_complete else "interrupted", metrics=metrics, fingerprint=digest)
+        if result.interrupted:
+            saved = f"what was trained is saved, and --resume {run.folder} goes on"
+            print_line(f"interrupted after {epochs} epochs; {saved}")
+        elif epochs < trainer.config.epochs:
+            best = f", the best was {self._final.best_epoch}" if self._final.metrics else ""
+            print_line(f"stopped after {epochs} epochs{best}")
+        print_line(f"fingerprint   {digest}")
+        print_line(f"run           {run.folder}")
+        if trainer.config.report:
+            self._write_report(trainer)
+
+    def close(self) -> None:
+        """Mark the run failed or interrupted if an error ended training."""
+        if (error := sys.exception()) is not None:
+            self._run.fail(error)
+
+    @property
+    def _seconds(self) -> float:
+        """The seconds of training so far."""
+        return round(self._earlier_seconds + time.perf_counter() - self._start, 3)
+
+    def _save(self, trainer: Trainer, state: TrainState, name: str = CHECKPOINT_FILE) -> None:
+        """Save a checkpoint."""
+        arrays = state_arrays(trainer, state, self._final)
+        progress = make_progress(state, self._final, self._rows, self._seconds)
+        specification = self._run.record["specification_version"]
+        self._run.write(name, encode_checkpoint(arrays, progress, specification))
+        self._last_save = time.perf_counter()
+
+    def _write_report(self, trainer: Trainer) -> None:
+        """Write the report; print a warning if that fails."""
+        folder = self._run.folder
+        try:
+            from xpnet.report import write_report
+
+            digest = self._run.record["data"]["sha256"]
+            path = folder / write_report(self._run.location, trainer.data, sha256=digest).name
+        except Exception as error:  # noqa: BLE001 - the network is trained and saved
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            complain(f"warning: no report: {reason}: xpnet report {folder} tries again")
+        else:
+            self._console.print_line(f"report        {path}")
+
+
+class _EvaluateResult(Callback):
+    """Evaluates the result on the ranks that write nothing, beside that which records it."""
+
+    def on_train_end(self, trainer: Trainer, result: FitResult) -> None:
+        """Evaluate."""
+        evaluate_result(trainer, result)
+
+
+def evaluate_result(trainer: Trainer, result: FitResult, console: TrainingConsole | None = None) -> Metrics:
+    """Return the metrics of the trained parameters; print those on validation and test samples."""
+    to_host = trainer.backend.to_host
+    metrics: Metrics = {**trainer.evaluate(result.best).metrics("train")}
+    validation = trainer.validate(result.best)
+    if validation is not None:
+        metrics |= validation.metrics("validation")
+        if console is not None:
+            console.print_evaluation("validation", validation)
+    if trainer.data.has_test:
+        test = trainer.evaluate_test(result.best)
+        predicted, labels = to_host(test.predictions), to_host(trainer.test.labels)
+        per_class = [each.recall for each in class_metrics(predicted, labels, trainer.network.sizes[-1])]
+        metrics |= {**test.metrics("test"), "test_accuracy_per_class": per_class}
+        if console is not None:
+            console.print_test_evaluation(test, per_class, trainer.data.columns.classes)
+    return metrics
+
+
+class Recording(NamedTuple):
+    """The arguments of ``Trainer.fit`` that record a run: callbacks, the state to start from, its epoch."""
+
+    callbacks: list[Callback]
+    state: TrainState
+    first_epoch: int
+
+
+@contextmanager
+def record(
+    trainer: Trainer,
+    run: Run | None,
+    console: TrainingConsole | None,
+    parent: ParentInfo | None,
+    *,
+    resumed: RunFolder | None = None,
+    users: Sequence[Callback] = (),
+) -> Iterator[Recording]:
+    """Yield the arguments of ``Trainer.fit`` that record a run; mark it failed if the body raises.
+
+    Parameters
+    ----------
+    trainer
+        The network.
+    run, console
+        What receives the record and the output; None on the ranks of an MPI job that write nothing.
+    parent
+        The run that this one extends, or None.
+    resumed
+        The run to go on with, from its checkpoint.
+    users
+        Further callbacks, called after the evaluation of an epoch and before its recording.
+
+    Raises
+    ------
+    DataError
+        The checkpoint of the run, or of its parent, is damaged or belongs to another training run.
+    """
+    first = 0 if parent is None else parent["epochs"]
+    final = final_parameters.build(trainer.config, first)
+    progress: dict[str, Any] = {"rows": 0, "seconds": 0.0}
+    try:
+        if resumed is not None and resumed.checkpoint.exists():
+            state, progress = load_state(trainer, final, resumed.checkpoint)
+        elif parent is not None:
+            path, remedy = RunFolder(Path(parent["run"])).checkpoint, "--init-from starts from its model"
+            state, _ = load_state(trainer, final, path, remedy)
+        else:
+            state = trainer.initial_state()
+        order = [callbacks.Evaluate(first, final=final), final, *users]
+        if trainer.ranks.size > 1:
+            order.append(callbacks.CompareRanks())
+        if run is None or console is None:
+            order += [callbacks.StopOnInterrupt(), _EvaluateResult()]
+        else:
+            echo, config, recorder = console.print_line, trainer.config, Recorder(run, final, console)
+            if resumed is not None:
+                recorder.resume(trainer, state, progress, first)
+            trackers = [Tracker(name, run.folder, echo, debug=config.debug) for name in config.track]
+            order += [callbacks.StopOnInterrupt(echo), console, recorder, *trackers]
+        yield Recording(order, state, first)
+    except BaseException as error:
+        if run is not None:
+            run.fail(error)
+        raise

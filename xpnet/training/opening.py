@@ -1,0 +1,105 @@
+"""The one way into a training: backend, data, normalisation and trainer, from settings."""
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+from xpnet._lib.text import complain
+from xpnet.backends.base import Backend
+from xpnet.backends.resolve import Selection, resolve
+from xpnet.config import TrainConfig
+from xpnet.data.datasets import Dataset, load_shared
+from xpnet.distributed.ranks import ALONE, Ranks, count_sharing
+from xpnet.nn.inputs import Normalization
+from xpnet.storage.folder import digest_file
+from xpnet.training.trainer import Trainer, normalize_inputs
+
+
+class OpenTraining(NamedTuple):
+    """A trainer, and the selection of its backend."""
+
+    trainer: Trainer
+    selection: Selection
+
+
+@contextmanager
+def open_training(
+    config: TrainConfig,
+    data: Dataset | None = None,
+    ranks: Ranks = ALONE,
+    *,
+    like: Backend | None = None,
+    normalization: Normalization | None = None,
+    facts: Mapping[str, object] | None = None,
+    jobs: int = 1,
+    warn: Callable[[str], object] | None = None,
+) -> Iterator[OpenTraining]:
+    """Open a training: select the backend, read the data, fit the normalisation and build the trainer.
+
+    All ranks of an MPI job must call this, and end together if the body of one of them fails.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    data
+        The training and test samples; by default those that the settings name, read here.
+    ranks
+        The processes that train together.
+    like
+        The backend of the user's arrays, as in ``xpnet.backends.resolve.resolve``.
+    normalization
+        The normalisation of the inputs; by default as the settings say, fitted to the training samples.
+    facts
+        What the ranks must have in common, besides settings and data.
+    jobs
+        The number of trainings that share the processors.
+    warn
+        Receives the warning if a GPU was asked for and the CPU is used instead; by default it is printed.
+
+    Raises
+    ------
+    BackendError
+        The backend or device is not usable here, or cannot compute in the dtype that the arithmetic needs.
+    DataError
+        The data are missing or damaged.
+    ConfigError
+        The settings do not fit the data, the initial model or this machine's memory, or the ranks differ.
+    """
+    with ranks.together(), ExitStack() as stack:
+        with ranks.agreement():
+            selection = resolve(
+                config.device,
+                config.backend,
+                require_device=config.require_device,
+                like=like,
+                local_rank=ranks.local_rank,
+            )
+            if selection.warning is not None and warn is not None:
+                warn(selection.warning)
+            elif selection.warning is not None and ranks.rank == 0:
+                complain(f"warning: {selection.warning}")
+        backend = selection.backend
+        ranks.compare({**(facts or {}), **_list_facts(config, backend)})
+        if data is None:
+            from xpnet._lib.terminal import announce  # loads rich
+
+            with announce(f"reading {config.data or 'mnist'}", quiet=config.quiet or ranks.rank > 0):
+                data = load_shared(ranks, config.data, config.test_data, **config.table_options)
+        normalization = normalization or normalize_inputs(config, data, ranks)
+        jobs *= count_sharing(ranks)[ranks.rank]
+        with ranks.agreement():
+            opened = Trainer.open(config, data, backend, normalization, ranks, jobs=jobs)
+            trainer = stack.enter_context(opened)
+        yield OpenTraining(trainer, selection)
+
+
+def _list_facts(config: TrainConfig, backend: Backend) -> dict[str, object]:
+    """Return what the ranks of an MPI job must have in common besides settings and data."""
+    start, facts = config.init_from, dict[str, object]()
+    if start is not None and start.is_file():
+        facts[str(start)] = digest_file(start)
+    if config.arithmetic == "native":  # whose bits depend on them
+        facts |= {"Python": platform.python_version(), "library": f"{backend.name} {backend.version}"}
+    return facts
