@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from xpnet.backends.base import Backend
 
 T = TypeVar("T")
+Exchange = Callable[..., list[Array]]
 
 SECONDS = 40
 """Seconds without an answer of all ranks after which a machine is taken for lost."""
@@ -64,9 +65,7 @@ class Ranks:
     library: str | None = None
     comm: Any = None
     backend: "Backend | Any" = None
-    _exchanges: dict[object, Callable[..., list[Array]]] = field(
-        default_factory=dict, init=False, compare=False
-    )
+    _exchanges: dict[object, Exchange] = field(default_factory=dict, init=False, compare=False)
     _orders: dict[int, tuple[Any, NDArray[np.int64]]] = field(default_factory=dict, init=False, compare=False)
 
     @property
