@@ -75,11 +75,9 @@ def check(ops: Arithmetic, where: str, compile_: Compile = uncompiled) -> Compil
             return compile_
     fault = _first_difference(ops, compute(*args), expected[:-1])
     if fault is not None:
-        msg = (
-            f"{where} does not compute {fault} in IEEE 754 double precision here: a setting of "
-            "the library or the device (TF32, emulated float64, another rounding mode) must be "
-            "off, or use --arithmetic native"
-        )
+        causes = "TF32, emulated float64, another rounding mode"
+        remedy = f"a setting of the library or the device ({causes}) must be off, or use --arithmetic native"
+        msg = f"{where} does not compute {fault} in IEEE 754 double precision here: {remedy}"
         raise BackendError(msg)
     if compiler_fault is None:
         return compile_

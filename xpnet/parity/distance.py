@@ -134,10 +134,8 @@ def parse_tolerance(
     tiers = [value for value in (tier, ulp, rtol, norm) if value is not None]
     is_sensible = all(0 <= value < float("inf") for value in (ulp or 0, rtol or 0, norm or 0, atol))
     if len(tiers) != 1 or tier not in (None, "bitwise") or (atol and rtol is None) or not is_sensible:
-        msg = (
-            'expected exactly one of tier="bitwise", ulp=n, rtol=r (which alone takes atol) and norm=r, '
-            f"finite and 0 or more, got {tier=}, {ulp=}, {rtol=}, {atol=}, {norm=}"
-        )
+        known = 'tier="bitwise", ulp=n, rtol=r (which alone takes atol) and norm=r, finite and 0 or more'
+        msg = f"expected exactly one of {known}, got {tier=}, {ulp=}, {rtol=}, {atol=}, {norm=}"
         raise ConfigError(msg)
     if ulp is not None:
         return Tolerance(f"at most {ulp} ulp", lambda a, b: ulp_distance(a, b) > ulp)
@@ -176,8 +174,6 @@ def find_difference(a: HostArray, b: HostArray, tolerance: Tolerance, whose: str
     if inexact:
         largest = f", at most {format_count(float(np.max(ulp_distance(a, b))))} ulp"
         largest += f", norm {relative_difference(a, b):.1e}" if tolerance.text.startswith("norm") else ""
-    return (
-        f"differs first at {mismatch.index}: {mismatch.left} where {whose} has {mismatch.right} "
-        f"({mismatch.distance}); {np.count_nonzero(unequal)} of {unequal.size} values{largest}; "
-        f"expected {tolerance.text}"
-    )
+    first = f"differs first at {mismatch.index}: {mismatch.left} where {whose} has {mismatch.right}"
+    count = f"{np.count_nonzero(unequal)} of {unequal.size} values{largest}"
+    return f"{first} ({mismatch.distance}); {count}; expected {tolerance.text}"

@@ -28,12 +28,9 @@ SESSION = pytest.StashKey[Session]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option ``--xp-backends``."""
-    parser.getgroup("xpnet").addoption(
-        OPTION,
-        metavar="NAMES",
-        help="backends of the fixture xp_backend and of assert_parity, which must then work: numpy,torch,"
-        "torch:cuda,jax,dpnp,array-api-strict,cupy (default: those that are installed)",
-    )
+    names = "numpy,torch,torch:cuda,jax,dpnp,array-api-strict,cupy (default: those that are installed)"
+    meaning = f"backends of the fixture xp_backend and of assert_parity, which must then work: {names}"
+    parser.getgroup("xpnet").addoption(OPTION, metavar="NAMES", help=meaning)
 
 
 def pytest_configure(config: pytest.Config) -> None:
