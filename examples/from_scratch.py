@@ -1,4 +1,4 @@
-"""The training of numpy_only.py from xpnet's layers: on any --backend, and with equal bits on all."""
+"""The training of numpy_only.py from xpnet's layers, on any --backend with equal bits, as it is written."""
 
 import argparse
 

@@ -4,6 +4,7 @@ import ast
 import re
 import traceback
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,21 @@ def test_no_file_and_no_function_is_long():
     functions = [(file, node) for file, node in nodes if isinstance(node, ast.FunctionDef)]
     assert functions
     assert [(file, function.name) for file, function in functions if body_length(function) > 60] == []
+
+
+def imported_by(file):
+    """The files of the package that a file imports, also inside functions and for types alone."""
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("xpnet."):
+            folder = PACKAGE.parent.joinpath(*node.module.split("."))
+            modules = [folder / f"{alias.name}.py" for alias in node.names]
+            yield from (each for each in (*modules, folder.with_suffix(".py")) if each in FILES)
+
+
+def test_no_file_imports_another_in_a_circle():
+    graph = {name(file): {name(each) for each in imported_by(file)} for file in FILES}
+    order = [*TopologicalSorter(graph).static_order()]  # raises CycleError, which names the circle
+    assert order.index("nn/layers.py") < order.index("nn/network.py") < order.index("train.py")
 
 
 ERRORS = {error for error in vars(errors) if error.endswith("Error")}
@@ -105,6 +121,6 @@ def test_a_step_is_few_calls_from_the_command_to_the_product(
 
 def test_the_page_shows_the_calls_of_a_step(calls_of_a_step, monkeypatch):
     monkeypatch.setenv("XPNET_COMPILE", "0")
-    page = (PACKAGE.parent / "docs" / "math.md").read_text()
+    page = (PACKAGE.parent / "docs" / "code.md").read_text()
     shown = re.findall(r"^(xpnet/\S+) +(?:\w+\.)?(\w+)\b.*$", page, re.MULTILINE)
     assert shown == [(f"xpnet/{file}", call) for file, call in calls_of_a_step("full")]

@@ -24,7 +24,7 @@ from xpnet.storage.model_file import SavedModel, describe_layers, fingerprint, l
 from xpnet.storage.record import RECORD_FILE, Record
 from xpnet.training import loop
 from xpnet.training.loop import EpochLog, FitResult
-from xpnet.training.state import TrainState
+from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
 
 

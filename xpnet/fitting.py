@@ -37,7 +37,7 @@ from xpnet.training import final_parameters
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.loop import FitResult
 from xpnet.training.opening import open_training
-from xpnet.training.state import TrainState
+from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
 
 

@@ -104,8 +104,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, slices: int | None = None) ->
             shapes = f"{(*a.shape,)} and {(*b.shape,)}"
             msg = f"vecdot: expected the same length of axis {axis}, got shapes {shapes}"
             raise DataError(msg)
-        xp: Any = ops.xp
-        row, column = (xp.moveaxis(x, axis, -1) for x in (a, b))
+        row, column = (ops.xp.moveaxis(x, axis, -1) for x in (a, b))
         return _contract("vecdot", ops, row[..., None, :], column[..., :, None], slices)[..., 0, 0]
 
     return _compute("vecdot", compute, x1, x2)
@@ -120,8 +119,7 @@ def _contract(name: str, ops: FullRange, a: Any, b: Any, slices: int | None) -> 
     except ValueError as error:
         msg = f"{name}: expected stacks of shapes that can be broadcast, got {(*a.shape,)} and {(*b.shape,)}"
         raise DataError(msg) from error
-    xp: Any = ops.xp
-    terms = a.shape[-1]
+    xp, terms = ops.xp, a.shape[-1]
     if terms == 0:  # no term is the largest
         return xp.matmul(a, b)
     product = ops.contract(a, b, fewest_slices(terms) if slices is None else slices)
@@ -180,7 +178,7 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool
 
 
 def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Return log Σ exp(x), as M + log Σ exp(x - M) with M the largest x; of no terms it is -infinity.
+    """Return log Σ exp(x), as M + log Σ exp(x - M) with M the largest x. Of no terms it is -infinity.
 
     The parameters and errors are those of `sum`.
     """
@@ -209,8 +207,7 @@ def _reduce(
     """Reduce the axes of an array by a function that reduces one, which it keeps."""
 
     def compute(ops: FullRange, x: Any) -> Any:
-        xp: Any = ops.xp
-        axes = _axes(name, axis, x.ndim)
+        xp, axes = ops.xp, _axes(name, axis, x.ndim)
         others = [index for index in range(x.ndim) if index not in axes]
         kept = tuple(1 if index in axes else length for index, length in enumerate(x.shape))
         shape = kept if keepdims else tuple(kept[index] for index in others)
@@ -244,12 +241,12 @@ def exp(x: Any, /) -> Any:
 
 
 def log(x: Any, /) -> Any:
-    """Return the natural logarithm, elementwise, within 2.1 ulp; -infinity of 0, NaN of negative numbers."""
+    """Return the natural logarithm, elementwise, within 2.1 ulp, -infinity of 0, NaN of negative numbers."""
     return _map("log", FullRange.log, x)
 
 
 def sqrt(x: Any, /) -> Any:
-    """Return the square root, elementwise, within 0.76 ulp; NaN of negative numbers."""
+    """Return the square root, elementwise, within 0.76 ulp, NaN of negative numbers."""
     return _map("sqrt", FullRange.sqrt, x)
 
 
@@ -331,7 +328,7 @@ def _compute(name: str, function: Callable[..., Any], *arrays: Any) -> Any:
 
 
 def _to_float64(name: str, ops: FullRange, x: Any) -> Any:
-    xp: Any = ops.xp
+    xp = ops.xp
     if not xp.isdtype(x.dtype, ("real floating", "integral", "bool")):
         raise DataError.at(name, f"expected real numbers, got an array of {x.dtype}")
     if x.dtype == ops.dtype:

@@ -82,7 +82,7 @@ class Tracker(Callback):
             self._process.stdin = None
 
     def close(self) -> None:
-        """Wait for the answer of the child process, and print it. After Ctrl-C, let it finish by itself."""
+        """Print the answer of the child process, once it has ended. After Ctrl-C, let it finish by itself."""
         if self._closed or isinstance(sys.exception(), KeyboardInterrupt):
             return
         self._closed = True

@@ -13,8 +13,14 @@ from xpnet.arithmetic.host import gaussian_matrix, sine_and_cosine
 from xpnet.arithmetic.random import Purpose
 from xpnet.backends.base import Backend
 from xpnet.config import TrainConfig
-from xpnet.data.augment import ELASTIC_SIGMA, build_augmenter, compute_transforms, draw_distortions
-from xpnet.data.resample import STEPS, build_smoother
+from xpnet.data.augment import (
+    ELASTIC_SIGMA,
+    STEPS,
+    build_augmenter,
+    build_smoother,
+    compute_transforms,
+    draw_distortions,
+)
 
 AFFINE = {"augment_shift": 1.5, "augment_rotate": 25.0, "augment_scale": 0.2, "augment_shear": 0.3}
 GAUSSIANS = [(6, 0.5), (6, 1.0), (9, 0.1), (9, 2.0), (9, 4.0)]

@@ -27,7 +27,7 @@ from xpnet.storage.record import read_metrics, read_run
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.final_parameters import EarlyStopping, FinalParameters
 from xpnet.training.loop import EpochLog, FitResult
-from xpnet.training.state import TrainState, Variables
+from xpnet.training.step import TrainState, Variables
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,15 @@ def test_side_by_side_gives_the_same_output_and_records(words, capsys):
         outcomes.append(outcome("same"))
     assert printed[0] == printed[1]
     assert outcomes[0] == outcomes[1]
+
+
+def test_side_by_side_shows_no_progress_bars(capsys, monkeypatch):
+    printed = []
+    for forced in ("", "1"):
+        monkeypatch.setenv("FORCE_COLOR", forced)
+        assert run("--repeats", "2", "--name", "same", "--overwrite", "--jobs", "2") == 0
+        printed.append(re.sub("seconds.*", "", capsys.readouterr().out))
+    assert printed[0] == printed[1]
 
 
 def test_one_after_the_other_needs_no_processes(monkeypatch):
@@ -143,7 +152,8 @@ def long_run(harm, handler=signal.default_int_handler):
     """Return the completed process of long trainings side by side, of which that of seed 0 comes to harm."""
     line = [sys.executable, harmed_trial.__file__, harm, "0", "train", *LONG]
     with handled_by(handler):
-        return subprocess.run(line, capture_output=True, text=True, check=False, start_new_session=True)
+        options = {"capture_output": True, "text": True, "start_new_session": True}
+        return subprocess.run(line, check=False, timeout=60, **options)
 
 
 def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():

@@ -15,8 +15,7 @@ from xpnet.arithmetic import Native, Reproducible, host, random
 from xpnet.backends.resolve import make
 from xpnet.config.settings import DISTORTIONS, AugmentationSettings
 from xpnet.data import augment
-from xpnet.data.augment import build_augmenter, compute_transforms
-from xpnet.data.resample import thicken
+from xpnet.data.augment import build_augmenter, compute_transforms, thicken
 
 ALL = AugmentationSettings(
     augment_shift=2, augment_rotate=15, augment_scale=0.15, augment_shear=0.15, augment_elastic_alpha=34

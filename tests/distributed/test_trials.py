@@ -123,10 +123,16 @@ def harmed_run(harm, seed, *words):
 @on_ranks
 @pytest.mark.parametrize("seed", ["0", "1"])
 def test_after_ctrl_c_on_one_rank_the_other_ends_its_training_and_none_begins(seed):
-    result = harmed_run("SIGINT of its rank", seed)
+    result = harmed_run("SIGINT", seed, "--repeats", "30")
     assert (result.returncode, result.stderr) == (130, "")
     assert statuses() == {"seed-0": "completed", "seed-1": "completed", f"seed-{seed}": "interrupted"}
     assert not Path("runs/long/summary.json").exists()
+
+
+@on_ranks
+def test_ctrl_c_again_on_one_rank_ends_all_at_once():
+    assert harmed_run("SIGINT twice", "0", "--epochs", "1000000").returncode == 130
+    assert statuses()["seed-0"] == "running"
 
 
 @on_ranks

@@ -11,12 +11,7 @@ pytestmark = pytest.mark.tooling
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "xpnet"
-OLD_NAMES = {PACKAGE / "datasets.py", PACKAGE / "runs.py"}
-MODULES = [
-    ".".join(file.relative_to(ROOT).with_suffix("").parts)
-    for file in sorted(PACKAGE.rglob("*.py"))
-    if file not in OLD_NAMES
-]
+MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in sorted(PACKAGE.rglob("*.py"))]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 TEXTS = [*PAGES, ROOT / "Dockerfile", *sorted(PACKAGE.rglob("*.py")), *sorted(ROOT.glob("examples/*.ipynb"))]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
@@ -37,7 +32,7 @@ def test_readme_has_at_most_a_thousand_words():
 
 def test_contributing_is_short_and_names_files_that_exist():
     paths = set(re.findall(r"`([\w./]+(?:\.py|\.md|\.sh|/))`", CONTRIBUTING))
-    places = (ROOT, PACKAGE, PACKAGE / "training")
+    places = (ROOT, PACKAGE, *(PACKAGE / folder for folder in ("training", "storage", "recording")))
     assert paths
     assert [path for path in paths if not any((place / path).exists() for place in places)] == []
     assert len(CONTRIBUTING.splitlines()) <= 120

@@ -24,7 +24,7 @@ from xpnet.nn.network import forward, prepare
 from xpnet.storage.model_file import fingerprint
 from xpnet.training.callbacks import Evaluate
 from xpnet.training.loop import Callback
-from xpnet.training.state import TrainState
+from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
 
 NETWORKS = {

@@ -36,19 +36,19 @@ def press_ctrl_c():
     os.killpg(os.getpgid(os.getppid()), signal.SIGINT)
 
 
-def press_twice():
-    """Press it again before this trial can end."""
-    press_ctrl_c()
-    time.sleep(0.5)
-    press_ctrl_c()
-    time.sleep(60)
-
-
 def signal_parent(number=signal.SIGINT):
     """Send a signal to the process that has started this one alone, once another seed is trained too."""
     wait_until(lambda: has_begun(0) and has_begun(1))
     Path("pressed").touch()
     os.kill(os.getppid(), number)
+
+
+def twice(interrupt):
+    """Interrupt, and again before this trial can end."""
+    interrupt()
+    time.sleep(0.5)
+    interrupt()
+    time.sleep(60)
 
 
 def wait_for_interrupted():
@@ -74,8 +74,9 @@ def tell(_):
 HARM = {
     "dies": (lambda: os._exit(9), None),
     "Ctrl-C": (press_ctrl_c, None),
-    "Ctrl-C twice": (press_twice, None),
-    "SIGINT of its rank": (signal_parent, wait_for_interrupted),
+    "Ctrl-C twice": (lambda: twice(press_ctrl_c), None),
+    "SIGINT": (signal_parent, wait_for_interrupted),
+    "SIGINT twice": (lambda: twice(signal_parent), None),
     "SIGTERM": (lambda: signal_parent(signal.SIGTERM), None),
     "signals": (receive_signals, None),
     "waits": (lambda: wait_until(lambda: has_begun(2)), None),

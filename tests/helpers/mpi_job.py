@@ -83,11 +83,12 @@ def let_mpi_access_arrays():
     """Let MPI access the arrays of libraries, as if on a GPU."""
     from xpnet.distributed import exchange, ranks
 
-    def direct_memory(backend, *, direct):
-        assert direct
-        return exchange.Memory(backend, direct=direct)
+    def direct_memory(backend):
+        memory = exchange.Memory(backend)
+        assert memory.xp is backend.xp
+        return memory
 
-    ranks.cuda_index, ranks.is_cuda_aware, ranks.Memory = (lambda _: 0), (lambda: True), direct_memory
+    exchange.cuda_index, exchange.is_cuda_aware, ranks.Memory = (lambda _: 0), (lambda: True), direct_memory
 
 
 def prepare(what, rank, epoch):

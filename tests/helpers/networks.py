@@ -24,8 +24,7 @@ from xpnet.nn.schedules import constant
 from xpnet.training.batches import BatchLoader, SampleOrder, Samples, single_batch
 from xpnet.training.evaluation import evaluate
 from xpnet.training.loop import Callback, fit
-from xpnet.training.state import TrainState, Variables
-from xpnet.training.step import Step
+from xpnet.training.step import Step, TrainState, Variables
 
 BASE = TrainConfig(epochs=3, batch_size=32, hidden=(8, 6), learning_rate=0.05)
 SETTINGS = {

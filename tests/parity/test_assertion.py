@@ -22,7 +22,7 @@ is_numpy, namespace = array_api_compat.is_numpy_array, array_api_compat.array_na
 @pytest.fixture(autouse=True)
 def no_session(monkeypatch):
     """Hide the pytest session that runs these tests, and the backends that it requires."""
-    monkeypatch.setattr("xpnet.parity.SESSIONS", [])
+    monkeypatch.setattr("xpnet.parity.session.SESSIONS", [])
     monkeypatch.delenv(devices.REQUIRE, raising=False)
 
 

@@ -412,7 +412,7 @@ def test_points_are_selected_evenly_with_the_first_and_the_last():
 
 def test_a_long_line_is_thinned_and_keeps_its_ends_and_a_single_point_is_in_the_middle():
     def draw(points):
-        chart = {"title": "chart", **build_line_chart({"train": points}, str)}
+        chart = build_line_chart("chart", {"train": points}, str)
         return Page(make_environment().get_template("charts.html").module.line_chart(chart)).root
 
     line = draw([(float(epoch), 1 / (1 + epoch)) for epoch in range(1, 10_001)])
@@ -425,9 +425,8 @@ def test_a_long_line_is_thinned_and_keeps_its_ends_and_a_single_point_is_in_the_
 
 
 def test_values_before_training_do_not_set_the_scale_if_a_line_goes_on():
-    chart = build_line_chart(
-        {"a": [(0, 9.0), (1, 2.0), (2, 1.0)], "b": [(0, 9.0), (2, 3.0)], "c": [(0, 9.0)]}, str
-    )
+    lines = {"a": [(0, 9.0), (1, 2.0), (2, 1.0)], "b": [(0, 9.0), (2, 3.0)], "c": [(0, 9.0)]}
+    chart = build_line_chart("chart", lines, str)
     points = {name: [(epoch, text) for *_, epoch, text in line] for name, line in chart["lines"]}
     assert points == {"a": [(1, "2.0"), (2, "1.0")], "b": [(2, "3.0")]}
     assert chart["before"] == [(name, "9.0") for name in "abc"]

@@ -8,7 +8,7 @@ ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
 def read_switch(variable: str, *, default: bool = False) -> bool:
-    """Return whether an environment variable is on; `default` if it is empty or not set.
+    """Return whether an environment variable is on, `default` if it is empty or not set.
 
     Raises
     ------
@@ -23,5 +23,5 @@ def read_switch(variable: str, *, default: bool = False) -> bool:
 
 
 def parse_switch(value: str) -> bool | None:
-    """Return whether a value means on; None if it means neither on nor off."""
+    """Return whether a value means on, None if it means neither on nor off."""
     return value.lower() in ON if value.lower() in ON + OFF else None

@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -29,9 +30,14 @@ def encodable(text: str, stream: object) -> str:
 
 
 def did_you_mean(word: str, choices: Iterable[str], prefix: str = "") -> str:
-    """Return ": did you mean CHOICE?" with the choice closest to `word`, after a prefix; "" without one."""
+    """Return ": did you mean CHOICE?" with the choice closest to `word`, after a prefix, "" without one."""
     near = difflib.get_close_matches(word, choices, n=1)
     return f": did you mean {prefix}{near[0]}?" if near else ""
+
+
+def format_shape(shape: tuple[int, ...]) -> str:
+    """Return a shape for a message, such as 60000x28x28."""
+    return "x".join(map(str, shape)) or "()"
 
 
 def format_json(value: object) -> str:
@@ -40,15 +46,20 @@ def format_json(value: object) -> str:
 
 
 def complain(text: str) -> None:
-    """Print one line on standard error; ignore errors in writing."""
+    """Print one line on standard error. Ignore errors in writing."""
     print_errors(f"xpnet: {plain(text)}\n")
 
 
 def print_errors(text: str) -> None:
-    """Print lines on standard error, with escapes; ignore errors in writing."""
+    """Print lines on standard error, with escapes. Ignore errors in writing."""
     try:
         print(plain_lines(text), end="", file=sys.stderr, flush=True)
     except OSError:
         # The buffered text would fail again at exit and change the exit code.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def format_command_line(words: list[str]) -> str:
+    """Join the words of a command, quoted for a shell; the first word is the program with its arguments."""
+    return " ".join([*words[:1], shlex.join(words[1:])])

@@ -107,7 +107,7 @@ class Arithmetic:
         return self.xp.exp(x)
 
     def log(self, x: Array, largest: float = math.inf) -> Array:
-        """Return the natural logarithm, elementwise; ``largest`` promises that x is between 1 and it."""
+        """Return the natural logarithm, elementwise. ``largest`` promises that x is between 1 and it."""
         return self.xp.log(x)
 
     def sqrt(self, x: Array) -> Array:

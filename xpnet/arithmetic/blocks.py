@@ -5,10 +5,10 @@ samples (the last one may be short), added in a fixed binary tree. The result is
 are computed one after the other or in parallel.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from xpnet._typing import Array
+from xpnet._typing import Array, Function
 
 BLOCK_SIZE = 1024
 CHUNK_BLOCKS = 4
@@ -64,9 +64,7 @@ def add(left: Sequence[Array], right: Sequence[Array]) -> list[Array]:
     return [a + b for a, b in zip(left, right, strict=True)]
 
 
-def tree_sum(
-    terms: Iterable[Sequence[Array]], add: Callable[[list[Array], list[Array]], list[Array]] = add
-) -> list[Array]:
+def tree_sum(terms: Iterable[Sequence[Array]], add: Function = add) -> list[Array]:
     """Add up sequences of arrays, elementwise, in a fixed binary tree.
 
     Neighbouring sums over the same number of terms (1, 2, 4, …) are added as soon as both exist, left +

@@ -65,9 +65,8 @@ def exp_of_any(xp: Namespace, table: Array, x: Array) -> Array:
     inside = (x < _HIGHEST) & (x > -_HIGHEST)
     doublings = xp.where(high, 100.0, xp.where(low, -100.0, xp.zeros_like(x)))
     first = (doublings + float(_FIRST)) * float(_STEPS)
-    result = _exp_from_table(
-        xp, table, xp.where(inside, x, 0.0), xp.where(inside, first, float(_FIRST * _STEPS))
-    )
+    safe = xp.where(inside, x, 0.0)
+    result = _exp_from_table(xp, table, safe, xp.where(inside, first, float(_FIRST * _STEPS)))
     small = xp.where(result >= 2.0 ** (_FIRST + 100), result * 2.0**-100, 0.0)
     result = xp.where(high, result * 2.0**100, xp.where(low, small, result))
     return xp.where(inside, result, xp.where(high, xp.inf, xp.where(low, 0.0, x)))  # NaN stays NaN

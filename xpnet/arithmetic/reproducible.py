@@ -207,10 +207,9 @@ def bit_budget(terms: int, a_integer: bool, b_integer: bool) -> Budget:  # noqa:
         b = free - a
     slices = 1 if fewest >= FEWEST_BITS else 2
     if slices * fewest < FEWEST_BITS:
-        msg = (
-            f"a sum over {terms} terms leaves {max(fewest, 0)} of {SIGNIFICAND_BITS} bits for each "
-            f"factor, fewer than {FEWEST_BITS // 2}: use fewer units or features, or --arithmetic native"
-        )
+        left = f"{max(fewest, 0)} of {SIGNIFICAND_BITS} bits for each factor, fewer than {FEWEST_BITS // 2}"
+        remedy = "use fewer units or features, or --arithmetic native"
+        msg = f"a sum over {terms} terms leaves {left}: {remedy}"
         raise ConfigError(msg)
     return Budget(a, b, slices)
 

@@ -75,11 +75,9 @@ def check(ops: Arithmetic, where: str, compile_: Compile = uncompiled) -> Compil
             return compile_
     fault = _first_difference(ops, compute(*args), expected[:-1])
     if fault is not None:
-        msg = (
-            f"{where} does not compute {fault} in IEEE 754 double precision here: a setting of "
-            "the library or the device (TF32, emulated float64, another rounding mode) must be "
-            "off, or use --arithmetic native"
-        )
+        causes = "TF32, emulated float64, another rounding mode"
+        remedy = f"a setting of the library or the device ({causes}) must be off, or use --arithmetic native"
+        msg = f"{where} does not compute {fault} in IEEE 754 double precision here: {remedy}"
         raise BackendError(msg)
     if compiler_fault is None:
         return compile_
@@ -96,10 +94,8 @@ def _operands() -> tuple[list[float], list[float], list[list[float]], list[list[
     y = [1.0 + value / 2.0**40 for value in _pseudorandom_integers(9, 32, 39)]
     for x_, y_ in _hardest_quotients(32):
         x, y = [*x, x_ / 2**53], [*y, y_ / 2**52]
-    a, b = (
-        [list(map(float, _pseudorandom_integers(first + index, _TERMS, 23))) for index in range(_SIZE)]
-        for first in (1, 100)
-    )
+    seeds = range(1, 1 + _SIZE), range(100, 100 + _SIZE)
+    a, b = ([list(map(float, _pseudorandom_integers(k, _TERMS, 23))) for k in each] for each in seeds)
     return x, y, a, b
 
 

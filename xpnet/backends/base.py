@@ -142,7 +142,7 @@ class Backend(ABC):
         return 0, None
 
     def run_smoke_test(self) -> Problem | None:
-        """Compute a small matrix product, addition and sum; return the problem, None if they work.
+        """Return the problem of a small matrix product, addition and sum, None if they work.
 
         Only a computation reveals a missing cuBLAS or NVRTC, or a GPU that the library was not built for.
         """
@@ -204,7 +204,7 @@ class Backend(ABC):
         return self.from_host(array)
 
     def map_blocks(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Apply `function` to each item and yield the results in the order of the items."""
+        """Yield the result of `function` for each item, in the order of the items."""
         return map(function, items)
 
     def compile(

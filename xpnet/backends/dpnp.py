@@ -9,7 +9,7 @@ import importlib
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import metadata
 from types import ModuleType
@@ -43,7 +43,7 @@ class DpnpBackend(Backend):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Divide with correct rounding; this holds for the calling thread alone."""
+        """Divide with correct rounding. This holds for the calling thread alone."""
         _replace_division(self.library)
         _scopes.depth += 1
         try:
@@ -53,7 +53,7 @@ class DpnpBackend(Backend):
 
     @classmethod
     def probe(cls, device: str) -> Probe:
-        """Report whether dpnp can run on `device`; OpenCL's driver for the CPU is found before the import."""
+        """Report whether dpnp can run on `device`. OpenCL's driver for the CPU is found before the import."""
         _name_opencl_driver()
         probe = super().probe(device)
         if probe.version is not None and device == "cpu" and not probe.usable:
@@ -77,7 +77,7 @@ class DpnpBackend(Backend):
 
     @classmethod
     def name_device(cls, array: Any) -> str:
-        """Return the name of the device of an array; SYCL's own for those that are neither CPU nor GPU."""
+        """Return the name of the device of an array, SYCL's own for those that are neither CPU nor GPU."""
         device = array.device.sycl_device
         names = (name for name, known in _sycl_devices().items() if known == device)
         return next(names, str(device.filter_string))
@@ -122,13 +122,10 @@ def _name_opencl_driver() -> None:
     """
     if OPENCL_DRIVERS in os.environ:
         return
-    try:
-        files = metadata.files("intel-opencl-rt") or ()
-    except metadata.PackageNotFoundError:
-        return
-    for file in files:
-        if file.name == "libintelocl.so":
-            os.environ[OPENCL_DRIVERS] = os.path.realpath(file.locate())
+    with suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("intel-opencl-rt") or ():
+            if file.name == "libintelocl.so":
+                os.environ[OPENCL_DRIVERS] = os.path.realpath(file.locate())
 
 
 def _sycl_devices() -> dict[str, Any]:

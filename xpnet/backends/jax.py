@@ -38,7 +38,7 @@ class JaxBackend(Backend):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Allow float64, compute float32 products in full, and make this device the default.
+        """Compute in full precision on this device, with float64 allowed.
 
         This holds for the calling thread alone. Otherwise a GPU would shorten the float32 operands
         of a product to 10 bits (TF32).
@@ -119,7 +119,7 @@ class JaxBackend(Backend):
 
     @classmethod
     def name_device(cls, array: Any) -> str:
-        """Return the name of the device of an array; of an array on several devices, that of the first."""
+        """Return the name of the device of an array, of an array on several devices, that of the first."""
         device = min(array.devices(), key=lambda each: each.id)
         platform = "cuda" if device.platform == "gpu" else device.platform
         index = device.client.devices().index(device)

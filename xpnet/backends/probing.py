@@ -66,7 +66,7 @@ def expand_device(device: str) -> str:
 
 
 def call_driver(function: str, *arguments: object) -> bool:
-    """Call a function of the NVIDIA driver's library; return False if it fails, or there is no driver.
+    """Call a function of the NVIDIA driver's library. Return False if it fails, or there is no driver.
 
     Loading the library takes milliseconds, importing an array library seconds.
     """
@@ -89,12 +89,12 @@ def cuda_driver_version() -> int | None:
 
 
 def count_cuda_devices() -> int:
-    """Return the number of CUDA devices that the NVIDIA driver offers to this process; 0 without a driver."""
+    """Return the number of CUDA devices that the NVIDIA driver offers to this process, 0 without a driver."""
     return _query_driver("cuDeviceGetCount") or 0 if call_driver("cuInit", 0) else 0
 
 
 def float64_ratio(index: int) -> int | None:
-    """Return the throughput of float32 relative to float64 on a CUDA device; None if unknown.
+    """Return the throughput of float32 relative to float64 on a CUDA device, None if unknown.
 
     It is the driver's attribute SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO: 2 in data centres, 32 or 64 elsewhere.
     """

@@ -164,7 +164,7 @@ def make(backend: str, device: str) -> Backend:
 
 
 def backend_of(value: object) -> Backend | None:
-    """Return the backend of an array's library on its device; None for NumPy arrays and other values.
+    """Return the backend of an array's library on its device, None for NumPy arrays and other values.
 
     It holds and converts arrays; whether it can compute there is not known.
     """
@@ -219,7 +219,7 @@ def _any_of(names: Iterable[str]) -> str:
 
 
 def _find_gpu_backend(device: str, backend: str) -> tuple[str, Problem | None]:
-    """Return the backend to use on a GPU; or the backend for the CPU, and the problem with the GPU."""
+    """Return the backend to use on a GPU, or the backend for the CPU, and the problem with the GPU."""
     kind = device.partition(":")[0]
     if backend == "auto" and kind == "cuda" and cuda_driver_version() is None:
         return "numpy", Problem("there is no NVIDIA driver", f"{DRIVER_FIX}; or pass --device cpu")

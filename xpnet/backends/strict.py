@@ -58,7 +58,7 @@ class StrictBackend(Backend):
         return np.asarray(array.to_device(self.library.Device(CPU_DEVICE)))
 
     def _argmax(self, x: Any, /, **options: Any) -> Array:
-        """Return indices in int32; those of the library are int64, even if the device has none."""
+        """Return indices in int32. Those of the library are int64, even if the device has none."""
         indices = self.library.argmax(x.to_device(self.library.Device(CPU_DEVICE)), **options)
         return self.library.astype(indices, self.library.int32).to_device(self.device)
 

@@ -46,7 +46,7 @@ class TorchBackend(Backend):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Disable automatic differentiation; compute float32 products in full; make this GPU the current one.
+        """Compute on this device in full precision, without automatic differentiation.
 
         A default device that the user has set, other than the CPU, is replaced by this one.
         """
@@ -159,7 +159,7 @@ def _full_precision(torch: Any) -> Iterator[None]:
 
 
 def _set_full_precision(torch: Any) -> Callable[[], object]:
-    """Set the highest precision of float32 products; return the function that restores the settings.
+    """Set the highest precision of float32 products. Return the function that restores the settings.
 
     PyTorch has two interfaces to them, and reading the older one is an error while they disagree.
     """

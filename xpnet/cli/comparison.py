@@ -7,8 +7,8 @@ from rich.console import Console
 
 from xpnet._lib.terminal import style_text
 from xpnet.cli.tables import Cell, format_metric, format_value, make_columns, print_table
+from xpnet.config.settings import BOOKKEEPING
 from xpnet.errors import ConfigError
-from xpnet.report import BOOKKEEPING
 from xpnet.storage.find import FoundRun
 from xpnet.storage.record import format_commits
 

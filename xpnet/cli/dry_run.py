@@ -17,7 +17,7 @@ from xpnet.distributed.ranks import ALONE, connect
 from xpnet.errors import ConfigError
 from xpnet.recording.training import check_extension
 from xpnet.training.opening import open_training
-from xpnet.training.state import TrainState
+from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
 
 SAMPLES = 32 * 1024

@@ -58,7 +58,7 @@ def _write_report(run: Path, arguments: argparse.Namespace, *, has_data: bool) -
 def _write_comparison(folders: Sequence[Path], out: Path | None) -> Path:
     """Write the page of several runs, or of folders of runs trained together. Return its path."""
     from xpnet.cli.comparison import compare_runs, get_best_value
-    from xpnet.report.comparison import write_comparison
+    from xpnet.report.page import write_comparison
 
     runs, summary, is_one = [], None, len(folders) == 1
     for folder in folders:

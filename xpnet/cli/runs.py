@@ -18,14 +18,13 @@ from typing import Any
 from rich.console import Console
 
 from xpnet._lib.terminal import make_console, style_text
-from xpnet._lib.text import complain, did_you_mean, format_json, plain
+from xpnet._lib.text import complain, did_you_mean, format_command_line, format_json, plain
 from xpnet.cli import comparison, tables
 from xpnet.cli.comparison import higher_is_better, to_columns
 from xpnet.cli.tables import Cell, Column, format_metric, format_value, print_pairs
 from xpnet.config import TrainConfig, to_json
 from xpnet.config.flags import Parser
 from xpnet.errors import ConfigError, DataError
-from xpnet.report import format_command_line
 from xpnet.report.charts import select_evenly
 from xpnet.storage import find
 from xpnet.storage import record as records

@@ -139,11 +139,11 @@ def _run_side_by_side(trials: Sequence[Trial], ranks: Ranks) -> list[Outcome]:
         free.put(partial(_run_on_rank, ranks.comm, rank, lock))
 
     def run(trial: Trial) -> Outcome:
-        run_there = free.get()
-        outcome = Outcome(INTERRUPTED) if processes.are_over else run_there(trial)
+        worker = free.get()
+        outcome = Outcome(INTERRUPTED) if processes.are_over else worker(trial)
         if outcome.code == INTERRUPTED:
             processes.are_over = True
-        free.put(run_there)
+        free.put(worker)
         return outcome
 
     def interrupt() -> None:
@@ -195,7 +195,7 @@ class TrialProcesses:
         words = [sys.executable, "-P", "-m", MODULE]
         process: Any
         try:
-            with Popen(words, bufsize=0, stdin=PIPE, stdout=PIPE, env=env, start_new_session=True) as process:  # noqa: S603 - validated settings
+            with Popen(words, bufsize=0, stdin=PIPE, stdout=PIPE, env=env, start_new_session=True) as process:  # noqa: S603 - a constant command
                 process.stdin.write(f"{json.dumps([to_json(trial.config), *trial[1:]])}\n".encode())
                 self._inputs.append(process.stdin)
                 if self.are_over:  # asked only now: what `interrupt` sends from here on reaches the process

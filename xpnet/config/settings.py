@@ -316,3 +316,8 @@ class RunSettings:
     track: Annotated[tuple[TrackerName, ...], rules.some_of(get_args(TrackerName))] = ()
     quiet: bool = False
     debug: bool = False
+
+
+BOOKKEEPING = {"debug", "keep_checkpoint_every", "name", "out", "overwrite", "quiet", "report", "resume"}
+BOOKKEEPING |= {"jobs", "tags", "track"}
+"""Settings that do not affect training."""

@@ -18,16 +18,8 @@ import numpy as np
 from numpy.lib import format  # noqa: A004 (NumPy's name)
 from numpy.typing import NDArray
 
-from xpnet.data.table import (
-    GZIP_MAGIC,
-    ROLES,
-    Source,
-    Table,
-    check_memory,
-    format_shape,
-    make_halves,
-    open_data_file,
-)
+from xpnet._lib.text import format_shape
+from xpnet.data.table import GZIP_MAGIC, ROLES, Source, Table, check_memory, make_halves, open_data_file
 from xpnet.errors import DataError
 from xpnet.nn.columns import format_names, shorten
 
@@ -130,7 +122,7 @@ def read_npz(path: Path, expected: str, choose: Callable[[list[str]], Sequence[s
 
 
 def _find_idx_file(folder: Path, stem: str, ending: str) -> Path:
-    """Return the path of a file under one of its usual names; raise DataError if it is missing."""
+    """Return the path of a file under one of its usual names. Raise DataError if it is missing."""
     for form in ("-{}", "-{}.gz", ".{}", ".{}.gz"):
         path = folder / (stem + form.format(ending))
         if path.exists():
@@ -174,8 +166,9 @@ def _read_npy_header(file: IO[bytes], where: str) -> _Header:
 def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> NDArray[np.generic]:
     """Read the values after the header from a file, or a member of an archive, that takes `stored` bytes.
 
-    Large values that need no conversion, in a file that is not compressed, are returned as a read-only
-    memory map, and need not fit in memory. Others are converted to native byte order.
+    At least `MIN_MAPPED_BYTES` of aligned values that are features without conversion, in a file that is not
+    compressed, are returned as a read-only memory map, and need not fit in memory. Others are converted to
+    native byte order.
 
     Raises
     ------
@@ -190,7 +183,9 @@ def _read_values(file: IO[bytes], where: str, stored: int, header: _Header) -> N
         size = f"{declared if declared < MAX_BYTES else 'more than 2^63'} bytes of values"
         available = f"{stored} {'compressed ' if packed else ''}bytes"
         raise DataError.at(where, f"its header announces {size}, {available} cannot hold them")
-    follow, is_mapped = stored - start, not packed and not fortran and should_map(dtype, declared, start)
+    is_plain = dtype.isnative and dtype in (np.uint8, np.float32, np.float64) and not fortran and not packed
+    is_aligned = start % dtype.itemsize == 0  # else NumPy copies the whole array for each batch
+    follow, is_mapped = stored - start, declared >= MIN_MAPPED_BYTES and is_plain and is_aligned
     if not is_mapped:
         check_memory(where, declared)
         buffer, follow = np.empty(declared, np.uint8), 0
@@ -222,16 +217,6 @@ class _Map(mmap.mmap):
     """A map of a whole file, with a second one for access in random order."""
 
     random_access: mmap.mmap
-
-
-def should_map(dtype: np.dtype, declared: int, start: int) -> bool:
-    """Return True if `declared` bytes of values from offset `start` are to be mapped.
-
-    They must be at least `MIN_MAPPED_BYTES`, aligned, and usable as features without conversion.
-    """
-    aligned = start % dtype.itemsize == 0  # else NumPy copies the whole array for each batch
-    is_plain = dtype.isnative and dtype in (np.uint8, np.float32, np.float64)
-    return declared >= MIN_MAPPED_BYTES and is_plain and aligned
 
 
 def map_values(file: IO[bytes], start: int, declared: int, dtype: np.dtype) -> NDArray[np.generic]:

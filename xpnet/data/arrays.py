@@ -8,19 +8,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._lib.text import format_shape
 from xpnet._typing import HostArray
 from xpnet.backends.base import Backend
 from xpnet.backends.probing import one_line
 from xpnet.backends.resolve import backend_of
 from xpnet.config import TrainConfig
 from xpnet.data.datasets import Dataset, join_halves
-from xpnet.data.table import MEAN_HINT, LabelCodes, Table, as_features, as_labels, format_shape
+from xpnet.data.table import MEAN_HINT, LabelCodes, Table, as_features, as_labels
 from xpnet.errors import DataError
 from xpnet.nn.columns import NO_COLUMNS, Columns, format_names, quote
 
 
 def host_array(array: Any, source: str) -> Any:
-    """Convert an array of a library, on any device, to NumPy; return anything else unchanged.
+    """Convert an array of a library, on any device, to NumPy. Return anything else unchanged.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def _has_mask(values: object) -> bool:
 
 
 def like_input(result: HostArray, backend: Backend | None) -> Any:
-    """Return a result as an array of the library and on the device of the input; None stands for NumPy.
+    """Return a result as an array of the library and on the device of the input. None stands for NumPy.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def like_input(result: HostArray, backend: Backend | None) -> Any:
 def table_from_arrays(
     X: object, y: object, source: str = "", columns: Columns | None = None, missing: str = "error"
 ) -> Table:
-    """Return rows and labels as a table; `columns` are those of the training, if they are others.
+    """Return rows and labels as a table. `columns` are those of the training, if they are others.
 
     Missing values of a training are refused, or with "mean" replaced by the mean of their column.
 
@@ -101,7 +102,7 @@ def _to_labels(
 
 
 def _read_names(X: object) -> tuple[str, ...] | None:
-    """Return the names of the columns of a data frame; None if they are not text, or for an array."""
+    """Return the names of the columns of a data frame, None if they are not text, or for an array."""
     names = tuple(getattr(X, "columns", ()))
     return names if names and all(isinstance(name, str) for name in names) else None
 
@@ -197,7 +198,7 @@ def weigh_samples(
 def normalize_weights(
     data: Dataset, training: NDArray[np.int64] | None, config: TrainConfig
 ) -> NDArray[np.floating] | None:
-    """Return the factor of each sample's loss, (m,); their mean over the training samples is 1. None: all 1.
+    """Return the factor of each sample's loss, (m,). Their mean over the training samples is 1. None: all 1.
 
     If `class_weight` is balanced, weights are first divided by their sum over the training samples of the
     class (King & Zeng 2001). `training` are the indices of these samples, None for all. Sums are exactly
@@ -216,7 +217,7 @@ def normalize_weights(
 
 
 def _to_weights(name: str, values: object, keys: Sequence[object]) -> NDArray[np.float64]:
-    """Check numbers, one for each key; return them divided by the largest: products cannot overflow."""
+    """Return checked numbers, one for each key, divided by the largest: products cannot overflow."""
     numbers = to_numbers(values, name).astype(np.float64)
     if numbers.shape != (len(keys),):
         msg = f"{name}: expected {len(keys)} numbers, one for each sample, got {format_shape(numbers.shape)}"

@@ -1,13 +1,14 @@
 """Data augmentation: random shift, rotation, scaling, shear, elastic deformation and thickness of images.
 
 Elastic deformation follows Simard, Steinkraus and Platt 2003, "Best practices for convolutional neural
-networks applied to visual document analysis". This module draws the random numbers and computes the affine
-transforms on the host, by + - * and division of NumPy's float64 alone, which are bit-identical on every
-machine; ``xpnet.data.resample`` computes the pixels on the device.
+networks applied to visual document analysis". Random numbers are drawn and affine transforms computed on the
+host, by + - * and division of NumPy's float64 alone, which are bit-identical on every machine; pixels are
+computed on the device.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import block_bounds
 from xpnet.arithmetic.host import gaussian_matrix, sine_and_cosine
 from xpnet.config.settings import DISTORTIONS, AugmentationSettings
-from xpnet.data.resample import STEPS, build_smoother, build_warper, thicken
 from xpnet.errors import ConfigError
 
 Augmenter = Callable[[Array, NDArray[np.integer], int], Array]
@@ -95,7 +95,7 @@ def build_augmenter(
     ``augment_elastic_sigma`` whose weights add up to 1 (cut off beyond four standard deviations, zeros
     outside the image: SciPy's ``gaussian_filter(mode="constant")``). Far from the edges d has the standard
     deviation 0.163 alpha / sigma: 1.4 pixels with the alpha of 34 and sigma of 4 that suit MNIST. At last
-    lines become thicker or thinner (``resample.thicken``). All amounts and numbers are scaled by the
+    lines become thicker or thinner (``thicken``). All amounts and numbers are scaled by the
     ``strength`` in the epoch, in 1/256.
 
     The augmented sample depends only on the seed, the epoch and the sample's index: not on the rest of
@@ -188,3 +188,124 @@ def compute_transforms(
     matrix = np.stack([x, y])  # (2, 2, m)
     moved = matrix[:, 0] * (settings.augment_shift * across) + matrix[:, 1] * (settings.augment_shift * down)
     return np.stack([matrix[:, 0], matrix[:, 1], centre - moved], axis=-1)
+
+
+# Pixels on the device: backward warping with bilinear interpolation, and thicker or thinner lines
+#
+# Sampling positions are floats, rounded to 1/128 pixel; all else is exact, in integers.
+
+STEPS = 128
+"""Positions per pixel. Two sums of pixels times steps (255 · 128 < 2^15) then fit one int32."""
+
+_STEP_BITS = 7
+_HALF = 1 << (2 * _STEP_BITS - 1)
+_LANES = 0x00FF00FF  # two pixels in one int32, 16 bits apart
+
+
+def build_smoother(ops: Arithmetic, across: Array, down: Array, amplitude: float) -> Callable[[Array], Array]:
+    """Return the function that filters noise into displacements, in steps, times 128 · ``amplitude``.
+
+    ``across`` (width, width) and ``down`` (height, height) are symmetric filter matrices. The function
+    takes integers (width, 2, m, height) and returns displacements (2, m, height, width).
+    """
+    xp = ops.xp
+    across_filter = ops.operand(xp.astype(across, ops.dtype) * (amplitude * STEPS))
+    down_filter = ops.operand(xp.astype(down, ops.dtype))
+
+    def smooth(noise: Array) -> Array:
+        width, two, m, height = noise.shape
+        columns = xp.reshape(xp.astype(noise, ops.dtype), (-1, height))
+        columns = xp.reshape(ops.matmul(columns, down_filter), (width, -1))
+        return xp.reshape(ops.matmul(ops.transpose(columns), across_filter), (two, m, height, width))
+
+    return smooth
+
+
+def build_warper(ops: Arithmetic, height: int, width: int) -> Callable[[Array, Array, Array | None], Array]:
+    """Return the function that warps m images.
+
+    It takes images (m, height, width) uint8, transforms (2, m, 3) and displacements in steps
+    (2, m, height, width) or None. With a, b, c = transforms[0, i] the pixel (X, Y), counted from the
+    centre of image i, is sampled at column a X + b Y + c + displacements[0, i] / 128; transforms[1] and
+    displacements[1] give the row likewise. Pixels outside the image are 0.
+    """
+    xp = ops.xp
+
+    def constant(values: list[float], *shape: int) -> Array:
+        return xp.reshape(xp.asarray(values, dtype=ops.dtype, device=ops.device), shape)
+
+    columns = constant([x - (width - 1) / 2 for x in range(width)], 1, 1, 1, width)
+    rows = constant([y - (height - 1) / 2 for y in range(height)], 1, 1, height, 1)
+    # Positions count from the border of zeros around an image, to which positions further out are clipped.
+    last = constant([STEPS * (width + 1.0), STEPS * (height + 1.0)], 2, 1, 1, 1)
+
+    def warp(images: Array, transforms: Array, displacements: Array | None) -> Array:
+        transforms = xp.astype(transforms, ops.dtype) * float(STEPS)
+        a, b, c = (xp.reshape(transforms[:, :, k], (2, -1, 1, 1)) for k in range(3))
+        across, down = a * columns + (c + (STEPS + 0.5)), b * rows
+        steps = across + down if displacements is None else displacements + across + down
+        steps = xp.minimum(xp.maximum(steps, 0.0), last)
+        return _interpolate(ops, images, xp.astype(steps, xp.int32))  # rounds down
+
+    return warp
+
+
+def _interpolate(ops: Arithmetic, images: Array, steps: Array) -> Array:
+    """Return images (m, height, width) sampled at columns and rows (2, m, height, width), in steps.
+
+    Interpolation is bilinear, and halves round up. Positions count from the border of zeros around the
+    image, and must not be outside of it.
+    """
+    xp = ops.xp
+    m, height, width = images.shape
+    squares, stride = _pack_neighbours(ops, images)
+    whole, rest = steps >> _STEP_BITS, steps & (STEPS - 1)
+    first = xp.arange(m, dtype=xp.int32, device=ops.device) * ((height + 1) * stride)
+    corner = whole[1, ...] * stride + whole[0, ...] + xp.reshape(first, (m, 1, 1))
+    square = xp.take(squares, xp.reshape(corner, (-1,)), axis=0)
+    square = xp.reshape(square, (m, height, width))
+    left, right = square & _LANES, (square >> 8) & _LANES
+    both = left * STEPS + (right - left) * rest[0, ...]  # the upper row, and 2^16 times the lower
+    upper, lower = both & 0xFFFF, both >> 16
+    total = upper * STEPS + (lower - upper) * rest[1, ...]
+    return xp.astype((total + _HALF) >> (2 * _STEP_BITS), xp.uint8)
+
+
+def _pack_neighbours(ops: Arithmetic, images: Array) -> tuple[Array, int]:
+    """Pack every pixel with its neighbours to the right and below into an int32; return these and the stride.
+
+    The bytes, lowest first, are the pixel, its right neighbour, the pixel below, and the right neighbour
+    of that. One zero precedes each row, and one row of zeros each image; they serve as the border after
+    the previous row or image too.
+    """
+    xp = ops.xp
+    m, height, width = images.shape
+    stride, zeros = width + 1, partial(xp.zeros, dtype=xp.int32, device=ops.device)
+    rows = xp.concat([zeros((m, height, 1)), xp.astype(images, xp.int32)], axis=2)
+    rows = xp.concat([zeros((m, 1, stride)), rows], axis=1)
+    flat = xp.concat([xp.reshape(rows, (-1,)), zeros((2 * stride + 2,))])
+    pairs = flat[:-1] + (flat[1:] << 8)
+    return pairs[:-stride] + (pairs[stride:] << 16), stride  # the sign is a bit of the highest byte
+
+
+def thicken(ops: Arithmetic, images: Array, thickness: Array) -> Array:
+    """Return images (m, height, width) uint8 with bright lines that are thicker or thinner at each edge.
+
+    The thickness (m,) int16 is in 1/128 pixel, from -128 to 128. With a thickness k, a pixel P becomes
+    P + (max - P) k / 128 for k > 0 and P + (P - min) k / 128 for k < 0, rounded, halves up, where max and
+    min are those of the pixel and its four neighbours, 0 outside the image. So 128 is the dilation, and -128
+    the erosion, of grey images with a cross (Serra 1982, "Image analysis and mathematical morphology").
+    """
+    xp = ops.xp
+    m, height, width = images.shape
+    zeros = partial(xp.zeros, dtype=xp.int16, device=ops.device)
+    pixels = xp.astype(images, xp.int16)  # the largest product is 255 times 128
+    rows = xp.concat([zeros((m, height, 1)), pixels, zeros((m, height, 1))], axis=2)
+    columns = xp.concat([zeros((m, 1, width)), pixels, zeros((m, 1, width))], axis=1)
+    left, right, above, below = rows[:, :, :-2], rows[:, :, 2:], columns[:, :-2, :], columns[:, 2:, :]
+    thickness = xp.reshape(thickness, (m, 1, 1))
+    most = xp.maximum(xp.maximum(left, right), xp.maximum(above, below))
+    least = xp.minimum(xp.minimum(left, right), xp.minimum(above, below))
+    contrast = xp.where(thickness > 0, xp.maximum(most, pixels) - pixels, pixels - xp.minimum(least, pixels))
+    change = (contrast * thickness + STEPS // 2) >> _STEP_BITS
+    return xp.astype(pixels + change, xp.uint8)

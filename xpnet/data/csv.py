@@ -104,7 +104,7 @@ def read_csv(path: Path, options: TableOptions) -> Table:
 
 
 def _number_rows(first: int, text: bytes, rows: int) -> NDArray[np.int64]:
-    """Return the numbers of the lines of a piece that are rows, not blank; `first` is that of the first."""
+    """Return the numbers of the lines of a piece that are rows, not blank. `first` is that of the first."""
     if text.count(b"\n") + (not text.endswith(b"\n")) == rows:
         return np.arange(first, first + rows)
     return first + np.flatnonzero([bool(line.strip()) for line in text.split(b"\n")])
@@ -224,7 +224,7 @@ def _read_block(layout: _Layout, line: int, text: bytes) -> Block:
 
 
 def _read_by_numpy(layout: _Layout, text: bytes, dtype: type[np.generic] = np.uint8) -> Block:
-    """Read rows of numbers; ValueError or a warning (of an old NumPy, of 1.5 as uint8) for anything else."""
+    """Read rows of numbers. Raise ValueError, or warn (old NumPy, of 1.5 as uint8), for anything else."""
     labels: list[str] = []
 
     def take_label(cell: str) -> int:
@@ -240,7 +240,7 @@ def _read_by_numpy(layout: _Layout, text: bytes, dtype: type[np.generic] = np.ui
 
 
 def _read_by_pandas(layout: _Layout, text: bytes) -> Block:
-    """Read rows of numbers, perhaps with missing values; ValueError or a warning for anything else."""
+    """Read rows of numbers, perhaps with missing values. Raise ValueError or a warning for anything else."""
     import pandas as pd
 
     if layout.width >= _WIDE:
@@ -260,7 +260,7 @@ def _read_by_pandas(layout: _Layout, text: bytes) -> Block:
 
 
 def _read_cells(layout: _Layout, line: int, piece: bytes) -> Block:
-    """Read rows cell by cell; DataError for the first defect."""
+    """Read rows cell by cell. Raise DataError for the first defect."""
     codes, rows = [], []
     for number, text in enumerate(piece.split(b"\n"), line):
         if not text.strip(b" \r"):
@@ -295,7 +295,7 @@ def _split_line(path: Path, number: int, line: bytes, delimiter: str) -> list[st
 
 
 def _parse_number(options: TableOptions, cell: str) -> float:
-    """Return a feature, NaN for a missing one; ValueError with the problem for anything else."""
+    """Return a feature, NaN for a missing one. Raise ValueError with the problem for anything else."""
     pixels, is_missing = options.columns == "pixels", cell in MISSING
     if is_missing and options.missing == "mean" and not pixels:
         return math.nan

@@ -130,7 +130,7 @@ def load(
 
 
 def digest(dataset: Dataset, *, some: bool = False) -> str:
-    """Return the SHA-256 of the four arrays, in hexadecimal; it does not depend on the file format.
+    """Return the SHA-256 of the four arrays, in hexadecimal. It does not depend on the file format.
 
     Hashed in the order x_train, y_train, x_test, y_test: the name, NumPy's little-endian type code
     and the shape as one ASCII line ("x_train |u1 60000x784"), then the values, little-endian in
@@ -350,7 +350,7 @@ def _choose_rows(keys: Sequence[str]) -> list[str]:
 
 
 def load_shared(ranks: Ranks, data: Path | None, test_data: Path | None, **options: Any) -> Dataset:
-    """Read a data set with `load`, once on each machine; the ranks there share the memory.
+    """Read a data set with `load`, once on each machine. The ranks there share the memory.
 
     Each rank maps mapped files itself.
 

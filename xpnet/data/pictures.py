@@ -121,7 +121,7 @@ def read_grey(path: Path) -> Grey:
 
 
 def _decode_grey(image: Image.Image) -> Grey:
-    """Return the grey levels of an open image; raise ValueError if it is too large or not finite."""
+    """Return the grey levels of an open image. Raise ValueError if it is too large or not finite."""
     largest = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
     if math.prod(image.size) > largest:
         msg = f"{image.width} x {image.height} pixels, at most {largest} are read"
@@ -175,7 +175,7 @@ def _discard_stderr() -> Iterator[None]:
 
 
 def _choose_backdrop(visible: Grey, opacity: Grey) -> float:
-    """Return the grey level behind transparent pixels; `visible` is the grey level times the opacity."""
+    """Return the grey level behind transparent pixels. `visible` is the grey level times the opacity."""
     border = _border_mask(visible.shape)
     if opacity[border].mean() >= 0.5:
         return float(visible[border].sum() / opacity[border].sum())
@@ -267,7 +267,7 @@ def _remove_specks(ink: Grey, digit: NDArray[np.bool_]) -> tuple[NDArray[np.bool
 
 
 def _label_components(cells: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Label the connected components of true cells, corners included; false cells are 0."""
+    """Label the connected components of true cells, corners included. False cells are 0."""
     numbers = np.where(cells, 1 + np.arange(cells.size).reshape(cells.shape), 0)
     while not np.array_equal(numbers, largest := np.where(cells, _maximum_filter(numbers, 1), 0)):
         numbers = np.append(0, largest)[largest]  # the current label of the cell that had this number

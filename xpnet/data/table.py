@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._lib.machine import available_memory
+from xpnet._lib.text import format_shape
 from xpnet._typing import HostArray
 from xpnet.errors import DataError
 from xpnet.nn.columns import LONGEST_NAMES, NO_COLUMNS, Columns, format_names, quote, shorten
@@ -93,7 +94,7 @@ class LabelCodes:
         self._codes: dict[str, int] = {}
 
     def encode(self, labels: Iterable[str]) -> list[int]:
-        """Return a code for each label; ValueError with the problem of the first one that is not allowed."""
+        """Return a code for each label. Raise ValueError for the first one that is not allowed."""
         codes = self._codes
         return [codes[label] if label in codes else self._add(label) for label in labels]
 
@@ -136,7 +137,7 @@ class LabelCodes:
 
 
 def make_table(x: Source, y: Source) -> Table:
-    """Check features and labels as they were read, and return their table."""
+    """Return the table of features and labels as they were read, after checks of both."""
     return Table(as_features(*x), as_labels(*y), x[1], y[1])
 
 
@@ -149,7 +150,7 @@ def make_halves(arrays: Iterable[Source]) -> tuple[Table, Table]:
 def as_features(
     values: HostArray, where: object, *, fills: bool = False, hint: str = "", names: Names = None
 ) -> HostArray:
-    """Check features; return them as rows (m, features), uint8 pixels or finite float32 or float64.
+    """Return checked features as rows (m, features), uint8 pixels or finite float32 or float64.
 
     Parameters
     ----------
@@ -188,7 +189,7 @@ def as_features(
 
 
 def as_labels(values: NDArray[Any], where: object) -> NDArray[np.int32]:
-    """Check labels of shape (m,) or (m, 1); return them as int32 (m,).
+    """Return checked labels of shape (m,) or (m, 1) as int32 (m,).
 
     Raises
     ------
@@ -222,18 +223,13 @@ def quantity_note(labels: NDArray[np.int32]) -> str | None:
 def _refuse_first(
     where: object, rows: NDArray[Any], names: Names, wrong: Callable[..., NDArray[np.bool_]], problem: str
 ) -> None:
-    """Raise DataError for the first value for which `wrong` holds, if any does; rows are read in blocks."""
+    """Raise DataError for the first value for which `wrong` holds, if any does. Rows are read in blocks."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         defects = np.argwhere(wrong(rows[start : start + _ROWS_AT_ONCE]))
         if len(defects):
             row, column = start + int(defects[0, 0]), int(defects[0, 1])
             name = column + 1 if names is None else quote(names[column])
             raise DataError.at(where, f"{rows[row, column]} {problem}", row=row + 1, column=name)
-
-
-def format_shape(shape: tuple[int, ...]) -> str:
-    """Return a shape for a message, such as 60000x28x28."""
-    return "x".join(map(str, shape)) or "()"
 
 
 # Opening of files
@@ -244,7 +240,7 @@ MAPPING_HINT = "uncompressed IDX or .npy files of pixels need not fit"
 
 @contextmanager
 def open_data_file(path: Path, expected: str = "a file") -> Iterator[BinaryIO]:
-    """Open `path` for reading; gzip is recognised by its content and decompressed.
+    """Open `path` for reading. Gzip is recognised by its content and decompressed.
 
     `expected` describes the file in messages.
 

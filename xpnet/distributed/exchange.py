@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import Array
+from xpnet.backends.probing import cuda_index
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
@@ -93,13 +94,12 @@ class Memory:
     ----------
     backend
         The backend of the arrays to send.
-    direct
-        True if they need not be copied to the host.
     """
 
-    def __init__(self, backend: "Backend", *, direct: bool) -> None:
-        self._backend, self._direct = backend, direct
-        self.xp: Any = backend.xp if direct else np
+    def __init__(self, backend: "Backend") -> None:
+        on_gpu = backend.writable and cuda_index(backend.device_name) is not None
+        self._backend, self._direct = backend, on_gpu and is_cuda_aware()
+        self.xp: Any = backend.xp if self._direct else np
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Any:
         """Return an array of any content."""

@@ -26,9 +26,8 @@ from xpnet._lib.text import complain
 from xpnet._typing import Array, Namespace
 from xpnet.arithmetic import SPECIFICATION_VERSION
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_chunks
-from xpnet.backends.probing import cuda_index
 from xpnet.distributed import exchange
-from xpnet.distributed.exchange import Memory, Reduction, Shapes, is_cuda_aware, make_tree_sum, share_memory
+from xpnet.distributed.exchange import Memory, Reduction, Shapes, make_tree_sum, share_memory
 from xpnet.distributed.launch import initialize, local_rank, rank_and_size
 from xpnet.errors import ConfigError, XPNetError
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from xpnet.backends.base import Backend
 
 T = TypeVar("T")
+Exchange = Callable[..., list[Array]]
 
 SECONDS = 40
 """Seconds without an answer of all ranks after which a machine is taken for lost."""
@@ -65,7 +65,8 @@ class Ranks:
     library: str | None = None
     comm: Any = None
     backend: "Backend | Any" = None
-    _exchanges: dict[tuple[object, ...], Any] = field(default_factory=dict, init=False, compare=False)
+    _exchanges: dict[object, Exchange] = field(default_factory=dict, init=False, compare=False)
+    _orders: dict[int, tuple[Any, NDArray[np.int64]]] = field(default_factory=dict, init=False, compare=False)
 
     @property
     def local_rank(self) -> int:
@@ -108,8 +109,7 @@ class Ranks:
         if key not in self._exchanges:
             nodes = exchange.list_nodes(blocks, self.size)
             self._exchanges[key] = make_tree_sum(self.comm, self._memory, nodes, blocks, shapes, dtype)
-        total: list[Array] = self._exchanges[key](sums)
-        return total
+        return self._exchanges[key](sums)
 
     def reduce(self, arrays: list[Array], operation: Literal["MAX", "SUM"]) -> list[Array]:
         """Return the elementwise maxima or sums of arrays over all processes, in memory as of `finish`."""
@@ -119,26 +119,18 @@ class Ranks:
         key = operation, *shapes, dtype
         if key not in self._exchanges:
             self._exchanges[key] = Reduction(self.comm, self._memory, shapes, dtype)
-        results: list[Array] = self._exchanges[key](arrays, operation)
-        return results
+        return self._exchanges[key](arrays, operation)
 
     @cached_property
     def _memory(self) -> Memory:
-        on_gpu = self.backend.writable and cuda_index(self.backend.device_name) is not None
-        return Memory(self.backend, direct=on_gpu and is_cuda_aware())
+        return Memory(self.backend)
 
-    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:
+    def join(self, xp: Namespace, parts: list[Array], samples: int) -> Array:  # noqa: ARG002
         """Return the integers of all samples, from those of each group that this process computed."""
         if self.comm is None:
             return xp.concat(parts)
-        shares = exchange.share_blocks(-(-samples // BLOCK_SIZE), self.size)
-        counts = [
-            min(stop * BLOCK_SIZE, samples) - min(start * BLOCK_SIZE, samples) for start, stop in shares
-        ]
         own = [np.asarray(self.backend.to_host(part), np.int64) for part in parts]
-        mine, all_of_them = np.concatenate([np.empty(0, np.int64), *own]), np.empty(samples, np.int64)
-        self.comm.Allgatherv(mine, [all_of_them, counts])
-        return self.backend.put(all_of_them)
+        return self.backend.put(np.concatenate(list(chain(*self.comm.allgather(own)))))
 
     def share_order(self, make: Callable[[], NDArray[np.int64]], samples: int) -> NDArray[np.int64]:
         """Return the result of a function, (samples,), which one process of each machine calls.
@@ -147,11 +139,10 @@ class Ranks:
         """
         if self.comm is None:
             return make()
-        if ("order", samples) not in self._exchanges:
+        if samples not in self._orders:
             host = self.on_this_host()
-            self._exchanges["order", samples] = host, share_memory(host, (samples,), "int64")
-        order: NDArray[np.int64]
-        host, order = self._exchanges["order", samples]
+            self._orders[samples] = host, share_memory(host, (samples,), "int64")
+        host, order = self._orders[samples]
         host.Barrier()  # all have used the last one
         if host.rank == 0:
             order[...] = make()
@@ -281,11 +272,10 @@ def connect() -> Ranks:
         raise ConfigError(msg)
     ranks = Ranks(int(comm.rank), int(comm.size), library=library, comm=comm)
     ranks = replace(ranks, hosts=tuple(ranks.gather(platform.node())))
-    handlers: list[tuple[int, Any]] = [(signal.SIGINT, signal.default_int_handler)]
-    handlers += dict.fromkeys(TERMINATION, Terminate()).items()
-    for number, handler in handlers:
+    terminate = Terminate()
+    for number in (signal.SIGINT, *TERMINATION):
         if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, handler)
+            signal.signal(number, terminate)
     return ranks
 
 

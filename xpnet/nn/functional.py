@@ -193,7 +193,7 @@ def count_correct(ops: Arithmetic, predicted: Array, labels: Array) -> Array:
 
 
 def flush_tiny(x: Array) -> Array:
-    """Round x to a multiple of 2^-953 if it is that small; above 2^-846 nothing changes.
+    """Round x to a multiple of 2^-953 if it is that small. Above 2^-846 nothing changes.
 
     Numbers that some libraries would flush to zero, because they become subnormal, are then zero on all. In
     float32, where 2^-900 is 0, x is unchanged.

@@ -11,18 +11,11 @@ from xpnet.nn import functional as F
 class Linear(NamedTuple):
     """The parameters of Z = W A + b, or their gradients."""
 
-    weight: Array  # (units, inputs), the notebook's W
+    weight: Array  # (units, inputs), the notebook's W; or an Operand, for several products
     bias: Array  # (units, 1), the notebook's b
 
 
-class PreparedLinear(NamedTuple):
-    """A ``Linear`` whose weight is prepared for several products."""
-
-    weight: Array | Operand
-    bias: Array
-
-
-def linear(ops: Arithmetic, layer: Linear | PreparedLinear, a: Array | Operand) -> Array:
+def linear(ops: Arithmetic, layer: Linear, a: Array | Operand) -> Array:
     """Return Z = W A + b: (inputs, samples) -> (units, samples)."""
     return ops.matmul(layer.weight, a) + layer.bias
 
@@ -48,7 +41,7 @@ def keep_terms(ops: Arithmetic, a: Array | Operand, dz: Array) -> SampleTerms:  
     return SampleTerms(a, dz)
 
 
-def linear_backward_input(ops: Arithmetic, layer: Linear | PreparedLinear, dz: Array) -> Array:
+def linear_backward_input(ops: Arithmetic, layer: Linear, dz: Array) -> Array:
     """Return the gradient with respect to the input, dA = Wᵀ dZ: (units, samples) -> (inputs, samples)."""
     return ops.matmul(ops.transpose(layer.weight), dz)
 
@@ -70,8 +63,6 @@ class BatchNorm(NamedTuple):
 Layer: TypeAlias = Linear | BatchNorm
 Parameters: TypeAlias = list[Layer]
 """The parameters of a network: a Linear for each layer; with batch norm a BatchNorm for all but the last."""
-
-PreparedLayer: TypeAlias = Linear | PreparedLinear | BatchNorm
 
 
 class RunningStatistics(NamedTuple):

@@ -4,10 +4,10 @@ Samples are columns, as in the notebook: Z = W A + b with A (inputs, samples). I
 are rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from xpnet._typing import Array
+from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.nn import functional as F
 from xpnet.nn import layers as L
@@ -18,20 +18,18 @@ Cache: TypeAlias = "list[tuple[Any, Array | Operand | None, Array]]"
 """For the backward pass, from each layer: its input A before and after dropout, and its output Z; from a
 batch normalisation, the cache that ``batch_norm`` returns, None, and Y."""
 
-LinearBackward: TypeAlias = "Callable[[Arithmetic, Array | Operand, Array], Any]"
 
-
-def prepare(ops: Arithmetic, parameters: L.Parameters) -> list[L.PreparedLayer]:
+def prepare(ops: Arithmetic, parameters: L.Parameters) -> L.Parameters:
     """Prepare the weights for products, once for the forward and the backward pass."""
     return [
-        L.PreparedLinear(ops.operand(layer.weight), layer.bias) if isinstance(layer, L.Linear) else layer
+        layer._replace(weight=ops.operand(layer.weight)) if isinstance(layer, L.Linear) else layer
         for layer in parameters
     ]
 
 
 def forward(
     ops: Arithmetic,
-    layers: Sequence[L.PreparedLayer],
+    layers: L.Parameters,
     x: Array | Operand,
     network: Network = NOTEBOOK,
     *,
@@ -69,13 +67,13 @@ def forward(
 
 def backward(
     ops: Arithmetic,
-    layers: Sequence[L.PreparedLayer],
+    layers: L.Parameters,
     cache: Cache,
     dz: Array,
     network: Network = NOTEBOOK,
     *,
     masks: Sequence[Array] = (),
-    linear_backward: LinearBackward = L.linear_backward,
+    linear_backward: Function = L.linear_backward,
 ) -> list[Any]:
     """Return the gradients with respect to all parameters, summed over the samples.
 
@@ -108,14 +106,14 @@ def sample_losses(ops: Arithmetic, logits: Array, labels: Array, network: Networ
 
 def gradients_and_moments(
     ops: Arithmetic,
-    layers: Sequence[L.PreparedLayer],
+    layers: L.Parameters,
     x: Array | Operand,
     labels: Array,
     network: Network = NOTEBOOK,
     *,
     masks: Sequence[Array] = (),
     weights: Array | None = None,
-    linear_backward: LinearBackward = L.linear_backward,
+    linear_backward: Function = L.linear_backward,
 ) -> tuple[list[Any], list[L.BatchMoments]]:
     """Return the gradients of the summed loss, and the moments of each batch normalisation over the samples.
 

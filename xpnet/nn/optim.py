@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 from xpnet._typing import Array
 from xpnet.arithmetic.base import Arithmetic
@@ -34,10 +34,11 @@ class AdamState(NamedTuple):
 OptimizerState: TypeAlias = tuple[()] | Parameters | AdamState
 """The state of ``sgd``, of momentum (the velocity), and of ``adam``."""
 
-State = TypeVar("State")
+Update: TypeAlias = tuple[Parameters, Any]
+"""New parameters and a new state."""
 
 
-class Optimizer(NamedTuple, Generic[State]):
+class Optimizer(NamedTuple):
     """An update rule: gradients and a state give new parameters and a new state.
 
     States are tuples, named tuples and lists of arrays, so that a library can compile ``update``. Inside a
@@ -45,35 +46,31 @@ class Optimizer(NamedTuple, Generic[State]):
     a number of the host would be float64 in NumPy.
     """
 
-    init: Callable[[Parameters], State]  # parameters -> state
-    update: Callable[[Parameters, State, Parameters, float], tuple[Parameters, State]]
+    init: Callable[[Parameters], Any]  # parameters -> state
+    update: Callable[[Parameters, Any, Parameters, float], Update]
     # (gradients, state, parameters, learning rate) -> (new parameters, new state)
 
 
 # The rules
 
 
-def sgd() -> Optimizer[tuple[()]]:
+def sgd() -> Optimizer:
     """Gradient descent: W := W - α dW, b := b - α db."""
 
-    def update(
-        gradients: Parameters, state: tuple[()], parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, tuple[()]]:
+    def update(gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float) -> Update:
         return _map(lambda p, g: p - learning_rate * g, parameters, gradients), state
 
     return Optimizer(lambda _: (), update)
 
 
-def momentum(ops: Arithmetic, decay: float = 0.9, *, nesterov: bool = False) -> Optimizer[Parameters]:
+def momentum(ops: Arithmetic, decay: float = 0.9, *, nesterov: bool = False) -> Optimizer:
     """Gradient descent with momentum μ (``decay``): v := μ v + g, p := p - α v (Polyak 1964).
 
     The state is v, which starts at 0. As in PyTorch, α is outside of v. With ``nesterov``, the step is
     p := p - α (g + μ v) (Nesterov's momentum, Sutskever et al. 2013, as in PyTorch).
     """
 
-    def update(
-        gradients: Parameters, state: Parameters, parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, Parameters]:
+    def update(gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float) -> Update:
         velocity = _map(lambda v, g: flush_tiny(decay * v + g), state, gradients)
         directions = _map(lambda g, v: g + decay * v, gradients, velocity) if nesterov else velocity
         return _map(lambda p, d: p - learning_rate * d, parameters, directions), velocity
@@ -81,7 +78,7 @@ def momentum(ops: Arithmetic, decay: float = 0.9, *, nesterov: bool = False) -> 
     return Optimizer(partial(_zeros_like, ops), update)
 
 
-def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer[AdamState]:
+def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
     """Adam (Kingma & Ba 2015, algorithm 1), with β₁, β₂ and ε = ``b1``, ``b2`` and ``eps``.
 
     With m, v, c₁ and c₂ starting at 0:
@@ -100,9 +97,7 @@ def adam(ops: Arithmetic, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8)
         m_total, v_total = (ops.xp.zeros((1, 1), dtype=ops.dtype, device=ops.device) for _ in range(2))
         return AdamState(_zeros_like(ops, parameters), _zeros_like(ops, parameters), m_total, v_total)
 
-    def update(
-        gradients: Parameters, state: AdamState, parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, AdamState]:
+    def update(gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float) -> Update:
         state = AdamState(
             _map(lambda m, g: flush_tiny(average(m, g, b1)), state.m, gradients),
             _map(lambda v, g: flush_tiny(average(v, g * g, b2)), state.v, gradients),
@@ -156,7 +151,7 @@ def limit_norms(ops: Arithmetic, parameters: Parameters, limit: float) -> Parame
 # By name
 
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer[Any]]] = {
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": lambda _: sgd(),
     "momentum": momentum,
     "nesterov": partial(momentum, nesterov=True),
@@ -174,7 +169,7 @@ def build(
     clip_norm: float | None = None,
     max_norm: float | None = None,
     **options: float,
-) -> Optimizer[OptimizerState]:
+) -> Optimizer:
     """Return the optimiser of a name in ``OPTIMIZERS``, with weight decay and limits of norms.
 
     Gradients are clipped before the decay is added, as PyTorch programs do.
@@ -188,9 +183,7 @@ def build(
     """
     rule = OPTIMIZERS[name](ops, **options)
 
-    def update(
-        gradients: Parameters, state: OptimizerState, parameters: Parameters, learning_rate: float
-    ) -> tuple[Parameters, OptimizerState]:
+    def update(gradients: Parameters, state: Any, parameters: Parameters, learning_rate: float) -> Update:
         if clip_norm is not None:
             gradients = clip_gradients(ops, gradients, clip_norm)
         if weight_decay and name == "adamw":
@@ -227,7 +220,7 @@ def _join(ops: Arithmetic, layers: Parameters) -> Array:
 
 
 def _map_weights(function: Callable[..., Array], *layers: Parameters) -> Parameters:
-    """Apply a function to the fields named ``weight``; take the other fields from the first list."""
+    """Apply a function to the fields named ``weight``. Take the other fields from the first list."""
     return [
         group[0]._replace(weight=function(*(layer.weight for layer in group)))
         if "weight" in group[0]._fields

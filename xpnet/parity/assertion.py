@@ -10,16 +10,17 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet._typing import Function
 from xpnet.backends.base import Backend
 from xpnet.backends.resolve import make
 from xpnet.errors import BackendError, ConfigError
-from xpnet.parity import current_session, devices
+from xpnet.parity import devices
 from xpnet.parity.distance import Tolerance, find_difference, parse_tolerance
+from xpnet.parity.session import current_session
 
 Argument: TypeAlias = NDArray[Any] | complex | str | tuple[Any, ...] | None
 """An array, or a plain value: a number, text, None or a tuple of them."""
 
-Function: TypeAlias = Callable[..., object]
 Arguments: TypeAlias = Mapping[int | str, Argument]
 """The arguments of a call by position or keyword."""
 
@@ -197,7 +198,7 @@ class _Comparison:
         return {path: value if _is_number(value) else np.asarray(value) for path, value in outputs.items()}
 
     def run(self, where: str, backend: Backend, *, narrow: bool, jit: bool = False) -> None:
-        """Run the function with a library, in 32 bits if ``narrow``, and add a line for each problem."""
+        """Add a line for each problem of the function with a library, in 32 bits if ``narrow``."""
         __tracebackhide__ = True
         where += (", 32 bits" if narrow else "") + (", jax.jit" if jit else "")
         with _scope(backend, narrow=narrow):
@@ -243,7 +244,7 @@ def _not_an_array(path: str, value: object, backend: Backend) -> str:
 
 @contextmanager
 def _scope(backend: Backend, *, narrow: bool = False) -> Iterator[None]:
-    """Compute with a library; with JAX in 32 bits, if ``narrow``."""
+    """Compute with a library, with JAX in 32 bits, if ``narrow``."""
     with (
         backend.scope(),
         backend.library.enable_x64(new_val=False) if narrow else nullcontext(),

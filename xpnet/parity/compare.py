@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from xpnet._lib.tree import leaves
-from xpnet._typing import Array, HostArray, uncompiled
+from xpnet._typing import Function, HostArray, uncompiled
 from xpnet.arithmetic.base import Arithmetic, Operand
 from xpnet.arithmetic.blocks import block_groups
 from xpnet.config.settings import ComputationSettings, RunSettings
@@ -20,8 +20,7 @@ from xpnet.parity.distance import Mismatch, first_mismatch, unequal_bits
 from xpnet.storage.checkpoint import flatten
 from xpnet.training.batches import Batch, Block, single_batch
 from xpnet.training.loop import EpochLog
-from xpnet.training.state import TrainState, Variables
-from xpnet.training.step import Step
+from xpnet.training.step import Step, TrainState, Variables
 from xpnet.training.trainer import Trainer
 
 IGNORED_SETTINGS = {field.name for kind in (ComputationSettings, RunSettings) for field in fields(kind)}
@@ -55,7 +54,7 @@ class Difference(Mismatch):
 
 
 def first_difference(left: Trainer, right: Trainer) -> Difference | None:
-    """Train both, and return the first epoch, step, block and operation in which they differ.
+    """Return the first epoch, step, block and operation in which two training runs differ.
 
     The two have the same data and settings, and differ in backend or arithmetic. Parameters, running
     statistics and the optimiser's state are compared after each step, loss and accuracy after each epoch.
@@ -109,7 +108,7 @@ class _Point(NamedTuple):
 
 
 def _training_points(trainer: Trainer) -> Iterator[_Point]:
-    """Train, and yield the points of the training run: initial variables, steps and evaluations."""
+    """Yield the points of a training run: initial variables, steps and evaluations."""
     with trainer.backend.scope():
         variables = trainer.to_host(trainer.initial_state().variables)
     yield _Point(0, None, _named_values(variables._asdict()))
@@ -192,9 +191,7 @@ def _block_values(trainer: Trainer, compute: Compute, variables: Variables, batc
         yield from (value._replace(block=number) for value in record)
 
 
-def _record_operations(
-    ops: Arithmetic, to_host: Callable[[Array], HostArray], record: list[_Value]
-) -> Arithmetic:
+def _record_operations(ops: Arithmetic, to_host: Function, record: list[_Value]) -> Arithmetic:
     """Return an equivalent arithmetic that appends the operands and results of each operation to a record.
 
     Elementwise functions of the namespace are not recorded: their results are operands of the next

@@ -27,9 +27,12 @@ class BackendDevice(NamedTuple):
     device: str
 
     def __str__(self) -> str:
-        if self.device == DEFAULT_DEVICES[self.backend]:
-            return self.backend
-        return f"{self.backend}:{self.device.removesuffix(':0')}"
+        return self.backend if self.is_default else f"{self.backend}:{self.device.removesuffix(':0')}"
+
+    @property
+    def is_default(self) -> bool:
+        """True for the device that the backend has by default."""
+        return self.device == DEFAULT_DEVICES[self.backend]
 
     @property
     def where(self) -> str:
@@ -65,7 +68,7 @@ def parse(name: str) -> BackendDevice:
 
 
 def parse_list(names: str) -> list[BackendDevice]:
-    """Parse names separated by commas, without duplicates; errors as in `parse`."""
+    """Parse names separated by commas, without duplicates. Errors as in `parse`."""
     return list(dict.fromkeys(parse(name) for name in names.split(",") if name.strip()))
 
 
@@ -111,8 +114,8 @@ def find_installed() -> list[BackendDevice]:
     Nothing is imported, so some may be unusable.
     """
     installed = [target for target in list_all() if _is_installed(target.backend)]
-    gpus = {"cuda:0"} if cuda_driver_version() is not None else set[str]()
-    return [target for target in installed if target.device in {DEFAULT_DEVICES[target.backend], *gpus}]
+    has_driver = cuda_driver_version() is not None
+    return [each for each in installed if each.is_default or (has_driver and each.device == "cuda:0")]
 
 
 def describe_absence(target: BackendDevice) -> str | None:

@@ -31,7 +31,7 @@ def ulp_distance(a: HostArray, b: HostArray) -> NDArray[np.float64]:
 
 
 def unequal_bits(a: HostArray, b: HostArray) -> NDArray[np.bool_]:
-    """Tell elementwise whether the bits differ; all NaN are equal, the two zeros are not.
+    """Tell elementwise whether the bits differ. All NaN are equal, the two zeros are not.
 
     Both have one dtype and one shape, which is the result's.
     """
@@ -74,7 +74,7 @@ class Mismatch:
 
 
 def first_mismatch(unequal: NDArray[np.bool_], a: HostArray, b: HostArray) -> Mismatch | None:
-    """Return the first element, in C order, for which ``unequal`` is true; None if there is none."""
+    """Return the first element, in C order, for which ``unequal`` is true, None if there is none."""
     if not unequal.any():
         return None
     index = tuple(int(i) for i in np.unravel_index(int(np.argmax(unequal)), unequal.shape))
@@ -155,7 +155,7 @@ def _exceeds_norm(norm: float, a: HostArray, b: HostArray) -> NDArray[np.bool_]:
 
 
 def find_difference(a: HostArray, b: HostArray, tolerance: Tolerance, whose: str = "NumPy") -> str | None:
-    """Describe how an output differs from the expected one, ``b``; None if it is within the tolerance.
+    """Describe how an output differs from the expected one, ``b``, None if it is within the tolerance.
 
     Arrays of two dtypes are compared in the one that holds the values of both, of two shapes in C order.
     """
@@ -174,6 +174,6 @@ def find_difference(a: HostArray, b: HostArray, tolerance: Tolerance, whose: str
     if inexact:
         largest = f", at most {format_count(float(np.max(ulp_distance(a, b))))} ulp"
         largest += f", norm {relative_difference(a, b):.1e}" if tolerance.text.startswith("norm") else ""
-    values = f"{mismatch.left} where {whose} has {mismatch.right} ({mismatch.distance})"
+    first = f"differs first at {mismatch.index}: {mismatch.left} where {whose} has {mismatch.right}"
     count = f"{np.count_nonzero(unequal)} of {unequal.size} values{largest}"
-    return f"differs first at {mismatch.index}: {values}; {count}; expected {tolerance.text}"
+    return f"{first} ({mismatch.distance}); {count}; expected {tolerance.text}"

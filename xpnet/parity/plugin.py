@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xpnet.parity import SESSIONS, Session
+from xpnet.parity.session import SESSIONS, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,12 +29,12 @@ SESSION = pytest.StashKey[Session]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option ``--xp-backends``."""
     names = "numpy,torch,torch:cuda,jax,dpnp,array-api-strict,cupy (default: those that are installed)"
-    text = f"backends of the fixture xp_backend and of assert_parity, which must then work: {names}"
-    parser.getgroup("xpnet").addoption(OPTION, metavar="NAMES", help=text)
+    meaning = f"backends of the fixture xp_backend and of assert_parity, which must then work: {names}"
+    parser.getgroup("xpnet").addoption(OPTION, metavar="NAMES", help=meaning)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers, and begin the session with the backends of the option.
+    """Begin the session, with the markers and the backends of the option.
 
     Raises
     ------
@@ -82,18 +82,19 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the tests that use the plugin's fixtures; pytest skips one that has no backends."""
+    """Parametrize the tests that use the plugin's fixtures. Pytest skips one that has no backends."""
     fixture = FIXTURE if _reaches_plugin(metafunc) else MARKED_FIXTURE
     if fixture not in metafunc.fixturenames:
         return
     targets = _selected_targets(metafunc.config)
     for marker in metafunc.definition.iter_markers(MARKER):
-        targets = [target for target in targets if _allows(marker, target)]
+        allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
+        targets = [each for each in targets if each in allowed or each.backend in marker.args]
     metafunc.parametrize(fixture, targets, ids=str, indirect=True)
 
 
 def _reaches_plugin(metafunc: pytest.Metafunc) -> bool:
-    """Tell whether the test's ``xp_backend`` is the plugin's or takes it; a project may have its own."""
+    """Tell whether the test's ``xp_backend`` is the plugin's or takes it. A project may have its own."""
     for definition in reversed(metafunc._arg2fixturedefs.get(FIXTURE, ())):
         is_own = getattr(definition.func, "__module__", None) == __name__
         if is_own or FIXTURE not in definition.argnames:
@@ -184,7 +185,7 @@ def _describe(names: Iterable[str], absent: Mapping[str, str]) -> str:
 
 
 def _selected_targets(config: pytest.Config) -> list[BackendDevice]:
-    """Return the backends that the option names; by default the installed and the required ones."""
+    """Return the backends that the option names, by default the installed and the required ones."""
     from xpnet.errors import ConfigError
     from xpnet.parity import devices
 
@@ -197,13 +198,8 @@ def _selected_targets(config: pytest.Config) -> list[BackendDevice]:
         raise pytest.Collector.CollectError(str(error)) from error
 
 
-def _allows(marker: pytest.Mark, target: BackendDevice) -> bool:
-    allowed = _parse(marker.args, f"marker {MARKER}", pytest.Collector.CollectError)
-    return target in allowed or target.backend in marker.args
-
-
 def _parse(names: Sequence[str], source: str, error_class: type[Exception]) -> list[BackendDevice]:
-    """Parse the names of backends, without duplicates; an unknown one is an error of pytest's."""
+    """Parse the names of backends, without duplicates. An unknown one is an error of pytest's."""
     from xpnet.errors import XPNetError
     from xpnet.parity import devices
 

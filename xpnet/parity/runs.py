@@ -113,7 +113,9 @@ class _Run(NamedTuple):
 def compare_backends(
     config: TrainConfig, data: Dataset, targets: Sequence[BackendDevice], show: Callable[[str], None]
 ) -> Iterator[ParityResult]:
-    """Train on each backend in each arithmetic, NumPy first, and yield the results; ``show`` the progress.
+    """Yield the results of training on each backend in each arithmetic, NumPy first.
+
+    ``show`` receives descriptions of the progress.
 
     Raises
     ------

@@ -30,7 +30,7 @@ from xpnet.training import callbacks, final_parameters
 from xpnet.training.console import TrainingConsole
 from xpnet.training.final_parameters import FinalParameters
 from xpnet.training.loop import Callback, EpochLog, FitResult
-from xpnet.training.state import TrainState, Variables
+from xpnet.training.step import TrainState, Variables
 from xpnet.training.trainer import Trainer
 
 _OPTIONAL_DATA = {"training_samples", "validation_samples", "test_samples", "features", "classes"}

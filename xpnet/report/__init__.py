@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from xpnet._lib.files import save
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from xpnet.storage.record import Record
 
 REPORT_FILE = "report.html"
-BOOKKEEPING = {"debug", "keep_checkpoint_every", "name", "out", "overwrite", "quiet", "report", "resume"}
-BOOKKEEPING |= {"jobs", "tags", "track"}
-"""Settings that do not affect training."""
 
 
 def write_report(
@@ -69,8 +65,3 @@ def write_training_report(
     from xpnet.report.page import render_training
 
     save(path, render_training(record["id"], record, model, history, data))
-
-
-def format_command_line(words: list[str]) -> str:
-    """Join the words of a command, quoted for a shell; the first word is the program with its arguments."""
-    return " ".join([*words[:1], shlex.join(words[1:])])

@@ -31,8 +31,8 @@ def build_learning_curves(rows: Rows, best: int | None = None) -> list[dict[str,
     Each line has the epochs for which its values are recorded, and the `best` epoch, if there is one, is
     marked. Charts without a point are left out.
     """
-    lines = {metric: _read_lines(rows, metric) for metric in FORMATS}
-    return [_make_chart(metric, metric, lines[metric], best) for metric in FORMATS if lines[metric]]
+    lines = {metric: points for metric in FORMATS if (points := _read_lines(rows, metric))}
+    return [build_line_chart(metric, points, FORMATS[metric], best) for metric, points in lines.items()]
 
 
 def build_overlays(histories: Mapping[str, Rows]) -> list[dict[str, object]]:
@@ -49,17 +49,19 @@ def build_overlays(histories: Mapping[str, Rows]) -> list[dict[str, object]]:
         for part, title in PARTS.items():
             points = {name: parts[part] for name, parts in lines.items() if part in parts}
             if points:
-                charts.append(_make_chart(f"{title} {metric}", metric, points))
+                charts.append(build_line_chart(f"{title} {metric}", points, FORMATS[metric]))
     return charts
 
 
 def build_line_chart(
-    lines: Mapping[str, Points], format_value: Callable[[float], str], best: int | None = None
+    title: str, lines: Mapping[str, Points], format_value: Callable[[float], str], best: int | None = None
 ) -> dict[str, object]:
     """Return the geometry of a chart of values by epoch.
 
     Parameters
     ----------
+    title
+        The title, of which the first letter becomes a capital.
     lines
         The (epoch, value) pairs of each line, at least one of all. Those before the first epoch are split off
         if a line has two points of later ones; lines without any other are left out.
@@ -77,6 +79,7 @@ def build_line_chart(
     xs, ys = zip(*chain.from_iterable(trained.values()), strict=True)
     across, up = _make_axis(xs, LEFT, RIGHT), _make_axis(ys, BOTTOM, TOP)
     return {
+        "title": title.capitalize(),
         "area": (WIDTH, HEIGHT, LEFT, RIGHT),
         "best": None if best is None or not min(xs) <= best <= max(xs) else (across(best), best, TOP, BOTTOM),
         "grid": [(up(y), format_value(y)) for y in choose_ticks(min(ys), max(ys))],
@@ -118,12 +121,6 @@ def _read_lines(rows: Rows, metric: str) -> dict[str, Points]:
         for part in PARTS
     }
     return {part: points for part, points in lines.items() if points}
-
-
-def _make_chart(
-    title: str, metric: str, lines: Mapping[str, Points], best: int | None = None
-) -> dict[str, object]:
-    return {"title": title.capitalize(), **build_line_chart(lines, FORMATS[metric], best)}
 
 
 def _make_axis(values: Sequence[float], begin: float, end: float) -> Callable[[float], float]:

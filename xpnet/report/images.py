@@ -30,7 +30,7 @@ POSITIVE, NEGATIVE = (59, 130, 246), (234, 110, 40)
 
 
 def image_side(data: Dataset) -> int | None:
-    """Return the side of the square images that the samples are; None if they are none.
+    """Return the side of the square images that the samples are, None if they are none.
 
     Features whose names differ in more than their digits, unlike pixel0 and pixel1, are no pixels.
     """
@@ -76,7 +76,7 @@ def can_draw(model: SavedModel, data: Dataset) -> bool:
 
 
 def full_ink(data: Dataset) -> float:
-    """Return the value of a feature at full ink; an empty field has 0."""
+    """Return the value of a feature at full ink. An empty field has 0."""
     x = data.x_test
     return 255.0 if x.dtype == np.uint8 else float(x.max()) or 1.0
 

@@ -1,33 +1,39 @@
-"""The report as HTML: the content of a run, and the environment that renders it by the templates."""
+"""The pages as HTML: the report of a run, the comparison of runs, and the environment of their templates."""
 
 import base64
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from xpnet._lib.files import save
+from xpnet._lib.text import format_command_line
 from xpnet._lib.tree import leaves
 from xpnet.arithmetic import random
 from xpnet.backends.resolve import make
 from xpnet.config import TrainConfig, from_json, to_json
+from xpnet.config.settings import BOOKKEEPING
 from xpnet.config.training import read_table_options
 from xpnet.data import datasets
 from xpnet.errors import ConfigError, DataError
 from xpnet.inference.predictor import Evaluation, Predictor, evaluate
 from xpnet.nn.metrics import Labels
-from xpnet.report import BOOKKEEPING, format_command_line, images
-from xpnet.report.charts import build_learning_curves
+from xpnet.report import REPORT_FILE, images
+from xpnet.report.charts import build_learning_curves, build_overlays
+from xpnet.storage.find import FoundRun
 from xpnet.storage.folder import RunFolder
 from xpnet.storage.model_file import SavedModel, fingerprint
-from xpnet.storage.record import Record, format_commits
+from xpnet.storage.record import Record, Summary, format_commits
 
 MOST_WHOLE, MOST_CONFUSED = 26, 20
 """The largest number of classes of a whole confusion matrix, and the number of a part of a larger one."""
@@ -43,7 +49,7 @@ MOST_SAMPLES = 1000
 
 
 def render_page(folder: Path, data: datasets.Dataset | None, sha256: str | None) -> bytes:
-    """Return the HTML page of a run as UTF-8; parameters and errors as in ``xpnet.report.write_report``."""
+    """Return the HTML page of a run as UTF-8. Parameters and errors as in ``xpnet.report.write_report``."""
     run = RunFolder(folder)
     model, data = run.model, _read_data(run) if data is None else data
     _check_data(run, data, sha256 or datasets.digest(data))
@@ -174,9 +180,8 @@ def _check_data(run: RunFolder, data: datasets.Dataset, sha256: str) -> None:
     name, expected = run.record["data"]["name"], run.record["data"]["sha256"]
     if sha256 != expected:
         difference = f"{name} with SHA-256 {expected[:16]}…, found {data.name} with {sha256[:16]}…"
-        raise DataError.at(
-            run.path, f"was trained on {difference}: name the data of the training with --data"
-        )
+        problem = f"was trained on {difference}: name the data of the training with --data"
+        raise DataError.at(run.path, problem)
 
 
 def read_source(name: str) -> dict[str, str]:
@@ -263,3 +268,69 @@ def _select_mistakes(data: datasets.Dataset, evaluation: Evaluation) -> Iterator
         image = images.draw_ink_image(data.x_test[row], images.full_ink(data)) if has_image else None
         number = row if data.test_rows is None else data.test_rows[row]
         yield number, data.y_test[row], predicted[row], probabilities[row], image
+
+
+# The page that compares runs: their metrics, what differs, and their learning curves in common charts
+
+MOST_RUNS = 40
+"""The largest number of runs that a page shows."""
+COLOURS = 12
+"""The number of colours; of more runs, the lines are dashed differently in each round of colours."""
+
+
+def write_comparison(
+    runs: Sequence[FoundRun],
+    comparison: Mapping[str, Any],
+    out: Path,
+    *,
+    name: str,
+    summary: Summary | None = None,
+) -> Path:
+    """Write the page that compares runs, with links to their reports. Return its path.
+
+    Parameters
+    ----------
+    runs
+        The runs; they need no model, and need not have ended.
+    comparison
+        settings, surroundings and metrics as objects of lists, with a value for each run (None for a missing
+        one); fingerprints_agree (None if one is missing); and best, the best values of metrics.
+    out
+        The page to write. It appears complete or not at all.
+    name
+        The heading.
+    summary
+        The summary of the runs, if they were trained together.
+
+    Raises
+    ------
+    DataError
+        The history of a run is damaged.
+    ConfigError
+        The page cannot be written.
+    """
+    shown = {f"run c{i % COLOURS} round{i // COLOURS}": run for i, run in enumerate(runs[:MOST_RUNS])}
+    histories = {key: RunFolder(run.folder).history for key, run in shown.items()}
+    text = make_environment().get_template("comparison.html").render(
+        name=name,
+        style=read_source("style.css"),
+        script=None,
+        summary=summary,
+        comparison=comparison,
+        count=len(runs),
+        runs=[(run, key, _link_report(run.folder, out)) for key, run in shown.items()],
+        names={key: run.id for key, run in shown.items()},
+        charts=build_overlays(histories),
+    )  # fmt: skip
+    save(out, text.encode("utf-8", "replace"))
+    return out
+
+
+def _link_report(folder: Path, out: Path) -> str | None:
+    """Return the relative address of the report of a run; None if there is none."""
+    report = folder.resolve() / REPORT_FILE
+    try:
+        path = os.path.relpath(report, out.resolve().parent)
+    except ValueError:  # on another drive
+        return None
+    return quote(os.fsencode(Path(path).as_posix())) if report.is_file() else None

@@ -80,14 +80,14 @@ def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
-    """Return the facts of a checkpoint without its arrays; None if there is none, or a damaged one."""
+    """Return the facts of a checkpoint without its arrays, None if there is none, or a damaged one."""
     with suppress(DataError), open_tensors(path) as file:
         return _parse_facts((file.metadata() or {}).get("facts", ""))
     return None
 
 
 def _parse_facts(text: str) -> dict[str, Any] | None:
-    """Return the facts of a training; None for any other text."""
+    """Return the facts of a training, None for any other text."""
     with suppress(ValueError, RecursionError, LookupError, TypeError):
         facts: dict[str, Any] = json.loads(text)
         epoch, rows, (best_epoch, *best) = facts["epoch"], facts["rows"], facts["best"]

@@ -34,7 +34,7 @@ ACTIVATION_FORMS = {
 
 
 def is_of_pixels(normalization: Normalization) -> bool:
-    """Return whether a normalisation was fitted to uint8 pixels; False if it does not tell.
+    """Return whether a normalisation was fitted to uint8 pixels, False if it does not tell.
 
     Pixels are divided by 255, or standardised by a mean and deviation that all share.
     """

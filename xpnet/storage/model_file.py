@@ -103,7 +103,7 @@ class SavedModel:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Features, then the units of each layer; the last is the number of classes."""
+        """Features, then the units of each layer. The last is the number of classes."""
         weights = [layer["weight"].shape for layer in self.layers]
         return (weights[0][1], *(units for units, _ in weights))
 
@@ -176,7 +176,7 @@ def name_tensors(model: SavedModel) -> dict[str, np.ndarray]:
 
 
 def load_model(path: Path) -> SavedModel:
-    """Read and check the model in a .safetensors file.
+    """Return the checked model in a .safetensors file.
 
     Files of other tools with the tensors of this module are accepted. Missing metadata are inferred from
     the tensors; ``normalize`` defaults to "scale", and ``activation`` to "relu".
@@ -225,7 +225,7 @@ def fingerprint(layers: Sequence[Tensors], norms: Sequence[Tensors] = ()) -> str
 
 
 def _build_model(tensors: Tensors, metadata: Mapping[str, str]) -> SavedModel:
-    """Build the model in a file; raise ValueError if its columns do not fit."""
+    """Build the model in a file. Raise ValueError if its columns do not fit."""
 
     def take(kind: str, index: int) -> list[Array]:
         arrays = (tensors[f"{kind}.{index}.{name}"] for name in TENSORS[kind])
@@ -264,7 +264,7 @@ def _weight_names(names: Container[str]) -> list[str]:
 
 
 def _make_layout(dtype: str, sizes: Sequence[int], *, norms: bool) -> dict[str, Entry]:
-    """Return the entry of each parameter; a batch normalisation follows every hidden layer, or none."""
+    """Return the entry of each parameter. A batch normalisation follows every hidden layer, or none."""
     layout: dict[str, Entry] = {}
     for index, (inputs, units) in enumerate(pairwise(sizes)):
         layout[f"layers.{index}.weight"] = dtype, (units, inputs)
@@ -275,7 +275,7 @@ def _make_layout(dtype: str, sizes: Sequence[int], *, norms: bool) -> dict[str, 
 
 
 def _find_layout_problems(entries: Mapping[str, Entry], metadata: Mapping[str, str]) -> Iterator[str]:
-    """Yield problems; the caller does not resume after the first, on whose absence later checks rely."""
+    """Yield problems. The caller does not resume after the first, on whose absence later checks rely."""
     names = ["layers.0.weight", *_weight_names(entries)[1:]]
     weights = {name: entries.get(name, ("", ())) for name in names}
     for name, (dtype, shape) in weights.items():
@@ -322,7 +322,7 @@ CODES = {"|b1": "BOOL"} | {
 
 
 def to_little_endian(array: np.ndarray) -> np.ndarray:
-    """Return `array` in little-endian byte order and C order; a copy only if needed."""
+    """Return `array` in little-endian byte order and C order, a copy only if needed."""
     return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
 
 

@@ -3,18 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from xpnet._lib.tree import tree_map
-from xpnet._typing import Array, Function
+from xpnet._typing import Array, Function, HostArray
 from xpnet.arithmetic.base import Arithmetic
 from xpnet.arithmetic.blocks import BLOCK_SIZE, Group, block_bounds
 from xpnet.data.augment import Augmenter
 from xpnet.nn.dropout import Masks
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 NO_MASKS = Masks(None, [])
 """No dropout."""
@@ -34,7 +30,7 @@ class SampleOrder(NamedTuple):
     They are int64, or int32 if the device has no int64.
     """
 
-    host: "NDArray[np.integer]"
+    host: HostArray
     device: Array
 
 

@@ -9,7 +9,7 @@ from xpnet.distributed.ranks import ALONE
 from xpnet.errors import BackendError, DivergedError
 from xpnet.training.final_parameters import FinalParameters
 from xpnet.training.loop import INTERRUPTED, Callback, EpochLog, FitResult
-from xpnet.training.state import TrainState
+from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
 
 

@@ -16,7 +16,7 @@ from xpnet._lib.text import plain
 from xpnet.nn.metrics import chance_note
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.loop import Callback, EpochLog, FitResult
-from xpnet.training.state import TrainState
+from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
 
 MOST_CLASSES = 100

@@ -8,7 +8,7 @@ from xpnet.config import TrainConfig
 from xpnet.nn import functional as F
 from xpnet.nn.layers import Parameters, RunningStatistics
 from xpnet.training.loop import Callback, EpochLog, FitResult
-from xpnet.training.state import TrainState
+from xpnet.training.step import TrainState
 from xpnet.training.trainer import Trainer
 
 ParametersAndStatistics: TypeAlias = tuple[Parameters, list[RunningStatistics]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from xpnet.errors import DivergedError
 from xpnet.training.evaluation import Evaluation, to_float
-from xpnet.training.state import TrainState
+from xpnet.training.step import TrainState
 
 if TYPE_CHECKING:
     from xpnet.nn.layers import Linear

@@ -1,8 +1,8 @@
-"""One training step: mean gradients as a sum over the blocks of a batch, and the update."""
+"""The state of a training, and its step: mean gradients over the blocks of a batch, and the update."""
 
 from functools import partial
 from itertools import chain
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from xpnet._typing import Array, Function
 from xpnet.arithmetic.base import Operand
@@ -13,7 +13,22 @@ from xpnet.nn.dropout import dropout_scale, noise_scale
 from xpnet.nn.network import gradients_and_moments, prepare
 from xpnet.nn.optim import Optimizer, OptimizerState
 from xpnet.training.batches import Batch, Block, gather_rows
-from xpnet.training.state import Variables
+
+
+class Variables(NamedTuple):
+    """The variables that a step changes, a pytree."""
+
+    parameters: L.Parameters
+    statistics: list[L.RunningStatistics]  # of each batch normalisation
+    optimizer: OptimizerState
+
+
+class TrainState(NamedTuple):
+    """The state of a training run."""
+
+    variables: Variables
+    epoch: int = 0  # epochs completed
+    batch: int = 0  # steps taken in the next epoch
 
 
 class Step:
@@ -31,7 +46,7 @@ class Step:
         Updates the parameters.
     """
 
-    def __init__(self, context: ComputeContext, optimizer: Optimizer[OptimizerState]) -> None:
+    def __init__(self, context: ComputeContext, optimizer: Optimizer) -> None:
         self.context, self.optimizer = context, optimizer
         compile_ = context.compile
         self._block_sums, self._add = compile_(self.block_sums), compile_(add)

@@ -35,8 +35,7 @@ from xpnet.training.batches import BatchLoader, SampleOrder, Samples
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.loop import Callback, FitResult, fit
 from xpnet.training.memory import check_memory
-from xpnet.training.state import TrainState, Variables
-from xpnet.training.step import Step
+from xpnet.training.step import Step, TrainState, Variables
 
 
 class Trainer:
