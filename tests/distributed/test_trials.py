@@ -115,7 +115,7 @@ def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
 
 def harmed_run(harm, seed, *words):
     """Return the completed process of trainings on two ranks, of which one comes to harm."""
-    line = [MPIEXEC, "-n", "2", sys.executable, harmed_trial.__file__, harm, seed, *LONG, *words]
+    line = [MPIEXEC, "-n", "2", sys.executable, harmed_trial.__file__, harm, f"seed-{seed}", *LONG, *words]
     with handled_by(signal.default_int_handler):
         return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
 

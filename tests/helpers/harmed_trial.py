@@ -1,6 +1,6 @@
 """Trainings side by side, of which one comes to harm after its epoch 2.
 
-``python harmed_trial.py HARM SEED COMMAND...`` runs a command of xpnet, of which the trial of that seed comes
+``python harmed_trial.py HARM NAME COMMAND...`` runs a command of xpnet, of which the trial of that name comes
 to harm; without arguments this is the process of a trial.
 """
 
@@ -36,19 +36,19 @@ def press_ctrl_c():
     os.killpg(os.getpgid(os.getppid()), signal.SIGINT)
 
 
-def press_twice():
-    """Press it again before this trial can end."""
-    press_ctrl_c()
-    time.sleep(0.5)
-    press_ctrl_c()
-    time.sleep(60)
-
-
 def signal_parent(number=signal.SIGINT):
     """Send a signal to the process that has started this one alone, once another seed is trained too."""
     wait_until(lambda: has_begun(0) and has_begun(1))
     Path("pressed").touch()
     os.kill(os.getppid(), number)
+
+
+def signal_twice():
+    """Send Ctrl-C again before this trial can end."""
+    signal_parent()
+    time.sleep(0.5)
+    signal_parent()
+    time.sleep(60)
 
 
 def wait_for_interrupted():
@@ -74,7 +74,7 @@ def tell(_):
 HARM = {
     "dies": (lambda: os._exit(9), None),
     "Ctrl-C": (press_ctrl_c, None),
-    "Ctrl-C twice": (press_twice, None),
+    "Ctrl-C twice": (signal_twice, None),
     "SIGINT of its rank": (signal_parent, wait_for_interrupted),
     "SIGTERM": (lambda: signal_parent(signal.SIGTERM), None),
     "signals": (receive_signals, None),
@@ -84,9 +84,9 @@ HARM = {
 
 
 @contextmanager
-def harmed(what, seed):
-    """Let the trial of a seed come to harm."""
-    with patch.object(trials, "MODULE", "harmed_trial"), patch.dict(os.environ, HARM=f"{what}:{seed}"):
+def harmed(what, name):
+    """Let the trial of a name come to harm."""
+    with patch.object(trials, "MODULE", "harmed_trial"), patch.dict(os.environ, HARM=f"{what}:{name}"):
         yield
 
 
@@ -94,14 +94,14 @@ def main():
     """Run the trial that a line of standard input holds."""
     from xpnet.storage.run import Run
 
-    what, seed = os.environ["HARM"].split(":")
+    what, name = os.environ["HARM"].split(":")
     if what == "tells":
         trials.run_trial = tell
     log = Run.log
 
     def log_and_harm(run, values):
         log(run, values)
-        happens = HARM[what][run.record["seed"] != int(seed)]
+        happens = HARM[what][run.record["id"] != name]
         if values["epoch"] == 2 and happens is not None:
             happens()
 
