@@ -161,11 +161,16 @@ def calls(*names):
     return [row for row in rows if not names or row[0] in names]
 
 
-def copy(monkeypatch, name="wandb", folder=RUN_FOLDER):
-    """Copy the run to a tracker in this process, after the training."""
+@pytest.fixture
+def child(monkeypatch):
+    """Be as the process of a tracker, after the training."""
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: None)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     monkeypatch.setattr(os, "environ", dict(os.environ))
+
+
+def copy(name="wandb", folder=RUN_FOLDER):
+    """Copy the run to a tracker in this process."""
     copy_to = trackers.copy_to_mlflow if name == "mlflow" else trackers.copy_to_wandb
     return copy_to(trackers.TrackedRun(name, folder))
 
@@ -175,10 +180,10 @@ def finished():
     assert train.main(RUN) == 0
 
 
-def test_a_tracker_is_told_settings_epochs_result_files_and_end(fake, monkeypatch):
+def test_a_tracker_is_told_settings_epochs_result_files_and_end(fake, child):
     assert train.main([*RUN, "--validation", "10", "--tag", "first"]) == 0
     record, rows = read_run(RUN_FOLDER), read_metrics(RUN_FOLDER / "metrics.jsonl")
-    assert copy(monkeypatch) == "runs/wandb/offline-run"
+    assert copy() == "runs/wandb/offline-run"
     (begin, name, config, tags), *epochs, (_, last, result), artifact, end = calls()
     assert (begin, artifact, end) == ("init", ["artifact", "model.safetensors", "model"], ["finish", 0])
     assert (bool(re.fullmatch(r"run-[0-9a-f]{8}", name)), tags) == (True, ["first"])
@@ -195,26 +200,26 @@ def test_a_tracker_is_told_settings_epochs_result_files_and_end(fake, monkeypatc
     assert times == pytest.approx([*(started + row["seconds"] for row in rows), ended], abs=0.002)
 
 
-def test_a_copy_that_goes_on_leaves_out_what_was_copied(fake, monkeypatch, finished):
+def test_a_copy_that_goes_on_leaves_out_what_was_copied(fake, finished, child):
     path = RUN_FOLDER / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:3]))
-    copy(monkeypatch)
+    copy()
     path.write_bytes(b"".join(lines))
-    copy(monkeypatch)
+    copy()
     assert [call[1] for call in calls("log")] == [0, 1, 2, 2, 3, 4, 4]  # each session ends with the result
     first, second = calls("init")
     assert first == second
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted", "running"])  # running: the training was killed
-def test_a_training_that_does_not_complete_is_a_failed_run(fake, monkeypatch, finished, status):
+def test_a_training_that_does_not_complete_is_a_failed_run(fake, finished, child, status):
     rewrite(RUN_FOLDER / "run.json", status=status, ended=None)
-    copy(monkeypatch)
+    copy()
     assert calls()[-1] == ["finish", 1]
 
 
-def test_what_trackio_loses_is_a_warning(fake, monkeypatch, finished):
+def test_what_trackio_loses_is_a_warning(fake, finished, child):
     """It raises nothing, but warns: with UserWarning, from a thread of its own."""
     lose = """
         import threading, warnings
@@ -226,28 +231,42 @@ def test_what_trackio_loses_is_a_warning(fake, monkeypatch, finished):
     """
     fake(lose, name="trackio")
     with pytest.raises(RuntimeError, match="could not flush"):
-        copy(monkeypatch, "trackio")
+        copy("trackio")
 
 
-FAILURES = {
-    "error": ("def init(**words): raise OSError('disk\\nfull')", "OSError: disk full"),
-    "exit": ("raise SystemExit(3)", "SystemExit: 3"),
-    "hang": (
-        "import __main__, time; __main__.LIMIT = 0.5; Run.finish = lambda *_, **__: time.sleep(600)",
-        "no answer, exit code 1 (the limit is 120 s)",
-    ),
-}
 PRINTS = "print('hello'); os.write(1, b'hello')\n"
 
 
-@pytest.mark.parametrize(("more", "reason"), FAILURES.values(), ids=FAILURES)
-def test_a_tracker_that_fails_or_hangs_is_one_warning_after_the_epoch(capfd, fake, finished, more, reason):
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ("def init(**words): raise OSError('disk\\nfull')", "OSError: disk full"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+    ids=["error", "exit"],
+)
+def test_the_answer_of_a_tracker_that_fails_is_the_reason(
+    capfd, fake, finished, child, monkeypatch, more, reason
+):
     fake(PRINTS + more)
+    monkeypatch.setattr(sys, "argv", ["trackers", "wandb", str(RUN_FOLDER)])
+    stdout = os.dup(1)
+    with pytest.raises((OSError, SystemExit)):
+        trackers.main()
+    os.dup2(stdout, 1)
+    os.close(stdout)
+    assert capfd.readouterr().out.replace("hello\n", "") == reason
+
+
+def test_a_tracker_that_hangs_is_one_warning_after_the_epoch(capfd, fake, finished):
+    hang = "import __main__, time; __main__.LIMIT = 0.5; Run.finish = lambda *_, **__: time.sleep(600)"
+    fake(PRINTS + hang)
     with contextlib.closing(trackers.Tracker("wandb", RUN_FOLDER, pytest.fail)) as tracker:
         tracker.on_train_end(None, None)  # until which none hangs
         tracker._process.wait()
         tracker.on_epoch_end(None, None)
         consequence = "nothing is lost, runs/run has the whole record"
+        reason = "no answer, exit code 1 (the limit is 120 s)"
         assert capfd.readouterr() == ("", f"xpnet: warning: --track wandb: {reason}: {consequence}\n")
     assert capfd.readouterr() == ("", "")
 
@@ -277,11 +296,16 @@ class Copying:
         return self.answer, None
 
 
-def test_a_tracker_that_dies_is_one_warning(capsys, monkeypatch):
-    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Copying(7, ""))
+@pytest.mark.parametrize(
+    ("code", "answer", "reason"),
+    [(1, "OSError: disk full", "OSError: disk full"), (7, "", "no answer, exit code 7 (the limit is 120 s)")],
+    ids=["failed", "died"],
+)
+def test_a_tracker_that_fails_or_dies_is_one_warning(capsys, monkeypatch, code, answer, reason):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Copying(code, answer))
     trackers.Tracker("wandb", RUN_FOLDER, pytest.fail).close()
-    reason = "no answer, exit code 7 (the limit is 120 s): nothing is lost, runs/run has the whole record"
-    assert capsys.readouterr().err == f"xpnet: warning: --track wandb: {reason}\n"
+    consequence = "nothing is lost, runs/run has the whole record"
+    assert capsys.readouterr().err == f"xpnet: warning: --track wandb: {reason}: {consequence}\n"
 
 
 def test_a_wait_of_more_than_a_second_is_one_line_that_names_the_tracker(monkeypatch):
@@ -293,7 +317,7 @@ def test_a_wait_of_more_than_a_second_is_one_line_that_names_the_tracker(monkeyp
 
 
 def test_each_training_is_a_run_and_a_tracker_that_fails_leaves_all_else_alone(
-    capsys, fake, finished, monkeypatch
+    capsys, fake, finished, child, monkeypatch
 ):
     fake(name="trackio")
     copied = []
@@ -311,7 +335,7 @@ def test_each_training_is_a_run_and_a_tracker_that_fails_leaves_all_else_alone(
     assert copied == [(name, folder) for folder in folders for name in ("trackio", "wandb")]
     assert read_run(Path(folders[0]))["fingerprint"] == read_run(RUN_FOLDER)["fingerprint"]
     for folder in folders:
-        copy(monkeypatch, folder=Path(folder))
+        copy(folder=Path(folder))
     (_, one, first, _), (_, two, second, _) = calls("init")
     assert one != two
     assert (first["seed"], second["seed"]) == (0, 1)
@@ -329,11 +353,11 @@ def test_after_ctrl_c_nobody_waits_for_the_trackers(fake, finished):
     assert calls()[-1] == ["finish", 0]
 
 
-def test_one_process_at_a_time_makes_the_tables_of_mlflow(fake, finished, monkeypatch):
+def test_one_process_at_a_time_makes_the_tables_of_mlflow(fake, finished, child):
     take = 'filelock.FileLock("runs/.mlflow.lock", blocking=False).acquire()'
     fake(f"import filelock\nclass MlflowClient:\n    def __init__(self): {take}", name="mlflow")
     with pytest.raises(filelock.Timeout):
-        copy(monkeypatch, "mlflow")
+        copy("mlflow")
 
 
 def wait_for(condition):
