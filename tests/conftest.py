@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
-from functools import cache
+from functools import wraps
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +51,7 @@ LONGEST = (
 """Parts of the names of the slow tests that take half a minute or more."""
 
 ON_CUDA = {case.value for case in BackendCase if case.device.startswith("cuda")}
+ROOT = Path(__file__).resolve().parents[1]
 ABSENT = pytest.StashKey[Counter[str]]()
 """The number of tests left out, by requirement that is missing."""
 
@@ -138,13 +139,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_commit() -> Iterator[None]:
-    """Ask git once for the commit of the checkout, which every run records."""
-    root, describe = Path(environment.__file__).resolve().parents[2], environment._describe_own_commit
-    commit = cache(lambda: describe(root))
+def one_question_to_git() -> Iterator[None]:
+    """Ask git once for the commit of the checkout, which every run records, and not outside repositories."""
+    describe, known = environment._describe_commit, {}
+
+    @wraps(describe)
+    def answer(folder: str, **variables: str) -> object:
+        path = Path(folder).resolve()
+        if not any((parent / ".git").exists() for parent in (path, *path.parents)):
+            return None
+        if path == ROOT and path not in known:
+            known[path] = describe(folder, **variables)
+        return known[path] if path in known else describe(folder, **variables)
+
     with pytest.MonkeyPatch.context() as patch:
-        answer = lambda folder: commit() if folder == root else describe(folder)  # noqa: E731
-        patch.setattr(environment, "_describe_own_commit", answer)
+        patch.setattr(environment, "_describe_commit", answer)
         yield
 
 

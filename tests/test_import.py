@@ -20,44 +20,61 @@ for command in COMMANDS.keys() - {"parity"}:
     except SystemExit as ended:
         assert ended.code == 0
 """
+STEPS = {
+    "package": "import xpnet; xpnet.__version__; dir(xpnet); xpnet.ConfigError",
+    "reproducible": "import numpy as np; xpnet.reproducible.sum(np.ones(3))",
+    "parity": "import xpnet.parity.plugin; from xpnet.parity import assert_parity",
+    "data": "from xpnet.data import datasets; datasets.load()",
+    "interface": "xpnet.fit; xpnet.load; xpnet.Model",
+}
+"""Code that may load more from step to step."""
 
 
-def loaded_by(code):
-    """The modules that a new Python has loaded after this code."""
-    code = f"import sys\n{code}\nprint('modules:', *sys.modules)"
+def loaded_by(*steps):
+    """The modules that a new Python has loaded after each of these pieces of code."""
+    code = "import sys\n" + "".join(f"{step}\nprint('modules:', *sys.modules)\n" for step in steps)
     process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return set(process.stdout.rpartition("modules:")[2].split())
+    lines = process.stdout.splitlines()
+    return [{*line.split()[1:]} for line in lines if line.startswith("modules:")]
 
 
-def test_the_import_and_its_errors_load_nothing_heavy_and_no_other_module():
-    loaded = loaded_by("import xpnet; xpnet.__version__; dir(xpnet); xpnet.ConfigError")
-    assert not loaded & HEAVY
-    assert {name for name in loaded if name.startswith("xpnet")} == {"xpnet", "xpnet.errors"}
+@pytest.fixture(scope="module")
+def loaded():
+    """The modules that are loaded after each of `STEPS`, in one process."""
+    return dict(zip(STEPS, loaded_by(*STEPS.values()), strict=True))
+
+
+def test_the_import_and_its_errors_load_nothing_heavy_and_no_other_module(loaded):
+    assert not loaded["package"] & HEAVY
+    assert {name for name in loaded["package"] if name.startswith("xpnet")} == {"xpnet", "xpnet.errors"}
 
 
 def test_modules_and_the_help_of_commands_load_no_array_library():
-    assert not loaded_by(f"import {', '.join([*LIGHT.split(), *COMMANDS.split()])}") & ARRAYS
-    assert not loaded_by(HELP) & ARRAYS
+    after_import, after_help = loaded_by(f"import {', '.join([*LIGHT.split(), *COMMANDS.split()])}", HELP)
+    assert not after_import & ARRAYS
+    assert not after_help & ARRAYS
 
 
-def test_assert_parity_and_the_plugin_load_neither_pandas_nor_the_command_line():
-    loaded = loaded_by("import xpnet.parity.plugin; from xpnet.parity import assert_parity")
-    assert not loaded & (HEAVY - {"numpy"} | {"tyro", "xpnet.cli"})
-
-
-def test_the_interface_loads_no_other_array_library():
-    loaded = loaded_by("import xpnet; xpnet.fit; xpnet.load; xpnet.Model")
-    assert "numpy" in loaded
-    assert not loaded & HEAVY - {"numpy", "safetensors"}
-
-
-def test_the_reproducible_functions_load_no_other_array_library_and_nothing_for_tables_or_commands():
-    loaded = loaded_by("import xpnet; import numpy as np; xpnet.reproducible.sum(np.ones(3))")
-    assert "xpnet.reproducible" in loaded
-    assert not loaded & (HEAVY - {"numpy"} | {"tyro"})
-    assert {name.split(".")[1] for name in loaded if name.startswith("xpnet.")} <= {
+def test_the_reproducible_functions_load_no_other_array_library_and_nothing_for_tables_or_commands(loaded):
+    assert "xpnet.reproducible" in loaded["reproducible"]
+    assert not loaded["reproducible"] & (HEAVY - {"numpy"} | {"tyro"})
+    assert {name.split(".")[1] for name in loaded["reproducible"] if name.startswith("xpnet.")} <= {
         *("_lib", "_typing", "arithmetic", "backends", "errors", "nn", "reproducible")
     }
+
+
+def test_assert_parity_and_the_plugin_load_neither_pandas_nor_the_command_line(loaded):
+    assert not loaded["parity"] & (HEAVY - {"numpy"} | {"tyro", "xpnet.cli"})
+
+
+def test_pandas_is_imported_only_for_decimals_in_csv_files(loaded):
+    assert "xpnet.data.datasets" in loaded["data"]
+    assert "pandas" not in loaded["data"]
+
+
+def test_the_interface_loads_no_other_array_library(loaded):
+    assert "numpy" in loaded["interface"]
+    assert not loaded["interface"] & HEAVY - {"numpy", "safetensors"}
 
 
 @pytest.mark.needs("sklearn")

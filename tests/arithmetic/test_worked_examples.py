@@ -63,10 +63,10 @@ ENVIRONMENTS = {
     "2 threads": {"OPENBLAS_NUM_THREADS": "2"},
     "C library without FMA and AVX2": {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX512F"},
 }
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in list(ENVIRONMENTS)[1:]]
 
 
-@pytest.mark.parametrize("name", [next(iter(ENVIRONMENTS)), *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_kernels_and_threads_do_not_matter(name):
     code = "\n".join([*BLOCKS, "print(digest(examples(np.ones(1))))"])
     environment = os.environ | ENVIRONMENTS[name]

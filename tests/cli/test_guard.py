@@ -5,10 +5,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -122,26 +123,24 @@ def test_a_run_that_may_not_be_read_is_named_in_the_list(capsys):
     assert f"xpnet: note: a run is left out: {problem}\n" in capsys.readouterr().err
 
 
-STARTED = """
-import runpy, sys
-
-class Interrupted:
-    def find_spec(name, *_):
-        if name == target:
-            raise KeyboardInterrupt
-
-sys.meta_path.insert(0, Interrupted)
-target, module, sys.argv = sys.argv[1], sys.argv[2], sys.argv[2:]
-runpy.run_module(module, run_name="__main__")
-"""
-
-
 @pytest.mark.parametrize("module", ["xpnet.cli.guard", "xpnet.config", "numpy"])
-@pytest.mark.parametrize("command", [["xpnet.train"], ["xpnet", "train"]], ids=" ".join)
-def test_ctrl_c_while_modules_are_loaded_is_quiet(module, command):
-    words = [sys.executable, "-c", STARTED, module, *command, *TRAIN[1:]]
-    done = subprocess.run(words, capture_output=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+@pytest.mark.parametrize(("start", "words"), [("xpnet.train", TRAIN[1:]), ("xpnet.__main__", TRAIN)])
+def test_ctrl_c_while_modules_are_loaded_is_quiet(capsys, monkeypatch, module, start, words):
+    class Interrupted:
+        @staticmethod
+        def find_spec(name, *_):
+            if name == module:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "meta_path", [Interrupted, *sys.meta_path])
+    with patch.dict(sys.modules):
+        for name in [*sys.modules]:  # which a new process has not loaded
+            if name.partition(".")[0] == "xpnet" or name == module:
+                del sys.modules[name]
+        code = None
+        with suppress(KeyboardInterrupt):
+            code = import_module(start).main(words)
+    assert (code, capsys.readouterr()) == (130, ("", ""))
 
 
 @not_on_windows

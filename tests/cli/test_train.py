@@ -4,10 +4,9 @@ import contextlib
 import os
 import pty
 import re
-import subprocess
 import sys
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 from unittest.mock import Mock
 
 import numpy as np
@@ -220,21 +219,28 @@ def test_ctrl_c_before_training_leaves_nothing(capsys, monkeypatch):
     assert not Path("runs").exists()
 
 
-def test_a_terminal_shows_a_progress_bar():
+def test_a_terminal_shows_a_progress_bar(monkeypatch):
     controller, terminal = pty.openpty()
-    words = [sys.executable, "-m", "xpnet", "train", "--data", "small.npz", "--epochs", "100", "--no-report"]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
-    with subprocess.Popen(words, stdout=terminal, env=environment) as process:
-        os.close(terminal)
-        output = b""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    output = []
+
+    def read():
         with contextlib.suppress(OSError):  # how Linux says that the terminal was closed
             while part := os.read(controller, 65536):
-                output += part
+                output.append(part)
+
+    reader = Thread(target=read)
+    with os.fdopen(terminal, "w") as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        reader.start()
+        assert train.main(["--data", "small.npz", "--epochs", "100", "--no-report"]) == 0
+    reader.join()
     os.close(controller)
-    assert process.returncode == 0
-    assert "━" in output.decode()
-    assert "100/100" in output.decode()
-    assert re.search(r"epoch   100   loss", output.decode())
+    text = b"".join(output).decode()
+    assert "━" in text
+    assert "100/100" in text
+    assert re.search(r"epoch   100   loss", text)
 
 
 @pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (True, True), (False, False)])

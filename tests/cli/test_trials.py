@@ -6,6 +6,7 @@ import signal
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import harmed_trial
@@ -13,21 +14,22 @@ import numpy as np
 import pytest
 from commands import complaint
 from ctrl_c import handled_by
-from folders import tree
+from folders import fail_with, tree
 from harmed_trial import harmed, wait_until
 from networks import pixels
 from trial_records import outcome, summary
+from xpnet.training.state import TrainState, Variables
 
 import xpnet
 from xpnet import train
 from xpnet._lib.locks import is_locked
 from xpnet.cli import trials
+from xpnet.config import TrainConfig
 from xpnet.nn.layers import Linear
 from xpnet.storage.record import read_metrics, read_run
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.final_parameters import EarlyStopping, FinalParameters
 from xpnet.training.loop import EpochLog, FitResult
-from xpnet.training.step import TrainState, Variables
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +74,10 @@ def test_the_learning_rate_that_validates_best_is_named(capsys):
     assert f"best          {content['best']['run']}: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [("--repeats", "2"), ("--lr", "0.3", "0.1", "--validation", "100")])
+RATES = ("--lr", "0.3", "0.1", "--validation", "100")
+
+
+@pytest.mark.parametrize("words", [("--repeats", "2"), pytest.param(RATES, marks=pytest.mark.slow)])
 def test_side_by_side_gives_the_same_output_and_records(words, capsys):
     printed, outcomes = [], []
     for jobs in ("1", "2"):
@@ -83,56 +88,56 @@ def test_side_by_side_gives_the_same_output_and_records(words, capsys):
     assert outcomes[0] == outcomes[1]
 
 
-def test_side_by_side_shows_no_progress_bars(capsys, monkeypatch):
-    printed = []
-    for forced in ("", "1"):
-        monkeypatch.setenv("FORCE_COLOR", forced)
-        assert run("--repeats", "2", "--name", "same", "--overwrite", "--jobs", "2") == 0
-        printed.append(re.sub("seconds.*", "", capsys.readouterr().out))
-    assert printed[0] == printed[1]
-
-
 def test_one_after_the_other_needs_no_processes(monkeypatch):
     monkeypatch.delattr(trials, "Popen")
     assert run("--repeats", "2", "--quiet") == 0
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_training_that_fails_is_named_and_the_others_finish(jobs, capsys):
+def statuses(name):
+    """The status of each training in a folder, which holds no summary."""
+    folder = Path("runs", name)
+    assert not (folder / "summary.json").exists()
+    return {path.parent.name: read_run(path.parent)["status"] for path in folder.glob("*/run.json")}
+
+
+def test_a_training_that_fails_is_named_and_the_others_finish(capsys):
     words = ("--lr", "1e300", "0.1", "1e301", "--validation", "100", "--quiet", "--name", "rates")
-    assert run(*words, "--jobs", jobs) == 3
+    assert run(*words) == 3
     out, err = capsys.readouterr()
     assert [line.partition(": the ")[0] for line in err.splitlines()] == [
         "xpnet: lr-1e+300: training diverged",
         "xpnet: lr-1e+301: training diverged",
     ]
     assert out == ""
-    rates = ("1e+300", "0.1", "1e+301")
-    statuses = [read_run(Path("runs/rates", f"lr-{rate}"))["status"] for rate in rates]
-    assert statuses == ["failed", "completed", "failed"]
-    assert not Path("runs/rates/summary.json").exists()
+    assert statuses("rates") == {"lr-1e+300": "failed", "lr-0.1": "completed", "lr-1e+301": "failed"}
+
+
+def test_a_training_that_fails_and_one_whose_process_is_killed_are_named_and_the_others_finish(capsys):
+    words = ("--lr", "1e300", "0.1", "0.2", "--validation", "100", "--quiet", "--name", "rates")
+    with harmed("dies", "lr-0.1"):
+        assert run(*words, "--jobs", "2") == 3
+    out, err = capsys.readouterr()
+    assert [line.partition(": the ")[0] for line in err.splitlines()] == [
+        "xpnet: lr-1e+300: training diverged",
+        "xpnet: lr-0.1: its process ended without a result, with exit code 9",
+    ]
+    assert out == ""
+    assert statuses("rates") == {"lr-1e+300": "failed", "lr-0.1": "running", "lr-0.2": "completed"}
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_bad_input_ends_all_in_one_line(jobs, capsys):
+def test_bad_input_ends_all_in_one_line(jobs, capsys, monkeypatch):
+    refused = trials.Outcome(2, errors="xpnet: none.npz: no such file\n")  # by a process of its own
+    monkeypatch.setattr(trials.TrialProcesses, "run", lambda *_, **__: refused)
     assert run("--repeats", "2", "--jobs", jobs, "--data", "none.npz", "--quiet") == 2
     assert re.fullmatch("xpnet: none.npz: .*\n", capsys.readouterr().err)
     assert not Path("runs").exists()
 
 
-def test_a_training_whose_process_is_killed_is_named_and_the_others_finish(capsys):
-    with harmed("dies", 1):
-        assert run("--repeats", "3", "--jobs", "2", "--quiet", "--name", "three") == 1
-    assert capsys.readouterr().err == (
-        "xpnet: seed-1: its process ended without a result, with exit code 9\n"
-    )
-    statuses = [read_run(Path("runs/three", f"seed-{seed}"))["status"] for seed in (0, 1, 2)]
-    assert statuses == ["completed", "running", "completed"]
-    assert not Path("runs/three/summary.json").exists()
-
-
 def test_a_process_that_cannot_be_started_is_named(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "executable", "./none")
+    monkeypatch.setattr(
+        trials, "Popen", fail_with(FileNotFoundError(2, "No such file or directory", "./none"))
+    )
     assert run("--repeats", "2", "--jobs", "2", "--quiet") == 1
     problem = "[Errno 2] No such file or directory: './none'"
     assert capsys.readouterr().err == f"xpnet: seed-0: {problem}\nxpnet: seed-1: {problem}\n"
@@ -140,24 +145,20 @@ def test_a_process_that_cannot_be_started_is_named(capsys, monkeypatch):
 
 @pytest.mark.skipif(os.name != "posix", reason="has no masks of signals")
 def test_the_signals_of_a_terminal_and_a_batch_system_do_not_reach_the_trainings():
-    with harmed("signals", 1):
-        assert run("--repeats", "2", "--jobs", "2", "--quiet") == 0
+    settings = TrainConfig(data=Path("small.npz"), epochs=5, report=False, quiet=True, name="run")
+    trial = trials.Trial(settings, command=[], jobs=1, advise=False)
+    with harmed("signals", "run"), ThreadPoolExecutor(1) as thread:  # whose signals are blocked
+        assert thread.submit(trials.TrialProcesses().run, trial, 0).result().code == 0
 
 
 LONG = [*("--data", "small.npz", "--epochs", "1000000", "--log-every", "1", "--no-report", "--name", "long")]
 LONG += ["--repeats", "3", "--jobs", "2"]
 
 
-def long_run(harm, handler=signal.default_int_handler):
-    """Return the completed process of long trainings side by side, of which that of seed 0 comes to harm."""
-    line = [sys.executable, harmed_trial.__file__, harm, "0", "train", *LONG]
-    with handled_by(handler):
-        options = {"capture_output": True, "text": True, "start_new_session": True}
-        return subprocess.run(line, check=False, timeout=60, **options)
-
-
 def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
-    process = long_run("Ctrl-C")
+    line = [sys.executable, harmed_trial.__file__, "Ctrl-C", "seed-0", "train", *LONG]
+    with handled_by(signal.default_int_handler):
+        process = subprocess.run(line, capture_output=True, text=True, check=False, start_new_session=True)
     assert (process.returncode, process.stderr) == (130, "")
     titles = re.findall("^(== seed [0-9]|interrupted after)(?: ([0-9]+))?", process.stdout, re.MULTILINE)
     assert [title for title, _ in titles[:3]] == ["== seed 0", "interrupted after", "== seed 1"]
@@ -170,18 +171,22 @@ def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
     assert sorted(path.name for path in Path("runs/long").iterdir()) == ["seed-0", "seed-1"]
 
 
-def test_ctrl_c_again_ends_a_training_that_does_not_stop():
-    process = long_run("Ctrl-C twice")
-    assert (process.returncode, process.stderr) == (130, "")
-    assert read_run(Path("runs/long/seed-0"))["status"] == "running"
-    assert not Path("runs/long/seed-2").exists()
+def test_ctrl_c_again_ends_a_training_that_does_not_stop(capsys):
+    with harmed("Ctrl-C twice", "seed-0"), handled_by(signal.default_int_handler):
+        assert train.main(LONG) == 130
+    assert capsys.readouterr().err == ""
+    wait_until(lambda: not is_locked(Path("runs/long/seed-0/.lock")))
+    assert statuses("long").keys() == {"seed-0", "seed-1"}
+    assert statuses("long")["seed-0"] == "running"
 
 
-def test_sigterm_interrupts_the_trainings_of_a_process_that_ignores_ctrl_c():
+def test_sigterm_interrupts_the_trainings_of_a_process_that_ignores_ctrl_c(capsys):
     """As of a shell script's in the background."""
-    process = long_run("SIGTERM", signal.SIG_IGN)
-    assert (process.returncode, process.stderr) == (143, "")
-    assert [read_run(Path("runs/long", f"seed-{seed}"))["status"] for seed in (0, 1)] == ["interrupted"] * 2
+    ignored, ends = handled_by(signal.SIG_IGN), handled_by(signal.SIG_DFL, signal.SIGTERM)
+    with harmed("SIGTERM", "seed-0"), ignored, ends:
+        assert train.main(LONG) == 143
+    assert capsys.readouterr().err == ""
+    assert statuses("long") == {"seed-0": "interrupted", "seed-1": "interrupted"}
 
 
 @pytest.mark.slow

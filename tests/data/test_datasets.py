@@ -148,11 +148,6 @@ def test_the_bundled_mnist_is_found_in_a_wheel_then_in_a_checkout(tmp_path, monk
         assert datasets.find_bundled_folder() == folder
 
 
-def test_pandas_is_imported_only_for_decimals_in_csv_files():
-    code = "import sys; from xpnet.data import datasets; datasets.load(); sys.exit('pandas' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
 def test_a_dataset_has_the_name_of_its_file_and_a_class_more_than_the_largest_label(tmp_path):
     for path in (write_npz(tmp_path / "digits.npz"), write_idx(tmp_path / "digits")):
         dataset = load(path)

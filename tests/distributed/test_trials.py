@@ -39,7 +39,7 @@ def small_data(tmp_path, monkeypatch):
     ("ranks", "several"),
     [
         (2, ["--repeats", "3", "--report"]),
-        (3, ["--lr", "0.3", "0.1", "--validation", "100", "--no-report"]),
+        pytest.param(3, ["--lr", "0.3", "0.1", "--validation", "100", "--no-report"], marks=pytest.mark.slow),
         pytest.param(3, ["--repeats", "4", "--no-report"], marks=pytest.mark.slow),
     ],
 )
@@ -56,6 +56,7 @@ def test_records_and_output_are_those_of_one_after_the_other(ranks, several, cap
 
 
 @on_ranks
+@pytest.mark.slow
 def test_a_training_that_fails_is_named_and_the_others_finish():
     words = ["--lr", "1e300", "0.1", "1e301", "--validation", "100", "--quiet", "--no-report"]
     result = mpi(2, [*SETTINGS, *words, "--name", "rates"])
@@ -71,6 +72,7 @@ def test_a_training_that_fails_is_named_and_the_others_finish():
 
 
 @on_ranks
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -96,6 +98,7 @@ def statuses():
 
 
 @on_ranks
+@pytest.mark.slow
 def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
     line = [MPIEXEC, "-n", "2", sys.executable, "-m", "xpnet", *LONG, "--epochs", "1000000"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -115,12 +118,13 @@ def test_ctrl_c_interrupts_all_trainings_which_save_what_they_have():
 
 def harmed_run(harm, seed, *words):
     """Return the completed process of trainings on two ranks, of which one comes to harm."""
-    line = [MPIEXEC, "-n", "2", sys.executable, harmed_trial.__file__, harm, seed, *LONG, *words]
+    line = [MPIEXEC, "-n", "2", sys.executable, harmed_trial.__file__, harm, f"seed-{seed}", *LONG, *words]
     with handled_by(signal.default_int_handler):
         return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
 
 
 @on_ranks
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["0", "1"])
 def test_after_ctrl_c_on_one_rank_the_other_ends_its_training_and_none_begins(seed):
     result = harmed_run("SIGINT", seed, "--repeats", "30")
@@ -130,12 +134,14 @@ def test_after_ctrl_c_on_one_rank_the_other_ends_its_training_and_none_begins(se
 
 
 @on_ranks
+@pytest.mark.slow
 def test_ctrl_c_again_on_one_rank_ends_all_at_once():
-    assert harmed_run("SIGINT twice", "0", "--epochs", "1000000").returncode == 130
+    assert harmed_run("Ctrl-C twice", "0", "--epochs", "1000000").returncode == 130
     assert statuses()["seed-0"] == "running"
 
 
 @on_ranks
+@pytest.mark.slow
 def test_a_training_whose_process_is_killed_is_named_and_the_others_finish():
     result = harmed_run("dies", "1", "--quiet")
     problem = "its process ended without a result, with exit code 9"
@@ -144,6 +150,7 @@ def test_a_training_whose_process_is_killed_is_named_and_the_others_finish():
 
 
 @on_ranks
+@pytest.mark.slow
 def test_a_rank_that_has_ended_a_training_begins_the_next_one():
     """The first one goes on only when the last one has begun."""
     assert harmed_run("waits", "0").returncode == 0

@@ -1,6 +1,6 @@
 """Trainings side by side, of which one comes to harm after its epoch 2.
 
-``python harmed_trial.py HARM SEED COMMAND...`` runs a command of xpnet, of which the trial of that seed comes
+``python harmed_trial.py HARM NAME COMMAND...`` runs a command of xpnet, of which the trial of that name comes
 to harm; without arguments this is the process of a trial.
 """
 
@@ -43,11 +43,11 @@ def signal_parent(number=signal.SIGINT):
     os.kill(os.getppid(), number)
 
 
-def twice(interrupt):
-    """Interrupt, and again before this trial can end."""
-    interrupt()
+def signal_twice():
+    """Send Ctrl-C again before this trial can end."""
+    signal_parent()
     time.sleep(0.5)
-    interrupt()
+    signal_parent()
     time.sleep(60)
 
 
@@ -74,9 +74,8 @@ def tell(_):
 HARM = {
     "dies": (lambda: os._exit(9), None),
     "Ctrl-C": (press_ctrl_c, None),
-    "Ctrl-C twice": (lambda: twice(press_ctrl_c), None),
+    "Ctrl-C twice": (signal_twice, None),
     "SIGINT": (signal_parent, wait_for_interrupted),
-    "SIGINT twice": (lambda: twice(signal_parent), None),
     "SIGTERM": (lambda: signal_parent(signal.SIGTERM), None),
     "signals": (receive_signals, None),
     "waits": (lambda: wait_until(lambda: has_begun(2)), None),
@@ -85,9 +84,9 @@ HARM = {
 
 
 @contextmanager
-def harmed(what, seed):
-    """Let the trial of a seed come to harm."""
-    with patch.object(trials, "MODULE", "harmed_trial"), patch.dict(os.environ, HARM=f"{what}:{seed}"):
+def harmed(what, name):
+    """Let the trial of a name come to harm."""
+    with patch.object(trials, "MODULE", "harmed_trial"), patch.dict(os.environ, HARM=f"{what}:{name}"):
         yield
 
 
@@ -95,14 +94,14 @@ def main():
     """Run the trial that a line of standard input holds."""
     from xpnet.storage.run import Run
 
-    what, seed = os.environ["HARM"].split(":")
+    what, name = os.environ["HARM"].split(":")
     if what == "tells":
         trials.run_trial = tell
     log = Run.log
 
     def log_and_harm(run, values):
         log(run, values)
-        happens = HARM[what][run.record["seed"] != int(seed)]
+        happens = HARM[what][run.record["id"] != name]
         if values["epoch"] == 2 and happens is not None:
             happens()
 

@@ -15,6 +15,12 @@ from xpnet.storage import environment
 from xpnet.storage.environment import collect_environment
 
 
+@pytest.fixture(autouse=True)
+def questions_to_git(monkeypatch):
+    """Ask git each time."""
+    monkeypatch.setattr(environment, "_describe_commit", environment._describe_commit.__wrapped__)
+
+
 def test_the_environment_names_the_libraries_that_are_loaded_and_loads_none():
     loaded = set(sys.modules)
     actual = collect_environment()

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import get_args
 
+import filelock
 import pytest
 from commands import complaint
 from ctrl_c import pressed
@@ -160,12 +161,18 @@ def calls(*names):
     return [row for row in rows if not names or row[0] in names]
 
 
-def copy(monkeypatch, name="wandb"):
-    """Copy the run to a tracker in this process, after the training."""
+@pytest.fixture
+def child(monkeypatch):
+    """Be as the process of a tracker, after the training."""
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: None)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    return trackers.copy_to_wandb(trackers.TrackedRun(name, RUN_FOLDER))
+
+
+def copy(name="wandb", folder=RUN_FOLDER):
+    """Copy the run to a tracker in this process."""
+    copy_to = trackers.copy_to_mlflow if name == "mlflow" else trackers.copy_to_wandb
+    return copy_to(trackers.TrackedRun(name, folder))
 
 
 @pytest.fixture
@@ -173,10 +180,10 @@ def finished():
     assert train.main(RUN) == 0
 
 
-def test_a_tracker_is_told_settings_epochs_result_files_and_end(fake, monkeypatch):
+def test_a_tracker_is_told_settings_epochs_result_files_and_end(fake, child):
     assert train.main([*RUN, "--validation", "10", "--tag", "first"]) == 0
     record, rows = read_run(RUN_FOLDER), read_metrics(RUN_FOLDER / "metrics.jsonl")
-    assert copy(monkeypatch) == "runs/wandb/offline-run"
+    assert copy() == "runs/wandb/offline-run"
     (begin, name, config, tags), *epochs, (_, last, result), artifact, end = calls()
     assert (begin, artifact, end) == ("init", ["artifact", "model.safetensors", "model"], ["finish", 0])
     assert (bool(re.fullmatch(r"run-[0-9a-f]{8}", name)), tags) == (True, ["first"])
@@ -193,26 +200,26 @@ def test_a_tracker_is_told_settings_epochs_result_files_and_end(fake, monkeypatc
     assert times == pytest.approx([*(started + row["seconds"] for row in rows), ended], abs=0.002)
 
 
-def test_a_copy_that_goes_on_leaves_out_what_was_copied(fake, monkeypatch, finished):
+def test_a_copy_that_goes_on_leaves_out_what_was_copied(fake, finished, child):
     path = RUN_FOLDER / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:3]))
-    copy(monkeypatch)
+    copy()
     path.write_bytes(b"".join(lines))
-    copy(monkeypatch)
+    copy()
     assert [call[1] for call in calls("log")] == [0, 1, 2, 2, 3, 4, 4]  # each session ends with the result
     first, second = calls("init")
     assert first == second
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted", "running"])  # running: the training was killed
-def test_a_training_that_does_not_complete_is_a_failed_run(fake, monkeypatch, finished, status):
+def test_a_training_that_does_not_complete_is_a_failed_run(fake, finished, child, status):
     rewrite(RUN_FOLDER / "run.json", status=status, ended=None)
-    copy(monkeypatch)
+    copy()
     assert calls()[-1] == ["finish", 1]
 
 
-def test_what_trackio_loses_is_a_warning(fake, monkeypatch, finished):
+def test_what_trackio_loses_is_a_warning(fake, finished, child):
     """It raises nothing, but warns: with UserWarning, from a thread of its own."""
     lose = """
         import threading, warnings
@@ -224,63 +231,111 @@ def test_what_trackio_loses_is_a_warning(fake, monkeypatch, finished):
     """
     fake(lose, name="trackio")
     with pytest.raises(RuntimeError, match="could not flush"):
-        copy(monkeypatch, "trackio")
+        copy("trackio")
 
 
-FAILURES = {
-    "error": ("def init(**words): raise OSError('disk\\nfull')", "OSError: disk full"),
-    "exit": ("raise SystemExit(3)", "SystemExit: 3"),
-    "death": ("os._exit(7)", "no answer, exit code 7 (the limit is 120 s)"),
-    "hang": (
-        "import __main__, time; __main__.LIMIT = 0.5; Run.finish = lambda *_, **__: time.sleep(600)",
-        "no answer, exit code 1 (the limit is 120 s)",
-    ),
-}
+PRINTS = "print('hello'); os.write(1, b'hello')\n"
 
 
-@pytest.mark.parametrize(("more", "reason"), FAILURES.values(), ids=FAILURES)
-def test_a_tracker_that_fails_or_hangs_is_one_warning_after_the_epoch(capsys, fake, finished, more, reason):
-    fake(more)
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ("def init(**words): raise OSError('disk\\nfull')", "OSError: disk full"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+    ids=["error", "exit"],
+)
+def test_the_answer_of_a_tracker_that_fails_is_the_reason(
+    capfd, fake, finished, child, monkeypatch, more, reason
+):
+    fake(PRINTS + more)
+    monkeypatch.setattr(sys, "argv", ["trackers", "wandb", str(RUN_FOLDER)])
+    stdout = os.dup(1)
+    with pytest.raises((OSError, SystemExit)):
+        trackers.main()
+    os.dup2(stdout, 1)
+    os.close(stdout)
+    assert capfd.readouterr().out.replace("hello\n", "") == reason
+
+
+def test_a_tracker_that_hangs_is_one_warning_after_the_epoch(capfd, fake, finished):
+    hang = "import __main__, time; __main__.LIMIT = 0.5; Run.finish = lambda *_, **__: time.sleep(600)"
+    fake(PRINTS + hang)
     with contextlib.closing(trackers.Tracker("wandb", RUN_FOLDER, pytest.fail)) as tracker:
         tracker.on_train_end(None, None)  # until which none hangs
         tracker._process.wait()
         tracker.on_epoch_end(None, None)
         consequence = "nothing is lost, runs/run has the whole record"
-        assert capsys.readouterr().err == f"xpnet: warning: --track wandb: {reason}: {consequence}\n"
-    assert capsys.readouterr().err == ""
+        reason = "no answer, exit code 1 (the limit is 120 s)"
+        assert capfd.readouterr() == ("", f"xpnet: warning: --track wandb: {reason}: {consequence}\n")
+    assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("debug", [False, True])
-def test_what_a_tracker_prints_is_shown_with_debug(capfd, fake, finished, debug):
-    fake("print('hello'); os.write(1, b'hello')")
+def test_what_a_tracker_prints_is_shown_with_debug(capfd, fake, finished):
+    fake(PRINTS)
     lines = []
-    trackers.Tracker("wandb", RUN_FOLDER, lines.append, debug=debug).close()
+    trackers.Tracker("wandb", RUN_FOLDER, lines.append, debug=True).close()
     out, err = capfd.readouterr()
-    assert ("hello" in err, "hello" in out) == (debug, False)
+    assert ("hello" in err, "hello" in out) == (True, False)
     assert lines == ["wandb         runs/wandb/offline-run"]
 
 
-def test_a_wait_of_more_than_a_second_is_one_line_that_names_the_tracker(fake, finished, monkeypatch):
-    fake("import pathlib, time\nwhile not pathlib.Path('go on').exists(): time.sleep(0.01)")
+class Copying:
+    """The process of a tracker, as it ends with this code and this answer, after so many waits."""
+
+    def __init__(self, code, answer, waits=0):
+        self.returncode, self.answer, self.waits, self.stdin = code, answer, waits, None
+
+    def poll(self):
+        return None
+
+    def communicate(self, timeout=None):
+        self.waits -= 1
+        if self.waits >= 0:
+            raise subprocess.TimeoutExpired([], timeout)
+        return self.answer, None
+
+
+@pytest.mark.parametrize(
+    ("code", "answer", "reason"),
+    [(1, "OSError: disk full", "OSError: disk full"), (7, "", "no answer, exit code 7 (the limit is 120 s)")],
+    ids=["failed", "died"],
+)
+def test_a_tracker_that_fails_or_dies_is_one_warning(capsys, monkeypatch, code, answer, reason):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Copying(code, answer))
+    trackers.Tracker("wandb", RUN_FOLDER, pytest.fail).close()
+    consequence = "nothing is lost, runs/run has the whole record"
+    assert capsys.readouterr().err == f"xpnet: warning: --track wandb: {reason}: {consequence}\n"
+
+
+def test_a_wait_of_more_than_a_second_is_one_line_that_names_the_tracker(monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Copying(0, "runs/wandb/offline-run", waits=1))
     lines = []
-
-    def echo(line):
-        lines.append(line)
-        Path("go on").touch()
-
-    monkeypatch.setattr(trackers, "SILENCE", 0.1)
-    trackers.Tracker("wandb", RUN_FOLDER, echo).close()
+    trackers.Tracker("wandb", RUN_FOLDER, lines.append).close()
     waiting = "waiting for the copy of the run (at most 120 s; Ctrl-C leaves it to finish by itself)"
     assert lines == [f"wandb         {waiting}", "wandb         runs/wandb/offline-run"]
 
 
-def test_each_training_is_a_run_and_a_tracker_that_fails_leaves_all_else_alone(capsys, fake, finished):
-    fake("raise OSError", name="trackio")
+def test_each_training_is_a_run_and_a_tracker_that_fails_leaves_all_else_alone(
+    capsys, fake, finished, child, monkeypatch
+):
+    fake(name="trackio")
+    copied = []
+
+    def start(words, **_):
+        copied.append(tuple(map(str, words[-2:])))
+        return Copying(1, "OSError") if "trackio" in words else Copying(0, "runs/wandb/offline-run")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
     words = ["--name", "seeds", "--repeats", "2", "--track", "trackio", "wandb"]
     assert train.main([*RUN, *words]) == 0
     out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 2)
-    assert read_run(Path("runs/seeds/seed-0"))["fingerprint"] == read_run(RUN_FOLDER)["fingerprint"]
+    assert (out, err.count("warning: --track trackio: OSError: "), err.count("\n")) == ("", 2, 2)
+    folders = [f"runs/seeds/seed-{seed}" for seed in (0, 1)]
+    assert copied == [(name, folder) for folder in folders for name in ("trackio", "wandb")]
+    assert read_run(Path(folders[0]))["fingerprint"] == read_run(RUN_FOLDER)["fingerprint"]
+    for folder in folders:
+        copy(folder=Path(folder))
     (_, one, first, _), (_, two, second, _) = calls("init")
     assert one != two
     assert (first["seed"], second["seed"]) == (0, 1)
@@ -298,11 +353,11 @@ def test_after_ctrl_c_nobody_waits_for_the_trackers(fake, finished):
     assert calls()[-1] == ["finish", 0]
 
 
-def test_one_process_at_a_time_makes_the_tables_of_mlflow(capsys, fake, finished):
+def test_one_process_at_a_time_makes_the_tables_of_mlflow(fake, finished, child):
     take = 'filelock.FileLock("runs/.mlflow.lock", blocking=False).acquire()'
     fake(f"import filelock\nclass MlflowClient:\n    def __init__(self): {take}", name="mlflow")
-    trackers.Tracker("mlflow", RUN_FOLDER, pytest.fail).close()
-    assert "warning: --track mlflow: Timeout: " in capsys.readouterr().err
+    with pytest.raises(filelock.Timeout):
+        copy("mlflow")
 
 
 def wait_for(condition):
