@@ -18,7 +18,6 @@ from folders import fail_with, tree
 from harmed_trial import harmed, wait_until
 from networks import pixels
 from trial_records import outcome, summary
-from xpnet.training.state import TrainState, Variables
 
 import xpnet
 from xpnet import train
@@ -30,6 +29,7 @@ from xpnet.storage.record import read_metrics, read_run
 from xpnet.training.evaluation import Evaluation
 from xpnet.training.final_parameters import EarlyStopping, FinalParameters
 from xpnet.training.loop import EpochLog, FitResult
+from xpnet.training.step import TrainState, Variables
 
 
 @pytest.fixture(autouse=True)

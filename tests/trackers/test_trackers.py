@@ -302,14 +302,14 @@ class Copying:
     ids=["failed", "died"],
 )
 def test_a_tracker_that_fails_or_dies_is_one_warning(capsys, monkeypatch, code, answer, reason):
-    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Copying(code, answer))
+    monkeypatch.setattr(trackers, "Popen", lambda *_, **__: Copying(code, answer))
     trackers.Tracker("wandb", RUN_FOLDER, pytest.fail).close()
     consequence = "nothing is lost, runs/run has the whole record"
     assert capsys.readouterr().err == f"xpnet: warning: --track wandb: {reason}: {consequence}\n"
 
 
 def test_a_wait_of_more_than_a_second_is_one_line_that_names_the_tracker(monkeypatch):
-    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Copying(0, "runs/wandb/offline-run", waits=1))
+    monkeypatch.setattr(trackers, "Popen", lambda *_, **__: Copying(0, "runs/wandb/offline-run", waits=1))
     lines = []
     trackers.Tracker("wandb", RUN_FOLDER, lines.append).close()
     waiting = "waiting for the copy of the run (at most 120 s; Ctrl-C leaves it to finish by itself)"
@@ -326,7 +326,7 @@ def test_each_training_is_a_run_and_a_tracker_that_fails_leaves_all_else_alone(
         copied.append(tuple(map(str, words[-2:])))
         return Copying(1, "OSError") if "trackio" in words else Copying(0, "runs/wandb/offline-run")
 
-    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(trackers, "Popen", start)
     words = ["--name", "seeds", "--repeats", "2", "--track", "trackio", "wandb"]
     assert train.main([*RUN, *words]) == 0
     out, err = capsys.readouterr()
